@@ -1,0 +1,1 @@
+"""The ACME server: HTTP edge, JOSE, nonces, accounts, orders, validation (RFC 8555)."""

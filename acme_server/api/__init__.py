@@ -1,0 +1,1 @@
+"""Routes: decode, call a service, encode. No rules here."""

@@ -1,0 +1,56 @@
+"""What the ACME server is told at start. Built by the command line, read by the wiring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+
+from kms.resources.secrets import SERVING_SECRET_NAME
+
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen or to send: `host` may be empty (all interfaces)."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationSettings:
+    """Where challenge connections may go and how they get there.
+
+    `resolvers` empty: the system's. `allow` wins over `deny`, both over what is denied by default (SEC43).
+    """
+
+    resolvers: tuple[Address, ...] = ()
+    http01_port: int = 80
+    tls_alpn01_port: int = 443
+    allow: tuple[Network, ...] = ()
+    deny: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """All options of `kms-acme server`.
+
+    `external_url` has no trailing slash. `tls_certificate` and `tls_private_key` are both set or both absent; absent,
+    the certificate comes from the Secret `serving_secret` of the release namespace. `peer_service` names the Service
+    whose EndpointSlices list the other replicas; None: this server is alone. `watch_namespaces` empty: all.
+    """
+
+    external_url: str
+    namespace: str
+    listen: Address = Address("", 8443)
+    metrics_listen: Address = Address("", 9090)
+    watch_namespaces: tuple[str, ...] = ()
+    tls_certificate: Path | None = None
+    tls_private_key: Path | None = None
+    serving_secret: str = SERVING_SECRET_NAME
+    peer_service: str | None = None
+    kubeconfig: str | None = None
+    context: str | None = None
+    validation: ValidationSettings = ValidationSettings()

@@ -1,0 +1,1 @@
+"""The kernel that operator and server stand on: resources, cluster access, PKI, issuers."""

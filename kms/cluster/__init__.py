@@ -1,0 +1,1 @@
+"""The Kubernetes API: client, informers, conflicts and retries."""

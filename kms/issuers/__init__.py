@@ -1,0 +1,1 @@
+"""Issuing CAs: one module a type, behind one protocol."""

@@ -1,0 +1,1 @@
+"""Keys, requests, policy and certificates: pure, no I/O, no clock."""

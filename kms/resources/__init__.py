@@ -1,0 +1,10 @@
+"""Typed models of the six kinds and of the few built-in ones that we touch: the only place that knows field names."""
+
+from kms.resources.accounts import ACMEAccount as ACMEAccount
+from kms.resources.authorities import CertificateAuthority as CertificateAuthority
+from kms.resources.core import Secret as Secret
+from kms.resources.credentials import EABCredential as EABCredential
+from kms.resources.kinds import Kind as Kind
+from kms.resources.orders import ACMEOrder as ACMEOrder
+from kms.resources.policies import CertificatePolicy as CertificatePolicy
+from kms.resources.profiles import CertificateProfile as CertificateProfile

@@ -1,0 +1,89 @@
+"""CertificateAuthority: what signs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from kms.resources.meta import Condition, LocalRef, ObjectMeta, Struct
+
+
+class PrivateKey(Struct, frozen=True, kw_only=True):
+    """The kind of key pair to make. RSA 2048, 3072, 4096; ECDSA 256, 384, 521; Ed25519 has no size."""
+
+    algorithm: Literal["RSA", "ECDSA", "Ed25519"] = "ECDSA"
+    size: int | None = None
+
+
+class Subject(Struct, frozen=True, kw_only=True):
+    """A distinguished name, attribute by attribute."""
+
+    common_name: str = ""
+    organizations: tuple[str, ...] = ()
+    organizational_units: tuple[str, ...] = ()
+    countries: tuple[str, ...] = ()
+    localities: tuple[str, ...] = ()
+    provinces: tuple[str, ...] = ()
+
+
+class NameSubtrees(Struct, frozen=True, kw_only=True):
+    """Names of RFC 5280, 4.2.1.10: DNS subtrees and CIDR blocks."""
+
+    dns_domains: tuple[str, ...] = ()
+    ip_ranges: tuple[str, ...] = ()
+
+
+class NameConstraints(Struct, frozen=True, kw_only=True):
+    """The names that certificates below this CA may carry."""
+
+    permitted: NameSubtrees = NameSubtrees()
+    excluded: NameSubtrees = NameSubtrees()
+
+
+class InternalAuthority(Struct, frozen=True, kw_only=True):
+    """A CA whose key the operator makes and keeps in the release namespace."""
+
+    subject: Subject
+    private_key: PrivateKey = PrivateKey()
+    duration: str = "87600h"
+    issuer_ref: LocalRef | None = None
+    path_length: int | None = None
+    name_constraints: NameConstraints | None = None
+
+
+class ImportedAuthority(Struct, frozen=True, kw_only=True):
+    """A CA whose certificate and key a kubernetes.io/tls Secret of the same namespace holds."""
+
+    secret_ref: LocalRef
+
+
+class AuthoritySpec(Struct, frozen=True, kw_only=True):
+    """Exactly one member is set: that is the type of the CA."""
+
+    internal: InternalAuthority | None = None
+    imported: ImportedAuthority | None = None
+
+
+class AuthorityStatus(Struct, frozen=True, kw_only=True):
+    """What the operator has seen and made. `certificate` is one PEM block, `chain` it and all above it to the root."""
+
+    observed_generation: int | None = None
+    type: str | None = None
+    subject: str | None = None
+    certificate: str | None = None
+    chain: str | None = None
+    serial_number: str | None = None
+    subject_key_id: str | None = msgspec.field(default=None, name="subjectKeyID")
+    not_before: datetime | None = None
+    not_after: datetime | None = None
+    conditions: tuple[Condition, ...] = ()
+
+
+class CertificateAuthority(Struct, frozen=True, kw_only=True):
+    """`kca`: an issuing CA."""
+
+    metadata: ObjectMeta
+    spec: AuthoritySpec
+    status: AuthorityStatus = AuthorityStatus()

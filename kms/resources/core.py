@@ -1,0 +1,58 @@
+"""The built-in kinds that we touch: Secrets, Namespaces, Events and EndpointSlices."""
+
+from __future__ import annotations
+
+from kms.resources.meta import ObjectMeta, Struct
+
+
+class Secret(Struct, frozen=True, kw_only=True):
+    """v1 Secret; `data` is decoded from base64 on the way in and encoded on the way out."""
+
+    metadata: ObjectMeta
+    type: str = "Opaque"
+    data: dict[str, bytes] = {}  # noqa: RUF012 - msgspec copies an empty default
+
+    def __repr__(self) -> str:
+        """Name the Secret and its keys, never their values."""
+        return f"Secret({self.metadata.namespace}/{self.metadata.name}, keys={sorted(self.data)})"
+
+    def text(self, key: str) -> str | None:
+        """The value of `key` as UTF-8 text; None where it is absent or not text."""
+        try:
+            return self.data[key].decode()
+        except (KeyError, UnicodeDecodeError):
+            return None
+
+
+class Namespace(Struct, frozen=True, kw_only=True):
+    """v1 Namespace: its labels decide where EABCredentials may live."""
+
+    metadata: ObjectMeta
+
+
+class EndpointConditions(Struct, frozen=True, kw_only=True):
+    """Whether an endpoint takes traffic."""
+
+    ready: bool | None = None
+
+
+class Endpoint(Struct, frozen=True, kw_only=True):
+    """One backend of a Service."""
+
+    addresses: tuple[str, ...] = ()
+    conditions: EndpointConditions = EndpointConditions()
+
+
+class EndpointPort(Struct, frozen=True, kw_only=True):
+    """A named port of all endpoints of a slice."""
+
+    name: str | None = None
+    port: int | None = None
+
+
+class EndpointSlice(Struct, frozen=True, kw_only=True):
+    """discovery.k8s.io/v1 EndpointSlice: where the other replicas are."""
+
+    metadata: ObjectMeta
+    endpoints: tuple[Endpoint, ...] = ()
+    ports: tuple[EndpointPort, ...] = ()

@@ -1,0 +1,56 @@
+"""EABCredential: what lets a client open an account on one profile."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from kms.resources.meta import Condition, NamespacedRef, ObjectMeta, Struct
+from kms.resources.policies import DNSNameRules, ValueRules
+
+
+class NameRules(Struct, frozen=True, kw_only=True):
+    """Narrows the policy of the profile for the accounts of one credential."""
+
+    dns_names: DNSNameRules | None = None
+    ip_addresses: ValueRules | None = None
+
+
+class CredentialSpec(Struct, frozen=True, kw_only=True):
+    """What the credential is for, and its limits."""
+
+    profile_ref: NamespacedRef
+    secret_name: str | None = None
+    expires_at: datetime | None = None
+    maximum_accounts: int | None = None
+    suspended: bool = False
+    names: NameRules | None = None
+
+
+class CredentialStatus(Struct, frozen=True, kw_only=True):
+    """The key identifier in force and how many accounts it has opened."""
+
+    observed_generation: int | None = None
+    key_id: str | None = msgspec.field(default=None, name="keyID")
+    secret_name: str | None = None
+    accounts: int | None = None
+    conditions: tuple[Condition, ...] = ()
+
+
+class EABCredential(Struct, frozen=True, kw_only=True):
+    """`eab`: a credential for external account binding (RFC 8555, 7.3.4)."""
+
+    metadata: ObjectMeta
+    spec: CredentialSpec
+    status: CredentialStatus = CredentialStatus()
+
+    @property
+    def secret_name(self) -> str:
+        """The Secret with the key, beside the credential."""
+        return self.spec.secret_name or f"{self.metadata.name}-eab"
+
+    @property
+    def profile_key(self) -> tuple[str, str]:
+        """(namespace, name) of the profile."""
+        return self.spec.profile_ref.namespace or self.metadata.namespace, self.spec.profile_ref.name

@@ -1,0 +1,52 @@
+"""The kinds by name: group, version, plural and model. What the API client and informers are pointed at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from kms.resources.accounts import ACMEAccount
+from kms.resources.authorities import CertificateAuthority
+from kms.resources.core import EndpointSlice, Namespace, Secret
+from kms.resources.credentials import EABCredential
+from kms.resources.meta import GROUP, VERSION, Resource
+from kms.resources.orders import ACMEOrder
+from kms.resources.policies import CertificatePolicy
+from kms.resources.profiles import CertificateProfile
+
+T = TypeVar("T", bound=Resource)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[T]):
+    """A resource of the Kubernetes API and the model that its objects decode to."""
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+    model: type[T]
+    namespaced: bool = True
+
+    @property
+    def api_version(self) -> str:
+        """`v1` or `group/version`."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+
+def _ours(kind: str, plural: str, model: type[T]) -> Kind[T]:
+    return Kind(group=GROUP, version=VERSION, kind=kind, plural=plural, model=model)
+
+
+AUTHORITIES = _ours("CertificateAuthority", "certificateauthorities", CertificateAuthority)
+POLICIES = _ours("CertificatePolicy", "certificatepolicies", CertificatePolicy)
+PROFILES = _ours("CertificateProfile", "certificateprofiles", CertificateProfile)
+CREDENTIALS = _ours("EABCredential", "eabcredentials", EABCredential)
+ACCOUNTS = _ours("ACMEAccount", "acmeaccounts", ACMEAccount)
+ORDERS = _ours("ACMEOrder", "acmeorders", ACMEOrder)
+
+SECRETS = Kind(group="", version="v1", kind="Secret", plural="secrets", model=Secret)
+NAMESPACES = Kind(group="", version="v1", kind="Namespace", plural="namespaces", model=Namespace, namespaced=False)
+ENDPOINT_SLICES = Kind(
+    group="discovery.k8s.io", version="v1", kind="EndpointSlice", plural="endpointslices", model=EndpointSlice
+)

@@ -1,0 +1,150 @@
+"""What every Kubernetes object carries: metadata, references, conditions.
+
+The models of this package are immutable msgspec structs. They name the fields of `crds/` and decode straight from the
+bytes of the API server; unknown fields are ignored, so that a newer CRD does not stop an older program.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Literal, Protocol
+
+import msgspec
+
+GROUP = "pki.kms.hanzo.ai"
+VERSION = "v1alpha1"
+
+
+class Struct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """Base of all models: immutable, keyword-only, camelCase on the wire, defaults left out."""
+
+
+class OwnerReference(Struct, frozen=True, kw_only=True):
+    """The object whose deletion takes this one with it (same namespace only)."""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+    controller: bool | None = None
+    block_owner_deletion: bool | None = None
+
+
+class ObjectMeta(Struct, frozen=True, kw_only=True):
+    """The part of `metadata` that we read or write; managedFields are dropped on the way in."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 0
+    creation_timestamp: datetime | None = None
+    deletion_timestamp: datetime | None = None
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    owner_references: tuple[OwnerReference, ...] = ()
+
+
+class Condition(Struct, frozen=True, kw_only=True):
+    """One metav1.Condition. `reason` is CamelCase for programs, `message` a sentence for people."""
+
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str
+    last_transition_time: datetime
+    observed_generation: int | None = None
+
+
+class LocalRef(Struct, frozen=True, kw_only=True):
+    """Names an object in the same namespace."""
+
+    name: str
+
+
+class NamespacedRef(Struct, frozen=True, kw_only=True):
+    """Names an object in another namespace; without one, in the namespace of the object that holds the reference."""
+
+    name: str
+    namespace: str | None = None
+
+
+class Resource(Protocol):
+    """Anything with metadata: what informers and the API client work with."""
+
+    @property
+    def metadata(self) -> ObjectMeta:
+        """Name, namespace, version and the rest."""
+        ...
+
+
+def key_of(resource: Resource) -> tuple[str, str]:
+    """(namespace, name): what identifies an object among those of its kind."""
+    return resource.metadata.namespace, resource.metadata.name
+
+
+def condition(conditions: Iterable[Condition], type_: str) -> Condition | None:
+    """The condition of that type, if it has been set."""
+    return next((each for each in conditions if each.type == type_), None)
+
+
+def is_true(conditions: Iterable[Condition], type_: str) -> bool:
+    """Whether the condition of that type is set and `True`."""
+    found = condition(conditions, type_)
+    return found is not None and found.status == "True"
+
+
+def with_condition(conditions: Iterable[Condition], new: Condition) -> tuple[Condition, ...]:
+    """Conditions with `new` in place of its namesake.
+
+    `lastTransitionTime` is kept where the status stays the same, as the Kubernetes API conventions ask.
+    """
+    others = tuple(each for each in conditions if each.type != new.type)
+    old = condition(conditions, new.type)
+    if old is not None and old.status == new.status:
+        new = msgspec.structs.replace(new, last_transition_time=old.last_transition_time)
+    return (*others, new)
+
+
+class Selector(Struct, frozen=True, kw_only=True):
+    """A label selector (metav1.LabelSelector)."""
+
+    match_labels: dict[str, str] = {}
+    match_expressions: tuple[SelectorRequirement, ...] = ()
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether an object with these labels is selected; an empty selector selects everything."""
+        return all(labels.get(key) == value for key, value in self.match_labels.items()) and all(
+            each.matches(labels) for each in self.match_expressions
+        )
+
+
+class SelectorRequirement(Struct, frozen=True, kw_only=True):
+    """One line of a selector's `matchExpressions`."""
+
+    key: str
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    values: tuple[str, ...] = ()
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether these labels satisfy the requirement (NotIn also holds where the label is absent)."""
+        value = labels.get(self.key)
+        match self.operator:
+            case "In":
+                return value in self.values
+            case "NotIn":
+                return value not in self.values
+            case "Exists":
+                return value is not None
+            case "DoesNotExist":
+                return value is None
+
+
+_LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?")
+
+
+def is_label_value(text: str) -> bool:
+    """Whether a label may carry this text: 1 to 63 letters, digits, `-`, `_` and `.`, alphanumeric at both ends."""
+    return _LABEL_VALUE.fullmatch(text) is not None

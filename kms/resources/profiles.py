@@ -1,0 +1,72 @@
+"""CertificateProfile: a policy, an issuing CA and an enrollment method."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from kms.resources.authorities import Subject
+from kms.resources.meta import Condition, LocalRef, ObjectMeta, Selector, Struct
+
+
+class CertificateContents(Struct, frozen=True, kw_only=True):
+    """What is put into every certificate of the profile."""
+
+    duration: str = "720h"
+    usages: tuple[str, ...] = ("digital signature", "key encipherment", "server auth")
+    subject: Subject = Subject()
+    common_name: Literal["FirstName", "Requested", "None"] = "Requested"
+
+
+class AllowedNamespaces(Struct, frozen=True, kw_only=True):
+    """Where EABCredentials for the profile may live."""
+
+    from_: Literal["Same", "All", "Selector"] = msgspec.field(default="Same", name="from")
+    selector: Selector | None = None
+
+
+class AcmeEnrollment(Struct, frozen=True, kw_only=True):
+    """How ACME clients enroll with the profile."""
+
+    challenges: tuple[Literal["http-01", "dns-01", "tls-alpn-01"], ...] = ("http-01",)
+    external_account_binding: Literal["Required", "Optional", "Disabled"] = "Required"
+    ownership_validation: Literal["Required", "Skipped"] = "Required"
+    allowed_namespaces: AllowedNamespaces = AllowedNamespaces()
+    terms_of_service: str | None = None
+    website: str | None = None
+    caa_identities: tuple[str, ...] = ()
+    order_lifetime: str = "24h"
+    authorization_lifetime: str = "24h"
+
+
+class Enrollment(Struct, frozen=True, kw_only=True):
+    """The enrollment method: exactly one member is set."""
+
+    acme: AcmeEnrollment | None = None
+
+
+class ProfileSpec(Struct, frozen=True, kw_only=True):
+    """What the administrator asks for."""
+
+    issuer_ref: LocalRef
+    policy_ref: LocalRef
+    description: str = ""
+    certificate: CertificateContents = CertificateContents()
+    enrollment: Enrollment = Enrollment()
+
+
+class ProfileStatus(Struct, frozen=True, kw_only=True):
+    """Where clients enroll, and whether they can."""
+
+    observed_generation: int | None = None
+    directory_url: str | None = msgspec.field(default=None, name="directoryURL")
+    conditions: tuple[Condition, ...] = ()
+
+
+class CertificateProfile(Struct, frozen=True, kw_only=True):
+    """`kprof`: a certificate profile; each has an ACME directory of its own."""
+
+    metadata: ObjectMeta
+    spec: ProfileSpec
+    status: ProfileStatus = ProfileStatus()

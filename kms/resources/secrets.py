@@ -1,0 +1,67 @@
+"""The Secrets that the operator writes: their names, types, labels and keys. One place, so that both programs agree.
+
+In the release namespace: signing keys, verification copies of EAB keys, the nonce key, the serving certificate and CA.
+Beside the users' manifests: the EAB Secret and the directory Secret of a profile.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+from kms.resources.meta import GROUP
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGER = "kms-acme"
+COMPONENT = f"{GROUP}/component"
+"""What a Secret of ours is for; one of the values below."""
+OWNER_UID = f"{GROUP}/owner-uid"
+"""UID of the resource that a Secret in the release namespace belongs to: it goes when the resource goes."""
+OWNER = f"{GROUP}/owner"
+"""Annotation beside OWNER_UID, for people: `CertificateAuthority pki/issuing`."""
+CREDENTIAL_UID = f"{GROUP}/credential-uid"
+"""On an ACMEAccount: UID of the EABCredential that opened it."""
+
+SIGNING_KEY = "signing-key"
+VERIFICATION_KEY = "eab-verification"
+NONCE_KEY = "nonce-key"
+SERVING_CERTIFICATE = "serving-certificate"
+SERVING_AUTHORITY = "serving-authority"
+USER_CREDENTIAL = "eab"
+DIRECTORY = "directory"
+
+TLS_CERTIFICATE = "tls.crt"
+TLS_PRIVATE_KEY = "tls.key"
+CA_CERTIFICATE = "ca.crt"
+CHAIN = "chain.crt"
+KEY_ID = "kid"
+EAB_SECRET = "secret"  # noqa: S105 - the name of a key in a Secret, fixed by the contract with users
+DIRECTORY_URL = "directory-url"
+NONCE_SECRET = "key"  # noqa: S105 - likewise
+
+NONCE_SECRET_NAME = "kms-acme-nonce"  # noqa: S105 - the name of a Secret
+SERVING_SECRET_NAME = "kms-acme-serving"  # noqa: S105 - likewise
+SERVING_AUTHORITY_NAME = "kms-acme-serving-ca"
+
+
+def signing_key_name(authority_uid: str) -> str:
+    """The Secret in the release namespace that holds the key of the CertificateAuthority with this UID.
+
+    Its keys: `tls.key` (PKCS #8) and `tls.crt` (the CA's certificate, then what is above it).
+    """
+    return f"ca-{authority_uid}"
+
+
+def verification_key_name(profile_namespace: str, profile: str, key_id: str) -> str:
+    """The Secret in the release namespace with the HMAC key of one KID on one profile.
+
+    The name follows from what a client presents, so that the server finds it with a single read by name. Its keys:
+    `kid` and `secret`, as in the user's Secret; label OWNER_UID carries the UID of the EABCredential.
+    """
+    digest = hashlib.sha256(f"{profile_namespace}\0{profile}\0{key_id}".encode()).digest()
+    return "eab-" + base64.b32encode(digest).decode().rstrip("=").lower()
+
+
+def directory_secret_name(profile: str) -> str:
+    """The Secret beside a profile that tells its directory URL and what to trust."""
+    return f"{profile}-acme"

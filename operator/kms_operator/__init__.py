@@ -1,0 +1,1 @@
+"""The operator: reconciles the configuration resources into Secrets and conditions."""
