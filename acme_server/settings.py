@@ -6,17 +6,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
+from kms.address import Address as Address
 from kms.resources.secrets import SERVING_SECRET_NAME
 
 Network = IPv4Network | IPv6Network
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen or to send: `host` may be empty (all interfaces)."""
-
-    host: str
-    port: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,69 @@
+# Everything that is done to this project, by name. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SOURCES := acme_server kms kms_acme operator tests e2e
+
+.PHONY: help
+help: ## say what each target does
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with make PYTHON=...")'
+	@echo "setting up $(VENV): the locked dependencies"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: setup
+setup: $(READY) ## make .venv with everything that is needed, at the locked versions
+
+.PHONY: demo
+demo: $(READY) ## from four manifests to a certificate, with certbot, on a cluster of its own (KEEP=1 leaves it running)
+	@$(BIN)/python -m e2e.demo $(if $(KEEP),--keep)
+
+.PHONY: test
+test: $(READY) ## run all tests, on a real API server where it matters, and measure what they cover
+	@rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest -m "not cluster"
+	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report --fail-under=95
+	@$(BIN)/python -m e2e.cluster build
+	$(BIN)/coverage run -m pytest -m cluster
+	@$(BIN)/coverage combine --quiet --append && $(BIN)/coverage report --fail-under=98
+
+.PHONY: check
+check: $(READY) ## format, lint, types, import contracts
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(READY) ## put the sources into form
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+.PHONY: bench
+bench: $(READY) ## measure orders a second, CPU and API writes an order (BENCH="--orders 500" for less)
+	@$(BIN)/python -m e2e.load $(BENCH)
+
+.PHONY: dev
+dev: $(READY) ## run operator and server against the current kubeconfig (DEV="--help" for the options)
+	@$(BIN)/kms-acme dev $(DEV)
+
+.PHONY: lock
+lock: ## resolve the dependencies anew and write the lock files (needs uv)
+	uv lock --upgrade
+	uv export --quiet --no-header --no-emit-project --no-default-groups --output-file requirements.lock
+	uv export --quiet --no-header --no-emit-project --all-groups --output-file requirements-dev.lock
+
+.PHONY: clean
+clean: ## remove what was made in the tree; caches outside it stay
+	rm -rf $(VENV) .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build uv.lock

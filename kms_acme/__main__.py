@@ -1,0 +1,5 @@
+"""`python -m kms_acme` is `kms-acme`."""
+
+from kms_acme.cli import main
+
+main(prog_name="kms-acme")

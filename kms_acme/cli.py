@@ -1,0 +1,77 @@
+"""`kms-acme`: the command line. Exit codes: 0; 1 for a failure at run time; 2 for wrong usage."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from typing import Any
+
+import click
+
+from kms import logs
+from kms_acme import options
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    epilog="Every option is also an environment variable, KMS_ACME_<OPTION>.",
+)
+def main() -> None:
+    """Serve ACME (RFC 8555) from the private PKI of a Kubernetes cluster."""
+
+
+@main.command()
+@options.common
+@options.shared(required=True)
+@options.server_options
+@options.metrics_option(":9090")
+def server(**values: Any) -> None:
+    """Serve ACME clients: accounts, orders, validation, certificates."""
+    settings = options.server_settings(values)
+    logs.configure(values["log_format"], values["log_level"])
+    # Imported here: neither program pays for the other at start.
+    from acme_server.app import run  # noqa: PLC0415
+
+    sys.exit(run(settings))
+
+
+@main.command()
+@options.common
+@options.shared(required=True)
+@options.operator_options
+@options.metrics_option(":9091")
+def operator(**values: Any) -> None:
+    """Reconcile authorities, policies, profiles and credentials into Secrets and conditions."""
+    settings = options.operator_settings(values)
+    logs.configure(values["log_format"], values["log_level"])
+    from kms_operator.run import run  # noqa: PLC0415 - as above
+
+    sys.exit(run(settings))
+
+
+@main.command()
+@options.common
+@options.shared(required=False)
+@options.server_options
+@options.operator_options
+@options.metrics_option(":9090")
+@options.metrics_option(":9091", flag="--operator-metrics-listen")
+@click.option("--install", is_flag=True, help="Apply the CRDs and the RBAC rules first.")
+def dev(**values: Any) -> None:
+    """Run operator and server against one kubeconfig, each under its own ServiceAccount's token.
+
+    For development: the kubeconfig's user must be allowed to ask for tokens of the two ServiceAccounts, and with
+    --install to create CustomResourceDefinitions and ClusterRoles.
+    """
+    values["external_url"] = values["external_url"] or f"https://localhost:{values['listen'].port}"
+    options.server_settings(values)  # wrong combinations end here, with exit code 2, before anything is started
+    logs.configure(values["log_format"], values["log_level"])
+    from kms_acme.dev import run  # noqa: PLC0415 - as above
+
+    sys.exit(run(values))
+
+
+@main.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(f"kms-acme {importlib.metadata.version('kms-acme')}")

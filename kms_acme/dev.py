@@ -1,0 +1,154 @@
+"""`kms-acme dev`: operator and server as two processes against one kubeconfig, for development.
+
+Each process acts under the token of its own ServiceAccount, so that what works here works in a pod too: the server
+cannot read a Secret outside the release namespace, whoever started it.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import kubernetes.config
+from kubernetes.client import ApiClient
+from kubernetes.config import ConfigException
+
+from kms_acme.identities import RENEW_EVERY, Identity, IdentityError
+from kms_acme.install import InstallError, install
+
+logger = logging.getLogger(__name__)
+
+GRACE = 25.0
+"""Seconds that a program has to finish what it began."""
+PROGRAMS = ("operator", "server")
+
+_OF_BOTH = ("external_url", "namespace", "watch_namespaces", "serving_secret", "log_format", "log_level")
+_OF: Mapping[str, tuple[str, ...]] = {
+    "server": (
+        "listen", "metrics_listen", "tls_certificate", "tls_private_key", "dns_servers", "http01_port",
+        "tls_alpn01_port", "validation_allow", "validation_deny", "peer_service",
+    ),
+    "operator": ("service_name", "operator_metrics_listen"),
+}  # fmt: skip
+_FLAGS: Mapping[str, str] = {
+    "watch_namespaces": "--watch-namespace",
+    "dns_servers": "--dns-server",
+    "operator_metrics_listen": "--metrics-listen",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A child process and what it is."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+
+
+def arguments(program: str, values: Mapping[str, Any], kubeconfig: Path) -> list[str]:
+    """The command line of `program` that says the same as the options that `dev` was given."""
+    line = [sys.executable, "-m", "kms_acme", program, "--kubeconfig", str(kubeconfig)]
+    for name in (*_OF_BOTH, *_OF[program]):
+        flag = _FLAGS.get(name, "--" + name.replace("_", "-"))
+        value = values[name]
+        for each in value if isinstance(value, tuple) else (value,):
+            if each is not None:
+                line += [flag, str(each)]
+    return line
+
+
+def run(values: Mapping[str, Any]) -> int:
+    """Start both programs and stay until one ends or a signal comes; returns the exit code."""
+    try:
+        api = kubernetes.config.new_client_from_config(config_file=values["kubeconfig"], context=values["context"])
+    except ConfigException as error:
+        logger.error("no cluster to work with: %s", error)
+        return 1
+    stop = threading.Event()
+    _stop_on_signals(stop)
+    with api, tempfile.TemporaryDirectory(prefix="kms-acme-dev-") as folder:
+        identities = {
+            name: Identity(service_account=f"kms-acme-{name}", namespace=values["namespace"], folder=Path(folder))
+            for name in PROGRAMS
+        }
+        try:
+            _prepare(api, identities.values(), with_install=values["install"])
+        except (InstallError, IdentityError) as error:
+            logger.error("%s", error)
+            return 1
+        programs = [
+            Program(name, subprocess.Popen(arguments(name, values, identity.kubeconfig)))  # noqa: S603 - our own
+            for name, identity in identities.items()
+        ]
+        return _supervise(api, programs, tuple(identities.values()), stop)
+
+
+def _prepare(api: ApiClient, identities: Any, *, with_install: bool) -> None:
+    if with_install:
+        install(api)
+    for identity in identities:
+        identity.renew(api)
+        identity.write_kubeconfig(api)
+
+
+def _supervise(
+    api: ApiClient, programs: Sequence[Program], identities: Sequence[Identity], stop: threading.Event
+) -> int:
+    """Wait for the end, renewing tokens meanwhile; a program that ends by itself takes the other with it."""
+    renew_at = time.monotonic() + RENEW_EVERY
+    failed = False
+    while not stop.wait(0.2):
+        ended = [each for each in programs if each.process.poll() is not None]
+        if ended:
+            for each in ended:
+                logger.error("%s ended with exit code %s", each.name, each.process.returncode)
+            failed = True
+            break
+        if time.monotonic() >= renew_at:
+            renew_at = time.monotonic() + (RENEW_EVERY if _renewed(api, identities) else 10)
+    clean = _stop(programs)
+    return 1 if failed or not clean else 0
+
+
+def _renewed(api: ApiClient, identities: Sequence[Identity]) -> bool:
+    try:
+        for identity in identities:
+            identity.renew(api)
+    except IdentityError as error:
+        logger.warning("tokens are kept for now: %s", error)
+        return False
+    return True
+
+
+def _stop(programs: Sequence[Program]) -> bool:
+    """End what still runs: SIGTERM, and after GRACE seconds SIGKILL. Tells whether all ended by themselves with 0."""
+    for each in programs:
+        if each.process.poll() is None:
+            each.process.terminate()
+    deadline = time.monotonic() + GRACE
+    for each in programs:
+        try:
+            each.process.wait(timeout=max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            logger.error("%s did not stop within %.0f s and was killed", each.name, GRACE)
+            each.process.kill()
+            each.process.wait()
+    return all(each.process.returncode == 0 for each in programs)
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)

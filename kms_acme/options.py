@@ -1,0 +1,254 @@
+"""The options of the command line: each is also an environment variable, `KMS_ACME_<OPTION>`."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Mapping
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import click
+from kms_operator.settings import OperatorSettings
+
+from acme_server.settings import Network, ServerSettings, ValidationSettings
+from kms.address import Address
+from kms.resources.secrets import SERVING_SECRET_NAME
+
+DEFAULT_NAMESPACE = "kms-acme"
+POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class AddressType(click.ParamType):
+    """`HOST:PORT`, `:PORT` for all interfaces, `[IPV6]:PORT`."""
+
+    name = "[host]:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+        """Parse the address; wrong ones end the program with exit code 2."""
+        if isinstance(value, Address):
+            return value
+        host, separator, port = str(value).rpartition(":")
+        if not separator or not port.isascii() or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004 - ports
+            self.fail(f"{value!r} is not an address; write HOST:PORT, or :PORT for all interfaces", param, ctx)
+        return Address(host.removeprefix("[").removesuffix("]"), int(port))
+
+
+class NetworkType(click.ParamType):
+    """A CIDR block."""
+
+    name = "cidr"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Network:
+        """Parse the block; wrong ones end the program with exit code 2."""
+        try:
+            return ip_network(value)
+        except ValueError as error:
+            self.fail(f"{error}; write a block as in 10.0.0.0/8 or fd00::/8", param, ctx)
+
+
+class ExternalURLType(click.ParamType):
+    """`https://host[:port]`: where clients reach the server, and the only source of the URLs that it hands out."""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the URL; wrong ones end the program with exit code 2."""
+        url = str(value).rstrip("/")
+        try:
+            parts = urlsplit(url)
+            well_formed = parts.scheme == "https" and parts.hostname and parts.port != 0
+        except ValueError:
+            well_formed = False
+        if not well_formed or url != f"https://{parts.netloc}" or "@" in parts.netloc:
+            self.fail(f"{value!r} is not of the form https://HOST or https://HOST:PORT", param, ctx)
+        return url.lower()
+
+
+def option(flag: str, *names: str, **attributes: Any) -> Callable[[_Command], _Command]:
+    """An option whose environment variable follows from its name; the help shows it."""
+    variable = "KMS_ACME_" + flag.removeprefix("--").replace("-", "_").upper()
+    return click.option(flag, *names, envvar=variable, show_envvar=True, **attributes)
+
+
+def _applied(command: _Command, options: tuple[Callable[[_Command], _Command], ...]) -> _Command:
+    return functools.reduce(lambda wrapped, decorate: decorate(wrapped), reversed(options), command)
+
+
+def common(command: _Command) -> _Command:
+    """Options of every command that talks to Kubernetes."""
+    return _applied(
+        command,
+        (
+            option(
+                "--kubeconfig", type=click.Path(dir_okay=False), help="As for kubectl. In a pod: the ServiceAccount."
+            ),
+            option("--context", help="Context of the kubeconfig. Default: the current one."),
+            option(
+                "--namespace",
+                default=release_namespace,
+                help=f"Release namespace. Default: the pod's own, else {DEFAULT_NAMESPACE}.",
+            ),
+            option("--watch-namespace", "watch_namespaces", multiple=True, help="Repeatable. Default: all namespaces."),
+            option("--log-format", type=click.Choice(["text", "json"]), help="Default: text on a terminal, else json."),
+            option(
+                "--log-level",
+                type=click.Choice(["debug", "info", "warning", "error"]),
+                default="info",
+                show_default=True,
+            ),
+        ),
+    )
+
+
+def shared(*, required: bool) -> Callable[[_Command], _Command]:
+    """Options that server and operator must be given alike."""
+
+    def decorate(command: _Command) -> _Command:
+        return _applied(
+            command,
+            (
+                option(
+                    "--external-url",
+                    type=ExternalURLType(),
+                    required=required,
+                    help="Where clients reach the server, as in https://acme.example.com: the only source of the URLs"
+                    " that are handed out."
+                    + ("" if required else " Default: https://localhost and the port of --listen."),
+                ),
+                option(
+                    "--serving-secret",
+                    default=SERVING_SECRET_NAME,
+                    show_default=True,
+                    help="Secret of the release namespace with the server's own certificate, which the operator makes.",
+                ),
+            ),
+        )
+
+    return decorate
+
+
+def server_options(command: _Command) -> _Command:
+    """Options of the ACME server."""
+    return _applied(
+        command,
+        (
+            option("--listen", type=AddressType(), default=":8443", show_default=True, help="HTTPS, for ACME clients."),
+            option(
+                "--tls-certificate",
+                type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                help="PEM, reloaded when it changes. Default: the certificate in --serving-secret.",
+            ),
+            option(
+                "--tls-private-key",
+                type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                help="PEM, goes with --tls-certificate.",
+            ),
+            option(
+                "--dns-server",
+                "dns_servers",
+                type=AddressType(),
+                multiple=True,
+                metavar="HOST:PORT",
+                help="Resolver for validation. Repeatable. Default: the system's.",
+            ),
+            option("--http01-port", type=click.IntRange(1, 65535), default=80, help="Other than 80: only for tests."),
+            option("--tls-alpn01-port", type=click.IntRange(1, 65535), default=443, help="Other than 443: likewise."),
+            option(
+                "--validation-allow",
+                type=NetworkType(),
+                multiple=True,
+                help="Challenge connections may go there, whatever else is denied. Repeatable.",
+            ),
+            option(
+                "--validation-deny",
+                type=NetworkType(),
+                multiple=True,
+                help="Challenge connections may not go there. Repeatable. Loopback, link-local, multicast and metadata"
+                " addresses are always denied unless allowed.",
+            ),
+            option(
+                "--peer-service",
+                help="Service whose EndpointSlices list the other replicas. Default: this server is alone.",
+            ),
+        ),
+    )
+
+
+def operator_options(command: _Command) -> _Command:
+    """Options of the operator alone."""
+    return _applied(
+        command,
+        (
+            option(
+                "--service-name",
+                default="kms-acme",
+                show_default=True,
+                help="Service in front of the server: its names go into the serving certificate.",
+            ),
+        ),
+    )
+
+
+def metrics_option(default: str, flag: str = "--metrics-listen") -> Callable[[_Command], _Command]:
+    """Where /metrics, /healthz and /readyz are served."""
+    return option(
+        flag, type=AddressType(), default=default, show_default=True, help="HTTP: /metrics, /healthz and /readyz."
+    )
+
+
+def release_namespace() -> str:
+    """The namespace of the pod we run in, else the default one."""
+    try:
+        return POD_NAMESPACE.read_text().strip() or DEFAULT_NAMESPACE
+    except OSError:
+        return DEFAULT_NAMESPACE
+
+
+def server_settings(values: Mapping[str, Any]) -> ServerSettings:
+    """Settings of the server from the values of its options; raises click.UsageError where two do not go together."""
+    if (values["tls_certificate"] is None) != (values["tls_private_key"] is None):
+        raise click.UsageError("--tls-certificate and --tls-private-key go together: give both or neither.")
+    return ServerSettings(
+        external_url=values["external_url"],
+        namespace=values["namespace"],
+        listen=values["listen"],
+        metrics_listen=values["metrics_listen"],
+        watch_namespaces=values["watch_namespaces"],
+        tls_certificate=values["tls_certificate"],
+        tls_private_key=values["tls_private_key"],
+        serving_secret=values["serving_secret"],
+        peer_service=values["peer_service"],
+        kubeconfig=kubeconfig(values),
+        context=values["context"],
+        validation=ValidationSettings(
+            resolvers=values["dns_servers"],
+            http01_port=values["http01_port"],
+            tls_alpn01_port=values["tls_alpn01_port"],
+            allow=values["validation_allow"],
+            deny=values["validation_deny"],
+        ),
+    )
+
+
+def operator_settings(values: Mapping[str, Any]) -> OperatorSettings:
+    """Settings of the operator from the values of its options."""
+    return OperatorSettings(
+        external_url=values["external_url"],
+        namespace=values["namespace"],
+        watch_namespaces=values["watch_namespaces"],
+        metrics_listen=values["metrics_listen"],
+        serving_secret=values["serving_secret"],
+        service_name=values["service_name"],
+        kubeconfig=kubeconfig(values),
+        context=values["context"],
+    )
+
+
+def kubeconfig(values: Mapping[str, Any]) -> str | None:
+    """The kubeconfig that was asked for; KUBECONFIG is read here, so that nothing below depends on the environment."""
+    return values["kubeconfig"] or os.environ.get("KUBECONFIG") or None
