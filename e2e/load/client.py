@@ -1,0 +1,337 @@
+"""An ACME client that trusts nothing: every answer is checked against RFC 8555 before it is used.
+
+`Client` is one account on one directory. Each of its methods is one request (and its retries) and returns what the
+server said; `obtain` walks from new-order to the certificate. What the server refuses is `Refused`, what it must not
+say is `ProtocolError`; both reach the caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography import x509
+
+from e2e.load.exchange import Answer, Exchange, ProtocolError
+from e2e.load.keys import AccountKey, ExternalAccount, b64url, certificate_key, certificate_request
+
+Observe = Callable[[str, float], None]
+"""Told the name of a step and how long it took, in seconds, retries included."""
+Publish = Callable[[str, str, str], None]
+"""Told identifier, token and key authorization of a challenge before it is answered."""
+Sleep = Callable[[float], Awaitable[None]]
+
+PATIENCE = 30.0
+"""Seconds that a validation or an issuance may take."""
+TRIES = 5
+"""How often one request may be answered 503 before that is an error."""
+URN = "urn:ietf:params:acme:error:"
+BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
+PEM_CHAIN = "application/pem-certificate-chain"
+
+
+class Refused(Exception):
+    """The server answered with a problem document. `answer.problem_type` says of what kind."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(f"{answer.url}: {answer.status} {answer.problem_type}: {answer.problem.get('detail')}")
+        self.answer = answer
+
+
+class OrderFailed(Exception):
+    """An order or an authorization became invalid; the text carries the server's reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An order as the server last showed it (RFC 8555, 7.1.3)."""
+
+    url: str
+    body: Mapping[str, Any]
+
+    @property
+    def status(self) -> str:
+        """pending, ready, processing, valid or invalid."""
+        return str(self.body["status"])
+
+    @property
+    def authorizations(self) -> list[str]:
+        """The URLs of its authorizations."""
+        return list(self.body["authorizations"])
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What an order came to: the chain in PEM as it was served, and its first certificate."""
+
+    order: Order
+    chain: str
+    leaf: x509.Certificate
+
+
+def ignore(_step: str, _seconds: float) -> None:
+    """Observe nothing."""
+
+
+def expect(condition: object, answer: Answer, rule: str) -> None:
+    """Raise ProtocolError with the rule that `answer` breaks, unless the condition holds."""
+    if not condition:
+        raise ProtocolError(f"{answer.url} ({answer.status}): {rule}")
+
+
+def checked(answer: Answer) -> Answer:
+    """What holds for every answer to a POST (RFC 8555, 6.5 and 6.7; M32, M43, M44, M51).
+
+    Raises:
+        ProtocolError: if it does not hold.
+    """
+    expect(answer.links("index"), answer, 'no Link rel="index" (M51)')
+    if answer.status < 400:
+        expect(answer.nonce, answer, "no Replay-Nonce (M32)")
+    else:
+        expect(answer.content_type == "application/problem+json", answer, "an error without problem document (M43)")
+        problem = answer.problem
+        expect(str(problem.get("type", "")).startswith(URN), answer, f"unregistered type {problem.get('type')} (M44)")
+        expect(problem.get("status", answer.status) == answer.status, answer, "another status in the document (M43)")
+    expect(answer.nonce is None or BASE64URL.fullmatch(answer.nonce), answer, "Replay-Nonce is not base64url (M37)")
+    return answer
+
+
+class Client:
+    """One account. `counts` tells how often it met `badNonce` and `503` and went on; `observe` times every step."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        key: AccountKey,
+        *,
+        account_url: str | None = None,
+        observe: Observe = ignore,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self.exchange = exchange
+        self.key = key
+        self.account_url = account_url
+        self.counts: Counter[str] = Counter()
+        self._observe = observe
+        self._sleep = sleep
+
+    async def post(
+        self, step: str, url: str, payload: Mapping[str, Any] | bytes | None = None, *, by_jwk: bool = False
+    ) -> Answer:
+        """A signed request, checked; sent again once after badNonce, and after 503 when Retry-After says.
+
+        Raises:
+            Refused: if the server answers with a problem (the last one, where it was retried).
+            ProtocolError: if the answer breaks RFC 8555.
+        """
+        begun = time.perf_counter()
+        fresh, tries = True, TRIES
+        while True:
+            kid = None if by_jwk else self.account_url
+            answer = await self.exchange.signed(url, payload, key=self.key, kid=kid)
+            if answer.status == 503 and tries > 1:
+                tries -= 1
+                self.counts["503"] += 1
+                await self._sleep(retry_after(answer))
+            elif answer.status == 400 and fresh and answer.problem_type == "badNonce":
+                fresh = False
+                self.counts["badNonce"] += 1
+            else:
+                break
+        self._observe(step, time.perf_counter() - begun)
+        if checked(answer).status >= 400:
+            raise Refused(answer)
+        return answer
+
+    async def register(
+        self,
+        *,
+        contact: Sequence[str] = (),
+        external_account: ExternalAccount | None = None,
+        only_return_existing: bool = False,
+    ) -> Answer:
+        """Open the account, or find the one that the key has (RFC 8555, 7.3; M75, M76)."""
+        url = (await self.exchange.directory())["newAccount"]
+        payload: dict[str, Any] = {"termsOfServiceAgreed": True}
+        if contact:
+            payload["contact"] = list(contact)
+        if only_return_existing:
+            payload["onlyReturnExisting"] = True
+        if external_account is not None:
+            payload["externalAccountBinding"] = external_account.binding(self.key, url)
+        answer = await self.post("new-account", url, payload, by_jwk=True)
+        expect(answer.status in {200, 201}, answer, "newAccount answers 201 or 200 (M75, M76)")
+        expect(answer.location, answer, "no Location of the account (M75)")
+        expect(answer.json().get("status") == "valid", answer, "the account is not valid")
+        self.account_url = answer.location
+        return answer
+
+    async def new_nonce(self) -> None:
+        """Fetch a nonce and keep it, as a client does that has just been started."""
+        begun = time.perf_counter()
+        self.exchange.nonces.append(await self.exchange.new_nonce())
+        self._observe("new-nonce", time.perf_counter() - begun)
+
+    async def new_order(self, names: Sequence[str], **members: Any) -> Order:
+        """Order a certificate for these DNS names; `members` are added to the payload (RFC 8555, 7.4; M106)."""
+        identifiers = [{"type": "dns", "value": name} for name in names]
+        url = (await self.exchange.directory())["newOrder"]
+        answer = await self.post("new-order", url, {"identifiers": identifiers, **members})
+        expect(answer.status == 201, answer, "newOrder answers 201 (M106)")
+        order = as_order(answer, answer.location)
+        shown = {(each["type"], each["value"]) for each in order.body["identifiers"]}
+        expect(shown == {("dns", name) for name in names}, answer, f"other identifiers than ordered: {shown} (M107)")
+        expect(order.status in {"pending", "ready"}, answer, f"a new order is {order.status} (M68)")
+        return order
+
+    async def authorization(self, url: str, *, step: str = "authorization") -> Mapping[str, Any]:
+        """An authorization (RFC 8555, 7.1.4)."""
+        answer = await self.post(step, url)
+        body = answer.json()
+        expect(answer.status == 200, answer, "an authorization is answered 200")
+        expect({"identifier", "status", "challenges"} <= body.keys(), answer, "an authorization lacks members (M61)")
+        return dict(body)
+
+    async def respond(self, challenge: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Tell the server that the challenge can be checked (RFC 8555, 7.5.1; M129)."""
+        answer = await self.post("challenge", challenge["url"], {})
+        expect(answer.status == 200, answer, "a challenge response is answered 200 (M129)")
+        expect(answer.links("up"), answer, 'no Link rel="up" to the authorization (M129)')
+        body = answer.json()
+        expect(body.get("url") == challenge["url"], answer, "another challenge than the one answered")
+        return dict(body)
+
+    async def order(self, url: str, *, step: str = "order") -> Order:
+        """The order as it is now."""
+        answer = await self.post(step, url)
+        expect(answer.status == 200, answer, "an order is answered 200")
+        return as_order(answer, url)
+
+    async def finalize(self, order: Order, request: bytes) -> Order:
+        """Send the certificate request, DER (RFC 8555, 7.4; M106, M111)."""
+        answer = await self.post("finalize", order.body["finalize"], {"csr": b64url(request)})
+        expect(answer.status == 200, answer, "finalize answers 200")
+        expect(answer.location in {None, order.url}, answer, "finalize names another order in Location (M106)")
+        return as_order(answer, order.url)
+
+    async def certificate(self, order: Order) -> Certificate:
+        """Download the certificate of a valid order (RFC 8555, 7.4.2; M123)."""
+        answer = await self.post("certificate", order.body["certificate"])
+        expect(answer.status == 200, answer, "a certificate is answered 200")
+        expect(answer.content_type == PEM_CHAIN, answer, f"a certificate served as {answer.content_type} (M123)")
+        leaf = x509.load_pem_x509_certificate(answer.body)
+        return Certificate(order, answer.body.decode("ascii"), leaf)
+
+    async def obtain(self, names: Sequence[str], publish: Publish) -> Certificate:
+        """From new-order to a certificate for `names`, by HTTP-01, for a new key.
+
+        Raises:
+            OrderFailed: if the server found an authorization or the order invalid.
+            TimeoutError: if it did not come to an end in PATIENCE seconds.
+        """
+        key = certificate_key()
+        async with asyncio.timeout(PATIENCE * 2):
+            order = await self.new_order(names)
+            for url in order.authorizations:
+                await self._answer(url, publish)
+            for url in order.authorizations:
+                await self._validated(url)
+            order = await self._settled(order, until="ready")
+            order = await self.finalize(order, certificate_request(names, key))
+            order = await self._settled(order, until="valid")
+            certificate = await self.certificate(order)
+        of_names(certificate, names)
+        if certificate.leaf.public_key() != key.public_key():
+            raise ProtocolError(f"{order.url}: the certificate is for another key than requested")
+        return certificate
+
+    async def _answer(self, url: str, publish: Publish) -> None:
+        authorization = await self.authorization(url)
+        if authorization["status"] == "valid":
+            return
+        challenge = http01_of(authorization)
+        token = challenge["token"]
+        publish(authorization["identifier"]["value"], token, self.key.key_authorization(token))
+        await self.respond(challenge)
+
+    async def _validated(self, url: str) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while (authorization := await self.authorization(url, step="authorization (poll)"))["status"] == "pending":
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{url} is still pending after {PATIENCE:.0f} s")
+            await self._sleep(0.05)
+        if authorization["status"] != "valid":
+            raise OrderFailed(f"{url} is {authorization['status']}: {errors_of(authorization)}")
+
+    async def _settled(self, order: Order, *, until: str) -> Order:
+        """Ask for the order, at least once, until it is `until`."""
+        deadline = time.monotonic() + PATIENCE
+        while (now := await self.order(order.url, step=f"order ({until})")).status in {"pending", "processing"}:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{order.url} is still {now.status} after {PATIENCE:.0f} s")
+            await self._sleep(0.05)
+        if now.status != until:
+            raise OrderFailed(f"{order.url} is {now.status}, not {until}: {now.body.get('error')}")
+        return now
+
+
+def retry_after(answer: Answer) -> float:
+    """Seconds to wait as the answer says.
+
+    Raises:
+        ProtocolError: if it does not say so in whole seconds.
+    """
+    text = answer.headers.get("Retry-After", "")
+    expect(text.isdecimal(), answer, f"503 with Retry-After {text!r}")
+    return float(text)
+
+
+def as_order(answer: Answer, url: str | None) -> Order:
+    """The order in an answer, checked (RFC 8555, 7.1.3; M56, M60).
+
+    Raises:
+        ProtocolError: if it is not one.
+    """
+    expect(url, answer, "no Location of the order (M106)")
+    body = answer.json()
+    missing = {"status", "identifiers", "authorizations", "finalize"} - body.keys()
+    expect(not missing, answer, f"an order without {sorted(missing)} (M56)")
+    expect(("certificate" in body) == (body["status"] == "valid"), answer, "certificate is for valid orders (M60)")
+    expect("error" in body or body["status"] != "invalid", answer, "an invalid order without error (M60)")
+    return Order(str(url), body)
+
+
+def http01_of(authorization: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The HTTP-01 challenge of an authorization.
+
+    Raises:
+        OrderFailed: if none is offered.
+    """
+    for challenge in authorization["challenges"]:
+        if challenge["type"] == "http-01":
+            return dict(challenge)
+    raise OrderFailed(f"no http-01 challenge for {authorization['identifier']['value']}")
+
+
+def errors_of(authorization: Mapping[str, Any]) -> str:
+    """Why the challenges of an authorization failed, in the server's words."""
+    found = [challenge["error"].get("detail", "") for challenge in authorization["challenges"] if "error" in challenge]
+    return "; ".join(found) or "no error given"
+
+
+def of_names(certificate: Certificate, names: Sequence[str]) -> None:
+    """Check that the certificate is for exactly these names (M107).
+
+    Raises:
+        ProtocolError: if it is not.
+    """
+    extension = certificate.leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    found = set(extension.value.get_values_for_type(x509.DNSName))
+    if found != set(names):
+        raise ProtocolError(f"{certificate.order.url}: ordered {sorted(names)}, issued {sorted(found)}")
