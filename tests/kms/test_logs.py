@@ -65,7 +65,8 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    ("stream", "format_", "is_json"), [(Terminal(), None, False), (io.StringIO(), None, True), (Terminal(), "json", True)]
+    ("stream", "format_", "is_json"),
+    [(Terminal(), None, False), (io.StringIO(), None, True), (Terminal(), "json", True)],
 )
 def test_a_terminal_gets_text_and_everything_else_json(
     stream: io.StringIO, format_: logs.Format | None, is_json: bool
