@@ -1,0 +1,91 @@
+"""Decoding of bytes that anybody may have sent: UTF-8, base64url and JSON, and nothing that parsers disagree about.
+
+Python's decoder accepts what JOSE forbids (duplicate members, NaN, unpaired surrogates) and recurses as deep as its
+input does; all of that ends here, as `Refused`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import Any, NoReturn
+
+from acme_server.problems import ProblemType, Refused
+
+MAXIMUM_DEPTH = 16
+"""Nesting of arrays and objects (SEC36)."""
+
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
+_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
+
+
+def malformed(detail: str) -> Refused:
+    """The refusal of a request that does not have the form it must have."""
+    return Refused(ProblemType.MALFORMED, detail)
+
+
+def base64url(text: object, what: str) -> bytes:
+    """The bytes that unpadded base64url `text` stands for (RFC 7515, 2; M4).
+
+    Padding, white space, other alphabets and stray bits at the end are refused: every value has one spelling (SEC14).
+    `what` names the value in the refusal.
+    """
+    if not isinstance(text, str) or not _BASE64URL.fullmatch(text) or len(text) % 4 == 1:
+        raise malformed(f"{what} is not unpadded base64url.")
+    value = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    if len(text) % 4 and unpadded(value[-(len(value) % 3) :]) != text[-(len(text) % 4) :]:
+        raise malformed(f"{what} is not canonical base64url.")
+    return value
+
+
+def unpadded(value: bytes) -> str:
+    """`value` in base64url without padding."""
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+
+
+def json_object(data: bytes, what: str) -> dict[str, Any]:
+    """The JSON object in `data`, in which no member stands twice (SEC14) and nothing nests too deep (SEC36).
+
+    `what` names the document in the refusal.
+    """
+    try:
+        # The depth is looked at first: the decoder would use the stack for it.
+        if _too_deep(data):
+            raise malformed(f"{what} nests deeper than {MAXIMUM_DEPTH} levels.")
+        value = json.loads(data.decode(), object_pairs_hook=_distinct, parse_constant=_no_constant)
+        if rb"\u" in data:
+            json.dumps(value, ensure_ascii=False).encode()  # unpaired surrogates have no UTF-8 (M1)
+    except UnicodeError:
+        raise malformed(f"{what} is not valid UTF-8.") from None
+    except ValueError:
+        raise malformed(f"{what} is not valid JSON, or a member of it stands twice.") from None
+    if not isinstance(value, dict):
+        raise malformed(f"{what} is not a JSON object.")
+    return value
+
+
+def _too_deep(data: bytes) -> bool:
+    if data.count(b"{") + data.count(b"[") <= MAXIMUM_DEPTH:
+        return False
+    depth = 0
+    for token in _STRING_OR_BRACKET.finditer(data):
+        first = data[token.start()]
+        if first in b"[{":
+            depth += 1
+            if depth > MAXIMUM_DEPTH:
+                return True
+        elif first in b"]}":
+            depth -= 1
+    return False
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("duplicate member")
+    return members
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)

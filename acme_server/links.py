@@ -1,0 +1,118 @@
+"""The only place that builds or parses a URL. The external URL comes from the configuration, never from a request.
+
+Every URL has one spelling: names and identifiers consist of characters that need no escaping, so what does not match
+exactly is not ours (SEC05, SEC15).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from kms.resources import ACMEAccount, ACMEOrder
+
+_NAMESPACE = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
+_PROFILE = r"[a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?"
+_ACCOUNT = r"[a-z2-7]{52}"
+_ORDER = r"[a-z2-7]{26,63}"
+_POSITION = r"0|[1-9][0-9]{0,2}"
+
+PROFILE = f"/acme/{{namespace:{_NAMESPACE}}}/{{profile:{_PROFILE}}}"
+DIRECTORY = f"{PROFILE}/directory"
+NEW_NONCE = f"{PROFILE}/new-nonce"
+NEW_ACCOUNT = f"{PROFILE}/new-account"
+ACCOUNT = f"{PROFILE}/accounts/{{account:{_ACCOUNT}}}"
+ORDERS = f"{ACCOUNT}/orders"
+NEW_ORDER = f"{PROFILE}/new-order"
+ORDER = f"{PROFILE}/orders/{{order:{_ORDER}}}"
+FINALIZE = f"{ORDER}/finalize"
+CERTIFICATE = f"{ORDER}/certificate"
+AUTHORIZATION = f"{PROFILE}/authorizations/{{order:{_ORDER}}}-{{position:{_POSITION}}}"
+CHALLENGE = f"{AUTHORIZATION}/challenges/{{type:[a-z0-9-]{{1,32}}}}"
+"""The paths of the resources (DESIGN: one prefix a profile), as templates of the router."""
+
+_DIRECTORY_OF_PATH = re.compile(f"/acme/{_NAMESPACE}/{_PROFILE}/")
+
+
+class AccountLink(NamedTuple):
+    """What an account's URL says."""
+
+    namespace: str
+    profile: str
+    account: str
+
+
+class Links:
+    """Builds and parses URLs below `external_url`, which has no slash at its end."""
+
+    def __init__(self, external_url: str) -> None:
+        self.external_url = external_url
+        self._prefix = f"{external_url}/acme"
+        self._account = re.compile(
+            rf"{re.escape(self._prefix)}/({_NAMESPACE})/({_PROFILE})/accounts/({_ACCOUNT})", re.ASCII
+        )
+
+    def profile(self, namespace: str, profile: str) -> str:
+        """What all URLs of a profile begin with."""
+        return f"{self._prefix}/{namespace}/{profile}"
+
+    def directory(self, namespace: str, profile: str) -> str:
+        """The directory of a profile."""
+        return f"{self._prefix}/{namespace}/{profile}/directory"
+
+    def new_nonce(self, namespace: str, profile: str) -> str:
+        """Where a client of the profile gets its first nonce."""
+        return f"{self._prefix}/{namespace}/{profile}/new-nonce"
+
+    def new_account(self, namespace: str, profile: str) -> str:
+        """Where a client of the profile opens an account."""
+        return f"{self._prefix}/{namespace}/{profile}/new-account"
+
+    def new_order(self, namespace: str, profile: str) -> str:
+        """Where an account of the profile asks for a certificate."""
+        return f"{self._prefix}/{namespace}/{profile}/new-order"
+
+    def account(self, account: ACMEAccount) -> str:
+        """The account's URL: its `kid` (M19)."""
+        meta = account.metadata
+        return f"{self._prefix}/{meta.namespace}/{account.spec.profile_ref.name}/accounts/{meta.name}"
+
+    def orders(self, account: ACMEAccount) -> str:
+        """The list of the account's orders."""
+        return f"{self.account(account)}/orders"
+
+    def order(self, order: ACMEOrder) -> str:
+        """The order's URL."""
+        meta = order.metadata
+        return f"{self._prefix}/{meta.namespace}/{order.spec.profile_ref.name}/orders/{meta.name}"
+
+    def finalize(self, order: ACMEOrder) -> str:
+        """Where the CSR of the order goes."""
+        return f"{self.order(order)}/finalize"
+
+    def certificate(self, order: ACMEOrder) -> str:
+        """Where the certificate of the order is."""
+        return f"{self.order(order)}/certificate"
+
+    def authorization(self, order: ACMEOrder, position: int) -> str:
+        """The authorization for the identifier at `position` of the order."""
+        meta = order.metadata
+        return f"{self._prefix}/{meta.namespace}/{order.spec.profile_ref.name}/authorizations/{meta.name}-{position}"
+
+    def challenge(self, order: ACMEOrder, position: int, type_: str) -> str:
+        """The challenge of that type in the authorization."""
+        return f"{self.authorization(order, position)}/challenges/{type_}"
+
+    def requested(self, raw_path: str) -> str:
+        """The URL that a request must be signed for: ours, with the path and query as they came (SEC15)."""
+        return self.external_url + raw_path
+
+    def directory_of(self, raw_path: str) -> str | None:
+        """The directory that a path lies under, whether or not there is such a profile; None: under none."""
+        match = _DIRECTORY_OF_PATH.match(raw_path)
+        return f"{self.external_url}{match.group()}directory" if match else None
+
+    def parse_account(self, url: str) -> AccountLink | None:
+        """What an account's URL says; None where it is not exactly one that we hand out (SEC05)."""
+        match = self._account.fullmatch(url)
+        return AccountLink(*match.groups()) if match else None
