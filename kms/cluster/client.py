@@ -1,0 +1,289 @@
+"""The Kubernetes API, as far as this project uses it: typed objects in, typed objects or typed errors out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
+from typing import Any, Literal, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from kms.cluster.connection import Connection
+from kms.cluster.errors import Invalid
+from kms.cluster.transport import (
+    APPLY,
+    DEADLINE_SECONDS,
+    SILENCE_SECONDS,
+    Observe,
+    Request,
+    Transport,
+    Verb,
+    unobserved,
+)
+from kms.cluster.wire import Listing, WatchEvent, decoded, decoded_event, decoded_page, encoded, readable
+from kms.resources.kinds import Kind
+from kms.resources.meta import Resource
+
+T = TypeVar("T", bound=Resource)
+
+WATCH_SECONDS = 300
+"""How long one watch lasts before the API server ends it and we ask again."""
+PAGE_SIZE = 500
+NOTE_LENGTH = 1024
+"""The API server's limit for the text of an Event."""
+
+
+class Cluster:
+    """A Kubernetes API server. Every method raises the errors of kms.cluster.errors and has a deadline of 10 s.
+
+    A write that raises Unavailable may have happened all the same: read before you rely on either.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        observe: Observe = unobserved,
+        deadline: float = DEADLINE_SECONDS,
+        silence: float = SILENCE_SECONDS,
+    ) -> None:
+        self._transport = Transport(connection, observe=observe, deadline=deadline, silence=silence)
+
+    @classmethod
+    async def connect(
+        cls, *, kubeconfig: str | None = None, context: str | None = None, observe: Observe = unobserved
+    ) -> Cluster:
+        """Connect as kubectl would: to the kubeconfig's context, in a pod with its ServiceAccount.
+
+        Nothing is sent yet. Raises Misconfigured.
+        """
+        return cls(await Connection.load(kubeconfig=kubeconfig, context=context), observe=observe)
+
+    async def close(self) -> None:
+        """Close all connections; watches end with Unavailable."""
+        await self._transport.close()
+
+    async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
+        """The object as it is now: a quorum read, never from a stale cache (SEC56). Raises NotFound."""
+        return decoded(kind, await self._send("get", kind, _path(kind, namespace, name)))
+
+    async def list(
+        self,
+        kind: Kind[T],
+        namespace: str | None = None,
+        *,
+        labels: str = "",
+        fields: str = "",
+        limit: int = PAGE_SIZE,
+        resource_version: str | None = None,
+    ) -> Listing[T]:
+        """All objects that the selectors choose, in one namespace or (None) everywhere, read page by page.
+
+        Without `resource_version` the list is consistent and current; with "0" it comes from the API server's cache.
+        Raises Gone where the list took so long that its snapshot was compacted away.
+        """
+        items: list[T] = []
+        version = ""
+        pages = self.list_pages(
+            kind, namespace, labels=labels, fields=fields, limit=limit, resource_version=resource_version
+        )
+        async for page in pages:
+            items.extend(page.items)
+            version = page.resource_version
+        return Listing(tuple(items), version)
+
+    async def list_pages(
+        self,
+        kind: Kind[T],
+        namespace: str | None = None,
+        *,
+        labels: str = "",
+        fields: str = "",
+        limit: int = PAGE_SIZE,
+        resource_version: str | None = None,
+    ) -> AsyncIterator[Listing[T]]:
+        """The pages of `list`, one at a time. Objects that do not fit their model are logged and left out."""
+        query = {"limit": str(limit), "labelSelector": labels, "fieldSelector": fields}
+        if resource_version is not None:
+            query["resourceVersion"] = resource_version
+        path = _path(kind, namespace)
+        while True:
+            page = decoded_page(await self._send("list", kind, path, query=query))
+            yield Listing(readable(kind, page.items), page.resource_version)
+            if not page.continue_token:
+                return
+            query["continue"] = page.continue_token
+            query.pop("resourceVersion", None)  # the token says which version; both together are refused
+
+    async def watch(
+        self,
+        kind: Kind[T],
+        namespace: str | None = None,
+        *,
+        resource_version: str,
+        labels: str = "",
+        fields: str = "",
+    ) -> AsyncIterator[WatchEvent[T]]:
+        """Every change after `resource_version`, and a bookmark about once a minute, for up to five minutes.
+
+        Raises Gone where that version has been compacted away, Unavailable after 70 s of silence.
+        """
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(WATCH_SECONDS),
+            "labelSelector": labels,
+            "fieldSelector": fields,
+        }
+        async for line in self._transport.lines(_request("watch", kind, _path(kind, namespace), query=query)):
+            yield decoded_event(kind, line)
+
+    async def create(self, kind: Kind[T], object_: T) -> T:
+        """Create it; where the kind has a status subresource, the status is not stored. Raises AlreadyExists."""
+        path = _path(kind, object_.metadata.namespace)
+        return decoded(kind, await self._send("create", kind, path, body=encoded(kind, object_)))
+
+    async def replace(self, kind: Kind[T], object_: T) -> T:
+        """Write all but the status, if it is still at `metadata.resourceVersion`. Raises Conflict, NotFound.
+
+        What our model does not know is lost, so this is for kinds that only we write.
+        """
+        path = _path(kind, object_.metadata.namespace, object_.metadata.name)
+        return decoded(kind, await self._send("update", kind, path, body=encoded(kind, object_)))
+
+    async def replace_status(self, kind: Kind[T], object_: T) -> T:
+        """Write the status alone, if the object is still at `metadata.resourceVersion`. Raises Conflict, NotFound."""
+        path = _path(kind, object_.metadata.namespace, object_.metadata.name, "status")
+        return decoded(kind, await self._send("update", kind, path, body=encoded(kind, object_)))
+
+    async def apply(
+        self,
+        kind: Kind[T],
+        body: T | Mapping[str, Any],
+        *,
+        manager: str,
+        subresource: str = "",
+        force: bool = True,
+    ) -> T:
+        """Server-side apply: `manager` owns the fields in `body`, and those it left out since last time go.
+
+        `body` names itself in its metadata. With a resourceVersion there, Conflict is raised where the object has
+        changed; without `force` also where another manager owns one of the fields.
+        """
+        namespace, name = _identity(body)
+        query = {"fieldManager": manager, "force": "true" if force else "false"}
+        path = _path(kind, namespace, name, subresource)
+        answer = await self._send("patch", kind, path, query=query, body=encoded(kind, body), content_type=APPLY)
+        return decoded(kind, answer)
+
+    async def delete(
+        self,
+        kind: Kind[T],
+        namespace: str,
+        name: str,
+        *,
+        uid: str | None = None,
+        resource_version: str | None = None,
+    ) -> None:
+        """Delete it, if it is still the one with this uid and at this version. Raises Conflict, NotFound."""
+        wanted = {"uid": uid, "resourceVersion": resource_version}
+        preconditions = {key: value for key, value in wanted.items() if value is not None}
+        body = msgspec.json.encode(
+            {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+            | ({"preconditions": preconditions} if preconditions else {})
+        )
+        await self._send("delete", kind, _path(kind, namespace, name), body=body)
+
+    async def create_event(
+        self,
+        kind: Kind[T],
+        regarding: T,
+        *,
+        type_: Literal["Normal", "Warning"],
+        reason: str,
+        action: str,
+        note: str,
+        controller: str,
+        instance: str,
+        time: datetime,
+    ) -> None:
+        """Tell people about `regarding` (events.k8s.io/v1): CamelCase `reason` and `action`, `note` a sentence.
+
+        `controller` and `instance` say who reports (`pki.kms.hanzo.ai/operator`, the pod's name).
+        """
+        metadata = regarding.metadata
+        namespace = metadata.namespace or "default"
+        event = {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"generateName": f"{metadata.name}.", "namespace": namespace},
+            "eventTime": time.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "type": type_,
+            "reason": reason,
+            "action": action,
+            "note": note if len(note) <= NOTE_LENGTH else note[: NOTE_LENGTH - 1] + "…",
+            "reportingController": controller,
+            "reportingInstance": instance,
+            "regarding": {
+                "apiVersion": kind.api_version,
+                "kind": kind.kind,
+                "name": metadata.name,
+                "namespace": metadata.namespace,
+                "uid": metadata.uid,
+                "resourceVersion": metadata.resource_version,
+            },
+        }
+        target = f"/apis/events.k8s.io/v1/namespaces/{_segment(namespace)}/events"
+        await self._transport.send(Request("create", "events", target, msgspec.json.encode(event)))
+
+    async def _send(
+        self,
+        verb: Verb,
+        kind: Kind[T],
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        content_type: str = "application/json",
+    ) -> bytes:
+        return await self._transport.send(_request(verb, kind, path, query=query, body=body, content_type=content_type))
+
+
+def _request(
+    verb: Verb,
+    kind: Kind[T],
+    path: str,
+    *,
+    query: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+    content_type: str = "application/json",
+) -> Request:
+    if query:
+        path += "?" + urlencode({key: value for key, value in query.items() if value})
+    return Request(verb, kind.plural, path, body, content_type)
+
+
+def _path(kind: Kind[T], namespace: str | None, name: str | None = None, subresource: str = "") -> str:
+    """The path of one object, of the objects of one namespace, or (namespace None) of all of the kind."""
+    path = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
+    if kind.namespaced and namespace is not None:
+        path += f"/namespaces/{_segment(namespace)}"
+    path += f"/{kind.plural}"
+    if name is not None:
+        path += f"/{_segment(name)}"
+    return f"{path}/{subresource}" if subresource else path
+
+
+def _segment(name: str) -> str:
+    # An empty name would turn "delete this one" into "delete all of them", dots would climb.
+    if name in {"", ".", ".."}:
+        raise Invalid(f"{name!r} is no name of an object or a namespace")
+    return quote(name, safe=":")
+
+
+def _identity(body: Resource | Mapping[str, Any]) -> tuple[str, str]:
+    if isinstance(body, Mapping):
+        return body["metadata"].get("namespace", ""), body["metadata"]["name"]
+    return body.metadata.namespace, body.metadata.name

@@ -1,0 +1,140 @@
+"""What can go wrong when talking to the Kubernetes API. Every message is the API server's own where it has one.
+
+ClusterError
+├── NotFound        no such object (404)
+├── Conflict        the object has changed since it was read, or a precondition does not hold (409)
+├── AlreadyExists   an object of that name is there (409)
+├── Invalid         the API server will never take this: schema, CEL rule, size (400, 413, 422); see `causes`
+├── Forbidden       RBAC, admission or quota says no (403)
+├── Gone            the resourceVersion or the continue token is too old (410): list again
+├── Undecodable     an answer that does not fit our model
+├── Misconfigured   there is nothing to connect to: no kubeconfig, no ServiceAccount, a broken file
+└── Unavailable     try again later: 401 after a refresh, 429, 5xx, transport, deadline. A write may have happened
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+
+class ClusterError(Exception):
+    """The API server did not do what it was asked to."""
+
+
+class NotFound(ClusterError):
+    """There is no such object."""
+
+
+class Conflict(ClusterError):
+    """The object is not the one that was read: another version, another uid, or fields of another manager."""
+
+
+class AlreadyExists(ClusterError):
+    """An object of that name is there already."""
+
+
+class Cause(NamedTuple):
+    """One reason for a refusal: the path of the field, and what is wrong with it."""
+
+    field: str
+    message: str
+
+
+class Invalid(ClusterError):
+    """The API server refuses the object for good."""
+
+    def __init__(self, message: str, causes: tuple[Cause, ...] = ()) -> None:
+        super().__init__(message)
+        self.causes = causes
+
+
+class Forbidden(ClusterError):
+    """We may not do that."""
+
+
+class Gone(ClusterError):
+    """The version that was asked for has been compacted away."""
+
+
+class Undecodable(ClusterError):
+    """The API server's answer does not fit the model of its kind."""
+
+
+class Misconfigured(ClusterError):
+    """The settings do not lead to an API server."""
+
+
+class Unavailable(ClusterError):
+    """No answer that can be relied on, now. `retry_after` are the seconds that the API server asked for, if it did."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class _Cause(msgspec.Struct, frozen=True):
+    field: str = ""
+    message: str = ""
+
+
+class _Details(msgspec.Struct, frozen=True, rename="camel"):
+    causes: tuple[_Cause, ...] = ()
+    retry_after_seconds: float = 0
+
+
+class _Status(msgspec.Struct, frozen=True):
+    """The part of metav1.Status that we understand."""
+
+    kind: str = ""
+    message: str = ""
+    reason: str = ""
+    code: int = 0
+    details: _Details = _Details()
+
+
+_SERVER_ERROR = 500
+_TEMPORARY = frozenset({401, 408, 429})
+_PLAIN = {403: Forbidden, 404: NotFound, 409: Conflict, 410: Gone}
+
+_status = msgspec.json.Decoder(_Status)
+
+
+def error_of(code: int, body: bytes, retry_after: str | None = None) -> ClusterError:
+    """The error that an answer with HTTP status `code` stands for; `retry_after` is its Retry-After header."""
+    try:
+        status = _status.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        status = _Status(message=body[:200].decode(errors="replace").strip())
+    message = status.message or f"the API server answered {code}"
+    error: ClusterError
+    match code:
+        case 404 if status.kind != "Status":
+            # A path that nobody serves: the CRD is not there (yet). That says nothing about the object.
+            error = Unavailable(f"the API server does not serve this kind: {message}")
+        case 409 if status.reason == "AlreadyExists":
+            error = AlreadyExists(message)
+        case 400 | 413 | 422:
+            error = Invalid(message, tuple(Cause(each.field, each.message) for each in status.details.causes))
+        case _ if code in _TEMPORARY or code >= _SERVER_ERROR:
+            error = Unavailable(message, _seconds(retry_after, status))
+        case _:
+            error = _PLAIN.get(code, ClusterError)(message)
+    return error
+
+
+def watch_error_of(body: bytes) -> ClusterError:
+    """The error that the object of a watch's ERROR event stands for; a code that is missing counts as 500."""
+    try:
+        code = _status.decode(body).code
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        code = 0
+    return error_of(code or 500, body)
+
+
+def _seconds(header: str | None, status: _Status) -> float | None:
+    # A date is allowed in Retry-After, but no API server sends one.
+    if header is not None and header.isascii() and header.isdigit():
+        return float(header)
+    return status.details.retry_after_seconds or None

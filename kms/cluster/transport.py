@@ -1,0 +1,160 @@
+"""Bytes to and from the API server: one bounded pool for calls, one connection a watch, a deadline on everything.
+
+Requests go straight to aiohttp. The official client's ApiClient.call_api would cost more CPU than the rest of a call
+together (docs/architecture.md), and it encodes bodies itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import aiohttp
+from yarl import URL
+
+from kms.cluster.connection import Connection
+from kms.cluster.errors import Unavailable, error_of
+
+Verb = Literal["get", "list", "watch", "create", "update", "patch", "delete"]
+Observe = Callable[[str, str, int, float], None]
+"""Told of every request: verb, plural, HTTP status (0: no answer), seconds until the answer was complete or begun."""
+
+DEADLINE_SECONDS = 10.0
+SILENCE_SECONDS = 70.0
+"""A watch that is silent for longer is taken for dead; an API server sends a bookmark each minute."""
+POOL_SIZE = 64
+LINE_BYTES = 2**21
+"""Half of the longest line of a watch. An object is at most 1.5 MiB in etcd; JSON escapes make it longer."""
+
+USER_AGENT = "kms-acme"
+"""The part before a slash is the field manager of our plain writes."""
+
+JSON = "application/json"
+APPLY = "application/apply-patch+yaml"
+
+_METHODS = {
+    "get": "GET",
+    "list": "GET",
+    "watch": "GET",
+    "create": "POST",
+    "update": "PUT",
+    "patch": "PATCH",
+    "delete": "DELETE",
+}
+_UNAUTHORIZED = 401
+_FIRST_ERROR = 400
+_LOST = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
+"""What aiohttp raises where no answer comes; ValueError is its word for a line that is too long."""
+
+
+def unobserved(verb: str, plural: str, status: int, seconds: float) -> None:
+    """Takes no notice: the Observe of a caller without metrics."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request. `target` is path and query, quoted already."""
+
+    verb: Verb
+    plural: str
+    target: str
+    body: bytes | None = None
+    content_type: str = JSON
+
+
+class Transport:
+    """Sends requests; raises the errors of kms.cluster.errors and nothing else."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        observe: Observe = unobserved,
+        deadline: float = DEADLINE_SECONDS,
+        silence: float = SILENCE_SECONDS,
+    ) -> None:
+        self._connection = connection
+        self._observe = observe
+        self._deadline = deadline
+        self._calls = self._session(limit=POOL_SIZE, silence=None)
+        # Watches hold their connections, so they must not take them from the pool; there are as many as informers.
+        self._watches = self._session(limit=0, silence=silence)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._calls.close()
+        await self._watches.close()
+
+    async def send(self, request: Request) -> bytes:
+        """The body of the answer. Raises ClusterError."""
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._deadline):
+                answer = await self._answer(self._calls, request)
+                body = await answer.read()
+        except _LOST as error:
+            raise self._unavailable(request, error, started) from error
+        self._observe(request.verb, request.plural, answer.status, time.perf_counter() - started)
+        if answer.status >= _FIRST_ERROR:
+            raise error_of(answer.status, body, answer.headers.get("Retry-After"))
+        return body
+
+    async def lines(self, request: Request) -> AsyncIterator[bytes]:
+        """The lines of an answer that goes on, until the API server ends it. Raises ClusterError."""
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._deadline):
+                answer = await self._answer(self._watches, request)
+            async with answer:
+                self._observe(request.verb, request.plural, answer.status, time.perf_counter() - started)
+                if answer.status >= _FIRST_ERROR:
+                    raise error_of(answer.status, await answer.read(), answer.headers.get("Retry-After"))
+                async for line in answer.content:
+                    yield line
+        except _LOST as error:
+            raise self._unavailable(request, error, started) from error
+
+    async def _answer(self, session: aiohttp.ClientSession, request: Request) -> aiohttp.ClientResponse:
+        """The head of the answer; after a 401 that of a second try, if there is another token to try with."""
+        token = await self._connection.authorization()
+        answer = await self._ask(session, request, token)
+        if answer.status == _UNAUTHORIZED:
+            await self._connection.renew(token)
+            renewed = await self._connection.authorization()
+            if renewed != token:
+                answer.release()
+                return await self._ask(session, request, renewed)
+        return answer
+
+    async def _ask(self, session: aiohttp.ClientSession, request: Request, token: str | None) -> aiohttp.ClientResponse:
+        headers = {} if token is None else {"Authorization": token}
+        if request.body is not None:
+            headers["Content-Type"] = request.content_type
+        return await session.request(
+            _METHODS[request.verb],
+            URL(self._connection.host + request.target, encoded=True),
+            data=request.body,
+            headers=headers,
+            allow_redirects=False,  # the token is for this host alone
+            proxy=self._connection.proxy,
+            server_hostname=self._connection.server_hostname,
+        )
+
+    def _unavailable(self, request: Request, error: BaseException, started: float) -> Unavailable:
+        self._observe(request.verb, request.plural, 0, time.perf_counter() - started)
+        return Unavailable(f"{request.verb} {request.plural}: {str(error) or type(error).__name__}")
+
+    def _session(self, *, limit: int, silence: float | None) -> aiohttp.ClientSession:
+        tls = self._connection.tls
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=limit, ssl=True if tls is None else tls, keepalive_timeout=60),
+            timeout=aiohttp.ClientTimeout(total=None, sock_read=silence),
+            # Compressing costs both sides more CPU than a network inside a cluster saves.
+            headers={"Accept": JSON, "Accept-Encoding": "identity", "User-Agent": USER_AGENT},
+            cookie_jar=aiohttp.DummyCookieJar(),
+            read_bufsize=LINE_BYTES,
+            trust_env=False,  # looking for proxies in the environment costs four times the call itself
+        )
