@@ -1,0 +1,1 @@
+"""`make demo`: from four manifests to a certificate in use, told step by step."""
