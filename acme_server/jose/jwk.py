@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPubli
 
 from acme_server.jose.strict import base64url, json_object, malformed, unpadded
 from acme_server.problems import ProblemType, Refused
+from kms.pki.rsa_weaknesses import rsa_weakness
 
 Verifier = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
@@ -96,6 +97,9 @@ def _rsa(jwk: Mapping[str, Any]) -> AccountKey:
         raise _bad_key(f"The RSA key has {n.bit_length()} bits; 2048 to 4096 are accepted.")
     if exponent not in _RSA_EXPONENTS:
         raise _bad_key("The exponent of the RSA key is not an odd number from 65537 to 4294967295.")
+    # The weaknesses are those of the modulus; SEC18 leaves account keys more exponents than certificates have.
+    if weakness := rsa_weakness(n, 65537):
+        raise _bad_key(f"The RSA key is not accepted: {weakness}.")
     key = RSAPublicNumbers(exponent, n).public_key()
     e = exponent.to_bytes((exponent.bit_length() + 7) // 8, "big")
     return _named(key, {"e": unpadded(e), "kty": "RSA", "n": unpadded(modulus)}, RSA_ALGORITHMS)
