@@ -1,0 +1,233 @@
+"""End-entity certificates: what goes into one, and how the signature of a CA gets onto it.
+
+Everything follows from the template and the signer, the signature too (ECDSA by RFC 6979): two replicas that sign the
+same order at the same time make the same bytes, so whichever write wins, no certificate is left that nobody knows of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from types import MappingProxyType
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from kms.pki.keys import PrivateKey, PublicKey, key_algorithm
+from kms.pki.names import Name
+from kms.pki.subjects import subject_name
+from kms.pki.usages import KNOWN_USAGES, extended_key_usage, key_usage
+
+_SERIAL_BITS = 127
+_HASH_BY_CURVE_SIZE: Mapping[int, hashes.SHA256 | hashes.SHA384 | hashes.SHA512] = MappingProxyType(
+    {256: hashes.SHA256(), 384: hashes.SHA384(), 521: hashes.SHA512()}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """A CA that can sign: its certificate, its key, and what is above it.
+
+    `issuers` goes from the one that issued `certificate` towards the root; the root is the last where it is known.
+    What every signature needs and depends on the CA alone is worked out once, here.
+    """
+
+    certificate: x509.Certificate
+    key: PrivateKey = field(repr=False)
+    issuers: tuple[x509.Certificate, ...] = ()
+    not_after: datetime = field(init=False)
+    """When the first certificate of the chain ends: nothing that is signed may be valid longer (SEC31)."""
+    authority_key_identifier: x509.AuthorityKeyIdentifier = field(init=False, repr=False, compare=False)
+    chain: str = field(init=False, repr=False, compare=False)
+    """The CA's certificate and those above it in PEM, as they follow an end entity's certificate."""
+
+    def __post_init__(self) -> None:
+        certificates = (self.certificate, *self.issuers)
+        published = [each for each in certificates if not is_root(each)] or [self.certificate]
+        derived = {
+            "not_after": min(each.not_valid_after_utc for each in certificates),
+            "authority_key_identifier": authority_key_identifier(self.certificate),
+            "chain": "".join(map(certificate_pem, published)),
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
+
+
+@dataclass(frozen=True, slots=True)
+class LeafTemplate:
+    """All that decides what an end-entity certificate says. `subject` is by attribute, without the common name."""
+
+    public_key: PublicKey
+    names: tuple[Name, ...]
+    common_name: str | None
+    subject: Mapping[str, tuple[str, ...]]
+    usages: frozenset[str]
+    serial: int
+    not_before: datetime
+    not_after: datetime
+
+
+def sign_leaf(template: LeafTemplate, signer: Signer) -> x509.Certificate:
+    """The certificate of RFC 5280 for this template (SEC29).
+
+    basicConstraints without CA, key usage as far as the key is able to, extended key usage, subject key identifier
+    computed from the key, authority key identifier from the issuer, and the names: critical if the subject is empty.
+    Nothing else. The same template and signer give the same bytes.
+
+    Raises ValueError where the template asks for what must not be: no names, an unknown usage or attribute, a key that
+    none of the key usages suits, an empty lifetime or one beyond the CA's. The caller has made sure of all that.
+    """
+    algorithm = key_algorithm(template.public_key)
+    if algorithm is None or not template.names:
+        raise ValueError("a certificate needs a key of a known algorithm and at least one name")
+    if unknown := template.usages - KNOWN_USAGES:
+        raise ValueError(f"there are no usages {sorted(unknown)} for end entities")
+    _check_lifetime(template.not_before, template.not_after, signer)
+    subject = subject_name(template.common_name, template.subject)
+    usage, purposes = key_usage(template.usages, algorithm), extended_key_usage(template.usages)
+    builder = (
+        x509.CertificateBuilder()
+        .issuer_name(signer.certificate.subject)
+        .subject_name(subject)
+        .public_key(template.public_key)
+        .serial_number(template.serial)
+        .not_valid_before(template.not_before)
+        .not_valid_after(template.not_after)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    )
+    if usage is not None:
+        builder = builder.add_extension(usage, critical=True)
+    if purposes is not None:
+        builder = builder.add_extension(purposes, critical=False)
+    return sign(
+        builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(template.public_key), critical=False)
+        .add_extension(signer.authority_key_identifier, critical=False)
+        .add_extension(_alternative_names(template.names), critical=len(subject) == 0),
+        signer.key,
+    )
+
+
+def sign(builder: x509.CertificateBuilder, key: PrivateKey) -> x509.Certificate:
+    """Sign with the hash that goes with the key, deterministically."""
+    public_key = key.public_key()
+    match public_key:
+        case Ed25519PublicKey():
+            return builder.sign(key, None)
+        case EllipticCurvePublicKey():
+            return builder.sign(key, _HASH_BY_CURVE_SIZE[public_key.curve.key_size], ecdsa_deterministic=True)
+        case _:
+            return builder.sign(key, hashes.SHA256())
+
+
+def chain_pem(leaf: x509.Certificate, signer: Signer) -> str:
+    """The certificate and what a TLS server sends with it, each certified by the next, as RFC 8555, 9.1 wants it.
+
+    The root is left out: who trusts it has it. Only where the CA is a root itself does it follow, because clients
+    (certbot) take a chain of one certificate for a broken one. PEM and nothing else, with a newline at the end (M123).
+    """
+    return certificate_pem(leaf) + signer.chain
+
+
+def certificate_pem(certificate: x509.Certificate) -> str:
+    """One certificate in PEM, with a newline at the end."""
+    return certificate.public_bytes(Encoding.PEM).decode("ascii")
+
+
+def serial_number(*, uid: str, name: str, digest: str) -> int:
+    """The serial number for one order and one request: positive and of exactly 127 bits (SEC31).
+
+    It follows from the order's UID and name, of which the name alone holds 128 bits that nobody could predict, and from
+    the digest of the request; so the same order and request get the same number on every replica.
+    """
+    return _as_serial(hashlib.sha256(f"{uid}\0{name}\0{digest}".encode()).digest())
+
+
+def random_serial(entropy: Callable[[int], bytes]) -> int:
+    """A serial number for a certificate that no order stands behind; `entropy` draws that many unpredictable bytes."""
+    return _as_serial(entropy(16))
+
+
+def _as_serial(material: bytes) -> int:
+    number = int.from_bytes(material[:16], "big") >> 1
+    return number | 1 << (_SERIAL_BITS - 1)
+
+
+def validity(
+    base: datetime,
+    duration: timedelta,
+    *,
+    requested_not_before: datetime | None,
+    requested_not_after: datetime | None,
+    ca_not_after: datetime,
+    backdate: timedelta,
+) -> tuple[datetime, datetime]:
+    """The dates of a certificate that is accepted for issuance at `base`: notBefore and notAfter.
+
+    Without requested dates the certificate begins `backdate` before `base`, for clocks that are behind, and its whole
+    lifetime is `duration`, cut where the CA's ends. Requested dates are taken as they are, to the second: whether the
+    policy allows them was decided when they were requested.
+
+    Raises ValueError with a message for people where the requested end is beyond the CA's or nothing would be left.
+    """
+    not_before = (requested_not_before or base - backdate).replace(microsecond=0)
+    if requested_not_after is None:
+        not_after = min(not_before + duration, ca_not_after)
+    else:
+        not_after = requested_not_after.replace(microsecond=0)
+    if not_after > ca_not_after:
+        raise ValueError(f"notAfter {not_after:%Y-%m-%dT%H:%M:%SZ} is after the end of the CA's own certificate.")
+    if not_after <= max(not_before, base):
+        raise ValueError("The certificate would be at its end before it begins.")
+    return not_before, not_after.replace(microsecond=0)
+
+
+def is_root(certificate: x509.Certificate) -> bool:
+    """Whether the certificate is self-signed (RFC 5280, 3.2)."""
+    return certifies(certificate, certificate)
+
+
+def certifies(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
+    """Whether `issuer` has issued `certificate`: by its name, and by a signature that its key verifies."""
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def authority_key_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """Names the issuer's key: by the identifier in its certificate, else by one computed (RFC 5280, 4.2.1.1).
+
+    Not by issuer and serial number, so that a CA certificate can be renewed under certificates that are out.
+    """
+    try:
+        identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        public_key = issuer.public_key()
+        if not isinstance(public_key, PublicKey):
+            raise ValueError("the key of the CA is neither RSA nor ECDSA nor Ed25519") from None  # noqa: TRY004 - bad data
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(public_key)
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
+
+
+def _check_lifetime(not_before: datetime, not_after: datetime, signer: Signer) -> None:
+    if not not_before < not_after:
+        raise ValueError("a certificate must not end before it begins")
+    if not_after > signer.not_after:
+        raise ValueError("a certificate must not outlive the CA that signs it")
+
+
+def _alternative_names(names: tuple[Name, ...]) -> x509.SubjectAlternativeName:
+    return x509.SubjectAlternativeName(
+        [
+            x509.DNSName(name.value) if name.type == "dns" else x509.IPAddress(ipaddress.ip_address(name.value))
+            for name in names
+        ]
+    )

@@ -1,0 +1,291 @@
+"""Certificate policies: which names, subjects, keys, usages and lifetimes a certificate may have.
+
+A policy is asked twice: about the names of an order, so that nobody solves challenges for what can never be issued, and
+about the certificate request. Both times every violation is told, with the name, the rule and the policy that it met.
+What no rule allows is denied (SEC66).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from kms.pki.keys import weakness
+from kms.pki.names import Name
+from kms.pki.patterns import Pattern
+from kms.pki.requests import CertificateRequest
+from kms.pki.subjects import COMMON_NAME
+from kms.pki.usages import KNOWN_USAGES, lacks_key_usage
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Patterns for one kind of value: deny wins over allow, and each required one wants at least one value."""
+
+    allowed: tuple[Pattern, ...] = ()
+    denied: tuple[Pattern, ...] = ()
+    required: tuple[Pattern, ...] = ()
+
+    def allows(self, value: str) -> bool:
+        """Whether the value is allowed and not denied."""
+        return any(each.matches(value) for each in self.allowed) and not any(
+            each.matches(value) for each in self.denied
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRules:
+    """The same for IP addresses, with CIDR blocks."""
+
+    allowed: tuple[Network, ...] = ()
+    denied: tuple[Network, ...] = ()
+    required: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRules:
+    """The same for key usages, which are words and not patterns."""
+
+    allowed: frozenset[str] = frozenset()
+    denied: frozenset[str] = frozenset()
+    required: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The rules of one CertificatePolicy, compiled. `name` is `namespace/name`, for messages.
+
+    `dns_names` or `ip_addresses` of None: no names of that type at all. `subject` has rules by attribute
+    (`commonName`, `organizations`, ...); an attribute without rules may not be asked for.
+    """
+
+    name: str
+    dns_names: Rules | None
+    wildcards: bool
+    ip_addresses: NetworkRules | None
+    subject: Mapping[str, Rules]
+    usages: UsageRules
+    key_algorithms: frozenset[str]
+    signature_algorithms: frozenset[str]
+    maximum_duration: timedelta
+    maximum_names: int
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowing:
+    """What an EAB credential leaves of a policy for its accounts: a name must be allowed by both.
+
+    As in a policy, None means no names of that type at all. `name` is `namespace/name` of the credential.
+    """
+
+    name: str
+    dns_names: Rules | None
+    wildcards: bool
+    ip_addresses: NetworkRules | None
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing that a rule forbids: a sentence for people, and the name that it is about, if it is about one."""
+
+    message: str
+    name: Name | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _NameRules:
+    """The name rules of a policy or of a credential, and how messages call them."""
+
+    holder: str
+    path: str
+    wildcards: bool
+    dns_names: Rules | None
+    ip_addresses: NetworkRules | None
+
+    def at(self, rule: str) -> str:
+        """`policy pki/web (spec.dnsNames.allowed)`."""
+        return f"{self.holder} ({self.path}.{rule})"
+
+
+def name_violations(names: Sequence[Name], policy: Policy, narrowing: Narrowing | None) -> tuple[Violation, ...]:
+    """What the policy, and the credential's narrowing of it, have against these names together and one by one."""
+    found: list[Violation] = []
+    if len(names) > policy.maximum_names:
+        found.append(
+            Violation(
+                f"{len(names)} names are more than the {policy.maximum_names} that policy {policy.name} allows"
+                " in a certificate (spec.maximumNames)"
+            )
+        )
+    found.extend(_against(_rules_of_policy(policy), names))
+    if narrowing is not None:
+        found.extend(_against(_rules_of_narrowing(narrowing), names))
+    return tuple(found)
+
+
+def request_violations(
+    request: CertificateRequest, policy: Policy, narrowing: Narrowing | None
+) -> tuple[Violation, ...]:
+    """What the policy has against a certificate request: names, subject, key and signature (SEC28, SEC32).
+
+    The common name must be one of the names; whether the names are those of the order is for the caller to compare.
+    """
+    return (
+        *name_violations(sorted(request.names), policy, narrowing),
+        *_against_subject(request, policy),
+        *_against_key(request, policy),
+    )
+
+
+def contents_violations(usages: Collection[str], duration: timedelta, policy: Policy) -> tuple[Violation, ...]:
+    """What the policy has against what a profile puts into every certificate.
+
+    Also told: usages that would leave a key of an algorithm that the policy allows without any key usage.
+    """
+    return tuple(map(Violation, (*_against_usages(frozenset(usages), policy), *_against_duration(duration, policy))))
+
+
+def _rules_of_policy(policy: Policy) -> _NameRules:
+    return _NameRules(f"policy {policy.name}", "spec", policy.wildcards, policy.dns_names, policy.ip_addresses)
+
+
+def _rules_of_narrowing(narrowing: Narrowing) -> _NameRules:
+    return _NameRules(
+        f"EAB credential {narrowing.name}",
+        "spec.names",
+        narrowing.wildcards,
+        narrowing.dns_names,
+        narrowing.ip_addresses,
+    )
+
+
+def _against(rules: _NameRules, names: Sequence[Name]) -> Iterator[Violation]:
+    for name in names:
+        objection = _against_dns_name(rules, name) if name.type == "dns" else _against_ip_address(rules, name)
+        if objection:
+            yield Violation(objection, name)
+    yield from map(Violation, _missing(rules, names))
+
+
+def _against_dns_name(rules: _NameRules, name: Name) -> str | None:
+    if rules.dns_names is None:
+        return f"{name} is not allowed by {rules.holder}: it has no rules for DNS names ({rules.path}.dnsNames)"
+    for pattern in rules.dns_names.denied:
+        # A wildcard certificate is good for every name below its base, so for one that is denied too.
+        if pattern.matches(name.base) or (name.is_wildcard and pattern.matches_below(name.base)):
+            return f'{name} is denied by {rules.at("dnsNames.denied")}: it meets "{pattern.text}"'
+    if name.is_wildcard and not rules.wildcards:
+        return f"{name} is not allowed by {rules.at('dnsNames.wildcards')}"
+    if not any(pattern.matches(name.base) for pattern in rules.dns_names.allowed):
+        base = f': nothing there matches its base name "{name.base}"' if name.is_wildcard else ""
+        return f"{name} is not allowed by {rules.at('dnsNames.allowed')}{base}"
+    return None
+
+
+def _against_ip_address(rules: _NameRules, name: Name) -> str | None:
+    if rules.ip_addresses is None:
+        return f"{name} is not allowed by {rules.holder}: it has no rules for IP addresses ({rules.path}.ipAddresses)"
+    address = ipaddress.ip_address(name.value)
+    for network in rules.ip_addresses.denied:
+        if address in network:
+            return f"{name} is denied by {rules.at('ipAddresses.denied')}: it is in {network}"
+    if not any(address in network for network in rules.ip_addresses.allowed):
+        return f"{name} is not allowed by {rules.at('ipAddresses.allowed')}"
+    return None
+
+
+def _missing(rules: _NameRules, names: Sequence[Name]) -> Iterator[str]:
+    for pattern in rules.dns_names.required if rules.dns_names else ():
+        if not any(name.type == "dns" and pattern.matches(name.base) for name in names):
+            yield f'a DNS name that matches "{pattern.text}" is required by {rules.at("dnsNames.required")}'
+    for network in rules.ip_addresses.required if rules.ip_addresses else ():
+        if not any(name.type == "ip" and ipaddress.ip_address(name.value) in network for name in names):
+            yield f"an IP address in {network} is required by {rules.at('ipAddresses.required')}"
+
+
+def _against_subject(request: CertificateRequest, policy: Policy) -> Iterator[Violation]:
+    common_names = () if request.common_name is None else (request.common_name,)
+    asked = {COMMON_NAME: common_names, **request.subject}
+    if request.common_name is not None and request.common_name not in {name.value for name in request.names}:
+        yield Violation(f'the common name "{request.common_name}" is not one of the names of the certificate request')
+    for attribute, values in asked.items():
+        for value in values:
+            if objection := _against_value(attribute, value, policy):
+                yield Violation(objection)
+    for attribute, rules in policy.subject.items():
+        for pattern in rules.required:
+            if not any(pattern.matches(value) for value in asked.get(attribute, ())):
+                yield Violation(
+                    f'a subject with {attribute} matching "{pattern.text}" is required by policy {policy.name}'
+                    f" (spec.subject.{attribute}.required)"
+                )
+
+
+def _against_value(attribute: str, value: str, policy: Policy) -> str | None:
+    asked = f'{attribute} "{value}" in the subject'
+    rules = policy.subject.get(attribute)
+    if rules is None:
+        return f"{asked} is not allowed by policy {policy.name}: it has no rules for it (spec.subject)"
+    path = f"policy {policy.name} (spec.subject.{attribute}"
+    for pattern in rules.denied:
+        if pattern.matches(value):
+            return f'{asked} is denied by {path}.denied): it meets "{pattern.text}"'
+    if not any(pattern.matches(value) for pattern in rules.allowed):
+        return f"{asked} is not allowed by {path}.allowed)"
+    return None
+
+
+def _against_key(request: CertificateRequest, policy: Policy) -> Iterator[Violation]:
+    if request.key_algorithm not in policy.key_algorithms:
+        yield Violation(
+            f"key algorithm {request.key_algorithm} is not allowed by policy {policy.name} (spec.keyAlgorithms):"
+            f" use {_listed(policy.key_algorithms)}"
+        )
+    elif reason := weakness(request.public_key):
+        yield Violation(f"the key of the certificate request must not be used: {reason}")
+    if request.signature_algorithm not in policy.signature_algorithms:
+        yield Violation(
+            f"signature algorithm {request.signature_algorithm} of the certificate request is not allowed by policy"
+            f" {policy.name} (spec.signatureAlgorithms): use {_listed(policy.signature_algorithms)}"
+        )
+
+
+def _against_usages(usages: frozenset[str], policy: Policy) -> Iterator[str]:
+    for usage in sorted(usages):
+        if usage not in KNOWN_USAGES:
+            yield f'there is no usage "{usage}" for certificates of a profile'
+        elif usage in policy.usages.denied:
+            yield f'usage "{usage}" is denied by policy {policy.name} (spec.usages.denied)'
+        elif usage not in policy.usages.allowed:
+            yield f'usage "{usage}" is not allowed by policy {policy.name} (spec.usages.allowed)'
+    for usage in sorted(policy.usages.required - usages):
+        yield f'usage "{usage}" is required by policy {policy.name} (spec.usages.required)'
+    for algorithm in sorted(policy.key_algorithms):
+        if lacks_key_usage(usages, algorithm):
+            yield (
+                f"none of the key usages suits the {algorithm} keys that policy {policy.name} allows"
+                ' (spec.keyAlgorithms); add "digital signature"'
+            )
+
+
+def _against_duration(duration: timedelta, policy: Policy) -> Iterator[str]:
+    if duration <= timedelta(0):
+        yield "the duration must be longer than nothing"
+    if duration > policy.maximum_duration:
+        yield (
+            f"a duration of {_hours(duration)} is longer than the {_hours(policy.maximum_duration)} that policy"
+            f" {policy.name} allows (spec.maximumDuration)"
+        )
+
+
+def _listed(words: Collection[str]) -> str:
+    return ", ".join(sorted(words)) or "nothing"
+
+
+def _hours(duration: timedelta) -> str:
+    hours = duration.total_seconds() / 3600
+    return f"{hours:g}h"

@@ -1,0 +1,191 @@
+"""Certificate signing requests (PKCS #10, RFC 2986): what a client wants, read once and then trusted as a value."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.x509.oid import SignatureAlgorithmOID as Algorithm
+
+from kms.pki.keys import PublicKey, key_algorithm
+from kms.pki.names import InvalidName, Name, common_name_of, dns_name, ip_address
+from kms.pki.subjects import COMMON_NAME, LIMITS, attributes_of
+
+MAXIMUM_REQUEST: Final = 16 * 1024
+MAXIMUM_EXTENSIONS: Final = 32
+
+SIGNATURE_ALGORITHMS: Mapping[x509.ObjectIdentifier, str] = MappingProxyType(
+    {
+        Algorithm.ECDSA_WITH_SHA256: "ECDSA-SHA256",
+        Algorithm.ECDSA_WITH_SHA384: "ECDSA-SHA384",
+        Algorithm.ECDSA_WITH_SHA512: "ECDSA-SHA512",
+        Algorithm.RSA_WITH_SHA256: "RSA-SHA256",
+        Algorithm.RSA_WITH_SHA384: "RSA-SHA384",
+        Algorithm.RSA_WITH_SHA512: "RSA-SHA512",
+        Algorithm.ED25519: "Ed25519",
+    }
+)
+"""The signatures that a request may carry, by the names that policies use: no MD5, no SHA-1 (SEC30)."""
+
+_PARSER_ERRORS = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    # cryptography warns of attributes longer than RFC 5280 allows; where warnings are errors, it is one.
+    UserWarning,
+)
+"""What cryptography raises, depending on what is wrong with a request, as soon as a part of it is looked at."""
+
+_WORDS: Mapping[type[x509.GeneralName], str] = MappingProxyType(
+    {
+        x509.RFC822Name: "an email address",
+        x509.UniformResourceIdentifier: "a URI",
+        x509.DirectoryName: "a directory name",
+        x509.RegisteredID: "a registered ID",
+        x509.OtherName: "an otherName",
+    }
+)
+
+
+class InvalidRequest(ValueError):
+    """A certificate request that cannot be used, whatever the policy; the message is a sentence for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRequest:
+    """A request whose signature has been checked.
+
+    `digest` is SHA-256 of `der` in hexadecimal. `names` are those of the subjectAltName and the common name, where that
+    is a name, together. `subject` has every attribute but the common name; those that manifests have no word for go by
+    their OID or short name.
+    """
+
+    der: bytes
+    digest: str
+    public_key: PublicKey
+    key_algorithm: str
+    signature_algorithm: str
+    names: frozenset[Name]
+    common_name: str | None
+    subject: Mapping[str, tuple[str, ...]]
+
+
+def parse_request(der: bytes) -> CertificateRequest:
+    """Read and check a request: size, form, version 0, its own signature, and only names that we certify.
+
+    Extensions are read for names and refused where they ask for a CA; otherwise they select nothing (SEC28 to SEC30,
+    SEC36). What the policy says is not asked here.
+
+    Raises InvalidRequest, and nothing else, whatever the bytes.
+    """
+    if len(der) > MAXIMUM_REQUEST:
+        raise InvalidRequest(f"The certificate request is larger than {MAXIMUM_REQUEST} bytes.")
+    try:
+        return _read(der)
+    except InvalidRequest:
+        raise
+    except _PARSER_ERRORS:
+        raise InvalidRequest("The certificate request is not well-formed DER of PKCS #10.") from None
+
+
+def _read(der: bytes) -> CertificateRequest:
+    parsed = x509.load_der_x509_csr(der)
+    signature_algorithm = SIGNATURE_ALGORITHMS.get(parsed.signature_algorithm_oid)
+    if signature_algorithm is None:
+        raise InvalidRequest(
+            f"The certificate request is signed with an algorithm that is not accepted; use one of"
+            f" {', '.join(sorted(SIGNATURE_ALGORITHMS.values()))}."
+        )
+    public_key = _public_key(parsed)
+    algorithm = key_algorithm(public_key)
+    if algorithm is None or not isinstance(public_key, PublicKey):
+        raise InvalidRequest("The key of the certificate request is not RSA, ECDSA on a NIST curve or Ed25519.")
+    # Cheap things first: the signature costs more than all the rest.
+    subject = attributes_of(parsed.subject)
+    common_name = _common_name(subject)
+    names = frozenset((*_alternative_names(parsed.extensions), *_names_in(common_name)))
+    if not names:
+        raise InvalidRequest("The certificate request has no DNS name and no IP address, in subjectAltName or subject.")
+    if not parsed.is_signature_valid:
+        raise InvalidRequest("The signature of the certificate request does not fit its key.")
+    return CertificateRequest(
+        der=der,
+        digest=hashlib.sha256(der).hexdigest(),
+        public_key=public_key,
+        key_algorithm=algorithm,
+        signature_algorithm=signature_algorithm,
+        names=names,
+        common_name=common_name,
+        subject=MappingProxyType({key: values for key, values in subject.items() if key != COMMON_NAME}),
+    )
+
+
+def _public_key(parsed: x509.CertificateSigningRequest) -> object:
+    try:
+        return parsed.public_key()
+    except _PARSER_ERRORS:
+        raise InvalidRequest(
+            "The key of the certificate request cannot be read, or is of a kind not accepted."
+        ) from None
+
+
+def _common_name(subject: Mapping[str, tuple[str, ...]]) -> str | None:
+    """The common name, in canonical spelling where it is a name."""
+    values = subject.get(COMMON_NAME, ())
+    if len(values) > 1:
+        raise InvalidRequest("The certificate request has more than one common name.")
+    if not values:
+        return None
+    text = values[0]
+    if len(text.encode()) > LIMITS[COMMON_NAME]:
+        raise InvalidRequest(
+            f"The common name of the certificate request is longer than {LIMITS[COMMON_NAME]} characters;"
+            " put the name into subjectAltName only."
+        )
+    name = common_name_of(text)
+    return name.value if name else text
+
+
+def _names_in(common_name: str | None) -> Iterator[Name]:
+    if common_name is not None and (name := common_name_of(common_name)):
+        yield name
+
+
+def _alternative_names(extensions: x509.Extensions) -> Iterator[Name]:
+    if len(extensions) > MAXIMUM_EXTENSIONS:
+        raise InvalidRequest(f"The certificate request has more than {MAXIMUM_EXTENSIONS} extensions.")
+    for extension in extensions:
+        match extension.value:
+            case x509.SubjectAlternativeName() as alternatives:
+                yield from map(_name, alternatives)
+            case x509.BasicConstraints(ca=True):
+                raise InvalidRequest("The certificate request asks for a CA certificate (basicConstraints).")
+            case x509.KeyUsage(key_cert_sign=True) | x509.KeyUsage(crl_sign=True):
+                raise InvalidRequest("The certificate request asks for the key usage of a CA (keyUsage).")
+            case _:
+                continue  # selects nothing: profile and policy say what a certificate has
+
+
+def _name(general_name: x509.GeneralName) -> Name:
+    try:
+        match general_name:
+            case x509.DNSName(value=value):
+                return dns_name(value)
+            case x509.IPAddress(value=address):
+                return ip_address(str(address))
+            case _:
+                raise InvalidRequest(
+                    f"The certificate request has {_WORDS.get(type(general_name), 'another kind of name')} in"
+                    " subjectAltName; only DNS names and IP addresses are certified."
+                )
+    except InvalidName as error:
+        raise InvalidRequest(f"The certificate request has a name that is not accepted: {error}") from None

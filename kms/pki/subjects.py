@@ -1,0 +1,65 @@
+"""Distinguished names, attribute by attribute, under the names that manifests use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+COMMON_NAME = "commonName"
+ATTRIBUTES: Mapping[str, x509.ObjectIdentifier] = MappingProxyType(
+    {
+        "countries": NameOID.COUNTRY_NAME,
+        "provinces": NameOID.STATE_OR_PROVINCE_NAME,
+        "localities": NameOID.LOCALITY_NAME,
+        "organizations": NameOID.ORGANIZATION_NAME,
+        "organizationalUnits": NameOID.ORGANIZATIONAL_UNIT_NAME,
+    }
+)
+"""What a subject may have beside its common name, from the widest to the narrowest: the order in certificates."""
+
+LIMITS: Mapping[str, int] = MappingProxyType(
+    {
+        "countries": 2,
+        "provinces": 128,
+        "localities": 128,
+        "organizations": 64,
+        "organizationalUnits": 64,
+        COMMON_NAME: 64,
+    }
+)
+"""Upper bounds of RFC 5280, appendix A.1; as UTF-8 bytes, which is how verifiers that count at all count them."""
+
+_NAMES: Mapping[x509.ObjectIdentifier, str] = MappingProxyType(
+    {oid: name for name, oid in ATTRIBUTES.items()} | {NameOID.COMMON_NAME: COMMON_NAME}
+)
+
+
+def subject_name(common_name: str | None, attributes: Mapping[str, tuple[str, ...]]) -> x509.Name:
+    """The distinguished name in the usual order, the common name last.
+
+    Raises ValueError for an attribute that is not in ATTRIBUTES and for a value that X.509 has no room for.
+    """
+    if unknown := attributes.keys() - ATTRIBUTES.keys():
+        raise ValueError(f"a subject has no {', '.join(sorted(unknown))}")
+    parts = [x509.NameAttribute(oid, value) for name, oid in ATTRIBUTES.items() for value in attributes.get(name, ())]
+    if common_name:
+        parts.append(x509.NameAttribute(NameOID.COMMON_NAME, common_name))
+    return x509.Name(parts)
+
+
+def attributes_of(name: x509.Name) -> dict[str, tuple[str, ...]]:
+    """The values of a distinguished name by attribute, the common name among them.
+
+    An attribute that manifests have no word for goes by its short name or OID. Values that are not text are
+    shown in hexadecimal; empty ones are left out.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for attribute in name:
+        key = _NAMES.get(attribute.oid) or attribute.rfc4514_attribute_name
+        value = attribute.value if isinstance(attribute.value, str) else bytes(attribute.value).hex()
+        if value:
+            found[key] = (*found.get(key, ()), value)
+    return found
