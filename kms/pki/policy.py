@@ -79,7 +79,7 @@ class Policy:
 class Narrowing:
     """What an EAB credential leaves of a policy for its accounts: a name must be allowed by both.
 
-    As in a policy, None means no names of that type at all. `name` is `namespace/name` of the credential.
+    Unlike in a policy, None does not narrow names of that type. `name` is `namespace/name` of the credential.
     """
 
     name: str
@@ -123,7 +123,9 @@ def name_violations(names: Sequence[Name], policy: Policy, narrowing: Narrowing 
         )
     found.extend(_against(_rules_of_policy(policy), names))
     if narrowing is not None:
-        found.extend(_against(_rules_of_narrowing(narrowing), names))
+        narrowed = {"dns": narrowing.dns_names, "ip": narrowing.ip_addresses}
+        rules = _rules_of_narrowing(narrowing)
+        found.extend(_against(rules, [name for name in names if narrowed[name.type] is not None]))
     return tuple(found)
 
 

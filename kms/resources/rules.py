@@ -1,6 +1,6 @@
 """From what people write into policies, profiles and credentials to what kms.pki works with.
 
-Compiled once a change of the resource, by the operator to say whether a policy makes sense, and by the server to use it.
+Compiled whenever a resource changes: by the operator to say whether the rules make sense, by the server to use them.
 """
 
 from __future__ import annotations
@@ -57,7 +57,10 @@ def compiled_policy(policy: CertificatePolicy) -> Policy:
 
 
 def compiled_narrowing(rules: NameRules, name: str) -> Narrowing:
-    """What the EABCredential `name` (`namespace/name`) leaves of a policy. Raises InvalidRules."""
+    """What the EABCredential `name` (`namespace/name`) leaves of a policy; absent sections leave all of their type.
+
+    Raises InvalidRules.
+    """
     return Narrowing(
         name=name,
         dns_names=_dns_rules(rules.dns_names, "spec.names.dnsNames"),
@@ -125,7 +128,7 @@ def _network_rules(rules: ValueRules | None, field: str) -> NetworkRules | None:
 
 
 def _network(text: str) -> Network:
-    """A CIDR block; an address alone is the block of itself. Raises InvalidPattern, which says what to write instead."""
+    """A CIDR block; an address alone is the block of itself. Raises InvalidPattern with what to write instead."""
     try:
         loose = ipaddress.ip_network(text, strict=False)
     except ValueError:
