@@ -1,0 +1,22 @@
+"""A real Kubernetes control plane for tests, the demo and the load tool, without Docker or a download outside package registries.
+
+    from e2e.cluster import Progress, running
+
+    with running(folder, Progress(sys.stderr)) as cluster:
+        cluster.kubectl("get", "namespaces")
+
+Tests use the fixtures `cluster`, `installed` and `namespace` (fixtures.py). People use `python -m e2e.cluster up`.
+"""
+
+from __future__ import annotations
+
+from e2e.cluster.audit import AuditLog as AuditLog
+from e2e.cluster.cluster import Cluster as Cluster
+from e2e.cluster.control_plane import ControlPlane as ControlPlane
+from e2e.cluster.errors import ClusterError as ClusterError
+from e2e.cluster.errors import CommandFailed as CommandFailed
+from e2e.cluster.processes import Process as Process
+from e2e.cluster.progress import Progress as Progress
+from e2e.cluster.running import running as running
+
+__all__ = ["AuditLog", "Cluster", "ClusterError", "CommandFailed", "ControlPlane", "Process", "Progress", "running"]

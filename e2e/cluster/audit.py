@@ -1,0 +1,124 @@
+"""Counting what the API server was asked, from its audit log. This is how "3 writes and 0 reads" is measured."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+_QUIET = 0.1
+_SETTLE_LIMIT = 2.0
+
+WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One finished request (a watch: one that was opened)."""
+
+    user: str
+    verb: str
+    resource: str
+    """Plural with its group: "acmeorders.pki.kms.hanzo.ai", "secrets"; "" when the path is not a resource's."""
+    subresource: str
+    namespace: str
+    name: str
+    status: int
+    user_agent: str
+    uri: str
+
+    @classmethod
+    def of(cls, event: dict[str, Any]) -> Self:
+        """From an audit event (audit.k8s.io/v1) of level Metadata."""
+        target = event.get("objectRef", {})
+        plural, group = target.get("resource", ""), target.get("apiGroup", "")
+        return cls(
+            user=event["user"]["username"],
+            verb=event["verb"],
+            resource=f"{plural}.{group}" if group else plural,
+            subresource=target.get("subresource", ""),
+            namespace=target.get("namespace", ""),
+            name=target.get("name", ""),
+            status=event.get("responseStatus", {}).get("code", 0),
+            user_agent=event.get("userAgent", ""),
+            uri=event["requestURI"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What requests are counted by."""
+
+    user: str
+    verb: str
+    resource: str
+    subresource: str
+
+
+class AuditLog:
+    """The requests since a mark, which is set on creation and moved by mark()."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self.mark()
+
+    def mark(self) -> None:
+        """Count from now on."""
+        self._settle()
+        self._offset = self._size()
+
+    def requests(self, *, user: str = "", resource: str = "", user_agent: str = "") -> list[Request]:
+        """All requests since the mark, in the order in which they ended.
+
+        `user` and `resource` choose exactly (a resource with or without its group), `user_agent` by a part of it. A user's short
+        form "serviceaccount:<namespace>:<name>" is understood.
+        """
+        self._settle()
+        return [
+            each
+            for each in map(Request.of, self._events())
+            if user in {"", each.user, each.user.removeprefix("system:")}
+            and resource in {"", each.resource, each.resource.partition(".")[0]}
+            and user_agent in each.user_agent
+        ]
+
+    def counts(self, *, user: str = "", resource: str = "", user_agent: str = "") -> Counter[Key]:
+        """How often each (user, verb, resource, subresource) was asked for since the mark."""
+        chosen = self.requests(user=user, resource=resource, user_agent=user_agent)
+        return Counter(Key(each.user, each.verb, each.resource, each.subresource) for each in chosen)
+
+    def writes(self, *, user: str = "", resource: str = "", user_agent: str = "") -> int:
+        """Number of requests since the mark that change something."""
+        chosen = self.requests(user=user, resource=resource, user_agent=user_agent)
+        return sum(each.verb in WRITES for each in chosen)
+
+    def reads(self, *, user: str = "", resource: str = "", user_agent: str = "") -> int:
+        """Number of gets and lists since the mark (a watch that is open costs nothing by itself)."""
+        chosen = self.requests(user=user, resource=resource, user_agent=user_agent)
+        return sum(each.verb in {"get", "list"} for each in chosen)
+
+    def _events(self) -> Iterator[dict[str, Any]]:
+        with self._path.open("rb") as log:
+            log.seek(self._offset)
+            for line in log:
+                if line.endswith(b"\n") and _counts(event := json.loads(line)):
+                    yield event
+
+    def _settle(self) -> None:
+        """An answer reaches its client a little before its line is written: wait until the log is quiet, two seconds at most."""
+        end, size = time.monotonic() + _SETTLE_LIMIT, -1
+        while size != (size := self._size()) and time.monotonic() < end:
+            time.sleep(_QUIET)
+
+    def _size(self) -> int:
+        return self._path.stat().st_size
+
+
+def _counts(event: dict[str, Any]) -> bool:
+    """A watch is counted when it opens, everything else when it is complete, so that nothing is counted twice."""
+    return bool(event["stage"] == ("ResponseStarted" if event["verb"] == "watch" else "ResponseComplete"))

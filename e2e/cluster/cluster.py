@@ -1,0 +1,136 @@
+"""What a test, the demo or the load tool holds in its hands: one Kubernetes cluster."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from e2e.cluster.audit import AuditLog
+from e2e.cluster.control_plane import ControlPlane
+from e2e.cluster.errors import CommandFailed, StateError
+from e2e.cluster.kubeconfig import Endpoint, token_user
+from e2e.cluster.kubeconfig import write as write_kubeconfig
+from e2e.cluster.sources import OwnCluster
+
+_KUBECTL_LIMIT = 180.0
+
+
+class Cluster:
+    """A running cluster. Whoever started it also stops it."""
+
+    def __init__(self, plane: ControlPlane | OwnCluster, *, folder: Path) -> None:
+        """`folder` is for the kubeconfigs that are made here."""
+        self._plane = plane
+        self._folder = folder
+        self._kubectl = plane.binaries.kubectl if isinstance(plane, ControlPlane) else plane.kubectl
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it was made for tests only; else it is somebody's own."""
+        return isinstance(self._plane, ControlPlane)
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Of the administrator."""
+        return self._plane.kubeconfig
+
+    @property
+    def kubectl_program(self) -> Path:
+        """The kubectl that goes with it."""
+        return self._kubectl
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Variables for other programs that are to use this cluster: KUBECONFIG, and PATH with kubectl in front."""
+        path = f"{self._kubectl.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+        return {"KUBECONFIG": str(self.kubeconfig), "PATH": path, "KUBECTL_KUBERC": "false"}
+
+    def kubectl(
+        self, *args: str | Path, stdin: str | None = None, check: bool = True, limit: float = _KUBECTL_LIMIT
+    ) -> str:
+        """Run kubectl as administrator and return what it printed; with check=False including what it complained about.
+
+        Raises:
+            CommandFailed: it ended with an error and `check` is true, or it took longer than `limit` seconds.
+        """
+        command = [str(each) for each in args]
+        try:
+            done = subprocess.run(
+                [str(self._kubectl), *command],
+                input=stdin,
+                stdin=subprocess.DEVNULL if stdin is None else None,
+                capture_output=True,
+                text=True,
+                env={**os.environ, **self.env},
+                timeout=limit,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise CommandFailed(command, -1, f"it did not end within {limit:.0f} s") from None
+        if check and done.returncode != 0:
+            raise CommandFailed(command, done.returncode, done.stderr or done.stdout)
+        return done.stdout if check else done.stdout + done.stderr
+
+    def audit(self) -> AuditLog:
+        """A reader of the audit log that counts from now on.
+
+        Raises:
+            StateError: the cluster is somebody's own, whose audit log we cannot read.
+        """
+        return AuditLog(self._ours().audit_log)
+
+    def stop_apiserver(self) -> None:
+        """Stop kube-apiserver; everything stays in etcd.
+
+        Raises:
+            StateError: the cluster is somebody's own.
+        """
+        self._ours().stop_apiserver()
+
+    def start_apiserver(self) -> None:
+        """Start kube-apiserver again, with the same address, and wait until it is ready.
+
+        Raises:
+            StateError: the cluster is somebody's own.
+            StartFailed: it does not come up.
+        """
+        self._ours().start_apiserver()
+
+    def learn_new_kinds(self) -> None:
+        """After custom resource definitions were added: let garbage collection know them now, not within half a minute."""
+        if isinstance(self._plane, ControlPlane):
+            self._plane.restart_controllers()
+
+    def kubeconfig_for(self, serviceaccount: str, namespace: str, *, duration: str = "24h") -> Path:
+        """A kubeconfig with a token of this ServiceAccount, which must exist (TokenRequest API)."""
+        token = self.kubectl("create", "token", serviceaccount, f"--namespace={namespace}", f"--duration={duration}")
+        return write_kubeconfig(
+            self._folder / f"{namespace}-{serviceaccount}.kubeconfig",
+            endpoint=self._endpoint(),
+            user=token_user(token.strip()),
+            namespace=namespace,
+        )
+
+    def log(self, component: str) -> Path:
+        """Log file of "etcd", "kube-apiserver" or "kube-controller-manager".
+
+        Raises:
+            StateError: the cluster is somebody's own.
+        """
+        return self._ours().log(component)
+
+    def _ours(self) -> ControlPlane:
+        if isinstance(self._plane, ControlPlane):
+            return self._plane
+        raise StateError("This needs a cluster that the tests have started themselves, not one of your own.")
+
+    def _endpoint(self) -> Endpoint:
+        if isinstance(self._plane, ControlPlane):
+            return self._plane.endpoint
+        config = json.loads(self.kubectl("config", "view", "--raw", "--minify", "--flatten", "--output=json"))
+        entry: Mapping[str, str] = config["clusters"][0]["cluster"]
+        return Endpoint(entry["server"], base64.b64decode(entry.get("certificate-authority-data", "")))

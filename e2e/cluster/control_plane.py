@@ -1,0 +1,317 @@
+"""etcd, kube-apiserver and kube-controller-manager as processes of this machine, all on the loopback address.
+
+Everything about one cluster is in its folder: credentials, the records of its processes, logs, etcd's data. So another process may
+open() the folder later and find the cluster as it is.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from e2e.cluster import credentials
+from e2e.cluster.errors import StartFailed, StateError
+from e2e.cluster.kubeconfig import Endpoint, certificate_user
+from e2e.cluster.kubeconfig import write as write_kubeconfig
+from e2e.cluster.ports import LOOPBACK, free_port
+from e2e.cluster.processes import Deadline, Process, last_lines
+
+_START_LIMIT = 60.0
+# kube-apiserver would wait up to a minute for watches of its clients to end, which they never do; etcd has all it knows.
+_STOP_LIMIT = 3.0
+_POLL = 0.05
+_ATTEMPTS = 4
+_AUDIT_POLICY = Path(__file__).with_name("audit-policy.yaml")
+_PORT_TAKEN = "address already in use"
+
+# Those that a namespace with our own kinds, ServiceAccounts and Secrets needs; the others would only cost CPU.
+_CONTROLLERS = (
+    "clusterrole-aggregation-controller",
+    "garbage-collector-controller",
+    "namespace-controller",
+    "resourcequota-controller",
+    "root-ca-certificate-publisher-controller",
+    "serviceaccount-controller",
+    "serviceaccount-token-controller",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Binaries:
+    """The programs of a control plane."""
+
+    etcd: Path
+    kube_apiserver: Path
+    kube_controller_manager: Path
+    kubectl: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where etcd and kube-apiserver listen."""
+
+    etcd: int
+    apiserver: int
+
+
+class ControlPlane:
+    """One control plane, in one folder."""
+
+    def __init__(self, folder: Path, binaries: Binaries, ports: Ports) -> None:
+        self._folder = folder
+        self.binaries = binaries
+        self._ports = ports
+        self._processes: dict[str, Process] = {}
+        self._credentials = credentials.Credentials(folder / "pki")
+
+    @classmethod
+    def create(cls, folder: Path, binaries: Binaries) -> Self:
+        """Lay out a new cluster in a folder that does not exist yet or is empty; start() starts it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for each in ("logs", "run", "etcd"):
+            (folder / each).mkdir(mode=0o700)
+        credentials.create(folder / "pki")
+        made = cls(folder, binaries, Ports(free_port(), free_port()))
+        made._save()
+        return made
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """A cluster that was created before, perhaps by another process.
+
+        Raises:
+            StateError: there is none in this folder.
+        """
+        try:
+            saved = json.loads((folder / "cluster.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise StateError(f"There is no cluster in {folder}.") from None
+        binaries = Binaries(**{name: Path(path) for name, path in saved["binaries"].items()})
+        return cls(folder, binaries, Ports(**saved["ports"]))
+
+    @property
+    def folder(self) -> Path:
+        """Where everything about it is kept."""
+        return self._folder
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Of the administrator."""
+        return self._folder / "kubeconfig"
+
+    @property
+    def audit_log(self) -> Path:
+        """What kube-apiserver was asked, one JSON document a line."""
+        return self._folder / "logs" / "audit.log"
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """How clients reach kube-apiserver."""
+        return Endpoint(
+            f"https://{LOOPBACK}:{self._ports.apiserver}", self._credentials.ca_certificate.read_bytes()
+        )
+
+    def log(self, component: str) -> Path:
+        """Log of "etcd", "kube-apiserver" or "kube-controller-manager"."""
+        return self._folder / "logs" / f"{component}.log"
+
+    def running(self) -> dict[str, bool]:
+        """Which components run."""
+        return {name: self._find(name) is not None for name in ("etcd", "kube-apiserver", "kube-controller-manager")}
+
+    def start(self) -> None:
+        """Start all components and wait until they are ready.
+
+        Raises:
+            StartFailed: with the last lines of the log of the component that did not come up; nothing is left running then.
+        """
+        try:
+            self._on_some_port(self._start_etcd)
+            self._on_some_port(self._start_apiserver)
+            self._start_controller_manager()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop all components, kube-apiserver before etcd: the other way round it hangs on its way out. Data is removed, logs stay."""
+        for component in ("kube-controller-manager", "kube-apiserver", "etcd"):
+            self._stop(component)
+        shutil.rmtree(self._folder / "etcd", ignore_errors=True)
+
+    def stop_apiserver(self) -> None:
+        """Stop kube-apiserver only. The controllers are not disturbed for long: they try again."""
+        self._stop("kube-apiserver")
+
+    def start_apiserver(self) -> None:
+        """Start kube-apiserver where it was before, and wait until it is ready. Nothing happens if it runs."""
+        if self._find("kube-apiserver") is None:
+            self._start_apiserver()
+
+    def restart_controllers(self) -> None:
+        """Let kube-controller-manager discover new kinds now; by itself it takes up to 30 seconds."""
+        self._stop("kube-controller-manager")
+        self._start_controller_manager()
+
+    def release(self) -> None:
+        """Let all components go on after the end of this process."""
+        for process in self._processes.values():
+            process.release()
+
+    def _on_some_port(self, start: Callable[[], None]) -> None:
+        """Free ports are only known to have been free: when one was lost to somebody else, take others."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                return start()
+            except StartFailed as failed:
+                if _PORT_TAKEN not in str(failed) or attempt == _ATTEMPTS - 1:
+                    raise
+                etcd_runs = self._find("etcd") is not None
+                self._ports = Ports(self._ports.etcd if etcd_runs else free_port(), free_port())
+                self._save()
+        return None
+
+    def _start_etcd(self) -> None:
+        client = f"http://{LOOPBACK}:{self._ports.etcd}"
+        self._run(
+            "etcd",
+            [
+                self.binaries.etcd,
+                f"--data-dir={self._folder / 'etcd'}",
+                f"--listen-client-urls={client}",
+                f"--advertise-client-urls={client}",
+                f"--listen-peer-urls=http://{LOOPBACK}:0",
+                "--unsafe-no-fsync",
+                "--quota-backend-bytes=8589934592",
+                "--log-level=warn",
+            ],
+        )
+        self._wait(
+            "etcd", lambda: _answers(http.client.HTTPConnection(LOOPBACK, self._ports.etcd, timeout=1), "/readyz")
+        )
+
+    def _start_apiserver(self) -> None:
+        mine = self._credentials
+        self._run(
+            "kube-apiserver",
+            [
+                self.binaries.kube_apiserver,
+                f"--etcd-servers=http://{LOOPBACK}:{self._ports.etcd}",
+                f"--secure-port={self._ports.apiserver}",
+                f"--bind-address={LOOPBACK}",
+                f"--advertise-address={LOOPBACK}",
+                "--endpoint-reconciler-type=none",
+                f"--tls-cert-file={mine.certificate('server')}",
+                f"--tls-private-key-file={mine.key('server')}",
+                f"--client-ca-file={mine.ca_certificate}",
+                "--authorization-mode=RBAC",
+                "--service-account-issuer=https://kubernetes.default.svc",
+                f"--service-account-key-file={mine.service_account_key}",
+                f"--service-account-signing-key-file={mine.service_account_key}",
+                "--service-cluster-ip-range=10.0.0.0/24",
+                f"--audit-policy-file={_AUDIT_POLICY}",
+                f"--audit-log-path={self.audit_log}",
+                "--audit-log-maxsize=1000000",  # MB: never rotated, readers count from an offset
+                "--profiling=false",
+            ],
+        )
+        self._wait("kube-apiserver", self._apiserver_ready)
+        write_kubeconfig(
+            self.kubeconfig,
+            endpoint=self.endpoint,
+            user=certificate_user(mine, credentials.ADMIN),
+        )
+
+    def _start_controller_manager(self) -> None:
+        mine = self._credentials
+        config = write_kubeconfig(
+            self._folder / "run" / "kube-controller-manager.kubeconfig",
+            endpoint=self.endpoint,
+            user=certificate_user(mine, credentials.CONTROLLER_MANAGER),
+        )
+        log_before = _size(self.log("kube-controller-manager"))
+        self._run(
+            "kube-controller-manager",
+            [
+                self.binaries.kube_controller_manager,
+                f"--kubeconfig={config}",
+                f"--controllers={','.join(_CONTROLLERS)}",
+                "--leader-elect=false",
+                "--secure-port=0",
+                "--use-service-account-credentials=true",
+                f"--service-account-private-key-file={mine.service_account_key}",
+                f"--root-ca-file={mine.ca_certificate}",
+                "--concurrent-gc-syncs=4",
+                "--profiling=false",
+            ],
+        )
+        self._wait("kube-controller-manager", lambda: self._controllers_act(log_before))
+
+    def _apiserver_ready(self) -> bool:
+        return self._ask("/readyz")
+
+    def _controllers_act(self, log_before: int) -> bool:
+        """There is a ServiceAccount in the default namespace, and the garbage collector knows all kinds that exist."""
+        with self.log("kube-controller-manager").open("rb") as log:
+            log.seek(log_before)
+            collects = b"roceeding to collect garbage" in log.read()
+        return collects and self._ask("/api/v1/namespaces/default/serviceaccounts/default")
+
+    def _ask(self, path: str) -> bool:
+        mine = self._credentials
+        context = ssl.create_default_context(cafile=str(mine.ca_certificate))
+        context.load_cert_chain(mine.certificate(credentials.ADMIN), mine.key(credentials.ADMIN))
+        return _answers(http.client.HTTPSConnection(LOOPBACK, self._ports.apiserver, timeout=5, context=context), path)
+
+    def _run(self, component: str, command: Sequence[str | Path]) -> None:
+        record = self._folder / "run" / f"{component}.process"
+        self._processes[component] = Process.start(command, log=self.log(component), record=record)
+
+    def _wait(self, component: str, ready: Callable[[], bool]) -> None:
+        process, deadline = self._processes[component], Deadline(_START_LIMIT)
+        while not ready():
+            if not process.running() or not deadline:
+                what = f"was not ready within {_START_LIMIT:.0f} s" if process.running() else "ended while it started"
+                tail = last_lines(self.log(component))
+                self._stop(component)
+                raise StartFailed(f"{component} {what}. The end of {self.log(component)}:\n{tail}")
+            time.sleep(_POLL)
+
+    def _stop(self, component: str) -> None:
+        if process := self._find(component) or self._processes.get(component):
+            process.stop(_STOP_LIMIT)
+        self._processes.pop(component, None)
+
+    def _find(self, component: str) -> Process | None:
+        if mine := self._processes.get(component):
+            return mine if mine.running() else None
+        return Process.attach(self._folder / "run" / f"{component}.process")
+
+    def _save(self) -> None:
+        saved = {
+            "binaries": {name: str(path) for name, path in asdict(self.binaries).items()},
+            "ports": asdict(self._ports),
+        }
+        (self._folder / "cluster.json").write_text(json.dumps(saved, indent=2) + "\n", encoding="utf-8")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _answers(connection: http.client.HTTPConnection, path: str) -> bool:
+    """Whether a GET is answered with 200."""
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

@@ -1,0 +1,71 @@
+"""Certificates and keys of one test cluster: who its components and its administrator are to each other.
+
+The API server authenticates people and components by client certificate (user = common name, group = organization) and
+ServiceAccounts by token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import trustme
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from e2e.cluster.ports import LOOPBACK
+
+ADMIN = "kubernetes-admin"
+CONTROLLER_MANAGER = "system:kube-controller-manager"
+
+_SERVER_NAMES = (LOOPBACK, "localhost", "kubernetes.default.svc", "10.0.0.1")
+_CLIENT_NAME = (
+    "client.kms-acme.invalid"  # says nothing, but Go refuses a certificate whose (critical) list of names is empty
+)
+_GROUPS = {ADMIN: "system:masters", CONTROLLER_MANAGER: "kms-acme-test-cluster"}
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Where the files are."""
+
+    folder: Path
+
+    @property
+    def ca_certificate(self) -> Path:
+        """Of the CA that signed all certificates here."""
+        return self.folder / "ca.crt"
+
+    @property
+    def service_account_key(self) -> Path:
+        """Signs and verifies ServiceAccount tokens."""
+        return self.folder / "service-account.key"
+
+    def certificate(self, who: str) -> Path:
+        """Certificate of a user, or of "server"."""
+        return self.folder / f"{who.replace(':', '-')}.crt"
+
+    def key(self, who: str) -> Path:
+        """Private key of a user, or of "server"."""
+        return self.certificate(who).with_suffix(".key")
+
+
+def create(folder: Path) -> Credentials:
+    """Make all of a cluster's credentials in a folder that only its owner may read."""
+    folder.mkdir(mode=0o700, parents=True)
+    made = Credentials(folder)
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(made.ca_certificate)
+    _write(made, "server", authority.issue_cert(*_SERVER_NAMES))
+    for user, group in _GROUPS.items():
+        _write(made, user, authority.issue_cert(_CLIENT_NAME, common_name=user, organization_name=group))
+    key = ec.generate_private_key(ec.SECP256R1())
+    made.service_account_key.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    )
+    return made
+
+
+def _write(made: Credentials, who: str, issued: trustme.LeafCert) -> None:
+    issued.private_key_pem.write_to_path(made.key(who))
+    issued.cert_chain_pems[0].write_to_path(made.certificate(who))

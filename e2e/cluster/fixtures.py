@@ -1,0 +1,100 @@
+"""The fixtures that every test with a real Kubernetes API server stands on.
+
+A test that asks for one of them, directly or not, is marked `cluster`: `pytest -m "not cluster"` leaves them all out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from e2e.cluster.cluster import Cluster
+from e2e.cluster.progress import Progress
+from e2e.cluster.running import running
+
+ROOT = Path(__file__).resolve().parents[2]
+CRDS = ROOT / "crds"
+RBAC = ROOT / "deploy" / "rbac.yaml"
+MAY_INSTALL = "KMS_ACME_E2E_INSTALL"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a cluster."""
+    for item in items:
+        if "cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.cluster)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Cluster]:
+    """A real Kubernetes cluster, one for all tests of the session. See e2e.cluster.sources for where it comes from."""
+    folder = tmp_path_factory.mktemp("cluster", numbered=True)
+    with running(folder, Progress(_Uncaptured(pytestconfig))) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def installed(cluster: Cluster) -> Cluster:
+    """The cluster with our six kinds and the RBAC rules in it.
+
+    A cluster of somebody's own is changed only if KMS_ACME_E2E_INSTALL=yes says so.
+    """
+    if not cluster.is_ours and os.environ.get(MAY_INSTALL) != "yes":
+        pytest.skip(f"installs custom resource definitions into your own cluster: set {MAY_INSTALL}=yes to allow it")
+    install(cluster)
+    return cluster
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace of the test's own, deleted afterwards (which is not waited for)."""
+    name = f"test-{secrets.token_hex(5)}"
+    cluster.kubectl("create", "namespace", name)
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+
+
+def install(cluster: Cluster) -> None:
+    """Apply crds/ and deploy/rbac.yaml, and wait until the API server serves the kinds."""
+    applied = cluster.kubectl("apply", "--server-side", "--filename", CRDS, "--output=json")
+    names = [each["metadata"]["name"] for each in _documents(applied)]
+    cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", *(f"crd/{name}" for name in names))
+    cluster.kubectl("apply", "--server-side", "--filename", RBAC)
+    cluster.learn_new_kinds()
+
+
+def _documents(printed: str) -> list[dict[str, dict[str, str]]]:
+    """What kubectl prints as JSON for several objects: a List for some commands, one document after the other for others."""
+    documents: list[dict[str, dict[str, str]]] = []
+    decoder = json.JSONDecoder()
+    while printed := printed.lstrip():
+        document, end = decoder.raw_decode(printed)
+        documents += document["items"] if document["kind"] == "List" else [document]
+        printed = printed[end:]
+    return documents
+
+
+class _Uncaptured:
+    """Standard error past pytest's capturing, so that minutes of building are not minutes of silence."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._capture = config.pluginmanager.getplugin("capturemanager")
+
+    def write(self, text: str) -> int:
+        with self._capture.global_and_fixture_disabled() if self._capture else nullcontext():
+            written = sys.stderr.write(text)
+            sys.stderr.flush()
+            return written
+
+    def flush(self) -> None:
+        """write() has done it already."""
+
+    def isatty(self) -> bool:
+        return sys.stderr.isatty()

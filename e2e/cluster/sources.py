@@ -1,0 +1,76 @@
+"""Where the control plane comes from: named by the user, found in KUBEBUILDER_ASSETS, or built. In this order."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2e.cluster import folders
+from e2e.cluster.build import Builder
+from e2e.cluster.control_plane import Binaries
+from e2e.cluster.errors import NoSource
+from e2e.cluster.progress import Progress
+
+OWN_CLUSTER = "KMS_ACME_E2E_KUBECONFIG"
+ASSETS = "KUBEBUILDER_ASSETS"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCluster:
+    """A cluster that runs already and is the user's own: we take care what we do there."""
+
+    kubeconfig: Path
+    kubectl: Path
+
+
+def find(env: Mapping[str, str], progress: Progress) -> OwnCluster | Binaries:
+    """The first source that this environment offers; may build for some minutes.
+
+    KUBECONFIG and the current context are not looked at: nobody's production cluster is to become a test cluster by accident.
+
+    Raises:
+        NoSource: none, or a variable names something that is not there.
+        BuildFailed: see build.Builder.
+    """
+    if named := env.get(OWN_CLUSTER):
+        return _own(Path(named), env, progress)
+    return binaries(env, progress)
+
+
+def binaries(env: Mapping[str, str], progress: Progress) -> Binaries:
+    """Programs to start a control plane from.
+
+    Raises:
+        NoSource: see find().
+        BuildFailed: see build.Builder.
+    """
+    builder = Builder(folders.cache(env) / "cluster", env, progress)
+    if assets := env.get(ASSETS):
+        return _assets(Path(assets), builder)
+    return _in(builder.ensure())
+
+
+def _own(config: Path, env: Mapping[str, str], progress: Progress) -> OwnCluster:
+    if not config.is_file():
+        raise NoSource(f"{OWN_CLUSTER} names {config}, which is not a file.")
+    if kubectl := shutil.which("kubectl", path=env.get("PATH", "")):
+        return OwnCluster(config.resolve(), Path(kubectl))
+    return OwnCluster(config.resolve(), binaries(env, progress).kubectl)
+
+
+def _assets(folder: Path, builder: Builder) -> Binaries:
+    """As controller-runtime's envtest has it. That has no kube-controller-manager: if it is missing it is built."""
+    missing = [each for each in ("etcd", "kube-apiserver", "kubectl") if not (folder / each).is_file()]
+    if missing:
+        raise NoSource(f"{ASSETS} names {folder}, and there is no {' and no '.join(missing)} in it.")
+    given = _in(folder.resolve())
+    if given.kube_controller_manager.is_file():
+        return given
+    built = builder.ensure(("kube-controller-manager",))
+    return Binaries(given.etcd, given.kube_apiserver, built / "kube-controller-manager", given.kubectl)
+
+
+def _in(folder: Path) -> Binaries:
+    return Binaries(folder / "etcd", folder / "kube-apiserver", folder / "kube-controller-manager", folder / "kubectl")

