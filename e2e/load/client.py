@@ -118,7 +118,7 @@ class Client:
         self.key = key
         self.account_url = account_url
         self.counts: Counter[str] = Counter()
-        self._observe = observe
+        self.observe = observe
         self._sleep = sleep
 
     async def post(
@@ -144,7 +144,7 @@ class Client:
                 self.counts["badNonce"] += 1
             else:
                 break
-        self._observe(step, time.perf_counter() - begun)
+        self.observe(step, time.perf_counter() - begun)
         if checked(answer).status >= 400:
             raise Refused(answer)
         return answer
@@ -176,7 +176,7 @@ class Client:
         """Fetch a nonce and keep it, as a client does that has just been started."""
         begun = time.perf_counter()
         self.exchange.nonces.append(await self.exchange.new_nonce())
-        self._observe("new-nonce", time.perf_counter() - begun)
+        self.observe("new-nonce", time.perf_counter() - begun)
 
     async def new_order(self, names: Sequence[str], **members: Any) -> Order:
         """Order a certificate for these DNS names; `members` are added to the payload (RFC 8555, 7.4; M106)."""

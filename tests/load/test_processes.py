@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from e2e.load.processes import PAGE, TICKS, Usage, family, own, parsed, stats, usages
+
+LINE = "{pid} ({name}) S {parent} 1 1 0 -1 4194560 100 0 0 0 {user} {system} 0 0 20 0 1 0 100 1000 {pages} 18446744073"
+
+
+def line(pid: int, parent: int, *, name: str = "server", user: int = 0, system: int = 0, pages: int = 0) -> str:
+    return LINE.format(pid=pid, parent=parent, name=name, user=user, system=system, pages=pages)
+
+
+def write(proc: Path, *lines: str) -> None:
+    for each in lines:
+        folder = proc / each.partition(" ")[0]
+        folder.mkdir()
+        (folder / "stat").write_text(each)
+
+
+def test_user_and_system_time_and_resident_memory_are_read() -> None:
+    assert parsed(line(1, 0, user=150, system=50, pages=3)) == Usage(200 / TICKS, 3 * PAGE)
+
+
+def test_a_command_name_may_hold_spaces_and_parentheses() -> None:
+    assert parsed(line(1, 0, name="a) S (b c", user=TICKS)) == Usage(1.0, 0)
+
+
+def test_a_family_is_a_process_and_its_descendants() -> None:
+    lines = {1: line(1, 0), 2: line(2, 1), 3: line(3, 2), 4: line(4, 0), 5: line(5, 4)}
+    assert family(1, lines) == {1, 2, 3}
+    assert family(4, lines) == {4, 5}
+    assert family(9, lines) == set()
+
+
+def test_a_program_and_its_guard_are_told_as_one(tmp_path: Path) -> None:
+    write(
+        tmp_path, line(10, 1, user=TICKS, pages=1), line(11, 10, user=2 * TICKS, pages=2), line(12, 1, user=9 * TICKS)
+    )
+    assert usages({"server": 10}, proc=tmp_path) == {"server": Usage(3.0, 3 * PAGE)}
+
+
+def test_a_process_that_has_ended_is_an_error_that_names_it(tmp_path: Path) -> None:
+    write(tmp_path, line(10, 1))
+    with pytest.raises(ProcessLookupError, match="operator"):
+        usages({"server": 10, "operator": 77}, proc=tmp_path)
+
+
+def test_what_is_no_process_and_what_ends_meanwhile_is_left_out(tmp_path: Path) -> None:
+    write(tmp_path, line(10, 1))
+    (tmp_path / "self").mkdir()
+    (tmp_path / "99").mkdir()
+    assert stats(tmp_path).keys() == {10}
+
+
+def test_a_child_is_not_counted_as_our_own() -> None:
+    before = own()
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as child:
+        time.sleep(0.3)
+        used = usages({"child": child.pid})["child"]
+        child.kill()
+    assert used.cpu >= 0.1
+    assert used.resident > 1_000_000
+    assert own().cpu - before.cpu < used.cpu
