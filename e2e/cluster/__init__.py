@@ -1,4 +1,4 @@
-"""A real Kubernetes control plane for tests, the demo and the load tool, without Docker or a download outside package registries.
+"""A real Kubernetes control plane for tests, the demo and the load tool. Needs no Docker and no root.
 
     from e2e.cluster import Progress, running
 

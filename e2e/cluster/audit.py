@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http
 import json
 import time
 from collections import Counter
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+
+from e2e.cluster.processes import Deadline
 
 _QUIET = 0.1
 _SETTLE_LIMIT = 2.0
@@ -75,8 +78,8 @@ class AuditLog:
     def requests(self, *, user: str = "", resource: str = "", user_agent: str = "") -> list[Request]:
         """All requests since the mark, in the order in which they ended.
 
-        `user` and `resource` choose exactly (a resource with or without its group), `user_agent` by a part of it. A user's short
-        form "serviceaccount:<namespace>:<name>" is understood.
+        `user` and `resource` choose exactly (a resource with or without its group), `user_agent` by a part of it.
+        A user's short form "serviceaccount:<namespace>:<name>" is understood.
         """
         self._settle()
         return [
@@ -110,15 +113,18 @@ class AuditLog:
                     yield event
 
     def _settle(self) -> None:
-        """An answer reaches its client a little before its line is written: wait until the log is quiet, two seconds at most."""
-        end, size = time.monotonic() + _SETTLE_LIMIT, -1
-        while size != (size := self._size()) and time.monotonic() < end:
+        """Wait until the log is quiet: an answer reaches its client a little before its line is written."""
+        deadline, before, now = Deadline(_SETTLE_LIMIT), -1, self._size()
+        while before != now and deadline:
             time.sleep(_QUIET)
+            before, now = now, self._size()
 
     def _size(self) -> int:
         return self._path.stat().st_size
 
 
 def _counts(event: dict[str, Any]) -> bool:
-    """A watch is counted when it opens, everything else when it is complete, so that nothing is counted twice."""
-    return bool(event["stage"] == ("ResponseStarted" if event["verb"] == "watch" else "ResponseComplete"))
+    """A watch is counted when it opens (or is refused), all else when it is complete: nothing is counted twice."""
+    if event["verb"] == "watch" and event.get("responseStatus", {}).get("code", 0) < http.HTTPStatus.BAD_REQUEST:
+        return bool(event["stage"] == "ResponseStarted")
+    return bool(event["stage"] == "ResponseComplete")

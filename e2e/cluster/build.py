@@ -27,8 +27,8 @@ _PACKAGES = {
 }
 _NO_NETWORK = re.compile(r"dial tcp|no such host|i/o timeout|connection refused|module lookup disabled", re.IGNORECASE)
 OTHER_WAYS = (
-    "Other ways to a control plane: set KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver and kubectl, or name a cluster "
-    "of your own in KMS_ACME_E2E_KUBECONFIG."
+    "Other ways to a control plane: set KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver and kubectl, "
+    "or name a cluster of your own in KMS_ACME_E2E_KUBECONFIG."
 )
 
 
@@ -51,7 +51,7 @@ class Builder:
     def ensure(self, programs: tuple[str, ...] = tuple(_PACKAGES)) -> Path:
         """The folder with all of these programs in it, building those that are missing.
 
-        Each program appears there under its name at once and whole. Of several callers one builds, the others wait for it.
+        Each program appears there under its name at once and whole. Of several callers one builds, the others wait.
 
         Raises:
             NoSource: there is neither Go nor a way to get it, or its modules cannot be downloaded.

@@ -101,7 +101,7 @@ class Cluster:
         self._ours().start_apiserver()
 
     def learn_new_kinds(self) -> None:
-        """After custom resource definitions were added: let garbage collection know them now, not within half a minute."""
+        """After kinds were added: let garbage collection know them now, not within half a minute."""
         if isinstance(self._plane, ControlPlane):
             self._plane.restart_controllers()
 

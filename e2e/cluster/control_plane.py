@@ -1,7 +1,7 @@
 """etcd, kube-apiserver and kube-controller-manager as processes of this machine, all on the loopback address.
 
-Everything about one cluster is in its folder: credentials, the records of its processes, logs, etcd's data. So another process may
-open() the folder later and find the cluster as it is.
+Everything about one cluster is in its folder: credentials, the records of its processes, logs, etcd's data. So another
+process may open() the folder later and find the cluster as it is.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from e2e.cluster.ports import LOOPBACK, free_port
 from e2e.cluster.processes import Deadline, Process, last_lines
 
 _START_LIMIT = 60.0
-# kube-apiserver would wait up to a minute for watches of its clients to end, which they never do; etcd has all it knows.
+# kube-apiserver would wait up to a minute for its clients' watches to end, which they never do; etcd has all it knows.
 _STOP_LIMIT = 3.0
 _POLL = 0.05
 _ATTEMPTS = 4
@@ -114,9 +114,7 @@ class ControlPlane:
     @property
     def endpoint(self) -> Endpoint:
         """How clients reach kube-apiserver."""
-        return Endpoint(
-            f"https://{LOOPBACK}:{self._ports.apiserver}", self._credentials.ca_certificate.read_bytes()
-        )
+        return Endpoint(f"https://{LOOPBACK}:{self._ports.apiserver}", self._credentials.ca_certificate.read_bytes())
 
     def log(self, component: str) -> Path:
         """Log of "etcd", "kube-apiserver" or "kube-controller-manager"."""
@@ -130,7 +128,7 @@ class ControlPlane:
         """Start all components and wait until they are ready.
 
         Raises:
-            StartFailed: with the last lines of the log of the component that did not come up; nothing is left running then.
+            StartFailed: with the last lines of the log of the component that did not come up; nothing runs then.
         """
         try:
             self._on_some_port(self._start_etcd)
@@ -141,7 +139,7 @@ class ControlPlane:
             raise
 
     def stop(self) -> None:
-        """Stop all components, kube-apiserver before etcd: the other way round it hangs on its way out. Data is removed, logs stay."""
+        """Stop all components, kube-apiserver before etcd: else it hangs on its way out. Data is removed, logs stay."""
         for component in ("kube-controller-manager", "kube-apiserver", "etcd"):
             self._stop(component)
         shutil.rmtree(self._folder / "etcd", ignore_errors=True)

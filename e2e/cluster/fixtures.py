@@ -5,23 +5,19 @@ A test that asks for one of them, directly or not, is marked `cluster`: `pytest 
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
-from pathlib import Path
 
 import pytest
 
 from e2e.cluster.cluster import Cluster
+from e2e.cluster.install import install
 from e2e.cluster.progress import Progress
 from e2e.cluster.running import running
 
-ROOT = Path(__file__).resolve().parents[2]
-CRDS = ROOT / "crds"
-RBAC = ROOT / "deploy" / "rbac.yaml"
 MAY_INSTALL = "KMS_ACME_E2E_INSTALL"
 
 
@@ -59,26 +55,6 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     cluster.kubectl("create", "namespace", name)
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
-
-
-def install(cluster: Cluster) -> None:
-    """Apply crds/ and deploy/rbac.yaml, and wait until the API server serves the kinds."""
-    applied = cluster.kubectl("apply", "--server-side", "--filename", CRDS, "--output=json")
-    names = [each["metadata"]["name"] for each in _documents(applied)]
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", *(f"crd/{name}" for name in names))
-    cluster.kubectl("apply", "--server-side", "--filename", RBAC)
-    cluster.learn_new_kinds()
-
-
-def _documents(printed: str) -> list[dict[str, dict[str, str]]]:
-    """What kubectl prints as JSON for several objects: a List for some commands, one document after the other for others."""
-    documents: list[dict[str, dict[str, str]]] = []
-    decoder = json.JSONDecoder()
-    while printed := printed.lstrip():
-        document, end = decoder.raw_decode(printed)
-        documents += document["items"] if document["kind"] == "List" else [document]
-        printed = printed[end:]
-    return documents
 
 
 class _Uncaptured:

@@ -1,13 +1,14 @@
 """Runs one command and sees to it that the command does not outlive whoever wanted it.
 
-A program of its own, standard library only, started by processes.py as `python -I -S guard.py -- COMMAND...`. Why not prctl in the
-parent: the kernel ties PR_SET_PDEATHSIG to the *thread* that forked, and the parents here (pytest, the demo, the load tool) have
-threads that come and go. The guard has one thread only, so for its child the signal means what one expects.
+A program of its own, standard library only, started by processes.py as `python -I -S guard.py -- COMMAND...`. Why not
+prctl in the parent: the kernel ties PR_SET_PDEATHSIG to the *thread* that forked, and the parents here (pytest, the
+demo, the load tool) have threads that come and go. The guard has one thread only, so for its child the signal means what
+one expects.
 
 The parent keeps the other end of the guard's standard input, the lifeline:
 
 * end of file: the parent is gone, however it went; the command is killed at once;
-* one byte: the parent lets go on purpose (`up` leaves a cluster running); from then on the command runs until it ends or is stopped.
+* one byte: the parent lets go on purpose (`up` leaves a cluster running); the command runs until it ends or is stopped.
 
 SIGTERM is handed on to the command. If the guard itself is killed, the kernel kills the command.
 """

@@ -1,4 +1,4 @@
-"""Processes that end when they should: on stop(), and at the latest with the process that started them (see guard.py)."""
+"""Processes that end when they should: on stop(), at the latest with whoever started them (see guard.py)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KILL_LIMIT = 5.0
 
 
 def started_at(pid: int) -> int | None:
-    """When the kernel started a process, in clock ticks since boot; None if there is no such process (or only its zombie).
+    """When the kernel started a process, in clock ticks since boot; None if there is none (or only its zombie).
 
     Together with the process id it tells a process from a later one that was given the same id.
     """

@@ -19,7 +19,7 @@ class Stream(Protocol):
 
 
 class Progress:
-    """Lines on a stream. On a terminal the line of the running step counts seconds; elsewhere it is repeated now and then."""
+    """Lines on a stream. On a terminal the line of the running step counts seconds, elsewhere it is repeated."""
 
     def __init__(self, stream: Stream, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream

@@ -17,8 +17,8 @@ from e2e.cluster.progress import Progress
 def running(folder: Path, progress: Progress, *, env: Mapping[str, str] = os.environ) -> Iterator[Cluster]:
     """A cluster from the first source that the environment offers.
 
-    One that is started here keeps everything in `folder` (which is empty or does not exist yet) and is stopped at the end; its logs
-    stay there.
+    One that is started here keeps everything in `folder` (which is empty or does not exist yet) and is stopped at the
+    end; its logs stay there.
 
     Raises:
         ClusterError: there is no source, or the control plane does not come up.

@@ -28,7 +28,7 @@ class OwnCluster:
 def find(env: Mapping[str, str], progress: Progress) -> OwnCluster | Binaries:
     """The first source that this environment offers; may build for some minutes.
 
-    KUBECONFIG and the current context are not looked at: nobody's production cluster is to become a test cluster by accident.
+    KUBECONFIG and the current context are not looked at: no production cluster is to become a test cluster by accident.
 
     Raises:
         NoSource: none, or a variable names something that is not there.

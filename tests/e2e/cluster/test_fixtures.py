@@ -34,7 +34,10 @@ def test_the_audit_log_counts_requests_by_user_verb_and_resource(cluster: Cluste
     audit = cluster.audit()
     cluster.kubectl("create", "configmap", "one", "-n", namespace)
     cluster.kubectl("get", "configmap", "one", "-n", namespace)
-    assert (audit.writes(resource="configmaps", user="kubernetes-admin"), audit.reads(resource="configmaps", user="kubernetes-admin")) == (1, 1)
+    assert (
+        audit.writes(resource="configmaps", user="kubernetes-admin"),
+        audit.reads(resource="configmaps", user="kubernetes-admin"),
+    ) == (1, 1)
     audit.mark()
     assert audit.requests(resource="configmaps", user="kubernetes-admin") == []
 

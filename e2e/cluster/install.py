@@ -1,0 +1,32 @@
+"""Applying what the project ships: crds/ and deploy/rbac.yaml."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from e2e.cluster.cluster import Cluster
+
+ROOT = Path(__file__).resolve().parents[2]
+CRDS = ROOT / "crds"
+RBAC = ROOT / "deploy" / "rbac.yaml"
+
+
+def install(cluster: Cluster) -> None:
+    """Apply crds/ and deploy/rbac.yaml, and wait until the API server serves the kinds."""
+    applied = cluster.kubectl("apply", "--server-side", "--filename", CRDS, "--output=json")
+    names = [each["metadata"]["name"] for each in _documents(applied)]
+    cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", *(f"crd/{name}" for name in names))
+    cluster.kubectl("apply", "--server-side", "--filename", RBAC)
+    cluster.learn_new_kinds()
+
+
+def _documents(printed: str) -> list[dict[str, dict[str, str]]]:
+    """What kubectl prints as JSON for several objects: a List, or one document after the other."""
+    documents: list[dict[str, dict[str, str]]] = []
+    decoder = json.JSONDecoder()
+    while printed := printed.lstrip():
+        document, end = decoder.raw_decode(printed)
+        documents += document["items"] if document["kind"] == "List" else [document]
+        printed = printed[end:]
+    return documents
