@@ -10,7 +10,7 @@ import hashlib
 import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
 from cryptography import x509
@@ -26,6 +26,8 @@ from kms.pki.subjects import subject_name
 from kms.pki.usages import KNOWN_USAGES, extended_key_usage, key_usage
 
 _SERIAL_BITS = 127
+_END_OF_TIME = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+"""The date that stands for "no end" in X.509 (RFC 5280, 4.1.2.5)."""
 _HASH_BY_CURVE_SIZE: Mapping[int, hashes.SHA256 | hashes.SHA384 | hashes.SHA512] = MappingProxyType(
     {256: hashes.SHA256(), 384: hashes.SHA384(), 521: hashes.SHA512()}
 )
@@ -165,7 +167,7 @@ def validity(
     *,
     requested_not_before: datetime | None,
     requested_not_after: datetime | None,
-    ca_not_after: datetime,
+    ca_not_after: datetime | None,
     backdate: timedelta,
 ) -> tuple[datetime, datetime]:
     """The dates of a certificate that is accepted for issuance at `base`: notBefore and notAfter.
@@ -174,14 +176,16 @@ def validity(
     lifetime is `duration`, cut where the CA's ends. Requested dates are taken as they are, to the second: whether the
     policy allows them was decided when they were requested.
 
-    Raises ValueError with a message for people where the requested end is beyond the CA's or nothing would be left.
+    `ca_not_after` of None is for a root, which nothing limits. Raises ValueError with a message for people where the
+    requested end is beyond the CA's or nothing would be left.
     """
     not_before = (requested_not_before or base - backdate).replace(microsecond=0)
-    if requested_not_after is None:
-        not_after = min(not_before + duration, ca_not_after)
-    else:
+    latest = ca_not_after or _END_OF_TIME
+    if requested_not_after is not None:
         not_after = requested_not_after.replace(microsecond=0)
-    if not_after > ca_not_after:
+    else:
+        not_after = latest if latest - not_before < duration else not_before + duration
+    if not_after > latest:
         raise ValueError(f"notAfter {not_after:%Y-%m-%dT%H:%M:%SZ} is after the end of the CA's own certificate.")
     if not_after <= max(not_before, base):
         raise ValueError("The certificate would be at its end before it begins.")

@@ -11,13 +11,15 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import TypeVar
 
+from kms.pki.authorities import NameConstraints as CompiledConstraints
 from kms.pki.keys import KEY_ALGORITHMS
+from kms.pki.names import InvalidName, dns_name
 from kms.pki.patterns import InvalidPattern, Pattern, label_pattern, value_pattern
 from kms.pki.policy import Narrowing, Network, NetworkRules, Policy, Rules, UsageRules
 from kms.pki.requests import SIGNATURE_ALGORITHMS
 from kms.pki.subjects import COMMON_NAME
 from kms.pki.usages import KNOWN_USAGES
-from kms.resources.authorities import Subject
+from kms.resources.authorities import NameConstraints, Subject
 from kms.resources.credentials import NameRules
 from kms.resources.durations import parse_duration
 from kms.resources.policies import CertificatePolicy, DNSNameRules, SubjectRules, ValueRules
@@ -79,6 +81,28 @@ def subject_attributes(subject: Subject) -> Mapping[str, tuple[str, ...]]:
         "organizationalUnits": subject.organizational_units,
     }
     return MappingProxyType({name: values for name, values in attributes.items() if values})
+
+
+def compiled_constraints(constraints: NameConstraints | None) -> CompiledConstraints | None:
+    """The name constraints of an internal CA. Raises InvalidRules."""
+    if constraints is None:
+        return None
+    field = "spec.internal.nameConstraints"
+    permitted, excluded = constraints.permitted, constraints.excluded
+    return CompiledConstraints(
+        permitted_domains=_compiled(permitted.dns_domains, f"{field}.permitted.dnsDomains", _domain),
+        permitted_networks=_compiled(permitted.ip_ranges, f"{field}.permitted.ipRanges", _network),
+        excluded_domains=_compiled(excluded.dns_domains, f"{field}.excluded.dnsDomains", _domain),
+        excluded_networks=_compiled(excluded.ip_ranges, f"{field}.excluded.ipRanges", _network),
+    )
+
+
+def _domain(text: str) -> str:
+    """A DNS domain, which stands for itself and everything below. Raises InvalidPattern."""
+    try:
+        return dns_name(text, wildcard=False).value
+    except InvalidName as error:
+        raise InvalidPattern(str(error).removesuffix(".")) from None
 
 
 def _dns_rules(rules: DNSNameRules | None, field: str) -> Rules | None:
