@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote, urlencode
@@ -116,6 +117,11 @@ class Cluster:
             query["continue"] = page.continue_token
             query.pop("resourceVersion", None)  # the token says which version; both together are refused
 
+    async def version(self, kind: Kind[T], namespace: str | None = None) -> str:
+        """The resourceVersion that the kind is at now: where to watch from without a list."""
+        body = await self._send("list", kind, _path(kind, namespace), query={"limit": "1"})
+        return decoded_page(body).resource_version
+
     async def watch(
         self,
         kind: Kind[T],
@@ -124,7 +130,7 @@ class Cluster:
         resource_version: str,
         labels: str = "",
         fields: str = "",
-    ) -> AsyncIterator[WatchEvent[T]]:
+    ) -> AsyncGenerator[WatchEvent[T], None]:
         """Every change after `resource_version`, and a bookmark about once a minute, for up to five minutes.
 
         Raises Gone where that version has been compacted away, Unavailable after 70 s of silence.
@@ -137,8 +143,11 @@ class Cluster:
             "labelSelector": labels,
             "fieldSelector": fields,
         }
-        async for line in self._transport.lines(_request("watch", kind, _path(kind, namespace), query=query)):
-            yield decoded_event(kind, line)
+        async with aclosing(
+            self._transport.lines(_request("watch", kind, _path(kind, namespace), query=query))
+        ) as lines:
+            async for line in lines:
+                yield decoded_event(kind, line)
 
     async def create(self, kind: Kind[T], object_: T) -> T:
         """Create it; where the kind has a status subresource, the status is not stored. Raises AlreadyExists."""

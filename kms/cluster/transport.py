@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -102,7 +102,7 @@ class Transport:
             raise error_of(answer.status, body, answer.headers.get("Retry-After"))
         return body
 
-    async def lines(self, request: Request) -> AsyncIterator[bytes]:
+    async def lines(self, request: Request) -> AsyncGenerator[bytes, None]:
         """The lines of an answer that goes on, until the API server ends it. Raises ClusterError."""
         started = time.perf_counter()
         try:
