@@ -1,0 +1,79 @@
+"""What the demo has running: where it keeps its files, and how all of it is stopped, also by a later run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2e.cluster import folders
+
+CLUSTER = "demo"
+"""Name of the demo's cluster."""
+GRACE = 30.0
+"""Seconds that programs have to stop."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """The demo's folder outside the tree, and the process groups that it started."""
+
+    folder: Path
+
+    @classmethod
+    def of_user(cls) -> Session:
+        """The one session that a user has."""
+        return cls(folders.state() / "demo")
+
+    def begin(self) -> None:
+        """Stop what an earlier demo left running and start with an empty folder."""
+        self.end()
+        self.folder.mkdir(parents=True, mode=0o700)
+
+    def remember(self, process: subprocess.Popen[bytes]) -> None:
+        """Note a process group, so that it can be stopped later, by whom ever."""
+        self._write([*self._read(), process.pid])
+
+    def end(self) -> None:
+        """Stop the process groups, newest first, then the cluster, and remove the folder."""
+        for pid in reversed(self._read()):
+            _stop_group(pid)
+        subprocess.run(
+            [sys.executable, "-m", "e2e.cluster", "down", "--name", CLUSTER],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "processes.json"
+
+    def _read(self) -> list[int]:
+        with suppress(FileNotFoundError):
+            return [int(each) for each in json.loads(self._file.read_text())]
+        return []
+
+    def _write(self, pids: list[int]) -> None:
+        self._file.write_text(json.dumps(pids))
+
+
+def _stop_group(pid: int) -> None:
+    """SIGTERM, and SIGKILL for what is still there after GRACE seconds."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGTERM)
+        deadline = time.monotonic() + GRACE
+        while time.monotonic() < deadline:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+            os.killpg(pid, 0)  # raises ProcessLookupError once the group is gone
+            time.sleep(0.1)
+        os.killpg(pid, signal.SIGKILL)

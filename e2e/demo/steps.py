@@ -1,0 +1,163 @@
+"""The steps of the demo, in order. Each is a few commands that one could type."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2e.cluster.ports import free_port
+from e2e.demo.narrator import Narrator, StepFailedError
+from e2e.demo.session import CLUSTER, Session
+
+ROOT = Path(__file__).parent.parent.parent
+NAME = "web.demo.test"
+PYTHON = shlex.quote(sys.executable)
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Loopback ports of the demo; all free, none needs root."""
+
+    acme: int
+    server_metrics: int
+    operator_metrics: int
+    dns: int
+    http01: int
+    web: int
+
+    @classmethod
+    def free(cls) -> Ports:
+        """Ports that nobody listens on at the moment."""
+        return cls(*(free_port() for _ in range(6)))
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Carries what the steps share."""
+
+    tell: Narrator
+    session: Session
+    ports: Ports
+
+    @property
+    def server_log(self) -> Path:
+        """What operator and server say."""
+        return self.tell.folder / "kms-acme.log"
+
+    def run(self) -> None:
+        """All steps. Raises StepFailedError at the first that fails."""
+        for step in (
+            self.cluster,
+            self.manifests,
+            self.programs,
+            self.credentials,
+            self.certificate,
+            self.chain,
+            self.web_server,
+            self.renewal,
+            self.overview,
+        ):
+            self.tell.step((step.__doc__ or "").splitlines()[0])
+            step()
+
+    def cluster(self) -> None:
+        """A Kubernetes control plane: etcd, kube-apiserver, kube-controller-manager (built once, then cached)"""
+        self.tell.run(f"{PYTHON} -m e2e.cluster up --name {CLUSTER}", timeout=1800)
+        exports = self.tell.run(f"{PYTHON} -m e2e.cluster env --name {CLUSTER}")
+        for line in exports.splitlines():
+            name, _, value = line.removeprefix("export ").partition("=")
+            self.tell.environment[name] = "".join(shlex.split(value))
+        self.tell.environment["PATH"] = f"{Path(sys.executable).parent}:{self.tell.environment['PATH']}"
+
+    def manifests(self) -> None:
+        """The six kinds, the RBAC rules, and the four manifests of an administrator"""
+        self.tell.run(f"kubectl apply -f {ROOT}/crds -f {ROOT}/deploy/rbac.yaml")
+        self.tell.run(f"kubectl wait --for=condition=Established --timeout=30s -f {ROOT}/crds")
+        self.tell.run(f"kubectl apply -f {ROOT}/deploy/samples")
+
+    def programs(self) -> None:
+        """Operator and server, each under the token of its own ServiceAccount, and a DNS server for demo.test"""
+        self._start(f"python -m e2e.dns --zone demo.test --address 127.0.0.1 --port {self.ports.dns}", "dns.log")
+        self._start(
+            f"kms-acme dev --external-url https://localhost:{self.ports.acme} --listen 127.0.0.1:{self.ports.acme}"
+            f" --metrics-listen 127.0.0.1:{self.ports.server_metrics}"
+            f" --operator-metrics-listen 127.0.0.1:{self.ports.operator_metrics}"
+            f" --dns-server 127.0.0.1:{self.ports.dns} --http01-port {self.ports.http01}"
+            f" --validation-allow 127.0.0.0/8 --log-format text",
+            self.server_log.name,
+        )
+        self.tell.run(
+            "kubectl -n pki wait --for=condition=Ready --timeout=60s"
+            " certificateauthority/issuing certificatepolicy/web certificateprofile/web eabcredential/web",
+            log=self.server_log,
+        )
+        self._until_ready(f"http://127.0.0.1:{self.ports.server_metrics}/readyz")
+
+    def credentials(self) -> None:
+        """What a client needs: directory URL, KID and secret, and the CA of the server's own certificate"""
+        self.tell.let("KID", "kubectl -n pki get secret web-eab -o go-template='{{.data.kid | base64decode}}'")
+        self.tell.let("SECRET", "kubectl -n pki get secret web-eab -o go-template='{{.data.secret | base64decode}}'")
+        self.tell.let("DIRECTORY", "kubectl -n pki get certificateprofile web -o jsonpath='{.status.directoryURL}'")
+        for key in ("ca.crt", "chain.crt"):
+            template = f'{{{{index .data "{key}" | base64decode}}}}'
+            self.tell.run(f"kubectl -n pki get secret web-acme -o go-template='{template}' >{key}")
+        self.tell.run("curl --silent --show-error --fail --cacert ca.crt $DIRECTORY && echo")
+
+    def certificate(self) -> None:
+        """certbot opens an account, answers an HTTP-01 challenge and obtains a certificate"""
+        self.tell.run(
+            "REQUESTS_CA_BUNDLE=ca.crt certbot certonly --non-interactive --agree-tos"
+            f" --register-unsafely-without-email --server $DIRECTORY --eab-kid $KID --eab-hmac-key $SECRET"
+            f" --standalone --http-01-address 127.0.0.1 --http-01-port {self.ports.http01} --domain {NAME}"
+            " --config-dir certbot --work-dir certbot/work --logs-dir certbot/logs",
+            log=self.server_log,
+        )
+
+    def chain(self) -> None:
+        """openssl checks the chain against the CA of the profile"""
+        self.tell.run(f"openssl verify -CAfile chain.crt certbot/live/{NAME}/cert.pem")
+        self.tell.run(
+            f"openssl x509 -in certbot/live/{NAME}/cert.pem -noout -subject -issuer -serial -dates -ext subjectAltName"
+        )
+
+    def web_server(self) -> None:
+        """An HTTPS server uses the certificate, curl trusts it"""
+        live = f"certbot/live/{NAME}"
+        self._start(
+            f"openssl s_server -accept 127.0.0.1:{self.ports.web} -www"
+            f" -cert {live}/cert.pem -key {live}/privkey.pem -cert_chain {live}/chain.pem",
+            "web.log",
+        )
+        self.tell.run(
+            "curl --silent --show-error --fail --retry 20 --retry-delay 1 --retry-connrefused --output page.html"
+            " --write-out 'HTTP %{http_code}, certificate verified: %{ssl_verify_result} (0 is yes)\\n'"
+            f" --cacert chain.crt --resolve {NAME}:{self.ports.web}:127.0.0.1 https://{NAME}:{self.ports.web}/",
+            log=self.tell.folder / "web.log",
+        )
+
+    def renewal(self) -> None:
+        """certbot renews: the same account, a new order, a new certificate"""
+        serial = f"openssl x509 -in certbot/live/{NAME}/cert.pem -noout -serial"
+        before = self.tell.run(serial)
+        self.tell.run(
+            "REQUESTS_CA_BUNDLE=ca.crt certbot renew --non-interactive --force-renewal --no-random-sleep-on-renew"
+            " --config-dir certbot --work-dir certbot/work --logs-dir certbot/logs",
+            log=self.server_log,
+        )
+        if self.tell.run(serial) == before:
+            raise StepFailedError("the certificate is the same as before", log=self.server_log)
+
+    def overview(self) -> None:
+        """All of it, as kubectl shows it"""
+        self.tell.run("kubectl get kms -A")
+
+    def _start(self, line: str, log: str) -> None:
+        self.session.remember(self.tell.start(line, log=self.tell.folder / log))
+
+    def _until_ready(self, url: str) -> None:
+        self.tell.run(
+            f"curl --silent --show-error --fail --retry 40 --retry-delay 1 --retry-all-errors {url}",
+            log=self.server_log,
+        )
