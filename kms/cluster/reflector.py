@@ -1,8 +1,8 @@
 """The loop under informers and followers: begin somewhere, watch from there, resume after every fault.
 
-A watch is cheap to resume and easy to lose without noticing. So the loop goes on from the last version that it has heard
-of, takes 70 s without a word for a dead connection (a healthy one brings a bookmark each minute), begins anew only where
-the API server says that the version is gone, and waits 1 to 30 s, jittered, between failures.
+A watch is cheap to resume and easy to lose without noticing. So the loop goes on from the last version that it has
+heard of, takes 70 s without a word for a dead connection (a healthy one brings a bookmark each minute), begins anew
+only where the API server says that the version is gone, and waits 1 to 30 s, jittered, between failures.
 """
 
 from __future__ import annotations
