@@ -83,8 +83,11 @@ class Links:
 
     def order(self, order: ACMEOrder) -> str:
         """The order's URL."""
-        meta = order.metadata
-        return f"{self._prefix}/{meta.namespace}/{order.spec.profile_ref.name}/orders/{meta.name}"
+        return self.order_named(order.metadata.namespace, order.spec.profile_ref.name, order.metadata.name)
+
+    def order_named(self, namespace: str, profile: str, name: str) -> str:
+        """The URL of the order of that name."""
+        return f"{self._prefix}/{namespace}/{profile}/orders/{name}"
 
     def finalize(self, order: ACMEOrder) -> str:
         """Where the CSR of the order goes."""

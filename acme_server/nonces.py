@@ -1,13 +1,13 @@
 """Nonces that cost nothing until they are used (RFC 8555, 6.5).
 
-A nonce is 33 octets in base64url: the replica that issued it (6), when (4, seconds), its number there (5), and 18 octets of
-a MAC over these, under a key that all replicas share. So any replica knows a nonce of ours without having kept it, nobody
-else can make one (M36, SEC21), and every nonce has one spelling.
+A nonce is 33 octets in base64url: the replica that issued it (6), when (4, seconds), its number there (5) and a MAC of
+these (18) under a key that all replicas share. So any replica knows a nonce of ours without having kept it, nobody else
+can make one (M36, SEC21), and every nonce has one spelling.
 
 That it is used once (M34, SEC19) only the issuing replica can tell: it keeps a bit for each number, in chunks that come
 into being when the first nonce of a chunk is redeemed. A chunk may go as soon as the latest nonce redeemed in it has
-expired, for then every nonce whose bit it holds has. What is left of the chunk's later nonces, redeemed afterwards, begins
-a new one. Memory is thus bounded by one bit for each nonce issued in the last hour.
+expired, for then every nonce whose bit it holds has; later nonces of the same chunk, redeemed after that, begin a new
+one. Memory is thus bounded by one bit for each nonce issued in the last hour.
 
 A replica's identity is drawn when it starts: nonces of an earlier life are unknown to everybody.
 """

@@ -1,0 +1,47 @@
+"""Authorizations (RFC 8555, 7.5 and 7.5.2)."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from acme_server import links, views
+from acme_server.api.answers import RETRY_AFTER, answer
+from acme_server.api.context import LINKS, ORDERS
+from acme_server.api.order import order_of
+from acme_server.api.routing import post
+from acme_server.authentication import AccountHolder
+from acme_server.jose.strict import malformed
+from acme_server.problems import not_found
+from acme_server.wire import AuthorizationUpdate, decode
+from kms.resources import ACMEOrder
+
+
+async def read_or_deactivate(request: web.Request, caller: AccountHolder) -> web.Response:
+    """Tell how an authorization stands, or give it up (M134)."""
+    order, position = await authorization_of(request, caller)
+    if caller.payload:
+        order = await _deactivated(request, order, position, decode(caller.payload, AuthorizationUpdate))
+    else:
+        order = await request.app[ORDERS].settled(order)
+    shown = order.status.authorizations[position]
+    processing = any(each.state == "processing" for each in shown.challenges)
+    view = views.authorization(order, position, request.app[LINKS])
+    return answer(view, headers=RETRY_AFTER if processing else None)
+
+
+async def authorization_of(request: web.Request, caller: AccountHolder) -> tuple[ACMEOrder, int]:
+    """The order and the position in it that the path names, if they are the caller's. Raises not_found for others."""
+    order = await order_of(request, caller)
+    position = int(request.match_info["position"])
+    if position >= len(order.status.authorizations):
+        raise not_found()
+    return order, position
+
+
+async def _deactivated(request: web.Request, order: ACMEOrder, position: int, update: AuthorizationUpdate) -> ACMEOrder:
+    if update.status != "deactivated":
+        raise malformed("The status of an authorization can only be changed to deactivated.")
+    return await request.app[ORDERS].deactivate_authorization(order, position)
+
+
+ROUTES = (post(links.AUTHORIZATION, read_or_deactivate),)

@@ -1,0 +1,37 @@
+"""Challenges (RFC 8555, 7.5.1)."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from acme_server import links, views
+from acme_server.api.answers import RETRY_AFTER, answer, link
+from acme_server.api.authorization import authorization_of
+from acme_server.api.context import LINKS, ORDERS
+from acme_server.api.routing import post
+from acme_server.authentication import AccountHolder
+from acme_server.problems import not_found
+from acme_server.wire import ChallengeResponse, decode
+
+
+async def respond_or_read(request: web.Request, caller: AccountHolder) -> web.Response:
+    """Begin the validation of a challenge (an object, M127), or tell how it stands (an empty payload, M27).
+
+    A response to a challenge that is under way or settled changes nothing and is answered alike (M133, C9).
+    """
+    order, position = await authorization_of(request, caller)
+    type_ = request.match_info["type"]
+    if caller.payload:
+        decode(caller.payload, ChallengeResponse)
+        order = await request.app[ORDERS].respond(order, position, type_)
+    else:
+        order = await request.app[ORDERS].settled(order)
+    at = request.app[LINKS]
+    view = views.challenge(order, position, type_, at)
+    if view is None:
+        raise not_found()
+    headers = {"Link": link(at.authorization(order, position), "up")}
+    return answer(view, headers=headers | RETRY_AFTER if view["status"] == "processing" else headers)
+
+
+ROUTES = (post(links.CHALLENGE, respond_or_read),)

@@ -1,0 +1,73 @@
+"""What handlers reach through their application, by typed key, and what they expect of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from aiohttp import web
+
+from acme_server.authentication import Authenticator
+from acme_server.enrollment import Enrollment
+from acme_server.links import Links
+from acme_server.nonces import Nonces
+from acme_server.profiles import Profile
+from acme_server.wire import AccountUpdate, NewOrder
+from kms.resources import ACMEAccount, ACMEOrder
+
+
+class AccountService(Protocol):
+    """What accounts may do with themselves (acme_server.accounts)."""
+
+    async def update(self, account: ACMEAccount, update: AccountUpdate) -> ACMEAccount:
+        """Change contacts, or deactivate."""
+        ...
+
+
+class OrderService(Protocol):
+    """What accounts may do with their orders (acme_server.orders). Raises Refused and Unavailable."""
+
+    async def create(self, profile: Profile, account: ACMEAccount, wanted: NewOrder) -> ACMEOrder:
+        """A new order."""
+        ...
+
+    async def get(self, profile: Profile, account: ACMEAccount, order_id: str, *, fresh: bool = False) -> ACMEOrder:
+        """The account's order; not_found for any other."""
+        ...
+
+    async def settled(self, order: ACMEOrder) -> ACMEOrder:
+        """The order once nothing is in flight for it, or after two seconds."""
+        ...
+
+    async def respond(self, order: ACMEOrder, position: int, type_: str) -> ACMEOrder:
+        """The order with the validation of that challenge begun."""
+        ...
+
+    async def deactivate_authorization(self, order: ACMEOrder, position: int) -> ACMEOrder:
+        """The order without that authorization."""
+        ...
+
+    async def finalize(self, profile: Profile, account: ACMEAccount, order: ACMEOrder, csr_der: bytes) -> ACMEOrder:
+        """The order with its certificate, or on the way to it."""
+        ...
+
+    async def names_of(self, account: ACMEAccount) -> Sequence[str]:
+        """The account's orders."""
+        ...
+
+
+class Readiness(Protocol):
+    """Whether this process can serve."""
+
+    def missing(self) -> Sequence[str]:
+        """What it still waits for, in words; empty: it is ready."""
+        ...
+
+
+LINKS = web.AppKey("links", Links)
+NONCES = web.AppKey("nonces", Nonces)
+AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
+ENROLLMENT = web.AppKey("enrollment", Enrollment)
+ACCOUNTS = web.AppKey("accounts", AccountService)
+ORDERS = web.AppKey("orders", OrderService)
+READINESS = web.AppKey("readiness", Readiness)

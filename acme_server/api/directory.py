@@ -1,0 +1,30 @@
+"""The directory (RFC 8555, 7.1.1): by GET, and by POST-as-GET (M28)."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from acme_server import links, views
+from acme_server.api.answers import answer, require_no_payload
+from acme_server.api.context import AUTHENTICATOR, LINKS
+from acme_server.api.routing import get, post
+from acme_server.authentication import AccountHolder
+from acme_server.profiles import Profile
+
+
+async def read(request: web.Request) -> web.Response:
+    """Tell anybody where to go."""
+    return _directory(request, request.app[AUTHENTICATOR].profile(request))
+
+
+async def read_as_account(request: web.Request, caller: AccountHolder) -> web.Response:
+    """Tell an account where to go."""
+    require_no_payload(caller.payload)
+    return _directory(request, caller.profile)
+
+
+def _directory(request: web.Request, profile: Profile) -> web.Response:
+    return answer(views.directory(profile, request.app[LINKS]))
+
+
+ROUTES = (get(links.DIRECTORY, read), post(links.DIRECTORY, read_as_account))

@@ -1,0 +1,28 @@
+"""newNonce (RFC 8555, 7.2): HEAD, GET, and POST-as-GET (M28). It reads nothing and writes nothing (SEC37)."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from aiohttp import web
+
+from acme_server import links
+from acme_server.api.answers import require_no_payload
+from acme_server.api.context import NONCES
+from acme_server.api.routing import get, post
+from acme_server.authentication import AccountHolder
+
+
+async def give(request: web.Request) -> web.Response:
+    """Give anybody a nonce: 200 for HEAD (M72), 204 for GET (M73)."""
+    status = HTTPStatus.OK if request.method == "HEAD" else HTTPStatus.NO_CONTENT
+    return web.Response(status=status, headers={"Replay-Nonce": request.app[NONCES].issue()})
+
+
+async def give_to_account(_: web.Request, caller: AccountHolder) -> web.Response:
+    """Give an account a nonce; every answer to a POST carries one."""
+    require_no_payload(caller.payload)
+    return web.Response(status=HTTPStatus.NO_CONTENT)
+
+
+ROUTES = (get(links.NEW_NONCE, give), post(links.NEW_NONCE, give_to_account))

@@ -1,0 +1,51 @@
+"""newOrder, orders and finalize (RFC 8555, 7.4)."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from aiohttp import web
+
+from acme_server import links, views
+from acme_server.api.answers import RETRY_AFTER, answer, require_no_payload
+from acme_server.api.context import LINKS, ORDERS
+from acme_server.api.routing import post
+from acme_server.authentication import AccountHolder
+from acme_server.wire import Finalization, NewOrder, decode
+from kms.resources import ACMEOrder
+
+
+async def create(request: web.Request, caller: AccountHolder) -> web.Response:
+    """Open an order (M106)."""
+    wanted = decode(caller.payload, NewOrder)
+    order = await request.app[ORDERS].create(caller.profile, caller.account, wanted)
+    return _answer(request, order, HTTPStatus.CREATED)
+
+
+async def read(request: web.Request, caller: AccountHolder) -> web.Response:
+    """Tell how an order stands."""
+    order = await order_of(request, caller)
+    require_no_payload(caller.payload)
+    return _answer(request, await request.app[ORDERS].settled(order))
+
+
+async def finalize(request: web.Request, caller: AccountHolder) -> web.Response:
+    """Issue the certificate of an order (M111-M117)."""
+    order = await order_of(request, caller)
+    csr = decode(caller.payload, Finalization).request()
+    return _answer(request, await request.app[ORDERS].finalize(caller.profile, caller.account, order, csr))
+
+
+async def order_of(request: web.Request, caller: AccountHolder, *, fresh: bool = False) -> ACMEOrder:
+    """The order that the path names, if it is the caller's. Raises not_found for any other (SEC03)."""
+    return await request.app[ORDERS].get(caller.profile, caller.account, request.match_info["order"], fresh=fresh)
+
+
+def _answer(request: web.Request, order: ACMEOrder, status: int = HTTPStatus.OK) -> web.Response:
+    """The order, always with its URL: clients poll the one that finalize tells (C1), while it is processing (M116)."""
+    at = request.app[LINKS]
+    headers = RETRY_AFTER if order.status.state == "processing" else None
+    return answer(views.order(order, at), status=status, location=at.order(order), headers=headers)
+
+
+ROUTES = (post(links.ORDER, read), post(links.NEW_ORDER, create), post(links.FINALIZE, finalize))

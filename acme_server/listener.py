@@ -1,0 +1,108 @@
+"""The HTTPS socket: accepts no more connections than it can hold and waits for none that does not speak (SEC39).
+
+aiohttp limits neither. So connections are accepted here, counted before TLS costs anything, and handed to aiohttp,
+which from then on closes idle ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from kms.address import Address
+
+logger = logging.getLogger(__name__)
+
+MAXIMUM_CONNECTIONS = 2048
+KEEP_ALIVE = 95.0
+"""Seconds that a connection may be idle: more than the 90 after which Go clients close theirs, so that they do it."""
+_HANDSHAKE_DEADLINE = 10.0
+_FIRST_REQUEST_DEADLINE = 10.0
+_BACKLOG = 512
+_OUT_OF_FILES_PAUSE = 0.1
+
+SILENT: web.AppKey[set[RequestHandler]] = web.AppKey("silent", set)
+"""New connections on which no request has arrived yet."""
+
+
+class Listener:
+    """Accepts TLS connections for an aiohttp server."""
+
+    def __init__(
+        self,
+        *,
+        server: web.Server,
+        context: ssl.SSLContext,
+        silent: set[RequestHandler],
+        on_refused: Callable[[], None],
+        maximum: int = MAXIMUM_CONNECTIONS,
+    ) -> None:
+        self._server = server
+        self._context = context
+        self._silent = silent
+        self._on_refused = on_refused
+        self._maximum = maximum
+        self._handshakes: set[asyncio.Task[None]] = set()
+
+    def count(self) -> int:
+        """Connections that are open or being opened."""
+        return len(self._server.connections) + len(self._handshakes)
+
+    async def accept(self, listening: socket.socket) -> None:
+        """Accept connections until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(listening)
+            except ConnectionError:
+                continue  # gone before we came to it
+            except OSError as error:
+                logger.warning("cannot accept connections", extra={"error": str(error)})
+                await asyncio.sleep(_OUT_OF_FILES_PAUSE)
+                continue
+            if self.count() >= self._maximum:
+                connection.close()
+                self._on_refused()
+                continue
+            handshake = loop.create_task(self._open(connection))
+            self._handshakes.add(handshake)
+            handshake.add_done_callback(self._handshakes.discard)
+
+    async def _open(self, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            _, protocol = await loop.connect_accepted_socket(
+                self._server, connection, ssl=self._context, ssl_handshake_timeout=_HANDSHAKE_DEADLINE
+            )
+        except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
+            logger.debug("handshake failed", extra={"error": str(error)})
+            connection.close()
+            return
+        self._silent.add(protocol)
+        loop.call_later(_FIRST_REQUEST_DEADLINE, self._close_if_silent, protocol)
+
+    def _close_if_silent(self, protocol: RequestHandler) -> None:
+        if protocol in self._silent:
+            self._silent.discard(protocol)
+            protocol.force_close()
+
+
+def listen(address: Address) -> socket.socket:
+    """A listening socket, for IPv6 and IPv4 where no host is named. Raises OSError."""
+    host = address.host
+    if not host and socket.has_dualstack_ipv6():
+        listening = socket.create_server(
+            ("", address.port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True
+        )
+    else:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, address.port), family=family, backlog=_BACKLOG)
+    listening.setblocking(False)
+    return listening
