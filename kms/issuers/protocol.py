@@ -1,0 +1,36 @@
+"""What every issuing CA can do, whatever its type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from kms.pki.certificates import LeafTemplate
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A certificate that has been signed: its chain in PEM, its serial number in hexadecimal, and when it is valid."""
+
+    chain: str
+    serial_number: str
+    not_before: datetime
+    not_after: datetime
+
+
+class IssuerNotReady(Exception):
+    """The CA cannot sign now, and may soon: the message says why. Becomes 503."""
+
+
+class Issuer(Protocol):
+    """A CA that signs."""
+
+    @property
+    def not_after(self) -> datetime:
+        """When the CA, or one above it, ends: nothing that it signs may be valid for longer."""
+        ...
+
+    async def sign(self, template: LeafTemplate) -> Issued:
+        """Sign. Raises IssuerNotReady, and ValueError for a template that must not be signed."""
+        ...

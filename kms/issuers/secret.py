@@ -1,0 +1,80 @@
+"""CAs whose key is in a Secret of the release namespace: internal ones and imported ones.
+
+The operator puts key and certificate there, under a name that follows from the UID of the CertificateAuthority. The
+Secret counts only while its certificate is the one that the CertificateAuthority publishes: in the middle of a renewal,
+or when somebody has put something else there, nothing is signed (SEC59).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import Protocol
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+from kms.issuers.protocol import Issued, IssuerNotReady
+from kms.pki.authorities import InvalidAuthority, load_signer
+from kms.pki.certificates import LeafTemplate, Signer, chain_pem, sign_leaf
+from kms.resources.authorities import CertificateAuthority
+from kms.resources.core import Secret
+from kms.resources.secrets import TLS_CERTIFICATE, TLS_PRIVATE_KEY
+
+
+class SigningKeys(Protocol):
+    """Where the Secrets with signing keys are looked up; an Informer of Secrets is one."""
+
+    def get(self, namespace: str, name: str) -> Secret | None:
+        """The Secret as it was last heard of."""
+        ...
+
+
+class SecretIssuer:
+    """Signs with a key in memory."""
+
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
+
+    @property
+    def not_after(self) -> datetime:
+        """When the first certificate of the CA's chain ends."""
+        return self._signer.not_after
+
+    async def sign(self, template: LeafTemplate) -> Issued:
+        """Sign, RSA in a thread: it takes milliseconds, where ECDSA and Ed25519 take less than handing over would.
+
+        Raises ValueError for a template that must not be signed.
+        """
+        if isinstance(self._signer.key, RSAPrivateKey):
+            leaf = await asyncio.to_thread(sign_leaf, template, self._signer)
+        else:
+            leaf = sign_leaf(template, self._signer)
+        return Issued(
+            chain=chain_pem(leaf, self._signer),
+            serial_number=f"{leaf.serial_number:x}",
+            not_before=leaf.not_valid_before_utc,
+            not_after=leaf.not_valid_after_utc,
+        )
+
+
+def issuer_from(secret: Secret, authority: CertificateAuthority) -> SecretIssuer:
+    """The issuer that signs for `authority` with the key in `secret`.
+
+    Raises IssuerNotReady where the Secret cannot be used, or holds another certificate than `authority` publishes.
+    """
+    name = f"CertificateAuthority {authority.metadata.namespace}/{authority.metadata.name}"
+    try:
+        signer = load_signer(secret.data.get(TLS_CERTIFICATE, b""), secret.data.get(TLS_PRIVATE_KEY, b""))
+    except InvalidAuthority as error:
+        raise IssuerNotReady(f"the signing key of {name} cannot be used: {error}") from error
+    if signer.certificate != _published(authority):
+        raise IssuerNotReady(f"the signing key of {name} does not belong to the certificate in its status")
+    return SecretIssuer(signer)
+
+
+def _published(authority: CertificateAuthority) -> x509.Certificate | None:
+    try:
+        return x509.load_pem_x509_certificate((authority.status.certificate or "").encode())
+    except ValueError:
+        return None
