@@ -22,8 +22,8 @@ from e2e.load.keys import AccountKey, ExternalAccount, b64url, certificate_key, 
 
 Observe = Callable[[str, float], None]
 """Told the name of a step and how long it took, in seconds, retries included."""
-Publish = Callable[[str, str, str], None]
-"""Told identifier, token and key authorization of a challenge before it is answered."""
+Publish = Callable[[str, str], None]
+"""Told token and thumbprint of a challenge before the server is told to look."""
 Sleep = Callable[[float], Awaitable[None]]
 
 PATIENCE = 30.0
@@ -256,8 +256,7 @@ class Client:
         if authorization["status"] == "valid":
             return
         challenge = http01_of(authorization)
-        token = challenge["token"]
-        publish(authorization["identifier"]["value"], token, self.key.key_authorization(token))
+        publish(challenge["token"], self.key.thumbprint)
         await self.respond(challenge)
 
     async def _validated(self, url: str) -> None:

@@ -72,10 +72,6 @@ class AccountKey:
         """RFC 7638 thumbprint, base64url."""
         return b64url(hashlib.sha256(msgspec.json.encode(self.jwk)).digest())
 
-    def key_authorization(self, token: str) -> str:
-        """What an HTTP-01 challenge with this token must be answered with (RFC 8555, 8.1)."""
-        return f"{token}.{self.thumbprint}"
-
     def sign(self, data: bytes) -> bytes:
         """An ES256 signature: R and S, 32 octets each (RFC 7518, 3.4)."""
         r, s = decode_dss_signature(self.private.sign(data, ES256))

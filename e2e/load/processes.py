@@ -78,3 +78,17 @@ def usages(pids: Mapping[str, int], *, proc: Path = PROC) -> dict[str, Usage]:
 def own(*, proc: Path = PROC) -> Usage:
     """What this process uses, without its children."""
     return parsed((proc / str(os.getpid()) / "stat").read_text())
+
+
+def cores() -> int:
+    """How many CPUs this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def processor(*, proc: Path = PROC) -> str:
+    """What the kernel calls the CPU."""
+    for line in (proc / "cpuinfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return "an unknown processor"

@@ -45,10 +45,6 @@ def test_another_implementation_finds_the_same_thumbprint(key: AccountKey) -> No
     assert b64url(jwk.thumbprint()) == key.thumbprint
 
 
-def test_the_key_authorization_is_token_and_thumbprint(key: AccountKey) -> None:
-    assert key.key_authorization("t") == f"t.{key.thumbprint}"
-
-
 def test_post_as_get_signs_nothing_and_an_empty_object_is_not_nothing() -> None:
     assert encoded(None) == b""
     assert encoded({}) == b"{}"

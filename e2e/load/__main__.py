@@ -1,0 +1,111 @@
+"""`python -m e2e.load`: measures what an order costs."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import uvloop
+
+from e2e.cluster import ClusterError, Progress
+from e2e.load import scenario
+from e2e.load.keys import ExternalAccount
+from e2e.load.measure import Plan, Target, measure
+from e2e.load.processes import cores, processor
+from e2e.load.report import Machine, document, promises, table, verdicts
+
+HELP = """Measure an ACME server: orders a second, latency by step, CPU, memory and API requests an order.
+
+Without --external-directory it starts a Kubernetes control plane, the operator and the server, applies a profile and a
+credential, opens accounts, orders certificates by HTTP-01, and takes all down again. Nothing is left behind and no root
+is needed. The first run builds the control plane, which takes some minutes.
+
+Beside the load it measures the floor: what the parts of an order (nine HTTPS requests with a signature to verify, three
+API writes, one HTTP-01 fetch, one request, one certificate) cost on this machine when nothing stands around them.
+
+\b
+Examples:
+  python -m e2e.load                                  2,000 orders at 8 clients, about two minutes
+  python -m e2e.load --orders 200 --warm-up 20        a first look
+  python -m e2e.load --names 10 --json figures.json   ten names an order
+  python -m e2e.load --external-directory https://localhost:14000/dir --ca pebble.minica.pem \\
+      --http01-port 5002 --dns-port 8053 --pid server=$(pgrep pebble)
+                                                      another server, which must ask 127.0.0.1:8053 for names and
+                                                      validate at port 5002
+
+Exit codes: 0; 1 if orders failed or nothing could be measured, with --check also if a promise of the project was
+missed; 2 for wrong usage."""
+
+
+def pid(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, int]:
+    """NAME=PID, several times."""
+    found = {}
+    for value in values:
+        name, _, number = value.partition("=")
+        if not name or not number.isdecimal():
+            raise click.BadParameter(f"{value!r} is not of the form NAME=PID, as in server=4711")
+        found[name] = int(number)
+    return found
+
+
+@click.command(help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.option("--orders", type=click.IntRange(1), default=2000, show_default=True, help="Orders to measure.")
+@click.option("--clients", type=click.IntRange(1), default=8, show_default=True, help="Orders in flight at once.")
+@click.option("--accounts", type=click.IntRange(1), help="Accounts that take turns. Default: one a client.")
+@click.option("--names", type=click.IntRange(1, 100), default=1, show_default=True, help="Names of each order.")
+@click.option("--warm-up", type=click.IntRange(0), default=200, show_default=True, help="Orders before, not counted.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures there.")
+@click.option("--check", is_flag=True, help="Exit with 1 if a promise of the project was missed.")
+@click.option("--external-directory", metavar="URL", help="Drive the ACME server that has this directory.")
+@click.option("--kid", help="EAB key identifier, for --external-directory.")
+@click.option("--hmac", help="EAB key, base64url, goes with --kid.")
+@click.option("--ca", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="What to trust, PEM.")
+@click.option("--http01-port", type=click.IntRange(1, 65535), default=5002, show_default=True, help="We answer there.")
+@click.option("--dns-port", type=click.IntRange(1, 65535), default=8053, show_default=True, help="Likewise, UDP.")
+@click.option("--pid", "pids", callback=pid, multiple=True, metavar="NAME=PID", help="Watch this process. Repeatable.")
+def main(orders: int, clients: int, accounts: int | None, names: int, warm_up: int, **options: Any) -> None:
+    """Run one measurement."""
+    plan = Plan(orders=orders, clients=clients, accounts=accounts or clients, names=names, warm_up=warm_up)
+    try:
+        with target(options) as found:
+            measured = uvloop.run(measure(found, plan))
+    except (ClusterError, scenario.SetUpFailed) as error:
+        raise click.ClickException(str(error)) from error
+    body = document(measured, Machine(cores=cores(), processor=processor(), python=platform.python_version()))
+    click.echo(table(body))
+    if options["external_directory"] is None:
+        click.echo(f"\n{verdicts(body)}")
+    if options["json_file"] is not None:
+        options["json_file"].write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
+    missed = options["check"] and not all(kept for _, kept in promises(body))
+    sys.exit(1 if body["errors"] or missed else 0)
+
+
+@contextmanager
+def target(options: dict[str, Any]) -> Iterator[Target]:
+    """Our own server, or the one that was named."""
+    if (options["kid"] is None) != (options["hmac"] is None):
+        raise click.UsageError("--kid and --hmac go together: give both or neither.")
+    if options["external_directory"] is None:
+        with scenario.ours(Progress(sys.stderr)) as found:
+            yield found
+        return
+    account = None if options["kid"] is None else ExternalAccount.parse(options["kid"], options["hmac"])
+    yield scenario.external(
+        options["external_directory"],
+        authority=options["ca"],
+        external_account=account,
+        http_port=options["http01_port"],
+        dns_port=options["dns_port"],
+        pids=options["pids"],
+    )
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m e2e.load")

@@ -1,0 +1,196 @@
+"""One measurement: warm-up, then the load in segments with a round of the floor beside each.
+
+Everything is counted inside the segments only, so neither warm-up nor floor is charged to an order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from tqdm import tqdm
+
+from e2e import dns, http01
+from e2e.load import processes, writes
+from e2e.load.client import Client
+from e2e.load.drive import Load, Tally, merged
+from e2e.load.exchange import Exchange
+from e2e.load.floor import Floor, measuring
+from e2e.load.keys import AccountKey, ExternalAccount
+
+SEGMENTS = 5
+SAMPLE_EVERY = 0.5
+ZONE = "load.test"
+CLIENT, SERVER = "client", "server"
+
+
+class Requests(Protocol):
+    """Counts what our server asked the API server."""
+
+    def mark(self) -> None:
+        """Count from now on."""
+
+    def counts(self) -> Counter[str]:
+        """How often since then, by what: `create acmeorders`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A running ACME server and what is known about it.
+
+    `pids` names processes to watch; one called `server` is the one whose CPU is compared with the floor. `requests`
+    and `floor_writes` are None where there is no API server.
+    """
+
+    name: str
+    directory_url: str
+    tls: ssl.SSLContext | None
+    external_account: ExternalAccount | None
+    http_port: int
+    dns_port: int
+    pids: Mapping[str, int]
+    requests: Requests | None = None
+    floor_writes: writes.Endpoint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much load."""
+
+    orders: int = 2000
+    clients: int = 8
+    accounts: int = 8
+    names: int = 1
+    warm_up: int = 200
+
+
+@dataclass(slots=True)
+class Measurement:
+    """All that was seen, in seconds, octets and counts of the whole measured part."""
+
+    target: str
+    plan: Plan
+    tally: Tally = field(default_factory=Tally)
+    cpu: Counter[str] = field(default_factory=Counter)
+    before: dict[str, int] = field(default_factory=dict)
+    after: dict[str, int] = field(default_factory=dict)
+    samples: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    api: Counter[str] | None = None
+    floor: dict[str, float] = field(default_factory=dict)
+    floor_rounds: int = 0
+    retries: Counter[str] = field(default_factory=Counter)
+
+
+async def measure(target: Target, plan: Plan) -> Measurement:
+    """Put the load on the target.
+
+    Raises:
+        ExceptionGroup: if accounts cannot be opened, or a watched process ends. Orders that fail are in the tally.
+    """
+    async with AsyncExitStack() as stack:
+        answerer = http01.Answerer()
+        await stack.enter_async_context(http01.listening(answerer, port=target.http_port))
+        await stack.enter_async_context(dns.listening(dns.Zone(ZONE), port=target.dns_port))
+        three_writes = None
+        if target.floor_writes is not None:
+            three_writes = await stack.enter_async_context(writes.writing(target.floor_writes, run="round"))
+        floor = await stack.enter_async_context(measuring(three_writes))
+        clients = [await stack.enter_async_context(client(target)) for _ in range(plan.accounts)]
+        for each in clients:
+            await each.register(external_account=target.external_account)
+        load = Load(clients, plan.clients, lambda number: names(number, plan.names), answerer.add)
+        total = plan.warm_up + plan.orders
+        bar: tqdm[Any] = tqdm(total=total, unit="order", desc="warm-up", disable=None)
+        stack.callback(bar.close)
+        run = Run(target, plan, load, floor, bar)
+        await run.warm_up()
+        await run.measured()
+        for each in clients:
+            run.result.retries += each.counts
+        return run.result
+
+
+def names(number: int, count: int) -> list[str]:
+    """The names of an order: never ordered before, so that no earlier authorization helps."""
+    return [f"o{number}-{position}.{ZONE}" for position in range(count)]
+
+
+@asynccontextmanager
+async def client(target: Target) -> AsyncIterator[Client]:
+    """A client with a key and connections of its own."""
+    async with Exchange(target.directory_url, tls=target.tls) as exchange:
+        yield Client(exchange, AccountKey.generate())
+
+
+class Run:
+    """The order of events of one measurement."""
+
+    def __init__(self, target: Target, plan: Plan, load: Load, floor: Floor, bar: tqdm[Any]) -> None:
+        self.result = Measurement(target.name, plan, api=None if target.requests is None else Counter())
+        self._target = target
+        self._plan = plan
+        self._load = load
+        self._floor = floor
+        self._bar = bar
+        self._finished = 0
+
+    async def warm_up(self) -> None:
+        """Load that is not counted: caches fill, connections open, code is compiled."""
+        await self._load.drive(range(self._plan.warm_up), self._bar.update)
+
+    async def measured(self) -> None:
+        """All segments, a round of the floor before each and one after the last."""
+        self._bar.set_description("measured")
+        self.result.before = self._resident()
+        tallies = []
+        for segment in range(SEGMENTS):
+            await self._floor.round()
+            tallies.append(await self._segment(_slice(self._plan, segment)))
+        await self._floor.round()
+        self.result.after = self._resident()
+        self.result.tally = merged(tallies)
+        self.result.floor, self.result.floor_rounds = self._floor.parts, self._floor.rounds
+
+    async def _segment(self, numbers: range) -> Tally:
+        if self._target.requests is not None:
+            await asyncio.to_thread(self._target.requests.mark)
+        sampling = asyncio.create_task(self._sample())
+        before = self._cpu()
+        try:
+            tally = await self._load.drive(numbers, self._done)
+        finally:
+            sampling.cancel()
+        with suppress(asyncio.CancelledError):
+            await sampling
+        self.result.cpu.update({name: seconds - before[name] for name, seconds in self._cpu().items()})
+        if self._target.requests is not None and self.result.api is not None:
+            self.result.api += await asyncio.to_thread(self._target.requests.counts)
+        return tally
+
+    def _done(self) -> None:
+        self._finished += 1
+        self._bar.update()
+
+    async def _sample(self) -> None:
+        while True:
+            for name, resident in self._resident().items():
+                self.result.samples.setdefault(name, []).append((self._finished, resident))
+            await asyncio.sleep(SAMPLE_EVERY)
+
+    def _cpu(self) -> dict[str, float]:
+        seen = {name: usage.cpu for name, usage in processes.usages(self._target.pids).items()}
+        return {**seen, CLIENT: processes.own().cpu}
+
+    def _resident(self) -> dict[str, int]:
+        return {name: usage.resident for name, usage in processes.usages(self._target.pids).items()}
+
+
+def _slice(plan: Plan, segment: int) -> range:
+    """The numbers of the orders of one segment; those of the warm-up came before."""
+    first, last = (plan.warm_up + plan.orders * each // SEGMENTS for each in (segment, segment + 1))
+    return range(first, last)

@@ -1,0 +1,200 @@
+"""What a measurement comes to: a JSON document for programs, a table for people. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from e2e.load.drive import ORDER
+from e2e.load.figures import floor_of, growth_per_10000, latency, per_order
+from e2e.load.floor import AN_ORDER
+from e2e.load.measure import SERVER, Measurement
+
+MEBIBYTE = 1024 * 1024
+MILLI = 1000
+
+FLOOR_LIMIT = 2.0
+FINALIZE_LIMIT = 500.0
+GROWTH_LIMIT = 40.0
+"""What the project promises: CPU in multiples of the floor, milliseconds at p99, megabytes for 10,000 orders."""
+
+READS = frozenset({"get", "list"})
+WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where it was measured."""
+
+    cores: int
+    processor: str
+    python: str
+
+
+def document(measured: Measurement, machine: Machine) -> dict[str, Any]:
+    """Everything, with the unit in each member's name."""
+    tally, orders = measured.tally, measured.tally.orders
+    floor = floor_of(measured.floor, AN_ORDER)
+    cpu = per_order(measured.cpu, orders) if orders else {}
+    api = None if measured.api is None or not orders else requests(measured.api, orders)
+    body: dict[str, Any] = {
+        "target": measured.target,
+        "machine": asdict(machine),
+        "plan": asdict(measured.plan),
+        "orders": orders,
+        "seconds": round(tally.seconds, 3),
+        "ordersPerSecond": round(orders / tally.seconds, 2) if tally.seconds else 0.0,
+        "errors": dict(tally.errors),
+        "errorTexts": tally.texts,
+        "retries": {kind: measured.retries.get(kind, 0) for kind in ("badNonce", "503")},
+        "latencyMilliseconds": {step: _milliseconds(each) for step, each in sorted(tally.latencies.items())},
+        "cpuMillisecondsPerOrder": {name: round(seconds * MILLI, 3) for name, seconds in cpu.items()},
+        "floorMilliseconds": {
+            "rounds": measured.floor_rounds,
+            "parts": {name: round(seconds * MILLI, 4) for name, seconds in measured.floor.items()},
+            "anOrder": round(floor * MILLI, 3),
+        },
+        "apiRequestsPerOrder": api,
+        "residentMebibytes": {
+            name: {"before": round(octets / MEBIBYTE, 1), "after": round(measured.after[name] / MEBIBYTE, 1)}
+            for name, octets in measured.before.items()
+        },
+        "growthMegabytesPer10000Orders": {
+            name: round(growth_per_10000(samples) / 1e6, 1) for name, samples in measured.samples.items()
+        },
+    }
+    if SERVER in cpu and floor:
+        body["serverCpuInFloors"] = round(cpu[SERVER] / floor, 2)
+    return body
+
+
+def requests(counts: Mapping[str, int], orders: int) -> dict[str, Any]:
+    """API requests an order: writes, reads, and each kind of request by itself."""
+    by_kind = per_order(dict(counts), orders)
+    verbs = [(kind.partition(" ")[0], value) for kind, value in by_kind.items()]
+    return {
+        "writes": round(sum(value for verb, value in verbs if verb in WRITES), 3),
+        "reads": round(sum(value for verb, value in verbs if verb in READS), 3),
+        "byKind": {kind: round(value, 4) for kind, value in sorted(by_kind.items())},
+    }
+
+
+def promises(body: Mapping[str, Any]) -> list[tuple[str, bool]]:
+    """What was promised about our own server, and whether it was kept. Only what could be measured is told."""
+    failed = sum(body["errors"].values())
+    kept = [(f"no errors: {failed}", failed == 0)]
+    if "serverCpuInFloors" in body:
+        times = body["serverCpuInFloors"]
+        kept.append((f"CPU of the server at most {FLOOR_LIMIT:g} floors: {times:.2f}", times <= FLOOR_LIMIT))
+    if finalize := body["latencyMilliseconds"].get("finalize"):
+        p99 = finalize["p99"]
+        kept.append((f"finalize p99 below {FINALIZE_LIMIT:g} ms: {p99:.1f}", p99 < FINALIZE_LIMIT))
+    if (growth := body["growthMegabytesPer10000Orders"].get(SERVER)) is not None:
+        text = f"memory growth at most {GROWTH_LIMIT:g} MB for 10,000 retained orders: {growth:.1f}"
+        kept.append((text, growth <= GROWTH_LIMIT))
+    return kept
+
+
+def table(body: Mapping[str, Any]) -> str:
+    """The document for people."""
+    plan, machine = body["plan"], body["machine"]
+    head = (
+        f"{body['target']}: {body['orders']:,} orders of {plan['names']} name{'s'[: plan['names'] > 1]},"
+        f" {plan['clients']} at once, {plan['accounts']} accounts\n"
+        f"on {machine['cores']} cores of {machine['processor']}, Python {machine['python']}\n\n"
+        f"{body['ordersPerSecond']:.1f} orders/s over {body['seconds']:.1f} s;"
+        f" retried: {body['retries']['badNonce']} x badNonce, {body['retries']['503']} x 503"
+    )
+    parts = [head, _latencies(body), _cpu(body), _floor(body), _api(body), _memory(body), _errors(body)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def verdicts(body: Mapping[str, Any]) -> str:
+    """The promises, a line each."""
+    return "\n".join(f"{'kept  ' if kept else 'MISSED'}  {text}" for text, kept in promises(body))
+
+
+def columns(rows: Iterable[Sequence[str]]) -> str:
+    """Rows as text: the first column to the left, all others to the right, each as wide as it must be."""
+    lines = [list(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if at == 0 else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _milliseconds(seconds: Iterable[float]) -> dict[str, float]:
+    return {
+        name: value if name == "count" else round(value * MILLI, 2) for name, value in asdict(latency(seconds)).items()
+    }
+
+
+def _latencies(body: Mapping[str, Any]) -> str:
+    steps = sorted(body["latencyMilliseconds"].items(), key=lambda item: item[0] == ORDER)
+    if not steps:
+        return ""
+    rows = [("latency, ms", "count", "p50", "p95", "p99", "maximum")]
+    rows += [
+        (step, f"{each['count']:,}", *(f"{each[name]:.1f}" for name in ("p50", "p95", "p99", "maximum")))
+        for step, each in steps
+    ]
+    return columns(rows)
+
+
+def _cpu(body: Mapping[str, Any]) -> str:
+    used = body["cpuMillisecondsPerOrder"]
+    return (
+        columns([("CPU an order, ms", ""), *((name, f"{value:.2f}") for name, value in used.items())]) if used else ""
+    )
+
+
+def _floor(body: Mapping[str, Any]) -> str:
+    floor = body["floorMilliseconds"]
+    rows = [(f"floor, ms (median of {floor['rounds']} rounds)", "each", "an order")]
+    rows += [
+        (f"{AN_ORDER[name]} x {name}", f"{value:.3f}", f"{AN_ORDER[name] * value:.2f}")
+        for name, value in floor["parts"].items()
+    ]
+    rows.append(("all", "", f"{floor['anOrder']:.2f}"))
+    text = columns(rows)
+    if "serverCpuInFloors" in body:
+        text += f"\nour server's CPU is {body['serverCpuInFloors']:.2f} times the floor"
+    return text
+
+
+def _api(body: Mapping[str, Any]) -> str:
+    api = body["apiRequestsPerOrder"]
+    if api is None:
+        return ""
+    rows = [("API requests an order, by the server", ""), ("writes", f"{api['writes']:.3f}")]
+    rows += [
+        ("reads", f"{api['reads']:.3f}"),
+        *((f"  {kind}", f"{value:.3f}") for kind, value in api["byKind"].items()),
+    ]
+    return columns(rows)
+
+
+def _memory(body: Mapping[str, Any]) -> str:
+    if not body["residentMebibytes"]:
+        return ""
+    growth = body["growthMegabytesPer10000Orders"]
+    rows = [("resident memory", "before, MiB", "after, MiB", "MB for 10,000 orders")]
+    rows += [
+        (name, f"{each['before']:.1f}", f"{each['after']:.1f}", f"{growth[name]:.1f}" if name in growth else "")
+        for name, each in body["residentMebibytes"].items()
+    ]
+    return columns(rows)
+
+
+def _errors(body: Mapping[str, Any]) -> str:
+    if not body["errors"]:
+        return "no errors"
+    lines = ["errors"]
+    for kind, count in body["errors"].items():
+        lines += [f"  {count} x {kind}", *(f"      {text}" for text in body["errorTexts"][kind])]
+    return "\n".join(lines)
