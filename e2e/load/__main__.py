@@ -10,11 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import click
 import uvloop
 
 from e2e.cluster import ClusterError, Progress
 from e2e.load import scenario
+from e2e.load.client import Refused
+from e2e.load.exchange import ProtocolError
 from e2e.load.keys import ExternalAccount
 from e2e.load.measure import Plan, Target, measure
 from e2e.load.processes import cores, processor
@@ -75,7 +78,7 @@ def main(orders: int, clients: int, accounts: int | None, names: int, warm_up: i
     try:
         with target(options) as found:
             measured = uvloop.run(measure(found, plan))
-    except (ClusterError, scenario.SetUpFailed) as error:
+    except (ClusterError, scenario.SetUpFailed, Refused, ProtocolError, aiohttp.ClientError, OSError) as error:
         raise click.ClickException(str(error)) from error
     body = document(measured, Machine(cores=cores(), processor=processor(), python=platform.python_version()))
     click.echo(table(body))

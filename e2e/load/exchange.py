@@ -6,7 +6,7 @@ Tests use this floor to send what a well-behaved client never sends; `client.Cli
 from __future__ import annotations
 
 import ssl
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -91,13 +91,22 @@ class Exchange:
 
     `servers` are base addresses (`https://127.0.0.1:40001`). If there are any, each request goes to the next of them,
     while URLs, the Host header and the name that TLS checks stay those of the directory: so a test makes every single
-    request meet another process. Without, requests go where their URL says. `tls` None: the system's trust.
+    request meet another process. Without, requests go where their URL says. `tls` None: the system's trust. `lenient`
+    is for servers of others: what they do against the rules, without harm to anybody, is counted in `breaches`.
     """
 
     def __init__(
-        self, directory_url: str, *, tls: ssl.SSLContext | None = None, servers: Sequence[str] = (), timeout: float = 60
+        self,
+        directory_url: str,
+        *,
+        tls: ssl.SSLContext | None = None,
+        servers: Sequence[str] = (),
+        timeout: float = 60,
+        lenient: bool = False,
     ) -> None:
         self.directory_url = directory_url
+        self.breaches: Counter[str] = Counter()
+        self._lenient = lenient
         self.nonces: deque[str] = deque(maxlen=KEPT_NONCES)
         self._servers = cycle(servers) if servers else None
         self._directory: Mapping[str, Any] | None = None
@@ -168,8 +177,18 @@ class Exchange:
         if answer.status != 200 or answer.nonce is None:
             raise ProtocolError(f"HEAD {answer.url} answered {answer.status} and nonce {answer.nonce!r}")
         if "no-store" not in answer.headers.get("Cache-Control", ""):
-            raise ProtocolError(f"HEAD {answer.url} may be cached (RFC 8555, 7.2)")
+            self.breach(answer, "a nonce without Cache-Control: no-store (M74)")
         return self.nonces.pop()
+
+    def breach(self, answer: Answer, rule: str) -> None:
+        """An answer breaks a rule, and one could go on.
+
+        Raises:
+            ProtocolError: unless we are lenient.
+        """
+        self.breaches[rule] += 1
+        if not self._lenient:
+            raise ProtocolError(f"{answer.url} ({answer.status}): {rule}")
 
     async def nonce(self) -> str:
         """The newest nonce at hand, else a new one."""

@@ -44,7 +44,7 @@ class Target:
     """A running ACME server and what is known about it.
 
     `pids` names processes to watch; one called `server` is the one whose CPU is compared with the floor. `requests`
-    and `floor_writes` are None where there is no API server.
+    and `floor_writes` are None where there is no API server. `lenient`: see Exchange.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Target:
     pids: Mapping[str, int]
     requests: Requests | None = None
     floor_writes: writes.Endpoint | None = None
+    lenient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ class Measurement:
     floor: dict[str, float] = field(default_factory=dict)
     floor_rounds: int = 0
     retries: Counter[str] = field(default_factory=Counter)
+    breaches: Counter[str] = field(default_factory=Counter)
 
 
 async def measure(target: Target, plan: Plan) -> Measurement:
@@ -112,6 +114,7 @@ async def measure(target: Target, plan: Plan) -> Measurement:
         await run.measured()
         for each in clients:
             run.result.retries += each.counts
+            run.result.breaches += each.exchange.breaches
         return run.result
 
 
@@ -123,7 +126,7 @@ def names(number: int, count: int) -> list[str]:
 @asynccontextmanager
 async def client(target: Target) -> AsyncIterator[Client]:
     """A client with a key and connections of its own."""
-    async with Exchange(target.directory_url, tls=target.tls) as exchange:
+    async with Exchange(target.directory_url, tls=target.tls, lenient=target.lenient) as exchange:
         yield Client(exchange, AccountKey.generate())
 
 

@@ -48,6 +48,7 @@ def document(measured: Measurement, machine: Machine) -> dict[str, Any]:
         "errors": dict(tally.errors),
         "errorTexts": tally.texts,
         "retries": {kind: measured.retries.get(kind, 0) for kind in ("badNonce", "503")},
+        "breaches": dict(measured.breaches),
         "latencyMilliseconds": {step: _milliseconds(each) for step, each in sorted(tally.latencies.items())},
         "cpuMillisecondsPerOrder": {name: round(seconds * MILLI, 3) for name, seconds in cpu.items()},
         "floorMilliseconds": {
@@ -192,9 +193,10 @@ def _memory(body: Mapping[str, Any]) -> str:
 
 
 def _errors(body: Mapping[str, Any]) -> str:
+    breaches = [f"broke a rule: {rule} ({count} times)" for rule, count in body["breaches"].items()]
     if not body["errors"]:
-        return "no errors"
-    lines = ["errors"]
+        return "\n".join(["no errors", *breaches])
+    lines = [*breaches, "errors"]
     for kind, count in body["errors"].items():
         lines += [f"  {count} x {kind}", *(f"      {text}" for text in body["errorTexts"][kind])]
     return "\n".join(lines)

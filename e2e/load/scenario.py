@@ -207,6 +207,7 @@ def external(
         http_port=http_port,
         dns_port=dns_port,
         pids=pids,
+        lenient=True,
     )
 
 
