@@ -1,0 +1,99 @@
+"""May this be issued? Policy and profile applied to an order, and again to the certificate request.
+
+The rules themselves are in kms.pki.policy; here their violations become the refusals that clients see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from acme_server.identifiers import identifier_of, names_of, refusal
+from acme_server.problems import ProblemType, Refused, SubProblem
+from acme_server.profiles import Profile
+from kms.pki.names import Name
+from kms.pki.policy import Narrowing, Violation, name_violations, request_violations
+from kms.pki.requests import CertificateRequest, InvalidRequest, parse_request
+from kms.resources.orders import ACMEOrder
+
+_SHOWN = 5
+"""How many names a detail lists."""
+
+
+def admit_names(names: Sequence[Name], profile: Profile, narrowing: Narrowing | None) -> None:
+    """Check an order's names, so that nobody proves control of a name that can never be issued.
+
+    Raises Refused (rejectedIdentifier) with a subproblem for each name that the policy refuses, which says what rule of
+    what policy it met (M107), and for each wildcard that no challenge of the profile can prove (M150).
+    """
+    violations = [*name_violations(names, profile.policy, narrowing), *_unprovable(names, profile)]
+    if violations:
+        raise _refused_names(violations)
+
+
+def _unprovable(names: Iterable[Name], profile: Profile) -> Iterable[Violation]:
+    if profile.acme.ownership_validation == "Skipped" or "dns-01" in profile.acme.challenges:
+        return
+    for name in names:
+        if name.is_wildcard:
+            message = (
+                f"Control of {name} can only be proven with dns-01, "
+                f"which profile {profile.namespace}/{profile.name} does not offer."
+            )
+            yield Violation(message, name)
+
+
+def _refused_names(violations: Sequence[Violation]) -> Refused:
+    type_ = ProblemType.REJECTED_IDENTIFIER
+    named = [SubProblem(type_, each.message, identifier_of(each.name)) for each in violations if each.name is not None]
+    general = [each.message for each in violations if each.name is None]
+    if not general:
+        return refusal(named, type_=type_)
+    return Refused(type_, _sentence(general), subproblems=tuple(named))
+
+
+def _sentence(messages: Sequence[str]) -> str:
+    return "; ".join(messages) + "."
+
+
+def parsed(der: bytes) -> CertificateRequest:
+    """The certificate request, its own signature verified (SEC30); raises Refused (badCSR)."""
+    try:
+        return parse_request(der)
+    except InvalidRequest as error:
+        raise Refused(ProblemType.BAD_CSR, str(error)) from error
+
+
+def admit_request(request: CertificateRequest, order: ACMEOrder, profile: Profile, narrowing: Narrowing | None) -> None:
+    """Check the request against its order and, once more, against the policy (M112, SEC28).
+
+    Raises Refused (badCSR) that says which names differ or which rule was met.
+    """
+    ordered = frozenset(names_of(order.spec.identifiers))
+    if request.names != ordered:
+        raise Refused(ProblemType.BAD_CSR, _difference(ordered, request.names))
+    violations = request_violations(request, profile.policy, narrowing)
+    if violations:
+        raise Refused(
+            ProblemType.BAD_CSR,
+            _sentence([each.message for each in violations[:_SHOWN]]),
+            subproblems=tuple(
+                SubProblem(ProblemType.BAD_CSR, each.message, identifier_of(each.name))
+                for each in violations
+                if each.name is not None
+            ),
+        )
+
+
+def _difference(ordered: frozenset[Name], requested: frozenset[Name]) -> str:
+    parts = []
+    if missing := ordered - requested:
+        parts.append(f"lacks {_listed(missing)}")
+    if extra := requested - ordered:
+        parts.append(f"names {_listed(extra)}, not in the order")
+    return f"The names of the certificate request are not those of the order: it {' and '.join(parts)}."
+
+
+def _listed(names: Iterable[Name]) -> str:
+    values = sorted(each.value for each in names)
+    more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
+    return ", ".join(values[:_SHOWN]) + more

@@ -1,0 +1,44 @@
+"""Contact URLs of accounts (RFC 8555, 7.3): checked, and kept as they were written (cert-manager compares them)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from acme_server.problems import ProblemType, Refused
+
+_MAXIMUM_LENGTH = 320
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+# One addr-spec of RFC 5322 without comments, quoted strings and folding: what people and programs have as addresses.
+# Percent-encoding (RFC 6068) stays as it is; "?" and "," cannot match, so neither hfields nor a second address can.
+_ADDRESS = re.compile(
+    r"(?:[A-Za-z0-9!#$&'*+/=^_`{|}~.-]|%[0-9A-Fa-f]{2}){1,64}"
+    r"@[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
+)
+
+
+def validated(contacts: Iterable[str]) -> tuple[str, ...]:
+    """The contacts, each once, if every one of them is a mailto URL with a single address (M79).
+
+    Raises Refused: unsupportedContact for another scheme, invalidContact for a value that is no address (M80).
+    """
+    kept = tuple(dict.fromkeys(contacts))
+    for each in kept:
+        _check(each)
+    return kept
+
+
+def _check(contact: str) -> None:
+    scheme = _SCHEME.match(contact)
+    if scheme is None:
+        raise Refused(ProblemType.INVALID_CONTACT, "A contact is not a URL; write it as mailto:admin@example.com.")
+    if scheme.group().lower() != "mailto:":
+        raise Refused(
+            ProblemType.UNSUPPORTED_CONTACT,
+            f"Contacts with the scheme {scheme.group()[:32]} are not supported; use mailto:.",
+        )
+    if len(contact) > _MAXIMUM_LENGTH or not _ADDRESS.fullmatch(contact[scheme.end() :]):
+        raise Refused(
+            ProblemType.INVALID_CONTACT,
+            "A contact is not a single mail address; header fields and lists of addresses are not accepted.",
+        )

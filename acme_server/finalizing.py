@@ -1,0 +1,201 @@
+"""From a CSR to a certificate (RFC 8555, 7.4): once for each order, however often and wherever it is asked for.
+
+With an internal CA this is one write. The serial number and the dates follow from what is stored, so replicas that
+race, and a server that repeats after a crash what it may have done already, make the same certificate (SEC27, SEC35).
+An order that has been ready for long first keeps the CSR and the time, because its old base time would cost lifetime.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from weakref import WeakValueDictionary
+
+from acme_server import admission, transitions
+from acme_server.accounts import deactivated_account
+from acme_server.credentials import Credentials
+from acme_server.issuance import template
+from acme_server.known_keys import KnownKeys, account_name, thumbprint
+from acme_server.lifetimes import base_time, is_fresh, is_over
+from acme_server.measures import Measures
+from acme_server.problems import ProblemType, Refused, Unavailable, not_found
+from acme_server.profiles import Profile
+from acme_server.store import Store
+from kms.clock import Clock
+from kms.issuers import Issuer, IssuerNotReady, Issuers
+from kms.pki.requests import CertificateRequest
+from kms.resources.accounts import ACMEAccount
+from kms.resources.meta import key_of
+from kms.resources.orders import ACMEOrder, StoredProblem
+
+_log = logging.getLogger(__name__)
+
+
+class Finalizer:
+    """Accepts CSRs and has certificates made for them."""
+
+    def __init__(
+        self,
+        *,
+        orders: Store[ACMEOrder],
+        accounts: Store[ACMEAccount],
+        credentials: Credentials,
+        known_keys: KnownKeys,
+        issuers: Issuers,
+        clock: Clock,
+        measures: Measures,
+        timer: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._orders = orders
+        self._accounts = accounts
+        self._credentials = credentials
+        self._known_keys = known_keys
+        self._issuers = issuers
+        self._clock = clock
+        self._measures = measures
+        self._timer = timer
+        # One signature an order at a time: who comes second finds the certificate of the first.
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+
+    async def finalize(self, profile: Profile, account: ACMEAccount, order: ACMEOrder, der: bytes) -> ACMEOrder:
+        """The order with its certificate, or in processing until the issuer is ready.
+
+        The same CSR again is a repetition and gets the order as it is (C9). Raises Refused: orderNotReady (M113),
+        badCSR (M112, M114, M115; the order stays ready), 401 for a deactivated account (SEC07); and Unavailable.
+        """
+        digest = hashlib.sha256(der).hexdigest()
+        async with self._locks.setdefault(key_of(order), asyncio.Lock()):
+            order = await self._decided(order, digest)
+            if transitions.replayed(order, digest):
+                return await self._finished(profile, order)
+            await self._check_account(account)
+            request = admission.parsed(der)
+            admission.admit_request(request, order, profile, self._credentials.narrowing(account))
+            await self._check_key(profile, account, request)
+            now = self._clock()
+            if not is_fresh(_base(order, now), profile.duration, now=now):
+                order = await self._orders.change(
+                    order, partial(transitions.accepted, request=der, digest=digest, now=now)
+                )
+            return await self._issued(profile, order, request)
+
+    async def resumed(self, profile: Profile, order: ACMEOrder) -> ACMEOrder:
+        """Go on with an order that is in processing: its server may have died, or the issuer was not ready (SEC34)."""
+        lock = self._locks.setdefault(key_of(order), asyncio.Lock())
+        if lock.locked():  # at work here already
+            return order
+        async with lock:
+            return await self._finished(profile, order)
+
+    async def _decided(self, order: ACMEOrder, digest: str) -> ACMEOrder:
+        """The order in a state that allows an answer: ready, or finalized with this CSR; read live before a "no"."""
+        key = key_of(order)
+        stored = await self._orders.get(*key)
+        if stored is not None and _answerable(stored, digest, self._clock):
+            return stored
+        stored = await self._orders.fresh(*key)
+        if stored is None:
+            raise not_found()
+        if not transitions.replayed(stored, digest):
+            transitions.finalizable(stored, now=self._clock())
+        return stored
+
+    async def _check_account(self, account: ACMEAccount) -> None:
+        current = await self._accounts.get(*key_of(account))
+        if current is None or current.status.state != "valid":
+            raise deactivated_account()
+
+    async def _check_key(self, profile: Profile, account: ACMEAccount, request: CertificateRequest) -> None:
+        key = thumbprint(request.public_key)
+        if key is None:
+            return
+        name = account_name(*profile.key, key)
+        if key == account.spec.thumbprint or await self._known_keys.may_exist(
+            profile.namespace, name, self._accounts.fresh
+        ):
+            raise Refused(ProblemType.BAD_CSR, "The key of the certificate request is the key of an ACME account.")
+
+    async def _finished(self, profile: Profile, order: ACMEOrder) -> ACMEOrder:
+        if order.status.state != "processing":
+            return order
+        account = await self._accounts.get(order.metadata.namespace, order.spec.account_ref.name)
+        if account is None or account.status.state != "valid":
+            return await self._failed(order, ProblemType.UNAUTHORIZED, "The account was deactivated.")
+        if order.status.request is None:
+            return await self._failed(order, ProblemType.SERVER_INTERNAL, "The certificate request was lost.")
+        return await self._issued(profile, order, admission.parsed(order.status.request))
+
+    async def _issued(self, profile: Profile, order: ACMEOrder, request: CertificateRequest) -> ACMEOrder:
+        started = self._timer()
+        now = self._clock()
+        try:
+            issuer = self._issuer(profile, now)
+            leaf = template(order, request, profile, base=_base(order, now), ca_not_after=issuer.not_after)
+            certificate = await issuer.sign(leaf)
+        except IssuerNotReady as error:
+            self._measures.issuance("not-ready", self._timer() - started)
+            return await self._waiting(order, str(error))
+        except ValueError as error:
+            # What is left are combinations that no retry repairs: the order ends, and says why (M117).
+            self._measures.issuance("failed", self._timer() - started)
+            _log.warning("certificate cannot be issued", extra={"order": order.metadata.name, "error": str(error)})
+            detail = "The certificate cannot be issued with the dates and contents that order and profile ask for."
+            return await self._failed(order, ProblemType.SERVER_INTERNAL, detail)
+        self._measures.issuance("signed", self._timer() - started)
+        finished = await self._orders.change(
+            order, partial(transitions.issued, digest=request.digest, certificate=certificate, now=now)
+        )
+        self._measures.order("valid")
+        _log.info(
+            "certificate issued",
+            extra={
+                "order": finished.metadata.name,
+                "profile": "/".join(profile.key),
+                "account": finished.spec.account_ref.name,
+                "names": ",".join(each.value for each in finished.spec.identifiers),
+                "serial": finished.status.serial_number,
+            },
+        )
+        return finished
+
+    def _issuer(self, profile: Profile, now: datetime) -> Issuer:
+        issuer = self._issuers.of(profile.authority)
+        if issuer.not_after <= now:
+            raise IssuerNotReady("the CA's certificate has expired")
+        return issuer
+
+    async def _waiting(self, order: ACMEOrder, why: str) -> ACMEOrder:
+        """Nothing was signed: an accepted order stays in processing, until it is too old; any other stays ready."""
+        _log.warning("issuer is not ready", extra={"order": order.metadata.name, "error": why})
+        if order.status.state != "processing":
+            raise Unavailable("The issuing CA is not ready.", 10)
+        if is_over(order.spec.expires, now=self._clock()):
+            return await self._failed(order, ProblemType.SERVER_INTERNAL, "The issuing CA was not ready in time.")
+        return order
+
+    async def _failed(self, order: ACMEOrder, type_: ProblemType, detail: str) -> ACMEOrder:
+        problem = StoredProblem(type=type_.value, detail=detail)
+        failed = await self._orders.change(
+            order, partial(transitions.failed, problem=problem, reason="IssuanceFailed", now=self._clock())
+        )
+        self._measures.order("invalid")
+        return failed
+
+
+def _base(order: ACMEOrder, now: datetime) -> datetime:
+    return base_time(order, created=order.metadata.creation_timestamp or now)
+
+
+def _answerable(order: ACMEOrder, digest: str, clock: Clock) -> bool:
+    if transitions.replayed(order, digest):
+        return True
+    try:
+        transitions.finalizable(order, now=clock())
+    except Refused:
+        return False
+    return True

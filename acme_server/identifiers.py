@@ -1,0 +1,96 @@
+"""Identifiers of the wire to names of the kernel and back (RFC 8555, 9.7.7; RFC 8738)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from acme_server.problems import ProblemType, Refused, SubProblem
+from kms.pki.names import InvalidName, Name, dns_name
+from kms.resources.orders import Identifier
+
+_SHOWN = 64
+_TOLD = 3
+"""Problems that the detail of a refusal repeats; all of them are subproblems."""
+
+
+class WireIdentifier(Protocol):
+    """An identifier as the client wrote it: any type, any text."""
+
+    @property
+    def type(self) -> str:
+        """`dns`, or something else."""
+        ...
+
+    @property
+    def value(self) -> str:
+        """The name."""
+        ...
+
+
+def normalised(identifiers: Sequence[WireIdentifier]) -> tuple[Name, ...]:
+    """The names that an order is for: lowercase A-labels, each once, in the order in which they were asked for (M110).
+
+    Raises Refused with one subproblem for each identifier that cannot be served: another type (M118), or a value that
+    is not a DNS name, such as an IP address in any spelling (SEC42).
+    """
+    names: list[Name] = []
+    problems: list[SubProblem] = []
+    for each in identifiers:
+        try:
+            names.append(_name(each))
+        except Refused as refused:
+            problems.append(SubProblem(refused.type, refused.detail, _echoed(each)))
+    if problems:
+        raise refusal(problems)
+    return tuple(dict.fromkeys(names))
+
+
+def _name(identifier: WireIdentifier) -> Name:
+    if identifier.type != "dns":
+        raise Refused(
+            ProblemType.UNSUPPORTED_IDENTIFIER,
+            f"Identifiers of type {identifier.type[:_SHOWN]!r} are not supported here; use type dns.",
+        )
+    try:
+        return dns_name(identifier.value)
+    except InvalidName as error:
+        raise Refused(ProblemType.MALFORMED, str(error)) from error
+
+
+def _echoed(identifier: WireIdentifier) -> Identifier | None:
+    """The identifier for a subproblem; None where it is of a type that our own documents do not know."""
+    match identifier.type:
+        case "dns" | "ip" as known:
+            return Identifier(type=known, value=identifier.value[:255])
+        case _:
+            return None
+
+
+def refusal(problems: Sequence[SubProblem], *, type_: ProblemType | None = None) -> Refused:
+    """One refusal for what is wrong with several identifiers (RFC 8555, 6.7.1; S46).
+
+    Of the type that all share, else rejectedIdentifier; the detail of a single problem is the detail of the whole.
+    """
+    types = {each.type for each in problems}
+    chosen = type_ or (types.pop() if len(types) == 1 else ProblemType.REJECTED_IDENTIFIER)
+    if len(problems) == 1:
+        return Refused(chosen, problems[0].detail, subproblems=tuple(problems))
+    details = "; ".join(each.detail.rstrip(".") for each in problems[:_TOLD])
+    more = f"; and {len(problems) - _TOLD} more" if len(problems) > _TOLD else ""
+    return Refused(chosen, f"{len(problems)} identifiers are refused: {details}{more}.", subproblems=tuple(problems))
+
+
+def identifier_of(name: Name) -> Identifier:
+    """The identifier that stands for the name in a resource."""
+    return Identifier(type=name.type, value=name.value)
+
+
+def name_of(identifier: Identifier) -> Name:
+    """The name that an identifier of one of our own resources stands for: it was normalised before it was stored."""
+    return Name(identifier.type, identifier.value)
+
+
+def names_of(identifiers: Iterable[Identifier]) -> tuple[Name, ...]:
+    """The names of an order, in its order."""
+    return tuple(name_of(each) for each in identifiers)

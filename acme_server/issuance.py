@@ -1,0 +1,59 @@
+"""What a certificate says: it follows from order, CSR and profile, so every repetition gives the same (SEC27).
+
+Names come from the order, the key from the CSR, usages and lifetime from the profile. The subject is the profile's; of
+the CSR's only what the policy has rules for and the profile leaves open. Extensions of the CSR select nothing (SEC29).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from acme_server.identifiers import names_of
+from acme_server.lifetimes import BACKDATE
+from acme_server.profiles import Profile
+from kms.pki.certificates import LeafTemplate, serial_number, validity
+from kms.pki.requests import CertificateRequest
+from kms.pki.subjects import ATTRIBUTES, COMMON_NAME, LIMITS
+from kms.resources.orders import ACMEOrder
+from kms.resources.rules import subject_attributes
+
+
+def template(
+    order: ACMEOrder, request: CertificateRequest, profile: Profile, *, base: datetime, ca_not_after: datetime
+) -> LeafTemplate:
+    """What the issuer is to sign. `base` is the time that validity is counted from (lifetimes.base_time).
+
+    Raises ValueError with a message for people where the CA's own lifetime leaves nothing of the requested one.
+    """
+    contents = profile.resource.spec.certificate
+    not_before, not_after = validity(
+        base,
+        profile.duration,
+        requested_not_before=order.spec.not_before,
+        requested_not_after=order.spec.not_after,
+        ca_not_after=ca_not_after,
+        backdate=BACKDATE,
+    )
+    meta = order.metadata
+    requested = {name: values for name, values in request.subject.items() if name in ATTRIBUTES}
+    return LeafTemplate(
+        public_key=request.public_key,
+        names=names_of(order.spec.identifiers),
+        common_name=_common_name(order, request, profile),
+        subject={**requested, **subject_attributes(contents.subject)},
+        usages=frozenset(contents.usages),
+        serial=serial_number(uid=meta.uid, name=meta.name, digest=request.digest),
+        not_before=not_before,
+        not_after=not_after,
+    )
+
+
+def _common_name(order: ACMEOrder, request: CertificateRequest, profile: Profile) -> str | None:
+    match profile.resource.spec.certificate.common_name:
+        case "FirstName":
+            first = order.spec.identifiers[0].value
+            return first if len(first) <= LIMITS[COMMON_NAME] else None
+        case "Requested":
+            return request.common_name
+        case "None":
+            return None

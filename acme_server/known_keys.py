@@ -1,0 +1,120 @@
+"""Which keys are account keys: a certificate must not be made for one of them (M115, SEC26, RFC 8555, 11.1).
+
+An account's name follows from profile and key, so the question is whether an object of that name exists. Asking the API
+server at every finalize would cost a read each time. So this keeps a digest of every account's name in memory, filled
+by a list once the watch has begun and kept by the watch. "Certainly not" then costs nothing; "perhaps" is for a live
+read to settle, and so is everything while the list is not complete or there are more accounts than are kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import logging
+from collections.abc import Awaitable, Callable
+
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from acme_server.cache import Key
+from kms.cluster.client import Cluster
+from kms.cluster.errors import ClusterError
+from kms.resources.accounts import ACMEAccount
+from kms.resources.kinds import ACCOUNTS
+from kms.resources.meta import key_of
+
+_log = logging.getLogger(__name__)
+
+CAPACITY = 500_000
+"""Accounts that are kept in mind: about 40 MB when full."""
+
+
+def account_name(namespace: str, profile: str, thumbprint: str) -> str:
+    """The name of the account of that key on that profile: one key, one account (M82, M83)."""
+    digest = hashlib.sha256(f"{namespace}\0{profile}\0{thumbprint}".encode()).digest()
+    return base64.b32encode(digest).decode().rstrip("=").lower()
+
+
+_CURVES = {"secp256r1": ("P-256", 32), "secp384r1": ("P-384", 48), "secp521r1": ("P-521", 66)}
+
+
+def thumbprint(public_key: object) -> str | None:
+    """The RFC 7638 thumbprint of a key; None for a kind of key that no account can have."""
+    match public_key:
+        case rsa.RSAPublicKey():
+            numbers = public_key.public_numbers()
+            members = {"e": _number(numbers.e), "kty": "RSA", "n": _number(numbers.n)}
+        case ec.EllipticCurvePublicKey() if public_key.curve.name in _CURVES:
+            name, size = _CURVES[public_key.curve.name]
+            point = public_key.public_numbers()
+            members = {"crv": name, "kty": "EC", "x": _number(point.x, size), "y": _number(point.y, size)}
+        case ed25519.Ed25519PublicKey():
+            members = {
+                "crv": "Ed25519",
+                "kty": "OKP",
+                "x": _base64url(public_key.public_bytes(Encoding.Raw, PublicFormat.Raw)),
+            }
+        case _:
+            return None
+    return _base64url(hashlib.sha256(json.dumps(members, separators=(",", ":"), sort_keys=True).encode()).digest())
+
+
+def _number(value: int, size: int = 0) -> str:
+    return _base64url(value.to_bytes(size or (value.bit_length() + 7) // 8, "big"))
+
+
+def _base64url(octets: bytes) -> str:
+    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
+
+
+class KnownKeys:
+    """Remembers which accounts exist. Deleted ones stay in mind; they only cost a read."""
+
+    def __init__(self, *, capacity: int = CAPACITY) -> None:
+        self._capacity = capacity
+        self._digests: set[int] = set()
+        self._complete = False
+        self._missed = asyncio.Event()
+
+    def seen(self, account: ACMEAccount, deleted: bool) -> None:  # noqa: ARG002, FBT001 - the signature of listeners
+        """Remember the account."""
+        if len(self._digests) < self._capacity:
+            self._digests.add(_digest(key_of(account)))
+        else:
+            self._complete = False
+
+    def missed(self) -> None:
+        """The watch begins, or begins anew after a gap: list before relying on this."""
+        self._complete = False
+        self._missed.set()
+
+    async def may_exist(
+        self, namespace: str, name: str, read: Callable[[str, str], Awaitable[ACMEAccount | None]]
+    ) -> bool:
+        """Whether an account of that name exists; `read` is asked where memory cannot exclude it."""
+        if self._complete and _digest((namespace, name)) not in self._digests:
+            return False
+        return await read(namespace, name) is not None
+
+    async def run(self, cluster: Cluster, *, namespaces: tuple[str, ...] = (), pause: float = 5.0) -> None:
+        """List all accounts whenever the watch (re)begins; never returns. `pause` in seconds after a failure."""
+        while True:
+            await self._missed.wait()
+            self._missed.clear()
+            try:
+                for namespace in namespaces or (None,):
+                    async for page in cluster.list_pages(ACCOUNTS, namespace):
+                        for account in page.items:
+                            self.seen(account, deleted=False)
+            except ClusterError as error:
+                _log.warning("accounts could not be listed", extra={"error": str(error)})
+                self._missed.set()
+                await asyncio.sleep(pause)
+            else:
+                self._complete = not self._missed.is_set() and len(self._digests) < self._capacity
+
+
+def _digest(key: Key) -> int:
+    return int.from_bytes(hashlib.blake2b("/".join(key).encode(), digest_size=8).digest(), "big")

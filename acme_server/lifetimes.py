@@ -1,0 +1,82 @@
+"""When things begin and end. Pure: the time is handed in."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from acme_server.problems import ProblemType, Refused
+from acme_server.profiles import Profile
+from kms.resources.durations import format_duration
+from kms.resources.orders import ACMEOrder, Authorization
+
+SKEW = timedelta(minutes=5)
+"""How far the clocks of server, API server and client may differ (SEC67)."""
+BACKDATE = timedelta(seconds=60)
+"""How long before it was asked for a certificate begins, for clients whose clocks are slow (SEC31)."""
+
+_FRESH = timedelta(minutes=5)
+_FRESH_SHARE = 20
+
+
+def requested(
+    not_before: datetime | None, not_after: datetime | None, profile: Profile, *, now: datetime
+) -> tuple[datetime | None, datetime | None]:
+    """The dates that a client asked for, if the profile's policy can honour them (M108, C12).
+
+    Raises Refused (malformed) that says what would be honoured: a certificate never has other dates than those that
+    were asked for, so odd ones are refused before anybody solves a challenge.
+    """
+    longest = profile.policy.maximum_duration
+    if not_before is not None and not_before < now - SKEW:
+        raise _odd("notBefore lies in the past")
+    start = not_before or now
+    if not_before is not None and not_before > now + profile.order_lifetime:
+        raise _odd(f"notBefore is more than {format_duration(profile.order_lifetime)} away, the lifetime of an order")
+    if not_after is None:
+        return not_before, None
+    if not_after <= start:
+        raise _odd("notAfter is not later than notBefore, or lies in the past")
+    # What the client counts from its own clock may be a little longer than what we count from ours.
+    if not_after - start > longest + SKEW:
+        raise _odd(f"policy {profile.policy.name} allows at most {format_duration(longest)} (spec.maximumDuration)")
+    return not_before, not_after
+
+
+def _odd(why: str) -> Refused:
+    return Refused(ProblemType.MALFORMED, f"The requested validity cannot be honoured: {why}.")
+
+
+def order_expires(profile: Profile, *, now: datetime) -> datetime:
+    """Until when a new order can be finalized."""
+    return now + profile.order_lifetime
+
+
+def authorization_expires(order: ACMEOrder, lifetime: timedelta, *, validated: datetime) -> datetime:
+    """Until when a proof of control holds (M130): at least as long as the order that it was made for."""
+    return max(order.spec.expires, validated + lifetime)
+
+
+def is_over(expires: datetime, *, now: datetime) -> bool:
+    """Whether that time has passed for everybody, whatever their clocks say (SEC67)."""
+    return now > expires + SKEW
+
+
+def base_time(order: ACMEOrder, *, created: datetime) -> datetime:
+    """The time that validity is counted from: the same on every replica and on every repetition.
+
+    When the CSR was accepted, where that had to be written down; else when the order became ready.
+    """
+    if order.status.accepted is not None:
+        return order.status.accepted
+    validated = (each.validated for authorization in order.status.authorizations for each in authorization.challenges)
+    return max((each for each in validated if each is not None), default=created)
+
+
+def is_fresh(base: datetime, duration: timedelta, *, now: datetime) -> bool:
+    """Whether a validity counted from `base` is close enough to one counted from now that nobody minds."""
+    return now - base <= min(_FRESH, duration / _FRESH_SHARE)
+
+
+def usable(authorization: Authorization, *, now: datetime) -> bool:
+    """Whether the authorization allows issuing now (SEC67, M135)."""
+    return authorization.state == "valid" and not is_over(authorization.expires, now=now)

@@ -1,0 +1,133 @@
+"""Profiles as the server works with them: the CertificateProfile with its policy compiled and its CA at hand."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol, TypeVar
+
+from acme_server.problems import ProblemType, Refused, Unavailable
+from kms.pki.policy import Policy
+from kms.resources.authorities import CertificateAuthority
+from kms.resources.durations import parse_duration
+from kms.resources.meta import is_true
+from kms.resources.policies import CertificatePolicy
+from kms.resources.profiles import AcmeEnrollment, CertificateProfile
+from kms.resources.rules import InvalidRules, compiled_policy
+
+T_co = TypeVar("T_co", covariant=True)
+
+_COLD = 2
+"""Seconds until a cache that is being filled is worth asking again."""
+_NOT_READY = 10
+"""Seconds until a profile that somebody has to repair is worth asking again."""
+
+
+class Source(Protocol[T_co]):
+    """Objects of one kind as an informer holds them."""
+
+    @property
+    def synced(self) -> asyncio.Event:
+        """Set once the objects that exist have been seen."""
+        ...
+
+    def get(self, namespace: str, name: str) -> T_co | None:
+        """The object of that name as it was seen last."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One ACME directory: what may be asked for, who signs it, and how clients enroll."""
+
+    resource: CertificateProfile
+    policy: Policy
+    authority: CertificateAuthority
+    acme: AcmeEnrollment
+    duration: timedelta
+    order_lifetime: timedelta
+    authorization_lifetime: timedelta
+
+    @property
+    def namespace(self) -> str:
+        """Where the profile lives, and with it its accounts and orders."""
+        return self.resource.metadata.namespace
+
+    @property
+    def name(self) -> str:
+        """The name of the CertificateProfile."""
+        return self.resource.metadata.name
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(namespace, name)."""
+        return self.namespace, self.name
+
+
+class Profiles:
+    """Finds profiles by the names that a URL carries; compiled once for each version of what they are made of."""
+
+    def __init__(
+        self,
+        *,
+        profiles: Source[CertificateProfile],
+        policies: Source[CertificatePolicy],
+        authorities: Source[CertificateAuthority],
+    ) -> None:
+        self._profiles = profiles
+        self._policies = policies
+        self._authorities = authorities
+        self._compiled: dict[tuple[str, str], tuple[tuple[str, ...], Profile]] = {}
+
+    def of(self, namespace: str, name: str) -> Profile:
+        """The profile of that name, ready to issue.
+
+        Raises Refused (404) where there is no such profile or ACME clients do not enroll with it, and Unavailable
+        where it may work in a moment or after a repair: cert-manager takes any 4xx as final (C7, SEC66).
+        """
+        if not all(each.synced.is_set() for each in (self._profiles, self._policies, self._authorities)):
+            raise Unavailable("The server is still reading its configuration.", _COLD)
+        resource = self._profiles.get(namespace, name)
+        if resource is None or resource.spec.enrollment.acme is None:
+            self._compiled.pop((namespace, name), None)
+            raise Refused(
+                ProblemType.MALFORMED, f"There is no profile {namespace}/{name} with ACME enrollment.", status=404
+            )
+        if not is_true(resource.status.conditions, "Ready"):
+            raise Unavailable(f"Profile {namespace}/{name} is not ready.", _NOT_READY)
+        return self._current(resource, resource.spec.enrollment.acme)
+
+    def _current(self, resource: CertificateProfile, acme: AcmeEnrollment) -> Profile:
+        namespace, name = resource.metadata.namespace, resource.metadata.name
+        policy = self._policies.get(namespace, resource.spec.policy_ref.name)
+        authority = self._authorities.get(namespace, resource.spec.issuer_ref.name)
+        if policy is None or authority is None:
+            raise Unavailable(f"Profile {namespace}/{name} refers to something that does not exist.", _NOT_READY)
+        versions = tuple(
+            f"{each.metadata.uid}/{each.metadata.resource_version}" for each in (resource, policy, authority)
+        )
+        known = self._compiled.get((namespace, name))
+        if known is None or known[0] != versions:
+            known = self._compiled[namespace, name] = (versions, _compiled(resource, policy, authority, acme))
+        return known[1]
+
+
+def _compiled(
+    resource: CertificateProfile, policy: CertificatePolicy, authority: CertificateAuthority, acme: AcmeEnrollment
+) -> Profile:
+    try:
+        return Profile(
+            resource=resource,
+            policy=compiled_policy(policy),
+            authority=authority,
+            acme=acme,
+            duration=parse_duration(resource.spec.certificate.duration),
+            order_lifetime=parse_duration(acme.order_lifetime),
+            authorization_lifetime=parse_duration(acme.authorization_lifetime),
+        )
+    except (InvalidRules, ValueError) as error:
+        # The operator reports the same on the resource; clients only learn that somebody has to act.
+        raise Unavailable(
+            f"Profile {resource.metadata.namespace}/{resource.metadata.name} is not ready.", _NOT_READY
+        ) from error

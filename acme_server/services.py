@@ -1,0 +1,164 @@
+"""The services, put together: what the wiring of the server builds once and hands to the edge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from acme_server.accounts import Accounts
+from acme_server.credentials import Credentials, IndexedSource
+from acme_server.finalizing import Finalizer
+from acme_server.known_keys import KnownKeys
+from acme_server.limits import OpenOrders
+from acme_server.measures import Measures, NoMeasures
+from acme_server.orders import Orders
+from acme_server.profiles import Profiles, Source
+from acme_server.recording import Recorder
+from acme_server.resuming import Resumption
+from acme_server.store import Store
+from acme_server.validation.attempts import Pace, Validate
+from acme_server.validation.worker import Worker
+from kms.clock import Clock, Entropy, system_clock, system_entropy
+from kms.cluster.client import Cluster
+from kms.cluster.follower import Follower
+from kms.issuers import Issuers
+from kms.resources.accounts import ACMEAccount
+from kms.resources.authorities import CertificateAuthority
+from kms.resources.core import Secret
+from kms.resources.kinds import ACCOUNTS, ORDERS
+from kms.resources.orders import ACMEOrder, ChallengeType, opened
+from kms.resources.policies import CertificatePolicy
+from kms.resources.profiles import CertificateProfile
+
+ACCOUNT_CAPACITY = 10_000
+ORDER_CAPACITY = 4_000
+"""Objects in the caches: an order with its certificate takes about 8 kB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """The informers of what people write. `credentials` has the index credentials.UID_INDEX."""
+
+    profiles: Source[CertificateProfile]
+    policies: Source[CertificatePolicy]
+    authorities: Source[CertificateAuthority]
+    credentials: IndexedSource
+    secrets: Source[Secret]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """Everything below the edge. `background` are to be run as tasks until the server ends, `worker` to be drained."""
+
+    profiles: Profiles
+    credentials: Credentials
+    accounts: Accounts
+    orders: Orders
+    worker: Worker
+    account_store: Store[ACMEAccount]
+    order_store: Store[ACMEOrder]
+    known_keys: KnownKeys
+    account_follower: Follower[ACMEAccount]
+    order_follower: Follower[ACMEOrder]
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        cluster: Cluster,
+        namespace: str,
+        configuration: Configuration,
+        validators: Mapping[ChallengeType, Validate],
+        replica: str,
+        namespaces: tuple[str, ...] = (),
+        alone: Callable[[], bool] = lambda: True,
+        clock: Clock = system_clock,
+        entropy: Entropy = system_entropy,
+        measures: Measures | None = None,
+        pace: Pace | None = None,
+    ) -> Services:
+        """Wire the services. `namespace` is the release namespace, `namespaces` are those watched (none: all).
+
+        `replica` is a name of this process's place that survives a restart: the pod's name.
+        """
+        measures = measures or NoMeasures()
+        known_keys = KnownKeys()
+        limits = OpenOrders(clock=clock)
+        accounts: Store[ACMEAccount] = Store(cluster, ACCOUNTS, capacity=ACCOUNT_CAPACITY, listeners=(known_keys.seen,))
+        orders: Store[ACMEOrder] = Store(
+            cluster, ORDERS, capacity=ORDER_CAPACITY, normalise=opened, listeners=(limits.seen,)
+        )
+        profiles = Profiles(
+            profiles=configuration.profiles,
+            policies=configuration.policies,
+            authorities=configuration.authorities,
+        )
+        credentials = Credentials(
+            cluster=cluster,
+            namespace=namespace,
+            credentials=configuration.credentials,
+            secrets=configuration.secrets,
+            clock=clock,
+        )
+        resumption = Resumption(replica=replica, life=entropy(8).hex(), clock=clock)
+        recorder = Recorder(
+            orders=orders,
+            accounts=accounts,
+            profiles=profiles,
+            clock=clock,
+            measures=measures,
+            attempt=resumption.attempt,
+        )
+        worker = Worker(validators=validators, recorder=recorder, clock=clock, measures=measures, pace=pace)
+        finalizer = Finalizer(
+            orders=orders,
+            accounts=accounts,
+            credentials=credentials,
+            known_keys=known_keys,
+            issuers=Issuers(secrets=configuration.secrets, namespace=namespace),
+            clock=clock,
+            measures=measures,
+        )
+        return cls(
+            profiles=profiles,
+            credentials=credentials,
+            accounts=Accounts(store=accounts, credentials=credentials, clock=clock),
+            orders=Orders(
+                store=orders,
+                accounts=accounts,
+                profiles=profiles,
+                credentials=credentials,
+                limits=limits,
+                worker=worker,
+                resumption=resumption,
+                finalizer=finalizer,
+                alone=alone,
+                clock=clock,
+                entropy=entropy,
+                measures=measures,
+            ),
+            worker=worker,
+            account_store=accounts,
+            order_store=orders,
+            known_keys=known_keys,
+            account_follower=Follower(
+                cluster,
+                ACCOUNTS,
+                namespaces=namespaces,
+                on_change=accounts.followed,
+                on_gap=_each((accounts.forget, known_keys.missed)),
+            ),
+            order_follower=Follower(
+                cluster, ORDERS, namespaces=namespaces, on_change=orders.followed, on_gap=orders.forget
+            ),
+        )
+
+
+def _each(callbacks: Iterable[Callable[[], None]]) -> Callable[[], None]:
+    chosen = tuple(callbacks)
+
+    def call() -> None:
+        for callback in chosen:
+            callback()
+
+    return call
