@@ -1,0 +1,210 @@
+"""The process: what is built from what, in which order things start, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+import uvloop
+from aiohttp import web
+
+from acme_server.application import acme_application, internal_application
+from acme_server.background import Background, Work
+from acme_server.links import Links
+from acme_server.listener import KEEP_ALIVE, SILENT, Listener, listen
+from acme_server.metrics import Metrics
+from acme_server.nonces import Nonces
+from acme_server.peers import Peers
+from acme_server.readiness import Readiness
+from acme_server.services import Services
+from acme_server.settings import ServerSettings
+from acme_server.sources import Sources
+from acme_server.tls import ServingCertificate
+from kms.clock import Clock, Entropy, system_clock, system_entropy
+from kms.cluster.client import Cluster
+from kms.cluster.errors import ClusterError
+from kms.resources import Secret
+from kms.resources.secrets import NONCE_SECRET, NONCE_SECRET_NAME
+
+logger = logging.getLogger(__name__)
+
+_DRAIN = 9.0
+"""Seconds for requests to end by themselves, and as many again after they were cancelled: 25 in all with the rest."""
+_INTERNAL_DRAIN = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """All that runs in the process. `acme` is for the world, `internal` for the cluster."""
+
+    acme: web.Application
+    internal: web.Application
+    certificate: ServingCertificate
+    metrics: Metrics
+    readiness: Readiness
+    services: Services
+    works: dict[str, Work]
+
+
+def build(
+    settings: ServerSettings,
+    cluster: Cluster,
+    *,
+    metrics: Metrics,
+    session: aiohttp.ClientSession,
+    clock: Clock = system_clock,
+    entropy: Entropy = system_entropy,
+) -> Server:
+    """Wire everything up. Nothing is sent or listened to before `works` are begun. Needs the running event loop."""
+    nonces = Nonces(clock=clock, entropy=entropy)
+    certificate = ServingCertificate()
+    readiness = Readiness()
+
+    def on_secret(secret: Secret, deleted: bool) -> None:  # noqa: FBT001 - the signature that informers call
+        if secret.metadata.namespace != settings.namespace or deleted:
+            return
+        if secret.metadata.name == NONCE_SECRET_NAME:
+            nonces.use(secret.data.get(NONCE_SECRET, b""))
+        elif secret.metadata.name == settings.serving_secret and settings.tls_certificate is None:
+            certificate.load_secret(secret)
+
+    sources = Sources(settings, cluster, on_secret=on_secret)
+    peers = Peers(nonces=nonces, slices=sources.peers, session=session, clock=clock, entropy=entropy)
+    services = Services.build(
+        cluster=cluster,
+        settings=settings,
+        profiles=sources.profiles,
+        policies=sources.policies,
+        authorities=sources.authorities,
+        credentials=sources.credentials,
+        secrets=sources.secrets,
+        alone=peers.alone,
+        replica=peers.replica,
+        measures=metrics,
+        clock=clock,
+        entropy=entropy,
+    )
+    readiness.require(
+        sources.conditions
+        | {"the nonce key": lambda: nonces.ready, "the serving certificate": certificate.loaded.is_set}
+    )
+    sources.watched_by(metrics)
+    for name, (size, age) in services.caches.items():
+        metrics.watch_cache(name, size, age)
+    works: dict[str, Work] = sources.works | dict(services.tasks)
+    works |= {"peers": peers.look_around, "event loop": metrics.watch_loop}
+    if settings.tls_certificate is not None and settings.tls_private_key is not None:
+        files = settings.tls_certificate, settings.tls_private_key
+        works["serving certificate"] = lambda: certificate.follow_files(*files)
+    acme = acme_application(
+        links=Links(settings.external_url),
+        nonces=nonces,
+        redeemer=peers,
+        profiles=services.profiles,
+        accounts=services.accounts,
+        credentials=services.credentials,
+        orders=services.orders,
+        metrics=metrics,
+        readiness=readiness,
+    )
+    internal = internal_application(peers=peers, metrics=metrics, readiness=readiness)
+    return Server(acme, internal, certificate, metrics, readiness, services, works)
+
+
+async def serve(settings: ServerSettings, *, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set, then end within 25 seconds. Raises OSError and ClusterError where it cannot begin."""
+    async with AsyncExitStack() as stack:
+        metrics = Metrics()
+        cluster = await Cluster.connect(
+            kubeconfig=settings.kubeconfig, context=settings.context, observe=metrics.api_call
+        )
+        stack.push_async_callback(cluster.close)
+        session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
+        server = build(settings, cluster, metrics=metrics, session=session)
+        background = Background()
+        stack.push_async_callback(background.stop)
+        stack.push_async_callback(server.services.close)
+        internal = await stack.enter_async_context(_runner(server.internal, drain=_INTERNAL_DRAIN))
+        await web.TCPSite(internal, settings.metrics_listen.host or None, settings.metrics_listen.port).start()
+        background.start(server.works)
+        await _until_one(server.certificate.loaded, stop)
+        if not stop.is_set():
+            await _serve_acme(settings, server, stop)
+
+
+async def _serve_acme(settings: ServerSettings, server: Server, stop: asyncio.Event) -> None:
+    """Accept ACME connections until `stop` is set; then let what was begun come to its end."""
+    async with _runner(server.acme, drain=_DRAIN) as runner:
+        if runner.server is None:
+            raise RuntimeError("the runner has not been set up")
+        listener = Listener(
+            server=runner.server,
+            context=server.certificate.context,
+            silent=server.acme[SILENT],
+            on_refused=server.metrics.connection_refused,
+        )
+        server.metrics.watch_connections(listener.count)
+        with listen(settings.listen) as socket:
+            accepting = asyncio.create_task(listener.accept(socket))
+            logger.info("serving", extra={"url": settings.external_url, "listen": str(settings.listen)})
+            await _until_one(stop, accepting)
+            if accepting.done():
+                accepting.result()  # raises: accepting never ends by itself
+            server.readiness.shutting_down = True
+            logger.info("shutting down")
+            accepting.cancel()
+            await asyncio.gather(accepting, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _runner(application: web.Application, *, drain: float) -> AsyncIterator[web.AppRunner]:
+    """A running application, with the limits that keep slow and greedy clients at bay (SEC36, SEC39)."""
+    runner = web.AppRunner(
+        application,
+        access_log=None,
+        shutdown_timeout=drain,
+        keepalive_timeout=KEEP_ALIVE,
+        max_line_size=4096,
+        max_field_size=4096,
+        max_headers=64,
+        lingering_time=2.0,
+        auto_decompress=False,
+    )
+    await runner.setup()
+    try:
+        yield runner
+    finally:
+        await runner.cleanup()
+
+
+async def _until_one(*things: asyncio.Event | asyncio.Task[None]) -> None:
+    """Wait until one of the events is set or one of the tasks ends."""
+    waits = [asyncio.ensure_future(each.wait()) if isinstance(each, asyncio.Event) else each for each in things]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait, thing in zip(waits, things, strict=True):
+        if wait is not thing:
+            wait.cancel()
+
+
+def run(settings: ServerSettings) -> int:
+    """Run the server until SIGTERM or Ctrl-C. The exit code: 0, or 1 where it could not begin or broke down."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            runner.run(_until_signal(settings))
+        except (OSError, ClusterError) as error:
+            logger.error("cannot serve", extra={"error": str(error)})
+            return 1
+    return 0
+
+
+async def _until_signal(settings: ServerSettings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await serve(settings, stop=stop)

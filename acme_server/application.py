@@ -1,0 +1,86 @@
+"""The two HTTP applications: ACME over TLS, and the one inside the cluster for probes, metrics and other replicas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from aiohttp import web
+
+from acme_server.api import health
+from acme_server.api.context import (
+    ACCOUNTS,
+    AUTHENTICATOR,
+    ENROLLMENT,
+    LINKS,
+    NONCES,
+    ORDERS,
+    READINESS,
+    AccountService,
+    OrderService,
+    Readiness,
+)
+from acme_server.api.edge import edge
+from acme_server.api.routes import ROUTES
+from acme_server.api.routing import Route
+from acme_server.authentication import MAXIMUM_BODY, AccountSource, Authenticator, ProfileSource, Redeemer
+from acme_server.enrollment import AccountRegister, CredentialSource, Enrollment
+from acme_server.links import Links
+from acme_server.listener import SILENT
+from acme_server.metrics import METRICS, Metrics
+from acme_server.nonces import Nonces
+from acme_server.peers import PATH, Peers
+
+
+class Accounts(AccountSource, AccountRegister, AccountService, Protocol):
+    """All that the edge asks of the accounts."""
+
+
+def acme_application(
+    *,
+    links: Links,
+    nonces: Nonces,
+    redeemer: Redeemer,
+    profiles: ProfileSource,
+    accounts: Accounts,
+    credentials: CredentialSource,
+    orders: OrderService,
+    metrics: Metrics,
+    readiness: Readiness,
+) -> web.Application:
+    """What clients talk to."""
+    application = web.Application(middlewares=[edge], client_max_size=MAXIMUM_BODY)
+    application[LINKS] = links
+    application[NONCES] = nonces
+    application[METRICS] = metrics
+    application[READINESS] = readiness
+    application[SILENT] = set()
+    application[AUTHENTICATOR] = Authenticator(
+        profiles=profiles, accounts=accounts, nonces=nonces, redeemer=redeemer, links=links
+    )
+    application[ENROLLMENT] = Enrollment(accounts=accounts, credentials=credentials)
+    application[ACCOUNTS] = accounts
+    application[ORDERS] = orders
+    _add(application, ROUTES)
+    return application
+
+
+def internal_application(*, peers: Peers, metrics: Metrics, readiness: Readiness) -> web.Application:
+    """What the kubelet, Prometheus and other replicas talk to: plain HTTP, inside the cluster only."""
+    application = web.Application(client_max_size=MAXIMUM_BODY)
+    application[READINESS] = readiness
+    _add(application, health.ROUTES)
+    application.router.add_get("/metrics", metrics.expose)
+    application.router.add_post(PATH, peers.answer)
+    return application
+
+
+def _add(application: web.Application, routes: Iterable[Route]) -> None:
+    resources: dict[str, web.Resource] = {}
+    for route in routes:
+        resource = resources.get(route.path)
+        if resource is None:
+            resource = resources[route.path] = application.router.add_resource(route.path)
+        resource.add_route(route.method, route.handler)
+        if route.method == "GET":
+            resource.add_route("HEAD", route.handler)

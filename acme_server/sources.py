@@ -1,0 +1,69 @@
+"""What the server reads all the time: copies of the configuration kinds and of the release namespace's Secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from acme_server.background import Work
+from acme_server.credentials import UID_INDEX, by_uid
+from acme_server.metrics import Metrics
+from acme_server.settings import ServerSettings
+from kms.cluster.client import Cluster
+from kms.cluster.informer import Informer
+from kms.resources import Secret
+from kms.resources.kinds import AUTHORITIES, CREDENTIALS, ENDPOINT_SLICES, POLICIES, PROFILES, SECRETS
+from kms.resources.secrets import COMPONENT
+
+_SERVICE_NAME = "kubernetes.io/service-name"
+"""The label by which an EndpointSlice says whose endpoints it holds."""
+
+
+class Sources:
+    """The informers. Of Secrets, those of ours alone, in the release namespace alone (SEC57)."""
+
+    def __init__(
+        self, settings: ServerSettings, cluster: Cluster, *, on_secret: Callable[[Secret, bool], None]
+    ) -> None:
+        namespaces = settings.watch_namespaces
+        self.authorities = Informer(cluster, AUTHORITIES, namespaces=namespaces)
+        self.policies = Informer(cluster, POLICIES, namespaces=namespaces)
+        self.profiles = Informer(cluster, PROFILES, namespaces=namespaces)
+        self.credentials = Informer(cluster, CREDENTIALS, namespaces=namespaces, indexes={UID_INDEX: by_uid})
+        self.secrets = Informer(
+            cluster, SECRETS, namespaces=(settings.namespace,), labels=COMPONENT, on_change=on_secret
+        )
+        self.peers = (
+            Informer(
+                cluster,
+                ENDPOINT_SLICES,
+                namespaces=(settings.namespace,),
+                labels=f"{_SERVICE_NAME}={settings.peer_service}",
+            )
+            if settings.peer_service
+            else None
+        )
+        informers: dict[str, Informer[Any] | None] = {
+            AUTHORITIES.plural: self.authorities,
+            POLICIES.plural: self.policies,
+            PROFILES.plural: self.profiles,
+            CREDENTIALS.plural: self.credentials,
+            SECRETS.plural: self.secrets,
+            ENDPOINT_SLICES.plural: self.peers,
+        }
+        self._informers = {plural: informer for plural, informer in informers.items() if informer is not None}
+
+    @property
+    def works(self) -> dict[str, Work]:
+        """What keeps them current."""
+        return {f"informer of {plural}": informer.run for plural, informer in self._informers.items()}
+
+    @property
+    def conditions(self) -> dict[str, Callable[[], bool]]:
+        """What a server has to wait for before it knows its configuration."""
+        return {f"the list of {plural}": informer.synced.is_set for plural, informer in self._informers.items()}
+
+    def watched_by(self, metrics: Metrics) -> None:
+        """Let `metrics` tell their sizes and ages."""
+        for plural, informer in self._informers.items():
+            metrics.watch_cache(plural, informer.values().__len__, informer.last_activity)
