@@ -14,7 +14,7 @@ from cryptography.x509.oid import SignatureAlgorithmOID as Algorithm
 
 from kms.pki.keys import PublicKey, key_algorithm
 from kms.pki.names import InvalidName, Name, common_name_of, dns_name, ip_address
-from kms.pki.subjects import COMMON_NAME, LIMITS, attributes_of
+from kms.pki.subjects import COMMON_NAME, LIMITS, attributes_of, check_value
 
 MAXIMUM_REQUEST: Final = 16 * 1024
 MAXIMUM_EXTENSIONS: Final = 32
@@ -111,6 +111,7 @@ def _read(der: bytes) -> CertificateRequest:
         raise InvalidRequest("The key of the certificate request is not RSA, ECDSA on a NIST curve or Ed25519.")
     # Cheap things first: the signature costs more than all the rest.
     subject = attributes_of(parsed.subject)
+    _check_values(subject)
     common_name = _common_name(subject)
     names = frozenset((*_alternative_names(parsed.extensions), *_names_in(common_name)))
     if not names:
@@ -138,6 +139,15 @@ def _public_key(parsed: x509.CertificateSigningRequest) -> object:
         ) from None
 
 
+def _check_values(subject: Mapping[str, tuple[str, ...]]) -> None:
+    for attribute in subject.keys() & LIMITS.keys():
+        for value in subject[attribute]:
+            try:
+                check_value(attribute, value)
+            except ValueError as error:
+                raise InvalidRequest(f"The subject of the certificate request cannot be used: {error}.") from None
+
+
 def _common_name(subject: Mapping[str, tuple[str, ...]]) -> str | None:
     """The common name, in canonical spelling where it is a name."""
     values = subject.get(COMMON_NAME, ())
@@ -145,14 +155,8 @@ def _common_name(subject: Mapping[str, tuple[str, ...]]) -> str | None:
         raise InvalidRequest("The certificate request has more than one common name.")
     if not values:
         return None
-    text = values[0]
-    if len(text.encode()) > LIMITS[COMMON_NAME]:
-        raise InvalidRequest(
-            f"The common name of the certificate request is longer than {LIMITS[COMMON_NAME]} characters;"
-            " put the name into subjectAltName only."
-        )
-    name = common_name_of(text)
-    return name.value if name else text
+    name = common_name_of(values[0])
+    return name.value if name else values[0]
 
 
 def _names_in(common_name: str | None) -> Iterator[Name]:

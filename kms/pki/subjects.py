@@ -37,6 +37,15 @@ _NAMES: Mapping[x509.ObjectIdentifier, str] = MappingProxyType(
 )
 
 
+def check_value(attribute: str, value: str) -> None:
+    """Raise ValueError, with a message for people, where X.509 has no room for this value of an attribute."""
+    size, limit = len(value.encode()), LIMITS[attribute]
+    if attribute == "countries" and size != limit:
+        raise ValueError(f"{attribute} in a subject must be codes of two letters")
+    if not 0 < size <= limit:
+        raise ValueError(f"{attribute} in a subject must have 1 to {limit} characters")
+
+
 def subject_name(common_name: str | None, attributes: Mapping[str, tuple[str, ...]]) -> x509.Name:
     """The distinguished name in the usual order, the common name last.
 
@@ -44,6 +53,9 @@ def subject_name(common_name: str | None, attributes: Mapping[str, tuple[str, ..
     """
     if unknown := attributes.keys() - ATTRIBUTES.keys():
         raise ValueError(f"a subject has no {', '.join(sorted(unknown))}")
+    for name, values in attributes.items():
+        for value in values:
+            check_value(name, value)
     parts = [x509.NameAttribute(oid, value) for name, oid in ATTRIBUTES.items() for value in attributes.get(name, ())]
     if common_name:
         parts.append(x509.NameAttribute(NameOID.COMMON_NAME, common_name))
