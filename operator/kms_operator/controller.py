@@ -1,0 +1,253 @@
+"""The loop: a key from the queue, a look at the cluster, a pure decision, its execution, and when to look again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from kms.clock import Clock, Entropy
+from kms.cluster.client import Cluster
+from kms.cluster.errors import AlreadyExists, ClusterError, Conflict, NotFound, Unavailable
+from kms.resources.core import Secret
+from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, SECRETS, Kind
+from kms.resources.meta import Resource
+from kms_operator import authorities, eab, installation, policies, profiles
+from kms_operator.applier import Applier
+from kms_operator.memory import Memory
+from kms_operator.metrics import Metrics
+from kms_operator.observed import Key, Observed, is_managed
+from kms_operator.outcomes import Outcome
+from kms_operator.settings import OperatorSettings
+from kms_operator.sweep import Stray, strays
+from kms_operator.targets import INSTALLATION, SWEEP, Target, affected, target_of
+from kms_operator.workqueue import WorkQueue
+
+WORKERS = 4
+LONGEST_WAIT = 3600.0
+"""Seconds after which a resource is looked at even if it is due much later: clocks may be set in the meantime."""
+MARGIN = 1.0
+"""Seconds that a resource is looked at after the moment it is due, so that the moment has passed on every clock."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciler:
+    """How one kind is reconciled, and which Secrets have to be read live where they are not known."""
+
+    kind: Kind[Any]
+    reconcile: Callable[..., Outcome]
+    secrets: Callable[[Any, OperatorSettings], Iterable[Key]]
+
+
+RECONCILERS: Mapping[str, Reconciler] = {
+    each.kind.plural: each
+    for each in (
+        Reconciler(AUTHORITIES, authorities.reconcile, authorities.secrets),
+        Reconciler(POLICIES, policies.reconcile, lambda _policy, _settings: ()),
+        Reconciler(PROFILES, profiles.reconcile, profiles.secrets),
+        Reconciler(CREDENTIALS, eab.reconcile, eab.secrets),
+    )
+}
+
+
+class Controller:
+    """One for all kinds. Lives in one event loop; `remember` and `forget` are called there."""
+
+    def __init__(
+        self,
+        settings: OperatorSettings,
+        cluster: Cluster,
+        metrics: Metrics,
+        *,
+        clock: Clock,
+        entropy: Entropy,
+        instance: str,
+    ) -> None:
+        self.memory = Memory(settings)
+        self.queue: WorkQueue[Target] = WorkQueue()
+        self._settings = settings
+        self._cluster = cluster
+        self._metrics = metrics
+        self._clock = clock
+        self._entropy = entropy
+        self._applier = Applier(cluster, self.remember, self.forget, clock, instance)
+        metrics.follow_queue(lambda: len(self.queue))
+
+    def remember(self, kind: Kind[Any], object_: Resource, *, live: bool = False) -> None:
+        """An object is there: whatever depends on it is looked at. What has been known already changes nothing."""
+        if self._concerns_us(kind, object_) and self.memory.put(kind, object_, live=live):
+            self._enqueue(affected(kind, object_, self.memory))
+
+    def forget(self, kind: Kind[Any], object_: Resource) -> None:
+        """An object is gone."""
+        if self.memory.forget(kind, object_):
+            self._bereave(kind, object_)
+
+    def take_over(self, kind: Kind[Any], objects: Iterable[Resource], resource_version: str) -> None:
+        """All objects of a kind, complete: what is not among them is gone."""
+        wanted = [each for each in objects if self._concerns_us(kind, each)]
+        changed, gone = self.memory.replace(kind, wanted, resource_version)
+        for each in sorted(changed, key=_age):
+            self._enqueue(affected(kind, each, self.memory))
+        for each in gone:
+            self._bereave(kind, each)
+
+    def look_at_everything(self) -> None:
+        """Have all that is reconciled looked at, the oldest first."""
+        self.queue.add(INSTALLATION)
+        for each in RECONCILERS.values():
+            for resource in sorted(self.memory.all(each.kind).values(), key=_age):
+                self.queue.add(target_of(each.kind, resource))
+        self.queue.add(SWEEP)
+
+    async def run(self) -> None:
+        """Reconcile until cancelled, with as many workers as it takes to wait for several API calls at once."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(WORKERS):
+                group.create_task(self._work())
+
+    async def _work(self) -> None:
+        """Process keys; a reconciliation that is cancelled is done again by whoever comes next."""
+        while True:
+            async with self.queue.take() as target:
+                await self._process(target)
+
+    async def _process(self, target: Target) -> None:
+        began = time.perf_counter()
+        result = "done"
+        try:
+            again = await self._reconcile(target)
+        except (Conflict, AlreadyExists) as error:
+            result = "conflict"
+            logger.debug("reconciling again", extra={"target": "/".join(target), "error": str(error)})
+            self.queue.retry(target)
+        except Unavailable as error:
+            result = "retried"
+            delay = self.queue.retry(target, after=error.retry_after)
+            logger.warning("API server not available", extra=_tried(target, error, delay))
+        except ClusterError as error:
+            if isinstance(error, NotFound) and not self._is_known(target):
+                result = "done"  # deleted while we looked
+                return
+            result = "failed"
+            logger.error("reconciliation refused", extra=_tried(target, error, self.queue.retry(target)))
+        except Exception:
+            # A bug in one reconciler must not stop the others; it is in the log with its traceback, and in the metrics.
+            result = "failed"
+            logger.exception("reconciliation failed", extra=_tried(target, None, self.queue.retry(target)))
+        else:
+            self.queue.succeeded(target)
+            self._schedule(target, again)
+        finally:
+            self._metrics.reconciles.labels(target.plural, result).inc()
+            self._metrics.seconds.labels(target.plural).observe(time.perf_counter() - began)
+
+    def _is_known(self, target: Target) -> bool:
+        """Whether there still is something to reconcile."""
+        reconciler = RECONCILERS.get(target.plural)
+        return reconciler is None or self.memory.get(reconciler.kind, (target.namespace, target.name)) is not None
+
+    def _schedule(self, target: Target, again: datetime | None) -> None:
+        if again is not None:
+            seconds = (again - self._clock()).total_seconds() + MARGIN
+            self.queue.add(target, delay=min(max(seconds, MARGIN), LONGEST_WAIT))
+
+    async def _reconcile(self, target: Target) -> datetime | None:
+        if target == SWEEP:
+            await self._sweep()
+            return None
+        if target == INSTALLATION:
+            return await self._install()
+        reconciler = RECONCILERS[target.plural]
+        resource = self.memory.get(reconciler.kind, (target.namespace, target.name))
+        if resource is None or resource.metadata.deletion_timestamp is not None:
+            return None
+        seen = await self._observe(reconciler.secrets(resource, self._settings))
+        outcome = reconciler.reconcile(resource, seen, now=self._clock(), entropy=self._entropy)
+        try:
+            await self._applier.carry_out(outcome, kind=reconciler.kind, resource=resource)
+        except (Conflict, AlreadyExists, NotFound):
+            await self._look_again(reconciler.kind, resource, outcome)
+            raise
+        return outcome.again
+
+    async def _install(self) -> datetime | None:
+        seen = await self._observe(installation.secrets(self._settings))
+        outcome = installation.reconcile(seen, now=self._clock(), entropy=self._entropy)
+        await self._applier.carry_out(outcome, kind=None, resource=None)
+        return outcome.again
+
+    async def _sweep(self) -> None:
+        for stray in strays(await self._observe(())):
+            if not await self._exists(stray):
+                await self._applier.delete(stray.secret)
+
+    async def _exists(self, stray: Stray) -> bool:
+        """Ask the API server itself whether the owner is there (SEC56)."""
+        try:
+            owner = await self._cluster.get(stray.kind, *stray.owner)
+        except NotFound:
+            return False
+        return bool(owner.metadata.uid == stray.uid)
+
+    async def _observe(self, secrets: Iterable[Key]) -> Observed:
+        """The cluster as known, and Secrets as they are now where they are not watched or seem not to exist."""
+        live = {key: await self._read(SECRETS, key) for key in secrets if self.memory.get(SECRETS, key) is None}
+        return self.memory.observed(live)
+
+    async def _look_again(self, kind: Kind[Any], resource: Resource, outcome: Outcome) -> None:
+        """Something is not as we believed: read what the outcome was about, so that the next try knows better."""
+        key = (resource.metadata.namespace, resource.metadata.name)
+        if (found := await self._read(kind, key)) is None:
+            self.forget(kind, resource)
+        else:
+            self.remember(kind, found, live=True)
+        for secret in (*outcome.apply, *outcome.delete):
+            await self._look_at_secret((secret.metadata.namespace, secret.metadata.name))
+
+    async def _look_at_secret(self, key: Key) -> None:
+        found: Secret | None = await self._read(SECRETS, key)
+        known = self.memory.get(SECRETS, key)
+        if found is None:
+            if known is not None:
+                self.forget(SECRETS, known)
+        elif is_managed(found) or key[0] == self._settings.namespace:
+            # A user's own Secret is not watched; it is read anew each time instead of being remembered.
+            self.remember(SECRETS, found, live=True)
+
+    async def _read(self, kind: Kind[Any], key: Key) -> Any | None:
+        try:
+            return await self._cluster.get(kind, *key)
+        except NotFound:
+            return None
+
+    def _concerns_us(self, kind: Kind[Any], object_: Resource) -> bool:
+        return not kind.namespaced or kind is SECRETS or self._settings.watches(object_.metadata.namespace)
+
+    def _bereave(self, kind: Kind[Any], gone: Resource) -> None:
+        self._enqueue(affected(kind, gone, self.memory))
+        if kind in {AUTHORITIES, CREDENTIALS}:
+            self.queue.add(SWEEP)
+
+    def _enqueue(self, targets: Iterable[tuple[Target, float]]) -> None:
+        for target, delay in targets:
+            self.queue.add(target, delay=delay)
+
+
+def _age(resource: Resource) -> tuple[float, str]:
+    created = resource.metadata.creation_timestamp
+    return (created.timestamp() if created else 0.0, resource.metadata.uid)
+
+
+def _tried(target: Target, error: ClusterError | None, delay: float) -> dict[str, Any]:
+    return {
+        "target": "/".join(filter(None, target)),
+        "error": str(error) if error is not None else None,
+        "again_in_seconds": round(delay, 1),
+    }

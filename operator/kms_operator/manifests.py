@@ -1,0 +1,69 @@
+"""The Secrets that the operator writes, as they should be. Names, labels and keys come from `kms.resources.secrets`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kms.resources.core import Secret
+from kms.resources.kinds import Kind
+from kms.resources.meta import ObjectMeta, OwnerReference, Resource
+from kms.resources.secrets import COMPONENT, MANAGED_BY, MANAGER, OWNER, OWNER_UID
+
+TLS = "kubernetes.io/tls"
+OPAQUE = "Opaque"
+
+
+def shared_secret(
+    namespace: str, name: str, *, component: str, data: Mapping[str, bytes], type_: str = OPAQUE
+) -> Secret:
+    """A Secret of the release namespace that belongs to the installation."""
+    labels = {MANAGED_BY: MANAGER, COMPONENT: component}
+    return Secret(metadata=ObjectMeta(namespace=namespace, name=name, labels=labels), data=dict(data), type=type_)
+
+
+def internal_secret(
+    namespace: str,
+    name: str,
+    *,
+    component: str,
+    owner: Resource,
+    kind: Kind[Any],
+    data: Mapping[str, bytes],
+    annotations: Mapping[str, str] | None = None,
+) -> Secret:
+    """A Secret of the release namespace that belongs to a resource elsewhere.
+
+    Owner references do not cross namespaces (the garbage collector would take the Secret for an orphan), so labels say
+    whose it is and `kms_operator.sweep` removes it after its owner.
+    """
+    metadata = ObjectMeta(
+        namespace=namespace,
+        name=name,
+        labels={MANAGED_BY: MANAGER, COMPONENT: component, OWNER_UID: owner.metadata.uid},
+        annotations={OWNER: described(owner, kind), **(annotations or {})},
+    )
+    return Secret(metadata=metadata, data=dict(data))
+
+
+def user_secret(name: str, *, component: str, owner: Resource, kind: Kind[Any], data: Mapping[str, bytes]) -> Secret:
+    """A Secret for people, beside `owner` and deleted with it by the garbage collector."""
+    reference = OwnerReference(
+        api_version=kind.api_version,
+        kind=kind.kind,
+        name=owner.metadata.name,
+        uid=owner.metadata.uid,
+        controller=True,
+    )
+    metadata = ObjectMeta(
+        namespace=owner.metadata.namespace,
+        name=name,
+        labels={MANAGED_BY: MANAGER, COMPONENT: component},
+        owner_references=(reference,),
+    )
+    return Secret(metadata=metadata, data=dict(data))
+
+
+def described(resource: Resource, kind: Kind[Any]) -> str:
+    """The resource as people write it: `CertificateAuthority pki/issuing`."""
+    return f"{kind.kind} {resource.metadata.namespace}/{resource.metadata.name}"

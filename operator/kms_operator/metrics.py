@@ -1,0 +1,54 @@
+"""What Prometheus is told, from a registry of our own. Labels are kinds, results, verbs and status codes (SEC64)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_PREFIX = "kms_operator"
+
+
+class Metrics:
+    """All metrics of one operator."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.reconciles = Counter(
+            f"{_PREFIX}_reconciles",
+            "Reconciliations by kind and result: done, conflict (repeated at once), retried, failed.",
+            ["kind", "result"],
+            registry=self.registry,
+        )
+        self.seconds = Histogram(
+            f"{_PREFIX}_reconcile_seconds",
+            "Duration of reconciliations, API calls included.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.depth = Gauge(f"{_PREFIX}_queue_depth", "Keys that wait for a worker or have one.", registry=self.registry)
+        self.watching = Gauge(f"{_PREFIX}_watching", "1 while the watches run.", registry=self.registry)
+        self.refreshes = Counter(
+            f"{_PREFIX}_refreshes", "Complete lists of everything that is watched.", registry=self.registry
+        )
+        self.calls = Counter(
+            f"{_PREFIX}_api_calls",
+            "Calls of the Kubernetes API by verb, resource and status (0: no answer).",
+            ["verb", "resource", "status"],
+            registry=self.registry,
+        )
+        self.call_seconds = Histogram(
+            f"{_PREFIX}_api_call_seconds",
+            "Duration of calls of the Kubernetes API.",
+            ["verb", "resource"],
+            registry=self.registry,
+        )
+
+    def observe_call(self, verb: str, resource: str, status: int, seconds: float) -> None:
+        """Count one call of the Kubernetes API."""
+        self.calls.labels(verb, resource, str(status)).inc()
+        self.call_seconds.labels(verb, resource).observe(seconds)
+
+    def follow_queue(self, depth: Callable[[], int]) -> None:
+        """Have the depth asked for when Prometheus asks."""
+        self.depth.set_function(depth)

@@ -1,0 +1,80 @@
+"""What the cluster looks like to one reconciliation: the only input of the pure functions that decide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kms.resources.authorities import CertificateAuthority
+from kms.resources.core import Namespace, Secret
+from kms.resources.credentials import EABCredential
+from kms.resources.meta import LocalRef, Resource
+from kms.resources.policies import CertificatePolicy
+from kms.resources.profiles import CertificateProfile
+from kms.resources.secrets import MANAGED_BY, MANAGER, OWNER_UID
+from kms_operator.settings import OperatorSettings
+
+Key = tuple[str, str]
+"""(namespace, name)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """All that is known, by (namespace, name).
+
+    `secrets` holds those with our label, and those that the reconciled resource names, read live. A Secret that is
+    not in it does not exist: the controller has asked the API server before it says so. `accounts` counts open accounts
+    by the UID of their EABCredential.
+    """
+
+    settings: OperatorSettings
+    authorities: Mapping[Key, CertificateAuthority] = field(default_factory=dict)
+    policies: Mapping[Key, CertificatePolicy] = field(default_factory=dict)
+    profiles: Mapping[Key, CertificateProfile] = field(default_factory=dict)
+    credentials: Mapping[Key, EABCredential] = field(default_factory=dict)
+    namespaces: Mapping[Key, Namespace] = field(default_factory=dict)
+    secrets: Mapping[Key, Secret] = field(default_factory=dict)
+    accounts: Mapping[str, int] = field(default_factory=dict)
+
+    def authority(self, ref: LocalRef, *, namespace: str) -> CertificateAuthority | None:
+        """The CertificateAuthority that a resource of `namespace` refers to."""
+        return self.authorities.get((namespace, ref.name))
+
+    def policy(self, ref: LocalRef, *, namespace: str) -> CertificatePolicy | None:
+        """The CertificatePolicy that a resource of `namespace` refers to."""
+        return self.policies.get((namespace, ref.name))
+
+    def profile(self, key: Key) -> CertificateProfile | None:
+        """The CertificateProfile with that namespace and name."""
+        return self.profiles.get(key)
+
+    def secret(self, namespace: str, name: str) -> Secret | None:
+        """The Secret with that name, if there is one."""
+        return self.secrets.get((namespace, name))
+
+    def internal(self, name: str) -> Secret | None:
+        """A Secret of the release namespace."""
+        return self.secret(self.settings.namespace, name)
+
+    def labels_of(self, namespace: str) -> Mapping[str, str]:
+        """The labels of a namespace; none where it is unknown, so that no selector that asks for one matches."""
+        found = self.namespaces.get(("", namespace))
+        return found.metadata.labels if found else {}
+
+    def internal_of(self, owner: Resource) -> tuple[Secret, ...]:
+        """The Secrets of the release namespace that carry the UID of `owner`."""
+        return tuple(
+            each
+            for (namespace, _), each in self.secrets.items()
+            if namespace == self.settings.namespace and each.metadata.labels.get(OWNER_UID) == owner.metadata.uid
+        )
+
+
+def is_managed(secret: Secret) -> bool:
+    """Whether the Secret carries our label."""
+    return secret.metadata.labels.get(MANAGED_BY) == MANAGER
+
+
+def owned_by(secret: Secret, owner: Resource) -> bool:
+    """Whether `owner` is among the owner references of the Secret."""
+    return any(each.uid == owner.metadata.uid for each in secret.metadata.owner_references)

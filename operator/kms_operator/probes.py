@@ -1,0 +1,43 @@
+"""`/healthz`, `/readyz` and `/metrics`, for the kubelet and Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from kms.address import Address
+from kms_operator.metrics import Metrics
+
+
+def application(metrics: Metrics, *, ready: Callable[[], str | None]) -> web.Application:
+    """`ready` says what is missing; None where nothing is. Liveness is that the event loop answers at all."""
+
+    async def healthz(_request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_request: web.Request) -> web.Response:
+        missing = ready()
+        return web.Response(text=f"{missing or 'ok'}\n", status=503 if missing else 200)
+
+    async def scrape(_request: web.Request) -> web.Response:
+        body = generate_latest(metrics.registry)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application()
+    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", scrape)])
+    return app
+
+
+@asynccontextmanager
+async def serving(app: web.Application, address: Address) -> AsyncIterator[None]:
+    """Listen at `address` while the block runs. Raises OSError where that is not possible."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, address.host or None, address.port).start()
+        yield
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,31 @@
+"""What the operator is told at start. Built by the command line, read by the wiring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kms.address import Address
+from kms.resources.secrets import SERVING_SECRET_NAME
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorSettings:
+    """All options of `kms-acme operator`.
+
+    `external_url` has no trailing slash and is the only source of URLs; `namespace` is the release namespace.
+    `watch_namespaces` empty: all. `service_name` names the Service in front of the server: its DNS name goes into the
+    serving certificate, which the Secret `serving_secret` holds.
+    """
+
+    external_url: str
+    namespace: str
+    watch_namespaces: tuple[str, ...] = ()
+    metrics_listen: Address = Address("", 9091)
+    serving_secret: str = SERVING_SECRET_NAME
+    service_name: str = "kms-acme"
+    kubeconfig: str | None = None
+    context: str | None = None
+
+    def watches(self, namespace: str) -> bool:
+        """Whether resources of that namespace are ours to reconcile."""
+        return not self.watch_namespaces or namespace in self.watch_namespaces

@@ -1,0 +1,147 @@
+"""What needs a look when something has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from kms.resources.accounts import ACMEAccount
+from kms.resources.authorities import CertificateAuthority
+from kms.resources.core import Namespace, Secret
+from kms.resources.credentials import EABCredential
+from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, Kind
+from kms.resources.meta import Resource, condition
+from kms.resources.policies import CertificatePolicy
+from kms.resources.profiles import CertificateProfile
+from kms.resources.secrets import (
+    COMPONENT,
+    CREDENTIAL_UID,
+    NONCE_KEY,
+    OWNER_UID,
+    SERVING_AUTHORITY,
+    SERVING_CERTIFICATE,
+)
+from kms_operator.eab import KEY_ID_IN_USE
+from kms_operator.memory import Memory, Opened
+from kms_operator.outcomes import READY
+
+RECONCILED: tuple[Kind[Any], ...] = (AUTHORITIES, POLICIES, PROFILES, CREDENTIALS)
+"""The kinds that people write and that we answer to."""
+
+_TRUSTED = frozenset({SERVING_AUTHORITY, SERVING_CERTIFICATE})
+_OF_INSTALLATION = _TRUSTED | {NONCE_KEY}
+
+ACCOUNTS_DELAY = 1.0
+"""Seconds in which new accounts of one credential are counted together: one status write for a burst of them."""
+
+
+class Target(NamedTuple):
+    """One thing to reconcile; also what the work queue serialises by."""
+
+    plural: str
+    namespace: str = ""
+    name: str = ""
+
+
+INSTALLATION = Target("installation")
+"""What belongs to no resource: nonce key, serving CA and serving certificate."""
+SWEEP = Target("sweep")
+"""Secrets of the release namespace whose owner is gone."""
+
+
+def target_of(kind: Kind[Any], resource: Resource) -> Target:
+    """The target that stands for one resource."""
+    return Target(kind.plural, resource.metadata.namespace, resource.metadata.name)
+
+
+def affected(kind: Kind[Any], changed: Resource, memory: Memory) -> Iterator[tuple[Target, float]]:
+    """What to look at now that `changed` has appeared, changed or gone, and in how many seconds."""
+    if kind in RECONCILED:
+        yield target_of(kind, changed), 0.0
+    match changed:
+        case CertificateAuthority():
+            yield from _now(AUTHORITIES, _issued_by(changed, memory))
+            yield from _now(PROFILES, _profiles_with(changed, memory))
+        case CertificatePolicy():
+            yield from _now(PROFILES, _profiles_with(changed, memory))
+        case CertificateProfile():
+            yield from _now(CREDENTIALS, _credentials_of(changed, memory))
+        case EABCredential():
+            yield from _now(CREDENTIALS, _rivals_of(changed, memory))
+        case Namespace():
+            here = [each for each in _credentials(memory) if each.metadata.namespace == changed.metadata.name]
+            yield from _now(CREDENTIALS, here)
+        case ACMEAccount() | Opened():
+            uid = changed.metadata.labels.get(CREDENTIAL_UID)
+            bound = [each for each in _credentials(memory) if each.metadata.uid == uid]
+            yield from ((target, ACCOUNTS_DELAY) for target, _ in _now(CREDENTIALS, bound))
+        case Secret():
+            yield from _affected_by_secret(changed, memory)
+        case _:
+            return
+
+
+def _affected_by_secret(secret: Secret, memory: Memory) -> Iterator[tuple[Target, float]]:
+    owners = {each.uid for each in secret.metadata.owner_references} | {secret.metadata.labels.get(OWNER_UID)}
+    for kind in RECONCILED:
+        owned = [each for each in memory.all(kind).values() if each.metadata.uid in owners]
+        yield from _now(kind, owned)
+    named = [each for each in _credentials(memory) if _names(each, secret)]
+    yield from _now(CREDENTIALS, named)
+    component = secret.metadata.labels.get(COMPONENT)
+    if component in _TRUSTED:
+        # Both name what clients have to trust.
+        yield from _now(PROFILES, memory.all(PROFILES).values())
+        yield from _now(CREDENTIALS, _credentials(memory))
+    if component in _OF_INSTALLATION:
+        yield INSTALLATION, 0.0
+
+
+def _now(kind: Kind[Any], resources: Iterable[Resource]) -> Iterator[tuple[Target, float]]:
+    return ((target_of(kind, each), 0.0) for each in resources)
+
+
+def _credentials(memory: Memory) -> list[EABCredential]:
+    return list(memory.all(CREDENTIALS).values())
+
+
+def _issued_by(authority: CertificateAuthority, memory: Memory) -> list[CertificateAuthority]:
+    return [
+        each
+        for each in memory.all(AUTHORITIES).values()
+        if each.spec.internal is not None
+        and each.spec.internal.issuer_ref is not None
+        and (each.metadata.namespace, each.spec.internal.issuer_ref.name)
+        == (authority.metadata.namespace, authority.metadata.name)
+    ]
+
+
+def _profiles_with(used: CertificateAuthority | CertificatePolicy, memory: Memory) -> list[CertificateProfile]:
+    return [
+        each
+        for each in memory.all(PROFILES).values()
+        if each.metadata.namespace == used.metadata.namespace
+        and used.metadata.name
+        == (each.spec.issuer_ref.name if isinstance(used, CertificateAuthority) else each.spec.policy_ref.name)
+    ]
+
+
+def _credentials_of(profile: CertificateProfile, memory: Memory) -> list[EABCredential]:
+    key = (profile.metadata.namespace, profile.metadata.name)
+    return [each for each in _credentials(memory) if each.profile_key == key]
+
+
+def _rivals_of(credential: EABCredential, memory: Memory) -> list[EABCredential]:
+    """Credentials that wait for a key identifier on the same profile."""
+    return [
+        each
+        for each in _credentials(memory)
+        if each.profile_key == credential.profile_key
+        and each.metadata.uid != credential.metadata.uid
+        and (found := condition(each.status.conditions, READY)) is not None
+        and found.reason == KEY_ID_IN_USE
+    ]
+
+
+def _names(credential: EABCredential, secret: Secret) -> bool:
+    return (credential.metadata.namespace, credential.secret_name) == (secret.metadata.namespace, secret.metadata.name)
