@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ class Demo:
         exports = self.tell.run(f"{PYTHON} -m e2e.cluster env --name {CLUSTER}")
         for line in exports.splitlines():
             name, _, value = line.removeprefix("export ").partition("=")
-            self.tell.environment[name] = "".join(shlex.split(value))
+            self.tell.environment[name] = os.path.expandvars("".join(shlex.split(value)))
         self.tell.environment["PATH"] = f"{Path(sys.executable).parent}:{self.tell.environment['PATH']}"
 
     def manifests(self) -> None:
@@ -158,6 +159,6 @@ class Demo:
 
     def _until_ready(self, url: str) -> None:
         self.tell.run(
-            f"curl --silent --show-error --fail --retry 40 --retry-delay 1 --retry-all-errors {url}",
+            f"curl --silent --fail --retry 15 --retry-delay 1 --retry-all-errors {url}",
             log=self.server_log,
         )
