@@ -99,7 +99,10 @@ def target(options: dict[str, Any]) -> Iterator[Target]:
         with scenario.ours(Progress(sys.stderr)) as found:
             yield found
         return
-    account = None if options["kid"] is None else ExternalAccount.parse(options["kid"], options["hmac"])
+    try:
+        account = None if options["kid"] is None else ExternalAccount.parse(options["kid"], options["hmac"])
+    except ValueError as error:
+        raise click.BadParameter("this is not base64url", param_hint="--hmac") from error
     yield scenario.external(
         options["external_directory"],
         authority=options["ca"],

@@ -29,8 +29,12 @@ def b64url(data: bytes) -> str:
 
 
 def b64url_decoded(text: str) -> bytes:
-    """What unpadded base64url stands for."""
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    """What unpadded base64url stands for.
+
+    Raises:
+        ValueError: if it is something else.
+    """
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
 
 
 def encoded(payload: Mapping[str, Any] | bytes | None) -> bytes:

@@ -107,7 +107,7 @@ class ScriptedAcme:
         if "jwk" in protected:
             x, y = (int.from_bytes(b64url_decoded(protected["jwk"][name]), "big") for name in "xy")
             key = ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
-            self._keys[f"{self.base}/account/1"] = key
+            self._keys[f"{self.base}/account/{len(self._keys) + 1}"] = key
         else:
             key = self._keys[protected["kid"]]
         raw = b64url_decoded(jws["signature"])
@@ -135,7 +135,7 @@ class ScriptedAcme:
         return web.json_response({name: f"{self.base}/{step}" for name, step in members.items()})
 
     def _account(self) -> web.Response:
-        return web.json_response({"status": "valid"}, status=201, headers={"Location": f"{self.base}/account/1"})
+        return web.json_response({"status": "valid"}, status=201, headers={"Location": next(reversed(self._keys))})
 
     def _new_order(self, payload: Any) -> web.Response:
         self._orders.append(StoredOrder([each["value"] for each in payload["identifiers"]]))
