@@ -1,0 +1,314 @@
+"""The six kinds on a real API server after they were created: what may change, what kubectl shows and waits for."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import pytest
+
+from e2e.cluster.cluster import Cluster
+from e2e.cluster.errors import CommandFailed
+from kms.resources.authorities import CertificateAuthority
+from kms.resources.kinds import ACCOUNTS, AUTHORITIES, CREDENTIALS, ORDERS, POLICIES, PROFILES, Kind
+from kms.resources.meta import condition
+from kms.resources.policies import CertificatePolicy, PolicySpec
+from kms.resources.profiles import CertificateProfile
+from tests.support.crds import CONFIGURATION, KINDS
+from tests.support.manifests import manifest
+
+PEM = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
+SINCE = "2026-11-23T12:00:00Z"
+UNTIL = "2027-02-21T12:00:00Z"
+PROVED: dict[str, Any] = {
+    "identifier": {"type": "dns", "value": "shop.apps.example.com"},
+    "state": "valid",
+    "expires": UNTIL,
+    "challenges": [{"type": "http-01", "state": "valid", "validated": SINCE}],
+}
+ISSUED = {
+    "state": "valid",
+    "certificate": PEM,
+    "serialNumber": "0a1b",
+    "notAfter": UNTIL,
+    "authorizations": [PROVED],
+    "conditions": [
+        {"type": "Ready", "status": "True", "reason": "Issued", "message": "issued", "lastTransitionTime": SINCE}
+    ],
+}
+
+
+def create(cluster: Cluster, namespace: str, kind: Kind[Any], changes: dict[str, Any] | None = None) -> Any:
+    """Create the object `example` and return what the API server made of it."""
+    body = json.dumps(manifest(kind, changes))
+    return json.loads(cluster.kubectl("create", "-n", namespace, "-o", "json", "-f", "-", stdin=body))
+
+
+def patch(cluster: Cluster, namespace: str, kind: Kind[Any], change: dict[str, Any]) -> str:
+    """Merge a change into the spec or the status of `example`; returns what kubectl says, good or bad."""
+    subresource = ("--subresource=status",) if "status" in change else ()
+    return cluster.kubectl(
+        *("patch", kind.plural, "example", "-n", namespace, "--type=merge", "-p", json.dumps(change), *subresource),
+        check=False,
+    )
+
+
+# Defaults
+
+
+def test_the_api_server_fills_in_what_the_models_assume(installed: Cluster, namespace: str) -> None:
+    authority = msgspec.convert(create(installed, namespace, AUTHORITIES), CertificateAuthority, strict=False)
+    policy = create(installed, namespace, POLICIES, {"dnsNames": None})
+    profile = create(installed, namespace, PROFILES)
+    assert authority.spec.internal is not None
+    assert authority.spec.internal.duration == "87600h"
+    assert msgspec.convert(policy, CertificatePolicy, strict=False).spec == PolicySpec()
+    assert policy["spec"]["subject"] == {"commonName": {"allowed": ["**"]}}
+    acme = profile["spec"]["enrollment"]["acme"]
+    assert acme["externalAccountBinding"] == "Required"
+    assert acme["allowedNamespaces"] == {"from": "Same"}
+    assert msgspec.convert(profile, CertificateProfile, strict=False).spec.certificate.duration == "720h"
+
+
+@pytest.mark.parametrize("kind", CONFIGURATION, ids=lambda kind: kind.plural)
+def test_without_the_operator_nothing_is_ready_and_it_shows(
+    installed: Cluster, namespace: str, kind: Kind[Any]
+) -> None:
+    create(installed, namespace, kind)
+    read = json.loads(installed.kubectl("get", kind.plural, "example", "-n", namespace, "-o", "json"))
+    seeded = condition(msgspec.convert(read, kind.model, strict=False).status.conditions, "Ready")
+    assert seeded is not None
+    assert (seeded.status, seeded.reason, seeded.message) == ("Unknown", "Pending", "Waiting for the operator")
+
+
+def test_a_status_in_a_manifest_is_ignored(installed: Cluster, namespace: str) -> None:
+    forged = {**manifest(ORDERS), "status": ISSUED}
+    created = installed.kubectl("create", "-n", namespace, "-o", "json", "-f", "-", stdin=json.dumps(forged))
+    assert json.loads(created)["status"] == {"state": "pending"}
+
+
+# What may change
+
+
+IMMUTABLE: list[tuple[Kind[Any], dict[str, Any], str]] = [
+    (AUTHORITIES, {"internal": {"privateKey": {"size": 256}}}, "internal.privateKey: Forbidden: the key of a CA"),
+    (
+        AUTHORITIES,
+        {"internal": {"subject": {"commonName": "X"}}},
+        "internal.subject: Forbidden: the subject of a CA",
+    ),
+    (
+        AUTHORITIES,
+        {"internal": {"issuerRef": {"name": "root"}}},
+        "internal.issuerRef: Forbidden: the issuer of a CA",
+    ),
+    (AUTHORITIES, {"internal": None, "imported": {"secretRef": {"name": "x"}}}, "spec: Forbidden: the type of a CA"),
+    (ACCOUNTS, {"thumbprint": "y" * 43}, "spec: Forbidden: the spec of an account"),
+    (ACCOUNTS, {"profileRef": {"name": "other"}}, "spec: Forbidden: the spec of an account"),
+    (ORDERS, {"notAfter": UNTIL}, "spec: Forbidden: the spec of an order"),
+    (ORDERS, {"accountRef": {"name": "mallory"}}, "spec: Forbidden: the spec of an order"),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "refusal"), IMMUTABLE, ids=[f"{kind.plural}-{'-'.join(change)}" for kind, change, _ in IMMUTABLE]
+)
+def test_what_is_set_once_cannot_be_changed(
+    installed: Cluster, namespace: str, kind: Kind[Any], change: dict[str, Any], refusal: str
+) -> None:
+    create(installed, namespace, kind)
+    assert f"{refusal} cannot be changed" in patch(installed, namespace, kind, {"spec": change})
+
+
+def test_the_refusal_says_what_to_do_instead(installed: Cluster, namespace: str) -> None:
+    create(installed, namespace, AUTHORITIES)
+    said = patch(installed, namespace, AUTHORITIES, {"spec": {"internal": {"subject": {"commonName": "Other CA"}}}})
+    assert "create another CertificateAuthority and let profiles refer to that" in said
+
+
+def test_the_issuer_of_an_intermediate_can_neither_be_changed_nor_be_taken_away(
+    installed: Cluster, namespace: str
+) -> None:
+    create(installed, namespace, AUTHORITIES, {"internal.issuerRef": {"name": "root"}})
+    for issuer in ({"name": "other"}, None):
+        said = patch(installed, namespace, AUTHORITIES, {"spec": {"internal": {"issuerRef": issuer}}})
+        assert "spec.internal.issuerRef: Forbidden: the issuer of a CA cannot be changed" in said
+
+
+def test_the_duration_and_the_constraints_of_a_ca_may_change(installed: Cluster, namespace: str) -> None:
+    create(installed, namespace, AUTHORITIES)
+    change = {"internal": {"duration": "8760h", "nameConstraints": {"permitted": {"dnsDomains": ["example.com"]}}}}
+    assert "patched" in patch(installed, namespace, AUTHORITIES, {"spec": change})
+
+
+def test_an_order_becomes_valid_only_with_proofs_and_a_certificate(installed: Cluster, namespace: str) -> None:
+    create(installed, namespace, ORDERS)
+    unproved = {**ISSUED, "authorizations": [{**PROVED, "state": "pending"}]}
+    for status in ({**ISSUED, "authorizations": None}, unproved):
+        said = patch(installed, namespace, ORDERS, {"status": status})
+        assert "status.authorizations: Invalid value: must all be valid before the order becomes valid" in said
+    said = patch(installed, namespace, ORDERS, {"status": {**ISSUED, "certificate": None}})
+    assert "status.certificate: Invalid value: must be set in a valid order, and only there" in said
+    said = patch(installed, namespace, ORDERS, {"status": {"state": "processing", "certificate": PEM}})
+    assert "status.certificate: Invalid value: must be set in a valid order, and only there" in said
+    assert "patched" in patch(installed, namespace, ORDERS, {"status": ISSUED})
+
+
+@pytest.mark.parametrize("end", [ISSUED, {"state": "invalid"}], ids=["valid", "invalid"])
+def test_the_end_of_an_order_is_final(installed: Cluster, namespace: str, end: dict[str, Any]) -> None:
+    create(installed, namespace, ORDERS)
+    assert "patched" in patch(installed, namespace, ORDERS, {"status": end})
+    for state in {"pending", "ready", "processing", "valid", "invalid"} - {end["state"]}:
+        change = {"status": {**ISSUED, "state": state, "certificate": PEM if state == "valid" else None}}
+        said = patch(installed, namespace, ORDERS, change)
+        assert "status.state: Forbidden: an order that is valid or invalid stays so" in said
+
+
+def test_the_certificate_of_an_order_is_never_exchanged_but_may_be_revoked(installed: Cluster, namespace: str) -> None:
+    create(installed, namespace, ORDERS)
+    patch(installed, namespace, ORDERS, {"status": ISSUED})
+    said = patch(installed, namespace, ORDERS, {"status": {"certificate": PEM * 2}})
+    assert "status.certificate: Forbidden: the certificate of an order cannot be changed" in said
+    revoked = {
+        "revocation": {"time": SINCE, "reason": "keyCompromise"},
+        "authorizations": [{**PROVED, "state": "expired"}],
+    }
+    assert "patched" in patch(installed, namespace, ORDERS, {"status": revoked})
+
+
+def test_a_deactivated_account_stays_so(installed: Cluster, namespace: str) -> None:
+    create(installed, namespace, ACCOUNTS)
+    assert "patched" in patch(
+        installed, namespace, ACCOUNTS, {"status": {"state": "valid", "contact": ["mailto:a@b.c"]}}
+    )
+    assert "patched" in patch(installed, namespace, ACCOUNTS, {"status": {"state": "deactivated"}})
+    for state in ("valid", "revoked", None):
+        said = patch(installed, namespace, ACCOUNTS, {"status": {"state": state}})
+        assert "status.state: Forbidden: a deactivated or revoked account never becomes valid again" in said
+
+
+# What kubectl shows
+
+
+READY = {"type": "Ready", "status": "True", "reason": "Issued", "message": "issued", "lastTransitionTime": SINCE}
+TABLE: list[tuple[Kind[Any], dict[str, Any], dict[str, Any], list[str]]] = [
+    (
+        AUTHORITIES,
+        {},
+        {"conditions": [READY], "type": "internal", "subject": "CN=Example CA", "notAfter": UNTIL},
+        ["READY=True", "TYPE=internal", "SUBJECT=CN=Example CA", f"EXPIRES={UNTIL}"],
+    ),
+    (
+        POLICIES,
+        {"dnsNames.allowed": ["*.a.test", "b.test"]},
+        {"conditions": [READY]},
+        ["READY=True", 'DNS=["*.a.test","b.test"]'],
+    ),
+    (
+        PROFILES,
+        {},
+        {"conditions": [READY], "directoryURL": "https://acme.test/directory"},
+        ["READY=True", "CA=issuing", "POLICY=web", "EAB=Required", "DIRECTORY=https://acme.test/directory"],
+    ),
+    (
+        CREDENTIALS,
+        {"expiresAt": UNTIL},
+        {"conditions": [READY], "keyID": "k1", "secretName": "web-eab", "accounts": 2},
+        ["READY=True", "PROFILE=web", "KID=k1", "SECRET=web-eab", "ACCOUNTS=2", f"EXPIRES={UNTIL}"],
+    ),
+    (
+        ACCOUNTS,
+        {"externalAccount": {"name": "web", "namespace": "pki", "uid": "u", "keyID": "k1"}},
+        {"state": "valid", "contact": ["mailto:a@example.com"]},
+        ["STATE=valid", "PROFILE=web", "EAB=web", 'CONTACT=["mailto:a@example.com"]'],
+    ),
+    (
+        ORDERS,
+        {},
+        ISSUED,
+        [
+            *("STATE=valid", "NAMES=shop.apps.example.com", "PROFILE=web", "REASON=Issued", f"EXPIRES={UNTIL}"),
+            *("ACCOUNT=somebody", "SERIAL=0a1b"),
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize("row", TABLE, ids=[kind.plural for kind, *_ in TABLE])
+def test_kubectl_get_shows_what_matters(
+    installed: Cluster, namespace: str, row: tuple[Kind[Any], dict[str, Any], dict[str, Any], list[str]]
+) -> None:
+    kind, changes, status, expected = row
+    create(installed, namespace, kind, changes)
+    assert "patched" in patch(installed, namespace, kind, {"status": status})
+    head, line = installed.kubectl("get", kind.plural, "example", "-n", namespace, "-o", "wide").splitlines()
+    starts = [match.start() for match in re.finditer(r"\S+", head)]
+    cells = [line[start:end].strip() for start, end in pairwise([*starts, None])]
+    shown = dict(zip(head.split(), cells, strict=True))
+    assert (shown.pop("NAME"), bool(shown.pop("AGE"))) == ("example", True)
+    assert [f"{name}={cell}" for name, cell in shown.items()] == expected
+
+
+def test_the_category_lists_all_six_kinds(installed: Cluster, namespace: str) -> None:
+    for kind in KINDS:
+        create(installed, namespace, kind)
+    names = installed.kubectl("get", "kms", "-n", namespace, "-o", "name").split()
+    assert sorted(names) == sorted(f"{kind.kind.lower()}.{kind.group}/example" for kind in KINDS)
+
+
+@pytest.mark.parametrize("short", ["kca", "kpol", "kprof", "eab", "acmeacct", "acmeord"])
+def test_the_short_names_work(installed: Cluster, namespace: str, short: str) -> None:
+    assert "No resources found" in installed.kubectl("get", short, "-n", namespace, check=False)
+
+
+def test_orders_and_accounts_are_found_by_what_they_belong_to(installed: Cluster, namespace: str) -> None:
+    create(installed, namespace, ORDERS)
+    create(installed, namespace, CREDENTIALS)
+    for kind, selector in (
+        ("acmeord", "spec.profileRef.name=web,spec.accountRef.name=somebody,status.state=pending"),
+        ("eab", "spec.profileRef.name=web"),
+    ):
+        found = installed.kubectl("get", kind, "-n", namespace, "-o", "name", "--field-selector", selector)
+        assert found.endswith("/example\n")
+        other = selector.replace("=web", "=other")
+        assert installed.kubectl("get", kind, "-n", namespace, "-o", "name", "--field-selector", other) == ""
+
+
+def test_kubectl_waits_for_an_order(installed: Cluster, namespace: str) -> None:
+    create(installed, namespace, ORDERS)
+    wait = ("wait", "-n", namespace, "--for=condition=Ready", "acmeorder/example")
+    with pytest.raises(CommandFailed, match="timed out"):
+        installed.kubectl(*wait, "--timeout=1s")
+    patch(installed, namespace, ORDERS, {"status": ISSUED})
+    assert "condition met" in installed.kubectl(*wait, "--timeout=10s")
+
+
+def test_kubectl_describe_tells_why_a_challenge_failed(installed: Cluster, namespace: str) -> None:
+    create(installed, namespace, ORDERS)
+    error = {"type": "unauthorized", "detail": "shop.apps.example.com answered 404"}
+    failed = {**PROVED, "state": "invalid", "challenges": [{"type": "http-01", "state": "invalid", "error": error}]}
+    patch(installed, namespace, ORDERS, {"status": {"state": "invalid", "authorizations": [failed]}})
+    assert error["detail"] in installed.kubectl("describe", "acmeorder", "example", "-n", namespace)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("certificateprofile.spec.enrollment.acme", ["externalAccountBinding", "enum: Required, Optional, Disabled"]),
+        ("certificateprofile.spec.enrollment.acme.ownershipValidation", ["externalAccountBinding: Required"]),
+        ("certificateauthority.spec.internal.privateKey", ["RSA takes 2048, 3072 or 4096"]),
+        ("certificatepolicy.spec", ["Denied wins over allowed", "maximumDuration"]),
+        ("eabcredential.spec.names", ["must be allowed by both"]),
+        ("acmeaccount.status.state", ["ENUM: valid deactivated revoked"]),
+        ("acmeorder.status.authorizations.challenges.error", ["What went wrong, as the client was told."]),
+    ],
+    ids=str,
+)
+def test_kubectl_explain_is_the_manual(installed: Cluster, path: str, expected: list[str]) -> None:
+    explained = " ".join(installed.kubectl("explain", path).split())
+    for each in expected:
+        assert each in explained
+    assert "<no description>" not in explained

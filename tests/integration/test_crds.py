@@ -1,0 +1,93 @@
+"""What a real API server makes of manifests: it takes the good ones, and says what is wrong with the bad ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from e2e.cluster.cluster import Cluster
+from kms.resources.kinds import CREDENTIALS, ORDERS, POLICIES, PROFILES, Kind
+from tests.support.crds import KINDS, SAMPLES
+from tests.support.manifests import Manifest, manifest, text
+
+HERE = Path(__file__).parent
+BY_NAME = {kind.kind: kind for kind in KINDS}
+
+CREATE = ("create", "--namespace=default", "--dry-run=server", "--filename=-")
+"""Ask what the API server would say, and leave nothing behind."""
+
+PATTERNS = [f"{number:03}.{'x' * 60}.*{'y' * 60}.*{'z' * 60}.{'a' * 60}" for number in range(500)]
+
+
+def good() -> Iterator[Any]:
+    table: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load((HERE / "good-manifests.yaml").read_text())
+    for kind, manifests in table.items():
+        for what, changes in manifests.items():
+            yield pytest.param(manifest(BY_NAME[kind], changes), id=what)
+
+
+def bad() -> Iterator[Any]:
+    table: dict[str, list[dict[str, Any]]] = yaml.safe_load((HERE / "bad-manifests.yaml").read_text())
+    for kind, cases in table.items():
+        for case in cases:
+            spoiled = manifest(BY_NAME[kind], case["with"])
+            yield pytest.param(spoiled, case.get("field", ""), case["says"], id=f"{kind}-{'-'.join(case['with'])}")
+
+
+@pytest.mark.parametrize("body", list(good()))
+def test_a_good_manifest_is_taken(installed: Cluster, body: Manifest) -> None:
+    assert "created" in installed.kubectl(*CREATE, stdin=text(body))
+
+
+@pytest.mark.parametrize(("body", "field", "says"), list(bad()))
+def test_a_bad_manifest_is_refused_with_the_field_and_the_fix(
+    installed: Cluster, body: Manifest, field: str, says: str
+) -> None:
+    answer = installed.kubectl(*CREATE, stdin=text(body), check=False)
+    assert "created" not in answer
+    assert re.search(f"{re.escape(field)}: .*{re.escape(says)}", answer), answer
+
+
+def test_the_samples_are_taken(installed: Cluster, namespace: str) -> None:
+    bodies = [each for file in sorted(SAMPLES.iterdir()) for each in yaml.safe_load_all(file.read_text())]
+    for body in bodies[1:]:
+        body["metadata"]["namespace"] = namespace
+    assert installed.kubectl("apply", "--filename=-", stdin=text(*bodies[1:])).count("created") == 4
+
+
+def test_the_largest_manifests_stay_within_the_cost_limits_of_the_rules(installed: Cluster) -> None:
+    names = [f"{number:02}.{'x' * 252}" for number in range(100)]
+    types = ("http-01", "dns-01", "tls-alpn-01")
+    tokens = [{"authorization": each, "type": type_, "token": "t" * 43} for each in range(100) for type_ in types]
+    rules = {"allowed": PATTERNS, "denied": PATTERNS, "required": PATTERNS}
+    blocks = [f"10.{number // 256}.{number % 256}.0/24" for number in range(500)]
+    addresses = {"allowed": blocks, "denied": blocks, "required": blocks}
+    largest = (
+        manifest(POLICIES, {"dnsNames": rules, "ipAddresses": addresses}),
+        manifest(CREDENTIALS, {"names": {"dnsNames": rules, "ipAddresses": addresses}}),
+        manifest(ORDERS, {"identifiers": [{"type": "dns", "value": each} for each in names], "tokens": tokens}),
+    )
+    assert installed.kubectl(*CREATE, stdin=text(*largest)).count("created") == 3
+
+
+def test_a_list_that_is_too_long_is_refused(installed: Cluster) -> None:
+    body = manifest(POLICIES, {"dnsNames.allowed": [*PATTERNS, "example.com"]})
+    answer = installed.kubectl(*CREATE, stdin=text(body), check=False)
+    assert "spec.dnsNames.allowed: Too many: 501: must have at most 500 items" in answer
+
+
+@pytest.mark.parametrize(
+    ("kind", "longest", "secret"), [(PROFILES, 248, "acme"), (CREDENTIALS, 249, "eab")], ids=["profile", "credential"]
+)
+def test_a_name_leaves_room_for_that_of_the_secret(
+    installed: Cluster, kind: Kind[Any], longest: int, secret: str
+) -> None:
+    fits, too_long = (manifest(kind, name="n" * length) for length in (longest, longest + 1))
+    assert "created" in installed.kubectl(*CREATE, stdin=text(fits))
+    answer = installed.kubectl(*CREATE, stdin=text(too_long), check=False)
+    assert f'metadata.name must have at most {longest} characters, because the Secret "<name>-{secret}" is' in answer

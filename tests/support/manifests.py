@@ -1,0 +1,54 @@
+"""Good manifests of the six kinds, as small as they can be, and a way to change them."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from kms.resources.kinds import Kind
+
+Manifest = dict[str, Any]
+
+SPECS: Mapping[str, Manifest] = {
+    "CertificateAuthority": {"internal": {"subject": {"commonName": "Example CA"}}},
+    "CertificatePolicy": {"dnsNames": {"allowed": ["*.apps.example.com"]}},
+    "CertificateProfile": {
+        "issuerRef": {"name": "issuing"},
+        "policyRef": {"name": "web"},
+        "enrollment": {"acme": {}},
+    },
+    "EABCredential": {"profileRef": {"name": "web"}},
+    "ACMEAccount": {
+        "profileRef": {"name": "web"},
+        "key": '{"crv":"P-256","kty":"EC","x":"AA","y":"AA"}',
+        "thumbprint": "x" * 43,
+    },
+    "ACMEOrder": {
+        "accountRef": {"name": "somebody"},
+        "profileRef": {"name": "web"},
+        "identifiers": [{"type": "dns", "value": "shop.apps.example.com"}],
+        "expires": "2026-12-01T00:00:00Z",
+    },
+}
+
+
+def manifest(kind: Kind[Any], changes: Mapping[str, Any] | None = None, *, name: str = "example") -> Manifest:
+    """The smallest manifest that the API server takes, with fields of the spec set to something else.
+
+    A field is named by its path (`internal.duration`); None takes it away.
+    """
+    spec = copy.deepcopy(SPECS[kind.kind])
+    for path, value in (changes or {}).items():
+        *parents, last = path.split(".")
+        node = spec
+        for each in parents:
+            node = node.setdefault(each, {})
+        node[last] = value
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name}, "spec": spec}
+
+
+def text(*manifests: Manifest) -> str:
+    """Manifests for the standard input of kubectl: documents, not a List, which kubectl would check by itself."""
+    return "\n---\n".join(json.dumps(each) for each in manifests)
