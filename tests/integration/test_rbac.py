@@ -1,0 +1,195 @@
+"""What deploy/rbac.yaml lets whom do, asked from a real API server (SEC57, SEC58)."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from e2e.cluster.cluster import Cluster
+from e2e.cluster.errors import CommandFailed
+from kms.resources.kinds import CREDENTIALS, ORDERS, PROFILES
+from tests.support.crds import CONFIGURATION, KINDS
+from tests.support.manifests import manifest
+
+RELEASE = "kms-acme"
+SERVER = f"system:serviceaccount:{RELEASE}:kms-acme-server"
+OPERATOR = f"system:serviceaccount:{RELEASE}:kms-acme-operator"
+READ = ("get", "list", "watch")
+WRITE = ("create", "update", "patch", "delete", "deletecollection")
+ALL = (*READ, *WRITE)
+GROUP = "pki.kms.hanzo.ai"
+
+CONFIGURATION_KINDS = tuple(f"{kind.plural}.{GROUP}" for kind in CONFIGURATION)
+PROTOCOL_KINDS = (f"acmeaccounts.{GROUP}", f"acmeorders.{GROUP}")
+
+
+def may(cluster: Cluster, who: str, verb: str, resource: str, namespace: str) -> bool:
+    """What `kubectl auth can-i` says. The resource may be `plural.group/subresource`."""
+    name, _, subresource = resource.partition("/")
+    only = (f"--subresource={subresource}",) if subresource else ()
+    asked = ("auth", "can-i", verb, name, f"--namespace={namespace}", f"--as={who}", *only)
+    return cluster.kubectl(*asked, check=False).split()[0] == "yes"
+
+
+def allowed(cluster: Cluster, who: str, resource: str, namespace: str) -> set[str]:
+    """The verbs that somebody has on a resource."""
+    return {verb for verb in ALL if may(cluster, who, verb, resource, namespace)}
+
+
+@pytest.fixture
+def tenant(installed: Cluster, namespace: str) -> str:
+    """Somebody with the role edit in the namespace, once the controller has aggregated our rules into it."""
+    return _bound(installed, namespace, "edit")
+
+
+@pytest.fixture
+def reader(installed: Cluster, namespace: str) -> str:
+    """Somebody with the role view in the namespace."""
+    return _bound(installed, namespace, "view")
+
+
+def _bound(cluster: Cluster, namespace: str, role: str) -> str:
+    who = f"{role}-{namespace}"
+    cluster.kubectl("create", "rolebinding", role, f"--clusterrole={role}", f"--user={who}", f"--namespace={namespace}")
+    deadline = time.monotonic() + 30
+    while not may(cluster, who, "get", PROTOCOL_KINDS[1], namespace):
+        assert time.monotonic() < deadline, f"our rules are not in the ClusterRole {role}"
+        time.sleep(0.2)
+    return who
+
+
+# The server
+
+
+@pytest.mark.parametrize("elsewhere", ["default", "kube-system"])
+def test_the_server_sees_no_secret_outside_the_release_namespace(installed: Cluster, elsewhere: str) -> None:
+    assert allowed(installed, SERVER, "secrets", elsewhere) == set()
+
+
+def test_the_server_reads_secrets_in_the_release_namespace_and_writes_none(installed: Cluster) -> None:
+    assert allowed(installed, SERVER, "secrets", RELEASE) == set(READ)
+
+
+def test_the_server_is_refused_a_secret_that_it_asks_for(installed: Cluster, namespace: str) -> None:
+    installed.kubectl("create", "secret", "generic", "private", "--from-literal=a=b", f"--namespace={namespace}")
+    for asked in (("get", "secret", "private"), ("get", "secrets")):
+        with pytest.raises(CommandFailed, match="Forbidden"):
+            installed.kubectl(*asked, f"--namespace={namespace}", f"--as={SERVER}")
+
+
+def test_the_server_reads_the_configuration_and_cannot_change_it(installed: Cluster) -> None:
+    for resource in CONFIGURATION_KINDS:
+        assert allowed(installed, SERVER, resource, "default") == set(READ)
+        assert allowed(installed, SERVER, f"{resource}/status", "default") == set()
+
+
+def test_the_server_keeps_accounts_and_orders(installed: Cluster) -> None:
+    for resource in PROTOCOL_KINDS:
+        assert allowed(installed, SERVER, resource, "default") == {*READ, "create", "delete"}
+        assert allowed(installed, SERVER, f"{resource}/status", "default") == {"get", "update", "patch"}
+
+
+def test_the_server_finds_the_other_replicas_in_the_release_namespace_only(installed: Cluster) -> None:
+    slices = "endpointslices.discovery.k8s.io"
+    assert allowed(installed, SERVER, slices, RELEASE) == set(READ)
+    assert allowed(installed, SERVER, slices, "default") == set()
+
+
+# The operator
+
+
+def test_the_operator_writes_the_status_of_the_configuration_and_not_its_spec(installed: Cluster) -> None:
+    for resource in CONFIGURATION_KINDS:
+        assert allowed(installed, OPERATOR, resource, "default") == set(READ)
+        assert allowed(installed, OPERATOR, f"{resource}/status", "default") == {"get", "update", "patch"}
+
+
+def test_the_operator_writes_no_account_and_sees_no_order(installed: Cluster) -> None:
+    accounts, orders = PROTOCOL_KINDS
+    assert allowed(installed, OPERATOR, accounts, "default") == set(READ)
+    assert allowed(installed, OPERATOR, f"{accounts}/status", "default") == set()
+    assert allowed(installed, OPERATOR, orders, "default") == set()
+    assert allowed(installed, OPERATOR, f"{orders}/status", "default") == set()
+
+
+def test_the_operator_keeps_secrets_everywhere(installed: Cluster) -> None:
+    for namespace in ("default", RELEASE):
+        assert allowed(installed, OPERATOR, "secrets", namespace) == {*READ, "create", "update", "patch", "delete"}
+
+
+def test_the_operator_reads_namespaces_tells_events_and_holds_its_lease(installed: Cluster) -> None:
+    leases = "leases.coordination.k8s.io"
+    assert allowed(installed, OPERATOR, "namespaces", "default") == set(READ)
+    assert allowed(installed, OPERATOR, "events", "default") == {"create", "patch"}
+    assert allowed(installed, OPERATOR, "events.events.k8s.io", "default") == {"create", "patch"}
+    assert allowed(installed, OPERATOR, leases, RELEASE) == {*READ, "create", "update", "patch"}
+    assert allowed(installed, OPERATOR, leases, "default") == set()
+
+
+@pytest.mark.parametrize("who", [SERVER, OPERATOR], ids=["server", "operator"])
+def test_neither_program_can_grant_rights_or_start_programs(installed: Cluster, who: str) -> None:
+    for verb, resource in (
+        ("create", "pods"),
+        ("create", "pods/exec"),
+        ("create", "serviceaccounts/token"),
+        ("impersonate", "users"),
+        ("create", "rolebindings.rbac.authorization.k8s.io"),
+        ("escalate", "clusterroles.rbac.authorization.k8s.io"),
+    ):
+        assert not may(installed, who, verb, resource, RELEASE), (verb, resource)
+
+
+# People
+
+
+def test_the_role_view_sees_everything_and_changes_nothing(installed: Cluster, namespace: str, reader: str) -> None:
+    for kind in KINDS:
+        assert allowed(installed, reader, f"{kind.plural}.{GROUP}", namespace) == set(READ)
+
+
+def test_the_role_edit_writes_the_four_configuration_kinds(installed: Cluster, namespace: str, tenant: str) -> None:
+    for resource in CONFIGURATION_KINDS:
+        assert allowed(installed, tenant, resource, namespace) == set(ALL)
+        assert allowed(installed, tenant, resource, "default") == set()
+
+
+def test_the_role_edit_writes_neither_accounts_nor_orders(installed: Cluster, namespace: str, tenant: str) -> None:
+    for resource in PROTOCOL_KINDS:
+        assert allowed(installed, tenant, resource, namespace) == set(READ)
+
+
+def test_the_role_edit_writes_no_status(installed: Cluster, namespace: str, tenant: str) -> None:
+    for resource in (*CONFIGURATION_KINDS, *PROTOCOL_KINDS):
+        assert allowed(installed, tenant, f"{resource}/status", namespace) == set()
+
+
+def test_a_tenant_cannot_write_himself_an_order_or_its_status(installed: Cluster, namespace: str, tenant: str) -> None:
+    here = (f"--namespace={namespace}", f"--as={tenant}")
+    order = json.dumps(manifest(ORDERS))
+    with pytest.raises(CommandFailed, match=r"cannot create resource \"acmeorders\""):
+        installed.kubectl("create", "--filename=-", *here, stdin=order)
+    installed.kubectl("create", "--filename=-", f"--namespace={namespace}", stdin=order)
+    forged = json.dumps({"status": {"state": "invalid"}})
+    with pytest.raises(CommandFailed, match=r"cannot (get|patch) resource \"acmeorders/status\""):
+        installed.kubectl("patch", "acmeorder", "example", "--type=merge", "-p", forged, "--subresource=status", *here)
+
+
+@pytest.mark.parametrize("kind", [PROFILES, CREDENTIALS], ids=lambda kind: kind.plural)
+def test_a_status_that_a_tenant_writes_into_a_manifest_is_ignored(
+    installed: Cluster, namespace: str, tenant: str, kind: Any
+) -> None:
+    forged = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "Issued",
+        "message": "me too",
+        "lastTransitionTime": "2026-11-23T12:00:00Z",
+    }
+    body = json.dumps({**manifest(kind), "status": {"conditions": [forged]}})
+    here = (f"--namespace={namespace}", f"--as={tenant}")
+    for command in ("create", "replace"):
+        answer = json.loads(installed.kubectl(command, "--filename=-", "--output=json", *here, stdin=body))
+        assert [each["status"] for each in answer["status"]["conditions"]] == ["Unknown"]
