@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import aiohttp
 import uvloop
@@ -25,6 +27,7 @@ from acme_server.services import Services
 from acme_server.settings import ServerSettings
 from acme_server.sources import Sources
 from acme_server.tls import ServingCertificate
+from acme_server.validation.http01 import HTTP01
 from kms.clock import Clock, Entropy, system_clock, system_entropy
 from kms.cluster.client import Cluster
 from kms.cluster.errors import ClusterError
@@ -35,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 _DRAIN = 9.0
 """Seconds for requests to end by themselves, and as many again after they were cancelled: 25 in all with the rest."""
+_OUTCOMES_DRAIN = 4.0
+"""Seconds for validations to end and to be written down."""
 _INTERNAL_DRAIN = 1.0
 
 
@@ -77,30 +82,39 @@ def build(
     peers = Peers(nonces=nonces, slices=sources.peers, session=session, clock=clock, entropy=entropy)
     services = Services.build(
         cluster=cluster,
-        settings=settings,
-        profiles=sources.profiles,
-        policies=sources.policies,
-        authorities=sources.authorities,
-        credentials=sources.credentials,
-        secrets=sources.secrets,
+        namespace=settings.namespace,
+        namespaces=settings.watch_namespaces,
+        configuration=sources.configuration,
+        validators={"http-01": HTTP01.build(settings.validation)},
+        replica=_place(settings),
         alone=peers.alone,
-        replica=peers.replica,
         measures=metrics,
         clock=clock,
         entropy=entropy,
     )
     readiness.require(
         sources.conditions
-        | {"the nonce key": lambda: nonces.ready, "the serving certificate": certificate.loaded.is_set}
+        | {
+            "changes of accounts": services.account_follower.following.is_set,
+            "changes of orders": services.order_follower.following.is_set,
+            "the nonce key": lambda: nonces.ready,
+            "the serving certificate": certificate.loaded.is_set,
+        }
     )
     sources.watched_by(metrics)
-    for name, (size, age) in services.caches.items():
-        metrics.watch_cache(name, size, age)
-    works: dict[str, Work] = sources.works | dict(services.tasks)
-    works |= {"peers": peers.look_around, "event loop": metrics.watch_loop}
+    metrics.watch_cache("accounts", services.account_store.__len__, services.account_follower.last_activity)
+    metrics.watch_cache("orders", services.order_store.__len__, services.order_follower.last_activity)
+    works = sources.works | {
+        "accounts": services.account_follower.run,
+        "orders": services.order_follower.run,
+        "known keys": partial(services.known_keys.run, cluster, namespaces=settings.watch_namespaces),
+        "peers": peers.look_around,
+        "event loop": metrics.watch_loop,
+    }
     if settings.tls_certificate is not None and settings.tls_private_key is not None:
-        files = settings.tls_certificate, settings.tls_private_key
-        works["serving certificate"] = lambda: certificate.follow_files(*files)
+        works["serving certificate"] = partial(
+            certificate.follow_files, settings.tls_certificate, settings.tls_private_key
+        )
     acme = acme_application(
         links=Links(settings.external_url),
         nonces=nonces,
@@ -116,6 +130,11 @@ def build(
     return Server(acme, internal, certificate, metrics, readiness, services, works)
 
 
+def _place(settings: ServerSettings) -> str:
+    """Where this process runs, the same after a restart: in a pod, the host is called like the pod."""
+    return f"{socket.gethostname()}:{settings.listen.port}"
+
+
 async def serve(settings: ServerSettings, *, stop: asyncio.Event) -> None:
     """Serve until `stop` is set, then end within 25 seconds. Raises OSError and ClusterError where it cannot begin."""
     async with AsyncExitStack() as stack:
@@ -128,7 +147,7 @@ async def serve(settings: ServerSettings, *, stop: asyncio.Event) -> None:
         server = build(settings, cluster, metrics=metrics, session=session)
         background = Background()
         stack.push_async_callback(background.stop)
-        stack.push_async_callback(server.services.close)
+        stack.push_async_callback(server.services.worker.drain, _OUTCOMES_DRAIN)
         internal = await stack.enter_async_context(_runner(server.internal, drain=_INTERNAL_DRAIN))
         await web.TCPSite(internal, settings.metrics_listen.host or None, settings.metrics_listen.port).start()
         background.start(server.works)
@@ -149,8 +168,8 @@ async def _serve_acme(settings: ServerSettings, server: Server, stop: asyncio.Ev
             on_refused=server.metrics.connection_refused,
         )
         server.metrics.watch_connections(listener.count)
-        with listen(settings.listen) as socket:
-            accepting = asyncio.create_task(listener.accept(socket))
+        with listen(settings.listen) as listening:
+            accepting = asyncio.create_task(listener.accept(listening))
             logger.info("serving", extra={"url": settings.external_url, "listen": str(settings.listen)})
             await _until_one(stop, accepting)
             if accepting.done():

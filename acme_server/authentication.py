@@ -160,6 +160,8 @@ async def _body(request: web.Request) -> bytes:
         raise Refused(ProblemType.MALFORMED, f"The Content-Type must be {MEDIA_TYPE}.", status=415)
     if (request.content_length or 0) > MAXIMUM_BODY:
         raise Refused(ProblemType.MALFORMED, f"The request is longer than {MAXIMUM_BODY} octets.", status=413)
+    if request.content.is_eof():
+        return await request.read()  # mostly, all of it came with the headers
     try:
         async with asyncio.timeout(_BODY_DEADLINE):
             return await request.read()  # the limit of the application holds where no length was announced

@@ -8,6 +8,7 @@ from typing import Any
 from acme_server.background import Work
 from acme_server.credentials import UID_INDEX, by_uid
 from acme_server.metrics import Metrics
+from acme_server.services import Configuration
 from acme_server.settings import ServerSettings
 from kms.cluster.client import Cluster
 from kms.cluster.informer import Informer
@@ -52,6 +53,17 @@ class Sources:
             ENDPOINT_SLICES.plural: self.peers,
         }
         self._informers = {plural: informer for plural, informer in informers.items() if informer is not None}
+
+    @property
+    def configuration(self) -> Configuration:
+        """What the services work with."""
+        return Configuration(
+            profiles=self.profiles,
+            policies=self.policies,
+            authorities=self.authorities,
+            credentials=self.credentials,
+            secrets=self.secrets,
+        )
 
     @property
     def works(self) -> dict[str, Work]:

@@ -53,7 +53,7 @@ def json_object(data: bytes, what: str) -> dict[str, Any]:
         # The depth is looked at first: the decoder would use the stack for it.
         if _too_deep(data):
             raise malformed(f"{what} nests deeper than {MAXIMUM_DEPTH} levels.")
-        value = json.loads(data.decode(), object_pairs_hook=_distinct, parse_constant=_no_constant)
+        value = _decode(data.decode())
         if rb"\u" in data:
             json.dumps(value, ensure_ascii=False).encode()  # unpaired surrogates have no UTF-8 (M1)
     except UnicodeError:
@@ -89,3 +89,6 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)
+
+
+_decode = json.JSONDecoder(object_pairs_hook=_distinct, parse_constant=_no_constant).decode
