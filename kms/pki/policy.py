@@ -90,7 +90,7 @@ class Narrowing:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One thing that a rule forbids: a clause for people, without a full stop, and the name that it is about, if any."""
+    """One thing that a rule forbids: a clause for people, without a full stop, and the name that it is about."""
 
     message: str
     name: Name | None = None

@@ -30,7 +30,7 @@ LIMITS: Mapping[str, int] = MappingProxyType(
         COMMON_NAME: 64,
     }
 )
-"""Upper bounds of RFC 5280, appendix A.1; as UTF-8 bytes, which is how verifiers that count at all count them."""
+"""Upper bounds of RFC 5280, appendix A.1, in characters; cryptography counts a common name in bytes of UTF-8."""
 
 _NAMES: Mapping[x509.ObjectIdentifier, str] = MappingProxyType(
     {oid: name for name, oid in ATTRIBUTES.items()} | {NameOID.COMMON_NAME: COMMON_NAME}
@@ -39,7 +39,7 @@ _NAMES: Mapping[x509.ObjectIdentifier, str] = MappingProxyType(
 
 def check_value(attribute: str, value: str) -> None:
     """Raise ValueError, with a message for people, where X.509 has no room for this value of an attribute."""
-    size, limit = len(value.encode()), LIMITS[attribute]
+    size, limit = len(value.encode() if attribute == COMMON_NAME else value), LIMITS[attribute]
     if attribute == "countries" and size != limit:
         raise ValueError(f"{attribute} in a subject must be codes of two letters")
     if not 0 < size <= limit:

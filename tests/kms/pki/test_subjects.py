@@ -48,6 +48,10 @@ def test_values_that_are_too_long_for_x509_are_refused(attribute: str) -> None:
         subject_name(None, {attribute: ("",)})
 
 
+def test_other_alphabets_have_as_much_room_as_ours() -> None:
+    assert attributes_of(subject_name(None, {"organizations": ("ü" * 64,)})) == {"organizations": ("ü" * 64,)}
+
+
 def test_special_characters_in_a_value_stay_part_of_the_value() -> None:
     hostile = "Example,CN=admin+O=Evil\\/{{ .Token }}"
     name = subject_name("a", {"organizations": (hostile,)})
