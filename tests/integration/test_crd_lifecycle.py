@@ -144,17 +144,28 @@ def test_the_duration_and_the_constraints_of_a_ca_may_change(installed: Cluster,
     assert "patched" in patch(installed, namespace, AUTHORITIES, {"spec": change})
 
 
-def test_an_order_becomes_valid_only_with_proofs_and_a_certificate(installed: Cluster, namespace: str) -> None:
+@pytest.mark.parametrize("state", ["ready", "processing", "valid"])
+def test_an_order_advances_only_with_all_its_proofs(installed: Cluster, namespace: str, state: str) -> None:
     create(installed, namespace, ORDERS)
-    unproved = {**ISSUED, "authorizations": [{**PROVED, "state": "pending"}]}
-    for status in ({**ISSUED, "authorizations": None}, unproved):
+    reached = {**ISSUED, "state": state, "certificate": PEM if state == "valid" else None}
+    for authorizations in (None, [], [PROVED, {**PROVED, "state": "pending"}]):
+        said = patch(installed, namespace, ORDERS, {"status": {**reached, "authorizations": authorizations}})
+        assert "status.authorizations: Invalid value: must all be valid before the order becomes ready, proc" in said
+    assert "patched" in patch(installed, namespace, ORDERS, {"status": reached})
+
+
+def test_an_order_that_is_processing_is_not_stopped_by_a_proof_that_ends(installed: Cluster, namespace: str) -> None:
+    create(installed, namespace, ORDERS)
+    patch(installed, namespace, ORDERS, {"status": {"state": "processing", "authorizations": [PROVED]}})
+    late = {**ISSUED, "authorizations": [{**PROVED, "state": "deactivated"}]}
+    assert "patched" in patch(installed, namespace, ORDERS, {"status": late})
+
+
+def test_an_order_is_valid_if_and_only_if_it_has_a_certificate(installed: Cluster, namespace: str) -> None:
+    create(installed, namespace, ORDERS)
+    for status in ({**ISSUED, "certificate": None}, {**ISSUED, "state": "processing"}):
         said = patch(installed, namespace, ORDERS, {"status": status})
-        assert "status.authorizations: Invalid value: must all be valid before the order becomes valid" in said
-    said = patch(installed, namespace, ORDERS, {"status": {**ISSUED, "certificate": None}})
-    assert "status.certificate: Invalid value: must be set in a valid order, and only there" in said
-    said = patch(installed, namespace, ORDERS, {"status": {"state": "processing", "certificate": PEM}})
-    assert "status.certificate: Invalid value: must be set in a valid order, and only there" in said
-    assert "patched" in patch(installed, namespace, ORDERS, {"status": ISSUED})
+        assert "status.certificate: Invalid value: must be set in a valid order, and only there" in said
 
 
 @pytest.mark.parametrize("end", [ISSUED, {"state": "invalid"}], ids=["valid", "invalid"])
@@ -198,8 +209,8 @@ TABLE: list[tuple[Kind[Any], dict[str, Any], dict[str, Any], list[str]]] = [
     (
         AUTHORITIES,
         {},
-        {"conditions": [READY], "type": "internal", "subject": "CN=Example CA", "notAfter": UNTIL},
-        ["READY=True", "TYPE=internal", "SUBJECT=CN=Example CA", f"EXPIRES={UNTIL}"],
+        {"conditions": [READY], "type": "Root", "subject": "CN=Example CA", "notAfter": UNTIL},
+        ["READY=True", "TYPE=Root", "SUBJECT=CN=Example CA", f"EXPIRES={UNTIL}"],
     ),
     (
         POLICIES,
