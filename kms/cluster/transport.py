@@ -45,7 +45,7 @@ _METHODS = {
     "delete": "DELETE",
 }
 _UNAUTHORIZED = 401
-_FIRST_ERROR = 400
+_FIRST_OTHER = 300
 _LOST = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 """What aiohttp raises where no answer comes; ValueError is its word for a line that is too long."""
 
@@ -98,7 +98,7 @@ class Transport:
         except _LOST as error:
             raise self._unavailable(request, error, started) from error
         self._observe(request.verb, request.plural, answer.status, time.perf_counter() - started)
-        if answer.status >= _FIRST_ERROR:
+        if answer.status >= _FIRST_OTHER:
             raise error_of(answer.status, body, answer.headers.get("Retry-After"))
         return body
 
@@ -110,7 +110,7 @@ class Transport:
                 answer = await self._answer(self._watches, request)
             async with answer:
                 self._observe(request.verb, request.plural, answer.status, time.perf_counter() - started)
-                if answer.status >= _FIRST_ERROR:
+                if answer.status >= _FIRST_OTHER:
                     raise error_of(answer.status, await answer.read(), answer.headers.get("Retry-After"))
                 async for line in answer.content:
                     yield line

@@ -1,0 +1,20 @@
+"""ACMEAccounts for tests that only need some object or other."""
+
+from __future__ import annotations
+
+from kms.resources.accounts import AccountSpec, ACMEAccount
+from kms.resources.meta import LocalRef, ObjectMeta
+
+
+def account(
+    name: str, namespace: str = "pki", *, thumbprint: str = "t" * 43, labels: dict[str, str] | None = None
+) -> ACMEAccount:
+    """An account that has not been stored yet."""
+    return ACMEAccount(
+        metadata=ObjectMeta(name=name, namespace=namespace, labels=labels or {}),
+        spec=AccountSpec(
+            profile_ref=LocalRef(name="web"),
+            key='{"crv":"P-256","kty":"EC","x":"eA","y":"eQ"}',
+            thumbprint=thumbprint,
+        ),
+    )
