@@ -182,14 +182,15 @@ def validity(
     not_before = (requested_not_before or base - backdate).replace(microsecond=0)
     latest = ca_not_after or _END_OF_TIME
     if requested_not_after is not None:
-        not_after = requested_not_after.replace(microsecond=0)
+        not_after = requested_not_after
     else:
         not_after = latest if latest - not_before < duration else not_before + duration
+    not_after = not_after.replace(microsecond=0)
     if not_after > latest:
         raise ValueError(f"notAfter {not_after:%Y-%m-%dT%H:%M:%SZ} is after the end of the CA's own certificate.")
     if not_after <= max(not_before, base):
         raise ValueError("The certificate would be at its end before it begins.")
-    return not_before, not_after.replace(microsecond=0)
+    return not_before, not_after
 
 
 def is_root(certificate: x509.Certificate) -> bool:

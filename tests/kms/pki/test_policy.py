@@ -263,8 +263,8 @@ def test_the_common_name_meets_its_own_rules_too() -> None:
     assert objections(request_for("a.apps.example.com", common_name="a.apps.example.com"), policy) == []
     assert objections(request_for(common_name="b.apps.example.com"), policy) == [
         (
-            'commonName "b.apps.example.com" in the subject is denied by policy pki/web (spec.subject.commonName.denied):'
-            ' it meets "b.**"'
+            'commonName "b.apps.example.com" in the subject is denied by policy pki/web'
+            ' (spec.subject.commonName.denied): it meets "b.**"'
         )
     ]
     assert objections(request_for(common_name="apps.example.com"), policy) == [
