@@ -1,0 +1,46 @@
+"""Servers of the tests in a thread of their own, for tests and tools that are not asynchronous themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_LIMIT = 10.0
+
+
+@contextmanager
+def in_thread(server: AbstractAsyncContextManager[T], *, name: str) -> Iterator[T]:
+    """Enter an asynchronous context manager in an event loop in a thread, and leave it at the end of the block.
+
+    Raises:
+        whatever entering raises, and TimeoutError if that, or leaving, takes longer than ten seconds.
+    """
+    entered: Future[tuple[T, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        leave = asyncio.Event()
+        try:
+            async with server as value:
+                entered.set_result((value, asyncio.get_running_loop(), leave))
+                await leave.wait()
+        except BaseException as error:
+            if entered.done():
+                raise
+            entered.set_exception(error)
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), name=name, daemon=True)
+    thread.start()
+    value, loop, leave = entered.result(_LIMIT)
+    try:
+        yield value
+    finally:
+        loop.call_soon_threadsafe(leave.set)
+        thread.join(_LIMIT)
+    if thread.is_alive():
+        raise TimeoutError(f"{name} did not end within {_LIMIT:.0f} s")
