@@ -21,6 +21,7 @@ from kms.resources.core import Secret
 from kms.resources.credentials import CredentialStatus, EABCredential
 from kms.resources.kinds import CREDENTIALS
 from kms.resources.profiles import AllowedNamespaces, CertificateProfile
+from kms.resources.rules import InvalidRules, compiled_narrowing
 from kms.resources.secrets import (
     CA_CERTIFICATE,
     COMPONENT,
@@ -56,6 +57,7 @@ NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed"
 SECRET_EXISTS = "SecretExists"  # noqa: S105 - a reason
 INVALID_SECRET = "InvalidSecret"  # noqa: S105 - a reason
 KEY_ID_IN_USE = "KeyIDInUse"
+INVALID_RULES = "InvalidRules"
 
 RESYNC = timedelta(seconds=60)
 """How often what we do not watch is looked at: Secrets without our label."""
@@ -90,6 +92,7 @@ def secrets(credential: EABCredential, settings: OperatorSettings) -> Iterable[K
 def reconcile(credential: EABCredential, seen: Observed, *, now: datetime, entropy: Entropy) -> Outcome:
     """Make, keep, repair, rotate or void the key."""
     try:
+        _check_names(credential)
         profile = _profile(credential, seen)
         keyed = _keyed(credential, profile, seen, now=now, entropy=entropy)
     except _Refused as refusal:
@@ -131,6 +134,16 @@ def _standing(credential: EABCredential, *, now: datetime) -> Verdict:
     if credential.spec.suspended:
         return not_ready(SUSPENDED, "no new accounts, and its accounts may not order, until spec.suspended is false")
     return ready(ISSUED, f"Secret {credential.secret_name} holds the key identifier and the key")
+
+
+def _check_names(credential: EABCredential) -> None:
+    """What narrows the policy must make sense, or the credential would be worth more than was meant."""
+    if credential.spec.names is None:
+        return
+    try:
+        compiled_narrowing(credential.spec.names, credential.metadata.name)
+    except InvalidRules as error:
+        raise _Refused(INVALID_RULES, f"{error.field}: {error.message}", void=True) from error
 
 
 def _profile(credential: EABCredential, seen: Observed) -> CertificateProfile:

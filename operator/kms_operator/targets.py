@@ -20,6 +20,7 @@ from kms.resources.secrets import (
     OWNER_UID,
     SERVING_AUTHORITY,
     SERVING_CERTIFICATE,
+    signing_key_name,
 )
 from kms_operator.eab import KEY_ID_IN_USE
 from kms_operator.memory import Memory, Opened
@@ -86,8 +87,8 @@ def _affected_by_secret(secret: Secret, memory: Memory) -> Iterator[tuple[Target
     for kind in RECONCILED:
         owned = [each for each in memory.all(kind).values() if each.metadata.uid in owners]
         yield from _now(kind, owned)
-    named = [each for each in _credentials(memory) if _names(each, secret)]
-    yield from _now(CREDENTIALS, named)
+    yield from _now(CREDENTIALS, (each for each in _credentials(memory) if _names(each, secret)))
+    yield from _now(AUTHORITIES, (each for each in memory.all(AUTHORITIES).values() if _is_key_of(secret, each)))
     component = secret.metadata.labels.get(COMPONENT)
     if component in _TRUSTED:
         # Both name what clients have to trust.
@@ -141,6 +142,11 @@ def _rivals_of(credential: EABCredential, memory: Memory) -> list[EABCredential]
         and (found := condition(each.status.conditions, READY)) is not None
         and found.reason == KEY_ID_IN_USE
     ]
+
+
+def _is_key_of(secret: Secret, authority: CertificateAuthority) -> bool:
+    """By its name: who restores a key from a backup may have lost its labels."""
+    return secret.metadata.name == signing_key_name(authority.metadata.uid)
 
 
 def _names(credential: EABCredential, secret: Secret) -> bool:

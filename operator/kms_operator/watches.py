@@ -72,6 +72,8 @@ class Watches:
             return
         namespaces = dict.fromkeys((*self._settings.watch_namespaces, self._settings.namespace))
         clusterwide = not self._settings.watch_namespaces
+        # It warns that it leaves signals alone, which is what we want.
+        logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
         await kopf.operator(
             registry=registry(self._kinds, deliver=self._deliver, login=self._login),
             settings=settings(),

@@ -1,0 +1,193 @@
+"""Resources as the operator sees them, small and ready to be changed; and what its pure functions are called with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import msgspec
+
+from kms.pki.authorities import chain_to_root_pem
+from kms.pki.certificates import Signer, certificate_pem
+from kms.pki.keys import private_key_pem
+from kms.resources.authorities import CertificateAuthority
+from kms.resources.core import Namespace, Secret
+from kms.resources.credentials import EABCredential
+from kms.resources.meta import Condition, ObjectMeta, OwnerReference, condition, key_of
+from kms.resources.policies import CertificatePolicy
+from kms.resources.profiles import CertificateProfile
+from kms_operator.observed import Observed
+from kms_operator.outcomes import Outcome
+from kms_operator.settings import OperatorSettings
+
+T = TypeVar("T")
+
+NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
+DAY = timedelta(days=1)
+RELEASE = "kms-acme"
+SETTINGS = OperatorSettings(external_url="https://acme.example.com", namespace=RELEASE)
+
+
+def entropy(seed: str = "") -> Callable[[int], bytes]:
+    """Different bytes at each call, the same in each run."""
+    calls = 0
+
+    def draw(count: int) -> bytes:
+        nonlocal calls
+        calls += 1
+        return hashlib.shake_128(f"{seed}{calls}".encode()).digest(count)
+
+    return draw
+
+
+def metadata(name: str, namespace: str = "pki", *, version: int = 1, generation: int = 1, **more: Any) -> ObjectMeta:
+    return ObjectMeta(
+        name=name,
+        namespace=namespace,
+        uid=more.pop("uid", f"uid-{namespace}-{name}"),
+        resource_version=str(version),
+        generation=generation,
+        creation_timestamp=more.pop("created", NOW - DAY),
+        **more,
+    )
+
+
+def _resource(model: type[T], meta: ObjectMeta, spec: Mapping[str, Any], status: Mapping[str, Any] | None = None) -> T:
+    plain = {"metadata": msgspec.to_builtins(meta), "spec": spec, "status": status or {}}
+    return msgspec.convert(plain, model)
+
+
+def ready_status(reason: str = "Issued", status: str = "True") -> dict[str, Any]:
+    at = "2026-11-22T12:00:00Z"
+    stated = {"type": "Ready", "status": status, "reason": reason, "message": "", "lastTransitionTime": at}
+    return {"conditions": [stated]}
+
+
+def authority(
+    name: str = "issuing",
+    *,
+    internal: Mapping[str, Any] | None = None,
+    imported: str | None = None,
+    status: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> CertificateAuthority:
+    if imported is not None:
+        spec: dict[str, Any] = {"imported": {"secretRef": {"name": imported}}}
+    else:
+        key = {"algorithm": "ECDSA", "size": 256}
+        spec = {"internal": {"subject": {"commonName": f"Test {name}"}, "privateKey": key, **(internal or {})}}
+    return _resource(CertificateAuthority, metadata(name, **more), spec, status)
+
+
+def policy(name: str = "web", *, status: Mapping[str, Any] | None = None, **spec: Any) -> CertificatePolicy:
+    return _resource(
+        CertificatePolicy, metadata(name), {"dnsNames": {"allowed": ["*.apps.example.com"]}, **spec}, status
+    )
+
+
+def profile(
+    name: str = "web",
+    *,
+    acme: Mapping[str, Any] | None = None,
+    certificate: Mapping[str, Any] | None = None,
+    status: Mapping[str, Any] | None = None,
+    enrolls: bool = True,
+    **more: Any,
+) -> CertificateProfile:
+    spec = {
+        "issuerRef": {"name": "issuing"},
+        "policyRef": {"name": "web"},
+        "certificate": certificate or {},
+        "enrollment": {"acme": acme or {}} if enrolls else {},
+    }
+    return _resource(CertificateProfile, metadata(name, **more), spec, status)
+
+
+def credential(
+    name: str = "web",
+    namespace: str = "pki",
+    *,
+    spec: Mapping[str, Any] | None = None,
+    status: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> EABCredential:
+    full = {"profileRef": {"name": "web", "namespace": "pki"}, **(spec or {})}
+    return _resource(EABCredential, metadata(name, namespace, **more), full, status)
+
+
+def namespace(name: str, **labels: str) -> Namespace:
+    return Namespace(metadata=ObjectMeta(name=name, resource_version="1", labels=labels))
+
+
+def secret(
+    name: str,
+    namespace: str = "pki",
+    *,
+    data: Mapping[str, bytes] | None = None,
+    labels: Mapping[str, str] | None = None,
+    owner_uids: Iterable[str] = (),
+    version: int = 1,
+    type_: str = "Opaque",
+) -> Secret:
+    owners = tuple(OwnerReference(api_version="v1", kind="Any", name="any", uid=each) for each in owner_uids)
+    meta = metadata(name, namespace, version=version, labels=dict(labels or {}), owner_references=owners)
+    return Secret(metadata=meta, data=dict(data or {}), type=type_)
+
+
+def pair(signer: Signer) -> dict[str, bytes]:
+    """The contents of a kubernetes.io/tls Secret."""
+    return {"tls.crt": chain_to_root_pem(signer).encode(), "tls.key": private_key_pem(signer.key)}
+
+
+def published(signer: Signer, **more: Any) -> dict[str, Any]:
+    """The status of a CA that has been issued."""
+    return {
+        **ready_status(),
+        "certificate": certificate_pem(signer.certificate),
+        "chain": chain_to_root_pem(signer),
+        **more,
+    }
+
+
+def stored(written: Secret, *, version: int = 7) -> Secret:
+    """A Secret as it comes back from the API server."""
+    meta = msgspec.structs.replace(written.metadata, resource_version=str(version), uid=f"uid-{written.metadata.name}")
+    return msgspec.structs.replace(written, metadata=meta)
+
+
+def observed(*resources: Any, settings: OperatorSettings = SETTINGS, accounts: Mapping[str, int] | None = None) -> Observed:
+    """What there is, and nothing else."""
+
+    def of(model: type[T]) -> dict[tuple[str, str], T]:
+        return {key_of(each): each for each in resources if isinstance(each, model)}  # type: ignore[type-var]
+
+    return Observed(
+        settings=settings,
+        authorities=of(CertificateAuthority),
+        policies=of(CertificatePolicy),
+        profiles=of(CertificateProfile),
+        credentials=of(EABCredential),
+        namespaces=of(Namespace),
+        secrets=of(Secret),
+        accounts=accounts or {},
+    )
+
+
+def stated(outcome: Outcome, type_: str = "Ready") -> Condition:
+    """The condition that the outcome states."""
+    status: Any = outcome.status
+    found = condition(status.conditions, type_)
+    assert found is not None
+    return found
+
+
+def told(outcome: Outcome) -> list[str]:
+    """The reasons of the notices."""
+    return [each.reason for each in outcome.notices]
+
+
+def names(secrets: Iterable[Secret]) -> list[str]:
+    """namespace/name of each."""
+    return [f"{each.metadata.namespace}/{each.metadata.name}" for each in secrets]
