@@ -42,7 +42,7 @@ class Signer:
     """
 
     certificate: x509.Certificate
-    key: PrivateKey = field(repr=False)
+    key: PrivateKey = field(repr=False, compare=False)
     issuers: tuple[x509.Certificate, ...] = ()
     not_after: datetime = field(init=False)
     """When the first certificate of the chain ends: nothing that is signed may be valid longer (SEC31)."""
