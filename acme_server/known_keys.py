@@ -78,6 +78,9 @@ class KnownKeys:
         self._complete = False
         self._missed = asyncio.Event()
 
+    def __len__(self) -> int:
+        return len(self._digests)
+
     def seen(self, account: ACMEAccount, deleted: bool) -> None:  # noqa: ARG002, FBT001 - the signature of listeners
         """Remember the account."""
         if len(self._digests) < self._capacity:

@@ -1,0 +1,65 @@
+"""Where challenge connections may go (SEC43).
+
+An internal CA validates hosts of private networks, so those are allowed. Denied is what no certificate is for and what
+attackers want to reach: this machine, the link with its metadata services, groups, and the ways to write one of these
+addresses inside another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_network
+
+from acme_server.settings import Network, ValidationSettings
+
+Address = IPv4Address | IPv6Address
+
+_DENIED = (
+    ("this network", "0.0.0.0/8"),
+    ("loopback", "127.0.0.0/8"),
+    ("link-local", "169.254.0.0/16"),
+    ("protocol assignments", "192.0.0.0/24"),
+    ("multicast", "224.0.0.0/4"),
+    ("reserved", "240.0.0.0/4"),
+    ("metadata service", "100.100.100.200/32"),
+    ("metadata service", "168.63.129.16/32"),
+    ("unspecified", "::/128"),
+    ("loopback", "::1/128"),
+    ("metadata service", "fd00:ec2::254/128"),
+    ("metadata service", "fd20:ce::254/128"),
+    ("an IPv4 address in IPv6 form", "::/96"),
+    ("an IPv4 address in IPv6 form", "::ffff:0:0/96"),
+    ("an IPv4 address in IPv6 form", "::ffff:0:0:0/96"),
+    ("translated to IPv4", "64:ff9b::/96"),
+    ("translated to IPv4", "64:ff9b:1::/48"),
+    ("discard-only", "100::/64"),
+    ("a tunnel", "2001::/32"),
+    ("a tunnel", "2002::/16"),
+    ("link-local", "fe80::/10"),
+    ("site-local", "fec0::/10"),
+    ("multicast", "ff00::/8"),
+)
+_DENIED_NETWORKS = tuple((reason, ip_network(text)) for reason, text in _DENIED)
+
+
+class AddressFilter:
+    """Decides about single addresses; whoever connects asks it about the very address that is connected to."""
+
+    def __init__(self, settings: ValidationSettings) -> None:
+        self._allow = settings.allow
+        self._deny = settings.deny
+
+    def objection(self, address: Address) -> str | None:
+        """Why there must be no connection to this address; None: there may be.
+
+        `--validation-allow` wins over `--validation-deny`, and both over what is denied by default.
+        """
+        if _within(address, self._allow):
+            return None
+        if _within(address, self._deny):
+            return "denied by --validation-deny"
+        return next((reason for reason, network in _DENIED_NETWORKS if address in network), None)
+
+
+def _within(address: Address, networks: Iterable[Network]) -> bool:
+    return any(address in network for network in networks)

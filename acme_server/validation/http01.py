@@ -1,0 +1,54 @@
+"""The http-01 challenge (RFC 8555, 8.3): the key authorization, at a fixed path on port 80 of the identifier."""
+
+from __future__ import annotations
+
+import hmac
+
+from acme_server.problems import ProblemType
+from acme_server.settings import ValidationSettings
+from acme_server.validation.addresses import AddressFilter
+from acme_server.validation.attempts import ValidationFailed
+from acme_server.validation.fetch import Fetcher
+from acme_server.validation.resolver import configured
+from acme_server.validation.targets import PORTS, challenge
+from kms.resources.orders import Identifier
+
+MAXIMUM_BODY = 256
+"""Octets: a key authorization has about 76, and some servers add white space (SEC45)."""
+_OK = 200
+_TEMPORARY = frozenset({404, 408, 425, 429})
+
+
+class HTTP01:
+    """Validates http-01 challenges."""
+
+    def __init__(self, fetcher: Fetcher, *, port: int = 80) -> None:
+        self._fetcher = fetcher
+        self._port = port
+
+    @classmethod
+    def build(cls, settings: ValidationSettings) -> HTTP01:
+        """The validator for these settings. Raises OSError and ValueError where they name no DNS servers to ask."""
+        fetcher = Fetcher(
+            resolver=configured(settings.resolvers),
+            addresses=AddressFilter(settings),
+            ports=PORTS | {settings.http01_port},
+        )
+        return cls(fetcher, port=settings.http01_port)
+
+    async def __call__(self, identifier: Identifier, token: str, key_authorization: str) -> None:
+        """One attempt. Raises ValidationFailed, which tells what was looked for where, and what was wrong (SEC46)."""
+        document = await self._fetcher.fetch(challenge(identifier, token, port=self._port), maximum_body=MAXIMUM_BODY)
+        if document.status != _OK:
+            raise ValidationFailed(
+                ProblemType.UNAUTHORIZED,
+                f"{document.source} answered with status {document.status} instead of 200.",
+                temporary=document.status in _TEMPORARY or document.status >= 500,  # noqa: PLR2004 - server errors
+            )
+        # Trailing white space is the work of editors and of echo (M148).
+        if not hmac.compare_digest(document.body.rstrip(b" \t\r\n"), key_authorization.encode("ascii")):
+            raise ValidationFailed(
+                ProblemType.UNAUTHORIZED,
+                f"{document.source} answered with something other than the key authorization of this challenge: "
+                "token, dot, thumbprint of the account's key.",
+            )

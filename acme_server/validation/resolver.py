@@ -1,0 +1,200 @@
+"""Finds the addresses of a name, asking the configured DNS servers and nobody else (SEC52).
+
+A and AAAA are asked for at once, over one socket that the kernel binds to a random port and lets only the server answer
+on; with the random id that is what an attacker beside the path has to guess (RFC 5452). Names are complete: there is no
+search list, no hosts file, and nothing is remembered, so a certificate rests on what DNS says now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from dns.resolver import NoResolverConfiguration
+from dns.resolver import Resolver as SystemConfiguration
+
+from acme_server.settings import Address as ServerAddress
+from acme_server.validation.dnswire import (
+    MAXIMUM_ALIASES,
+    NO_ERROR,
+    NO_SUCH_NAME,
+    RCODES,
+    Address,
+    Answer,
+    InvalidMessage,
+    Question,
+    RecordType,
+    answer,
+    question,
+    wire_name,
+)
+from kms.clock import Entropy, system_entropy
+
+_TIMEOUT = 2.0
+"""Seconds for one server to answer."""
+_ROUNDS = 2
+"""How often the list of servers is gone through."""
+_MAXIMUM_DATAGRAM = 4096
+_MAXIMUM_ADDRESSES = 16
+
+
+class LookupFailed(Exception):
+    """The name has no address that we could find: the message says why, without naming our servers (SEC46)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """What is known for one type: addresses, or the rcode that stands for their absence."""
+
+    addresses: tuple[Address, ...] = ()
+    rcode: int = NO_ERROR
+
+
+def system_servers() -> tuple[ServerAddress, ...]:
+    """The DNS servers of the system (/etc/resolv.conf). Raises OSError where it has none."""
+    try:
+        configuration = SystemConfiguration()
+    except NoResolverConfiguration as error:
+        raise OSError("the system has no DNS servers; name one with --dns-server") from error
+    return tuple(ServerAddress(str(each), configuration.port) for each in configuration.nameservers)
+
+
+class Resolver:
+    """Asks `servers`, IP addresses with ports, in their order; the next one where one does not answer."""
+
+    def __init__(
+        self, servers: Sequence[ServerAddress], *, entropy: Entropy = system_entropy, timeout: float = _TIMEOUT
+    ) -> None:
+        self._servers = tuple(servers)
+        self._entropy = entropy
+        self._timeout = timeout
+
+    async def addresses(self, name: str) -> tuple[Address, ...]:
+        """The addresses of a DNS name, IPv6 first (RFC 8555 leaves the choice; IPv4 is the fallback).
+
+        Raises LookupFailed where there are none or no server can tell.
+        """
+        try:
+            wanted = wire_name(name)
+        except (InvalidMessage, UnicodeError) as error:
+            raise LookupFailed("it is not a name that DNS can have") from error
+        results = await self._results(wanted)
+        found = [each for type_ in (RecordType.AAAA, RecordType.A) for each in results[type_].addresses]
+        if found:
+            return tuple(dict.fromkeys(found))[:_MAXIMUM_ADDRESSES]
+        raise LookupFailed(_absence([each.rcode for each in results.values()]))
+
+    async def _results(self, name: bytes) -> dict[RecordType, _Result]:
+        """What there is for both types, following aliases that the servers leave to us."""
+        results: dict[RecordType, _Result] = {}
+        names = dict.fromkeys(RecordType, name)
+        for _ in range(MAXIMUM_ALIASES):
+            answers = await self._ask({type_: each for type_, each in names.items() if type_ not in results})
+            for type_, each in answers.items():
+                if each.alias is None:
+                    results[type_] = _Result(each.addresses, each.rcode)
+                else:
+                    names[type_] = each.alias
+            if len(results) == len(RecordType):
+                return results
+        raise LookupFailed("its aliases (CNAME) go on and on")
+
+    async def _ask(self, names: dict[RecordType, bytes]) -> dict[RecordType, Answer]:
+        """An answer for every type, from the first server that has one."""
+        answers: dict[RecordType, Answer] = {}
+        failure = "no DNS server has answered in time"
+        for server in self._servers * _ROUNDS:
+            open_ = [self._question(name, type_) for type_, name in names.items() if not _final(answers.get(type_))]
+            if not open_:
+                break
+            try:
+                await self._ask_server(server, open_, answers)
+            except (OSError, InvalidMessage, EOFError) as error:
+                failure = (
+                    "the DNS servers cannot be reached" if isinstance(error, OSError) else "DNS answers are broken"
+                )
+        if missing := names.keys() - answers.keys():
+            # One type alone is enough to connect; without any, the reason is what the last server made of it.
+            if len(missing) == len(names):
+                raise LookupFailed(failure)
+            answers |= {type_: Answer(NO_ERROR, truncated=False, addresses=(), alias=None) for type_ in missing}
+        return answers
+
+    def _question(self, name: bytes, type_: RecordType) -> Question:
+        return question(name, type_, int.from_bytes(self._entropy(2), "big"))
+
+    async def _ask_server(
+        self, server: ServerAddress, questions: Sequence[Question], answers: dict[RecordType, Answer]
+    ) -> None:
+        """Put the answers of one server into `answers`, as many as come in time."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                await _by_udp(server, questions, answers)
+                for each in questions:
+                    if answers[each.type].truncated:
+                        del answers[each.type]
+                        answers[each.type] = await _by_tcp(server, each)
+        except TimeoutError:
+            return
+
+
+def _final(known: Answer | None) -> bool:
+    """Whether another server need not be asked: it says yes, or that there is nothing; not that it cannot tell."""
+    return known is not None and known.rcode in {NO_ERROR, NO_SUCH_NAME}
+
+
+async def _by_udp(server: ServerAddress, questions: Sequence[Question], answers: dict[RecordType, Answer]) -> None:
+    loop = asyncio.get_running_loop()
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as endpoint:
+        endpoint.setblocking(False)
+        endpoint.connect((server.host, server.port))
+        for each in questions:
+            endpoint.send(each.wire)
+        pending = {each.id: each for each in questions}
+        while pending:
+            datagram = await loop.sock_recv(endpoint, _MAXIMUM_DATAGRAM)
+            asked = pending.get(int.from_bytes(datagram[:2], "big"))
+            if asked is None:
+                continue
+            try:
+                answers[asked.type] = answer(datagram, asked)
+            except InvalidMessage:
+                continue  # whoever sent it, it answers nothing that we asked
+            del pending[asked.id]
+
+
+async def _by_tcp(server: ServerAddress, asked: Question) -> Answer:
+    """The answer to one question by TCP (RFC 7766), where UDP had no room for it."""
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    try:
+        writer.write(struct.pack("!H", len(asked.wire)) + asked.wire)
+        (length,) = struct.unpack("!H", await reader.readexactly(2))
+        found = answer(await reader.readexactly(length), asked)
+    finally:
+        writer.close()
+    if found.truncated:
+        raise InvalidMessage("truncated even by TCP")
+    return found
+
+
+def _absence(rcodes: Iterable[int]) -> str:
+    """Why there is no address, from what the servers have said for each type."""
+    codes = set(rcodes)
+    if NO_SUCH_NAME in codes:
+        return "the name does not exist (NXDOMAIN)"
+    if failures := sorted(codes - {NO_ERROR}):
+        return f"the DNS servers cannot tell ({RCODES.get(failures[0], f'rcode {failures[0]}')})"
+    return "the name has no address (no A and no AAAA records)"
+
+
+def configured(servers: Sequence[ServerAddress]) -> Resolver:
+    """A resolver for the configured servers; without any, for the system's."""
+    chosen = tuple(servers) or system_servers()
+    for each in chosen:
+        ipaddress.ip_address(each.host)  # a name would have to be resolved by somebody: ValueError
+    return Resolver(chosen)
