@@ -240,7 +240,7 @@ class Orders:
         self.finalized: list[bytes] = []
         self.fails: Exception | None = None
 
-    async def create(self, profile: Profile, account: ACMEAccount, wanted: NewOrder) -> ACMEOrder:
+    async def create(self, _: Profile, account: ACMEAccount, wanted: NewOrder) -> ACMEOrder:
         if self.fails:
             raise self.fails
         return self.put(account, [each.value for each in wanted.identifiers])
@@ -266,7 +266,7 @@ class Orders:
     async def deactivate_authorization(self, order: ACMEOrder, position: int) -> ACMEOrder:
         return self.change(order, position, authorization="deactivated")
 
-    async def finalize(self, profile: Profile, account: ACMEAccount, order: ACMEOrder, csr_der: bytes) -> ACMEOrder:
+    async def finalize(self, _: Profile, __: ACMEAccount, order: ACMEOrder, csr_der: bytes) -> ACMEOrder:
         self.finalized.append(csr_der)
         return self.status(order, state="valid", certificate="-----BEGIN CERTIFICATE-----\n")
 
