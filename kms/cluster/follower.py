@@ -11,7 +11,7 @@ from kms.cluster.client import Cluster
 from kms.cluster.reflector import Pace, Reflectors
 from kms.cluster.wire import WatchEvent
 from kms.resources.kinds import Kind
-from kms.resources.meta import Resource, key_of
+from kms.resources.meta import Resource
 
 T = TypeVar("T", bound=Resource)
 
@@ -60,12 +60,15 @@ class Follower(Generic[T]):
         self._call(self._on_gap)
         return version
 
-    def _hand_on(self, scope: str | None, event: WatchEvent[T]) -> None:  # noqa: ARG002 - one callback for all namespaces
+    def _hand_on(self, scope: str | None, event: WatchEvent[T]) -> None:  # noqa: ARG002 - one callback for all scopes
         if event.object is not None:
-            self._call(partial(self._on_change, event.object, event.type == "DELETED"), key_of(event.object))
+            self._call(partial(self._on_change, event.object, event.type == "DELETED"))
+        elif event.type != "BOOKMARK":
+            # Something has changed, and we cannot read what.
+            self._call(self._on_gap)
 
-    def _call(self, callback: Callable[[], None], key: tuple[str, str] = ("", "")) -> None:
+    def _call(self, callback: Callable[[], None]) -> None:
         try:
             callback()
         except Exception:  # a listener's mistake must not end the watch
-            logger.exception("listener failed", extra={"kind": self._kind.kind, "object": "/".join(key)})
+            logger.exception("listener failed", extra={"kind": self._kind.kind})

@@ -128,7 +128,7 @@ def readable(kind: Kind[T], items: tuple[msgspec.Raw, ...]) -> tuple[T, ...]:
 def decoded_event(kind: Kind[T], line: bytes) -> WatchEvent[T]:
     """One line of a watch.
 
-    An object that does not fit its model is logged and comes as a BOOKMARK: its version counts, its content does not.
+    An object that does not fit its model is logged and left out: the event's version counts, its content does not.
 
     Raises Gone or Unavailable for an ERROR event, Undecodable for a line that is no event at all.
     """
@@ -144,7 +144,7 @@ def decoded_event(kind: Kind[T], line: bytes) -> WatchEvent[T]:
         object_ = decoded(kind, event.object)
     except Undecodable as error:
         logger.warning("event skipped", extra={"kind": kind.kind, "event": event.type, "error": str(error)})
-        return WatchEvent("BOOKMARK", None, _identity(event.object).resource_version)
+        return WatchEvent(event.type, None, _identity(event.object).resource_version)
     return WatchEvent(event.type, object_, object_.metadata.resource_version)
 
 

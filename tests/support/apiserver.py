@@ -90,6 +90,11 @@ class FakeApiServer:
         """The requests that wanted to change something."""
         return [each for each in self.requests if each.verb not in {"get", "list", "watch"}]
 
+    @property
+    def watching(self) -> int:
+        """How many watches are open."""
+        return len(self._watches)
+
     async def cluster(self, *, observe: Observe = unobserved, deadline: float = 10.0, silence: float = 70.0) -> Cluster:
         """A client of this server; closed with it."""
         configuration = Configuration(host=self.url, api_key={"BearerToken": f"Bearer {TOKEN}"})

@@ -21,7 +21,8 @@ from kms.cluster.errors import (
 )
 
 
-def status(code: int, reason: str = "", message: str = "what the API server says", **details: object) -> bytes:
+def status(code: int, reason: str = "", /, **details: object) -> bytes:
+    message = "what the API server says"
     return json.dumps(
         {"kind": "Status", "code": code, "reason": reason, "message": message, "details": details}
     ).encode()
@@ -74,7 +75,7 @@ def test_an_invalid_object_tells_its_fields() -> None:
     [("7", {}, 7.0), ("7", {"retryAfterSeconds": 3}, 7.0), (None, {"retryAfterSeconds": 3}, 3.0), (None, {}, None)],
 )
 def test_retry_after_is_honoured(header: str | None, details: dict[str, object], expected: float | None) -> None:
-    error = error_of(429, status(429, "TooManyRequests", **details), header)
+    error = error_of(429, status(429, **details), header)
     assert isinstance(error, Unavailable)
     assert error.retry_after == expected
 

@@ -76,7 +76,7 @@ def test_an_event_with_an_object_that_does_not_fit_only_moves_the_version(
     object_: str, version: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     event = decoded_event(ACCOUNTS, f'{{"type":"ADDED","object":{object_}}}'.encode())
-    assert (event.type, event.object, event.resource_version) == ("BOOKMARK", None, version)
+    assert (event.type, event.object, event.resource_version) == ("ADDED", None, version)
     assert "event skipped" in caplog.text
 
 

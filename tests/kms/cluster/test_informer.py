@@ -1,0 +1,342 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kms.cluster.client import Cluster
+from kms.cluster.informer import Informer
+from kms.cluster.reflector import Pace
+from kms.cluster.wire import Listing, WatchEvent
+from kms.resources.accounts import AccountStatus, ACMEAccount
+from kms.resources.kinds import ACCOUNTS
+from tests.support.accounts import account
+from tests.support.apiserver import FakeApiServer, running_api
+from tests.support.eventually import in_background, until
+
+
+async def hurried(seconds: float) -> None:
+    """Waits for less."""
+    await asyncio.sleep(min(seconds, 0.005))
+
+
+HURRIED = Pace(sleep=hurried)
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[FakeApiServer]:
+    async with running_api() as started:
+        yield started
+
+
+@pytest.fixture
+async def cluster(api: FakeApiServer) -> Cluster:
+    return await api.cluster()
+
+
+class Changes:
+    """A listener that remembers."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, bool]] = []
+
+    def __call__(self, object_: ACMEAccount, deleted: bool) -> None:
+        self.seen.append((object_.metadata.name, deleted))
+
+
+def informer(
+    cluster: Cluster, *, namespaces: tuple[str, ...] = (), changes: Changes | None = None
+) -> Informer[ACMEAccount]:
+    return Informer(
+        cluster,
+        ACCOUNTS,
+        namespaces=namespaces,
+        indexes={"thumbprint": lambda each: [each.spec.thumbprint]},
+        on_change=changes,
+        pace=HURRIED,
+    )
+
+
+def names(informed: Informer[ACMEAccount]) -> set[str]:
+    return {each.metadata.name for each in informed.values()}
+
+
+def version(object_: ACMEAccount, resource_version: int | str) -> ACMEAccount:
+    metadata = msgspec.structs.replace(object_.metadata, resource_version=str(resource_version))
+    return msgspec.structs.replace(object_, metadata=metadata)
+
+
+async def test_it_has_what_was_there_before_it_and_what_comes_after(api: FakeApiServer, cluster: Cluster) -> None:
+    api.put(ACCOUNTS, account("before"))
+    informed = informer(cluster)
+    assert not informed.synced.is_set()
+    async with in_background(informed.run()):
+        await informed.synced.wait()
+        assert names(informed) == {"before"}
+        after = api.put(ACCOUNTS, account("after"))
+        await until(lambda: informed.get("pki", "after") == after)
+        api.remove(ACCOUNTS, "pki", "before")
+        await until(lambda: informed.get("pki", "before") is None)
+
+
+async def test_listeners_hear_of_every_object_once(api: FakeApiServer, cluster: Cluster) -> None:
+    api.put(ACCOUNTS, account("a"))
+    changes = Changes()
+    informed = informer(cluster, changes=changes)
+    async with in_background(informed.run()):
+        await informed.synced.wait()
+        informed.put(await cluster.create(ACCOUNTS, account("b")))
+        api.remove(ACCOUNTS, "pki", "a")
+        await until(lambda: len(changes.seen) == 3)
+        await asyncio.sleep(0.02)
+    assert changes.seen == [("a", False), ("b", False), ("a", True)]
+
+
+async def test_a_listener_that_fails_does_not_end_the_watch(
+    api: FakeApiServer, cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: ACMEAccount, deleted: bool) -> None:
+        raise RuntimeError("listener's mistake")
+
+    informed = Informer(cluster, ACCOUNTS, on_change=fail, pace=HURRIED)
+    async with in_background(informed.run()):
+        await informed.synced.wait()
+        for name in ("a", "b"):
+            api.put(ACCOUNTS, account(name))
+        await until(lambda: names(informed) == {"a", "b"})
+    assert "listener failed" in caplog.text
+
+
+async def test_an_object_that_does_not_fit_its_model_does_not_stop_the_stream(
+    api: FakeApiServer, cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    informed = informer(cluster)
+    async with in_background(informed.run()):
+        await informed.synced.wait()
+        api.store.create("acmeaccounts", "pki", {"metadata": {"name": "broken"}, "spec": 7})
+        api.put(ACCOUNTS, account("good"))
+        await until(lambda: names(informed) == {"good"})
+    assert "event skipped" in caplog.text
+
+
+Fault = Callable[[FakeApiServer], Awaitable[None]]
+
+
+async def cut(api: FakeApiServer) -> None:
+    api.drop_watches()
+
+
+async def compact(api: FakeApiServer) -> None:
+    api.store.compact()
+    api.drop_watches()
+
+
+async def restart(api: FakeApiServer) -> None:
+    await api.stop()
+    await asyncio.sleep(0.05)
+    await api.start()
+
+
+async def refuse(api: FakeApiServer) -> None:
+    api.fail_next("watch", "acmeaccounts", 403, times=2)
+    api.fail_next("list", "acmeaccounts", 500, times=2)
+    api.drop_watches()
+
+
+async def unserve(api: FakeApiServer) -> None:
+    api.unserved.add("acmeaccounts")
+    api.drop_watches()
+    await asyncio.sleep(0.05)
+    api.unserved.clear()
+
+
+async def fall_behind(api: FakeApiServer) -> None:
+    api.mute = True
+    api.put(ACCOUNTS, account("unheard"))
+    api.store.compact()
+    api.mute = False
+    api.store.wake()
+
+
+@pytest.mark.parametrize("fault", [cut, compact, restart, refuse, unserve, fall_behind])
+async def test_after_any_fault_it_has_everything_again(api: FakeApiServer, cluster: Cluster, fault: Fault) -> None:
+    changes = Changes()
+    api.put(ACCOUNTS, account("gone"))
+    kept = api.put(ACCOUNTS, account("kept"))
+    informed = informer(cluster, changes=changes)
+    async with in_background(informed.run()):
+        await informed.synced.wait()
+        await until(lambda: api.watching == 1)
+        await fault(api)
+        api.remove(ACCOUNTS, "pki", "gone")
+        api.put(ACCOUNTS, account("new"))
+        await until(lambda: {"new", "kept"} <= names(informed) and "gone" not in names(informed))
+        assert informed.get("pki", "kept") == kept
+    assert changes.seen.count(("gone", True)) == 1
+    assert changes.seen.count(("kept", False)) == 1
+
+
+async def test_a_cut_watch_is_resumed_without_a_list(api: FakeApiServer, cluster: Cluster) -> None:
+    informed = informer(cluster)
+    async with in_background(informed.run()):
+        await informed.synced.wait()
+        await until(lambda: api.watching == 1)
+        api.drop_watches()
+        api.put(ACCOUNTS, account("a"))
+        await until(lambda: names(informed) == {"a"})
+    assert [each.verb for each in api.requests].count("list") == 1
+
+
+async def test_silence_is_not_trusted(api: FakeApiServer) -> None:
+    cluster = await api.cluster(silence=0.05)
+    informed = informer(cluster)
+    async with in_background(informed.run()):
+        await informed.synced.wait()
+        await until(lambda: [each.verb for each in api.requests].count("watch") >= 2)
+
+
+async def test_namespaces_are_watched_one_by_one_and_all_must_be_there_to_be_synced(
+    api: FakeApiServer, cluster: Cluster
+) -> None:
+    for namespace in ("one", "two", "three"):
+        api.put(ACCOUNTS, account("a", namespace))
+    api.fail_next("list", "acmeaccounts", 503)
+    informed = informer(cluster, namespaces=("one", "two", "one"))
+    async with in_background(informed.run()):
+        await informed.synced.wait()
+        assert {each.metadata.namespace for each in informed.values()} == {"one", "two"}
+        await until(lambda: api.watching == 2)
+        api.store.compact()
+        api.drop_watches()
+        api.remove(ACCOUNTS, "one", "a")
+        await until(lambda: {each.metadata.namespace for each in informed.values()} == {"two"})
+    assert {each.namespace for each in api.requests} == {"one", "two"}
+
+
+async def test_what_was_put_is_there_before_the_watch_brings_it(api: FakeApiServer, cluster: Cluster) -> None:
+    informed = informer(cluster)
+    async with in_background(informed.run()):
+        await informed.synced.wait()
+        api.mute = True
+        created = await cluster.create(ACCOUNTS, account("a"))
+        informed.put(created)
+        assert informed.get("pki", "a") == created
+        opened = await cluster.replace_status(
+            ACCOUNTS, msgspec.structs.replace(created, status=AccountStatus(state="valid"))
+        )
+        informed.put(opened)
+        informed.put(created)  # an older answer that comes late
+        assert informed.get("pki", "a") == opened
+
+
+async def test_a_late_answer_does_not_bring_back_what_the_watch_has_seen_deleted(
+    api: FakeApiServer, cluster: Cluster
+) -> None:
+    informed = informer(cluster)
+    async with in_background(informed.run()):
+        await informed.synced.wait()
+        created = await cluster.create(ACCOUNTS, account("a"))
+        await until(lambda: names(informed) == {"a"})
+        api.remove(ACCOUNTS, "pki", "a")
+        await until(lambda: not informed.values())
+        informed.put(created)
+        assert informed.get("pki", "a") is None
+
+
+async def test_an_object_of_another_namespace_is_not_taken_in(cluster: Cluster) -> None:
+    informed = informer(cluster, namespaces=("pki",))
+    informed.put(version(account("a", "other"), 5))
+    assert not informed.values()
+
+
+async def test_activity_is_that_of_the_most_silent_namespace(api: FakeApiServer, cluster: Cluster) -> None:
+    now = 100.0
+    informed = Informer(cluster, ACCOUNTS, namespaces=("one", "two"), pace=Pace(sleep=hurried, monotonic=lambda: now))
+    now = 130.0
+    assert informed.last_activity() == 30
+    async with in_background(informed.run()):
+        await informed.synced.wait()
+        assert informed.last_activity() == 0
+        await until(lambda: api.watching == 2)
+        now = 200.0
+        assert informed.last_activity() == 70
+        api.send_bookmarks()
+        await until(lambda: informed.last_activity() == 0)
+
+
+def cached(cluster: Cluster, *objects: ACMEAccount, at: int = 10) -> Informer[ACMEAccount]:
+    informed = informer(cluster)
+    informed._replace(None, Listing(objects, str(at)))
+    return informed
+
+
+async def test_the_index_follows_the_objects(cluster: Cluster) -> None:
+    informed = cached(cluster, version(account("a", thumbprint="x"), 5), version(account("b", thumbprint="x"), 6))
+    assert [each.metadata.name for each in informed.by("thumbprint", "x")] == ["a", "b"]
+    informed.put(version(account("a", thumbprint="y"), 11))
+    assert [each.metadata.name for each in informed.by("thumbprint", "x")] == ["b"]
+    assert [each.metadata.name for each in informed.by("thumbprint", "y")] == ["a"]
+    informed._replace(None, Listing((), "12"))
+    assert informed.by("thumbprint", "x") == informed.by("thumbprint", "y") == ()
+    assert informed._indexes["thumbprint"] == {}
+    with pytest.raises(KeyError):
+        informed.by("no such index", "x")
+
+
+async def test_a_list_that_was_overtaken_by_a_write_does_not_undo_it(cluster: Cluster) -> None:
+    informed = cached(cluster, version(account("changed"), 5))
+    informed.put(version(account("created"), 12))
+    informed.put(version(account("changed", thumbprint="new"), 13))
+    informed._replace(None, Listing((version(account("changed"), 5),), "11"))
+    assert names(informed) == {"created", "changed"}
+    assert informed.by("thumbprint", "new")
+
+
+async def test_a_late_deletion_does_not_delete_what_was_created_anew(cluster: Cluster) -> None:
+    informed = cached(cluster, version(account("a"), 5))
+    informed.put(version(account("a"), 12))
+    informed._learn(None, WatchEvent("DELETED", version(account("a"), 11), "11"))
+    assert names(informed) == {"a"}
+    informed._learn(None, WatchEvent("DELETED", version(account("a"), 12), "12"))
+    assert not informed.values()
+    informed._learn(None, WatchEvent("DELETED", version(account("a"), 13), "13"))
+    assert not informed.values()
+
+
+@asynccontextmanager
+async def never_asked() -> AsyncIterator[Cluster]:
+    """A client for what sends nothing."""
+    api = FakeApiServer()
+    try:
+        yield await api.cluster()
+    finally:
+        await api.close()
+
+
+@given(st.data())
+async def test_in_whatever_order_answers_and_events_arrive_the_end_is_the_truth(data: st.DataObject) -> None:
+    """Writes to three names; events in order, our own answers at any time after the write."""
+    writes = data.draw(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), min_size=1, max_size=15))
+    log = [(10 + number, name, deleted) for number, (name, deleted) in enumerate(writes, 1)]
+    async with never_asked() as cluster:
+        informed = cached(cluster)
+        events = list(log)
+        answers = [version(account(name), at) for at, name, deleted in log if not deleted]
+        while events or answers:
+            if answers and (not events or data.draw(st.booleans())):
+                informed.put(answers.pop(data.draw(st.integers(0, len(answers) - 1))))
+            else:
+                at, name, deleted = events.pop(0)
+                event = WatchEvent("DELETED" if deleted else "MODIFIED", version(account(name), at), str(at))
+                informed._learn(None, event)
+        truth = {name: at for at, name, deleted in log}
+        alive = {name for at, name, deleted in log if truth[name] == at and not deleted}
+        assert {each.metadata.name: int(each.metadata.resource_version) for each in informed.values()} == {
+            name: truth[name] for name in alive
+        }
+        assert {each.metadata.name for each in informed.by("thumbprint", "t" * 43)} == alive

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from kms.cluster.reflector import Pace, Reflector
+from kms.cluster.wire import WatchEvent
+from kms.resources.accounts import ACMEAccount
+from kms.resources.kinds import ACCOUNTS
+from tests.support.accounts import account
+from tests.support.apiserver import FakeApiServer, running_api
+from tests.support.eventually import in_background, until
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[FakeApiServer]:
+    async with running_api() as started:
+        yield started
+
+
+class Slept:
+    """Notes how long it should have slept, and lets the test go on after `limit` times."""
+
+    def __init__(self, limit: int) -> None:
+        self.seconds: list[float] = []
+        self.limit = limit
+
+    async def __call__(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+        if len(self.seconds) >= self.limit:
+            await asyncio.Event().wait()
+
+
+async def followed(api: FakeApiServer, slept: Slept, events: list[WatchEvent[ACMEAccount]]) -> Reflector[ACMEAccount]:
+    cluster = await api.cluster()
+    return Reflector(
+        cluster,
+        ACCOUNTS,
+        "pki",
+        begin=lambda: cluster.version(ACCOUNTS, "pki"),
+        on_event=events.append,
+        pace=Pace(sleep=slept, random=lambda: 0.0),
+    )
+
+
+async def test_failures_in_a_row_are_given_more_and_more_time(api: FakeApiServer) -> None:
+    api.fail_next("*", "*", 500, times=100)
+    slept = Slept(7)
+    async with in_background((await followed(api, slept, [])).run()):
+        await until(lambda: len(slept.seconds) == 7)
+    assert slept.seconds == [1, 2, 4, 8, 16, 30, 30]
+
+
+async def test_an_api_server_that_asks_for_patience_gets_it(api: FakeApiServer) -> None:
+    api.fail_next("list", "*", 429, retry_after=20)
+    slept = Slept(1)
+    async with in_background((await followed(api, slept, [])).run()):
+        await until(lambda: slept.seconds)
+    assert slept.seconds == [20]
+
+
+async def test_a_watch_that_ends_at_once_time_and_again_is_not_asked_for_in_a_hurry(api: FakeApiServer) -> None:
+    api.fail_next("watch", "*", 204, times=100)
+    slept = Slept(3)
+    async with in_background((await followed(api, slept, [])).run()):
+        await until(lambda: len(slept.seconds) == 3)
+    assert slept.seconds == [1, 2, 4]
+    assert [each.verb for each in api.requests] == ["list", "watch", "watch", "watch"]
+
+
+async def test_an_event_ends_the_row_of_failures(api: FakeApiServer) -> None:
+    api.fail_next("list", "*", 500, times=3)
+    slept = Slept(5)
+    events: list[WatchEvent[ACMEAccount]] = []
+    async with in_background((await followed(api, slept, events)).run()):
+        await until(lambda: api.watching)
+        api.put(ACCOUNTS, account("a"))
+        await until(lambda: events)
+        api.drop_watches()
+        await until(lambda: len(slept.seconds) == 4)
+    assert slept.seconds == [1, 2, 4, 1]
+
+
+async def test_every_watch_asks_for_bookmarks_and_goes_on_from_the_last_one(api: FakeApiServer) -> None:
+    slept = Slept(2)
+    async with in_background((await followed(api, slept, [])).run()):
+        await until(lambda: api.watching)
+        api.send_bookmarks()
+        api.store.compact()
+        await until(lambda: slept.seconds or api.watching)
+        assert not slept.seconds
