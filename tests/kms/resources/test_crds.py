@@ -271,6 +271,16 @@ def test_every_number_that_people_write_has_a_maximum(kind: Kind[Any]) -> None:
 
 
 @of_each_kind
+def test_every_default_is_told_because_kubectl_explain_does_not_show_it(kind: Kind[Any]) -> None:
+    for path, node in nodes(schema(kind)):
+        if path.startswith("spec") and node.get("default"):
+            words = node["default"] if isinstance(node["default"], list) else [node["default"]]
+            told = node["description"].partition("Default")[2]
+            assert told or words == [{}], path
+            assert all(isinstance(each, dict) or str(each) in told for each in words), path
+
+
+@of_each_kind
 def test_every_rule_says_in_words_what_to_do(kind: Kind[Any]) -> None:
     for path, node in nodes(schema(kind)):
         for rule in node.get("x-kubernetes-validations", ()):
