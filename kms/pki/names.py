@@ -97,7 +97,7 @@ def ip_address(text: str) -> Name:
 
 def common_name_of(text: str) -> Name | None:
     """The name that the text of a common name stands for; None where it is only text."""
-    for reading in (ip_address, dns_name):
+    for reading in (dns_name, ip_address):
         try:
             return reading(text)
         except InvalidName:

@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from kms.pki.keys import weakness
 from kms.pki.names import Name
 from kms.pki.patterns import Pattern
 from kms.pki.requests import CertificateRequest
@@ -132,9 +131,10 @@ def name_violations(names: Sequence[Name], policy: Policy, narrowing: Narrowing 
 def request_violations(
     request: CertificateRequest, policy: Policy, narrowing: Narrowing | None
 ) -> tuple[Violation, ...]:
-    """What the policy has against a certificate request: names, subject, key and signature (SEC28, SEC32).
+    """What the policy has against a certificate request: names, subject, key and signature algorithm (SEC28).
 
     The common name must be one of the names; whether the names are those of the order is for the caller to compare.
+    That the key is sound was checked when the request was read.
     """
     return (
         *name_violations(sorted(request.names), policy, narrowing),
@@ -247,8 +247,6 @@ def _against_key(request: CertificateRequest, policy: Policy) -> Iterator[Violat
             f"key algorithm {request.key_algorithm} is not allowed by policy {policy.name} (spec.keyAlgorithms):"
             f" use {_listed(policy.key_algorithms)}"
         )
-    elif reason := weakness(request.public_key):
-        yield Violation(f"the key of the certificate request must not be used: {reason}")
     if request.signature_algorithm not in policy.signature_algorithms:
         yield Violation(
             f"signature algorithm {request.signature_algorithm} of the certificate request is not allowed by policy"

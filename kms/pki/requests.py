@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import SignatureAlgorithmOID as Algorithm
 
-from kms.pki.keys import PublicKey, key_algorithm
+from kms.pki.keys import PublicKey, key_algorithm, weakness
 from kms.pki.names import InvalidName, Name, common_name_of, dns_name, ip_address
 from kms.pki.subjects import COMMON_NAME, LIMITS, attributes_of, check_value
 
@@ -80,10 +80,10 @@ class CertificateRequest:
 
 
 def parse_request(der: bytes) -> CertificateRequest:
-    """Read and check a request: size, form, version 0, its own signature, and only names that we certify.
+    """Read and check a request: size, form, version 0, a sound key, its own signature, and only names that we certify.
 
     Extensions are read for names and refused where they ask for a CA; otherwise they select nothing (SEC28 to SEC30,
-    SEC36). What the policy says is not asked here.
+    SEC32, SEC36). What the policy says is not asked here.
 
     Raises InvalidRequest, and nothing else, whatever the bytes.
     """
@@ -112,10 +112,13 @@ def _read(der: bytes) -> CertificateRequest:
     # Cheap things first: the signature costs more than all the rest.
     subject = attributes_of(parsed.subject)
     _check_values(subject)
-    common_name = _common_name(subject)
-    names = frozenset((*_alternative_names(parsed.extensions), *_names_in(common_name)))
+    common_name, named = _common_name(subject)
+    names = frozenset((*_alternative_names(parsed.extensions), *named))
     if not names:
         raise InvalidRequest("The certificate request has no DNS name and no IP address, in subjectAltName or subject.")
+    # Before the signature: an attacker would have us verify with an oversized modulus or exponent (SEC41).
+    if reason := weakness(public_key):
+        raise InvalidRequest(f"The key of the certificate request must not be used: {reason}.")
     if not parsed.is_signature_valid:
         raise InvalidRequest("The signature of the certificate request does not fit its key.")
     return CertificateRequest(
@@ -148,20 +151,15 @@ def _check_values(subject: Mapping[str, tuple[str, ...]]) -> None:
                 raise InvalidRequest(f"The subject of the certificate request cannot be used: {error}.") from None
 
 
-def _common_name(subject: Mapping[str, tuple[str, ...]]) -> str | None:
-    """The common name, in canonical spelling where it is a name."""
+def _common_name(subject: Mapping[str, tuple[str, ...]]) -> tuple[str | None, tuple[Name, ...]]:
+    """The common name, in canonical spelling where it is a name, and that name."""
     values = subject.get(COMMON_NAME, ())
     if len(values) > 1:
         raise InvalidRequest("The certificate request has more than one common name.")
     if not values:
-        return None
+        return None, ()
     name = common_name_of(values[0])
-    return name.value if name else values[0]
-
-
-def _names_in(common_name: str | None) -> Iterator[Name]:
-    if common_name is not None and (name := common_name_of(common_name)):
-        yield name
+    return (name.value, (name,)) if name else (values[0], ())
 
 
 def _alternative_names(extensions: x509.Extensions) -> Iterator[Name]:

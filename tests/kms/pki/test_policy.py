@@ -7,7 +7,6 @@ from types import MappingProxyType
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
@@ -318,14 +317,6 @@ def test_key_and_signature_must_be_of_the_allowed_algorithms() -> None:
     ]
     nothing = replace(POLICY, key_algorithms=frozenset())
     assert objections(request_for("a.apps.example.com"), nothing)[0].endswith("use nothing")
-
-
-def test_a_weak_key_is_refused_although_its_algorithm_is_allowed() -> None:
-    weak = rsa.RSAPublicNumbers(65537, 3 * 2**2046 + 3).public_key()
-    request = replace(request_for("a.apps.example.com", algorithm="RSA", size=2048), public_key=weak)
-    assert objections(request) == [
-        "the key of the certificate request must not be used: its modulus has a small prime factor"
-    ]
 
 
 def contents(*usages: str, hours: float = 720, policy: Policy = POLICY) -> list[str]:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import time
 from collections.abc import Mapping
+from functools import cache
 
 import pytest
 from cryptography import x509
@@ -239,6 +240,34 @@ def test_a_key_on_another_curve_is_refused(curve: ec.EllipticCurve) -> None:
 def test_a_key_of_another_kind_is_refused() -> None:
     der = csr_builder("a.example").sign(ed448.Ed448PrivateKey.generate(), None).public_bytes(Encoding.DER)
     assert "not accepted" in refusal(der)
+
+
+@cache
+def rsa_request(size: int, exponent: int) -> bytes:
+    private_key = rsa.generate_private_key(exponent, size)
+    return csr_builder("a.example").sign(private_key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+@pytest.mark.parametrize(
+    ("size", "exponent", "says"), [(1024, 65537, "RSA-1024 is not among"), (2048, 3, "exponent is 3, not 65537")]
+)
+def test_a_weak_key_is_refused(size: int, exponent: int, says: str) -> None:
+    assert says in refusal(rsa_request(size, exponent))
+
+
+def with_modulus(number: int) -> bytes:
+    """A request with this modulus in place of its own, whose signature does not fit any more."""
+    der = csr("a.example", signed_with=key("RSA", 2048))
+    public_key = key("RSA", 2048).public_key()
+    assert isinstance(public_key, rsa.RSAPublicKey)
+    own = public_key.public_numbers().n.to_bytes(256, "big")
+    assert der.count(own) == 1
+    return der.replace(own, number.to_bytes(256, "big"))
+
+
+def test_a_weak_key_is_told_before_the_signature_is_looked_at() -> None:
+    assert "small prime factor" in refusal(with_modulus(3 * 2**2046 + 3))
+    assert "signature" in refusal(with_modulus(2**2048 - 1941903))
 
 
 def test_a_request_of_another_version_is_refused() -> None:
