@@ -1,0 +1,197 @@
+import asyncio
+import json
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import trustme
+
+from acme_server.app import run, serve
+from acme_server.settings import ServerSettings
+from kms.address import Address
+from kms.resources import Secret
+from kms.resources.kinds import SECRETS
+from kms.resources.meta import ObjectMeta
+from kms.resources.secrets import (
+    COMPONENT,
+    NONCE_KEY,
+    NONCE_SECRET,
+    NONCE_SECRET_NAME,
+    SERVING_CERTIFICATE,
+    SERVING_SECRET_NAME,
+    TLS_CERTIFICATE,
+    TLS_PRIVATE_KEY,
+)
+from tests.support.apiserver import FakeApiServer, running_api
+
+NAMESPACE = "kms-acme"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def secret(name: str, component: str, **data: bytes) -> Secret:
+    meta = ObjectMeta(name=name, namespace=NAMESPACE, labels={COMPONENT: component})
+    return Secret(metadata=meta, data={key.replace("_", "."): value for key, value in data.items()})
+
+
+def serving_secret(authority: trustme.CA, host: str = "127.0.0.1") -> Secret:
+    issued = authority.issue_cert(host)
+    chain = b"".join(each.bytes() for each in issued.cert_chain_pems)
+    return Secret(
+        metadata=ObjectMeta(name=SERVING_SECRET_NAME, namespace=NAMESPACE, labels={COMPONENT: SERVING_CERTIFICATE}),
+        type="kubernetes.io/tls",
+        data={TLS_CERTIFICATE: chain, TLS_PRIVATE_KEY: issued.private_key_pem.bytes()},
+    )
+
+
+@dataclass
+class Running:
+    settings: ServerSettings
+    api: FakeApiServer
+    authority: trustme.CA
+    task: asyncio.Task[None]
+    stop: asyncio.Event
+    http: aiohttp.ClientSession
+
+    async def get(self, path: str, *, internal: bool = False) -> tuple[int, str]:
+        port = (self.settings.metrics_listen if internal else self.settings.listen).port
+        async with self.http.get(f"{'http' if internal else 'https'}://127.0.0.1:{port}{path}", ssl=self._ssl()) as got:
+            return got.status, await got.text()
+
+    async def eventually(self, path: str, status: int, *, internal: bool = False) -> str:
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    got = await self.get(path, internal=internal)
+                except aiohttp.ClientError:
+                    got = (0, "")
+                if got[0] == status:
+                    return got[1]
+                await asyncio.sleep(0.02)
+
+    def _ssl(self) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        self.authority.configure_trust(context)
+        return context
+
+
+@asynccontextmanager
+async def running(tmp_path: Path, **options: Any) -> AsyncIterator[Running]:
+    async with running_api() as api, aiohttp.ClientSession() as http:
+        settings = ServerSettings(
+            external_url="https://acme.example.com",
+            namespace=NAMESPACE,
+            listen=Address("127.0.0.1", free_port()),
+            metrics_listen=Address("127.0.0.1", free_port()),
+            kubeconfig=str(api.write_kubeconfig(tmp_path / "kubeconfig")),
+            **options,
+        )
+        stop = asyncio.Event()
+        task = asyncio.create_task(serve(settings, stop=stop))
+        started = Running(settings, api, trustme.CA(), task, stop, http)
+        try:
+            yield started
+        finally:
+            stop.set()
+            async with asyncio.timeout(10):
+                await task
+
+
+async def test_it_serves_as_soon_as_there_is_a_certificate_and_is_ready_when_all_is_known(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        text = await server.eventually("/readyz", 503, internal=True)
+        assert "the serving certificate" in text
+        assert await server.eventually("/healthz", 200, internal=True) == "ok\n"
+        server.api.put(SECRETS, serving_secret(server.authority))
+        assert "nonce key" in await server.eventually("/readyz", 503)
+        server.api.put(SECRETS, secret(NONCE_SECRET_NAME, NONCE_KEY, **{NONCE_SECRET: b"n" * 32}))
+        await server.eventually("/readyz", 200)
+        status, text = await server.get("/acme/pki/web/directory")
+        assert (status, json.loads(text)["type"]) == (404, "urn:ietf:params:acme:error:malformed")
+        metrics = (await server.get("/metrics", internal=True))[1]
+        assert 'kms_acme_cache_objects{cache="secrets"} 2.0' in metrics
+        assert 'kms_acme_requests_total{method="GET",route="/readyz",status="200"}' in metrics
+        assert "\nkms_acme_connections " in metrics
+
+
+async def test_a_new_serving_certificate_is_used_without_a_restart(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        server.api.put(SECRETS, serving_secret(server.authority))
+        await server.eventually("/healthz", 200)
+        server.authority = trustme.CA()
+        await server.http.connector.close() if server.http.connector else None
+        server.http = aiohttp.ClientSession()
+        server.api.put(SECRETS, serving_secret(server.authority))
+        await server.eventually("/healthz", 200)
+        await server.http.close()
+
+
+async def test_a_certificate_in_files_is_used_instead_of_the_secret(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "tls.crt")
+    issued.private_key_pem.write_to_path(tmp_path / "tls.key")
+    files = {"tls_certificate": tmp_path / "tls.crt", "tls_private_key": tmp_path / "tls.key"}
+    async with running(tmp_path, **files) as server:
+        server.api.put(SECRETS, serving_secret(server.authority))
+        server.authority = authority
+        await server.eventually("/healthz", 200)
+
+
+async def test_a_request_in_flight_is_answered_before_the_end(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        server.api.put(SECRETS, serving_secret(server.authority))
+        await server.eventually("/healthz", 200)
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", server.settings.listen.port, ssl=server._ssl(), server_hostname="127.0.0.1"
+        )
+        writer.write(
+            b"POST /acme/pki/web/new-order HTTP/1.1\r\nHost: x\r\nContent-Type: application/jose+json\r\n"
+            b"Content-Length: 2\r\n\r\n"
+        )
+        await asyncio.sleep(0.1)
+        server.stop.set()
+        await asyncio.sleep(0.1)
+        assert not server.task.done()
+        writer.write(b"{}")
+        assert b" 404 " in await reader.readline()
+        writer.close()
+
+
+async def test_it_ends_though_no_certificate_ever_came(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        await server.eventually("/healthz", 200, internal=True)
+
+
+@pytest.mark.parametrize("kubeconfig", ["missing", "broken"])
+def test_without_an_api_server_to_talk_to_it_says_so_and_exits_with_1(
+    tmp_path: Path, kubeconfig: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "kubeconfig"
+    if kubeconfig == "broken":
+        path.write_text("{")
+    assert run(ServerSettings(external_url="https://x", namespace="x", kubeconfig=str(path))) == 1
+    assert "cannot serve" in caplog.text
+
+
+def test_a_port_that_is_taken_ends_it_with_1(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    api = FakeApiServer()
+    api.port = 1
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = ServerSettings(
+            external_url="https://x",
+            namespace="x",
+            kubeconfig=str(api.write_kubeconfig(tmp_path / "kubeconfig")),
+            metrics_listen=Address("127.0.0.1", taken.getsockname()[1]),
+        )
+        assert run(settings) == 1
+    assert "cannot serve" in caplog.text
