@@ -11,7 +11,7 @@ import asyncio
 import ipaddress
 import socket
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from dns.resolver import NoResolverConfiguration
@@ -48,16 +48,17 @@ class LookupFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """What is known for one type: addresses, or the rcode that stands for their absence."""
+    """What is known for one type: addresses, or else why there are none."""
 
     addresses: tuple[Address, ...] = ()
     rcode: int = NO_ERROR
+    failure: str | None = None
 
 
-def system_servers() -> tuple[ServerAddress, ...]:
-    """The DNS servers of the system (/etc/resolv.conf). Raises OSError where it has none."""
+def system_servers(path: str = "/etc/resolv.conf") -> tuple[ServerAddress, ...]:
+    """The DNS servers of the system. Raises OSError where it has none."""
     try:
-        configuration = SystemConfiguration()
+        configuration = SystemConfiguration(path)
     except NoResolverConfiguration as error:
         raise OSError("the system has no DNS servers; name one with --dns-server") from error
     return tuple(ServerAddress(str(each), configuration.port) for each in configuration.nameservers)
@@ -86,7 +87,7 @@ class Resolver:
         found = [each for type_ in (RecordType.AAAA, RecordType.A) for each in results[type_].addresses]
         if found:
             return tuple(dict.fromkeys(found))[:_MAXIMUM_ADDRESSES]
-        raise LookupFailed(_absence([each.rcode for each in results.values()]))
+        raise LookupFailed(_absence(results.values()))
 
     async def _results(self, name: bytes) -> dict[RecordType, _Result]:
         """What there is for both types, following aliases that the servers leave to us."""
@@ -95,7 +96,9 @@ class Resolver:
         for _ in range(MAXIMUM_ALIASES):
             answers = await self._ask({type_: each for type_, each in names.items() if type_ not in results})
             for type_, each in answers.items():
-                if each.alias is None:
+                if isinstance(each, str):
+                    results[type_] = _Result(failure=each)
+                elif each.alias is None:
                     results[type_] = _Result(each.addresses, each.rcode)
                 else:
                     names[type_] = each.alias
@@ -103,8 +106,8 @@ class Resolver:
                 return results
         raise LookupFailed("its aliases (CNAME) go on and on")
 
-    async def _ask(self, names: dict[RecordType, bytes]) -> dict[RecordType, Answer]:
-        """An answer for every type, from the first server that has one."""
+    async def _ask(self, names: dict[RecordType, bytes]) -> dict[RecordType, Answer | str]:
+        """For every type the answer of the first server that has one, else what has failed."""
         answers: dict[RecordType, Answer] = {}
         failure = "no DNS server has answered in time"
         for server in self._servers * _ROUNDS:
@@ -117,12 +120,7 @@ class Resolver:
                 failure = (
                     "the DNS servers cannot be reached" if isinstance(error, OSError) else "DNS answers are broken"
                 )
-        if missing := names.keys() - answers.keys():
-            # One type alone is enough to connect; without any, the reason is what the last server made of it.
-            if len(missing) == len(names):
-                raise LookupFailed(failure)
-            answers |= {type_: Answer(NO_ERROR, truncated=False, addresses=(), alias=None) for type_ in missing}
-        return answers
+        return {type_: answers.get(type_, failure) for type_ in names}
 
     def _question(self, name: bytes, type_: RecordType) -> Question:
         return question(name, type_, int.from_bytes(self._entropy(2), "big"))
@@ -182,13 +180,16 @@ async def _by_tcp(server: ServerAddress, asked: Question) -> Answer:
     return found
 
 
-def _absence(rcodes: Iterable[int]) -> str:
-    """Why there is no address, from what the servers have said for each type."""
-    codes = set(rcodes)
+def _absence(results: Collection[_Result]) -> str:
+    """Why there is no address, from what is known for each type."""
+    codes = {each.rcode for each in results}
     if NO_SUCH_NAME in codes:
         return "the name does not exist (NXDOMAIN)"
     if failures := sorted(codes - {NO_ERROR}):
         return f"the DNS servers cannot tell ({RCODES.get(failures[0], f'rcode {failures[0]}')})"
+    for each in results:
+        if each.failure is not None:
+            return each.failure
     return "the name has no address (no A and no AAAA records)"
 
 

@@ -62,7 +62,7 @@ def redirected(target: Target, location: bytes, *, ports: Collection[int]) -> Ta
     if "@" in parts.netloc:
         raise _refused("to a URL with credentials")
     try:
-        port = parts.port or _DEFAULT_PORTS[parts.scheme]
+        port = _DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
         name = dns_name(parts.hostname or "", wildcard=False)
     except InvalidName:
         raise _refused("to a host that is not a DNS name") from None
@@ -83,7 +83,9 @@ def _split(target: Target, location: bytes) -> SplitResult:
         text = location.decode("ascii")
         if not _URL.fullmatch(text):
             raise _refused("to a malformed URL")
-        return urlsplit(urljoin(target.url, text))
+        parts = urlsplit(text)
+        # Only without a scheme it is relative: urljoin would also complete the likes of `http:///` and `http:path`.
+        return parts if parts.scheme else urlsplit(urljoin(target.url, text))
     except ValueError:
         raise _refused("to a malformed URL") from None
 

@@ -1,0 +1,425 @@
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncIterator
+from ipaddress import ip_network
+
+import pytest
+import trustme
+
+from acme_server.problems import ProblemType
+from acme_server.settings import ValidationSettings
+from acme_server.validation.addresses import AddressFilter
+from acme_server.validation.attempts import ValidationFailed
+from acme_server.validation.fetch import Fetcher
+from acme_server.validation.http01 import HTTP01
+from acme_server.validation.resolver import Resolver
+from acme_server.validation.targets import PORTS
+from kms.resources.orders import Identifier
+from tests.support.nameserver import NameServer, running_nameserver
+from tests.support.webserver import Behaviour, answering, raw, redirecting, running_webserver
+
+NAME = "web.example.com"
+TOKEN = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDf"
+KEY_AUTHORIZATION = f"{TOKEN}.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"
+SECRET = b"secret of a neighbour"
+LOOPBACK = (ip_network("127.0.0.0/8"),)
+
+
+@pytest.fixture
+async def nameserver() -> AsyncIterator[NameServer]:
+    async with running_nameserver() as server:
+        server.records[NAME, "A"] = ["127.0.0.1"]
+        yield server
+
+
+def validator(nameserver: NameServer, port: int, *, deadline: float = 5.0, connect: float = 1.0) -> HTTP01:
+    settings = ValidationSettings(http01_port=port, allow=LOOPBACK)
+    fetcher = Fetcher(
+        resolver=Resolver((nameserver.address,), timeout=0.5),
+        addresses=AddressFilter(settings),
+        ports=PORTS | {port},
+        deadline=deadline,
+        connect=connect,
+    )
+    return HTTP01(fetcher, port=port)
+
+
+async def validated(nameserver: NameServer, port: int, **limits: float) -> None:
+    await validator(nameserver, port, **limits)(Identifier(type="dns", value=NAME), TOKEN, KEY_AUTHORIZATION)
+
+
+async def failure(nameserver: NameServer, port: int, **limits: float) -> ValidationFailed:
+    with pytest.raises(ValidationFailed) as caught:
+        await validated(nameserver, port, **limits)
+    assert SECRET.decode() not in caught.value.problem.detail
+    return caught.value
+
+
+async def failure_of(nameserver: NameServer, behaviour: Behaviour, **limits: float) -> ValidationFailed:
+    async with running_webserver(behaviour) as server:
+        return await failure(nameserver, server.port, **limits)
+
+
+async def test_the_key_authorization_at_the_well_known_path_proves_control(nameserver: NameServer) -> None:
+    async with running_webserver(answering(KEY_AUTHORIZATION.encode())) as server:
+        await validated(nameserver, server.port)
+    head = server.heads[0].decode()
+    assert head.startswith(f"GET /.well-known/acme-challenge/{TOKEN} HTTP/1.1\r\nHost: {NAME}\r\n")
+    assert "cookie" not in head.lower()
+    assert "authorization" not in head.lower()
+
+
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n", b"  \t\r\n\n"])
+async def test_trailing_white_space_is_ignored(nameserver: NameServer, ending: bytes) -> None:
+    async with running_webserver(answering(KEY_AUTHORIZATION.encode() + ending)) as server:
+        await validated(nameserver, server.port)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.0 200 OK\nContent-Length: %d\n\n%s" % (len(KEY_AUTHORIZATION), KEY_AUTHORIZATION.encode()),
+        b"HTTP/1.1 200 OK\r\n\r\n" + KEY_AUTHORIZATION.encode(),
+        b"HTTP/1.1 200\r\nTransfer-Encoding: chunked\r\n\r\n%x;a=b\r\n%s\r\n0\r\n\r\n"
+        % (len(KEY_AUTHORIZATION), KEY_AUTHORIZATION.encode()),
+        b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\n" + KEY_AUTHORIZATION.encode(),
+    ],
+    ids=["acme.sh with bare line feeds", "until the end", "chunked", "after an interim answer"],
+)
+async def test_answers_that_http_allows_are_read(nameserver: NameServer, answer: bytes) -> None:
+    async with running_webserver(raw(answer)) as server:
+        await validated(nameserver, server.port)
+
+
+async def test_another_body_fails_for_good_and_is_not_repeated(nameserver: NameServer) -> None:
+    failed = await failure_of(nameserver, answering(SECRET))
+    assert failed.problem.type == ProblemType.UNAUTHORIZED
+    assert not failed.temporary
+    assert "127.0.0.1" in failed.problem.detail
+    assert f"http://{NAME}" in failed.problem.detail
+    assert TOKEN in failed.problem.detail
+
+
+async def test_a_prefix_of_the_key_authorization_is_not_enough(nameserver: NameServer) -> None:
+    failed = await failure_of(nameserver, answering(KEY_AUTHORIZATION[:-1].encode()))
+    assert failed.problem.type == ProblemType.UNAUTHORIZED
+
+
+async def test_white_space_in_front_is_not_ignored(nameserver: NameServer) -> None:
+    failed = await failure_of(nameserver, answering(b" " + KEY_AUTHORIZATION.encode()))
+    assert failed.problem.type == ProblemType.UNAUTHORIZED
+
+
+@pytest.mark.parametrize(("status", "temporary"), [("404 Not Found", True), ("503 Busy", True), ("403 No", False)])
+async def test_another_status_is_told_and_may_be_temporary(
+    nameserver: NameServer, status: str, temporary: bool
+) -> None:
+    failed = await failure_of(nameserver, answering(SECRET, status))
+    assert failed.problem.type == ProblemType.UNAUTHORIZED
+    assert status[:3] in failed.problem.detail
+    assert failed.temporary is temporary
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        (raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + SECRET), "longer than"),
+        (raw(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 100_000), "longer than"),
+        (raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n"), "longer than"),
+        (raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n"), "chunk"),
+        (raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n0\r\n\r\n"), "chunk"),
+        (raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 100), "too many chunks"),
+        (raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nx"), "transfer coding"),
+        (
+            raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"),
+            "transfer coding",
+        ),
+        (raw(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef"), "Content-Length"),
+        (raw(b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nabcdef"), "Content-Length"),
+        (raw(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08"), "compressed"),
+        (raw(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 9000 + b"\r\n\r\n"), "too long"),
+        (
+            raw(b"HTTP/1.1 200 OK\r\n" + b"X: " + b"y" * 7000 + b"\r\nY: " + b"y" * 7000 + b"\r\nZ: " + b"y" * 7000),
+            "longer than",
+        ),
+        (raw(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100 + b"\r\n"), "fields"),
+        (raw(b"HTTP/1.1 200 OK\r\nX: y\r\n folded\r\n\r\n"), "malformed"),
+        (raw(b"HTTP/1.1 200 OK\r\nX : y\r\n\r\n"), "malformed"),
+        (raw(b"HTTP/1.1 200 OK\r\nX: y\0z\r\n\r\n"), "malformed"),
+        (raw(b"HTTP/1.1 200 OK\r\nX: y\rz\r\n\r\n"), "malformed"),
+        (raw(b"SSH-2.0-OpenSSH_9.6\r\n"), "not an HTTP/1.1 answer"),
+        (raw(b"HTTP/2 200\r\n\r\n"), "not an HTTP/1.1 answer"),
+        (raw(b"HTTP/1.1 099 x\r\n\r\n"), "not an HTTP/1.1 answer"),
+        (raw(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n"), "another protocol"),
+        (raw(b"HTTP/1.1 100 Continue\r\n\r\n" * 100), "interim"),
+    ],
+)
+async def test_answers_that_are_not_what_we_read_are_incorrect(
+    nameserver: NameServer, answer: Behaviour, complaint: str
+) -> None:
+    failed = await failure_of(nameserver, answer)
+    assert failed.problem.type == ProblemType.INCORRECT_RESPONSE
+    assert complaint in failed.problem.detail
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\nX: y", b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nabc"],
+)
+async def test_an_answer_that_ends_too_early_is_a_connection_problem(nameserver: NameServer, answer: bytes) -> None:
+    failed = await failure_of(nameserver, raw(answer))
+    assert failed.problem.type == ProblemType.CONNECTION
+    assert failed.temporary
+
+
+async def test_a_server_that_sends_a_byte_now_and_then_is_given_up(nameserver: NameServer) -> None:
+    begun = time.monotonic()
+    drip = raw(b"HTTP/1.1 200 OK\r\n", *[b"X"] * 500, pause=0.02)
+    failed = await failure_of(nameserver, drip, deadline=0.3)
+    assert time.monotonic() - begun < 2
+    assert failed.problem.type == ProblemType.CONNECTION
+    assert "took longer than 0.3 seconds" in failed.problem.detail
+    assert failed.temporary
+
+
+async def test_an_endless_body_is_cut(nameserver: NameServer) -> None:
+    async def endless(_: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            writer.write(b"x" * 65536)
+            await writer.drain()
+
+    failed = await failure_of(nameserver, endless)
+    assert "longer than 256 bytes" in failed.problem.detail
+
+
+async def test_a_refused_connection_names_address_and_port(nameserver: NameServer) -> None:
+    async with running_webserver(answering(b"")) as server:
+        port = server.port
+    failed = await failure(nameserver, port)
+    assert failed.problem.type == ProblemType.CONNECTION
+    assert failed.problem.detail == f"Connecting to {NAME} failed: 127.0.0.1 port {port}: connection refused."
+    assert failed.temporary
+
+
+async def test_ipv6_is_tried_first_and_ipv4_when_that_fails(nameserver: NameServer) -> None:
+    nameserver.records[NAME, "AAAA"] = ["::1"]
+    settings_allow = (*LOOPBACK, ip_network("::1/128"))
+    async with running_webserver(answering(KEY_AUTHORIZATION.encode())) as server:
+        fetcher = Fetcher(
+            resolver=Resolver((nameserver.address,)),
+            addresses=AddressFilter(ValidationSettings(allow=settings_allow)),
+            ports=PORTS | {server.port},
+        )
+        await HTTP01(fetcher, port=server.port)(Identifier(type="dns", value=NAME), TOKEN, KEY_AUTHORIZATION)
+    assert server.connections == 1
+
+
+async def test_every_address_that_was_tried_is_told(nameserver: NameServer) -> None:
+    nameserver.records[NAME, "A"] = ["127.0.0.1", "127.0.0.2"]
+    async with running_webserver(answering(b"")) as server:
+        port = server.port
+    failed = await failure(nameserver, port)
+    assert "127.0.0.1 port" in failed.problem.detail
+    assert "127.0.0.2 port" in failed.problem.detail
+
+
+async def test_a_connection_that_nobody_answers_is_given_up(nameserver: NameServer) -> None:
+    # A socket whose backlog is full takes no more connections, and does not refuse them either.
+    import socket  # noqa: PLC0415 - this test alone
+
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        port = deaf.getsockname()[1]
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", port))
+        await asyncio.sleep(0.05)
+        failed = await failure(nameserver, port, connect=0.2, deadline=1.0)
+        for filler in fillers:
+            filler.close()
+    assert failed.problem.type == ProblemType.CONNECTION
+    assert failed.temporary
+
+
+async def test_a_name_that_does_not_exist_is_a_dns_problem(nameserver: NameServer) -> None:
+    nameserver.records.clear()
+    failed = await failure(nameserver, 80)
+    assert failed.problem.type == ProblemType.DNS
+    assert failed.problem.detail == (f"The DNS lookup (A, AAAA) of {NAME} failed: the name does not exist (NXDOMAIN).")
+    assert failed.temporary
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1", "255.255.255.255", "100.100.100.200"],
+)
+async def test_denied_addresses_are_not_contacted(nameserver: NameServer, address: str) -> None:
+    nameserver.records[NAME, "A"] = [address]
+    fetcher = Fetcher(resolver=Resolver((nameserver.address,)), addresses=AddressFilter(ValidationSettings()))
+    with pytest.raises(ValidationFailed) as caught:
+        await HTTP01(fetcher)(Identifier(type="dns", value=NAME), TOKEN, KEY_AUTHORIZATION)
+    assert caught.value.problem.type == ProblemType.CONNECTION
+    assert "may be contacted" in caught.value.problem.detail
+    assert address in caught.value.problem.detail
+    assert not caught.value.temporary
+
+
+async def test_an_ip_identifier_is_not_resolved(nameserver: NameServer) -> None:
+    async with running_webserver(answering(KEY_AUTHORIZATION.encode())) as server:
+        check = validator(nameserver, server.port)
+        await check(Identifier(type="ip", value="127.0.0.1"), TOKEN, KEY_AUTHORIZATION)
+    assert nameserver.asked == []
+    assert b"\r\nHost: 127.0.0.1\r\n" in server.heads[0]
+
+
+async def test_a_name_that_is_rebound_between_check_and_use_gains_nothing(nameserver: NameServer) -> None:
+    # The first answer is allowed, every later one is the address that an attacker wants us to contact.
+    nameserver.rotate[NAME, "A"] = [["127.0.0.1"], ["127.0.0.9"]]
+    async with (
+        running_webserver(answering(KEY_AUTHORIZATION.encode())) as good,
+        running_webserver(answering(SECRET), host="127.0.0.9", port=good.port) as inner,
+    ):
+        await validated(nameserver, good.port)
+    assert inner.connections == 0
+    assert [type_ for _, type_, _ in nameserver.asked].count("A") == 1
+
+
+async def test_a_redirect_to_a_name_that_is_rebound_to_a_denied_address_is_not_followed(
+    nameserver: NameServer,
+) -> None:
+    nameserver.rotate[NAME, "A"] = [["127.0.0.1"], ["169.254.169.254"]]
+    async with running_webserver(redirecting("/again")) as server:
+        failed = await failure(nameserver, server.port)
+    assert failed.problem.type == ProblemType.CONNECTION
+    assert "redirect 1" in failed.problem.detail
+    assert "link-local" in failed.problem.detail
+    assert "169.254" not in failed.problem.detail
+
+
+async def test_redirects_are_followed_and_looked_up_anew(nameserver: NameServer) -> None:
+    nameserver.records["other.example.com", "A"] = ["127.0.0.1"]
+
+    async def behave(head: bytes, writer: asyncio.StreamWriter) -> None:
+        path = head.split()[1].decode()
+        if path == "/final?a=b":
+            await answering(KEY_AUTHORIZATION.encode())(head, writer)
+        elif path == "/relative":
+            await redirecting("final?a=b#fragment", "308 Permanent")(head, writer)
+        else:
+            await redirecting(f"http://other.example.com:{server.port}/relative", "301 Moved")(head, writer)
+
+    async with running_webserver(behave) as server:
+        await validated(nameserver, server.port)
+    assert f"Host: other.example.com:{server.port}\r\n".encode() in server.heads[1]
+    assert ("other.example.com", "A", "udp") in nameserver.asked
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://169.254.169.254/latest/meta-data/",
+        "http://127.0.0.1/",
+        "http://[::1]/",
+        "http://0x7f000001/",
+        "http://2130706433/",
+        "http://017700000001/",
+        "http://localhost:22/",
+        "http://web.example.com:6443/",
+        "https://web.example.com:2379/",
+        "ftp://web.example.com/",
+        "file:///etc/passwd",
+        "gopher://web.example.com/",
+        "javascript:alert(1)",
+        "http://user:password@web.example.com/",
+        "http://web.example.com\\@169.254.169.254/",
+        "http:///",
+        "http://web.example.com:port/",
+        "http://web.example.com:0/",
+        "http://web.example.com:99999/",
+        "http://[::1/",
+        "http://web_server.example.com/",
+        "/caf\xe9",
+        "/with space",
+        "/" + "x" * 3000,
+    ],
+)
+async def test_redirects_to_elsewhere_are_refused_and_not_repeated(nameserver: NameServer, location: str) -> None:
+    behaviour = raw(b"HTTP/1.1 302 Found\r\nLocation: " + location.encode("latin-1") + b"\r\n\r\n")
+    async with running_webserver(behaviour) as server:
+        failed = await failure(nameserver, server.port)
+        assert server.connections == 1
+    assert failed.problem.type == ProblemType.INCORRECT_RESPONSE
+    assert "redirects to" in failed.problem.detail
+    assert location not in failed.problem.detail
+
+
+async def test_a_redirect_without_a_location_is_told(nameserver: NameServer) -> None:
+    failed = await failure_of(nameserver, answering(b"", "302 Found"))
+    assert "redirects to nowhere" in failed.problem.detail
+
+
+@pytest.mark.parametrize("status", ["300 Choices", "303 See Other", "304 Not Modified"])
+async def test_other_statuses_of_redirection_are_not_followed(nameserver: NameServer, status: str) -> None:
+    failed = await failure_of(nameserver, redirecting("/again", status))
+    assert failed.problem.type == ProblemType.UNAUTHORIZED
+
+
+async def test_redirects_end_after_ten(nameserver: NameServer) -> None:
+    async with running_webserver(redirecting("/again")) as server:
+        failed = await failure(nameserver, server.port)
+    assert server.connections == 11
+    assert failed.problem.type == ProblemType.INCORRECT_RESPONSE
+    assert "more than 10 times" in failed.problem.detail
+
+
+async def redirected_to_https(nameserver: NameServer, port: int) -> None:
+    async with running_webserver(redirecting(f"https://{NAME}:{port}/x")) as server:
+        fetcher = Fetcher(
+            resolver=Resolver((nameserver.address,)),
+            addresses=AddressFilter(ValidationSettings(allow=LOOPBACK)),
+            ports=PORTS | {server.port, port},
+            deadline=5,
+        )
+        await HTTP01(fetcher, port=server.port)(Identifier(type="dns", value=NAME), TOKEN, KEY_AUTHORIZATION)
+
+
+async def test_a_redirect_to_https_is_followed_whoever_has_issued_its_certificate(nameserver: NameServer) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("somebody.else.example").configure_cert(context)
+    async with running_webserver(answering(KEY_AUTHORIZATION.encode()), tls=context) as secure:
+        await redirected_to_https(nameserver, secure.port)
+
+
+async def test_a_failed_handshake_is_a_tls_problem(nameserver: NameServer) -> None:
+    async def no_tls(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(SECRET)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(no_tls, "127.0.0.1", 0) as server:
+        with pytest.raises(ValidationFailed) as caught:
+            await redirected_to_https(nameserver, server.sockets[0].getsockname()[1])
+    assert caught.value.problem.type == ProblemType.TLS
+
+
+async def test_proxies_of_the_environment_are_not_used(nameserver: NameServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with (
+        running_webserver(answering(b"proxied")) as proxy,
+        running_webserver(answering(KEY_AUTHORIZATION.encode())) as server,
+    ):
+        for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(variable, f"http://127.0.0.1:{proxy.port}")
+        await validated(nameserver, server.port)
+    assert proxy.connections == 0
+
+
+async def test_the_settings_make_a_validator(nameserver: NameServer) -> None:
+    async with running_webserver(answering(KEY_AUTHORIZATION.encode())) as server:
+        settings = ValidationSettings(resolvers=(nameserver.address,), http01_port=server.port, allow=LOOPBACK)
+        await HTTP01.build(settings)(Identifier(type="dns", value=NAME), TOKEN, KEY_AUTHORIZATION)

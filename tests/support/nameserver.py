@@ -1,0 +1,114 @@
+"""A DNS server on a free port of 127.0.0.1, whose answers a test decides: UDP and TCP, truthful or hostile."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import cast
+
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
+
+from kms.address import Address
+
+
+class NameServer(asyncio.DatagramProtocol):
+    """Answers from `records`: {(name, "A"): ["10.0.0.1"]}; `rcodes` overrides by name, `asked` has the questions."""
+
+    def __init__(self) -> None:
+        self.records: dict[tuple[str, str], list[str]] = {}
+        self.rcodes: dict[str, str] = {}
+        self.asked: list[tuple[str, str, str]] = []
+        self.truncate_udp = False
+        self.truncate_tcp = False
+        self.hang_up = False
+        """Accept TCP connections, and end them in the middle of the answer."""
+        self.mute = False
+        self.mangle: Callable[[bytes], bytes | list[bytes]] | None = None
+        """Turns an answer into what is sent by UDP instead: other bytes, or several datagrams."""
+        self.rotate: dict[tuple[str, str], list[list[str]]] = {}
+        """Answers to be given one after the other: rebinding with TTL 0. The last one stays."""
+        self.address = Address("127.0.0.1", 0)
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Not by isinstance: the selector loop's transport is none by inheritance.
+        self._transport = cast("asyncio.DatagramTransport", transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        assert self._transport is not None
+        if self.mute:
+            return
+        query = dns.message.from_wire(data)
+        reply = self.reply(query, "udp")
+        if self.truncate_udp:
+            reply.answer.clear()
+            reply.flags |= dns.flags.TC
+        wire = reply.to_wire(max_size=65535)
+        sent = self.mangle(wire) if self.mangle else wire
+        for each in sent if isinstance(sent, list) else [sent]:
+            self._transport.sendto(each, addr)
+
+    def reply(self, query: dns.message.Message, transport: str) -> dns.message.Message:
+        name = query.question[0].name.to_text().rstrip(".").lower()
+        type_ = dns.rdatatype.to_text(query.question[0].rdtype)
+        self.asked.append((name, type_, transport))
+        reply = dns.message.make_response(query)
+        reply.flags |= dns.flags.RA
+        if name in self.rcodes:
+            reply.set_rcode(dns.rcode.from_text(self.rcodes[name]))
+            return reply
+        self._answer(reply, name, type_)
+        if not reply.answer and not any(known == name for known, _ in self.records):
+            reply.set_rcode(dns.rcode.NXDOMAIN)
+        return reply
+
+    def _answer(self, reply: dns.message.Message, name: str, type_: str) -> None:
+        for _ in range(30):
+            if turns := self.rotate.get((name, type_)):
+                values = turns.pop(0) if len(turns) > 1 else turns[0]
+                reply.answer.append(dns.rrset.from_text(f"{name}.", 0, "IN", type_, *values))
+                return
+            if values := self.records.get((name, type_)):
+                reply.answer.append(dns.rrset.from_text(f"{name}.", 60, "IN", type_, *values))
+                return
+            aliases = self.records.get((name, "CNAME"))
+            if not aliases:
+                return
+            reply.answer.append(dns.rrset.from_text(f"{name}.", 60, "IN", "CNAME", f"{aliases[0]}."))
+            if ("unchased", name) in self.records:
+                return
+            name = aliases[0]
+
+    async def serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        (length,) = struct.unpack("!H", await reader.readexactly(2))
+        reply = self.reply(dns.message.from_wire(await reader.readexactly(length)), "tcp")
+        if self.truncate_tcp:
+            reply.flags |= dns.flags.TC
+        wire = reply.to_wire(max_size=65535)
+        writer.write(struct.pack("!H", len(wire)) + (wire[:5] if self.hang_up else wire))
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+
+@asynccontextmanager
+async def running_nameserver() -> AsyncIterator[NameServer]:
+    """A name server that listens on the same port by UDP and TCP."""
+    loop = asyncio.get_running_loop()
+    server = NameServer()
+    tcp = await asyncio.start_server(server.serve_tcp, "127.0.0.1", 0)
+    port = tcp.sockets[0].getsockname()[1]
+    transport, _ = await loop.create_datagram_endpoint(lambda: server, local_addr=("127.0.0.1", port))
+    server.address = Address("127.0.0.1", port)
+    try:
+        yield server
+    finally:
+        transport.close()
+        tcp.close()
+        await tcp.wait_closed()
