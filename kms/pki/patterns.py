@@ -26,17 +26,28 @@ class Pattern:
     text: str
     _labels: tuple[_LabelGlob | None, ...] = field(repr=False, compare=False)
     """One entry a label of the pattern; None is `**`."""
+    _literals: tuple[str, ...] = field(repr=False, compare=False)
+    """What stands between the stars: all of it is in every value that matches, which rules out most at once."""
 
     def matches(self, value: str) -> bool:
         """Whether the whole of `value` has this form."""
-        return self._accepts(value.casefold().split("."))
+        folded = value.casefold()
+        for literal in self._literals:
+            if literal not in folded:
+                return False
+        return self._accepts(folded.split("."))
 
     def matches_below(self, base: str) -> bool:
         """Whether some name with exactly one label more than `base` has this form.
 
         That is whether a wildcard certificate for `*.base` would be good for a name of this form.
         """
-        return self._accepts((None, *base.casefold().split(".")))
+        folded = f".{base}".casefold()
+        if self._literals and not self.text.endswith("*"):
+            ending = self._literals[-1]
+            if not folded.endswith(ending) and not ending.endswith(folded):
+                return False
+        return self._accepts((None, *folded[1:].split(".")))
 
     def _accepts(self, labels: Iterable[str | None]) -> bool:
         """Walk all ways through the pattern at once; a label of None stands for any label that may be wished for."""
@@ -103,7 +114,10 @@ def value_pattern(text: str) -> Pattern:
 def _compiled(text: str) -> Pattern:
     if len(text) > MAXIMUM_PATTERN:
         raise InvalidPattern(f'"{text[:40]}..." is longer than {MAXIMUM_PATTERN} characters')
-    return Pattern(text, tuple(_glob(label, text) for label in text.casefold().split(".")))
+    folded = text.casefold()
+    return Pattern(
+        text, tuple(_glob(label, text) for label in folded.split(".")), tuple(filter(None, folded.split("*")))
+    )
 
 
 def _glob(label: str, text: str) -> _LabelGlob | None:
