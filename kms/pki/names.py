@@ -12,6 +12,8 @@ from typing import Literal, NamedTuple
 
 import idna
 
+from kms.pki.quoting import quoted
+
 MAXIMUM_DNS_NAME = 253
 """Characters of a DNS name without the trailing dot (RFC 1035, 2.3.4, counted as text)."""
 MAXIMUM_LABEL = 63
@@ -19,7 +21,6 @@ MAXIMUM_LABEL = 63
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DNS_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
-_SHOWN = 80
 
 
 class Name(NamedTuple):
@@ -61,12 +62,12 @@ def dns_name(text: str, *, wildcard: bool = True) -> Name:
     lowered = text.lower()
     base = lowered.removeprefix("*.") if wildcard else lowered
     if len(lowered) > MAXIMUM_DNS_NAME:
-        raise InvalidName(f"{_quoted(text)} is longer than the {MAXIMUM_DNS_NAME} characters of a DNS name.")
+        raise InvalidName(f"{quoted(text)} is longer than the {MAXIMUM_DNS_NAME} characters of a DNS name.")
     if not text.isascii() or not _DNS_NAME.fullmatch(base):
-        raise InvalidName(f"{_quoted(text)} is not a DNS name: {_flaw(text, base, wildcard=wildcard)}.")
+        raise InvalidName(f"{quoted(text)} is not a DNS name: {_flaw(text, base, wildcard=wildcard)}.")
     labels = base.split(".")
     if _NUMBER.fullmatch(labels[-1]):
-        raise InvalidName(f"{_quoted(text)} is not a DNS name: it ends in a number, as an IP address does.")
+        raise InvalidName(f"{quoted(text)} is not a DNS name: it ends in a number, as an IP address does.")
     if "xn--" in base:
         for label in labels:
             _check_a_label(label, last=label is labels[-1])
@@ -84,14 +85,14 @@ def ip_address(text: str) -> Name:
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
-        raise InvalidName(f"{_quoted(text)} is not an IP address.") from None
+        raise InvalidName(f"{quoted(text)} is not an IP address.") from None
     if isinstance(address, ipaddress.IPv6Address):
         if address.scope_id is not None:
-            raise InvalidName(f"{_quoted(text)} has a zone; an address in a certificate has none.")
+            raise InvalidName(f"{quoted(text)} has a zone; an address in a certificate has none.")
         if address.ipv4_mapped is not None:
-            raise InvalidName(f'{_quoted(text)} is an IPv4 address in IPv6 form; write "{address.ipv4_mapped}".')
+            raise InvalidName(f'{quoted(text)} is an IPv4 address in IPv6 form; write "{address.ipv4_mapped}".')
     if str(address) != text:
-        raise InvalidName(f'{_quoted(text)} is not the canonical spelling of this IP address; write "{address}".')
+        raise InvalidName(f'{quoted(text)} is not the canonical spelling of this IP address; write "{address}".')
     return Name("ip", text)
 
 
@@ -134,10 +135,3 @@ def _flaw(text: str, base: str, *, wildcard: bool) -> str:
     )
     otherwise = 'it has characters other than letters, digits, "-" and "."'
     return next((message for applies, message in flaws if applies), otherwise)
-
-
-def _quoted(text: str) -> str:
-    """The text for a message: cut where it is long, and with what cannot be printed escaped."""
-    shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
-    escaped = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in shown)
-    return f'"{escaped}"'

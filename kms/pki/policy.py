@@ -14,6 +14,7 @@ from datetime import timedelta
 
 from kms.pki.names import Name
 from kms.pki.patterns import Pattern
+from kms.pki.quoting import quoted
 from kms.pki.requests import CertificateRequest
 from kms.pki.subjects import COMMON_NAME
 from kms.pki.usages import KNOWN_USAGES, lacks_key_usage
@@ -213,7 +214,9 @@ def _against_subject(request: CertificateRequest, policy: Policy) -> Iterator[Vi
     common_names = () if request.common_name is None else (request.common_name,)
     asked = {COMMON_NAME: common_names, **request.subject}
     if request.common_name is not None and request.common_name not in {name.value for name in request.names}:
-        yield Violation(f'the common name "{request.common_name}" is not one of the names of the certificate request')
+        yield Violation(
+            f"the common name {quoted(request.common_name)} is not one of the names of the certificate request"
+        )
     for attribute, values in asked.items():
         for value in values:
             if objection := _against_value(attribute, value, policy):
@@ -228,7 +231,7 @@ def _against_subject(request: CertificateRequest, policy: Policy) -> Iterator[Vi
 
 
 def _against_value(attribute: str, value: str, policy: Policy) -> str | None:
-    asked = f'{attribute} "{value}" in the subject'
+    asked = f"{attribute} {quoted(value)} in the subject"
     rules = policy.subject.get(attribute)
     if rules is None:
         return f"{asked} is not allowed by policy {policy.name}: it has no rules for it (spec.subject)"

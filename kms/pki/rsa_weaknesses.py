@@ -8,8 +8,8 @@ Each check knows one way in which generators of keys have failed:
 
 What is not here: the keys of Debian's OpenSSL of 2006 to 2008 (CVE-2008-0166). They look like any others and are known
 only from lists, nearly 300,000 fingerprints for each size of key and several megabytes together, which we neither have
-nor can reproduce; a part of a list would only look like a check. Systems that old make 1024-bit keys unless told
-otherwise, and no TLS client of today runs on them.
+nor can reproduce; a part of a list would only look like a check. What remains of the risk: a key of 2048 bits or more
+(the default then was 1024) that was made before 2008 and is still in use.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ipaddress
+import time
 from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType
@@ -193,6 +194,15 @@ def test_a_credential_leaves_the_types_that_it_does_not_speak_of() -> None:
     )
 
 
+def test_a_large_policy_and_a_large_order_do_not_hold_up_the_event_loop() -> None:
+    patterns = [f"**.team-{each}*.apps.example.com" for each in range(500)]
+    policy = replace(POLICY, dns_names=rules(*patterns, denied=tuple(patterns)), wildcards=True, maximum_names=100)
+    names = [dns_name(f"a.b{each}.apps.example.com") for each in range(100)]
+    begun = time.process_time()
+    assert len(name_violations(names, policy, None)) == 100
+    assert time.process_time() - begun < 0.2  # 20 ms on the machine of the measurements
+
+
 labels = st.sampled_from(["a", "b", "apps", "example", "com"])
 some_names = st.builds(
     lambda star, parts: dns_name(("*." if star else "") + ".".join(parts)),
@@ -294,6 +304,14 @@ def test_other_attributes_are_denied_unless_rules_allow_them() -> None:
     (message,) = objections(request, policy)
     assert "is not allowed by policy pki/web: it has no rules for it (spec.subject)" in message
     assert "a@example.com" in message
+
+
+def test_hostile_text_in_a_subject_breaks_no_line_and_floods_no_log() -> None:
+    hostile = "x\r\nlevel=info \x1b[31m\u202e" + "y" * 5000
+    request = with_subject((NameOID.PSEUDONYM, hostile), (NameOID.COMMON_NAME, "a\nb"))
+    found = objections(request)
+    assert len(found) == 2
+    assert all(message.isprintable() and len(message) < 250 for message in found)
 
 
 def test_required_attributes_must_be_there() -> None:
