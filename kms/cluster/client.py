@@ -31,7 +31,7 @@ T = TypeVar("T", bound=Resource)
 WATCH_SECONDS = 300
 """How long one watch lasts before the API server ends it and we ask again."""
 PAGE_SIZE = 500
-NOTE_LENGTH = 1024
+NOTE_BYTES = 1024
 """The API server's limit for the text of an Event."""
 
 
@@ -227,12 +227,12 @@ class Cluster:
         event = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"generateName": f"{metadata.name}.", "namespace": namespace},
+            "metadata": {"generateName": f"{metadata.name}-", "namespace": namespace},
             "eventTime": time.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "type": type_,
             "reason": reason,
             "action": action,
-            "note": note if len(note) <= NOTE_LENGTH else note[: NOTE_LENGTH - 1] + "…",
+            "note": _shortened(note),
             "reportingController": controller,
             "reportingInstance": instance,
             "regarding": {
@@ -290,6 +290,13 @@ def _segment(name: str) -> str:
     if name in {"", ".", ".."}:
         raise Invalid(f"{name!r} is no name of an object or a namespace")
     return quote(name, safe=":")
+
+
+def _shortened(note: str) -> str:
+    if len(note.encode()) <= NOTE_BYTES:
+        return note
+    ellipsis = "…"
+    return note.encode()[: NOTE_BYTES - len(ellipsis.encode())].decode(errors="ignore") + ellipsis
 
 
 def _identity(body: Resource | Mapping[str, Any]) -> tuple[str, str]:

@@ -116,12 +116,17 @@ def error_of(code: int, body: bytes, retry_after: str | None = None) -> ClusterE
         case 409 if status.reason == "AlreadyExists":
             error = AlreadyExists(message)
         case 400 | 413 | 422:
-            error = Invalid(message, tuple(Cause(each.field, each.message) for each in status.details.causes))
+            error = Invalid(message, _causes(status))
         case _ if code in _TEMPORARY or code >= _SERVER_ERROR:
             error = Unavailable(message, _seconds(retry_after, status))
         case _:
             error = _PLAIN.get(code, ClusterError)(message)
     return error
+
+
+def _causes(status: _Status) -> tuple[Cause, ...]:
+    # "<nil>" is the API server's word for "and some rules could not be looked at".
+    return tuple(Cause(each.field, each.message) for each in status.details.causes if each.field != "<nil>")
 
 
 def watch_error_of(body: bytes) -> ClusterError:

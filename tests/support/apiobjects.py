@@ -1,7 +1,7 @@
 """The objects behind FakeApiServer: what etcd and the registries of a real API server do, in one process.
 
-Versions, preconditions, the status subresource, server-side apply, selectors and a history for watches. The same
-refusals as the real one: tests/integration/test_cluster_client.py holds both against the same expectations.
+Versions, preconditions, the status subresource, server-side apply, selectors and a history for watches. It refuses what
+the real one refuses: tests/kms/cluster/test_client.py asks it what tests/integration/test_cluster_client.py asks that.
 """
 
 from __future__ import annotations

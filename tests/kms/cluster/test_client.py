@@ -323,7 +323,7 @@ async def test_an_event_says_what_happened_to_whom(api: FakeApiServer, cluster: 
         type_="Warning",
         reason="Refused",
         action="Validate",
-        note="x" * 2000,
+        note="ü" * 2000,
         controller="pki.kms.hanzo.ai/operator",
         instance="pod-1",
         time=datetime(2026, 11, 23, 14, 0, tzinfo=UTC),
@@ -332,7 +332,8 @@ async def test_an_event_says_what_happened_to_whom(api: FakeApiServer, cluster: 
     assert event["metadata"]["namespace"] == "pki"
     assert event["regarding"]["uid"] == stored.metadata.uid
     assert event["eventTime"] == "2026-11-23T14:00:00.000000Z"
-    assert len(event["note"]) == 1024
+    assert len(event["note"].encode()) in range(1020, 1025)
+    assert event["note"].endswith("ü…")
 
 
 async def test_an_event_about_something_without_a_namespace_goes_to_default(
