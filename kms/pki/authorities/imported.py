@@ -13,6 +13,7 @@ from kms.pki.authorities.errors import InvalidAuthority
 from kms.pki.authorities.made import path_length, remaining_path_length
 from kms.pki.certificates import Signer, certifies, is_root
 from kms.pki.keys import PrivateKey, load_private_key, weakness
+from kms.pki.quoting import quoted
 
 MAXIMUM_CERTIFICATE_FILE = 64 * 1024
 MAXIMUM_CHAIN = 4
@@ -155,7 +156,7 @@ def _advice(lower: x509.Certificate, certificates: Sequence[x509.Certificate]) -
         return f"Put {_subject(issuer)} there: each certificate must be followed by its issuer."
     if is_root(lower):
         return "It is a root, so nothing may follow it; remove what does."
-    return f"Add the certificate of its issuer, {lower.issuer.rfc4514_string()}, or remove what follows."
+    return f"Add the certificate of its issuer, {quoted(lower.issuer.rfc4514_string())}, or remove what follows."
 
 
 def _check_path_lengths(signer: Signer) -> None:
@@ -178,4 +179,4 @@ def _time(moment: datetime) -> str:
 
 
 def _subject(certificate: x509.Certificate) -> str:
-    return f'"{certificate.subject.rfc4514_string()}"'
+    return quoted(certificate.subject.rfc4514_string())

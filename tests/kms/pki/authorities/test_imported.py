@@ -181,7 +181,7 @@ def test_a_missing_link_is_told_by_its_name() -> None:
     lowest = below(middle, common_name="Lowest")
     reason, message = refusal(pem(lowest.certificate, ROOT.certificate), lowest.key)
     assert reason == "InvalidChain"
-    assert "Add the certificate of its issuer, CN=Middle" in message
+    assert 'Add the certificate of its issuer, "CN=Middle"' in message
 
 
 def test_nothing_may_follow_a_root() -> None:
