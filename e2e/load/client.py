@@ -176,7 +176,7 @@ class Client:
     async def new_nonce(self) -> None:
         """Fetch a nonce and keep it, as a client does that has just been started."""
         begun = time.perf_counter()
-        self.exchange.nonces.append(await self.exchange.new_nonce())
+        self.exchange.nonces.append(await self.exchange.new_nonce("GET"))
         self.observe("new-nonce", time.perf_counter() - begun)
 
     async def new_order(self, names: Sequence[str], **members: Any) -> Order:

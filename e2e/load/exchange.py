@@ -167,15 +167,17 @@ class Exchange:
             self._directory = directory
         return self._directory
 
-    async def new_nonce(self) -> str:
-        """A nonce straight from the server; it is not kept.
+    async def new_nonce(self, method: str = "HEAD") -> str:
+        """A nonce straight from the server; it is not kept. `method` is HEAD or GET (RFC 8555, 7.2; M72-M74).
+
+        aiohttp closes the connection after an answer to HEAD without Content-Length, so GET is what keeps it open.
 
         Raises:
-            ProtocolError: if the answer is not what RFC 8555, 7.2 says (M72, M74).
+            ProtocolError: if the answer is not what it must be.
         """
-        answer = await self.request("HEAD", (await self.directory())["newNonce"])
-        if answer.status != 200 or answer.nonce is None:
-            raise ProtocolError(f"HEAD {answer.url} answered {answer.status} and nonce {answer.nonce!r}")
+        answer = await self.request(method, (await self.directory())["newNonce"])
+        if answer.status != (200 if method == "HEAD" else 204) or answer.nonce is None:
+            raise ProtocolError(f"{method} {answer.url} answered {answer.status} and nonce {answer.nonce!r}")
         if "no-store" not in answer.headers.get("Cache-Control", ""):
             self.breach(answer, "a nonce without Cache-Control: no-store (M74)")
         return self.nonces.pop()

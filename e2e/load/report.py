@@ -164,7 +164,7 @@ def _floor(body: Mapping[str, Any]) -> str:
     rows.append(("all", "", f"{floor['anOrder']:.2f}"))
     text = columns(rows)
     if "serverCpuInFloors" in body:
-        text += f"\nour server's CPU is {body['serverCpuInFloors']:.2f} times the floor"
+        text += f"\nthe server's CPU is {body['serverCpuInFloors']:.2f} times the floor"
     return text
 
 

@@ -103,6 +103,15 @@ async def test_a_new_nonce_that_breaks_the_rules_is_a_breach(
             await exchange.new_nonce()
 
 
+async def test_a_new_nonce_can_be_had_by_get_too(acme: ScriptedAcme) -> None:
+    async with Exchange(f"{acme.base}/directory") as exchange:
+        assert await exchange.new_nonce("GET")
+        acme.script("nonce", web.Response(status=205, headers={"Cache-Control": "no-store"}))
+        with pytest.raises(ProtocolError, match="answered 205"):
+            await exchange.new_nonce("GET")
+    assert [each.method for each in acme.seen] == ["GET", "GET", "GET"]
+
+
 async def test_links_are_found_by_their_relation(acme: ScriptedAcme) -> None:
     async def handler(_request: web.Request) -> web.Response:
         answer = web.Response()

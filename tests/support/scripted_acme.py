@@ -93,6 +93,8 @@ class ScriptedAcme:
         protected, payload = self._opened(await request.json()) if request.can_read_body else ({}, None)
         self.seen.append(Seen(step, request.method, request.host, protected, payload))
         answer = self.instead[step].popleft() if self.instead[step] else self._right(step, number, payload)
+        if step == "nonce" and request.method == "GET" and answer.status == web.HTTPOk.status_code:
+            answer.set_status(web.HTTPNoContent.status_code)
         if step != "directory" and "X-Bare" not in answer.headers:
             nonce = secrets.token_urlsafe(16)
             self._nonces.add(nonce)
