@@ -1,7 +1,7 @@
 """Bytes to and from the API server: one bounded pool for calls, one connection a watch, a deadline on everything.
 
-Requests go straight to aiohttp. The official client's ApiClient.call_api would cost more CPU than the rest of a call
-together (docs/architecture.md), and it encodes bodies itself.
+Requests go straight to aiohttp. The official client's ApiClient.call_api takes about a fifth more CPU for a write (126
+to 191 us against 103 to 162, on a busy machine), because it wants plain dictionaries and makes JSON of them itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from kms.cluster.errors import Unavailable, error_of
 
 Verb = Literal["get", "list", "watch", "create", "update", "patch", "delete"]
 Observe = Callable[[str, str, int, float], None]
-"""Told of every request: verb, plural, HTTP status (0: no answer), seconds until the answer was complete or begun."""
+"""Told of every request: verb, plural, HTTP status (0: no answer), seconds until the answer was complete.
+
+Of a watch it is told when it begins, and once more, with status 0, when it breaks off.
+"""
 
 DEADLINE_SECONDS = 10.0
 SILENCE_SECONDS = 70.0
