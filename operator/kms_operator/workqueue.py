@@ -10,7 +10,7 @@ import asyncio
 import heapq
 import random as _random
 from collections.abc import AsyncIterator, Callable, Hashable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -81,10 +81,10 @@ class WorkQueue(Generic[K]):
             if (key := self._pop()) is not None:
                 return key
             wait = self._heap[0][0] - self._time() if self._heap else None
-            try:
-                await asyncio.wait_for(self._changed.wait(), wait)
-            except TimeoutError:
-                continue
+            # Not wait_for: before Python 3.12 it may swallow a cancellation, and the worker would never end.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
 
     def _pop(self) -> K | None:
         """Take a key that is due and not being worked on; drop entries that are no longer true on the way."""

@@ -40,7 +40,9 @@ def reconciled(one: CertificateAuthority, *others: Any, now: Any = NOW) -> Outco
     return authorities.reconcile(one, observed(one, *others), now=now, entropy=entropy(str(now)))
 
 
-def made(name: str = "issuing", *others: Any, internal: dict[str, Any] | None = None) -> tuple[CertificateAuthority, Secret]:
+def made(
+    name: str = "issuing", *others: Any, internal: dict[str, Any] | None = None
+) -> tuple[CertificateAuthority, Secret]:
     """A CA as it stands after its first reconciliation, with its key."""
     fresh = authority(name, internal=internal)
     outcome = reconciled(fresh, *others)
@@ -171,7 +173,9 @@ def test_a_lost_key_is_never_replaced_silently() -> None:
     assert (outcome.apply, stated(outcome).reason) == ((), "KeyLost")
     assert "restore it from a backup" in stated(outcome).message
     status: Any = outcome.status
-    assert status.certificate == one.status.certificate, "what is known stays known, or the next look would make a new key"
+    assert status.certificate == one.status.certificate, (
+        "what is known stays known, or the next look would make a new key"
+    )
     assert outcome.again == NOW + timedelta(seconds=60)
 
 
@@ -207,7 +211,9 @@ def test_a_key_without_any_certificate_gets_one() -> None:
 def test_a_ca_that_its_issuer_cannot_extend_expires() -> None:
     root, root_key = made("root", internal={"duration": "24h"})
     one, key = made("issuing", root, root_key, internal={"issuerRef": {"name": "root"}})
-    gone = authority("issuing", internal={"issuerRef": {"name": "root"}}, status=builtins(reconciled(one, key, root, root_key)))
+    gone = authority(
+        "issuing", internal={"issuerRef": {"name": "root"}}, status=builtins(reconciled(one, key, root, root_key))
+    )
     outcome = reconciled(gone, key, root, root_key, now=NOW + 2 * DAY)
     assert stated(outcome).reason == "IssuerNotReady"
     assert outcome.apply == ()

@@ -83,7 +83,10 @@ def authority(
 
 def policy(name: str = "web", *, status: Mapping[str, Any] | None = None, **spec: Any) -> CertificatePolicy:
     return _resource(
-        CertificatePolicy, metadata(name), {"dnsNames": {"allowed": ["*.apps.example.com"]}, **spec}, status
+        CertificatePolicy,
+        metadata(name, uid=f"policy-{name}"),
+        {"dnsNames": {"allowed": ["*.apps.example.com"]}, **spec},
+        status,
     )
 
 
@@ -102,7 +105,7 @@ def profile(
         "certificate": certificate or {},
         "enrollment": {"acme": acme or {}} if enrolls else {},
     }
-    return _resource(CertificateProfile, metadata(name, **more), spec, status)
+    return _resource(CertificateProfile, metadata(name, **{"uid": f"profile-{name}", **more}), spec, status)
 
 
 def credential(
@@ -157,7 +160,9 @@ def stored(written: Secret, *, version: int = 7) -> Secret:
     return msgspec.structs.replace(written, metadata=meta)
 
 
-def observed(*resources: Any, settings: OperatorSettings = SETTINGS, accounts: Mapping[str, int] | None = None) -> Observed:
+def observed(
+    *resources: Any, settings: OperatorSettings = SETTINGS, accounts: Mapping[str, int] | None = None
+) -> Observed:
     """What there is, and nothing else."""
 
     def of(model: type[T]) -> dict[tuple[str, str], T]:

@@ -1,0 +1,413 @@
+"""The loop against an API server: what is decided gets done, whoever else writes, whatever fails."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from kms.resources.core import Secret
+from kms.resources.credentials import EABCredential
+from kms.resources.kinds import AUTHORITIES, CREDENTIALS, NAMESPACES, POLICIES, PROFILES, SECRETS
+from kms.resources.meta import condition
+from kms.resources.secrets import signing_key_name
+from kms_operator.controller import MARGIN, Controller
+from kms_operator.manifests import shared_secret
+from kms_operator.metrics import Metrics
+from kms_operator.settings import OperatorSettings
+from kms_operator.targets import INSTALLATION, SWEEP, Target
+from tests.support.apiserver import FakeApiServer, running_api
+from tests.support.eventually import in_background, until
+from tests.support.operated import (
+    NOW,
+    RELEASE,
+    SETTINGS,
+    authority,
+    credential,
+    entropy,
+    namespace,
+    policy,
+    profile,
+    secret,
+)
+
+
+class World:
+    """An API server with the four manifests of a user, and a controller that has listed it."""
+
+    def __init__(self, api: FakeApiServer, controller: Controller, metrics: Metrics) -> None:
+        self.api = api
+        self.controller = controller
+        self.metrics = metrics
+        self.now = NOW
+
+    async def list(self) -> None:
+        """What lists and watches would tell."""
+        cluster = await self.api.cluster()
+        for kind in (AUTHORITIES, POLICIES, PROFILES, CREDENTIALS, SECRETS, NAMESPACES):
+            labels = "app.kubernetes.io/managed-by=kms-acme" if kind is SECRETS else ""
+            listing = await cluster.list(kind, labels=labels)  # type: ignore[arg-type]
+            self.controller.take_over(kind, listing.items, listing.resource_version)
+
+    async def settle(self) -> None:
+        """Reconcile until nothing is due."""
+        async with in_background(self.controller.run()):
+            await until(lambda: len(self.controller.queue) == 0, seconds=10)
+
+    def reason(self, kind: Any = CREDENTIALS, name: str = "web", type_: str = "Ready") -> str | None:
+        found = self.api.read(kind, "pki", name)
+        assert found is not None
+        stated = condition(found.status.conditions, type_)
+        return stated.reason if stated else None
+
+    def secrets(self, prefix: str = "") -> list[str]:
+        keys = [each for each in self.api.store.by_key if each.plural == "secrets"]
+        return sorted(f"{each.namespace}/{each.name}" for each in keys if each.name.startswith(prefix))
+
+    def secret(self, name: str, namespace: str = "pki") -> Secret:
+        found = self.api.read(SECRETS, namespace, name)
+        assert found is not None
+        return found
+
+    def credential(self) -> EABCredential:
+        found = self.api.read(CREDENTIALS, "pki", "web")
+        assert found is not None
+        return found
+
+    def count(self, kind: str, result: str) -> float:
+        return (
+            self.metrics.registry.get_sample_value("kms_operator_reconciles_total", {"kind": kind, "result": result})
+            or 0.0
+        )
+
+    def events(self) -> list[str]:
+        return sorted(each["reason"] for key, each in self.api.store.by_key.items() if key.plural == "events")
+
+
+@asynccontextmanager
+async def world(settings: OperatorSettings = SETTINGS) -> AsyncIterator[World]:
+    async with running_api() as api:
+        for kind, each in (
+            (AUTHORITIES, authority()),
+            (POLICIES, policy()),
+            (PROFILES, profile()),
+            (CREDENTIALS, credential()),
+        ):
+            api.put(kind, each)  # type: ignore[arg-type, misc]
+        api.put(NAMESPACES, namespace("pki"))
+        metrics = Metrics()
+        cluster = await api.cluster(observe=metrics.observe_call)
+        one: World
+        controller = Controller(settings, cluster, metrics, clock=lambda: one.now, entropy=entropy(), instance="test")
+        one = World(api, controller, metrics)
+        yield one
+
+
+@pytest.fixture
+async def running() -> AsyncIterator[World]:
+    """After everything has settled for the first time."""
+    async with world() as one:
+        await one.list()
+        one.controller.look_at_everything()
+        await one.settle()
+        one.api.requests.clear()
+        yield one
+
+
+async def test_four_manifests_become_ready(running: World) -> None:
+    assert running.reason(AUTHORITIES, "issuing") == "Issued"
+    assert running.reason(POLICIES) == "Accepted"
+    assert running.reason(PROFILES) == "Ready"
+    assert running.reason() == "Issued"
+    assert running.secrets("web") == ["pki/web-acme", "pki/web-eab"]
+    assert len(running.secrets("eab-")) == len(running.secrets("ca-")) == 1
+    assert running.events().count("Issued") == 2
+    chain = running.secret("web-acme").data["chain.crt"].decode()
+    found: Any = running.api.read(AUTHORITIES, "pki", "issuing")
+    assert chain == found.status.chain
+    assert "tls.crt" not in running.secret("web-acme").data
+
+
+async def test_what_has_settled_writes_nothing_more(running: World) -> None:
+    await running.list()
+    running.controller.look_at_everything()
+    await running.settle()
+    assert running.api.writes == []
+
+
+async def test_a_restart_changes_nothing(running: World) -> None:
+    before = dict(running.api.store.by_key)
+    again = Controller(
+        SETTINGS,
+        await running.api.cluster(),
+        Metrics(),
+        clock=lambda: NOW,
+        entropy=entropy("another"),
+        instance="test",
+    )
+    fresh = World(running.api, again, Metrics())
+    await fresh.list()
+    again.look_at_everything()
+    await fresh.settle()
+    assert running.api.store.by_key == before
+
+
+@pytest.mark.parametrize("plural", ["secrets", "eabcredentials", "certificateauthorities", "certificateprofiles"])
+@pytest.mark.parametrize("done", [True, False])
+async def test_a_write_that_fails_or_whose_answer_is_lost_is_made_good(plural: str, *, done: bool) -> None:
+    async with world() as one:
+        for verb in ("create", "patch"):
+            one.api.fail_next(verb, plural, 0, times=2, done=done)
+        await one.list()
+        one.controller.look_at_everything()
+        async with in_background(one.controller.run()):
+            await until(lambda: one.reason() == "Issued" and one.reason(PROFILES) == "Ready", seconds=20)
+        assert one.reason() == "Issued"
+        assert len(one.secrets("eab-")) == len(one.secrets("ca-")) == 1
+        kid = one.secret("web-eab").data["kid"].decode()
+        assert one.credential().status.key_id == kid
+
+
+async def test_a_signing_key_that_somebody_else_made_meanwhile_is_kept(running: World) -> None:
+    """Two operators at once: the key that was stored first is the CA's, however stale the memory of the second."""
+    async with world() as late:
+        await late.list()
+        late.api.store.by_key.update(running.api.store.by_key)
+        late.api.store.version = running.api.store.version
+        name = running.secrets("ca-")[0].removeprefix(f"{RELEASE}/")
+        key = running.secret(name, RELEASE).data["tls.key"]
+        late.controller.look_at_everything()
+        await late.settle()
+        assert late.secret(name, RELEASE).data["tls.key"] == key
+
+
+async def test_deleting_the_users_secret_rotates_the_key(running: World) -> None:
+    old, (copy,) = running.credential().status.key_id, running.secrets("eab-")
+    gone = running.secret("web-eab")
+    running.api.remove(SECRETS, "pki", "web-eab")
+    running.controller.forget(SECRETS, msgspec.structs.replace(gone))
+    await running.settle()
+    assert running.credential().status.key_id != old
+    assert len(running.secrets("eab-")) == 1
+    assert copy not in running.secrets("eab-")
+    verbs = [(each.verb, each.plural) for each in running.api.writes]
+    assert verbs[0] == ("delete", "secrets"), "the old key is void before there is a new one"
+    assert "Rotated" in running.events()
+
+
+async def test_a_deletion_that_is_only_believed_rotates_nothing(running: World) -> None:
+    """SEC56: a watch may say so wrongly, the API server itself is asked."""
+    old = running.credential().status.key_id
+    running.controller.forget(SECRETS, running.secret("web-eab"))
+    await running.settle()
+    assert running.credential().status.key_id == old
+    assert running.api.writes == []
+
+
+async def test_a_lost_signing_key_is_reported_and_its_return_noticed(running: World) -> None:
+    (path,) = running.secrets("ca-")
+    name = path.removeprefix(f"{RELEASE}/")
+    key = running.secret(name, RELEASE)
+    running.api.remove(SECRETS, RELEASE, name)
+    running.controller.forget(SECRETS, key)
+    await running.settle()
+    assert running.reason(AUTHORITIES, "issuing") == "KeyLost"
+    assert running.reason(PROFILES) == "IssuerNotReady"
+    assert running.secrets("ca-") == []
+    restored = running.api.put(SECRETS, msgspec.structs.replace(key))
+    running.controller.remember(SECRETS, restored)
+    await running.settle()
+    assert running.reason(AUTHORITIES, "issuing") == "Issued"
+    assert running.reason(PROFILES) == "Ready"
+
+
+async def test_stale_memory_loses_against_what_is_there_and_looks_again(running: World) -> None:
+    found = running.credential()
+    running.api.put(
+        CREDENTIALS, msgspec.structs.replace(found, spec=msgspec.structs.replace(found.spec, suspended=True))
+    )
+    shown = running.secret("web-eab")
+    running.api.put(SECRETS, msgspec.structs.replace(shown, data={**shown.data, "kid": b"changed"}))
+    running.controller.memory.all(SECRETS)["pki", "web-eab"].data["kid"] = b"believed"
+    running.controller.queue.add(Target(CREDENTIALS.plural, "pki", "web"))
+    await running.settle()
+    await running.settle()
+    async with in_background(running.controller.run()):
+        await until(lambda: running.reason() == "Suspended")
+    assert running.secret("web-eab").data["kid"].decode() == running.credential().status.key_id
+    assert running.count("eabcredentials", "conflict") >= 1
+
+
+async def test_a_foreign_secret_is_read_anew_each_time(running: World) -> None:
+    running.api.put(CREDENTIALS, credential("own"))
+    good = base64.urlsafe_b64encode(b"k" * 32).rstrip(b"=")
+    running.api.put(SECRETS, secret("own-eab", data={"kid": b"mine", "secret": b"short"}))
+    await running.list()
+    await running.settle()
+    assert running.reason(name="own") == "InvalidSecret"
+    running.api.put(SECRETS, secret("own-eab", data={"kid": b"mine", "secret": good}))
+    running.controller.queue.add(Target(CREDENTIALS.plural, "pki", "own"))
+    await running.settle()
+    assert running.reason(name="own") == "Issued"
+    assert ("patch", "secrets", "pki", "own-eab", "") not in running.api.requests
+
+
+async def test_a_copy_without_its_label_is_found_and_labelled_again(running: World) -> None:
+    (path,) = running.secrets("eab-")
+    name = path.removeprefix(f"{RELEASE}/")
+    copy = running.secret(name, RELEASE)
+    bare = msgspec.structs.replace(copy, metadata=msgspec.structs.replace(copy.metadata, labels={}))
+    running.controller.forget(SECRETS, running.api.put(SECRETS, bare))
+    running.controller.queue.add(Target(CREDENTIALS.plural, "pki", "web"))
+    async with in_background(running.controller.run()):
+        await until(lambda: running.secret(name, RELEASE).metadata.labels == copy.metadata.labels)
+
+
+async def test_what_belongs_to_deleted_resources_is_swept(running: World) -> None:
+    for kind, name in ((AUTHORITIES, "issuing"), (CREDENTIALS, "web")):
+        found: Any = running.api.read(kind, "pki", name)  # type: ignore[arg-type, misc]
+        running.api.remove(kind, "pki", name)  # type: ignore[arg-type, misc]
+        running.controller.forget(kind, found)
+    await running.settle()
+    assert running.secrets("ca-") == running.secrets("eab-") == []
+    assert running.reason(PROFILES) == "IssuerNotFound"
+
+
+async def test_nothing_is_swept_whose_owner_the_api_server_knows(running: World) -> None:
+    found: Any = running.api.read(AUTHORITIES, "pki", "issuing")
+    running.controller.memory.forget(AUTHORITIES, found)
+    running.controller.queue.add(SWEEP)
+    await running.settle()
+    assert len(running.secrets("ca-")) == 1
+
+
+async def test_a_ca_that_was_deleted_and_created_again_has_another_key(running: World) -> None:
+    old = running.secrets("ca-")
+    running.api.remove(AUTHORITIES, "pki", "issuing")
+    running.api.put(AUTHORITIES, authority(uid="another"))
+    await running.list()
+    running.controller.look_at_everything()
+    await running.settle()
+    assert running.secrets("ca-") == [f"{RELEASE}/{signing_key_name('another')}"] != old
+
+
+async def test_a_resource_that_is_being_deleted_is_left_alone(running: World) -> None:
+    found = running.credential()
+    going = msgspec.structs.replace(
+        found, metadata=msgspec.structs.replace(found.metadata, deletion_timestamp=NOW, resource_version="99999")
+    )
+    running.controller.remember(CREDENTIALS, going)
+    await running.settle()
+    assert running.api.requests == []
+
+
+async def test_a_resource_that_vanishes_under_our_hands_is_no_failure(running: World) -> None:
+    running.api.put(POLICIES, policy("new"))
+    await running.list()
+    running.api.remove(POLICIES, "pki", "new")
+    await running.settle()
+    assert running.count("certificatepolicies", "failed") == 0
+    assert running.controller.memory.get(POLICIES, ("pki", "new")) is None
+
+
+async def test_an_api_server_that_refuses_is_asked_again_later(
+    running: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    running.api.fail_next("create", "secrets", 403, times=2)
+    running.api.fail_next("get", "secrets", 429, retry_after=1)
+    running.api.put(CREDENTIALS, credential("new"))
+    await running.list()
+    async with in_background(running.controller.run()):
+        await until(lambda: running.reason(name="new") == "Issued", seconds=10)
+    assert running.count("eabcredentials", "failed") == 2
+    assert running.count("eabcredentials", "retried") == 1
+    assert "reconciliation refused" in caplog.text
+
+
+async def test_a_bug_in_one_reconciler_stops_nothing_else(running: World, caplog: pytest.LogCaptureFixture) -> None:
+    running.controller._entropy = _broken
+    running.api.put(CREDENTIALS, credential("new"))
+    running.api.put(POLICIES, policy("new"))
+    await running.list()
+    await running.settle()
+    assert running.count("eabcredentials", "failed") >= 1
+    assert running.reason(POLICIES, "new") == "Accepted"
+    assert "Traceback" in caplog.text
+
+
+def _broken(_count: int) -> bytes:
+    raise ZeroDivisionError
+
+
+async def test_events_that_are_refused_cost_nothing_but_a_line(
+    running: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    running.api.fail_next("create", "events", 403)
+    running.api.put(POLICIES, policy("new"))
+    await running.list()
+    await running.settle()
+    assert running.reason(POLICIES, "new") == "Accepted"
+    assert "event not posted" in caplog.text
+
+
+async def test_an_expiry_is_looked_at_when_it_comes() -> None:
+    async with world() as one:
+        soon = NOW + timedelta(seconds=1)
+        one.api.put(CREDENTIALS, credential(spec={"expiresAt": soon.isoformat()}))
+        await one.list()
+        one.controller.look_at_everything()
+        await one.settle()
+        assert one.reason() == "Issued"
+        one.now = soon
+        async with in_background(one.controller.run()):
+            await until(lambda: one.reason() == "Expired", seconds=2 + MARGIN + 1)
+
+
+async def test_the_installation_is_repaired(running: World) -> None:
+    running.api.remove(SECRETS, RELEASE, "kms-acme-nonce")
+    await running.list()
+    await running.settle()
+    assert len(running.secret("kms-acme-nonce", RELEASE).data["key"]) == 32
+
+
+async def test_the_installation_is_made_whole_when_another_was_first() -> None:
+    async with world() as one:
+        await one.list()
+        theirs = shared_secret(RELEASE, "kms-acme-nonce", component="nonce-key", data={"key": b"n" * 32})
+        one.controller.queue.add(INSTALLATION)
+        one.api.fail_next("create", "secrets", 409)
+        one.api.put(SECRETS, theirs)
+        async with in_background(one.controller.run()):
+            await until(lambda: "kms-acme/kms-acme-serving" in one.secrets())
+        assert one.secret("kms-acme-nonce", RELEASE).data["key"] == b"n" * 32
+
+
+async def test_resources_of_other_namespaces_are_none_of_our_business() -> None:
+    async with world(OperatorSettings("https://acme.example.com", RELEASE, watch_namespaces=("other",))) as one:
+        await one.list()
+        one.controller.look_at_everything()
+        await one.settle()
+        assert one.reason() is None
+        assert one.secrets("web") == []
+
+
+async def test_nothing_secret_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """SEC64."""
+    caplog.set_level("DEBUG")
+    async with world() as one:
+        await one.list()
+        one.controller.look_at_everything()
+        await one.settle()
+        said = "".join(f"{each.getMessage()} {vars(each)}" for each in caplog.records)
+        stored = str([each for key, each in one.api.store.by_key.items() if key.plural != "secrets"])
+        secrets = (value for path in one.secrets() for value in one.secret(*reversed(path.split("/"))).data.items())
+        for key, value in secrets:
+            if key in {"tls.key", "secret", "key"}:
+                for text in (value.decode("latin-1").splitlines()[len(value) > 100], base64.b64encode(value).decode()):
+                    assert text not in said
+                    assert text not in stored

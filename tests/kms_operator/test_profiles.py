@@ -1,0 +1,168 @@
+"""CertificateProfiles: what they need is there, what they promise can be kept, and clients find them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from kms.resources.profiles import CertificateProfile
+from kms.resources.secrets import COMPONENT, MANAGED_BY, SERVING_AUTHORITY, SERVING_AUTHORITY_NAME
+from kms_operator import profiles
+from kms_operator.outcomes import Outcome
+from tests.support.operated import (
+    NOW,
+    RELEASE,
+    SETTINGS,
+    authority,
+    entropy,
+    names,
+    observed,
+    policy,
+    profile,
+    ready_status,
+    secret,
+    stated,
+    stored,
+    told,
+)
+
+CA = authority(status={**ready_status(), "chain": "the chain\n"})
+SERVING = secret(
+    SERVING_AUTHORITY_NAME,
+    RELEASE,
+    data={"tls.crt": b"the serving CA"},
+    labels={MANAGED_BY: "kms-acme", COMPONENT: SERVING_AUTHORITY},
+)
+
+
+def reconciled(one: CertificateProfile, *others: Any) -> Outcome:
+    return profiles.reconcile(one, observed(one, *others), now=NOW, entropy=entropy())
+
+
+def test_a_profile_whose_references_are_ready_is_ready_and_published() -> None:
+    outcome = reconciled(profile(), CA, policy(), SERVING)
+    assert {stated(outcome, each).status for each in ("Ready", "ResolvedRefs", "OwnershipValidated", "Published")} == {
+        "True"
+    }
+    status: Any = outcome.status
+    assert status.directory_url == "https://acme.example.com/acme/pki/web/directory"
+    (directory,) = outcome.apply
+    assert directory.data == {
+        "directory-url": b"https://acme.example.com/acme/pki/web/directory",
+        "ca.crt": b"the serving CA",
+        "chain.crt": b"the chain\n",
+    }
+    assert directory.metadata.owner_references[0].uid == "profile-web"
+    assert (names(outcome.apply), told(outcome)) == (["pki/web-acme"], ["Ready"])
+
+
+@pytest.mark.parametrize(
+    ("there", "reason"),
+    [
+        ((policy(),), "IssuerNotFound"),
+        ((CA,), "PolicyNotFound"),
+        ((authority(status=ready_status("KeyLost", "False")), policy()), "IssuerNotReady"),
+        ((CA, policy(ipAddresses={"allowed": ["nonsense"]})), "PolicyInvalid"),
+    ],
+)
+def test_a_reference_that_leads_nowhere_is_named(there: tuple[Any, ...], reason: str) -> None:
+    outcome = reconciled(profile(), *there)
+    assert [stated(outcome, each).reason for each in ("Ready", "ResolvedRefs")] == [reason, reason]
+    assert stated(outcome).status == "False"
+    assert "pki/" in stated(outcome).message
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (profile(certificate={"duration": "soon"}), "InvalidDuration"),
+        (profile(certificate={"duration": "9999h"}), "PolicyViolated"),
+        (profile(certificate={"usages": ["code signing"]}), "PolicyViolated"),
+        (profile(acme={"orderLifetime": "soon"}), "InvalidDuration"),
+        (profile(acme={"authorizationLifetime": "soon"}), "InvalidDuration"),
+        (profile(acme={"challenges": ["dns-01"]}), "ChallengesNotSupported"),
+        (profile(enrolls=False), "NoEnrollmentMethod"),
+    ],
+)
+def test_what_cannot_be_kept_is_not_promised(broken: CertificateProfile, reason: str) -> None:
+    outcome = reconciled(broken, CA, policy())
+    assert (stated(outcome).reason, stated(outcome, "ResolvedRefs").status) == (reason, "True")
+
+
+@pytest.mark.parametrize(
+    ("binding", "rules", "allowed"),
+    [
+        ("Required", {}, True),
+        ("Optional", {}, False),
+        ("Disabled", {}, False),
+        ("Required", {"dnsNames": {"allowed": ["**"]}}, False),
+        ("Required", {"dnsNames": {"allowed": ["*.*"]}}, False),
+        ("Required", {"dnsNames": {"allowed": ["shop.example.com", "**"]}}, False),
+        ("Required", {"dnsNames": {"allowed": []}}, False),
+        ("Required", {"dnsNames": {"allowed": []}, "ipAddresses": {"allowed": ["10.0.0.0/8"]}}, True),
+        ("Required", {"ipAddresses": {"allowed": ["0.0.0.0/0"]}}, False),
+    ],
+)
+def test_proof_of_control_is_skipped_only_for_known_clients_and_listed_names(
+    binding: str, rules: dict[str, Any], *, allowed: bool
+) -> None:
+    """SEC50."""
+    skipping = profile(acme={"ownershipValidation": "Skipped", "externalAccountBinding": binding})
+    outcome = reconciled(skipping, CA, policy(**rules))
+    assert (stated(outcome).status == "True") is allowed
+    assert allowed or stated(outcome).reason == "OwnershipValidationRequired"
+    assert stated(outcome, "OwnershipValidated").reason == "Skipped"
+
+
+def test_a_profile_without_enrollment_has_no_directory() -> None:
+    status: Any = reconciled(profile(enrolls=False), CA, policy()).status
+    assert status.directory_url is None
+    assert [each.type for each in status.conditions] == ["Ready", "ResolvedRefs"]
+
+
+def test_the_directory_is_published_before_the_ca_is_there() -> None:
+    (directory,) = reconciled(profile()).apply
+    assert list(directory.data) == ["directory-url"]
+
+
+def settled(*others: Any) -> CertificateProfile:
+    return profile(status=msgspec.to_builtins(reconciled(profile(), *others).status))
+
+
+def test_a_published_profile_is_left_alone() -> None:
+    one = settled(CA, policy())
+    directory = stored(profiles.directory_secret(one, CA, observed()))
+    outcome = reconciled(one, CA, policy(), directory)
+    assert (outcome.apply, told(outcome), outcome.status) == ((), [], one.status)
+
+
+def test_a_deleted_or_changed_directory_is_repaired() -> None:
+    one = settled(CA, policy())
+    directory = stored(profiles.directory_secret(one, CA, observed()))
+    assert told(reconciled(one, CA, policy())) == ["Repaired"]
+    directory.data["directory-url"] = b"https://evil.example"
+    outcome = reconciled(one, CA, policy(), directory)
+    assert told(outcome) == ["Repaired"]
+    assert outcome.apply[0].data["directory-url"].startswith(b"https://acme.example.com/")
+
+
+def test_a_secret_of_somebody_else_is_left_alone() -> None:
+    outcome = reconciled(profile(), CA, policy(), secret("web-acme", data={"mine": b"x"}))
+    assert (outcome.apply, stated(outcome, "Published").reason) == ((), "SecretExists")
+    assert stated(outcome).status == "True", "clients can enroll all the same"
+    assert outcome.again == NOW + timedelta(seconds=60)
+    assert told(outcome) == ["Ready", "SecretExists"]
+
+
+def test_with_a_serving_certificate_from_elsewhere_its_ca_is_what_to_trust() -> None:
+    foreign = secret("kms-acme-serving", RELEASE, data={"ca.crt": b"the corporate CA"})
+    assert reconciled(profile(), CA, SERVING, foreign).apply[0].data["ca.crt"] == b"the corporate CA"
+    nothing = secret("kms-acme-serving", RELEASE)
+    assert "ca.crt" not in reconciled(profile(), CA, SERVING, nothing).apply[0].data
+
+
+def test_the_controller_is_told_which_secrets_to_be_sure_of() -> None:
+    assert list(profiles.secrets(profile(), SETTINGS)) == [("pki", "web-acme"), (RELEASE, "kms-acme-serving")]
