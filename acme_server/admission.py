@@ -5,7 +5,7 @@ The rules themselves are in kms.pki.policy; here their violations become the ref
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from acme_server.identifiers import identifier_of, names_of, refusal
 from acme_server.problems import ProblemType, Refused, SubProblem
@@ -13,31 +13,40 @@ from acme_server.profiles import Profile
 from kms.pki.names import Name
 from kms.pki.policy import Narrowing, Violation, name_violations, request_violations
 from kms.pki.requests import CertificateRequest, InvalidRequest, parse_request
-from kms.resources.orders import ACMEOrder
+from kms.resources.orders import ACMEOrder, ChallengeType
 
 _SHOWN = 5
 """How many names a detail lists."""
 
 
-def admit_names(names: Sequence[Name], profile: Profile, narrowing: Narrowing | None) -> None:
+def admit_names(
+    names: Sequence[Name], profile: Profile, narrowing: Narrowing | None, types: Collection[ChallengeType]
+) -> None:
     """Check an order's names, so that nobody proves control of a name that can never be issued.
 
-    Raises Refused (rejectedIdentifier) with a subproblem for each name that the policy refuses, which says what rule of
-    what policy it met (M107), and for each wildcard that no challenge of the profile can prove (M150).
+    `types` are the challenges that are offered. Raises Refused (rejectedIdentifier) with a subproblem for each name
+    that the policy refuses, which says what rule of what policy it met (M107), and for each name that no challenge can
+    prove (M150).
     """
-    violations = [*name_violations(names, profile.policy, narrowing), *_unprovable(names, profile)]
+    violations = [*name_violations(names, profile.policy, narrowing), *_unprovable(names, profile, types)]
     if violations:
         raise _refused_names(violations)
 
 
-def _unprovable(names: Iterable[Name], profile: Profile) -> Iterable[Violation]:
-    if profile.acme.ownership_validation == "Skipped" or "dns-01" in profile.acme.challenges:
+def challenges_for(name: Name, types: Iterable[ChallengeType]) -> tuple[ChallengeType, ...]:
+    """Those of the challenge types that can prove control of the name: for a wildcard dns-01 alone (M150)."""
+    return tuple(each for each in types if each == "dns-01" or not name.is_wildcard)
+
+
+def _unprovable(names: Iterable[Name], profile: Profile, types: Collection[ChallengeType]) -> Iterable[Violation]:
+    if profile.acme.ownership_validation == "Skipped":
         return
     for name in names:
-        if name.is_wildcard:
+        if not challenges_for(name, types):
+            offered = ", ".join(types) or "none"
             message = (
-                f"Control of {name} can only be proven with dns-01, "
-                f"which profile {profile.namespace}/{profile.name} does not offer."
+                f"control of {name} cannot be proven with the challenges that profile "
+                f"{profile.namespace}/{profile.name} offers ({offered})"
             )
             yield Violation(message, name)
 

@@ -26,7 +26,7 @@ from kms.clock import Clock, Entropy
 from kms.pki.names import Name
 from kms.resources.accounts import ACMEAccount
 from kms.resources.meta import GROUP, LocalRef, ObjectMeta, key_of
-from kms.resources.orders import ACMEOrder, OrderSpec, Token
+from kms.resources.orders import ACMEOrder, ChallengeType, OrderSpec, Token
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Orders:
         try:
             self._credentials.admit(account)
             names = identifiers.normalised(wanted.identifiers)
-            admission.admit_names(names, profile, self._credentials.narrowing(account))
+            admission.admit_names(names, profile, self._credentials.narrowing(account), self._types(profile))
             now = self._clock()
             dates = lifetimes.requested(wanted.not_before, wanted.not_after, profile, now=now)
             self._limits.admit(profile.namespace, account.metadata.name)
@@ -133,6 +133,10 @@ class Orders:
             ),
         )
 
+    def _types(self, profile: Profile) -> tuple[ChallengeType, ...]:
+        """The challenges that are offered: those of the profile that can be validated here (SEC50)."""
+        return tuple(each for each in profile.acme.challenges if self._worker.validates(each))
+
     def _tokens(self, profile: Profile, names: Sequence[Name]) -> tuple[Token, ...]:
         """A token of 192 bits for every challenge that is offered for a name (M146, SEC47)."""
         return tuple(
@@ -142,8 +146,7 @@ class Orders:
                 token=base64.urlsafe_b64encode(self._entropy(_TOKEN_BYTES)).decode(),
             )
             for position, name in enumerate(names)
-            for type_ in profile.acme.challenges
-            if self._worker.validates(type_) and not (name.is_wildcard and type_ != "dns-01")
+            for type_ in admission.challenges_for(name, self._types(profile))
         )
 
     async def get(self, profile: Profile, account: ACMEAccount, order_id: str, *, fresh: bool = False) -> ACMEOrder:

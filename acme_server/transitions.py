@@ -185,12 +185,13 @@ def _problem_of(authorization: Authorization) -> StoredProblem:
 
 def preauthorized(order: ACMEOrder, *, now: datetime) -> ACMEOrder:
     """An order whose profile takes the account's credential as proof (ownershipValidation: Skipped, M71)."""
-    outcomes = {
-        ChallengeId(position, each.type): Valid(now)
-        for position, authorization in enumerate(order.status.authorizations)
-        for each in authorization.challenges
-    }
-    return validated(order, outcomes, lifetime=timedelta(0), now=now)
+    authorizations = tuple(
+        replace(each, state="valid", challenges=tuple(_settled(challenge, Valid(now)) for challenge in each.challenges))
+        if each.state == "pending"
+        else each
+        for each in order.status.authorizations
+    )
+    return _derived(_changed(order, authorizations=authorizations), now=now)
 
 
 def replayed(order: ACMEOrder, digest: str) -> bool:

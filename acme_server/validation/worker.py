@@ -164,6 +164,9 @@ class Worker:
             except Refused as error:
                 _log.info("outcomes are not wanted", extra={"order": batch.order.metadata.name, "error": str(error)})
                 break
+            except Exception:  # else the batch would stay for ever, and its clients would wait for it
+                _log.exception("outcomes cannot be stored", extra={"order": batch.order.metadata.name})
+                break
             else:
                 break
         batch.stored(outcomes, unfinished, now=loop.time())

@@ -1,0 +1,50 @@
+"""ACMEOrders for tests that need no cluster: as they come from the store, with their authorizations in place."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from kms.issuers import Issued
+from kms.resources.meta import LocalRef, ObjectMeta
+from kms.resources.orders import ACMEOrder, Identifier, OrderSpec, Token, opened
+
+NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
+LIFETIME = timedelta(hours=24)
+DIGEST = "d" * 64
+OTHER_DIGEST = "e" * 64
+
+
+def order(*names: str, created: datetime = NOW, lifetime: timedelta = LIFETIME) -> ACMEOrder:
+    """A pending order for DNS names."""
+    chosen = names or ("www.example.com",)
+    return opened(
+        ACMEOrder(
+            metadata=ObjectMeta(
+                namespace="pki",
+                name="orderorderorderorderorderorder22",
+                uid="order-uid",
+                resource_version="1",
+                creation_timestamp=created,
+            ),
+            spec=OrderSpec(
+                account_ref=LocalRef(name="account"),
+                profile_ref=LocalRef(name="web"),
+                identifiers=tuple(Identifier(type="dns", value=name) for name in chosen),
+                expires=created + lifetime,
+                tokens=tuple(
+                    Token(authorization=position, type="http-01", token=f"token-{position}")
+                    for position in range(len(chosen))
+                ),
+            ),
+        )
+    )
+
+
+def issued(serial: str = "1234") -> Issued:
+    """A certificate that nobody looks into."""
+    return Issued(
+        chain=f"-----BEGIN CERTIFICATE-----\n{serial}\n-----END CERTIFICATE-----\n",
+        serial_number=serial,
+        not_before=NOW,
+        not_after=NOW + timedelta(days=30),
+    )

@@ -1,0 +1,351 @@
+"""The services of the ACME server on a fake API server, with one profile and no HTTP edge: for tests of the domain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from acme_server.credentials import Binding
+from acme_server.problems import ProblemType
+from acme_server.profiles import Profile
+from acme_server.services import Configuration, Services
+from acme_server.validation.attempts import Pace, ValidationFailed
+from acme_server.wire import NewAccount, NewOrder, RequestedIdentifier
+from kms.clock import system_entropy
+from kms.cluster.client import Cluster
+from kms.pki.keys import private_key_pem
+from kms.resources.accounts import ACMEAccount
+from kms.resources.authorities import AuthoritySpec, AuthorityStatus, CertificateAuthority
+from kms.resources.core import Secret
+from kms.resources.credentials import CredentialSpec, EABCredential
+from kms.resources.kinds import CREDENTIALS, SECRETS
+from kms.resources.meta import Condition, LocalRef, NamespacedRef, ObjectMeta, Resource, key_of
+from kms.resources.orders import ACMEOrder, Identifier
+from kms.resources.policies import CertificatePolicy, DNSNameRules, PolicySpec
+from kms.resources.profiles import (
+    AcmeEnrollment,
+    CertificateContents,
+    CertificateProfile,
+    Enrollment,
+    ProfileSpec,
+    ProfileStatus,
+)
+from kms.resources.secrets import (
+    EAB_SECRET,
+    KEY_ID,
+    OWNER,
+    OWNER_UID,
+    TLS_CERTIFICATE,
+    TLS_PRIVATE_KEY,
+    signing_key_name,
+    verification_key_name,
+)
+from tests.support import pki
+from tests.support.apiserver import FakeApiServer, running_api
+
+T = TypeVar("T", bound=Resource)
+
+NAMESPACE = "pki"
+RELEASE = "kms-acme"
+PROFILE = "web"
+KEY_ID_1 = "key-1"
+MAC = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
+QUICK = Pace(quiet=0.05, held=0.2, patience=0.2, retries=(0.01, 0.01), within=5.0)
+
+
+class Clock:
+    """The time now, and what a test adds to it."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta(0)
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC).replace(microsecond=0) + self.ahead
+
+
+class Informed(Generic[T]):
+    """What an informer would hold, put there by the test."""
+
+    def __init__(self) -> None:
+        self.synced = asyncio.Event()
+        self.synced.set()
+        self._objects: dict[tuple[str, str], T] = {}
+        self._version = 0
+
+    def put(self, resource: T) -> T:
+        self._version += 1
+        version = resource.metadata.resource_version or str(self._version)
+        meta = msgspec.structs.replace(resource.metadata, resource_version=version)
+        stored = msgspec.structs.replace(resource, metadata=meta)  # type: ignore[type-var]
+        self._objects[key_of(stored)] = stored
+        return stored
+
+    def remove(self, namespace: str, name: str) -> None:
+        self._objects.pop((namespace, name), None)
+
+    def get(self, namespace: str, name: str) -> T | None:
+        return self._objects.get((namespace, name))
+
+    def by(self, index: str, key: Hashable) -> Sequence[T]:
+        assert index == "uid"
+        return [each for each in self._objects.values() if each.metadata.uid == key]
+
+
+@dataclass(frozen=True)
+class Key:
+    """An account key, as far as the services look at it."""
+
+    jwk: str = '{"kty":"EC"}'
+    thumbprint: str = "9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"
+
+
+@dataclass
+class Validator:
+    """Says what a test wants it to say, after a while; records what it was asked."""
+
+    seconds: float = 0.0
+    asked: list[tuple[str, str, str]] = field(default_factory=list)
+    failures: dict[str, list[ValidationFailed | None] | ValidationFailed] = field(default_factory=dict)
+    gate: asyncio.Event | None = None
+
+    async def __call__(self, identifier: Identifier, token: str, key_authorization: str) -> None:
+        self.asked.append((identifier.value, token, key_authorization))
+        if self.gate is not None:
+            await self.gate.wait()
+        await asyncio.sleep(self.seconds)
+        failure = self.failures.get(identifier.value)
+        if isinstance(failure, list):
+            failure = failure.pop(0) if failure else None
+        if failure is not None:
+            raise failure
+
+
+def wrong(detail: str = "the answer is wrong", *, temporary: bool = False) -> ValidationFailed:
+    return ValidationFailed(ProblemType.UNAUTHORIZED, detail, temporary=temporary)
+
+
+@dataclass
+class Counted:
+    """Measures, counted."""
+
+    orders: list[str] = field(default_factory=list)
+    validations: list[tuple[str, str]] = field(default_factory=list)
+    issuances: list[str] = field(default_factory=list)
+
+    def order(self, outcome: str) -> None:
+        self.orders.append(outcome)
+
+    def validation(self, type_: str, result: str, seconds: float) -> None:
+        assert seconds >= 0
+        self.validations.append((type_, result))
+
+    def issuance(self, result: str, seconds: float) -> None:
+        assert seconds >= 0
+        self.issuances.append(result)
+
+
+@dataclass
+class World:
+    """One server of the domain, and the cluster that it works on. `another()` is a second server."""
+
+    api: FakeApiServer
+    cluster: Cluster
+    clock: Clock = field(default_factory=Clock)
+    validator: Validator = field(default_factory=Validator)
+    measures: Counted = field(default_factory=Counted)
+    profiles: Informed[CertificateProfile] = field(default_factory=Informed)
+    policies: Informed[CertificatePolicy] = field(default_factory=Informed)
+    authorities: Informed[CertificateAuthority] = field(default_factory=Informed)
+    credentials: Informed[EABCredential] = field(default_factory=Informed)
+    secrets: Informed[Secret] = field(default_factory=Informed)
+    alone: bool = True
+    pace: Pace = QUICK
+    replica: str = "server-0"
+    services: Services = field(init=False)
+
+    def start(self) -> None:
+        """Begin a (new) life of the server: empty caches."""
+        self.services = Services.build(
+            cluster=self.cluster,
+            namespace=RELEASE,
+            configuration=Configuration(
+                profiles=self.profiles,
+                policies=self.policies,
+                authorities=self.authorities,
+                credentials=self.credentials,
+                secrets=self.secrets,
+            ),
+            validators={"http-01": self.validator},
+            replica=self.replica,
+            alone=lambda: self.alone,
+            clock=self.clock,
+            entropy=system_entropy,
+            measures=self.measures,
+            pace=self.pace,
+        )
+
+    @property
+    def profile(self) -> Profile:
+        return self.services.profiles.of(NAMESPACE, PROFILE)
+
+    def another(self, **changes: Any) -> World:
+        """A second server on the same cluster, with caches of its own."""
+        other = World(
+            api=self.api,
+            cluster=self.cluster,
+            clock=self.clock,
+            validator=changes.pop("validator", self.validator),
+            profiles=self.profiles,
+            policies=self.policies,
+            authorities=self.authorities,
+            credentials=self.credentials,
+            secrets=self.secrets,
+            alone=False,
+            pace=self.pace,
+            replica=changes.pop("replica", "server-1"),
+        )
+        other.start()
+        return other
+
+    def configure(
+        self,
+        *,
+        policy: PolicySpec | None = None,
+        contents: CertificateContents | None = None,
+        ready: bool = True,
+        **acme: Any,
+    ) -> None:
+        """Write the profile, its policy and its CA anew."""
+        self.policies.put(
+            CertificatePolicy(
+                metadata=ObjectMeta(namespace=NAMESPACE, name="policy", uid="policy-uid"),
+                spec=policy or PolicySpec(dns_names=DNSNameRules(allowed=("**.example.com",))),
+            )
+        )
+        condition = Condition(
+            type="Ready",
+            status="True" if ready else "False",
+            reason="Test",
+            message="",
+            last_transition_time=self.clock(),
+        )
+        self.profiles.put(
+            CertificateProfile(
+                metadata=ObjectMeta(namespace=NAMESPACE, name=PROFILE, uid="profile-uid"),
+                spec=ProfileSpec(
+                    issuer_ref=LocalRef(name="ca"),
+                    policy_ref=LocalRef(name="policy"),
+                    certificate=contents or CertificateContents(),
+                    enrollment=Enrollment(acme=AcmeEnrollment(**{"external_account_binding": "Disabled", **acme})),
+                ),
+                status=ProfileStatus(conditions=(condition,)),
+            )
+        )
+
+    def install_authority(self, **dates: Any) -> x509.Certificate:
+        """Give the profile a CA whose key is there."""
+        now = self.clock()
+        signer = pki.root(not_before=now - pki.DAY, **{"not_after": now + 365 * pki.DAY, **dates})
+        certificate = signer.certificate.public_bytes(Encoding.PEM)
+        self.authorities.put(
+            CertificateAuthority(
+                metadata=ObjectMeta(namespace=NAMESPACE, name="ca", uid="ca-uid"),
+                spec=AuthoritySpec(),
+                status=AuthorityStatus(certificate=certificate.decode(), not_after=signer.not_after),
+            )
+        )
+        self.secrets.put(
+            Secret(
+                metadata=ObjectMeta(namespace=RELEASE, name=signing_key_name("ca-uid")),
+                data={TLS_CERTIFICATE: certificate, TLS_PRIVATE_KEY: private_key_pem(signer.key)},
+            )
+        )
+        return signer.certificate
+
+    def remove_authority_key(self) -> None:
+        self.secrets.remove(RELEASE, signing_key_name("ca-uid"))
+
+    def put_credential(
+        self, key_id: str = KEY_ID_1, *, cached: bool = True, profile: str = PROFILE, name: str = "cred", **spec: Any
+    ) -> EABCredential:
+        """Make a credential with its verification Secret, in the cluster and, if `cached`, in the caches."""
+        credential = self.api.put(
+            CREDENTIALS,
+            EABCredential(
+                metadata=ObjectMeta(namespace="team", name=name),
+                spec=CredentialSpec(profile_ref=NamespacedRef(name=profile, namespace=NAMESPACE), **spec),
+            ),
+        )
+        secret = self.api.put(
+            SECRETS,
+            Secret(
+                metadata=ObjectMeta(
+                    namespace=RELEASE,
+                    name=verification_key_name(NAMESPACE, PROFILE, key_id),
+                    labels={OWNER_UID: credential.metadata.uid},
+                    annotations={OWNER: f"EABCredential team/{name}"},
+                ),
+                data={KEY_ID: key_id.encode(), EAB_SECRET: MAC.encode()},
+            ),
+        )
+        if cached:
+            self.credentials.put(credential)
+            self.secrets.put(secret)
+        return credential
+
+    async def account(self, key: Key | None = None, binding: Binding | None = None) -> ACMEAccount:
+        account, _ = await self.services.accounts.register(
+            self.profile, key or Key(), NewAccount(terms_of_service_agreed=True), binding
+        )
+        return account
+
+    async def order(self, account: ACMEAccount, *names: str) -> ACMEOrder:
+        return await self.services.orders.create(self.profile, account, wanted(*names or ("www.example.com",)))
+
+    async def proven(self, account: ACMEAccount, *names: str) -> ACMEOrder:
+        """An order that is ready."""
+        order = await self.order(account, *names)
+        for position in range(len(order.spec.identifiers)):
+            await self.services.orders.respond(order, position, "http-01")
+        return await self.services.orders.settled(order)
+
+    def stored(self, order: ACMEOrder) -> ACMEOrder:
+        """The order as the API server has it."""
+        from kms.resources.kinds import ORDERS  # noqa: PLC0415 - beside its only use
+
+        found = self.api.read(ORDERS, order.metadata.namespace, order.metadata.name)
+        assert found is not None
+        return found
+
+    def calls(self, since: int = 0) -> list[str]:
+        """What the API server was asked, in short: `create acmeorders`."""
+        return [f"{each.verb} {each.plural}" for each in self.api.requests[since:]]
+
+
+def wanted(*names: str, **dates: Any) -> NewOrder:
+    """A request for an order."""
+    return NewOrder(identifiers=tuple(RequestedIdentifier(type="dns", value=name) for name in names), **dates)
+
+
+@asynccontextmanager
+async def running_world(configure: Callable[[World], None] | None = None) -> AsyncIterator[World]:
+    """A server without EAB, with a CA, for names below example.com."""
+    async with running_api() as api:
+        world = World(api, await api.cluster())
+        world.configure()
+        world.install_authority()
+        if configure is not None:
+            configure(world)
+        world.start()
+        try:
+            yield world
+        finally:
+            await world.services.worker.drain(2)
