@@ -1,0 +1,66 @@
+"""The fake API server with what kopf asks for first: which kinds there are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+
+from kms.resources.kinds import (
+    ACCOUNTS,
+    AUTHORITIES,
+    CREDENTIALS,
+    NAMESPACES,
+    POLICIES,
+    PROFILES,
+    SECRETS,
+    Kind,
+)
+from kms.resources.meta import GROUP, VERSION
+from tests.support.apiserver import FakeApiServer
+
+VERBS = ["get", "list", "watch", "create", "update", "patch", "delete"]
+CORE = (NAMESPACES, SECRETS, Kind(group="", version="v1", kind="Event", plural="events", model=Any))
+OURS = (AUTHORITIES, POLICIES, PROFILES, CREDENTIALS, ACCOUNTS)
+
+
+class DiscoverableApiServer(FakeApiServer):
+    """Answers /api, /apis and what is below them as far as kopf reads it."""
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        match request.path.strip("/").split("/"):
+            case ["api"]:
+                return web.json_response({"versions": ["v1"]})
+            case ["api", "v1"]:
+                return web.json_response({"resources": [_described(each) for each in CORE]})
+            case ["apis"]:
+                version = {"groupVersion": f"{GROUP}/{VERSION}", "version": VERSION}
+                group = {"name": GROUP, "versions": [version], "preferredVersion": version}
+                return web.json_response({"groups": [group]})
+            case ["apis", _, _]:
+                return web.json_response({"resources": [_described(each) for each in OURS]})
+            case _:
+                return await super()._handle(request)
+
+
+@asynccontextmanager
+async def discoverable_api() -> AsyncIterator[DiscoverableApiServer]:
+    """A server on a free port of the loopback interface."""
+    api = DiscoverableApiServer()
+    await api.start()
+    try:
+        yield api
+    finally:
+        await api.close()
+
+
+def _described(kind: Kind[Any]) -> dict[str, Any]:
+    return {
+        "name": kind.plural,
+        "singularName": kind.kind.lower(),
+        "kind": kind.kind,
+        "namespaced": kind.namespaced,
+        "verbs": VERBS,
+    }
