@@ -59,6 +59,10 @@ class Identity:
                 f"no token for ServiceAccount {self.namespace}/{self.service_account} ({error.status} {error.reason});"
                 " apply deploy/rbac.yaml, or start with --install"
             ) from error
+        if answer.status is None or not answer.status.token:
+            raise IdentityError(
+                f"the API server gave no token for ServiceAccount {self.namespace}/{self.service_account}"
+            )
         _write_privately(self.token, answer.status.token)
 
     def write_kubeconfig(self, api: ApiClient) -> None:

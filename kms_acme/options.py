@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import click
-from kms_operator.settings import OperatorSettings
 
 from acme_server.settings import Network, ServerSettings, ValidationSettings
 from kms.address import Address
 from kms.resources.secrets import SERVING_SECRET_NAME
+from kms_operator.settings import OperatorSettings
 
 DEFAULT_NAMESPACE = "kms-acme"
 POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -23,7 +23,7 @@ POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-class AddressType(click.ParamType):
+class AddressType(click.ParamType[Address]):
     """`HOST:PORT`, `:PORT` for all interfaces, `[IPV6]:PORT`."""
 
     name = "[host]:port"
@@ -38,7 +38,7 @@ class AddressType(click.ParamType):
         return Address(host.removeprefix("[").removesuffix("]"), int(port))
 
 
-class NetworkType(click.ParamType):
+class NetworkType(click.ParamType[Network]):
     """A CIDR block."""
 
     name = "cidr"
@@ -51,7 +51,7 @@ class NetworkType(click.ParamType):
             self.fail(f"{error}; write a block as in 10.0.0.0/8 or fd00::/8", param, ctx)
 
 
-class ExternalURLType(click.ParamType):
+class ExternalURLType(click.ParamType[str]):
     """`https://host[:port]`: where clients reach the server, and the only source of the URLs that it hands out."""
 
     name = "url"

@@ -113,7 +113,7 @@ class InPod:
         """Read token and CA from the files that the kubelet keeps current. Raises Misconfigured."""
         configuration = Configuration()
         try:
-            load_incluster_config(configuration, try_refresh_token=False)  # type: ignore[no-untyped-call]
+            load_incluster_config(configuration, try_refresh_token=False)
         except (ConfigException, OSError) as error:
             raise Misconfigured(f"this is no pod with a ServiceAccount, and there is no kubeconfig: {error}") from error
         return configuration
@@ -132,7 +132,7 @@ class Kubeconfig:
         configuration = Configuration()
         try:
             if anew or self._loader is None:
-                self._loader = await load_kube_config(  # type: ignore[no-untyped-call]
+                self._loader = await load_kube_config(
                     self._path, self._context, client_configuration=configuration, persist_config=False
                 )
             else:
