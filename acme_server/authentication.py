@@ -123,8 +123,11 @@ class Authenticator:
         return AccountHolder(profile, account, key, signed.payload)
 
     async def _check_freshness(self, request: web.Request, signed: SignedRequest) -> None:
-        """The request was signed for this very URL (M30, SEC15), and it has not been here before (M33-M35)."""
-        if signed.url != self._links.requested(request.raw_path):
+        """The request was signed for this very URL (M30, SEC15), and it has not been here before (M33-M35).
+
+        The router also finds resources by paths with needless escapes, and past a query; URLs of ours have neither.
+        """
+        if request.raw_path != request.path or signed.url != self._links.requested(request.path):
             raise Refused(ProblemType.UNAUTHORIZED, "The url in the protected header is not the URL of this resource.")
         if not await self._redeemer.redeem(self._nonces.read(signed.nonce)):
             raise bad_nonce()

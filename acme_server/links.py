@@ -106,9 +106,9 @@ class Links:
         """The challenge of that type in the authorization."""
         return f"{self.authorization(order, position)}/challenges/{type_}"
 
-    def requested(self, raw_path: str) -> str:
-        """The URL that a request must be signed for: ours, with the path and query as they came (SEC15)."""
-        return self.external_url + raw_path
+    def requested(self, path: str) -> str:
+        """The URL that a request to `path` must be signed for, whatever host it was sent to (SEC15)."""
+        return self.external_url + path
 
     def directory_of(self, raw_path: str) -> str | None:
         """The directory that a path lies under, whether or not there is such a profile; None: under none."""

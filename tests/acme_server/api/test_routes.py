@@ -1,0 +1,280 @@
+"""SEC01: every route has one authentication mode; this table is the decision about each, and a new route fails it."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from yarl import URL
+
+from acme_server.api.routes import ROUTES
+from acme_server.api.routing import Access
+from tests.support.acme import EXTERNAL_URL, ClientKey, Edge, binding, problem_of, running_edge, signed
+
+ORDER = "a" * 32
+ACCOUNT = "a" * 52
+PREFIX = "/acme/pki/web"
+
+TABLE: dict[tuple[str, str], Access] = {
+    ("GET", "/"): Access.ANYBODY,
+    ("GET", "/healthz"): Access.ANYBODY,
+    ("GET", "/readyz"): Access.ANYBODY,
+    ("GET", "directory"): Access.ANYBODY,
+    ("POST", "directory"): Access.ACCOUNT,
+    ("GET", "new-nonce"): Access.ANYBODY,
+    ("POST", "new-nonce"): Access.ACCOUNT,
+    ("POST", "new-account"): Access.KEY,
+    ("POST", "accounts/{account}"): Access.ACCOUNT,
+    ("POST", "accounts/{account}/orders"): Access.ACCOUNT,
+    ("POST", "new-order"): Access.ACCOUNT,
+    ("POST", "orders/{order}"): Access.ACCOUNT,
+    ("POST", "orders/{order}/finalize"): Access.ACCOUNT,
+    ("POST", "orders/{order}/certificate"): Access.ACCOUNT,
+    ("POST", "authorizations/{order}-{position}"): Access.ACCOUNT,
+    ("POST", "authorizations/{order}-{position}/challenges/{type}"): Access.ACCOUNT,
+}
+BY_KEY = [path for (method, path), access in TABLE.items() if access is Access.KEY]
+BY_ACCOUNT = [path for (method, path), access in TABLE.items() if access is Access.ACCOUNT]
+BOTH = {path for method, path in TABLE if method == "GET"}
+
+
+def concrete(template: str) -> str:
+    path = template.format(account=ACCOUNT, order=ORDER, position=0, type="http-01")
+    return path if path.startswith("/") else f"{PREFIX}/{path}"
+
+
+@pytest.fixture
+async def edge() -> AsyncIterator[Edge]:
+    async with running_edge() as running:
+        yield running
+
+
+async def test_every_route_of_the_application_is_in_the_table(edge: Edge) -> None:
+    routes = {
+        (route.method, route.resource.canonical.removeprefix("/acme/{namespace}/{profile}/"))
+        for route in edge.http.server.app.router.routes()  # type: ignore[union-attr] - a TestServer has one
+        if route.method != "HEAD" and route.resource is not None
+    }
+    assert routes == TABLE.keys()
+
+
+def test_every_route_has_the_access_that_the_table_says() -> None:
+    declared = [(route.method, route.access) for route in ROUTES]
+    assert sorted(map(str, declared)) == sorted(str((method, access)) for (method, _), access in TABLE.items())
+
+
+@pytest.mark.parametrize("path", BY_KEY + BY_ACCOUNT)
+async def test_a_request_that_is_not_signed_is_refused(edge: Edge, path: str) -> None:
+    for body in (b"", b"{}", b"null", b"payload"):
+        answer = await edge.post(concrete(path), body=body)
+        assert (answer.status, (await problem_of(answer))["type"]) == (400, "malformed")
+    assert edge.accounts.lookups == 0
+
+
+@pytest.mark.parametrize("path", BY_KEY + BY_ACCOUNT)
+@pytest.mark.parametrize(
+    "media_type", ["application/json", "", "text/plain", "application/jose", "application/jose+jsonx"]
+)
+async def test_another_media_type_is_refused(edge: Edge, path: str, media_type: str) -> None:
+    answer = await edge.http.post(concrete(path), data=b"{}", headers={"Content-Type": media_type})
+    assert (answer.status, (await problem_of(answer))["type"]) == (415, "malformed")
+
+
+@pytest.mark.parametrize("path", BY_KEY + BY_ACCOUNT)
+async def test_a_request_with_both_a_jwk_and_a_kid_or_with_neither_is_refused(edge: Edge, path: str) -> None:
+    kid = edge.opened()
+    for header in ({"jwk": edge.key.jwk, "kid": kid}, {"jwk": None, "kid": None}):
+        answer = await edge.post(concrete(path), **header)
+        assert (answer.status, (await problem_of(answer))["type"]) == (400, "malformed")
+
+
+@pytest.mark.parametrize("path", BY_KEY)
+async def test_a_kid_where_a_jwk_belongs_is_refused(edge: Edge, path: str) -> None:
+    answer = await edge.post(concrete(path), {}, kid=edge.opened())
+    assert (answer.status, (await problem_of(answer))["type"]) == (400, "malformed")
+
+
+@pytest.mark.parametrize("path", BY_ACCOUNT)
+async def test_a_jwk_where_a_kid_belongs_is_refused(edge: Edge, path: str) -> None:
+    edge.opened()
+    answer = await edge.post(concrete(path), jwk=edge.key.jwk, kid=None)
+    assert (answer.status, (await problem_of(answer))["type"]) == (400, "malformed")
+
+
+@pytest.mark.parametrize("path", BY_ACCOUNT)
+async def test_the_kid_of_an_account_of_another_profile_does_not_exist(edge: Edge, path: str) -> None:
+    edge.opened()
+    answer = await edge.post(concrete(path), kid=edge.opened(profile="open"))
+    assert (answer.status, (await problem_of(answer))["type"]) == (400, "accountDoesNotExist")
+    assert edge.accounts.lookups == 0
+
+
+@pytest.mark.parametrize("path", BY_ACCOUNT)
+async def test_the_kid_of_somebody_else_does_not_help(edge: Edge, path: str) -> None:
+    answer = await edge.post(concrete(path), kid=edge.opened(ClientKey()))
+    assert (answer.status, (await problem_of(answer))["type"]) == (400, "malformed")
+
+
+@pytest.mark.parametrize("path", BY_ACCOUNT)
+async def test_an_unknown_kid_does_not_exist(edge: Edge, path: str) -> None:
+    kid = f"{EXTERNAL_URL}{PREFIX}/accounts/{ACCOUNT}"
+    answer = await edge.post(concrete(path), kid=kid)
+    assert (answer.status, (await problem_of(answer))["type"]) == (400, "accountDoesNotExist")
+    assert edge.accounts.lookups == 1
+
+
+@pytest.mark.parametrize("path", BY_ACCOUNT)
+@pytest.mark.parametrize("state", ["deactivated", "revoked"])
+async def test_an_account_that_has_ended_is_unauthorized(edge: Edge, path: str, state: Any) -> None:
+    answer = await edge.post(concrete(path), kid=edge.opened(state=state))
+    assert (answer.status, (await problem_of(answer))["type"]) == (401, "unauthorized")
+
+
+@pytest.mark.parametrize("path", BY_ACCOUNT)
+async def test_an_account_that_is_not_open_yet_is_asked_to_come_again(edge: Edge, path: str) -> None:
+    answer = await edge.post(concrete(path), kid=edge.opened(state=None))
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
+
+
+@pytest.mark.parametrize("path", BY_KEY + BY_ACCOUNT)
+async def test_a_used_a_made_up_and_no_nonce_are_answered_with_a_good_one(edge: Edge, path: str) -> None:
+    access: dict[str, Any] = {"jwk": edge.key.jwk} if path in BY_KEY else {"kid": edge.opened()}
+    used = edge.nonces.issue()
+    assert edge.nonces.redeem(edge.nonces.read(used))
+    for nonce in (used, used[:-1] + "A", "", None):
+        answer = await edge.post(concrete(path), nonce=nonce, **access)
+        assert (answer.status, (await problem_of(answer))["type"]) == (400, "badNonce")
+        assert edge.nonces.redeem(edge.nonces.read(answer.headers["Replay-Nonce"]))
+    answer = await edge.post(concrete(path), nonce="not base64url!", **access)
+    assert (await problem_of(answer))["type"] == "malformed"
+
+
+@pytest.mark.parametrize("path", BY_KEY + BY_ACCOUNT)
+async def test_a_request_that_was_signed_for_another_url_is_refused(edge: Edge, path: str) -> None:
+    access: dict[str, Any] = {"jwk": edge.key.jwk} if path in BY_KEY else {"kid": edge.opened()}
+    url = EXTERNAL_URL + concrete(path)
+    others = [
+        url + "/",
+        url + "?",
+        url + "#x",
+        url.replace("https", "http"),
+        url.replace("acme.example.com", "acme.example.com:443"),
+        url.replace("acme.example.com", "ACME.example.com"),
+        str(edge.http.make_url(concrete(path))),
+        url.replace("/web/", "/open/"),
+        concrete(path),
+        "",
+    ]
+    for other in others:
+        answer = await edge.post(concrete(path), url=other, **access)
+        assert (answer.status, (await problem_of(answer))["type"]) == (403, "unauthorized")
+
+
+@pytest.mark.parametrize("path", BY_ACCOUNT)
+async def test_the_host_that_was_asked_counts_for_nothing(edge: Edge, path: str) -> None:
+    forwarded = {"Host": "evil.example", "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "http"}
+    answer = await edge.http.post(concrete(path), data=b"{}", headers=forwarded)
+    assert "evil" not in str(answer.headers) + await answer.text()
+
+
+@pytest.mark.parametrize("path", sorted(set(BY_KEY + BY_ACCOUNT) - BOTH))
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])
+async def test_other_methods_than_post_are_not_allowed(edge: Edge, path: str, method: str) -> None:
+    answer = await edge.http.request(method, concrete(path))
+    assert (answer.status, answer.headers["Allow"]) == (405, "POST")
+    if method != "HEAD":
+        assert (await problem_of(answer))["type"] == "malformed"
+
+
+@pytest.mark.parametrize("path", BY_KEY + BY_ACCOUNT)
+async def test_every_answer_to_a_post_has_a_nonce_and_the_way_to_the_directory(edge: Edge, path: str) -> None:
+    for answer in (
+        await edge.post(concrete(path)),
+        await edge.post(concrete(path), b"{"),
+        await edge.post(concrete(path), {}),
+        await edge.post(concrete(path), {}, jwk=edge.key.jwk, externalAccountBinding=None),
+        await edge.http.post(concrete(path)),
+        await edge.http.post(concrete(path) + "/nowhere"),
+    ):
+        assert edge.nonces.redeem(edge.nonces.read(answer.headers["Replay-Nonce"]))
+        assert f'<{EXTERNAL_URL}{PREFIX}/directory>;rel="index"' in answer.headers.getall("Link")
+        assert answer.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", BY_KEY + BY_ACCOUNT)
+async def test_a_profile_that_is_not_ready_asks_to_come_again(edge: Edge, path: str) -> None:
+    edge.profiles.unavailable = True
+    answer = await edge.post(concrete(path))
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "3")
+    assert (await problem_of(answer))["type"] == "serverInternal"
+
+
+@pytest.mark.parametrize("path", BY_KEY + BY_ACCOUNT)
+async def test_a_profile_that_does_not_exist_is_not_found(edge: Edge, path: str) -> None:
+    answer = await edge.post(concrete(path).replace("web", "other"))
+    assert (answer.status, (await problem_of(answer))["type"]) == (404, "malformed")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/acme/pki/web/orders/" + "A" * 32,
+        "/acme/pki/web/orders/short",
+        "/acme/pki/web/orders/" + "a" * 32 + "/",
+        "/acme/pki/web/authorizations/" + "a" * 32,
+        "/acme/pki/web/authorizations/" + "a" * 32 + "-00",
+        "/acme/pki/web/authorizations/" + "a" * 32 + "--1",
+        "/acme/pki/web/authorizations/" + "a" * 32 + "-1000",
+        "/acme/PKI/web/new-order",
+        "/acme/pki//new-order",
+        "/acme/pki/web%2Fx/new-order",
+        "//acme/pki/web/new-order",
+    ],
+)
+async def test_every_path_has_one_spelling(edge: Edge, path: str) -> None:
+    url = URL(f"http://127.0.0.1:{edge.http.port}{path}", encoded=True)
+    async with edge.http.session.post(url) as answer:
+        assert answer.status == 404
+
+
+@pytest.mark.parametrize("path", ["/acme/pki/web/new-orde%72", "/acme/pki/web/new-order?x=1"])
+async def test_a_url_that_was_spelled_otherwise_is_refused_even_where_it_was_signed(edge: Edge, path: str) -> None:
+    kid = edge.opened()
+    for signed_path in (path, "/acme/pki/web/new-order"):
+        body = signed(edge.key, b"{}", url=EXTERNAL_URL + signed_path, nonce=edge.nonces.issue(), kid=kid)
+        url = URL(f"http://127.0.0.1:{edge.http.port}{path}", encoded=True)
+        async with edge.http.session.post(url, data=body, headers={"Content-Type": "application/jose+json"}) as answer:
+            assert answer.status == 403
+
+
+async def test_foreign_objects_and_those_that_do_not_exist_answer_alike(edge: Edge) -> None:
+    foreign = edge.accounts.put("web", ClientKey().public)
+    order = edge.orders.put(foreign, ["a.example.com"]).metadata.name
+    for path in BY_ACCOUNT:
+        if "{" not in path:
+            continue
+        answers = [
+            await edge.post(f"{PREFIX}/{path}".format(account=account, order=id_, position=0, type="http-01"))
+            for account, id_ in ((foreign.metadata.name, order), (ACCOUNT, ORDER))
+        ]
+        assert {answer.status for answer in answers} == {404}
+        assert len({await answer.read() for answer in answers}) == 1
+
+
+async def test_the_directory_says_what_works_and_all_that_it_says_works(edge: Edge) -> None:
+    for name, required in (("web", True), ("open", False)):
+        directory = await (await edge.http.get(f"/acme/pki/{name}/directory")).json()
+        assert directory["meta"] == {"externalAccountRequired": required}
+        assert set(directory) == {"newNonce", "newAccount", "newOrder", "meta"}
+        new_account = directory["newAccount"].removeprefix(EXTERNAL_URL)
+        key = ClientKey()
+        without = await edge.post(new_account, {}, key=key, jwk=key.jwk)
+        assert without.status == (403 if required else 201)
+        if required:
+            assert (await problem_of(without))["type"] == "externalAccountRequired"
+            eab = binding(key, url=directory["newAccount"])
+            assert (await edge.post(new_account, {"externalAccountBinding": eab}, key=key, jwk=key.jwk)).status == 201
+        new_nonce = directory["newNonce"].removeprefix(EXTERNAL_URL)
+        assert edge.nonces.redeem(edge.nonces.read((await edge.http.head(new_nonce)).headers["Replay-Nonce"]))
+        new_order = directory["newOrder"].removeprefix(EXTERNAL_URL)
+        names = {"identifiers": [{"type": "dns", "value": "a.example.com"}]}
+        assert (await edge.post(new_order, names, kid=edge.opened(profile=name))).status == 201
