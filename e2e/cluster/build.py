@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from e2e.cluster import toolchain
 from e2e.cluster.errors import BuildFailed, NoSource
-from e2e.cluster.processes import Deadline, Process, last_lines
+from e2e.cluster.processes import last_lines, run
 from e2e.cluster.progress import Progress
 
 MODULES = Path(__file__).with_name("binaries")
@@ -69,6 +70,8 @@ class Builder:
     def _build(self, programs: list[str]) -> None:
         if not programs:
             return
+        for leftover in self.cache.glob(".*-*"):  # of a builder that was killed
+            shutil.rmtree(leftover)
         go = self._go()
         self.progress.say(
             f"Building {', '.join(programs)} into {self.folder} (once; some minutes, and 1.2 GB of Go modules)"
@@ -87,16 +90,12 @@ class Builder:
             raise NoSource(f"{none}\n{OTHER_WAYS}") from none
 
     def _compile(self, go: Path, program: str, draft: Path, title: str) -> None:
-        log, deadline = draft / "build.log", Deadline(_BUILD_LIMIT)
+        log = draft / "build.log"
         with self.progress.step(title) as tick:
-            process = Process.start(self._command(go, program, draft), log=log, env=self._environment(go))
-            try:
-                while (status := process.wait(1.0)) is None and deadline:
-                    tick()
-            finally:
-                process.kill()
-        if status != 0:
-            raise _failure(program, last_lines(log))
+            command = self._command(go, program, draft)
+            status = run(command, log=log, limit=_BUILD_LIMIT, tick=tick, env=self._environment(go))
+            if status != 0:
+                raise _failure(program, last_lines(log))
 
     def _command(self, go: Path, program: str, draft: Path) -> list[str | Path]:
         version = re.search(

@@ -66,6 +66,13 @@ def main() -> None:
 
 
 @main.command()
+def build() -> None:
+    """Only see to it that the programs are there, and print their folder."""
+    with _told():
+        click.echo(sources.binaries(os.environ, Progress(sys.stderr)).kubectl.parent)
+
+
+@main.command()
 @_name_option
 @click.option("--install", is_flag=True, help="Apply crds/ and deploy/rbac.yaml, too.")
 def up(name: str, *, install: bool) -> None:

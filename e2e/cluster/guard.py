@@ -1,13 +1,12 @@
 """Runs one command and sees to it that the command does not outlive whoever wanted it.
 
 A program of its own, standard library only, started by processes.py as `python -I -S guard.py -- COMMAND...`. Why not
-prctl in the parent: the kernel ties PR_SET_PDEATHSIG to the *thread* that forked, and the parents here (pytest, the
-demo, the load tool) have threads that come and go. The guard has one thread only, so for its child the signal means what
-one expects.
+prctl in the parent: the kernel ties PR_SET_PDEATHSIG to the *thread* that forked, and parents like pytest have threads
+that come and go. The guard has one thread only, so for its child the signal means what one expects.
 
 The parent keeps the other end of the guard's standard input, the lifeline:
 
-* end of file: the parent is gone, however it went; the command is killed at once;
+* end of file: the parent is gone, however it went; the guard's process group, itself included, is killed at once;
 * one byte: the parent lets go on purpose (`up` leaves a cluster running); the command runs until it ends or is stopped.
 
 SIGTERM is handed on to the command. If the guard itself is killed, the kernel kills the command.
@@ -49,7 +48,7 @@ def run(command: list[str]) -> int:
         if _LIFELINE in ready:
             watched.remove(_LIFELINE)
             if not os.read(_LIFELINE, 1):
-                child.kill()
+                os.killpg(0, signal.SIGKILL)
     status = child.wait()
     return status if status >= 0 else 128 - status
 

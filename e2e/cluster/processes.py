@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Self
 
@@ -148,6 +148,24 @@ class Process:
                 self._own.stdin.close()
         if self._record is not None:
             self._record.unlink(missing_ok=True)
+
+
+def run(
+    command: Sequence[str | Path],
+    *,
+    log: Path,
+    limit: float,
+    tick: Callable[[], None],
+    env: Mapping[str, str] | None = None,
+) -> int | None:
+    """Run a command to its end, calling `tick` about once a second; its exit status, or None if it was too slow."""
+    process, deadline = Process.start(command, log=log, env=env), Deadline(limit)
+    try:
+        while (status := process.wait(1.0)) is None and deadline:
+            tick()
+    finally:
+        process.kill()
+    return status
 
 
 def _say_goodbye(lifeline: IO[bytes]) -> None:

@@ -45,8 +45,12 @@ class Progress:
                 told = now
                 self._write(f"{what} ... {now - started:.0f} s\n")
 
-        yield tick
-        self._write(f"{chr(13) if live else ''}{what}: done in {self._monotonic() - started:.1f} s\n")
+        ended = "failed after"
+        try:
+            yield tick
+            ended = "done in"
+        finally:
+            self._write(f"{chr(13) if live else ''}{what}: {ended} {self._monotonic() - started:.1f} s\n")
 
     def _write(self, text: str) -> None:
         self._stream.write(text)

