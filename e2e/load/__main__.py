@@ -30,7 +30,7 @@ credential, opens accounts, orders certificates by HTTP-01, and takes all down a
 is needed. The first run builds the control plane, which takes some minutes.
 
 Beside the load it measures the floor: what the parts of an order (nine HTTPS requests with a signature to verify, three
-API writes, one HTTP-01 fetch, one request, one certificate) cost on this machine when nothing stands around them.
+API writes, one HTTP-01 fetch, one request, one certificate) cost under the same load when nothing stands around them.
 
 \b
 Examples:

@@ -1,43 +1,59 @@
-"""The barest server that could carry ACME: aiohttp over HTTPS, one ES256 verification a request, in its own process.
+"""A process that does the parts of an order and nothing else, as barely as aiohttp and cryptography allow.
 
-It also answers like an HTTP-01 client, and tells how much CPU it has used. `floor` measures what its requests cost.
+It serves HTTPS requests with one ES256 verification each; it fetches challenges, checks requests, signs certificates
+and writes to the API server when told to, and tells what that took of its CPU. `floor` starts and asks it. Run as
+`python -m e2e.load.bare`: reads its task from standard input, writes its addresses to standard output, and ends when
+standard input does.
 """
 
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import ssl
-import tempfile
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from pathlib import Path
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 
+import aiohttp
 import msgspec
-import trustme
 import uvloop
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from e2e.load.keys import COORDINATE, ES256, b64url_decoded
+from e2e.load.keys import COORDINATE, ES256, b64url_decoded, certificate_key, certificate_request
+from e2e.load.parts import check, leaf
+from e2e.load.writes import Endpoint, writing
 
 LOOPBACK = "127.0.0.1"
-START_LIMIT = 30.0
-STOP_LIMIT = 5.0
-CHALLENGE = "/.well-known/acme-challenge"
+AT_ONCE = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Bare:
-    """Where the server is: base addresses, and what to trust."""
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """What the process is told.
 
-    https: str
-    http: str
-    tls: ssl.SSLContext
+    `x` and `y` are the point on P-256 whose holder signs the requests, `certificate` is a file with the server's own
+    certificate and key, `challenge` is what to fetch, `api` is where to write.
+    """
+
+    x: str
+    y: str
+    certificate: str
+    challenge: str
+    api: Endpoint | None = None
+
+    @property
+    def key(self) -> ec.EllipticCurvePublicKey:
+        """Whoever signs the requests."""
+        return ec.EllipticCurvePublicNumbers(int(self.x), int(self.y), ec.SECP256R1()).public_key()
+
+
+class Addresses(msgspec.Struct, frozen=True):
+    """What the process tells: where it listens."""
+
+    https: int
+    http: int
 
 
 class SignedBody(msgspec.Struct):
@@ -46,6 +62,9 @@ class SignedBody(msgspec.Struct):
     protected: str
     payload: str
     signature: str
+
+
+Work = Callable[[], Awaitable[object]]
 
 
 def verify(body: bytes, key: ec.EllipticCurvePublicKey) -> None:
@@ -60,69 +79,88 @@ def verify(body: bytes, key: ec.EllipticCurvePublicKey) -> None:
     key.verify(encode_dss_signature(r, s), f"{jws.protected}.{jws.payload}".encode(), ES256)
 
 
-@contextmanager
-def serving(key: ec.EllipticCurvePublicKey) -> Iterator[Bare]:
-    """Run the server for requests that are signed by this key."""
-    authority = trustme.CA()
-    tls = ssl.create_default_context()
-    authority.configure_trust(tls)
-    numbers = key.public_numbers()
-    ours, theirs = multiprocessing.Pipe()
-    with tempfile.TemporaryDirectory(prefix="kms-acme-load-") as folder:
-        certificate = Path(folder) / "server.pem"
-        authority.issue_cert(LOOPBACK).private_key_and_cert_chain_pem.write_to_path(certificate)
-        # Spawned, not forked: a fork would take this process's event loop and connections along.
-        process = multiprocessing.get_context("spawn").Process(
-            target=_run, args=(theirs, str(certificate), numbers.x, numbers.y), daemon=True
-        )
-        process.start()
-        theirs.close()
-        try:
-            if not ours.poll(START_LIMIT):
-                raise TimeoutError(f"the bare server did not start within {START_LIMIT:.0f} s")
-            https, http = ours.recv()
-            yield Bare(https=f"https://{LOOPBACK}:{https}", http=f"http://{LOOPBACK}:{http}", tls=tls)
-        finally:
-            ours.close()
-            process.join(STOP_LIMIT)
-            process.kill()
-            process.join()
+async def cpu_of(work: Work, count: int) -> float:
+    """CPU seconds of this process for doing the work once, from doing it `count` times, AT_ONCE at once."""
+    turns = iter(range(count))
+
+    async def some() -> None:
+        for _ in turns:
+            await work()
+
+    begun = time.process_time()
+    await asyncio.gather(*(some() for _ in range(AT_ONCE)))
+    return (time.process_time() - begun) / count
 
 
-def _run(pipe: Connection, certificate: str, x: int, y: int) -> None:
-    """The process: serves until the other end of the pipe is closed, however that came about."""
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(certificate)
-    uvloop.run(_serve(pipe, tls, ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()))
-
-
-async def _serve(pipe: Connection, tls: ssl.SSLContext, key: ec.EllipticCurvePublicKey) -> None:
-    runner = web.AppRunner(application(key), access_log=None)
-    await runner.setup()
-    try:
-        for context in (tls, None):
-            await web.TCPSite(runner, LOOPBACK, 0, ssl_context=context).start()
-        closed = asyncio.Event()
-        asyncio.get_running_loop().add_reader(pipe.fileno(), closed.set)
-        pipe.send([address[1] for address in runner.addresses])
-        await closed.wait()
-    finally:
-        await runner.cleanup()
-
-
-def application(key: ec.EllipticCurvePublicKey) -> web.Application:
-    """The routes: a signed POST, a challenge, and the CPU seconds so far."""
+def application(key: ec.EllipticCurvePublicKey, works: dict[str, Work]) -> web.Application:
+    """The routes: a signed POST, the CPU seconds so far, and one that does some of the works."""
 
     async def signed(request: web.Request) -> web.Response:
         verify(await request.read(), key)
         return web.Response(body=b'{"status":"ready"}'.ljust(600), content_type="application/json")
 
-    async def challenge(_request: web.Request) -> web.Response:
-        return web.Response(body=b"t" * 43 + b"." + b"k" * 43)
-
     async def cpu(_request: web.Request) -> web.Response:
         return web.Response(text=repr(time.process_time()))
 
+    async def work(request: web.Request) -> web.Response:
+        return web.Response(text=repr(await cpu_of(works[request.match_info["work"]], int(request.query["count"]))))
+
     routes = web.Application()
-    routes.add_routes([web.post("/", signed), web.get(CHALLENGE + "/{token}", challenge), web.get("/cpu", cpu)])
+    routes.add_routes([web.post("/", signed), web.get("/cpu", cpu), web.get("/work/{work}", work)])
     return routes
+
+
+async def run(task: Task, ended: asyncio.Event, tell: Callable[[Addresses], None]) -> None:
+    """Serve until `ended` is set."""
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(task.certificate)
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        works = _works(session, task.challenge)
+        if task.api is not None:
+            works["write"] = await stack.enter_async_context(writing(task.api))
+        runner = web.AppRunner(application(task.key, works), access_log=None)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        for context in (tls, None):
+            await web.TCPSite(runner, LOOPBACK, 0, ssl_context=context).start()
+        tell(Addresses(*(address[1] for address in runner.addresses)))
+        await ended.wait()
+
+
+def _works(session: aiohttp.ClientSession, challenge: str) -> dict[str, Work]:
+    issuer, request = certificate_key(), certificate_request(["floor.load.test"], certificate_key())
+
+    async def fetch() -> None:
+        # A validation meets another host each time, so the connection is new each time.
+        async with session.get(challenge, headers={"Connection": "close"}) as answer:
+            answer.raise_for_status()
+            await answer.read()
+
+    async def csr() -> None:
+        check(request)
+
+    async def signature() -> None:
+        leaf(issuer, issuer.public_key())
+
+    return {"fetch": fetch, "csr": csr, "signature": signature}
+
+
+def main() -> None:
+    """The process."""
+    task = msgspec.json.decode(sys.stdin.buffer.readline(), type=Task)
+
+    def tell(addresses: Addresses) -> None:
+        sys.stdout.buffer.write(msgspec.json.encode(addresses) + b"\n")
+        sys.stdout.buffer.flush()
+
+    async def serve() -> None:
+        ended = asyncio.Event()
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), ended.set)
+        await run(task, ended, tell)
+
+    uvloop.run(serve())
+
+
+if __name__ == "__main__":
+    main()

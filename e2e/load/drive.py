@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -72,7 +72,7 @@ class Load:
     names: Names
     publish: Publish
 
-    async def drive(self, numbers: range, done: Progress) -> Tally:
+    async def drive(self, numbers: Iterable[int], done: Progress) -> Tally:
         """Obtain one certificate for each number. Returns what was seen.
 
         An order that fails is counted and the next one begun: whoever reads the tally decides what errors mean.

@@ -1,11 +1,13 @@
-"""One measurement: warm-up, then the load in segments with a round of the floor beside each.
+"""One measurement: warm-up, then the load in segments, with a round of the floor before each and after the last.
 
-Everything is counted inside the segments only, so neither warm-up nor floor is charged to an order.
+A round is taken while orders go on that are not counted, so that both meet the machine in the same state. Figures are
+those of the segments only: neither warm-up nor the orders beside the floor are charged to anything.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -16,16 +18,19 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from e2e import dns, http01
-from e2e.load import processes, writes
+from e2e.load import processes
+from e2e.load.bare import LOOPBACK
 from e2e.load.client import Client
 from e2e.load.drive import Load, Tally, merged
 from e2e.load.exchange import Exchange
 from e2e.load.floor import Floor, measuring
 from e2e.load.keys import AccountKey, ExternalAccount
+from e2e.load.writes import Endpoint
 
 SEGMENTS = 5
 SAMPLE_EVERY = 0.5
 ZONE = "load.test"
+FLOOR_TOKEN = "floor"
 CLIENT, SERVER = "client", "server"
 
 
@@ -55,7 +60,7 @@ class Target:
     dns_port: int
     pids: Mapping[str, int]
     requests: Requests | None = None
-    floor_writes: writes.Endpoint | None = None
+    floor_writes: Endpoint | None = None
     lenient: bool = False
 
 
@@ -98,10 +103,9 @@ async def measure(target: Target, plan: Plan) -> Measurement:
         answerer = http01.Answerer()
         await stack.enter_async_context(http01.listening(answerer, port=target.http_port))
         await stack.enter_async_context(dns.listening(dns.Zone(ZONE), port=target.dns_port))
-        three_writes = None
-        if target.floor_writes is not None:
-            three_writes = await stack.enter_async_context(writes.writing(target.floor_writes, run="round"))
-        floor = await stack.enter_async_context(measuring(three_writes))
+        answerer.add(FLOOR_TOKEN, "thumbprint")
+        challenge = f"http://{LOOPBACK}:{target.http_port}{http01.PREFIX}{FLOOR_TOKEN}"
+        floor = await stack.enter_async_context(measuring(challenge=challenge, api=target.floor_writes))
         clients = [await stack.enter_async_context(client(target)) for _ in range(plan.accounts)]
         for each in clients:
             await each.register(external_account=target.external_account)
@@ -140,32 +144,41 @@ class Run:
         self._load = load
         self._floor = floor
         self._bar = bar
+        self._numbers = itertools.count()
         self._finished = 0
 
     async def warm_up(self) -> None:
         """Load that is not counted: caches fill, connections open, code is compiled."""
-        await self._load.drive(range(self._plan.warm_up), self._bar.update)
+        await self._load.drive(itertools.islice(self._numbers, self._plan.warm_up), self._bar.update)
 
     async def measured(self) -> None:
-        """All segments, a round of the floor before each and one after the last."""
+        """All segments, with the floor around them."""
         self._bar.set_description("measured")
         self.result.before = self._resident()
         tallies = []
         for segment in range(SEGMENTS):
-            await self._floor.round()
-            tallies.append(await self._segment(_slice(self._plan, segment)))
-        await self._floor.round()
+            await self._round()
+            first, last = (self._plan.orders * each // SEGMENTS for each in (segment, segment + 1))
+            tallies.append(await self._segment(last - first))
+        await self._round()
         self.result.after = self._resident()
         self.result.tally = merged(tallies)
         self.result.floor, self.result.floor_rounds = self._floor.parts, self._floor.rounds
 
-    async def _segment(self, numbers: range) -> Tally:
+    async def _round(self) -> None:
+        """One round of the floor, while orders go on that are not counted."""
+        measuring_floor = asyncio.create_task(self._floor.round())
+        beside = itertools.takewhile(lambda _: not measuring_floor.done(), self._numbers)
+        await self._load.drive(beside, self._retained)
+        await measuring_floor
+
+    async def _segment(self, orders: int) -> Tally:
         if self._target.requests is not None:
             await asyncio.to_thread(self._target.requests.mark)
         sampling = asyncio.create_task(self._sample())
         before = self._cpu()
         try:
-            tally = await self._load.drive(numbers, self._done)
+            tally = await self._load.drive(itertools.islice(self._numbers, orders), self._done)
         finally:
             sampling.cancel()
         with suppress(asyncio.CancelledError):
@@ -176,8 +189,11 @@ class Run:
         return tally
 
     def _done(self) -> None:
-        self._finished += 1
+        self._retained()
         self._bar.update()
+
+    def _retained(self) -> None:
+        self._finished += 1
 
     async def _sample(self) -> None:
         while True:
@@ -191,9 +207,3 @@ class Run:
 
     def _resident(self) -> dict[str, int]:
         return {name: usage.resident for name, usage in processes.usages(self._target.pids).items()}
-
-
-def _slice(plan: Plan, segment: int) -> range:
-    """The numbers of the orders of one segment; those of the warm-up came before."""
-    first, last = (plan.warm_up + plan.orders * each // SEGMENTS for each in (segment, segment + 1))
-    return range(first, last)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import itertools
+import secrets
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import aiohttp
 import msgspec
 import yaml
 
-from e2e.load.floor import ThreeWrites
+ThreeWrites = Callable[[], Awaitable[None]]
+"""Writes what an order is written: creates an object, puts its status twice."""
 
 NAMESPACE = "load"
 GROUP = "load.kms-acme.invalid"
@@ -69,28 +70,27 @@ class RawWrites:
         return DECODER.decode(text).metadata.resourceVersion
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """An API server and what lets us write there."""
+class Endpoint(msgspec.Struct, frozen=True):
+    """An API server and what lets us write there; `authority` is its CA certificate in PEM."""
 
     server: str
     token: str
-    tls: ssl.SSLContext
+    authority: str
 
     @classmethod
     def read(cls, kubeconfig: Path) -> Endpoint:
         """From a kubeconfig with one cluster and one user, who has a token."""
         config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
         cluster, token = config["clusters"][0]["cluster"], config["users"][0]["user"]["token"]
-        authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
-        return cls(cluster["server"], token, ssl.create_default_context(cadata=authority))
+        return cls(cluster["server"], token, base64.b64decode(cluster["certificate-authority-data"]).decode())
 
 
 @asynccontextmanager
-async def writing(endpoint: Endpoint, *, run: str) -> AsyncIterator[ThreeWrites]:
-    """Three writes to this API server; `run` makes the names of the objects unique."""
+async def writing(endpoint: Endpoint) -> AsyncIterator[ThreeWrites]:
+    """Three writes to this API server."""
     agent = {"Content-Type": "application/json", "User-Agent": "kms-acme-load"}
     headers = {"Authorization": f"Bearer {endpoint.token}", **agent}
+    tls = ssl.create_default_context(cadata=endpoint.authority)
     url = f"{endpoint.server}/apis/{GROUP}/v1/namespaces/{NAMESPACE}/{PLURAL}"
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=endpoint.tls), headers=headers) as session:
-        yield RawWrites(session, url, run=run).three_writes
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls), headers=headers) as session:
+        yield RawWrites(session, url, run=secrets.token_hex(5)).three_writes

@@ -7,36 +7,41 @@ from aiohttp.test_utils import TestClient, TestServer
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
+from e2e import http01
 from e2e.load import floor
-from e2e.load.bare import application, verify
+from e2e.load.bare import application, cpu_of, verify
 from e2e.load.keys import ES256, AccountKey, certificate_key, certificate_request
+from e2e.load.parts import check, leaf
+from tests.support.recorded_writes import recorded_writes
 
 
-async def test_every_part_of_an_order_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    for count in ("REQUESTS", "WRITES", "FETCHES", "CHECKS", "SIGNATURES"):
-        monkeypatch.setattr(floor, count, 8)
-    writes = 0
+@pytest.fixture
+def short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(floor, "REQUESTS", 16)
+    monkeypatch.setattr(floor, "WORKS", dict.fromkeys(floor.WORKS, 8))
 
-    async def three_writes() -> None:
-        nonlocal writes
-        writes += 3
 
-    async with floor.measuring(three_writes) as measured:
-        await measured.round()
-        await measured.round()
+async def test_every_part_of_an_order_is_measured(short_rounds: None) -> None:
+    answerer = http01.Answerer(thumbprint="k")
+    async with http01.listening(answerer) as port, recorded_writes() as (api, written):
+        challenge = f"http://127.0.0.1:{port}{http01.PREFIX}t"
+        async with floor.measuring(challenge=challenge, api=api) as measured:
+            await measured.round()
+            await measured.round()
     assert measured.rounds == 2
-    assert writes == 2 * 3 * 8
+    assert len(answerer.requests) == 2 * 8
+    assert len(written) == 2 * 8 * 3
     assert measured.parts.keys() == floor.AN_ORDER.keys()
     assert all(0 <= seconds < 0.1 for seconds in measured.parts.values())
     assert measured.parts[floor.REQUEST] > 0
 
 
-async def test_writes_are_left_out_where_there_is_no_api_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    for count in ("REQUESTS", "FETCHES", "CHECKS", "SIGNATURES"):
-        monkeypatch.setattr(floor, count, 8)
-    async with floor.measuring(None) as measured:
-        await measured.round()
-    assert floor.WRITE not in measured.parts
+async def test_writes_are_left_out_where_there_is_no_api_server(short_rounds: None) -> None:
+    async with http01.listening(http01.Answerer(thumbprint="k")) as port:
+        challenge = f"http://127.0.0.1:{port}{http01.PREFIX}t"
+        async with floor.measuring(challenge=challenge, api=None) as measured:
+            await measured.round()
+    assert measured.parts.keys() == floor.AN_ORDER.keys() - {floor.WRITE}
 
 
 def test_the_bare_server_verifies() -> None:
@@ -47,25 +52,39 @@ def test_the_bare_server_verifies() -> None:
         verify(body, other.private.public_key())
 
 
-async def test_the_bare_server_answers_requests_challenges_and_how_much_cpu_it_used() -> None:
+async def test_the_bare_server_answers_requests_and_tells_how_much_cpu_it_used() -> None:
     key = AccountKey.generate()
-    async with TestClient(TestServer(application(key.private.public_key()))) as client:
+
+    async def work() -> None:
+        """Takes no time."""
+
+    async with TestClient(TestServer(application(key.private.public_key(), {"nothing": work}))) as client:
         answer = await client.post("/", data=key.jws({"alg": "ES256"}, None))
         assert json.loads(await answer.text()) == {"status": "ready"}
-        assert len(await (await client.get("/.well-known/acme-challenge/t")).read()) == 87
         assert float(await (await client.get("/cpu")).text()) > 0
+        assert float(await (await client.get("/work/nothing?count=10")).text()) < 0.01
+
+
+async def test_work_is_done_as_often_as_it_should_be() -> None:
+    done: list[int] = []
+
+    async def work() -> None:
+        done.append(1)
+
+    assert await cpu_of(work, 20) >= 0
+    assert len(done) == 20
 
 
 def test_a_request_is_checked_and_its_names_are_read() -> None:
     der = certificate_request(["a.test", "b.test"], certificate_key())
-    assert floor.check(der) == {"a.test", "b.test"}
+    assert check(der) == {"a.test", "b.test"}
     with pytest.raises(ValueError, match="does not verify"):
-        floor.check(der[:-1] + bytes([der[-1] ^ 1]))
+        check(der[:-1] + bytes([der[-1] ^ 1]))
 
 
 def test_the_certificate_of_the_floor_is_a_server_certificate() -> None:
     issuer = certificate_key()
-    certificate = floor.leaf(issuer, certificate_key().public_key())
+    certificate = leaf(issuer, certificate_key().public_key())
     issuer.public_key().verify(certificate.signature, certificate.tbs_certificate_bytes, ES256)
     assert len(certificate.extensions) == 6
     assert certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca is False
