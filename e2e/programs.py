@@ -1,0 +1,295 @@
+"""Our operator and any number of our servers as processes of their own, to be started, stopped, killed and restarted.
+
+    with running_programs(cluster, folder) as programs:
+        second = programs.add_server(peers=True)
+        programs.servers[0].kill()
+
+Each program acts under a token of its own ServiceAccount, as in a pod (deploy/rbac.yaml must have been applied). All
+servers stand behind one external URL, which is the address of the first one: a client reaches the others by sending to
+their `url` what is meant for the external URL (see e2e.load.exchange.Exchange).
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2e.cluster import Cluster, Process
+from e2e.cluster.ports import LOOPBACK, free_port
+from e2e.cluster.processes import last_lines
+
+RELEASE = "kms-acme"
+"""The release namespace."""
+PEER_SERVICE = "kms-acme-peers"
+START_LIMIT = 60.0
+STOP_LIMIT = 40.0
+"""More than the 25 seconds that a program may take, so that a test sees which exit code it comes to."""
+_POLL = 0.05
+
+
+class ProgramFailed(Exception):
+    """A program did not become ready, or is not there; the text carries the end of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Where servers find the names that they validate: ports of a DNS server and of an HTTP-01 answerer on loopback."""
+
+    dns_port: int
+    http01_port: int
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """For `kms-acme server` and `kms-acme dev`."""
+        return (
+            f"--dns-server={LOOPBACK}:{self.dns_port}",
+            f"--http01-port={self.http01_port}",
+            f"--validation-allow={LOOPBACK}/32",
+        )
+
+
+class Program:
+    """One of our programs, on the same ports in all of its lives. Its log is kept over all of them."""
+
+    def __init__(self, name: str, command: Sequence[str], *, metrics_port: int, log: Path) -> None:
+        self.name = name
+        self.metrics_port = metrics_port
+        self.log = log
+        self._command = (sys.executable, "-m", "kms_acme", *command, f"--metrics-listen={LOOPBACK}:{metrics_port}")
+        self._process: Process | None = None
+
+    @property
+    def guard(self) -> int:
+        """The id of the process that guards it (see e2e.cluster.guard); the program is its child.
+
+        Raises:
+            ProgramFailed: it was never started.
+        """
+        return self._started().pid
+
+    def start(self) -> None:
+        """Start it, unless it runs."""
+        if not self.running():
+            self._process = Process.start(self._command, log=self.log)
+
+    def stop(self) -> int | None:
+        """Ask it to end and wait until it has; its exit code, or None if it did not run."""
+        if self._process is None or not self._process.running():
+            return None
+        self._process.stop(STOP_LIMIT)
+        return self._process.wait(0)
+
+    def kill(self) -> None:
+        """End it as a crash would: SIGKILL."""
+        if self._process is not None:
+            self._process.kill()
+
+    def restart(self) -> None:
+        """Stop it if it runs, start it, and wait until it is ready."""
+        self.stop()
+        self.start()
+        self.wait_until_ready()
+
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.running()
+
+    def ready(self) -> bool:
+        """Whether it says so (/readyz)."""
+        try:
+            return self.get("/readyz")[0] == http.client.OK
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def wait_until_ready(self, limit: float = START_LIMIT) -> None:
+        """Wait until it is ready.
+
+        Raises:
+            ProgramFailed: it has ended, or was not ready in `limit` seconds.
+        """
+        deadline = time.monotonic() + limit
+        while not self.ready():
+            if not self.running() or time.monotonic() > deadline:
+                what = "is not ready" if self.running() else "has ended"
+                raise ProgramFailed(f"the {self.name} {what}. The end of its log:\n{self.end_of_log()}")
+            time.sleep(_POLL)
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and body of a path on the port of /metrics, /healthz and /readyz.
+
+        Raises:
+            OSError: nobody listens there; http.client.HTTPException: the answer is none.
+        """
+        connection = http.client.HTTPConnection(LOOPBACK, self.metrics_port, timeout=5)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode("utf-8")
+        finally:
+            connection.close()
+
+    def end_of_log(self, lines: int = 15) -> str:
+        """The last lines that it has logged."""
+        return last_lines(self.log, lines)
+
+    def _started(self) -> Process:
+        if self._process is None:
+            raise ProgramFailed(f"the {self.name} was never started")
+        return self._process
+
+
+class Server(Program):
+    """An ACME server; `port` is where it listens for clients."""
+
+    def __init__(self, name: str, command: Sequence[str], *, port: int, metrics_port: int, log: Path) -> None:
+        super().__init__(name, (*command, f"--listen={LOOPBACK}:{port}"), metrics_port=metrics_port, log=log)
+        self.port = port
+
+    @property
+    def url(self) -> str:
+        """Its own address, which clients see only if they are told to go there."""
+        return f"https://{LOOPBACK}:{self.port}"
+
+
+class Programs:
+    """The operator and the servers of one installation. There is one server from the beginning."""
+
+    def __init__(
+        self, cluster: Cluster, folder: Path, *, validation: Validation | None = None, log_level: str = "info"
+    ) -> None:
+        """Nothing is started yet. `folder` is for the logs."""
+        self.validation = validation or Validation(dns_port=free_port(), http01_port=free_port())
+        self._cluster = cluster
+        self._folder = folder
+        self._log_level = log_level
+        self._kubeconfigs: dict[str, Path] = {}
+        self._first_port = free_port()
+        self.operator = Program(
+            "operator", self._command("operator"), metrics_port=free_port(), log=folder / "operator.log"
+        )
+        self.servers: list[Server] = []
+        self._new_server(self._first_port)
+
+    @property
+    def external_url(self) -> str:
+        """Where clients reach the servers, as far as they know."""
+        return f"https://localhost:{self._first_port}"
+
+    @property
+    def server(self) -> Server:
+        """The first server."""
+        return self.servers[0]
+
+    @property
+    def all(self) -> tuple[Program, ...]:
+        """Operator and servers."""
+        return (self.operator, *self.servers)
+
+    def start(self) -> None:
+        """Start all of them; they need not be ready yet."""
+        for each in self.all:
+            each.start()
+
+    def wait_until_ready(self) -> None:
+        """Wait until all are ready.
+
+        Raises:
+            ProgramFailed: one of them does not become ready.
+        """
+        for each in self.all:
+            each.wait_until_ready()
+
+    def stop(self) -> None:
+        """Stop the servers, then the operator."""
+        for each in reversed(self.all):
+            each.stop()
+
+    def add_server(self, *, peers: bool = False) -> Server:
+        """Another server on the same cluster, started but perhaps not ready yet.
+
+        With `peers` it is one of several that know of each other, through EndpointSlices of the Service PEER_SERVICE.
+        """
+        server = self._new_server(free_port(), *((f"--peer-service={PEER_SERVICE}",) if peers else ()))
+        if peers:
+            self._cluster.kubectl("apply", "--filename=-", stdin=json.dumps(_peer(server)))
+        server.start()
+        return server
+
+    def remove_server(self, server: Server) -> None:
+        """Stop a server and forget about it, as when its pod is deleted."""
+        server.stop()
+        self._cluster.kubectl(
+            "delete", "endpointslice", _slice_name(server), f"--namespace={RELEASE}", "--ignore-not-found"
+        )
+        self.servers.remove(server)
+
+    def _new_server(self, port: int, *options: str) -> Server:
+        name = f"server-{len(self.servers) + 1}"
+        server = Server(
+            name,
+            (*self._command("server"), *self.validation.options, *options),
+            port=port,
+            metrics_port=free_port(),
+            log=self._folder / f"{name}-{port}.log",
+        )
+        self.servers.append(server)
+        return server
+
+    def _command(self, program: str) -> tuple[str, ...]:
+        if program not in self._kubeconfigs:
+            self._kubeconfigs[program] = self._cluster.kubeconfig_for(f"kms-acme-{program}", RELEASE)
+        return (
+            program,
+            f"--kubeconfig={self._kubeconfigs[program]}",
+            f"--namespace={RELEASE}",
+            f"--external-url={self.external_url}",
+            "--log-format=json",
+            f"--log-level={self._log_level}",
+        )
+
+
+@contextmanager
+def running_programs(
+    cluster: Cluster, folder: Path, *, validation: Validation | None = None, log_level: str = "info"
+) -> Iterator[Programs]:
+    """Operator and one server, ready, until the end of the block.
+
+    Raises:
+        ProgramFailed: one of them does not become ready.
+    """
+    programs = Programs(cluster, folder, validation=validation, log_level=log_level)
+    try:
+        programs.start()
+        programs.wait_until_ready()
+        yield programs
+    finally:
+        programs.stop()
+
+
+def _slice_name(server: Server) -> str:
+    return f"{PEER_SERVICE}-{server.port}"
+
+
+def _peer(server: Server) -> dict[str, object]:
+    """An EndpointSlice that says where a server answers the others.
+
+    Kubernetes takes no loopback address as an IPv4 endpoint; as a host name it does.
+    """
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": _slice_name(server),
+            "namespace": RELEASE,
+            "labels": {"kubernetes.io/service-name": PEER_SERVICE},
+        },
+        "addressType": "FQDN",
+        "ports": [{"name": "peers", "port": server.metrics_port, "protocol": "TCP"}],
+        "endpoints": [{"addresses": [LOOPBACK], "conditions": {"ready": True}}],
+    }
