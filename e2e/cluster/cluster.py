@@ -11,7 +11,7 @@ from pathlib import Path
 
 from e2e.cluster.audit import AuditLog
 from e2e.cluster.control_plane import ControlPlane
-from e2e.cluster.errors import CommandFailed, StateError
+from e2e.cluster.errors import CommandFailed, NotOurs
 from e2e.cluster.kubeconfig import Endpoint, token_user
 from e2e.cluster.kubeconfig import write as write_kubeconfig
 from e2e.cluster.sources import OwnCluster
@@ -79,7 +79,7 @@ class Cluster:
         """A reader of the audit log that counts from now on.
 
         Raises:
-            StateError: the cluster is somebody's own, whose audit log we cannot read.
+            NotOurs: the cluster is somebody's own, whose audit log we cannot read.
         """
         return AuditLog(self._ours().audit_log)
 
@@ -87,7 +87,7 @@ class Cluster:
         """Stop kube-apiserver; everything stays in etcd.
 
         Raises:
-            StateError: the cluster is somebody's own.
+            NotOurs: the cluster is somebody's own.
         """
         self._ours().stop_apiserver()
 
@@ -95,7 +95,7 @@ class Cluster:
         """Start kube-apiserver again, with the same address, and wait until it is ready.
 
         Raises:
-            StateError: the cluster is somebody's own.
+            NotOurs: the cluster is somebody's own.
             StartFailed: it does not come up.
         """
         self._ours().start_apiserver()
@@ -119,14 +119,14 @@ class Cluster:
         """Log file of "etcd", "kube-apiserver" or "kube-controller-manager".
 
         Raises:
-            StateError: the cluster is somebody's own.
+            NotOurs: the cluster is somebody's own.
         """
         return self._ours().log(component)
 
     def _ours(self) -> ControlPlane:
         if isinstance(self._plane, ControlPlane):
             return self._plane
-        raise StateError("This needs a cluster that the tests have started themselves, not one of your own.")
+        raise NotOurs("this needs a cluster that the tests have started themselves, not one of your own")
 
     def _endpoint(self) -> Endpoint:
         if isinstance(self._plane, ControlPlane):

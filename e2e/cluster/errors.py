@@ -4,7 +4,8 @@ ClusterError            everything below; its text tells a person what to do
 ├── NoSource            no control plane can be had here: no binaries, no Go, no network
 ├── BuildFailed         Go was there and the build was not successful
 ├── StartFailed         a component did not come up; carries the last lines of its log
-├── StateError          a cluster of that name is up already, or is not
+├── StateError          what was asked for does not fit to what is (not) running
+│   └── NotOurs         it would need a cluster that we have started ourselves
 └── CommandFailed       kubectl returned an error
 """
 
@@ -31,6 +32,10 @@ class StartFailed(ClusterError):
 
 class StateError(ClusterError):
     """What was asked for does not fit to what is (not) running."""
+
+
+class NotOurs(StateError):
+    """Somebody's own cluster: neither its audit log nor its processes are ours to touch."""
 
 
 class CommandFailed(ClusterError):

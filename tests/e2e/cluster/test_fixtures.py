@@ -42,6 +42,15 @@ def test_the_audit_log_counts_requests_by_user_verb_and_resource(cluster: Cluste
     assert audit.requests(resource="configmaps", user="kubernetes-admin") == []
 
 
+def test_the_audit_log_knows_who_with_which_program_and_no_content(cluster: Cluster, namespace: str) -> None:
+    audit = cluster.audit()
+    cluster.kubectl("create", "secret", "generic", "one", "-n", namespace, "--from-literal=key=not-to-be-logged")
+    (request,) = audit.requests(resource="secrets", user="kubernetes-admin")
+    assert (request.verb, request.namespace, request.status) == ("create", namespace, 201)
+    assert request.user_agent.startswith("kubectl/")
+    assert "not-to-be-logged" not in (cluster.log("kube-apiserver").parent / "audit.log").read_text()
+
+
 def test_what_was_written_survives_a_stop_of_the_api_server(cluster: Cluster, namespace: str) -> None:
     cluster.kubectl("create", "configmap", "kept", "-n", namespace, "--from-literal=a=b")
     cluster.stop_apiserver()
