@@ -170,3 +170,5 @@ async def _body(request: web.Request) -> bytes:
             return await request.read()  # the limit of the application holds where no length was announced
     except TimeoutError:
         raise Refused(ProblemType.MALFORMED, "The request took too long to arrive.", status=408) from None
+    except (ConnectionError, web.RequestPayloadError):
+        raise malformed("The request did not arrive as a whole.") from None

@@ -1,14 +1,20 @@
 import asyncio
 import json
+import signal
 import socket
 import ssl
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import aiohttp
+import msgspec
 import pytest
 import trustme
 
@@ -195,3 +201,42 @@ def test_a_port_that_is_taken_ends_it_with_1(tmp_path: Path, caplog: pytest.LogC
         )
         assert run(settings) == 1
     assert "cannot serve" in caplog.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_the_process_ends_with_0_when_it_is_told_to(tmp_path: Path, number: signal.Signals) -> None:
+    api = FakeApiServer()
+    api.port = 1  # nobody is there: the server starts all the same, and waits
+    metrics = free_port()
+    script = (
+        "import sys; from acme_server.app import run; from acme_server.settings import ServerSettings; "
+        "from kms.address import Address; sys.exit(run(ServerSettings(external_url='https://x', namespace='x', "
+        f"kubeconfig={str(api.write_kubeconfig(tmp_path / 'kubeconfig'))!r}, listen=Address('127.0.0.1', 0), "
+        f"metrics_listen=Address('127.0.0.1', {metrics}))))"
+    )
+    with subprocess.Popen([sys.executable, "-c", script]) as process:
+        try:
+            deadline = time.monotonic() + 20
+            while time.monotonic() < deadline:
+                with suppress(OSError), urlopen(f"http://127.0.0.1:{metrics}/healthz") as answer:
+                    assert answer.status == 200
+                    break
+                time.sleep(0.05)
+            process.send_signal(number)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+
+
+async def test_secrets_of_others_change_nothing(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        foreign = serving_secret(server.authority)
+        elsewhere = msgspec.structs.replace(foreign.metadata, namespace="elsewhere")
+        server.api.put(SECRETS, Secret(metadata=elsewhere, type=foreign.type, data=foreign.data))
+        server.api.put(SECRETS, secret("other", "signing-key", tls_crt=b"x", tls_key=b"y"))
+        await asyncio.sleep(0.1)
+        server.api.put(SECRETS, foreign)
+        await server.eventually("/healthz", 200)
+        server.api.remove(SECRETS, NAMESPACE, SERVING_SECRET_NAME)
+        await asyncio.sleep(0.1)
+        await server.eventually("/healthz", 200)

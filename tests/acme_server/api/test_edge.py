@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from aiohttp import web
 from prometheus_client import generate_latest
 
 from acme_server import authentication
 from acme_server.authentication import MAXIMUM_BODY
 from kms.cluster import errors
 from tests.support.acme import EXTERNAL_URL, Edge, binding, problem_of, running_edge
+from tests.support.eventually import until
 
 NEW_ORDER = "/acme/pki/web/new-order"
 PAYLOAD = {"identifiers": [{"type": "dns", "value": "a.example.com"}]}
@@ -74,6 +76,31 @@ async def test_a_body_that_does_not_come_is_not_waited_for(edge: Edge, monkeypat
 
     answer = await edge.http.post(NEW_ORDER, data=slowly(), headers={"Content-Type": "application/jose+json"})
     assert (answer.status, (await problem_of(answer))["type"]) == (408, "malformed")
+
+
+@pytest.mark.parametrize("end", ["eof", "garbage"])
+async def test_a_body_that_breaks_off_is_no_error_of_the_server(
+    edge: Edge, end: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="acme_server")
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.http.port)
+    writer.write(
+        f"POST {NEW_ORDER} HTTP/1.1\r\nHost: x\r\nContent-Type: application/jose+json\r\n"
+        "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n".encode()
+    )
+    await asyncio.sleep(0.05)
+    writer.write(b"zz\r\n" if end == "garbage" else b"")
+    await asyncio.sleep(0.05)
+    writer.close()
+    await until(lambda: "request refused" in caplog.text)
+    assert "unexpected" not in caplog.text
+    reader.feed_eof()
+
+
+async def test_an_error_of_the_framework_is_answered_without_details(edge: Edge) -> None:
+    edge.orders.fails = web.HTTPBadGateway(text="inside")
+    answer = await edge.post(NEW_ORDER, PAYLOAD)
+    assert await problem_of(answer) == {"type": "serverInternal", "detail": "Bad Gateway", "status": 502}
 
 
 @pytest.mark.parametrize("media_type", ["application/jose+json; charset=utf-8", "Application/JOSE+JSON"])
