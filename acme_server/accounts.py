@@ -26,7 +26,7 @@ from kms.resources.kinds import PROFILES
 from kms.resources.meta import LocalRef, ObjectMeta, OwnerReference
 from kms.resources.secrets import CREDENTIAL_UID
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _NAME = re.compile(r"[a-z2-7]{52}")
 _TRIES = 3
 
@@ -118,7 +118,7 @@ class Accounts:
                 opened = await self._store.change(claimed, partial(_open, status=status))
             except Vanished:
                 continue  # another server has taken it for one that was left behind
-            _log.info(
+            logger.info(
                 "account opened",
                 extra={
                     "account": opened.metadata.name,
@@ -178,7 +178,7 @@ class Accounts:
         """
         if update.status == "deactivated":
             changed = await self._store.change(account, partial(_deactivated, now=self._clock()))
-            _log.info("account deactivated", extra={"account": account.metadata.name})
+            logger.info("account deactivated", extra={"account": account.metadata.name})
             return changed
         if update.contact is None:
             return _usable(account)

@@ -33,7 +33,7 @@ from kms.resources.accounts import ACMEAccount
 from kms.resources.meta import key_of
 from kms.resources.orders import ACMEOrder, StoredProblem
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Finalizer:
@@ -143,7 +143,7 @@ class Finalizer:
         except ValueError as error:
             # What is left are combinations that no retry repairs: the order ends, and says why (M117).
             self._measures.issuance("failed", self._timer() - started)
-            _log.warning("certificate cannot be issued", extra={"order": order.metadata.name, "error": str(error)})
+            logger.warning("certificate cannot be issued", extra={"order": order.metadata.name, "error": str(error)})
             detail = "The certificate cannot be issued with the dates and contents that order and profile ask for."
             return await self._failed(order, ProblemType.SERVER_INTERNAL, detail)
         self._measures.issuance("signed", self._timer() - started)
@@ -151,7 +151,7 @@ class Finalizer:
             order, partial(transitions.issued, digest=request.digest, certificate=certificate, now=now)
         )
         self._measures.order("valid")
-        _log.info(
+        logger.info(
             "certificate issued",
             extra={
                 "order": finished.metadata.name,
@@ -171,7 +171,7 @@ class Finalizer:
 
     async def _waiting(self, order: ACMEOrder, why: str) -> ACMEOrder:
         """Nothing was signed: an accepted order stays in processing, until it is too old; any other stays ready."""
-        _log.warning("issuer is not ready", extra={"order": order.metadata.name, "error": why})
+        logger.warning("issuer is not ready", extra={"order": order.metadata.name, "error": why})
         if order.status.state != "processing":
             raise Unavailable("The issuing CA is not ready.", 10)
         if is_over(order.spec.expires, now=self._clock()):

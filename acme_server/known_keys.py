@@ -25,7 +25,7 @@ from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS
 from kms.resources.meta import key_of
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 CAPACITY = 500_000
 """Accounts that are kept in mind: about 40 MB when full."""
@@ -112,7 +112,7 @@ class KnownKeys:
                         for account in page.items:
                             self.seen(account, deleted=False)
             except ClusterError as error:
-                _log.warning("accounts could not be listed", extra={"error": str(error)})
+                logger.warning("accounts could not be listed", extra={"error": str(error)})
                 self._missed.set()
                 await asyncio.sleep(pause)
             else:

@@ -28,7 +28,7 @@ from kms.resources.accounts import ACMEAccount
 from kms.resources.meta import GROUP, LocalRef, ObjectMeta, key_of
 from kms.resources.orders import ACMEOrder, ChallengeType, OrderSpec, Token
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 ACCOUNT = f"{GROUP}/account"
 """On an ACMEOrder: the name of its account, so that an account's orders can be listed (M54)."""
@@ -85,7 +85,7 @@ class Orders:
             self._limits.admit(profile.namespace, account.metadata.name)
         except Refused as refused:
             self._measures.order("refused")
-            _log.info(
+            logger.info(
                 "order refused",
                 extra={"account": account.metadata.name, "profile": "/".join(profile.key), "error": str(refused)},
             )
@@ -94,7 +94,7 @@ class Orders:
         if profile.acme.ownership_validation == "Skipped" and account.spec.external_account is not None:
             order = await self._store.change(order, partial(transitions.preauthorized, now=now))
         self._measures.order("created")
-        _log.info(
+        logger.info(
             "order created",
             extra={
                 "order": order.metadata.name,
@@ -194,12 +194,15 @@ class Orders:
             and (challenge.state == "pending" or self._resumption.is_lost(challenge))
         )
 
-    async def settled(self, order: ACMEOrder) -> ACMEOrder:
+    async def settled(self, order: ACMEOrder, *, position: int | None = None) -> ACMEOrder:
         """How the order stands, after waiting a moment for what is under way (M132); lost work is taken up again.
 
+        With `position` the client looks at one authorization. While that is not answered yet there is nothing to wait
+        for, and no reason to store early what the others have come to: the client is on its way to answer them all.
         In an open state the answer is read live where other replicas may have moved on.
         """
-        await self._worker.settle(order)
+        if position is None or any(id_.position == position for id_ in self._worker.running(order)):
+            await self._worker.settle(order)
         order = await self._stored(order)
         if order.status.state in transitions.OPEN_STATES and not self._alone():
             order = await self._stored(order, fresh=True)
@@ -220,7 +223,7 @@ class Orders:
             try:
                 self._worker.start(order, id_, await self._thumbprint(order), quiet=quiet)
             except Unavailable as error:
-                _log.info("validation is not resumed", extra={"order": order.metadata.name, "error": str(error)})
+                logger.info("validation is not resumed", extra={"order": order.metadata.name, "error": str(error)})
 
     async def finalize(self, profile: Profile, account: ACMEAccount, order: ACMEOrder, csr_der: bytes) -> ACMEOrder:
         """Accept the CSR and issue (RFC 8555, 7.4); see Finalizer.finalize."""

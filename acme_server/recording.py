@@ -16,7 +16,7 @@ from kms.clock import Clock
 from kms.resources.accounts import ACMEAccount
 from kms.resources.orders import ACMEOrder, StoredProblem
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _INACTIVE = StoredProblem(
     type=ProblemType.UNAUTHORIZED.value, detail="The account was deactivated before the challenge was validated."
@@ -81,7 +81,7 @@ class Recorder:
     def _tell(self, order: ACMEOrder, outcomes: Mapping[ChallengeId, Outcome]) -> None:
         for id_, outcome in outcomes.items():
             problem = outcome.problem if isinstance(outcome, Failed) else None
-            _log.info(
+            logger.info(
                 "challenge invalid" if problem else "challenge valid",
                 extra={
                     "order": order.metadata.name,

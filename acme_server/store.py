@@ -23,7 +23,7 @@ from kms.resources.meta import Resource, key_of
 
 T = TypeVar("T", bound=Resource)
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Vanished(Refused):
@@ -50,7 +50,7 @@ def answering_unavailable() -> Iterator[None]:
         raise Unavailable("The Kubernetes API does not answer.", max(1, round(error.retry_after or 2))) from error
     except errors.Forbidden as error:
         # Quota, admission or RBAC: a person has to act, and the client may come again until then.
-        _log.warning("the Kubernetes API forbids it", extra={"error": str(error)})
+        logger.warning("the Kubernetes API forbids it", extra={"error": str(error)})
         raise Unavailable("The Kubernetes API does not allow this at the moment.", 30) from error
 
 

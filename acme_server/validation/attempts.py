@@ -14,7 +14,7 @@ from acme_server.validation.outcome import ChallengeId, Failed, Outcome, Valid
 from kms.clock import Clock
 from kms.resources.orders import ACMEOrder, ChallengeType, Identifier, StoredProblem, StoredSubProblem
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +153,8 @@ class Attempts:
         except ValidationFailed as failure:
             task.failures.append(failure.problem)
             return False, failure.temporary
-        except Exception:  # noqa: BLE001 - whatever a foreign server made us stumble over must end as an outcome
-            _log.exception("validation broke", extra={"challenge": task.id.type, "identifier": task.identifier.value})
+        except Exception:  # whatever a foreign server made us stumble over must end as an outcome
+            logger.exception("validation broke", extra={"challenge": task.id.type, "identifier": task.identifier.value})
             task.failures.append(_internal())
             return False, False
         return True, False

@@ -24,7 +24,7 @@ from kms.clock import Clock
 from kms.resources.meta import key_of
 from kms.resources.orders import ACMEOrder, ChallengeType, StoredProblem
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 IN_FLIGHT = 100
 """Validations that use the network at the same time."""
@@ -158,14 +158,14 @@ class Worker:
                 batch.order = await self._recorder.record(batch.order, outcomes, unfinished)
             except Unavailable as error:
                 if loop.time() > deadline:
-                    _log.error("outcomes are lost", extra={"order": batch.order.metadata.name, "error": str(error)})
+                    logger.error("outcomes are lost", extra={"order": batch.order.metadata.name, "error": str(error)})
                     break
                 await asyncio.sleep(_BACKOFF[min(failures, len(_BACKOFF) - 1)])
             except Refused as error:
-                _log.info("outcomes are not wanted", extra={"order": batch.order.metadata.name, "error": str(error)})
+                logger.info("outcomes are not wanted", extra={"order": batch.order.metadata.name, "error": str(error)})
                 break
             except Exception:  # else the batch would stay for ever, and its clients would wait for it
-                _log.exception("outcomes cannot be stored", extra={"order": batch.order.metadata.name})
+                logger.exception("outcomes cannot be stored", extra={"order": batch.order.metadata.name})
                 break
             else:
                 break

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from acme_server import admission
+from acme_server.identifiers import identifier_of
+from acme_server.problems import ProblemType, Refused
+from acme_server.profiles import Profile
+from kms.pki.names import Name, dns_name, ip_address
+from kms.pki.policy import Narrowing
+from kms.resources.credentials import NameRules
+from kms.resources.orders import ChallengeType
+from kms.resources.policies import DNSNameRules, PolicySpec, SubjectRules, ValueRules
+from kms.resources.rules import compiled_narrowing
+from tests.support import pki
+from tests.support.acmeorders import order
+from tests.support.domain import World, running_world
+
+HTTP: tuple[ChallengeType, ...] = ("http-01",)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with running_world() as world:
+        yield world
+
+
+@pytest.fixture
+def profile(world: World) -> Profile:
+    return world.profile
+
+
+def names(*values: str) -> list[Name]:
+    return [dns_name(value) for value in values]
+
+
+def refusal(
+    profile: Profile, *values: str, narrowing: Narrowing | None = None, types: tuple[ChallengeType, ...] = HTTP
+) -> Refused:
+    with pytest.raises(Refused) as caught:
+        admission.admit_names(names(*values), profile, narrowing, types)
+    return caught.value
+
+
+def test_names_that_the_policy_allows_are_admitted(profile: Profile) -> None:
+    admission.admit_names(names("www.example.com", "a.b.example.com"), profile, None, HTTP)
+
+
+def test_a_refusal_names_the_name_the_rule_and_the_policy(profile: Profile) -> None:
+    refused = refusal(profile, "www.example.com", "www.example.org")
+    assert refused.type == ProblemType.REJECTED_IDENTIFIER
+    assert refused.http_status == 403
+    assert refused.detail == ('DNS name "www.example.org" is not allowed by policy pki/policy (spec.dnsNames.allowed)')
+    assert [each.identifier for each in refused.subproblems] == [identifier_of(dns_name("www.example.org"))]
+
+
+def test_every_name_that_is_refused_has_a_subproblem(profile: Profile) -> None:
+    refused = refusal(profile, "a.example.org", "b.example.org", "good.example.com")
+    assert [each.identifier and each.identifier.value for each in refused.subproblems] == [
+        "a.example.org",
+        "b.example.org",
+    ]
+    assert all(each.type == ProblemType.REJECTED_IDENTIFIER for each in refused.subproblems)
+
+
+def test_what_is_wrong_with_the_names_together_is_told_too(world: World) -> None:
+    world.configure(policy=PolicySpec(dns_names=DNSNameRules(allowed=("**.example.com",)), maximum_names=1))
+    refused = refusal(world.profile, "a.example.com", "b.example.org")
+    assert "spec.maximumNames" in refused.detail
+    assert len(refused.subproblems) == 1
+
+
+def test_the_credential_narrows_the_policy(profile: Profile) -> None:
+    rules = compiled_narrowing(NameRules(dns_names=DNSNameRules(allowed=("a.example.com",))), "team/cred")
+    refused = refusal(profile, "b.example.com", narrowing=rules)
+    assert "EAB credential team/cred" in refused.detail
+
+
+def test_without_a_policy_section_nothing_is_admitted(world: World) -> None:
+    world.configure(policy=PolicySpec())
+    assert "spec.dnsNames" in refusal(world.profile, "www.example.com").detail
+
+
+def wildcards(world: World, **acme: object) -> Profile:
+    rules = DNSNameRules(allowed=("**.example.com",), wildcards="Allow")
+    world.configure(policy=PolicySpec(dns_names=rules), **acme)
+    return world.profile
+
+
+def test_a_wildcard_that_no_challenge_can_prove_is_refused(world: World) -> None:
+    profile = wildcards(world)
+    refused = refusal(profile, "*.apps.example.com")
+    assert "cannot be proven" in refused.detail
+    assert "http-01" in refused.detail
+    admission.admit_names(names("*.apps.example.com"), profile, None, ("http-01", "dns-01"))
+
+
+def test_a_name_without_any_challenge_is_refused(profile: Profile) -> None:
+    assert "none" in refusal(profile, "www.example.com", types=()).detail
+
+
+def test_where_ownership_is_not_validated_no_challenge_is_needed(world: World) -> None:
+    profile = wildcards(world, ownership_validation="Skipped", external_account_binding="Required")
+    admission.admit_names(names("*.apps.example.com"), profile, None, ())
+
+
+def test_a_wildcard_has_dns_01_alone() -> None:
+    types: tuple[ChallengeType, ...] = ("http-01", "dns-01", "tls-alpn-01")
+    assert admission.challenges_for(dns_name("*.example.com"), types) == ("dns-01",)
+    assert admission.challenges_for(dns_name("example.com"), types) == types
+
+
+def csr_refusal(profile: Profile, ordered: list[str], der: bytes) -> Refused:
+    with pytest.raises(Refused) as caught:
+        admission.admit_request(admission.parsed(der), order(*ordered), profile, None)
+    assert caught.value.type == ProblemType.BAD_CSR
+    return caught.value
+
+
+def test_a_request_for_the_names_of_the_order_is_admitted(profile: Profile) -> None:
+    der = pki.csr("b.example.com", "A.example.com", common_name="a.example.com")
+    admission.admit_request(admission.parsed(der), order("a.example.com", "b.example.com"), profile, None)
+
+
+def test_names_that_differ_are_told_both_ways(profile: Profile) -> None:
+    refused = csr_refusal(profile, ["a.example.com", "b.example.com"], pki.csr("b.example.com", "c.example.com"))
+    assert "lacks a.example.com" in refused.detail
+    assert "names c.example.com, not in the order" in refused.detail
+
+
+def test_a_common_name_counts_as_a_name(profile: Profile) -> None:
+    der = pki.csr("a.example.com", common_name="c.example.com")
+    assert "c.example.com" in csr_refusal(profile, ["a.example.com"], der).detail
+
+
+def test_long_differences_are_cut(profile: Profile) -> None:
+    der = pki.csr("a.example.com", *[f"x{number}.example.com" for number in range(9)])
+    assert "and 4 more" in csr_refusal(profile, ["a.example.com"], der).detail
+
+
+def test_the_policy_is_applied_to_the_request_again(world: World) -> None:
+    profile = world.profile
+    world.configure(policy=PolicySpec(dns_names=DNSNameRules(allowed=("other.example.com",))))
+    refused = csr_refusal(world.profile, ["a.example.com"], pki.csr("a.example.com"))
+    assert "spec.dnsNames.allowed" in refused.detail
+    assert refused.subproblems[0].identifier == identifier_of(dns_name("a.example.com"))
+    admission.admit_request(admission.parsed(pki.csr("a.example.com")), order("a.example.com"), profile, None)
+
+
+def test_key_and_subject_are_the_policys_business_too(world: World) -> None:
+    rules = DNSNameRules(allowed=("**",))
+    world.configure(
+        policy=PolicySpec(
+            dns_names=rules, key_algorithms=("RSA-4096",), subject=SubjectRules(common_name=ValueRules(allowed=()))
+        )
+    )
+    der = pki.csr("a.example.com", common_name="a.example.com")
+    detail = csr_refusal(world.profile, ["a.example.com"], der).detail
+    assert "spec.keyAlgorithms" in detail
+    assert "spec.subject.commonName" in detail
+
+
+def test_what_is_no_request_is_a_bad_csr() -> None:
+    with pytest.raises(Refused) as caught:
+        admission.parsed(b"0\x82")
+    assert caught.value.type == ProblemType.BAD_CSR
+
+
+def test_an_address_in_the_request_is_not_in_the_order(profile: Profile) -> None:
+    der = pki.csr("a.example.com", ip_address("10.0.0.1").value)
+    assert "10.0.0.1" in csr_refusal(profile, ["a.example.com"], der).detail

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from josepy import JWKEC, JWKRSA, ComparableECKey, ComparableRSAKey
+
+from acme_server.known_keys import KnownKeys, account_name, thumbprint
+from acme_server.problems import Unavailable
+from acme_server.store import Store
+from kms.resources.accounts import ACMEAccount
+from kms.resources.kinds import ACCOUNTS
+from tests.support.accounts import account
+from tests.support.apiserver import FakeApiServer, running_api
+
+
+def test_thumbprints_are_those_of_rfc_7638() -> None:
+    # The key of RFC 7638, 3.1.
+    n = (
+        "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3"
+        "oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZ"
+        "Hzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-k"
+        "EgU8awapJzKnqDKgw"
+    )
+    key = JWKRSA.from_json({"kty": "RSA", "n": n, "e": "AQAB"}).key
+    assert thumbprint(key._wrapped) == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
+
+
+def test_an_ed25519_thumbprint_is_that_of_rfc_8037() -> None:
+    x = bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
+    key = ed25519.Ed25519PublicKey.from_public_bytes(x)
+    assert thumbprint(key) == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
+
+
+@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()])
+def test_thumbprints_of_elliptic_curves_are_those_of_josepy(curve: ec.EllipticCurve) -> None:
+    for _ in range(5):
+        key = ec.generate_private_key(curve).public_key()
+        theirs = JWKEC(key=ComparableECKey(key)).thumbprint()
+        assert thumbprint(key) == _unpadded(theirs)
+
+
+def test_a_thumbprint_of_rsa_is_that_of_josepy() -> None:
+    key = rsa.generate_private_key(65537, 2048).public_key()
+    assert thumbprint(key) == _unpadded(JWKRSA(key=ComparableRSAKey(key)).thumbprint())
+
+
+def _unpadded(value: bytes) -> str:
+    import base64  # noqa: PLC0415 - beside its only use
+
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+
+
+def test_keys_that_no_account_can_have_have_no_thumbprint() -> None:
+    assert thumbprint(ec.generate_private_key(ec.SECP256K1()).public_key()) is None
+    assert thumbprint(ed448.Ed448PrivateKey.generate().public_key()) is None
+
+
+def test_names_of_accounts_follow_from_profile_and_key() -> None:
+    name = account_name("pki", "web", "thumb")
+    assert len(name) == 52
+    assert name == name.lower()
+    assert len({name, account_name("pk", "iweb", "thumb"), account_name("pki", "web", "other")}) == 3
+
+
+class Reads:
+    """Counts live reads; knows the accounts of these names."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+        self.count = 0
+
+    async def __call__(self, namespace: str, name: str) -> ACMEAccount | None:
+        self.count += 1
+        return account(name, namespace) if name in self.names else None
+
+
+@asynccontextmanager
+async def listed(known: KnownKeys, api: FakeApiServer, **options: object) -> AsyncIterator[None]:
+    task = asyncio.create_task(known.run(await api.cluster(), pause=0.01, **options))  # type: ignore[arg-type]
+    known.missed()
+    await asyncio.sleep(0.1)
+    yield
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_before_the_list_every_question_is_a_read() -> None:
+    known, reads = KnownKeys(), Reads("a")
+    assert await known.may_exist("pki", "a", reads)
+    assert not await known.may_exist("pki", "b", reads)
+    assert reads.count == 2
+
+
+async def test_a_key_that_no_account_has_costs_nothing_once_all_are_known() -> None:
+    async with running_api() as api:
+        for number in range(7):
+            api.put(ACCOUNTS, account(f"a{number}"))
+        known, reads = KnownKeys(), Reads("a3", "new")
+        async with listed(known, api):
+            assert len(known) == 7
+            assert not await known.may_exist("pki", "b", reads)
+            assert not await known.may_exist("other", "a3", reads)
+            assert reads.count == 0
+            assert await known.may_exist("pki", "a3", reads)
+            known.seen(account("new"), False)
+            assert await known.may_exist("pki", "new", reads)
+            known.seen(account("gone"), True)
+            assert not await known.may_exist("pki", "gone", reads)
+            assert reads.count == 3
+
+
+async def test_after_a_gap_nothing_is_excluded_until_the_next_list() -> None:
+    async with running_api() as api:
+        known, reads = KnownKeys(), Reads()
+        async with listed(known, api, namespaces=("pki", "other")):
+            api.fail_next("list", ACCOUNTS.plural, 503, times=2)
+            known.missed()
+            assert not await known.may_exist("pki", "b", reads)
+            assert reads.count == 1
+            await asyncio.sleep(0.2)
+            assert not await known.may_exist("pki", "b", reads)
+            assert reads.count == 1
+
+
+async def test_beyond_its_capacity_memory_excludes_nothing() -> None:
+    async with running_api() as api:
+        for number in range(7):
+            api.put(ACCOUNTS, account(f"a{number}"))
+        known, reads = KnownKeys(capacity=5), Reads()
+        async with listed(known, api):
+            assert len(known) == 5
+            assert not await known.may_exist("pki", "b", reads)
+            assert reads.count == 1
+
+
+async def test_an_api_server_that_is_away_is_not_a_no() -> None:
+    async with running_api() as api:
+        store: Store[ACMEAccount] = Store(await api.cluster(), ACCOUNTS, capacity=1)
+        api.fail_next("get", ACCOUNTS.plural, 503, times=9)
+        with pytest.raises(Unavailable):
+            await KnownKeys().may_exist("pki", "a", store.fresh)
