@@ -22,7 +22,7 @@ async def read_or_deactivate(request: web.Request, caller: AccountHolder) -> web
     if caller.payload:
         order = await _deactivated(request, order, position, decode(caller.payload, AuthorizationUpdate))
     else:
-        order = await request.app[ORDERS].settled(order)
+        order = await request.app[ORDERS].settled(order, position=position)
     shown = order.status.authorizations[position]
     processing = any(each.state == "processing" for each in shown.challenges)
     view = views.authorization(order, position, request.app[LINKS])

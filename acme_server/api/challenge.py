@@ -25,7 +25,7 @@ async def respond_or_read(request: web.Request, caller: AccountHolder) -> web.Re
         decode(caller.payload, ChallengeResponse)
         order = await request.app[ORDERS].respond(order, position, type_)
     else:
-        order = await request.app[ORDERS].settled(order)
+        order = await request.app[ORDERS].settled(order, position=position)
     at = request.app[LINKS]
     view = views.challenge(order, position, type_, at)
     if view is None:

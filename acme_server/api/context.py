@@ -35,8 +35,8 @@ class OrderService(Protocol):
         """The account's order; not_found for any other."""
         ...
 
-    async def settled(self, order: ACMEOrder) -> ACMEOrder:
-        """The order once nothing is in flight for it, or after two seconds."""
+    async def settled(self, order: ACMEOrder, *, position: int | None = None) -> ACMEOrder:
+        """The order once nothing is in flight for it (for one authorization: if that is answered), or after 2 s."""
         ...
 
     async def respond(self, order: ACMEOrder, position: int, type_: str) -> ACMEOrder:

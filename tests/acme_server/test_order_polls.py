@@ -1,0 +1,31 @@
+"""What a client's looking at an order, or at one of its authorizations, leads to."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.domain import running_world
+
+
+@pytest.mark.parametrize("count", [2, 10])
+async def test_looking_at_an_authorization_before_answering_it_stores_nothing(count: int) -> None:
+    async with running_world() as world:
+        orders = world.services.orders
+        order = await world.order(await world.account(), *(f"host-{number}.example.com" for number in range(count)))
+        before = len(world.api.requests)
+        for position in range(count):
+            await orders.settled(order, position=position)
+            await orders.respond(order, position, "http-01")
+        for position in range(count):
+            order = await orders.settled(order, position=position)
+        assert order.status.state == "ready"
+        assert world.calls(before) == ["update acmeorders"]
+
+
+async def test_looking_at_an_answered_authorization_does_not_wait_for_answers_to_the_others() -> None:
+    async with running_world() as world:
+        orders = world.services.orders
+        order = await world.order(await world.account(), "one.example.com", "two.example.com")
+        await orders.respond(order, 0, "http-01")
+        seen = await orders.settled(order, position=0)
+        assert [each.state for each in seen.status.authorizations] == ["valid", "pending"]
