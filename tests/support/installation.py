@@ -1,0 +1,125 @@
+"""A running installation for tests: a cluster, the operator, one server, and a network in which every name is ours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from e2e import dns, http01
+from e2e.cluster import Cluster
+from e2e.enrollment import Enrollment, enrollment_of, external_account_of
+from e2e.load.client import Client
+from e2e.load.exchange import Exchange
+from e2e.load.keys import AccountKey, ExternalAccount
+from e2e.programs import RELEASE, Programs, Validation, running_programs
+from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, Kind
+
+SERVER = f"serviceaccount:{RELEASE}:kms-acme-server"
+"""The server, as the audit log calls it."""
+PROFILE = "web"
+"""What the authority, the policy, the profile and the credential of a namespace are called."""
+ZONE = "test"
+"""Every name in it is allowed, and leads to our HTTP-01 answerer."""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What a test has at its hands."""
+
+    cluster: Cluster
+    programs: Programs
+    zone: dns.Zone
+    answerer: http01.Answerer
+
+    def apply(self, namespace: str, kind: Kind[Any], spec: Mapping[str, Any], *, name: str = PROFILE) -> None:
+        """Create or change an object of a configuration kind."""
+        body = {
+            "apiVersion": kind.api_version,
+            "kind": kind.kind,
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": spec,
+        }
+        self.cluster.kubectl("apply", "--server-side", "--filename=-", stdin=json.dumps(body))
+
+    def wait(self, namespace: str, *things: str, condition: str = "Ready", limit: int = 60) -> None:
+        """Wait until things like "eabcredential/web" have a condition."""
+        self.cluster.kubectl(
+            "wait", f"--namespace={namespace}", f"--for=condition={condition}", f"--timeout={limit}s", *things
+        )
+
+    def profile(self, namespace: str, **acme: Any) -> Enrollment:
+        """A CA, a policy that allows all names of the zone, and a profile with this enrollment by ACME, Ready."""
+        self.apply(namespace, AUTHORITIES, {"internal": {"subject": {"commonName": f"CA of {namespace}"}}})
+        self.apply(namespace, POLICIES, {"dnsNames": {"allowed": [f"**.{ZONE}"]}})
+        self.apply(
+            namespace,
+            PROFILES,
+            {"issuerRef": {"name": PROFILE}, "policyRef": {"name": PROFILE}, "enrollment": {"acme": acme}},
+        )
+        self.wait(namespace, f"certificateprofile/{PROFILE}")
+        return enrollment_of(self.cluster, namespace, PROFILE)
+
+    def open_profile(self, namespace: str) -> Enrollment:
+        """A profile on which anybody may open an account."""
+        return self.profile(namespace, externalAccountBinding="Disabled")
+
+    def credential(self, namespace: str, *, name: str = PROFILE, **spec: Any) -> ExternalAccount:
+        """An EABCredential for the profile of the namespace, Ready; `spec` are more members of its spec."""
+        self.apply(namespace, CREDENTIALS, {"profileRef": {"name": PROFILE}, **spec}, name=name)
+        self.wait(namespace, f"eabcredential/{name}")
+        return external_account_of(self.cluster, namespace, name)
+
+    def objects(self, resource: str, namespace: str, **labels: str) -> list[dict[str, Any]]:
+        """All objects of a resource ("acmeorders") in a namespace, as the API server has them now."""
+        selector = ",".join(f"{name}={value}" for name, value in labels.items())
+        printed = self.cluster.kubectl(
+            "get",
+            resource,
+            f"--namespace={namespace}",
+            "--output=json",
+            *((f"--selector={selector}",) if labels else ()),
+        )
+        items: list[dict[str, Any]] = json.loads(printed)["items"]
+        return items
+
+    def order(self, namespace: str, url: str) -> dict[str, Any]:
+        """The ACMEOrder behind an order's URL."""
+        name = url.rpartition("/")[2]
+        found: dict[str, Any] = json.loads(
+            self.cluster.kubectl("get", "acmeorder", name, f"--namespace={namespace}", "--output=json")
+        )
+        return found
+
+    @asynccontextmanager
+    async def client(
+        self,
+        enrollment: Enrollment,
+        *,
+        servers: Sequence[str] = (),
+        external_account: ExternalAccount | None = None,
+        register: bool = True,
+    ) -> AsyncIterator[Client]:
+        """A client with a new key and, unless it is not to `register`, an account; it asks `servers` in turn."""
+        async with Exchange(enrollment.directory_url, tls=enrollment.tls, servers=servers) as exchange:
+            client = Client(exchange, AccountKey.generate())
+            if register:
+                await client.register(external_account=external_account)
+            yield client
+
+
+@contextmanager
+def installation(cluster: Cluster, folder: Path) -> Iterator[Installation]:
+    """Start the programs on a cluster that has the kinds and the RBAC rules, and the network they live in.
+
+    Raises:
+        ProgramFailed: one of the programs does not become ready.
+    """
+    zone, answerer = dns.Zone(ZONE), http01.Answerer()
+    with dns.serving(zone) as nameserver, http01.serving(answerer) as http01_port:
+        validation = Validation(dns_port=int(nameserver.rpartition(":")[2]), http01_port=http01_port)
+        with running_programs(cluster, folder, validation=validation, log_level="debug") as programs:
+            yield Installation(cluster, programs, zone, answerer)
