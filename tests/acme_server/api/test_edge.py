@@ -83,7 +83,11 @@ async def test_a_body_that_breaks_off_is_no_error_of_the_server(
     edge: Edge, end: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="acme_server")
-    reader, writer = await asyncio.open_connection("127.0.0.1", edge.http.port)
+    # The test server cancels handlers whose client has gone; the real one does not.
+    runner = web.AppRunner(edge.http.app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    reader, writer = await asyncio.open_connection(*runner.addresses[0])
     writer.write(
         f"POST {NEW_ORDER} HTTP/1.1\r\nHost: x\r\nContent-Type: application/jose+json\r\n"
         "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n".encode()
@@ -95,6 +99,7 @@ async def test_a_body_that_breaks_off_is_no_error_of_the_server(
     await until(lambda: "request refused" in caplog.text)
     assert "unexpected" not in caplog.text
     reader.feed_eof()
+    await runner.cleanup()
 
 
 async def test_an_error_of_the_framework_is_answered_without_details(edge: Edge) -> None:
