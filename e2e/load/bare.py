@@ -1,9 +1,10 @@
-"""A process that does the parts of an order and nothing else, as barely as aiohttp and cryptography allow.
+"""A server that does the work of an ACME server and nothing else, as barely as aiohttp and cryptography allow.
 
-It serves HTTPS requests with one ES256 verification each; it fetches challenges, checks requests, signs certificates
-and writes to the API server when told to, and tells what that took of its CPU. `floor` starts and asks it. Run as
-`python -m e2e.load.bare`: reads its task from standard input, writes its addresses to standard output, and ends when
-standard input does.
+Every request is an HTTPS POST with one ES256 verification. Some also do a part of an order: write to the API server,
+fetch a challenge, check a certificate request and sign a certificate. So nine of them cost what an order costs when
+nothing of ours stands around the work. Over plain HTTP the process tells how much CPU it has used, and does a part many
+times over. `floor` starts and asks it. Run as `python -m e2e.load.bare`: reads its task from standard input, writes its
+addresses to standard output, and ends when standard input does.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import asyncio
 import ssl
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 
 import aiohttp
@@ -24,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from e2e.load.keys import COORDINATE, ES256, b64url_decoded, certificate_key, certificate_request
 from e2e.load.parts import check, leaf
-from e2e.load.writes import Endpoint, writing
+from e2e.load.writes import Endpoint, RawWrites, writing
 
 LOOPBACK = "127.0.0.1"
 AT_ONCE = 8
@@ -54,6 +55,13 @@ class Addresses(msgspec.Struct, frozen=True):
 
     https: int
     http: int
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """An object in the API server, at a version."""
+
+    name: str
+    version: str
 
 
 class SignedBody(msgspec.Struct):
@@ -92,21 +100,91 @@ async def cpu_of(work: Work, count: int) -> float:
     return (time.process_time() - begun) / count
 
 
-def application(key: ec.EllipticCurvePublicKey, works: dict[str, Work]) -> web.Application:
-    """The routes: a signed POST, the CPU seconds so far, and one that does some of the works."""
+class Parts:
+    """The parts of an order. `writes` is None where there is no API server."""
 
-    async def signed(request: web.Request) -> web.Response:
-        verify(await request.read(), key)
-        return web.Response(body=b'{"status":"ready"}'.ljust(600), content_type="application/json")
+    def __init__(self, session: aiohttp.ClientSession, challenge: str, writes: RawWrites | None) -> None:
+        self._session = session
+        self._challenge = challenge
+        self._writes = writes
+        self._issuer = certificate_key()
+        self._request = certificate_request(["floor.load.test"], certificate_key())
+
+    @property
+    def works(self) -> Mapping[str, Work]:
+        """Each part by itself, by its name."""
+        works: dict[str, Work] = {"fetch": self.fetch, "csr": self.check, "signature": self.sign}
+        return works if self._writes is None else {**works, "write": self._writes.three}
+
+    async def fetch(self) -> None:
+        """Fetch a challenge. A validation meets another host each time, so the connection is new each time."""
+        async with self._session.get(self._challenge, headers={"Connection": "close"}) as answer:
+            answer.raise_for_status()
+            await answer.read()
+
+    async def check(self) -> None:
+        """Check a certificate request."""
+        check(self._request)
+
+    async def sign(self) -> None:
+        """Build and sign a certificate."""
+        leaf(self._issuer, self._issuer.public_key())
+
+    async def create(self) -> Stored:
+        """Create the object of an order."""
+        return Stored("", "") if self._writes is None else Stored(*await self._writes.create())
+
+    async def put_status(self, stored: Stored) -> Stored:
+        """Write its status."""
+        if self._writes is None:
+            return stored
+        return Stored(stored.name, await self._writes.put_status(stored.name, stored.version))
+
+    async def issue(self, stored: Stored) -> Stored:
+        """Check the request, sign the certificate, write the status."""
+        await self.check()
+        await self.sign()
+        return await self.put_status(stored)
+
+
+def application(key: ec.EllipticCurvePublicKey, parts: Parts) -> web.Application:
+    """The routes. Those by POST verify; `stored` goes to and fro in the path, so that nothing is kept here."""
+
+    def signed(part: Callable[[Stored], Awaitable[Stored]]) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def handle(request: web.Request) -> web.Response:
+            verify(await request.read(), key)
+            stored = await part(Stored(request.query.get("name", ""), request.query.get("version", "")))
+            return web.Response(body=msgspec.json.encode(stored).ljust(600), content_type="application/json")
+
+        return handle
+
+    async def nothing(stored: Stored) -> Stored:
+        return stored
+
+    async def create(_: Stored) -> Stored:
+        return await parts.create()
+
+    async def validate(stored: Stored) -> Stored:
+        await parts.fetch()
+        return stored
 
     async def cpu(_request: web.Request) -> web.Response:
         return web.Response(text=repr(time.process_time()))
 
     async def work(request: web.Request) -> web.Response:
-        return web.Response(text=repr(await cpu_of(works[request.match_info["work"]], int(request.query["count"]))))
+        found = parts.works[request.match_info["work"]]
+        return web.Response(text=repr(await cpu_of(found, int(request.query["count"]))))
 
+    steps = {
+        "nothing": nothing,
+        "create": create,
+        "validate": validate,
+        "store": parts.put_status,
+        "issue": parts.issue,
+    }
     routes = web.Application()
-    routes.add_routes([web.post("/", signed), web.get("/cpu", cpu), web.get("/work/{work}", work)])
+    routes.add_routes([web.post(f"/{name}", signed(part)) for name, part in steps.items()])
+    routes.add_routes([web.get("/cpu", cpu), web.get("/work/{work}", work)])
     return routes
 
 
@@ -116,34 +194,14 @@ async def run(task: Task, ended: asyncio.Event, tell: Callable[[Addresses], None
     tls.load_cert_chain(task.certificate)
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        works = _works(session, task.challenge)
-        if task.api is not None:
-            works["write"] = await stack.enter_async_context(writing(task.api))
-        runner = web.AppRunner(application(task.key, works), access_log=None)
+        writes = None if task.api is None else await stack.enter_async_context(writing(task.api))
+        runner = web.AppRunner(application(task.key, Parts(session, task.challenge, writes)), access_log=None)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         for context in (tls, None):
             await web.TCPSite(runner, LOOPBACK, 0, ssl_context=context).start()
         tell(Addresses(*(address[1] for address in runner.addresses)))
         await ended.wait()
-
-
-def _works(session: aiohttp.ClientSession, challenge: str) -> dict[str, Work]:
-    issuer, request = certificate_key(), certificate_request(["floor.load.test"], certificate_key())
-
-    async def fetch() -> None:
-        # A validation meets another host each time, so the connection is new each time.
-        async with session.get(challenge, headers={"Connection": "close"}) as answer:
-            answer.raise_for_status()
-            await answer.read()
-
-    async def csr() -> None:
-        check(request)
-
-    async def signature() -> None:
-        leaf(issuer, issuer.public_key())
-
-    return {"fetch": fetch, "csr": csr, "signature": signature}
 
 
 def main() -> None:

@@ -1,7 +1,6 @@
 """One measurement: warm-up, then the load in segments, with a round of the floor before each and after the last.
 
-A round is taken while orders go on that are not counted, so that both meet the machine in the same state. Figures are
-those of the segments only: neither warm-up nor the orders beside the floor are charged to anything.
+Everything is counted inside the segments only, so neither warm-up nor floor is charged to an order.
 """
 
 from __future__ import annotations
@@ -87,7 +86,8 @@ class Measurement:
     after: dict[str, int] = field(default_factory=dict)
     samples: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     api: Counter[str] | None = None
-    floor: dict[str, float] = field(default_factory=dict)
+    floor: float = 0.0
+    parts: dict[str, float] = field(default_factory=dict)
     floor_rounds: int = 0
     retries: Counter[str] = field(default_factory=Counter)
     breaches: Counter[str] = field(default_factory=Counter)
@@ -149,6 +149,7 @@ class Run:
 
     async def warm_up(self) -> None:
         """Load that is not counted: caches fill, connections open, code is compiled."""
+        await self._floor.warm_up()
         await self._load.drive(itertools.islice(self._numbers, self._plan.warm_up), self._bar.update)
 
     async def measured(self) -> None:
@@ -157,20 +158,14 @@ class Run:
         self.result.before = self._resident()
         tallies = []
         for segment in range(SEGMENTS):
-            await self._round()
+            await self._floor.round()
             first, last = (self._plan.orders * each // SEGMENTS for each in (segment, segment + 1))
             tallies.append(await self._segment(last - first))
-        await self._round()
+        await self._floor.round()
         self.result.after = self._resident()
         self.result.tally = merged(tallies)
-        self.result.floor, self.result.floor_rounds = self._floor.parts, self._floor.rounds
-
-    async def _round(self) -> None:
-        """One round of the floor, while orders go on that are not counted."""
-        measuring_floor = asyncio.create_task(self._floor.round())
-        beside = itertools.takewhile(lambda _: not measuring_floor.done(), self._numbers)
-        await self._load.drive(beside, self._retained)
-        await measuring_floor
+        self.result.floor, self.result.floor_rounds = self._floor.order, self._floor.rounds
+        self.result.parts = self._floor.parts
 
     async def _segment(self, orders: int) -> Tally:
         if self._target.requests is not None:
@@ -189,11 +184,8 @@ class Run:
         return tally
 
     def _done(self) -> None:
-        self._retained()
-        self._bar.update()
-
-    def _retained(self) -> None:
         self._finished += 1
+        self._bar.update()
 
     async def _sample(self) -> None:
         while True:

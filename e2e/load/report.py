@@ -35,7 +35,6 @@ class Machine:
 def document(measured: Measurement, machine: Machine) -> dict[str, Any]:
     """Everything, with the unit in each member's name."""
     tally, orders = measured.tally, measured.tally.orders
-    floor = floor_of(measured.floor, AN_ORDER)
     cpu = per_order(measured.cpu, orders) if orders else {}
     api = None if measured.api is None or not orders else requests(measured.api, orders)
     body: dict[str, Any] = {
@@ -53,8 +52,9 @@ def document(measured: Measurement, machine: Machine) -> dict[str, Any]:
         "cpuMillisecondsPerOrder": {name: round(seconds * MILLI, 3) for name, seconds in cpu.items()},
         "floorMilliseconds": {
             "rounds": measured.floor_rounds,
-            "parts": {name: round(seconds * MILLI, 4) for name, seconds in measured.floor.items()},
-            "anOrder": round(floor * MILLI, 3),
+            "bareOrder": round(measured.floor * MILLI, 3),
+            "parts": {name: round(seconds * MILLI, 4) for name, seconds in measured.parts.items()},
+            "sumOfParts": round(floor_of(measured.parts, AN_ORDER) * MILLI, 3),
         },
         "apiRequestsPerOrder": api,
         "residentMebibytes": {
@@ -65,8 +65,8 @@ def document(measured: Measurement, machine: Machine) -> dict[str, Any]:
             name: round(growth_per_10000(samples) / 1e6, 1) for name, samples in measured.samples.items()
         },
     }
-    if SERVER in cpu and floor:
-        body["serverCpuInFloors"] = round(cpu[SERVER] / floor, 2)
+    if SERVER in cpu and measured.floor:
+        body["serverCpuInFloors"] = round(cpu[SERVER] / measured.floor, 2)
     return body
 
 
@@ -157,14 +157,15 @@ def _cpu(body: Mapping[str, Any]) -> str:
 def _floor(body: Mapping[str, Any]) -> str:
     floor = body["floorMilliseconds"]
     rows = [(f"floor, ms (median of {floor['rounds']} rounds)", "each", "an order")]
+    rows.append(("a bare order", "", f"{floor['bareOrder']:.2f}"))
+    rows.append(("its parts in a tight loop", "", f"{floor['sumOfParts']:.2f}"))
     rows += [
-        (f"{AN_ORDER[name]} x {name}", f"{value:.3f}", f"{AN_ORDER[name] * value:.2f}")
+        (f"  {AN_ORDER[name]} x {name}", f"{value:.3f}", f"{AN_ORDER[name] * value:.2f}")
         for name, value in floor["parts"].items()
     ]
-    rows.append(("all", "", f"{floor['anOrder']:.2f}"))
     text = columns(rows)
     if "serverCpuInFloors" in body:
-        text += f"\nthe server's CPU is {body['serverCpuInFloors']:.2f} times the floor"
+        text += f"\nthe server's CPU for an order is {body['serverCpuInFloors']:.2f} times that for a bare order"
     return text
 
 

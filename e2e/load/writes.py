@@ -1,4 +1,4 @@
-"""Three writes of a custom resource with nothing between them and the wire: what `floor` calls a write."""
+"""Writes of a custom resource with nothing between them and the wire: what `floor` calls a write."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ import base64
 import itertools
 import secrets
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import msgspec
 import yaml
-
-ThreeWrites = Callable[[], Awaitable[None]]
-"""Writes what an order is written: creates an object, puts its status twice."""
 
 NAMESPACE = "load"
 GROUP = "load.kms-acme.invalid"
@@ -41,29 +37,42 @@ DECODER = msgspec.json.Decoder(Written)
 
 
 class RawWrites:
-    """Creates an object of our own kind and puts its status twice, each time about SIZE octets."""
+    """Writes objects of a kind of our own, about SIZE octets each time."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, *, run: str) -> None:
         self._session = session
         self._url = url
         self._names = (f"{run}-{number}" for number in itertools.count())
 
-    async def three_writes(self) -> None:
-        """Do them.
+    async def create(self) -> tuple[str, str]:
+        """Create an object; its name and version.
 
         Raises:
-            aiohttp.ClientResponseError: if the API server refuses one.
+            aiohttp.ClientResponseError: if the API server refuses.
         """
-        metadata = {"name": next(self._names), "namespace": NAMESPACE}
-        filler = "x" * (SIZE - 200)
-        body: dict[str, Any] = {"apiVersion": f"{GROUP}/v1", "kind": KIND, "metadata": metadata}
-        version = await self._write("POST", self._url, body | {"spec": {"filler": filler}})
-        for number in range(2):
-            metadata["resourceVersion"] = version
-            status = {"filler": f"{number}{filler}"}
-            version = await self._write("PUT", f"{self._url}/{metadata['name']}/status", body | {"status": status})
+        name = next(self._names)
+        return name, await self._write("POST", self._url, {"name": name}, "spec")
 
-    async def _write(self, method: str, url: str, body: Any) -> str:
+    async def put_status(self, name: str, version: str) -> str:
+        """Write the status of the object that is at that version; its new version. Raises as `create` does."""
+        metadata = {"name": name, "resourceVersion": version}
+        return await self._write("PUT", f"{self._url}/{name}/status", metadata, "status")
+
+    async def three(self) -> None:
+        """What an order is written: an object is created and its status put twice. Raises as `create` does."""
+        name, version = await self.create()
+        for _ in range(2):
+            version = await self.put_status(name, version)
+
+    async def _write(self, method: str, url: str, metadata: dict[str, str], part: str) -> str:
+        # With the version the content changes, or the API server would see that there is nothing to write.
+        content = {"filler": metadata.get("resourceVersion", "").ljust(SIZE - 200, "x")}
+        body = {
+            "apiVersion": f"{GROUP}/v1",
+            "kind": KIND,
+            "metadata": {**metadata, "namespace": NAMESPACE},
+            part: content,
+        }
         async with self._session.request(method, url, data=msgspec.json.encode(body)) as answer:
             text = await answer.read()
             answer.raise_for_status()
@@ -86,11 +95,11 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def writing(endpoint: Endpoint) -> AsyncIterator[ThreeWrites]:
-    """Three writes to this API server."""
+async def writing(endpoint: Endpoint) -> AsyncIterator[RawWrites]:
+    """Writes to this API server."""
     agent = {"Content-Type": "application/json", "User-Agent": "kms-acme-load"}
     headers = {"Authorization": f"Bearer {endpoint.token}", **agent}
     tls = ssl.create_default_context(cadata=endpoint.authority)
     url = f"{endpoint.server}/apis/{GROUP}/v1/namespaces/{NAMESPACE}/{PLURAL}"
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls), headers=headers) as session:
-        yield RawWrites(session, url, run=secrets.token_hex(5)).three_writes
+        yield RawWrites(session, url, run=secrets.token_hex(5))

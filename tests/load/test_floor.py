@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import json
-
+import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from cryptography import x509
@@ -9,7 +8,7 @@ from cryptography.exceptions import InvalidSignature
 
 from e2e import http01
 from e2e.load import floor
-from e2e.load.bare import application, cpu_of, verify
+from e2e.load.bare import Parts, application, cpu_of, verify
 from e2e.load.keys import ES256, AccountKey, certificate_key, certificate_request
 from e2e.load.parts import check, leaf
 from tests.support.recorded_writes import recorded_writes
@@ -18,6 +17,7 @@ from tests.support.recorded_writes import recorded_writes
 @pytest.fixture
 def short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(floor, "REQUESTS", 16)
+    monkeypatch.setattr(floor, "ORDERS", 8)
     monkeypatch.setattr(floor, "WORKS", dict.fromkeys(floor.WORKS, 8))
 
 
@@ -26,11 +26,13 @@ async def test_every_part_of_an_order_is_measured(short_rounds: None) -> None:
     async with http01.listening(answerer) as port, recorded_writes() as (api, written):
         challenge = f"http://127.0.0.1:{port}{http01.PREFIX}t"
         async with floor.measuring(challenge=challenge, api=api) as measured:
+            await measured.warm_up()
             await measured.round()
             await measured.round()
     assert measured.rounds == 2
-    assert len(answerer.requests) == 2 * 8
-    assert len(written) == 2 * 8 * 3
+    assert len(answerer.requests) == 8 + 2 * (8 + 8)  # of the warm-up, then of bare orders and of the part by itself
+    assert len(written) == 3 * (8 + 2 * (8 + 8))
+    assert 0 < measured.order < 0.1
     assert measured.parts.keys() == floor.AN_ORDER.keys()
     assert all(0 <= seconds < 0.1 for seconds in measured.parts.values())
     assert measured.parts[floor.REQUEST] > 0
@@ -52,17 +54,20 @@ def test_the_bare_server_verifies() -> None:
         verify(body, other.private.public_key())
 
 
-async def test_the_bare_server_answers_requests_and_tells_how_much_cpu_it_used() -> None:
-    key = AccountKey.generate()
+def test_a_bare_order_has_every_part_as_often_as_an_order() -> None:
+    assert len(floor.BARE_ORDER) == floor.AN_ORDER[floor.REQUEST]
+    assert sum(step in {"create", "store", "issue"} for step in floor.BARE_ORDER) == floor.AN_ORDER[floor.WRITE]
+    assert floor.BARE_ORDER.count("validate") == floor.AN_ORDER[floor.FETCH]
+    assert floor.BARE_ORDER.count("issue") == floor.AN_ORDER[floor.CHECK] == floor.AN_ORDER[floor.SIGNATURE]
 
-    async def work() -> None:
-        """Takes no time."""
 
-    async with TestClient(TestServer(application(key.private.public_key(), {"nothing": work}))) as client:
-        answer = await client.post("/", data=key.jws({"alg": "ES256"}, None))
-        assert json.loads(await answer.text()) == {"status": "ready"}
-        assert float(await (await client.get("/cpu")).text()) > 0
-        assert float(await (await client.get("/work/nothing?count=10")).text()) < 0.01
+async def test_a_request_with_a_wrong_signature_is_not_served() -> None:
+    key, other = AccountKey.generate(), AccountKey.generate()
+    async with aiohttp.ClientSession() as session:
+        parts = Parts(session, "", None)
+        async with TestClient(TestServer(application(key.private.public_key(), parts))) as client:
+            assert (await client.post("/create", data=key.jws({"alg": "ES256"}, None))).status == 200
+            assert (await client.post("/create", data=other.jws({"alg": "ES256"}, None))).status == 500
 
 
 async def test_work_is_done_as_often_as_it_should_be() -> None:

@@ -13,9 +13,9 @@ from tests.support.recorded_writes import recorded_writes
 
 
 async def test_an_object_is_created_and_its_status_put_twice() -> None:
-    async with recorded_writes() as (api, written), writing(api) as three_writes:
-        await three_writes()
-        await three_writes()
+    async with recorded_writes() as (api, written), writing(api) as writes:
+        await writes.three()
+        await writes.three()
     assert [(each.method, each.status) for each in written] == [("POST", 201), ("PUT", 200), ("PUT", 200)] * 2
     collection, objects = written[0].path, {each.path for each in written if each.method == "PUT"}
     assert len(objects) == 2
@@ -25,9 +25,9 @@ async def test_an_object_is_created_and_its_status_put_twice() -> None:
 
 
 async def test_a_write_that_is_refused_is_an_error() -> None:
-    async with recorded_writes(refuse="PUT") as (api, _), writing(api) as three_writes:
+    async with recorded_writes(refuse="PUT") as (api, _), writing(api) as writes:
         with pytest.raises(aiohttp.ClientResponseError, match="409"):
-            await three_writes()
+            await writes.three()
 
 
 def test_a_kubeconfig_tells_where_to_write_and_as_whom(tmp_path: Path) -> None:

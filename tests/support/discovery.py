@@ -29,6 +29,9 @@ OURS = (AUTHORITIES, POLICIES, PROFILES, CREDENTIALS, ACCOUNTS)
 class DiscoverableApiServer(FakeApiServer):
     """Answers /api, /apis and what is below them as far as kopf reads it."""
 
+    broken_watches = 0
+    """How many watches end with an error that kopf does not forgive."""
+
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         match request.path.strip("/").split("/"):
             case ["api"]:
@@ -41,6 +44,10 @@ class DiscoverableApiServer(FakeApiServer):
                 return web.json_response({"groups": [group]})
             case ["apis", _, _]:
                 return web.json_response({"resources": [_described(each) for each in OURS]})
+            case _ if "watch" in request.query and self.broken_watches:
+                self.broken_watches -= 1
+                status = {"kind": "Status", "code": 500, "message": "etcdserver: leader changed"}
+                return web.json_response({"type": "ERROR", "object": status})
             case _:
                 return await super()._handle(request)
 
