@@ -2,4 +2,39 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+import pytest
+
+from e2e.cluster import Cluster
+from tests.support.installation import Installation
+from tests.support.installation import installation as running_installation
+
 pytest_plugins = ["e2e.cluster.fixtures"]
+
+
+@pytest.fixture(scope="session")
+def installation(
+    clusters: Callable[..., AbstractContextManager[Cluster]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation]:
+    """The operator and a server, both ready: one for the whole session, since starting it costs seconds.
+
+    They have a cluster of their own: where the kinds and the operator are tested, nobody else may act. A test that
+    stops, kills or adds a program leaves all as it was: the installation is ready, with one server.
+    """
+    with (
+        clusters(kinds=True) as cluster,
+        running_installation(cluster, tmp_path_factory.mktemp("programs")) as running,
+    ):
+        yield running
+
+
+@pytest.fixture
+def team(installation: Installation) -> Iterator[str]:
+    """A namespace on the cluster of the installation, deleted afterwards (which is not waited for)."""
+    name = f"team-{secrets.token_hex(5)}"
+    installation.cluster.kubectl("create", "namespace", name)
+    yield name
+    installation.cluster.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")

@@ -50,7 +50,7 @@ class Validation:
         return (
             f"--dns-server={LOOPBACK}:{self.dns_port}",
             f"--http01-port={self.http01_port}",
-            f"--validation-allow={LOOPBACK}/32",
+            "--validation-allow=127.0.0.0/8",
         )
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import secrets
 import sys
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import pytest
 
@@ -25,7 +25,7 @@ MAY_INSTALL = "KMS_ACME_E2E_INSTALL"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs a cluster."""
     for item in items:
-        if "cluster" in getattr(item, "fixturenames", ()):
+        if "clusters" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.cluster)
 
 
@@ -39,22 +39,36 @@ def pytest_runtest_call() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Cluster]:
-    """A real Kubernetes cluster, one for all tests of the session. See e2e.cluster.sources for where it comes from."""
-    folder = tmp_path_factory.mktemp("cluster", numbered=True)
-    with running(folder, Progress(_Uncaptured(pytestconfig))) as started:
+def clusters(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Callable[..., AbstractContextManager[Cluster]]:
+    """Starts a cluster for those who cannot share one; with `kinds=True`, ours and the RBAC rules are installed there.
+
+    See e2e.cluster.sources for where it comes from; somebody's own is always the same one.
+    """
+
+    @contextmanager
+    def started(*, kinds: bool = False) -> Iterator[Cluster]:
+        folder = tmp_path_factory.mktemp("cluster", numbered=True)
+        with running(folder, Progress(_Uncaptured(pytestconfig))) as cluster:
+            if kinds:
+                _install(cluster)
+            yield cluster
+
+    return started
+
+
+@pytest.fixture(scope="session")
+def cluster(clusters: Callable[..., AbstractContextManager[Cluster]]) -> Iterator[Cluster]:
+    """A real Kubernetes cluster, one for all tests of the session."""
+    with clusters() as started:
         yield started
 
 
 @pytest.fixture(scope="session")
 def installed(cluster: Cluster) -> Cluster:
-    """The cluster with our six kinds and the RBAC rules in it.
-
-    A cluster of somebody's own is changed only if KMS_ACME_E2E_INSTALL=yes says so.
-    """
-    if not cluster.is_ours and os.environ.get(MAY_INSTALL) != "yes":
-        pytest.skip(f"installs custom resource definitions into your own cluster: set {MAY_INSTALL}=yes to allow it")
-    install(cluster)
+    """The cluster with our six kinds and the RBAC rules in it."""
+    _install(cluster)
     return cluster
 
 
@@ -65,6 +79,13 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     cluster.kubectl("create", "namespace", name)
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+
+
+def _install(cluster: Cluster) -> None:
+    """Install the kinds and the RBAC rules; in somebody's own cluster only if KMS_ACME_E2E_INSTALL=yes says so."""
+    if not cluster.is_ours and os.environ.get(MAY_INSTALL) != "yes":
+        pytest.skip(f"installs custom resource definitions into your own cluster: set {MAY_INSTALL}=yes to allow it")
+    install(cluster)
 
 
 class _Uncaptured:

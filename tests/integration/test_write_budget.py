@@ -14,9 +14,9 @@ from tests.support.installation import SERVER, Installation
 
 
 @pytest.fixture
-async def client(installation: Installation, namespace: str) -> AsyncIterator[Client]:
+async def client(installation: Installation, team: str) -> AsyncIterator[Client]:
     """A client with an account on an open profile whose server has warm caches: it has issued a certificate."""
-    async with installation.client(installation.open_profile(namespace)) as client:
+    async with installation.client(installation.open_profile(team)) as client:
         await client.obtain(["warm.test"], installation.answerer.add)
         yield client
 
@@ -107,9 +107,9 @@ async def test_an_unsigned_request_asks_the_api_server_nothing(client: Client, a
 
 
 async def test_a_made_up_eab_key_identifier_writes_nothing_and_costs_one_read(
-    installation: Installation, namespace: str, audit: AuditLog
+    installation: Installation, team: str, audit: AuditLog
 ) -> None:
-    enrollment = installation.profile(namespace)
+    enrollment = installation.profile(team)
     async with installation.client(enrollment, register=False) as client:
         url = (await client.exchange.directory())["newAccount"]
         made_up = ExternalAccount("nobody-has-this-kid", b"k" * 32)
