@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 from e2e import dns, http01
 from e2e.cluster import Cluster
 from e2e.enrollment import Enrollment, enrollment_of, external_account_of
-from e2e.load.client import Client
+from e2e.load.client import Client, Order, Refused, http01_of
 from e2e.load.exchange import Exchange
 from e2e.load.keys import AccountKey, ExternalAccount
 from e2e.programs import RELEASE, Programs, Validation, running_programs
@@ -22,6 +24,8 @@ SERVER = f"serviceaccount:{RELEASE}:kms-acme-server"
 """The server, as the audit log calls it."""
 PROFILE = "web"
 """What the authority, the policy, the profile and the credential of a namespace are called."""
+SOON = 30.0
+"""Seconds that something may take on a machine that others use too. It takes less than one where nobody does."""
 ZONE = "test"
 """Every name in it is allowed, and leads to our HTTP-01 answerer."""
 
@@ -94,6 +98,20 @@ class Installation:
         )
         return found
 
+    async def proven(self, client: Client, *names: str) -> Order:
+        """An order of these names that is ready to be finalized."""
+        order = await client.new_order(names)
+        for url in order.authorizations:
+            challenge = http01_of(await client.authorization(url))
+            self.answerer.add(challenge["token"], client.key.thumbprint)
+            await client.respond(challenge)
+
+        async def is_ready() -> bool:
+            return (await client.order(order.url)).status == "ready"
+
+        await becomes(is_ready)
+        return await client.order(order.url)
+
     @asynccontextmanager
     async def client(
         self,
@@ -109,6 +127,23 @@ class Installation:
             if register:
                 await client.register(external_account=external_account)
             yield client
+
+
+async def becomes(condition: Callable[[], Awaitable[object]], *, seconds: float = SOON) -> None:
+    """Return as soon as the condition holds; fail if it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        await asyncio.sleep(0.1)
+
+
+async def refusal(request: Awaitable[object]) -> str:
+    """The type of the problem that a request is answered with ("badCSR"); empty if it succeeds."""
+    try:
+        await request
+    except Refused as refused:
+        return refused.answer.problem_type
+    return ""
 
 
 @contextmanager

@@ -1,0 +1,148 @@
+"""Changes act while the programs run, without a restart: of certificates, profiles, policies and credentials."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+from cryptography import x509
+
+from e2e.enrollment import external_account_of, secret
+from e2e.load.client import Refused
+from e2e.load.keys import ExternalAccount, certificate_key, certificate_request
+from e2e.programs import RELEASE
+from kms.resources.kinds import CREDENTIALS, POLICIES
+from tests.support.installation import PROFILE, Installation, becomes, refusal
+
+
+def presented(installation: Installation) -> x509.Certificate:
+    """The certificate that the server shows to whoever connects."""
+    port = installation.programs.server.port
+    return x509.load_pem_x509_certificate(ssl.get_server_certificate(("127.0.0.1", port), timeout=10).encode())
+
+
+async def test_the_server_presents_a_new_serving_certificate_without_a_restart(
+    installation: Installation, team: str
+) -> None:
+    enrollment = installation.open_profile(team)
+    async with installation.client(enrollment) as connected:
+        before = presented(installation)
+        installation.cluster.kubectl("delete", "secret", "kms-acme-serving", f"--namespace={RELEASE}")
+
+        async def is_new() -> bool:
+            return presented(installation).serial_number != before.serial_number
+
+        await becomes(is_new)
+        stored = secret(installation.cluster, RELEASE, "kms-acme-serving")["tls.crt"]
+        assert presented(installation) == x509.load_pem_x509_certificate(stored.encode())
+        # Neither who is connected already nor who comes with what he was once given to trust notices anything.
+        await connected.obtain(["connected.test"], installation.answerer.add)
+    async with installation.client(enrollment) as later:
+        await later.obtain(["later.test"], installation.answerer.add)
+
+
+async def test_a_change_of_the_policy_acts_at_once(installation: Installation, team: str) -> None:
+    async with installation.client(installation.open_profile(team)) as client:
+        await client.new_order(["a.test"])
+        installation.apply(team, POLICIES, {"dnsNames": {"allowed": ["only.test"]}})
+
+        async def is_refused() -> bool:
+            return await refusal(client.new_order(["a.test"])) == "rejectedIdentifier"
+
+        await becomes(is_refused)
+        await client.obtain(["only.test"], installation.answerer.add)
+
+
+async def test_an_order_that_the_policy_does_not_allow_any_more_gets_no_certificate(
+    installation: Installation, team: str
+) -> None:
+    async with installation.client(installation.open_profile(team)) as client:
+        ready = await installation.proven(client, "withdrawn.test")
+        installation.apply(team, POLICIES, {"dnsNames": {"allowed": ["only.test"]}})
+
+        async def is_refused() -> bool:
+            return await refusal(client.new_order(["withdrawn.test"])) == "rejectedIdentifier"
+
+        await becomes(is_refused)
+        request = certificate_request(["withdrawn.test"], certificate_key())
+        with pytest.raises(Refused) as refused:
+            await client.finalize(ready, request)
+        assert refused.value.answer.problem_type == "badCSR"
+        assert (await client.order(ready.url)).status == "ready"
+
+
+async def test_a_change_of_the_profile_acts_at_once(installation: Installation, team: str) -> None:
+    enrollment = installation.open_profile(team)
+    terms = "https://example.com/terms"
+
+    async def has_terms() -> bool:
+        async with installation.client(enrollment, register=False) as client:
+            meta: dict[str, object] = (await client.exchange.directory()).get("meta", {})
+            return meta.get("termsOfService") == terms
+
+    assert not await has_terms()
+    installation.profile(team, externalAccountBinding="Disabled", termsOfService=terms)
+    await becomes(has_terms)
+
+
+async def test_a_deleted_profile_is_gone_for_its_clients_too(installation: Installation, team: str) -> None:
+    async with installation.client(installation.open_profile(team)) as client:
+        installation.cluster.kubectl("delete", "certificateprofile", PROFILE, f"--namespace={team}")
+
+        async def is_gone() -> bool:
+            return (await client.exchange.request("GET", client.exchange.directory_url)).status == 404
+
+        await becomes(is_gone)
+
+
+async def test_a_suspended_credential_opens_no_account_and_its_accounts_order_nothing(
+    installation: Installation, team: str
+) -> None:
+    enrollment = installation.profile(team)
+    external_account = installation.credential(team)
+    async with installation.client(enrollment, external_account=external_account) as client:
+        await client.new_order(["before.test"])
+        installation.apply(team, CREDENTIALS, {"profileRef": {"name": PROFILE}, "suspended": True})
+
+        async def is_refused() -> bool:
+            return await refusal(client.new_order(["after.test"])) == "unauthorized"
+
+        await becomes(is_refused)
+        async with installation.client(enrollment, register=False) as newcomer:
+            assert await refusal(newcomer.register(external_account=external_account)) == "unauthorized"
+        installation.apply(team, CREDENTIALS, {"profileRef": {"name": PROFILE}, "suspended": False})
+
+        async def is_accepted() -> bool:
+            return not await refusal(client.new_order(["after.test"]))
+
+        await becomes(is_accepted)
+
+
+async def test_after_the_deletion_of_its_secret_a_credential_has_a_new_key_and_the_old_one_opens_no_account(
+    installation: Installation, team: str
+) -> None:
+    enrollment = installation.profile(team)
+    old = installation.credential(team)
+    async with installation.client(enrollment, external_account=old) as existing:
+        installation.cluster.kubectl("delete", "secret", f"{PROFILE}-eab", f"--namespace={team}")
+        installation.cluster.kubectl(
+            "wait", "--for=create", f"secret/{PROFILE}-eab", f"--namespace={team}", "--timeout=30s"
+        )
+        new = external_account_of(installation.cluster, team, PROFILE)
+        assert new.key_id != old.key_id
+        assert new.mac_key != old.mac_key
+
+        async def opens(credential: ExternalAccount) -> bool:
+            async with installation.client(enrollment, register=False) as newcomer:
+                return not await refusal(newcomer.register(external_account=credential))
+
+        async def new_opens() -> bool:
+            return await opens(new)
+
+        async def old_does_not() -> bool:
+            return not await opens(old)
+
+        await becomes(new_opens)
+        await becomes(old_does_not)
+        # Accounts that were opened with the old key stay.
+        await existing.obtain(["existing.test"], installation.answerer.add)
