@@ -1,0 +1,191 @@
+"""The real clients, each in a folder of its own and with nothing of the machine's own configuration."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography import x509
+
+from e2e.stories.story import CLIENT_ADDRESS, Credential, Story
+from kms.pki.keys import key_algorithm
+
+LIMIT = 180.0
+"""Seconds that a client may take for anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """How a client ended, and all that it printed."""
+
+    code: int
+    output: str
+
+    @property
+    def words(self) -> str:
+        """What it printed, without line breaks: clients break sentences where the terminal ends."""
+        return " ".join(self.output.split())
+
+
+class ClientFailed(Exception):
+    """A client did not do what the story wants. The text carries what it said."""
+
+
+def run(command: Sequence[str | Path], *, folder: Path, environment: Mapping[str, str]) -> Said:
+    """Run a program in its folder until it ends."""
+    done = subprocess.run(
+        [str(each) for each in command],
+        cwd=folder,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    return Said(done.returncode, done.stdout)
+
+
+def succeeded(said: Said) -> Said:
+    """What it said, if it ended well.
+
+    Raises:
+        ClientFailed: it did not.
+    """
+    if said.code:
+        raise ClientFailed(f"exit code {said.code}:\n{said.output}")
+    return said
+
+
+def refused(said: Said) -> str:
+    """What it said, on one line, if it ended with an error.
+
+    Raises:
+        ClientFailed: it did not, and it should have.
+    """
+    if not said.code:
+        raise ClientFailed(f"it was not refused:\n{said.output}")
+    return said.words
+
+
+def names_in(pem: Path) -> set[str]:
+    """The DNS names of the first certificate in a file."""
+    leaf = x509.load_pem_x509_certificate(pem.read_bytes())
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return set(names.get_values_for_type(x509.DNSName))
+
+
+def key_in(pem: Path) -> str | None:
+    """The algorithm of the key of the first certificate in a file, as a policy calls it: RSA-2048."""
+    return key_algorithm(x509.load_pem_x509_certificate(pem.read_bytes()).public_key())
+
+
+@dataclass(frozen=True)
+class Certbot:
+    """certbot on one machine, with the accounts and certificates that it has there."""
+
+    program: Path
+    story: Story
+    folder: Path
+    trust: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        object.__setattr__(self, "trust", self.folder / "ca.crt")
+        self.trust.write_text(self.story.enrollment.authority)
+
+    def run(self, *args: str | Path) -> Said:
+        """Run a command of certbot."""
+        return run(
+            (
+                self.program,
+                *args,
+                "--non-interactive",
+                f"--server={self.story.enrollment.directory_url}",
+                *(f"--{each}-dir={self.folder / each}" for each in ("config", "work", "logs")),
+            ),
+            folder=self.folder,
+            environment={"REQUESTS_CA_BUNDLE": str(self.trust), "XDG_CONFIG_HOME": str(self.folder), "COLUMNS": "200"},
+        )
+
+    def register(self, credential: Credential | None, *args: str) -> Said:
+        """`certbot register`, without an address unless `args` have one."""
+        contact = () if any(each.startswith("--email") for each in args) else ("--register-unsafely-without-email",)
+        return self.run("register", "--agree-tos", *contact, *_binding(credential), *args)
+
+    def certonly(self, *names: str, args: Sequence[str | Path] = (), credential: Credential | None = None) -> Said:
+        """`certbot certonly --standalone` for these names; opens an account if there is none."""
+        return self.run(
+            "certonly",
+            "--standalone",
+            *self.listening,
+            "--agree-tos",
+            "--register-unsafely-without-email",
+            *_binding(credential),
+            *(f"--domain={name}" for name in names),
+            *args,
+        )
+
+    def renew(self, *args: str) -> Said:
+        """`certbot renew` of all that it has."""
+        return self.run("renew", "--no-random-sleep-on-renew", *args)
+
+    @property
+    def listening(self) -> tuple[str, ...]:
+        """Where it answers challenges."""
+        return (f"--http-01-address={CLIENT_ADDRESS}", f"--http-01-port={self.story.http01_port}")
+
+    def file(self, name: str, kind: str = "fullchain") -> Path:
+        """Where the certificate for a name is: cert, chain, fullchain or privkey."""
+        return self.folder / "config" / "live" / name / f"{kind}.pem"
+
+    @property
+    def accounts(self) -> list[Path]:
+        """The accounts that it has on the server of the story."""
+        return [each.parent for each in (self.folder / "config" / "accounts").glob("**/regr.json")]
+
+
+def _binding(credential: Credential | None) -> tuple[str, ...]:
+    return (f"--eab-kid={credential.kid}", f"--eab-hmac-key={credential.secret}") if credential else ()
+
+
+@dataclass(frozen=True)
+class Lego:
+    """lego on one machine."""
+
+    program: Path
+    story: Story
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "ca.crt").write_text(self.story.enrollment.authority)
+
+    def run(self, command: str, *names: str, args: Sequence[str] = (), credential: Credential | None = None) -> Said:
+        """`lego run` or `lego renew` for these names; `args` are global options."""
+        binding = ("--eab", f"--kid={credential.kid}", f"--hmac={credential.secret}") if credential else ()
+        return run(
+            (
+                self.program,
+                f"--server={self.story.enrollment.directory_url}",
+                f"--path={self.folder}",
+                "--accept-tos",
+                "--email=team@example.com",
+                "--http",
+                f"--http.port={CLIENT_ADDRESS}:{self.story.http01_port}",
+                *binding,
+                *(f"--domains={name}" for name in names),
+                *args,
+                *command.split(),
+            ),
+            folder=self.folder,
+            environment={"LEGO_CA_CERTIFICATES": str(self.folder / "ca.crt")},
+        )
+
+    def file(self, name: str, kind: str = "crt") -> Path:
+        """Where the certificate for a name is: crt or key."""
+        return self.folder / "certificates" / f"{name}.{kind}"

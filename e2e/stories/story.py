@@ -1,0 +1,92 @@
+"""Where a user story plays: a namespace of its own, with a profile and a credential, on the shared installation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from e2e import http01
+from e2e.dns import Addresses, Answer
+from e2e.enrollment import Enrollment, secret
+from e2e.http01 import Answerer, Reply
+from kms.resources.kinds import POLICIES
+from tests.support.installation import PROFILE, ZONE, Installation
+
+CLIENT_ADDRESS = "127.0.0.2"
+"""Where certbot and lego answer challenges by themselves."""
+STRANGE_ADDRESS = "127.0.0.3"
+"""Where somebody answers who is not the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """The two texts that a person copies from the Secret of an EABCredential."""
+
+    kid: str
+    secret: str
+
+
+@dataclass(frozen=True)
+class Story:
+    """One team's corner of the cluster."""
+
+    installation: Installation
+    namespace: str
+    enrollment: Enrollment
+
+    @property
+    def http01_port(self) -> int:
+        """The port on which the server looks for answers to challenges."""
+        return self.installation.programs.validation.http01_port
+
+    def name(self, label: str, answer: Answer | None = None) -> str:
+        """A DNS name that leads to the machine with the client, or is answered as asked for."""
+        name = f"{label}.{self.namespace}.{ZONE}"
+        self.installation.zone.set(name, answer or Addresses(CLIENT_ADDRESS))
+        return name
+
+    def credential(self, name: str = PROFILE, **spec: Any) -> Credential:
+        """The texts of an EABCredential, which is made if there is none of that name."""
+        self.installation.credential(self.namespace, name=name, **spec)
+        return self.read_credential(name)
+
+    def read_credential(self, name: str = PROFILE) -> Credential:
+        """The texts in the Secret of an EABCredential, as they are now."""
+        data = secret(self.installation.cluster, self.namespace, f"{name}-eab")
+        return Credential(data["kid"], data["secret"])
+
+    def kubectl(self, *args: str, stdin: str | None = None, check: bool = True) -> str:
+        """kubectl in the namespace of the story."""
+        return self.installation.cluster.kubectl(f"--namespace={self.namespace}", *args, stdin=stdin, check=check)
+
+    def policy(self, **spec: Any) -> None:
+        """Change the policy to this."""
+        self.installation.apply(self.namespace, POLICIES, spec)
+        self.installation.wait(self.namespace, f"certificatepolicy/{PROFILE}", f"certificateprofile/{PROFILE}")
+
+    def orders(self, *names: str) -> list[Mapping[str, Any]]:
+        """The ACMEOrders for exactly these names, in any order of names."""
+        return [
+            order
+            for order in self.installation.objects("acmeorders", self.namespace)
+            if {each["value"] for each in order["spec"]["identifiers"]} == set(names)
+        ]
+
+    @contextmanager
+    def stranger(self, reply: Reply) -> Iterator[Addresses]:
+        """Somebody who answers every challenge with `reply`; yields where, for `name`."""
+        with http01.serving(_Always(reply), host=STRANGE_ADDRESS, port=self.http01_port):
+            yield Addresses(STRANGE_ADDRESS)
+
+
+class _Always(Answerer):
+    """Answers everything alike."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__()
+        self._reply = reply
+
+    def reply(self, path: str) -> Reply:  # noqa: ARG002 - whatever is asked for
+        return self._reply
