@@ -115,7 +115,7 @@ class Accounts:
                     f"({credential.spec.maximum_accounts if credential else 0}).",
                 )
             try:
-                opened = await self._store.change(claimed, partial(_open, status=status))
+                opened = await self._store.change(claimed, partial(open_, status=status))
             except Vanished:
                 continue  # another server has taken it for one that was left behind
             logger.info(
@@ -177,12 +177,12 @@ class Accounts:
         Raises Refused for contacts (M80) and with status 401 where the account is not valid any more; and Unavailable.
         """
         if update.status == "deactivated":
-            changed = await self._store.change(account, partial(_deactivated, now=self._clock()))
+            changed = await self._store.change(account, partial(deactivated, now=self._clock()))
             logger.info("account deactivated", extra={"account": account.metadata.name})
             return changed
         if update.contact is None:
             return _usable(account)
-        return await self._store.change(account, partial(_with_contact, contact=contacts.validated(update.contact)))
+        return await self._store.change(account, partial(with_contact, contact=contacts.validated(update.contact)))
 
 
 def _check_terms(profile: Profile, wanted: NewAccount) -> None:
@@ -235,17 +235,18 @@ def _usable(account: ACMEAccount) -> ACMEAccount:
     return account
 
 
-def _open(account: ACMEAccount, *, status: AccountStatus) -> ACMEAccount:
+def open_(account: ACMEAccount, *, status: AccountStatus) -> ACMEAccount:
     """Not open yet to valid; an account that is open stays as it is."""
     return account if claims.is_open(account) else replace(account, status=status)
 
 
-def _with_contact(account: ACMEAccount, *, contact: tuple[str, ...]) -> ACMEAccount:
+def with_contact(account: ACMEAccount, *, contact: tuple[str, ...]) -> ACMEAccount:
+    """Other contacts. Raises Refused (401) unless the account is valid."""
     return replace(account, status=replace(_usable(account).status, contact=contact))
 
 
-def _deactivated(account: ACMEAccount, *, now: datetime) -> ACMEAccount:
-    """Valid to deactivated; final states absorb (M70)."""
+def deactivated(account: ACMEAccount, *, now: datetime) -> ACMEAccount:
+    """Valid to deactivated; final states absorb (M70). Raises Refused (404) where the account is not open."""
     if account.status.state is None:
         raise not_found()
     if account.status.state != "valid":

@@ -84,7 +84,7 @@ class Reader:
         mine = self.calls
         await self.gate.wait()
         if name == "broken":
-            raise ValueError(name)
+            raise ValueError(namespace, name)
         return mine
 
 

@@ -59,8 +59,7 @@ def test_no_identifiers_are_anything_but_names_or_refused(pairs: list[tuple[str,
     wanted = [RequestedIdentifier(type=type_, value=value) for type_, value in pairs]
     try:
         names = identifiers.normalised(wanted)
-    except Refused as refused:
-        assert refused.subproblems
+    except Refused:
         return
     assert all(dns_name(name.value) == name for name in names)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+import pytest
 from msgspec.structs import replace
 
 from acme_server import transitions
@@ -29,10 +30,7 @@ class Limited:
     def full(self, account: str = "account") -> bool:
         try:
             self.limits.admit("pki", account)
-        except Refused as refused:
-            assert refused.type == ProblemType.RATE_LIMITED
-            assert refused.http_status == 503
-            assert int(refused.headers["Retry-After"]) > 0
+        except Refused:
             return True
         return False
 
@@ -54,6 +52,15 @@ def test_an_account_may_have_so_many_open_orders_and_no_more() -> None:
     limited.limits.seen(numbered(7), False)
     limited.limits.seen(numbered(7), True)
     assert not limited.full()
+
+
+def test_clients_are_asked_to_come_again_and_not_sent_away() -> None:
+    limited = Limited(maximum=0)
+    with pytest.raises(Refused) as caught:
+        limited.limits.admit("pki", "account")
+    assert caught.value.type == ProblemType.RATE_LIMITED
+    assert caught.value.http_status == 503
+    assert int(caught.value.headers["Retry-After"]) > 0
 
 
 def test_orders_that_have_expired_do_not_count() -> None:

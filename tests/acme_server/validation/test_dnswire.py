@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+from ipaddress import ip_address
 from itertools import pairwise
 
 import dns.exception
@@ -75,7 +76,7 @@ def test_addresses_and_aliases_are_read_as_dnspython_reads_them(name: str, data:
     wire = message.to_wire()
     try:
         theirs = dns.message.from_wire(wire).resolve_chaining()  # type: ignore[attr-defined]
-        expected = sorted(each.address for each in theirs.answer) if theirs.answer else []
+        expected = {ip_address(each.address) for each in theirs.answer or ()}
     except dns.exception.DNSException:
         return  # loops among the aliases: that we end is for the next test
     try:
@@ -83,7 +84,7 @@ def test_addresses_and_aliases_are_read_as_dnspython_reads_them(name: str, data:
     except InvalidMessage:
         assert len(set(chain)) < len(chain)
         return
-    assert sorted(map(str, ours.addresses)) == expected
+    assert set(ours.addresses) == expected
 
 
 @given(st.binary(max_size=600))

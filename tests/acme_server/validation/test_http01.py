@@ -247,6 +247,22 @@ async def test_a_connection_that_nobody_answers_is_given_up(nameserver: NameServ
     assert failed.temporary
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(ConnectionResetError(), "connection closed"), (OSError("no route"), "unreachable"), (TimeoutError(), "in time")],
+)
+async def test_the_kind_of_a_failed_connection_is_told(
+    nameserver: NameServer, monkeypatch: pytest.MonkeyPatch, error: OSError, reason: str
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(asyncio, "open_connection", fail)
+    failed = await failure(nameserver, 80)
+    assert failed.problem.detail.endswith(f"127.0.0.1 port 80: {reason}." if "time" not in reason else "in time.")
+    assert failed.temporary
+
+
 async def test_a_name_that_does_not_exist_is_a_dns_problem(nameserver: NameServer) -> None:
     nameserver.records.clear()
     failed = await failure(nameserver, 80)

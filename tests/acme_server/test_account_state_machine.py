@@ -1,0 +1,68 @@
+"""Everything that can happen to an account, in any sequence and from any version that somebody has seen."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec.structs import replace
+
+from acme_server import accounts
+from acme_server.problems import Refused
+from kms.resources.accounts import AccountStatus, ACMEAccount
+from tests.support.accounts import account
+from tests.support.acmeorders import NOW
+
+STEPS = {(None, "valid"), ("valid", "deactivated"), ("valid", "revoked")}
+contacts = st.sampled_from([(), ("mailto:a@example.com",), ("mailto:b@example.com",)])
+
+
+class AccountMachine(RuleBasedStateMachine):
+    @initialize()
+    def claim(self) -> None:
+        self.account = account("a")
+
+    def apply(self, changed: ACMEAccount) -> None:
+        before, self.account = self.account, changed
+        assert changed.spec == before.spec
+        if before.status.state != changed.status.state:
+            assert (before.status.state, changed.status.state) in STEPS
+        if before.status.state in {"deactivated", "revoked"}:
+            assert changed == before
+
+    @rule(contact=contacts)
+    def a_server_opens_it(self, contact: tuple[str, ...]) -> None:
+        self.apply(accounts.open_(self.account, status=AccountStatus(state="valid", contact=contact)))
+
+    @rule(contact=contacts)
+    def its_owner_changes_the_contact(self, contact: tuple[str, ...]) -> None:
+        usable = self.account.status.state == "valid"
+        try:
+            self.apply(accounts.with_contact(self.account, contact=contact))
+        except Refused:
+            assert not usable
+
+    @rule()
+    def its_owner_deactivates_it(self) -> None:
+        opened = self.account.status.state is not None
+        try:
+            self.apply(accounts.deactivated(self.account, now=NOW))
+        except Refused:
+            assert not opened
+        else:
+            assert self.account.status.state != "valid"
+
+    @rule()
+    def somebody_revokes_it(self) -> None:
+        if self.account.status.state == "valid":
+            self.apply(replace(self.account, status=replace(self.account.status, state="revoked")))
+
+    @invariant()
+    def only_an_open_account_has_a_past(self) -> None:
+        if self.account.status.state is None:
+            assert self.account.status == AccountStatus()
+        assert (self.account.status.deactivated_at is not None) == (self.account.status.state == "deactivated")
+
+
+AccountMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=15, deadline=None)
+TestAccountStateMachine = AccountMachine.TestCase
