@@ -90,13 +90,19 @@ class Installation:
         items: list[dict[str, Any]] = json.loads(printed)["items"]
         return items
 
+    def object(self, resource: str, namespace: str, name: str) -> dict[str, Any]:
+        """One object of a resource ("acmeorder"), as the API server has it now.
+
+        Raises:
+            CommandFailed: there is none.
+        """
+        printed = self.cluster.kubectl("get", resource, name, f"--namespace={namespace}", "--output=json")
+        found: dict[str, Any] = json.loads(printed)
+        return found
+
     def order(self, namespace: str, url: str) -> dict[str, Any]:
         """The ACMEOrder behind an order's URL."""
-        name = url.rpartition("/")[2]
-        found: dict[str, Any] = json.loads(
-            self.cluster.kubectl("get", "acmeorder", name, f"--namespace={namespace}", "--output=json")
-        )
-        return found
+        return self.object("acmeorder", namespace, url.rpartition("/")[2])
 
     async def proven(self, client: Client, *names: str) -> Order:
         """An order of these names that is ready to be finalized."""

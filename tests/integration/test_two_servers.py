@@ -1,0 +1,233 @@
+"""Two servers behind one external URL: to their clients they are one (SEC04, SEC12, SEC19, SEC20, SEC27, SEC56)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack
+
+import pytest
+
+from e2e.load.client import Client
+from e2e.load.exchange import Answer, Exchange
+from e2e.load.keys import AccountKey, b64url, certificate_key, certificate_request
+from kms.resources.secrets import CREDENTIAL_UID
+from tests.support.installation import Installation, becomes, refusal
+
+Servers = tuple[str, str]
+
+
+@pytest.fixture(scope="module")
+def servers(installation: Installation) -> Iterator[Servers]:
+    """The addresses of two servers that know of each other."""
+    programs = installation.programs
+    pair = programs.add_server(peers=True), programs.add_server(peers=True)
+    try:
+        for each in pair:
+            each.wait_until_ready()
+        yield pair[0].url, pair[1].url
+    finally:
+        for each in pair:
+            programs.remove_server(each)
+
+
+@pytest.fixture
+async def client(installation: Installation, servers: Servers, team: str) -> AsyncIterator[Client]:
+    """A client with an account that sends every request to the other server than the one before."""
+    async with installation.client(installation.open_profile(team), servers=servers) as client:
+        yield client
+
+
+async def test_a_client_that_changes_the_server_with_every_request_notices_nothing(
+    installation: Installation, client: Client, team: str
+) -> None:
+    for number in range(6):
+        certificate = await client.obtain([f"www-{number}.test", f"api-{number}.test"], installation.answerer.add)
+        stored = installation.order(team, certificate.order.url)["status"]
+        assert certificate.chain == stored["certificate"]
+    # Each nonce has been redeemed by the server that had issued it, wherever it was used.
+    assert client.counts == {}
+
+
+async def test_what_was_written_at_one_server_is_what_the_other_one_reads(
+    installation: Installation, client: Client
+) -> None:
+    for number in range(10):
+        order = await client.new_order([f"fresh-{number}.test"])
+        assert (await client.order(order.url)).body == order.body
+        order = await installation.proven(client, f"proven-{number}.test")
+        finalized = await client.finalize(order, certificate_request([f"proven-{number}.test"], certificate_key()))
+        assert (await client.order(order.url)).body == finalized.body
+        for contact in ("mailto:one@example.com", "mailto:two@example.com"):
+            assert client.account_url is not None
+            await client.post("account", client.account_url, {"contact": [contact]})
+            assert (await client.post("account", client.account_url)).json()["contact"] == [contact]
+
+
+async def test_a_nonce_that_is_used_many_times_at_once_at_both_servers_is_accepted_once(client: Client) -> None:
+    url = (await client.exchange.directory())["newOrder"]
+    for _ in range(5):
+        nonce = await client.exchange.new_nonce("GET")
+        order = {"identifiers": [{"type": "dns", "value": "replayed.test"}]}
+        answers = await asyncio.gather(
+            *(
+                client.exchange.signed(url, order, key=client.key, kid=client.account_url, nonce=nonce)
+                for _ in range(20)
+            )
+        )
+        assert Counter((each.status, each.problem_type) for each in answers) == {(201, ""): 1, (400, "badNonce"): 19}
+        assert all(each.nonce for each in answers)
+
+
+async def test_of_many_finalizations_at_both_servers_comes_one_certificate(
+    installation: Installation, client: Client, team: str
+) -> None:
+    for number in range(3):
+        names = [f"raced-{number}.test"]
+        order = await installation.proven(client, *names)
+        request = certificate_request(names, certificate_key())
+        answers = await all_at_once(client, order.body["finalize"], [request] * 20)
+        assert {each.status for each in answers} <= {200, 403}
+        assert {each.problem_type for each in answers} <= {"", "orderNotReady"}
+        assert any(each.status == 200 for each in answers)
+
+        async def is_valid(url: str = order.url) -> bool:
+            return (await client.order(url)).status == "valid"
+
+        await becomes(is_valid)
+        chains = {(await client.certificate(await client.order(order.url))).chain for _ in range(4)}
+        assert chains == {installation.order(team, order.url)["status"]["certificate"]}
+        # The same request again is answered with the order (C9), another one is refused for good.
+        assert (await client.finalize(order, request)).status == "valid"
+        other = certificate_request(names, certificate_key())
+        assert {each.status for each in await all_at_once(client, order.body["finalize"], [other] * 4)} == {403}
+        assert (await client.certificate(await client.order(order.url))).chain in chains
+
+
+async def test_of_two_different_requests_at_both_servers_one_is_certified_and_the_other_refused(
+    installation: Installation, client: Client
+) -> None:
+    for number in range(3):
+        names = [f"either-{number}.test"]
+        order = await installation.proven(client, *names)
+        keys = [certificate_key(), certificate_key()]
+        answers = await all_at_once(client, order.body["finalize"], [certificate_request(names, key) for key in keys])
+        assert sorted(each.status for each in answers) == [200, 403]
+        (winner,) = (key for key, answer in zip(keys, answers, strict=True) if answer.status == 200)
+        certificate = await client.certificate(await client.order(order.url))
+        assert certificate.leaf.public_key() == winner.public_key()
+
+
+async def all_at_once(client: Client, url: str, requests: Sequence[bytes]) -> list[Answer]:
+    """Send these certificate requests at the same time, one server after the other."""
+    nonces = [await client.exchange.new_nonce("GET") for _ in requests]
+    return await asyncio.gather(
+        *(
+            client.exchange.signed(url, {"csr": b64url(each)}, key=client.key, kid=client.account_url, nonce=nonce)
+            for each, nonce in zip(requests, nonces, strict=True)
+        )
+    )
+
+
+async def test_one_key_that_registers_many_times_at_both_servers_gets_one_account(
+    installation: Installation, servers: Servers, team: str
+) -> None:
+    enrollment, key = installation.open_profile(team), AccountKey.generate()
+    async with Exchange(enrollment.directory_url, tls=enrollment.tls, servers=servers) as exchange:
+        clients = [Client(exchange, key) for _ in range(12)]
+        answers = await asyncio.gather(*(each.register() for each in clients))
+    assert len({each.location for each in answers}) == 1
+    assert Counter(each.status for each in answers) == {201: 1, 200: 11}
+    assert len(installation.objects("acmeaccounts", team)) == 1
+
+
+async def test_of_many_keys_with_a_credential_for_one_account_one_gets_it_and_the_others_leave_nothing(
+    installation: Installation, servers: Servers, team: str
+) -> None:
+    enrollment = installation.profile(team)
+    for number in range(3):
+        name = f"one-{number}"
+        external_account = installation.credential(team, name=name, maximumAccounts=1)
+        async with AsyncExitStack() as stack:
+            clients = [
+                await stack.enter_async_context(installation.client(enrollment, servers=order, register=False))
+                for order in [servers, servers[::-1]] * 6
+            ]
+            refusals = await asyncio.gather(
+                *(refusal(each.register(external_account=external_account)) for each in clients)
+            )
+            assert Counter(refusals) == {"": 1, "unauthorized": 11}
+            (winner,) = (client for client, refused in zip(clients, refusals, strict=True) if not refused)
+            await winner.obtain([f"winner-{number}.test"], installation.answerer.add)
+        uid = installation.object("eabcredential", team, name)["metadata"]["uid"]
+        (account,) = installation.objects("acmeaccounts", team, **{CREDENTIAL_UID: uid})
+        assert account["status"]["state"] == "valid"
+        assert winner.account_url is not None
+        assert winner.account_url.endswith(account["metadata"]["name"])
+
+
+async def test_an_account_that_is_deactivated_at_one_server_is_refused_by_the_other(
+    installation: Installation, servers: Servers, team: str
+) -> None:
+    enrollment = installation.open_profile(team)
+    async with (
+        installation.client(enrollment, servers=servers[:1]) as client,
+        Exchange(enrollment.directory_url, tls=enrollment.tls, servers=servers[1:]) as elsewhere,
+    ):
+        other = Client(elsewhere, client.key, account_url=client.account_url)
+        order = await installation.proven(other, "deactivated.test")
+        assert client.account_url is not None
+        await client.post("account", client.account_url, {"status": "deactivated"})
+
+        async def is_refused() -> bool:
+            return await refusal(other.order(order.url)) == "unauthorized"
+
+        await becomes(is_refused, seconds=2)
+        request = certificate_request(["deactivated.test"], certificate_key())
+        for refused in (other.new_order(["more.test"]), other.finalize(order, request), other.register()):
+            assert await refusal(refused) == "unauthorized"
+    assert installation.order(team, order.url)["status"]["state"] == "ready"
+
+
+async def test_a_challenge_that_was_answered_at_one_server_is_validated_for_the_other(
+    installation: Installation, servers: Servers, team: str
+) -> None:
+    enrollment = installation.open_profile(team)
+    async with (
+        installation.client(enrollment, servers=servers[:1]) as client,
+        Exchange(enrollment.directory_url, tls=enrollment.tls, servers=servers[1:]) as elsewhere,
+    ):
+        other = Client(elsewhere, client.key, account_url=client.account_url)
+        for number in range(3):
+            order = await client.new_order([f"answered-{number}.test"])
+            challenge = (await client.authorization(order.authorizations[0]))["challenges"][0]
+            installation.answerer.add(challenge["token"], client.key.thumbprint)
+            await client.respond(challenge)
+
+            async def is_ready(url: str = order.url) -> bool:
+                return (await other.order(url)).status == "ready"
+
+            await becomes(is_ready)
+
+
+async def test_when_one_server_is_killed_its_clients_go_on_with_the_other(
+    installation: Installation, servers: Servers, team: str
+) -> None:
+    enrollment = installation.open_profile(team)
+    victim = next(each for each in installation.programs.servers if each.url == servers[0])
+    async with (
+        installation.client(enrollment, servers=servers[:1]) as client,
+        Exchange(enrollment.directory_url, tls=enrollment.tls, servers=servers[1:]) as elsewhere,
+    ):
+        order = await installation.proven(client, "orphan.test")
+        victim.kill()
+        try:
+            other = Client(elsewhere, client.key, account_url=client.account_url)
+            elsewhere.nonces.extend(client.exchange.nonces)
+            finalized = await other.finalize(order, certificate_request(["orphan.test"], certificate_key()))
+            assert finalized.status == "valid"
+            # The nonces of the dead are refused once, and what comes back is good (SEC20).
+            assert other.counts == {"badNonce": 1}
+        finally:
+            victim.restart()
