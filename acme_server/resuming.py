@@ -23,13 +23,25 @@ def never_gone(replica: str) -> bool:  # noqa: ARG001 - the signature of what kn
 
 
 class Resumption:
-    """Knows this process (`replica`, and `life`, drawn at its start) and, if told, which other replicas are gone."""
+    """Knows this process: `replica` is its place, the same after a restart, `life` is drawn at its start.
 
-    def __init__(self, *, replica: str, life: str, clock: Clock, is_gone: Callable[[str], bool] = never_gone) -> None:
+    `alone` says whether there are no other replicas now, `is_gone` whether one that there was is gone for certain.
+    """
+
+    def __init__(
+        self,
+        *,
+        replica: str,
+        life: str,
+        clock: Clock,
+        alone: Callable[[], bool],
+        is_gone: Callable[[str], bool] = never_gone,
+    ) -> None:
         self._replica = replica
         self._life = life
         self._clock = clock
         self._started: datetime = clock()
+        self._alone = alone
         self._is_gone = is_gone
         self._tried: OrderedDict[Key, None] = OrderedDict()
 
@@ -51,8 +63,8 @@ class Resumption:
     def of(self, order: ACMEOrder, running: Collection[ChallengeId]) -> tuple[tuple[ChallengeId, bool], ...]:
         """The challenges to validate again, each with whether quietly.
 
-        Quietly: the order is older than this process, so a predecessor may have been asked to validate and died before
-        it wrote anything. One attempt tells; if it fails, nobody had asked.
+        Quietly: another process may have been asked to validate, and died before it wrote anything. One attempt tells;
+        if it fails, nobody had asked.
         """
         candidates = [
             (ChallengeId(position, each.type), each)
@@ -63,13 +75,20 @@ class Resumption:
         lost = tuple((id_, False) for id_, each in candidates if id_ not in running and self.is_lost(each))
         if lost or running or any(each.state == "processing" for _, each in candidates):
             return lost
-        if not self._predates(order) or not self._first_time(key_of(order)):
+        if not self._asked_elsewhere(order) or not self._first_time(key_of(order)):
             return ()
         return tuple((id_, True) for id_, _ in candidates)
 
-    def _predates(self, order: ACMEOrder) -> bool:
+    def _asked_elsewhere(self, order: ACMEOrder) -> bool:
+        """Whether a response may have gone to a process that is no more.
+
+        An earlier life of this one, if the order is older; another replica, if the client has been asking for longer
+        than a response stays unwritten.
+        """
         created = order.metadata.creation_timestamp
-        return created is not None and created <= self._started
+        if created is None:
+            return False
+        return created <= self._started or (not self._alone() and self._clock() - created > PATIENCE)
 
     def _first_time(self, key: Key) -> bool:
         if key in self._tried:

@@ -100,7 +100,7 @@ class Services:
             secrets=configuration.secrets,
             clock=clock,
         )
-        resumption = Resumption(replica=replica, life=entropy(8).hex(), clock=clock)
+        resumption = Resumption(replica=replica, life=entropy(8).hex(), clock=clock, alone=alone)
         recorder = Recorder(
             orders=orders,
             accounts=accounts,

@@ -7,7 +7,9 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
+from weakref import WeakValueDictionary
 
+from acme_server.cache import Key
 from acme_server.measures import Measures
 from acme_server.problems import ProblemType
 from acme_server.validation.outcome import ChallengeId, Failed, Outcome, Valid
@@ -15,6 +17,8 @@ from kms.clock import Clock
 from kms.resources.orders import ACMEOrder, ChallengeType, Identifier, StoredProblem, StoredSubProblem
 
 logger = logging.getLogger(__name__)
+
+_SHARES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class Task:
     """
 
     id: ChallengeId
+    account: Key
     identifier: Identifier
     token: str
     key_authorization: str
@@ -74,7 +79,8 @@ class Task:
             each.token for each in order.spec.tokens if each.authorization == id_.position and each.type == id_.type
         )
         identifier = order.status.authorizations[id_.position].identifier
-        return cls(id_, identifier, token, f"{token}.{thumbprint}", quiet, now)
+        account = order.metadata.namespace, order.spec.account_ref.name
+        return cls(id_, account, identifier, token, f"{token}.{thumbprint}", quiet, now)
 
     def hurry(self, *, quiet: bool) -> None:
         """Make the next attempt now; from now on it is known to be wanted, unless `quiet`."""
@@ -107,7 +113,10 @@ class Task:
 
 
 class Attempts:
-    """Makes the attempts, not too many at a time."""
+    """Makes the attempts: `in_flight` at a time, and for one account no more than a quarter of them.
+
+    So an account whose hosts are slow, by accident or on purpose, does not keep the others waiting (SEC38).
+    """
 
     def __init__(
         self,
@@ -123,6 +132,8 @@ class Attempts:
         self._measures = measures
         self._pace = pace
         self._slots = asyncio.Semaphore(in_flight)
+        self._share = max(1, in_flight // _SHARES)
+        self._shares: WeakValueDictionary[Key, asyncio.Semaphore] = WeakValueDictionary()
 
     def can(self, type_: ChallengeType) -> bool:
         """Whether there is a validator for challenges of that type."""
@@ -132,8 +143,9 @@ class Attempts:
         """Attempt until control is proven, an attempt fails for good, or it is time to give up."""
         loop = asyncio.get_running_loop()
         started = loop.time()
+        share = self._shares.setdefault(task.account, asyncio.Semaphore(self._share))
         for pause in (*self._pace.retries, None):
-            async with self._slots:
+            async with share, self._slots:
                 valid, temporary = await self._attempt(task)
             if valid:
                 self._measures.validation(task.id.type, "valid", loop.time() - started)

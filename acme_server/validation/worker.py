@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Coroutine, Mapping
 from types import MappingProxyType
 from typing import Protocol
@@ -30,6 +31,8 @@ IN_FLIGHT = 100
 """Validations that use the network at the same time."""
 QUEUED = 5_000
 """Validations that may be under way altogether, those that wait for their turn included."""
+QUEUED_BY_ACCOUNT = 1_000
+"""The same for one account: ten orders with as many names as an order can have."""
 _BACKOFF = (0.5, 1.0, 2.0, 5.0)
 _GIVE_UP = 300.0
 """Seconds for which outcomes are kept when the API server does not take them."""
@@ -59,6 +62,7 @@ class Worker:
         pace: Pace | None = None,
         in_flight: int = IN_FLIGHT,
         queued: int = QUEUED,
+        queued_by_account: int = QUEUED_BY_ACCOUNT,
     ) -> None:
         self._recorder = recorder
         self._pace = pace or Pace()
@@ -66,12 +70,14 @@ class Worker:
             validators=validators, clock=clock, measures=measures or NoMeasures(), pace=self._pace, in_flight=in_flight
         )
         self._queued = queued
+        self._queued_by_account = queued_by_account
+        self._by_account: Counter[Key] = Counter()
         self._batches: dict[Key, Batch] = {}
         self._keepers: set[asyncio.Task[None]] = set()
         self._draining = False
 
     def __len__(self) -> int:
-        return sum(len(batch.running) for batch in self._batches.values())
+        return self._by_account.total()
 
     def validates(self, type_: ChallengeType) -> bool:
         """Whether challenges of that type can be validated at all: others are never offered (SEC50)."""
@@ -84,7 +90,12 @@ class Worker:
         (RFC 8555, 8.2). The failure of a `quiet` validation is not recorded: nobody knows whether it was asked for.
         Raises Unavailable where too much is under way, or the server is about to end.
         """
-        if self._draining or len(self) >= self._queued:
+        account = order.metadata.namespace, order.spec.account_ref.name
+        if (
+            self._draining
+            or self._by_account.total() >= self._queued
+            or self._by_account[account] >= self._queued_by_account
+        ):
             raise Unavailable("Too many challenges are being validated.", 2)
         now = asyncio.get_running_loop().time()
         key = key_of(order)
@@ -100,6 +111,7 @@ class Worker:
             return
         task = Task.of(order, id_, thumbprint, quiet=quiet, now=now)
         batch.running[id_] = task
+        self._by_account[account] += 1
         self._spawn(self._validate(batch, task))
 
     def running(self, order: ACMEOrder) -> Errors:
@@ -134,7 +146,12 @@ class Worker:
         task.add_done_callback(self._keepers.discard)
 
     async def _validate(self, batch: Batch, task: Task) -> None:
-        outcome = await self._attempts.outcome(task)
+        try:
+            outcome = await self._attempts.outcome(task)
+        finally:
+            self._by_account[task.account] -= 1
+            if not self._by_account[task.account]:
+                del self._by_account[task.account]
         batch.finished(task, outcome, now=asyncio.get_running_loop().time())
 
     async def _keep(self, key: Key, batch: Batch) -> None:

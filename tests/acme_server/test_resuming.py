@@ -17,10 +17,14 @@ FIRST, SECOND = ChallengeId(0, "http-01"), ChallengeId(1, "http-01")
 class Life:
     """A process that began at NOW, and the time in it."""
 
-    def __init__(self, *, replica: str = "server-0", life: str = "2", gone: frozenset[str] = frozenset()) -> None:
+    def __init__(self, *, alone: bool = True, gone: frozenset[str] = frozenset()) -> None:
         self.now = NOW
         self.resumption = Resumption(
-            replica=replica, life=life, clock=lambda: self.now, is_gone=lambda each: each in gone
+            replica="server-0",
+            life="2",
+            clock=lambda: self.now,
+            alone=lambda: alone,
+            is_gone=lambda each: each in gone,
         )
 
 
@@ -64,6 +68,23 @@ def test_an_older_order_is_tried_once_and_quietly() -> None:
 
 def test_an_order_of_this_life_is_not_tried_unasked() -> None:
     assert Life().resumption.of(order(created=NOW + timedelta(seconds=1)), ()) == ()
+
+
+def test_a_response_may_have_been_lost_with_another_server() -> None:
+    among_others, alone = Life(alone=False), Life()
+    young = order("a.example", created=NOW + timedelta(seconds=1))
+    for life in (among_others, alone):
+        life.now = NOW + timedelta(seconds=20)
+        assert life.resumption.of(young, ()) == ()
+        life.now = NOW + timedelta(seconds=40)
+    assert alone.resumption.of(young, ()) == ()
+    assert among_others.resumption.of(young, ()) == ((FIRST, True),)
+    assert among_others.resumption.of(young, ()) == ()
+
+
+def test_an_order_that_nobody_has_stored_is_not_tried_unasked() -> None:
+    plain = order()
+    assert Life().resumption.of(replace(plain, metadata=replace(plain.metadata, creation_timestamp=None)), ()) == ()
 
 
 def test_an_order_that_is_being_worked_on_is_not_tried_unasked() -> None:

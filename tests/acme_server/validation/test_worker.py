@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from acme_server import transitions
 from acme_server.problems import Refused, Unavailable, not_found
@@ -14,6 +15,7 @@ from acme_server.validation import worker as module
 from acme_server.validation.attempts import Pace
 from acme_server.validation.outcome import ChallengeId, Failed, Outcome, Valid
 from acme_server.validation.worker import Worker
+from kms.resources.meta import LocalRef
 from kms.resources.orders import ACMEOrder, ChallengeType, StoredProblem
 from tests.support.acmeorders import NOW, order
 from tests.support.domain import Counted, Validator, wrong
@@ -291,12 +293,55 @@ async def test_a_quiet_validation_that_is_asked_for_is_quiet_no_longer() -> None
     assert len(bench.validator.asked) == 1
 
 
+def of_account(account: str, *names: str) -> ACMEOrder:
+    plain = order(*names)
+    return replace(
+        plain,
+        metadata=replace(plain.metadata, name=f"order-of-{account}"),
+        spec=replace(plain.spec, account_ref=LocalRef(name=account)),
+    )
+
+
 async def test_only_so_many_validations_use_the_network_at_once() -> None:
+    gate = asyncio.Event()
+    bench = Bench(Validator(gate=gate), limits={"in_flight": 4})
+    for account in "abcdefgh":
+        bench.start(of_account(account, f"{account}.example"), 0)
+    await asyncio.sleep(0.05)
+    assert len(bench.validator.asked) == 4
+    gate.set()
+    await bench.written(8)
+
+
+async def test_an_account_whose_hosts_are_slow_does_not_keep_the_others_waiting() -> None:
+    gate = asyncio.Event()
+    bench = Bench(Validator(gate=gate), limits={"in_flight": 8})
+    bench.start(of_account("slow", *(f"{letter}.example" for letter in "abcde")), *range(5))
+    bench.start(of_account("other", "other.example"), 0)
+    await asyncio.sleep(0.05)
+    assert [name for name, _, _ in bench.validator.asked] == ["a.example", "b.example", "other.example"]
+    gate.set()
+    await bench.written(2)
+    assert not bench.worker._by_account
+
+
+async def test_an_account_cannot_fill_the_queue() -> None:
+    bench = Bench(Validator(gate=asyncio.Event()), limits={"queued_by_account": 2})
+    greedy = of_account("greedy", "a.example", "b.example", "c.example")
+    with pytest.raises(Unavailable):
+        bench.start(greedy, 0, 1, 2)
+    bench.start(of_account("other", "other.example"), 0)
+    assert len(bench.worker) == 3
+    await bench.worker.drain(0)
+    assert len(bench.worker) == 0
+
+
+async def test_all_validations_of_an_order_are_made_even_if_not_all_at_once() -> None:
     gate = asyncio.Event()
     bench = Bench(Validator(gate=gate), limits={"in_flight": 2})
     bench.start(order(*(f"{letter}.example" for letter in "abcde")), *range(5))
     await asyncio.sleep(0.05)
-    assert len(bench.validator.asked) == 2
+    assert len(bench.validator.asked) == 1
     gate.set()
     await bench.written()
     assert len(bench.recording.records[0].outcomes) == 5
