@@ -102,7 +102,7 @@ def test_a_serving_certificate_from_elsewhere_is_left_alone() -> None:
 def test_damaged_secrets_are_made_anew() -> None:
     parts = made()
     for each in parts:
-        each.data.update({key: b"damaged" for key in each.data})
+        each.data.update(dict.fromkeys(each.data, b"damaged"))
     outcome = reconciled(*parts)
     assert len(outcome.apply) == 3
     assert len(outcome.apply[0].data["key"]) == 32

@@ -156,6 +156,22 @@ async def test_it_lists_again_what_it_missed_when_its_version_is_too_old(tmp_pat
         await until(lambda: not [each for each in api.store.by_key if each.name.startswith("eab-")], seconds=15)
 
 
+async def test_it_watches_again_when_kopf_has_given_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with discoverable_api() as api:
+        api.broken_watches = 1
+        async with operating(settings(api, tmp_path)):
+            await until(lambda: "watches ended" in caplog.text, seconds=15)
+            put_manifests(api)
+            await until(lambda: is_ready(api), seconds=20)
+
+
+async def test_a_stop_before_the_start_is_a_stop(tmp_path: Path) -> None:
+    async with discoverable_api() as api:
+        stop = threading.Event()
+        stop.set()
+        assert await asyncio.to_thread(run, settings(api, tmp_path), stop=stop) == 0
+
+
 async def test_an_operator_of_one_namespace_asks_for_nothing_beyond_it(tmp_path: Path) -> None:
     async with discoverable_api() as api, operating(settings(api, tmp_path, namespaces=("pki", "missing"))):
         put_manifests(api)

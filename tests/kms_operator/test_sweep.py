@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from kms.resources.core import Secret
@@ -13,8 +14,6 @@ from kms_operator.manifests import internal_secret
 from kms_operator.settings import OperatorSettings
 from kms_operator.sweep import strays
 from tests.support.operated import RELEASE, authority, credential, observed, stored
-
-import msgspec
 
 
 def key_of_authority() -> Secret:

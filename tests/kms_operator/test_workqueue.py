@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,12 +80,10 @@ async def test_a_key_that_is_worked_on_does_not_hold_up_others() -> None:
 async def test_what_was_added_while_nobody_could_take_it_is_taken_when_the_worker_fails() -> None:
     one = queue()
     one.add("a")
-    try:
+    with pytest.raises(ZeroDivisionError):
         async with one.take():
             one.add("a")
-            raise RuntimeError
-    except RuntimeError:
-        pass
+            _ = 1 / 0
     assert await taken(one) == "a"
 
 

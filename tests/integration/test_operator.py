@@ -1,0 +1,363 @@
+"""The operator, as its own ServiceAccount, on a real API server: everything a person sees and does with kubectl."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from e2e.cluster.cluster import Cluster
+from kms.address import Address
+from kms.pki.authorities import load_signer
+from kms.pki.certificates import certifies
+from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES
+from kms_operator.settings import OperatorSettings
+from tests.support import pki
+from tests.support.manifests import manifest, text
+from tests.support.operated import pair
+from tests.support.operating import OperatorProcess, eventually
+
+RELEASE = "kms-acme"
+USER = f"system:serviceaccount:{RELEASE}:kms-acme-operator"
+Start = Callable[[], OperatorProcess]
+
+
+@pytest.fixture
+def start(installed: Cluster, tmp_path: Path) -> Iterator[Start]:
+    """Starts operators, which end with the test."""
+    running: list[OperatorProcess] = []
+    kubeconfig = installed.kubeconfig_for("kms-acme-operator", RELEASE)
+
+    def begin() -> OperatorProcess:
+        settings = OperatorSettings(
+            external_url="https://localhost:8443",
+            namespace=RELEASE,
+            metrics_listen=Address("127.0.0.1", _free_port()),
+            kubeconfig=str(kubeconfig),
+        )
+        running.append(OperatorProcess(settings, tmp_path / "operator.log"))
+        return running[-1]
+
+    yield begin
+    for each in running:
+        each.kill()
+
+
+@pytest.fixture
+def operator(start: Start) -> OperatorProcess:
+    return start()
+
+
+class Kubectl:
+    """What a person does in one namespace."""
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        self.cluster = cluster
+        self.namespace = namespace
+
+    def __call__(self, *args: str, stdin: str | None = None, check: bool = True) -> str:
+        return self.cluster.kubectl("-n", self.namespace, *args, stdin=stdin, check=check)
+
+    def apply(self, *manifests: dict[str, Any]) -> None:
+        self("apply", "-f", "-", stdin=text(*manifests))
+
+    def get(self, what: str, *, namespace: str = "") -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(
+            self.cluster.kubectl("-n", namespace or self.namespace, "get", what, "-o", "json")
+        )
+        return found
+
+    def exists(self, what: str, *, namespace: str = "") -> bool:
+        return bool(
+            self.cluster.kubectl("-n", namespace or self.namespace, "get", what, "--ignore-not-found", "-o", "name")
+        )
+
+    def secret(self, name: str, *, namespace: str = "") -> dict[str, bytes]:
+        data = self.get(f"secret/{name}", namespace=namespace)["data"]
+        return {key: base64.b64decode(value) for key, value in data.items()}
+
+    def reason(self, what: str, type_: str = "Ready") -> str:
+        conditions = self.get(what).get("status", {}).get("conditions", [])
+        return next((each["reason"] for each in conditions if each["type"] == type_), "")
+
+    def becomes(self, what: str, reason: str, *, seconds: float = 15.0) -> None:
+        eventually(lambda: self.reason(what) == reason, seconds=seconds, why=lambda: self("describe", what))
+
+    def internal(self, prefix: str) -> list[str]:
+        """Names of Secrets in the release namespace that belong to resources of this namespace."""
+        items = self.get("secrets", namespace=RELEASE)["items"]
+        owner = "pki.kms.hanzo.ai/owner"
+        return [
+            each["metadata"]["name"]
+            for each in items
+            if each["metadata"]["name"].startswith(prefix)
+            and each["metadata"].get("annotations", {}).get(owner, "").split(" ")[-1].startswith(f"{self.namespace}/")
+        ]
+
+
+@pytest.fixture
+def kubectl(installed: Cluster, namespace: str) -> Kubectl:
+    return Kubectl(installed, namespace)
+
+
+def ours() -> list[dict[str, Any]]:
+    """The four manifests."""
+    return [
+        manifest(AUTHORITIES, name="issuing"),
+        manifest(POLICIES, name="web"),
+        manifest(PROFILES, name="web"),
+        manifest(CREDENTIALS, name="web"),
+    ]
+
+
+@pytest.fixture
+def settled(kubectl: Kubectl, operator: OperatorProcess) -> Kubectl:
+    """The four manifests, Ready, and an operator that keeps them so."""
+    kubectl.apply(*ours())
+    kubectl.becomes("eab/web", "Issued", seconds=30)
+    kubectl.becomes("kprof/web", "Ready")
+    return kubectl
+
+
+def test_four_manifests_become_ready_and_people_see_why(settled: Kubectl) -> None:
+    settled("wait", "--for=condition=Ready", "kca/issuing", "kpol/web", "kprof/web", "eab/web", "--timeout=10s")
+    credential = settled.secret("web-eab")
+    directory = settled.secret("web-acme")
+    assert sorted(credential) == ["ca.crt", "directory-url", "kid", "secret"]
+    assert len(base64.urlsafe_b64decode(credential["secret"] + b"=")) == 32
+    assert directory["directory-url"] == f"https://localhost:8443/acme/{settled.namespace}/web/directory".encode()
+    assert directory["chain.crt"].decode() == settled.get("kca/issuing")["status"]["chain"]
+    serving = settled.secret("kms-acme-serving", namespace=RELEASE)
+    (ca,) = x509.load_pem_x509_certificates(directory["ca.crt"])
+    assert certifies(ca, x509.load_pem_x509_certificates(serving["tls.crt"])[0])
+    for each in settled.get("kms")["items"]:
+        assert each["status"]["observedGeneration"] == each["metadata"]["generation"]
+    eventually(lambda: "Issued" in settled("get", "events"))
+    assert "Issued" in settled("describe", "eab/web")
+
+
+def test_nothing_is_put_on_users_objects(settled: Kubectl) -> None:
+    for each in settled.get("kms")["items"]:
+        assert "finalizers" not in each["metadata"]
+        annotations = set(each["metadata"].get("annotations", {}))
+        assert annotations <= {"kubectl.kubernetes.io/last-applied-configuration"}
+
+
+def test_what_has_settled_costs_no_writes(settled: Kubectl) -> None:
+    time.sleep(2)  # events of the last writes
+    audit = settled.cluster.audit()
+    settled("annotate", "kprof/web", "note=hello")
+    settled("annotate", "eab/web", "note=hello")
+    time.sleep(2)
+    written = [each for each in audit.requests(user=USER) if each.verb in {"create", "update", "patch", "delete"}]
+    assert written == []
+
+
+def test_an_intermediate_publishes_its_chain(settled: Kubectl) -> None:
+    settled.apply(manifest(AUTHORITIES, {"internal.issuerRef": {"name": "issuing"}}, name="below"))
+    settled.becomes("kca/below", "Issued")
+    status = settled.get("kca/below")["status"]
+    lower, upper = x509.load_pem_x509_certificates(status["chain"].encode())
+    assert certifies(upper, lower)
+    assert status["type"] == "Intermediate"
+
+
+def test_an_imported_ca_is_checked_and_may_be_exchanged(settled: Kubectl, tmp_path: Path) -> None:
+    settled.apply(
+        manifest(AUTHORITIES, {"internal": None, "imported": {"secretRef": {"name": "own"}}}, name="imported")
+    )
+    settled.becomes("kca/imported", "SecretNotFound")
+    now = datetime.now(UTC).replace(microsecond=0)
+    signer = pki.root(not_before=now - timedelta(days=1), not_after=now + timedelta(days=9))
+    for name, value in pair(signer).items():
+        (tmp_path / name).write_bytes(value)
+    settled("create", "secret", "tls", "own", f"--cert={tmp_path / 'tls.crt'}", f"--key={tmp_path / 'tls.key'}")
+    settled("annotate", "kca/imported", "look=now")
+    settled.becomes("kca/imported", "Imported")
+    (name,) = [each for each in settled.internal("ca-") if settled.get("kca/imported")["metadata"]["uid"] in each]
+    kept = settled.secret(name, namespace=RELEASE)
+    assert load_signer(kept["tls.crt"], kept["tls.key"]).certificate == signer.certificate
+
+
+def test_deleting_the_secret_rotates_the_key(settled: Kubectl) -> None:
+    old = settled.secret("web-eab")
+    settled("delete", "secret", "web-eab")
+    eventually(lambda: settled.exists("secret/web-eab"))
+    new = settled.secret("web-eab")
+    assert (new["kid"] != old["kid"], new["secret"] != old["secret"]) == (True, True)
+    (copy,) = settled.internal("eab-")
+    assert settled.secret(copy, namespace=RELEASE)["kid"] == new["kid"]
+    eventually(lambda: settled.get("eab/web")["status"]["keyID"] == new["kid"].decode())
+    eventually(lambda: "Rotated" in settled("get", "events"))
+
+
+def test_drift_is_repaired_within_seconds(settled: Kubectl) -> None:
+    before = settled.secret("web-eab")
+    (copy,) = settled.internal("eab-")
+    settled("patch", "secret", "web-eab", "-p", json.dumps({"stringData": {"secret": "changed", "directory-url": "x"}}))
+    settled("delete", "secret", "web-acme")
+    settled.cluster.kubectl("-n", RELEASE, "label", "secret", copy, "app.kubernetes.io/managed-by-")
+    eventually(lambda: settled.secret("web-eab") == before, seconds=5)
+    eventually(lambda: settled.exists("secret/web-acme"), seconds=5)
+    managed = "app.kubernetes.io/managed-by"
+    eventually(lambda: managed in settled.get(f"secret/{copy}", namespace=RELEASE)["metadata"].get("labels", {}))
+    settled("label", "secret", "web-eab", f"{managed}-")
+    eventually(lambda: managed in settled.get("secret/web-eab")["metadata"].get("labels", {}))
+    assert settled.secret("web-eab") == before
+
+
+def test_a_lost_signing_key_is_never_replaced_and_comes_back_from_a_backup(settled: Kubectl) -> None:
+    (name,) = settled.internal("ca-")
+    backup = settled.get(f"secret/{name}", namespace=RELEASE)
+    settled.cluster.kubectl("-n", RELEASE, "delete", "secret", name)
+    settled.becomes("kca/issuing", "KeyLost")
+    settled.becomes("kprof/web", "IssuerNotReady")
+    assert settled.internal("ca-") == []
+    del backup["metadata"]["resourceVersion"], backup["metadata"]["uid"]
+    settled.cluster.kubectl("-n", RELEASE, "apply", "-f", "-", stdin=json.dumps(backup))
+    settled.becomes("kca/issuing", "Issued")
+    settled.becomes("kprof/web", "Ready")
+
+
+def test_deleting_resources_cleans_up_everywhere(settled: Kubectl) -> None:
+    settled("delete", "eab/web", "kca/issuing")
+    settled.becomes("kprof/web", "IssuerNotFound")
+    eventually(lambda: settled.internal("") == [], why=lambda: settled.internal(""))
+    eventually(lambda: not settled.exists("secret/web-eab"), seconds=30)
+
+
+def test_deleting_needs_no_operator_and_what_it_left_is_swept_later(
+    settled: Kubectl, operator: OperatorProcess, start: Start
+) -> None:
+    assert operator.stop() == 0
+    settled("delete", "kca/issuing", "kpol/web", "kprof/web", "eab/web", "--timeout=5s")
+    assert len(settled.internal("")) == 2
+    start()
+    eventually(lambda: settled.internal("") == [], why=lambda: settled.internal(""))
+
+
+def test_a_namespace_is_allowed_by_its_labels(settled: Kubectl, installed: Cluster) -> None:
+    team = f"{settled.namespace}-team"
+    rule = {"from": "Selector", "selector": {"matchLabels": {"may-enroll": "yes"}}}
+    settled.apply(manifest(PROFILES, {"enrollment.acme.allowedNamespaces": rule}, name="web"))
+    installed.kubectl("create", "namespace", team)
+    theirs = Kubectl(installed, team)
+    try:
+        reference = {"name": "web", "namespace": settled.namespace}
+        theirs.apply(manifest(CREDENTIALS, {"profileRef": reference}, name="web"))
+        theirs.becomes("eab/web", "NamespaceNotAllowed")
+        assert not theirs.exists("secret/web-eab")
+        installed.kubectl("label", "namespace", team, "may-enroll=yes")
+        theirs.becomes("eab/web", "Issued")
+        installed.kubectl("label", "namespace", team, "may-enroll-")
+        theirs.becomes("eab/web", "NamespaceNotAllowed")
+        assert theirs.internal("eab-") == []
+    finally:
+        installed.kubectl("delete", "namespace", team, "--wait=false")
+
+
+def test_a_key_that_a_user_brings_is_used_and_its_secret_not_touched(settled: Kubectl) -> None:
+    key = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
+    settled("create", "secret", "generic", "own", "--from-literal=kid=team-a", f"--from-literal=secret={key}")
+    before = settled.get("secret/own")
+    for name in ("first", "second"):
+        settled.apply(manifest(CREDENTIALS, {"secretName": "own"}, name=name))
+        settled.becomes(f"eab/{name}", "Issued" if name == "first" else "KeyIDInUse")
+    assert settled.get("secret/own") == before
+    assert settled.get("eab/first")["status"]["keyID"] == "team-a"
+    settled("delete", "eab/first")
+    settled.becomes("eab/second", "Issued")
+
+
+def test_it_expires_at_the_minute(settled: Kubectl) -> None:
+    soon = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=6)
+    settled.apply(manifest(CREDENTIALS, {"expiresAt": soon.strftime("%Y-%m-%dT%H:%M:%SZ")}, name="short"))
+    settled.becomes("eab/short", "Issued")
+    settled.becomes("eab/short", "Expired")
+    assert timedelta(0) <= datetime.now(UTC) - soon < timedelta(seconds=5)
+
+
+def test_accounts_are_counted(settled: Kubectl) -> None:
+    found = settled.get("eab/web")
+    account = {
+        "apiVersion": "pki.kms.hanzo.ai/v1alpha1",
+        "kind": "ACMEAccount",
+        "metadata": {"name": "one", "labels": {"pki.kms.hanzo.ai/credential-uid": found["metadata"]["uid"]}},
+        "spec": {
+            "profileRef": {"name": "web"},
+            "key": '{"crv":"P-256","kty":"EC","x":"AA","y":"AA"}',
+            "thumbprint": "x" * 43,
+        },
+    }
+    settled.apply(account)
+    settled("patch", "acmeacct/one", "--subresource=status", "--type=merge", "-p", '{"status": {"state": "valid"}}')
+    eventually(lambda: settled.get("eab/web")["status"]["accounts"] == 1)
+    settled("delete", "acmeacct/one")
+    eventually(lambda: settled.get("eab/web")["status"]["accounts"] == 0)
+
+
+def test_changes_made_while_the_api_server_restarts_are_not_missed(settled: Kubectl, installed: Cluster) -> None:
+    for _ in range(2):
+        installed.stop_apiserver()
+        time.sleep(1)
+        installed.start_apiserver()
+    settled.apply(manifest(CREDENTIALS, name="later"))
+    settled.becomes("eab/later", "Issued", seconds=60)
+
+
+def test_two_operators_at_once_make_one_key_of_each(kubectl: Kubectl, start: Start) -> None:
+    """A lease has no fencing: for some seconds there may be two."""
+    start(), start()
+    time.sleep(3)
+    kubectl.apply(*ours(), *(manifest(CREDENTIALS, name=f"web-{count}") for count in range(5)))
+    for name in ("web", *(f"web-{count}" for count in range(5))):
+        kubectl.becomes(f"eab/{name}", "Issued", seconds=60)
+    time.sleep(2)
+    check_consistent(kubectl)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_goes_on_where_it_was(kubectl: Kubectl, start: Start) -> None:
+    """kill -9 while it works, again and again: no CA with two keys, no credential with two, nothing half done."""
+    chance = random.Random(20261123)  # noqa: S311 - moments, not secrets
+    kubectl.apply(*ours())
+    for count in range(12):
+        process = start()
+        kubectl.apply(manifest(CREDENTIALS, name=f"web-{count}"))
+        if count % 3 == 0 and count:
+            kubectl("delete", "secret", f"web-{count - 1}-eab", "--ignore-not-found")
+        time.sleep(0.8 + chance.random() * 2.0)
+        process.kill()
+    start()
+    for name in ("web", *(f"web-{count}" for count in range(12))):
+        kubectl.becomes(f"eab/{name}", "Issued", seconds=30)
+    check_consistent(kubectl)
+
+
+def check_consistent(kubectl: Kubectl) -> None:
+    """Every CA and every credential has exactly one key, and what is published is that one."""
+    (key,) = kubectl.internal("ca-")
+    chain = kubectl.secret(key, namespace=RELEASE)["tls.crt"].decode()
+    assert kubectl.get("kca/issuing")["status"]["chain"] == chain
+    credentials = kubectl.get("eab")["items"]
+    copies = [kubectl.secret(each, namespace=RELEASE) for each in kubectl.internal("eab-")]
+    shown = [kubectl.secret(each["status"]["secretName"]) for each in credentials]
+    assert sorted(each["kid"] for each in copies) == sorted(each["kid"] for each in shown)
+    assert {each["kid"]: each["secret"] for each in copies} == {each["kid"]: each["secret"] for each in shown}
+    assert sorted(each["status"]["keyID"].encode() for each in credentials) == sorted(each["kid"] for each in shown)
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
