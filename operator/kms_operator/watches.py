@@ -12,7 +12,7 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,9 @@ PAGE_SIZE = 500
 SERVER_TIMEOUT = 600
 CONNECT_TIMEOUT = 10
 REQUEST_TIMEOUT = 60
+STOP_SECONDS = 5.0
+ATTEMPTS = 10
+"""How long kopf's tasks may take to end, and how often within that time those that do not want to are told."""
 TOKEN_LIFETIME = timedelta(minutes=10)
 """After which kopf asks for the credentials again; else it would use a token until the API server refuses it."""
 
@@ -58,7 +61,13 @@ class Watches:
 
     def run(self) -> None:
         """Watch until `stop`. Raises what kopf raises when it gives up."""
-        asyncio.run(self._watch())
+        # Not asyncio.run: it would wait for ever for a task that cannot be cancelled.
+        loop = asyncio.new_event_loop()
+        try:
+            loop.run_until_complete(self._watch())
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            loop.close()
 
     def stop(self) -> None:
         """End `run`, from any thread; it will not start again."""
@@ -74,7 +83,7 @@ class Watches:
         clusterwide = not self._settings.watch_namespaces
         # It warns that it leaves signals alone, which is what we want.
         logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
-        await kopf.operator(
+        roots = await kopf.spawn_tasks(
             registry=registry(self._kinds, deliver=self._deliver, login=self._login),
             settings=settings(),
             standalone=True,
@@ -82,6 +91,26 @@ class Watches:
             namespaces=() if clusterwide else tuple(namespaces),
             stop_flag=self._stop,
         )
+        ended, _ = await asyncio.wait(roots, return_when=asyncio.FIRST_COMPLETED)
+        await _end(roots)
+        for each in ended:
+            each.result()
+
+
+async def _end(roots: Collection[asyncio.Task[Any]]) -> None:
+    """End all that kopf has begun. Its own run_tasks waits for ever if a watch was just logging in when it gave up."""
+    for each in roots:
+        each.cancel()
+    # One of them closes the connections once the others have ended, so they are asked only once.
+    await asyncio.wait(roots, timeout=STOP_SECONDS)
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for _ in range(ATTEMPTS):
+        for each in left:
+            each.cancel()
+        if not left:
+            return
+        _, left = await asyncio.wait(left, timeout=STOP_SECONDS / ATTEMPTS)
+    logger.warning("tasks left behind", extra={"tasks": ", ".join(each.get_name() for each in left)})
 
 
 def registry(kinds: Iterable[Kind[Any]], *, deliver: Deliver, login: Login) -> kopf.OperatorRegistry:

@@ -29,6 +29,12 @@ async def taken(one: WorkQueue[str]) -> str:
         return key
 
 
+async def failing(one: WorkQueue[str]) -> None:
+    async with one.take() as key:
+        one.add(key)
+        _ = 1 / 0
+
+
 async def test_keys_come_in_the_order_in_which_they_were_added_and_each_once() -> None:
     one = queue()
     for key in "abab":
@@ -81,9 +87,7 @@ async def test_what_was_added_while_nobody_could_take_it_is_taken_when_the_worke
     one = queue()
     one.add("a")
     with pytest.raises(ZeroDivisionError):
-        async with one.take():
-            one.add("a")
-            _ = 1 / 0
+        await failing(one)
     assert await taken(one) == "a"
 
 
