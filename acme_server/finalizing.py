@@ -90,7 +90,13 @@ class Finalizer:
         if lock.locked():  # at work here already
             return order
         async with lock:
-            return await self._finished(profile, order)
+            try:
+                return await self._finished(profile, order)
+            except Refused:  # it has ended while the certificate was made; that is the answer to who looks at it
+                ended = await self._orders.fresh(*key_of(order))
+            if ended is None:
+                raise not_found()
+            return ended
 
     async def _decided(self, order: ACMEOrder, digest: str) -> ACMEOrder:
         """The order in a state that allows an answer: ready, or finalized with this CSR; read live before a "no"."""

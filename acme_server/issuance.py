@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from acme_server.identifiers import names_of
-from acme_server.lifetimes import BACKDATE
+from acme_server.lifetimes import BACKDATE, SKEW
 from acme_server.profiles import Profile
 from kms.pki.certificates import LeafTemplate, serial_number, validity
 from kms.pki.requests import CertificateRequest
@@ -23,17 +23,11 @@ def template(
 ) -> LeafTemplate:
     """What the issuer is to sign. `base` is the time that validity is counted from (lifetimes.base_time).
 
-    Raises ValueError with a message for people where the CA's own lifetime leaves nothing of the requested one.
+    Raises ValueError with a message for people where the CA's own lifetime leaves nothing of the requested one, or the
+    policy allows less by now.
     """
     contents = profile.resource.spec.certificate
-    not_before, not_after = validity(
-        base,
-        profile.duration,
-        requested_not_before=order.spec.not_before,
-        requested_not_after=order.spec.not_after,
-        ca_not_after=ca_not_after,
-        backdate=BACKDATE,
-    )
+    not_before, not_after = _dates(order, profile, base=base, ca_not_after=ca_not_after)
     meta = order.metadata
     requested = {name: values for name, values in request.subject.items() if name in ATTRIBUTES}
     return LeafTemplate(
@@ -46,6 +40,25 @@ def template(
         not_before=not_before,
         not_after=not_after,
     )
+
+
+def _dates(order: ACMEOrder, profile: Profile, *, base: datetime, ca_not_after: datetime) -> tuple[datetime, datetime]:
+    """The dates of the certificate: those that were asked for, and never more between them than the policy allows."""
+    not_before, not_after = validity(
+        base,
+        profile.duration,
+        requested_not_before=order.spec.not_before,
+        requested_not_after=order.spec.not_after,
+        ca_not_after=ca_not_after,
+        backdate=BACKDATE,
+    )
+    longest = profile.policy.maximum_duration
+    if order.spec.not_before is None:
+        # Who asked for the longest lifetime by a clock that is fast gets that end, and a beginning that is later.
+        not_before = max(not_before, min(not_after - longest, base + SKEW))
+    if not_after - not_before > longest:
+        raise ValueError(f"policy {profile.policy.name} allows a shorter validity only (spec.maximumDuration)")
+    return not_before, not_after
 
 
 def _common_name(order: ACMEOrder, request: CertificateRequest, profile: Profile) -> str | None:

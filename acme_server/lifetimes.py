@@ -37,7 +37,7 @@ def requested(
     if not_after <= start:
         raise _odd("notAfter is not later than notBefore, or lies in the past")
     # What the client counts from its own clock may be a little longer than what we count from ours.
-    if not_after - start > longest + SKEW:
+    if not_after - start > (longest + SKEW if not_before is None else longest):
         raise _odd(f"policy {profile.policy.name} allows at most {format_duration(longest)} (spec.maximumDuration)")
     return not_before, not_after
 

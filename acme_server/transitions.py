@@ -150,14 +150,14 @@ def expired(order: ACMEOrder, *, now: datetime) -> ACMEOrder:
 
 
 def _derived(order: ACMEOrder, *, now: datetime) -> ACMEOrder:
-    """The order in the state that follows from its authorizations."""
+    """The order in the state that follows from its authorizations: one that is lost ends it, also in processing."""
     authorizations = order.status.authorizations
-    if order.status.state not in {"pending", "ready"}:
+    if order.status.state not in OPEN_STATES:
         return order
     broken = [each for each in authorizations if each.state in _BROKEN]
     if broken:
         return failed(order, _reason(broken), reason="AuthorizationFailed", now=now)
-    if authorizations and all(each.state == "valid" for each in authorizations):
+    if order.status.state == "pending" and authorizations and all(each.state == "valid" for each in authorizations):
         return _changed(order, state="ready")
     return order
 

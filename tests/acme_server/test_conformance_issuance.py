@@ -1,0 +1,228 @@
+"""RFC 8555, 7.4 on the whole server: from newOrder to the certificate, as it should be and as attackers try it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+from cryptography import x509
+
+from kms.issuers import Issued, SecretIssuer
+from kms.pki.certificates import LeafTemplate
+from kms.resources.policies import DNSNameRules, PolicySpec
+from kms.resources.profiles import CertificateContents
+from tests.support import pki
+from tests.support.acme import ClientKey
+from tests.support.server import Answer, Server, running_replica, running_server
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    async with running_server() as running:
+        await running.register()
+        yield running
+
+
+def leaf_of(answer: Answer) -> x509.Certificate:
+    return x509.load_pem_x509_certificates(answer.text.encode())[0]
+
+
+async def certificate_of(server: Server, order: Answer) -> x509.Certificate:
+    finalized = await server.finalize(order)
+    assert finalized.status == 200, finalized.text
+    return leaf_of(await server.post(finalized.json["certificate"]))
+
+
+async def test_every_answer_from_account_to_certificate_says_what_rfc_8555_wants(server: Server) -> None:
+    order = await server.order("www.example.com", "WWW.example.com", "api.example.com")
+    assert order.status == 201  # M106
+    assert order.json["status"] == "pending"
+    assert {"expires", "identifiers", "authorizations", "finalize"} <= order.json.keys()  # M56
+    assert not {"certificate", "error", "notBefore", "notAfter"} & order.json.keys()  # M60
+    assert [each["value"] for each in order.json["identifiers"]] == ["www.example.com", "api.example.com"]  # M110
+    for url, name in zip(order.json["authorizations"], ("www.example.com", "api.example.com"), strict=True):
+        authorization = await server.post(url)
+        assert authorization.json["identifier"] == {"type": "dns", "value": name}
+        assert "wildcard" not in authorization.json  # M61
+        (challenge,) = authorization.json["challenges"]
+        assert len(challenge["token"]) >= 22  # SEC47, M146
+        responded = await server.post(challenge["url"], {"keyAuthorization": "ignored"})  # M127
+        assert responded.status == 200
+        assert f'<{url}>;rel="up"' in responded.links  # M129
+    ready = await server.post(order.location)
+    assert ready.json["status"] == "ready"
+    assert ready.json["authorizations"] == order.json["authorizations"]  # M58
+    valid = await server.finalize(ready)
+    assert (valid.status, valid.location, valid.json["status"]) == (200, order.location, "valid")  # C1, M106
+    chain = await server.post(valid.json["certificate"])
+    assert chain.headers["Content-Type"] == "application/pem-certificate-chain"  # M123
+    assert chain.text.startswith("-----BEGIN CERTIFICATE-----\n")
+    assert chain.text.endswith("-----END CERTIFICATE-----\n")
+    assert "PRIVATE" not in chain.text  # M126
+    proven = (await server.post(order.json["authorizations"][0])).json
+    assert proven["status"] == "valid"
+    assert proven["expires"]  # M61, M130
+    assert proven["challenges"][0]["validated"]  # M143
+
+
+async def test_no_certificate_lasts_longer_than_the_policy_allows_whatever_dates_are_asked_for() -> None:
+    async with running_server() as server:
+        policy = PolicySpec(dns_names=DNSNameRules(allowed=("**.example.com",)), maximum_duration="48h")
+        server.world.configure(policy=policy, contents=CertificateContents(duration="24h"))
+        await server.register()
+        now = server.world.clock()
+        for dates in (
+            {},
+            {"notAfter": now + 48 * HOUR},
+            {"notAfter": now + 48 * HOUR + timedelta(minutes=4)},  # the client's clock is fast
+            {"notBefore": now + HOUR, "notAfter": now + 49 * HOUR},
+        ):
+            wanted = {name: f"{date:%Y-%m-%dT%H:%M:%SZ}" for name, date in dates.items()}
+            leaf = await certificate_of(server, await server.ready(**wanted))
+            assert leaf.not_valid_after_utc - leaf.not_valid_before_utc <= 48 * HOUR
+            if "notAfter" in dates:
+                assert leaf.not_valid_after_utc == dates["notAfter"]
+            if "notBefore" in dates:
+                assert leaf.not_valid_before_utc == dates["notBefore"]
+
+
+async def test_dates_that_were_both_asked_for_leave_the_policy_no_room() -> None:
+    async with running_server() as server:
+        policy = PolicySpec(dns_names=DNSNameRules(allowed=("**.example.com",)), maximum_duration="48h")
+        server.world.configure(policy=policy, contents=CertificateContents(duration="24h"))
+        await server.register()
+        start = server.world.clock() + HOUR
+        refused = await server.order(
+            notBefore=f"{start:%Y-%m-%dT%H:%M:%SZ}",
+            notAfter=f"{start + 48 * HOUR + timedelta(seconds=1):%Y-%m-%dT%H:%M:%SZ}",
+        )
+        assert refused.problem["type"] == "malformed"
+        assert "at most 48h (spec.maximumDuration)" in refused.problem["detail"]
+
+
+async def test_a_policy_that_became_stricter_counts_for_orders_that_are_ready() -> None:
+    async with running_server() as server:
+        server.world.configure(
+            policy=PolicySpec(dns_names=DNSNameRules(allowed=("**.example.com",)), maximum_duration="480h"),
+            contents=CertificateContents(duration="24h"),
+        )
+        await server.register()
+        end = server.world.clock() + 480 * HOUR
+        order = await server.ready(notAfter=f"{end:%Y-%m-%dT%H:%M:%SZ}")
+        server.world.configure(
+            policy=PolicySpec(dns_names=DNSNameRules(allowed=("**.example.com",)), maximum_duration="48h"),
+            contents=CertificateContents(duration="24h"),
+        )
+        finalized = await server.finalize(order)
+        assert "certificate" not in finalized.json
+
+
+async def test_a_profile_that_breaks_its_policy_issues_nothing_before_the_operator_has_said_so() -> None:
+    async with running_server() as server:
+        await server.register()
+        order = await server.ready()
+        server.world.configure(
+            policy=PolicySpec(dns_names=DNSNameRules(allowed=("**.example.com",)), maximum_duration="1h"),
+            contents=CertificateContents(duration="24h"),
+        )
+        finalized = await server.finalize(order)
+        assert finalized.status == 503
+        assert int(finalized.headers["Retry-After"]) > 0
+
+
+async def test_a_deactivated_authorization_stops_an_order_that_is_waiting_for_its_issuer(server: Server) -> None:
+    order = await server.ready()
+    server.world.clock.ahead = timedelta(minutes=10)  # so that the CSR is stored first
+    server.world.remove_authority_key()
+    processing = await server.finalize(order)
+    assert processing.json["status"] == "processing", processing.text
+    assert processing.headers["Retry-After"] == "1"
+    gone = await server.post(order.json["authorizations"][0], {"status": "deactivated"})
+    assert gone.json["status"] == "deactivated"
+    server.world.install_authority()
+    polled = await server.post(order.location)
+    assert polled.json["status"] == "invalid"
+    assert "certificate" not in polled.json
+
+
+async def test_who_looks_at_an_order_that_ends_while_its_certificate_is_made_is_told_how_it_ended(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = await server.ready()
+    server.world.clock.ahead = timedelta(minutes=10)
+    server.world.remove_authority_key()
+    await server.finalize(order)
+    signing, go_on = asyncio.Event(), asyncio.Event()
+    sign = SecretIssuer.sign
+
+    async def slow(issuer: SecretIssuer, template: LeafTemplate) -> Issued:
+        signing.set()
+        await go_on.wait()
+        return await sign(issuer, template)
+
+    monkeypatch.setattr(SecretIssuer, "sign", slow)
+    server.world.install_authority()
+    polled = asyncio.create_task(server.post(order.location))
+    await signing.wait()
+    await server.post(order.json["authorizations"][0], {"status": "deactivated"})
+    go_on.set()
+    answer = await polled
+    assert (answer.status, answer.json["status"]) == (200, "invalid")
+    assert answer.json["error"]["detail"] == "www.example.com: The authorization was deactivated."
+
+
+@pytest.mark.parametrize(
+    ("not_before", "not_after"),
+    [
+        ("0001-01-01T00:00:00+23:59", None),
+        (None, "9999-12-31T23:59:59-23:59"),
+        (None, "0001-01-01T00:00:00+23:59"),
+        ("9999-12-31T23:59:59-23:59", "9999-12-31T23:59:59Z"),
+    ],
+)
+async def test_dates_at_the_ends_of_time_are_refused_and_break_nothing(
+    server: Server, not_before: str | None, not_after: str | None
+) -> None:
+    dates = {"notBefore": not_before, "notAfter": not_after}
+    refused = await server.order(**{name: date for name, date in dates.items() if date})
+    assert refused.problem["type"] == "malformed"
+    assert refused.problem["detail"].startswith("The requested validity cannot be honoured")
+
+
+async def test_dates_in_another_time_zone_are_the_same_moments(server: Server) -> None:
+    end = server.world.clock() + 24 * HOUR
+    order = await server.ready(notAfter=f"{end + 2 * HOUR:%Y-%m-%dT%H:%M:%S}+02:00")
+    assert (await certificate_of(server, order)).not_valid_after_utc == end
+
+
+async def test_the_key_of_an_account_gets_no_certificate_and_the_order_stays_ready(server: Server) -> None:
+    other = ClientKey()
+    assert (await server.register(other)).status == 201
+    order = await server.ready()
+    refused = await server.finalize(order, pki.csr("www.example.com", signed_with=other.private))
+    assert refused.problem["type"] == "badCSR"
+    refused = await server.finalize(order, pki.csr("www.example.com", signed_with=server.key.private))
+    assert refused.problem["type"] == "badCSR"
+    assert (await server.post(order.location)).json["status"] == "ready"  # M114
+
+
+async def test_twenty_finalizations_over_two_replicas_come_to_one_certificate(server: Server) -> None:
+    other_world = server.world.another()
+    server.world.alone = False
+    async with running_replica(other_world, server.nonces) as other:
+        order = await server.ready()
+        request = pki.csr("www.example.com")
+        answers = await asyncio.gather(
+            *(server.finalize(order, request, at=(server, other)[number % 2]) for number in range(20))
+        )
+        assert {each.status for each in answers} == {200}
+        chains = [await server.post(answers[0].json["certificate"], at=each) for each in (server, other)]
+        assert len({leaf_of(each).serial_number for each in chains}) == 1
+        different = await server.finalize(order, pki.csr("www.example.com", common_name="www.example.com"), at=other)
+        assert different.problem["type"] == "orderNotReady"
+        assert different.status == 403
+    await other_world.services.worker.drain(1)

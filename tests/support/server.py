@@ -1,0 +1,164 @@
+"""The whole ACME server in memory: the edge and the services on a fake API server, and a client that signs anything.
+
+Only the cluster, the caches' watches and the network of validations are stand-ins.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import ClientResponse
+from aiohttp.test_utils import TestClient, TestServer
+
+from acme_server.application import acme_application
+from acme_server.links import Links
+from acme_server.metrics import Metrics
+from acme_server.nonces import Nonces
+from acme_server.readiness import Readiness
+from kms.clock import system_entropy
+from tests.support import pki
+from tests.support.acme import EXTERNAL_URL, ClientKey, Local, b64, signed
+from tests.support.domain import World, running_world
+
+ERROR = "urn:ietf:params:acme:error:"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: status, headers, and the document in it."""
+
+    status: int
+    headers: Mapping[str, str]
+    links: tuple[str, ...]
+    text: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The document."""
+        document: dict[str, Any] = json.loads(self.text)
+        return document
+
+    @property
+    def location(self) -> str:
+        """Where the resource is."""
+        return self.headers["Location"]
+
+    @property
+    def problem(self) -> dict[str, Any]:
+        """The problem document, with the short form of its type."""
+        assert self.headers["Content-Type"] == "application/problem+json", self.text
+        document = self.json
+        assert document["status"] == self.status
+        assert document["type"].startswith(ERROR)
+        return document | {"type": document["type"].removeprefix(ERROR)}
+
+
+@dataclass
+class Server:
+    """A replica, and a client with one key that talks to it."""
+
+    world: World
+    http: TestClient[Any, Any]
+    nonces: Nonces
+    key: ClientKey = field(default_factory=ClientKey)
+    kid: str | None = None
+
+    @property
+    def base(self) -> str:
+        """What the URLs of the profile begin with."""
+        return Links(EXTERNAL_URL).profile("pki", "web")
+
+    async def post(
+        self,
+        url: str,
+        payload: Any = None,
+        *,
+        key: ClientKey | None = None,
+        body: bytes | None = None,
+        at: Server | None = None,
+        **header: Any,
+    ) -> Answer:
+        """A signed request: POST-as-GET without a payload. The kid is the account's, unless the header says otherwise.
+
+        `at` is another replica that the request goes to.
+        """
+        if "kid" not in header and "jwk" not in header:
+            header["kid"] = self.kid
+        header = {"nonce": self.nonces.issue(), "url": url} | header
+        data = b"" if payload is None else payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        response = await (at or self).http.post(
+            url.removeprefix(EXTERNAL_URL),
+            data=signed(key or self.key, data, **header) if body is None else body,
+            headers={"Content-Type": "application/jose+json"},
+        )
+        return await _answer(response)
+
+    async def get(self, url: str) -> Answer:
+        """A plain GET."""
+        return await _answer(await self.http.get(url.removeprefix(EXTERNAL_URL)))
+
+    async def register(self, key: ClientKey | None = None, **members: Any) -> Answer:
+        """Ask for an account by key; the client's own becomes the one that it uses."""
+        chosen = key or self.key
+        answer = await self.post(f"{self.base}/new-account", members, key=chosen, jwk=chosen.jwk)
+        if answer.status in {200, 201} and chosen is self.key:
+            self.kid = answer.location
+        return answer
+
+    async def order(self, *names: str, **members: Any) -> Answer:
+        """Ask for an order for these DNS names."""
+        identifiers = [{"type": "dns", "value": name} for name in names or ("www.example.com",)]
+        return await self.post(f"{self.base}/new-order", {"identifiers": identifiers, **members})
+
+    async def ready(self, *names: str, **members: Any) -> Answer:
+        """An order whose challenges are proven."""
+        order = await self.order(*names, **members)
+        for url in order.json["authorizations"]:
+            challenge = (await self.post(url)).json["challenges"][0]
+            await self.post(challenge["url"], {})
+        ready = await self.post(order.location)
+        assert ready.json["status"] == "ready", ready.text
+        return ready
+
+    async def finalize(self, order: Answer, request: bytes | None = None, *, at: Server | None = None) -> Answer:
+        """Send a CSR, by default one for exactly the names of the order."""
+        names = [each["value"] for each in order.json["identifiers"]]
+        request = pki.csr(*names) if request is None else request
+        return await self.post(order.json["finalize"], {"csr": b64(request)}, at=at)
+
+
+async def _answer(response: ClientResponse) -> Answer:
+    return Answer(response.status, response.headers, tuple(response.headers.getall("Link", ())), await response.text())
+
+
+@asynccontextmanager
+async def running_replica(world: World, nonces: Nonces) -> AsyncIterator[Server]:
+    """The HTTP edge over the services of a world; replicas that share `nonces` redeem each other's."""
+    services = world.services
+    application = acme_application(
+        links=Links(EXTERNAL_URL),
+        nonces=nonces,
+        redeemer=Local(nonces),
+        profiles=services.profiles,
+        accounts=services.accounts,
+        credentials=services.credentials,
+        orders=services.orders,
+        metrics=Metrics(),
+        readiness=Readiness(),
+    )
+    async with TestClient(TestServer(application)) as http:
+        yield Server(world, http, nonces)
+
+
+@asynccontextmanager
+async def running_server(configure: Callable[[World], None] | None = None) -> AsyncIterator[Server]:
+    """A server with the profile `web`, which needs no binding, for names below example.com."""
+    async with running_world(configure) as world:
+        nonces = Nonces(clock=world.clock, entropy=system_entropy)
+        nonces.use(b"n" * 32)
+        async with running_replica(world, nonces) as server:
+            yield server
