@@ -29,6 +29,7 @@ from e2e.load.writes import Endpoint, RawWrites, writing
 
 LOOPBACK = "127.0.0.1"
 AT_ONCE = 8
+FETCHES = 3
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,10 +118,21 @@ class Parts:
         return works if self._writes is None else {**works, "write": self._writes.three}
 
     async def fetch(self) -> None:
-        """Fetch a challenge. A validation meets another host each time, so the connection is new each time."""
-        async with self._session.get(self._challenge, headers={"Connection": "close"}) as answer:
-            answer.raise_for_status()
-            await answer.read()
+        """Fetch a challenge. A validation meets another host each time, so the connection is new each time.
+
+        Raises:
+            aiohttp.ClientError: if that does not succeed within FETCHES attempts.
+        """
+        for left in reversed(range(FETCHES)):
+            try:
+                async with self._session.get(self._challenge, headers={"Connection": "close"}) as answer:
+                    answer.raise_for_status()
+                    await answer.read()
+                    return
+            except aiohttp.ClientConnectionError:
+                # A busy machine resets a connection now and then; a validation would try again, too.
+                if not left:
+                    raise
 
     async def check(self) -> None:
         """Check a certificate request."""

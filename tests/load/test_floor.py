@@ -70,6 +70,18 @@ async def test_a_request_with_a_wrong_signature_is_not_served() -> None:
             assert (await client.post("/create", data=other.jws({"alg": "ES256"}, None))).status == 500
 
 
+async def test_a_fetch_that_is_cut_off_is_tried_again_and_given_up_in_the_end() -> None:
+    answerer = http01.Answerer(thumbprint="k")
+    answerer.behave("t", http01.Raw(), http01.Text("t.k"))
+    async with http01.listening(answerer) as port, aiohttp.ClientSession() as session:
+        parts = Parts(session, f"http://127.0.0.1:{port}{http01.PREFIX}t", None)
+        await parts.fetch()
+        assert answerer.reply(f"{http01.PREFIX}t") == http01.Text("t.k")
+        answerer.behave("t", http01.Raw())
+        with pytest.raises(aiohttp.ClientError):
+            await parts.fetch()
+
+
 async def test_work_is_done_as_often_as_it_should_be() -> None:
     done: list[int] = []
 
