@@ -204,7 +204,7 @@ def test_a_nonce_that_is_no_good_costs_one_more_request(developer: Developer, cr
     client.new_order(pem_request([developer.story.name("nonce-one", HERE)]))
     client.net._nonces = {b"never-issued-by-anybody"}
     order = client.new_order(pem_request([developer.story.name("nonce-two", HERE)]))
-    assert order.body.status == "pending"
+    assert order.body.status == acme.messages.STATUS_PENDING
     client.net._nonces = used
     assert client.new_order(pem_request([developer.story.name("nonce-three", HERE)])).uri != order.uri
 
