@@ -63,6 +63,7 @@ class Watches:
         """Watch until `stop`. Raises what kopf raises when it gives up."""
         # Not asyncio.run: it would wait for ever for a task that cannot be cancelled.
         loop = asyncio.new_event_loop()
+        loop.set_exception_handler(_note)
         try:
             loop.run_until_complete(self._watch())
             loop.run_until_complete(loop.shutdown_asyncgens())
@@ -95,6 +96,11 @@ class Watches:
         await _end(roots)
         for each in ended:
             each.result()
+
+
+def _note(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What asyncio says of tasks that kopf leaves unattended: kopf has logged already what they failed of."""
+    logger.debug("kopf left a task unattended", extra={"said": context["message"]})
 
 
 async def _end(roots: Collection[asyncio.Task[Any]]) -> None:

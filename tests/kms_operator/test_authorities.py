@@ -223,6 +223,7 @@ def test_a_ca_that_its_issuer_cannot_extend_expires() -> None:
     ("internal", "reason"),
     [
         ({"duration": "forever"}, "InvalidDuration"),
+        ({"duration": "0s"}, "Expired"),
         ({"duration": "99999999999h"}, "InvalidDuration"),
         ({"nameConstraints": {"permitted": {"ipRanges": ["10.0.0.0/99"]}}}, "InvalidNameConstraints"),
         ({"subject": {"commonName": "x" * 100}}, "InvalidSpec"),
