@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from acme_server.identifiers import identifier_of, names_of, refusal
 from acme_server.problems import ProblemType, Refused, SubProblem
 from acme_server.profiles import Profile
+from kms.pki.constraints import constraint_violations
 from kms.pki.names import Name
 from kms.pki.policy import Narrowing, Violation, name_violations, request_violations
 from kms.pki.requests import CertificateRequest, InvalidRequest, parse_request
@@ -25,10 +26,14 @@ def admit_names(
     """Check an order's names, so that nobody proves control of a name that can never be issued.
 
     `types` are the challenges that are offered. Raises Refused (rejectedIdentifier) with a subproblem for each name
-    that the policy refuses, which says what rule of what policy it met (M107), and for each name that no challenge can
-    prove (M150).
+    that the policy refuses, which says what rule of what policy it met (M107), for each that the nameConstraints of the
+    CA leave out, so that clients would refuse the certificate, and for each that no challenge can prove (M150).
     """
-    violations = [*name_violations(names, profile.policy, narrowing), *_unprovable(names, profile, types)]
+    violations = [
+        *name_violations(names, profile.policy, narrowing),
+        *constraint_violations(names, profile.constraints),
+        *_unprovable(names, profile, types),
+    ]
     if violations:
         raise _refused_names(violations)
 
@@ -80,7 +85,10 @@ def admit_request(request: CertificateRequest, order: ACMEOrder, profile: Profil
     ordered = frozenset(names_of(order.spec.identifiers))
     if request.names != ordered:
         raise Refused(ProblemType.BAD_CSR, _difference(ordered, request.names))
-    violations = request_violations(request, profile.policy, narrowing)
+    violations = (
+        *request_violations(request, profile.policy, narrowing),
+        *constraint_violations(sorted(request.names), profile.constraints),
+    )
     if violations:
         raise Refused(
             ProblemType.BAD_CSR,

@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import Protocol, TypeVar
 
 from acme_server.problems import ProblemType, Refused, Unavailable
-from kms.pki.policy import Policy
+from kms.pki.constraints import Constraints, constraints_of
+from kms.pki.policy import Policy, contents_violations
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.durations import parse_duration
 from kms.resources.meta import is_true
@@ -48,6 +49,8 @@ class Profile:
     duration: timedelta
     order_lifetime: timedelta
     authorization_lifetime: timedelta
+    constraints: tuple[Constraints, ...] = ()
+    """The nameConstraints of the CA and of those above it."""
 
     @property
     def namespace(self) -> str:
@@ -117,7 +120,7 @@ def _compiled(
     resource: CertificateProfile, policy: CertificatePolicy, authority: CertificateAuthority, acme: AcmeEnrollment
 ) -> Profile:
     try:
-        return Profile(
+        profile = Profile(
             resource=resource,
             policy=compiled_policy(policy),
             authority=authority,
@@ -125,9 +128,20 @@ def _compiled(
             duration=parse_duration(resource.spec.certificate.duration),
             order_lifetime=parse_duration(acme.order_lifetime),
             authorization_lifetime=parse_duration(acme.authorization_lifetime),
+            constraints=_constraints(authority),
         )
+        # Ready says that they fit, but of the policy as the operator saw it last (SEC31, SEC66).
+        if contents_violations(resource.spec.certificate.usages, profile.duration, profile.policy):
+            raise ValueError("the profile's certificates do not fit its policy")  # noqa: TRY301 - one answer for all
     except (InvalidRules, ValueError) as error:
         # The operator reports the same on the resource; clients only learn that somebody has to act.
         raise Unavailable(
             f"Profile {resource.metadata.namespace}/{resource.metadata.name} is not ready.", _NOT_READY
         ) from error
+    return profile
+
+
+def _constraints(authority: CertificateAuthority) -> tuple[Constraints, ...]:
+    """Those of the published chain; a CA that has none yet does not sign either. Raises ValueError."""
+    chain = authority.status.chain or authority.status.certificate
+    return constraints_of(chain) if chain else ()

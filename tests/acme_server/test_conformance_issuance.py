@@ -10,6 +10,7 @@ import pytest
 from cryptography import x509
 
 from kms.issuers import Issued, SecretIssuer
+from kms.pki.authorities import NameConstraints
 from kms.pki.certificates import LeafTemplate
 from kms.resources.policies import DNSNameRules, PolicySpec
 from kms.resources.profiles import CertificateContents
@@ -226,3 +227,20 @@ async def test_twenty_finalizations_over_two_replicas_come_to_one_certificate(se
         assert different.problem["type"] == "orderNotReady"
         assert different.status == 403
     await other_world.services.worker.drain(1)
+
+
+async def test_names_that_clients_would_not_take_from_this_ca_are_refused_before_anybody_solves_a_challenge() -> None:
+    async with running_server() as server:
+        constraints = NameConstraints(permitted_domains=("example.com",), excluded_domains=("db.example.com",))
+        server.world.install_authority(constraints=constraints)
+        await server.register()
+        refused = await server.order("www.example.com", "a.db.example.com")
+        assert refused.problem["type"] == "rejectedIdentifier"
+        assert refused.problem["detail"] == (
+            'DNS name "a.db.example.com" is excluded by the nameConstraints of the CA "CN=Test Root": '
+            "it is within db.example.com"
+        )
+        assert refused.problem["subproblems"][0]["identifier"] == {"type": "dns", "value": "a.db.example.com"}
+        order = await server.ready("www.example.com")
+        server.world.install_authority(constraints=NameConstraints(excluded_domains=("www.example.com",)))
+        assert (await server.finalize(order)).problem["type"] == "badCSR"

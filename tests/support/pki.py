@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from kms.pki.authorities import AuthorityTemplate, intermediate, self_signed
+from kms.pki.authorities import AuthorityTemplate, NameConstraints, intermediate, self_signed
 from kms.pki.certificates import LeafTemplate, Signer
 from kms.pki.keys import PrivateKey, PublicKey, generate_key
 from kms.pki.names import Name, dns_name
@@ -66,11 +66,17 @@ def root(
     not_after: datetime = NOW + 365 * DAY,
     path_length: int | None = None,
     serial: int = 1,
+    constraints: NameConstraints | None = None,
 ) -> Signer:
     """A root that can sign."""
     with_key = with_key or key(which="root")
     template = AuthorityTemplate(
-        common_name=common_name, serial=serial, not_before=not_before, not_after=not_after, path_length=path_length
+        common_name=common_name,
+        serial=serial,
+        not_before=not_before,
+        not_after=not_after,
+        path_length=path_length,
+        constraints=constraints,
     )
     return Signer(self_signed(template, with_key), with_key)
 
