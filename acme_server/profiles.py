@@ -37,6 +37,10 @@ class Source(Protocol[T_co]):
         """The object of that name as it was seen last."""
         ...
 
+    def interrupted(self) -> float:
+        """Seconds for which changes have not been heard of; 0: they are."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -94,6 +98,8 @@ class Profiles:
         resource = self._profiles.get(namespace, name)
         if resource is None or resource.spec.enrollment.acme is None:
             self._compiled.pop((namespace, name), None)
+            if self._profiles.interrupted():
+                raise Unavailable("The server has lost sight of its configuration.", _COLD)
             raise Refused(
                 ProblemType.MALFORMED, f"There is no profile {namespace}/{name} with ACME enrollment.", status=404
             )

@@ -19,6 +19,9 @@ from kms.resources.secrets import COMPONENT
 _SERVICE_NAME = "kubernetes.io/service-name"
 """The label by which an EndpointSlice says whose endpoints it holds."""
 
+LOST_AFTER = 15.0
+"""Seconds without a watch after which the server is not ready: a restart of the API server is shorter."""
+
 
 class Sources:
     """The informers. Of Secrets, those of ours alone, in the release namespace alone (SEC57)."""
@@ -72,8 +75,12 @@ class Sources:
 
     @property
     def conditions(self) -> dict[str, Callable[[], bool]]:
-        """What a server has to wait for before it knows its configuration."""
-        return {f"the list of {plural}": informer.synced.is_set for plural, informer in self._informers.items()}
+        """What a server has to wait for before it knows its configuration, and before it knows it again."""
+        lists = {f"the list of {plural}": informer.synced.is_set for plural, informer in self._informers.items()}
+        return lists | {"word from the API server": self._hears}
+
+    def _hears(self) -> bool:
+        return all(informer.interrupted() < LOST_AFTER for informer in self._informers.values())
 
     def watched_by(self, metrics: Metrics) -> None:
         """Let `metrics` tell their sizes and ages."""

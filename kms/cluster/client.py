@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from datetime import datetime
 from typing import Any, Literal, TypeVar
@@ -33,6 +33,10 @@ WATCH_SECONDS = 300
 PAGE_SIZE = 500
 NOTE_BYTES = 1024
 """The API server's limit for the text of an Event."""
+
+
+def unheard() -> None:
+    """Let nobody know."""
 
 
 class Cluster:
@@ -130,8 +134,11 @@ class Cluster:
         resource_version: str,
         labels: str = "",
         fields: str = "",
+        on_open: Callable[[], None] = unheard,
     ) -> AsyncGenerator[WatchEvent[T], None]:
         """Every change after `resource_version`, and a bookmark about once a minute, for up to five minutes.
+
+        `on_open` is called when the API server has accepted the watch, which may be long before the first event.
 
         Raises Gone where that version has been compacted away, Unavailable after 70 s of silence.
         """
@@ -144,7 +151,7 @@ class Cluster:
             "fieldSelector": fields,
         }
         async with aclosing(
-            self._transport.lines(_request("watch", kind, _path(kind, namespace), query=query))
+            self._transport.lines(_request("watch", kind, _path(kind, namespace), query=query), on_open=on_open)
         ) as lines:
             async for line in lines:
                 yield decoded_event(kind, line)

@@ -50,6 +50,10 @@ class Follower(Generic[T]):
         """Seconds since the API server has said anything about the namespace that it has been silent about longest."""
         return self._reflectors.last_activity()
 
+    def interrupted(self) -> float:
+        """Seconds for which changes are not being heard of, in at least one namespace; 0: they are."""
+        return self._reflectors.interrupted()
+
     async def run(self) -> None:
         """Follow until cancelled."""
         await self._reflectors.run()

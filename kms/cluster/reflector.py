@@ -69,6 +69,11 @@ class Reflector(Generic[T]):
         self._backoff = Backoff(pace.random)
         self._version: str | None = None
         self._heard = pace.monotonic()
+        self._interrupted: float | None = pace.monotonic()
+
+    def interrupted(self) -> float:
+        """Seconds since there has been no watch; 0 while there is one."""
+        return 0.0 if self._interrupted is None else self._pace.monotonic() - self._interrupted
 
     def last_activity(self) -> float:
         """Seconds since the API server has said anything."""
@@ -80,6 +85,8 @@ class Reflector(Generic[T]):
             try:
                 await self._follow()
             except ClusterError as error:
+                if self._interrupted is None:
+                    self._interrupted = self._pace.monotonic()
                 if isinstance(error, (Gone, Undecodable)):
                     self._version = None
                 pause = self._backoff.next()
@@ -94,7 +101,13 @@ class Reflector(Generic[T]):
             self._version = await self._begin()
             self._heard = self._pace.monotonic()
         started = self._pace.monotonic()
-        events = self._cluster.watch(self._kind, self._namespace, resource_version=self._version, labels=self._labels)
+        events = self._cluster.watch(
+            self._kind,
+            self._namespace,
+            resource_version=self._version,
+            labels=self._labels,
+            on_open=self._opened,
+        )
         async with aclosing(events):
             async for event in events:
                 self._heard = self._pace.monotonic()
@@ -103,6 +116,9 @@ class Reflector(Generic[T]):
                 self._on_event(event)
         if self._pace.monotonic() - started < BRIEF_SECONDS:
             raise Unavailable("the watch ended as soon as it had begun")
+
+    def _opened(self) -> None:
+        self._interrupted = None
 
     def _report(self, error: ClusterError, pause: float) -> None:
         logger.warning(
@@ -155,6 +171,10 @@ class Reflectors(Generic[T]):
     def last_activity(self) -> float:
         """Seconds since the API server has said anything about the namespace that it has been silent about longest."""
         return max(reflector.last_activity() for reflector in self._reflectors)
+
+    def interrupted(self) -> float:
+        """Seconds since the namespace that has been without a watch for longest is without one; 0: all are watched."""
+        return max(reflector.interrupted() for reflector in self._reflectors)
 
     async def run(self) -> None:
         """Follow until cancelled."""

@@ -105,8 +105,11 @@ class Transport:
             raise error_of(answer.status, body, answer.headers.get("Retry-After"))
         return body
 
-    async def lines(self, request: Request) -> AsyncGenerator[bytes, None]:
-        """The lines of an answer that goes on, until the API server ends it. Raises ClusterError."""
+    async def lines(self, request: Request, *, on_open: Callable[[], None]) -> AsyncGenerator[bytes, None]:
+        """The lines of an answer that goes on, until the API server ends it; `on_open` is called as it begins.
+
+        Raises ClusterError.
+        """
         started = time.perf_counter()
         try:
             async with asyncio.timeout(self._deadline):
@@ -115,6 +118,7 @@ class Transport:
                 self._observe(request.verb, request.plural, answer.status, time.perf_counter() - started)
                 if answer.status >= _FIRST_OTHER:
                     raise error_of(answer.status, await answer.read(), answer.headers.get("Retry-After"))
+                on_open()
                 async for line in answer.content:
                     yield line
         except _LOST as error:

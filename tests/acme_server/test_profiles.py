@@ -52,6 +52,13 @@ async def test_a_cold_cache_is_no_reason_to_say_no(world: World, kind: str) -> N
         world.services.profiles.of(NAMESPACE, "other")
 
 
+async def test_a_cache_that_hears_of_nothing_new_is_no_reason_to_say_no(world: World) -> None:
+    world.profiles.silence = 1.0
+    with pytest.raises(Unavailable):
+        world.services.profiles.of(NAMESPACE, "other")
+    assert world.profile  # what is known is good for an answer of "yes"
+
+
 async def test_a_profile_that_is_not_ready_is_unavailable(world: World) -> None:
     world.configure(ready=False)
     with pytest.raises(Unavailable):

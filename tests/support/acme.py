@@ -254,7 +254,7 @@ class Orders:
             raise not_found()
         return order
 
-    async def settled(self, order: ACMEOrder, *, position: int | None = None) -> ACMEOrder:
+    async def settled(self, order: ACMEOrder, *, position: int | None = None) -> ACMEOrder:  # noqa: ARG002
         return order
 
     async def respond(self, order: ACMEOrder, position: int, type_: str) -> ACMEOrder:

@@ -77,6 +77,7 @@ class Informed(Generic[T]):
     def __init__(self) -> None:
         self.synced = asyncio.Event()
         self.synced.set()
+        self.silence = 0.0
         self._objects: dict[tuple[str, str], T] = {}
         self._version = 0
 
@@ -93,6 +94,9 @@ class Informed(Generic[T]):
 
     def get(self, namespace: str, name: str) -> T | None:
         return self._objects.get((namespace, name))
+
+    def interrupted(self) -> float:
+        return self.silence
 
     def by(self, index: str, key: Hashable) -> Sequence[T]:
         assert index == "uid"

@@ -340,3 +340,14 @@ async def test_in_whatever_order_answers_and_events_arrive_the_end_is_the_truth(
             name: truth[name] for name in alive
         }
         assert {each.metadata.name for each in informed.by("thumbprint", "t" * 43)} == alive
+
+
+async def test_it_tells_for_how_long_it_has_heard_of_no_changes(api: FakeApiServer, cluster: Cluster) -> None:
+    informed = informer(cluster)
+    assert informed.interrupted() > 0
+    async with in_background(informed.run()):
+        await until(lambda: informed.interrupted() == 0)
+        api.fail_next("watch", "acmeaccounts", 503, times=20)
+        api.drop_watches()
+        await until(lambda: informed.interrupted() > 0)
+        await until(lambda: informed.interrupted() == 0)
