@@ -1,0 +1,103 @@
+"""A newcomer types `make demo`, which is `python -m e2e.demo`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from e2e import tools
+from e2e.cluster import Cluster
+
+ROOT = Path(__file__).parents[2]
+LIMIT = 300.0
+"""Seconds for the whole demo, on a machine that has other things to do."""
+MARK = "STORY_OF_DEMO"
+"""In the environment of all that a demo of ours has started."""
+PROC = Path("/proc")
+
+
+@pytest.fixture
+def home(tmp_path: Path, cluster: Cluster) -> Iterator[Mapping[str, str]]:
+    """The environment of somebody who has run nothing yet, except that the control plane has been built."""
+    if not cluster.is_ours:
+        pytest.skip("the demo makes a cluster of its own; this machine is meant to use another one")
+    for tool in (tools.CERTBOT, tools.OPENSSL, tools.CURL):
+        tools.required(tool)
+    inherited = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
+    environment = {**inherited, "XDG_STATE_HOME": str(tmp_path), MARK: str(tmp_path)}
+    yield environment
+    demo(environment, "--stop")
+
+
+def demo(environment: Mapping[str, str], *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the demo to its end."""
+    return subprocess.run(
+        (sys.executable, "-m", "e2e.demo", *options),
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+
+
+def left(environment: Mapping[str, str]) -> list[str]:
+    """The command lines of all processes that carry the mark of this environment, so were started by its demo."""
+    mark = f"{MARK}={environment[MARK]}".encode()
+    found = []
+    for process in PROC.iterdir():
+        try:
+            if process.name.isdecimal() and mark in (process / "environ").read_bytes().split(b"\0"):
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return found
+
+
+def test_the_demo_shows_every_command_keeps_running_if_asked_to_and_stops_without_a_trace(
+    home: Mapping[str, str],
+) -> None:
+    done = demo(home, "--keep")
+    assert done.returncode == 0, done.stdout
+    for command in (
+        "kubectl apply -f",
+        "kms-acme dev --external-url",
+        "kubectl -n pki wait --for=condition=Ready",
+        "certbot certonly",
+        "openssl verify",
+        "curl --silent",
+        "certbot renew",
+        "kubectl get kms -A",
+    ):
+        assert f"$ {command}" in done.stdout or command in done.stdout, command
+    assert "Successfully received certificate" in done.stdout
+    assert "certificate verified: 0" in done.stdout
+    assert "e2e.demo --stop" in done.stdout
+    assert any("kube-apiserver" in each for each in left(home))
+    assert demo(home, "--stop").returncode == 0
+    assert left(home) == []
+
+
+def test_the_demo_says_which_step_failed_and_why_and_leaves_nothing_running(
+    home: Mapping[str, str], tmp_path: Path
+) -> None:
+    # What somebody has set for certbot on this machine, and what does not go together with `--standalone`.
+    own = tmp_path / "config" / "letsencrypt" / "cli.ini"
+    own.parent.mkdir(parents=True)
+    own.write_text("preferred-challenges = dns\n")
+    done = demo({**home, "XDG_CONFIG_HOME": str(tmp_path / "config")})
+    assert done.returncode == 1, done.stdout
+    _, failed, report = done.stdout.partition("FAILED in the step “certbot opens an account")
+    assert failed, done.stdout
+    assert "the command exited with code 1" in report
+    assert "kms-acme.log:" in report
+    assert "directory" in report  # a line of the server's log
+    assert left(home) == []
