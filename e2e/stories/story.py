@@ -11,6 +11,7 @@ from e2e import http01
 from e2e.dns import Addresses, Answer
 from e2e.enrollment import Enrollment, secret
 from e2e.http01 import Answerer, Reply
+from e2e.load.exchange import Exchange
 from kms.resources.kinds import POLICIES
 from tests.support.installation import PROFILE, ZONE, Installation
 
@@ -56,6 +57,10 @@ class Story:
         """The texts in the Secret of an EABCredential, as they are now."""
         data = secret(self.installation.cluster, self.namespace, f"{name}-eab")
         return Credential(data["kid"], data["secret"])
+
+    def exchange(self) -> Exchange:
+        """Raw requests to the directory of the profile."""
+        return Exchange(self.enrollment.directory_url, tls=self.enrollment.tls)
 
     def kubectl(self, *args: str, stdin: str | None = None, check: bool = True) -> str:
         """kubectl in the namespace of the story."""

@@ -31,7 +31,7 @@ from e2e.stories.story import Credential, Story
 
 @pytest.fixture
 async def exchange(story: Story) -> AsyncIterator[Exchange]:
-    async with Exchange(story.enrollment.directory_url, tls=story.enrollment.tls) as exchange:
+    async with story.exchange() as exchange:
         yield exchange
 
 
