@@ -78,7 +78,7 @@ def refusal(problems: Sequence[SubProblem], *, type_: ProblemType | None = None)
         return Refused(chosen, problems[0].detail, subproblems=tuple(problems))
     details = "; ".join(each.detail.rstrip(".") for each in problems[:_TOLD])
     more = f"; and {len(problems) - _TOLD} more" if len(problems) > _TOLD else ""
-    return Refused(chosen, f"{len(problems)} identifiers are refused: {details}{more}.", subproblems=tuple(problems))
+    return Refused(chosen, f"The identifiers are refused: {details}{more}.", subproblems=tuple(problems))
 
 
 def identifier_of(name: Name) -> Identifier:

@@ -17,6 +17,8 @@ Format = Literal["text", "json"]
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _ESCAPES = {code: repr(chr(code))[1:-1] for code in (*range(32), 127, 0x85, 0x2028, 0x2029)}
+_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in (127, 0x85, 0x2028, 0x2029)}
+"""What JSON may hold as it is, and many programs take for the end of a line."""
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
@@ -46,7 +48,7 @@ class JSONFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return self._encode(line).decode()
+        return self._encode(line).decode().translate(_JSON_ESCAPES)
 
 
 class TextFormatter(logging.Formatter):

@@ -48,7 +48,7 @@ def test_every_identifier_that_is_wrong_is_told() -> None:
     refused = refusal([*asked("good.example.com", "bad..example", "10.0.0.1"), *asked("x", type_="email")])
     assert refused.type == ProblemType.REJECTED_IDENTIFIER
     assert len(refused.subproblems) == 3
-    assert refused.detail.startswith("3 identifiers are refused: ")
+    assert refused.detail.startswith("The identifiers are refused: ")
     many = refusal(asked(*[f"bad..{number}" for number in range(9)]))
     assert many.type == ProblemType.MALFORMED
     assert "and 6 more" in many.detail

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kms import logs
@@ -45,9 +45,11 @@ def test_a_text_line_reads_left_to_right() -> None:
 
 
 @given(st.text())
+@example("\x85 \u2028 \u2029 \x1c \r\n")
 def test_no_field_can_forge_a_second_line(text: str) -> None:
     for formatter in (logs.TextFormatter(), logs.JSONFormatter()):
         assert len(formatter.format(record(contact=text)).splitlines()) == 1
+    assert json.loads(logs.JSONFormatter().format(record(contact=text)))["contact"] == text
 
 
 @pytest.mark.parametrize("formatter", [logs.TextFormatter(), logs.JSONFormatter()])
