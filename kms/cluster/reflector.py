@@ -28,6 +28,8 @@ T = TypeVar("T", bound=Resource)
 
 BRIEF_SECONDS = 1.0
 """A watch that ends sooner has not worked, however politely it ended."""
+STEADY_SECONDS = 5.0
+"""A watch that has been open for longer has worked, even if there was nothing to tell."""
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +72,7 @@ class Reflector(Generic[T]):
         self._version: str | None = None
         self._heard = pace.monotonic()
         self._interrupted: float | None = pace.monotonic()
+        self._open_since = 0.0
 
     def interrupted(self) -> float:
         """Seconds since there has been no watch; 0 while there is one."""
@@ -85,8 +88,7 @@ class Reflector(Generic[T]):
             try:
                 await self._follow()
             except ClusterError as error:
-                if self._interrupted is None:
-                    self._interrupted = self._pace.monotonic()
+                self._lost()
                 if isinstance(error, (Gone, Undecodable)):
                     self._version = None
                 pause = self._backoff.next()
@@ -118,7 +120,14 @@ class Reflector(Generic[T]):
             raise Unavailable("the watch ended as soon as it had begun")
 
     def _opened(self) -> None:
-        self._interrupted = None
+        self._interrupted, self._open_since = None, self._pace.monotonic()
+
+    def _lost(self) -> None:
+        """There is no watch any more. If it was steady, what follows is a new fault, not a further one."""
+        if self._interrupted is None:
+            self._interrupted = self._pace.monotonic()
+            if self._interrupted - self._open_since > STEADY_SECONDS:
+                self._backoff.reset()
 
     def _report(self, error: ClusterError, pause: float) -> None:
         logger.warning(

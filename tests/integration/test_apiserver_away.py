@@ -122,7 +122,7 @@ async def test_what_changes_before_the_watches_are_back_is_never_denied(installa
             statuses.append((await client.exchange.request("GET", enrollment.directory_url)).status)
         return statuses[-1] == 200
 
-    await becomes(is_served)
+    await becomes(is_served, seconds=RECOVERED)
     assert set(statuses) <= {200, 503}
     async with installation.client(enrollment, external_account=external_account) as client:
         await client.obtain(["afterwards.test"], installation.answerer.add)

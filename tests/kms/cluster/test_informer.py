@@ -351,3 +351,25 @@ async def test_it_tells_for_how_long_it_has_heard_of_no_changes(api: FakeApiServ
         api.drop_watches()
         await until(lambda: informed.interrupted() > 0)
         await until(lambda: informed.interrupted() == 0)
+
+
+@pytest.mark.parametrize(("lasted", "pause"), [(60.0, 1.0), (2.0, 4.0)])
+async def test_after_a_watch_that_was_steady_it_does_not_wait_for_the_faults_before_it(
+    api: FakeApiServer, cluster: Cluster, lasted: float, pause: float
+) -> None:
+    now, pauses = 100.0, []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        await hurried(seconds)
+
+    informed = Informer(cluster, ACCOUNTS, pace=Pace(sleep=sleep, random=lambda: 0.0, monotonic=lambda: now))
+    api.fail_next("watch", "acmeaccounts", 503, times=2)
+    async with in_background(informed.run()):
+        await until(lambda: api.watching == 1 and informed.interrupted() == 0)
+        assert pauses == [1.0, 2.0]
+        now += lasted
+        api.fail_next("watch", "acmeaccounts", 503)
+        api.drop_watches()
+        await until(lambda: len(pauses) == 3)
+        assert pauses[2] == pause
