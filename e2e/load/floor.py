@@ -36,27 +36,38 @@ START_LIMIT = 30.0
 STOP_LIMIT = 5.0
 
 REQUEST, WRITE, FETCH, CHECK, SIGNATURE = "request", "write", "fetch", "csr", "signature"
-AN_ORDER: Mapping[str, int] = MappingProxyType({REQUEST: 9, WRITE: 3, FETCH: 1, CHECK: 1, SIGNATURE: 1})
-"""How many of each part make an order."""
-
-BARE_ORDER = ("nothing", "create", "nothing", "validate", "store", "nothing", "issue", "nothing", "nothing")
-"""The requests of an order and what each does beside verifying: nonce, new-order, authorization, challenge, its result,
-order, finalize, order, certificate."""
-
 REQUESTS = 400
 ORDERS = 48
 WORKS: Mapping[str, int] = MappingProxyType({FETCH: 60, CHECK: 100, SIGNATURE: 100, WRITE: 20})
 """How often a round does each part; one WRITE here is three, as an order needs them."""
 
 
+def bare_order(names: int) -> tuple[str, ...]:
+    """The requests of an order of so many names, by what each does beside verifying.
+
+    They stand for: nonce, new-order; authorization and challenge of each name; an authorization again for each name, of
+    which the first one finds the outcome stored; order, finalize, order, certificate.
+    """
+    answered, asked = ("nothing", "validate") * names, ("store", *("nothing",) * (names - 1))
+    return ("nothing", "create", *answered, *asked, "nothing", "issue", "nothing", "nothing")
+
+
+def shares(names: int) -> dict[str, int]:
+    """How many of each part make an order of so many names: nine requests for one name, three more for another one."""
+    return {REQUEST: len(bare_order(names)), WRITE: 3, FETCH: names, CHECK: 1, SIGNATURE: 1}
+
+
 class Floor:
     """Takes rounds and keeps what they measured."""
 
-    def __init__(self, session: aiohttp.ClientSession, addresses: Addresses, key: AccountKey, works: list[str]) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, addresses: Addresses, key: AccountKey, *, names: int, works: list[str]
+    ) -> None:
         self._session = session
         self._https = f"https://{LOOPBACK}:{addresses.https}"
         self._http = f"http://{LOOPBACK}:{addresses.http}"
         self._key = key
+        self._steps = bare_order(names)
         self._works = works
         self._rounds: dict[str, list[float]] = {}
         self._orders: list[float] = []
@@ -96,7 +107,7 @@ class Floor:
 
     async def _bare_order(self) -> None:
         stored = Stored("", "")
-        for step in BARE_ORDER:
+        for step in self._steps:
             stored = await self._send(step, stored)
 
     async def _send(self, step: str, stored: Stored) -> Stored:
@@ -127,8 +138,8 @@ class Floor:
 
 
 @asynccontextmanager
-async def measuring(*, challenge: str, api: Endpoint | None) -> AsyncIterator[Floor]:
-    """A floor to take rounds of. `challenge` is a URL to fetch; writes are left out where there is no API server.
+async def measuring(*, challenge: str, api: Endpoint | None, names: int = 1) -> AsyncIterator[Floor]:
+    """A floor for orders of so many names. `challenge` is a URL to fetch; without an API server writes are left out.
 
     Raises:
         TimeoutError: if the process for it does not start.
@@ -142,7 +153,8 @@ async def measuring(*, challenge: str, api: Endpoint | None) -> AsyncIterator[Fl
         certificate.flush()
         task = Task(x=str(numbers.x), y=str(numbers.y), certificate=certificate.name, challenge=challenge, api=api)
         async with _bare(task) as addresses, _session(tls) as session:
-            yield Floor(session, addresses, key, [work for work in WORKS if work != WRITE or api is not None])
+            works = [work for work in WORKS if work != WRITE or api is not None]
+            yield Floor(session, addresses, key, names=names, works=works)
 
 
 def _session(tls: ssl.SSLContext) -> aiohttp.ClientSession:

@@ -105,7 +105,9 @@ async def measure(target: Target, plan: Plan) -> Measurement:
         await stack.enter_async_context(dns.listening(dns.Zone(ZONE), port=target.dns_port))
         answerer.add(FLOOR_TOKEN, "thumbprint")
         challenge = f"http://{LOOPBACK}:{target.http_port}{http01.PREFIX}{FLOOR_TOKEN}"
-        floor = await stack.enter_async_context(measuring(challenge=challenge, api=target.floor_writes))
+        floor = await stack.enter_async_context(
+            measuring(challenge=challenge, api=target.floor_writes, names=plan.names)
+        )
         clients = [await stack.enter_async_context(client(target)) for _ in range(plan.accounts)]
         for each in clients:
             await each.register(external_account=target.external_account)

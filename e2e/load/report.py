@@ -8,7 +8,7 @@ from typing import Any
 
 from e2e.load.drive import ORDER
 from e2e.load.figures import floor_of, growth_per_10000, latency, per_order
-from e2e.load.floor import AN_ORDER
+from e2e.load.floor import shares
 from e2e.load.measure import SERVER, Measurement
 
 MEBIBYTE = 1024 * 1024
@@ -54,7 +54,7 @@ def document(measured: Measurement, machine: Machine) -> dict[str, Any]:
             "rounds": measured.floor_rounds,
             "bareOrder": round(measured.floor * MILLI, 3),
             "parts": {name: round(seconds * MILLI, 4) for name, seconds in measured.parts.items()},
-            "sumOfParts": round(floor_of(measured.parts, AN_ORDER) * MILLI, 3),
+            "sumOfParts": round(floor_of(measured.parts, shares(measured.plan.names)) * MILLI, 3),
         },
         "apiRequestsPerOrder": api,
         "residentMebibytes": {
@@ -155,12 +155,12 @@ def _cpu(body: Mapping[str, Any]) -> str:
 
 
 def _floor(body: Mapping[str, Any]) -> str:
-    floor = body["floorMilliseconds"]
+    floor, count = body["floorMilliseconds"], shares(body["plan"]["names"])
     rows = [(f"floor, ms (median of {floor['rounds']} rounds)", "each", "an order")]
     rows.append(("a bare order", "", f"{floor['bareOrder']:.2f}"))
     rows.append(("its parts in a tight loop", "", f"{floor['sumOfParts']:.2f}"))
     rows += [
-        (f"  {AN_ORDER[name]} x {name}", f"{value:.3f}", f"{AN_ORDER[name] * value:.2f}")
+        (f"  {count[name]} x {name}", f"{value:.3f}", f"{count[name] * value:.2f}")
         for name, value in floor["parts"].items()
     ]
     text = columns(rows)

@@ -33,7 +33,7 @@ async def test_every_part_of_an_order_is_measured(short_rounds: None) -> None:
     assert len(answerer.requests) == 8 + 2 * (8 + 8)  # of the warm-up, then of bare orders and of the part by itself
     assert len(written) == 3 * (8 + 2 * (8 + 8))
     assert 0 < measured.order < 0.1
-    assert measured.parts.keys() == floor.AN_ORDER.keys()
+    assert measured.parts.keys() == floor.shares(1).keys()
     assert all(0 <= seconds < 0.1 for seconds in measured.parts.values())
     assert measured.parts[floor.REQUEST] > 0
 
@@ -43,7 +43,7 @@ async def test_writes_are_left_out_where_there_is_no_api_server(short_rounds: No
         challenge = f"http://127.0.0.1:{port}{http01.PREFIX}t"
         async with floor.measuring(challenge=challenge, api=None) as measured:
             await measured.round()
-    assert measured.parts.keys() == floor.AN_ORDER.keys() - {floor.WRITE}
+    assert measured.parts.keys() == floor.shares(1).keys() - {floor.WRITE}
 
 
 def test_the_bare_server_verifies() -> None:
@@ -54,11 +54,14 @@ def test_the_bare_server_verifies() -> None:
         verify(body, other.private.public_key())
 
 
-def test_a_bare_order_has_every_part_as_often_as_an_order() -> None:
-    assert len(floor.BARE_ORDER) == floor.AN_ORDER[floor.REQUEST]
-    assert sum(step in {"create", "store", "issue"} for step in floor.BARE_ORDER) == floor.AN_ORDER[floor.WRITE]
-    assert floor.BARE_ORDER.count("validate") == floor.AN_ORDER[floor.FETCH]
-    assert floor.BARE_ORDER.count("issue") == floor.AN_ORDER[floor.CHECK] == floor.AN_ORDER[floor.SIGNATURE]
+@pytest.mark.parametrize("names", [1, 2, 10])
+def test_a_bare_order_has_every_part_as_often_as_an_order(names: int) -> None:
+    steps, count = floor.bare_order(names), floor.shares(names)
+    assert len(steps) == count[floor.REQUEST] == 6 + 3 * names
+    assert sum(step in {"create", "store", "issue"} for step in steps) == count[floor.WRITE] == 3
+    assert steps.count("validate") == count[floor.FETCH] == names
+    assert steps.count("issue") == count[floor.CHECK] == count[floor.SIGNATURE] == 1
+    assert steps.index("create") < steps.index("validate") < steps.index("store") < steps.index("issue")
 
 
 async def test_a_request_with_a_wrong_signature_is_not_served() -> None:
