@@ -1,0 +1,38 @@
+"""The commands in the documentation, as people copy them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+FIRST_CERTIFICATE = ROOT / "docs" / "first-certificate.md"
+README = ROOT / "README.md"
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+_FENCED = re.compile(r"^```sh\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Snippet:
+    """A block of commands, and where it stands."""
+
+    file: Path
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file.relative_to(ROOT)}:{self.line}"
+
+
+def snippets(file: Path) -> Iterator[Snippet]:
+    """The blocks of a Markdown file that are marked as `sh`, in their order."""
+    text = file.read_text()
+    for block in _FENCED.finditer(text):
+        yield Snippet(file, text.count("\n", 0, block.start()) + 1, block["text"])
+
+
+def documents() -> list[Path]:
+    """All that people read."""
+    return [*sorted((ROOT / "docs").glob("**/*.md")), *sorted(ROOT.glob("*.md"))]

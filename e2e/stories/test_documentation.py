@@ -1,0 +1,171 @@
+"""What the documentation tells people to type is typed here, in the same order, in the same shell."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from e2e import dns, tools
+from e2e.cluster import Cluster
+from e2e.cluster.ports import free_port
+from e2e.stories.clients import names_in
+from e2e.stories.snippets import CONTRIBUTING, FIRST_CERTIFICATE, README, ROOT, Snippet, documents, snippets
+
+LIMIT = 180.0
+"""Seconds for all that is typed in one terminal."""
+PORT = 8443
+"""Where the documentation lets the server listen."""
+
+# The machine of the reader: certbot keeps its things in /etc and listens on port 80, and the names lead to it. Neither
+# is so here, so the two programs are told. Everything else is run as it is written.
+PRELUDE = """
+set -euo pipefail
+trap 'jobs -p | xargs --no-run-if-empty kill 2>/dev/null; wait' EXIT
+certbot() {
+    local command=$1; shift
+    command certbot "$command" "$@" --http-01-address 127.0.0.1 --http-01-port "$HTTP01_PORT" \
+        --config-dir "$PWD/certbot" --work-dir "$PWD/certbot/work" --logs-dir "$PWD/certbot/logs"
+}
+kms-acme() {
+    command kms-acme "$@" $TEST_OPTIONS &
+    wait $!
+}
+"""
+IN_THE_BACKGROUND = """
+kms-acme() {
+    command kms-acme "$@" $TEST_OPTIONS >kms-acme.log 2>&1 &
+}
+"""
+"""For the README, where a person opens a second terminal."""
+
+ONLY_SHOWN = {
+    "make demo\n": "test_demo.py runs what it calls",
+    "make test\n": "is what runs this",
+    "make setup\nmake check\nmake test\n": "make test and make check are what CI runs",
+}
+"""Snippets that no test runs, and why."""
+RUN = (FIRST_CERTIFICATE, README)
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """A shell in a checkout of the project, on a machine with a cluster."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def type(self, *parts: str) -> subprocess.CompletedProcess[str]:
+        """Type all of it into one shell."""
+        script = "".join(parts)
+        if not _free(PORT):
+            script = script.replace(str(PORT), str(free_port()))
+        return subprocess.run(
+            ("bash", "-c", script),
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+        )
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def terminal(
+    clusters: Callable[[], AbstractContextManager[Cluster]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Terminal]:
+    """On an empty cluster: whoever reads the first page has nothing yet."""
+    for tool in (tools.CERTBOT, tools.CURL):
+        tools.required(tool)
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("crds", "deploy"):
+        (folder / name).symlink_to(ROOT / name)
+    with dns.serving(dns.Zone("example.com")) as nameserver, clusters() as cluster:
+        if not cluster.is_ours:
+            pytest.skip("the first page begins with an empty cluster, and this is somebody's own")
+        http01_port = free_port()
+        options = (
+            f"--metrics-listen 127.0.0.1:{free_port()} --operator-metrics-listen 127.0.0.1:{free_port()}"
+            f" --dns-server {nameserver} --http01-port {http01_port} --validation-allow 127.0.0.0/8"
+        )
+        environment = {**os.environ, **cluster.env, "HTTP01_PORT": str(http01_port), "TEST_OPTIONS": options}
+        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+        yield Terminal(folder, environment)
+
+
+def test_the_first_certificate_is_obtained_as_the_page_says(terminal: Terminal) -> None:
+    blocks = [block.text for block in snippets(FIRST_CERTIFICATE)]
+    assert len(blocks) >= 9
+    done = terminal.type(PRELUDE, *blocks)
+    assert done.returncode == 0, done.stdout + (terminal.folder / "kms-acme.log").read_text()[-4000:]
+    live = terminal.folder / "certbot" / "live" / "web.apps.example.com"
+    assert names_in(live / "fullchain.pem") == {"web.apps.example.com"}
+    leaf = x509.load_pem_x509_certificate((live / "cert.pem").read_bytes())
+    issuers = x509.load_pem_x509_certificates((terminal.folder / "chain.crt").read_bytes())
+    leaf.verify_directly_issued_by(issuers[0])
+    for said in ("FIELD: acme", "Successfully received certificate", "all renewals succeeded", "Authorizations"):
+        assert said in done.stdout
+    refusals = FIRST_CERTIFICATE.read_text().partition("## When it is refused")[2]
+    assert "is not allowed by policy pki/web (spec.dnsNames.allowed)" in refusals
+
+
+def test_the_readme_leads_to_a_server_with_a_directory_and_a_credential(terminal: Terminal) -> None:
+    install, look = (block.text for block in snippets(README) if block.text not in ONLY_SHOWN)
+    ready = "kubectl -n pki wait --for=condition=Ready --timeout=60s kprof/web eab/web\n"
+    done = terminal.type(PRELUDE, IN_THE_BACKGROUND, install, ready, look)
+    assert done.returncode == 0, done.stdout
+    assert "/acme/pki/web/directory" in done.stdout
+
+
+@pytest.mark.parametrize("snippet", [each for file in documents() for each in snippets(file)], ids=str)
+def test_every_snippet_is_run_by_a_test_or_there_is_a_reason_why_not(snippet: Snippet) -> None:
+    if snippet.file in RUN or snippet.text in ONLY_SHOWN:
+        return
+    assert snippet.file == CONTRIBUTING, f"no test runs {snippet}"
+    for line in snippet.text.splitlines():
+        _shown_in_contributing(line.partition("#")[0].split())
+
+
+def _shown_in_contributing(words: list[str]) -> None:
+    """These would start other runs of the tests, or stay for ever: what they name must at least be there."""
+    program, *rest = words
+    match program:
+        case ".venv/bin/pytest":
+            for path in (each for each in rest if "/" in each):
+                assert (ROOT / path).exists(), path
+        case ".venv/bin/python":
+            assert rest[:2] == ["-m", "e2e.cluster"], words  # tests/e2e/cluster runs it
+        case "make":
+            assert f"\n{rest[0]}:" in (ROOT / "Makefile").read_text(), words
+        case _:
+            pytest.fail(f"no test runs {' '.join(words)}")
+
+
+def test_every_target_that_make_help_tells_of_is_there_and_says_what_it_does() -> None:
+    done = subprocess.run(
+        ("make", "help"), cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=True
+    )
+    lines = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
+    assert {"demo", "test", "check", "bench", "dev"} <= {words[1] for words in lines}
+    assert all(len(words) == 3 for words in lines)
