@@ -15,7 +15,7 @@ import http.client
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,10 +57,20 @@ class Validation:
 class Program:
     """One of our programs, on the same ports in all of its lives. Its log is kept over all of them."""
 
-    def __init__(self, name: str, command: Sequence[str], *, metrics_port: int, log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        metrics_port: int,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """`command` is what follows `kms-acme`; `env` None: as that of this process."""
         self.name = name
         self.metrics_port = metrics_port
         self.log = log
+        self._env = env
         self._command = (sys.executable, "-m", "kms_acme", *command, f"--metrics-listen={LOOPBACK}:{metrics_port}")
         self._process: Process | None = None
 
@@ -76,7 +86,7 @@ class Program:
     def start(self) -> None:
         """Start it, unless it runs."""
         if not self.running():
-            self._process = Process.start(self._command, log=self.log)
+            self._process = Process.start(self._command, log=self.log, env=self._env)
 
     def stop(self) -> int | None:
         """Ask it to end and wait until it has; its exit code, or None if it did not run."""
@@ -84,6 +94,10 @@ class Program:
             return None
         self._process.stop(STOP_LIMIT)
         return self._process.wait(0)
+
+    def wait(self, limit: float) -> int | None:
+        """Wait at most `limit` seconds for its end; its exit code, or None if it still runs."""
+        return self._started().wait(limit)
 
     def kill(self) -> None:
         """End it as a crash would: SIGKILL."""

@@ -31,12 +31,10 @@ ZONE = "test"
 
 
 @dataclass(frozen=True)
-class Installation:
-    """What a test has at its hands."""
+class Site:
+    """A cluster on which our programs run, and the one who answers HTTP-01 for all names: what clients need."""
 
     cluster: Cluster
-    programs: Programs
-    zone: dns.Zone
     answerer: http01.Answerer
 
     def apply(self, namespace: str, kind: Kind[Any], spec: Mapping[str, Any], *, name: str = PROFILE) -> None:
@@ -135,6 +133,14 @@ class Installation:
             yield client
 
 
+@dataclass(frozen=True)
+class Installation(Site):
+    """A site whose programs and whose DNS are in the test's hands."""
+
+    programs: Programs
+    zone: dns.Zone
+
+
 async def becomes(condition: Callable[[], Awaitable[object]], *, seconds: float = SOON) -> None:
     """Return as soon as the condition holds; fail if it does not in time."""
     deadline = time.monotonic() + seconds
@@ -163,4 +169,4 @@ def installation(cluster: Cluster, folder: Path) -> Iterator[Installation]:
     with dns.serving(zone) as nameserver, http01.serving(answerer) as http01_port:
         validation = Validation(dns_port=int(nameserver.rpartition(":")[2]), http01_port=http01_port)
         with running_programs(cluster, folder, validation=validation, log_level="debug") as programs:
-            yield Installation(cluster, programs, zone, answerer)
+            yield Installation(cluster=cluster, answerer=answerer, programs=programs, zone=zone)
