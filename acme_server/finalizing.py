@@ -47,6 +47,7 @@ class Finalizer:
         credentials: Credentials,
         known_keys: KnownKeys,
         issuers: Issuers,
+        alone: Callable[[], bool],
         clock: Clock,
         measures: Measures,
         timer: Callable[[], float] = time.perf_counter,
@@ -56,6 +57,7 @@ class Finalizer:
         self._credentials = credentials
         self._known_keys = known_keys
         self._issuers = issuers
+        self._alone = alone
         self._clock = clock
         self._measures = measures
         self._timer = timer
@@ -73,7 +75,8 @@ class Finalizer:
             order = await self._decided(order, digest)
             if transitions.replayed(order, digest):
                 return await self._finished(profile, order)
-            await self._check_account(account)
+            if not await self._is_active(key_of(account)):
+                raise deactivated_account()
             request = admission.parsed(der)
             admission.admit_request(request, order, profile, self._credentials.narrowing(account))
             await self._check_key(profile, account, request)
@@ -111,10 +114,11 @@ class Finalizer:
             transitions.finalizable(stored, now=self._clock())
         return stored
 
-    async def _check_account(self, account: ACMEAccount) -> None:
-        current = await self._accounts.get(*key_of(account))
-        if current is None or current.status.state != "valid":
-            raise deactivated_account()
+    async def _is_active(self, account: tuple[str, str]) -> bool:
+        """Whether the account may have a certificate now: as it is stored, where another replica may have ended it."""
+        read = self._accounts.get if self._alone() else self._accounts.fresh
+        current = await read(*account)
+        return current is not None and current.status.state == "valid"
 
     async def _check_key(self, profile: Profile, account: ACMEAccount, request: CertificateRequest) -> None:
         key = thumbprint(request.public_key)
@@ -129,8 +133,7 @@ class Finalizer:
     async def _finished(self, profile: Profile, order: ACMEOrder) -> ACMEOrder:
         if order.status.state != "processing":
             return order
-        account = await self._accounts.get(order.metadata.namespace, order.spec.account_ref.name)
-        if account is None or account.status.state != "valid":
+        if not await self._is_active((order.metadata.namespace, order.spec.account_ref.name)):
             return await self._failed(order, ProblemType.UNAUTHORIZED, "The account was deactivated.")
         if order.status.request is None:
             return await self._failed(order, ProblemType.SERVER_INTERNAL, "The certificate request was lost.")

@@ -116,6 +116,7 @@ class Services:
             credentials=credentials,
             known_keys=known_keys,
             issuers=Issuers(secrets=configuration.secrets, namespace=namespace),
+            alone=alone,
             clock=clock,
             measures=measures,
         )
