@@ -100,6 +100,7 @@ def common(command: _Command) -> _Command:
                 type=click.Choice(["debug", "info", "warning", "error"]),
                 default="info",
                 show_default=True,
+                help="The least that is logged.",
             ),
         ),
     )
