@@ -12,13 +12,11 @@ import pytest
 
 from e2e import tools
 from e2e.cluster import Cluster
+from e2e.stories.traces import MARK, left_running
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 300.0
 """Seconds for the whole demo, on a machine that has other things to do."""
-MARK = "STORY_OF_DEMO"
-"""In the environment of all that a demo of ours has started."""
-PROC = Path("/proc")
 
 
 @pytest.fixture
@@ -49,19 +47,6 @@ def demo(environment: Mapping[str, str], *options: str) -> subprocess.CompletedP
     )
 
 
-def left(environment: Mapping[str, str]) -> list[str]:
-    """The command lines of all processes that carry the mark of this environment, so were started by its demo."""
-    mark = f"{MARK}={environment[MARK]}".encode()
-    found = []
-    for process in PROC.iterdir():
-        try:
-            if process.name.isdecimal() and mark in (process / "environ").read_bytes().split(b"\0"):
-                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue
-    return found
-
-
 def test_the_demo_shows_every_command_keeps_running_if_asked_to_and_stops_without_a_trace(
     home: Mapping[str, str],
 ) -> None:
@@ -81,9 +66,9 @@ def test_the_demo_shows_every_command_keeps_running_if_asked_to_and_stops_withou
     assert "Successfully received certificate" in done.stdout
     assert "certificate verified: 0" in done.stdout
     assert "e2e.demo --stop" in done.stdout
-    assert any("kube-apiserver" in each for each in left(home))
+    assert any("kube-apiserver" in each for each in left_running(home[MARK]))
     assert demo(home, "--stop").returncode == 0
-    assert left(home) == []
+    assert left_running(home[MARK]) == []
 
 
 def test_the_demo_says_which_step_failed_and_why_and_leaves_nothing_running(
@@ -100,4 +85,4 @@ def test_the_demo_says_which_step_failed_and_why_and_leaves_nothing_running(
     assert "the command exited with code 1" in report
     assert "kms-acme.log:" in report
     assert "directory" in report  # a line of the server's log
-    assert left(home) == []
+    assert left_running(home[MARK]) == []

@@ -19,6 +19,7 @@ from e2e.cluster import Cluster
 from e2e.cluster.ports import free_port
 from e2e.stories.clients import names_in
 from e2e.stories.snippets import CONTRIBUTING, FIRST_CERTIFICATE, README, ROOT, Snippet, documents, snippets
+from e2e.stories.traces import MARK, left_running
 
 LIMIT = 180.0
 """Seconds for all that is typed in one terminal."""
@@ -36,13 +37,12 @@ certbot() {
         --config-dir "$PWD/certbot" --work-dir "$PWD/certbot/work" --logs-dir "$PWD/certbot/logs"
 }
 kms-acme() {
-    command kms-acme "$@" $TEST_OPTIONS &
-    wait $!
+    exec kms-acme "$@" $TEST_OPTIONS
 }
 """
 IN_THE_BACKGROUND = """
 kms-acme() {
-    command kms-acme "$@" $TEST_OPTIONS >kms-acme.log 2>&1 &
+    (exec kms-acme "$@" $TEST_OPTIONS) >kms-acme.log 2>&1 &
 }
 """
 """For the README, where a person opens a second terminal."""
@@ -111,7 +111,9 @@ def terminal(
         )
         environment = {**os.environ, **cluster.env, "HTTP01_PORT": str(http01_port), "TEST_OPTIONS": options}
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+        environment[MARK] = str(folder)
         yield Terminal(folder, environment)
+        assert left_running(str(folder)) == []
 
 
 def test_the_first_certificate_is_obtained_as_the_page_says(terminal: Terminal) -> None:
@@ -131,10 +133,13 @@ def test_the_first_certificate_is_obtained_as_the_page_says(terminal: Terminal) 
 
 
 def test_the_readme_leads_to_a_server_with_a_directory_and_a_credential(terminal: Terminal) -> None:
+    assert left_running(str(terminal.folder)) == []
     install, look = (block.text for block in snippets(README) if block.text not in ONLY_SHOWN)
-    ready = "kubectl -n pki wait --for=condition=Ready --timeout=60s kprof/web eab/web\n"
-    done = terminal.type(PRELUDE, IN_THE_BACKGROUND, install, ready, look)
+    directory = f"https://localhost:{PORT}/acme/pki/web/directory"
+    answers = f"curl --silent --fail --insecure --retry 60 --retry-delay 1 --retry-all-errors {directory}\n"
+    done = terminal.type(PRELUDE, IN_THE_BACKGROUND, install, answers, look)
     assert done.returncode == 0, done.stdout
+    assert '"newOrder":' in done.stdout
     assert "/acme/pki/web/directory" in done.stdout
 
 
