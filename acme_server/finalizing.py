@@ -124,10 +124,8 @@ class Finalizer:
         key = thumbprint(request.public_key)
         if key is None:
             return
-        name = account_name(*profile.key, key)
-        if key == account.spec.thumbprint or await self._known_keys.may_exist(
-            profile.namespace, name, self._accounts.fresh
-        ):
+        read = partial(self._accounts.fresh, profile.namespace, account_name(*profile.key, key))
+        if key == account.spec.thumbprint or await self._known_keys.is_account_key(key, read):
             raise Refused(ProblemType.BAD_CSR, "The key of the certificate request is the key of an ACME account.")
 
     async def _finished(self, profile: Profile, order: ACMEOrder) -> ACMEOrder:

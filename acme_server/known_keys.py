@@ -1,9 +1,9 @@
 """Which keys are account keys: a certificate must not be made for one of them (M115, SEC26, RFC 8555, 11.1).
 
-An account's name follows from profile and key, so the question is whether an object of that name exists. Asking the API
-server at every finalize would cost a read each time. So this keeps a digest of every account's name in memory, filled
-by a list once the watch has begun and kept by the watch. "Certainly not" then costs nothing; "perhaps" is for a live
-read to settle, and so is everything while the list is not complete or there are more accounts than are kept.
+Asking the API server at every finalize would cost a read each time. So this keeps a digest of every account's key in
+memory, whatever its profile, filled by a list once the watch has begun and kept by the watch. While the list is not
+complete, or there are more accounts than are kept, a live read settles it for the profile at hand: an account's name
+follows from profile and key.
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ from collections.abc import Awaitable, Callable
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from acme_server.cache import Key
 from kms.cluster.client import Cluster
 from kms.cluster.errors import ClusterError
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS
-from kms.resources.meta import key_of
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +68,7 @@ def _base64url(octets: bytes) -> str:
 
 
 class KnownKeys:
-    """Remembers which accounts exist. Deleted ones stay in mind; they only cost a read."""
+    """Remembers the keys of accounts, also of those that were deleted: they were account keys all the same."""
 
     def __init__(self, *, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
@@ -82,9 +80,9 @@ class KnownKeys:
         return len(self._digests)
 
     def seen(self, account: ACMEAccount, deleted: bool) -> None:  # noqa: ARG002, FBT001 - the signature of listeners
-        """Remember the account."""
+        """Remember the key of the account."""
         if len(self._digests) < self._capacity:
-            self._digests.add(_digest(key_of(account)))
+            self._digests.add(_digest(account.spec.thumbprint))
         else:
             self._complete = False
 
@@ -93,13 +91,11 @@ class KnownKeys:
         self._complete = False
         self._missed.set()
 
-    async def may_exist(
-        self, namespace: str, name: str, read: Callable[[str, str], Awaitable[ACMEAccount | None]]
-    ) -> bool:
-        """Whether an account of that name exists; `read` is asked where memory cannot exclude it."""
-        if self._complete and _digest((namespace, name)) not in self._digests:
-            return False
-        return await read(namespace, name) is not None
+    async def is_account_key(self, thumbprint: str, read: Callable[[], Awaitable[ACMEAccount | None]]) -> bool:
+        """Whether the key of that thumbprint is an account key; `read` is asked where memory cannot exclude it."""
+        if _digest(thumbprint) in self._digests:
+            return True
+        return not self._complete and await read() is not None
 
     async def run(self, cluster: Cluster, *, namespaces: tuple[str, ...] = (), pause: float = 5.0) -> None:
         """List all accounts whenever the watch (re)begins; never returns. `pause` in seconds after a failure."""
@@ -119,5 +115,5 @@ class KnownKeys:
                 self._complete = not self._missed.is_set() and len(self._digests) < self._capacity
 
 
-def _digest(key: Key) -> int:
-    return int.from_bytes(hashlib.blake2b("/".join(key).encode(), digest_size=8).digest(), "big")
+def _digest(thumbprint: str) -> int:
+    return int.from_bytes(hashlib.blake2b(thumbprint.encode(), digest_size=8).digest(), "big")

@@ -22,6 +22,7 @@ from kms.resources.meta import is_true
 from kms.resources.orders import ACMEOrder
 from kms.resources.policies import DNSNameRules, PolicySpec
 from tests.support import pki
+from tests.support.accounts import account as an_account
 from tests.support.domain import Key, World, running_world
 
 NAME = "www.example.com"
@@ -129,6 +130,13 @@ async def test_the_key_of_the_account_gets_no_certificate(world: World) -> None:
 async def test_the_key_of_any_account_of_the_profile_gets_no_certificate(world: World, account: ACMEAccount) -> None:
     other = world.another()
     await other.account(Key(thumbprint=thumbprint(pki.key().public_key()) or ""))
+    order = await world.proven(account)
+    assert (await refusal(world, account, order)).type == ProblemType.BAD_CSR
+
+
+async def test_the_key_of_an_account_of_another_profile_gets_none_either(world: World, account: ACMEAccount) -> None:
+    foreign = an_account("a" * 52, "elsewhere", thumbprint=thumbprint(pki.key().public_key()) or "")
+    world.services.account_store.followed(foreign, deleted=False)  # as the watch tells of it
     order = await world.proven(account)
     assert (await refusal(world, account, order)).type == ProblemType.BAD_CSR
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
@@ -15,6 +16,7 @@ from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS
 from tests.support.accounts import account
 from tests.support.apiserver import FakeApiServer, running_api
+from tests.support.eventually import until
 
 
 def test_thumbprints_are_those_of_rfc_7638() -> None:
@@ -67,50 +69,54 @@ def test_names_of_accounts_follow_from_profile_and_key() -> None:
 
 
 class Reads:
-    """Counts live reads; knows the accounts of these names."""
+    """Counts live reads; each finds an account or none."""
 
-    def __init__(self, *names: str) -> None:
-        self.names = names
+    def __init__(self, *, finds: bool = False) -> None:
+        self.finds = finds
         self.count = 0
 
-    async def __call__(self, namespace: str, name: str) -> ACMEAccount | None:
+    async def __call__(self) -> ACMEAccount | None:
         self.count += 1
-        return account(name, namespace) if name in self.names else None
+        return account("a") if self.finds else None
 
 
 @asynccontextmanager
 async def listed(known: KnownKeys, api: FakeApiServer, **options: object) -> AsyncIterator[None]:
+    """As many accounts in mind as there are on the API server, or as find room."""
     task = asyncio.create_task(known.run(await api.cluster(), pause=0.01, **options))  # type: ignore[arg-type]
     known.missed()
-    await asyncio.sleep(0.1)
+    await until(lambda: known._complete or len(known) == known._capacity)
     yield
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
+def put_accounts(api: FakeApiServer, count: int) -> None:
+    for number in range(count):
+        api.put(ACCOUNTS, account(f"a{number}", thumbprint=f"key-{number}"))
+
+
 async def test_before_the_list_every_question_is_a_read() -> None:
-    known, reads = KnownKeys(), Reads("a")
-    assert await known.may_exist("pki", "a", reads)
-    assert not await known.may_exist("pki", "b", reads)
+    known, reads = KnownKeys(), Reads(finds=True)
+    assert await known.is_account_key("key-a", reads)
+    reads.finds = False
+    assert not await known.is_account_key("key-b", reads)
     assert reads.count == 2
 
 
-async def test_a_key_that_no_account_has_costs_nothing_once_all_are_known() -> None:
+async def test_no_question_costs_anything_once_all_are_known() -> None:
     async with running_api() as api:
-        for number in range(7):
-            api.put(ACCOUNTS, account(f"a{number}"))
-        known, reads = KnownKeys(), Reads("a3", "new")
+        put_accounts(api, 7)
+        known, reads = KnownKeys(), Reads()
         async with listed(known, api):
             assert len(known) == 7
-            assert not await known.may_exist("pki", "b", reads)
-            assert not await known.may_exist("other", "a3", reads)
+            assert not await known.is_account_key("key-b", reads)
+            assert await known.is_account_key("key-3", reads)
+            known.seen(account("new", namespace="other", thumbprint="key-new"), False)
+            assert await known.is_account_key("key-new", reads)
+            known.seen(account("gone", thumbprint="key-gone"), True)
+            assert await known.is_account_key("key-gone", reads)
             assert reads.count == 0
-            assert await known.may_exist("pki", "a3", reads)
-            known.seen(account("new"), False)
-            assert await known.may_exist("pki", "new", reads)
-            known.seen(account("gone"), True)
-            assert not await known.may_exist("pki", "gone", reads)
-            assert reads.count == 3
 
 
 async def test_after_a_gap_nothing_is_excluded_until_the_next_list() -> None:
@@ -119,21 +125,20 @@ async def test_after_a_gap_nothing_is_excluded_until_the_next_list() -> None:
         async with listed(known, api, namespaces=("pki", "other")):
             api.fail_next("list", ACCOUNTS.plural, 503, times=2)
             known.missed()
-            assert not await known.may_exist("pki", "b", reads)
+            assert not await known.is_account_key("key-b", reads)
             assert reads.count == 1
-            await asyncio.sleep(0.2)
-            assert not await known.may_exist("pki", "b", reads)
+            await until(lambda: known._complete)
+            assert not await known.is_account_key("key-b", reads)
             assert reads.count == 1
 
 
 async def test_beyond_its_capacity_memory_excludes_nothing() -> None:
     async with running_api() as api:
-        for number in range(7):
-            api.put(ACCOUNTS, account(f"a{number}"))
+        put_accounts(api, 7)
         known, reads = KnownKeys(capacity=5), Reads()
         async with listed(known, api):
             assert len(known) == 5
-            assert not await known.may_exist("pki", "b", reads)
+            assert not await known.is_account_key("key-b", reads)
             assert reads.count == 1
 
 
@@ -142,4 +147,4 @@ async def test_an_api_server_that_is_away_is_not_a_no() -> None:
         store: Store[ACMEAccount] = Store(await api.cluster(), ACCOUNTS, capacity=1)
         api.fail_next("get", ACCOUNTS.plural, 503, times=9)
         with pytest.raises(Unavailable):
-            await KnownKeys().may_exist("pki", "a", store.fresh)
+            await KnownKeys().is_account_key("key-a", partial(store.fresh, "pki", "a"))
