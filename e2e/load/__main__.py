@@ -22,6 +22,7 @@ from e2e.load.keys import ExternalAccount
 from e2e.load.measure import Plan, Target, measure
 from e2e.load.processes import cores, processor
 from e2e.load.report import Machine, document, promises, table, verdicts
+from e2e.programs import ProgramFailed
 
 HELP = """Measure an ACME server: orders a second, latency by step, CPU, memory and API requests an order.
 
@@ -78,7 +79,15 @@ def main(orders: int, clients: int, accounts: int | None, names: int, warm_up: i
     try:
         with target(options) as found:
             measured = uvloop.run(measure(found, plan))
-    except (ClusterError, scenario.SetUpFailed, Refused, ProtocolError, aiohttp.ClientError, OSError) as error:
+    except (
+        ClusterError,
+        scenario.SetUpFailed,
+        ProgramFailed,
+        Refused,
+        ProtocolError,
+        aiohttp.ClientError,
+        OSError,
+    ) as error:
         raise click.ClickException(str(error)) from error
     body = document(measured, Machine(cores=cores(), processor=processor(), python=platform.python_version()))
     click.echo(table(body))
