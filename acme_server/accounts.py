@@ -23,7 +23,7 @@ from kms.cluster.errors import AlreadyExists, Conflict
 from kms.resources.accounts import AccountSpec, AccountStatus, ACMEAccount, CredentialBinding
 from kms.resources.credentials import EABCredential
 from kms.resources.kinds import PROFILES
-from kms.resources.meta import LocalRef, ObjectMeta, OwnerReference
+from kms.resources.meta import LocalRef, ObjectMeta, OwnerReference, key_of
 from kms.resources.secrets import CREDENTIAL_UID
 
 logger = logging.getLogger(__name__)
@@ -171,6 +171,16 @@ class Accounts:
             return False
         return True
 
+    async def current(self, account: ACMEAccount) -> ACMEAccount:
+        """The account as it is now: another replica may have changed it a moment ago.
+
+        Raises Refused with status 401 where it is not valid any more, and Unavailable.
+        """
+        found = await self._store.fresh(*key_of(account))
+        if found is None or found.metadata.uid != account.metadata.uid:
+            raise not_found()
+        return _usable(found)
+
     async def update(self, account: ACMEAccount, update: AccountUpdate) -> ACMEAccount:
         """Change the contacts (M84), or deactivate the account (M102). Everything else is ignored (M85).
 
@@ -181,7 +191,7 @@ class Accounts:
             logger.info("account deactivated", extra={"account": account.metadata.name})
             return changed
         if update.contact is None:
-            return _usable(account)
+            return await self.current(account)
         return await self._store.change(account, partial(with_contact, contact=contacts.validated(update.contact)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import cache
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -20,21 +21,30 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
+        # `cache` spares the checks and the lock of labels() for every request; there are few label values.
         ProcessCollector(registry=self.registry)
-        self._requests = self._counter("requests", "Requests answered.", "route", "method", "status")
-        self._request_seconds = self._histogram(
-            "request_duration_seconds", "Time to answer a request.", _REQUEST_SECONDS, "route"
+        self._requests = cache(self._counter("requests", "Requests answered.", "route", "method", "status").labels)
+        self._request_seconds = cache(
+            self._histogram("request_duration_seconds", "Time to answer a request.", _REQUEST_SECONDS, "route").labels
         )
-        self._orders = self._counter("orders", "Orders by what became of them.", "outcome")
-        self._validations = self._histogram(
-            "validation_duration_seconds", "Time to validate a challenge.", _REQUEST_SECONDS, "type", "result"
+        self._orders = cache(self._counter("orders", "Orders by what became of them.", "outcome").labels)
+        self._validations = cache(
+            self._histogram(
+                "validation_duration_seconds", "Time to validate a challenge.", _REQUEST_SECONDS, "type", "result"
+            ).labels
         )
-        self._issuances = self._histogram(
-            "issuance_duration_seconds", "Time that the issuer took for a certificate.", _REQUEST_SECONDS, "result"
+        self._issuances = cache(
+            self._histogram(
+                "issuance_duration_seconds", "Time that the issuer took for a certificate.", _REQUEST_SECONDS, "result"
+            ).labels
         )
-        self._api_calls = self._counter("api_requests", "Calls to the API server.", "verb", "kind", "status")
-        self._api_seconds = self._histogram(
-            "api_request_duration_seconds", "Time that the API server took.", _REQUEST_SECONDS, "verb", "kind"
+        self._api_calls = cache(
+            self._counter("api_requests", "Calls to the API server.", "verb", "kind", "status").labels
+        )
+        self._api_seconds = cache(
+            self._histogram(
+                "api_request_duration_seconds", "Time that the API server took.", _REQUEST_SECONDS, "verb", "kind"
+            ).labels
         )
         self._cache_size = self._gauge("cache_objects", "Objects in a cache.", "cache")
         self._cache_age = self._gauge(
@@ -49,25 +59,25 @@ class Metrics:
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """A request was answered."""
         known = method if method in _METHODS else "other"  # anybody can make methods up
-        self._requests.labels(route, known, str(status)).inc()
-        self._request_seconds.labels(route).observe(seconds)
+        self._requests(route, known, str(status)).inc()
+        self._request_seconds(route).observe(seconds)
 
     def order(self, outcome: str) -> None:
         """An order came to something."""
-        self._orders.labels(outcome).inc()
+        self._orders(outcome).inc()
 
     def validation(self, type_: str, result: str, seconds: float) -> None:
         """A validation ended."""
-        self._validations.labels(type_, result).observe(seconds)
+        self._validations(type_, result).observe(seconds)
 
     def issuance(self, result: str, seconds: float) -> None:
         """An issuer was asked."""
-        self._issuances.labels(result).observe(seconds)
+        self._issuances(result).observe(seconds)
 
     def api_call(self, verb: str, kind: str, status: int, seconds: float) -> None:
         """The API server was called (`kms.cluster.client.Observe`)."""
-        self._api_calls.labels(verb, kind, str(status)).inc()
-        self._api_seconds.labels(verb, kind).observe(seconds)
+        self._api_calls(verb, kind, str(status)).inc()
+        self._api_seconds(verb, kind).observe(seconds)
 
     def connection_refused(self) -> None:
         """A connection beyond the limit was closed."""

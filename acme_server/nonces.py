@@ -15,6 +15,7 @@ A replica's identity is drawn when it starts: nonces of an earlier life are unkn
 from __future__ import annotations
 
 import hmac
+from hashlib import blake2b
 from typing import NamedTuple
 
 from acme_server.jose.strict import base64url, unpadded
@@ -125,4 +126,5 @@ class Nonces:
 
 
 def _mac(key: bytes, signed: bytes) -> bytes:
-    return hmac.digest(key, signed, "sha256")[:_MAC]
+    # Keyed BLAKE2 (RFC 7693) is a MAC by itself and takes a third of the time of HMAC: two are made for every request.
+    return blake2b(signed, digest_size=_MAC, key=key).digest()

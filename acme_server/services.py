@@ -31,8 +31,8 @@ from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import CertificateProfile
 
 ACCOUNT_CAPACITY = 10_000
-ORDER_CAPACITY = 4_000
-"""Objects in the caches: an order with its certificate takes about 8 kB."""
+ORDER_CAPACITY = 1_000
+"""Objects in the caches: an order takes about 5 kB with its certificate, and is hardly read again once it has one."""
 
 
 @dataclass(frozen=True, kw_only=True)

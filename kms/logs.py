@@ -6,9 +6,10 @@ ever handed to a logger (SEC64); the formatters do not look for secrets, they on
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
-from datetime import UTC, datetime
+import time
 from typing import Any, Literal, TextIO
 
 import msgspec
@@ -27,7 +28,13 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _time_of(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return f"{_second(int(record.created))}.{int(record.msecs):03d}Z"
+
+
+@functools.lru_cache(maxsize=1)
+def _second(timestamp: int) -> str:
+    """Most lines are of the same second as the one before."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(timestamp))
 
 
 class JSONFormatter(logging.Formatter):

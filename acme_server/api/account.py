@@ -26,9 +26,11 @@ async def open_account(request: web.Request, caller: KeyHolder) -> web.Response:
 async def read_or_update(request: web.Request, caller: AccountHolder) -> web.Response:
     """Read an account, change its contacts or deactivate it (M84, M102)."""
     _require_own(request, caller)
-    account = caller.account
+    accounts = request.app[ACCOUNTS]
     if caller.payload:
-        account = await request.app[ACCOUNTS].update(account, decode(caller.payload, AccountUpdate))
+        account = await accounts.update(caller.account, decode(caller.payload, AccountUpdate))
+    else:
+        account = await accounts.current(caller.account)
     at = request.app[LINKS]
     return answer(views.account(account, at), location=at.account(account))
 

@@ -19,6 +19,10 @@ from kms.resources import ACMEAccount, ACMEOrder
 class AccountService(Protocol):
     """What accounts may do with themselves (acme_server.accounts)."""
 
+    async def current(self, account: ACMEAccount) -> ACMEAccount:
+        """The account as it is now."""
+        ...
+
     async def update(self, account: ACMEAccount, update: AccountUpdate) -> ACMEAccount:
         """Change contacts, or deactivate."""
         ...
