@@ -309,3 +309,23 @@ async def test_an_account_that_is_not_open_cannot_be_deactivated(world: World) -
     with pytest.raises(Refused) as caught:
         await later.services.accounts.update(unopened, AccountUpdate(status="deactivated"))
     assert caught.value.http_status == 404
+
+
+async def test_an_account_is_shown_as_another_server_has_just_changed_it(world: World) -> None:
+    account, _ = await register(world)
+    contact = ("mailto:other@example.com",)
+    world.api.put(ACCOUNTS, replace(account, status=replace(account.status, contact=contact)))
+    assert (await world.services.accounts.current(account)).status.contact == contact
+    assert (await world.services.accounts.update(account, AccountUpdate())).status.contact == contact
+    world.api.put(ACCOUNTS, replace(account, status=replace(account.status, state="deactivated")))
+    with pytest.raises(Refused) as caught:
+        await world.services.accounts.current(account)
+    assert caught.value.http_status == 401
+
+
+async def test_an_account_that_was_removed_is_not_shown(world: World) -> None:
+    account, _ = await register(world)
+    world.api.remove(ACCOUNTS, account.metadata.namespace, account.metadata.name)
+    with pytest.raises(Refused) as caught:
+        await world.services.accounts.current(account)
+    assert caught.value.http_status == 404

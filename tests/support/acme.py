@@ -196,6 +196,9 @@ class Accounts:
             raise Refused(ProblemType.EXTERNAL_ACCOUNT_REQUIRED, "This profile needs an external account binding.")
         return self.put(profile.name, key, contact=wanted.contact), True
 
+    async def current(self, account: ACMEAccount) -> ACMEAccount:
+        return account
+
     async def update(self, account: ACMEAccount, update: AccountUpdate) -> ACMEAccount:
         contact = account.status.contact if update.contact is None else update.contact
         state = update.status if update.status == "deactivated" else account.status.state
