@@ -58,10 +58,9 @@ def test_an_account_goes_on_without_the_credential_and_one_certificate_may_have_
     ("options", "key"),
     [
         (("--key-type=rsa", "--rsa-key-size=2048"), "RSA-2048"),
-        (("--key-type=rsa", "--rsa-key-size=4096"), "RSA-4096"),
         (("--key-type=ecdsa", "--elliptic-curve=secp384r1"), "ECDSA-P384"),
     ],
-    ids=["rsa-2048", "rsa-4096", "ecdsa-p384"],
+    ids=["rsa-2048", "ecdsa-p384"],
 )
 def test_the_certificate_is_for_a_key_of_the_type_that_was_asked_for(
     certbot: Certbot, story: Story, credential: Credential, options: tuple[str, ...], key: str
