@@ -18,6 +18,14 @@ RECOVERED = 90.0
 """Seconds until everything is as before; watches try again after at most 30."""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def as_before(installation: Installation) -> Iterator[None]:
+    """Watches may wait for half a minute before they try again; the tests of other modules need not."""
+    yield
+    for each in installation.programs.all:
+        each.restart()
+
+
 @contextlib.contextmanager
 def away(installation: Installation) -> Iterator[None]:
     """The time in which there is no API server."""
