@@ -99,7 +99,7 @@ class Resolver:
                 if isinstance(each, str):
                     results[type_] = _Result(failure=each)
                 elif each.alias is None:
-                    results[type_] = _Result(each.addresses, each.rcode)
+                    results[type_] = _Result(each.addresses if each.rcode == NO_ERROR else (), each.rcode)
                 else:
                     names[type_] = each.alias
             if len(results) == len(RecordType):

@@ -83,6 +83,12 @@ async def test_a_server_that_cannot_tell_is_a_failure(nameserver: NameServer, rc
     assert rcode in await why(nameserver.address)
 
 
+async def test_addresses_beside_a_failure_do_not_count(nameserver: NameServer) -> None:
+    nameserver.records[NAME, "A"] = ["10.0.0.1"]
+    nameserver.mangle = lambda wire: wire[:3] + bytes([wire[3] | 2]) + wire[4:]
+    assert await why(nameserver.address) == "the DNS servers cannot tell (SERVFAIL)"
+
+
 async def test_the_next_server_is_asked_when_one_cannot_tell(nameserver: NameServer) -> None:
     async with running_nameserver() as broken:
         broken.rcodes[NAME] = "SERVFAIL"
