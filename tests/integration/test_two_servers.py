@@ -1,4 +1,4 @@
-"""Two servers behind one external URL: to their clients they are one (SEC04, SEC12, SEC19, SEC20, SEC27, SEC56)."""
+"""Two servers behind one external URL: to their clients they are one (SEC12, SEC19, SEC20, SEC27, SEC56)."""
 
 from __future__ import annotations
 

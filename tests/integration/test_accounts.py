@@ -1,0 +1,59 @@
+"""An account is good on its own profile (SEC04) and for as long as it is valid (SEC07)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from e2e.dns import Addresses
+from e2e.load.client import Client, http01_of
+from e2e.load.exchange import Exchange
+from tests.support.installation import Installation, becomes, refusal
+
+
+@pytest.fixture
+def another_team(installation: Installation, team: str) -> Iterator[str]:
+    name = f"{team}-another"
+    installation.cluster.kubectl("create", "namespace", name)
+    yield name
+    installation.cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+async def test_an_account_does_not_exist_on_another_profile_even_if_its_key_has_an_account_there(
+    installation: Installation, team: str, another_team: str
+) -> None:
+    here, there = installation.open_profile(team), installation.open_profile(another_team)
+    async with installation.client(here) as client, Exchange(there.directory_url, tls=there.tls) as exchange:
+        order = await client.new_order(["here.test"])
+        stranger = Client(exchange, client.key, account_url=client.account_url)
+        assert await refusal(stranger.new_order(["there.test"])) == "accountDoesNotExist"
+        resident = Client(exchange, client.key)
+        await resident.register()
+        assert resident.account_url != client.account_url
+        assert await refusal(stranger.new_order(["there.test"])) == "accountDoesNotExist"
+        assert await refusal(resident.order(order.url)) == "accountDoesNotExist"
+        assert (await client.order(order.url)).status == "pending"
+
+
+async def test_a_challenge_that_is_met_after_the_deactivation_of_the_account_does_not_count(
+    installation: Installation, team: str
+) -> None:
+    async with installation.client(installation.open_profile(team)) as client:
+        installation.zone.set("late.test", Addresses("127.0.0.1", delay=1.5))
+        order = await client.new_order(["late.test"])
+        challenge = http01_of(await client.authorization(order.authorizations[0]))
+        installation.answerer.add(challenge["token"], client.key.thumbprint)
+        await client.respond(challenge)
+        assert client.account_url is not None
+        await client.post("account", client.account_url, {"status": "deactivated"})
+
+    async def is_invalid() -> bool:
+        state = installation.order(team, order.url).get("status", {}).get("state", "pending")
+        assert state in {"pending", "invalid"}
+        return bool(state == "invalid")
+
+    await becomes(is_invalid)
+    (challenge,) = installation.order(team, order.url)["status"]["authorizations"][0]["challenges"]
+    assert challenge["state"] == "invalid"
+    assert "deactivated" in challenge["error"]["detail"]
