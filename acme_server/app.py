@@ -19,7 +19,7 @@ from aiohttp import web
 from acme_server.application import acme_application, internal_application
 from acme_server.background import Background, Work
 from acme_server.links import Links
-from acme_server.listener import KEEP_ALIVE, SILENT, Listener, listen
+from acme_server.listener import KEEP_ALIVE, SILENT, HTTPLog, Listener, listen
 from acme_server.metrics import Metrics
 from acme_server.nonces import Nonces
 from acme_server.peers import Peers
@@ -189,6 +189,7 @@ async def _runner(application: web.Application, *, drain: float) -> AsyncIterato
     runner = web.AppRunner(
         application,
         access_log=None,
+        logger=HTTPLog(logger),
         shutdown_timeout=drain,
         keepalive_timeout=KEEP_ALIVE,
         max_line_size=4096,

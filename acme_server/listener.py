@@ -11,8 +11,10 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
+from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
 from kms.address import Address
@@ -29,6 +31,17 @@ _OUT_OF_FILES_PAUSE = 0.1
 
 SILENT: web.AppKey[set[RequestHandler]] = web.AppKey("silent", set)
 """New connections on which no request has arrived yet."""
+
+
+class HTTPLog(logging.LoggerAdapter[logging.Logger]):
+    """For aiohttp, which quotes malformed requests in tracebacks: an Authorization header, or what floods the log."""
+
+    def exception(self, msg: object, *args: object, exc_info: Any = True, **kwargs: Any) -> None:
+        """Say of malformed HTTP that there was some; of everything else, what went wrong (SEC46, SEC64)."""
+        if isinstance(exc_info, HttpProcessingError):
+            self.logger.info("malformed HTTP", extra={"error": type(exc_info).__name__})
+            return
+        super().exception(msg, *args, exc_info=exc_info, **kwargs)
 
 
 class Listener:

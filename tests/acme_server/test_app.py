@@ -153,6 +153,23 @@ async def test_a_certificate_in_files_is_used_instead_of_the_secret(tmp_path: Pa
         await server.eventually("/healthz", 200)
 
 
+async def test_malformed_http_is_told_in_one_line_that_quotes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with running(tmp_path) as server:
+        server.api.put(SECRETS, serving_secret(server.authority))
+        await server.eventually("/", 200)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.settings.listen.port, ssl=server._ssl())
+        writer.write(b"GET / HTTP/1.1\r\nAuthorization: Bearer hunter2" + b"x" * 9000 + b"\r\n\r\n")
+        assert b" 400 " in await reader.readline()
+        writer.close()
+    (told,) = [each for each in caplog.records if each.getMessage() == "malformed HTTP"]
+    assert vars(told)["error"] == "LineTooLong"
+    assert told.exc_info is None
+    assert "hunter2" not in caplog.text
+
+
 async def test_a_request_in_flight_is_answered_before_the_end(tmp_path: Path) -> None:
     async with running(tmp_path) as server:
         server.api.put(SECRETS, serving_secret(server.authority))

@@ -1,4 +1,5 @@
 import asyncio
+import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -10,7 +11,7 @@ import trustme
 from aiohttp import web
 
 from acme_server import listener as module
-from acme_server.listener import Listener, listen
+from acme_server.listener import HTTPLog, Listener, listen
 from acme_server.tls import ServingCertificate
 from kms.address import Address
 from tests.support.eventually import in_background, until
@@ -163,3 +164,9 @@ def test_one_socket_listens_where_it_is_told(host: str) -> None:
         return
     with made, socket.create_connection((host or "127.0.0.1", made.getsockname()[1])):
         assert not made.getblocking()
+
+
+def test_other_errors_of_the_framework_are_told_whole(caplog: pytest.LogCaptureFixture) -> None:
+    HTTPLog(logging.getLogger("acme_server")).exception("Unhandled %s", "exception", exc_info=ZeroDivisionError("why"))
+    assert "Unhandled exception" in caplog.text
+    assert "ZeroDivisionError: why" in caplog.text
