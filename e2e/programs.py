@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,9 +101,10 @@ class Program:
         return self._started().wait(limit)
 
     def kill(self) -> None:
-        """End it as a crash would: SIGKILL."""
+        """End it as a crash would: SIGKILL. Its ports are free afterwards."""
         if self._process is not None:
             self._process.kill()
+            _wait_for_the_end_of_group(self._process.pid)
 
     def restart(self) -> None:
         """Stop it if it runs, start it, and wait until it is ready."""
@@ -284,6 +286,15 @@ def running_programs(
         yield programs
     finally:
         programs.stop()
+
+
+def _wait_for_the_end_of_group(group: int) -> None:
+    """The guard has ended, but the program itself, killed with it, may still be about to let go of its ports."""
+    deadline = time.monotonic() + STOP_LIMIT
+    with suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(group, 0)
+            time.sleep(_POLL)
 
 
 def _slice_name(server: Server) -> str:
