@@ -15,7 +15,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from kms.resources.orders import Identifier, StoredProblem, StoredSubProblem
+from kms.resources.orders import Identifier
 
 URN = "urn:ietf:params:acme:error:"
 
@@ -112,15 +112,3 @@ class Unavailable(ACMEError):
 def not_found() -> Refused:
     """The one answer for objects that do not exist and for those that the account must not see (SEC03)."""
     return Refused(ProblemType.MALFORMED, "There is no such resource for this account.", status=404)
-
-
-def stored(refused: Refused) -> StoredProblem:
-    """The problem as the status of an order keeps it."""
-    return StoredProblem(
-        type=refused.type.value,
-        detail=refused.detail,
-        subproblems=tuple(
-            StoredSubProblem(type=each.type.value, detail=each.detail, identifier=each.identifier)
-            for each in refused.subproblems
-        ),
-    )

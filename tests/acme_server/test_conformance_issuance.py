@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 
 import pytest
@@ -12,6 +12,7 @@ from cryptography import x509
 from kms.issuers import Issued, SecretIssuer
 from kms.pki.authorities import NameConstraints
 from kms.pki.certificates import LeafTemplate
+from kms.resources.kinds import ORDERS
 from kms.resources.policies import DNSNameRules, PolicySpec
 from kms.resources.profiles import CertificateContents
 from tests.support import pki
@@ -150,9 +151,10 @@ async def test_a_deactivated_authorization_stops_an_order_that_is_waiting_for_it
     assert "certificate" not in polled.json
 
 
-async def test_who_looks_at_an_order_that_ends_while_its_certificate_is_made_is_told_how_it_ended(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def looked_at(
+    server: Server, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[Answer], Awaitable[object]]
+) -> Answer:
+    """What a poll is told that makes the certificate of an order in processing, to which `meanwhile` happens."""
     order = await server.ready()
     server.world.clock.ahead = timedelta(minutes=10)
     server.world.remove_authority_key()
@@ -169,11 +171,29 @@ async def test_who_looks_at_an_order_that_ends_while_its_certificate_is_made_is_
     server.world.install_authority()
     polled = asyncio.create_task(server.post(order.location))
     await signing.wait()
-    await server.post(order.json["authorizations"][0], {"status": "deactivated"})
+    await meanwhile(order)
     go_on.set()
-    answer = await polled
+    return await polled
+
+
+async def test_who_looks_at_an_order_that_ends_while_its_certificate_is_made_is_told_how_it_ended(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def give_up(order: Answer) -> None:
+        await server.post(order.json["authorizations"][0], {"status": "deactivated"})
+
+    answer = await looked_at(server, monkeypatch, give_up)
     assert (answer.status, answer.json["status"]) == (200, "invalid")
     assert answer.json["error"]["detail"] == "www.example.com: The authorization was deactivated."
+
+
+async def test_an_order_that_is_deleted_while_its_certificate_is_made_is_not_found(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def delete(order: Answer) -> None:
+        server.world.api.remove(ORDERS, "pki", order.location.rsplit("/", 1)[1])
+
+    assert (await looked_at(server, monkeypatch, delete)).status == 404
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from kms.pki.patterns import InvalidPattern, Pattern, label_pattern, value_patte
         ("**.a.**", ["x.a.y", "a.a.a", "x.y.a.y.x"], ["a.y", "x.a", "x.b.y"]),
         ("**", ["a", "a.b", "a.b.c"], []),
         ("*", ["a"], ["a.b"]),
-        ("a*b*c", ["abc", "axbxc", "abbc"], ["ac", "acb", "ab.c"]),
+        ("a*b*c", ["abc", "axbxc", "abbc"], ["ac", "acb", "ab.c", "axxc"]),
         ("a*a", ["aa", "aba"], ["a", "ab"]),
         ("EXAMPLE.Com", ["example.com"], []),
     ],
