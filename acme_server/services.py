@@ -97,7 +97,6 @@ class Services:
             cluster=cluster,
             namespace=namespace,
             credentials=configuration.credentials,
-            secrets=configuration.secrets,
             clock=clock,
         )
         resumption = Resumption(replica=replica, life=entropy(8).hex(), clock=clock, alone=alone)

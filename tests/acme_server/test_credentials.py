@@ -30,12 +30,23 @@ async def find(world: World, key_id: str = KEY_ID_1) -> tuple[EABCredential, byt
     return await world.services.credentials.find(world.profile, key_id)
 
 
-async def test_a_cached_credential_costs_no_read(world: World) -> None:
+async def test_the_key_of_a_cached_credential_is_read_live(world: World) -> None:
     credential = world.put_credential()
     found = await find(world)
     assert found is not None
     assert (found[0].metadata.uid, found[1]) == (credential.metadata.uid, KEY)
-    assert world.calls() == []
+    assert world.calls() == ["get secrets"]
+
+
+async def test_a_key_that_was_replaced_a_moment_ago_counts_at_once(world: World) -> None:
+    world.put_credential()
+    name = verification_key_name(NAMESPACE, PROFILE, KEY_ID_1)
+    known = world.secrets.get(RELEASE, name)
+    assert known is not None
+    world.api.put(SECRETS, replace(known, data={KEY_ID: KEY_ID_1.encode(), EAB_SECRET: b"bmV3"}))
+    found = await find(world)
+    assert found is not None
+    assert found[1] == b"new"
 
 
 async def test_a_credential_that_the_caches_do_not_know_yet_is_read(world: World) -> None:
