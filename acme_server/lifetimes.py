@@ -21,7 +21,7 @@ _FRESH_SHARE = 20
 def requested(
     not_before: datetime | None, not_after: datetime | None, profile: Profile, *, now: datetime
 ) -> tuple[datetime | None, datetime | None]:
-    """The dates that a client asked for, if the profile's policy can honour them (M108, C12).
+    """The dates that a client asked for, if the profile's policy and its CA can honour them (M108, C12).
 
     Raises Refused (malformed) that says what would be honoured: a certificate never has other dates than those that
     were asked for, so odd ones are refused before anybody solves a challenge.
@@ -36,6 +36,9 @@ def requested(
         return not_before, None
     if not_after <= start:
         raise _odd("notAfter is not later than notBefore, or lies in the past")
+    last = profile.authority.status.not_after
+    if last is not None and not_after > last:
+        raise _odd(f"the CA's own certificate ends at {last:%Y-%m-%dT%H:%M:%SZ}")
     # What the client counts from its own clock may be a little longer than what we count from ours.
     if not_after - start > (longest + SKEW if not_before is None else longest):
         raise _odd(f"policy {profile.policy.name} allows at most {format_duration(longest)} (spec.maximumDuration)")

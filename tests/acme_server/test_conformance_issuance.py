@@ -214,6 +214,15 @@ async def test_dates_at_the_ends_of_time_are_refused_and_break_nothing(
     assert refused.problem["detail"].startswith("The requested validity cannot be honoured")
 
 
+async def test_an_end_beyond_that_of_the_ca_is_refused_before_anybody_solves_a_challenge(server: Server) -> None:
+    last = server.world.clock() + 2 * HOUR
+    server.world.install_authority(not_after=last)
+    refused = await server.order(notAfter=f"{last + HOUR:%Y-%m-%dT%H:%M:%SZ}")
+    assert refused.problem["type"] == "malformed"
+    assert refused.problem["detail"].endswith(f"the CA's own certificate ends at {last:%Y-%m-%dT%H:%M:%SZ}.")
+    assert (await certificate_of(server, await server.ready())).not_valid_after_utc == last
+
+
 async def test_dates_in_another_time_zone_are_the_same_moments(server: Server) -> None:
     end = server.world.clock() + 24 * HOUR
     order = await server.ready(notAfter=f"{end + 2 * HOUR:%Y-%m-%dT%H:%M:%S}+02:00")
