@@ -11,11 +11,11 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from acme_server import claims, contacts
 from acme_server.credentials import Binding, Credentials
 from acme_server.known_keys import account_name
 from acme_server.problems import ProblemType, Refused, Unavailable, not_found
 from acme_server.profiles import Profile
+from acme_server.rules import claims, contacts
 from acme_server.store import Store, Vanished
 from acme_server.wire import AccountUpdate, NewAccount
 from kms.clock import Clock

@@ -16,18 +16,18 @@ import aiohttp
 import uvloop
 from aiohttp import web
 
-from acme_server.application import acme_application, internal_application
-from acme_server.background import Background, Work
 from acme_server.links import Links
-from acme_server.listener import KEEP_ALIVE, SILENT, HTTPLog, Listener, listen
-from acme_server.metrics import Metrics
 from acme_server.nonces import Nonces
 from acme_server.peers import Peers
-from acme_server.readiness import Readiness
+from acme_server.process.application import acme_application, internal_application
+from acme_server.process.background import Background, Work
+from acme_server.process.listener import KEEP_ALIVE, SILENT, HTTPLog, Listener, listen
+from acme_server.process.metrics import Metrics
+from acme_server.process.readiness import Readiness
+from acme_server.process.sources import Sources
+from acme_server.process.tls import ServingCertificate
 from acme_server.services import Services
 from acme_server.settings import ServerSettings
-from acme_server.sources import Sources
-from acme_server.tls import ServingCertificate
 from acme_server.validation.http01 import HTTP01
 from kms.clock import Clock, Entropy, system_clock, system_entropy
 from kms.cluster.client import Cluster

@@ -16,15 +16,15 @@ from datetime import datetime
 from functools import partial
 from weakref import WeakValueDictionary
 
-from acme_server import admission, transitions
 from acme_server.accounts import deactivated_account
 from acme_server.credentials import Credentials
-from acme_server.issuance import template
 from acme_server.known_keys import KnownKeys, account_name, thumbprint
-from acme_server.lifetimes import base_time, is_fresh, is_over
 from acme_server.measures import Measures
 from acme_server.problems import ProblemType, Refused, Unavailable, not_found
 from acme_server.profiles import Profile
+from acme_server.rules import admission, transitions
+from acme_server.rules.issuance import template
+from acme_server.rules.lifetimes import base_time, is_fresh, is_over
 from acme_server.store import Store
 from kms.clock import Clock
 from kms.issuers import Issuer, IssuerNotReady, Issuers

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from datetime import datetime
 
 from acme_server.problems import ProblemType, Refused
-from acme_server.transitions import OPEN_STATES
+from acme_server.rules.transitions import OPEN_STATES
 from kms.clock import Clock
 from kms.resources.orders import ACMEOrder
 

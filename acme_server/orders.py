@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 
-from acme_server import admission, identifiers, lifetimes, transitions
 from acme_server.accounts import owner
 from acme_server.credentials import Credentials
 from acme_server.finalizing import Finalizer
@@ -18,6 +17,7 @@ from acme_server.measures import Measures
 from acme_server.problems import Refused, Unavailable, not_found
 from acme_server.profiles import Profile, Profiles
 from acme_server.resuming import Resumption
+from acme_server.rules import admission, identifiers, lifetimes, transitions
 from acme_server.store import Store
 from acme_server.validation.outcome import ChallengeId
 from acme_server.validation.worker import Worker

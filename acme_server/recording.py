@@ -6,10 +6,10 @@ import logging
 from collections.abc import Mapping
 from datetime import timedelta
 
-from acme_server import transitions
 from acme_server.measures import Measures
 from acme_server.problems import ACMEError, ProblemType
 from acme_server.profiles import Profiles
+from acme_server.rules import transitions
 from acme_server.store import Store
 from acme_server.validation.outcome import ChallengeId, Failed, Outcome, Valid
 from kms.clock import Clock

@@ -18,9 +18,9 @@ from acme_server import views
 from acme_server.api.answers import link, problem_document
 from acme_server.api.context import LINKS, NONCES
 from acme_server.authentication import ACCOUNT_NAME
-from acme_server.listener import SILENT
-from acme_server.metrics import METRICS
 from acme_server.problems import ProblemType, Refused, Unavailable
+from acme_server.process.listener import SILENT
+from acme_server.process.metrics import METRICS
 from kms.cluster import errors
 
 logger = logging.getLogger(__name__)

@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
-from acme_server import transitions
 from acme_server.limits import OpenOrders
 from acme_server.problems import ProblemType, Refused
+from acme_server.rules import transitions
 from kms.resources.meta import LocalRef
 from kms.resources.orders import ACMEOrder, StoredProblem
 from tests.support.acmeorders import LIFETIME, NOW, order

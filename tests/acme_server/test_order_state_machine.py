@@ -8,9 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from acme_server import transitions
-from acme_server.lifetimes import SKEW
 from acme_server.problems import Refused
+from acme_server.rules import transitions
+from acme_server.rules.lifetimes import SKEW
 from acme_server.validation.outcome import ChallengeId, Failed, Outcome, Valid
 from kms.resources.orders import ACMEOrder, StoredProblem
 from tests.support.acmeorders import DIGEST, NOW, OTHER_DIGEST, issued, order

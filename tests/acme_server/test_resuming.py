@@ -5,8 +5,9 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
-from acme_server import resuming, transitions
+from acme_server import resuming
 from acme_server.resuming import Resumption
+from acme_server.rules import transitions
 from acme_server.validation.outcome import ChallengeId
 from kms.resources.orders import ACMEOrder
 from tests.support.acmeorders import NOW, order

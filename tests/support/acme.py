@@ -22,15 +22,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
 
-from acme_server.application import acme_application
 from acme_server.credentials import Binding
 from acme_server.jose.jwk import AccountKey, account_key
 from acme_server.links import Links
-from acme_server.metrics import Metrics
 from acme_server.nonces import Nonce, Nonces
 from acme_server.problems import ProblemType, Refused, Unavailable, not_found
+from acme_server.process.application import acme_application
+from acme_server.process.metrics import Metrics
+from acme_server.process.readiness import Readiness
 from acme_server.profiles import Profile
-from acme_server.readiness import Readiness
 from acme_server.wire import AccountUpdate, NewAccount, NewOrder
 from kms.clock import system_entropy
 from kms.resources import ACMEAccount, ACMEOrder, CertificateProfile, EABCredential

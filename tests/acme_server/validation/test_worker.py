@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
-from acme_server import transitions
 from acme_server.problems import Refused, Unavailable, not_found
+from acme_server.rules import transitions
 from acme_server.validation import worker as module
 from acme_server.validation.attempts import Pace
 from acme_server.validation.outcome import ChallengeId, Failed, Outcome, Valid

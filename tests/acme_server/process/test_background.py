@@ -2,8 +2,8 @@ import asyncio
 
 import pytest
 
-from acme_server.background import Background, supervised
-from acme_server.readiness import Readiness
+from acme_server.process.background import Background, supervised
+from acme_server.process.readiness import Readiness
 
 
 async def test_work_that_fails_is_begun_again_and_told_of(caplog: pytest.LogCaptureFixture) -> None:

@@ -26,10 +26,10 @@ from acme_server.api.routing import Route
 from acme_server.authentication import MAXIMUM_BODY, AccountSource, Authenticator, ProfileSource, Redeemer
 from acme_server.enrollment import AccountRegister, CredentialSource, Enrollment
 from acme_server.links import Links
-from acme_server.listener import SILENT
-from acme_server.metrics import METRICS, Metrics
 from acme_server.nonces import Nonces
 from acme_server.peers import PATH, Peers
+from acme_server.process.listener import SILENT
+from acme_server.process.metrics import METRICS, Metrics
 
 
 class Accounts(AccountSource, AccountRegister, AccountService, Protocol):

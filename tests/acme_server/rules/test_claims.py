@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from acme_server import claims
+from acme_server.rules import claims
 from kms.resources.accounts import AccountState, AccountStatus, ACMEAccount
 from tests.support.accounts import account
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from acme_server.background import Work
 from acme_server.credentials import UID_INDEX, by_uid
-from acme_server.metrics import Metrics
+from acme_server.process.background import Work
+from acme_server.process.metrics import Metrics
 from acme_server.services import Configuration
 from acme_server.settings import ServerSettings
 from kms.cluster.client import Cluster

@@ -18,8 +18,8 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from acme_server.lifetimes import authorization_expires, is_over, usable
 from acme_server.problems import ProblemType, Refused
+from acme_server.rules.lifetimes import authorization_expires, is_over, usable
 from acme_server.validation.outcome import ChallengeId, Failed, Outcome, Valid
 from kms.issuers import Issued
 from kms.resources.meta import Condition, with_condition

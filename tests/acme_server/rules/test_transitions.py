@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
-from acme_server import transitions
 from acme_server.problems import ProblemType, Refused
+from acme_server.rules import transitions
 from acme_server.validation.outcome import ChallengeId, Failed, Outcome, Valid
 from kms.resources.meta import condition
 from kms.resources.orders import ACMEOrder, StoredProblem

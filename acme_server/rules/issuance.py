@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from acme_server.identifiers import names_of
-from acme_server.lifetimes import BACKDATE, SKEW
 from acme_server.profiles import Profile
+from acme_server.rules.identifiers import names_of
+from acme_server.rules.lifetimes import BACKDATE, SKEW
 from kms.pki.certificates import LeafTemplate, serial_number, validity
 from kms.pki.requests import CertificateRequest
 from kms.pki.subjects import ATTRIBUTES, COMMON_NAME, LIMITS

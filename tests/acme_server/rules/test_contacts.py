@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acme_server.contacts import validated
 from acme_server.problems import ProblemType, Refused
+from acme_server.rules.contacts import validated
 
 
 def test_mail_addresses_are_kept_as_they_were_written_each_once() -> None:

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from acme_server import tls
-from acme_server.tls import ServingCertificate
+from acme_server.process import tls
+from acme_server.process.tls import ServingCertificate
 from kms.resources import Secret
 from kms.resources.meta import ObjectMeta
 from tests.support.eventually import in_background, until

@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
-from acme_server import admission
-from acme_server.issuance import template
-from acme_server.lifetimes import BACKDATE
+from acme_server.rules import admission
+from acme_server.rules.issuance import template
+from acme_server.rules.lifetimes import BACKDATE
 from kms.pki.certificates import LeafTemplate
 from kms.resources.authorities import Subject
 from kms.resources.orders import ACMEOrder

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acme_server import identifiers
 from acme_server.problems import ProblemType, Refused
+from acme_server.rules import identifiers
 from acme_server.wire import RequestedIdentifier
 from kms.pki.names import Name, dns_name
 from kms.resources.orders import Identifier

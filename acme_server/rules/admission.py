@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from acme_server.identifiers import identifier_of, names_of, refusal
 from acme_server.problems import ProblemType, Refused, SubProblem
 from acme_server.profiles import Profile
+from acme_server.rules.identifiers import identifier_of, names_of, refusal
 from kms.pki.constraints import constraint_violations
 from kms.pki.names import Name
 from kms.pki.policy import Narrowing, Violation, name_violations, request_violations

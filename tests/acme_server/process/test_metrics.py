@@ -3,7 +3,7 @@ import asyncio
 from prometheus_client import generate_latest
 
 from acme_server.measures import Measures
-from acme_server.metrics import Metrics
+from acme_server.process.metrics import Metrics
 
 
 def text_of(metrics: Metrics) -> str:

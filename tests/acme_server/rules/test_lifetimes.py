@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
-from acme_server import lifetimes, transitions
 from acme_server.problems import ProblemType, Refused
 from acme_server.profiles import Profile
+from acme_server.rules import lifetimes, transitions
 from acme_server.validation.outcome import ChallengeId, Valid
 from tests.support.acmeorders import NOW, order
 from tests.support.domain import running_world

@@ -10,9 +10,9 @@ import pytest
 import trustme
 from aiohttp import web
 
-from acme_server import listener as module
-from acme_server.listener import HTTPLog, Listener, listen
-from acme_server.tls import ServingCertificate
+from acme_server.process import listener as module
+from acme_server.process.listener import HTTPLog, Listener, listen
+from acme_server.process.tls import ServingCertificate
 from kms.address import Address
 from tests.support.eventually import in_background, until
 

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from acme_server import admission
-from acme_server.identifiers import identifier_of
 from acme_server.problems import ProblemType, Refused
 from acme_server.profiles import Profile
+from acme_server.rules import admission
+from acme_server.rules.identifiers import identifier_of
 from kms.pki.names import Name, dns_name, ip_address
 from kms.pki.policy import Narrowing
 from kms.resources.credentials import NameRules
