@@ -8,6 +8,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Three workers, each with a cluster of its own: on two cores most of the time is waiting for others.
+PYTEST := $(BIN)/coverage run -m pytest --numprocesses=3 --dist=loadfile
 SOURCES := acme_server kms kms_acme operator tests e2e
 
 .PHONY: help
@@ -32,10 +34,10 @@ demo: $(READY) ## from four manifests to a certificate, with certbot, on a clust
 .PHONY: test
 test: $(READY) ## run all tests, on a real API server where it matters, and measure what they cover
 	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest -m "not cluster"
+	$(PYTEST) -m "not cluster"
 	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report --fail-under=95
 	@$(BIN)/python -m e2e.cluster build
-	$(BIN)/coverage run -m pytest -m cluster
+	$(PYTEST) -m cluster
 	@$(BIN)/coverage combine --quiet --append && $(BIN)/coverage report --fail-under=98
 
 .PHONY: check
