@@ -45,6 +45,7 @@ check: $(READY) ## format, lint, types, import contracts
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
+	$(BIN)/mypy e2e
 	$(BIN)/lint-imports
 
 .PHONY: format

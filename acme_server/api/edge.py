@@ -91,8 +91,9 @@ def _of_http(error: web.HTTPException) -> web.Response:
 
 
 def _complete(request: web.Request, response: web.StreamResponse) -> None:
-    """Add what every answer under a directory has."""
+    """Add what every answer has, and what every answer under a directory has."""
     headers = response.headers
+    headers[hdrs.SERVER] = "kms-acme"  # else aiohttp would tell its version, and with it what to try
     index = request.app[LINKS].directory_of(request.raw_path)
     if index is None:
         return

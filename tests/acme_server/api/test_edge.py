@@ -173,3 +173,8 @@ async def test_requests_are_counted_by_template_and_status(edge: Edge) -> None:
     assert counted("none", "other", 404)
     assert "passwd" not in text
     assert "a" * 32 not in text
+
+
+async def test_no_answer_tells_which_library_serves_it(edge: Edge) -> None:
+    refused, missing = await edge.post(NEW_ORDER, {"identifiers": []}), await edge.post("/nothing", {})
+    assert {each.headers["Server"] for each in (refused, missing)} == {"kms-acme"}
