@@ -138,8 +138,19 @@ def _place(settings: ServerSettings) -> str:
     return f"{socket.gethostname()}:{settings.listen.port}"
 
 
+def _warn_of_test_settings(settings: ServerSettings) -> None:
+    """RFC 8555 and 8737 fix the ports of challenges: elsewhere, whoever may open a port above 1023 could answer them."""
+    for option, port, standard in (
+        ("--http01-port", settings.validation.http01_port, 80),
+        ("--tls-alpn01-port", settings.validation.tls_alpn01_port, 443),
+    ):
+        if port != standard:
+            logger.warning("%s is for tests only", option, extra={"port": port, "standard": standard})
+
+
 async def serve(settings: ServerSettings, *, stop: asyncio.Event) -> None:
     """Serve until `stop` is set, then end within 25 seconds. Raises OSError and ClusterError where it cannot begin."""
+    _warn_of_test_settings(settings)
     async with AsyncExitStack() as stack:
         metrics = Metrics()
         cluster = await Cluster.connect(

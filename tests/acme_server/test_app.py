@@ -19,7 +19,7 @@ import pytest
 import trustme
 
 from acme_server.app import run, serve
-from acme_server.settings import ServerSettings
+from acme_server.settings import ServerSettings, ValidationSettings
 from kms.address import Address
 from kms.resources import Secret
 from kms.resources.kinds import SECRETS
@@ -127,6 +127,22 @@ async def test_it_serves_as_soon_as_there_is_a_certificate_and_is_ready_when_all
         assert 'kms_acme_cache_objects{cache="secrets"} 2.0' in metrics
         assert 'kms_acme_requests_total{method="GET",route="/readyz",status="200"}' in metrics
         assert "\nkms_acme_connections " in metrics
+
+
+@pytest.mark.parametrize(
+    ("validation", "warned"),
+    [
+        (ValidationSettings(), []),
+        (ValidationSettings(http01_port=5002), ["--http01-port is for tests only"]),
+        (ValidationSettings(tls_alpn01_port=5001), ["--tls-alpn01-port is for tests only"]),
+    ],
+)
+async def test_challenge_ports_that_are_only_for_tests_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, validation: ValidationSettings, warned: list[str]
+) -> None:
+    async with running(tmp_path, validation=validation) as server:
+        await server.eventually("/healthz", 200, internal=True)
+    assert [each.getMessage() for each in caplog.records if "tests only" in each.getMessage()] == warned
 
 
 async def test_a_new_serving_certificate_is_used_without_a_restart(tmp_path: Path) -> None:

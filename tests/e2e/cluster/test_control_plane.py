@@ -24,8 +24,10 @@ from e2e.cluster.progress import Progress
 
 pytestmark = pytest.mark.cluster
 
+# Whoever runs the tests in the background has SIGINT ignored, which children inherit.
 PARENT = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from e2e.cluster import Progress, running
 with running(Path(sys.argv[1]), Progress(sys.stderr)):

@@ -15,8 +15,10 @@ import pytest
 from e2e.cluster.processes import Deadline, Process, last_lines, started_at
 
 # Starts `sleep` (whose process id it prints by way of a file) under a guard, then does what the test wants.
+# Whoever runs the tests in the background has SIGINT ignored, which children inherit.
 PARENT = """
-import sys, threading, time
+import signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from e2e.cluster.processes import Process
 folder = Path(sys.argv[1])
