@@ -139,7 +139,7 @@ def _place(settings: ServerSettings) -> str:
 
 
 def _warn_of_test_settings(settings: ServerSettings) -> None:
-    """RFC 8555 and 8737 fix the ports of challenges: elsewhere, whoever may open a port above 1023 could answer them."""
+    """RFC 8555 and 8737 fix the ports of challenges: elsewhere, whoever may open a high port could answer them."""
     for option, port, standard in (
         ("--http01-port", settings.validation.http01_port, 80),
         ("--tls-alpn01-port", settings.validation.tls_alpn01_port, 443),
