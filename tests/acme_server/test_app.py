@@ -20,6 +20,7 @@ import trustme
 
 from acme_server.app import run, serve
 from acme_server.settings import ServerSettings, ValidationSettings
+from e2e.cluster.ports import free_port
 from kms.address import Address
 from kms.resources import Secret
 from kms.resources.kinds import SECRETS
@@ -37,11 +38,6 @@ from kms.resources.secrets import (
 from tests.support.apiserver import FakeApiServer, running_api
 
 NAMESPACE = "kms-acme"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def secret(name: str, component: str, **data: bytes) -> Secret:

@@ -6,7 +6,6 @@ import base64
 import json
 import random
 import secrets
-import socket
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,6 +16,7 @@ import pytest
 from cryptography import x509
 
 from e2e.cluster.cluster import Cluster
+from e2e.cluster.ports import free_port
 from kms.address import Address
 from kms.pki.authorities import load_signer
 from kms.pki.certificates import certifies
@@ -42,7 +42,7 @@ def start(installed: Cluster, tmp_path: Path) -> Iterator[Start]:
         settings = OperatorSettings(
             external_url="https://localhost:8443",
             namespace=RELEASE,
-            metrics_listen=Address("127.0.0.1", _free_port()),
+            metrics_listen=Address("127.0.0.1", free_port()),
             kubeconfig=str(kubeconfig),
         )
         running.append(OperatorProcess(settings, tmp_path / "operator.log"))
@@ -356,9 +356,3 @@ def check_consistent(kubectl: Kubectl) -> None:
     assert sorted(each["kid"] for each in copies) == sorted(each["kid"] for each in shown)
     assert {each["kid"]: each["secret"] for each in copies} == {each["kid"]: each["secret"] for each in shown}
     assert sorted(each["status"]["keyID"].encode() for each in credentials) == sorted(each["kid"] for each in shown)
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])

@@ -15,6 +15,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from e2e.cluster.ports import free_port
 from kms.address import Address
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, NAMESPACES, POLICIES, PROFILES, SECRETS
 from kms.resources.meta import is_true
@@ -24,12 +25,6 @@ from tests.support.apiserver import FakeApiServer, running_api
 from tests.support.discovery import discoverable_api
 from tests.support.eventually import until
 from tests.support.operated import RELEASE, authority, credential, namespace, policy, profile, secret
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def settings(api: FakeApiServer, folder: Path, *, namespaces: tuple[str, ...] = ()) -> OperatorSettings:

@@ -1,20 +1,14 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections import Counter
 
 import pytest
 
+from e2e.cluster.ports import free_port
 from e2e.load import floor, measure
 from e2e.load.measure import SEGMENTS, Plan, Target, names
 from tests.support.scripted_acme import problem, running_acme
-
-
-def free_port(kind: socket.SocketKind) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Counting:
@@ -48,8 +42,8 @@ async def test_warm_up_is_not_counted_and_every_order_is() -> None:
                 directory_url=f"{acme.base}/directory",
                 tls=None,
                 external_account=None,
-                http_port=free_port(socket.SOCK_STREAM),
-                dns_port=free_port(socket.SOCK_DGRAM),
+                http_port=free_port(),
+                dns_port=free_port(),
                 pids={"server": os.getpid()},
                 requests=counting,
             ),
@@ -76,8 +70,8 @@ async def test_a_process_that_is_not_there_ends_the_measurement() -> None:
             directory_url=f"{acme.base}/directory",
             tls=None,
             external_account=None,
-            http_port=free_port(socket.SOCK_STREAM),
-            dns_port=free_port(socket.SOCK_DGRAM),
+            http_port=free_port(),
+            dns_port=free_port(),
             pids={"server": 2**22 + 1},
         )
         with pytest.raises(ProcessLookupError, match="server"):
