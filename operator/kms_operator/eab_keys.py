@@ -40,7 +40,11 @@ class BindingKey:
 def new_key(entropy: Entropy) -> BindingKey:
     """A key that nobody knows, under an identifier that was never used before (120 random bits)."""
     key_id = base64.b32encode(entropy(KEY_ID_BYTES)).decode().lower()
-    return BindingKey(key_id, base64.urlsafe_b64encode(entropy(MINIMUM_BYTES)).decode().rstrip("="))
+    secret = "-"
+    # People type it behind an option of their client, where a leading hyphen makes another option of it.
+    while secret.startswith("-"):
+        secret = base64.urlsafe_b64encode(entropy(MINIMUM_BYTES)).decode().rstrip("=")
+    return BindingKey(key_id, secret)
 
 
 def key_in(secret: Secret) -> BindingKey:

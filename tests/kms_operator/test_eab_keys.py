@@ -35,6 +35,12 @@ def test_no_two_drawn_keys_are_alike() -> None:
     assert len({new_key(draw).key_id for _ in range(100)}) == 100
 
 
+def test_a_new_key_does_not_look_like_an_option_of_a_command_line() -> None:
+    drawn = iter([b"k" * 15, b"\xfb" * 32, b"\xf8" * 32, b"s" * 32])
+    key = new_key(lambda _: next(drawn))
+    assert key.secret == base64.urlsafe_b64encode(b"s" * 32).decode().rstrip("=")
+
+
 def test_a_key_does_not_show_its_secret() -> None:
     assert GOOD not in repr(brought())
 
