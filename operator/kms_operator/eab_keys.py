@@ -17,6 +17,8 @@ MINIMUM_BYTES = 32
 MAXIMUM_CHARACTERS = 1024
 RECIPE = "make one with: openssl rand -base64 32 | tr '+/' '-_' | tr -d '=\\n'"
 KEY_ID_BYTES = 15
+_HYPHEN = 62
+"""The place of `-` in the alphabet of base64url (RFC 4648, 5)."""
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -40,11 +42,11 @@ class BindingKey:
 def new_key(entropy: Entropy) -> BindingKey:
     """A key that nobody knows, under an identifier that was never used before (120 random bits)."""
     key_id = base64.b32encode(entropy(KEY_ID_BYTES)).decode().lower()
-    secret = "-"
-    # People type it behind an option of their client, where a leading hyphen makes another option of it.
-    while secret.startswith("-"):
-        secret = base64.urlsafe_b64encode(entropy(MINIMUM_BYTES)).decode().rstrip("=")
-    return BindingKey(key_id, secret)
+    octets = entropy(MINIMUM_BYTES)
+    # People type the secret behind an option of their client, where a leading hyphen makes another option of it.
+    while octets[0] >> 2 == _HYPHEN:
+        octets = entropy(MINIMUM_BYTES)
+    return BindingKey(key_id, base64.urlsafe_b64encode(octets).decode().rstrip("="))
 
 
 def key_in(secret: Secret) -> BindingKey:
