@@ -7,12 +7,17 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from e2e.cluster import Cluster
 from tests.support.installation import Installation
 from tests.support.installation import installation as running_installation
 
 pytest_plugins = ["e2e.cluster.fixtures"]
+
+# How long an example takes says something about the machine, not about the code: it is never why a property fails.
+settings.register_profile("properties", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("properties")
 
 
 @pytest.fixture(scope="session")

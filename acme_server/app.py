@@ -100,6 +100,8 @@ def build(
         | {
             "changes of accounts": services.account_follower.following.is_set,
             "changes of orders": services.order_follower.following.is_set,
+            "the list of accounts": services.account_survey.done.is_set,
+            "the list of orders": services.order_survey.done.is_set,
             "the nonce key": lambda: nonces.ready,
             "the serving certificate": certificate.loaded.is_set,
         }
@@ -110,7 +112,8 @@ def build(
     works = sources.works | {
         "accounts": services.account_follower.run,
         "orders": services.order_follower.run,
-        "known keys": partial(services.known_keys.run, cluster, namespaces=settings.watch_namespaces),
+        "survey of accounts": services.account_survey.run,
+        "survey of orders": services.order_survey.run,
         "peers": peers.look_around,
         "event loop": metrics.watch_loop,
     }

@@ -1,29 +1,22 @@
 """Which keys are account keys: a certificate must not be made for one of them (M115, SEC26, RFC 8555, 11.1).
 
 Asking the API server at every finalize would cost a read each time. So this keeps a digest of every account's key in
-memory, whatever its profile, filled by a list once the watch has begun and kept by the watch. While the list is not
+memory, whatever its profile, filled by a survey once the watch has begun and kept by the watch. While the survey is not
 complete, or there are more accounts than are kept, a live read settles it for the profile at hand: an account's name
 follows from profile and key.
 """
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import json
-import logging
 from collections.abc import Awaitable, Callable
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from kms.cluster.client import Cluster
-from kms.cluster.errors import ClusterError
 from kms.resources.accounts import ACMEAccount
-from kms.resources.kinds import ACCOUNTS
-
-logger = logging.getLogger(__name__)
 
 CAPACITY = 500_000
 """Accounts that are kept in mind: about 40 MB when full."""
@@ -74,7 +67,6 @@ class KnownKeys:
         self._capacity = capacity
         self._digests: set[int] = set()
         self._complete = False
-        self._missed = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._digests)
@@ -87,32 +79,18 @@ class KnownKeys:
             self._complete = False
 
     def missed(self) -> None:
-        """The watch begins, or begins anew after a gap: list before relying on this."""
+        """The watch begins, or begins anew after a gap: rely on this only after the next survey."""
         self._complete = False
-        self._missed.set()
+
+    def surveyed(self) -> None:
+        """Every account that there is has been seen."""
+        self._complete = len(self._digests) < self._capacity
 
     async def is_account_key(self, thumbprint: str, read: Callable[[], Awaitable[ACMEAccount | None]]) -> bool:
         """Whether the key of that thumbprint is an account key; `read` is asked where memory cannot exclude it."""
         if _digest(thumbprint) in self._digests:
             return True
         return not self._complete and await read() is not None
-
-    async def run(self, cluster: Cluster, *, namespaces: tuple[str, ...] = (), pause: float = 5.0) -> None:
-        """List all accounts whenever the watch (re)begins; never returns. `pause` in seconds after a failure."""
-        while True:
-            await self._missed.wait()
-            self._missed.clear()
-            try:
-                for namespace in namespaces or (None,):
-                    async for page in cluster.list_pages(ACCOUNTS, namespace):
-                        for account in page.items:
-                            self.seen(account, deleted=False)
-            except ClusterError as error:
-                logger.warning("accounts could not be listed", extra={"error": str(error)})
-                self._missed.set()
-                await asyncio.sleep(pause)
-            else:
-                self._complete = not self._missed.is_set() and len(self._digests) < self._capacity
 
 
 def _digest(thumbprint: str) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from acme_server.accounts import Accounts
 from acme_server.credentials import Credentials, IndexedSource
 from acme_server.finalizing import Finalizer
+from acme_server.inventory import Inventory
 from acme_server.known_keys import KnownKeys
 from acme_server.limits import OpenOrders
 from acme_server.measures import Measures, NoMeasures
@@ -16,6 +17,7 @@ from acme_server.profiles import Profiles, Source
 from acme_server.recording import Recorder
 from acme_server.resuming import Resumption
 from acme_server.store import Store
+from acme_server.survey import Survey
 from acme_server.validation.attempts import Pace, Validate
 from acme_server.validation.worker import Worker
 from kms.clock import Clock, Entropy, system_clock, system_entropy
@@ -58,6 +60,9 @@ class Services:
     account_store: Store[ACMEAccount]
     order_store: Store[ACMEOrder]
     known_keys: KnownKeys
+    inventory: Inventory
+    account_survey: Survey[ACMEAccount]
+    order_survey: Survey[ACMEOrder]
     account_follower: Follower[ACMEAccount]
     order_follower: Follower[ACMEOrder]
 
@@ -83,11 +88,14 @@ class Services:
         """
         measures = measures or NoMeasures()
         known_keys = KnownKeys()
+        inventory = Inventory()
         limits = OpenOrders(clock=clock)
         accounts: Store[ACMEAccount] = Store(cluster, ACCOUNTS, capacity=ACCOUNT_CAPACITY, listeners=(known_keys.seen,))
         orders: Store[ACMEOrder] = Store(
-            cluster, ORDERS, capacity=ORDER_CAPACITY, normalise=opened, listeners=(limits.seen,)
+            cluster, ORDERS, capacity=ORDER_CAPACITY, normalise=opened, listeners=(limits.seen, inventory.seen)
         )
+        account_survey = Survey(cluster, ACCOUNTS, known_keys, namespaces=namespaces)
+        order_survey = Survey(cluster, ORDERS, inventory, namespaces=namespaces)
         profiles = Profiles(
             profiles=configuration.profiles,
             policies=configuration.policies,
@@ -141,15 +149,22 @@ class Services:
             account_store=accounts,
             order_store=orders,
             known_keys=known_keys,
+            inventory=inventory,
+            account_survey=account_survey,
+            order_survey=order_survey,
             account_follower=Follower(
                 cluster,
                 ACCOUNTS,
                 namespaces=namespaces,
                 on_change=accounts.followed,
-                on_gap=_each((accounts.forget, known_keys.missed)),
+                on_gap=_each((accounts.forget, account_survey.missed)),
             ),
             order_follower=Follower(
-                cluster, ORDERS, namespaces=namespaces, on_change=orders.followed, on_gap=orders.forget
+                cluster,
+                ORDERS,
+                namespaces=namespaces,
+                on_change=orders.followed,
+                on_gap=_each((orders.forget, order_survey.missed)),
             ),
         )
 

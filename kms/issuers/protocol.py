@@ -11,10 +11,15 @@ from kms.pki.certificates import LeafTemplate
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A certificate that has been signed: its chain in PEM, its serial number in hexadecimal, and when it is valid."""
+    """A certificate that has been signed: its chain in PEM, and when it is valid.
+
+    In hexadecimal: its serial number, the identifier of the CA's key (empty: it has none), the digest of its own key.
+    """
 
     chain: str
     serial_number: str
+    authority_key_id: str
+    public_key_digest: str
     not_before: datetime
     not_after: datetime
 

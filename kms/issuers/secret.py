@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from kms.issuers.protocol import Issued, IssuerNotReady
 from kms.pki.authorities import InvalidAuthority, load_signer
 from kms.pki.certificates import LeafTemplate, Signer, chain_pem, sign_leaf
+from kms.pki.keys import fingerprint
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.core import Secret
 from kms.resources.secrets import TLS_CERTIFICATE, TLS_PRIVATE_KEY
@@ -53,6 +54,8 @@ class SecretIssuer:
         return Issued(
             chain=chain_pem(leaf, self._signer),
             serial_number=f"{leaf.serial_number:x}",
+            authority_key_id=(self._signer.authority_key_identifier.key_identifier or b"").hex(),
+            public_key_digest=fingerprint(template.public_key),
             not_before=leaf.not_valid_before_utc,
             not_after=leaf.not_valid_after_utc,
         )

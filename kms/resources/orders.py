@@ -93,7 +93,11 @@ class OrderSpec(Struct, frozen=True, kw_only=True):
 
 
 class OrderStatus(Struct, frozen=True, kw_only=True):
-    """The state machine. `request` (CSR, DER) and `accepted` are kept only while an order is processing."""
+    """The state machine. `request` (CSR, DER) and `accepted` are kept only while an order is processing.
+
+    What is told of the certificate is in hexadecimal: its serial number, the key identifier of the CA that signed it,
+    and the SHA-256 digest of its SubjectPublicKeyInfo.
+    """
 
     state: OrderState = "pending"
     authorizations: tuple[Authorization, ...] = ()
@@ -102,6 +106,9 @@ class OrderStatus(Struct, frozen=True, kw_only=True):
     accepted: datetime | None = None
     certificate: str | None = None
     serial_number: str | None = None
+    authority_key_id: str | None = msgspec.field(default=None, name="authorityKeyID")
+    public_key_digest: str | None = None
+    issued_at: datetime | None = None
     not_before: datetime | None = None
     not_after: datetime | None = None
     revocation: Revocation | None = None

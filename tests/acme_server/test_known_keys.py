@@ -12,6 +12,7 @@ from josepy import JWKEC, JWKRSA, ComparableECKey, ComparableRSAKey
 from acme_server.known_keys import KnownKeys, account_name, thumbprint
 from acme_server.problems import Unavailable
 from acme_server.store import Store
+from acme_server.survey import Survey
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS
 from tests.support.accounts import account
@@ -81,12 +82,15 @@ class Reads:
 
 
 @asynccontextmanager
-async def listed(known: KnownKeys, api: FakeApiServer, **options: object) -> AsyncIterator[None]:
+async def listed(
+    known: KnownKeys, api: FakeApiServer, namespaces: tuple[str, ...] = ()
+) -> AsyncIterator[Survey[ACMEAccount]]:
     """As many accounts in mind as there are on the API server, or as find room."""
-    task = asyncio.create_task(known.run(await api.cluster(), pause=0.01, **options))  # type: ignore[arg-type]
-    known.missed()
+    survey = Survey(await api.cluster(), ACCOUNTS, known, namespaces=namespaces)
+    task = asyncio.create_task(survey.run(pause=0.01))
+    survey.missed()
     await until(lambda: known._complete or len(known) == known._capacity)
-    yield
+    yield survey
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
@@ -122,9 +126,9 @@ async def test_no_question_costs_anything_once_all_are_known() -> None:
 async def test_after_a_gap_nothing_is_excluded_until_the_next_list() -> None:
     async with running_api() as api:
         known, reads = KnownKeys(), Reads()
-        async with listed(known, api, namespaces=("pki", "other")):
+        async with listed(known, api, namespaces=("pki", "other")) as survey:
             api.fail_next("list", ACCOUNTS.plural, 503, times=2)
-            known.missed()
+            survey.missed()
             assert not await known.is_account_key("key-b", reads)
             assert reads.count == 1
             await until(lambda: known._complete)

@@ -24,7 +24,8 @@ async def watching(world: World) -> AsyncIterator[None]:
         for work in (
             services.account_follower.run(),
             services.order_follower.run(),
-            services.known_keys.run(world.cluster),
+            services.account_survey.run(),
+            services.order_survey.run(),
         )
     ]
     await services.account_follower.following.wait()

@@ -45,6 +45,8 @@ def issued(serial: str = "1234") -> Issued:
     return Issued(
         chain=f"-----BEGIN CERTIFICATE-----\n{serial}\n-----END CERTIFICATE-----\n",
         serial_number=serial,
+        authority_key_id="ab" * 20,
+        public_key_digest="cd" * 32,
         not_before=NOW,
         not_after=NOW + timedelta(days=30),
     )

@@ -11,7 +11,7 @@ from cryptography import x509
 
 from kms.issuers import Issued, IssuerNotReady, Issuers, SecretIssuer
 from kms.pki.certificates import LeafTemplate, Signer, certificate_pem
-from kms.pki.keys import PrivateKey, private_key_pem
+from kms.pki.keys import PrivateKey, fingerprint, private_key_pem
 from kms.resources.authorities import AuthoritySpec, AuthorityStatus, CertificateAuthority
 from kms.resources.core import Secret
 from kms.resources.meta import ObjectMeta
@@ -72,7 +72,15 @@ async def test_an_issuer_signs_with_any_kind_of_key(
     leaf, ca = x509.load_pem_x509_certificates(issued.chain.encode())
     leaf.verify_directly_issued_by(signer.certificate)
     assert ca == signer.certificate
-    assert issued == Issued(issued.chain, "ab12", pki.NOW, pki.NOW + timedelta(days=1))
+    authority_key = x509.SubjectKeyIdentifier.from_public_key(signer.key.public_key()).digest.hex()
+    assert issued == Issued(
+        chain=issued.chain,
+        serial_number="ab12",
+        authority_key_id=authority_key,
+        public_key_digest=fingerprint(template().public_key),
+        not_before=pki.NOW,
+        not_after=pki.NOW + timedelta(days=1),
+    )
 
 
 class CountingExecutor(ThreadPoolExecutor):
