@@ -129,6 +129,7 @@ def build(
         accounts=services.accounts,
         credentials=services.credentials,
         orders=services.orders,
+        renewals=services.renewals,
         metrics=metrics,
         readiness=readiness,
     )

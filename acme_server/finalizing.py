@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 
 from acme_server.accounts import deactivated_account
 from acme_server.credentials import Credentials
+from acme_server.inventory import Inventory
 from acme_server.known_keys import KnownKeys, account_name, thumbprint
 from acme_server.measures import Measures
 from acme_server.problems import ProblemType, Refused, Unavailable, not_found
@@ -28,6 +29,7 @@ from acme_server.rules.lifetimes import base_time, is_fresh, is_over
 from acme_server.store import Store
 from kms.clock import Clock
 from kms.issuers import Issuer, IssuerNotReady, Issuers
+from kms.pki.keys import fingerprint
 from kms.pki.requests import CertificateRequest
 from kms.resources.accounts import ACMEAccount
 from kms.resources.meta import key_of
@@ -46,6 +48,7 @@ class Finalizer:
         accounts: Store[ACMEAccount],
         credentials: Credentials,
         known_keys: KnownKeys,
+        inventory: Inventory,
         issuers: Issuers,
         alone: Callable[[], bool],
         clock: Clock,
@@ -56,6 +59,7 @@ class Finalizer:
         self._accounts = accounts
         self._credentials = credentials
         self._known_keys = known_keys
+        self._inventory = inventory
         self._issuers = issuers
         self._alone = alone
         self._clock = clock
@@ -79,6 +83,7 @@ class Finalizer:
                 raise deactivated_account()
             request = admission.parsed(der)
             admission.admit_request(request, order, profile, self._credentials.narrowing(account))
+            self._check_compromised(request)
             await self._check_key(profile, account, request)
             now = self._clock()
             if not is_fresh(_base(order, now), profile.duration, now=now):
@@ -127,6 +132,15 @@ class Finalizer:
         read = partial(self._accounts.fresh, profile.namespace, account_name(*profile.key, key))
         if key == account.spec.thumbprint or await self._known_keys.is_account_key(key, read):
             raise Refused(ProblemType.BAD_CSR, "The key of the certificate request is the key of an ACME account.")
+
+    def _check_compromised(self, request: CertificateRequest) -> None:
+        """A key that somebody else may have must not be certified again (SEC25, SEC26)."""
+        if self._inventory.is_compromised(fingerprint(request.public_key)):
+            raise Refused(
+                ProblemType.BAD_CSR,
+                "The key of the certificate request is compromised: a certificate with it was revoked for that reason."
+                " Make a new key.",
+            )
 
     async def _finished(self, profile: Profile, order: ACMEOrder) -> ACMEOrder:
         if order.status.state != "processing":

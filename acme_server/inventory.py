@@ -1,7 +1,7 @@
 """The certificates that are out: a little of each, in memory, found by serial number without a call to the API server.
 
-What is asked about certificates (when to renew them, whether they were revoked, which order replaces them, whether
-their key was compromised) is asked often, by many, and partly by anybody. So this keeps a record of every order that
+What is asked about certificates (when to renew them, whether they were revoked, whether their key was compromised) is
+asked often, by many, and partly by anybody. So this keeps a record of every order that
 has a certificate, filled by a survey once the watch has begun and kept by the watch: about half a kilobyte each.
 """
 
@@ -28,8 +28,7 @@ class Certificate:
     """What is known of one certificate without looking into it.
 
     `order` is (namespace, name) of the ACMEOrder. `serial_number`, `authority_key_id` (of the CA's key) and
-    `public_key_digest` (SHA-256 of the SubjectPublicKeyInfo) are lowercase hexadecimal. `replaces` is the RFC 9773
-    identifier of the certificate that this one came for.
+    `public_key_digest` (SHA-256 of the SubjectPublicKeyInfo) are lowercase hexadecimal.
     """
 
     order: Key
@@ -52,7 +51,7 @@ class Certificate:
 
 
 class Inventory:
-    """Records of all certificates, of the orders that replace others, and of keys that must not be certified again.
+    """Records of all certificates, and of keys that must not be certified again.
 
     `on_revocation` is called with namespace and authority key identifier whenever what is revoked there changes.
     """
@@ -62,8 +61,6 @@ class Inventory:
         self._by_order: dict[Key, Certificate] = {}
         self._by_serial: dict[tuple[str, str], Certificate] = {}
         self._revoked: dict[tuple[str, str], dict[str, Certificate]] = {}
-        self._replacing: dict[tuple[str, str], set[str]] = {}
-        self._replaced_by: dict[Key, str] = {}
         self._compromised: set[str] = set()
         self._unconfirmed: set[Key] = set()
         self._gone: OrderedDict[Key, str] = OrderedDict()
@@ -89,10 +86,6 @@ class Inventory:
         """The certificates signed with that key of a CA that were revoked, also those that have expired since."""
         return self._revoked.get((namespace, authority_key_id), {}).values()
 
-    def replacing(self, namespace: str, certificate_id: str) -> frozenset[str]:
-        """The orders, other than invalid ones, that replace the certificate with that RFC 9773 identifier."""
-        return frozenset(self._replacing.get((namespace, certificate_id), ()))
-
     def is_compromised(self, public_key_digest: str) -> bool:
         """Whether a certificate with that key was revoked because the key was compromised (SEC25, SEC26)."""
         return public_key_digest in self._compromised
@@ -110,7 +103,6 @@ class Inventory:
         gone = self._gone.get(key)
         if gone is not None and not newer(version, gone):
             return
-        self._note_replacement(key, order)
         known = self._by_order.get(key)
         if known is not None and not newer(version, known.version):
             return
@@ -121,7 +113,7 @@ class Inventory:
     def missed(self) -> None:
         """Changes may have been missed: what the next survey does not confirm is gone."""
         self.complete = False
-        self._unconfirmed = {*self._by_order, *self._replaced_by}
+        self._unconfirmed = set(self._by_order)
 
     def surveyed(self) -> None:
         """Every order that there is has been seen."""
@@ -141,28 +133,7 @@ class Inventory:
         if known is None or known.revocation != found.revocation:
             self._on_revocation(found.namespace, found.authority_key_id)
 
-    def _note_replacement(self, key: Key, order: ACMEOrder) -> None:
-        if order.spec.replaces is None:
-            return
-        replaced = key[0], order.spec.replaces
-        if order.status.state == "invalid":
-            self._free(key)
-        else:
-            self._replacing.setdefault(replaced, set()).add(key[1])
-            self._replaced_by[key] = order.spec.replaces
-
-    def _free(self, key: Key) -> None:
-        """An order that became invalid, or is gone, replaces nothing any more (ARI-M10)."""
-        replaced = self._replaced_by.pop(key, None)
-        if replaced is None:
-            return
-        orders = self._replacing.get((key[0], replaced), set())
-        orders.discard(key[1])
-        if not orders:
-            self._replacing.pop((key[0], replaced), None)
-
     def _forget(self, key: Key) -> None:
-        self._free(key)
         known = self._by_order.pop(key, None)
         if known is None:
             return

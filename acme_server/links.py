@@ -29,6 +29,7 @@ FINALIZE = f"{ORDER}/finalize"
 CERTIFICATE = f"{ORDER}/certificate"
 AUTHORIZATION = f"{PROFILE}/authorizations/{{order:{_ORDER}}}-{{position:{_POSITION}}}"
 CHALLENGE = f"{AUTHORIZATION}/challenges/{{type:[a-z0-9-]{{1,32}}}}"
+RENEWAL_INFO = f"{PROFILE}/renewal-info/{{certificate:[^/]{{1,256}}}}"
 """The paths of the resources (DESIGN: one prefix a profile), as templates of the router."""
 
 _DIRECTORY_OF_PATH = re.compile(f"/acme/{_NAMESPACE}/{_PROFILE}/")
@@ -71,6 +72,10 @@ class Links:
     def new_order(self, namespace: str, profile: str) -> str:
         """Where an account of the profile asks for a certificate."""
         return f"{self._prefix}/{namespace}/{profile}/new-order"
+
+    def renewal_info(self, namespace: str, profile: str) -> str:
+        """Where a client asks when to renew, with the identifier of the certificate behind it (RFC 9773, 4.1)."""
+        return f"{self._prefix}/{namespace}/{profile}/renewal-info"
 
     def account(self, account: ACMEAccount) -> str:
         """The account's URL: its `kid` (M19)."""

@@ -9,20 +9,25 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 
+from msgspec.structs import replace
+
 from acme_server.accounts import owner
 from acme_server.credentials import Credentials
 from acme_server.finalizing import Finalizer
+from acme_server.inventory import Certificate
 from acme_server.limits import OpenOrders
 from acme_server.measures import Measures
-from acme_server.problems import Refused, Unavailable, not_found
+from acme_server.problems import ProblemType, Refused, Unavailable, not_found
 from acme_server.profiles import Profile, Profiles
+from acme_server.renewal import Renewals, already_replaced
 from acme_server.resuming import Resumption
-from acme_server.rules import admission, identifiers, lifetimes, transitions
+from acme_server.rules import admission, identifiers, lifetimes, renewal, transitions
 from acme_server.store import Store
 from acme_server.validation.outcome import ChallengeId
 from acme_server.validation.worker import Worker
 from acme_server.wire import NewOrder
 from kms.clock import Clock, Entropy
+from kms.cluster.errors import AlreadyExists
 from kms.pki.names import Name
 from kms.resources.accounts import ACMEAccount
 from kms.resources.meta import GROUP, LocalRef, ObjectMeta, key_of
@@ -36,6 +41,8 @@ ACCOUNT = f"{GROUP}/account"
 _NAME = re.compile(r"[a-z2-7]{32}")
 _NAME_BYTES = 20
 _TOKEN_BYTES = 24
+_REPLACEMENTS = 30
+"""Orders that may fail one after the other to replace a certificate, before they are removed a day later."""
 
 
 class Orders:
@@ -52,6 +59,7 @@ class Orders:
         worker: Worker,
         resumption: Resumption,
         finalizer: Finalizer,
+        renewals: Renewals,
         alone: Callable[[], bool],
         clock: Clock,
         entropy: Entropy,
@@ -65,6 +73,7 @@ class Orders:
         self._worker = worker
         self._resumption = resumption
         self._finalizer = finalizer
+        self._renewals = renewals
         self._alone = alone
         self._clock = clock
         self._entropy = entropy
@@ -74,7 +83,7 @@ class Orders:
         """Open an order (M106): one write.
 
         Raises Refused for identifiers that the profile never certifies (M107), dates that it does not honour (M108),
-        too many open orders and a suspended credential; and Unavailable.
+        too many open orders, a suspended credential and a certificate that it cannot replace; and Unavailable.
         """
         try:
             self._credentials.admit(account)
@@ -82,7 +91,9 @@ class Orders:
             admission.admit_names(names, profile, self._credentials.narrowing(account), self._types(profile))
             now = self._clock()
             dates = lifetimes.requested(wanted.not_before, wanted.not_after, profile, now=now)
-            self._limits.admit(profile.namespace, account.metadata.name)
+            predecessor = self._predecessor(profile, account, wanted, names)
+            if predecessor is None:  # renewals are not to be kept waiting (ARI-M11)
+                self._limits.admit(profile.namespace, account.metadata.name)
         except Refused as refused:
             self._measures.order("refused")
             logger.info(
@@ -90,7 +101,8 @@ class Orders:
                 extra={"account": account.metadata.name, "profile": "/".join(profile.key), "error": str(refused)},
             )
             raise
-        order = await self._store.add(self._order(profile, account, names, dates, now=now))
+        order = self._order(profile, account, names, dates, now=now)
+        order = await (self._store.add(order) if predecessor is None else self._replacing(predecessor, order, wanted))
         if profile.acme.ownership_validation == "Skipped" and account.spec.external_account is not None:
             order = await self._store.change(order, partial(transitions.preauthorized, now=now))
         self._measures.order("created")
@@ -104,6 +116,34 @@ class Orders:
             },
         )
         return order
+
+    def _predecessor(
+        self, profile: Profile, account: ACMEAccount, wanted: NewOrder, names: Sequence[Name]
+    ) -> Certificate | None:
+        if wanted.replaces is None:
+            return None
+        return self._renewals.predecessor(profile, account, wanted.replaces, names)
+
+    async def _replacing(self, predecessor: Certificate, order: ACMEOrder, wanted: NewOrder) -> ACMEOrder:
+        """Open the order as the one that replaces the certificate: still one write, and etcd lets only one succeed.
+
+        Raises Refused: alreadyReplaced unless those before it have become invalid (ARI-M8, ARI-M10).
+        """
+        for attempt in range(_REPLACEMENTS):
+            meta = replace(order.metadata, name=renewal.successor_name(predecessor, attempt))
+            try:
+                return await self._store.add(
+                    replace(order, metadata=meta, spec=replace(order.spec, replaces=wanted.replaces))
+                )
+            except AlreadyExists:
+                existing = await self._store.fresh(*key_of(replace(order, metadata=meta)))
+            if existing is None:
+                raise Unavailable("The order that replaces the certificate is being removed at this moment.")
+            if transitions.expired(existing, now=self._clock()).status.state != "invalid":
+                raise already_replaced()
+        raise Refused(
+            ProblemType.MALFORMED, f"replaces: {_REPLACEMENTS} orders have failed to replace the certificate."
+        )
 
     def _order(
         self,

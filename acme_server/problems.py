@@ -24,6 +24,7 @@ class ProblemType(StrEnum):
     """The registered error types (RFC 8555, 6.7) that this server sends."""
 
     ACCOUNT_DOES_NOT_EXIST = "accountDoesNotExist"
+    ALREADY_REPLACED = "alreadyReplaced"
     BAD_CSR = "badCSR"
     BAD_NONCE = "badNonce"
     BAD_PUBLIC_KEY = "badPublicKey"
@@ -47,6 +48,7 @@ class ProblemType(StrEnum):
 
 STATUSES: Mapping[ProblemType, int] = MappingProxyType(
     {
+        ProblemType.ALREADY_REPLACED: 409,
         ProblemType.UNAUTHORIZED: 403,
         ProblemType.ORDER_NOT_READY: 403,
         ProblemType.REJECTED_IDENTIFIER: 403,

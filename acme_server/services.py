@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from acme_server.accounts import Accounts
 from acme_server.credentials import Credentials, IndexedSource
@@ -15,6 +16,7 @@ from acme_server.measures import Measures, NoMeasures
 from acme_server.orders import Orders
 from acme_server.profiles import Profiles, Source
 from acme_server.recording import Recorder
+from acme_server.renewal import Authorities, Renewals
 from acme_server.resuming import Resumption
 from acme_server.store import Store
 from acme_server.survey import Survey
@@ -37,13 +39,17 @@ ORDER_CAPACITY = 1_000
 """Objects in the caches: an order takes about 5 kB with its certificate, and is hardly read again once it has one."""
 
 
+class AuthoritySource(Source[CertificateAuthority], Authorities, Protocol):
+    """CAs as an informer holds them: by name, and all of them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
     """The informers of what people write. `credentials` has the index credentials.UID_INDEX."""
 
     profiles: Source[CertificateProfile]
     policies: Source[CertificatePolicy]
-    authorities: Source[CertificateAuthority]
+    authorities: AuthoritySource
     credentials: IndexedSource
     secrets: Source[Secret]
 
@@ -56,6 +62,7 @@ class Services:
     credentials: Credentials
     accounts: Accounts
     orders: Orders
+    renewals: Renewals
     worker: Worker
     account_store: Store[ACMEAccount]
     order_store: Store[ACMEOrder]
@@ -122,11 +129,13 @@ class Services:
             accounts=accounts,
             credentials=credentials,
             known_keys=known_keys,
+            inventory=inventory,
             issuers=Issuers(secrets=configuration.secrets, namespace=namespace),
             alone=alone,
             clock=clock,
             measures=measures,
         )
+        renewals = Renewals(inventory=inventory, authorities=configuration.authorities)
         return cls(
             profiles=profiles,
             credentials=credentials,
@@ -140,11 +149,13 @@ class Services:
                 worker=worker,
                 resumption=resumption,
                 finalizer=finalizer,
+                renewals=renewals,
                 alone=alone,
                 clock=clock,
                 entropy=entropy,
                 measures=measures,
             ),
+            renewals=renewals,
             worker=worker,
             account_store=accounts,
             order_store=orders,

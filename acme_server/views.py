@@ -11,6 +11,7 @@ from typing import Any
 from acme_server.links import Links
 from acme_server.problems import STATUSES, URN, ProblemType, Refused
 from acme_server.profiles import Profile
+from acme_server.renewal import RenewalInfo
 from kms.resources import ACMEAccount, ACMEOrder
 from kms.resources.orders import Authorization, Challenge, Identifier, StoredProblem
 
@@ -31,6 +32,7 @@ def directory(profile: Profile, links: Links) -> View:
         "newNonce": links.new_nonce(*at),
         "newAccount": links.new_account(*at),
         "newOrder": links.new_order(*at),
+        "renewalInfo": links.renewal_info(*at),
         "meta": {name: value for name, value in meta.items() if value is False or value},
     }
 
@@ -69,11 +71,18 @@ def order(order: ACMEOrder, links: Links) -> View:
         view["notBefore"] = spec.not_before
     if spec.not_after is not None:
         view["notAfter"] = spec.not_after
+    if spec.replaces is not None:
+        view["replaces"] = spec.replaces
     if status.error is not None:
         view["error"] = stored_problem(status.error)
     if status.state == "valid":
         view["certificate"] = links.certificate(order)
     return view
+
+
+def renewal_info(info: RenewalInfo) -> View:
+    """When to renew a certificate (ARI-M3)."""
+    return {"suggestedWindow": {"start": info.window.start, "end": info.window.end}}
 
 
 def authorization(order: ACMEOrder, position: int, links: Links) -> View:

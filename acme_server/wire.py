@@ -50,12 +50,16 @@ class AccountUpdate(Payload, frozen=True, kw_only=True):
 
 
 class NewOrder(Payload, frozen=True, kw_only=True):
-    """The request for a certificate (RFC 8555, 7.4). An empty `profile` means none: certbot sends that."""
+    """The request for a certificate (RFC 8555, 7.4). An empty `profile` means none: certbot sends that.
+
+    `replaces` identifies the certificate that this one comes for (RFC 9773, 5).
+    """
 
     identifiers: Annotated[tuple[RequestedIdentifier, ...], Meta(min_length=1, max_length=MAXIMUM_IDENTIFIERS)]
     not_before: Time | None = None
     not_after: Time | None = None
     profile: Text | None = None
+    replaces: Text | None = None
 
 
 class AuthorizationUpdate(Payload, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from acme_server.enrollment import Enrollment
 from acme_server.links import Links
 from acme_server.nonces import Nonces
 from acme_server.profiles import Profile
+from acme_server.renewal import RenewalInfo
 from acme_server.wire import AccountUpdate, NewOrder
 from kms.resources import ACMEAccount, ACMEOrder
 
@@ -60,6 +61,14 @@ class OrderService(Protocol):
         ...
 
 
+class RenewalService(Protocol):
+    """Says when certificates should be renewed (acme_server.renewal). Raises Refused and Unavailable."""
+
+    def info(self, profile: Profile, certificate_id: str) -> RenewalInfo:
+        """What is suggested for the certificate."""
+        ...
+
+
 class Readiness(Protocol):
     """Whether this process can serve."""
 
@@ -74,4 +83,5 @@ AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 ENROLLMENT = web.AppKey("enrollment", Enrollment)
 ACCOUNTS = web.AppKey("accounts", AccountService)
 ORDERS = web.AppKey("orders", OrderService)
+RENEWALS = web.AppKey("renewals", RenewalService)
 READINESS = web.AppKey("readiness", Readiness)

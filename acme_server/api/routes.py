@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from acme_server.api import account, authorization, certificate, challenge, directory, health, nonce, order, root
+from acme_server.api import (
+    account,
+    authorization,
+    certificate,
+    challenge,
+    directory,
+    health,
+    nonce,
+    order,
+    renewal,
+    root,
+)
 
 ROUTES = (
     *order.ROUTES,
@@ -12,6 +23,7 @@ ROUTES = (
     *nonce.ROUTES,
     *account.ROUTES,
     *directory.ROUTES,
+    *renewal.ROUTES,
     *root.ROUTES,
     *health.ROUTES,
 )

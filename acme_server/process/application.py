@@ -16,9 +16,11 @@ from acme_server.api.context import (
     NONCES,
     ORDERS,
     READINESS,
+    RENEWALS,
     AccountService,
     OrderService,
     Readiness,
+    RenewalService,
 )
 from acme_server.api.edge import edge
 from acme_server.api.routes import ROUTES
@@ -45,6 +47,7 @@ def acme_application(
     accounts: Accounts,
     credentials: CredentialSource,
     orders: OrderService,
+    renewals: RenewalService,
     metrics: Metrics,
     readiness: Readiness,
 ) -> web.Application:
@@ -61,6 +64,7 @@ def acme_application(
     application[ENROLLMENT] = Enrollment(accounts=accounts, credentials=credentials)
     application[ACCOUNTS] = accounts
     application[ORDERS] = orders
+    application[RENEWALS] = renewals
     _add(application, ROUTES)
     return application
 

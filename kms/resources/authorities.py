@@ -60,10 +60,14 @@ class ImportedAuthority(Struct, frozen=True, kw_only=True):
 
 
 class AuthoritySpec(Struct, frozen=True, kw_only=True):
-    """Exactly one member is set: that is the type of the CA."""
+    """Exactly one of `internal` and `imported` is set: that is the type of the CA.
+
+    What was signed before `renew_issued_before` is to be renewed from then on.
+    """
 
     internal: InternalAuthority | None = None
     imported: ImportedAuthority | None = None
+    renew_issued_before: datetime | None = None
 
 
 class AuthorityStatus(Struct, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -47,12 +48,13 @@ class Enrollment(Struct, frozen=True, kw_only=True):
 
 
 class ProfileSpec(Struct, frozen=True, kw_only=True):
-    """What the administrator asks for."""
+    """What the administrator asks for; what was issued before `renew_issued_before` is to be renewed from then on."""
 
     issuer_ref: LocalRef
     policy_ref: LocalRef
     description: str = ""
     certificate: CertificateContents = CertificateContents()
+    renew_issued_before: datetime | None = None
     enrollment: Enrollment = Enrollment()
 
 

@@ -15,12 +15,14 @@ from typing import Any, cast
 import pytest
 
 from acme_server.problems import STATUSES, ProblemType
+from acme_server.rules.renewal import CertificateId
 from acme_server.settings import ValidationSettings
 from acme_server.validation.addresses import AddressFilter
 from acme_server.validation.fetch import Fetcher
 from acme_server.validation.http01 import HTTP01
 from acme_server.validation.resolver import Resolver
 from acme_server.validation.targets import PORTS
+from kms.pki.keys import fingerprint
 from tests.support import pki
 from tests.support.acme import ClientKey, b64, binding, signed
 from tests.support.domain import KEY_ID_1, Validator, World
@@ -159,6 +161,22 @@ async def somebody_elses_order(server: Server) -> Answer:
     return await server.post(order.location)
 
 
+async def a_certificate_that_is_replaced_already(server: Server) -> Answer:
+    valid = await server.finalize(await server.ready())
+    name = valid.location.rpartition("/")[2]
+    certificate = server.world.services.inventory.of_order("pki", name)
+    assert certificate is not None
+    replaces = str(CertificateId(certificate.authority_key_id, certificate.serial_number))
+    assert (await server.order(replaces=replaces)).json["replaces"] == replaces
+    return await server.order(replaces=replaces)
+
+
+async def a_key_that_is_compromised(server: Server) -> Answer:
+    csr = pki.csr("www.example.com")
+    server.world.services.inventory._compromised.add(fingerprint(pki.key().public_key()))
+    return await server.finalize(await server.ready(), csr)
+
+
 EXPECTED: list[tuple[Provoke, str, int, str]] = [
     (no_such_kid, "accountDoesNotExist", 400, "There is no such account in this profile."),
     (only_return_existing, "accountDoesNotExist", 400, "There is no such account in this profile."),
@@ -167,6 +185,21 @@ EXPECTED: list[tuple[Provoke, str, int, str]] = [
         "badCSR",
         400,
         "The names of the certificate request are not those of the order: it names api.example.com, not in the order.",
+    ),
+    (
+        a_certificate_that_is_replaced_already,
+        "alreadyReplaced",
+        409,
+        "replaces: another order replaces the certificate already.",
+    ),
+    (
+        a_key_that_is_compromised,
+        "badCSR",
+        400,
+        (
+            "The key of the certificate request is compromised: a certificate with it was revoked for that reason. "
+            "Make a new key."
+        ),
     ),
     (a_csr_that_is_none, "badCSR", 400, "The certificate request is not well-formed DER of PKCS #10."),
     (the_account_key_in_the_csr, "badCSR", 400, "The key of the certificate request is the key of an ACME account."),

@@ -27,15 +27,6 @@ def certified(name: str, *, version: int = 2, serial: str = "1234", reason: str 
     )
 
 
-def replacing(name: str, certificate_id: str, *, version: int = 2) -> ACMEOrder:
-    opened = order()
-    return replace(
-        opened,
-        metadata=replace(opened.metadata, name=name, resource_version=str(version)),
-        spec=replace(opened.spec, replaces=certificate_id),
-    )
-
-
 def surveyed(inventory: Inventory, *orders: ACMEOrder) -> None:
     inventory.missed()
     for each in orders:
@@ -72,14 +63,13 @@ def test_it_is_complete_between_a_survey_and_the_next_gap() -> None:
 
 def test_what_a_survey_does_not_find_any_more_is_gone() -> None:
     inventory = Inventory()
-    surveyed(inventory, certified("a", serial="a"), certified("b", serial="b"), replacing("c", "id"))
+    surveyed(inventory, certified("a", serial="a"), certified("b", serial="b"))
     inventory.missed()
     inventory.seen(certified("b", serial="b"), False)
     assert inventory.certificate("pki", "a") is not None, "nothing is forgotten before the survey has ended"
     inventory.surveyed()
     assert inventory.certificate("pki", "a") is None
     assert inventory.certificate("pki", "b") is not None
-    assert inventory.replacing("pki", "id") == frozenset()
 
 
 def test_an_older_version_does_not_undo_a_revocation() -> None:
@@ -125,19 +115,6 @@ def test_a_compromised_key_stays_so_when_its_order_is_gone() -> None:
     inventory.seen(certified("a", version=3, reason="keyCompromise"), True)
     surveyed(inventory)
     assert inventory.is_compromised(KEY)
-
-
-@pytest.mark.requirement("ARI-M10")
-def test_an_order_that_becomes_invalid_frees_what_it_replaces() -> None:
-    inventory = Inventory()
-    inventory.seen(replacing("a", "id"), False)
-    inventory.seen(replacing("b", "id"), False)
-    assert inventory.replacing("pki", "id") == {"a", "b"}
-    failed = replacing("a", "id", version=3)
-    inventory.seen(replace(failed, status=replace(failed.status, state="invalid")), False)
-    assert inventory.replacing("pki", "id") == {"b"}
-    inventory.seen(replacing("b", "id", version=4), True)
-    assert inventory.replacing("pki", "id") == frozenset()
 
 
 @given(st.permutations([2, 3, 4, 5]))

@@ -50,6 +50,7 @@ def test_an_order_is_read() -> None:
         NewOrder,
     )
     assert wanted == NewOrder(
+        replaces="x",
         identifiers=(
             RequestedIdentifier(type="dns", value="a.example.com"),
             RequestedIdentifier(type="unheard-of", value=""),

@@ -31,6 +31,8 @@ from acme_server.process.application import acme_application
 from acme_server.process.metrics import Metrics
 from acme_server.process.readiness import Readiness
 from acme_server.profiles import Profile
+from acme_server.renewal import RenewalInfo
+from acme_server.rules.renewal import Window
 from acme_server.wire import AccountUpdate, NewAccount, NewOrder
 from kms.clock import system_entropy
 from kms.resources import ACMEAccount, ACMEOrder, CertificateProfile, EABCredential
@@ -302,6 +304,16 @@ class Orders:
         return self.status(order, authorizations=tuple(every))
 
 
+class Renewals:
+    """Knows one certificate identifier, `known.certificate`."""
+
+    def info(self, profile: Profile, certificate_id: str) -> RenewalInfo:
+        if certificate_id != "known.certificate":
+            raise Refused(ProblemType.MALFORMED, "There is no such certificate.", status=404)
+        start = NOW + (profile.duration * 2 / 3)
+        return RenewalInfo(Window(start, start + timedelta(days=2)), timedelta(hours=6))
+
+
 class Local:
     """Redeems the nonces of one server alone."""
 
@@ -373,6 +385,7 @@ async def running_edge(*profiles: Profile) -> AsyncIterator[Edge]:
         accounts=accounts,
         credentials=credentials,
         orders=orders,
+        renewals=Renewals(),
         metrics=metrics,
         readiness=readiness,
     )

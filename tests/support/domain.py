@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Hashable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,6 +21,7 @@ from acme_server.validation.attempts import Pace, ValidationFailed
 from acme_server.wire import NewAccount, NewOrder, RequestedIdentifier
 from kms.clock import system_entropy
 from kms.cluster.client import Cluster
+from kms.pki.authorities import subject_key_id
 from kms.pki.keys import private_key_pem
 from kms.resources.accounts import ACMEAccount
 from kms.resources.authorities import AuthoritySpec, AuthorityStatus, CertificateAuthority
@@ -94,6 +95,9 @@ class Informed(Generic[T]):
 
     def get(self, namespace: str, name: str) -> T | None:
         return self._objects.get((namespace, name))
+
+    def values(self) -> Collection[T]:
+        return self._objects.values()
 
     def interrupted(self) -> float:
         return self.silence
@@ -263,7 +267,11 @@ class World:
             CertificateAuthority(
                 metadata=ObjectMeta(namespace=NAMESPACE, name="ca", uid="ca-uid"),
                 spec=AuthoritySpec(),
-                status=AuthorityStatus(certificate=certificate.decode(), not_after=signer.not_after),
+                status=AuthorityStatus(
+                    certificate=certificate.decode(),
+                    subject_key_id=subject_key_id(signer.certificate),
+                    not_after=signer.not_after,
+                ),
             )
         )
         self.secrets.put(

@@ -147,6 +147,7 @@ async def running_replica(world: World, nonces: Nonces) -> AsyncIterator[Server]
         accounts=services.accounts,
         credentials=services.credentials,
         orders=services.orders,
+        renewals=services.renewals,
         metrics=Metrics(),
         readiness=Readiness(),
     )

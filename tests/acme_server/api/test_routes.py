@@ -22,6 +22,7 @@ TABLE: dict[tuple[str, str], Access] = {
     ("POST", "directory"): Access.ACCOUNT,
     ("GET", "new-nonce"): Access.ANYBODY,
     ("POST", "new-nonce"): Access.ACCOUNT,
+    ("GET", "renewal-info/{certificate}"): Access.ANYBODY,
     ("POST", "new-account"): Access.KEY,
     ("POST", "accounts/{account}"): Access.ACCOUNT,
     ("POST", "accounts/{account}/orders"): Access.ACCOUNT,
@@ -38,7 +39,7 @@ BOTH = {path for method, path in TABLE if method == "GET"}
 
 
 def concrete(template: str) -> str:
-    path = template.format(account=ACCOUNT, order=ORDER, position=0, type="http-01")
+    path = template.format(account=ACCOUNT, order=ORDER, position=0, type="http-01", certificate="a.b")
     return path if path.startswith("/") else f"{PREFIX}/{path}"
 
 
@@ -264,7 +265,7 @@ async def test_the_directory_says_what_works_and_all_that_it_says_works(edge: Ed
     for name, required in (("web", True), ("open", False)):
         directory = await (await edge.http.get(f"/acme/pki/{name}/directory")).json()
         assert directory["meta"] == {"externalAccountRequired": required}
-        assert set(directory) == {"newNonce", "newAccount", "newOrder", "meta"}
+        assert set(directory) == {"newNonce", "newAccount", "newOrder", "renewalInfo", "meta"}
         new_account = directory["newAccount"].removeprefix(EXTERNAL_URL)
         key = ClientKey()
         without = await edge.post(new_account, {}, key=key, jwk=key.jwk)
@@ -275,6 +276,8 @@ async def test_the_directory_says_what_works_and_all_that_it_says_works(edge: Ed
             assert (await edge.post(new_account, {"externalAccountBinding": eab}, key=key, jwk=key.jwk)).status == 201
         new_nonce = directory["newNonce"].removeprefix(EXTERNAL_URL)
         assert edge.nonces.redeem(edge.nonces.read((await edge.http.head(new_nonce)).headers["Replay-Nonce"]))
+        renewal_info = directory["renewalInfo"].removeprefix(EXTERNAL_URL)
+        assert (await edge.http.get(f"{renewal_info}/known.certificate")).status == 200
         new_order = directory["newOrder"].removeprefix(EXTERNAL_URL)
         names = {"identifiers": [{"type": "dns", "value": "a.example.com"}]}
         assert (await edge.post(new_order, names, kid=edge.opened(profile=name))).status == 201
