@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from acme_server.credentials import Binding, Credentials
 from acme_server.known_keys import account_name
+from acme_server.population import Population
 from acme_server.problems import ProblemType, Refused, Unavailable, not_found
 from acme_server.profiles import Profile
 from acme_server.rules import claims, contacts
@@ -55,9 +56,12 @@ def owner(profile: Profile) -> OwnerReference:
 class Accounts:
     """What holders of keys may do with their accounts."""
 
-    def __init__(self, *, store: Store[ACMEAccount], credentials: Credentials, clock: Clock) -> None:
+    def __init__(
+        self, *, store: Store[ACMEAccount], credentials: Credentials, population: Population, clock: Clock
+    ) -> None:
         self._store = store
         self._credentials = credentials
+        self._population = population
         self._clock = clock
 
     async def find(self, profile: Profile, thumbprint: str) -> ACMEAccount | None:
@@ -85,7 +89,7 @@ class Accounts:
         """Open an account for the key, or find the one it has; says whether it was opened now (M75, M82).
 
         `binding` has been verified. Raises Refused for terms not agreed to (M81), contacts (M80), a missing binding
-        (M88), a credential that opens no more accounts (SEC12, SEC12b), and Unavailable.
+        (M88), a credential that opens no more accounts (SEC12, SEC12b), too many accounts; and Unavailable.
         """
         if profile.acme.external_account_binding == "Disabled":
             binding = None
@@ -98,6 +102,8 @@ class Accounts:
                 "the key identifier and secret of an EABCredential.",
             )
         credential = await self._credentials.confirmed(profile, binding) if binding is not None else None
+        limit = profile.acme.maximum_accounts
+        self._population.admit(profile, limit=limit, field="spec.enrollment.acme.maximumAccounts")
         status = AccountStatus(state="valid", contact=contact, terms_of_service_agreed=profile.acme.terms_of_service)
         wanted_account = _account(profile, key, binding, credential)
         for _ in range(_TRIES):

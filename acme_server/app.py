@@ -26,13 +26,15 @@ from acme_server.process.metrics import Metrics
 from acme_server.process.readiness import Readiness
 from acme_server.process.sources import Sources
 from acme_server.process.tls import ServingCertificate
-from acme_server.services import Services
+from acme_server.services import Maxima, Services
 from acme_server.settings import ServerSettings
 from acme_server.validation.http01 import HTTP01
 from kms.clock import Clock, Entropy, system_clock, system_entropy
 from kms.cluster.client import Cluster
+from kms.cluster.election import Election
 from kms.cluster.errors import ClusterError
 from kms.resources import Secret
+from kms.resources.kinds import ACCOUNTS, ORDERS
 from kms.resources.secrets import NONCE_SECRET, NONCE_SECRET_NAME
 
 logger = logging.getLogger(__name__)
@@ -91,6 +93,7 @@ def build(
         validators={"http-01": HTTP01.build(settings.validation)},
         replica=_place(settings),
         alone=peers.alone,
+        maxima=Maxima(orders=settings.maximum_orders, accounts=settings.maximum_accounts),
         measures=metrics,
         clock=clock,
         entropy=entropy,
@@ -109,7 +112,19 @@ def build(
     sources.watched_by(metrics)
     metrics.watch_cache("accounts", services.account_store.__len__, services.account_follower.last_activity)
     metrics.watch_cache("orders", services.order_store.__len__, services.order_follower.last_activity)
+    metrics.watch_population(ORDERS.plural, services.order_population.__len__, settings.maximum_orders)
+    metrics.watch_population(ACCOUNTS.plural, services.account_population.__len__, settings.maximum_accounts)
+    election = Election(
+        cluster,
+        namespace=settings.namespace,
+        name=f"{settings.peer_service or 'kms-acme'}-server",
+        identity=_place(settings),
+        clock=clock,
+    )
+    metrics.watch_leading(lambda: election.leading)
     works = sources.works | {
+        "sweep": partial(election.run, services.sweeper.run),
+        "unfinished orders": partial(services.unfinished.run, services.orders.finish),
         "accounts": services.account_follower.run,
         "orders": services.order_follower.run,
         "survey of accounts": services.account_survey.run,

@@ -20,6 +20,10 @@ class Measures(Protocol):
         """An issuer was asked: `signed`, `not-ready` or `failed`."""
         ...
 
+    def swept(self, kind: str, result: str) -> None:
+        """An object that was due was `removed`, or that `failed`."""
+        ...
+
 
 class NoMeasures:
     """Counts nothing."""
@@ -31,4 +35,7 @@ class NoMeasures:
         """Ignore it."""
 
     def issuance(self, result: str, seconds: float) -> None:
+        """Ignore it."""
+
+    def swept(self, kind: str, result: str) -> None:
         """Ignore it."""

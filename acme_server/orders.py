@@ -12,12 +12,14 @@ from functools import partial
 from msgspec.structs import replace
 
 from acme_server.accounts import owner
+from acme_server.cache import Key
 from acme_server.credentials import Credentials
 from acme_server.finalizing import Finalizer
 from acme_server.inventory import Certificate
 from acme_server.limits import OpenOrders
 from acme_server.measures import Measures
-from acme_server.problems import ProblemType, Refused, Unavailable, not_found
+from acme_server.population import Population
+from acme_server.problems import ACMEError, ProblemType, Refused, Unavailable, not_found
 from acme_server.profiles import Profile, Profiles
 from acme_server.renewal import Renewals, already_replaced
 from acme_server.resuming import Resumption
@@ -56,6 +58,7 @@ class Orders:
         profiles: Profiles,
         credentials: Credentials,
         limits: OpenOrders,
+        population: Population,
         worker: Worker,
         resumption: Resumption,
         finalizer: Finalizer,
@@ -70,6 +73,7 @@ class Orders:
         self._profiles = profiles
         self._credentials = credentials
         self._limits = limits
+        self._population = population
         self._worker = worker
         self._resumption = resumption
         self._finalizer = finalizer
@@ -94,6 +98,8 @@ class Orders:
             predecessor = self._predecessor(profile, account, wanted, names)
             if predecessor is None:  # renewals are not to be kept waiting (ARI-M11)
                 self._limits.admit(profile.namespace, account.metadata.name)
+                limit = profile.acme.maximum_orders
+                self._population.admit(profile, limit=limit, field="spec.enrollment.acme.maximumOrders")
         except Refused as refused:
             self._measures.order("refused")
             logger.info(
@@ -257,6 +263,15 @@ class Orders:
         elif order.status.state == "pending":
             await self._resume(order)
         return self._shown(order)
+
+    async def finish(self, key: Key) -> None:
+        """Go on with an order that was left in processing, if it still is (SEC34)."""
+        try:
+            order = await self._store.fresh(*key)
+            if order is not None:
+                await self.current(order)
+        except ACMEError as error:
+            logger.warning("order cannot be finished", extra={"order": key[1], "error": str(error)})
 
     async def _resume(self, order: ACMEOrder) -> None:
         for id_, quiet in self._resumption.of(order, self._worker.running(order)):

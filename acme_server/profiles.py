@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol, TypeVar
@@ -35,6 +36,10 @@ class Source(Protocol[T_co]):
 
     def get(self, namespace: str, name: str) -> T_co | None:
         """The object of that name as it was seen last."""
+        ...
+
+    def values(self) -> Collection[T_co]:
+        """All objects as they were seen last."""
         ...
 
     def interrupted(self) -> float:

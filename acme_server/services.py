@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from acme_server.accounts import Accounts
 from acme_server.credentials import Credentials, IndexedSource
@@ -14,12 +13,14 @@ from acme_server.known_keys import KnownKeys
 from acme_server.limits import OpenOrders
 from acme_server.measures import Measures, NoMeasures
 from acme_server.orders import Orders
+from acme_server.population import Population
 from acme_server.profiles import Profiles, Source
 from acme_server.recording import Recorder
-from acme_server.renewal import Authorities, Renewals
+from acme_server.renewal import Renewals
 from acme_server.resuming import Resumption
 from acme_server.store import Store
 from acme_server.survey import Survey
+from acme_server.sweeping import Sweeper, Unfinished
 from acme_server.validation.attempts import Pace, Validate
 from acme_server.validation.worker import Worker
 from kms.clock import Clock, Entropy, system_clock, system_entropy
@@ -39,19 +40,23 @@ ORDER_CAPACITY = 1_000
 """Objects in the caches: an order takes about 5 kB with its certificate, and is hardly read again once it has one."""
 
 
-class AuthoritySource(Source[CertificateAuthority], Authorities, Protocol):
-    """CAs as an informer holds them: by name, and all of them."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
     """The informers of what people write. `credentials` has the index credentials.UID_INDEX."""
 
     profiles: Source[CertificateProfile]
     policies: Source[CertificatePolicy]
-    authorities: AuthoritySource
+    authorities: Source[CertificateAuthority]
     credentials: IndexedSource
     secrets: Source[Secret]
+
+
+@dataclass(frozen=True, slots=True)
+class Maxima:
+    """How many orders and accounts there may be altogether, before etcd is full: an order takes 5 kB there."""
+
+    orders: int = 150_000
+    accounts: int = 50_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +73,10 @@ class Services:
     order_store: Store[ACMEOrder]
     known_keys: KnownKeys
     inventory: Inventory
+    order_population: Population
+    account_population: Population
+    sweeper: Sweeper
+    unfinished: Unfinished
     account_survey: Survey[ACMEAccount]
     order_survey: Survey[ACMEOrder]
     account_follower: Follower[ACMEAccount]
@@ -88,6 +97,7 @@ class Services:
         entropy: Entropy = system_entropy,
         measures: Measures | None = None,
         pace: Pace | None = None,
+        maxima: Maxima | None = None,
     ) -> Services:
         """Wire the services. `namespace` is the release namespace, `namespaces` are those watched (none: all).
 
@@ -96,13 +106,23 @@ class Services:
         measures = measures or NoMeasures()
         known_keys = KnownKeys()
         inventory = Inventory()
+        maxima = maxima or Maxima()
+        order_population = Population("orders", maximum=maxima.orders)
+        account_population = Population("accounts", maximum=maxima.accounts)
+        unfinished = Unfinished()
         limits = OpenOrders(clock=clock)
-        accounts: Store[ACMEAccount] = Store(cluster, ACCOUNTS, capacity=ACCOUNT_CAPACITY, listeners=(known_keys.seen,))
-        orders: Store[ACMEOrder] = Store(
-            cluster, ORDERS, capacity=ORDER_CAPACITY, normalise=opened, listeners=(limits.seen, inventory.seen)
+        accounts: Store[ACMEAccount] = Store(
+            cluster, ACCOUNTS, capacity=ACCOUNT_CAPACITY, listeners=(known_keys.seen, account_population.seen)
         )
-        account_survey = Survey(cluster, ACCOUNTS, known_keys, namespaces=namespaces)
-        order_survey = Survey(cluster, ORDERS, inventory, namespaces=namespaces)
+        orders: Store[ACMEOrder] = Store(
+            cluster,
+            ORDERS,
+            capacity=ORDER_CAPACITY,
+            normalise=opened,
+            listeners=(limits.seen, inventory.seen, order_population.seen, unfinished.seen),
+        )
+        account_survey = Survey(cluster, ACCOUNTS, known_keys, account_population, namespaces=namespaces)
+        order_survey = Survey(cluster, ORDERS, inventory, order_population, unfinished, namespaces=namespaces)
         profiles = Profiles(
             profiles=configuration.profiles,
             policies=configuration.policies,
@@ -139,13 +159,14 @@ class Services:
         return cls(
             profiles=profiles,
             credentials=credentials,
-            accounts=Accounts(store=accounts, credentials=credentials, clock=clock),
+            accounts=Accounts(store=accounts, credentials=credentials, population=account_population, clock=clock),
             orders=Orders(
                 store=orders,
                 accounts=accounts,
                 profiles=profiles,
                 credentials=credentials,
                 limits=limits,
+                population=order_population,
                 worker=worker,
                 resumption=resumption,
                 finalizer=finalizer,
@@ -161,6 +182,12 @@ class Services:
             order_store=orders,
             known_keys=known_keys,
             inventory=inventory,
+            order_population=order_population,
+            account_population=account_population,
+            sweeper=Sweeper(
+                cluster, profiles=configuration.profiles, namespaces=namespaces, clock=clock, measures=measures
+            ),
+            unfinished=unfinished,
             account_survey=account_survey,
             order_survey=order_survey,
             account_follower=Follower(

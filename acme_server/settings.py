@@ -32,7 +32,8 @@ class ServerSettings:
 
     `external_url` has no trailing slash. `tls_certificate` and `tls_private_key` are both set or both absent; absent,
     the certificate comes from the Secret `serving_secret` of the release namespace. `peer_service` names the Service
-    whose EndpointSlices list the other replicas; None: this server is alone. `watch_namespaces` empty: all.
+    whose EndpointSlices list the other replicas; None: this server is alone. `maximum_orders` and
+    `maximum_accounts` are how many there may be in the cluster. `watch_namespaces` empty: all.
     """
 
     external_url: str
@@ -44,6 +45,8 @@ class ServerSettings:
     tls_private_key: Path | None = None
     serving_secret: str = SERVING_SECRET_NAME
     peer_service: str | None = None
+    maximum_orders: int = 150_000
+    maximum_accounts: int = 50_000
     kubeconfig: str | None = None
     context: str | None = None
     validation: ValidationSettings = ValidationSettings()

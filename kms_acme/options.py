@@ -173,6 +173,20 @@ def server_options(command: _Command) -> _Command:
                 " addresses are always denied unless allowed.",
             ),
             option(
+                "--maximum-orders",
+                type=click.IntRange(min=1),
+                default=150_000,
+                show_default=True,
+                help="Orders that may be kept; beyond, new ones are refused. One takes about 5 kB of etcd.",
+            ),
+            option(
+                "--maximum-accounts",
+                type=click.IntRange(min=1),
+                default=50_000,
+                show_default=True,
+                help="Accounts that may be kept; beyond, new ones are refused.",
+            ),
+            option(
                 "--peer-service",
                 help="Service whose EndpointSlices list the other replicas. Default: this server is alone.",
             ),
@@ -224,6 +238,8 @@ def server_settings(values: Mapping[str, Any]) -> ServerSettings:
         tls_private_key=values["tls_private_key"],
         serving_secret=values["serving_secret"],
         peer_service=values["peer_service"],
+        maximum_orders=values["maximum_orders"],
+        maximum_accounts=values["maximum_accounts"],
         kubeconfig=kubeconfig(values),
         context=values["context"],
         validation=ValidationSettings(

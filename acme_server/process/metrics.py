@@ -38,6 +38,10 @@ class Metrics:
                 "issuance_duration_seconds", "Time that the issuer took for a certificate.", _REQUEST_SECONDS, "result"
             ).labels
         )
+        self._swept = cache(self._counter("swept_objects", "Objects that were due to go.", "kind", "result").labels)
+        self._objects = self._gauge("objects", "Accounts and orders that there are.", "kind")
+        self._objects_limit = self._gauge("objects_limit", "Accounts and orders that there may be.", "kind")
+        self._leading = self._gauge("leading", "1 while this replica is the one that sweeps.")
         self._api_calls = cache(
             self._counter("api_requests", "Calls to the API server.", "verb", "kind", "status").labels
         )
@@ -73,6 +77,19 @@ class Metrics:
     def issuance(self, result: str, seconds: float) -> None:
         """An issuer was asked."""
         self._issuances(result).observe(seconds)
+
+    def swept(self, kind: str, result: str) -> None:
+        """An object that was due went, or did not."""
+        self._swept(kind, result).inc()
+
+    def watch_population(self, kind: str, size: Callable[[], int], limit: int) -> None:
+        """Ask for the number of objects whenever somebody reads the metrics."""
+        self._objects.labels(kind).set_function(size)
+        self._objects_limit.labels(kind).set(limit)
+
+    def watch_leading(self, leading: Callable[[], bool]) -> None:
+        """Ask whether this replica is elected whenever somebody reads the metrics."""
+        self._leading.set_function(leading)
 
     def api_call(self, verb: str, kind: str, status: int, seconds: float) -> None:
         """The API server was called (`kms.cluster.client.Observe`)."""

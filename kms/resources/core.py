@@ -1,4 +1,4 @@
-"""The built-in kinds that we touch: Secrets, Namespaces, Events and EndpointSlices."""
+"""The built-in kinds that we touch: Secrets, Namespaces, Leases, Events and EndpointSlices."""
 
 from __future__ import annotations
 
@@ -28,6 +28,23 @@ class Namespace(Struct, frozen=True, kw_only=True):
     """v1 Namespace: its labels decide where EABCredentials may live."""
 
     metadata: ObjectMeta
+
+
+class LeaseSpec(Struct, frozen=True, kw_only=True):
+    """Who holds the lease, and since when. Times have six digits behind the second, which is all that is accepted."""
+
+    holder_identity: str = ""
+    lease_duration_seconds: int | None = None
+    acquire_time: str | None = None
+    renew_time: str | None = None
+    lease_transitions: int | None = None
+
+
+class Lease(Struct, frozen=True, kw_only=True):
+    """coordination.k8s.io/v1 Lease: elects one of several replicas."""
+
+    metadata: ObjectMeta
+    spec: LeaseSpec = LeaseSpec()
 
 
 class EndpointConditions(Struct, frozen=True, kw_only=True):

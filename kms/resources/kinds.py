@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from kms.resources.accounts import ACMEAccount
 from kms.resources.authorities import CertificateAuthority
-from kms.resources.core import EndpointSlice, Namespace, Secret
+from kms.resources.core import EndpointSlice, Lease, Namespace, Secret
 from kms.resources.credentials import EABCredential
 from kms.resources.meta import GROUP, VERSION, Resource
 from kms.resources.orders import ACMEOrder
@@ -47,6 +47,7 @@ ORDERS = _ours("ACMEOrder", "acmeorders", ACMEOrder)
 
 SECRETS = Kind(group="", version="v1", kind="Secret", plural="secrets", model=Secret)
 NAMESPACES = Kind(group="", version="v1", kind="Namespace", plural="namespaces", model=Namespace, namespaced=False)
+LEASES = Kind(group="coordination.k8s.io", version="v1", kind="Lease", plural="leases", model=Lease)
 ENDPOINT_SLICES = Kind(
     group="discovery.k8s.io", version="v1", kind="EndpointSlice", plural="endpointslices", model=EndpointSlice
 )

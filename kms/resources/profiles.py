@@ -39,6 +39,9 @@ class AcmeEnrollment(Struct, frozen=True, kw_only=True):
     caa_identities: tuple[str, ...] = ()
     order_lifetime: str = "24h"
     authorization_lifetime: str = "24h"
+    account_retention: str | None = None
+    maximum_orders: int | None = None
+    maximum_accounts: int | None = None
 
 
 class Enrollment(Struct, frozen=True, kw_only=True):

@@ -27,6 +27,7 @@ class Metrics:
             registry=self.registry,
         )
         self.depth = Gauge(f"{_PREFIX}_queue_depth", "Keys that wait for a worker or have one.", registry=self.registry)
+        self.leading = Gauge(f"{_PREFIX}_leading", "1 while this replica is the one that acts.", registry=self.registry)
         self.watching = Gauge(f"{_PREFIX}_watching", "1 while the watches run.", registry=self.registry)
         self.refreshes = Counter(
             f"{_PREFIX}_refreshes", "Complete lists of everything that is watched.", registry=self.registry

@@ -1,5 +1,7 @@
 """Wiring: what runs beside what, how it starts and how it stops.
 
+Of several replicas one acts, elected by a Lease; the others stand by and hold nothing.
+
 First everything is listed, again and again until the API server answers and serves our kinds; so the operator may be
 started before either is there. Then three things run until the stop: the workers, kopf's watches in their thread, and a
 list of everything every ten minutes and after each gap in a watch, because what was deleted in a gap is in no event.
@@ -15,10 +17,12 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from kms.clock import system_clock, system_entropy
 from kms.cluster.client import Cluster
+from kms.cluster.election import Election
 from kms.cluster.errors import ClusterError, Misconfigured, NotFound
 from kms.resources.kinds import NAMESPACES, SECRETS, Kind
 from kms.resources.meta import Resource
@@ -56,17 +60,17 @@ async def _run(settings: OperatorSettings, stop: threading.Event) -> None:
         cluster = await Cluster.connect(
             kubeconfig=settings.kubeconfig, context=settings.context, observe=metrics.observe_call
         )
-        operator = Operator(settings, cluster, metrics, login=login(settings))
+        candidate = Candidate(settings, cluster, metrics, login=login(settings))
         try:
-            async with serving(application(metrics, ready=operator.missing), settings.metrics_listen):
-                await _until(stop, operator)
+            async with serving(application(metrics, ready=candidate.missing), settings.metrics_listen):
+                await _until(stop, candidate)
         finally:
             await cluster.close()
 
 
-async def _until(stop: threading.Event, operator: Operator) -> None:
+async def _until(stop: threading.Event, candidate: Candidate) -> None:
     logger.info("operator started")
-    task = asyncio.create_task(operator.run())
+    task = asyncio.create_task(candidate.run())
     while not stop.is_set() and not task.done():  # noqa: ASYNC110 - a threading.Event cannot be awaited
         await asyncio.sleep(POLL_SECONDS)
     if not task.done():
@@ -77,8 +81,41 @@ async def _until(stop: threading.Event, operator: Operator) -> None:
         task.result()
 
 
+class Candidate:
+    """Stands for election, and operates while it is elected."""
+
+    def __init__(self, settings: OperatorSettings, cluster: Cluster, metrics: Metrics, *, login: Login) -> None:
+        self._begin = partial(Operator, settings, cluster, metrics, login=login)
+        self._operator: Operator | None = None
+        # Of two operators on one machine each has a port of its own; in a pod the host is called like the pod.
+        self._election = Election(
+            cluster,
+            namespace=settings.namespace,
+            name=f"{settings.service_name}-operator",
+            identity=f"{socket.gethostname()}:{settings.metrics_listen.port}",
+        )
+        metrics.leading.set_function(lambda: self._election.leading)
+
+    def missing(self) -> str | None:
+        """What readiness waits for; None where nothing. Who stands by is ready."""
+        if self._operator is not None:
+            return self._operator.missing()
+        return None if self._election.looked else "the lease has not been seen yet"
+
+    async def run(self) -> None:
+        """Operate whenever elected, until cancelled."""
+        await self._election.run(self._operate)
+
+    async def _operate(self) -> None:
+        self._operator = self._begin()  # nothing is kept from the term before: others have acted since
+        try:
+            await self._operator.run()
+        finally:
+            self._operator = None
+
+
 class Operator:
-    """One run of the operator, in one event loop."""
+    """One term of the operator, in one event loop."""
 
     def __init__(self, settings: OperatorSettings, cluster: Cluster, metrics: Metrics, *, login: Login) -> None:
         self._settings = settings

@@ -125,8 +125,9 @@ def test_the_operator_reads_namespaces_tells_events_and_holds_its_lease(installe
     assert allowed(installed, OPERATOR, "namespaces", "default") == set(READ)
     assert allowed(installed, OPERATOR, "events", "default") == {"create", "patch"}
     assert allowed(installed, OPERATOR, "events.events.k8s.io", "default") == {"create", "patch"}
-    assert allowed(installed, OPERATOR, leases, RELEASE) == {*READ, "create", "update", "patch"}
-    assert allowed(installed, OPERATOR, leases, "default") == set()
+    for who in (OPERATOR, SERVER):
+        assert allowed(installed, who, leases, RELEASE) == {"get", "create", "update"}
+        assert allowed(installed, who, leases, "default") == set()
 
 
 @pytest.mark.parametrize("who", [SERVER, OPERATOR], ids=["server", "operator"])

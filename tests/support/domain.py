@@ -147,6 +147,7 @@ class Counted:
     orders: list[str] = field(default_factory=list)
     validations: list[tuple[str, str]] = field(default_factory=list)
     issuances: list[str] = field(default_factory=list)
+    sweeps: list[str] = field(default_factory=list)
 
     def order(self, outcome: str) -> None:
         self.orders.append(outcome)
@@ -158,6 +159,10 @@ class Counted:
     def issuance(self, result: str, seconds: float) -> None:
         assert seconds >= 0
         self.issuances.append(result)
+
+    def swept(self, kind: str, result: str) -> None:
+        assert kind in {"acmeorders", "acmeaccounts"}
+        self.sweeps.append(result)
 
 
 @dataclass
