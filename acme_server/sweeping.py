@@ -154,7 +154,7 @@ class Unfinished:
     """Orders in processing that nobody looks at: their server may have died (SEC34). A listener of the order store."""
 
     def __init__(self, *, patience: float = 30.0, every: float = 10.0) -> None:
-        """In seconds: `patience` is how long others are given to finish an order, `every` how often one is looked for."""
+        """In seconds: `patience` is how long others are given to finish an order, `every` how often it looks."""
         self._patience = patience
         self._every = every
         self._since: dict[Key, float] = {}
