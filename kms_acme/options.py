@@ -261,6 +261,7 @@ def operator_settings(values: Mapping[str, Any]) -> OperatorSettings:
         metrics_listen=values["metrics_listen"],
         serving_secret=values["serving_secret"],
         service_name=values["service_name"],
+        lease_name=f"{values['service_name']}-operator",
         kubeconfig=kubeconfig(values),
         context=values["context"],
     )

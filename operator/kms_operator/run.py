@@ -91,7 +91,7 @@ class Candidate:
         self._election = Election(
             cluster,
             namespace=settings.namespace,
-            name=f"{settings.service_name}-operator",
+            name=settings.lease_name,
             identity=f"{socket.gethostname()}:{settings.metrics_listen.port}",
         )
         metrics.leading.set_function(lambda: self._election.leading)

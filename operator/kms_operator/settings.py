@@ -14,7 +14,8 @@ class OperatorSettings:
 
     `external_url` has no trailing slash and is the only source of URLs; `namespace` is the release namespace.
     `watch_namespaces` empty: all. `service_name` names the Service in front of the server: its DNS name goes into the
-    serving certificate, which the Secret `serving_secret` holds.
+    serving certificate, which the Secret `serving_secret` holds. `lease_name` names the Lease of the release
+    namespace by which one of several replicas is elected.
     """
 
     external_url: str
@@ -23,6 +24,7 @@ class OperatorSettings:
     metrics_listen: Address = Address("", 9091)
     serving_secret: str = SERVING_SECRET_NAME
     service_name: str = "kms-acme"
+    lease_name: str = "kms-acme-operator"
     kubeconfig: str | None = None
     context: str | None = None
 

@@ -7,10 +7,10 @@ import json
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from cryptography import x509
@@ -28,8 +28,14 @@ from tests.support.operated import pair
 from tests.support.operating import OperatorProcess, eventually
 
 RELEASE = "kms-acme"
+HOLDER = "jsonpath={.spec.holderIdentity}"
 USER = f"system:serviceaccount:{RELEASE}:kms-acme-operator"
-Start = Callable[[], OperatorProcess]
+
+
+class Start(Protocol):
+    """Starts an operator. On the same port it is the same candidate; with another lease it acts whoever else does."""
+
+    def __call__(self, *, port: int | None = None, lease: str = "kms-acme-operator") -> OperatorProcess: ...
 
 
 @pytest.fixture
@@ -38,11 +44,12 @@ def start(installed: Cluster, tmp_path: Path) -> Iterator[Start]:
     running: list[OperatorProcess] = []
     kubeconfig = installed.kubeconfig_for("kms-acme-operator", RELEASE)
 
-    def begin() -> OperatorProcess:
+    def begin(*, port: int | None = None, lease: str = "kms-acme-operator") -> OperatorProcess:
         settings = OperatorSettings(
             external_url="https://localhost:8443",
             namespace=RELEASE,
-            metrics_listen=Address("127.0.0.1", free_port()),
+            metrics_listen=Address("127.0.0.1", port or free_port()),
+            lease_name=lease,
             kubeconfig=str(kubeconfig),
         )
         running.append(OperatorProcess(settings, tmp_path / "operator.log"))
@@ -317,8 +324,8 @@ def test_changes_made_while_the_api_server_restarts_are_not_missed(settled: Kube
 
 
 def test_two_operators_at_once_make_one_key_of_each(kubectl: Kubectl, start: Start) -> None:
-    """A lease has no fencing: for some seconds there may be two."""
-    start(), start()
+    """A lease has no fencing: for some seconds there may be two. Here each has a lease of its own."""
+    start(), start(lease="other")
     time.sleep(3)
     kubectl.apply(*ours(), *(manifest(CREDENTIALS, name=f"web-{count}") for count in range(5)))
     for name in ("web", *(f"web-{count}" for count in range(5))):
@@ -327,19 +334,33 @@ def test_two_operators_at_once_make_one_key_of_each(kubectl: Kubectl, start: Sta
     check_consistent(kubectl)
 
 
+def test_one_of_two_operators_acts_and_the_other_takes_over(kubectl: Kubectl, start: Start) -> None:
+    first = start()
+    kubectl.apply(*ours())
+    kubectl.becomes("eab/web", "Issued", seconds=30)
+    holder = kubectl.cluster.kubectl("-n", RELEASE, "get", "lease", "kms-acme-operator", "-o", HOLDER)
+    second = start()
+    eventually(second.ready, seconds=20)
+    first.stop()
+    kubectl.apply(manifest(CREDENTIALS, name="later"))
+    kubectl.becomes("eab/later", "Issued", seconds=20)
+    assert kubectl.cluster.kubectl("-n", RELEASE, "get", "lease", "kms-acme-operator", "-o", HOLDER) != holder
+
+
 @pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_where_it_was(kubectl: Kubectl, start: Start) -> None:
     """kill -9 while it works, again and again: no CA with two keys, no credential with two, nothing half done."""
     chance = random.Random(20261123)  # noqa: S311 - moments, not secrets
     kubectl.apply(*ours())
+    port = free_port()
     for count in range(12):
-        process = start()
+        process = start(port=port)
         kubectl.apply(manifest(CREDENTIALS, name=f"web-{count}"))
         if count % 3 == 0 and count:
             kubectl("delete", "secret", f"web-{count - 1}-eab", "--ignore-not-found")
         time.sleep(0.8 + chance.random() * 2.0)
         process.kill()
-    start()
+    start(port=port)
     for name in ("web", *(f"web-{count}" for count in range(12))):
         kubectl.becomes(f"eab/{name}", "Issued", seconds=30)
     check_consistent(kubectl)

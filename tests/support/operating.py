@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 
 from kms_operator.settings import OperatorSettings
@@ -28,6 +30,7 @@ class OperatorProcess:
 
     def __init__(self, settings: OperatorSettings, log: Path) -> None:
         self.log = log
+        self._address = settings.metrics_listen
         with log.open("ab") as out:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _PROGRAM.format(settings=settings)],
@@ -35,6 +38,14 @@ class OperatorProcess:
                 stderr=subprocess.STDOUT,
                 env=dict(os.environ),
             )
+
+    def ready(self) -> bool:
+        """What its readiness probe says."""
+        try:
+            with urllib.request.urlopen(f"http://{self._address}/readyz", timeout=2) as answer:
+                return bool(answer.status == HTTPStatus.OK)
+        except OSError:
+            return False
 
     def stop(self, *, seconds: float = 10.0) -> int:
         """Ask it to end, as Kubernetes does; returns the exit code."""
