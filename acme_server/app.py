@@ -129,6 +129,7 @@ def build(
         "orders": services.order_follower.run,
         "survey of accounts": services.account_survey.run,
         "survey of orders": services.order_survey.run,
+        "end of orders": services.cancellation.run,
         "peers": peers.look_around,
         "event loop": metrics.watch_loop,
     }

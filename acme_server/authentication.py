@@ -50,6 +50,10 @@ class AccountSource(Protocol):
         """The account of that id, if the profile has it."""
         ...
 
+    async def rekeyed(self, account: ACMEAccount) -> ACMEAccount | None:
+        """The account with the key that it has been given elsewhere; None: it has the key that we know."""
+        ...
+
 
 class Redeemer(Protocol):
     """Uses up nonces, wherever they were issued (acme_server.peers)."""
@@ -117,10 +121,25 @@ class Authenticator:
         await self._check_freshness(request, signed)
         account = await self._account(profile, signed.key_id)
         request[ACCOUNT_NAME] = account.metadata.name
-        key = self._parsed(account.spec.key)
-        jws.verify(signed, key)
+        account = await self._verified(account, signed)
         require_good_standing(account)
-        return AccountHolder(profile, account, key, signed.payload)
+        return AccountHolder(profile, account, self._parsed(account.jwk), signed.payload)
+
+    async def _verified(self, account: ACMEAccount, signed: SignedRequest) -> ACMEAccount:
+        """The account whose key has signed the request.
+
+        A signature that is wrong for the key that we know may be right for one that another replica has taken a moment
+        ago (C7): so a "no" costs one read where there are other replicas, as that of an unknown account does (SEC37).
+        """
+        try:
+            jws.verify(signed, self._parsed(account.jwk))
+        except Refused:
+            rekeyed = await self._accounts.rekeyed(account)
+            if rekeyed is None:
+                raise
+            account = rekeyed
+            jws.verify(signed, self._parsed(account.jwk))
+        return account
 
     async def _check_freshness(self, request: web.Request, signed: SignedRequest) -> None:
         """The request was signed for this very URL (M30, SEC15), and it has not been here before (M33-M35).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol
 
@@ -47,6 +47,15 @@ class Binding:
     key_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class MacKey:
+    """The HMAC key of a key identifier, read a moment ago, and the Secret that says whose it is."""
+
+    key_id: str
+    value: bytes = field(repr=False)
+    copy: Secret = field(repr=False)
+
+
 class Credentials:
     """EAB credentials from the caches, their keys from the API server; a live read before an answer of "no" (C7)."""
 
@@ -64,21 +73,27 @@ class Credentials:
         self._clock = clock
         self._compiled = lru_cache(maxsize=1024)(_narrowing)
 
-    async def find(self, profile: Profile, key_id: str) -> tuple[EABCredential, bytes] | None:
-        """The credential of the profile with that key identifier, and its HMAC key.
+    async def mac_key(self, profile: Profile, key_id: str) -> MacKey | None:
+        """The HMAC key of that key identifier on the profile; None: there is none.
 
-        None: there is none. The key is read live, one Secret by name, whatever a client makes up (SEC37): so a key
-        that was replaced a moment ago opens nothing more, the new one works at once (C7, SEC12b), and the time that
-        an answer takes does not tell which key identifiers exist (SEC09). Raises Unavailable.
+        The key is read live, one Secret by name, whatever a client makes up (SEC37): so a key that was replaced a
+        moment ago opens nothing more, the new one works at once (C7, SEC12b), and neither the time nor the reads that
+        an answer takes tell which key identifiers exist (SEC09). Raises Unavailable.
         """
         secret = await self._live_secret(verification_key_name(*profile.key, key_id))
-        key = _key(secret, key_id)
-        if secret is None or key is None:
-            return None
-        credential = await self._owner(secret)
+        value = _key(secret, key_id)
+        return MacKey(key_id, value, secret) if secret is not None and value is not None else None
+
+    async def binding(self, profile: Profile, key: MacKey) -> Binding | None:
+        """What whoever has shown the key is bound to; None: to nothing on this profile any more.
+
+        To be asked after the MAC was verified: it may cost a read, which would tell that the key identifier exists.
+        Raises Unavailable.
+        """
+        credential = await self._owner(key.copy)
         if credential is None or credential.profile_key != profile.key:  # a credential of profile A on B (SEC12c)
             return None
-        return credential, key
+        return Binding(credential=credential, key_id=key.key_id)
 
     async def confirmed(self, profile: Profile, binding: Binding) -> EABCredential:
         """The credential as it is now, if it still opens accounts: the caches never decide that (SEC56).

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Protocol
 
 from acme_server.authentication import KeyHolder, account_does_not_exist, require_good_standing
-from acme_server.credentials import Binding
+from acme_server.credentials import Binding, MacKey
 from acme_server.jose import eab
 from acme_server.jose.jwk import AccountKey
 from acme_server.profiles import Profile
 from acme_server.wire import NewAccount
-from kms.resources import ACMEAccount, EABCredential
+from kms.resources import ACMEAccount
 
 
 class AccountRegister(Protocol):
@@ -26,12 +26,20 @@ class AccountRegister(Protocol):
         """The account of that key, and whether it was made now."""
         ...
 
+    async def agree(self, profile: Profile, account: ACMEAccount) -> ACMEAccount:
+        """The account, which agrees to the terms of service as they are now."""
+        ...
+
 
 class CredentialSource(Protocol):
     """Finds EAB credentials (acme_server.credentials)."""
 
-    async def find(self, profile: Profile, key_id: str) -> tuple[EABCredential, bytes] | None:
-        """The credential with that key identifier, and its MAC key."""
+    async def mac_key(self, profile: Profile, key_id: str) -> MacKey | None:
+        """The MAC key of that key identifier."""
+        ...
+
+    async def binding(self, profile: Profile, key: MacKey) -> Binding | None:
+        """What whoever has shown that key is bound to."""
         ...
 
 
@@ -46,11 +54,13 @@ class Enrollment:
         """The account of the caller's key, and whether it was opened now.
 
         A known key is answered before anything else in the request is looked at (M76, C8, C18): clients ask this way
-        which account is theirs, without a binding.
+        which account is theirs, without a binding. What they may say with it is that they agree to new terms (M86).
         """
         known = await self._accounts.find(caller.profile, caller.key.thumbprint)
         if known is not None:
             require_good_standing(known)
+            if wanted.terms_of_service_agreed:
+                known = await self._accounts.agree(caller.profile, known)
             return known, False
         if wanted.only_return_existing:
             raise account_does_not_exist()
@@ -62,6 +72,9 @@ class Enrollment:
         if members is None or caller.profile.acme.external_account_binding == "Disabled":
             return None
         signed = eab.parse(members, url=caller.url, key=caller.key)
-        found = await self._credentials.find(caller.profile, signed.key_id)
-        eab.verify(signed, found[1] if found else None)
-        return Binding(credential=found[0], key_id=signed.key_id) if found else None
+        key = await self._credentials.mac_key(caller.profile, signed.key_id)
+        eab.verify(signed, key.value if key else None)
+        binding = await self._credentials.binding(caller.profile, key) if key else None
+        if binding is None:
+            raise eab.not_valid()
+        return binding

@@ -16,7 +16,6 @@ from datetime import datetime
 from functools import partial
 from weakref import WeakValueDictionary
 
-from acme_server.accounts import deactivated_account
 from acme_server.credentials import Credentials
 from acme_server.inventory import Inventory
 from acme_server.known_keys import KnownKeys, account_name, thumbprint
@@ -24,6 +23,7 @@ from acme_server.measures import Measures
 from acme_server.problems import ProblemType, Refused, Unavailable, not_found
 from acme_server.profiles import Profile
 from acme_server.rules import admission, transitions
+from acme_server.rules.accounts import deactivated_account
 from acme_server.rules.issuance import template
 from acme_server.rules.lifetimes import base_time, is_fresh, is_over
 from acme_server.store import Store
@@ -79,8 +79,7 @@ class Finalizer:
             order = await self._decided(order, digest)
             if transitions.replayed(order, digest):
                 return await self._finished(profile, order)
-            if not await self._is_active(key_of(account)):
-                raise deactivated_account()
+            await self._check_account(account)
             request = admission.parsed(der)
             admission.admit_request(request, order, profile, self._credentials.narrowing(account))
             self._check_compromised(request)
@@ -119,18 +118,26 @@ class Finalizer:
             transitions.finalizable(stored, now=self._clock())
         return stored
 
-    async def _is_active(self, account: tuple[str, str]) -> bool:
-        """Whether the account may have a certificate now: as it is stored, where another replica may have ended it."""
+    async def _check_account(self, account: ACMEAccount) -> None:
+        """Raise Refused (401) where the account has ended meanwhile (SEC07), or its key has not signed this."""
+        current = await self._current(key_of(account))
+        if current is None:
+            raise deactivated_account()
+        if current.thumbprint != account.thumbprint:
+            raise Refused(ProblemType.UNAUTHORIZED, "The account has another key by now.", status=401)
+
+    async def _current(self, account: tuple[str, str]) -> ACMEAccount | None:
+        """The account, if it may have a certificate now: as it is stored, where another replica may have ended it."""
         read = self._accounts.get if self._alone() else self._accounts.fresh
         current = await read(*account)
-        return current is not None and current.status.state == "valid"
+        return current if current is not None and current.status.state == "valid" else None
 
     async def _check_key(self, profile: Profile, account: ACMEAccount, request: CertificateRequest) -> None:
         key = thumbprint(request.public_key)
         if key is None:
             return
         read = partial(self._accounts.fresh, profile.namespace, account_name(*profile.key, key))
-        if key == account.spec.thumbprint or await self._known_keys.is_account_key(key, read):
+        if key == account.thumbprint or await self._known_keys.is_account_key(key, read):
             raise Refused(ProblemType.BAD_CSR, "The key of the certificate request is the key of an ACME account.")
 
     def _check_compromised(self, request: CertificateRequest) -> None:
@@ -145,7 +152,7 @@ class Finalizer:
     async def _finished(self, profile: Profile, order: ACMEOrder) -> ACMEOrder:
         if order.status.state != "processing":
             return order
-        if not await self._is_active((order.metadata.namespace, order.spec.account_ref.name)):
+        if await self._current((order.metadata.namespace, order.spec.account_ref.name)) is None:
             return await self._failed(order, ProblemType.UNAUTHORIZED, "The account was deactivated.")
         if order.status.request is None:
             return await self._failed(order, ProblemType.SERVER_INTERNAL, "The certificate request was lost.")

@@ -72,7 +72,7 @@ class KnownKeys:
         return len(self._digests)
 
     def seen(self, account: ACMEAccount, deleted: bool) -> None:  # noqa: ARG002, FBT001 - the signature of listeners
-        """Remember the key of the account."""
+        """Remember the key of the account. Its later keys are those of its aliases, which pass by here as well."""
         if len(self._digests) < self._capacity:
             self._digests.add(_digest(account.spec.thumbprint))
         else:

@@ -16,6 +16,7 @@ _PROFILE = r"[a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?"
 _ACCOUNT = r"[a-z2-7]{52}"
 _ORDER = r"[a-z2-7]{26,63}"
 _POSITION = r"0|[1-9][0-9]{0,2}"
+_CURSOR = r"[A-Za-z0-9_-]{1,1024}"
 
 PROFILE = f"/acme/{{namespace:{_NAMESPACE}}}/{{profile:{_PROFILE}}}"
 DIRECTORY = f"{PROFILE}/directory"
@@ -23,6 +24,8 @@ NEW_NONCE = f"{PROFILE}/new-nonce"
 NEW_ACCOUNT = f"{PROFILE}/new-account"
 ACCOUNT = f"{PROFILE}/accounts/{{account:{_ACCOUNT}}}"
 ORDERS = f"{ACCOUNT}/orders"
+MORE_ORDERS = f"{ORDERS}/{{cursor:{_CURSOR}}}"
+KEY_CHANGE = f"{PROFILE}/key-change"
 NEW_ORDER = f"{PROFILE}/new-order"
 ORDER = f"{PROFILE}/orders/{{order:{_ORDER}}}"
 FINALIZE = f"{ORDER}/finalize"
@@ -77,6 +80,10 @@ class Links:
         """Where a client asks when to renew, with the identifier of the certificate behind it (RFC 9773, 4.1)."""
         return f"{self._prefix}/{namespace}/{profile}/renewal-info"
 
+    def key_change(self, namespace: str, profile: str) -> str:
+        """Where an account of the profile gets another key."""
+        return f"{self._prefix}/{namespace}/{profile}/key-change"
+
     def account(self, account: ACMEAccount) -> str:
         """The account's URL: its `kid` (M19)."""
         meta = account.metadata
@@ -85,6 +92,10 @@ class Links:
     def orders(self, account: ACMEAccount) -> str:
         """The list of the account's orders."""
         return f"{self.account(account)}/orders"
+
+    def more_orders(self, account: ACMEAccount, cursor: str) -> str:
+        """Another page of that list. Its place is in the path: requests are signed for URLs without a query."""
+        return f"{self.orders(account)}/{cursor}"
 
     def order(self, order: ACMEOrder) -> str:
         """The order's URL."""

@@ -23,7 +23,7 @@ from acme_server.problems import ACMEError, ProblemType, Refused, Unavailable, n
 from acme_server.profiles import Profile, Profiles
 from acme_server.renewal import Renewals, already_replaced
 from acme_server.resuming import Resumption
-from acme_server.rules import admission, identifiers, lifetimes, renewal, transitions
+from acme_server.rules import admission, identifiers, lifetimes, renewal, terms, transitions
 from acme_server.store import Store
 from acme_server.validation.outcome import ChallengeId
 from acme_server.validation.worker import Worker
@@ -32,19 +32,18 @@ from kms.clock import Clock, Entropy
 from kms.cluster.errors import AlreadyExists
 from kms.pki.names import Name
 from kms.resources.accounts import ACMEAccount
-from kms.resources.meta import GROUP, LocalRef, ObjectMeta, key_of
-from kms.resources.orders import ACMEOrder, ChallengeType, OrderSpec, Token
+from kms.resources.meta import LocalRef, ObjectMeta, key_of
+from kms.resources.orders import ACCOUNT, ACMEOrder, ChallengeType, OrderSpec, Token
 
 logger = logging.getLogger(__name__)
-
-ACCOUNT = f"{GROUP}/account"
-"""On an ACMEOrder: the name of its account, so that an account's orders can be listed (M54)."""
 
 _NAME = re.compile(r"[a-z2-7]{32}")
 _NAME_BYTES = 20
 _TOKEN_BYTES = 24
 _REPLACEMENTS = 30
 """Orders that may fail one after the other to replace a certificate, before they are removed a day later."""
+PAGE = 100
+"""Orders on one page of an account's list."""
 
 
 class Orders:
@@ -67,6 +66,7 @@ class Orders:
         clock: Clock,
         entropy: Entropy,
         measures: Measures,
+        page: int = PAGE,
     ) -> None:
         self._store = store
         self._accounts = accounts
@@ -82,15 +82,18 @@ class Orders:
         self._clock = clock
         self._entropy = entropy
         self._measures = measures
+        self._page = page
 
     async def create(self, profile: Profile, account: ACMEAccount, wanted: NewOrder) -> ACMEOrder:
         """Open an order (M106): one write.
 
         Raises Refused for identifiers that the profile never certifies (M107), dates that it does not honour (M108),
-        too many open orders, a suspended credential and a certificate that it cannot replace; and Unavailable.
+        too many open orders, a suspended credential, a certificate that it cannot replace and terms of service that
+        changed (M86); and Unavailable.
         """
         try:
             self._credentials.admit(account)
+            await self.require_agreement(profile, account)
             names = identifiers.normalised(wanted.identifiers)
             admission.admit_names(names, profile, self._credentials.narrowing(account), self._types(profile))
             now = self._clock()
@@ -212,12 +215,27 @@ class Orders:
             raise not_found()
         return order
 
-    async def names_of(self, account: ACMEAccount) -> tuple[str, ...]:
-        """The ids of the account's orders, newest first, without those that became invalid (M54)."""
-        orders = await self._store.list(account.metadata.namespace, labels=f"{ACCOUNT}={account.metadata.name}")
-        kept = [each for each in orders if each.status.state != "invalid"]
-        kept.sort(key=lambda each: each.spec.expires, reverse=True)
-        return tuple(each.metadata.name for each in kept)
+    async def require_agreement(self, profile: Profile, account: ACMEAccount) -> None:
+        """Raise Refused (userActionRequired) where the account has to agree to new terms first (M86).
+
+        The cache never decides that: another replica may have taken the agreement. Raises Unavailable too.
+        """
+        if terms.outdated(profile.acme, account):
+            current = await self._accounts.fresh(*key_of(account))
+            terms.require_current(profile.acme, current or account)
+
+    async def page_of(self, account: ACMEAccount, cursor: str = "") -> tuple[tuple[str, ...], str]:
+        """The ids of some of the account's orders, without those that became invalid, and where the list goes on (M54).
+
+        `cursor` is where an earlier page said so; "" in the answer: it has ended. It is the API server's own, and says
+        nothing about whose orders are listed: that is fixed here (M55). Raises Refused (404) for a cursor that is too
+        old or was made up, and Unavailable.
+        """
+        labels = f"{ACCOUNT}={account.metadata.name}"
+        orders, following = await self._store.page(
+            account.metadata.namespace, labels=labels, limit=self._page, token=cursor
+        )
+        return tuple(each.metadata.name for each in orders if each.status.state != "invalid"), following
 
     async def respond(self, order: ACMEOrder, position: int, type_: str) -> ACMEOrder:
         """The client has provided for the challenge: validate it in the background. Nothing is written.
@@ -313,7 +331,7 @@ class Orders:
         account = await self._accounts.get(order.metadata.namespace, order.spec.account_ref.name)
         if account is None:
             raise not_found()
-        return account.spec.thumbprint
+        return account.thumbprint
 
     def _shown(self, order: ACMEOrder) -> ACMEOrder:
         return transitions.shown_as_running(order, self._worker.running(order))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from acme_server.measures import Measures
@@ -35,6 +35,7 @@ class Recorder:
         clock: Clock,
         measures: Measures,
         attempt: str,
+        alone: Callable[[], bool],
     ) -> None:
         self._orders = orders
         self._accounts = accounts
@@ -42,6 +43,7 @@ class Recorder:
         self._clock = clock
         self._measures = measures
         self._attempt = attempt
+        self._alone = alone
 
     async def record(
         self,
@@ -51,8 +53,8 @@ class Recorder:
     ) -> ACMEOrder:
         """Store the outcomes, and that the others are being validated, in one write.
 
-        A proof counts only if the account is valid now (SEC07). Raises Unavailable, and Refused (404) where the order
-        is gone.
+        A proof counts only if the account is valid now, whatever a cache says (SEC07). Raises Unavailable, and Refused
+        (404) where the order is gone.
         """
         if any(isinstance(each, Valid) for each in outcomes.values()) and not await self._active(order):
             outcomes = {id_: Failed(_INACTIVE) for id_ in outcomes}
@@ -68,7 +70,9 @@ class Recorder:
         return recorded
 
     async def _active(self, order: ACMEOrder) -> bool:
-        account = await self._accounts.get(order.metadata.namespace, order.spec.account_ref.name)
+        """Whether the account may prove anything: as it is stored, where another replica may have ended it."""
+        read = self._accounts.get if self._alone() else self._accounts.fresh
+        account = await read(order.metadata.namespace, order.spec.account_ref.name)
         return account is not None and account.status.state == "valid"
 
     def _lifetime(self, order: ACMEOrder) -> timedelta:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from acme_server.accounts import Accounts
+from acme_server.cancelling import Cancellation
 from acme_server.credentials import Credentials, IndexedSource
 from acme_server.finalizing import Finalizer
 from acme_server.inventory import Inventory
 from acme_server.known_keys import KnownKeys
 from acme_server.limits import OpenOrders
 from acme_server.measures import Measures, NoMeasures
-from acme_server.orders import Orders
+from acme_server.orders import PAGE, Orders
 from acme_server.population import Population
 from acme_server.profiles import Profiles, Source
 from acme_server.recording import Recorder
@@ -69,6 +70,7 @@ class Services:
     orders: Orders
     renewals: Renewals
     worker: Worker
+    cancellation: Cancellation
     account_store: Store[ACMEAccount]
     order_store: Store[ACMEOrder]
     known_keys: KnownKeys
@@ -98,6 +100,7 @@ class Services:
         measures: Measures | None = None,
         pace: Pace | None = None,
         maxima: Maxima | None = None,
+        orders_page: int = PAGE,
     ) -> Services:
         """Wire the services. `namespace` is the release namespace, `namespaces` are those watched (none: all).
 
@@ -142,8 +145,10 @@ class Services:
             clock=clock,
             measures=measures,
             attempt=resumption.attempt,
+            alone=alone,
         )
         worker = Worker(validators=validators, recorder=recorder, clock=clock, measures=measures, pace=pace)
+        cancellation = Cancellation(orders=orders, clock=clock)
         finalizer = Finalizer(
             orders=orders,
             accounts=accounts,
@@ -159,7 +164,15 @@ class Services:
         return cls(
             profiles=profiles,
             credentials=credentials,
-            accounts=Accounts(store=accounts, credentials=credentials, population=account_population, clock=clock),
+            accounts=Accounts(
+                store=accounts,
+                credentials=credentials,
+                inventory=inventory,
+                population=account_population,
+                alone=alone,
+                clock=clock,
+                on_deactivated=cancellation.begin,
+            ),
             orders=Orders(
                 store=orders,
                 accounts=accounts,
@@ -175,9 +188,11 @@ class Services:
                 clock=clock,
                 entropy=entropy,
                 measures=measures,
+                page=orders_page,
             ),
             renewals=renewals,
             worker=worker,
+            cancellation=cancellation,
             account_store=accounts,
             order_store=orders,
             known_keys=known_keys,

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
 
 from acme_server.cache import Cache, Key, SharedReads
-from acme_server.problems import Refused, Unavailable, not_found
+from acme_server.problems import ProblemType, Refused, Unavailable, not_found
 from kms.cluster import errors
 from kms.cluster.client import Cluster
 from kms.cluster.retries import attempts
@@ -104,6 +104,22 @@ class Store(Generic[T]):
             except errors.Gone as error:
                 raise Unavailable("The Kubernetes API took too long to list.") from error
         return tuple(self._seen(each) for each in listing.items)
+
+    async def page(self, namespace: str, *, labels: str, limit: int, token: str = "") -> tuple[tuple[T, ...], str]:
+        """At most `limit` objects with these labels, and the token of the page after this one; "": there is none.
+
+        Raises Refused (404) where the token is too old or is none, and Unavailable.
+        """
+        with answering_unavailable():
+            try:
+                page = await self._cluster.page(self._kind, namespace, labels=labels, limit=limit, token=token)
+            except (errors.Gone, errors.Invalid) as error:
+                raise Refused(
+                    ProblemType.MALFORMED,
+                    "This page of the list is not there any more; read the list from its beginning.",
+                    status=404,
+                ) from error
+        return tuple(self._seen(each) for each in page.items), page.continue_token
 
     async def add(self, resource: T) -> T:
         """Create the object. Raises AlreadyExists and Unavailable."""

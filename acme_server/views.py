@@ -19,7 +19,7 @@ View = dict[str, Any]
 
 
 def directory(profile: Profile, links: Links) -> View:
-    """The directory (M47-M50): what works is in it and nothing else, so no newAuthz, revokeCert, keyChange yet."""
+    """The directory (M47-M50): what works is in it and nothing else, so no newAuthz and revokeCert yet."""
     at = profile.namespace, profile.name
     acme = profile.acme
     meta = {
@@ -32,6 +32,7 @@ def directory(profile: Profile, links: Links) -> View:
         "newNonce": links.new_nonce(*at),
         "newAccount": links.new_account(*at),
         "newOrder": links.new_order(*at),
+        "keyChange": links.key_change(*at),
         "renewalInfo": links.renewal_info(*at),
         "meta": {name: value for name, value in meta.items() if value is False or value},
     }
@@ -53,7 +54,7 @@ def account(account: ACMEAccount, links: Links) -> View:
 
 
 def orders(urls: list[str]) -> View:
-    """The list of an account's orders (M54)."""
+    """A page of the list of an account's orders (M54)."""
     return {"orders": urls}
 
 

@@ -1,4 +1,4 @@
-"""newAccount, accounts and their list of orders (RFC 8555, 7.3 and 7.1.2)."""
+"""newAccount, accounts, their keys and their list of orders (RFC 8555, 7.3 and 7.1.2)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from http import HTTPStatus
 from aiohttp import web
 
 from acme_server import links, views
-from acme_server.api.answers import answer, require_no_payload
+from acme_server.api.answers import answer, link, require_no_payload
 from acme_server.api.context import ACCOUNTS, ENROLLMENT, LINKS, ORDERS
 from acme_server.api.routing import post, post_by_key
 from acme_server.authentication import AccountHolder, KeyHolder
+from acme_server.jose import key_change
+from acme_server.key_changes import KeyInUse
 from acme_server.problems import not_found
 from acme_server.wire import AccountUpdate, NewAccount, decode
 
@@ -36,12 +38,27 @@ async def read_or_update(request: web.Request, caller: AccountHolder) -> web.Res
 
 
 async def orders(request: web.Request, caller: AccountHolder) -> web.Response:
-    """List the orders of the account to itself (M54, M55)."""
+    """List the orders of the account to itself, page by page (M54, M55)."""
     _require_own(request, caller)
     require_no_payload(caller.payload)
     at = request.app[LINKS]
-    names = await request.app[ORDERS].names_of(caller.account)
-    return answer(views.orders([at.order_named(*caller.profile.key, name) for name in names]))
+    names, following = await request.app[ORDERS].page_of(caller.account, request.match_info.get("cursor", ""))
+    view = views.orders([at.order_named(*caller.profile.key, name) for name in names])
+    more = {"Link": link(at.more_orders(caller.account, following), "next")} if following else None
+    return answer(view, headers=more)
+
+
+async def change_key(request: web.Request, caller: AccountHolder) -> web.Response:
+    """Give the account another key; one that has an account already is answered with where that is (M98, M99)."""
+    at = request.app[LINKS]
+    wanted = key_change.parse(
+        caller.payload, url=at.key_change(*caller.profile.key), account=at.account(caller.account)
+    )
+    try:
+        account = await request.app[ACCOUNTS].change_key(caller.profile, caller.account, wanted.new, old=wanted.old)
+    except KeyInUse as error:
+        raise error.at(at.account(error.account)) from None
+    return answer(views.account(account, at), location=at.account(account))
 
 
 def _require_own(request: web.Request, caller: AccountHolder) -> None:
@@ -54,4 +71,6 @@ ROUTES = (
     post_by_key(links.NEW_ACCOUNT, open_account),
     post(links.ACCOUNT, read_or_update),
     post(links.ORDERS, orders),
+    post(links.MORE_ORDERS, orders),
+    post(links.KEY_CHANGE, change_key),
 )

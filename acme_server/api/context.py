@@ -9,6 +9,7 @@ from aiohttp import web
 
 from acme_server.authentication import Authenticator
 from acme_server.enrollment import Enrollment
+from acme_server.jose.jwk import AccountKey
 from acme_server.links import Links
 from acme_server.nonces import Nonces
 from acme_server.profiles import Profile
@@ -26,6 +27,10 @@ class AccountService(Protocol):
 
     async def update(self, account: ACMEAccount, update: AccountUpdate) -> ACMEAccount:
         """Change contacts, or deactivate."""
+        ...
+
+    async def change_key(self, profile: Profile, account: ACMEAccount, key: AccountKey, *, old: str) -> ACMEAccount:
+        """The account with the key in the place of the one with the thumbprint `old`; raises KeyInUse."""
         ...
 
 
@@ -56,8 +61,8 @@ class OrderService(Protocol):
         """The order with its certificate, or on the way to it."""
         ...
 
-    async def names_of(self, account: ACMEAccount) -> Sequence[str]:
-        """The account's orders."""
+    async def page_of(self, account: ACMEAccount, cursor: str = "") -> tuple[Sequence[str], str]:
+        """Some of the account's orders, and where the list goes on; "": nowhere."""
         ...
 
 

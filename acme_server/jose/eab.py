@@ -64,7 +64,12 @@ def verify(binding: SignedBinding, mac_key: bytes | None) -> None:
     """
     expected = hmac.digest(mac_key or _NOBODY, binding.signed, ALGORITHMS[binding.algorithm])
     if not hmac.compare_digest(expected, binding.signature) or not mac_key:
-        raise Refused(
-            ProblemType.UNAUTHORIZED,
-            "The external account binding is not valid: its key identifier is unknown here or its MAC is wrong.",
-        )
+        raise not_valid()
+
+
+def not_valid() -> Refused:
+    """The refusal of a binding that nobody stands behind, whatever the reason (SEC09)."""
+    return Refused(
+        ProblemType.UNAUTHORIZED,
+        "The external account binding is not valid: its key identifier is unknown here or its MAC is wrong.",
+    )

@@ -114,12 +114,17 @@ def verify(request: SignedRequest, key: AccountKey) -> None:
     Raises Refused: badSignatureAlgorithm where the algorithm is not one of the key's (SEC13), malformed where the
     signature is wrong (M24).
     """
-    if request.algorithm not in key.algorithms:
+    verify_signature(key, request.algorithm, request.signature, request.signed, "the request")
+
+
+def verify_signature(key: AccountKey, algorithm: str, signature: bytes, signed: bytes, what: str) -> None:
+    """Check that `key` has signed `signed`; `what` names the document in the refusal, which is that of `verify`."""
+    if algorithm not in key.algorithms:
         raise _bad_algorithm("The signature algorithm does not fit the key.", key.algorithms)
     try:
-        ALGORITHMS[request.algorithm](key.public_key, request.signature, request.signed)
+        ALGORITHMS[algorithm](key.public_key, signature, signed)
     except InvalidSignature:
-        raise malformed("The signature of the request is not valid.") from None
+        raise malformed(f"The signature of {what} is not valid.") from None
 
 
 def _nonce_of(header: Mapping[str, Any]) -> str:

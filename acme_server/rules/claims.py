@@ -16,8 +16,11 @@ STALE = timedelta(minutes=1)
 
 
 def is_open(account: ACMEAccount) -> bool:
-    """Whether the account holds its place for good: also a deactivated one does, else a key could be used again."""
-    return account.status.state is not None
+    """Whether the account holds its place for good: also a deactivated one does, else a key could be used again.
+
+    An alias is no account, and never open.
+    """
+    return account.status.state is not None and account.spec.alias_of is None
 
 
 def is_stale(account: ACMEAccount, *, now: datetime) -> bool:

@@ -109,17 +109,40 @@ class Cluster:
         resource_version: str | None = None,
     ) -> AsyncIterator[Listing[T]]:
         """The pages of `list`, one at a time. Objects that do not fit their model are logged and left out."""
-        query = {"limit": str(limit), "labelSelector": labels, "fieldSelector": fields}
-        if resource_version is not None:
-            query["resourceVersion"] = resource_version
-        path = _path(kind, namespace)
+        token, version = "", resource_version
         while True:
-            page = decoded_page(await self._send("list", kind, path, query=query))
-            yield Listing(readable(kind, page.items), page.resource_version)
+            page = await self.page(
+                kind, namespace, labels=labels, fields=fields, limit=limit, resource_version=version, token=token
+            )
+            yield page
             if not page.continue_token:
                 return
-            query["continue"] = page.continue_token
-            query.pop("resourceVersion", None)  # the token says which version; both together are refused
+            token, version = page.continue_token, None  # the token says which version; both together are refused
+
+    async def page(
+        self,
+        kind: Kind[T],
+        namespace: str | None = None,
+        *,
+        labels: str = "",
+        fields: str = "",
+        limit: int = PAGE_SIZE,
+        resource_version: str | None = None,
+        token: str = "",
+    ) -> Listing[T]:
+        """One page of `list`: the first one, or the one that the `continue_token` of another led to.
+
+        Raises Gone where the snapshot that the token belongs to was compacted away, Invalid where it is no token.
+        """
+        query = {
+            "limit": str(limit),
+            "labelSelector": labels,
+            "fieldSelector": fields,
+            "continue": token,
+            "resourceVersion": resource_version or "",
+        }
+        page = decoded_page(await self._send("list", kind, _path(kind, namespace), query=query))
+        return Listing(readable(kind, page.items), page.resource_version, page.continue_token)
 
     async def version(self, kind: Kind[T], namespace: str | None = None) -> str:
         """The resourceVersion that the kind is at now: where to watch from without a list."""

@@ -22,10 +22,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Listing(Generic[T]):
-    """Objects as they were together at `resource_version`, from which a watch can go on."""
+    """Objects as they were together at `resource_version`, from which a watch can go on.
+
+    Of one page: `continue_token` leads to the next one; it is empty where there is none.
+    """
 
     items: tuple[T, ...]
     resource_version: str
+    continue_token: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,27 +23,54 @@ class CredentialBinding(Struct, frozen=True, kw_only=True):
     names: NameRules | None = None
 
 
+class CurrentKey(Struct, frozen=True, kw_only=True):
+    """The key of an account since it was changed (RFC 8555, 7.3.5)."""
+
+    jwk: str
+    thumbprint: str
+    changed_at: datetime
+
+
 class AccountSpec(Struct, frozen=True, kw_only=True):
-    """Never changes: whose key it is. `key` is the public JWK in canonical JSON, `thumbprint` its RFC 7638 digest."""
+    """Never changes: whose key it is. `key` is the public JWK in canonical JSON, `thumbprint` its RFC 7638 digest.
+
+    With `alias_of` the object is no account: it holds the name that the key has for the account that it names.
+    """
 
     profile_ref: LocalRef
     key: str
     thumbprint: str
     external_account: CredentialBinding | None = None
+    alias_of: LocalRef | None = None
 
 
 class AccountStatus(Struct, frozen=True, kw_only=True):
-    """The state machine. Without a state the account is not open yet: its place under the credential is claimed."""
+    """The state machine. Without a state the account is not open yet: its place under the credential is claimed.
+
+    `key` is there once the key was changed, `former_keys` are the thumbprints of all keys that were replaced.
+    """
 
     state: AccountState | None = None
+    key: CurrentKey | None = None
+    former_keys: tuple[str, ...] = ()
     contact: tuple[str, ...] = ()
     terms_of_service_agreed: str | None = None
     deactivated_at: datetime | None = None
 
 
 class ACMEAccount(Struct, frozen=True, kw_only=True):
-    """`acmeacct`: an ACME account."""
+    """`acmeacct`: an ACME account, or an alias of one."""
 
     metadata: ObjectMeta
     spec: AccountSpec
     status: AccountStatus = AccountStatus()
+
+    @property
+    def jwk(self) -> str:
+        """The public key in force, a JWK in canonical JSON."""
+        return self.status.key.jwk if self.status.key is not None else self.spec.key
+
+    @property
+    def thumbprint(self) -> str:
+        """The thumbprint of the key in force."""
+        return self.status.key.thumbprint if self.status.key is not None else self.spec.thumbprint

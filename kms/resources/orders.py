@@ -11,7 +11,10 @@ from typing import Literal
 
 import msgspec
 
-from kms.resources.meta import Condition, LocalRef, ObjectMeta, Struct
+from kms.resources.meta import GROUP, Condition, LocalRef, ObjectMeta, Struct
+
+ACCOUNT = f"{GROUP}/account"
+"""On an ACMEOrder: the name of its account, so that an account's orders can be listed (M54)."""
 
 OrderState = Literal["pending", "ready", "processing", "valid", "invalid"]
 AuthorizationState = Literal["pending", "valid", "invalid", "deactivated", "expired", "revoked"]

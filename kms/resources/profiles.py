@@ -35,6 +35,7 @@ class AcmeEnrollment(Struct, frozen=True, kw_only=True):
     ownership_validation: Literal["Required", "Skipped"] = "Required"
     allowed_namespaces: AllowedNamespaces = AllowedNamespaces()
     terms_of_service: str | None = None
+    terms_of_service_changes: Literal["Ignore", "RequireAgreement"] = "Ignore"
     website: str | None = None
     caa_identities: tuple[str, ...] = ()
     order_lifetime: str = "24h"

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from msgspec.structs import replace
 
-from acme_server import accounts
 from acme_server.problems import Refused
+from acme_server.rules import accounts
 from kms.resources.accounts import AccountStatus, ACMEAccount
 from tests.support.accounts import account
 from tests.support.acmeorders import NOW
@@ -32,7 +32,7 @@ class AccountMachine(RuleBasedStateMachine):
 
     @rule(contact=contacts)
     def a_server_opens_it(self, contact: tuple[str, ...]) -> None:
-        self.apply(accounts.open_(self.account, status=AccountStatus(state="valid", contact=contact)))
+        self.apply(accounts.opened(self.account, status=AccountStatus(state="valid", contact=contact)))
 
     @rule(contact=contacts)
     def its_owner_changes_the_contact(self, contact: tuple[str, ...]) -> None:

@@ -22,8 +22,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
 
-from acme_server.credentials import Binding
+from acme_server.credentials import Binding, MacKey
 from acme_server.jose.jwk import AccountKey, account_key
+from acme_server.key_changes import KeyInUse
 from acme_server.links import Links
 from acme_server.nonces import Nonce, Nonces
 from acme_server.problems import ProblemType, Refused, Unavailable, not_found
@@ -36,8 +37,9 @@ from acme_server.rules.renewal import Window
 from acme_server.wire import AccountUpdate, NewAccount, NewOrder
 from kms.clock import system_entropy
 from kms.resources import ACMEAccount, ACMEOrder, CertificateProfile, EABCredential
-from kms.resources.accounts import AccountSpec, AccountStatus
+from kms.resources.accounts import AccountSpec, AccountStatus, CurrentKey
 from kms.resources.authorities import AuthoritySpec, CertificateAuthority
+from kms.resources.core import Secret
 from kms.resources.credentials import CredentialSpec
 from kms.resources.meta import LocalRef, NamespacedRef, ObjectMeta
 from kms.resources.orders import Identifier, OrderSpec, Token, opened
@@ -201,6 +203,21 @@ class Accounts:
     async def current(self, account: ACMEAccount) -> ACMEAccount:
         return account
 
+    async def rekeyed(self, account: ACMEAccount) -> ACMEAccount | None:  # noqa: ARG002
+        return None
+
+    async def agree(self, profile: Profile, account: ACMEAccount) -> ACMEAccount:  # noqa: ARG002
+        return account
+
+    async def change_key(self, profile: Profile, account: ACMEAccount, key: AccountKey, *, old: str) -> ACMEAccount:
+        if (taken := await self.find(profile, key.thumbprint)) is not None:
+            raise KeyInUse(taken)
+        assert account.thumbprint == old
+        changed = CurrentKey(jwk=key.jwk, thumbprint=key.thumbprint, changed_at=NOW)
+        account = msgspec.structs.replace(account, status=msgspec.structs.replace(account.status, key=changed))
+        self.known[profile.name, account.metadata.name] = account
+        return account
+
     async def update(self, account: ACMEAccount, update: AccountUpdate) -> ACMEAccount:
         contact = account.status.contact if update.contact is None else update.contact
         state = update.status if update.status == "deactivated" else account.status.state
@@ -226,13 +243,15 @@ class Credentials:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    async def find(self, profile: Profile, key_id: str) -> tuple[EABCredential, bytes] | None:
+    async def mac_key(self, profile: Profile, key_id: str) -> MacKey | None:
         self.asked.append(key_id)
-        if (profile.name, key_id) != ("web", KEY_ID):
-            return None
-        reference = NamespacedRef(name="web", namespace="pki")
+        known = (profile.name, key_id) == ("web", KEY_ID)
+        return MacKey(key_id, MAC_KEY, Secret(metadata=ObjectMeta())) if known else None
+
+    async def binding(self, profile: Profile, key: MacKey) -> Binding | None:
+        reference = NamespacedRef(name=profile.name, namespace="pki")
         meta = ObjectMeta(name="web", namespace="team", uid="uid-eab")
-        return EABCredential(metadata=meta, spec=CredentialSpec(profile_ref=reference)), MAC_KEY
+        return Binding(EABCredential(metadata=meta, spec=CredentialSpec(profile_ref=reference)), key.key_id)
 
 
 class Orders:
@@ -275,8 +294,10 @@ class Orders:
         self.finalized.append(csr_der)
         return self.status(order, state="valid", certificate="-----BEGIN CERTIFICATE-----\n")
 
-    async def names_of(self, account: ACMEAccount) -> Sequence[str]:
-        return [name for name, each in self.known.items() if each.spec.account_ref.name == account.metadata.name]
+    async def page_of(self, account: ACMEAccount, cursor: str = "") -> tuple[Sequence[str], str]:
+        names = [name for name, each in self.known.items() if each.spec.account_ref.name == account.metadata.name]
+        first = int(cursor or "0")
+        return names[first : first + 2], str(first + 2) if len(names) > first + 2 else ""
 
     def put(self, account: ACMEAccount, names: Sequence[str]) -> ACMEOrder:
         name = f"{len(self.known):26}".replace(" ", "a").translate(str.maketrans("0189", "bcde"))

@@ -254,13 +254,15 @@ class FakeApiServer:
         found = self.store.select(seen.plural, seen.namespace or None, _selector(request))
         version, start = self.store.version, 0
         if token := request.query.get("continue"):
-            version, start = map(int, base64.b64decode(token).decode().split())
+            version, start = _continued(token)
             if version < self.store.oldest:
                 raise Refusal(410, "Expired", "The provided continue parameter is too old")
         limit = int(request.query.get("limit", "0")) or len(found)
         metadata = {"resourceVersion": str(version)}
         if start + limit < len(found):
-            metadata["continue"] = base64.b64encode(f"{version} {start + limit}".encode()).decode()
+            metadata["continue"] = (
+                base64.urlsafe_b64encode(f"{version} {start + limit:>12}".encode()).decode().rstrip("=")
+            )
         return {"kind": "List", "metadata": metadata, "items": found[start : start + limit]}
 
     async def _watch(self, request: web.Request, seen: Seen) -> web.StreamResponse:
@@ -340,6 +342,15 @@ def _understood(request: web.Request) -> Seen:
     plural, name, subresource = itertools.islice(itertools.chain(parts, ["", ""]), 3)
     reading = "get" if name else "watch" if request.query.get("watch") == "true" else "list"
     return Seen(_VERBS.get(request.method, reading), plural, namespace, name, subresource)
+
+
+def _continued(token: str) -> tuple[int, int]:
+    """Version and place that a continue token stands for: unpadded base64url, as the real ones are."""
+    try:
+        version, start = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode().split()
+        return int(version), int(start)
+    except ValueError:
+        raise Refusal(400, "BadRequest", "continue key is not valid") from None
 
 
 def _selector(request: web.Request) -> Callable[[JSON], bool]:

@@ -22,7 +22,7 @@ from acme_server.wire import NewAccount, NewOrder, RequestedIdentifier
 from kms.clock import system_entropy
 from kms.cluster.client import Cluster
 from kms.pki.authorities import subject_key_id
-from kms.pki.keys import private_key_pem
+from kms.pki.keys import PublicKey, private_key_pem
 from kms.resources.accounts import ACMEAccount
 from kms.resources.authorities import AuthoritySpec, AuthorityStatus, CertificateAuthority
 from kms.resources.core import Secret
@@ -111,6 +111,7 @@ class Informed(Generic[T]):
 class Key:
     """An account key, as far as the services look at it."""
 
+    public_key: PublicKey = field(default_factory=lambda: pki.key(which="account").public_key())
     jwk: str = '{"kty":"EC"}'
     thumbprint: str = "9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"
 

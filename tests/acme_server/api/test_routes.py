@@ -26,6 +26,8 @@ TABLE: dict[tuple[str, str], Access] = {
     ("POST", "new-account"): Access.KEY,
     ("POST", "accounts/{account}"): Access.ACCOUNT,
     ("POST", "accounts/{account}/orders"): Access.ACCOUNT,
+    ("POST", "accounts/{account}/orders/{cursor}"): Access.ACCOUNT,
+    ("POST", "key-change"): Access.ACCOUNT,
     ("POST", "new-order"): Access.ACCOUNT,
     ("POST", "orders/{order}"): Access.ACCOUNT,
     ("POST", "orders/{order}/finalize"): Access.ACCOUNT,
@@ -39,7 +41,9 @@ BOTH = {path for method, path in TABLE if method == "GET"}
 
 
 def concrete(template: str) -> str:
-    path = template.format(account=ACCOUNT, order=ORDER, position=0, type="http-01", certificate="a.b")
+    path = template.format(
+        account=ACCOUNT, order=ORDER, position=0, type="http-01", certificate="a.b", cursor="next"
+    )
     return path if path.startswith("/") else f"{PREFIX}/{path}"
 
 
@@ -254,7 +258,9 @@ async def test_foreign_objects_and_those_that_do_not_exist_answer_alike(edge: Ed
         if "{" not in path:
             continue
         answers = [
-            await edge.post(f"{PREFIX}/{path}".format(account=account, order=id_, position=0, type="http-01"))
+            await edge.post(
+                f"{PREFIX}/{path}".format(account=account, order=id_, position=0, type="http-01", cursor="next")
+            )
             for account, id_ in ((foreign.metadata.name, order), (ACCOUNT, ORDER))
         ]
         assert {answer.status for answer in answers} == {404}
@@ -265,7 +271,7 @@ async def test_the_directory_says_what_works_and_all_that_it_says_works(edge: Ed
     for name, required in (("web", True), ("open", False)):
         directory = await (await edge.http.get(f"/acme/pki/{name}/directory")).json()
         assert directory["meta"] == {"externalAccountRequired": required}
-        assert set(directory) == {"newNonce", "newAccount", "newOrder", "renewalInfo", "meta"}
+        assert set(directory) == {"newNonce", "newAccount", "newOrder", "keyChange", "renewalInfo", "meta"}
         new_account = directory["newAccount"].removeprefix(EXTERNAL_URL)
         key = ClientKey()
         without = await edge.post(new_account, {}, key=key, jwk=key.jwk)
