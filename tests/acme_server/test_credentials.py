@@ -27,7 +27,10 @@ async def world() -> AsyncIterator[World]:
 
 
 async def find(world: World, key_id: str = KEY_ID_1) -> tuple[EABCredential, bytes] | None:
-    return await world.services.credentials.find(world.profile, key_id)
+    """What Enrollment asks for one after the other, once the MAC is right."""
+    key = await world.services.credentials.mac_key(world.profile, key_id)
+    bound = await world.services.credentials.binding(world.profile, key) if key is not None else None
+    return (bound.credential, key.value) if bound is not None and key is not None else None
 
 
 async def test_the_key_of_a_cached_credential_is_read_live(world: World) -> None:

@@ -262,7 +262,7 @@ async def test_the_list_of_orders_has_those_of_the_account_that_may_still_matter
     await world.services.orders.deactivate_authorization(failed, 0)
     other = await world.account(Key(thumbprint="other"))
     await world.order(other)
-    assert await world.services.orders.names_of(account) == (pending.metadata.name,)
+    assert await world.services.orders.page_of(account) == ((pending.metadata.name,), "")
 
 
 async def test_an_order_that_somebody_has_deleted_is_not_found(world: World, account: ACMEAccount) -> None:

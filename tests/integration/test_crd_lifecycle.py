@@ -201,6 +201,33 @@ def test_a_deactivated_account_stays_so(installed: Cluster, namespace: str) -> N
         assert "status.state: Forbidden: a deactivated or revoked account never becomes valid again" in said
 
 
+@pytest.mark.requirement("SEC23")
+def test_an_account_remembers_every_key_that_it_has_had(installed: Cluster, namespace: str) -> None:
+    first, second, third = "x" * 43, "y" * 43, "z" * 43
+
+    def keyed(thumbprint: str, *former: str) -> str:
+        key = {"jwk": "{}", "thumbprint": thumbprint, "changedAt": SINCE}
+        return patch(installed, namespace, ACCOUNTS, {"status": {"key": key, "formerKeys": list(former)}})
+
+    create(installed, namespace, ACCOUNTS)
+    patch(installed, namespace, ACCOUNTS, {"status": {"state": "valid"}})
+    assert "patched" in keyed(second, first)
+    said = keyed(third, first)
+    assert "status.key: Forbidden: the thumbprint of a key that is replaced must be added to" in said
+    said = keyed(third, second)
+    assert "status.formerKeys: Forbidden: a key that was replaced stays in status.formerKeys for good" in said
+    said = patch(installed, namespace, ACCOUNTS, {"status": {"key": None}})
+    assert "status.key: Forbidden: an account whose key was changed cannot be without status.key" in said
+    assert "patched" in keyed(third, first, second)
+    assert "patched" in keyed(first, first, second, third)
+
+
+def test_an_alias_has_no_status(installed: Cluster, namespace: str) -> None:
+    create(installed, namespace, ACCOUNTS, {"aliasOf": {"name": "somebody"}})
+    said = patch(installed, namespace, ACCOUNTS, {"status": {"state": "valid"}})
+    assert "status: Forbidden: an alias has no status" in said
+
+
 # What kubectl shows
 
 
@@ -234,7 +261,7 @@ TABLE: list[tuple[Kind[Any], dict[str, Any], dict[str, Any], list[str]]] = [
         ACCOUNTS,
         {"externalAccount": {"name": "web", "namespace": "pki", "uid": "u", "keyID": "k1"}},
         {"state": "valid", "contact": ["mailto:a@example.com"]},
-        ["STATE=valid", "PROFILE=web", "EAB=web", 'CONTACT=["mailto:a@example.com"]'],
+        ["STATE=valid", "PROFILE=web", "EAB=web", 'CONTACT=["mailto:a@example.com"]', "ALIASOF="],
     ),
     (
         ORDERS,
@@ -286,6 +313,15 @@ def test_orders_and_accounts_are_found_by_what_they_belong_to(installed: Cluster
         assert found.endswith("/example\n")
         other = selector.replace("=web", "=other")
         assert installed.kubectl("get", kind, "-n", namespace, "-o", "name", "--field-selector", other) == ""
+
+
+def test_kubectl_tells_aliases_from_accounts(installed: Cluster, namespace: str) -> None:
+    create(installed, namespace, ACCOUNTS, {"aliasOf": {"name": "somebody"}})
+    head, line = installed.kubectl("get", "acmeacct", "-n", namespace).splitlines()
+    assert line[head.index("ALIASOF") :].split()[0] == "somebody"
+    for selector, found in (("spec.aliasOf.name=", False), ("spec.aliasOf.name=somebody", True)):
+        listed = installed.kubectl("get", "acmeacct", "-n", namespace, "-o", "name", "--field-selector", selector)
+        assert bool(listed) is found
 
 
 def test_kubectl_waits_for_an_order(installed: Cluster, namespace: str) -> None:

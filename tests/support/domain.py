@@ -183,6 +183,7 @@ class World:
     alone: bool = True
     pace: Pace = QUICK
     replica: str = "server-0"
+    orders_page: int = 100
     services: Services = field(init=False)
 
     def start(self) -> None:
@@ -204,6 +205,7 @@ class World:
             entropy=system_entropy,
             measures=self.measures,
             pace=self.pace,
+            orders_page=self.orders_page,
         )
 
     @property
