@@ -59,6 +59,7 @@ async def test_an_account_is_opened_once_for_a_key(world: World) -> None:
     assert len(accounts(world)) == 1
 
 
+@pytest.mark.requirement("M82", "M158")
 async def test_parallel_requests_with_one_key_open_one_account(world: World) -> None:
     servers = [world, world.another(), world.another(replica="server-2")]
     results = await asyncio.gather(*(register(server) for server in servers for _ in range(4)))
@@ -83,6 +84,7 @@ async def test_an_unknown_key_costs_one_read_and_a_malformed_id_none(world: Worl
     assert world.calls(before) == ["get acmeaccounts"]
 
 
+@pytest.mark.requirement("SEC04")
 async def test_an_account_of_another_profile_is_none_of_this_one(world: World) -> None:
     account, _ = await register(world)
     other = changed(
@@ -105,6 +107,7 @@ async def test_an_account_that_is_not_open_yet_is_none(world: World) -> None:
     assert again.status.state == "valid"
 
 
+@pytest.mark.requirement("M81")
 async def test_terms_of_service_must_be_agreed_to_where_there_are_any(world: World) -> None:
     await register(world, wanted=NewAccount())
     world.configure(terms_of_service="https://example.com/terms")
@@ -116,12 +119,14 @@ async def test_terms_of_service_must_be_agreed_to_where_there_are_any(world: Wor
     assert account.status.terms_of_service_agreed == "https://example.com/terms"
 
 
+@pytest.mark.requirement("M80")
 async def test_contacts_are_checked_before_anything_is_written(world: World) -> None:
     refused = await refusal(world, NewAccount(contact=("tel:+123",)))
     assert refused.type == ProblemType.UNSUPPORTED_CONTACT
     assert accounts(world) == []
 
 
+@pytest.mark.requirement("S88")
 async def test_without_a_required_binding_there_is_no_account(world: World) -> None:
     world.configure(external_account_binding="Required")
     assert (await refusal(world)).type == ProblemType.EXTERNAL_ACCOUNT_REQUIRED
@@ -137,6 +142,7 @@ async def test_an_optional_binding_may_be_left_out_and_counts_when_it_is_there(w
     assert bound.spec.external_account is not None
 
 
+@pytest.mark.requirement("M94")
 async def test_where_bindings_are_disabled_they_are_dropped(world: World) -> None:
     account, _ = await register(world, binding=Binding(world.put_credential(), KEY_ID_1))
     assert account.spec.external_account is None
@@ -153,6 +159,7 @@ async def test_the_binding_is_kept_with_the_account(world: World) -> None:
     assert account.metadata.labels == {CREDENTIAL_UID: credential.metadata.uid}
 
 
+@pytest.mark.requirement("SEC12b", "SEC56")
 async def test_a_credential_is_asked_live_whether_it_still_opens_accounts(world: World) -> None:
     world.configure(external_account_binding="Required")
     binding = Binding(world.put_credential(), KEY_ID_1)
@@ -168,6 +175,7 @@ async def test_a_credential_is_asked_live_whether_it_still_opens_accounts(world:
     assert accounts(world) == []
 
 
+@pytest.mark.requirement("SEC12b")
 async def test_a_credential_that_was_rotated_or_made_anew_opens_nothing(world: World) -> None:
     world.configure(external_account_binding="Required")
     binding = Binding(world.put_credential(), KEY_ID_1)
@@ -186,6 +194,7 @@ async def test_while_the_api_server_is_away_no_account_is_opened_or_refused(worl
         await world.services.accounts.find(world.profile, "unknown")
 
 
+@pytest.mark.requirement("SEC12")
 @pytest.mark.parametrize("maximum", [1, 3])
 async def test_a_credential_opens_as_many_accounts_as_it_may_and_the_others_leave_nothing(
     world: World, maximum: int
@@ -271,6 +280,7 @@ async def test_an_account_that_is_removed_between_create_and_read_is_unavailable
         await register(later)
 
 
+@pytest.mark.requirement("M84", "M85")
 async def test_contacts_are_replaced_and_nothing_else_is_changed(world: World) -> None:
     account, _ = await register(world)
     updated = await world.services.accounts.update(account, AccountUpdate(contact=("mailto:new@example.com",)))
@@ -283,6 +293,7 @@ async def test_contacts_are_replaced_and_nothing_else_is_changed(world: World) -
     assert caught.value.type == ProblemType.INVALID_CONTACT
 
 
+@pytest.mark.requirement("M70", "M103")
 async def test_deactivation_is_final(world: World) -> None:
     account, _ = await register(world)
     gone = await world.services.accounts.update(account, AccountUpdate(status="deactivated"))

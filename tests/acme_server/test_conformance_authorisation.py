@@ -77,6 +77,7 @@ async def test_nothing_of_an_account_is_readable_without_its_signature(server: S
         assert "certificate" not in got.text.lower()
 
 
+@pytest.mark.requirement("M102", "M103", "SEC07")
 async def test_after_its_deactivation_an_account_is_refused_everywhere(server: Server, other: Server) -> None:
     urls = await urls_of(server)
     ready = await server.ready("api.example.com")
@@ -92,6 +93,7 @@ async def test_after_its_deactivation_an_account_is_refused_everywhere(server: S
     assert refused.status == 401
 
 
+@pytest.mark.requirement("SEC07", "SEC56")
 async def test_a_replica_whose_memory_is_old_issues_nothing_to_a_deactivated_account(
     server: Server, other: Server
 ) -> None:
@@ -103,6 +105,7 @@ async def test_a_replica_whose_memory_is_old_issues_nothing_to_a_deactivated_acc
     assert (refused.status, refused.problem["type"]) == (401, "unauthorized")
 
 
+@pytest.mark.requirement("SEC07")
 async def test_a_challenge_that_completes_after_the_deactivation_proves_nothing(server: Server) -> None:
     gate = server.world.validator.gate = asyncio.Event()
     order = await server.order()
@@ -117,6 +120,7 @@ async def test_a_challenge_that_completes_after_the_deactivation_proves_nothing(
     assert stored["status"]["state"] == "invalid"
 
 
+@pytest.mark.requirement("SEC37")
 async def test_accounts_that_are_not_there_cost_one_read_and_bad_signatures_none(server: Server) -> None:
     before = len(server.world.api.requests)
     await server.post(f"{server.base}/new-order", {}, key=ClientKey())  # signed by somebody else
@@ -142,6 +146,7 @@ async def test_of_a_hundred_requests_with_one_nonce_one_is_answered(server: Serv
             break
 
 
+@pytest.mark.requirement("SEC12")
 async def test_parallel_requests_for_a_credential_with_one_place_open_one_account(
     server: Server, other: Server
 ) -> None:
@@ -161,6 +166,7 @@ async def test_parallel_requests_for_a_credential_with_one_place_open_one_accoun
     assert len(accounts) == 2  # the client's own, and that one
 
 
+@pytest.mark.requirement("SEC10", "M87")
 async def test_the_directory_says_whether_a_binding_is_needed_and_it_is(server: Server) -> None:
     for mode in ("Required", "Optional", "Disabled"):
         server.world.configure(external_account_binding=mode)
@@ -170,6 +176,7 @@ async def test_the_directory_says_whether_a_binding_is_needed_and_it_is(server: 
         assert answer.status == (403 if required else 201)
 
 
+@pytest.mark.requirement("SEC09")
 async def test_unknown_key_identifiers_and_wrong_macs_are_answered_alike(server: Server) -> None:
     server.world.configure(external_account_binding="Required")
     server.world.put_credential()

@@ -41,6 +41,7 @@ async def test_the_key_of_a_cached_credential_is_read_live(world: World) -> None
     assert world.calls() == ["get secrets"]
 
 
+@pytest.mark.requirement("SEC12b", "SEC56")
 async def test_a_key_that_was_replaced_a_moment_ago_counts_at_once(world: World) -> None:
     world.put_credential()
     name = verification_key_name(NAMESPACE, PROFILE, KEY_ID_1)
@@ -58,11 +59,13 @@ async def test_a_credential_that_the_caches_do_not_know_yet_is_read(world: World
     assert world.calls() == ["get secrets", "get eabcredentials"]
 
 
+@pytest.mark.requirement("SEC37", "SEC09")
 async def test_whatever_a_client_makes_up_costs_one_read(world: World) -> None:
     assert await find(world, "made-up") is None
     assert world.calls() == ["get secrets"]
 
 
+@pytest.mark.requirement("SEC12c")
 async def test_a_credential_of_another_profile_is_none(world: World) -> None:
     world.put_credential(profile="other")
     assert await find(world) is None
@@ -147,6 +150,7 @@ async def test_rules_that_make_no_sense_allow_nothing(world: World) -> None:
         world.services.credentials.narrowing(account)
 
 
+@pytest.mark.requirement("SEC12b")
 async def test_accounts_of_a_suspended_credential_may_not_order(world: World) -> None:
     credential = world.put_credential()
     account = await world.account(binding=Binding(credential, KEY_ID_1))

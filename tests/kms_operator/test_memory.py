@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS, AUTHORITIES, SECRETS
@@ -96,6 +97,14 @@ def test_open_accounts_are_counted_by_credential() -> None:
     memory.forget(ACCOUNTS, account("a", version=3))
     memory.replace(ACCOUNTS, [], "9")
     assert memory.observed({}).accounts["cred"] == 0
+
+
+@pytest.mark.requirement("SEC12")
+def test_an_alias_of_an_account_counts_for_no_credential() -> None:
+    memory = Memory(SETTINGS)
+    memory.put(ACCOUNTS, account("a"))
+    memory.put(ACCOUNTS, account("alias", state=None, uid=""))
+    assert {uid: count for uid, count in memory.observed({}).accounts.items() if count} == {"cred": 1}
 
 
 def test_no_account_is_kept_whole() -> None:

@@ -19,6 +19,7 @@ def refusal(members: dict[str, Any]) -> ProblemType:
     return refused.value.type
 
 
+@pytest.mark.requirement("M92", "SEC11")
 @pytest.mark.parametrize("mac", ["HS256", "HS384", "HS512"])
 @pytest.mark.parametrize("algorithm", ["ES256", "ES384", "ES512", "EdDSA", "RS256"])
 def test_every_key_can_be_bound_with_every_mac(mac: str, algorithm: str) -> None:
@@ -33,6 +34,7 @@ def test_the_members_of_the_key_may_come_in_any_order_and_with_others() -> None:
     eab.verify(eab.parse(binding(KEY, url=URL, payload=payload), url=URL, key=KEY.public), MAC_KEY)
 
 
+@pytest.mark.requirement("SEC09")
 def test_an_unknown_key_identifier_and_a_wrong_mac_look_the_same() -> None:
     right = eab.parse(binding(KEY, url=URL), url=URL, key=KEY.public)
     wrong = eab.parse(binding(KEY, url=URL, mac_key=b"x" * 32), url=URL, key=KEY.public)
@@ -44,6 +46,7 @@ def test_an_unknown_key_identifier_and_a_wrong_mac_look_the_same() -> None:
     assert set(said) == {(ProblemType.UNAUTHORIZED, said[0][1], 403)}
 
 
+@pytest.mark.requirement("SEC09")
 def test_the_mac_of_nobody_opens_nothing() -> None:
     for guess in (b"", bytes(32)):
         signed = eab.parse(binding(KEY, url=URL, mac_key=guess), url=URL, key=KEY.public)
@@ -51,6 +54,7 @@ def test_the_mac_of_nobody_opens_nothing() -> None:
             eab.verify(signed, None)
 
 
+@pytest.mark.requirement("M92", "SEC11")
 @pytest.mark.parametrize("alg", ["none", "ES256", "RS256", "HS1", "hs256", "HS256 ", "EdDSA"])
 def test_only_macs_are_accepted(alg: str) -> None:
     assert refusal(binding(KEY, url=URL, alg=alg)) is ProblemType.BAD_SIGNATURE_ALGORITHM

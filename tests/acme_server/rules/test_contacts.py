@@ -8,12 +8,14 @@ from acme_server.problems import ProblemType, Refused
 from acme_server.rules.contacts import validated
 
 
+@pytest.mark.requirement("S79")
 def test_mail_addresses_are_kept_as_they_were_written_each_once() -> None:
     written = ("mailto:Admin@Example.com", "MAILTO:a+b@x.y", "mailto:Admin@Example.com", "mailto:a%2Fb@x")
     assert validated(written) == ("mailto:Admin@Example.com", "MAILTO:a+b@x.y", "mailto:a%2Fb@x")
     assert validated(()) == ()
 
 
+@pytest.mark.requirement("M80")
 @pytest.mark.parametrize("contact", ["tel:+12025551212", "https://example.com", "x:y"])
 def test_other_schemes_are_not_supported(contact: str) -> None:
     with pytest.raises(Refused) as caught:
@@ -21,6 +23,7 @@ def test_other_schemes_are_not_supported(contact: str) -> None:
     assert caught.value.type == ProblemType.UNSUPPORTED_CONTACT
 
 
+@pytest.mark.requirement("S79", "M80")
 @pytest.mark.parametrize(
     "contact",
     [
