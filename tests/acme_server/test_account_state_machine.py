@@ -12,8 +12,11 @@ from acme_server.rules import accounts
 from kms.resources.accounts import AccountStatus, ACMEAccount
 from tests.support.accounts import account
 from tests.support.acmeorders import NOW
+from tests.support.domain import Key
 
 STEPS = {(None, "valid"), ("valid", "deactivated"), ("valid", "revoked")}
+KEYS = [Key(jwk=f'"{name}"', thumbprint=name) for name in ("t" * 43, "second", "third")]
+keys = st.sampled_from(KEYS)
 contacts = st.sampled_from([(), ("mailto:a@example.com",), ("mailto:b@example.com",)])
 
 
@@ -21,6 +24,7 @@ class AccountMachine(RuleBasedStateMachine):
     @initialize()
     def claim(self) -> None:
         self.account = account("a")
+        self.had = {self.account.thumbprint}
 
     def apply(self, changed: ACMEAccount) -> None:
         before, self.account = self.account, changed
@@ -29,6 +33,8 @@ class AccountMachine(RuleBasedStateMachine):
             assert (before.status.state, changed.status.state) in STEPS
         if before.status.state in {"deactivated", "revoked"}:
             assert changed == before
+        assert set(before.status.former_keys) <= set(changed.status.former_keys)
+        self.had.add(changed.thumbprint)
 
     @rule(contact=contacts)
     def a_server_opens_it(self, contact: tuple[str, ...]) -> None:
@@ -41,6 +47,17 @@ class AccountMachine(RuleBasedStateMachine):
             self.apply(accounts.with_contact(self.account, contact=contact))
         except Refused:
             assert not usable
+
+    @rule(key=keys, old=keys)
+    def its_owner_changes_the_key(self, key: Key, old: Key) -> None:
+        may = self.account.status.state == "valid" and self.account.thumbprint == old.thumbprint
+        try:
+            self.apply(accounts.with_key(self.account, key, old=old.thumbprint, now=NOW))
+        except Refused:
+            assert not may
+        else:
+            assert may
+            assert (self.account.thumbprint, self.account.jwk) == (key.thumbprint, key.jwk)
 
     @rule()
     def its_owner_deactivates_it(self) -> None:
@@ -56,6 +73,10 @@ class AccountMachine(RuleBasedStateMachine):
     def somebody_revokes_it(self) -> None:
         if self.account.status.state == "valid":
             self.apply(replace(self.account, status=replace(self.account.status, state="revoked")))
+
+    @invariant()
+    def every_key_that_it_had_is_known(self) -> None:
+        assert {each.thumbprint for each in KEYS if accounts.has_had(self.account, each.thumbprint)} == self.had
 
     @invariant()
     def only_an_open_account_has_a_past(self) -> None:

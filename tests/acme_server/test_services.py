@@ -89,6 +89,32 @@ async def test_a_key_that_becomes_an_account_elsewhere_is_known_here(worlds: tup
         await one.services.orders.finalize(one.profile, account, order, pki.csr("www.example.com"))
 
 
+@pytest.mark.requirement("M115", "M157")
+async def test_every_key_that_an_account_has_had_stays_known_also_to_a_server_that_begins(
+    worlds: tuple[World, World],
+) -> None:
+    one, other = worlds
+    account = await one.account()
+    csr_key = Key(thumbprint=thumbprint(pki.key().public_key()) or "")
+    account = await one.services.accounts.change_key(one.profile, account, csr_key, old=account.thumbprint)
+    later = Key(thumbprint="later")
+    account = await one.services.accounts.change_key(one.profile, account, later, old=csr_key.thumbprint)
+
+    def current() -> bool:
+        seen = other.services.account_store.cached(NAMESPACE, account.metadata.name)
+        return seen is not None and seen.thumbprint == "later"
+
+    await other.services.accounts.by_id(other.profile, account.metadata.name)
+    await until(current)
+    third = one.another(replica="server-2")
+    async with watching(third):
+        order = await third.proven(account)
+        before = len(one.api.requests)
+        with pytest.raises(Refused, match="ACME account"):
+            await third.services.orders.finalize(third.profile, account, order, pki.csr("www.example.com"))
+        assert one.calls(before).count("get acmeaccounts") == 1  # whether the account is active: no key was asked for
+
+
 async def test_open_orders_of_other_servers_count(worlds: tuple[World, World]) -> None:
     one, other = worlds
     account = await one.account()

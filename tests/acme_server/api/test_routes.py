@@ -41,9 +41,7 @@ BOTH = {path for method, path in TABLE if method == "GET"}
 
 
 def concrete(template: str) -> str:
-    path = template.format(
-        account=ACCOUNT, order=ORDER, position=0, type="http-01", certificate="a.b", cursor="next"
-    )
+    path = template.format(account=ACCOUNT, order=ORDER, position=0, type="http-01", certificate="a.b", cursor="next")
     return path if path.startswith("/") else f"{PREFIX}/{path}"
 
 

@@ -8,9 +8,11 @@ from msgspec.structs import replace
 from acme_server.problems import ProblemType, Refused
 from acme_server.rules import accounts, claims
 from kms.resources.accounts import AccountStatus, ACMEAccount
+from kms.resources.kinds import ACCOUNTS
 from kms.resources.meta import LocalRef
 from tests.support.accounts import account
 from tests.support.acmeorders import NOW
+from tests.support.crds import schema
 from tests.support.domain import Key
 
 FIRST = "t" * 43
@@ -76,6 +78,11 @@ def test_an_account_changes_its_key_so_many_times_and_no_more() -> None:
     assert "open a new account" in caught.value.detail
     with pytest.raises(Refused):  # also back to an own key: the one that it has now would be one more
         changed(FIRST, after)
+
+
+def test_the_schema_has_room_for_as_many_keys() -> None:
+    former = schema(ACCOUNTS)["properties"]["status"]["properties"]["formerKeys"]
+    assert former["maxItems"] == accounts.MAXIMUM_FORMER_KEYS
 
 
 def test_an_alias_is_never_open_whatever_its_status_says() -> None:
