@@ -20,6 +20,7 @@ def another_team(installation: Installation, team: str) -> Iterator[str]:
     installation.cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
+@pytest.mark.requirement("SEC04")
 async def test_an_account_does_not_exist_on_another_profile_even_if_its_key_has_an_account_there(
     installation: Installation, team: str, another_team: str
 ) -> None:
@@ -36,6 +37,7 @@ async def test_an_account_does_not_exist_on_another_profile_even_if_its_key_has_
         assert (await client.order(order.url)).status == "pending"
 
 
+@pytest.mark.requirement("SEC07", "S104")
 async def test_a_challenge_that_is_met_after_the_deactivation_of_the_account_does_not_count(
     installation: Installation, team: str
 ) -> None:
@@ -48,12 +50,14 @@ async def test_a_challenge_that_is_met_after_the_deactivation_of_the_account_doe
         assert client.account_url is not None
         await client.post("account", client.account_url, {"status": "deactivated"})
 
-    async def is_invalid() -> bool:
-        state = installation.order(team, order.url).get("status", {}).get("state", "pending")
-        assert state in {"pending", "invalid"}
-        return bool(state == "invalid")
+    name = order.url.rpartition("/")[2]
 
-    await becomes(is_invalid)
-    (challenge,) = installation.order(team, order.url)["status"]["authorizations"][0]["challenges"]
-    assert challenge["state"] == "invalid"
-    assert "deactivated" in challenge["error"]["detail"]
+    async def is_settled() -> bool:
+        logs = (server.log.read_text().splitlines() for server in installation.programs.servers)
+        return any("challenge invalid" in line and name in line for lines in logs for line in lines)
+
+    await becomes(is_settled)  # the proof was there, and came too late
+    status = installation.order(team, order.url)["status"]
+    assert status["state"] == "invalid"
+    assert status["error"]["detail"] == "The account was deactivated."
+    assert [each["state"] for each in status["authorizations"][0]["challenges"]] != ["valid"]
