@@ -61,7 +61,9 @@ class Accounts:
         self._clock = clock
         self._on_deactivated = on_deactivated
         self._registry = Registry(store=store, clock=clock)
-        self._key_changes = KeyChanges(store=store, claimed=self._registry, inventory=inventory, clock=clock)
+        self._key_changes = KeyChanges(
+            store=store, claimed=self._registry, inventory=inventory, population=population, clock=clock
+        )
 
     async def find(self, profile: Profile, thumbprint: str) -> ACMEAccount | None:
         """The account that has that key on the profile, in whatever state (M76); None where there is none.

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from acme_server import registry
 from acme_server.inventory import Inventory
+from acme_server.population import Population
 from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.profiles import Profile
 from acme_server.registry import TRIES, Registry
@@ -58,21 +59,32 @@ def require_uncompromised(key: Key, inventory: Inventory) -> None:
 class KeyChanges:
     """Gives accounts other keys."""
 
-    def __init__(self, *, store: Store[ACMEAccount], claimed: Registry, inventory: Inventory, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store[ACMEAccount],
+        claimed: Registry,
+        inventory: Inventory,
+        population: Population,
+        clock: Clock,
+    ) -> None:
         self._store = store
         self._registry = claimed
         self._inventory = inventory
+        self._population = population
         self._clock = clock
 
     async def change(self, profile: Profile, account: ACMEAccount, key: Key, *, old: str) -> ACMEAccount:
         """The account with the key in the place of the one with the thumbprint `old`.
 
         Both keys have signed for this. Raises KeyInUse (M98), Refused for a compromised key (SEC25), another oldKey
-        (M97) and an account that is not valid; and Unavailable, after which the change may have happened.
+        (M97), an account that is not valid and too many objects (SEC38); and Unavailable, after which the change may
+        have happened.
         """
         require_uncompromised(key, self._inventory)
         begun = self._clock()
         rules.with_key(account, key, old=old, now=begun)  # what is refused anyhow claims nothing
+        self._population.admit(profile, limit=None, field="")
         claim = await self._claimed(profile, account, key)
 
         def transition(current: ACMEAccount) -> ACMEAccount:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections import Counter
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from acme_server.problems import ProblemType, Refused
 from acme_server.profiles import Profile
@@ -36,11 +37,15 @@ class Owned(Resource, Protocol):
 
 
 class Population:
-    """Counts objects of one kind. `what` is their name for people, `maximum` how many there may be altogether."""
+    """Counts objects of one kind. `what` is their name for people, `maximum` how many there may be altogether.
 
-    def __init__(self, what: str, *, maximum: int) -> None:
+    What `by_profile` says no to (aliases of accounts) takes room in etcd like others, and counts for no profile.
+    """
+
+    def __init__(self, what: str, *, maximum: int, by_profile: Callable[[Any], bool] = lambda _resource: True) -> None:
         self._what = what
         self.maximum = maximum
+        self._by_profile = by_profile
         self._profiles: dict[int, tuple[str, str]] = {}
         self._counts: Counter[tuple[str, str]] = Counter()
         self._unconfirmed: set[int] = set()
@@ -60,7 +65,8 @@ class Population:
         if deleted:
             self._drop(digest)
         elif digest not in self._profiles:
-            profile = sys.intern(meta.namespace), sys.intern(resource.spec.profile_ref.name)
+            name = resource.spec.profile_ref.name if self._by_profile(resource) else ""
+            profile = sys.intern(meta.namespace), sys.intern(name)
             self._profiles[digest] = profile
             self._counts[profile] += 1
 

@@ -19,6 +19,7 @@ from acme_server.profiles import Profiles, Source
 from acme_server.recording import Recorder
 from acme_server.renewal import Renewals
 from acme_server.resuming import Resumption
+from acme_server.rules.claims import is_account
 from acme_server.store import Store
 from acme_server.survey import Survey
 from acme_server.sweeping import Sweeper, Unfinished
@@ -111,7 +112,7 @@ class Services:
         inventory = Inventory()
         maxima = maxima or Maxima()
         order_population = Population("orders", maximum=maxima.orders)
-        account_population = Population("accounts", maximum=maxima.accounts)
+        account_population = Population("accounts", maximum=maxima.accounts, by_profile=is_account)
         unfinished = Unfinished()
         limits = OpenOrders(clock=clock)
         accounts: Store[ACMEAccount] = Store(

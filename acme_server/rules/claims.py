@@ -15,12 +15,17 @@ STALE = timedelta(minutes=1)
 """An account that has not been opened for that long never will be: its server has died in between."""
 
 
+def is_account(account: ACMEAccount) -> bool:
+    """Whether this is an account and no alias, which only keeps the name of a key for one."""
+    return account.spec.alias_of is None
+
+
 def is_open(account: ACMEAccount) -> bool:
     """Whether the account holds its place for good: also a deactivated one does, else a key could be used again.
 
     An alias is no account, and never open.
     """
-    return account.status.state is not None and account.spec.alias_of is None
+    return account.status.state is not None and is_account(account)
 
 
 def is_stale(account: ACMEAccount, *, now: datetime) -> bool:

@@ -5,7 +5,10 @@ from msgspec.structs import replace
 
 from acme_server.population import Population
 from acme_server.problems import ProblemType, Refused
+from acme_server.rules.claims import is_account
+from kms.resources.meta import LocalRef
 from kms.resources.orders import ACMEOrder
+from tests.support.accounts import account
 from tests.support.acme import profile
 from tests.support.acmeorders import order
 
@@ -58,3 +61,13 @@ def test_beyond_the_limit_clients_are_told_to_come_again(maximum: int, limit: in
     assert caught.value.detail == detail
     orders.seen(numbered(1), True)
     orders.admit(profile(), limit=limit, field="spec.maximum")
+
+
+def test_aliases_of_accounts_take_room_and_count_for_no_profile() -> None:
+    accounts = Population("accounts", maximum=2, by_profile=is_account)
+    one = account("a")
+    accounts.seen(one, False)
+    accounts.seen(replace(account("b"), spec=replace(one.spec, alias_of=LocalRef(name="a"))), False)
+    assert (len(accounts), accounts.of("pki", "web")) == (2, 1)
+    with pytest.raises(Refused, match="this server may keep"):
+        accounts.admit(profile(), limit=2, field="spec.enrollment.acme.maximumAccounts")
