@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from acme_server.validation import resolver as module
-from acme_server.validation.resolver import LookupFailed, Resolver, configured, system_servers
+from acme_server.validation import nameservers as module
+from acme_server.validation.nameservers import LookupFailed, system_servers
+from acme_server.validation.resolver import Resolver, configured
 from kms.address import Address
 from tests.support.nameserver import NameServer, running_nameserver
 
