@@ -132,17 +132,16 @@ def _final(known: Answer | None) -> bool:
 
 
 async def _by_udp(server: ServerAddress, questions: Sequence[Question], answers: dict[RecordType, Answer]) -> None:
-    pending = {each.id: each for each in questions}
+    pending = list(questions)
 
     def is_last(datagram: bytes) -> bool:
-        asked = pending.get(int.from_bytes(datagram[:2], "big"))
-        if asked is None:
-            return False
-        try:
-            answers[asked.type] = answer(datagram, asked)
-        except InvalidMessage:
-            return False  # whoever sent it, it answers nothing that we asked
-        del pending[asked.id]
+        for asked in pending:  # not by the id alone: now and then two questions draw the same one
+            try:
+                answers[asked.type] = answer(datagram, asked)
+            except InvalidMessage:
+                continue  # whoever sent it, it is no answer to this question
+            pending.remove(asked)
+            break
         return not pending
 
     await by_udp(server, [each.wire for each in questions], is_last)

@@ -170,6 +170,12 @@ async def test_every_query_has_an_id_of_its_own(nameserver: NameServer) -> None:
     assert next(drawn)[0] == 4
 
 
+async def test_two_queries_that_draw_the_same_id_get_their_answers(nameserver: NameServer) -> None:
+    nameserver.records = {(NAME, "A"): ["10.0.0.1"], (NAME, "AAAA"): ["fd00::1"]}
+    resolver = Resolver((nameserver.address,), entropy=bytes, timeout=0.3)
+    assert [str(each) for each in await resolver.addresses(NAME)] == ["fd00::1", "10.0.0.1"]
+
+
 async def test_without_configured_servers_the_system_is_asked(
     monkeypatch: pytest.MonkeyPatch, nameserver: NameServer
 ) -> None:
