@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from acme_server.accounts import Accounts
+from acme_server.caa import CAA
 from acme_server.credentials import Credentials, IndexedSource
 from acme_server.finalizing import Finalizer
 from acme_server.inventory import Inventory
 from acme_server.known_keys import KnownKeys
 from acme_server.limits import OpenOrders
+from acme_server.links import Links
 from acme_server.measures import Measures, NoMeasures
 from acme_server.orders import Orders
 from acme_server.population import Population
@@ -22,6 +24,8 @@ from acme_server.store import Store
 from acme_server.survey import Survey
 from acme_server.sweeping import Sweeper, Unfinished
 from acme_server.validation.attempts import Pace, Validate
+from acme_server.validation.caa import CAALookup
+from acme_server.validation.records import RecordSource
 from acme_server.validation.worker import Worker
 from kms.clock import Clock, Entropy, system_clock, system_entropy
 from kms.cluster.client import Cluster
@@ -69,6 +73,7 @@ class Services:
     orders: Orders
     renewals: Renewals
     worker: Worker
+    caa: CAA
     account_store: Store[ACMEAccount]
     order_store: Store[ACMEOrder]
     known_keys: KnownKeys
@@ -90,6 +95,8 @@ class Services:
         namespace: str,
         configuration: Configuration,
         validators: Mapping[ChallengeType, Validate],
+        records: RecordSource,
+        links: Links,
         replica: str,
         namespaces: tuple[str, ...] = (),
         alone: Callable[[], bool] = lambda: True,
@@ -143,7 +150,10 @@ class Services:
             measures=measures,
             attempt=resumption.attempt,
         )
-        worker = Worker(validators=validators, recorder=recorder, clock=clock, measures=measures, pace=pace)
+        caa = CAA(lookup=CAALookup(records), profiles=profiles, links=links, clock=clock, measures=measures)
+        worker = Worker(
+            validators=validators, permit=caa.proven, recorder=recorder, clock=clock, measures=measures, pace=pace
+        )
         finalizer = Finalizer(
             orders=orders,
             accounts=accounts,
@@ -151,6 +161,7 @@ class Services:
             known_keys=known_keys,
             inventory=inventory,
             issuers=Issuers(secrets=configuration.secrets, namespace=namespace),
+            caa=caa,
             alone=alone,
             clock=clock,
             measures=measures,
@@ -178,6 +189,7 @@ class Services:
             ),
             renewals=renewals,
             worker=worker,
+            caa=caa,
             account_store=accounts,
             order_store=orders,
             known_keys=known_keys,
