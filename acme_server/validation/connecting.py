@@ -20,6 +20,7 @@ from acme_server.validation.addresses import Address, AddressFilter
 from acme_server.validation.attempts import ValidationFailed
 from acme_server.validation.nameservers import LookupFailed
 from acme_server.validation.resolver import Resolver
+from acme_server.validation.securing import HandshakeTooLong, Secured
 from kms.pki.names import Name
 
 DEADLINE = 10.0
@@ -29,10 +30,6 @@ CONNECT = 3.0
 MAXIMUM_ADDRESSES = 4
 _LIMIT = http1.MAXIMUM_LINE
 """Octets that are taken in before anybody wants them."""
-
-# Exchanging keys with elliptic curves takes a millisecond. The groups of finite fields are the server's to choose, and
-# the largest that OpenSSL takes keep the event loop busy for a good part of a second (SEC41).
-_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +51,41 @@ class TLS:
     temporary: bool = False
 
 
-@dataclass(frozen=True, slots=True)
 class Connection:
-    """An open connection, and the address that it goes to."""
+    """An open connection: the address that it goes to, and its TLS session where it has one."""
 
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    address: Address
+    def __init__(self, address: Address, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.address = address
+        self._reader = reader
+        self._writer = writer
+        self._secured: Secured | None = None
+        self._receiving: asyncio.Task[None] | None = None
+
+    @property
+    def session(self) -> ssl.SSLObject | None:
+        """The TLS session, after its handshake."""
+        return None if self._secured is None else self._secured.session
+
+    async def secure(self, tls: TLS) -> None:
+        """Make a TLS connection of it. Raises SSLError and OSError."""
+        self._secured = Secured(self._reader, self._writer, tls.context, tls.server_name)
+        await self._secured.handshake()
+
+    def ask(self, request: bytes) -> asyncio.StreamReader:
+        """Send the request; what comes back can be read from the stream."""
+        if self._secured is None:
+            self._writer.write(request)
+            return self._reader
+        self._secured.send(request)
+        answer = asyncio.StreamReader(limit=_LIMIT)
+        self._receiving = asyncio.create_task(self._secured.receive(answer))
+        return answer
+
+    def abort(self) -> None:
+        """End it, and not politely: whoever is there may take as long over an end as he likes."""
+        if self._receiving is not None:
+            self._receiving.cancel()
+        self._writer.transport.abort()
 
 
 class Connector:
@@ -78,8 +103,7 @@ class Connector:
         try:
             yield connection
         finally:
-            # Not a polite end: whoever is there may take as long over one as he likes.
-            connection.writer.transport.abort()
+            connection.abort()
 
     async def _permitted(self, place: Place) -> list[Address]:
         """The addresses of the place that may be contacted. Raises ValidationFailed where there are none."""
@@ -109,13 +133,7 @@ class Connector:
         for address in addresses:
             try:
                 async with asyncio.timeout(self._connect):
-                    reader, writer = await asyncio.open_connection(
-                        str(address),
-                        place.port,
-                        limit=_LIMIT,
-                        ssl=tls and tls.context,
-                        server_hostname=tls and tls.server_name,
-                    )
+                    return await _opened(address, place.port, tls)
             except ssl.SSLError as error:
                 raise ValidationFailed(
                     ProblemType.TLS,
@@ -125,8 +143,6 @@ class Connector:
                 ) from None
             except (OSError, TimeoutError) as error:
                 failures.append(f"{shown(place, address)} port {place.port}: {_reason(error)}")
-            else:
-                return Connection(reader, writer, address)
         raise ValidationFailed(
             ProblemType.CONNECTION,
             f"Connecting to {place.who} failed: {'; '.join(failures)}.",
@@ -134,19 +150,16 @@ class Connector:
         )
 
 
-def unverified(*protocols: str) -> ssl.SSLContext:
-    """TLS with somebody of whom nothing is known yet, so that its certificate proves nothing about who it is.
-
-    At least TLS 1.2 (SEC44, ALPN-M5); `protocols` are offered by ALPN.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(_CIPHERS)
-    if protocols:
-        context.set_alpn_protocols(list(protocols))
-    return context
+async def _opened(address: Address, port: int, tls: TLS | None) -> Connection:
+    reader, writer = await asyncio.open_connection(str(address), port, limit=_LIMIT)
+    connection = Connection(address, reader, writer)
+    try:
+        if tls is not None:
+            await connection.secure(tls)
+    except BaseException:
+        connection.abort()
+        raise
+    return connection
 
 
 def shown(place: Place, address: Address) -> str:
@@ -161,16 +174,16 @@ _HANDSHAKE_FAILURES = (
     ("PROTOCOL_VERSION", "the server does not speak TLS 1.2 or newer"),
     ("UNSUPPORTED_PROTOCOL", "the server does not speak TLS 1.2 or newer"),
     ("WRONG_VERSION_NUMBER", "what answers there is not TLS"),
-    ("EXCESSIVE_MESSAGE_SIZE", "the server sent too much"),
     ("HANDSHAKE_FAILURE", "the server has no certificate or no cipher for it"),
     ("INTERNAL_ERROR", "the server reported an error of its own"),
-    ("EOF", "the server closed the connection"),
 )
 """Kinds of failure by OpenSSL's names of them: whatever the server did, only words of ours are told (SEC46)."""
 
 
 def _handshake_failure(error: ssl.SSLError) -> str:
-    name = "EOF" if isinstance(error, ssl.SSLEOFError) else error.reason or ""
+    if isinstance(error, HandshakeTooLong):
+        return ": the server sent too much"
+    name = error.reason or ""
     if not name and "no application protocol" in str(error):  # an alert that Python has no name for
         name = _NO_PROTOCOL
     return next((f": {told}" for part, told in _HANDSHAKE_FAILURES if part in name), "")

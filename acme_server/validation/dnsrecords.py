@@ -136,7 +136,7 @@ def _target(message: dns.message.Message, owner: dns.name.Name) -> dns.name.Name
 
 
 def texts(records: tuple[Rdata, ...]) -> tuple[bytes, ...]:
-    """The values of TXT records, the strings of each joined (RFC 7208, 3.3 is where everybody has that from)."""
+    """The values of TXT records, the strings of each joined without anything in between, as RFC 7208, 3.3 does."""
     return tuple(b"".join(cast("TXT", each).strings) for each in records)
 
 

@@ -13,8 +13,9 @@ from acme_server.problems import ProblemType
 from acme_server.validation import http1, targets
 from acme_server.validation.addresses import Address, AddressFilter
 from acme_server.validation.attempts import ValidationFailed
-from acme_server.validation.connecting import CONNECT, DEADLINE, TLS, Connector, Place, unverified
+from acme_server.validation.connecting import CONNECT, DEADLINE, TLS, Connector, Place
 from acme_server.validation.resolver import Resolver
+from acme_server.validation.securing import unverified
 from acme_server.validation.targets import Target
 
 
@@ -83,8 +84,8 @@ class Fetcher:
         async with self._connector.connected(_place(target, hop), tls) as connection:
             source = _source(target, hop, connection.address)
             try:
-                connection.writer.write(http1.request(target.host, target.path))
-                return await http1.response(connection.reader, maximum_body=maximum_body), source
+                answer = connection.ask(http1.request(target.host, target.path))
+                return await http1.response(answer, maximum_body=maximum_body), source
             except http1.InvalidResponse as error:
                 raise ValidationFailed(
                     ProblemType.INCORRECT_RESPONSE, f"The answer of {source} cannot be used: {error}."

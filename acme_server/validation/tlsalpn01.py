@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ipaddress
-import ssl
 
 from acme_server.problems import ProblemType
 from acme_server.settings import ValidationSettings
 from acme_server.validation.addresses import AddressFilter
 from acme_server.validation.alpncertificate import WrongCertificate, check
 from acme_server.validation.attempts import ValidationFailed
-from acme_server.validation.connecting import DEADLINE, TLS, Connection, Connector, Place, unverified
+from acme_server.validation.connecting import DEADLINE, TLS, Connection, Connector, Place
 from acme_server.validation.resolver import configured
+from acme_server.validation.securing import unverified
 from kms.pki.names import Name
 from kms.resources.orders import Identifier
 
@@ -69,8 +69,8 @@ def server_name(identifier: Identifier) -> str:
 
 def _negotiated(connection: Connection, who: str) -> bytes:
     """The certificate of a handshake that has selected the protocol (ALPN-M3), in DER."""
-    session: ssl.SSLObject = connection.writer.get_extra_info("ssl_object")
-    if session.selected_alpn_protocol() != PROTOCOL:
+    session = connection.session
+    if session is None or session.selected_alpn_protocol() != PROTOCOL:
         raise ValidationFailed(
             ProblemType.UNAUTHORIZED,
             f"{who} did not select the protocol {PROTOCOL} (ALPN): what answers there does not know this challenge.",
