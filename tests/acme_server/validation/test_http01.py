@@ -499,6 +499,42 @@ async def test_a_redirect_to_https_is_followed_whoever_has_issued_its_certificat
         await redirected_to_https(nameserver, secure.port)
 
 
+async def failed_behind_https(nameserver: NameServer, behaviour: Behaviour) -> ValidationFailed:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert(NAME).configure_cert(context)
+    async with running_webserver(behaviour, tls=context) as secure:
+        with pytest.raises(ValidationFailed) as caught:
+            await redirected_to_https(nameserver, secure.port)
+    return caught.value
+
+
+@pytest.mark.requirement("SEC45")
+async def test_what_has_no_end_is_cut_behind_https_too(nameserver: NameServer) -> None:
+    async def endless(_: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            writer.write(b"x" * 65536)
+            await writer.drain()
+
+    failed = await failed_behind_https(nameserver, endless)
+    assert (
+        failed.problem.detail
+        == "The answer of the target of redirect 1 cannot be used: its body is longer than 256 bytes."
+    )
+    failed = await failed_behind_https(nameserver, raw(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000))
+    assert "fields" in failed.problem.detail
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nabc"])
+async def test_an_answer_that_ends_too_early_behind_https_is_a_connection_problem(
+    nameserver: NameServer, answer: bytes
+) -> None:
+    failed = await failed_behind_https(nameserver, raw(answer))
+    assert failed.problem.type == ProblemType.CONNECTION
+    assert failed.problem.detail == "the target of redirect 1 closed the connection before it had answered."
+    assert failed.temporary
+
+
 async def test_a_failed_handshake_is_a_tls_problem(nameserver: NameServer) -> None:
     async def no_tls(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(SECRET)
