@@ -28,7 +28,10 @@ from acme_server.process.sources import Sources
 from acme_server.process.tls import ServingCertificate
 from acme_server.services import Maxima, Services
 from acme_server.settings import ServerSettings
+from acme_server.validation.dns01 import DNS01
 from acme_server.validation.http01 import HTTP01
+from acme_server.validation.records import configured_records
+from acme_server.validation.tlsalpn01 import TLSALPN01
 from kms.clock import Clock, Entropy, system_clock, system_entropy
 from kms.cluster.client import Cluster
 from kms.cluster.election import Election
@@ -71,6 +74,7 @@ def build(
     entropy: Entropy = system_entropy,
 ) -> Server:
     """Wire everything up. Nothing is sent or listened to before `works` are begun. Needs the running event loop."""
+    links = Links(settings.external_url)
     nonces = Nonces(clock=clock, entropy=entropy)
     certificate = ServingCertificate()
     readiness = Readiness()
@@ -90,7 +94,13 @@ def build(
         namespace=settings.namespace,
         namespaces=settings.watch_namespaces,
         configuration=sources.configuration,
-        validators={"http-01": HTTP01.build(settings.validation)},
+        validators={
+            "http-01": HTTP01.build(settings.validation),
+            "dns-01": DNS01.build(settings.validation),
+            "tls-alpn-01": TLSALPN01.build(settings.validation),
+        },
+        records=configured_records(settings.validation.resolvers),
+        links=links,
         replica=_place(settings),
         alone=peers.alone,
         maxima=Maxima(orders=settings.maximum_orders, accounts=settings.maximum_accounts),
@@ -138,7 +148,7 @@ def build(
             certificate.follow_files, settings.tls_certificate, settings.tls_private_key
         )
     acme = acme_application(
-        links=Links(settings.external_url),
+        links=links,
         nonces=nonces,
         redeemer=peers,
         profiles=services.profiles,

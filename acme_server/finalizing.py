@@ -16,6 +16,7 @@ from datetime import datetime
 from functools import partial
 from weakref import WeakValueDictionary
 
+from acme_server.caa import CAA
 from acme_server.credentials import Credentials
 from acme_server.inventory import Inventory
 from acme_server.known_keys import KnownKeys, account_name, thumbprint
@@ -50,6 +51,7 @@ class Finalizer:
         known_keys: KnownKeys,
         inventory: Inventory,
         issuers: Issuers,
+        caa: CAA,
         alone: Callable[[], bool],
         clock: Clock,
         measures: Measures,
@@ -61,6 +63,7 @@ class Finalizer:
         self._known_keys = known_keys
         self._inventory = inventory
         self._issuers = issuers
+        self._caa = caa
         self._alone = alone
         self._clock = clock
         self._measures = measures
@@ -72,7 +75,8 @@ class Finalizer:
         """The order with its certificate, or in processing until the issuer is ready.
 
         The same CSR again is a repetition and gets the order as it is (C9). Raises Refused: orderNotReady (M113),
-        badCSR (M112, M114, M115; the order stays ready), 401 for a deactivated account (SEC07); and Unavailable.
+        badCSR (M112, M114, M115) and caa (CAA-M9), after which the order stays ready, 401 for a deactivated account
+        (SEC07); and Unavailable.
         """
         digest = hashlib.sha256(der).hexdigest()
         async with self._locks.setdefault(key_of(order), asyncio.Lock()):
@@ -84,6 +88,7 @@ class Finalizer:
             admission.admit_request(request, order, profile, self._credentials.narrowing(account))
             self._check_compromised(request)
             await self._check_key(profile, account, request)
+            await self._caa.admit(order)
             now = self._clock()
             if not is_fresh(_base(order, now), profile.duration, now=now):
                 order = await self._orders.change(
@@ -156,6 +161,10 @@ class Finalizer:
             return await self._failed(order, ProblemType.UNAUTHORIZED, "The account was deactivated.")
         if order.status.request is None:
             return await self._failed(order, ProblemType.SERVER_INTERNAL, "The certificate request was lost.")
+        try:
+            await self._caa.admit(order)
+        except Refused as refused:
+            return await self._failed(order, refused.type, refused.detail)
         return await self._issued(profile, order, admission.parsed(order.status.request))
 
     async def _issued(self, profile: Profile, order: ACMEOrder, request: CertificateRequest) -> ACMEOrder:

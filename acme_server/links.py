@@ -87,7 +87,15 @@ class Links:
     def account(self, account: ACMEAccount) -> str:
         """The account's URL: its `kid` (M19)."""
         meta = account.metadata
-        return f"{self._prefix}/{meta.namespace}/{account.spec.profile_ref.name}/accounts/{meta.name}"
+        return self._account_named(meta.namespace, account.spec.profile_ref.name, meta.name)
+
+    def account_of(self, order: ACMEOrder) -> str:
+        """The URL of the account that the order belongs to."""
+        spec = order.spec
+        return self._account_named(order.metadata.namespace, spec.profile_ref.name, spec.account_ref.name)
+
+    def _account_named(self, namespace: str, profile: str, name: str) -> str:
+        return f"{self._prefix}/{namespace}/{profile}/accounts/{name}"
 
     def orders(self, account: ACMEAccount) -> str:
         """The list of the account's orders."""

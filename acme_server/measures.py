@@ -24,6 +24,10 @@ class Measures(Protocol):
         """An object that was due was `removed`, or that `failed`."""
         ...
 
+    def caa(self, mode: str, result: str) -> None:
+        """CAA records were looked at in that mode (`Report`, `Enforce`): `allowed`, `forbidden` or `failed`."""
+        ...
+
 
 class NoMeasures:
     """Counts nothing."""
@@ -38,4 +42,7 @@ class NoMeasures:
         """Ignore it."""
 
     def swept(self, kind: str, result: str) -> None:
+        """Ignore it."""
+
+    def caa(self, mode: str, result: str) -> None:
         """Ignore it."""

@@ -29,6 +29,7 @@ class ProblemType(StrEnum):
     BAD_NONCE = "badNonce"
     BAD_PUBLIC_KEY = "badPublicKey"
     BAD_SIGNATURE_ALGORITHM = "badSignatureAlgorithm"
+    CAA = "caa"
     CONNECTION = "connection"
     DNS = "dns"
     EXTERNAL_ACCOUNT_REQUIRED = "externalAccountRequired"
@@ -49,6 +50,7 @@ class ProblemType(StrEnum):
 STATUSES: Mapping[ProblemType, int] = MappingProxyType(
     {
         ProblemType.ALREADY_REPLACED: 409,
+        ProblemType.CAA: 403,
         ProblemType.UNAUTHORIZED: 403,
         ProblemType.ORDER_NOT_READY: 403,
         ProblemType.REJECTED_IDENTIFIER: 403,

@@ -112,6 +112,11 @@ class Profiles:
             raise Unavailable(f"Profile {namespace}/{name} is not ready.", _NOT_READY)
         return self._current(resource, resource.spec.enrollment.acme)
 
+    def enrollment(self, namespace: str, name: str) -> AcmeEnrollment | None:
+        """How ACME clients enroll with the profile, ready or not; None: there is no such profile."""
+        resource = self._profiles.get(namespace, name)
+        return None if resource is None else resource.spec.enrollment.acme
+
     def _current(self, resource: CertificateProfile, acme: AcmeEnrollment) -> Profile:
         namespace, name = resource.metadata.namespace, resource.metadata.name
         policy = self._policies.get(namespace, resource.spec.policy_ref.name)

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from acme_server.accounts import Accounts
+from acme_server.caa import CAA
 from acme_server.cancelling import Cancellation
 from acme_server.credentials import Credentials, IndexedSource
 from acme_server.finalizing import Finalizer
 from acme_server.inventory import Inventory
 from acme_server.known_keys import KnownKeys
 from acme_server.limits import OpenOrders
+from acme_server.links import Links
 from acme_server.measures import Measures, NoMeasures
 from acme_server.orders import PAGE, Orders
 from acme_server.population import Population
@@ -24,6 +26,8 @@ from acme_server.store import Store
 from acme_server.survey import Survey
 from acme_server.sweeping import Sweeper, Unfinished
 from acme_server.validation.attempts import Pace, Validate
+from acme_server.validation.caa import CAALookup
+from acme_server.validation.records import RecordSource
 from acme_server.validation.worker import Worker
 from kms.clock import Clock, Entropy, system_clock, system_entropy
 from kms.cluster.client import Cluster
@@ -72,6 +76,7 @@ class Services:
     renewals: Renewals
     worker: Worker
     cancellation: Cancellation
+    caa: CAA
     account_store: Store[ACMEAccount]
     order_store: Store[ACMEOrder]
     known_keys: KnownKeys
@@ -93,6 +98,8 @@ class Services:
         namespace: str,
         configuration: Configuration,
         validators: Mapping[ChallengeType, Validate],
+        records: RecordSource,
+        links: Links,
         replica: str,
         namespaces: tuple[str, ...] = (),
         alone: Callable[[], bool] = lambda: True,
@@ -148,8 +155,11 @@ class Services:
             attempt=resumption.attempt,
             alone=alone,
         )
-        worker = Worker(validators=validators, recorder=recorder, clock=clock, measures=measures, pace=pace)
         cancellation = Cancellation(orders=orders, clock=clock)
+        caa = CAA(lookup=CAALookup(records), profiles=profiles, links=links, clock=clock, measures=measures)
+        worker = Worker(
+            validators=validators, permit=caa.proven, recorder=recorder, clock=clock, measures=measures, pace=pace
+        )
         finalizer = Finalizer(
             orders=orders,
             accounts=accounts,
@@ -157,6 +167,7 @@ class Services:
             known_keys=known_keys,
             inventory=inventory,
             issuers=Issuers(secrets=configuration.secrets, namespace=namespace),
+            caa=caa,
             alone=alone,
             clock=clock,
             measures=measures,
@@ -194,6 +205,7 @@ class Services:
             renewals=renewals,
             worker=worker,
             cancellation=cancellation,
+            caa=caa,
             account_store=accounts,
             order_store=orders,
             known_keys=known_keys,

@@ -42,6 +42,7 @@ class Metrics:
         self._objects = self._gauge("objects", "Accounts and orders that there are.", "kind")
         self._objects_limit = self._gauge("objects_limit", "Accounts and orders that there may be.", "kind")
         self._leading = self._gauge("leading", "1 while this replica is the one that sweeps.")
+        self._caa_checks = cache(self._counter("caa_checks", "Names whose CAA was checked.", "mode", "result").labels)
         self._api_calls = cache(
             self._counter("api_requests", "Calls to the API server.", "verb", "kind", "status").labels
         )
@@ -90,6 +91,10 @@ class Metrics:
     def watch_leading(self, leading: Callable[[], bool]) -> None:
         """Ask whether this replica is elected whenever somebody reads the metrics."""
         self._leading.set_function(leading)
+
+    def caa(self, mode: str, result: str) -> None:
+        """The CAA records that concern a name were looked at."""
+        self._caa_checks(mode, result).inc()
 
     def api_call(self, verb: str, kind: str, status: int, seconds: float) -> None:
         """The API server was called (`kms.cluster.client.Observe`)."""

@@ -39,8 +39,15 @@ def admit_names(
 
 
 def challenges_for(name: Name, types: Iterable[ChallengeType]) -> tuple[ChallengeType, ...]:
-    """Those of the challenge types that can prove control of the name: for a wildcard dns-01 alone (M150)."""
-    return tuple(each for each in types if each == "dns-01" or not name.is_wildcard)
+    """Those of the challenge types that can prove control of the name.
+
+    For a wildcard dns-01 alone (M150, ALPN-M1), for an IP address all but dns-01 (IP-M5).
+    """
+    return tuple(each for each in types if _can_prove(each, name))
+
+
+def _can_prove(type_: ChallengeType, name: Name) -> bool:
+    return name.type == "dns" if type_ == "dns-01" else not name.is_wildcard
 
 
 def _unprovable(names: Iterable[Name], profile: Profile, types: Collection[ChallengeType]) -> Iterable[Violation]:

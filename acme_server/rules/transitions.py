@@ -110,8 +110,9 @@ def _settled(challenge: Challenge, outcome: Outcome | None) -> Challenge:
     if outcome is None or challenge.state not in {"pending", "processing"}:
         return challenge
     match outcome:
-        case Valid(at):
-            return replace(challenge, state="valid", validated=at, error=None, started=None, attempt=None)
+        case Valid(at, caa):
+            proven = replace(challenge, state="valid", validated=at, caa_checked_at=caa)
+            return replace(proven, error=None, started=None, attempt=None)
         case Failed(problem):
             return replace(challenge, state="invalid", error=problem, started=None, attempt=None)
 

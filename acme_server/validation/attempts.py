@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 from weakref import WeakValueDictionary
 
@@ -46,6 +47,14 @@ class ValidationFailed(Exception):
         self.temporary = temporary
 
 
+class Permit(Protocol):
+    """Says whether what was proven may be used: whether the CAA records of the identifier allow it."""
+
+    async def __call__(self, order: ACMEOrder, id_: ChallengeId, /) -> datetime | None:
+        """When the records were looked at; None: they need not be. Raises ValidationFailed where they forbid it."""
+        ...
+
+
 class Validate(Protocol):
     """Makes one attempt to validate challenges of one type."""
 
@@ -62,6 +71,7 @@ class Task:
     """
 
     id: ChallengeId
+    order: ACMEOrder
     account: Key
     identifier: Identifier
     token: str
@@ -80,7 +90,7 @@ class Task:
         )
         identifier = order.status.authorizations[id_.position].identifier
         account = order.metadata.namespace, order.spec.account_ref.name
-        return cls(id_, account, identifier, token, f"{token}.{thumbprint}", quiet, now)
+        return cls(id_, order, account, identifier, token, f"{token}.{thumbprint}", quiet, now)
 
     def hurry(self, *, quiet: bool) -> None:
         """Make the next attempt now; from now on it is known to be wanted, unless `quiet`."""
@@ -112,6 +122,11 @@ class Task:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    temporary: bool
+
+
 class Attempts:
     """Makes the attempts: `in_flight` at a time, and for one account no more than a quarter of them.
 
@@ -122,12 +137,14 @@ class Attempts:
         self,
         *,
         validators: Mapping[ChallengeType, Validate],
+        permit: Permit,
         clock: Clock,
         measures: Measures,
         pace: Pace,
         in_flight: int,
     ) -> None:
         self._validators = validators
+        self._permit = permit
         self._clock = clock
         self._measures = measures
         self._pace = pace
@@ -146,30 +163,30 @@ class Attempts:
         share = self._shares.setdefault(task.account, asyncio.Semaphore(self._share))
         for pause in (*self._pace.retries, None):
             async with share, self._slots:
-                valid, temporary = await self._attempt(task)
-            if valid:
+                attempt = await self._attempt(task)
+            if isinstance(attempt, Valid):
                 self._measures.validation(task.id.type, "valid", loop.time() - started)
-                return Valid(self._clock())
-            if not temporary or pause is None or loop.time() - started + pause > self._pace.within:
+                return attempt
+            if not attempt.temporary or pause is None or loop.time() - started + pause > self._pace.within:
                 break
             await task.pause(pause)
         problem = task.problem() or _internal()
         self._measures.validation(task.id.type, problem.type, loop.time() - started)
         return Failed(problem)
 
-    async def _attempt(self, task: Task) -> tuple[bool, bool]:
-        """One attempt: whether it succeeded, and if not, whether another one may."""
+    async def _attempt(self, task: Task) -> Valid | _Failure:
+        """One attempt: that it succeeded, or whether another one may."""
         try:
             validate = self._validators[task.id.type]
             await validate(task.identifier, task.token, task.key_authorization)
+            return Valid(self._clock(), await self._permit(task.order, task.id))
         except ValidationFailed as failure:
             task.failures.append(failure.problem)
-            return False, failure.temporary
+            return _Failure(temporary=failure.temporary)
         except Exception:  # whatever a foreign server made us stumble over must end as an outcome
             logger.exception("validation broke", extra={"challenge": task.id.type, "identifier": task.identifier.value})
             task.failures.append(_internal())
-            return False, False
-        return True, False
+            return _Failure(temporary=False)
 
 
 def _internal() -> StoredProblem:

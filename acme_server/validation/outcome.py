@@ -18,9 +18,10 @@ class ChallengeId(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Valid:
-    """Control of the identifier was proven at that time."""
+    """Control of the identifier was proven at that time, and its CAA records were looked at then (None: not)."""
 
     at: datetime
+    caa_checked_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

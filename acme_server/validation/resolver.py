@@ -1,28 +1,20 @@
 """Finds the addresses of a name, asking the configured DNS servers and nobody else (SEC52).
 
-A and AAAA are asked for at once, over one socket that the kernel binds to a random port and lets only the server answer
-on; with the random id that is what an attacker beside the path has to guess (RFC 5452). Names are complete: there is no
-search list, no hosts file, and nothing is remembered, so a certificate rests on what DNS says now.
+A and AAAA are asked for at once, over one socket. Names are complete: there is no search list, no hosts file, and
+nothing is remembered, so a certificate rests on what DNS says now.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import socket
-import struct
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-
-from dns.resolver import NoResolverConfiguration
-from dns.resolver import Resolver as SystemConfiguration
 
 from acme_server.settings import Address as ServerAddress
 from acme_server.validation.dnswire import (
     MAXIMUM_ALIASES,
     NO_ERROR,
     NO_SUCH_NAME,
-    RCODES,
     Address,
     Answer,
     InvalidMessage,
@@ -32,18 +24,23 @@ from acme_server.validation.dnswire import (
     question,
     wire_name,
 )
+from acme_server.validation.nameservers import (
+    BROKEN,
+    ENDLESS,
+    NOT_A_NAME,
+    ROUNDS,
+    SILENT,
+    TIMEOUT,
+    UNREACHABLE,
+    LookupFailed,
+    by_tcp,
+    by_udp,
+    cannot_tell,
+    configured_servers,
+)
 from kms.clock import Entropy, system_entropy
 
-_TIMEOUT = 2.0
-"""Seconds for one server to answer."""
-_ROUNDS = 2
-"""How often the list of servers is gone through."""
-_MAXIMUM_DATAGRAM = 4096
 _MAXIMUM_ADDRESSES = 16
-
-
-class LookupFailed(Exception):
-    """The name has no address that we could find: the message says why, without naming our servers (SEC46)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +52,11 @@ class _Result:
     failure: str | None = None
 
 
-def system_servers(path: str = "/etc/resolv.conf") -> tuple[ServerAddress, ...]:
-    """The DNS servers of the system. Raises OSError where it has none."""
-    try:
-        configuration = SystemConfiguration(path)
-    except NoResolverConfiguration as error:
-        raise OSError("the system has no DNS servers; name one with --dns-server") from error
-    return tuple(ServerAddress(str(each), configuration.port) for each in configuration.nameservers)
-
-
 class Resolver:
     """Asks `servers`, IP addresses with ports, in their order; the next one where one does not answer."""
 
     def __init__(
-        self, servers: Sequence[ServerAddress], *, entropy: Entropy = system_entropy, timeout: float = _TIMEOUT
+        self, servers: Sequence[ServerAddress], *, entropy: Entropy = system_entropy, timeout: float = TIMEOUT
     ) -> None:
         self._servers = tuple(servers)
         self._entropy = entropy
@@ -82,7 +70,7 @@ class Resolver:
         try:
             wanted = wire_name(name)
         except (InvalidMessage, UnicodeError) as error:
-            raise LookupFailed("it is not a name that DNS can have") from error
+            raise LookupFailed(NOT_A_NAME) from error
         results = await self._results(wanted)
         found = [each for type_ in (RecordType.AAAA, RecordType.A) for each in results[type_].addresses]
         if found:
@@ -104,22 +92,20 @@ class Resolver:
                     names[type_] = each.alias
             if len(results) == len(RecordType):
                 return results
-        raise LookupFailed("its aliases (CNAME) go on and on")
+        raise LookupFailed(ENDLESS)
 
     async def _ask(self, names: dict[RecordType, bytes]) -> dict[RecordType, Answer | str]:
         """For every type the answer of the first server that has one, else what has failed."""
         answers: dict[RecordType, Answer] = {}
-        failure = "no DNS server has answered in time"
-        for server in self._servers * _ROUNDS:
+        failure = SILENT
+        for server in self._servers * ROUNDS:
             open_ = [self._question(name, type_) for type_, name in names.items() if not _final(answers.get(type_))]
             if not open_:
                 break
             try:
                 await self._ask_server(server, open_, answers)
-            except (OSError, InvalidMessage, EOFError) as error:
-                failure = (
-                    "the DNS servers cannot be reached" if isinstance(error, OSError) else "DNS answers are broken"
-                )
+            except (OSError, ValueError, EOFError) as error:
+                failure = UNREACHABLE if isinstance(error, OSError) else BROKEN
         return {type_: answers.get(type_, failure) for type_ in names}
 
     def _question(self, name: bytes, type_: RecordType) -> Question:
@@ -146,35 +132,24 @@ def _final(known: Answer | None) -> bool:
 
 
 async def _by_udp(server: ServerAddress, questions: Sequence[Question], answers: dict[RecordType, Answer]) -> None:
-    loop = asyncio.get_running_loop()
-    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as endpoint:
-        endpoint.setblocking(False)
-        endpoint.connect((server.host, server.port))
-        for each in questions:
-            endpoint.send(each.wire)
-        pending = {each.id: each for each in questions}
-        while pending:
-            datagram = await loop.sock_recv(endpoint, _MAXIMUM_DATAGRAM)
-            asked = pending.get(int.from_bytes(datagram[:2], "big"))
-            if asked is None:
-                continue
+    pending = list(questions)
+
+    def is_last(datagram: bytes) -> bool:
+        for asked in pending:  # not by the id alone: now and then two questions draw the same one
             try:
                 answers[asked.type] = answer(datagram, asked)
             except InvalidMessage:
-                continue  # whoever sent it, it answers nothing that we asked
-            del pending[asked.id]
+                continue  # whoever sent it, it is no answer to this question
+            pending.remove(asked)
+            break
+        return not pending
+
+    await by_udp(server, [each.wire for each in questions], is_last)
 
 
 async def _by_tcp(server: ServerAddress, asked: Question) -> Answer:
-    """The answer to one question by TCP (RFC 7766), where UDP had no room for it."""
-    reader, writer = await asyncio.open_connection(server.host, server.port)
-    try:
-        writer.write(struct.pack("!H", len(asked.wire)) + asked.wire)
-        (length,) = struct.unpack("!H", await reader.readexactly(2))
-        found = answer(await reader.readexactly(length), asked)
-    finally:
-        writer.close()
+    """The answer to one question by TCP, where UDP had no room for it."""
+    found = answer(await by_tcp(server, asked.wire), asked)
     if found.truncated:
         raise InvalidMessage("truncated even by TCP")
     return found
@@ -186,7 +161,7 @@ def _absence(results: Collection[_Result]) -> str:
     if NO_SUCH_NAME in codes:
         return "the name does not exist (NXDOMAIN)"
     if failures := sorted(codes - {NO_ERROR}):
-        return f"the DNS servers cannot tell ({RCODES.get(failures[0], f'rcode {failures[0]}')})"
+        return cannot_tell(failures[0])
     for each in results:
         if each.failure is not None:
             return each.failure
@@ -195,7 +170,4 @@ def _absence(results: Collection[_Result]) -> str:
 
 def configured(servers: Sequence[ServerAddress]) -> Resolver:
     """A resolver for the configured servers; without any, for the system's."""
-    chosen = tuple(servers) or system_servers()
-    for each in chosen:
-        ipaddress.ip_address(each.host)  # a name would have to be resolved by somebody: ValueError
-    return Resolver(chosen)
+    return Resolver(configured_servers(servers))

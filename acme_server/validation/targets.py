@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 from acme_server.problems import ProblemType
 from acme_server.validation.attempts import ValidationFailed
-from kms.pki.names import InvalidName, Name, dns_name
+from kms.pki.names import InvalidName, Name, dns_name, ip_address
 from kms.resources.orders import Identifier
 
 STATUSES = frozenset({301, 302, 307, 308})
@@ -25,13 +25,17 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An http or https URL. `host` is the Host header: for the first request the identifier and nothing else."""
+    """An http or https URL. `host` is the Host header: for the first request the identifier and nothing else.
+
+    `literal` says whether redirects may lead to IP addresses: where the identifier is one, and nowhere else.
+    """
 
     scheme: Literal["http", "https"]
     name: Name
     port: int
     path: str
     host: str
+    literal: bool = False
 
     @property
     def url(self) -> str:
@@ -41,9 +45,10 @@ class Target:
 
 
 def challenge(identifier: Identifier, token: str, *, port: int) -> Target:
-    """Where the key authorization of an http-01 challenge is fetched (M147)."""
+    """Where the key authorization of an http-01 challenge is fetched (M147; of an IP address IP-M3)."""
     name = Name(identifier.type, identifier.value)
-    return Target("http", name, port, f"/.well-known/acme-challenge/{token}", _bracketed(name))
+    path = f"/.well-known/acme-challenge/{token}"
+    return Target("http", name, port, path, _bracketed(name), literal=identifier.type == "ip")
 
 
 def _bracketed(name: Name) -> str:
@@ -54,7 +59,8 @@ def redirected(target: Target, location: bytes, *, ports: Collection[int]) -> Ta
     """Where `Location` leads from `target`.
 
     Raises ValidationFailed for what is no URL, for other schemes than http and https, other ports than `ports`,
-    credentials, and IP addresses in any spelling; without repeating what it said (SEC46).
+    credentials, and IP addresses: in any spelling or, where the identifier is one, in any but the canonical one;
+    without repeating what it said (SEC46).
     """
     parts = _split(target, location)
     if parts.scheme not in _DEFAULT_PORTS:
@@ -63,7 +69,7 @@ def redirected(target: Target, location: bytes, *, ports: Collection[int]) -> Ta
         raise _refused("to a URL with credentials")
     try:
         port = _DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
-        name = dns_name(parts.hostname or "", wildcard=False)
+        name = _host(parts.hostname or "", literal=target.literal)
     except InvalidName:
         raise _refused("to a host that is not a DNS name") from None
     except ValueError:
@@ -72,8 +78,17 @@ def redirected(target: Target, location: bytes, *, ports: Collection[int]) -> Ta
         raise _refused(f"to a port other than {', '.join(str(each) for each in sorted(ports))}")
     scheme: Literal["http", "https"] = "https" if parts.scheme == "https" else "http"
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    host = name.value if port == _DEFAULT_PORTS[scheme] else f"{name.value}:{port}"
-    return Target(scheme, name, port, path, host)
+    host = _bracketed(name) if port == _DEFAULT_PORTS[scheme] else f"{_bracketed(name)}:{port}"
+    return Target(scheme, name, port, path, host, target.literal)
+
+
+def _host(text: str, *, literal: bool) -> Name:
+    if literal:
+        try:
+            return ip_address(text)
+        except InvalidName:
+            pass  # a name, or nothing that we take
+    return dns_name(text, wildcard=False)
 
 
 def _split(target: Target, location: bytes) -> SplitResult:

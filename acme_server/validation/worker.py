@@ -18,7 +18,7 @@ from typing import Protocol
 from acme_server.cache import Key
 from acme_server.measures import Measures, NoMeasures
 from acme_server.problems import Refused, Unavailable
-from acme_server.validation.attempts import Attempts, Pace, Task, Validate
+from acme_server.validation.attempts import Attempts, Pace, Permit, Task, Validate
 from acme_server.validation.batch import Batch
 from acme_server.validation.outcome import ChallengeId, Outcome
 from kms.clock import Clock
@@ -56,6 +56,7 @@ class Worker:
         self,
         *,
         validators: Mapping[ChallengeType, Validate],
+        permit: Permit,
         recorder: Recorder,
         clock: Clock,
         measures: Measures | None = None,
@@ -67,7 +68,12 @@ class Worker:
         self._recorder = recorder
         self._pace = pace or Pace()
         self._attempts = Attempts(
-            validators=validators, clock=clock, measures=measures or NoMeasures(), pace=self._pace, in_flight=in_flight
+            validators=validators,
+            permit=permit,
+            clock=clock,
+            measures=measures or NoMeasures(),
+            pace=self._pace,
+            in_flight=in_flight,
         )
         self._queued = queued
         self._queued_by_account = queued_by_account

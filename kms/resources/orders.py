@@ -54,11 +54,15 @@ class StoredSubProblem(Struct, frozen=True, kw_only=True):
 
 
 class Challenge(Struct, frozen=True, kw_only=True):
-    """One way to prove control. `attempt` names the replica that validates and when it began; it settles nothing."""
+    """One way to prove control. `attempt` names the replica that validates and when it began; it settles nothing.
+
+    `caa_checked_at` is when the CAA records were looked at on that occasion; None: they were not.
+    """
 
     type: ChallengeType
     state: ChallengeState = "pending"
     validated: datetime | None = None
+    caa_checked_at: datetime | None = msgspec.field(default=None, name="caaCheckedAt")
     error: StoredProblem | None = None
     started: datetime | None = None
     attempt: str | None = None

@@ -38,6 +38,7 @@ class AcmeEnrollment(Struct, frozen=True, kw_only=True):
     terms_of_service_changes: Literal["Ignore", "RequireAgreement"] = "Ignore"
     website: str | None = None
     caa_identities: tuple[str, ...] = ()
+    caa: Literal["Off", "Report", "Enforce"] = "Off"
     order_lifetime: str = "24h"
     authorization_lifetime: str = "24h"
     account_retention: str | None = None

@@ -41,9 +41,6 @@ RESOLVED_REFS = "ResolvedRefs"
 OWNERSHIP_VALIDATED = "OwnershipValidated"
 PUBLISHED = "Published"
 
-SUPPORTED_CHALLENGES = frozenset({"http-01"})
-"""What the server of this release can validate; what it cannot is not advertised."""
-
 RESYNC = timedelta(seconds=60)
 """How often a Secret that we do not watch is looked at."""
 
@@ -161,12 +158,6 @@ def _check_enrollment(acme: AcmeEnrollment | None, rules: Policy) -> None:
             parse_duration(text)
         except ValueError as error:
             raise _Refused("InvalidDuration", f"spec.enrollment.acme.{field}: {error}") from error
-    if not SUPPORTED_CHALLENGES.intersection(acme.challenges):
-        supported = ", ".join(sorted(SUPPORTED_CHALLENGES))
-        raise _Refused(
-            "ChallengesNotSupported",
-            f"this release validates {supported} only; add it to spec.enrollment.acme.challenges",
-        )
     if acme.ownership_validation == "Skipped":
         _check_skipping(acme, rules)
 

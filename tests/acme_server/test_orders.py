@@ -15,10 +15,11 @@ from acme_server.validation.attempts import Pace
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS, ORDERS
 from kms.resources.meta import is_true
-from kms.resources.orders import ACMEOrder
+from kms.resources.orders import ACMEOrder, ChallengeType
 from kms.resources.policies import DNSNameRules, PolicySpec
 from tests.support import pki
 from tests.support.domain import KEY_ID_1, Key, World, running_world, wanted, wrong
+from tests.support.eventually import until
 
 NAME = "www.example.com"
 PATIENT = Pace(quiet=5, held=5, patience=5)
@@ -418,3 +419,38 @@ async def test_finalizing_waits_for_validations_that_are_under_way() -> None:
             world.profile, account, order, pki.csr("a.example.com", "b.example.com")
         )
         assert finished.status.state == "valid"
+
+
+async def attempted(world: World, times: int) -> None:
+    await until(lambda: len(world.validator.asked) == times)
+
+
+ALL_TYPES: tuple[ChallengeType, ...] = ("http-01", "dns-01", "tls-alpn-01")
+
+
+@pytest.mark.requirement("S145", "SEC51")
+@pytest.mark.parametrize("type_", ALL_TYPES)
+async def test_attempts_of_every_challenge_are_repeated_shown_and_hurried_by_the_client(
+    type_: ChallengeType,
+) -> None:
+    def configure(world: World) -> None:
+        world.types = ALL_TYPES
+        world.pace = Pace(quiet=0.05, held=0.1, patience=0.1, retries=(60, 60), within=200)
+        world.configure(challenges=ALL_TYPES)
+
+    async with running_world(configure) as world:
+        order = await world.order(await world.account())
+        world.validator.failures[NAME] = [wrong("first", temporary=True), wrong("second", temporary=True)]
+        for attempt, expected in enumerate(("first", "second (2 attempts)"), 1):
+            # The response begins the validation; the next one has it repeated now instead of in a minute.
+            await world.services.orders.respond(order, 0, type_)
+            await attempted(world, attempt)
+            shown = await world.services.orders.settled(order, position=0)
+            challenge = next(each for each in shown.status.authorizations[0].challenges if each.type == type_)
+            assert challenge.state == "processing"
+            assert challenge.error is not None
+            assert challenge.error.detail == expected
+        assert [each.detail for each in challenge.error.subproblems] == ["first"]
+        await world.services.orders.respond(order, 0, type_)
+        assert (await world.services.orders.settled(order, position=0)).status.state == "ready"
+        assert len(world.validator.asked) == 3

@@ -83,7 +83,6 @@ def test_a_reference_that_leads_nowhere_is_named(there: tuple[Any, ...], reason:
         (profile(certificate={"usages": ["code signing"]}), "PolicyViolated"),
         (profile(acme={"orderLifetime": "soon"}), "InvalidDuration"),
         (profile(acme={"authorizationLifetime": "soon"}), "InvalidDuration"),
-        (profile(acme={"challenges": ["dns-01"]}), "ChallengesNotSupported"),
         (profile(enrolls=False), "NoEnrollmentMethod"),
     ],
 )

@@ -14,10 +14,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from acme_server.credentials import Binding
+from acme_server.links import Links
 from acme_server.problems import ProblemType
 from acme_server.profiles import Profile
+from acme_server.rules.caa import Property
 from acme_server.services import Configuration, Services
 from acme_server.validation.attempts import Pace, ValidationFailed
+from acme_server.validation.nameservers import LookupFailed
+from acme_server.validation.records import Found
 from acme_server.wire import NewAccount, NewOrder, RequestedIdentifier
 from kms.clock import system_entropy
 from kms.cluster.client import Cluster
@@ -29,7 +33,7 @@ from kms.resources.core import Secret
 from kms.resources.credentials import CredentialSpec, EABCredential
 from kms.resources.kinds import CREDENTIALS, SECRETS
 from kms.resources.meta import Condition, LocalRef, NamespacedRef, ObjectMeta, Resource, key_of
-from kms.resources.orders import ACMEOrder, Identifier
+from kms.resources.orders import ACMEOrder, ChallengeType, Identifier
 from kms.resources.policies import CertificatePolicy, DNSNameRules, PolicySpec
 from kms.resources.profiles import (
     AcmeEnrollment,
@@ -50,6 +54,7 @@ from kms.resources.secrets import (
     verification_key_name,
 )
 from tests.support import pki
+from tests.support.acme import EXTERNAL_URL
 from tests.support.apiserver import FakeApiServer, running_api
 
 T = TypeVar("T", bound=Resource)
@@ -149,6 +154,7 @@ class Counted:
     validations: list[tuple[str, str]] = field(default_factory=list)
     issuances: list[str] = field(default_factory=list)
     sweeps: list[str] = field(default_factory=list)
+    caa_checks: list[tuple[str, str]] = field(default_factory=list)
 
     def order(self, outcome: str) -> None:
         self.orders.append(outcome)
@@ -165,6 +171,30 @@ class Counted:
         assert kind in {"acmeorders", "acmeaccounts"}
         self.sweeps.append(result)
 
+    def caa(self, mode: str, result: str) -> None:
+        self.caa_checks.append((mode, result))
+
+
+@dataclass
+class ScriptedRecords:
+    """Says what a test wants DNS to say; records what it was asked. A failure is a LookupFailed with that text."""
+
+    properties: dict[str, list[Property] | str] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    gate: asyncio.Event | None = None
+
+    async def txt(self, name: str) -> Found[bytes]:
+        raise AssertionError(f"nobody asks for TXT records of {name} here")
+
+    async def caa(self, name: str) -> Found[Property]:
+        self.asked.append(name)
+        if self.gate is not None:
+            await self.gate.wait()
+        found = self.properties.get(name, [])
+        if isinstance(found, str):
+            raise LookupFailed(found)
+        return Found(bool(found), tuple(found))
+
 
 @dataclass
 class World:
@@ -174,6 +204,8 @@ class World:
     cluster: Cluster
     clock: Clock = field(default_factory=Clock)
     validator: Validator = field(default_factory=Validator)
+    types: tuple[ChallengeType, ...] = ("http-01",)
+    records: ScriptedRecords = field(default_factory=ScriptedRecords)
     measures: Counted = field(default_factory=Counted)
     profiles: Informed[CertificateProfile] = field(default_factory=Informed)
     policies: Informed[CertificatePolicy] = field(default_factory=Informed)
@@ -198,7 +230,9 @@ class World:
                 credentials=self.credentials,
                 secrets=self.secrets,
             ),
-            validators={"http-01": self.validator},
+            validators=dict.fromkeys(self.types, self.validator),
+            records=self.records,
+            links=Links(EXTERNAL_URL),
             replica=self.replica,
             alone=lambda: self.alone,
             clock=self.clock,
@@ -219,6 +253,8 @@ class World:
             cluster=self.cluster,
             clock=self.clock,
             validator=changes.pop("validator", self.validator),
+            types=self.types,
+            records=self.records,
             profiles=self.profiles,
             policies=self.policies,
             authorities=self.authorities,

@@ -31,6 +31,9 @@ class NameServer(asyncio.DatagramProtocol):
         self.mute = False
         self.mangle: Callable[[bytes], bytes | list[bytes]] | None = None
         """Turns an answer into what is sent by UDP instead: other bytes, or several datagrams."""
+        self.mangle_tcp: Callable[[bytes], bytes] | None = None
+        self.delays: dict[str, float] = {}
+        """Seconds by which answers about a name are late."""
         self.rotate: dict[tuple[str, str], list[list[str]]] = {}
         """Answers to be given one after the other: rebinding with TTL 0. The last one stays."""
         self.address = Address("127.0.0.1", 0)
@@ -51,8 +54,9 @@ class NameServer(asyncio.DatagramProtocol):
             reply.flags |= dns.flags.TC
         wire = reply.to_wire(max_size=65535)
         sent = self.mangle(wire) if self.mangle else wire
+        delay = self.delays.get(self.asked[-1][0], 0.0)
         for each in sent if isinstance(sent, list) else [sent]:
-            self._transport.sendto(each, addr)
+            asyncio.get_running_loop().call_later(delay, self._transport.sendto, each, addr)
 
     def reply(self, query: dns.message.Message, transport: str) -> dns.message.Message:
         name = query.question[0].name.to_text().rstrip(".").lower()
@@ -77,13 +81,22 @@ class NameServer(asyncio.DatagramProtocol):
             if values := self.records.get((name, type_)):
                 reply.answer.append(dns.rrset.from_text(f"{name}.", 60, "IN", type_, *values))
                 return
-            aliases = self.records.get((name, "CNAME"))
+            aliases = self.records.get((name, "CNAME")) or self._renamed(reply, name)
             if not aliases:
                 return
-            reply.answer.append(dns.rrset.from_text(f"{name}.", 60, "IN", "CNAME", f"{aliases[0]}."))
+            if ("unsynthesized", name) not in self.records:
+                reply.answer.append(dns.rrset.from_text(f"{name}.", 60, "IN", "CNAME", f"{aliases[0]}."))
             if ("unchased", name) in self.records:
                 return
             name = aliases[0]
+
+    def _renamed(self, reply: dns.message.Message, name: str) -> list[str]:
+        """Where a DNAME above the name leads to."""
+        for (owner, type_), values in self.records.items():
+            if type_ == "DNAME" and name.endswith(f".{owner}"):
+                reply.answer.append(dns.rrset.from_text(f"{owner}.", 60, "IN", "DNAME", f"{values[0]}."))
+                return [name.removesuffix(owner) + values[0]]
+        return []
 
     async def serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         (length,) = struct.unpack("!H", await reader.readexactly(2))
@@ -91,6 +104,7 @@ class NameServer(asyncio.DatagramProtocol):
         if self.truncate_tcp:
             reply.flags |= dns.flags.TC
         wire = reply.to_wire(max_size=65535)
+        wire = self.mangle_tcp(wire) if self.mangle_tcp else wire
         writer.write(struct.pack("!H", len(wire)) + (wire[:5] if self.hang_up else wire))
         await writer.drain()
         writer.close()

@@ -16,6 +16,7 @@ def test_what_services_report_is_counted() -> None:
     reporting.order("created")
     reporting.validation("http-01", "valid", 0.2)
     reporting.issuance("signed", 0.003)
+    reporting.caa("Report", "forbidden")
     metrics.api_call("create", "acmeorders", 201, 0.004)
     metrics.connection_refused()
     text = text_of(metrics)
@@ -23,6 +24,7 @@ def test_what_services_report_is_counted() -> None:
         'kms_acme_orders_total{outcome="created"} 1.0',
         'kms_acme_validation_duration_seconds_count{result="valid",type="http-01"} 1.0',
         'kms_acme_issuance_duration_seconds_bucket{le="0.005",result="signed"} 1.0',
+        'kms_acme_caa_checks_total{mode="Report",result="forbidden"} 1.0',
         'kms_acme_api_requests_total{kind="acmeorders",status="201",verb="create"} 1.0',
         'kms_acme_api_request_duration_seconds_count{kind="acmeorders",verb="create"} 1.0',
         "kms_acme_connections_refused_total 1.0",

@@ -106,10 +106,17 @@ def test_where_ownership_is_not_validated_no_challenge_is_needed(world: World) -
     admission.admit_names(names("*.apps.example.com"), profile, None, ())
 
 
+@pytest.mark.requirement("M150", "ALPN-M1")
 def test_a_wildcard_has_dns_01_alone() -> None:
     types: tuple[ChallengeType, ...] = ("http-01", "dns-01", "tls-alpn-01")
     assert admission.challenges_for(dns_name("*.example.com"), types) == ("dns-01",)
     assert admission.challenges_for(dns_name("example.com"), types) == types
+
+
+@pytest.mark.requirement("IP-M5")
+def test_an_address_has_all_challenges_but_dns_01() -> None:
+    types: tuple[ChallengeType, ...] = ("http-01", "dns-01", "tls-alpn-01")
+    assert admission.challenges_for(ip_address("10.0.0.1"), types) == ("http-01", "tls-alpn-01")
 
 
 def csr_refusal(profile: Profile, ordered: list[str], der: bytes) -> Refused:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -63,6 +64,7 @@ async def failure_of(nameserver: NameServer, behaviour: Behaviour, **limits: flo
         return await failure(nameserver, server.port, **limits)
 
 
+@pytest.mark.requirement("M147", "M150", "SEC47")
 async def test_the_key_authorization_at_the_well_known_path_proves_control(nameserver: NameServer) -> None:
     async with running_webserver(answering(KEY_AUTHORIZATION.encode())) as server:
         await validated(nameserver, server.port)
@@ -72,6 +74,7 @@ async def test_the_key_authorization_at_the_well_known_path_proves_control(names
     assert "authorization" not in head.lower()
 
 
+@pytest.mark.requirement("M148")
 @pytest.mark.parametrize("ending", [b"\n", b"\r\n", b"  \t\r\n\n"])
 async def test_trailing_white_space_is_ignored(nameserver: NameServer, ending: bytes) -> None:
     async with running_webserver(answering(KEY_AUTHORIZATION.encode() + ending)) as server:
@@ -94,6 +97,7 @@ async def test_answers_that_http_allows_are_read(nameserver: NameServer, answer:
         await validated(nameserver, server.port)
 
 
+@pytest.mark.requirement("M150", "SEC46")
 async def test_another_body_fails_for_good_and_is_not_repeated(nameserver: NameServer) -> None:
     failed = await failure_of(nameserver, answering(SECRET))
     assert failed.problem.type == ProblemType.UNAUTHORIZED
@@ -175,6 +179,7 @@ async def test_an_answer_that_ends_too_early_is_a_connection_problem(nameserver:
     assert failed.temporary
 
 
+@pytest.mark.requirement("SEC45")
 async def test_a_server_that_sends_a_byte_now_and_then_is_given_up(nameserver: NameServer) -> None:
     begun = time.monotonic()
     drip = raw(b"HTTP/1.1 200 OK\r\n", *[b"X"] * 500, pause=0.02)
@@ -185,6 +190,7 @@ async def test_a_server_that_sends_a_byte_now_and_then_is_given_up(nameserver: N
     assert failed.temporary
 
 
+@pytest.mark.requirement("SEC45")
 async def test_an_endless_body_is_cut(nameserver: NameServer) -> None:
     async def endless(_: bytes, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -271,6 +277,7 @@ async def test_a_name_that_does_not_exist_is_a_dns_problem(nameserver: NameServe
     assert failed.temporary
 
 
+@pytest.mark.requirement("SEC43")
 @pytest.mark.parametrize(
     "address",
     ["127.0.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1", "255.255.255.255", "100.100.100.200"],
@@ -286,6 +293,7 @@ async def test_denied_addresses_are_not_contacted(nameserver: NameServer, addres
     assert not caught.value.temporary
 
 
+@pytest.mark.requirement("IP-M2", "IP-M3")
 async def test_an_ip_identifier_is_not_resolved(nameserver: NameServer) -> None:
     async with running_webserver(answering(KEY_AUTHORIZATION.encode())) as server:
         check = validator(nameserver, server.port)
@@ -294,6 +302,79 @@ async def test_an_ip_identifier_is_not_resolved(nameserver: NameServer) -> None:
     assert b"\r\nHost: 127.0.0.1\r\n" in server.heads[0]
 
 
+@pytest.mark.requirement("IP-M2", "IP-M3")
+async def test_an_ipv6_identifier_is_asked_for_in_brackets(nameserver: NameServer) -> None:
+    async with running_webserver(answering(KEY_AUTHORIZATION.encode()), host="::1") as server:
+        fetcher = Fetcher(
+            resolver=Resolver((nameserver.address,)),
+            addresses=AddressFilter(ValidationSettings(allow=(ip_network("::1/128"),))),
+        )
+        check = HTTP01(fetcher, port=server.port)
+        await check(Identifier(type="ip", value="::1"), TOKEN, KEY_AUTHORIZATION)
+    assert nameserver.asked == []
+    assert b"\r\nHost: [::1]\r\n" in server.heads[0]
+
+
+@pytest.mark.requirement("SEC43", "SEC44")
+@pytest.mark.parametrize(
+    "location", ["http://169.254.169.254/latest/meta-data/", "http://[fd00:ec2::254]/", "http://0.0.0.0/"]
+)
+async def test_an_address_does_not_redirect_to_a_denied_one(nameserver: NameServer, location: str) -> None:
+    async with running_webserver(redirecting(location)) as server:
+        with pytest.raises(ValidationFailed) as caught:
+            await validator(nameserver, server.port)(Identifier(type="ip", value="127.0.0.1"), TOKEN, KEY_AUTHORIZATION)
+    assert caught.value.problem.type == ProblemType.CONNECTION
+    assert caught.value.problem.detail.startswith("the host of redirect 1 has no address that may be contacted")
+    assert location.split("/")[2].strip("[]") not in caught.value.problem.detail
+
+
+@pytest.mark.requirement("SEC44")
+async def test_an_address_may_redirect_to_itself(nameserver: NameServer) -> None:
+    async def behave(head: bytes, writer: asyncio.StreamWriter) -> None:
+        again = head.startswith(b"GET /again ")
+        location = f"http://127.0.0.1:{server.port}/again"
+        await (answering(KEY_AUTHORIZATION.encode()) if again else redirecting(location))(head, writer)
+
+    async with running_webserver(behave) as server:
+        await validator(nameserver, server.port)(Identifier(type="ip", value="127.0.0.1"), TOKEN, KEY_AUTHORIZATION)
+    assert f"Host: 127.0.0.1:{server.port}\r\n".encode() in server.heads[1]
+
+
+@pytest.mark.requirement("SEC43")
+@pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254", "100.100.100.200", "fd00:ec2::254", "::1"])
+async def test_denied_addresses_are_not_contacted_as_identifiers_either(nameserver: NameServer, address: str) -> None:
+    check = HTTP01.build(ValidationSettings(resolvers=(nameserver.address,)))
+    with pytest.raises(ValidationFailed, match="has no address that may be contacted"):
+        await check(Identifier(type="ip", value=address), TOKEN, KEY_AUTHORIZATION)
+
+
+@pytest.mark.requirement("SEC45")
+@pytest.mark.parametrize("headers", [("Content-Encoding: gzip",), ("Content-Encoding: br",), ()])
+async def test_a_bomb_is_neither_unpacked_nor_taken_in(nameserver: NameServer, headers: tuple[str, ...]) -> None:
+    bomb = gzip.compress(bytes(10_000_000))
+    async with running_webserver(answering(bomb, "200 OK", *headers)) as server:
+        failed = await failure(nameserver, server.port)
+    assert failed.problem.type == ProblemType.INCORRECT_RESPONSE
+    assert "compressed" in failed.problem.detail if headers else "longer than 256 bytes" in failed.problem.detail
+    assert b"Accept-Encoding: identity" in server.heads[0]
+
+
+@pytest.mark.requirement("SEC45")
+async def test_a_redirect_whose_body_has_no_end_is_followed_all_the_same(nameserver: NameServer) -> None:
+    async def behave(head: bytes, writer: asyncio.StreamWriter) -> None:
+        if head.startswith(b"GET /again "):
+            await answering(KEY_AUTHORIZATION.encode())(head, writer)
+            return
+        writer.write(b"HTTP/1.1 302 Found\r\nLocation: /again\r\n\r\n")
+        while True:
+            writer.write(b"x" * 65536)
+            await writer.drain()
+
+    async with running_webserver(behave) as server:
+        await validated(nameserver, server.port)
+
+
+@pytest.mark.requirement("SEC43")
 async def test_a_name_that_is_rebound_between_check_and_use_gains_nothing(nameserver: NameServer) -> None:
     # The first answer is allowed, every later one is the address that an attacker wants us to contact.
     nameserver.rotate[NAME, "A"] = [["127.0.0.1"], ["127.0.0.9"]]
@@ -306,6 +387,7 @@ async def test_a_name_that_is_rebound_between_check_and_use_gains_nothing(namese
     assert [type_ for _, type_, _ in nameserver.asked].count("A") == 1
 
 
+@pytest.mark.requirement("SEC43")
 async def test_a_redirect_to_a_name_that_is_rebound_to_a_denied_address_is_not_followed(
     nameserver: NameServer,
 ) -> None:
@@ -318,6 +400,7 @@ async def test_a_redirect_to_a_name_that_is_rebound_to_a_denied_address_is_not_f
     assert "169.254" not in failed.problem.detail
 
 
+@pytest.mark.requirement("M149", "SEC44")
 async def test_redirects_are_followed_and_looked_up_anew(nameserver: NameServer) -> None:
     nameserver.records["other.example.com", "A"] = ["127.0.0.1"]
 
@@ -336,6 +419,7 @@ async def test_redirects_are_followed_and_looked_up_anew(nameserver: NameServer)
     assert ("other.example.com", "A", "udp") in nameserver.asked
 
 
+@pytest.mark.requirement("SEC43", "SEC44", "SEC46")
 @pytest.mark.parametrize(
     "location",
     [
@@ -380,12 +464,14 @@ async def test_a_redirect_without_a_location_is_told(nameserver: NameServer) -> 
     assert "redirects to nowhere" in failed.problem.detail
 
 
+@pytest.mark.requirement("SEC44")
 @pytest.mark.parametrize("status", ["300 Choices", "303 See Other", "304 Not Modified"])
 async def test_other_statuses_of_redirection_are_not_followed(nameserver: NameServer, status: str) -> None:
     failed = await failure_of(nameserver, redirecting("/again", status))
     assert failed.problem.type == ProblemType.UNAUTHORIZED
 
 
+@pytest.mark.requirement("SEC44")
 async def test_redirects_end_after_ten(nameserver: NameServer) -> None:
     async with running_webserver(redirecting("/again")) as server:
         failed = await failure(nameserver, server.port)
@@ -405,11 +491,48 @@ async def redirected_to_https(nameserver: NameServer, port: int) -> None:
         await HTTP01(fetcher, port=server.port)(Identifier(type="dns", value=NAME), TOKEN, KEY_AUTHORIZATION)
 
 
+@pytest.mark.requirement("SEC44")
 async def test_a_redirect_to_https_is_followed_whoever_has_issued_its_certificate(nameserver: NameServer) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("somebody.else.example").configure_cert(context)
     async with running_webserver(answering(KEY_AUTHORIZATION.encode()), tls=context) as secure:
         await redirected_to_https(nameserver, secure.port)
+
+
+async def failed_behind_https(nameserver: NameServer, behaviour: Behaviour) -> ValidationFailed:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert(NAME).configure_cert(context)
+    async with running_webserver(behaviour, tls=context) as secure:
+        with pytest.raises(ValidationFailed) as caught:
+            await redirected_to_https(nameserver, secure.port)
+    return caught.value
+
+
+@pytest.mark.requirement("SEC45")
+async def test_what_has_no_end_is_cut_behind_https_too(nameserver: NameServer) -> None:
+    async def endless(_: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            writer.write(b"x" * 65536)
+            await writer.drain()
+
+    failed = await failed_behind_https(nameserver, endless)
+    assert (
+        failed.problem.detail
+        == "The answer of the target of redirect 1 cannot be used: its body is longer than 256 bytes."
+    )
+    failed = await failed_behind_https(nameserver, raw(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000))
+    assert "fields" in failed.problem.detail
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nabc"])
+async def test_an_answer_that_ends_too_early_behind_https_is_a_connection_problem(
+    nameserver: NameServer, answer: bytes
+) -> None:
+    failed = await failed_behind_https(nameserver, raw(answer))
+    assert failed.problem.type == ProblemType.CONNECTION
+    assert failed.problem.detail == "the target of redirect 1 closed the connection before it had answered."
+    assert failed.temporary
 
 
 async def test_a_failed_handshake_is_a_tls_problem(nameserver: NameServer) -> None:
@@ -424,6 +547,7 @@ async def test_a_failed_handshake_is_a_tls_problem(nameserver: NameServer) -> No
     assert caught.value.problem.type == ProblemType.TLS
 
 
+@pytest.mark.requirement("SEC45")
 async def test_proxies_of_the_environment_are_not_used(nameserver: NameServer, monkeypatch: pytest.MonkeyPatch) -> None:
     async with (
         running_webserver(answering(b"proxied")) as proxy,

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from acme_server.validation import resolver as module
-from acme_server.validation.resolver import LookupFailed, Resolver, configured, system_servers
+from acme_server.validation import nameservers as module
+from acme_server.validation.nameservers import LookupFailed, system_servers
+from acme_server.validation.resolver import Resolver, configured
 from kms.address import Address
 from tests.support.nameserver import NameServer, running_nameserver
 
@@ -167,6 +168,12 @@ async def test_every_query_has_an_id_of_its_own(nameserver: NameServer) -> None:
     await resolver.addresses(NAME)
     await resolver.addresses(NAME)
     assert next(drawn)[0] == 4
+
+
+async def test_two_queries_that_draw_the_same_id_get_their_answers(nameserver: NameServer) -> None:
+    nameserver.records = {(NAME, "A"): ["10.0.0.1"], (NAME, "AAAA"): ["fd00::1"]}
+    resolver = Resolver((nameserver.address,), entropy=bytes, timeout=0.3)
+    assert [str(each) for each in await resolver.addresses(NAME)] == ["fd00::1", "10.0.0.1"]
 
 
 async def test_without_configured_servers_the_system_is_asked(

@@ -1,0 +1,67 @@
+"""The dns-01 challenge (RFC 8555, 8.4): a TXT record below the name, with the digest of the key authorization."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+
+from acme_server.problems import ProblemType
+from acme_server.settings import ValidationSettings
+from acme_server.validation.attempts import ValidationFailed
+from acme_server.validation.nameservers import LookupFailed
+from acme_server.validation.records import Found, RecordSource, configured_records
+from kms.resources.orders import Identifier
+
+LABEL = "_acme-challenge"
+
+
+class DNS01:
+    """Validates dns-01 challenges: also for wildcards, which prove their base name (M151)."""
+
+    def __init__(self, records: RecordSource) -> None:
+        self._records = records
+
+    @classmethod
+    def build(cls, settings: ValidationSettings) -> DNS01:
+        """The validator for these settings. Raises OSError and ValueError where they name no DNS servers to ask."""
+        return cls(configured_records(settings.resolvers))
+
+    async def __call__(self, identifier: Identifier, token: str, key_authorization: str) -> None:  # noqa: ARG002 - the token is part of the key authorization
+        """One attempt. Raises ValidationFailed, which tells what was looked for where, and what was wrong (SEC46).
+
+        Every failure may be gone in a moment: the servers of a zone learn of a change one after the other, and what is
+        there already may be the record of an earlier order.
+        """
+        if identifier.type != "dns":
+            raise ValidationFailed(ProblemType.MALFORMED, "dns-01 proves nothing for IP addresses (RFC 8738, 7).")
+        name = f"{LABEL}.{identifier.value}"
+        try:
+            found = await self._records.txt(name)
+        except LookupFailed as error:
+            raise ValidationFailed(
+                ProblemType.DNS, f"The DNS lookup (TXT) of {name} failed: {error}.", temporary=True
+            ) from None
+        # All of them are compared, so that the time tells nothing about which one matches.
+        if sum(hmac.compare_digest(each, expected(key_authorization)) for each in found.values):
+            return
+        raise _unproven(name, found)
+
+
+def expected(key_authorization: str) -> bytes:
+    """The value of the record that proves control: 43 characters."""
+    return base64.urlsafe_b64encode(hashlib.sha256(key_authorization.encode("ascii")).digest()).rstrip(b"=")
+
+
+def _unproven(name: str, found: Found[bytes]) -> ValidationFailed:
+    if not found.exists:
+        return ValidationFailed(ProblemType.DNS, f"The name {name} does not exist (NXDOMAIN).", temporary=True)
+    wanted = "the digest of this challenge's key authorization: SHA-256 in base64url, 43 characters"
+    count = len(found.values)
+    if not count:
+        detail = f"The name {name} has no TXT record; it needs one with {wanted}."
+    elif count == 1:
+        detail = f"The TXT record of {name} is not {wanted}."
+    else:
+        detail = f"None of the {count} TXT records of {name} is {wanted}."
+    return ValidationFailed(ProblemType.UNAUTHORIZED, detail, temporary=True)

@@ -1,0 +1,82 @@
+"""The tls-alpn-01 challenge (RFC 8737): a handshake on port 443 that shows a certificate made for this challenge."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ipaddress
+
+from acme_server.problems import ProblemType
+from acme_server.settings import ValidationSettings
+from acme_server.validation.addresses import AddressFilter
+from acme_server.validation.alpncertificate import WrongCertificate, check
+from acme_server.validation.attempts import ValidationFailed
+from acme_server.validation.connecting import DEADLINE, TLS, Connection, Connector, Place
+from acme_server.validation.resolver import configured
+from acme_server.validation.securing import unverified
+from kms.pki.names import Name
+from kms.resources.orders import Identifier
+
+PROTOCOL = "acme-tls/1"
+
+
+class TLSALPN01:
+    """Validates tls-alpn-01 challenges."""
+
+    def __init__(self, connector: Connector, *, port: int = 443, deadline: float = DEADLINE) -> None:
+        self._connector = connector
+        self._port = port
+        self._deadline = deadline
+        self._context = unverified(PROTOCOL)
+
+    @classmethod
+    def build(cls, settings: ValidationSettings) -> TLSALPN01:
+        """The validator for these settings. Raises OSError and ValueError where they name no DNS servers to ask."""
+        connector = Connector(resolver=configured(settings.resolvers), addresses=AddressFilter(settings))
+        return cls(connector, port=settings.tls_alpn01_port)
+
+    async def __call__(self, identifier: Identifier, token: str, key_authorization: str) -> None:  # noqa: ARG002 - the token is part of the key authorization
+        """One attempt. Raises ValidationFailed, which tells what was looked for where, and what was wrong (SEC46)."""
+        try:
+            async with asyncio.timeout(self._deadline):
+                await self._attempt(identifier, hashlib.sha256(key_authorization.encode("ascii")).digest())
+        except TimeoutError:
+            raise ValidationFailed(
+                ProblemType.CONNECTION,
+                f"The TLS handshake with {identifier.value} took longer than {self._deadline:g} seconds.",
+                temporary=True,
+            ) from None
+
+    async def _attempt(self, identifier: Identifier, digest: bytes) -> None:
+        place = Place(Name(identifier.type, identifier.value), self._port, identifier.value)
+        tls = TLS(self._context, server_name(identifier), temporary=True)
+        # Nothing is said after the handshake, and nothing listened to (ALPN-M8).
+        async with self._connector.connected(place, tls) as connection:
+            who = f"{identifier.value} ({connection.address}) port {self._port}"
+            certificate = _negotiated(connection, who)
+        try:
+            check(certificate, identifier, digest)
+        except WrongCertificate as error:
+            raise ValidationFailed(ProblemType.UNAUTHORIZED, f"The certificate of {who} {error}.") from None
+
+
+def server_name(identifier: Identifier) -> str:
+    """The name that the handshake asks for: the identifier; of an address its reverse name (RFC 8738, 6; ALPN-M4)."""
+    if identifier.type == "ip":
+        return ipaddress.ip_address(identifier.value).reverse_pointer
+    return identifier.value
+
+
+def _negotiated(connection: Connection, who: str) -> bytes:
+    """The certificate of a handshake that has selected the protocol (ALPN-M3), in DER."""
+    session = connection.session
+    if session is None or session.selected_alpn_protocol() != PROTOCOL:
+        raise ValidationFailed(
+            ProblemType.UNAUTHORIZED,
+            f"{who} did not select the protocol {PROTOCOL} (ALPN): what answers there does not know this challenge.",
+            temporary=True,
+        )
+    certificate = session.getpeercert(binary_form=True)
+    if certificate is None:
+        raise ValidationFailed(ProblemType.TLS, f"{who} presented no certificate.", temporary=True)
+    return certificate
