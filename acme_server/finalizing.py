@@ -22,7 +22,8 @@ from acme_server.inventory import Inventory
 from acme_server.known_keys import KnownKeys, account_name, thumbprint
 from acme_server.measures import Measures
 from acme_server.problems import ProblemType, Refused, Unavailable, not_found
-from acme_server.profiles import Profile
+from acme_server.profiles import Profile, Profiles
+from acme_server.reliance import Reliance
 from acme_server.rules import admission, transitions
 from acme_server.rules.issuance import template
 from acme_server.rules.lifetimes import base_time, is_fresh, is_over
@@ -46,7 +47,9 @@ class Finalizer:
         *,
         orders: Store[ACMEOrder],
         accounts: Store[ACMEAccount],
+        profiles: Profiles,
         credentials: Credentials,
+        reliance: Reliance,
         known_keys: KnownKeys,
         inventory: Inventory,
         issuers: Issuers,
@@ -57,7 +60,9 @@ class Finalizer:
     ) -> None:
         self._orders = orders
         self._accounts = accounts
+        self._profiles = profiles
         self._credentials = credentials
+        self._reliance = reliance
         self._known_keys = known_keys
         self._inventory = inventory
         self._issuers = issuers
@@ -69,7 +74,7 @@ class Finalizer:
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def finalize(self, profile: Profile, account: ACMEAccount, order: ACMEOrder, der: bytes) -> ACMEOrder:
-        """The order with its certificate, or in processing until the issuer is ready.
+        """The order with its certificate, or in processing until the issuer is ready. `profile` is the directory's.
 
         The same CSR again is a repetition and gets the order as it is (C9). Raises Refused: orderNotReady (M113),
         badCSR (M112, M114, M115; the order stays ready), 401 for a deactivated account (SEC07); and Unavailable.
@@ -79,8 +84,11 @@ class Finalizer:
             order = await self._decided(order, digest)
             if transitions.replayed(order, digest):
                 return await self._finished(profile, order)
-            if not await self._is_active(key_of(account)):
+            if await self._active(*key_of(account)) is None:
                 raise deactivated_account()
+            order = await self._still_authorized(profile, account, order)
+            self._credentials.admit_profile(account, order.spec.profile if order.spec.contents_ref else None)
+            profile = self._profiles.issuing(profile, order)
             request = admission.parsed(der)
             admission.admit_request(request, order, profile, self._credentials.narrowing(account))
             self._check_compromised(request)
@@ -91,6 +99,16 @@ class Finalizer:
                     order, partial(transitions.accepted, request=der, digest=digest, now=now)
                 )
             return await self._issued(profile, order, request)
+
+    async def _still_authorized(self, profile: Profile, account: ACMEAccount, order: ACMEOrder) -> ACMEOrder:
+        """The order, unless it relies on what holds no longer: then it ends, and Refused (orderNotReady) is raised."""
+        lost = await self._reliance.lost(order, profile, account) if order.spec.authorized else {}
+        if lost:
+            now = self._clock()
+            order = await self._orders.change(order, partial(transitions.relinquished, lost=lost, now=now))
+            self._measures.order("invalid")
+            transitions.finalizable(order, now=now)
+        return order
 
     async def resumed(self, profile: Profile, order: ACMEOrder) -> ACMEOrder:
         """Go on with an order that is in processing: its server may have died, or the issuer was not ready (SEC34)."""
@@ -119,11 +137,11 @@ class Finalizer:
             transitions.finalizable(stored, now=self._clock())
         return stored
 
-    async def _is_active(self, account: tuple[str, str]) -> bool:
-        """Whether the account may have a certificate now: as it is stored, where another replica may have ended it."""
+    async def _active(self, namespace: str, name: str) -> ACMEAccount | None:
+        """The account, if it may have a certificate now: as it is stored, where another replica may have ended it."""
         read = self._accounts.get if self._alone() else self._accounts.fresh
-        current = await read(*account)
-        return current is not None and current.status.state == "valid"
+        current = await read(namespace, name)
+        return current if current is not None and current.status.state == "valid" else None
 
     async def _check_key(self, profile: Profile, account: ACMEAccount, request: CertificateRequest) -> None:
         key = thumbprint(request.public_key)
@@ -145,10 +163,16 @@ class Finalizer:
     async def _finished(self, profile: Profile, order: ACMEOrder) -> ACMEOrder:
         if order.status.state != "processing":
             return order
-        if not await self._is_active((order.metadata.namespace, order.spec.account_ref.name)):
+        account = await self._active(order.metadata.namespace, order.spec.account_ref.name)
+        if account is None:
             return await self._failed(order, ProblemType.UNAUTHORIZED, "The account was deactivated.")
         if order.status.request is None:
             return await self._failed(order, ProblemType.SERVER_INTERNAL, "The certificate request was lost.")
+        await self._still_authorized(profile, account, order)
+        try:
+            profile = self._profiles.issuing(profile, order)
+        except Refused as refused:  # what was lent is gone, and nothing will bring it back (PROF-M4)
+            return await self._failed(order, refused.type, refused.detail)
         return await self._issued(profile, order, admission.parsed(order.status.request))
 
     async def _issued(self, profile: Profile, order: ACMEOrder, request: CertificateRequest) -> ACMEOrder:

@@ -24,6 +24,7 @@ NEW_ACCOUNT = f"{PROFILE}/new-account"
 ACCOUNT = f"{PROFILE}/accounts/{{account:{_ACCOUNT}}}"
 ORDERS = f"{ACCOUNT}/orders"
 NEW_ORDER = f"{PROFILE}/new-order"
+NEW_AUTHORIZATION = f"{PROFILE}/new-authz"
 ORDER = f"{PROFILE}/orders/{{order:{_ORDER}}}"
 FINALIZE = f"{ORDER}/finalize"
 CERTIFICATE = f"{ORDER}/certificate"
@@ -77,6 +78,10 @@ class Links:
         """Where a client asks when to renew, with the identifier of the certificate behind it (RFC 9773, 4.1)."""
         return f"{self._prefix}/{namespace}/{profile}/renewal-info"
 
+    def new_authorization(self, namespace: str, profile: str) -> str:
+        """Where an account of the profile proves control before it orders."""
+        return f"{self._prefix}/{namespace}/{profile}/new-authz"
+
     def account(self, account: ACMEAccount) -> str:
         """The account's URL: its `kid` (M19)."""
         meta = account.metadata
@@ -106,6 +111,15 @@ class Links:
         """The authorization for the identifier at `position` of the order."""
         meta = order.metadata
         return f"{self._prefix}/{meta.namespace}/{order.spec.profile_ref.name}/authorizations/{meta.name}-{position}"
+
+    def authorizations(self, order: ACMEOrder) -> list[str]:
+        """All authorizations that the order relies on (S59): those of earlier orders under the URLs they have there."""
+        urls = [self.authorization(order, position) for position in range(len(order.spec.identifiers))]
+        profile = self.profile(order.metadata.namespace, order.spec.profile_ref.name)
+        for each in order.spec.authorized:
+            if each.order is not None:
+                urls[each.authorization] = f"{profile}/authorizations/{each.order}-{each.position}"
+        return urls
 
     def challenge(self, order: ACMEOrder, position: int, type_: str) -> str:
         """The challenge of that type in the authorization."""

@@ -27,6 +27,7 @@ TABLE: dict[tuple[str, str], Access] = {
     ("POST", "accounts/{account}"): Access.ACCOUNT,
     ("POST", "accounts/{account}/orders"): Access.ACCOUNT,
     ("POST", "new-order"): Access.ACCOUNT,
+    ("POST", "new-authz"): Access.ACCOUNT,
     ("POST", "orders/{order}"): Access.ACCOUNT,
     ("POST", "orders/{order}/finalize"): Access.ACCOUNT,
     ("POST", "orders/{order}/certificate"): Access.ACCOUNT,
