@@ -27,10 +27,13 @@ def audit(installation: Installation) -> AuditLog:
 
 
 def asked(audit: AuditLog) -> Counter[str]:
-    """What the server has asked the API server for: `update acmeorders/status` and how often. Watches do not count."""
+    """What the server has asked the API server for: `update acmeorders/status` and how often.
+
+    Watches do not count, and neither does the lease that a server renews every few seconds whatever it is asked.
+    """
     counts: Counter[str] = Counter()
     for each, count in audit.counts(user=SERVER).items():
-        if each.verb != "watch":
+        if each.verb != "watch" and not each.resource.startswith("leases"):
             subresource = f"/{each.subresource}" if each.subresource else ""
             counts[f"{each.verb} {each.resource.partition('.')[0]}{subresource}"] += count
     return counts
