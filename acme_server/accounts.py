@@ -229,6 +229,7 @@ def _account(profile: Profile, key: Key, binding: Binding | None, credential: EA
             uid=credential.metadata.uid,
             key_id=binding.key_id,
             names=credential.spec.names,
+            profiles=credential.spec.profiles,
         )
     return ACMEAccount(
         metadata=ObjectMeta(

@@ -28,6 +28,7 @@ from acme_server.process.sources import Sources
 from acme_server.process.tls import ServingCertificate
 from acme_server.services import Maxima, Services
 from acme_server.settings import ServerSettings
+from acme_server.validation.addresses import AddressFilter
 from acme_server.validation.dns01 import DNS01
 from acme_server.validation.http01 import HTTP01
 from acme_server.validation.records import configured_records
@@ -104,6 +105,7 @@ def build(
         replica=_place(settings),
         alone=peers.alone,
         maxima=Maxima(orders=settings.maximum_orders, accounts=settings.maximum_accounts),
+        objection=AddressFilter(settings.validation).objection,
         measures=metrics,
         clock=clock,
         entropy=entropy,

@@ -15,6 +15,7 @@ from kms.clock import Clock
 from kms.cluster import errors
 from kms.cluster.client import Cluster
 from kms.pki.policy import Narrowing
+from kms.pki.quoting import quoted
 from kms.resources.accounts import ACMEAccount
 from kms.resources.core import Secret
 from kms.resources.credentials import EABCredential, NameRules
@@ -127,6 +128,24 @@ class Credentials:
         credential = self.of_account(account)
         if credential is not None and credential.spec.suspended:
             raise suspended()
+
+    def admit_profile(self, account: ACMEAccount, name: str | None) -> None:
+        """Raise Refused (invalidProfile) where the account's credential does not entitle it to the order profile.
+
+        A name is no authorisation (PROF-6). The directory's own profile, without a name, is for all its accounts.
+        """
+        binding = account.spec.external_account
+        if not name or binding is None:
+            return
+        credential = self.of_account(account)
+        entitled = credential.spec.profiles if credential is not None else binding.profiles
+        if entitled is not None and name not in entitled:
+            allowed = ", ".join(entitled) or "none"
+            raise Refused(
+                ProblemType.INVALID_PROFILE,
+                f"The account's EAB credential {binding.namespace}/{binding.name} does not entitle it to profile "
+                f"{quoted(name)}; it does to {allowed}.",
+            )
 
     def narrowing(self, account: ACMEAccount) -> Narrowing | None:
         """How the credential narrows the policy for the account: as it says now, or as it said when it was deleted.

@@ -22,7 +22,8 @@ from acme_server.inventory import Inventory
 from acme_server.known_keys import KnownKeys, account_name, thumbprint
 from acme_server.measures import Measures
 from acme_server.problems import ProblemType, Refused, Unavailable, not_found
-from acme_server.profiles import Profile
+from acme_server.profiles import Profile, Profiles
+from acme_server.reliance import Reliance
 from acme_server.rules import admission, transitions
 from acme_server.rules.accounts import deactivated_account
 from acme_server.rules.issuance import template
@@ -47,7 +48,9 @@ class Finalizer:
         *,
         orders: Store[ACMEOrder],
         accounts: Store[ACMEAccount],
+        profiles: Profiles,
         credentials: Credentials,
+        reliance: Reliance,
         known_keys: KnownKeys,
         inventory: Inventory,
         issuers: Issuers,
@@ -59,7 +62,9 @@ class Finalizer:
     ) -> None:
         self._orders = orders
         self._accounts = accounts
+        self._profiles = profiles
         self._credentials = credentials
+        self._reliance = reliance
         self._known_keys = known_keys
         self._inventory = inventory
         self._issuers = issuers
@@ -72,7 +77,7 @@ class Finalizer:
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def finalize(self, profile: Profile, account: ACMEAccount, order: ACMEOrder, der: bytes) -> ACMEOrder:
-        """The order with its certificate, or in processing until the issuer is ready.
+        """The order with its certificate, or in processing until the issuer is ready. `profile` is the directory's.
 
         The same CSR again is a repetition and gets the order as it is (C9). Raises Refused: orderNotReady (M113),
         badCSR (M112, M114, M115) and caa (CAA-M9), after which the order stays ready, 401 for a deactivated account
@@ -84,6 +89,9 @@ class Finalizer:
             if transitions.replayed(order, digest):
                 return await self._finished(profile, order)
             await self._check_account(account)
+            order = await self._still_authorized(profile, account, order)
+            self._credentials.admit_profile(account, order.spec.profile if order.spec.contents_ref else None)
+            profile = self._profiles.issuing(profile, order)
             request = admission.parsed(der)
             admission.admit_request(request, order, profile, self._credentials.narrowing(account))
             self._check_compromised(request)
@@ -95,6 +103,16 @@ class Finalizer:
                     order, partial(transitions.accepted, request=der, digest=digest, now=now)
                 )
             return await self._issued(profile, order, request)
+
+    async def _still_authorized(self, profile: Profile, account: ACMEAccount, order: ACMEOrder) -> ACMEOrder:
+        """The order, unless it relies on what holds no longer: then it ends, and Refused (orderNotReady) is raised."""
+        lost = await self._reliance.lost(order, profile, account) if order.spec.authorized else {}
+        if lost:
+            now = self._clock()
+            order = await self._orders.change(order, partial(transitions.relinquished, lost=lost, now=now))
+            self._measures.order("invalid")
+            transitions.finalizable(order, now=now)
+        return order
 
     async def resumed(self, profile: Profile, order: ACMEOrder) -> ACMEOrder:
         """Go on with an order that is in processing: its server may have died, or the issuer was not ready (SEC34)."""
@@ -157,13 +175,16 @@ class Finalizer:
     async def _finished(self, profile: Profile, order: ACMEOrder) -> ACMEOrder:
         if order.status.state != "processing":
             return order
-        if await self._current((order.metadata.namespace, order.spec.account_ref.name)) is None:
+        account = await self._current((order.metadata.namespace, order.spec.account_ref.name))
+        if account is None:
             return await self._failed(order, ProblemType.UNAUTHORIZED, "The account was deactivated.")
         if order.status.request is None:
             return await self._failed(order, ProblemType.SERVER_INTERNAL, "The certificate request was lost.")
+        await self._still_authorized(profile, account, order)
         try:
+            profile = self._profiles.issuing(profile, order)
             await self._caa.admit(order)
-        except Refused as refused:
+        except Refused as refused:  # what was lent is gone and nothing will bring it back (PROF-M4), or CAA forbids
             return await self._failed(order, refused.type, refused.detail)
         return await self._issued(profile, order, admission.parsed(order.status.request))
 

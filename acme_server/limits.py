@@ -26,9 +26,10 @@ class OpenOrders:
         self._open: OrderedDict[tuple[str, str], dict[str, datetime]] = OrderedDict()
 
     def seen(self, order: ACMEOrder, deleted: bool) -> None:  # noqa: FBT001 - the signature of the store's listeners
-        """Count the order while it is open."""
+        """Count the order while it is open; an authorization without an order is, until it is valid."""
         key = order.metadata.namespace, order.spec.account_ref.name
-        if deleted or order.status.state not in OPEN_STATES:
+        proven_before = order.spec.preauthorization and order.status.state == "ready"
+        if deleted or proven_before or order.status.state not in OPEN_STATES:
             self._ended(key, order.metadata.name)
             return
         orders = self._open.setdefault(key, {})

@@ -27,6 +27,7 @@ ORDERS = f"{ACCOUNT}/orders"
 MORE_ORDERS = f"{ORDERS}/{{cursor:{_CURSOR}}}"
 KEY_CHANGE = f"{PROFILE}/key-change"
 NEW_ORDER = f"{PROFILE}/new-order"
+NEW_AUTHORIZATION = f"{PROFILE}/new-authz"
 ORDER = f"{PROFILE}/orders/{{order:{_ORDER}}}"
 FINALIZE = f"{ORDER}/finalize"
 CERTIFICATE = f"{ORDER}/certificate"
@@ -84,6 +85,10 @@ class Links:
         """Where an account of the profile gets another key."""
         return f"{self._prefix}/{namespace}/{profile}/key-change"
 
+    def new_authorization(self, namespace: str, profile: str) -> str:
+        """Where an account of the profile proves control before it orders."""
+        return f"{self._prefix}/{namespace}/{profile}/new-authz"
+
     def account(self, account: ACMEAccount) -> str:
         """The account's URL: its `kid` (M19)."""
         meta = account.metadata
@@ -125,6 +130,15 @@ class Links:
         """The authorization for the identifier at `position` of the order."""
         meta = order.metadata
         return f"{self._prefix}/{meta.namespace}/{order.spec.profile_ref.name}/authorizations/{meta.name}-{position}"
+
+    def authorizations(self, order: ACMEOrder) -> list[str]:
+        """All authorizations that the order relies on (S59): those of earlier orders under the URLs they have there."""
+        urls = [self.authorization(order, position) for position in range(len(order.spec.identifiers))]
+        profile = self.profile(order.metadata.namespace, order.spec.profile_ref.name)
+        for each in order.spec.authorized:
+            if each.order is not None:
+                urls[each.authorization] = f"{profile}/authorizations/{each.order}-{each.position}"
+        return urls
 
     def challenge(self, order: ACMEOrder, position: int, type_: str) -> str:
         """The challenge of that type in the authorization."""

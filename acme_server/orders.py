@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 import re
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Callable
 from functools import partial
 
-from msgspec.structs import replace
-
-from acme_server.accounts import owner
 from acme_server.cache import Key
 from acme_server.credentials import Credentials
 from acme_server.finalizing import Finalizer
-from acme_server.inventory import Certificate
-from acme_server.limits import OpenOrders
-from acme_server.measures import Measures
-from acme_server.population import Population
-from acme_server.problems import ACMEError, ProblemType, Refused, Unavailable, not_found
+from acme_server.opening import Opener
+from acme_server.problems import ACMEError, Unavailable, not_found
 from acme_server.profiles import Profile, Profiles
-from acme_server.renewal import Renewals, already_replaced
+from acme_server.reliance import Reliance
 from acme_server.resuming import Resumption
-from acme_server.rules import admission, identifiers, lifetimes, renewal, terms, transitions
+from acme_server.rules import transitions
 from acme_server.store import Store
 from acme_server.validation.outcome import ChallengeId
 from acme_server.validation.worker import Worker
-from acme_server.wire import NewOrder
-from kms.clock import Clock, Entropy
-from kms.cluster.errors import AlreadyExists
-from kms.pki.names import Name
+from acme_server.wire import NewAuthorization, NewOrder
+from kms.clock import Clock
 from kms.resources.accounts import ACMEAccount
-from kms.resources.meta import LocalRef, ObjectMeta, key_of
-from kms.resources.orders import ACCOUNT, ACMEOrder, ChallengeType, OrderSpec, Token
+from kms.resources.meta import key_of
+from kms.resources.orders import ACCOUNT, ACMEOrder
 
 logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[a-z2-7]{32}")
-_NAME_BYTES = 20
-_TOKEN_BYTES = 24
-_REPLACEMENTS = 30
-"""Orders that may fail one after the other to replace a certificate, before they are removed a day later."""
 PAGE = 100
 """Orders on one page of an account's list."""
 
@@ -56,153 +42,58 @@ class Orders:
         accounts: Store[ACMEAccount],
         profiles: Profiles,
         credentials: Credentials,
-        limits: OpenOrders,
-        population: Population,
+        opener: Opener,
         worker: Worker,
         resumption: Resumption,
         finalizer: Finalizer,
-        renewals: Renewals,
+        reliance: Reliance,
         alone: Callable[[], bool],
         clock: Clock,
-        entropy: Entropy,
-        measures: Measures,
         page: int = PAGE,
     ) -> None:
         self._store = store
         self._accounts = accounts
         self._profiles = profiles
         self._credentials = credentials
-        self._limits = limits
-        self._population = population
+        self._opener = opener
         self._worker = worker
         self._resumption = resumption
         self._finalizer = finalizer
-        self._renewals = renewals
+        self._reliance = reliance
         self._alone = alone
         self._clock = clock
-        self._entropy = entropy
-        self._measures = measures
         self._page = page
 
     async def create(self, profile: Profile, account: ACMEAccount, wanted: NewOrder) -> ACMEOrder:
-        """Open an order (M106): one write.
+        """Open an order (M106); see Opener.order."""
+        return await self._opener.order(profile, account, wanted)
 
-        Raises Refused for identifiers that the profile never certifies (M107), dates that it does not honour (M108),
-        too many open orders, a suspended credential, a certificate that it cannot replace and terms of service that
-        changed (M86); and Unavailable.
-        """
-        try:
-            self._credentials.admit(account)
-            await self.require_agreement(profile, account)
-            names = identifiers.normalised(wanted.identifiers)
-            admission.admit_names(names, profile, self._credentials.narrowing(account), self._types(profile))
-            now = self._clock()
-            dates = lifetimes.requested(wanted.not_before, wanted.not_after, profile, now=now)
-            predecessor = self._predecessor(profile, account, wanted, names)
-            if predecessor is None:  # renewals are not to be kept waiting (ARI-M11)
-                self._limits.admit(profile.namespace, account.metadata.name)
-                limit = profile.acme.maximum_orders
-                self._population.admit(profile, limit=limit, field="spec.enrollment.acme.maximumOrders")
-        except Refused as refused:
-            self._measures.order("refused")
-            logger.info(
-                "order refused",
-                extra={"account": account.metadata.name, "profile": "/".join(profile.key), "error": str(refused)},
-            )
-            raise
-        order = self._order(profile, account, names, dates, now=now)
-        order = await (self._store.add(order) if predecessor is None else self._replacing(predecessor, order, wanted))
-        if profile.acme.ownership_validation == "Skipped" and account.spec.external_account is not None:
-            order = await self._store.change(order, partial(transitions.preauthorized, now=now))
-        self._measures.order("created")
-        logger.info(
-            "order created",
-            extra={
-                "order": order.metadata.name,
-                "account": account.metadata.name,
-                "profile": "/".join(profile.key),
-                "names": ",".join(name.value for name in names),
-            },
-        )
-        return order
-
-    def _predecessor(
-        self, profile: Profile, account: ACMEAccount, wanted: NewOrder, names: Sequence[Name]
-    ) -> Certificate | None:
-        if wanted.replaces is None:
-            return None
-        return self._renewals.predecessor(profile, account, wanted.replaces, names)
-
-    async def _replacing(self, predecessor: Certificate, order: ACMEOrder, wanted: NewOrder) -> ACMEOrder:
-        """Open the order as the one that replaces the certificate: still one write, and etcd lets only one succeed.
-
-        Raises Refused: alreadyReplaced unless those before it have become invalid (ARI-M8, ARI-M10).
-        """
-        for attempt in range(_REPLACEMENTS):
-            meta = replace(order.metadata, name=renewal.successor_name(predecessor, attempt))
-            try:
-                return await self._store.add(
-                    replace(order, metadata=meta, spec=replace(order.spec, replaces=wanted.replaces))
-                )
-            except AlreadyExists:
-                existing = await self._store.fresh(*key_of(replace(order, metadata=meta)))
-            if existing is None:
-                raise Unavailable("The order that replaces the certificate is being removed at this moment.")
-            if transitions.expired(existing, now=self._clock()).status.state != "invalid":
-                raise already_replaced()
-        raise Refused(
-            ProblemType.MALFORMED, f"replaces: {_REPLACEMENTS} orders have failed to replace the certificate."
-        )
-
-    def _order(
-        self,
-        profile: Profile,
-        account: ACMEAccount,
-        names: Sequence[Name],
-        dates: tuple[datetime | None, datetime | None],
-        *,
-        now: datetime,
-    ) -> ACMEOrder:
-        not_before, not_after = dates
-        return ACMEOrder(
-            metadata=ObjectMeta(
-                namespace=profile.namespace,
-                name=base64.b32encode(self._entropy(_NAME_BYTES)).decode().lower(),
-                labels={ACCOUNT: account.metadata.name},
-                owner_references=(owner(profile),),
-            ),
-            spec=OrderSpec(
-                account_ref=LocalRef(name=account.metadata.name),
-                profile_ref=LocalRef(name=profile.name),
-                identifiers=tuple(identifiers.identifier_of(each) for each in names),
-                expires=lifetimes.order_expires(profile, now=now),
-                not_before=not_before,
-                not_after=not_after,
-                tokens=self._tokens(profile, names),
-            ),
-        )
-
-    def _types(self, profile: Profile) -> tuple[ChallengeType, ...]:
-        """The challenges that are offered: those of the profile that can be validated here (SEC50)."""
-        return tuple(each for each in profile.acme.challenges if self._worker.validates(each))
-
-    def _tokens(self, profile: Profile, names: Sequence[Name]) -> tuple[Token, ...]:
-        """A token of 192 bits for every challenge that is offered for a name (M146, SEC47)."""
-        return tuple(
-            Token(
-                authorization=position,
-                type=type_,
-                token=base64.urlsafe_b64encode(self._entropy(_TOKEN_BYTES)).decode(),
-            )
-            for position, name in enumerate(names)
-            for type_ in admission.challenges_for(name, self._types(profile))
-        )
+    async def preauthorize(self, profile: Profile, account: ACMEAccount, wanted: NewAuthorization) -> ACMEOrder:
+        """Open an authorization before any order (M120); see Opener.authorization."""
+        return await self._opener.authorization(profile, account, wanted)
 
     async def get(self, profile: Profile, account: ACMEAccount, order_id: str, *, fresh: bool = False) -> ACMEOrder:
         """The account's order of that id, as this replica knows it or, if `fresh`, as it is now.
 
         Raises Refused (404), the same for an order that does not exist and for one of somebody else (SEC03).
         """
+        order = await self._found(profile, account, order_id, fresh=fresh)
+        if order.spec.preauthorization:
+            raise not_found()
+        return order
+
+    async def holding(self, profile: Profile, account: ACMEAccount, order_id: str, position: int) -> ACMEOrder:
+        """The account's order, or what newAuthz has made instead, that has an authorization at that position.
+
+        Raises Refused (404) also where it only relies on one of an earlier order: that has its own URL.
+        """
+        order = await self._found(profile, account, order_id, fresh=False)
+        elsewhere = {each.authorization for each in order.spec.authorized if each.order is not None}
+        if position in elsewhere or not 0 <= position < len(order.status.authorizations):
+            raise not_found()
+        return order
+
+    async def _found(self, profile: Profile, account: ACMEAccount, order_id: str, *, fresh: bool) -> ACMEOrder:
         order = None
         if _NAME.fullmatch(order_id):
             read = self._store.fresh if fresh else self._store.get
@@ -214,15 +105,6 @@ class Orders:
         ):
             raise not_found()
         return order
-
-    async def require_agreement(self, profile: Profile, account: ACMEAccount) -> None:
-        """Raise Refused (userActionRequired) where the account has to agree to new terms first (M86).
-
-        The cache never decides that: another replica may have taken the agreement. Raises Unavailable too.
-        """
-        if terms.outdated(profile.acme, account):
-            current = await self._accounts.fresh(*key_of(account))
-            terms.require_current(profile.acme, current or account)
 
     async def page_of(self, account: ACMEAccount, cursor: str = "") -> tuple[tuple[str, ...], str]:
         """The ids of some of the account's orders, without those that became invalid, and where the list goes on (M54).
@@ -273,8 +155,11 @@ class Orders:
         return await self.current(order)
 
     async def current(self, order: ACMEOrder) -> ACMEOrder:
-        """The order after everything that time alone does to it: it expires, and what a dead server left is resumed."""
-        order = await self._ended_in_time(order)
+        """The order after everything that happens without it.
+
+        It expires, what it relies on is given up (M135), and what a dead server left is resumed.
+        """
+        order = await self._still_authorized(await self._ended_in_time(order))
         if order.status.state == "processing":
             profile = self._profiles.of(order.metadata.namespace, order.spec.profile_ref.name)
             order = await self._finalizer.resumed(profile, order)
@@ -326,6 +211,14 @@ class Orders:
         if transitions.expired(order, now=now) == order:
             return order
         return await self._store.change(order, partial(transitions.expired, now=now))
+
+    async def _still_authorized(self, order: ACMEOrder) -> ACMEOrder:
+        if order.status.state not in transitions.OPEN_STATES:
+            return order
+        lost = await self._reliance.noticed(order)
+        if not lost:
+            return order
+        return await self._store.change(order, partial(transitions.relinquished, lost=lost, now=self._clock()))
 
     async def _thumbprint(self, order: ACMEOrder) -> str:
         account = await self._accounts.get(order.metadata.namespace, order.spec.account_ref.name)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from dataclasses import replace as changed
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
+from msgspec.structs import replace
+
 from acme_server.problems import ProblemType, Refused, Unavailable
 from kms.pki.constraints import Constraints, constraints_of
-from kms.pki.policy import Policy, contents_violations
+from kms.pki.policy import Policy, contents_violations, lists_names
+from kms.pki.quoting import quoted
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.durations import parse_duration
-from kms.resources.meta import is_true
+from kms.resources.meta import LocalRef, is_true
+from kms.resources.orders import ACMEOrder
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import AcmeEnrollment, CertificateProfile
 from kms.resources.rules import InvalidRules, compiled_policy
@@ -77,6 +82,18 @@ class Profile:
         return self.namespace, self.name
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What an order is made with: `profile` as its certificate will follow it, and by which name it was lent.
+
+    `name` and `contents` are what the order keeps; both None where the directory's profile is meant, unnamed.
+    """
+
+    profile: Profile
+    name: str | None = None
+    contents: LocalRef | None = None
+
+
 class Profiles:
     """Finds profiles by the names that a URL carries; compiled once for each version of what they are made of."""
 
@@ -100,14 +117,92 @@ class Profiles:
         """
         if not all(each.synced.is_set() for each in (self._profiles, self._policies, self._authorities)):
             raise Unavailable("The server is still reading its configuration.", _COLD)
+        profile = self._find(namespace, name)
+        if profile is None:
+            raise Refused(
+                ProblemType.MALFORMED, f"There is no profile {namespace}/{name} with ACME enrollment.", status=404
+            )
+        return profile
+
+    def chosen(self, profile: Profile, name: str | None) -> Chosen:
+        """What an order with this `profile` member is made with (draft-ietf-acme-profiles, section 4).
+
+        An empty name is none: certbot sends that. Without one it is the directory's own profile, by the name under
+        which the directory lists it, if it does (PROF-S3). Raises Refused (invalidProfile) for a name that the
+        directory does not offer (PROF-M2), and Unavailable where what stands behind it needs repair.
+        """
+        entries = {each.name: each.profile_ref for each in profile.acme.profiles}
+        if not name:
+            own = (entry for entry, ref in entries.items() if ref.name == profile.name)
+            return Chosen(profile, next(own, None))
+        if name not in entries:
+            offered = ", ".join(sorted(entries)) or "none"
+            raise Refused(
+                ProblemType.INVALID_PROFILE,
+                f"The directory offers no profile {quoted(name)}; it offers {offered}.",
+            )
+        lent = self._lent(profile, entries[name].name)
+        if lent is None:
+            raise Unavailable(f"Profile {quoted(name)} is not ready.", _NOT_READY)
+        return Chosen(lent, name, entries[name])
+
+    def issuing(self, profile: Profile, order: ACMEOrder) -> Profile:
+        """The directory's profile as the order's certificate follows it, also where its name was withdrawn (PROF-M4).
+
+        Raises Refused (invalidProfile) where the profile that was lent is gone, and Unavailable where it is not ready.
+        """
+        contents = order.spec.contents_ref
+        if contents is None:
+            return profile
+        lent = self._lent(profile, contents.name)
+        if lent is None:
+            raise Refused(
+                ProblemType.INVALID_PROFILE,
+                f"The profile {quoted(order.spec.profile or contents.name)} of the order does not exist any more.",
+            )
+        return lent
+
+    def offered(self, profile: Profile) -> Mapping[str, str]:
+        """The order profiles that work now, each with a text for people (PROF-M1)."""
+        texts = {}
+        for entry in profile.acme.profiles:
+            try:
+                lent = self._find(profile.namespace, entry.profile_ref.name)
+                if lent is not None and _lendable(profile, lent):
+                    texts[entry.name] = entry.description or lent.resource.spec.description or entry.name
+            except Unavailable:
+                continue  # what does not work is not advertised
+        return texts
+
+    def _lent(self, profile: Profile, name: str) -> Profile | None:
+        """The profile with the certificates, the policy and the CA of another one of its namespace; None: no such."""
+        lent = self._find(profile.namespace, name)
+        if lent is None:
+            return None
+        if not _lendable(profile, lent):
+            raise Unavailable(f"Profile {name} may not be had without proof of control.", _NOT_READY)
+        spec = replace(
+            profile.resource.spec,
+            issuer_ref=lent.resource.spec.issuer_ref,
+            policy_ref=lent.resource.spec.policy_ref,
+            certificate=lent.resource.spec.certificate,
+        )
+        return changed(
+            profile,
+            resource=replace(profile.resource, spec=spec),
+            policy=lent.policy,
+            authority=lent.authority,
+            duration=lent.duration,
+            constraints=lent.constraints,
+        )
+
+    def _find(self, namespace: str, name: str) -> Profile | None:
         resource = self._profiles.get(namespace, name)
         if resource is None or resource.spec.enrollment.acme is None:
             self._compiled.pop((namespace, name), None)
             if self._profiles.interrupted():
                 raise Unavailable("The server has lost sight of its configuration.", _COLD)
-            raise Refused(
-                ProblemType.MALFORMED, f"There is no profile {namespace}/{name} with ACME enrollment.", status=404
-            )
+            return None
         if not is_true(resource.status.conditions, "Ready"):
             raise Unavailable(f"Profile {namespace}/{name} is not ready.", _NOT_READY)
         return self._current(resource, resource.spec.enrollment.acme)
@@ -149,12 +244,24 @@ def _compiled(
         # Ready says that they fit, but of the policy as the operator saw it last (SEC31, SEC66).
         if contents_violations(resource.spec.certificate.usages, profile.duration, profile.policy):
             raise ValueError("the profile's certificates do not fit its policy")  # noqa: TRY301 - one answer for all
+        if acme.ownership_validation == "Skipped" and not _may_skip(profile):
+            raise ValueError("nobody may skip the validation of ownership here")  # noqa: TRY301 - the same
     except (InvalidRules, ValueError) as error:
         # The operator reports the same on the resource; clients only learn that somebody has to act.
         raise Unavailable(
             f"Profile {resource.metadata.namespace}/{resource.metadata.name} is not ready.", _NOT_READY
         ) from error
     return profile
+
+
+def _may_skip(profile: Profile) -> bool:
+    """Whether names may go unproven: for known clients only, and only names that somebody has listed (SEC50)."""
+    return profile.acme.external_account_binding == "Required" and lists_names(profile.policy)
+
+
+def _lendable(profile: Profile, lent: Profile) -> bool:
+    """Whether what is lent may be had on the terms of the directory: skipping wants a list of names there too."""
+    return profile.acme.ownership_validation != "Skipped" or lists_names(lent.policy)
 
 
 def _constraints(authority: CertificateAuthority) -> tuple[Constraints, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from acme_server.accounts import Accounts
+from acme_server.authorizations import Proofs
 from acme_server.caa import CAA
 from acme_server.cancelling import Cancellation
 from acme_server.credentials import Credentials, IndexedSource
@@ -15,12 +16,15 @@ from acme_server.known_keys import KnownKeys
 from acme_server.limits import OpenOrders
 from acme_server.links import Links
 from acme_server.measures import Measures, NoMeasures
+from acme_server.opening import Opener
 from acme_server.orders import PAGE, Orders
 from acme_server.population import Population
 from acme_server.profiles import Profiles, Source
 from acme_server.recording import Recorder
+from acme_server.reliance import Reliance
 from acme_server.renewal import Renewals
 from acme_server.resuming import Resumption
+from acme_server.rules.admission import Objection, unobjectionable
 from acme_server.rules.claims import is_account
 from acme_server.store import Store
 from acme_server.survey import Survey
@@ -85,6 +89,7 @@ class Services:
     account_population: Population
     sweeper: Sweeper
     unfinished: Unfinished
+    proofs: Proofs
     account_survey: Survey[ACMEAccount]
     order_survey: Survey[ACMEOrder]
     account_follower: Follower[ACMEAccount]
@@ -103,6 +108,7 @@ class Services:
         replica: str,
         namespaces: tuple[str, ...] = (),
         alone: Callable[[], bool] = lambda: True,
+        objection: Objection = unobjectionable,
         clock: Clock = system_clock,
         entropy: Entropy = system_entropy,
         measures: Measures | None = None,
@@ -112,11 +118,13 @@ class Services:
     ) -> Services:
         """Wire the services. `namespace` is the release namespace, `namespaces` are those watched (none: all).
 
-        `replica` is a name of this process's place that survives a restart: the pod's name.
+        `replica` is a name of this process's place that survives a restart: the pod's name. `objection` says which
+        addresses are no identifiers here.
         """
         measures = measures or NoMeasures()
         known_keys = KnownKeys()
         inventory = Inventory()
+        proofs = Proofs(clock=clock)
         maxima = maxima or Maxima()
         order_population = Population("orders", maximum=maxima.orders)
         account_population = Population("accounts", maximum=maxima.accounts, by_profile=is_account)
@@ -130,10 +138,10 @@ class Services:
             ORDERS,
             capacity=ORDER_CAPACITY,
             normalise=opened,
-            listeners=(limits.seen, inventory.seen, order_population.seen, unfinished.seen),
+            listeners=(limits.seen, inventory.seen, proofs.seen, order_population.seen, unfinished.seen),
         )
         account_survey = Survey(cluster, ACCOUNTS, known_keys, account_population, namespaces=namespaces)
-        order_survey = Survey(cluster, ORDERS, inventory, order_population, unfinished, namespaces=namespaces)
+        order_survey = Survey(cluster, ORDERS, inventory, proofs, order_population, unfinished, namespaces=namespaces)
         profiles = Profiles(
             profiles=configuration.profiles,
             policies=configuration.policies,
@@ -160,9 +168,12 @@ class Services:
         worker = Worker(
             validators=validators, permit=caa.proven, recorder=recorder, clock=clock, measures=measures, pace=pace
         )
+        reliance = Reliance(orders=orders, proofs=proofs, alone=alone, clock=clock)
         finalizer = Finalizer(
             orders=orders,
             accounts=accounts,
+            profiles=profiles,
+            reliance=reliance,
             credentials=credentials,
             known_keys=known_keys,
             inventory=inventory,
@@ -173,6 +184,21 @@ class Services:
             measures=measures,
         )
         renewals = Renewals(inventory=inventory, authorities=configuration.authorities)
+        opener = Opener(
+            store=orders,
+            accounts=accounts,
+            profiles=profiles,
+            credentials=credentials,
+            limits=limits,
+            population=order_population,
+            proofs=proofs,
+            renewals=renewals,
+            worker=worker,
+            objection=objection,
+            clock=clock,
+            entropy=entropy,
+            measures=measures,
+        )
         return cls(
             profiles=profiles,
             credentials=credentials,
@@ -190,16 +216,13 @@ class Services:
                 accounts=accounts,
                 profiles=profiles,
                 credentials=credentials,
-                limits=limits,
-                population=order_population,
+                opener=opener,
                 worker=worker,
                 resumption=resumption,
                 finalizer=finalizer,
-                renewals=renewals,
+                reliance=reliance,
                 alone=alone,
                 clock=clock,
-                entropy=entropy,
-                measures=measures,
                 page=orders_page,
             ),
             renewals=renewals,
@@ -216,6 +239,7 @@ class Services:
                 cluster, profiles=configuration.profiles, namespaces=namespaces, clock=clock, measures=measures
             ),
             unfinished=unfinished,
+            proofs=proofs,
             account_survey=account_survey,
             order_survey=order_survey,
             account_follower=Follower(

@@ -6,6 +6,7 @@ Times are aware and in UTC, so the encoder writes them as RFC 3339 wants them (`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from acme_server.links import Links
@@ -18,8 +19,11 @@ from kms.resources.orders import Authorization, Challenge, Identifier, StoredPro
 View = dict[str, Any]
 
 
-def directory(profile: Profile, links: Links) -> View:
-    """The directory (M47-M50): what works is in it and nothing else, so no newAuthz and revokeCert yet."""
+def directory(profile: Profile, offered: Mapping[str, str], links: Links) -> View:
+    """The directory (M47-M50): what works is in it and nothing else, so no revokeCert yet.
+
+    `offered` are the order profiles that work, with a text about each (PROF-M1).
+    """
     at = profile.namespace, profile.name
     acme = profile.acme
     meta = {
@@ -27,15 +31,19 @@ def directory(profile: Profile, links: Links) -> View:
         "website": acme.website,
         "caaIdentities": acme.caa_identities,
         "externalAccountRequired": acme.external_account_binding == "Required",
+        "profiles": offered,
     }
-    return {
+    view: View = {
         "newNonce": links.new_nonce(*at),
         "newAccount": links.new_account(*at),
         "newOrder": links.new_order(*at),
         "keyChange": links.key_change(*at),
         "renewalInfo": links.renewal_info(*at),
-        "meta": {name: value for name, value in meta.items() if value is False or value},
     }
+    if acme.pre_authorization == "Enabled":
+        view["newAuthz"] = links.new_authorization(*at)  # M48
+    view["meta"] = {name: value for name, value in meta.items() if value is False or value}
+    return view
 
 
 def account(account: ACMEAccount, links: Links) -> View:
@@ -59,13 +67,13 @@ def orders(urls: list[str]) -> View:
 
 
 def order(order: ACMEOrder, links: Links) -> View:
-    """An order (M56-M60)."""
+    """An order (M56-M60), with the name of its profile, if it has one (PROF-5)."""
     spec, status = order.spec, order.status
     view: View = {
         "status": status.state,
         "expires": spec.expires,
         "identifiers": [_identifier(each) for each in spec.identifiers],
-        "authorizations": [links.authorization(order, position) for position in range(len(spec.identifiers))],
+        "authorizations": links.authorizations(order),
         "finalize": links.finalize(order),
     }
     if spec.not_before is not None:
@@ -74,6 +82,8 @@ def order(order: ACMEOrder, links: Links) -> View:
         view["notAfter"] = spec.not_after
     if spec.replaces is not None:
         view["replaces"] = spec.replaces
+    if spec.profile is not None:
+        view["profile"] = spec.profile
     if status.error is not None:
         view["error"] = stored_problem(status.error)
     if status.state == "valid":

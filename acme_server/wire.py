@@ -62,6 +62,12 @@ class NewOrder(Payload, frozen=True, kw_only=True):
     replaces: Text | None = None
 
 
+class NewAuthorization(Payload, frozen=True, kw_only=True):
+    """The request for an authorization before any order (RFC 8555, 7.4.1)."""
+
+    identifier: RequestedIdentifier
+
+
 class AuthorizationUpdate(Payload, frozen=True, kw_only=True):
     """A change to an authorization (RFC 8555, 7.5.2); its one use is `deactivated`."""
 

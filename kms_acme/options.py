@@ -163,7 +163,7 @@ def server_options(command: _Command) -> _Command:
                 "--validation-allow",
                 type=NetworkType(),
                 multiple=True,
-                help="Challenge connections may go there, whatever else is denied. Repeatable.",
+                help="Challenges may lead there, and IP addresses there be certified, whatever is denied. Repeatable.",
             ),
             option(
                 "--validation-deny",

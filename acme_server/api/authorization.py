@@ -1,19 +1,27 @@
-"""Authorizations (RFC 8555, 7.5 and 7.5.2)."""
+"""newAuthz and authorizations (RFC 8555, 7.4.1, 7.5 and 7.5.2)."""
 
 from __future__ import annotations
+
+from http import HTTPStatus
 
 from aiohttp import web
 
 from acme_server import links, views
 from acme_server.api.answers import RETRY_AFTER, answer
 from acme_server.api.context import LINKS, ORDERS
-from acme_server.api.order import order_of
 from acme_server.api.routing import post
 from acme_server.authentication import AccountHolder
 from acme_server.jose.strict import malformed
-from acme_server.problems import not_found
-from acme_server.wire import AuthorizationUpdate, decode
+from acme_server.wire import AuthorizationUpdate, NewAuthorization, decode
 from kms.resources import ACMEOrder
+
+
+async def create(request: web.Request, caller: AccountHolder) -> web.Response:
+    """Open an authorization before any order (M120)."""
+    wanted = decode(caller.payload, NewAuthorization)
+    order = await request.app[ORDERS].preauthorize(caller.profile, caller.account, wanted)
+    at = request.app[LINKS]
+    return answer(views.authorization(order, 0, at), status=HTTPStatus.CREATED, location=at.authorization(order, 0))
 
 
 async def read_or_deactivate(request: web.Request, caller: AccountHolder) -> web.Response:
@@ -31,11 +39,8 @@ async def read_or_deactivate(request: web.Request, caller: AccountHolder) -> web
 
 async def authorization_of(request: web.Request, caller: AccountHolder) -> tuple[ACMEOrder, int]:
     """The order and the position in it that the path names, if they are the caller's. Raises not_found for others."""
-    order = await order_of(request, caller)
-    position = int(request.match_info["position"])
-    if position >= len(order.status.authorizations):
-        raise not_found()
-    return order, position
+    name, position = request.match_info["order"], int(request.match_info["position"])
+    return await request.app[ORDERS].holding(caller.profile, caller.account, name, position), position
 
 
 async def _deactivated(request: web.Request, order: ACMEOrder, position: int, update: AuthorizationUpdate) -> ACMEOrder:
@@ -44,4 +49,4 @@ async def _deactivated(request: web.Request, order: ACMEOrder, position: int, up
     return await request.app[ORDERS].deactivate_authorization(order, position)
 
 
-ROUTES = (post(links.AUTHORIZATION, read_or_deactivate),)
+ROUTES = (post(links.AUTHORIZATION, read_or_deactivate), post(links.NEW_AUTHORIZATION, create))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from aiohttp import web
@@ -14,7 +14,7 @@ from acme_server.links import Links
 from acme_server.nonces import Nonces
 from acme_server.profiles import Profile
 from acme_server.renewal import RenewalInfo
-from acme_server.wire import AccountUpdate, NewOrder
+from acme_server.wire import AccountUpdate, NewAuthorization, NewOrder
 from kms.resources import ACMEAccount, ACMEOrder
 
 
@@ -43,6 +43,14 @@ class OrderService(Protocol):
 
     async def get(self, profile: Profile, account: ACMEAccount, order_id: str, *, fresh: bool = False) -> ACMEOrder:
         """The account's order; not_found for any other."""
+        ...
+
+    async def preauthorize(self, profile: Profile, account: ACMEAccount, wanted: NewAuthorization) -> ACMEOrder:
+        """A new authorization, in an order that is none."""
+        ...
+
+    async def holding(self, profile: Profile, account: ACMEAccount, order_id: str, position: int) -> ACMEOrder:
+        """What holds the account's authorization; not_found for any other."""
         ...
 
     async def settled(self, order: ACMEOrder, *, position: int | None = None) -> ACMEOrder:
@@ -74,6 +82,14 @@ class RenewalService(Protocol):
         ...
 
 
+class ProfileService(Protocol):
+    """What directories offer (acme_server.profiles)."""
+
+    def offered(self, profile: Profile) -> Mapping[str, str]:
+        """The order profiles that work, each with a text for people."""
+        ...
+
+
 class Readiness(Protocol):
     """Whether this process can serve."""
 
@@ -89,4 +105,5 @@ ENROLLMENT = web.AppKey("enrollment", Enrollment)
 ACCOUNTS = web.AppKey("accounts", AccountService)
 ORDERS = web.AppKey("orders", OrderService)
 RENEWALS = web.AppKey("renewals", RenewalService)
+PROFILES = web.AppKey("profiles", ProfileService)
 READINESS = web.AppKey("readiness", Readiness)

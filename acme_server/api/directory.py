@@ -6,7 +6,7 @@ from aiohttp import web
 
 from acme_server import links, views
 from acme_server.api.answers import answer, require_no_payload
-from acme_server.api.context import AUTHENTICATOR, LINKS
+from acme_server.api.context import AUTHENTICATOR, LINKS, PROFILES
 from acme_server.api.routing import get, post
 from acme_server.authentication import AccountHolder
 from acme_server.profiles import Profile
@@ -24,7 +24,7 @@ async def read_as_account(request: web.Request, caller: AccountHolder) -> web.Re
 
 
 def _directory(request: web.Request, profile: Profile) -> web.Response:
-    return answer(views.directory(profile, request.app[LINKS]))
+    return answer(views.directory(profile, request.app[PROFILES].offered(profile), request.app[LINKS]))
 
 
 ROUTES = (get(links.DIRECTORY, read), post(links.DIRECTORY, read_as_account))

@@ -37,7 +37,7 @@ async def finalize(request: web.Request, caller: AccountHolder) -> web.Response:
 
 
 async def order_of(request: web.Request, caller: AccountHolder, *, fresh: bool = False) -> ACMEOrder:
-    """The order that the path names, if it is the caller's. Raises not_found for any other (SEC03)."""
+    """The order that the path names, if it is one and the caller's. Raises not_found for any other (SEC03)."""
     return await request.app[ORDERS].get(caller.profile, caller.account, request.match_info["order"], fresh=fresh)
 
 

@@ -15,10 +15,12 @@ from acme_server.api.context import (
     LINKS,
     NONCES,
     ORDERS,
+    PROFILES,
     READINESS,
     RENEWALS,
     AccountService,
     OrderService,
+    ProfileService,
     Readiness,
     RenewalService,
 )
@@ -34,6 +36,10 @@ from acme_server.process.listener import SILENT
 from acme_server.process.metrics import METRICS, Metrics
 
 
+class Profiles(ProfileSource, ProfileService, Protocol):
+    """All that the edge asks of the profiles."""
+
+
 class Accounts(AccountSource, AccountRegister, AccountService, Protocol):
     """All that the edge asks of the accounts."""
 
@@ -43,7 +49,7 @@ def acme_application(
     links: Links,
     nonces: Nonces,
     redeemer: Redeemer,
-    profiles: ProfileSource,
+    profiles: Profiles,
     accounts: Accounts,
     credentials: CredentialSource,
     orders: OrderService,
@@ -65,6 +71,7 @@ def acme_application(
     application[ACCOUNTS] = accounts
     application[ORDERS] = orders
     application[RENEWALS] = renewals
+    application[PROFILES] = profiles
     _add(application, ROUTES)
     return application
 

@@ -55,6 +55,9 @@ class Metrics:
         self._cache_age = self._gauge(
             "cache_age_seconds", "Seconds since the API server was last heard of for a cache.", "cache"
         )
+        self._skipping = self._gauge(
+            "profiles_without_ownership_validation", "Profiles with ownershipValidation: Skipped."
+        )
         self._connections = self._gauge("connections", "Connections that are open.")
         self._refused_connections = self._counter("connections_refused", "Connections beyond the limit.")
         self._loop_delay = self._histogram(
@@ -108,6 +111,10 @@ class Metrics:
     def watch_connections(self, count: Callable[[], int]) -> None:
         """Ask `count` for the open connections whenever somebody reads the metrics."""
         self._connections.set_function(count)
+
+    def watch_skipping(self, count: Callable[[], int]) -> None:
+        """Ask `count` for the profiles that skip the validation of ownership whenever somebody reads the metrics."""
+        self._skipping.set_function(count)
 
     def watch_cache(self, name: str, size: Callable[[], int], age: Callable[[], float] | None = None) -> None:
         """Ask a cache for its size and age whenever somebody reads the metrics."""

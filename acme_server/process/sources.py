@@ -8,6 +8,7 @@ from typing import Any
 from acme_server.credentials import UID_INDEX, by_uid
 from acme_server.process.background import Work
 from acme_server.process.metrics import Metrics
+from acme_server.process.skipping import Skipping
 from acme_server.services import Configuration
 from acme_server.settings import ServerSettings
 from kms.cluster.client import Cluster
@@ -32,7 +33,8 @@ class Sources:
         namespaces = settings.watch_namespaces
         self.authorities = Informer(cluster, AUTHORITIES, namespaces=namespaces)
         self.policies = Informer(cluster, POLICIES, namespaces=namespaces)
-        self.profiles = Informer(cluster, PROFILES, namespaces=namespaces)
+        self.skipping = Skipping()
+        self.profiles = Informer(cluster, PROFILES, namespaces=namespaces, on_change=self.skipping.seen)
         self.credentials = Informer(cluster, CREDENTIALS, namespaces=namespaces, indexes={UID_INDEX: by_uid})
         self.secrets = Informer(
             cluster, SECRETS, namespaces=(settings.namespace,), labels=COMPONENT, on_change=on_secret
@@ -83,6 +85,7 @@ class Sources:
         return all(informer.interrupted() < LOST_AFTER for informer in self._informers.values())
 
     def watched_by(self, metrics: Metrics) -> None:
-        """Let `metrics` tell their sizes and ages."""
+        """Let `metrics` tell their sizes and ages, and how many profiles skip the validation of ownership (SEC50)."""
+        metrics.watch_skipping(self.skipping.count)
         for plural, informer in self._informers.items():
             metrics.watch_cache(plural, informer.values().__len__, informer.last_activity)

@@ -5,10 +5,11 @@ The rules themselves are in kms.pki.policy; here their violations become the ref
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import ipaddress
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from acme_server.problems import ProblemType, Refused, SubProblem
-from acme_server.profiles import Profile
+from acme_server.profiles import Chosen, Profile
 from acme_server.rules.identifiers import identifier_of, names_of, refusal
 from kms.pki.constraints import constraint_violations
 from kms.pki.names import Name
@@ -16,23 +17,67 @@ from kms.pki.policy import Narrowing, Violation, name_violations, request_violat
 from kms.pki.requests import CertificateRequest, InvalidRequest, parse_request
 from kms.resources.orders import ACMEOrder, ChallengeType
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Objection = Callable[[Address], str | None]
+"""Why an address must not be connected to, or certified ("loopback"); None: it may be."""
+
 _SHOWN = 5
 """How many names a detail lists."""
 
 
+def unobjectionable(_: Address) -> None:
+    """Nothing against any address."""
+
+
+def admit_choice(
+    names: Sequence[Name],
+    chosen: Chosen,
+    directory: Profile,
+    *,
+    narrowing: Narrowing | None,
+    types: Collection[ChallengeType] | None,
+    objection: Objection,
+) -> None:
+    """Check an order's names against the profile that was chosen for it in the directory; see admit_names.
+
+    Raises Refused (invalidProfile) where names fit the directory but not the profile that was asked for by name
+    (PROF-M2): another choice helps.
+    """
+    try:
+        admit_names(names, chosen.profile, narrowing, types, objection)
+    except Refused as refused:
+        if chosen.contents is None or not _fits(names, directory):
+            raise
+        raise Refused(
+            ProblemType.INVALID_PROFILE,
+            f'Profile "{chosen.name}" is not for these identifiers: {refused.detail}',
+            subproblems=refused.subproblems,
+        ) from refused
+
+
+def _fits(names: Sequence[Name], profile: Profile) -> bool:
+    return not name_violations(names, profile.policy, None) and not constraint_violations(names, profile.constraints)
+
+
 def admit_names(
-    names: Sequence[Name], profile: Profile, narrowing: Narrowing | None, types: Collection[ChallengeType]
+    names: Sequence[Name],
+    profile: Profile,
+    narrowing: Narrowing | None,
+    types: Collection[ChallengeType] | None,
+    objection: Objection = unobjectionable,
 ) -> None:
     """Check an order's names, so that nobody proves control of a name that can never be issued.
 
-    `types` are the challenges that are offered. Raises Refused (rejectedIdentifier) with a subproblem for each name
-    that the policy refuses, which says what rule of what policy it met (M107), for each that the nameConstraints of the
-    CA leave out, so that clients would refuse the certificate, and for each that no challenge can prove (M150).
+    `types` are the challenges that are offered; None: names need no proof. Raises Refused (rejectedIdentifier) with a
+    subproblem for each name that the policy refuses, which says what rule of what policy it met (M107), for each that
+    the nameConstraints of the CA leave out, so that clients would refuse the certificate, for each address that
+    `objection` has something against (IP-8), and for each that no challenge can prove (M150).
     """
     violations = [
         *name_violations(names, profile.policy, narrowing),
         *constraint_violations(names, profile.constraints),
-        *_unprovable(names, profile, types),
+        *_objectionable(names, objection),
+        *(() if types is None else _unprovable(names, profile, types)),
     ]
     if violations:
         raise _refused_names(violations)
@@ -41,18 +86,20 @@ def admit_names(
 def challenges_for(name: Name, types: Iterable[ChallengeType]) -> tuple[ChallengeType, ...]:
     """Those of the challenge types that can prove control of the name.
 
-    For a wildcard dns-01 alone (M150, ALPN-M1), for an IP address all but dns-01 (IP-M5).
+    For a wildcard dns-01 alone (M150), for an address all but dns-01 (IP-M5).
     """
-    return tuple(each for each in types if _can_prove(each, name))
+    if name.is_wildcard:
+        return tuple(each for each in types if each == "dns-01")
+    return tuple(each for each in types if each != "dns-01" or name.type != "ip")
 
 
-def _can_prove(type_: ChallengeType, name: Name) -> bool:
-    return name.type == "dns" if type_ == "dns-01" else not name.is_wildcard
+def _objectionable(names: Iterable[Name], objection: Objection) -> Iterable[Violation]:
+    for name in names:
+        if name.type == "ip" and (why := objection(ipaddress.ip_address(name.value))) is not None:
+            yield Violation(f"{name} is not certified by this server: it is {why}", name)
 
 
 def _unprovable(names: Iterable[Name], profile: Profile, types: Collection[ChallengeType]) -> Iterable[Violation]:
-    if profile.acme.ownership_validation == "Skipped":
-        return
     for name in names:
         if not challenges_for(name, types):
             offered = ", ".join(types) or "none"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from acme_server.problems import ProblemType, Refused, SubProblem
-from kms.pki.names import InvalidName, Name, dns_name
+from kms.pki.names import InvalidName, Name, dns_name, ip_address
 from kms.resources.orders import Identifier
 
 _SHOWN = 64
@@ -19,20 +19,21 @@ class WireIdentifier(Protocol):
 
     @property
     def type(self) -> str:
-        """`dns`, or something else."""
+        """`dns`, `ip`, or something else."""
         ...
 
     @property
     def value(self) -> str:
-        """The name."""
+        """The name or the address."""
         ...
 
 
 def normalised(identifiers: Sequence[WireIdentifier]) -> tuple[Name, ...]:
-    """The names that an order is for: lowercase A-labels, each once, in the order in which they were asked for (M110).
+    """The names that an order is for, each once, in the order in which they were asked for (M110).
 
-    Raises Refused with one subproblem for each identifier that cannot be served: another type (M118), or a value that
-    is not a DNS name, such as an IP address in any spelling (SEC42).
+    DNS names are lowercase A-labels, addresses spelled as RFC 8738 wants them (IP-M1). Raises Refused with one
+    subproblem for each identifier that cannot be served: another type (M118), a value of type dns that is not a DNS
+    name, such as an IP address in any spelling (SEC42), and one of type ip that is not an address (IP-7).
     """
     names: list[Name] = []
     problems: list[SubProblem] = []
@@ -47,13 +48,17 @@ def normalised(identifiers: Sequence[WireIdentifier]) -> tuple[Name, ...]:
 
 
 def _name(identifier: WireIdentifier) -> Name:
-    if identifier.type != "dns":
-        raise Refused(
-            ProblemType.UNSUPPORTED_IDENTIFIER,
-            f"Identifiers of type {identifier.type[:_SHOWN]!r} are not supported here; use type dns.",
-        )
     try:
-        return dns_name(identifier.value)
+        match identifier.type:
+            case "dns":
+                return dns_name(identifier.value)
+            case "ip":
+                return ip_address(identifier.value)
+            case _:
+                raise Refused(
+                    ProblemType.UNSUPPORTED_IDENTIFIER,
+                    f"Identifiers of type {identifier.type[:_SHOWN]!r} are not supported here; use type dns or ip.",
+                )
     except InvalidName as error:
         raise Refused(ProblemType.MALFORMED, str(error)) from error
 

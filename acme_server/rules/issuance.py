@@ -64,8 +64,10 @@ def _dates(order: ACMEOrder, profile: Profile, *, base: datetime, ca_not_after: 
 def _common_name(order: ACMEOrder, request: CertificateRequest, profile: Profile) -> str | None:
     match profile.resource.spec.certificate.common_name:
         case "FirstName":
-            first = order.spec.identifiers[0].value
-            return first if len(first) <= LIMITS[COMMON_NAME] else None
+            # An address belongs into the SAN alone (IP-M6).
+            names = (each.value for each in order.spec.identifiers if each.type == "dns")
+            first = next(names, "")
+            return first if 0 < len(first) <= LIMITS[COMMON_NAME] else None
         case "Requested":
             return request.common_name
         case "None":

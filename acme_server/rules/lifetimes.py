@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 
 from acme_server.problems import ProblemType, Refused
 from acme_server.profiles import Profile
 from kms.resources.durations import format_duration
-from kms.resources.orders import ACMEOrder, Authorization
+from kms.resources.orders import ACMEOrder, Authorization, Authorized
 
 SKEW = timedelta(minutes=5)
 """How far the clocks of server, API server and client may differ (SEC67)."""
@@ -23,9 +24,11 @@ def requested(
 ) -> tuple[datetime | None, datetime | None]:
     """The dates that a client asked for, if the profile's policy and its CA can honour them (M108, C12).
 
-    Raises Refused (malformed) that says what would be honoured: a certificate never has other dates than those that
-    were asked for, so odd ones are refused before anybody solves a challenge.
+    In UTC and to the second, as certificates have them, so that order and certificate say the same. Raises Refused
+    (malformed) that says what would be honoured: a certificate never has other dates than those that were asked for,
+    so odd ones are refused before anybody solves a challenge.
     """
+    not_before, not_after = _as_certified(not_before), _as_certified(not_after)
     longest = profile.policy.maximum_duration
     if not_before is not None and not_before < now - SKEW:
         raise _odd("notBefore lies in the past")
@@ -45,13 +48,21 @@ def requested(
     return not_before, not_after
 
 
+def _as_certified(moment: datetime | None) -> datetime | None:
+    """The time as a certificate can have it (RFC 5280, 4.1.2.5). Raises Refused where that is no time in UTC."""
+    try:
+        return moment and moment.astimezone(UTC).replace(microsecond=0)
+    except OverflowError:
+        raise _odd("a date is beyond the end of time") from None
+
+
 def _odd(why: str) -> Refused:
     return Refused(ProblemType.MALFORMED, f"The requested validity cannot be honoured: {why}.")
 
 
-def order_expires(profile: Profile, *, now: datetime) -> datetime:
-    """Until when a new order can be finalized."""
-    return now + profile.order_lifetime
+def order_expires(profile: Profile, authorized: Iterable[Authorized] = (), *, now: datetime) -> datetime:
+    """Until when a new order can be finalized: not beyond the authorizations of earlier orders that it relies on."""
+    return min((now + profile.order_lifetime, *(each.expires for each in authorized if each.order is not None)))
 
 
 def authorization_expires(order: ACMEOrder, lifetime: timedelta, *, validated: datetime) -> datetime:
@@ -67,12 +78,17 @@ def is_over(expires: datetime, *, now: datetime) -> bool:
 def base_time(order: ACMEOrder, *, created: datetime) -> datetime:
     """The time that validity is counted from: the same on every replica and on every repetition.
 
-    When the CSR was accepted, where that had to be written down; else when the order became ready.
+    When the CSR was accepted, where that had to be written down; else when the order became ready. What was proven for
+    an earlier order makes this one ready when it is created.
     """
     if order.status.accepted is not None:
         return order.status.accepted
-    validated = (each.validated for authorization in order.status.authorizations for each in authorization.challenges)
-    return max((each for each in validated if each is not None), default=created)
+    earlier = {each.authorization for each in order.spec.authorized if each.order is not None}
+    times = [created] if earlier else []
+    for position, authorization in enumerate(order.status.authorizations):
+        if position not in earlier:
+            times += [each.validated for each in authorization.challenges if each.validated is not None]
+    return max(times, default=created)
 
 
 def is_fresh(base: datetime, duration: timedelta, *, now: datetime) -> bool:

@@ -129,10 +129,25 @@ def deactivated(order: ACMEOrder, position: int, *, now: datetime) -> ACMEOrder:
     return _derived(_changed(order, authorizations=authorizations), now=now)
 
 
+def relinquished(order: ACMEOrder, lost: Mapping[int, AuthorizationState], *, now: datetime) -> ACMEOrder:
+    """End an open order that relies on authorizations of earlier orders which hold no longer (M135, SEC67).
+
+    `lost` says what became of them, by their position in this order.
+    """
+    if order.status.state not in OPEN_STATES:
+        return order
+    authorizations = tuple(
+        replace(each, state=lost[position]) if position in lost and each.state == "valid" else each
+        for position, each in enumerate(order.status.authorizations)
+    )
+    return _derived(_changed(order, authorizations=authorizations), now=now)
+
+
 def expired(order: ACMEOrder, *, now: datetime) -> ACMEOrder:
     """End an order that was not finalized in time (M109), and one whose proofs hold no longer (SEC67).
 
-    A CSR that was accepted in time is no longer bound to the time: processing orders stay.
+    A CSR that was accepted in time is no longer bound to the time: processing orders stay. An authorization that was
+    made before any order holds as long as it says itself.
     """
     if order.status.state not in {"pending", "ready"}:
         return order
@@ -144,7 +159,8 @@ def expired(order: ACMEOrder, *, now: datetime) -> ACMEOrder:
 
     authorizations = tuple(changed(each) for each in order.status.authorizations)
     order = _derived(_changed(order, authorizations=authorizations), now=now)
-    if order.status.state in OPEN_STATES and is_over(order.spec.expires, now=now):
+    proven_before = order.spec.preauthorization and order.status.state == "ready"
+    if order.status.state in OPEN_STATES and not proven_before and is_over(order.spec.expires, now=now):
         late = StoredProblem(type=ProblemType.UNAUTHORIZED.value, detail="The order was not finalized in time.")
         return failed(order, late, reason="Expired", now=now)
     return order
@@ -182,17 +198,6 @@ def _problem_of(authorization: Authorization) -> StoredProblem:
     errors = (each.error for each in authorization.challenges if each.state == "invalid" and each.error is not None)
     fallback = StoredProblem(type=ProblemType.UNAUTHORIZED.value, detail=_BROKEN[authorization.state])
     return next(errors, fallback) if authorization.state == "invalid" else fallback
-
-
-def preauthorized(order: ACMEOrder, *, now: datetime) -> ACMEOrder:
-    """An order whose profile takes the account's credential as proof (ownershipValidation: Skipped, M71)."""
-    authorizations = tuple(
-        replace(each, state="valid", challenges=tuple(_settled(challenge, Valid(now)) for challenge in each.challenges))
-        if each.state == "pending"
-        else each
-        for each in order.status.authorizations
-    )
-    return _derived(_changed(order, authorizations=authorizations), now=now)
 
 
 def replayed(order: ACMEOrder, digest: str) -> bool:

@@ -152,6 +152,14 @@ def contents_violations(usages: Collection[str], duration: timedelta, policy: Po
     return tuple(map(Violation, (*_against_usages(frozenset(usages), policy), *_against_duration(duration, policy))))
 
 
+def lists_names(policy: Policy) -> bool:
+    """Whether the policy allows some names, and none of its patterns is a mere wildcard (SEC50)."""
+    patterns = [each.text for each in policy.dns_names.allowed] if policy.dns_names else []
+    networks = list(policy.ip_addresses.allowed) if policy.ip_addresses else []
+    named = all(set(pattern) - set("*.") for pattern in patterns)
+    return bool(patterns or networks) and named and all(each.prefixlen for each in networks)
+
+
 def _rules_of_policy(policy: Policy) -> _NameRules:
     return _NameRules(f"policy {policy.name}", "spec", policy.wildcards, policy.dns_names, policy.ip_addresses)
 

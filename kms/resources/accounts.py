@@ -14,13 +14,14 @@ AccountState = Literal["valid", "deactivated", "revoked"]
 
 
 class CredentialBinding(Struct, frozen=True, kw_only=True):
-    """The EABCredential that opened the account, as it was then; `names` outlives the credential."""
+    """The EABCredential that opened the account, as it was then; `names` and `profiles` outlive the credential."""
 
     name: str
     namespace: str
     uid: str
     key_id: str = msgspec.field(name="keyID")
     names: NameRules | None = None
+    profiles: tuple[str, ...] | None = None
 
 
 class CurrentKey(Struct, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ class NameRules(Struct, frozen=True, kw_only=True):
 
 
 class CredentialSpec(Struct, frozen=True, kw_only=True):
-    """What the credential is for, and its limits."""
+    """What the credential is for, and its limits. `profiles` of None: all order profiles of the directory."""
 
     profile_ref: NamespacedRef
     secret_name: str | None = None
@@ -26,6 +26,7 @@ class CredentialSpec(Struct, frozen=True, kw_only=True):
     maximum_accounts: int | None = None
     suspended: bool = False
     names: NameRules | None = None
+    profiles: tuple[str, ...] | None = None
 
 
 class CredentialStatus(Struct, frozen=True, kw_only=True):

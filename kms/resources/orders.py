@@ -37,6 +37,21 @@ class Token(Struct, frozen=True, kw_only=True):
     token: str
 
 
+class Authorized(Struct, frozen=True, kw_only=True):
+    """A proof that was there before the order, for the identifier at the position `authorization`.
+
+    It is the authorization at `position` of the account's earlier order `order`; or, without these two, the credential
+    of the account, which the profile takes instead of a proof (ownershipValidation: Skipped).
+    """
+
+    authorization: int
+    order: str | None = None
+    position: int | None = None
+    type: ChallengeType | None = None
+    validated: datetime
+    expires: datetime
+
+
 class StoredProblem(Struct, frozen=True, kw_only=True):
     """What went wrong, as a problem document says it; `type` is the last part of the URN (`unauthorized`)."""
 
@@ -86,17 +101,26 @@ class Revocation(Struct, frozen=True, kw_only=True):
 
 
 class OrderSpec(Struct, frozen=True, kw_only=True):
-    """What the client asked for and what was drawn for it. Immutable."""
+    """What the client asked for, what was drawn for it, and what was proven before. Immutable.
+
+    `names` is for people: all names in one text. `profile` is the name of an order profile, and `contents_ref` the
+    CertificateProfile that lent its certificates, its policy and its CA under that name when the order was made.
+    With `preauthorization` it is no order for clients: it holds the authorization that newAuthz has made.
+    """
 
     account_ref: LocalRef
     profile_ref: LocalRef
     identifiers: tuple[Identifier, ...]
+    names: str | None = None
     expires: datetime
     not_before: datetime | None = None
     not_after: datetime | None = None
     replaces: str | None = None
     profile: str | None = None
+    contents_ref: LocalRef | None = None
+    preauthorization: bool = False
     tokens: tuple[Token, ...] = ()
+    authorized: tuple[Authorized, ...] = ()
 
 
 class OrderStatus(Struct, frozen=True, kw_only=True):
@@ -132,17 +156,31 @@ class ACMEOrder(Struct, frozen=True, kw_only=True):
 
 
 def authorization_of(spec: OrderSpec, position: int) -> Authorization:
-    """The pending authorization for the identifier at `position`, with the challenges that tokens were drawn for."""
+    """The authorization for the identifier at `position`: as it was proven before, else pending.
+
+    A pending one has the challenges that tokens were drawn for, a proven one the challenge that proved it (M65).
+    """
     identifier = spec.identifiers[position]
     wildcard = identifier.type == "dns" and identifier.value.startswith("*.")
     base = msgspec.structs.replace(identifier, value=identifier.value.removeprefix("*.")) if wildcard else identifier
+    proof = next((each for each in spec.authorized if each.authorization == position), None)
+    if proof is not None:
+        valid = (Challenge(type=proof.type, state="valid", validated=proof.validated),) if proof.type else ()
+        return Authorization(identifier=base, state="valid", expires=proof.expires, wildcard=wildcard, challenges=valid)
     challenges = tuple(Challenge(type=each.type) for each in spec.tokens if each.authorization == position)
     return Authorization(identifier=base, expires=spec.expires, wildcard=wildcard, challenges=challenges)
 
 
 def opened(order: ACMEOrder) -> ACMEOrder:
-    """The order with its authorizations in place: what a missing status stands for."""
+    """The order with its authorizations in place: what a missing status stands for.
+
+    Where all of them were proven before, the order is ready from its first moment (M71).
+    """
     if order.status.authorizations:
         return order
     authorizations = tuple(authorization_of(order.spec, position) for position in range(len(order.spec.identifiers)))
-    return msgspec.structs.replace(order, status=msgspec.structs.replace(order.status, authorizations=authorizations))
+    proven = order.status.state == "pending" and all(each.state == "valid" for each in authorizations)
+    status: OrderStatus = msgspec.structs.replace(order.status, authorizations=authorizations)
+    if proven:
+        status = msgspec.structs.replace(status, state="ready")
+    return msgspec.structs.replace(order, status=status)

@@ -27,6 +27,17 @@ class AllowedNamespaces(Struct, frozen=True, kw_only=True):
     selector: Selector | None = None
 
 
+class OrderProfile(Struct, frozen=True, kw_only=True):
+    """An entry of a directory's `meta.profiles` (draft-ietf-acme-profiles), and the CertificateProfile behind it.
+
+    That one lends its certificates, its policy and its CA; how clients enroll stays as the directory's profile says.
+    """
+
+    name: str
+    description: str = ""
+    profile_ref: LocalRef
+
+
 class AcmeEnrollment(Struct, frozen=True, kw_only=True):
     """How ACME clients enroll with the profile."""
 
@@ -44,6 +55,8 @@ class AcmeEnrollment(Struct, frozen=True, kw_only=True):
     account_retention: str | None = None
     maximum_orders: int | None = None
     maximum_accounts: int | None = None
+    pre_authorization: Literal["Enabled", "Disabled"] = "Disabled"
+    profiles: tuple[OrderProfile, ...] = ()
 
 
 class Enrollment(Struct, frozen=True, kw_only=True):

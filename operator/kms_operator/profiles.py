@@ -1,24 +1,25 @@
 """CertificateProfile: can clients enroll with it, and where?
 
-`ResolvedRefs` says whether what it refers to exists and is Ready, `OwnershipValidated` whether clients must prove
+`ResolvedRefs` says whether what it refers to exists and is Ready, the order profiles of its directory included,
+`OwnershipValidated` whether clients must prove
 control of names (SEC50), `Published` whether the Secret for people is there, and `Ready` whether the server can issue.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from kms.clock import Entropy
-from kms.pki.policy import Policy, contents_violations
+from kms.pki.policy import Policy, contents_violations, lists_names
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.core import Secret
 from kms.resources.durations import parse_duration
 from kms.resources.kinds import PROFILES
 from kms.resources.meta import is_true
 from kms.resources.policies import CertificatePolicy
-from kms.resources.profiles import AcmeEnrollment, CertificateProfile, ProfileStatus
+from kms.resources.profiles import AcmeEnrollment, CertificateProfile, OrderProfile, ProfileStatus
 from kms.resources.rules import InvalidRules, compiled_policy
 from kms.resources.secrets import CA_CERTIFICATE, CHAIN, DIRECTORY, DIRECTORY_URL, directory_secret_name
 from kms_operator.manifests import user_secret
@@ -115,7 +116,49 @@ def _verdicts(
         _check_enrollment(profile.spec.enrollment.acme, rules)
     except _Refused as refusal:
         return refusal.verdict, resolved
-    return ready(READY, f"ACME clients enroll at {_url(profile, seen)}"), resolved
+    enrolling = ready(READY, f"ACME clients enroll at {_url(profile, seen)}")
+    return enrolling, _not_offered(profile, seen) or resolved
+
+
+def _not_offered(profile: CertificateProfile, seen: Observed) -> Verdict | None:
+    """ResolvedRefs where an order profile cannot be had.
+
+    The directory works without it: the server does not list it, and clients that ask for it come again.
+    """
+    flaws = [
+        (reason, f'order profile "{entry.name}" is not offered (spec.enrollment.acme.profiles): {why}')
+        for entry in (profile.spec.enrollment.acme.profiles if profile.spec.enrollment.acme else ())
+        for reason, why in _flaws(profile, seen, entry)
+    ]
+    if not flaws:
+        return None
+    return Verdict("False", flaws[0][0], "; ".join(message for _, message in flaws), RESOLVED_REFS)
+
+
+def _flaws(profile: CertificateProfile, seen: Observed, entry: OrderProfile) -> Iterator[tuple[str, str]]:
+    namespace, acme = profile.metadata.namespace, profile.spec.enrollment.acme
+    if entry.profile_ref.name == profile.metadata.name:
+        return  # the directory's own, by name: it is Ready if this is asked
+    lent = seen.profile((namespace, entry.profile_ref.name))
+    name = f"CertificateProfile {namespace}/{entry.profile_ref.name}"
+    if lent is None:
+        yield "ProfileNotFound", f"{name} does not exist"
+        return
+    if not is_true(lent.status.conditions, READY):
+        yield "ProfileNotReady", f"{name} is not ready"
+    elif acme is not None and acme.ownership_validation == "Skipped" and not _lists_names_of(lent, seen):
+        yield (
+            "OwnershipValidationRequired",
+            f"ownershipValidation: Skipped needs a policy that lists names, and that of {name} allows none or all",
+        )
+
+
+def _lists_names_of(lent: CertificateProfile, seen: Observed) -> bool:
+    policy = seen.policy(lent.spec.policy_ref, namespace=lent.metadata.namespace)
+    try:
+        return policy is not None and lists_names(compiled_policy(policy))
+    except InvalidRules:
+        return False
 
 
 def _resolved(
@@ -169,19 +212,11 @@ def _check_skipping(acme: AcmeEnrollment, rules: Policy) -> None:
             "OwnershipValidationRequired",
             "ownershipValidation: Skipped needs externalAccountBinding: Required, or anybody could have any name",
         )
-    if not _lists_names(rules):
+    if not lists_names(rules):
         raise _Refused(
             "OwnershipValidationRequired",
             f"ownershipValidation: Skipped needs a policy that lists names; policy {rules.name} allows none or all",
         )
-
-
-def _lists_names(rules: Policy) -> bool:
-    """Whether the policy allows some names, and none of its patterns is a mere wildcard."""
-    patterns = [each.text for each in rules.dns_names.allowed] if rules.dns_names else []
-    networks = list(rules.ip_addresses.allowed) if rules.ip_addresses else []
-    named = all(set(pattern) - set("*.") for pattern in patterns)
-    return bool(patterns or networks) and named and all(each.prefixlen for each in networks)
 
 
 def _ownership(acme: AcmeEnrollment) -> Verdict:

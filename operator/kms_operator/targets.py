@@ -64,8 +64,11 @@ def affected(kind: Kind[Any], changed: Resource, memory: Memory) -> Iterator[tup
             yield from _now(AUTHORITIES, _issued_by(changed, memory))
             yield from _now(PROFILES, _profiles_with(changed, memory))
         case CertificatePolicy():
-            yield from _now(PROFILES, _profiles_with(changed, memory))
+            using = _profiles_with(changed, memory)
+            yield from _now(PROFILES, using)
+            yield from _now(PROFILES, (lending for each in using for lending in _lending(each, memory)))
         case CertificateProfile():
+            yield from _now(PROFILES, _lending(changed, memory))
             yield from _now(CREDENTIALS, _credentials_of(changed, memory))
         case EABCredential():
             yield from _now(CREDENTIALS, _rivals_of(changed, memory))
@@ -124,6 +127,18 @@ def _profiles_with(used: CertificateAuthority | CertificatePolicy, memory: Memor
         if each.metadata.namespace == used.metadata.namespace
         and used.metadata.name
         == (each.spec.issuer_ref.name if isinstance(used, CertificateAuthority) else each.spec.policy_ref.name)
+    ]
+
+
+def _lending(lent: CertificateProfile, memory: Memory) -> list[CertificateProfile]:
+    """The profiles whose directories offer this one."""
+    return [
+        each
+        for each in memory.all(PROFILES).values()
+        if each.metadata.namespace == lent.metadata.namespace
+        and each.metadata.name != lent.metadata.name
+        and each.spec.enrollment.acme is not None
+        and any(entry.profile_ref.name == lent.metadata.name for entry in each.spec.enrollment.acme.profiles)
     ]
 
 

@@ -30,13 +30,13 @@ def issue(value: str = CA, tag: bytes = b"issue") -> list[Property]:
 
 def enforcing(world: World, mode: str = "Enforce", **acme: Any) -> None:
     rules = PolicySpec(dns_names=DNSNameRules(allowed=("**.example.com",), wildcards="Allow"))
-    world.configure(policy=rules, caa=mode, caa_identities=(CA,), challenges=world.types, **acme)
+    world.configure(policy=rules, caa=mode, caa_identities=(CA,), challenges=world.offered, **acme)
 
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     def configure(world: World) -> None:
-        world.types = ("http-01", "dns-01", "tls-alpn-01")
+        world.offered = ("http-01", "dns-01", "tls-alpn-01")
         world.pace = Pace(quiet=0.05, held=0.2, patience=0.2, retries=(0.01, 0.01), within=5.0)
         enforcing(world)
 

@@ -23,6 +23,9 @@ from acme_server.validation.http01 import HTTP01
 from acme_server.validation.resolver import Resolver
 from acme_server.validation.targets import PORTS
 from kms.pki.keys import fingerprint
+from kms.resources.meta import LocalRef
+from kms.resources.policies import PolicySpec, ValueRules
+from kms.resources.profiles import OrderProfile
 from tests.support import pki
 from tests.support.acme import ClientKey, b64, binding, signed
 from tests.support.domain import KEY_ID_1, Validator, World
@@ -109,7 +112,7 @@ async def an_order_that_is_pending(server: Server) -> Answer:
 
 
 async def too_many_open_orders(server: Server) -> Answer:
-    server.world.services.orders._limits._maximum = 1
+    server.world.services.orders._opener._limits._maximum = 1
     await server.order()
     return await server.order()
 
@@ -147,6 +150,38 @@ async def another_url(server: Server) -> Answer:
 
 async def another_type_of_identifier(server: Server) -> Answer:
     return await server.post(f"{server.base}/new-order", {"identifiers": [{"type": "email", "value": "a@example.com"}]})
+
+
+async def an_unknown_order_profile(server: Server) -> Answer:
+    entries = tuple(OrderProfile(name=name, profile_ref=LocalRef(name="web")) for name in ("tls", "short"))
+    server.world.configure(profiles=entries)
+    return await server.order(profile="long\n")
+
+
+async def a_loopback_address(server: Server) -> Answer:
+    server.world.configure(policy=PolicySpec(ip_addresses=ValueRules(allowed=("0.0.0.0/0",))))
+    return await server.post(f"{server.base}/new-order", {"identifiers": [{"type": "ip", "value": "127.0.0.1"}]})
+
+
+async def an_odd_spelling_of_an_address(server: Server) -> Answer:
+    return await server.post(f"{server.base}/new-order", {"identifiers": [{"type": "ip", "value": "2001:DB8::1"}]})
+
+
+async def a_wildcard_before_any_order(server: Server) -> Answer:
+    server.world.configure(pre_authorization="Enabled")
+    identifier = {"type": "dns", "value": "*.example.com"}
+    return await server.post(f"{server.base}/new-authz", {"identifier": identifier})
+
+
+async def an_authorization_before_any_order(server: Server) -> Answer:
+    return await server.post(f"{server.base}/new-authz", {"identifier": {"type": "dns", "value": "www.example.com"}})
+
+
+async def an_authorization_that_was_given_up(server: Server) -> Answer:
+    first = await server.ready()
+    second = await server.order()
+    await server.post(first.json["authorizations"][0], {"status": "deactivated"})
+    return await server.finalize(second)
 
 
 async def terms_that_are_not_agreed_to(server: Server) -> Answer:
@@ -281,7 +316,43 @@ EXPECTED: list[tuple[Provoke, str, int, str]] = [
         another_type_of_identifier,
         "unsupportedIdentifier",
         400,
-        "Identifiers of type 'email' are not supported here; use type dns.",
+        "Identifiers of type 'email' are not supported here; use type dns or ip.",
+    ),
+    (
+        an_unknown_order_profile,
+        "invalidProfile",
+        400,
+        'The directory offers no profile "long\\n"; it offers short, tls.',
+    ),
+    (
+        a_loopback_address,
+        "rejectedIdentifier",
+        403,
+        'IP address "127.0.0.1" is not certified by this server: it is loopback',
+    ),
+    (
+        an_odd_spelling_of_an_address,
+        "malformed",
+        400,
+        '"2001:DB8::1" is not the canonical spelling of this IP address; write "2001:db8::1".',
+    ),
+    (
+        a_wildcard_before_any_order,
+        "malformed",
+        400,
+        "An authorization before any order cannot be for a wildcard.",
+    ),
+    (
+        an_authorization_before_any_order,
+        "malformed",
+        404,
+        "Profile pki/web opens no authorizations before orders (newAuthz).",
+    ),
+    (
+        an_authorization_that_was_given_up,
+        "orderNotReady",
+        403,
+        "The order is invalid: www.example.com: The authorization was deactivated.",
     ),
     (
         terms_that_are_not_agreed_to,

@@ -10,15 +10,14 @@ from msgspec.structs import replace
 from acme_server.inventory import Inventory
 from acme_server.rules import transitions
 from kms.resources.orders import ACMEOrder, Revocation
-from tests.support.acmeorders import DIGEST, NOW, issued, order
+from tests.support.acmeorders import DIGEST, NOW, issued, order, proven
 
 AUTHORITY = "ab" * 20
 KEY = "cd" * 32
 
 
 def certified(name: str, *, version: int = 2, serial: str = "1234", reason: str | None = None) -> ACMEOrder:
-    proven = transitions.preauthorized(order(), now=NOW)
-    valid = transitions.issued(proven, DIGEST, issued(serial), now=NOW)
+    valid = transitions.issued(proven(order()), DIGEST, issued(serial), now=NOW)
     revocation = None if reason is None else Revocation(time=NOW, reason=reason)
     return replace(
         valid,

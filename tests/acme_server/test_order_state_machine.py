@@ -7,13 +7,21 @@ from datetime import timedelta
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec.structs import replace
 
 from acme_server.problems import Refused
-from acme_server.rules import transitions
+from acme_server.rules import reuse, transitions
 from acme_server.rules.lifetimes import SKEW
 from acme_server.validation.outcome import ChallengeId, Failed, Outcome, Valid
-from kms.resources.orders import ACMEOrder, StoredProblem
-from tests.support.acmeorders import DIGEST, NOW, OTHER_DIGEST, issued, order
+from kms.resources.orders import (
+    ACMEOrder,
+    AuthorizationState,
+    Authorized,
+    OrderStatus,
+    StoredProblem,
+    opened,
+)
+from tests.support.acmeorders import DIGEST, NOW, OTHER_DIGEST, issued, order, proven
 
 ORDER_STEPS = {
     ("pending", "ready"),
@@ -47,12 +55,18 @@ digests = st.sampled_from([DIGEST, OTHER_DIGEST])
 
 
 class OrderMachine(RuleBasedStateMachine):
-    @initialize(count=st.integers(1, 3))
-    def create(self, count: int) -> None:
+    @initialize(count=st.integers(1, 3), reused=st.sets(st.integers(0, 2)), preauthorization=st.booleans())
+    def create(self, count: int, reused: set[int], preauthorization: bool) -> None:
         self.now = NOW
-        self.order = order(*(f"host-{number}.example.com" for number in range(count)))
+        names = [f"host-{number}.example.com" for number in range(count)]
+        self.earlier = proven(order(*names))
+        self.order = order(*names)
+        if preauthorization and count == 1:
+            self.order = replace(self.order, spec=replace(self.order.spec, preauthorization=True))
+        else:
+            self.order = relying_on(self.earlier, self.order, {each for each in reused if each < count})
         self.older = [self.order]
-        self.proven: set[int] = set()
+        self.proven = {each.authorization for each in self.order.spec.authorized}
         self.given_up = False
         self.certificates: set[str] = set()
 
@@ -100,9 +114,34 @@ class OrderMachine(RuleBasedStateMachine):
         if open_ and position < len(self.order.status.authorizations):
             self.given_up = True
 
+    @rule(position=positions)
+    def the_client_gives_an_earlier_authorization_up(self, position: int) -> None:
+        self.earlier = transitions.deactivated(self.earlier, position, now=self.now)
+
+    @rule(forgotten=st.booleans())
+    def the_server_asks_what_the_order_relies_on(self, forgotten: bool) -> None:
+        lost = self.lost(None if forgotten else self.earlier)
+        before = self.order.status.state
+        self.apply(transitions.relinquished(self.order, lost, now=self.now))
+        if lost and before in transitions.OPEN_STATES:
+            assert self.order.status.state == "invalid"
+        if not lost:
+            assert self.order.status.state == before
+
+    def lost(self, earlier: ACMEOrder | None) -> dict[int, AuthorizationState]:
+        states = {
+            each.authorization: reuse.standing(self.order, each, earlier, now=self.now)
+            for each in self.order.spec.authorized
+        }
+        return {position: state for position, state in states.items() if state != "valid"}
+
     @rule()
     def somebody_looks(self) -> None:
+        before = self.order.status
         self.apply(transitions.expired(self.order, now=self.now))
+        holds = all(each.state == "valid" and self.now <= each.expires + SKEW for each in before.authorizations)
+        if self.order.spec.preauthorization and before.state == "ready" and holds:
+            assert self.order.status.state == "ready"
 
     @rule(digest=digests)
     def the_server_accepts_a_request(self, digest: str) -> None:
@@ -114,6 +153,7 @@ class OrderMachine(RuleBasedStateMachine):
     @rule(digest=digests, serial=st.sampled_from(["1", "2"]))
     def the_server_has_signed(self, digest: str, serial: str) -> None:
         # Also for an order that it saw ready long ago: transitions apply to what is stored now.
+        self.apply(transitions.relinquished(self.order, self.lost(self.earlier), now=self.now))
         before = self.order.status
         try:
             self.apply(transitions.issued(self.order, digest, issued(serial), now=self.now))
@@ -124,6 +164,7 @@ class OrderMachine(RuleBasedStateMachine):
         if before.state == "ready":
             assert all(each.state == "valid" for each in before.authorizations)
             assert not self.given_up
+            assert self.lost(self.earlier) == {}
             assert not self.too_late()
 
     def too_late(self) -> bool:
@@ -156,6 +197,22 @@ class OrderMachine(RuleBasedStateMachine):
         assert [each.state for each in shown.status.authorizations] == [
             each.state for each in self.order.status.authorizations
         ]
+
+
+def relying_on(earlier: ACMEOrder, later: ACMEOrder, positions: set[int]) -> ACMEOrder:
+    """The later order as it is opened when these names were proven for the earlier one."""
+    authorized = tuple(
+        Authorized(
+            authorization=position,
+            order=earlier.metadata.name,
+            position=position,
+            type="http-01",
+            validated=NOW,
+            expires=earlier.status.authorizations[position].expires,
+        )
+        for position in sorted(positions)
+    )
+    return opened(replace(later, spec=replace(later.spec, authorized=authorized), status=OrderStatus()))
 
 
 OrderMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)

@@ -16,7 +16,6 @@ from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS, ORDERS
 from kms.resources.meta import is_true
 from kms.resources.orders import ACMEOrder, ChallengeType
-from kms.resources.policies import DNSNameRules, PolicySpec
 from tests.support import pki
 from tests.support.domain import KEY_ID_1, Key, World, running_world, wanted, wrong
 from tests.support.eventually import until
@@ -103,7 +102,7 @@ async def test_requested_dates_are_those_of_the_certificate(world: World, accoun
 
 
 async def test_an_account_with_too_many_open_orders_is_asked_to_wait(world: World, account: ACMEAccount) -> None:
-    world.services.orders._limits._maximum = 2
+    world.services.orders._opener._limits._maximum = 2
     await world.order(account)
     await world.order(account)
     assert (await refusal(world, account, NAME)).type == ProblemType.RATE_LIMITED
@@ -120,22 +119,6 @@ async def test_an_account_of_a_suspended_credential_may_neither_order_nor_finali
         await world.services.orders.finalize(world.profile, account, order, pki.csr(NAME))
     assert caught.value.http_status == 403
     assert world.stored(order).status.certificate is None
-
-
-async def test_where_ownership_is_not_validated_an_order_of_a_bound_account_starts_ready(world: World) -> None:
-    rules = DNSNameRules(allowed=("**.example.com",), wildcards="Allow")
-    world.configure(
-        policy=PolicySpec(dns_names=rules), external_account_binding="Optional", ownership_validation="Skipped"
-    )
-    bound = await world.account(binding=Binding(world.put_credential(), KEY_ID_1))
-    order = await world.order(bound, "a.example.com", "*.apps.example.com")
-    assert order.status.state == "ready"
-    assert [each.wildcard for each in order.status.authorizations] == [False, True]
-    names = ("a.example.com", "*.apps.example.com")
-    order = await world.services.orders.finalize(world.profile, bound, order, pki.csr(*names))
-    assert order.status.state == "valid"
-    unbound = await world.account(Key(thumbprint="other"))
-    assert (await world.order(unbound)).status.state == "pending"
 
 
 async def test_orders_of_others_and_orders_that_do_not_exist_look_the_same(world: World, account: ACMEAccount) -> None:
@@ -434,7 +417,7 @@ async def test_attempts_of_every_challenge_are_repeated_shown_and_hurried_by_the
     type_: ChallengeType,
 ) -> None:
     def configure(world: World) -> None:
-        world.types = ALL_TYPES
+        world.offered = ALL_TYPES
         world.pace = Pace(quiet=0.05, held=0.1, patience=0.1, retries=(60, 60), within=200)
         world.configure(challenges=ALL_TYPES)
 

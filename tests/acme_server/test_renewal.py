@@ -20,7 +20,7 @@ NAME = "www.example.com"
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    async with running_world() as world:
+    async with running_world(lambda world: world.configure(authorization_lifetime="0s")) as world:
         world.services.order_survey.missed()
         world.services.inventory.surveyed()
         yield world
@@ -171,7 +171,7 @@ async def test_one_name_in_common_is_enough(world: World, account: ACMEAccount) 
 @pytest.mark.requirement("ARI-M11")
 async def test_renewals_are_not_kept_waiting_by_the_limit_of_open_orders(world: World, account: ACMEAccount) -> None:
     predecessor = await certified(world, account)
-    world.services.orders._limits._maximum = 1
+    world.services.orders._opener._limits._maximum = 1
     await world.order(account)
     with pytest.raises(Refused, match="open orders"):
         await world.order(account)

@@ -119,7 +119,7 @@ async def test_open_orders_of_other_servers_count(worlds: tuple[World, World]) -
     one, other = worlds
     account = await one.account()
     await one.order(account)
-    limits = other.services.orders._limits
+    limits = other.services.orders._opener._limits
     await until(lambda: (NAMESPACE, account.metadata.name) in limits._open)
 
 

@@ -110,6 +110,11 @@ IMMUTABLE: list[tuple[Kind[Any], dict[str, Any], str]] = [
     (ACCOUNTS, {"profileRef": {"name": "other"}}, "spec: Forbidden: the spec of an account"),
     (ORDERS, {"notAfter": UNTIL}, "spec: Forbidden: the spec of an order"),
     (ORDERS, {"accountRef": {"name": "mallory"}}, "spec: Forbidden: the spec of an order"),
+    (
+        ORDERS,
+        {"authorized": [{"authorization": 0, "validated": SINCE, "expires": UNTIL}]},
+        "spec: Forbidden: the spec of an order",
+    ),
 ]
 
 
@@ -152,6 +157,14 @@ def test_an_order_advances_only_with_all_its_proofs(installed: Cluster, namespac
         said = patch(installed, namespace, ORDERS, {"status": {**reached, "authorizations": authorizations}})
         assert "status.authorizations: Invalid value: must all be valid before the order becomes ready, proc" in said
     assert "patched" in patch(installed, namespace, ORDERS, {"status": reached})
+
+
+def test_an_order_whose_names_were_proved_before_becomes_valid_in_one_step(installed: Cluster, namespace: str) -> None:
+    proof = {"authorization": 0, "order": "earlier", "position": 3, "validated": SINCE, "expires": UNTIL}
+    created = create(installed, namespace, ORDERS, {"authorized": [proof]})
+    assert created["status"] == {"state": "pending"}
+    assert "must all be valid" in patch(installed, namespace, ORDERS, {"status": {**ISSUED, "authorizations": []}})
+    assert "patched" in patch(installed, namespace, ORDERS, {"status": ISSUED})
 
 
 def test_an_order_that_is_processing_is_not_stopped_by_a_proof_that_ends(installed: Cluster, namespace: str) -> None:
@@ -265,10 +278,16 @@ TABLE: list[tuple[Kind[Any], dict[str, Any], dict[str, Any], list[str]]] = [
     ),
     (
         ORDERS,
-        {},
+        {"names": "shop.apps.example.com,10.0.0.1"},
         ISSUED,
         [
-            *("STATE=valid", "NAMES=shop.apps.example.com", "PROFILE=web", "REASON=Issued", f"EXPIRES={UNTIL}"),
+            *(
+                "STATE=valid",
+                "NAMES=shop.apps.example.com,10.0.0.1",
+                "PROFILE=web",
+                "REASON=Issued",
+                f"EXPIRES={UNTIL}",
+            ),
             *("ACCOUNT=somebody", "SERIAL=0a1b"),
         ],
     ),

@@ -64,15 +64,33 @@ def test_the_largest_manifests_stay_within_the_cost_limits_of_the_rules(installe
     names = [f"{number:02}.{'x' * 252}" for number in range(100)]
     types = ("http-01", "dns-01", "tls-alpn-01")
     tokens = [{"authorization": each, "type": type_, "token": "t" * 43} for each in range(100) for type_ in types]
+    moment = "2026-11-23T12:00:00Z"
+    proofs = [
+        {"authorization": each, "order": "o" * 32, "position": each, "validated": moment, "expires": moment}
+        for each in range(100)
+    ]
+    profiles = [
+        {"name": f"{each:02}{'n' * 61}", "description": "d" * 500, "profileRef": {"name": "p" * 253}}
+        for each in range(16)
+    ]
     rules = {"allowed": PATTERNS, "denied": PATTERNS, "required": PATTERNS}
     blocks = [f"10.{number // 256}.{number % 256}.0/24" for number in range(500)]
     addresses = {"allowed": blocks, "denied": blocks, "required": blocks}
     largest = (
         manifest(POLICIES, {"dnsNames": rules, "ipAddresses": addresses}),
         manifest(CREDENTIALS, {"names": {"dnsNames": rules, "ipAddresses": addresses}}),
-        manifest(ORDERS, {"identifiers": [{"type": "dns", "value": each} for each in names], "tokens": tokens}),
+        manifest(
+            ORDERS,
+            {
+                "identifiers": [{"type": "dns", "value": each} for each in names],
+                "tokens": tokens,
+                "authorized": proofs,
+                "names": "x" * 3000,
+            },
+        ),
+        manifest(PROFILES, {"enrollment.acme.profiles": profiles}),
     )
-    assert installed.kubectl(*CREATE, stdin=text(*largest)).count("created") == 3
+    assert installed.kubectl(*CREATE, stdin=text(*largest)).count("created") == 4
 
 
 def test_a_list_that_is_too_long_is_refused(installed: Cluster) -> None:

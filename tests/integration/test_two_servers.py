@@ -197,6 +197,33 @@ async def test_an_account_that_is_deactivated_at_one_server_is_refused_by_the_ot
     await becomes(is_cancelled)  # S104
 
 
+@pytest.mark.requirement("S59", "M71", "M135", "SEC56")
+async def test_what_is_proven_at_one_server_serves_the_other_until_it_is_given_up_there(
+    installation: Installation, servers: Servers, team: str
+) -> None:
+    enrollment = installation.open_profile(team)
+    async with (
+        installation.client(enrollment, servers=servers[:1]) as client,
+        Exchange(enrollment.directory_url, tls=enrollment.tls, servers=servers[1:]) as elsewhere,
+    ):
+        other = Client(elsewhere, client.key, account_url=client.account_url)
+        for number in range(3):
+            names = [f"shared-{number}.test"]
+            first = await installation.proven(client, *names)
+
+            async def is_reused(names: list[str] = names) -> bool:
+                return (await other.new_order(names)).status == "ready"
+
+            await becomes(is_reused, seconds=5)
+            second, third = await other.new_order(names), await other.new_order(names)
+            assert second.authorizations == third.authorizations == first.authorizations
+            request = certificate_request(names, certificate_key())
+            assert (await other.finalize(second, request)).status == "valid"
+            await client.post("authorization", first.authorizations[0], {"status": "deactivated"})
+            assert await refusal(other.finalize(third, request)) == "orderNotReady"
+            assert (await client.order(third.url)).status == "invalid"
+
+
 async def test_a_challenge_that_was_answered_at_one_server_is_validated_for_the_other(
     installation: Installation, servers: Servers, team: str
 ) -> None:

@@ -27,10 +27,13 @@ def audit(installation: Installation) -> AuditLog:
 
 
 def asked(audit: AuditLog) -> Counter[str]:
-    """What the server has asked the API server for: `update acmeorders/status` and how often. Watches do not count."""
+    """What the server has asked the API server for: `update acmeorders/status` and how often.
+
+    Watches do not count, and neither does the lease that a server renews every few seconds whatever it is asked.
+    """
     counts: Counter[str] = Counter()
     for each, count in audit.counts(user=SERVER).items():
-        if each.verb != "watch":
+        if each.verb != "watch" and not each.resource.startswith("leases"):
             subresource = f"/{each.subresource}" if each.subresource else ""
             counts[f"{each.verb} {each.resource.partition('.')[0]}{subresource}"] += count
     return counts
@@ -44,6 +47,34 @@ async def test_a_certificate_costs_three_writes_and_no_read_however_many_names_i
     audit.mark()
     await client.obtain(names, installation.answerer.add)
     assert asked(audit) == {"create acmeorders": 1, "update acmeorders/status": 2}
+
+
+@pytest.mark.requirement("M71", "S59")
+@pytest.mark.parametrize("count", [1, 10])
+async def test_a_certificate_for_names_that_are_proven_costs_two_writes_and_no_read(
+    installation: Installation, client: Client, audit: AuditLog, count: int
+) -> None:
+    names = [f"again-{number}.test" for number in range(count)]
+    first = await client.obtain(names, installation.answerer.add)
+    audit.mark()
+    second = await client.obtain(names, installation.answerer.add)
+    assert second.order.authorizations == first.order.authorizations
+    assert asked(audit) == {"create acmeorders": 1, "update acmeorders/status": 1}
+
+
+@pytest.mark.requirement("SEC50")
+async def test_where_ownership_is_not_validated_a_certificate_costs_two_writes_and_no_read(
+    installation: Installation, team: str, audit: AuditLog
+) -> None:
+    enrollment = installation.profile(team, ownershipValidation="Skipped")
+    async with installation.client(enrollment, external_account=installation.credential(team)) as client:
+        await client.obtain(["warm.test"], installation.answerer.add)
+        audit.mark()
+        certificate = await client.obtain(["trusted-1.test", "trusted-2.test"], installation.answerer.add)
+        assert asked(audit) == {"create acmeorders": 1, "update acmeorders/status": 1}
+    stored = installation.order(team, certificate.order.url)
+    assert stored["spec"]["names"] == "trusted-1.test,trusted-2.test"
+    assert [each["authorization"] for each in stored["spec"]["authorized"]] == [0, 1]
 
 
 async def test_asking_for_the_directory_and_for_nonces_asks_the_api_server_nothing(

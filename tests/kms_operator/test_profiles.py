@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from kms.resources.meta import LocalRef
 from kms.resources.profiles import CertificateProfile
 from kms.resources.secrets import COMPONENT, MANAGED_BY, SERVING_AUTHORITY, SERVING_AUTHORITY_NAME
 from kms_operator import profiles
@@ -114,6 +115,50 @@ def test_proof_of_control_is_skipped_only_for_known_clients_and_listed_names(
     assert (stated(outcome).status == "True") is allowed
     assert allowed or stated(outcome).reason == "OwnershipValidationRequired"
     assert stated(outcome, "OwnershipValidated").reason == "Skipped"
+
+
+def lending(*names: str, **acme: Any) -> CertificateProfile:
+    return profile(acme={"profiles": [{"name": each, "profileRef": {"name": each}} for each in names]} | acme)
+
+
+@pytest.mark.parametrize(
+    ("lent", "reason", "message"),
+    [
+        ((), "ProfileNotFound", "CertificateProfile pki/short does not exist"),
+        ((profile("short"),), "ProfileNotReady", "CertificateProfile pki/short is not ready"),
+        (
+            (profile("short", status=ready_status("PolicyViolated", "False")),),
+            "ProfileNotReady",
+            "CertificateProfile pki/short is not ready",
+        ),
+    ],
+)
+def test_an_order_profile_that_cannot_be_had_is_told_and_the_directory_works_without_it(
+    lent: tuple[Any, ...], reason: str, message: str
+) -> None:
+    outcome = reconciled(lending("short", "good"), CA, policy(), profile("good", status=ready_status()), *lent)
+    assert stated(outcome).status == "True"
+    references = stated(outcome, "ResolvedRefs")
+    assert (references.status, references.reason) == ("False", reason)
+    assert references.message == (f'order profile "short" is not offered (spec.enrollment.acme.profiles): {message}')
+
+
+def test_order_profiles_that_are_ready_and_the_directorys_own_are_in_order() -> None:
+    outcome = reconciled(lending("short", "web"), CA, policy(), profile("short", status=ready_status()))
+    assert stated(outcome, "ResolvedRefs").status == "True"
+
+
+@pytest.mark.requirement("SEC50")
+def test_an_order_profile_for_any_name_is_not_offered_without_proof_of_control() -> None:
+    skipping = lending("wide", ownershipValidation="Skipped", externalAccountBinding="Required")
+    ready = profile("wide", status=ready_status())
+    wide = msgspec.structs.replace(ready, spec=msgspec.structs.replace(ready.spec, policy_ref=LocalRef(name="all")))
+    outcome = reconciled(skipping, CA, policy(), wide, policy("all", dnsNames={"allowed": ["**"]}))
+    assert (stated(outcome).status, stated(outcome, "ResolvedRefs").reason) == ("True", "OwnershipValidationRequired")
+    outcome = reconciled(skipping, CA, policy(), wide, policy("all"))
+    assert stated(outcome, "ResolvedRefs").status == "True"
+    outcome = reconciled(skipping, CA, policy(), wide, policy("all", ipAddresses={"allowed": ["nonsense"]}))
+    assert stated(outcome, "ResolvedRefs").status == "False"
 
 
 def test_a_profile_without_enrollment_has_no_directory() -> None:

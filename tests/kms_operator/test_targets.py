@@ -81,6 +81,15 @@ def test_a_profile_concerns_its_credentials_wherever_they_live(memory: Memory) -
     }
 
 
+def test_a_profile_and_its_policy_concern_the_directories_that_offer_it(memory: Memory) -> None:
+    offered = {"profiles": [{"name": "short", "profileRef": {"name": "web"}}]}
+    memory.put(PROFILES, profile("front", acme=offered))
+    memory.put(PROFILES, profile("far", namespace="team-a", acme=offered))
+    assert "certificateprofiles/pki/front" in looked_at(PROFILES, profile(), memory)
+    assert "certificateprofiles/pki/front" in looked_at(POLICIES, policy(), memory)
+    assert not any("team-a/far" in each for each in looked_at(PROFILES, profile(), memory) if "profiles" in each)
+
+
 def test_a_credential_concerns_those_that_wait_for_its_identifier(memory: Memory) -> None:
     assert looked_at(CREDENTIALS, credential(), memory) == {"eabcredentials/pki/web", "eabcredentials/pki/waiting"}
 

@@ -34,7 +34,7 @@ from acme_server.process.readiness import Readiness
 from acme_server.profiles import Profile
 from acme_server.renewal import RenewalInfo
 from acme_server.rules.renewal import Window
-from acme_server.wire import AccountUpdate, NewAccount, NewOrder
+from acme_server.wire import AccountUpdate, NewAccount, NewAuthorization, NewOrder
 from kms.clock import system_entropy
 from kms.resources import ACMEAccount, ACMEOrder, CertificateProfile, EABCredential
 from kms.resources.accounts import AccountSpec, AccountStatus, CurrentKey
@@ -176,6 +176,9 @@ class Profiles:
         except KeyError:
             raise Refused(ProblemType.MALFORMED, "There is no such profile.", status=404) from None
 
+    def offered(self, profile: Profile) -> Mapping[str, str]:
+        return {each.name: each.description for each in profile.acme.profiles}
+
 
 class Accounts:
     """Accounts in a dictionary by (profile, id)."""
@@ -278,6 +281,15 @@ class Orders:
             raise not_found()
         return order
 
+    async def preauthorize(self, _: Profile, account: ACMEAccount, wanted: NewAuthorization) -> ACMEOrder:
+        return self.put(account, [wanted.identifier.value], preauthorization=True)
+
+    async def holding(self, profile: Profile, account: ACMEAccount, order_id: str, position: int) -> ACMEOrder:
+        order = await self.get(profile, account, order_id)
+        if position >= len(order.status.authorizations):
+            raise not_found()
+        return order
+
     async def settled(self, order: ACMEOrder, *, position: int | None = None) -> ACMEOrder:  # noqa: ARG002
         return order
 
@@ -299,13 +311,14 @@ class Orders:
         first = int(cursor or "0")
         return names[first : first + 2], str(first + 2) if len(names) > first + 2 else ""
 
-    def put(self, account: ACMEAccount, names: Sequence[str]) -> ACMEOrder:
+    def put(self, account: ACMEAccount, names: Sequence[str], *, preauthorization: bool = False) -> ACMEOrder:
         name = f"{len(self.known):26}".replace(" ", "a").translate(str.maketrans("0189", "bcde"))
         spec = OrderSpec(
             account_ref=LocalRef(name=account.metadata.name),
             profile_ref=account.spec.profile_ref,
             identifiers=tuple(Identifier(type="dns", value=each) for each in names),
             expires=NOW + timedelta(days=1),
+            preauthorization=preauthorization,
             tokens=tuple(Token(authorization=i, type="http-01", token=f"token-{i}") for i in range(len(names))),
         )
         order = opened(ACMEOrder(metadata=ObjectMeta(name=name, namespace="pki"), spec=spec))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from acme_server.rules import transitions
+from acme_server.validation.outcome import ChallengeId, Valid
 from kms.issuers import Issued
 from kms.resources.meta import LocalRef, ObjectMeta
 from kms.resources.orders import ACMEOrder, Identifier, OrderSpec, Token, opened
@@ -38,6 +40,13 @@ def order(*names: str, created: datetime = NOW, lifetime: timedelta = LIFETIME) 
             ),
         )
     )
+
+
+def proven(order: ACMEOrder, *positions: int, at: datetime = NOW) -> ACMEOrder:
+    """The order after control of the names at these positions, or of all, was proven by http-01."""
+    chosen = positions or range(len(order.spec.identifiers))
+    outcomes = {ChallengeId(position, "http-01"): Valid(at) for position in chosen}
+    return transitions.validated(order, outcomes, lifetime=LIFETIME, now=at)
 
 
 def issued(serial: str = "1234") -> Issued:

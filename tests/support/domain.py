@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import AsyncIterator, Callable, Collection, Hashable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,8 +18,11 @@ from acme_server.credentials import Binding
 from acme_server.links import Links
 from acme_server.problems import ProblemType
 from acme_server.profiles import Profile
+from acme_server.rules.admission import Objection
 from acme_server.rules.caa import Property
 from acme_server.services import Configuration, Services
+from acme_server.settings import ValidationSettings
+from acme_server.validation.addresses import AddressFilter
 from acme_server.validation.attempts import Pace, ValidationFailed
 from acme_server.validation.nameservers import LookupFailed
 from acme_server.validation.records import Found
@@ -204,7 +208,6 @@ class World:
     cluster: Cluster
     clock: Clock = field(default_factory=Clock)
     validator: Validator = field(default_factory=Validator)
-    types: tuple[ChallengeType, ...] = ("http-01",)
     records: ScriptedRecords = field(default_factory=ScriptedRecords)
     measures: Counted = field(default_factory=Counted)
     profiles: Informed[CertificateProfile] = field(default_factory=Informed)
@@ -213,6 +216,9 @@ class World:
     credentials: Informed[EABCredential] = field(default_factory=Informed)
     secrets: Informed[Secret] = field(default_factory=Informed)
     alone: bool = True
+    offered: tuple[ChallengeType, ...] = ("http-01",)
+    """The challenges that can be validated, all by `validator`."""
+    objection: Objection = AddressFilter(ValidationSettings()).objection
     pace: Pace = QUICK
     replica: str = "server-0"
     orders_page: int = 100
@@ -230,9 +236,10 @@ class World:
                 credentials=self.credentials,
                 secrets=self.secrets,
             ),
-            validators=dict.fromkeys(self.types, self.validator),
             records=self.records,
             links=Links(EXTERNAL_URL),
+            validators=dict.fromkeys(self.offered, self.validator),
+            objection=self.objection,
             replica=self.replica,
             alone=lambda: self.alone,
             clock=self.clock,
@@ -253,7 +260,6 @@ class World:
             cluster=self.cluster,
             clock=self.clock,
             validator=changes.pop("validator", self.validator),
-            types=self.types,
             records=self.records,
             profiles=self.profiles,
             policies=self.policies,
@@ -261,6 +267,8 @@ class World:
             credentials=self.credentials,
             secrets=self.secrets,
             alone=False,
+            offered=self.offered,
+            objection=self.objection,
             pace=self.pace,
             replica=changes.pop("replica", "server-1"),
         )
@@ -299,6 +307,37 @@ class World:
                     enrollment=Enrollment(acme=AcmeEnrollment(**{"external_account_binding": "Disabled", **acme})),
                 ),
                 status=ProfileStatus(conditions=(condition,)),
+            )
+        )
+
+    def lend(
+        self, name: str, *, policy: PolicySpec | None = None, contents: CertificateContents | None = None, **meta: Any
+    ) -> CertificateProfile:
+        """A second profile with the same CA, which the first may lend; its description is its name."""
+        self.policies.put(
+            CertificatePolicy(
+                metadata=ObjectMeta(namespace=NAMESPACE, name=f"policy-of-{name}", uid=f"policy-of-{name}"),
+                spec=policy or PolicySpec(dns_names=DNSNameRules(allowed=("**.example.com",))),
+            )
+        )
+        ready = Condition(
+            type="Ready",
+            status="True" if meta.pop("ready", True) else "False",
+            reason="Test",
+            message="",
+            last_transition_time=self.clock(),
+        )
+        return self.profiles.put(
+            CertificateProfile(
+                metadata=ObjectMeta(namespace=NAMESPACE, name=name, uid=f"uid-of-{name}"),
+                spec=ProfileSpec(
+                    issuer_ref=LocalRef(name="ca"),
+                    policy_ref=LocalRef(name=f"policy-of-{name}"),
+                    description=f"the profile {name}",
+                    certificate=contents or CertificateContents(),
+                    enrollment=Enrollment(acme=AcmeEnrollment()),
+                ),
+                status=ProfileStatus(conditions=(ready,)),
             )
         )
 
@@ -357,14 +396,24 @@ class World:
             self.secrets.put(secret)
         return credential
 
+    async def bound(self, **credential: Any) -> ACMEAccount:
+        """An account with an external binding to a credential with these members of its spec."""
+        return await self.account(binding=Binding(self.put_credential(**credential), KEY_ID_1))
+
     async def account(self, key: Key | None = None, binding: Binding | None = None) -> ACMEAccount:
         account, _ = await self.services.accounts.register(
             self.profile, key or Key(), NewAccount(terms_of_service_agreed=True), binding
         )
         return account
 
-    async def order(self, account: ACMEAccount, *names: str) -> ACMEOrder:
-        return await self.services.orders.create(self.profile, account, wanted(*names or ("www.example.com",)))
+    async def order(self, account: ACMEAccount, *names: str, **members: Any) -> ACMEOrder:
+        chosen = wanted(*names or ("www.example.com",), **members)
+        return await self.services.orders.create(self.profile, account, chosen)
+
+    async def finalized(self, account: ACMEAccount, order: ACMEOrder) -> ACMEOrder:
+        """The order after a CSR for exactly its names."""
+        names = (each.value for each in order.spec.identifiers)
+        return await self.services.orders.finalize(self.profile, account, order, pki.csr(*names))
 
     async def proven(self, account: ACMEAccount, *names: str) -> ACMEOrder:
         """An order that is ready."""
@@ -381,14 +430,27 @@ class World:
         assert found is not None
         return found
 
+    def stored_orders(self) -> list[tuple[str, str]]:
+        """(namespace, name) of all orders that the API server has."""
+        return [(key.namespace, key.name) for key in self.api.store.by_key if key.plural == "acmeorders"]
+
     def calls(self, since: int = 0) -> list[str]:
         """What the API server was asked, in short: `create acmeorders`."""
         return [f"{each.verb} {each.plural}" for each in self.api.requests[since:]]
 
 
 def wanted(*names: str, **dates: Any) -> NewOrder:
-    """A request for an order."""
-    return NewOrder(identifiers=tuple(RequestedIdentifier(type="dns", value=name) for name in names), **dates)
+    """A request for an order of these names and addresses."""
+    identifiers = tuple(RequestedIdentifier(type=_type_of(name), value=name) for name in names)
+    return NewOrder(identifiers=identifiers, **dates)
+
+
+def _type_of(name: str) -> str:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return "dns"
+    return "ip"
 
 
 @asynccontextmanager

@@ -29,6 +29,7 @@ TABLE: dict[tuple[str, str], Access] = {
     ("POST", "accounts/{account}/orders/{cursor}"): Access.ACCOUNT,
     ("POST", "key-change"): Access.ACCOUNT,
     ("POST", "new-order"): Access.ACCOUNT,
+    ("POST", "new-authz"): Access.ACCOUNT,
     ("POST", "orders/{order}"): Access.ACCOUNT,
     ("POST", "orders/{order}/finalize"): Access.ACCOUNT,
     ("POST", "orders/{order}/certificate"): Access.ACCOUNT,

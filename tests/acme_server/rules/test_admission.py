@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 
 import pytest
 
@@ -8,6 +9,8 @@ from acme_server.problems import ProblemType, Refused
 from acme_server.profiles import Profile
 from acme_server.rules import admission
 from acme_server.rules.identifiers import identifier_of
+from acme_server.settings import ValidationSettings
+from acme_server.validation.addresses import AddressFilter
 from kms.pki.names import Name, dns_name, ip_address
 from kms.pki.policy import Narrowing
 from kms.resources.credentials import NameRules
@@ -103,7 +106,7 @@ def test_a_name_without_any_challenge_is_refused(profile: Profile) -> None:
 
 def test_where_ownership_is_not_validated_no_challenge_is_needed(world: World) -> None:
     profile = wildcards(world, ownership_validation="Skipped", external_account_binding="Required")
-    admission.admit_names(names("*.apps.example.com"), profile, None, ())
+    admission.admit_names(names("*.apps.example.com"), profile, None, None)
 
 
 @pytest.mark.requirement("M150", "ALPN-M1")
@@ -114,9 +117,34 @@ def test_a_wildcard_has_dns_01_alone() -> None:
 
 
 @pytest.mark.requirement("IP-M5")
-def test_an_address_has_all_challenges_but_dns_01() -> None:
+@pytest.mark.parametrize("address", ["10.0.0.1", "2001:db8::1"])
+def test_an_address_has_every_challenge_but_dns_01(address: str) -> None:
     types: tuple[ChallengeType, ...] = ("http-01", "dns-01", "tls-alpn-01")
-    assert admission.challenges_for(ip_address("10.0.0.1"), types) == ("http-01", "tls-alpn-01")
+    assert admission.challenges_for(ip_address(address), types) == ("http-01", "tls-alpn-01")
+
+
+@pytest.mark.requirement("IP-8")
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "169.254.169.254", "224.0.0.1", "0.0.0.0", "::1", "::", "fe80::1", "ff02::1"]
+)
+def test_an_address_that_is_nobodys_is_refused_unless_it_is_allowed(world: World, address: str) -> None:
+    world.configure(policy=PolicySpec(ip_addresses=ValueRules(allowed=("0.0.0.0/0", "::/0"))))
+    default = AddressFilter(ValidationSettings()).objection
+    with pytest.raises(Refused, match="is not certified by this server") as caught:
+        admission.admit_names([ip_address(address)], world.profile, None, HTTP, default)
+    assert caught.value.type == ProblemType.REJECTED_IDENTIFIER
+    allowing = AddressFilter(ValidationSettings(allow=(ip_network(address),))).objection
+    admission.admit_names([ip_address(address)], world.profile, None, HTTP, allowing)
+
+
+@pytest.mark.requirement("IP-8")
+def test_addresses_are_admitted_by_the_policys_networks_alone(world: World) -> None:
+    rules = ValueRules(allowed=("10.0.0.0/8", "2001:db8::/32"), denied=("10.9.0.0/16",))
+    world.configure(policy=PolicySpec(ip_addresses=rules))
+    admission.admit_names([ip_address("10.1.2.3"), ip_address("2001:db8::5")], world.profile, None, HTTP)
+    for address in ("10.9.0.1", "192.168.0.1", "2001:db9::1"):
+        with pytest.raises(Refused, match="ipAddresses"):
+            admission.admit_names([ip_address(address)], world.profile, None, HTTP)
 
 
 def csr_refusal(profile: Profile, ordered: list[str], der: bytes) -> Refused:

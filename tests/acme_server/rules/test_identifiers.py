@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from acme_server.problems import ProblemType, Refused
 from acme_server.rules import identifiers
 from acme_server.wire import RequestedIdentifier
-from kms.pki.names import Name, dns_name
+from kms.pki.names import Name, dns_name, ip_address
 from kms.resources.orders import Identifier
 
 
@@ -26,6 +26,7 @@ def test_names_are_lowercase_and_each_is_there_once() -> None:
     assert [name.value for name in names] == ["www.example.com", "b.example.com"]
 
 
+@pytest.mark.requirement("SEC42")
 @pytest.mark.parametrize(
     "value",
     ["127.0.0.1", "0x7f.1", "2130706433", "010.0.0.1", "::1", "[::1]", "example.com.", "a..b", "", "a b", "*", "a.*.b"],
@@ -36,12 +37,44 @@ def test_what_is_no_dns_name_is_malformed(value: str) -> None:
     assert refused.subproblems[0].identifier == Identifier(type="dns", value=value)
 
 
+@pytest.mark.requirement("IP-M1")
+@pytest.mark.parametrize("value", ["10.0.0.1", "2001:db8::1", "2001:db8:0:1:1:1:1:1", "1::"])
+def test_an_address_in_its_canonical_spelling_is_a_name(value: str) -> None:
+    assert identifiers.normalised(asked(value, value, type_="ip")) == (Name("ip", value),)
+
+
+@pytest.mark.requirement("IP-M1", "IP-M2", "IP-7")
+@pytest.mark.parametrize(
+    "value",
+    [
+        "010.0.0.1",
+        "10.0.0.1/32",
+        "10.1",
+        "0x0a.0.0.1",
+        "2001:DB8::1",
+        "2001:db8:0:0:0:0:0:1",
+        "2001:db8::/32",
+        "[2001:db8::1]",
+        "fe80::1%eth0",
+        "::ffff:10.0.0.1",
+        "*.10.0.0.1",
+        "localhost",
+        "10.0.0.1 ",
+        "",
+    ],
+)
+def test_another_spelling_of_an_address_is_malformed(value: str) -> None:
+    refused = refusal(asked(value, type_="ip"))
+    assert refused.type == ProblemType.MALFORMED
+    assert refused.subproblems[0].identifier == Identifier(type="ip", value=value)
+
+
+@pytest.mark.requirement("M118", "SEC02")
 def test_other_types_are_unsupported() -> None:
-    for type_ in ("ip", "permanent-identifier", "", "DNS"):
+    for type_ in ("permanent-identifier", "", "DNS", "IP"):
         refused = refusal(asked("10.0.0.1", type_=type_))
         assert refused.type == ProblemType.UNSUPPORTED_IDENTIFIER
-        expected = Identifier(type="ip", value="10.0.0.1") if type_ == "ip" else None
-        assert refused.subproblems[0].identifier == expected
+        assert refused.subproblems[0].identifier is None
 
 
 def test_every_identifier_that_is_wrong_is_told() -> None:
@@ -61,7 +94,7 @@ def test_no_identifiers_are_anything_but_names_or_refused(pairs: list[tuple[str,
         names = identifiers.normalised(wanted)
     except Refused:
         return
-    assert all(dns_name(name.value) == name for name in names)
+    assert all((dns_name if name.type == "dns" else ip_address)(name.value) == name for name in names)
 
 
 def test_names_survive_being_stored() -> None:

@@ -10,14 +10,14 @@ from acme_server.rules.retention import CAME_TO_NOTHING, COMPROMISED, MARGIN, is
 from kms.resources.accounts import AccountState
 from kms.resources.orders import ACMEOrder, Revocation, StoredProblem
 from tests.support.accounts import account
-from tests.support.acmeorders import DIGEST, LIFETIME, NOW, issued, order
+from tests.support.acmeorders import DIGEST, LIFETIME, NOW, issued, order, proven
 
 DAY = timedelta(days=1)
 pytestmark = pytest.mark.requirement("SEC61")
 
 
 def ready() -> ACMEOrder:
-    return transitions.preauthorized(order(), now=NOW)
+    return proven(order())
 
 
 def valid(reason: str | None = None) -> ACMEOrder:
@@ -52,10 +52,10 @@ def test_a_compromised_key_is_remembered_for_longer() -> None:
 
 
 def test_an_order_stays_as_long_as_others_may_rely_on_its_proofs() -> None:
-    proven = ready()
-    (authorization,) = proven.status.authorizations
+    before = ready()
+    (authorization,) = before.status.authorizations
     lasting = replace(authorization, expires=NOW + 90 * DAY)
-    order_ = replace(proven, status=replace(proven.status, authorizations=(lasting,)))
+    order_ = replace(before, status=replace(before.status, authorizations=(lasting,)))
     assert kept_until(order_) == NOW + 90 * DAY
     given_up = transitions.deactivated(order_, 0, now=NOW)
     assert kept_until(given_up) == NOW + CAME_TO_NOTHING

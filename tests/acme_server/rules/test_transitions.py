@@ -246,12 +246,6 @@ def test_a_failure_ends_open_orders_and_no_others() -> None:
     assert transitions.failed(valid, problem, reason="X", now=LATER) == valid
 
 
-def test_where_ownership_is_not_validated_an_order_starts_ready() -> None:
-    skipped = transitions.preauthorized(order("a.example", "b.example"), now=LATER)
-    assert skipped.status.state == "ready"
-    assert [each.challenges[0].validated for each in skipped.status.authorizations] == [LATER, LATER]
-
-
 def test_an_invalid_authorization_without_an_error_still_ends_its_order_with_one() -> None:
     authorizations = tuple(replace(each, state="revoked") for each in order().status.authorizations)
     tampered = replace(order(), status=replace(order().status, authorizations=authorizations))

@@ -1,0 +1,211 @@
+"""Orders for addresses (RFC 8738) and for wildcards, and with dates, from the request to the certificate."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from acme_server.problems import ProblemType, Refused
+from acme_server.settings import ValidationSettings
+from acme_server.validation.addresses import AddressFilter
+from kms.resources.accounts import ACMEAccount
+from kms.resources.orders import ACMEOrder, ChallengeType
+from kms.resources.policies import DNSNameRules, PolicySpec, ValueRules
+from kms.resources.profiles import CertificateContents
+from tests.support import pki
+from tests.support.domain import World, running_world, wanted
+from tests.support.server import Server, running_server
+
+ADDRESSES = ("10.0.0.7", "2001:db8::7")
+POLICY = PolicySpec(
+    dns_names=DNSNameRules(allowed=("**.example.com", "example.com"), wildcards="Allow"),
+    ip_addresses=ValueRules(allowed=("10.0.0.0/8", "127.0.0.0/8", "2001:db8::/32")),
+)
+ALL: tuple[ChallengeType, ...] = ("http-01", "dns-01", "tls-alpn-01")
+
+
+def everything(world: World) -> None:
+    world.configure(policy=POLICY, challenges=ALL)
+    world.offered = ALL
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    async with running_server(everything) as server:
+        await server.register()
+        yield server
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with running_world(everything) as world:
+        yield world
+
+
+async def proven(world: World, account: ACMEAccount, type_: ChallengeType, *names: str) -> ACMEOrder:
+    order = await world.order(account, *names)
+    for position in range(len(names)):
+        await world.services.orders.respond(order, position, type_)
+    return await world.services.orders.settled(order)
+
+
+def certificate(order: ACMEOrder) -> x509.Certificate:
+    assert order.status.certificate is not None, order.status
+    return x509.load_pem_x509_certificate(order.status.certificate.encode())
+
+
+async def refused(call: object) -> Refused:
+    with pytest.raises(Refused) as caught:
+        await call  # type: ignore[misc]
+    return caught.value
+
+
+# Addresses
+
+
+@pytest.mark.requirement("IP-M1", "IP-M5")
+async def test_an_address_is_offered_everything_but_dns_01(server: Server) -> None:
+    identifiers = [{"type": "ip", "value": each} for each in ADDRESSES]
+    order = await server.post(f"{server.base}/new-order", {"identifiers": identifiers})
+    assert order.json["identifiers"] == identifiers
+    for url, identifier in zip(order.json["authorizations"], identifiers, strict=True):
+        authorization = (await server.post(url)).json
+        assert authorization["identifier"] == identifier
+        assert {each["type"] for each in authorization["challenges"]} == {"http-01", "tls-alpn-01"}
+        assert "wildcard" not in authorization
+
+
+@pytest.mark.requirement("IP-M6", "SEC28", "M112")
+@pytest.mark.parametrize("type_", ["http-01", "tls-alpn-01"])
+async def test_a_certificate_for_addresses_has_them_in_the_san_alone(world: World, type_: ChallengeType) -> None:
+    world.configure(policy=POLICY, challenges=ALL, contents=CertificateContents(common_name="FirstName"))
+    account = await world.account()
+    order = await proven(world, account, type_, *ADDRESSES)
+    issued = certificate(await world.finalized(account, order))
+    names = issued.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    assert names.value.get_values_for_type(x509.IPAddress) == [ipaddress.ip_address(each) for each in ADDRESSES]
+    assert names.value.get_values_for_type(x509.DNSName) == []
+    assert names.critical
+    assert issued.subject.get_attributes_for_oid(NameOID.COMMON_NAME) == []
+    mixed = await proven(world, account, type_, "10.0.0.9", "www.example.com")
+    issued = certificate(await world.finalized(account, mixed))
+    assert [each.value for each in issued.subject] == ["www.example.com"]
+
+
+@pytest.mark.requirement("IP-M6", "SEC28")
+@pytest.mark.parametrize(
+    "names", [("10.0.0.8",), ("2001:db8::7",), ("10.0.0.7", "www.example.com"), ("a.example.com",)]
+)
+async def test_a_request_for_another_address_is_refused(world: World, names: tuple[str, ...]) -> None:
+    account = await world.account()
+    order = await proven(world, account, "http-01", "10.0.0.7")
+    problem = await refused(world.services.orders.finalize(world.profile, account, order, pki.csr(*names)))
+    assert problem.type == ProblemType.BAD_CSR
+    assert world.stored(order).status.state == "ready"
+
+
+@pytest.mark.requirement("IP-8")
+async def test_loopback_is_an_identifier_only_where_validation_may_go_there(world: World) -> None:
+    account = await world.account()
+    problem = await refused(world.order(account, "127.0.0.9"))
+    assert problem.type == ProblemType.REJECTED_IDENTIFIER
+    assert "loopback" in problem.detail
+    allow = ipaddress.IPv4Network("127.0.0.0/8")
+    world.objection = AddressFilter(ValidationSettings(allow=(allow,))).objection
+    world.start()
+    order = await proven(world, account, "http-01", "127.0.0.9")
+    assert (await world.finalized(account, order)).status.state == "valid"
+    assert world.validator.asked[0][0] == "127.0.0.9"
+
+
+@pytest.mark.requirement("IP-M5", "M107")
+async def test_an_address_that_only_dns_01_is_offered_for_is_refused(world: World) -> None:
+    world.configure(policy=POLICY, challenges=("dns-01",))
+    problem = await refused(world.order(await world.account(), "10.0.0.7"))
+    assert problem.type == ProblemType.REJECTED_IDENTIFIER
+    assert "(dns-01)" in problem.detail
+
+
+# Wildcards
+
+
+@pytest.mark.requirement("M57", "M61", "M64", "M150")
+async def test_a_wildcard_is_proven_by_dns_01_for_its_base_name(server: Server) -> None:
+    order = await server.order("*.apps.example.com", "apps.example.com")
+    assert [each["value"] for each in order.json["identifiers"]] == ["*.apps.example.com", "apps.example.com"]
+    wildcard, base = [(await server.post(each)).json for each in order.json["authorizations"]]
+    assert (wildcard["identifier"]["value"], wildcard["wildcard"]) == ("apps.example.com", True)
+    assert [each["type"] for each in wildcard["challenges"]] == ["dns-01"]
+    assert base["identifier"]["value"] == "apps.example.com"
+    assert "wildcard" not in base
+    assert [each["type"] for each in base["challenges"]] == list(ALL)
+
+
+@pytest.mark.requirement("M57", "SEC28")
+async def test_a_proof_of_the_base_name_is_none_of_the_wildcard_and_the_other_way_round(world: World) -> None:
+    account = await world.account()
+    await proven(world, account, "dns-01", "example.com")
+    assert (await world.order(account, "*.example.com")).status.state == "pending"
+    await proven(world, account, "dns-01", "*.apps.example.com")
+    assert (await world.order(account, "apps.example.com")).status.state == "pending"
+    order = await world.order(account, "*.apps.example.com")
+    assert (order.status.state, order.status.authorizations[0].wildcard) == ("ready", True)
+    issued = certificate(await world.finalized(account, order))
+    names = issued.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["*.apps.example.com"]
+    problem = await refused(
+        world.services.orders.finalize(
+            world.profile, account, await world.order(account, "*.apps.example.com"), pki.csr("apps.example.com")
+        )
+    )
+    assert problem.type == ProblemType.BAD_CSR
+
+
+async def test_a_policy_without_wildcards_refuses_them(world: World) -> None:
+    world.configure(policy=PolicySpec(dns_names=DNSNameRules(allowed=("**.example.com",))), challenges=ALL)
+    problem = await refused(world.order(await world.account(), "*.apps.example.com"))
+    assert "dnsNames.wildcards" in problem.detail
+
+
+# Dates
+
+
+@pytest.mark.requirement("M108")
+async def test_the_dates_of_the_certificate_are_those_that_were_asked_for_to_the_second(world: World) -> None:
+    account = await world.account()
+    start = world.clock() + timedelta(hours=3, microseconds=7)
+    for dates in (
+        {"not_before": start},
+        {"not_after": start + timedelta(days=9)},
+        {"not_before": start, "not_after": start + timedelta(minutes=5)},
+        {"not_before": world.clock(), "not_after": world.clock() + timedelta(days=90)},
+    ):
+        order = await world.services.orders.create(world.profile, account, wanted("www.example.com", **dates))
+        await world.services.orders.respond(order, 0, "http-01")
+        order = await world.finalized(account, await world.services.orders.settled(order))
+        issued = certificate(order)
+        if order.spec.not_before is not None:
+            assert issued.not_valid_before_utc == order.spec.not_before == dates["not_before"].replace(microsecond=0)
+        if order.spec.not_after is not None:
+            assert issued.not_valid_after_utc == order.spec.not_after == dates["not_after"].replace(microsecond=0)
+
+
+@pytest.mark.requirement("M108")
+async def test_dates_are_told_in_utc_and_to_the_second(server: Server) -> None:
+    later = (datetime.now(UTC) + timedelta(days=2)).replace(microsecond=0)
+    text = (later + timedelta(hours=2)).strftime("%Y-%m-%dT%H:%M:%S.123456789+02:00")
+    order = await server.order("www.example.com", notAfter=text)
+    assert order.json["notAfter"] == later.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@pytest.mark.requirement("M108")
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+14:00"])
+async def test_dates_beyond_all_calendars_are_refused(server: Server, text: str) -> None:
+    for member in ("notBefore", "notAfter"):
+        refused = await server.order("www.example.com", **{member: text})
+        assert (refused.status, refused.problem["type"]) == (400, "malformed")
