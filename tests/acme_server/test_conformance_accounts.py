@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -245,12 +246,14 @@ async def test_what_another_replica_has_deactivated_is_no_account_for_newaccount
 async def test_a_replica_whose_memory_is_old_records_no_proof_for_a_deactivated_account(
     server: Server, other: Server
 ) -> None:
+    gate = server.world.validator.gate = asyncio.Event()
     order = await other.order()
     (url,) = order.json["authorizations"]
     (challenge,) = (await other.post(url)).json["challenges"]
     assert server.kid is not None
     await server.post(server.kid, {"status": "deactivated"})
     assert (await other.post(challenge["url"], {})).json["status"] == "processing"  # it does not know yet
+    gate.set()
     await other.world.services.worker.drain(5)
     stored = server.world.api.read(ORDERS, NAMESPACE, order.location.rpartition("/")[2])
     assert stored is not None
