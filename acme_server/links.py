@@ -16,6 +16,7 @@ _PROFILE = r"[a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?"
 _ACCOUNT = r"[a-z2-7]{52}"
 _ORDER = r"[a-z2-7]{26,63}"
 _POSITION = r"0|[1-9][0-9]{0,2}"
+_AUTHORITY = _PROFILE
 
 PROFILE = f"/acme/{{namespace:{_NAMESPACE}}}/{{profile:{_PROFILE}}}"
 DIRECTORY = f"{PROFILE}/directory"
@@ -24,6 +25,7 @@ NEW_ACCOUNT = f"{PROFILE}/new-account"
 ACCOUNT = f"{PROFILE}/accounts/{{account:{_ACCOUNT}}}"
 ORDERS = f"{ACCOUNT}/orders"
 NEW_ORDER = f"{PROFILE}/new-order"
+REVOKE_CERT = f"{PROFILE}/revoke-cert"
 ORDER = f"{PROFILE}/orders/{{order:{_ORDER}}}"
 FINALIZE = f"{ORDER}/finalize"
 CERTIFICATE = f"{ORDER}/certificate"
@@ -31,6 +33,10 @@ AUTHORIZATION = f"{PROFILE}/authorizations/{{order:{_ORDER}}}-{{position:{_POSIT
 CHALLENGE = f"{AUTHORIZATION}/challenges/{{type:[a-z0-9-]{{1,32}}}}"
 RENEWAL_INFO = f"{PROFILE}/renewal-info/{{certificate:[^/]{{1,256}}}}"
 """The paths of the resources (DESIGN: one prefix a profile), as templates of the router."""
+
+REVOCATION_LIST = f"/crl/{{namespace:{_NAMESPACE}}}/{{authority:{_AUTHORITY}}}.crl"
+CA_CERTIFICATE = f"/ca/{{namespace:{_NAMESPACE}}}/{{authority:{_AUTHORITY}}}.crt"
+"""What certificates point to: served by HTTP too, for whoever checks a certificate has no other way in."""
 
 _DIRECTORY_OF_PATH = re.compile(f"/acme/{_NAMESPACE}/{_PROFILE}/")
 
@@ -44,10 +50,14 @@ class AccountLink(NamedTuple):
 
 
 class Links:
-    """Builds and parses URLs below `external_url`, which has no slash at its end."""
+    """Builds and parses URLs below `external_url`, which has no slash at its end.
 
-    def __init__(self, external_url: str) -> None:
+    `http_url` is where the same server is reached without TLS; by default under the same name.
+    """
+
+    def __init__(self, external_url: str, *, http_url: str | None = None) -> None:
         self.external_url = external_url
+        self._http_url = http_url or external_url.replace("https:", "http:", 1)
         self._prefix = f"{external_url}/acme"
         self._account = re.compile(
             rf"{re.escape(self._prefix)}/({_NAMESPACE})/({_PROFILE})/accounts/({_ACCOUNT})", re.ASCII
@@ -76,6 +86,18 @@ class Links:
     def renewal_info(self, namespace: str, profile: str) -> str:
         """Where a client asks when to renew, with the identifier of the certificate behind it (RFC 9773, 4.1)."""
         return f"{self._prefix}/{namespace}/{profile}/renewal-info"
+
+    def revoke_cert(self, namespace: str, profile: str) -> str:
+        """Where certificates of the profile are revoked."""
+        return f"{self._prefix}/{namespace}/{profile}/revoke-cert"
+
+    def revocation_list(self, namespace: str, authority: str) -> str:
+        """The list of what the CertificateAuthority has revoked; in certificates, hence by HTTP (RFC 5280, 4.2.1.13)."""
+        return f"{self._http_url}/crl/{namespace}/{authority}.crl"
+
+    def ca_certificate(self, namespace: str, authority: str) -> str:
+        """The certificate of the CertificateAuthority; in certificates, hence by HTTP."""
+        return f"{self._http_url}/ca/{namespace}/{authority}.crt"
 
     def account(self, account: ACMEAccount) -> str:
         """The account's URL: its `kid` (M19)."""
