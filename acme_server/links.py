@@ -92,11 +92,11 @@ class Links:
         return f"{self._prefix}/{namespace}/{profile}/revoke-cert"
 
     def revocation_list(self, namespace: str, authority: str) -> str:
-        """The list of what the CertificateAuthority has revoked; in certificates, hence by HTTP (RFC 5280, 4.2.1.13)."""
+        """The list of what the CertificateAuthority has revoked; for certificates, so by HTTP (RFC 5280, 4.2.1.13)."""
         return f"{self._http_url}/crl/{namespace}/{authority}.crl"
 
     def ca_certificate(self, namespace: str, authority: str) -> str:
-        """The certificate of the CertificateAuthority; in certificates, hence by HTTP."""
+        """The certificate of the CertificateAuthority; for certificates, so by HTTP."""
         return f"{self._http_url}/ca/{namespace}/{authority}.crt"
 
     def account(self, account: ACMEAccount) -> str:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from acme_server.accounts import Accounts
 from acme_server.credentials import Credentials, IndexedSource
+from acme_server.crls import Changes, Publication
 from acme_server.finalizing import Finalizer
 from acme_server.inventory import Inventory
 from acme_server.known_keys import KnownKeys
 from acme_server.limits import OpenOrders
+from acme_server.links import Links
 from acme_server.measures import Measures, NoMeasures
 from acme_server.orders import Orders
 from acme_server.population import Population
@@ -18,6 +20,7 @@ from acme_server.profiles import Profiles, Source
 from acme_server.recording import Recorder
 from acme_server.renewal import Renewals
 from acme_server.resuming import Resumption
+from acme_server.revocation import ListedProofs, Revocations
 from acme_server.store import Store
 from acme_server.survey import Survey
 from acme_server.sweeping import Sweeper, Unfinished
@@ -68,6 +71,8 @@ class Services:
     accounts: Accounts
     orders: Orders
     renewals: Renewals
+    revocations: Revocations
+    publication: Publication
     worker: Worker
     account_store: Store[ACMEAccount]
     order_store: Store[ACMEOrder]
@@ -89,6 +94,7 @@ class Services:
         cluster: Cluster,
         namespace: str,
         configuration: Configuration,
+        links: Links,
         validators: Mapping[ChallengeType, Validate],
         replica: str,
         namespaces: tuple[str, ...] = (),
@@ -105,7 +111,8 @@ class Services:
         """
         measures = measures or NoMeasures()
         known_keys = KnownKeys()
-        inventory = Inventory()
+        changes = Changes()
+        inventory = Inventory(on_revocation=changes.note)
         maxima = maxima or Maxima()
         order_population = Population("orders", maximum=maxima.orders)
         account_population = Population("accounts", maximum=maxima.accounts)
@@ -144,22 +151,32 @@ class Services:
             attempt=resumption.attempt,
         )
         worker = Worker(validators=validators, recorder=recorder, clock=clock, measures=measures, pace=pace)
+        issuers = Issuers(secrets=configuration.secrets, namespace=namespace)
         finalizer = Finalizer(
             orders=orders,
             accounts=accounts,
             credentials=credentials,
             known_keys=known_keys,
             inventory=inventory,
-            issuers=Issuers(secrets=configuration.secrets, namespace=namespace),
+            issuers=issuers,
+            links=links,
             alone=alone,
             clock=clock,
             measures=measures,
         )
         renewals = Renewals(inventory=inventory, authorities=configuration.authorities)
+        account_service = Accounts(store=accounts, credentials=credentials, population=account_population, clock=clock)
+        order_follower = Follower(
+            cluster,
+            ORDERS,
+            namespaces=namespaces,
+            on_change=orders.followed,
+            on_gap=_each((orders.forget, order_survey.missed)),
+        )
         return cls(
             profiles=profiles,
             credentials=credentials,
-            accounts=Accounts(store=accounts, credentials=credentials, population=account_population, clock=clock),
+            accounts=account_service,
             orders=Orders(
                 store=orders,
                 accounts=accounts,
@@ -177,6 +194,21 @@ class Services:
                 measures=measures,
             ),
             renewals=renewals,
+            revocations=Revocations(
+                orders=orders,
+                accounts=account_service,
+                inventory=inventory,
+                proofs=ListedProofs(orders=orders, clock=clock),
+                clock=clock,
+            ),
+            publication=Publication(
+                authorities=configuration.authorities,
+                inventory=inventory,
+                changes=changes,
+                issuers=issuers,
+                interrupted=order_follower.interrupted,
+                clock=clock,
+            ),
             worker=worker,
             account_store=accounts,
             order_store=orders,
@@ -197,13 +229,7 @@ class Services:
                 on_change=accounts.followed,
                 on_gap=_each((accounts.forget, account_survey.missed)),
             ),
-            order_follower=Follower(
-                cluster,
-                ORDERS,
-                namespaces=namespaces,
-                on_change=orders.followed,
-                on_gap=_each((orders.forget, order_survey.missed)),
-            ),
+            order_follower=order_follower,
         )
 
 

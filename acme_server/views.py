@@ -19,7 +19,7 @@ View = dict[str, Any]
 
 
 def directory(profile: Profile, links: Links) -> View:
-    """The directory (M47-M50): what works is in it and nothing else, so no newAuthz, revokeCert, keyChange yet."""
+    """The directory (M47-M50): what works is in it and nothing else, so no newAuthz, keyChange yet."""
     at = profile.namespace, profile.name
     acme = profile.acme
     meta = {
@@ -33,6 +33,7 @@ def directory(profile: Profile, links: Links) -> View:
         "newAccount": links.new_account(*at),
         "newOrder": links.new_order(*at),
         "renewalInfo": links.renewal_info(*at),
+        "revokeCert": links.revoke_cert(*at),
         "meta": {name: value for name, value in meta.items() if value is False or value},
     }
 

@@ -7,7 +7,8 @@ from typing import Protocol
 
 from aiohttp import web
 
-from acme_server.authentication import Authenticator
+from acme_server.authentication import AccountHolder, Authenticator, KeyHolder
+from acme_server.crls import Document
 from acme_server.enrollment import Enrollment
 from acme_server.links import Links
 from acme_server.nonces import Nonces
@@ -69,6 +70,26 @@ class RenewalService(Protocol):
         ...
 
 
+class RevocationService(Protocol):
+    """Who may revoke which certificates (acme_server.revocation). Raises Refused and Unavailable."""
+
+    async def revoke(self, caller: AccountHolder | KeyHolder, der: bytes, reason: int | None) -> None:
+        """Revoke that certificate."""
+        ...
+
+
+class PublicationService(Protocol):
+    """What CAs publish (acme_server.crls). Raises Refused and Unavailable."""
+
+    async def revocation_list(self, namespace: str, authority: str) -> Document:
+        """The list of what the CA has revoked."""
+        ...
+
+    def certificate(self, namespace: str, authority: str) -> Document:
+        """The certificate of the CA."""
+        ...
+
+
 class Readiness(Protocol):
     """Whether this process can serve."""
 
@@ -84,4 +105,6 @@ ENROLLMENT = web.AppKey("enrollment", Enrollment)
 ACCOUNTS = web.AppKey("accounts", AccountService)
 ORDERS = web.AppKey("orders", OrderService)
 RENEWALS = web.AppKey("renewals", RenewalService)
+REVOCATION = web.AppKey("revocation", RevocationService)
+PUBLICATION = web.AppKey("publication", PublicationService)
 READINESS = web.AppKey("readiness", Readiness)

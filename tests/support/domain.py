@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from acme_server.credentials import Binding
+from acme_server.links import Links
 from acme_server.problems import ProblemType
 from acme_server.profiles import Profile
 from acme_server.services import Configuration, Services
@@ -50,6 +51,7 @@ from kms.resources.secrets import (
     verification_key_name,
 )
 from tests.support import pki
+from tests.support.acme import EXTERNAL_URL
 from tests.support.apiserver import FakeApiServer, running_api
 
 T = TypeVar("T", bound=Resource)
@@ -196,6 +198,7 @@ class World:
                 credentials=self.credentials,
                 secrets=self.secrets,
             ),
+            links=Links(EXTERNAL_URL),
             validators={"http-01": self.validator},
             replica=self.replica,
             alone=lambda: self.alone,
