@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from acme_server.rules import transitions
 from kms.issuers import Issued
 from kms.resources.meta import LocalRef, ObjectMeta
 from kms.resources.orders import ACMEOrder, Identifier, OrderSpec, Token, opened
@@ -50,3 +51,8 @@ def issued(serial: str = "1234") -> Issued:
         not_before=NOW,
         not_after=NOW + timedelta(days=30),
     )
+
+
+def certified() -> ACMEOrder:
+    """An order whose certificate was issued."""
+    return transitions.issued(transitions.preauthorized(order(), now=NOW), DIGEST, issued(), now=NOW)
