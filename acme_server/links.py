@@ -29,6 +29,7 @@ REVOKE_CERT = f"{PROFILE}/revoke-cert"
 ORDER = f"{PROFILE}/orders/{{order:{_ORDER}}}"
 FINALIZE = f"{ORDER}/finalize"
 CERTIFICATE = f"{ORDER}/certificate"
+ALTERNATE = f"{CERTIFICATE}/{{chain:[1-9]}}"
 AUTHORIZATION = f"{PROFILE}/authorizations/{{order:{_ORDER}}}-{{position:{_POSITION}}}"
 CHALLENGE = f"{AUTHORIZATION}/challenges/{{type:[a-z0-9-]{{1,32}}}}"
 RENEWAL_INFO = f"{PROFILE}/renewal-info/{{certificate:[^/]{{1,256}}}}"
@@ -123,6 +124,10 @@ class Links:
     def certificate(self, order: ACMEOrder) -> str:
         """Where the certificate of the order is."""
         return f"{self.order(order)}/certificate"
+
+    def chain(self, order: ACMEOrder, number: int) -> str:
+        """Where the chain of that number is, for the certificate of the order; number 0 is the default one."""
+        return f"{self.certificate(order)}/{number}" if number else self.certificate(order)
 
     def authorization(self, order: ACMEOrder, position: int) -> str:
         """The authorization for the identifier at `position` of the order."""

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
@@ -228,28 +227,10 @@ async def test_a_ca_that_does_not_exist_and_one_that_goes_have_no_list(world: Wo
 
 
 async def test_a_ca_that_may_not_sign_lists_says_so(world: World) -> None:
-    install(world, "imported", without_list_signing())
+    install(world, "imported", pki.without_list_signing())
     with pytest.raises(Refused, match="lacks cRLSign") as caught:
         await document(world, "imported")
     assert caught.value.http_status == 404
-
-
-def without_list_signing() -> Signer:
-    """A CA as some corporate ones are: keyCertSign alone."""
-    signer = pki.root()
-    usage = x509.KeyUsage(*(position == 5 for position in range(9)))
-    builder = (
-        x509.CertificateBuilder()
-        .issuer_name(signer.certificate.subject)
-        .subject_name(signer.certificate.subject)
-        .public_key(signer.key.public_key())
-        .serial_number(1)
-        .not_valid_before(signer.certificate.not_valid_before_utc)
-        .not_valid_after(signer.certificate.not_valid_after_utc)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(usage, critical=True)
-    )
-    return Signer(builder.sign(signer.key, SHA256()), signer.key)
 
 
 async def test_the_certificate_of_a_ca_is_what_it_publishes(world: World) -> None:

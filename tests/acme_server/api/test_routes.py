@@ -31,6 +31,7 @@ TABLE: dict[tuple[str, str], Access] = {
     ("POST", "orders/{order}"): Access.ACCOUNT,
     ("POST", "orders/{order}/finalize"): Access.ACCOUNT,
     ("POST", "orders/{order}/certificate"): Access.ACCOUNT,
+    ("POST", "orders/{order}/certificate/{chain}"): Access.ACCOUNT,
     ("POST", "authorizations/{order}-{position}"): Access.ACCOUNT,
     ("POST", "authorizations/{order}-{position}/challenges/{type}"): Access.ACCOUNT,
     ("POST", "revoke-cert"): Access.ACCOUNT_OR_KEY,
@@ -45,7 +46,7 @@ BOTH = {path for method, path in TABLE if method == "GET"}
 
 
 def concrete(template: str) -> str:
-    path = template.format(account=ACCOUNT, order=ORDER, position=0, type="http-01", certificate="a.b")
+    path = template.format(account=ACCOUNT, order=ORDER, position=0, type="http-01", certificate="a.b", chain=1)
     return path if path.startswith("/") else f"{PREFIX}/{path}"
 
 
@@ -271,7 +272,7 @@ async def test_foreign_objects_and_those_that_do_not_exist_answer_alike(edge: Ed
         if "{" not in path:
             continue
         answers = [
-            await edge.post(f"{PREFIX}/{path}".format(account=account, order=id_, position=0, type="http-01"))
+            await edge.post(f"{PREFIX}/{path}".format(account=account, order=id_, position=0, type="http-01", chain=1))
             for account, id_ in ((foreign.metadata.name, order), (ACCOUNT, ORDER))
         ]
         assert {answer.status for answer in answers} == {404}
