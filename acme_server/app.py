@@ -45,6 +45,8 @@ _DRAIN = 9.0
 _OUTCOMES_DRAIN = 4.0
 """Seconds for validations to end and to be written down."""
 _INTERNAL_DRAIN = 1.0
+_PLAIN_DRAIN = 0.5
+"""Short: what is served without TLS can be asked for again."""
 _COLLECT_AFTER = (10_000, 20, 50)
 """Thresholds of the garbage collector: a request makes hundreds of objects and hardly a cycle."""
 
@@ -200,8 +202,8 @@ async def serve(settings: ServerSettings, *, stop: asyncio.Event) -> None:
 async def _serve_acme(settings: ServerSettings, server: Server, stop: asyncio.Event) -> None:
     """Accept connections from the world until `stop` is set; then let what was begun come to its end."""
     async with AsyncExitStack() as stack:
-        acme = await _listener(stack, server.acme, server.certificate.context, server.metrics)
-        plain = await _listener(stack, server.plain, None, server.metrics)
+        acme = await _listener(stack, server.acme, server.certificate.context, server.metrics, drain=_DRAIN)
+        plain = await _listener(stack, server.plain, None, server.metrics, drain=_PLAIN_DRAIN)
         server.metrics.watch_connections(lambda: acme.count() + plain.count())
         accepting = [
             asyncio.create_task(listener.accept(stack.enter_context(listen(address))))
@@ -227,10 +229,15 @@ async def _serve_acme(settings: ServerSettings, server: Server, stop: asyncio.Ev
 
 
 async def _listener(
-    stack: AsyncExitStack, application: web.Application, context: ssl.SSLContext | None, metrics: Metrics
+    stack: AsyncExitStack,
+    application: web.Application,
+    context: ssl.SSLContext | None,
+    metrics: Metrics,
+    *,
+    drain: float,
 ) -> Listener:
     """What accepts connections for an application that runs until the stack ends."""
-    runner = await stack.enter_async_context(_runner(application, drain=_DRAIN))
+    runner = await stack.enter_async_context(_runner(application, drain=drain))
     if runner.server is None:
         raise RuntimeError("the runner has not been set up")
     return Listener(

@@ -215,6 +215,7 @@ async def test_dates_at_the_ends_of_time_are_refused_and_break_nothing(
     assert refused.problem["detail"].startswith("The requested validity cannot be honoured")
 
 
+@pytest.mark.requirement("M108", "SEC31")
 async def test_an_end_beyond_that_of_the_ca_is_refused_before_anybody_solves_a_challenge(server: Server) -> None:
     last = server.world.clock() + 2 * HOUR
     server.world.install_authority(not_after=last)
@@ -317,3 +318,15 @@ async def test_a_certificate_points_to_the_list_and_the_certificate_of_its_ca(se
     assert [each.value for each in point.full_name or ()] == ["http://acme.example.com/crl/pki/ca.crl"]
     (access,) = leaf.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
     assert access.access_location.value == "http://acme.example.com/ca/pki/ca.crt"
+
+
+@pytest.mark.requirement("SEC59", "M117")
+async def test_a_ca_that_has_ended_signs_nothing_and_the_order_waits_for_the_next(server: Server) -> None:
+    world = server.world
+    world.install_authority(not_after=world.clock() + HOUR)
+    order = await server.ready()
+    world.clock.ahead += 2 * HOUR
+    answer = await server.finalize(order)
+    assert (answer.json["status"], answer.headers["Retry-After"]) == ("processing", "1")
+    world.install_authority()
+    assert (await server.post(order.location)).json["status"] == "valid"

@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from acme_server.api.publication import Slices
 from acme_server.crls import Document
 from tests.support.acme import NOW, Edge, problem_of, running_edge
+from tests.support.eventually import until
 
 LIST, CERTIFICATE = "/crl/pki/issuing.crl", "/ca/pki/issuing.crt"
 SHORT = Document.of(b"a short list", since=NOW)
@@ -105,7 +106,9 @@ async def test_a_reader_who_takes_too_long_loses_the_connection_and_holds_no_cop
         reader, writer = await asyncio.open_connection("127.0.0.1", http.port, limit=1024)
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b" 200 " in await reader.readline()
-        await asyncio.sleep(0.5)  # this is what it is about: nothing is read
+        server = http.server.handler
+        assert server is not None
+        await until(lambda: not server.connections)  # nothing is read meanwhile
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await reader.readexactly(size)
         writer.close()

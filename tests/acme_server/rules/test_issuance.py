@@ -82,6 +82,7 @@ async def test_requested_dates_are_taken_as_they_are(world: World) -> None:
     assert (leaf.not_before, leaf.not_after) == (NOW, NOW + timedelta(days=2))
 
 
+@pytest.mark.requirement("SEC31")
 async def test_a_certificate_never_outlives_its_ca(world: World) -> None:
     request = admission.parsed(pki.csr("www.example.com"))
     soon = NOW + timedelta(days=1)

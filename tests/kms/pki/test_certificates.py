@@ -175,6 +175,7 @@ def test_a_certificate_may_end_with_its_ca() -> None:
     assert certificate.not_valid_after_utc == ISSUING.not_after
 
 
+@pytest.mark.requirement("SEC31")
 def test_nothing_outlives_what_is_above_the_ca() -> None:
     """An imported intermediate may be valid longer than the root above it; a chain is not."""
     short = root(common_name="Short", not_after=NOW + 10 * DAY)
@@ -359,6 +360,7 @@ def test_requested_dates_are_honoured() -> None:
     assert dates(not_before=NOW - DAY, not_after=CA_END) == (NOW - DAY, CA_END)
 
 
+@pytest.mark.requirement("SEC31")
 def test_a_requested_end_beyond_the_cas_is_refused_and_not_cut() -> None:
     with pytest.raises(ValueError, match="2027-03-03T12:00:01Z is after the end of the CA"):
         dates(not_after=CA_END + timedelta(seconds=1))
