@@ -206,7 +206,8 @@ class Services:
                 inventory=inventory,
                 changes=changes,
                 issuers=issuers,
-                interrupted=order_follower.interrupted,
+                # Until the watch has begun, the inventory says itself that it is not complete.
+                interrupted=lambda: order_follower.interrupted() if order_follower.following.is_set() else 0.0,
                 clock=clock,
             ),
             worker=worker,

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from acme_server.inventory import Certificate
 from acme_server.problems import ProblemType, Refused
 from kms.pki.revocation import KEY_COMPROMISE, UNSPECIFIED, ListTemplate, encoded_entry, in_order
-from kms.resources.orders import ACMEOrder
+from kms.resources.orders import ACMEOrder, Revocation
 
 SUBSCRIBER_REASONS: Mapping[int, str] = MappingProxyType(
     {
@@ -72,20 +72,22 @@ def list_template(revoked: Collection[Certificate], *, now: datetime) -> ListTem
     time of a revocation. An entry whose reason was raised to keyCompromise counts twice, so that the number rises.
     """
     hour = hour_of(now)
-    listed = [(each, each.revocation) for each in revoked if each.revocation and is_listed(each.not_after, at=hour)]
-    newest = max((revocation.time for _, revocation in listed), default=hour)
+    # Nothing is made here that the garbage collector would have to look at a hundred thousand times.
+    listed = [each for each in revoked if is_listed(each.not_after, at=hour)]
+    newest = max((each.revocation.time for each in listed if each.revocation), default=hour)
     this_update = max(hour, min(newest, now)).astimezone(UTC)
-    entries = in_order(
-        encoded_entry(int(each.serial_number, 16), revocation.time.astimezone(UTC), _listed_reason(revocation.reason))
-        for each, revocation in listed
-    )
-    count = len(entries) + sum(revocation.reason == KEY_COMPROMISE for _, revocation in listed)
+    entries = in_order(_entry(each.serial_number, each.revocation) for each in listed if each.revocation)
+    raised = sum(each.revocation is not None and each.revocation.reason == KEY_COMPROMISE for each in listed)
     return ListTemplate(
         entries=entries,
-        number=(int(this_update.timestamp()) * 1000 << _NUMBERED) + count,
+        number=(int(this_update.timestamp()) * 1000 << _NUMBERED) + len(entries) + raised,
         this_update=this_update,
         next_update=hour + LIFETIME,
     )
+
+
+def _entry(serial_number: str, revocation: Revocation) -> bytes:
+    return encoded_entry(int(serial_number, 16), revocation.time.astimezone(UTC), _listed_reason(revocation.reason))
 
 
 def _listed_reason(reason: str) -> str:
