@@ -13,8 +13,9 @@ from types import MappingProxyType
 
 from acme_server.inventory import Certificate
 from acme_server.problems import ProblemType, Refused
+from acme_server.rules.retention import MARGIN
 from kms.pki.revocation import KEY_COMPROMISE, UNSPECIFIED, ListTemplate, encoded_entry, in_order
-from kms.resources.orders import ACMEOrder, Revocation
+from kms.resources.orders import Revocation
 
 SUBSCRIBER_REASONS: Mapping[int, str] = MappingProxyType(
     {
@@ -34,8 +35,9 @@ REFRESH = timedelta(hours=1)
 """How often a list is made anew where nothing is revoked."""
 LIFETIME = timedelta(hours=24)
 """How long a list can be relied on: far longer than REFRESH, so that nobody is left without one (SEC60)."""
-LISTED_FOR = timedelta(days=1)
-"""How long a certificate stays on the list after its end: RFC 5280, 3.3 wants it on one list beyond that (SEC61)."""
+LISTED_FOR = MARGIN - REFRESH
+"""How long a certificate stays on the list after its end: RFC 5280, 3.3 wants it on one list beyond that (SEC61). It is
+off the list before its order is deleted."""
 
 _NUMBERED = 24
 """Bits of a list's number that count its entries; the rest is its time in milliseconds."""
@@ -53,11 +55,6 @@ def subscriber_reason(code: int | None) -> str:
 def is_listed(not_after: datetime, *, at: datetime) -> bool:
     """Whether a revoked certificate with that end is on the list of that hour (SEC61)."""
     return at <= not_after + LISTED_FOR
-
-
-def must_be_kept(order: ACMEOrder, *, now: datetime) -> bool:
-    """Whether the order is still needed for its certificate: to revoke it, or because it was revoked (SEC61)."""
-    return order.status.not_after is not None and is_listed(order.status.not_after, at=hour_of(now))
 
 
 def hour_of(now: datetime) -> datetime:

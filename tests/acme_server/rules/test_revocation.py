@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from acme_server.inventory import Certificate
 from acme_server.problems import ProblemType, Refused
 from acme_server.rules import transitions
+from acme_server.rules.retention import kept_until
 from acme_server.rules.revocation import (
     LIFETIME,
     LISTED_FOR,
@@ -18,7 +19,6 @@ from acme_server.rules.revocation import (
     SUBSCRIBER_REASONS,
     hour_of,
     list_template,
-    must_be_kept,
     subscriber_reason,
 )
 from kms.pki.revocation import encoded_entry
@@ -121,15 +121,15 @@ def test_a_certificate_leaves_the_list_after_its_end_and_only_on_the_hour() -> N
 
 
 @pytest.mark.requirement("SEC61")
-def test_an_order_is_kept_as_long_as_its_certificate_can_be_on_a_list() -> None:
-    kept = certified()
-    end = kept.status.not_after
-    assert end is not None
-    assert must_be_kept(kept, now=end + LISTED_FOR)
-    assert not must_be_kept(kept, now=end + LISTED_FOR + REFRESH)
-    assert not must_be_kept(order(), now=NOW)
-    failed = replace(kept, status=replace(kept.status, not_after=None))
-    assert not must_be_kept(failed, now=NOW)
+@given(st.integers(min_value=0, max_value=3599))
+def test_a_certificate_is_off_the_list_before_its_order_goes(seconds: int) -> None:
+    revoked = transitions.revoked(certified(), "superseded", now=NOW)
+    end = HOUR + timedelta(seconds=seconds)
+    revoked = replace(revoked, status=replace(revoked.status, not_after=end))
+    goes = kept_until(revoked)
+    assert goes is not None
+    assert not list_template((revoked_certificate(5, NOW, not_after=end),), now=goes).entries
+    assert list_template((revoked_certificate(5, NOW, not_after=end),), now=end + REFRESH).entries
 
 
 def test_a_revocation_by_a_clock_that_is_ahead_does_not_date_the_list_into_the_future() -> None:
