@@ -205,9 +205,10 @@ async def _serve_acme(settings: ServerSettings, server: Server, stop: asyncio.Ev
         acme = await _listener(stack, server.acme, server.certificate.context, server.metrics, drain=_DRAIN)
         plain = await _listener(stack, server.plain, None, server.metrics, drain=_PLAIN_DRAIN)
         server.metrics.watch_connections(lambda: acme.count() + plain.count())
+        sockets = [stack.enter_context(listen(each)) for each in (settings.listen, settings.http_listen)]
         accepting = [
-            asyncio.create_task(listener.accept(stack.enter_context(listen(address))))
-            for listener, address in ((acme, settings.listen), (plain, settings.http_listen))
+            asyncio.create_task(listener.accept(listening))
+            for listener, listening in zip((acme, plain), sockets, strict=True)
         ]
         logger.info(
             "serving",

@@ -169,7 +169,9 @@ def _parsed(der: bytes) -> x509.Certificate:
         certificate = x509.load_der_x509_certificate(der)
         certificate.serial_number, certificate.public_key()
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, UserWarning):
-        raise malformed("The certificate is not that: it must be one X.509 certificate in DER, in base64url.") from None
+        raise malformed(
+            "The certificate must be exactly one X.509 certificate in DER, in base64url; PEM is not taken."
+        ) from None
     return certificate
 
 

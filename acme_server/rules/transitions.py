@@ -294,7 +294,7 @@ def revoked(order: ACMEOrder, reason: str, *, by_key: bool = False, now: datetim
     time = now
     if (before := order.status.revocation) is not None:
         if not (by_key and reason == KEY_COMPROMISE) or before.reason == KEY_COMPROMISE:
-            raise Refused(ProblemType.ALREADY_REVOKED, f"The certificate was revoked at {before.time:{_TIME}}.")
+            raise Refused(ProblemType.ALREADY_REVOKED, "The certificate is revoked already.")
         time = before.time
     not_ready = Condition(
         type="Ready",
