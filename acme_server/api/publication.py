@@ -51,6 +51,7 @@ def _answer(request: web.Request, document: Document, type_: str, *, age: timede
         hdrs.ETAG: f'"{document.tag}"',
         hdrs.LAST_MODIFIED: format_datetime(document.since, usegmt=True),
         hdrs.CACHE_CONTROL: f"public, max-age={int(age.total_seconds())}",
+        # By the clock of the machine, as aiohttp's Date, which caches compare it with.
         hdrs.EXPIRES: format_datetime(datetime.now(UTC) + age, usegmt=True),
     }
     if any(each.value in {document.tag, "*"} for each in request.if_none_match or ()):
