@@ -173,8 +173,10 @@ def test_whoever_may_revoke_writes_the_status_of_orders_and_nothing_else(install
 
 
 def test_nobody_may_revoke_until_somebody_lets_him(installed: Cluster) -> None:
-    bound = installed.kubectl("get", "rolebindings,clusterrolebindings", "--all-namespaces", "--output=json")
-    roles = {each["roleRef"]["name"] for each in json.loads(bound)["items"] if "kms-acme" in each["metadata"]["name"]}
+    ours = ("--all-namespaces", "--selector=app.kubernetes.io/name=kms-acme", "--output=json")
+    bound = json.loads(installed.kubectl("get", "rolebindings,clusterrolebindings", *ours))["items"]
+    roles = {each["roleRef"]["name"] for each in bound}
+    assert {"kms-acme-operator", "kms-acme-server"} <= roles
     role = json.loads(installed.kubectl("get", "clusterrole", "kms-acme-revoker", "--output=json"))
     assert "kms-acme-revoker" not in roles
     assert not [name for name in role["metadata"]["labels"] if "aggregate" in name]
