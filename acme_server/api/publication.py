@@ -20,7 +20,7 @@ from acme_server.crls import Document
 LIST_TYPE = "application/pkix-crl"
 CERTIFICATE_TYPE = "application/pkix-cert"
 
-_LIST_AGE = timedelta(seconds=5)
+_LIST_AGE = timedelta(seconds=3)
 """How long caches may answer without asking: with the pause between lists, a revocation is out in ten seconds."""
 _CERTIFICATE_AGE = timedelta(minutes=5)
 _SLICE = 32 * 1024

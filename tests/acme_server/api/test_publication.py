@@ -29,7 +29,7 @@ async def edge() -> AsyncIterator[Edge]:
 
 
 @pytest.mark.parametrize(
-    ("path", "type_", "age"), [(LIST, "application/pkix-crl", 5), (CERTIFICATE, "application/pkix-cert", 300)]
+    ("path", "type_", "age"), [(LIST, "application/pkix-crl", 3), (CERTIFICATE, "application/pkix-cert", 300)]
 )
 async def test_a_document_says_what_it_is_and_how_long_it_may_be_kept(
     edge: Edge, path: str, type_: str, age: int
@@ -58,7 +58,7 @@ async def test_who_has_the_document_is_told_that_it_is_still_so(edge: Edge, know
     answer = await edge.http.get(LIST, headers={"If-None-Match": known.format(SHORT.tag)})
     assert (answer.status, await answer.read()) == (304, b"")
     assert answer.headers["ETag"] == f'"{SHORT.tag}"'
-    assert answer.headers["Cache-Control"] == "public, max-age=5"
+    assert answer.headers["Cache-Control"] == "public, max-age=3"
 
 
 @pytest.mark.parametrize("known", ['"other"', "", "nonsense"])
