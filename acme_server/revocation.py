@@ -94,9 +94,13 @@ class Revocations:
         unauthorized (SEC22), badRevocationReason (M140), alreadyRevoked (M139); and Unavailable.
         """
         leaf = _parsed(der)
+        if isinstance(caller, KeyHolder):
+            # Before anything is looked up: certificates are public, and anybody can make a key (SEC37).
+            _require_key_of(leaf, caller.key.public_key)
         record = await self._record(caller, leaf)
         order = await self._order(record, der)
-        await self._authorize(caller, record, leaf)
+        if isinstance(caller, AccountHolder):
+            await self._require_right(caller.account, record)
         words = subscriber_reason(reason)
         now = self._clock()
         if is_over(record.not_after, now=now) and words != KEY_COMPROMISE:
@@ -148,18 +152,15 @@ class Revocations:
             raise _unknown()
         return order
 
-    async def _authorize(self, caller: AccountHolder | KeyHolder, record: Certificate, leaf: x509.Certificate) -> None:
-        """Raise Refused (unauthorized) unless the caller is one of the three who may (M136)."""
-        if isinstance(caller, KeyHolder):
-            if not _is_key_of(leaf, caller.key.public_key):
-                raise _unauthorized("The key in the request is not that of the certificate.")
-            return
-        account = await self._accounts.current(caller.account)
+    async def _require_right(self, account: ACMEAccount, record: Certificate) -> None:
+        """Raise Refused (unauthorized) unless it is the account's certificate, or its names are (M136)."""
+        account = await self._accounts.current(account)
         if record.account == account.metadata.name:
             return
         if not await self._proofs.holds_all(account, record.identifiers):
-            raise _unauthorized(
-                "The certificate was issued to another account, and this one has no valid authorization for all names."
+            raise Refused(
+                ProblemType.UNAUTHORIZED,
+                "The certificate was issued to another account, and this one has no valid authorization for all names.",
             )
 
 
@@ -175,14 +176,12 @@ def _parsed(der: bytes) -> x509.Certificate:
     return certificate
 
 
-def _is_key_of(leaf: x509.Certificate, key: PublicKey) -> bool:
+def _require_key_of(leaf: x509.Certificate, key: PublicKey) -> None:
+    """Raise Refused (unauthorized) unless it is the key of the certificate, however each was encoded (M136)."""
     own = leaf.public_key()
-    return isinstance(own, PublicKey) and same_public_key(own, key)
+    if not isinstance(own, PublicKey) or not same_public_key(own, key):
+        raise Refused(ProblemType.UNAUTHORIZED, "The key in the request is not that of the certificate.")
 
 
 def _unknown() -> Refused:
     return Refused(ProblemType.MALFORMED, _UNKNOWN, status=404)
-
-
-def _unauthorized(detail: str) -> Refused:
-    return Refused(ProblemType.UNAUTHORIZED, detail)

@@ -303,3 +303,13 @@ async def test_revoking_is_one_write_and_one_read(server: Server) -> None:
     before = len(server.world.api.requests)
     assert (await revoke(server, der)).status == 200
     assert server.world.calls(before) == ["get acmeaccounts", "update acmeorders"]
+
+
+@pytest.mark.requirement("SEC37")
+async def test_whoever_does_not_hold_the_key_asks_the_api_server_nothing(server: Server) -> None:
+    der = await certificate_of(server)
+    server.world.services.order_store.forget()
+    before = len(server.world.api.requests)
+    assert (await revoke(server, der, key=pki.key(which="other"))).status == 403
+    assert (await revoke(server, pki.root().certificate.public_bytes(Encoding.DER), key=pki.key())).status == 403
+    assert server.world.calls(before) == []
