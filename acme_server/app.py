@@ -7,6 +7,7 @@ import gc
 import logging
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from aiohttp import web
 from acme_server.links import Links
 from acme_server.nonces import Nonces
 from acme_server.peers import Peers
-from acme_server.process.application import acme_application, internal_application
+from acme_server.process.application import acme_application, internal_application, plain_application
 from acme_server.process.background import Background, Work
 from acme_server.process.listener import KEEP_ALIVE, SILENT, HTTPLog, Listener, listen
 from acme_server.process.metrics import Metrics
@@ -27,7 +28,7 @@ from acme_server.process.readiness import Readiness
 from acme_server.process.sources import Sources
 from acme_server.process.tls import ServingCertificate
 from acme_server.services import Maxima, Services
-from acme_server.settings import ServerSettings
+from acme_server.settings import ServerSettings, default_http_url
 from acme_server.validation.addresses import AddressFilter
 from acme_server.validation.dns01 import DNS01
 from acme_server.validation.http01 import HTTP01
@@ -48,15 +49,18 @@ _DRAIN = 9.0
 _OUTCOMES_DRAIN = 4.0
 """Seconds for validations to end and to be written down."""
 _INTERNAL_DRAIN = 1.0
+_PLAIN_DRAIN = 0.5
+"""Short: what is served without TLS can be asked for again."""
 _COLLECT_AFTER = (10_000, 20, 50)
 """Thresholds of the garbage collector: a request makes hundreds of objects and hardly a cycle."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """All that runs in the process. `acme` is for the world, `internal` for the cluster."""
+    """All that runs in the process. `acme` and `plain` are for the world, `internal` for the cluster."""
 
     acme: web.Application
+    plain: web.Application
     internal: web.Application
     certificate: ServingCertificate
     metrics: Metrics
@@ -88,6 +92,8 @@ def build(
         elif secret.metadata.name == settings.serving_secret and settings.tls_certificate is None:
             certificate.load_secret(secret)
 
+    http_url = settings.http_url or default_http_url(settings.external_url, settings.http_listen)
+    links = Links(settings.external_url, http_url=http_url)
     sources = Sources(settings, cluster, on_secret=on_secret)
     peers = Peers(nonces=nonces, slices=sources.peers, session=session, clock=clock, entropy=entropy)
     services = Services.build(
@@ -158,11 +164,14 @@ def build(
         credentials=services.credentials,
         orders=services.orders,
         renewals=services.renewals,
+        revocations=services.revocations,
+        publication=services.publication,
         metrics=metrics,
         readiness=readiness,
     )
+    plain = plain_application(publication=services.publication, metrics=metrics)
     internal = internal_application(peers=peers, metrics=metrics, readiness=readiness)
-    return Server(acme, internal, certificate, metrics, readiness, services, works)
+    return Server(acme, plain, internal, certificate, metrics, readiness, services, works)
 
 
 def _place(settings: ServerSettings) -> str:
@@ -203,27 +212,50 @@ async def serve(settings: ServerSettings, *, stop: asyncio.Event) -> None:
 
 
 async def _serve_acme(settings: ServerSettings, server: Server, stop: asyncio.Event) -> None:
-    """Accept ACME connections until `stop` is set; then let what was begun come to its end."""
-    async with _runner(server.acme, drain=_DRAIN) as runner:
-        if runner.server is None:
-            raise RuntimeError("the runner has not been set up")
-        listener = Listener(
-            server=runner.server,
-            context=server.certificate.context,
-            silent=server.acme[SILENT],
-            on_refused=server.metrics.connection_refused,
+    """Accept connections from the world until `stop` is set; then let what was begun come to its end."""
+    async with AsyncExitStack() as stack:
+        acme = await _listener(stack, server.acme, server.certificate.context, server.metrics, drain=_DRAIN)
+        plain = await _listener(stack, server.plain, None, server.metrics, drain=_PLAIN_DRAIN)
+        server.metrics.watch_connections(lambda: acme.count() + plain.count())
+        sockets = [stack.enter_context(listen(each)) for each in (settings.listen, settings.http_listen)]
+        accepting = [
+            asyncio.create_task(listener.accept(listening))
+            for listener, listening in zip((acme, plain), sockets, strict=True)
+        ]
+        logger.info(
+            "serving",
+            extra={
+                "url": settings.external_url,
+                "listen": str(settings.listen),
+                "http_listen": str(settings.http_listen),
+            },
         )
-        server.metrics.watch_connections(listener.count)
-        with listen(settings.listen) as listening:
-            accepting = asyncio.create_task(listener.accept(listening))
-            logger.info("serving", extra={"url": settings.external_url, "listen": str(settings.listen)})
-            await _until_one(stop, accepting)
-            if accepting.done():
-                accepting.result()  # raises: accepting never ends by itself
-            server.readiness.shutting_down = True
-            logger.info("shutting down")
-            accepting.cancel()
-            await asyncio.gather(accepting, return_exceptions=True)
+        await _until_one(stop, *accepting)
+        for each in accepting:
+            if each.done():
+                each.result()  # raises: accepting never ends by itself
+        server.readiness.shutting_down = True
+        logger.info("shutting down")
+        for each in accepting:
+            each.cancel()
+        await asyncio.gather(*accepting, return_exceptions=True)
+
+
+async def _listener(
+    stack: AsyncExitStack,
+    application: web.Application,
+    context: ssl.SSLContext | None,
+    metrics: Metrics,
+    *,
+    drain: float,
+) -> Listener:
+    """What accepts connections for an application that runs until the stack ends."""
+    runner = await stack.enter_async_context(_runner(application, drain=drain))
+    if runner.server is None:
+        raise RuntimeError("the runner has not been set up")
+    return Listener(
+        server=runner.server, context=context, silent=application[SILENT], on_refused=metrics.connection_refused
+    )
 
 
 @asynccontextmanager

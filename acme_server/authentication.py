@@ -107,10 +107,7 @@ class Authenticator:
         signed = jws.parse(await _body(request))
         if signed.jwk is None:
             raise malformed("This resource takes requests with a jwk, not with a kid.")
-        await self._check_freshness(request, signed)
-        key = account_key(signed.jwk)
-        jws.verify(signed, key)
-        return KeyHolder(profile, key, signed.url, signed.payload)
+        return await self._by_key(request, profile, signed)
 
     async def account_holder(self, request: web.Request) -> AccountHolder:
         """The sender of a request that is signed with the key of the account in its `kid` (M18, SEC06, SEC07)."""
@@ -118,8 +115,27 @@ class Authenticator:
         signed = jws.parse(await _body(request))
         if signed.key_id is None:
             raise malformed("This resource takes requests with a kid, not with a jwk.")
+        return await self._by_account(request, profile, signed, signed.key_id)
+
+    async def account_or_key_holder(self, request: web.Request) -> AccountHolder | KeyHolder:
+        """The sender of a request that is signed in either way, as it says itself: for revokeCert (M17, M136)."""
+        profile = self.profile(request)
+        signed = jws.parse(await _body(request))
+        if signed.key_id is None:
+            return await self._by_key(request, profile, signed)
+        return await self._by_account(request, profile, signed, signed.key_id)
+
+    async def _by_key(self, request: web.Request, profile: Profile, signed: SignedRequest) -> KeyHolder:
         await self._check_freshness(request, signed)
-        account = await self._account(profile, signed.key_id)
+        key = account_key(signed.jwk)
+        jws.verify(signed, key)
+        return KeyHolder(profile, key, signed.url, signed.payload)
+
+    async def _by_account(
+        self, request: web.Request, profile: Profile, signed: SignedRequest, key_id: str
+    ) -> AccountHolder:
+        await self._check_freshness(request, signed)
+        account = await self._account(profile, key_id)
         request[ACCOUNT_NAME] = account.metadata.name
         account = await self._verified(account, signed)
         require_good_standing(account)

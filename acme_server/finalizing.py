@@ -20,6 +20,7 @@ from acme_server.caa import CAA
 from acme_server.credentials import Credentials
 from acme_server.inventory import Inventory
 from acme_server.known_keys import KnownKeys, account_name, thumbprint
+from acme_server.links import Links
 from acme_server.measures import Measures
 from acme_server.problems import ProblemType, Refused, Unavailable, not_found
 from acme_server.profiles import Profile, Profiles
@@ -55,6 +56,7 @@ class Finalizer:
         inventory: Inventory,
         issuers: Issuers,
         caa: CAA,
+        links: Links,
         alone: Callable[[], bool],
         clock: Clock,
         measures: Measures,
@@ -69,6 +71,7 @@ class Finalizer:
         self._inventory = inventory
         self._issuers = issuers
         self._caa = caa
+        self._links = links
         self._alone = alone
         self._clock = clock
         self._measures = measures
@@ -193,7 +196,9 @@ class Finalizer:
         now = self._clock()
         try:
             issuer = self._issuer(profile, now)
-            leaf = template(order, request, profile, base=_base(order, now), ca_not_after=issuer.not_after)
+            leaf = template(
+                order, request, profile, base=_base(order, now), ca_not_after=issuer.not_after, links=self._links
+            )
             certificate = await issuer.sign(leaf)
         except IssuerNotReady as error:
             self._measures.issuance("not-ready", self._timer() - started)

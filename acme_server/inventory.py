@@ -15,10 +15,10 @@ from datetime import datetime
 
 from acme_server.cache import Key
 from kms.cluster.revisions import newer
+from kms.pki.revocation import KEY_COMPROMISE
 from kms.resources.meta import key_of
 from kms.resources.orders import ACMEOrder, Identifier, Revocation
 
-KEY_COMPROMISE = "keyCompromise"
 _REMEMBERED = 10_000
 """Orders that went last: an older version of them that arrives late is not taken for a new order."""
 

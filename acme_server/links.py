@@ -17,6 +17,7 @@ _ACCOUNT = r"[a-z2-7]{52}"
 _ORDER = r"[a-z2-7]{26,63}"
 _POSITION = r"0|[1-9][0-9]{0,2}"
 _CURSOR = r"[A-Za-z0-9_-]{1,1024}"
+_AUTHORITY = _PROFILE
 
 PROFILE = f"/acme/{{namespace:{_NAMESPACE}}}/{{profile:{_PROFILE}}}"
 DIRECTORY = f"{PROFILE}/directory"
@@ -28,13 +29,19 @@ MORE_ORDERS = f"{ORDERS}/{{cursor:{_CURSOR}}}"
 KEY_CHANGE = f"{PROFILE}/key-change"
 NEW_ORDER = f"{PROFILE}/new-order"
 NEW_AUTHORIZATION = f"{PROFILE}/new-authz"
+REVOKE_CERT = f"{PROFILE}/revoke-cert"
 ORDER = f"{PROFILE}/orders/{{order:{_ORDER}}}"
 FINALIZE = f"{ORDER}/finalize"
 CERTIFICATE = f"{ORDER}/certificate"
+ALTERNATE = f"{CERTIFICATE}/{{chain:[1-9]}}"
 AUTHORIZATION = f"{PROFILE}/authorizations/{{order:{_ORDER}}}-{{position:{_POSITION}}}"
 CHALLENGE = f"{AUTHORIZATION}/challenges/{{type:[a-z0-9-]{{1,32}}}}"
 RENEWAL_INFO = f"{PROFILE}/renewal-info/{{certificate:[^/]{{1,256}}}}"
 """The paths of the resources (DESIGN: one prefix a profile), as templates of the router."""
+
+REVOCATION_LIST = f"/crl/{{namespace:{_NAMESPACE}}}/{{authority:{_AUTHORITY}}}.crl"
+CA_CERTIFICATE = f"/ca/{{namespace:{_NAMESPACE}}}/{{authority:{_AUTHORITY}}}.crt"
+"""What certificates point to: served by HTTP too, for whoever checks a certificate has no other way in."""
 
 _DIRECTORY_OF_PATH = re.compile(f"/acme/{_NAMESPACE}/{_PROFILE}/")
 
@@ -48,10 +55,14 @@ class AccountLink(NamedTuple):
 
 
 class Links:
-    """Builds and parses URLs below `external_url`, which has no slash at its end."""
+    """Builds and parses URLs below `external_url`, which has no slash at its end.
 
-    def __init__(self, external_url: str) -> None:
+    `http_url` is where the same server is reached without TLS; by default under the same name.
+    """
+
+    def __init__(self, external_url: str, *, http_url: str | None = None) -> None:
         self.external_url = external_url
+        self._http_url = http_url or external_url.replace("https:", "http:", 1)
         self._prefix = f"{external_url}/acme"
         self._account = re.compile(
             rf"{re.escape(self._prefix)}/({_NAMESPACE})/({_PROFILE})/accounts/({_ACCOUNT})", re.ASCII
@@ -89,6 +100,18 @@ class Links:
         """Where an account of the profile proves control before it orders."""
         return f"{self._prefix}/{namespace}/{profile}/new-authz"
 
+    def revoke_cert(self, namespace: str, profile: str) -> str:
+        """Where certificates of the profile are revoked."""
+        return f"{self._prefix}/{namespace}/{profile}/revoke-cert"
+
+    def revocation_list(self, namespace: str, authority: str) -> str:
+        """The list of what the CertificateAuthority has revoked; for certificates, so by HTTP (RFC 5280, 4.2.1.13)."""
+        return f"{self._http_url}/crl/{namespace}/{authority}.crl"
+
+    def ca_certificate(self, namespace: str, authority: str) -> str:
+        """The certificate of the CertificateAuthority; for certificates, so by HTTP."""
+        return f"{self._http_url}/ca/{namespace}/{authority}.crt"
+
     def account(self, account: ACMEAccount) -> str:
         """The account's URL: its `kid` (M19)."""
         meta = account.metadata
@@ -125,6 +148,10 @@ class Links:
     def certificate(self, order: ACMEOrder) -> str:
         """Where the certificate of the order is."""
         return f"{self.order(order)}/certificate"
+
+    def chain(self, order: ACMEOrder, number: int) -> str:
+        """Where the chain of that number is, for the certificate of the order; number 0 is the default one."""
+        return f"{self.certificate(order)}/{number}" if number else self.certificate(order)
 
     def authorization(self, order: ACMEOrder, position: int) -> str:
         """The authorization for the identifier at `position` of the order."""

@@ -25,9 +25,11 @@ class ProblemType(StrEnum):
 
     ACCOUNT_DOES_NOT_EXIST = "accountDoesNotExist"
     ALREADY_REPLACED = "alreadyReplaced"
+    ALREADY_REVOKED = "alreadyRevoked"
     BAD_CSR = "badCSR"
     BAD_NONCE = "badNonce"
     BAD_PUBLIC_KEY = "badPublicKey"
+    BAD_REVOCATION_REASON = "badRevocationReason"
     BAD_SIGNATURE_ALGORITHM = "badSignatureAlgorithm"
     CAA = "caa"
     CONNECTION = "connection"

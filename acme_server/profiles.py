@@ -162,6 +162,14 @@ class Profiles:
             )
         return lent
 
+    def authority(self, profile: Profile, order: ACMEOrder) -> CertificateAuthority:
+        """The CA that signs for orders like this one now: that of the profile which was lent, or the directory's."""
+        contents = order.spec.contents_ref
+        lent = None if contents is None else self._profiles.get(profile.namespace, contents.name)
+        if lent is None:
+            return profile.authority
+        return self._authorities.get(profile.namespace, lent.spec.issuer_ref.name) or profile.authority
+
     def offered(self, profile: Profile) -> Mapping[str, str]:
         """The order profiles that work now, each with a text for people (PROF-M1)."""
         texts = {}

@@ -10,6 +10,7 @@ from acme_server.authorizations import Proofs
 from acme_server.caa import CAA
 from acme_server.cancelling import Cancellation
 from acme_server.credentials import Credentials, IndexedSource
+from acme_server.crls import Changes, Publication
 from acme_server.finalizing import Finalizer
 from acme_server.inventory import Inventory
 from acme_server.known_keys import KnownKeys
@@ -24,6 +25,7 @@ from acme_server.recording import Recorder
 from acme_server.reliance import Reliance
 from acme_server.renewal import Renewals
 from acme_server.resuming import Resumption
+from acme_server.revocation import ListedProofs, Revocations
 from acme_server.rules.admission import Objection, unobjectionable
 from acme_server.rules.claims import is_account
 from acme_server.store import Store
@@ -78,6 +80,8 @@ class Services:
     accounts: Accounts
     orders: Orders
     renewals: Renewals
+    revocations: Revocations
+    publication: Publication
     worker: Worker
     cancellation: Cancellation
     caa: CAA
@@ -102,9 +106,9 @@ class Services:
         cluster: Cluster,
         namespace: str,
         configuration: Configuration,
+        links: Links,
         validators: Mapping[ChallengeType, Validate],
         records: RecordSource,
-        links: Links,
         replica: str,
         namespaces: tuple[str, ...] = (),
         alone: Callable[[], bool] = lambda: True,
@@ -123,7 +127,8 @@ class Services:
         """
         measures = measures or NoMeasures()
         known_keys = KnownKeys()
-        inventory = Inventory()
+        changes = Changes()
+        inventory = Inventory(on_revocation=changes.note)
         proofs = Proofs(clock=clock)
         maxima = maxima or Maxima()
         order_population = Population("orders", maximum=maxima.orders)
@@ -169,6 +174,7 @@ class Services:
             validators=validators, permit=caa.proven, recorder=recorder, clock=clock, measures=measures, pace=pace
         )
         reliance = Reliance(orders=orders, proofs=proofs, alone=alone, clock=clock)
+        issuers = Issuers(secrets=configuration.secrets, namespace=namespace)
         finalizer = Finalizer(
             orders=orders,
             accounts=accounts,
@@ -177,8 +183,9 @@ class Services:
             credentials=credentials,
             known_keys=known_keys,
             inventory=inventory,
-            issuers=Issuers(secrets=configuration.secrets, namespace=namespace),
+            issuers=issuers,
             caa=caa,
+            links=links,
             alone=alone,
             clock=clock,
             measures=measures,
@@ -199,18 +206,26 @@ class Services:
             entropy=entropy,
             measures=measures,
         )
+        account_service = Accounts(
+            store=accounts,
+            credentials=credentials,
+            inventory=inventory,
+            population=account_population,
+            alone=alone,
+            clock=clock,
+            on_deactivated=cancellation.begin,
+        )
+        order_follower = Follower(
+            cluster,
+            ORDERS,
+            namespaces=namespaces,
+            on_change=orders.followed,
+            on_gap=_each((orders.forget, order_survey.missed)),
+        )
         return cls(
             profiles=profiles,
             credentials=credentials,
-            accounts=Accounts(
-                store=accounts,
-                credentials=credentials,
-                inventory=inventory,
-                population=account_population,
-                alone=alone,
-                clock=clock,
-                on_deactivated=cancellation.begin,
-            ),
+            accounts=account_service,
             orders=Orders(
                 store=orders,
                 accounts=accounts,
@@ -226,6 +241,22 @@ class Services:
                 page=orders_page,
             ),
             renewals=renewals,
+            revocations=Revocations(
+                orders=orders,
+                accounts=account_service,
+                inventory=inventory,
+                proofs=ListedProofs(orders=orders, clock=clock),
+                clock=clock,
+            ),
+            publication=Publication(
+                authorities=configuration.authorities,
+                inventory=inventory,
+                changes=changes,
+                issuers=issuers,
+                # Until the watch has begun, the inventory says itself that it is not complete.
+                interrupted=lambda: order_follower.interrupted() if order_follower.following.is_set() else 0.0,
+                clock=clock,
+            ),
             worker=worker,
             cancellation=cancellation,
             caa=caa,
@@ -249,13 +280,7 @@ class Services:
                 on_change=accounts.followed,
                 on_gap=_each((accounts.forget, account_survey.missed)),
             ),
-            order_follower=Follower(
-                cluster,
-                ORDERS,
-                namespaces=namespaces,
-                on_change=orders.followed,
-                on_gap=_each((orders.forget, order_survey.missed)),
-            ),
+            order_follower=order_follower,
         )
 
 

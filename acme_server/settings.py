@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from kms.address import Address as Address
 from kms.resources.secrets import SERVING_SECRET_NAME
@@ -33,12 +34,15 @@ class ServerSettings:
     `external_url` has no trailing slash. `tls_certificate` and `tls_private_key` are both set or both absent; absent,
     the certificate comes from the Secret `serving_secret` of the release namespace. `peer_service` names the Service
     whose EndpointSlices list the other replicas; None: this server is alone. `maximum_orders` and
-    `maximum_accounts` are how many there may be in the cluster. `watch_namespaces` empty: all.
+    `maximum_accounts` are how many there may be in the cluster. `watch_namespaces` empty: all. `http_url` is what
+    certificates carry as the place of `http_listen`; None: `default_http_url`.
     """
 
     external_url: str
     namespace: str
     listen: Address = Address("", 8443)
+    http_listen: Address = Address("", 8080)
+    http_url: str | None = None
     metrics_listen: Address = Address("", 9090)
     watch_namespaces: tuple[str, ...] = ()
     tls_certificate: Path | None = None
@@ -50,3 +54,13 @@ class ServerSettings:
     kubeconfig: str | None = None
     context: str | None = None
     validation: ValidationSettings = ValidationSettings()
+
+
+def default_http_url(external_url: str, http_listen: Address) -> str:
+    """Where what is served without TLS is reached: on the host of the external URL.
+
+    If that names a port, the server is reached directly, so on the port that it listens on; else by the standard ports.
+    """
+    parts = urlsplit(external_url)
+    host = parts.netloc.removesuffix(f":{parts.port}")
+    return f"http://{host}" if parts.port is None else f"http://{host}:{http_listen.port}"

@@ -96,11 +96,11 @@ class Store(Generic[T]):
         """The object as it is now: what a "no" is based on (SEC56). Raises Unavailable."""
         return await self._reads(namespace, name)
 
-    async def list(self, namespace: str, *, labels: str) -> tuple[T, ...]:
-        """All objects with these labels as they are now. Raises Unavailable."""
+    async def list(self, namespace: str, *, labels: str = "", fields: str = "") -> tuple[T, ...]:
+        """All objects with these labels and fields (selectors) as they are now. Raises Unavailable."""
         with answering_unavailable():
             try:
-                listing = await self._cluster.list(self._kind, namespace, labels=labels)
+                listing = await self._cluster.list(self._kind, namespace, labels=labels, fields=fields)
             except errors.Gone as error:
                 raise Unavailable("The Kubernetes API took too long to list.") from error
         return tuple(self._seen(each) for each in listing.items)

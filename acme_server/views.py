@@ -20,7 +20,7 @@ View = dict[str, Any]
 
 
 def directory(profile: Profile, offered: Mapping[str, str], links: Links) -> View:
-    """The directory (M47-M50): what works is in it and nothing else, so no revokeCert yet.
+    """The directory (M47-M50): what works is in it and nothing else.
 
     `offered` are the order profiles that work, with a text about each (PROF-M1).
     """
@@ -39,6 +39,7 @@ def directory(profile: Profile, offered: Mapping[str, str], links: Links) -> Vie
         "newOrder": links.new_order(*at),
         "keyChange": links.key_change(*at),
         "renewalInfo": links.renewal_info(*at),
+        "revokeCert": links.revoke_cert(*at),
     }
     if acme.pre_authorization == "Enabled":
         view["newAuthz"] = links.new_authorization(*at)  # M48

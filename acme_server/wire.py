@@ -21,6 +21,8 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 T = TypeVar("T", bound=Payload)
+MAXIMUM_CERTIFICATE = 32 * 1024
+"""Octets of a certificate that is to be revoked: a hundred of the longest names fit."""
 Text = Annotated[str, Meta(max_length=_MAXIMUM_VALUE)]
 Time = Annotated[datetime, Meta(tz=True)]
 Contacts = Annotated[tuple[Text, ...], Meta(max_length=MAXIMUM_CONTACTS)]
@@ -86,6 +88,20 @@ class Finalization(Payload, frozen=True, kw_only=True):
     def request(self) -> bytes:
         """The CSR in DER (M111). Raises Refused (malformed) where it is not base64url."""
         return base64url(self.csr, "The csr")
+
+
+class Revocation(Payload, frozen=True, kw_only=True):
+    """The request to revoke (RFC 8555, 7.6). `reason` is a code of RFC 5280, 5.3.1; None: nothing is said."""
+
+    certificate: str
+    reason: int | None = None
+
+    def der(self) -> bytes:
+        """The certificate in DER. Raises Refused (malformed) where it is not base64url, or too long to be one."""
+        der = base64url(self.certificate, "The certificate")
+        if len(der) > MAXIMUM_CERTIFICATE:
+            raise malformed(f"The certificate is longer than {MAXIMUM_CERTIFICATE} octets.")
+        return der
 
 
 def decode(payload: bytes, type_: type[T]) -> T:

@@ -161,11 +161,15 @@ class Program:
 
 
 class Server(Program):
-    """An ACME server; `port` is where it listens for clients."""
+    """An ACME server; `port` is where it listens for clients, `http_port` for those who check certificates."""
 
-    def __init__(self, name: str, command: Sequence[str], *, port: int, metrics_port: int, log: Path) -> None:
-        super().__init__(name, (*command, f"--listen={LOOPBACK}:{port}"), metrics_port=metrics_port, log=log)
+    def __init__(
+        self, name: str, command: Sequence[str], *, port: int, http_port: int, metrics_port: int, log: Path
+    ) -> None:
+        listens = f"--listen={LOOPBACK}:{port}", f"--http-listen={LOOPBACK}:{http_port}"
+        super().__init__(name, (*command, *listens), metrics_port=metrics_port, log=log)
         self.port = port
+        self.http_port = http_port
 
     @property
     def url(self) -> str:
@@ -185,17 +189,22 @@ class Programs:
         self._folder = folder
         self._log_level = log_level
         self._kubeconfigs: dict[str, Path] = {}
-        self._first_port = free_port()
+        self._first_port, self._first_http_port = free_port(), free_port()
         self.operator = Program(
             "operator", self._command("operator"), metrics_port=free_port(), log=folder / "operator.log"
         )
         self.servers: list[Server] = []
-        self._new_server(self._first_port)
+        self._new_server(self._first_port, self._first_http_port)
 
     @property
     def external_url(self) -> str:
         """Where clients reach the servers, as far as they know."""
         return f"https://localhost:{self._first_port}"
+
+    @property
+    def http_url(self) -> str:
+        """Where certificates say that revocation lists are."""
+        return f"http://localhost:{self._first_http_port}"
 
     @property
     def server(self) -> Server:
@@ -231,7 +240,7 @@ class Programs:
 
         With `peers` it is one of several that know of each other, through EndpointSlices of the Service PEER_SERVICE.
         """
-        server = self._new_server(free_port(), *((f"--peer-service={PEER_SERVICE}",) if peers else ()))
+        server = self._new_server(free_port(), free_port(), *((f"--peer-service={PEER_SERVICE}",) if peers else ()))
         if peers:
             self._cluster.kubectl("apply", "--filename=-", stdin=json.dumps(_peer(server)))
         server.start()
@@ -245,12 +254,13 @@ class Programs:
         )
         self.servers.remove(server)
 
-    def _new_server(self, port: int, *options: str) -> Server:
+    def _new_server(self, port: int, http_port: int, *options: str) -> Server:
         name = f"server-{len(self.servers) + 1}"
         server = Server(
             name,
-            (*self._command("server"), *self.validation.options, *options),
+            (*self._command("server"), f"--http-url={self.http_url}", *self.validation.options, *options),
             port=port,
+            http_port=http_port,
             metrics_port=free_port(),
             log=self._folder / f"{name}-{port}.log",
         )

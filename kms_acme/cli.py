@@ -10,11 +10,12 @@ import click
 
 from kms import logs
 from kms_acme import options
+from kms_acme.revoking import revoke
 
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
-    epilog="Every option is also an environment variable, KMS_ACME_<OPTION>.",
+    epilog="Every option of server, operator and dev is also an environment variable, KMS_ACME_<OPTION>.",
 )
 def main() -> None:
     """Serve ACME (RFC 8555) from the private PKI of a Kubernetes cluster."""
@@ -69,6 +70,9 @@ def dev(**values: Any) -> None:
     from kms_acme.dev import run  # noqa: PLC0415 - as above
 
     sys.exit(run(values))
+
+
+main.add_command(revoke)
 
 
 @main.command()

@@ -35,8 +35,8 @@ PROGRAMS = ("operator", "server")
 _OF_BOTH = ("external_url", "namespace", "watch_namespaces", "serving_secret", "log_format", "log_level")
 _OF: Mapping[str, tuple[str, ...]] = {
     "server": (
-        "listen", "metrics_listen", "tls_certificate", "tls_private_key", "dns_servers", "http01_port",
-        "tls_alpn01_port", "validation_allow", "validation_deny", "maximum_orders",
+        "listen", "http_listen", "http_url", "metrics_listen", "tls_certificate", "tls_private_key", "dns_servers",
+        "http01_port", "tls_alpn01_port", "validation_allow", "validation_deny", "maximum_orders",
         "maximum_accounts", "peer_service",
     ),
     "operator": ("service_name", "operator_metrics_listen"),

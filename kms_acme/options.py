@@ -56,16 +56,20 @@ class ExternalURLType(click.ParamType[str]):
 
     name = "url"
 
+    def __init__(self, scheme: str = "https") -> None:
+        self._scheme = scheme
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Check the URL; wrong ones end the program with exit code 2."""
         url = str(value).rstrip("/")
         try:
             parts = urlsplit(url)
-            well_formed = parts.scheme == "https" and parts.hostname and parts.port != 0
+            well_formed = parts.scheme == self._scheme and parts.hostname and parts.port != 0
         except ValueError:
             well_formed = False
-        if not well_formed or url != f"https://{parts.netloc}" or "@" in parts.netloc:
-            self.fail(f"{value!r} is not of the form https://HOST or https://HOST:PORT", param, ctx)
+        scheme = self._scheme
+        if not well_formed or url != f"{scheme}://{parts.netloc}" or "@" in parts.netloc:
+            self.fail(f"{value!r} is not of the form {scheme}://HOST or {scheme}://HOST:PORT", param, ctx)
         return url.lower()
 
 
@@ -139,6 +143,19 @@ def server_options(command: _Command) -> _Command:
         command,
         (
             option("--listen", type=AddressType(), default=":8443", show_default=True, help="HTTPS, for ACME clients."),
+            option(
+                "--http-listen",
+                type=AddressType(),
+                default=":8080",
+                show_default=True,
+                help="HTTP, for revocation lists and certificates of CAs, and nothing else.",
+            ),
+            option(
+                "--http-url",
+                type=ExternalURLType("http"),
+                help="Where --http-listen is reached, as certificates say it. Default: the host of --external-url, on"
+                " port 80, or on that of --http-listen if --external-url names a port.",
+            ),
             option(
                 "--tls-certificate",
                 type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -232,6 +249,8 @@ def server_settings(values: Mapping[str, Any]) -> ServerSettings:
         external_url=values["external_url"],
         namespace=values["namespace"],
         listen=values["listen"],
+        http_listen=values["http_listen"],
+        http_url=values["http_url"],
         metrics_listen=values["metrics_listen"],
         watch_namespaces=values["watch_namespaces"],
         tls_certificate=values["tls_certificate"],

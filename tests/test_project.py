@@ -33,6 +33,8 @@ OPTIONS = {
     "--watch-namespace": BOTH,
     "--external-url": BOTH,
     "--listen": SERVER,
+    "--http-listen": SERVER,
+    "--http-url": SERVER,
     "--tls-certificate": SERVER,
     "--tls-private-key": SERVER,
     "--metrics-listen": BOTH,

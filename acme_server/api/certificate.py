@@ -1,28 +1,37 @@
-"""Certificates (RFC 8555, 7.4.2)."""
+"""Certificates and their chains (RFC 8555, 7.4.2)."""
 
 from __future__ import annotations
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from acme_server import links
-from acme_server.api.answers import require_no_payload
+from acme_server.api.answers import link, require_no_payload
+from acme_server.api.context import LINKS, PROFILES
 from acme_server.api.order import order_of
 from acme_server.api.routing import post
 from acme_server.authentication import AccountHolder
 from acme_server.problems import not_found
+from acme_server.rules.chains import chains
 
 MEDIA_TYPE = "application/pem-certificate-chain"
 
 
 async def read(request: web.Request, caller: AccountHolder) -> web.Response:
-    """Hand out the chain of an order that is valid (M123, M152)."""
+    """Hand out a chain of an order that is valid (M123, M152), and say where the others are (S124)."""
     order = await order_of(request, caller)
     require_no_payload(caller.payload)
     if order.status.certificate is None:
         order = await order_of(request, caller, fresh=True)  # another replica may have issued it a moment ago
-    if order.status.certificate is None:
+    found = chains(order, request.app[PROFILES].authority(caller.profile, order))
+    chosen = int(request.match_info.get("chain", 0))
+    if chosen >= len(found):
         raise not_found()
-    return web.Response(body=order.status.certificate.encode(), headers={"Content-Type": MEDIA_TYPE})
+    response = web.Response(body=found[chosen].encode(), headers={hdrs.CONTENT_TYPE: MEDIA_TYPE})
+    at = request.app[LINKS]
+    for number in range(len(found)):
+        if number != chosen:
+            response.headers.add(hdrs.LINK, link(at.chain(order, number), "alternate"))
+    return response
 
 
-ROUTES = (post(links.CERTIFICATE, read),)
+ROUTES = (post(links.CERTIFICATE, read), post(links.ALTERNATE, read))

@@ -7,7 +7,8 @@ from typing import Protocol
 
 from aiohttp import web
 
-from acme_server.authentication import Authenticator
+from acme_server.authentication import AccountHolder, Authenticator, KeyHolder
+from acme_server.crls import Document
 from acme_server.enrollment import Enrollment
 from acme_server.jose.jwk import AccountKey
 from acme_server.links import Links
@@ -15,7 +16,7 @@ from acme_server.nonces import Nonces
 from acme_server.profiles import Profile
 from acme_server.renewal import RenewalInfo
 from acme_server.wire import AccountUpdate, NewAuthorization, NewOrder
-from kms.resources import ACMEAccount, ACMEOrder
+from kms.resources import ACMEAccount, ACMEOrder, CertificateAuthority
 
 
 class AccountService(Protocol):
@@ -89,6 +90,30 @@ class ProfileService(Protocol):
         """The order profiles that work, each with a text for people."""
         ...
 
+    def authority(self, profile: Profile, order: ACMEOrder) -> CertificateAuthority:
+        """The CA that signs for orders like this one."""
+        ...
+
+
+class RevocationService(Protocol):
+    """Who may revoke which certificates (acme_server.revocation). Raises Refused and Unavailable."""
+
+    async def revoke(self, caller: AccountHolder | KeyHolder, der: bytes, reason: int | None) -> None:
+        """Revoke that certificate."""
+        ...
+
+
+class PublicationService(Protocol):
+    """What CAs publish (acme_server.crls). Raises Refused and Unavailable."""
+
+    async def revocation_list(self, namespace: str, authority: str) -> Document:
+        """The list of what the CA has revoked."""
+        ...
+
+    def certificate(self, namespace: str, authority: str) -> Document:
+        """The certificate of the CA."""
+        ...
+
 
 class Readiness(Protocol):
     """Whether this process can serve."""
@@ -106,4 +131,6 @@ ACCOUNTS = web.AppKey("accounts", AccountService)
 ORDERS = web.AppKey("orders", OrderService)
 RENEWALS = web.AppKey("renewals", RenewalService)
 PROFILES = web.AppKey("profiles", ProfileService)
+REVOCATION = web.AppKey("revocation", RevocationService)
+PUBLICATION = web.AppKey("publication", PublicationService)
 READINESS = web.AppKey("readiness", Readiness)

@@ -34,6 +34,18 @@ _RETRY_AFTER = 2
 @web.middleware
 async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer a request, whatever happens."""
+    return await _answered(request, handler, _complete)
+
+
+@web.middleware
+async def plain_edge(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer a request that came without TLS, whatever happens: nothing of ACME, so no nonces and no directory."""
+    return await _answered(request, handler, _name_server)
+
+
+async def _answered(
+    request: web.Request, handler: Handler, complete: Callable[[web.Request, web.StreamResponse], None]
+) -> web.StreamResponse:
     loop = asyncio.get_running_loop()
     started = loop.time()
     request.app[SILENT].discard(request.protocol)
@@ -41,7 +53,7 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
     except Exception as error:  # noqa: BLE001 - nothing may leave this server as a stack trace or a dropped connection
         response = _answer_to(error, request)
-    _complete(request, response)
+    complete(request, response)
     _record(request, response, loop.time() - started)
     return response
 
@@ -92,8 +104,8 @@ def _of_http(error: web.HTTPException) -> web.Response:
 
 def _complete(request: web.Request, response: web.StreamResponse) -> None:
     """Add what every answer has, and what every answer under a directory has."""
+    _name_server(request, response)
     headers = response.headers
-    headers[hdrs.SERVER] = "kms-acme"  # else aiohttp would tell its version, and with it what to try
     index = request.app[LINKS].directory_of(request.raw_path)
     if index is None:
         return
@@ -103,6 +115,10 @@ def _complete(request: web.Request, response: web.StreamResponse) -> None:
     if request.method == hdrs.METH_POST or "Replay-Nonce" in headers:
         headers[hdrs.CACHE_CONTROL] = "no-store"
     headers.add(hdrs.LINK, link(index, "index"))
+
+
+def _name_server(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers[hdrs.SERVER] = "kms-acme"  # else aiohttp would tell its version, and with it what to try
 
 
 def _record(request: web.Request, response: web.StreamResponse, seconds: float) -> None:

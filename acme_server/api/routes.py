@@ -11,7 +11,9 @@ from acme_server.api import (
     health,
     nonce,
     order,
+    publication,
     renewal,
+    revocation,
     root,
 )
 
@@ -24,6 +26,11 @@ ROUTES = (
     *account.ROUTES,
     *directory.ROUTES,
     *renewal.ROUTES,
+    *publication.ROUTES,
+    *revocation.ROUTES,
     *root.ROUTES,
     *health.ROUTES,
 )
+
+PLAIN_ROUTES = publication.ROUTES
+"""All that is served without TLS (M2)."""

@@ -20,6 +20,7 @@ class Access(Enum):
     ANYBODY = "anybody"
     KEY = "whoever holds the key in the request"
     ACCOUNT = "an account of the profile"
+    ACCOUNT_OR_KEY = "an account of the profile, or whoever holds the key in the request"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +48,20 @@ def post_by_key(path: str, handler: Callable[[web.Request, KeyHolder], Awaitable
 
 
 def post(path: str, handler: Callable[[web.Request, AccountHolder], Awaitable[web.Response]]) -> Route:
-    """A resource for accounts: everything but newAccount (M18). GET is not allowed on it (M25, SEC08)."""
+    """A resource for accounts: all but newAccount and revokeCert (M18). GET is not allowed on it (M25, SEC08)."""
 
     async def authenticated(request: web.Request) -> web.Response:
         return await handler(request, await request.app[AUTHENTICATOR].account_holder(request))
 
     return Route("POST", path, Access.ACCOUNT, authenticated)
+
+
+def post_by_account_or_key(
+    path: str, handler: Callable[[web.Request, AccountHolder | KeyHolder], Awaitable[web.Response]]
+) -> Route:
+    """A resource for accounts and for those who prove something else with a key: revokeCert alone (M17, M136)."""
+
+    async def authenticated(request: web.Request) -> web.Response:
+        return await handler(request, await request.app[AUTHENTICATOR].account_or_key_holder(request))
+
+    return Route("POST", path, Access.ACCOUNT_OR_KEY, authenticated)

@@ -1,4 +1,4 @@
-"""The two HTTP applications: ACME over TLS, and the one inside the cluster for probes, metrics and other replicas."""
+"""The HTTP applications: ACME over TLS, what certificates point to without TLS, and what is for the cluster alone."""
 
 from __future__ import annotations
 
@@ -16,16 +16,20 @@ from acme_server.api.context import (
     NONCES,
     ORDERS,
     PROFILES,
+    PUBLICATION,
     READINESS,
     RENEWALS,
+    REVOCATION,
     AccountService,
     OrderService,
     ProfileService,
+    PublicationService,
     Readiness,
     RenewalService,
+    RevocationService,
 )
-from acme_server.api.edge import edge
-from acme_server.api.routes import ROUTES
+from acme_server.api.edge import edge, plain_edge
+from acme_server.api.routes import PLAIN_ROUTES, ROUTES
 from acme_server.api.routing import Route
 from acme_server.authentication import MAXIMUM_BODY, AccountSource, Authenticator, ProfileSource, Redeemer
 from acme_server.enrollment import AccountRegister, CredentialSource, Enrollment
@@ -54,6 +58,8 @@ def acme_application(
     credentials: CredentialSource,
     orders: OrderService,
     renewals: RenewalService,
+    revocations: RevocationService,
+    publication: PublicationService,
     metrics: Metrics,
     readiness: Readiness,
 ) -> web.Application:
@@ -72,7 +78,19 @@ def acme_application(
     application[ORDERS] = orders
     application[RENEWALS] = renewals
     application[PROFILES] = profiles
+    application[REVOCATION] = revocations
+    application[PUBLICATION] = publication
     _add(application, ROUTES)
+    return application
+
+
+def plain_application(*, publication: PublicationService, metrics: Metrics) -> web.Application:
+    """What is there without TLS, for those who check certificates: no resource of ACME (M2), and nothing to send."""
+    application = web.Application(middlewares=[plain_edge], client_max_size=MAXIMUM_BODY)
+    application[METRICS] = metrics
+    application[SILENT] = set()
+    application[PUBLICATION] = publication
+    _add(application, PLAIN_ROUTES)
     return application
 
 

@@ -1,4 +1,4 @@
-"""The HTTPS socket: accepts no more connections than it can hold and waits for none that does not speak (SEC39).
+"""The sockets for the world: they take no more connections than they can hold, and wait for none that is mute (SEC39).
 
 aiohttp limits neither. So connections are accepted here, counted before TLS costs anything, and handed to aiohttp,
 which from then on closes idle ones.
@@ -45,13 +45,13 @@ class HTTPLog(logging.LoggerAdapter[logging.Logger]):
 
 
 class Listener:
-    """Accepts TLS connections for an aiohttp server."""
+    """Accepts connections for an aiohttp server, TLS ones where there is a `context`."""
 
     def __init__(
         self,
         *,
         server: web.Server,
-        context: ssl.SSLContext,
+        context: ssl.SSLContext | None,
         silent: set[RequestHandler],
         on_refused: Callable[[], None],
         maximum: int = MAXIMUM_CONNECTIONS,
@@ -92,7 +92,10 @@ class Listener:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             _, protocol = await loop.connect_accepted_socket(
-                self._server, connection, ssl=self._context, ssl_handshake_timeout=_HANDSHAKE_DEADLINE
+                self._server,
+                connection,
+                ssl=self._context,
+                ssl_handshake_timeout=None if self._context is None else _HANDSHAKE_DEADLINE,
             )
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             logger.debug("handshake failed", extra={"error": str(error)})

@@ -8,27 +8,37 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from acme_server.links import Links
 from acme_server.profiles import Profile
 from acme_server.rules.identifiers import names_of
 from acme_server.rules.lifetimes import BACKDATE, SKEW
 from kms.pki.certificates import LeafTemplate, serial_number, validity
 from kms.pki.requests import CertificateRequest
 from kms.pki.subjects import ATTRIBUTES, COMMON_NAME, LIMITS
+from kms.resources.meta import key_of
 from kms.resources.orders import ACMEOrder
 from kms.resources.rules import subject_attributes
 
 
 def template(
-    order: ACMEOrder, request: CertificateRequest, profile: Profile, *, base: datetime, ca_not_after: datetime
+    order: ACMEOrder,
+    request: CertificateRequest,
+    profile: Profile,
+    *,
+    base: datetime,
+    ca_not_after: datetime,
+    links: Links,
 ) -> LeafTemplate:
     """What the issuer is to sign. `base` is the time that validity is counted from (lifetimes.base_time).
+
+    Where the CA publishes its list and its certificate follows from the configuration, never from a request.
 
     Raises ValueError with a message for people where the CA's own lifetime leaves nothing of the requested one, or the
     policy allows less by now.
     """
     contents = profile.resource.spec.certificate
     not_before, not_after = _dates(order, profile, base=base, ca_not_after=ca_not_after)
-    meta = order.metadata
+    meta, authority = order.metadata, key_of(profile.authority)
     requested = {name: values for name, values in request.subject.items() if name in ATTRIBUTES}
     return LeafTemplate(
         public_key=request.public_key,
@@ -39,6 +49,8 @@ def template(
         serial=serial_number(uid=meta.uid, name=meta.name, digest=request.digest),
         not_before=not_before,
         not_after=not_after,
+        crl_url=links.revocation_list(*authority),
+        ca_url=links.ca_certificate(*authority),
     )
 
 

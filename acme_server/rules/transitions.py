@@ -18,10 +18,11 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from acme_server.problems import ProblemType, Refused
+from acme_server.problems import ProblemType, Refused, not_found
 from acme_server.rules.lifetimes import authorization_expires, is_over, usable
 from acme_server.validation.outcome import ChallengeId, Failed, Outcome, Valid
 from kms.issuers import Issued
+from kms.pki.revocation import KEY_COMPROMISE
 from kms.resources.meta import Condition, with_condition
 from kms.resources.orders import (
     ACMEOrder,
@@ -30,6 +31,7 @@ from kms.resources.orders import (
     Challenge,
     OrderState,
     OrderStatus,
+    Revocation,
     StoredProblem,
     StoredSubProblem,
 )
@@ -40,6 +42,7 @@ OPEN_STATES: frozenset[OrderState] = frozenset({"pending", "ready", "processing"
 _Change = Callable[[int, Challenge], Challenge]
 
 _MESSAGE_LENGTH = 1024
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 _BROKEN: Mapping[AuthorizationState, str] = {
     "invalid": "Control could not be proven.",
     "deactivated": "The authorization was deactivated.",
@@ -281,6 +284,34 @@ def failed(order: ACMEOrder, problem: StoredProblem, *, reason: str, now: dateti
         error=problem,
         request=None,
         accepted=None,
+        conditions=with_condition(order.status.conditions, not_ready),
+    )
+
+
+def revoked(order: ACMEOrder, reason: str, *, by_key: bool = False, now: datetime) -> ACMEOrder:
+    """Say that the certificate of the order was revoked; the order stays valid, for what it was for is done.
+
+    Raises Refused (alreadyRevoked) for a certificate that was (M139), so of all who race only one is told that he did
+    it. But whoever proves with the certificate's own key (`by_key`) that it is compromised raises an earlier reason to
+    that. Raises Refused (404) where there is no certificate.
+    """
+    if order.status.certificate is None:
+        raise not_found()
+    time = now
+    if (before := order.status.revocation) is not None:
+        if not (by_key and reason == KEY_COMPROMISE) or before.reason == KEY_COMPROMISE:
+            raise Refused(ProblemType.ALREADY_REVOKED, "The certificate is revoked already.")
+        time = before.time
+    not_ready = Condition(
+        type="Ready",
+        status="False",
+        reason="Revoked",
+        message=f"The certificate was revoked at {time:{_TIME}}, with the reason {reason}.",
+        last_transition_time=now,
+    )
+    return _changed(
+        order,
+        revocation=Revocation(time=time, reason=reason),
         conditions=with_condition(order.status.conditions, not_ready),
     )
 

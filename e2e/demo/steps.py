@@ -22,6 +22,7 @@ class Ports:
     """Loopback ports of the demo; all free, none needs root."""
 
     acme: int
+    http: int
     server_metrics: int
     operator_metrics: int
     dns: int
@@ -31,7 +32,7 @@ class Ports:
     @classmethod
     def free(cls) -> Ports:
         """Ports that nobody listens on at the moment."""
-        return cls(*(free_port() for _ in range(6)))
+        return cls(*(free_port() for _ in range(7)))
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Demo:
         self._start(f"python -m e2e.dns --zone demo.test --address 127.0.0.1 --port {self.ports.dns}", "dns.log")
         self._start(
             f"kms-acme dev --external-url https://localhost:{self.ports.acme} --listen 127.0.0.1:{self.ports.acme}"
-            f" --metrics-listen 127.0.0.1:{self.ports.server_metrics}"
+            f" --http-listen 127.0.0.1:{self.ports.http} --metrics-listen 127.0.0.1:{self.ports.server_metrics}"
             f" --operator-metrics-listen 127.0.0.1:{self.ports.operator_metrics}"
             f" --dns-server 127.0.0.1:{self.ports.dns} --http01-port {self.ports.http01}"
             f" --validation-allow 127.0.0.0/8 --log-format text",

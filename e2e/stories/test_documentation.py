@@ -106,7 +106,8 @@ def terminal(
             pytest.skip("the first page begins with an empty cluster, and this is somebody's own")
         http01_port = free_port()
         options = (
-            f"--metrics-listen 127.0.0.1:{free_port()} --operator-metrics-listen 127.0.0.1:{free_port()}"
+            f"--http-listen 127.0.0.1:{free_port()} --metrics-listen 127.0.0.1:{free_port()}"
+            f" --operator-metrics-listen 127.0.0.1:{free_port()}"
             f" --dns-server {nameserver} --http01-port {http01_port} --validation-allow 127.0.0.0/8"
         )
         environment = {**os.environ, **cluster.env, "HTTP01_PORT": str(http01_port), "TEST_OPTIONS": options}

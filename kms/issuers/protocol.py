@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from kms.pki.certificates import LeafTemplate
+from kms.pki.revocation import ListTemplate
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,15 @@ class Issuer(Protocol):
         """When the CA, or one above it, ends: nothing that it signs may be valid for longer."""
         ...
 
+    @property
+    def signs_lists(self) -> bool:
+        """Whether the CA may sign revocation lists."""
+        ...
+
     async def sign(self, template: LeafTemplate) -> Issued:
         """Sign. Raises IssuerNotReady, and ValueError for a template that must not be signed."""
+        ...
+
+    async def revocation_list(self, template: ListTemplate) -> bytes:
+        """Sign a revocation list: DER. Raises IssuerNotReady."""
         ...

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -16,9 +16,11 @@ from types import MappingProxyType
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from kms.pki.keys import PrivateKey, PublicKey, key_algorithm
 from kms.pki.names import Name
@@ -28,7 +30,8 @@ from kms.pki.usages import KNOWN_USAGES, extended_key_usage, key_usage
 _SERIAL_BITS = 127
 _END_OF_TIME = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 """The date that stands for "no end" in X.509 (RFC 5280, 4.1.2.5)."""
-_HASH_BY_CURVE_SIZE: Mapping[int, hashes.SHA256 | hashes.SHA384 | hashes.SHA512] = MappingProxyType(
+Hash = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
+_HASH_BY_CURVE_SIZE: Mapping[int, Hash] = MappingProxyType(
     {256: hashes.SHA256(), 384: hashes.SHA384(), 521: hashes.SHA512()}
 )
 
@@ -49,14 +52,16 @@ class Signer:
     authority_key_identifier: x509.AuthorityKeyIdentifier = field(init=False, repr=False, compare=False)
     chain: str = field(init=False, repr=False, compare=False)
     """The CA's certificate and those above it in PEM, as they follow an end entity's certificate."""
+    signs_lists: bool = field(init=False, repr=False, compare=False)
+    """Whether the CA may sign revocation lists too: cRLSign, or no key usage at all (RFC 5280, 4.2.1.3)."""
 
     def __post_init__(self) -> None:
         certificates = (self.certificate, *self.issuers)
-        published = [each for each in certificates if not is_root(each)] or [self.certificate]
         derived = {
             "not_after": min(each.not_valid_after_utc for each in certificates),
             "authority_key_identifier": authority_key_identifier(self.certificate),
-            "chain": "".join(map(certificate_pem, published)),
+            "chain": "".join(map(certificate_pem, published(certificates))),
+            "signs_lists": may_sign_lists(self.certificate),
         }
         for name, value in derived.items():
             object.__setattr__(self, name, value)
@@ -64,7 +69,10 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class LeafTemplate:
-    """All that decides what an end-entity certificate says. `subject` is by attribute, without the common name."""
+    """All that decides what an end-entity certificate says. `subject` is by attribute, without the common name.
+
+    `crl_url` is where the CA's revocation list is, `ca_url` where its certificate is; None: it does not say.
+    """
 
     public_key: PublicKey
     names: tuple[Name, ...]
@@ -74,14 +82,17 @@ class LeafTemplate:
     serial: int
     not_before: datetime
     not_after: datetime
+    crl_url: str | None = None
+    ca_url: str | None = None
 
 
 def sign_leaf(template: LeafTemplate, signer: Signer) -> x509.Certificate:
     """The certificate of RFC 5280 for this template (SEC29).
 
     basicConstraints without CA, key usage as far as the key is able to, extended key usage, subject key identifier
-    computed from the key, authority key identifier from the issuer, and the names: critical if the subject is empty.
-    Nothing else. The same template and signer give the same bytes.
+    computed from the key, authority key identifier from the issuer, the names: critical if the subject is empty, and
+    where the CA's revocation list, if it may sign one, and its certificate are. Nothing else. The same template and
+    signer give the same bytes.
 
     Raises ValueError where the template asks for what must not be: no names, an unknown usage or attribute, a key that
     none of the key usages suits, an empty lifetime or one beyond the CA's. The caller has made sure of all that.
@@ -108,24 +119,29 @@ def sign_leaf(template: LeafTemplate, signer: Signer) -> x509.Certificate:
         builder = builder.add_extension(usage, critical=True)
     if purposes is not None:
         builder = builder.add_extension(purposes, critical=False)
-    return sign(
+    builder = (
         builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(template.public_key), critical=False)
         .add_extension(signer.authority_key_identifier, critical=False)
-        .add_extension(_alternative_names(template.names), critical=len(subject) == 0),
-        signer.key,
+        .add_extension(_alternative_names(template.names), critical=len(subject) == 0)
     )
+    if template.crl_url is not None and signer.signs_lists:
+        builder = builder.add_extension(_distribution_point(template.crl_url), critical=False)
+    if template.ca_url is not None:
+        builder = builder.add_extension(_issuer_location(template.ca_url), critical=False)
+    return sign(builder, signer.key)
 
 
 def sign(builder: x509.CertificateBuilder, key: PrivateKey) -> x509.Certificate:
     """Sign with the hash that goes with the key, deterministically."""
-    public_key = key.public_key()
-    match public_key:
-        case Ed25519PublicKey():
-            return builder.sign(key, None)
-        case EllipticCurvePublicKey():
-            return builder.sign(key, _HASH_BY_CURVE_SIZE[public_key.curve.key_size], ecdsa_deterministic=True)
-        case _:
-            return builder.sign(key, hashes.SHA256())
+    if isinstance(key, Ed25519PrivateKey):
+        return builder.sign(key, None)
+    deterministic = True if isinstance(key, EllipticCurvePrivateKey) else None
+    return builder.sign(key, signature_hash(key), ecdsa_deterministic=deterministic)
+
+
+def signature_hash(key: RSAPrivateKey | EllipticCurvePrivateKey) -> Hash:
+    """The hash that goes with the key."""
+    return _HASH_BY_CURVE_SIZE[key.curve.key_size] if isinstance(key, EllipticCurvePrivateKey) else hashes.SHA256()
 
 
 def chain_pem(leaf: x509.Certificate, signer: Signer) -> str:
@@ -135,6 +151,19 @@ def chain_pem(leaf: x509.Certificate, signer: Signer) -> str:
     (certbot) take a chain of one certificate for a broken one. PEM and nothing else, with a newline at the end (M123).
     """
     return certificate_pem(leaf) + signer.chain
+
+
+def published(chain: Sequence[x509.Certificate]) -> Sequence[x509.Certificate]:
+    """What of a CA's chain goes to clients: all but roots, or the CA's own certificate where that is one."""
+    return [each for each in chain if not is_root(each)] or chain[:1]
+
+
+def may_sign_lists(certificate: x509.Certificate) -> bool:
+    """Whether the key in that certificate of a CA may sign revocation lists (RFC 5280, 4.2.1.3)."""
+    try:
+        return certificate.extensions.get_extension_for_class(x509.KeyUsage).value.crl_sign
+    except x509.ExtensionNotFound:
+        return True
 
 
 def certificate_pem(certificate: x509.Certificate) -> str:
@@ -236,3 +265,15 @@ def _alternative_names(names: tuple[Name, ...]) -> x509.SubjectAlternativeName:
             for name in names
         ]
     )
+
+
+def _distribution_point(url: str) -> x509.CRLDistributionPoints:
+    """Where the list is that says whether the certificate was revoked (RFC 5280, 4.2.1.13)."""
+    place = x509.DistributionPoint([x509.UniformResourceIdentifier(url)], None, None, None)
+    return x509.CRLDistributionPoints([place])
+
+
+def _issuer_location(url: str) -> x509.AuthorityInformationAccess:
+    """Where the certificate of the CA is (RFC 5280, 4.2.2.1)."""
+    place = x509.UniformResourceIdentifier(url)
+    return x509.AuthorityInformationAccess([x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, place)])

@@ -63,21 +63,27 @@ class AuthoritySpec(Struct, frozen=True, kw_only=True):
     """Exactly one of `internal` and `imported` is set: that is the type of the CA.
 
     What was signed before `renew_issued_before` is to be renewed from then on.
+    `cross_certificates` are chains (PEM) that begin with what another CA has issued for this CA's key.
     """
 
     internal: InternalAuthority | None = None
     imported: ImportedAuthority | None = None
     renew_issued_before: datetime | None = None
+    cross_certificates: tuple[str, ...] = ()
 
 
 class AuthorityStatus(Struct, frozen=True, kw_only=True):
-    """What the operator has seen and made. `certificate` is one PEM block, `chain` it and all above it to the root."""
+    """What the operator has seen and made. `certificate` is one PEM block, `chain` it and all above it to the root.
+
+    `alternate_chains` are those of the cross certificates that hold, as clients get them after an end entity's.
+    """
 
     observed_generation: int | None = None
     type: str | None = None
     subject: str | None = None
     certificate: str | None = None
     chain: str | None = None
+    alternate_chains: tuple[str, ...] = ()
     serial_number: str | None = None
     subject_key_id: str | None = msgspec.field(default=None, name="subjectKeyID")
     not_before: datetime | None = None

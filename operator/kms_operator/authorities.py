@@ -16,9 +16,11 @@ from cryptography import x509
 
 from kms.clock import Entropy
 from kms.pki.authorities import (
+    AlternateChain,
     AuthorityTemplate,
     InvalidAuthority,
     chain_to_root_pem,
+    check_cross,
     check_imported,
     intermediate,
     is_as_wanted,
@@ -27,6 +29,7 @@ from kms.pki.authorities import (
     self_signed,
     subject_key_id,
 )
+from kms.pki.authorities.cross import REASON as INVALID_CROSS
 from kms.pki.certificates import Signer, certificate_pem, random_serial
 from kms.pki.keys import PrivateKey, generate_key, load_private_key, private_key_pem
 from kms.resources.authorities import AuthorityStatus, CertificateAuthority, ImportedAuthority, InternalAuthority
@@ -38,7 +41,18 @@ from kms.resources.rules import InvalidRules, compiled_constraints, subject_attr
 from kms.resources.secrets import SIGNING_KEY, TLS_CERTIFICATE, TLS_PRIVATE_KEY, signing_key_name
 from kms_operator.manifests import internal_secret
 from kms_operator.observed import Key, Observed
-from kms_operator.outcomes import READY, Notice, Outcome, announced, corrected, earliest, not_ready, ready, settled
+from kms_operator.outcomes import (
+    READY,
+    Notice,
+    Outcome,
+    Verdict,
+    announced,
+    corrected,
+    earliest,
+    not_ready,
+    ready,
+    settled,
+)
 from kms_operator.settings import OperatorSettings
 
 ISSUED = "Issued"
@@ -46,6 +60,10 @@ IMPORTED = "Imported"
 RENEWED = "Renewed"
 KEY_LOST = "KeyLost"
 KEY_MISMATCH = "KeyMismatch"
+
+ALTERNATE_CHAINS = "AlternateChains"
+REVOCATION_LIST = "RevocationList"
+"""Conditions beside Ready."""
 
 BACKDATED = timedelta(hours=1)
 """A CA certificate begins that much earlier, for clocks that are behind."""
@@ -84,25 +102,61 @@ def reconcile(authority: CertificateAuthority, seen: Observed, *, now: datetime,
         return Outcome(status=status, notices=announced(old, verdict), again=now + RESYNC)
     certificate = standing.signer.certificate
     verdict = ready(standing.reason, f"can sign until {standing.signer.not_after:%Y-%m-%dT%H:%M:%SZ}")
+    alternates, aside = _alternates(authority, standing.signer, now=now)
+    verdicts = (verdict, *aside, *_lists(standing.signer))
     status = AuthorityStatus(
         observed_generation=generation,
         type=standing.type,
         subject=certificate.subject.rfc4514_string(),
         certificate=certificate_pem(certificate),
         chain=chain_to_root_pem(standing.signer),
+        alternate_chains=tuple(each.pem for each in alternates),
         serial_number=f"{certificate.serial_number:x}",
         subject_key_id=subject_key_id(certificate),
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
-        conditions=settled(old, (verdict,), generation=generation, now=now),
+        conditions=settled(old, verdicts, generation=generation, now=now),
     )
     wanted = signing_secret(authority, standing.signer, seen.settings)
     return Outcome(
         apply=corrected(seen.internal(wanted.metadata.name), wanted),
         status=status,
-        notices=(*announced(old, verdict), *standing.notices),
-        again=standing.again,
+        notices=(*(notice for each in verdicts for notice in announced(old, each)), *standing.notices),
+        again=earliest(standing.again, *(each.not_after for each in alternates)),
     )
+
+
+def _alternates(
+    authority: CertificateAuthority, signer: Signer, *, now: datetime
+) -> tuple[tuple[AlternateChain, ...], tuple[Verdict, ...]]:
+    """The chains of the cross certificates that hold, and what is said about all of them: nothing where there are none.
+
+    One that does not hold keeps neither the CA nor the others from their work.
+    """
+    holding: list[AlternateChain] = []
+    wrong: list[str] = []
+    for position, pem in enumerate(authority.spec.cross_certificates):
+        try:
+            holding.append(check_cross(pem, signer, now=now))
+        except InvalidAuthority as error:
+            wrong.append(f"spec.crossCertificates[{position}]: {error}")
+    if not authority.spec.cross_certificates:
+        return (), ()
+    if wrong:
+        return tuple(holding), (Verdict("False", INVALID_CROSS, "; ".join(wrong), type=ALTERNATE_CHAINS),)
+    message = f"clients are offered {len(holding)} chain(s) beside the default one"
+    return tuple(holding), (Verdict("True", "Published", message, type=ALTERNATE_CHAINS),)
+
+
+def _lists(signer: Signer) -> tuple[Verdict, ...]:
+    """That there is no revocation list, where there cannot be one."""
+    if signer.signs_lists:
+        return ()
+    message = (
+        "the keyUsage of the CA's certificate lacks cRLSign: it publishes no revocation list, and certificates name"
+        " none; have the CA certified with cRLSign, or use another"
+    )
+    return (Verdict("False", "KeyUsage", message, type=REVOCATION_LIST),)
 
 
 def signing_secret(authority: CertificateAuthority, signer: Signer, settings: OperatorSettings) -> Secret:

@@ -93,6 +93,7 @@ async def running(tmp_path: Path, **options: Any) -> AsyncIterator[Running]:
             external_url="https://acme.example.com",
             namespace=NAMESPACE,
             listen=Address("127.0.0.1", free_port()),
+            http_listen=Address("127.0.0.1", free_port()),
             metrics_listen=Address("127.0.0.1", free_port()),
             kubeconfig=str(api.write_kubeconfig(tmp_path / "kubeconfig")),
             **options,
@@ -200,6 +201,28 @@ async def test_a_request_in_flight_is_answered_before_the_end(tmp_path: Path) ->
         writer.write(b"{}")
         assert b" 404 " in await reader.readline()
         writer.close()
+
+
+@pytest.mark.requirement("M2", "SEC60")
+async def test_without_tls_there_is_what_certificates_point_to_and_nothing_else(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        server.api.put(SECRETS, serving_secret(server.authority))
+        await server.eventually("/readyz", 503)
+        plain = f"http://127.0.0.1:{server.settings.http_listen.port}"
+        for path in ("/crl/pki/issuing.crl", "/ca/pki/issuing.crt"):
+            async with server.http.get(plain + path) as answer:
+                assert (answer.status, answer.headers["Server"]) == (404, "kms-acme")
+                assert "pki/issuing" in (await answer.json(content_type=None))["detail"]
+            assert (await server.get(path))[0] == 404
+        for path in ("/", "/healthz", "/readyz", "/metrics", "/acme/pki/web/directory", "/acme/pki/web/new-nonce"):
+            async with server.http.get(plain + path) as answer:
+                assert answer.status == 404
+                assert "Replay-Nonce" not in answer.headers
+            async with server.http.post(plain + path, data=b"{}") as answer:
+                assert answer.status == 404
+                assert not {"Replay-Nonce", "Link"} & answer.headers.keys()
+        metrics = (await server.get("/metrics", internal=True))[1]
+        assert 'route="/crl/{namespace}/{authority}.crl"' in metrics
 
 
 async def test_it_ends_though_no_certificate_ever_came(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from ipaddress import ip_network
 from typing import Any, cast
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from acme_server.problems import STATUSES, ProblemType
 from acme_server.rules.renewal import CertificateId
@@ -212,6 +214,45 @@ async def a_key_that_is_compromised(server: Server) -> Answer:
     return await server.finalize(await server.ready(), csr)
 
 
+async def revoking(server: Server, reason: int | None = None) -> Answer:
+    """A revocation of the certificate of the first order that has one; a new one where none has."""
+    known = list(server.world.services.inventory.all())
+    if not known:
+        await server.finalize(await server.ready())
+        known = list(server.world.services.inventory.all())
+    order = await server.world.services.order_store.fresh(*known[0].order)
+    assert order is not None
+    assert order.status.certificate is not None
+    der = x509.load_pem_x509_certificate(order.status.certificate.encode()).public_bytes(Encoding.DER)
+    return await server.post(f"{server.base}/revoke-cert", {"certificate": b64(der), "reason": reason})
+
+
+async def a_certificate_that_is_revoked_already(server: Server) -> Answer:
+    assert (await revoking(server)).status == 200
+    return await revoking(server)
+
+
+async def a_reason_that_is_not_for_subscribers(server: Server) -> Answer:
+    return await revoking(server, 6)
+
+
+async def somebody_elses_certificate(server: Server) -> Answer:
+    await server.finalize(await server.ready())
+    server.key = ClientKey()
+    await server.register()
+    return await revoking(server)
+
+
+async def a_certificate_of_nobody(server: Server) -> Answer:
+    server.world.services.inventory.surveyed()
+    der = pki.root().certificate.public_bytes(Encoding.DER)
+    return await server.post(f"{server.base}/revoke-cert", {"certificate": b64(der)})
+
+
+async def a_certificate_that_is_none(server: Server) -> Answer:
+    return await server.post(f"{server.base}/revoke-cert", {"certificate": "AAAA"})
+
+
 EXPECTED: list[tuple[Provoke, str, int, str]] = [
     (no_such_kid, "accountDoesNotExist", 400, "There is no such account in this profile."),
     (only_return_existing, "accountDoesNotExist", 400, "There is no such account in this profile."),
@@ -235,6 +276,29 @@ EXPECTED: list[tuple[Provoke, str, int, str]] = [
             "The key of the certificate request is compromised: a certificate with it was revoked for that reason. "
             "Make a new key."
         ),
+    ),
+    (a_certificate_that_is_revoked_already, "alreadyRevoked", 400, "The certificate is revoked already."),
+    (
+        a_reason_that_is_not_for_subscribers,
+        "badRevocationReason",
+        400,
+        (
+            "The reason 6 is not allowed; allowed are 0 (unspecified), 1 (keyCompromise), 3 (affiliationChanged), "
+            "4 (superseded), 5 (cessationOfOperation)."
+        ),
+    ),
+    (
+        somebody_elses_certificate,
+        "unauthorized",
+        403,
+        "The certificate was issued to another account, and this one has no valid authorization for all names.",
+    ),
+    (a_certificate_of_nobody, "malformed", 404, "There is no such certificate in this profile."),
+    (
+        a_certificate_that_is_none,
+        "malformed",
+        400,
+        "The certificate must be exactly one X.509 certificate in DER, in base64url; PEM is not taken.",
     ),
     (a_csr_that_is_none, "badCSR", 400, "The certificate request is not well-formed DER of PKCS #10."),
     (the_account_key_in_the_csr, "badCSR", 400, "The key of the certificate request is the key of an ACME account."),

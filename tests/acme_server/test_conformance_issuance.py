@@ -8,10 +8,11 @@ from datetime import timedelta
 
 import pytest
 from cryptography import x509
+from msgspec.structs import replace
 
 from kms.issuers import Issued, SecretIssuer
 from kms.pki.authorities import NameConstraints
-from kms.pki.certificates import LeafTemplate
+from kms.pki.certificates import LeafTemplate, certificate_pem
 from kms.resources.kinds import ORDERS
 from kms.resources.policies import DNSNameRules, PolicySpec
 from kms.resources.profiles import CertificateContents
@@ -214,6 +215,7 @@ async def test_dates_at_the_ends_of_time_are_refused_and_break_nothing(
     assert refused.problem["detail"].startswith("The requested validity cannot be honoured")
 
 
+@pytest.mark.requirement("M108", "SEC31")
 async def test_an_end_beyond_that_of_the_ca_is_refused_before_anybody_solves_a_challenge(server: Server) -> None:
     last = server.world.clock() + 2 * HOUR
     server.world.install_authority(not_after=last)
@@ -273,3 +275,58 @@ async def test_names_that_clients_would_not_take_from_this_ca_are_refused_before
         order = await server.ready("www.example.com")
         server.world.install_authority(constraints=NameConstraints(excluded_domains=("www.example.com",)))
         assert (await server.finalize(order)).problem["type"] == "badCSR"
+
+
+@pytest.mark.requirement("S124", "C17")
+async def test_a_certificate_has_links_to_its_other_chains(server: Server) -> None:
+    world = server.world
+    authority = world.authorities.get("pki", "ca")
+    assert authority is not None
+    other = pki.root(common_name="Other Root", with_key=pki.key(which="other root"))
+    crosses = (
+        certificate_pem(pki.below(other, common_name="Test Root", with_key=pki.key(which="root")).certificate),
+        certificate_pem(pki.below(other, common_name="Test Root", with_key=pki.key(which="stranger")).certificate),
+    )
+    world.authorities.put(
+        replace(
+            authority,
+            metadata=replace(authority.metadata, resource_version=""),
+            status=replace(authority.status, alternate_chains=crosses),
+        )
+    )
+    order = await server.finalize(await server.ready())
+    url = order.json["certificate"]
+    default = await server.post(url)
+    assert [each for each in default.links if "alternate" in each] == [f'<{url}/1>;rel="alternate"']
+    alternate = await server.post(f"{url}/1")
+    assert alternate.headers["Content-Type"] == "application/pem-certificate-chain"
+    assert [each for each in alternate.links if "alternate" in each] == [f'<{url}>;rel="alternate"']
+    first, topmost = x509.load_pem_x509_certificates(alternate.text.encode())
+    assert first == x509.load_pem_x509_certificate(default.text.encode())
+    assert topmost.issuer == other.certificate.subject
+    topmost.public_key()
+    first.verify_directly_issued_by(topmost)
+    for unknown in (f"{url}/2", f"{url}/0", f"{url}/10", f"{url}/x"):
+        assert (await server.post(unknown)).status == 404
+
+
+@pytest.mark.requirement("SEC29")
+async def test_a_certificate_points_to_the_list_and_the_certificate_of_its_ca(server: Server) -> None:
+    order = await server.finalize(await server.ready())
+    leaf = x509.load_pem_x509_certificate((await server.post(order.json["certificate"])).text.encode())
+    (point,) = leaf.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    assert [each.value for each in point.full_name or ()] == ["http://acme.example.com/crl/pki/ca.crl"]
+    (access,) = leaf.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
+    assert access.access_location.value == "http://acme.example.com/ca/pki/ca.crt"
+
+
+@pytest.mark.requirement("SEC59", "M117")
+async def test_a_ca_that_has_ended_signs_nothing_and_the_order_waits_for_the_next(server: Server) -> None:
+    world = server.world
+    world.install_authority(not_after=world.clock() + HOUR)
+    order = await server.ready()
+    world.clock.ahead += 2 * HOUR
+    answer = await server.finalize(order)
+    assert (answer.json["status"], answer.headers["Retry-After"]) == ("processing", "1")
+    world.install_authority()
+    assert (await server.post(order.location)).json["status"] == "valid"

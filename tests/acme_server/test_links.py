@@ -117,3 +117,10 @@ def test_the_url_that_is_asked_for_is_ours_whatever_host_was_asked() -> None:
 )
 def test_a_path_under_a_profile_belongs_to_its_directory(path: str, directory: str | None) -> None:
     assert LINKS.directory_of(path) == directory
+
+
+def test_what_certificates_point_to_is_reached_by_http() -> None:
+    assert LINKS.revocation_list("pki", "issuing") == "http://acme.example.com/crl/pki/issuing.crl"
+    assert LINKS.ca_certificate("pki", "issuing") == "http://acme.example.com/ca/pki/issuing.crt"
+    elsewhere = Links(EXTERNAL_URL, http_url="http://crl.example.com:8080")
+    assert elsewhere.revocation_list("pki", "issuing") == "http://crl.example.com:8080/crl/pki/issuing.crl"

@@ -70,6 +70,7 @@ def development(
                 "dev",
                 "--install",
                 f"--listen={LOOPBACK}:{free_port()}",
+                f"--http-listen={LOOPBACK}:{free_port()}",
                 f"--operator-metrics-listen={LOOPBACK}:{operator_port}",
                 *validation.options,
             ),

@@ -162,6 +162,26 @@ def test_the_role_edit_writes_neither_accounts_nor_orders(installed: Cluster, na
         assert allowed(installed, tenant, resource, namespace) == set(READ)
 
 
+def test_whoever_may_revoke_writes_the_status_of_orders_and_nothing_else(installed: Cluster, namespace: str) -> None:
+    revoker = _bound(installed, namespace, "kms-acme-revoker")
+    orders = PROTOCOL_KINDS[1]
+    assert allowed(installed, revoker, orders, namespace) == {"get", "list"}
+    assert allowed(installed, revoker, f"{orders}/status", namespace) == {"update"}
+    assert allowed(installed, revoker, orders, "default") == set()
+    for resource in (*CONFIGURATION_KINDS, PROTOCOL_KINDS[0], "secrets"):
+        assert allowed(installed, revoker, resource, namespace) == set()
+
+
+def test_nobody_may_revoke_until_somebody_lets_him(installed: Cluster) -> None:
+    ours = ("--all-namespaces", "--selector=app.kubernetes.io/name=kms-acme", "--output=json")
+    bound = json.loads(installed.kubectl("get", "rolebindings,clusterrolebindings", *ours))["items"]
+    roles = {each["roleRef"]["name"] for each in bound}
+    assert {"kms-acme-operator", "kms-acme-server"} <= roles
+    role = json.loads(installed.kubectl("get", "clusterrole", "kms-acme-revoker", "--output=json"))
+    assert "kms-acme-revoker" not in roles
+    assert not [name for name in role["metadata"]["labels"] if "aggregate" in name]
+
+
 def test_the_role_edit_writes_no_status(installed: Cluster, namespace: str, tenant: str) -> None:
     for resource in (*CONFIGURATION_KINDS, *PROTOCOL_KINDS):
         assert allowed(installed, tenant, f"{resource}/status", namespace) == set()

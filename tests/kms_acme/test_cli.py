@@ -49,6 +49,7 @@ def test_every_option_of_the_server_reaches_its_setting(tmp_path: Path) -> None:
         *("--tls-certificate", str(certificate), "--tls-private-key", str(key), "--serving-secret", "serving"),
         *("--dns-server", "127.0.0.1:5353", "--http01-port", "5002", "--tls-alpn01-port", "5001"),
         *("--validation-allow", "127.0.0.0/8", "--validation-deny", "fd00::/8", "--peer-service", "acme"),
+        *("--http-listen", "127.0.0.1:14002", "--http-url", "http://crl.example.com"),
     )
     assert settings.kubeconfig == "config"
     assert settings.context == "kind"
@@ -56,6 +57,8 @@ def test_every_option_of_the_server_reaches_its_setting(tmp_path: Path) -> None:
     assert settings.watch_namespaces == ("a", "b")
     assert settings.listen == Address("127.0.0.1", 14000)
     assert settings.metrics_listen == Address("::1", 14001)
+    assert settings.http_listen == Address("127.0.0.1", 14002)
+    assert settings.http_url == "http://crl.example.com"
     assert (settings.tls_certificate, settings.tls_private_key) == (certificate, key)
     assert settings.serving_secret == "serving"
     assert settings.peer_service == "acme"
@@ -136,7 +139,8 @@ def test_dev_hands_each_program_the_options_that_it_was_given() -> None:
             *("--external-url", URL, "--listen", "127.0.0.1:14000", "--dns-server", "127.0.0.1:5353"),
             *("--metrics-listen", ":14001", "--operator-metrics-listen", ":14002", "--validation-allow", "127.0.0.0/8"),
             *("--namespace", "pki-system", "--watch-namespace", "a", "--watch-namespace", "b", "--http01-port", "5002"),
-            *("--service-name", "acme", "--log-format", "json", "--install"),
+            *("--service-name", "acme", "--log-format", "json", "--install", "--http-listen", ":14003"),
+            *("--http-url", "http://crl.example.com"),
         ],
     )
     server = values_of(cli.server, dev.arguments("server", given, Path("s.kubeconfig"))[4:])
@@ -147,7 +151,16 @@ def test_dev_hands_each_program_the_options_that_it_was_given() -> None:
     assert operator["metrics_listen"] == Address("", 14002)
     shared = ("external_url", "namespace", "watch_namespaces", "log_format", "log_level", "serving_secret")
     assert all(server[name] == operator[name] == given[name] for name in shared)
-    alone = ("listen", "dns_servers", "validation_allow", "http01_port", "tls_alpn01_port", "peer_service")
+    alone = (
+        "listen",
+        "http_listen",
+        "http_url",
+        "dns_servers",
+        "validation_allow",
+        "http01_port",
+        "tls_alpn01_port",
+        "peer_service",
+    )
     assert all(server[name] == given[name] for name in alone)
     assert operator["service_name"] == "acme"
 

@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 
 from kms.pki.authorities import load_signer, renewal_time
-from kms.pki.certificates import Signer, certifies
+from kms.pki.certificates import Signer, certificate_pem, certifies
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.core import Secret
 from kms.resources.secrets import COMPONENT, OWNER, OWNER_UID, SIGNING_KEY, signing_key_name
@@ -289,3 +289,67 @@ def test_the_controller_is_told_which_secrets_to_be_sure_of() -> None:
     own = (RELEASE, signing_key_name("uid-pki-issuing"))
     assert list(authorities.secrets(authority(), SETTINGS)) == [own]
     assert list(authorities.secrets(authority(imported="x"), SETTINGS)) == [own, ("pki", "x")]
+
+
+def cross(signer: Signer, **changes: Any) -> str:
+    """What another root certifies of the CA's key and name."""
+    other = pki.root(common_name="Other Root", with_key=pki.key(which="other root"), not_after=NOW + 60 * DAY)
+    values: dict[str, Any] = {"not_after": NOW + 20 * DAY, **changes}
+    name = changes.pop("common_name", None) or signer.certificate.subject.rfc4514_string().removeprefix("CN=")
+    certificate = pki.below(other, **{"with_key": signer.key, **values, "common_name": name}).certificate
+    return certificate_pem(certificate)
+
+
+def with_crosses(one: CertificateAuthority, *crosses: str) -> CertificateAuthority:
+    return msgspec.structs.replace(one, spec=msgspec.structs.replace(one.spec, cross_certificates=crosses))
+
+
+@pytest.mark.requirement("S124")
+def test_cross_certificates_that_hold_are_published() -> None:
+    one, key = made()
+    given = cross(signer_in(key))
+    outcome = reconciled(with_crosses(one, given), key)
+    status: Any = outcome.status
+    assert status.alternate_chains == (given,)
+    assert (stated(outcome).status, stated(outcome, "AlternateChains").status) == ("True", "True")
+    assert told(outcome) == ["Published"]
+    assert outcome.again == NOW + 20 * DAY, "when the first of them ends it must go"
+
+
+@pytest.mark.requirement("S124")
+def test_a_cross_certificate_that_does_not_hold_is_told_and_keeps_nobody_from_work() -> None:
+    one, key = made()
+    good, bad = cross(signer_in(key)), cross(signer_in(key), with_key=pki.key(which="stranger"))
+    outcome = reconciled(with_crosses(one, bad, good), key)
+    status: Any = outcome.status
+    assert status.alternate_chains == (good,)
+    assert stated(outcome).status == "True"
+    told_of = stated(outcome, "AlternateChains")
+    assert (told_of.status, told_of.reason) == ("False", "InvalidCrossCertificate")
+    assert told_of.message.startswith("spec.crossCertificates[0]: ")
+    assert "not for the key of this CA" in told_of.message
+
+
+def test_a_cross_certificate_goes_when_it_has_ended() -> None:
+    one, key = made()
+    given = cross(signer_in(key))
+    outcome = reconciled(with_crosses(one, given), key, now=NOW + 21 * DAY)
+    status: Any = outcome.status
+    assert status.alternate_chains == ()
+    assert "has expired" in stated(outcome, "AlternateChains").message
+
+
+def test_without_cross_certificates_nothing_is_said_of_them() -> None:
+    one, key = made()
+    status: Any = reconciled(one, key).status
+    assert [each.type for each in status.conditions] == ["Ready"]
+
+
+def test_an_imported_ca_that_may_not_sign_lists_works_and_says_so() -> None:
+    signer = pki.without_list_signing()
+    one = authority("imported", imported="corporate")
+    outcome = reconciled(one, secret("corporate", data=pair(signer)))
+    assert stated(outcome).status == "True"
+    told_of = stated(outcome, "RevocationList")
+    assert (told_of.status, told_of.reason) == ("False", "KeyUsage")
+    assert "cRLSign" in told_of.message

@@ -22,7 +22,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
 
+from acme_server.authentication import AccountHolder, KeyHolder
 from acme_server.credentials import Binding, MacKey
+from acme_server.crls import Document
 from acme_server.jose.jwk import AccountKey, account_key
 from acme_server.key_changes import KeyInUse
 from acme_server.links import Links
@@ -178,6 +180,9 @@ class Profiles:
 
     def offered(self, profile: Profile) -> Mapping[str, str]:
         return {each.name: each.description for each in profile.acme.profiles}
+
+    def authority(self, profile: Profile, _: ACMEOrder) -> CertificateAuthority:
+        return profile.authority
 
 
 class Accounts:
@@ -348,6 +353,32 @@ class Renewals:
         return RenewalInfo(Window(start, start + timedelta(days=2)), timedelta(hours=6))
 
 
+class Revocations:
+    """Revokes whatever it is told to, and remembers it."""
+
+    def __init__(self) -> None:
+        self.revoked: list[tuple[AccountHolder | KeyHolder, bytes, int | None]] = []
+
+    async def revoke(self, caller: AccountHolder | KeyHolder, der: bytes, reason: int | None) -> None:
+        self.revoked.append((caller, der, reason))
+
+
+class Publication:
+    """Documents by (namespace, CA)."""
+
+    def __init__(self) -> None:
+        self.documents: dict[tuple[str, str], Document] = {}
+
+    async def revocation_list(self, namespace: str, authority: str) -> Document:
+        return self.certificate(namespace, authority)
+
+    def certificate(self, namespace: str, authority: str) -> Document:
+        try:
+            return self.documents[namespace, authority]
+        except KeyError:
+            raise Refused(ProblemType.MALFORMED, "There is no such CA.", status=404) from None
+
+
 class Local:
     """Redeems the nonces of one server alone."""
 
@@ -371,6 +402,8 @@ class Edge:
     metrics: Metrics
     readiness: Readiness
     now: list[datetime]
+    revocations: Revocations
+    publication: Publication
     key: ClientKey = field(default_factory=ClientKey)
 
     def opened(self, key: ClientKey | None = None, profile: str = "web", state: Any = "valid") -> str:
@@ -410,6 +443,7 @@ async def running_edge(*profiles: Profile) -> AsyncIterator[Edge]:
     nonces.use(b"n" * 32)
     found = Profiles(*(profiles or (profile(), profile("open", external_account_binding="Optional"))))
     accounts, orders, credentials = Accounts(), Orders(), Credentials()
+    revocations, publication = Revocations(), Publication()
     metrics, readiness = Metrics(), Readiness()
     application = acme_application(
         links=Links(EXTERNAL_URL),
@@ -420,8 +454,12 @@ async def running_edge(*profiles: Profile) -> AsyncIterator[Edge]:
         credentials=credentials,
         orders=orders,
         renewals=Renewals(),
+        revocations=revocations,
+        publication=publication,
         metrics=metrics,
         readiness=readiness,
     )
     async with TestClient(TestServer(application)) as http:
-        yield Edge(http, nonces, found, accounts, orders, credentials, metrics, readiness, now)
+        yield Edge(
+            http, nonces, found, accounts, orders, credentials, metrics, readiness, now, revocations, publication
+        )

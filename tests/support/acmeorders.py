@@ -59,3 +59,8 @@ def issued(serial: str = "1234") -> Issued:
         not_before=NOW,
         not_after=NOW + timedelta(days=30),
     )
+
+
+def certified() -> ACMEOrder:
+    """An order whose certificate was issued."""
+    return transitions.issued(transitions.preauthorized(order(), now=NOW), DIGEST, issued(), now=NOW)

@@ -99,6 +99,24 @@ def below(
     return Signer(certificate, with_key, (signer.certificate, *signer.issuers))
 
 
+def without_list_signing() -> Signer:
+    """A CA as some corporate ones are: keyCertSign alone."""
+    signer = root()
+    usage = x509.KeyUsage(*(position == 5 for position in range(9)))
+    builder = (
+        x509.CertificateBuilder()
+        .issuer_name(signer.certificate.subject)
+        .subject_name(signer.certificate.subject)
+        .public_key(signer.key.public_key())
+        .serial_number(1)
+        .not_valid_before(signer.certificate.not_valid_before_utc)
+        .not_valid_after(signer.certificate.not_valid_after_utc)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
+    )
+    return Signer(builder.sign(signer.key, hashes.SHA256()), signer.key)
+
+
 def leaf(
     *names: Name,
     public_key: PublicKey | None = None,

@@ -148,6 +148,8 @@ async def running_replica(world: World, nonces: Nonces) -> AsyncIterator[Server]
         credentials=services.credentials,
         orders=services.orders,
         renewals=services.renewals,
+        revocations=services.revocations,
+        publication=services.publication,
         metrics=Metrics(),
         readiness=Readiness(),
     )

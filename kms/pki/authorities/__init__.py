@@ -1,5 +1,7 @@
 """CAs: those that we make, those that come from elsewhere, and the one of the server's own TLS."""
 
+from kms.pki.authorities.cross import AlternateChain as AlternateChain
+from kms.pki.authorities.cross import check_cross as check_cross
 from kms.pki.authorities.errors import InvalidAuthority as InvalidAuthority
 from kms.pki.authorities.imported import check_imported as check_imported
 from kms.pki.authorities.imported import load_signer as load_signer

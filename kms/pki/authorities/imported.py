@@ -44,8 +44,8 @@ def check_imported(certificate_pem: bytes, key_pem: bytes, *, now: datetime) -> 
     if reason := weakness(key.public_key()):
         raise InvalidAuthority("WeakKey", f"The CA's key must not be used: {reason}. Use a CA with another key.")
     for certificate in certificates:
-        _check_is_authority(certificate)
-        _check_dates(certificate, now)
+        check_is_authority(certificate)
+        check_dates(certificate, now)
     _check_order(certificates)
     signer = Signer(certificates[0], key, tuple(certificates[1:]))
     _check_path_lengths(signer)
@@ -103,7 +103,8 @@ def _check_key(certificates: Sequence[x509.Certificate], key: PrivateKey) -> Non
     )
 
 
-def _check_is_authority(certificate: x509.Certificate) -> None:
+def check_is_authority(certificate: x509.Certificate) -> None:
+    """Raise InvalidAuthority (NotACertificateAuthority) unless the certificate lets its key sign others."""
     missing = next(_missing_rights(certificate.extensions), None)
     if missing:
         raise InvalidAuthority(
@@ -125,7 +126,8 @@ def _missing_rights(extensions: x509.Extensions) -> Iterator[str]:
         pass  # without the extension every use is allowed (RFC 5280, 4.2.1.3)
 
 
-def _check_dates(certificate: x509.Certificate, now: datetime) -> None:
+def check_dates(certificate: x509.Certificate, now: datetime) -> None:
+    """Raise InvalidAuthority (NotYetValid, Expired) unless the certificate is valid at `now`."""
     if now < certificate.not_valid_before_utc:
         raise InvalidAuthority(
             "NotYetValid",

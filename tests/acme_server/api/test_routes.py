@@ -8,6 +8,7 @@ from yarl import URL
 
 from acme_server.api.routes import ROUTES
 from acme_server.api.routing import Access
+from acme_server.authentication import AccountHolder, KeyHolder
 from tests.support.acme import EXTERNAL_URL, ClientKey, Edge, binding, problem_of, running_edge, signed
 
 ORDER = "a" * 32
@@ -33,16 +34,24 @@ TABLE: dict[tuple[str, str], Access] = {
     ("POST", "orders/{order}"): Access.ACCOUNT,
     ("POST", "orders/{order}/finalize"): Access.ACCOUNT,
     ("POST", "orders/{order}/certificate"): Access.ACCOUNT,
+    ("POST", "orders/{order}/certificate/{chain}"): Access.ACCOUNT,
     ("POST", "authorizations/{order}-{position}"): Access.ACCOUNT,
     ("POST", "authorizations/{order}-{position}/challenges/{type}"): Access.ACCOUNT,
+    ("POST", "revoke-cert"): Access.ACCOUNT_OR_KEY,
+    ("GET", "/crl/{namespace}/{authority}.crl"): Access.ANYBODY,
+    ("GET", "/ca/{namespace}/{authority}.crt"): Access.ANYBODY,
 }
 BY_KEY = [path for (method, path), access in TABLE.items() if access is Access.KEY]
 BY_ACCOUNT = [path for (method, path), access in TABLE.items() if access is Access.ACCOUNT]
+BY_EITHER = [path for (method, path), access in TABLE.items() if access is Access.ACCOUNT_OR_KEY]
+SIGNED = BY_KEY + BY_ACCOUNT + BY_EITHER
 BOTH = {path for method, path in TABLE if method == "GET"}
 
 
 def concrete(template: str) -> str:
-    path = template.format(account=ACCOUNT, order=ORDER, position=0, type="http-01", certificate="a.b", cursor="next")
+    path = template.format(
+        account=ACCOUNT, order=ORDER, position=0, type="http-01", certificate="a.b", cursor="next", chain=1
+    )
     return path if path.startswith("/") else f"{PREFIX}/{path}"
 
 
@@ -66,7 +75,7 @@ def test_every_route_has_the_access_that_the_table_says() -> None:
     assert sorted(map(str, declared)) == sorted(str((method, access)) for (method, _), access in TABLE.items())
 
 
-@pytest.mark.parametrize("path", BY_KEY + BY_ACCOUNT)
+@pytest.mark.parametrize("path", SIGNED)
 async def test_a_request_that_is_not_signed_is_refused(edge: Edge, path: str) -> None:
     for body in (b"", b"{}", b"null", b"payload"):
         answer = await edge.post(concrete(path), body=body)
@@ -74,7 +83,7 @@ async def test_a_request_that_is_not_signed_is_refused(edge: Edge, path: str) ->
     assert edge.accounts.lookups == 0
 
 
-@pytest.mark.parametrize("path", BY_KEY + BY_ACCOUNT)
+@pytest.mark.parametrize("path", SIGNED)
 @pytest.mark.parametrize(
     "media_type", ["application/json", "", "text/plain", "application/jose", "application/jose+jsonx"]
 )
@@ -83,7 +92,7 @@ async def test_another_media_type_is_refused(edge: Edge, path: str, media_type: 
     assert (answer.status, (await problem_of(answer))["type"]) == (415, "malformed")
 
 
-@pytest.mark.parametrize("path", BY_KEY + BY_ACCOUNT)
+@pytest.mark.parametrize("path", SIGNED)
 async def test_a_request_with_both_a_jwk_and_a_kid_or_with_neither_is_refused(edge: Edge, path: str) -> None:
     kid = edge.opened()
     for header in ({"jwk": edge.key.jwk, "kid": kid}, {"jwk": None, "kid": None}):
@@ -104,7 +113,18 @@ async def test_a_jwk_where_a_kid_belongs_is_refused(edge: Edge, path: str) -> No
     assert (answer.status, (await problem_of(answer))["type"]) == (400, "malformed")
 
 
-@pytest.mark.parametrize("path", BY_ACCOUNT)
+@pytest.mark.parametrize("path", BY_EITHER)
+async def test_where_either_may_sign_the_sender_is_who_the_request_says(edge: Edge, path: str) -> None:
+    assert (await edge.post(concrete(path), {"certificate": "MAA"}, jwk=ClientKey().jwk)).status == 400, "forged"
+    assert (await edge.post(concrete(path), {"certificate": "MAA"}, jwk=edge.key.jwk)).status == 200
+    assert (await edge.post(concrete(path), {"certificate": "MAA"}, kid=edge.opened())).status == 200
+    by_key, by_account = (caller for caller, _, _ in edge.revocations.revoked)
+    assert isinstance(by_key, KeyHolder)
+    assert by_key.key.thumbprint == edge.key.public.thumbprint
+    assert isinstance(by_account, AccountHolder)
+
+
+@pytest.mark.parametrize("path", BY_ACCOUNT + BY_EITHER)
 async def test_the_kid_of_an_account_of_another_profile_does_not_exist(edge: Edge, path: str) -> None:
     edge.opened()
     answer = await edge.post(concrete(path), kid=edge.opened(profile="open"))
@@ -112,13 +132,13 @@ async def test_the_kid_of_an_account_of_another_profile_does_not_exist(edge: Edg
     assert edge.accounts.lookups == 0
 
 
-@pytest.mark.parametrize("path", BY_ACCOUNT)
+@pytest.mark.parametrize("path", BY_ACCOUNT + BY_EITHER)
 async def test_the_kid_of_somebody_else_does_not_help(edge: Edge, path: str) -> None:
     answer = await edge.post(concrete(path), kid=edge.opened(ClientKey()))
     assert (answer.status, (await problem_of(answer))["type"]) == (400, "malformed")
 
 
-@pytest.mark.parametrize("path", BY_ACCOUNT)
+@pytest.mark.parametrize("path", BY_ACCOUNT + BY_EITHER)
 async def test_an_unknown_kid_does_not_exist(edge: Edge, path: str) -> None:
     kid = f"{EXTERNAL_URL}{PREFIX}/accounts/{ACCOUNT}"
     answer = await edge.post(concrete(path), kid=kid)
@@ -126,20 +146,20 @@ async def test_an_unknown_kid_does_not_exist(edge: Edge, path: str) -> None:
     assert edge.accounts.lookups == 1
 
 
-@pytest.mark.parametrize("path", BY_ACCOUNT)
+@pytest.mark.parametrize("path", BY_ACCOUNT + BY_EITHER)
 @pytest.mark.parametrize("state", ["deactivated", "revoked"])
 async def test_an_account_that_has_ended_is_unauthorized(edge: Edge, path: str, state: Any) -> None:
     answer = await edge.post(concrete(path), kid=edge.opened(state=state))
     assert (answer.status, (await problem_of(answer))["type"]) == (401, "unauthorized")
 
 
-@pytest.mark.parametrize("path", BY_ACCOUNT)
+@pytest.mark.parametrize("path", BY_ACCOUNT + BY_EITHER)
 async def test_an_account_that_is_not_open_yet_is_asked_to_come_again(edge: Edge, path: str) -> None:
     answer = await edge.post(concrete(path), kid=edge.opened(state=None))
     assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
 
 
-@pytest.mark.parametrize("path", BY_KEY + BY_ACCOUNT)
+@pytest.mark.parametrize("path", SIGNED)
 async def test_a_used_a_made_up_and_no_nonce_are_answered_with_a_good_one(edge: Edge, path: str) -> None:
     access: dict[str, Any] = {"jwk": edge.key.jwk} if path in BY_KEY else {"kid": edge.opened()}
     used = edge.nonces.issue()
@@ -152,7 +172,7 @@ async def test_a_used_a_made_up_and_no_nonce_are_answered_with_a_good_one(edge: 
     assert (await problem_of(answer))["type"] == "malformed"
 
 
-@pytest.mark.parametrize("path", BY_KEY + BY_ACCOUNT)
+@pytest.mark.parametrize("path", SIGNED)
 async def test_a_request_that_was_signed_for_another_url_is_refused(edge: Edge, path: str) -> None:
     access: dict[str, Any] = {"jwk": edge.key.jwk} if path in BY_KEY else {"kid": edge.opened()}
     url = EXTERNAL_URL + concrete(path)
@@ -173,14 +193,14 @@ async def test_a_request_that_was_signed_for_another_url_is_refused(edge: Edge, 
         assert (answer.status, (await problem_of(answer))["type"]) == (403, "unauthorized")
 
 
-@pytest.mark.parametrize("path", BY_ACCOUNT)
+@pytest.mark.parametrize("path", BY_ACCOUNT + BY_EITHER)
 async def test_the_host_that_was_asked_counts_for_nothing(edge: Edge, path: str) -> None:
     forwarded = {"Host": "evil.example", "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "http"}
     answer = await edge.http.post(concrete(path), data=b"{}", headers=forwarded)
     assert "evil" not in str(answer.headers) + await answer.text()
 
 
-@pytest.mark.parametrize("path", sorted(set(BY_KEY + BY_ACCOUNT) - BOTH))
+@pytest.mark.parametrize("path", sorted(set(SIGNED) - BOTH))
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])
 async def test_other_methods_than_post_are_not_allowed(edge: Edge, path: str, method: str) -> None:
     answer = await edge.http.request(method, concrete(path))
@@ -189,7 +209,7 @@ async def test_other_methods_than_post_are_not_allowed(edge: Edge, path: str, me
         assert (await problem_of(answer))["type"] == "malformed"
 
 
-@pytest.mark.parametrize("path", BY_KEY + BY_ACCOUNT)
+@pytest.mark.parametrize("path", SIGNED)
 async def test_every_answer_to_a_post_has_a_nonce_and_the_way_to_the_directory(edge: Edge, path: str) -> None:
     for answer in (
         await edge.post(concrete(path)),
@@ -204,7 +224,7 @@ async def test_every_answer_to_a_post_has_a_nonce_and_the_way_to_the_directory(e
         assert answer.headers["Cache-Control"] == "no-store"
 
 
-@pytest.mark.parametrize("path", BY_KEY + BY_ACCOUNT)
+@pytest.mark.parametrize("path", SIGNED)
 async def test_a_profile_that_is_not_ready_asks_to_come_again(edge: Edge, path: str) -> None:
     edge.profiles.unavailable = True
     answer = await edge.post(concrete(path))
@@ -212,7 +232,7 @@ async def test_a_profile_that_is_not_ready_asks_to_come_again(edge: Edge, path: 
     assert (await problem_of(answer))["type"] == "serverInternal"
 
 
-@pytest.mark.parametrize("path", BY_KEY + BY_ACCOUNT)
+@pytest.mark.parametrize("path", SIGNED)
 async def test_a_profile_that_does_not_exist_is_not_found(edge: Edge, path: str) -> None:
     answer = await edge.post(concrete(path).replace("web", "other"))
     assert (answer.status, (await problem_of(answer))["type"]) == (404, "malformed")
@@ -258,7 +278,9 @@ async def test_foreign_objects_and_those_that_do_not_exist_answer_alike(edge: Ed
             continue
         answers = [
             await edge.post(
-                f"{PREFIX}/{path}".format(account=account, order=id_, position=0, type="http-01", cursor="next")
+                f"{PREFIX}/{path}".format(
+                    account=account, order=id_, position=0, type="http-01", cursor="next", chain=1
+                )
             )
             for account, id_ in ((foreign.metadata.name, order), (ACCOUNT, ORDER))
         ]
@@ -270,7 +292,9 @@ async def test_the_directory_says_what_works_and_all_that_it_says_works(edge: Ed
     for name, required in (("web", True), ("open", False)):
         directory = await (await edge.http.get(f"/acme/pki/{name}/directory")).json()
         assert directory["meta"] == {"externalAccountRequired": required}
-        assert set(directory) == {"newNonce", "newAccount", "newOrder", "keyChange", "renewalInfo", "meta"}
+        assert set(directory) == {
+            *("newNonce", "newAccount", "newOrder", "keyChange", "revokeCert", "renewalInfo", "meta"),
+        }
         new_account = directory["newAccount"].removeprefix(EXTERNAL_URL)
         key = ClientKey()
         without = await edge.post(new_account, {}, key=key, jwk=key.jwk)
@@ -286,3 +310,6 @@ async def test_the_directory_says_what_works_and_all_that_it_says_works(edge: Ed
         new_order = directory["newOrder"].removeprefix(EXTERNAL_URL)
         names = {"identifiers": [{"type": "dns", "value": "a.example.com"}]}
         assert (await edge.post(new_order, names, kid=edge.opened(profile=name))).status == 201
+        revoke_cert = directory["revokeCert"].removeprefix(EXTERNAL_URL)
+        certificate = {"certificate": "MAA"}
+        assert (await edge.post(revoke_cert, certificate, kid=edge.opened(profile=name))).status == 200

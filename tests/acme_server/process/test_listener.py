@@ -31,8 +31,11 @@ class Listening:
         CA.configure_trust(context)
         return await asyncio.open_connection("127.0.0.1", self.port, ssl=context, server_hostname="127.0.0.1")
 
-    async def get(self) -> bytes:
-        reader, writer = await self.connect()
+    async def get(self, *, plain: bool = False) -> bytes:
+        if plain:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        else:
+            reader, writer = await self.connect()
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         text = await reader.read()
         writer.close()
@@ -40,7 +43,7 @@ class Listening:
 
 
 @asynccontextmanager
-async def listening(maximum: int = 10) -> AsyncIterator[Listening]:
+async def listening(maximum: int = 10, *, plain: bool = False) -> AsyncIterator[Listening]:
     requests: list[web.Request] = []
     silent: set[web.RequestHandler] = set()
 
@@ -57,7 +60,7 @@ async def listening(maximum: int = 10) -> AsyncIterator[Listening]:
     assert runner.server is not None
     made = Listener(
         server=runner.server,
-        context=certificate.context,
+        context=None if plain else certificate.context,
         silent=silent,
         on_refused=lambda: refused.append(1),
         maximum=maximum,
@@ -71,6 +74,18 @@ async def listening(maximum: int = 10) -> AsyncIterator[Listening]:
 async def test_requests_are_answered_over_tls() -> None:
     async with listening() as server:
         assert (await server.get()).endswith(b"hello")
+
+
+@pytest.mark.requirement("SEC39")
+async def test_without_a_context_requests_are_answered_without_tls_within_the_same_limits() -> None:
+    async with listening(maximum=1, plain=True) as server:
+        assert (await server.get(plain=True)).endswith(b"hello")
+        await until(lambda: server.listener.count() == 0)
+        held = await asyncio.open_connection("127.0.0.1", server.port)
+        await until(lambda: server.listener.count() == 1)
+        assert await server.get(plain=True) == b""
+        assert server.refused == [1]
+        held[1].close()
 
 
 async def test_no_more_connections_are_held_than_allowed() -> None:

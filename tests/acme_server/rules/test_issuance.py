@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
+from acme_server.links import Links
 from acme_server.rules import admission
 from acme_server.rules.issuance import template
 from acme_server.rules.lifetimes import BACKDATE
@@ -14,6 +15,7 @@ from kms.resources.authorities import Subject
 from kms.resources.orders import ACMEOrder
 from kms.resources.profiles import CertificateContents
 from tests.support import pki
+from tests.support.acme import EXTERNAL_URL
 from tests.support.acmeorders import NOW, order
 from tests.support.domain import World, running_world
 
@@ -28,7 +30,7 @@ async def world() -> AsyncIterator[World]:
 
 def made(world: World, der: bytes | None = None, for_: ACMEOrder | None = None) -> LeafTemplate:
     request = admission.parsed(der or pki.csr("www.example.com"))
-    return template(for_ or order(), request, world.profile, base=NOW, ca_not_after=FAR)
+    return template(for_ or order(), request, world.profile, base=NOW, ca_not_after=FAR, links=Links(EXTERNAL_URL))
 
 
 async def test_the_same_order_and_request_give_the_same_certificate(world: World) -> None:
@@ -80,11 +82,22 @@ async def test_requested_dates_are_taken_as_they_are(world: World) -> None:
     assert (leaf.not_before, leaf.not_after) == (NOW, NOW + timedelta(days=2))
 
 
+@pytest.mark.requirement("SEC31")
 async def test_a_certificate_never_outlives_its_ca(world: World) -> None:
     request = admission.parsed(pki.csr("www.example.com"))
     soon = NOW + timedelta(days=1)
-    assert template(order(), request, world.profile, base=NOW, ca_not_after=soon).not_after == soon
+    assert (
+        template(order(), request, world.profile, base=NOW, ca_not_after=soon, links=Links(EXTERNAL_URL)).not_after
+        == soon
+    )
     plain = order()
     wanted = replace(plain, spec=replace(plain.spec, not_after=NOW + timedelta(days=2)))
     with pytest.raises(ValueError, match="after the end"):
-        template(wanted, request, world.profile, base=NOW, ca_not_after=soon)
+        template(wanted, request, world.profile, base=NOW, ca_not_after=soon, links=Links(EXTERNAL_URL))
+
+
+@pytest.mark.requirement("SEC15")
+async def test_a_certificate_says_where_the_list_and_the_certificate_of_its_ca_are(world: World) -> None:
+    leaf = made(world)
+    assert leaf.crl_url == "http://acme.example.com/crl/pki/ca.crl"
+    assert leaf.ca_url == "http://acme.example.com/ca/pki/ca.crt"

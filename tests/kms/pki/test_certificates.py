@@ -35,6 +35,7 @@ from kms.pki.certificates import (
 )
 from kms.pki.keys import public_key_der
 from kms.pki.names import dns_name, ip_address
+from tests.support import pki
 from tests.support.pki import DAY, NOW, below, key, leaf, root
 
 ROOT = root()
@@ -87,6 +88,30 @@ def test_a_certificate_says_what_the_template_says_and_nothing_else() -> None:
     )
 
 
+@pytest.mark.requirement("SEC29", "SEC60")
+def test_a_certificate_says_where_the_list_and_the_certificate_of_its_ca_are() -> None:
+    places = {"crl_url": "http://acme.example.com/crl/pki/ca.crl", "ca_url": "http://acme.example.com/ca/pki/ca.crt"}
+    certificate = sign_leaf(replace(leaf(), **places), ISSUING)
+    (point,) = value_of(certificate, x509.CRLDistributionPoints)[0]  # type: ignore[misc] - it can be iterated
+    assert point.full_name == [x509.UniformResourceIdentifier(places["crl_url"])]
+    assert (point.relative_name, point.reasons, point.crl_issuer) == (None, None, None)
+    (access,) = value_of(certificate, x509.AuthorityInformationAccess)[0]  # type: ignore[misc] - likewise
+    assert access.access_method.dotted_string == "1.3.6.1.5.5.7.48.2"
+    assert access.access_location == x509.UniformResourceIdentifier(places["ca_url"])
+    assert not any(each.critical for each in list(certificate.extensions)[-2:])
+
+
+def test_a_ca_that_may_not_sign_lists_lets_no_certificate_point_to_one() -> None:
+    signer = pki.without_list_signing()
+    assert (signer.signs_lists, ISSUING.signs_lists) == (False, True)
+    present = {
+        each.oid for each in sign_leaf(replace(leaf(), crl_url="http://x", ca_url="http://y"), signer).extensions
+    }
+    assert ExtensionOID.CRL_DISTRIBUTION_POINTS not in present
+    assert ExtensionOID.AUTHORITY_INFORMATION_ACCESS in present
+
+
+@pytest.mark.requirement("SEC29")
 def test_the_key_identifiers_lead_from_the_certificate_to_its_issuer() -> None:
     certificate = sign_leaf(leaf(), ISSUING)
     subject = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
@@ -98,12 +123,14 @@ def test_the_key_identifiers_lead_from_the_certificate_to_its_issuer() -> None:
     assert authority.authority_cert_serial_number is None
 
 
+@pytest.mark.requirement("SEC29")
 def test_the_names_are_critical_where_the_subject_is_empty() -> None:
     assert value_of(sign_leaf(leaf(), ISSUING), x509.SubjectAlternativeName)[1] is True
     named = sign_leaf(leaf(common_name="www.example.com"), ISSUING)
     assert value_of(named, x509.SubjectAlternativeName)[1] is False
 
 
+@pytest.mark.requirement("SEC29")
 @pytest.mark.parametrize(("algorithm", "size"), KEYS)
 def test_key_encipherment_is_for_rsa_alone(algorithm: str, size: int | None) -> None:
     certificate = sign_leaf(leaf(public_key=key(algorithm, size).public_key()), ISSUING)
@@ -148,6 +175,7 @@ def test_a_certificate_may_end_with_its_ca() -> None:
     assert certificate.not_valid_after_utc == ISSUING.not_after
 
 
+@pytest.mark.requirement("SEC31")
 def test_nothing_outlives_what_is_above_the_ca() -> None:
     """An imported intermediate may be valid longer than the root above it; a chain is not."""
     short = root(common_name="Short", not_after=NOW + 10 * DAY)
@@ -332,6 +360,7 @@ def test_requested_dates_are_honoured() -> None:
     assert dates(not_before=NOW - DAY, not_after=CA_END) == (NOW - DAY, CA_END)
 
 
+@pytest.mark.requirement("SEC31")
 def test_a_requested_end_beyond_the_cas_is_refused_and_not_cut() -> None:
     with pytest.raises(ValueError, match="2027-03-03T12:00:01Z is after the end of the CA"):
         dates(not_after=CA_END + timedelta(seconds=1))

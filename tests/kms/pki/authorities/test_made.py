@@ -159,6 +159,7 @@ def test_a_ca_without_a_lifetime_is_not_made(end: Any) -> None:
         self_signed(replace(TEMPLATE, not_after=end), key())
 
 
+@pytest.mark.requirement("SEC31", "SEC59")
 def test_an_intermediate_does_not_outlive_what_is_above_it() -> None:
     with pytest.raises(ValueError, match="outlive"):
         below(root(not_after=NOW + DAY), not_after=NOW + DAY + timedelta(seconds=1))

@@ -1,0 +1,151 @@
+"""Revocation on a real API server: from an ACME client or an administrator to the list that certificates point to."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import aiohttp
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from e2e.load.client import Client
+from tests.support.installation import PROFILE, SERVER, Installation
+
+WITHIN = 10.0
+"""Seconds after which a revocation must be out (SEC60)."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """An account that gets certificates, and what those point to."""
+
+    client: Client
+    installation: Installation
+    team: str
+    http: aiohttp.ClientSession
+
+    async def certificate(self, name: str) -> x509.Certificate:
+        got = await self.client.obtain([name], self.installation.answerer.add)
+        return got.leaf
+
+    async def listed(self, url: str) -> tuple[bytes, x509.CertificateRevocationList]:
+        async with self.http.get(url) as answer:
+            assert (answer.status, answer.content_type) == (200, "application/pkix-crl"), await answer.text()
+            der = await answer.read()
+        return der, x509.load_der_x509_crl(der)
+
+    async def until_listed(self, leaf: x509.Certificate, url: str) -> x509.RevokedCertificate:
+        """The entry of the certificate, which must be there in time."""
+        deadline = time.monotonic() + WITHIN
+        while True:
+            _, revoked = await self.listed(url)
+            entry = revoked.get_revoked_certificate_by_serial_number(leaf.serial_number)
+            if entry is not None:
+                return entry
+            assert time.monotonic() < deadline, "the revocation is not out in time"
+            await asyncio.sleep(0.2)
+
+
+@pytest.fixture
+async def holder(installation: Installation, team: str) -> AsyncIterator[Holder]:
+    enrollment = installation.open_profile(team)
+    async with installation.client(enrollment) as client, aiohttp.ClientSession() as http:
+        yield Holder(client, installation, team, http)
+
+
+def list_url(leaf: x509.Certificate) -> str:
+    (point,) = leaf.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    (name,) = point.full_name or ()
+    return str(name.value)
+
+
+def ca_url(leaf: x509.Certificate) -> str:
+    (access,) = leaf.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
+    return str(access.access_location.value)
+
+
+async def revoked_by_account(holder: Holder, leaf: x509.Certificate) -> None:
+    client = holder.client
+    der = base64.urlsafe_b64encode(leaf.public_bytes(Encoding.DER)).rstrip(b"=").decode()
+    url = (await client.exchange.directory())["revokeCert"]
+    payload = {"certificate": der, "reason": 4}
+    answer = await client.exchange.signed(url, payload, key=client.key, kid=client.account_url)
+    assert (answer.status, answer.body) == (200, b"")
+
+
+async def revoked_by_administrator(holder: Holder, leaf: x509.Certificate) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "kms_acme", "revoke", f"--kubeconfig={holder.installation.cluster.kubeconfig}"),
+        *("--serial", f"{holder.team}/{leaf.serial_number:X}", "--reason", "superseded", "--yes"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    printed, _ = await process.communicate()
+    assert process.returncode == 0, printed.decode()
+    assert b"1 of 1 certificate revoked." in printed
+
+
+@pytest.mark.requirement("M136", "M138", "SEC60")
+@pytest.mark.parametrize("revoke", [revoked_by_account, revoked_by_administrator])
+async def test_a_revocation_is_out_in_time_where_the_certificate_points_to(
+    holder: Holder, revoke: Callable[[Holder, x509.Certificate], object]
+) -> None:
+    leaf = await holder.certificate("revoked.test")
+    url = list_url(leaf)
+    assert url == f"{holder.installation.programs.http_url}/crl/{holder.team}/{PROFILE}.crl"
+    _, before = await holder.listed(url)
+    assert len(before) == 0
+    await revoke(holder, leaf)  # type: ignore[misc] - one of two coroutine functions
+    entry = await holder.until_listed(leaf, url)
+    assert [each.value.reason for each in entry.extensions] == [x509.ReasonFlags.superseded]
+    async with holder.http.get(ca_url(leaf)) as answer:
+        authority = x509.load_der_x509_certificate(await answer.read())
+    leaf.verify_directly_issued_by(authority)
+    _, after = await holder.listed(url)
+    assert after.is_signature_valid(authority.public_key())  # type: ignore[arg-type] - a key of a CA
+    (order,) = holder.installation.objects("acmeorders", holder.team)
+    (ready,) = order["status"]["conditions"]
+    assert (ready["status"], ready["reason"]) == ("False", "Revoked")
+
+
+@pytest.mark.requirement("SEC60")
+async def test_two_servers_and_one_that_was_restarted_publish_the_same_list(holder: Holder) -> None:
+    installation = holder.installation
+    leaf = await holder.certificate("replicas.test")
+    other = installation.programs.add_server()
+    try:
+        other.wait_until_ready()
+        urls = [
+            f"http://127.0.0.1:{each.http_port}/crl/{holder.team}/{PROFILE}.crl"
+            for each in installation.programs.servers
+        ]
+        await revoked_by_account(holder, leaf)
+        for url in urls:
+            await holder.until_listed(leaf, url)
+        lists = [await holder.listed(url) for url in urls]
+        other.restart()
+        lists.append(await holder.listed(urls[-1]))
+    finally:
+        installation.programs.remove_server(other)
+    numbers = [each.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number for _, each in lists]
+    assert numbers == sorted(numbers)
+    if len({each.last_update_utc for _, each in lists}) == 1:  # else an hour has ended meanwhile
+        assert len({der for der, _ in lists}) == 1
+
+
+async def test_neither_lists_nor_certificates_of_cas_ask_the_api_server(holder: Holder) -> None:
+    leaf = await holder.certificate("counted.test")
+    audit = holder.installation.cluster.audit()
+    audit.mark()
+    for _ in range(5):
+        await holder.listed(list_url(leaf))
+        async with holder.http.get(ca_url(leaf)) as answer:
+            assert answer.status == 200
+    asked = {each: count for each, count in audit.counts(user=SERVER).items() if each.verb != "watch"}
+    assert asked == {}
