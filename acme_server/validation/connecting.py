@@ -137,8 +137,7 @@ class Connector:
             except ssl.SSLError as error:
                 raise ValidationFailed(
                     ProblemType.TLS,
-                    f"The TLS handshake with {place.who} ({shown(place, address)}) port {place.port} failed"
-                    f"{_handshake_failure(error)}.",
+                    f"The TLS handshake with {_peer(place, address)} failed{_handshake_failure(error)}.",
                     temporary=tls is not None and tls.temporary,
                 ) from None
             except (OSError, TimeoutError) as error:
@@ -160,6 +159,10 @@ async def _opened(address: Address, port: int, tls: TLS | None) -> Connection:
         connection.abort()
         raise
     return connection
+
+
+def _peer(place: Place, address: Address) -> str:
+    return place.who if place.hidden else f"{place.who} ({address}) port {place.port}"
 
 
 def shown(place: Place, address: Address) -> str:

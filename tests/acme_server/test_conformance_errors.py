@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from acme_server.problems import STATUSES, ProblemType
+from acme_server.rules.caa import Property
 from acme_server.rules.renewal import CertificateId
 from acme_server.settings import ValidationSettings
 from acme_server.validation.addresses import AddressFilter
@@ -111,6 +112,13 @@ async def an_address_as_a_dns_name(server: Server) -> Answer:
 
 async def an_order_that_is_pending(server: Server) -> Answer:
     return await server.finalize(await server.order())
+
+
+async def a_name_that_is_for_another_ca(server: Server) -> Answer:
+    order = await server.ready()
+    server.world.records.properties["example.com"] = [Property(0, b"issue", b"other.example.net")]
+    server.world.configure(caa="Enforce", caa_identities=("ca.example.com",))
+    return await server.finalize(order)
 
 
 async def too_many_open_orders(server: Server) -> Answer:
@@ -354,6 +362,15 @@ EXPECTED: list[tuple[Provoke, str, int, str]] = [
         403,
         "The order is pending: only an order that is ready can be finalized.",
     ),
+    (
+        a_name_that_is_for_another_ca,
+        "caa",
+        403,
+        (
+            "The CAA records at example.com forbid a certificate for www.example.com: "
+            'no property "issue" that is well-formed names ca.example.com.'
+        ),
+    ),
     (too_many_open_orders, "rateLimited", 503, "The account has 1 open orders; finish some of them first."),
     (
         a_name_outside_of_the_policy,
@@ -478,7 +495,11 @@ FAILURES: list[tuple[str, str, Behaviour | None]] = [
         "The DNS lookup (A, AAAA) of www.example.com failed: the name does not exist (NXDOMAIN). (3 attempts)",
         None,
     ),
-    ("tls", "The TLS handshake with the target of redirect 1 failed.", redirecting("https://www.example.com:TLS/")),
+    (
+        "tls",
+        "The TLS handshake with the host of redirect 1 failed: what answers there is not TLS.",
+        redirecting("https://www.example.com:TLS/"),
+    ),
 ]
 
 
