@@ -49,7 +49,7 @@ class Proofs(Protocol):
 class ListedProofs:
     """Asks the API server for the account's orders, and looks into their authorizations.
 
-    What an order relies on was proven elsewhere or, where ownership is not validated, not at all: it counts for nothing.
+    What an order relies on was proven elsewhere, or not at all where ownership is not validated: it does not count.
     """
 
     def __init__(self, *, orders: Store[ACMEOrder], clock: Clock) -> None:

@@ -63,4 +63,4 @@ def issued(serial: str = "1234") -> Issued:
 
 def certified() -> ACMEOrder:
     """An order whose certificate was issued."""
-    return transitions.issued(transitions.preauthorized(order(), now=NOW), DIGEST, issued(), now=NOW)
+    return transitions.issued(proven(order()), DIGEST, issued(), now=NOW)

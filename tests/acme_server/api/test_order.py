@@ -136,9 +136,9 @@ async def test_an_order_is_read_with_everything_that_it_has(started: Started) ->
 
 
 async def test_an_error_of_a_type_that_we_do_not_know_is_shown(started: Started) -> None:
-    started.edge.orders.status(started.order, state="invalid", error=StoredProblem(type="caa", detail="no"))
+    started.edge.orders.status(started.order, state="invalid", error=StoredProblem(type="unheardOf", detail="no"))
     shown = await started.got(f"orders/{started.name}")
-    assert shown["error"] == {"type": URN + "caa", "detail": "no", "status": 400}
+    assert shown["error"] == {"type": URN + "unheardOf", "detail": "no", "status": 400}
 
 
 async def test_while_an_order_is_processing_it_says_when_to_ask_again(started: Started) -> None:
