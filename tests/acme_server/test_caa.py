@@ -119,9 +119,9 @@ async def test_a_wildcard_obeys_issuewild_of_its_base_name(world: World, account
     assert (await proven(world, account, "*.w.example.com", type_="dns-01")).status.state == "ready"
     assert (await proven(world, account, "w.example.com", type_="dns-01")).status.state == "invalid"
     world.records.properties["example.com"] = [*issue(), *issue(";", b"issuewild")]
-    refused = await proven(world, account, "*.w.example.com", type_="dns-01")
+    refused = await proven(world, account, "*.v.example.com", type_="dns-01")
     assert refused.status.error is not None
-    assert "forbid a certificate for *.w.example.com" in refused.status.error.detail
+    assert "forbid a certificate for *.v.example.com" in refused.status.error.detail
 
 
 @pytest.mark.requirement("CAA-M6", "SEC54")
@@ -175,6 +175,15 @@ async def test_a_proof_that_was_made_before_records_were_enforced_is_checked(
     enforcing(world)
     world.records.properties["a.example.com"] = issue(";")
     assert (await refusal(world, account, order)).type == ProblemType.CAA
+
+
+@pytest.mark.requirement("CAA-M9")
+async def test_a_proof_of_an_earlier_order_is_checked_at_finalization(world: World, account: ACMEAccount) -> None:
+    await proven(world, account, "a.example.com")
+    again = await world.order(account, "a.example.com")
+    assert again.status.state == "ready"
+    world.records.properties["a.example.com"] = issue(";")
+    assert (await refusal(world, account, again)).type == ProblemType.CAA
 
 
 @pytest.mark.requirement("CAA-M9", "SEC50")
