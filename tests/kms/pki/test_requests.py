@@ -207,6 +207,13 @@ def test_a_warning_of_the_library_that_has_become_an_error_is_a_refusal_too() ->
     refusal(with_long_common_name())
 
 
+@pytest.mark.requirement("SEC40")
+def test_a_tls_feature_that_the_library_does_not_know_is_a_refusal() -> None:
+    feature = x509.UnrecognizedExtension(x509.oid.ExtensionOID.TLS_FEATURE, b"\x30\x03\x02\x01\x04")
+    der = csr("a.example", extensions=[(feature, False)])
+    assert refusal(der) == "The certificate request is not well-formed DER of PKCS #10."
+
+
 def test_a_signature_by_another_key_is_refused() -> None:
     der = bytearray(csr("a.example"))
     der[-1] ^= 1
