@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from ipaddress import ip_address
 from itertools import pairwise
 
@@ -171,6 +172,23 @@ def test_compression_that_does_not_point_back_is_invalid() -> None:
     for name in (b"\xc0\x0c", b"\x01a\xc0\x0c", b"\xc0\x20", b"\xff\xff", b"\x80abc"):
         with pytest.raises(InvalidMessage):
             answer(header + name + struct.pack("!HH", 1, 1) + b"\0" * 20, query)
+
+
+@pytest.mark.requirement("SEC40", "SEC41", "SEC52")
+def test_pointers_that_lead_from_one_to_the_next_are_followed_only_so_far() -> None:
+    query = asked()
+    head = bytearray(reply(query).to_wire()[: len(query.wire) - 11])
+    struct.pack_into("!H", head, 6, 100)
+    first = len(head) + 12  # the data of the first record: pointers, each to the one before it
+    chain = b"".join(struct.pack("!H", 0xC000 | (first + 2 * number)) for number in range(8000))
+    chain = b"\0\0" + chain[: 2 * ((0x3FFF - first) // 2)]
+    records = b"\xc0\x0c" + struct.pack("!HHIH", 16, 1, 0, len(chain)) + chain
+    last = struct.pack("!H", 0xC000 | (first + len(chain) - 2))
+    records += (last + struct.pack("!HHIH", 16, 1, 0, 0)) * 99
+    started = time.thread_time()
+    with pytest.raises(InvalidMessage, match="too many compression pointers"):
+        answer(bytes(head) + records, query)
+    assert time.thread_time() - started < 0.05
 
 
 def test_a_name_longer_than_names_can_be_is_invalid() -> None:
