@@ -51,16 +51,19 @@ OPTIONS = {
 
 def declared(*groups: str) -> list[Requirement]:
     """What pyproject.toml asks for, and what these groups of it do."""
-    texts = [
-        *PROJECT["project"]["dependencies"],
-        *(each for name in groups for each in PROJECT["dependency-groups"][name]),
-    ]
-    return [Requirement(text) for text in texts]
+    own = [Requirement(text) for text in PROJECT["project"]["dependencies"]]
+    return own + [each for name in groups for each in of_group(name)]
+
+
+def of_group(name: str) -> list[Requirement]:
+    """What that group of pyproject.toml asks for."""
+    return [Requirement(text) for text in PROJECT["dependency-groups"][name]]
 
 
 LOCKS = [
     pytest.param("requirements.lock", declared(), id="requirements.lock"),
     pytest.param("requirements-dev.lock", declared("dev", "certbot"), id="requirements-dev.lock"),
+    pytest.param("requirements-fuzz.lock", of_group("fuzz"), id="requirements-fuzz.lock"),
 ]
 
 
