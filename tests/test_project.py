@@ -125,6 +125,16 @@ def test_a_lock_file_has_nothing_without_a_hash_and_nothing_that_nobody_needs(
     assert here - needed(requirements) == set()
 
 
+@pytest.mark.requirement("SEC68")
+@pytest.mark.parametrize(
+    ("name", "mended"), [("aiohttp", "3.13.4"), ("cryptography", "46.0.6"), ("dnspython", "2.6.1")]
+)
+def test_what_had_holes_is_pinned_where_they_are_mended(name: str, mended: str) -> None:
+    """CVE-2026-34516 and others; CVE-2026-34073; CVE-2023-50387."""
+    for lock in ("requirements.lock", "requirements-dev.lock"):
+        assert Version(pins(lock)[name]["version"]) >= Version(mended)
+
+
 def test_both_lock_files_pin_the_same_versions() -> None:
     run, test = pins("requirements.lock"), pins("requirements-dev.lock")
     assert {name: pin["version"] for name, pin in run.items()} == {name: test[name]["version"] for name in run}
