@@ -11,16 +11,17 @@ import dns.message
 import dns.rrset
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from acme_server.jose.strict import unpadded
 from acme_server.validation.dnswire import RecordType, question, wire_name
+from fuzz.targets import alpn, imports, key_changes, links, nonces, records
 from fuzz.targets import dns as dns_target
 from fuzz.targets import eab as eab_target
-from fuzz.targets import imports, links, nonces
 from kms.pki.keys import generate_key, private_key_pem
 from tests.support import pki
 from tests.support.acme import ALGORITHMS, ClientKey, binding, signed
+from tests.support.alpn import certificate
 
 _URL = "https://acme.example.com/acme/pki/web/new-account"
 
@@ -158,8 +159,37 @@ def _renewals() -> Iterable[bytes]:
     return (b"aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE", b"aYhba4dGQEHhs3uEe6CuLN4ByNQ.fw")
 
 
+def _alpn() -> Iterable[bytes]:
+    feature = x509.UnrecognizedExtension(ExtensionOID.TLS_FEATURE, b"\x30\x03\x02\x01\x04")
+    for more in ((), (feature,)):
+        yield certificate([x509.DNSName(alpn.NAME)], alpn.VALUE, more=more).public_bytes(Encoding.DER)
+
+
+def _key_changes() -> Iterable[bytes]:
+    payload = json.dumps({"account": key_changes.ACCOUNT, "oldKey": ClientKey().jwk}).encode()
+    for algorithm in ("ES256", "EdDSA", "RS256"):
+        key = ClientKey(algorithm)
+        yield signed(key, payload, jwk=key.jwk, url=key_changes.URL)
+
+
+def _records() -> Iterable[bytes]:
+    name = f"{records.NAME}."
+    for asked, kind, texts in (
+        (records.TXT, "TXT", ('"one" "two"', '"three"')),
+        (records.CAA, "CAA", ('0 issue "ca.example.com; validationmethods=dns-01"', '128 issuewild ";"')),
+    ):
+        direct = dns.message.make_response(asked.message)
+        direct.answer.append(dns.rrset.from_text(name, 60, "IN", kind, *texts))
+        yield direct.to_wire()
+        aliased = dns.message.make_response(asked.message)
+        aliased.answer.append(dns.rrset.from_text("com.", 60, "IN", "DNAME", "example.net."))
+        aliased.answer.append(dns.rrset.from_text(name, 60, "IN", "CNAME", "www.example.example.net."))
+        yield aliased.to_wire()
+
+
 _SEEDS: Mapping[str, Callable[[], Iterable[bytes]]] = MappingProxyType(
     {
+        "alpn": _alpn,
         "csr": _csr,
         "dns": _dns,
         "eab": _eab,
@@ -168,11 +198,13 @@ _SEEDS: Mapping[str, Callable[[], Iterable[bytes]]] = MappingProxyType(
         "imports": _imports,
         "jwk": _jwk,
         "jws": _jws,
+        "key_changes": _key_changes,
         "links": _links,
         "names": _names,
         "nonces": _nonces,
         "patterns": _patterns,
         "payloads": _payloads,
+        "records": _records,
         "redirects": _redirects,
         "renewals": _renewals,
     }
