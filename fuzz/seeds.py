@@ -15,9 +15,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from acme_server.jose.strict import unpadded
 from acme_server.validation.dnswire import RecordType, question, wire_name
-from fuzz.targets import alpn, imports, key_changes, links, nonces, records
+from fuzz.targets import alpn, crosses, imports, key_changes, links, nonces, records
 from fuzz.targets import dns as dns_target
 from fuzz.targets import eab as eab_target
+from kms.pki.authorities import intermediate
+from kms.pki.certificates import sign_leaf
 from kms.pki.keys import generate_key, private_key_pem
 from tests.support import pki
 from tests.support.acme import ALGORITHMS, ClientKey, binding, signed
@@ -63,6 +65,13 @@ def _csr() -> Iterable[bytes]:
         (x509.TLSFeature([x509.TLSFeatureType.status_request]), False),
     ]
     yield pki.csr("www.example.com", extensions=extensions)
+
+
+def _crosses() -> Iterable[bytes]:
+    root = pki.root()
+    certificate = intermediate(crosses.TEMPLATE, crosses.SIGNER.key, root)
+    for chain in ((certificate,), (certificate, root.certificate)):
+        yield b"".join(each.public_bytes(Encoding.PEM) for each in chain)
 
 
 def _names() -> Iterable[bytes]:
@@ -187,9 +196,16 @@ def _records() -> Iterable[bytes]:
         yield aliased.to_wire()
 
 
+def _revocations() -> Iterable[bytes]:
+    leaf = sign_leaf(pki.leaf(), pki.root()).public_bytes(Encoding.DER)
+    for reason in ({}, {"reason": 1}):
+        yield json.dumps({"certificate": unpadded(leaf)} | reason).encode()
+
+
 _SEEDS: Mapping[str, Callable[[], Iterable[bytes]]] = MappingProxyType(
     {
         "alpn": _alpn,
+        "crosses": _crosses,
         "csr": _csr,
         "dns": _dns,
         "eab": _eab,
@@ -207,5 +223,6 @@ _SEEDS: Mapping[str, Callable[[], Iterable[bytes]]] = MappingProxyType(
         "records": _records,
         "redirects": _redirects,
         "renewals": _renewals,
+        "revocations": _revocations,
     }
 )
