@@ -105,6 +105,7 @@ def test_the_architecture_has_a_line_for_each_dependency_and_none_for_others() -
     assert [row for row in rows if row not in {"dependency", "---"}] == [each.name for each in declared()]
 
 
+@pytest.mark.requirement("SEC68")
 @pytest.mark.parametrize(("lock", "requirements"), LOCKS)
 def test_a_lock_file_pins_every_dependency_within_its_range(lock: str, requirements: list[Requirement]) -> None:
     pinned = pins(lock)
@@ -113,6 +114,7 @@ def test_a_lock_file_pins_every_dependency_within_its_range(lock: str, requireme
         assert requirement.specifier.contains(version, prereleases=True), f"{requirement} is pinned to {version}"
 
 
+@pytest.mark.requirement("SEC68")
 @pytest.mark.parametrize(("lock", "requirements"), LOCKS)
 def test_a_lock_file_has_nothing_without_a_hash_and_nothing_that_nobody_needs(
     lock: str, requirements: list[Requirement]

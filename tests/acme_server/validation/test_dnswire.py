@@ -88,6 +88,7 @@ def test_addresses_and_aliases_are_read_as_dnspython_reads_them(name: str, data:
     assert set(ours.addresses) == expected
 
 
+@pytest.mark.requirement("SEC40")
 @given(st.binary(max_size=600))
 def test_no_bytes_are_anything_but_an_answer_or_invalid(message: bytes) -> None:
     try:
@@ -96,6 +97,7 @@ def test_no_bytes_are_anything_but_an_answer_or_invalid(message: bytes) -> None:
         return
 
 
+@pytest.mark.requirement("SEC40")
 @given(st.data())
 def test_no_damage_to_an_answer_is_anything_but_an_answer_or_invalid(data: st.DataObject) -> None:
     query = asked()
@@ -156,6 +158,7 @@ def test_an_alias_that_the_server_has_not_followed_is_told() -> None:
     assert answer(reply(query, alias, rcode=3).to_wire(), query).alias is None
 
 
+@pytest.mark.requirement("SEC52")
 def test_aliases_that_go_in_circles_are_invalid() -> None:
     query = asked()
     rrsets = [
@@ -166,6 +169,7 @@ def test_aliases_that_go_in_circles_are_invalid() -> None:
         answer(reply(query, *rrsets).to_wire(), query)
 
 
+@pytest.mark.requirement("SEC52")
 def test_compression_that_does_not_point_back_is_invalid() -> None:
     query = asked()
     header = struct.pack("!HHHHHH", query.id, 0x8000, 1, 0, 0, 0)
@@ -210,6 +214,7 @@ def test_records_of_the_wrong_length_are_invalid(type_: int, data: bytes, compla
         answer(header + body + data, query)
 
 
+@pytest.mark.requirement("SEC52")
 def test_more_records_than_anybody_needs_are_invalid() -> None:
     query = asked()
     header = struct.pack("!HHHHHH", query.id, 0x8000, 1, 2000, 0, 0)
