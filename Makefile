@@ -10,11 +10,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Three workers, each with a cluster of its own: on two cores most of the time is waiting for others.
 PYTEST := $(BIN)/coverage run -m pytest --numprocesses=3 --dist=loadfile
-SOURCES := acme_server kms kms_acme operator tests e2e
+SOURCES := acme_server kms kms_acme operator tests e2e fuzz
 
 .PHONY: help
 help: ## say what each target does
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with make PYTHON=...")'
@@ -41,17 +41,27 @@ test: $(READY) ## run all tests, on a real API server where it matters, and meas
 	@$(BIN)/coverage combine --quiet --append && $(BIN)/coverage report --fail-under=98
 
 .PHONY: check
-check: $(READY) ## format, lint, types, import contracts
+check: $(READY) ## format, lint, types, import contracts, and a test for every line of the requirements
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
-	$(BIN)/mypy e2e
+	$(BIN)/mypy e2e fuzz
 	$(BIN)/lint-imports
+	$(BIN)/python -m e2e.conformance --check
 
 .PHONY: format
 format: $(READY) ## put the sources into form
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
+
+.PHONY: fuzz
+fuzz: $(READY) ## search for inputs that break a parser (MINUTES=10, FUZZ="csr dns" for some targets, FUZZ=--keep)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-fuzz.lock
+	@$(BIN)/python -m fuzz --minutes $(or $(MINUTES),10) $(FUZZ)
+
+.PHONY: conformance
+conformance: $(READY) ## write docs/conformance.md from its lines and the markers in the tests
+	@$(BIN)/python -m e2e.conformance
 
 .PHONY: bench
 bench: $(READY) ## measure orders a second, CPU and API writes an order (BENCH="--orders 500" for less)
@@ -65,7 +75,8 @@ dev: $(READY) ## run operator and server against the current kubeconfig (DEV="--
 lock: ## resolve the dependencies anew and write the lock files (needs uv)
 	uv lock --upgrade
 	uv export --quiet --no-header --no-emit-project --no-default-groups --output-file requirements.lock
-	uv export --quiet --no-header --no-emit-project --all-groups --output-file requirements-dev.lock
+	uv export --quiet --no-header --no-emit-project --group dev --group certbot --output-file requirements-dev.lock
+	uv export --quiet --no-header --no-emit-project --only-group fuzz --output-file requirements-fuzz.lock
 
 .PHONY: clean
 clean: ## remove what was made in the tree; caches outside it stay

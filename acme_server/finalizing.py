@@ -22,6 +22,7 @@ from acme_server.inventory import Inventory
 from acme_server.known_keys import KnownKeys, account_name, thumbprint
 from acme_server.links import Links
 from acme_server.measures import Measures
+from acme_server.offloading import weighed
 from acme_server.problems import ProblemType, Refused, Unavailable, not_found
 from acme_server.profiles import Profile, Profiles
 from acme_server.reliance import Reliance
@@ -95,7 +96,7 @@ class Finalizer:
             order = await self._still_authorized(profile, account, order)
             self._credentials.admit_profile(account, order.spec.profile if order.spec.contents_ref else None)
             profile = self._profiles.issuing(profile, order)
-            request = admission.parsed(der)
+            request = await weighed(admission.parsed, der, size=len(der))
             admission.admit_request(request, order, profile, self._credentials.narrowing(account))
             self._check_compromised(request)
             await self._check_key(profile, account, request)
@@ -189,7 +190,8 @@ class Finalizer:
             await self._caa.admit(order)
         except Refused as refused:  # what was lent is gone and nothing will bring it back (PROF-M4), or CAA forbids
             return await self._failed(order, refused.type, refused.detail)
-        return await self._issued(profile, order, admission.parsed(order.status.request))
+        der = order.status.request
+        return await self._issued(profile, order, await weighed(admission.parsed, der, size=len(der)))
 
     async def _issued(self, profile: Profile, order: ACMEOrder, request: CertificateRequest) -> ACMEOrder:
         started = self._timer()

@@ -19,6 +19,7 @@ from acme_server.credentials import Credentials
 from acme_server.inventory import Certificate
 from acme_server.limits import OpenOrders
 from acme_server.measures import Measures
+from acme_server.offloading import weighed
 from acme_server.population import Population
 from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.profiles import Chosen, Profile, Profiles
@@ -91,7 +92,8 @@ class Opener:
             await self._require_agreement(profile, account)
             chosen = self._profiles.chosen(profile, wanted.profile)
             self._credentials.admit_profile(account, wanted.profile)
-            names = identifiers.normalised(wanted.identifiers)
+            size = sum(len(each.value) for each in wanted.identifiers)
+            names = await weighed(identifiers.normalised, wanted.identifiers, size=size)
             self._admit_names(names, chosen, profile, account)
             dates = lifetimes.requested(wanted.not_before, wanted.not_after, chosen.profile, now=now)
             predecessor = self._predecessor(profile, account, wanted, names)

@@ -13,7 +13,6 @@ from functools import partial
 from typing import Protocol
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from acme_server.accounts import Accounts
@@ -29,6 +28,7 @@ from acme_server.rules.revocation import subscriber_reason
 from acme_server.store import Store
 from kms.clock import Clock
 from kms.pki.keys import PublicKey, same_public_key
+from kms.pki.parsing import PARSER_ERRORS
 from kms.pki.revocation import KEY_COMPROMISE
 from kms.resources.accounts import ACMEAccount
 from kms.resources.orders import ACCOUNT, ACMEOrder, Identifier
@@ -49,7 +49,7 @@ class Proofs(Protocol):
 class ListedProofs:
     """Asks the API server for the account's orders, and looks into their authorizations.
 
-    What an order relies on was proven elsewhere, or not at all where ownership is not validated: it does not count.
+    What an order relies on was proven elsewhere or, where ownership is not validated, not at all: it does not count.
     """
 
     def __init__(self, *, orders: Store[ACMEOrder], clock: Clock) -> None:
@@ -94,7 +94,7 @@ class Revocations:
         Raises Refused: malformed for what is no certificate, 404 for one that is not of this profile (M142),
         unauthorized (SEC22), badRevocationReason (M140), alreadyRevoked (M139); and Unavailable.
         """
-        leaf = _parsed(der)
+        leaf = parsed(der)
         if isinstance(caller, KeyHolder):
             # Before anything is looked up: certificates are public, and anybody can make a key (SEC37).
             _require_key_of(leaf, caller.key.public_key)
@@ -165,12 +165,12 @@ class Revocations:
             )
 
 
-def _parsed(der: bytes) -> x509.Certificate:
+def parsed(der: bytes) -> x509.Certificate:
     """The certificate. Raises Refused (malformed); PEM is none, and neither is anything before or after the DER."""
     try:
         certificate = x509.load_der_x509_certificate(der)
         certificate.serial_number, certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, UserWarning):
+    except PARSER_ERRORS:
         raise malformed(
             "The certificate must be exactly one X.509 certificate in DER, in base64url; PEM is not taken."
         ) from None

@@ -51,16 +51,19 @@ OPTIONS = {
 
 def declared(*groups: str) -> list[Requirement]:
     """What pyproject.toml asks for, and what these groups of it do."""
-    texts = [
-        *PROJECT["project"]["dependencies"],
-        *(each for name in groups for each in PROJECT["dependency-groups"][name]),
-    ]
-    return [Requirement(text) for text in texts]
+    own = [Requirement(text) for text in PROJECT["project"]["dependencies"]]
+    return own + [each for name in groups for each in of_group(name)]
+
+
+def of_group(name: str) -> list[Requirement]:
+    """What that group of pyproject.toml asks for."""
+    return [Requirement(text) for text in PROJECT["dependency-groups"][name]]
 
 
 LOCKS = [
     pytest.param("requirements.lock", declared(), id="requirements.lock"),
     pytest.param("requirements-dev.lock", declared("dev", "certbot"), id="requirements-dev.lock"),
+    pytest.param("requirements-fuzz.lock", of_group("fuzz"), id="requirements-fuzz.lock"),
 ]
 
 
@@ -102,6 +105,7 @@ def test_the_architecture_has_a_line_for_each_dependency_and_none_for_others() -
     assert [row for row in rows if row not in {"dependency", "---"}] == [each.name for each in declared()]
 
 
+@pytest.mark.requirement("SEC68")
 @pytest.mark.parametrize(("lock", "requirements"), LOCKS)
 def test_a_lock_file_pins_every_dependency_within_its_range(lock: str, requirements: list[Requirement]) -> None:
     pinned = pins(lock)
@@ -110,6 +114,7 @@ def test_a_lock_file_pins_every_dependency_within_its_range(lock: str, requireme
         assert requirement.specifier.contains(version, prereleases=True), f"{requirement} is pinned to {version}"
 
 
+@pytest.mark.requirement("SEC68")
 @pytest.mark.parametrize(("lock", "requirements"), LOCKS)
 def test_a_lock_file_has_nothing_without_a_hash_and_nothing_that_nobody_needs(
     lock: str, requirements: list[Requirement]
@@ -120,6 +125,16 @@ def test_a_lock_file_has_nothing_without_a_hash_and_nothing_that_nobody_needs(
     assert [name for name, pin in pinned.items() if "--hash=sha256:" not in pin["hashes"]] == []
     here = {name for name, pin in pinned.items() if pin["marker"] is None}
     assert here - needed(requirements) == set()
+
+
+@pytest.mark.requirement("SEC68")
+@pytest.mark.parametrize(
+    ("name", "mended"), [("aiohttp", "3.13.4"), ("cryptography", "46.0.6"), ("dnspython", "2.6.1")]
+)
+def test_what_had_holes_is_pinned_where_they_are_mended(name: str, mended: str) -> None:
+    """CVE-2026-34516 and others; CVE-2026-34073; CVE-2023-50387."""
+    for lock in ("requirements.lock", "requirements-dev.lock"):
+        assert Version(pins(lock)[name]["version"]) >= Version(mended)
 
 
 def test_both_lock_files_pin_the_same_versions() -> None:

@@ -9,6 +9,7 @@ import warnings
 from cryptography import x509
 from cryptography.x509.oid import ObjectIdentifier
 
+from kms.pki.parsing import PARSER_ERRORS
 from kms.resources.orders import Identifier
 
 MAXIMUM_CERTIFICATE = 16 * 1024
@@ -51,7 +52,7 @@ def _extensions(der: bytes) -> x509.Extensions:
         with warnings.catch_warnings():  # of oddities that do not matter here
             warnings.simplefilter("ignore")
             return x509.load_der_x509_certificate(der).extensions
-    except (ValueError, TypeError, x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType):
+    except PARSER_ERRORS:
         raise WrongCertificate("is malformed") from None
 
 

@@ -32,6 +32,8 @@ _TRUNCATED = 0x0200
 _RCODE = 0x000F
 _POINTER = 0xC0
 _MAXIMUM_NAME = 255
+_MAXIMUM_POINTERS = 127
+"""A name has no more labels than that, so no more are of use; and a message has room for thousands (SEC41)."""
 # Root as owner, type OPT, our payload size, no flags: EDNS version 0 without options (RFC 6891, 6.1.2).
 _OPT = b"\0" + struct.pack("!HHIH", 41, UDP_PAYLOAD, 0, 0)
 
@@ -159,10 +161,14 @@ def _name(message: bytes, position: int) -> tuple[bytes, int]:
     total = 1
     behind: int | None = None
     limit = position + 1
+    pointers = 0
     while length := message[position]:
         if length >= _POINTER:
             target = (length - _POINTER) << 8 | message[position + 1]
             behind = behind or position + 2
+            pointers += 1
+            if pointers > _MAXIMUM_POINTERS:
+                raise InvalidMessage("too many compression pointers in a name")
             # Only backwards, each time further than before: so it ends.
             if target >= limit - 1:
                 raise InvalidMessage("a compression pointer that does not point back")

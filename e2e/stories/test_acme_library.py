@@ -119,6 +119,7 @@ def developer(story: Story, tmp_path: Path) -> Iterator[Developer]:
         yield developer
 
 
+@pytest.mark.requirement("S15", "M92")
 @pytest.mark.parametrize(
     ("make_key", "algorithm", "mac"),
     [
@@ -145,6 +146,7 @@ def test_the_whole_way_goes_with_account_keys_and_bindings_of_every_kind(
     assert sorted(found.get_values_for_type(x509.DNSName)) == sorted(names)
 
 
+@pytest.mark.requirement("M123", "M126")
 def test_the_chain_has_two_certificates_ends_with_a_newline_and_there_is_no_other_one(
     developer: Developer, credential: Credential
 ) -> None:
@@ -186,6 +188,7 @@ def test_contacts_are_replaced_in_the_process_that_opened_the_account(
     assert updated.body.contact == ("mailto:second@example.com", "mailto:third@example.com")
 
 
+@pytest.mark.requirement("M103")
 def test_a_deactivated_account_may_do_nothing_more(developer: Developer, credential: Credential) -> None:
     client = developer.registered(credential)
     name = developer.story.name("deactivated", HERE)
@@ -209,6 +212,7 @@ def test_a_nonce_that_is_no_good_costs_one_more_request(developer: Developer, cr
     assert client.new_order(pem_request([developer.story.name("nonce-three", HERE)])).uri != order.uri
 
 
+@pytest.mark.requirement("M143")
 def test_a_failed_challenge_is_an_error_that_carries_the_reason(developer: Developer, credential: Credential) -> None:
     client = developer.registered(credential)
     order = client.new_order(pem_request([developer.story.name("wrong-answer", HERE)]))
@@ -225,6 +229,7 @@ def test_a_failed_challenge_is_an_error_that_carries_the_reason(developer: Devel
     assert "something other than the key authorization" in challenge.error.detail
 
 
+@pytest.mark.requirement("S46")
 def test_a_refused_order_names_every_identifier_that_met_a_rule(developer: Developer, credential: Credential) -> None:
     client = developer.registered(credential)
     good = developer.story.name("good", HERE)

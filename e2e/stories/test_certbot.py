@@ -115,6 +115,7 @@ def test_whoever_has_no_credential_is_told_that_one_is_needed(certbot: Certbot) 
     assert certbot.accounts == []
 
 
+@pytest.mark.requirement("SEC12b")
 def test_an_expired_credential_opens_no_account(certbot: Certbot, story: Story) -> None:
     credential = story.credential("expired")
     yesterday = (datetime.now(UTC) - timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -125,6 +126,7 @@ def test_an_expired_credential_opens_no_account(certbot: Certbot, story: Story) 
     story.kubectl("wait", "--for=jsonpath={.status.conditions[?(@.type=='Ready')].reason}=Expired", "eab/expired")
 
 
+@pytest.mark.requirement("SEC12b")
 def test_a_suspended_credential_stops_its_accounts_until_it_is_taken_back(certbot: Certbot, story: Story) -> None:
     credential = story.credential("suspended")
     succeeded(certbot.register(credential))
@@ -148,6 +150,7 @@ def suspend(story: Story, credential: str, *, suspended: bool) -> None:
     )
 
 
+@pytest.mark.requirement("SEC46")
 def test_a_failed_challenge_is_told_by_certbot_and_by_kubectl_in_the_same_words_without_what_was_fetched(
     certbot: Certbot, story: Story, credential: Credential
 ) -> None:
@@ -192,6 +195,7 @@ def test_the_contact_of_an_account_is_shown_and_can_be_changed(
     )
 
 
+@pytest.mark.requirement("M103")
 def test_an_account_that_was_given_up_is_refused_from_then_on(
     certbot: Certbot, story: Story, credential: Credential
 ) -> None:

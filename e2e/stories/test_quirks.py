@@ -78,6 +78,7 @@ def names_of(order: Order) -> list[str]:
     return [each["value"] for each in order.body["identifiers"]]
 
 
+@pytest.mark.requirement("M77")
 @pytest.mark.parametrize("who", ["cert-manager", "ansible community.crypto"])
 async def test_asks_which_account_its_key_has_without_the_binding(client: Client, who: str) -> None:
     found = await new_account(client.exchange, client.key, {"onlyReturnExisting": True})
@@ -86,6 +87,7 @@ async def test_asks_which_account_its_key_has_without_the_binding(client: Client
     assert (unknown.status, unknown.problem_type) == (400, "accountDoesNotExist"), who
 
 
+@pytest.mark.requirement("M18")
 async def test_cert_manager_sends_new_order_with_a_jwk_after_a_failed_lookup(exchange: Exchange, story: Story) -> None:
     order = {"identifiers": [{"type": "dns", "value": f"a.{story.namespace}.test"}]}
     answer = await exchange.signed((await exchange.directory())["newOrder"], order, key=AccountKey.generate())
@@ -121,6 +123,7 @@ async def test_root_acme_answers_a_challenge_again_while_it_is_looked_at(client:
     assert (await client.order(order.url)).status == "ready"
 
 
+@pytest.mark.requirement("C12")
 async def test_cert_manager_asks_for_an_end_of_validity(client: Client, story: Story) -> None:
     end = (datetime.now(UTC) + timedelta(days=2)).replace(microsecond=0)
     order = await client.new_order([f"end.{story.namespace}.test"], notAfter=end.isoformat())
@@ -134,6 +137,7 @@ async def test_win_acme_asks_for_a_validity_that_makes_no_sense(client: Client, 
     assert "notAfter" in refused.value.answer.problem["detail"]
 
 
+@pytest.mark.requirement("M89")
 async def test_cert_manager_reads_the_secret_as_base64url_without_padding_or_newline(credential: Credential) -> None:
     assert len(ExternalAccount.parse(credential.kid, credential.secret).mac_key) == 32
     assert credential.secret == b64url(ExternalAccount.parse("", credential.secret).mac_key)
@@ -175,6 +179,7 @@ async def test_mod_md_reads_its_account_with_post_as_get(client: Client) -> None
     assert (answer.status, answer.json()["status"]) == (200, "valid")
 
 
+@pytest.mark.requirement("M35", "C5")
 @pytest.mark.parametrize("who", ["dogtag", "lua-resty-acme"])
 async def test_expects_a_new_nonce_with_the_refusal_of_the_old_one(client: Client, who: str) -> None:
     async def read_account(nonce: str) -> Answer:
@@ -191,6 +196,7 @@ async def test_expects_a_new_nonce_with_the_refusal_of_the_old_one(client: Clien
     assert (await read_account(answer.nonce)).status == 200
 
 
+@pytest.mark.requirement("SEC29")
 @pytest.mark.parametrize("who", ["Caddy", "certbot", "lego", "acme.sh"])
 async def test_sends_a_request_without_a_subject_and_gets_critical_names(
     client: Client, story: Story, who: str
@@ -225,6 +231,7 @@ async def test_uacme_lacme_and_aioacme_need_a_token_in_each_challenge_and_types_
     assert all(each["token"] for each in challenges)
 
 
+@pytest.mark.requirement("C1")
 @pytest.mark.parametrize("who", ["golang x/crypto/acme", "gufo-acme"])
 async def test_polls_what_finalize_says_in_location(client: Client, story: Story, who: str) -> None:
     order = await ready_order(client, story, "location")
@@ -251,6 +258,7 @@ async def test_dehydrated_never_sends_a_request_again_so_no_good_nonce_is_refuse
     assert {answer.status for answer in answers} == {200}
 
 
+@pytest.mark.requirement("M76", "C8")
 @pytest.mark.parametrize("who", ["nginx-acme", "uacme", "acme-client for Ruby"])
 async def test_opens_its_account_at_every_start(client: Client, external_account: ExternalAccount, who: str) -> None:
     url = (await client.exchange.directory())["newAccount"]
@@ -259,6 +267,7 @@ async def test_opens_its_account_at_every_start(client: Client, external_account
         assert (answer.status, answer.location) == (200, client.account_url), who
 
 
+@pytest.mark.requirement("C8", "C18")
 async def test_nginx_acme_may_present_a_binding_again_that_was_good_for_one_account(
     exchange: Exchange, story: Story
 ) -> None:
@@ -280,6 +289,7 @@ async def test_golang_sends_members_that_nobody_asks_for(client: Client, story: 
     assert (answer.status, answer.json()["status"]) == (200, "deactivated")
 
 
+@pytest.mark.requirement("M112")
 @pytest.mark.parametrize("who", ["gufo-acme", "acmen"])
 async def test_sends_a_request_with_its_name_in_the_common_name_only(client: Client, story: Story, who: str) -> None:
     order = await ready_order(client, story, "common-name")
@@ -307,6 +317,7 @@ async def test_mod_md_gets_an_ec_and_an_rsa_certificate_for_the_same_names_at_on
     assert [leaf.public_key() for leaf in issued] == [key.public_key() for key in keys]
 
 
+@pytest.mark.requirement("S43", "C11")
 async def test_ansible_parses_every_error_as_a_problem_document(client: Client, exchange: Exchange) -> None:
     directory = await exchange.directory()
     answers = [
@@ -323,6 +334,7 @@ async def test_ansible_parses_every_error_as_a_problem_document(client: Client, 
         assert answer.problem["detail"]
 
 
+@pytest.mark.requirement("SEC42")
 @pytest.mark.parametrize("address", ["127.0.0.1", "0x7f.1", "2130706433", "::1"])
 async def test_lego_sends_an_ip_address_as_a_dns_name(client: Client, address: str) -> None:
     with pytest.raises(Refused) as refused:
@@ -355,6 +367,7 @@ async def test_a_modern_client_has_an_ed25519_account_key(exchange: Exchange) ->
     assert answer.problem_type == "accountDoesNotExist"  # the signature was good
 
 
+@pytest.mark.requirement("M21")
 async def test_a_client_with_an_algorithm_that_is_none_is_told_which_there_are(exchange: Exchange) -> None:
     url = (await exchange.directory())["newAccount"]
     answer = await exchange.signed(url, {}, key=AccountKey.generate(), protected={"alg": "ES256K"})

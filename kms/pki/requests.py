@@ -9,11 +9,11 @@ from types import MappingProxyType
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import SignatureAlgorithmOID as Algorithm
 
 from kms.pki.keys import PublicKey, key_algorithm, weakness
 from kms.pki.names import InvalidName, Name, common_name_of, dns_name, ip_address
+from kms.pki.parsing import PARSER_ERRORS
 from kms.pki.subjects import COMMON_NAME, LIMITS, attributes_of, check_value
 
 MAXIMUM_REQUEST: Final = 16 * 1024
@@ -31,19 +31,6 @@ SIGNATURE_ALGORITHMS: Mapping[x509.ObjectIdentifier, str] = MappingProxyType(
     }
 )
 """The signatures that a request may carry, by the names that policies use: no MD5, no SHA-1 (SEC30)."""
-
-_PARSER_ERRORS = (
-    ValueError,
-    TypeError,
-    OverflowError,
-    UnsupportedAlgorithm,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-    # cryptography warns of attributes longer than RFC 5280 allows; where warnings are errors, it is one.
-    UserWarning,
-)
-"""What cryptography raises, depending on what is wrong with a request, as soon as a part of it is looked at."""
 
 _WORDS: Mapping[type[x509.GeneralName], str] = MappingProxyType(
     {
@@ -93,7 +80,7 @@ def parse_request(der: bytes) -> CertificateRequest:
         return _read(der)
     except InvalidRequest:
         raise
-    except _PARSER_ERRORS:
+    except PARSER_ERRORS:
         raise InvalidRequest("The certificate request is not well-formed DER of PKCS #10.") from None
 
 
@@ -136,7 +123,7 @@ def _read(der: bytes) -> CertificateRequest:
 def _public_key(parsed: x509.CertificateSigningRequest) -> object:
     try:
         return parsed.public_key()
-    except _PARSER_ERRORS:
+    except PARSER_ERRORS:
         raise InvalidRequest(
             "The key of the certificate request cannot be read, or is of a kind not accepted."
         ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -13,6 +14,8 @@ from kms.resources.accounts import AccountStatus, ACMEAccount
 from tests.support.accounts import account
 from tests.support.acmeorders import NOW
 from tests.support.domain import Key
+
+pytestmark = pytest.mark.requirement("M70")
 
 STEPS = {(None, "valid"), ("valid", "deactivated"), ("valid", "revoked")}
 KEYS = [Key(jwk=f'"{name}"', thumbprint=name) for name in ("t" * 43, "second", "third")]

@@ -47,6 +47,7 @@ def accounts(world: World) -> list[str]:
     return [key.name for key in world.api.store.by_key if key.plural == ACCOUNTS.plural]
 
 
+@pytest.mark.requirement("M82", "M158")
 async def test_an_account_is_opened_once_for_a_key(world: World) -> None:
     account, created = await register(world)
     assert created
@@ -119,14 +120,14 @@ async def test_terms_of_service_must_be_agreed_to_where_there_are_any(world: Wor
     assert account.status.terms_of_service_agreed == "https://example.com/terms"
 
 
-@pytest.mark.requirement("M80")
+@pytest.mark.requirement("S79", "M80", "SEC37")
 async def test_contacts_are_checked_before_anything_is_written(world: World) -> None:
     refused = await refusal(world, NewAccount(contact=("tel:+123",)))
     assert refused.type == ProblemType.UNSUPPORTED_CONTACT
     assert accounts(world) == []
 
 
-@pytest.mark.requirement("S88")
+@pytest.mark.requirement("S88", "M91")
 async def test_without_a_required_binding_there_is_no_account(world: World) -> None:
     world.configure(external_account_binding="Required")
     assert (await refusal(world)).type == ProblemType.EXTERNAL_ACCOUNT_REQUIRED
@@ -186,6 +187,7 @@ async def test_a_credential_that_was_rotated_or_made_anew_opens_nothing(world: W
     assert "deleted" in (await refusal(world, binding=binding)).detail
 
 
+@pytest.mark.requirement("C6")
 async def test_while_the_api_server_is_away_no_account_is_opened_or_refused(world: World) -> None:
     world.api.fail_next("*", "*", 503, times=99)
     with pytest.raises(Unavailable):
@@ -194,7 +196,7 @@ async def test_while_the_api_server_is_away_no_account_is_opened_or_refused(worl
         await world.services.accounts.find(world.profile, "unknown")
 
 
-@pytest.mark.requirement("SEC12")
+@pytest.mark.requirement("S154", "SEC12", "SEC38", "SEC62")
 @pytest.mark.parametrize("maximum", [1, 3])
 async def test_a_credential_opens_as_many_accounts_as_it_may_and_the_others_leave_nothing(
     world: World, maximum: int
@@ -214,6 +216,7 @@ async def test_a_credential_opens_as_many_accounts_as_it_may_and_the_others_leav
     assert len(accounts(world)) == maximum
 
 
+@pytest.mark.requirement("C18")
 async def test_a_deactivated_account_keeps_its_place(world: World) -> None:
     world.configure(external_account_binding="Required")
     binding = Binding(world.put_credential(maximum_accounts=1), KEY_ID_1)
@@ -293,7 +296,7 @@ async def test_contacts_are_replaced_and_nothing_else_is_changed(world: World) -
     assert caught.value.type == ProblemType.INVALID_CONTACT
 
 
-@pytest.mark.requirement("M70", "M103")
+@pytest.mark.requirement("M70", "M102", "M103")
 async def test_deactivation_is_final(world: World) -> None:
     account, _ = await register(world)
     gone = await world.services.accounts.update(account, AccountUpdate(status="deactivated"))

@@ -126,6 +126,7 @@ async def test_it_serves_as_soon_as_there_is_a_certificate_and_is_ready_when_all
         assert "\nkms_acme_connections " in metrics
 
 
+@pytest.mark.requirement("M147")
 @pytest.mark.parametrize(
     ("validation", "warned"),
     [
@@ -142,6 +143,7 @@ async def test_challenge_ports_that_are_only_for_tests_are_warned_of(
     assert [each.getMessage() for each in caplog.records if "tests only" in each.getMessage()] == warned
 
 
+@pytest.mark.requirement("SEC65")
 async def test_a_new_serving_certificate_is_used_without_a_restart(tmp_path: Path) -> None:
     async with running(tmp_path) as server:
         server.api.put(SECRETS, serving_secret(server.authority))
@@ -154,6 +156,7 @@ async def test_a_new_serving_certificate_is_used_without_a_restart(tmp_path: Pat
         await server.http.close()
 
 
+@pytest.mark.requirement("SEC65")
 async def test_a_certificate_in_files_is_used_instead_of_the_secret(tmp_path: Path) -> None:
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
@@ -166,6 +169,7 @@ async def test_a_certificate_in_files_is_used_instead_of_the_secret(tmp_path: Pa
         await server.eventually("/healthz", 200)
 
 
+@pytest.mark.requirement("SEC33", "SEC46")
 async def test_malformed_http_is_told_in_one_line_that_quotes_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

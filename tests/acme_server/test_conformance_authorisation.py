@@ -56,6 +56,7 @@ def without_nonce(answer: Answer) -> tuple[int, dict[str, str], str]:
     )
 
 
+@pytest.mark.requirement("SEC03")
 async def test_objects_of_others_answer_like_objects_that_do_not_exist(server: Server) -> None:
     mine = await urls_of(server)
     orders = mine[0].rsplit("/", 1)[1]
@@ -70,6 +71,7 @@ async def test_objects_of_others_answer_like_objects_that_do_not_exist(server: S
         assert (await server.post(url)).status == 404
 
 
+@pytest.mark.requirement("M25", "SEC08")
 async def test_nothing_of_an_account_is_readable_without_its_signature(server: Server) -> None:
     for url in await urls_of(server):
         got = await server.get(url)
@@ -93,7 +95,7 @@ async def test_after_its_deactivation_an_account_is_refused_everywhere(server: S
     assert refused.status == 401
 
 
-@pytest.mark.requirement("SEC07", "SEC56")
+@pytest.mark.requirement("M103", "SEC07", "SEC56")
 async def test_a_replica_whose_memory_is_old_issues_nothing_to_a_deactivated_account(
     server: Server, other: Server
 ) -> None:
@@ -105,7 +107,7 @@ async def test_a_replica_whose_memory_is_old_issues_nothing_to_a_deactivated_acc
     assert (refused.status, refused.problem["type"]) == (401, "unauthorized")
 
 
-@pytest.mark.requirement("SEC07")
+@pytest.mark.requirement("S104", "SEC07")
 async def test_a_challenge_that_completes_after_the_deactivation_proves_nothing(server: Server) -> None:
     gate = server.world.validator.gate = asyncio.Event()
     order = await server.order()
@@ -132,6 +134,7 @@ async def test_accounts_that_are_not_there_cost_one_read_and_bad_signatures_none
     assert server.world.calls(before) == ["get acmeaccounts"]
 
 
+@pytest.mark.requirement("M34", "M35", "SEC19", "SEC20")
 async def test_of_a_hundred_requests_with_one_nonce_one_is_answered(server: Server, other: Server) -> None:
     nonce, url = server.nonces.issue(), f"{server.base}/directory"
     body = signed(server.key, b"", kid=server.kid, nonce=nonce, url=url)
@@ -166,7 +169,7 @@ async def test_parallel_requests_for_a_credential_with_one_place_open_one_accoun
     assert len(accounts) == 2  # the client's own, and that one
 
 
-@pytest.mark.requirement("SEC10", "M87")
+@pytest.mark.requirement("M87", "SEC10")
 async def test_the_directory_says_whether_a_binding_is_needed_and_it_is(server: Server) -> None:
     for mode in ("Required", "Optional", "Disabled"):
         server.world.configure(external_account_binding=mode)
@@ -189,6 +192,7 @@ async def test_unknown_key_identifiers_and_wrong_macs_are_answered_alike(server:
     assert answers[0] == answers[1]  # SEC09
 
 
+@pytest.mark.requirement("SEC15")
 async def test_what_a_client_says_about_hosts_changes_no_url(server: Server) -> None:
     answer = await server.http.get(
         "/acme/pki/web/directory",
@@ -198,6 +202,7 @@ async def test_what_a_client_says_about_hosts_changes_no_url(server: Server) -> 
     assert (await answer.json())["newOrder"] == f"{EXTERNAL_URL}/acme/pki/web/new-order"
 
 
+@pytest.mark.requirement("M113")
 async def test_an_order_waits_for_every_authorization_and_a_csr_does_not_skip_one(server: Server) -> None:
     server.world.validator.failures["b.example.com"] = wrong()
     order = await server.order("a.example.com", "b.example.com")

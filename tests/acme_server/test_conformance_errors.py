@@ -444,6 +444,7 @@ EXPECTED: list[tuple[Provoke, str, int, str]] = [
 ]
 
 
+@pytest.mark.requirement("S43", "M44", "M51", "SEC20", "C6", "C11")
 @pytest.mark.parametrize(
     ("provoke", "type_", "status", "detail"), [pytest.param(*each, id=each[0].__name__) for each in EXPECTED]
 )
@@ -516,6 +517,7 @@ async def secure_port() -> AsyncIterator[int]:
         yield listening.sockets[0].getsockname()[1]
 
 
+@pytest.mark.requirement("M133", "M143", "SEC46")
 @pytest.mark.parametrize(
     ("type_", "detail", "behaviour"), FAILURES, ids=[f"{each[0]}-{number}" for number, each in enumerate(FAILURES)]
 )
@@ -569,6 +571,7 @@ async def until_settled(server: Server, url: str) -> Answer:
     raise AssertionError(shown.text)
 
 
+@pytest.mark.requirement("M44")
 def test_every_error_type_of_the_server_is_provoked_here() -> None:
     provoked = {each[1] for each in EXPECTED} | {each[0] for each in FAILURES}
     assert provoked == {each.value for each in ProblemType}

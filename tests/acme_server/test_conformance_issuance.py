@@ -40,6 +40,9 @@ async def certificate_of(server: Server, order: Answer) -> x509.Certificate:
     return leaf_of(await server.post(finalized.json["certificate"]))
 
 
+@pytest.mark.requirement(
+    "M56", "M58", "M60", "M61", "M106", "M110", "M123", "M126", "M127", "M129", "M130", "M143", "M146", "C1"
+)
 async def test_every_answer_from_account_to_certificate_says_what_rfc_8555_wants(server: Server) -> None:
     order = await server.order("www.example.com", "WWW.example.com", "api.example.com")
     assert order.status == 201  # M106
@@ -72,6 +75,7 @@ async def test_every_answer_from_account_to_certificate_says_what_rfc_8555_wants
     assert proven["challenges"][0]["validated"]  # M143
 
 
+@pytest.mark.requirement("M108", "SEC31")
 async def test_no_certificate_lasts_longer_than_the_policy_allows_whatever_dates_are_asked_for() -> None:
     async with running_server() as server:
         policy = PolicySpec(dns_names=DNSNameRules(allowed=("**.example.com",)), maximum_duration="48h")
@@ -93,6 +97,7 @@ async def test_no_certificate_lasts_longer_than_the_policy_allows_whatever_dates
                 assert leaf.not_valid_before_utc == dates["notBefore"]
 
 
+@pytest.mark.requirement("M108")
 async def test_dates_that_were_both_asked_for_leave_the_policy_no_room() -> None:
     async with running_server() as server:
         policy = PolicySpec(dns_names=DNSNameRules(allowed=("**.example.com",)), maximum_duration="48h")
@@ -107,6 +112,7 @@ async def test_dates_that_were_both_asked_for_leave_the_policy_no_room() -> None
         assert "at most 48h (spec.maximumDuration)" in refused.problem["detail"]
 
 
+@pytest.mark.requirement("SEC28")
 async def test_a_policy_that_became_stricter_counts_for_orders_that_are_ready() -> None:
     async with running_server() as server:
         server.world.configure(
@@ -124,6 +130,7 @@ async def test_a_policy_that_became_stricter_counts_for_orders_that_are_ready() 
         assert "certificate" not in finalized.json
 
 
+@pytest.mark.requirement("SEC31", "SEC66")
 async def test_a_profile_that_breaks_its_policy_issues_nothing_before_the_operator_has_said_so() -> None:
     async with running_server() as server:
         await server.register()
@@ -137,6 +144,7 @@ async def test_a_profile_that_breaks_its_policy_issues_nothing_before_the_operat
         assert int(finalized.headers["Retry-After"]) > 0
 
 
+@pytest.mark.requirement("M69", "M135")
 async def test_a_deactivated_authorization_stops_an_order_that_is_waiting_for_its_issuer(server: Server) -> None:
     order = await server.ready()
     server.world.clock.ahead = timedelta(minutes=10)  # so that the CSR is stored first
@@ -197,6 +205,7 @@ async def test_an_order_that_is_deleted_while_its_certificate_is_made_is_not_fou
     assert (await looked_at(server, monkeypatch, delete)).status == 404
 
 
+@pytest.mark.requirement("M108", "SEC40")
 @pytest.mark.parametrize(
     ("not_before", "not_after"),
     [
@@ -215,7 +224,7 @@ async def test_dates_at_the_ends_of_time_are_refused_and_break_nothing(
     assert refused.problem["detail"].startswith("The requested validity cannot be honoured")
 
 
-@pytest.mark.requirement("M108", "SEC31")
+@pytest.mark.requirement("M107", "M108", "SEC31")
 async def test_an_end_beyond_that_of_the_ca_is_refused_before_anybody_solves_a_challenge(server: Server) -> None:
     last = server.world.clock() + 2 * HOUR
     server.world.install_authority(not_after=last)
@@ -231,6 +240,7 @@ async def test_dates_in_another_time_zone_are_the_same_moments(server: Server) -
     assert (await certificate_of(server, order)).not_valid_after_utc == end
 
 
+@pytest.mark.requirement("S114", "M115", "M157", "SEC26")
 async def test_the_key_of_an_account_gets_no_certificate_and_the_order_stays_ready(server: Server) -> None:
     other = ClientKey()
     assert (await server.register(other)).status == 201
@@ -242,6 +252,7 @@ async def test_the_key_of_an_account_gets_no_certificate_and_the_order_stays_rea
     assert (await server.post(order.location)).json["status"] == "ready"  # M114
 
 
+@pytest.mark.requirement("M113", "SEC27")
 async def test_twenty_finalizations_over_two_replicas_come_to_one_certificate(server: Server) -> None:
     other_world = server.world.another()
     server.world.alone = False
@@ -260,6 +271,7 @@ async def test_twenty_finalizations_over_two_replicas_come_to_one_certificate(se
     await other_world.services.worker.drain(1)
 
 
+@pytest.mark.requirement("M107")
 async def test_names_that_clients_would_not_take_from_this_ca_are_refused_before_anybody_solves_a_challenge() -> None:
     async with running_server() as server:
         constraints = NameConstraints(permitted_domains=("example.com",), excluded_domains=("db.example.com",))

@@ -27,6 +27,7 @@ def tamper(server: Server, plural: str, **status: Any) -> None:
     server.world.services.account_store.forget()
 
 
+@pytest.mark.requirement("SEC02", "SEC58")
 @pytest.mark.parametrize("state", ["approved", "VALID", "", 7, None])
 async def test_an_order_in_a_state_that_nobody_knows_issues_nothing(server: Server, state: Any) -> None:
     order = await server.ready()
@@ -36,6 +37,7 @@ async def test_an_order_in_a_state_that_nobody_knows_issues_nothing(server: Serv
         assert "certificate" not in answer.json
 
 
+@pytest.mark.requirement("SEC02", "SEC58")
 @pytest.mark.parametrize("state", ["trusted", "VALID", 1])
 async def test_an_account_in_a_state_that_nobody_knows_may_do_nothing(server: Server, state: Any) -> None:
     tamper(server, "acmeaccounts", state=state)
@@ -44,6 +46,7 @@ async def test_an_account_in_a_state_that_nobody_knows_may_do_nothing(server: Se
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
+@pytest.mark.requirement("SEC58")
 async def test_an_order_that_claims_to_be_ready_without_proofs_issues_nothing(server: Server) -> None:
     order = await server.order()
     tamper(server, "acmeorders", state="ready")

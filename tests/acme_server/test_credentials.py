@@ -33,6 +33,7 @@ async def find(world: World, key_id: str = KEY_ID_1) -> tuple[EABCredential, byt
     return (bound.credential, key.value) if bound is not None and key is not None else None
 
 
+@pytest.mark.requirement("SEC12b", "SEC56")
 async def test_the_key_of_a_cached_credential_is_read_live(world: World) -> None:
     credential = world.put_credential()
     found = await find(world)
@@ -53,13 +54,14 @@ async def test_a_key_that_was_replaced_a_moment_ago_counts_at_once(world: World)
     assert found[1] == b"new"
 
 
+@pytest.mark.requirement("C7")
 async def test_a_credential_that_the_caches_do_not_know_yet_is_read(world: World) -> None:
     credential = world.put_credential(cached=False)
     assert await find(world) == (credential, KEY)
     assert world.calls() == ["get secrets", "get eabcredentials"]
 
 
-@pytest.mark.requirement("SEC37", "SEC09")
+@pytest.mark.requirement("SEC09", "SEC37")
 async def test_whatever_a_client_makes_up_costs_one_read(world: World) -> None:
     assert await find(world, "made-up") is None
     assert world.calls() == ["get secrets"]
@@ -71,6 +73,7 @@ async def test_a_credential_of_another_profile_is_none(world: World) -> None:
     assert await find(world) is None
 
 
+@pytest.mark.requirement("C6", "C7")
 async def test_an_api_server_that_is_away_is_not_a_no(world: World) -> None:
     world.api.fail_next("get", "*", 503, times=9)
     with pytest.raises(Unavailable):
@@ -107,6 +110,7 @@ async def test_an_owner_that_took_the_name_of_another_is_none(world: World) -> N
     assert await find(world) is None
 
 
+@pytest.mark.requirement("SEC12b")
 async def test_the_rules_of_the_credential_narrow_the_policy_even_after_its_deletion(world: World) -> None:
     names = NameRules(dns_names=DNSNameRules(allowed=("www.example.com",)))
     credential = world.put_credential(names=names)

@@ -56,6 +56,7 @@ def certificate_of(order: ACMEOrder) -> x509.Certificate:
     return x509.load_pem_x509_certificate((order.status.certificate or "").encode())
 
 
+@pytest.mark.requirement("C10")
 async def test_a_ready_order_gets_its_certificate_in_one_write(world: World, account: ACMEAccount) -> None:
     order = await world.proven(account)
     world.services.known_keys._complete = True
@@ -71,6 +72,7 @@ async def test_a_ready_order_gets_its_certificate_in_one_write(world: World, acc
     assert world.stored(order).status.certificate == order.status.certificate
 
 
+@pytest.mark.requirement("M113", "C9")
 async def test_the_same_request_again_gets_the_same_order(world: World, account: ACMEAccount) -> None:
     order = await world.proven(account)
     first = await finalize(world, account, order)
@@ -80,6 +82,7 @@ async def test_the_same_request_again_gets_the_same_order(world: World, account:
     assert await finalize(world.another(), account, order) == first
 
 
+@pytest.mark.requirement("SEC27", "C9")
 async def test_another_request_after_the_first_is_refused(world: World, account: ACMEAccount) -> None:
     order = await world.proven(account)
     await finalize(world, account, order)
@@ -88,6 +91,7 @@ async def test_another_request_after_the_first_is_refused(world: World, account:
     assert refused.http_status == 403
 
 
+@pytest.mark.requirement("M113", "SEC56")
 async def test_an_order_that_is_not_ready_is_refused_after_a_live_read(world: World, account: ACMEAccount) -> None:
     order = await world.order(account)
     before = len(world.api.requests)
@@ -95,6 +99,7 @@ async def test_an_order_that_is_not_ready_is_refused_after_a_live_read(world: Wo
     assert world.calls(before) == ["get acmeorders"]
 
 
+@pytest.mark.requirement("SEC56")
 async def test_what_another_server_has_validated_is_found_before_a_no(world: World, account: ACMEAccount) -> None:
     order = await world.order(account)
     other = world.another()
@@ -103,6 +108,7 @@ async def test_what_another_server_has_validated_is_found_before_a_no(world: Wor
     assert (await finalize(world, account, order)).status.state == "valid"
 
 
+@pytest.mark.requirement("S114")
 @pytest.mark.parametrize("der", [b"", b"not a request", pki.csr("other.example.com"), pki.csr(NAME, "x.example.com")])
 async def test_a_request_that_is_refused_leaves_the_order_ready(world: World, account: ACMEAccount, der: bytes) -> None:
     order = await world.proven(account)
@@ -111,6 +117,7 @@ async def test_a_request_that_is_refused_leaves_the_order_ready(world: World, ac
     assert (await finalize(world, account, order)).status.state == "valid"
 
 
+@pytest.mark.requirement("SEC28")
 async def test_the_policy_counts_as_it_is_now(world: World, account: ACMEAccount) -> None:
     order = await world.proven(account)
     world.configure(policy=PolicySpec(dns_names=DNSNameRules(allowed=("other.example.com",))))
@@ -118,6 +125,7 @@ async def test_the_policy_counts_as_it_is_now(world: World, account: ACMEAccount
     assert "policy pki/policy (spec.dnsNames.allowed)" in refused.detail
 
 
+@pytest.mark.requirement("M115", "M157", "SEC26")
 async def test_the_key_of_the_account_gets_no_certificate(world: World) -> None:
     account = await world.account(Key(thumbprint=thumbprint(pki.key().public_key()) or ""))
     world.services.known_keys._complete = True
@@ -127,6 +135,7 @@ async def test_the_key_of_the_account_gets_no_certificate(world: World) -> None:
     assert "ACME account" in refused.detail
 
 
+@pytest.mark.requirement("M115", "M157", "SEC26")
 async def test_the_key_of_any_account_of_the_profile_gets_no_certificate(world: World, account: ACMEAccount) -> None:
     other = world.another()
     await other.account(Key(thumbprint=thumbprint(pki.key().public_key()) or ""))
@@ -134,6 +143,7 @@ async def test_the_key_of_any_account_of_the_profile_gets_no_certificate(world: 
     assert (await refusal(world, account, order)).type == ProblemType.BAD_CSR
 
 
+@pytest.mark.requirement("M115", "SEC26")
 async def test_the_key_of_an_account_of_another_profile_gets_none_either(world: World, account: ACMEAccount) -> None:
     foreign = an_account("a" * 52, "elsewhere", thumbprint=thumbprint(pki.key().public_key()) or "")
     world.services.account_store.followed(foreign, deleted=False)  # as the watch tells of it
@@ -148,6 +158,7 @@ async def test_a_key_that_no_account_can_have_needs_no_such_question(world: Worl
     assert world.calls(before) == []
 
 
+@pytest.mark.requirement("SEC27", "SEC35")
 async def test_twenty_finalizations_at_once_on_two_servers_give_one_certificate(
     world: World, account: ACMEAccount
 ) -> None:
@@ -158,6 +169,7 @@ async def test_twenty_finalizations_at_once_on_two_servers_give_one_certificate(
     assert results[0].status.certificate == world.stored(order).status.certificate
 
 
+@pytest.mark.requirement("SEC27")
 async def test_of_two_different_requests_at_once_one_wins(world: World, account: ACMEAccount) -> None:
     order = await world.proven(account)
     servers = [world, world.another()]
@@ -186,6 +198,7 @@ async def test_an_order_that_has_been_ready_for_long_keeps_request_and_time_firs
     assert lifetime > timedelta(hours=719, minutes=50)
 
 
+@pytest.mark.requirement("SEC35")
 async def test_a_write_that_is_lost_is_repeated_with_the_same_certificate(world: World, account: ACMEAccount) -> None:
     order = await world.proven(account)
     world.api.fail_next("update", ORDERS.plural, 503)
@@ -211,6 +224,7 @@ async def accepted(world: World, account: ACMEAccount) -> ACMEOrder:
     return processing
 
 
+@pytest.mark.requirement("M116", "M117")
 async def test_an_order_waits_in_processing_for_its_issuer(world: World, account: ACMEAccount) -> None:
     order = await accepted(world, account)
     assert (await world.services.orders.settled(order)).status.state == "processing"
@@ -223,6 +237,7 @@ async def test_an_order_waits_in_processing_for_its_issuer(world: World, account
     assert set(world.measures.issuances) == {"not-ready", "signed"}
 
 
+@pytest.mark.requirement("M117", "SEC34")
 async def test_an_order_does_not_wait_in_processing_for_ever(world: World, account: ACMEAccount) -> None:
     order = await accepted(world, account)
     world.clock.ahead = timedelta(hours=25)
@@ -232,6 +247,7 @@ async def test_an_order_does_not_wait_in_processing_for_ever(world: World, accou
     assert "in time" in ended.status.error.detail
 
 
+@pytest.mark.requirement("S104", "SEC07")
 async def test_an_order_in_processing_is_not_issued_to_a_deactivated_account(
     world: World, account: ACMEAccount
 ) -> None:
@@ -243,6 +259,7 @@ async def test_an_order_in_processing_is_not_issued_to_a_deactivated_account(
     assert ended.status.certificate is None
 
 
+@pytest.mark.requirement("SEC34")
 async def test_an_order_in_processing_without_its_request_ends(world: World, account: ACMEAccount) -> None:
     order = await accepted(world, account)
     stored = world.stored(order)
@@ -251,6 +268,7 @@ async def test_an_order_in_processing_without_its_request_ends(world: World, acc
     assert (await world.services.orders.settled(order)).status.state == "invalid"
 
 
+@pytest.mark.requirement("C4", "C6")
 async def test_without_an_issuer_a_fresh_order_stays_ready_and_the_client_comes_again(
     world: World, account: ACMEAccount
 ) -> None:
@@ -263,6 +281,7 @@ async def test_without_an_issuer_a_fresh_order_stays_ready_and_the_client_comes_
     assert (await finalize(world, account, order)).status.state == "valid"
 
 
+@pytest.mark.requirement("SEC31", "SEC59")
 async def test_a_ca_that_has_ended_issues_nothing(world: World, account: ACMEAccount) -> None:
     order = await world.proven(account)
     world.install_authority(not_after=world.clock() - HOUR)
@@ -270,6 +289,7 @@ async def test_a_ca_that_has_ended_issues_nothing(world: World, account: ACMEAcc
         await finalize(world, account, order)
 
 
+@pytest.mark.requirement("M117")
 async def test_what_no_retry_repairs_ends_the_order_and_says_so(
     world: World, account: ACMEAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,6 +317,7 @@ async def test_a_poll_does_not_get_in_the_way_of_an_issuance_that_is_under_way(
     assert shown.status.state == "processing"
 
 
+@pytest.mark.requirement("SEC34", "SEC35")
 @pytest.mark.parametrize("writes", range(6))
 async def test_wherever_a_server_dies_the_order_ends_and_is_issued_at_most_once(
     world: World, account: ACMEAccount, writes: int

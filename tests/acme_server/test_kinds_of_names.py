@@ -109,7 +109,7 @@ async def test_a_request_for_another_address_is_refused(world: World, names: tup
     assert world.stored(order).status.state == "ready"
 
 
-@pytest.mark.requirement("IP-8")
+@pytest.mark.requirement("IP-M8")
 async def test_loopback_is_an_identifier_only_where_validation_may_go_there(world: World) -> None:
     account = await world.account()
     problem = await refused(world.order(account, "127.0.0.9"))

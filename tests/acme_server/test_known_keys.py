@@ -20,6 +20,7 @@ from tests.support.apiserver import FakeApiServer, running_api
 from tests.support.eventually import until
 
 
+@pytest.mark.requirement("M144")
 def test_thumbprints_are_those_of_rfc_7638() -> None:
     # The key of RFC 7638, 3.1.
     n = (
@@ -62,6 +63,7 @@ def test_keys_that_no_account_can_have_have_no_thumbprint() -> None:
     assert thumbprint(ed448.Ed448PrivateKey.generate().public_key()) is None
 
 
+@pytest.mark.requirement("M82", "M158")
 def test_names_of_accounts_follow_from_profile_and_key() -> None:
     name = account_name("pki", "web", "thumb")
     assert len(name) == 52
@@ -123,6 +125,7 @@ async def test_no_question_costs_anything_once_all_are_known() -> None:
             assert reads.count == 0
 
 
+@pytest.mark.requirement("M115", "SEC56")
 async def test_after_a_gap_nothing_is_excluded_until_the_next_list() -> None:
     async with running_api() as api:
         known, reads = KnownKeys(), Reads()
@@ -136,6 +139,7 @@ async def test_after_a_gap_nothing_is_excluded_until_the_next_list() -> None:
             assert reads.count == 1
 
 
+@pytest.mark.requirement("M115")
 async def test_beyond_its_capacity_memory_excludes_nothing() -> None:
     async with running_api() as api:
         put_accounts(api, 7)

@@ -39,6 +39,7 @@ def ended(open_: ACMEOrder, now: datetime = NOW) -> ACMEOrder:
     return transitions.failed(open_, StoredProblem(type="x", detail="x"), reason="X", now=now)
 
 
+@pytest.mark.requirement("M40", "S154", "SEC38")
 def test_an_account_may_have_so_many_open_orders_and_no_more() -> None:
     limited = Limited(maximum=3)
     for number in range(3):
@@ -54,6 +55,7 @@ def test_an_account_may_have_so_many_open_orders_and_no_more() -> None:
     assert not limited.full()
 
 
+@pytest.mark.requirement("M40", "S41", "C4")
 def test_clients_are_asked_to_come_again_and_not_sent_away() -> None:
     limited = Limited(maximum=0)
     with pytest.raises(Refused) as caught:
@@ -71,6 +73,7 @@ def test_orders_that_have_expired_do_not_count() -> None:
     assert not limited.full()
 
 
+@pytest.mark.requirement("SEC38")
 def test_memory_is_bounded_in_both_directions() -> None:
     limited = Limited(maximum=2, accounts=3)
     for account in range(50):

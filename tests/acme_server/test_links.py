@@ -43,10 +43,12 @@ def test_all_urls_of_a_profile_begin_alike() -> None:
     ]
 
 
+@pytest.mark.requirement("M19")
 def test_an_accounts_url_says_which_account_of_which_profile_it_is() -> None:
     assert LINKS.parse_account(URL) == AccountLink("pki", "web", ID)
 
 
+@pytest.mark.requirement("M19", "SEC05")
 @pytest.mark.parametrize(
     "url",
     [
@@ -94,12 +96,14 @@ def test_what_is_parsed_is_what_was_built(namespace: str, profile: str, account:
     assert LINKS.parse_account(url) == (namespace, profile, account)
 
 
+@pytest.mark.requirement("SEC05")
 @given(st.text() | st.text(alphabet="htps:/acme.xlwbi2", max_size=90).map(lambda tail: EXTERNAL_URL + tail))
 def test_what_is_parsed_can_be_built_again(url: str) -> None:
     link = LINKS.parse_account(url)
     assert link is None or f"{LINKS.profile(link.namespace, link.profile)}/accounts/{link.account}" == url
 
 
+@pytest.mark.requirement("SEC15")
 def test_the_url_that_is_asked_for_is_ours_whatever_host_was_asked() -> None:
     assert LINKS.requested("/acme/pki/web/new-order") == f"{EXTERNAL_URL}/acme/pki/web/new-order"
 

@@ -82,7 +82,7 @@ async def test_a_directory_without_profiles_does_not_mention_them() -> None:
         assert "profiles" not in (await server.get(f"{server.base}/directory")).json["meta"]
 
 
-@pytest.mark.requirement("PROF-5", "PROF-7")
+@pytest.mark.requirement("PROF-M5", "PROF-M7")
 async def test_the_chosen_profile_is_in_the_order_and_in_the_certificate() -> None:
     async with running_server(offering()) as server:
         await server.register()
@@ -108,7 +108,7 @@ async def test_an_empty_name_is_none() -> None:
         assert "profile" not in order.json
 
 
-@pytest.mark.requirement("PROF-S3")
+@pytest.mark.requirement("PROF-M3")
 async def test_without_a_name_it_is_the_directorys_own_by_the_name_that_it_is_listed_under(
     world: World, account: ACMEAccount
 ) -> None:
@@ -196,7 +196,7 @@ async def test_an_order_in_processing_whose_profile_is_gone_ends(world: World, a
     assert (ended.status.state, ended.status.error.type) == ("invalid", "invalidProfile")
 
 
-@pytest.mark.requirement("PROF-6")
+@pytest.mark.requirement("PROF-M6")
 async def test_a_credential_says_which_profiles_its_accounts_may_choose(world: World) -> None:
     entries = (entry("short"), entry("other", of="short"))
     world.configure(external_account_binding="Required", profiles=entries)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -22,6 +23,8 @@ from kms.resources.orders import (
     opened,
 )
 from tests.support.acmeorders import DIGEST, NOW, OTHER_DIGEST, issued, order, proven
+
+pytestmark = pytest.mark.requirement("M66", "M67", "M68", "SEC34")
 
 ORDER_STEPS = {
     ("pending", "ready"),

@@ -47,6 +47,7 @@ async def not_found(call: object) -> None:
     assert caught.value.http_status == 404
 
 
+@pytest.mark.requirement("SEC37")
 @pytest.mark.parametrize("count", [1, 10])
 async def test_an_issuance_costs_three_writes_and_no_reads(world: World, account: ACMEAccount, count: int) -> None:
     names = [f"host-{number}.example.com" for number in range(count)]
@@ -63,6 +64,7 @@ async def test_an_issuance_costs_three_writes_and_no_reads(world: World, account
     assert world.measures.issuances == ["signed"]
 
 
+@pytest.mark.requirement("M146", "S156", "S159", "SEC47")
 async def test_a_new_order_is_pending_and_unguessable(world: World, account: ACMEAccount) -> None:
     order = await world.order(account, "B.example.com", "a.example.com", "b.EXAMPLE.com")
     assert order.status.state == "pending"
@@ -77,6 +79,7 @@ async def test_a_new_order_is_pending_and_unguessable(world: World, account: ACM
     assert (await world.order(account)).metadata.name != order.metadata.name
 
 
+@pytest.mark.requirement("M107")
 async def test_a_refused_order_leaves_nothing(world: World, account: ACMEAccount) -> None:
     refused = await refusal(world, account, "www.example.org")
     assert refused.type == ProblemType.REJECTED_IDENTIFIER
@@ -84,6 +87,7 @@ async def test_a_refused_order_leaves_nothing(world: World, account: ACMEAccount
     assert not [key for key in world.api.store.by_key if key.plural == ORDERS.plural]
 
 
+@pytest.mark.requirement("M108")
 async def test_dates_that_are_not_honoured_are_refused_before_anybody_solves_a_challenge(
     world: World, account: ACMEAccount
 ) -> None:
@@ -91,6 +95,7 @@ async def test_dates_that_are_not_honoured_are_refused_before_anybody_solves_a_c
     assert (await refusal(world, account, NAME, not_after=late)).type == ProblemType.MALFORMED
 
 
+@pytest.mark.requirement("M108")
 async def test_requested_dates_are_those_of_the_certificate(world: World, account: ACMEAccount) -> None:
     not_after = world.clock() + timedelta(days=3)
     order = await world.services.orders.create(world.profile, account, wanted(NAME, not_after=not_after))
@@ -101,6 +106,7 @@ async def test_requested_dates_are_those_of_the_certificate(world: World, accoun
     assert certificate.not_valid_after_utc == not_after
 
 
+@pytest.mark.requirement("M40", "SEC38", "SEC62")
 async def test_an_account_with_too_many_open_orders_is_asked_to_wait(world: World, account: ACMEAccount) -> None:
     world.services.orders._opener._limits._maximum = 2
     await world.order(account)
@@ -108,6 +114,7 @@ async def test_an_account_with_too_many_open_orders_is_asked_to_wait(world: Worl
     assert (await refusal(world, account, NAME)).type == ProblemType.RATE_LIMITED
 
 
+@pytest.mark.requirement("SEC12b")
 async def test_an_account_of_a_suspended_credential_may_neither_order_nor_finalize(world: World) -> None:
     world.configure(external_account_binding="Required")
     credential = world.put_credential()
@@ -121,6 +128,7 @@ async def test_an_account_of_a_suspended_credential_may_neither_order_nor_finali
     assert world.stored(order).status.certificate is None
 
 
+@pytest.mark.requirement("SEC03")
 async def test_orders_of_others_and_orders_that_do_not_exist_look_the_same(world: World, account: ACMEAccount) -> None:
     order = await world.order(account)
     other = await world.account(Key(thumbprint="other"))
@@ -134,6 +142,7 @@ async def test_orders_of_others_and_orders_that_do_not_exist_look_the_same(world
     assert (await world.services.orders.get(world.profile, account, order.metadata.name)) == order
 
 
+@pytest.mark.requirement("SEC37")
 async def test_a_malformed_id_costs_no_read_and_an_unknown_one_a_single_one(world: World, account: ACMEAccount) -> None:
     before = len(world.api.requests)
     await not_found(world.services.orders.get(world.profile, account, "a-b"))
@@ -156,6 +165,7 @@ async def test_responding_writes_nothing_and_shows_the_challenge_as_processing(
     assert world.validator.asked[0][2] == f"{order.spec.tokens[0].token}.{Key().thumbprint}"
 
 
+@pytest.mark.requirement("M133", "SEC51")
 async def test_responding_to_what_is_settled_changes_nothing(world: World, account: ACMEAccount) -> None:
     order = await world.proven(account)
     again = await world.services.orders.respond(order, 0, "http-01")
@@ -163,6 +173,7 @@ async def test_responding_to_what_is_settled_changes_nothing(world: World, accou
     assert len(world.validator.asked) == 1
 
 
+@pytest.mark.requirement("SEC02", "SEC50")
 @pytest.mark.parametrize(("position", "type_"), [(1, "http-01"), (-1, "http-01"), (0, "dns-01"), (0, "x")])
 async def test_challenges_that_were_not_offered_are_not_found(
     world: World, account: ACMEAccount, position: int, type_: str
@@ -171,6 +182,7 @@ async def test_challenges_that_were_not_offered_are_not_found(
     await not_found(world.services.orders.respond(order, position, type_))
 
 
+@pytest.mark.requirement("M69", "S131", "M143")
 async def test_a_failed_challenge_says_why_in_challenge_and_order(world: World, account: ACMEAccount) -> None:
     world.validator.failures["b.example.com"] = wrong("http://b.example.com/ answered with status 404")
     order = await world.order(account, "a.example.com", "b.example.com")
@@ -188,6 +200,7 @@ async def test_a_failed_challenge_says_why_in_challenge_and_order(world: World, 
     assert not is_true(order.status.conditions, "Ready")
 
 
+@pytest.mark.requirement("S104", "SEC07")
 async def test_a_proof_does_not_count_once_the_account_is_deactivated(world: World, account: ACMEAccount) -> None:
     world.validator.gate = asyncio.Event()
     order = await world.order(account)
@@ -200,6 +213,7 @@ async def test_a_proof_does_not_count_once_the_account_is_deactivated(world: Wor
     assert "deactivated" in order.status.error.detail
 
 
+@pytest.mark.requirement("SEC07")
 async def test_finalizing_with_a_deactivated_account_issues_nothing(world: World, account: ACMEAccount) -> None:
     order = await world.proven(account)
     await world.services.accounts.update(account, AccountUpdate(status="deactivated"))
@@ -216,6 +230,7 @@ async def test_a_profile_that_is_being_repaired_does_not_lose_a_proof(world: Wor
     assert (await world.services.orders.settled(order)).status.state == "ready"
 
 
+@pytest.mark.requirement("S109")
 async def test_an_order_that_expires_becomes_invalid_when_somebody_looks(world: World, account: ACMEAccount) -> None:
     order = await world.order(account)
     world.clock.ahead = timedelta(hours=24, minutes=6)
@@ -227,6 +242,7 @@ async def test_an_order_that_expires_becomes_invalid_when_somebody_looks(world: 
     assert world.validator.asked == []
 
 
+@pytest.mark.requirement("M69", "M134")
 async def test_giving_an_authorization_up_ends_the_order(world: World, account: ACMEAccount) -> None:
     order = await world.proven(account, "a.example.com", "b.example.com")
     changed = await world.services.orders.deactivate_authorization(order, 1)
@@ -238,6 +254,7 @@ async def test_giving_an_authorization_up_ends_the_order(world: World, account: 
         await not_found(world.services.orders.deactivate_authorization(order, position))
 
 
+@pytest.mark.requirement("M54", "M55")
 async def test_the_list_of_orders_has_those_of_the_account_that_may_still_matter(
     world: World, account: ACMEAccount
 ) -> None:
@@ -279,6 +296,7 @@ async def test_alone_a_server_answers_from_its_cache_and_with_others_it_reads(
     assert (await world.services.orders.settled(order)).status.state == "ready"
 
 
+@pytest.mark.requirement("SEC27")
 async def test_two_servers_that_a_client_alternates_between_issue_one_certificate(world: World) -> None:
     world.alone = False
     servers = [world, world.another()]

@@ -82,6 +82,7 @@ async def _listening(nonces: Nonces, peers: Peers) -> Replica:
     return Replica(nonces, peers, server, asked)
 
 
+@pytest.mark.requirement("SEC19", "SEC20")
 async def test_the_nonce_of_another_replica_is_good_once_wherever_it_is_used() -> None:
     async with replicas(3) as (each, _):
         nonce = each[0].nonces.read(each[0].nonces.issue())
@@ -106,6 +107,7 @@ async def test_the_nonce_of_a_replica_that_is_gone_is_not_good_and_costs_one_rou
         assert len(each[1].asked) == 1
 
 
+@pytest.mark.requirement("SEC19")
 async def test_a_replica_that_does_not_answer_redeems_nothing() -> None:
     async with replicas(2) as (each, _):
         first, second = (each[0].nonces.read(each[0].nonces.issue()) for _ in range(2))
@@ -114,6 +116,7 @@ async def test_a_replica_that_does_not_answer_redeems_nothing() -> None:
         assert not await each[1].peers.redeem(second)
 
 
+@pytest.mark.requirement("SEC19")
 async def test_a_replica_that_answers_late_redeems_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     async with replicas(2) as (each, slices):
         nonce = each[0].nonces.read(each[0].nonces.issue())
@@ -138,6 +141,7 @@ async def test_replicas_with_different_secrets_do_not_believe_each_other() -> No
         assert each[0].nonces.redeem(nonce)
 
 
+@pytest.mark.requirement("SEC19")
 @pytest.mark.parametrize("forged", ["answer", "mac", "redirect", "text", "shape"])
 async def test_an_answer_that_is_not_signed_with_our_key_counts_for_nothing(forged: str) -> None:
     async with replicas(2) as (each, slices):
@@ -185,6 +189,7 @@ async def test_an_old_question_is_not_answered(seconds: int) -> None:
         assert await _post(replica, body, _mac(replica.nonces.derived_key(b"peers"), body)) == 403
 
 
+@pytest.mark.requirement("SEC19")
 async def test_a_repeated_question_redeems_nothing_again() -> None:
     async with replicas(1) as ((replica,), _), aiohttp.ClientSession() as session:
         body = msgspec.json.encode(Question(int(NOW.timestamp()), "r", replica.nonces.issue()))

@@ -20,6 +20,7 @@ def numbered(number: int) -> ACMEOrder:
     return replace(one, metadata=replace(one.metadata, name=f"order-{number}", uid=f"uid-{number}"))
 
 
+@pytest.mark.requirement("SEC38")
 def test_each_object_counts_once_until_it_is_gone() -> None:
     orders = Population("orders", maximum=10)
     for number in (1, 2, 2, 1):
@@ -42,6 +43,7 @@ def test_what_a_survey_does_not_confirm_counts_no_more() -> None:
     assert (len(orders), orders.of("pki", "web")) == (2, 2)
 
 
+@pytest.mark.requirement("M40", "SEC38", "C4")
 @pytest.mark.parametrize(
     ("maximum", "limit", "detail"),
     [

@@ -45,6 +45,7 @@ async def test_a_profile_without_acme_is_not_found(world: World) -> None:
     assert caught.value.http_status == 404
 
 
+@pytest.mark.requirement("SEC56", "C6")
 @pytest.mark.parametrize("kind", ["profiles", "policies", "authorities"])
 async def test_a_cold_cache_is_no_reason_to_say_no(world: World, kind: str) -> None:
     getattr(world, kind).synced.clear()
@@ -65,6 +66,7 @@ async def test_a_profile_that_is_not_ready_is_unavailable(world: World) -> None:
         _ = world.profile
 
 
+@pytest.mark.requirement("SEC66")
 @pytest.mark.parametrize(("kind", "name"), [("policies", "policy"), ("authorities", "ca")])
 async def test_a_profile_whose_parts_are_missing_is_unavailable(world: World, kind: str, name: str) -> None:
     getattr(world, kind).remove(NAMESPACE, name)
@@ -72,6 +74,7 @@ async def test_a_profile_whose_parts_are_missing_is_unavailable(world: World, ki
         _ = world.profile
 
 
+@pytest.mark.requirement("SEC66")
 async def test_rules_that_make_no_sense_are_unavailable(world: World) -> None:
     world.configure(policy=PolicySpec(dns_names=DNSNameRules(allowed=("",))))
     with pytest.raises(Unavailable):

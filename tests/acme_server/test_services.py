@@ -78,6 +78,7 @@ async def test_a_warm_server_issues_with_three_writes_and_no_reads(worlds: tuple
     assert one.calls(before) == ["create acmeorders", "update acmeorders", "update acmeorders"]
 
 
+@pytest.mark.requirement("M115", "SEC26")
 async def test_a_key_that_becomes_an_account_elsewhere_is_known_here(worlds: tuple[World, World]) -> None:
     one, other = worlds
 
@@ -115,6 +116,7 @@ async def test_every_key_that_an_account_has_had_stays_known_also_to_a_server_th
         assert one.calls(before).count("get acmeaccounts") == 1  # whether the account is active: no key was asked for
 
 
+@pytest.mark.requirement("SEC38", "SEC62")
 async def test_open_orders_of_other_servers_count(worlds: tuple[World, World]) -> None:
     one, other = worlds
     account = await one.account()

@@ -96,6 +96,7 @@ async def test_a_transition_that_changes_nothing_costs_nothing(api: FakeApiServe
     assert verbs(api) == ["create"]
 
 
+@pytest.mark.requirement("SEC56")
 async def test_a_transition_is_applied_to_what_is_there_now(api: FakeApiServer, store: Store[ACMEAccount]) -> None:
     seen = await store.add(account("a"))
     api.put(ACCOUNTS, contacted("theirs", seen))
@@ -143,6 +144,7 @@ def refusing(current: ACMEAccount) -> ACMEAccount:
     return current
 
 
+@pytest.mark.requirement("SEC56")
 async def test_a_refusal_is_based_on_a_live_read(api: FakeApiServer, store: Store[ACMEAccount]) -> None:
     seen = await store.add(account("a"))
     with pytest.raises(Refused, match="no contact"):

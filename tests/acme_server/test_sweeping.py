@@ -69,6 +69,7 @@ async def test_orders_go_when_they_are_due_and_not_before(world: World, account:
     assert not there(world, valid)
 
 
+@pytest.mark.requirement("SEC56", "SEC61")
 async def test_what_has_changed_since_it_was_judged_stays(world: World, account: ACMEAccount) -> None:
     abandoned = await world.order(account)
     world.clock.ahead = 3 * DAY
@@ -79,6 +80,7 @@ async def test_what_has_changed_since_it_was_judged_stays(world: World, account:
     assert there(world, abandoned)
 
 
+@pytest.mark.requirement("SEC61")
 async def test_one_object_that_cannot_be_removed_does_not_keep_the_others(world: World, account: ACMEAccount) -> None:
     for _ in range(3):
         await world.order(account)
@@ -90,6 +92,7 @@ async def test_one_object_that_cannot_be_removed_does_not_keep_the_others(world:
     assert pauses == [1 / 50] * 3, "deletions are spread"
 
 
+@pytest.mark.requirement("SEC61")
 async def test_a_sweep_has_an_end(world: World, account: ACMEAccount) -> None:
     for _ in range(5):
         await world.order(account)
@@ -111,6 +114,7 @@ async def test_an_api_server_that_is_away_breaks_a_sweep_off_and_the_next_one_go
     task.cancel()
 
 
+@pytest.mark.requirement("SEC61")
 async def test_accounts_go_only_where_the_profile_says_so_and_only_without_orders(world: World) -> None:
     busy, idle = await world.account(), await world.account(Key(thumbprint="x" * 43))
     order = await world.proven(busy, "www.example.com")

@@ -61,6 +61,7 @@ def test_an_order_is_read() -> None:
     )
 
 
+@pytest.mark.requirement("M78", "M85")
 def test_an_account_is_read_and_unknown_members_are_ignored() -> None:
     wanted = decode(
         payload({"contact": ["mailto:a@example.com"], "termsOfServiceAgreed": True, "status": "valid", "orders": 5}),
@@ -71,11 +72,13 @@ def test_an_account_is_read_and_unknown_members_are_ignored() -> None:
     assert decode(payload({"externalAccountBinding": {"a": 1}}), NewAccount).external_account_binding == {"a": 1}
 
 
+@pytest.mark.requirement("M85")
 def test_an_update_tells_what_is_not_mentioned_from_what_is_empty() -> None:
     assert decode(b"{}", AccountUpdate) == AccountUpdate(contact=None, status=None)
     assert decode(payload({"contact": []}), AccountUpdate).contact == ()
 
 
+@pytest.mark.requirement("SEC36")
 @pytest.mark.parametrize(
     ("value", "type_", "said"),
     [
@@ -106,6 +109,7 @@ def test_a_payload_is_a_json_object(data: bytes, type_: type[Payload]) -> None:
     refusal(data, type_)
 
 
+@pytest.mark.requirement("M4", "M111")
 @pytest.mark.parametrize("csr", ["AA==", "+/", "A", "a b", "-----BEGIN CERTIFICATE REQUEST-----"])
 def test_a_request_is_base64url(csr: str) -> None:
     with pytest.raises(Refused) as refused:
@@ -125,6 +129,7 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 )
 
 
+@pytest.mark.requirement("SEC40")
 @given(st.dictionaries(st.sampled_from(MEMBERS), JSON), st.sampled_from(TYPES))
 def test_no_payload_raises_anything_but_a_refusal(members: dict[str, Any], type_: type[Payload]) -> None:
     with suppress(Refused):

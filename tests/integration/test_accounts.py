@@ -37,7 +37,7 @@ async def test_an_account_does_not_exist_on_another_profile_even_if_its_key_has_
         assert (await client.order(order.url)).status == "pending"
 
 
-@pytest.mark.requirement("SEC07", "S104")
+@pytest.mark.requirement("S104", "SEC07")
 async def test_a_challenge_that_is_met_after_the_deactivation_of_the_account_does_not_count(
     installation: Installation, team: str
 ) -> None:

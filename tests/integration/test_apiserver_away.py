@@ -117,6 +117,7 @@ async def asked_for_what_it_does_not_know_it_answers_come_again(client: Client) 
     assert told_to_come_again(answer), answer
 
 
+@pytest.mark.requirement("SEC56", "C7")
 async def test_what_changes_before_the_watches_are_back_is_never_denied(installation: Installation, team: str) -> None:
     """Until the server sees again, it says that it does not know, and not that there is none (C7)."""
     with away(installation):

@@ -76,6 +76,7 @@ def pair(installation: Installation) -> Iterator[tuple[Server, Server]]:
             programs.remove_server(each)
 
 
+@pytest.mark.requirement("SEC34", "SEC35")
 async def test_orders_survive_fifty_crashes_and_no_certificate_is_issued_twice_or_lost(
     installation: Installation, pair: tuple[Server, Server], team: str, chance: random.Random
 ) -> None:

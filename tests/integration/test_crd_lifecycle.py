@@ -84,6 +84,7 @@ def test_without_the_operator_nothing_is_ready_and_it_shows(
     assert (seeded.status, seeded.reason, seeded.message) == ("Unknown", "Pending", "Waiting for the operator")
 
 
+@pytest.mark.requirement("SEC57")
 def test_a_status_in_a_manifest_is_ignored(installed: Cluster, namespace: str) -> None:
     forged = {**manifest(ORDERS), "status": ISSUED}
     created = installed.kubectl("create", "-n", namespace, "-o", "json", "-f", "-", stdin=json.dumps(forged))
@@ -118,6 +119,7 @@ IMMUTABLE: list[tuple[Kind[Any], dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.requirement("M58")
 @pytest.mark.parametrize(
     ("kind", "change", "refusal"), IMMUTABLE, ids=[f"{kind.plural}-{'-'.join(change)}" for kind, change, _ in IMMUTABLE]
 )
@@ -149,6 +151,7 @@ def test_the_duration_and_the_constraints_of_a_ca_may_change(installed: Cluster,
     assert "patched" in patch(installed, namespace, AUTHORITIES, {"spec": change})
 
 
+@pytest.mark.requirement("M68", "SEC58")
 @pytest.mark.parametrize("state", ["ready", "processing", "valid"])
 def test_an_order_advances_only_with_all_its_proofs(installed: Cluster, namespace: str, state: str) -> None:
     create(installed, namespace, ORDERS)
@@ -174,6 +177,7 @@ def test_an_order_that_is_processing_is_not_stopped_by_a_proof_that_ends(install
     assert "patched" in patch(installed, namespace, ORDERS, {"status": late})
 
 
+@pytest.mark.requirement("M60", "SEC58")
 def test_an_order_is_valid_if_and_only_if_it_has_a_certificate(installed: Cluster, namespace: str) -> None:
     create(installed, namespace, ORDERS)
     for status in ({**ISSUED, "certificate": None}, {**ISSUED, "state": "processing"}):
@@ -181,6 +185,7 @@ def test_an_order_is_valid_if_and_only_if_it_has_a_certificate(installed: Cluste
         assert "status.certificate: Invalid value: must be set in a valid order, and only there" in said
 
 
+@pytest.mark.requirement("M68")
 @pytest.mark.parametrize("end", [ISSUED, {"state": "invalid"}], ids=["valid", "invalid"])
 def test_the_end_of_an_order_is_final(installed: Cluster, namespace: str, end: dict[str, Any]) -> None:
     create(installed, namespace, ORDERS)
@@ -203,6 +208,7 @@ def test_the_certificate_of_an_order_is_never_exchanged_but_may_be_revoked(insta
     assert "patched" in patch(installed, namespace, ORDERS, {"status": revoked})
 
 
+@pytest.mark.requirement("M70")
 def test_a_deactivated_account_stays_so(installed: Cluster, namespace: str) -> None:
     create(installed, namespace, ACCOUNTS)
     assert "patched" in patch(

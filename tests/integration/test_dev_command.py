@@ -97,6 +97,7 @@ async def test_one_command_on_an_empty_cluster_is_enough_to_obtain_a_certificate
         await client.obtain(["developed.test"], running.answerer.add)
 
 
+@pytest.mark.requirement("SEC57")
 @pytest.mark.parametrize("program", ["operator", "server"])
 def test_each_program_acts_as_its_own_service_account(running: Development, program: str) -> None:
     whoami = running.cluster.kubectl(
@@ -110,6 +111,7 @@ def test_each_program_acts_as_its_own_service_account(running: Development, prog
     assert users == {f"system:serviceaccount:{RELEASE}:kms-acme-{each}" for each in ("operator", "server")}
 
 
+@pytest.mark.requirement("SEC57")
 def test_the_server_cannot_read_a_secret_outside_the_release_namespace(running: Development) -> None:
     kubectl = running.cluster.kubectl
     kubectl("create", "secret", "generic", "private", "--from-literal=key=value", "--namespace=default")

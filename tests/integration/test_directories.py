@@ -27,7 +27,7 @@ async def answered(installation: Installation, client: Client, authorization: st
     await becomes(is_valid)
 
 
-@pytest.mark.requirement("IP-M1", "IP-M3", "IP-M6", "IP-8")
+@pytest.mark.requirement("IP-M1", "IP-M3", "IP-M6", "IP-M8")
 async def test_an_address_is_certified_where_policy_and_validation_allow_it(
     installation: Installation, team: str
 ) -> None:
@@ -55,7 +55,7 @@ async def test_an_address_is_certified_where_policy_and_validation_allow_it(
     assert names.get_values_for_type(x509.IPAddress) == [ipaddress.ip_address("127.0.0.1")]
 
 
-@pytest.mark.requirement("PROF-M1", "PROF-M2", "PROF-5")
+@pytest.mark.requirement("PROF-M1", "PROF-M2", "PROF-M5")
 async def test_a_directory_lends_the_profiles_that_are_ready(installation: Installation, team: str) -> None:
     enrollment = installation.open_profile(team)
     references = {"issuerRef": {"name": PROFILE}, "policyRef": {"name": PROFILE}}

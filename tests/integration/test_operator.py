@@ -224,6 +224,7 @@ def test_drift_is_repaired_within_seconds(settled: Kubectl) -> None:
     assert settled.secret("web-eab") == before
 
 
+@pytest.mark.requirement("SEC59")
 def test_a_lost_signing_key_is_never_replaced_and_comes_back_from_a_backup(settled: Kubectl) -> None:
     (name,) = settled.internal("ca-")
     backup = settled.get(f"secret/{name}", namespace=RELEASE)
@@ -254,6 +255,7 @@ def test_deleting_needs_no_operator_and_what_it_left_is_swept_later(
     eventually(lambda: settled.internal("") == [], why=lambda: settled.internal(""))
 
 
+@pytest.mark.requirement("SEC12c")
 def test_a_namespace_is_allowed_by_its_labels(settled: Kubectl, installed: Cluster) -> None:
     team = f"{settled.namespace}-team"
     rule = {"from": "Selector", "selector": {"matchLabels": {"may-enroll": "yes"}}}
@@ -287,6 +289,7 @@ def test_a_key_that_a_user_brings_is_used_and_its_secret_not_touched(settled: Ku
     settled.becomes("eab/second", "Issued")
 
 
+@pytest.mark.requirement("SEC12b")
 def test_it_expires_at_the_minute(settled: Kubectl) -> None:
     soon = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=6)
     settled.apply(manifest(CREDENTIALS, {"expiresAt": soon.strftime("%Y-%m-%dT%H:%M:%SZ")}, name="short"))

@@ -64,15 +64,18 @@ def _bound(cluster: Cluster, namespace: str, role: str) -> str:
 # The server
 
 
+@pytest.mark.requirement("SEC57")
 @pytest.mark.parametrize("elsewhere", ["default", "kube-system"])
 def test_the_server_sees_no_secret_outside_the_release_namespace(installed: Cluster, elsewhere: str) -> None:
     assert allowed(installed, SERVER, "secrets", elsewhere) == set()
 
 
+@pytest.mark.requirement("SEC57")
 def test_the_server_reads_secrets_in_the_release_namespace_and_writes_none(installed: Cluster) -> None:
     assert allowed(installed, SERVER, "secrets", RELEASE) == set(READ)
 
 
+@pytest.mark.requirement("SEC57")
 def test_the_server_is_refused_a_secret_that_it_asks_for(installed: Cluster, namespace: str) -> None:
     installed.kubectl("create", "secret", "generic", "private", "--from-literal=a=b", f"--namespace={namespace}")
     for asked in (("get", "secret", "private"), ("get", "secrets")):
@@ -107,6 +110,7 @@ def test_the_operator_writes_the_status_of_the_configuration_and_not_its_spec(in
         assert allowed(installed, OPERATOR, f"{resource}/status", "default") == {"get", "update", "patch"}
 
 
+@pytest.mark.requirement("SEC57")
 def test_the_operator_writes_no_account_and_sees_no_order(installed: Cluster) -> None:
     accounts, orders = PROTOCOL_KINDS
     assert allowed(installed, OPERATOR, accounts, "default") == set(READ)
@@ -157,6 +161,7 @@ def test_the_role_edit_writes_the_four_configuration_kinds(installed: Cluster, n
         assert allowed(installed, tenant, resource, "default") == set()
 
 
+@pytest.mark.requirement("SEC57", "SEC58")
 def test_the_role_edit_writes_neither_accounts_nor_orders(installed: Cluster, namespace: str, tenant: str) -> None:
     for resource in PROTOCOL_KINDS:
         assert allowed(installed, tenant, resource, namespace) == set(READ)
@@ -187,6 +192,7 @@ def test_the_role_edit_writes_no_status(installed: Cluster, namespace: str, tena
         assert allowed(installed, tenant, f"{resource}/status", namespace) == set()
 
 
+@pytest.mark.requirement("SEC57", "SEC58")
 def test_a_tenant_cannot_write_himself_an_order_or_its_status(installed: Cluster, namespace: str, tenant: str) -> None:
     here = (f"--namespace={namespace}", f"--as={tenant}")
     order = json.dumps(manifest(ORDERS))

@@ -21,6 +21,7 @@ def presented(installation: Installation) -> x509.Certificate:
     return x509.load_pem_x509_certificate(ssl.get_server_certificate(("127.0.0.1", port), timeout=10).encode())
 
 
+@pytest.mark.requirement("SEC65")
 async def test_the_server_presents_a_new_serving_certificate_without_a_restart(
     installation: Installation, team: str
 ) -> None:
@@ -53,6 +54,7 @@ async def test_a_change_of_the_policy_acts_at_once(installation: Installation, t
         await client.obtain(["only.test"], installation.answerer.add)
 
 
+@pytest.mark.requirement("SEC28")
 async def test_an_order_that_the_policy_does_not_allow_any_more_gets_no_certificate(
     installation: Installation, team: str
 ) -> None:
@@ -71,6 +73,7 @@ async def test_an_order_that_the_policy_does_not_allow_any_more_gets_no_certific
         assert (await client.order(ready.url)).status == "ready"
 
 
+@pytest.mark.requirement("o52")
 async def test_a_change_of_the_profile_acts_at_once(installation: Installation, team: str) -> None:
     enrollment = installation.open_profile(team)
     terms = "https://example.com/terms"
@@ -95,6 +98,7 @@ async def test_a_deleted_profile_is_gone_for_its_clients_too(installation: Insta
         await becomes(is_gone)
 
 
+@pytest.mark.requirement("SEC12b")
 async def test_a_suspended_credential_opens_no_account_and_its_accounts_order_nothing(
     installation: Installation, team: str
 ) -> None:
@@ -118,6 +122,7 @@ async def test_a_suspended_credential_opens_no_account_and_its_accounts_order_no
         await becomes(is_accepted)
 
 
+@pytest.mark.requirement("SEC12b")
 async def test_after_the_deletion_of_its_secret_a_credential_has_a_new_key_and_the_old_one_opens_no_account(
     installation: Installation, team: str
 ) -> None:

@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 from e2e import http01
 from e2e.load.client import Client, http01_of
 from e2e.load.exchange import Answer, Exchange
@@ -30,6 +32,7 @@ class Wire(Exchange):
         return await super().request(method, url, **options)
 
 
+@pytest.mark.requirement("SEC12b", "SEC59", "SEC64")
 async def test_after_a_whole_story_no_secret_is_found_outside_of_secrets(installation: Installation, team: str) -> None:
     secrets = await told(installation, team)
     assert all(len(text) >= 32 for text in secrets.values()), "shorter texts would be found by chance"
@@ -140,6 +143,7 @@ def places(installation: Installation, team: str) -> Iterator[tuple[str, str]]:
         )
 
 
+@pytest.mark.requirement("SEC63")
 async def test_the_logs_that_were_searched_tell_the_story(installation: Installation, team: str) -> None:
     """What finds nothing must have had something to search."""
     async with installation.client(installation.open_profile(team)) as client:

@@ -65,6 +65,7 @@ async def test_what_was_written_at_one_server_is_what_the_other_one_reads(
             assert (await client.post("account", client.account_url)).json()["contact"] == [contact]
 
 
+@pytest.mark.requirement("SEC19")
 async def test_a_nonce_that_is_used_many_times_at_once_at_both_servers_is_accepted_once(client: Client) -> None:
     url = (await client.exchange.directory())["newOrder"]
     for _ in range(5):
@@ -80,6 +81,7 @@ async def test_a_nonce_that_is_used_many_times_at_once_at_both_servers_is_accept
         assert all(each.nonce for each in answers)
 
 
+@pytest.mark.requirement("SEC27", "C9")
 async def test_of_many_finalizations_at_both_servers_comes_one_certificate(
     installation: Installation, client: Client, team: str
 ) -> None:
@@ -105,6 +107,7 @@ async def test_of_many_finalizations_at_both_servers_comes_one_certificate(
         assert (await client.certificate(await client.order(order.url))).chain in chains
 
 
+@pytest.mark.requirement("SEC27")
 async def test_of_two_different_requests_at_both_servers_one_is_certified_and_the_other_refused(
     installation: Installation, client: Client
 ) -> None:
@@ -169,7 +172,7 @@ async def test_of_many_keys_with_a_credential_for_one_account_one_gets_it_and_th
         assert winner.account_url.endswith(account["metadata"]["name"])
 
 
-@pytest.mark.requirement("SEC07", "S104")
+@pytest.mark.requirement("M103", "S104", "SEC07")
 async def test_an_account_that_is_deactivated_at_one_server_is_refused_by_the_other(
     installation: Installation, servers: Servers, team: str
 ) -> None:
@@ -245,6 +248,7 @@ async def test_a_challenge_that_was_answered_at_one_server_is_validated_for_the_
             await becomes(is_ready)
 
 
+@pytest.mark.requirement("SEC20")
 async def test_when_one_server_is_killed_its_clients_go_on_with_the_other(
     installation: Installation, servers: Servers, team: str
 ) -> None:

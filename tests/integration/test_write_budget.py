@@ -77,6 +77,7 @@ async def test_where_ownership_is_not_validated_a_certificate_costs_two_writes_a
     assert [each["authorization"] for each in stored["spec"]["authorized"]] == [0, 1]
 
 
+@pytest.mark.requirement("SEC37")
 async def test_asking_for_the_directory_and_for_nonces_asks_the_api_server_nothing(
     client: Client, audit: AuditLog
 ) -> None:
@@ -91,6 +92,7 @@ async def test_asking_for_the_directory_and_for_nonces_asks_the_api_server_nothi
     assert asked(audit) == {}
 
 
+@pytest.mark.requirement("SEC37")
 async def test_a_bad_signature_asks_the_api_server_nothing(client: Client, audit: AuditLog) -> None:
     exchange, stranger = client.exchange, AccountKey.generate()
     directory = await exchange.directory()
@@ -113,6 +115,7 @@ UNKNOWN: dict[str, Callable[[str], str]] = {
 }
 
 
+@pytest.mark.requirement("SEC37")
 @pytest.mark.parametrize("made_up", UNKNOWN.values(), ids=UNKNOWN)
 async def test_an_unknown_kid_costs_at_most_one_read_of_one_object(
     client: Client, audit: AuditLog, made_up: Callable[[str], str]
@@ -126,6 +129,7 @@ async def test_an_unknown_kid_costs_at_most_one_read_of_one_object(
     assert asked(audit) in ({}, {"get acmeaccounts": 1})
 
 
+@pytest.mark.requirement("SEC37")
 async def test_an_unsigned_request_asks_the_api_server_nothing(client: Client, audit: AuditLog) -> None:
     exchange = client.exchange
     directory = await exchange.directory()
@@ -137,6 +141,7 @@ async def test_an_unsigned_request_asks_the_api_server_nothing(client: Client, a
     assert asked(audit) == {}
 
 
+@pytest.mark.requirement("SEC37")
 async def test_a_made_up_eab_key_identifier_writes_nothing_and_costs_one_read(
     installation: Installation, team: str, audit: AuditLog
 ) -> None:

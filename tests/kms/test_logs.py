@@ -44,6 +44,7 @@ def test_a_text_line_reads_left_to_right() -> None:
     assert line.endswith("INFO  acme_server.orders order ready order=abc")
 
 
+@pytest.mark.requirement("SEC33")
 @given(st.text())
 @example("\x85 \u2028 \u2029 \x1c \r\n")
 def test_no_field_can_forge_a_second_line(text: str) -> None:

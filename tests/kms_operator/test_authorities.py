@@ -75,6 +75,7 @@ def test_a_root_is_made_with_its_key_in_the_release_namespace() -> None:
     assert outcome.again == renewal_time(signer_in(written).certificate)
 
 
+@pytest.mark.requirement("SEC59", "SEC64")
 def test_the_key_is_in_no_status_and_no_notice() -> None:
     outcome = reconciled(authority())
     body = outcome.apply[0].data["tls.key"].decode().splitlines()[1]
@@ -124,6 +125,7 @@ def test_an_intermediate_that_stands_does_without_its_issuer_until_it_ends() -> 
     assert stated(reconciled(one, key, now=NOW + 4000 * DAY)).reason == "IssuerNotFound"
 
 
+@pytest.mark.requirement("SEC59")
 @pytest.mark.parametrize("issuer", [None, {"issuerRef": {"name": "root"}}])
 def test_the_certificate_is_renewed_with_the_same_key_at_two_thirds(issuer: dict[str, Any] | None) -> None:
     root, root_key = made("root", internal={"duration": "876000h"})
@@ -167,6 +169,7 @@ def test_what_may_change_in_the_spec_is_signed_again_with_the_same_key() -> None
     assert again.data["tls.key"] == key.data["tls.key"]
 
 
+@pytest.mark.requirement("SEC59")
 def test_a_lost_key_is_never_replaced_silently() -> None:
     one, _ = made()
     outcome = reconciled(one)

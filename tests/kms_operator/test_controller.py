@@ -200,6 +200,7 @@ async def test_deleting_the_users_secret_rotates_the_key(running: World) -> None
     assert "Rotated" in running.events()
 
 
+@pytest.mark.requirement("SEC56")
 async def test_a_deletion_that_is_only_believed_rotates_nothing(running: World) -> None:
     """SEC56: a watch may say so wrongly, the API server itself is asked."""
     old = running.credential().status.key_id
@@ -396,6 +397,7 @@ async def test_resources_of_other_namespaces_are_none_of_our_business() -> None:
         assert one.secrets("web") == []
 
 
+@pytest.mark.requirement("SEC64")
 async def test_nothing_secret_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """SEC64."""
     caplog.set_level("DEBUG")

@@ -86,6 +86,7 @@ def test_a_new_credential_gets_a_key_that_the_server_has_before_the_user() -> No
     assert told(outcome) == ["Issued"]
 
 
+@pytest.mark.requirement("SEC12b", "SEC64")
 def test_the_key_is_in_no_condition_and_no_notice() -> None:
     outcome = reconciled(credential(), profile())
     text = outcome.apply[1].data["secret"].decode()
@@ -100,6 +101,7 @@ def test_a_credential_with_its_key_in_place_is_left_alone() -> None:
     assert key_id(outcome) == KEY.key_id
 
 
+@pytest.mark.requirement("SEC12b")
 def test_deleting_the_secret_voids_the_old_key_and_makes_a_new_one() -> None:
     one, _, copy = issued()
     outcome = reconciled(one, copy, profile())
@@ -221,6 +223,7 @@ def test_who_claims_a_key_identifier_first_keeps_it() -> None:
     assert "first" not in stated(outcome).message, "tenants do not learn each other's names"
 
 
+@pytest.mark.requirement("SEC12b")
 def test_nobody_takes_over_an_identifier_through_a_secret_of_ours() -> None:
     victim, _, copy = issued(credential("victim"))
     mine, shown, _ = issued(credential("mine"), OTHER)
@@ -266,6 +269,7 @@ def test_a_profile_that_binds_no_accounts_makes_a_credential_useless(broken: Any
     assert stated(reconciled(*issued(), broken)).reason == "ExternalAccountBindingDisabled"
 
 
+@pytest.mark.requirement("SEC12c")
 @pytest.mark.parametrize(
     ("rule", "labels", "allowed"),
     [
@@ -290,6 +294,7 @@ def test_credentials_live_only_where_the_profile_allows(
     assert allowed or stated(outcome).reason == "NamespaceNotAllowed"
 
 
+@pytest.mark.requirement("SEC12c")
 def test_a_namespace_that_is_allowed_no_longer_loses_its_key_at_once() -> None:
     one = credential("web", "team-a", status={"keyID": KEY.key_id})
     _, shown, copy = issued(one)
@@ -298,6 +303,7 @@ def test_a_namespace_that_is_allowed_no_longer_loses_its_key_at_once() -> None:
     assert key_id(outcome) is None
 
 
+@pytest.mark.requirement("SEC12b")
 def test_it_expires_at_the_moment_that_was_said() -> None:
     soon = NOW + timedelta(minutes=5)
     one, shown, copy = issued(credential(spec={"expiresAt": soon.isoformat()}, status={"keyID": KEY.key_id}))

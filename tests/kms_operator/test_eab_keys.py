@@ -23,6 +23,7 @@ def test_a_key_with_both_parts_is_taken_as_it_is() -> None:
     assert brought() == BindingKey("web-1", GOOD)
 
 
+@pytest.mark.requirement("M89", "SEC11")
 def test_a_drawn_key_has_32_bytes_and_an_identifier_that_a_label_can_carry() -> None:
     key = new_key(entropy())
     assert len(base64.urlsafe_b64decode(key.secret + "=")) == 32
@@ -63,6 +64,7 @@ def test_a_bad_identifier_is_refused_with_what_is_wrong(kid: bytes, complaint: s
         brought(kid=kid)
 
 
+@pytest.mark.requirement("M89", "SEC11")
 @pytest.mark.parametrize(
     ("value", "complaint"),
     [
@@ -90,6 +92,7 @@ def test_a_missing_part_is_named(missing: str) -> None:
         key_in(secret("web-eab", data=data))
 
 
+@pytest.mark.requirement("SEC40", "SEC64")
 @given(st.binary(max_size=80), st.binary(max_size=80))
 def test_any_bytes_give_a_key_or_a_complaint_that_does_not_quote_them(kid: bytes, value: bytes) -> None:
     try:

@@ -79,6 +79,7 @@ def test_the_serving_certificate_is_renewed_in_time() -> None:
     assert renewed.data["tls.key"] != serving.data["tls.key"]
 
 
+@pytest.mark.requirement("SEC65")
 def test_the_serving_ca_is_renewed_with_its_key_so_that_clients_go_on_trusting() -> None:
     nonce, authority, serving = made()
     renewed, again = reconciled(nonce, authority, serving, now=NOW + 2500 * DAY).apply

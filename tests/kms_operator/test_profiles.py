@@ -43,6 +43,7 @@ def reconciled(one: CertificateProfile, *others: Any) -> Outcome:
     return profiles.reconcile(one, observed(one, *others), now=NOW, entropy=entropy())
 
 
+@pytest.mark.requirement("C15")
 def test_a_profile_whose_references_are_ready_is_ready_and_published() -> None:
     outcome = reconciled(profile(), CA, policy(), SERVING)
     assert {stated(outcome, each).status for each in ("Ready", "ResolvedRefs", "OwnershipValidated", "Published")} == {
@@ -76,6 +77,7 @@ def test_a_reference_that_leads_nowhere_is_named(there: tuple[Any, ...], reason:
     assert "pki/" in stated(outcome).message
 
 
+@pytest.mark.requirement("M48", "SEC10")
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
@@ -92,6 +94,7 @@ def test_what_cannot_be_kept_is_not_promised(broken: CertificateProfile, reason:
     assert (stated(outcome).reason, stated(outcome, "ResolvedRefs").status) == (reason, "True")
 
 
+@pytest.mark.requirement("SEC50")
 @pytest.mark.parametrize(
     ("binding", "rules", "allowed"),
     [
@@ -201,6 +204,7 @@ def test_a_secret_of_somebody_else_is_left_alone() -> None:
     assert told(outcome) == ["Ready", "SecretExists"]
 
 
+@pytest.mark.requirement("C15")
 def test_with_a_serving_certificate_from_elsewhere_its_ca_is_what_to_trust() -> None:
     foreign = secret("kms-acme-serving", RELEASE, data={"ca.crt": b"the corporate CA"})
     assert reconciled(profile(), CA, SERVING, foreign).apply[0].data["ca.crt"] == b"the corporate CA"

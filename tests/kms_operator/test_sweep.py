@@ -42,6 +42,7 @@ def test_what_has_its_owner_is_none() -> None:
     assert strays(observed(key_of_authority(), copy_of_credential(), authority(), credential())) == ()
 
 
+@pytest.mark.requirement("SEC61")
 def test_an_owner_of_the_same_name_but_born_later_is_another_one() -> None:
     assert len(strays(observed(key_of_authority(), authority(uid="another")))) == 1
 

@@ -9,12 +9,12 @@ from itertools import pairwise
 from types import MappingProxyType
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 
 from kms.pki.authorities.errors import InvalidAuthority
 from kms.pki.authorities.imported import MAXIMUM_CHAIN, check_dates, check_is_authority
 from kms.pki.authorities.made import remaining_path_length
 from kms.pki.certificates import Signer, authority_key_identifier, certificate_pem, certifies, published
+from kms.pki.parsing import PARSER_ERRORS
 from kms.pki.quoting import quoted
 
 REASON = "InvalidCrossCertificate"
@@ -80,7 +80,7 @@ def _certificates(pem: str) -> Sequence[x509.Certificate]:
         chain = x509.load_pem_x509_certificates(pem.encode())
         for each in chain:  # what is wrong inside shows only when it is looked at
             each.extensions, each.public_key(), each.subject, each.issuer
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension, UserWarning):
+    except PARSER_ERRORS:
         raise _invalid(
             "it cannot be read; it must hold X.509 certificates in PEM, that of this CA's key first"
         ) from None

@@ -7,12 +7,12 @@ from datetime import datetime
 from itertools import pairwise
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 
 from kms.pki.authorities.errors import InvalidAuthority
 from kms.pki.authorities.made import path_length, remaining_path_length
 from kms.pki.certificates import Signer, certifies, is_root
 from kms.pki.keys import PrivateKey, load_private_key, weakness
+from kms.pki.parsing import PARSER_ERRORS
 from kms.pki.quoting import quoted
 
 MAXIMUM_CERTIFICATE_FILE = 64 * 1024
@@ -62,7 +62,7 @@ def _certificates(pem: bytes) -> list[x509.Certificate]:
         # What is wrong inside of a certificate shows only when the part is looked at.
         for each in certificates:
             each.extensions, each.public_key(), each.subject, each.issuer
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension, UserWarning):
+    except PARSER_ERRORS:
         raise _unreadable() from None
     if len(certificates) > MAXIMUM_CHAIN:
         raise InvalidAuthority(

@@ -25,6 +25,7 @@ async def new_account(
     return await edge.post(path, payload, key=key, jwk=key.jwk)
 
 
+@pytest.mark.requirement("M53", "M75")
 async def test_a_new_account_is_created_with_its_url(edge: Edge) -> None:
     eab = binding(edge.key, url=URL)
     answer = await new_account(edge, {"contact": ["mailto:a@example.com"], "externalAccountBinding": eab})
@@ -41,6 +42,7 @@ async def test_a_new_account_is_created_with_its_url(edge: Edge) -> None:
     assert (bound.key_id, bound.credential.metadata.name) == (KEY_ID, "web")
 
 
+@pytest.mark.requirement("M76", "M78", "C8")
 @pytest.mark.parametrize(
     "payload",
     [
@@ -58,18 +60,21 @@ async def test_a_known_key_is_told_its_account_whatever_else_it_says(edge: Edge,
     assert (edge.accounts.registered, edge.credentials.asked) == ([], [])
 
 
+@pytest.mark.requirement("M77")
 async def test_an_unknown_key_that_only_asks_gets_no_account(edge: Edge) -> None:
     answer = await new_account(edge, {"onlyReturnExisting": True, "externalAccountBinding": binding(edge.key, url=URL)})
     assert (answer.status, (await problem_of(answer))["type"]) == (400, "accountDoesNotExist")
     assert (edge.accounts.known, edge.accounts.registered) == ({}, [])
 
 
+@pytest.mark.requirement("M103", "SEC07")
 async def test_the_key_of_a_deactivated_account_is_unauthorized(edge: Edge) -> None:
     edge.opened(state="deactivated")
     answer = await new_account(edge, {"onlyReturnExisting": True})
     assert (answer.status, (await problem_of(answer))["type"]) == (401, "unauthorized")
 
 
+@pytest.mark.requirement("M91", "SEC09")
 async def test_an_unknown_credential_and_a_wrong_mac_are_refused_alike(edge: Edge) -> None:
     wrong = [binding(edge.key, url=URL, kid="other"), binding(edge.key, url=URL, mac_key=b"x" * 32)]
     bodies = set()
@@ -81,12 +86,14 @@ async def test_an_unknown_credential_and_a_wrong_mac_are_refused_alike(edge: Edg
     assert edge.accounts.known == {}
 
 
+@pytest.mark.requirement("SEC12c", "SEC49")
 async def test_a_credential_of_one_profile_does_not_open_accounts_on_another(edge: Edge) -> None:
     path = "/acme/pki/open/new-account"
     answer = await new_account(edge, {"externalAccountBinding": binding(edge.key, url=EXTERNAL_URL + path)}, path=path)
     assert (answer.status, (await problem_of(answer))["type"]) == (403, "unauthorized")
 
 
+@pytest.mark.requirement("M90", "M94")
 async def test_an_optional_binding_is_verified_when_it_is_there(edge: Edge) -> None:
     path = "/acme/pki/open/new-account"
     answer = await new_account(edge, {"externalAccountBinding": {"protected": "e30"}}, path=path)
@@ -95,27 +102,32 @@ async def test_an_optional_binding_is_verified_when_it_is_there(edge: Edge) -> N
     assert edge.accounts.registered == [None]
 
 
+@pytest.mark.requirement("M94")
 async def test_where_bindings_are_disabled_they_are_dropped() -> None:
     async with running_edge(profile(external_account_binding="Disabled")) as edge:
         assert (await new_account(edge, {"externalAccountBinding": {"protected": "nonsense"}})).status == 201
         assert (edge.accounts.registered, edge.credentials.asked) == ([None], [])
 
 
+@pytest.mark.requirement("M93")
 async def test_the_binding_is_not_repeated_in_the_account(edge: Edge) -> None:
     answer = await new_account(edge, {"externalAccountBinding": binding(edge.key, url=URL)})
     assert "externalAccountBinding" not in await answer.json()
 
 
+@pytest.mark.requirement("M22")
 async def test_a_weak_key_is_refused(edge: Edge) -> None:
     answer = await edge.post(NEW_ACCOUNT, {}, jwk=edge.key.jwk | {"crv": "P-192"})
     assert (answer.status, (await problem_of(answer))["type"]) == (400, "badPublicKey")
 
 
+@pytest.mark.requirement("M20")
 async def test_another_key_than_the_one_that_signed_is_refused(edge: Edge) -> None:
     answer = await edge.post(NEW_ACCOUNT, {}, jwk=ClientKey().jwk)
     assert (answer.status, (await problem_of(answer))["type"]) == (400, "malformed")
 
 
+@pytest.mark.requirement("S15", "C14")
 @pytest.mark.parametrize("algorithm", ["ES384", "ES512", "EdDSA", "RS256", "RS384", "RS512", "PS256"])
 async def test_accounts_of_every_kind_of_key_work(edge: Edge, algorithm: str) -> None:
     key = ClientKey(algorithm)
@@ -125,6 +137,7 @@ async def test_accounts_of_every_kind_of_key_work(edge: Edge, algorithm: str) ->
         assert (await edge.post(path, key=key, kid=answer.headers["Location"])).status == 200
 
 
+@pytest.mark.requirement("M84", "M102")
 async def test_an_account_is_read_changed_and_deactivated(edge: Edge) -> None:
     kid = edge.opened()
     path = kid.removeprefix(EXTERNAL_URL)
@@ -137,6 +150,7 @@ async def test_an_account_is_read_changed_and_deactivated(edge: Edge) -> None:
     assert (await edge.post(path, kid=kid)).status == 401
 
 
+@pytest.mark.requirement("M26", "M55")
 async def test_the_orders_of_an_account_are_listed_to_it_alone(edge: Edge) -> None:
     kid = edge.opened()
     account = next(iter(edge.accounts.known.values()))

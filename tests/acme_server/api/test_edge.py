@@ -24,6 +24,7 @@ async def edge() -> AsyncIterator[Edge]:
         yield running
 
 
+@pytest.mark.requirement("SEC46")
 async def test_an_unexpected_error_is_told_to_the_log_and_not_to_the_client(
     edge: Edge, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -38,6 +39,7 @@ async def test_an_unexpected_error_is_told_to_the_log_and_not_to_the_client(
     assert edge.nonces.redeem(edge.nonces.read(answer.headers["Replay-Nonce"]))
 
 
+@pytest.mark.requirement("S41", "C6")
 @pytest.mark.parametrize(("asked", "told"), [(None, "2"), (0.2, "1"), (3.5, "4"), (60, "60")])
 async def test_without_the_api_server_clients_are_asked_to_come_again(
     edge: Edge, asked: float | None, told: str
@@ -48,11 +50,13 @@ async def test_without_the_api_server_clients_are_asked_to_come_again(
     assert "10.0.0.1" not in await answer.text()
 
 
+@pytest.mark.requirement("SEC36")
 async def test_a_long_body_is_refused_when_it_is_announced(edge: Edge) -> None:
     answer = await edge.post(NEW_ORDER, body=b"x" * (MAXIMUM_BODY + 1))
     assert (answer.status, (await problem_of(answer))["type"]) == (413, "malformed")
 
 
+@pytest.mark.requirement("SEC36")
 async def test_a_long_body_is_refused_while_it_is_read(edge: Edge) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(MAXIMUM_BODY // 1024 + 2):
@@ -67,6 +71,7 @@ async def test_a_body_as_long_as_allowed_is_read(edge: Edge) -> None:
     assert answer.status == 400
 
 
+@pytest.mark.requirement("SEC39")
 async def test_a_body_that_does_not_come_is_not_waited_for(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(authentication, "_BODY_DEADLINE", 0.05)
 
@@ -102,29 +107,34 @@ async def test_a_body_that_breaks_off_is_no_error_of_the_server(
     await runner.cleanup()
 
 
+@pytest.mark.requirement("S43", "SEC46")
 async def test_an_error_of_the_framework_is_answered_without_details(edge: Edge) -> None:
     edge.orders.fails = web.HTTPBadGateway(text="inside")
     answer = await edge.post(NEW_ORDER, PAYLOAD)
     assert await problem_of(answer) == {"type": "serverInternal", "detail": "Bad Gateway", "status": 502}
 
 
+@pytest.mark.requirement("M23")
 @pytest.mark.parametrize("media_type", ["application/jose+json; charset=utf-8", "Application/JOSE+JSON"])
 async def test_the_media_type_may_have_parameters_and_capitals(edge: Edge, media_type: str) -> None:
     answer = await edge.http.post(NEW_ORDER, data=b"{}", headers={"Content-Type": media_type})
     assert answer.status == 400
 
 
+@pytest.mark.requirement("SEC36")
 async def test_a_compressed_body_is_not_unpacked(edge: Edge) -> None:
     headers = {"Content-Type": "application/jose+json", "Content-Encoding": "identity"}
     assert (await edge.http.post(NEW_ORDER, data=b"\x1f\x8b", headers=headers)).status == 400
 
 
+@pytest.mark.requirement("S43")
 @pytest.mark.parametrize("path", ["/nothing", "/acme", "/acme/pki/web", "/metrics", "/acme/pki/web/nowhere"])
 async def test_what_is_not_there_is_a_problem_document(edge: Edge, path: str) -> None:
     answer = await edge.http.get(path)
     assert (answer.status, (await problem_of(answer))["detail"]) == (404, "There is no such resource.")
 
 
+@pytest.mark.requirement("SEC63")
 async def test_one_line_a_request_says_who_did_what(edge: Edge, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="acme_server")
     await edge.post(NEW_ORDER, PAYLOAD)
@@ -136,6 +146,7 @@ async def test_one_line_a_request_says_who_did_what(edge: Edge, caplog: pytest.L
     assert fields["ms"] >= 0
 
 
+@pytest.mark.requirement("SEC63")
 async def test_one_line_a_refusal_says_why(edge: Edge, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="acme_server")
     await edge.post(NEW_ORDER, {})
@@ -145,6 +156,7 @@ async def test_one_line_a_refusal_says_why(edge: Edge, caplog: pytest.LogCapture
     assert "identifiers" in fields["detail"]
 
 
+@pytest.mark.requirement("SEC64")
 async def test_no_secret_is_in_the_log(edge: Edge, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     url = f"{EXTERNAL_URL}/acme/pki/web/new-account"
@@ -158,6 +170,7 @@ async def test_no_secret_is_in_the_log(edge: Edge, caplog: pytest.LogCaptureFixt
         assert secret not in lines
 
 
+@pytest.mark.requirement("SEC64")
 async def test_requests_are_counted_by_template_and_status(edge: Edge) -> None:
     await edge.post(NEW_ORDER, PAYLOAD)
     await edge.post("/acme/pki/web/orders/" + "a" * 32)

@@ -44,6 +44,7 @@ async def started() -> AsyncIterator[Started]:
         yield Started(edge, kid, edge.orders.put(account, ["*.example.com", "b.example.com"]).metadata.name)
 
 
+@pytest.mark.requirement("M56", "M106", "C1")
 async def test_a_new_order_is_created_with_its_url(started: Started) -> None:
     answer = await started.post("new-order", {"identifiers": [{"type": "dns", "value": "a.example.com"}]})
     order = await answer.json()
@@ -59,6 +60,7 @@ async def test_a_new_order_is_created_with_its_url(started: Started) -> None:
     }
 
 
+@pytest.mark.requirement("M45", "S46")
 async def test_a_refused_order_says_why_for_each_name(started: Started) -> None:
     identifier = Identifier(type="dns", value="x.example.com")
     started.edge.orders.fails = Refused(
@@ -85,6 +87,7 @@ async def test_a_refused_order_says_why_for_each_name(started: Started) -> None:
     }
 
 
+@pytest.mark.requirement("S41", "C4")
 async def test_an_order_that_cannot_be_made_now_is_asked_for_again(started: Started) -> None:
     started.edge.orders.fails = Unavailable("Later.", 7)
     answer = await started.post("new-order", {"identifiers": [{"type": "dns", "value": "x.example.com"}]})
@@ -106,6 +109,7 @@ async def test_a_refusal_brings_its_headers_and_members(started: Started) -> Non
     ]
 
 
+@pytest.mark.requirement("M45", "M56", "M60")
 async def test_an_order_is_read_with_everything_that_it_has(started: Started) -> None:
     order = started.order
     spec = msgspec.structs.replace(order.spec, not_before=NOW, not_after=NOW)
@@ -141,6 +145,7 @@ async def test_an_error_of_a_type_that_we_do_not_know_is_shown(started: Started)
     assert shown["error"] == {"type": URN + "unheardOf", "detail": "no", "status": 400}
 
 
+@pytest.mark.requirement("M116", "C2")
 async def test_while_an_order_is_processing_it_says_when_to_ask_again(started: Started) -> None:
     assert "Retry-After" not in (await started.post(f"orders/{started.name}")).headers
     started.edge.orders.status(started.order, state="processing")
@@ -149,12 +154,14 @@ async def test_while_an_order_is_processing_it_says_when_to_ask_again(started: S
     assert answer.headers["Location"] == f"{PREFIX}/orders/{started.name}"
 
 
+@pytest.mark.requirement("M26")
 @pytest.mark.parametrize("path", ["orders/{}", "orders/{}/certificate"])
 @pytest.mark.parametrize("payload", [{}, b"x", []])
 async def test_what_can_only_be_read_takes_no_payload(started: Started, path: str, payload: Any) -> None:
     assert (await started.post(path.format(started.name), payload)).status == 400
 
 
+@pytest.mark.requirement("M106", "M111", "C1")
 async def test_finalize_hands_on_the_request_and_tells_the_url_to_poll(started: Started) -> None:
     answer = await started.post(f"orders/{started.name}/finalize", {"csr": b64(b"der")})
     assert started.edge.orders.finalized == [b"der"]
@@ -162,6 +169,7 @@ async def test_finalize_hands_on_the_request_and_tells_the_url_to_poll(started: 
     assert (await answer.json())["certificate"] == f"{PREFIX}/orders/{started.name}/certificate"
 
 
+@pytest.mark.requirement("M111")
 @pytest.mark.parametrize("payload", [None, {}, {"csr": "a="}, {"csr": 5}, b"{"])
 async def test_finalize_needs_a_request(started: Started, payload: Any) -> None:
     answer = await started.post(f"orders/{started.name}/finalize", payload)
@@ -169,11 +177,13 @@ async def test_finalize_needs_a_request(started: Started, payload: Any) -> None:
     assert started.edge.orders.finalized == []
 
 
+@pytest.mark.requirement("SEC03")
 async def test_the_owner_of_an_order_is_asked_before_what_is_in_the_request(started: Started) -> None:
     for path in ("orders/{}", "orders/{}/finalize", "orders/{}/certificate", "authorizations/{}-0"):
         assert (await started.post(path.format("b" * 32), b"nonsense")).status == 404
 
 
+@pytest.mark.requirement("M123")
 async def test_the_certificate_is_a_pem_chain(started: Started) -> None:
     pem = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"
     started.edge.orders.status(started.order, state="valid", certificate=pem)
@@ -182,6 +192,7 @@ async def test_the_certificate_is_a_pem_chain(started: Started) -> None:
     assert answer.headers["Content-Type"] == "application/pem-certificate-chain"
 
 
+@pytest.mark.requirement("SEC56")
 async def test_a_certificate_that_another_replica_has_just_issued_is_found(started: Started) -> None:
     assert (await started.post(f"orders/{started.name}/certificate")).status == 404
     status = msgspec.structs.replace(started.order.status, state="valid", certificate="pem\n")
@@ -189,6 +200,7 @@ async def test_a_certificate_that_another_replica_has_just_issued_is_found(start
     assert (await started.post(f"orders/{started.name}/certificate")).status == 200
 
 
+@pytest.mark.requirement("M57", "M61", "M64")
 async def test_an_authorization_is_for_the_base_name_of_a_wildcard(started: Started) -> None:
     url = f"{PREFIX}/authorizations/{started.name}-0"
     assert await started.got(f"authorizations/{started.name}-0") == {
@@ -208,6 +220,7 @@ async def test_a_position_that_the_order_does_not_have_is_not_found(started: Sta
     assert (await started.post(f"authorizations/{started.name}-999/challenges/http-01")).status == 404
 
 
+@pytest.mark.requirement("M65", "M143")
 async def test_a_settled_authorization_shows_the_challenges_that_were_tried(started: Started) -> None:
     order = started.order
     first = order.status.authorizations[0]
@@ -220,6 +233,7 @@ async def test_a_settled_authorization_shows_the_challenges_that_were_tried(star
     assert shown["challenges"][0]["validated"] == "2026-11-23T12:00:00Z"
 
 
+@pytest.mark.requirement("M134", "SEC02")
 async def test_an_authorization_is_deactivated_and_changed_in_no_other_way(started: Started) -> None:
     path = f"authorizations/{started.name}-0"
     for payload in ({}, {"status": "valid"}, {"status": None}, {"status": "revoked"}):
@@ -227,6 +241,7 @@ async def test_an_authorization_is_deactivated_and_changed_in_no_other_way(start
     assert (await started.got(path, {"status": "deactivated", "resource": "authz"}))["status"] == "deactivated"
 
 
+@pytest.mark.requirement("M127", "M129", "M132")
 @pytest.mark.parametrize("payload", [{}, {"resource": "challenge", "keyAuthorization": "x"}])
 async def test_a_response_to_a_challenge_begins_its_validation(started: Started, payload: Any) -> None:
     url = f"authorizations/{started.name}-1"
@@ -243,6 +258,7 @@ async def test_a_response_to_a_challenge_begins_its_validation(started: Started,
     assert (await started.post(url)).headers["Retry-After"] == "1"
 
 
+@pytest.mark.requirement("M27", "S131")
 async def test_an_empty_payload_reads_a_challenge_and_begins_nothing(started: Started) -> None:
     order = started.order
     first = order.status.authorizations[0]
@@ -256,12 +272,14 @@ async def test_an_empty_payload_reads_a_challenge_and_begins_nothing(started: St
     assert started.edge.orders.responded == []
 
 
+@pytest.mark.requirement("SEC02", "SEC50")
 @pytest.mark.parametrize("payload", [None, {}])
 async def test_a_challenge_that_is_not_offered_is_not_found(started: Started, payload: Any) -> None:
     path = f"authorizations/{started.name}-0/challenges/dns-01"
     assert (await started.post(path, payload)).status == 404
 
 
+@pytest.mark.requirement("M128")
 @pytest.mark.parametrize("payload", [b"x", [], "x"])
 async def test_a_response_that_is_no_object_is_malformed(started: Started, payload: Any) -> None:
     answer = await started.post(f"authorizations/{started.name}-0/challenges/http-01", payload)

@@ -11,6 +11,7 @@ async def edge() -> AsyncIterator[Edge]:
         yield running
 
 
+@pytest.mark.requirement("M47", "M72", "M73", "M74", "C16")
 async def test_head_new_nonce_is_200_and_get_204_both_without_a_body(edge: Edge) -> None:
     for method, status in (("HEAD", 200), ("GET", 204)):
         answer = await edge.http.request(method, "/acme/pki/web/new-nonce")
@@ -19,6 +20,7 @@ async def test_head_new_nonce_is_200_and_get_204_both_without_a_body(edge: Edge)
         assert answer.headers["Link"] == f'<{EXTERNAL_URL}/acme/pki/web/directory>;rel="index"'
 
 
+@pytest.mark.requirement("M28")
 async def test_new_nonce_and_directory_may_be_read_by_an_account(edge: Edge) -> None:
     assert (await edge.post("/acme/pki/web/new-nonce")).status == 204
     answer = await edge.post("/acme/pki/web/directory")
@@ -27,6 +29,7 @@ async def test_new_nonce_and_directory_may_be_read_by_an_account(edge: Edge) -> 
         assert (await edge.post(f"/acme/pki/web/{path}", {})).status == 400
 
 
+@pytest.mark.requirement("M47", "M49", "M50")
 async def test_the_directory_tells_what_the_profile_says() -> None:
     told = profile(
         terms_of_service="https://example.com/tos",
@@ -51,6 +54,7 @@ async def test_the_directory_of_a_profile_that_does_not_exist_is_not_found(edge:
     assert (await edge.http.get("/acme/pki/web/directory")).status == 503
 
 
+@pytest.mark.requirement("SEC19", "C6")
 async def test_without_a_nonce_key_nonces_are_asked_for_again_later() -> None:
     async with running_edge() as edge:
         edge.nonces._keys = ()

@@ -44,7 +44,7 @@ async def test_it_is_not_read_by_post(edge: Edge) -> None:
     assert (await edge.post(f"{INFO}/known.certificate")).status == 405
 
 
-@pytest.mark.requirement("ARI-M1")
+@pytest.mark.requirement("ARI-M1", "C13")
 async def test_the_directory_tells_where_it_is(edge: Edge) -> None:
     directory = await (await edge.http.get("/acme/pki/web/directory")).json()
     assert directory["renewalInfo"] == f"{EXTERNAL_URL}{INFO}"

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from aiohttp import web
 from yarl import URL
 
 from acme_server.api.routes import ROUTES
@@ -61,6 +62,7 @@ async def edge() -> AsyncIterator[Edge]:
         yield running
 
 
+@pytest.mark.requirement("SEC01")
 async def test_every_route_of_the_application_is_in_the_table(edge: Edge) -> None:
     routes = {
         (route.method, route.resource.canonical.removeprefix("/acme/{namespace}/{profile}/"))
@@ -70,11 +72,19 @@ async def test_every_route_of_the_application_is_in_the_table(edge: Edge) -> Non
     assert routes == TABLE.keys()
 
 
+@pytest.mark.requirement("SEC01")
 def test_every_route_has_the_access_that_the_table_says() -> None:
-    declared = [(route.method, route.access) for route in ROUTES]
-    assert sorted(map(str, declared)) == sorted(str((method, access)) for (method, _), access in TABLE.items())
+    router = web.UrlDispatcher()
+    declared = {
+        (route.method, router.add_resource(route.path).canonical.removeprefix("/acme/{namespace}/{profile}/")): (
+            route.access
+        )
+        for route in ROUTES
+    }
+    assert declared == TABLE
 
 
+@pytest.mark.requirement("M6", "SEC01")
 @pytest.mark.parametrize("path", SIGNED)
 async def test_a_request_that_is_not_signed_is_refused(edge: Edge, path: str) -> None:
     for body in (b"", b"{}", b"null", b"payload"):
@@ -83,6 +93,7 @@ async def test_a_request_that_is_not_signed_is_refused(edge: Edge, path: str) ->
     assert edge.accounts.lookups == 0
 
 
+@pytest.mark.requirement("M23")
 @pytest.mark.parametrize("path", SIGNED)
 @pytest.mark.parametrize(
     "media_type", ["application/json", "", "text/plain", "application/jose", "application/jose+jsonx"]
@@ -92,6 +103,7 @@ async def test_another_media_type_is_refused(edge: Edge, path: str, media_type: 
     assert (answer.status, (await problem_of(answer))["type"]) == (415, "malformed")
 
 
+@pytest.mark.requirement("M12", "M16", "SEC06")
 @pytest.mark.parametrize("path", SIGNED)
 async def test_a_request_with_both_a_jwk_and_a_kid_or_with_neither_is_refused(edge: Edge, path: str) -> None:
     kid = edge.opened()
@@ -100,12 +112,14 @@ async def test_a_request_with_both_a_jwk_and_a_kid_or_with_neither_is_refused(ed
         assert (answer.status, (await problem_of(answer))["type"]) == (400, "malformed")
 
 
+@pytest.mark.requirement("M17", "SEC01", "SEC06")
 @pytest.mark.parametrize("path", BY_KEY)
 async def test_a_kid_where_a_jwk_belongs_is_refused(edge: Edge, path: str) -> None:
     answer = await edge.post(concrete(path), {}, kid=edge.opened())
     assert (answer.status, (await problem_of(answer))["type"]) == (400, "malformed")
 
 
+@pytest.mark.requirement("M18", "SEC01", "SEC06")
 @pytest.mark.parametrize("path", BY_ACCOUNT)
 async def test_a_jwk_where_a_kid_belongs_is_refused(edge: Edge, path: str) -> None:
     edge.opened()
@@ -124,6 +138,7 @@ async def test_where_either_may_sign_the_sender_is_who_the_request_says(edge: Ed
     assert isinstance(by_account, AccountHolder)
 
 
+@pytest.mark.requirement("SEC01", "SEC04")
 @pytest.mark.parametrize("path", BY_ACCOUNT + BY_EITHER)
 async def test_the_kid_of_an_account_of_another_profile_does_not_exist(edge: Edge, path: str) -> None:
     edge.opened()
@@ -132,12 +147,14 @@ async def test_the_kid_of_an_account_of_another_profile_does_not_exist(edge: Edg
     assert edge.accounts.lookups == 0
 
 
+@pytest.mark.requirement("M24", "SEC01")
 @pytest.mark.parametrize("path", BY_ACCOUNT + BY_EITHER)
 async def test_the_kid_of_somebody_else_does_not_help(edge: Edge, path: str) -> None:
     answer = await edge.post(concrete(path), kid=edge.opened(ClientKey()))
     assert (answer.status, (await problem_of(answer))["type"]) == (400, "malformed")
 
 
+@pytest.mark.requirement("M24", "SEC37")
 @pytest.mark.parametrize("path", BY_ACCOUNT + BY_EITHER)
 async def test_an_unknown_kid_does_not_exist(edge: Edge, path: str) -> None:
     kid = f"{EXTERNAL_URL}{PREFIX}/accounts/{ACCOUNT}"
@@ -146,6 +163,7 @@ async def test_an_unknown_kid_does_not_exist(edge: Edge, path: str) -> None:
     assert edge.accounts.lookups == 1
 
 
+@pytest.mark.requirement("M103", "SEC01", "SEC07")
 @pytest.mark.parametrize("path", BY_ACCOUNT + BY_EITHER)
 @pytest.mark.parametrize("state", ["deactivated", "revoked"])
 async def test_an_account_that_has_ended_is_unauthorized(edge: Edge, path: str, state: Any) -> None:
@@ -159,6 +177,7 @@ async def test_an_account_that_is_not_open_yet_is_asked_to_come_again(edge: Edge
     assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
 
 
+@pytest.mark.requirement("M33", "M34", "M35", "M38", "SEC20", "C5")
 @pytest.mark.parametrize("path", SIGNED)
 async def test_a_used_a_made_up_and_no_nonce_are_answered_with_a_good_one(edge: Edge, path: str) -> None:
     access: dict[str, Any] = {"jwk": edge.key.jwk} if path in BY_KEY else {"kid": edge.opened()}
@@ -172,6 +191,7 @@ async def test_a_used_a_made_up_and_no_nonce_are_answered_with_a_good_one(edge: 
     assert (await problem_of(answer))["type"] == "malformed"
 
 
+@pytest.mark.requirement("M30", "S31", "SEC15")
 @pytest.mark.parametrize("path", SIGNED)
 async def test_a_request_that_was_signed_for_another_url_is_refused(edge: Edge, path: str) -> None:
     access: dict[str, Any] = {"jwk": edge.key.jwk} if path in BY_KEY else {"kid": edge.opened()}
@@ -193,6 +213,7 @@ async def test_a_request_that_was_signed_for_another_url_is_refused(edge: Edge, 
         assert (answer.status, (await problem_of(answer))["type"]) == (403, "unauthorized")
 
 
+@pytest.mark.requirement("SEC15")
 @pytest.mark.parametrize("path", BY_ACCOUNT + BY_EITHER)
 async def test_the_host_that_was_asked_counts_for_nothing(edge: Edge, path: str) -> None:
     forwarded = {"Host": "evil.example", "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "http"}
@@ -200,6 +221,7 @@ async def test_the_host_that_was_asked_counts_for_nothing(edge: Edge, path: str)
     assert "evil" not in str(answer.headers) + await answer.text()
 
 
+@pytest.mark.requirement("M25", "SEC08")
 @pytest.mark.parametrize("path", sorted(set(SIGNED) - BOTH))
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])
 async def test_other_methods_than_post_are_not_allowed(edge: Edge, path: str, method: str) -> None:
@@ -209,6 +231,7 @@ async def test_other_methods_than_post_are_not_allowed(edge: Edge, path: str, me
         assert (await problem_of(answer))["type"] == "malformed"
 
 
+@pytest.mark.requirement("M32", "M51", "M74", "SEC20")
 @pytest.mark.parametrize("path", SIGNED)
 async def test_every_answer_to_a_post_has_a_nonce_and_the_way_to_the_directory(edge: Edge, path: str) -> None:
     for answer in (
@@ -224,6 +247,7 @@ async def test_every_answer_to_a_post_has_a_nonce_and_the_way_to_the_directory(e
         assert answer.headers["Cache-Control"] == "no-store"
 
 
+@pytest.mark.requirement("SEC66", "C6")
 @pytest.mark.parametrize("path", SIGNED)
 async def test_a_profile_that_is_not_ready_asks_to_come_again(edge: Edge, path: str) -> None:
     edge.profiles.unavailable = True
@@ -238,6 +262,7 @@ async def test_a_profile_that_does_not_exist_is_not_found(edge: Edge, path: str)
     assert (answer.status, (await problem_of(answer))["type"]) == (404, "malformed")
 
 
+@pytest.mark.requirement("SEC05")
 @pytest.mark.parametrize(
     "path",
     [
@@ -260,6 +285,7 @@ async def test_every_path_has_one_spelling(edge: Edge, path: str) -> None:
         assert answer.status == 404
 
 
+@pytest.mark.requirement("S31", "SEC15")
 @pytest.mark.parametrize("path", ["/acme/pki/web/new-orde%72", "/acme/pki/web/new-order?x=1"])
 async def test_a_url_that_was_spelled_otherwise_is_refused_even_where_it_was_signed(edge: Edge, path: str) -> None:
     kid = edge.opened()
@@ -270,6 +296,7 @@ async def test_a_url_that_was_spelled_otherwise_is_refused_even_where_it_was_sig
             assert answer.status == 403
 
 
+@pytest.mark.requirement("SEC03")
 async def test_foreign_objects_and_those_that_do_not_exist_answer_alike(edge: Edge) -> None:
     foreign = edge.accounts.put("web", ClientKey().public)
     order = edge.orders.put(foreign, ["a.example.com"]).metadata.name
@@ -288,6 +315,7 @@ async def test_foreign_objects_and_those_that_do_not_exist_answer_alike(edge: Ed
         assert len({await answer.read() for answer in answers}) == 1
 
 
+@pytest.mark.requirement("M48", "M87", "S88", "SEC10")
 async def test_the_directory_says_what_works_and_all_that_it_says_works(edge: Edge) -> None:
     for name, required in (("web", True), ("open", False)):
         directory = await (await edge.http.get(f"/acme/pki/{name}/directory")).json()

@@ -29,12 +29,13 @@ def test_every_key_can_be_bound_with_every_mac(mac: str, algorithm: str) -> None
     assert signed.key_id == KEY_ID
 
 
+@pytest.mark.requirement("M90")
 def test_the_members_of_the_key_may_come_in_any_order_and_with_others() -> None:
     payload = json.dumps(dict(reversed(KEY.jwk.items())) | {"use": "sig"}).encode()
     eab.verify(eab.parse(binding(KEY, url=URL, payload=payload), url=URL, key=KEY.public), MAC_KEY)
 
 
-@pytest.mark.requirement("SEC09")
+@pytest.mark.requirement("M91", "SEC09")
 def test_an_unknown_key_identifier_and_a_wrong_mac_look_the_same() -> None:
     right = eab.parse(binding(KEY, url=URL), url=URL, key=KEY.public)
     wrong = eab.parse(binding(KEY, url=URL, mac_key=b"x" * 32), url=URL, key=KEY.public)
@@ -60,6 +61,7 @@ def test_only_macs_are_accepted(alg: str) -> None:
     assert refusal(binding(KEY, url=URL, alg=alg)) is ProblemType.BAD_SIGNATURE_ALGORITHM
 
 
+@pytest.mark.requirement("M89", "M92", "SEC11")
 @pytest.mark.parametrize(
     "header",
     [
@@ -86,6 +88,7 @@ def test_headers_that_rfc_8555_does_not_allow_are_malformed(header: dict[str, An
     assert refusal(binding(KEY, **{"url": URL} | header)) is ProblemType.MALFORMED
 
 
+@pytest.mark.requirement("M90", "SEC11")
 @pytest.mark.parametrize("payload", [b"", b"{", b"[]", b'"x"', json.dumps(ClientKey("ES256").jwk).encode()])
 def test_a_binding_is_for_the_key_that_signs_the_request(payload: bytes) -> None:
     assert refusal(binding(KEY, url=URL, payload=payload)) is ProblemType.MALFORMED
@@ -95,6 +98,7 @@ def test_a_payload_that_is_no_key_is_refused() -> None:
     assert refusal(binding(KEY, url=URL, payload=b"{}")) is ProblemType.BAD_PUBLIC_KEY
 
 
+@pytest.mark.requirement("M90", "SEC11")
 @pytest.mark.parametrize(
     "members",
     [
@@ -112,6 +116,7 @@ def test_other_forms_than_a_flattened_jws_are_malformed(members: dict[str, Any])
 ANYTHING: st.SearchStrategy[Any] = st.none() | st.integers() | st.text(max_size=20) | st.just({}) | st.just([])
 
 
+@pytest.mark.requirement("SEC40")
 @given(
     st.dictionaries(st.sampled_from(["alg", "kid", "url", "nonce", "jwk", "x"]), ANYTHING),
     st.dictionaries(st.sampled_from(["protected", "payload", "signature"]), ANYTHING),
@@ -127,6 +132,7 @@ def test_no_binding_raises_anything_but_a_refusal(header: Any, members: Any, pay
         pytest.fail("a binding without a MAC was accepted")
 
 
+@pytest.mark.requirement("M90")
 def test_a_changed_payload_is_refused() -> None:
     members = binding(KEY, url=URL) | {"payload": b64(json.dumps(KEY.jwk | {"use": "sig"}).encode())}
     with pytest.raises(Refused):

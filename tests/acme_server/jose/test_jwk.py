@@ -28,6 +28,7 @@ def number(value: int) -> str:
     return b64(value.to_bytes((value.bit_length() + 7) // 8, "big"))
 
 
+@pytest.mark.requirement("M144")
 def test_the_thumbprint_of_rfc_7638() -> None:
     jwk = {
         "kty": "RSA",
@@ -42,6 +43,7 @@ def test_the_thumbprint_of_rfc_7638() -> None:
     assert account_key(jwk).thumbprint == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
 
 
+@pytest.mark.requirement("M144")
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_thumbprints_agree_with_josepy(algorithm: str) -> None:
     key = ClientKey(algorithm)
@@ -59,26 +61,31 @@ def test_a_stored_key_is_the_key(algorithm: str) -> None:
     assert algorithm in key.algorithms
 
 
+@pytest.mark.requirement("SEC16")
 def test_further_members_do_not_change_the_thumbprint() -> None:
     more = P256.jwk | {"kid": "x", "use": "sig", "alg": "ES256", "x5c": ["AAAA"], "q9": {"a": 1}}
     assert account_key(more) == account_key(P256.jwk)
 
 
+@pytest.mark.requirement("M144")
 def test_leading_zeros_of_integers_do_not_change_the_thumbprint() -> None:
     padded = RSA.jwk | {"n": b64(b"\0" + bytes(RSA.private.public_key().public_numbers().n.to_bytes(256, "big")))}
     assert account_key(padded).thumbprint == RSA.public.thumbprint
 
 
+@pytest.mark.requirement("SEC16")
 @pytest.mark.parametrize("member", ["d", "p", "q", "dp", "dq", "qi", "k", "oth"])
 def test_a_private_key_is_never_taken(member: str) -> None:
     assert refusal(P256.jwk | {member: "AAAA"}) is ProblemType.BAD_PUBLIC_KEY
 
 
+@pytest.mark.requirement("M22", "SEC18")
 @pytest.mark.parametrize("kty", ["oct", "DSA", "rsa", "", None, 1, ["RSA"], {"RSA": 1}])
 def test_unknown_key_types_are_refused(kty: object) -> None:
     assert refusal(P256.jwk | {"kty": kty}) is ProblemType.BAD_PUBLIC_KEY
 
 
+@pytest.mark.requirement("M22", "SEC18", "SEC32")
 @pytest.mark.parametrize("crv", ["P-192", "P-224", "secp256k1", "K-256", "Ed448", "X25519", "", None, 5, ["P-256"], {}])
 @pytest.mark.parametrize("key", [P256, ED25519], ids=["EC", "OKP"])
 def test_unknown_curves_are_refused(crv: object, key: ClientKey) -> None:
@@ -99,33 +106,39 @@ def test_every_member_is_needed_and_is_base64url(key: ClientKey) -> None:
             assert refusal(key.jwk | {member: wrong}) is ProblemType.MALFORMED
 
 
+@pytest.mark.requirement("SEC18", "SEC32")
 def test_a_point_that_is_not_on_the_curve_is_refused() -> None:
     assert refusal(P256.jwk | {"y": P256.jwk["x"]}) is ProblemType.BAD_PUBLIC_KEY
     assert refusal(P256.jwk | {"x": b64(bytes(32)), "y": b64(bytes(32))}) is ProblemType.BAD_PUBLIC_KEY
 
 
+@pytest.mark.requirement("SEC18")
 @pytest.mark.parametrize("octets", [0, 31, 33, 48, 4000, 60_000])
 def test_coordinates_have_the_length_of_their_field(octets: int) -> None:
     assert refusal(P256.jwk | {"x": b64(b"\1" * octets)}) is ProblemType.BAD_PUBLIC_KEY
     assert refusal(ED25519.jwk | {"x": b64(b"\1" * octets)}) is ProblemType.BAD_PUBLIC_KEY
 
 
+@pytest.mark.requirement("M22", "SEC18")
 @pytest.mark.parametrize("bits", [1024, 2047])
 def test_short_rsa_keys_are_refused(bits: int) -> None:
     assert refusal(RSA.jwk | {"n": number((1 << bits) - 1)}) is ProblemType.BAD_PUBLIC_KEY
 
 
+@pytest.mark.requirement("SEC18", "SEC41")
 @pytest.mark.parametrize("bits", [4097, 8192, 16384, 300_000])
 def test_long_rsa_keys_are_refused_before_they_become_numbers(bits: int) -> None:
     assert refusal(RSA.jwk | {"n": number((1 << bits) - 1)}) is ProblemType.BAD_PUBLIC_KEY
 
 
+@pytest.mark.requirement("SEC18")
 def test_leading_zeros_beyond_a_few_are_refused() -> None:
     assert refusal(RSA.jwk | {"n": b64(bytes(2000) + b"\1" * 256)}) is ProblemType.BAD_PUBLIC_KEY
     modulus = RSA.private.public_key().public_numbers().n.to_bytes(256, "big")
     assert refusal(RSA.jwk | {"e": b64(b"\1" * 6), "n": b64(modulus)}) is ProblemType.BAD_PUBLIC_KEY
 
 
+@pytest.mark.requirement("SEC18")
 @pytest.mark.parametrize("exponent", [1, 3, 17, 65535, 65536, 65538, 2**32 + 1, 2**40 + 1])
 def test_odd_exponents_from_65537_are_accepted_and_no_others(exponent: int) -> None:
     assert refusal(RSA.jwk | {"e": number(exponent)}) is ProblemType.BAD_PUBLIC_KEY
@@ -136,6 +149,7 @@ def test_other_sound_exponents_are_accepted(exponent: int) -> None:
     assert account_key(RSA.jwk | {"e": number(exponent)}).algorithms == RSA.public.algorithms
 
 
+@pytest.mark.requirement("SEC32")
 def test_rsa_keys_that_can_be_factored_are_refused() -> None:
     product = rsa.generate_private_key(65537, 2048).public_key().public_numbers().n // 3 * 3
     product += 0 if product % 2 else 3
@@ -149,6 +163,7 @@ def test_rsa_keys_of_usual_sizes_are_accepted(bits: int) -> None:
     assert key.algorithms == ("RS256", "RS384", "RS512", "PS256")
 
 
+@pytest.mark.requirement("SEC13")
 def test_a_key_has_the_algorithm_of_its_curve() -> None:
     assert [ClientKey(each).public.algorithms for each in ("ES256", "ES384", "ES512", "EdDSA")] == [
         ("ES256",),
@@ -165,6 +180,7 @@ VALUES: st.SearchStrategy[Any] = (
 )
 
 
+@pytest.mark.requirement("SEC40")
 @given(
     st.dictionaries(st.sampled_from(["kty", "crv", "x", "y", "n", "e", "d", "alg"]), VALUES),
     st.sampled_from([{}, P256.jwk, RSA.jwk, ED25519.jwk]),

@@ -34,6 +34,7 @@ def without(member: str) -> dict[str, Any]:
     return {name: value for name, value in HEADER.items() if name != member}
 
 
+@pytest.mark.requirement("M14", "S15", "C14")
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_accepted_algorithm_verifies(algorithm: str) -> None:
     key = ClientKey(algorithm)
@@ -42,6 +43,7 @@ def test_every_accepted_algorithm_verifies(algorithm: str) -> None:
     assert (request.payload, request.url, request.nonce, request.key_id) == (b'{"a":1}', URL, "AAAA", None)
 
 
+@pytest.mark.requirement("M20", "M24")
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_the_signature_of_another_key_is_refused(algorithm: str) -> None:
     key, other = ClientKey(algorithm), ClientKey(algorithm)
@@ -50,6 +52,7 @@ def test_the_signature_of_another_key_is_refused(algorithm: str) -> None:
     assert refused.value.type is ProblemType.MALFORMED
 
 
+@pytest.mark.requirement("M6")
 @pytest.mark.parametrize("part", ["protected", "payload", "signature"])
 def test_a_changed_part_is_refused(part: str) -> None:
     flat = flattened(HEADER, b'{"a":1}', KEY.sign)
@@ -63,6 +66,7 @@ def test_a_changed_part_is_refused(part: str) -> None:
     assert refused.value.type is ProblemType.MALFORMED
 
 
+@pytest.mark.requirement("M7", "M8", "M10", "M11", "SEC14")
 @pytest.mark.parametrize(
     "members",
     [
@@ -87,16 +91,19 @@ def test_other_forms_than_a_flattened_jws_are_malformed(members: dict[str, Any])
     assert refusal(body(**members)).type is ProblemType.MALFORMED
 
 
+@pytest.mark.requirement("M7")
 @pytest.mark.parametrize("text", ["a.b.c", '"a.b.c"', "[]", "null", "", "{}"])
 def test_the_compact_form_is_malformed(text: str) -> None:
     assert refusal(text.encode()).type is ProblemType.MALFORMED
 
 
+@pytest.mark.requirement("SEC14")
 def test_duplicate_members_are_malformed() -> None:
     again = body()[:-1] + b',"payload":"e30"}'
     assert refusal(again).type is ProblemType.MALFORMED
 
 
+@pytest.mark.requirement("M9", "M12", "M16", "M29", "SEC14")
 @pytest.mark.parametrize(
     "header",
     [
@@ -129,10 +136,12 @@ def test_unknown_members_of_the_jws_are_ignored() -> None:
     assert jws.parse(body(resource="new-order")).key_id == HEADER["kid"]
 
 
+@pytest.mark.requirement("M35")
 def test_a_missing_nonce_is_a_bad_nonce() -> None:
     assert refusal(body(without("nonce"))).type is ProblemType.BAD_NONCE
 
 
+@pytest.mark.requirement("M13", "M21", "SEC13")
 @pytest.mark.parametrize(
     "algorithm", ["none", "None", "", "HS256", "HS512", "RS1", "ES256K", "es256", "PS512", "A128KW"]
 )
@@ -142,6 +151,7 @@ def test_other_algorithms_are_refused_with_those_that_are_accepted(algorithm: st
     assert set(refused.members["algorithms"]) == set(ALGORITHMS)
 
 
+@pytest.mark.requirement("SEC13")
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("of", ["ES256", "ES384", "RS256", "EdDSA"])
 def test_an_algorithm_that_does_not_fit_the_key_is_refused(algorithm: str, of: str) -> None:
@@ -159,12 +169,14 @@ def _with_signature(signature: bytes) -> bytes:
     return json.dumps(flattened(HEADER, b"{}", lambda _: signature)).encode()
 
 
+@pytest.mark.requirement("SEC16")
 def test_the_der_form_of_an_ecdsa_signature_is_refused() -> None:
     request = json.dumps(flattened(HEADER, b"{}", lambda m: KEY.private.sign(m, ec.ECDSA(SHA256())))).encode()
     with pytest.raises(Refused):
         jws.verify(jws.parse(request), KEY.public)
 
 
+@pytest.mark.requirement("SEC16")
 @pytest.mark.parametrize(
     ("r", "s"),
     [(0, 0), (0, 1), (1, 0), (P256_ORDER, 1), (1, P256_ORDER), (P256_ORDER, P256_ORDER), (2**256 - 1, 2**256 - 1)],
@@ -176,6 +188,7 @@ def test_numbers_outside_the_group_are_no_signature(r: int, s: int) -> None:
     assert refused.value.type is ProblemType.MALFORMED
 
 
+@pytest.mark.requirement("SEC40")
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @given(signature=st.binary(max_size=140))
 def test_no_signature_raises_anything_but_a_refusal(algorithm: str, signature: bytes) -> None:
@@ -184,6 +197,7 @@ def test_no_signature_raises_anything_but_a_refusal(algorithm: str, signature: b
         jws.verify(request, KEY.public)
 
 
+@pytest.mark.requirement("SEC13")
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_verifiers_refuse_keys_of_other_types(algorithm: str) -> None:
     other = ClientKey("EdDSA" if algorithm != "EdDSA" else "ES256")
@@ -195,6 +209,7 @@ def test_verifiers_refuse_keys_of_other_types(algorithm: str) -> None:
 ANYTHING: st.SearchStrategy[Any] = st.none() | st.integers() | st.text(max_size=20) | st.just({}) | st.just(["b64"])
 
 
+@pytest.mark.requirement("SEC40")
 @given(st.dictionaries(st.sampled_from(["alg", "nonce", "url", "kid", "jwk", "crit", "b64", "x"]), ANYTHING))
 def test_no_header_raises_anything_but_a_refusal(members: dict[str, Any]) -> None:
     for header in (members, HEADER | members):
@@ -202,6 +217,7 @@ def test_no_header_raises_anything_but_a_refusal(members: dict[str, Any]) -> Non
             assert jws.parse(body(header)).algorithm
 
 
+@pytest.mark.requirement("SEC40")
 @given(
     st.dictionaries(st.sampled_from(["protected", "payload", "signature", "header"]), ANYTHING), st.binary(max_size=80)
 )

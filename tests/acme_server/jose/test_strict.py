@@ -10,11 +10,13 @@ from acme_server.jose.strict import MAXIMUM_DEPTH, base64url, json_object, unpad
 from acme_server.problems import ProblemType, Refused
 
 
+@pytest.mark.requirement("M4")
 @given(st.binary())
 def test_base64url_reads_what_it_writes(value: bytes) -> None:
     assert base64url(unpadded(value), "It") == value
 
 
+@pytest.mark.requirement("M4", "SEC14")
 @pytest.mark.parametrize(
     "text",
     ["A", "AA==", "AAA=", "AA\n", " AAAA", "AAAA ", "+/+/", "AA A", "ÄÄÄÄ", "AB", "AAB", "A" * 5, None, 7, b"AAAA"],
@@ -64,12 +66,14 @@ def test_objects_are_read_as_they_are(value: dict[str, object], ascii_only: bool
         assert json_object(data, "It") == value
 
 
+@pytest.mark.requirement("SEC40")
 @given(st.binary(max_size=200) | st.text(alphabet='[]{}",:\\u0d8 1eN-', max_size=80).map(str.encode))
 def test_no_bytes_raise_anything_but_a_refusal(data: bytes) -> None:
     with suppress(Refused):
         assert isinstance(json_object(data, "It"), dict)
 
 
+@pytest.mark.requirement("M1", "SEC14", "SEC36")
 @pytest.mark.parametrize(
     "data",
     [

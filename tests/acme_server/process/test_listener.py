@@ -71,6 +71,7 @@ async def listening(maximum: int = 10, *, plain: bool = False) -> AsyncIterator[
     await runner.cleanup()
 
 
+@pytest.mark.requirement("M2")
 async def test_requests_are_answered_over_tls() -> None:
     async with listening() as server:
         assert (await server.get()).endswith(b"hello")
@@ -88,6 +89,7 @@ async def test_without_a_context_requests_are_answered_without_tls_within_the_sa
         held[1].close()
 
 
+@pytest.mark.requirement("S154", "SEC39")
 async def test_no_more_connections_are_held_than_allowed() -> None:
     async with listening(maximum=3) as server:
         held = [await server.connect() for _ in range(3)]
@@ -102,6 +104,7 @@ async def test_no_more_connections_are_held_than_allowed() -> None:
         assert (await server.get()).endswith(b"hello")
 
 
+@pytest.mark.requirement("SEC39")
 async def test_connections_that_do_not_finish_their_handshake_count_and_are_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -116,6 +119,7 @@ async def test_connections_that_do_not_finish_their_handshake_count_and_are_clos
             writer.close()
 
 
+@pytest.mark.requirement("SEC39")
 @pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "])
 async def test_connections_that_never_say_a_whole_request_are_closed(
     said: bytes, monkeypatch: pytest.MonkeyPatch
@@ -128,6 +132,7 @@ async def test_connections_that_never_say_a_whole_request_are_closed(
         writer.close()
 
 
+@pytest.mark.requirement("SEC39")
 async def test_connections_that_have_spoken_may_be_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_FIRST_REQUEST_DEADLINE", 0.1)
     async with listening() as server:
@@ -139,6 +144,7 @@ async def test_connections_that_have_spoken_may_be_idle(monkeypatch: pytest.Monk
         writer.close()
 
 
+@pytest.mark.requirement("M2")
 async def test_what_is_no_tls_is_closed(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG", logger="acme_server")
     async with listening() as server:

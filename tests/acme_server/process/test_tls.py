@@ -48,6 +48,7 @@ async def served(port: int, **options: ssl.TLSVersion) -> x509.Certificate:
     return x509.load_der_x509_certificate(der)
 
 
+@pytest.mark.requirement("SEC65")
 async def test_a_new_certificate_is_used_for_new_handshakes() -> None:
     certificate = ServingCertificate()
     one, other = issued(), issued()
@@ -58,6 +59,7 @@ async def test_a_new_certificate_is_used_for_new_handshakes() -> None:
         assert await served(port) == x509.load_pem_x509_certificate(other[0])
 
 
+@pytest.mark.requirement("SEC65")
 @pytest.mark.parametrize("broken", ["key of another", "no key", "no certificate", "nonsense", "encrypted"])
 async def test_what_cannot_be_used_changes_nothing_and_is_told_of(
     broken: str, caplog: pytest.LogCaptureFixture
@@ -82,6 +84,7 @@ async def test_what_cannot_be_used_changes_nothing_and_is_told_of(
         assert await served(port) == x509.load_pem_x509_certificate(good[0])
 
 
+@pytest.mark.requirement("SEC65")
 async def test_tls_before_1_2_is_refused() -> None:
     certificate = ServingCertificate()
     certificate.load(*issued(), source="x")

@@ -47,10 +47,12 @@ def refusal(
     return caught.value
 
 
+@pytest.mark.requirement("M107")
 def test_names_that_the_policy_allows_are_admitted(profile: Profile) -> None:
     admission.admit_names(names("www.example.com", "a.b.example.com"), profile, None, HTTP)
 
 
+@pytest.mark.requirement("M107")
 def test_a_refusal_names_the_name_the_rule_and_the_policy(profile: Profile) -> None:
     refused = refusal(profile, "www.example.com", "www.example.org")
     assert refused.type == ProblemType.REJECTED_IDENTIFIER
@@ -59,6 +61,7 @@ def test_a_refusal_names_the_name_the_rule_and_the_policy(profile: Profile) -> N
     assert [each.identifier for each in refused.subproblems] == [identifier_of(dns_name("www.example.org"))]
 
 
+@pytest.mark.requirement("M45", "S46")
 def test_every_name_that_is_refused_has_a_subproblem(profile: Profile) -> None:
     refused = refusal(profile, "a.example.org", "b.example.org", "good.example.com")
     assert [each.identifier and each.identifier.value for each in refused.subproblems] == [
@@ -75,12 +78,14 @@ def test_what_is_wrong_with_the_names_together_is_told_too(world: World) -> None
     assert len(refused.subproblems) == 1
 
 
+@pytest.mark.requirement("SEC49")
 def test_the_credential_narrows_the_policy(profile: Profile) -> None:
     rules = compiled_narrowing(NameRules(dns_names=DNSNameRules(allowed=("a.example.com",))), "team/cred")
     refused = refusal(profile, "b.example.com", narrowing=rules)
     assert "EAB credential team/cred" in refused.detail
 
 
+@pytest.mark.requirement("SEC66")
 def test_without_a_policy_section_nothing_is_admitted(world: World) -> None:
     world.configure(policy=PolicySpec())
     assert "spec.dnsNames" in refusal(world.profile, "www.example.com").detail
@@ -92,6 +97,7 @@ def wildcards(world: World, **acme: object) -> Profile:
     return world.profile
 
 
+@pytest.mark.requirement("M107", "M150")
 def test_a_wildcard_that_no_challenge_can_prove_is_refused(world: World) -> None:
     profile = wildcards(world)
     refused = refusal(profile, "*.apps.example.com")
@@ -123,7 +129,7 @@ def test_an_address_has_every_challenge_but_dns_01(address: str) -> None:
     assert admission.challenges_for(ip_address(address), types) == ("http-01", "tls-alpn-01")
 
 
-@pytest.mark.requirement("IP-8")
+@pytest.mark.requirement("IP-M8")
 @pytest.mark.parametrize(
     "address", ["127.0.0.1", "169.254.169.254", "224.0.0.1", "0.0.0.0", "::1", "::", "fe80::1", "ff02::1"]
 )
@@ -137,7 +143,7 @@ def test_an_address_that_is_nobodys_is_refused_unless_it_is_allowed(world: World
     admission.admit_names([ip_address(address)], world.profile, None, HTTP, allowing)
 
 
-@pytest.mark.requirement("IP-8")
+@pytest.mark.requirement("IP-M8")
 def test_addresses_are_admitted_by_the_policys_networks_alone(world: World) -> None:
     rules = ValueRules(allowed=("10.0.0.0/8", "2001:db8::/32"), denied=("10.9.0.0/16",))
     world.configure(policy=PolicySpec(ip_addresses=rules))
@@ -154,17 +160,20 @@ def csr_refusal(profile: Profile, ordered: list[str], der: bytes) -> Refused:
     return caught.value
 
 
+@pytest.mark.requirement("M112")
 def test_a_request_for_the_names_of_the_order_is_admitted(profile: Profile) -> None:
     der = pki.csr("b.example.com", "A.example.com", common_name="a.example.com")
     admission.admit_request(admission.parsed(der), order("a.example.com", "b.example.com"), profile, None)
 
 
+@pytest.mark.requirement("M112", "SEC28")
 def test_names_that_differ_are_told_both_ways(profile: Profile) -> None:
     refused = csr_refusal(profile, ["a.example.com", "b.example.com"], pki.csr("b.example.com", "c.example.com"))
     assert "lacks a.example.com" in refused.detail
     assert "names c.example.com, not in the order" in refused.detail
 
 
+@pytest.mark.requirement("M112")
 def test_a_common_name_counts_as_a_name(profile: Profile) -> None:
     der = pki.csr("a.example.com", common_name="c.example.com")
     assert "c.example.com" in csr_refusal(profile, ["a.example.com"], der).detail
@@ -175,6 +184,7 @@ def test_long_differences_are_cut(profile: Profile) -> None:
     assert "and 4 more" in csr_refusal(profile, ["a.example.com"], der).detail
 
 
+@pytest.mark.requirement("SEC28")
 def test_the_policy_is_applied_to_the_request_again(world: World) -> None:
     profile = world.profile
     world.configure(policy=PolicySpec(dns_names=DNSNameRules(allowed=("other.example.com",))))
@@ -197,12 +207,14 @@ def test_key_and_subject_are_the_policys_business_too(world: World) -> None:
     assert "spec.subject.commonName" in detail
 
 
+@pytest.mark.requirement("S114")
 def test_what_is_no_request_is_a_bad_csr() -> None:
     with pytest.raises(Refused) as caught:
         admission.parsed(b"0\x82")
     assert caught.value.type == ProblemType.BAD_CSR
 
 
+@pytest.mark.requirement("IP-M6", "SEC28")
 def test_an_address_in_the_request_is_not_in_the_order(profile: Profile) -> None:
     der = pki.csr("a.example.com", ip_address("10.0.0.1").value)
     assert "10.0.0.1" in csr_refusal(profile, ["a.example.com"], der).detail

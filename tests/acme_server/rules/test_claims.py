@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import get_args
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -28,6 +29,7 @@ def claim(version: int, state: AccountState | None = None, age: float = 0) -> AC
 states = st.sampled_from([None, *get_args(AccountState)])
 
 
+@pytest.mark.requirement("SEC12")
 @given(st.lists(st.tuples(st.integers(1, 100), states), min_size=1, max_size=12, unique_by=lambda each: each[0]))
 def test_everybody_sees_the_same_order(pairs: list[tuple[int, AccountState | None]]) -> None:
     accounts = [claim(*each) for each in pairs]

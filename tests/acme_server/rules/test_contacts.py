@@ -51,6 +51,7 @@ def test_what_is_no_single_address_is_invalid(contact: str) -> None:
     assert caught.value.type == ProblemType.INVALID_CONTACT
 
 
+@pytest.mark.requirement("SEC40")
 @given(st.lists(st.text(max_size=40), max_size=3))
 def test_no_text_is_anything_but_kept_or_refused(contacts: list[str]) -> None:
     try:

@@ -21,6 +21,7 @@ def refusal(wanted: list[RequestedIdentifier]) -> Refused:
     return caught.value
 
 
+@pytest.mark.requirement("M62", "M110")
 def test_names_are_lowercase_and_each_is_there_once() -> None:
     names = identifiers.normalised(asked("WWW.example.com", "b.example.com", "www.EXAMPLE.com"))
     assert [name.value for name in names] == ["www.example.com", "b.example.com"]
@@ -43,7 +44,7 @@ def test_an_address_in_its_canonical_spelling_is_a_name(value: str) -> None:
     assert identifiers.normalised(asked(value, value, type_="ip")) == (Name("ip", value),)
 
 
-@pytest.mark.requirement("IP-M1", "IP-M2", "IP-7")
+@pytest.mark.requirement("IP-M1", "IP-M2", "IP-M7")
 @pytest.mark.parametrize(
     "value",
     [
@@ -77,6 +78,7 @@ def test_other_types_are_unsupported() -> None:
         assert refused.subproblems[0].identifier is None
 
 
+@pytest.mark.requirement("S46")
 def test_every_identifier_that_is_wrong_is_told() -> None:
     refused = refusal([*asked("good.example.com", "bad..example", "10.0.0.1"), *asked("x", type_="email")])
     assert refused.type == ProblemType.REJECTED_IDENTIFIER
@@ -87,6 +89,7 @@ def test_every_identifier_that_is_wrong_is_told() -> None:
     assert "and 6 more" in many.detail
 
 
+@pytest.mark.requirement("SEC40")
 @given(st.lists(st.tuples(st.sampled_from(["dns", "ip", "x"]), st.text(max_size=30)), min_size=1, max_size=5))
 def test_no_identifiers_are_anything_but_names_or_refused(pairs: list[tuple[str, str]]) -> None:
     wanted = [RequestedIdentifier(type=type_, value=value) for type_, value in pairs]

@@ -33,12 +33,14 @@ def made(world: World, der: bytes | None = None, for_: ACMEOrder | None = None) 
     return template(for_ or order(), request, world.profile, base=NOW, ca_not_after=FAR, links=Links(EXTERNAL_URL))
 
 
+@pytest.mark.requirement("SEC35")
 async def test_the_same_order_and_request_give_the_same_certificate(world: World) -> None:
     der = pki.csr("www.example.com")
     assert made(world, der) == made(world, der)
     assert made(world, der).serial != made(world, pki.csr("www.example.com", common_name="www.example.com")).serial
 
 
+@pytest.mark.requirement("M107", "PROF-M7", "SEC29")
 async def test_names_come_from_the_order_and_the_rest_from_the_profile(world: World) -> None:
     world.configure(
         contents=CertificateContents(
@@ -75,6 +77,7 @@ async def test_a_first_name_that_is_too_long_for_a_common_name_is_left_out(world
     assert made(world, pki.csr(long), order(long)).common_name is None
 
 
+@pytest.mark.requirement("M108")
 async def test_requested_dates_are_taken_as_they_are(world: World) -> None:
     plain = order()
     wanted = replace(plain, spec=replace(plain.spec, not_before=NOW, not_after=NOW + timedelta(days=2)))

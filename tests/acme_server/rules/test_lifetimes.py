@@ -27,6 +27,7 @@ def dates(profile: Profile, before: datetime | None, after: datetime | None) -> 
     return lifetimes.requested(before, after, profile, now=NOW)
 
 
+@pytest.mark.requirement("M108", "C12")
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -45,6 +46,7 @@ def test_dates_within_the_policy_are_honoured(
     assert dates(profile, *wanted) == wanted
 
 
+@pytest.mark.requirement("M108", "C12")
 @pytest.mark.parametrize(
     ("before", "after", "why"),
     [
@@ -82,6 +84,7 @@ def test_a_base_time_is_fresh_for_a_twentieth_of_the_lifetime_and_five_minutes_a
     assert not lifetimes.is_fresh(NOW, 20 * timedelta(minutes=1), now=NOW + timedelta(minutes=2))
 
 
+@pytest.mark.requirement("SEC67")
 def test_only_a_valid_authorization_that_has_not_expired_is_usable() -> None:
     authorization = order().status.authorizations[0]
     assert not lifetimes.usable(authorization, now=NOW)

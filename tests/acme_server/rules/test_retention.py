@@ -41,6 +41,7 @@ def test_an_order_in_processing_stays() -> None:
     assert kept_until(transitions.accepted(ready(), b"csr", DIGEST, now=NOW)) is None
 
 
+@pytest.mark.requirement("SEC61")
 @pytest.mark.parametrize("reason", [None, "superseded"])
 def test_a_certificate_is_kept_until_it_has_expired_also_a_revoked_one(reason: str | None) -> None:
     assert kept_until(valid(reason)) == NOW + 30 * DAY + MARGIN

@@ -36,6 +36,7 @@ def not_ready(refused: pytest.ExceptionInfo[Refused]) -> str:
     return refused.value.detail
 
 
+@pytest.mark.requirement("M68")
 def test_an_order_is_ready_when_all_its_authorizations_are_valid() -> None:
     pending = transitions.validated(order("a.example", "b.example"), proven(0), lifetime=NONE, now=LATER)
     assert pending.status.state == "pending"
@@ -43,6 +44,7 @@ def test_an_order_is_ready_when_all_its_authorizations_are_valid() -> None:
     assert transitions.validated(pending, proven(1), lifetime=NONE, now=LATER).status.state == "ready"
 
 
+@pytest.mark.requirement("M130", "M143")
 def test_a_valid_challenge_says_when_and_its_authorization_until_when() -> None:
     authorization = ready().status.authorizations[0]
     assert authorization.challenges[0].validated == LATER
@@ -52,6 +54,7 @@ def test_a_valid_challenge_says_when_and_its_authorization_until_when() -> None:
     assert longer.status.authorizations[0].expires == LATER + 2 * LIFETIME
 
 
+@pytest.mark.requirement("M60", "M69")
 def test_one_failure_makes_the_order_invalid_and_says_why() -> None:
     failed = transitions.validated(order("a.example", "b.example"), {id_(1): REFUSED}, lifetime=NONE, now=LATER)
     assert failed.status.state == "invalid"
@@ -65,6 +68,7 @@ def test_one_failure_makes_the_order_invalid_and_says_why() -> None:
     assert (seen.status, seen.reason) == ("False", "AuthorizationFailed")
 
 
+@pytest.mark.requirement("S46")
 def test_several_failures_are_told_one_by_one() -> None:
     outcomes: dict[ChallengeId, Outcome] = {id_(0): REFUSED, id_(1): REFUSED, id_(2): Valid(LATER)}
     failed = transitions.validated(order("a.example", "b.example", "c.example"), outcomes, lifetime=NONE, now=LATER)
@@ -75,23 +79,27 @@ def test_several_failures_are_told_one_by_one() -> None:
     ]
 
 
+@pytest.mark.requirement("M66", "M67", "SEC51")
 def test_a_late_outcome_does_not_revive_an_invalid_authorization() -> None:
     failed = transitions.validated(order(), {id_(0): REFUSED}, lifetime=NONE, now=LATER)
     assert transitions.validated(failed, proven(0), lifetime=NONE, now=LATER) == failed
 
 
+@pytest.mark.requirement("M67", "SEC51")
 def test_a_late_failure_does_not_take_a_proof_back() -> None:
     pending = transitions.validated(order("a.example", "b.example"), proven(0), lifetime=NONE, now=LATER)
     assert transitions.validated(pending, {id_(0): REFUSED}, lifetime=NONE, now=LATER) == pending
     assert transitions.validated(ready(), {id_(0): REFUSED}, lifetime=NONE, now=LATER) == ready()
 
 
+@pytest.mark.requirement("M66", "M135")
 def test_a_deactivated_authorization_is_not_validated_any_more() -> None:
     given_up = transitions.deactivated(order(), 0, now=LATER)
     assert given_up.status.state == "invalid"
     assert transitions.validated(given_up, proven(0), lifetime=NONE, now=LATER) == given_up
 
 
+@pytest.mark.requirement("M69", "M135")
 def test_a_deactivated_authorization_takes_a_ready_order_with_it() -> None:
     given_up = transitions.deactivated(ready("a.example", "b.example"), 1, now=LATER)
     assert given_up.status.state == "invalid"
@@ -105,6 +113,7 @@ def test_deactivating_an_authorization_leaves_a_certificate_alone() -> None:
     assert changed.status.certificate == valid.status.certificate
 
 
+@pytest.mark.requirement("M143", "S145")
 def test_validation_that_goes_on_is_written_with_who_does_it_and_what_went_wrong() -> None:
     running = {id_(0): REFUSED.problem}
     begun = transitions.begun(order("a.example", "b.example"), running, attempt="server-0/1", now=LATER)
@@ -122,18 +131,21 @@ def test_validation_that_goes_on_is_written_with_who_does_it_and_what_went_wrong
     assert taken_over.status.authorizations[0].challenges[0].started == LATER + LIFETIME
 
 
+@pytest.mark.requirement("M133", "SEC51")
 def test_a_settled_challenge_is_not_begun_again() -> None:
     for settled in (ready(), transitions.validated(order(), {id_(0): REFUSED}, lifetime=NONE, now=LATER)):
         assert transitions.begun(settled, {id_(0): None}, attempt="x/1", now=LATER) == settled
         assert transitions.shown_as_running(settled, {id_(0): None}) == settled
 
 
+@pytest.mark.requirement("M132")
 def test_what_is_under_way_is_shown_as_processing() -> None:
     shown = transitions.shown_as_running(order(), {id_(0): None})
     assert shown.status.authorizations[0].challenges[0].state == "processing"
     assert shown.status.state == "pending"
 
 
+@pytest.mark.requirement("M113")
 def test_only_a_ready_order_can_be_finalized() -> None:
     for state, now in (
         (order(), LATER),
@@ -156,6 +168,7 @@ def test_the_refusal_to_finalize_an_invalid_order_says_why_it_is_invalid() -> No
     assert "nobody there" in not_ready(refused)
 
 
+@pytest.mark.requirement("M116")
 def test_an_accepted_request_is_kept_until_the_certificate_is_there() -> None:
     processing = transitions.accepted(ready(), b"csr", DIGEST, now=LATER)
     assert processing.status.state == "processing"
@@ -166,6 +179,7 @@ def test_an_accepted_request_is_kept_until_the_certificate_is_there() -> None:
     assert valid.status.csr_digest == DIGEST
 
 
+@pytest.mark.requirement("M113", "SEC27", "C9")
 def test_another_request_after_the_first_is_refused() -> None:
     processing = transitions.accepted(ready(), b"csr", DIGEST, now=LATER)
     valid = transitions.issued(ready(), DIGEST, issued(), now=LATER)
@@ -188,6 +202,7 @@ def test_the_first_certificate_stays() -> None:
     assert (seen.status, seen.reason) == ("True", "Issued")
 
 
+@pytest.mark.requirement("S109", "SEC67")
 def test_an_order_that_was_not_finalized_in_time_is_invalid() -> None:
     late = NOW + LIFETIME + timedelta(minutes=6)
     for open_ in (order(), ready()):
@@ -198,6 +213,7 @@ def test_an_order_that_was_not_finalized_in_time_is_invalid() -> None:
         assert "expired" in ended.status.error.detail
 
 
+@pytest.mark.requirement("SEC67")
 def test_clocks_may_differ_by_five_minutes() -> None:
     almost = NOW + LIFETIME + timedelta(minutes=4)
     assert transitions.expired(ready(), now=almost) == ready()
@@ -218,6 +234,7 @@ def test_an_order_that_outlives_its_own_end_only_by_its_authorizations_ends_too(
     assert "expired" in not_ready(refused)
 
 
+@pytest.mark.requirement("M69", "SEC67")
 def test_a_proof_that_holds_no_longer_is_no_proof_even_of_a_ready_order() -> None:
     authorizations = tuple(replace(each, expires=NOW) for each in ready().status.authorizations)
     stale = replace(ready(), status=replace(ready().status, authorizations=authorizations))

@@ -15,6 +15,7 @@ def objection(text: str, **settings: tuple[str, ...]) -> str | None:
     return AddressFilter(ValidationSettings(**networks)).objection(ip_address(text))  # type: ignore[arg-type]
 
 
+@pytest.mark.requirement("155", "SEC43")
 @pytest.mark.parametrize(
     "address",
     [
@@ -54,6 +55,7 @@ def test_what_no_certificate_is_for_is_denied(address: str) -> None:
     assert objection(address)
 
 
+@pytest.mark.requirement("SEC43")
 @pytest.mark.parametrize(
     "address", ["10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "8.8.8.8", "fd00::1", "2001:db8::1", "2a00::1"]
 )
@@ -66,6 +68,7 @@ def test_deny_adds_to_the_defaults() -> None:
     assert objection("127.0.0.1", deny=("10.96.0.0/12",)) == "loopback"
 
 
+@pytest.mark.requirement("155")
 def test_allow_wins_over_deny_and_over_the_defaults() -> None:
     assert objection("10.96.0.7", deny=("10.96.0.0/12",), allow=("10.96.0.7/32",)) is None
     assert objection("127.0.0.1", allow=("127.0.0.0/8",)) is None
@@ -73,10 +76,12 @@ def test_allow_wins_over_deny_and_over_the_defaults() -> None:
     assert objection("::1", allow=("127.0.0.0/8",)) == "loopback"
 
 
+@pytest.mark.requirement("SEC43")
 def test_allowing_an_ipv4_network_does_not_allow_its_ipv6_spellings() -> None:
     assert objection("::ffff:127.0.0.1", allow=("127.0.0.0/8",))
 
 
+@pytest.mark.requirement("SEC43")
 @given(st.ip_addresses())
 def test_no_address_that_python_calls_special_for_hosts_is_allowed(address: object) -> None:
     text = str(address)

@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ObjectIdentifier
+from cryptography.x509.oid import ExtensionOID, ObjectIdentifier
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -123,6 +123,12 @@ def test_the_most_laborious_certificate_is_read_in_a_moment() -> None:
 @pytest.mark.parametrize("der", [b"", b"\x30", b"\x30\x80\0\0", bytes(100), b"\x30\x82\xff\xff" + bytes(10)])
 def test_what_is_no_certificate_is_malformed(der: bytes) -> None:
     assert complaint(der) == "is malformed"
+
+
+@pytest.mark.requirement("SEC40")
+def test_a_tls_feature_that_the_library_does_not_know_is_malformed() -> None:
+    feature = x509.UnrecognizedExtension(ExtensionOID.TLS_FEATURE, b"\x30\x03\x02\x01\x04")
+    assert complaint(certificate([x509.DNSName(NAME)], DIGEST, more=[feature])) == "is malformed"
 
 
 GOOD = certificate(

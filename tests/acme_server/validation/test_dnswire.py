@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from ipaddress import ip_address
 from itertools import pairwise
 
@@ -87,6 +88,7 @@ def test_addresses_and_aliases_are_read_as_dnspython_reads_them(name: str, data:
     assert set(ours.addresses) == expected
 
 
+@pytest.mark.requirement("SEC40")
 @given(st.binary(max_size=600))
 def test_no_bytes_are_anything_but_an_answer_or_invalid(message: bytes) -> None:
     try:
@@ -95,6 +97,7 @@ def test_no_bytes_are_anything_but_an_answer_or_invalid(message: bytes) -> None:
         return
 
 
+@pytest.mark.requirement("SEC40")
 @given(st.data())
 def test_no_damage_to_an_answer_is_anything_but_an_answer_or_invalid(data: st.DataObject) -> None:
     query = asked()
@@ -155,6 +158,7 @@ def test_an_alias_that_the_server_has_not_followed_is_told() -> None:
     assert answer(reply(query, alias, rcode=3).to_wire(), query).alias is None
 
 
+@pytest.mark.requirement("SEC52")
 def test_aliases_that_go_in_circles_are_invalid() -> None:
     query = asked()
     rrsets = [
@@ -165,12 +169,30 @@ def test_aliases_that_go_in_circles_are_invalid() -> None:
         answer(reply(query, *rrsets).to_wire(), query)
 
 
+@pytest.mark.requirement("SEC52")
 def test_compression_that_does_not_point_back_is_invalid() -> None:
     query = asked()
     header = struct.pack("!HHHHHH", query.id, 0x8000, 1, 0, 0, 0)
     for name in (b"\xc0\x0c", b"\x01a\xc0\x0c", b"\xc0\x20", b"\xff\xff", b"\x80abc"):
         with pytest.raises(InvalidMessage):
             answer(header + name + struct.pack("!HH", 1, 1) + b"\0" * 20, query)
+
+
+@pytest.mark.requirement("SEC40", "SEC41", "SEC52")
+def test_pointers_that_lead_from_one_to_the_next_are_followed_only_so_far() -> None:
+    query = asked()
+    head = bytearray(reply(query).to_wire()[: len(query.wire) - 11])
+    struct.pack_into("!H", head, 6, 100)
+    first = len(head) + 12  # the data of the first record: pointers, each to the one before it
+    chain = b"".join(struct.pack("!H", 0xC000 | (first + 2 * number)) for number in range(8000))
+    chain = b"\0\0" + chain[: 2 * ((0x3FFF - first) // 2)]
+    records = b"\xc0\x0c" + struct.pack("!HHIH", 16, 1, 0, len(chain)) + chain
+    last = struct.pack("!H", 0xC000 | (first + len(chain) - 2))
+    records += (last + struct.pack("!HHIH", 16, 1, 0, 0)) * 99
+    started = time.thread_time()
+    with pytest.raises(InvalidMessage, match="too many compression pointers"):
+        answer(bytes(head) + records, query)
+    assert time.thread_time() - started < 0.05
 
 
 def test_a_name_longer_than_names_can_be_is_invalid() -> None:
@@ -192,6 +214,7 @@ def test_records_of_the_wrong_length_are_invalid(type_: int, data: bytes, compla
         answer(header + body + data, query)
 
 
+@pytest.mark.requirement("SEC52")
 def test_more_records_than_anybody_needs_are_invalid() -> None:
     query = asked()
     header = struct.pack("!HHHHHH", query.id, 0x8000, 1, 2000, 0, 0)

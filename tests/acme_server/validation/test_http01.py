@@ -74,7 +74,7 @@ async def test_the_key_authorization_at_the_well_known_path_proves_control(names
     assert "authorization" not in head.lower()
 
 
-@pytest.mark.requirement("M148")
+@pytest.mark.requirement("S148", "S148")
 @pytest.mark.parametrize("ending", [b"\n", b"\r\n", b"  \t\r\n\n"])
 async def test_trailing_white_space_is_ignored(nameserver: NameServer, ending: bytes) -> None:
     async with running_webserver(answering(KEY_AUTHORIZATION.encode() + ending)) as server:
@@ -107,6 +107,7 @@ async def test_another_body_fails_for_good_and_is_not_repeated(nameserver: NameS
     assert TOKEN in failed.problem.detail
 
 
+@pytest.mark.requirement("M150")
 async def test_a_prefix_of_the_key_authorization_is_not_enough(nameserver: NameServer) -> None:
     failed = await failure_of(nameserver, answering(KEY_AUTHORIZATION[:-1].encode()))
     assert failed.problem.type == ProblemType.UNAUTHORIZED
@@ -277,7 +278,7 @@ async def test_a_name_that_does_not_exist_is_a_dns_problem(nameserver: NameServe
     assert failed.temporary
 
 
-@pytest.mark.requirement("SEC43")
+@pytest.mark.requirement("155", "SEC43")
 @pytest.mark.parametrize(
     "address",
     ["127.0.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1", "255.255.255.255", "100.100.100.200"],
@@ -387,7 +388,7 @@ async def test_a_name_that_is_rebound_between_check_and_use_gains_nothing(namese
     assert [type_ for _, type_, _ in nameserver.asked].count("A") == 1
 
 
-@pytest.mark.requirement("SEC43")
+@pytest.mark.requirement("SEC43", "SEC44")
 async def test_a_redirect_to_a_name_that_is_rebound_to_a_denied_address_is_not_followed(
     nameserver: NameServer,
 ) -> None:
@@ -400,7 +401,7 @@ async def test_a_redirect_to_a_name_that_is_rebound_to_a_denied_address_is_not_f
     assert "169.254" not in failed.problem.detail
 
 
-@pytest.mark.requirement("M149", "SEC44")
+@pytest.mark.requirement("S149", "S149", "SEC44")
 async def test_redirects_are_followed_and_looked_up_anew(nameserver: NameServer) -> None:
     nameserver.records["other.example.com", "A"] = ["127.0.0.1"]
 

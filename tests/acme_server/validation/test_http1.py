@@ -42,6 +42,7 @@ fragments = st.sampled_from(
 documents = st.lists(st.one_of(fragments, st.binary(max_size=8)), max_size=30).map(b"".join)
 
 
+@pytest.mark.requirement("SEC40", "SEC45")
 @given(documents)
 def test_no_bytes_are_anything_but_a_response_or_a_failure(data: bytes) -> None:
     try:
@@ -76,6 +77,7 @@ async def test_the_body_of_another_status_is_not_read() -> None:
     assert found == Response(404, None, b"")
 
 
+@pytest.mark.requirement("SEC44", "SEC45")
 def test_a_request_is_plain() -> None:
     assert request("web.example.com", "/x").split(b"\r\n")[:2] == [b"GET /x HTTP/1.1", b"Host: web.example.com"]
 

@@ -40,6 +40,7 @@ async def test_ipv6_addresses_come_before_ipv4_addresses(nameserver: NameServer)
     assert sorted(nameserver.asked) == [(NAME, "A", "udp"), (NAME, "AAAA", "udp")]
 
 
+@pytest.mark.requirement("SEC52")
 async def test_aliases_are_followed(nameserver: NameServer) -> None:
     nameserver.records = {(NAME, "CNAME"): ["a.example.net"], ("a.example.net", "A"): ["10.0.0.1"]}
     assert await found(nameserver.address) == ["10.0.0.1"]
@@ -56,6 +57,7 @@ async def test_aliases_that_the_server_leaves_to_us_are_followed(nameserver: Nam
     assert await found(nameserver.address) == ["10.0.0.1"]
 
 
+@pytest.mark.requirement("SEC52")
 async def test_aliases_without_an_end_are_given_up(nameserver: NameServer) -> None:
     for number in range(20):
         nameserver.records[f"a{number}.example.net", "CNAME"] = [f"a{number + 1}.example.net"]
@@ -78,6 +80,7 @@ async def test_a_name_without_addresses_is_told(nameserver: NameServer) -> None:
     assert await why(nameserver.address) == "the name has no address (no A and no AAAA records)"
 
 
+@pytest.mark.requirement("SEC52")
 @pytest.mark.parametrize("rcode", ["SERVFAIL", "REFUSED"])
 async def test_a_server_that_cannot_tell_is_a_failure(nameserver: NameServer, rcode: str) -> None:
     nameserver.rcodes[NAME] = rcode  # SERVFAIL is what a failed DNSSEC validation looks like
@@ -113,6 +116,7 @@ async def test_the_next_server_is_asked_when_one_is_silent(nameserver: NameServe
         assert await found(silent.address, nameserver.address) == ["10.0.0.1"]
 
 
+@pytest.mark.requirement("SEC52")
 async def test_silence_is_given_up(nameserver: NameServer) -> None:
     nameserver.mute = True
     begun = time.monotonic()
@@ -126,6 +130,7 @@ async def test_an_answer_for_one_type_is_enough(nameserver: NameServer) -> None:
     assert await found(nameserver.address, patience=0.1) == ["10.0.0.1"]
 
 
+@pytest.mark.requirement("M153", "SEC52")
 async def test_truncated_answers_are_fetched_by_tcp(nameserver: NameServer) -> None:
     nameserver.truncate_udp = True
     nameserver.records[NAME, "A"] = [f"10.0.0.{number}" for number in range(1, 90)]
@@ -134,6 +139,7 @@ async def test_truncated_answers_are_fetched_by_tcp(nameserver: NameServer) -> N
     assert (NAME, "A", "tcp") in nameserver.asked
 
 
+@pytest.mark.requirement("SEC52")
 async def test_answers_that_were_not_asked_for_are_passed_over(nameserver: NameServer) -> None:
     nameserver.records[NAME, "A"] = ["10.0.0.1"]
 

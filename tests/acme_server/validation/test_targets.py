@@ -33,6 +33,7 @@ def test_locations_are_resolved(location: str, url: str, host: str) -> None:
     assert (target.url, target.host) == (url, host)
 
 
+@pytest.mark.requirement("IP-M3")
 def test_an_ipv6_identifier_is_bracketed() -> None:
     target = challenge(Identifier(type="ip", value="fd00::1"), "token", port=8080)
     assert target.url == "http://[fd00::1]:8080/.well-known/acme-challenge/token"
@@ -101,7 +102,7 @@ locations = st.one_of(
 
 
 @given(locations)
-@pytest.mark.requirement("SEC44")
+@pytest.mark.requirement("SEC40", "SEC44")
 def test_every_location_leads_to_a_permitted_place_or_nowhere(location: bytes) -> None:
     try:
         target = redirected(FIRST, location, ports=PORTS)

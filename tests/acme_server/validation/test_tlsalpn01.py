@@ -115,7 +115,7 @@ def test_the_name_of_a_handshake_is_the_a_label_of_the_identifier() -> None:
     assert server_name(Identifier(type="ip", value="fd00::1")) == "1." + "0." * 29 + "d.f.ip6.arpa"
 
 
-@pytest.mark.requirement("ALPN-M3", "SEC48")
+@pytest.mark.requirement("ALPN-M3", "ALPN-M9", "SEC48")
 @pytest.mark.parametrize("protocols", [(), ("http/1.1",)])
 async def test_another_protocol_or_none_proves_nothing(nameserver: NameServer, protocols: tuple[str, ...]) -> None:
     # Such a server has never heard of the challenge; it must not prove anything even with the right certificate.
@@ -163,7 +163,7 @@ async def test_tls_1_2_is_new_enough(nameserver: NameServer) -> None:
         await validator(nameserver, responder.port)(DNS, TOKEN, KEY_AUTHORIZATION)
 
 
-@pytest.mark.requirement("SEC48", "SEC46")
+@pytest.mark.requirement("ALPN-M9", "SEC46", "SEC48")
 @pytest.mark.parametrize(
     ("presented", "complaint"),
     [
@@ -192,6 +192,7 @@ async def test_a_chain_without_an_end_is_cut(nameserver: NameServer) -> None:
     assert "the server sent too much" in failed.problem.detail
 
 
+@pytest.mark.requirement("ALPN-M9")
 async def test_what_is_no_tls_is_told(nameserver: NameServer) -> None:
     async def http(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 secret\r\n\r\n")
@@ -243,6 +244,7 @@ async def test_data_after_the_handshake_is_not_read(nameserver: NameServer) -> N
         await validator(nameserver, port)(DNS, TOKEN, KEY_AUTHORIZATION)
 
 
+@pytest.mark.requirement("ALPN-M9")
 async def test_a_refused_connection_names_address_and_port(nameserver: NameServer) -> None:
     async with running_responder(serving(HONEST)) as responder:
         port = responder.port

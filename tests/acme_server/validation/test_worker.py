@@ -94,6 +94,7 @@ class Bench:
         await until(lambda: len(self.recording.records) >= count)
 
 
+@pytest.mark.requirement("M144")
 async def test_a_challenge_is_validated_with_its_token_and_the_key_of_the_account() -> None:
     bench = Bench()
     bench.start(order("a.example"), 0)
@@ -159,6 +160,7 @@ async def test_a_client_that_asks_waits_for_what_is_under_way_and_it_is_written_
     assert [len(each.outcomes) for each in bench.recording.records] == [2]
 
 
+@pytest.mark.requirement("C3")
 async def test_a_client_that_asks_does_not_wait_longer_than_its_patience() -> None:
     bench = Bench(Validator(gate=asyncio.Event()), pace=Pace(quiet=5, held=5, patience=0.2))
     pending = order("a.example")
@@ -202,6 +204,7 @@ async def test_what_has_ended_is_shown_as_running_until_it_is_written() -> None:
     assert len(bench.validator.asked) == 1
 
 
+@pytest.mark.requirement("S145")
 async def test_temporary_failures_are_tried_again_and_every_one_is_told() -> None:
     bench = Bench()
     bench.validator.failures["a.example"] = [wrong("first", temporary=True), wrong("second", temporary=True), None]
@@ -211,6 +214,7 @@ async def test_temporary_failures_are_tried_again_and_every_one_is_told() -> Non
     assert len(bench.validator.asked) == 3
 
 
+@pytest.mark.requirement("S145")
 async def test_failures_that_do_not_end_are_an_outcome_with_all_of_them() -> None:
     bench = Bench()
     bench.validator.failures["a.example"] = [wrong(word, temporary=True) for word in ("one", "two", "three")]
@@ -224,6 +228,7 @@ async def test_failures_that_do_not_end_are_an_outcome_with_all_of_them() -> Non
     assert bench.measures.validations == [("http-01", "unauthorized")]
 
 
+@pytest.mark.requirement("S145")
 async def test_a_final_failure_is_not_tried_again() -> None:
     bench = Bench()
     bench.validator.failures["a.example"] = wrong("no")
@@ -240,6 +245,7 @@ async def test_no_attempt_begins_after_the_time_for_all_of_them() -> None:
     assert len(bench.validator.asked) == 3
 
 
+@pytest.mark.requirement("S145")
 async def test_a_client_that_answers_again_makes_the_next_attempt_at_once() -> None:
     bench = Bench(pace=Pace(quiet=0.1, retries=(4.0,), within=10))
     bench.validator.failures["a.example"] = [wrong("no", temporary=True)]
@@ -308,6 +314,7 @@ def of_account(account: str, *names: str) -> ACMEOrder:
     )
 
 
+@pytest.mark.requirement("SEC52")
 async def test_only_so_many_validations_use_the_network_at_once() -> None:
     gate = asyncio.Event()
     bench = Bench(Validator(gate=gate), limits={"in_flight": 4})
@@ -331,6 +338,7 @@ async def test_an_account_whose_hosts_are_slow_does_not_keep_the_others_waiting(
     assert not bench.worker._by_account
 
 
+@pytest.mark.requirement("S145", "S154", "SEC38")
 async def test_an_account_cannot_fill_the_queue() -> None:
     bench = Bench(Validator(gate=asyncio.Event()), limits={"queued_by_account": 2})
     greedy = of_account("greedy", "a.example", "b.example", "c.example")
@@ -417,6 +425,7 @@ async def test_draining_without_work_ends_at_once() -> None:
     await Bench().worker.drain(5)
 
 
+@pytest.mark.requirement("SEC50")
 async def test_a_type_that_nobody_validates_cannot_become_valid() -> None:
     bench = Bench()
     types: tuple[ChallengeType, ...] = ("http-01", "dns-01", "tls-alpn-01")

@@ -91,6 +91,7 @@ class CountingExecutor(ThreadPoolExecutor):
         return super().submit(*args, **kwargs)
 
 
+@pytest.mark.requirement("SEC41")
 @pytest.mark.parametrize(("algorithm", "size", "threads"), [("RSA", 2048, 1), ("ECDSA", 256, 0), ("Ed25519", None, 0)])
 async def test_only_rsa_leaves_the_event_loops_thread(algorithm: str, size: int | None, threads: int) -> None:
     with CountingExecutor(max_workers=1) as executor:
@@ -106,6 +107,7 @@ async def test_the_chain_of_an_intermediate_leaves_the_root_out(issuers: Issuers
     assert x509.load_pem_x509_certificates(issued.chain.encode())[1:] == [signer.certificate]
 
 
+@pytest.mark.requirement("SEC31")
 def test_the_end_is_that_of_whatever_ends_first_above_the_leaf(issuers: Issuers, secrets: Secrets) -> None:
     end = pki.NOW + timedelta(days=30)
     intermediate = pki.below(pki.root())
@@ -114,6 +116,7 @@ def test_the_end_is_that_of_whatever_ends_first_above_the_leaf(issuers: Issuers,
     assert issuers.of(authority(signer)).not_after == end
 
 
+@pytest.mark.requirement("SEC29")
 async def test_what_must_not_be_signed_is_refused(issuers: Issuers, secrets: Secrets) -> None:
     signer = pki.root()
     secrets.put(signer)
@@ -131,6 +134,7 @@ def other_root() -> Signer:
     return pki.root(with_key=pki.key(which="another"), serial=2)
 
 
+@pytest.mark.requirement("SEC59")
 @pytest.mark.parametrize("published", [None, "another"])
 def test_a_key_that_does_not_go_with_the_published_certificate_never_signs(
     issuers: Issuers, secrets: Secrets, published: str | None
@@ -154,6 +158,7 @@ def _swap_key(secrets: Secrets, key: PrivateKey) -> None:
     secrets.stored[place] = msgspec.structs.replace(secret, data=data)
 
 
+@pytest.mark.requirement("SEC59", "SEC64")
 @pytest.mark.parametrize("data", [{}, {TLS_PRIVATE_KEY: b"-----BEGIN SECRET", TLS_CERTIFICATE: b"-----BEGIN SECRET"}])
 def test_a_secret_that_cannot_be_read_is_reported_and_not_quoted(
     issuers: Issuers, secrets: Secrets, data: dict[str, bytes]

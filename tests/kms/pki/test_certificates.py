@@ -50,6 +50,7 @@ def value_of(certificate: x509.Certificate, type_: type[x509.ExtensionType]) -> 
     return extension.value, extension.critical
 
 
+@pytest.mark.requirement("SEC29")
 def test_a_certificate_says_what_the_template_says_and_nothing_else() -> None:
     template = leaf(
         dns_name("www.example.com"),
@@ -111,7 +112,7 @@ def test_a_ca_that_may_not_sign_lists_lets_no_certificate_point_to_one() -> None
     assert ExtensionOID.AUTHORITY_INFORMATION_ACCESS in present
 
 
-@pytest.mark.requirement("SEC29")
+@pytest.mark.requirement("ARI-M12", "SEC29")
 def test_the_key_identifiers_lead_from_the_certificate_to_its_issuer() -> None:
     certificate = sign_leaf(leaf(), ISSUING)
     subject = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
@@ -214,6 +215,7 @@ def test_a_client_certificate_passes_too() -> None:
     assert verifier.verify(certificate, [ISSUING.certificate]).subjects == [x509.DNSName("www.example.com")]
 
 
+@pytest.mark.requirement("M123")
 @pytest.mark.parametrize(("algorithm", "size"), [("RSA", 2048), ("ECDSA", 256), ("ECDSA", 384), ("Ed25519", None)])
 def test_a_chain_passes_openssl_strictly(tmp_path: Path, algorithm: str, size: int | None) -> None:
     top = root(with_key=key(algorithm, size, "root"))
@@ -233,6 +235,7 @@ def certificates_in(pem: str) -> list[x509.Certificate]:
     return x509.load_pem_x509_certificates(pem.encode())
 
 
+@pytest.mark.requirement("M123", "M126")
 def test_a_chain_goes_from_the_certificate_upwards_and_leaves_the_root_out() -> None:
     middle = below(ROOT, common_name="Middle")
     issuing = below(middle, common_name="Lowest")
@@ -253,6 +256,7 @@ def test_a_ca_whose_root_is_not_known_is_followed_by_what_is_known() -> None:
     assert certificates_in(chain_pem(certificate, issuing)) == [certificate, issuing.certificate]
 
 
+@pytest.mark.requirement("M126", "M152")
 def test_a_chain_is_pem_and_nothing_else() -> None:
     pem = chain_pem(sign_leaf(leaf(), ISSUING), ISSUING)
     lines = pem.splitlines()
@@ -265,6 +269,7 @@ def test_a_chain_is_pem_and_nothing_else() -> None:
     assert all(len(line) <= 64 for line in lines)
 
 
+@pytest.mark.requirement("SEC59")
 def test_a_signer_does_not_show_its_key() -> None:
     assert "key" not in repr(ROOT).lower().replace("authority_key", "")
     assert Signer(ROOT.certificate, ROOT.key) == ROOT
@@ -295,6 +300,7 @@ def test_a_ca_with_a_key_of_another_kind_cannot_be_named() -> None:
         authority_key_identifier(ca_without_identifier(OTHER_KIND))
 
 
+@pytest.mark.requirement("SEC35")
 def test_serial_numbers_follow_from_order_and_request() -> None:
     first = serial_number(uid="u", name="n", digest="d")
     assert first == serial_number(uid="u", name="n", digest="d")
@@ -307,11 +313,13 @@ def test_serial_numbers_follow_from_order_and_request() -> None:
     assert len({first, *others}) == 5
 
 
+@pytest.mark.requirement("SEC31")
 @given(st.text(), st.text(), st.text())
 def test_serial_numbers_are_positive_and_fit(uid: str, name: str, digest: str) -> None:
     assert serial_number(uid=uid, name=name, digest=digest).bit_length() == 127
 
 
+@pytest.mark.requirement("SEC31")
 @given(st.binary(min_size=16, max_size=16))
 def test_random_serial_numbers_fit_too(material: bytes) -> None:
     asked: list[int] = []
@@ -360,12 +368,13 @@ def test_requested_dates_are_honoured() -> None:
     assert dates(not_before=NOW - DAY, not_after=CA_END) == (NOW - DAY, CA_END)
 
 
-@pytest.mark.requirement("SEC31")
+@pytest.mark.requirement("M108", "SEC31")
 def test_a_requested_end_beyond_the_cas_is_refused_and_not_cut() -> None:
     with pytest.raises(ValueError, match="2027-03-03T12:00:01Z is after the end of the CA"):
         dates(not_after=CA_END + timedelta(seconds=1))
 
 
+@pytest.mark.requirement("SEC31")
 @pytest.mark.parametrize(
     ("not_before", "not_after"),
     [(NOW + DAY, NOW + DAY), (NOW + DAY, NOW), (None, NOW - DAY), (CA_END, None), (CA_END + DAY, None)],
@@ -375,6 +384,7 @@ def test_nothing_is_issued_without_a_lifetime(not_before: datetime | None, not_a
         dates(not_before=not_before, not_after=not_after)
 
 
+@pytest.mark.requirement("SEC31", "SEC59")
 def test_nothing_is_issued_under_a_ca_that_has_ended() -> None:
     with pytest.raises(ValueError, match="before it begins"):
         dates(ca_not_after=NOW - DAY)

@@ -92,6 +92,7 @@ def test_a_file_that_is_too_large_is_not_parsed() -> None:
         load_private_key(private_key_pem(key()) + b"\n" * 65536)
 
 
+@pytest.mark.requirement("SEC40", "SEC64")
 @given(
     st.one_of(st.binary(max_size=300), st.binary(max_size=200).map(lambda der: b"-----BEGIN PRIVATE KEY-----\n" + der))
 )
@@ -101,6 +102,7 @@ def test_any_bytes_give_a_key_or_a_value_error_that_does_not_quote_them(pem: byt
     assert len(str(refusal.value)) < 200
 
 
+@pytest.mark.requirement("SEC32")
 @pytest.mark.parametrize("size", [1024, 2047, 2056, 4104])
 def test_rsa_keys_of_other_sizes_must_not_be_used(size: int) -> None:
     public_key = rsa.RSAPublicNumbers(65537, 2**size - 1).public_key()
@@ -111,10 +113,12 @@ def test_rsa_keys_of_other_sizes_must_not_be_used(size: int) -> None:
     assert "RSA-2048" in found
 
 
+@pytest.mark.requirement("SEC32")
 def test_an_rsa_key_with_a_small_exponent_must_not_be_used() -> None:
     assert weakness(rsa.RSAPublicNumbers(3, 2**2048 - 1).public_key()) == "its public exponent is 3, not 65537"
 
 
+@pytest.mark.requirement("SEC32")
 @pytest.mark.parametrize(
     "public_key",
     [

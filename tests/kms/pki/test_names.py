@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from kms.pki.names import InvalidName, Name, common_name_of, dns_name, ip_address
 
 
+@pytest.mark.requirement("M62")
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -65,6 +66,7 @@ def test_what_is_no_dns_name_is_refused_with_the_reason(text: str, says: str) ->
     assert str(refusal.value).isprintable()
 
 
+@pytest.mark.requirement("IP-M7", "SEC42")
 @pytest.mark.parametrize(
     "text",
     [
@@ -97,11 +99,13 @@ def test_an_ip_address_in_any_spelling_is_no_dns_name(text: str) -> None:
         dns_name(text)
 
 
+@pytest.mark.requirement("SEC42")
 def test_digits_of_another_alphabet_do_not_make_an_address() -> None:
     with pytest.raises(InvalidName, match="number"):
         dns_name("127.0.0." + idna.alabel("१२७").decode())
 
 
+@pytest.mark.requirement("M63")
 @pytest.mark.parametrize("label", ["xn--", "xn--a", "xn--zzzzzzzzzz99", "xn--ls8h", "xn--a-ecp.ru", "xn--bcher-KVA-x"])
 def test_an_a_label_must_be_valid_under_idna_2008(label: str) -> None:
     with pytest.raises(InvalidName):
@@ -120,11 +124,13 @@ def test_a_long_name_is_cut_in_the_message() -> None:
     assert len(str(refusal.value)) < 300
 
 
+@pytest.mark.requirement("IP-M1")
 @pytest.mark.parametrize("text", ["10.0.0.1", "255.255.255.255", "::1", "2001:db8::1", "2001:db8:0:1:1:1:1:1"])
 def test_a_canonical_ip_address_is_taken_as_it_is(text: str) -> None:
     assert ip_address(text) == Name("ip", text)
 
 
+@pytest.mark.requirement("IP-M1", "IP-M7")
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -171,6 +177,7 @@ def test_a_name_tells_what_it_is() -> None:
     assert dns_name("*.a.example").base == dns_name("a.example").base == "a.example"
 
 
+@pytest.mark.requirement("SEC40")
 @given(st.text())
 def test_any_text_is_a_name_or_refused(text: str) -> None:
     for read in (dns_name, ip_address):
@@ -182,6 +189,7 @@ def test_any_text_is_a_name_or_refused(text: str) -> None:
             assert read(name.value) == name
 
 
+@pytest.mark.requirement("SEC42")
 @given(st.text(alphabet=string.ascii_letters + string.digits + ".-*_x", max_size=30))
 def test_no_dns_name_is_also_an_address(text: str) -> None:
     try:
@@ -194,6 +202,7 @@ def test_no_dns_name_is_also_an_address(text: str) -> None:
     assert not name.base.rsplit(".", 1)[-1].isdigit()
 
 
+@pytest.mark.requirement("IP-M1")
 @given(st.ip_addresses())
 def test_every_address_has_exactly_one_spelling(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:

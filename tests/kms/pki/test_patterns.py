@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from kms.pki.patterns import InvalidPattern, Pattern, label_pattern, value_pattern
 
 
+@pytest.mark.requirement("SEC33")
 @pytest.mark.parametrize(
     ("pattern", "matching", "others"),
     [
@@ -41,6 +42,7 @@ def test_a_pattern_matches_whole_names(pattern: str, matching: list[str], others
     assert compiled.text == pattern
 
 
+@pytest.mark.requirement("SEC33")
 @pytest.mark.parametrize("special", ["[a]", "a.?", "(a|b)", "a+", "^a$", "\\d", "a.b{2}"])
 def test_nothing_but_the_star_is_special(special: str) -> None:
     assert value_pattern(special).matches(special)
@@ -142,6 +144,7 @@ def test_what_a_wildcard_covers_agrees_with_a_search(pattern: list[str], base: l
     assert compiled.matches_below(".".join(base)) is found
 
 
+@pytest.mark.requirement("SEC40")
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_any_text_compiles_or_is_refused_and_matching_never_fails(text: str, value: str) -> None:
     for compile_ in (label_pattern, value_pattern):
@@ -159,6 +162,7 @@ def test_text_without_stars_matches_itself_alone(text: str) -> None:
     assert not compiled.matches(text + "a")
 
 
+@pytest.mark.requirement("SEC33", "SEC41")
 @pytest.mark.parametrize(
     ("pattern", "value"),
     [

@@ -90,12 +90,14 @@ def test_denied_wins_over_allowed() -> None:
     ]
 
 
+@pytest.mark.requirement("IP-M8")
 def test_an_address_outside_of_all_blocks_is_refused() -> None:
     assert messages(ip_address("11.0.0.1")) == [
         'IP address "11.0.0.1" is not allowed by policy pki/web (spec.ipAddresses.allowed)'
     ]
 
 
+@pytest.mark.requirement("SEC66")
 def test_a_policy_without_a_section_allows_no_name_of_that_type() -> None:
     policy = replace(POLICY, dns_names=None, ip_addresses=None)
     assert messages(dns_name("a.apps.example.com"), ip_address("10.1.2.3"), policy=policy) == [
@@ -104,6 +106,7 @@ def test_a_policy_without_a_section_allows_no_name_of_that_type() -> None:
     ]
 
 
+@pytest.mark.requirement("SEC66")
 def test_an_empty_list_allows_nothing() -> None:
     policy = replace(POLICY, dns_names=Rules(), ip_addresses=NetworkRules())
     assert len(messages(dns_name("a.apps.example.com"), ip_address("10.1.2.3"), policy=policy)) == 2
@@ -194,6 +197,7 @@ def test_a_credential_leaves_the_types_that_it_does_not_speak_of() -> None:
     )
 
 
+@pytest.mark.requirement("SEC41")
 def test_a_large_policy_and_a_large_order_do_not_hold_up_the_event_loop() -> None:
     patterns = [f"**.team-{each}*.apps.example.com" for each in range(500)]
     policy = replace(POLICY, dns_names=rules(*patterns, denied=tuple(patterns)), wildcards=True, maximum_names=100)
@@ -254,6 +258,7 @@ def test_a_request_within_the_policy_violates_nothing() -> None:
     assert objections(request_for("a.apps.example.com", algorithm="RSA", size=2048)) == []
 
 
+@pytest.mark.requirement("IP-M8", "SEC28")
 def test_the_names_of_a_request_meet_the_same_rules_as_those_of_an_order() -> None:
     request = request_for("a.example.org", "10.0.0.1")
     names = sorted(request.names)
@@ -306,6 +311,7 @@ def test_other_attributes_are_denied_unless_rules_allow_them() -> None:
     assert "a@example.com" in message
 
 
+@pytest.mark.requirement("SEC33")
 def test_hostile_text_in_a_subject_breaks_no_line_and_floods_no_log() -> None:
     hostile = "x\r\nlevel=info \x1b[31m\u202e" + "y" * 5000
     request = with_subject((NameOID.PSEUDONYM, hostile), (NameOID.COMMON_NAME, "a\nb"))

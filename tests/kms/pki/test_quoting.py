@@ -21,6 +21,7 @@ def test_text_is_quoted_cut_and_escaped(text: str, shown: str) -> None:
     assert quoted(text) == shown
 
 
+@pytest.mark.requirement("SEC33")
 @given(st.text())
 def test_whatever_is_quoted_can_be_printed_on_one_line(text: str) -> None:
     assert quoted(text).isprintable()

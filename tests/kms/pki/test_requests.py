@@ -116,6 +116,7 @@ def test_a_name_that_is_there_twice_counts_once() -> None:
     assert len(parse_request(csr("a.example", "A.EXAMPLE", common_name="a.example")).names) == 1
 
 
+@pytest.mark.requirement("PROF-M7", "SEC29")
 def test_extensions_that_ask_for_more_select_nothing() -> None:
     extensions: list[tuple[x509.ExtensionType, bool]] = [
         (x509.TLSFeature([x509.TLSFeatureType.status_request]), False),
@@ -135,6 +136,7 @@ def key_usage(**bits: bool) -> x509.KeyUsage:
     return x509.KeyUsage(**{**dict.fromkeys(names, False), "digital_signature": True, **bits})
 
 
+@pytest.mark.requirement("SEC29")
 @pytest.mark.parametrize(
     ("extension", "says"),
     [
@@ -148,6 +150,7 @@ def test_a_request_for_a_ca_is_refused(extension: x509.ExtensionType, says: str)
     assert says in refusal(csr("a.example", extensions=[(extension, True)]))
 
 
+@pytest.mark.requirement("SEC28")
 @pytest.mark.parametrize(
     ("general_name", "says"),
     [
@@ -169,6 +172,7 @@ def test_a_dns_name_that_is_none_is_refused(name: str) -> None:
     assert "name that is not accepted" in refusal(csr(extensions=[(extension, False)]))
 
 
+@pytest.mark.requirement("IP-M1")
 def test_an_ipv4_address_in_ipv6_form_is_refused() -> None:
     assert 'write "10.0.0.1"' in refusal(csr("a.example", "::ffff:10.0.0.1"))
 
@@ -207,16 +211,26 @@ def test_a_warning_of_the_library_that_has_become_an_error_is_a_refusal_too() ->
     refusal(with_long_common_name())
 
 
+@pytest.mark.requirement("SEC40")
+def test_a_tls_feature_that_the_library_does_not_know_is_a_refusal() -> None:
+    feature = x509.UnrecognizedExtension(x509.oid.ExtensionOID.TLS_FEATURE, b"\x30\x03\x02\x01\x04")
+    der = csr("a.example", extensions=[(feature, False)])
+    assert refusal(der) == "The certificate request is not well-formed DER of PKCS #10."
+
+
+@pytest.mark.requirement("SEC30")
 def test_a_signature_by_another_key_is_refused() -> None:
     der = bytearray(csr("a.example"))
     der[-1] ^= 1
     assert "signature" in refusal(bytes(der))
 
 
+@pytest.mark.requirement("SEC30")
 def test_a_request_that_was_changed_after_it_was_signed_is_refused() -> None:
     assert "signature" in refusal(csr("a.example").replace(b"a.example", b"b.example"))
 
 
+@pytest.mark.requirement("SEC30")
 def test_weak_digests_are_refused() -> None:
     assert "algorithm that is not accepted" in refusal(MD5_REQUEST)
     assert "algorithm that is not accepted" in refusal(SHA1_REQUEST)
@@ -230,6 +244,7 @@ def test_a_signature_with_pss_is_refused() -> None:
     assert "use one of ECDSA-SHA256" in refusal(der)
 
 
+@pytest.mark.requirement("SEC32")
 @pytest.mark.parametrize("curve", [ec.SECP256K1(), ec.SECP224R1(), ec.BrainpoolP256R1()])
 def test_a_key_on_another_curve_is_refused(curve: ec.EllipticCurve) -> None:
     private_key = ec.generate_private_key(curve)
@@ -237,6 +252,7 @@ def test_a_key_on_another_curve_is_refused(curve: ec.EllipticCurve) -> None:
     assert "key of the certificate request" in refusal(der)
 
 
+@pytest.mark.requirement("SEC32")
 def test_a_key_of_another_kind_is_refused() -> None:
     der = csr_builder("a.example").sign(ed448.Ed448PrivateKey.generate(), None).public_bytes(Encoding.DER)
     assert "not accepted" in refusal(der)
@@ -248,6 +264,7 @@ def rsa_request(size: int, exponent: int) -> bytes:
     return csr_builder("a.example").sign(private_key, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
+@pytest.mark.requirement("S156", "SEC32")
 @pytest.mark.parametrize(
     ("size", "exponent", "says"), [(1024, 65537, "RSA-1024 is not among"), (2048, 3, "exponent is 3, not 65537")]
 )
@@ -265,22 +282,26 @@ def with_modulus(number: int) -> bytes:
     return der.replace(own, number.to_bytes(256, "big"))
 
 
+@pytest.mark.requirement("SEC41")
 def test_a_weak_key_is_told_before_the_signature_is_looked_at() -> None:
     assert "small prime factor" in refusal(with_modulus(3 * 2**2046 + 3))
     assert "signature" in refusal(with_modulus(2**2048 - 1941903))
 
 
+@pytest.mark.requirement("SEC30")
 def test_a_request_of_another_version_is_refused() -> None:
     der = csr("a.example")
     assert der.count(b"\x02\x01\x00") >= 1
     assert "not well-formed" in refusal(der.replace(b"\x02\x01\x00", b"\x02\x01\x01", 1))
 
 
+@pytest.mark.requirement("SEC36")
 def test_a_request_that_is_too_large_is_not_even_parsed() -> None:
     assert "larger than 16384 bytes" in refusal(b"\x30" * (MAXIMUM_REQUEST + 1))
     assert "not well-formed" in refusal(b"\x30" * MAXIMUM_REQUEST)
 
 
+@pytest.mark.requirement("SEC36")
 def test_a_request_with_very_many_extensions_is_refused() -> None:
     extensions: list[tuple[x509.ExtensionType, bool]] = [
         (x509.UnrecognizedExtension(x509.ObjectIdentifier(f"1.2.3.{each}"), b"\x05\x00"), False) for each in range(40)
@@ -288,6 +309,7 @@ def test_a_request_with_very_many_extensions_is_refused() -> None:
     assert "more than 32 extensions" in refusal(csr("a.example", extensions=extensions))
 
 
+@pytest.mark.requirement("SEC36", "SEC41")
 def test_a_request_for_very_many_names_is_read_within_milliseconds() -> None:
     names = [f"{each:05}.example" for each in range(900)]
     der = csr(*names)
@@ -297,16 +319,19 @@ def test_a_request_for_very_many_names_is_read_within_milliseconds() -> None:
     assert time.process_time() - begun < 0.05
 
 
+@pytest.mark.requirement("SEC28")
 @pytest.mark.parametrize("trailing", [b"\x00", b"\x30\x00", b"-----"])
 def test_bytes_behind_the_request_are_refused(trailing: bytes) -> None:
     assert "not well-formed" in refusal(csr("a.example") + trailing)
 
 
+@pytest.mark.requirement("SEC36")
 def test_pem_is_not_taken_for_der() -> None:
     pem = csr_builder("a.example").sign(key(), hashes.SHA256()).public_bytes(Encoding.PEM)
     assert "not well-formed" in refusal(pem)
 
 
+@pytest.mark.requirement("SEC40")
 @given(st.binary(max_size=400))
 def test_any_bytes_are_a_request_or_refused(der: bytes) -> None:
     refusal(der)
@@ -320,6 +345,7 @@ SEEDS: Mapping[str, bytes] = {
 }
 
 
+@pytest.mark.requirement("SEC40")
 @given(st.sampled_from(sorted(SEEDS)), st.data())
 def test_a_damaged_request_is_never_more_than_refused(seed: str, data: st.DataObject) -> None:
     der = bytearray(SEEDS[seed])

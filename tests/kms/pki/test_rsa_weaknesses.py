@@ -67,12 +67,14 @@ def test_the_exponent_must_be_65537(exponent: int) -> None:
     assert len(weakness) < 100
 
 
+@pytest.mark.requirement("SEC32")
 @pytest.mark.parametrize("factor", [2, 3, 5, 167, 3571, 5987])
 def test_a_small_factor_is_found(factor: int) -> None:
     weakness = rsa_weakness(factor * modulus(2048), 65537)
     assert weakness == "its modulus has a small prime factor"
 
 
+@pytest.mark.requirement("SEC32")
 def test_a_key_of_infineons_chips_is_recognised() -> None:
     weak = infineon_prime(1024, seed=2) * infineon_prime(1024, seed=3)
     assert has_roca_fingerprint(weak)
@@ -111,6 +113,7 @@ def in_group(element: int) -> bool:
     return True
 
 
+@pytest.mark.requirement("SEC32")
 def test_close_primes_are_found() -> None:
     first = prime(1024, seed=5)
     second = prime_after(first)
@@ -134,10 +137,12 @@ def test_fermats_method_goes_exactly_as_many_rounds_as_asked() -> None:
     assert not has_close_primes(product, rounds=needed - 1)
 
 
+@pytest.mark.requirement("SEC32")
 def test_at_least_a_hundred_rounds_are_made() -> None:
     assert FERMAT_ROUNDS >= 100
 
 
+@pytest.mark.requirement("SEC41")
 def test_the_checks_cost_less_than_five_milliseconds() -> None:
     number = modulus(4096)
     begun = time.process_time()

@@ -97,6 +97,7 @@ def test_a_file_that_is_too_large_is_not_parsed() -> None:
     assert refusal(pem(ROOT.certificate) * 200, ROOT.key) == ("InvalidSecret", "tls.crt is larger than 65536 bytes.")
 
 
+@pytest.mark.requirement("C17")
 def test_a_chain_that_clients_would_not_take_is_refused() -> None:
     assert refusal(pem(*[ROOT.certificate] * 5), ROOT.key)[0] == "InvalidChain"
 
@@ -203,6 +204,7 @@ def test_a_path_length_above_that_rules_the_ca_out_is_told() -> None:
     assert '"CN=Tight Root"' in message
 
 
+@pytest.mark.requirement("SEC32")
 def test_a_weak_key_is_refused() -> None:
     small = rsa.generate_private_key(65537, 1024)  # noqa: S505 - what is to be refused
     ca = root(with_key=small)
@@ -211,6 +213,7 @@ def test_a_weak_key_is_refused() -> None:
     assert "RSA-1024" in message
 
 
+@pytest.mark.requirement("SEC59", "SEC64")
 def test_no_message_quotes_the_key() -> None:
     text = private_key_pem(key(which="stranger"))
     body = text.splitlines()[1].decode()
@@ -232,6 +235,7 @@ def test_a_stored_pair_that_does_not_belong_together_is_not_loaded() -> None:
     assert refused.value.reason == "KeyMismatch"
 
 
+@pytest.mark.requirement("SEC40")
 @given(st.binary(max_size=300), st.booleans())
 def test_any_bytes_are_a_ca_or_told(data: bytes, framed: bool) -> None:
     certificates = b"-----BEGIN CERTIFICATE-----\n" + data + b"\n-----END CERTIFICATE-----\n" if framed else data

@@ -135,6 +135,7 @@ def test_clients_enforce_the_name_constraints(name: str, accepted: bool) -> None
             verifier.verify(certificate, [issuing.certificate])
 
 
+@pytest.mark.requirement("SEC59")
 def test_a_renewed_ca_is_good_for_the_chains_of_the_old_one() -> None:
     """Both ways: what the old one has signed under the new one, and what the new one signs under the old (SEC59)."""
     old = root(not_after=NOW + 50 * DAY, serial=1)

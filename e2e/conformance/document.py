@@ -1,0 +1,99 @@
+"""docs/conformance.md, and what is wrong with it. Pure: lines and tests in, text out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+
+from e2e.conformance.lines import Line, Part, by_id
+from e2e.conformance.markers import Claim
+
+Tests = Mapping[str, Sequence[Claim]]
+"""The tests of each line."""
+
+HEAD = """\
+# Conformance
+
+Each line of the requirements, how it is met, and the tests that prove it. Of RFC 8555, `M` is what must be done, `S`
+what should be, `o` what is optional; lines of other documents have their name in front. `SEC` are our security
+requirements, `C` what cert-manager needs.
+
+`make conformance` writes this page from [docs/conformance/](conformance/) and from the markers in the tests
+(`@pytest.mark.requirement("M75")`). `make check` fails where a line has neither a test nor a reason, where a marker
+names a line that does not exist, and where this page is out of date.
+"""
+
+
+def faults(parts: Sequence[Part], tests: Tests) -> list[str]:
+    """What must be mended before the document tells the truth: one sentence a fault."""
+    known = by_id(parts)
+    return [
+        *(
+            f"{line.id} has neither a test nor a reason: mark a test with it, or say why there is none (reason)"
+            for line in known.values()
+            if line.id not in tests and not line.reason
+        ),
+        *(
+            f"{test.path}: {test.name} proves {id_}, which is no line of docs/conformance/"
+            for id_ in sorted(tests.keys() - known.keys())
+            for test in tests[id_]
+        ),
+    ]
+
+
+def document(parts: Sequence[Part], tests: Tests) -> str:
+    """The page."""
+    return "\n".join([HEAD, *_summary(parts, tests), *_departures(parts), *(_part(part, tests) for part in parts)])
+
+
+def _summary(parts: Sequence[Part], tests: Tests) -> Iterator[str]:
+    yield "| source | lines | with tests | with a reason only |"
+    yield "| --- | --- | --- | --- |"
+    for part in parts:
+        proven = sum(line.id in tests for line in part.lines)
+        yield f"| {part.title} | {len(part.lines)} | {proven} | {len(part.lines) - proven} |"
+    lines = by_id(parts)
+    proven = sum(id_ in tests for id_ in lines)
+    yield f"| all | {len(lines)} | {proven} | {len(lines) - proven} |\n"
+
+
+def _departures(parts: Sequence[Part]) -> Iterator[str]:
+    yield "## Where we depart from a line\n"
+    yield "| line | asks for | here |"
+    yield "| --- | --- | --- |"
+    for line in by_id(parts).values():
+        if line.departs:
+            yield f"| {line.id} | {_cell(line.says)} | {_cell(line.departs)} |"
+    yield ""
+
+
+def _part(part: Part, tests: Tests) -> str:
+    rows = (_row(line, tests.get(line.id, ())) for line in part.lines)
+    head = "| line | asks for | how it is met | tests |\n| --- | --- | --- | --- |"
+    return "\n".join([f"## {part.title}\n", f"{part.about}\n", head, *rows, ""])
+
+
+def _row(line: Line, tests: Sequence[Claim]) -> str:
+    told = " ".join(each for each in (line.met, line.departs and f"Departs: {line.departs}") if each)
+    if line.reason:
+        told = f"{told} *{line.reason}*".strip()
+    return f"| {line.id} | {_cell(line.says)} | {_cell(told)} | {_shown(tests)} |"
+
+
+def _shown(tests: Sequence[Claim]) -> str:
+    """The tests by file, as sentences, which their names are."""
+    files = (
+        f"[{path.removesuffix('.py')}](../{path}): {'; '.join(_sentence(each.name) for each in group)}"
+        for path, group in groupby(tests, key=lambda each: each.path)
+    )
+    return "<br>".join(files)
+
+
+def _sentence(name: str) -> str:
+    return name.removeprefix("test_").replace("_", " ")
+
+
+def _cell(text: str) -> str:
+    """Text of one cell of a table: on one line, with no bar of its own."""
+    return re.sub(r"\s+", " ", text).strip().replace("|", "\\|")

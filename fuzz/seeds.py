@@ -1,0 +1,228 @@
+"""Real inputs of each target: what clients, servers and administrators send, made anew for each run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from types import MappingProxyType
+
+import dns.message
+import dns.rrset
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
+
+from acme_server.jose.strict import unpadded
+from acme_server.validation.dnswire import RecordType, question, wire_name
+from fuzz.targets import alpn, crosses, imports, key_changes, links, nonces, records
+from fuzz.targets import dns as dns_target
+from fuzz.targets import eab as eab_target
+from kms.pki.authorities import intermediate
+from kms.pki.certificates import sign_leaf
+from kms.pki.keys import generate_key, private_key_pem
+from tests.support import pki
+from tests.support.acme import ALGORITHMS, ClientKey, binding, signed
+from tests.support.alpn import certificate
+
+_URL = "https://acme.example.com/acme/pki/web/new-account"
+
+
+@cache
+def of(name: str) -> tuple[bytes, ...]:
+    """The seeds of that target."""
+    return tuple(_SEEDS[name]())
+
+
+def _jws() -> Iterable[bytes]:
+    for algorithm in ALGORITHMS:
+        key = ClientKey(algorithm)
+        yield signed(key, b"{}", jwk=key.jwk, nonce="bm9uY2U", url=_URL)
+    yield signed(key, b"", kid=f"{links.URL}/acme/pki/web/accounts/{'a' * 52}", nonce="bm9uY2U", url=_URL)
+
+
+def _jwk() -> Iterable[bytes]:
+    return (
+        json.dumps(ClientKey(algorithm).jwk).encode() for algorithm in ("ES256", "ES384", "ES512", "EdDSA", "RS256")
+    )
+
+
+def _eab() -> Iterable[bytes]:
+    bound = ClientKey()
+    bound.jwk = dict(eab_target.JWK)
+    for algorithm in ("HS256", "HS384", "HS512"):
+        yield json.dumps(binding(bound, url=eab_target.URL, mac_key=eab_target.MAC_KEY, alg=algorithm)).encode()
+
+
+def _csr() -> Iterable[bytes]:
+    yield pki.csr("www.example.com", "10.1.2.3", "2001:db8::1", common_name="www.example.com")
+    yield pki.csr("*.example.com", signed_with=generate_key("RSA", 2048))
+    yield pki.csr("xn--mnchen-3ya.example.com", signed_with=generate_key("Ed25519", None))
+    yield pki.csr(common_name="Somebody", signed_with=generate_key("ECDSA", 521))
+    extensions: list[tuple[x509.ExtensionType, bool]] = [
+        (x509.BasicConstraints(ca=True, path_length=None), True),
+        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING]), False),
+        (x509.TLSFeature([x509.TLSFeatureType.status_request]), False),
+    ]
+    yield pki.csr("www.example.com", extensions=extensions)
+
+
+def _crosses() -> Iterable[bytes]:
+    root = pki.root()
+    certificate = intermediate(crosses.TEMPLATE, crosses.SIGNER.key, root)
+    for chain in ((certificate,), (certificate, root.certificate)):
+        yield b"".join(each.public_bytes(Encoding.PEM) for each in chain)
+
+
+def _names() -> Iterable[bytes]:
+    texts = [
+        "www.example.com",
+        "*.example.com",
+        "xn--mnchen-3ya.example.com",
+        "10.0.0.1",
+        "2001:db8::1",
+        "::ffff:1.2.3.4",
+    ]
+    return (text.encode() for text in texts)
+
+
+def _identifiers() -> Iterable[bytes]:
+    dns_name = {"type": "dns", "value": "www.example.com"}
+    for members in (
+        {"identifiers": [dns_name], "notAfter": "2026-12-24T12:00:00Z", "profile": ""},
+        {
+            "identifiers": [
+                {"type": "ip", "value": "2001:db8::1"},
+                {"type": "email", "value": "a@example.com"},
+                dns_name,
+            ]
+        },
+    ):
+        yield json.dumps(members).encode()
+
+
+def _payloads() -> Iterable[bytes]:
+    for members in (
+        {"termsOfServiceAgreed": True, "contact": ["mailto:a@example.com"], "onlyReturnExisting": False},
+        {"status": "deactivated", "contact": []},
+        {"csr": unpadded(pki.csr("www.example.com"))},
+        {},
+    ):
+        yield json.dumps(members).encode()
+    yield from _identifiers()
+
+
+def _patterns() -> Iterable[bytes]:
+    return (b"**.apps.example.com\nweb.apps.example.com", b"*-*-*.example.com\na-b-c.example.com", b"**.**.a\nb.c.a")
+
+
+def _dns() -> Iterable[bytes]:
+    name = f"{dns_target.NAME}."
+    for type_, address in ((RecordType.A, "192.0.2.1"), (RecordType.AAAA, "2001:db8::1")):
+        query = question(wire_name(dns_target.NAME), type_, dns_target.ID)
+        direct = dns.message.make_response(dns.message.from_wire(query.wire))
+        direct.answer.append(dns.rrset.from_text(name, 60, "IN", type_.name, address))
+        yield direct.to_wire()
+        aliased = dns.message.make_response(dns.message.from_wire(query.wire))
+        aliased.answer.append(dns.rrset.from_text(name, 60, "IN", "CNAME", "web.example.net."))
+        aliased.answer.append(dns.rrset.from_text("web.example.net.", 60, "IN", type_.name, address))
+        yield aliased.to_wire()
+        yield dns.message.make_response(dns.message.from_wire(query.wire)).to_wire()
+
+
+def _http() -> Iterable[bytes]:
+    yield b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\ntoken.digest"
+    yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\ntoken\r\n7;x=y\r\n.digest\r\n0\r\n\r\n"
+    yield b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 302 Found\r\nLocation: https://b.example.com/x?y\r\n\r\n"
+    yield b"HTTP/1.0 200 OK\n\ntoken.digest"
+
+
+def _redirects() -> Iterable[bytes]:
+    return (
+        b"https://b.example.com:443/x?y=z#f",
+        b"//b.example.com/x",
+        b"/x",
+        b"?y",
+        b"http://[::1]/",
+        b"HTTP://a@b:80",
+    )
+
+
+def _links() -> Iterable[bytes]:
+    yield f"{links.URL}/acme/pki/web/accounts/{'a' * 52}".encode()
+    yield b"/acme/pki/web/orders/" + b"a" * 32 + b"/finalize"
+
+
+def _nonces() -> Iterable[bytes]:
+    return (nonces.NONCES.issue().encode() for _ in range(3))
+
+
+def _imports() -> Iterable[bytes]:
+    root = pki.root()
+    for signer in (root, pki.below(root)):
+        chain = b"".join(each.public_bytes(Encoding.PEM) for each in (signer.certificate, *signer.issuers))
+        yield chain + imports.BETWEEN + private_key_pem(signer.key)
+
+
+def _renewals() -> Iterable[bytes]:
+    return (b"aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE", b"aYhba4dGQEHhs3uEe6CuLN4ByNQ.fw")
+
+
+def _alpn() -> Iterable[bytes]:
+    feature = x509.UnrecognizedExtension(ExtensionOID.TLS_FEATURE, b"\x30\x03\x02\x01\x04")
+    for more in ((), (feature,)):
+        yield certificate([x509.DNSName(alpn.NAME)], alpn.VALUE, more=more).public_bytes(Encoding.DER)
+
+
+def _key_changes() -> Iterable[bytes]:
+    payload = json.dumps({"account": key_changes.ACCOUNT, "oldKey": ClientKey().jwk}).encode()
+    for algorithm in ("ES256", "EdDSA", "RS256"):
+        key = ClientKey(algorithm)
+        yield signed(key, payload, jwk=key.jwk, url=key_changes.URL)
+
+
+def _records() -> Iterable[bytes]:
+    name = f"{records.NAME}."
+    for asked, kind, texts in (
+        (records.TXT, "TXT", ('"one" "two"', '"three"')),
+        (records.CAA, "CAA", ('0 issue "ca.example.com; validationmethods=dns-01"', '128 issuewild ";"')),
+    ):
+        direct = dns.message.make_response(asked.message)
+        direct.answer.append(dns.rrset.from_text(name, 60, "IN", kind, *texts))
+        yield direct.to_wire()
+        aliased = dns.message.make_response(asked.message)
+        aliased.answer.append(dns.rrset.from_text("com.", 60, "IN", "DNAME", "example.net."))
+        aliased.answer.append(dns.rrset.from_text(name, 60, "IN", "CNAME", "www.example.example.net."))
+        yield aliased.to_wire()
+
+
+def _revocations() -> Iterable[bytes]:
+    leaf = sign_leaf(pki.leaf(), pki.root()).public_bytes(Encoding.DER)
+    for reason in ({}, {"reason": 1}):
+        yield json.dumps({"certificate": unpadded(leaf)} | reason).encode()
+
+
+_SEEDS: Mapping[str, Callable[[], Iterable[bytes]]] = MappingProxyType(
+    {
+        "alpn": _alpn,
+        "crosses": _crosses,
+        "csr": _csr,
+        "dns": _dns,
+        "eab": _eab,
+        "http": _http,
+        "identifiers": _identifiers,
+        "imports": _imports,
+        "jwk": _jwk,
+        "jws": _jws,
+        "key_changes": _key_changes,
+        "links": _links,
+        "names": _names,
+        "nonces": _nonces,
+        "patterns": _patterns,
+        "payloads": _payloads,
+        "records": _records,
+        "redirects": _redirects,
+        "renewals": _renewals,
+        "revocations": _revocations,
+    }
+)

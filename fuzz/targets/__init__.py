@@ -1,0 +1,18 @@
+"""The targets, one a file, each with a `TARGET`."""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+
+from fuzz.target import Target
+
+NAMES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+
+
+def load(name: str) -> Target:
+    """The target of that name."""
+    target = import_module(f"{__name__}.{name}").TARGET
+    if not isinstance(target, Target):
+        raise TypeError(f"fuzz/targets/{name}.py has no Target under the name TARGET")
+    return target

@@ -1,0 +1,23 @@
+"""The certificate that a server presents for TLS-ALPN-01 (RFC 8737, 3)."""
+
+from __future__ import annotations
+
+from acme_server.validation.alpncertificate import MAXIMUM_CERTIFICATE, WrongCertificate, check
+from fuzz.target import Target
+from kms.resources.orders import Identifier
+
+NAME = "www.example.com"
+VALUE = b"\x04\x20" + bytes(range(32))
+"""The acmeIdentifier: a DER OCTET STRING with the digest."""
+
+
+def read(data: bytes) -> None:
+    """For a name; a refusal is told to people."""
+    try:
+        check(data, Identifier(type="dns", value=NAME), VALUE[2:])
+    except WrongCertificate as error:
+        if not str(error).isprintable():
+            raise AssertionError("a message that would break a line of a log") from error
+
+
+TARGET = Target(read, (), longest=MAXIMUM_CERTIFICATE + 1)

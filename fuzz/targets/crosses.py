@@ -1,0 +1,25 @@
+"""A chain by which other CAs certify a CA's key, in PEM: any tenant may write one into a CertificateAuthority."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from fuzz.target import Target
+from kms.pki.authorities import AuthorityTemplate, InvalidAuthority, check_cross, self_signed
+from kms.pki.certificates import Signer
+from kms.pki.keys import generate_key
+
+NOW = datetime(2026, 11, 25, tzinfo=UTC)
+TEMPLATE = AuthorityTemplate(
+    common_name="Fuzzed", serial=1, not_before=NOW - timedelta(days=1), not_after=NOW + timedelta(days=9), path_length=1
+)
+_KEY = generate_key("ECDSA", 256)
+SIGNER = Signer(self_signed(TEMPLATE, _KEY), _KEY)
+
+
+def read(data: bytes) -> None:
+    """As text: it comes in a field."""
+    check_cross(data.decode("utf-8", "replace"), SIGNER, now=NOW)
+
+
+TARGET = Target(read, (InvalidAuthority,))

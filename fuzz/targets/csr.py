@@ -1,0 +1,32 @@
+"""A certificate request in DER (RFC 2986), and what a policy says to it."""
+
+from __future__ import annotations
+
+from fuzz.target import Target
+from kms.pki.policy import request_violations
+from kms.pki.requests import MAXIMUM_REQUEST, InvalidRequest, parse_request
+from kms.resources.meta import ObjectMeta
+from kms.resources.policies import CertificatePolicy, DNSNameRules, PolicySpec, SubjectRules, ValueRules
+from kms.resources.rules import compiled_policy
+
+_RULES = ValueRules(allowed=("a*z", "**.*.example"), denied=("*x*y*",), required=("**",))
+_POLICY = compiled_policy(
+    CertificatePolicy(
+        metadata=ObjectMeta(namespace="pki", name="web"),
+        spec=PolicySpec(
+            dns_names=DNSNameRules(allowed=("**.example.com",), denied=("*db*.**",), required=("www.**",)),
+            ip_addresses=ValueRules(allowed=("10.0.0.0/8", "2001:db8::/32")),
+            subject=SubjectRules(common_name=_RULES, organizations=_RULES),
+        ),
+    )
+)
+
+
+def read(data: bytes) -> None:
+    """Parse, then judge."""
+    for violation in request_violations(parse_request(data), _POLICY, None):
+        if not violation.message.isprintable():
+            raise AssertionError("a message that would break a line of a log")
+
+
+TARGET = Target(read, (InvalidRequest,), longest=MAXIMUM_REQUEST + 1)

@@ -1,0 +1,20 @@
+"""The identifiers of a new order, from JSON to names (RFC 8555, 7.4)."""
+
+from __future__ import annotations
+
+from acme_server.problems import Refused
+from acme_server.rules.identifiers import normalised
+from acme_server.views import problem
+from acme_server.wire import NewOrder, decode
+from fuzz.target import Target
+
+
+def read(data: bytes) -> None:
+    """A refusal must also be one that can be told."""
+    try:
+        normalised(decode(data, NewOrder).identifiers)
+    except Refused as refused:
+        problem(refused)
+
+
+TARGET = Target(read, ())

@@ -1,0 +1,21 @@
+"""The certificate and the key of a CA that somebody brings, in PEM: any tenant may write such a Secret."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from fuzz.target import Target
+from kms.pki.authorities import InvalidAuthority, check_imported
+
+NOW = datetime(2026, 11, 25, tzinfo=UTC)
+BETWEEN = b"\n=====\n"
+"""What stands between the two in an input."""
+
+
+def read(data: bytes) -> None:
+    """Certificate first, then the key."""
+    certificate, _, key = data.partition(BETWEEN)
+    check_imported(certificate, key, now=NOW)
+
+
+TARGET = Target(read, (InvalidAuthority,))

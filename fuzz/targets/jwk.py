@@ -1,0 +1,18 @@
+"""A public key as JSON (RFC 7517)."""
+
+from __future__ import annotations
+
+from acme_server.jose.jwk import account_key, stored_account_key
+from acme_server.jose.strict import json_object
+from acme_server.problems import Refused
+from fuzz.target import Target
+
+
+def read(data: bytes) -> None:
+    """A key that is taken is the same one when it has been stored."""
+    key = account_key(json_object(data, "The jwk"))
+    if stored_account_key(key.jwk).thumbprint != key.thumbprint:
+        raise AssertionError("the key is another one once it is stored")
+
+
+TARGET = Target(read, (Refused,))

@@ -1,0 +1,19 @@
+"""The payload of a revocation, and the certificate in it (RFC 8555, 7.6)."""
+
+from __future__ import annotations
+
+from acme_server.problems import Refused
+from acme_server.revocation import parsed
+from acme_server.rules.revocation import subscriber_reason
+from acme_server.wire import Revocation, decode
+from fuzz.target import Target
+
+
+def read(data: bytes) -> None:
+    """As far as it goes before the certificate is looked up."""
+    payload = decode(data, Revocation)
+    parsed(payload.der())
+    subscriber_reason(payload.reason)
+
+
+TARGET = Target(read, (Refused,))
