@@ -1,22 +1,15 @@
-"""The control groups of a node: the one thing of it that namespaces do not take along when they end."""
+"""The control groups of a node, which namespaces.py made: the one thing that does not go with the namespaces."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
+from e2e.cluster.node import namespaces
 from e2e.cluster.processes import Deadline
 
-ROOT = Path("/sys/fs/cgroup")
 _LIMIT = 5.0
-
-
-def make(name: str) -> None:
-    """Make a group of this name in every hierarchy (of version 1 there are several, of version 2 one)."""
-    for each in _hierarchies():
-        (each / name).mkdir(exist_ok=True)
 
 
 def remove(name: str) -> None:
@@ -33,7 +26,7 @@ def remove(name: str) -> None:
 
 def found(name: str) -> list[Path]:
     """The groups of this name that are there."""
-    return [each / name for each in _hierarchies() if (each / name).is_dir()]
+    return [each.place / name for each in namespaces.hierarchies() if (each.place / name).is_dir()]
 
 
 def _remove(group: Path, deadline: Deadline) -> None:
@@ -48,10 +41,3 @@ def _remove(group: Path, deadline: Deadline) -> None:
             time.sleep(0.02)
         else:
             return
-
-
-def _hierarchies() -> Iterator[Path]:
-    if (ROOT / "cgroup.controllers").exists():
-        yield ROOT
-        return
-    yield from (each for each in ROOT.iterdir() if each.is_dir() and (each / "cgroup.procs").exists())

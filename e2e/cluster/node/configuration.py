@@ -57,7 +57,7 @@ def pod_network(folder: Path, network: Network) -> Path:
     return _write(folder / "cni" / "10-pods.conflist", json.dumps(config, indent=2))
 
 
-def kubelet(folder: Path, network: Network, credentials: Credentials, cgroup: str) -> Path:
+def kubelet(folder: Path, network: Network, credentials: Credentials) -> Path:
     """A kubelet on a node that is only a part of a machine: it limits containers, not the node."""
     return _component(
         folder / "kubelet.yaml",
@@ -78,7 +78,6 @@ def kubelet(folder: Path, network: Network, credentials: Credentials, cgroup: st
             "resolvConf": str(_write(folder / "resolv.conf", f"nameserver {network.node}\n")),
             "containerRuntimeEndpoint": f"unix://{SOCKET}",
             "cgroupDriver": "cgroupfs",
-            "cgroupRoot": cgroup,
             "cgroupsPerQOS": False,
             "enforceNodeAllocatable": [],
             "failCgroupV1": False,

@@ -2,13 +2,15 @@
 
 A program of its own, standard library only, started by node.py under a guard:
 
-    python -I -S namespaces.py hold RECORD SCRATCH         make them, write the id of their init process to RECORD
+    python -I -S namespaces.py hold RECORD SCRATCH CGROUP  make them, write the id of their init process to RECORD
     python -I -S namespaces.py enter RECORD -- COMMAND...  run a command in them
 
 Processes, mounts, links, packet filter rules and the host name of a node belong to these namespaces. When their init
 process ends, however that happens, the kernel kills every process in them, and all the rest goes with the last one.
+Only the control groups stay, all of them below CGROUP: cgroups.py removes them.
 
-What a kubelet would change for the whole machine (a few sysctls) is covered by files that already say what it wants.
+What container runtimes write to fixed places they write to an overlay. What a kubelet would change for the whole
+machine (a few sysctls) is covered by files that already say what it wants.
 """
 
 from __future__ import annotations
@@ -22,12 +24,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 NODE_NAME = "node"
 
 _PR_SET_PDEATHSIG = 1
-_NEW = {"mnt": 0x00020000, "uts": 0x04000000, "ipc": 0x08000000, "pid": 0x20000000, "net": 0x40000000}
+_NEW = {
+    **{"uts": 0x04000000, "ipc": 0x08000000, "net": 0x40000000, "cgroup": 0x02000000},
+    **{"pid": 0x20000000, "mnt": 0x00020000},
+}
+_LEAF = "init"
+"""The control group of processes that are in no container: version 2 wants them in a leaf."""
+_NOT_CONTROLLERS = frozenset({"rw", "xattr", "clone_children", "cpuset_v2_mode"})
 _SYSCTLS = {
     "vm/overcommit_memory": "1",
     "vm/panic_on_oom": "0",
@@ -37,14 +45,50 @@ _SYSCTLS = {
     "kernel/keys/root_maxbytes": "25000000",
 }
 _FRESH = ("/run", "/var/log")
-"""Where container runtimes and kubelets write whatever they are told: empty file systems in memory."""
+"""Empty file systems in memory."""
+_COVERED = "/var/lib"
+"""As it is, with an overlay that takes what is written."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def hold(record: Path, scratch: Path) -> int:
+class Hierarchy(NamedTuple):
+    """One hierarchy of control groups: of version 1 there are several, of version 2 one, or both side by side."""
+
+    place: Path
+    version: str
+    """The type of its file system, "cgroup" or "cgroup2"."""
+    controllers: str
+
+    def join(self, group: str) -> None:
+        """Make a group below this one, unless it is there, and move this process to it."""
+        made = self.place / group
+        made.mkdir(exist_ok=True)
+        for each in ("cpuset.cpus", "cpuset.mems"):
+            if self.version == "cgroup" and (made / each).exists() and not (made / each).read_text().strip():
+                (made / each).write_text((made.parent / each).read_text())  # else nobody may join
+        (made / "cgroup.procs").write_text("0")
+
+
+def hierarchies() -> list[Hierarchy]:
+    """All that are mounted."""
+    found = {}
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+        before, after = (part.split() for part in line.split(" - ", 1))
+        place, version, options = Path(before[4]), after[0], after[2].split(",")
+        if version in {"cgroup", "cgroup2"}:
+            named = [each for each in options if each not in _NOT_CONTROLLERS and not each.startswith("release_agent=")]
+            found[place] = Hierarchy(place, version, ",".join(named))
+    return list(found.values())
+
+
+def hold(record: Path, scratch: Path, group: str) -> int:
     """Make the namespaces and keep them until SIGTERM; then everything in them has ended before this returns."""
+    for each in hierarchies():
+        each.join(group)
     _checked(_libc.unshare(sum(_NEW.values())))
+    for each in hierarchies():
+        each.join(f"{group}/{_LEAF}")
     ready, told = os.pipe()
     init = os.fork()
     if init == 0:
@@ -60,13 +104,14 @@ def hold(record: Path, scratch: Path) -> int:
 def enter(record: Path, command: list[str]) -> int:
     """Run a command in the namespaces; its exit status (128 + signal number if one ended it)."""
     init = int(record.read_text(encoding="ascii"))
-    opened = [os.open(f"/proc/{init}/ns/{name}", os.O_RDONLY) for name in ("uts", "ipc", "net", "pid", "mnt")]
-    for each in opened:
+    for each in [os.open(f"/proc/{init}/ns/{name}", os.O_RDONLY) for name in _NEW]:
         _checked(_libc.setns(each, 0))
         os.close(each)
     child = os.fork()
     if child == 0:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        for each in hierarchies():
+            each.join(_LEAF)
         os.execvp(command[0], command)  # noqa: S606 - the child is the command
 
     def hand_on(number: int, _frame: FrameType | None) -> None:
@@ -80,7 +125,7 @@ def enter(record: Path, command: list[str]) -> int:
 def _init(scratch: Path, ready: Callable[[], object]) -> NoReturn:
     """The first process: lays out what the others see, then collects the ended ones for ever."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    _mounts(scratch)
+    _mount_all(scratch)
     socket.sethostname(NODE_NAME)
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1", encoding="ascii")
     ready()
@@ -90,7 +135,8 @@ def _init(scratch: Path, ready: Callable[[], object]) -> NoReturn:
         signal.sigwait({signal.SIGCHLD})
 
 
-def _mounts(scratch: Path) -> None:
+def _mount_all(scratch: Path) -> None:
+    seen = hierarchies()
     _mount("--make-rprivate", "/")
     _mount("-t", "proc", "proc", "/proc")
     for number, (name, value) in enumerate(_SYSCTLS.items()):
@@ -100,6 +146,14 @@ def _mounts(scratch: Path) -> None:
             _mount("--bind", cover, f"/proc/sys/{name}")
     for each in _FRESH:
         _mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", each)
+    upper, work = scratch / "written", scratch / "work"
+    upper.mkdir()
+    work.mkdir()
+    _mount("-t", "overlay", "-o", f"lowerdir={_COVERED},upperdir={upper},workdir={work}", "overlay", _COVERED)
+    for hierarchy in seen:  # again, now that their root is the group that we are in
+        subprocess.run(["/bin/umount", hierarchy.place], check=True)
+        options = ("-o", hierarchy.controllers) if hierarchy.version == "cgroup" else ()
+        _mount("-t", hierarchy.version, *options, hierarchy.version, hierarchy.place)
 
 
 def _collect() -> None:
@@ -129,7 +183,7 @@ def _checked(result: int) -> None:
 def main(arguments: list[str]) -> int:
     """See above."""
     if arguments[0] == "hold":
-        return hold(Path(arguments[1]), Path(arguments[2]))
+        return hold(Path(arguments[1]), Path(arguments[2]), arguments[3])
     return enter(Path(arguments[1]), arguments[arguments.index("--") + 1 :])
 
 

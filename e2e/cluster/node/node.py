@@ -48,7 +48,7 @@ _HEALTH = (
     ("coredns", configuration.DNS_READY, "/ready"),
     ("kubelet", configuration.KUBELET_HEALTH, "/healthz"),
 )
-_DATA = ("containerd", "kubelet")
+_DATA = ("containerd", "kubelet", "scratch")
 COMPONENTS = ("namespaces", "containerd", "kube-scheduler", "kube-proxy", "coredns", "kubelet")
 
 
@@ -75,7 +75,7 @@ class Node:
     @classmethod
     def create(cls, folder: Path, programs: Programs, network: Network, pause: BuiltImage) -> Self:
         """Lay out a node in a folder that does not exist yet; nothing runs. `pause` holds the namespaces of pods."""
-        for each in ("logs", "run", "scratch", *_DATA):
+        for each in ("logs", "run", *_DATA):
             (folder / each).mkdir(parents=True, exist_ok=True)
         saved = {
             "number": network.number,
@@ -115,8 +115,7 @@ class Node:
             StartFailed: with the last lines of the log of what did not come up.
         """
         self._init.unlink(missing_ok=True)
-        cgroups.make(self._cgroup)
-        self._run("namespaces", [*_python(), "hold", self._init, self._folder / "scratch"])
+        self._run("namespaces", [*_python(), "hold", self._init, self._folder / "scratch", self._cgroup])
         self._wait("namespaces", self._init.exists)
         self.network.up(int(self._init.read_text(encoding="ascii")))
         configuration.pod_network(self._folder, self.network)
@@ -150,7 +149,7 @@ class Node:
         self._inside("kube-proxy", [programs.kube_proxy, f"--config={proxy}"])
         corefile = configuration.coredns(self._folder, network, kubeconfig(DNS), zones)
         self._inside("coredns", [programs.coredns, f"-conf={corefile}"])
-        kubelet = configuration.kubelet(self._folder, network, mine, f"/{self._cgroup}")
+        kubelet = configuration.kubelet(self._folder, network, mine)
         self._inside(
             "kubelet",
             [
