@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from e2e.cluster.progress import Progress
 
 MODULES = Path(__file__).with_name("binaries")
 _BUILD_LIMIT = 1800.0
+_DOWNLOAD_LIMIT = 300.0
 _PACKAGES = {
     "etcd": "go.etcd.io/etcd/server/v3",
     "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
@@ -70,6 +73,23 @@ class Builder:
             with self._locked():
                 self._build(self._missing(programs))
         return self.folder
+
+    def module(self, name: str) -> Path:
+        """The files of a module that go.mod requires, in Go's module cache (read only).
+
+        Raises:
+            NoSource: there is no Go, or the module cannot be downloaded.
+        """
+        self.cache.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            go = self._go()
+        command = [str(go), "-C", str(self.modules), "mod", "download", "-json", name]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_DOWNLOAD_LIMIT, check=False, env=self._environment(go)
+        )
+        if done.returncode != 0:
+            raise NoSource(f"The Go module {name} could not be downloaded:\n{done.stdout}{done.stderr}")
+        return Path(json.loads(done.stdout)["Dir"])
 
     def _missing(self, programs: tuple[str, ...]) -> list[str]:
         return [each for each in programs if not (self.folder / each).exists()]

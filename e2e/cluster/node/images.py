@@ -26,7 +26,6 @@ REGISTRY = "kms-acme.test"
 """A name that no registry has."""
 _LIMIT = 1800.0
 _KEPT = 8
-_LAYERS = 24
 # Mounts and processes of a build end with it, however it ends.
 _PRIVATE = ("unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--mount-proc")
 _PROGRAM = """FROM scratch
@@ -115,7 +114,7 @@ class Images:
             draft.build(
                 *("--file", root / "deploy" / "Containerfile", "--build-arg", f"BASE={base.reference}"),
                 *("--build-arg", "VERSION=0.0.0-test", "--build-arg", f"REVISION={draft.tag}"),
-                *("--layers", "--isolation=chroot", *self._pip(draft)),
+                *("--isolation=chroot", *self._pip(draft)),
                 root,
             )
 
@@ -131,12 +130,12 @@ class Images:
     def _ensure(self, name: str, key: str, build: Build) -> BuiltImage:
         """The image from the cache; of several who build at once, one builds and the others wait."""
         folder = self._cache / name
+        (self._cache / "storage").mkdir(parents=True, exist_ok=True)
         image = BuiltImage(f"{REGISTRY}/{name}:{key}", folder / f"{key}.tar")
         if not image.archive.exists():
             folder.mkdir(parents=True, exist_ok=True)
             with _locked(self._cache / "lock"), tempfile.TemporaryDirectory(dir=folder, prefix=".draft-") as place:
                 if not image.archive.exists():
-                    self._bound_storage()
                     with self._progress.step(f"Building image {image.reference}") as tick:
                         draft = Draft(Path(place), image, self._cache, self._env, tick)
                         build(draft)
@@ -144,12 +143,6 @@ class Images:
             _forget_old(folder)
         os.utime(image.archive)  # it was asked for: the oldest are forgotten first
         return image
-
-    def _bound_storage(self) -> None:
-        """buildah's own storage makes builds quicker and may go at any time; it must not grow for ever."""
-        storage = self._cache / "storage"
-        if len(list(storage.glob("vfs/dir/*"))) > _LAYERS:
-            shutil.rmtree(storage)
 
 
 class Draft:
@@ -165,7 +158,7 @@ class Draft:
             *("buildah", "--storage-driver=vfs"),
             *(f"--root={cache / 'storage'}", f"--runroot={cache / 'storage-run'}"),
         )
-        self._env = {**env, "TMPDIR": str(folder)}
+        self._env = {**env, "TMPDIR": str(cache / "storage")}  # caches of builds are kept there, too
         self._tick = tick
 
     def containerfile(self, text: str) -> None:
@@ -183,11 +176,12 @@ class Draft:
         self.run(*self._buildah, "pull", "--quiet", f"oci-archive:{image.archive}")
 
     def finish(self) -> None:
-        """Put the archive where it belongs, whole."""
+        """Put the archive where it belongs, whole; buildah need not keep the image, too."""
         reference, archive = self._image.reference, self.folder / "image.tar"
         self.run(
             *self._buildah, "push", "--quiet", "--disable-compression", reference, f"oci-archive:{archive}:{reference}"
         )
+        self.run(*self._buildah, "rmi", reference)
         archive.rename(self._image.archive)
 
     def run(self, *command: str | Path) -> None:

@@ -15,7 +15,7 @@ from e2e.cluster.progress import Progress
 
 _LIMIT = 900.0
 _APT = ("apt-get", "--quiet", "-o", "DPkg::Lock::Timeout=300")
-_PACKAGES = {
+PACKAGES = {
     "buildah": "buildah",
     "conntrack": "conntrack",
     "containerd": "containerd",
@@ -27,30 +27,36 @@ _PACKAGES = {
     "/usr/lib/cni/ptp": "containernetworking-plugins",
 }
 """Programs, each with the package that has it."""
-SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
+_SYSTEM = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 """Where they are, too, and where PATH of a person may not look."""
 
 
-def prepare(progress: Progress, env: Mapping[str, str] = os.environ) -> None:
-    """See to it that all packages are there.
+def prepare(
+    progress: Progress,
+    env: Mapping[str, str] = os.environ,
+    *,
+    user: int | None = None,
+    packages: Mapping[str, str] = PACKAGES,
+) -> None:
+    """See to it that all packages are there. `user` None: whoever we are.
 
     Raises:
         NoNode: this is not Linux, or we are not root, or there is no apt-get, or it fails. The text says what to do.
     """
-    if sys.platform != "linux" or os.geteuid() != 0:
+    if sys.platform != "linux" or (os.geteuid() if user is None else user) != 0:
         raise NoNode(
             "A node needs root on Linux (it makes namespaces, links and control groups). Run it as root, or name a "
             "cluster of your own: KMS_ACME_E2E_KUBECONFIG and KMS_ACME_E2E_IMAGE."
         )
-    missing = sorted(package for program, package in _PACKAGES.items() if not _there(program, env))
-    if not missing:
+    wanted = missing(env, packages)
+    if not wanted:
         return
     if shutil.which("apt-get", path=_path(env)) is None:
-        raise NoNode(f"A node needs what Debian calls {', '.join(missing)}, and there is no apt-get to install it.")
+        raise NoNode(f"A node needs what Debian calls {', '.join(wanted)}, and there is no apt-get to install it.")
     with tempfile.TemporaryDirectory(prefix="kms-acme-apt-") as folder:
         log = Path(folder, "log")
-        with progress.step(f"Installing {', '.join(missing)} from Debian") as tick:
-            for arguments in (("update",), ("install", "--yes", "--no-install-recommends", *missing)):
+        with progress.step(f"Installing {', '.join(wanted)} from Debian") as tick:
+            for arguments in (("update",), ("install", "--yes", "--no-install-recommends", *wanted)):
                 if run([*_apt(env), *arguments], log=log, limit=_LIMIT, tick=tick, env=_quiet(env)) != 0:
                     raise NoNode(f"apt-get {' '.join(arguments)} was not successful:\n{last_lines(log)}")
 
@@ -58,6 +64,11 @@ def prepare(progress: Progress, env: Mapping[str, str] = os.environ) -> None:
 def with_system_path(env: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The environment with the folders of system programs on PATH."""
     return {**env, "PATH": _path(env)}
+
+
+def missing(env: Mapping[str, str] = os.environ, packages: Mapping[str, str] = PACKAGES) -> list[str]:
+    """The packages that are not there."""
+    return sorted(package for program, package in packages.items() if not _there(program, env))
 
 
 def _there(program: str, env: Mapping[str, str]) -> bool:
@@ -73,4 +84,5 @@ def _quiet(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def _path(env: Mapping[str, str]) -> str:
-    return f"{env.get('PATH', os.defpath)}:{SYSTEM_PATH}"
+    before = env.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join([*before, *(each for each in _SYSTEM if each not in before)])

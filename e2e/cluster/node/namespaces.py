@@ -30,8 +30,12 @@ NODE_NAME = "node"
 
 _PR_SET_PDEATHSIG = 1
 _NEW = {
-    **{"uts": 0x04000000, "ipc": 0x08000000, "net": 0x40000000, "cgroup": 0x02000000},
-    **{"pid": 0x20000000, "mnt": 0x00020000},
+    "uts": 0x04000000,
+    "ipc": 0x08000000,
+    "net": 0x40000000,
+    "cgroup": 0x02000000,
+    "pid": 0x20000000,
+    "mnt": 0x00020000,
 }
 _LEAF = "init"
 """The control group of processes that are in no container: version 2 wants them in a leaf."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network
 from typing import Any
 
-from e2e.cluster.errors import NoSource, StartFailed
+from e2e.cluster.errors import NoNode, StartFailed
 
 INSIDE = "eth0"
 """The node's end of the link."""
@@ -87,16 +87,16 @@ class Network:
             ip("link", "delete", self.link)
 
 
-def free() -> Network:
-    """A block that no address and no route of this machine touches.
+def free(used: Iterable[IPv4Network]) -> Network:
+    """A block that nothing of what is used touches.
 
     Raises:
-        NoSource: there is none.
+        NoNode: there is none.
     """
-    used = _used()
-    unused = [number for number in _BLOCKS if not any(Network(number).block.overlaps(each) for each in used)]
+    taken = list(used)
+    unused = [number for number in _BLOCKS if not any(Network(number).block.overlaps(each) for each in taken)]
     if not unused:
-        raise NoSource("All of 10.100.0.0 to 10.239.255.255 is in use on this machine: no addresses for a node.")
+        raise NoNode("All of 10.100.0.0 to 10.239.255.255 is in use on this machine: no addresses for a node.")
     return Network(secrets.choice(unused))
 
 
@@ -112,7 +112,8 @@ def ip(*arguments: str, prefix: Iterable[str] = ()) -> None:
         raise StartFailed(f"{' '.join(command)}: {done.stderr.strip()}")
 
 
-def _used() -> list[IPv4Network]:
+def used() -> list[IPv4Network]:
+    """What addresses and routes of this machine touch."""
     routes = [each["dst"] for each in _told("-4", "route", "show", "table", "all") if each["dst"] != "default"]
     addresses = [
         f"{address['local']}/{address['prefixlen']}"

@@ -49,7 +49,7 @@ class NodeCluster(Cluster):
         machine.prepare(progress, env)
         parts, binaries = Parts(progress, env), sources.binaries(env, progress)
         node_programs, pause = programs.of_node(progress, env), parts.image("images", "pause")
-        addresses = network.free()
+        addresses = network.free(network.used())
         site = Site(addresses.machine, addresses.services, runs_pods=True)
         plane = ControlPlane.create(folder, binaries, site=site, users=USERS)
         return cls(plane, Node.create(folder / "node", node_programs, addresses, pause), parts)
