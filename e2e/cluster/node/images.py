@@ -39,7 +39,7 @@ ADD base.tar /
 _SUITE = "bookworm"
 _INCLUDED = "python3,python3-venv,ca-certificates"
 _LEFT_OUT = ("dev", "var/cache", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale")
-_SOURCES = (
+SOURCES = (
     "deploy/Containerfile",
     *(".containerignore", "LICENSE", "README.md", "pyproject.toml", "requirements.lock"),
     *("deploy/requirements-build.lock", "deploy/rbac.yaml"),
@@ -130,19 +130,31 @@ class Images:
     def _ensure(self, name: str, key: str, build: Build) -> BuiltImage:
         """The image from the cache; of several who build at once, one builds and the others wait."""
         folder = self._cache / name
-        (self._cache / "storage").mkdir(parents=True, exist_ok=True)
         image = BuiltImage(f"{REGISTRY}/{name}:{key}", folder / f"{key}.tar")
         if not image.archive.exists():
             folder.mkdir(parents=True, exist_ok=True)
             with _locked(self._cache / "lock"), tempfile.TemporaryDirectory(dir=folder, prefix=".draft-") as place:
                 if not image.archive.exists():
+                    self._clear_unfinished()
                     with self._progress.step(f"Building image {image.reference}") as tick:
                         draft = Draft(Path(place), image, self._cache, self._env, tick)
                         build(draft)
                         draft.finish()
+                    self._unfinished.unlink()
             _forget_old(folder)
         os.utime(image.archive)  # it was asked for: the oldest are forgotten first
         return image
+
+    def _clear_unfinished(self) -> None:
+        """What a build left in buildah's storage that did not come to its end is nobody's: remove all of it."""
+        if self._unfinished.exists():
+            shutil.rmtree(self._cache / "storage", ignore_errors=True)
+        (self._cache / "storage").mkdir(exist_ok=True)
+        self._unfinished.touch()
+
+    @property
+    def _unfinished(self) -> Path:
+        return self._cache / "unfinished"
 
 
 class Draft:
@@ -199,7 +211,7 @@ class Draft:
 
 def _contents(root: Path) -> Iterator[str | bytes]:
     """All that the Containerfile sees, and the Containerfile."""
-    for each in map(root.joinpath, _SOURCES):
+    for each in map(root.joinpath, SOURCES):
         for path in sorted(each.rglob("*")) if each.is_dir() else [each]:
             if path.is_file() and "__pycache__" not in path.parts:
                 yield str(path.relative_to(root))

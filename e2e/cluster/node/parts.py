@@ -23,7 +23,7 @@ class Parts:
     def __init__(self, progress: Progress, env: Mapping[str, str] = os.environ) -> None:
         self._progress = progress
         self._env = env
-        self._images = Images(folders.cache(env) / "images", progress, env)
+        self.images = Images(folders.cache(env) / "images", progress, env)
 
     def builder(self, module: str) -> Builder:
         """Of one of the folders in modules/."""
@@ -31,8 +31,8 @@ class Parts:
 
     def image(self, module: str, program: str) -> BuiltImage:
         """A program of one of these modules as an image."""
-        return self._images.program(self.builder(module).ensure((program,)) / program)
+        return self.images.program(self.builder(module).ensure((program,)) / program)
 
     def kms_acme(self) -> BuiltImage:
         """Ours, as the tree is now."""
-        return self._images.kms_acme()
+        return self.images.kms_acme()
