@@ -114,8 +114,8 @@ def enter(record: Path, command: list[str]) -> int:
     child = os.fork()
     if child == 0:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        for each in hierarchies():
-            each.join(_LEAF)
+        for hierarchy in hierarchies():
+            hierarchy.join(_LEAF)
         os.execvp(command[0], command)  # noqa: S606 - the child is the command
 
     def hand_on(number: int, _frame: FrameType | None) -> None:

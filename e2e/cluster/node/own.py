@@ -34,6 +34,16 @@ class OwnNodeCluster(Cluster):
         return address
 
     @property
+    def parts(self) -> Never:
+        """Raises NotOurs: images that are built here do not get into your cluster."""
+        raise NotOurs("this needs a cluster that runs images which the tests have built")
+
+    @property
+    def node(self) -> Never:
+        """Raises NotOurs: your nodes are not ours to look into."""
+        raise NotOurs("this needs a node that the tests have started themselves, not one of your own")
+
+    @property
     def machine_address(self) -> Never:
         """Raises NotOurs: pods of your cluster need not reach this machine."""
         raise NotOurs("this needs pods that reach this machine, which those of your own cluster need not")
