@@ -118,6 +118,7 @@ class Node:
         self._run("namespaces", [*_python(), "hold", self._init, self._folder / "scratch", self._cgroup])
         self._wait("namespaces", self._init.exists)
         self.network.up(int(self._init.read_text(encoding="ascii")))
+        self._linked.touch()
         configuration.pod_network(self._folder, self.network)
         runtime = configuration.containerd(self._folder, self._pause.reference)
         self._inside("containerd", ["containerd", f"--config={runtime}"])
@@ -202,7 +203,8 @@ class Node:
                 process.stop(_STOP_LIMIT)
         self._processes.clear()
         self._init.unlink(missing_ok=True)
-        self.network.down()
+        if self._linked.exists():
+            self.network.down()  # the kernel does it, too, but only a little later
         cgroups.remove(self._cgroup)
         for each in _DATA:
             shutil.rmtree(self._folder / each, ignore_errors=True)
@@ -216,6 +218,11 @@ class Node:
     def _init(self) -> Path:
         """The record of the first process in the namespaces."""
         return self._folder / "run" / "init"
+
+    @property
+    def _linked(self) -> Path:
+        """Tells that the link is ours, and not that of another node which was quicker."""
+        return self._folder / "run" / "linked"
 
     @property
     def _cgroup(self) -> str:

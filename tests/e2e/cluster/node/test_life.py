@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from e2e.cluster import Progress
 from e2e.cluster.errors import NoNode, StartFailed
 from e2e.cluster.fixtures import unavailable
 from e2e.cluster.node import NodeCluster, machine
+from e2e.cluster.processes import Deadline
 from tests.e2e.cluster.node.traces import Traces, none_left, processes_of
 
 pytestmark = pytest.mark.node
@@ -71,6 +74,19 @@ def test_after_a_failure_half_way_nothing_is_left_and_the_component_is_named(tmp
     cluster = NodeCluster.open(folder, Progress(sys.stderr))
     with pytest.raises(StartFailed, match=r"(?s)coredns ended while it started.*no such flag"):
         cluster.start()
+    assert none_left(tmp_path, before, limit=5)
+
+
+def test_after_ctrl_c_half_way_through_up_nothing_is_left(tmp_path: Path) -> None:
+    before, deadline = Traces.now(), Deadline(60)
+    env = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "e2e.cluster", "up", "--node"]
+    with subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL) as up:
+        while not Traces.now().links > before.links:
+            assert deadline
+            time.sleep(0.05)
+        up.send_signal(signal.SIGINT)
+    assert up.returncode == 1
     assert none_left(tmp_path, before, limit=5)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from e2e.cluster.node.machine import with_system_path
 from e2e.cluster.node.namespaces import hierarchies
 from e2e.cluster.processes import Deadline
 
@@ -23,10 +25,11 @@ _SETTINGS = ("kernel/panic", "vm/overcommit_memory", "vm/panic_on_oom", "net/ipv
 
 @dataclass(frozen=True)
 class Traces:
-    """Links, routes, mounts, control groups, kernel settings and files of this machine."""
+    """Links, routes, packet filter, mounts, control groups, kernel settings and files of this machine."""
 
     links: frozenset[str]
     routes: str
+    filters: str
     mounts: str
     groups: frozenset[str]
     settings: tuple[str, ...]
@@ -37,6 +40,7 @@ class Traces:
         return cls(
             links=frozenset(each.name for each in Path("/sys/class/net").iterdir()),
             routes=Path("/proc/net/route").read_text(encoding="ascii"),
+            filters=subprocess.check_output(["nft", "list", "tables"], env=with_system_path(), text=True),
             mounts=Path("/proc/self/mounts").read_text(encoding="utf-8"),
             groups=frozenset(str(each) for top in hierarchies() for each in top.place.iterdir() if _ours(each)),
             settings=tuple(Path("/proc/sys", each).read_text(encoding="ascii") for each in _SETTINGS),
