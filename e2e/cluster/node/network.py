@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import secrets
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network
 from typing import Any
@@ -114,13 +114,16 @@ def ip(*arguments: str, prefix: Iterable[str] = ()) -> None:
 
 def used() -> list[IPv4Network]:
     """What addresses and routes of this machine touch."""
-    routes = [each["dst"] for each in _told("-4", "route", "show", "table", "all") if each["dst"] != "default"]
+    return touched(_told("-4", "route", "show", "table", "all"), _told("-4", "address", "show"))
+
+
+def touched(routes: Iterable[Mapping[str, Any]], links: Iterable[Mapping[str, Any]]) -> list[IPv4Network]:
+    """The networks in what `ip -json` tells of routes, and of links with their addresses."""
+    destinations = [each["dst"] for each in routes if each["dst"] != "default"]
     addresses = [
-        f"{address['local']}/{address['prefixlen']}"
-        for link in _told("-4", "address", "show")
-        for address in link.get("addr_info", ())
+        f"{address['local']}/{address['prefixlen']}" for link in links for address in link.get("addr_info", ())
     ]
-    return [IPv4Interface(each).network for each in (*routes, *addresses)]
+    return [IPv4Interface(each).network for each in (*destinations, *addresses)]
 
 
 def _told(*arguments: str) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, ip_address
 import pytest
 
 from e2e.cluster.errors import NoNode
-from e2e.cluster.node.network import Network, free, used
+from e2e.cluster.node.network import Network, free, touched
 
 
 def test_a_block_that_anything_touches_is_not_taken() -> None:
@@ -34,5 +34,15 @@ def test_the_name_of_the_link_is_one_that_the_kernel_takes() -> None:
     assert len(Network(239).link) <= 15
 
 
-def test_the_loopback_addresses_of_this_machine_are_known_to_be_used() -> None:
-    assert any(each.overlaps(IPv4Network("127.0.0.1/32")) for each in used())
+def test_routes_and_addresses_are_read_as_ip_tells_them() -> None:
+    routes = [
+        {"dst": "default", "gateway": "192.0.2.1"},
+        {"dst": "10.150.0.0/16"},
+        {"type": "local", "dst": "10.9.8.7"},
+    ]
+    links = [{"ifname": "lo"}, {"ifname": "eth0", "addr_info": [{"local": "10.151.2.3", "prefixlen": 24}]}]
+    assert touched(routes, links) == [
+        IPv4Network("10.150.0.0/16"),
+        IPv4Network("10.9.8.7/32"),
+        IPv4Network("10.151.2.0/24"),
+    ]
