@@ -20,7 +20,7 @@ from e2e.cluster.progress import Progress
 
 ZONE = "test"
 """Names below it are what a DNS server of the test says, on port 53 of the machine's address."""
-_READY_LIMIT = 60
+_READY_LIMIT = 120
 _MANIFESTS = Path(__file__).with_name("manifests")
 
 
