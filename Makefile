@@ -34,11 +34,16 @@ demo: $(READY) ## from four manifests to a certificate, with certbot, on a clust
 .PHONY: test
 test: $(READY) ## run all tests, on a real API server where it matters, and measure what they cover
 	@rm -f .coverage .coverage.*
-	$(PYTEST) -m "not cluster"
+	$(PYTEST) -m "not cluster and not node"
 	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report --fail-under=95
 	@$(BIN)/python -m e2e.cluster build
-	$(PYTEST) -m cluster
+	$(PYTEST) -m "cluster and not node"
 	@$(BIN)/coverage combine --quiet --append && $(BIN)/coverage report --fail-under=98
+	$(BIN)/pytest -m node
+
+.PHONY: image
+image: ## build the image kms-acme:VERSION with buildah, podman or docker (IMAGE=name:tag, BUILD="--build-arg BASE=...")
+	@deploy/build-image.sh $(BUILD)
 
 .PHONY: check
 check: $(READY) ## format, lint, types, import contracts, and a test for every line of the requirements
@@ -77,6 +82,7 @@ lock: ## resolve the dependencies anew and write the lock files (needs uv)
 	uv export --quiet --no-header --no-emit-project --no-default-groups --output-file requirements.lock
 	uv export --quiet --no-header --no-emit-project --group dev --group certbot --output-file requirements-dev.lock
 	uv export --quiet --no-header --no-emit-project --only-group fuzz --output-file requirements-fuzz.lock
+	uv export --quiet --no-header --no-annotate --only-group build --output-file deploy/requirements-build.lock
 
 .PHONY: clean
 clean: ## remove what was made in the tree; caches outside it stay

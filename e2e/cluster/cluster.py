@@ -57,10 +57,25 @@ class Cluster:
         Raises:
             CommandFailed: it ended with an error and `check` is true, or it took longer than `limit` seconds.
         """
+        return self.run(self._kubectl, *args, stdin=stdin, check=check, limit=limit)
+
+    def run(
+        self,
+        program: Path,
+        *args: str | Path,
+        stdin: str | None = None,
+        check: bool = True,
+        limit: float = _KUBECTL_LIMIT,
+    ) -> str:
+        """Run another program as administrator of this cluster, helm for instance; all else as with kubectl().
+
+        Raises:
+            CommandFailed: as above.
+        """
         command = [str(each) for each in args]
         try:
             done = subprocess.run(
-                [str(self._kubectl), *command],
+                [str(program), *command],
                 input=stdin,
                 stdin=subprocess.DEVNULL if stdin is None else None,
                 capture_output=True,
@@ -70,9 +85,9 @@ class Cluster:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise CommandFailed(command, -1, f"it did not end within {limit:.0f} s") from None
+            raise CommandFailed(command, -1, f"it did not end within {limit:.0f} s", program=program.name) from None
         if check and done.returncode != 0:
-            raise CommandFailed(command, done.returncode, done.stderr or done.stdout)
+            raise CommandFailed(command, done.returncode, done.stderr or done.stdout, program=program.name)
         return done.stdout if check else done.stdout + done.stderr
 
     def audit(self) -> AuditLog:

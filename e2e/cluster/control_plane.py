@@ -1,4 +1,6 @@
-"""etcd, kube-apiserver and kube-controller-manager as processes of this machine, all on the loopback address.
+"""etcd, kube-apiserver and kube-controller-manager as processes of this machine.
+
+All listen on the loopback address; kube-apiserver of a cluster with a node on one that its pods reach, too (see Site).
 
 Everything about one cluster is in its folder: credentials, the records of its processes, logs, etcd's data. So another
 process may open() the folder later and find the cluster as it is.
@@ -11,8 +13,9 @@ import json
 import shutil
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Self
 
@@ -41,6 +44,22 @@ _CONTROLLERS = (
     "serviceaccount-controller",
     "serviceaccount-token-controller",
 )
+# And those that make pods of what people write, and lead requests to them.
+_POD_CONTROLLERS = (
+    "cronjob-controller",
+    "daemonset-controller",
+    "deployment-controller",
+    "disruption-controller",
+    "endpoints-controller",
+    "endpointslice-controller",
+    "job-controller",
+    "node-lifecycle-controller",
+    "pod-garbage-collector-controller",
+    "replicaset-controller",
+    "statefulset-controller",
+    "taint-eviction-controller",
+    "ttl-after-finished-controller",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,24 +80,47 @@ class Ports:
     apiserver: int
 
 
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a control plane is, and for whom: by itself, or with a node that runs pods."""
+
+    address: str = LOOPBACK
+    """Where kube-apiserver listens."""
+    services: str = "10.0.0.0/24"
+    """Addresses of Services; the first is that of the API server."""
+    runs_pods: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What clients call the API server, beside its usual names."""
+        return (self.address, "kubernetes", "kubernetes.default", str(ip_network(self.services)[1]))
+
+
 class ControlPlane:
     """One control plane, in one folder."""
 
-    def __init__(self, folder: Path, binaries: Binaries, ports: Ports) -> None:
+    def __init__(self, folder: Path, binaries: Binaries, ports: Ports, site: Site) -> None:
         self._folder = folder
         self.binaries = binaries
         self._ports = ports
+        self._site = site
         self._processes: dict[str, Process] = {}
         self._credentials = credentials.Credentials(folder / "pki")
 
     @classmethod
-    def create(cls, folder: Path, binaries: Binaries) -> Self:
-        """Lay out a new cluster in a folder that does not exist yet or is empty; start() starts it."""
+    def create(
+        cls, folder: Path, binaries: Binaries, *, site: Site | None = None, users: Mapping[str, str] | None = None
+    ) -> Self:
+        """Lay out a new cluster in a folder that does not exist yet or is empty; start() starts it.
+
+        `users` are more users that get credentials, each with its group.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         for each in ("logs", "run", "etcd"):
-            (folder / each).mkdir(mode=0o700)
-        credentials.create(folder / "pki")
-        made = cls(folder, binaries, Ports(free_port(), free_port()))
+            (folder / each).mkdir(mode=0o700, exist_ok=True)
+        site = site or Site()
+        credentials.create(folder / "pki", names=site.names, users=users)
+        made = cls(folder, binaries, Ports(free_port(), free_port()), site)
         made._save()
         return made
 
@@ -94,7 +136,7 @@ class ControlPlane:
         except FileNotFoundError:
             raise StateError(f"There is no cluster in {folder}.") from None
         binaries = Binaries(**{name: Path(path) for name, path in saved["binaries"].items()})
-        return cls(folder, binaries, Ports(**saved["ports"]))
+        return cls(folder, binaries, Ports(**saved["ports"]), Site(**saved["site"]))
 
     @property
     def folder(self) -> Path:
@@ -114,7 +156,9 @@ class ControlPlane:
     @property
     def endpoint(self) -> Endpoint:
         """How clients reach kube-apiserver."""
-        return Endpoint(f"https://{LOOPBACK}:{self._ports.apiserver}", self._credentials.ca_certificate.read_bytes())
+        return Endpoint(
+            f"https://{self._site.address}:{self._ports.apiserver}", self._credentials.ca_certificate.read_bytes()
+        )
 
     def log(self, component: str) -> Path:
         """Log of "etcd", "kube-apiserver" or "kube-controller-manager"."""
@@ -196,28 +240,29 @@ class ControlPlane:
         )
 
     def _start_apiserver(self) -> None:
-        mine = self._credentials
+        mine, site = self._credentials, self._site
         self._run(
             "kube-apiserver",
             [
                 self.binaries.kube_apiserver,
                 f"--etcd-servers=http://{LOOPBACK}:{self._ports.etcd}",
                 f"--secure-port={self._ports.apiserver}",
-                f"--bind-address={LOOPBACK}",
-                f"--advertise-address={LOOPBACK}",
-                "--endpoint-reconciler-type=none",
+                f"--bind-address={site.address}",
+                f"--advertise-address={site.address}",
+                f"--endpoint-reconciler-type={'master-count' if site.runs_pods else 'none'}",
                 f"--tls-cert-file={mine.certificate('server')}",
                 f"--tls-private-key-file={mine.key('server')}",
                 f"--client-ca-file={mine.ca_certificate}",
-                "--authorization-mode=RBAC",
+                f"--authorization-mode={'Node,RBAC' if site.runs_pods else 'RBAC'}",
                 "--service-account-issuer=https://kubernetes.default.svc",
                 f"--service-account-key-file={mine.service_account_key}",
                 f"--service-account-signing-key-file={mine.service_account_key}",
-                "--service-cluster-ip-range=10.0.0.0/24",
+                f"--service-cluster-ip-range={site.services}",
                 f"--audit-policy-file={_AUDIT_POLICY}",
                 f"--audit-log-path={self.audit_log}",
                 "--audit-log-maxsize=1000000",  # MB: never rotated, readers count from an offset
                 "--profiling=false",
+                *(self._kubelet_options() if site.runs_pods else ()),
             ],
         )
         self._wait("kube-apiserver", self._apiserver_ready)
@@ -227,8 +272,19 @@ class ControlPlane:
             user=certificate_user(mine, credentials.ADMIN),
         )
 
+    def _kubelet_options(self) -> tuple[str, ...]:
+        """How the API server reaches the kubelet (logs, exec): by address, since no DNS knows the node's name."""
+        mine = self._credentials
+        return (
+            "--allow-privileged",
+            "--kubelet-preferred-address-types=InternalIP",
+            f"--kubelet-client-certificate={mine.certificate(credentials.ADMIN)}",
+            f"--kubelet-client-key={mine.key(credentials.ADMIN)}",
+        )
+
     def _start_controller_manager(self) -> None:
         mine = self._credentials
+        controllers = (*_CONTROLLERS, *(_POD_CONTROLLERS if self._site.runs_pods else ()))
         config = write_kubeconfig(
             self._folder / "run" / "kube-controller-manager.kubeconfig",
             endpoint=self.endpoint,
@@ -240,7 +296,7 @@ class ControlPlane:
             [
                 self.binaries.kube_controller_manager,
                 f"--kubeconfig={config}",
-                f"--controllers={','.join(_CONTROLLERS)}",
+                f"--controllers={','.join(controllers)}",
                 "--leader-elect=false",
                 "--secure-port=0",
                 "--use-service-account-credentials=true",
@@ -266,7 +322,8 @@ class ControlPlane:
         mine = self._credentials
         context = ssl.create_default_context(cafile=str(mine.ca_certificate))
         context.load_cert_chain(mine.certificate(credentials.ADMIN), mine.key(credentials.ADMIN))
-        return _answers(http.client.HTTPSConnection(LOOPBACK, self._ports.apiserver, timeout=5, context=context), path)
+        connection = http.client.HTTPSConnection(self._site.address, self._ports.apiserver, timeout=5, context=context)
+        return _answers(connection, path)
 
     def _run(self, component: str, command: Sequence[str | Path]) -> None:
         record = self._folder / "run" / f"{component}.process"
@@ -296,6 +353,7 @@ class ControlPlane:
         saved = {
             "binaries": {name: str(path) for name, path in asdict(self.binaries).items()},
             "ports": asdict(self._ports),
+            "site": asdict(self._site),
         }
         (self._folder / "cluster.json").write_text(json.dumps(saved, indent=2) + "\n", encoding="utf-8")
 

@@ -6,6 +6,7 @@ ServiceAccounts by token.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +19,13 @@ from e2e.cluster.ports import LOOPBACK
 ADMIN = "kubernetes-admin"
 CONTROLLER_MANAGER = "system:kube-controller-manager"
 
-_SERVER_NAMES = (LOOPBACK, "localhost", "kubernetes.default.svc", "10.0.0.1")
+_SERVER_NAMES = (LOOPBACK, "localhost", "kubernetes.default.svc")
 _CLIENT_NAME = (
     "client.kms-acme.invalid"  # says nothing, but Go refuses a certificate whose (critical) list of names is empty
 )
-_GROUPS = {ADMIN: "system:masters", CONTROLLER_MANAGER: "kms-acme-test-cluster"}
+COMPONENTS = "kms-acme-test-cluster"
+"""Group of the components that the API server knows by their names."""
+_GROUPS = {ADMIN: "system:masters", CONTROLLER_MANAGER: COMPONENTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +53,17 @@ class Credentials:
         return self.certificate(who).with_suffix(".key")
 
 
-def create(folder: Path) -> Credentials:
-    """Make all of a cluster's credentials in a folder that only its owner may read."""
+def create(folder: Path, *, names: Iterable[str] = (), users: Mapping[str, str] | None = None) -> Credentials:
+    """Make all of a cluster's credentials in a folder that only its owner may read.
+
+    `names` are more names and addresses of the API server, `users` more users, each with its group.
+    """
     folder.mkdir(mode=0o700, parents=True)
     made = Credentials(folder)
     authority = trustme.CA()
     authority.cert_pem.write_to_path(made.ca_certificate)
-    _write(made, "server", authority.issue_cert(*_SERVER_NAMES))
-    for user, group in _GROUPS.items():
+    _write(made, "server", authority.issue_cert(*_SERVER_NAMES, *names))
+    for user, group in {**_GROUPS, **(users or {})}.items():
         _write(made, user, authority.issue_cert(_CLIENT_NAME, common_name=user, organization_name=group))
     key = ec.generate_private_key(ec.SECP256R1())
     made.service_account_key.write_bytes(

@@ -1,6 +1,7 @@
 """The fixtures that every test with a real Kubernetes API server stands on.
 
-A test that asks for one of them, directly or not, is marked `cluster`: `pytest -m "not cluster"` leaves them all out.
+A test that asks for one of them, directly or not, is marked `cluster`, and `node` if it needs pods to run:
+`pytest -m "not cluster and not node"` leaves them all out.
 """
 
 from __future__ import annotations
@@ -8,14 +9,16 @@ from __future__ import annotations
 import os
 import secrets
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Never
 
 import pytest
 
 from e2e.cluster.cluster import Cluster
-from e2e.cluster.errors import NotOurs
+from e2e.cluster.errors import NoNode, NotOurs
 from e2e.cluster.install import install
+from e2e.cluster.node import NodeCluster, OwnNodeCluster, running_node
 from e2e.cluster.progress import Progress
 from e2e.cluster.running import running
 
@@ -23,9 +26,12 @@ MAY_INSTALL = "KMS_ACME_E2E_INSTALL"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a cluster."""
+    """Mark what needs a cluster, and what needs a node."""
     for item in items:
-        if "clusters" in getattr(item, "fixturenames", ()):
+        asked = getattr(item, "fixturenames", ())
+        if "node_cluster" in asked:
+            item.add_marker(pytest.mark.node)
+        elif "clusters" in asked:
             item.add_marker(pytest.mark.cluster)
 
 
@@ -70,6 +76,29 @@ def installed(cluster: Cluster) -> Cluster:
     """The cluster with our six kinds and the RBAC rules in it."""
     _install(cluster)
     return cluster
+
+
+@pytest.fixture(scope="session")
+def node_cluster(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Iterator[NodeCluster | OwnNodeCluster]:
+    """A cluster with a node that runs pods, one for all tests of the session (see e2e.cluster.node).
+
+    Where this machine cannot run one, tests are skipped and say why; in CI (CI=true) they fail.
+    """
+    with ExitStack() as stack:
+        try:
+            folder = tmp_path_factory.mktemp("node", numbered=True)
+            yield stack.enter_context(running_node(folder, Progress(_Uncaptured(pytestconfig))))
+        except NoNode as reason:
+            unavailable(str(reason))
+
+
+def unavailable(reason: str, env: Mapping[str, str] = os.environ) -> Never:
+    """End a test that cannot be run here: skipped on a person's machine, failed in CI, where nobody reads of skips."""
+    if env.get("CI", "").lower() in {"true", "1"}:
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @pytest.fixture

@@ -14,11 +14,16 @@ RBAC = ROOT / "deploy" / "rbac.yaml"
 
 def install(cluster: Cluster) -> None:
     """Apply crds/ and deploy/rbac.yaml, and wait until the API server serves the kinds."""
-    applied = cluster.kubectl("apply", "--server-side", "--filename", CRDS, "--output=json")
-    names = [each["metadata"]["name"] for each in _documents(applied)]
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", *(f"crd/{name}" for name in names))
+    apply_kinds(cluster, CRDS)
     cluster.kubectl("apply", "--server-side", "--filename", RBAC)
     cluster.learn_new_kinds()
+
+
+def apply_kinds(cluster: Cluster, folder: Path) -> None:
+    """Apply the CRDs of a folder, and wait until the API server serves the kinds."""
+    applied = cluster.kubectl("apply", "--server-side", "--filename", folder, "--output=json")
+    names = [each["metadata"]["name"] for each in _documents(applied)]
+    cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", *(f"crd/{name}" for name in names))
 
 
 def _documents(printed: str) -> list[dict[str, dict[str, str]]]:

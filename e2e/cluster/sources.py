@@ -34,9 +34,17 @@ def find(env: Mapping[str, str], progress: Progress) -> OwnCluster | Binaries:
         NoSource: none, or a variable names something that is not there.
         BuildFailed: see build.Builder.
     """
-    if named := env.get(OWN_CLUSTER):
-        return _own(Path(named), env, progress)
-    return binaries(env, progress)
+    return own(env, progress) or binaries(env, progress)
+
+
+def own(env: Mapping[str, str], progress: Progress) -> OwnCluster | None:
+    """The user's own cluster, if one is named.
+
+    Raises:
+        NoSource: see find().
+    """
+    named = env.get(OWN_CLUSTER)
+    return _own(Path(named), env, progress) if named else None
 
 
 def binaries(env: Mapping[str, str], progress: Progress) -> Binaries:

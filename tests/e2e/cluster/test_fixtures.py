@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,12 @@ def test_an_error_of_kubectl_is_raised_with_what_it_said(cluster: Cluster) -> No
 
 def test_an_error_of_kubectl_is_returned_when_it_is_expected(cluster: Cluster) -> None:
     assert "not found" in cluster.kubectl("get", "secret", "none-such", check=False)
+
+
+def test_other_programs_are_run_as_administrator_too(cluster: Cluster) -> None:
+    assert cluster.run(Path("/bin/sh"), "-c", "kubectl config current-context") == "kms-acme\n"
+    with pytest.raises(CommandFailed, match="sh -c exit 7 ended with status 7"):
+        cluster.run(Path("/bin/sh"), "-c", "exit 7")
 
 
 def test_a_service_accounts_kubeconfig_acts_with_its_rights_only(cluster: Cluster, namespace: str) -> None:

@@ -1,0 +1,28 @@
+#!/bin/sh
+# Builds the image with the first of buildah, podman and docker that is there. Options are handed on to its `build`:
+#
+#     deploy/build-image.sh --build-arg BASE=registry.example.com/python:3.13-slim
+#     IMAGE=registry.example.com/kms-acme:1.2.3 deploy/build-image.sh
+#
+# The same tree on the same base is the same image: all time stamps are that of the commit (SOURCE_DATE_EPOCH).
+set -eu
+cd "$(dirname "$0")/.."
+
+version=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)
+revision=$(git rev-parse --verify --quiet HEAD 2>/dev/null || echo unknown)
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
+export SOURCE_DATE_EPOCH
+image=${IMAGE:-kms-acme:$version}
+
+for engine in buildah podman docker ""; do
+    [ -z "$engine" ] || ! command -v "$engine" >/dev/null || break
+done
+case $engine in
+    "") echo "An image needs buildah, podman or docker, and none of them is on PATH." >&2; exit 1 ;;
+    docker) set -- --output "type=docker,rewrite-timestamp=true" "$@" ;;
+    *) set -- --timestamp "$SOURCE_DATE_EPOCH" "$@" ;;
+esac
+
+"$engine" build --file deploy/Containerfile --tag "$image" \
+    --build-arg "VERSION=$version" --build-arg "REVISION=$revision" "$@" .
+echo "Built $image with $engine."

@@ -1,0 +1,37 @@
+"""The programs of a node, and those in the images of its cluster: built once from pinned Go modules into the cache."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from e2e.cluster import folders
+from e2e.cluster.build import Builder
+from e2e.cluster.node.node import Programs
+from e2e.cluster.progress import Progress
+
+MODULES = Path(__file__).with_name("modules")
+_PACKAGES = {
+    "kubernetes": {name: f"k8s.io/kubernetes/cmd/{name}" for name in ("kubelet", "kube-proxy", "kube-scheduler")},
+    "coredns": {"coredns": "."},
+    "certmanager": {"cert-manager": "."},
+    "images": {"pause": "./pause", "solver": "./solver"},
+}
+
+
+def builder(module: str, progress: Progress, env: Mapping[str, str] = os.environ) -> Builder:
+    """Builds the programs of one of the folders in modules/.
+
+    Its ensure() raises:
+        NoSource: there is no Go, or no network to get modules from.
+        BuildFailed: anything else about the build.
+    """
+    return Builder(folders.cache(env) / "cluster", env, progress, MODULES / module, _PACKAGES[module])
+
+
+def of_node(progress: Progress, env: Mapping[str, str] = os.environ) -> Programs:
+    """kubelet, kube-proxy, kube-scheduler and coredns; see builder() for what is raised."""
+    kubernetes = builder("kubernetes", progress, env).ensure()
+    dns = builder("coredns", progress, env).ensure()
+    return Programs(kubernetes / "kubelet", kubernetes / "kube-proxy", kubernetes / "kube-scheduler", dns / "coredns")
