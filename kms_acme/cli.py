@@ -25,6 +25,7 @@ def main() -> None:
 @options.common
 @options.shared(required=True)
 @options.server_options
+@options.server_in_pod
 @options.metrics_option(":9090")
 def server(**values: Any) -> None:
     """Serve ACME clients: accounts, orders, validation, certificates."""
@@ -40,6 +41,7 @@ def server(**values: Any) -> None:
 @options.common
 @options.shared(required=True)
 @options.operator_options
+@options.operator_in_pod
 @options.metrics_option(":9091")
 def operator(**values: Any) -> None:
     """Reconcile authorities, policies, profiles and credentials into Secrets and conditions."""
