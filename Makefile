@@ -37,6 +37,7 @@ test: $(READY) ## run all tests, on a real API server where it matters, and meas
 	$(PYTEST) -m "not cluster and not node"
 	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report --fail-under=95
 	@$(BIN)/python -m e2e.cluster build
+	@$(BIN)/python -m e2e.chart --build >/dev/null
 	$(PYTEST) -m "cluster and not node"
 	@$(BIN)/coverage combine --quiet --append && $(BIN)/coverage report --fail-under=98
 	$(BIN)/pytest -m node
@@ -46,13 +47,14 @@ image: ## build the image kms-acme:VERSION with buildah, podman or docker (IMAGE
 	@deploy/build-image.sh $(BUILD)
 
 .PHONY: check
-check: $(READY) ## format, lint, types, import contracts, and a test for every line of the requirements
+check: $(READY) ## format, lint, types, import contracts, a test for every line of the requirements, what is made of the chart
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/mypy e2e fuzz
 	$(BIN)/lint-imports
 	$(BIN)/python -m e2e.conformance --check
+	$(BIN)/python -m e2e.chart --check
 
 .PHONY: format
 format: $(READY) ## put the sources into form
@@ -67,6 +69,10 @@ fuzz: $(READY) ## search for inputs that break a parser (MINUTES=10, FUZZ="csr d
 .PHONY: conformance
 conformance: $(READY) ## write docs/conformance.md from its lines and the markers in the tests
 	@$(BIN)/python -m e2e.conformance
+
+.PHONY: chart
+chart: $(READY) ## make schema and README of the Helm chart, and the kustomize base
+	@$(BIN)/python -m e2e.chart
 
 .PHONY: bench
 bench: $(READY) ## measure orders a second, CPU and API writes an order (BENCH="--orders 500" for less)

@@ -13,7 +13,7 @@ from e2e.cluster import Cluster
 from tests.support.installation import Installation
 from tests.support.installation import installation as running_installation
 
-pytest_plugins = ["e2e.cluster.fixtures"]
+pytest_plugins = ["e2e.chart.fixtures", "e2e.cluster.fixtures"]
 
 # How long an example takes says something about the machine, not about the code: it is never why a property fails.
 settings.register_profile("properties", deadline=None, suppress_health_check=[HealthCheck.too_slow])

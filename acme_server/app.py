@@ -38,6 +38,7 @@ from kms.clock import Clock, Entropy, system_clock, system_entropy
 from kms.cluster.client import Cluster
 from kms.cluster.election import Election
 from kms.cluster.errors import ClusterError
+from kms.cluster.tokens import handed_over
 from kms.resources import Secret
 from kms.resources.kinds import ACCOUNTS, ORDERS
 from kms.resources.secrets import NONCE_SECRET, NONCE_SECRET_NAME
@@ -192,10 +193,15 @@ def _warn_of_test_settings(settings: ServerSettings) -> None:
 async def serve(settings: ServerSettings, *, stop: asyncio.Event) -> None:
     """Serve until `stop` is set, then end within 25 seconds. Raises OSError and ClusterError where it cannot begin."""
     _warn_of_test_settings(settings)
+    if not await _is_handed_a_token(settings, stop):
+        return
     async with AsyncExitStack() as stack:
         metrics = Metrics()
         cluster = await Cluster.connect(
-            kubeconfig=settings.kubeconfig, context=settings.context, observe=metrics.api_call
+            kubeconfig=settings.kubeconfig,
+            context=settings.context,
+            token_directory=settings.token_directory,
+            observe=metrics.api_call,
         )
         stack.push_async_callback(cluster.close)
         session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
@@ -209,6 +215,15 @@ async def serve(settings: ServerSettings, *, stop: asyncio.Event) -> None:
         await _until_one(server.certificate.loaded, stop)
         if not stop.is_set():
             await _serve_acme(settings, server, stop)
+
+
+async def _is_handed_a_token(settings: ServerSettings, stop: asyncio.Event) -> bool:
+    """Wait for the operator's first token, where it is to come from there; False where `stop` came first."""
+    if settings.token_directory is None:
+        return True
+    waiting = asyncio.create_task(handed_over(settings.token_directory))
+    await _until_one(waiting, stop)
+    return not waiting.cancel()
 
 
 async def _serve_acme(settings: ServerSettings, server: Server, stop: asyncio.Event) -> None:

@@ -36,6 +36,7 @@ class ServerSettings:
     whose EndpointSlices list the other replicas; None: this server is alone. `maximum_orders` and
     `maximum_accounts` are how many there may be in the cluster. `watch_namespaces` empty: all. `http_url` is what
     certificates carry as the place of `http_listen`; None: `default_http_url`.
+    `token_directory` is where our ServiceAccount's token is put by the operator; None: as kubectl and pods have it.
     """
 
     external_url: str
@@ -53,6 +54,7 @@ class ServerSettings:
     maximum_accounts: int = 50_000
     kubeconfig: str | None = None
     context: str | None = None
+    token_directory: Path | None = None
     validation: ValidationSettings = ValidationSettings()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -25,6 +26,7 @@ def main() -> None:
 @options.common
 @options.shared(required=True)
 @options.server_options
+@options.server_in_pod
 @options.metrics_option(":9090")
 def server(**values: Any) -> None:
     """Serve ACME clients: accounts, orders, validation, certificates."""
@@ -40,6 +42,7 @@ def server(**values: Any) -> None:
 @options.common
 @options.shared(required=True)
 @options.operator_options
+@options.operator_in_pod
 @options.metrics_option(":9091")
 def operator(**values: Any) -> None:
     """Reconcile authorities, policies, profiles and credentials into Secrets and conditions."""
@@ -73,6 +76,31 @@ def dev(**values: Any) -> None:
 
 
 main.add_command(revoke)
+
+
+@main.command()
+@click.argument("url", required=False)
+@click.option(
+    "--url-file", type=click.Path(dir_okay=False, path_type=Path), help="Where the URL is, instead of the argument."
+)
+@click.option(
+    "--ca-certificate",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="PEM of the CA to trust. Default: those of the system.",
+)
+@click.option("--wait", type=click.FloatRange(min=0), default=0.0, help="Seconds to go on trying. Default: try once.")
+def check(url: str | None, url_file: Path | None, ca_certificate: Path | None, wait: float) -> None:
+    """Read the ACME directory at URL and get a nonce, as an ACME client does first."""
+    if (url is None) == (url_file is None):
+        raise click.UsageError("Give either URL or --url-file.")
+    from kms_acme.check import Fails, check_until  # noqa: PLC0415 - as above
+
+    try:
+        url = url or Path(url_file or "").read_text(encoding="utf-8").strip()
+        check_until(url, authority=ca_certificate, wait=wait)
+    except (Fails, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{url} works: a directory and a nonce")
 
 
 @main.command()

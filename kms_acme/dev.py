@@ -13,14 +13,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import kubernetes.config
-from kubernetes.client import ApiClient
 from kubernetes.config import ConfigException
 
 from kms_acme.identities import RENEW_EVERY, Identity, IdentityError
@@ -82,8 +82,13 @@ def run(values: Mapping[str, Any]) -> int:
             name: Identity(service_account=f"kms-acme-{name}", namespace=values["namespace"], folder=Path(folder))
             for name in PROGRAMS
         }
+        renew = partial(_renew, identities.values(), values)
         try:
-            _prepare(api, identities.values(), with_install=values["install"])
+            if values["install"]:
+                install(api)
+            renew()
+            for identity in identities.values():
+                identity.write_kubeconfig(api)
         except (InstallError, IdentityError) as error:
             logger.error("%s", error)
             return 1
@@ -91,20 +96,15 @@ def run(values: Mapping[str, Any]) -> int:
             Program(name, subprocess.Popen(arguments(name, values, identity.kubeconfig)))  # noqa: S603 - our own
             for name, identity in identities.items()
         ]
-        return _supervise(api, programs, tuple(identities.values()), stop)
+        return _supervise(programs, renew, stop)
 
 
-def _prepare(api: ApiClient, identities: Any, *, with_install: bool) -> None:
-    if with_install:
-        install(api)
+def _renew(identities: Iterable[Identity], values: Mapping[str, Any]) -> None:
     for identity in identities:
-        identity.renew(api)
-        identity.write_kubeconfig(api)
+        identity.renew(kubeconfig=values["kubeconfig"], context=values["context"])
 
 
-def _supervise(
-    api: ApiClient, programs: Sequence[Program], identities: Sequence[Identity], stop: threading.Event
-) -> int:
+def _supervise(programs: Sequence[Program], renew: Callable[[], None], stop: threading.Event) -> int:
     """Wait for the end, renewing tokens meanwhile; a program that ends by itself takes the other with it."""
     renew_at = time.monotonic() + RENEW_EVERY
     failed = False
@@ -116,15 +116,14 @@ def _supervise(
             failed = True
             break
         if time.monotonic() >= renew_at:
-            renew_at = time.monotonic() + (RENEW_EVERY if _renewed(api, identities) else 10)
+            renew_at = time.monotonic() + (RENEW_EVERY if _renewed(renew) else 10)
     clean = _stop(programs)
     return 1 if failed or not clean else 0
 
 
-def _renewed(api: ApiClient, identities: Sequence[Identity]) -> bool:
+def _renewed(renew: Callable[[], None]) -> bool:
     try:
-        for identity in identities:
-            identity.renew(api)
+        renew()
     except IdentityError as error:
         logger.warning("tokens are kept for now: %s", error)
         return False

@@ -5,18 +5,19 @@ The token lies in a file beside the kubeconfig and is renewed long before it exp
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from kubernetes import client
 from kubernetes.client import ApiClient
-from kubernetes.client.exceptions import ApiException
 
-TOKEN_LIFETIME = 3600
-"""Seconds that a token is asked for."""
-RENEW_EVERY = TOKEN_LIFETIME / 3
+from kms.cluster.client import Cluster
+from kms.cluster.errors import ClusterError
+from kms.cluster.tokens import RENEWED_AFTER, TOKEN_SECONDS, Token, replace_privately
+
+RENEW_EVERY = TOKEN_SECONDS * RENEWED_AFTER
 """Seconds after which a new token replaces it."""
 
 
@@ -42,28 +43,26 @@ class Identity:
         """The file that the kubeconfig names for the token."""
         return self.folder / f"{self.service_account}.token"
 
-    def renew(self, api: ApiClient) -> None:
-        """Ask for a new token and put it in place of the old one, in one step.
+    def renew(self, *, kubeconfig: str | None, context: str | None) -> None:
+        """Ask for a new token, as the user of a kubeconfig, and put it in place of the old one, in one step.
 
         Raises IdentityError where the ServiceAccount is missing or the user may not ask for its tokens.
         """
-        request = client.AuthenticationV1TokenRequest(
-            spec=client.V1TokenRequestSpec(audiences=[], expiration_seconds=TOKEN_LIFETIME)
-        )
         try:
-            answer = client.CoreV1Api(api).create_namespaced_service_account_token(
-                name=self.service_account, namespace=self.namespace, body=request
-            )
-        except ApiException as error:
+            token = asyncio.run(self._token(kubeconfig, context))
+        except ClusterError as error:
             raise IdentityError(
-                f"no token for ServiceAccount {self.namespace}/{self.service_account} ({error.status} {error.reason});"
+                f"no token for ServiceAccount {self.namespace}/{self.service_account} ({error});"
                 " apply deploy/rbac.yaml, or start with --install"
             ) from error
-        if answer.status is None or not answer.status.token:
-            raise IdentityError(
-                f"the API server gave no token for ServiceAccount {self.namespace}/{self.service_account}"
-            )
-        _write_privately(self.token, answer.status.token)
+        replace_privately(self.token, token.token.encode())
+
+    async def _token(self, kubeconfig: str | None, context: str | None) -> Token:
+        cluster = await Cluster.connect(kubeconfig=kubeconfig, context=context)
+        try:
+            return await cluster.create_token(self.namespace, self.service_account)
+        finally:
+            await cluster.close()
 
     def write_kubeconfig(self, api: ApiClient) -> None:
         """Write a kubeconfig for the same API server that names the token's file."""
@@ -81,12 +80,4 @@ class Identity:
             "users": [{"name": self.service_account, "user": {"tokenFile": str(self.token)}}],
             "contexts": [{"name": "kms-acme", "context": {"cluster": "kms-acme", "user": self.service_account}}],
         }
-        _write_privately(self.kubeconfig, yaml.safe_dump(config))
-
-
-def _write_privately(path: Path, text: str) -> None:
-    """Replace the file in one step; nobody but its owner may read it."""
-    fresh = path.with_suffix(path.suffix + ".new")
-    fresh.touch(mode=0o600)
-    fresh.write_text(text)
-    fresh.replace(path)
+        replace_privately(self.kubeconfig, yaml.safe_dump(config).encode())

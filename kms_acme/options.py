@@ -15,7 +15,7 @@ import click
 from acme_server.settings import Network, ServerSettings, ValidationSettings
 from kms.address import Address
 from kms.resources.secrets import SERVING_SECRET_NAME
-from kms_operator.settings import OperatorSettings
+from kms_operator.settings import OperatorSettings, ServerIdentity
 
 DEFAULT_NAMESPACE = "kms-acme"
 POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -226,6 +226,39 @@ def operator_options(command: _Command) -> _Command:
     )
 
 
+def server_in_pod(command: _Command) -> _Command:
+    """Options of a server that shares its pod with the operator, which hands it an identity of its own."""
+    return _applied(
+        command,
+        (
+            option(
+                "--token-directory",
+                type=click.Path(file_okay=False, path_type=Path),
+                help="In a pod: where the operator puts the token that the server acts under (its"
+                " --server-token-directory). The server waits for the first. Default: the pod's ServiceAccount.",
+            ),
+        ),
+    )
+
+
+def operator_in_pod(command: _Command) -> _Command:
+    """Options of an operator that hands the server beside it an identity."""
+    return _applied(
+        command,
+        (
+            option(
+                "--server-service-account",
+                help="ServiceAccount of the release namespace whose tokens the server is to act under.",
+            ),
+            option(
+                "--server-token-directory",
+                type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
+                help="Where to put these tokens, each before the last one ends; goes with --server-service-account.",
+            ),
+        ),
+    )
+
+
 def metrics_option(default: str, flag: str = "--metrics-listen") -> Callable[[_Command], _Command]:
     """Where /metrics, /healthz and /readyz are served."""
     return option(
@@ -245,6 +278,9 @@ def server_settings(values: Mapping[str, Any]) -> ServerSettings:
     """Settings of the server from the values of its options; raises click.UsageError where two do not go together."""
     if (values["tls_certificate"] is None) != (values["tls_private_key"] is None):
         raise click.UsageError("--tls-certificate and --tls-private-key go together: give both or neither.")
+    token_directory = values.get("token_directory")
+    if token_directory is not None and values["kubeconfig"] is not None:
+        raise click.UsageError("--token-directory and --kubeconfig exclude each other: give one of them.")
     return ServerSettings(
         external_url=values["external_url"],
         namespace=values["namespace"],
@@ -261,6 +297,7 @@ def server_settings(values: Mapping[str, Any]) -> ServerSettings:
         maximum_accounts=values["maximum_accounts"],
         kubeconfig=kubeconfig(values),
         context=values["context"],
+        token_directory=token_directory,
         validation=ValidationSettings(
             resolvers=values["dns_servers"],
             http01_port=values["http01_port"],
@@ -272,7 +309,7 @@ def server_settings(values: Mapping[str, Any]) -> ServerSettings:
 
 
 def operator_settings(values: Mapping[str, Any]) -> OperatorSettings:
-    """Settings of the operator from the values of its options."""
+    """Settings of the operator from the values of its options; raises click.UsageError as above."""
     return OperatorSettings(
         external_url=values["external_url"],
         namespace=values["namespace"],
@@ -281,9 +318,19 @@ def operator_settings(values: Mapping[str, Any]) -> OperatorSettings:
         serving_secret=values["serving_secret"],
         service_name=values["service_name"],
         lease_name=f"{values['service_name']}-operator",
+        server_identity=_server_identity(values),
         kubeconfig=kubeconfig(values),
         context=values["context"],
     )
+
+
+def _server_identity(values: Mapping[str, Any]) -> ServerIdentity | None:
+    service_account, directory = values["server_service_account"], values["server_token_directory"]
+    if (service_account is None) != (directory is None):
+        raise click.UsageError(
+            "--server-service-account and --server-token-directory go together: give both or neither."
+        )
+    return None if directory is None else ServerIdentity(service_account, directory)
 
 
 def kubeconfig(values: Mapping[str, Any]) -> str | None:

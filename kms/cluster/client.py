@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
 
 from kms.cluster.connection import Connection
-from kms.cluster.errors import Invalid
+from kms.cluster.errors import Invalid, Undecodable
+from kms.cluster.tokens import TOKEN_SECONDS, Token
 from kms.cluster.transport import (
     APPLY,
     DEADLINE_SECONDS,
@@ -33,6 +35,13 @@ WATCH_SECONDS = 300
 PAGE_SIZE = 500
 NOTE_BYTES = 1024
 """The API server's limit for the text of an Event."""
+
+
+class _TokenRequest(msgspec.Struct, frozen=True):
+    status: Token
+
+
+_token_request = msgspec.json.Decoder(_TokenRequest)
 
 
 def unheard() -> None:
@@ -57,13 +66,21 @@ class Cluster:
 
     @classmethod
     async def connect(
-        cls, *, kubeconfig: str | None = None, context: str | None = None, observe: Observe = unobserved
+        cls,
+        *,
+        kubeconfig: str | None = None,
+        context: str | None = None,
+        token_directory: Path | None = None,
+        observe: Observe = unobserved,
     ) -> Cluster:
         """Connect as kubectl would: to the kubeconfig's context, in a pod with its ServiceAccount.
 
-        Nothing is sent yet. Raises Misconfigured.
+        In a pod, `token_directory` is where the token lies if not where the kubelet puts it. Nothing is sent yet.
+
+        Raises Misconfigured.
         """
-        return cls(await Connection.load(kubeconfig=kubeconfig, context=context), observe=observe)
+        connection = await Connection.load(kubeconfig=kubeconfig, context=context, token_directory=token_directory)
+        return cls(connection, observe=observe)
 
     async def close(self) -> None:
         """Close all connections; watches end with Unavailable."""
@@ -234,6 +251,22 @@ class Cluster:
             | ({"preconditions": preconditions} if preconditions else {})
         )
         await self._send("delete", kind, _path(kind, namespace, name), body=body)
+
+    async def create_token(self, namespace: str, service_account: str) -> Token:
+        """A token of a ServiceAccount, good for up to an hour (TokenRequest API). Raises NotFound, Forbidden."""
+        path = f"/api/v1/namespaces/{_segment(namespace)}/serviceaccounts/{_segment(service_account)}/token"
+        body = msgspec.json.encode(
+            {
+                "apiVersion": "authentication.k8s.io/v1",
+                "kind": "TokenRequest",
+                "spec": {"audiences": [], "expirationSeconds": TOKEN_SECONDS},
+            }
+        )
+        answer = await self._transport.send(Request("create", "serviceaccounts/token", path, body))
+        try:
+            return _token_request.decode(answer).status
+        except msgspec.DecodeError:  # its text would quote nothing, but there is nothing in it to tell either
+            raise Undecodable("the answer to a TokenRequest holds no token") from None
 
     async def create_event(
         self,

@@ -17,14 +17,19 @@ from typing import Any, Protocol
 
 import yaml
 from kubernetes.aio.client import Configuration
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from kubernetes.aio.config import ConfigException, load_kube_config
+from kubernetes.aio.config.incluster_config import InClusterConfigLoader
 
 from kms.cluster.errors import Misconfigured
+from kms.cluster.tokens import AUTHORITY, TOKEN
 
 RELOAD_SECONDS = 60.0
 """How long a token is used before its source is looked at again; client-go waits as long."""
 RENEWAL_SECONDS = 1.0
 """The least time between two loads from scratch, however many requests are answered 401."""
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where the kubelet puts the token of a pod's ServiceAccount."""
 
 _HEADER = "BearerToken"  # the official client's name for the Authorization header
 
@@ -65,13 +70,14 @@ class Connection:
         return f"Connection({self.host})"
 
     @classmethod
-    async def load(cls, *, kubeconfig: str | None = None, context: str | None = None) -> Connection:
+    async def load(
+        cls, *, kubeconfig: str | None = None, context: str | None = None, token_directory: Path | None = None
+    ) -> Connection:
         """The connection that `kubectl --kubeconfig --context` would use; in a pod, that of its ServiceAccount.
 
-        Raises Misconfigured.
+        Where a `token_directory` is given, that of the ServiceAccount whose token lies there. Raises Misconfigured.
         """
-        path = kubeconfig_path(kubeconfig, environ=os.environ, home=Path.home())
-        source = InPod() if path is None else Kubeconfig(path, context)
+        source = InPod(token_directory) if token_directory else source_of(kubeconfig=kubeconfig, context=context)
         return cls(await source(anew=True), source)
 
     async def authorization(self) -> str | None:
@@ -107,13 +113,20 @@ class Connection:
 
 
 class InPod:
-    """The ServiceAccount of the pod that we run in."""
+    """The ServiceAccount of the pod that we run in, or another one whose token is handed to us in a folder."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder or SERVICE_ACCOUNT
 
     async def __call__(self, *, anew: bool) -> Configuration:  # noqa: ARG002 - nothing is kept between loads
         """Read token and CA from the files that the kubelet keeps current. Raises Misconfigured."""
         configuration = Configuration()
         try:
-            load_incluster_config(configuration, try_refresh_token=False)
+            InClusterConfigLoader(
+                token_filename=str(self._folder / TOKEN),
+                cert_filename=str(self._folder / AUTHORITY),
+                try_refresh_token=False,
+            ).load_and_set(configuration)
         except (ConfigException, OSError) as error:
             raise Misconfigured(f"this is no pod with a ServiceAccount, and there is no kubeconfig: {error}") from error
         return configuration
@@ -144,6 +157,23 @@ class Kubeconfig:
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             raise Misconfigured(f"kubeconfig {self._path} cannot be used: {type(error).__name__}") from error
         return configuration
+
+
+def source_of(*, kubeconfig: str | None, context: str | None) -> Source:
+    """Where kubectl would take its credentials from; in a pod, its ServiceAccount. Raises Misconfigured."""
+    path = kubeconfig_path(kubeconfig, environ=os.environ, home=Path.home())
+    return InPod() if path is None else Kubeconfig(path, context)
+
+
+def authority_of(configuration: Configuration) -> bytes:
+    """The CA certificates (PEM) by which the API server is known. Raises Misconfigured where none are named."""
+    if configuration.ca_cert_data:
+        data = configuration.ca_cert_data
+        return data.encode() if isinstance(data, str) else bytes(data)
+    try:
+        return Path(configuration.ssl_ca_cert or "").read_bytes()
+    except OSError as error:
+        raise Misconfigured(f"the CA of the API server is not known: {error}") from error
 
 
 def kubeconfig_path(asked_for: str | None, *, environ: Mapping[str, str], home: Path) -> str | None:

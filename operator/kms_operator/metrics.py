@@ -32,6 +32,11 @@ class Metrics:
         self.refreshes = Counter(
             f"{_PREFIX}_refreshes", "Complete lists of everything that is watched.", registry=self.registry
         )
+        self.server_token_expires = Gauge(
+            f"{_PREFIX}_server_token_expires_timestamp_seconds",
+            "When the token ends that the server acts under; 0 where it was not handed one.",
+            registry=self.registry,
+        )
         self.calls = Counter(
             f"{_PREFIX}_api_calls",
             "Calls of the Kubernetes API by verb, resource and status (0: no answer).",

@@ -27,6 +27,7 @@ from kms.cluster.errors import ClusterError, Misconfigured, NotFound
 from kms.resources.kinds import NAMESPACES, SECRETS, Kind
 from kms.resources.meta import Resource
 from kms_operator.controller import Controller
+from kms_operator.identity import keeping
 from kms_operator.memory import WATCHED
 from kms_operator.metrics import Metrics
 from kms_operator.probes import application, serving
@@ -62,7 +63,10 @@ async def _run(settings: OperatorSettings, stop: threading.Event) -> None:
         )
         candidate = Candidate(settings, cluster, metrics, login=login(settings))
         try:
-            async with serving(application(metrics, ready=candidate.missing), settings.metrics_listen):
+            async with (
+                serving(application(metrics, ready=candidate.missing), settings.metrics_listen),
+                keeping(settings, cluster, metrics, stop=stop),
+            ):
                 await _until(stop, candidate)
         finally:
             await cluster.close()

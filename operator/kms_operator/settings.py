@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from kms.address import Address
 from kms.resources.secrets import SERVING_SECRET_NAME
+
+
+@dataclass(frozen=True, slots=True)
+class ServerIdentity:
+    """Whose tokens the server is to act under (a ServiceAccount of the release namespace), and where they are put."""
+
+    service_account: str
+    token_directory: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +24,8 @@ class OperatorSettings:
     `external_url` has no trailing slash and is the only source of URLs; `namespace` is the release namespace.
     `watch_namespaces` empty: all. `service_name` names the Service in front of the server: its DNS name goes into the
     serving certificate, which the Secret `serving_secret` holds. `lease_name` names the Lease of the release
-    namespace by which one of several replicas is elected.
+    namespace by which one of several replicas is elected. `server_identity` None: the server has an identity of its
+    own already.
     """
 
     external_url: str
@@ -25,6 +35,7 @@ class OperatorSettings:
     serving_secret: str = SERVING_SECRET_NAME
     service_name: str = "kms-acme"
     lease_name: str = "kms-acme-operator"
+    server_identity: ServerIdentity | None = None
     kubeconfig: str | None = None
     context: str | None = None
 

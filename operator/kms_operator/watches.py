@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import kopf
 import msgspec
 
-from kms.cluster.connection import InPod, Kubeconfig, kubeconfig_path
+from kms.cluster.connection import source_of
 from kms.resources.kinds import ACCOUNTS, SECRETS, Kind
 from kms.resources.meta import Resource
 from kms.resources.secrets import CREDENTIAL_UID, MANAGED_BY, MANAGER
@@ -153,8 +151,7 @@ def login(chosen: OperatorSettings) -> Login:
     """The credentials that the API client uses too, read anew each time."""
 
     async def connect() -> kopf.ConnectionInfo:
-        path = kubeconfig_path(chosen.kubeconfig, environ=os.environ, home=Path.home())
-        source = InPod() if path is None else Kubeconfig(path, chosen.context)
+        source = source_of(kubeconfig=chosen.kubeconfig, context=chosen.context)
         configuration = await source(anew=True)
         scheme, _, token = (configuration.api_key.get("BearerToken") or "").strip().rpartition(" ")
         return kopf.ConnectionInfo(

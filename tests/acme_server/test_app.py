@@ -22,6 +22,8 @@ from acme_server.app import run, serve
 from acme_server.settings import ServerSettings, ValidationSettings
 from e2e.cluster.ports import free_port
 from kms.address import Address
+from kms.cluster.errors import Misconfigured
+from kms.cluster.tokens import hand_over
 from kms.resources import Secret
 from kms.resources.kinds import SECRETS
 from kms.resources.meta import ObjectMeta
@@ -36,6 +38,7 @@ from kms.resources.secrets import (
     TLS_PRIVATE_KEY,
 )
 from tests.support.apiserver import FakeApiServer, running_api
+from tests.support.eventually import until
 
 NAMESPACE = "kms-acme"
 
@@ -124,6 +127,33 @@ async def test_it_serves_as_soon_as_there_is_a_certificate_and_is_ready_when_all
         assert 'kms_acme_cache_objects{cache="secrets"} 2.0' in metrics
         assert 'kms_acme_requests_total{method="GET",route="/readyz",status="200"}' in metrics
         assert "\nkms_acme_connections " in metrics
+
+
+async def test_a_server_that_waits_for_its_token_stops_when_it_is_told_to(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = ServerSettings("https://acme.example.com", NAMESPACE, token_directory=tmp_path)
+    stop = asyncio.Event()
+    with caplog.at_level("INFO"):
+        async with asyncio.timeout(10):
+            serving = asyncio.create_task(serve(settings, stop=stop))
+            await until(lambda: "waiting for a token" in caplog.text)
+            stop.set()
+            await serving
+
+
+async def test_a_server_begins_as_soon_as_it_is_handed_a_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    settings = ServerSettings("https://acme.example.com", NAMESPACE, token_directory=tmp_path)
+    with caplog.at_level("INFO"):
+        async with asyncio.timeout(10):
+            serving = asyncio.create_task(serve(settings, stop=asyncio.Event()))
+            await until(lambda: "waiting for a token" in caplog.text)
+            hand_over(tmp_path, "token", authority=b"", namespace=NAMESPACE)
+            with pytest.raises(Misconfigured):  # this is no pod, but it has gone on
+                await serving
 
 
 @pytest.mark.requirement("M147")

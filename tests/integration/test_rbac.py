@@ -134,6 +134,15 @@ def test_the_operator_reads_namespaces_tells_events_and_holds_its_lease(installe
         assert allowed(installed, who, leases, "default") == set()
 
 
+@pytest.mark.requirement("SEC57")
+def test_the_operator_makes_tokens_of_the_servers_account_alone(installed: Cluster) -> None:
+    operator = ("--kubeconfig", installed.kubeconfig_for("kms-acme-operator", RELEASE))
+    assert installed.kubectl(*operator, "create", "token", "kms-acme-server", f"--namespace={RELEASE}")
+    for account, namespace in (("kms-acme-operator", RELEASE), ("default", RELEASE), ("default", "default")):
+        with pytest.raises(CommandFailed, match="forbidden"):
+            installed.kubectl(*operator, "create", "token", account, f"--namespace={namespace}")
+
+
 @pytest.mark.parametrize("who", [SERVER, OPERATOR], ids=["server", "operator"])
 def test_neither_program_can_grant_rights_or_start_programs(installed: Cluster, who: str) -> None:
     for verb, resource in (

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from acme_server.settings import ServerSettings
 from kms.address import Address
 from kms_acme import cli, dev, options
-from kms_operator.settings import OperatorSettings
+from kms_operator.settings import OperatorSettings, ServerIdentity
 
 URL = "https://acme.example.com"
 
@@ -100,7 +100,11 @@ def test_an_environment_variable_stands_for_its_option(monkeypatch: pytest.Monke
         (["server", "--external-url", URL, "--http01-port", "0"], "--http01-port"),
         (["server", "--external-url", URL, "--tls-certificate", __file__], "go together"),
         (["server", "--external-url", URL, "--log-format", "xml"], "--log-format"),
+        (["server", "--external-url", URL, "--token-directory", "/t", "--kubeconfig", __file__], "exclude each other"),
         (["operator"], "--external-url"),
+        (["operator", "--external-url", URL, "--server-service-account", "server"], "go together"),
+        (["operator", "--external-url", URL, "--server-token-directory", "/tmp"], "go together"),
+        (["operator", "--external-url", URL, "--server-token-directory", "/none"], "'/none' does not exist"),
         (["dev", "--tls-private-key", __file__], "go together"),
         (["serve"], "No such command"),
     ],
@@ -165,10 +169,23 @@ def test_dev_hands_each_program_the_options_that_it_was_given() -> None:
     assert operator["service_name"] == "acme"
 
 
-def test_dev_knows_every_option_of_both_programs() -> None:
+def test_dev_knows_every_option_of_both_programs_but_those_by_which_they_share_a_pod() -> None:
     of_programs = {each.name for command in (cli.server, cli.operator) for each in command.params}
     of_dev = {each.name for each in cli.dev.params}
-    assert of_programs <= of_dev
+    assert of_programs - of_dev == {"token_directory", "server_service_account", "server_token_directory"}
+
+
+def test_a_server_is_handed_its_token_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "elsewhere")
+    assert server_settings("--token-directory", str(tmp_path)).token_directory == tmp_path
+    assert server_settings().token_directory is None
+
+
+def test_an_operator_is_told_whose_tokens_to_hand_over_and_where(tmp_path: Path) -> None:
+    line = ("--server-service-account", "kms-acme-server", "--server-token-directory", str(tmp_path))
+    given = values_of(cli.operator, ["--external-url", URL, *line])
+    assert options.operator_settings(given).server_identity == ServerIdentity("kms-acme-server", tmp_path)
+    assert options.operator_settings(values_of(cli.operator, ["--external-url", URL])).server_identity is None
 
 
 def test_dev_without_a_cluster_says_so_and_exits_with_1(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,6 +18,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -71,6 +72,10 @@ class FakeApiServer:
         """The bearer tokens that are taken; None takes anything."""
         self.unserved: set[str] = set()
         """Plurals whose CRD is not there."""
+        self.token_seconds = 3600.0
+        """How long tokens last that are asked for. They are `<ServiceAccount>-1`, `<ServiceAccount>-2` and so on."""
+        self.token_answer: JSON | None = None
+        """What is answered instead."""
         self.bookmark_seconds = 60.0
         self.mute = False
         """While True, watches stay open and say nothing."""
@@ -238,6 +243,8 @@ class FakeApiServer:
         match seen.verb:
             case "get":
                 return self.store.get(key)
+            case "create" if seen.subresource == "token":
+                return self._token(seen)
             case "create":
                 return self.store.create(seen.plural, seen.namespace, body)
             case "update":
@@ -249,6 +256,14 @@ class FakeApiServer:
             case _:
                 self.store.delete(key, body.get("preconditions", {}))
                 return {"apiVersion": "v1", "kind": "Status", "status": "Success"}
+
+    def _token(self, seen: Seen) -> JSON:
+        if self.token_answer is not None:
+            return self.token_answer
+        number = len([each for each in self.requests if each == seen])
+        expires = datetime.now(UTC) + timedelta(seconds=self.token_seconds)
+        status = {"token": f"{seen.name}-{number}", "expirationTimestamp": expires.strftime("%Y-%m-%dT%H:%M:%SZ")}
+        return {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "status": status}
 
     def _list(self, request: web.Request, seen: Seen) -> JSON:
         found = self.store.select(seen.plural, seen.namespace or None, _selector(request))

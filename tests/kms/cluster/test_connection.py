@@ -13,8 +13,8 @@ import pytest
 import trustme
 from aiohttp import web
 from kubernetes.aio.client import Configuration
-from kubernetes.aio.config import incluster_config
 
+from kms.cluster import connection as connection_
 from kms.cluster.client import Cluster
 from kms.cluster.connection import Connection, InPod, Kubeconfig, kubeconfig_path
 from kms.cluster.errors import Misconfigured, Unavailable
@@ -292,9 +292,7 @@ def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "token").write_text("first")
     trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.crt"))
-    # Where the official client looks for the kubelet's files is fixed in it.
-    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
-    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
+    monkeypatch.setattr(connection_, "SERVICE_ACCOUNT", tmp_path)
     return tmp_path
 
 

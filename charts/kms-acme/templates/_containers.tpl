@@ -1,0 +1,154 @@
+{{/* The two containers. The server's has no token but what the operator's hands it. */}}
+
+{{/* Options of both programs. */}}
+{{- define "kms-acme.sharedArgs" -}}
+- --external-url={{ include "kms-acme.externalURL" . }}
+- --namespace={{ .Release.Namespace }}
+{{- range .Values.watchNamespaces }}
+- --watch-namespace={{ . }}
+{{- end }}
+- --serving-secret={{ include "kms-acme.servingSecret" . }}
+- --log-format={{ .Values.logging.format }}
+- --log-level={{ .Values.logging.level }}
+{{- end }}
+
+{{- define "kms-acme.server" -}}
+name: server
+image: {{ include "kms-acme.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+args:
+  - server
+  {{- include "kms-acme.sharedArgs" . | nindent 2 }}
+  - --listen=:8443
+  - --http-listen=:8080
+  - --http-url={{ include "kms-acme.httpURL" . }}
+  - --metrics-listen=:9090
+  - --maximum-orders={{ .Values.server.maximumOrders | int }}
+  - --maximum-accounts={{ .Values.server.maximumAccounts | int }}
+  - --peer-service={{ include "kms-acme.fullname" . }}-peers
+  - --token-directory=/var/run/secrets/kms-acme/server
+  {{- if include "kms-acme.suppliesTLS" . }}
+  - --tls-certificate=/etc/kms-acme/tls/tls.crt
+  - --tls-private-key=/etc/kms-acme/tls/tls.key
+  {{- end }}
+  {{- range .Values.server.validation.dnsServers }}
+  - --dns-server={{ . }}
+  {{- end }}
+  {{- range .Values.server.validation.allow }}
+  - --validation-allow={{ . }}
+  {{- end }}
+  {{- range .Values.server.validation.deny }}
+  - --validation-deny={{ . }}
+  {{- end }}
+  {{- with .Values.server.extraArgs }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with .Values.server.extraEnv }}
+env:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+ports:
+  - {name: https, containerPort: 8443}
+  - {name: http, containerPort: 8080}
+  - {name: metrics, containerPort: 9090}
+startupProbe:
+  httpGet: {path: /healthz, port: metrics}
+  {{- toYaml .Values.server.startupProbe | nindent 2 }}
+livenessProbe:
+  httpGet: {path: /healthz, port: metrics}
+  {{- toYaml .Values.server.livenessProbe | nindent 2 }}
+readinessProbe:
+  httpGet: {path: /readyz, port: metrics}
+  {{- toYaml .Values.server.readinessProbe | nindent 2 }}
+{{- if .Values.drainSeconds }}
+lifecycle:
+  preStop:
+    sleep:
+      seconds: {{ .Values.drainSeconds }}
+{{- end }}
+resources:
+  {{- toYaml .Values.server.resources | nindent 2 }}
+securityContext:
+  {{- toYaml .Values.server.securityContext | nindent 2 }}
+volumeMounts:
+  - {name: server-identity, mountPath: /var/run/secrets/kms-acme/server, readOnly: true}
+  {{- if include "kms-acme.suppliesTLS" . }}
+  - {name: tls, mountPath: /etc/kms-acme/tls, readOnly: true}
+  {{- end }}
+  {{- with .Values.server.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+
+{{- define "kms-acme.operator" -}}
+name: operator
+image: {{ include "kms-acme.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+args:
+  - operator
+  {{- include "kms-acme.sharedArgs" . | nindent 2 }}
+  - --service-name={{ include "kms-acme.fullname" . }}
+  - --metrics-listen=:9091
+  - --server-service-account={{ include "kms-acme.serviceAccount.server" . }}
+  - --server-token-directory=/var/run/secrets/kms-acme/server
+  {{- with .Values.operator.extraArgs }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with .Values.operator.extraEnv }}
+env:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+ports:
+  - {name: operator, containerPort: 9091}
+# No readiness probe: a pod whose operator is busy must not lose its clients. A rollout waits for the first listing.
+startupProbe:
+  httpGet: {path: /readyz, port: operator}
+  {{- toYaml .Values.operator.startupProbe | nindent 2 }}
+livenessProbe:
+  httpGet: {path: /healthz, port: operator}
+  {{- toYaml .Values.operator.livenessProbe | nindent 2 }}
+resources:
+  {{- toYaml .Values.operator.resources | nindent 2 }}
+securityContext:
+  {{- toYaml .Values.operator.securityContext | nindent 2 }}
+volumeMounts:
+  - {name: operator-identity, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
+  - {name: server-identity, mountPath: /var/run/secrets/kms-acme/server}
+  {{- with .Values.operator.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+
+{{- define "kms-acme.volumes" -}}
+# What the kubelet would mount into all containers: the token of the pod's ServiceAccount, which is the operator's.
+- name: operator-identity
+  projected:
+    sources:
+      - serviceAccountToken: {path: token, expirationSeconds: 3600}
+      - configMap: {name: kube-root-ca.crt, items: [{key: ca.crt, path: ca.crt}]}
+      - downwardAPI: {items: [{path: namespace, fieldRef: {apiVersion: v1, fieldPath: metadata.namespace}}]}
+# Where the operator puts tokens of the server's ServiceAccount; never on a disk.
+- name: server-identity
+  emptyDir: {medium: Memory, sizeLimit: 1Mi}
+{{- if include "kms-acme.suppliesTLS" . }}
+- name: tls
+  secret: {secretName: {{ include "kms-acme.servingSecret" . }}}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Over zones and nodes where that is possible, or as the values say. */}}
+{{- define "kms-acme.topologySpread" -}}
+{{- $selector := dict "matchLabels" (include "kms-acme.selector" . | fromYaml) }}
+{{- $constraints := .Values.topologySpreadConstraints }}
+{{- if not $constraints }}
+{{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
+{{- $constraints = append $constraints (dict "topologyKey" . "maxSkew" 1 "whenUnsatisfiable" "ScheduleAnyway" "matchLabelKeys" (list "pod-template-hash")) }}
+{{- end }}
+{{- end }}
+{{- range $constraints }}
+- {{ toYaml (merge (dict) . (dict "labelSelector" $selector)) | nindent 2 | trim }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,103 @@
+"""Helm: HELM names one, else it is built once into the cache from the module that modules/go.mod pins."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from e2e.cluster import folders
+from e2e.cluster.build import Builder
+from e2e.cluster.errors import CommandFailed
+from e2e.cluster.progress import Progress
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "charts" / "kms-acme"
+RELEASE = NAMESPACE = "kms-acme"
+_MODULES = Path(__file__).with_name("modules")
+_PACKAGES = {"helm": "helm.sh/helm/v4/cmd/helm"}
+_LIMIT = 400.0
+
+Manifest = dict[str, Any]
+
+
+def program(env: Mapping[str, str], progress: Progress) -> Path:
+    """The helm to use; may build for some minutes.
+
+    Raises:
+        NoSource, BuildFailed: see e2e.cluster.build.Builder.
+    """
+    if named := env.get("HELM"):
+        return Path(named)
+    return Builder(folders.cache(env) / "helm", env, progress, _MODULES, _PACKAGES).ensure() / "helm"
+
+
+@dataclass(frozen=True, slots=True)
+class Helm:
+    """Runs helm, with its own folders below `home`: what a person has set up for it does not count."""
+
+    program: Path
+    home: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Variables that name a cluster, if there is to be one."""
+
+    def run(self, *args: str | Path) -> str:
+        """Run it and return what it printed.
+
+        Raises:
+            CommandFailed: it ended with an error.
+        """
+        own = {f"HELM_{name}_HOME": str(self.home / name.lower()) for name in ("CACHE", "CONFIG", "DATA")}
+        command = [str(each) for each in args]
+        done = subprocess.run(
+            [str(self.program), *command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "KUBECONFIG": os.devnull, **self.env, **own},
+            timeout=_LIMIT,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise CommandFailed(command, done.returncode, done.stderr or done.stdout)
+        return done.stdout
+
+    def with_values(self, values: Mapping[str, Any], *args: str | Path) -> str:
+        """Run it with a file of values.
+
+        Raises:
+            CommandFailed: it ended with an error.
+        """
+        self.home.mkdir(parents=True, exist_ok=True)
+        file = self.home / "values.json"
+        file.write_text(json.dumps(values), encoding="utf-8")
+        return self.run(*args, f"--values={file}")
+
+    def render(
+        self,
+        values: Mapping[str, Any] | None = None,
+        *,
+        release: str = RELEASE,
+        namespace: str = NAMESPACE,
+        apis: tuple[str, ...] = (),
+        hooks: bool = True,
+    ) -> list[Manifest]:
+        """All manifests of the chart with these values; `apis` are what the cluster serves besides Kubernetes.
+
+        Raises:
+            CommandFailed: the values are refused; the text says which.
+        """
+        wanted = [f"--api-versions={each}" for each in apis] + ([] if hooks else ["--no-hooks"])
+        printed = self.with_values(values or {}, "template", release, CHART, f"--namespace={namespace}", *wanted)
+        return list(documents(printed))
+
+
+def documents(text: str) -> Iterator[Manifest]:
+    """The documents of a YAML stream that are not empty."""
+    yield from (each for each in yaml.load_all(text, Loader=yaml.CSafeLoader) if each)

@@ -1,0 +1,33 @@
+"""deploy/kustomize/base: for those without Helm, what the chart is with its defaults. The kinds are those in crds/."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import yaml
+
+from e2e.chart.helm import ROOT, Helm, Manifest
+
+BASE = ROOT / "deploy" / "kustomize" / "base"
+_HEAD = "# Made of charts/kms-acme with its default values by `make chart`. Change it by patches in an overlay.\n"
+# Labels that say how something was installed would be wrong here.
+_OF_HELM = ("helm.sh/chart", "app.kubernetes.io/managed-by")
+
+
+def files(helm: Helm) -> dict[Path, str]:
+    """The files of the base that are made, and what is in them."""
+    manifests = helm.render({"crds": {"enabled": False}}, hooks=False)
+    return {BASE / "kms-acme.yaml": _HEAD + "".join(_documents(manifests))}
+
+
+def _documents(manifests: Iterable[Manifest]) -> Iterator[str]:
+    for each in manifests:
+        yield "---\n" + yaml.safe_dump(_without_helm(each), sort_keys=False, width=120, allow_unicode=True)
+
+
+def _without_helm(manifest: Manifest) -> Manifest:
+    for metadata in (manifest["metadata"], manifest.get("spec", {}).get("template", {}).get("metadata", {})):
+        for label in _OF_HELM:
+            metadata.get("labels", {}).pop(label, None)
+    return manifest

@@ -1,0 +1,68 @@
+"""`kms-acme check`: whether an ACME directory works, as an ACME client sees it first. `helm test` runs it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+_TIMEOUT = 10.0
+_PAUSE = 0.5
+_LONGEST = 1_000_000
+_NEEDED = ("newNonce", "newAccount", "newOrder")
+
+
+class Fails(Exception):
+    """The directory does not work; the text says what was seen."""
+
+
+def check(url: str, *, authority: Path | None) -> None:
+    """Read the directory and get a nonce (RFC 8555, 7.1.1 and 7.2). Raises Fails."""
+    context = ssl.create_default_context(cafile=authority)
+    with _answer(Request(url), context) as answer:  # noqa: S310 - https alone, see below
+        try:
+            directory = json.loads(answer.read(_LONGEST))
+        except ValueError:
+            raise Fails(f"{url} is no ACME directory: it is not JSON") from None
+    if not isinstance(directory, dict) or not all(isinstance(directory.get(each), str) for each in _NEEDED):
+        raise Fails(f"{url} is no ACME directory: there is no {' or no '.join(_NEEDED)} in it")
+    with _answer(Request(directory["newNonce"], method="HEAD"), context) as answer:  # noqa: S310 - likewise
+        if not answer.headers.get("Replay-Nonce"):
+            raise Fails(f"{directory['newNonce']} gave no nonce")
+
+
+def check_until(
+    url: str,
+    *,
+    authority: Path | None,
+    wait: float,
+    sleep: Callable[[float], None] = time.sleep,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> None:
+    """Check again and again until it works. Raises Fails when it has not for `wait` seconds."""
+    deadline = monotonic() + wait
+    while True:
+        try:
+            return check(url, authority=authority)
+        except Fails:
+            if monotonic() >= deadline:
+                raise
+        sleep(_PAUSE)
+
+
+def _answer(request: Request, context: ssl.SSLContext) -> http.client.HTTPResponse:
+    if request.type != "https":
+        raise Fails(f"{request.full_url} is not an https URL")
+    try:
+        answer: http.client.HTTPResponse = urlopen(request, timeout=_TIMEOUT, context=context)  # noqa: S310 - likewise
+    except HTTPError as error:
+        error.close()
+        raise Fails(f"{request.full_url} answered {error.code}") from error
+    except (URLError, OSError, http.client.HTTPException) as error:
+        raise Fails(f"{request.full_url} did not answer: {error}") from error
+    return answer

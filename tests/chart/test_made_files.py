@@ -1,0 +1,64 @@
+"""What is made of the chart is up to date: schema, README, kustomize base."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from e2e.chart import kustomize
+from e2e.chart.__main__ import differing, made_of_values
+from e2e.chart.helm import CHART, ROOT, Helm
+from e2e.cluster import Cluster
+from e2e.cluster.install import CRDS
+from tests.support.charts import of_kind
+
+
+def test_schema_and_readme_are_what_the_values_say() -> None:
+    assert differing(made_of_values()) == [], "make chart"
+
+
+def test_kustomize_is_told_of_every_definition() -> None:
+    listed = yaml.safe_load((CRDS / "Kustomization").read_text())["resources"]
+    assert listed == sorted(each.name for each in CRDS.glob("*.yaml"))
+
+
+def test_the_kustomize_base_is_the_chart_with_its_defaults(helm: Helm) -> None:
+    assert differing(kustomize.files(helm)) == [], "make chart"
+
+
+def test_kustomize_makes_of_the_base_what_helm_makes_of_the_chart(helm: Helm, cluster: Cluster) -> None:
+    built = [each for each in yaml.safe_load_all(cluster.kubectl("kustomize", kustomize.BASE)) if each]
+    rendered = helm.render(hooks=False)
+    keys = {(each["kind"], each["metadata"]["name"]) for each in built}
+    assert keys == {(each["kind"], each["metadata"]["name"]) for each in rendered} | {("Namespace", "kms-acme")}
+    for kind in ("Deployment", "Role", "ClusterRole", "Service"):
+        ours = {each["metadata"]["name"]: each.get("spec", each.get("rules")) for each in of_kind(built, kind)}
+        for each in of_kind(rendered, kind):
+            wanted = kustomize._without_helm(each)
+            assert ours[each["metadata"]["name"]] == wanted.get("spec", wanted.get("rules"))
+
+
+def test_the_versions_of_chart_and_project_are_one() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert chart["appVersion"] == project["version"]
+    assert project["version"] in chart["annotations"]["artifacthub.io/images"]
+    assert chart["description"] == project["description"]
+
+
+def test_the_chart_lists_the_kinds_that_there_are_with_examples() -> None:
+    annotations = yaml.safe_load((CHART / "Chart.yaml").read_text())["annotations"]
+    listed = {each["name"]: each["kind"] for each in yaml.safe_load(annotations["artifacthub.io/crds"])}
+    ours = [yaml.safe_load(each.read_text()) for each in CRDS.glob("*.yaml")]
+    assert listed == {each["metadata"]["name"]: each["spec"]["names"]["kind"] for each in ours}
+    assert {each["kind"] for each in yaml.safe_load(annotations["artifacthub.io/crdsExamples"])} <= set(listed.values())
+
+
+@pytest.mark.parametrize("path", sorted(CHART.rglob("*.md")), ids=lambda path: path.name)
+def test_a_link_in_the_readme_leads_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text()):
+        assert (path.parent / target).exists(), target

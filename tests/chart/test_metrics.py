@@ -1,0 +1,124 @@
+"""Alerts and the dashboard speak of metrics and labels that the programs have."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from acme_server.process.metrics import Metrics as ServerMetrics
+from e2e.chart.helm import CHART, Helm
+from e2e.chart.kinds import APIS
+from kms_operator.metrics import Metrics as OperatorMetrics
+from tests.support.charts import EVERYTHING, one
+
+ALERTS = CHART / "files" / "alerts.yaml"
+DASHBOARDS = sorted((CHART / "files" / "dashboards").glob("*.json"))
+RULES: list[dict[str, Any]] = [
+    rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]
+]
+
+OF_PROMETHEUS = frozenset({"namespace", "pod", "instance", "le"})
+"""Labels that Prometheus adds, and the one that histograms have."""
+SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
+_METRIC = re.compile(r"\b((?:kms_acme|kms_operator|process)_\w+)(?:\{([^}]*)\})?")
+_MATCHER = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)")
+_GROUPING = re.compile(r"\b(?:by|on|without)\s*\(([^)]*)\)")
+
+
+def exposed(*registries: CollectorRegistry) -> dict[str, frozenset[str]]:
+    """The names under which samples are exposed, each with its labels."""
+    found: dict[str, frozenset[str]] = {}
+    for registry in registries:
+        for collector in registry._collector_to_names:
+            labels = frozenset(getattr(collector, "_labelnames", ()))
+            for metric in collector.collect():
+                for suffix in SUFFIXES[metric.type]:
+                    found[metric.name + suffix] = labels
+    return found
+
+
+METRICS = exposed(ServerMetrics().registry, OperatorMetrics().registry)
+
+
+def expressions() -> Iterator[Any]:
+    for rule in RULES:
+        yield pytest.param(rule["expr"], id=rule["alert"])
+    for path in DASHBOARDS:
+        for panel in json.loads(path.read_text())["panels"]:
+            for target in panel["targets"]:
+                yield pytest.param(target["expr"], id=f"{path.stem}: {panel['title']} {target['refId']}")
+
+
+@pytest.mark.parametrize("expression", list(expressions()))
+def test_an_expression_uses_what_there_is(expression: str) -> None:
+    used = _METRIC.findall(expression)
+    assert used, "an expression without a metric of ours"
+    known: set[str] = set(OF_PROMETHEUS)
+    for name, matchers in used:
+        assert name in METRICS, f"no program exposes {name}"
+        known |= METRICS[name]
+        assert set(_MATCHER.findall(matchers)) <= METRICS[name] | OF_PROMETHEUS, name
+    for labels in _GROUPING.findall(expression):
+        assert {each.strip() for each in labels.split(",") if each.strip()} <= known, labels
+
+
+def test_an_expression_with_a_metric_that_does_not_exist_would_be_found() -> None:
+    with pytest.raises(AssertionError, match="no program exposes kms_acme_dreams"):
+        test_an_expression_uses_what_there_is("rate(kms_acme_dreams_total[5m])")
+    with pytest.raises(AssertionError, match="kms_acme_connections"):
+        test_an_expression_uses_what_there_is('kms_acme_connections{colour="red"}')
+    with pytest.raises(AssertionError, match="colour"):
+        test_an_expression_uses_what_there_is("sum by (colour) (kms_acme_connections)")
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_an_alert_says_how_bad_it_is_and_what_to_do(rule: Mapping[str, Any]) -> None:
+    assert rule["labels"]["severity"] in {"warning", "critical"}
+    assert rule["for"]
+    assert {"summary", "description"} <= rule["annotations"].keys()
+    known = {label for name, _ in _METRIC.findall(rule["expr"]) for label in METRICS[name]} | OF_PROMETHEUS
+    assert set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["description"])) <= known
+
+
+def test_brackets_are_closed() -> None:
+    for each in expressions():
+        (expression,) = each.values
+        for opening, closing in ("()", "[]", "{}"):
+            assert expression.count(opening) == expression.count(closing), expression
+
+
+def test_panels_do_not_lie_on_each_other() -> None:
+    for path in DASHBOARDS:
+        places = [
+            (panel["gridPos"]["x"] + x, panel["gridPos"]["y"] + y)
+            for panel in json.loads(path.read_text())["panels"]
+            for x in range(panel["gridPos"]["w"])
+            for y in range(panel["gridPos"]["h"])
+        ]
+        assert len(places) == len(set(places))
+
+
+def test_the_chart_ships_these_very_files(helm: Helm) -> None:
+    manifests = helm.render(EVERYTHING, apis=APIS)
+    assert one(manifests, "PrometheusRule")["spec"] == yaml.safe_load(ALERTS.read_text())
+    for path in DASHBOARDS:
+        data = one(manifests, "ConfigMap", f"kms-acme-dashboard-{path.stem}")["data"]
+        assert json.loads(data[path.name]) == json.loads(path.read_text())
+
+
+def test_monitors_read_both_programs(helm: Helm) -> None:
+    manifests = helm.render(EVERYTHING, apis=APIS)
+    service = one(manifests, "Service", "kms-acme-peers")
+    monitor = one(manifests, "ServiceMonitor")
+    assert service["metadata"]["labels"].items() >= monitor["spec"]["selector"]["matchLabels"].items()
+    ports = [each["port"] for each in monitor["spec"]["endpoints"]]
+    assert ports == [each["name"] for each in service["spec"]["ports"]]
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    pods = one(helm.render({"metrics": {"podMonitor": {"enabled": True}}}, apis=APIS), "PodMonitor")
+    assert [each["port"] for each in pods["spec"]["podMetricsEndpoints"]] == ["metrics", "operator"]

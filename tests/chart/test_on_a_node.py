@@ -1,0 +1,128 @@
+"""The chart with its defaults on a real node: pods that run restricted, `helm test`, a certificate, two identities."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from e2e import dns, http01
+from e2e.chart.helm import CHART, NAMESPACE, RELEASE, Helm
+from e2e.cluster import CommandFailed
+from tests.support.installation import ZONE, Site
+
+node = pytest.importorskip("e2e.cluster.node", reason="there are no nodes to run pods on yet")
+
+SERVER = f"system:serviceaccount:{NAMESPACE}:{RELEASE}-server"
+READ = """
+import json, ssl, urllib.error, urllib.request
+folder = "/var/run/secrets/kms-acme/server"
+request = urllib.request.Request(
+    "https://kubernetes.default.svc/api/v1/namespaces/%s/secrets",
+    headers={"Authorization": "Bearer " + open(folder + "/token").read()},
+)
+try:
+    with urllib.request.urlopen(request, context=ssl.create_default_context(cafile=folder + "/ca.crt")) as answer:
+        print(answer.status)
+except urllib.error.HTTPError as error:
+    print(error.code, json.load(error)["message"])
+"""
+"""Run inside the server's container: what it could do if somebody had taken it over."""
+
+
+@dataclass(frozen=True)
+class Release(Site):
+    """The chart on a node, and a network in which the names of clients lead to this machine."""
+
+    helm: Helm
+
+    @property
+    def address(self) -> str:
+        """Of the Service, from this machine."""
+        return f"https://{self.get('service')['spec']['clusterIP']}"
+
+    def get(self, kind: str, name: str = RELEASE) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(
+            self.cluster.kubectl("get", kind, name, f"--namespace={NAMESPACE}", "--output=json")
+        )
+        return found
+
+    def run(self, container: str, *command: str) -> str:
+        """Run a command in a container of the Deployment."""
+        where = (f"deployment/{RELEASE}", f"--container={container}", f"--namespace={NAMESPACE}")
+        return self.cluster.kubectl("exec", *where, "--", *command)
+
+
+@pytest.fixture(scope="module")
+def release(node_cluster: Any, helm: Helm) -> Iterator[Release]:
+    there = Helm(helm.program, helm.home, node_cluster.env)
+    image = {"repository": node_cluster.image.repository, "tag": node_cluster.image.tag, "pullPolicy": "Never"}
+    zone = dns.Zone(ZONE, dns.Addresses(node_cluster.machine_address))
+    answerer = http01.Answerer()
+    node_cluster.kubectl("create", "namespace", NAMESPACE)
+    node_cluster.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
+    try:
+        there.with_values(
+            {"image": image}, "install", RELEASE, CHART, f"--namespace={NAMESPACE}", "--wait", "--timeout=300s"
+        )
+        with (
+            dns.serving(zone, host=node_cluster.machine_address, port=53),
+            http01.serving(answerer, host=node_cluster.machine_address, port=80),
+        ):
+            yield Release(cluster=node_cluster, answerer=answerer, helm=there)
+    finally:
+        there.run("uninstall", RELEASE, f"--namespace={NAMESPACE}", "--ignore-not-found", "--wait")
+        node_cluster.kubectl("delete", "namespace", NAMESPACE)
+
+
+@pytest.fixture
+def team(release: Release) -> Iterator[str]:
+    name = f"team-{secrets.token_hex(5)}"
+    release.cluster.kubectl("create", "namespace", name)
+    yield name
+    release.cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def test_helm_test_passes(release: Release) -> None:
+    said = release.helm.run("test", RELEASE, f"--namespace={NAMESPACE}", "--timeout=300s")
+    assert "Succeeded" in said
+    left = release.cluster.kubectl("get", "kms", f"--namespace={NAMESPACE}", "--output=name")
+    assert left == "", "the profile of the test is taken away again"
+
+
+async def test_a_client_obtains_a_certificate(release: Release, team: str) -> None:
+    enrollment = release.profile(team)
+    external_account = release.credential(team)
+    assert enrollment.directory_url == f"https://kms-acme.kms-acme.svc/acme/{team}/web/directory"
+    async with release.client(enrollment, servers=[release.address], external_account=external_account) as client:
+        await client.obtain([f"web.{ZONE}"], release.answerer.add)
+
+
+@pytest.mark.requirement("SEC57")
+def test_the_servers_container_reads_secrets_in_the_release_namespace_and_nowhere_else(
+    release: Release, team: str
+) -> None:
+    def read(namespace: str) -> str:
+        return release.run("server", "/opt/kms-acme/bin/python3", "-c", READ % namespace)
+
+    assert read(NAMESPACE).split() == ["200"]
+    for elsewhere in (team, "default", "kube-system"):
+        said = read(elsewhere)
+        assert said.startswith("403 ")
+        assert SERVER in said
+
+
+@pytest.mark.requirement("SEC57")
+def test_the_servers_container_has_no_token_of_the_pod_and_cannot_write_its_own(release: Release) -> None:
+    def python(program: str) -> str:
+        return release.run("server", "/opt/kms-acme/bin/python3", "-c", program)
+
+    assert python("import os; print(os.path.exists('/var/run/secrets/kubernetes.io'))").strip() == "False"
+    with pytest.raises(CommandFailed, match="Read-only file system"):
+        python("open('/var/run/secrets/kms-acme/server/token', 'w')")
+    with pytest.raises(CommandFailed, match="Read-only file system"):
+        python("open('/anything', 'w')")

@@ -1,0 +1,173 @@
+"""What runs in the pods: the programs' own options, two identities, probes, an orderly end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import pytest
+
+from acme_server.app import _DRAIN, _OUTCOMES_DRAIN
+from e2e.chart.helm import Helm
+from e2e.chart.kinds import APIS
+from kms.cluster.connection import SERVICE_ACCOUNT
+from kms_acme import cli, options
+from tests.support.charts import PERMUTATIONS, Values, container, of_kind, one, pod_of
+
+PROGRAMS = {"server": cli.server, "operator": cli.operator, "check": cli.check}
+
+
+@pytest.fixture(params=PERMUTATIONS.values(), ids=PERMUTATIONS, scope="module")
+def manifests(request: pytest.FixtureRequest, helm: Helm) -> list[dict[str, Any]]:
+    return helm.render(request.param, apis=APIS)
+
+
+def parsed(args: list[str], folder: Any) -> dict[str, Any]:
+    """The options of a container as its program understands them; files that are mounted there are looked for here."""
+    command = PROGRAMS[args[0]]
+    mounted = {"--tls-certificate", "--tls-private-key", "--ca-certificate"}
+    line = []
+    for each in args[1:]:
+        flag, _, value = each.partition("=")
+        if flag in mounted:
+            (folder / flag).touch()
+            value = str(folder / flag)
+        elif flag == "--server-token-directory":
+            value = str(folder)
+        line.append(f"{flag}={value}")
+    return command.make_context(args[0], line).params
+
+
+def test_every_argument_is_an_option_of_its_program(manifests: list[dict[str, Any]], tmp_path: Any) -> None:
+    server = parsed(container(manifests, "server")["args"], tmp_path)
+    operator = parsed(container(manifests, "operator")["args"], tmp_path)
+    assert options.server_settings(server).token_directory
+    assert options.operator_settings(operator).server_identity
+    for each in ("external_url", "namespace", "watch_namespaces", "serving_secret"):
+        assert server[each] == operator[each], f"both must be told the same {each}"
+    assert parsed(one(manifests, "Pod")["spec"]["containers"][0]["args"], tmp_path)["wait"] > 0
+
+
+def test_each_program_listens_where_its_container_says(manifests: list[dict[str, Any]], tmp_path: Any) -> None:
+    listening = {"server": ("listen", "http_listen", "metrics_listen"), "operator": ("metrics_listen",)}
+    for name, options_ in listening.items():
+        found = container(manifests, name)
+        told = parsed(found["args"], tmp_path)
+        assert [each["containerPort"] for each in found["ports"]] == [told[each].port for each in options_]
+
+
+def test_the_operator_names_the_service_and_the_server_looks_for_peers(
+    manifests: list[dict[str, Any]], tmp_path: Any
+) -> None:
+    services = {each["metadata"]["name"] for each in of_kind(manifests, "Service")}
+    assert parsed(container(manifests, "operator")["args"], tmp_path)["service_name"] in services
+    assert parsed(container(manifests, "server")["args"], tmp_path)["peer_service"] in services
+
+
+@pytest.mark.requirement("SEC57")
+def test_the_pods_token_is_in_the_operators_container_alone(manifests: list[dict[str, Any]]) -> None:
+    pod = pod_of(manifests)
+    assert pod["automountServiceAccountToken"] is False
+    with_tokens = {
+        each["name"]
+        for each in pod["volumes"]
+        if any("serviceAccountToken" in source for source in each.get("projected", {}).get("sources", []))
+    }
+    assert with_tokens == {"operator-identity"}
+    mounts = {each["name"]: {mount["name"]: mount for mount in each["volumeMounts"]} for each in pod["containers"]}
+    assert "operator-identity" not in mounts["server"]
+    assert mounts["operator"]["operator-identity"]["mountPath"] == str(SERVICE_ACCOUNT)
+
+
+@pytest.mark.requirement("SEC57")
+def test_the_server_reads_what_the_operator_hands_it_and_it_is_in_memory(
+    manifests: list[dict[str, Any]], tmp_path: Any
+) -> None:
+    (volume,) = (each for each in pod_of(manifests)["volumes"] if each["name"] == "server-identity")
+    assert volume["emptyDir"]["medium"] == "Memory"
+    places = {}
+    for name in ("server", "operator"):
+        (mount,) = (each for each in container(manifests, name)["volumeMounts"] if each["name"] == "server-identity")
+        assert "subPath" not in mount, "a file that is replaced would not be seen"
+        assert mount.get("readOnly", False) is (name == "server")
+        places[name] = mount["mountPath"]
+    args = {
+        name: dict(each.removeprefix("--").partition("=")[::2] for each in container(manifests, name)["args"])
+        for name in places
+    }
+    assert args["server"]["token-directory"] == places["server"]
+    assert args["operator"]["server-token-directory"] == places["operator"]
+
+
+def test_the_operator_asks_for_tokens_of_the_servers_account(helm: Helm) -> None:
+    values = {"serviceAccount": {"server": {"name": "s"}, "operator": {"name": "o"}}}
+    manifests = helm.render(values)
+    assert pod_of(manifests)["serviceAccountName"] == "o"
+    assert "--server-service-account=s" in container(manifests, "operator")["args"]
+
+
+def test_the_servers_readiness_decides_about_clients_and_the_operators_only_about_rollouts(
+    manifests: list[dict[str, Any]],
+) -> None:
+    probes = ("startupProbe", "livenessProbe", "readinessProbe")
+    expected = {"server": ("/healthz", "/healthz", "/readyz"), "operator": ("/readyz", "/healthz", None)}
+    for name, paths in expected.items():
+        found = container(manifests, name)
+        assert tuple(found.get(each, {}).get("httpGet", {}).get("path") for each in probes) == paths
+        ports = {port["name"] for port in found["ports"]}
+        assert {found[each]["httpGet"]["port"] for each in probes if each in found} <= ports
+
+
+def test_a_pod_has_the_time_to_end(manifests: list[dict[str, Any]]) -> None:
+    sleep = container(manifests, "server").get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+    assert pod_of(manifests)["terminationGracePeriodSeconds"] >= sleep + 2 * _DRAIN + _OUTCOMES_DRAIN
+
+
+def test_no_pod_is_missed_during_a_rollout(helm: Helm) -> None:
+    strategy = one(helm.render(), "Deployment")["spec"]["strategy"]["rollingUpdate"]
+    assert strategy == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def test_a_budget_lets_the_only_pod_be_evicted(helm: Helm) -> None:
+    assert one(helm.render(), "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+
+
+def test_pods_are_spread_by_the_labels_that_they_have(manifests: list[dict[str, Any]]) -> None:
+    selector = one(manifests, "Deployment")["spec"]["selector"]["matchLabels"]
+    constraints = pod_of(manifests)["topologySpreadConstraints"]
+    assert constraints
+    assert all(each["labelSelector"]["matchLabels"] == selector for each in constraints)
+
+
+@pytest.mark.parametrize("program", ["server", "operator"])
+def test_options_variables_and_mounts_can_be_added(helm: Helm, program: str) -> None:
+    added: Values = {
+        program: {
+            "extraArgs": ["--log-level=debug"],
+            "extraEnv": [{"name": "A", "value": "b"}],
+            "extraVolumeMounts": [{"name": "v", "mountPath": "/v"}],
+        },
+        "extraVolumes": [{"name": "v", "emptyDir": {}}],
+    }
+    found = container(manifests := helm.render(added), program)
+    assert found["args"][-1] == "--log-level=debug"
+    assert found["env"][-1] == {"name": "A", "value": "b"}
+    assert {"name": "v", "mountPath": "/v"} in found["volumeMounts"]
+    assert {"name": "v", "emptyDir": {}} in pod_of(manifests)["volumes"]
+
+
+def test_a_network_policy_lets_through_what_the_programs_need(helm: Helm) -> None:
+    spec = one(helm.render({"networkPolicy": {"enabled": True}}), "NetworkPolicy")["spec"]
+
+    def ports(rules: list[dict[str, Any]]) -> list[set[Any]]:
+        return [{each["port"] for each in rule["ports"]} for rule in rules]
+
+    assert ports(spec["ingress"]) == [{"https", "http"}, {"metrics"}, {"metrics", "operator"}]
+    assert ports(spec["egress"]) == [{53}, {443, 6443}, {"metrics"}, {80, 443}]
+    assert "from" not in spec["ingress"][0], "clients may be anywhere"
+    assert "to" not in spec["egress"][3], "challenges may lead anywhere"
+
+
+def test_click_knows_the_programs_by_the_names_that_containers_use() -> None:
+    context = click.Context(cli.main)
+    assert all(cli.main.get_command(context, name) is command for name, command in PROGRAMS.items())

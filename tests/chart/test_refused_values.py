@@ -1,0 +1,105 @@
+"""Values that are wrong: Helm refuses them before anything is changed, and says which and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from e2e.chart.helm import CHART, Helm
+from e2e.chart.kinds import APIS
+from e2e.cluster.errors import CommandFailed
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"replicas": 3}, "additional properties 'replicas' not allowed"),
+        ({"server": {"resource": {}}}, r"'/server'.*additional properties 'resource' not allowed"),
+        ({"replicaCount": "3"}, r"'/replicaCount'.*got string, want integer"),
+        ({"replicaCount": -1}, r"'/replicaCount'.*minimum"),
+        ({"externalURL": "http://acme.example.com"}, r"'/externalURL'.*does not match pattern"),
+        ({"externalURL": "https://acme.example.com/acme"}, r"'/externalURL'.*does not match pattern"),
+        ({"http": {"url": "https://pki.example.com"}}, r"'/http/url'.*does not match pattern"),
+        ({"watchNamespaces": ["Upper"]}, r"'/watchNamespaces/0'.*does not match pattern"),
+        ({"watchNamespaces": ["a", "a"]}, r"'/watchNamespaces'.*equal"),
+        ({"image": {"digest": "latest"}}, r"'/image/digest'.*does not match pattern"),
+        ({"image": {"pullPolicy": "Sometimes"}}, r"'/image/pullPolicy'.*must be one of"),
+        ({"image": {"repository": ""}}, r"'/image/repository'.*minLength"),
+        ({"logging": {"level": "trace"}}, r"'/logging/level'.*must be one of"),
+        ({"service": {"type": "ExternalName"}}, r"'/service/type'.*must be one of"),
+        ({"service": {"port": 70000}}, r"'/service/port'.*maximum"),
+        ({"server": {"validation": {"deny": ["10.0.0.0"]}}}, r"'/server/validation/deny/0'.*does not match pattern"),
+        ({"server": {"extraEnv": [{"value": "x"}]}}, r"'/server/extraEnv/0'.*missing property 'name'"),
+        ({"fullnameOverride": "x" * 51}, r"'/fullnameOverride'.*maxLength"),
+        ({"fullnameOverride": "Upper"}, r"'/fullnameOverride'.*does not match pattern"),
+        ({"podDisruptionBudget": {"maxUnavailable": True}}, r"'/podDisruptionBudget/maxUnavailable'.*got boolean"),
+        ({"metrics": {"whenMissing": "Panic"}}, r"'/metrics/whenMissing'.*must be one of"),
+        ({"commonLabels": {"a": 1}}, r"'/commonLabels/a'.*got number, want string"),
+        ({"tls": {"certManager": {"duration": "90d"}}}, r"'/tls/certManager/duration'.*does not match pattern"),
+    ],
+    ids=str,
+)
+def test_a_value_that_is_wrong_is_named(helm: Helm, values: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(CommandFailed, match=f"(?s){complaint}"):
+        helm.render(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        (
+            {"tls": {"existingSecret": "x", "certManager": {"enabled": True, "issuerRef": {"name": "y"}}}},
+            "tls.existingSecret and tls.certManager.enabled exclude each other",
+        ),
+        ({"tls": {"certManager": {"enabled": True}}}, "tls.certManager.issuerRef.name is missing"),
+        (
+            {"metrics": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}},
+            "metrics.serviceMonitor.enabled and metrics.podMonitor.enabled exclude each other",
+        ),
+        ({"podDisruptionBudget": {"maxUnavailable": None}}, "podDisruptionBudget.maxUnavailable are both null"),
+        ({"gateway": {"tlsRoute": {"enabled": True}}}, "gateway.tlsRoute.parentRefs is empty"),
+        (
+            {"gateway": {"crlRoute": {"enabled": True, "parentRefs": [{"name": "x"}]}}, "http": {"enabled": False}},
+            "gateway.crlRoute.enabled needs http.enabled",
+        ),
+        ({"ingress": {"crl": {"enabled": True}}, "http": {"enabled": False}}, "ingress.crl.enabled needs http.enabled"),
+        ({"http": {"enabled": False}}, "http.url is missing"),
+        (
+            {"terminationGracePeriodSeconds": 29},
+            r"terminationGracePeriodSeconds \(29\) is less than drainSeconds \(5\)",
+        ),
+        (
+            {"serviceAccount": {"server": {"name": "same"}, "operator": {"name": "same"}}},
+            "serviceAccount.operator.name are the same",
+        ),
+        ({"serviceAccount": {"server": {"name": "default"}}}, "must not be default"),
+    ],
+    ids=str,
+)
+def test_values_that_do_not_go_together_are_named(helm: Helm, values: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(CommandFailed, match=complaint):
+        helm.render(values, apis=APIS)
+
+
+@pytest.mark.parametrize("wanted", ["serviceMonitor", "podMonitor", "prometheusRule"])
+def test_what_the_cluster_does_not_serve_is_said_left_out_or_made_all_the_same(helm: Helm, wanted: str) -> None:
+    def render(**metrics: str) -> list[str]:
+        values = {"metrics": {wanted: {"enabled": True}, **metrics}, "crds": {"enabled": False}}
+        return [each["kind"] for each in helm.render(values)]
+
+    kind = wanted[0].upper() + wanted[1:]
+    with pytest.raises(CommandFailed, match=rf"metrics\.{wanted}\.enabled: this cluster does not serve {kind}"):
+        render()
+    assert kind not in render(whenMissing="Skip")
+    assert kind in render(whenMissing="Render")
+
+
+def test_a_cluster_that_is_too_old_is_told_so(helm: Helm) -> None:
+    with pytest.raises(CommandFailed, match=r"requires kubeVersion: >= 1\.31\.0-0"):
+        helm.run("template", "kms-acme", CHART, "--kube-version=1.30.9")
+    helm.run("template", "kms-acme", CHART, "--kube-version=1.31.0-eks-1")
+
+
+def test_a_parent_chart_may_share_what_it_likes(helm: Helm) -> None:
+    assert helm.render({"global": {"of": "others", "imageRegistry": "registry.example.com"}})
