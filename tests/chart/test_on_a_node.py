@@ -13,9 +13,8 @@ import pytest
 from e2e import dns, http01
 from e2e.chart.helm import CHART, NAMESPACE, RELEASE, Helm
 from e2e.cluster import CommandFailed
+from e2e.cluster.node import NodeCluster
 from tests.support.installation import ZONE, Site
-
-node = pytest.importorskip("e2e.cluster.node", reason="there are no nodes to run pods on yet")
 
 SERVER = f"system:serviceaccount:{NAMESPACE}:{RELEASE}-server"
 READ = """
@@ -58,7 +57,7 @@ class Release(Site):
 
 
 @pytest.fixture(scope="module")
-def release(node_cluster: Any, helm: Helm) -> Iterator[Release]:
+def release(node_cluster: NodeCluster, helm: Helm) -> Iterator[Release]:
     there = Helm(helm.program, helm.home, node_cluster.env)
     image = {"repository": node_cluster.image.repository, "tag": node_cluster.image.tag, "pullPolicy": "Never"}
     zone = dns.Zone(ZONE, dns.Addresses(node_cluster.machine_address))
