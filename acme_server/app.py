@@ -45,7 +45,9 @@ from kms.resources.secrets import NONCE_SECRET, NONCE_SECRET_NAME
 
 logger = logging.getLogger(__name__)
 
-_DRAIN = 9.0
+_LEAVING = 2.0
+"""Seconds in which a replica that is to end still serves, until nobody sends it clients any more."""
+_DRAIN = 8.0
 """Seconds for requests to end by themselves, and as many again after they were cancelled: 25 in all with the rest."""
 _OUTCOMES_DRAIN = 4.0
 """Seconds for validations to end and to be written down."""
@@ -170,7 +172,7 @@ def build(
         metrics=metrics,
         readiness=readiness,
     )
-    plain = plain_application(publication=services.publication, metrics=metrics)
+    plain = plain_application(publication=services.publication, metrics=metrics, readiness=readiness)
     internal = internal_application(peers=peers, metrics=metrics, readiness=readiness)
     return Server(acme, plain, internal, certificate, metrics, readiness, services, works)
 
@@ -251,6 +253,9 @@ async def _serve_acme(settings: ServerSettings, server: Server, stop: asyncio.Ev
                 each.result()  # raises: accepting never ends by itself
         server.readiness.shutting_down = True
         logger.info("shutting down")
+        if settings.peer_service is not None:
+            # Others can take over. From now on each answer closes its connection, so that clients go there.
+            await asyncio.sleep(_LEAVING)
         for each in accepting:
             each.cancel()
         await asyncio.gather(*accepting, return_exceptions=True)

@@ -145,12 +145,13 @@ class Orders:
 
         With `position` the client looks at one authorization. While that is not answered yet there is nothing to wait
         for, and no reason to store early what the others have come to: the client is on its way to answer them all.
-        In an open state the answer is read live where other replicas may have moved on.
+        What may still change is read live where other replicas may have moved on: an order in an open state, and an
+        authorization that its client may have given up.
         """
         if position is None or any(id_.position == position for id_ in self._worker.running(order)):
             await self._worker.settle(order)
         order = await self._stored(order)
-        if order.status.state in transitions.OPEN_STATES and not self._alone():
+        if _may_change(order, position) and not self._alone():
             order = await self._stored(order, fresh=True)
         return await self.current(order)
 
@@ -228,6 +229,13 @@ class Orders:
 
     def _shown(self, order: ACMEOrder) -> ACMEOrder:
         return transitions.shown_as_running(order, self._worker.running(order))
+
+
+def _may_change(order: ACMEOrder, position: int | None) -> bool:
+    """Whether the order or, with `position`, one of its authorizations can be in another state than in this version."""
+    if order.status.state in transitions.OPEN_STATES:
+        return True
+    return position is not None and order.status.authorizations[position].state in {"pending", "valid"}
 
 
 def _challenge(order: ACMEOrder, position: int, type_: str) -> ChallengeId:

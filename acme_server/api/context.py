@@ -118,6 +118,11 @@ class PublicationService(Protocol):
 class Readiness(Protocol):
     """Whether this process can serve."""
 
+    @property
+    def shutting_down(self) -> bool:
+        """Whether it is to end, and finishes only what was begun."""
+        ...
+
     def missing(self) -> Sequence[str]:
         """What it still waits for, in words; empty: it is ready."""
         ...

@@ -16,7 +16,7 @@ from aiohttp import hdrs, web
 
 from acme_server import views
 from acme_server.api.answers import link, problem_document
-from acme_server.api.context import LINKS, NONCES
+from acme_server.api.context import LINKS, NONCES, READINESS
 from acme_server.authentication import ACCOUNT_NAME
 from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.process.listener import SILENT
@@ -54,6 +54,8 @@ async def _answered(
     except Exception as error:  # noqa: BLE001 - nothing may leave this server as a stack trace or a dropped connection
         response = _answer_to(error, request)
     complete(request, response)
+    if request.app[READINESS].shutting_down:
+        response.force_close()  # the next request of this client is for another replica
     _record(request, response, loop.time() - started)
     return response
 

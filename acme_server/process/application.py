@@ -84,10 +84,11 @@ def acme_application(
     return application
 
 
-def plain_application(*, publication: PublicationService, metrics: Metrics) -> web.Application:
+def plain_application(*, publication: PublicationService, metrics: Metrics, readiness: Readiness) -> web.Application:
     """What is there without TLS, for those who check certificates: no resource of ACME (M2), and nothing to send."""
     application = web.Application(middlewares=[plain_edge], client_max_size=MAXIMUM_BODY)
     application[METRICS] = metrics
+    application[READINESS] = readiness
     application[SILENT] = set()
     application[PUBLICATION] = publication
     _add(application, PLAIN_ROUTES)

@@ -29,3 +29,16 @@ async def test_looking_at_an_answered_authorization_does_not_wait_for_answers_to
         await orders.respond(order, 0, "http-01")
         seen = await orders.settled(order, position=0)
         assert [each.state for each in seen.status.authorizations] == ["valid", "pending"]
+
+
+@pytest.mark.requirement("SEC56")
+async def test_an_authorization_that_was_given_up_elsewhere_is_shown_so_also_once_its_order_has_ended() -> None:
+    async with running_world() as world:
+        account = await world.account()
+        order = await world.finalized(account, await world.proven(account, "www.example.com"))
+        assert order.status.state == "valid"
+        other = world.another().services.orders
+        assert [each.state for each in (await other.settled(order, position=0)).status.authorizations] == ["valid"]
+        await world.services.orders.deactivate_authorization(order, 0)
+        seen = await other.settled(order, position=0)
+        assert [each.state for each in seen.status.authorizations] == ["deactivated"]

@@ -81,3 +81,10 @@ async def test_readiness_says_what_is_missing(edge: Edge) -> None:
     assert (answer.status, await answer.text()) == (503, "waiting for the moon\n")
     edge.readiness.shutting_down = True
     assert "shutting down" in await (await edge.http.get("/readyz")).text()
+
+
+async def test_a_server_that_is_to_end_closes_each_connection_that_it_has_answered_on(edge: Edge) -> None:
+    assert "Connection" not in (await edge.http.get("/acme/pki/web/new-nonce")).headers
+    edge.readiness.shutting_down = True
+    answer = await edge.http.get("/acme/pki/web/new-nonce")
+    assert (answer.status, answer.headers["Connection"]) == (204, "close")

@@ -40,7 +40,9 @@ async def test_inside_the_cluster_there_are_probes_metrics_and_the_questions_of_
 
 @pytest.mark.requirement("M2", "SEC01", "SEC60")
 def test_without_tls_there_is_what_certificates_point_to_and_nothing_of_acme() -> None:
-    application = plain_application(publication=cast("PublicationService", None), metrics=Metrics())
+    application = plain_application(
+        publication=cast("PublicationService", None), metrics=Metrics(), readiness=Readiness()
+    )
     assert routes_of(application) == {
         ("GET", "/crl/{namespace}/{authority}.crl"),
         ("GET", "/ca/{namespace}/{authority}.crt"),
