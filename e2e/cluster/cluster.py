@@ -98,6 +98,15 @@ class Cluster:
         """
         return AuditLog(self._ours().audit_log)
 
+    @property
+    def etcd_url(self) -> str:
+        """Where etcd answers, for those who measure what the API server would take too long to write.
+
+        Raises:
+            NotOurs: the cluster is somebody's own.
+        """
+        return self._ours().etcd_url
+
     def stop_apiserver(self) -> None:
         """Stop kube-apiserver; everything stays in etcd.
 

@@ -160,6 +160,11 @@ class ControlPlane:
             f"https://{self._site.address}:{self._ports.apiserver}", self._credentials.ca_certificate.read_bytes()
         )
 
+    @property
+    def etcd_url(self) -> str:
+        """How etcd is reached, which asks nobody who he is."""
+        return f"http://{LOOPBACK}:{self._ports.etcd}"
+
     def log(self, component: str) -> Path:
         """Log of "etcd", "kube-apiserver" or "kube-controller-manager"."""
         return self._folder / "logs" / f"{component}.log"
@@ -221,7 +226,7 @@ class ControlPlane:
         return None
 
     def _start_etcd(self) -> None:
-        client = f"http://{LOOPBACK}:{self._ports.etcd}"
+        client = self.etcd_url
         self._run(
             "etcd",
             [
@@ -245,7 +250,7 @@ class ControlPlane:
             "kube-apiserver",
             [
                 self.binaries.kube_apiserver,
-                f"--etcd-servers=http://{LOOPBACK}:{self._ports.etcd}",
+                f"--etcd-servers={self.etcd_url}",
                 f"--secure-port={self._ports.apiserver}",
                 f"--bind-address={site.address}",
                 f"--advertise-address={site.address}",

@@ -15,25 +15,23 @@ import random
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
-import aiohttp
 import pytest
 from cryptography import x509
 
 from e2e.cluster import CommandFailed
 from e2e.enrollment import secret
-from e2e.load.client import Client, Refused, http01_of
+from e2e.load.client import Client, http01_of
 from e2e.load.keys import certificate_key, certificate_request
 from e2e.programs import RELEASE, Program, Server
 from kms.resources.kinds import CREDENTIALS
 from kms.resources.secrets import OWNER_UID
+from tests.support.insisting import insisting
 from tests.support.installation import Installation, becomes
-
-T = TypeVar("T")
 
 KILLS = {"operator": 16, "server": 17}
 """For each program of that sort, and there are two servers: 50 together."""
@@ -146,18 +144,6 @@ async def obtained(installation: Installation, client: Client, ledger: Ledger, n
         await asyncio.sleep(0.05)
     ledger.certificates[order.url] = (await insisting(lambda: client.certificate(order))).chain
     return "valid"
-
-
-async def insisting(step: Callable[[], Awaitable[T]]) -> T:
-    """The answer of a step, which is tried until there is one: no answer, 503 and badNonce are none."""
-    while True:
-        try:
-            return await step()
-        except (aiohttp.ClientError, OSError):
-            await asyncio.sleep(0.1)
-        except Refused as refused:
-            if refused.answer.status != 503 and refused.answer.problem_type != "badNonce":
-                raise
 
 
 async def rotating(installation: Installation, team: str, chance: random.Random) -> None:

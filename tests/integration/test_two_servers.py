@@ -6,16 +6,22 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from e2e.load.client import Client
+from e2e.enrollment import Enrollment
+from e2e.load.client import Client, http01_of
 from e2e.load.exchange import Answer, Exchange
 from e2e.load.keys import AccountKey, b64url, certificate_key, certificate_request
+from kms.resources.kinds import PROFILES
 from kms.resources.secrets import CREDENTIAL_UID
-from tests.support.installation import Installation, becomes, refusal
+from tests.support.installation import PROFILE, Installation, becomes, refusal
 
 Servers = tuple[str, str]
+AT_ONCE = 2.0
+"""Twice the second that is promised, since a test shares its machine with others."""
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +69,80 @@ async def test_what_was_written_at_one_server_is_what_the_other_one_reads(
             assert client.account_url is not None
             await client.post("account", client.account_url, {"contact": [contact]})
             assert (await client.post("account", client.account_url)).json()["contact"] == [contact]
+
+
+@pytest.mark.requirement("SEC56", "C7")
+async def test_nothing_that_one_server_answers_is_older_than_what_was_written_at_the_other(
+    installation: Installation, servers: Servers, team: str
+) -> None:
+    enrollment = installation.open_profile(team)
+    async with (
+        installation.client(enrollment, servers=servers[:1]) as writer,
+        Exchange(enrollment.directory_url, tls=enrollment.tls, servers=servers[1:]) as elsewhere,
+    ):
+        reader = Client(elsewhere, writer.key, account_url=writer.account_url)
+        revoke = (await writer.exchange.directory())["revokeCert"]
+        for number in range(5):
+            order = await writer.new_order([f"read-{number}.test"])
+            (url,) = order.authorizations
+            assert (await reader.order(order.url)).body == order.body
+            assert (await reader.authorization(url))["status"] == "pending"
+            challenge = http01_of(await writer.authorization(url))
+            installation.answerer.add(challenge["token"], writer.key.thumbprint)
+            await writer.respond(challenge)
+            await becomes(partial(has_status, writer, url, "valid"))
+            assert (await reader.authorization(url))["status"] == "valid"
+            assert (await reader.order(order.url)).status == "ready"
+            request = certificate_request([f"read-{number}.test"], certificate_key())
+            finalized = await writer.finalize(order, request)
+            assert (await reader.order(order.url)).body == finalized.body
+            leaf = (await reader.certificate(finalized)).leaf
+            await writer.post("authorization", url, {"status": "deactivated"})
+            assert (await reader.authorization(url))["status"] == "deactivated"
+            revocation = {"certificate": b64url(leaf.public_bytes(Encoding.DER))}
+            await writer.post("revoke", revoke, revocation)
+            assert await refusal(reader.post("revoke", revoke, revocation)) == "alreadyRevoked"
+            given_up = await writer.new_order([f"given-up-{number}.test"])
+            await reader.order(given_up.url)
+            await writer.post("authorization", given_up.authorizations[0], {"status": "deactivated"})
+            assert (await reader.order(given_up.url)).status == "invalid"
+        await an_account_is_what_it_was_made_at_the_other_server(writer, reader)
+
+
+async def has_status(client: Client, authorization: str, status: str) -> bool:
+    return bool((await client.authorization(authorization))["status"] == status)
+
+
+async def an_account_is_what_it_was_made_at_the_other_server(writer: Client, reader: Client) -> None:
+    """Another contact, another key, the end."""
+    assert writer.account_url is not None
+    await writer.post("account", writer.account_url, {"contact": ["mailto:new@example.com"]})
+    assert (await reader.post("account", writer.account_url)).json()["contact"] == ["mailto:new@example.com"]
+    url, new = (await writer.exchange.directory())["keyChange"], AccountKey.generate()
+    members = {"account": writer.account_url, "oldKey": writer.key.jwk}
+    await writer.post("key-change", url, new.jws({"alg": "ES256", "jwk": new.jwk, "url": url}, members))
+    writer.key = reader.key = new
+    assert (await reader.post("account", writer.account_url)).json()["status"] == "valid"
+    assert (await reader.register(only_return_existing=True)).location == writer.account_url
+    await writer.post("account", writer.account_url, {"status": "deactivated"})
+    assert await refusal(reader.post("account", writer.account_url)) == "unauthorized"
+    assert await refusal(reader.register(only_return_existing=True)) == "unauthorized"
+
+
+async def test_a_change_of_a_profile_acts_at_both_servers_at_once(
+    installation: Installation, servers: Servers, team: str
+) -> None:
+    enrollment = installation.open_profile(team)
+    for website in ("https://one.example", "https://two.example"):
+        acme = {"externalAccountBinding": "Disabled", "website": website}
+        spec = {"issuerRef": {"name": PROFILE}, "policyRef": {"name": PROFILE}, "enrollment": {"acme": acme}}
+        await asyncio.to_thread(installation.apply, team, PROFILES, spec)
+        await asyncio.gather(*(becomes(partial(tells, enrollment, each, website), seconds=AT_ONCE) for each in servers))
+
+
+async def tells(enrollment: Enrollment, server: str, website: str) -> bool:
+    async with Exchange(enrollment.directory_url, tls=enrollment.tls, servers=[server]) as exchange:
+        return bool((await exchange.directory())["meta"].get("website") == website)
 
 
 @pytest.mark.requirement("SEC19")
