@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -132,30 +132,28 @@ async def one_certificate(target: Target) -> None:
         await account.obtain([f"first.{ZONE}"], answerer.add)
 
 
-async def measured(programs: Programs, target: Target, etcd_url: str, *, orders: int, expired: int) -> str:
-    """Fill the cluster, start a server, let it sweep; what was seen, in lines for people."""
-    lines = []
+async def measure(
+    programs: Programs, target: Target, etcd_url: str, *, orders: int, expired: int, tell: Callable[[str], object]
+) -> None:
+    """Fill the cluster, start a server, let it sweep; `tell` is given what was seen, in lines for people."""
     server = programs.add_server(peers=True)
     server.wait_until_ready()
     empty = await asyncio.to_thread(restarted, server)
-    lines.append(shown("no orders", empty))
+    tell(shown("no orders", empty))
     await one_certificate(target)
     async with aiohttp.ClientSession() as session:
         etcd = Etcd(session, etcd_url)
         first = await etcd.first()
-        lines.append(f"one order: {len(json.dumps(first))} octets in etcd")
+        tell(f"one order: {len(json.dumps(first))} octets in etcd")
         await etcd.write(copies(first, orders))
         filled = await asyncio.to_thread(restarted, server)
-        lines.append(shown(f"{await etcd.count(PREFIX):,} orders", filled))
+        tell(shown(f"{await etcd.count(PREFIX):,} orders", filled))
         growth = (filled.resident - empty.resident) / orders
-        lines.append(
-            f"each order: {growth:,.0f} octets of memory, {(filled.cpu - empty.cpu) / orders * 1e6:.0f} us of CPU"
-        )
+        tell(f"each order: {growth:,.0f} octets of memory, {(filled.cpu - empty.cpu) / orders * 1e6:.0f} us of CPU")
         if expired:
             await etcd.write(copies(first, expired, expired=True))
             await asyncio.to_thread(restarted, server)
-            lines.append(await swept(etcd, server, expired))
-    return "\n".join(lines)
+            tell(await swept(etcd, server, expired))
 
 
 def restarted(server: Server) -> Started:
@@ -205,8 +203,8 @@ def main(orders: int, expired: int) -> None:
                 install(cluster)
                 with running_programs(cluster, folder) as programs:
                     target = configured(cluster, programs, plane=folder / "cluster")
-                    report = measured(programs, target, cluster.etcd_url, orders=orders, expired=expired)
-                    click.echo(asyncio.run(report))
+                    work = measure(programs, target, cluster.etcd_url, orders=orders, expired=expired, tell=click.echo)
+                    asyncio.run(work)
     except (ClusterError, SetUpFailed, ProgramFailed, TimeoutError, aiohttp.ClientError) as error:
         raise click.ClickException(str(error)) from error
 
