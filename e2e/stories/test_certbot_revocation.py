@@ -34,7 +34,7 @@ def test_reuse_key_keeps_the_key_and_a_new_key_comes_only_when_it_is_asked_for(
     assert public_key(certbot.file(name)) != key
 
 
-@pytest.mark.requirement("M136", "M138", "M139", "M141")
+@pytest.mark.requirement("M136", "M138", "M139")
 def test_the_account_revokes_and_is_told_when_that_was_done_before(
     certbot: Certbot, story: Story, credential: Credential
 ) -> None:
