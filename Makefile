@@ -38,6 +38,7 @@ test: $(READY) ## run all tests, on a real API server where it matters, and meas
 	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report --fail-under=95
 	@$(BIN)/python -m e2e.cluster build
 	@$(BIN)/python -m e2e.chart --build >/dev/null
+	@$(BIN)/python -m e2e.tools
 	$(PYTEST) -m "cluster and not node"
 	@$(BIN)/coverage combine --quiet --append && $(BIN)/coverage report --fail-under=98
 	$(BIN)/pytest -m node

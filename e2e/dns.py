@@ -2,6 +2,8 @@
 
     zone = Zone("demo.test", default=Addresses("127.0.0.1"))
     zone.set("rebinding.demo.test", Addresses("127.0.0.1"), Addresses("169.254.169.254"))
+    zone.set("demo.test", Records("CAA", '0 issue "pki.demo.test"'))
+    zone.publish("_acme-challenge.demo.test", "a text")
     with serving(zone) as address: ...
 
 For people: `python -m e2e.dns --zone demo.test --address 127.0.0.1 --port 5353`.
@@ -18,95 +20,29 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import click
 import dns.exception
 import dns.flags
 import dns.message
 import dns.name
-import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
+from e2e.dnsanswers import Addresses as Addresses
+from e2e.dnsanswers import Alias as Alias
+from e2e.dnsanswers import Answer as Answer
+from e2e.dnsanswers import Failure as Failure
+from e2e.dnsanswers import Records as Records
+from e2e.dnsanswers import Several as Several
+from e2e.dnsanswers import Silence as Silence
 from e2e.threads import in_thread
 
-_TTL = 0
 _UDP_SIZE = 512
 _TCP_IDLE_LIMIT = 30.0
 _ATTEMPTS = 10
 _QUERIES_KEPT = 10_000
-
-
-class Answer(Protocol):
-    """What happens to a query."""
-
-    @property
-    def delay(self) -> float:
-        """Seconds before anything is sent."""
-        ...
-
-    def fill(self, response: dns.message.Message, question: dns.rrset.RRset) -> bool:
-        """Complete the response; False: nothing is sent at all."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, init=False)
-class Addresses:
-    """The addresses of a name: IPv4 as A, IPv6 as AAAA. For other types the name exists and has no data."""
-
-    addresses: tuple[str, ...]
-    delay: float
-
-    def __init__(self, *addresses: str, delay: float = 0.0) -> None:
-        object.__setattr__(self, "addresses", tuple(str(ipaddress.ip_address(each)) for each in addresses))
-        object.__setattr__(self, "delay", delay)
-
-    def fill(self, response: dns.message.Message, question: dns.rrset.RRset) -> bool:
-        """Add those of the version that was asked for."""
-        version = {dns.rdatatype.A: 4, dns.rdatatype.AAAA: 6}.get(question.rdtype)
-        chosen = [each for each in self.addresses if ipaddress.ip_address(each).version == version]
-        if chosen:
-            response.answer.append(dns.rrset.from_text(question.name, _TTL, "IN", question.rdtype, *chosen))
-        return True
-
-
-@dataclass(frozen=True, slots=True)
-class Alias:
-    """A CNAME. The target is not followed here."""
-
-    target: str
-    delay: float = 0.0
-
-    def fill(self, response: dns.message.Message, question: dns.rrset.RRset) -> bool:
-        """Add the CNAME, whatever type was asked for."""
-        target = dns.name.from_text(self.target).to_text()
-        response.answer.append(dns.rrset.from_text(question.name, _TTL, "IN", "CNAME", target))
-        return True
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An error code: "NXDOMAIN", "SERVFAIL", "REFUSED"..."""
-
-    code: str
-    delay: float = 0.0
-
-    def fill(self, response: dns.message.Message, _question: dns.rrset.RRset) -> bool:
-        """Set the code."""
-        response.set_rcode(dns.rcode.from_text(self.code))
-        return True
-
-
-@dataclass(frozen=True, slots=True)
-class Silence:
-    """No answer, so that the client runs into its time limit."""
-
-    delay: float = 0.0
-
-    def fill(self, _response: dns.message.Message, _question: dns.rrset.RRset) -> bool:
-        """Send nothing."""
-        return False
 
 
 class Query(NamedTuple):
@@ -122,7 +58,7 @@ class Zone:
     """The names of one zone. May be changed at any time from any thread."""
 
     origin: str
-    default: Answer = Addresses("127.0.0.1")
+    default: Answer = field(default_factory=lambda: Addresses("127.0.0.1"))
     """For all names in the zone without answers of their own."""
     queries: deque[Query] = field(default_factory=lambda: deque(maxlen=_QUERIES_KEPT))
     """The last ones, in their order, also those that nobody answered."""
@@ -131,6 +67,7 @@ class Zone:
         self._origin = dns.name.from_text(self.origin)
         self._answers: dict[dns.name.Name, tuple[Answer, ...]] = {}
         self._asked: dict[tuple[dns.name.Name, int], int] = {}
+        self._texts: dict[dns.name.Name, tuple[str, ...]] = {}
         self._lock = threading.Lock()
 
     def set(self, name: str, *answers: Answer) -> None:
@@ -145,11 +82,36 @@ class Zone:
             if answers:
                 self._answers[key] = answers
 
+    def publish(self, name: str, text: str) -> None:
+        """Add a TXT record to a name, beside those that were published before: what a DNS provider does for a client.
+
+        They answer all queries for TXT; queries for other types are answered as if they were not there.
+        """
+        key = dns.name.from_text(name)
+        with self._lock:
+            self._texts[key] = (*self._texts.get(key, ()), text)
+
+    def published(self, name: str) -> tuple[str, ...]:
+        """The texts that are published at a name now."""
+        with self._lock:
+            return self._texts.get(dns.name.from_text(name), ())
+
+    def withdraw(self, name: str, text: str) -> None:
+        """Take a published TXT record back; fine if there is none."""
+        key = dns.name.from_text(name)
+        with self._lock:
+            if left := tuple(each for each in self._texts.get(key, ()) if each != text):
+                self._texts[key] = left
+            else:
+                self._texts.pop(key, None)
+
     def answer(self, question: dns.rrset.RRset) -> Answer:
         """What the next query of this name and type gets."""
         if not question.name.is_subdomain(self._origin):
             return Failure("REFUSED")
         with self._lock:
+            if question.rdtype == dns.rdatatype.TXT and (texts := self._texts.get(question.name)):
+                return Records("TXT", *(f'"{each}"' for each in texts))
             answers = self._answers.get(question.name, (self.default,))
             asked = self._asked.get((question.name, question.rdtype), 0)
             self._asked[question.name, question.rdtype] = asked + 1

@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from e2e.cluster import Cluster, Process
@@ -40,10 +40,11 @@ class ProgramFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Where servers find the names that they validate: ports of a DNS server and of an HTTP-01 answerer on loopback."""
+    """Where servers find the names that they validate: ports of a DNS server and of those who answer, on loopback."""
 
     dns_port: int
     http01_port: int
+    tls_alpn01_port: int = field(default_factory=free_port)
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -51,6 +52,7 @@ class Validation:
         return (
             f"--dns-server={LOOPBACK}:{self.dns_port}",
             f"--http01-port={self.http01_port}",
+            f"--tls-alpn01-port={self.tls_alpn01_port}",
             "--validation-allow=127.0.0.0/8",
         )
 

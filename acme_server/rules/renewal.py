@@ -21,7 +21,8 @@ _BEGINS = 0.63
 _WIDTH = 15
 _SHIFT = 30
 """A window is as wide as the fifteenth part of the lifetime, and begins up to its thirtieth part later than others."""
-_SHORTEST = timedelta(seconds=1)
+_SHORTEST = timedelta(seconds=2)
+"""Caddy takes a window for none that does not hold a whole second between its first and its last."""
 _AT_ONCE = timedelta(hours=1)
 """How long the window of a revoked certificate is; it lies before the revocation."""
 _ASKED_AGAIN = 60

@@ -15,28 +15,32 @@ import click
 import uvloop
 
 from e2e.cluster import ClusterError, Progress
-from e2e.load import scenario
+from e2e.load import rows, scenario
 from e2e.load.client import Refused
 from e2e.load.exchange import ProtocolError
 from e2e.load.keys import ExternalAccount
 from e2e.load.measure import Plan, Target, measure
 from e2e.load.processes import cores, processor
 from e2e.load.report import Machine, document, promises, table, verdicts
+from e2e.load.solvers import CHALLENGES, HTTP01
 from e2e.programs import ProgramFailed
 
 HELP = """Measure an ACME server: orders a second, latency by step, CPU, memory and API requests an order.
 
 Without --external-directory it starts a Kubernetes control plane, the operator and the server, applies a profile and a
-credential, opens accounts, orders certificates by HTTP-01, and takes all down again. Nothing is left behind and no root
-is needed. The first run builds the control plane, which takes some minutes.
+credential, opens accounts, orders certificates, and takes all down again. Nothing is left behind and no root is needed.
+The first run builds the control plane, which takes some minutes.
 
 Beside the load it measures the floor: what a bare order (nine HTTPS requests with a signature to verify, three API
-writes, one HTTP-01 fetch, one request checked, one certificate signed) costs a server that does nothing else.
+writes, one HTTP-01 fetch, one request checked, one certificate signed) costs a server that does nothing else. Then come
+short measurements, a row each: every type of challenge with one name and with ten, and renewals that replace a
+certificate (RFC 9773) while its authorizations are valid.
 
 \b
 Examples:
-  python -m e2e.load                                  2,000 orders at 8 clients, about two minutes
+  python -m e2e.load                                  2,000 orders at 8 clients, and the rows: about five minutes
   python -m e2e.load --orders 200 --warm-up 20        a first look
+  python -m e2e.load --challenge dns-01 --rows 0      one type of challenge only
   python -m e2e.load --names 10 --json figures.json   ten names an order
   python -m e2e.load --external-directory https://localhost:14000/dir --ca pebble.minica.pem \\
       --http01-port 5002 --dns-port 8053 --pid server=$(pgrep pebble)
@@ -64,6 +68,11 @@ def pid(_context: click.Context, _parameter: click.Parameter, values: tuple[str,
 @click.option("--accounts", type=click.IntRange(1), help="Accounts that take turns. Default: one a client.")
 @click.option("--names", type=click.IntRange(1, 100), default=1, show_default=True, help="Names of each order.")
 @click.option("--warm-up", type=click.IntRange(0), default=200, show_default=True, help="Orders before, not counted.")
+@click.option(
+    "--challenge", type=click.Choice(CHALLENGES), default=HTTP01, show_default=True, help="How to prove names."
+)
+@click.option("--renewal", is_flag=True, help="Measure renewals of certificates that were just obtained.")
+@click.option("--rows", type=click.IntRange(0), default=200, show_default=True, help="Orders of each row; 0: no rows.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures there.")
 @click.option("--check", is_flag=True, help="Exit with 1 if a promise of the project was missed.")
 @click.option("--external-directory", metavar="URL", help="Drive the ACME server that has this directory.")
@@ -72,13 +81,22 @@ def pid(_context: click.Context, _parameter: click.Parameter, values: tuple[str,
 @click.option("--ca", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="What to trust, PEM.")
 @click.option("--http01-port", type=click.IntRange(1, 65535), default=5002, show_default=True, help="We answer there.")
 @click.option("--dns-port", type=click.IntRange(1, 65535), default=8053, show_default=True, help="Likewise, UDP.")
+@click.option("--tls-alpn01-port", type=click.IntRange(1, 65535), default=5001, show_default=True, help="Likewise.")
 @click.option("--pid", "pids", callback=pid, multiple=True, metavar="NAME=PID", help="Watch this process. Repeatable.")
 def main(orders: int, clients: int, accounts: int | None, names: int, warm_up: int, **options: Any) -> None:
-    """Run one measurement."""
-    plan = Plan(orders=orders, clients=clients, accounts=accounts or clients, names=names, warm_up=warm_up)
+    """Run all measurements."""
+    kind = {"challenge": options["challenge"], "renewal": options["renewal"]}
+    floor = kind == {"challenge": HTTP01, "renewal": False}  # which is what a bare order is made of
+    plan = Plan(
+        orders=orders, clients=clients, accounts=accounts or clients, names=names, warm_up=warm_up, floor=floor, **kind
+    )
+    machine = Machine(cores=cores(), processor=processor(), python=platform.python_version())
     try:
         with target(options) as found:
-            measured = uvloop.run(measure(found, plan))
+            body = document(uvloop.run(measure(found, plan)), machine)
+            click.echo(table(body))
+            further = rows.plans(plan, orders=options["rows"]) if options["rows"] and found.requests else ()
+            bodies = [document(uvloop.run(measure(found, each)), machine) for each in further]
     except (
         ClusterError,
         scenario.SetUpFailed,
@@ -89,14 +107,16 @@ def main(orders: int, clients: int, accounts: int | None, names: int, warm_up: i
         OSError,
     ) as error:
         raise click.ClickException(str(error)) from error
-    body = document(measured, Machine(cores=cores(), processor=processor(), python=platform.python_version()))
-    click.echo(table(body))
+    if bodies:
+        click.echo(f"\n{rows.table(bodies)}")
+    told = [*promises(body), *rows.promises(bodies)]
     if options["external_directory"] is None:
-        click.echo(f"\n{verdicts(body)}")
+        click.echo(f"\n{verdicts(told)}")
     if options["json_file"] is not None:
-        options["json_file"].write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
-    missed = options["check"] and not all(kept for _, kept in promises(body))
-    sys.exit(1 if body["errors"] or missed else 0)
+        everything = {**body, "rows": bodies}
+        options["json_file"].write_text(json.dumps(everything, indent=2) + "\n", encoding="utf-8")
+    missed = options["check"] and not all(kept for _, kept in told)
+    sys.exit(1 if any(each["errors"] for each in (body, *bodies)) or missed else 0)
 
 
 @contextmanager
@@ -118,6 +138,7 @@ def target(options: dict[str, Any]) -> Iterator[Target]:
         external_account=account,
         http_port=options["http01_port"],
         dns_port=options["dns_port"],
+        tls_alpn_port=options["tls_alpn01_port"],
         pids=options["pids"],
     )
 

@@ -13,17 +13,17 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from cryptography import x509
 
 from e2e.load.exchange import Answer, Exchange, ProtocolError
-from e2e.load.keys import AccountKey, ExternalAccount, b64url, certificate_key, certificate_request
+from e2e.load.keys import AccountKey, ExternalAccount, b64url, certificate_id, certificate_key, certificate_request
+from e2e.load.solvers import HTTP01, ByHTTP, Publish, Solver
 
 Observe = Callable[[str, float], None]
 """Told the name of a step and how long it took, in seconds, retries included."""
-Publish = Callable[[str, str], None]
-"""Told token and thumbprint of a challenge before the server is told to look."""
 Sleep = Callable[[float], Awaitable[None]]
 
 PATIENCE = 30.0
@@ -230,8 +230,29 @@ class Client:
         leaf = x509.load_pem_x509_certificate(answer.body)
         return Certificate(order, answer.body.decode("ascii"), leaf)
 
+    async def renewal_info(self, certificate: Certificate) -> Mapping[str, Any]:
+        """When the server wants the certificate to be renewed (RFC 9773, 4.2; ARI-M3, ARI-M4)."""
+        begun = time.perf_counter()
+        base = (await self.exchange.directory())["renewalInfo"]
+        answer = await self.exchange.request("GET", f"{base}/{certificate_id(certificate.leaf)}")
+        self.observe("renewal-info", time.perf_counter() - begun)
+        expect(answer.status == 200, answer, "renewal information is answered 200 (ARI-M3)")
+        expect(answer.headers.get("Retry-After", "").isdecimal(), answer, "no Retry-After in seconds (ARI-M4)")
+        window = answer.json()["suggestedWindow"]
+        start, end = (datetime.fromisoformat(window[each]) for each in ("start", "end"))
+        expect(start < end, answer, "a window that is none (ARI-M3)")
+        return dict(answer.json())
+
     async def obtain(self, names: Sequence[str], publish: Publish) -> Certificate:
-        """From new-order to a certificate for `names`, by HTTP-01, for a new key.
+        """A certificate for `names` by HTTP-01. Raises as `obtain_by`."""
+        return await self.obtain_by(ByHTTP(publish), names)
+
+    async def renew(self, certificate: Certificate, solver: Solver, names: Sequence[str]) -> Certificate:
+        """Another certificate in place of one that this account has (RFC 9773, 5). Raises as `obtain_by`."""
+        return await self.obtain_by(solver, names, replaces=certificate_id(certificate.leaf))
+
+    async def obtain_by(self, solver: Solver, names: Sequence[str], **members: Any) -> Certificate:
+        """From new-order, with these members in its payload, to a certificate for `names` and a new key.
 
         Raises:
             OrderFailed: if the server found an authorization or the order invalid.
@@ -239,12 +260,9 @@ class Client:
         """
         key = certificate_key()
         async with asyncio.timeout(PATIENCE * 2):
-            order = await self.new_order(names)
-            for url in order.authorizations:
-                await self._answer(url, publish)
-            for url in order.authorizations:
-                await self._validated(url)
-            order = await self._settled(order, until="ready")
+            order = await self.new_order(names, **members)
+            if order.status == "pending":
+                order = await self._proven(order, solver)
             order = await self.finalize(order, certificate_request(names, key))
             order = await self._settled(order, until="valid")
             certificate = await self.certificate(order)
@@ -253,12 +271,19 @@ class Client:
             raise ProtocolError(f"{order.url}: the certificate is for another key than requested")
         return certificate
 
-    async def _answer(self, url: str, publish: Publish) -> None:
+    async def _proven(self, order: Order, solver: Solver) -> Order:
+        for url in order.authorizations:
+            await self._answer(url, solver)
+        for url in order.authorizations:
+            await self._validated(url)
+        return await self._settled(order, until="ready")
+
+    async def _answer(self, url: str, solver: Solver) -> None:
         authorization = await self.authorization(url)
         if authorization["status"] == "valid":
             return
-        challenge = http01_of(authorization)
-        publish(challenge["token"], self.key.thumbprint)
+        challenge = challenge_of(authorization, solver.type)
+        solver.publish(authorization["identifier"]["value"], challenge["token"], self.key.thumbprint)
         await self.respond(challenge)
 
     async def _validated(self, url: str) -> None:
@@ -308,16 +333,21 @@ def as_order(answer: Answer, url: str | None) -> Order:
     return Order(str(url), body)
 
 
-def http01_of(authorization: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The HTTP-01 challenge of an authorization.
+def challenge_of(authorization: Mapping[str, Any], type_: str) -> Mapping[str, Any]:
+    """The challenge of this type in an authorization.
 
     Raises:
         OrderFailed: if none is offered.
     """
     for challenge in authorization["challenges"]:
-        if challenge["type"] == "http-01":
+        if challenge["type"] == type_:
             return dict(challenge)
-    raise OrderFailed(f"no http-01 challenge for {authorization['identifier']['value']}")
+    raise OrderFailed(f"no {type_} challenge for {authorization['identifier']['value']}")
+
+
+def http01_of(authorization: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The HTTP-01 challenge of an authorization. Raises as `challenge_of`."""
+    return challenge_of(authorization, HTTP01)
 
 
 def errors_of(authorization: Mapping[str, Any]) -> str:

@@ -6,13 +6,14 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
 
-from e2e.load.client import Client, OrderFailed, Publish, Refused
+from e2e.load.client import Certificate, Client, OrderFailed, Refused
 from e2e.load.exchange import ProtocolError
+from e2e.load.solvers import Solver
 
 ORDER = "whole order"
 """The step that spans all others."""
@@ -65,26 +66,54 @@ def kind_of(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What to do: which clients take turns, how many orders are in flight at once, for which names."""
+    """What to do: which clients take turns, how many orders are in flight at once, for which names, proven how.
+
+    With `keep`, what was obtained is kept, so that it can be renewed.
+    """
 
     clients: Sequence[Client]
     in_flight: int
     names: Names
-    publish: Publish
+    solver: Solver
+    keep: bool = False
+    kept: dict[int, tuple[Client, Certificate]] = field(default_factory=dict)
 
     async def drive(self, numbers: Iterable[int], done: Progress) -> Tally:
         """Obtain one certificate for each number. Returns what was seen.
 
         An order that fails is counted and the next one begun: whoever reads the tally decides what errors mean.
         """
+        turns = itertools.cycle(self.clients)
+
+        async def obtain(number: int) -> None:
+            client = next(turns)
+            await client.new_nonce()
+            certificate = await client.obtain_by(self.solver, self.names(number))
+            if self.keep:
+                self.kept[number] = client, certificate
+
+        return await self._run(numbers, obtain, done)
+
+    async def renew(self, numbers: Iterable[int], done: Progress) -> Tally:
+        """Renew what was kept for each number: ask when, then order in its place. Otherwise as `drive`."""
+
+        async def renew(number: int) -> None:
+            client, certificate = self.kept[number]
+            await client.renewal_info(certificate)
+            await client.new_nonce()
+            await client.renew(certificate, self.solver, self.names(number))
+
+        return await self._run(numbers, renew, done)
+
+    async def _run(self, numbers: Iterable[int], work: Callable[[int], Awaitable[None]], done: Progress) -> Tally:
         tally = Tally()
         for client in self.clients:
             client.observe = tally.took
-        waiting, turns = iter(numbers), itertools.cycle(self.clients)
+        waiting = iter(numbers)
 
         async def worker() -> None:
             for number in waiting:
-                await self._obtain(next(turns), number, tally)
+                await _one(work(number), tally)
                 done()
 
         begun = time.perf_counter()
@@ -94,16 +123,16 @@ class Load:
         tally.seconds = time.perf_counter() - begun
         return tally
 
-    async def _obtain(self, client: Client, number: int, tally: Tally) -> None:
-        begun = time.perf_counter()
-        try:
-            await client.new_nonce()
-            await client.obtain(self.names(number), self.publish)
-        except (Refused, ProtocolError, OrderFailed, TimeoutError, aiohttp.ClientError, OSError) as error:
-            tally.failed(error)
-        else:
-            tally.orders += 1
-            tally.took(ORDER, time.perf_counter() - begun)
+
+async def _one(order: Awaitable[None], tally: Tally) -> None:
+    begun = time.perf_counter()
+    try:
+        await order
+    except (Refused, ProtocolError, OrderFailed, TimeoutError, aiohttp.ClientError, OSError) as error:
+        tally.failed(error)
+    else:
+        tally.orders += 1
+        tally.took(ORDER, time.perf_counter() - begun)
 
 
 def merged(tallies: Sequence[Tally]) -> Tally:

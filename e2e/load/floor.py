@@ -137,6 +137,24 @@ class Floor:
             return float(await answer.text())
 
 
+class NoFloor:
+    """Stands in where the floor is not asked for."""
+
+    order = 0.0
+    rounds = 0
+
+    async def warm_up(self) -> None:
+        """Nothing to warm."""
+
+    async def round(self) -> None:
+        """Nothing to measure."""
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """None."""
+        return {}
+
+
 @asynccontextmanager
 async def measuring(*, challenge: str, api: Endpoint | None, names: int = 1) -> AsyncIterator[Floor]:
     """A floor for orders of so many names. `challenge` is a URL to fetch; without an API server writes are left out.

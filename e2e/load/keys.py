@@ -103,12 +103,20 @@ class ExternalAccount:
         """
         return cls(key_id, b64url_decoded(secret.strip()))
 
-    def binding(self, key: AccountKey, url: str) -> dict[str, str]:
+    def binding(self, key: AccountKey, url: str, *, algorithm: str = "HS256") -> dict[str, str]:
         """The member `externalAccountBinding` for a newAccount request to `url`."""
-        protected = b64url(msgspec.json.encode({"alg": "HS256", "kid": self.key_id, "url": url}))
+        protected = b64url(msgspec.json.encode({"alg": algorithm, "kid": self.key_id, "url": url}))
         payload = b64url(msgspec.json.encode(key.jwk))
-        mac = hmac.digest(self.mac_key, f"{protected}.{payload}".encode(), "sha256")
+        mac = hmac.digest(self.mac_key, f"{protected}.{payload}".encode(), algorithm.replace("HS", "sha"))
         return {"protected": protected, "payload": payload, "signature": b64url(mac)}
+
+
+def certificate_id(certificate: x509.Certificate) -> str:
+    """What renewal information calls a certificate (RFC 9773, 4.1)."""
+    authority = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    serial = certificate.serial_number
+    octets = serial.to_bytes(serial.bit_length() // 8 + 1, "big")  # as DER has it: no sign bit is lost
+    return f"{b64url(authority or b'')}.{b64url(octets)}"
 
 
 def certificate_key() -> ec.EllipticCurvePrivateKey:

@@ -1,6 +1,7 @@
 """One measurement: warm-up, then the load in segments, with a round of the floor before each and after the last.
 
-Everything is counted inside the segments only, so neither warm-up nor floor is charged to an order.
+Everything is counted inside the segments only, so neither warm-up nor floor is charged to an order. Nor are the orders
+of which a measurement of renewals needs the certificates.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from e2e import dns, http01
+from e2e import dns, http01, tlsalpn01
 from e2e.load import processes
 from e2e.load.bare import LOOPBACK
 from e2e.load.client import Client
 from e2e.load.drive import Load, Tally, merged
 from e2e.load.exchange import Exchange
-from e2e.load.floor import Floor, measuring
+from e2e.load.floor import Floor, NoFloor, measuring
 from e2e.load.keys import AccountKey, ExternalAccount
+from e2e.load.solvers import HTTP01, ByDNS, ByHTTP, ByTLS, Solver
 from e2e.load.writes import Endpoint
 
 SEGMENTS = 5
@@ -58,6 +60,7 @@ class Target:
     http_port: int
     dns_port: int
     pids: Mapping[str, int]
+    tls_alpn_port: int = 0
     requests: Requests | None = None
     floor_writes: Endpoint | None = None
     lenient: bool = False
@@ -65,13 +68,20 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much load."""
+    """How much load of which kind.
+
+    With `renewal` orders replace certificates that the same accounts have just obtained (RFC 9773), so that their
+    authorizations are still valid. `floor` says whether to measure that, too.
+    """
 
     orders: int = 2000
     clients: int = 8
     accounts: int = 8
     names: int = 1
     warm_up: int = 200
+    challenge: str = HTTP01
+    renewal: bool = False
+    floor: bool = True
 
 
 @dataclass(slots=True)
@@ -100,20 +110,24 @@ async def measure(target: Target, plan: Plan) -> Measurement:
         ExceptionGroup: if accounts cannot be opened, or a watched process ends. Orders that fail are in the tally.
     """
     async with AsyncExitStack() as stack:
-        answerer = http01.Answerer()
+        answerer, zone, by_tls = http01.Answerer(), dns.Zone(ZONE), tlsalpn01.Answerer()
         await stack.enter_async_context(http01.listening(answerer, port=target.http_port))
-        await stack.enter_async_context(dns.listening(dns.Zone(ZONE), port=target.dns_port))
-        answerer.add(FLOOR_TOKEN, "thumbprint")
-        challenge = f"http://{LOOPBACK}:{target.http_port}{http01.PREFIX}{FLOOR_TOKEN}"
-        floor = await stack.enter_async_context(
-            measuring(challenge=challenge, api=target.floor_writes, names=plan.names)
-        )
+        await stack.enter_async_context(dns.listening(zone, port=target.dns_port))
+        await stack.enter_async_context(tlsalpn01.listening(by_tls, port=target.tls_alpn_port))
+        floor: Floor | NoFloor = NoFloor()
+        if plan.floor:
+            answerer.add(FLOOR_TOKEN, "thumbprint")
+            challenge = f"http://{LOOPBACK}:{target.http_port}{http01.PREFIX}{FLOOR_TOKEN}"
+            floor = await stack.enter_async_context(
+                measuring(challenge=challenge, api=target.floor_writes, names=plan.names)
+            )
         clients = [await stack.enter_async_context(client(target)) for _ in range(plan.accounts)]
         for each in clients:
             await each.register(external_account=target.external_account)
-        load = Load(clients, plan.clients, lambda number: names(number, plan.names), answerer.add)
-        total = plan.warm_up + plan.orders
-        bar: tqdm[Any] = tqdm(total=total, unit="order", desc="warm-up", disable=None)
+        solvers: tuple[Solver, ...] = (ByHTTP(answerer.add), ByDNS(zone), ByTLS(by_tls))
+        (solver,) = (each for each in solvers if each.type == plan.challenge)
+        load = Load(clients, plan.clients, lambda number: names(number, plan.names), solver, keep=plan.renewal)
+        bar: tqdm[Any] = tqdm(total=plan.warm_up + plan.orders, unit="order", desc="warm-up", disable=None)
         stack.callback(bar.close)
         run = Run(target, plan, load, floor, bar)
         await run.warm_up()
@@ -139,11 +153,12 @@ async def client(target: Target) -> AsyncIterator[Client]:
 class Run:
     """The order of events of one measurement."""
 
-    def __init__(self, target: Target, plan: Plan, load: Load, floor: Floor, bar: tqdm[Any]) -> None:
+    def __init__(self, target: Target, plan: Plan, load: Load, floor: Floor | NoFloor, bar: tqdm[Any]) -> None:
         self.result = Measurement(target.name, plan, api=None if target.requests is None else Counter())
         self._target = target
         self._plan = plan
-        self._load = load
+        self._drive = load.renew if plan.renewal else load.drive
+        self._obtain = load.drive
         self._floor = floor
         self._bar = bar
         self._numbers = itertools.count()
@@ -152,7 +167,10 @@ class Run:
     async def warm_up(self) -> None:
         """Load that is not counted: caches fill, connections open, code is compiled."""
         await self._floor.warm_up()
-        await self._load.drive(itertools.islice(self._numbers, self._plan.warm_up), self._bar.update)
+        if self._plan.renewal:
+            self._bar.set_description("first certificates")
+            await self._obtain(range(self._plan.warm_up + self._plan.orders), lambda: None)
+        await self._drive(itertools.islice(self._numbers, self._plan.warm_up), self._bar.update)
 
     async def measured(self) -> None:
         """All segments, with the floor around them."""
@@ -175,7 +193,7 @@ class Run:
         sampling = asyncio.create_task(self._sample())
         before = self._cpu()
         try:
-            tally = await self._load.drive(itertools.islice(self._numbers, orders), self._done)
+            tally = await self._drive(itertools.islice(self._numbers, orders), self._done)
         finally:
             sampling.cancel()
         with suppress(asyncio.CancelledError):

@@ -100,8 +100,9 @@ def promises(body: Mapping[str, Any]) -> list[tuple[str, bool]]:
 def table(body: Mapping[str, Any]) -> str:
     """The document for people."""
     plan, machine = body["plan"], body["machine"]
+    what = "renewals" if plan["renewal"] else f"orders by {plan['challenge']}"
     head = (
-        f"{body['target']}: {body['orders']:,} orders of {plan['names']} name{'s'[: plan['names'] > 1]},"
+        f"{body['target']}: {body['orders']:,} {what}, of {plan['names']} name{'s'[: plan['names'] > 1]},"
         f" {plan['clients']} at once, {plan['accounts']} accounts\n"
         f"on {machine['cores']} cores of {machine['processor']}, Python {machine['python']}\n\n"
         f"{body['ordersPerSecond']:.1f} orders/s over {body['seconds']:.1f} s;"
@@ -111,9 +112,9 @@ def table(body: Mapping[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def verdicts(body: Mapping[str, Any]) -> str:
-    """The promises, a line each."""
-    return "\n".join(f"{'kept  ' if kept else 'MISSED'}  {text}" for text, kept in promises(body))
+def verdicts(told: Iterable[tuple[str, bool]]) -> str:
+    """Promises, a line each."""
+    return "\n".join(f"{'kept  ' if kept else 'MISSED'}  {text}" for text, kept in told)
 
 
 def columns(rows: Iterable[Sequence[str]]) -> str:
@@ -155,6 +156,8 @@ def _cpu(body: Mapping[str, Any]) -> str:
 
 
 def _floor(body: Mapping[str, Any]) -> str:
+    if not body["plan"]["floor"]:
+        return ""
     floor, count = body["floorMilliseconds"], shares(body["plan"]["names"])
     rows = [(f"floor, ms (median of {floor['rounds']} rounds)", "each", "an order")]
     rows.append(("a bare order", "", f"{floor['bareOrder']:.2f}"))

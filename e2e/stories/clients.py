@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
 
+from e2e.hooks import HOOK
 from e2e.stories.story import CLIENT_ADDRESS, Credential, Story
 from kms.pki.keys import key_algorithm
 
@@ -79,6 +81,18 @@ def names_in(pem: Path) -> set[str]:
     return set(names.get_values_for_type(x509.DNSName))
 
 
+def addresses_in(pem: Path) -> set[str]:
+    """The IP addresses of the first certificate in a file."""
+    leaf = x509.load_pem_x509_certificate(pem.read_bytes())
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return {str(each) for each in names.get_values_for_type(x509.IPAddress)}
+
+
+def serial_in(pem: Path) -> int:
+    """The serial number of the first certificate in a file."""
+    return x509.load_pem_x509_certificate(pem.read_bytes()).serial_number
+
+
 def key_in(pem: Path) -> str | None:
     """The algorithm of the key of the first certificate in a file, as a policy calls it: RSA-2048."""
     return key_algorithm(x509.load_pem_x509_certificate(pem.read_bytes()).public_key())
@@ -86,11 +100,12 @@ def key_in(pem: Path) -> str | None:
 
 @dataclass(frozen=True)
 class Certbot:
-    """certbot on one machine, with the accounts and certificates that it has there."""
+    """certbot on one machine, with the accounts and certificates that it has there. `hooks`: see e2e.hooks."""
 
     program: Path
     story: Story
     folder: Path
+    hooks: str = ""
     trust: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -109,7 +124,12 @@ class Certbot:
                 *(f"--{each}-dir={self.folder / each}" for each in ("config", "work", "logs")),
             ),
             folder=self.folder,
-            environment={"REQUESTS_CA_BUNDLE": str(self.trust), "XDG_CONFIG_HOME": str(self.folder), "COLUMNS": "200"},
+            environment={
+                "REQUESTS_CA_BUNDLE": str(self.trust),
+                "XDG_CONFIG_HOME": str(self.folder),
+                "COLUMNS": "200",
+                "STORY_HOOKS": self.hooks,
+            },
         )
 
     def register(self, credential: Credential | None, *args: str) -> Said:
@@ -129,6 +149,27 @@ class Certbot:
             *(f"--domain={name}" for name in names),
             *args,
         )
+
+    def manual(
+        self, challenge: str, *names: str, args: Sequence[str | Path] = (), credential: Credential | None = None
+    ) -> Said:
+        """`certbot certonly --manual` by challenges of one type ("dns"), which hooks answer."""
+        return self.run(
+            "certonly",
+            "--manual",
+            f"--preferred-challenges={challenge}",
+            f"--manual-auth-hook={sys.executable} {HOOK} present",
+            f"--manual-cleanup-hook={sys.executable} {HOOK} cleanup",
+            "--agree-tos",
+            "--register-unsafely-without-email",
+            *_binding(credential),
+            *(f"--domain={name}" for name in names),
+            *args,
+        )
+
+    def revoke(self, *args: str | Path) -> Said:
+        """`certbot revoke`, and keep the files."""
+        return self.run("revoke", "--no-delete-after-revoke", *args)
 
     def renew(self, *args: str) -> Said:
         """`certbot renew` of all that it has."""
@@ -155,18 +196,29 @@ def _binding(credential: Credential | None) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Lego:
-    """lego on one machine."""
+    """lego on one machine. `hooks`: see e2e.hooks."""
 
     program: Path
     story: Story
     folder: Path
+    hooks: str = ""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "ca.crt").write_text(self.story.enrollment.authority)
 
-    def run(self, command: str, *names: str, args: Sequence[str] = (), credential: Credential | None = None) -> Said:
-        """`lego run` or `lego renew` for these names; `args` are global options."""
+    def run(
+        self,
+        command: str,
+        *names: str,
+        challenge: str = "http",
+        args: Sequence[str] = (),
+        credential: Credential | None = None,
+    ) -> Said:
+        """`lego run`, `renew` or `revoke` for these names; `args` are global options.
+
+        `challenge` is http, tls, or the DNS provider of lego's that is to be used: exec or httpreq.
+        """
         binding = ("--eab", f"--kid={credential.kid}", f"--hmac={credential.secret}") if credential else ()
         return run(
             (
@@ -175,17 +227,30 @@ class Lego:
                 f"--path={self.folder}",
                 "--accept-tos",
                 "--email=team@example.com",
-                "--http",
-                f"--http.port={CLIENT_ADDRESS}:{self.story.http01_port}",
+                *self._solving(challenge),
                 *binding,
                 *(f"--domains={name}" for name in names),
                 *args,
                 *command.split(),
             ),
             folder=self.folder,
-            environment={"LEGO_CA_CERTIFICATES": str(self.folder / "ca.crt")},
+            environment={
+                "LEGO_CA_CERTIFICATES": str(self.folder / "ca.crt"),
+                "STORY_HOOKS": self.hooks,
+                "EXEC_PATH": str(HOOK),
+                "HTTPREQ_ENDPOINT": self.hooks,
+                **dict.fromkeys(("EXEC_POLLING_INTERVAL", "EXEC_SEQUENCE_INTERVAL", "HTTPREQ_POLLING_INTERVAL"), "0"),
+            },
         )
+
+    def _solving(self, challenge: str) -> tuple[str, ...]:
+        match challenge:
+            case "http":
+                return ("--http", f"--http.port={CLIENT_ADDRESS}:{self.story.http01_port}")
+            case "tls":
+                return ("--tls", f"--tls.port={CLIENT_ADDRESS}:{self.story.tls_alpn01_port}")
+        return (f"--dns={challenge}", f"--dns.resolvers={self.story.nameserver}", "--dns.disable-cp")
 
     def file(self, name: str, kind: str = "crt") -> Path:
         """Where the certificate for a name is: crt or key."""
-        return self.folder / "certificates" / f"{name}.{kind}"
+        return self.folder / "certificates" / f"{name.replace('*', '_')}.{kind}"

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from e2e import tools
+from e2e.hooks import serving
+from e2e.load.client import Client
+from e2e.load.exchange import Exchange
+from e2e.load.keys import AccountKey, ExternalAccount
+from e2e.load.solvers import CHALLENGES
+from e2e.stories.caddy import Caddy
 from e2e.stories.clients import Certbot, Lego
+from e2e.stories.developer import Developer
 from e2e.stories.story import Credential, Story
-from tests.support.installation import Installation
+from tests.support.installation import ZONE, Installation
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +37,66 @@ def credential(story: Story) -> Credential:
     return story.credential()
 
 
+@pytest.fixture(scope="module")
+def all_challenges(story: Story) -> None:
+    """A profile that offers every type of challenge, and a policy that allows wildcards and addresses of loopback."""
+    story.policy(
+        dnsNames={"allowed": [f"**.{ZONE}"], "wildcards": "Allow"},
+        ipAddresses={"allowed": ["127.0.0.0/8", "::1/128"]},
+    )
+    story.profile(enrollment={"acme": {"challenges": list(CHALLENGES)}})
+
+
+@pytest.fixture(scope="module")
+def hooks(installation: Installation) -> Iterator[str]:
+    """The address that programs tell which records and files to show."""
+    with serving(installation.zone, installation.answerer) as url:
+        yield url
+
+
 @pytest.fixture
-def certbot(story: Story, tmp_path: Path) -> Certbot:
+def certbot(story: Story, hooks: str, tmp_path: Path) -> Certbot:
     """A machine with certbot that knows nobody yet."""
-    return Certbot(tools.required(tools.CERTBOT), story, tmp_path / "certbot")
+    return Certbot(tools.required(tools.CERTBOT), story, tmp_path / "certbot", hooks)
 
 
 @pytest.fixture
-def lego(story: Story, tmp_path: Path) -> Lego:
+def lego(story: Story, hooks: str, tmp_path: Path) -> Lego:
     """A machine with lego that knows nobody yet."""
-    return Lego(tools.required(tools.LEGO), story, tmp_path / "lego")
+    return Lego(tools.required(tools.LEGO), story, tmp_path / "lego", hooks)
+
+
+@pytest.fixture
+def caddy(story: Story, credential: Credential, tmp_path: Path) -> Caddy:
+    """A machine with Caddy that has no site yet."""
+    return Caddy(tools.required(tools.CADDY), story, tmp_path / "caddy", credential)
+
+
+@pytest.fixture
+def developer(story: Story, tmp_path: Path) -> Iterator[Developer]:
+    """A developer's machine, which trusts the CA of the server and nothing else."""
+    trust = tmp_path / "ca.crt"
+    trust.write_text(story.enrollment.authority)
+    with closing(Developer(story, trust)) as developer:
+        yield developer
+
+
+@pytest.fixture
+async def exchange(story: Story) -> AsyncIterator[Exchange]:
+    """Raw requests to the directory of the story's profile."""
+    async with story.exchange() as exchange:
+        yield exchange
+
+
+@pytest.fixture
+def external_account(credential: Credential) -> ExternalAccount:
+    """The credential of the story, for bindings."""
+    return ExternalAccount.parse(credential.kid, credential.secret)
+
+
+@pytest.fixture
+async def client(exchange: Exchange, external_account: ExternalAccount) -> Client:
+    """A client with an account."""
+    client = Client(exchange, AccountKey.generate())
+    await client.register(external_account=external_account)
+    return client

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from cryptography import x509
+
 from e2e import http01
+from e2e.cluster.ports import LOOPBACK
+from e2e.cluster.processes import Deadline
 from e2e.dns import Addresses, Answer
 from e2e.enrollment import Enrollment, secret
 from e2e.http01 import Answerer, Reply
 from e2e.load.exchange import Exchange
+from e2e.load.keys import certificate_id
 from kms.resources.kinds import POLICIES
 from tests.support.installation import PROFILE, ZONE, Installation
 
@@ -19,6 +30,11 @@ CLIENT_ADDRESS = "127.0.0.2"
 """Where certbot and lego answer challenges by themselves."""
 STRANGE_ADDRESS = "127.0.0.3"
 """Where somebody answers who is not the client."""
+SITE_ADDRESS = "127.0.0.4"
+"""Where web servers are that get their certificates by themselves."""
+
+LIMIT = 60.0
+"""Seconds that may pass until a certificate is due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +57,16 @@ class Story:
     def http01_port(self) -> int:
         """The port on which the server looks for answers to challenges."""
         return self.installation.programs.validation.http01_port
+
+    @property
+    def tls_alpn01_port(self) -> int:
+        """The port on which the server looks for answers by TLS, which is also where web servers serve."""
+        return self.installation.programs.validation.tls_alpn01_port
+
+    @property
+    def nameserver(self) -> str:
+        """The DNS server that knows the names of the story."""
+        return f"{LOOPBACK}:{self.installation.programs.validation.dns_port}"
 
     def name(self, label: str, answer: Answer | None = None) -> str:
         """A DNS name that leads to the machine with the client, or is answered as asked for."""
@@ -70,6 +96,44 @@ class Story:
         """Change the policy to this."""
         self.installation.apply(self.namespace, POLICIES, spec)
         self.installation.wait(self.namespace, f"certificatepolicy/{PROFILE}", f"certificateprofile/{PROFILE}")
+
+    def profile(self, **spec: Any) -> None:
+        """Change members of the profile's spec; those of objects in it one by one, as in a merge patch."""
+        self.kubectl("patch", "certificateprofile", PROFILE, "--type=merge", f"--patch={json.dumps({'spec': spec})}")
+        generation = self.kubectl("get", "certificateprofile", PROFILE, "--output=jsonpath={.metadata.generation}")
+        seen = f"--for=jsonpath={{.status.observedGeneration}}={generation}"
+        self.kubectl("wait", seen, "--timeout=60s", f"certificateprofile/{PROFILE}")
+        self.installation.wait(self.namespace, f"certificateprofile/{PROFILE}")
+
+    def renew_early(self, certificate: x509.Certificate) -> None:
+        """Let the administrator want everything renewed that was issued until now; return when this one is due."""
+        soon = datetime.now(UTC) + timedelta(seconds=1)  # the field has whole seconds
+        self.profile(renewIssuedBefore=soon.strftime("%Y-%m-%dT%H:%M:%SZ"))
+        deadline = Deadline(LIMIT)
+        while (end := self.window(certificate)[1]) > datetime.now(UTC):
+            if not deadline:
+                raise TimeoutError(f"the window is open until {end}")
+            time.sleep(0.2)
+
+    def revoke(self, *names: str, reason: str) -> None:
+        """Revoke the one certificate for these names, as an administrator does."""
+        (order,) = self.orders(*names)
+        kubeconfig = self.installation.cluster.kubeconfig
+        subprocess.run(
+            (
+                *(sys.executable, "-m", "kms_acme", "revoke", f"--kubeconfig={kubeconfig}", "--yes"),
+                *(f"--order={self.namespace}/{order['metadata']['name']}", f"--reason={reason}"),
+            ),
+            check=True,
+            capture_output=True,
+        )
+
+    def window(self, certificate: x509.Certificate) -> tuple[datetime, datetime]:
+        """From when until when the server wants a certificate to be renewed (RFC 9773)."""
+        url = self.enrollment.directory_url.replace("/directory", f"/renewal-info/{certificate_id(certificate)}")
+        with urllib.request.urlopen(url, context=self.enrollment.tls, timeout=10) as answer:  # noqa: S310 - ours
+            window = json.load(answer)["suggestedWindow"]
+        return datetime.fromisoformat(window["start"]), datetime.fromisoformat(window["end"])
 
     def orders(self, *names: str) -> list[Mapping[str, Any]]:
         """The ACMEOrders for exactly these names, in any order of names."""

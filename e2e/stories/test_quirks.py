@@ -1,11 +1,54 @@
-"""What real clients do that no specification says, replayed request by request. Each test is named after the client."""
+"""What real clients do that no specification says, replayed request by request. Each test is named after the client.
+
+Here are accounts, nonces and errors, and what was told first; test_quirks_issuance.py (I) has orders, requests and
+certificates. Where the real client is run, its own story (S) tells it.
+
+    quirk                                                       test, by a part of its name
+    looks its account up without the binding                    asks_which_account_its_key_has
+    sends new-order with a jwk after a failed lookup            cert_manager_sends_new_order_with_a_jwk
+    leaves termsOfServiceAgreed out                             cert_manager_leaves_out_terms
+    answers a challenge again, valid or processing              answers_a_challenge_again (two)
+    gives up while an order is processing, or after 30 s        I gives_up_on_orders_that_are_processing
+    notAfter; EAB secret is text; CA flags of certificates      cert_manager_asks_for_an_end, _reads_the_secret; I no_ca
+    is stuck when an order was forgotten                        I cert_manager_is_stuck
+    newline, up link, nonces; whole account, empty profile      certbot_wants_a_newline, certbot_sends_its_whole_account
+    takes 200 with Location for a conflict; retries once        S test_acme_library
+    cannot update an account that echoes the binding            S test_acme_library (contacts_are_replaced)
+    payloads "" and {}; RSA accounts                            certbot_sends_an_empty_payload; S test_acme_library
+    nonces by GET                                               I proxmox_and_firewalls
+    address as a DNS name; in the common name                   lego_sends_an_ip_address; I sends_a_request_for
+    address among the DNS names of a request                    I acme_sh_puts_an_address
+    other spellings of addresses                                I appliances_spell_addresses
+    asks for the certificate too early; odd validity            I win_acme (two); win_acme_asks_for_a_validity
+    POST-as-GET on the account                                  mod_md_reads_its_account
+    nonces from other workers; binding at each start            expects_a_new_nonce; nginx_acme_may_present
+    shows only the detail of badCSR                             I nginx_acme_shows_no_more
+    requests without a subject; names must be critical          sends_a_request_without_a_subject
+    wants a common name, or none                                I webmin_shows, I node_acme_client_wants
+    EC account keys with bindings of every kind                 I acmetk_could_not_bind; S test_acme_library
+    follows what the documentation prints                       S test_documentation
+    proxies that change Host and scheme                         a_proxy_in_front
+    tokens and types of challenges                              uacme_lacme_and_aioacme
+    polls the Location of finalize                              polls_what_finalize_says
+    Retry-After in seconds; windows of two seconds              caddy_takes_retry_after; I caddy_takes_no_window
+    never retries badNonce                                      dehydrated_never_sends
+    opens its account at every start                            opens_its_account_at_every_start
+    members that nobody asked for                               golang_sends_members
+    name in the common name only; two keys for one name         common_name_only; mod_md_gets_an_ec
+    errors without a body                                       ansible_parses_every_error
+    alreadyRevoked; key in use is 409 with Location             I shows_that_a_certificate_was_revoked; I acme_sh_rolls
+    revocation shown only by OCSP                               I certbot_shows_a_certificate
+    missing extended key usage                                  I breaks_without_extended_key_usage
+    asks when to renew                                          I asks_when_to_renew; S test_renewal
+    reverse names of addresses                                  I ualpn_answers_for_an_address
+    weak account keys; Ed25519; unknown algorithms              node_acme_client_tries; a_modern_client; an_algorithm
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from cryptography import x509
@@ -15,7 +58,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from e2e.http01 import Slow
-from e2e.load.client import Client, Order, Refused, http01_of
+from e2e.load.client import Client, Refused, http01_of
 from e2e.load.exchange import JOSE, Answer, Exchange
 from e2e.load.keys import (
     AccountKey,
@@ -26,56 +69,8 @@ from e2e.load.keys import (
     encoded,
     flattened,
 )
+from e2e.stories.replay import names_of, new_account, ready_order, validated
 from e2e.stories.story import Credential, Story
-
-
-@pytest.fixture
-async def exchange(story: Story) -> AsyncIterator[Exchange]:
-    async with story.exchange() as exchange:
-        yield exchange
-
-
-@pytest.fixture
-def external_account(credential: Credential) -> ExternalAccount:
-    return ExternalAccount.parse(credential.kid, credential.secret)
-
-
-@pytest.fixture
-async def client(exchange: Exchange, external_account: ExternalAccount) -> Client:
-    """A client with an account."""
-    client = Client(exchange, AccountKey.generate())
-    await client.register(external_account=external_account)
-    return client
-
-
-async def new_account(exchange: Exchange, key: AccountKey, payload: dict[str, Any]) -> Answer:
-    return await exchange.signed((await exchange.directory())["newAccount"], payload, key=key)
-
-
-async def ready_order(client: Client, story: Story, *labels: str) -> Order:
-    """An order all of whose authorizations are valid."""
-    order = await client.new_order([f"{label}.{story.namespace}.test" for label in labels])
-    for url in order.authorizations:
-        challenge = http01_of(await client.authorization(url))
-        story.installation.answerer.add(challenge["token"], client.key.thumbprint)
-        await client.respond(challenge)
-    for url in order.authorizations:
-        await validated(client, url)
-    order = await client.order(order.url)
-    assert order.status == "ready"
-    return order
-
-
-async def validated(client: Client, authorization: str) -> None:
-    """Poll until the authorization is settled; the server holds each answer back for a while."""
-    for _ in range(20):
-        if (await client.authorization(authorization))["status"] != "pending":
-            return
-    pytest.fail(f"{authorization} is still pending")
-
-
-def names_of(order: Order) -> list[str]:
-    return [each["value"] for each in order.body["identifiers"]]
 
 
 @pytest.mark.requirement("M77")
@@ -197,7 +192,7 @@ async def test_expects_a_new_nonce_with_the_refusal_of_the_old_one(client: Clien
 
 
 @pytest.mark.requirement("SEC29")
-@pytest.mark.parametrize("who", ["Caddy", "certbot", "lego", "acme.sh"])
+@pytest.mark.parametrize("who", ["Caddy", "certbot", "lego", "acme.sh", "Apple"])
 async def test_sends_a_request_without_a_subject_and_gets_critical_names(
     client: Client, story: Story, who: str
 ) -> None:

@@ -14,7 +14,7 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
-from e2e.dns import Addresses, Alias, Failure, Query, Silence, Zone, serving
+from e2e.dns import Addresses, Alias, Failure, Query, Records, Several, Silence, Zone, serving
 
 
 @pytest.fixture
@@ -79,6 +79,40 @@ def test_a_name_may_be_given_other_answers_while_the_server_runs(zone: Zone, ask
 def test_a_name_may_be_an_alias(zone: Zone, ask: Ask) -> None:
     zone.set("alias.demo.test", Alias("target.demo.test"))
     assert ask.addresses("alias.demo.test") == ["target.demo.test."]
+
+
+def test_a_name_may_have_records_of_any_type_beside_addresses(zone: Zone, ask: Ask) -> None:
+    issuers = Records("CAA", '0 issue "pki.test; validationmethods=dns-01"', '128 iodef "mailto:a@demo.test"')
+    zone.set("caa.demo.test", Several(Addresses("127.0.0.2", "::1"), issuers))
+    assert ask.addresses("caa.demo.test", "CAA") == sorted(issuers.records)
+    assert ask.addresses("caa.demo.test") == ["127.0.0.2"]
+    assert ask.addresses("caa.demo.test", "AAAA") == ["::1"]
+    assert ask.addresses("caa.demo.test", "TXT") == []
+
+
+def test_a_text_may_come_in_several_strings(zone: Zone, ask: Ask) -> None:
+    zone.set("strings.demo.test", Records("TXT", '"one" "two"', '"other"'))
+    assert ask.addresses("strings.demo.test", "TXT") == ['"one" "two"', '"other"']
+
+
+def test_published_texts_stand_beside_each_other_until_they_are_withdrawn(zone: Zone, ask: Ask) -> None:
+    name = "_acme-challenge.demo.test"
+    zone.publish(name, "one")
+    zone.publish(f"{name}.", "two")
+    assert ask.addresses(name.upper(), "TXT") == ['"one"', '"two"']
+    assert ask.addresses(name) == ["127.0.0.1"]
+    zone.withdraw(name, "one")
+    assert ask.addresses(name, "TXT") == ['"two"']
+    zone.withdraw(name, "two")
+    zone.withdraw(name, "two")
+    assert ask.addresses(name, "TXT") == []
+
+
+def test_an_alias_of_a_name_with_published_texts_is_told_as_one(zone: Zone, ask: Ask) -> None:
+    zone.set("_acme-challenge.a.demo.test", Alias("a.delegated.demo.test"))
+    zone.publish("a.delegated.demo.test", "text")
+    assert ask.addresses("_acme-challenge.a.demo.test", "TXT") == ["a.delegated.demo.test."]
+    assert ask.addresses("a.delegated.demo.test", "TXT") == ['"text"']
 
 
 def test_silence_runs_into_the_clients_limit(zone: Zone, ask: Ask) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.tools import CERTBOT, Missing, Tool, find, required
+from e2e.tools import CADDY, CERTBOT, Missing, Tool, find, required
 
 NEW = Tool("kms-acme-no-such-tool", debian="kms-acme-no-such-package", hint="make one")
 
@@ -78,3 +78,20 @@ def test_without_its_tool_a_test_is_skipped_on_a_persons_machine_and_fails_in_ci
         required(NEW, env)
     with pytest.raises(pytest.fail.Exception, match="make one"):
         required(NEW, {**env, "CI": "true"})
+
+
+def test_a_pinned_tool_is_built_whatever_is_on_path(env: dict[str, str], tmp_path: Path) -> None:
+    script(tmp_path, "caddy", "echo of the system")
+    go = 'case $1 in version) echo "go version go1.99.0 linux/amd64";; *) touch "$target";; esac'
+    words = 'for word in "$@"; do [ "$last" = -o ] && target=$word; last=$word; done'
+    script(tmp_path, "go", f"{words}\n{go}")
+    found = find(CADDY, {**env, "XDG_CACHE_HOME": str(tmp_path / "cache")})
+    assert found.is_relative_to(tmp_path / "cache")
+    assert found.name == "caddy"
+
+
+def test_a_pinned_tool_whose_modules_cannot_be_had_is_missing(env: dict[str, str], tmp_path: Path) -> None:
+    go = 'case $1 in version) echo "go version go1.99.0 linux/amd64";; *) echo "dial tcp: no such host"; exit 1;; esac'
+    script(tmp_path, "go", go)
+    with pytest.raises(Missing, match=r"(?s)caddy is missing: .*no such host$"):
+        find(CADDY, {**env, "XDG_CACHE_HOME": str(tmp_path / "cache")})

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from urllib.parse import urlsplit
 
 import pytest
+from cryptography import x509
 
+from e2e import tlsalpn01
 from e2e.cluster.audit import AuditLog
 from e2e.load.client import Client
-from e2e.load.keys import AccountKey, ExternalAccount
+from e2e.load.keys import AccountKey, ExternalAccount, certificate_id
+from e2e.load.solvers import CHALLENGES, ByDNS, ByHTTP, ByTLS, Solver
 from tests.support.installation import SERVER, Installation
 
 
@@ -164,4 +168,64 @@ async def test_a_request_of_a_known_account_that_is_refused_writes_nothing(clien
     order = {"identifiers": [{"type": "dns", "value": "not.allowed.example.com"}]}
     answer = await client.exchange.signed(url, order, key=client.key, kid=client.account_url)
     assert (answer.status, answer.problem_type) == (403, "rejectedIdentifier")
+    assert asked(audit) == {}
+
+
+@pytest.fixture
+def solvers(installation: Installation) -> Iterator[dict[str, Solver]]:
+    """A way for each type of challenge."""
+    answerer = tlsalpn01.Answerer()
+    with tlsalpn01.serving(answerer, port=installation.programs.validation.tls_alpn01_port):
+        ways: list[Solver] = [ByHTTP(installation.answerer.add), ByDNS(installation.zone), ByTLS(answerer)]
+        yield {each.type: each for each in ways}
+
+
+@pytest.mark.parametrize("count", [1, 10])
+@pytest.mark.parametrize("challenge", CHALLENGES)
+async def test_a_certificate_costs_the_same_whatever_the_challenge(
+    installation: Installation, team: str, audit: AuditLog, solvers: dict[str, Solver], *, challenge: str, count: int
+) -> None:
+    enrollment = installation.profile(team, externalAccountBinding="Disabled", challenges=[challenge])
+    async with installation.client(enrollment) as client:
+        await client.obtain_by(solvers[challenge], ["warm.test"])
+        audit.mark()
+        await client.obtain_by(solvers[challenge], [f"budget-{number}.test" for number in range(count)])
+        assert asked(audit) == {"create acmeorders": 1, "update acmeorders/status": 2}
+
+
+@pytest.mark.requirement("ARI-M8", "ARI-M13")
+@pytest.mark.parametrize(("lifetime", "updates"), [("24h", 1), ("0s", 2)], ids=["still proven", "to be proven again"])
+async def test_a_renewal_costs_no_more_than_the_first_certificate_and_less_while_names_are_proven(
+    installation: Installation, team: str, audit: AuditLog, lifetime: str, updates: int
+) -> None:
+    enrollment = installation.profile(team, externalAccountBinding="Disabled", authorizationLifetime=lifetime)
+    solver, names = ByHTTP(installation.answerer.add), ["renewed-1.test", "renewed-2.test"]
+    async with installation.client(enrollment) as client:
+        certificate = await client.obtain_by(solver, names)
+        audit.mark()
+        await client.renewal_info(certificate)
+        renewed = await client.renew(certificate, solver, names)
+        assert asked(audit) == {"create acmeorders": 1, "update acmeorders/status": updates}
+    assert renewed.order.body["replaces"] == certificate_id(certificate.leaf)
+
+
+@pytest.mark.requirement("ARI-M13")
+async def test_whoever_asks_for_renewal_information_and_revocation_lists_asks_the_api_server_nothing(
+    installation: Installation, client: Client, audit: AuditLog
+) -> None:
+    certificate = await client.obtain(["asked-for.test"], installation.answerer.add)
+    (point,) = certificate.leaf.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    assert point.full_name is not None
+    by_http = point.full_name[0].value
+    by_https = f"{installation.programs.external_url}{urlsplit(by_http).path}"
+    audit.mark()
+    for _ in range(5):
+        await client.renewal_info(certificate)
+        for url in (by_http, by_https):
+            answer = await client.exchange.request("GET", url)
+            assert x509.load_der_x509_crl(answer.body).issuer == certificate.leaf.issuer
+            unchanged = await client.exchange.request("GET", url, headers={"If-None-Match": answer.headers["ETag"]})
+            assert unchanged.status == 304
+        unknown = await client.exchange.request("GET", f"{by_https.removesuffix('.crl')}-unknown.crl")
+        assert unknown.status == 404
     assert asked(audit) == {}

@@ -57,6 +57,9 @@ def publish(_token: str, _thumbprint: str) -> None:
     """Publish nothing: the scripted server does not look."""
 
 
+AGAIN = {"Retry-After": "60"}
+
+
 def document(body: Any, status: int = 200, **headers: str) -> web.Response:
     return web.json_response(body, status=status, headers=headers)
 
@@ -265,6 +268,24 @@ async def test_a_failed_authorization_tells_the_servers_reason(acme: ScriptedAcm
     acme.script("authorization", document({**base, "status": "pending", "challenges": [challenge]}), document(failed))
     with pytest.raises(OrderFailed, match="connection refused"):
         await account.obtain(NAMES[:1], publish)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        document({"suggestedWindow": {"start": "2026-01-02T00:00:00Z", "end": "2026-01-01T00:00:00Z"}}, **AGAIN),
+        document({"suggestedWindow": {"start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z"}}),
+        document({}, status=404),
+    ],
+    ids=["window ends before it starts", "no Retry-After", "404"],
+)
+async def test_renewal_information_that_breaks_the_rules_is_a_breach(
+    acme: ScriptedAcme, account: Client, answer: web.Response
+) -> None:
+    certificate = await account.obtain(NAMES[:1], publish)
+    acme.script("renewal-info", answer)
+    with pytest.raises(ProtocolError, match="ARI-M"):
+        await account.renewal_info(certificate)
 
 
 async def test_an_authorization_without_http01_is_a_failure(acme: ScriptedAcme, account: Client) -> None:

@@ -9,7 +9,8 @@ from aiohttp import web
 from e2e.load.client import Client, OrderFailed, Refused
 from e2e.load.drive import ORDER, SHOWN_ERRORS, Load, Tally, kind_of, merged
 from e2e.load.exchange import Exchange, ProtocolError
-from e2e.load.keys import AccountKey
+from e2e.load.keys import AccountKey, certificate_id
+from e2e.load.solvers import ByHTTP
 from tests.support.scripted_acme import ScriptedAcme, problem, running_acme
 
 
@@ -28,7 +29,7 @@ async def client(acme: ScriptedAcme) -> AsyncIterator[Client]:
 
 
 def load(*clients: Client, in_flight: int = 3) -> Load:
-    return Load(clients=clients, in_flight=in_flight, names=lambda n: [f"o{n}.load.test"], publish=lambda *_: None)
+    return Load(clients, in_flight, names=lambda n: [f"o{n}.load.test"], solver=ByHTTP(lambda *_: None), keep=True)
 
 
 async def test_each_number_is_ordered_once(acme: ScriptedAcme, client: Client) -> None:
@@ -40,6 +41,18 @@ async def test_each_number_is_ordered_once(acme: ScriptedAcme, client: Client) -
     assert len(tally.latencies[ORDER]) == len(tally.latencies["finalize"]) == 7
     assert tally.seconds > 0
     assert not tally.errors
+
+
+async def test_what_was_obtained_is_renewed_by_the_same_client_in_its_place(acme: ScriptedAcme, client: Client) -> None:
+    orders = load(client)
+    await orders.drive(range(4), lambda: None)
+    acme.seen.clear()
+    tally = await orders.renew(range(1, 4), lambda: None)
+    assert (tally.orders, tally.errors) == (3, {})
+    assert acme.count()["renewal-info"] == len(tally.latencies["renewal-info"]) == 3
+    replaced = [each.payload["replaces"] for each in acme.seen if each.step == "new-order"]
+    assert sorted(replaced) == sorted(certificate_id(orders.kept[number][1].leaf) for number in range(1, 4))
+    assert acme.count()["challenge"] == 0  # the authorizations were still valid
 
 
 async def test_an_order_that_fails_is_counted_and_the_next_one_begun(acme: ScriptedAcme, client: Client) -> None:

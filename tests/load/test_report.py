@@ -69,7 +69,7 @@ def test_a_watch_is_neither_a_read_nor_a_write() -> None:
 
 def test_all_promises_can_be_kept(body: dict[str, Any]) -> None:
     assert [kept for _, kept in promises(body)] == [True] * 4
-    assert "MISSED" not in verdicts(body)
+    assert "MISSED" not in verdicts(promises(body))
 
 
 @pytest.mark.parametrize(
@@ -85,13 +85,13 @@ def test_a_promise_that_was_missed_is_said_so(body: dict[str, Any], change: dict
     missed = [told for told, kept in promises(body | change) if not kept]
     assert len(missed) == 1
     assert text in missed[0]
-    assert "MISSED" in verdicts(body | change)
+    assert "MISSED" in verdicts(promises(body | change))
 
 
 def test_the_table_has_every_part(body: dict[str, Any]) -> None:
     text = table(body)
     for part in (
-        "kms-acme: 1,000 orders of 1 name, 8 at once, 8 accounts",
+        "kms-acme: 1,000 orders by http-01, of 1 name, 8 at once, 8 accounts",
         "2 cores of Test CPU",
         "50.0 orders/s",
         "finalize     1,000   20.0",
@@ -117,7 +117,14 @@ def test_errors_are_shown_with_their_texts(measured: Measurement) -> None:
 
 def test_names_are_counted_in_words(measured: Measurement) -> None:
     measured.plan = Plan(names=10)
-    assert "orders of 10 names," in table(document(measured, MACHINE))
+    assert "orders by http-01, of 10 names," in table(document(measured, MACHINE))
+
+
+def test_renewals_are_called_so_and_a_floor_that_was_not_measured_is_not_told(measured: Measurement) -> None:
+    measured.plan = Plan(orders=1000, renewal=True, floor=False)
+    text = table(document(measured, MACHINE))
+    assert "1,000 renewals, of 1 name," in text
+    assert "floor" not in text
 
 
 def test_a_run_in_which_nothing_succeeded_and_nothing_could_be_watched_is_told_all_the_same() -> None:

@@ -35,6 +35,7 @@ ROUTES = (
     "order",
     "finalize",
     "certificate",
+    "renewal-info",
 )
 
 
@@ -89,7 +90,8 @@ class ScriptedAcme:
         return application
 
     async def _answer(self, request: web.Request) -> web.Response:
-        step, number = request.match_info["step"], int(request.match_info.get("number", 0))
+        step, what = request.match_info["step"], request.match_info.get("number", "")
+        number = int(what) if what.isdecimal() else 0
         protected, payload = self._opened(await request.json()) if request.can_read_body else ({}, None)
         self.seen.append(Seen(step, request.method, request.host, protected, payload))
         answer = self.instead[step].popleft() if self.instead[step] else self._right(step, number, payload)
@@ -129,18 +131,25 @@ class ScriptedAcme:
             "challenge": lambda: self._challenge(number),
             "finalize": lambda: self._finalized(number, payload),
             "certificate": lambda: web.Response(text=self._orders[number].chain, content_type=PEM_CHAIN),
+            "renewal-info": self._renewal_info,
         }
         return answers[step]()
 
     def _directory(self) -> web.Response:
-        members = {"newNonce": "nonce", "newAccount": "account", "newOrder": "new-order"}
+        members = {
+            "newNonce": "nonce",
+            "newAccount": "account",
+            "newOrder": "new-order",
+            "renewalInfo": "renewal-info",
+        }
         return web.json_response({name: f"{self.base}/{step}" for name, step in members.items()})
 
     def _account(self) -> web.Response:
         return web.json_response({"status": "valid"}, status=201, headers={"Location": next(reversed(self._keys))})
 
     def _new_order(self, payload: Any) -> web.Response:
-        self._orders.append(StoredOrder([each["value"] for each in payload["identifiers"]]))
+        status = "ready" if "replaces" in payload else "pending"
+        self._orders.append(StoredOrder([each["value"] for each in payload["identifiers"]], status))
         return self._order(len(self._orders) - 1, status=201)
 
     def _order(self, number: int, status: int = 200) -> web.Response:
@@ -154,6 +163,10 @@ class ScriptedAcme:
         if order.status == "valid":
             body["certificate"] = f"{self.base}/certificate/{number}"
         return web.json_response(body, status=status, headers={"Location": f"{self.base}/order/{number}"})
+
+    def _renewal_info(self) -> web.Response:
+        window = {"start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z"}
+        return web.json_response({"suggestedWindow": window}, headers={"Retry-After": "21600"})
 
     def _challenge(self, number: int) -> web.Response:
         order = self._orders[number // 100]
@@ -192,6 +205,7 @@ class ScriptedAcme:
             .not_valid_before(now)
             .not_valid_after(now + timedelta(hours=1))
             .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=True)
+            .add_extension(x509.AuthorityKeyIdentifier(b"scripted", None, None), critical=False)
             .sign(self._issuer, hashes.SHA256())
         )
         return certificate.public_bytes(Encoding.PEM).decode()

@@ -104,10 +104,10 @@ def test_a_window_lies_in_the_last_third_or_just_before_it(seconds: int, serial:
     lifetime = timedelta(seconds=seconds)
     one = certificate(f"{serial:x}", lifetime=lifetime, not_before=ISSUED)
     window = suggested(one, issued_before=())
-    assert window.start < window.end
+    assert window.start + timedelta(seconds=2) <= window.end
     assert window.start >= ISSUED
     assert window.start >= ISSUED + lifetime * 0.6 - timedelta(seconds=1)
-    assert window.end <= ISSUED + lifetime * 0.75 + timedelta(seconds=1)
+    assert window.end <= ISSUED + lifetime * 0.75 + timedelta(seconds=2)
 
 
 @pytest.mark.requirement("ARI-M7")

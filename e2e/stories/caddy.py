@@ -1,0 +1,147 @@
+"""Caddy on one machine: a web server that gets its certificates by itself, and keeps them in a folder."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cryptography import x509
+
+from e2e.cluster import Process
+from e2e.cluster.processes import Deadline, last_lines
+from e2e.stories.clients import LIMIT, ClientFailed
+from e2e.stories.story import SITE_ADDRESS, Credential, Story
+
+Seen = TypeVar("Seen")
+
+_POLL = 0.1
+_STOP_LIMIT = 20.0
+HELLO = "Hello from Caddy"
+"""What its sites say."""
+
+
+@dataclass
+class Caddy:
+    """Caddy with a site for each of some names, which it serves by HTTPS as soon as it has a certificate.
+
+    `challenge` is the only one that it may use: "http" or "tls-alpn", as Caddy calls them.
+    """
+
+    program: Path
+    story: Story
+    folder: Path
+    credential: Credential
+    names: tuple[str, ...] = ()
+    challenge: str = "http"
+    issuer: dict[str, Any] = field(default_factory=dict)
+    """More members of Caddy's ACME issuer."""
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "ca.crt").write_text(self.story.enrollment.authority)
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Run it until the end of the block; what it has obtained stays in its folder for the next time."""
+        file = self.folder / "caddy.json"
+        file.write_text(json.dumps(self._config()))
+        home = {"HOME": str(self.folder), "XDG_DATA_HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder)}
+        process = Process.start((self.program, "run", "--config", file), log=self.log, env=home)
+        try:
+            yield
+        finally:
+            process.stop(_STOP_LIMIT)
+
+    @property
+    def log(self) -> Path:
+        """All that it has said in all of its lives."""
+        return self.folder / "caddy.log"
+
+    def certificate(self, name: str, *, other_than: x509.Certificate | None = None) -> x509.Certificate:
+        """The certificate that the site has as soon as it has one (another one), which a visitor trusts.
+
+        Raises:
+            ClientFailed: it gets none in time; the text carries the end of its log.
+        """
+        return self._until(lambda: self._visited(name, other_than), f"no such certificate for {name}")
+
+    def said(self, text: str) -> str:
+        """The line of its log with this text, as soon as there is one.
+
+        Raises:
+            ClientFailed: there is none in time.
+        """
+
+        def found() -> str | None:
+            return next((line for line in self.log.read_text().splitlines() if text in line), None)
+
+        return self._until(found, f"it has not said {text!r}")
+
+    def hours_pass(self) -> None:
+        """Let it believe that it is time to ask for renewal information again, as it is after some hours."""
+        before = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
+        for file in (self.folder / "storage" / "certificates").glob("**/*.json"):
+            kept = json.loads(file.read_text())
+            kept["issuer_data"]["renewal_info"]["_retryAfter"] = before
+            file.write_text(json.dumps(kept))
+
+    def _until(self, see: Callable[[], Seen | None], otherwise: str) -> Seen:
+        deadline = Deadline(LIMIT)
+        while (seen := see()) is None:
+            if not deadline:
+                raise ClientFailed(f"{otherwise}. The end of Caddy's log:\n{last_lines(self.log)}")
+            time.sleep(_POLL)
+        return seen
+
+    def _visited(self, name: str, other_than: x509.Certificate | None) -> x509.Certificate | None:
+        """What a browser sees that trusts the chain of the profile; None as long as that does not work."""
+        trust = ssl.create_default_context(cadata=self.story.enrollment.chain)
+        address = SITE_ADDRESS, self.story.tls_alpn01_port
+        try:
+            with (
+                socket.create_connection(address, timeout=5) as connection,
+                trust.wrap_socket(connection, server_hostname=name) as visit,
+            ):
+                visit.sendall(f"GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
+                page = b"".join(iter(lambda: visit.recv(4096), b""))
+                found = x509.load_der_x509_certificate(visit.getpeercert(binary_form=True) or b"")
+        except OSError:  # ssl.SSLError is one
+            return None
+        return found if HELLO.encode() in page and found != other_than else None
+
+    def _config(self) -> dict[str, Any]:
+        port = self.story.tls_alpn01_port
+        routes = [{"match": [{"host": list(self.names)}], "handle": [{"handler": "static_response", "body": HELLO}]}]
+        issuer = {
+            "module": "acme",
+            "ca": self.story.enrollment.directory_url,
+            "external_account": {"key_id": self.credential.kid, "mac_key": self.credential.secret},
+            "trusted_roots_pem_files": [str(self.folder / "ca.crt")],
+            "challenges": {other: {"disabled": other != self.challenge} for other in ("http", "tls-alpn")},
+            **self.issuer,
+        }
+        return {
+            "admin": {"disabled": True},
+            "storage": {"module": "file_system", "root": str(self.folder / "storage")},
+            "apps": {
+                "http": {
+                    "http_port": self.story.http01_port,
+                    "https_port": port,
+                    "servers": {"sites": {"listen": [f"{SITE_ADDRESS}:{port}"], "routes": routes}},
+                },
+                "tls": {
+                    "automation": {
+                        "renew_interval": "1s",
+                        "policies": [{"subjects": list(self.names), "issuers": [issuer]}],
+                    }
+                },
+            },
+        }

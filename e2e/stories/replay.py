@@ -1,0 +1,42 @@
+"""Requests of clients, replayed one by one: what those who tell of their quirks have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from e2e.load.client import Client, Order, http01_of
+from e2e.load.exchange import Answer, Exchange
+from e2e.load.keys import AccountKey
+from e2e.stories.story import Story
+
+
+async def new_account(exchange: Exchange, key: AccountKey, payload: dict[str, Any]) -> Answer:
+    return await exchange.signed((await exchange.directory())["newAccount"], payload, key=key)
+
+
+async def ready_order(client: Client, story: Story, *labels: str, **members: Any) -> Order:
+    """An order, with these members in its payload, all of whose authorizations are valid."""
+    order = await client.new_order([f"{label}.{story.namespace}.test" for label in labels], **members)
+    for url in order.authorizations:
+        challenge = http01_of(await client.authorization(url))
+        story.installation.answerer.add(challenge["token"], client.key.thumbprint)
+        await client.respond(challenge)
+    for url in order.authorizations:
+        await validated(client, url)
+    order = await client.order(order.url)
+    assert order.status == "ready"
+    return order
+
+
+async def validated(client: Client, authorization: str) -> None:
+    """Poll until the authorization is settled; the server holds each answer back for a while."""
+    for _ in range(20):
+        if (await client.authorization(authorization))["status"] != "pending":
+            return
+    pytest.fail(f"{authorization} is still pending")
+
+
+def names_of(order: Order) -> list[str]:
+    return [each["value"] for each in order.body["identifiers"]]
