@@ -222,6 +222,18 @@ def operator_options(command: _Command) -> _Command:
                 show_default=True,
                 help="Service in front of the server: its names go into the serving certificate.",
             ),
+            option(
+                "--cert-manager-namespace",
+                default="cert-manager",
+                show_default=True,
+                help="Where cert-manager reads the Secrets of ClusterIssuers (its --cluster-resource-namespace).",
+            ),
+            option(
+                "--cluster-issuers-from",
+                multiple=True,
+                help="Repeatable. Namespace whose profiles may make ClusterIssuers, and Issuers elsewhere."
+                " The release namespace is always one.",
+            ),
         ),
     )
 
@@ -319,6 +331,8 @@ def operator_settings(values: Mapping[str, Any]) -> OperatorSettings:
         service_name=values["service_name"],
         lease_name=f"{values['service_name']}-operator",
         server_identity=_server_identity(values),
+        cert_manager_namespace=values["cert_manager_namespace"],
+        cluster_issuers_from=values["cluster_issuers_from"],
         kubeconfig=kubeconfig(values),
         context=values["context"],
     )

@@ -10,6 +10,7 @@ ClusterError
 ├── Undecodable     an answer that does not fit our model
 ├── Misconfigured   there is nothing to connect to: no kubeconfig, no ServiceAccount, a broken file
 └── Unavailable     try again later: 401 after a refresh, 429, 5xx, transport, deadline. A write may have happened
+    └── Unserved    the API server does not know the kind (yet): its CRD is not there
 """
 
 from __future__ import annotations
@@ -74,6 +75,10 @@ class Unavailable(ClusterError):
         self.retry_after = retry_after
 
 
+class Unserved(Unavailable):
+    """The API server does not know the kind: its CRD is not there, or not yet."""
+
+
 class _Cause(msgspec.Struct, frozen=True):
     field: str = ""
     message: str = ""
@@ -112,7 +117,7 @@ def error_of(code: int, body: bytes, retry_after: str | None = None) -> ClusterE
     match code:
         case 404 if status.kind != "Status":
             # A path that nobody serves: the CRD is not there (yet). That says nothing about the object.
-            error = Unavailable(f"the API server does not serve this kind: {message}")
+            error = Unserved(f"the API server does not serve this kind: {message}")
         case 409 if status.reason == "AlreadyExists":
             error = AlreadyExists(message)
         case 400 | 413 | 422:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from kms.resources import certmanager
 from kms.resources.accounts import ACMEAccount
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.core import EndpointSlice, Lease, Namespace, Secret
@@ -44,6 +45,18 @@ PROFILES = _ours("CertificateProfile", "certificateprofiles", CertificateProfile
 CREDENTIALS = _ours("EABCredential", "eabcredentials", EABCredential)
 ACCOUNTS = _ours("ACMEAccount", "acmeaccounts", ACMEAccount)
 ORDERS = _ours("ACMEOrder", "acmeorders", ACMEOrder)
+
+CLUSTER_ISSUERS = Kind(
+    group=certmanager.GROUP,
+    version=certmanager.VERSION,
+    kind="ClusterIssuer",
+    plural="clusterissuers",
+    model=certmanager.Issuer,
+    namespaced=False,
+)
+ISSUERS = Kind(
+    group=certmanager.GROUP, version=certmanager.VERSION, kind="Issuer", plural="issuers", model=certmanager.Issuer
+)
 
 SECRETS = Kind(group="", version="v1", kind="Secret", plural="secrets", model=Secret)
 NAMESPACES = Kind(group="", version="v1", kind="Namespace", plural="namespaces", model=Namespace, namespaced=False)

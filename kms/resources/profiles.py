@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -21,7 +21,7 @@ class CertificateContents(Struct, frozen=True, kw_only=True):
 
 
 class AllowedNamespaces(Struct, frozen=True, kw_only=True):
-    """Where EABCredentials for the profile may live."""
+    """Namespaces as a profile chooses them: where EABCredentials for it may live, where Issuers are made."""
 
     from_: Literal["Same", "All", "Selector"] = msgspec.field(default="Same", name="from")
     selector: Selector | None = None
@@ -36,6 +36,22 @@ class OrderProfile(Struct, frozen=True, kw_only=True):
     name: str
     description: str = ""
     profile_ref: LocalRef
+
+
+class NamespacedIssuers(Struct, frozen=True, kw_only=True):
+    """An Issuer of that name in each of these namespaces."""
+
+    name: str
+    namespaces: AllowedNamespaces = AllowedNamespaces()
+
+
+class CertManager(Struct, frozen=True, kw_only=True):
+    """What cert-manager is given: a ClusterIssuer, or Issuers. `solvers` are handed on as they are."""
+
+    cluster_issuer: LocalRef | None = None
+    issuers: NamespacedIssuers | None = None
+    email: str | None = None
+    solvers: tuple[dict[str, Any], ...] = ()
 
 
 class AcmeEnrollment(Struct, frozen=True, kw_only=True):
@@ -57,6 +73,7 @@ class AcmeEnrollment(Struct, frozen=True, kw_only=True):
     maximum_accounts: int | None = None
     pre_authorization: Literal["Enabled", "Disabled"] = "Disabled"
     profiles: tuple[OrderProfile, ...] = ()
+    cert_manager: CertManager | None = None
 
 
 class Enrollment(Struct, frozen=True, kw_only=True):

@@ -29,6 +29,8 @@ SERVING_CERTIFICATE = "serving-certificate"
 SERVING_AUTHORITY = "serving-authority"
 USER_CREDENTIAL = "eab"
 DIRECTORY = "directory"
+ISSUER_KEY = "issuer-eab"
+"""A copy of an EAB key where cert-manager reads it; and what we have made around it, its issuer above all."""
 
 TLS_CERTIFICATE = "tls.crt"
 TLS_PRIVATE_KEY = "tls.key"

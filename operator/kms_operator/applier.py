@@ -14,7 +14,7 @@ from kms.cluster.errors import ClusterError, NotFound
 from kms.resources.core import Secret
 from kms.resources.kinds import SECRETS, Kind
 from kms.resources.meta import Resource
-from kms_operator.outcomes import Notice, Outcome
+from kms_operator.outcomes import Manifest, Notice, Outcome
 
 FIELD_MANAGER = "kms-acme-operator"
 CONTROLLER = "pki.kms.hanzo.ai/operator"
@@ -41,28 +41,32 @@ class Applier:
         `kind` and `resource` are what the outcome is about; None for what belongs to no resource. Raises Conflict or
         AlreadyExists where something is not as it was seen, and whatever else the API server answers.
         """
+        for manifest in outcome.withdraw:
+            await self.delete(manifest.kind, manifest.object)
         for secret in outcome.delete:
-            await self.delete(secret)
+            await self.delete(SECRETS, secret)
         for secret in outcome.apply:
             await self._write(secret)
+        for manifest in outcome.objects:
+            await self._put(manifest)
         if kind is not None and resource is not None:
             await self._state(kind, resource, outcome)
         for notice in outcome.notices:
             await self._tell(notice, kind=kind, resource=resource)
 
-    async def delete(self, secret: Secret) -> None:
-        """Delete the Secret as it was seen; that it has gone already is as good."""
-        metadata = secret.metadata
+    async def delete(self, kind: Kind[Any], object_: Resource) -> None:
+        """Delete the object as it was seen; that it has gone already is as good."""
+        metadata = object_.metadata
         with suppress(NotFound):
             await self.cluster.delete(
-                SECRETS,
+                kind,
                 metadata.namespace,
                 metadata.name,
                 uid=metadata.uid,
                 resource_version=metadata.resource_version,
             )
-        self.forget(SECRETS, secret)
-        logger.info("secret deleted", extra={"secret": f"{metadata.namespace}/{metadata.name}"})
+        self.forget(kind, object_)
+        logger.info("%s deleted", kind.kind.lower(), extra=_about(kind, object_))
 
     async def _write(self, secret: Secret) -> None:
         if secret.metadata.resource_version:
@@ -70,7 +74,19 @@ class Applier:
         else:
             written = await self.cluster.create(SECRETS, secret)
         self.remember(SECRETS, written)
-        logger.info("secret written", extra={"secret": f"{written.metadata.namespace}/{written.metadata.name}"})
+        logger.info("secret written", extra=_about(SECRETS, written))
+
+    async def _put(self, manifest: Manifest) -> None:
+        """Apply, also what is new: a field that is left out later on has to be ours to go.
+
+        Nothing asks the API server to apply only where nothing is. What is new was read a moment ago and was not there;
+        should somebody have made one in between, Conflict is raised for each field that he has set otherwise.
+        """
+        kind, wanted = manifest.kind, manifest.object
+        known = bool(wanted.metadata.resource_version)
+        written = await self.cluster.apply(kind, wanted, manager=FIELD_MANAGER, force=known)
+        self.remember(kind, written)
+        logger.info("%s written", kind.kind.lower(), extra=_about(kind, written))
 
     async def _state(self, kind: Kind[Any], resource: Any, outcome: Outcome) -> None:
         """Write the status where it says something new."""
@@ -109,3 +125,8 @@ class Applier:
             )
         except ClusterError as error:
             logger.warning("event not posted", extra={"reason": notice.reason, "error": str(error)})
+
+
+def _about(kind: Kind[Any], object_: Resource) -> dict[str, str]:
+    metadata = object_.metadata
+    return {kind.kind.lower(): f"{metadata.namespace}/{metadata.name}".lstrip("/")}

@@ -13,18 +13,17 @@ from typing import Any
 from kms.clock import Clock, Entropy
 from kms.cluster.client import Cluster
 from kms.cluster.errors import AlreadyExists, ClusterError, Conflict, NotFound, Unavailable
-from kms.resources.core import Secret
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, SECRETS, Kind
-from kms.resources.meta import Resource
-from kms_operator import authorities, eab, installation, policies, profiles
+from kms.resources.meta import Resource, key_of
+from kms_operator import authorities, cert_manager, eab, installation, policies, profiles
 from kms_operator.applier import Applier
 from kms_operator.memory import Memory
 from kms_operator.metrics import Metrics
-from kms_operator.observed import Key, Observed, is_managed
+from kms_operator.observed import Key, Observed, Obstacle, is_managed
 from kms_operator.outcomes import Outcome
 from kms_operator.settings import OperatorSettings
 from kms_operator.sweep import Stray, strays
-from kms_operator.targets import INSTALLATION, SWEEP, Target, affected, target_of
+from kms_operator.targets import INSTALLATION, SWEEP, Target, affected, issuing, target_of
 from kms_operator.workqueue import WorkQueue
 
 WORKERS = 4
@@ -43,6 +42,8 @@ class Reconciler:
     kind: Kind[Any]
     reconcile: Callable[..., Outcome]
     secrets: Callable[[Any, OperatorSettings], Iterable[Key]]
+    lookups: Callable[[Any, Observed], Iterable[tuple[Kind[Any], Key]]] = lambda _resource, _seen: ()
+    """What else has to be read live where it is not known; what that is depends on what is known."""
 
 
 RECONCILERS: Mapping[str, Reconciler] = {
@@ -50,7 +51,7 @@ RECONCILERS: Mapping[str, Reconciler] = {
     for each in (
         Reconciler(AUTHORITIES, authorities.reconcile, authorities.secrets),
         Reconciler(POLICIES, policies.reconcile, lambda _policy, _settings: ()),
-        Reconciler(PROFILES, profiles.reconcile, profiles.secrets),
+        Reconciler(PROFILES, profiles.reconcile, profiles.secrets, cert_manager.lookups),
         Reconciler(CREDENTIALS, eab.reconcile, eab.secrets),
     )
 }
@@ -97,6 +98,11 @@ class Controller:
             self._enqueue(affected(kind, each, self.memory))
         for each in gone:
             self._bereave(kind, each)
+
+    def obstruct(self, kind: Kind[Any], obstacle: Obstacle | None) -> None:
+        """A kind of cert-manager's cannot be had, or (None) can be had: the profiles that ask for it say so."""
+        if self.memory.obstruct(kind, obstacle):
+            self._enqueue(issuing(self.memory))
 
     def look_at_everything(self) -> None:
         """Have all that is reconciled looked at, the oldest first."""
@@ -169,6 +175,7 @@ class Controller:
         if resource is None or resource.metadata.deletion_timestamp is not None:
             return None
         seen = await self._observe(reconciler.secrets(resource, self._settings))
+        seen = seen.with_live(await self._unknown(reconciler.lookups(resource, seen)))
         outcome = reconciler.reconcile(resource, seen, now=self._clock(), entropy=self._entropy)
         try:
             await self._applier.carry_out(outcome, kind=reconciler.kind, resource=resource)
@@ -186,7 +193,7 @@ class Controller:
     async def _sweep(self) -> None:
         for stray in strays(await self._observe(())):
             if not await self._exists(stray):
-                await self._applier.delete(stray.secret)
+                await self._applier.delete(stray.manifest.kind, stray.manifest.object)
 
     async def _exists(self, stray: Stray) -> bool:
         """Ask the API server itself whether the owner is there (SEC56)."""
@@ -201,6 +208,11 @@ class Controller:
         live = {key: await self._read(SECRETS, key) for key in secrets if self.memory.get(SECRETS, key) is None}
         return self.memory.observed(live)
 
+    async def _unknown(self, lookups: Iterable[tuple[Kind[Any], Key]]) -> list[Resource]:
+        """Those of the objects that are not remembered, and are there."""
+        read = [await self._read(kind, key) for kind, key in lookups if self.memory.get(kind, key) is None]
+        return [each for each in read if each is not None]
+
     async def _look_again(self, kind: Kind[Any], resource: Resource, outcome: Outcome) -> None:
         """Something is not as we believed: read what the outcome was about, so that the next try knows better."""
         key = (resource.metadata.namespace, resource.metadata.name)
@@ -209,17 +221,21 @@ class Controller:
         else:
             self.remember(kind, found, live=True)
         for secret in (*outcome.apply, *outcome.delete):
-            await self._look_at_secret((secret.metadata.namespace, secret.metadata.name))
+            await self._look_at(SECRETS, key_of(secret))
+        for manifest in (*outcome.objects, *outcome.withdraw):
+            await self._look_at(manifest.kind, key_of(manifest.object))
 
-    async def _look_at_secret(self, key: Key) -> None:
-        found: Secret | None = await self._read(SECRETS, key)
-        known = self.memory.get(SECRETS, key)
+    async def _look_at(self, kind: Kind[Any], key: Key) -> None:
+        found: Resource | None = await self._read(kind, key)
+        known = self.memory.get(kind, key)
         if found is None:
             if known is not None:
-                self.forget(SECRETS, known)
-        elif is_managed(found) or key[0] == self._settings.namespace:
-            # A user's own Secret is not watched; it is read anew each time instead of being remembered.
-            self.remember(SECRETS, found, live=True)
+                self.forget(kind, known)
+        elif is_managed(found) or key[0] == self._settings.namespace or kind is CREDENTIALS:
+            # What users have made is not watched; it is read anew each time instead of being remembered.
+            self.remember(kind, found, live=True)
+        elif known is not None:
+            self.forget(kind, found)  # it has lost our label
 
     async def _read(self, kind: Kind[Any], key: Key) -> Any | None:
         try:
@@ -232,7 +248,7 @@ class Controller:
 
     def _bereave(self, kind: Kind[Any], gone: Resource) -> None:
         self._enqueue(affected(kind, gone, self.memory))
-        if kind in {AUTHORITIES, CREDENTIALS}:
+        if kind in {AUTHORITIES, CREDENTIALS, PROFILES}:
             self.queue.add(SWEEP)
 
     def _enqueue(self, targets: Iterable[tuple[Target, float]]) -> None:

@@ -20,7 +20,7 @@ from kms.clock import Entropy
 from kms.resources.core import Secret
 from kms.resources.credentials import CredentialStatus, EABCredential
 from kms.resources.kinds import CREDENTIALS
-from kms.resources.profiles import AllowedNamespaces, CertificateProfile
+from kms.resources.profiles import CertificateProfile
 from kms.resources.rules import InvalidRules, compiled_narrowing
 from kms.resources.secrets import (
     CA_CERTIFICATE,
@@ -155,26 +155,14 @@ def _profile(credential: EABCredential, seen: Observed) -> CertificateProfile:
     if acme is None or acme.external_account_binding == "Disabled":
         message = f"CertificateProfile {namespace}/{name} does not use external account binding"
         raise _Refused(BINDING_DISABLED, message, void=False)
-    if not _allowed(acme.allowed_namespaces, credential, profile, seen):
-        home = credential.metadata.namespace
+    home = credential.metadata.namespace
+    if not seen.chooses(acme.allowed_namespaces, home, of=namespace):
         message = (
             f"CertificateProfile {namespace}/{name} does not allow credentials in namespace {home}"
             " (spec.enrollment.acme.allowedNamespaces)"
         )
         raise _Refused(NAMESPACE_NOT_ALLOWED, message, void=True)
     return profile
-
-
-def _allowed(rule: AllowedNamespaces, credential: EABCredential, profile: CertificateProfile, seen: Observed) -> bool:
-    home = credential.metadata.namespace
-    match rule.from_:
-        case "All":
-            return True
-        case "Selector":
-            # A selector that is missing selects nothing; an empty one selects everything, as everywhere in Kubernetes.
-            return rule.selector is not None and rule.selector.matches(seen.labels_of(home))
-        case "Same":
-            return home == profile.metadata.namespace
 
 
 def _keyed(

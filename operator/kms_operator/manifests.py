@@ -48,20 +48,24 @@ def internal_secret(
 
 def user_secret(name: str, *, component: str, owner: Resource, kind: Kind[Any], data: Mapping[str, bytes]) -> Secret:
     """A Secret for people, beside `owner` and deleted with it by the garbage collector."""
-    reference = OwnerReference(
+    metadata = ObjectMeta(
+        namespace=owner.metadata.namespace,
+        name=name,
+        labels={MANAGED_BY: MANAGER, COMPONENT: component},
+        owner_references=(reference_to(owner, kind),),
+    )
+    return Secret(metadata=metadata, data=dict(data))
+
+
+def reference_to(owner: Resource, kind: Kind[Any]) -> OwnerReference:
+    """What makes the garbage collector delete an object of the same namespace with `owner`."""
+    return OwnerReference(
         api_version=kind.api_version,
         kind=kind.kind,
         name=owner.metadata.name,
         uid=owner.metadata.uid,
         controller=True,
     )
-    metadata = ObjectMeta(
-        namespace=owner.metadata.namespace,
-        name=name,
-        labels={MANAGED_BY: MANAGER, COMPONENT: component},
-        owner_references=(reference,),
-    )
-    return Secret(metadata=metadata, data=dict(data))
 
 
 def described(resource: Resource, kind: Kind[Any]) -> str:

@@ -17,7 +17,9 @@ from kms.resources.core import Secret
 from kms.resources.kinds import (
     ACCOUNTS,
     AUTHORITIES,
+    CLUSTER_ISSUERS,
     CREDENTIALS,
+    ISSUERS,
     NAMESPACES,
     POLICIES,
     PROFILES,
@@ -26,10 +28,14 @@ from kms.resources.kinds import (
 )
 from kms.resources.meta import ObjectMeta, Resource, key_of
 from kms.resources.secrets import CREDENTIAL_UID
-from kms_operator.observed import Key, Observed
+from kms_operator.observed import Key, Observed, Obstacle
 from kms_operator.settings import OperatorSettings
 
 WATCHED: tuple[Kind[Any], ...] = (AUTHORITIES, POLICIES, PROFILES, CREDENTIALS, SECRETS, ACCOUNTS, NAMESPACES)
+
+LISTED: tuple[Kind[Any], ...] = (CLUSTER_ISSUERS, ISSUERS)
+"""Kinds of others, which need not be there: they are listed from time to time, not watched."""
+UNSEEN = Obstacle("Pending", "the operator has not looked for cert-manager yet; it does so once a minute")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +52,14 @@ class Memory:
     """The last known version of each object, by kind and (namespace, name)."""
 
     settings: OperatorSettings
-    _objects: dict[str, dict[Key, Any]] = field(default_factory=lambda: {each.plural: {} for each in WATCHED})
+    _objects: dict[str, dict[Key, Any]] = field(
+        default_factory=lambda: {each.plural: {} for each in (*WATCHED, *LISTED)}
+    )
     _gone: dict[tuple[str, Key], str] = field(default_factory=dict)
     _open: Counter[str] = field(default_factory=Counter)
+    obstacles: dict[str, Obstacle] = field(
+        default_factory=lambda: dict.fromkeys((each.plural for each in LISTED), UNSEEN)
+    )
 
     def get(self, kind: Kind[Any], key: Key) -> Any | None:
         """The object as last seen; an ACMEAccount as `Opened`."""
@@ -112,6 +123,16 @@ class Memory:
         }
         return [each for each in listed.values() if self.put(kind, each)], gone
 
+    def obstruct(self, kind: Kind[Any], obstacle: Obstacle | None) -> bool:
+        """Remember why objects of a kind of cert-manager's are not known, or (None) that they are. False: known."""
+        if self.obstacles.get(kind.plural) == obstacle:
+            return False
+        if obstacle is None:
+            del self.obstacles[kind.plural]
+        else:
+            self.obstacles[kind.plural] = obstacle
+        return True
+
     def observed(self, live: Mapping[Key, Secret | None]) -> Observed:
         """The view for one reconciliation; `live` holds Secrets that were read just now, None where there is none."""
         secrets = {**self.all(SECRETS), **{key: found for key, found in live.items() if found is not None}}
@@ -124,6 +145,8 @@ class Memory:
             namespaces=self.all(NAMESPACES),
             secrets=secrets,
             accounts=self._open,
+            issuers={**self.all(CLUSTER_ISSUERS), **self.all(ISSUERS)},
+            obstacles=self.obstacles,
         )
 
     def _drop(self, kind: Kind[Any], key: Key) -> bool:

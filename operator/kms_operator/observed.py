@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from kms.resources.authorities import CertificateAuthority
+from kms.resources.certmanager import Issuer
 from kms.resources.core import Namespace, Secret
 from kms.resources.credentials import EABCredential
-from kms.resources.meta import LocalRef, Resource
+from kms.resources.meta import LocalRef, Resource, key_of
 from kms.resources.policies import CertificatePolicy
-from kms.resources.profiles import CertificateProfile
+from kms.resources.profiles import AllowedNamespaces, CertificateProfile
 from kms.resources.secrets import MANAGED_BY, MANAGER, OWNER_UID
 from kms_operator.settings import OperatorSettings
 
@@ -19,12 +20,21 @@ Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why a kind of cert-manager's is not known: the reason for programs, and a sentence for people."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """All that is known, by (namespace, name).
 
     `secrets` holds those with our label, and those that the reconciled resource names, read live. A Secret that is
     not in it does not exist: the controller has asked the API server before it says so. `accounts` counts open accounts
-    by the UID of their EABCredential.
+    by the UID of their EABCredential. `issuers` are those of cert-manager that carry our label or were read live; a
+    ClusterIssuer has no namespace. `obstacles` has the plurals of cert-manager's kinds that cannot be had.
     """
 
     settings: OperatorSettings
@@ -35,6 +45,8 @@ class Observed:
     namespaces: Mapping[Key, Namespace] = field(default_factory=dict)
     secrets: Mapping[Key, Secret] = field(default_factory=dict)
     accounts: Mapping[str, int] = field(default_factory=dict)
+    issuers: Mapping[Key, Issuer] = field(default_factory=dict)
+    obstacles: Mapping[str, Obstacle] = field(default_factory=dict)
 
     def authority(self, ref: LocalRef, *, namespace: str) -> CertificateAuthority | None:
         """The CertificateAuthority that a resource of `namespace` refers to."""
@@ -61,6 +73,30 @@ class Observed:
         found = self.namespaces.get(("", namespace))
         return found.metadata.labels if found else {}
 
+    def chooses(self, rule: AllowedNamespaces, namespace: str, *, of: str) -> bool:
+        """Whether `rule`, of a profile in namespace `of`, chooses this namespace."""
+        match rule.from_:
+            case "All":
+                return True
+            case "Selector":
+                # A selector that is missing selects nothing; an empty one everything, as everywhere in Kubernetes.
+                return rule.selector is not None and rule.selector.matches(self.labels_of(namespace))
+            case "Same":
+                return namespace == of
+
+    def with_live(self, found: Iterable[Resource]) -> Observed:
+        """The same, and these objects, which were read just now."""
+        secrets, credentials, issuers = dict(self.secrets), dict(self.credentials), dict(self.issuers)
+        for each in found:
+            match each:
+                case Secret():
+                    secrets[key_of(each)] = each
+                case EABCredential():
+                    credentials[key_of(each)] = each
+                case Issuer():
+                    issuers[key_of(each)] = each
+        return replace(self, secrets=secrets, credentials=credentials, issuers=issuers)
+
     def internal_of(self, owner: Resource) -> tuple[Secret, ...]:
         """The Secrets of the release namespace that carry the UID of `owner`."""
         return tuple(
@@ -70,11 +106,11 @@ class Observed:
         )
 
 
-def is_managed(secret: Secret) -> bool:
-    """Whether the Secret carries our label."""
-    return secret.metadata.labels.get(MANAGED_BY) == MANAGER
+def is_managed(object_: Resource) -> bool:
+    """Whether the object carries our label."""
+    return object_.metadata.labels.get(MANAGED_BY) == MANAGER
 
 
-def owned_by(secret: Secret, owner: Resource) -> bool:
-    """Whether `owner` is among the owner references of the Secret."""
-    return any(each.uid == owner.metadata.uid for each in secret.metadata.owner_references)
+def owned_by(object_: Resource, owner: Resource) -> bool:
+    """Whether `owner` is among the owner references of the object."""
+    return any(each.uid == owner.metadata.uid for each in object_.metadata.owner_references)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from kms.resources.core import Secret
-from kms.resources.meta import Condition, ObjectMeta, Struct, condition, with_condition
+from kms.resources.kinds import Kind
+from kms.resources.meta import Condition, ObjectMeta, Resource, Struct, condition, with_condition
 
 READY = "Ready"
 """The summary condition of all our kinds."""
@@ -36,12 +37,21 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Manifest:
+    """An object that is no Secret, and its kind."""
+
+    kind: Kind[Any]
+    object: Resource
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What must become true.
 
-    Carried out in this order: `delete`, `apply` one by one, `status`, `notices`. Every write is a compare-and-swap
-    (SEC56): a Secret in `apply` without a resourceVersion must not exist yet, one with it must be as it was seen, and
-    one in `delete` goes only as it was seen. Whoever loses reconciles again. `again` is when to look next unasked.
+    Carried out in this order: `withdraw`, `delete`, `apply` and `objects` one by one, `status`, `notices`. Every write
+    is a compare-and-swap (SEC56): a Secret in `apply` without a resourceVersion must not exist yet, one with it must be
+    as it was seen, and one in `delete` goes only as it was seen. The same holds for `objects` and `withdraw`, which are
+    no Secrets. Whoever loses reconciles again. `again` is when to look next unasked.
     """
 
     delete: tuple[Secret, ...] = ()
@@ -49,6 +59,8 @@ class Outcome:
     status: Struct | None = None
     notices: tuple[Notice, ...] = ()
     again: datetime | None = None
+    withdraw: tuple[Manifest, ...] = ()
+    objects: tuple[Manifest, ...] = ()
 
 
 def ready(reason: str, message: str) -> Verdict:

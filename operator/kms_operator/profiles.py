@@ -1,8 +1,9 @@
 """CertificateProfile: can clients enroll with it, and where?
 
 `ResolvedRefs` says whether what it refers to exists and is Ready, the order profiles of its directory included,
-`OwnershipValidated` whether clients must prove
-control of names (SEC50), `Published` whether the Secret for people is there, and `Ready` whether the server can issue.
+`OwnershipValidated` whether clients must prove control of names (SEC50), `Published` whether the Secret for people is
+there, `CertManagerIssuer` whether cert-manager has the issuers that it asks for, and `Ready` whether the server can
+issue.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import AcmeEnrollment, CertificateProfile, OrderProfile, ProfileStatus
 from kms.resources.rules import InvalidRules, compiled_policy
 from kms.resources.secrets import CA_CERTIFICATE, CHAIN, DIRECTORY, DIRECTORY_URL, directory_secret_name
+from kms_operator import cert_manager
 from kms_operator.manifests import user_secret
 from kms_operator.observed import Key, Observed, owned_by
 from kms_operator.outcomes import (
@@ -68,7 +70,9 @@ def reconcile(profile: CertificateProfile, seen: Observed, *, now: datetime, ent
     authority = seen.authority(profile.spec.issuer_ref, namespace=namespace)
     verdict, references = _verdicts(profile, policy, authority, seen)
     published, secrets, repaired = _publication(profile, authority, seen)
-    verdicts = [verdict, references, *([_ownership(acme), published] if acme else [])]
+    issuers = cert_manager.wanted(profile, seen)
+    asked = [issuers.verdict] if issuers.verdict else []
+    verdicts = [verdict, references, *([_ownership(acme), published] if acme else []), *asked]
     old = profile.status.conditions
     status = ProfileStatus(
         observed_generation=profile.metadata.generation,
@@ -76,11 +80,16 @@ def reconcile(profile: CertificateProfile, seen: Observed, *, now: datetime, ent
         conditions=settled(old, verdicts, generation=profile.metadata.generation, now=now),
     )
     refused = announced(old, published) if published.status == "False" else ()
+    told = (notice for each in asked for notice in announced(old, each))
+    unsettled = any(each.status == "False" for each in (published, *asked))
     return Outcome(
-        apply=secrets,
+        delete=issuers.delete,
+        apply=(*secrets, *issuers.apply),
         status=status,
-        notices=(*announced(old, verdict), *refused, *repaired),
-        again=now + RESYNC if published.status == "False" else None,
+        notices=(*announced(old, verdict), *refused, *repaired, *told),
+        again=now + RESYNC if unsettled else None,
+        withdraw=issuers.withdraw,
+        objects=issuers.objects,
     )
 
 

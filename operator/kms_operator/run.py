@@ -5,6 +5,7 @@ Of several replicas one acts, elected by a Lease; the others stand by and hold n
 First everything is listed, again and again until the API server answers and serves our kinds; so the operator may be
 started before either is there. Then three things run until the stop: the workers, kopf's watches in their thread, and a
 list of everything every ten minutes and after each gap in a watch, because what was deleted in a gap is in no event.
+Issuers of cert-manager, which need not be there, are not watched but listed once a minute.
 """
 
 from __future__ import annotations
@@ -23,18 +24,20 @@ from typing import Any
 from kms.clock import system_clock, system_entropy
 from kms.cluster.client import Cluster
 from kms.cluster.election import Election
-from kms.cluster.errors import ClusterError, Misconfigured, NotFound
-from kms.resources.kinds import NAMESPACES, SECRETS, Kind
+from kms.cluster.errors import ClusterError, Forbidden, Misconfigured, NotFound, Unserved
+from kms.resources.kinds import ISSUERS, NAMESPACES, SECRETS, Kind
 from kms.resources.meta import Resource
 from kms_operator.controller import Controller
 from kms_operator.identity import keeping
-from kms_operator.memory import WATCHED
+from kms_operator.memory import LISTED, WATCHED
 from kms_operator.metrics import Metrics
+from kms_operator.observed import Obstacle
 from kms_operator.probes import application, serving
 from kms_operator.settings import OperatorSettings
 from kms_operator.watches import LABELS, Login, Watches, login
 
 REFRESH_SECONDS = 600.0
+ISSUERS_SECONDS = 60.0
 GAP_SECONDS = 2.0
 """How long after the first sign of a gap: a watch that begins anew tells of many objects at once."""
 FIRST_BACKOFF, LAST_BACKOFF = 1.0, 30.0
@@ -142,11 +145,13 @@ class Operator:
     async def run(self) -> None:
         """List, then watch and reconcile until cancelled."""
         await self._list()
+        await self._list_issuers()
         self._listed = True
         async with asyncio.TaskGroup() as group:
             group.create_task(self._controller.run())
             group.create_task(self._keep_watching())
             group.create_task(self._keep_listing())
+            group.create_task(self._keep_listing_issuers())
 
     async def _keep_listing(self) -> None:
         while True:
@@ -169,6 +174,29 @@ class Operator:
                 self._controller.look_at_everything()
                 self._metrics.refreshes.inc()
                 return
+
+    async def _keep_listing_issuers(self) -> None:
+        while True:
+            await asyncio.sleep(ISSUERS_SECONDS)
+            await self._list_issuers()
+
+    async def _list_issuers(self) -> None:
+        """See which issuers there are, and whether cert-manager's kinds are served at all."""
+        for kind in LISTED if not self._settings.watch_namespaces else (ISSUERS,):
+            try:
+                listing = await complete(self._cluster, kind, self._settings)
+            except Unserved:
+                message = f"the API server does not serve cert-manager's {kind.plural}; install cert-manager"
+                self._controller.obstruct(kind, Obstacle("WaitingForCertManager", message))
+            except Forbidden as error:
+                message = f"the operator may not list {kind.plural} of cert-manager; update its ClusterRole"
+                logger.warning("issuers not listed", extra={"kind": kind.kind, "error": str(error)})
+                self._controller.obstruct(kind, Obstacle("Forbidden", message))
+            except ClusterError as error:
+                logger.warning("issuers not listed", extra={"kind": kind.kind, "error": str(error)})
+            else:
+                self._controller.take_over(kind, *listing)
+                self._controller.obstruct(kind, None)
 
     async def _learn_labels(self) -> None:
         """Read the few namespaces that we watch, where all of them together are none of our business."""

@@ -26,6 +26,8 @@ class OperatorSettings:
     serving certificate, which the Secret `serving_secret` holds. `lease_name` names the Lease of the release
     namespace by which one of several replicas is elected. `server_identity` None: the server has an identity of its
     own already.
+    `cert_manager_namespace` is where cert-manager reads the Secrets of ClusterIssuers; profiles of
+    `cluster_issuers_from`, and of the release namespace, may have issuers made beyond their own namespace.
     """
 
     external_url: str
@@ -36,9 +38,15 @@ class OperatorSettings:
     service_name: str = "kms-acme"
     lease_name: str = "kms-acme-operator"
     server_identity: ServerIdentity | None = None
+    cert_manager_namespace: str = "cert-manager"
+    cluster_issuers_from: tuple[str, ...] = ()
     kubeconfig: str | None = None
     context: str | None = None
 
     def watches(self, namespace: str) -> bool:
         """Whether resources of that namespace are ours to reconcile."""
         return not self.watch_namespaces or namespace in self.watch_namespaces
+
+    def reaches_beyond(self, namespace: str) -> bool:
+        """Whether profiles of that namespace may have issuers made elsewhere."""
+        return namespace == self.namespace or namespace in self.cluster_issuers_from

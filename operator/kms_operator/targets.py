@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from kms.resources.accounts import ACMEAccount
 from kms.resources.authorities import CertificateAuthority
+from kms.resources.certmanager import Issuer
 from kms.resources.core import Namespace, Secret
 from kms.resources.credentials import EABCredential
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, Kind
@@ -72,9 +73,13 @@ def affected(kind: Kind[Any], changed: Resource, memory: Memory) -> Iterator[tup
             yield from _now(CREDENTIALS, _credentials_of(changed, memory))
         case EABCredential():
             yield from _now(CREDENTIALS, _rivals_of(changed, memory))
+            yield from _now(PROFILES, _with_uid(changed.metadata.labels.get(OWNER_UID), memory))
         case Namespace():
             here = [each for each in _credentials(memory) if each.metadata.namespace == changed.metadata.name]
             yield from _now(CREDENTIALS, here)
+            yield from _now(PROFILES, _issuing_elsewhere(memory))
+        case Issuer():
+            yield from _now(PROFILES, _with_uid(changed.metadata.labels.get(OWNER_UID), memory))
         case ACMEAccount() | Opened():
             uid = changed.metadata.labels.get(CREDENTIAL_UID)
             bound = [each for each in _credentials(memory) if each.metadata.uid == uid]
@@ -83,6 +88,16 @@ def affected(kind: Kind[Any], changed: Resource, memory: Memory) -> Iterator[tup
             yield from _affected_by_secret(changed, memory)
         case _:
             return
+
+
+def issuing(memory: Memory) -> Iterator[tuple[Target, float]]:
+    """The profiles that ask for issuers of cert-manager's."""
+    asking = (
+        each
+        for each in memory.all(PROFILES).values()
+        if each.spec.enrollment.acme is not None and each.spec.enrollment.acme.cert_manager is not None
+    )
+    return _now(PROFILES, asking)
 
 
 def _affected_by_secret(secret: Secret, memory: Memory) -> Iterator[tuple[Target, float]]:
@@ -156,6 +171,23 @@ def _rivals_of(credential: EABCredential, memory: Memory) -> list[EABCredential]
         and each.metadata.uid != credential.metadata.uid
         and (found := condition(each.status.conditions, READY)) is not None
         and found.reason == KEY_ID_IN_USE
+    ]
+
+
+def _with_uid(uid: str | None, memory: Memory) -> list[CertificateProfile]:
+    """The profile that an issuer, or what was made around it, belongs to."""
+    return [each for each in memory.all(PROFILES).values() if each.metadata.uid == uid]
+
+
+def _issuing_elsewhere(memory: Memory) -> list[CertificateProfile]:
+    """The profiles whose Issuers go where labels of namespaces say."""
+    return [
+        each
+        for each in memory.all(PROFILES).values()
+        if (acme := each.spec.enrollment.acme) is not None
+        and acme.cert_manager is not None
+        and acme.cert_manager.issuers is not None
+        and acme.cert_manager.issuers.namespaces.from_ != "Same"
     ]
 
 

@@ -19,7 +19,7 @@ import kopf
 import msgspec
 
 from kms.cluster.connection import source_of
-from kms.resources.kinds import ACCOUNTS, SECRETS, Kind
+from kms.resources.kinds import ACCOUNTS, CLUSTER_ISSUERS, ISSUERS, SECRETS, Kind
 from kms.resources.meta import Resource
 from kms.resources.secrets import CREDENTIAL_UID, MANAGED_BY, MANAGER
 from kms_operator.settings import OperatorSettings
@@ -28,8 +28,14 @@ Deliver = Callable[[Kind[Any], str | None, Resource], None]
 """Told of each event: kind, type (None: from a list, else ADDED, MODIFIED, DELETED) and the object."""
 Login = Callable[[], Awaitable[kopf.ConnectionInfo]]
 
-LABELS = {SECRETS.plural: f"{MANAGED_BY}={MANAGER}", ACCOUNTS.plural: CREDENTIAL_UID}
-"""What the API server filters for us: Secrets of ours, accounts that an EABCredential has opened."""
+_OURS = f"{MANAGED_BY}={MANAGER}"
+LABELS = {
+    SECRETS.plural: _OURS,
+    ACCOUNTS.plural: CREDENTIAL_UID,
+    CLUSTER_ISSUERS.plural: _OURS,
+    ISSUERS.plural: _OURS,
+}
+"""What the API server filters for us: Secrets and issuers of ours, accounts that an EABCredential has opened."""
 PAGE_SIZE = 500
 SERVER_TIMEOUT = 600
 CONNECT_TIMEOUT = 10

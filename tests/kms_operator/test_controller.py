@@ -11,14 +11,17 @@ from typing import Any
 import msgspec
 import pytest
 
+from kms.resources.certmanager import Issuer
 from kms.resources.core import Secret
 from kms.resources.credentials import EABCredential
-from kms.resources.kinds import AUTHORITIES, CREDENTIALS, NAMESPACES, POLICIES, PROFILES, SECRETS
-from kms.resources.meta import condition
+from kms.resources.kinds import AUTHORITIES, CREDENTIALS, ISSUERS, NAMESPACES, POLICIES, PROFILES, SECRETS
+from kms.resources.meta import ObjectMeta, condition
 from kms.resources.secrets import signing_key_name
 from kms_operator.controller import MARGIN, Controller
 from kms_operator.manifests import shared_secret
+from kms_operator.memory import LISTED
 from kms_operator.metrics import Metrics
+from kms_operator.observed import Obstacle
 from kms_operator.settings import OperatorSettings
 from kms_operator.targets import INSTALLATION, SWEEP, Target
 from tests.support.apiserver import FakeApiServer, running_api
@@ -413,3 +416,77 @@ async def test_nothing_secret_is_logged(caplog: pytest.LogCaptureFixture) -> Non
                 for text in (value.decode("latin-1").splitlines()[len(value) > 100], base64.b64encode(value).decode()):
                     assert text not in said
                     assert text not in stored
+
+
+# Issuers of cert-manager
+
+
+def issuing(section: dict[str, Any] | None) -> Any:
+    return profile(acme={"certManager": section} if section else {})
+
+
+BESIDE = {"issuers": {"name": "web"}}
+
+
+async def test_an_issuer_is_made_with_its_credential_repaired_and_cleaned_up(running: World) -> None:
+    running.api.put(PROFILES, issuing(BESIDE))
+    for kind in LISTED:
+        running.controller.obstruct(kind, None)
+    await running.list()
+    await running.settle()
+    assert running.reason(PROFILES, type_="CertManagerIssuer") == "Issued"
+    made = running.api.read(ISSUERS, "pki", "web")
+    assert made is not None
+    key_id = made.spec["acme"]["externalAccountBinding"]["keyID"]
+    assert key_id == running.secret("web-issuer-pki-eab").text("kid")
+    assert running.secret("web-kms-acme-eab").data["secret"] == running.secret("web-issuer-pki-eab").data["secret"]
+
+    running.api.remove(ISSUERS, "pki", "web")
+    running.controller.take_over(ISSUERS, (), str(running.api.store.version))
+    await running.settle()
+    assert running.api.read(ISSUERS, "pki", "web") is not None
+
+    running.api.put(PROFILES, issuing(None))
+    await running.list()
+    await running.settle()
+    assert running.api.read(ISSUERS, "pki", "web") is None
+    assert running.api.read(CREDENTIALS, "pki", "web-issuer-pki") is None
+    assert "pki/web-kms-acme-eab" not in running.secrets()
+
+
+async def test_an_issuer_of_somebody_else_stays_as_it_is(running: World) -> None:
+    theirs = Issuer(metadata=ObjectMeta(namespace="pki", name="web"), spec={"selfSigned": {}})
+    running.api.put(ISSUERS, theirs)
+    running.api.put(PROFILES, issuing(BESIDE))
+    for kind in LISTED:
+        running.controller.obstruct(kind, None)
+    await running.list()
+    await running.settle()
+    assert running.reason(PROFILES, type_="CertManagerIssuer") == "NotOurs"
+    found = running.api.read(ISSUERS, "pki", "web")
+    assert found is not None
+    assert (found.spec, found.metadata.labels) == ({"selfSigned": {}}, {})
+
+
+async def test_an_issuer_goes_after_its_profile(running: World) -> None:
+    running.api.put(PROFILES, issuing(BESIDE))
+    for kind in LISTED:
+        running.controller.obstruct(kind, None)
+    await running.list()
+    await running.settle()
+    running.api.remove(PROFILES, "pki", "web")
+    await running.list()
+    await running.settle()
+    assert running.api.read(ISSUERS, "pki", "web") is None
+    assert "pki/web-kms-acme-eab" not in running.secrets()
+
+
+async def test_a_profile_says_that_cert_manager_is_not_there_and_then_that_it_is(running: World) -> None:
+    running.controller.obstruct(ISSUERS, Obstacle("WaitingForCertManager", "install it"))
+    running.api.put(PROFILES, issuing(BESIDE))
+    await running.list()
+    await running.settle()
+    assert running.reason(PROFILES, type_="CertManagerIssuer") == "WaitingForCertManager"
+    running.controller.obstruct(ISSUERS, None)
+    await running.settle()
+    assert running.reason(PROFILES, type_="CertManagerIssuer") == "Issued"

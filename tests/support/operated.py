@@ -13,12 +13,13 @@ from kms.pki.authorities import chain_to_root_pem
 from kms.pki.certificates import Signer, certificate_pem
 from kms.pki.keys import private_key_pem
 from kms.resources.authorities import CertificateAuthority
+from kms.resources.certmanager import Issuer
 from kms.resources.core import Namespace, Secret
 from kms.resources.credentials import EABCredential
 from kms.resources.meta import Condition, ObjectMeta, OwnerReference, condition, key_of
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import CertificateProfile
-from kms_operator.observed import Observed
+from kms_operator.observed import Observed, Obstacle
 from kms_operator.outcomes import Outcome
 from kms_operator.settings import OperatorSettings
 
@@ -161,7 +162,10 @@ def stored(written: Secret, *, version: int = 7) -> Secret:
 
 
 def observed(
-    *resources: Any, settings: OperatorSettings = SETTINGS, accounts: Mapping[str, int] | None = None
+    *resources: Any,
+    settings: OperatorSettings = SETTINGS,
+    accounts: Mapping[str, int] | None = None,
+    obstacles: Mapping[str, Obstacle] | None = None,
 ) -> Observed:
     """What there is, and nothing else."""
 
@@ -177,6 +181,8 @@ def observed(
         namespaces=of(Namespace),
         secrets=of(Secret),
         accounts=accounts or {},
+        issuers=of(Issuer),
+        obstacles=obstacles or {},
     )
 
 

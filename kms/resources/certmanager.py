@@ -1,0 +1,17 @@
+"""cert-manager's ClusterIssuer and Issuer, as far as we make them (cert-manager.io/v1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kms.resources.meta import ObjectMeta, Struct
+
+GROUP = "cert-manager.io"
+VERSION = "v1"
+
+
+class Issuer(Struct, frozen=True, kw_only=True):
+    """An Issuer, or a ClusterIssuer, which has no namespace; `spec` is cert-manager's own, whatever its version."""
+
+    metadata: ObjectMeta
+    spec: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies an empty default

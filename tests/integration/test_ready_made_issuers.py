@@ -1,0 +1,121 @@
+"""Ready-made issuers on a real API server, with the operator's own rights; cert-manager's kinds come while it runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.cluster.cluster import Cluster
+from e2e.cluster.ports import free_port
+from kms.address import Address
+from kms.resources import certmanager
+from kms.resources.kinds import CLUSTER_ISSUERS, ISSUERS, PROFILES, Kind
+from kms_operator.settings import OperatorSettings
+from tests.support.manifests import text
+from tests.support.operating import OperatorProcess, eventually
+
+RELEASE = "kms-acme"
+CONDITION = 'jsonpath={.status.conditions[?(@.type=="CertManagerIssuer")].reason}'
+MINUTE = 90.0
+
+
+def definition(kind: Kind[Any]) -> dict[str, Any]:
+    """The kind as cert-manager names it, without its schema."""
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {
+        "name": certmanager.VERSION,
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+        "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": anything, "status": anything}}},
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{kind.plural}.{kind.group}"},
+        "spec": {
+            "group": kind.group,
+            "scope": "Namespaced" if kind.namespaced else "Cluster",
+            "names": {"kind": kind.kind, "plural": kind.plural, "singular": kind.kind.lower()},
+            "versions": [version],
+        },
+    }
+
+
+@pytest.fixture
+def operator(installed: Cluster, namespace: str, tmp_path: Path) -> Iterator[OperatorProcess]:
+    """An operator that lets profiles of the namespace reach beyond it."""
+    settings = OperatorSettings(
+        external_url="https://localhost:8443",
+        namespace=RELEASE,
+        metrics_listen=Address("127.0.0.1", free_port()),
+        kubeconfig=str(installed.kubeconfig_for("kms-acme-operator", RELEASE)),
+        cert_manager_namespace=namespace,
+        cluster_issuers_from=(namespace,),
+    )
+    running = OperatorProcess(settings, tmp_path / "operator.log")
+    yield running
+    running.kill()
+
+
+@pytest.fixture
+def without_cert_manager(installed: Cluster) -> Iterator[None]:
+    """Its kinds are not there before and not after."""
+    yield
+    for kind in (CLUSTER_ISSUERS, ISSUERS):
+        installed.kubectl("delete", "crd", f"{kind.plural}.{kind.group}", "--ignore-not-found")
+
+
+def profile(namespace: str, section: dict[str, Any] | None) -> dict[str, Any]:
+    acme = {"certManager": section} if section else {}
+    spec = {"issuerRef": {"name": "issuing"}, "policyRef": {"name": "web"}, "enrollment": {"acme": acme}}
+    return {
+        "apiVersion": PROFILES.api_version,
+        "kind": PROFILES.kind,
+        "metadata": {"name": "web", "namespace": namespace},
+        "spec": spec,
+    }
+
+
+@pytest.mark.cluster
+@pytest.mark.requirement("C7", "C15")
+@pytest.mark.usefixtures("operator", "without_cert_manager")
+def test_an_issuer_comes_with_cert_manager_follows_its_profile_and_goes_with_it(
+    installed: Cluster, namespace: str
+) -> None:
+    def kubectl(*args: str, stdin: str | None = None) -> str:
+        return installed.kubectl("-n", namespace, *args, stdin=stdin, check=False)
+
+    def reason() -> str:
+        return kubectl("get", "kprof", "web", "-o", CONDITION)
+
+    def issuer() -> dict[str, Any]:
+        found = kubectl("get", "clusterissuers.cert-manager.io", namespace, "-o", "json", "--ignore-not-found")
+        return json.loads(found) if found.startswith("{") else {}
+
+    solvers = [{"http01": {"ingress": {"ingressClassName": "nginx"}}}]
+    section: dict[str, Any] = {"clusterIssuer": {"name": namespace}, "email": "pki@example.com", "solvers": solvers}
+    kubectl("apply", "-f", "-", stdin=text(profile(namespace, section)))
+    eventually(lambda: reason() == "WaitingForCertManager", seconds=30, why=reason)
+
+    installed.kubectl("apply", "-f", "-", stdin=text(definition(CLUSTER_ISSUERS), definition(ISSUERS)))
+    eventually(lambda: reason() == "Issued", seconds=MINUTE, why=reason)
+    acme = issuer()["spec"]["acme"]
+    key_id = kubectl("get", "eab", f"web-issuer-{namespace}", "-o", "jsonpath={.status.keyID}")
+    assert acme["externalAccountBinding"]["keyID"] == key_id
+    assert acme["server"] == f"https://localhost:8443/acme/{namespace}/web/directory"
+    assert (acme["solvers"], acme["email"], bool(acme["caBundle"])) == (solvers, "pki@example.com", True)
+    reference = acme["externalAccountBinding"]["keySecretRef"]
+    assert kubectl("get", "secret", reference["name"], "-o", f"jsonpath={{.data.{reference['key']}}}")
+
+    del section["email"]
+    kubectl("apply", "-f", "-", stdin=text(profile(namespace, section)))
+    eventually(lambda: "email" not in issuer()["spec"]["acme"], seconds=30, why=issuer)
+
+    kubectl("delete", "kprof", "web")
+    eventually(lambda: not issuer(), seconds=30, why=issuer)
+    eventually(lambda: not kubectl("get", "secret", reference["name"], "--ignore-not-found"), seconds=30)
