@@ -27,6 +27,8 @@ from types import FrameType
 from typing import NamedTuple, NoReturn
 
 NODE_NAME = "node"
+PLACE = Path("/run/node")
+"""The folder of the node as it is called inside: names of sockets must be short, whatever it is called outside."""
 
 _PR_SET_PDEATHSIG = 1
 _NEW = {
@@ -150,6 +152,8 @@ def _mount_all(scratch: Path) -> None:
             _mount("--bind", cover, f"/proc/sys/{name}")
     for each in _FRESH:
         _mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", each)
+    PLACE.mkdir()
+    _mount("--bind", scratch.parent, PLACE)
     upper, work = scratch / "written", scratch / "work"
     upper.mkdir()
     work.mkdir()

@@ -28,7 +28,7 @@ from e2e.cluster.node.machine import with_system_path
 from e2e.cluster.node.network import Network
 from e2e.cluster.processes import Deadline, Process, last_lines
 
-_START_LIMIT = 180.0  # it takes three seconds on a machine that does nothing else
+_START_LIMIT = 120.0  # it takes three seconds on a machine that does nothing else
 _STOP_LIMIT = 10.0
 _POLL = 0.05
 _PROGRAM = Path(namespaces.__file__)
@@ -44,9 +44,9 @@ USERS = {
     DNS: credentials.COMPONENTS,
 }
 _HEALTH = (
-    ("kube-proxy", configuration.PROXY_HEALTH, "/healthz"),
-    ("coredns", configuration.DNS_READY, "/ready"),
     ("kubelet", configuration.KUBELET_HEALTH, "/healthz"),
+    ("coredns", configuration.DNS_READY, "/ready"),
+    ("kube-proxy", configuration.PROXY_HEALTH, "/healthz"),  # waits for the kubelet
 )
 _DATA = ("containerd", "kubelet", "scratch")
 COMPONENTS = ("namespaces", "containerd", "kube-scheduler", "kube-proxy", "coredns", "kubelet")
@@ -157,8 +157,8 @@ class Node:
                 programs.kubelet,
                 f"--config={kubelet}",
                 f"--kubeconfig={kubeconfig(KUBELET)}",
-                f"--root-dir={self._folder / 'kubelet'}",
-                f"--cert-dir={self._folder / 'kubelet' / 'pki'}",
+                f"--root-dir={namespaces.PLACE / 'kubelet'}",
+                f"--cert-dir={namespaces.PLACE / 'kubelet' / 'pki'}",
                 f"--node-ip={network.node}",
             ],
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.cluster.node.machine import with_system_path
@@ -23,29 +22,19 @@ _WRITTEN_TO = (
 _SETTINGS = ("kernel/panic", "vm/overcommit_memory", "vm/panic_on_oom", "net/ipv4/ip_forward")
 
 
-@dataclass(frozen=True)
-class Traces:
-    """Links, routes, packet filter, mounts, control groups, kernel settings and files of this machine."""
-
-    links: frozenset[str]
-    routes: str
-    filters: str
-    mounts: str
-    groups: frozenset[str]
-    settings: tuple[str, ...]
-    files: tuple[tuple[str, ...], ...]
-
-    @classmethod
-    def now(cls) -> Traces:
-        return cls(
-            links=frozenset(each.name for each in Path("/sys/class/net").iterdir()),
-            routes=Path("/proc/net/route").read_text(encoding="ascii"),
-            filters=subprocess.check_output(["nft", "list", "tables"], env=with_system_path(), text=True),
-            mounts=Path("/proc/self/mounts").read_text(encoding="utf-8"),
-            groups=frozenset(str(each) for top in hierarchies() for each in top.place.iterdir() if _ours(each)),
-            settings=tuple(Path("/proc/sys", each).read_text(encoding="ascii") for each in _SETTINGS),
-            files=tuple(tuple(sorted(map(str, Path(each).glob("*")))) for each in _WRITTEN_TO),
-        )
+def traces() -> frozenset[str]:
+    """Links, routes, packet filter, mounts, control groups, kernel settings and files: each with its kind."""
+    filters = subprocess.check_output(["nft", "list", "tables"], env=with_system_path(), text=True)
+    found = {
+        "link": (each.name for each in Path("/sys/class/net").iterdir()),
+        "route": Path("/proc/net/route").read_text(encoding="ascii").splitlines(),
+        "filter": filters.splitlines(),
+        "mount": Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines(),
+        "group": (str(each) for top in hierarchies() for each in top.place.iterdir() if _ours(each)),
+        "setting": (f"{each} {Path('/proc/sys', each).read_text(encoding='ascii')}" for each in _SETTINGS),
+        "file": (str(each) for place in _WRITTEN_TO for each in Path(place).glob("*")),
+    }
+    return frozenset(f"{kind} {what}" for kind, those in found.items() for what in those)
 
 
 def processes_of(folder: Path) -> set[int]:
@@ -61,13 +50,15 @@ def processes_of(folder: Path) -> set[int]:
     return found - {os.getpid()}
 
 
-def none_left(folder: Path, before: Traces, *, limit: float) -> bool:
-    """Whether, within so many seconds, no process of a folder is left, nor any other trace."""
+def left(folder: Path, before: frozenset[str], *, limit: float) -> set[str]:
+    """What, after so many seconds at most, still is there and was not before, processes of a folder among it.
+
+    What was there before may be gone: another node on this machine may have ended meanwhile.
+    """
     deadline = Deadline(limit)
-    while (processes_of(folder) or Traces.now() != before) and deadline:
+    while (found := traces() - before | {f"process {each}" for each in processes_of(folder)}) and deadline:
         time.sleep(0.05)
-    assert Traces.now() == before
-    return not processes_of(folder)
+    return set(found)
 
 
 def _ours(group: Path) -> bool:
