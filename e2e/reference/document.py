@@ -10,10 +10,11 @@ Node = Mapping[str, Any]
 
 PREFACE = """# Reference
 
-Every field of the six kinds in `pki.kms.hanzo.ai/v1alpha1`. The page is made from [crds/](../crds/) by `make reference`; the
-same text is in the cluster: `kubectl explain certificateprofile.spec --recursive`.
+Every field of the six kinds in `pki.kms.hanzo.ai/v1alpha1`, made from [crds/](../crds/) by `make reference`.
+The same text is in the cluster: `kubectl explain certificateprofile.spec --recursive`.
 
-`[]` stands for each entry of a list, `{}` for each value of a map. A rule is what the API server answers where it is broken.
+`[]` stands for each entry of a list, `{}` for each value of a map. A rule is what the API server answers where it is
+broken.
 """
 CONDITIONS = "conditions"
 """Shown as one line: its parts are those of every condition in Kubernetes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from e2e import dns, tools
 from e2e.cluster import Cluster
 from e2e.cluster.ports import free_port
 from e2e.stories.clients import names_in
-from e2e.stories.snippets import CONTRIBUTING, FIRST_CERTIFICATE, README, ROOT, Snippet, documents, snippets
+from e2e.stories.snippets import CONTRIBUTING, FIRST_CERTIFICATE, OPERATIONS, README, ROOT, Snippet, documents, snippets
 from e2e.stories.traces import MARK, left_running
 
 LIMIT = 180.0
@@ -47,13 +48,40 @@ kms-acme() {
 """
 """For the README, where a person opens a second terminal."""
 
+OPERATING = """
+began() {
+    (exec kms-acme dev --external-url https://localhost:8443 $TEST_OPTIONS) >>kms-acme.log 2>&1 &
+}
+kms-acme() {
+    command kms-acme "$@"
+}
+kubectl() {
+    case "$*" in
+        *"scale deployment kms-acme --replicas=0")
+            jobs -p | xargs kill; wait
+            command kubectl -n pki delete kca,kpol,kprof,eab --all
+            command kubectl -n kms-acme delete secrets -l pki.kms.hanzo.ai/component=signing-key ;;
+        *"scale deployment kms-acme --replicas=1") began ;;
+        *) command kubectl "$@" ;;
+    esac
+}
+began
+kubectl -n pki wait --for=condition=Ready --timeout=60s kca/issuing kpol/web kprof/web eab/web
+"""
+"""For operations.md: `dev` stands in for the Deployment, and the other cluster is this one with nothing left in it."""
+KEY_IDENTIFIER = "kubectl -n pki get kca issuing -o jsonpath='{.status.subjectKeyID}{\"\\n\"}'\n"
+LOSE_THE_KEY = """
+kubectl -n kms-acme delete secret "ca-$(kubectl -n pki get kca issuing -o jsonpath='{.metadata.uid}')"
+kubectl -n pki wait --for=condition=Ready=false --timeout=90s kca/issuing
+"""
+
 ONLY_SHOWN = {
     "make demo\n": "test_demo.py runs what it calls",
     "make test\n": "is what runs this",
     "make setup\nmake check\nmake test\n": "make test and make check are what CI runs",
 }
 """Snippets that no test runs, and why."""
-RUN = (FIRST_CERTIFICATE, README)
+RUN = (FIRST_CERTIFICATE, README, OPERATIONS)
 
 
 @dataclass(frozen=True)
@@ -142,6 +170,20 @@ def test_the_readme_leads_to_a_server_with_a_directory_and_a_credential(terminal
     assert done.returncode == 0, done.stdout
     assert '"newOrder":' in done.stdout
     assert "/acme/pki/web/directory" in done.stdout
+
+
+def test_keys_survive_their_loss_and_another_cluster_as_the_page_about_operations_says(terminal: Terminal) -> None:
+    assert left_running(str(terminal.folder)) == []
+    backup, *after = (block.text for block in snippets(OPERATIONS))
+    prepare = "kubectl apply -f crds/ -f deploy/rbac.yaml\nkubectl apply -f deploy/samples/\n"
+    done = terminal.type(PRELUDE, prepare, OPERATING, backup, KEY_IDENTIFIER, LOSE_THE_KEY, *after)
+    assert done.returncode == 0, done.stdout + (terminal.folder / "kms-acme.log").read_text()[-4000:]
+    assert "is gone and with it the CA's private key" in done.stdout
+    identifiers = [line for line in done.stdout.splitlines() if re.fullmatch("[0-9a-f]{40}", line)]
+    assert len(identifiers) == 2
+    assert identifiers[0] == identifiers[1]
+    assert "1 certificate would be revoked (superseded)" in done.stdout
+    assert "1 of 1 certificate revoked." in done.stdout
 
 
 @pytest.mark.parametrize("snippet", [each for file in documents() for each in snippets(file)], ids=str)
