@@ -81,6 +81,8 @@ ONLY_SHOWN = {
     "make setup\nmake check\nmake test\n": "make test and make check are what CI runs",
 }
 """Snippets that no test runs, and why."""
+LOOKED_AT = ("install.md", "cert-manager.md", "clients.md", "troubleshooting.md")
+"""Pages about other machines and clusters: their commands are compared with what the programs know, see below."""
 RUN = (FIRST_CERTIFICATE, README, OPERATIONS)
 
 
@@ -188,7 +190,7 @@ def test_keys_survive_their_loss_and_another_cluster_as_the_page_about_operation
 
 @pytest.mark.parametrize("snippet", [each for file in documents() for each in snippets(file)], ids=str)
 def test_every_snippet_is_run_by_a_test_or_there_is_a_reason_why_not(snippet: Snippet) -> None:
-    if snippet.file in RUN or snippet.text in ONLY_SHOWN:
+    if snippet.file in RUN or snippet.text in ONLY_SHOWN or snippet.file.name in LOOKED_AT:
         return
     assert snippet.file == CONTRIBUTING, f"no test runs {snippet}"
     for line in snippet.text.splitlines():
@@ -208,6 +210,46 @@ def _shown_in_contributing(words: list[str]) -> None:
             assert f"\n{rest[0]}:" in (ROOT / "Makefile").read_text(), words
         case _:
             pytest.fail(f"no test runs {' '.join(words)}")
+
+
+HELP = {
+    "certbot": "certbot --help all",
+    "lego": "lego --help; lego run --help; lego renew --help; lego revoke --help",
+    "kubectl": "command kubectl {verb} --help; command kubectl options",
+}
+"""What tells the options of a program. test_documented_words.py looks at our own; the chart's tests run helm."""
+
+
+def test_the_commands_that_are_only_shown_have_options_that_their_programs_know(terminal: Terminal) -> None:
+    tools.required(tools.LEGO)
+    helps: dict[str, str] = {}
+    for snippet in (each for file in documents() if file.name in LOOKED_AT for each in snippets(file)):
+        assert subprocess.run(("bash", "-n", "-c", snippet.text), check=False).returncode == 0, snippet
+        for command in re.findall(
+            r"^(?:\w+=\$\()?((?:certbot|lego|kubectl) .*)$", snippet.text.replace("\\\n", " "), re.M
+        ):
+            program, *rest = command.split()
+            verb = (
+                next(each for each in rest if each in {"get", "describe", "apply", "wait"})
+                if program == "kubectl"
+                else ""
+            )
+            ask = HELP[program].format(verb=verb)
+            if ask not in helps:
+                helps[ask] = terminal.type("export COLUMNS=300\n", ask, "\n").stdout
+            for option in re.findall(r"(?<![\w-])--[a-z][a-z.0-9-]+", command):
+                assert f"{option}" in helps[ask], f"{snippet}: {option}"
+
+
+def test_the_manifests_that_pages_show_are_taken_by_the_api_server(terminal: Terminal) -> None:
+    prepare = "set -e\nkubectl apply -f crds/ -f deploy/samples/0-namespace.yaml\nkubectl wait --for=condition=Established -f crds/\n"
+    shown = [each.text for file in documents() for each in snippets(file, "yaml")]
+    ours = [each for text in shown for each in text.split("---\n") if "apiVersion: pki.kms.hanzo.ai/" in each]
+    assert len(ours) >= 5
+    (terminal.folder / "shown.yaml").write_text("---\n".join(ours))
+    prepare += "kubectl create namespace cert-manager --dry-run=client -o yaml | kubectl apply -f -\n"
+    done = terminal.type(prepare, "kubectl apply --dry-run=server --validate=strict -f shown.yaml\n")
+    assert done.returncode == 0, done.stdout
 
 
 def test_every_target_that_make_help_tells_of_is_there_and_says_what_it_does() -> None:
