@@ -226,7 +226,7 @@ def test_the_commands_that_are_only_shown_have_options_that_their_programs_know(
     for snippet in (each for file in documents() if file.name in LOOKED_AT for each in snippets(file)):
         assert subprocess.run(("bash", "-n", "-c", snippet.text), check=False).returncode == 0, snippet
         for command in re.findall(
-            r"^(?:\w+=\$\()?((?:certbot|lego|kubectl) .*)$", snippet.text.replace("\\\n", " "), re.M
+            r"^(?:\w+=\$\()?((?:certbot|lego|kubectl) .*)$", snippet.text.replace("\\\n", " "), re.MULTILINE
         ):
             program, *rest = command.split()
             verb = (
@@ -242,7 +242,8 @@ def test_the_commands_that_are_only_shown_have_options_that_their_programs_know(
 
 
 def test_the_manifests_that_pages_show_are_taken_by_the_api_server(terminal: Terminal) -> None:
-    prepare = "set -e\nkubectl apply -f crds/ -f deploy/samples/0-namespace.yaml\nkubectl wait --for=condition=Established -f crds/\n"
+    prepare = "set -e\nkubectl apply -f crds/ -f deploy/samples/0-namespace.yaml\n"
+    prepare += "kubectl wait --for=condition=Established -f crds/\n"
     shown = [each.text for file in documents() for each in snippets(file, "yaml")]
     ours = [each for text in shown for each in text.split("---\n") if "apiVersion: pki.kms.hanzo.ai/" in each]
     assert len(ours) >= 5
