@@ -66,6 +66,8 @@ kubectl() {
     esac
 }
 began
+curl --silent --fail --insecure --retry 90 --retry-delay 1 --retry-all-errors >/dev/null \\
+    https://localhost:8443/acme/pki/web/directory
 kubectl -n pki wait --for=condition=Ready --timeout=60s kca/issuing kpol/web kprof/web eab/web
 """
 """For operations.md: `dev` stands in for the Deployment, and the other cluster is this one with nothing left in it."""
@@ -176,9 +178,10 @@ def test_the_readme_leads_to_a_server_with_a_directory_and_a_credential(terminal
 
 def test_keys_survive_their_loss_and_another_cluster_as_the_page_about_operations_says(terminal: Terminal) -> None:
     assert left_running(str(terminal.folder)) == []
-    backup, *after = (block.text for block in snippets(OPERATIONS))
+    backup, *after, revoke = (block.text for block in snippets(OPERATIONS))
+    enroll = [block.text for block in snippets(FIRST_CERTIFICATE) if "DIRECTORY" in block.text]
     prepare = "kubectl apply -f crds/ -f deploy/rbac.yaml\nkubectl apply -f deploy/samples/\n"
-    done = terminal.type(PRELUDE, prepare, OPERATING, backup, KEY_IDENTIFIER, LOSE_THE_KEY, *after)
+    done = terminal.type(PRELUDE, prepare, OPERATING, backup, KEY_IDENTIFIER, LOSE_THE_KEY, *after, *enroll, revoke)
     assert done.returncode == 0, done.stdout + (terminal.folder / "kms-acme.log").read_text()[-4000:]
     assert "is gone and with it the CA's private key" in done.stdout
     identifiers = [line for line in done.stdout.splitlines() if re.fullmatch("[0-9a-f]{40}", line)]
