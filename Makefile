@@ -56,6 +56,7 @@ check: $(READY) ## format, lint, types, import contracts, a test for every line 
 	$(BIN)/lint-imports
 	$(BIN)/python -m e2e.conformance --check
 	$(BIN)/python -m e2e.chart --check
+	$(BIN)/python -m e2e.reference --check
 
 .PHONY: format
 format: $(READY) ## put the sources into form
@@ -74,6 +75,10 @@ conformance: $(READY) ## write docs/conformance.md from its lines and the marker
 .PHONY: chart
 chart: $(READY) ## make schema and README of the Helm chart, and the kustomize base
 	@$(BIN)/python -m e2e.chart
+
+.PHONY: reference
+reference: $(READY) ## write docs/reference.md from the schemas in crds/
+	@$(BIN)/python -m e2e.reference
 
 .PHONY: bench
 bench: $(READY) ## measure orders a second, CPU and API writes an order (BENCH="--orders 500" for less)

@@ -11,12 +11,13 @@ ROOT = Path(__file__).parents[2]
 FIRST_CERTIFICATE = ROOT / "docs" / "first-certificate.md"
 README = ROOT / "README.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
-_FENCED = re.compile(r"^```sh\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+OPERATIONS = ROOT / "docs" / "operations.md"
+_FENCED = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
-    """A block of commands, and where it stands."""
+    """A block of commands or of a file, and where it stands."""
 
     file: Path
     line: int
@@ -26,11 +27,12 @@ class Snippet:
         return f"{self.file.relative_to(ROOT)}:{self.line}"
 
 
-def snippets(file: Path) -> Iterator[Snippet]:
-    """The blocks of a Markdown file that are marked as `sh`, in their order."""
+def snippets(file: Path, language: str = "sh") -> Iterator[Snippet]:
+    """The blocks of a Markdown file that are marked as `language`, in their order."""
     text = file.read_text()
     for block in _FENCED.finditer(text):
-        yield Snippet(file, text.count("\n", 0, block.start()) + 1, block["text"])
+        if block["language"] == language:
+            yield Snippet(file, text.count("\n", 0, block.start()) + 1, block["text"])
 
 
 def documents() -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from e2e import dns, tools
 from e2e.cluster import Cluster
 from e2e.cluster.ports import free_port
 from e2e.stories.clients import names_in
-from e2e.stories.snippets import CONTRIBUTING, FIRST_CERTIFICATE, README, ROOT, Snippet, documents, snippets
+from e2e.stories.snippets import CONTRIBUTING, FIRST_CERTIFICATE, OPERATIONS, README, ROOT, Snippet, documents, snippets
 from e2e.stories.traces import MARK, left_running
 
 LIMIT = 180.0
@@ -47,13 +48,44 @@ kms-acme() {
 """
 """For the README, where a person opens a second terminal."""
 
+OPERATING = """
+began() {
+    (exec kms-acme dev --external-url https://localhost:8443 $TEST_OPTIONS) >>kms-acme.log 2>&1 &
+}
+kms-acme() {
+    command kms-acme "$@"
+}
+kubectl() {
+    case "$*" in
+        *"scale deployment kms-acme --replicas=0")
+            jobs -p | xargs kill; wait
+            command kubectl -n pki delete kca,kpol,kprof,eab --all
+            command kubectl -n kms-acme delete secrets -l pki.kms.hanzo.ai/component=signing-key ;;
+        *"scale deployment kms-acme --replicas=1") began ;;
+        *) command kubectl "$@" ;;
+    esac
+}
+began
+curl --silent --fail --insecure --retry 90 --retry-delay 1 --retry-all-errors >/dev/null \\
+    https://localhost:8443/acme/pki/web/directory
+kubectl -n pki wait --for=condition=Ready --timeout=60s kca/issuing kpol/web kprof/web eab/web
+"""
+"""For operations.md: `dev` stands in for the Deployment, and the other cluster is this one with nothing left in it."""
+KEY_IDENTIFIER = "kubectl -n pki get kca issuing -o jsonpath='{.status.subjectKeyID}{\"\\n\"}'\n"
+LOSE_THE_KEY = """
+kubectl -n kms-acme delete secret "ca-$(kubectl -n pki get kca issuing -o jsonpath='{.metadata.uid}')"
+kubectl -n pki wait --for=condition=Ready=false --timeout=90s kca/issuing
+"""
+
 ONLY_SHOWN = {
     "make demo\n": "test_demo.py runs what it calls",
     "make test\n": "is what runs this",
     "make setup\nmake check\nmake test\n": "make test and make check are what CI runs",
 }
 """Snippets that no test runs, and why."""
-RUN = (FIRST_CERTIFICATE, README)
+LOOKED_AT = ("install.md", "cert-manager.md", "clients.md", "troubleshooting.md")
+"""Pages about other machines and clusters: their commands are compared with what the programs know, see below."""
+RUN = (FIRST_CERTIFICATE, README, OPERATIONS)
 
 
 @dataclass(frozen=True)
@@ -144,9 +176,24 @@ def test_the_readme_leads_to_a_server_with_a_directory_and_a_credential(terminal
     assert "/acme/pki/web/directory" in done.stdout
 
 
+def test_keys_survive_their_loss_and_another_cluster_as_the_page_about_operations_says(terminal: Terminal) -> None:
+    assert left_running(str(terminal.folder)) == []
+    backup, *after, revoke = (block.text for block in snippets(OPERATIONS))
+    enroll = [block.text for block in snippets(FIRST_CERTIFICATE) if "DIRECTORY" in block.text]
+    prepare = "kubectl apply -f crds/ -f deploy/rbac.yaml\nkubectl apply -f deploy/samples/\n"
+    done = terminal.type(PRELUDE, prepare, OPERATING, backup, KEY_IDENTIFIER, LOSE_THE_KEY, *after, *enroll, revoke)
+    assert done.returncode == 0, done.stdout + (terminal.folder / "kms-acme.log").read_text()[-4000:]
+    assert "is gone and with it the CA's private key" in done.stdout
+    identifiers = [line for line in done.stdout.splitlines() if re.fullmatch("[0-9a-f]{40}", line)]
+    assert len(identifiers) == 2
+    assert identifiers[0] == identifiers[1]
+    assert "1 certificate would be revoked (superseded)" in done.stdout
+    assert "1 of 1 certificate revoked." in done.stdout
+
+
 @pytest.mark.parametrize("snippet", [each for file in documents() for each in snippets(file)], ids=str)
 def test_every_snippet_is_run_by_a_test_or_there_is_a_reason_why_not(snippet: Snippet) -> None:
-    if snippet.file in RUN or snippet.text in ONLY_SHOWN:
+    if snippet.file in RUN or snippet.text in ONLY_SHOWN or snippet.file.name in LOOKED_AT:
         return
     assert snippet.file == CONTRIBUTING, f"no test runs {snippet}"
     for line in snippet.text.splitlines():
@@ -166,6 +213,47 @@ def _shown_in_contributing(words: list[str]) -> None:
             assert f"\n{rest[0]}:" in (ROOT / "Makefile").read_text(), words
         case _:
             pytest.fail(f"no test runs {' '.join(words)}")
+
+
+HELP = {
+    "certbot": "certbot --help all",
+    "lego": "lego --help; lego run --help; lego renew --help; lego revoke --help",
+    "kubectl": "command kubectl {verb} --help; command kubectl options",
+}
+"""What tells the options of a program. test_documented_words.py looks at our own; the chart's tests run helm."""
+
+
+def test_the_commands_that_are_only_shown_have_options_that_their_programs_know(terminal: Terminal) -> None:
+    tools.required(tools.LEGO)
+    helps: dict[str, str] = {}
+    for snippet in (each for file in documents() if file.name in LOOKED_AT for each in snippets(file)):
+        assert subprocess.run(("bash", "-n", "-c", snippet.text), check=False).returncode == 0, snippet
+        for command in re.findall(
+            r"^(?:\w+=\$\()?((?:certbot|lego|kubectl) .*)$", snippet.text.replace("\\\n", " "), re.MULTILINE
+        ):
+            program, *rest = command.split()
+            verb = (
+                next(each for each in rest if each in {"get", "describe", "apply", "wait"})
+                if program == "kubectl"
+                else ""
+            )
+            ask = HELP[program].format(verb=verb)
+            if ask not in helps:
+                helps[ask] = terminal.type("export COLUMNS=300\n", ask, "\n").stdout
+            for option in re.findall(r"(?<![\w-])--[a-z][a-z.0-9-]+", command):
+                assert f"{option}" in helps[ask], f"{snippet}: {option}"
+
+
+def test_the_manifests_that_pages_show_are_taken_by_the_api_server(terminal: Terminal) -> None:
+    prepare = "set -e\nkubectl apply -f crds/ -f deploy/samples/0-namespace.yaml\n"
+    prepare += "kubectl wait --for=condition=Established -f crds/\n"
+    shown = [each.text for file in documents() for each in snippets(file, "yaml")]
+    ours = [each for text in shown for each in text.split("---\n") if "apiVersion: pki.kms.hanzo.ai/" in each]
+    assert len(ours) >= 5
+    (terminal.folder / "shown.yaml").write_text("---\n".join(ours))
+    prepare += "kubectl create namespace cert-manager --dry-run=client -o yaml | kubectl apply -f -\n"
+    done = terminal.type(prepare, "kubectl apply --dry-run=server --validate=strict -f shown.yaml\n")
+    assert done.returncode == 0, done.stdout
 
 
 def test_every_target_that_make_help_tells_of_is_there_and_says_what_it_does() -> None:

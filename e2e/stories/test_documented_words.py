@@ -1,0 +1,107 @@
+"""What the documentation quotes is what the programs say, what it links to is there, and what it names exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+from e2e.stories.snippets import ROOT, Snippet, documents, snippets
+from kms_acme.cli import main as command_line
+
+TROUBLESHOOTING = ROOT / "docs" / "troubleshooting.md"
+SOURCES = ("acme_server", "kms", "kms_acme", "operator")
+PROVOKED = ROOT / "tests" / "acme_server" / "test_conformance_errors.py"
+"""Has in full what the sources put together."""
+OF_OTHERS = ("certificate verify failed", "x509: certificate signed by unknown authority")
+"""What clients say by themselves."""
+GAP = "…"
+_LINK = re.compile(r"\]\((?!https?:)(?P<path>[^)#]*)(?:#(?P<anchor>[^)]*))?\)")
+_OPTION = re.compile(r"--[a-z][a-z0-9-]+")
+
+
+def _texts(file: Path) -> Iterator[str]:
+    """Every text in a source file, with a gap where a value is put in."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        match node:
+            case ast.Constant(value=str(text)):
+                yield text
+            case ast.JoinedStr(values=values):
+                yield "".join(each.value if isinstance(each, ast.Constant) else GAP for each in values)  # type: ignore[misc]
+
+
+@cache
+def _said() -> str:
+    files = (PROVOKED, *(file for folder in SOURCES for file in (ROOT / folder).rglob("*.py")))
+    crds = "\n".join(each.read_text() for each in (ROOT / "crds").glob("*.yaml"))
+    return "\n".join((*(text for file in files for text in _texts(file)), crds))
+
+
+def quotations() -> list[str]:
+    """The messages in the first column of the tables of symptoms."""
+    rows = [line.split(" | ")[0] for line in TROUBLESHOOTING.read_text().splitlines() if line.startswith("| `")]
+    return [quoted for row in rows for quoted in re.findall(r"`([^`]+)`", row) if quoted not in OF_OTHERS]
+
+
+def test_there_are_symptoms() -> None:
+    assert len(quotations()) > 50
+
+
+@pytest.mark.parametrize("quotation", quotations())
+def test_a_message_under_troubleshooting_is_one_that_the_programs_have(quotation: str) -> None:
+    pieces = [piece.strip(" .:;()\"'") for piece in quotation.split(GAP)]
+    pieces = [piece for piece in pieces if piece]
+    assert pieces, quotation
+    pattern = "[^\n]*".join(map(re.escape, pieces))
+    assert re.search(pattern, _said()), quotation
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", documents(), ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in _LINK.finditer(page.read_text()):
+        target = (page.parent / link["path"]).resolve() if link["path"] else page
+        assert target.exists(), f"{page.name}: {link[0]}"
+        if link["anchor"]:
+            assert link["anchor"] in _anchors(target), f"{page.name}: {link[0]}"
+
+
+def _options_of_ours() -> set[str]:
+    commands = command_line.commands.values()
+    return {option for command in commands for each in command.params for option in each.opts}
+
+
+OURS = [each for file in documents() for each in snippets(file) if "kms-acme " in each.text]
+
+
+@pytest.mark.parametrize("snippet", OURS, ids=str)
+def test_options_of_our_command_in_snippets_exist(snippet: Snippet) -> None:
+    for line in snippet.text.replace("\\\n", " ").splitlines():
+        if line.startswith("kms-acme "):
+            command = command_line.commands[line.split()[1]]
+            known = {option for each in command.params for option in each.opts}
+            assert set(_OPTION.findall(line)) <= known, line
+
+
+def test_options_that_the_tables_name_exist() -> None:
+    told = (ROOT / "docs" / "install.md", ROOT / "docs" / "security.md", TROUBLESHOOTING)
+    others = {"--ip-address", "--agree-tos", "--accept-tos", "--namespace", "--create-namespace", "--recursive"}
+    for page in told:
+        quoted = {word for code in re.findall(r"`(--[^`]+)`", page.read_text()) for word in _OPTION.findall(code)}
+        assert quoted - others <= _options_of_ours(), page.name
+
+
+@pytest.mark.parametrize("snippet", [each for file in documents() for each in snippets(file, "yaml")], ids=str)
+def test_manifests_are_whole(snippet: Snippet) -> None:
+    for each in yaml.safe_load_all(snippet.text):
+        assert {"apiVersion", "kind", "metadata", "spec"} == set(each), snippet
+        assert {"name", "namespace"} >= set(each["metadata"]), snippet
