@@ -70,7 +70,7 @@ class SerialNumber(click.ParamType[tuple[str | None, str]]):
 @click.option("--dry-run", is_flag=True, help="Only show what would be revoked.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def revoke(**values: Any) -> None:
-    r"""Revoke certificates: one by its serial number or order, or all of an account. There is no way back.
+    """Revoke certificates: one by its serial number or order, or all of an account. There is no way back.
 
     The servers put them on the revocation list of their CA within seconds. Which certificates there are, and whose:
 
@@ -83,7 +83,7 @@ def revoke(**values: Any) -> None:
     kms-acme revoke --serial 5F:3A:91:0C --reason keyCompromise
     kms-acme revoke --order pki/abcdefghijklmnopqrstuvwxyz234567 --reason superseded
     kms-acme revoke --account pki/NAME --reason cessationOfOperation --dry-run
-    """
+    """  # noqa: D301 - the backspace tells click to leave the lines as they are
     chosen = [name for name in ("serial", "order", "account") if values[name] is not None]
     if len(chosen) != 1:
         raise click.UsageError("say what to revoke: exactly one of --serial, --order and --account.")

@@ -90,9 +90,11 @@ class Listener:
     async def _open(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        handler = self._server()  # made here: of what uvloop returns, the protocol is its own for TLS
+        self._silent.add(handler)
         try:
-            _, protocol = await loop.connect_accepted_socket(
-                self._server,
+            await loop.connect_accepted_socket(
+                lambda: handler,
                 connection,
                 ssl=self._context,
                 ssl_handshake_timeout=None if self._context is None else _HANDSHAKE_DEADLINE,
@@ -100,14 +102,14 @@ class Listener:
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             logger.debug("handshake failed", extra={"error": str(error)})
             connection.close()
+            self._silent.discard(handler)
             return
-        self._silent.add(protocol)
-        loop.call_later(_FIRST_REQUEST_DEADLINE, self._close_if_silent, protocol)
+        loop.call_later(_FIRST_REQUEST_DEADLINE, self._close_if_silent, handler)
 
-    def _close_if_silent(self, protocol: RequestHandler) -> None:
-        if protocol in self._silent:
-            self._silent.discard(protocol)
-            protocol.force_close()
+    def _close_if_silent(self, handler: RequestHandler) -> None:
+        if handler in self._silent:
+            self._silent.discard(handler)
+            handler.force_close()
 
 
 def listen(address: Address) -> socket.socket:

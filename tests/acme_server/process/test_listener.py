@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 import trustme
+import uvloop
 from aiohttp import web
 
 from acme_server.process import listener as module
@@ -130,6 +131,26 @@ async def test_connections_that_never_say_a_whole_request_are_closed(
         writer.write(said)
         assert await asyncio.wait_for(reader.read(), 5) == b""
         writer.close()
+
+
+@pytest.mark.requirement("SEC39")
+def test_silent_connections_are_closed_by_the_event_loop_of_the_server_too(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """uvloop hands its own TLS protocol back, where asyncio hands back ours."""
+    monkeypatch.setattr(module, "_FIRST_REQUEST_DEADLINE", 0.1)
+
+    async def silence() -> None:
+        async with listening() as server:
+            reader, writer = await server.connect()
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+            writer.close()
+            assert (await server.get()).endswith(b"hello")
+            await asyncio.sleep(0.3)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(silence())
+    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
 
 
 @pytest.mark.requirement("SEC39")
