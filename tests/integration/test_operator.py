@@ -35,7 +35,7 @@ USER = f"system:serviceaccount:{RELEASE}:kms-acme-operator"
 class Start(Protocol):
     """Starts an operator. On the same port it is the same candidate; with another lease it acts whoever else does."""
 
-    def __call__(self, *, port: int | None = None, lease: str = "kms-acme-operator") -> OperatorProcess: ...
+    def __call__(self, *, port: int | None = None, lease: str | None = None) -> OperatorProcess: ...
 
 
 @pytest.fixture
@@ -44,12 +44,14 @@ def start(installed: Cluster, tmp_path: Path) -> Iterator[Start]:
     running: list[OperatorProcess] = []
     kubeconfig = installed.kubeconfig_for("kms-acme-operator", RELEASE)
 
-    def begin(*, port: int | None = None, lease: str = "kms-acme-operator") -> OperatorProcess:
+    of_this_test = f"operator-{secrets.token_hex(4)}"  # else it would wait for the lease of one that was killed before
+
+    def begin(*, port: int | None = None, lease: str | None = None) -> OperatorProcess:
         settings = OperatorSettings(
             external_url="https://localhost:8443",
             namespace=RELEASE,
             metrics_listen=Address("127.0.0.1", port or free_port()),
-            lease_name=lease,
+            lease_name=lease or of_this_test,
             kubeconfig=str(kubeconfig),
         )
         running.append(OperatorProcess(settings, tmp_path / "operator.log"))
@@ -338,16 +340,17 @@ def test_two_operators_at_once_make_one_key_of_each(kubectl: Kubectl, start: Sta
 
 
 def test_one_of_two_operators_acts_and_the_other_takes_over(kubectl: Kubectl, start: Start) -> None:
-    first = start()
+    lease = f"contested-{secrets.token_hex(4)}"
+    first = start(lease=lease)
     kubectl.apply(*ours())
     kubectl.becomes("eab/web", "Issued", seconds=30)
-    holder = kubectl.cluster.kubectl("-n", RELEASE, "get", "lease", "kms-acme-operator", "-o", HOLDER)
-    second = start()
+    holder = kubectl.cluster.kubectl("-n", RELEASE, "get", "lease", lease, "-o", HOLDER)
+    second = start(lease=lease)
     eventually(second.ready, seconds=20)
     first.stop()
     kubectl.apply(manifest(CREDENTIALS, name="later"))
     kubectl.becomes("eab/later", "Issued", seconds=20)
-    assert kubectl.cluster.kubectl("-n", RELEASE, "get", "lease", "kms-acme-operator", "-o", HOLDER) != holder
+    assert kubectl.cluster.kubectl("-n", RELEASE, "get", "lease", lease, "-o", HOLDER) != holder
 
 
 @pytest.mark.slow
