@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from itertools import pairwise
 
 import dns.flags
@@ -20,6 +19,7 @@ from acme_server.rules.caa import Property
 from acme_server.validation import dnsrecords
 from acme_server.validation.dnsrecords import BrokenAnswer, Query, Reading, RecordKind
 from acme_server.validation.dnswire import UDP_PAYLOAD, InvalidMessage
+from tests.support.processor import least_time
 
 NAME = "_acme-challenge.www.example.com"
 labels = st.from_regex(r"[a-z0-9_]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True)
@@ -256,6 +256,5 @@ def test_the_most_laborious_answer_is_read_in_a_moment() -> None:
         start = len(wire)
         wire += b"\x01x" + (0xC000 | target).to_bytes(2, "big") + b"\0\x10\0\1\0\0\0\0\0\x65\x64" + b"t" * 100
         target = start if number % 8 else 12
-    begun = time.thread_time()
     assert texts(dnsrecords.read(bytes(wire), query)) == []
-    assert time.thread_time() - begun < 0.05
+    assert least_time(lambda: dnsrecords.read(bytes(wire), query)) < 0.05

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import struct
-import time
 from ipaddress import ip_address
 from itertools import pairwise
 
@@ -25,6 +24,7 @@ from acme_server.validation.dnswire import (
     question,
     wire_name,
 )
+from tests.support.processor import least_time
 
 NAME = "www.example.com"
 labels = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True)
@@ -189,10 +189,12 @@ def test_pointers_that_lead_from_one_to_the_next_are_followed_only_so_far() -> N
     records = b"\xc0\x0c" + struct.pack("!HHIH", 16, 1, 0, len(chain)) + chain
     last = struct.pack("!H", 0xC000 | (first + len(chain) - 2))
     records += (last + struct.pack("!HHIH", 16, 1, 0, 0)) * 99
-    started = time.thread_time()
-    with pytest.raises(InvalidMessage, match="too many compression pointers"):
-        answer(bytes(head) + records, query)
-    assert time.thread_time() - started < 0.05
+
+    def refused() -> None:
+        with pytest.raises(InvalidMessage, match="too many compression pointers"):
+            answer(bytes(head) + records, query)
+
+    assert least_time(refused) < 0.05
 
 
 def test_a_name_longer_than_names_can_be_is_invalid() -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import ipaddress
-import time
 from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType
@@ -26,6 +25,7 @@ from kms.pki.policy import (
 )
 from kms.pki.requests import CertificateRequest, parse_request
 from tests.support.pki import csr, key, signed
+from tests.support.processor import least_time
 
 
 def rules(*allowed: str, denied: tuple[str, ...] = (), required: tuple[str, ...] = ()) -> Rules:
@@ -202,9 +202,8 @@ def test_a_large_policy_and_a_large_order_do_not_hold_up_the_event_loop() -> Non
     patterns = [f"**.team-{each}*.apps.example.com" for each in range(500)]
     policy = replace(POLICY, dns_names=rules(*patterns, denied=tuple(patterns)), wildcards=True, maximum_names=100)
     names = [dns_name(f"a.b{each}.apps.example.com") for each in range(100)]
-    begun = time.process_time()
     assert len(name_violations(names, policy, None)) == 100
-    assert time.process_time() - begun < 0.2  # 20 ms on the machine of the measurements
+    assert least_time(lambda: name_violations(names, policy, None)) < 0.2  # 20 ms on the machine of the measurements
 
 
 labels = st.sampled_from(["a", "b", "apps", "example", "com"])

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import time
 from collections.abc import Mapping
 from functools import cache
 
@@ -19,6 +18,7 @@ from kms.pki.keys import same_public_key
 from kms.pki.names import Name, dns_name, ip_address
 from kms.pki.requests import MAXIMUM_REQUEST, InvalidRequest, parse_request
 from tests.support.pki import csr, csr_builder, key, signed
+from tests.support.processor import least_time
 
 MD5_REQUEST = base64.b64decode(
     "MIICWTCCAUECAQAwFDESMBAGA1UEAwwJYS5leGFtcGxlMIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEA07x1b7FYBz87cnM1EOuR"
@@ -314,9 +314,8 @@ def test_a_request_for_very_many_names_is_read_within_milliseconds() -> None:
     names = [f"{each:05}.example" for each in range(900)]
     der = csr(*names)
     assert len(der) <= MAXIMUM_REQUEST
-    begun = time.process_time()
     assert len(parse_request(der).names) == 900
-    assert time.process_time() - begun < 0.05
+    assert least_time(lambda: parse_request(der)) < 0.05
 
 
 @pytest.mark.requirement("SEC28")
