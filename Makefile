@@ -41,6 +41,9 @@ test: $(READY) ## run all tests, on a real API server where it matters, and meas
 	@$(BIN)/python -m e2e.tools
 	$(PYTEST) -m "cluster and not node"
 	@$(BIN)/coverage combine --quiet --append && $(BIN)/coverage report --fail-under=98
+
+.PHONY: test-node
+test-node: $(READY) ## run the tests of image, chart and cert-manager on a node that runs pods (root on Linux)
 	$(BIN)/pytest -m node
 
 .PHONY: image
