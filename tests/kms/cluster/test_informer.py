@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -358,12 +359,14 @@ async def test_after_a_watch_that_was_steady_it_does_not_wait_for_the_faults_bef
     api: FakeApiServer, cluster: Cluster, lasted: float, pause: float
 ) -> None:
     now, pauses = 100.0, []
+    ticks = itertools.count()  # else no time would pass from an interruption to the question how long it has been
 
     async def sleep(seconds: float) -> None:
         pauses.append(seconds)
         await hurried(seconds)
 
-    informed = Informer(cluster, ACCOUNTS, pace=Pace(sleep=sleep, random=lambda: 0.0, monotonic=lambda: now))
+    pace = Pace(sleep=sleep, random=lambda: 0.0, monotonic=lambda: now + next(ticks) * 1e-6)
+    informed = Informer(cluster, ACCOUNTS, pace=pace)
     api.fail_next("watch", "acmeaccounts", 503, times=2)
     async with in_background(informed.run()):
         await until(lambda: api.watching == 1 and informed.interrupted() == 0)
