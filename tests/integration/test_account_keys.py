@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -17,29 +16,6 @@ from e2e.load.exchange import Answer, Exchange
 from e2e.load.keys import AccountKey, certificate_key, certificate_request
 from kms.resources.kinds import ACCOUNTS
 from tests.support.installation import PROFILE, Installation, becomes, refusal
-
-Servers = tuple[str, str]
-
-
-@pytest.fixture(scope="module")
-def servers(installation: Installation) -> Iterator[Servers]:
-    """The addresses of two servers that know of each other."""
-    programs = installation.programs
-    pair = programs.add_server(peers=True), programs.add_server(peers=True)
-    try:
-        for each in pair:
-            each.wait_until_ready()
-        yield pair[0].url, pair[1].url
-    finally:
-        for each in pair:
-            programs.remove_server(each)
-
-
-@pytest.fixture
-async def client(installation: Installation, servers: Servers, team: str) -> AsyncIterator[Client]:
-    """A client with an account that sends every request to the other server than the one before."""
-    async with installation.client(installation.open_profile(team), servers=servers) as client:
-        yield client
 
 
 async def change(client: Client, new: AccountKey) -> Answer:
@@ -84,7 +60,7 @@ async def test_an_account_goes_on_with_another_key_at_both_servers_at_once(
 
 @pytest.mark.requirement("SEC23", "M83")
 async def test_of_two_changes_at_once_at_both_servers_one_wins_and_the_other_leaves_nothing(
-    installation: Installation, client: Client, servers: Servers, team: str
+    installation: Installation, client: Client, servers: tuple[str, str], team: str
 ) -> None:
     enrollment = enrollment_of(installation.cluster, team, PROFILE)
     async with (
@@ -110,7 +86,7 @@ async def test_of_two_changes_at_once_at_both_servers_one_wins_and_the_other_lea
 
 @pytest.mark.requirement("M83", "M98")
 async def test_a_key_that_is_registered_and_taken_over_at_once_belongs_to_one_account(
-    installation: Installation, client: Client, servers: Servers, team: str
+    installation: Installation, client: Client, servers: tuple[str, str], team: str
 ) -> None:
     enrollment = enrollment_of(installation.cluster, team, PROFILE)
     async with Exchange(enrollment.directory_url, tls=enrollment.tls, servers=servers[1:]) as there:
@@ -168,7 +144,7 @@ async def test_a_long_list_of_orders_is_read_page_by_page(installation: Installa
 
 @pytest.mark.requirement("SEC64")
 async def test_the_log_tells_of_a_change_without_telling_a_key(
-    installation: Installation, client: Client, servers: Servers
+    installation: Installation, client: Client, servers: tuple[str, str]
 ) -> None:
     new = AccountKey.generate()
     await change(client, new)

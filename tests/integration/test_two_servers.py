@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -19,30 +19,8 @@ from kms.resources.kinds import PROFILES
 from kms.resources.secrets import CREDENTIAL_UID
 from tests.support.installation import PROFILE, Installation, becomes, refusal
 
-Servers = tuple[str, str]
 AT_ONCE = 2.0
 """Twice the second that is promised, since a test shares its machine with others."""
-
-
-@pytest.fixture(scope="module")
-def servers(installation: Installation) -> Iterator[Servers]:
-    """The addresses of two servers that know of each other."""
-    programs = installation.programs
-    pair = programs.add_server(peers=True), programs.add_server(peers=True)
-    try:
-        for each in pair:
-            each.wait_until_ready()
-        yield pair[0].url, pair[1].url
-    finally:
-        for each in pair:
-            programs.remove_server(each)
-
-
-@pytest.fixture
-async def client(installation: Installation, servers: Servers, team: str) -> AsyncIterator[Client]:
-    """A client with an account that sends every request to the other server than the one before."""
-    async with installation.client(installation.open_profile(team), servers=servers) as client:
-        yield client
 
 
 async def test_a_client_that_changes_the_server_with_every_request_notices_nothing(
@@ -73,40 +51,35 @@ async def test_what_was_written_at_one_server_is_what_the_other_one_reads(
 
 @pytest.mark.requirement("SEC56", "C7")
 async def test_nothing_that_one_server_answers_is_older_than_what_was_written_at_the_other(
-    installation: Installation, servers: Servers, team: str
+    installation: Installation, apart: tuple[Client, Client]
 ) -> None:
-    enrollment = installation.open_profile(team)
-    async with (
-        installation.client(enrollment, servers=servers[:1]) as writer,
-        Exchange(enrollment.directory_url, tls=enrollment.tls, servers=servers[1:]) as elsewhere,
-    ):
-        reader = Client(elsewhere, writer.key, account_url=writer.account_url)
-        revoke = (await writer.exchange.directory())["revokeCert"]
-        for number in range(5):
-            order = await writer.new_order([f"read-{number}.test"])
-            (url,) = order.authorizations
-            assert (await reader.order(order.url)).body == order.body
-            assert (await reader.authorization(url))["status"] == "pending"
-            challenge = http01_of(await writer.authorization(url))
-            installation.answerer.add(challenge["token"], writer.key.thumbprint)
-            await writer.respond(challenge)
-            await becomes(partial(has_status, writer, url, "valid"))
-            assert (await reader.authorization(url))["status"] == "valid"
-            assert (await reader.order(order.url)).status == "ready"
-            request = certificate_request([f"read-{number}.test"], certificate_key())
-            finalized = await writer.finalize(order, request)
-            assert (await reader.order(order.url)).body == finalized.body
-            leaf = (await reader.certificate(finalized)).leaf
-            await writer.post("authorization", url, {"status": "deactivated"})
-            assert (await reader.authorization(url))["status"] == "deactivated"
-            revocation = {"certificate": b64url(leaf.public_bytes(Encoding.DER))}
-            await writer.post("revoke", revoke, revocation)
-            assert await refusal(reader.post("revoke", revoke, revocation)) == "alreadyRevoked"
-            given_up = await writer.new_order([f"given-up-{number}.test"])
-            await reader.order(given_up.url)
-            await writer.post("authorization", given_up.authorizations[0], {"status": "deactivated"})
-            assert (await reader.order(given_up.url)).status == "invalid"
-        await an_account_is_what_it_was_made_at_the_other_server(writer, reader)
+    writer, reader = apart
+    revoke = (await writer.exchange.directory())["revokeCert"]
+    for number in range(5):
+        order = await writer.new_order([f"read-{number}.test"])
+        (url,) = order.authorizations
+        assert (await reader.order(order.url)).body == order.body
+        assert (await reader.authorization(url))["status"] == "pending"
+        challenge = http01_of(await writer.authorization(url))
+        installation.answerer.add(challenge["token"], writer.key.thumbprint)
+        await writer.respond(challenge)
+        await becomes(partial(has_status, writer, url, "valid"))
+        assert (await reader.authorization(url))["status"] == "valid"
+        assert (await reader.order(order.url)).status == "ready"
+        request = certificate_request([f"read-{number}.test"], certificate_key())
+        finalized = await writer.finalize(order, request)
+        assert (await reader.order(order.url)).body == finalized.body
+        leaf = (await reader.certificate(finalized)).leaf
+        await writer.post("authorization", url, {"status": "deactivated"})
+        assert (await reader.authorization(url))["status"] == "deactivated"
+        revocation = {"certificate": b64url(leaf.public_bytes(Encoding.DER))}
+        await writer.post("revoke", revoke, revocation)
+        assert await refusal(reader.post("revoke", revoke, revocation)) == "alreadyRevoked"
+        given_up = await writer.new_order([f"given-up-{number}.test"])
+        await reader.order(given_up.url)
+        await writer.post("authorization", given_up.authorizations[0], {"status": "deactivated"})
+        assert (await reader.order(given_up.url)).status == "invalid"
+    await an_account_is_what_it_was_made_at_the_other_server(writer, reader)
 
 
 async def has_status(client: Client, authorization: str, status: str) -> bool:
@@ -130,7 +103,7 @@ async def an_account_is_what_it_was_made_at_the_other_server(writer: Client, rea
 
 
 async def test_a_change_of_a_profile_acts_at_both_servers_at_once(
-    installation: Installation, servers: Servers, team: str
+    installation: Installation, servers: tuple[str, str], team: str
 ) -> None:
     enrollment = installation.open_profile(team)
     for website in ("https://one.example", "https://two.example"):
@@ -215,7 +188,7 @@ async def all_at_once(client: Client, url: str, requests: Sequence[bytes]) -> li
 
 @pytest.mark.requirement("M82")
 async def test_one_key_that_registers_many_times_at_both_servers_gets_one_account(
-    installation: Installation, servers: Servers, team: str
+    installation: Installation, servers: tuple[str, str], team: str
 ) -> None:
     enrollment, key = installation.open_profile(team), AccountKey.generate()
     async with Exchange(enrollment.directory_url, tls=enrollment.tls, servers=servers) as exchange:
@@ -228,7 +201,7 @@ async def test_one_key_that_registers_many_times_at_both_servers_gets_one_accoun
 
 @pytest.mark.requirement("SEC12")
 async def test_of_many_keys_with_a_credential_for_one_account_one_gets_it_and_the_others_leave_nothing(
-    installation: Installation, servers: Servers, team: str
+    installation: Installation, servers: tuple[str, str], team: str
 ) -> None:
     enrollment = installation.profile(team)
     for number in range(3):
@@ -254,25 +227,20 @@ async def test_of_many_keys_with_a_credential_for_one_account_one_gets_it_and_th
 
 @pytest.mark.requirement("M103", "S104", "SEC07")
 async def test_an_account_that_is_deactivated_at_one_server_is_refused_by_the_other(
-    installation: Installation, servers: Servers, team: str
+    installation: Installation, apart: tuple[Client, Client], team: str
 ) -> None:
-    enrollment = installation.open_profile(team)
-    async with (
-        installation.client(enrollment, servers=servers[:1]) as client,
-        Exchange(enrollment.directory_url, tls=enrollment.tls, servers=servers[1:]) as elsewhere,
-    ):
-        other = Client(elsewhere, client.key, account_url=client.account_url)
-        order = await installation.proven(other, "deactivated.test")
-        assert client.account_url is not None
-        await client.post("account", client.account_url, {"status": "deactivated"})
+    client, other = apart
+    order = await installation.proven(other, "deactivated.test")
+    assert client.account_url is not None
+    await client.post("account", client.account_url, {"status": "deactivated"})
 
-        async def is_refused() -> bool:
-            return await refusal(other.order(order.url)) == "unauthorized"
+    async def is_refused() -> bool:
+        return await refusal(other.order(order.url)) == "unauthorized"
 
-        await becomes(is_refused, seconds=2)
-        request = certificate_request(["deactivated.test"], certificate_key())
-        for refused in (other.new_order(["more.test"]), other.finalize(order, request), other.register()):
-            assert await refusal(refused) == "unauthorized"
+    await becomes(is_refused, seconds=2)
+    request = certificate_request(["deactivated.test"], certificate_key())
+    for refused in (other.new_order(["more.test"]), other.finalize(order, request), other.register()):
+        assert await refusal(refused) == "unauthorized"
 
     async def is_cancelled() -> bool:
         return bool(installation.order(team, order.url)["status"]["state"] == "invalid")
@@ -282,55 +250,45 @@ async def test_an_account_that_is_deactivated_at_one_server_is_refused_by_the_ot
 
 @pytest.mark.requirement("S59", "M71", "M135", "SEC56")
 async def test_what_is_proven_at_one_server_serves_the_other_until_it_is_given_up_there(
-    installation: Installation, servers: Servers, team: str
+    installation: Installation, apart: tuple[Client, Client]
 ) -> None:
-    enrollment = installation.open_profile(team)
-    async with (
-        installation.client(enrollment, servers=servers[:1]) as client,
-        Exchange(enrollment.directory_url, tls=enrollment.tls, servers=servers[1:]) as elsewhere,
-    ):
-        other = Client(elsewhere, client.key, account_url=client.account_url)
-        for number in range(3):
-            names = [f"shared-{number}.test"]
-            first = await installation.proven(client, *names)
+    client, other = apart
+    for number in range(3):
+        names = [f"shared-{number}.test"]
+        first = await installation.proven(client, *names)
 
-            async def is_reused(names: list[str] = names) -> bool:
-                return (await other.new_order(names)).status == "ready"
+        async def is_reused(names: list[str] = names) -> bool:
+            return (await other.new_order(names)).status == "ready"
 
-            await becomes(is_reused, seconds=5)
-            second, third = await other.new_order(names), await other.new_order(names)
-            assert second.authorizations == third.authorizations == first.authorizations
-            request = certificate_request(names, certificate_key())
-            assert (await other.finalize(second, request)).status == "valid"
-            await client.post("authorization", first.authorizations[0], {"status": "deactivated"})
-            assert await refusal(other.finalize(third, request)) == "orderNotReady"
-            assert (await client.order(third.url)).status == "invalid"
+        await becomes(is_reused, seconds=5)
+        second, third = await other.new_order(names), await other.new_order(names)
+        assert second.authorizations == third.authorizations == first.authorizations
+        request = certificate_request(names, certificate_key())
+        assert (await other.finalize(second, request)).status == "valid"
+        await client.post("authorization", first.authorizations[0], {"status": "deactivated"})
+        assert await refusal(other.finalize(third, request)) == "orderNotReady"
+        assert (await client.order(third.url)).status == "invalid"
 
 
 async def test_a_challenge_that_was_answered_at_one_server_is_validated_for_the_other(
-    installation: Installation, servers: Servers, team: str
+    installation: Installation, apart: tuple[Client, Client]
 ) -> None:
-    enrollment = installation.open_profile(team)
-    async with (
-        installation.client(enrollment, servers=servers[:1]) as client,
-        Exchange(enrollment.directory_url, tls=enrollment.tls, servers=servers[1:]) as elsewhere,
-    ):
-        other = Client(elsewhere, client.key, account_url=client.account_url)
-        for number in range(3):
-            order = await client.new_order([f"answered-{number}.test"])
-            challenge = (await client.authorization(order.authorizations[0]))["challenges"][0]
-            installation.answerer.add(challenge["token"], client.key.thumbprint)
-            await client.respond(challenge)
+    client, other = apart
+    for number in range(3):
+        order = await client.new_order([f"answered-{number}.test"])
+        challenge = (await client.authorization(order.authorizations[0]))["challenges"][0]
+        installation.answerer.add(challenge["token"], client.key.thumbprint)
+        await client.respond(challenge)
 
-            async def is_ready(url: str = order.url) -> bool:
-                return (await other.order(url)).status == "ready"
+        async def is_ready(url: str = order.url) -> bool:
+            return (await other.order(url)).status == "ready"
 
-            await becomes(is_ready)
+        await becomes(is_ready)
 
 
 @pytest.mark.requirement("SEC20")
 async def test_when_one_server_is_killed_its_clients_go_on_with_the_other(
-    installation: Installation, servers: Servers, team: str
+    installation: Installation, servers: tuple[str, str], team: str
 ) -> None:
     enrollment = installation.open_profile(team)
     victim = next(each for each in installation.programs.servers if each.url == servers[0])

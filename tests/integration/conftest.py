@@ -1,0 +1,45 @@
+"""Two servers that know of each other, and clients of both."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from e2e.load.client import Client
+from e2e.load.exchange import Exchange
+from tests.support.installation import Installation
+
+
+@pytest.fixture(scope="module")
+def servers(installation: Installation) -> Iterator[tuple[str, str]]:
+    """The addresses of two servers that know of each other."""
+    programs = installation.programs
+    pair = programs.add_server(peers=True), programs.add_server(peers=True)
+    try:
+        for each in pair:
+            each.wait_until_ready()
+        yield pair[0].url, pair[1].url
+    finally:
+        for each in pair:
+            programs.remove_server(each)
+
+
+@pytest.fixture
+async def client(installation: Installation, servers: tuple[str, str], team: str) -> AsyncIterator[Client]:
+    """A client with an account that sends every request to the other server than the one before."""
+    async with installation.client(installation.open_profile(team), servers=servers) as client:
+        yield client
+
+
+@pytest.fixture
+async def apart(
+    installation: Installation, servers: tuple[str, str], team: str
+) -> AsyncIterator[tuple[Client, Client]]:
+    """Two clients with one account, each of which asks a server of its own."""
+    enrollment = installation.open_profile(team)
+    async with (
+        installation.client(enrollment, servers=servers[:1]) as client,
+        Exchange(enrollment.directory_url, tls=enrollment.tls, servers=servers[1:]) as elsewhere,
+    ):
+        yield client, Client(elsewhere, client.key, account_url=client.account_url)
