@@ -76,10 +76,10 @@ def test_two_control_planes_run_side_by_side_and_start_within_ten_seconds_of_wor
 ) -> None:
     planes = [ControlPlane.create(tmp_path / name, binaries) for name in ("one", "two")]
     try:
-        for plane in planes:
-            plane.start()
+        planes[0].start()
         # How long that takes is up to what else the machine does; how much there is to do is not.
         assert processor_seconds(tmp_path / "one") < 10
+        planes[1].start()
         cluster, other = (Cluster(plane, folder=plane.folder) for plane in planes)
         cluster.kubectl("create", "namespace", "only-in-one")
         assert "NotFound" in other.kubectl("get", "namespace", "only-in-one", check=False)
