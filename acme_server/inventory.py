@@ -74,14 +74,6 @@ class Inventory:
         """The certificate with that serial number (lowercase hexadecimal without leading zeros)."""
         return self._by_serial.get((namespace, serial_number))
 
-    def of_order(self, namespace: str, name: str) -> Certificate | None:
-        """The certificate of that order."""
-        return self._by_order.get((namespace, name))
-
-    def all(self) -> Collection[Certificate]:
-        """Every certificate."""
-        return self._by_order.values()
-
     def revoked(self, namespace: str, authority_key_id: str) -> Collection[Certificate]:
         """The certificates signed with that key of a CA that were revoked, also those that have expired since."""
         return self._revoked.get((namespace, authority_key_id), {}).values()
