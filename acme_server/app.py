@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -144,7 +144,7 @@ def build(
     )
     metrics.watch_leading(lambda: election.leading)
     works = sources.works | {
-        "sweep": partial(election.run, partial(_after, services.order_survey.done, services.sweeper.run)),
+        "sweep": partial(election.run, services.sweeper.run),
         "unfinished orders": partial(services.unfinished.run, services.orders.finish),
         "accounts": services.account_follower.run,
         "orders": services.order_follower.run,
@@ -175,12 +175,6 @@ def build(
     plain = plain_application(publication=services.publication, metrics=metrics, readiness=readiness)
     internal = internal_application(peers=peers, metrics=metrics, readiness=readiness)
     return Server(acme, plain, internal, certificate, metrics, readiness, services, works)
-
-
-async def _after(event: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
-    """Begin only then: a sweep lists all orders, and so does the survey that a server has to end to be ready."""
-    await event.wait()
-    await work()
 
 
 def _place(settings: ServerSettings) -> str:
