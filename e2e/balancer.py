@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -24,7 +25,6 @@ from e2e.cluster.processes import Deadline, last_lines
 ROOT = Path(__file__).resolve().parents[1]
 START_LIMIT = 30.0
 STOP_LIMIT = 5.0
-_LISTENS = "listens"
 _LOOK = 0.2
 """Seconds between two looks at /readyz."""
 
@@ -135,12 +135,20 @@ def running_balancer(servers: Sequence[Backend], *, log: Path) -> Iterator[Runni
     process = Process.start(command, log=log, env={**os.environ, "PYTHONPATH": str(ROOT)})
     try:
         deadline = Deadline(START_LIMIT)
-        while _LISTENS not in last_lines(log):
+        while not _listens(port):
             if not deadline or process.wait(0.05) is not None:
                 raise TimeoutError(f"the balancer does not come up. The end of its log:\n{last_lines(log)}")
         yield RunningBalancer(f"https://{LOOPBACK}:{port}", process.pid)
     finally:
         process.stop(STOP_LIMIT)
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection((LOOPBACK, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 class _Ports(NamedTuple):
@@ -174,7 +182,6 @@ async def _is_ready(session: aiohttp.ClientSession, server: Backend) -> bool:
 
 async def _serve(port: int, servers: Sequence[Backend]) -> None:
     async with balancing(servers, port=port):
-        print(_LISTENS, flush=True)
         await asyncio.Event().wait()
 
 

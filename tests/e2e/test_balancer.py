@@ -19,6 +19,13 @@ from e2e.load.processes import family, stats
 from tests.support.eventually import until
 
 
+class At(NamedTuple):
+    """Where a server should be."""
+
+    port: int
+    metrics_port: int
+
+
 class Speaker:
     """Answers each connection with its number; ready or not as it is told."""
 
@@ -88,11 +95,7 @@ async def test_nothing_goes_to_a_server_that_is_not_ready() -> None:
 
 
 async def test_a_client_of_a_server_that_is_gone_meets_the_end_of_its_connection() -> None:
-    class Gone(NamedTuple):
-        port: int
-        metrics_port: int
-
-    async with speaking(1) as (speaker,), balancing([Gone(1, speaker.metrics_port)]) as (_, address):
+    async with speaking(1) as (speaker,), balancing([At(1, speaker.metrics_port)]) as (_, address):
         assert await asked(address) == b""
 
 
@@ -104,7 +107,6 @@ async def test_it_can_be_a_process_of_its_own(tmp_path: Path) -> None:
             assert {await asked(address) for _ in range(4)} == {b"1 hello\n", b"2 hello\n"}
 
 
-def test_one_that_does_not_come_up_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("e2e.balancer.free_port", lambda: "none")
-    with pytest.raises(TimeoutError, match="invalid literal"), running_balancer([], log=tmp_path / "log"):
+def test_one_that_does_not_come_up_says_why(tmp_path: Path) -> None:
+    with pytest.raises(TimeoutError, match="invalid literal"), running_balancer([At("none", 1)], log=tmp_path / "log"):  # type: ignore[arg-type]
         pass
