@@ -8,6 +8,7 @@ the sweep is timed over copies whose certificates have expired.
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import tempfile
 import time
@@ -22,7 +23,7 @@ import click
 import msgspec
 
 from e2e import dns, http01
-from e2e.cluster import AuditLog, Cluster, ClusterError, Progress, running
+from e2e.cluster import AuditLog, Cluster, ClusterError, CommandFailed, Progress, running
 from e2e.cluster.install import install
 from e2e.load.copies import EXPIRED, Etcd, copies
 from e2e.load.measure import SERVER, ZONE, Target, client
@@ -37,7 +38,7 @@ SWEEP_LIMIT = 10_000 / 3600
 """What the project promises with 100,000 orders: seconds until a server is ready, octets that it ever holds, orders a
 second that it removes, which is as many as expire where 10,000 do in an hour."""
 
-PATIENCE = 300.0
+PATIENCE = 420.0
 """Seconds that a server may take to start, to be told about at all."""
 SLOWEST = 5.0
 """Orders a second below which nobody waits for the end of a sweep."""
@@ -143,7 +144,10 @@ class Measuring:
         return {name: component_pid(self._plane, name) for name in ("kube-apiserver", "etcd")}
 
     async def _quiet(self) -> None:
-        plane, deadline, before = self._processes(), time.monotonic() + PATIENCE, -1.0
+        """Wait until the API server has all orders in its cache, and nothing more to do."""
+        deadline = time.monotonic() + PATIENCE
+        await asyncio.to_thread(self._cached, deadline)
+        plane, before = self._processes(), -1.0
         while time.monotonic() < deadline:
             now = _cpu(plane)
             if before >= 0 and now - before < QUIET:
@@ -151,6 +155,22 @@ class Measuring:
             before = now
             await asyncio.sleep(1.0)
         self._tell(f"the control plane is still busy after {PATIENCE:.0f} s: what follows takes longer for it")
+
+    def _cached(self, deadline: float) -> None:
+        while not self._is_cached() and time.monotonic() < deadline:
+            time.sleep(1.0)
+
+    def _is_cached(self) -> bool:
+        """Whether orders can be watched, which is refused as long as the API server reads them from etcd."""
+        orders = "/apis/pki.kms.hanzo.ai/v1alpha1/acmeorders"
+        try:
+            version = json.loads(self._cluster.kubectl("get", "--raw", f"{orders}?limit=1"))["metadata"][
+                "resourceVersion"
+            ]
+            self._cluster.kubectl("get", "--raw", f"{orders}?watch=true&timeoutSeconds=1&resourceVersion={version}")
+        except CommandFailed:
+            return False
+        return True
 
     async def _swept(self, etcd: Etcd, expired: int) -> float:
         """Wait until the expired orders are gone; how many a second went once the first ones had gone."""
