@@ -53,11 +53,12 @@ Tell = Callable[[str], object]
 class Started:
     """How a server came up: seconds until it was ready, seconds of CPU, octets of memory: then, and ever until then.
 
-    `others` is how many cores somebody else has used meanwhile.
+    `plane` is the CPU of the control plane meanwhile, `others` how many cores somebody else has used.
     """
 
     seconds: float
     cpu: float
+    plane: float
     resident: int
     peak: int
     others: float
@@ -135,8 +136,9 @@ class Measuring:
         plane = self._processes()
         seen = await asyncio.to_thread(started, self._server, plane)
         self._tell(
-            f"{what}: ready after {seen.seconds:.1f} s ({seen.cpu:.1f} s of CPU), {seen.resident / 1e6:.0f} MB"
-            f" resident, {seen.peak / 1e6:.0f} MB at most; others used {seen.others:.1f} cores meanwhile"
+            f"{what}: ready after {seen.seconds:.1f} s ({seen.cpu:.1f} s of CPU, and {seen.plane:.1f} s of the control"
+            f" plane's), {seen.resident / 1e6:.0f} MB resident, {seen.peak / 1e6:.0f} MB at most;"
+            f" others used {seen.others:.1f} cores meanwhile"
         )
         return seen
 
@@ -190,13 +192,13 @@ class Measuring:
 
 def started(server: Server, plane: dict[str, int]) -> Started:
     """Start a server and see how it comes up. `plane` are the processes that work for it."""
-    begun, busy = time.perf_counter(), machine() - _cpu(plane)
+    begun, busy, before = time.perf_counter(), machine(), _cpu(plane)
     server.start()
     server.wait_until_ready(PATIENCE)
-    seconds, busy = time.perf_counter() - begun, machine() - _cpu(plane) - busy
+    seconds, busy, used = time.perf_counter() - begun, machine() - busy, _cpu(plane) - before
     pid = command_of(server.guard)
     usage = usages({SERVER: pid})[SERVER]
-    return Started(seconds, usage.cpu, usage.resident, peak(pid), max(busy - usage.cpu, 0.0) / seconds)
+    return Started(seconds, usage.cpu, used, usage.resident, peak(pid), max(busy - used - usage.cpu, 0.0) / seconds)
 
 
 def _cpu(pids: dict[str, int]) -> float:

@@ -113,14 +113,15 @@ def configured(cluster: Cluster, programs: Programs, *, plane: Path) -> Target:
 
 @contextmanager
 def replicated(target: Target, programs: Programs, log: Path, count: int) -> Iterator[Target]:
-    """So many servers that know of each other, behind a balancer; the one without others ends for good.
+    """So many servers that know of each other, behind a balancer; the one from the beginning ends for good.
 
     Raises:
         ProgramFailed: if one of them does not become ready.
         TimeoutError: if the balancer does not.
     """
     programs.server.stop()
-    started = [programs.add_server(peers=True) for _ in range(count)]
+    # One that might have others would read what these may have changed, until a minute has shown that there are none.
+    started = [programs.add_server(peers=count > 1) for _ in range(count)]
     try:
         for each in started:
             each.wait_until_ready()

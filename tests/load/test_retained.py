@@ -21,7 +21,7 @@ ORDER = {
 
 
 def started(*, seconds: float = 10.0, resident: int = 300_000_000, peak: int = 300_000_000) -> Started:
-    return Started(seconds, 5.0, resident, peak, 0.0)
+    return Started(seconds, 5.0, 9.0, resident, peak, 0.0)
 
 
 def seen(filled: Started, *, unlimited: tuple[str, ...] = (), swept: float = 20.0, peak: int = 0) -> Retained:
