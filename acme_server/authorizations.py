@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import sys
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class Holder(NamedTuple):
     @classmethod
     def of(cls, order: ACMEOrder, identifier: Identifier) -> Holder:
         """The account of the order, with one of its identifiers."""
-        return cls(order.metadata.namespace, order.spec.account_ref.name, identifier)
+        return cls(sys.intern(order.metadata.namespace), sys.intern(order.spec.account_ref.name), identifier)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Proofs:
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
         self._proofs: dict[Holder, Proof] = {}
-        self._holders: dict[Key, frozenset[Holder]] = {}
+        self._holders: dict[Key, tuple[Holder, ...]] = {}
         self._versions: dict[Key, str] = {}
         self._ended: OrderedDict[Key, str] = OrderedDict()
         self._expiring: list[tuple[datetime, int, Holder]] = []
@@ -111,7 +112,7 @@ class Proofs:
 
     def _take(self, key: Key, version: str, order: ACMEOrder) -> None:
         now = self._clock()
-        holders = set()
+        holders: list[Holder] = []
         for holder, proof in _proofs(order):
             known = self._proofs.get(holder)
             if proof.expires <= now or (known is not None and known.validated > proof.validated):
@@ -119,15 +120,15 @@ class Proofs:
             if known is not None:
                 self._release((holder.namespace, known.order), holder)
             self._proofs[holder] = proof
-            holders.add(holder)
+            holders.append(holder)
             heapq.heappush(self._expiring, (proof.expires, next(self._count), holder))
         if holders:
-            self._holders[key] = frozenset(holders)
+            self._holders[key] = tuple(holders)
             self._versions[key] = version
 
     def _release(self, key: Key, holder: Holder) -> None:
         """Let an order go as soon as none of its proofs is kept any more."""
-        left = self._holders.get(key, frozenset()) - {holder}
+        left = tuple(each for each in self._holders.get(key, ()) if each != holder)
         if left:
             self._holders[key] = left
         else:
@@ -135,7 +136,7 @@ class Proofs:
             self._versions.pop(key, None)
 
     def _forget(self, key: Key) -> None:
-        for holder in self._holders.pop(key, frozenset()):
+        for holder in self._holders.pop(key, ()):
             self._proofs.pop(holder, None)
         self._versions.pop(key, None)
 

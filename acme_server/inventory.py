@@ -27,8 +27,8 @@ _REMEMBERED = 10_000
 class Certificate:
     """What is known of one certificate without looking into it.
 
-    `order` is (namespace, name) of the ACMEOrder. `serial_number`, `authority_key_id` (of the CA's key) and
-    `public_key_digest` (SHA-256 of the SubjectPublicKeyInfo) are lowercase hexadecimal.
+    `order` is (namespace, name) of the ACMEOrder. `serial_number` and `authority_key_id` (of the CA's key) are
+    lowercase hexadecimal.
     """
 
     order: Key
@@ -37,7 +37,6 @@ class Certificate:
     account: str
     serial_number: str
     authority_key_id: str
-    public_key_digest: str
     identifiers: tuple[Identifier, ...]
     not_before: datetime
     not_after: datetime
@@ -74,14 +73,6 @@ class Inventory:
         """The certificate with that serial number (lowercase hexadecimal without leading zeros)."""
         return self._by_serial.get((namespace, serial_number))
 
-    def of_order(self, namespace: str, name: str) -> Certificate | None:
-        """The certificate of that order."""
-        return self._by_order.get((namespace, name))
-
-    def all(self) -> Collection[Certificate]:
-        """Every certificate."""
-        return self._by_order.values()
-
     def revoked(self, namespace: str, authority_key_id: str) -> Collection[Certificate]:
         """The certificates signed with that key of a CA that were revoked, also those that have expired since."""
         return self._revoked.get((namespace, authority_key_id), {}).values()
@@ -108,6 +99,8 @@ class Inventory:
             return
         found = _record(order)
         if found is not None:
+            if found.revocation is not None and found.revocation.reason == KEY_COMPROMISE:
+                self._compromised.add(order.status.public_key_digest or "")
             self._put(found, known)
 
     def missed(self) -> None:
@@ -128,8 +121,6 @@ class Inventory:
         if found.revocation is None:
             return
         self._revoked.setdefault((found.namespace, found.authority_key_id), {})[found.serial_number] = found
-        if found.revocation.reason == KEY_COMPROMISE:
-            self._compromised.add(found.public_key_digest)
         if known is None or known.revocation != found.revocation:
             self._on_revocation(found.namespace, found.authority_key_id)
 
@@ -155,7 +146,6 @@ def _record(order: ACMEOrder) -> Certificate | None:
         account=sys.intern(spec.account_ref.name),
         serial_number=status.serial_number,
         authority_key_id=sys.intern(status.authority_key_id or ""),
-        public_key_digest=status.public_key_digest or "",
         identifiers=spec.identifiers,
         not_before=status.not_before,
         not_after=status.not_after,

@@ -267,7 +267,12 @@ class Services:
             order_population=order_population,
             account_population=account_population,
             sweeper=Sweeper(
-                cluster, profiles=configuration.profiles, namespaces=namespaces, clock=clock, measures=measures
+                cluster,
+                profiles=configuration.profiles,
+                namespaces=namespaces,
+                known=order_survey.done,
+                clock=clock,
+                measures=measures,
             ),
             unfinished=unfinished,
             proofs=proofs,

@@ -46,7 +46,10 @@ class _Due(NamedTuple):
 
 
 class Sweeper:
-    """Sweeps the namespaces that are watched (none named: all)."""
+    """Sweeps the namespaces that are watched (none named: all), once `known` is set.
+
+    That is when this server knows all orders: until then it is not ready, and a list of its own would be in its way.
+    """
 
     def __init__(
         self,
@@ -54,6 +57,7 @@ class Sweeper:
         *,
         profiles: Source[CertificateProfile],
         namespaces: Sequence[str],
+        known: asyncio.Event,
         clock: Clock,
         measures: Measures,
         pace: Pace | None = None,
@@ -62,6 +66,7 @@ class Sweeper:
         self._cluster = cluster
         self._profiles = profiles
         self._namespaces = tuple(namespaces) or (None,)
+        self._known = known
         self._clock = clock
         self._measures = measures
         self._pace = pace or Pace()
@@ -69,6 +74,7 @@ class Sweeper:
 
     async def run(self) -> None:
         """Sweep again and again; never returns."""
+        await self._known.wait()
         while True:
             try:
                 removed = await self.sweep()

@@ -10,8 +10,8 @@ import asyncio
 import itertools
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -32,7 +32,7 @@ SEGMENTS = 5
 SAMPLE_EVERY = 0.5
 ZONE = "load.test"
 FLOOR_TOKEN = "floor"
-CLIENT, SERVER = "client", "server"
+CLIENT, SERVER, OTHERS = "client", "server", "others"
 
 
 class Requests(Protocol):
@@ -50,7 +50,8 @@ class Target:
     """A running ACME server and what is known about it.
 
     `pids` names processes to watch; one called `server` is the one whose CPU is compared with the floor. `requests`
-    and `floor_writes` are None where there is no API server. `lenient`: see Exchange.
+    and `floor_writes` are None where there is no API server. `servers` and `lenient`: see Exchange. `replicas` ends
+    the one server and starts so many behind a balancer, for the time of its block; None where servers are not ours.
     """
 
     name: str
@@ -63,7 +64,9 @@ class Target:
     tls_alpn_port: int = 0
     requests: Requests | None = None
     floor_writes: Endpoint | None = None
+    servers: Sequence[str] = ()
     lenient: bool = False
+    replicas: Callable[[int], AbstractContextManager[Target]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +89,16 @@ class Plan:
 
 @dataclass(slots=True)
 class Measurement:
-    """All that was seen, in seconds, octets and counts of the whole measured part."""
+    """All that was seen, in seconds, octets and counts of the whole measured part.
+
+    `machine` is the CPU that all processes of the machine have used meanwhile, whoever they belong to.
+    """
 
     target: str
     plan: Plan
     tally: Tally = field(default_factory=Tally)
     cpu: Counter[str] = field(default_factory=Counter)
+    machine: float = 0.0
     before: dict[str, int] = field(default_factory=dict)
     after: dict[str, int] = field(default_factory=dict)
     samples: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
@@ -146,7 +153,9 @@ def names(number: int, count: int) -> list[str]:
 @asynccontextmanager
 async def client(target: Target) -> AsyncIterator[Client]:
     """A client with a key and connections of its own."""
-    async with Exchange(target.directory_url, tls=target.tls, lenient=target.lenient) as exchange:
+    async with Exchange(
+        target.directory_url, tls=target.tls, servers=target.servers, lenient=target.lenient
+    ) as exchange:
         yield Client(exchange, AccountKey.generate())
 
 
@@ -191,7 +200,7 @@ class Run:
         if self._target.requests is not None:
             await asyncio.to_thread(self._target.requests.mark)
         sampling = asyncio.create_task(self._sample())
-        before = self._cpu()
+        before, machine = self._cpu(), processes.machine()
         try:
             tally = await self._drive(itertools.islice(self._numbers, orders), self._done)
         finally:
@@ -199,6 +208,7 @@ class Run:
         with suppress(asyncio.CancelledError):
             await sampling
         self.result.cpu.update({name: seconds - before[name] for name, seconds in self._cpu().items()})
+        self.result.machine += processes.machine() - machine
         if self._target.requests is not None and self.result.api is not None:
             self.result.api += await asyncio.to_thread(self._target.requests.counts)
         return tally

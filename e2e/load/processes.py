@@ -13,6 +13,8 @@ PROC = Path("/proc")
 
 # Positions in /proc/<pid>/stat counted after the command name, which may hold anything, even spaces and parentheses.
 PARENT, UTIME, STIME, RESIDENT = 1, 11, 12, 21
+# In the first line of /proc/stat, after "cpu": user, nice, system, idle, iowait, irq, softirq. Guests are in user.
+BUSY = (0, 1, 2, 5, 6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +77,24 @@ def usages(pids: Mapping[str, int], *, proc: Path = PROC) -> dict[str, Usage]:
     return found
 
 
+def peak(pid: int, *, proc: Path = PROC) -> int:
+    """The most resident memory, in octets, that a process has ever had."""
+    for line in (proc / str(pid) / "status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "VmHWM":
+            return int(value.split()[0]) * 1024
+    raise ProcessLookupError(f"process {pid} has ended")
+
+
 def own(*, proc: Path = PROC) -> Usage:
     """What this process uses, without its children."""
     return parsed((proc / str(os.getpid()) / "stat").read_text())
+
+
+def machine(*, proc: Path = PROC) -> float:
+    """CPU in seconds that all processes of the machine have used since it was started."""
+    ticks = (proc / "stat").read_text().split(maxsplit=11)[1:]
+    return sum(int(ticks[each]) for each in BUSY) / TICKS
 
 
 def cores() -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from e2e.load.drive import ORDER
 from e2e.load.figures import floor_of, growth_per_10000, latency, per_order
 from e2e.load.floor import shares
-from e2e.load.measure import SERVER, Measurement
+from e2e.load.measure import OTHERS, SERVER, Measurement
 
 MEBIBYTE = 1024 * 1024
 MILLI = 1000
@@ -50,6 +50,7 @@ def document(measured: Measurement, machine: Machine) -> dict[str, Any]:
         "breaches": dict(measured.breaches),
         "latencyMilliseconds": {step: _milliseconds(each) for step, each in sorted(tally.latencies.items())},
         "cpuMillisecondsPerOrder": {name: round(seconds * MILLI, 3) for name, seconds in cpu.items()},
+        "busyCores": {name: round(value, 3) for name, value in busy(measured).items()},
         "floorMilliseconds": {
             "rounds": measured.floor_rounds,
             "bareOrder": round(measured.floor * MILLI, 3),
@@ -68,6 +69,14 @@ def document(measured: Measurement, machine: Machine) -> dict[str, Any]:
     if SERVER in cpu and measured.floor:
         body["serverCpuInFloors"] = round(cpu[SERVER] / measured.floor, 2)
     return body
+
+
+def busy(measured: Measurement) -> dict[str, float]:
+    """How many cores each watched process kept busy, and all that had nothing to do with the load."""
+    if not measured.tally.seconds:
+        return {}
+    others = max(measured.machine - measured.cpu.total(), 0.0)
+    return {name: seconds / measured.tally.seconds for name, seconds in {**measured.cpu, OTHERS: others}.items()}
 
 
 def requests(counts: Mapping[str, int], orders: int) -> dict[str, Any]:
@@ -150,9 +159,12 @@ def _latencies(body: Mapping[str, Any]) -> str:
 
 def _cpu(body: Mapping[str, Any]) -> str:
     used = body["cpuMillisecondsPerOrder"]
-    return (
-        columns([("CPU an order, ms", ""), *((name, f"{value:.2f}") for name, value in used.items())]) if used else ""
-    )
+    if not used:
+        return ""
+    rows = [("CPU", "an order, ms", "cores")]
+    for name, cores in body["busyCores"].items():
+        rows.append((name, f"{used[name]:.2f}" if name in used else "", f"{cores:.2f}"))
+    return columns(rows)
 
 
 def _floor(body: Mapping[str, Any]) -> str:

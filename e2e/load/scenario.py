@@ -11,8 +11,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from e2e.balancer import running_balancer
 from e2e.cluster import AuditLog, Cluster, CommandFailed, Process, Progress, running
 from e2e.cluster.install import install
 from e2e.enrollment import enrollment_of, external_account_of
@@ -22,7 +25,7 @@ from e2e.load.processes import family, stats
 from e2e.load.writes import NAMESPACE, Endpoint
 from e2e.programs import RELEASE, START_LIMIT, Programs, running_programs
 
-OPERATOR = "operator"
+OPERATOR, BALANCER = "operator", "balancer"
 NAME = "load"
 """What the profile and the credential are called."""
 MANIFESTS = Path(__file__).with_name("manifests.yaml")
@@ -89,7 +92,7 @@ def configured(cluster: Cluster, programs: Programs, *, plane: Path) -> Target:
         end = programs.operator.end_of_log()
         raise SetUpFailed(f"{error}\nThe end of the operator's log:\n{end}") from error
     enrollment = enrollment_of(cluster, NAMESPACE, NAME)
-    return Target(
+    target = Target(
         name="kms-acme",
         directory_url=enrollment.directory_url,
         tls=enrollment.tls,
@@ -105,6 +108,36 @@ def configured(cluster: Cluster, programs: Programs, *, plane: Path) -> Target:
         requests=ServerRequests(cluster.audit()),
         floor_writes=Endpoint.read(cluster.kubeconfig_for("floor", NAMESPACE)),
     )
+    return replace(target, replicas=partial(replicated, target, programs, plane.with_name("balancer.log")))
+
+
+@contextmanager
+def replicated(target: Target, programs: Programs, log: Path, count: int) -> Iterator[Target]:
+    """So many servers that know of each other, behind a balancer; the one from the beginning ends for good.
+
+    Raises:
+        ProgramFailed: if one of them does not become ready.
+        TimeoutError: if the balancer does not.
+    """
+    programs.server.stop()
+    # One that might have others would read what these may have changed, until a minute has shown that there are none.
+    started = [programs.add_server(peers=count > 1) for _ in range(count)]
+    try:
+        for each in started:
+            each.wait_until_ready()
+        with running_balancer(started, log=log) as balancer:
+            pids = {name: pid for name, pid in target.pids.items() if name != SERVER}
+            replicas = {f"{SERVER} {number}": command_of(each.guard) for number, each in enumerate(started, 1)}
+            yield replace(
+                target,
+                name=f"{target.name}, {count} behind a balancer",
+                servers=(balancer.address,),
+                pids={**replicas, **pids, BALANCER: command_of(balancer.guard)},
+                replicas=None,
+            )
+    finally:
+        for each in started:
+            programs.remove_server(each)
 
 
 def external(

@@ -7,6 +7,7 @@ bytes of the API server; unknown fields are ignored, so that a newer CRD does no
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Literal, Protocol
@@ -85,8 +86,11 @@ class Resource(Protocol):
 
 
 def key_of(resource: Resource) -> tuple[str, str]:
-    """(namespace, name): what identifies an object among those of its kind."""
-    return resource.metadata.namespace, resource.metadata.name
+    """(namespace, name): what identifies an object among those of its kind.
+
+    Keys of a hundred thousand objects are kept, and there are few namespaces, so each is kept once.
+    """
+    return sys.intern(resource.metadata.namespace), resource.metadata.name
 
 
 def condition(conditions: Iterable[Condition], type_: str) -> Condition | None:

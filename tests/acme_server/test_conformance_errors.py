@@ -18,13 +18,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from acme_server.problems import STATUSES, ProblemType
 from acme_server.rules.caa import Property
-from acme_server.rules.renewal import CertificateId
 from acme_server.settings import ValidationSettings
 from acme_server.validation.addresses import AddressFilter
 from acme_server.validation.fetch import Fetcher
 from acme_server.validation.http01 import HTTP01
 from acme_server.validation.resolver import Resolver
 from acme_server.validation.targets import PORTS
+from e2e.load.keys import certificate_id
 from kms.pki.keys import fingerprint
 from kms.resources.meta import LocalRef
 from kms.resources.policies import PolicySpec, ValueRules
@@ -206,12 +206,15 @@ async def somebody_elses_order(server: Server) -> Answer:
     return await server.post(order.location)
 
 
-async def a_certificate_that_is_replaced_already(server: Server) -> Answer:
+async def issued(server: Server) -> x509.Certificate:
+    """A new certificate of the server's account."""
     valid = await server.finalize(await server.ready())
-    name = valid.location.rpartition("/")[2]
-    certificate = server.world.services.inventory.of_order("pki", name)
-    assert certificate is not None
-    replaces = str(CertificateId(certificate.authority_key_id, certificate.serial_number))
+    chain = await server.post(valid.json["certificate"])
+    return x509.load_pem_x509_certificate(chain.text.encode())
+
+
+async def a_certificate_that_is_replaced_already(server: Server) -> Answer:
+    replaces = certificate_id(await issued(server))
     assert (await server.order(replaces=replaces)).json["replaces"] == replaces
     return await server.order(replaces=replaces)
 
@@ -222,33 +225,26 @@ async def a_key_that_is_compromised(server: Server) -> Answer:
     return await server.finalize(await server.ready(), csr)
 
 
-async def revoking(server: Server, reason: int | None = None) -> Answer:
-    """A revocation of the certificate of the first order that has one; a new one where none has."""
-    known = list(server.world.services.inventory.all())
-    if not known:
-        await server.finalize(await server.ready())
-        known = list(server.world.services.inventory.all())
-    order = await server.world.services.order_store.fresh(*known[0].order)
-    assert order is not None
-    assert order.status.certificate is not None
-    der = x509.load_pem_x509_certificate(order.status.certificate.encode()).public_bytes(Encoding.DER)
+async def revoking(server: Server, certificate: x509.Certificate, reason: int | None = None) -> Answer:
+    der = certificate.public_bytes(Encoding.DER)
     return await server.post(f"{server.base}/revoke-cert", {"certificate": b64(der), "reason": reason})
 
 
 async def a_certificate_that_is_revoked_already(server: Server) -> Answer:
-    assert (await revoking(server)).status == 200
-    return await revoking(server)
+    certificate = await issued(server)
+    assert (await revoking(server, certificate)).status == 200
+    return await revoking(server, certificate)
 
 
 async def a_reason_that_is_not_for_subscribers(server: Server) -> Answer:
-    return await revoking(server, 6)
+    return await revoking(server, await issued(server), 6)
 
 
 async def somebody_elses_certificate(server: Server) -> Answer:
-    await server.finalize(await server.ready())
+    certificate = await issued(server)
     server.key = ClientKey()
     await server.register()
-    return await revoking(server)
+    return await revoking(server, certificate)
 
 
 async def a_certificate_of_nobody(server: Server) -> Answer:

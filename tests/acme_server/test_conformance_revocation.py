@@ -96,8 +96,10 @@ async def test_the_account_that_it_was_issued_to_revokes_a_certificate(server: S
     assert (answer.status, answer.text) == (200, "")
     server.world.clock.ahead += timedelta(seconds=2)
     assert reason_in(await listed(server), der) == "superseded"
-    (order,) = [each for each in server.world.services.inventory.all() if each.revocation]
-    stored = await server.world.services.order_store.fresh(*order.order)
+    serial_number = x509.load_der_x509_certificate(der).serial_number
+    certificate = server.world.services.inventory.certificate(NAMESPACE, f"{serial_number:x}")
+    assert certificate is not None
+    stored = await server.world.services.order_store.fresh(*certificate.order)
     assert stored is not None
     (ready,) = stored.status.conditions
     assert (ready.status, ready.reason) == ("False", "Revoked")

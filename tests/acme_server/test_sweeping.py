@@ -13,11 +13,12 @@ from acme_server.sweeping import Pace, Sweeper, Unfinished
 from kms.cluster.errors import ClusterError
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS, ORDERS
+from kms.resources.meta import key_of
 from kms.resources.orders import ACMEOrder
 from tests.support import pki
 from tests.support.acmeorders import DIGEST, order
 from tests.support.domain import NAMESPACE, Key, World, running_world, wrong
-from tests.support.eventually import until
+from tests.support.eventually import in_background, until
 
 pytestmark = pytest.mark.requirement("SEC61")
 DAY = timedelta(days=1)
@@ -34,7 +35,13 @@ async def account(world: World) -> ACMEAccount:
     return await world.account()
 
 
-def sweeper(world: World, *, pauses: list[float] | None = None, most: int = 100) -> Sweeper:
+def sweeper(
+    world: World, *, pauses: list[float] | None = None, most: int = 100, known: asyncio.Event | None = None
+) -> Sweeper:
+    if known is None:
+        known = asyncio.Event()
+        known.set()
+
     async def sleep(seconds: float) -> None:
         if pauses is not None:
             pauses.append(seconds)
@@ -43,6 +50,7 @@ def sweeper(world: World, *, pauses: list[float] | None = None, most: int = 100)
         world.cluster,
         profiles=world.profiles,
         namespaces=(),
+        known=known,
         clock=world.clock,
         measures=world.measures,
         pace=Pace(every=0.01, rate=50, most=most),
@@ -60,7 +68,7 @@ async def test_orders_go_when_they_are_due_and_not_before(world: World, account:
     abandoned = await world.order(account)
     ready = await world.proven(account, "certified.example.com")
     valid = await world.services.orders.finalize(world.profile, account, ready, pki.csr("certified.example.com"))
-    for days, left in ((1, [failed, abandoned, valid]), (1.1, [abandoned, valid]), (2.1, [valid]), (30, [valid])):
+    for days, left in ((0.9, [failed, abandoned, valid]), (1.1, [abandoned, valid]), (2.1, [valid]), (30, [valid])):
         world.clock.ahead = timedelta(days=days)
         await sweeper(world).sweep()
         assert [each for each in (failed, abandoned, valid) if there(world, each)] == left
@@ -112,6 +120,18 @@ async def test_an_api_server_that_is_away_breaks_a_sweep_off_and_the_next_one_go
     task = asyncio.create_task(sweeper(world).run())
     await until(lambda: not there(world, abandoned))
     task.cancel()
+
+
+async def test_nothing_is_listed_before_the_server_knows_all_orders(world: World, account: ACMEAccount) -> None:
+    abandoned = await world.order(account)
+    world.clock.ahead = 3 * DAY
+    known, before = asyncio.Event(), len(world.api.requests)
+    async with in_background(sweeper(world, known=known).run()):
+        for _ in range(5):  # time enough for a list
+            assert await world.services.order_store.fresh(*key_of(abandoned)) is not None
+        assert {each.verb for each in world.api.requests[before:]} == {"get"}
+        known.set()
+        await until(lambda: not there(world, abandoned))
 
 
 @pytest.mark.requirement("SEC61")

@@ -27,6 +27,8 @@ def test_help_teaches() -> None:
         (["--pid", "server"], "NAME=PID"),
         (["--orders", "0"], "not in the range"),
         (["--names", "101"], "not in the range"),
+        (["--servers", "1,many"], "N,N"),
+        (["--servers", "1,10"], "from 0 to 9"),
         (["--ca", "/nowhere.pem"], "does not exist"),
         (["--external-directory", "https://localhost:1/dir", "--kid", "a", "--hmac", "!"], "base64url"),
     ],

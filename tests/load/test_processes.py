@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.load.processes import PAGE, TICKS, Usage, family, own, parsed, stats, usages
+from e2e.load.processes import PAGE, TICKS, Usage, family, machine, own, parsed, peak, stats, usages
 
 LINE = "{pid} ({name}) S {parent} 1 1 0 -1 4194560 100 0 0 0 {user} {system} 0 0 20 0 1 0 100 1000 {pages} 18446744073"
 
@@ -68,3 +68,18 @@ def test_a_child_is_not_counted_as_our_own() -> None:
     assert used.cpu >= 0.1
     assert used.resident > 1_000_000
     assert own().cpu - before.cpu < used.cpu
+
+
+def test_the_busy_time_of_the_machine_is_that_of_all_but_idle_and_stolen_time(tmp_path: Path) -> None:
+    (tmp_path / "stat").write_text(f"cpu  {TICKS} {TICKS} {TICKS} 900 900 {TICKS} {TICKS} 900 900 0\ncpu0 1 1 1 1\n")
+    assert machine(proc=tmp_path) == 5.0
+    assert machine() > 0
+
+
+def test_the_peak_of_memory_is_in_octets(tmp_path: Path) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "status").write_text("Name:\tserver\nVmPeak:\t 9 kB\nVmHWM:\t   120 kB\nVmRSS:\t 80 kB\n")
+    assert peak(7, proc=tmp_path) == 120 * 1024
+    (tmp_path / "7" / "status").write_text("Name:\tserver\nState:\tZ (zombie)\n")
+    with pytest.raises(ProcessLookupError, match="7"):
+        peak(7, proc=tmp_path)

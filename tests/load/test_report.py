@@ -24,6 +24,7 @@ def measured() -> Measurement:
         plan=Plan(orders=1000),
         tally=tally,
         cpu=Counter({"server": 3.0, "client": 5.0}),
+        machine=10.0,
         before={"server": 100 * 2**20},
         after={"server": 103 * 2**20},
         samples={"server": [(orders, 2**20 * 100 + 3000 * orders) for orders in range(0, 1000, 10)]},
@@ -48,6 +49,7 @@ def test_the_document_tells_every_figure_in_its_unit(body: dict[str, Any]) -> No
         "count": 1000, "mean": 20, "p50": 20, "p95": 20, "p99": 20, "maximum": 20,
     }  # fmt: skip
     assert body["cpuMillisecondsPerOrder"] == {"server": 3, "client": 5}
+    assert body["busyCores"] == {"server": 0.15, "client": 0.25, "others": 0.1}
     assert body["floorMilliseconds"]["bareOrder"] == 2.5
     assert body["floorMilliseconds"]["sumOfParts"] == pytest.approx(9 * 0.1 + 3 * 0.2 + 0.3 + 0.1 + 0.2)
     assert body["serverCpuInFloors"] == 3 / 2.5

@@ -1,4 +1,8 @@
-"""What a client that conforms to RFC 8555 gets over by itself: no answer, "come again" (503) and badNonce."""
+"""What a client that conforms to RFC 8555 gets over by itself, and no more: no answer, "come again" (503), badNonce.
+
+Its patience is that of cert-manager: five more attempts after a badNonce (C5), pauses that double where nobody answers
+or the answer is 503 (C6). For how long altogether, its caller says. Everything else reaches the test.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +18,32 @@ from e2e.load.keys import certificate_key, certificate_request
 
 T = TypeVar("T")
 
-_PAUSE = 0.1
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
+_BAD_NONCES = 5
+_POLL = 0.1
 
 
 async def insisting(step: Callable[[], Awaitable[T]], met: Counter[str] | None = None) -> T:
-    """The answer of a step, which is tried until there is one; `met` counts why it was tried again."""
+    """The answer of a step, which is tried again as a client would; `met` counts why.
+
+    Raises:
+        Refused: the answer is no, or badNonce once too often.
+    """
+    pause, nonces = _FIRST_PAUSE, 0
     while True:
         try:
             return await step()
         except (aiohttp.ClientError, OSError) as error:
             why = type(error).__name__
-            await asyncio.sleep(_PAUSE)
         except Refused as refused:
-            if refused.answer.status != 503 and refused.answer.problem_type != "badNonce":
+            nonces += refused.answer.problem_type == "badNonce"
+            if nonces > _BAD_NONCES or (refused.answer.status != 503 and refused.answer.problem_type != "badNonce"):
                 raise
             why = f"{refused.answer.status}, again and again"
         if met is not None:
             met[why] += 1
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 async def ordered(client: Client, name: str, publish: Publish, met: Counter[str]) -> tuple[str, str]:
@@ -50,5 +63,5 @@ async def ordered(client: Client, name: str, publish: Publish, met: Counter[str]
             raise OrderFailed(f"{order.url}: {order.body}")
         if order.status == "ready":
             await insisting(lambda: client.finalize(order, request), met)
-        await asyncio.sleep(_PAUSE)
+        await asyncio.sleep(_POLL)
     return order.url, (await insisting(lambda: client.certificate(order), met)).chain

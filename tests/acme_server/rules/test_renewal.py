@@ -37,7 +37,6 @@ def certificate(
         account="account",
         serial_number=serial,
         authority_key_id="ab" * 20,
-        public_key_digest="cd" * 32,
         identifiers=(Identifier(type="dns", value="www.example.com"),),
         not_before=not_before,
         not_after=not_before + lifetime,
