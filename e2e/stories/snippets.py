@@ -15,6 +15,10 @@ OPERATIONS = ROOT / "docs" / "operations.md"
 _FENCED = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
+HELM = "helm "
+"""What a block with commands of Helm begins with. tests/chart runs it, where there is a release."""
+
+
 @dataclass(frozen=True, slots=True)
 class Snippet:
     """A block of commands or of a file, and where it stands."""

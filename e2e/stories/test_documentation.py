@@ -19,7 +19,17 @@ from e2e import dns, tools
 from e2e.cluster import Cluster
 from e2e.cluster.ports import free_port
 from e2e.stories.clients import names_in
-from e2e.stories.snippets import CONTRIBUTING, FIRST_CERTIFICATE, OPERATIONS, README, ROOT, Snippet, documents, snippets
+from e2e.stories.snippets import (
+    CONTRIBUTING,
+    FIRST_CERTIFICATE,
+    HELM,
+    OPERATIONS,
+    README,
+    ROOT,
+    Snippet,
+    documents,
+    snippets,
+)
 from e2e.stories.traces import MARK, left_running
 
 LIMIT = 180.0
@@ -179,7 +189,7 @@ def test_the_readme_leads_to_a_server_with_a_directory_and_a_credential(terminal
 
 def test_keys_survive_their_loss_and_another_cluster_as_the_page_about_operations_says(terminal: Terminal) -> None:
     assert left_running(str(terminal.folder)) == []
-    backup, *after, revoke = (block.text for block in snippets(OPERATIONS))
+    backup, *after, revoke = (block.text for block in snippets(OPERATIONS) if not block.text.startswith(HELM))
     enroll = [block.text for block in snippets(FIRST_CERTIFICATE) if "DIRECTORY" in block.text]
     prepare = "kubectl apply -f crds/ -f deploy/rbac.yaml\nkubectl apply -f deploy/samples/\n"
     done = terminal.type(
