@@ -41,7 +41,7 @@ from kms.cluster.errors import ClusterError
 from kms.cluster.tokens import handed_over
 from kms.resources import Secret
 from kms.resources.kinds import ACCOUNTS, ORDERS
-from kms.resources.secrets import NONCE_SECRET, NONCE_SECRET_NAME
+from kms.resources.secrets import NONCE_SECRET
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def build(
     def on_secret(secret: Secret, deleted: bool) -> None:  # noqa: FBT001 - the signature that informers call
         if secret.metadata.namespace != settings.namespace or deleted:
             return
-        if secret.metadata.name == NONCE_SECRET_NAME:
+        if secret.metadata.name == settings.nonce_secret:
             nonces.use(secret.data.get(NONCE_SECRET, b""))
         elif secret.metadata.name == settings.serving_secret and settings.tls_certificate is None:
             certificate.load_secret(secret)

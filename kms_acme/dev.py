@@ -32,14 +32,16 @@ GRACE = 25.0
 """Seconds that a program has to finish what it began."""
 PROGRAMS = ("operator", "server")
 
-_OF_BOTH = ("external_url", "namespace", "watch_namespaces", "serving_secret", "log_format", "log_level")
+_OF_BOTH = (
+    "external_url", "namespace", "watch_namespaces", "serving_secret", "service_name", "log_format", "log_level",
+)  # fmt: skip
 _OF: Mapping[str, tuple[str, ...]] = {
     "server": (
         "listen", "http_listen", "http_url", "metrics_listen", "tls_certificate", "tls_private_key", "dns_servers",
         "http01_port", "tls_alpn01_port", "validation_allow", "validation_deny", "maximum_orders",
         "maximum_accounts", "peer_service",
     ),
-    "operator": ("service_name", "operator_metrics_listen", "cert_manager_namespace", "cluster_issuers_from"),
+    "operator": ("operator_metrics_listen", "cert_manager_namespace", "cluster_issuers_from"),
 }  # fmt: skip
 _FLAGS: Mapping[str, str] = {
     "watch_namespaces": "--watch-namespace",

@@ -14,7 +14,7 @@ import click
 
 from acme_server.settings import Network, ServerSettings, ValidationSettings
 from kms.address import Address
-from kms.resources.secrets import SERVING_SECRET_NAME
+from kms.resources.secrets import SERVICE_NAME, serving_secret_name
 from kms_operator.settings import OperatorSettings, ServerIdentity
 
 DEFAULT_NAMESPACE = "kms-acme"
@@ -127,9 +127,15 @@ def shared(*, required: bool) -> Callable[[_Command], _Command]:
                 ),
                 option(
                     "--serving-secret",
-                    default=SERVING_SECRET_NAME,
+                    help="Secret of the release namespace with the server's own certificate, which the operator makes."
+                    " Default: --service-name and -serving.",
+                ),
+                option(
+                    "--service-name",
+                    default=SERVICE_NAME,
                     show_default=True,
-                    help="Secret of the release namespace with the server's own certificate, which the operator makes.",
+                    help="Service in front of the server. Its name goes into the serving certificate, and what this"
+                    " installation has once, as its nonce key, is named after it.",
                 ),
             ),
         )
@@ -217,12 +223,6 @@ def operator_options(command: _Command) -> _Command:
         command,
         (
             option(
-                "--service-name",
-                default="kms-acme",
-                show_default=True,
-                help="Service in front of the server: its names go into the serving certificate.",
-            ),
-            option(
                 "--cert-manager-namespace",
                 default="cert-manager",
                 show_default=True,
@@ -303,7 +303,8 @@ def server_settings(values: Mapping[str, Any]) -> ServerSettings:
         watch_namespaces=values["watch_namespaces"],
         tls_certificate=values["tls_certificate"],
         tls_private_key=values["tls_private_key"],
-        serving_secret=values["serving_secret"],
+        serving_secret=_serving_secret(values),
+        service_name=values["service_name"],
         peer_service=values["peer_service"],
         maximum_orders=values["maximum_orders"],
         maximum_accounts=values["maximum_accounts"],
@@ -327,7 +328,7 @@ def operator_settings(values: Mapping[str, Any]) -> OperatorSettings:
         namespace=values["namespace"],
         watch_namespaces=values["watch_namespaces"],
         metrics_listen=values["metrics_listen"],
-        serving_secret=values["serving_secret"],
+        serving_secret=_serving_secret(values),
         service_name=values["service_name"],
         lease_name=f"{values['service_name']}-operator",
         server_identity=_server_identity(values),
@@ -336,6 +337,10 @@ def operator_settings(values: Mapping[str, Any]) -> OperatorSettings:
         kubeconfig=kubeconfig(values),
         context=values["context"],
     )
+
+
+def _serving_secret(values: Mapping[str, Any]) -> str:
+    return values["serving_secret"] or serving_secret_name(values["service_name"])
 
 
 def _server_identity(values: Mapping[str, Any]) -> ServerIdentity | None:

@@ -43,6 +43,8 @@ class Caddy:
     challenge: str = "http"
     issuer: dict[str, Any] = field(default_factory=dict)
     """More members of Caddy's ACME issuer."""
+    caddyfile: str = ""
+    """A Caddyfile to run with instead of all that the other fields say, but where it listens and keeps things."""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -51,8 +53,7 @@ class Caddy:
     @contextmanager
     def serving(self) -> Iterator[None]:
         """Run it until the end of the block; what it has obtained stays in its folder for the next time."""
-        file = self.folder / "caddy.json"
-        file.write_text(json.dumps(self._config()))
+        file = self._file()
         home = {"HOME": str(self.folder), "XDG_DATA_HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder)}
         process = Process.start((self.program, "run", "--config", file), log=self.log, env=home)
         try:
@@ -116,6 +117,23 @@ class Caddy:
         except OSError:  # ssl.SSLError is one
             return None
         return found if HELLO.encode() in page and found != other_than else None
+
+    def _file(self) -> Path:
+        """What it is configured by."""
+        if self.caddyfile:
+            file = self.folder / "Caddyfile"
+            file.write_text(self.caddyfile.replace("{\n", f"{{\n{self._surroundings()}", 1))
+        else:
+            file = self.folder / "caddy.json"
+            file.write_text(json.dumps(self._config()))
+        return file
+
+    def _surroundings(self) -> str:
+        """Global options of a Caddyfile: the address, ports and folder that a machine of its own has by itself."""
+        return (
+            f"\tadmin off\n\tdefault_bind {SITE_ADDRESS}\n\tstorage file_system {self.folder / 'storage'}\n"
+            f"\thttp_port {self.story.http01_port}\n\thttps_port {self.story.tls_alpn01_port}\n"
+        )
 
     def _config(self) -> dict[str, Any]:
         port = self.story.tls_alpn01_port

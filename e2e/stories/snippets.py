@@ -11,8 +11,15 @@ ROOT = Path(__file__).parents[2]
 FIRST_CERTIFICATE = ROOT / "docs" / "first-certificate.md"
 README = ROOT / "README.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+CERT_MANAGER = ROOT / "docs" / "cert-manager.md"
+CLIENTS = ROOT / "docs" / "clients.md"
+INSTALL = ROOT / "docs" / "install.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
 _FENCED = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+HELM = "helm "
+"""What a block with commands of Helm begins with. tests/chart runs it, where there is a release."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from cryptography import x509
 
 from e2e.dns import Addresses
 from e2e.stories.caddy import Caddy
-from e2e.stories.story import SITE_ADDRESS, Story
+from e2e.stories.snippets import CLIENTS, snippets
+from e2e.stories.story import SITE_ADDRESS, Credential, Story
 
 pytestmark = pytest.mark.usefixtures("all_challenges")
 HERE = Addresses(SITE_ADDRESS)
@@ -37,6 +38,29 @@ def test_its_sites_have_certificates_that_visitors_trust_as_soon_as_it_runs(
         if each["state"] == "valid"
     ]
     assert valid == [type_, type_]
+
+
+def test_the_caddyfile_that_the_documentation_shows_is_all_it_takes(
+    caddy: Caddy, story: Story, credential: Credential
+) -> None:
+    (shown,) = snippets(CLIENTS, "caddyfile")
+    name = story.name("documented", HERE)
+    here = {
+        "https://acme.example.com/acme/pki/web/directory": story.enrollment.directory_url,
+        "/etc/ssl/kms-acme/ca.crt": str(caddy.folder / "ca.crt"),
+        "6x3kq2v7m4hdnyp5tzbwrcsf": credential.kid,
+        "<secret of web-eab>": credential.secret,
+        "web.apps.example.com": name,
+    }
+    text = shown.text
+    for documented, ours in here.items():
+        assert text.count(documented) == 1, documented
+        text = text.replace(documented, ours)
+    site = replace(caddy, names=(name,), caddyfile=text)
+    with site.serving():
+        assert names_of(site.certificate(name)) == [name]
+    (order,) = story.orders(name)
+    assert order["status"]["state"] == "valid"
 
 
 def test_a_certificate_is_kept_over_a_restart(caddy: Caddy, story: Story) -> None:

@@ -19,8 +19,22 @@ from e2e import dns, tools
 from e2e.cluster import Cluster
 from e2e.cluster.ports import free_port
 from e2e.stories.clients import names_in
-from e2e.stories.snippets import CONTRIBUTING, FIRST_CERTIFICATE, OPERATIONS, README, ROOT, Snippet, documents, snippets
+from e2e.stories.snippets import (
+    CERT_MANAGER,
+    CONTRIBUTING,
+    FIRST_CERTIFICATE,
+    HELM,
+    OPERATIONS,
+    README,
+    ROOT,
+    Snippet,
+    documents,
+    snippets,
+)
 from e2e.stories.traces import MARK, left_running
+from kms.resources.kinds import CLUSTER_ISSUERS, ISSUERS
+from tests.support.definitions import definition
+from tests.support.manifests import text
 
 LIMIT = 180.0
 """Seconds for all that is typed in one terminal."""
@@ -179,7 +193,7 @@ def test_the_readme_leads_to_a_server_with_a_directory_and_a_credential(terminal
 
 def test_keys_survive_their_loss_and_another_cluster_as_the_page_about_operations_says(terminal: Terminal) -> None:
     assert left_running(str(terminal.folder)) == []
-    backup, *after, revoke = (block.text for block in snippets(OPERATIONS))
+    backup, *after, revoke = (block.text for block in snippets(OPERATIONS) if not block.text.startswith(HELM))
     enroll = [block.text for block in snippets(FIRST_CERTIFICATE) if "DIRECTORY" in block.text]
     prepare = "kubectl apply -f crds/ -f deploy/rbac.yaml\nkubectl apply -f deploy/samples/\n"
     done = terminal.type(
@@ -192,6 +206,24 @@ def test_keys_survive_their_loss_and_another_cluster_as_the_page_about_operation
     assert identifiers[0] == identifiers[1]
     assert "1 certificate would be revoked (superseded)" in done.stdout
     assert "1 of 1 certificate revoked." in done.stdout
+
+
+def test_a_profile_gets_the_cluster_issuer_that_the_page_about_cert_manager_begins_with(terminal: Terminal) -> None:
+    """cert-manager's kinds are here without their schemas; tests/cert_manager has cert-manager itself."""
+    assert left_running(str(terminal.folder)) == []
+    commands, shown = next(snippets(CERT_MANAGER)).text, next(snippets(CERT_MANAGER, "yaml")).text
+    (terminal.folder / "profile.yaml").write_text(shown)
+    (terminal.folder / "kinds.yaml").write_text(text(definition(CLUSTER_ISSUERS), definition(ISSUERS)))
+    prepare = "kubectl apply -f crds/ -f deploy/rbac.yaml -f kinds.yaml\nkubectl apply -f deploy/samples/\n"
+    prepare += "kubectl create namespace cert-manager --dry-run=client -o yaml | kubectl apply -f -\n"
+    prepare += f"kms-acme dev --external-url https://localhost:{PORT} --cluster-issuers-from pki\n"
+    trusted = "kubectl get clusterissuer kms-acme -o jsonpath='{.spec.acme.caBundle}' | base64 -d >bundle.crt\n"
+    server = "kubectl get clusterissuer kms-acme -o jsonpath='{.spec.acme.server}'"
+    asked = f'curl --silent --fail --cacert bundle.crt --retry 60 --retry-all-errors "$({server})"\n'
+    done = terminal.type(PRELUDE, IN_THE_BACKGROUND, prepare, commands, trusted, asked)
+    assert done.returncode == 0, done.stdout + (terminal.folder / "kms-acme.log").read_text()[-4000:]
+    assert "certificateprofile.pki.kms.hanzo.ai/web condition met" in done.stdout
+    assert '"newOrder":' in done.stdout
 
 
 @pytest.mark.parametrize("snippet", [each for file in documents() for each in snippets(file)], ids=str)

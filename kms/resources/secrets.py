@@ -41,9 +41,24 @@ EAB_SECRET = "secret"  # noqa: S105 - the name of a key in a Secret, fixed by th
 DIRECTORY_URL = "directory-url"
 NONCE_SECRET = "key"  # noqa: S105 - likewise
 
-NONCE_SECRET_NAME = "kms-acme-nonce"  # noqa: S105 - the name of a Secret
-SERVING_SECRET_NAME = "kms-acme-serving"  # noqa: S105 - likewise
-SERVING_AUTHORITY_NAME = "kms-acme-serving-ca"
+SERVICE_NAME = "kms-acme"
+"""The Service in front of the server, where an installation does not call it otherwise. What an installation has only
+once is named after it, so that two of them in one namespace do not share a key."""
+
+
+def nonce_secret_name(service: str) -> str:
+    """The Secret with the key of the nonces, which all replicas of a server share."""
+    return f"{service}-nonce"
+
+
+def serving_secret_name(service: str) -> str:
+    """The Secret with the server's own certificate, unless an option names another one."""
+    return f"{service}-serving"
+
+
+def serving_authority_name(service: str) -> str:
+    """The Secret with the CA of the server's own certificate."""
+    return f"{service}-serving-ca"
 
 
 def signing_key_name(authority_uid: str) -> str:

@@ -25,9 +25,7 @@ from kms.resources.secrets import (
     CA_CERTIFICATE,
     NONCE_KEY,
     NONCE_SECRET,
-    NONCE_SECRET_NAME,
     SERVING_AUTHORITY,
-    SERVING_AUTHORITY_NAME,
     SERVING_CERTIFICATE,
     TLS_CERTIFICATE,
     TLS_PRIVATE_KEY,
@@ -56,12 +54,15 @@ class _Part:
 
 def secrets(settings: OperatorSettings) -> Iterable[Key]:
     """The Secrets whose absence has to be certain."""
-    return [(settings.namespace, name) for name in (NONCE_SECRET_NAME, SERVING_AUTHORITY_NAME, settings.serving_secret)]
+    return [
+        (settings.namespace, name)
+        for name in (settings.nonce_secret, settings.serving_authority, settings.serving_secret)
+    ]
 
 
 def reconcile(seen: Observed, *, now: datetime, entropy: Entropy) -> Outcome:
     """Make what is missing, renew what is due."""
-    nonce = corrected(seen.internal(NONCE_SECRET_NAME), _nonce(seen, entropy))
+    nonce = corrected(seen.internal(seen.settings.nonce_secret), _nonce(seen, entropy))
     existing = seen.internal(seen.settings.serving_secret)
     if existing is not None and not is_managed(existing):
         return Outcome(apply=nonce)
@@ -70,7 +71,7 @@ def reconcile(seen: Observed, *, now: datetime, entropy: Entropy) -> Outcome:
     return Outcome(
         apply=(
             *nonce,
-            *corrected(seen.internal(SERVING_AUTHORITY_NAME), authority.secret),
+            *corrected(seen.internal(seen.settings.serving_authority), authority.secret),
             *corrected(existing, certificate.secret),
         ),
         notices=(*authority.notices, *certificate.notices),
@@ -94,15 +95,17 @@ def _host(host: str) -> Name:
 
 
 def _nonce(seen: Observed, entropy: Entropy) -> Secret:
-    existing = seen.internal(NONCE_SECRET_NAME)
+    settings = seen.settings
+    existing = seen.internal(settings.nonce_secret)
     key = existing.data.get(NONCE_SECRET, b"") if existing else b""
     if len(key) != NONCE_KEY_BYTES:
         key = entropy(NONCE_KEY_BYTES)
-    return shared_secret(seen.settings.namespace, NONCE_SECRET_NAME, component=NONCE_KEY, data={NONCE_SECRET: key})
+    return shared_secret(settings.namespace, settings.nonce_secret, component=NONCE_KEY, data={NONCE_SECRET: key})
 
 
 def _authority(seen: Observed, *, now: datetime, entropy: Entropy) -> tuple[_Part, Signer]:
-    current = _pair(seen.internal(SERVING_AUTHORITY_NAME))
+    settings = seen.settings
+    current = _pair(seen.internal(settings.serving_authority))
     notices: tuple[Notice, ...] = ()
     if current is None or now >= renewal_time(current.certificate):
         key = current.key if current else generate_key("ECDSA", CURVE)
@@ -112,8 +115,8 @@ def _authority(seen: Observed, *, now: datetime, entropy: Entropy) -> tuple[_Par
         notices = (Notice("Renewed" if current else "Issued", "the serving CA has a new certificate"),)
         current = Signer(certificate, key)
     secret = shared_secret(
-        seen.settings.namespace,
-        SERVING_AUTHORITY_NAME,
+        settings.namespace,
+        settings.serving_authority,
         component=SERVING_AUTHORITY,
         data={
             TLS_PRIVATE_KEY: private_key_pem(current.key),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kms.resources.secrets import CA_CERTIFICATE, SERVING_AUTHORITY_NAME, TLS_CERTIFICATE
+from kms.resources.secrets import CA_CERTIFICATE, TLS_CERTIFICATE
 from kms_operator.observed import Observed, is_managed
 
 
@@ -15,7 +15,7 @@ def trust_anchor(seen: Observed) -> bytes | None:
     serving = seen.internal(seen.settings.serving_secret)
     if serving is not None and not is_managed(serving):
         return serving.data.get(CA_CERTIFICATE)
-    authority = seen.internal(SERVING_AUTHORITY_NAME)
+    authority = seen.internal(seen.settings.serving_authority)
     return authority.data.get(TLS_CERTIFICATE) if authority else None
 
 

@@ -31,11 +31,12 @@ from kms.resources.secrets import (
     COMPONENT,
     NONCE_KEY,
     NONCE_SECRET,
-    NONCE_SECRET_NAME,
+    SERVICE_NAME,
     SERVING_CERTIFICATE,
-    SERVING_SECRET_NAME,
     TLS_CERTIFICATE,
     TLS_PRIVATE_KEY,
+    nonce_secret_name,
+    serving_secret_name,
 )
 from tests.support.apiserver import FakeApiServer, running_api
 from tests.support.eventually import until
@@ -52,7 +53,9 @@ def serving_secret(authority: trustme.CA, host: str = "127.0.0.1") -> Secret:
     issued = authority.issue_cert(host)
     chain = b"".join(each.bytes() for each in issued.cert_chain_pems)
     return Secret(
-        metadata=ObjectMeta(name=SERVING_SECRET_NAME, namespace=NAMESPACE, labels={COMPONENT: SERVING_CERTIFICATE}),
+        metadata=ObjectMeta(
+            name=serving_secret_name(SERVICE_NAME), namespace=NAMESPACE, labels={COMPONENT: SERVING_CERTIFICATE}
+        ),
         type="kubernetes.io/tls",
         data={TLS_CERTIFICATE: chain, TLS_PRIVATE_KEY: issued.private_key_pem.bytes()},
     )
@@ -119,7 +122,7 @@ async def test_it_serves_as_soon_as_there_is_a_certificate_and_is_ready_when_all
         assert await server.eventually("/healthz", 200, internal=True) == "ok\n"
         server.api.put(SECRETS, serving_secret(server.authority))
         assert "nonce key" in await server.eventually("/readyz", 503)
-        server.api.put(SECRETS, secret(NONCE_SECRET_NAME, NONCE_KEY, **{NONCE_SECRET: b"n" * 32}))
+        server.api.put(SECRETS, secret(nonce_secret_name(SERVICE_NAME), NONCE_KEY, **{NONCE_SECRET: b"n" * 32}))
         await server.eventually("/readyz", 200)
         status, text = await server.get("/acme/pki/web/directory")
         assert (status, json.loads(text)["type"]) == (404, "urn:ietf:params:acme:error:malformed")
@@ -127,6 +130,16 @@ async def test_it_serves_as_soon_as_there_is_a_certificate_and_is_ready_when_all
         assert 'kms_acme_cache_objects{cache="secrets"} 2.0' in metrics
         assert 'kms_acme_requests_total{method="GET",route="/readyz",status="200"}' in metrics
         assert "\nkms_acme_connections " in metrics
+
+
+async def test_a_nonce_key_of_another_installation_in_the_namespace_is_not_taken(tmp_path: Path) -> None:
+    async with running(tmp_path, service_name="shop") as server:
+        server.api.put(SECRETS, serving_secret(server.authority))
+        server.api.put(SECRETS, secret(nonce_secret_name(SERVICE_NAME), NONCE_KEY, **{NONCE_SECRET: b"n" * 32}))
+        await server.eventually("/readyz", 503, internal=True)
+        assert "nonce key" in await server.eventually("/readyz", 503)
+        server.api.put(SECRETS, secret(nonce_secret_name("shop"), NONCE_KEY, **{NONCE_SECRET: b"s" * 32}))
+        await server.eventually("/readyz", 200)
 
 
 async def test_a_server_that_waits_for_its_token_stops_when_it_is_told_to(
@@ -323,6 +336,6 @@ async def test_secrets_of_others_change_nothing(tmp_path: Path) -> None:
         await asyncio.sleep(0.1)
         server.api.put(SECRETS, foreign)
         await server.eventually("/healthz", 200)
-        server.api.remove(SECRETS, NAMESPACE, SERVING_SECRET_NAME)
+        server.api.remove(SECRETS, NAMESPACE, serving_secret_name(SERVICE_NAME))
         await asyncio.sleep(0.1)
         await server.eventually("/healthz", 200)

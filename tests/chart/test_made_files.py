@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from e2e.chart.__main__ import differing, made_of_values
 from e2e.chart.helm import CHART, ROOT, Helm
 from e2e.cluster import Cluster
 from e2e.cluster.install import CRDS
-from tests.support.charts import of_kind
+from e2e.stories.snippets import INSTALL, snippets
+from tests.support.charts import container, of_kind
 
 
 def test_schema_and_readme_are_what_the_values_say() -> None:
@@ -40,6 +42,26 @@ def test_kustomize_makes_of_the_base_what_helm_makes_of_the_chart(helm: Helm, cl
         for each in of_kind(rendered, kind):
             wanted = kustomize._without_helm(each)
             assert ours[each["metadata"]["name"]] == wanted.get("spec", wanted.get("rules"))
+
+
+def test_the_overlay_that_the_page_about_installation_shows_changes_what_it_says(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    (shown,) = snippets(INSTALL, "kustomize")
+    for part in (kustomize.BASE, CRDS):
+        shutil.copytree(part, tmp_path / part.relative_to(ROOT))
+    overlay = tmp_path / "deploy" / "kustomize" / "ours"
+    overlay.mkdir()
+    (overlay / "kustomization.yaml").write_text(shown.text)
+    built = [each for each in yaml.safe_load_all(cluster.kubectl("kustomize", overlay)) if each]
+    (deployment,) = of_kind(built, "Deployment")
+    assert deployment["spec"]["replicas"] == 2
+    for each in deployment["spec"]["template"]["spec"]["containers"]:
+        assert each["image"].startswith("registry.example.com/kms-acme:")
+        urls = [arg for arg in each["args"] if arg.startswith("--external-url=")]
+        assert urls == ["--external-url=https://acme.example.com"]
+    lists = [arg for arg in container(built, "server")["args"] if arg.startswith("--http-url=")]
+    assert lists == ["--http-url=http://acme.example.com"]
 
 
 def test_the_versions_of_chart_and_project_are_one() -> None:

@@ -17,7 +17,7 @@ from e2e.chart import kinds
 from e2e.chart.helm import CHART, NAMESPACE, RELEASE, ROOT, Helm, Manifest
 from e2e.cluster import Cluster, CommandFailed
 from e2e.cluster.progress import Progress
-from e2e.stories.snippets import snippets
+from e2e.stories.snippets import HELM, INSTALL, OPERATIONS, snippets
 from tests.support.charts import EVERYTHING, PERMUTATIONS, Values, of_kind, one, pod_of
 
 
@@ -222,6 +222,35 @@ def test_the_command_that_the_readme_begins_with_is_all_it_takes(
         environment = {**os.environ, **fresh.env, "PATH": path, "HELM_CACHE_HOME": str(helm_there.home)}
         subprocess.run(["bash", "-c", command], cwd=ROOT, env=environment, check=True, capture_output=True, timeout=180)
         assert deployed(fresh, "deployment")["spec"]["replicas"] == 1
+
+
+def test_without_helm_the_kustomize_base_is_all_it_takes(
+    clusters: Callable[..., AbstractContextManager[Cluster]],
+) -> None:
+    (command,) = (block.text for block in snippets(INSTALL) if "kustomize" in block.text)
+    with clusters() as fresh:
+        subprocess.run(["bash", "-ec", command], cwd=ROOT, env={**os.environ, **fresh.env}, check=True, timeout=180)
+        assert deployed(fresh, "deployment")["spec"]["replicas"] == 1
+        assert fresh.kubectl("get", "kms", "--all-namespaces", "--output=name") == ""
+        subprocess.run(["bash", "-ec", command], cwd=ROOT, env={**os.environ, **fresh.env}, check=True, timeout=180)
+
+
+def test_an_upgrade_and_the_way_back_are_as_the_page_about_operations_says(release: Helm, empty: Cluster) -> None:
+    def run(command: str) -> None:
+        path = f"{release.program.parent}{os.pathsep}{os.environ['PATH']}"
+        environment = {**os.environ, **empty.env, "PATH": path, "HELM_CACHE_HOME": str(release.home)}
+        subprocess.run(["bash", "-c", command], cwd=ROOT, env=environment, check=True, capture_output=True, timeout=180)
+
+    upgrade, back = (block.text for block in snippets(OPERATIONS) if block.text.startswith(HELM))
+    install(release, "upgrade", {"replicaCount": 2})
+    uid = deployed(empty, "deployment")["metadata"]["uid"]
+    run(upgrade)
+    assert deployed(empty, "deployment")["spec"]["replicas"] == 2, "the values of the release are forgotten"
+    install(release, "upgrade", {"replicaCount": 3})
+    run(back)
+    there = deployed(empty, "deployment")
+    assert (there["metadata"]["uid"], there["spec"]["replicas"]) == (uid, 2)
+    assert empty.kubectl("get", "crds", "--output=name").count("pki.kms.hanzo.ai") == 6
 
 
 def test_an_installation_without_a_namespace_makes_it(helm_there: Helm, empty: Cluster) -> None:

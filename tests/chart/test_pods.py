@@ -43,9 +43,21 @@ def test_every_argument_is_an_option_of_its_program(manifests: list[dict[str, An
     operator = parsed(container(manifests, "operator")["args"], tmp_path)
     assert options.server_settings(server).token_directory
     assert options.operator_settings(operator).server_identity
-    for each in ("external_url", "namespace", "watch_namespaces", "serving_secret"):
+    for each in ("external_url", "namespace", "watch_namespaces", "service_name", "serving_secret"):
         assert server[each] == operator[each], f"both must be told the same {each}"
     assert parsed(one(manifests, "Pod")["spec"]["containers"][0]["args"], tmp_path)["wait"] > 0
+
+
+def test_the_operator_is_told_who_may_have_issuers_of_cert_manager_made_beyond_his_namespace(
+    helm: Helm, tmp_path: Any
+) -> None:
+    values = {"certManager": {"namespace": "certificates", "clusterIssuersFrom": ["pki", "shop"]}}
+    settings = options.operator_settings(parsed(container(helm.render(values), "operator")["args"], tmp_path))
+    assert settings.cert_manager_namespace == "certificates"
+    reaching = [each for each in ("pki", "shop", "kms-acme", "default") if settings.reaches_beyond(each)]
+    assert reaching == ["pki", "shop", "kms-acme"]
+    alone = options.operator_settings(parsed(container(helm.render(), "operator")["args"], tmp_path))
+    assert (alone.cert_manager_namespace, alone.cluster_issuers_from) == ("cert-manager", ())
 
 
 def test_each_program_listens_where_its_container_says(manifests: list[dict[str, Any]], tmp_path: Any) -> None:

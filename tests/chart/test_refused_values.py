@@ -37,6 +37,12 @@ from e2e.cluster.errors import CommandFailed
         ({"metrics": {"whenMissing": "Panic"}}, r"'/metrics/whenMissing'.*must be one of"),
         ({"commonLabels": {"a": 1}}, r"'/commonLabels/a'.*got number, want string"),
         ({"tls": {"certManager": {"duration": "90d"}}}, r"'/tls/certManager/duration'.*does not match pattern"),
+        ({"certManager": {"namespace": ""}}, r"'/certManager/namespace'.*minLength"),
+        ({"certManager": {"clusterIssuersFrom": "pki"}}, r"'/certManager/clusterIssuersFrom'.*want array"),
+        (
+            {"certManager": {"clusterIssuersFrom": ["*"]}},
+            r"'/certManager/clusterIssuersFrom/0'.*does not match pattern",
+        ),
     ],
     ids=str,
 )
@@ -58,6 +64,10 @@ def test_a_value_that_is_wrong_is_named(helm: Helm, values: dict[str, Any], comp
             "metrics.serviceMonitor.enabled and metrics.podMonitor.enabled exclude each other",
         ),
         ({"podDisruptionBudget": {"maxUnavailable": None}}, "podDisruptionBudget.maxUnavailable are both null"),
+        (
+            {"watchNamespaces": ["a"], "certManager": {"clusterIssuersFrom": ["a", "b"]}},
+            "certManager.clusterIssuersFrom has b, which is not in watchNamespaces",
+        ),
         ({"gateway": {"tlsRoute": {"enabled": True}}}, "gateway.tlsRoute.parentRefs is empty"),
         (
             {"gateway": {"crlRoute": {"enabled": True, "parentRefs": [{"name": "x"}]}}, "http": {"enabled": False}},

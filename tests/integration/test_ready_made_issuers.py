@@ -12,38 +12,15 @@ import pytest
 from e2e.cluster.cluster import Cluster
 from e2e.cluster.ports import free_port
 from kms.address import Address
-from kms.resources import certmanager
-from kms.resources.kinds import CLUSTER_ISSUERS, ISSUERS, PROFILES, Kind
+from kms.resources.kinds import CLUSTER_ISSUERS, ISSUERS, PROFILES
 from kms_operator.settings import OperatorSettings
+from tests.support.definitions import definition
 from tests.support.manifests import text
 from tests.support.operating import OperatorProcess, eventually
 
 RELEASE = "kms-acme"
 CONDITION = 'jsonpath={.status.conditions[?(@.type=="CertManagerIssuer")].reason}'
 MINUTE = 90.0
-
-
-def definition(kind: Kind[Any]) -> dict[str, Any]:
-    """The kind as cert-manager names it, without its schema."""
-    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    version = {
-        "name": certmanager.VERSION,
-        "served": True,
-        "storage": True,
-        "subresources": {"status": {}},
-        "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": anything, "status": anything}}},
-    }
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{kind.plural}.{kind.group}"},
-        "spec": {
-            "group": kind.group,
-            "scope": "Namespaced" if kind.namespaced else "Cluster",
-            "names": {"kind": kind.kind, "plural": kind.plural, "singular": kind.kind.lower()},
-            "versions": [version],
-        },
-    }
 
 
 @pytest.fixture

@@ -77,6 +77,16 @@ def test_every_option_is_also_an_environment_variable() -> None:
                 assert parameter.envvar == "KMS_ACME_" + flag[2:].replace("-", "_").upper()
 
 
+def test_what_an_installation_has_once_is_named_after_its_service() -> None:
+    line = ("--external-url", URL, "--service-name", "shop")
+    server, operator = server_settings(*line[2:]), options.operator_settings(values_of(cli.operator, [*line]))
+    assert server.nonce_secret == operator.nonce_secret == "shop-nonce"
+    assert server.serving_secret == operator.serving_secret == "shop-serving"
+    assert (operator.serving_authority, operator.lease_name) == ("shop-serving-ca", "shop-operator")
+    named = options.operator_settings(values_of(cli.operator, [*line, "--serving-secret", "corporate"]))
+    assert (named.serving_secret, named.serving_authority) == ("corporate", "shop-serving-ca")
+
+
 def test_an_environment_variable_stands_for_its_option(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KMS_ACME_DNS_SERVER", "10.0.0.10:53 10.0.0.11:53")
     monkeypatch.setenv("KMS_ACME_NAMESPACE", "pki-system")
@@ -153,7 +163,15 @@ def test_dev_hands_each_program_the_options_that_it_was_given() -> None:
     assert operator["kubeconfig"] == "o.kubeconfig"
     assert server["metrics_listen"] == Address("", 14001)
     assert operator["metrics_listen"] == Address("", 14002)
-    shared = ("external_url", "namespace", "watch_namespaces", "log_format", "log_level", "serving_secret")
+    shared = (
+        "external_url",
+        "namespace",
+        "watch_namespaces",
+        "log_format",
+        "log_level",
+        "serving_secret",
+        "service_name",
+    )
     assert all(server[name] == operator[name] == given[name] for name in shared)
     alone = (
         "listen",
@@ -166,7 +184,7 @@ def test_dev_hands_each_program_the_options_that_it_was_given() -> None:
         "peer_service",
     )
     assert all(server[name] == given[name] for name in alone)
-    assert operator["service_name"] == "acme"
+    assert operator["service_name"] == server["service_name"] == "acme"
 
 
 def test_dev_knows_every_option_of_both_programs_but_those_by_which_they_share_a_pod() -> None:

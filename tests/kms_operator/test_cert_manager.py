@@ -14,7 +14,7 @@ from kms.resources.credentials import EABCredential
 from kms.resources.kinds import CLUSTER_ISSUERS, CREDENTIALS, ISSUERS, Kind
 from kms.resources.meta import ObjectMeta, Resource
 from kms.resources.profiles import CertificateProfile
-from kms.resources.secrets import COMPONENT, MANAGED_BY, SERVING_AUTHORITY, SERVING_AUTHORITY_NAME
+from kms.resources.secrets import COMPONENT, MANAGED_BY, SERVING_AUTHORITY
 from kms_operator import cert_manager, profiles
 from kms_operator.memory import UNSEEN
 from kms_operator.outcomes import Outcome
@@ -39,7 +39,7 @@ CONDITION = cert_manager.CERT_MANAGER_ISSUER
 SOLVERS = [{"http01": {"ingress": {"ingressClassName": "nginx"}}}]
 KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
 SERVING = secret(
-    SERVING_AUTHORITY_NAME,
+    SETTINGS.serving_authority,
     RELEASE,
     data={"tls.crt": b"the serving CA"},
     labels={MANAGED_BY: "kms-acme", COMPONENT: SERVING_AUTHORITY},

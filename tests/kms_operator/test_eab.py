@@ -15,7 +15,6 @@ from kms.resources.secrets import (
     MANAGED_BY,
     OWNER_UID,
     SERVING_AUTHORITY,
-    SERVING_AUTHORITY_NAME,
     VERIFICATION_KEY,
     verification_key_name,
 )
@@ -42,7 +41,7 @@ from tests.support.operated import (
 KEY = BindingKey("kid-1", "A" * 43)
 OTHER = BindingKey("kid-2", "B" * 43)
 SERVING = secret(
-    SERVING_AUTHORITY_NAME,
+    SETTINGS.serving_authority,
     RELEASE,
     data={"tls.crt": b"the serving CA"},
     labels={MANAGED_BY: "kms-acme", COMPONENT: SERVING_AUTHORITY},

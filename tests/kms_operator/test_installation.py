@@ -42,6 +42,18 @@ def test_everything_is_made_where_nothing_is() -> None:
     assert outcome.again == renewal_time(signer_in(serving).certificate)
 
 
+def test_two_installations_in_one_namespace_share_no_key_and_leave_each_other_alone() -> None:
+    other = OperatorSettings(
+        external_url=SETTINGS.external_url, namespace=RELEASE, service_name="shop", serving_secret="shop-serving"
+    )
+    ours = made()
+    theirs = [stored(each) for each in reconciled(*ours, settings=other).apply]
+    assert names(theirs) == [f"{RELEASE}/shop-{each}" for each in ("nonce", "serving-ca", "serving")]
+    assert certifies(signer_in(theirs[1]).certificate, signer_in(theirs[2]).certificate)
+    for settings in (SETTINGS, other):
+        assert reconciled(*ours, *theirs, settings=settings).apply == ()
+
+
 def test_what_stands_is_left_alone() -> None:
     outcome = reconciled(*made())
     assert (outcome.apply, outcome.notices) == ((), ())

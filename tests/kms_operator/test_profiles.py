@@ -10,7 +10,7 @@ import pytest
 
 from kms.resources.meta import LocalRef
 from kms.resources.profiles import CertificateProfile
-from kms.resources.secrets import COMPONENT, MANAGED_BY, SERVING_AUTHORITY, SERVING_AUTHORITY_NAME
+from kms.resources.secrets import COMPONENT, MANAGED_BY, SERVING_AUTHORITY
 from kms_operator import profiles
 from kms_operator.outcomes import Outcome
 from tests.support.operated import (
@@ -32,7 +32,7 @@ from tests.support.operated import (
 
 CA = authority(status={**ready_status(), "chain": "the chain\n"})
 SERVING = secret(
-    SERVING_AUTHORITY_NAME,
+    SETTINGS.serving_authority,
     RELEASE,
     data={"tls.crt": b"the serving CA"},
     labels={MANAGED_BY: "kms-acme", COMPONENT: SERVING_AUTHORITY},

@@ -97,6 +97,7 @@ EVERYTHING: Values = {
         "extraEnv": [{"name": "TZ", "value": "UTC"}],
         "extraVolumeMounts": [{"name": "scratch", "mountPath": "/scratch"}],
     },
+    "certManager": {"namespace": "certificates", "clusterIssuersFrom": ["pki", "default"]},
     "extraVolumes": [{"name": "scratch", "emptyDir": {}}],
     "nodeSelector": {"pool": "infra"},
     "tolerations": [{"key": "infra", "operator": "Exists"}],

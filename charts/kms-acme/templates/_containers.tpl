@@ -7,6 +7,7 @@
 {{- range .Values.watchNamespaces }}
 - --watch-namespace={{ . }}
 {{- end }}
+- --service-name={{ include "kms-acme.fullname" . }}
 - --serving-secret={{ include "kms-acme.servingSecret" . }}
 - --log-format={{ .Values.logging.format }}
 - --log-level={{ .Values.logging.level }}
@@ -87,10 +88,13 @@ imagePullPolicy: {{ .Values.image.pullPolicy }}
 args:
   - operator
   {{- include "kms-acme.sharedArgs" . | nindent 2 }}
-  - --service-name={{ include "kms-acme.fullname" . }}
   - --metrics-listen=:9091
   - --server-service-account={{ include "kms-acme.serviceAccount.server" . }}
   - --server-token-directory=/var/run/secrets/kms-acme/server
+  - --cert-manager-namespace={{ .Values.certManager.namespace }}
+  {{- range .Values.certManager.clusterIssuersFrom }}
+  - --cluster-issuers-from={{ . }}
+  {{- end }}
   {{- with .Values.operator.extraArgs }}
   {{- toYaml . | nindent 2 }}
   {{- end }}

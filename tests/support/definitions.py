@@ -1,0 +1,31 @@
+"""Kinds of others, defined as small as they can be: for what only has to be stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kms.resources import certmanager
+from kms.resources.kinds import Kind
+
+
+def definition(kind: Kind[Any]) -> dict[str, Any]:
+    """The kind as cert-manager names it, without its schema."""
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {
+        "name": certmanager.VERSION,
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+        "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": anything, "status": anything}}},
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{kind.plural}.{kind.group}"},
+        "spec": {
+            "group": kind.group,
+            "scope": "Namespaced" if kind.namespaced else "Cluster",
+            "names": {"kind": kind.kind, "plural": kind.plural, "singular": kind.kind.lower()},
+            "versions": [version],
+        },
+    }
