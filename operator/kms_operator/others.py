@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kms.cluster.client import Cluster
-from kms.cluster.errors import ClusterError, Forbidden, Unserved
+from kms.cluster.errors import ClusterError, Forbidden, NotFound, Unserved
 from kms.resources.kinds import BUNDLES, CLUSTER_ISSUERS, CLUSTER_TRUST_BUNDLES, ISSUERS, SECRETS, Kind
 from kms_operator.controller import Controller
 from kms_operator.memory import LISTED, OF_TRUST
@@ -60,8 +60,8 @@ class Others:
         for version in CLUSTER_TRUST_BUNDLES if kind in CLUSTER_TRUST_BUNDLES else (kind,):
             try:
                 listing = await complete(self._cluster, version, self._settings)
-            except Unserved:
-                continue
+            except (Unserved, NotFound):
+                continue  # the whole group, or this kind in a group of Kubernetes's own
             except Forbidden as error:
                 self._obstruct(kind, _forbidden(kind), error)
             except ClusterError as error:

@@ -135,7 +135,8 @@ def conclude(authority: CertificateAuthority, made: Plan, refusals: Sequence[Ref
     )
     return Outcome(
         status=msgspec.structs.replace(authority.status, conditions=conditions),
-        notices=announced(old, verdict) if verdict is not None else (),
+        # That a new CA has to be made first is no news.
+        notices=announced(old, verdict) if verdict is not None and verdict.reason != WAITING else (),
         again=earliest(now + RESYNC if problems else None, made.trusted.until if made.trusted else None),
     )
 
