@@ -228,6 +228,11 @@ def test_without_the_role_nothing_is_published_and_the_ca_signs_all_the_same(
     kubectl("delete", "cm", "taken")
     eventually(lambda: said(kubectl) == "Published", seconds=MINUTE, why=lambda: said(kubectl, "message"))
 
+    # Without the section nothing is left of it.
+    kubectl("apply", "-f", "-", stdin=authority(namespace, None))
+    eventually(lambda: said(kubectl) == "", seconds=15, why=lambda: said(kubectl, "message"))
+    assert kubectl("get", "cm", "taken", "-o", "name", "--ignore-not-found") == ""
+
 
 @pytest.mark.cluster
 @pytest.mark.requirement("SEC57")
