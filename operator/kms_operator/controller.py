@@ -14,7 +14,7 @@ from kms.clock import Clock, Entropy
 from kms.cluster.client import Cluster
 from kms.cluster.errors import AlreadyExists, ClusterError, Conflict, NotFound, Unavailable
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, SECRETS, Kind
-from kms.resources.meta import Resource, key_of
+from kms.resources.meta import Resource, condition, key_of
 from kms_operator import authorities, cert_manager, eab, installation, policies, profiles, trust
 from kms_operator.applier import Applier
 from kms_operator.memory import OF_TRUST, Memory
@@ -82,6 +82,8 @@ class Controller:
     ) -> None:
         self.memory = Memory(settings)
         self.queue: WorkQueue[Target] = WorkQueue()
+        self.asked = asyncio.Event()
+        """Set when somebody asks for the first time for what could not be had when it was looked for."""
         self._settings = settings
         self._cluster = cluster
         self._metrics = metrics
@@ -213,6 +215,8 @@ class Controller:
         seen = self.memory.observed({})
         seen = seen.with_live(await self._unknown(trust.lookups(authority, seen)))
         plan = trust.plan(authority, seen, now=self._clock())
+        if plan.obstructed and condition(authority.status.conditions, authorities.TRUST_PUBLISHED) is None:
+            self.asked.set()
         doubtful = Outcome(objects=plan.objects, withdraw=plan.withdraw)
         try:
             refusals = await self._applier.attempt(plan.withdraw, plan.objects)

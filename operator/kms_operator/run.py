@@ -178,7 +178,8 @@ class Operator:
 
     async def _keep_looking(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await _happens(self._controller.asked, within=LOOK_SECONDS)
+            self._controller.asked.clear()
             await self._others.look()
 
     async def _learn_labels(self) -> None:

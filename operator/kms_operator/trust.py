@@ -85,6 +85,8 @@ class Plan:
     places: tuple[Place, ...] = ()
     problems: tuple[Problem, ...] = ()
     trusted: Anchors | None = None
+    obstructed: bool = False
+    """Whether one of the kinds cannot be had."""
 
 
 def lookups(authority: CertificateAuthority, seen: Observed) -> Iterator[tuple[Kind[Any], Key]]:
@@ -118,7 +120,14 @@ def plan(authority: CertificateAuthority, seen: Observed, *, now: datetime) -> P
             objects.append(found)
         elif found is not None:
             problems.append(found)
-    return Plan(tuple(objects), _left(authority, seen, places), places, tuple(problems), trusted)
+    return Plan(
+        objects=tuple(objects),
+        withdraw=_left(authority, seen, places),
+        places=places,
+        problems=tuple(problems),
+        trusted=trusted,
+        obstructed=any(each.kind.plural in seen.obstacles for each in places),
+    )
 
 
 def conclude(authority: CertificateAuthority, made: Plan, refusals: Sequence[Refusal], *, now: datetime) -> Outcome:
