@@ -41,7 +41,7 @@ _OF: Mapping[str, tuple[str, ...]] = {
         "http01_port", "tls_alpn01_port", "validation_allow", "validation_deny", "maximum_orders",
         "maximum_accounts", "peer_service",
     ),
-    "operator": ("operator_metrics_listen", "cert_manager_namespace", "cluster_issuers_from"),
+    "operator": ("operator_metrics_listen", "cert_manager_namespace", "cluster_issuers_from", "trust_from"),
 }  # fmt: skip
 _FLAGS: Mapping[str, str] = {
     "watch_namespaces": "--watch-namespace",

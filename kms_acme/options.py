@@ -234,6 +234,12 @@ def operator_options(command: _Command) -> _Command:
                 help="Repeatable. Namespace whose profiles may make ClusterIssuers, and Issuers elsewhere."
                 " The release namespace is always one.",
             ),
+            option(
+                "--trust-from",
+                multiple=True,
+                help="Repeatable. Namespace whose CertificateAuthorities may publish roots elsewhere (spec.trust)."
+                " The release namespace is always one.",
+            ),
         ),
     )
 
@@ -334,6 +340,7 @@ def operator_settings(values: Mapping[str, Any]) -> OperatorSettings:
         server_identity=_server_identity(values),
         cert_manager_namespace=values["cert_manager_namespace"],
         cluster_issuers_from=values["cluster_issuers_from"],
+        trust_from=values["trust_from"],
         kubeconfig=kubeconfig(values),
         context=values["context"],
     )

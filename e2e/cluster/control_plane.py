@@ -267,6 +267,9 @@ class ControlPlane:
                 f"--audit-log-path={self.audit_log}",
                 "--audit-log-maxsize=1000000",  # MB: never rotated, readers count from an offset
                 "--profiling=false",
+                # What an administrator has to ask for (spec.trust of CertificateAuthority).
+                "--feature-gates=ClusterTrustBundle=true",
+                "--runtime-config=certificates.k8s.io/v1beta1/clustertrustbundles=true",
                 *(self._kubelet_options() if site.runs_pods else ()),
             ],
         )

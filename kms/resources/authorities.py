@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from kms.resources.meta import Condition, LocalRef, ObjectMeta, Struct
+from kms.resources.meta import AllowedNamespaces, Condition, LocalRef, ObjectMeta, Selector, Struct
 
 
 class PrivateKey(Struct, frozen=True, kw_only=True):
@@ -59,6 +59,38 @@ class ImportedAuthority(Struct, frozen=True, kw_only=True):
     secret_ref: LocalRef
 
 
+class TrustConfigMap(Struct, frozen=True, kw_only=True):
+    """ConfigMaps of one name, in the namespaces that are chosen."""
+
+    name: str
+    key: str = "ca.crt"
+    namespaces: AllowedNamespaces = AllowedNamespaces()
+
+
+class TrustBundle(Struct, frozen=True, kw_only=True):
+    """A Bundle of trust-manager, which makes ConfigMaps of its name; without `selector` in all namespaces."""
+
+    name: str
+    key: str = "ca.crt"
+    selector: Selector | None = None
+
+
+class TrustClusterBundle(Struct, frozen=True, kw_only=True):
+    """A ClusterTrustBundle; that of a signer is named after it, and `name` is the rest."""
+
+    name: str
+    signer_name: str | None = None
+
+
+class Trust(Struct, frozen=True, kw_only=True):
+    """Where the root is published, and for how long after it was replaced."""
+
+    config_map: TrustConfigMap | None = None
+    bundle: TrustBundle | None = None
+    cluster_trust_bundle: TrustClusterBundle | None = None
+    overlap: str = "720h"
+
+
 class AuthoritySpec(Struct, frozen=True, kw_only=True):
     """Exactly one of `internal` and `imported` is set: that is the type of the CA.
 
@@ -70,12 +102,21 @@ class AuthoritySpec(Struct, frozen=True, kw_only=True):
     imported: ImportedAuthority | None = None
     renew_issued_before: datetime | None = None
     cross_certificates: tuple[str, ...] = ()
+    trust: Trust | None = None
+
+
+class FormerRoot(Struct, frozen=True, kw_only=True):
+    """A root (PEM) that the CA had until then."""
+
+    certificate: str
+    replaced_at: datetime
 
 
 class AuthorityStatus(Struct, frozen=True, kw_only=True):
     """What the operator has seen and made. `certificate` is one PEM block, `chain` it and all above it to the root.
 
     `alternate_chains` are those of the cross certificates that hold, as clients get them after an end entity's.
+    `former_roots` are those that have not ended, the latest first.
     """
 
     observed_generation: int | None = None
@@ -88,6 +129,7 @@ class AuthorityStatus(Struct, frozen=True, kw_only=True):
     subject_key_id: str | None = msgspec.field(default=None, name="subjectKeyID")
     not_before: datetime | None = None
     not_after: datetime | None = None
+    former_roots: tuple[FormerRoot, ...] = ()
     conditions: tuple[Condition, ...] = ()
 
 

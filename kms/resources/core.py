@@ -1,4 +1,4 @@
-"""The built-in kinds that we touch: Secrets, Namespaces, Leases, Events and EndpointSlices."""
+"""The built-in kinds that we touch: Secrets, ConfigMaps, Namespaces, Leases, Events and EndpointSlices."""
 
 from __future__ import annotations
 
@@ -24,8 +24,15 @@ class Secret(Struct, frozen=True, kw_only=True):
             return None
 
 
+class ConfigMap(Struct, frozen=True, kw_only=True):
+    """v1 ConfigMap: holds what is to be trusted."""
+
+    metadata: ObjectMeta
+    data: dict[str, str] = {}  # noqa: RUF012 - msgspec copies an empty default
+
+
 class Namespace(Struct, frozen=True, kw_only=True):
-    """v1 Namespace: its labels decide where EABCredentials may live."""
+    """v1 Namespace: its labels decide where EABCredentials may live, and where roots are published."""
 
     metadata: ObjectMeta
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from kms.resources import certmanager
+from kms.resources import certmanager, trust
 from kms.resources.accounts import ACMEAccount
 from kms.resources.authorities import CertificateAuthority
-from kms.resources.core import EndpointSlice, Lease, Namespace, Secret
+from kms.resources.core import ConfigMap, EndpointSlice, Lease, Namespace, Secret
 from kms.resources.credentials import EABCredential
 from kms.resources.meta import GROUP, VERSION, Resource
 from kms.resources.orders import ACMEOrder
@@ -58,7 +58,29 @@ ISSUERS = Kind(
     group=certmanager.GROUP, version=certmanager.VERSION, kind="Issuer", plural="issuers", model=certmanager.Issuer
 )
 
+BUNDLES = Kind(
+    group=trust.BUNDLE_GROUP,
+    version=trust.BUNDLE_VERSION,
+    kind="Bundle",
+    plural="bundles",
+    model=trust.Bundle,
+    namespaced=False,
+)
+CLUSTER_TRUST_BUNDLES = tuple(
+    Kind(
+        group=trust.CERTIFICATES_GROUP,
+        version=each,
+        kind="ClusterTrustBundle",
+        plural="clustertrustbundles",
+        model=trust.ClusterTrustBundle,
+        namespaced=False,
+    )
+    for each in trust.CERTIFICATES_VERSIONS
+)
+"""In each version in which an API server may serve it."""
+
 SECRETS = Kind(group="", version="v1", kind="Secret", plural="secrets", model=Secret)
+CONFIG_MAPS = Kind(group="", version="v1", kind="ConfigMap", plural="configmaps", model=ConfigMap)
 NAMESPACES = Kind(group="", version="v1", kind="Namespace", plural="namespaces", model=Namespace, namespaced=False)
 LEASES = Kind(group="coordination.k8s.io", version="v1", kind="Lease", plural="leases", model=Lease)
 ENDPOINT_SLICES = Kind(

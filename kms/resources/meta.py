@@ -150,6 +150,13 @@ class SelectorRequirement(Struct, frozen=True, kw_only=True):
                 return value is None
 
 
+class AllowedNamespaces(Struct, frozen=True, kw_only=True):
+    """Namespaces as a resource chooses them: where EABCredentials may live, where Issuers or trust are made."""
+
+    from_: Literal["Same", "All", "Selector"] = msgspec.field(default="Same", name="from")
+    selector: Selector | None = None
+
+
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?")
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from kms.resources.authorities import Subject
-from kms.resources.meta import Condition, LocalRef, ObjectMeta, Selector, Struct
+from kms.resources.meta import AllowedNamespaces, Condition, LocalRef, ObjectMeta, Struct
 
 
 class CertificateContents(Struct, frozen=True, kw_only=True):
@@ -18,13 +18,6 @@ class CertificateContents(Struct, frozen=True, kw_only=True):
     usages: tuple[str, ...] = ("digital signature", "key encipherment", "server auth")
     subject: Subject = Subject()
     common_name: Literal["FirstName", "Requested", "None"] = "Requested"
-
-
-class AllowedNamespaces(Struct, frozen=True, kw_only=True):
-    """Namespaces as a profile chooses them: where EABCredentials for it may live, where Issuers are made."""
-
-    from_: Literal["Same", "All", "Selector"] = msgspec.field(default="Same", name="from")
-    selector: Selector | None = None
 
 
 class OrderProfile(Struct, frozen=True, kw_only=True):

@@ -31,6 +31,8 @@ USER_CREDENTIAL = "eab"
 DIRECTORY = "directory"
 ISSUER_KEY = "issuer-eab"
 """A copy of an EAB key where cert-manager reads it; and what we have made around it, its issuer above all."""
+TRUST = "trust"
+"""No Secret: a ConfigMap or the like with what to trust of a CertificateAuthority."""
 
 TLS_CERTIFICATE = "tls.crt"
 TLS_PRIVATE_KEY = "tls.key"

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from kms.clock import Clock
 from kms.cluster.client import Cluster
-from kms.cluster.errors import ClusterError, NotFound
+from kms.cluster.errors import ClusterError, Forbidden, Invalid, NotFound
 from kms.resources.core import Secret
 from kms.resources.kinds import SECRETS, Kind
 from kms.resources.meta import Resource
-from kms_operator.outcomes import Manifest, Notice, Outcome
+from kms_operator.outcomes import Manifest, Notice, Outcome, Refusal
 
 FIELD_MANAGER = "kms-acme-operator"
 CONTROLLER = "pki.kms.hanzo.ai/operator"
@@ -53,6 +53,28 @@ class Applier:
             await self._state(kind, resource, outcome)
         for notice in outcome.notices:
             await self._tell(notice, kind=kind, resource=resource)
+
+    async def attempt(self, withdraw: Iterable[Manifest], objects: Iterable[Manifest]) -> tuple[Refusal, ...]:
+        """Delete and write as far as the API server lets us: what it refuses keeps nothing else from being done.
+
+        Raises Conflict or AlreadyExists as above, and Unavailable.
+        """
+        refused: list[Refusal] = []
+
+        async def each(manifest: Manifest, act: Callable[[Manifest], Awaitable[None]]) -> None:
+            try:
+                await act(manifest)
+            except (Forbidden, Invalid, NotFound) as error:
+                refused.append(Refusal(manifest, isinstance(error, Forbidden), str(error)))
+
+        for manifest in withdraw:
+            await each(manifest, self._withdraw)
+        for manifest in objects:
+            await each(manifest, self._put)
+        return tuple(refused)
+
+    async def _withdraw(self, manifest: Manifest) -> None:
+        await self.delete(manifest.kind, manifest.object)
 
     async def delete(self, kind: Kind[Any], object_: Resource) -> None:
         """Delete the object as it was seen; that it has gone already is as good."""

@@ -18,6 +18,7 @@ from kms.clock import Entropy
 from kms.pki.authorities import (
     AlternateChain,
     AuthorityTemplate,
+    Former,
     InvalidAuthority,
     chain_to_root_pem,
     check_cross,
@@ -28,11 +29,18 @@ from kms.pki.authorities import (
     renewal_time,
     self_signed,
     subject_key_id,
+    succeeded,
 )
 from kms.pki.authorities.cross import REASON as INVALID_CROSS
 from kms.pki.certificates import Signer, certificate_pem, random_serial
 from kms.pki.keys import PrivateKey, generate_key, load_private_key, private_key_pem
-from kms.resources.authorities import AuthorityStatus, CertificateAuthority, ImportedAuthority, InternalAuthority
+from kms.resources.authorities import (
+    AuthorityStatus,
+    CertificateAuthority,
+    FormerRoot,
+    ImportedAuthority,
+    InternalAuthority,
+)
 from kms.resources.core import Secret
 from kms.resources.durations import parse_duration
 from kms.resources.kinds import AUTHORITIES
@@ -64,6 +72,8 @@ KEY_MISMATCH = "KeyMismatch"
 ALTERNATE_CHAINS = "AlternateChains"
 REVOCATION_LIST = "RevocationList"
 """Conditions beside Ready."""
+TRUST_PUBLISHED = "TrustPublished"
+"""Likewise, but stated by `kms_operator.trust`."""
 
 BACKDATED = timedelta(hours=1)
 """A CA certificate begins that much earlier, for clocks that are behind."""
@@ -96,7 +106,7 @@ def reconcile(authority: CertificateAuthority, seen: Observed, *, now: datetime,
         standing = _standing(authority, seen, now=now, entropy=entropy)
     except InvalidAuthority as error:
         verdict = not_ready(error.reason, str(error))
-        conditions = settled(old, (verdict,), generation=generation, now=now)
+        conditions = settled(old, (verdict,), generation=generation, now=now, keep=(TRUST_PUBLISHED,))
         # What was published stays published: it is how a lost key is told from one that was never made.
         status = msgspec.structs.replace(authority.status, observed_generation=generation, conditions=conditions)
         return Outcome(status=status, notices=announced(old, verdict), again=now + RESYNC)
@@ -115,7 +125,8 @@ def reconcile(authority: CertificateAuthority, seen: Observed, *, now: datetime,
         subject_key_id=subject_key_id(certificate),
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
-        conditions=settled(old, verdicts, generation=generation, now=now),
+        former_roots=_former_roots(authority, standing.signer, now=now),
+        conditions=settled(old, verdicts, generation=generation, now=now, keep=(TRUST_PUBLISHED,)),
     )
     wanted = signing_secret(authority, standing.signer, seen.settings)
     return Outcome(
@@ -146,6 +157,14 @@ def _alternates(
         return tuple(holding), (Verdict("False", INVALID_CROSS, "; ".join(wrong), type=ALTERNATE_CHAINS),)
     message = f"clients are offered {len(holding)} chain(s) beside the default one"
     return tuple(holding), (Verdict("True", "Published", message, type=ALTERNATE_CHAINS),)
+
+
+def _former_roots(authority: CertificateAuthority, signer: Signer, *, now: datetime) -> tuple[FormerRoot, ...]:
+    """The roots that the CA had before; whoever is told to trust it goes on trusting them for a while."""
+    status = authority.status
+    former = [Former(each.certificate, each.replaced_at) for each in status.former_roots]
+    kept = succeeded(former, status.chain, chain_to_root_pem(signer), now=now)
+    return tuple(FormerRoot(certificate=each.pem, replaced_at=each.replaced_at) for each in kept)
 
 
 def _lists(signer: Signer) -> tuple[Verdict, ...]:

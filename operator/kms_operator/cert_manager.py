@@ -18,22 +18,19 @@ cert-manager reads with its own rights. So the operator's settings say whose pro
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
-
-import msgspec
 
 from kms.resources.certmanager import Issuer
 from kms.resources.core import Secret
 from kms.resources.credentials import CredentialSpec, EABCredential
 from kms.resources.kinds import CLUSTER_ISSUERS, CREDENTIALS, ISSUERS, PROFILES, SECRETS, Kind
-from kms.resources.meta import GROUP, NamespacedRef, ObjectMeta, Resource, key_of
+from kms.resources.meta import NamespacedRef, ObjectMeta, Resource, key_of
 from kms.resources.profiles import CertificateProfile, CertManager
 from kms.resources.secrets import COMPONENT, EAB_SECRET, ISSUER_KEY, MANAGED_BY, MANAGER, OWNER, OWNER_UID
 from kms_operator.eab_keys import BindingKey, InvalidKey, key_in
-from kms_operator.manifests import described, internal_secret, reference_to
+from kms_operator.manifests import DIGEST, described, digest, holds, internal_secret, over, reference_to, same_metadata
 from kms_operator.observed import Key, Observed, is_managed, owned_by
 from kms_operator.outcomes import Manifest, Verdict, corrected
 from kms_operator.serving import directory_url, trust_anchor
@@ -47,8 +44,6 @@ NOT_ALLOWED = "NamespaceNotAllowed"
 NO_NAMESPACE = "NoNamespaceSelected"
 WAITING_FOR_CREDENTIAL = "WaitingForCredential"
 
-DIGEST = f"{GROUP}/spec-digest"
-"""Annotation of an issuer: what we asked for. The spec itself has defaults of cert-manager's in it."""
 LONGEST_PROFILE = 150
 """Characters of the profile's name in the name of a credential; that of a namespace has 63 at most."""
 
@@ -173,8 +168,7 @@ def _places(profile: CertificateProfile, seen: Observed) -> tuple[Place, ...]:
     if rule.from_ == "Same":
         return (Place(ISSUERS, home, name, home),)
     _check_reach(profile, seen)
-    living = sorted(name for (_, name), each in seen.namespaces.items() if each.metadata.deletion_timestamp is None)
-    chosen = [each for each in living if seen.chooses(rule, each, of=home)]
+    chosen = seen.chosen(rule, of=home)
     if not chosen:
         raise _Refused(NO_NAMESPACE, "no namespace is selected (spec.enrollment.acme.certManager.issuers.namespaces)")
     return tuple(Place(ISSUERS, each, name, each) for each in chosen)
@@ -199,7 +193,7 @@ def _piece(profile: CertificateProfile, place: Place, seen: Observed) -> _Piece:
         key = _bound(profile, place, seen, piece) if _binds(profile) else None
         issuer = _issuer(profile, place, key, seen)
         if not _same_issuer(existing, issuer):
-            piece.objects += (Manifest(place.kind, _over(issuer, existing)),)
+            piece.objects += (Manifest(place.kind, over(issuer, existing)),)
     except _Refused as refusal:
         piece.refusal = refusal
     return piece
@@ -213,7 +207,7 @@ def _bound(profile: CertificateProfile, place: Place, seen: Observed, piece: _Pi
     copy = seen.secret(*place.secret)
     _check_ours(copy, place, f"Secret {'/'.join(place.secret)}", profile)
     if existing is None or not _same_credential(existing, credential):
-        piece.objects += (Manifest(CREDENTIALS, _over(credential, existing)),)
+        piece.objects += (Manifest(CREDENTIALS, over(credential, existing)),)
     key = _key_of(existing, seen) if existing is not None else None
     if key is None:
         name = described(credential, CREDENTIALS)
@@ -282,12 +276,11 @@ def _issuer(profile: CertificateProfile, place: Place, key: BindingKey | None, s
     if key is not None:
         reference = {"name": place.secret[1], "key": EAB_SECRET}
         acme["externalAccountBinding"] = {"keyID": key.key_id, "keySecretRef": reference}
-    digest = hashlib.sha256(msgspec.json.encode(acme, order="sorted")).hexdigest()
     metadata = ObjectMeta(
         namespace=place.namespace,
         name=place.name,
         labels=_labels(profile),
-        annotations={**_annotations(profile), DIGEST: digest},
+        annotations={**_annotations(profile), DIGEST: digest(acme)},
     )
     return Issuer(metadata=metadata, spec={"acme": acme})
 
@@ -302,35 +295,11 @@ def _annotations(profile: CertificateProfile) -> dict[str, str]:
 
 def _same_credential(seen: EABCredential, wanted: EABCredential) -> bool:
     """Limits that an administrator has added are left alone."""
-    return _same_metadata(seen, wanted) and seen.spec.profile_ref == wanted.spec.profile_ref
+    return same_metadata(seen, wanted) and seen.spec.profile_ref == wanted.spec.profile_ref
 
 
 def _same_issuer(seen: Issuer | None, wanted: Issuer) -> bool:
-    return seen is not None and _same_metadata(seen, wanted) and _holds(seen.spec, wanted.spec)
-
-
-def _same_metadata(seen: Resource, wanted: Resource) -> bool:
-    return (
-        seen.metadata.labels.items() >= wanted.metadata.labels.items()
-        and seen.metadata.annotations.items() >= wanted.metadata.annotations.items()
-    )
-
-
-def _holds(seen: Any, wanted: Any) -> bool:
-    """Whether all that we want is there; defaults and additions do not count."""
-    if isinstance(wanted, dict):
-        return isinstance(seen, dict) and all(key in seen and _holds(seen[key], wanted[key]) for key in wanted)
-    if isinstance(wanted, list):
-        return isinstance(seen, list) and len(seen) == len(wanted) and all(map(_holds, seen, wanted))
-    return bool(seen == wanted)
-
-
-def _over(wanted: Any, seen: Resource | None) -> Any:
-    """`wanted`, to be written only over `seen`; None where nothing is yet."""
-    if seen is None:
-        return wanted
-    version = seen.metadata.resource_version
-    return msgspec.structs.replace(wanted, metadata=msgspec.structs.replace(wanted.metadata, resource_version=version))
+    return seen is not None and same_metadata(seen, wanted) and holds(seen.spec, wanted.spec)
 
 
 def _without(profile: CertificateProfile, seen: Observed, places: tuple[Place, ...], **more: Any) -> Wanted:

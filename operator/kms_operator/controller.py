@@ -14,16 +14,26 @@ from kms.clock import Clock, Entropy
 from kms.cluster.client import Cluster
 from kms.cluster.errors import AlreadyExists, ClusterError, Conflict, NotFound, Unavailable
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, SECRETS, Kind
-from kms.resources.meta import Resource, key_of
-from kms_operator import authorities, cert_manager, eab, installation, policies, profiles
+from kms.resources.meta import Resource, condition, key_of
+from kms_operator import authorities, cert_manager, eab, installation, policies, profiles, trust
 from kms_operator.applier import Applier
-from kms_operator.memory import Memory
+from kms_operator.memory import OF_TRUST, Memory
 from kms_operator.metrics import Metrics
 from kms_operator.observed import Key, Observed, Obstacle, is_managed
 from kms_operator.outcomes import Outcome
 from kms_operator.settings import OperatorSettings
 from kms_operator.sweep import Stray, strays
-from kms_operator.targets import INSTALLATION, SWEEP, Target, affected, issuing, target_of
+from kms_operator.targets import (
+    INSTALLATION,
+    SWEEP,
+    TRUST,
+    Target,
+    affected,
+    issuing,
+    publishing,
+    target_of,
+    trust_of,
+)
 from kms_operator.workqueue import WorkQueue
 
 WORKERS = 4
@@ -72,6 +82,8 @@ class Controller:
     ) -> None:
         self.memory = Memory(settings)
         self.queue: WorkQueue[Target] = WorkQueue()
+        self.asked = asyncio.Event()
+        """Set when somebody asks for the first time for what could not be had when it was looked for."""
         self._settings = settings
         self._cluster = cluster
         self._metrics = metrics
@@ -99,10 +111,17 @@ class Controller:
         for each in gone:
             self._bereave(kind, each)
 
-    def obstruct(self, kind: Kind[Any], obstacle: Obstacle | None) -> None:
-        """A kind of cert-manager's cannot be had, or (None) can be had: the profiles that ask for it say so."""
-        if self.memory.obstruct(kind, obstacle):
-            self._enqueue(issuing(self.memory))
+    def obstruct(self, kind: Kind[Any], obstacle: Obstacle | None) -> bool:
+        """A kind of others cannot be had, or (None) can be had: whoever asks for it says so. False: it was known."""
+        if not self.memory.obstruct(kind, obstacle):
+            return False
+        self._enqueue(publishing(self.memory) if kind in OF_TRUST else issuing(self.memory))
+        return True
+
+    def publishes(self) -> bool:
+        """Whether a root is published, or is to be."""
+        asked = any(each.spec.trust is not None for each in self.memory.all(AUTHORITIES).values())
+        return asked or any(self.memory.all(kind) for kind in OF_TRUST)
 
     def look_at_everything(self) -> None:
         """Have all that is reconciled looked at, the oldest first."""
@@ -110,6 +129,8 @@ class Controller:
         for each in RECONCILERS.values():
             for resource in sorted(self.memory.all(each.kind).values(), key=_age):
                 self.queue.add(target_of(each.kind, resource))
+        for authority in self.memory.all(AUTHORITIES).values():
+            self.queue.add(trust_of(authority))
         self.queue.add(SWEEP)
 
     async def run(self) -> None:
@@ -156,7 +177,7 @@ class Controller:
 
     def _is_known(self, target: Target) -> bool:
         """Whether there still is something to reconcile."""
-        reconciler = RECONCILERS.get(target.plural)
+        reconciler = RECONCILERS.get(AUTHORITIES.plural if target.plural == TRUST else target.plural)
         return reconciler is None or self.memory.get(reconciler.kind, (target.namespace, target.name)) is not None
 
     def _schedule(self, target: Target, again: datetime | None) -> None:
@@ -170,6 +191,8 @@ class Controller:
             return None
         if target == INSTALLATION:
             return await self._install()
+        if target.plural == TRUST:
+            return await self._publish(target)
         reconciler = RECONCILERS[target.plural]
         resource = self.memory.get(reconciler.kind, (target.namespace, target.name))
         if resource is None or resource.metadata.deletion_timestamp is not None:
@@ -181,6 +204,27 @@ class Controller:
             await self._applier.carry_out(outcome, kind=reconciler.kind, resource=resource)
         except (Conflict, AlreadyExists, NotFound):
             await self._look_again(reconciler.kind, resource, outcome)
+            raise
+        return outcome.again
+
+    async def _publish(self, target: Target) -> datetime | None:
+        """Publish a root where it can be, and state where that is; the rest of the CA is another target."""
+        authority = self.memory.get(AUTHORITIES, (target.namespace, target.name))
+        if authority is None or authority.metadata.deletion_timestamp is not None:
+            return None
+        seen = self.memory.observed({})
+        seen = seen.with_live(await self._unknown(trust.lookups(authority, seen)))
+        plan = trust.plan(authority, seen, now=self._clock())
+        if plan.obstructed and condition(authority.status.conditions, authorities.TRUST_PUBLISHED) is None:
+            self.asked.set()
+        doubtful = Outcome(objects=plan.objects, withdraw=plan.withdraw)
+        try:
+            refusals = await self._applier.attempt(plan.withdraw, plan.objects)
+            doubtful = Outcome()
+            outcome = trust.conclude(authority, plan, refusals, now=self._clock())
+            await self._applier.carry_out(outcome, kind=AUTHORITIES, resource=authority)
+        except (Conflict, AlreadyExists, NotFound):
+            await self._look_again(AUTHORITIES, authority, doubtful)
             raise
         return outcome.again
 

@@ -1,17 +1,23 @@
-"""The Secrets that the operator writes, as they should be. Names, labels and keys come from `kms.resources.secrets`."""
+"""What the operator writes, as it should be. Names, labels and keys come from `kms.resources.secrets`."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from kms.resources.core import Secret
 from kms.resources.kinds import Kind
-from kms.resources.meta import ObjectMeta, OwnerReference, Resource
+from kms.resources.meta import GROUP, ObjectMeta, OwnerReference, Resource
 from kms.resources.secrets import COMPONENT, MANAGED_BY, MANAGER, OWNER, OWNER_UID
 
 TLS = "kubernetes.io/tls"
 OPAQUE = "Opaque"
+
+DIGEST = f"{GROUP}/spec-digest"
+"""Annotation of an object of somebody else's kind: what we asked for. The object itself may have defaults in it."""
 
 
 def shared_secret(
@@ -71,3 +77,33 @@ def reference_to(owner: Resource, kind: Kind[Any]) -> OwnerReference:
 def described(resource: Resource, kind: Kind[Any]) -> str:
     """The resource as people write it: `CertificateAuthority pki/issuing`."""
     return f"{kind.kind} {resource.metadata.namespace}/{resource.metadata.name}"
+
+
+def digest(content: Mapping[str, Any]) -> str:
+    """What was asked for, as the annotation DIGEST says it."""
+    return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
+
+
+def same_metadata(seen: Resource, wanted: Resource) -> bool:
+    """Whether labels and annotations are as we want them; additions do not count."""
+    return (
+        seen.metadata.labels.items() >= wanted.metadata.labels.items()
+        and seen.metadata.annotations.items() >= wanted.metadata.annotations.items()
+    )
+
+
+def holds(seen: Any, wanted: Any) -> bool:
+    """Whether all that we want is there; defaults and additions do not count."""
+    if isinstance(wanted, dict):
+        return isinstance(seen, dict) and all(key in seen and holds(seen[key], wanted[key]) for key in wanted)
+    if isinstance(wanted, list):
+        return isinstance(seen, list) and len(seen) == len(wanted) and all(map(holds, seen, wanted))
+    return bool(seen == wanted)
+
+
+def over(wanted: Any, seen: Resource | None) -> Any:
+    """`wanted`, to be written only over `seen`; None where nothing is yet."""
+    if seen is None:
+        return wanted
+    version = seen.metadata.resource_version
+    return msgspec.structs.replace(wanted, metadata=msgspec.structs.replace(wanted.metadata, resource_version=version))

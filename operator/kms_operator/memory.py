@@ -17,7 +17,10 @@ from kms.resources.core import Secret
 from kms.resources.kinds import (
     ACCOUNTS,
     AUTHORITIES,
+    BUNDLES,
     CLUSTER_ISSUERS,
+    CLUSTER_TRUST_BUNDLES,
+    CONFIG_MAPS,
     CREDENTIALS,
     ISSUERS,
     NAMESPACES,
@@ -33,9 +36,10 @@ from kms_operator.settings import OperatorSettings
 
 WATCHED: tuple[Kind[Any], ...] = (AUTHORITIES, POLICIES, PROFILES, CREDENTIALS, SECRETS, ACCOUNTS, NAMESPACES)
 
-LISTED: tuple[Kind[Any], ...] = (CLUSTER_ISSUERS, ISSUERS)
-"""Kinds of others, which need not be there: they are listed from time to time, not watched."""
-UNSEEN = Obstacle("Pending", "the operator has not looked for cert-manager yet; it does so once a minute")
+OF_TRUST: tuple[Kind[Any], ...] = (CONFIG_MAPS, BUNDLES, CLUSTER_TRUST_BUNDLES[0])
+LISTED: tuple[Kind[Any], ...] = (CLUSTER_ISSUERS, ISSUERS, *OF_TRUST)
+"""Kinds that need not be there, or for us: they are listed from time to time, not watched."""
+UNSEEN = Obstacle("Pending", "the operator has not looked for cert-manager or trust-manager yet; it does once a minute")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,8 @@ class Memory:
     obstacles: dict[str, Obstacle] = field(
         default_factory=lambda: dict.fromkeys((each.plural for each in LISTED), UNSEEN)
     )
+    served: dict[str, Kind[Any]] = field(default_factory=dict)
+    """The version of a kind that was listed last."""
 
     def get(self, kind: Kind[Any], key: Key) -> Any | None:
         """The object as last seen; an ACMEAccount as `Opened`."""
@@ -107,6 +113,7 @@ class Memory:
         self, kind: Kind[Any], objects: Iterable[Resource], resource_version: str
     ) -> tuple[list[Any], list[Any]]:
         """Take over a complete list as of `resource_version`. Returns what is new or changed, and what has gone."""
+        self.served[kind.plural] = kind
         listed = {key_of(each): each for each in objects}
         gone = [
             seen
@@ -124,7 +131,7 @@ class Memory:
         return [each for each in listed.values() if self.put(kind, each)], gone
 
     def obstruct(self, kind: Kind[Any], obstacle: Obstacle | None) -> bool:
-        """Remember why objects of a kind of cert-manager's are not known, or (None) that they are. False: known."""
+        """Remember why objects of a kind of others are not known, or (None) that they are. False: known."""
         if self.obstacles.get(kind.plural) == obstacle:
             return False
         if obstacle is None:
@@ -146,7 +153,11 @@ class Memory:
             secrets=secrets,
             accounts=self._open,
             issuers={**self.all(CLUSTER_ISSUERS), **self.all(ISSUERS)},
+            config_maps=self.all(CONFIG_MAPS),
+            bundles=self.all(BUNDLES),
+            cluster_trust_bundles=self.all(CLUSTER_TRUST_BUNDLES[0]),
             obstacles=self.obstacles,
+            served=self.served,
         )
 
     def _drop(self, kind: Kind[Any], key: Key) -> bool:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.certmanager import Issuer
-from kms.resources.core import Namespace, Secret
+from kms.resources.core import ConfigMap, Namespace, Secret
 from kms.resources.credentials import EABCredential
-from kms.resources.meta import LocalRef, Resource, key_of
+from kms.resources.kinds import BUNDLES, CONFIG_MAPS, Kind
+from kms.resources.meta import AllowedNamespaces, LocalRef, Resource, key_of
 from kms.resources.policies import CertificatePolicy
-from kms.resources.profiles import AllowedNamespaces, CertificateProfile
+from kms.resources.profiles import CertificateProfile
 from kms.resources.secrets import MANAGED_BY, MANAGER, OWNER_UID
+from kms.resources.trust import Bundle, ClusterTrustBundle
 from kms_operator.settings import OperatorSettings
 
 Key = tuple[str, str]
@@ -21,7 +24,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """Why a kind of cert-manager's is not known: the reason for programs, and a sentence for people."""
+    """Why a kind of others is not known: the reason for programs, and a sentence for people."""
 
     reason: str
     message: str
@@ -34,7 +37,8 @@ class Observed:
     `secrets` holds those with our label, and those that the reconciled resource names, read live. A Secret that is
     not in it does not exist: the controller has asked the API server before it says so. `accounts` counts open accounts
     by the UID of their EABCredential. `issuers` are those of cert-manager that carry our label or were read live; a
-    ClusterIssuer has no namespace. `obstacles` has the plurals of cert-manager's kinds that cannot be had.
+    ClusterIssuer has no namespace. The same holds for `config_maps`, `bundles` and `cluster_trust_bundles`. `obstacles`
+    has the plurals of others' kinds that cannot be had, `served` the version of a kind that can.
     """
 
     settings: OperatorSettings
@@ -46,7 +50,11 @@ class Observed:
     secrets: Mapping[Key, Secret] = field(default_factory=dict)
     accounts: Mapping[str, int] = field(default_factory=dict)
     issuers: Mapping[Key, Issuer] = field(default_factory=dict)
+    config_maps: Mapping[Key, ConfigMap] = field(default_factory=dict)
+    bundles: Mapping[Key, Bundle] = field(default_factory=dict)
+    cluster_trust_bundles: Mapping[Key, ClusterTrustBundle] = field(default_factory=dict)
     obstacles: Mapping[str, Obstacle] = field(default_factory=dict)
+    served: Mapping[str, Kind[Any]] = field(default_factory=dict)
 
     def authority(self, ref: LocalRef, *, namespace: str) -> CertificateAuthority | None:
         """The CertificateAuthority that a resource of `namespace` refers to."""
@@ -74,7 +82,7 @@ class Observed:
         return found.metadata.labels if found else {}
 
     def chooses(self, rule: AllowedNamespaces, namespace: str, *, of: str) -> bool:
-        """Whether `rule`, of a profile in namespace `of`, chooses this namespace."""
+        """Whether `rule`, of a resource in namespace `of`, chooses this namespace."""
         match rule.from_:
             case "All":
                 return True
@@ -84,9 +92,22 @@ class Observed:
             case "Same":
                 return namespace == of
 
+    def chosen(self, rule: AllowedNamespaces, *, of: str) -> list[str]:
+        """The namespaces that `rule` chooses, of those that are there to stay."""
+        living = sorted(name for (_, name), each in self.namespaces.items() if each.metadata.deletion_timestamp is None)
+        return [each for each in living if self.chooses(rule, each, of=of)]
+
+    def published(self, kind: Kind[Any]) -> Mapping[Key, Any]:
+        """What is known of one of the kinds that hold roots."""
+        if kind is CONFIG_MAPS:
+            return self.config_maps
+        return self.bundles if kind is BUNDLES else self.cluster_trust_bundles
+
     def with_live(self, found: Iterable[Resource]) -> Observed:
         """The same, and these objects, which were read just now."""
         secrets, credentials, issuers = dict(self.secrets), dict(self.credentials), dict(self.issuers)
+        config_maps, bundles = dict(self.config_maps), dict(self.bundles)
+        cluster_trust_bundles = dict(self.cluster_trust_bundles)
         for each in found:
             match each:
                 case Secret():
@@ -95,7 +116,21 @@ class Observed:
                     credentials[key_of(each)] = each
                 case Issuer():
                     issuers[key_of(each)] = each
-        return replace(self, secrets=secrets, credentials=credentials, issuers=issuers)
+                case ConfigMap():
+                    config_maps[key_of(each)] = each
+                case Bundle():
+                    bundles[key_of(each)] = each
+                case ClusterTrustBundle():
+                    cluster_trust_bundles[key_of(each)] = each
+        return replace(
+            self,
+            secrets=secrets,
+            credentials=credentials,
+            issuers=issuers,
+            config_maps=config_maps,
+            bundles=bundles,
+            cluster_trust_bundles=cluster_trust_bundles,
+        )
 
     def internal_of(self, owner: Resource) -> tuple[Secret, ...]:
         """The Secrets of the release namespace that carry the UID of `owner`."""

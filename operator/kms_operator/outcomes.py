@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -45,6 +45,15 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """What the API server did not let us write or delete, and what it said."""
+
+    manifest: Manifest
+    forbidden: bool
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What must become true.
 
@@ -74,14 +83,20 @@ def not_ready(reason: str, message: str) -> Verdict:
 
 
 def settled(
-    old: Sequence[Condition], verdicts: Iterable[Verdict], *, generation: int, now: datetime
+    old: Sequence[Condition],
+    verdicts: Iterable[Verdict],
+    *,
+    generation: int,
+    now: datetime,
+    keep: Collection[str] = (),
 ) -> tuple[Condition, ...]:
     """Conditions that state the verdicts, in order of type.
 
-    `lastTransitionTime` moves only where a status changes. Conditions that no verdict is about are dropped: the
-    operator is the only writer of these kinds' conditions.
+    `lastTransitionTime` moves only where a status changes. Conditions that no verdict is about are dropped, since
+    the operator is the only writer of these kinds' conditions; but for the types in `keep`, which another
+    reconciliation of the same resource states.
     """
-    conditions: tuple[Condition, ...] = ()
+    conditions = tuple(each for each in old if each.type in keep)
     for verdict in verdicts:
         stated = Condition(
             type=verdict.type,

@@ -5,7 +5,7 @@ Of several replicas one acts, elected by a Lease; the others stand by and hold n
 First everything is listed, again and again until the API server answers and serves our kinds; so the operator may be
 started before either is there. Then three things run until the stop: the workers, kopf's watches in their thread, and a
 list of everything every ten minutes and after each gap in a watch, because what was deleted in a gap is in no event.
-Issuers of cert-manager, which need not be there, are not watched but listed once a minute.
+Kinds that need not be there are not watched but listed once a minute (`kms_operator.others`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import random
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -24,20 +24,20 @@ from typing import Any
 from kms.clock import system_clock, system_entropy
 from kms.cluster.client import Cluster
 from kms.cluster.election import Election
-from kms.cluster.errors import ClusterError, Forbidden, Misconfigured, NotFound, Unserved
-from kms.resources.kinds import ISSUERS, NAMESPACES, SECRETS, Kind
+from kms.cluster.errors import ClusterError, Misconfigured, NotFound
+from kms.resources.kinds import NAMESPACES, Kind
 from kms.resources.meta import Resource
 from kms_operator.controller import Controller
 from kms_operator.identity import keeping
-from kms_operator.memory import LISTED, WATCHED
+from kms_operator.memory import WATCHED
 from kms_operator.metrics import Metrics
-from kms_operator.observed import Obstacle
+from kms_operator.others import Others, complete
 from kms_operator.probes import application, serving
 from kms_operator.settings import OperatorSettings
-from kms_operator.watches import LABELS, Login, Watches, login
+from kms_operator.watches import Login, Watches, login
 
 REFRESH_SECONDS = 600.0
-ISSUERS_SECONDS = 60.0
+LOOK_SECONDS = 60.0
 GAP_SECONDS = 2.0
 """How long after the first sign of a gap: a watch that begins anew tells of many objects at once."""
 FIRST_BACKOFF, LAST_BACKOFF = 1.0, 30.0
@@ -135,6 +135,7 @@ class Operator:
         self._controller = Controller(
             settings, cluster, metrics, clock=system_clock, entropy=system_entropy, instance=socket.gethostname()
         )
+        self._others = Others(settings, cluster, self._controller)
         # Labels of namespaces need a right on the whole cluster, which an operator of a few namespaces does not have.
         self._kinds = tuple(each for each in WATCHED if each is not NAMESPACES or not settings.watch_namespaces)
 
@@ -145,13 +146,13 @@ class Operator:
     async def run(self) -> None:
         """List, then watch and reconcile until cancelled."""
         await self._list()
-        await self._list_issuers()
+        await self._others.look(first=True)
         self._listed = True
         async with asyncio.TaskGroup() as group:
             group.create_task(self._controller.run())
             group.create_task(self._keep_watching())
             group.create_task(self._keep_listing())
-            group.create_task(self._keep_listing_issuers())
+            group.create_task(self._keep_looking())
 
     async def _keep_listing(self) -> None:
         while True:
@@ -175,28 +176,11 @@ class Operator:
                 self._metrics.refreshes.inc()
                 return
 
-    async def _keep_listing_issuers(self) -> None:
+    async def _keep_looking(self) -> None:
         while True:
-            await asyncio.sleep(ISSUERS_SECONDS)
-            await self._list_issuers()
-
-    async def _list_issuers(self) -> None:
-        """See which issuers there are, and whether cert-manager's kinds are served at all."""
-        for kind in LISTED if not self._settings.watch_namespaces else (ISSUERS,):
-            try:
-                listing = await complete(self._cluster, kind, self._settings)
-            except Unserved:
-                message = f"the API server does not serve cert-manager's {kind.plural}; install cert-manager"
-                self._controller.obstruct(kind, Obstacle("WaitingForCertManager", message))
-            except Forbidden as error:
-                message = f"the operator may not list {kind.plural} of cert-manager; update its ClusterRole"
-                logger.warning("issuers not listed", extra={"kind": kind.kind, "error": str(error)})
-                self._controller.obstruct(kind, Obstacle("Forbidden", message))
-            except ClusterError as error:
-                logger.warning("issuers not listed", extra={"kind": kind.kind, "error": str(error)})
-            else:
-                self._controller.take_over(kind, *listing)
-                self._controller.obstruct(kind, None)
+            await _happens(self._controller.asked, within=LOOK_SECONDS)
+            self._controller.asked.clear()
+            await self._others.look()
 
     async def _learn_labels(self) -> None:
         """Read the few namespaces that we watch, where all of them together are none of our business."""
@@ -243,19 +227,6 @@ class Operator:
         self._controller.remember(kind, resource)
         if type_ is None:
             self._gap.set()  # a list: the watch has begun anew
-
-
-async def complete(cluster: Cluster, kind: Kind[Any], settings: OperatorSettings) -> tuple[Sequence[Any], str]:
-    """All objects of a kind that concern us, and the resourceVersion up to which that is all there is."""
-    labels = LABELS.get(kind.plural, "")
-    if not settings.watch_namespaces:
-        listing = await cluster.list(kind, labels=labels)
-        return listing.items, listing.resource_version
-    # Secrets of the release namespace are ours too; the oldest version is the one that holds for all.
-    namespaces = dict.fromkeys((*settings.watch_namespaces, *([settings.namespace] if kind is SECRETS else [])))
-    listings = [await cluster.list(kind, each, labels=labels) for each in namespaces]
-    oldest = min(listings, key=lambda each: int(each.resource_version))
-    return [item for each in listings for item in each.items], oldest.resource_version
 
 
 @contextmanager

@@ -28,6 +28,7 @@ class OperatorSettings:
     `server_identity` None: the server has an identity of its own already.
     `cert_manager_namespace` is where cert-manager reads the Secrets of ClusterIssuers; profiles of
     `cluster_issuers_from`, and of the release namespace, may have issuers made beyond their own namespace.
+    Roots of CAs of `trust_from`, and of the release namespace, may be published beyond it.
     """
 
     external_url: str
@@ -40,6 +41,7 @@ class OperatorSettings:
     server_identity: ServerIdentity | None = None
     cert_manager_namespace: str = "cert-manager"
     cluster_issuers_from: tuple[str, ...] = ()
+    trust_from: tuple[str, ...] = ()
     kubeconfig: str | None = None
     context: str | None = None
 
@@ -60,3 +62,7 @@ class OperatorSettings:
     def reaches_beyond(self, namespace: str) -> bool:
         """Whether profiles of that namespace may have issuers made elsewhere."""
         return namespace == self.namespace or namespace in self.cluster_issuers_from
+
+    def publishes_beyond(self, namespace: str) -> bool:
+        """Whether roots of CAs of that namespace may be published elsewhere."""
+        return namespace == self.namespace or namespace in self.trust_from

@@ -1,4 +1,4 @@
-"""What outlived its owner: Secrets of the release namespace, and the issuers of profiles with the keys made for them.
+"""What outlived its owner: Secrets of the release namespace, issuers of profiles with their keys, published roots.
 
 Owner references do not cross namespaces, and a finalizer would leave users' objects stuck whenever the operator is
 down. So a Secret says whose it is, and is swept when that resource is gone. A signing key is worth more than tidiness:
@@ -14,12 +14,18 @@ from typing import Any
 
 from kms.resources.kinds import AUTHORITIES, CLUSTER_ISSUERS, CREDENTIALS, ISSUERS, PROFILES, SECRETS, Kind
 from kms.resources.meta import Resource
-from kms.resources.secrets import COMPONENT, ISSUER_KEY, OWNER, OWNER_UID, SIGNING_KEY, VERIFICATION_KEY
+from kms.resources.secrets import COMPONENT, ISSUER_KEY, OWNER, OWNER_UID, SIGNING_KEY, TRUST, VERIFICATION_KEY
 from kms_operator.observed import Key, Observed, is_managed
 from kms_operator.outcomes import Manifest
+from kms_operator.trust import published
 
 _OWNER = re.compile(r"(\S+) ([^/\s]+)/([^/\s]+)")
-_KINDS: dict[str | None, Kind[Any]] = {SIGNING_KEY: AUTHORITIES, VERIFICATION_KEY: CREDENTIALS, ISSUER_KEY: PROFILES}
+_KINDS: dict[str | None, Kind[Any]] = {
+    SIGNING_KEY: AUTHORITIES,
+    VERIFICATION_KEY: CREDENTIALS,
+    ISSUER_KEY: PROFILES,
+    TRUST: AUTHORITIES,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,7 @@ def strays(seen: Observed) -> tuple[Stray, ...]:
 def _candidates(seen: Observed) -> Iterator[Manifest]:
     for issuer in seen.issuers.values():
         yield Manifest(ISSUERS if issuer.metadata.namespace else CLUSTER_ISSUERS, issuer)
+    yield from published(seen)
     for secret in seen.secrets.values():
         beside_issuer = secret.metadata.labels.get(COMPONENT) == ISSUER_KEY
         if beside_issuer or secret.metadata.namespace == seen.settings.namespace:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from kms.resources.accounts import ACMEAccount
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.certmanager import Issuer
-from kms.resources.core import Namespace, Secret
+from kms.resources.core import ConfigMap, Namespace, Secret
 from kms.resources.credentials import EABCredential
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, Kind
 from kms.resources.meta import Resource, condition
@@ -23,6 +23,7 @@ from kms.resources.secrets import (
     SERVING_CERTIFICATE,
     signing_key_name,
 )
+from kms.resources.trust import Bundle, ClusterTrustBundle
 from kms_operator.eab import KEY_ID_IN_USE
 from kms_operator.memory import Memory, Opened
 from kms_operator.outcomes import READY
@@ -48,12 +49,19 @@ class Target(NamedTuple):
 INSTALLATION = Target("installation")
 """What belongs to no resource: nonce key, serving CA and serving certificate."""
 SWEEP = Target("sweep")
-"""Secrets of the release namespace whose owner is gone."""
+"""What has outlived its owner."""
+TRUST = "trust"
+"""The plural of targets that stand for where a CertificateAuthority is published."""
 
 
 def target_of(kind: Kind[Any], resource: Resource) -> Target:
     """The target that stands for one resource."""
     return Target(kind.plural, resource.metadata.namespace, resource.metadata.name)
+
+
+def trust_of(authority: Resource) -> Target:
+    """The target that stands for where the root of a CertificateAuthority is published."""
+    return Target(TRUST, authority.metadata.namespace, authority.metadata.name)
 
 
 def affected(kind: Kind[Any], changed: Resource, memory: Memory) -> Iterator[tuple[Target, float]]:
@@ -62,6 +70,7 @@ def affected(kind: Kind[Any], changed: Resource, memory: Memory) -> Iterator[tup
         yield target_of(kind, changed), 0.0
     match changed:
         case CertificateAuthority():
+            yield trust_of(changed), 0.0
             yield from _now(AUTHORITIES, _issued_by(changed, memory))
             yield from _now(PROFILES, _profiles_with(changed, memory))
         case CertificatePolicy():
@@ -78,8 +87,11 @@ def affected(kind: Kind[Any], changed: Resource, memory: Memory) -> Iterator[tup
             here = [each for each in _credentials(memory) if each.metadata.namespace == changed.metadata.name]
             yield from _now(CREDENTIALS, here)
             yield from _now(PROFILES, _issuing_elsewhere(memory))
-        case Issuer():
-            yield from _now(PROFILES, _with_uid(changed.metadata.labels.get(OWNER_UID), memory))
+            yield from publishing(memory)
+        case Issuer() | ConfigMap() | Bundle() | ClusterTrustBundle():
+            uid = changed.metadata.labels.get(OWNER_UID)
+            yield from _now(PROFILES, _with_uid(uid, memory))
+            yield from ((trust_of(each), 0.0) for each in memory.all(AUTHORITIES).values() if each.metadata.uid == uid)
         case ACMEAccount() | Opened():
             uid = changed.metadata.labels.get(CREDENTIAL_UID)
             bound = [each for each in _credentials(memory) if each.metadata.uid == uid]
@@ -98,6 +110,11 @@ def issuing(memory: Memory) -> Iterator[tuple[Target, float]]:
         if each.spec.enrollment.acme is not None and each.spec.enrollment.acme.cert_manager is not None
     )
     return _now(PROFILES, asking)
+
+
+def publishing(memory: Memory) -> Iterator[tuple[Target, float]]:
+    """The CertificateAuthorities that ask for their root to be published."""
+    return ((trust_of(each), 0.0) for each in memory.all(AUTHORITIES).values() if each.spec.trust is not None)
 
 
 def _affected_by_secret(secret: Secret, memory: Memory) -> Iterator[tuple[Target, float]]:

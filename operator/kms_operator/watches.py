@@ -19,9 +19,10 @@ import kopf
 import msgspec
 
 from kms.cluster.connection import source_of
-from kms.resources.kinds import ACCOUNTS, CLUSTER_ISSUERS, ISSUERS, SECRETS, Kind
+from kms.resources.kinds import ACCOUNTS, SECRETS, Kind
 from kms.resources.meta import Resource
 from kms.resources.secrets import CREDENTIAL_UID, MANAGED_BY, MANAGER
+from kms_operator.memory import LISTED
 from kms_operator.settings import OperatorSettings
 
 Deliver = Callable[[Kind[Any], str | None, Resource], None]
@@ -32,10 +33,10 @@ _OURS = f"{MANAGED_BY}={MANAGER}"
 LABELS = {
     SECRETS.plural: _OURS,
     ACCOUNTS.plural: CREDENTIAL_UID,
-    CLUSTER_ISSUERS.plural: _OURS,
-    ISSUERS.plural: _OURS,
+    **dict.fromkeys((each.plural for each in LISTED), _OURS),
 }
-"""What the API server filters for us: Secrets and issuers of ours, accounts that an EABCredential has opened."""
+"""What the API server filters for us: what is ours of Secrets and of kinds of others, accounts that an EABCredential
+has opened."""
 PAGE_SIZE = 500
 SERVER_TIMEOUT = 600
 CONNECT_TIMEOUT = 10

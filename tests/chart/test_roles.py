@@ -53,6 +53,7 @@ def test_the_rules_for_people_are_aggregated_into_the_same_roles(helm: Helm) -> 
         "kms-acme-server",
         "kms-acme-operator",
         "kms-acme-revoker",
+        "kms-acme-trust",
     }
 
 
@@ -80,6 +81,26 @@ def test_the_only_role_of_the_server_that_names_secrets_is_in_the_release_namesp
     for each in of_kind(manifests, "RoleBinding") + of_kind(manifests, "ClusterRoleBinding"):
         if each["roleRef"]["name"] == "kms-acme-operator":
             assert [subject["name"] for subject in each["subjects"]] == ["kms-acme-operator"]
+
+
+@pytest.mark.requirement("SEC57")
+@pytest.mark.parametrize(
+    ("namespaces", "kind", "where"),
+    [([], "ClusterRoleBinding", [None]), (["a", "b"], "RoleBinding", ["a", "b"])],
+    ids=["everywhere", "somewhere"],
+)
+def test_the_operator_publishes_roots_only_where_somebody_lets_it(
+    helm: Helm, namespaces: list[str], kind: str, where: list[str | None]
+) -> None:
+    def bindings(**values: Any) -> list[Manifest]:
+        manifests = helm.render({"watchNamespaces": namespaces, **values})
+        bound = of_kind(manifests, "RoleBinding") + of_kind(manifests, "ClusterRoleBinding")
+        return [each for each in bound if each["roleRef"]["name"] == "kms-acme-trust"]
+
+    assert bindings() == []
+    granted = bindings(rbac={"trust": True})
+    assert [(each["kind"], each["metadata"].get("namespace")) for each in granted] == [(kind, each) for each in where]
+    assert {subject["name"] for each in granted for subject in each["subjects"]} == {"kms-acme-operator"}
 
 
 @pytest.mark.requirement("SEC57")

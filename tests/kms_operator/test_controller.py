@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from kms.resources.certmanager import Issuer
-from kms.resources.core import Secret
+from kms.resources.core import ConfigMap, Secret
 from kms.resources.credentials import EABCredential
-from kms.resources.kinds import AUTHORITIES, CREDENTIALS, ISSUERS, NAMESPACES, POLICIES, PROFILES, SECRETS
+from kms.resources.kinds import AUTHORITIES, CONFIG_MAPS, CREDENTIALS, ISSUERS, NAMESPACES, POLICIES, PROFILES, SECRETS
 from kms.resources.meta import ObjectMeta, condition
 from kms.resources.secrets import signing_key_name
 from kms_operator.controller import MARGIN, Controller
@@ -490,3 +490,74 @@ async def test_a_profile_says_that_cert_manager_is_not_there_and_then_that_it_is
     running.controller.obstruct(ISSUERS, None)
     await running.settle()
     assert running.reason(PROFILES, type_="CertManagerIssuer") == "Issued"
+
+
+# Published roots
+
+
+ROOT_HERE = {"configMap": {"name": "example-ca"}}
+
+
+def data_of(running: World) -> dict[str, str] | None:
+    found = running.api.read(CONFIG_MAPS, "pki", "example-ca")
+    return found.data if found is not None else None
+
+
+async def publish(running: World, section: dict[str, Any] | None = ROOT_HERE) -> None:
+    """Ask for it on an API server where all kinds can be had."""
+    current = running.api.read(AUTHORITIES, "pki", "issuing")
+    assert current is not None
+    asking = authority(trust=section) if section else authority()
+    running.api.put(AUTHORITIES, msgspec.structs.replace(asking, status=current.status))
+    for kind in LISTED:
+        running.controller.obstruct(kind, None)
+    await running.list()
+    await running.settle()
+
+
+async def test_a_root_is_published_repaired_and_withdrawn(running: World) -> None:
+    await publish(running)
+    assert running.reason(AUTHORITIES, "issuing", "TrustPublished") == "Published"
+    made = data_of(running)
+    assert made is not None
+    current = running.api.read(AUTHORITIES, "pki", "issuing")
+    assert current is not None
+    assert made == {"ca.crt": current.status.certificate}
+
+    running.api.remove(CONFIG_MAPS, "pki", "example-ca")
+    running.controller.take_over(CONFIG_MAPS, (), str(running.api.store.version))
+    await running.settle()
+    assert data_of(running) == made
+
+    assert running.controller.publishes()
+    await publish(running, None)
+    assert data_of(running) is None
+    assert not running.controller.publishes()
+
+
+async def test_a_root_goes_after_its_ca(running: World) -> None:
+    await publish(running)
+    running.api.remove(AUTHORITIES, "pki", "issuing")
+    await running.list()
+    await running.settle()
+    assert data_of(running) is None
+
+
+async def test_what_is_refused_keeps_neither_the_ca_nor_its_condition_from_being_written(running: World) -> None:
+    running.api.fail_next("patch", CONFIG_MAPS.plural, status=403, times=100)
+    await publish(running)
+    assert running.reason(AUTHORITIES, "issuing", "TrustPublished") == "Forbidden"
+    assert running.reason(AUTHORITIES, "issuing") == "Issued"
+    assert data_of(running) is None
+
+
+@pytest.mark.requirement("SEC56")
+async def test_a_config_map_that_somebody_makes_at_the_same_moment_stays_his(running: World) -> None:
+    await publish(running)
+    running.api.remove(CONFIG_MAPS, "pki", "example-ca")
+    running.controller.take_over(CONFIG_MAPS, (), str(running.api.store.version))
+    theirs = ConfigMap(metadata=ObjectMeta(namespace="pki", name="example-ca"), data={"ca.crt": "theirs"})
+    running.api.put(CONFIG_MAPS, theirs)
+    await running.settle()
+    assert data_of(running) == {"ca.crt": "theirs"}
+    assert running.reason(AUTHORITIES, "issuing", "TrustPublished") == "NotOurs"

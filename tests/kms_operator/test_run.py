@@ -19,7 +19,8 @@ from e2e.cluster.ports import free_port
 from kms.address import Address
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, NAMESPACES, POLICIES, PROFILES, SECRETS
 from kms.resources.meta import is_true
-from kms_operator.run import complete, run
+from kms_operator.others import complete
+from kms_operator.run import run
 from kms_operator.settings import OperatorSettings
 from tests.support.apiserver import FakeApiServer, running_api
 from tests.support.discovery import discoverable_api

@@ -65,6 +65,7 @@ def test_a_ca_concerns_itself_what_it_issued_and_profiles_with_it(memory: Memory
         "certificateauthorities/pki/issuing",
         "certificateauthorities/pki/sub",
         "certificateprofiles/pki/web",
+        "trust/pki/issuing",
     }
 
 

@@ -14,11 +14,13 @@ from kms.pki.certificates import Signer, certificate_pem
 from kms.pki.keys import private_key_pem
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.certmanager import Issuer
-from kms.resources.core import Namespace, Secret
+from kms.resources.core import ConfigMap, Namespace, Secret
 from kms.resources.credentials import EABCredential
+from kms.resources.kinds import Kind
 from kms.resources.meta import Condition, ObjectMeta, OwnerReference, condition, key_of
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import CertificateProfile
+from kms.resources.trust import Bundle, ClusterTrustBundle
 from kms_operator.observed import Observed, Obstacle
 from kms_operator.outcomes import Outcome
 from kms_operator.settings import OperatorSettings
@@ -71,6 +73,7 @@ def authority(
     *,
     internal: Mapping[str, Any] | None = None,
     imported: str | None = None,
+    trust: Mapping[str, Any] | None = None,
     status: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> CertificateAuthority:
@@ -79,6 +82,8 @@ def authority(
     else:
         key = {"algorithm": "ECDSA", "size": 256}
         spec = {"internal": {"subject": {"commonName": f"Test {name}"}, "privateKey": key, **(internal or {})}}
+    if trust is not None:
+        spec["trust"] = trust
     return _resource(CertificateAuthority, metadata(name, **more), spec, status)
 
 
@@ -166,6 +171,7 @@ def observed(
     settings: OperatorSettings = SETTINGS,
     accounts: Mapping[str, int] | None = None,
     obstacles: Mapping[str, Obstacle] | None = None,
+    served: Mapping[str, Kind[Any]] | None = None,
 ) -> Observed:
     """What there is, and nothing else."""
 
@@ -182,7 +188,11 @@ def observed(
         secrets=of(Secret),
         accounts=accounts or {},
         issuers=of(Issuer),
+        config_maps=of(ConfigMap),
+        bundles=of(Bundle),
+        cluster_trust_bundles=of(ClusterTrustBundle),
         obstacles=obstacles or {},
+        served=served or {},
     )
 
 

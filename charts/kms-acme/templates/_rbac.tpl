@@ -1,8 +1,9 @@
 {{/* Bindings. In all namespaces by one ClusterRoleBinding; in chosen ones by a RoleBinding each. */}}
 
-{{/* Takes root, program and namespaces: those in which the ClusterRole of the program holds; none: all. */}}
+{{/* Takes root, program, namespaces, those in which the ClusterRole of the program holds (none: all), and role, the
+ClusterRole if not the one that is called like the program. */}}
 {{- define "kms-acme.clusterRoleBindings" -}}
-{{- $name := printf "%s-%s" (include "kms-acme.fullname" .root) .program }}
+{{- $name := printf "%s-%s" (include "kms-acme.fullname" .root) (default .program .role) }}
 {{- if not .namespaces }}
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding

@@ -17,3 +17,8 @@ from kms.pki.authorities.made import subject_key_id as subject_key_id
 from kms.pki.authorities.made import trust_anchor_pem as trust_anchor_pem
 from kms.pki.authorities.serving import serving_authority as serving_authority
 from kms.pki.authorities.serving import serving_certificate as serving_certificate
+from kms.pki.authorities.trust import MAXIMUM_FORMER as MAXIMUM_FORMER
+from kms.pki.authorities.trust import Anchors as Anchors
+from kms.pki.authorities.trust import Former as Former
+from kms.pki.authorities.trust import anchors as anchors
+from kms.pki.authorities.trust import succeeded as succeeded

@@ -1,0 +1,28 @@
+"""Kinds that hold roots for the whole cluster: Bundle of trust-manager, and ClusterTrustBundle of Kubernetes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kms.resources.meta import ObjectMeta, Struct
+
+BUNDLE_GROUP = "trust.cert-manager.io"
+BUNDLE_VERSION = "v1alpha1"
+
+CERTIFICATES_GROUP = "certificates.k8s.io"
+CERTIFICATES_VERSIONS = ("v1", "v1beta1", "v1alpha1")
+"""Those that may have ClusterTrustBundles, which are the same in all of them; the newest first."""
+
+
+class Bundle(Struct, frozen=True, kw_only=True):
+    """A Bundle of trust-manager; `spec` is its own, whatever its version."""
+
+    metadata: ObjectMeta
+    spec: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies an empty default
+
+
+class ClusterTrustBundle(Struct, frozen=True, kw_only=True):
+    """A ClusterTrustBundle: `spec` holds `trustBundle` and, where it belongs to a signer, `signerName`."""
+
+    metadata: ObjectMeta
+    spec: dict[str, Any] = {}  # noqa: RUF012 - likewise
