@@ -68,9 +68,8 @@ def test_a_server_is_ready_among_many_orders_lists_them_in_pages_and_sweeps_thos
     """The same as at full size, which is `python -m e2e.load.retained --orders 100000 --expired 10000`."""
     told: list[str] = []
     measured = measure(tmp_path, Progress(io.StringIO()), orders=1_200, expired=25, tell=told.append)
-    assert [line.partition(":")[0] for line in told] == (
-        ["no orders", "1,225 orders of 4,4", "1,226 orders", "each order", "sweep"]
-    )
+    beginnings = ["no orders", "1,225 orders of ", "1,226 orders", "each order", "sweep"]
+    assert [line[: len(expected)] for line, expected in zip(told, beginnings, strict=True)] == beginnings
     assert measured.swept is not None
     assert measured.swept >= retained.SWEEP_LIMIT
     assert measured.unlimited == ()
