@@ -1,4 +1,4 @@
-"""The real programs that the stories run: certbot, lego and Caddy, openssl and curl.
+"""The real programs that the stories run: certbot, lego, Caddy and Apache, openssl and curl.
 
 `required` is for tests: what cannot be had on a person's machine skips a test and says why; in CI (CI=true) it fails,
 because there nobody reads what was skipped.
@@ -46,6 +46,8 @@ CERTBOT = Tool("certbot", hint="it belongs to the project's environment: make se
 LEGO = Tool("lego", debian="lego", hint="apt-get install lego")
 OPENSSL = Tool("openssl", debian="openssl", hint="apt-get install openssl")
 CURL = Tool("curl", debian="curl", hint="apt-get install curl")
+APACHE = Tool("apache2", debian="apache2-bin", hint="apt-get install apache2-bin")
+"""The program and its modules, without the service that the package apache2 starts."""
 CADDY = Tool(
     "caddy",
     package="github.com/caddyserver/caddy/v2/cmd/caddy",

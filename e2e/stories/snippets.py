@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,15 @@ def snippets(file: Path, language: str = "sh") -> Iterator[Snippet]:
     for block in _FENCED.finditer(text):
         if block["language"] == language:
             yield Snippet(file, text.count("\n", 0, block.start()) + 1, block["text"])
+
+
+def placed(snippet: Snippet, here: Mapping[str, str]) -> str:
+    """The text of a snippet with what the documentation makes up replaced by what there is; each stands there once."""
+    text = snippet.text
+    for documented, ours in here.items():
+        assert text.count(documented) == 1, f"{snippet}: {documented}"
+        text = text.replace(documented, ours)
+    return text
 
 
 def documents() -> list[Path]:

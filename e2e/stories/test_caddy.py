@@ -9,7 +9,7 @@ from cryptography import x509
 
 from e2e.dns import Addresses
 from e2e.stories.caddy import Caddy
-from e2e.stories.snippets import CLIENTS, snippets
+from e2e.stories.snippets import CLIENTS, placed, snippets
 from e2e.stories.story import SITE_ADDRESS, Credential, Story
 
 pytestmark = pytest.mark.usefixtures("all_challenges")
@@ -52,11 +52,7 @@ def test_the_caddyfile_that_the_documentation_shows_is_all_it_takes(
         "<secret of web-eab>": credential.secret,
         "web.apps.example.com": name,
     }
-    text = shown.text
-    for documented, ours in here.items():
-        assert text.count(documented) == 1, documented
-        text = text.replace(documented, ours)
-    site = replace(caddy, names=(name,), caddyfile=text)
+    site = replace(caddy, names=(name,), caddyfile=placed(shown, here))
     with site.serving():
         assert names_of(site.certificate(name)) == [name]
     (order,) = story.orders(name)

@@ -219,7 +219,7 @@ def test_a_profile_gets_the_cluster_issuer_that_the_page_about_cert_manager_begi
     prepare += f"kms-acme dev --external-url https://localhost:{PORT} --cluster-issuers-from pki\n"
     trusted = "kubectl get clusterissuer kms-acme -o jsonpath='{.spec.acme.caBundle}' | base64 -d >bundle.crt\n"
     server = "kubectl get clusterissuer kms-acme -o jsonpath='{.spec.acme.server}'"
-    asked = f'curl --silent --fail --cacert bundle.crt --retry 60 --retry-all-errors "$({server})"\n'
+    asked = f'curl --silent --fail --cacert bundle.crt --retry 60 --retry-delay 1 --retry-all-errors "$({server})"\n'
     done = terminal.type(PRELUDE, IN_THE_BACKGROUND, prepare, commands, trusted, asked)
     assert done.returncode == 0, done.stdout + (terminal.folder / "kms-acme.log").read_text()[-4000:]
     assert "certificateprofile.pki.kms.hanzo.ai/web condition met" in done.stdout

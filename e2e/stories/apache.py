@@ -1,0 +1,130 @@
+"""Apache with mod_md on one machine: it gets certificates by itself, and uses them after a restart."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import ssl
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from cryptography import x509
+
+from e2e.cluster import Process
+from e2e.cluster.processes import Deadline, last_lines
+from e2e.stories.clients import LIMIT, ClientFailed
+from e2e.stories.story import SITE_ADDRESS, Story
+
+Seen = TypeVar("Seen")
+
+MODULES = Path("/usr/lib/apache2/modules")
+"""Where Debian has those that are not part of the program."""
+_POLL = 0.1
+_STOP_LIMIT = 20.0
+_SURROUNDINGS = """
+ServerRoot {folder}
+ServerName localhost
+PidFile {folder}/httpd.pid
+ErrorLog {folder}/error.log
+Mutex file:{folder} default
+LoadModule mpm_event_module {modules}/mod_mpm_event.so
+LoadModule authz_core_module {modules}/mod_authz_core.so
+LoadModule ssl_module {modules}/mod_ssl.so
+LoadModule md_module {modules}/mod_md.so
+Listen {address}:{http}
+Listen {address}:{https}
+MDPortMap http:{http} https:{https}
+MDStoreDir {folder}/md
+{identity}
+"""
+_SITE = """
+<VirtualHost {address}:{https}>
+    ServerName {name}
+    SSLEngine on
+</VirtualHost>
+"""
+_AS_ROOT = "User nobody\nGroup nogroup"
+"""Apache wants to be somebody else than root when it answers strangers."""
+
+
+@dataclass(frozen=True)
+class Apache:
+    """Apache with one site; `configuration` is what a person writes for mod_md, the rest is what distributions have."""
+
+    program: Path
+    story: Story
+    folder: Path
+    name: str
+    configuration: str
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Run it until the end of the block."""
+        places = {
+            "folder": self.folder,
+            "modules": MODULES,
+            "address": SITE_ADDRESS,
+            "http": self.story.http01_port,
+            "https": self.story.tls_alpn01_port,
+            "identity": _AS_ROOT if os.geteuid() == 0 else "",
+            "name": self.name,
+        }
+        file = self.folder / "httpd.conf"
+        file.write_text(_SURROUNDINGS.format(**places) + self.configuration + _SITE.format(**places))
+        process = Process.start((self.program, "-DFOREGROUND", "-f", file), log=self.log, env=dict(os.environ))
+        try:
+            yield
+        finally:
+            process.stop(_STOP_LIMIT)
+
+    @property
+    def log(self) -> Path:
+        """What it says before it has read where to log."""
+        return self.folder / "output.log"
+
+    def certificate(self) -> x509.Certificate:
+        """What a visitor sees who trusts the profile's chain, after the restart that takes a new certificate into use.
+
+        Raises:
+            ClientFailed: it gets none in time; the text carries the end of its log.
+        """
+        staged = self.folder / "md" / "staging" / self.name / "pubcert.pem"
+        self._until(lambda: staged.exists() or None, "it has got no certificate")
+        os.kill(int((self.folder / "httpd.pid").read_text()), signal.SIGUSR1)
+        return self._until(self._visited, "it does not use its certificate")
+
+    def _until(self, see: Callable[[], Seen | None], otherwise: str) -> Seen:
+        deadline = Deadline(LIMIT)
+        while (seen := see()) is None:
+            if not deadline:
+                said = [last_lines(each) for each in (self.log, self.folder / "error.log") if each.exists()]
+                raise ClientFailed("\n".join((f"{otherwise}. The end of Apache's logs:", *said)))
+            time.sleep(_POLL)
+        return seen
+
+    def _visited(self) -> x509.Certificate | None:
+        trust = ssl.create_default_context(cadata=self.story.enrollment.chain)
+        address = SITE_ADDRESS, self.story.tls_alpn01_port
+        try:
+            with (
+                socket.create_connection(address, timeout=5) as connection,
+                trust.wrap_socket(connection, server_hostname=self.name) as visit,
+            ):
+                return x509.load_der_x509_certificate(visit.getpeercert(binary_form=True) or b"")
+        except OSError:  # ssl.SSLError is one
+            return None
+
+
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    """A folder that the user whom Apache becomes may enter, which those of pytest are not."""
+    with tempfile.TemporaryDirectory(prefix="kms-acme-apache-") as folder:
+        place = Path(folder)
+        place.chmod(0o755)
+        yield place
