@@ -137,6 +137,18 @@ def test_the_operator_reads_namespaces_tells_events_and_holds_its_lease(installe
 
 
 @pytest.mark.requirement("SEC57")
+def test_the_operator_publishes_roots_only_where_somebody_lets_it(installed: Cluster, namespace: str) -> None:
+    kinds = ("configmaps", "bundles.trust.cert-manager.io", "clustertrustbundles.certificates.k8s.io")
+    for resource in kinds:
+        assert allowed(installed, OPERATOR, resource, namespace) == set()
+    account = OPERATOR.removeprefix("system:serviceaccount:")
+    bind = ("create", "rolebinding", "trust", "--clusterrole=kms-acme-trust", f"--serviceaccount={account}")
+    installed.kubectl(*bind, f"--namespace={namespace}")
+    assert allowed(installed, OPERATOR, "configmaps", namespace) == {"get", "list", "create", "patch", "delete"}
+    assert allowed(installed, OPERATOR, "configmaps", "default") == set()
+
+
+@pytest.mark.requirement("SEC57")
 def test_the_operator_makes_tokens_of_the_servers_account_alone(installed: Cluster) -> None:
     operator = ("--kubeconfig", installed.kubeconfig_for("kms-acme-operator", RELEASE))
     assert installed.kubectl(*operator, "create", "token", "kms-acme-server", f"--namespace={RELEASE}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -12,10 +11,8 @@ import msgspec
 import pytest
 
 from kms.resources.certmanager import Issuer
-from kms.resources.core import ConfigMap, Secret
-from kms.resources.credentials import EABCredential
-from kms.resources.kinds import AUTHORITIES, CONFIG_MAPS, CREDENTIALS, ISSUERS, NAMESPACES, POLICIES, PROFILES, SECRETS
-from kms.resources.meta import ObjectMeta, condition
+from kms.resources.kinds import AUTHORITIES, CREDENTIALS, ISSUERS, POLICIES, PROFILES, SECRETS
+from kms.resources.meta import ObjectMeta
 from kms.resources.secrets import signing_key_name
 from kms_operator.controller import MARGIN, Controller
 from kms_operator.manifests import shared_secret
@@ -24,7 +21,6 @@ from kms_operator.metrics import Metrics
 from kms_operator.observed import Obstacle
 from kms_operator.settings import OperatorSettings
 from kms_operator.targets import INSTALLATION, SWEEP, Target
-from tests.support.apiserver import FakeApiServer, running_api
 from tests.support.eventually import in_background, until
 from tests.support.operated import (
     NOW,
@@ -33,82 +29,11 @@ from tests.support.operated import (
     authority,
     credential,
     entropy,
-    namespace,
     policy,
     profile,
     secret,
 )
-
-
-class World:
-    """An API server with the four manifests of a user, and a controller that has listed it."""
-
-    def __init__(self, api: FakeApiServer, controller: Controller, metrics: Metrics) -> None:
-        self.api = api
-        self.controller = controller
-        self.metrics = metrics
-        self.now = NOW
-
-    async def list(self) -> None:
-        """What lists and watches would tell."""
-        cluster = await self.api.cluster()
-        for kind in (AUTHORITIES, POLICIES, PROFILES, CREDENTIALS, SECRETS, NAMESPACES):
-            labels = "app.kubernetes.io/managed-by=kms-acme" if kind is SECRETS else ""
-            listing = await cluster.list(kind, labels=labels)  # type: ignore[arg-type]
-            self.controller.take_over(kind, listing.items, listing.resource_version)
-
-    async def settle(self) -> None:
-        """Reconcile until nothing is due."""
-        async with in_background(self.controller.run()):
-            await until(lambda: len(self.controller.queue) == 0, seconds=10)
-
-    def reason(self, kind: Any = CREDENTIALS, name: str = "web", type_: str = "Ready") -> str | None:
-        found = self.api.read(kind, "pki", name)
-        assert found is not None
-        stated = condition(found.status.conditions, type_)
-        return stated.reason if stated else None
-
-    def secrets(self, prefix: str = "") -> list[str]:
-        keys = [each for each in self.api.store.by_key if each.plural == "secrets"]
-        return sorted(f"{each.namespace}/{each.name}" for each in keys if each.name.startswith(prefix))
-
-    def secret(self, name: str, namespace: str = "pki") -> Secret:
-        found = self.api.read(SECRETS, namespace, name)
-        assert found is not None
-        return found
-
-    def credential(self) -> EABCredential:
-        found = self.api.read(CREDENTIALS, "pki", "web")
-        assert found is not None
-        return found
-
-    def count(self, kind: str, result: str) -> float:
-        return (
-            self.metrics.registry.get_sample_value("kms_operator_reconciles_total", {"kind": kind, "result": result})
-            or 0.0
-        )
-
-    def events(self) -> list[str]:
-        return sorted(each["reason"] for key, each in self.api.store.by_key.items() if key.plural == "events")
-
-
-@asynccontextmanager
-async def world(settings: OperatorSettings = SETTINGS) -> AsyncIterator[World]:
-    async with running_api() as api:
-        for kind, each in (
-            (AUTHORITIES, authority()),
-            (POLICIES, policy()),
-            (PROFILES, profile()),
-            (CREDENTIALS, credential()),
-        ):
-            api.put(kind, each)  # type: ignore[arg-type, misc]
-        api.put(NAMESPACES, namespace("pki"))
-        metrics = Metrics()
-        cluster = await api.cluster(observe=metrics.observe_call)
-        one: World
-        controller = Controller(settings, cluster, metrics, clock=lambda: one.now, entropy=entropy(), instance="test")
-        one = World(api, controller, metrics)
-        yield one
+from tests.support.world import World, world
 
 
 @pytest.fixture
@@ -490,74 +415,3 @@ async def test_a_profile_says_that_cert_manager_is_not_there_and_then_that_it_is
     running.controller.obstruct(ISSUERS, None)
     await running.settle()
     assert running.reason(PROFILES, type_="CertManagerIssuer") == "Issued"
-
-
-# Published roots
-
-
-ROOT_HERE = {"configMap": {"name": "example-ca"}}
-
-
-def data_of(running: World) -> dict[str, str] | None:
-    found = running.api.read(CONFIG_MAPS, "pki", "example-ca")
-    return found.data if found is not None else None
-
-
-async def publish(running: World, section: dict[str, Any] | None = ROOT_HERE) -> None:
-    """Ask for it on an API server where all kinds can be had."""
-    current = running.api.read(AUTHORITIES, "pki", "issuing")
-    assert current is not None
-    asking = authority(trust=section) if section else authority()
-    running.api.put(AUTHORITIES, msgspec.structs.replace(asking, status=current.status))
-    for kind in LISTED:
-        running.controller.obstruct(kind, None)
-    await running.list()
-    await running.settle()
-
-
-async def test_a_root_is_published_repaired_and_withdrawn(running: World) -> None:
-    await publish(running)
-    assert running.reason(AUTHORITIES, "issuing", "TrustPublished") == "Published"
-    made = data_of(running)
-    assert made is not None
-    current = running.api.read(AUTHORITIES, "pki", "issuing")
-    assert current is not None
-    assert made == {"ca.crt": current.status.certificate}
-
-    running.api.remove(CONFIG_MAPS, "pki", "example-ca")
-    running.controller.take_over(CONFIG_MAPS, (), str(running.api.store.version))
-    await running.settle()
-    assert data_of(running) == made
-
-    assert running.controller.publishes()
-    await publish(running, None)
-    assert data_of(running) is None
-    assert not running.controller.publishes()
-
-
-async def test_a_root_goes_after_its_ca(running: World) -> None:
-    await publish(running)
-    running.api.remove(AUTHORITIES, "pki", "issuing")
-    await running.list()
-    await running.settle()
-    assert data_of(running) is None
-
-
-async def test_what_is_refused_keeps_neither_the_ca_nor_its_condition_from_being_written(running: World) -> None:
-    running.api.fail_next("patch", CONFIG_MAPS.plural, status=403, times=100)
-    await publish(running)
-    assert running.reason(AUTHORITIES, "issuing", "TrustPublished") == "Forbidden"
-    assert running.reason(AUTHORITIES, "issuing") == "Issued"
-    assert data_of(running) is None
-
-
-@pytest.mark.requirement("SEC56")
-async def test_a_config_map_that_somebody_makes_at_the_same_moment_stays_his(running: World) -> None:
-    await publish(running)
-    running.api.remove(CONFIG_MAPS, "pki", "example-ca")
-    running.controller.take_over(CONFIG_MAPS, (), str(running.api.store.version))
-    theirs = ConfigMap(metadata=ObjectMeta(namespace="pki", name="example-ca"), data={"ca.crt": "theirs"})
-    running.api.put(CONFIG_MAPS, theirs)
-    await running.settle()
-    assert data_of(running) == {"ca.crt": "theirs"}
-    assert running.reason(AUTHORITIES, "issuing", "TrustPublished") == "NotOurs"

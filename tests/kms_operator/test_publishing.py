@@ -1,0 +1,201 @@
+"""Published roots by the loop: written, repaired, refused, withdrawn; and what tells whether their kinds can be had."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from kms.resources.core import ConfigMap
+from kms.resources.kinds import AUTHORITIES, BUNDLES, CLUSTER_TRUST_BUNDLES, CONFIG_MAPS, NAMESPACES
+from kms.resources.meta import ObjectMeta
+from kms_operator.memory import LISTED, OF_TRUST, UNSEEN
+from kms_operator.others import Others
+from kms_operator.settings import OperatorSettings
+from tests.support.operated import RELEASE, SETTINGS, authority, namespace
+from tests.support.world import World, world
+
+
+@pytest.fixture
+async def running() -> AsyncIterator[World]:
+    """After everything has settled for the first time."""
+    async with world() as one:
+        await one.list()
+        one.controller.look_at_everything()
+        await one.settle()
+        one.api.requests.clear()
+        yield one
+
+
+ROOT_HERE = {"configMap": {"name": "example-ca"}}
+
+
+def data_of(running: World) -> dict[str, str] | None:
+    found = running.api.read(CONFIG_MAPS, "pki", "example-ca")
+    return found.data if found is not None else None
+
+
+def current(running: World) -> Any:
+    found = running.api.read(AUTHORITIES, "pki", "issuing")
+    assert found is not None
+    return found
+
+
+async def publish(running: World, section: dict[str, Any] | None = ROOT_HERE) -> None:
+    """Ask for it on an API server where all kinds can be had."""
+    asking = authority(trust=section) if section else authority()
+    running.api.put(AUTHORITIES, msgspec.structs.replace(asking, status=current(running).status))
+    for kind in LISTED:
+        running.controller.obstruct(kind, None)
+    await running.list()
+    await running.settle()
+
+
+async def test_a_root_is_published_repaired_and_withdrawn(running: World) -> None:
+    await publish(running)
+    assert running.reason(AUTHORITIES, "issuing", "TrustPublished") == "Published"
+    made = data_of(running)
+    assert made is not None
+    assert made == {"ca.crt": current(running).status.certificate}
+
+    running.api.remove(CONFIG_MAPS, "pki", "example-ca")
+    running.controller.take_over(CONFIG_MAPS, (), str(running.api.store.version))
+    await running.settle()
+    assert data_of(running) == made
+
+    assert running.controller.publishes()
+    await publish(running, None)
+    assert data_of(running) is None
+    assert not running.controller.publishes()
+
+
+async def test_a_root_goes_after_its_ca(running: World) -> None:
+    await publish(running)
+    running.api.remove(AUTHORITIES, "pki", "issuing")
+    await running.list()
+    await running.settle()
+    assert data_of(running) is None
+
+
+async def test_what_is_refused_keeps_neither_the_ca_nor_its_condition_from_being_written(running: World) -> None:
+    running.api.fail_next("patch", CONFIG_MAPS.plural, status=403, times=100)
+    await publish(running)
+    assert running.reason(AUTHORITIES, "issuing", "TrustPublished") == "Forbidden"
+    assert running.reason(AUTHORITIES, "issuing") == "Issued"
+    assert data_of(running) is None
+
+
+@pytest.mark.requirement("SEC56")
+async def test_a_config_map_that_somebody_makes_at_the_same_moment_stays_his(running: World) -> None:
+    await publish(running)
+    running.api.remove(CONFIG_MAPS, "pki", "example-ca")
+    running.controller.take_over(CONFIG_MAPS, (), str(running.api.store.version))
+    theirs = ConfigMap(metadata=ObjectMeta(namespace="pki", name="example-ca"), data={"ca.crt": "theirs"})
+    running.api.put(CONFIG_MAPS, theirs)
+    await running.settle()
+    assert data_of(running) == {"ca.crt": "theirs"}
+    assert running.reason(AUTHORITIES, "issuing", "TrustPublished") == "NotOurs"
+
+
+# Which kinds can be had
+
+
+async def others(running: World, settings: OperatorSettings = SETTINGS) -> Others:
+    return Others(settings, await running.api.cluster(), running.controller)
+
+
+def obstacles(running: World) -> dict[str, str]:
+    return {plural: each.reason for plural, each in running.controller.memory.obstacles.items()}
+
+
+async def test_what_is_not_served_is_told_apart(running: World) -> None:
+    running.api.unserved |= {each.plural for each in LISTED if each is not CONFIG_MAPS}
+    await (await others(running)).look(first=True)
+    assert obstacles(running) == {
+        "clusterissuers": "WaitingForCertManager",
+        "issuers": "WaitingForCertManager",
+        "bundles": "WaitingForTrustManager",
+        "clustertrustbundles": "NotServed",
+    }
+    running.api.unserved.clear()
+    await (await others(running)).look(first=True)
+    assert obstacles(running) == {}
+
+
+async def test_a_kind_of_several_versions_is_had_in_the_first_that_is_served(running: World) -> None:
+    v1, beta, _ = CLUSTER_TRUST_BUNDLES
+    # What an API server says of a group that it serves in this version, but without the kind.
+    running.api.fail_next("list", v1.plural, status=404)
+    await (await others(running)).look(first=True)
+    assert running.controller.memory.served[v1.plural] is beta
+    assert v1.plural not in obstacles(running)
+
+
+async def test_what_may_not_be_listed_is_said_with_the_role_that_is_missing(running: World) -> None:
+    running.api.fail_next("list", CONFIG_MAPS.plural, status=403)
+    await (await others(running)).look(first=True)
+    found = running.controller.memory.obstacles[CONFIG_MAPS.plural]
+    assert found.reason == "Forbidden"
+    assert "the operator may not list configmaps; give it the ClusterRole kms-acme-trust" in found.message
+
+
+async def test_an_api_server_that_fails_changes_nothing(running: World) -> None:
+    running.api.fail_next("list", BUNDLES.plural, status=500)
+    await (await others(running)).look(first=True)
+    assert obstacles(running) == {BUNDLES.plural: UNSEEN.reason}
+
+
+@pytest.mark.requirement("SEC57")
+async def test_what_holds_roots_is_listed_only_where_one_is_published_and_once_at_first(running: World) -> None:
+    def listed() -> set[str]:
+        asked = {each.plural for each in running.api.requests if each.verb == "list"}
+        running.api.requests.clear()
+        return asked & {each.plural for each in OF_TRUST}
+
+    looking = await others(running)
+    await looking.look(first=True)
+    assert listed() == {each.plural for each in OF_TRUST}
+    await looking.look()
+    assert listed() == set()
+    await publish(running)
+    running.api.requests.clear()
+    await looking.look()
+    assert listed() == {each.plural for each in OF_TRUST}
+
+
+async def test_an_operator_of_a_few_namespaces_lists_nothing_of_the_whole_cluster(running: World) -> None:
+    few = OperatorSettings(SETTINGS.external_url, RELEASE, watch_namespaces=("pki",))
+    running.api.requests.clear()
+    await (await others(running, few)).look(first=True)
+    assert {each.plural for each in running.api.requests} == {"issuers", "configmaps"}
+    assert {each.namespace for each in running.api.requests} == {"pki"}
+
+
+async def test_who_asks_first_for_what_was_not_there_has_it_looked_for_at_once(running: World) -> None:
+    asking = authority(trust=ROOT_HERE)
+    running.api.put(AUTHORITIES, msgspec.structs.replace(asking, status=current(running).status))
+    await running.list()
+    await running.settle()
+    assert running.controller.asked.is_set()
+    running.controller.asked.clear()
+    running.controller.look_at_everything()
+    await running.settle()
+    assert not running.controller.asked.is_set()
+
+
+async def test_a_namespace_that_gets_the_label_gets_the_root() -> None:
+    settings = OperatorSettings(SETTINGS.external_url, RELEASE, trust_from=("pki",))
+    async with world(settings) as running:
+        await running.list()
+        await running.settle()
+        selector = {"matchLabels": {"trust": "yes"}}
+        await publish(
+            running, {"configMap": {"name": "example-ca", "namespaces": {"from": "Selector", "selector": selector}}}
+        )
+        assert running.reason(AUTHORITIES, "issuing", "TrustPublished") == "NoNamespaceSelected"
+        running.api.put(NAMESPACES, namespace("team", trust="yes"))
+        await running.list()
+        await running.settle()
+        assert running.api.read(CONFIG_MAPS, "team", "example-ca") is not None

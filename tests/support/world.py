@@ -1,0 +1,89 @@
+"""A controller against an API server with the four manifests of a user."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from kms.resources.core import Secret
+from kms.resources.credentials import EABCredential
+from kms.resources.kinds import AUTHORITIES, CREDENTIALS, NAMESPACES, POLICIES, PROFILES, SECRETS
+from kms.resources.meta import condition
+from kms_operator.controller import Controller
+from kms_operator.metrics import Metrics
+from kms_operator.settings import OperatorSettings
+from tests.support.apiserver import FakeApiServer, running_api
+from tests.support.eventually import in_background, until
+from tests.support.operated import NOW, SETTINGS, authority, credential, entropy, namespace, policy, profile
+
+
+class World:
+    """An API server with the four manifests of a user, and a controller that has listed it."""
+
+    def __init__(self, api: FakeApiServer, controller: Controller, metrics: Metrics) -> None:
+        self.api = api
+        self.controller = controller
+        self.metrics = metrics
+        self.now = NOW
+
+    async def list(self) -> None:
+        """What lists and watches would tell."""
+        cluster = await self.api.cluster()
+        for kind in (AUTHORITIES, POLICIES, PROFILES, CREDENTIALS, SECRETS, NAMESPACES):
+            labels = "app.kubernetes.io/managed-by=kms-acme" if kind is SECRETS else ""
+            listing = await cluster.list(kind, labels=labels)  # type: ignore[arg-type]
+            self.controller.take_over(kind, listing.items, listing.resource_version)
+
+    async def settle(self) -> None:
+        """Reconcile until nothing is due."""
+        async with in_background(self.controller.run()):
+            await until(lambda: len(self.controller.queue) == 0, seconds=10)
+
+    def reason(self, kind: Any = CREDENTIALS, name: str = "web", type_: str = "Ready") -> str | None:
+        found = self.api.read(kind, "pki", name)
+        assert found is not None
+        stated = condition(found.status.conditions, type_)
+        return stated.reason if stated else None
+
+    def secrets(self, prefix: str = "") -> list[str]:
+        keys = [each for each in self.api.store.by_key if each.plural == "secrets"]
+        return sorted(f"{each.namespace}/{each.name}" for each in keys if each.name.startswith(prefix))
+
+    def secret(self, name: str, namespace: str = "pki") -> Secret:
+        found = self.api.read(SECRETS, namespace, name)
+        assert found is not None
+        return found
+
+    def credential(self) -> EABCredential:
+        found = self.api.read(CREDENTIALS, "pki", "web")
+        assert found is not None
+        return found
+
+    def count(self, kind: str, result: str) -> float:
+        return (
+            self.metrics.registry.get_sample_value("kms_operator_reconciles_total", {"kind": kind, "result": result})
+            or 0.0
+        )
+
+    def events(self) -> list[str]:
+        return sorted(each["reason"] for key, each in self.api.store.by_key.items() if key.plural == "events")
+
+
+@asynccontextmanager
+async def world(settings: OperatorSettings = SETTINGS) -> AsyncIterator[World]:
+    async with running_api() as api:
+        for kind, each in (
+            (AUTHORITIES, authority()),
+            (POLICIES, policy()),
+            (PROFILES, profile()),
+            (CREDENTIALS, credential()),
+        ):
+            api.put(kind, each)  # type: ignore[arg-type, misc]
+        api.put(NAMESPACES, namespace("pki"))
+        metrics = Metrics()
+        cluster = await api.cluster(observe=metrics.observe_call)
+        one: World
+        controller = Controller(settings, cluster, metrics, clock=lambda: one.now, entropy=entropy(), instance="test")
+        one = World(api, controller, metrics)
+        yield one
