@@ -1,4 +1,4 @@
-"""The real programs that the stories run: certbot, lego and Caddy, openssl and curl.
+"""The real programs that tests run: certbot, lego and Caddy, openssl and curl, Knot DNS.
 
 `required` is for tests: what cannot be had on a person's machine skips a test and says why; in CI (CI=true) it fails,
 because there nobody reads what was skipped.
@@ -46,6 +46,7 @@ CERTBOT = Tool("certbot", hint="it belongs to the project's environment: make se
 LEGO = Tool("lego", debian="lego", hint="apt-get install lego")
 OPENSSL = Tool("openssl", debian="openssl", hint="apt-get install openssl")
 CURL = Tool("curl", debian="curl", hint="apt-get install curl")
+KNOT = Tool("knotd", debian="knot", hint="apt-get install knot")
 CADDY = Tool(
     "caddy",
     package="github.com/caddyserver/caddy/v2/cmd/caddy",

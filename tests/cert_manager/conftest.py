@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -15,15 +17,30 @@ from tests.support.release import Release
 @pytest.fixture(scope="session")
 def cert_manager(release: Release) -> CertManager:
     """Its controllers run. A test that gives them other options puts these back."""
-    CERT_MANAGER.install(release.cluster)
-    return CERT_MANAGER
+    wanted = replace(CERT_MANAGER, dns01_nameservers=(f"{release.cluster.machine_address}:53",))
+    wanted.install(release.cluster)
+    return wanted
 
 
 @pytest.fixture
 def team(release: Release, cert_manager: CertManager) -> Iterator[Team]:
-    """A namespace that takes restricted pods only, deleted afterwards (which is not waited for)."""
+    """A namespace of the test's own."""
+    with _namespace(release) as name:
+        yield Team(release=release, namespace=name)
+
+
+@pytest.fixture
+def other_team(release: Release, cert_manager: CertManager) -> Iterator[Team]:
+    """Another one."""
+    with _namespace(release) as name:
+        yield Team(release=release, namespace=name)
+
+
+@contextmanager
+def _namespace(release: Release) -> Iterator[str]:
+    """One that takes restricted pods only, deleted afterwards (which is not waited for)."""
     name = f"team-{secrets.token_hex(4)}"
     release.cluster.kubectl("create", "namespace", name)
     release.cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
-    yield Team(release=release, namespace=name)
+    yield name
     release.cluster.kubectl("delete", "namespace", name, "--wait=false")

@@ -30,9 +30,10 @@ from e2e.enrollment import Enrollment, enrollment_of, secret
 from kms.pki.keys import PrivateKey, load_private_key
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES
 from tests.support.installation import PROFILE
+from tests.support.manifests import Manifest, text
 from tests.support.release import Release
 
-CERT_MANAGER = CertManager(minimum_backoff="5s", maximum_backoff="10s")
+CERT_MANAGER = CertManager(minimum_backoff="10s", maximum_backoff="10s")
 """As it is installed for tests: with its defaults, but it does not wait for an hour after a failure."""
 API = "cert-manager.io/v1"
 ISSUER = "kms-acme"
@@ -50,6 +51,11 @@ _ENCODED = re.compile(r"[A-Za-z0-9+/=]{60}|-----(BEGIN|END) ")
 """Requests and certificates, which nobody reads."""
 
 Spec = Mapping[str, Any]
+
+
+def manifest(api: str, kind: str, name: str, spec: Spec) -> Manifest:
+    """The manifest of an object that has a spec."""
+    return {"apiVersion": api, "kind": kind, "metadata": {"name": name}, "spec": dict(spec)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,28 +124,29 @@ class Team:
 
     # What it writes for kms-acme
 
-    def profile(self, *, policy: Spec | None = None, certificate: Spec | None = None, **acme: Any) -> Enrollment:
-        """A root, a CA below it, a policy that allows all names of the namespace, and a profile, Ready.
+    def profile(
+        self,
+        *,
+        authority: Spec | None = None,
+        policy: Spec | None = None,
+        certificate: Spec | None = None,
+        **acme: Any,
+    ) -> Enrollment:
+        """A CA below a root, a policy that allows all names of the namespace, and a profile, Ready.
 
-        `policy` and `certificate` are more members of the policy's spec and of the profile's certificate section.
+        `authority` is the spec of another CA; `policy` and `certificate` are more members of the policy's spec and of
+        the profile's certificate section.
         """
-        site, namespace = self.release, self.namespace
-        root = {"subject": {"commonName": f"Root of {namespace}"}}
-        issuing = {"subject": {"commonName": f"CA of {namespace}"}, "issuerRef": {"name": "root"}, "duration": "43800h"}
-        site.apply(namespace, AUTHORITIES, {"internal": root}, name="root")
-        site.apply(namespace, AUTHORITIES, {"internal": issuing})
-        site.apply(
-            namespace, POLICIES, {"dnsNames": {"allowed": [f"**.{self.namespace}.svc.cluster.local"]}, **(policy or {})}
-        )
-        site.apply(
-            namespace,
-            PROFILES,
-            {
-                "issuerRef": {"name": PROFILE},
-                "policyRef": {"name": PROFILE},
-                "certificate": certificate or {},
-                "enrollment": {"acme": acme},
-            },
+        root = {"internal": {"subject": {"commonName": f"Root of {self.namespace}"}}}
+        below = {"subject": {"commonName": f"CA of {self.namespace}"}, "issuerRef": {"name": "root"}}
+        issuing = authority or {"internal": {**below, "duration": "43800h"}}
+        names = {"dnsNames": {"allowed": [f"**.{self.namespace}.svc.cluster.local"]}}
+        enrollment = {"issuerRef": {"name": PROFILE}, "policyRef": {"name": PROFILE}, "enrollment": {"acme": acme}}
+        self.write(
+            manifest(AUTHORITIES.api_version, AUTHORITIES.kind, "root", root),
+            manifest(AUTHORITIES.api_version, AUTHORITIES.kind, PROFILE, issuing),
+            manifest(POLICIES.api_version, POLICIES.kind, PROFILE, {**names, **(policy or {})}),
+            manifest(PROFILES.api_version, PROFILES.kind, PROFILE, {**enrollment, "certificate": certificate or {}}),
         )
         self.wait(f"certificateprofile/{PROFILE}")
         return self.enrollment
@@ -190,6 +197,21 @@ class Team:
         defaults = {"secretName": f"{name}-tls", "issuerRef": {"name": ISSUER, "kind": "Issuer"}}
         return self.apply("Certificate", name, {**defaults, **spec})
 
+    def renew(self, name: str) -> None:
+        """Ask for a renewal as `cmctl renew` does, and wait until it is done."""
+        status = self.object("certificate", name)["status"]
+        asked = {
+            "type": "Issuing",
+            "status": "True",
+            "reason": "ManuallyTriggered",
+            "message": "Certificate re-issuance manually triggered",
+            "lastTransitionTime": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        }
+        conditions = [*(each for each in status["conditions"] if each["type"] != "Issuing"), asked]
+        patch = json.dumps({"status": {"conditions": conditions}})
+        self.kubectl("patch", "certificate", name, "--subresource=status", "--type=merge", f"--patch={patch}")
+        self.wait(f"certificate/{name}", f"jsonpath={{.status.revision}}={status['revision'] + 1}")
+
     def expose(self, host: str, *, domain: str = "") -> str:
         """Lead a Service to the solver pods of its name (or of another domain); its address."""
         selector = {"acme.cert-manager.io/http-domain": str(zlib.adler32((domain or self.name(host)).encode()))}
@@ -199,9 +221,12 @@ class Team:
 
     def apply(self, kind: str, name: str, spec: Spec, *, api: str = API) -> str:
         """Create or change an object; what to wait for, as in "certificate/web"."""
-        body = {"apiVersion": api, "kind": kind, "metadata": {"name": name}, "spec": spec}
-        self.kubectl("apply", "--server-side", "--filename=-", stdin=json.dumps(body))
+        self.write(manifest(api, kind, name, spec))
         return f"{kind.lower()}/{name}"
+
+    def write(self, *manifests: Manifest) -> None:
+        """Create or change objects by their manifests."""
+        self.kubectl("apply", "--server-side", "--filename=-", stdin=text(*manifests))
 
     # What it looks at
 
@@ -228,6 +253,11 @@ class Team:
     def describe(self, *things: str) -> str:
         """What a person reads who asks why."""
         return self.kubectl("describe", *things)
+
+    def condition(self, resource: str, name: str, type_: str) -> dict[str, Any]:
+        """A condition that an object has; empty if it has none of this type."""
+        conditions = self.object(resource, name).get("status", {}).get("conditions", [])
+        return next((each for each in conditions if each["type"] == type_), {})
 
     def issued(self, certificate: str) -> Issued:
         """What a Certificate that is Ready has brought."""
