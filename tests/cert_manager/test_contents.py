@@ -54,7 +54,9 @@ def test_a_duration_that_the_policy_does_not_allow_is_refused_with_what_it_allow
 
 @pytest.mark.requirement("C14")
 def test_certificates_are_for_keys_of_every_kind(team: Team) -> None:
-    enrollment = team.enrolls(policy={"keyAlgorithms": [name for _, name in KEYS.values()]}, **TRUSTED)
+    signatures = ["RSA-SHA256", "ECDSA-SHA256", "ECDSA-SHA384", "Ed25519"]
+    policy = {"keyAlgorithms": [name for _, name in KEYS.values()], "signatureAlgorithms": signatures}
+    enrollment = team.enrolls(policy=policy, **TRUSTED)
     for name, (wanted, _) in KEYS.items():
         team.certificate(name, dnsNames=[team.name(name)], privateKey=wanted)
     for name, (_, algorithm) in KEYS.items():
