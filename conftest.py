@@ -9,9 +9,13 @@ from contextlib import AbstractContextManager
 import pytest
 from hypothesis import HealthCheck, settings
 
+from e2e.chart.helm import Helm
 from e2e.cluster import Cluster
+from e2e.cluster.node import NodeCluster
 from tests.support.installation import Installation
 from tests.support.installation import installation as running_installation
+from tests.support.release import Release
+from tests.support.release import installed as installed_release
 
 pytest_plugins = ["e2e.chart.fixtures", "e2e.cluster.fixtures"]
 
@@ -43,3 +47,10 @@ def team(installation: Installation) -> Iterator[str]:
     installation.cluster.kubectl("create", "namespace", name)
     yield name
     installation.cluster.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+
+
+@pytest.fixture(scope="session")
+def release(node_cluster: NodeCluster, helm: Helm) -> Iterator[Release]:
+    """The chart on the node, one for the whole session: a test leaves it as it was, ready and with its defaults."""
+    with installed_release(node_cluster, helm) as running:
+        yield running

@@ -16,6 +16,7 @@ from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.profiles import Profile
 from acme_server.rules.identifiers import identifier_of
 from acme_server.rules.renewal import Window, asked_again_after, parse_certificate_id, suggested
+from kms.clock import Clock
 from kms.pki.names import Name
 from kms.resources.accounts import ACMEAccount
 from kms.resources.authorities import CertificateAuthority
@@ -43,9 +44,10 @@ class RenewalInfo:
 class Renewals:
     """What there is to say about the renewal of certificates."""
 
-    def __init__(self, *, inventory: Inventory, authorities: Authorities) -> None:
+    def __init__(self, *, inventory: Inventory, authorities: Authorities, clock: Clock) -> None:
         self._inventory = inventory
         self._authorities = authorities
+        self._clock = clock
 
     def info(self, profile: Profile, certificate_id: str) -> RenewalInfo:
         """When the certificate should be renewed. Costs no call to the API server (ARI-M13).
@@ -58,7 +60,7 @@ class Renewals:
             raise Refused(
                 ProblemType.MALFORMED, "The profile has issued no certificate with that identifier.", status=404
             )
-        window = suggested(certificate, issued_before=self._asked(profile, certificate))
+        window = suggested(certificate, issued_before=self._asked(profile, certificate), now=self._clock())
         return RenewalInfo(window, asked_again_after(certificate))
 
     def predecessor(

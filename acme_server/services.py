@@ -190,7 +190,7 @@ class Services:
             clock=clock,
             measures=measures,
         )
-        renewals = Renewals(inventory=inventory, authorities=configuration.authorities)
+        renewals = Renewals(inventory=inventory, authorities=configuration.authorities, clock=clock)
         opener = Opener(
             store=orders,
             accounts=accounts,

@@ -1,4 +1,4 @@
-"""The real programs that the stories run: certbot, lego, Caddy and Apache, openssl and curl.
+"""The real programs that tests run: certbot, lego, Caddy and Apache, openssl and curl, Knot DNS.
 
 `required` is for tests: what cannot be had on a person's machine skips a test and says why; in CI (CI=true) it fails,
 because there nobody reads what was skipped.
@@ -48,6 +48,7 @@ OPENSSL = Tool("openssl", debian="openssl", hint="apt-get install openssl")
 CURL = Tool("curl", debian="curl", hint="apt-get install curl")
 APACHE = Tool("apache2", debian="apache2-bin", hint="apt-get install apache2-bin")
 """The program and its modules, without the service that the package apache2 starts."""
+KNOT = Tool("knotd", debian="knot", hint="apt-get install knot")
 CADDY = Tool(
     "caddy",
     package="github.com/caddyserver/caddy/v2/cmd/caddy",

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from acme_server.inventory import Certificate
 from acme_server.jose.strict import base64url, malformed, unpadded
+from acme_server.rules.lifetimes import BACKDATE
 
 _BEGINS = 0.63
 """The share of a lifetime after which the earliest windows begin."""
@@ -25,6 +26,7 @@ _SHORTEST = timedelta(seconds=2)
 """Caddy takes a window for none that does not hold a whole second between its first and its last."""
 _AT_ONCE = timedelta(hours=1)
 """How long the window of a revoked certificate is; it lies before the revocation."""
+_MOMENT = timedelta(seconds=1)
 _ASKED_AGAIN = 60
 _SELDOM = timedelta(hours=6)
 _OFTEN = timedelta(minutes=1)
@@ -67,18 +69,24 @@ def parse_certificate_id(text: str) -> CertificateId:
     return CertificateId(key.hex(), f"{int.from_bytes(number, 'big'):x}")
 
 
-def suggested(certificate: Certificate, *, issued_before: Iterable[datetime]) -> Window:
+def suggested(certificate: Certificate, *, issued_before: Iterable[datetime], now: datetime) -> Window:
     """When the certificate should be renewed.
 
     A revoked one: at once (ARI-M6). One that was issued before one of the times in `issued_before`, by which an
     administrator asks for early renewal: from that time on, if that is earlier than it would be anyway.
+
+    cert-manager takes a window that begins before the certificate does for the window of the one before, and goes by
+    its own calculation; one that begins later, for that of the certificate that it has (C13). So windows never begin
+    before their certificate, and one of early renewal, once its time has come, before whatever is issued now.
     """
     if certificate.revocation is not None:
-        return Window(certificate.revocation.time - _AT_ONCE, certificate.revocation.time)
+        revoked = certificate.revocation.time
+        after = min(certificate.not_before + _MOMENT, revoked - _SHORTEST)
+        return Window(max(revoked - _AT_ONCE, after), revoked)
     begins = max(certificate.not_before, certificate.issued_at)
     lifetime = max(certificate.not_after - begins, timedelta(0))
     start = begins + lifetime * _BEGINS + lifetime / _SHIFT * _share(certificate.serial_number)
-    asked = (each for each in issued_before if certificate.issued_at < each)
+    asked = (each - BACKDATE if each <= now else each for each in issued_before if certificate.issued_at < each)
     start = min((start, *asked)).replace(microsecond=0)
     return Window(start, start + max(lifetime / _WIDTH, _SHORTEST))
 

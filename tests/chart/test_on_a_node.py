@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
 from e2e import dns, http01
-from e2e.chart.helm import CHART, NAMESPACE, RELEASE, Helm
+from e2e.chart.helm import NAMESPACE, RELEASE
 from e2e.cluster import CommandFailed
-from e2e.cluster.node import NodeCluster
-from tests.support.installation import ZONE, Site
+from tests.support.installation import ZONE
+from tests.support.release import Release
 
 SERVER = f"system:serviceaccount:{NAMESPACE}:{RELEASE}-server"
 READ = """
@@ -33,49 +30,15 @@ except urllib.error.HTTPError as error:
 """Run inside the server's container: what it could do if somebody had taken it over."""
 
 
-@dataclass(frozen=True)
-class Release(Site):
-    """The chart on a node, and a network in which the names of clients lead to this machine."""
-
-    helm: Helm
-
-    @property
-    def address(self) -> str:
-        """Of the Service, from this machine."""
-        return f"https://{self.get('service')['spec']['clusterIP']}"
-
-    def get(self, kind: str, name: str = RELEASE) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(
-            self.cluster.kubectl("get", kind, name, f"--namespace={NAMESPACE}", "--output=json")
-        )
-        return found
-
-    def run(self, container: str, *command: str) -> str:
-        """Run a command in a container of the Deployment."""
-        where = (f"deployment/{RELEASE}", f"--container={container}", f"--namespace={NAMESPACE}")
-        return self.cluster.kubectl("exec", *where, "--", *command)
-
-
-@pytest.fixture(scope="module")
-def release(node_cluster: NodeCluster, helm: Helm) -> Iterator[Release]:
-    there = Helm(helm.program, helm.home, node_cluster.env)
-    image = {"repository": node_cluster.image.repository, "tag": node_cluster.image.tag, "pullPolicy": "Never"}
-    zone = dns.Zone(ZONE, dns.Addresses(node_cluster.machine_address))
-    answerer = http01.Answerer()
-    node_cluster.kubectl("create", "namespace", NAMESPACE)
-    node_cluster.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
-    try:
-        there.with_values(
-            {"image": image}, "install", RELEASE, CHART, f"--namespace={NAMESPACE}", "--wait", "--timeout=300s"
-        )
-        with (
-            dns.serving(zone, host=node_cluster.machine_address, port=53),
-            http01.serving(answerer, host=node_cluster.machine_address, port=80),
-        ):
-            yield Release(cluster=node_cluster, answerer=answerer, helm=there)
-    finally:
-        there.run("uninstall", RELEASE, f"--namespace={NAMESPACE}", "--ignore-not-found", "--wait")
-        node_cluster.kubectl("delete", "namespace", NAMESPACE)
+@pytest.fixture(scope="module", autouse=True)
+def network(release: Release) -> Iterator[None]:
+    """A network in which the names of clients lead to this machine."""
+    address = release.cluster.machine_address
+    with (
+        dns.serving(dns.Zone(ZONE, dns.Addresses(address)), host=address, port=53),
+        http01.serving(release.answerer, host=address, port=80),
+    ):
+        yield
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from e2e.cluster.install import apply_kinds
+from e2e.cluster.node.images import BuiltImage
 from e2e.cluster.node.node_cluster import NodeCluster
 
 MODULE = "github.com/cert-manager/cert-manager"
@@ -52,13 +53,16 @@ class CertManager:
             NoSource, BuildFailed: the program or its CRDs cannot be had.
             CommandFailed: they do not come up within two minutes.
         """
-        controllers = cluster.parts.image("certmanager", "cert-manager")
-        solver = cluster.parts.image("images", "solver")
-        for each in (controllers, solver):
+        for each in self._images(cluster):
             cluster.load_image(each.archive)
         apply_kinds(cluster, cluster.parts.builder("certmanager").module(MODULE) / "deploy" / "crds")
         cluster.learn_new_kinds()
         cluster.kubectl("apply", "--server-side", "--filename", _RIGHTS)
+        self.configure(cluster)
+
+    def configure(self, cluster: NodeCluster) -> None:
+        """Where it is installed with other options, give it these, and wait until the controllers run."""
+        controllers, solver = self._images(cluster)
         manifests = [*self._identity(), self._deployment(controllers.reference, solver.reference)]
         cluster.kubectl("apply", "--server-side", "--filename=-", stdin=yaml.safe_dump_all(manifests))
         self.wait(cluster)
@@ -75,6 +79,9 @@ class CertManager:
     def logs(self, cluster: NodeCluster) -> str:
         """What the controllers have logged."""
         return cluster.kubectl("logs", f"deployment/{_NAME}", f"--namespace={self.namespace}", "--tail=-1")
+
+    def _images(self, cluster: NodeCluster) -> tuple[BuiltImage, BuiltImage]:
+        return cluster.parts.image("certmanager", "cert-manager"), cluster.parts.image("images", "solver")
 
     def _options(self, solver: str) -> Iterator[str]:
         gates = ",".join(f"{name}={str(on).lower()}" for name, on in self.feature_gates.items())

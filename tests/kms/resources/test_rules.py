@@ -42,7 +42,7 @@ subject:
   commonName: {allowed: ["**"]}
 usages: {allowed: [digital signature, key encipherment, server auth, client auth], required: [], denied: []}
 keyAlgorithms: [ECDSA-P256, ECDSA-P384, RSA-2048, RSA-3072, RSA-4096]
-signatureAlgorithms: [ECDSA-SHA256, ECDSA-SHA384, RSA-SHA256, RSA-SHA384]
+signatureAlgorithms: [ECDSA-SHA256, ECDSA-SHA384, RSA-SHA256, RSA-SHA384, RSA-SHA512]
 maximumDuration: 2160h
 maximumNames: 100
 """

@@ -1,0 +1,271 @@
+"""cert-manager on a node beside our chart: what a team writes there, what it waits for, and what it gets.
+
+    team.enrolls()
+    team.expose("shop")
+    team.certificate("shop", dnsNames=[team.name("shop")])
+    team.wait("certificate/shop")
+    leaf = team.issued("shop").leaf
+
+Nothing stands between a name and its solver: `shop.NAMESPACE.svc.cluster.local` is a Service in front of the pods that
+cert-manager starts for that name.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from cryptography import x509
+from cryptography.x509.verification import PolicyBuilder, Store
+
+from e2e.cluster import CommandFailed
+from e2e.cluster.node import CertManager
+from e2e.enrollment import Enrollment, enrollment_of, secret
+from kms.pki.keys import PrivateKey, load_private_key
+from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES
+from tests.support.installation import PROFILE
+from tests.support.manifests import Manifest, text
+from tests.support.release import Release
+
+CERT_MANAGER = CertManager(minimum_backoff="10s", maximum_backoff="10s")
+"""As it is installed for tests: with its defaults, but it does not wait for an hour after a failure."""
+API = "cert-manager.io/v1"
+ISSUER = "kms-acme"
+"""What the issuer of a team is called."""
+ACCOUNT = "kms-acme-account"
+"""The Secret with the key of its account."""
+HTTP01: Sequence[Mapping[str, Any]] = (
+    {"http01": {"ingress": {"ingressClassName": "none", "serviceType": "ClusterIP"}}},
+)
+"""Solver pods, and an Ingress that nobody serves."""
+TRUSTED: Mapping[str, Any] = {"ownershipValidation": "Skipped"}
+"""For a profile: no challenges, where a test is about something else."""
+_STORY = ("issuers", "certificates", "certificaterequests", "orders.acme.cert-manager.io", "challenges", "acmeorders")
+_ENCODED = re.compile(r"[A-Za-z0-9+/=]{60}|-----(BEGIN|END) ")
+"""Requests and certificates, which nobody reads."""
+
+Spec = Mapping[str, Any]
+
+
+def manifest(api: str, kind: str, name: str, spec: Spec) -> Manifest:
+    """The manifest of an object that has a spec."""
+    return {"apiVersion": api, "kind": kind, "metadata": {"name": name}, "spec": dict(spec)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """What an issuer says of an EABCredential."""
+
+    namespace: str
+    key_id: str
+    secret: str
+
+    @property
+    def binding(self) -> dict[str, Any]:
+        """The `externalAccountBinding` of an issuer."""
+        return {"keyID": self.key_id, "keySecretRef": {"name": self.secret, "key": "secret"}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """The Secret of a Certificate."""
+
+    key: PrivateKey
+    chain: tuple[x509.Certificate, ...]
+    ca: str
+
+    @property
+    def leaf(self) -> x509.Certificate:
+        """The certificate itself."""
+        return self.chain[0]
+
+    @property
+    def names(self) -> set[str]:
+        """All names and addresses that it is good for."""
+        extension = self.leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return {str(each.value) for each in extension}
+
+    def verify(self, trusted: str, name: x509.DNSName | x509.IPAddress) -> Sequence[x509.Certificate]:
+        """The path from the leaf to a root among the `trusted` (PEM), by nothing but what the Secret has.
+
+        Raises:
+            VerificationError: there is none, or it is not good for this name now.
+        """
+        assert self.leaf.public_key() == self.key.public_key()
+        roots = [each for each in x509.load_pem_x509_certificates(trusted.encode()) if each.issuer == each.subject]
+        verifier = PolicyBuilder().store(Store(roots)).time(datetime.now(UTC)).build_server_verifier(name)
+        return verifier.verify(self.leaf, list(self.chain[1:]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Team:
+    """A namespace on a cluster with cert-manager and our chart."""
+
+    release: Release
+    namespace: str
+
+    def kubectl(self, *args: str, stdin: str | None = None) -> str:
+        """Run kubectl in the namespace.
+
+        Raises:
+            CommandFailed: it ended with an error.
+        """
+        return self.release.cluster.kubectl(f"--namespace={self.namespace}", *args, stdin=stdin)
+
+    def name(self, host: str) -> str:
+        """The DNS name of a Service of the team's, which its policy allows."""
+        return f"{host}.{self.namespace}.svc.cluster.local"
+
+    # What it writes for kms-acme
+
+    def profile(
+        self,
+        *,
+        authority: Spec | None = None,
+        policy: Spec | None = None,
+        certificate: Spec | None = None,
+        **acme: Any,
+    ) -> Enrollment:
+        """A CA below a root, a policy that allows all names of the namespace, and a profile, Ready.
+
+        `authority` is the spec of another CA; `policy` and `certificate` are more members of the policy's spec and of
+        the profile's certificate section.
+        """
+        root = {"internal": {"subject": {"commonName": f"Root of {self.namespace}"}}}
+        below = {"subject": {"commonName": f"CA of {self.namespace}"}, "issuerRef": {"name": "root"}}
+        issuing = authority or {"internal": {**below, "duration": "43800h"}}
+        names = {"dnsNames": {"allowed": [f"**.{self.namespace}.svc.cluster.local"]}}
+        enrollment = {"issuerRef": {"name": PROFILE}, "policyRef": {"name": PROFILE}, "enrollment": {"acme": acme}}
+        self.write(
+            manifest(AUTHORITIES.api_version, AUTHORITIES.kind, "root", root),
+            manifest(AUTHORITIES.api_version, AUTHORITIES.kind, PROFILE, issuing),
+            manifest(POLICIES.api_version, POLICIES.kind, PROFILE, {**names, **(policy or {})}),
+            manifest(PROFILES.api_version, PROFILES.kind, PROFILE, {**enrollment, "certificate": certificate or {}}),
+        )
+        self.wait(f"certificateprofile/{PROFILE}")
+        return self.enrollment
+
+    @property
+    def enrollment(self) -> Enrollment:
+        """What the directory Secret of the profile says."""
+        return enrollment_of(self.release.cluster, self.namespace, PROFILE)
+
+    def credential(self, *, namespace: str = "", name: str = PROFILE, **spec: Any) -> Credential:
+        """An EABCredential for the team's profile, Ready; in another namespace, if the profile allows that one."""
+        where = namespace or self.namespace
+        reference = {"name": PROFILE, "namespace": self.namespace}
+        self.release.apply(where, CREDENTIALS, {"profileRef": reference, **spec}, name=name)
+        self.release.wait(where, f"eabcredential/{name}")
+        key_id = secret(self.release.cluster, where, f"{name}-eab")["kid"]
+        return Credential(namespace=where, key_id=key_id, secret=f"{name}-eab")
+
+    # What it writes for cert-manager
+
+    def issuer_spec(self, credential: Credential, solvers: Sequence[Spec] = HTTP01, **acme: Any) -> dict[str, Any]:
+        """The `spec.acme` of an issuer for the team's profile; `acme` are more members of it, or others."""
+        enrollment = self.enrollment
+        return {
+            "server": enrollment.directory_url,
+            "caBundle": base64.b64encode(enrollment.authority.encode()).decode(),
+            "externalAccountBinding": credential.binding,
+            "privateKeySecretRef": {"name": ACCOUNT},
+            "solvers": list(solvers),
+            **acme,
+        }
+
+    def issuer(self, acme: Spec, *, name: str = ISSUER) -> str:
+        """Create or change an Issuer; what to wait for."""
+        return self.apply("Issuer", name, {"acme": acme})
+
+    def enrolls(self, solvers: Sequence[Spec] = HTTP01, *, issuer: Spec | None = None, **profile: Any) -> Enrollment:
+        """A profile, a credential and an Issuer with them, Ready: all that comes before a Certificate.
+
+        `issuer` is more of the Issuer's `spec.acme`; all else is for profile().
+        """
+        enrollment = self.profile(**profile)
+        self.wait(self.issuer(self.issuer_spec(self.credential(), solvers, **(issuer or {}))))
+        return enrollment
+
+    def certificate(self, name: str, **spec: Any) -> str:
+        """Create or change a Certificate; what to wait for. `spec` has its names, and what else is not default."""
+        defaults = {"secretName": f"{name}-tls", "issuerRef": {"name": ISSUER, "kind": "Issuer"}}
+        return self.apply("Certificate", name, {**defaults, **spec})
+
+    def renew(self, name: str) -> None:
+        """Ask for a renewal as `cmctl renew` does, and wait until it is done."""
+        status = self.object("certificate", name)["status"]
+        asked = {
+            "type": "Issuing",
+            "status": "True",
+            "reason": "ManuallyTriggered",
+            "message": "Certificate re-issuance manually triggered",
+            "lastTransitionTime": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        }
+        conditions = [*(each for each in status["conditions"] if each["type"] != "Issuing"), asked]
+        patch = json.dumps({"status": {"conditions": conditions}})
+        self.kubectl("patch", "certificate", name, "--subresource=status", "--type=merge", f"--patch={patch}")
+        self.wait(f"certificate/{name}", f"jsonpath={{.status.revision}}={status['revision'] + 1}")
+
+    def expose(self, host: str, *, domain: str = "") -> str:
+        """Lead a Service to the solver pods of its name (or of another domain); its address."""
+        selector = {"acme.cert-manager.io/http-domain": str(zlib.adler32((domain or self.name(host)).encode()))}
+        spec = {"selector": selector, "ports": [{"port": 80, "targetPort": 8089}]}
+        self.apply("Service", host, spec, api="v1")
+        return str(self.object("service", host)["spec"]["clusterIP"])
+
+    def apply(self, kind: str, name: str, spec: Spec, *, api: str = API) -> str:
+        """Create or change an object; what to wait for, as in "certificate/web"."""
+        self.write(manifest(api, kind, name, spec))
+        return f"{kind.lower()}/{name}"
+
+    def write(self, *manifests: Manifest) -> None:
+        """Create or change objects by their manifests."""
+        self.kubectl("apply", "--server-side", "--filename=-", stdin=text(*manifests))
+
+    # What it looks at
+
+    def wait(self, thing: str, until: str = "condition=Ready", *, limit: int = 90) -> None:
+        """Wait as `kubectl wait --for=UNTIL` does.
+
+        Raises:
+            CommandFailed: it did not come to that; with what a person would look at then.
+        """
+        try:
+            self.kubectl("wait", f"--for={until}", f"--timeout={limit}s", thing)
+        except CommandFailed as failed:
+            failed.add_note(self.story())
+            raise
+
+    def object(self, resource: str, name: str) -> dict[str, Any]:
+        """An object of the namespace, as the API server has it now."""
+        return self.release.object(resource, self.namespace, name)
+
+    def objects(self, resource: str) -> list[dict[str, Any]]:
+        """All objects of a resource in the namespace."""
+        return self.release.objects(resource, self.namespace)
+
+    def describe(self, *things: str) -> str:
+        """What a person reads who asks why."""
+        return self.kubectl("describe", *things)
+
+    def condition(self, resource: str, name: str, type_: str) -> dict[str, Any]:
+        """A condition that an object has; empty if it has none of this type."""
+        conditions = self.object(resource, name).get("status", {}).get("conditions", [])
+        return next((each for each in conditions if each["type"] == type_), {})
+
+    def issued(self, certificate: str) -> Issued:
+        """What a Certificate that is Ready has brought."""
+        data = secret(self.release.cluster, self.namespace, f"{certificate}-tls")
+        chain = x509.load_pem_x509_certificates(data["tls.crt"].encode())
+        key = load_private_key(data["tls.key"].encode())
+        return Issued(key=key, chain=tuple(chain), ca=data.get("ca.crt", ""))
+
+    def story(self) -> str:
+        """From the issuer down to our orders: all that tells why something did not become Ready."""
+        return "\n".join(each for each in self.describe(",".join(_STORY)).splitlines() if not _ENCODED.search(each))

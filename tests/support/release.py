@@ -1,0 +1,58 @@
+"""The chart on a node: installed as a user installs it, with our image and nothing else than defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from e2e import http01
+from e2e.chart.helm import CHART, NAMESPACE, RELEASE, Helm
+from e2e.cluster.node import NodeCluster
+from tests.support.installation import Site
+
+
+@dataclass(frozen=True)
+class Release(Site):
+    """The installed chart, and what helm and kubectl tell of it."""
+
+    cluster: NodeCluster
+    helm: Helm
+
+    @property
+    def address(self) -> str:
+        """Of the Service, from this machine."""
+        return f"https://{self.get('service')['spec']['clusterIP']}"
+
+    def get(self, kind: str, name: str = RELEASE) -> dict[str, Any]:
+        """An object of the release namespace."""
+        return self.object(kind, NAMESPACE, name)
+
+    def run(self, container: str, *command: str) -> str:
+        """Run a command in a container of the Deployment."""
+        where = (f"deployment/{RELEASE}", f"--container={container}", f"--namespace={NAMESPACE}")
+        return self.cluster.kubectl("exec", *where, "--", *command)
+
+    def restart(self) -> None:
+        """Replace all pods, and wait until the new ones are ready."""
+        where = (f"deployment/{RELEASE}", f"--namespace={NAMESPACE}")
+        self.cluster.kubectl("rollout", "restart", *where)
+        self.cluster.kubectl("rollout", "status", *where, "--timeout=120s")
+
+
+@contextmanager
+def installed(cluster: NodeCluster, helm: Helm) -> Iterator[Release]:
+    """Install the chart into a namespace that takes restricted pods only; all of it goes at the end."""
+    there = Helm(helm.program, helm.home, cluster.env)
+    image = {"repository": cluster.image.repository, "tag": cluster.image.tag, "pullPolicy": "Never"}
+    cluster.kubectl("create", "namespace", NAMESPACE)
+    cluster.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
+    try:
+        there.with_values(
+            {"image": image}, "install", RELEASE, CHART, f"--namespace={NAMESPACE}", "--wait", "--timeout=300s"
+        )
+        yield Release(cluster=cluster, answerer=http01.Answerer(), helm=there)
+    finally:
+        there.run("uninstall", RELEASE, f"--namespace={NAMESPACE}", "--ignore-not-found", "--wait")
+        cluster.kubectl("delete", "namespace", NAMESPACE)
