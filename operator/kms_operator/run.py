@@ -16,15 +16,15 @@ import random
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from kms.clock import system_clock, system_entropy
 from kms.cluster.client import Cluster
 from kms.cluster.election import Election
-from kms.cluster.errors import ClusterError, Misconfigured, NotFound
+from kms.cluster.errors import ClusterError, Misconfigured, NotFound, Unavailable
 from kms.resources.kinds import NAMESPACES, Kind
 from kms.resources.meta import Resource
 from kms_operator.controller import Controller
@@ -35,6 +35,8 @@ from kms_operator.others import Others, complete
 from kms_operator.probes import application, serving
 from kms_operator.settings import OperatorSettings
 from kms_operator.watches import Login, Watches, login
+
+T = TypeVar("T")
 
 REFRESH_SECONDS = 600.0
 LOOK_SECONDS = 60.0
@@ -162,19 +164,15 @@ class Operator:
             await self._list()
 
     async def _list(self) -> None:
-        """List everything, as often as it takes."""
-        for delay in _backoff():
-            try:
-                for kind in self._kinds:
-                    self._controller.take_over(kind, *await complete(self._cluster, kind, self._settings))
-                await self._learn_labels()
-            except ClusterError as error:
-                logger.warning("listing failed", extra={"error": str(error), "again_in_seconds": round(delay, 1)})
-                await asyncio.sleep(delay)
-            else:
-                self._controller.look_at_everything()
-                self._metrics.refreshes.inc()
-                return
+        """List everything. Of a list that fails only that one is taken again.
+
+        Else an API server that refuses every third request would hardly ever let all of them through in a row.
+        """
+        for kind in self._kinds:
+            self._controller.take_over(kind, *await _insisting(partial(complete, self._cluster, kind, self._settings)))
+        await _insisting(self._learn_labels)
+        self._controller.look_at_everything()
+        self._metrics.refreshes.inc()
 
     async def _keep_looking(self) -> None:
         while True:
@@ -227,6 +225,19 @@ class Operator:
         self._controller.remember(kind, resource)
         if type_ is None:
             self._gap.set()  # a list: the watch has begun anew
+
+
+async def _insisting(step: Callable[[], Awaitable[T]]) -> T:
+    """What the step comes to, as often as it has to be tried."""
+    delays = _backoff()
+    while True:
+        try:
+            return await step()
+        except ClusterError as error:
+            asked_for = error.retry_after if isinstance(error, Unavailable) else None
+            delay = max(next(delays), asked_for or 0.0)
+            logger.warning("listing failed", extra={"error": str(error), "again_in_seconds": round(delay, 1)})
+            await asyncio.sleep(delay)
 
 
 @contextmanager

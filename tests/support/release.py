@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -40,19 +40,38 @@ class Release(Site):
         self.cluster.kubectl("rollout", "restart", *where)
         self.cluster.kubectl("rollout", "status", *where, "--timeout=120s")
 
+    @contextmanager
+    def changed(self, values: Mapping[str, Any]) -> Iterator[None]:
+        """Upgrade the chart to these values for a while; afterwards it has its defaults again."""
+        self._upgrade(values)
+        try:
+            yield
+        finally:
+            self._upgrade({})
+
+    def _upgrade(self, values: Mapping[str, Any]) -> None:
+        all_values = {**_image(self.cluster), **values}
+        self.helm.with_values(
+            all_values, "upgrade", RELEASE, CHART, f"--namespace={NAMESPACE}", "--wait", "--timeout=300s"
+        )
+
 
 @contextmanager
 def installed(cluster: NodeCluster, helm: Helm) -> Iterator[Release]:
     """Install the chart into a namespace that takes restricted pods only; all of it goes at the end."""
     there = Helm(helm.program, helm.home, cluster.env)
-    image = {"repository": cluster.image.repository, "tag": cluster.image.tag, "pullPolicy": "Never"}
     cluster.kubectl("create", "namespace", NAMESPACE)
     cluster.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
     try:
         there.with_values(
-            {"image": image}, "install", RELEASE, CHART, f"--namespace={NAMESPACE}", "--wait", "--timeout=300s"
+            _image(cluster), "install", RELEASE, CHART, f"--namespace={NAMESPACE}", "--wait", "--timeout=300s"
         )
         yield Release(cluster=cluster, answerer=http01.Answerer(), helm=there)
     finally:
         there.run("uninstall", RELEASE, f"--namespace={NAMESPACE}", "--ignore-not-found", "--wait")
         cluster.kubectl("delete", "namespace", NAMESPACE)
+
+
+def _image(cluster: NodeCluster) -> dict[str, Any]:
+    """The values that name our image."""
+    return {"image": {"repository": cluster.image.repository, "tag": cluster.image.tag, "pullPolicy": "Never"}}
