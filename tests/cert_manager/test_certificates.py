@@ -20,7 +20,7 @@ def test_a_certificate_of_one_name_becomes_ready(team: Team) -> None:
     leaf, issuing, _root = issued.verify(enrollment.chain, x509.DNSName(team.name("shop")))
     assert issued.chain == (leaf, issuing)
     assert not issued.ca, "what to trust is in chain.crt of the directory Secret, as docs/cert-manager.md says"
-    (order,) = team.objects("acmeorders")
+    (order,) = team.issued_orders()
     (authorization,) = order["status"]["authorizations"]
     assert {each["type"]: each["state"] for each in authorization["challenges"]} == {"http-01": "valid"}
 

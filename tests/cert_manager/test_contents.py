@@ -75,7 +75,7 @@ def test_an_issuer_chooses_one_of_the_profiles_of_the_directory(team: Team) -> N
     team.enrolls(issuer={"profile": "short"}, profiles=offered, **TRUSTED)
     team.wait(team.certificate("shop", dnsNames=[team.name("shop")], renewBefore="30m"))
     assert abs(lifetime(team.issued("shop").leaf) - timedelta(hours=2)) < TOLERANCE
-    (order,) = team.objects("acmeorders")
+    (order,) = team.issued_orders()
     assert order["spec"]["profile"] == "short"
 
 

@@ -48,7 +48,7 @@ def test_a_name_a_wildcard_and_its_base_name_become_one_certificate(team: Team, 
     assert issued.names == set(names)
     for each in (base, f"any.{base}"):
         issued.verify(enrollment.chain, x509.DNSName(each))
-    (order,) = team.objects("acmeorders")
+    (order,) = team.issued_orders()
     assert {
         challenge["type"]
         for authorization in order["status"]["authorizations"]

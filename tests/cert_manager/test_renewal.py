@@ -45,7 +45,7 @@ def test_a_renewal_needs_no_solver_while_the_name_is_proven(team: Team) -> None:
     team.wait(team.certificate("shop", dnsNames=[team.name("shop")]))
     team.kubectl("delete", "service", "shop")
     team.renew("shop")
-    assert len(team.objects("acmeorders")) == 2
+    assert len(team.issued_orders()) == 2
 
 
 @pytest.fixture
@@ -76,5 +76,5 @@ def test_a_certificate_is_renewed_when_the_server_asks_for_it_and_names_the_one_
     team.kubectl("patch", "certificate", "shop", "--subresource=status", "--type=merge", f"--patch={forgotten}")
     team.wait(shop, "jsonpath={.status.revision}=2")
     assert team.issued("shop").leaf.serial_number != first.serial_number
-    (replacing,) = (each for each in team.objects("acmeorders") if "replaces" in each["spec"])
+    (replacing,) = (each for each in team.issued_orders() if "replaces" in each["spec"])
     assert int(replacing["status"]["serialNumber"], 16) == team.issued("shop").leaf.serial_number

@@ -250,6 +250,10 @@ class Team:
         """All objects of a resource in the namespace."""
         return self.release.objects(resource, self.namespace)
 
+    def issued_orders(self) -> list[dict[str, Any]]:
+        """Our orders that have their certificate; cert-manager may leave others behind when its own writes collide."""
+        return [each for each in self.objects("acmeorders") if each.get("status", {}).get("state") == "valid"]
+
     def describe(self, *things: str) -> str:
         """What a person reads who asks why."""
         return self.kubectl("describe", *things)
