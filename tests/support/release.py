@@ -35,10 +35,12 @@ class Release(Site):
         return self.cluster.kubectl("exec", *where, "--", *command)
 
     def restart(self) -> None:
-        """Replace all pods, and wait until the new ones are ready."""
+        """Replace all pods, and wait until the new ones are ready and the others gone, with all their connections."""
+        before = [f"pod/{each['metadata']['name']}" for each in self.objects("pods", NAMESPACE)]
         where = (f"deployment/{RELEASE}", f"--namespace={NAMESPACE}")
         self.cluster.kubectl("rollout", "restart", *where)
         self.cluster.kubectl("rollout", "status", *where, "--timeout=120s")
+        self.cluster.kubectl("wait", "--for=delete", "--timeout=90s", f"--namespace={NAMESPACE}", *before)
 
     @contextmanager
     def changed(self, values: Mapping[str, Any]) -> Iterator[None]:
