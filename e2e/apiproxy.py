@@ -119,7 +119,11 @@ class Proxy:
         assert self._session is not None, "it listens, so there is a session"
         url = self._upstream.join(URL(request.raw_path, encoded=True))
         headers = _end_to_end(request.headers)
-        async with self._session.request(request.method, url, data=body, headers=headers) as answer:
+        # An API server answers 415 where a GET has a Content-Type that it does not know.
+        asked = self._session.request(
+            request.method, url, data=body or None, headers=headers, skip_auto_headers=("Content-Type", "User-Agent")
+        )
+        async with asked as answer:
             response = web.StreamResponse(status=answer.status, headers=_end_to_end(answer.headers))
             await response.prepare(request)
             async for chunk in answer.content.iter_any():

@@ -146,8 +146,8 @@ def test_a_challenge_is_answered_at_the_third_try_only(release: Release, team: T
     assert len(answerer.requests) == 3
 
 
-def test_a_third_of_the_requests_to_the_api_server_are_refused(proxy: Proxy, team: Team) -> None:
-    proxy.refuse(Refusal(429, retry_after=1), Refusal(503), share=1 / 3)
+def test_a_fifth_of_the_requests_to_the_api_server_is_refused(proxy: Proxy, team: Team) -> None:
+    proxy.refuse(Refusal(429, retry_after=1), Refusal(503), share=0.2)
     team.enrolls()
     team.expose("shop")
     shop = team.certificate("shop", dnsNames=[team.name("shop")])

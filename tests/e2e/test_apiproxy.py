@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
 import pytest
 import trustme
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from kubernetes.aio.client import Configuration
 
 from e2e.apiproxy import Proxy, Refusal, serving
@@ -81,6 +85,25 @@ async def test_requests_and_answers_go_through(api: FakeApiServer, proxy: Proxy,
     assert await cluster.get(ACCOUNTS, "default", "a") == created == api.read(ACCOUNTS, "default", "a")
     assert [each.verb for each in api.requests] == ["create", "get"]
     assert (proxy.passed, proxy.refused.total()) == (2, 0)
+
+
+async def test_a_request_gets_no_headers_on_the_way(files: Files) -> None:
+    seen: list[set[str]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        seen.append({name.lower() for name in request.headers})
+        return web.json_response({})
+
+    application = web.Application()
+    application.router.add_get("/api", answer)
+    tls = ssl.create_default_context(cafile=str(files.authority))
+    async with TestServer(application) as upstream, aiohttp.ClientSession() as session:
+        proxy = Proxy(str(upstream.make_url("/")), trust=files.authority, chance=lambda: 0.5)
+        async with proxy.listening(certificate=files.certificate, key=files.key, host="127.0.0.1") as port:
+            url = f"https://127.0.0.1:{port}/api"
+            async with session.get(url, ssl=tls, headers={"Authorization": "Bearer a", "User-Agent": "b"}) as passed:
+                assert passed.status == 200
+    assert seen == [{"accept", "accept-encoding", "authorization", "host", "user-agent"}]
 
 
 async def test_what_a_watch_says_comes_at_once(api: FakeApiServer, cluster: Cluster) -> None:
