@@ -96,6 +96,10 @@ ONLY_SHOWN = {
     "make demo\n": "test_demo.py runs what it calls",
     "make test\n": "is what runs this",
     "make setup\nmake check\nmake test\n": "make test and make check are what CI runs",
+    "KMS_ACME_E2E_ORDERS=1000 .venv/bin/pytest -s tests/integration/test_replicas.py\n": "test_replicas.py is a test",
+    ".venv/bin/python -m e2e.load.retained --orders 100000 --expired 10000 --check\n": (
+        "test_retained.py runs it with less"
+    ),
 }
 """Snippets that no test runs, and why."""
 LOOKED_AT = ("install.md", "cert-manager.md", "clients.md", "troubleshooting.md")
