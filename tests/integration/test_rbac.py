@@ -138,12 +138,17 @@ def test_the_operator_reads_namespaces_tells_events_and_holds_its_lease(installe
 
 @pytest.mark.requirement("SEC57")
 def test_the_operator_publishes_roots_only_where_somebody_lets_it(installed: Cluster, namespace: str) -> None:
-    kinds = ("configmaps", "bundles.trust.cert-manager.io", "clustertrustbundles.certificates.k8s.io")
-    for resource in kinds:
+    for resource in ("configmaps", "bundles.trust.cert-manager.io"):
         assert allowed(installed, OPERATOR, resource, namespace) == set()
+    # Kubernetes itself lets every ServiceAccount read what everybody is to trust.
+    assert allowed(installed, OPERATOR, "clustertrustbundles.certificates.k8s.io", namespace) <= set(READ)
     account = OPERATOR.removeprefix("system:serviceaccount:")
     bind = ("create", "rolebinding", "trust", "--clusterrole=kms-acme-trust", f"--serviceaccount={account}")
     installed.kubectl(*bind, f"--namespace={namespace}")
+    deadline = time.monotonic() + 30
+    while not may(installed, OPERATOR, "create", "configmaps", namespace):
+        assert time.monotonic() < deadline, "the binding does not act"
+        time.sleep(0.2)
     assert allowed(installed, OPERATOR, "configmaps", namespace) == {"get", "list", "create", "patch", "delete"}
     assert allowed(installed, OPERATOR, "configmaps", "default") == set()
 
