@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from acme_server.rules.lifetimes import BACKDATE
 from e2e.cluster.node import CertManager
 from tests.support.certmanager import TRUSTED, Team
 
@@ -68,6 +70,9 @@ def test_a_certificate_is_renewed_when_the_server_asks_for_it_and_names_the_one_
     window = team.object("certificate", "shop")["status"]["acme"]["ari"]["suggestedWindow"]
     assert first.not_valid_before_utc < datetime.fromisoformat(window["start"]) < first.not_valid_after_utc
 
+    # The time that is asked for has whole seconds, and the certificate must be older.
+    while datetime.now(UTC) < first.not_valid_before_utc + BACKDATE + timedelta(seconds=2):
+        time.sleep(0.1)
     now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     team.kubectl(
         "patch", "certificateprofile", "web", "--type=merge", f'--patch={{"spec":{{"renewIssuedBefore":"{now}"}}}}'

@@ -147,9 +147,9 @@ def test_a_challenge_is_answered_at_the_third_try_only(release: Release, team: T
 
 
 def test_a_fifth_of_the_requests_to_the_api_server_is_refused(proxy: Proxy, team: Team) -> None:
-    proxy.refuse(Refusal(429, retry_after=1), Refusal(503), share=0.2)
     team.enrolls()
     team.expose("shop")
+    proxy.refuse(Refusal(429, retry_after=1), Refusal(503), share=0.2)
     shop = team.certificate("shop", dnsNames=[team.name("shop")])
     become_ready_at_the_first_attempt(team, shop)
     assert min(proxy.refused[429], proxy.refused[503]) > 0, proxy.refused

@@ -25,6 +25,7 @@ from e2e.cluster.processes import Deadline
 RELEASE = "kms-acme"
 METRICS = {"server": 9090, "operator": 9091}
 LIMIT = 60.0
+EXTERNAL_URL = "--external-url=https://kms-acme.kms-acme.svc"
 POLL = """
 import http.client, sys, time
 while True:
@@ -90,7 +91,7 @@ def start(cluster: NodeCluster, program: str) -> Running:
         "name": program,
         "image": cluster.image.reference,
         "imagePullPolicy": "Never",
-        "args": [program, "--external-url=https://kms-acme.kms-acme.svc"],
+        "args": [program, EXTERNAL_URL],
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -119,13 +120,15 @@ def start(cluster: NodeCluster, program: str) -> Running:
 
 
 def is_program(process: Path, program: str, cluster: NodeCluster) -> bool:
-    """Whether a process is this program in a container of the cluster: it has the start of its own command line."""
+    """Whether a process is this program in a container of the cluster; what a chart runs there has more options."""
     try:
         words = (process / "cmdline").read_text(encoding="utf-8").split("\0")
         groups = (process / "cgroup").read_text(encoding="ascii")
     except OSError:
         return False
-    return words[1:3] == ["/opt/kms-acme/bin/kms-acme", program] and cluster.node.network.link in groups
+    return (
+        words[1:] == ["/opt/kms-acme/bin/kms-acme", program, EXTERNAL_URL, ""] and cluster.node.network.link in groups
+    )
 
 
 def stop(cluster: NodeCluster, program: str) -> None:
