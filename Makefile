@@ -44,7 +44,8 @@ test: $(READY) ## run all tests, on a real API server where it matters, and meas
 
 .PHONY: test-node
 test-node: $(READY) ## run the tests of image, chart and cert-manager on a node that runs pods (root on Linux)
-	$(BIN)/pytest -m node
+	$(BIN)/pytest -m node tests/deploy # apart: it runs the programs by themselves in the namespace of the release
+	$(BIN)/pytest -m node --ignore=tests/deploy
 
 .PHONY: image
 image: ## build the image kms-acme:VERSION with buildah, podman or docker (IMAGE=name:tag, BUILD="--build-arg BASE=...")
