@@ -43,10 +43,7 @@ class PolicySpec(Struct, frozen=True, kw_only=True):
     subject: SubjectRules = SubjectRules(common_name=ValueRules(allowed=("**",)))
     usages: ValueRules = ValueRules(allowed=("digital signature", "key encipherment", "server auth", "client auth"))
     key_algorithms: tuple[str, ...] = ("ECDSA-P256", "ECDSA-P384", "RSA-2048", "RSA-3072", "RSA-4096")
-    signature_algorithms: tuple[str, ...] = (
-        *("ECDSA-SHA256", "ECDSA-SHA384"),
-        *("RSA-SHA256", "RSA-SHA384", "RSA-SHA512"),
-    )
+    signature_algorithms: tuple[str, ...] = ("ECDSA-SHA256", "ECDSA-SHA384", "RSA-SHA256", "RSA-SHA384", "RSA-SHA512")
     maximum_duration: str = "2160h"
     maximum_names: int = 100
 

@@ -31,7 +31,7 @@ from kms.resources.profiles import CertificateProfile, CertManager
 from kms.resources.secrets import COMPONENT, EAB_SECRET, ISSUER_KEY, MANAGED_BY, MANAGER, OWNER, OWNER_UID
 from kms_operator.eab_keys import BindingKey, InvalidKey, key_in
 from kms_operator.manifests import DIGEST, described, digest, holds, internal_secret, over, reference_to, same_metadata
-from kms_operator.observed import Key, Observed, is_managed, owned_by
+from kms_operator.observed import Key, Observed, made_for, owned_by, whose
 from kms_operator.outcomes import Manifest, Verdict, corrected
 from kms_operator.serving import directory_url, trust_anchor
 
@@ -218,10 +218,8 @@ def _bound(profile: CertificateProfile, place: Place, seen: Observed, piece: _Pi
 
 def _check_ours(existing: Resource | None, place: Place, name: str, profile: CertificateProfile) -> None:
     """Raise _Refused where somebody else, or another profile, has made it."""
-    if existing is not None and not _is_ours(existing, profile):
-        owner = existing.metadata.annotations.get(OWNER) if is_managed(existing) else None
-        whose = f"belongs to {owner}" if owner else "exists and was not made by the operator"
-        raise _Refused(NOT_OURS, f"{name} {whose}, so {place} is not made; delete it, or choose another name")
+    if existing is not None and not made_for(existing, profile):
+        raise _Refused(NOT_OURS, f"{name} {whose(existing)}, so {place} is not made; delete it, or choose another name")
 
 
 def _key_of(credential: EABCredential, seen: Observed) -> BindingKey | None:
@@ -327,11 +325,7 @@ def _without(profile: CertificateProfile, seen: Observed, places: tuple[Place, .
 
 
 def _ours(profile: CertificateProfile, objects: Iterable[T]) -> Iterator[T]:
-    return (each for each in objects if _is_ours(each, profile))
-
-
-def _is_ours(object_: Resource, profile: CertificateProfile) -> bool:
-    return is_managed(object_) and object_.metadata.labels.get(OWNER_UID) == profile.metadata.uid
+    return (each for each in objects if made_for(each, profile))
 
 
 def _binds(profile: CertificateProfile) -> bool:

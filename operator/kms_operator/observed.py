@@ -14,11 +14,13 @@ from kms.resources.kinds import BUNDLES, CONFIG_MAPS, Kind
 from kms.resources.meta import AllowedNamespaces, LocalRef, Resource, key_of
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import CertificateProfile
-from kms.resources.secrets import MANAGED_BY, MANAGER, OWNER_UID
+from kms.resources.secrets import MANAGED_BY, MANAGER, OWNER, OWNER_UID
 from kms.resources.trust import Bundle, ClusterTrustBundle
 from kms_operator.settings import OperatorSettings
 
 Key = tuple[str, str]
+SHOWN = 400
+"""Characters of an annotation, or of an answer of the API server, that a condition repeats."""
 """(namespace, name)."""
 
 
@@ -149,3 +151,14 @@ def is_managed(object_: Resource) -> bool:
 def owned_by(object_: Resource, owner: Resource) -> bool:
     """Whether `owner` is among the owner references of the object."""
     return any(each.uid == owner.metadata.uid for each in object_.metadata.owner_references)
+
+
+def made_for(object_: Resource, owner: Resource) -> bool:
+    """Whether the object carries our label and the UID of `owner`; references do not cross namespaces."""
+    return is_managed(object_) and object_.metadata.labels.get(OWNER_UID) == owner.metadata.uid
+
+
+def whose(object_: Resource) -> str:
+    """Of an object that is not ours to write, in words: to whom it belongs."""
+    owner = object_.metadata.annotations.get(OWNER) if is_managed(object_) else None
+    return f"belongs to {owner[:SHOWN]}" if owner else "exists and was not made by the operator"

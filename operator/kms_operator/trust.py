@@ -25,11 +25,11 @@ from kms.pki.authorities import Anchors, Former, anchors
 from kms.resources.authorities import CertificateAuthority, Trust, TrustBundle, TrustClusterBundle, TrustConfigMap
 from kms.resources.durations import parse_duration
 from kms.resources.kinds import AUTHORITIES, BUNDLES, CLUSTER_TRUST_BUNDLES, CONFIG_MAPS, Kind
-from kms.resources.meta import ObjectMeta, Resource
+from kms.resources.meta import ObjectMeta, key_of
 from kms.resources.secrets import COMPONENT, MANAGED_BY, MANAGER, OWNER, OWNER_UID, TRUST
 from kms_operator.authorities import RESYNC, TRUST_PUBLISHED
 from kms_operator.manifests import DIGEST, described, digest, holds, over, same_metadata
-from kms_operator.observed import Key, Observed, is_managed
+from kms_operator.observed import SHOWN, Key, Observed, is_managed, made_for, whose
 from kms_operator.outcomes import Manifest, Outcome, Refusal, Verdict, announced, earliest, settled
 
 PUBLISHED = "Published"
@@ -43,8 +43,6 @@ REFUSED = "Refused"
 
 ROLE = "the ClusterRole kms-acme-trust (value rbac.trust of the chart)"
 """What lets the operator publish; docs/operations.md tells how to bind it."""
-SHOWN = 400
-"""Characters of an annotation, or of an answer of the API server, that a condition repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ class Place:
 
     def __str__(self) -> str:
         """The object as people write it."""
-        return f"{self.kind.kind} {self.namespace}/{self.name}".replace(" /", " ")
+        return _written(self.kind, self.namespace, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,10 +221,8 @@ def _in_place(place: Place, authority: CertificateAuthority, seen: Observed) -> 
     if obstacle is not None:
         return Problem(obstacle.reason, obstacle.message, 1)
     existing = seen.published(place.kind).get(place.key)
-    if existing is not None and not _is_ours(existing, authority):
-        owner = existing.metadata.annotations.get(OWNER) if is_managed(existing) else None
-        whose = f"belongs to {owner[:SHOWN]}" if owner else "exists and was not made by the operator"
-        return Problem(NOT_OURS, f"{place} {whose}; delete it, or choose another name", 1)
+    if existing is not None and not made_for(existing, authority):
+        return Problem(NOT_OURS, f"{place} {whose(existing)}; delete it, or choose another name", 1)
     metadata = ObjectMeta(
         namespace=place.namespace,
         name=place.name,
@@ -249,8 +245,7 @@ def _left(authority: CertificateAuthority, seen: Observed, places: Sequence[Plac
     return tuple(
         each
         for each in published(seen)
-        if _is_ours(each.object, authority)
-        and (each.kind.plural, (each.object.metadata.namespace, each.object.metadata.name)) not in keep
+        if made_for(each.object, authority) and (each.kind.plural, key_of(each.object)) not in keep
     )
 
 
@@ -262,17 +257,17 @@ def published(seen: Observed) -> Iterator[Manifest]:
             yield from (Manifest(kind, each) for each in seen.published(kind).values() if is_managed(each))
 
 
-def _is_ours(object_: Resource, authority: CertificateAuthority) -> bool:
-    return is_managed(object_) and object_.metadata.labels.get(OWNER_UID) == authority.metadata.uid
-
-
 def _refused(refusal: Refusal) -> Problem:
-    kind, metadata = refusal.manifest.kind, refusal.manifest.object.metadata
-    place = f"{kind.kind} {metadata.namespace}/{metadata.name}".replace(" /", " ")
+    place = _written(refusal.manifest.kind, *key_of(refusal.manifest.object))
     said = refusal.message if len(refusal.message) <= SHOWN else f"{refusal.message[:SHOWN]}..."
     if refusal.forbidden:
         return Problem(FORBIDDEN, f"{place}: {said}; where a right is missing, give the operator {ROLE}", 1)
     return Problem(REFUSED, f"{place}: {said}", 1)
+
+
+def _written(kind: Kind[Any], namespace: str, name: str) -> str:
+    """An object as people write it."""
+    return f"{kind.kind} {namespace}/{name}".replace(" /", " ")
 
 
 def _verdict(made: Plan, problems: Sequence[Problem]) -> Verdict:
