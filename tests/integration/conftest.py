@@ -14,15 +14,8 @@ from tests.support.installation import Installation
 @pytest.fixture(scope="module")
 def servers(installation: Installation) -> Iterator[tuple[str, str]]:
     """The addresses of two servers that know of each other."""
-    programs = installation.programs
-    pair = programs.add_server(peers=True), programs.add_server(peers=True)
-    try:
-        for each in pair:
-            each.wait_until_ready()
-        yield pair[0].url, pair[1].url
-    finally:
-        for each in pair:
-            programs.remove_server(each)
+    with installation.peers(2) as (one, other):
+        yield one.url, other.url
 
 
 @pytest.fixture

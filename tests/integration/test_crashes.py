@@ -61,22 +61,15 @@ def chance() -> random.Random:
 
 
 @pytest.fixture
-def pair(installation: Installation) -> Iterator[tuple[Server, Server]]:
+def pair(installation: Installation) -> Iterator[tuple[Server, ...]]:
     """Two servers that know of each other, so that one may take over what the other has left."""
-    programs = installation.programs
-    started = programs.add_server(peers=True), programs.add_server(peers=True)
-    try:
-        for each in started:
-            each.wait_until_ready()
+    with installation.peers(2) as started:
         yield started
-    finally:
-        for each in started:
-            programs.remove_server(each)
 
 
 @pytest.mark.requirement("SEC34", "SEC35")
 async def test_orders_survive_fifty_crashes_and_no_certificate_is_issued_twice_or_lost(
-    installation: Installation, pair: tuple[Server, Server], team: str, chance: random.Random
+    installation: Installation, pair: tuple[Server, ...], team: str, chance: random.Random
 ) -> None:
     enrollment, ledger = installation.profile(team), Ledger()
     external_account = installation.credential(team)

@@ -44,17 +44,12 @@ def chance() -> random.Random:
 @pytest.fixture(scope="module")
 def three(installation: Installation) -> Iterator[tuple[Server, ...]]:
     """Servers that know of each other."""
-    programs = installation.programs
-    started = tuple(programs.add_server(peers=True) for _ in range(3))
     try:
-        for each in started:
-            each.wait_until_ready()
-        yield started
+        with installation.peers(3) as started:
+            yield started
     finally:
-        for each in started:
-            programs.remove_server(each)
         # Watches may wait for half a minute before they try again; the tests of other modules need not.
-        for remaining in programs.all:
+        for remaining in installation.programs.all:
             remaining.restart()
 
 

@@ -17,7 +17,7 @@ from e2e.enrollment import Enrollment, enrollment_of, external_account_of
 from e2e.load.client import Client, Order, Refused, http01_of
 from e2e.load.exchange import Exchange
 from e2e.load.keys import AccountKey, ExternalAccount
-from e2e.programs import RELEASE, Programs, Validation, running_programs
+from e2e.programs import RELEASE, Programs, Server, Validation, running_programs
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, Kind
 
 SERVER = f"serviceaccount:{RELEASE}:kms-acme-server"
@@ -115,6 +115,18 @@ class Site:
 
         await becomes(is_ready)
         return await client.order(order.url)
+
+    @contextmanager
+    def peers(self, count: int) -> Iterator[tuple[Server, ...]]:
+        """So many further servers, ready, that know of each other; gone after the block."""
+        started = tuple(self.programs.add_server(peers=True) for _ in range(count))
+        try:
+            for each in started:
+                each.wait_until_ready()
+            yield started
+        finally:
+            for each in started:
+                self.programs.remove_server(each)
 
     @asynccontextmanager
     async def client(
