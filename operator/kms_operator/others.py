@@ -17,6 +17,7 @@ from kms_operator.controller import Controller
 from kms_operator.memory import LISTED, OF_TRUST
 from kms_operator.observed import Obstacle
 from kms_operator.settings import OperatorSettings
+from kms_operator.targets import are_asked_for
 from kms_operator.trust import FORBIDDEN, ROLE
 from kms_operator.watches import LABELS
 
@@ -46,37 +47,45 @@ class Others:
         self._cluster = cluster
         self._controller = controller
 
-    async def look(self, *, first: bool = False) -> None:
+    async def look(self, *, first: bool = False) -> bool:
         """List them all; what holds roots only where a root is published, but for the `first` time.
 
-        That first list finds what outlived a CertificateAuthority while no operator was there.
+        That first list finds what outlived a CertificateAuthority while no operator was there. False where it is worth
+        looking again soon: a list has failed, or what somebody asks for cannot be had yet.
         """
         asked = first or self._controller.publishes()
-        for kind in LISTED:
-            if (kind.namespaced or not self._settings.watch_namespaces) and (asked or kind not in OF_TRUST):
+        return all(
+            [
                 await self._look_for(kind)
+                for kind in LISTED
+                if (kind.namespaced or not self._settings.watch_namespaces) and (asked or kind not in OF_TRUST)
+            ]
+        )
 
-    async def _look_for(self, kind: Kind[Any]) -> None:
+    async def _look_for(self, kind: Kind[Any]) -> bool:
         for version in CLUSTER_TRUST_BUNDLES if kind in CLUSTER_TRUST_BUNDLES else (kind,):
             try:
                 listing = await complete(self._cluster, version, self._settings)
             except (Unserved, NotFound):
                 continue  # the whole group, or this kind in a group of Kubernetes's own
             except Forbidden as error:
-                self._obstruct(kind, _forbidden(kind), error)
+                return self._obstruct(kind, _forbidden(kind), error)
             except ClusterError as error:
+                # A kind that has just been added is refused like this, while the API server fills its cache.
                 logger.warning("not listed", extra={"kind": kind.kind, "error": str(error)})
-            else:
-                self._controller.take_over(version, *listing)
-                self._controller.obstruct(kind, None)
-            return
+                return False
+            self._controller.take_over(version, *listing)
+            self._controller.obstruct(kind, None)
+            return True
         reason, message = _UNSERVED.get(kind.plural, _NOT_BY_ITSELF)
-        self._obstruct(kind, Obstacle(reason, message.format(kind.plural)), None)
+        return self._obstruct(kind, Obstacle(reason, message.format(kind.plural)), None)
 
-    def _obstruct(self, kind: Kind[Any], obstacle: Obstacle, error: ClusterError | None) -> None:
+    def _obstruct(self, kind: Kind[Any], obstacle: Obstacle, error: ClusterError | None) -> bool:
+        """True where nobody minds."""
         if self._controller.obstruct(kind, obstacle):
             said = str(error) if error is not None else obstacle.message
             logger.info("kind not to be had", extra={"kind": kind.kind, "error": said})
+        return not are_asked_for(kind, self._controller.memory)
 
 
 def _forbidden(kind: Kind[Any]) -> Obstacle:

@@ -5,7 +5,7 @@ Of several replicas one acts, elected by a Lease; the others stand by and hold n
 First everything is listed, again and again until the API server answers and serves our kinds; so the operator may be
 started before either is there. Then three things run until the stop: the workers, kopf's watches in their thread, and a
 list of everything every ten minutes and after each gap in a watch, because what was deleted in a gap is in no event.
-Kinds that need not be there are not watched but listed once a minute (`kms_operator.others`).
+Kinds that need not be there are not watched but listed from time to time (`kms_operator.others`).
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ T = TypeVar("T")
 
 REFRESH_SECONDS = 600.0
 LOOK_SECONDS = 60.0
+LOOK_SOON_SECONDS = 10.0
+"""Seconds between two looks for kinds of others, and where one of them is missing that somebody asks for."""
 GAP_SECONDS = 2.0
 """How long after the first sign of a gap: a watch that begins anew tells of many objects at once."""
 FIRST_BACKOFF, LAST_BACKOFF = 1.0, 30.0
@@ -148,13 +150,13 @@ class Operator:
     async def run(self) -> None:
         """List, then watch and reconcile until cancelled."""
         await self._list()
-        await self._others.look(first=True)
+        settled = await self._others.look(first=True)
         self._listed = True
         async with asyncio.TaskGroup() as group:
             group.create_task(self._controller.run())
             group.create_task(self._keep_watching())
             group.create_task(self._keep_listing())
-            group.create_task(self._keep_looking())
+            group.create_task(self._keep_looking(settled=settled))
 
     async def _keep_listing(self) -> None:
         while True:
@@ -174,11 +176,11 @@ class Operator:
         self._controller.look_at_everything()
         self._metrics.refreshes.inc()
 
-    async def _keep_looking(self) -> None:
+    async def _keep_looking(self, *, settled: bool) -> None:
         while True:
-            await _happens(self._controller.asked, within=LOOK_SECONDS)
+            await _happens(self._controller.asked, within=LOOK_SECONDS if settled else LOOK_SOON_SECONDS)
             self._controller.asked.clear()
-            await self._others.look()
+            settled = await self._others.look()
 
     async def _learn_labels(self) -> None:
         """Read the few namespaces that we watch, where all of them together are none of our business."""

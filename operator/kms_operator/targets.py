@@ -10,7 +10,18 @@ from kms.resources.authorities import CertificateAuthority
 from kms.resources.certmanager import Issuer
 from kms.resources.core import ConfigMap, Namespace, Secret
 from kms.resources.credentials import EABCredential
-from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, Kind
+from kms.resources.kinds import (
+    AUTHORITIES,
+    BUNDLES,
+    CLUSTER_ISSUERS,
+    CLUSTER_TRUST_BUNDLES,
+    CONFIG_MAPS,
+    CREDENTIALS,
+    ISSUERS,
+    POLICIES,
+    PROFILES,
+    Kind,
+)
 from kms.resources.meta import Resource, condition
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import CertificateProfile
@@ -115,6 +126,34 @@ def issuing(memory: Memory) -> Iterator[tuple[Target, float]]:
 def publishing(memory: Memory) -> Iterator[tuple[Target, float]]:
     """The CertificateAuthorities that ask for their root to be published."""
     return ((trust_of(each), 0.0) for each in memory.all(AUTHORITIES).values() if each.spec.trust is not None)
+
+
+def are_asked_for(kind: Kind[Any], memory: Memory) -> bool:
+    """Whether a profile or a CertificateAuthority asks for objects of this kind of others."""
+    return any(kind.plural in _asked_of_profile(each) for each in memory.all(PROFILES).values()) or any(
+        kind.plural in _asked_of_authority(each) for each in memory.all(AUTHORITIES).values()
+    )
+
+
+def _asked_of_profile(profile: CertificateProfile) -> set[str]:
+    acme = profile.spec.enrollment.acme
+    section = acme.cert_manager if acme is not None else None
+    if section is None:
+        return set()
+    asked: dict[Kind[Any], object] = {CLUSTER_ISSUERS: section.cluster_issuer, ISSUERS: section.issuers}
+    return {kind.plural for kind, field in asked.items() if field is not None}
+
+
+def _asked_of_authority(authority: CertificateAuthority) -> set[str]:
+    trust = authority.spec.trust
+    if trust is None:
+        return set()
+    asked: dict[Kind[Any], object] = {
+        CONFIG_MAPS: trust.config_map,
+        BUNDLES: trust.bundle,
+        CLUSTER_TRUST_BUNDLES[0]: trust.cluster_trust_bundle,
+    }
+    return {kind.plural for kind, field in asked.items() if field is not None}
 
 
 def _affected_by_secret(secret: Secret, memory: Memory) -> Iterator[tuple[Target, float]]:

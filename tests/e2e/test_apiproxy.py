@@ -112,7 +112,7 @@ async def test_what_a_watch_says_comes_at_once(api: FakeApiServer, cluster: Clus
         first = asyncio.ensure_future(anext(events))
         await until(lambda: api.watching)
         created = await cluster.create(ACCOUNTS, account("a", "default"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert (await first).object == created
 
 

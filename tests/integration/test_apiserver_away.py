@@ -14,7 +14,7 @@ from e2e.load.exchange import Answer
 from e2e.load.keys import AccountKey, b64url, certificate_key, certificate_request
 from tests.support.installation import PROFILE, Installation, becomes, refusal
 
-RECOVERED = 90.0
+RECOVERED = 40.0
 """Seconds until everything is as before; watches try again after at most 30."""
 
 
@@ -145,7 +145,7 @@ async def test_a_credential_whose_key_is_replaced_while_the_server_hears_nothing
     with away(installation):
         await asyncio.sleep(3)
     installation.cluster.kubectl("delete", "secret", f"{PROFILE}-eab", f"--namespace={team}")
-    wait = ("wait", "--for=create", f"secret/{PROFILE}-eab", f"--namespace={team}", "--timeout=60s")
+    wait = ("wait", "--for=create", f"secret/{PROFILE}-eab", f"--namespace={team}", "--timeout=120s")
     installation.cluster.kubectl(*wait)
     new = installation.credential(team)
     assert new.key_id != old.key_id

@@ -355,7 +355,7 @@ def test_kubectl_waits_for_an_order(installed: Cluster, namespace: str) -> None:
     with pytest.raises(CommandFailed, match="timed out"):
         installed.kubectl(*wait, "--timeout=1s")
     patch(installed, namespace, ORDERS, {"status": ISSUED})
-    assert "condition met" in installed.kubectl(*wait, "--timeout=10s")
+    assert "condition met" in installed.kubectl(*wait, "--timeout=60s")
 
 
 def test_kubectl_describe_tells_why_a_challenge_failed(installed: Cluster, namespace: str) -> None:

@@ -139,7 +139,7 @@ def settled(kubectl: Kubectl, operator: OperatorProcess) -> Kubectl:
 
 
 def test_four_manifests_become_ready_and_people_see_why(settled: Kubectl) -> None:
-    settled("wait", "--for=condition=Ready", "kca/issuing", "kpol/web", "kprof/web", "eab/web", "--timeout=10s")
+    settled("wait", "--for=condition=Ready", "kca/issuing", "kpol/web", "kprof/web", "eab/web", "--timeout=60s")
     credential = settled.secret("web-eab")
     directory = settled.secret("web-acme")
     assert sorted(credential) == ["ca.crt", "directory-url", "kid", "secret"]
@@ -251,7 +251,7 @@ def test_deleting_needs_no_operator_and_what_it_left_is_swept_later(
     settled: Kubectl, operator: OperatorProcess, start: Start
 ) -> None:
     assert operator.stop() == 0
-    settled("delete", "kca/issuing", "kpol/web", "kprof/web", "eab/web", "--timeout=5s")
+    settled("delete", "kca/issuing", "kpol/web", "kprof/web", "eab/web", "--timeout=60s")
     assert len(settled.internal("")) == 2
     start()
     eventually(lambda: settled.internal("") == [], why=lambda: settled.internal(""))

@@ -24,8 +24,8 @@ from tests.support.operating import OperatorProcess, eventually
 RELEASE = "kms-acme"
 OPERATOR = f"{RELEASE}:kms-acme-operator"
 ROLE = "kms-acme-trust"
-MINUTE = 100.0
-"""What is listed once a minute is known by then."""
+MINUTE = 70.0
+"""What is listed once a minute is known by then, what is waited for much sooner."""
 
 Kubectl = Callable[..., str]
 

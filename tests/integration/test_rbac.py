@@ -54,7 +54,7 @@ def reader(installed: Cluster, namespace: str) -> str:
 def _bound(cluster: Cluster, namespace: str, role: str) -> str:
     who = f"{role}-{namespace}"
     cluster.kubectl("create", "rolebinding", role, f"--clusterrole={role}", f"--user={who}", f"--namespace={namespace}")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not may(cluster, who, "get", PROTOCOL_KINDS[1], namespace):
         assert time.monotonic() < deadline, f"our rules are not in the ClusterRole {role}"
         time.sleep(0.2)
@@ -145,7 +145,7 @@ def test_the_operator_publishes_roots_only_where_somebody_lets_it(installed: Clu
     account = OPERATOR.removeprefix("system:serviceaccount:")
     bind = ("create", "rolebinding", "trust", "--clusterrole=kms-acme-trust", f"--serviceaccount={account}")
     installed.kubectl(*bind, f"--namespace={namespace}")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not may(installed, OPERATOR, "create", "configmaps", namespace):
         assert time.monotonic() < deadline, "the binding does not act"
         time.sleep(0.2)

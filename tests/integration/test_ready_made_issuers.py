@@ -20,7 +20,8 @@ from tests.support.operating import OperatorProcess, eventually
 
 RELEASE = "kms-acme"
 CONDITION = 'jsonpath={.status.conditions[?(@.type=="CertManagerIssuer")].reason}'
-MINUTE = 90.0
+LOOK = 30.0
+"""The operator looks for cert-manager every ten seconds while a profile waits for it."""
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_an_issuer_comes_with_cert_manager_follows_its_profile_and_goes_with_it(
     eventually(lambda: reason() == "WaitingForCertManager", seconds=30, why=reason)
 
     installed.kubectl("apply", "-f", "-", stdin=text(definition(CLUSTER_ISSUERS), definition(ISSUERS)))
-    eventually(lambda: reason() == "Issued", seconds=MINUTE, why=reason)
+    eventually(lambda: reason() == "Issued", seconds=LOOK, why=reason)
     acme = issuer()["spec"]["acme"]
     key_id = kubectl("get", "eab", f"web-issuer-{namespace}", "-o", "jsonpath={.status.keyID}")
     assert acme["externalAccountBinding"]["keyID"] == key_id

@@ -131,7 +131,7 @@ async def test_after_the_deletion_of_its_secret_a_credential_has_a_new_key_and_t
     async with installation.client(enrollment, external_account=old) as existing:
         installation.cluster.kubectl("delete", "secret", f"{PROFILE}-eab", f"--namespace={team}")
         installation.cluster.kubectl(
-            "wait", "--for=create", f"secret/{PROFILE}-eab", f"--namespace={team}", "--timeout=30s"
+            "wait", "--for=create", f"secret/{PROFILE}-eab", f"--namespace={team}", "--timeout=120s"
         )
         new = external_account_of(installation.cluster, team, PROFILE)
         assert new.key_id != old.key_id

@@ -31,7 +31,7 @@ ORDERS = int(os.environ.get("KMS_ACME_E2E_ORDERS", "150"))
 IN_FLIGHT = 32
 PATIENCE = 300.0
 """Seconds that one order may take, with all that happens to it on its way. cert-manager would wait for ever."""
-RECOVERED = 180.0
+RECOVERED = 60.0
 
 
 @pytest.fixture

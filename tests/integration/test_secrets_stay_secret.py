@@ -52,7 +52,7 @@ async def told(installation: Installation, team: str) -> dict[str, str]:
         requests = [await finalized_in_vain(installation, client)]
         await refused_in_many_ways(installation, client)
         installation.cluster.kubectl("delete", "secret", f"{PROFILE}-eab", f"--namespace={team}")
-        wait = ("wait", "--for=create", f"secret/{PROFILE}-eab", f"--namespace={team}", "--timeout=60s")
+        wait = ("wait", "--for=create", f"secret/{PROFILE}-eab", f"--namespace={team}", "--timeout=120s")
         installation.cluster.kubectl(*wait)
         second = installation.credential(team)
         newcomer = Client(wire, AccountKey.generate())

@@ -9,12 +9,20 @@ import msgspec
 import pytest
 
 from kms.resources.core import ConfigMap
-from kms.resources.kinds import AUTHORITIES, BUNDLES, CLUSTER_TRUST_BUNDLES, CONFIG_MAPS, NAMESPACES
+from kms.resources.kinds import (
+    AUTHORITIES,
+    BUNDLES,
+    CLUSTER_ISSUERS,
+    CLUSTER_TRUST_BUNDLES,
+    CONFIG_MAPS,
+    NAMESPACES,
+    PROFILES,
+)
 from kms.resources.meta import ObjectMeta
 from kms_operator.memory import LISTED, OF_TRUST, UNSEEN
 from kms_operator.others import Others
 from kms_operator.settings import OperatorSettings
-from tests.support.operated import RELEASE, SETTINGS, authority, namespace
+from tests.support.operated import RELEASE, SETTINGS, authority, namespace, profile
 from tests.support.world import World, world
 
 
@@ -143,8 +151,27 @@ async def test_what_may_not_be_listed_is_said_with_the_role_that_is_missing(runn
 
 async def test_an_api_server_that_fails_changes_nothing(running: World) -> None:
     running.api.fail_next("list", BUNDLES.plural, status=500)
-    await (await others(running)).look(first=True)
+    looking = await others(running)
+    assert not await looking.look(first=True), "it is not looked again soon"
     assert obstacles(running) == {BUNDLES.plural: UNSEEN.reason}
+    assert await looking.look(first=True)
+    assert obstacles(running) == {}
+
+
+async def test_what_is_missing_is_looked_for_more_often_where_somebody_asks_for_it(running: World) -> None:
+    running.api.unserved |= {BUNDLES.plural, CLUSTER_ISSUERS.plural}
+    looking = await others(running)
+    assert await looking.look(first=True)
+    await publish(running)
+    assert await looking.look(), "a ConfigMap does not wait for trust-manager"
+    await publish(running, {"bundle": {"name": "example-ca"}})
+    assert not await looking.look()
+    running.api.unserved.remove(BUNDLES.plural)
+    assert await looking.look()
+    section = {"clusterIssuer": {"name": "acme"}, "solvers": [{"http01": {"ingress": {}}}]}
+    running.api.put(PROFILES, profile(acme={"certManager": section}))
+    await running.list()
+    assert not await looking.look()
 
 
 @pytest.mark.requirement("SEC57")

@@ -48,7 +48,7 @@ async def operating(chosen: OperatorSettings) -> AsyncIterator[asyncio.Task[int]
         yield task
     finally:
         stop.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             assert await task == 0
 
 
@@ -100,7 +100,7 @@ async def test_it_stops_on_sigterm_with_exit_code_0(tmp_path: Path) -> None:
         try:
             await until(lambda: watches(api) >= 7, seconds=20)
             process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(40):
                 assert await process.wait() == 0
         finally:
             if process.returncode is None:

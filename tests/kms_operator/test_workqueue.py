@@ -25,7 +25,7 @@ def queue(clock: Clock | None = None) -> WorkQueue[str]:
 
 
 async def taken(one: WorkQueue[str]) -> str:
-    async with asyncio.timeout(1), one.take() as key:
+    async with asyncio.timeout(10), one.take() as key:
         return key
 
 

@@ -8,10 +8,13 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+PATIENCE = 4.0
+"""Limits say how long an idle machine may take at most; one that has much to do gets a multiple of that."""
+
 
 async def until(condition: Callable[[], object], *, seconds: float = 20.0) -> None:
-    """Return as soon as `condition()` is true; fail after `seconds`."""
-    deadline = time.monotonic() + seconds
+    """Return as soon as `condition()` is true; fail after `seconds`, times PATIENCE."""
+    deadline = time.monotonic() + seconds * PATIENCE
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         await asyncio.sleep(0.002)

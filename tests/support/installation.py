@@ -19,6 +19,7 @@ from e2e.load.exchange import Exchange
 from e2e.load.keys import AccountKey, ExternalAccount
 from e2e.programs import RELEASE, Programs, Server, Validation, running_programs
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, Kind
+from tests.support.eventually import PATIENCE
 
 SERVER = f"serviceaccount:{RELEASE}:kms-acme-server"
 """The server, as the audit log calls it."""
@@ -47,7 +48,7 @@ class Site:
         }
         self.cluster.kubectl("apply", "--server-side", "--filename=-", stdin=json.dumps(body))
 
-    def wait(self, namespace: str, *things: str, condition: str = "Ready", limit: int = 60) -> None:
+    def wait(self, namespace: str, *things: str, condition: str = "Ready", limit: int = 120) -> None:
         """Wait until things like "eabcredential/web" have a condition."""
         self.cluster.kubectl(
             "wait", f"--namespace={namespace}", f"--for=condition={condition}", f"--timeout={limit}s", *things
@@ -154,8 +155,8 @@ class Installation(Site):
 
 
 async def becomes(condition: Callable[[], Awaitable[object]], *, seconds: float = SOON) -> None:
-    """Return as soon as the condition holds; fail if it does not in time."""
-    deadline = time.monotonic() + seconds
+    """Return as soon as the condition holds; fail if it does not in `seconds`, times PATIENCE."""
+    deadline = time.monotonic() + seconds * PATIENCE
     while not await condition():
         assert time.monotonic() < deadline, "waited in vain"
         await asyncio.sleep(0.1)

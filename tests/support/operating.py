@@ -13,6 +13,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from kms_operator.settings import OperatorSettings
+from tests.support.eventually import PATIENCE
 
 _PROGRAM = """
 import sys
@@ -20,6 +21,7 @@ from kms.address import Address
 from kms.logs import configure
 from kms_operator.run import run
 from kms_operator.settings import OperatorSettings
+from tests.support.eventually import PATIENCE
 configure("text", "info")
 sys.exit(run({settings!r}))
 """
@@ -59,8 +61,8 @@ class OperatorProcess:
 
 
 def eventually(condition: Callable[[], object], *, seconds: float = 15.0, why: Callable[[], object] = str) -> None:
-    """Return as soon as `condition()` is true; fail after `seconds` with `why()`."""
-    deadline = time.monotonic() + seconds
+    """Return as soon as `condition()` is true; fail after `seconds`, times PATIENCE, with `why()`."""
+    deadline = time.monotonic() + seconds * PATIENCE
     while not condition():
         assert time.monotonic() < deadline, why()
         time.sleep(0.1)

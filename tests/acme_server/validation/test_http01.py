@@ -185,7 +185,7 @@ async def test_a_server_that_sends_a_byte_now_and_then_is_given_up(nameserver: N
     begun = time.monotonic()
     drip = raw(b"HTTP/1.1 200 OK\r\n", *[b"X"] * 500, pause=0.02)
     failed = await failure_of(nameserver, drip, deadline=0.3)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 8
     assert failed.problem.type == ProblemType.CONNECTION
     assert "took longer than 0.3 seconds" in failed.problem.detail
     assert failed.temporary

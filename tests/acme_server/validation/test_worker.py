@@ -167,7 +167,7 @@ async def test_a_client_that_asks_does_not_wait_longer_than_its_patience() -> No
     bench.start(pending, 0)
     begun = time.monotonic()
     await bench.worker.settle(pending)
-    assert 0.15 < time.monotonic() - begun < 1
+    assert 0.15 < time.monotonic() - begun < 4
     record = bench.recording.records[0]
     assert (record.outcomes, record.running) == ({}, {id_(0): None})
     assert bench.worker.running(pending) == {id_(0): None}
@@ -416,7 +416,7 @@ async def test_draining_ends_in_time() -> None:
     bench.start(order("a.example"), 0)
     begun = time.monotonic()
     await bench.worker.drain(0.1)
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 10
     assert not bench.worker._keepers
     assert not bench.worker._batches
 

@@ -11,7 +11,7 @@ from e2e.cluster import Cluster, CommandFailed
 
 
 def test_the_namespace_is_there_and_has_a_service_account(cluster: Cluster, namespace: str) -> None:
-    cluster.kubectl("wait", "--for=create", "serviceaccount/default", "-n", namespace, "--timeout=10s")
+    cluster.kubectl("wait", "--for=create", "serviceaccount/default", "-n", namespace, "--timeout=60s")
 
 
 def test_an_error_of_kubectl_is_raised_with_what_it_said(cluster: Cluster) -> None:
