@@ -94,7 +94,7 @@ async def test_records_come_from_the_configured_servers() -> None:
         nameserver.records["alias.example.org", "CNAME"] = ["elsewhere.example.com"]
         nameserver.records["elsewhere.example.com", "CAA"] = ['0 issue "two.example"']
         nameserver.rcodes["broken.example"] = "SERVFAIL"
-        lookup = CAALookup(Records([nameserver.address], timeout=0.3))
+        lookup = CAALookup(Records([nameserver.address], timeout=2.0))
         found = await lookup.relevant(["www.example.com", "alias.example.org", "a.broken.example"])
     assert found["www.example.com"] == RelevantSet("example.com", (ONE,))
     assert found["alias.example.org"] == RelevantSet("alias.example.org", (TWO,))

@@ -29,7 +29,7 @@ async def nameserver() -> AsyncIterator[NameServer]:
 
 
 async def validated(nameserver: NameServer, name: str = "web.example.com") -> None:
-    validator = DNS01(Records([nameserver.address], timeout=0.3))
+    validator = DNS01(Records([nameserver.address], timeout=2.0))
     await validator(Identifier(type="dns", value=name), TOKEN, KEY_AUTHORIZATION)
 
 

@@ -39,7 +39,7 @@ async def nameserver() -> AsyncIterator[NameServer]:
 def validator(nameserver: NameServer, port: int, *, deadline: float = 5.0, connect: float = 1.0) -> HTTP01:
     settings = ValidationSettings(http01_port=port, allow=LOOPBACK)
     fetcher = Fetcher(
-        resolver=Resolver((nameserver.address,), timeout=0.5),
+        resolver=Resolver((nameserver.address,), timeout=2.0),
         addresses=AddressFilter(settings),
         ports=PORTS | {port},
         deadline=deadline,

@@ -21,11 +21,11 @@ async def nameserver() -> AsyncIterator[NameServer]:
         yield server
 
 
-async def texts(*servers: Address, name: str = NAME, patience: float = 0.3) -> list[bytes]:
+async def texts(*servers: Address, name: str = NAME, patience: float = 2.0) -> list[bytes]:
     return sorted((await Records(servers, timeout=patience).txt(name)).values)
 
 
-async def why(*servers: Address, name: str = NAME, patience: float = 0.3) -> str:
+async def why(*servers: Address, name: str = NAME, patience: float = 2.0) -> str:
     with pytest.raises(LookupFailed) as caught:
         await texts(*servers, name=name, patience=patience)
     return str(caught.value)

@@ -43,7 +43,7 @@ async def nameserver() -> AsyncIterator[NameServer]:
 
 def validator(nameserver: NameServer, port: int, *, deadline: float = 5.0, connect: float = 2.0) -> TLSALPN01:
     connector = Connector(
-        resolver=Resolver((nameserver.address,), timeout=0.5),
+        resolver=Resolver((nameserver.address,), timeout=2.0),
         addresses=AddressFilter(ValidationSettings(allow=LOOPBACK)),
         connect=connect,
     )
