@@ -1,7 +1,10 @@
-"""Two servers that know of each other, and clients of both."""
+"""Two servers that know of each other, and clients of both; and chance that can be had again."""
 
 from __future__ import annotations
 
+import os
+import random
+import secrets
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -36,3 +39,11 @@ async def apart(
         Exchange(enrollment.directory_url, tls=enrollment.tls, servers=servers[1:]) as elsewhere,
     ):
         yield client, Client(elsewhere, client.key, account_url=client.account_url)
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    """Chooses moments; with KMS_ACME_E2E_SEED the same ones again."""
+    seed = os.environ.get("KMS_ACME_E2E_SEED") or secrets.token_hex(4)
+    print(f"KMS_ACME_E2E_SEED={seed}")
+    return random.Random(seed)  # noqa: S311 - it chooses moments

@@ -10,9 +10,7 @@ import asyncio
 import base64
 import contextlib
 import itertools
-import os
 import random
-import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterator
@@ -51,13 +49,6 @@ class Ledger:
     answered: set[str] = field(default_factory=set)
     certificates: dict[str, str] = field(default_factory=dict)
     ended: Counter[str] = field(default_factory=Counter)
-
-
-@pytest.fixture
-def chance() -> random.Random:
-    seed = os.environ.get("KMS_ACME_E2E_SEED") or secrets.token_hex(4)
-    print(f"KMS_ACME_E2E_SEED={seed}")
-    return random.Random(seed)  # noqa: S311 - it chooses moments
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import asyncio
 import itertools
 import os
 import random
-import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -32,13 +31,6 @@ IN_FLIGHT = 32
 PATIENCE = 300.0
 """Seconds that one order may take, with all that happens to it on its way. cert-manager would wait for ever."""
 RECOVERED = 60.0
-
-
-@pytest.fixture
-def chance() -> random.Random:
-    seed = os.environ.get("KMS_ACME_E2E_SEED") or secrets.token_hex(4)
-    print(f"KMS_ACME_E2E_SEED={seed}")
-    return random.Random(seed)  # noqa: S311 - it chooses moments
 
 
 @pytest.fixture(scope="module")
