@@ -83,8 +83,12 @@ class Network:
 
     def down(self) -> None:
         """Remove the link, and all routes with it, if it is still there."""
-        if self.link in {each["ifname"] for each in _told("link", "show")}:
+        try:
             ip("link", "delete", self.link)
+        except StartFailed:
+            # The kernel takes it away by itself as soon as the last process of the node has ended.
+            if self.link in {each["ifname"] for each in _told("link", "show")}:
+                raise
 
 
 def free(used: Iterable[IPv4Network]) -> Network:
