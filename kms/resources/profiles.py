@@ -100,3 +100,9 @@ class CertificateProfile(Struct, frozen=True, kw_only=True):
     metadata: ObjectMeta
     spec: ProfileSpec
     status: ProfileStatus = ProfileStatus()
+
+    @property
+    def cert_manager(self) -> CertManager | None:
+        """What cert-manager is to be given; None without the section."""
+        acme = self.spec.enrollment.acme
+        return acme.cert_manager if acme is not None else None

@@ -152,7 +152,7 @@ def _summed_up(places: tuple[Place, ...], refusals: list[_Refused]) -> Verdict:
 
 def _places(profile: CertificateProfile, seen: Observed) -> tuple[Place, ...]:
     """Where issuers are wanted: nowhere without the section. Raises _Refused where they may not be."""
-    section = _section(profile)
+    section = profile.cert_manager
     home, settings = profile.metadata.namespace, seen.settings
     if section is None:
         return ()
@@ -261,7 +261,7 @@ def _copy(profile: CertificateProfile, place: Place, key: BindingKey) -> Secret:
 
 def _issuer(profile: CertificateProfile, place: Place, key: BindingKey | None, seen: Observed) -> Issuer:
     """The issuer as it should be. Without `caBundle` cert-manager trusts what its system does."""
-    section = _section(profile) or CertManager()
+    section = profile.cert_manager or CertManager()
     acme: dict[str, Any] = {
         "server": directory_url(seen.settings.external_url, profile.metadata.namespace, profile.metadata.name),
         "privateKeySecretRef": {"name": f"{place.name}-account-key"},
@@ -331,8 +331,3 @@ def _ours(profile: CertificateProfile, objects: Iterable[T]) -> Iterator[T]:
 def _binds(profile: CertificateProfile) -> bool:
     acme = profile.spec.enrollment.acme
     return acme is not None and acme.external_account_binding != "Disabled"
-
-
-def _section(profile: CertificateProfile) -> CertManager | None:
-    acme = profile.spec.enrollment.acme
-    return acme.cert_manager if acme is not None else None

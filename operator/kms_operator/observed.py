@@ -19,9 +19,9 @@ from kms.resources.trust import Bundle, ClusterTrustBundle
 from kms_operator.settings import OperatorSettings
 
 Key = tuple[str, str]
+"""(namespace, name)."""
 SHOWN = 400
 """Characters of an annotation, or of an answer of the API server, that a condition repeats."""
-"""(namespace, name)."""
 
 
 @dataclass(frozen=True, slots=True)

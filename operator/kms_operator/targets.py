@@ -115,12 +115,7 @@ def affected(kind: Kind[Any], changed: Resource, memory: Memory) -> Iterator[tup
 
 def issuing(memory: Memory) -> Iterator[tuple[Target, float]]:
     """The profiles that ask for issuers of cert-manager's."""
-    asking = (
-        each
-        for each in memory.all(PROFILES).values()
-        if each.spec.enrollment.acme is not None and each.spec.enrollment.acme.cert_manager is not None
-    )
-    return _now(PROFILES, asking)
+    return _now(PROFILES, (each for each in memory.all(PROFILES).values() if each.cert_manager is not None))
 
 
 def publishing(memory: Memory) -> Iterator[tuple[Target, float]]:
@@ -136,8 +131,7 @@ def are_asked_for(kind: Kind[Any], memory: Memory) -> bool:
 
 
 def _asked_of_profile(profile: CertificateProfile) -> set[str]:
-    acme = profile.spec.enrollment.acme
-    section = acme.cert_manager if acme is not None else None
+    section = profile.cert_manager
     if section is None:
         return set()
     asked: dict[Kind[Any], object] = {CLUSTER_ISSUERS: section.cluster_issuer, ISSUERS: section.issuers}
@@ -240,10 +234,9 @@ def _issuing_elsewhere(memory: Memory) -> list[CertificateProfile]:
     return [
         each
         for each in memory.all(PROFILES).values()
-        if (acme := each.spec.enrollment.acme) is not None
-        and acme.cert_manager is not None
-        and acme.cert_manager.issuers is not None
-        and acme.cert_manager.issuers.namespaces.from_ != "Same"
+        if (section := each.cert_manager) is not None
+        and section.issuers is not None
+        and section.issuers.namespaces.from_ != "Same"
     ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from e2e.cluster.errors import CommandFailed
 from kms.resources.kinds import CREDENTIALS, ORDERS, PROFILES
 from tests.support.crds import CONFIGURATION, KINDS
 from tests.support.manifests import manifest
+from tests.support.operating import eventually
 
 RELEASE = "kms-acme"
 SERVER = f"system:serviceaccount:{RELEASE}:kms-acme-server"
@@ -54,10 +54,11 @@ def reader(installed: Cluster, namespace: str) -> str:
 def _bound(cluster: Cluster, namespace: str, role: str) -> str:
     who = f"{role}-{namespace}"
     cluster.kubectl("create", "rolebinding", role, f"--clusterrole={role}", f"--user={who}", f"--namespace={namespace}")
-    deadline = time.monotonic() + 120
-    while not may(cluster, who, "get", PROTOCOL_KINDS[1], namespace):
-        assert time.monotonic() < deadline, f"our rules are not in the ClusterRole {role}"
-        time.sleep(0.2)
+    eventually(
+        lambda: may(cluster, who, "get", PROTOCOL_KINDS[1], namespace),
+        seconds=30,
+        why=lambda: f"our rules are not in the ClusterRole {role}",
+    )
     return who
 
 
@@ -145,10 +146,11 @@ def test_the_operator_publishes_roots_only_where_somebody_lets_it(installed: Clu
     account = OPERATOR.removeprefix("system:serviceaccount:")
     bind = ("create", "rolebinding", "trust", "--clusterrole=kms-acme-trust", f"--serviceaccount={account}")
     installed.kubectl(*bind, f"--namespace={namespace}")
-    deadline = time.monotonic() + 120
-    while not may(installed, OPERATOR, "create", "configmaps", namespace):
-        assert time.monotonic() < deadline, "the binding does not act"
-        time.sleep(0.2)
+    eventually(
+        lambda: may(installed, OPERATOR, "create", "configmaps", namespace),
+        seconds=30,
+        why=lambda: "the binding does not act",
+    )
     assert allowed(installed, OPERATOR, "configmaps", namespace) == {"get", "list", "create", "patch", "delete"}
     assert allowed(installed, OPERATOR, "configmaps", "default") == set()
 

@@ -19,7 +19,7 @@ from e2e.load.exchange import Exchange
 from e2e.load.keys import AccountKey, ExternalAccount
 from e2e.programs import RELEASE, Programs, Server, Validation, running_programs
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, Kind
-from tests.support.eventually import PATIENCE
+from tests.support.eventually import deadline_in
 
 SERVER = f"serviceaccount:{RELEASE}:kms-acme-server"
 """The server, as the audit log calls it."""
@@ -155,8 +155,8 @@ class Installation(Site):
 
 
 async def becomes(condition: Callable[[], Awaitable[object]], *, seconds: float = SOON) -> None:
-    """Return as soon as the condition holds; fail if it does not in `seconds`, times PATIENCE."""
-    deadline = time.monotonic() + seconds * PATIENCE
+    """Return as soon as the condition holds; fail if it does not in `seconds` (of an idle machine)."""
+    deadline = deadline_in(seconds)
     while not await condition():
         assert time.monotonic() < deadline, "waited in vain"
         await asyncio.sleep(0.1)
