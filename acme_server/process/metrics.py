@@ -45,7 +45,10 @@ class Metrics:
         self._leading = self._gauge("leading", "1 while this replica is the one that sweeps.")
         self._caa_checks = cache(self._counter("caa_checks", "Names whose CAA was checked.", "mode", "result").labels)
         self._api_calls = cache(
-            self._counter("api_requests", "Calls to the API server.", "verb", "kind", "status").labels
+            self._counter("api_requests", "Requests to the API server.", "verb", "kind", "status").labels
+        )
+        self._api_repeats = cache(
+            self._counter("api_repeats", "Calls to the API server that were sent again.", "verb", "kind").labels
         )
         self._api_seconds = cache(
             self._histogram(
@@ -101,9 +104,13 @@ class Metrics:
         self._caa_checks(mode, result).inc()
 
     def api_call(self, verb: str, kind: str, status: int, seconds: float) -> None:
-        """The API server was called (`kms.cluster.client.Observe`)."""
+        """The API server was asked (`kms.cluster.transport.Observe`)."""
         self._api_calls(verb, kind, str(status)).inc()
         self._api_seconds(verb, kind).observe(seconds)
+
+    def api_repeat(self, verb: str, kind: str) -> None:
+        """The API server is going to be asked the same again (`kms.cluster.transport.OnRepeat`)."""
+        self._api_repeats(verb, kind).inc()
 
     def connection_refused(self) -> None:
         """A connection beyond the limit was closed."""

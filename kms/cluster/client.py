@@ -13,15 +13,18 @@ import msgspec
 
 from kms.cluster.connection import Connection
 from kms.cluster.errors import Invalid, Undecodable
+from kms.cluster.retries import Pace
 from kms.cluster.tokens import TOKEN_SECONDS, Token
 from kms.cluster.transport import (
     APPLY,
     DEADLINE_SECONDS,
     SILENCE_SECONDS,
     Observe,
+    OnRepeat,
     Request,
     Transport,
     Verb,
+    uncounted,
     unobserved,
 )
 from kms.cluster.wire import Listing, WatchEvent, decoded, decoded_event, decoded_page, encoded, readable
@@ -51,7 +54,8 @@ def unheard() -> None:
 class Cluster:
     """A Kubernetes API server. Every method raises the errors of kms.cluster.errors and has a deadline of 10 s.
 
-    A write that raises Unavailable may have happened all the same: read before you rely on either.
+    What the API server cannot do now is tried again for up to six of them (kms.cluster.insisting), before Unavailable
+    is raised. A write that raises Unavailable may have happened all the same: read before you rely on either.
     """
 
     def __init__(
@@ -59,10 +63,14 @@ class Cluster:
         connection: Connection,
         *,
         observe: Observe = unobserved,
+        on_repeat: OnRepeat = uncounted,
         deadline: float = DEADLINE_SECONDS,
         silence: float = SILENCE_SECONDS,
+        pace: Pace | None = None,
     ) -> None:
-        self._transport = Transport(connection, observe=observe, deadline=deadline, silence=silence)
+        self._transport = Transport(
+            connection, observe=observe, on_repeat=on_repeat, deadline=deadline, silence=silence, pace=pace
+        )
 
     @classmethod
     async def connect(
@@ -72,6 +80,7 @@ class Cluster:
         context: str | None = None,
         token_directory: Path | None = None,
         observe: Observe = unobserved,
+        on_repeat: OnRepeat = uncounted,
     ) -> Cluster:
         """Connect as kubectl would: to the kubeconfig's context, in a pod with its ServiceAccount.
 
@@ -80,7 +89,7 @@ class Cluster:
         Raises Misconfigured.
         """
         connection = await Connection.load(kubeconfig=kubeconfig, context=context, token_directory=token_directory)
-        return cls(connection, observe=observe)
+        return cls(connection, observe=observe, on_repeat=on_repeat)
 
     async def close(self) -> None:
         """Close all connections; watches end with Unavailable."""

@@ -15,6 +15,7 @@ ClusterError
 
 from __future__ import annotations
 
+from enum import Enum, auto
 from typing import NamedTuple
 
 import msgspec
@@ -67,12 +68,26 @@ class Misconfigured(ClusterError):
     """The settings do not lead to an API server."""
 
 
+class Fate(Enum):
+    """What is known of a request that got no answer which can be relied on."""
+
+    UNTOUCHED = auto()
+    """The API server has not begun with it."""
+    DOUBTFUL = auto()
+    """The API server could not end it, and asks to be asked again. A write may have happened."""
+    LOST = auto()
+    """It was on its way when the connection broke."""
+    OPEN = auto()
+    """Nothing."""
+
+
 class Unavailable(ClusterError):
     """No answer that can be relied on, now. `retry_after` are the seconds that the API server asked for, if it did."""
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, retry_after: float | None = None, *, fate: Fate = Fate.OPEN) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.fate = fate
 
 
 class Unserved(Unavailable):
@@ -100,6 +115,7 @@ class _Status(msgspec.Struct, frozen=True):
 
 
 _SERVER_ERROR = 500
+_TOO_MANY_REQUESTS = 429
 _TEMPORARY = frozenset({401, 408, 429})
 _PLAIN = {403: Forbidden, 404: NotFound, 409: Conflict, 410: Gone}
 
@@ -123,10 +139,20 @@ def error_of(code: int, body: bytes, retry_after: str | None = None) -> ClusterE
         case 400 | 413 | 422:
             error = Invalid(message, _causes(status))
         case _ if code in _TEMPORARY or code >= _SERVER_ERROR:
-            error = Unavailable(message, _seconds(retry_after, status))
+            seconds = _seconds(retry_after, status)
+            error = Unavailable(message, seconds, fate=_fate(code, seconds))
         case _:
             error = _PLAIN.get(code, ClusterError)(message)
     return error
+
+
+def _fate(code: int, retry_after: float | None) -> Fate:
+    if code == _TOO_MANY_REQUESTS:
+        # Whoever says so does it at the door: priority and fairness, max-inflight, a server that shuts down, storage
+        # that is (re)initializing, a webhook.
+        return Fate.UNTOUCHED
+    # Without Retry-After it is no passing thing: a webhook that fails, a load balancer with nobody behind it.
+    return Fate.DOUBTFUL if code >= _SERVER_ERROR and retry_after is not None else Fate.OPEN
 
 
 def _causes(status: _Status) -> tuple[Cause, ...]:

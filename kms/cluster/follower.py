@@ -8,7 +8,8 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from kms.cluster.client import Cluster
-from kms.cluster.reflector import Pace, Reflectors
+from kms.cluster.reflector import Reflectors
+from kms.cluster.retries import Pace
 from kms.cluster.wire import WatchEvent
 from kms.resources.kinds import Kind
 from kms.resources.meta import Resource

@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, S
 from typing import Generic, TypeVar
 
 from kms.cluster.client import Cluster
-from kms.cluster.reflector import Pace, Reflectors
+from kms.cluster.reflector import Reflectors
+from kms.cluster.retries import Pace
 from kms.cluster.revisions import newer
 from kms.cluster.wire import Listing, WatchEvent
 from kms.resources.kinds import Kind

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random as _random
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from functools import partial
 from typing import Generic, NoReturn, TypeVar
 
 from kms.cluster.client import Cluster
 from kms.cluster.errors import ClusterError, Gone, Unavailable, Undecodable
-from kms.cluster.retries import Backoff, Random, Sleep
+from kms.cluster.retries import Backoff, Pace
 from kms.cluster.wire import WatchEvent
 from kms.resources.kinds import Kind
 from kms.resources.meta import Resource
@@ -32,15 +29,6 @@ STEADY_SECONDS = 5.0
 """A watch that has been open for longer has worked, even if there was nothing to tell."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pace:
-    """How the loop takes its time; tests hand in their own."""
-
-    sleep: Sleep = asyncio.sleep
-    random: Random = _random.random
-    monotonic: Callable[[], float] = time.monotonic
 
 
 class Reflector(Generic[T]):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random as _random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 
 Random = Callable[[], float]
 """A number from 0 up to 1. Spreads retries; nothing secret hangs on it."""
@@ -14,6 +16,15 @@ SHORTEST_PAUSE = 0.010
 LONGEST_PAUSE = 0.200
 FIRST_BACKOFF = 1.0
 LONGEST_BACKOFF = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How loops take their time; tests hand in their own."""
+
+    sleep: Sleep = asyncio.sleep
+    random: Random = _random.random
+    monotonic: Callable[[], float] = time.monotonic
 
 
 async def attempts(

@@ -16,14 +16,18 @@ import aiohttp
 from yarl import URL
 
 from kms.cluster.connection import Connection
-from kms.cluster.errors import Unavailable, error_of
+from kms.cluster.errors import ClusterError, Fate, Unavailable, error_of
+from kms.cluster.insisting import PATIENCE, Budget, Call
+from kms.cluster.retries import Pace
 
 Verb = Literal["get", "list", "watch", "create", "update", "patch", "delete"]
 Observe = Callable[[str, str, int, float], None]
-"""Told of every request: verb, plural, HTTP status (0: no answer), seconds until the answer was complete.
+"""Told of every attempt: verb, plural, HTTP status (0: no answer), seconds until the answer was complete.
 
 Of a watch it is told when it begins, and once more, with status 0, when it breaks off.
 """
+OnRepeat = Callable[[str, str], None]
+"""Told of every request that is going to be sent again: verb, plural."""
 
 DEADLINE_SECONDS = 10.0
 SILENCE_SECONDS = 70.0
@@ -57,6 +61,10 @@ def unobserved(verb: str, plural: str, status: int, seconds: float) -> None:
     """Takes no notice: the Observe of a caller without metrics."""
 
 
+def uncounted(verb: str, plural: str) -> None:
+    """Takes no notice: the OnRepeat of a caller without metrics."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One request. `target` is path and query, quoted already."""
@@ -69,20 +77,27 @@ class Request:
 
 
 class Transport:
-    """Sends requests; raises the errors of kms.cluster.errors and nothing else."""
+    """Sends requests, some of them again; raises the errors of kms.cluster.errors and nothing else."""
 
     def __init__(
         self,
         connection: Connection,
         *,
         observe: Observe = unobserved,
+        on_repeat: OnRepeat = uncounted,
         deadline: float = DEADLINE_SECONDS,
         silence: float = SILENCE_SECONDS,
+        pace: Pace | None = None,
     ) -> None:
         self._connection = connection
         self._observe = observe
+        self._on_repeat = on_repeat
         self._deadline = deadline
+        self._pace = pace or Pace()
+        self._budget = Budget()
         self._calls = self._session(limit=POOL_SIZE, silence=None)
+        # aiohttp would send a PUT or DELETE again whose connection broke, and take its own Conflict for the answer.
+        self._calls._retry_connection = False  # noqa: SLF001 - there is no other switch
         # Watches hold their connections, so they must not take them from the pool; there are as many as informers.
         self._watches = self._session(limit=0, silence=silence)
 
@@ -92,10 +107,25 @@ class Transport:
         await self._watches.close()
 
     async def send(self, request: Request) -> bytes:
-        """The body of the answer. Raises ClusterError."""
+        """The body of the answer, of as many attempts as it takes (kms.cluster.insisting). Raises ClusterError."""
+        deadline = asyncio.get_running_loop().time() + self._deadline
+        call = Call(request.verb, self._budget, patience=PATIENCE * self._deadline, random=self._pace.random)
+        began = self._pace.monotonic()
+        while True:
+            try:
+                body = await self._attempt(request, deadline)
+            except ClusterError as error:
+                pause = call.pause(error, self._pace.monotonic() - began)
+            else:
+                self._budget.earn()
+                return body
+            self._on_repeat(request.verb, request.plural)
+            await self._pace.sleep(pause)
+
+    async def _attempt(self, request: Request, deadline: float) -> bytes:
         started = time.perf_counter()
         try:
-            async with asyncio.timeout(self._deadline):
+            async with asyncio.timeout_at(deadline):
                 answer = await self._answer(self._calls, request)
                 body = await answer.read()
         except _LOST as error:
@@ -150,9 +180,10 @@ class Transport:
             server_hostname=self._connection.server_hostname,
         )
 
-    def _unavailable(self, request: Request, error: BaseException, started: float) -> Unavailable:
+    def _unavailable(self, request: Request, error: Exception, started: float) -> Unavailable:
         self._observe(request.verb, request.plural, 0, time.perf_counter() - started)
-        return Unavailable(f"{request.verb} {request.plural}: {str(error) or type(error).__name__}")
+        message = f"{request.verb} {request.plural}: {str(error) or type(error).__name__}"
+        return Unavailable(message, fate=_fate(error))
 
     def _session(self, *, limit: int, silence: float | None) -> aiohttp.ClientSession:
         tls = self._connection.tls
@@ -165,3 +196,15 @@ class Transport:
             read_bufsize=LINE_BYTES,
             trust_env=False,  # looking for proxies in the environment costs four times the call itself
         )
+
+
+def _fate(error: Exception) -> Fate:
+    match error:
+        case TimeoutError() | aiohttp.ClientSSLError():
+            return Fate.OPEN  # the deadline is over; a certificate is not better in a second
+        case aiohttp.ClientConnectorError():
+            return Fate.UNTOUCHED
+        case aiohttp.ClientError() | OSError():
+            return Fate.LOST
+        case _:
+            return Fate.OPEN

@@ -164,7 +164,7 @@ async def test_where_the_api_server_is_away_connections_end(api: FakeApiServer, 
 
 def test_it_serves_beside_a_program_that_is_not_asynchronous(files: Files) -> None:
     proxy = Proxy("http://127.0.0.1:1", trust=files.authority, chance=lambda: 0.5)
-    proxy.refuse(Refusal(429, retry_after=1))
+    proxy.refuse(Refusal(429, retry_after=60))
 
     async def ask(port: int) -> None:
         async with connected(port, files) as cluster:

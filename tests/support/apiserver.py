@@ -28,7 +28,8 @@ from kubernetes.aio.client import Configuration
 
 from kms.cluster.client import Cluster
 from kms.cluster.connection import Connection
-from kms.cluster.transport import Observe, unobserved
+from kms.cluster.retries import Pace
+from kms.cluster.transport import Observe, OnRepeat, uncounted, unobserved
 from kms.cluster.wire import decoded, encoded
 from kms.resources.kinds import Kind
 from kms.resources.meta import Resource
@@ -100,10 +101,25 @@ class FakeApiServer:
         """How many watches are open."""
         return len(self._watches)
 
-    async def cluster(self, *, observe: Observe = unobserved, deadline: float = 10.0, silence: float = 70.0) -> Cluster:
+    async def cluster(
+        self,
+        *,
+        observe: Observe = unobserved,
+        on_repeat: OnRepeat = uncounted,
+        deadline: float = 10.0,
+        silence: float = 70.0,
+        pace: Pace | None = None,
+    ) -> Cluster:
         """A client of this server; closed with it."""
         configuration = Configuration(host=self.url, api_key={"BearerToken": f"Bearer {TOKEN}"})
-        cluster = Cluster(Connection(configuration), observe=observe, deadline=deadline, silence=silence)
+        cluster = Cluster(
+            Connection(configuration),
+            observe=observe,
+            on_repeat=on_repeat,
+            deadline=deadline,
+            silence=silence,
+            pace=pace,
+        )
         self._clusters.append(cluster)
         return cluster
 
@@ -163,6 +179,10 @@ class FakeApiServer:
         nothing and only waits for `delay` seconds.
         """
         self._faults.append(Fault(verb, plural, status, times, retry_after, done, delay))
+
+    def succeed(self) -> None:
+        """Fail nothing any more."""
+        self._faults.clear()
 
     def drop_watches(self) -> None:
         """Cut all watches off without a word."""

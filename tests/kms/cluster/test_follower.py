@@ -7,7 +7,7 @@ import pytest
 
 from kms.cluster.client import Cluster
 from kms.cluster.follower import Follower
-from kms.cluster.reflector import Pace
+from kms.cluster.retries import Pace
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS
 from tests.support.accounts import account

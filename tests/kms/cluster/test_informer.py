@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kms.cluster.client import Cluster
 from kms.cluster.informer import Informer
-from kms.cluster.reflector import Pace
+from kms.cluster.retries import Pace
 from kms.cluster.wire import Listing, WatchEvent
 from kms.resources.accounts import AccountStatus, ACMEAccount
 from kms.resources.kinds import ACCOUNTS

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from kms.cluster.reflector import Pace, Reflector
+from kms.cluster.reflector import Reflector
+from kms.cluster.retries import Pace
 from kms.cluster.wire import WatchEvent
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS
