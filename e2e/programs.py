@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from e2e.cluster import Cluster, Process
+from e2e.cluster.kubeconfig import Endpoint
 from e2e.cluster.ports import LOOPBACK, free_port
 from e2e.cluster.processes import last_lines
 
@@ -237,12 +238,16 @@ class Programs:
         for each in reversed(self.all):
             each.stop()
 
-    def add_server(self, *, peers: bool = False) -> Server:
+    def add_server(self, *, peers: bool = False, api: Endpoint | None = None) -> Server:
         """Another server on the same cluster, started but perhaps not ready yet.
 
-        With `peers` it is one of several that know of each other, through EndpointSlices of the Service PEER_SERVICE.
+        With `peers` it is one of several that know of each other, through EndpointSlices of the Service PEER_SERVICE;
+        `api` is where it finds the API server, if not where all others do.
         """
-        server = self._new_server(free_port(), free_port(), *((f"--peer-service={PEER_SERVICE}",) if peers else ()))
+        options: tuple[str, ...] = (f"--peer-service={PEER_SERVICE}",) if peers else ()
+        if api is not None:
+            options += (f"--kubeconfig={self._cluster.kubeconfig_for('kms-acme-server', RELEASE, endpoint=api)}",)
+        server = self._new_server(free_port(), free_port(), *options)
         if peers:
             self._cluster.kubectl("apply", "--filename=-", stdin=json.dumps(_peer(server)))
         server.start()

@@ -129,12 +129,17 @@ class Cluster:
         if isinstance(self._plane, ControlPlane):
             self._plane.restart_controllers()
 
-    def kubeconfig_for(self, serviceaccount: str, namespace: str, *, duration: str = "24h") -> Path:
-        """A kubeconfig with a token of this ServiceAccount, which must exist (TokenRequest API)."""
+    def kubeconfig_for(
+        self, serviceaccount: str, namespace: str, *, duration: str = "24h", endpoint: Endpoint | None = None
+    ) -> Path:
+        """A kubeconfig with a token of this ServiceAccount, which must exist (TokenRequest API).
+
+        `endpoint` is another way to the API server than the cluster's own: a proxy.
+        """
         token = self.kubectl("create", "token", serviceaccount, f"--namespace={namespace}", f"--duration={duration}")
         return write_kubeconfig(
-            self._folder / f"{namespace}-{serviceaccount}.kubeconfig",
-            endpoint=self._endpoint(),
+            self._folder / f"{namespace}-{serviceaccount}{'-proxy' if endpoint else ''}.kubeconfig",
+            endpoint=endpoint or self.endpoint,
             user=token_user(token.strip()),
             namespace=namespace,
         )
@@ -152,7 +157,9 @@ class Cluster:
             return self._plane
         raise NotOurs("this needs a cluster that the tests have started themselves, not one of your own")
 
-    def _endpoint(self) -> Endpoint:
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the API server answers, and how it is known."""
         if isinstance(self._plane, ControlPlane):
             return self._plane.endpoint
         config = json.loads(self.kubectl("config", "view", "--raw", "--minify", "--flatten", "--output=json"))
