@@ -10,9 +10,9 @@ import logging
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
-from kms.cluster.client import PAGE_SIZE, Cluster
-from kms.cluster.errors import ClusterError, Unavailable
-from kms.cluster.wire import Listing
+from kms.cluster.client import Cluster
+from kms.cluster.errors import ClusterError
+from kms.cluster.everything import everything
 from kms.resources.kinds import Kind
 from kms.resources.meta import Resource
 
@@ -20,9 +20,6 @@ T = TypeVar("T", bound=Resource)
 T_contra = TypeVar("T_contra", bound=Resource, contravariant=True)
 
 logger = logging.getLogger(__name__)
-
-_LIMITS = (PAGE_SIZE, PAGE_SIZE // 2, PAGE_SIZE // 4, PAGE_SIZE // 10)
-"""Objects of a page, by attempts to have it."""
 
 
 class Surveyed(Protocol[T_contra]):
@@ -77,29 +74,9 @@ class Survey(Generic[T]):
 
     async def _list(self, pause: float) -> None:
         for namespace in self._namespaces or (None,):
-            token, more = "", True
-            while more:
-                page = await self._page(namespace, token, pause)
-                for each in page.items:
-                    for listener in self._listeners:
-                        listener.seen(each, False)
-                token = page.continue_token
-                more = bool(token)
-                await asyncio.sleep(0)  # a page takes milliseconds to go through; requests come first
-
-    async def _page(self, namespace: str | None, token: str, pause: float) -> Listing[T]:
-        """A page, which is asked for again, and for half as much, where the API server is too busy to answer in time.
-
-        Without that, an API server that stumbles once in a hundred thousand objects would have to begin anew.
-        """
-        for limit in _LIMITS[:-1]:
-            try:
-                return await self._cluster.page(self._kind, namespace, limit=limit, token=token)
-            except Unavailable as error:
-                extra = {"kind": self._kind.kind, "limit": limit, "error": str(error)}
-                logger.warning("a page could not be listed", extra=extra)
-                await asyncio.sleep(pause)
-        return await self._cluster.page(self._kind, namespace, limit=_LIMITS[-1], token=token)
+            async for each in everything(self._cluster, self._kind, namespace, pause=pause):
+                for listener in self._listeners:
+                    listener.seen(each, False)
 
     def _ended(self) -> None:
         if self._missed.is_set():

@@ -1,7 +1,7 @@
 """Removes what is not needed any more: orders and, where a profile says so, accounts (rules.retention says when).
 
-One replica sweeps. It lists everything page by page, remembers only what is due, and deletes that slowly, each object
-in exactly the version that was judged: whatever has changed since is judged again the next time.
+One replica sweeps. It goes through everything, remembers only what is due, and deletes that slowly, each object in
+exactly the version that was judged: whatever has changed since is judged again the next time.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from acme_server.rules import retention
 from kms.clock import Clock
 from kms.cluster.client import Cluster
 from kms.cluster.errors import ClusterError, Conflict, NotFound
+from kms.cluster.everything import everything
 from kms.resources.durations import parse_duration
 from kms.resources.kinds import ACCOUNTS, ORDERS, Kind
 from kms.resources.meta import ObjectMeta
@@ -98,14 +99,12 @@ class Sweeper:
         busy: set[Key] = set()
         now = self._clock()
         for namespace in self._namespaces:
-            async for page in self._cluster.list_pages(ORDERS, namespace):
-                for order in page.items:
-                    until = retention.kept_until(order)
-                    if until is not None and now > until and len(due) < self._pace.most:
-                        due.append(_Due(ORDERS, order.metadata))
-                    else:
-                        busy.add((order.metadata.namespace, order.spec.account_ref.name))
-                await asyncio.sleep(0)
+            async for order in everything(self._cluster, ORDERS, namespace):
+                until = retention.kept_until(order)
+                if until is not None and now > until and len(due) < self._pace.most:
+                    due.append(_Due(ORDERS, order.metadata))
+                else:
+                    busy.add((order.metadata.namespace, order.spec.account_ref.name))
         return due, busy
 
     async def _due_accounts(self, busy: set[Key]) -> list[_Due]:
@@ -113,18 +112,11 @@ class Sweeper:
         now = self._clock()
         due: list[_Due] = []
         for namespace in self._namespaces:
-            async for page in self._cluster.list_pages(ACCOUNTS, namespace):
-                due += [
-                    _Due(ACCOUNTS, each.metadata)
-                    for each in page.items
-                    if retention.is_abandoned(
-                        each,
-                        retention=retentions.get((each.metadata.namespace, each.spec.profile_ref.name)),
-                        has_orders=(each.metadata.namespace, each.metadata.name) in busy,
-                        now=now,
-                    )
-                ]
-                await asyncio.sleep(0)
+            async for account in everything(self._cluster, ACCOUNTS, namespace):
+                key = account.metadata.namespace, account.metadata.name
+                retained = retentions.get((account.metadata.namespace, account.spec.profile_ref.name))
+                if retention.is_abandoned(account, retention=retained, has_orders=key in busy, now=now):
+                    due.append(_Due(ACCOUNTS, account.metadata))
         return due[: self._pace.most]
 
     def _retentions(self) -> dict[Key, timedelta]:

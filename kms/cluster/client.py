@@ -27,7 +27,7 @@ from kms.cluster.transport import (
     uncounted,
     unobserved,
 )
-from kms.cluster.wire import Listing, WatchEvent, decoded, decoded_event, decoded_page, encoded, readable
+from kms.cluster.wire import Listing, Page, WatchEvent, decoded, decoded_event, decoded_page, encoded, readable
 from kms.resources.kinds import Kind
 from kms.resources.meta import Resource
 
@@ -160,6 +160,23 @@ class Cluster:
 
         Raises Gone where the snapshot that the token belongs to was compacted away, Invalid where it is no token.
         """
+        page = await self.raw_page(
+            kind, namespace, labels=labels, fields=fields, limit=limit, resource_version=resource_version, token=token
+        )
+        return Listing(readable(kind, page.items), page.resource_version, page.continue_token)
+
+    async def raw_page(
+        self,
+        kind: Kind[T],
+        namespace: str | None = None,
+        *,
+        labels: str = "",
+        fields: str = "",
+        limit: int = PAGE_SIZE,
+        resource_version: str | None = None,
+        token: str = "",
+    ) -> Page:
+        """What `page` is made of, for those who decode it bit by bit (kms.cluster.wire.readable). Raises the same."""
         query = {
             "limit": str(limit),
             "labelSelector": labels,
@@ -167,8 +184,7 @@ class Cluster:
             "continue": token,
             "resourceVersion": resource_version or "",
         }
-        page = decoded_page(await self._send("list", kind, _path(kind, namespace), query=query))
-        return Listing(readable(kind, page.items), page.resource_version, page.continue_token)
+        return decoded_page(await self._send("list", kind, _path(kind, namespace), query=query))
 
     async def version(self, kind: Kind[T], namespace: str | None = None) -> str:
         """The resourceVersion that the kind is at now: where to watch from without a list."""

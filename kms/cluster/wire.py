@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Generic, Literal, TypeVar
@@ -43,11 +43,12 @@ class WatchEvent(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a list, its items not decoded yet."""
+    """One page of a list, its items not decoded yet. `octets` is how long it was on the wire."""
 
     items: tuple[msgspec.Raw, ...]
     resource_version: str
     continue_token: str
+    octets: int
 
 
 class _ListMeta(msgspec.Struct, frozen=True, rename="camel"):
@@ -115,10 +116,10 @@ def decoded_page(body: bytes) -> Page:
         page = _list.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Undecodable(f"the API server's answer is not a list: {error}") from error
-    return Page(page.items or (), page.metadata.resource_version, page.metadata.continue_)
+    return Page(page.items or (), page.metadata.resource_version, page.metadata.continue_, len(body))
 
 
-def readable(kind: Kind[T], items: tuple[msgspec.Raw, ...]) -> tuple[T, ...]:
+def readable(kind: Kind[T], items: Sequence[msgspec.Raw]) -> tuple[T, ...]:
     """The items that fit their model; one that does not must not hide the others, so it is logged and left out."""
     found: list[T] = []
     for item in items:

@@ -11,8 +11,8 @@ from tests.support.accounts import account
 from tests.support.apiserver import FakeApiServer, running_api
 from tests.support.eventually import in_background
 
-OBJECTS = 1_100
-"""Three pages."""
+OBJECTS = 3_000
+"""Three pages: of 500, of 2,000, and the rest."""
 
 
 class Listener:
@@ -59,7 +59,7 @@ async def test_every_object_is_shown_once_page_by_page() -> None:
 
 async def test_a_page_that_does_not_come_is_asked_for_again_and_for_less_but_the_list_does_not_begin_anew() -> None:
     listener, lists = await surveyed(3)
-    # 500, three failures, 50 instead, 500 and 50.
+    # 500, three failures, 250 instead of 2,000, 2,000 and the rest.
     assert (listener.surveys, lists) == (1, 7)
     assert len(listener.seen_names) == listener.seen_names.total() == OBJECTS
 

@@ -41,13 +41,17 @@ TOKEN = "test-token"
 
 
 class Seen(NamedTuple):
-    """One request as the API server understood it. `verb` as in RBAC: get list watch create update patch delete."""
+    """One request as the API server understood it. `verb` as in RBAC: get list watch create update patch delete.
+
+    `limit` is how many objects a list asks for at most; 0: all.
+    """
 
     verb: str
     plural: str
     namespace: str
     name: str
     subresource: str
+    limit: int = 0
 
 
 @dataclass
@@ -376,7 +380,8 @@ def _understood(request: web.Request) -> Seen:
         namespace, parts = parts[1], parts[2:]
     plural, name, subresource = itertools.islice(itertools.chain(parts, ["", ""]), 3)
     reading = "get" if name else "watch" if request.query.get("watch") == "true" else "list"
-    return Seen(_VERBS.get(request.method, reading), plural, namespace, name, subresource)
+    limit = int(request.query.get("limit", "0"))
+    return Seen(_VERBS.get(request.method, reading), plural, namespace, name, subresource, limit)
 
 
 def _continued(token: str) -> tuple[int, int]:
