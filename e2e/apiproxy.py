@@ -11,6 +11,7 @@ Who asks is not changed by it: tokens go through. Watches are requests like any 
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import ssl
 from collections import Counter
@@ -37,6 +38,8 @@ class Refusal:
 
     status: int
     retry_after: int | None = None
+    after: float = 0.0
+    """Seconds: until then, nothing."""
 
     def response(self) -> web.Response:
         """In the form that the API server gives it."""
@@ -105,6 +108,7 @@ class Proxy:
         if self._chance() < self._share:
             refusal = next(self._refusals)
             self.refused[refusal.status] += 1
+            await asyncio.sleep(refusal.after)
             return refusal.response()
         self.passed += 1
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ from cryptography import x509
 from e2e import knot
 from e2e.cluster.node import ZONE
 from tests.support.certmanager import Team
+from tests.support.installation import SOON
+from tests.support.operating import eventually
 from tests.support.release import Release
 
+CAUTION = timedelta(seconds=60)
+"""How long cert-manager waits after it has found the record itself, whatever its time to live is."""
 ALLOWED = {"dnsNames": {"allowed": [f"**.{ZONE}"], "wildcards": "Allow"}}
 
 
@@ -27,7 +32,7 @@ def key(release: Release, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture
 def solver(team: Team, key: knot.Key) -> dict[str, Any]:
-    """The solver of an issuer in the namespace, which holds the key of the zone."""
+    """The solver of an issuer in the namespace, which holds the key of the zone. cert-manager looks at the zone."""
     team.kubectl("create", "secret", "generic", "tsig", f"--from-literal=secret={key.secret}")
     zone = {
         "nameserver": f"{team.release.cluster.machine_address}:53",
@@ -35,14 +40,14 @@ def solver(team: Team, key: knot.Key) -> dict[str, Any]:
         "tsigAlgorithm": "HMACSHA256",
         "tsigSecretSecretRef": {"name": "tsig", "key": "secret"},
     }
-    return {"dns01": {"rfc2136": zone}, "waitInsteadOfSelfCheck": "1s"}  # else it waits for 60 s after its self check
+    return {"dns01": {"rfc2136": zone}}
 
 
 @pytest.mark.requirement("C1", "M151")
 def test_a_name_a_wildcard_and_its_base_name_become_one_certificate(team: Team, solver: dict[str, Any]) -> None:
     base = f"{team.namespace}.{ZONE}"
     names = [base, f"*.{base}", f"shop.{base}"]
-    enrollment = team.enrolls([solver], policy=ALLOWED, challenges=["dns-01"])
+    enrollment = team.enrolls([{**solver, "waitInsteadOfSelfCheck": "1s"}], policy=ALLOWED, challenges=["dns-01"])
     team.wait(team.certificate("wild", dnsNames=names))
     issued = team.issued("wild")
     assert issued.names == set(names)
@@ -55,3 +60,26 @@ def test_a_name_a_wildcard_and_its_base_name_become_one_certificate(team: Team, 
         for challenge in authorization["challenges"]
         if challenge["state"] == "valid"
     } == {"dns-01"}
+
+
+@pytest.mark.slow
+@pytest.mark.requirement("C1", "M151")
+def test_cert_manager_finds_its_record_in_the_zone_before_it_asks_for_a_validation(
+    team: Team, solver: dict[str, Any]
+) -> None:
+    name = f"shop.{team.namespace}.{ZONE}"
+    team.enrolls([solver], policy=ALLOWED, challenges=["dns-01"])
+    shop = team.certificate("shop", dnsNames=[name])
+    eventually(lambda: presented(team), seconds=SOON, why=team.story)
+    since = presented(team)
+    team.wait(shop, limit=150)
+    assert team.issued("shop").names == {name}
+    (order,) = team.issued_orders()
+    (challenge,) = order["status"]["authorizations"][0]["challenges"]
+    assert datetime.fromisoformat(challenge["validated"]) - datetime.fromisoformat(since[0]) >= CAUTION
+
+
+def presented(team: Team) -> list[str]:
+    """When the record of a challenge was written."""
+    times = (each.get("status", {}).get("presentedAt") for each in team.objects("challenges"))
+    return [each for each in times if each]

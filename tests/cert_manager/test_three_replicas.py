@@ -19,13 +19,15 @@ from e2e.chart.helm import NAMESPACE, RELEASE
 from e2e.cluster.node import ZONE
 from tests.support.certmanager import API, HTTP01, ISSUER, TRUSTED, Team
 from tests.support.manifests import text
-from tests.support.mishaps import REPLICAS, behind_a_proxy, delete, kill, leader, never_failed
+from tests.support.mishaps import REPLICAS, behind_a_proxy, delete, is_presented, kill, leader, never_failed
 from tests.support.operating import eventually
 from tests.support.release import Release
 
 pytestmark = pytest.mark.slow
 
 AWAY = 30.0
+HANGING = 60.0
+"""Seconds after which an API server answers that it has taken too long."""
 PATIENT = 170
 """Seconds: cert-manager tries again after 5, 10, 20 and so on."""
 AT_ONCE = tuple({**each, "waitInsteadOfSelfCheck": "0s"} for each in HTTP01)
@@ -59,10 +61,6 @@ def become_ready_at_the_first_attempt(team: Team, *certificates: str) -> None:
     never_failed(team, len(certificates))
 
 
-def is_presented(team: Team) -> bool:
-    return any(each.get("status", {}).get("presented") for each in team.objects("challenges"))
-
-
 def in_validation(team: Team) -> str:
     """Order a certificate for a name behind which is nothing yet, and wait until the server is about to validate it."""
     team.apply("Service", "shop", {"ports": [{"port": 80, "targetPort": 8089}]}, api="v1")
@@ -80,6 +78,7 @@ def in_validation(team: Team) -> str:
     return certificate
 
 
+@pytest.mark.requirement("C4", "C6")
 def test_the_api_server_is_away_for_half_a_minute(release: Release, team: Team) -> None:
     team.enrolls()
     hosts = ("early", "late")
@@ -96,6 +95,7 @@ def test_the_api_server_is_away_for_half_a_minute(release: Release, team: Team) 
     become_ready_at_the_first_attempt(team, early, late)
 
 
+@pytest.mark.requirement("C6")
 def test_the_leader_is_killed_while_a_challenge_is_validated(release: Release, team: Team) -> None:
     team.enrolls(AT_ONCE)
     certificate, victim = in_validation(team), leader(release)
@@ -104,6 +104,7 @@ def test_the_leader_is_killed_while_a_challenge_is_validated(release: Release, t
     become_ready_at_the_first_attempt(team, certificate)
 
 
+@pytest.mark.requirement("C6")
 @pytest.mark.parametrize("end", [kill, delete])
 def test_all_replicas_are_restarted_while_a_challenge_is_validated(
     release: Release, team: Team, end: Callable[[Release, str], None]
@@ -146,6 +147,7 @@ def test_a_challenge_is_answered_at_the_third_try_only(release: Release, team: T
     assert len(answerer.requests) == 3
 
 
+@pytest.mark.requirement("C4", "C6")
 def test_a_fifth_of_the_requests_to_the_api_server_is_refused(proxy: Proxy, team: Team) -> None:
     team.enrolls()
     team.expose("shop")
@@ -153,6 +155,32 @@ def test_a_fifth_of_the_requests_to_the_api_server_is_refused(proxy: Proxy, team
     shop = team.certificate("shop", dnsNames=[team.name("shop")])
     become_ready_at_the_first_attempt(team, shop)
     assert min(proxy.refused[429], proxy.refused[503]) > 0, proxy.refused
+
+
+@pytest.mark.requirement("C3", "C4", "C6")
+@pytest.mark.parametrize("refusal", [Refusal(503), Refusal(504, after=HANGING)], ids=["refuses", "hangs"])
+def test_while_the_api_server_does_nothing_clients_are_soon_told_to_come_again(
+    release: Release, proxy: Proxy, team: Team, refusal: Refusal
+) -> None:
+    team.enrolls(**TRUSTED)
+    unavailable, late = told_to_come_again(release), answered_late(release)
+    proxy.refuse(refusal)
+    shop = team.certificate("shop", dnsNames=[team.name("shop")])
+    eventually(lambda: told_to_come_again(release) > unavailable, seconds=SOON, why=team.story)
+    proxy.refuse()
+    become_ready_at_the_first_attempt(team, shop)
+    assert answered_late(release) == late
+
+
+def told_to_come_again(release: Release) -> float:
+    """How many requests were answered with 503."""
+    return release.counted("kms_acme_requests_total", status="503")
+
+
+def answered_late(release: Release) -> float:
+    """How many requests were answered after more than ten seconds."""
+    soon = release.counted("kms_acme_request_duration_seconds_bucket", le="10.0")
+    return release.counted("kms_acme_request_duration_seconds_count") - soon
 
 
 def test_many_certificates_at_once(

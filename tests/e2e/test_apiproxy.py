@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -144,6 +145,14 @@ async def test_a_share_of_the_requests_is_refused_by_each_refusal_in_turn(
     assert met == ["passed", "passed", 7.0, "passed", "passed", None]
     assert dict(proxy.refused) == {429: 1, 503: 1}
     assert len(api.requests) == 4, "what is refused does not get there"
+
+
+async def test_a_refusal_may_be_long_in_coming(proxy: Proxy, cluster: Cluster) -> None:
+    proxy.refuse(Refusal(504, after=0.3))
+    begun = time.monotonic()
+    with pytest.raises(Unavailable, match="refused by the proxy"):
+        await cluster.version(ACCOUNTS)
+    assert time.monotonic() - begun >= 0.3
 
 
 async def test_it_stops_refusing_when_it_is_told_so(proxy: Proxy, cluster: Cluster) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from e2e.apiproxy import Proxy, serving
 from e2e.chart.helm import NAMESPACE
 from e2e.cluster.credentials import Credentials
-from e2e.cluster.node import NodeCluster
+from e2e.cluster.node import CertManager, NodeCluster
 from tests.support.certmanager import Team
 from tests.support.release import Release
 
@@ -25,14 +25,14 @@ def leader(release: Release) -> str:
     return identity.partition(":")[0]
 
 
-def kill(release: Release, pod: str) -> None:
-    """End all programs of a pod with SIGKILL; the kubelet starts them again."""
+def kill(release: Release, pod: str, *, programs: int = 2) -> None:
+    """End all programs of a pod with SIGKILL, by default a server and an operator; the kubelet starts them again."""
     ctr = ("ctr", "--namespace=k8s.io")
     of_pod = f'labels."io.kubernetes.pod.name"=={pod},labels."io.cri-containerd.kind"==container'
     node = release.cluster.node
     running = node.run(*ctr, "tasks", "list", "--quiet").split()
     victims = set(node.run(*ctr, "containers", "list", "--quiet", of_pod).split()) & set(running)
-    assert len(victims) == 2, "a server and an operator"
+    assert len(victims) == programs, victims
     for each in victims:
         node.run(*ctr, "tasks", "kill", "--signal=SIGKILL", each)
 
@@ -40,6 +40,18 @@ def kill(release: Release, pod: str) -> None:
 def delete(release: Release, pod: str) -> None:
     """Have a pod end as it should, and another one come in its place."""
     release.cluster.kubectl("delete", "pod", pod, f"--namespace={NAMESPACE}", "--wait=false")
+
+
+def kill_cert_manager(release: Release, cert_manager: CertManager) -> None:
+    """The same to the controllers of cert-manager: what they have done and not written down is forgotten."""
+    pods = release.objects("pods", cert_manager.namespace)
+    (pod,) = (each["metadata"]["name"] for each in pods if "deletionTimestamp" not in each["metadata"])
+    kill(release, pod, programs=1)
+
+
+def is_presented(team: Team) -> bool:
+    """Whether the solver of a challenge is there, and cert-manager waits until it can be reached."""
+    return any(each.get("status", {}).get("presented") for each in team.objects("challenges"))
 
 
 def never_failed(team: Team, certificates: int) -> None:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from e2e import http01
 from e2e.chart.helm import CHART, NAMESPACE, RELEASE, Helm
 from e2e.cluster.node import NodeCluster
@@ -34,9 +36,28 @@ class Release(Site):
         where = (f"deployment/{RELEASE}", f"--container={container}", f"--namespace={NAMESPACE}")
         return self.cluster.kubectl("exec", *where, "--", *command)
 
+    def counted(self, name: str, **labels: str) -> float:
+        """The sum of a metric over all servers, where it has these labels: since they were started."""
+        families = (each for pod in self._pods() for each in text_string_to_metric_families(self._metrics(pod)))
+        return sum(
+            sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    def _metrics(self, pod: str) -> str:
+        containers = self.get("deployment")["spec"]["template"]["spec"]["containers"]
+        (ports,) = (each["ports"] for each in containers if each["name"] == "server")
+        (port,) = (each["containerPort"] for each in ports if each["name"] == "metrics")
+        return self.cluster.kubectl("get", "--raw", f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}:{port}/proxy/metrics")
+
+    def _pods(self) -> list[str]:
+        return [each["metadata"]["name"] for each in self.objects("pods", NAMESPACE)]
+
     def restart(self) -> None:
         """Replace all pods, and wait until the new ones are ready and the others gone, with all their connections."""
-        before = [f"pod/{each['metadata']['name']}" for each in self.objects("pods", NAMESPACE)]
+        before = [f"pod/{each}" for each in self._pods()]
         where = (f"deployment/{RELEASE}", f"--namespace={NAMESPACE}")
         self.cluster.kubectl("rollout", "restart", *where)
         self.cluster.kubectl("rollout", "status", *where, "--timeout=120s")
