@@ -28,6 +28,8 @@ from e2e.threads import in_thread
 
 _LARGEST = 2**22
 """Of a request's body; etcd takes less."""
+_GOODBYE = 0.25
+"""Seconds in which connections by TLS come to their end; nothing of aiohttp can be waited for."""
 _OF_THE_HOP = frozenset({"connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding"})
 _REASONS = {429: "TooManyRequests", 500: "InternalError", 503: "ServiceUnavailable", 504: "Timeout"}
 
@@ -101,7 +103,12 @@ class Proxy:
                 await web.TCPSite(runner, host, port, ssl_context=tls).start()
                 yield runner.addresses[0][1]
             finally:
+                # A client may be a pod that has gone without a word, and would never say goodbye.
+                for each in runner.server.connections if runner.server else ():
+                    if each.transport is not None:
+                        each.transport.abort()
                 await runner.cleanup()
+                await asyncio.sleep(_GOODBYE)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()

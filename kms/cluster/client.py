@@ -52,10 +52,10 @@ def unheard() -> None:
 
 
 class Cluster:
-    """A Kubernetes API server. Every method raises the errors of kms.cluster.errors and has a deadline of 10 s.
+    """A Kubernetes API server. Every method raises the errors of kms.cluster.errors and has a deadline of 9 s.
 
-    What the API server cannot do now is tried again for up to six of them (kms.cluster.insisting), before Unavailable
-    is raised. A write that raises Unavailable may have happened all the same: read before you rely on either.
+    What the API server cannot do now is tried again for some of them (kms.cluster.insisting), before Unavailable is
+    raised. A write that raises Unavailable may have happened all the same: read before you rely on either.
     """
 
     def __init__(

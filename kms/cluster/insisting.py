@@ -14,7 +14,7 @@ OPEN       anything else: a deadline, 5xx by itself      none
 After an attempt that is in doubt, the next one may be refused because of it: Conflict, AlreadyExists, a quota that the
 object itself has filled. So whatever it is refused for, the caller is told Unavailable: read before you rely on either.
 
-A call gives up after five attempts, and where the next one would begin more than six of its ten seconds after the
+A call gives up after five attempts, and where the next one would begin more than 5.4 of its 9 seconds after the
 first. That is a little more than the longest that the API server asks for in passing (5 s, while it shuts down), and
 what cert-manager lets pass after a 503 at least (C6): to wait so long here makes nothing later there.
 """

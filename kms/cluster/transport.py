@@ -29,7 +29,8 @@ Of a watch it is told when it begins, and once more, with status 0, when it brea
 OnRepeat = Callable[[str, str], None]
 """Told of every request that is going to be sent again: verb, plural."""
 
-DEADLINE_SECONDS = 10.0
+DEADLINE_SECONDS = 9.0
+"""Of a call with all of its attempts. Whoever waits for it in turn has an answer within ten seconds (C3)."""
 SILENCE_SECONDS = 70.0
 """A watch that is silent for longer is taken for dead; an API server sends a bookmark each minute."""
 POOL_SIZE = 64
