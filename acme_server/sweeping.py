@@ -32,9 +32,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """`every` is the seconds between two sweeps, `rate` the deletions a second, `most` those of one sweep."""
+    """`every` is the seconds between two sweeps, `rate` the deletions a second, `most` those of one sweep.
+
+    `pause` is the seconds before a page that did not come is asked for again.
+    """
 
     every: float = 600.0
+    pause: float = 5.0
     rate: float = 25.0
     most: int = 20_000
 
@@ -99,7 +103,7 @@ class Sweeper:
         busy: set[Key] = set()
         now = self._clock()
         for namespace in self._namespaces:
-            async for order in everything(self._cluster, ORDERS, namespace):
+            async for order in everything(self._cluster, ORDERS, namespace, pause=self._pace.pause):
                 until = retention.kept_until(order)
                 if until is not None and now > until and len(due) < self._pace.most:
                     due.append(_Due(ORDERS, order.metadata))
@@ -112,7 +116,7 @@ class Sweeper:
         now = self._clock()
         due: list[_Due] = []
         for namespace in self._namespaces:
-            async for account in everything(self._cluster, ACCOUNTS, namespace):
+            async for account in everything(self._cluster, ACCOUNTS, namespace, pause=self._pace.pause):
                 key = account.metadata.namespace, account.metadata.name
                 retained = retentions.get((account.metadata.namespace, account.spec.profile_ref.name))
                 if retention.is_abandoned(account, retention=retained, has_orders=key in busy, now=now):

@@ -53,7 +53,7 @@ def sweeper(
         known=known,
         clock=world.clock,
         measures=world.measures,
-        pace=Pace(every=0.01, rate=50, most=most),
+        pace=Pace(every=0.01, rate=50, most=most, pause=0.01),
         sleep=sleep,
     )
 

@@ -248,7 +248,7 @@ async def test_an_api_server_that_refuses_is_asked_again_later(
     running: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     running.api.fail_next("create", "secrets", 403, times=2)
-    running.api.fail_next("get", "secrets", 429, retry_after=1)
+    running.api.fail_next("get", "secrets", 500)
     running.api.put(CREDENTIALS, credential("new"))
     await running.list()
     async with in_background(running.controller.run()):
