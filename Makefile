@@ -68,7 +68,7 @@ check: $(READY) ## format, lint, types, import contracts, a test for every line 
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
-	$(BIN)/mypy e2e fuzz
+	$(BIN)/mypy e2e fuzz tests
 	$(BIN)/lint-imports
 	$(BIN)/python -m e2e.conformance --check
 	$(BIN)/python -m e2e.chart --check

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -31,7 +32,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def proofs(clock: Clock) -> Proofs:
-    return Proofs(clock=clock)  # type: ignore[arg-type] - the time of this clock is a datetime
+    return Proofs(clock=clock)  # type: ignore[arg-type]  # the time of this clock is a datetime
 
 
 def holder(value: str = WWW, account: str = "account") -> Holder:
@@ -73,7 +74,8 @@ def test_what_is_not_proven_is_no_proof(proofs: Proofs) -> None:
 
 @pytest.mark.requirement("SEC50")
 def test_what_was_taken_without_proof_or_from_another_order_is_no_proof(proofs: Proofs) -> None:
-    for reference in ({}, {"order": "earlier", "position": 0}):
+    references: tuple[dict[str, Any], ...] = ({}, {"order": "earlier", "position": 0})
+    for reference in references:
         given = Authorized(authorization=0, type="http-01", validated=NOW, expires=NOW + LIFETIME, **reference)
         unproven = order()
         relying = replace(unproven, spec=replace(unproven.spec, authorized=(given,)), status=type(unproven.status)())
@@ -134,7 +136,8 @@ def test_proofs_end_and_take_no_memory_then(proofs: Proofs, clock: Clock) -> Non
     assert not proofs.holds(holder("0.example.com"), "a", 0)
     proofs.seen(named(order("new.example.com"), "b"), False)
     assert len(proofs) == 0
-    assert proofs._holders == proofs._versions == {}
+    assert not proofs._holders
+    assert not proofs._versions
     assert proofs._expiring == []
 
 

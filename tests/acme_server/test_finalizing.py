@@ -10,10 +10,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed448
 from msgspec.structs import replace
 
-from acme_server.accounts import AccountUpdate
 from acme_server.known_keys import thumbprint
 from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.rules.admission import parsed
+from acme_server.wire import AccountUpdate
 from kms.issuers import SecretIssuer
 from kms.pki.certificates import LeafTemplate
 from kms.resources.accounts import ACMEAccount

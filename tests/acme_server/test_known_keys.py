@@ -7,7 +7,8 @@ from functools import partial
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
-from josepy import JWKEC, JWKRSA, ComparableECKey, ComparableRSAKey
+from josepy.jwk import JWKEC, JWKRSA
+from josepy.util import ComparableECKey, ComparableRSAKey
 
 from acme_server.known_keys import KnownKeys, account_name, thumbprint
 from acme_server.problems import Unavailable
@@ -29,8 +30,9 @@ def test_thumbprints_are_those_of_rfc_7638() -> None:
         "Hzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-k"
         "EgU8awapJzKnqDKgw"
     )
-    key = JWKRSA.from_json({"kty": "RSA", "n": n, "e": "AQAB"}).key
-    assert thumbprint(key._wrapped) == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
+    published = JWKRSA.from_json({"kty": "RSA", "n": n, "e": "AQAB"})
+    assert isinstance(published, JWKRSA)
+    assert thumbprint(published.key._wrapped) == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
 
 
 def test_an_ed25519_thumbprint_is_that_of_rfc_8037() -> None:

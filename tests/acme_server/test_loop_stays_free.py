@@ -11,9 +11,8 @@ from functools import cache
 
 import idna
 import pytest
-from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 
-from kms.pki.keys import RSAPrivateKey
 from kms.pki.requests import MAXIMUM_REQUEST
 from tests.support import pki
 from tests.support.acme import ClientKey, b64, signed

@@ -8,10 +8,10 @@ import pytest
 from cryptography import x509
 from msgspec.structs import replace
 
-from acme_server.accounts import AccountUpdate
 from acme_server.credentials import Binding
 from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.validation.attempts import Pace
+from acme_server.wire import AccountUpdate
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS, ORDERS
 from kms.resources.meta import is_true
@@ -451,6 +451,7 @@ async def test_attempts_of_every_challenge_are_repeated_shown_and_hurried_by_the
             assert challenge.state == "processing"
             assert challenge.error is not None
             assert challenge.error.detail == expected
+        assert challenge.error is not None
         assert [each.detail for each in challenge.error.subproblems] == ["first"]
         await world.services.orders.respond(order, 0, type_)
         assert (await world.services.orders.settled(order, position=0)).status.state == "ready"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -110,7 +111,8 @@ async def test_what_is_no_identifier_is_refused(server: Server, type_: str, valu
 
 
 async def test_a_payload_of_another_form_is_malformed(server: Server) -> None:
-    for payload in ({}, {"identifier": WWW}, {"identifiers": []}, [], None):
+    payloads: tuple[Any, ...] = ({}, {"identifier": WWW}, {"identifiers": []}, [], None)
+    for payload in payloads:
         refused = await server.post(f"{server.base}/new-authz", payload)
         assert (refused.status, refused.problem["type"]) == (400, "malformed")
 

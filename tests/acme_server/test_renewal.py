@@ -89,7 +89,7 @@ async def test_an_administrator_asks_for_early_renewal(world: World, account: AC
         metadata=replace(resource.metadata, resource_version=""),
         spec=replace(resource.spec, renew_issued_before=asked),
     )
-    (world.profiles if of == "profile" else world.authorities).put(changed)  # type: ignore[attr-defined]
+    (world.profiles if of == "profile" else world.authorities).put(changed)  # type: ignore[arg-type]
     assert world.services.renewals.info(world.profile, id_of(order)).window.start == asked
 
 

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from acme_server.accounts import AccountUpdate
 from acme_server.known_keys import thumbprint
 from acme_server.problems import Refused
+from acme_server.wire import AccountUpdate
 from tests.support import pki
 from tests.support.domain import NAMESPACE, Key, World, running_world
 from tests.support.eventually import until

@@ -17,7 +17,7 @@ from tests.support.charts import PERMUTATIONS, Values, container, of_kind, one, 
 PROGRAMS = {"server": cli.server, "operator": cli.operator, "check": cli.check}
 
 
-@pytest.fixture(params=PERMUTATIONS.values(), ids=PERMUTATIONS, scope="module")
+@pytest.fixture(params=list(PERMUTATIONS.values()), ids=list(PERMUTATIONS), scope="module")
 def manifests(request: pytest.FixtureRequest, helm: Helm) -> list[dict[str, Any]]:
     return helm.render(request.param, apis=APIS)
 

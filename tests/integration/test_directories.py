@@ -22,7 +22,7 @@ async def answered(installation: Installation, client: Client, authorization: st
     await client.respond(challenge)
 
     async def is_valid() -> bool:
-        return (await client.authorization(authorization))["status"] == "valid"
+        return bool((await client.authorization(authorization))["status"] == "valid")
 
     await becomes(is_valid)
 

@@ -100,7 +100,11 @@ def trust_manager(installed: Cluster) -> Iterator[Callable[[], None]]:
             ],
         },
     }
-    yield lambda: installed.kubectl("apply", "-f", "-", stdin=text(definition)) and None
+
+    def define() -> None:
+        installed.kubectl("apply", "-f", "-", stdin=text(definition))
+
+    yield define
     installed.kubectl("delete", "crd", f"{BUNDLES.plural}.{BUNDLES.group}", "--ignore-not-found")
 
 

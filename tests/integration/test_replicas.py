@@ -107,8 +107,8 @@ async def test_no_order_is_lost_while_servers_are_killed_and_the_api_server_is_r
     serials = {x509.load_pem_x509_certificate(each.encode()).serial_number for each in issued.values()}
     assert len(serials) == len(issued)
     assert not [status for status in stored.values() if status.get("state") in {"invalid", "processing"}]
-    for each in three:
-        await asyncio.to_thread(each.wait_until_ready, RECOVERED)
+    for server in three:
+        await asyncio.to_thread(server.wait_until_ready, RECOVERED)
 
 
 @pytest.mark.requirement("SEC20")

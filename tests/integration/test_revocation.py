@@ -6,7 +6,7 @@ import asyncio
 import base64
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 import aiohttp
@@ -61,7 +61,8 @@ async def holder(installation: Installation, team: str) -> AsyncIterator[Holder]
 
 def list_url(leaf: x509.Certificate) -> str:
     (point,) = leaf.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
-    (name,) = point.full_name or ()
+    assert point.full_name is not None
+    (name,) = point.full_name
     return str(name.value)
 
 
@@ -94,21 +95,21 @@ async def revoked_by_administrator(holder: Holder, leaf: x509.Certificate) -> No
 @pytest.mark.requirement("M136", "M138", "SEC60")
 @pytest.mark.parametrize("revoke", [revoked_by_account, revoked_by_administrator])
 async def test_a_revocation_is_out_in_time_where_the_certificate_points_to(
-    holder: Holder, revoke: Callable[[Holder, x509.Certificate], object]
+    holder: Holder, revoke: Callable[[Holder, x509.Certificate], Awaitable[object]]
 ) -> None:
     leaf = await holder.certificate("revoked.test")
     url = list_url(leaf)
     assert url == f"{holder.installation.programs.http_url}/crl/{holder.team}/{PROFILE}.crl"
     _, before = await holder.listed(url)
     assert len(before) == 0
-    await revoke(holder, leaf)  # type: ignore[misc] - one of two coroutine functions
+    await revoke(holder, leaf)
     entry = await holder.until_listed(leaf, url)
     assert [each.value.reason for each in entry.extensions] == [x509.ReasonFlags.superseded]
     async with holder.http.get(ca_url(leaf)) as answer:
         authority = x509.load_der_x509_certificate(await answer.read())
     leaf.verify_directly_issued_by(authority)
     _, after = await holder.listed(url)
-    assert after.is_signature_valid(authority.public_key())  # type: ignore[arg-type] - a key of a CA
+    assert after.is_signature_valid(authority.public_key())  # type: ignore[arg-type]  # a key of a CA
     (order,) = holder.installation.objects("acmeorders", holder.team)
     (ready,) = order["status"]["conditions"]
     assert (ready["status"], ready["reason"]) == ("False", "Revoked")

@@ -12,11 +12,10 @@ from click.testing import CliRunner, Result
 from msgspec.structs import replace
 
 from acme_server.inventory import Inventory
-from acme_server.orders import ACCOUNT
 from kms.clock import system_clock
 from kms.resources.kinds import ORDERS
 from kms.resources.meta import condition
-from kms.resources.orders import ACMEOrder
+from kms.resources.orders import ACCOUNT, ACMEOrder
 from kms_acme import cli
 from kms_acme.revoke import revoke_all, serial_number
 from tests.support.acmeorders import certified, order
@@ -47,7 +46,7 @@ class Administrator:
     def reason(self, name: str, namespace: str = "pki") -> str | None:
         found = self.api.read(ORDERS, namespace, name)
         assert found is not None
-        return found.status.revocation and found.status.revocation.reason
+        return found.status.revocation.reason if found.status.revocation else None
 
 
 @pytest.fixture

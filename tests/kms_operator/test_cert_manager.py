@@ -164,7 +164,8 @@ def test_a_new_key_reaches_copy_and_issuer() -> None:
 
 def test_without_binding_there_is_neither_credential_nor_key() -> None:
     outcome = reconciled(asking(externalAccountBinding="Disabled"))
-    (issuer,) = [each.object for each in outcome.objects]
+    (issuer,) = put(outcome, CLUSTER_ISSUERS)
+    assert len(outcome.objects) == 1
     assert "externalAccountBinding" not in issuer.spec["acme"]
 
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from kms.resources.certmanager import Issuer
-from kms.resources.kinds import AUTHORITIES, CREDENTIALS, ISSUERS, POLICIES, PROFILES, SECRETS
+from kms.resources.kinds import AUTHORITIES, CREDENTIALS, ISSUERS, POLICIES, PROFILES, SECRETS, Kind
 from kms.resources.meta import ObjectMeta
 from kms.resources.secrets import signing_key_name
 from kms_operator.controller import MARGIN, Controller
@@ -40,7 +40,7 @@ from tests.support.world import World, world
 async def running() -> AsyncIterator[World]:
     """After everything has settled for the first time."""
     async with world() as one:
-        await one.list()
+        await one.tell()
         one.controller.look_at_everything()
         await one.settle()
         one.api.requests.clear()
@@ -56,13 +56,14 @@ async def test_four_manifests_become_ready(running: World) -> None:
     assert len(running.secrets("eab-")) == len(running.secrets("ca-")) == 1
     assert running.events().count("Issued") == 2
     chain = running.secret("web-acme").data["chain.crt"].decode()
-    found: Any = running.api.read(AUTHORITIES, "pki", "issuing")
+    found = running.api.read(AUTHORITIES, "pki", "issuing")
+    assert found is not None
     assert chain == found.status.chain
     assert "tls.crt" not in running.secret("web-acme").data
 
 
 async def test_what_has_settled_writes_nothing_more(running: World) -> None:
-    await running.list()
+    await running.tell()
     running.controller.look_at_everything()
     await running.settle()
     assert running.api.writes == []
@@ -79,7 +80,7 @@ async def test_a_restart_changes_nothing(running: World) -> None:
         instance="test",
     )
     fresh = World(running.api, again, Metrics())
-    await fresh.list()
+    await fresh.tell()
     again.look_at_everything()
     await fresh.settle()
     assert running.api.store.by_key == before
@@ -91,7 +92,7 @@ async def test_a_write_that_fails_or_whose_answer_is_lost_is_made_good(plural: s
     async with world() as one:
         for verb in ("create", "patch"):
             one.api.fail_next(verb, plural, 0, times=2, done=done)
-        await one.list()
+        await one.tell()
         one.controller.look_at_everything()
         async with in_background(one.controller.run()):
             await until(lambda: one.reason() == "Issued" and one.reason(PROFILES) == "Ready", seconds=20)
@@ -104,7 +105,7 @@ async def test_a_write_that_fails_or_whose_answer_is_lost_is_made_good(plural: s
 async def test_a_signing_key_that_somebody_else_made_meanwhile_is_kept(running: World) -> None:
     """Two operators at once: the key that was stored first is the CA's, however stale the memory of the second."""
     async with world() as late:
-        await late.list()
+        await late.tell()
         late.api.store.by_key.update(running.api.store.by_key)
         late.api.store.version = running.api.store.version
         name = running.secrets("ca-")[0].removeprefix(f"{RELEASE}/")
@@ -176,14 +177,14 @@ async def test_a_foreign_secret_is_read_anew_each_time(running: World) -> None:
     running.api.put(CREDENTIALS, credential("own"))
     good = base64.urlsafe_b64encode(b"k" * 32).rstrip(b"=")
     running.api.put(SECRETS, secret("own-eab", data={"kid": b"mine", "secret": b"short"}))
-    await running.list()
+    await running.tell()
     await running.settle()
     assert running.reason(name="own") == "InvalidSecret"
     running.api.put(SECRETS, secret("own-eab", data={"kid": b"mine", "secret": good}))
     running.controller.queue.add(Target(CREDENTIALS.plural, "pki", "own"))
     await running.settle()
     assert running.reason(name="own") == "Issued"
-    assert ("patch", "secrets", "pki", "own-eab", "") not in running.api.requests
+    assert ("patch", "secrets", "pki", "own-eab", "", 0) not in [tuple(each) for each in running.api.requests]
 
 
 async def test_a_copy_without_its_label_is_found_and_labelled_again(running: World) -> None:
@@ -198,9 +199,11 @@ async def test_a_copy_without_its_label_is_found_and_labelled_again(running: Wor
 
 
 async def test_what_belongs_to_deleted_resources_is_swept(running: World) -> None:
-    for kind, name in ((AUTHORITIES, "issuing"), (CREDENTIALS, "web")):
-        found: Any = running.api.read(kind, "pki", name)  # type: ignore[arg-type, misc]
-        running.api.remove(kind, "pki", name)  # type: ignore[arg-type, misc]
+    victims: tuple[tuple[Kind[Any], str], ...] = ((AUTHORITIES, "issuing"), (CREDENTIALS, "web"))
+    for kind, name in victims:
+        found = running.api.read(kind, "pki", name)
+        running.api.remove(kind, "pki", name)
+        assert found is not None
         running.controller.forget(kind, found)
     await running.settle()
     assert running.secrets("ca-") == running.secrets("eab-") == []
@@ -208,7 +211,8 @@ async def test_what_belongs_to_deleted_resources_is_swept(running: World) -> Non
 
 
 async def test_nothing_is_swept_whose_owner_the_api_server_knows(running: World) -> None:
-    found: Any = running.api.read(AUTHORITIES, "pki", "issuing")
+    found = running.api.read(AUTHORITIES, "pki", "issuing")
+    assert found is not None
     running.controller.memory.forget(AUTHORITIES, found)
     running.controller.queue.add(SWEEP)
     await running.settle()
@@ -219,7 +223,7 @@ async def test_a_ca_that_was_deleted_and_created_again_has_another_key(running: 
     old = running.secrets("ca-")
     running.api.remove(AUTHORITIES, "pki", "issuing")
     running.api.put(AUTHORITIES, authority(uid="another"))
-    await running.list()
+    await running.tell()
     running.controller.look_at_everything()
     await running.settle()
     assert running.secrets("ca-") == [f"{RELEASE}/{signing_key_name('another')}"] != old
@@ -237,7 +241,7 @@ async def test_a_resource_that_is_being_deleted_is_left_alone(running: World) ->
 
 async def test_a_resource_that_vanishes_under_our_hands_is_no_failure(running: World) -> None:
     running.api.put(POLICIES, policy("new"))
-    await running.list()
+    await running.tell()
     running.api.remove(POLICIES, "pki", "new")
     await running.settle()
     assert running.count("certificatepolicies", "failed") == 0
@@ -250,7 +254,7 @@ async def test_an_api_server_that_refuses_is_asked_again_later(
     running.api.fail_next("create", "secrets", 403, times=2)
     running.api.fail_next("get", "secrets", 500)
     running.api.put(CREDENTIALS, credential("new"))
-    await running.list()
+    await running.tell()
     async with in_background(running.controller.run()):
         await until(lambda: running.reason(name="new") == "Issued", seconds=10)
     assert running.count("eabcredentials", "failed") == 2
@@ -262,7 +266,7 @@ async def test_a_bug_in_one_reconciler_stops_nothing_else(running: World, caplog
     running.controller._entropy = _broken
     running.api.put(CREDENTIALS, credential("new"))
     running.api.put(POLICIES, policy("new"))
-    await running.list()
+    await running.tell()
     await running.settle()
     assert running.count("eabcredentials", "failed") >= 1
     assert running.reason(POLICIES, "new") == "Accepted"
@@ -278,7 +282,7 @@ async def test_events_that_are_refused_cost_nothing_but_a_line(
 ) -> None:
     running.api.fail_next("create", "events", 403)
     running.api.put(POLICIES, policy("new"))
-    await running.list()
+    await running.tell()
     await running.settle()
     assert running.reason(POLICIES, "new") == "Accepted"
     assert "event not posted" in caplog.text
@@ -288,7 +292,7 @@ async def test_an_expiry_is_looked_at_when_it_comes() -> None:
     async with world() as one:
         soon = NOW + timedelta(seconds=1)
         one.api.put(CREDENTIALS, credential(spec={"expiresAt": soon.isoformat()}))
-        await one.list()
+        await one.tell()
         one.controller.look_at_everything()
         await one.settle()
         assert one.reason() == "Issued"
@@ -299,14 +303,14 @@ async def test_an_expiry_is_looked_at_when_it_comes() -> None:
 
 async def test_the_installation_is_repaired(running: World) -> None:
     running.api.remove(SECRETS, RELEASE, "kms-acme-nonce")
-    await running.list()
+    await running.tell()
     await running.settle()
     assert len(running.secret("kms-acme-nonce", RELEASE).data["key"]) == 32
 
 
 async def test_the_installation_is_made_whole_when_another_was_first() -> None:
     async with world() as one:
-        await one.list()
+        await one.tell()
         theirs = shared_secret(RELEASE, "kms-acme-nonce", component="nonce-key", data={"key": b"n" * 32})
         one.controller.queue.add(INSTALLATION)
         one.api.fail_next("create", "secrets", 409)
@@ -318,7 +322,7 @@ async def test_the_installation_is_made_whole_when_another_was_first() -> None:
 
 async def test_resources_of_other_namespaces_are_none_of_our_business() -> None:
     async with world(OperatorSettings("https://acme.example.com", RELEASE, watch_namespaces=("other",))) as one:
-        await one.list()
+        await one.tell()
         one.controller.look_at_everything()
         await one.settle()
         assert one.reason() is None
@@ -330,7 +334,7 @@ async def test_nothing_secret_is_logged(caplog: pytest.LogCaptureFixture) -> Non
     """SEC64."""
     caplog.set_level("DEBUG")
     async with world() as one:
-        await one.list()
+        await one.tell()
         one.controller.look_at_everything()
         await one.settle()
         said = "".join(f"{each.getMessage()} {vars(each)}" for each in caplog.records)
@@ -357,7 +361,7 @@ async def test_an_issuer_is_made_with_its_credential_repaired_and_cleaned_up(run
     running.api.put(PROFILES, issuing(BESIDE))
     for kind in LISTED:
         running.controller.obstruct(kind, None)
-    await running.list()
+    await running.tell()
     await running.settle()
     assert running.reason(PROFILES, type_="CertManagerIssuer") == "Issued"
     made = running.api.read(ISSUERS, "pki", "web")
@@ -372,7 +376,7 @@ async def test_an_issuer_is_made_with_its_credential_repaired_and_cleaned_up(run
     assert running.api.read(ISSUERS, "pki", "web") is not None
 
     running.api.put(PROFILES, issuing(None))
-    await running.list()
+    await running.tell()
     await running.settle()
     assert running.api.read(ISSUERS, "pki", "web") is None
     assert running.api.read(CREDENTIALS, "pki", "web-issuer-pki") is None
@@ -385,7 +389,7 @@ async def test_an_issuer_of_somebody_else_stays_as_it_is(running: World) -> None
     running.api.put(PROFILES, issuing(BESIDE))
     for kind in LISTED:
         running.controller.obstruct(kind, None)
-    await running.list()
+    await running.tell()
     await running.settle()
     assert running.reason(PROFILES, type_="CertManagerIssuer") == "NotOurs"
     found = running.api.read(ISSUERS, "pki", "web")
@@ -397,10 +401,10 @@ async def test_an_issuer_goes_after_its_profile(running: World) -> None:
     running.api.put(PROFILES, issuing(BESIDE))
     for kind in LISTED:
         running.controller.obstruct(kind, None)
-    await running.list()
+    await running.tell()
     await running.settle()
     running.api.remove(PROFILES, "pki", "web")
-    await running.list()
+    await running.tell()
     await running.settle()
     assert running.api.read(ISSUERS, "pki", "web") is None
     assert "pki/web-kms-acme-eab" not in running.secrets()
@@ -409,7 +413,7 @@ async def test_an_issuer_goes_after_its_profile(running: World) -> None:
 async def test_a_profile_says_that_cert_manager_is_not_there_and_then_that_it_is(running: World) -> None:
     running.controller.obstruct(ISSUERS, Obstacle("WaitingForCertManager", "install it"))
     running.api.put(PROFILES, issuing(BESIDE))
-    await running.list()
+    await running.tell()
     await running.settle()
     assert running.reason(PROFILES, type_="CertManagerIssuer") == "WaitingForCertManager"
     running.controller.obstruct(ISSUERS, None)

@@ -30,7 +30,7 @@ from tests.support.world import World, world
 async def running() -> AsyncIterator[World]:
     """After everything has settled for the first time."""
     async with world() as one:
-        await one.list()
+        await one.tell()
         one.controller.look_at_everything()
         await one.settle()
         one.api.requests.clear()
@@ -57,7 +57,7 @@ async def publish(running: World, section: dict[str, Any] | None = ROOT_HERE) ->
     running.api.put(AUTHORITIES, msgspec.structs.replace(asking, status=current(running).status))
     for kind in LISTED:
         running.controller.obstruct(kind, None)
-    await running.list()
+    await running.tell()
     await running.settle()
 
 
@@ -82,7 +82,7 @@ async def test_a_root_is_published_repaired_and_withdrawn(running: World) -> Non
 async def test_a_root_goes_after_its_ca(running: World) -> None:
     await publish(running)
     running.api.remove(AUTHORITIES, "pki", "issuing")
-    await running.list()
+    await running.tell()
     await running.settle()
     assert data_of(running) is None
 
@@ -170,7 +170,7 @@ async def test_what_is_missing_is_looked_for_more_often_where_somebody_asks_for_
     assert await looking.look()
     section = {"clusterIssuer": {"name": "acme"}, "solvers": [{"http01": {"ingress": {}}}]}
     running.api.put(PROFILES, profile(acme={"certManager": section}))
-    await running.list()
+    await running.tell()
     assert not await looking.look()
 
 
@@ -203,7 +203,7 @@ async def test_an_operator_of_a_few_namespaces_lists_nothing_of_the_whole_cluste
 async def test_who_asks_first_for_what_was_not_there_has_it_looked_for_at_once(running: World) -> None:
     asking = authority(trust=ROOT_HERE)
     running.api.put(AUTHORITIES, msgspec.structs.replace(asking, status=current(running).status))
-    await running.list()
+    await running.tell()
     await running.settle()
     assert running.controller.asked.is_set()
     running.controller.asked.clear()
@@ -215,7 +215,7 @@ async def test_who_asks_first_for_what_was_not_there_has_it_looked_for_at_once(r
 async def test_a_namespace_that_gets_the_label_gets_the_root() -> None:
     settings = OperatorSettings(SETTINGS.external_url, RELEASE, trust_from=("pki",))
     async with world(settings) as running:
-        await running.list()
+        await running.tell()
         await running.settle()
         selector = {"matchLabels": {"trust": "yes"}}
         await publish(
@@ -223,6 +223,6 @@ async def test_a_namespace_that_gets_the_label_gets_the_root() -> None:
         )
         assert running.reason(AUTHORITIES, "issuing", "TrustPublished") == "NoNamespaceSelected"
         running.api.put(NAMESPACES, namespace("team", trust="yes"))
-        await running.list()
+        await running.tell()
         await running.settle()
         assert running.api.read(CONFIG_MAPS, "team", "example-ca") is not None

@@ -12,7 +12,7 @@ from kms.pki.certificates import Signer, certificate_pem
 from kms.pki.keys import private_key_pem
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.core import ConfigMap
-from kms.resources.kinds import AUTHORITIES, BUNDLES, CLUSTER_TRUST_BUNDLES, CONFIG_MAPS
+from kms.resources.kinds import AUTHORITIES, BUNDLES, CLUSTER_TRUST_BUNDLES, CONFIG_MAPS, Kind
 from kms.resources.meta import ObjectMeta, Resource
 from kms.resources.secrets import COMPONENT, MANAGED_BY, OWNER, OWNER_UID, TRUST
 from kms.resources.trust import Bundle, ClusterTrustBundle
@@ -38,7 +38,7 @@ from tests.support.operated import (
     told,
 )
 
-CONDITION = trust.TRUST_PUBLISHED
+CONDITION = authorities.TRUST_PUBLISHED
 ROOT = pki.root(not_after=NOW + 4000 * DAY)
 OTHER = pki.root(common_name="Other Root", with_key=pki.key(which="other"), not_after=NOW + 4000 * DAY)
 PEM, OTHER_PEM = certificate_pem(ROOT.certificate), certificate_pem(OTHER.certificate)
@@ -235,7 +235,8 @@ def test_a_root_goes_beyond_its_namespace_only_where_the_operator_was_told_so(se
 
 
 def _kind(object_: Resource) -> Any:
-    return {ConfigMap: CONFIG_MAPS, Bundle: BUNDLES, ClusterTrustBundle: BETA}[type(object_)]
+    kinds: dict[type[Resource], Kind[Any]] = {ConfigMap: CONFIG_MAPS, Bundle: BUNDLES, ClusterTrustBundle: BETA}
+    return kinds[type(object_)]
 
 
 def test_a_config_map_beside_the_ca_needs_nobody_s_leave() -> None:

@@ -57,7 +57,7 @@ def publish(_token: str, _thumbprint: str) -> None:
     """Publish nothing: the scripted server does not look."""
 
 
-AGAIN = {"Retry-After": "60"}
+AGAIN: dict[str, Any] = {"Retry-After": "60"}
 
 
 def document(body: Any, status: int = 200, **headers: str) -> web.Response:

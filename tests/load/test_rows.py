@@ -76,7 +76,7 @@ def test_what_could_not_be_measured_is_left_empty() -> None:
         (Plan(renewal=True), {"writes": 3}, False),
     ],
 )
-def test_an_order_is_promised_three_writes_and_a_renewal_two(plan: Plan, figures: dict[str, int], kept: bool) -> None:
+def test_an_order_is_promised_three_writes_and_a_renewal_two(plan: Plan, figures: dict[str, Any], kept: bool) -> None:
     (errors, requests) = rows.promises([body(plan, **figures)])
     assert errors == (f"{rows.title(body(plan))}: no errors: 0", True)
     assert requests[1] == kept

@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
+from kms.resources.core import Namespace
 from kms.resources.kinds import (
     ACCOUNTS,
     AUTHORITIES,
@@ -22,7 +23,8 @@ from kms.resources.meta import GROUP, VERSION
 from tests.support.apiserver import FakeApiServer
 
 VERBS = ["get", "list", "watch", "create", "update", "patch", "delete"]
-CORE = (NAMESPACES, SECRETS, Kind(group="", version="v1", kind="Event", plural="events", model=Any))
+EVENTS = Kind(group="", version="v1", kind="Event", plural="events", model=Namespace)  # nobody decodes one
+CORE = (NAMESPACES, SECRETS, EVENTS)
 OURS = (AUTHORITIES, POLICIES, PROFILES, CREDENTIALS, ACCOUNTS)
 
 

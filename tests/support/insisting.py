@@ -13,8 +13,9 @@ from typing import TypeVar
 
 import aiohttp
 
-from e2e.load.client import Client, OrderFailed, Publish, Refused, http01_of
+from e2e.load.client import Client, OrderFailed, Refused, http01_of
 from e2e.load.keys import certificate_key, certificate_request
+from e2e.load.solvers import Publish
 
 T = TypeVar("T")
 

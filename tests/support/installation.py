@@ -117,18 +117,6 @@ class Site:
         await becomes(is_ready)
         return await client.order(order.url)
 
-    @contextmanager
-    def peers(self, count: int) -> Iterator[tuple[Server, ...]]:
-        """So many further servers, ready, that know of each other; gone after the block."""
-        started = tuple(self.programs.add_server(peers=True) for _ in range(count))
-        try:
-            for each in started:
-                each.wait_until_ready()
-            yield started
-        finally:
-            for each in started:
-                self.programs.remove_server(each)
-
     @asynccontextmanager
     async def client(
         self,
@@ -152,6 +140,18 @@ class Installation(Site):
 
     programs: Programs
     zone: dns.Zone
+
+    @contextmanager
+    def peers(self, count: int) -> Iterator[tuple[Server, ...]]:
+        """So many further servers, ready, that know of each other; gone after the block."""
+        started = tuple(self.programs.add_server(peers=True) for _ in range(count))
+        try:
+            for each in started:
+                each.wait_until_ready()
+            yield started
+        finally:
+            for each in started:
+                self.programs.remove_server(each)
 
 
 async def becomes(condition: Callable[[], Awaitable[object]], *, seconds: float = SOON) -> None:

@@ -6,7 +6,9 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any
+from typing import Any, TypeVarTuple
+
+Ts = TypeVarTuple("Ts")
 
 
 class MeasuredLoop(asyncio.SelectorEventLoop):
@@ -15,7 +17,9 @@ class MeasuredLoop(asyncio.SelectorEventLoop):
     longest = 0.0
     """Seconds."""
 
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
         """As always, with a look at the clock before and after."""
         return super().call_soon(self._measured, callback, args, context=context)
 

@@ -75,8 +75,8 @@ class NameServer(asyncio.DatagramProtocol):
     def _answer(self, reply: dns.message.Message, name: str, type_: str) -> None:
         for _ in range(30):
             if turns := self.rotate.get((name, type_)):
-                values = turns.pop(0) if len(turns) > 1 else turns[0]
-                reply.answer.append(dns.rrset.from_text(f"{name}.", 0, "IN", type_, *values))
+                turn = turns.pop(0) if len(turns) > 1 else turns[0]
+                reply.answer.append(dns.rrset.from_text(f"{name}.", 0, "IN", type_, *turn))
                 return
             if values := self.records.get((name, type_)):
                 reply.answer.append(dns.rrset.from_text(f"{name}.", 60, "IN", type_, *values))

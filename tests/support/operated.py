@@ -176,7 +176,7 @@ def observed(
     """What there is, and nothing else."""
 
     def of(model: type[T]) -> dict[tuple[str, str], T]:
-        return {key_of(each): each for each in resources if isinstance(each, model)}  # type: ignore[type-var]
+        return {key_of(each): each for each in resources if isinstance(each, model)}  # type: ignore[arg-type]
 
     return Observed(
         settings=settings,

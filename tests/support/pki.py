@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
@@ -145,3 +146,10 @@ def _general_name(text: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(text))
     except ValueError:
         return x509.DNSName(text)
+
+
+def vouched_for(revoked: x509.CertificateRevocationList, authority: x509.Certificate) -> bool:
+    """Whether the list bears a signature by the key of this certificate."""
+    key = authority.public_key()
+    assert isinstance(key, (rsa.RSAPublicKey, ec.EllipticCurvePublicKey, ed25519.Ed25519PublicKey))
+    return revoked.is_signature_valid(key)

@@ -8,7 +8,7 @@ from typing import Any
 
 from kms.resources.core import Secret
 from kms.resources.credentials import EABCredential
-from kms.resources.kinds import AUTHORITIES, CREDENTIALS, NAMESPACES, POLICIES, PROFILES, SECRETS
+from kms.resources.kinds import AUTHORITIES, CREDENTIALS, NAMESPACES, POLICIES, PROFILES, SECRETS, Kind
 from kms.resources.meta import condition
 from kms_operator.controller import Controller
 from kms_operator.metrics import Metrics
@@ -27,12 +27,13 @@ class World:
         self.metrics = metrics
         self.now = NOW
 
-    async def list(self) -> None:
+    async def tell(self) -> None:
         """What lists and watches would tell."""
         cluster = await self.api.cluster()
-        for kind in (AUTHORITIES, POLICIES, PROFILES, CREDENTIALS, SECRETS, NAMESPACES):
+        kinds: tuple[Kind[Any], ...] = (AUTHORITIES, POLICIES, PROFILES, CREDENTIALS, SECRETS, NAMESPACES)
+        for kind in kinds:
             labels = "app.kubernetes.io/managed-by=kms-acme" if kind is SECRETS else ""
-            listing = await cluster.list(kind, labels=labels)  # type: ignore[arg-type]
+            listing = await cluster.list(kind, labels=labels)
             self.controller.take_over(kind, listing.items, listing.resource_version)
 
     async def settle(self) -> None:
@@ -79,7 +80,7 @@ async def world(settings: OperatorSettings = SETTINGS) -> AsyncIterator[World]:
             (PROFILES, profile()),
             (CREDENTIALS, credential()),
         ):
-            api.put(kind, each)  # type: ignore[arg-type, misc]
+            api.put(kind, each)  # type: ignore[misc]
         api.put(NAMESPACES, namespace("pki"))
         metrics = Metrics()
         cluster = await api.cluster(observe=metrics.observe_call)

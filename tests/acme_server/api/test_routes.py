@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 from yarl import URL
 
 from acme_server.api.routes import ROUTES
@@ -64,9 +65,11 @@ async def edge() -> AsyncIterator[Edge]:
 
 @pytest.mark.requirement("SEC01")
 async def test_every_route_of_the_application_is_in_the_table(edge: Edge) -> None:
+    served = edge.http.server
+    assert isinstance(served, TestServer)
     routes = {
         (route.method, route.resource.canonical.removeprefix("/acme/{namespace}/{profile}/"))
-        for route in edge.http.server.app.router.routes()  # type: ignore[union-attr] - a TestServer has one
+        for route in served.app.router.routes()
         if route.method != "HEAD" and route.resource is not None
     }
     assert routes == TABLE.keys()

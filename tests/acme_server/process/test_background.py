@@ -40,7 +40,8 @@ async def test_all_work_ends_when_it_is_stopped() -> None:
 
 
 def test_readiness_waits_for_everything_that_is_required() -> None:
-    readiness, here = Readiness(), []
+    readiness = Readiness()
+    here: list[object] = []
     assert readiness.missing() == []
     readiness.require({"one": lambda: bool(here)})
     readiness.require({"other": lambda: True})

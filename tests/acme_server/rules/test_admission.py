@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 
@@ -91,7 +92,7 @@ def test_without_a_policy_section_nothing_is_admitted(world: World) -> None:
     assert "spec.dnsNames" in refusal(world.profile, "www.example.com").detail
 
 
-def wildcards(world: World, **acme: object) -> Profile:
+def wildcards(world: World, **acme: Any) -> Profile:
     rules = DNSNameRules(allowed=("**.example.com",), wildcards="Allow")
     world.configure(policy=PolicySpec(dns_names=rules), **acme)
     return world.profile

@@ -92,7 +92,8 @@ def test_the_strings_of_each_txt_record_are_joined(values: list[list[bytes]]) ->
 )
 def test_properties_are_read_as_they_were_sent(sent: list[Property]) -> None:
     query = asked("example.com", "CAA")
-    records = [CAA(dns.rdataclass.IN, dns.rdatatype.CAA, each.flags, each.tag, each.value) for each in sent]
+    classes = dns.rdataclass.IN, dns.rdatatype.CAA
+    records = [CAA(*classes, each.flags, each.tag, each.value) for each in sent]  # type: ignore[no-untyped-call]
     rrsets = [dns.rrset.from_rdata_list(query.name, 60, records)] if records else []
     reading = dnsrecords.read(reply(query, *rrsets), query)
     assert set(dnsrecords.properties(reading.records)) == set(sent)

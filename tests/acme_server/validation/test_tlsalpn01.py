@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from ipaddress import ip_address, ip_network
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -50,7 +51,7 @@ def validator(nameserver: NameServer, port: int, *, deadline: float = 5.0, conne
     return TLSALPN01(connector, port=port, deadline=deadline)
 
 
-async def failure(nameserver: NameServer, port: int, identifier: Identifier = DNS, **limits: float) -> ValidationFailed:
+async def failure(nameserver: NameServer, port: int, identifier: Identifier = DNS, **limits: Any) -> ValidationFailed:
     with pytest.raises(ValidationFailed) as caught:
         await validator(nameserver, port, **limits)(identifier, TOKEN, KEY_AUTHORIZATION)
     return caught.value
@@ -61,11 +62,13 @@ async def failure_of(nameserver: NameServer, context: ssl.SSLContext) -> Validat
         return await failure(nameserver, responder.port)
 
 
-async def failure_with(nameserver: NameServer, handler: Handler, **limits: float) -> ValidationFailed:
-    tasks = []
+async def failure_with(nameserver: NameServer, handler: Handler, **limits: Any) -> ValidationFailed:
+    tasks: list[asyncio.Task[Any]] = []
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.append(asyncio.current_task())
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.append(task)
         with suppress(OSError, asyncio.CancelledError):
             await handler(reader, writer)
         writer.transport.abort()

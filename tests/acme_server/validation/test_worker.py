@@ -83,7 +83,7 @@ class Bench:
             clock=lambda: NOW,
             measures=self.measures,
             pace=self.pace,
-            **self.limits,  # type: ignore[arg-type]
+            **self.limits,
         )
 
     def start(self, order: ACMEOrder, *positions: int, quiet: bool = False) -> None:
@@ -454,7 +454,7 @@ async def test_a_challenge_answered_while_outcomes_are_written_is_not_lost() -> 
         await slow.wait()
         return await plain(*args)  # type: ignore[arg-type]
 
-    bench.recording.record = record  # type: ignore[method-assign]
+    bench.recording.record = record  # type: ignore[assignment, method-assign]
     bench.start(pending, 0)
     await asyncio.sleep(0.1)
     bench.start(pending, 1)

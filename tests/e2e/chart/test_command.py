@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from e2e.chart import __main__ as command
+from e2e.chart.helm import CHART
 
 
 def test_files_that_are_missing_or_different_differ(tmp_path: Path) -> None:
@@ -22,7 +23,7 @@ def test_a_check_ends_with_1_and_names_what_is_out_of_date(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["chart", "--check"])
     assert command.main() == 0
-    monkeypatch.setattr(command, "made_of_values", lambda: {command.CHART / "README.md": "other"})
+    monkeypatch.setattr(command, "made_of_values", lambda: {CHART / "README.md": "other"})
     assert command.main() == 1
     assert "charts/kms-acme/README.md is out of date: make chart" in capsys.readouterr().out
 

@@ -92,11 +92,11 @@ def test_a_certificate_says_what_the_template_says_and_nothing_else() -> None:
 @pytest.mark.requirement("SEC29", "SEC60")
 def test_a_certificate_says_where_the_list_and_the_certificate_of_its_ca_are() -> None:
     places = {"crl_url": "http://acme.example.com/crl/pki/ca.crl", "ca_url": "http://acme.example.com/ca/pki/ca.crt"}
-    certificate = sign_leaf(replace(leaf(), **places), ISSUING)
-    (point,) = value_of(certificate, x509.CRLDistributionPoints)[0]  # type: ignore[misc] - it can be iterated
+    certificate = sign_leaf(replace(leaf(), crl_url=places["crl_url"], ca_url=places["ca_url"]), ISSUING)
+    (point,) = certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
     assert point.full_name == [x509.UniformResourceIdentifier(places["crl_url"])]
     assert (point.relative_name, point.reasons, point.crl_issuer) == (None, None, None)
-    (access,) = value_of(certificate, x509.AuthorityInformationAccess)[0]  # type: ignore[misc] - likewise
+    (access,) = certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
     assert access.access_method.dotted_string == "1.3.6.1.5.5.7.48.2"
     assert access.access_location == x509.UniformResourceIdentifier(places["ca_url"])
     assert not any(each.critical for each in list(certificate.extensions)[-2:])

@@ -94,12 +94,13 @@ def disagreements(kind: str, type_: inspect.Type, node: Schema, path: str) -> It
             if set(node.get("enum", ())) != set(values):
                 yield f"{path}: the schema has {node.get('enum')}, the model {values}"
         case _:
-            yield from _expected(node, path, *WIRE[type(type_)])
+            named, format_ = WIRE[type(type_)]
+            yield from _expected(node, path, named, format_)
             if set(node.get("enum", ())) != set(VOCABULARIES.get((kind, path), ())):
                 yield f"{path}: the schema has words that the model does not know, or the other way round"
 
 
-def _expected(node: Schema, path: str, type_: str, format_: str | None) -> Iterator[str]:
+def _expected(node: Schema, path: str, type_: str | None, format_: str | None) -> Iterator[str]:
     if (node.get("type"), node.get("format")) != (type_, format_):
         yield f"{path}: the schema has {node.get('type')} {node.get('format')}, the model {type_} {format_}"
 

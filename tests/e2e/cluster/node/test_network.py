@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Network, ip_address
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,10 @@ def test_routes_and_addresses_are_read_as_ip_tells_them() -> None:
         {"dst": "10.150.0.0/16"},
         {"type": "local", "dst": "10.9.8.7"},
     ]
-    links = [{"ifname": "lo"}, {"ifname": "eth0", "addr_info": [{"local": "10.151.2.3", "prefixlen": 24}]}]
+    links: list[dict[str, Any]] = [
+        {"ifname": "lo"},
+        {"ifname": "eth0", "addr_info": [{"local": "10.151.2.3", "prefixlen": 24}]},
+    ]
     assert touched(routes, links) == [
         IPv4Network("10.150.0.0/16"),
         IPv4Network("10.9.8.7/32"),

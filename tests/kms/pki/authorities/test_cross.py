@@ -20,7 +20,7 @@ def issuing() -> Signer:
 
 def other_root(**changes: object) -> Signer:
     values = {"common_name": "Other Root", "with_key": pki.key(which="other root"), **changes}
-    return pki.root(**values)  # type: ignore[arg-type] - of mixed types
+    return pki.root(**values)  # type: ignore[arg-type]  # of mixed types
 
 
 def crossed(by: Signer, *, key: PrivateKey | None = None, name: str = ISSUING, **changes: object) -> x509.Certificate:
