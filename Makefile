@@ -42,7 +42,7 @@ test: $(READY) ## run all tests, on a real API server where it matters, and meas
 	$(PYTEST) -m "cluster and not node"
 
 .PHONY: coverage
-coverage: $(READY) ## the same, and measure what all of them cover, which takes a third longer
+coverage: $(READY) ## the same, and measure what all of them cover, which takes longer
 	@rm -f .coverage .coverage.*
 	@$(MAKE) binaries
 	$(MEASURED) -m "not node"

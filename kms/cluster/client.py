@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -160,9 +161,8 @@ class Cluster:
 
         Raises Gone where the snapshot that the token belongs to was compacted away, Invalid where it is no token.
         """
-        page = await self.raw_page(
-            kind, namespace, labels=labels, fields=fields, limit=limit, resource_version=resource_version, token=token
-        )
+        query = {"labelSelector": labels, "fieldSelector": fields, "resourceVersion": resource_version or ""}
+        page = await self.raw_page(kind, namespace, limit=limit, token=token, query=query)
         return Listing(readable(kind, page.items), page.resource_version, page.continue_token)
 
     async def raw_page(
@@ -170,26 +170,20 @@ class Cluster:
         kind: Kind[T],
         namespace: str | None = None,
         *,
-        labels: str = "",
-        fields: str = "",
-        limit: int = PAGE_SIZE,
-        resource_version: str | None = None,
+        limit: int,
         token: str = "",
+        query: Mapping[str, str] = MappingProxyType({}),
     ) -> Page:
-        """What `page` is made of, for those who decode it bit by bit (kms.cluster.wire.readable). Raises the same."""
-        query = {
-            "limit": str(limit),
-            "labelSelector": labels,
-            "fieldSelector": fields,
-            "continue": token,
-            "resourceVersion": resource_version or "",
-        }
-        return decoded_page(await self._send("list", kind, _path(kind, namespace), query=query))
+        """What `page` is made of, for those who decode it bit by bit (kms.cluster.wire.readable). Raises the same.
+
+        `query` are further parameters of the request.
+        """
+        asked = {**query, "limit": str(limit), "continue": token}
+        return decoded_page(await self._send("list", kind, _path(kind, namespace), query=asked))
 
     async def version(self, kind: Kind[T], namespace: str | None = None) -> str:
         """The resourceVersion that the kind is at now: where to watch from without a list."""
-        body = await self._send("list", kind, _path(kind, namespace), query={"limit": "1"})
-        return decoded_page(body).resource_version
+        return (await self.raw_page(kind, namespace, limit=1)).resource_version
 
     async def watch(
         self,
