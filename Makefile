@@ -52,7 +52,7 @@ coverage: $(READY) ## the same, and measure what all of them cover, which takes 
 binaries: $(READY)
 	@$(BIN)/python -m e2e.cluster build
 	@$(BIN)/python -m e2e.chart --build >/dev/null
-	@$(BIN)/python -m e2e.tools
+	@$(BIN)/python -m e2e.support.tools
 
 .PHONY: test-node
 test-node: $(READY) ## run the tests of image, chart and cert-manager on a node that runs pods (root on Linux)

@@ -18,7 +18,7 @@ import hmac
 from hashlib import blake2b
 from typing import NamedTuple
 
-from acme_server.jose.strict import base64url, unpadded
+from acme_server.jose.decoding import base64url, unpadded
 from acme_server.problems import ProblemType, Refused, Unavailable
 from kms.clock import Clock, Entropy
 

@@ -16,12 +16,12 @@ from kms.pki.constraints import Constraints, constraints_of
 from kms.pki.policy import Policy, contents_violations, lists_names
 from kms.pki.quoting import quoted
 from kms.resources.authorities import CertificateAuthority
+from kms.resources.compile import InvalidRules, compiled_policy
 from kms.resources.durations import parse_duration
 from kms.resources.meta import LocalRef, is_true
 from kms.resources.orders import ACMEOrder
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import AcmeEnrollment, CertificateProfile
-from kms.resources.rules import InvalidRules, compiled_policy
 
 T_co = TypeVar("T_co", covariant=True)
 

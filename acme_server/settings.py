@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from kms.address import Address as Address
-from kms.resources.secrets import SERVICE_NAME, nonce_secret_name, serving_secret_name
+from kms.resources.secret_names import SERVICE_NAME, nonce_secret_name, serving_secret_name
 
 Network = IPv4Network | IPv6Network
 

@@ -13,13 +13,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
-from acme_server.jose.strict import unpadded
-from acme_server.validation.dnswire import RecordType, question, wire_name
+from acme_server.jose.decoding import unpadded
+from acme_server.validation.dns.wire import RecordType, question, wire_name
 from fuzz.targets import alpn, crosses, imports, key_changes, links, nonces, records
 from fuzz.targets import dns as dns_target
 from fuzz.targets import eab as eab_target
-from kms.pki.authorities import intermediate
-from kms.pki.certificates import sign_leaf
+from kms.pki.ca import intermediate
+from kms.pki.certificate import sign_leaf
 from kms.pki.keys import generate_key, private_key_pem
 from tests.support import pki
 from tests.support.acme import ALGORITHMS, ClientKey, binding, signed

@@ -59,7 +59,7 @@ class JSONFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """`14:07:31 INFO  acme_server.orders order ready order=abc`: for a terminal."""
+    """`14:07:31 INFO  acme_server.orders.service order ready order=abc`: for a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Write the record on one line; a traceback follows on lines of its own."""

@@ -23,8 +23,8 @@ from typing import Any
 import kubernetes.config
 from kubernetes.config import ConfigException
 
-from kms_acme.identities import RENEW_EVERY, Identity, IdentityError
 from kms_acme.install import InstallError, install
+from kms_acme.kubeconfigs import RENEW_EVERY, Identity, IdentityError
 
 logger = logging.getLogger(__name__)
 

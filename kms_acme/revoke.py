@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
+from acme_server.orders import transitions
+from acme_server.orders.lifetimes import is_over
 from acme_server.problems import ProblemType, Refused
-from acme_server.rules import transitions
-from acme_server.rules.lifetimes import is_over
 from kms.clock import Clock
 from kms.cluster import errors
+from kms.cluster.backoff import attempts
 from kms.cluster.client import Cluster
-from kms.cluster.retries import attempts
-from kms.pki.revocation import KEY_COMPROMISE
+from kms.pki.crl import KEY_COMPROMISE
 from kms.resources.kinds import ORDERS
 from kms.resources.meta import key_of
 from kms.resources.orders import ACCOUNT, ACMEOrder

@@ -6,15 +6,16 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from acme_server import links, views
-from acme_server.api.answers import answer, link, require_no_payload
+from acme_server import urls
+from acme_server.accounts.key_rollover import KeyInUse
+from acme_server.api import representations
+from acme_server.api.authentication import AccountHolder, KeyHolder
 from acme_server.api.context import ACCOUNTS, ENROLLMENT, LINKS, ORDERS
+from acme_server.api.payloads import AccountUpdate, NewAccount, decode
+from acme_server.api.responses import answer, link, require_no_payload
 from acme_server.api.routing import post, post_by_key
-from acme_server.authentication import AccountHolder, KeyHolder
-from acme_server.jose import key_change
-from acme_server.key_changes import KeyInUse
+from acme_server.jose import key_rollover
 from acme_server.problems import not_found
-from acme_server.wire import AccountUpdate, NewAccount, decode
 
 
 async def open_account(request: web.Request, caller: KeyHolder) -> web.Response:
@@ -22,7 +23,7 @@ async def open_account(request: web.Request, caller: KeyHolder) -> web.Response:
     account, opened = await request.app[ENROLLMENT].account(caller, decode(caller.payload, NewAccount))
     at = request.app[LINKS]
     status = HTTPStatus.CREATED if opened else HTTPStatus.OK
-    return answer(views.account(account, at), status=status, location=at.account(account))
+    return answer(representations.account(account, at), status=status, location=at.account(account))
 
 
 async def read_or_update(request: web.Request, caller: AccountHolder) -> web.Response:
@@ -34,7 +35,7 @@ async def read_or_update(request: web.Request, caller: AccountHolder) -> web.Res
     else:
         account = await accounts.current(caller.account)
     at = request.app[LINKS]
-    return answer(views.account(account, at), location=at.account(account))
+    return answer(representations.account(account, at), location=at.account(account))
 
 
 async def orders(request: web.Request, caller: AccountHolder) -> web.Response:
@@ -43,7 +44,7 @@ async def orders(request: web.Request, caller: AccountHolder) -> web.Response:
     require_no_payload(caller.payload)
     at = request.app[LINKS]
     names, following = await request.app[ORDERS].page_of(caller.account, request.match_info.get("cursor", ""))
-    view = views.orders([at.order_named(*caller.profile.key, name) for name in names])
+    view = representations.orders([at.order_named(*caller.profile.key, name) for name in names])
     more = {"Link": link(at.more_orders(caller.account, following), "next")} if following else None
     return answer(view, headers=more)
 
@@ -51,14 +52,14 @@ async def orders(request: web.Request, caller: AccountHolder) -> web.Response:
 async def change_key(request: web.Request, caller: AccountHolder) -> web.Response:
     """Give the account another key; one that has an account already is answered with where that is (M98, M99)."""
     at = request.app[LINKS]
-    wanted = key_change.parse(
+    wanted = key_rollover.parse(
         caller.payload, url=at.key_change(*caller.profile.key), account=at.account(caller.account)
     )
     try:
         account = await request.app[ACCOUNTS].change_key(caller.profile, caller.account, wanted.new, old=wanted.old)
     except KeyInUse as error:
         raise error.at(at.account(error.account)) from None
-    return answer(views.account(account, at), location=at.account(account))
+    return answer(representations.account(account, at), location=at.account(account))
 
 
 def _require_own(request: web.Request, caller: AccountHolder) -> None:
@@ -68,9 +69,9 @@ def _require_own(request: web.Request, caller: AccountHolder) -> None:
 
 
 ROUTES = (
-    post_by_key(links.NEW_ACCOUNT, open_account),
-    post(links.ACCOUNT, read_or_update),
-    post(links.ORDERS, orders),
-    post(links.MORE_ORDERS, orders),
-    post(links.KEY_CHANGE, change_key),
+    post_by_key(urls.NEW_ACCOUNT, open_account),
+    post(urls.ACCOUNT, read_or_update),
+    post(urls.ORDERS, orders),
+    post(urls.MORE_ORDERS, orders),
+    post(urls.KEY_CHANGE, change_key),
 )

@@ -6,13 +6,14 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from acme_server import links, views
-from acme_server.api.answers import RETRY_AFTER, answer
+from acme_server import urls
+from acme_server.api import representations
+from acme_server.api.authentication import AccountHolder
 from acme_server.api.context import LINKS, ORDERS
+from acme_server.api.payloads import AuthorizationUpdate, NewAuthorization, decode
+from acme_server.api.responses import RETRY_AFTER, answer
 from acme_server.api.routing import post
-from acme_server.authentication import AccountHolder
-from acme_server.jose.strict import malformed
-from acme_server.wire import AuthorizationUpdate, NewAuthorization, decode
+from acme_server.jose.decoding import malformed
 from kms.resources import ACMEOrder
 
 
@@ -21,7 +22,9 @@ async def create(request: web.Request, caller: AccountHolder) -> web.Response:
     wanted = decode(caller.payload, NewAuthorization)
     order = await request.app[ORDERS].preauthorize(caller.profile, caller.account, wanted)
     at = request.app[LINKS]
-    return answer(views.authorization(order, 0, at), status=HTTPStatus.CREATED, location=at.authorization(order, 0))
+    return answer(
+        representations.authorization(order, 0, at), status=HTTPStatus.CREATED, location=at.authorization(order, 0)
+    )
 
 
 async def read_or_deactivate(request: web.Request, caller: AccountHolder) -> web.Response:
@@ -33,7 +36,7 @@ async def read_or_deactivate(request: web.Request, caller: AccountHolder) -> web
         order = await request.app[ORDERS].settled(order, position=position)
     shown = order.status.authorizations[position]
     processing = any(each.state == "processing" for each in shown.challenges)
-    view = views.authorization(order, position, request.app[LINKS])
+    view = representations.authorization(order, position, request.app[LINKS])
     return answer(view, headers=RETRY_AFTER if processing else None)
 
 
@@ -49,4 +52,4 @@ async def _deactivated(request: web.Request, order: ACMEOrder, position: int, up
     return await request.app[ORDERS].deactivate_authorization(order, position)
 
 
-ROUTES = (post(links.AUTHORIZATION, read_or_deactivate), post(links.NEW_AUTHORIZATION, create))
+ROUTES = (post(urls.AUTHORIZATION, read_or_deactivate), post(urls.NEW_AUTHORIZATION, create))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from aiohttp import hdrs, web
 
-from acme_server import links
-from acme_server.api.answers import link, require_no_payload
+from acme_server import urls
+from acme_server.api.authentication import AccountHolder
 from acme_server.api.context import LINKS, PROFILES
 from acme_server.api.order import order_of
+from acme_server.api.responses import link, require_no_payload
 from acme_server.api.routing import post
-from acme_server.authentication import AccountHolder
+from acme_server.certificates.chains import chains
 from acme_server.problems import not_found
-from acme_server.rules.chains import chains
 
 MEDIA_TYPE = "application/pem-certificate-chain"
 
@@ -34,4 +34,4 @@ async def read(request: web.Request, caller: AccountHolder) -> web.Response:
     return response
 
 
-ROUTES = (post(links.CERTIFICATE, read), post(links.ALTERNATE, read))
+ROUTES = (post(urls.CERTIFICATE, read), post(urls.ALTERNATE, read))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from acme_server import links, views
-from acme_server.api.answers import RETRY_AFTER, answer, link
+from acme_server import urls
+from acme_server.api import representations
+from acme_server.api.authentication import AccountHolder
 from acme_server.api.authorization import authorization_of
 from acme_server.api.context import LINKS, ORDERS
+from acme_server.api.payloads import ChallengeResponse, decode
+from acme_server.api.responses import RETRY_AFTER, answer, link
 from acme_server.api.routing import post
-from acme_server.authentication import AccountHolder
 from acme_server.problems import not_found
-from acme_server.wire import ChallengeResponse, decode
 
 
 async def respond_or_read(request: web.Request, caller: AccountHolder) -> web.Response:
@@ -27,11 +28,11 @@ async def respond_or_read(request: web.Request, caller: AccountHolder) -> web.Re
     else:
         order = await request.app[ORDERS].settled(order, position=position)
     at = request.app[LINKS]
-    view = views.challenge(order, position, type_, at)
+    view = representations.challenge(order, position, type_, at)
     if view is None:
         raise not_found()
     headers = {"Link": link(at.authorization(order, position), "up")}
     return answer(view, headers=headers | RETRY_AFTER if view["status"] == "processing" else headers)
 
 
-ROUTES = (post(links.CHALLENGE, respond_or_read),)
+ROUTES = (post(urls.CHALLENGE, respond_or_read),)

@@ -7,20 +7,20 @@ from typing import Protocol
 
 from aiohttp import web
 
-from acme_server.authentication import AccountHolder, Authenticator, KeyHolder
-from acme_server.crls import Document
-from acme_server.enrollment import Enrollment
+from acme_server.accounts.new_account import Enrollment
+from acme_server.api.authentication import AccountHolder, Authenticator, KeyHolder
+from acme_server.api.payloads import AccountUpdate, NewAuthorization, NewOrder
+from acme_server.certificates.crl import Document
+from acme_server.certificates.renewal_info import RenewalInfo
 from acme_server.jose.jwk import AccountKey
-from acme_server.links import Links
 from acme_server.nonces import Nonces
 from acme_server.profiles import Profile
-from acme_server.renewal import RenewalInfo
-from acme_server.wire import AccountUpdate, NewAuthorization, NewOrder
+from acme_server.urls import Links
 from kms.resources import ACMEAccount, ACMEOrder, CertificateAuthority
 
 
 class AccountService(Protocol):
-    """What accounts may do with themselves (acme_server.accounts)."""
+    """What accounts may do with themselves (acme_server.accounts.service)."""
 
     async def current(self, account: ACMEAccount) -> ACMEAccount:
         """The account as it is now."""
@@ -36,7 +36,7 @@ class AccountService(Protocol):
 
 
 class OrderService(Protocol):
-    """What accounts may do with their orders (acme_server.orders). Raises Refused and Unavailable."""
+    """What accounts may do with their orders (acme_server.orders.service). Raises Refused and Unavailable."""
 
     async def create(self, profile: Profile, account: ACMEAccount, wanted: NewOrder) -> ACMEOrder:
         """A new order."""
@@ -76,7 +76,7 @@ class OrderService(Protocol):
 
 
 class RenewalService(Protocol):
-    """Says when certificates should be renewed (acme_server.renewal). Raises Refused and Unavailable."""
+    """Says when certificates should be renewed. Raises Refused and Unavailable."""
 
     def info(self, profile: Profile, certificate_id: str) -> RenewalInfo:
         """What is suggested for the certificate."""
@@ -96,7 +96,7 @@ class ProfileService(Protocol):
 
 
 class RevocationService(Protocol):
-    """Who may revoke which certificates (acme_server.revocation). Raises Refused and Unavailable."""
+    """Who may revoke which certificates (acme_server.certificates.revocation). Raises Refused and Unavailable."""
 
     async def revoke(self, caller: AccountHolder | KeyHolder, der: bytes, reason: int | None) -> None:
         """Revoke that certificate."""
@@ -104,7 +104,7 @@ class RevocationService(Protocol):
 
 
 class PublicationService(Protocol):
-    """What CAs publish (acme_server.crls). Raises Refused and Unavailable."""
+    """What CAs publish (acme_server.certificates.crl). Raises Refused and Unavailable."""
 
     async def revocation_list(self, namespace: str, authority: str) -> Document:
         """The list of what the CA has revoked."""

@@ -6,11 +6,11 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from acme_server import links
-from acme_server.api.answers import require_no_payload
+from acme_server import urls
+from acme_server.api.authentication import AccountHolder
 from acme_server.api.context import NONCES
+from acme_server.api.responses import require_no_payload
 from acme_server.api.routing import get, post
-from acme_server.authentication import AccountHolder
 
 
 async def give(request: web.Request) -> web.Response:
@@ -25,4 +25,4 @@ async def give_to_account(_: web.Request, caller: AccountHolder) -> web.Response
     return web.Response(status=HTTPStatus.NO_CONTENT)
 
 
-ROUTES = (get(links.NEW_NONCE, give), post(links.NEW_NONCE, give_to_account))
+ROUTES = (get(urls.NEW_NONCE, give), post(urls.NEW_NONCE, give_to_account))

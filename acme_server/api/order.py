@@ -6,12 +6,13 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from acme_server import links, views
-from acme_server.api.answers import RETRY_AFTER, answer, require_no_payload
+from acme_server import urls
+from acme_server.api import representations
+from acme_server.api.authentication import AccountHolder
 from acme_server.api.context import LINKS, ORDERS
+from acme_server.api.payloads import Finalization, NewOrder, decode
+from acme_server.api.responses import RETRY_AFTER, answer, require_no_payload
 from acme_server.api.routing import post
-from acme_server.authentication import AccountHolder
-from acme_server.wire import Finalization, NewOrder, decode
 from kms.resources import ACMEOrder
 
 
@@ -45,7 +46,7 @@ def _answer(request: web.Request, order: ACMEOrder, status: int = HTTPStatus.OK)
     """The order, always with its URL: clients poll the one that finalize tells (C1), while it is processing (M116)."""
     at = request.app[LINKS]
     headers = RETRY_AFTER if order.status.state == "processing" else None
-    return answer(views.order(order, at), status=status, location=at.order(order), headers=headers)
+    return answer(representations.order(order, at), status=status, location=at.order(order), headers=headers)
 
 
-ROUTES = (post(links.ORDER, read), post(links.NEW_ORDER, create), post(links.FINALIZE, finalize))
+ROUTES = (post(urls.ORDER, read), post(urls.NEW_ORDER, create), post(urls.FINALIZE, finalize))

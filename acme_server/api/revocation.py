@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from acme_server import links
+from acme_server import urls
+from acme_server.api.authentication import AccountHolder, KeyHolder
 from acme_server.api.context import REVOCATION
+from acme_server.api.payloads import Revocation, decode
 from acme_server.api.routing import post_by_account_or_key
-from acme_server.authentication import AccountHolder, KeyHolder
-from acme_server.wire import Revocation, decode
 
 
 async def revoke(request: web.Request, caller: AccountHolder | KeyHolder) -> web.Response:
@@ -18,4 +18,4 @@ async def revoke(request: web.Request, caller: AccountHolder | KeyHolder) -> web
     return web.Response()
 
 
-ROUTES = (post_by_account_or_key(links.REVOKE_CERT, revoke),)
+ROUTES = (post_by_account_or_key(urls.REVOKE_CERT, revoke),)

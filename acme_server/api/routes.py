@@ -7,14 +7,14 @@ from acme_server.api import (
     authorization,
     certificate,
     challenge,
+    crl,
     directory,
     health,
+    landing,
     nonce,
     order,
-    publication,
-    renewal,
+    renewal_info,
     revocation,
-    root,
 )
 
 ROUTES = (
@@ -25,12 +25,12 @@ ROUTES = (
     *nonce.ROUTES,
     *account.ROUTES,
     *directory.ROUTES,
-    *renewal.ROUTES,
-    *publication.ROUTES,
+    *renewal_info.ROUTES,
+    *crl.ROUTES,
     *revocation.ROUTES,
-    *root.ROUTES,
+    *landing.ROUTES,
     *health.ROUTES,
 )
 
-PLAIN_ROUTES = publication.ROUTES
+PLAIN_ROUTES = crl.ROUTES
 """All that is served without TLS (M2)."""

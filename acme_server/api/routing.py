@@ -8,8 +8,8 @@ from enum import Enum
 
 from aiohttp import web
 
+from acme_server.api.authentication import AccountHolder, KeyHolder
 from acme_server.api.context import AUTHENTICATOR
-from acme_server.authentication import AccountHolder, KeyHolder
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 

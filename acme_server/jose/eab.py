@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from acme_server.jose.decoding import json_object, malformed
 from acme_server.jose.jwk import AccountKey, account_key
 from acme_server.jose.jws import algorithm_of, envelope, url_of
-from acme_server.jose.strict import json_object, malformed
 from acme_server.problems import ProblemType, Refused
 
 _WHAT = "The externalAccountBinding"

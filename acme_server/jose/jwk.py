@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 
-from acme_server.jose.strict import base64url, json_object, malformed, unpadded
+from acme_server.jose.decoding import base64url, json_object, malformed, unpadded
 from acme_server.problems import ProblemType, Refused
-from kms.pki.rsa_weaknesses import rsa_weakness
+from kms.pki.weak_rsa import rsa_weakness
 
 Verifier = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 

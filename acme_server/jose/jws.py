@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
 
+from acme_server.jose.decoding import base64url, json_object, malformed
 from acme_server.jose.jwk import AccountKey, Verifier
-from acme_server.jose.strict import base64url, json_object, malformed
 from acme_server.problems import ProblemType, Refused
 
 _Verify = Callable[[Verifier, bytes, bytes], None]

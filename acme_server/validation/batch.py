@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 
-from acme_server.validation.attempts import Pace, Task
-from acme_server.validation.outcome import ChallengeId, Failed, Outcome
+from acme_server.model import ChallengeId, Failed, Outcome
+from acme_server.validation.attempt import Pace, Task
 from kms.resources.orders import ACMEOrder, StoredProblem
 
 

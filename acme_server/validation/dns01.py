@@ -8,9 +8,9 @@ import hmac
 
 from acme_server.problems import ProblemType
 from acme_server.settings import ValidationSettings
-from acme_server.validation.attempts import ValidationFailed
-from acme_server.validation.nameservers import LookupFailed
-from acme_server.validation.records import Found, RecordSource, configured_records
+from acme_server.validation.attempt import ValidationFailed
+from acme_server.validation.dns.records import Found, RecordSource, configured_records
+from acme_server.validation.dns.servers import LookupFailed
 from kms.resources.orders import Identifier
 
 LABEL = "_acme-challenge"

@@ -6,11 +6,11 @@ import hmac
 
 from acme_server.problems import ProblemType
 from acme_server.settings import ValidationSettings
-from acme_server.validation.addresses import AddressFilter
-from acme_server.validation.attempts import ValidationFailed
-from acme_server.validation.fetch import Fetcher
-from acme_server.validation.resolver import configured
-from acme_server.validation.targets import PORTS, challenge
+from acme_server.validation.attempt import ValidationFailed
+from acme_server.validation.dns.client import configured
+from acme_server.validation.net.address_filter import AddressFilter
+from acme_server.validation.net.fetch import Fetcher
+from acme_server.validation.net.redirects import PORTS, challenge
 from kms.resources.orders import Identifier
 
 MAXIMUM_BODY = 256

@@ -8,12 +8,12 @@ import ipaddress
 
 from acme_server.problems import ProblemType
 from acme_server.settings import ValidationSettings
-from acme_server.validation.addresses import AddressFilter
-from acme_server.validation.alpncertificate import WrongCertificate, check
-from acme_server.validation.attempts import ValidationFailed
-from acme_server.validation.connecting import DEADLINE, TLS, Connection, Connector, Place
-from acme_server.validation.resolver import configured
-from acme_server.validation.securing import unverified
+from acme_server.validation.attempt import ValidationFailed
+from acme_server.validation.dns.client import configured
+from acme_server.validation.net.address_filter import AddressFilter
+from acme_server.validation.net.connector import DEADLINE, TLS, Connection, Connector, Place
+from acme_server.validation.net.tls_client import unverified
+from acme_server.validation.tlsalpn01_certificate import WrongCertificate, check
 from kms.pki.names import Name
 from kms.resources.orders import Identifier
 

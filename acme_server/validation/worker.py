@@ -15,12 +15,12 @@ from collections.abc import Coroutine, Mapping
 from types import MappingProxyType
 from typing import Protocol
 
-from acme_server.cache import Key
 from acme_server.measures import Measures, NoMeasures
+from acme_server.model import ChallengeId, Outcome
 from acme_server.problems import Refused, Unavailable
-from acme_server.validation.attempts import Attempts, Pace, Permit, Task, Validate
+from acme_server.state.cache import Key
+from acme_server.validation.attempt import Attempts, Pace, Permit, Task, Validate
 from acme_server.validation.batch import Batch
-from acme_server.validation.outcome import ChallengeId, Outcome
 from kms.clock import Clock
 from kms.resources.meta import key_of
 from kms.resources.orders import ACMEOrder, ChallengeType, StoredProblem

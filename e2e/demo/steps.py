@@ -81,7 +81,9 @@ class Demo:
 
     def programs(self) -> None:
         """Operator and server, each under the token of its own ServiceAccount, and a DNS server for demo.test"""
-        self._start(f"python -m e2e.dns --zone demo.test --address 127.0.0.1 --port {self.ports.dns}", "dns.log")
+        self._start(
+            f"python -m e2e.support.dns --zone demo.test --address 127.0.0.1 --port {self.ports.dns}", "dns.log"
+        )
         self._start(
             f"kms-acme dev --external-url https://localhost:{self.ports.acme} --listen 127.0.0.1:{self.ports.acme}"
             f" --http-listen 127.0.0.1:{self.ports.http} --metrics-listen 127.0.0.1:{self.ports.server_metrics}"

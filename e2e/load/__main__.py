@@ -24,7 +24,7 @@ from e2e.load.measure import Measurement, Plan, Target, measure
 from e2e.load.processes import cores, processor
 from e2e.load.report import Machine, document, promises, table, verdicts
 from e2e.load.solvers import CHALLENGES, HTTP01
-from e2e.programs import ProgramFailed
+from e2e.support.programs import ProgramFailed
 
 HELP = """Measure an ACME server: orders a second, latency by step, CPU, memory and API requests an order.
 

@@ -17,7 +17,6 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from e2e import dns, http01, tlsalpn01
 from e2e.load import processes
 from e2e.load.bare import LOOPBACK
 from e2e.load.client import Client
@@ -27,6 +26,7 @@ from e2e.load.floor import Floor, NoFloor, measuring
 from e2e.load.keys import AccountKey, ExternalAccount
 from e2e.load.solvers import HTTP01, ByDNS, ByHTTP, ByTLS, Solver
 from e2e.load.writes import Endpoint
+from e2e.support import dns, http01, tlsalpn01
 
 SEGMENTS = 5
 SAMPLE_EVERY = 0.5

@@ -22,7 +22,6 @@ import aiohttp
 import click
 import msgspec
 
-from e2e import dns, http01
 from e2e.cluster import AuditLog, Cluster, ClusterError, CommandFailed, Progress, running
 from e2e.cluster.install import install
 from e2e.load.copies import EXPIRED, Etcd, copies
@@ -30,7 +29,8 @@ from e2e.load.measure import SERVER, ZONE, Target, client
 from e2e.load.processes import machine, peak, usages
 from e2e.load.report import verdicts
 from e2e.load.scenario import SetUpFailed, command_of, component_pid, configured
-from e2e.programs import RELEASE, ProgramFailed, Programs, Server, running_programs
+from e2e.support import dns, http01
+from e2e.support.programs import RELEASE, ProgramFailed, Programs, Server, running_programs
 
 READY_LIMIT = 30.0
 MEMORY_LIMIT = 400e6

@@ -15,15 +15,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from e2e.balancer import running_balancer
 from e2e.cluster import AuditLog, Cluster, CommandFailed, Process, Progress, running
 from e2e.cluster.install import install
-from e2e.enrollment import enrollment_of, external_account_of
 from e2e.load.keys import ExternalAccount
 from e2e.load.measure import SERVER, Target
 from e2e.load.processes import family, stats
 from e2e.load.writes import NAMESPACE, Endpoint
-from e2e.programs import RELEASE, START_LIMIT, Programs, running_programs
+from e2e.support.balancer import running_balancer
+from e2e.support.enrollment import enrollment_of, external_account_of
+from e2e.support.programs import RELEASE, START_LIMIT, Programs, running_programs
 
 OPERATOR, BALANCER = "operator", "balancer"
 NAME = "load"

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from e2e import dns, tlsalpn01
 from e2e.load.keys import b64url
+from e2e.support import dns, tlsalpn01
 
 HTTP01, DNS01, TLSALPN01 = "http-01", "dns-01", "tls-alpn-01"
 CHALLENGES = (HTTP01, DNS01, TLSALPN01)

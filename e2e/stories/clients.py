@@ -11,8 +11,8 @@ from pathlib import Path
 
 from cryptography import x509
 
-from e2e.hooks import HOOK
 from e2e.stories.story import CLIENT_ADDRESS, Credential, Story
+from e2e.support.hooks import HOOK
 from kms.pki.keys import key_algorithm
 
 LIMIT = 180.0
@@ -100,7 +100,7 @@ def key_in(pem: Path) -> str | None:
 
 @dataclass(frozen=True)
 class Certbot:
-    """certbot on one machine, with the accounts and certificates that it has there. `hooks`: see e2e.hooks."""
+    """certbot on one machine, with the accounts and certificates that it has there. `hooks`: see e2e.support.hooks."""
 
     program: Path
     story: Story
@@ -196,7 +196,7 @@ def _binding(credential: Credential | None) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Lego:
-    """lego on one machine. `hooks`: see e2e.hooks."""
+    """lego on one machine. `hooks`: see e2e.support.hooks."""
 
     program: Path
     story: Story

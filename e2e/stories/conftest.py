@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from e2e import tools
-from e2e.hooks import serving
 from e2e.load.client import Client
 from e2e.load.exchange import Exchange
 from e2e.load.keys import AccountKey, ExternalAccount
@@ -19,6 +17,8 @@ from e2e.stories.caddy import Caddy
 from e2e.stories.clients import Certbot, Lego
 from e2e.stories.developer import Developer
 from e2e.stories.story import Credential, Story
+from e2e.support import tools
+from e2e.support.hooks import serving
 from tests.support.installation import ZONE, Installation
 
 

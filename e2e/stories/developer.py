@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from josepy import jwa, jwk
 from josepy.interfaces import JSONDeSerializable
 
-from e2e.dns import Addresses
 from e2e.load.keys import b64url, certificate_key, certificate_request
 from e2e.stories.story import Credential, Story
+from e2e.support.dns import Addresses
 
 Client = Any
 """An acme.client.ClientV2. Its types allow for None in all that a server may leave out, and ours leaves nothing out."""

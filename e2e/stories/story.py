@@ -15,14 +15,14 @@ from typing import Any
 
 from cryptography import x509
 
-from e2e import http01
 from e2e.cluster.ports import LOOPBACK
 from e2e.cluster.processes import Deadline
-from e2e.dns import Addresses, Answer
-from e2e.enrollment import Enrollment, secret
-from e2e.http01 import Answerer, Reply
 from e2e.load.exchange import Exchange
 from e2e.load.keys import certificate_id
+from e2e.support import http01
+from e2e.support.dns import Addresses, Answer
+from e2e.support.enrollment import Enrollment, secret
+from e2e.support.http01 import Answerer, Reply
 from kms.resources.kinds import POLICIES
 from tests.support.installation import PROFILE, ZONE, Installation
 

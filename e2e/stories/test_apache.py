@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from cryptography import x509
 
-from e2e import tools
-from e2e.dns import Addresses
 from e2e.stories.apache import Apache, own_folder
 from e2e.stories.snippets import CLIENTS, placed, snippets
 from e2e.stories.story import SITE_ADDRESS, Credential, Story
+from e2e.support import tools
+from e2e.support.dns import Addresses
 
 
 @pytest.mark.usefixtures("all_challenges")

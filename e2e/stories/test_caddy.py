@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from cryptography import x509
 
-from e2e.dns import Addresses
 from e2e.stories.caddy import Caddy
 from e2e.stories.snippets import CLIENTS, placed, snippets
 from e2e.stories.story import SITE_ADDRESS, Credential, Story
+from e2e.support.dns import Addresses
 
 pytestmark = pytest.mark.usefixtures("all_challenges")
 HERE = Addresses(SITE_ADDRESS)

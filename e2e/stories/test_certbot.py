@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 
-from e2e.dns import Failure
-from e2e.http01 import Text
 from e2e.load.keys import certificate_key, certificate_request
 from e2e.stories.clients import Certbot, key_in, names_in, refused, succeeded
 from e2e.stories.story import Credential, Story
+from e2e.support.dns import Failure
+from e2e.support.http01 import Text
 from tests.support.installation import PROFILE
 
 

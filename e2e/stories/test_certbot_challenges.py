@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from e2e.dns import Addresses
 from e2e.stories.clients import Certbot, addresses_in, names_in, refused, succeeded
 from e2e.stories.story import CLIENT_ADDRESS, Credential, Story
+from e2e.support.dns import Addresses
 
 pytestmark = pytest.mark.usefixtures("all_challenges")
 HERE = Addresses("127.0.0.1")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from e2e import tools
 from e2e.cluster import Cluster
 from e2e.stories.traces import MARK, left_running
+from e2e.support import tools
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 300.0

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from e2e import dns, tools
 from e2e.cluster import Cluster
 from e2e.cluster.ports import free_port
 from e2e.stories.clients import names_in
@@ -32,6 +31,7 @@ from e2e.stories.snippets import (
     snippets,
 )
 from e2e.stories.traces import MARK, left_running
+from e2e.support import dns, tools
 from kms.resources.kinds import CLUSTER_ISSUERS, ISSUERS
 from tests.support.definitions import definition
 from tests.support.manifests import text

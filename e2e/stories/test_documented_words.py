@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from e2e.stories.snippets import ROOT, Snippet, documents, snippets
-from kms_acme.cli import main as command_line
+from kms_acme.cli.main import main as command_line
 
 TROUBLESHOOTING = ROOT / "docs" / "troubleshooting.md"
 SOURCES = ("acme_server", "kms", "kms_acme", "operator")

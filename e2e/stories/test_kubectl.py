@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from e2e.cluster import CommandFailed
-from e2e.http01 import Text
 from e2e.load.client import Client, OrderFailed, Refused
 from e2e.load.keys import AccountKey, ExternalAccount
-from e2e.programs import RELEASE
 from e2e.stories.story import Story
+from e2e.support.http01 import Text
+from e2e.support.programs import RELEASE
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, Kind
-from kms.resources.secrets import signing_key_name
+from kms.resources.secret_names import signing_key_name
 from tests.support.installation import PROFILE, Installation
 
 PATIENCE = 60.0

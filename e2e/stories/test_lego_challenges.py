@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from e2e.dns import Alias
 from e2e.stories.clients import Lego, names_in, refused, serial_in, succeeded
 from e2e.stories.story import Credential, Story
+from e2e.support.dns import Alias
 
 pytestmark = pytest.mark.usefixtures("all_challenges")
 CHALLENGES = {"http": "http-01", "tls": "tls-alpn-01", "exec": "dns-01", "httpreq": "dns-01"}

@@ -57,7 +57,6 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
-from e2e.http01 import Slow
 from e2e.load.client import Client, Refused, http01_of
 from e2e.load.exchange import JOSE, Answer, Exchange
 from e2e.load.keys import (
@@ -71,6 +70,7 @@ from e2e.load.keys import (
 )
 from e2e.stories.replay import names_of, new_account, ready_order, validated
 from e2e.stories.story import Credential, Story
+from e2e.support.http01 import Slow
 
 
 @pytest.mark.requirement("M77")

@@ -11,12 +11,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from e2e import tlsalpn01
-from e2e.http01 import Text
 from e2e.load.client import Client, Order, Refused, challenge_of, http01_of
 from e2e.load.keys import AccountKey, ExternalAccount, b64url, certificate_key, certificate_request
 from e2e.stories.replay import names_of, ready_order, validated
 from e2e.stories.story import SITE_ADDRESS, Story
+from e2e.support import tlsalpn01
+from e2e.support.http01 import Text
 
 pytestmark = pytest.mark.usefixtures("all_challenges")
 HERE = "127.0.0.1"

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from cryptography import x509
 
-from e2e.dns import Addresses
 from e2e.stories.caddy import Caddy
 from e2e.stories.clients import Certbot, succeeded
 from e2e.stories.story import SITE_ADDRESS, Credential, Story
+from e2e.support.dns import Addresses
 
 LIFETIME = "150s"
 """Short, since the window of a certificate is as wide as a part of its lifetime."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from acme_server.validation.alpncertificate import MAXIMUM_CERTIFICATE, WrongCertificate, check
+from acme_server.validation.tlsalpn01_certificate import MAXIMUM_CERTIFICATE, WrongCertificate, check
 from fuzz.target import Target
 from kms.resources.orders import Identifier
 

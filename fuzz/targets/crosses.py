@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from fuzz.target import Target
-from kms.pki.authorities import AuthorityTemplate, InvalidAuthority, check_cross, self_signed
-from kms.pki.certificates import Signer
+from kms.pki.ca import AuthorityTemplate, InvalidAuthority, check_cross, self_signed
+from kms.pki.certificate import Signer
 from kms.pki.keys import generate_key
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from acme_server.validation.dnswire import InvalidMessage, RecordType, answer, question, wire_name
+from acme_server.validation.dns.wire import InvalidMessage, RecordType, answer, question, wire_name
 from fuzz.target import Target
 
 ID = 4711

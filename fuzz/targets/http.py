@@ -6,7 +6,7 @@ import asyncio
 from asyncio import AbstractEventLoop, StreamReader
 from functools import cache
 
-from acme_server.validation.http1 import MAXIMUM_LINE, InvalidResponse, response
+from acme_server.validation.net.http_client import MAXIMUM_LINE, InvalidResponse, response
 from fuzz.target import Target
 
 _MAXIMUM_BODY = 256

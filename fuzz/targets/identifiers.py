@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from acme_server.api.payloads import NewOrder, decode
+from acme_server.api.representations import problem
+from acme_server.orders.identifiers import normalised
 from acme_server.problems import Refused
-from acme_server.rules.identifiers import normalised
-from acme_server.views import problem
-from acme_server.wire import NewOrder, decode
 from fuzz.target import Target
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from fuzz.target import Target
-from kms.pki.authorities import InvalidAuthority, check_imported
+from kms.pki.ca import InvalidAuthority, check_imported
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 BETWEEN = b"\n=====\n"

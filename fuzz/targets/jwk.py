@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from acme_server.jose.decoding import json_object
 from acme_server.jose.jwk import account_key, stored_account_key
-from acme_server.jose.strict import json_object
 from acme_server.problems import Refused
 from fuzz.target import Target
 

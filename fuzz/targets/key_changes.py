@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from acme_server.jose.key_change import parse
+from acme_server.jose.key_rollover import parse
 from acme_server.problems import Refused
 from fuzz.target import Target
 

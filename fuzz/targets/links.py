@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from acme_server.links import Links
+from acme_server.urls import Links
 from fuzz.target import Target
 
 URL = "https://acme.example.com"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from acme_server import wire
+from acme_server.accounts import contacts
+from acme_server.api import payloads
 from acme_server.problems import Refused
-from acme_server.rules import contacts
 from fuzz.target import Target
 
 _TYPES = tuple(
     each
-    for each in vars(wire).values()
-    if isinstance(each, type) and issubclass(each, wire.Payload) and each is not wire.Payload
+    for each in vars(payloads).values()
+    if isinstance(each, type) and issubclass(each, payloads.Payload) and each is not payloads.Payload
 )
 
 
@@ -18,10 +18,10 @@ def read(data: bytes) -> None:
     """Contacts and the CSR are read on."""
     for type_ in _TYPES:
         try:
-            payload = wire.decode(data, type_)
-            if isinstance(payload, wire.Finalization):
+            payload = payloads.decode(data, type_)
+            if isinstance(payload, payloads.Finalization):
                 payload.request()
-            if isinstance(payload, wire.NewAccount | wire.AccountUpdate):
+            if isinstance(payload, payloads.NewAccount | payloads.AccountUpdate):
                 contacts.validated(payload.contact or ())
         except Refused:
             continue

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from acme_server.rules.caa import Issuance, objection
-from acme_server.validation.dnsrecords import properties, query, record_name, texts
-from acme_server.validation.dnsrecords import read as read_answer
-from acme_server.validation.dnswire import InvalidMessage
+from acme_server.validation.caa_rules import Issuance, objection
+from acme_server.validation.dns.messages import properties, query, record_name, texts
+from acme_server.validation.dns.messages import read as read_answer
+from acme_server.validation.dns.wire import InvalidMessage
 from fuzz.target import Target
 
 ID = 4711

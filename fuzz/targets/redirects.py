@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from acme_server.validation.attempts import ValidationFailed
-from acme_server.validation.targets import PORTS, challenge, redirected
+from acme_server.validation.attempt import ValidationFailed
+from acme_server.validation.net.redirects import PORTS, challenge, redirected
 from fuzz.target import Target
 from kms.pki.names import dns_name
 from kms.resources.orders import Identifier

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from acme_server.certificates.renewal_window import parse_certificate_id
 from acme_server.problems import Refused
-from acme_server.rules.renewal import parse_certificate_id
 from fuzz.target import Target
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from acme_server.api.payloads import Revocation, decode
+from acme_server.certificates.revocation import parsed
+from acme_server.certificates.revocation_reasons import subscriber_reason
 from acme_server.problems import Refused
-from acme_server.revocation import parsed
-from acme_server.rules.revocation import subscriber_reason
-from acme_server.wire import Revocation, decode
 from fuzz.target import Target
 
 

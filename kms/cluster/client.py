@@ -12,10 +12,11 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from kms.cluster.connection import Connection
+from kms.cluster.auth import Connection
+from kms.cluster.backoff import Pace
+from kms.cluster.codec import Listing, Page, WatchEvent, decoded, decoded_event, decoded_page, encoded, readable
 from kms.cluster.errors import Invalid, Undecodable
-from kms.cluster.retries import Pace
-from kms.cluster.tokens import TOKEN_SECONDS, Token
+from kms.cluster.service_account_token import TOKEN_SECONDS, Token
 from kms.cluster.transport import (
     APPLY,
     DEADLINE_SECONDS,
@@ -28,7 +29,6 @@ from kms.cluster.transport import (
     uncounted,
     unobserved,
 )
-from kms.cluster.wire import Listing, Page, WatchEvent, decoded, decoded_event, decoded_page, encoded, readable
 from kms.resources.kinds import Kind
 from kms.resources.meta import Resource
 
@@ -55,7 +55,7 @@ def unheard() -> None:
 class Cluster:
     """A Kubernetes API server. Every method raises the errors of kms.cluster.errors and has a deadline of 9 s.
 
-    What the API server cannot do now is tried again for some of them (kms.cluster.insisting), before Unavailable is
+    What the API server cannot do now is tried again for some of them (kms.cluster.retry), before Unavailable is
     raised. A write that raises Unavailable may have happened all the same: read before you rely on either.
     """
 
@@ -174,7 +174,7 @@ class Cluster:
         token: str = "",
         query: Mapping[str, str] = MappingProxyType({}),
     ) -> Page:
-        """What `page` is made of, for those who decode it bit by bit (kms.cluster.wire.readable). Raises the same.
+        """What `page` is made of, for those who decode it bit by bit (kms.cluster.codec.readable). Raises the same.
 
         `query` are further parameters of the request.
         """

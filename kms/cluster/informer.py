@@ -6,11 +6,11 @@ import logging
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
+from kms.cluster.backoff import Pace
 from kms.cluster.client import Cluster
+from kms.cluster.codec import Listing, WatchEvent
 from kms.cluster.reflector import Reflectors
-from kms.cluster.retries import Pace
-from kms.cluster.revisions import newer
-from kms.cluster.wire import Listing, WatchEvent
+from kms.cluster.resource_version import newer
 from kms.resources.kinds import Kind
 from kms.resources.meta import Resource, key_of
 

@@ -14,10 +14,10 @@ from contextlib import aclosing
 from functools import partial
 from typing import Generic, NoReturn, TypeVar
 
+from kms.cluster.backoff import Backoff, Pace
 from kms.cluster.client import Cluster
+from kms.cluster.codec import WatchEvent
 from kms.cluster.errors import ClusterError, Gone, Unavailable, Undecodable
-from kms.cluster.retries import Backoff, Pace
-from kms.cluster.wire import WatchEvent
 from kms.resources.kinds import Kind
 from kms.resources.meta import Resource
 

@@ -15,10 +15,10 @@ from typing import Literal
 import aiohttp
 from yarl import URL
 
-from kms.cluster.connection import Connection
+from kms.cluster.auth import Connection
+from kms.cluster.backoff import Pace
 from kms.cluster.errors import ClusterError, Fate, Unavailable, error_of
-from kms.cluster.insisting import PATIENCE, Budget, Call
-from kms.cluster.retries import Pace
+from kms.cluster.retry import PATIENCE, Budget, Call
 
 Verb = Literal["get", "list", "watch", "create", "update", "patch", "delete"]
 Observe = Callable[[str, str, int, float], None]
@@ -108,7 +108,7 @@ class Transport:
         await self._watches.close()
 
     async def send(self, request: Request) -> bytes:
-        """The body of the answer, of as many attempts as it takes (kms.cluster.insisting). Raises ClusterError."""
+        """The body of the answer, of as many attempts as it takes (kms.cluster.retry). Raises ClusterError."""
         deadline = asyncio.get_running_loop().time() + self._deadline
         call = Call(request.verb, self._budget, patience=PATIENCE * self._deadline, random=self._pace.random)
         began = self._pace.monotonic()

@@ -14,14 +14,14 @@ from typing import Protocol
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from kms.issuers.protocol import Issued, IssuerNotReady
-from kms.pki.authorities import InvalidAuthority, load_signer
-from kms.pki.certificates import LeafTemplate, Signer, chain_pem, sign_leaf
+from kms.issuers.base import Issued, IssuerNotReady
+from kms.pki.ca import InvalidAuthority, load_signer
+from kms.pki.certificate import LeafTemplate, Signer, chain_pem, sign_leaf
+from kms.pki.crl import ListTemplate, revocation_list
 from kms.pki.keys import fingerprint
-from kms.pki.revocation import ListTemplate, revocation_list
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.core import Secret
-from kms.resources.secrets import TLS_CERTIFICATE, TLS_PRIVATE_KEY
+from kms.resources.secret_names import TLS_CERTIFICATE, TLS_PRIVATE_KEY
 
 
 class SigningKeys(Protocol):

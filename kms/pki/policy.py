@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from kms.pki.csr import CertificateRequest
 from kms.pki.names import Name
 from kms.pki.patterns import Pattern
 from kms.pki.quoting import quoted
-from kms.pki.requests import CertificateRequest
 from kms.pki.subjects import COMMON_NAME
 from kms.pki.usages import KNOWN_USAGES, lacks_key_usage
 

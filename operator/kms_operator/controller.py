@@ -15,26 +15,24 @@ from kms.cluster.client import Cluster
 from kms.cluster.errors import AlreadyExists, ClusterError, Conflict, NotFound, Unavailable
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, SECRETS, Kind
 from kms.resources.meta import Resource, condition, key_of
-from kms_operator import authorities, cert_manager, eab, installation, policies, profiles, trust
-from kms_operator.applier import Applier
-from kms_operator.memory import OF_TRUST, Memory
+from kms_operator.apply import Applier
+from kms_operator.cache import OF_TRUST, Memory
 from kms_operator.metrics import Metrics
-from kms_operator.observed import Key, Observed, Obstacle, is_managed
-from kms_operator.outcomes import Outcome
-from kms_operator.settings import OperatorSettings
-from kms_operator.sweep import Stray, strays
-from kms_operator.targets import (
-    INSTALLATION,
-    SWEEP,
-    TRUST,
-    Target,
-    affected,
-    issuing,
-    publishing,
-    target_of,
-    trust_of,
+from kms_operator.plan import Outcome
+from kms_operator.queue import WorkQueue
+from kms_operator.reconcilers import (
+    certificate_authority,
+    certificate_policy,
+    certificate_profile,
+    certmanager_issuers,
+    eab_credential,
+    installation,
+    trust_distribution,
 )
-from kms_operator.workqueue import WorkQueue
+from kms_operator.reconcilers.orphans import Stray, strays
+from kms_operator.settings import OperatorSettings
+from kms_operator.snapshot import Key, Observed, Obstacle, is_managed
+from kms_operator.triggers import INSTALLATION, SWEEP, TRUST, Target, affected, issuing, publishing, target_of, trust_of
 
 WORKERS = 4
 LONGEST_WAIT = 3600.0
@@ -59,10 +57,10 @@ class Reconciler:
 RECONCILERS: Mapping[str, Reconciler] = {
     each.kind.plural: each
     for each in (
-        Reconciler(AUTHORITIES, authorities.reconcile, authorities.secrets),
-        Reconciler(POLICIES, policies.reconcile, lambda _policy, _settings: ()),
-        Reconciler(PROFILES, profiles.reconcile, profiles.secrets, cert_manager.lookups),
-        Reconciler(CREDENTIALS, eab.reconcile, eab.secrets),
+        Reconciler(AUTHORITIES, certificate_authority.reconcile, certificate_authority.secrets),
+        Reconciler(POLICIES, certificate_policy.reconcile, lambda _policy, _settings: ()),
+        Reconciler(PROFILES, certificate_profile.reconcile, certificate_profile.secrets, certmanager_issuers.lookups),
+        Reconciler(CREDENTIALS, eab_credential.reconcile, eab_credential.secrets),
     )
 }
 
@@ -213,15 +211,15 @@ class Controller:
         if authority is None or authority.metadata.deletion_timestamp is not None:
             return None
         seen = self.memory.observed({})
-        seen = seen.with_live(await self._unknown(trust.lookups(authority, seen)))
-        plan = trust.plan(authority, seen, now=self._clock())
-        if plan.obstructed and condition(authority.status.conditions, authorities.TRUST_PUBLISHED) is None:
+        seen = seen.with_live(await self._unknown(trust_distribution.lookups(authority, seen)))
+        plan = trust_distribution.plan(authority, seen, now=self._clock())
+        if plan.obstructed and condition(authority.status.conditions, certificate_authority.TRUST_PUBLISHED) is None:
             self.asked.set()
         doubtful = Outcome(objects=plan.objects, withdraw=plan.withdraw)
         try:
             refusals = await self._applier.attempt(plan.withdraw, plan.objects)
             doubtful = Outcome()
-            outcome = trust.conclude(authority, plan, refusals, now=self._clock())
+            outcome = trust_distribution.conclude(authority, plan, refusals, now=self._clock())
             await self._applier.carry_out(outcome, kind=AUTHORITIES, resource=authority)
         except (Conflict, AlreadyExists, NotFound):
             await self._look_again(AUTHORITIES, authority, doubtful)

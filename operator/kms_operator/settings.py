@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kms.address import Address
-from kms.resources.secrets import SERVICE_NAME, nonce_secret_name, serving_authority_name, serving_secret_name
+from kms.resources.secret_names import SERVICE_NAME, nonce_secret_name, serving_authority_name, serving_secret_name
 
 
 @dataclass(frozen=True, slots=True)

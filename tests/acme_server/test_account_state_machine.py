@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from msgspec.structs import replace
 
+from acme_server.accounts import transitions
 from acme_server.problems import Refused
-from acme_server.rules import accounts
 from kms.resources.accounts import AccountStatus, ACMEAccount
 from tests.support.accounts import account
 from tests.support.acmeorders import NOW
@@ -41,13 +41,13 @@ class AccountMachine(RuleBasedStateMachine):
 
     @rule(contact=contacts)
     def a_server_opens_it(self, contact: tuple[str, ...]) -> None:
-        self.apply(accounts.opened(self.account, status=AccountStatus(state="valid", contact=contact)))
+        self.apply(transitions.opened(self.account, status=AccountStatus(state="valid", contact=contact)))
 
     @rule(contact=contacts)
     def its_owner_changes_the_contact(self, contact: tuple[str, ...]) -> None:
         usable = self.account.status.state == "valid"
         try:
-            self.apply(accounts.with_contact(self.account, contact=contact))
+            self.apply(transitions.with_contact(self.account, contact=contact))
         except Refused:
             assert not usable
 
@@ -55,7 +55,7 @@ class AccountMachine(RuleBasedStateMachine):
     def its_owner_changes_the_key(self, key: Key, old: Key) -> None:
         may = self.account.status.state == "valid" and self.account.thumbprint == old.thumbprint
         try:
-            self.apply(accounts.with_key(self.account, key, old=old.thumbprint, now=NOW))
+            self.apply(transitions.with_key(self.account, key, old=old.thumbprint, now=NOW))
         except Refused:
             assert not may
         else:
@@ -66,7 +66,7 @@ class AccountMachine(RuleBasedStateMachine):
     def its_owner_deactivates_it(self) -> None:
         opened = self.account.status.state is not None
         try:
-            self.apply(accounts.deactivated(self.account, now=NOW))
+            self.apply(transitions.deactivated(self.account, now=NOW))
         except Refused:
             assert not opened
         else:
@@ -79,7 +79,7 @@ class AccountMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_key_that_it_had_is_known(self) -> None:
-        assert {each.thumbprint for each in KEYS if accounts.has_had(self.account, each.thumbprint)} == self.had
+        assert {each.thumbprint for each in KEYS if transitions.has_had(self.account, each.thumbprint)} == self.had
 
     @invariant()
     def only_an_open_account_has_a_past(self) -> None:

@@ -17,13 +17,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from acme_server.problems import STATUSES, ProblemType
-from acme_server.rules.caa import Property
 from acme_server.settings import ValidationSettings
-from acme_server.validation.addresses import AddressFilter
-from acme_server.validation.fetch import Fetcher
+from acme_server.validation.caa_rules import Property
+from acme_server.validation.dns.client import Resolver
 from acme_server.validation.http01 import HTTP01
-from acme_server.validation.resolver import Resolver
-from acme_server.validation.targets import PORTS
+from acme_server.validation.net.address_filter import AddressFilter
+from acme_server.validation.net.fetch import Fetcher
+from acme_server.validation.net.redirects import PORTS
 from e2e.load.keys import certificate_id
 from kms.pki.keys import fingerprint
 from kms.resources.meta import LocalRef

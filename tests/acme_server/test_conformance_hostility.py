@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from kms.pki.requests import MAXIMUM_REQUEST
+from kms.pki.csr import MAXIMUM_REQUEST
 from tests.support import pki
 from tests.support.acme import ClientKey, b64, flattened
 from tests.support.server import Server, running_server

@@ -11,8 +11,8 @@ from cryptography import x509
 from msgspec.structs import replace
 
 from kms.issuers import Issued, SecretIssuer
-from kms.pki.authorities import NameConstraints
-from kms.pki.certificates import LeafTemplate, certificate_pem
+from kms.pki.ca import NameConstraints
+from kms.pki.certificate import LeafTemplate, certificate_pem
 from kms.resources.kinds import ORDERS
 from kms.resources.policies import DNSNameRules, PolicySpec
 from kms.resources.profiles import CertificateContents

@@ -12,8 +12,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from acme_server.crls import Document
-from kms.pki.certificates import certificate_pem
+from acme_server.certificates.crl import Document
+from kms.pki.certificate import certificate_pem
 from kms.pki.keys import PrivateKey
 from kms.resources.policies import DNSNameRules, PolicySpec
 from tests.support import pki

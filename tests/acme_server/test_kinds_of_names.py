@@ -12,7 +12,7 @@ from cryptography.x509.oid import NameOID
 
 from acme_server.problems import ProblemType, Refused
 from acme_server.settings import ValidationSettings
-from acme_server.validation.addresses import AddressFilter
+from acme_server.validation.net.address_filter import AddressFilter
 from kms.resources.accounts import ACMEAccount
 from kms.resources.orders import ACMEOrder, ChallengeType
 from kms.resources.policies import DNSNameRules, PolicySpec, ValueRules

@@ -13,7 +13,7 @@ import idna
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 
-from kms.pki.requests import MAXIMUM_REQUEST
+from kms.pki.csr import MAXIMUM_REQUEST
 from tests.support import pki
 from tests.support.acme import ClientKey, b64, signed
 from tests.support.loops import MeasuredLoop

@@ -10,8 +10,8 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from msgspec.structs import replace
 
+from acme_server.orders import transitions
 from acme_server.problems import ProblemType, Refused, Unavailable
-from acme_server.rules import transitions
 from kms.resources.accounts import ACMEAccount
 from kms.resources.meta import LocalRef
 from kms.resources.orders import ACMEOrder

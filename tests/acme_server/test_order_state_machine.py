@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from msgspec.structs import replace
 
+from acme_server.model import ChallengeId, Failed, Outcome, Valid
+from acme_server.orders import authorization_reuse, transitions
+from acme_server.orders.lifetimes import SKEW
 from acme_server.problems import Refused
-from acme_server.rules import reuse, transitions
-from acme_server.rules.lifetimes import SKEW
-from acme_server.validation.outcome import ChallengeId, Failed, Outcome, Valid
 from kms.resources.orders import (
     ACMEOrder,
     AuthorizationState,
@@ -133,7 +133,7 @@ class OrderMachine(RuleBasedStateMachine):
 
     def lost(self, earlier: ACMEOrder | None) -> dict[int, AuthorizationState]:
         states = {
-            each.authorization: reuse.standing(self.order, each, earlier, now=self.now)
+            each.authorization: authorization_reuse.standing(self.order, each, earlier, now=self.now)
             for each in self.order.spec.authorized
         }
         return {position: state for position, state in states.items() if state != "valid"}

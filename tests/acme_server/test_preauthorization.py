@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from acme_server.api.payloads import NewAuthorization, RequestedIdentifier
+from acme_server.orders import transitions
 from acme_server.problems import ProblemType, Refused
-from acme_server.rules import transitions
-from acme_server.wire import NewAuthorization, RequestedIdentifier
 from kms.resources.kinds import ORDERS
 from kms.resources.orders import ACMEOrder
 from tests.support.acme import ClientKey

@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from acme_server.authorizations import Proofs
-from acme_server.inventory import Inventory
-from acme_server.population import Population
-from acme_server.sweeping import Unfinished
-from kms.cluster.wire import encoded
+from acme_server.state.authorizations import Proofs
+from acme_server.state.certificates import Inventory
+from acme_server.state.garbage_collector import Unfinished
+from acme_server.state.quotas import Population
+from kms.cluster.codec import encoded
 from kms.resources.kinds import ORDERS
 from kms.resources.orders import ACMEOrder, Identifier
 from tests.support.acmeorders import NOW, certified

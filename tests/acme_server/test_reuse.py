@@ -8,10 +8,10 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
+from acme_server.certificates.renewal_window import CertificateId
+from acme_server.orders import transitions
+from acme_server.orders.lifetimes import base_time
 from acme_server.problems import ProblemType, Refused, Unavailable
-from acme_server.rules import transitions
-from acme_server.rules.lifetimes import base_time
-from acme_server.rules.renewal import CertificateId
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ORDERS
 from kms.resources.meta import LocalRef, ObjectMeta

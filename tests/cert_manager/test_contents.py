@@ -11,8 +11,8 @@ import pytest
 from cryptography import x509
 from cryptography.x509.verification import VerificationError
 
-from kms.pki.authorities import chain_to_root_pem
-from kms.pki.certificates import certificate_pem
+from kms.pki.ca import chain_to_root_pem
+from kms.pki.certificate import certificate_pem
 from kms.pki.keys import key_algorithm, private_key_pem
 from kms.resources.kinds import PROFILES
 from tests.support import pki

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from e2e import knot
 from e2e.cluster.node import ZONE
+from e2e.support import knot
 from tests.support.certmanager import Team
 from tests.support.installation import SOON
 from tests.support.operating import eventually

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from e2e import dns, ingress
 from e2e.cluster.node import ZONE
+from e2e.support import dns, ingress
 from tests.support.certmanager import Team
 from tests.support.installation import SOON
 from tests.support.operating import eventually

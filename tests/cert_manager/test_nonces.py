@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from e2e.chart.helm import NAMESPACE, RELEASE
-from kms.resources.secrets import nonce_secret_name
+from kms.resources.secret_names import nonce_secret_name
 from tests.support.certmanager import TRUSTED, Team
 
 

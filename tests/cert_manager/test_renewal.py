@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from acme_server.rules.lifetimes import BACKDATE
+from acme_server.orders.lifetimes import BACKDATE
 from e2e.cluster.node import CertManager
 from tests.support.certmanager import TRUSTED, Team
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from e2e import dns, http01
-from e2e.apiproxy import Proxy, Refusal
 from e2e.chart.helm import NAMESPACE, RELEASE
 from e2e.cluster.node import ZONE
+from e2e.support import dns, http01
+from e2e.support.apiproxy import Proxy, Refusal
 from tests.support.certmanager import API, HTTP01, ISSUER, TRUSTED, Team
 from tests.support.manifests import text
 from tests.support.mishaps import REPLICAS, behind_a_proxy, delete, is_presented, kill, leader, never_failed

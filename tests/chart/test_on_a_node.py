@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from e2e import dns, http01
 from e2e.chart.helm import NAMESPACE, RELEASE
 from e2e.cluster import CommandFailed
+from e2e.support import dns, http01
 from tests.support.installation import ZONE
 from tests.support.release import Release
 

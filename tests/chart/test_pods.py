@@ -7,14 +7,14 @@ from typing import Any
 import click
 import pytest
 
-from acme_server.app import _DRAIN, _OUTCOMES_DRAIN
+from acme_server.main import _DRAIN, _OUTCOMES_DRAIN
 from e2e.chart.helm import Helm
 from e2e.chart.kinds import APIS
-from kms.cluster.connection import SERVICE_ACCOUNT
-from kms_acme import cli, options
+from kms.cluster.auth import SERVICE_ACCOUNT
+from kms_acme.cli import main, options
 from tests.support.charts import PERMUTATIONS, Values, container, of_kind, one, pod_of
 
-PROGRAMS = {"server": cli.server, "operator": cli.operator, "check": cli.check}
+PROGRAMS = {"server": main.server, "operator": main.operator, "check": main.check}
 
 
 @pytest.fixture(params=list(PERMUTATIONS.values()), ids=list(PERMUTATIONS), scope="module")
@@ -181,5 +181,5 @@ def test_a_network_policy_lets_through_what_the_programs_need(helm: Helm) -> Non
 
 
 def test_click_knows_the_programs_by_the_names_that_containers_use() -> None:
-    context = click.Context(cli.main)
-    assert all(cli.main.get_command(context, name) is command for name, command in PROGRAMS.items())
+    context = click.Context(main.main)
+    assert all(main.main.get_command(context, name) is command for name, command in PROGRAMS.items())

@@ -16,8 +16,8 @@ import yaml
 from e2e.chart.helm import CHART, NAMESPACE, RELEASE, Helm
 from e2e.cluster import Cluster, CommandFailed
 from e2e.cluster.ports import LOOPBACK, free_port
-from e2e.enrollment import enrollment_of
-from e2e.programs import Program
+from e2e.support.enrollment import enrollment_of
+from e2e.support.programs import Program
 from kms_acme.check import check
 from tests.support.eventually import until
 

@@ -12,7 +12,7 @@ from e2e.cluster import Cluster
 from e2e.cluster.ports import free_port
 from kms.address import Address
 from kms.resources.kinds import AUTHORITIES
-from kms_acme import options
+from kms_acme.cli import options
 from kms_operator.settings import OperatorSettings
 from tests.chart.test_pods import parsed
 from tests.support.charts import container

@@ -9,11 +9,11 @@ from collections import Counter
 
 import pytest
 
-from acme_server.known_keys import account_name
-from e2e.enrollment import enrollment_of
+from acme_server.state.account_keys import account_name
 from e2e.load.client import Client, Refused
 from e2e.load.exchange import Answer, Exchange
 from e2e.load.keys import AccountKey, certificate_key, certificate_request
+from e2e.support.enrollment import enrollment_of
 from kms.resources.kinds import ACCOUNTS
 from tests.support.installation import PROFILE, Installation, becomes, refusal
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from e2e.dns import Addresses
 from e2e.load.client import Client, http01_of
 from e2e.load.exchange import Exchange
+from e2e.support.dns import Addresses
 from tests.support.installation import Installation, becomes, refusal
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import trustme
 
-from e2e.apiproxy import Proxy, Refusal, serving
 from e2e.cluster.kubeconfig import Endpoint
 from e2e.cluster.ports import LOOPBACK
-from e2e.programs import Server
+from e2e.support.apiproxy import Proxy, Refusal, serving
+from e2e.support.programs import Server
 from tests.support.insisting import ordered
 from tests.support.installation import Installation
 

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from e2e.cluster.cluster import Cluster as RealCluster
+from kms.cluster.change_feed import Follower
 from kms.cluster.client import Cluster
 from kms.cluster.errors import (
     AlreadyExists,
@@ -24,9 +25,8 @@ from kms.cluster.errors import (
     NotFound,
     Unavailable,
 )
-from kms.cluster.follower import Follower
 from kms.cluster.informer import Informer
-from kms.cluster.revisions import newer
+from kms.cluster.resource_version import newer
 from kms.resources.accounts import AccountStatus, ACMEAccount
 from kms.resources.core import Secret
 from kms.resources.kinds import ACCOUNTS, SECRETS, Kind

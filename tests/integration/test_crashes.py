@@ -22,12 +22,12 @@ import pytest
 from cryptography import x509
 
 from e2e.cluster import CommandFailed
-from e2e.enrollment import secret
 from e2e.load.client import Client, http01_of
 from e2e.load.keys import certificate_key, certificate_request
-from e2e.programs import RELEASE, Program, Server
+from e2e.support.enrollment import secret
+from e2e.support.programs import RELEASE, Program, Server
 from kms.resources.kinds import CREDENTIALS
-from kms.resources.secrets import OWNER_UID
+from kms.resources.secret_names import OWNER_UID
 from tests.support.insisting import insisting
 from tests.support.installation import Installation, becomes
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from e2e import dns, http01
 from e2e.cluster import Cluster, CommandFailed
 from e2e.cluster.ports import LOOPBACK, free_port
 from e2e.load.processes import family, stats
-from e2e.programs import RELEASE, START_LIMIT, Program, Validation
+from e2e.support import dns, http01
+from e2e.support.programs import RELEASE, START_LIMIT, Program, Validation
 from tests.support.installation import ZONE, Site
 
 CONTROLLERS = ("system:kube-controller-manager", "system:serviceaccount:kube-system:")

@@ -18,8 +18,8 @@ from cryptography import x509
 from e2e.cluster.cluster import Cluster
 from e2e.cluster.ports import free_port
 from kms.address import Address
-from kms.pki.authorities import load_signer
-from kms.pki.certificates import certifies
+from kms.pki.ca import load_signer
+from kms.pki.certificate import certifies
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES
 from kms_operator.settings import OperatorSettings
 from tests.support import pki

@@ -12,8 +12,8 @@ import pytest
 from e2e.cluster.cluster import Cluster
 from e2e.cluster.ports import free_port
 from kms.address import Address
-from kms.pki.authorities import chain_to_root_pem
-from kms.pki.certificates import Signer, certificate_pem
+from kms.pki.ca import chain_to_root_pem
+from kms.pki.certificate import Signer, certificate_pem
 from kms.pki.keys import private_key_pem
 from kms.resources.kinds import AUTHORITIES, BUNDLES
 from kms_operator.settings import OperatorSettings

@@ -7,10 +7,10 @@ import ssl
 import pytest
 from cryptography import x509
 
-from e2e.enrollment import external_account_of, secret
 from e2e.load.client import Refused
 from e2e.load.keys import ExternalAccount, certificate_key, certificate_request
-from e2e.programs import RELEASE
+from e2e.support.enrollment import external_account_of, secret
+from e2e.support.programs import RELEASE
 from kms.resources.kinds import CREDENTIALS, POLICIES
 from tests.support.installation import PROFILE, Installation, becomes, refusal
 

@@ -17,10 +17,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 from cryptography import x509
 
-from e2e.balancer import Balancer, balancing
-from e2e.enrollment import Enrollment
 from e2e.load.client import Client
-from e2e.programs import Server
+from e2e.support.balancer import Balancer, balancing
+from e2e.support.enrollment import Enrollment
+from e2e.support.programs import Server
 from tests.support.insisting import ordered
 from tests.support.installation import Installation, becomes
 

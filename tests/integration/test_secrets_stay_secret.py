@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from e2e import http01
 from e2e.load.client import Client, http01_of
 from e2e.load.exchange import Answer, Exchange
 from e2e.load.keys import AccountKey, b64url, certificate_key, certificate_request
-from e2e.programs import RELEASE
+from e2e.support import http01
+from e2e.support.programs import RELEASE
 from tests.support.installation import PROFILE, Installation, becomes, refusal
 
 KINDS = "certificateauthorities,certificatepolicies,certificateprofiles,eabcredentials,acmeaccounts,acmeorders"

@@ -11,12 +11,12 @@ from functools import partial
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from e2e.enrollment import Enrollment
 from e2e.load.client import Client, http01_of
 from e2e.load.exchange import Answer, Exchange
 from e2e.load.keys import AccountKey, b64url, certificate_key, certificate_request
+from e2e.support.enrollment import Enrollment
 from kms.resources.kinds import PROFILES
-from kms.resources.secrets import CREDENTIAL_UID
+from kms.resources.secret_names import CREDENTIAL_UID
 from tests.support.installation import PROFILE, Installation, becomes, refusal
 
 AT_ONCE = 1.0

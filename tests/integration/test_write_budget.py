@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 import pytest
 from cryptography import x509
 
-from e2e import tlsalpn01
 from e2e.cluster.audit import AuditLog
 from e2e.load.client import Client
 from e2e.load.keys import AccountKey, ExternalAccount, certificate_id
 from e2e.load.solvers import CHALLENGES, ByDNS, ByHTTP, ByTLS, Solver
+from e2e.support import tlsalpn01
 from tests.support.installation import SERVER, Installation
 
 

@@ -22,7 +22,7 @@ def _root_logger_as_before() -> Iterator[None]:
 
 
 def record(message: str = "order ready", **extra: object) -> logging.LogRecord:
-    return logging.makeLogRecord({"name": "acme_server.orders", "levelname": "INFO", "msg": message, **extra})
+    return logging.makeLogRecord({"name": "acme_server.orders.service", "levelname": "INFO", "msg": message, **extra})
 
 
 def test_a_json_line_names_the_event_and_its_fields() -> None:
@@ -41,7 +41,7 @@ def test_a_value_that_json_does_not_know_is_written_as_text() -> None:
 
 def test_a_text_line_reads_left_to_right() -> None:
     line = logs.TextFormatter().format(record(order="abc"))
-    assert line.endswith("INFO  acme_server.orders order ready order=abc")
+    assert line.endswith("INFO  acme_server.orders.service order ready order=abc")
 
 
 @pytest.mark.requirement("SEC33")

@@ -14,8 +14,8 @@ import pytest
 import trustme
 from click.testing import CliRunner
 
-from kms_acme import cli
 from kms_acme.check import Fails, check, check_until
+from kms_acme.cli import main
 
 DIRECTORY = ("newNonce", "newAccount", "newOrder")
 
@@ -140,21 +140,21 @@ def test_it_is_not_tried_for_longer_than_it_may_be(site: Site) -> None:
 def test_the_command_says_that_it_works(site: Site, tmp_path: Path) -> None:
     (tmp_path / "url").write_text(f"{site.url}\n")
     for given in ([site.url], ["--url-file", str(tmp_path / "url")]):
-        result = CliRunner().invoke(cli.main, ["check", *given, "--ca-certificate", str(site.authority)])
+        result = CliRunner().invoke(main.main, ["check", *given, "--ca-certificate", str(site.authority)])
         assert (result.exit_code, result.output) == (0, f"{site.url} works: a directory and a nonce\n")
 
 
 def test_the_command_ends_with_1_where_it_does_not(site: Site) -> None:
     site.status = 404
-    result = CliRunner().invoke(cli.main, ["check", site.url, "--ca-certificate", str(site.authority)])
+    result = CliRunner().invoke(main.main, ["check", site.url, "--ca-certificate", str(site.authority)])
     assert result.exit_code == 1
     assert "answered 404" in result.output
-    result = CliRunner().invoke(cli.main, ["check", "--url-file", "/none"])
+    result = CliRunner().invoke(main.main, ["check", "--url-file", "/none"])
     assert result.exit_code == 1
 
 
 @pytest.mark.parametrize("line", [["check"], ["check", "https://a", "--url-file", "b"]], ids=["neither", "both"])
 def test_the_command_wants_one_url(line: list[str]) -> None:
-    result = CliRunner().invoke(cli.main, line)
+    result = CliRunner().invoke(main.main, line)
     assert result.exit_code == 2
     assert "either URL or --url-file" in result.output

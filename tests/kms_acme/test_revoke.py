@@ -11,12 +11,12 @@ import pytest
 from click.testing import CliRunner, Result
 from msgspec.structs import replace
 
-from acme_server.inventory import Inventory
+from acme_server.state.certificates import Inventory
 from kms.clock import system_clock
 from kms.resources.kinds import ORDERS
 from kms.resources.meta import condition
 from kms.resources.orders import ACCOUNT, ACMEOrder
-from kms_acme import cli
+from kms_acme.cli import main
 from kms_acme.revoke import revoke_all, serial_number
 from tests.support.acmeorders import certified, order
 from tests.support.apiserver import FakeApiServer, running_api
@@ -31,7 +31,7 @@ class Administrator:
 
     async def revokes(self, *line: str, answers: str | None = None) -> Result:
         arguments = ["revoke", "--kubeconfig", str(self.kubeconfig), *line]
-        return await asyncio.to_thread(CliRunner().invoke, cli.main, arguments, input=answers)
+        return await asyncio.to_thread(CliRunner().invoke, main.main, arguments, input=answers)
 
     def put(
         self, name: str, serial: str, *, account: str = "account", namespace: str = "pki", **status: Any
@@ -172,7 +172,7 @@ async def test_an_order_without_a_certificate_ends_with_1(administrator: Adminis
 
 async def test_without_a_cluster_it_says_so_and_ends_with_1(tmp_path: Path) -> None:
     line = ["revoke", "--kubeconfig", str(tmp_path / "none"), "--order", "pki/a"]
-    result = await asyncio.to_thread(CliRunner().invoke, cli.main, line)
+    result = await asyncio.to_thread(CliRunner().invoke, main.main, line)
     assert (result.exit_code, "does not exist" in result.output) == (1, True)
 
 
@@ -208,7 +208,7 @@ async def test_of_two_administrators_the_first_decides(administrator: Administra
 
 
 def test_the_help_teaches_reasons_rights_and_exit_codes() -> None:
-    result = CliRunner().invoke(cli.main, ["revoke", "--help"])
+    result = CliRunner().invoke(main.main, ["revoke", "--help"])
     for word in ("privilegeWithdrawn", "kms-acme-revoker", "Exit codes", "--dry-run", "kubectl get acmeorders"):
         assert word in result.output
 

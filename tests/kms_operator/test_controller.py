@@ -13,14 +13,14 @@ import pytest
 from kms.resources.certmanager import Issuer
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, ISSUERS, POLICIES, PROFILES, SECRETS, Kind
 from kms.resources.meta import ObjectMeta
-from kms.resources.secrets import signing_key_name
+from kms.resources.secret_names import signing_key_name
+from kms_operator.cache import LISTED
 from kms_operator.controller import MARGIN, Controller
-from kms_operator.manifests import shared_secret
-from kms_operator.memory import LISTED
 from kms_operator.metrics import Metrics
-from kms_operator.observed import Obstacle
+from kms_operator.objects import shared_secret
 from kms_operator.settings import OperatorSettings
-from kms_operator.targets import INSTALLATION, SWEEP, Target
+from kms_operator.snapshot import Obstacle
+from kms_operator.triggers import INSTALLATION, SWEEP, Target
 from tests.support.eventually import in_background, until
 from tests.support.operated import (
     NOW,

@@ -19,8 +19,8 @@ from kms.resources.kinds import (
     PROFILES,
 )
 from kms.resources.meta import ObjectMeta
-from kms_operator.memory import LISTED, OF_TRUST, UNSEEN
-from kms_operator.others import Others
+from kms_operator.cache import LISTED, OF_TRUST, UNSEEN
+from kms_operator.optional_kinds import Others
 from kms_operator.settings import OperatorSettings
 from tests.support.operated import RELEASE, SETTINGS, authority, namespace, profile
 from tests.support.world import World, world

@@ -6,11 +6,11 @@ from aiohttp.test_utils import TestClient, TestServer
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from e2e import http01
 from e2e.load import floor
 from e2e.load.bare import Parts, application, cpu_of, verify
 from e2e.load.keys import ES256, AccountKey, certificate_key, certificate_request
 from e2e.load.parts import check, leaf
+from e2e.support import http01
 from tests.support.recorded_writes import recorded_writes
 
 

@@ -11,10 +11,10 @@ import dns.query
 import pytest
 from cryptography import x509
 
-from e2e import dns as zones
-from e2e import http01, tlsalpn01
 from e2e.load.keys import b64url
 from e2e.load.solvers import CHALLENGES, ByDNS, ByHTTP, ByTLS
+from e2e.support import dns as zones
+from e2e.support import http01, tlsalpn01
 
 NAME, TOKEN, THUMBPRINT = "a.demo.test", "token", "thumbprint"
 DIGEST = hashlib.sha256(b"token.thumbprint").digest()

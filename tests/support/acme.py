@@ -22,21 +22,21 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
 
-from acme_server.authentication import AccountHolder, KeyHolder
-from acme_server.credentials import Binding, MacKey
-from acme_server.crls import Document
+from acme_server.accounts.eab_credentials import Binding, MacKey
+from acme_server.accounts.key_rollover import KeyInUse
+from acme_server.api.application import acme_application
+from acme_server.api.authentication import AccountHolder, KeyHolder
+from acme_server.api.payloads import AccountUpdate, NewAccount, NewAuthorization, NewOrder
+from acme_server.api.readiness import Readiness
+from acme_server.certificates.crl import Document
+from acme_server.certificates.renewal_info import RenewalInfo
+from acme_server.certificates.renewal_window import Window
 from acme_server.jose.jwk import AccountKey, account_key
-from acme_server.key_changes import KeyInUse
-from acme_server.links import Links
+from acme_server.metrics import Metrics
 from acme_server.nonces import Nonce, Nonces
 from acme_server.problems import ProblemType, Refused, Unavailable, not_found
-from acme_server.process.application import acme_application
-from acme_server.process.metrics import Metrics
-from acme_server.process.readiness import Readiness
 from acme_server.profiles import Profile
-from acme_server.renewal import RenewalInfo
-from acme_server.rules.renewal import Window
-from acme_server.wire import AccountUpdate, NewAccount, NewAuthorization, NewOrder
+from acme_server.urls import Links
 from kms.clock import system_entropy
 from kms.resources import ACMEAccount, ACMEOrder, CertificateProfile, EABCredential
 from kms.resources.accounts import AccountSpec, AccountStatus, CurrentKey

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from acme_server.rules import transitions
-from acme_server.validation.outcome import ChallengeId, Valid
+from acme_server.model import ChallengeId, Valid
+from acme_server.orders import transitions
 from kms.issuers import Issued
 from kms.resources.meta import LocalRef, ObjectMeta
 from kms.resources.orders import ACMEOrder, Identifier, OrderSpec, Token, opened

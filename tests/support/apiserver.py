@@ -26,11 +26,11 @@ import msgspec
 from aiohttp import web
 from kubernetes.aio.client import Configuration
 
+from kms.cluster.auth import Connection
+from kms.cluster.backoff import Pace
 from kms.cluster.client import Cluster
-from kms.cluster.connection import Connection
-from kms.cluster.retries import Pace
+from kms.cluster.codec import decoded, encoded
 from kms.cluster.transport import Observe, OnRepeat, uncounted, unobserved
-from kms.cluster.wire import decoded, encoded
 from kms.resources.kinds import Kind
 from kms.resources.meta import Resource
 from tests.support.apiobjects import JSON, Change, Key, Objects, Refusal, field_selector, label_selector

@@ -26,7 +26,7 @@ from cryptography.x509.verification import PolicyBuilder, Store
 
 from e2e.cluster import CommandFailed
 from e2e.cluster.node import CertManager
-from e2e.enrollment import Enrollment, enrollment_of, secret
+from e2e.support.enrollment import Enrollment, enrollment_of, secret
 from kms.pki.keys import PrivateKey, load_private_key
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES
 from tests.support.installation import PROFILE

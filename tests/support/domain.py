@@ -14,22 +14,22 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from acme_server.credentials import Binding
-from acme_server.links import Links
+from acme_server.accounts.eab_credentials import Binding
+from acme_server.api.payloads import NewAccount, NewOrder, RequestedIdentifier
+from acme_server.orders.policy import Objection
 from acme_server.problems import ProblemType
 from acme_server.profiles import Profile
-from acme_server.rules.admission import Objection
-from acme_server.rules.caa import Property
-from acme_server.services import Configuration, Services
 from acme_server.settings import ValidationSettings
-from acme_server.validation.addresses import AddressFilter
-from acme_server.validation.attempts import Pace, ValidationFailed
-from acme_server.validation.nameservers import LookupFailed
-from acme_server.validation.records import Found
-from acme_server.wire import NewAccount, NewOrder, RequestedIdentifier
+from acme_server.urls import Links
+from acme_server.validation.attempt import Pace, ValidationFailed
+from acme_server.validation.caa_rules import Property
+from acme_server.validation.dns.records import Found
+from acme_server.validation.dns.servers import LookupFailed
+from acme_server.validation.net.address_filter import AddressFilter
+from acme_server.wiring import Configuration, Services
 from kms.clock import system_entropy
 from kms.cluster.client import Cluster
-from kms.pki.authorities import subject_key_id
+from kms.pki.ca import subject_key_id
 from kms.pki.keys import PublicKey, private_key_pem
 from kms.resources.accounts import ACMEAccount
 from kms.resources.authorities import AuthoritySpec, AuthorityStatus, CertificateAuthority
@@ -47,7 +47,7 @@ from kms.resources.profiles import (
     ProfileSpec,
     ProfileStatus,
 )
-from kms.resources.secrets import (
+from kms.resources.secret_names import (
     EAB_SECRET,
     KEY_ID,
     OWNER,

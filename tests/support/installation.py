@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from e2e import dns, http01
 from e2e.cluster import Cluster
-from e2e.enrollment import Enrollment, enrollment_of, external_account_of
 from e2e.load.client import Client, Order, Refused, http01_of
 from e2e.load.exchange import Exchange
 from e2e.load.keys import AccountKey, ExternalAccount
-from e2e.programs import RELEASE, Programs, Server, Validation, running_programs
+from e2e.support import dns, http01
+from e2e.support.enrollment import Enrollment, enrollment_of, external_account_of
+from e2e.support.programs import RELEASE, Programs, Server, Validation, running_programs
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, Kind
 from tests.support.eventually import deadline_in
 

@@ -6,10 +6,10 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from e2e.apiproxy import Proxy, serving
 from e2e.chart.helm import NAMESPACE
 from e2e.cluster.credentials import Credentials
 from e2e.cluster.node import CertManager, NodeCluster
+from e2e.support.apiproxy import Proxy, serving
 from tests.support.certmanager import Team
 from tests.support.release import Release
 

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from kms.pki.authorities import chain_to_root_pem
-from kms.pki.certificates import Signer, certificate_pem
+from kms.pki.ca import chain_to_root_pem
+from kms.pki.certificate import Signer, certificate_pem
 from kms.pki.keys import private_key_pem
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.certmanager import Issuer
@@ -21,9 +21,9 @@ from kms.resources.meta import Condition, ObjectMeta, OwnerReference, condition,
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import CertificateProfile
 from kms.resources.trust import Bundle, ClusterTrustBundle
-from kms_operator.observed import Observed, Obstacle
-from kms_operator.outcomes import Outcome
+from kms_operator.plan import Outcome
 from kms_operator.settings import OperatorSettings
+from kms_operator.snapshot import Observed, Obstacle
 
 T = TypeVar("T")
 

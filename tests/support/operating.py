@@ -19,7 +19,7 @@ _PROGRAM = """
 import sys
 from kms.address import Address
 from kms.logs import configure
-from kms_operator.run import run
+from kms_operator.main import run
 from kms_operator.settings import OperatorSettings
 configure("text", "info")
 sys.exit(run({settings!r}))

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from kms.pki.authorities import AuthorityTemplate, NameConstraints, intermediate, self_signed
-from kms.pki.certificates import LeafTemplate, Signer
+from kms.pki.ca import AuthorityTemplate, NameConstraints, intermediate, self_signed
+from kms.pki.certificate import LeafTemplate, Signer
 from kms.pki.keys import PrivateKey, PublicKey, generate_key
 from kms.pki.names import Name, dns_name
 

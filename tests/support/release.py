@@ -9,9 +9,9 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from e2e import http01
 from e2e.chart.helm import CHART, NAMESPACE, RELEASE, Helm
 from e2e.cluster.node import NodeCluster
+from e2e.support import http01
 from tests.support.installation import Site
 
 

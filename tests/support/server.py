@@ -14,11 +14,11 @@ from typing import Any
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
-from acme_server.links import Links
+from acme_server.api.application import acme_application
+from acme_server.api.readiness import Readiness
+from acme_server.metrics import Metrics
 from acme_server.nonces import Nonces
-from acme_server.process.application import acme_application
-from acme_server.process.metrics import Metrics
-from acme_server.process.readiness import Readiness
+from acme_server.urls import Links
 from kms.clock import system_entropy
 from tests.support import pki
 from tests.support.acme import EXTERNAL_URL, ClientKey, Local, b64, signed

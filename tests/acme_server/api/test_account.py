@@ -5,7 +5,7 @@ import pytest
 from aiohttp import ClientResponse
 from msgspec.structs import replace
 
-from acme_server.credentials import Binding
+from acme_server.accounts.eab_credentials import Binding
 from tests.support.acme import EXTERNAL_URL, KEY_ID, ClientKey, Edge, binding, problem_of, profile, running_edge
 
 NEW_ACCOUNT = "/acme/pki/web/new-account"

@@ -8,9 +8,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
+from acme_server.api.authentication import AccountHolder, KeyHolder
 from acme_server.api.routes import ROUTES
 from acme_server.api.routing import Access
-from acme_server.authentication import AccountHolder, KeyHolder
 from tests.support.acme import EXTERNAL_URL, ClientKey, Edge, binding, problem_of, running_edge, signed
 
 ORDER = "a" * 32

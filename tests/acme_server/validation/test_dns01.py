@@ -9,9 +9,9 @@ from josepy.b64 import b64encode
 
 from acme_server.problems import ProblemType
 from acme_server.settings import ValidationSettings
-from acme_server.validation.attempts import ValidationFailed
+from acme_server.validation.attempt import ValidationFailed
+from acme_server.validation.dns.records import Records
 from acme_server.validation.dns01 import DNS01
-from acme_server.validation.records import Records
 from kms.resources.orders import Identifier
 from tests.support.nameserver import NameServer, running_nameserver
 

@@ -12,12 +12,12 @@ import trustme
 
 from acme_server.problems import ProblemType
 from acme_server.settings import ValidationSettings
-from acme_server.validation.addresses import AddressFilter
-from acme_server.validation.attempts import ValidationFailed
-from acme_server.validation.fetch import Fetcher
+from acme_server.validation.attempt import ValidationFailed
+from acme_server.validation.dns.client import Resolver
 from acme_server.validation.http01 import HTTP01
-from acme_server.validation.resolver import Resolver
-from acme_server.validation.targets import PORTS
+from acme_server.validation.net.address_filter import AddressFilter
+from acme_server.validation.net.fetch import Fetcher
+from acme_server.validation.net.redirects import PORTS
 from kms.resources.orders import Identifier
 from tests.support.nameserver import NameServer, running_nameserver
 from tests.support.webserver import Behaviour, answering, raw, redirecting, running_webserver

@@ -14,11 +14,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from acme_server.problems import ProblemType
 from acme_server.settings import ValidationSettings
-from acme_server.validation.addresses import AddressFilter
-from acme_server.validation.attempts import ValidationFailed
-from acme_server.validation.connecting import Connector
-from acme_server.validation.resolver import Resolver
-from acme_server.validation.securing import MAXIMUM_HANDSHAKE, unverified
+from acme_server.validation.attempt import ValidationFailed
+from acme_server.validation.dns.client import Resolver
+from acme_server.validation.net.address_filter import AddressFilter
+from acme_server.validation.net.connector import Connector
+from acme_server.validation.net.tls_client import MAXIMUM_HANDSHAKE, unverified
 from acme_server.validation.tlsalpn01 import TLSALPN01, server_name
 from kms.resources.orders import Identifier
 from tests.support.alpn import OBSOLETE, certificate, digest_of, flooding, running_responder, serving

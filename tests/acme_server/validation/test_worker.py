@@ -9,11 +9,11 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
+from acme_server.model import ChallengeId, Failed, Outcome, Valid
+from acme_server.orders import transitions
 from acme_server.problems import Refused, Unavailable, not_found
-from acme_server.rules import transitions
 from acme_server.validation import worker as module
-from acme_server.validation.attempts import Pace, Permit
-from acme_server.validation.outcome import ChallengeId, Failed, Outcome, Valid
+from acme_server.validation.attempt import Pace, Permit
 from acme_server.validation.worker import Worker
 from kms.resources.meta import LocalRef
 from kms.resources.orders import ACMEOrder, ChallengeType, StoredProblem

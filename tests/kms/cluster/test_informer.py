@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kms.cluster.backoff import Pace
 from kms.cluster.client import Cluster
+from kms.cluster.codec import Listing, WatchEvent
 from kms.cluster.informer import Informer
-from kms.cluster.retries import Pace
-from kms.cluster.wire import Listing, WatchEvent
 from kms.resources.accounts import AccountStatus, ACMEAccount
 from kms.resources.kinds import ACCOUNTS
 from tests.support.accounts import account

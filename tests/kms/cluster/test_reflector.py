@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from kms.cluster.backoff import Pace
+from kms.cluster.codec import WatchEvent
 from kms.cluster.reflector import Reflector
-from kms.cluster.retries import Pace
-from kms.cluster.wire import WatchEvent
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS
 from tests.support.accounts import account

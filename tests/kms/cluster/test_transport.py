@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import msgspec
 import pytest
 
+from kms.cluster.backoff import Pace
 from kms.cluster.client import Cluster
 from kms.cluster.errors import AlreadyExists, ClusterError, Conflict, NotFound, Unavailable
-from kms.cluster.insisting import RESERVE
-from kms.cluster.retries import Pace
+from kms.cluster.retry import RESERVE
 from kms.resources.accounts import AccountStatus, ACMEAccount
 from kms.resources.kinds import ACCOUNTS
 from tests.support.accounts import account

@@ -10,12 +10,12 @@ import pytest
 from cryptography import x509
 
 from kms.issuers import Issued, IssuerNotReady, Issuers, SecretIssuer
-from kms.pki.certificates import LeafTemplate, Signer, certificate_pem
+from kms.pki.certificate import LeafTemplate, Signer, certificate_pem
 from kms.pki.keys import PrivateKey, fingerprint, private_key_pem
 from kms.resources.authorities import AuthoritySpec, AuthorityStatus, CertificateAuthority
 from kms.resources.core import Secret
 from kms.resources.meta import ObjectMeta
-from kms.resources.secrets import TLS_CERTIFICATE, TLS_PRIVATE_KEY, signing_key_name
+from kms.resources.secret_names import TLS_CERTIFICATE, TLS_PRIVATE_KEY, signing_key_name
 from tests.support import pki
 
 NAMESPACE = "kms-acme"

@@ -8,8 +8,8 @@ from cryptography.x509 import verification
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kms.pki.authorities import AuthorityTemplate, NameConstraints, chain_to_root_pem, intermediate, self_signed
-from kms.pki.certificates import Signer, sign, sign_leaf
+from kms.pki.ca import AuthorityTemplate, NameConstraints, chain_to_root_pem, intermediate, self_signed
+from kms.pki.certificate import Signer, sign, sign_leaf
 from kms.pki.constraints import constraint_violations, constraints_of
 from kms.pki.names import Name, dns_name, ip_address
 from tests.support.pki import DAY, NOW, key, leaf, root

@@ -11,6 +11,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kms.pki.csr import CertificateRequest, parse_request
 from kms.pki.names import Name, dns_name, ip_address
 from kms.pki.patterns import label_pattern, value_pattern
 from kms.pki.policy import (
@@ -23,7 +24,6 @@ from kms.pki.policy import (
     name_violations,
     request_violations,
 )
-from kms.pki.requests import CertificateRequest, parse_request
 from tests.support.pki import csr, key, signed
 from tests.support.processor import least_time
 

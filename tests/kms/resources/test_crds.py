@@ -10,8 +10,8 @@ import pytest
 import yaml
 from msgspec import inspect
 
+from kms.pki.csr import SIGNATURE_ALGORITHMS
 from kms.pki.keys import KEY_ALGORITHMS
-from kms.pki.requests import SIGNATURE_ALGORITHMS
 from kms.pki.usages import KNOWN_USAGES
 from kms.resources.kinds import ACCOUNTS, AUTHORITIES, CREDENTIALS, ORDERS, POLICIES, PROFILES, Kind
 from kms.resources.meta import GROUP, VERSION, Condition

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from e2e import dns
 from e2e.cluster.node import ZONE, NodeCluster
+from e2e.support import dns
 
 PORT = 8089
 PATH = "/.well-known/acme-challenge/token"

@@ -1,0 +1,1 @@
+"""Accounts (RFC 8555, 7.3): opening, updating, key rollover, external account binding."""

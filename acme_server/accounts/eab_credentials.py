@@ -1,0 +1,213 @@
+"""EAB credentials: which key belongs to a key identifier, and what a credential allows now."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Protocol
+
+from acme_server.jose.decoding import base64url
+from acme_server.problems import ProblemType, Refused, Unavailable
+from acme_server.profiles import Profile, Source
+from acme_server.state.store import answering_unavailable
+from kms.clock import Clock
+from kms.cluster import errors
+from kms.cluster.client import Cluster
+from kms.pki.policy import Narrowing
+from kms.pki.quoting import quoted
+from kms.resources.accounts import ACMEAccount
+from kms.resources.compile import InvalidRules, compiled_narrowing
+from kms.resources.core import Secret
+from kms.resources.credentials import EABCredential, NameRules
+from kms.resources.kinds import CREDENTIALS, SECRETS
+from kms.resources.secret_names import EAB_SECRET, KEY_ID, OWNER, OWNER_UID, verification_key_name
+
+UID_INDEX = "uid"
+"""The index of the credentials' informer that finds a credential by its UID."""
+
+
+def by_uid(credential: EABCredential) -> tuple[Hashable, ...]:
+    """The entry of a credential in UID_INDEX."""
+    return (credential.metadata.uid,)
+
+
+class IndexedSource(Source[EABCredential], Protocol):
+    """Credentials as an informer holds them, found by UID as well."""
+
+    def by(self, index: str, key: Hashable) -> Sequence[EABCredential]:
+        """The objects under that key of the index."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A verified external account binding: whoever holds this has shown the key of `key_id` (RFC 8555, 7.3.4)."""
+
+    credential: EABCredential
+    key_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class MacKey:
+    """The HMAC key of a key identifier, read a moment ago, and the Secret that says whose it is."""
+
+    key_id: str
+    value: bytes = field(repr=False)
+    copy: Secret = field(repr=False)
+
+
+class Credentials:
+    """EAB credentials from the caches, their keys from the API server; a live read before an answer of "no" (C7)."""
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        namespace: str,
+        credentials: IndexedSource,
+        clock: Clock,
+    ) -> None:
+        self._cluster = cluster
+        self._namespace = namespace
+        self._credentials = credentials
+        self._clock = clock
+        self._compiled = lru_cache(maxsize=1024)(_narrowing)
+
+    async def mac_key(self, profile: Profile, key_id: str) -> MacKey | None:
+        """The HMAC key of that key identifier on the profile; None: there is none.
+
+        The key is read live, one Secret by name, whatever a client makes up (SEC37): so a key that was replaced a
+        moment ago opens nothing more, the new one works at once (C7, SEC12b), and neither the time nor the reads that
+        an answer takes tell which key identifiers exist (SEC09). Raises Unavailable.
+        """
+        secret = await self._live_secret(verification_key_name(*profile.key, key_id))
+        value = _key(secret, key_id)
+        return MacKey(key_id, value, secret) if secret is not None and value is not None else None
+
+    async def binding(self, profile: Profile, key: MacKey) -> Binding | None:
+        """What whoever has shown the key is bound to; None: to nothing on this profile any more.
+
+        To be asked after the MAC was verified: it may cost a read, which would tell that the key identifier exists.
+        Raises Unavailable.
+        """
+        credential = await self._owner(key.copy)
+        if credential is None or credential.profile_key != profile.key:  # a credential of profile A on B (SEC12c)
+            return None
+        return Binding(credential=credential, key_id=key.key_id)
+
+    async def confirmed(self, profile: Profile, binding: Binding) -> EABCredential:
+        """The credential as it is now, if it still opens accounts: the caches never decide that (SEC56).
+
+        Raises Refused (unauthorized) where it was deleted, rotated, suspended or has expired, and Unavailable.
+        """
+        seen = binding.credential.metadata
+        credential = await self._live_credential(seen.namespace, seen.name)
+        if credential is None or credential.metadata.uid != seen.uid or credential.profile_key != profile.key:
+            raise _void("was deleted")
+        secret = await self._live_secret(verification_key_name(*profile.key, binding.key_id))
+        if secret is None or secret.metadata.labels.get(OWNER_UID) != seen.uid:
+            raise _void("was replaced by a new one")
+        if credential.spec.suspended:
+            raise suspended()
+        expires = credential.spec.expires_at
+        if expires is not None and self._clock() >= expires:
+            raise _void("has expired")
+        return credential
+
+    def of_account(self, account: ACMEAccount) -> EABCredential | None:
+        """The credential that opened the account, if it still exists."""
+        binding = account.spec.external_account
+        if binding is None:
+            return None
+        credential = self._credentials.get(binding.namespace, binding.name)
+        return credential if credential is not None and credential.metadata.uid == binding.uid else None
+
+    def admit(self, account: ACMEAccount) -> None:
+        """Raise Refused (unauthorized) where the account's credential is suspended, so that it may not order."""
+        credential = self.of_account(account)
+        if credential is not None and credential.spec.suspended:
+            raise suspended()
+
+    def admit_profile(self, account: ACMEAccount, name: str | None) -> None:
+        """Raise Refused (invalidProfile) where the account's credential does not entitle it to the order profile.
+
+        A name is no authorisation (PROF-6). The directory's own profile, without a name, is for all its accounts.
+        """
+        binding = account.spec.external_account
+        if not name or binding is None:
+            return
+        credential = self.of_account(account)
+        entitled = credential.spec.profiles if credential is not None else binding.profiles
+        if entitled is not None and name not in entitled:
+            allowed = ", ".join(entitled) or "none"
+            raise Refused(
+                ProblemType.INVALID_PROFILE,
+                f"The account's EAB credential {binding.namespace}/{binding.name} does not entitle it to profile "
+                f"{quoted(name)}; it does to {allowed}.",
+            )
+
+    def narrowing(self, account: ACMEAccount) -> Narrowing | None:
+        """How the credential narrows the policy for the account: as it says now, or as it said when it was deleted.
+
+        Raises Unavailable where its rules make no sense, which the operator reports on the credential.
+        """
+        binding = account.spec.external_account
+        if binding is None:
+            return None
+        credential = self.of_account(account)
+        names = credential.spec.names if credential is not None else binding.names
+        if names is None:
+            return None
+        try:
+            return self._compiled(names, f"{binding.namespace}/{binding.name}")
+        except InvalidRules as error:
+            raise Unavailable("The rules of the account's EAB credential need repair.", 30) from error
+
+    async def _owner(self, secret: Secret) -> EABCredential | None:
+        uid = secret.metadata.labels.get(OWNER_UID)
+        if not uid:
+            return None
+        for known in self._credentials.by(UID_INDEX, uid):
+            return known
+        _, _, path = secret.metadata.annotations.get(OWNER, "").partition(" ")
+        namespace, _, name = path.partition("/")
+        credential = await self._live_credential(namespace, name) if namespace and name else None
+        return credential if credential is not None and credential.metadata.uid == uid else None
+
+    async def _live_secret(self, name: str) -> Secret | None:
+        with answering_unavailable():
+            try:
+                return await self._cluster.get(SECRETS, self._namespace, name)
+            except errors.NotFound:
+                return None
+
+    async def _live_credential(self, namespace: str, name: str) -> EABCredential | None:
+        with answering_unavailable():
+            try:
+                return await self._cluster.get(CREDENTIALS, namespace, name)
+            except errors.NotFound:
+                return None
+
+
+def _narrowing(names: NameRules, credential: str) -> Narrowing:
+    return compiled_narrowing(names, credential)
+
+
+def _key(secret: Secret | None, key_id: str) -> bytes | None:
+    """The HMAC key in a verification Secret, if it is well-formed and for that key identifier."""
+    if secret is None or secret.text(KEY_ID) != key_id:
+        return None
+    try:
+        return base64url(secret.text(EAB_SECRET), "The key") or None
+    except Refused:
+        return None
+
+
+def suspended() -> Refused:
+    """The answer to accounts of a suspended credential."""
+    return _void("is suspended")
+
+
+def _void(why: str) -> Refused:
+    return Refused(ProblemType.UNAUTHORIZED, f"The external account binding's key {why}.")

@@ -1,0 +1,258 @@
+"""Accounts (RFC 8555, 7.3): opened once for each key of a profile, updated and deactivated by their owner."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable
+from functools import partial
+
+from acme_server.accounts import contacts, slots, terms
+from acme_server.accounts import transitions as rules
+from acme_server.accounts.eab_credentials import Binding, Credentials
+from acme_server.accounts.key_claims import TRIES, Registry
+from acme_server.accounts.key_rollover import KeyChanges, require_uncompromised
+from acme_server.accounts.transitions import Key
+from acme_server.api.payloads import AccountUpdate, NewAccount
+from acme_server.problems import ProblemType, Refused, Unavailable, not_found
+from acme_server.profiles import Profile
+from acme_server.state.account_keys import account_name
+from acme_server.state.certificates import Inventory
+from acme_server.state.quotas import Population
+from acme_server.state.store import Store, Vanished
+from kms.clock import Clock
+from kms.resources.accounts import AccountSpec, AccountStatus, ACMEAccount, CredentialBinding
+from kms.resources.credentials import EABCredential
+from kms.resources.kinds import PROFILES
+from kms.resources.meta import LocalRef, ObjectMeta, OwnerReference, key_of
+from kms.resources.secret_names import CREDENTIAL_UID
+
+logger = logging.getLogger(__name__)
+_NAME = re.compile(r"[a-z2-7]{52}")
+
+
+def owner(profile: Profile) -> OwnerReference:
+    """Makes what belongs to a profile go when the profile goes."""
+    return OwnerReference(
+        api_version=PROFILES.api_version, kind=PROFILES.kind, name=profile.name, uid=profile.resource.metadata.uid
+    )
+
+
+class Accounts:
+    """What holders of keys may do with their accounts. `on_deactivated` is told of each account that was ended here."""
+
+    def __init__(
+        self,
+        *,
+        store: Store[ACMEAccount],
+        credentials: Credentials,
+        inventory: Inventory,
+        population: Population,
+        alone: Callable[[], bool],
+        clock: Clock,
+        on_deactivated: Callable[[ACMEAccount], None],
+    ) -> None:
+        self._store = store
+        self._credentials = credentials
+        self._inventory = inventory
+        self._population = population
+        self._alone = alone
+        self._clock = clock
+        self._on_deactivated = on_deactivated
+        self._registry = Registry(store=store, clock=clock)
+        self._key_changes = KeyChanges(
+            store=store, claimed=self._registry, inventory=inventory, population=population, clock=clock
+        )
+
+    async def find(self, profile: Profile, thumbprint: str) -> ACMEAccount | None:
+        """The account that has that key on the profile, in whatever state (M76); None where there is none.
+
+        A key that was replaced is nobody's. The answer None comes from the API server itself (SEC56), and every answer
+        does where another replica may have changed the key or ended the account. Raises Unavailable.
+        """
+        name = account_name(*profile.key, thumbprint)
+        for read in (self._store.get, self._store.fresh) if self._alone() else (self._store.fresh,):
+            found = await read(profile.namespace, name)
+            if found is None:  # also `get` asks the API server about what it does not know
+                return None
+            if found.spec.alias_of is not None:
+                found = await read(profile.namespace, found.spec.alias_of.name)
+            if found is not None and slots.is_open(found) and found.thumbprint == thumbprint:
+                return found
+        return None
+
+    async def by_id(self, profile: Profile, account_id: str) -> ACMEAccount | None:
+        """The account with that id, if it is one of this profile (SEC04). Costs at most one read by name (SEC37)."""
+        if not _NAME.fullmatch(account_id):
+            return None
+        account = await self._store.get(profile.namespace, account_id)
+        if account is not None and not slots.is_open(account):
+            account = await self._store.fresh(profile.namespace, account_id)
+        if account is None or not slots.is_open(account) or account.spec.profile_ref.name != profile.name:
+            return None
+        return account
+
+    async def rekeyed(self, account: ACMEAccount) -> ACMEAccount | None:
+        """The account with the key that another replica has given it; None where its key is the one that we know.
+
+        Raises Unavailable.
+        """
+        if self._alone():
+            return None
+        current = await self._store.fresh(*key_of(account))
+        if current is None or current.metadata.uid != account.metadata.uid:
+            return None
+        return current if current.thumbprint != account.thumbprint else None
+
+    async def register(
+        self, profile: Profile, key: Key, wanted: NewAccount, binding: Binding | None
+    ) -> tuple[ACMEAccount, bool]:
+        """Open an account for the key, or find the one it has; says whether it was opened now (M75, M82).
+
+        `binding` has been verified. Raises Refused for a key that is compromised (SEC25) or was replaced, terms not
+        agreed to (M81), contacts (M80), a missing binding (M88), a credential that opens no more accounts (SEC12,
+        SEC12b), too many accounts; and Unavailable.
+        """
+        require_uncompromised(key, self._inventory)
+        if profile.acme.external_account_binding == "Disabled":
+            binding = None
+        terms.require_agreement(profile.acme, agreed=wanted.terms_of_service_agreed)
+        contact = contacts.validated(wanted.contact)
+        if binding is None and profile.acme.external_account_binding == "Required":
+            raise Refused(
+                ProblemType.EXTERNAL_ACCOUNT_REQUIRED,
+                f"Profile {profile.namespace}/{profile.name} asks for an external account binding: "
+                "the key identifier and secret of an EABCredential.",
+            )
+        credential = await self._credentials.confirmed(profile, binding) if binding is not None else None
+        limit = profile.acme.maximum_accounts
+        self._population.admit(profile, limit=limit, field="spec.enrollment.acme.maximumAccounts")
+        status = AccountStatus(state="valid", contact=contact, terms_of_service_agreed=profile.acme.terms_of_service)
+        wanted_account = _account(profile, key, binding, credential)
+        for _ in range(TRIES):
+            claimed, created = await self._registry.claim(wanted_account)
+            if slots.is_open(claimed):
+                return _usable_with(key, claimed), False
+            if not _same_binding(claimed, wanted_account):
+                await self._registry.give_way(claimed)
+                continue
+            if not await self._within_limit(claimed, credential):
+                await self._registry.discard(claimed)
+                raise Refused(
+                    ProblemType.UNAUTHORIZED,
+                    "The external account binding's key has opened as many accounts as it may "
+                    f"({credential.spec.maximum_accounts if credential else 0}).",
+                )
+            try:
+                opened = await self._store.change(claimed, partial(rules.opened, status=status))
+            except Vanished:
+                continue  # another server has taken it for one that was left behind
+            logger.info(
+                "account opened",
+                extra={
+                    "account": opened.metadata.name,
+                    "profile": "/".join(profile.key),
+                    "kid": binding and binding.key_id,
+                },
+            )
+            return opened, created
+        raise Unavailable("The account is being opened by another request.")
+
+    async def _within_limit(self, account: ACMEAccount, credential: EABCredential | None) -> bool:
+        """Whether the account's place is one of those that its credential has (SEC12)."""
+        if credential is None or credential.spec.maximum_accounts is None:
+            return True
+        labels = f"{CREDENTIAL_UID}={credential.metadata.uid}"
+        now = self._clock()
+        others = [
+            each
+            for each in await self._store.list(account.metadata.namespace, labels=labels)
+            if each.metadata.uid != account.metadata.uid
+        ]
+        stale = [each for each in others if slots.is_stale(each, now=now)]
+        removed = await asyncio.gather(*(self._registry.discard(each) for each in stale))
+        gone = {each.metadata.uid for each, done in zip(stale, removed, strict=True) if done}
+        return slots.standing(account, (each for each in others if each.metadata.uid not in gone)) < (
+            credential.spec.maximum_accounts
+        )
+
+    async def current(self, account: ACMEAccount) -> ACMEAccount:
+        """The account as it is now: another replica may have changed it a moment ago.
+
+        Raises Refused with status 401 where it is not valid any more, and Unavailable.
+        """
+        found = await self._store.fresh(*key_of(account))
+        if found is None or found.metadata.uid != account.metadata.uid:
+            raise not_found()
+        return rules.usable(found)
+
+    async def update(self, account: ACMEAccount, update: AccountUpdate) -> ACMEAccount:
+        """Change the contacts (M84), or deactivate the account (M102). Everything else is ignored (M85).
+
+        Raises Refused for contacts (M80) and with status 401 where the account is not valid any more; and Unavailable.
+        """
+        if update.status == "deactivated":
+            changed = await self._store.change(account, partial(rules.deactivated, now=self._clock()))
+            logger.info("account deactivated", extra={"account": account.metadata.name})
+            self._on_deactivated(changed)
+            return changed
+        if update.contact is None:
+            return await self.current(account)
+        return await self._store.change(
+            account, partial(rules.with_contact, contact=contacts.validated(update.contact))
+        )
+
+    async def agree(self, profile: Profile, account: ACMEAccount) -> ACMEAccount:
+        """Take note that the account agrees to the terms of service, where it has to (M86).
+
+        Elsewhere nothing is written: members of a newAccount request with a known key are ignored (M76). Raises Refused
+        (401) where the account is not valid any more, and Unavailable.
+        """
+        if profile.acme.terms_of_service is None or not terms.outdated(profile.acme, account):
+            return account
+        changed = await self._store.change(account, partial(rules.agreed, terms=profile.acme.terms_of_service))
+        logger.info("terms of service agreed to", extra={"account": account.metadata.name})
+        return changed
+
+    async def change_key(self, profile: Profile, account: ACMEAccount, key: Key, *, old: str) -> ACMEAccount:
+        """Give the account another key (M95-M101); see KeyChanges.change."""
+        return await self._key_changes.change(profile, account, key, old=old)
+
+
+def _account(profile: Profile, key: Key, binding: Binding | None, credential: EABCredential | None) -> ACMEAccount:
+    external = None
+    if binding is not None and credential is not None:
+        external = CredentialBinding(
+            name=credential.metadata.name,
+            namespace=credential.metadata.namespace,
+            uid=credential.metadata.uid,
+            key_id=binding.key_id,
+            names=credential.spec.names,
+            profiles=credential.spec.profiles,
+        )
+    return ACMEAccount(
+        metadata=ObjectMeta(
+            namespace=profile.namespace,
+            name=account_name(*profile.key, key.thumbprint),
+            labels={CREDENTIAL_UID: external.uid} if external is not None else {},
+            owner_references=(owner(profile),),
+        ),
+        spec=AccountSpec(
+            profile_ref=LocalRef(name=profile.name), key=key.jwk, thumbprint=key.thumbprint, external_account=external
+        ),
+    )
+
+
+def _same_binding(one: ACMEAccount, other: ACMEAccount) -> bool:
+    mine, its = one.spec.external_account, other.spec.external_account
+    return (mine and (mine.uid, mine.key_id)) == (its and (its.uid, its.key_id))
+
+
+def _usable_with(key: Key, account: ACMEAccount) -> ACMEAccount:
+    """The account, if the key is its key now: one that was replaced opens nothing, neither this nor another account."""
+    if account.thumbprint != key.thumbprint:
+        raise Refused(
+            ProblemType.BAD_PUBLIC_KEY, "The account of this key has another key by now; make a new key for a new one."
+        )
+    return rules.usable(account)

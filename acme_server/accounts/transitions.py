@@ -1,0 +1,104 @@
+"""The state machine of accounts (RFC 8555, 7.1.6), and the keys that they have had (7.3.5).
+
+Pure: an account and an event in, an account or a refusal out.
+
+    account  not open -> valid -> deactivated | revoked
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from acme_server.accounts import slots
+from acme_server.problems import ProblemType, Refused, not_found
+from kms.pki.keys import PublicKey
+from kms.resources.accounts import AccountStatus, ACMEAccount, CurrentKey
+
+MAXIMUM_FORMER_KEYS = 100
+"""Keys that an account may have given up: each keeps an object, so that it opens no other account (SEC38)."""
+
+
+class Key(Protocol):
+    """An account key, as far as accounts look at it."""
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The key itself."""
+        ...
+
+    @property
+    def jwk(self) -> str:
+        """The public JWK as canonical JSON."""
+        ...
+
+    @property
+    def thumbprint(self) -> str:
+        """Its RFC 7638 thumbprint."""
+        ...
+
+
+def deactivated_account() -> Refused:
+    """The answer to everything that a deactivated or revoked account asks for (M103, SEC07)."""
+    return Refused(ProblemType.UNAUTHORIZED, "The account is deactivated.", status=401)
+
+
+def usable(account: ACMEAccount) -> ACMEAccount:
+    """The account, if it is valid. Raises Refused (401)."""
+    if account.status.state != "valid":
+        raise deactivated_account()
+    return account
+
+
+def opened(account: ACMEAccount, *, status: AccountStatus) -> ACMEAccount:
+    """Not open yet to valid; an account that is open stays as it is."""
+    return account if slots.is_open(account) else replace(account, status=status)
+
+
+def with_contact(account: ACMEAccount, *, contact: tuple[str, ...]) -> ACMEAccount:
+    """Other contacts. Raises Refused (401) unless the account is valid."""
+    return replace(account, status=replace(usable(account).status, contact=contact))
+
+
+def agreed(account: ACMEAccount, *, terms: str) -> ACMEAccount:
+    """Agreed to these terms of service. Raises Refused (401) unless the account is valid."""
+    return replace(account, status=replace(usable(account).status, terms_of_service_agreed=terms))
+
+
+def deactivated(account: ACMEAccount, *, now: datetime) -> ACMEAccount:
+    """Valid to deactivated; final states absorb (M70). Raises Refused (404) where the account is not open."""
+    if account.status.state is None:
+        raise not_found()
+    if account.status.state != "valid":
+        return account
+    return replace(account, status=replace(account.status, state="deactivated", deactivated_at=now))
+
+
+def with_key(account: ACMEAccount, key: Key, *, old: str, now: datetime) -> ACMEAccount:
+    """Another key in the place of the one with the thumbprint `old`, which stays known as a key of the account.
+
+    Orders and authorizations are the account's as before (M100). Raises Refused: 401 unless the account is valid,
+    malformed where its key is not `old` (M97; of two changes at once, the second one finds this), and unauthorized
+    where it has had too many.
+    """
+    status = usable(account).status
+    if account.thumbprint != old:
+        raise Refused(
+            ProblemType.MALFORMED,
+            "The oldKey is not the key of the account; another request may have changed it a moment ago.",
+        )
+    former = tuple(dict.fromkeys((*status.former_keys, old)))
+    if len(former) > MAXIMUM_FORMER_KEYS:
+        raise Refused(
+            ProblemType.UNAUTHORIZED,
+            f"The key of the account was changed {MAXIMUM_FORMER_KEYS} times; open a new account with the new key.",
+        )
+    current = CurrentKey(jwk=key.jwk, thumbprint=key.thumbprint, changed_at=now)
+    return replace(account, status=replace(status, key=current, former_keys=former))
+
+
+def has_had(account: ACMEAccount, thumbprint: str) -> bool:
+    """Whether that is the account's key, or was until it was changed."""
+    return thumbprint in {account.thumbprint, account.spec.thumbprint, *account.status.former_keys}

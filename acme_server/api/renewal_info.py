@@ -1,0 +1,26 @@
+"""renewalInfo (RFC 9773, 4): by GET, for anybody, without a call to the API server (ARI-M13)."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from acme_server import urls
+from acme_server.api import representations
+from acme_server.api.context import AUTHENTICATOR, RENEWALS
+from acme_server.api.responses import answer
+from acme_server.api.routing import get
+
+_CACHED = 300
+"""Seconds at most for which others may keep an answer: a request for early renewal should not wait for longer."""
+
+
+async def read(request: web.Request) -> web.Response:
+    """Tell when a certificate should be renewed, and when to ask again (ARI-M2 to ARI-M4)."""
+    profile = request.app[AUTHENTICATOR].profile(request)
+    info = request.app[RENEWALS].info(profile, request.match_info["certificate"])
+    seconds = int(info.retry_after.total_seconds())
+    headers = {"Retry-After": str(seconds), "Cache-Control": f"public, max-age={min(seconds, _CACHED)}"}
+    return answer(representations.renewal_info(info), headers=headers)
+
+
+ROUTES = (get(urls.RENEWAL_INFO, read),)

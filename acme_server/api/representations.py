@@ -1,0 +1,174 @@
+"""What clients get: resources and problems as the JSON objects of RFC 8555, 7.1 and 6.7.
+
+Members without a value are absent, for several clients stumble over empty strings and null (C11).
+Times are aware and in UTC, so the encoder writes them as RFC 3339 wants them (`2026-11-23T14:00:00Z`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from acme_server.certificates.renewal_info import RenewalInfo
+from acme_server.problems import STATUSES, URN, ProblemType, Refused
+from acme_server.profiles import Profile
+from acme_server.urls import Links
+from kms.resources import ACMEAccount, ACMEOrder
+from kms.resources.orders import Authorization, Challenge, Identifier, StoredProblem
+
+View = dict[str, Any]
+
+
+def directory(profile: Profile, offered: Mapping[str, str], links: Links) -> View:
+    """The directory (M47-M50): what works is in it and nothing else.
+
+    `offered` are the order profiles that work, with a text about each (PROF-M1).
+    """
+    at = profile.namespace, profile.name
+    acme = profile.acme
+    meta = {
+        "termsOfService": acme.terms_of_service,
+        "website": acme.website,
+        "caaIdentities": acme.caa_identities,
+        "externalAccountRequired": acme.external_account_binding == "Required",
+        "profiles": offered,
+    }
+    view: View = {
+        "newNonce": links.new_nonce(*at),
+        "newAccount": links.new_account(*at),
+        "newOrder": links.new_order(*at),
+        "keyChange": links.key_change(*at),
+        "renewalInfo": links.renewal_info(*at),
+        "revokeCert": links.revoke_cert(*at),
+    }
+    if acme.pre_authorization == "Enabled":
+        view["newAuthz"] = links.new_authorization(*at)  # M48
+    view["meta"] = {name: value for name, value in meta.items() if value is False or value}
+    return view
+
+
+def account(account: ACMEAccount, links: Links) -> View:
+    """An account (M53).
+
+    `externalAccountBinding` is left out. RFC 8555, 7.3.4 wants it back verbatim (M93), but nobody reads it, and
+    certbot's library cannot send an account object back that holds one: it raises TypeError on the next update.
+    """
+    view: View = {"status": account.status.state}
+    if account.status.contact:
+        view["contact"] = account.status.contact
+    if account.status.terms_of_service_agreed:
+        view["termsOfServiceAgreed"] = True
+    view["orders"] = links.orders(account)
+    return view
+
+
+def orders(urls: list[str]) -> View:
+    """A page of the list of an account's orders (M54)."""
+    return {"orders": urls}
+
+
+def order(order: ACMEOrder, links: Links) -> View:
+    """An order (M56-M60), with the name of its profile, if it has one (PROF-5)."""
+    spec, status = order.spec, order.status
+    view: View = {
+        "status": status.state,
+        "expires": spec.expires,
+        "identifiers": [_identifier(each) for each in spec.identifiers],
+        "authorizations": links.authorizations(order),
+        "finalize": links.finalize(order),
+    }
+    if spec.not_before is not None:
+        view["notBefore"] = spec.not_before
+    if spec.not_after is not None:
+        view["notAfter"] = spec.not_after
+    if spec.replaces is not None:
+        view["replaces"] = spec.replaces
+    if spec.profile is not None:
+        view["profile"] = spec.profile
+    if status.error is not None:
+        view["error"] = stored_problem(status.error)
+    if status.state == "valid":
+        view["certificate"] = links.certificate(order)
+    return view
+
+
+def renewal_info(info: RenewalInfo) -> View:
+    """When to renew a certificate (ARI-M3)."""
+    return {"suggestedWindow": {"start": info.window.start, "end": info.window.end}}
+
+
+def authorization(order: ACMEOrder, position: int, links: Links) -> View:
+    """The authorization for the identifier at `position` (M61-M65)."""
+    shown = order.status.authorizations[position]
+    view: View = {
+        "status": shown.state,
+        "expires": shown.expires,
+        "identifier": _identifier(shown.identifier),
+        "challenges": [_challenge(order, position, each, links) for each in _relevant(shown)],
+    }
+    if shown.wildcard:
+        view["wildcard"] = True
+    return view
+
+
+def challenge(order: ACMEOrder, position: int, type_: str, links: Links) -> View | None:
+    """The challenge of that type; None where the authorization has none."""
+    challenges = order.status.authorizations[position].challenges
+    found = next((each for each in challenges if each.type == type_), None)
+    return _challenge(order, position, found, links) if found else None
+
+
+def problem(refused: Refused) -> View:
+    """The problem document of a refusal (M43-M46)."""
+    view: View = {"type": URN + refused.type, "detail": refused.detail, "status": refused.http_status}
+    if refused.subproblems:
+        view["subproblems"] = [_subproblem(each.type, each.detail, each.identifier) for each in refused.subproblems]
+    return view | dict(refused.members)
+
+
+def stored_problem(stored: StoredProblem) -> View:
+    """The problem document of an error that an order or a challenge keeps (M143)."""
+    view: View = {"type": URN + stored.type, "detail": stored.detail, "status": _status_of(stored.type)}
+    if stored.subproblems:
+        view["subproblems"] = [_subproblem(each.type, each.detail, each.identifier) for each in stored.subproblems]
+    return view
+
+
+def _relevant(authorization: Authorization) -> tuple[Challenge, ...]:
+    """All challenges while one is to be chosen; afterwards those that were tried (M65)."""
+    tried = tuple(each for each in authorization.challenges if each.state != "pending")
+    return authorization.challenges if authorization.state == "pending" or not tried else tried
+
+
+def _challenge(order: ACMEOrder, position: int, challenge: Challenge, links: Links) -> View:
+    """A challenge (M143). Its token is always there: several clients cannot read one without."""
+    tokens = (each.token for each in order.spec.tokens if (each.authorization, each.type) == (position, challenge.type))
+    view: View = {
+        "type": challenge.type,
+        "url": links.challenge(order, position, challenge.type),
+        "status": challenge.state,
+        "token": next(tokens, ""),
+    }
+    if challenge.validated is not None:
+        view["validated"] = challenge.validated
+    if challenge.error is not None:
+        view["error"] = stored_problem(challenge.error)
+    return view
+
+
+def _identifier(identifier: Identifier) -> View:
+    return {"type": identifier.type, "value": identifier.value}
+
+
+def _subproblem(type_: str, detail: str, identifier: Identifier | None) -> View:
+    view: View = {"type": URN + type_, "detail": detail}
+    if identifier is not None:
+        view["identifier"] = _identifier(identifier)
+    return view
+
+
+def _status_of(type_: str) -> int:
+    try:
+        return STATUSES.get(ProblemType(type_), 400)
+    except ValueError:
+        return 400

@@ -1,0 +1,45 @@
+"""Answers as HTTP wants them: JSON, headers, and what RFC 8555 asks of requests that only read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from multidict import CIMultiDict
+
+from acme_server.jose.decoding import malformed
+
+RETRY_AFTER = {"Retry-After": "1"}
+"""While something is being processed. Whole seconds, for not every client reads dates (C2)."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def answer(
+    view: dict[str, Any], *, status: int = 200, location: str | None = None, headers: dict[str, str] | None = None
+) -> web.Response:
+    """`view` as a JSON document."""
+    sent = CIMultiDict(headers or ())
+    sent["Content-Type"] = "application/json"
+    if location is not None:
+        sent["Location"] = location
+    return web.Response(body=_encode(view), status=status, headers=sent)
+
+
+def problem_document(view: dict[str, Any], *, headers: dict[str, str] | None = None) -> web.Response:
+    """A problem (RFC 7807), with the status that it names (S43)."""
+    sent = CIMultiDict(headers or ())
+    sent["Content-Type"] = "application/problem+json"
+    return web.Response(body=_encode(view), status=view["status"], headers=sent)
+
+
+def link(url: str, relation: str) -> str:
+    """The value of a Link header (RFC 8288)."""
+    return f'<{url}>;rel="{relation}"'
+
+
+def require_no_payload(payload: bytes) -> None:
+    """Raise Refused (malformed) unless a request is POST-as-GET: the empty payload, not the empty object (M26, M27)."""
+    if payload:
+        raise malformed("This resource can only be read: the payload must be empty.")

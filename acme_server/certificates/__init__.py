@@ -1,0 +1,1 @@
+"""Issued certificates: revocation, CRLs, renewal information and chains."""

@@ -1,0 +1,30 @@
+"""The chains of a certificate: the one that was stored with it, and other ways from the same leaf to other roots."""
+
+from __future__ import annotations
+
+from cryptography import x509
+
+from kms.pki.certificate import certificate_pem, certifies
+from kms.resources.authorities import CertificateAuthority
+from kms.resources.orders import ACMEOrder
+
+
+def chains(order: ACMEOrder, authority: CertificateAuthority) -> tuple[str, ...]:
+    """All chains in PEM, the default one first (S124); none where there is no certificate.
+
+    `authority` may have another key by now, or another name, than when the leaf was signed: what it publishes counts
+    only where it certifies this very leaf.
+    """
+    default = order.status.certificate
+    if default is None:
+        return ()
+    alternates = authority.status.alternate_chains
+    if not alternates:
+        return (default,)
+    leaf = x509.load_pem_x509_certificate(default.encode())
+    head = certificate_pem(leaf)
+    return (default, *(head + each for each in alternates if _leads_to(each, leaf)))
+
+
+def _leads_to(chain: str, leaf: x509.Certificate) -> bool:
+    return certifies(x509.load_pem_x509_certificate(chain.encode()), leaf)

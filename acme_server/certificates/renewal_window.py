@@ -1,0 +1,113 @@
+"""When a certificate should be renewed, and what it means to replace one (RFC 9773). Pure.
+
+The window lies around two thirds of a certificate's lifetime and is as wide as a fifteenth of it, so that the clients
+of a fleet that was installed in one hour, each of which draws a time within its window, do not come back in one hour.
+Its place follows from the serial number, so that it stays where it is however often it is asked for (ARI-M7).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from acme_server.jose.decoding import base64url, malformed, unpadded
+from acme_server.orders.lifetimes import BACKDATE
+from acme_server.state.certificates import Certificate
+
+_BEGINS = 0.63
+"""The share of a lifetime after which the earliest windows begin."""
+_WIDTH = 15
+_SHIFT = 30
+"""A window is as wide as the fifteenth part of the lifetime, and begins up to its thirtieth part later than others."""
+_SHORTEST = timedelta(seconds=2)
+"""Caddy takes a window for none that does not hold a whole second between its first and its last."""
+_AT_ONCE = timedelta(hours=1)
+"""How long the window of a revoked certificate is; it lies before the revocation."""
+_MOMENT = timedelta(seconds=1)
+_ASKED_AGAIN = 60
+_SELDOM = timedelta(hours=6)
+_OFTEN = timedelta(minutes=1)
+_NAME_BYTES = 20
+
+
+class CertificateId(NamedTuple):
+    """Identifies a certificate (RFC 9773, 4.1): the key of its CA and its serial number, both in hexadecimal."""
+
+    authority_key_id: str
+    serial_number: str
+
+    def __str__(self) -> str:
+        """The identifier as clients write it: two values in base64url with a dot between them."""
+        serial = int(self.serial_number, 16)
+        octets = serial.to_bytes(serial.bit_length() // 8 + 1, "big")  # DER: a leading zero where the top bit is set
+        return f"{unpadded(bytes.fromhex(self.authority_key_id))}.{unpadded(octets)}"
+
+
+class Window(NamedTuple):
+    """When to renew: some time from `start` on, before `end` (ARI-M3)."""
+
+    start: datetime
+    end: datetime
+
+
+def parse_certificate_id(text: str) -> CertificateId:
+    """The identifier that `text` spells (ARI-M2).
+
+    Each identifier has one spelling. Raises Refused (malformed) for anything else: padding, other alphabets, a serial
+    number that is not the content of a positive DER integer in its shortest form.
+    """
+    authority, dot, serial = text.partition(".")
+    if not dot:
+        raise malformed("The certificate identifier lacks its dot: authority key identifier, dot, serial number.")
+    key, number = base64url(authority, "The authority key identifier"), base64url(serial, "The serial number")
+    top_bit = 0x80
+    if not key or not number or number[0] >= top_bit or (number[0] == 0 and (len(number) == 1 or number[1] < top_bit)):
+        raise malformed("The certificate identifier has no serial number in the form that certificates have it (DER).")
+    return CertificateId(key.hex(), f"{int.from_bytes(number, 'big'):x}")
+
+
+def suggested(certificate: Certificate, *, issued_before: Iterable[datetime], now: datetime) -> Window:
+    """When the certificate should be renewed.
+
+    A revoked one: at once (ARI-M6). One that was issued before one of the times in `issued_before`, by which an
+    administrator asks for early renewal: from that time on, if that is earlier than it would be anyway.
+
+    cert-manager takes a window that begins before the certificate does for the window of the one before, and goes by
+    its own calculation; one that begins later, for that of the certificate that it has (C13). So windows never begin
+    before their certificate, and one of early renewal, once its time has come, before whatever is issued now.
+    """
+    if certificate.revocation is not None:
+        revoked = certificate.revocation.time
+        after = min(certificate.not_before + _MOMENT, revoked - _SHORTEST)
+        return Window(max(revoked - _AT_ONCE, after), revoked)
+    begins = max(certificate.not_before, certificate.issued_at)
+    lifetime = max(certificate.not_after - begins, timedelta(0))
+    start = begins + lifetime * _BEGINS + lifetime / _SHIFT * _share(certificate.serial_number)
+    asked = (each - BACKDATE if each <= now else each for each in issued_before if certificate.issued_at < each)
+    start = min((start, *asked)).replace(microsecond=0)
+    return Window(start, start + max(lifetime / _WIDTH, _SHORTEST))
+
+
+def asked_again_after(certificate: Certificate) -> timedelta:
+    """How long a client should wait before it asks again (ARI-M4): seldom, but often enough for short lifetimes."""
+    lifetime = certificate.not_after - certificate.not_before
+    return min(max(lifetime / _ASKED_AGAIN, _OFTEN), _SELDOM)
+
+
+def successor_name(predecessor: Certificate, attempt: int) -> str:
+    """The name of the order that replaces the certificate, or of the next one if that failed.
+
+    It is the same on every replica, so etcd lets one order alone replace a certificate (ARI-M8). It cannot be guessed
+    by those who do not know the name of the predecessor's order, which nobody could guess either.
+    """
+    material = f"replaces\0{'/'.join(predecessor.order)}\0{predecessor.serial_number}\0{attempt}"
+    return base64.b32encode(hashlib.sha256(material.encode()).digest()[:_NAME_BYTES]).decode().lower()
+
+
+def _share(serial_number: str) -> float:
+    """A number from 0 to 1 that follows from the serial number, spread evenly."""
+    digest = hashlib.sha256(serial_number.encode()).digest()
+    return int.from_bytes(digest[:4], "big") / 2**32

@@ -1,0 +1,188 @@
+"""Revocation (RFC 8555, 7.6): who may revoke which certificate, and that it happens once.
+
+Nothing is told about a certificate, not even that it was revoked, before its sender has shown that he may revoke it
+(M137). Three may: the account that it was issued to, an account that has proven control of all its names, and whoever
+holds its key.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import Protocol
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from acme_server.accounts.service import Accounts
+from acme_server.api.authentication import AccountHolder, KeyHolder
+from acme_server.certificates.revocation_reasons import subscriber_reason
+from acme_server.jose.decoding import malformed
+from acme_server.orders import transitions
+from acme_server.orders.lifetimes import is_over, usable
+from acme_server.problems import ProblemType, Refused, Unavailable
+from acme_server.profiles import Profile
+from acme_server.state.authorizations import own_authorization
+from acme_server.state.certificates import Certificate, Inventory
+from acme_server.state.store import Store
+from kms.clock import Clock
+from kms.pki.crl import KEY_COMPROMISE
+from kms.pki.keys import PublicKey, same_public_key
+from kms.pki.parsing import PARSER_ERRORS
+from kms.resources.accounts import ACMEAccount
+from kms.resources.orders import ACCOUNT, ACMEOrder, Identifier
+
+logger = logging.getLogger(__name__)
+
+_UNKNOWN = "There is no such certificate in this profile."
+
+
+class Proofs(Protocol):
+    """Knows what accounts have proven to control."""
+
+    async def holds_all(self, account: ACMEAccount, identifiers: Sequence[Identifier]) -> bool:
+        """Whether the account has a valid authorization for each of these. Raises Unavailable."""
+        ...
+
+
+class ListedProofs:
+    """Asks the API server for the account's orders, and looks into their authorizations.
+
+    What an order relies on was proven elsewhere or, where ownership is not validated, not at all: it does not count.
+    """
+
+    def __init__(self, *, orders: Store[ACMEOrder], clock: Clock) -> None:
+        self._orders = orders
+        self._clock = clock
+
+    async def holds_all(self, account: ACMEAccount, identifiers: Sequence[Identifier]) -> bool:
+        """Whether the account has a valid authorization for each of these. One LIST. Raises Unavailable."""
+        # By field, not by label: also authorizations that were made before any order have no label.
+        fields = f"spec.accountRef.name={account.metadata.name}"
+        orders = await self._orders.list(account.metadata.namespace, fields=fields)
+        now = self._clock()
+        return set(identifiers) <= {
+            order.spec.identifiers[position]
+            for order in orders
+            for position in range(len(order.spec.identifiers))
+            if (own := own_authorization(order, position)) is not None and usable(own, now=now)
+        }
+
+
+class Revocations:
+    """Revokes certificates for those who may."""
+
+    def __init__(
+        self,
+        *,
+        orders: Store[ACMEOrder],
+        accounts: Accounts,
+        inventory: Inventory,
+        proofs: Proofs,
+        clock: Clock,
+    ) -> None:
+        self._orders = orders
+        self._accounts = accounts
+        self._inventory = inventory
+        self._proofs = proofs
+        self._clock = clock
+
+    async def revoke(self, caller: AccountHolder | KeyHolder, der: bytes, reason: int | None) -> None:
+        """Revoke the certificate in `der`, with that reason code: one write.
+
+        Raises Refused: malformed for what is no certificate, 404 for one that is not of this profile (M142),
+        unauthorized (SEC22), badRevocationReason (M140), alreadyRevoked (M139); and Unavailable.
+        """
+        leaf = parsed(der)
+        if isinstance(caller, KeyHolder):
+            # Before anything is looked up: certificates are public, and anybody can make a key (SEC37).
+            _require_key_of(leaf, caller.key.public_key)
+        record = await self._record(caller, leaf)
+        order = await self._order(record, der)
+        if isinstance(caller, AccountHolder):
+            await self._require_right(caller.account, record)
+        words = subscriber_reason(reason)
+        now = self._clock()
+        if is_over(record.not_after, now=now) and words != KEY_COMPROMISE:
+            # That its key is compromised still bars the key (SEC25); all else is past.
+            raise Refused(ProblemType.UNAUTHORIZED, "The certificate has expired: there is nothing left to revoke.")
+        by_key = isinstance(caller, KeyHolder)
+        await self._orders.change(order, partial(transitions.revoked, reason=words, by_key=by_key, now=now))
+        logger.info(
+            "certificate revoked",
+            extra={
+                "order": order.metadata.name,
+                "profile": "/".join(caller.profile.key),
+                "account": caller.account.metadata.name if isinstance(caller, AccountHolder) else None,
+                "by": "certificate key" if by_key else "account",
+                "names": ",".join(each.value for each in record.identifiers),
+                "serial": record.serial_number,
+                "reason": words,
+            },
+        )
+
+    async def _record(self, caller: AccountHolder | KeyHolder, leaf: x509.Certificate) -> Certificate:
+        """What is known of the certificate, if it is one of the profile. Raises Refused (404) and Unavailable.
+
+        What another replica issued a moment ago may not have been heard of. A LIST of the account's orders finds it;
+        for the holder of its key there is nothing to ask, but whoever gave it to him was slower than the watch.
+        """
+        serial_number = f"{leaf.serial_number:x}"
+        found = self._of(caller.profile, serial_number)
+        if found is None and isinstance(caller, AccountHolder):
+            labels = f"{ACCOUNT}={caller.account.metadata.name}"
+            await self._orders.list(caller.profile.namespace, labels=labels)  # the inventory sees them pass
+            found = self._of(caller.profile, serial_number)
+        if found is None and not self._inventory.complete:
+            raise Unavailable("The server is still reading its certificates.", 5)
+        if found is None:
+            raise _unknown()
+        return found
+
+    def _of(self, profile: Profile, serial_number: str) -> Certificate | None:
+        found = self._inventory.certificate(profile.namespace, serial_number)
+        return found if found is not None and found.profile == profile.name else None
+
+    async def _order(self, record: Certificate, der: bytes) -> ACMEOrder:
+        """The order that holds this very certificate: a serial number alone proves nothing (SEC24)."""
+        order = await self._orders.get(*record.order)
+        if order is None or order.status.certificate is None:
+            raise _unknown()
+        if x509.load_pem_x509_certificate(order.status.certificate.encode()).public_bytes(Encoding.DER) != der:
+            raise _unknown()
+        return order
+
+    async def _require_right(self, account: ACMEAccount, record: Certificate) -> None:
+        """Raise Refused (unauthorized) unless it is the account's certificate, or its names are (M136)."""
+        account = await self._accounts.current(account)
+        if record.account == account.metadata.name:
+            return
+        if not await self._proofs.holds_all(account, record.identifiers):
+            raise Refused(
+                ProblemType.UNAUTHORIZED,
+                "The certificate was issued to another account, and this one has no valid authorization for all names.",
+            )
+
+
+def parsed(der: bytes) -> x509.Certificate:
+    """The certificate. Raises Refused (malformed); PEM is none, and neither is anything before or after the DER."""
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        certificate.serial_number, certificate.public_key()
+    except PARSER_ERRORS:
+        raise malformed(
+            "The certificate must be exactly one X.509 certificate in DER, in base64url; PEM is not taken."
+        ) from None
+    return certificate
+
+
+def _require_key_of(leaf: x509.Certificate, key: PublicKey) -> None:
+    """Raise Refused (unauthorized) unless it is the key of the certificate, however each was encoded (M136)."""
+    own = leaf.public_key()
+    if not isinstance(own, PublicKey) or not same_public_key(own, key):
+        raise Refused(ProblemType.UNAUTHORIZED, "The key in the request is not that of the certificate.")
+
+
+def _unknown() -> Refused:
+    return Refused(ProblemType.MALFORMED, _UNKNOWN, status=404)

@@ -1,0 +1,92 @@
+"""What is revoked for which reasons, and what a revocation list says of it. Pure: the time is handed in.
+
+Replicas publish the same list without asking each other: its dates and its number follow from the hour and from what
+was revoked. So does that a number never goes down, also after a restart: a later hour or a later revocation makes it
+greater, and so does one that is heard of late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+
+from acme_server.problems import ProblemType, Refused
+from acme_server.state.certificates import Certificate
+from acme_server.state.retention import MARGIN
+from kms.pki.crl import KEY_COMPROMISE, UNSPECIFIED, ListTemplate, encoded_entry, in_order
+from kms.resources.orders import Revocation
+
+SUBSCRIBER_REASONS: Mapping[int, str] = MappingProxyType(
+    {
+        0: UNSPECIFIED,
+        1: KEY_COMPROMISE,
+        3: "affiliationChanged",
+        4: "superseded",
+        5: "cessationOfOperation",
+    }
+)
+"""What the holder of a certificate can know. cACompromise (2) and aACompromise (10) are about other certificates,
+certificateHold (6) and removeFromCRL (8) would undo a revocation, and privilegeWithdrawn (9) is the issuer's to say."""
+
+ADMINISTRATOR_REASONS = (*SUBSCRIBER_REASONS.values(), "privilegeWithdrawn")
+
+REFRESH = timedelta(hours=1)
+"""How often a list is made anew where nothing is revoked."""
+LIFETIME = timedelta(hours=24)
+"""How long a list can be relied on: far longer than REFRESH, so that nobody is left without one (SEC60)."""
+LISTED_FOR = MARGIN - REFRESH
+"""How long a certificate stays on the list after its end: RFC 5280, 3.3 wants it on one list beyond that (SEC61). It is
+off the list before its order is deleted."""
+
+_NUMBERED = 24
+"""Bits of a list's number that count its entries; the rest is its time in milliseconds."""
+
+
+def subscriber_reason(code: int | None) -> str:
+    """The reason of that code (RFC 5280, 5.3.1). Raises Refused (badRevocationReason) for those not allowed (M140)."""
+    reason = SUBSCRIBER_REASONS.get(0 if code is None else code)
+    if reason is None:
+        allowed = ", ".join(f"{number} ({name})" for number, name in SUBSCRIBER_REASONS.items())
+        raise Refused(ProblemType.BAD_REVOCATION_REASON, f"The reason {code} is not allowed; allowed are {allowed}.")
+    return reason
+
+
+def is_listed(not_after: datetime, *, at: datetime) -> bool:
+    """Whether a revoked certificate with that end is on the list of that hour (SEC61)."""
+    return at <= not_after + LISTED_FOR
+
+
+def hour_of(now: datetime) -> datetime:
+    """When the list that holds at `now` was due. What leaves a list leaves it then, never in between."""
+    return now - (now - datetime.min.replace(tzinfo=UTC)) % REFRESH
+
+
+def list_template(revoked: Collection[Certificate], *, now: datetime) -> ListTemplate:
+    """What the list of a CA says at `now`, of which these certificates were revoked.
+
+    `thisUpdate` is the hour, or the last revocation where that is later; never the future, whatever clock told the
+    time of a revocation. An entry whose reason was raised to keyCompromise counts twice, so that the number rises.
+    """
+    hour = hour_of(now)
+    # Nothing is made here that the garbage collector would have to look at a hundred thousand times.
+    listed = [each for each in revoked if is_listed(each.not_after, at=hour)]
+    newest = max((each.revocation.time for each in listed if each.revocation), default=hour)
+    this_update = max(hour, min(newest, now)).astimezone(UTC)
+    entries = in_order(_entry(each.serial_number, each.revocation) for each in listed if each.revocation)
+    raised = sum(each.revocation is not None and each.revocation.reason == KEY_COMPROMISE for each in listed)
+    return ListTemplate(
+        entries=entries,
+        number=(int(this_update.timestamp()) * 1000 << _NUMBERED) + len(entries) + raised,
+        this_update=this_update,
+        next_update=hour + LIFETIME,
+    )
+
+
+def _entry(serial_number: str, revocation: Revocation) -> bytes:
+    return encoded_entry(int(serial_number, 16), revocation.time.astimezone(UTC), _listed_reason(revocation.reason))
+
+
+def _listed_reason(reason: str) -> str:
+    """The reason as a list may say it: what somebody has written by hand must not keep all others from being listed."""
+    return reason if reason in ADMINISTRATOR_REASONS else UNSPECIFIED

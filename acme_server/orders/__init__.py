@@ -1,0 +1,1 @@
+"""Orders (RFC 8555, 7.4): from new-order to the certificate."""

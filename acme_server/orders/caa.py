@@ -1,0 +1,143 @@
+"""Whether CAA records allow what is about to be proven or issued, as far as the profile wants to know (CAA-M1 to M10).
+
+Checked when control of a name has been proven, and again at finalization where that was too long ago or the proof was
+made for an earlier order. Each name is judged by its own records (SEC53).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from acme_server.measures import Measures
+from acme_server.model import ChallengeId
+from acme_server.orders.identifiers import refusal
+from acme_server.problems import ProblemType, Refused, SubProblem
+from acme_server.profiles import Profiles
+from acme_server.urls import Links
+from acme_server.validation import caa_rules
+from acme_server.validation.attempt import ValidationFailed
+from acme_server.validation.caa_lookup import CAALookup, RelevantSet
+from kms.clock import Clock
+from kms.resources.orders import ACMEOrder, ChallengeType
+from kms.resources.profiles import AcmeEnrollment
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Objection:
+    """Why one identifier must not be certified; `temporary`: because its records could not be looked up."""
+
+    position: int
+    detail: str
+    temporary: bool
+
+
+class CAA:
+    """Asks the records of names on behalf of profiles."""
+
+    def __init__(
+        self, *, lookup: CAALookup, profiles: Profiles, links: Links, clock: Clock, measures: Measures
+    ) -> None:
+        self._lookup = lookup
+        self._profiles = profiles
+        self._links = links
+        self._clock = clock
+        self._measures = measures
+
+    async def proven(self, order: ACMEOrder, id_: ChallengeId) -> datetime | None:
+        """Look at the records of the identifier whose challenge has been validated; when that was, None: not at all.
+
+        Raises ValidationFailed (caa) where the profile enforces them, and they forbid or cannot be looked up.
+        """
+        acme = self._enrollment(order)
+        if acme is None:
+            raise ValidationFailed(
+                ProblemType.SERVER_INTERNAL, "The profile of the order is not there.", temporary=True
+            )
+        if acme.caa == "Off" or order.status.authorizations[id_.position].identifier.type != "dns":
+            return None
+        now = self._clock()
+        for objection in await self._objections(acme, order, {id_.position: id_.type}):
+            raise ValidationFailed(ProblemType.CAA, objection.detail, temporary=objection.temporary)
+        return now
+
+    async def admit(self, order: ACMEOrder) -> None:
+        """Look at the records that nobody has looked at lately, before anything is issued (CAA-M9).
+
+        Raises Refused (caa) with a subproblem for each identifier that must not be certified.
+        """
+        acme = self._enrollment(order)
+        if acme is None or acme.caa == "Off":
+            return
+        positions = caa_rules.unchecked(order, now=self._clock())
+        objections = await self._objections(acme, order, {each: _method(order, each) for each in positions})
+        if objections:
+            raise _refused(order, objections)
+
+    def _enrollment(self, order: ACMEOrder) -> AcmeEnrollment | None:
+        return self._profiles.enrollment(order.metadata.namespace, order.spec.profile_ref.name)
+
+    async def _objections(
+        self, acme: AcmeEnrollment, order: ACMEOrder, methods: Mapping[int, ChallengeType | None]
+    ) -> Sequence[_Objection]:
+        """What there is to say against the identifiers at these positions; where it is only reported: nothing."""
+        names = {order.status.authorizations[position].identifier.value for position in methods}
+        found = await self._lookup.relevant(names)
+        account = self._links.account_of(order)
+        objections = []
+        for position, method in methods.items():
+            authorization = order.status.authorizations[position]
+            issuance = caa_rules.Issuance(
+                wildcard=authorization.wildcard, issuers=acme.caa_identities, account=account, method=method
+            )
+            objection = _objection(position, authorization.identifier.value, found, issuance)
+            self._tell(acme, order, objection)
+            if objection is not None:
+                objections.append(objection)
+        return objections if acme.caa == "Enforce" else ()
+
+    def _tell(self, acme: AcmeEnrollment, order: ACMEOrder, objection: _Objection | None) -> None:
+        if objection is None:
+            self._measures.caa(acme.caa, "allowed")
+            return
+        self._measures.caa(acme.caa, "failed" if objection.temporary else "forbidden")
+        logger.warning(
+            "CAA forbids a certificate",
+            extra={
+                "order": order.metadata.name,
+                "profile": f"{order.metadata.namespace}/{order.spec.profile_ref.name}",
+                "mode": acme.caa,
+                "error": objection.detail,
+            },
+        )
+
+
+def _objection(
+    position: int, name: str, found: Mapping[str, RelevantSet], issuance: caa_rules.Issuance
+) -> _Objection | None:
+    relevant = found[name]
+    shown = f"*.{name}" if issuance.wildcard else name
+    if relevant.failure is not None:
+        where = f" at {relevant.owner}" if relevant.owner else ""
+        detail = f"The CAA records for {shown} cannot be looked up{where}: {relevant.failure}."
+        return _Objection(position, detail, temporary=True)
+    why = caa_rules.objection(relevant.properties, issuance)
+    if why is None:
+        return None
+    return _Objection(position, f"The CAA records at {relevant.owner} forbid a certificate for {shown}: {why}.", False)
+
+
+def _method(order: ACMEOrder, position: int) -> ChallengeType | None:
+    """The challenge that has proven control, where one has."""
+    challenges = order.status.authorizations[position].challenges
+    return next((each.type for each in challenges if each.state == "valid"), None)
+
+
+def _refused(order: ACMEOrder, objections: Collection[_Objection]) -> Refused:
+    return refusal(
+        [SubProblem(ProblemType.CAA, each.detail, order.spec.identifiers[each.position]) for each in objections]
+    )

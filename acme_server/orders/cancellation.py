@@ -1,0 +1,91 @@
+"""Ends the orders of accounts that were deactivated (RFC 8555, 7.3.6; S104), in the background and in small steps.
+
+Nothing depends on it: an order of such an account cannot be proven, finalized or looked at, and expires by itself. So
+what is under way when a server ends is not taken up again, and what exceeds the queue is left to time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from acme_server.orders import transitions
+from acme_server.orders.transitions import OPEN_STATES
+from acme_server.problems import ProblemType, Unavailable
+from acme_server.state.store import Store, Vanished
+from kms.clock import Clock
+from kms.resources.accounts import ACMEAccount
+from kms.resources.meta import key_of
+from kms.resources.orders import ACCOUNT, ACMEOrder, StoredProblem
+
+logger = logging.getLogger(__name__)
+
+QUEUED = 1_000
+"""Accounts whose orders wait for their end."""
+_PAGE = 100
+_TRIES = 5
+_PAUSE = 2.0
+_DEACTIVATED = StoredProblem(type=ProblemType.UNAUTHORIZED.value, detail="The account was deactivated.")
+
+
+class Cancellation:
+    """Cancels the open orders of one account after the other."""
+
+    def __init__(self, *, orders: Store[ACMEOrder], clock: Clock, queued: int = QUEUED, pause: float = _PAUSE) -> None:
+        self._orders = orders
+        self._clock = clock
+        self._pause = pause
+        self._accounts: asyncio.Queue[tuple[str, str]] = asyncio.Queue(queued)
+
+    def begin(self, account: ACMEAccount) -> None:
+        """The account was deactivated: its orders are to end soon."""
+        try:
+            self._accounts.put_nowait(key_of(account))
+        except asyncio.QueueFull:
+            logger.warning("orders are left to expire", extra={"account": account.metadata.name})
+
+    async def idle(self) -> None:
+        """Return once nothing waits any more."""
+        await self._accounts.join()
+
+    async def run(self) -> None:
+        """Cancel whatever there is to cancel; never returns."""
+        while True:
+            namespace, account = await self._accounts.get()
+            try:
+                await self._cancelled(namespace, account)
+            finally:
+                self._accounts.task_done()
+
+    async def _cancelled(self, namespace: str, account: str) -> None:
+        for _ in range(_TRIES):
+            try:
+                ended = await self._end_orders(namespace, account)
+            except Unavailable as error:
+                logger.warning("orders cannot be cancelled yet", extra={"account": account, "error": str(error)})
+                await asyncio.sleep(self._pause)
+            else:
+                logger.info("orders cancelled", extra={"account": account, "orders": ended})
+                return
+        logger.warning("orders are left to expire", extra={"account": account})
+
+    async def _end_orders(self, namespace: str, account: str) -> int:
+        """Says how many orders were ended. Raises Unavailable."""
+        ended, token = 0, ""
+        failed = partial(transitions.failed, problem=_DEACTIVATED, reason="AccountDeactivated", now=self._clock())
+        while True:
+            orders, token = await self._orders.page(namespace, labels=f"{ACCOUNT}={account}", limit=_PAGE, token=token)
+            for order in orders:
+                if order.status.state in OPEN_STATES:
+                    ended += await self._changed(order, failed)
+            if not token:
+                return ended
+
+    async def _changed(self, order: ACMEOrder, transition: Callable[[ACMEOrder], ACMEOrder]) -> bool:
+        try:
+            await self._orders.change(order, transition)
+        except Vanished:
+            return False
+        return True

@@ -1,0 +1,86 @@
+"""What a certificate says: it follows from order, CSR and profile, so every repetition gives the same (SEC27).
+
+Names come from the order, the key from the CSR, usages and lifetime from the profile. The subject is the profile's; of
+the CSR's only what the policy has rules for and the profile leaves open. Extensions of the CSR select nothing (SEC29).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from acme_server.orders.identifiers import names_of
+from acme_server.orders.lifetimes import BACKDATE, SKEW
+from acme_server.profiles import Profile
+from acme_server.urls import Links
+from kms.pki.certificate import LeafTemplate, serial_number, validity
+from kms.pki.csr import CertificateRequest
+from kms.pki.subjects import ATTRIBUTES, COMMON_NAME, LIMITS
+from kms.resources.compile import subject_attributes
+from kms.resources.meta import key_of
+from kms.resources.orders import ACMEOrder
+
+
+def template(
+    order: ACMEOrder,
+    request: CertificateRequest,
+    profile: Profile,
+    *,
+    base: datetime,
+    ca_not_after: datetime,
+    links: Links,
+) -> LeafTemplate:
+    """What the issuer is to sign. `base` is the time that validity is counted from (lifetimes.base_time).
+
+    Where the CA publishes its list and its certificate follows from the configuration, never from a request.
+
+    Raises ValueError with a message for people where the CA's own lifetime leaves nothing of the requested one, or the
+    policy allows less by now.
+    """
+    contents = profile.resource.spec.certificate
+    not_before, not_after = _dates(order, profile, base=base, ca_not_after=ca_not_after)
+    meta, authority = order.metadata, key_of(profile.authority)
+    requested = {name: values for name, values in request.subject.items() if name in ATTRIBUTES}
+    return LeafTemplate(
+        public_key=request.public_key,
+        names=names_of(order.spec.identifiers),
+        common_name=_common_name(order, request, profile),
+        subject={**requested, **subject_attributes(contents.subject)},
+        usages=frozenset(contents.usages),
+        serial=serial_number(uid=meta.uid, name=meta.name, digest=request.digest),
+        not_before=not_before,
+        not_after=not_after,
+        crl_url=links.revocation_list(*authority),
+        ca_url=links.ca_certificate(*authority),
+    )
+
+
+def _dates(order: ACMEOrder, profile: Profile, *, base: datetime, ca_not_after: datetime) -> tuple[datetime, datetime]:
+    """The dates of the certificate: those that were asked for, and never more between them than the policy allows."""
+    not_before, not_after = validity(
+        base,
+        profile.duration,
+        requested_not_before=order.spec.not_before,
+        requested_not_after=order.spec.not_after,
+        ca_not_after=ca_not_after,
+        backdate=BACKDATE,
+    )
+    longest = profile.policy.maximum_duration
+    if order.spec.not_before is None:
+        # Who asked for the longest lifetime by a clock that is fast gets that end, and a beginning that is later.
+        not_before = max(not_before, min(not_after - longest, base + SKEW))
+    if not_after - not_before > longest:
+        raise ValueError(f"policy {profile.policy.name} allows a shorter validity only (spec.maximumDuration)")
+    return not_before, not_after
+
+
+def _common_name(order: ACMEOrder, request: CertificateRequest, profile: Profile) -> str | None:
+    match profile.resource.spec.certificate.common_name:
+        case "FirstName":
+            # An address belongs into the SAN alone (IP-M6).
+            names = (each.value for each in order.spec.identifiers if each.type == "dns")
+            first = next(names, "")
+            return first if 0 < len(first) <= LIMITS[COMMON_NAME] else None
+        case "Requested":
+            return request.common_name
+        case "None":
+            return None

@@ -1,0 +1,285 @@
+"""newOrder and newAuthz (RFC 8555, 7.4 and 7.4.1): what is asked before an order exists, and the one write it costs.
+
+Everything that could stop the order later is asked now, so that nobody solves challenges for what is never issued. And
+what was proven before is not proven again: such an order is ready from its first moment.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from acme_server.accounts import terms
+from acme_server.accounts.eab_credentials import Credentials
+from acme_server.accounts.service import owner
+from acme_server.api.payloads import NewAuthorization, NewOrder
+from acme_server.certificates import renewal_window
+from acme_server.certificates.renewal_info import Renewals, already_replaced
+from acme_server.measures import Measures
+from acme_server.offloading import weighed
+from acme_server.orders import authorization_reuse, identifiers, lifetimes, policy, transitions
+from acme_server.problems import ProblemType, Refused, Unavailable
+from acme_server.profiles import Chosen, Profile, Profiles
+from acme_server.state.authorizations import Proofs
+from acme_server.state.certificates import Certificate
+from acme_server.state.open_orders import OpenOrders
+from acme_server.state.quotas import Population
+from acme_server.state.store import Store
+from acme_server.validation.worker import Worker
+from kms.clock import Clock, Entropy
+from kms.cluster.errors import AlreadyExists
+from kms.pki.names import Name
+from kms.resources.accounts import ACMEAccount
+from kms.resources.meta import LocalRef, ObjectMeta, key_of
+from kms.resources.orders import ACCOUNT, ACMEOrder, Authorized, ChallengeType, OrderSpec, Token
+
+logger = logging.getLogger(__name__)
+
+_NAME_BYTES = 20
+_TOKEN_BYTES = 24
+_REPLACEMENTS = 30
+"""Orders that may fail one after the other to replace a certificate, before they are removed a day later."""
+_NAMED = 10
+"""Names that the text for people has."""
+
+
+class Opener:
+    """Makes orders, and authorizations without an order."""
+
+    def __init__(
+        self,
+        *,
+        store: Store[ACMEOrder],
+        accounts: Store[ACMEAccount],
+        profiles: Profiles,
+        credentials: Credentials,
+        limits: OpenOrders,
+        population: Population,
+        proofs: Proofs,
+        renewals: Renewals,
+        worker: Worker,
+        objection: policy.Objection,
+        clock: Clock,
+        entropy: Entropy,
+        measures: Measures,
+    ) -> None:
+        self._store = store
+        self._accounts = accounts
+        self._profiles = profiles
+        self._credentials = credentials
+        self._limits = limits
+        self._population = population
+        self._proofs = proofs
+        self._renewals = renewals
+        self._worker = worker
+        self._objection = objection
+        self._clock = clock
+        self._entropy = entropy
+        self._measures = measures
+
+    async def order(self, profile: Profile, account: ACMEAccount, wanted: NewOrder) -> ACMEOrder:
+        """Open an order (M106): one write.
+
+        Raises Refused for a profile that the account may not choose (PROF-M2), identifiers that it never certifies
+        (M107), dates that it does not honour (M108), too many open orders, a suspended credential, a certificate that
+        it cannot replace and terms of service that have changed (M86); and Unavailable.
+        """
+        now = self._clock()
+        try:
+            self._credentials.admit(account)
+            await self._require_agreement(profile, account)
+            chosen = self._profiles.chosen(profile, wanted.profile)
+            self._credentials.admit_profile(account, wanted.profile)
+            size = sum(len(each.value) for each in wanted.identifiers)
+            names = await weighed(identifiers.normalised, wanted.identifiers, size=size)
+            self._admit_names(names, chosen, profile, account)
+            dates = lifetimes.requested(wanted.not_before, wanted.not_after, chosen.profile, now=now)
+            predecessor = self._predecessor(profile, account, wanted, names)
+            if predecessor is None:  # renewals are not to be kept waiting (ARI-M11)
+                self._admit_another(profile, account)
+        except Refused as refused:
+            self._measures.order("refused")
+            _tell("order refused", profile, account, error=str(refused))
+            raise
+        authorized = self._authorized(profile, account, names, now=now)
+        not_before, not_after = dates
+        order = self._resource(
+            profile,
+            labels={ACCOUNT: account.metadata.name},
+            spec=OrderSpec(
+                account_ref=LocalRef(name=account.metadata.name),
+                profile_ref=LocalRef(name=profile.name),
+                identifiers=tuple(identifiers.identifier_of(each) for each in names),
+                names=_names(names),
+                expires=lifetimes.order_expires(profile, authorized, now=now),
+                not_before=not_before,
+                not_after=not_after,
+                profile=chosen.name,
+                contents_ref=chosen.contents,
+                tokens=self._tokens(profile, names, authorized),
+                authorized=authorized,
+            ),
+        )
+        order = await (self._store.add(order) if predecessor is None else self._replacing(predecessor, order, wanted))
+        self._measures.order("created")
+        _tell(
+            "order created",
+            profile,
+            account,
+            order=order.metadata.name,
+            names=",".join(name.value for name in names),
+            reused=sum(each.order is not None for each in authorized),
+        )
+        return order
+
+    async def _require_agreement(self, profile: Profile, account: ACMEAccount) -> None:
+        """Raise Refused (userActionRequired) where the account has to agree to new terms first (M86).
+
+        The cache never decides that: another replica may have taken the agreement. Raises Unavailable too.
+        """
+        if terms.outdated(profile.acme, account):
+            current = await self._accounts.fresh(*key_of(account))
+            terms.require_current(profile.acme, current or account)
+
+    def _predecessor(
+        self, profile: Profile, account: ACMEAccount, wanted: NewOrder, names: Sequence[Name]
+    ) -> Certificate | None:
+        if wanted.replaces is None:
+            return None
+        return self._renewals.predecessor(profile, account, wanted.replaces, names)
+
+    async def _replacing(self, predecessor: Certificate, order: ACMEOrder, wanted: NewOrder) -> ACMEOrder:
+        """Open the order as the one that replaces the certificate: still one write, and etcd lets only one succeed.
+
+        Raises Refused: alreadyReplaced unless those before it have become invalid (ARI-M8, ARI-M10).
+        """
+        for attempt in range(_REPLACEMENTS):
+            meta = replace(order.metadata, name=renewal_window.successor_name(predecessor, attempt))
+            try:
+                return await self._store.add(
+                    replace(order, metadata=meta, spec=replace(order.spec, replaces=wanted.replaces))
+                )
+            except AlreadyExists:
+                existing = await self._store.fresh(*key_of(replace(order, metadata=meta)))
+            if existing is None:
+                raise Unavailable("The order that replaces the certificate is being removed at this moment.")
+            if transitions.expired(existing, now=self._clock()).status.state != "invalid":
+                raise already_replaced()
+        raise Refused(
+            ProblemType.MALFORMED, f"replaces: {_REPLACEMENTS} orders have failed to replace the certificate."
+        )
+
+    async def authorization(self, profile: Profile, account: ACMEAccount, wanted: NewAuthorization) -> ACMEOrder:
+        """Open an authorization before any order (M120), as an order that holds nothing else and is none for clients.
+
+        Raises Refused where the profile offers none, for a wildcard (M121), for an identifier that is never certified
+        (S119) and as `order` does; and Unavailable.
+        """
+        if profile.acme.pre_authorization != "Enabled":
+            raise Refused(
+                ProblemType.MALFORMED,
+                f"Profile {profile.namespace}/{profile.name} opens no authorizations before orders (newAuthz).",
+                status=404,
+            )
+        now = self._clock()
+        self._credentials.admit(account)
+        await self._require_agreement(profile, account)
+        names = identifiers.normalised((wanted.identifier,))
+        if names[0].is_wildcard:
+            raise Refused(ProblemType.MALFORMED, "An authorization before any order cannot be for a wildcard.")
+        self._admit_names(names, Chosen(profile), profile, account)
+        self._admit_another(profile, account)
+        expires = lifetimes.order_expires(profile, now=now)
+        types = self._types(profile)
+        trusted = authorization_reuse.is_trusted(profile, account)
+        authorized = authorization_reuse.trusted(names, types, now=now, expires=expires) if trusted else ()
+        order = await self._store.add(
+            self._resource(
+                profile,
+                labels={},  # it is in no list of orders
+                spec=OrderSpec(
+                    account_ref=LocalRef(name=account.metadata.name),
+                    profile_ref=LocalRef(name=profile.name),
+                    identifiers=tuple(identifiers.identifier_of(each) for each in names),
+                    names=_names(names),
+                    expires=expires,
+                    preauthorization=True,
+                    tokens=self._tokens(profile, names, authorized),
+                    authorized=authorized,
+                ),
+            )
+        )
+        _tell("authorization created", profile, account, order=order.metadata.name, names=names[0].value)
+        return order
+
+    def _admit_another(self, profile: Profile, account: ACMEAccount) -> None:
+        """Raise Refused (rateLimited) where account or profile have as many orders as they may have (SEC38)."""
+        self._limits.admit(profile.namespace, account.metadata.name)
+        limit = profile.acme.maximum_orders
+        self._population.admit(profile, limit=limit, field="spec.enrollment.acme.maximumOrders")
+
+    def _admit_names(self, names: Sequence[Name], chosen: Chosen, profile: Profile, account: ACMEAccount) -> None:
+        trusted = authorization_reuse.is_trusted(profile, account)
+        policy.admit_choice(
+            names,
+            chosen,
+            profile,
+            narrowing=self._credentials.narrowing(account),
+            types=None if trusted else self._types(profile),
+            objection=self._objection,
+        )
+
+    def _authorized(
+        self, profile: Profile, account: ACMEAccount, names: Sequence[Name], *, now: datetime
+    ) -> tuple[Authorized, ...]:
+        """What proves the names before anybody solves a challenge."""
+        types = self._types(profile)
+        if authorization_reuse.is_trusted(profile, account):
+            return authorization_reuse.trusted(names, types, now=now, expires=lifetimes.order_expires(profile, now=now))
+        return authorization_reuse.reused(names, types, self._proofs.find, profile, account, now=now)
+
+    def _resource(self, profile: Profile, *, labels: dict[str, str], spec: OrderSpec) -> ACMEOrder:
+        return ACMEOrder(
+            metadata=ObjectMeta(
+                namespace=profile.namespace,
+                name=base64.b32encode(self._entropy(_NAME_BYTES)).decode().lower(),
+                labels=labels,
+                owner_references=(owner(profile),),
+            ),
+            spec=spec,
+        )
+
+    def _types(self, profile: Profile) -> tuple[ChallengeType, ...]:
+        """The challenges that are offered: those of the profile that can be validated here (SEC50)."""
+        return tuple(each for each in profile.acme.challenges if self._worker.validates(each))
+
+    def _tokens(self, profile: Profile, names: Sequence[Name], authorized: Sequence[Authorized]) -> tuple[Token, ...]:
+        """A token of 192 bits for every challenge that is offered for a name (M146, SEC47).
+
+        A name that was proven for an earlier order needs none; one that is taken without proof shows one challenge.
+        """
+        known = {each.authorization: each for each in authorized}
+        return tuple(
+            Token(
+                authorization=position,
+                type=type_,
+                token=base64.urlsafe_b64encode(self._entropy(_TOKEN_BYTES)).decode(),
+            )
+            for position, name in enumerate(names)
+            for type_ in policy.challenges_for(name, self._types(profile))
+            if position not in known or (known[position].order is None and known[position].type == type_)
+        )
+
+
+def _names(names: Sequence[Name]) -> str:
+    """The names in one text for people: kubectl prints one value a column."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ",".join(name.value for name in names[:_NAMED]) + more
+
+
+def _tell(event: str, profile: Profile, account: ACMEAccount, **more: object) -> None:
+    logger.info(event, extra={"account": account.metadata.name, "profile": "/".join(profile.key)} | more)

@@ -1,0 +1,170 @@
+"""May this be issued? Policy and profile applied to an order, and again to the certificate request.
+
+The rules themselves are in kms.pki.policy; here their violations become the refusals that clients see.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+from acme_server.orders.identifiers import identifier_of, names_of, refusal
+from acme_server.problems import ProblemType, Refused, SubProblem
+from acme_server.profiles import Chosen, Profile
+from kms.pki.constraints import constraint_violations
+from kms.pki.csr import CertificateRequest, InvalidRequest, parse_request
+from kms.pki.names import Name
+from kms.pki.policy import Narrowing, Violation, name_violations, request_violations
+from kms.resources.orders import ACMEOrder, ChallengeType
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Objection = Callable[[Address], str | None]
+"""Why an address must not be connected to, or certified ("loopback"); None: it may be."""
+
+_SHOWN = 5
+"""How many names a detail lists."""
+
+
+def unobjectionable(_: Address) -> None:
+    """Nothing against any address."""
+
+
+def admit_choice(
+    names: Sequence[Name],
+    chosen: Chosen,
+    directory: Profile,
+    *,
+    narrowing: Narrowing | None,
+    types: Collection[ChallengeType] | None,
+    objection: Objection,
+) -> None:
+    """Check an order's names against the profile that was chosen for it in the directory; see admit_names.
+
+    Raises Refused (invalidProfile) where names fit the directory but not the profile that was asked for by name
+    (PROF-M2): another choice helps.
+    """
+    try:
+        admit_names(names, chosen.profile, narrowing, types, objection)
+    except Refused as refused:
+        if chosen.contents is None or not _fits(names, directory):
+            raise
+        raise Refused(
+            ProblemType.INVALID_PROFILE,
+            f'Profile "{chosen.name}" is not for these identifiers: {refused.detail}',
+            subproblems=refused.subproblems,
+        ) from refused
+
+
+def _fits(names: Sequence[Name], profile: Profile) -> bool:
+    return not name_violations(names, profile.policy, None) and not constraint_violations(names, profile.constraints)
+
+
+def admit_names(
+    names: Sequence[Name],
+    profile: Profile,
+    narrowing: Narrowing | None,
+    types: Collection[ChallengeType] | None,
+    objection: Objection = unobjectionable,
+) -> None:
+    """Check an order's names, so that nobody proves control of a name that can never be issued.
+
+    `types` are the challenges that are offered; None: names need no proof. Raises Refused (rejectedIdentifier) with a
+    subproblem for each name that the policy refuses, which says what rule of what policy it met (M107), for each that
+    the nameConstraints of the CA leave out, so that clients would refuse the certificate, for each address that
+    `objection` has something against (IP-8), and for each that no challenge can prove (M150).
+    """
+    violations = [
+        *name_violations(names, profile.policy, narrowing),
+        *constraint_violations(names, profile.constraints),
+        *_objectionable(names, objection),
+        *(() if types is None else _unprovable(names, profile, types)),
+    ]
+    if violations:
+        raise _refused_names(violations)
+
+
+def challenges_for(name: Name, types: Iterable[ChallengeType]) -> tuple[ChallengeType, ...]:
+    """Those of the challenge types that can prove control of the name.
+
+    For a wildcard dns-01 alone (M150), for an address all but dns-01 (IP-M5).
+    """
+    if name.is_wildcard:
+        return tuple(each for each in types if each == "dns-01")
+    return tuple(each for each in types if each != "dns-01" or name.type != "ip")
+
+
+def _objectionable(names: Iterable[Name], objection: Objection) -> Iterable[Violation]:
+    for name in names:
+        if name.type == "ip" and (why := objection(ipaddress.ip_address(name.value))) is not None:
+            yield Violation(f"{name} is not certified by this server: it is {why}", name)
+
+
+def _unprovable(names: Iterable[Name], profile: Profile, types: Collection[ChallengeType]) -> Iterable[Violation]:
+    for name in names:
+        if not challenges_for(name, types):
+            offered = ", ".join(types) or "none"
+            message = (
+                f"control of {name} cannot be proven with the challenges that profile "
+                f"{profile.namespace}/{profile.name} offers ({offered})"
+            )
+            yield Violation(message, name)
+
+
+def _refused_names(violations: Sequence[Violation]) -> Refused:
+    type_ = ProblemType.REJECTED_IDENTIFIER
+    named = [SubProblem(type_, each.message, identifier_of(each.name)) for each in violations if each.name is not None]
+    general = [each.message for each in violations if each.name is None]
+    if not general:
+        return refusal(named, type_=type_)
+    return Refused(type_, _sentence(general), subproblems=tuple(named))
+
+
+def _sentence(messages: Sequence[str]) -> str:
+    return "; ".join(messages) + "."
+
+
+def parsed(der: bytes) -> CertificateRequest:
+    """The certificate request, its own signature verified (SEC30); raises Refused (badCSR)."""
+    try:
+        return parse_request(der)
+    except InvalidRequest as error:
+        raise Refused(ProblemType.BAD_CSR, str(error)) from error
+
+
+def admit_request(request: CertificateRequest, order: ACMEOrder, profile: Profile, narrowing: Narrowing | None) -> None:
+    """Check the request against its order and, once more, against the policy (M112, SEC28).
+
+    Raises Refused (badCSR) that says which names differ or which rule was met.
+    """
+    ordered = frozenset(names_of(order.spec.identifiers))
+    if request.names != ordered:
+        raise Refused(ProblemType.BAD_CSR, _difference(ordered, request.names))
+    violations = (
+        *request_violations(request, profile.policy, narrowing),
+        *constraint_violations(sorted(request.names), profile.constraints),
+    )
+    if violations:
+        raise Refused(
+            ProblemType.BAD_CSR,
+            _sentence([each.message for each in violations[:_SHOWN]]),
+            subproblems=tuple(
+                SubProblem(ProblemType.BAD_CSR, each.message, identifier_of(each.name))
+                for each in violations
+                if each.name is not None
+            ),
+        )
+
+
+def _difference(ordered: frozenset[Name], requested: frozenset[Name]) -> str:
+    parts = []
+    if missing := ordered - requested:
+        parts.append(f"lacks {_listed(missing)}")
+    if extra := requested - ordered:
+        parts.append(f"names {_listed(extra)}, not in the order")
+    return f"The names of the certificate request are not those of the order: it {' and '.join(parts)}."
+
+
+def _listed(names: Iterable[Name]) -> str:
+    values = sorted(each.value for each in names)
+    more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
+    return ", ".join(values[:_SHOWN]) + more

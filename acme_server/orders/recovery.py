@@ -1,0 +1,99 @@
+"""Which validations of an order were lost with the server that ran them, and are to be taken up by this one."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
+
+from acme_server.model import ChallengeId
+from acme_server.state.cache import Key
+from kms.clock import Clock
+from kms.resources.meta import key_of
+from kms.resources.orders import ACMEOrder, Challenge
+
+PATIENCE = timedelta(seconds=30)
+"""A validation takes ten seconds; one that is stored as processing for longer has lost its server."""
+_REMEMBERED = 10_000
+
+
+def never_gone(replica: str) -> bool:  # noqa: ARG001 - the signature of what knows better
+    """Without knowledge of other replicas, time alone tells."""
+    return False
+
+
+class Resumption:
+    """Knows this process: `replica` is its place, the same after a restart, `life` is drawn at its start.
+
+    `alone` says whether there are no other replicas now, `is_gone` whether one that there was is gone for certain.
+    """
+
+    def __init__(
+        self,
+        *,
+        replica: str,
+        life: str,
+        clock: Clock,
+        alone: Callable[[], bool],
+        is_gone: Callable[[str], bool] = never_gone,
+    ) -> None:
+        self._replica = replica
+        self._life = life
+        self._clock = clock
+        self._started: datetime = clock()
+        self._alone = alone
+        self._is_gone = is_gone
+        self._tried: OrderedDict[Key, None] = OrderedDict()
+
+    @property
+    def attempt(self) -> str:
+        """Names this process in what it stores."""
+        return f"{self._replica}/{self._life}"
+
+    def is_lost(self, challenge: Challenge) -> bool:
+        """Whether the challenge is stored as processing, by nobody who still works on it."""
+        if challenge.state != "processing" or challenge.attempt == self.attempt:
+            # What this process itself has under way is known to its worker; what it once had, and gave up, is lost too.
+            return challenge.state == "processing"
+        replica = (challenge.attempt or "").rpartition("/")[0]
+        if replica == self._replica or self._is_gone(replica):
+            return True
+        return challenge.started is None or self._clock() - challenge.started > PATIENCE
+
+    def of(self, order: ACMEOrder, running: Collection[ChallengeId]) -> tuple[tuple[ChallengeId, bool], ...]:
+        """The challenges to validate again, each with whether quietly.
+
+        Quietly: another process may have been asked to validate, and died before it wrote anything. One attempt tells;
+        if it fails, nobody had asked.
+        """
+        candidates = [
+            (ChallengeId(position, each.type), each)
+            for position, authorization in enumerate(order.status.authorizations)
+            if authorization.state == "pending"
+            for each in authorization.challenges
+        ]
+        lost = tuple((id_, False) for id_, each in candidates if id_ not in running and self.is_lost(each))
+        if lost or running or any(each.state == "processing" for _, each in candidates):
+            return lost
+        if not self._asked_elsewhere(order) or not self._first_time(key_of(order)):
+            return ()
+        return tuple((id_, True) for id_, _ in candidates)
+
+    def _asked_elsewhere(self, order: ACMEOrder) -> bool:
+        """Whether a response may have gone to a process that is no more.
+
+        An earlier life of this one, if the order is older; another replica, if the client has been asking for longer
+        than a response stays unwritten.
+        """
+        created = order.metadata.creation_timestamp
+        if created is None:
+            return False
+        return created <= self._started or (not self._alone() and self._clock() - created > PATIENCE)
+
+    def _first_time(self, key: Key) -> bool:
+        if key in self._tried:
+            return False
+        self._tried[key] = None
+        while len(self._tried) > _REMEMBERED:
+            self._tried.popitem(last=False)
+        return True

@@ -1,0 +1,333 @@
+"""The state machine of orders, their authorizations and challenges (RFC 8555, 7.1.6).
+
+Pure: an order and an event in, an order or a refusal out.
+
+    challenge      pending -> processing -> valid | invalid
+    authorization  pending -> valid | invalid | deactivated | expired;  valid -> deactivated | expired | revoked
+    order          pending -> ready -> processing -> valid;  pending, ready, processing -> invalid
+
+A transition is applied to what is stored now, which may be more than what its caller saw. So each says for itself from
+which states it starts and leaves every other order exactly as it is: terminal states absorb, and a repeated or late
+event changes nothing (M67, M133, SEC51).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+from msgspec.structs import replace
+
+from acme_server.model import ChallengeId, Failed, Outcome, Valid
+from acme_server.orders.lifetimes import authorization_expires, is_over, usable
+from acme_server.problems import ProblemType, Refused, not_found
+from kms.issuers import Issued
+from kms.pki.crl import KEY_COMPROMISE
+from kms.resources.meta import Condition, with_condition
+from kms.resources.orders import (
+    ACMEOrder,
+    Authorization,
+    AuthorizationState,
+    Challenge,
+    OrderState,
+    OrderStatus,
+    Revocation,
+    StoredProblem,
+    StoredSubProblem,
+)
+
+OPEN_STATES: frozenset[OrderState] = frozenset({"pending", "ready", "processing"})
+"""States that an order leaves again."""
+
+_Change = Callable[[int, Challenge], Challenge]
+
+_MESSAGE_LENGTH = 1024
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
+_BROKEN: Mapping[AuthorizationState, str] = {
+    "invalid": "Control could not be proven.",
+    "deactivated": "The authorization was deactivated.",
+    "expired": "The authorization has expired.",
+    "revoked": "The authorization was revoked.",
+}
+"""States of an authorization that end its order (M69), in words."""
+
+
+def begun(
+    order: ACMEOrder, running: Mapping[ChallengeId, StoredProblem | None], *, attempt: str, now: datetime
+) -> ACMEOrder:
+    """Say that these challenges are being validated by `attempt`, and what has gone wrong so far (M145)."""
+
+    def challenge(position: int, each: Challenge) -> Challenge:
+        id_ = ChallengeId(position, each.type)
+        if id_ not in running or each.state not in {"pending", "processing"}:
+            return each
+        started = each.started if each.attempt == attempt else now
+        return replace(each, state="processing", error=running[id_], started=started, attempt=attempt)
+
+    return _with_challenges(order, challenge)
+
+
+def shown_as_running(order: ACMEOrder, running: Mapping[ChallengeId, StoredProblem | None]) -> ACMEOrder:
+    """The order as a client sees it while these challenges are being validated. For answers, never for the store."""
+
+    def challenge(position: int, each: Challenge) -> Challenge:
+        id_ = ChallengeId(position, each.type)
+        if id_ not in running or each.state not in {"pending", "processing"}:
+            return each
+        return replace(each, state="processing", error=running[id_] or each.error)
+
+    return _with_challenges(order, challenge)
+
+
+def validated(
+    order: ACMEOrder, outcomes: Mapping[ChallengeId, Outcome], *, lifetime: timedelta, now: datetime
+) -> ACMEOrder:
+    """Apply the outcomes of finished validations; one failure makes the order invalid (M69).
+
+    Settled challenges stay as they are, so a late or repeated outcome changes nothing. `lifetime` is how long a proof
+    holds at least.
+    """
+    if order.status.state != "pending":
+        return order
+
+    def settled(position: int, authorization: Authorization) -> Authorization:
+        if authorization.state != "pending":
+            return authorization
+        challenges = tuple(
+            _settled(each, outcomes.get(ChallengeId(position, each.type))) for each in authorization.challenges
+        )
+        authorization = replace(authorization, challenges=challenges)
+        proof = next((each for each in challenges if each.state == "valid"), None)
+        if proof is not None and proof.validated is not None:
+            expires = authorization_expires(order, lifetime, validated=proof.validated)
+            return replace(authorization, state="valid", expires=expires)
+        if any(each.state == "invalid" for each in challenges):
+            return replace(authorization, state="invalid")
+        return authorization
+
+    authorizations = tuple(settled(*each) for each in enumerate(order.status.authorizations))
+    return _derived(_changed(order, authorizations=authorizations), now=now)
+
+
+def _settled(challenge: Challenge, outcome: Outcome | None) -> Challenge:
+    if outcome is None or challenge.state not in {"pending", "processing"}:
+        return challenge
+    match outcome:
+        case Valid(at, caa):
+            proven = replace(challenge, state="valid", validated=at, caa_checked_at=caa)
+            return replace(proven, error=None, started=None, attempt=None)
+        case Failed(problem):
+            return replace(challenge, state="invalid", error=problem, started=None, attempt=None)
+
+
+def deactivated(order: ACMEOrder, position: int, *, now: datetime) -> ACMEOrder:
+    """Give up the authorization at `position` (RFC 8555, 7.5.2); an order that needs it becomes invalid (M135)."""
+
+    def changed(index: int, authorization: Authorization) -> Authorization:
+        if index != position or authorization.state not in {"pending", "valid"}:
+            return authorization
+        return replace(authorization, state="deactivated")
+
+    authorizations = tuple(changed(*each) for each in enumerate(order.status.authorizations))
+    return _derived(_changed(order, authorizations=authorizations), now=now)
+
+
+def relinquished(order: ACMEOrder, lost: Mapping[int, AuthorizationState], *, now: datetime) -> ACMEOrder:
+    """End an open order that relies on authorizations of earlier orders which hold no longer (M135, SEC67).
+
+    `lost` says what became of them, by their position in this order.
+    """
+    if order.status.state not in OPEN_STATES:
+        return order
+    authorizations = tuple(
+        replace(each, state=lost[position]) if position in lost and each.state == "valid" else each
+        for position, each in enumerate(order.status.authorizations)
+    )
+    return _derived(_changed(order, authorizations=authorizations), now=now)
+
+
+def expired(order: ACMEOrder, *, now: datetime) -> ACMEOrder:
+    """End an order that was not finalized in time (M109), and one whose proofs hold no longer (SEC67).
+
+    A CSR that was accepted in time is no longer bound to the time: processing orders stay. An authorization that was
+    made before any order holds as long as it says itself.
+    """
+    if order.status.state not in {"pending", "ready"}:
+        return order
+
+    def changed(authorization: Authorization) -> Authorization:
+        if authorization.state in {"pending", "valid"} and is_over(authorization.expires, now=now):
+            return replace(authorization, state="expired")
+        return authorization
+
+    authorizations = tuple(changed(each) for each in order.status.authorizations)
+    order = _derived(_changed(order, authorizations=authorizations), now=now)
+    proven_before = order.spec.preauthorization and order.status.state == "ready"
+    if order.status.state in OPEN_STATES and not proven_before and is_over(order.spec.expires, now=now):
+        late = StoredProblem(type=ProblemType.UNAUTHORIZED.value, detail="The order was not finalized in time.")
+        return failed(order, late, reason="Expired", now=now)
+    return order
+
+
+def _derived(order: ACMEOrder, *, now: datetime) -> ACMEOrder:
+    """The order in the state that follows from its authorizations: one that is lost ends it, also in processing."""
+    authorizations = order.status.authorizations
+    if order.status.state not in OPEN_STATES:
+        return order
+    broken = [each for each in authorizations if each.state in _BROKEN]
+    if broken:
+        return failed(order, _reason(broken), reason="AuthorizationFailed", now=now)
+    if order.status.state == "pending" and authorizations and all(each.state == "valid" for each in authorizations):
+        return _changed(order, state="ready")
+    return order
+
+
+def _reason(broken: list[Authorization]) -> StoredProblem:
+    problems = [_problem_of(each) for each in broken]
+    first = problems[0]
+    if len(problems) == 1:
+        return StoredProblem(type=first.type, detail=f"{broken[0].identifier.value}: {first.detail}")
+    return StoredProblem(
+        type=first.type,
+        detail=f"{len(problems)} authorizations failed. {broken[0].identifier.value}: {first.detail}",
+        subproblems=tuple(
+            StoredSubProblem(type=problem.type, detail=problem.detail, identifier=each.identifier)
+            for each, problem in zip(broken, problems, strict=True)
+        ),
+    )
+
+
+def _problem_of(authorization: Authorization) -> StoredProblem:
+    errors = (each.error for each in authorization.challenges if each.state == "invalid" and each.error is not None)
+    fallback = StoredProblem(type=ProblemType.UNAUTHORIZED.value, detail=_BROKEN[authorization.state])
+    return next(errors, fallback) if authorization.state == "invalid" else fallback
+
+
+def replayed(order: ACMEOrder, digest: str) -> bool:
+    """Whether this very CSR has been accepted already: finalizing again is a repetition, not a new request (C9)."""
+    return order.status.state in {"processing", "valid"} and order.status.csr_digest == digest
+
+
+def finalizable(order: ACMEOrder, *, now: datetime) -> None:
+    """Raise Refused (orderNotReady) unless a CSR may be accepted now (M113, M135, SEC67)."""
+    if order.status.state != "ready":
+        why = order.status.error.detail if order.status.error else "only an order that is ready can be finalized."
+        raise Refused(ProblemType.ORDER_NOT_READY, f"The order is {order.status.state}: {why}")
+    if is_over(order.spec.expires, now=now):
+        raise Refused(ProblemType.ORDER_NOT_READY, "The order has expired.")
+    for each in order.status.authorizations:
+        if not usable(each, now=now):
+            raise Refused(
+                ProblemType.ORDER_NOT_READY, f"The authorization for {each.identifier.value} is not valid any more."
+            )
+
+
+def accepted(order: ACMEOrder, request: bytes, digest: str, *, now: datetime) -> ACMEOrder:
+    """Take the CSR (ready to processing), with the time that validity will be counted from.
+
+    Raises Refused (orderNotReady) where the order has moved on with another CSR, or cannot be finalized.
+    """
+    if replayed(order, digest):
+        return order
+    finalizable(order, now=now)
+    return _changed(order, state="processing", request=request, csr_digest=digest, accepted=now)
+
+
+def issued(order: ACMEOrder, digest: str, certificate: Issued, *, now: datetime) -> ACMEOrder:
+    """Keep the certificate (ready or processing to valid).
+
+    An order that already has one keeps it: that is the one which is handed out (SEC27). Raises Refused (orderNotReady)
+    where the order has moved on with another CSR, or must not be issued any more.
+    """
+    if order.status.state == "valid" and order.status.csr_digest == digest:
+        return order
+    if not (order.status.state == "processing" and order.status.csr_digest == digest):
+        finalizable(order, now=now)
+    ready = Condition(
+        type="Ready",
+        status="True",
+        reason="Issued",
+        message=f"The certificate was issued; it is valid until {certificate.not_after:%Y-%m-%dT%H:%M:%SZ}.",
+        last_transition_time=now,
+    )
+    return _changed(
+        order,
+        state="valid",
+        csr_digest=digest,
+        request=None,
+        accepted=None,
+        certificate=certificate.chain,
+        serial_number=certificate.serial_number,
+        authority_key_id=certificate.authority_key_id or None,
+        public_key_digest=certificate.public_key_digest,
+        issued_at=now,
+        not_before=certificate.not_before,
+        not_after=certificate.not_after,
+        conditions=with_condition(order.status.conditions, ready),
+    )
+
+
+def failed(order: ACMEOrder, problem: StoredProblem, *, reason: str, now: datetime) -> ACMEOrder:
+    """End an open order with the problem (M60) and a CamelCase reason; an order that has ended stays as it is."""
+    if order.status.state not in OPEN_STATES:
+        return order
+    not_ready = Condition(
+        type="Ready",
+        status="False",
+        reason=reason,
+        message=problem.detail[:_MESSAGE_LENGTH],
+        last_transition_time=now,
+    )
+    return _changed(
+        order,
+        state="invalid",
+        error=problem,
+        request=None,
+        accepted=None,
+        conditions=with_condition(order.status.conditions, not_ready),
+    )
+
+
+def revoked(order: ACMEOrder, reason: str, *, by_key: bool = False, now: datetime) -> ACMEOrder:
+    """Say that the certificate of the order was revoked; the order stays valid, for what it was for is done.
+
+    Raises Refused (alreadyRevoked) for a certificate that was (M139), so of all who race only one is told that he did
+    it. But whoever proves with the certificate's own key (`by_key`) that it is compromised raises an earlier reason to
+    that. Raises Refused (404) where there is no certificate.
+    """
+    if order.status.certificate is None:
+        raise not_found()
+    time = now
+    if (before := order.status.revocation) is not None:
+        if not (by_key and reason == KEY_COMPROMISE) or before.reason == KEY_COMPROMISE:
+            raise Refused(ProblemType.ALREADY_REVOKED, "The certificate is revoked already.")
+        time = before.time
+    not_ready = Condition(
+        type="Ready",
+        status="False",
+        reason="Revoked",
+        message=f"The certificate was revoked at {time:{_TIME}}, with the reason {reason}.",
+        last_transition_time=now,
+    )
+    return _changed(
+        order,
+        revocation=Revocation(time=time, reason=reason),
+        conditions=with_condition(order.status.conditions, not_ready),
+    )
+
+
+def _with_challenges(order: ACMEOrder, challenge: _Change) -> ACMEOrder:
+    if order.status.state != "pending":
+        return order
+    authorizations = tuple(
+        replace(authorization, challenges=tuple(challenge(position, each) for each in authorization.challenges))
+        if authorization.state == "pending"
+        else authorization
+        for position, authorization in enumerate(order.status.authorizations)
+    )
+    return _changed(order, authorizations=authorizations)
+
+
+def _changed(order: ACMEOrder, **changes: object) -> ACMEOrder:
+    status: OrderStatus = replace(order.status, **changes)
+    return replace(order, status=status)

@@ -1,0 +1,98 @@
+"""Writes down what the validations of an order have come to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+
+from acme_server.measures import Measures
+from acme_server.model import ChallengeId, Failed, Outcome, Valid
+from acme_server.orders import transitions
+from acme_server.problems import ACMEError, ProblemType
+from acme_server.profiles import Profiles
+from acme_server.state.store import Store
+from kms.clock import Clock
+from kms.resources.accounts import ACMEAccount
+from kms.resources.orders import ACMEOrder, StoredProblem
+
+logger = logging.getLogger(__name__)
+
+_INACTIVE = StoredProblem(
+    type=ProblemType.UNAUTHORIZED.value, detail="The account was deactivated before the challenge was validated."
+)
+
+
+class Recorder:
+    """Applies outcomes to stored orders. `attempt` names this process to the other replicas."""
+
+    def __init__(
+        self,
+        *,
+        orders: Store[ACMEOrder],
+        accounts: Store[ACMEAccount],
+        profiles: Profiles,
+        clock: Clock,
+        measures: Measures,
+        attempt: str,
+        alone: Callable[[], bool],
+    ) -> None:
+        self._orders = orders
+        self._accounts = accounts
+        self._profiles = profiles
+        self._clock = clock
+        self._measures = measures
+        self._attempt = attempt
+        self._alone = alone
+
+    async def record(
+        self,
+        order: ACMEOrder,
+        outcomes: Mapping[ChallengeId, Outcome],
+        running: Mapping[ChallengeId, StoredProblem | None],
+    ) -> ACMEOrder:
+        """Store the outcomes, and that the others are being validated, in one write.
+
+        A proof counts only if the account is valid now, whatever a cache says (SEC07). Raises Unavailable, and Refused
+        (404) where the order is gone.
+        """
+        if any(isinstance(each, Valid) for each in outcomes.values()) and not await self._active(order):
+            outcomes = {id_: Failed(_INACTIVE) for id_ in outcomes}
+        now = self._clock()
+        lifetime = self._lifetime(order)
+
+        def transition(current: ACMEOrder) -> ACMEOrder:
+            settled = transitions.validated(current, outcomes, lifetime=lifetime, now=now)
+            return transitions.begun(settled, running, attempt=self._attempt, now=now)
+
+        recorded = await self._orders.change(order, transition)
+        self._tell(recorded, outcomes)
+        return recorded
+
+    async def _active(self, order: ACMEOrder) -> bool:
+        """Whether the account may prove anything: as it is stored, where another replica may have ended it."""
+        read = self._accounts.get if self._alone() else self._accounts.fresh
+        account = await read(order.metadata.namespace, order.spec.account_ref.name)
+        return account is not None and account.status.state == "valid"
+
+    def _lifetime(self, order: ACMEOrder) -> timedelta:
+        try:
+            return self._profiles.of(order.metadata.namespace, order.spec.profile_ref.name).authorization_lifetime
+        except ACMEError:
+            # The profile is being repaired or is gone: the proof then holds as long as the order that it was made for.
+            return timedelta(0)
+
+    def _tell(self, order: ACMEOrder, outcomes: Mapping[ChallengeId, Outcome]) -> None:
+        for id_, outcome in outcomes.items():
+            problem = outcome.problem if isinstance(outcome, Failed) else None
+            logger.info(
+                "challenge invalid" if problem else "challenge valid",
+                extra={
+                    "order": order.metadata.name,
+                    "identifier": order.status.authorizations[id_.position].identifier.value,
+                    "challenge": id_.type,
+                    "error": problem and f"{problem.type}: {problem.detail}",
+                },
+            )
+        if order.status.state == "invalid":
+            self._measures.order("invalid")

@@ -1,1 +1,0 @@
-"""The server as a process: applications, listener, TLS, informers, background work, readiness, metrics."""

@@ -1,0 +1,1 @@
+"""DNS lookups through the configured servers only."""

@@ -1,0 +1,1 @@
+"""Guarded connections to hosts that a client chose."""

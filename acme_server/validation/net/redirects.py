@@ -1,0 +1,109 @@
+"""Where a validation fetch goes, and where redirects may take it (SEC44). Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+from acme_server.problems import ProblemType
+from acme_server.validation.attempt import ValidationFailed
+from kms.pki.names import InvalidName, Name, dns_name, ip_address
+from kms.resources.orders import Identifier
+
+STATUSES = frozenset({301, 302, 307, 308})
+"""The redirects that are followed."""
+MAXIMUM_REDIRECTS = 10
+PORTS = frozenset({80, 443})
+
+_MAXIMUM_LENGTH = 2048
+_URL = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An http or https URL. `host` is the Host header: for the first request the identifier and nothing else.
+
+    `literal` says whether redirects may lead to IP addresses: where the identifier is one, and nowhere else.
+    """
+
+    scheme: Literal["http", "https"]
+    name: Name
+    port: int
+    path: str
+    host: str
+    literal: bool = False
+
+    @property
+    def url(self) -> str:
+        """The URL, with the port where it is not the scheme's."""
+        port = "" if self.port == _DEFAULT_PORTS[self.scheme] else f":{self.port}"
+        return f"{self.scheme}://{_bracketed(self.name)}{port}{self.path}"
+
+
+def challenge(identifier: Identifier, token: str, *, port: int) -> Target:
+    """Where the key authorization of an http-01 challenge is fetched (M147; of an IP address IP-M3)."""
+    name = Name(identifier.type, identifier.value)
+    path = f"/.well-known/acme-challenge/{token}"
+    return Target("http", name, port, path, _bracketed(name), literal=identifier.type == "ip")
+
+
+def _bracketed(name: Name) -> str:
+    return f"[{name.value}]" if ":" in name.value else name.value
+
+
+def redirected(target: Target, location: bytes, *, ports: Collection[int]) -> Target:
+    """Where `Location` leads from `target`.
+
+    Raises ValidationFailed for what is no URL, for other schemes than http and https, other ports than `ports`,
+    credentials, and IP addresses: in any spelling or, where the identifier is one, in any but the canonical one;
+    without repeating what it said (SEC46).
+    """
+    parts = _split(target, location)
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise _refused("to a scheme other than http and https")
+    if "@" in parts.netloc:
+        raise _refused("to a URL with credentials")
+    try:
+        port = _DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
+        name = _host(parts.hostname or "", literal=target.literal)
+    except InvalidName:
+        raise _refused("to a host that is not a DNS name") from None
+    except ValueError:
+        raise _refused("to a malformed URL") from None
+    if port not in ports:
+        raise _refused(f"to a port other than {', '.join(str(each) for each in sorted(ports))}")
+    scheme: Literal["http", "https"] = "https" if parts.scheme == "https" else "http"
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    host = _bracketed(name) if port == _DEFAULT_PORTS[scheme] else f"{_bracketed(name)}:{port}"
+    return Target(scheme, name, port, path, host, target.literal)
+
+
+def _host(text: str, *, literal: bool) -> Name:
+    if literal:
+        try:
+            return ip_address(text)
+        except InvalidName:
+            pass  # a name, or nothing that we take
+    return dns_name(text, wildcard=False)
+
+
+def _split(target: Target, location: bytes) -> SplitResult:
+    if len(location) > _MAXIMUM_LENGTH:
+        raise _refused("to a URL that is too long")
+    try:
+        text = location.decode("ascii")
+        if not _URL.fullmatch(text):
+            raise _refused("to a malformed URL")
+        parts = urlsplit(text)
+        # Only without a scheme it is relative: urljoin would also complete the likes of `http:///` and `http:path`.
+        return parts if parts.scheme else urlsplit(urljoin(target.url, text))
+    except ValueError:
+        raise _refused("to a malformed URL") from None
+
+
+def _refused(where: str) -> ValidationFailed:
+    return ValidationFailed(ProblemType.INCORRECT_RESPONSE, f"it redirects {where}, which is not followed")

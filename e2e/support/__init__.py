@@ -1,0 +1,1 @@
+"""Helpers that user stories and the test cluster share."""

@@ -1,0 +1,97 @@
+"""Cross certificates: what other CAs have issued for a CA's own key, so that chains lead to their roots too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from types import MappingProxyType
+
+from cryptography import x509
+
+from kms.pki.ca.errors import InvalidAuthority
+from kms.pki.ca.imported import MAXIMUM_CHAIN, check_dates, check_is_authority
+from kms.pki.ca.internal import remaining_path_length
+from kms.pki.certificate import Signer, authority_key_identifier, certificate_pem, certifies, published
+from kms.pki.parsing import PARSER_ERRORS
+from kms.pki.quoting import quoted
+
+REASON = "InvalidCrossCertificate"
+
+_PLAIN: Mapping[str, str] = MappingProxyType(
+    {
+        "NotACertificateAuthority": "does not let its key sign certificates; have it issued as that of a CA",
+        "NotYetValid": "is not valid yet; wait, or check the clock",
+        "Expired": "has expired; put a renewed one there, or remove the chain",
+    }
+)
+"""What is wrong with one certificate, by the reason that an imported CA would have."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlternateChain:
+    """A way from a CA to another root: what clients get of it in PEM, and when the first of its certificates ends."""
+
+    pem: str
+    not_after: datetime
+
+
+def check_cross(pem: str, signer: Signer, *, now: datetime) -> AlternateChain:
+    """The chain in `pem`, if clients can go it from what `signer` has signed (S124).
+
+    The first certificate must say of the same key what the CA's own says: subject and key identifier, for by these
+    clients find it. Raises InvalidAuthority with a sentence that names the fix, without the field.
+    """
+    chain = _certificates(pem)
+    first, own = chain[0], signer.certificate
+    if first.public_key() != own.public_key():
+        raise _invalid(
+            f"{_subject(first)} is not for the key of this CA; have this CA's key certified, and put that first"
+        )
+    if first.subject != own.subject:
+        raise _invalid(f"it is for {_subject(first)}, but the CA is called {_subject(own)}; both must be the same")
+    if authority_key_identifier(first) != signer.authority_key_identifier:
+        raise _invalid("its subject key identifier is not that of the CA's own certificate, so clients do not find it")
+    if first == own:
+        raise _invalid("it is the CA's own certificate; leave it out")
+    for certificate in chain:
+        try:
+            check_is_authority(certificate)
+            check_dates(certificate, now)
+        except InvalidAuthority as error:
+            raise _invalid(f"{_subject(certificate)} {_PLAIN[error.reason]}") from None
+    for lower, upper in pairwise(chain):
+        if not certifies(upper, lower):
+            raise _invalid(
+                f"{_subject(lower)} is not issued by {_subject(upper)}, which follows it; put its issuer there"
+            )
+    remaining = remaining_path_length(Signer(first, signer.key, tuple(chain[1:])))
+    if remaining is not None and remaining < 0:
+        raise _invalid(f"a path length above {_subject(first)} does not allow it; clients would refuse the chain")
+    return AlternateChain(
+        pem="".join(map(certificate_pem, published(chain))),
+        not_after=min(each.not_valid_after_utc for each in chain),
+    )
+
+
+def _certificates(pem: str) -> Sequence[x509.Certificate]:
+    try:
+        chain = x509.load_pem_x509_certificates(pem.encode())
+        for each in chain:  # what is wrong inside shows only when it is looked at
+            each.extensions, each.public_key(), each.subject, each.issuer
+    except PARSER_ERRORS:
+        raise _invalid(
+            "it cannot be read; it must hold X.509 certificates in PEM, that of this CA's key first"
+        ) from None
+    if len(chain) > MAXIMUM_CHAIN:
+        raise _invalid(f"it holds {len(chain)} certificates; clients take no chain with more than {MAXIMUM_CHAIN}")
+    return chain
+
+
+def _invalid(why: str) -> InvalidAuthority:
+    return InvalidAuthority(REASON, why.removesuffix("."))
+
+
+def _subject(certificate: x509.Certificate) -> str:
+    return quoted(certificate.subject.rfc4514_string())

@@ -1,0 +1,208 @@
+"""CA certificates that we make: roots, intermediates, and their renewal with the same key.
+
+Renewal is making the certificate again, with the same key and subject, a new serial number and later dates. Since what
+is below names its issuer by subject and key identifier, and neither changes, the old certificate and the new one are
+good for the same chains, and both can be trusted while they overlap (SEC59).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+
+from cryptography import x509
+
+from kms.pki.ca.errors import InvalidAuthority
+from kms.pki.certificate import Signer, authority_key_identifier, certificate_pem, certifies, sign
+from kms.pki.keys import PrivateKey, PublicKey
+from kms.pki.subjects import subject_name
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_CA_KEY_USAGE = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NameConstraints:
+    """The names that certificates below a CA may carry (RFC 5280, 4.2.1.10)."""
+
+    permitted_domains: tuple[str, ...] = ()
+    permitted_networks: tuple[Network, ...] = ()
+    excluded_domains: tuple[str, ...] = ()
+    excluded_networks: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityTemplate:
+    """What a CA certificate says. `subject` is by attribute, without the common name.
+
+    `path_length` is how many CAs there may be below this one in a chain; None: as many as its issuer allows.
+    """
+
+    common_name: str
+    serial: int
+    not_before: datetime
+    not_after: datetime
+    subject: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    path_length: int | None = None
+    constraints: NameConstraints | None = None
+
+
+def self_signed(template: AuthorityTemplate, key: PrivateKey) -> x509.Certificate:
+    """The certificate of a root. Raises ValueError where the template says what no certificate can."""
+    subject = subject_name(template.common_name, template.subject)
+    return _certificate(
+        template, key.public_key(), issuer=subject, key=key, extensions=_extensions(template, key, None)
+    )
+
+
+def intermediate(template: AuthorityTemplate, key: PrivateKey, signer: Signer) -> x509.Certificate:
+    """The certificate of a CA with this key under `signer`.
+
+    Raises InvalidAuthority where the signer's path length has no room for another CA, ValueError where the template
+    goes beyond the signer's lifetime or says what no certificate can.
+    """
+    if template.not_after > signer.not_after:
+        raise ValueError("a CA certificate must not outlive the CA that signs it")
+    return _certificate(
+        template,
+        key.public_key(),
+        issuer=signer.certificate.subject,
+        key=signer.key,
+        extensions=_extensions(template, key, signer),
+    )
+
+
+def is_as_wanted(
+    certificate: x509.Certificate, template: AuthorityTemplate, key: PrivateKey, signer: Signer | None
+) -> bool:
+    """Whether the certificate says what the template asks for, for this key, under this signer (None: self-signed).
+
+    Serial number and dates are not compared: when to renew is another question (`renewal_time`). Raises
+    InvalidAuthority as `intermediate` does.
+    """
+    issuer = signer.certificate if signer else certificate
+    wanted = _extensions(template, key, signer)
+    return (
+        certificate.public_key() == key.public_key()
+        and certificate.subject == subject_name(template.common_name, template.subject)
+        and [(each.value, each.critical) for each in certificate.extensions] == wanted
+        and certifies(issuer, certificate)
+    )
+
+
+def renewal_time(certificate: x509.Certificate) -> datetime:
+    """When to renew: after two thirds of the lifetime."""
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return begin + (end - begin) * 2 / 3
+
+
+def remaining_path_length(signer: Signer) -> int | None:
+    """How many CAs there may be below `signer`, by its own certificate and those above it; None: no limit."""
+    limits = [
+        limit - below
+        for below, certificate in enumerate((signer.certificate, *signer.issuers))
+        if (limit := path_length(certificate)) is not None
+    ]
+    return min(limits, default=None)
+
+
+def path_length(certificate: x509.Certificate) -> int | None:
+    """The pathLenConstraint of a CA certificate; None where it has none."""
+    return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
+
+
+def subject_key_id(certificate: x509.Certificate) -> str:
+    """The subject key identifier in hexadecimal, computed where the certificate has none."""
+    return (authority_key_identifier(certificate).key_identifier or b"").hex()
+
+
+def chain_to_root_pem(signer: Signer) -> str:
+    """The CA's certificate and everything above it that is known, the root included, in PEM."""
+    return "".join(map(certificate_pem, (signer.certificate, *signer.issuers)))
+
+
+def trust_anchor_pem(signer: Signer) -> str:
+    """What to trust in order to accept what the CA signs: the root, or the topmost certificate that is known."""
+    return certificate_pem((signer.certificate, *signer.issuers)[-1])
+
+
+def _certificate(
+    template: AuthorityTemplate,
+    public_key: PublicKey,
+    *,
+    issuer: x509.Name,
+    key: PrivateKey,
+    extensions: Sequence[tuple[x509.ExtensionType, bool]],
+) -> x509.Certificate:
+    if not template.not_before < template.not_after:
+        raise ValueError("a CA certificate must not end before it begins")
+    builder = (
+        x509.CertificateBuilder()
+        .issuer_name(issuer)
+        .subject_name(subject_name(template.common_name, template.subject))
+        .public_key(public_key)
+        .serial_number(template.serial)
+        .not_valid_before(template.not_before)
+        .not_valid_after(template.not_after)
+    )
+    for value, critical in extensions:
+        builder = builder.add_extension(value, critical=critical)
+    return sign(builder, key)
+
+
+def _extensions(
+    template: AuthorityTemplate, key: PrivateKey, signer: Signer | None
+) -> list[tuple[x509.ExtensionType, bool]]:
+    """The extensions of a CA certificate, in their order, and whether each is critical (RFC 5280, 4.2.1)."""
+    length = _path_length_below(signer, template) if signer else template.path_length
+    extensions: list[tuple[x509.ExtensionType, bool]] = [
+        (x509.BasicConstraints(ca=True, path_length=length), True),
+        (_CA_KEY_USAGE, True),
+        (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
+    ]
+    if signer is not None:
+        extensions.append((signer.authority_key_identifier, False))
+    if (constraints := _name_constraints(template.constraints)) is not None:
+        extensions.append((constraints, True))
+    return extensions
+
+
+def _path_length_below(signer: Signer, template: AuthorityTemplate) -> int | None:
+    remaining = remaining_path_length(signer)
+    if remaining is None:
+        return template.path_length
+    if remaining < 1:
+        raise InvalidAuthority(
+            "PathLengthExceeded",
+            f"The issuer {signer.certificate.subject.rfc4514_string()} may not have CAs below it: its path length, or"
+            " that of a CA above it, is used up. Use another issuer, or one with a greater pathLength.",
+        )
+    return remaining - 1 if template.path_length is None else min(template.path_length, remaining - 1)
+
+
+def _name_constraints(constraints: NameConstraints | None) -> x509.NameConstraints | None:
+    if constraints is None:
+        return None
+    permitted = _subtrees(constraints.permitted_domains, constraints.permitted_networks)
+    excluded = _subtrees(constraints.excluded_domains, constraints.excluded_networks)
+    if not permitted and not excluded:
+        return None
+    return x509.NameConstraints(permitted_subtrees=permitted or None, excluded_subtrees=excluded or None)
+
+
+def _subtrees(domains: Sequence[str], networks: Sequence[Network]) -> list[x509.GeneralName]:
+    return [*map(x509.DNSName, domains), *map(x509.IPAddress, networks)]

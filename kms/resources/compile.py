@@ -1,0 +1,196 @@
+"""From what people write into policies, profiles and credentials to what kms.pki works with.
+
+Compiled whenever a resource changes: by the operator to say whether the rules make sense, by the server to use them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from types import MappingProxyType
+from typing import TypeVar
+
+from kms.pki.ca import NameConstraints as CompiledConstraints
+from kms.pki.csr import SIGNATURE_ALGORITHMS
+from kms.pki.keys import KEY_ALGORITHMS
+from kms.pki.names import InvalidName, dns_name
+from kms.pki.patterns import InvalidPattern, Pattern, label_pattern, value_pattern
+from kms.pki.policy import Narrowing, Network, NetworkRules, Policy, Rules, UsageRules
+from kms.pki.subjects import COMMON_NAME
+from kms.pki.usages import KNOWN_USAGES
+from kms.resources.authorities import NameConstraints, Subject
+from kms.resources.credentials import NameRules
+from kms.resources.durations import parse_duration
+from kms.resources.policies import CertificatePolicy, DNSNameRules, SubjectRules, ValueRules
+
+T = TypeVar("T")
+
+
+class InvalidRules(ValueError):
+    """A rule that makes no sense. `field` is its path (`spec.dnsNames.allowed[0]`), `message` says what to write."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
+
+
+def compiled_policy(policy: CertificatePolicy) -> Policy:
+    """The rules of a CertificatePolicy, ready for use. Raises InvalidRules for the first that makes no sense."""
+    spec = policy.spec
+    signature_algorithms = frozenset(SIGNATURE_ALGORITHMS.values())
+    return Policy(
+        name=f"{policy.metadata.namespace}/{policy.metadata.name}",
+        dns_names=_dns_rules(spec.dns_names, "spec.dnsNames"),
+        wildcards=_wildcards(spec.dns_names),
+        ip_addresses=_network_rules(spec.ip_addresses, "spec.ipAddresses"),
+        subject=_subject_rules(spec.subject),
+        usages=UsageRules(
+            allowed=_words(spec.usages.allowed, KNOWN_USAGES, "spec.usages.allowed"),
+            denied=_words(spec.usages.denied, KNOWN_USAGES, "spec.usages.denied"),
+            required=_words(spec.usages.required, KNOWN_USAGES, "spec.usages.required"),
+        ),
+        key_algorithms=_words(spec.key_algorithms, KEY_ALGORITHMS, "spec.keyAlgorithms"),
+        signature_algorithms=_words(spec.signature_algorithms, signature_algorithms, "spec.signatureAlgorithms"),
+        maximum_duration=_duration(spec.maximum_duration, "spec.maximumDuration"),
+        maximum_names=_positive(spec.maximum_names, "spec.maximumNames"),
+    )
+
+
+def compiled_narrowing(rules: NameRules, name: str) -> Narrowing:
+    """What the EABCredential `name` (`namespace/name`) leaves of a policy; absent sections leave all of their type.
+
+    Raises InvalidRules.
+    """
+    return Narrowing(
+        name=name,
+        dns_names=_dns_rules(rules.dns_names, "spec.names.dnsNames"),
+        wildcards=_wildcards(rules.dns_names),
+        ip_addresses=_network_rules(rules.ip_addresses, "spec.names.ipAddresses"),
+    )
+
+
+def subject_attributes(subject: Subject) -> Mapping[str, tuple[str, ...]]:
+    """The attributes of a subject that are set, without the common name, as kms.pki names them."""
+    attributes = {
+        "countries": subject.countries,
+        "provinces": subject.provinces,
+        "localities": subject.localities,
+        "organizations": subject.organizations,
+        "organizationalUnits": subject.organizational_units,
+    }
+    return MappingProxyType({name: values for name, values in attributes.items() if values})
+
+
+def compiled_constraints(constraints: NameConstraints | None) -> CompiledConstraints | None:
+    """The name constraints of an internal CA. Raises InvalidRules."""
+    if constraints is None:
+        return None
+    field = "spec.internal.nameConstraints"
+    permitted, excluded = constraints.permitted, constraints.excluded
+    return CompiledConstraints(
+        permitted_domains=_compiled(permitted.dns_domains, f"{field}.permitted.dnsDomains", _domain),
+        permitted_networks=_compiled(permitted.ip_ranges, f"{field}.permitted.ipRanges", _network),
+        excluded_domains=_compiled(excluded.dns_domains, f"{field}.excluded.dnsDomains", _domain),
+        excluded_networks=_compiled(excluded.ip_ranges, f"{field}.excluded.ipRanges", _network),
+    )
+
+
+def _domain(text: str) -> str:
+    """A DNS domain, which stands for itself and everything below. Raises InvalidPattern."""
+    try:
+        return dns_name(text, wildcard=False).value
+    except InvalidName as error:
+        raise InvalidPattern(str(error).removesuffix(".")) from None
+
+
+def _dns_rules(rules: DNSNameRules | None, field: str) -> Rules | None:
+    if rules is None:
+        return None
+    return _rules(rules, field, label_pattern)
+
+
+def _wildcards(rules: DNSNameRules | None) -> bool:
+    return rules is not None and rules.wildcards == "Allow"
+
+
+def _subject_rules(subject: SubjectRules) -> Mapping[str, Rules]:
+    sections = {
+        COMMON_NAME: subject.common_name,
+        "organizations": subject.organizations,
+        "organizationalUnits": subject.organizational_units,
+        "countries": subject.countries,
+        "localities": subject.localities,
+        "provinces": subject.provinces,
+    }
+    return MappingProxyType(
+        {
+            name: _rules(section, f"spec.subject.{name}", value_pattern)
+            for name, section in sections.items()
+            if section is not None
+        }
+    )
+
+
+def _rules(rules: ValueRules | DNSNameRules, field: str, compile_: Callable[[str], Pattern]) -> Rules:
+    return Rules(
+        allowed=_compiled(rules.allowed, f"{field}.allowed", compile_),
+        denied=_compiled(rules.denied, f"{field}.denied", compile_),
+        required=_compiled(rules.required, f"{field}.required", compile_),
+    )
+
+
+def _network_rules(rules: ValueRules | None, field: str) -> NetworkRules | None:
+    if rules is None:
+        return None
+    return NetworkRules(
+        allowed=_compiled(rules.allowed, f"{field}.allowed", _network),
+        denied=_compiled(rules.denied, f"{field}.denied", _network),
+        required=_compiled(rules.required, f"{field}.required", _network),
+    )
+
+
+def _network(text: str) -> Network:
+    """A CIDR block; an address alone is the block of itself. Raises InvalidPattern with what to write instead."""
+    try:
+        loose = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise InvalidPattern(f'"{text}" is not a CIDR block, such as 10.0.0.0/8 or 2001:db8::/32') from None
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        raise InvalidPattern(f'"{text}" has bits set behind the prefix; write "{loose}"') from None
+
+
+def _compiled(texts: Iterable[str], field: str, compile_: Callable[[str], T]) -> tuple[T, ...]:
+    compiled: list[T] = []
+    for position, text in enumerate(texts):
+        try:
+            compiled.append(compile_(text))
+        except InvalidPattern as error:
+            raise InvalidRules(f"{field}[{position}]", str(error)) from None
+    return tuple(compiled)
+
+
+def _words(words: Iterable[str], known: frozenset[str], field: str) -> frozenset[str]:
+    chosen = frozenset(words)
+    if unknown := sorted(chosen - known):
+        raise InvalidRules(field, f'"{unknown[0]}" is not one of {", ".join(sorted(known))}')
+    return chosen
+
+
+def _duration(text: str, field: str) -> timedelta:
+    try:
+        duration = parse_duration(text)
+    except ValueError as error:
+        raise InvalidRules(field, str(error)) from None
+    if duration <= timedelta(0):
+        raise InvalidRules(field, "a certificate must be valid for longer than nothing")
+    return duration
+
+
+def _positive(number: int, field: str) -> int:
+    if number < 1:
+        raise InvalidRules(field, "a certificate has at least one name")
+    return number

@@ -1,0 +1,109 @@
+"""`kms-acme`: the command line. Exit codes: 0; 1 for a failure at run time; 2 for wrong usage."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kms import logs
+from kms_acme.cli import options
+from kms_acme.cli.revoke import revoke
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    epilog="Every option of server, operator and dev is also an environment variable, KMS_ACME_<OPTION>.",
+)
+def main() -> None:
+    """Serve ACME (RFC 8555) from the private PKI of a Kubernetes cluster."""
+
+
+@main.command()
+@options.common
+@options.shared(required=True)
+@options.server_options
+@options.server_in_pod
+@options.metrics_option(":9090")
+def server(**values: Any) -> None:
+    """Serve ACME clients: accounts, orders, validation, certificates."""
+    settings = options.server_settings(values)
+    logs.configure(values["log_format"], values["log_level"])
+    # Imported here: neither program pays for the other at start.
+    from acme_server.main import run  # noqa: PLC0415
+
+    sys.exit(run(settings))
+
+
+@main.command()
+@options.common
+@options.shared(required=True)
+@options.operator_options
+@options.operator_in_pod
+@options.metrics_option(":9091")
+def operator(**values: Any) -> None:
+    """Reconcile authorities, policies, profiles and credentials into Secrets and conditions."""
+    settings = options.operator_settings(values)
+    logs.configure(values["log_format"], values["log_level"])
+    from kms_operator.main import run  # noqa: PLC0415 - as above
+
+    sys.exit(run(settings))
+
+
+@main.command()
+@options.common
+@options.shared(required=False)
+@options.server_options
+@options.operator_options
+@options.metrics_option(":9090")
+@options.metrics_option(":9091", flag="--operator-metrics-listen")
+@click.option("--install", is_flag=True, help="Apply the CRDs and the RBAC rules first.")
+def dev(**values: Any) -> None:
+    """Run operator and server against one kubeconfig, each under its own ServiceAccount's token.
+
+    For development: the kubeconfig's user must be allowed to ask for tokens of the two ServiceAccounts, and with
+    --install to create CustomResourceDefinitions and ClusterRoles.
+    """
+    values["external_url"] = values["external_url"] or f"https://localhost:{values['listen'].port}"
+    options.server_settings(values)  # wrong combinations end here, with exit code 2, before anything is started
+    logs.configure(values["log_format"], values["log_level"])
+    from kms_acme.dev import run  # noqa: PLC0415 - as above
+
+    sys.exit(run(values))
+
+
+main.add_command(revoke)
+
+
+@main.command()
+@click.argument("url", required=False)
+@click.option(
+    "--url-file", type=click.Path(dir_okay=False, path_type=Path), help="Where the URL is, instead of the argument."
+)
+@click.option(
+    "--ca-certificate",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="PEM of the CA to trust. Default: those of the system.",
+)
+@click.option("--wait", type=click.FloatRange(min=0), default=0.0, help="Seconds to go on trying. Default: try once.")
+def check(url: str | None, url_file: Path | None, ca_certificate: Path | None, wait: float) -> None:
+    """Read the ACME directory at URL and get a nonce, as an ACME client does first."""
+    if (url is None) == (url_file is None):
+        raise click.UsageError("Give either URL or --url-file.")
+    from kms_acme.check import Fails, check_until  # noqa: PLC0415 - as above
+
+    try:
+        url = url or Path(url_file or "").read_text(encoding="utf-8").strip()
+        check_until(url, authority=ca_certificate, wait=wait)
+    except (Fails, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{url} works: a directory and a nonce")
+
+
+@main.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(f"kms-acme {importlib.metadata.version('kms-acme')}")

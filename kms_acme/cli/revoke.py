@@ -1,0 +1,143 @@
+"""The command around kms_acme.revoke: what it takes, what it asks, what it prints."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from acme_server.certificates.revocation_reasons import ADMINISTRATOR_REASONS
+from kms.clock import system_clock
+from kms.cluster.client import Cluster
+from kms.cluster.errors import ClusterError
+from kms.pki.crl import UNSPECIFIED
+from kms.resources.orders import ACMEOrder
+from kms_acme.cli import options
+from kms_acme.revoke import NotRevoked, Target, certified, revocable, revoke_all, serial_number
+
+_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?")
+_SHOWN = 20
+"""Certificates that are shown before a question; the rest is counted."""
+
+
+class ObjectName(click.ParamType[tuple[str, str]]):
+    """`NAMESPACE/NAME`."""
+
+    name = "namespace/name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Parse it; what is no name ends the program with exit code 2."""
+        namespace, separator, name = str(value).partition("/")
+        if not separator or not _NAME.fullmatch(namespace) or not _NAME.fullmatch(name):
+            self.fail(f"{value!r} does not name an object; write NAMESPACE/NAME", param, ctx)
+        return namespace, name
+
+
+class SerialNumber(click.ParamType[tuple[str | None, str]]):
+    """`SERIAL`, or `NAMESPACE/SERIAL`."""
+
+    name = "[namespace/]serial"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str | None, str]:
+        """Parse it; what is no serial number ends the program with exit code 2."""
+        namespace, _, serial = str(value).rpartition("/")
+        if namespace and not _NAME.fullmatch(namespace):
+            self.fail(f"{namespace!r} is not a namespace", param, ctx)
+        try:
+            return namespace or None, serial_number(serial)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command()
+@options.option("--kubeconfig", type=click.Path(dir_okay=False), help="As for kubectl. In a pod: the ServiceAccount.")
+@options.option("--context", help="Context of the kubeconfig. Default: the current one.")
+@click.option("--serial", type=SerialNumber(), help="The certificate with this serial number, in hexadecimal.")
+@click.option("--order", type=ObjectName(), help="The certificate of this ACMEOrder.")
+@click.option("--account", type=ObjectName(), help="All certificates of this ACMEAccount.")
+@click.option(
+    "--reason",
+    type=click.Choice(ADMINISTRATOR_REASONS, case_sensitive=False),
+    metavar="REASON",
+    default=UNSPECIFIED,
+    show_default=True,
+    help=f"Why, one of {', '.join(ADMINISTRATOR_REASONS)} (RFC 5280, 5.3.1). keyCompromise also bars the key from new"
+    " certificates and accounts, for good.",
+)
+@click.option("--dry-run", is_flag=True, help="Only show what would be revoked.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def revoke(**values: Any) -> None:
+    """Revoke certificates: one by its serial number or order, or all of an account. There is no way back.
+
+    The servers put them on the revocation list of their CA within seconds. Which certificates there are, and whose:
+
+        kubectl get acmeorders -A -o wide
+
+    The kubeconfig's user needs the rights of the ClusterRole kms-acme-revoker. Exit codes: 0 when all are revoked; 1
+    when one could not be, or nothing was found, or the answer was no; 2 for wrong usage.
+
+    \b
+    kms-acme revoke --serial 5F:3A:91:0C --reason keyCompromise
+    kms-acme revoke --order pki/abcdefghijklmnopqrstuvwxyz234567 --reason superseded
+    kms-acme revoke --account pki/NAME --reason cessationOfOperation --dry-run
+    """  # noqa: D301 - the backspace tells click to leave the lines as they are
+    chosen = [name for name in ("serial", "order", "account") if values[name] is not None]
+    if len(chosen) != 1:
+        raise click.UsageError("say what to revoke: exactly one of --serial, --order and --account.")
+    try:
+        raise SystemExit(asyncio.run(_run(Target(**{chosen[0]: values[chosen[0]]}), values)))
+    except (ClusterError, NotRevoked) as error:
+        raise click.ClickException(str(error)) from error
+
+
+async def _run(target: Target, values: Any) -> int:
+    cluster = await Cluster.connect(kubeconfig=options.kubeconfig(values), context=values["context"])
+    try:
+        found = await certified(cluster, target)
+        orders = revocable(found, values["reason"], now=system_clock())
+        if len(orders) < len(found):
+            click.echo(f"{len(found) - len(orders)} of {len(found)} were revoked before or have expired.")
+        if not orders:
+            return 0
+        _show(orders)
+        if values["dry_run"]:
+            click.echo(f"{_count(orders)} would be revoked ({values['reason']}).")
+            return 0
+        if not values["yes"] and not click.confirm(f"Revoke {_count(orders)} ({values['reason']})?"):
+            click.echo("Nothing was revoked.")
+            return 1
+        return await _revoked(cluster, orders, values["reason"])
+    finally:
+        await cluster.close()
+
+
+async def _revoked(cluster: Cluster, orders: Sequence[ACMEOrder], reason: str) -> int:
+    done = 0
+
+    def tell(order: ACMEOrder, error: str | None) -> None:
+        nonlocal done
+        done += 1
+        click.echo(f"[{done}/{len(orders)}] {_line(order)}: {error or 'revoked'}", err=error is not None)
+
+    failures = await revoke_all(cluster, orders, reason, clock=system_clock, tell=tell)
+    click.echo(f"{len(orders) - failures} of {_count(orders)} revoked.")
+    return 1 if failures else 0
+
+
+def _show(orders: Sequence[ACMEOrder]) -> None:
+    for each in orders[:_SHOWN]:
+        click.echo(_line(each))
+    if len(orders) > _SHOWN:
+        click.echo(f"and {len(orders) - _SHOWN} more")
+
+
+def _line(order: ACMEOrder) -> str:
+    names = ",".join(each.value for each in order.spec.identifiers)
+    return f"{order.metadata.namespace}/{order.metadata.name} {order.status.serial_number} {names}"
+
+
+def _count(orders: Sequence[ACMEOrder]) -> str:
+    return "1 certificate" if len(orders) == 1 else f"{len(orders)} certificates"

@@ -1,0 +1,24 @@
+"""What clients must trust to talk to the server, read from the Secrets of `reconcilers.installation`."""
+
+from __future__ import annotations
+
+from kms.resources.secret_names import CA_CERTIFICATE, TLS_CERTIFICATE
+from kms_operator.snapshot import Observed, is_managed
+
+
+def trust_anchor(seen: Observed) -> bytes | None:
+    """The PEM that goes into `ca.crt` for users.
+
+    Where somebody else supplies the serving certificate, what its Secret says (cert-manager writes `ca.crt`); else our
+    own serving CA. None while there is neither.
+    """
+    serving = seen.internal(seen.settings.serving_secret)
+    if serving is not None and not is_managed(serving):
+        return serving.data.get(CA_CERTIFICATE)
+    authority = seen.internal(seen.settings.serving_authority)
+    return authority.data.get(TLS_CERTIFICATE) if authority else None
+
+
+def directory_url(external_url: str, namespace: str, profile: str) -> str:
+    """The ACME directory of a profile."""
+    return f"{external_url}/acme/{namespace}/{profile}/directory"

@@ -1,0 +1,1 @@
+"""One pure reconciler for each kind: a snapshot in, a plan out."""

@@ -1,0 +1,338 @@
+"""CertificateAuthority: makes CAs or takes over imported ones, and renews certificates under the key that is there.
+
+The key lies in a Secret of the release namespace, the only copy there is. It is written once, before anybody hears of
+the CA; from then on it is read. Should it ever be lost, the CA says so and waits: another key under the same name would
+be another CA, and everything that trusts the old one would break without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import msgspec
+from cryptography import x509
+
+from kms.clock import Entropy
+from kms.pki.ca import (
+    AlternateChain,
+    AuthorityTemplate,
+    Former,
+    InvalidAuthority,
+    chain_to_root_pem,
+    check_cross,
+    check_imported,
+    intermediate,
+    is_as_wanted,
+    load_signer,
+    renewal_time,
+    self_signed,
+    subject_key_id,
+    succeeded,
+)
+from kms.pki.ca.cross import REASON as INVALID_CROSS
+from kms.pki.certificate import Signer, certificate_pem, random_serial
+from kms.pki.keys import PrivateKey, generate_key, load_private_key, private_key_pem
+from kms.resources.authorities import (
+    AuthorityStatus,
+    CertificateAuthority,
+    FormerRoot,
+    ImportedAuthority,
+    InternalAuthority,
+)
+from kms.resources.compile import InvalidRules, compiled_constraints, subject_attributes
+from kms.resources.core import Secret
+from kms.resources.durations import parse_duration
+from kms.resources.kinds import AUTHORITIES
+from kms.resources.meta import is_true
+from kms.resources.secret_names import SIGNING_KEY, TLS_CERTIFICATE, TLS_PRIVATE_KEY, signing_key_name
+from kms_operator.objects import internal_secret
+from kms_operator.plan import READY, Notice, Outcome, Verdict, announced, corrected, earliest, not_ready, ready, settled
+from kms_operator.settings import OperatorSettings
+from kms_operator.snapshot import Key, Observed
+
+ISSUED = "Issued"
+IMPORTED = "Imported"
+RENEWED = "Renewed"
+KEY_LOST = "KeyLost"
+KEY_MISMATCH = "KeyMismatch"
+
+ALTERNATE_CHAINS = "AlternateChains"
+REVOCATION_LIST = "RevocationList"
+"""Conditions beside Ready."""
+TRUST_PUBLISHED = "TrustPublished"
+"""Likewise, but stated by `kms_operator.reconcilers.trust_distribution`."""
+
+BACKDATED = timedelta(hours=1)
+"""A CA certificate begins that much earlier, for clocks that are behind."""
+RESYNC = timedelta(seconds=60)
+"""How often a Secret that we do not watch is looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """A CA that can sign."""
+
+    type: str
+    reason: str
+    signer: Signer
+    notices: tuple[Notice, ...] = ()
+    again: datetime | None = None
+
+
+def secrets(authority: CertificateAuthority, settings: OperatorSettings) -> Iterable[Key]:
+    """The Secrets whose absence has to be certain: our copy of the key, and the one that a user imports."""
+    yield settings.namespace, signing_key_name(authority.metadata.uid)
+    if authority.spec.imported is not None:
+        yield authority.metadata.namespace, authority.spec.imported.secret_ref.name
+
+
+def reconcile(authority: CertificateAuthority, seen: Observed, *, now: datetime, entropy: Entropy) -> Outcome:
+    """Make the CA, renew it, or say why it cannot sign."""
+    generation, old = authority.metadata.generation, authority.status.conditions
+    try:
+        standing = _standing(authority, seen, now=now, entropy=entropy)
+    except InvalidAuthority as error:
+        verdict = not_ready(error.reason, str(error))
+        conditions = settled(old, (verdict,), generation=generation, now=now, keep=(TRUST_PUBLISHED,))
+        # What was published stays published: it is how a lost key is told from one that was never made.
+        status = msgspec.structs.replace(authority.status, observed_generation=generation, conditions=conditions)
+        return Outcome(status=status, notices=announced(old, verdict), again=now + RESYNC)
+    certificate = standing.signer.certificate
+    verdict = ready(standing.reason, f"can sign until {standing.signer.not_after:%Y-%m-%dT%H:%M:%SZ}")
+    alternates, aside = _alternates(authority, standing.signer, now=now)
+    verdicts = (verdict, *aside, *_lists(standing.signer))
+    status = AuthorityStatus(
+        observed_generation=generation,
+        type=standing.type,
+        subject=certificate.subject.rfc4514_string(),
+        certificate=certificate_pem(certificate),
+        chain=chain_to_root_pem(standing.signer),
+        alternate_chains=tuple(each.pem for each in alternates),
+        serial_number=f"{certificate.serial_number:x}",
+        subject_key_id=subject_key_id(certificate),
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        former_roots=_former_roots(authority, standing.signer, now=now),
+        conditions=settled(old, verdicts, generation=generation, now=now, keep=(TRUST_PUBLISHED,)),
+    )
+    wanted = signing_secret(authority, standing.signer, seen.settings)
+    return Outcome(
+        apply=corrected(seen.internal(wanted.metadata.name), wanted),
+        status=status,
+        notices=(*(notice for each in verdicts for notice in announced(old, each)), *standing.notices),
+        again=earliest(standing.again, *(each.not_after for each in alternates)),
+    )
+
+
+def _alternates(
+    authority: CertificateAuthority, signer: Signer, *, now: datetime
+) -> tuple[tuple[AlternateChain, ...], tuple[Verdict, ...]]:
+    """The chains of the cross certificates that hold, and what is said about all of them: nothing where there are none.
+
+    One that does not hold keeps neither the CA nor the others from their work.
+    """
+    holding: list[AlternateChain] = []
+    wrong: list[str] = []
+    for position, pem in enumerate(authority.spec.cross_certificates):
+        try:
+            holding.append(check_cross(pem, signer, now=now))
+        except InvalidAuthority as error:
+            wrong.append(f"spec.crossCertificates[{position}]: {error}")
+    if not authority.spec.cross_certificates:
+        return (), ()
+    if wrong:
+        return tuple(holding), (Verdict("False", INVALID_CROSS, "; ".join(wrong), type=ALTERNATE_CHAINS),)
+    message = f"clients are offered {len(holding)} chain(s) beside the default one"
+    return tuple(holding), (Verdict("True", "Published", message, type=ALTERNATE_CHAINS),)
+
+
+def _former_roots(authority: CertificateAuthority, signer: Signer, *, now: datetime) -> tuple[FormerRoot, ...]:
+    """The roots that the CA had before; whoever is told to trust it goes on trusting them for a while."""
+    status = authority.status
+    former = [Former(each.certificate, each.replaced_at) for each in status.former_roots]
+    kept = succeeded(former, status.chain, chain_to_root_pem(signer), now=now)
+    return tuple(FormerRoot(certificate=each.pem, replaced_at=each.replaced_at) for each in kept)
+
+
+def _lists(signer: Signer) -> tuple[Verdict, ...]:
+    """That there is no revocation list, where there cannot be one."""
+    if signer.signs_lists:
+        return ()
+    message = (
+        "the keyUsage of the CA's certificate lacks cRLSign: it publishes no revocation list, and certificates name"
+        " none; have the CA certified with cRLSign, or use another"
+    )
+    return (Verdict("False", "KeyUsage", message, type=REVOCATION_LIST),)
+
+
+def signing_secret(authority: CertificateAuthority, signer: Signer, settings: OperatorSettings) -> Secret:
+    """What the server signs with: the key, and the certificate with all that is above it."""
+    return internal_secret(
+        settings.namespace,
+        signing_key_name(authority.metadata.uid),
+        component=SIGNING_KEY,
+        owner=authority,
+        kind=AUTHORITIES,
+        data={
+            TLS_PRIVATE_KEY: private_key_pem(signer.key),
+            TLS_CERTIFICATE: chain_to_root_pem(signer).encode(),
+        },
+    )
+
+
+def _standing(authority: CertificateAuthority, seen: Observed, *, now: datetime, entropy: Entropy) -> _Standing:
+    if authority.spec.imported is not None:
+        return _imported(authority, authority.spec.imported, seen, now=now)
+    if authority.spec.internal is not None:
+        return _internal(authority, authority.spec.internal, seen, now=now, entropy=entropy)
+    raise InvalidAuthority("InvalidSpec", "neither spec.internal nor spec.imported is set; set one of them")
+
+
+def _imported(authority: CertificateAuthority, spec: ImportedAuthority, seen: Observed, *, now: datetime) -> _Standing:
+    name = spec.secret_ref.name
+    secret = seen.secret(authority.metadata.namespace, name)
+    if secret is None:
+        raise InvalidAuthority(
+            "SecretNotFound",
+            f"Secret {name} does not exist; create it with: kubectl create secret tls {name}"
+            f" -n {authority.metadata.namespace} --cert=CHAIN.pem --key=KEY.pem",
+        )
+    pair = secret.data.get(TLS_CERTIFICATE, b""), secret.data.get(TLS_PRIVATE_KEY, b"")
+    signer = check_imported(*pair, now=now)
+    known = authority.status.certificate
+    changed = known is not None and known != certificate_pem(signer.certificate)
+    notice = Notice(RENEWED, f"took over the certificate that Secret {name} holds now")
+    return _Standing("Imported", IMPORTED, signer, (notice,) if changed else (), now + RESYNC)
+
+
+def _internal(
+    authority: CertificateAuthority, spec: InternalAuthority, seen: Observed, *, now: datetime, entropy: Entropy
+) -> _Standing:
+    key, current = _current(authority, spec, seen)
+    try:
+        issuer = _issuer(authority, spec, seen, now=now)
+    except InvalidAuthority:
+        # A CA that has its certificate can do without its issuer until that ends.
+        if current is None or current.not_after <= now:
+            raise
+        return _standing_as(spec, current, now=now)
+    template = _template(spec, issuer, now=now, entropy=entropy)
+    if current is not None and not _due(current, template, key, issuer, now=now):
+        return _standing_as(spec, current, now=now)
+    signer = _signed(template, key, issuer)
+    renewed = Notice(RENEWED, f"the certificate was renewed with the same key, until {signer.not_after:%Y-%m-%d}")
+    return _standing_as(spec, signer, now=now, notices=(renewed,) if current is not None else ())
+
+
+def _standing_as(
+    spec: InternalAuthority, signer: Signer, *, now: datetime, notices: tuple[Notice, ...] = ()
+) -> _Standing:
+    if signer.not_after <= now:
+        raise InvalidAuthority(
+            "Expired",
+            f"the chain of the CA ended at {signer.not_after:%Y-%m-%dT%H:%M:%SZ} and its issuer cannot extend it",
+        )
+    upcoming = (each for each in (renewal_time(signer.certificate), signer.not_after) if each > now)
+    type_ = "Root" if spec.issuer_ref is None else "Intermediate"
+    return _Standing(type_, ISSUED, signer, notices, earliest(*upcoming))
+
+
+def _current(
+    authority: CertificateAuthority, spec: InternalAuthority, seen: Observed
+) -> tuple[PrivateKey, Signer | None]:
+    """The key and the certificate that are there; a new key only where there has never been one."""
+    name = signing_key_name(authority.metadata.uid)
+    where = f"Secret {seen.settings.namespace}/{name}"
+    secret = seen.internal(name)
+    if secret is None:
+        if authority.status.certificate is not None:
+            raise InvalidAuthority(
+                KEY_LOST,
+                f"{where} is gone and with it the CA's private key; restore it from a backup, or delete this"
+                " CertificateAuthority and create it again for a new CA that clients have to be told to trust",
+            )
+        return generate_key(spec.private_key.algorithm, spec.private_key.size), None
+    pem = secret.data.get(TLS_PRIVATE_KEY, b"")
+    try:
+        key = load_private_key(pem)
+    except ValueError as error:
+        raise InvalidAuthority(
+            KEY_LOST, f"{where} does not hold the CA's private key any more; restore it from a backup"
+        ) from error
+    published = (authority.status.chain or "").encode()
+    if published and not _certified(published, key):
+        raise InvalidAuthority(
+            KEY_MISMATCH, f"{where} holds another key than that of the CA's certificate; restore it from a backup"
+        )
+    for chain in (secret.data.get(TLS_CERTIFICATE, b""), published):
+        try:
+            return key, load_signer(chain, pem)
+        except InvalidAuthority:
+            continue
+    return key, None
+
+
+def _issuer(
+    authority: CertificateAuthority, spec: InternalAuthority, seen: Observed, *, now: datetime
+) -> Signer | None:
+    """The CA that signs this one; None for a root. Raises InvalidAuthority where it cannot."""
+    if spec.issuer_ref is None:
+        return None
+    namespace, name = authority.metadata.namespace, spec.issuer_ref.name
+    issuer = seen.authority(spec.issuer_ref, namespace=namespace)
+    if issuer is None:
+        raise InvalidAuthority("IssuerNotFound", f"CertificateAuthority {namespace}/{name} does not exist")
+    secret = seen.internal(signing_key_name(issuer.metadata.uid))
+    if secret is None or not is_true(issuer.status.conditions, READY):
+        raise InvalidAuthority("IssuerNotReady", f"CertificateAuthority {namespace}/{name} is not ready")
+    signer = load_signer(secret.data.get(TLS_CERTIFICATE, b""), secret.data.get(TLS_PRIVATE_KEY, b""))
+    if signer.not_after <= now:
+        raise InvalidAuthority("IssuerNotReady", f"CertificateAuthority {namespace}/{name} has expired")
+    return signer
+
+
+def _template(spec: InternalAuthority, issuer: Signer | None, *, now: datetime, entropy: Entropy) -> AuthorityTemplate:
+    try:
+        not_after = now + parse_duration(spec.duration)
+        constraints = compiled_constraints(spec.name_constraints)
+    except InvalidRules as error:
+        raise InvalidAuthority("InvalidNameConstraints", str(error)) from error
+    except (ValueError, OverflowError) as error:
+        raise InvalidAuthority("InvalidDuration", f"spec.internal.duration: {error}") from error
+    return AuthorityTemplate(
+        common_name=spec.subject.common_name,
+        subject=subject_attributes(spec.subject),
+        serial=random_serial(entropy),
+        not_before=now - BACKDATED,
+        not_after=not_after if issuer is None else min(not_after, issuer.not_after),
+        path_length=spec.path_length,
+        constraints=constraints,
+    )
+
+
+def _due(
+    current: Signer, template: AuthorityTemplate, key: PrivateKey, issuer: Signer | None, *, now: datetime
+) -> bool:
+    """Whether to sign again: something else is wanted, the issuer has a new certificate, or it is time and worth it."""
+    above = () if issuer is None else (issuer.certificate, *issuer.issuers)
+    if current.issuers != above or not is_as_wanted(current.certificate, template, key, issuer):
+        return True
+    return now >= renewal_time(current.certificate) and template.not_after > current.not_after
+
+
+def _signed(template: AuthorityTemplate, key: PrivateKey, issuer: Signer | None) -> Signer:
+    try:
+        if issuer is None:
+            return Signer(self_signed(template, key), key)
+        return Signer(intermediate(template, key, issuer), key, (issuer.certificate, *issuer.issuers))
+    except InvalidAuthority:
+        raise
+    except ValueError as error:
+        raise InvalidAuthority("InvalidSpec", f"spec.internal: {error}") from error
+
+
+def _certified(chain: bytes, key: PrivateKey) -> bool:
+    """Whether the first certificate of a chain that we have published is for this key."""
+    return x509.load_pem_x509_certificates(chain)[0].public_key() == key.public_key()

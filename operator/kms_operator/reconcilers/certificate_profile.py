@@ -1,0 +1,251 @@
+"""CertificateProfile: can clients enroll with it, and where?
+
+`ResolvedRefs` says whether what it refers to exists and is Ready, the order profiles of its directory included,
+`OwnershipValidated` whether clients must prove control of names (SEC50), `Published` whether the Secret for people is
+there, `CertManagerIssuer` whether cert-manager has the issuers that it asks for, and `Ready` whether the server can
+issue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from kms.clock import Entropy
+from kms.pki.policy import Policy, contents_violations, lists_names
+from kms.resources.authorities import CertificateAuthority
+from kms.resources.compile import InvalidRules, compiled_policy
+from kms.resources.core import Secret
+from kms.resources.durations import parse_duration
+from kms.resources.kinds import PROFILES
+from kms.resources.meta import is_true
+from kms.resources.policies import CertificatePolicy
+from kms.resources.profiles import AcmeEnrollment, CertificateProfile, OrderProfile, ProfileStatus
+from kms.resources.secret_names import CA_CERTIFICATE, CHAIN, DIRECTORY, DIRECTORY_URL, directory_secret_name
+from kms_operator.endpoints import directory_url, trust_anchor
+from kms_operator.objects import user_secret
+from kms_operator.plan import READY, Notice, Outcome, Verdict, announced, corrected, not_ready, ready, settled
+from kms_operator.reconcilers import certmanager_issuers
+from kms_operator.settings import OperatorSettings
+from kms_operator.snapshot import Key, Observed, owned_by
+
+RESOLVED_REFS = "ResolvedRefs"
+OWNERSHIP_VALIDATED = "OwnershipValidated"
+PUBLISHED = "Published"
+
+RESYNC = timedelta(seconds=60)
+"""How often a Secret that we do not watch is looked at."""
+
+
+class _Refused(Exception):
+    """Why no certificate can be issued with the profile."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.verdict = not_ready(reason, message)
+
+
+def secrets(profile: CertificateProfile, settings: OperatorSettings) -> Iterable[Key]:
+    """The Secrets whose absence has to be certain."""
+    yield profile.metadata.namespace, directory_secret_name(profile.metadata.name)
+    yield settings.namespace, settings.serving_secret
+
+
+def reconcile(profile: CertificateProfile, seen: Observed, *, now: datetime, entropy: Entropy) -> Outcome:  # noqa: ARG001 - all reconcilers are called alike
+    """Resolve references, check the contents against the policy, publish the directory Secret."""
+    namespace = profile.metadata.namespace
+    acme = profile.spec.enrollment.acme
+    policy = seen.policy(profile.spec.policy_ref, namespace=namespace)
+    authority = seen.authority(profile.spec.issuer_ref, namespace=namespace)
+    verdict, references = _verdicts(profile, policy, authority, seen)
+    published, secrets, repaired = _publication(profile, authority, seen)
+    issuers = certmanager_issuers.wanted(profile, seen)
+    asked = [issuers.verdict] if issuers.verdict else []
+    verdicts = [verdict, references, *([_ownership(acme), published] if acme else []), *asked]
+    old = profile.status.conditions
+    status = ProfileStatus(
+        observed_generation=profile.metadata.generation,
+        directory_url=_url(profile, seen) if acme else None,
+        conditions=settled(old, verdicts, generation=profile.metadata.generation, now=now),
+    )
+    refused = announced(old, published) if published.status == "False" else ()
+    told = (notice for each in asked for notice in announced(old, each))
+    unsettled = any(each.status == "False" for each in (published, *asked))
+    return Outcome(
+        delete=issuers.delete,
+        apply=(*secrets, *issuers.apply),
+        status=status,
+        notices=(*announced(old, verdict), *refused, *repaired, *told),
+        again=now + RESYNC if unsettled else None,
+        withdraw=issuers.withdraw,
+        objects=issuers.objects,
+    )
+
+
+def directory_secret(profile: CertificateProfile, authority: CertificateAuthority | None, seen: Observed) -> Secret:
+    """The Secret `<profile>-acme`: where to enroll, what to trust there, and what to trust in issued certificates."""
+    data = {DIRECTORY_URL: _url(profile, seen).encode()}
+    if anchor := trust_anchor(seen):
+        data[CA_CERTIFICATE] = anchor
+    if authority is not None and authority.status.chain:
+        data[CHAIN] = authority.status.chain.encode()
+    name = directory_secret_name(profile.metadata.name)
+    return user_secret(name, component=DIRECTORY, owner=profile, kind=PROFILES, data=data)
+
+
+def _url(profile: CertificateProfile, seen: Observed) -> str:
+    return directory_url(seen.settings.external_url, profile.metadata.namespace, profile.metadata.name)
+
+
+def _verdicts(
+    profile: CertificateProfile,
+    policy: CertificatePolicy | None,
+    authority: CertificateAuthority | None,
+    seen: Observed,
+) -> tuple[Verdict, Verdict]:
+    """Ready and ResolvedRefs."""
+    try:
+        rules = _resolved(profile, policy, authority)
+    except _Refused as refusal:
+        return refusal.verdict, replace(refusal.verdict, type=RESOLVED_REFS)
+    resolved = Verdict("True", RESOLVED_REFS, "the issuing CA and the policy exist and are ready", RESOLVED_REFS)
+    try:
+        _check_contents(profile, rules)
+        _check_enrollment(profile.spec.enrollment.acme, rules)
+    except _Refused as refusal:
+        return refusal.verdict, resolved
+    enrolling = ready(READY, f"ACME clients enroll at {_url(profile, seen)}")
+    return enrolling, _not_offered(profile, seen) or resolved
+
+
+def _not_offered(profile: CertificateProfile, seen: Observed) -> Verdict | None:
+    """ResolvedRefs where an order profile cannot be had.
+
+    The directory works without it: the server does not list it, and clients that ask for it come again.
+    """
+    flaws = [
+        (reason, f'order profile "{entry.name}" is not offered (spec.enrollment.acme.profiles): {why}')
+        for entry in (profile.spec.enrollment.acme.profiles if profile.spec.enrollment.acme else ())
+        for reason, why in _flaws(profile, seen, entry)
+    ]
+    if not flaws:
+        return None
+    return Verdict("False", flaws[0][0], "; ".join(message for _, message in flaws), RESOLVED_REFS)
+
+
+def _flaws(profile: CertificateProfile, seen: Observed, entry: OrderProfile) -> Iterator[tuple[str, str]]:
+    namespace, acme = profile.metadata.namespace, profile.spec.enrollment.acme
+    if entry.profile_ref.name == profile.metadata.name:
+        return  # the directory's own, by name: it is Ready if this is asked
+    lent = seen.profile((namespace, entry.profile_ref.name))
+    name = f"CertificateProfile {namespace}/{entry.profile_ref.name}"
+    if lent is None:
+        yield "ProfileNotFound", f"{name} does not exist"
+        return
+    if not is_true(lent.status.conditions, READY):
+        yield "ProfileNotReady", f"{name} is not ready"
+    elif acme is not None and acme.ownership_validation == "Skipped" and not _lists_names_of(lent, seen):
+        yield (
+            "OwnershipValidationRequired",
+            f"ownershipValidation: Skipped needs a policy that lists names, and that of {name} allows none or all",
+        )
+
+
+def _lists_names_of(lent: CertificateProfile, seen: Observed) -> bool:
+    policy = seen.policy(lent.spec.policy_ref, namespace=lent.metadata.namespace)
+    try:
+        return policy is not None and lists_names(compiled_policy(policy))
+    except InvalidRules:
+        return False
+
+
+def _resolved(
+    profile: CertificateProfile, policy: CertificatePolicy | None, authority: CertificateAuthority | None
+) -> Policy:
+    """The compiled policy. Raises _Refused where a reference leads nowhere, or to what is not ready."""
+    namespace = profile.metadata.namespace
+    authority_name = f"CertificateAuthority {namespace}/{profile.spec.issuer_ref.name}"
+    policy_name = f"CertificatePolicy {namespace}/{profile.spec.policy_ref.name}"
+    if authority is None:
+        raise _Refused("IssuerNotFound", f"{authority_name} does not exist")
+    if policy is None:
+        raise _Refused("PolicyNotFound", f"{policy_name} does not exist")
+    if not is_true(authority.status.conditions, READY):
+        raise _Refused("IssuerNotReady", f"{authority_name} is not ready")
+    try:
+        return compiled_policy(policy)
+    except InvalidRules as error:
+        raise _Refused("PolicyInvalid", f"{policy_name}: {error.field}: {error.message}") from error
+
+
+def _check_contents(profile: CertificateProfile, rules: Policy) -> None:
+    try:
+        duration = parse_duration(profile.spec.certificate.duration)
+    except ValueError as error:
+        raise _Refused("InvalidDuration", f"spec.certificate.duration: {error}") from error
+    violations = contents_violations(frozenset(profile.spec.certificate.usages), duration, rules)
+    if violations:
+        raise _Refused("PolicyViolated", "; ".join(each.message for each in violations))
+
+
+def _check_enrollment(acme: AcmeEnrollment | None, rules: Policy) -> None:
+    if acme is None:
+        raise _Refused("NoEnrollmentMethod", "no method of enrollment is set; set spec.enrollment.acme")
+    for field, text in (
+        ("orderLifetime", acme.order_lifetime),
+        ("authorizationLifetime", acme.authorization_lifetime),
+    ):
+        try:
+            parse_duration(text)
+        except ValueError as error:
+            raise _Refused("InvalidDuration", f"spec.enrollment.acme.{field}: {error}") from error
+    if acme.ownership_validation == "Skipped":
+        _check_skipping(acme, rules)
+
+
+def _check_skipping(acme: AcmeEnrollment, rules: Policy) -> None:
+    """SEC50: names may go unproven only for known clients, and only names that somebody has listed."""
+    if acme.external_account_binding != "Required":
+        raise _Refused(
+            "OwnershipValidationRequired",
+            "ownershipValidation: Skipped needs externalAccountBinding: Required, or anybody could have any name",
+        )
+    if not lists_names(rules):
+        raise _Refused(
+            "OwnershipValidationRequired",
+            f"ownershipValidation: Skipped needs a policy that lists names; policy {rules.name} allows none or all",
+        )
+
+
+def _ownership(acme: AcmeEnrollment) -> Verdict:
+    if acme.ownership_validation == "Skipped":
+        message = "clients with an EAB credential get certificates for all names of the policy without proof of control"
+        return Verdict("False", "Skipped", message, OWNERSHIP_VALIDATED)
+    return Verdict("True", "Required", "clients prove control of each name", OWNERSHIP_VALIDATED)
+
+
+def _publication(
+    profile: CertificateProfile, authority: CertificateAuthority | None, seen: Observed
+) -> tuple[Verdict, tuple[Secret, ...], tuple[Notice, ...]]:
+    """The verdict about the directory Secret, what to write, and the notice of a repair."""
+    wanted = directory_secret(profile, authority, seen)
+    name = wanted.metadata.name
+    existing = seen.secret(profile.metadata.namespace, name)
+    if existing is not None and not owned_by(existing, profile):
+        message = f"Secret {name} exists and is not this profile's, so it is left alone; delete or rename it"
+        return Verdict("False", "SecretExists", message, PUBLISHED), (), ()
+    verdict = Verdict("True", PUBLISHED, f"Secret {name} tells clients where to enroll and what to trust", PUBLISHED)
+    if profile.spec.enrollment.acme is None:
+        return verdict, (), ()
+    return verdict, corrected(existing, wanted), _repairs(profile, existing, wanted)
+
+
+def _repairs(profile: CertificateProfile, existing: Secret | None, wanted: Secret) -> tuple[Notice, ...]:
+    """A notice where somebody else has removed or changed the Secret; growing with the CA's chain is no repair."""
+    lost = existing is None and any(each.type == PUBLISHED for each in profile.status.conditions)
+    changed = existing is not None and existing.data.get(DIRECTORY_URL) != wanted.data[DIRECTORY_URL]
+    if not lost and not changed:
+        return ()
+    how = "deleted" if lost else "changed"
+    return (Notice("Repaired", f"Secret {wanted.metadata.name} was {how}; it is as it should be again"),)

@@ -1,0 +1,177 @@
+"""What the installation needs and no resource asks for: the nonce key, and the TLS of the server.
+
+The server starts when these are there (SEC65): a nonce key that all replicas share, a serving CA, and a certificate
+under it for the names that the server is reached by. Where somebody else supplies the
+serving certificate, it is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from cryptography import x509
+
+from kms.clock import Entropy
+from kms.pki.ca import InvalidAuthority, load_signer, renewal_time, serving_authority, serving_certificate
+from kms.pki.certificate import Signer, certificate_pem, certifies, random_serial
+from kms.pki.keys import generate_key, private_key_pem
+from kms.pki.names import Name
+from kms.resources.core import Secret
+from kms.resources.secret_names import (
+    CA_CERTIFICATE,
+    NONCE_KEY,
+    NONCE_SECRET,
+    SERVING_AUTHORITY,
+    SERVING_CERTIFICATE,
+    TLS_CERTIFICATE,
+    TLS_PRIVATE_KEY,
+)
+from kms_operator.objects import TLS, shared_secret
+from kms_operator.plan import Notice, Outcome, corrected, earliest
+from kms_operator.settings import OperatorSettings
+from kms_operator.snapshot import Key, Observed, is_managed
+
+NONCE_KEY_BYTES = 32
+AUTHORITY_LIFETIME = timedelta(days=3650)
+CERTIFICATE_LIFETIME = timedelta(days=90)
+BACKDATED = timedelta(hours=1)
+CURVE = 256
+_LOCAL = (Name("dns", "localhost"), Name("ip", "127.0.0.1"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A Secret as it should be, and when it is due for renewal."""
+
+    secret: Secret
+    due: datetime
+    notices: tuple[Notice, ...] = ()
+
+
+def secrets(settings: OperatorSettings) -> Iterable[Key]:
+    """The Secrets whose absence has to be certain."""
+    return [
+        (settings.namespace, name)
+        for name in (settings.nonce_secret, settings.serving_authority, settings.serving_secret)
+    ]
+
+
+def reconcile(seen: Observed, *, now: datetime, entropy: Entropy) -> Outcome:
+    """Make what is missing, renew what is due."""
+    nonce = corrected(seen.internal(seen.settings.nonce_secret), _nonce(seen, entropy))
+    existing = seen.internal(seen.settings.serving_secret)
+    if existing is not None and not is_managed(existing):
+        return Outcome(apply=nonce)
+    authority, signer = _authority(seen, now=now, entropy=entropy)
+    certificate = _certificate(existing, signer, seen.settings, now=now, entropy=entropy)
+    return Outcome(
+        apply=(
+            *nonce,
+            *corrected(seen.internal(seen.settings.serving_authority), authority.secret),
+            *corrected(existing, certificate.secret),
+        ),
+        notices=(*authority.notices, *certificate.notices),
+        again=earliest(authority.due, certificate.due),
+    )
+
+
+def serving_names(settings: OperatorSettings) -> tuple[Name, ...]:
+    """The names that the server is reached by: the host of its URL, its Service, and this machine if that is local."""
+    service = Name("dns", f"{settings.service_name}.{settings.namespace}.svc")
+    external = _host(urlsplit(settings.external_url).hostname or "")
+    local = external.value == "localhost" or (external.type == "ip" and ip_address(external.value).is_loopback)
+    return tuple(dict.fromkeys((external, service, *(_LOCAL if local else ()))))
+
+
+def _host(host: str) -> Name:
+    try:
+        return Name("ip", str(ip_address(host)))
+    except ValueError:
+        return Name("dns", host)
+
+
+def _nonce(seen: Observed, entropy: Entropy) -> Secret:
+    settings = seen.settings
+    existing = seen.internal(settings.nonce_secret)
+    key = existing.data.get(NONCE_SECRET, b"") if existing else b""
+    if len(key) != NONCE_KEY_BYTES:
+        key = entropy(NONCE_KEY_BYTES)
+    return shared_secret(settings.namespace, settings.nonce_secret, component=NONCE_KEY, data={NONCE_SECRET: key})
+
+
+def _authority(seen: Observed, *, now: datetime, entropy: Entropy) -> tuple[_Part, Signer]:
+    settings = seen.settings
+    current = _pair(seen.internal(settings.serving_authority))
+    notices: tuple[Notice, ...] = ()
+    if current is None or now >= renewal_time(current.certificate):
+        key = current.key if current else generate_key("ECDSA", CURVE)
+        certificate = serving_authority(
+            key, serial=random_serial(entropy), not_before=now - BACKDATED, not_after=now + AUTHORITY_LIFETIME
+        )
+        notices = (Notice("Renewed" if current else "Issued", "the serving CA has a new certificate"),)
+        current = Signer(certificate, key)
+    secret = shared_secret(
+        settings.namespace,
+        settings.serving_authority,
+        component=SERVING_AUTHORITY,
+        data={
+            TLS_PRIVATE_KEY: private_key_pem(current.key),
+            TLS_CERTIFICATE: certificate_pem(current.certificate).encode(),
+        },
+        type_=TLS,
+    )
+    return _Part(secret, renewal_time(current.certificate), notices), current
+
+
+def _certificate(
+    existing: Secret | None, authority: Signer, settings: OperatorSettings, *, now: datetime, entropy: Entropy
+) -> _Part:
+    names = serving_names(settings)
+    current = _pair(existing)
+    notices: tuple[Notice, ...] = ()
+    if current is None or now >= renewal_time(current.certificate) or not _serves(current, names, authority):
+        key = generate_key("ECDSA", CURVE)
+        certificate = serving_certificate(
+            names,
+            key.public_key(),
+            authority,
+            serial=random_serial(entropy),
+            not_before=now - BACKDATED,
+            not_after=min(now + CERTIFICATE_LIFETIME, authority.not_after),
+        )
+        listed = ", ".join(each.value for each in names)
+        notices = (Notice("Renewed" if current else "Issued", f"the server has a new certificate for {listed}"),)
+        current = Signer(certificate, key)
+    secret = shared_secret(
+        settings.namespace,
+        settings.serving_secret,
+        component=SERVING_CERTIFICATE,
+        data={
+            TLS_PRIVATE_KEY: private_key_pem(current.key),
+            TLS_CERTIFICATE: certificate_pem(current.certificate).encode(),
+            CA_CERTIFICATE: certificate_pem(authority.certificate).encode(),
+        },
+        type_=TLS,
+    )
+    return _Part(secret, renewal_time(current.certificate), notices)
+
+
+def _serves(current: Signer, names: tuple[Name, ...], authority: Signer) -> bool:
+    alternatives = current.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    present = {("dns", each) for each in alternatives.get_values_for_type(x509.DNSName)}
+    present |= {("ip", str(each)) for each in alternatives.get_values_for_type(x509.IPAddress)}
+    return present == set(names) and certifies(authority.certificate, current.certificate)
+
+
+def _pair(secret: Secret | None) -> Signer | None:
+    """The certificate and key that the Secret holds; None where it does not hold a pair."""
+    if secret is None:
+        return None
+    try:
+        return load_signer(secret.data.get(TLS_CERTIFICATE, b""), secret.data.get(TLS_PRIVATE_KEY, b""))
+    except InvalidAuthority:
+        return None

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acme_server.accounts.contacts import validated
+from acme_server.problems import ProblemType, Refused
+
+
+@pytest.mark.requirement("S79")
+def test_mail_addresses_are_kept_as_they_were_written_each_once() -> None:
+    written = ("mailto:Admin@Example.com", "MAILTO:a+b@x.y", "mailto:Admin@Example.com", "mailto:a%2Fb@x")
+    assert validated(written) == ("mailto:Admin@Example.com", "MAILTO:a+b@x.y", "mailto:a%2Fb@x")
+    assert validated(()) == ()
+
+
+@pytest.mark.requirement("M80")
+@pytest.mark.parametrize("contact", ["tel:+12025551212", "https://example.com", "x:y"])
+def test_other_schemes_are_not_supported(contact: str) -> None:
+    with pytest.raises(Refused) as caught:
+        validated(("mailto:a@example.com", contact))
+    assert caught.value.type == ProblemType.UNSUPPORTED_CONTACT
+
+
+@pytest.mark.requirement("S79", "M80")
+@pytest.mark.parametrize(
+    "contact",
+    [
+        "",
+        "admin@example.com",
+        "mailto:",
+        "mailto:admin",
+        "mailto:@example.com",
+        "mailto:a@example.com,b@example.com",
+        "mailto:a@example.com?cc=b@example.com",
+        "mailto:a@example.com?subject=x",
+        "mailto:a@example..com",
+        "mailto:a@-example.com",
+        "mailto:a b@example.com",
+        "mailto:a@example.com\nBcc: b@example.com",
+        "mailto:a%zz@example.com",
+        "mailto:ü@example.com",
+        "mailto:a@" + "x." * 200 + "com",
+        "mailto:" + "a" * 65 + "@example.com",
+    ],
+)
+def test_what_is_no_single_address_is_invalid(contact: str) -> None:
+    with pytest.raises(Refused) as caught:
+        validated((contact,))
+    assert caught.value.type == ProblemType.INVALID_CONTACT
+
+
+@pytest.mark.requirement("SEC40")
+@given(st.lists(st.text(max_size=40), max_size=3))
+def test_no_text_is_anything_but_kept_or_refused(contacts: list[str]) -> None:
+    try:
+        assert validated(contacts) == tuple(dict.fromkeys(contacts))
+    except Refused:
+        return

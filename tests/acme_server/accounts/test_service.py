@@ -1,0 +1,345 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace as changed
+from datetime import timedelta
+
+import pytest
+from msgspec.structs import replace
+
+from acme_server.accounts.eab_credentials import Binding
+from acme_server.api.payloads import AccountUpdate, NewAccount
+from acme_server.problems import ProblemType, Refused, Unavailable
+from kms.resources.accounts import AccountStatus, ACMEAccount
+from kms.resources.kinds import ACCOUNTS, CREDENTIALS, SECRETS
+from kms.resources.secret_names import CREDENTIAL_UID, verification_key_name
+from tests.support.domain import KEY_ID_1, NAMESPACE, PROFILE, RELEASE, Key, World, running_world
+
+AGREED = NewAccount(terms_of_service_agreed=True, contact=("mailto:admin@example.com",))
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with running_world() as world:
+        yield world
+
+
+def keys(count: int) -> list[Key]:
+    return [Key(jwk=f'{{"n":{number}}}', thumbprint=f"thumbprint-{number}") for number in range(count)]
+
+
+async def register(
+    world: World, key: Key | None = None, wanted: NewAccount = AGREED, binding: Binding | None = None
+) -> tuple[ACMEAccount, bool]:
+    return await world.services.accounts.register(world.profile, key or Key(), wanted, binding)
+
+
+async def refusal(
+    world: World, wanted: NewAccount = AGREED, binding: Binding | None = None, key: Key | None = None
+) -> Refused:
+    with pytest.raises(Refused) as caught:
+        await register(world, key, wanted, binding)
+    return caught.value
+
+
+def accounts(world: World) -> list[str]:
+    return [key.name for key in world.api.store.by_key if key.plural == ACCOUNTS.plural]
+
+
+@pytest.mark.requirement("M82", "M158")
+async def test_an_account_is_opened_once_for_a_key(world: World) -> None:
+    account, created = await register(world)
+    assert created
+    assert account.status == AccountStatus(state="valid", contact=("mailto:admin@example.com",))
+    assert account.spec.thumbprint == Key().thumbprint
+    assert account.metadata.owner_references[0].uid == "profile-uid"
+    again, created = await register(world)
+    assert not created
+    assert again == account
+    assert len(accounts(world)) == 1
+
+
+@pytest.mark.requirement("M82", "M158")
+async def test_parallel_requests_with_one_key_open_one_account(world: World) -> None:
+    servers = [world, world.another(), world.another(replica="server-2")]
+    results = await asyncio.gather(*(register(server) for server in servers for _ in range(4)))
+    assert len({account.metadata.uid for account, _ in results}) == 1
+    assert sum(created for _, created in results) == 1
+    assert all(account.status.state == "valid" for account, _ in results)
+
+
+async def test_a_known_key_is_found_wherever_it_was_registered(world: World) -> None:
+    account, _ = await register(world)
+    other = world.another()
+    assert await other.services.accounts.find(other.profile, Key().thumbprint) == account
+    assert await other.services.accounts.by_id(other.profile, account.metadata.name) == account
+
+
+async def test_an_unknown_key_costs_one_read_and_a_malformed_id_none(world: World) -> None:
+    before = len(world.api.requests)
+    assert await world.services.accounts.find(world.profile, "unknown") is None
+    assert world.calls(before) == ["get acmeaccounts"]
+    assert await world.services.accounts.by_id(world.profile, "../../secrets") is None
+    assert await world.services.accounts.by_id(world.profile, "A" * 52) is None
+    assert world.calls(before) == ["get acmeaccounts"]
+
+
+@pytest.mark.requirement("SEC04")
+async def test_an_account_of_another_profile_is_none_of_this_one(world: World) -> None:
+    account, _ = await register(world)
+    other = changed(
+        world.profile,
+        resource=replace(world.profile.resource, metadata=replace(world.profile.resource.metadata, name="mail")),
+    )
+    assert await world.services.accounts.by_id(other, account.metadata.name) is None
+    assert await world.services.accounts.find(other, Key().thumbprint) is None
+
+
+async def test_an_account_that_is_not_open_yet_is_none(world: World) -> None:
+    account, _ = await register(world)
+    world.api.put(ACCOUNTS, replace(account, status=AccountStatus()))
+    fresh = world.another()
+    assert await fresh.services.accounts.by_id(fresh.profile, account.metadata.name) is None
+    assert await fresh.services.accounts.find(fresh.profile, Key().thumbprint) is None
+    # Registering again finishes what a server that died has begun.
+    again, created = await register(fresh)
+    assert not created
+    assert again.status.state == "valid"
+
+
+@pytest.mark.requirement("M81")
+async def test_terms_of_service_must_be_agreed_to_where_there_are_any(world: World) -> None:
+    await register(world, wanted=NewAccount())
+    world.configure(terms_of_service="https://example.com/terms")
+    refused = await refusal(world, NewAccount(), key=Key(thumbprint="other"))
+    assert refused.type == ProblemType.USER_ACTION_REQUIRED
+    assert refused.members["instance"] == "https://example.com/terms"
+    assert refused.headers["Link"] == '<https://example.com/terms>;rel="terms-of-service"'
+    account, _ = await register(world, Key(thumbprint="other"))
+    assert account.status.terms_of_service_agreed == "https://example.com/terms"
+
+
+@pytest.mark.requirement("S79", "M80", "SEC37")
+async def test_contacts_are_checked_before_anything_is_written(world: World) -> None:
+    refused = await refusal(world, NewAccount(contact=("tel:+123",)))
+    assert refused.type == ProblemType.UNSUPPORTED_CONTACT
+    assert accounts(world) == []
+
+
+@pytest.mark.requirement("S88", "M91")
+async def test_without_a_required_binding_there_is_no_account(world: World) -> None:
+    world.configure(external_account_binding="Required")
+    assert (await refusal(world)).type == ProblemType.EXTERNAL_ACCOUNT_REQUIRED
+    assert accounts(world) == []
+
+
+async def test_an_optional_binding_may_be_left_out_and_counts_when_it_is_there(world: World) -> None:
+    world.configure(external_account_binding="Optional")
+    account, _ = await register(world)
+    assert account.spec.external_account is None
+    credential = world.put_credential()
+    bound, _ = await register(world, Key(thumbprint="other"), binding=Binding(credential, KEY_ID_1))
+    assert bound.spec.external_account is not None
+
+
+@pytest.mark.requirement("M94")
+async def test_where_bindings_are_disabled_they_are_dropped(world: World) -> None:
+    account, _ = await register(world, binding=Binding(world.put_credential(), KEY_ID_1))
+    assert account.spec.external_account is None
+    assert account.metadata.labels == {}
+
+
+async def test_the_binding_is_kept_with_the_account(world: World) -> None:
+    world.configure(external_account_binding="Required")
+    credential = world.put_credential()
+    account, _ = await register(world, binding=Binding(credential, KEY_ID_1))
+    bound = account.spec.external_account
+    assert bound is not None
+    assert (bound.namespace, bound.name, bound.uid, bound.key_id) == ("team", "cred", credential.metadata.uid, KEY_ID_1)
+    assert account.metadata.labels == {CREDENTIAL_UID: credential.metadata.uid}
+
+
+@pytest.mark.requirement("SEC12b", "SEC56")
+async def test_a_credential_is_asked_live_whether_it_still_opens_accounts(world: World) -> None:
+    world.configure(external_account_binding="Required")
+    binding = Binding(world.put_credential(), KEY_ID_1)
+    world.api.put(CREDENTIALS, replace(binding.credential, spec=replace(binding.credential.spec, suspended=True)))
+    assert "suspended" in (await refusal(world, binding=binding)).detail
+    expired = world.clock() - timedelta(seconds=1)
+    world.api.put(CREDENTIALS, replace(binding.credential, spec=replace(binding.credential.spec, expires_at=expired)))
+    refused = await refusal(world, binding=binding)
+    assert refused.type == ProblemType.UNAUTHORIZED
+    assert "expired" in refused.detail
+    world.api.remove(CREDENTIALS, "team", "cred")
+    assert "deleted" in (await refusal(world, binding=binding)).detail
+    assert accounts(world) == []
+
+
+@pytest.mark.requirement("SEC12b")
+async def test_a_credential_that_was_rotated_or_made_anew_opens_nothing(world: World) -> None:
+    world.configure(external_account_binding="Required")
+    binding = Binding(world.put_credential(), KEY_ID_1)
+    world.api.remove(SECRETS, RELEASE, verification_key_name(NAMESPACE, PROFILE, KEY_ID_1))
+    assert "replaced" in (await refusal(world, binding=binding)).detail
+    world.api.remove(CREDENTIALS, "team", "cred")
+    world.put_credential()
+    assert "deleted" in (await refusal(world, binding=binding)).detail
+
+
+@pytest.mark.requirement("C6")
+async def test_while_the_api_server_is_away_no_account_is_opened_or_refused(world: World) -> None:
+    world.api.fail_next("*", "*", 503, times=99)
+    with pytest.raises(Unavailable):
+        await register(world)
+    with pytest.raises(Unavailable):
+        await world.services.accounts.find(world.profile, "unknown")
+
+
+@pytest.mark.requirement("S154", "SEC12", "SEC38", "SEC62")
+@pytest.mark.parametrize("maximum", [1, 3])
+async def test_a_credential_opens_as_many_accounts_as_it_may_and_the_others_leave_nothing(
+    world: World, maximum: int
+) -> None:
+    world.configure(external_account_binding="Required")
+    binding = Binding(world.put_credential(maximum_accounts=maximum), KEY_ID_1)
+    servers = [world, world.another(), world.another(replica="server-2")]
+    results = await asyncio.gather(
+        *(register(servers[number % 3], key, binding=binding) for number, key in enumerate(keys(12))),
+        return_exceptions=True,
+    )
+    opened = [each for each in results if not isinstance(each, BaseException)]
+    refused = [each for each in results if isinstance(each, Refused)]
+    assert len(opened) == maximum
+    assert len(refused) == 12 - maximum
+    assert all(each.type == ProblemType.UNAUTHORIZED for each in refused)
+    assert len(accounts(world)) == maximum
+
+
+@pytest.mark.requirement("C18")
+async def test_a_deactivated_account_keeps_its_place(world: World) -> None:
+    world.configure(external_account_binding="Required")
+    binding = Binding(world.put_credential(maximum_accounts=1), KEY_ID_1)
+    account, _ = await register(world, binding=binding)
+    await world.services.accounts.update(account, AccountUpdate(status="deactivated"))
+    assert "as many accounts" in (await refusal(world, binding=binding, key=Key(thumbprint="other"))).detail
+
+
+async def test_places_of_servers_that_died_are_given_to_others(world: World) -> None:
+    world.configure(external_account_binding="Required")
+    binding = Binding(world.put_credential(maximum_accounts=1), KEY_ID_1)
+    account, _ = await register(world, binding=binding)
+    world.api.put(ACCOUNTS, replace(account, status=AccountStatus()))
+    later = world.another()
+    assert await later.services.accounts.find(later.profile, Key().thumbprint) is None
+    with pytest.raises(Refused):
+        await register(later, Key(thumbprint="other"), binding=binding)
+    world.clock.ahead = timedelta(minutes=2)
+    opened, created = await register(later, Key(thumbprint="other"), binding=binding)
+    assert created
+    assert accounts(world) == [opened.metadata.name]
+
+
+async def test_a_place_that_is_taken_in_the_last_moment_stays_taken(world: World) -> None:
+    world.configure(external_account_binding="Required")
+    binding = Binding(world.put_credential(maximum_accounts=1), KEY_ID_1)
+    account, _ = await register(world, binding=binding)
+    world.api.put(ACCOUNTS, replace(account, status=AccountStatus()))
+    world.clock.ahead = timedelta(minutes=2)
+    # Whoever seemed to be dead opens the account between our list and our deletion.
+    world.api.fail_next("delete", ACCOUNTS.plural, 409)
+    later = world.another()
+    assert "as many accounts" in (await refusal(later, binding=binding, key=Key(thumbprint="other"))).detail
+
+
+async def test_an_account_left_behind_with_another_credential_gives_way(world: World) -> None:
+    world.configure(external_account_binding="Optional")
+    account, _ = await register(world)
+    world.api.put(ACCOUNTS, replace(account, status=AccountStatus()))
+    later = world.another()
+    binding = Binding(world.put_credential(), KEY_ID_1)
+    with pytest.raises(Unavailable):
+        await register(later, binding=binding)
+    world.clock.ahead = timedelta(minutes=2)
+    opened, created = await register(later, binding=binding)
+    assert created
+    assert opened.spec.external_account is not None
+
+
+async def test_an_account_that_disappears_while_it_is_opened_is_opened_again(world: World) -> None:
+    world.api.fail_next("update", ACCOUNTS.plural, 404, times=2)
+    account, _ = await register(world)
+    assert account.status.state == "valid"
+    world.api.fail_next("update", ACCOUNTS.plural, 404, times=3)
+    with pytest.raises(Unavailable):
+        await register(world, Key(thumbprint="other"))
+
+
+async def test_an_account_that_is_removed_between_create_and_read_is_unavailable(world: World) -> None:
+    await register(world)
+    later = world.another()
+    world.api.fail_next("get", ACCOUNTS.plural, 404)
+    with pytest.raises(Unavailable):
+        await register(later)
+
+
+@pytest.mark.requirement("M84", "M85")
+async def test_contacts_are_replaced_and_nothing_else_is_changed(world: World) -> None:
+    account, _ = await register(world)
+    updated = await world.services.accounts.update(account, AccountUpdate(contact=("mailto:new@example.com",)))
+    assert updated.status.contact == ("mailto:new@example.com",)
+    assert (await world.services.accounts.update(updated, AccountUpdate(contact=()))).status.contact == ()
+    same = await world.services.accounts.update(updated, AccountUpdate(status="revoked"))
+    assert same.status.state == "valid"
+    with pytest.raises(Refused) as caught:
+        await world.services.accounts.update(account, AccountUpdate(contact=("mailto:",)))
+    assert caught.value.type == ProblemType.INVALID_CONTACT
+
+
+@pytest.mark.requirement("M70", "M102", "M103")
+async def test_deactivation_is_final(world: World) -> None:
+    account, _ = await register(world)
+    gone = await world.services.accounts.update(account, AccountUpdate(status="deactivated"))
+    assert gone.status.state == "deactivated"
+    assert gone.status.deactivated_at is not None
+    again = await world.services.accounts.update(gone, AccountUpdate(status="deactivated"))
+    assert again == gone
+    for stale in (account, gone):
+        with pytest.raises(Refused) as caught:
+            await world.services.accounts.update(stale, AccountUpdate(contact=("mailto:new@example.com",)))
+        assert caught.value.http_status == 401
+    with pytest.raises(Refused) as caught:
+        await world.services.accounts.update(gone, AccountUpdate())
+    assert caught.value.http_status == 401
+    with pytest.raises(Refused) as caught:
+        await register(world)
+    assert caught.value.http_status == 401
+
+
+async def test_an_account_that_is_not_open_cannot_be_deactivated(world: World) -> None:
+    account, _ = await register(world)
+    unopened = world.api.put(ACCOUNTS, replace(account, status=AccountStatus()))
+    later = world.another()
+    with pytest.raises(Refused) as caught:
+        await later.services.accounts.update(unopened, AccountUpdate(status="deactivated"))
+    assert caught.value.http_status == 404
+
+
+async def test_an_account_is_shown_as_another_server_has_just_changed_it(world: World) -> None:
+    account, _ = await register(world)
+    contact = ("mailto:other@example.com",)
+    world.api.put(ACCOUNTS, replace(account, status=replace(account.status, contact=contact)))
+    assert (await world.services.accounts.current(account)).status.contact == contact
+    assert (await world.services.accounts.update(account, AccountUpdate())).status.contact == contact
+    world.api.put(ACCOUNTS, replace(account, status=replace(account.status, state="deactivated")))
+    with pytest.raises(Refused) as caught:
+        await world.services.accounts.current(account)
+    assert caught.value.http_status == 401
+
+
+async def test_an_account_that_was_removed_is_not_shown(world: World) -> None:
+    account, _ = await register(world)
+    world.api.remove(ACCOUNTS, account.metadata.namespace, account.metadata.name)
+    with pytest.raises(Refused) as caught:
+        await world.services.accounts.current(account)
+    assert caught.value.http_status == 404

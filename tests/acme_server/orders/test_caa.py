@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from acme_server.accounts.eab_credentials import Binding
+from acme_server.model import ChallengeId
+from acme_server.problems import ProblemType, Refused
+from acme_server.validation.attempt import Pace
+from acme_server.validation.caa_rules import Property
+from kms.resources.accounts import ACMEAccount
+from kms.resources.orders import ACMEOrder, ChallengeType
+from kms.resources.policies import DNSNameRules, PolicySpec
+from tests.support import pki
+from tests.support.domain import KEY_ID_1, PROFILE, World, running_world
+
+CA = "ca.example.net"
+NAMES = ("a.example.com", "b.example.com", "c.example.com")
+LONG = timedelta(hours=9)
+
+
+def issue(value: str = CA, tag: bytes = b"issue") -> list[Property]:
+    return [Property(0, tag, value.encode())]
+
+
+def enforcing(world: World, mode: str = "Enforce", **acme: Any) -> None:
+    rules = PolicySpec(dns_names=DNSNameRules(allowed=("**.example.com",), wildcards="Allow"))
+    world.configure(policy=rules, caa=mode, caa_identities=(CA,), challenges=world.offered, **acme)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    def configure(world: World) -> None:
+        world.offered = ("http-01", "dns-01", "tls-alpn-01")
+        world.pace = Pace(quiet=0.05, held=0.2, patience=0.2, retries=(0.01, 0.01), within=5.0)
+        enforcing(world)
+
+    async with running_world(configure) as world:
+        yield world
+
+
+@pytest.fixture
+async def account(world: World) -> ACMEAccount:
+    return await world.account()
+
+
+async def proven(world: World, account: ACMEAccount, *names: str, type_: ChallengeType = "http-01") -> ACMEOrder:
+    order = await world.order(account, *names)
+    for position in range(len(names)):
+        await world.services.orders.respond(order, position, type_)
+    return await world.services.orders.settled(order)
+
+
+async def finalize(world: World, account: ACMEAccount, order: ACMEOrder) -> ACMEOrder:
+    csr = pki.csr(*(each.value for each in order.spec.identifiers))
+    return await world.services.orders.finalize(world.profile, account, order, csr)
+
+
+async def refusal(world: World, account: ACMEAccount, order: ACMEOrder) -> Refused:
+    with pytest.raises(Refused) as caught:
+        await finalize(world, account, order)
+    return caught.value
+
+
+async def test_a_name_that_names_this_ca_is_certified_with_one_check(world: World, account: ACMEAccount) -> None:
+    world.records.properties["example.com"] = issue()
+    order = await proven(world, account, "a.example.com")
+    assert order.status.state == "ready"
+    checked = order.status.authorizations[0].challenges[0].caa_checked_at
+    assert checked == order.status.authorizations[0].challenges[0].validated
+    assert (await finalize(world, account, order)).status.state == "valid"
+    assert world.records.asked == ["a.example.com", "example.com"]
+    assert world.measures.caa_checks == [("Enforce", "allowed")]
+
+
+@pytest.mark.requirement("CAA-M10", "SEC53")
+async def test_each_name_is_judged_by_its_own_records(world: World, account: ACMEAccount) -> None:
+    world.records.properties |= {"a.example.com": issue(), "b.example.com": issue(";"), "c.example.com": issue("x")}
+    order = await proven(world, account, *NAMES)
+    assert order.status.state == "invalid"
+    errors = [each.challenges[0].error for each in order.status.authorizations]
+    assert errors[0] is None
+    assert errors[1] is not None
+    assert errors[1].type == ProblemType.CAA
+    assert errors[1].detail == (
+        "The CAA records at b.example.com forbid a certificate for b.example.com: "
+        f'no property "issue" that is well-formed names {CA}.'
+    )
+    assert errors[2] is not None
+    assert "at c.example.com" in errors[2].detail
+    assert order.status.error is not None
+    assert order.status.error.type == ProblemType.CAA
+    assert [each.identifier and each.identifier.value for each in order.status.error.subproblems] == list(NAMES[1:])
+    assert len(world.validator.asked) == 3  # what is forbidden for good is not tried again
+
+
+@pytest.mark.requirement("CAA-M5", "SEC54")
+async def test_a_failed_lookup_is_tried_again_and_then_refused(world: World, account: ACMEAccount) -> None:
+    world.records.properties["example.com"] = "the DNS servers cannot tell (SERVFAIL)"
+    order = await proven(world, account, "a.example.com")
+    error = order.status.authorizations[0].challenges[0].error
+    assert error is not None
+    assert error.type == ProblemType.CAA
+    assert error.detail == (
+        "The CAA records for a.example.com cannot be looked up at example.com: "
+        "the DNS servers cannot tell (SERVFAIL). (3 attempts)"
+    )
+    assert world.measures.caa_checks == [("Enforce", "failed")] * 3
+
+
+@pytest.mark.requirement("CAA-M2", "SEC54")
+async def test_a_wildcard_obeys_issuewild_of_its_base_name(world: World, account: ACMEAccount) -> None:
+    world.records.properties["example.com"] = [*issue(";"), *issue(CA, b"issuewild")]
+    assert (await proven(world, account, "*.w.example.com", type_="dns-01")).status.state == "ready"
+    assert (await proven(world, account, "w.example.com", type_="dns-01")).status.state == "invalid"
+    world.records.properties["example.com"] = [*issue(), *issue(";", b"issuewild")]
+    refused = await proven(world, account, "*.v.example.com", type_="dns-01")
+    assert refused.status.error is not None
+    assert "forbid a certificate for *.v.example.com" in refused.status.error.detail
+
+
+@pytest.mark.requirement("CAA-M6", "SEC54")
+async def test_records_may_name_the_url_of_an_account(world: World, account: ACMEAccount) -> None:
+    url = f"https://acme.example.com/acme/pki/{PROFILE}/accounts/{account.metadata.name}"
+    world.records.properties["a.example.com"] = issue(f"{CA}; accounturi={url}")
+    world.records.properties["b.example.com"] = issue(f"{CA}; accounturi={url[:-1]}")
+    assert (await proven(world, account, "a.example.com")).status.state == "ready"
+    assert (await proven(world, account, "b.example.com")).status.state == "invalid"
+
+
+@pytest.mark.requirement("CAA-M7", "SEC54")
+@pytest.mark.parametrize("type_", ["http-01", "dns-01", "tls-alpn-01"])
+async def test_records_may_name_the_challenge(world: World, account: ACMEAccount, type_: ChallengeType) -> None:
+    world.records.properties["a.example.com"] = issue(f"{CA}; validationmethods={type_}")
+    world.records.properties["b.example.com"] = issue(f"{CA}; validationmethods=x{type_}")
+    assert (await proven(world, account, "a.example.com", type_=type_)).status.state == "ready"
+    refused = await proven(world, account, "b.example.com", type_=type_)
+    assert refused.status.error is not None
+    assert f"they do not allow {type_}" in refused.status.error.detail
+
+
+@pytest.mark.requirement("CAA-M9", "CAA-M10", "SEC53")
+async def test_names_that_were_proven_long_ago_are_checked_again_each_by_its_own_records(
+    world: World, account: ACMEAccount
+) -> None:
+    order = await proven(world, account, *NAMES)
+    world.records.asked.clear()
+    world.clock.ahead = LONG
+    world.records.properties |= {"b.example.com": issue(";"), "c.example.com": "SERVFAIL"}
+    refused = await refusal(world, account, order)
+    assert (refused.type, refused.http_status) == (ProblemType.CAA, 403)
+    told = {each.identifier.value: each.detail for each in refused.subproblems if each.identifier}
+    assert set(told) == {"b.example.com", "c.example.com"}
+    assert "forbid" in told["b.example.com"]
+    assert "cannot be looked up" in told["c.example.com"]
+    assert sorted(world.records.asked) == ["a.example.com", "b.example.com", "c.example.com", "com", "example.com"]
+    assert world.stored(order).status.state == "ready"  # it may be finalized once the records are right
+    world.records.properties.clear()
+    assert (await finalize(world, account, order)).status.state == "valid"
+
+
+@pytest.mark.requirement("CAA-M9")
+async def test_a_proof_that_was_made_before_records_were_enforced_is_checked(
+    world: World, account: ACMEAccount
+) -> None:
+    enforcing(world, "Off")
+    order = await proven(world, account, "a.example.com")
+    assert world.records.asked == []
+    assert order.status.authorizations[0].challenges[0].caa_checked_at is None
+    enforcing(world)
+    world.records.properties["a.example.com"] = issue(";")
+    assert (await refusal(world, account, order)).type == ProblemType.CAA
+
+
+@pytest.mark.requirement("CAA-M9")
+async def test_a_proof_of_an_earlier_order_is_checked_at_finalization(world: World, account: ACMEAccount) -> None:
+    await proven(world, account, "a.example.com")
+    again = await world.order(account, "a.example.com")
+    assert again.status.state == "ready"
+    world.records.properties["a.example.com"] = issue(";")
+    assert (await refusal(world, account, again)).type == ProblemType.CAA
+
+
+@pytest.mark.requirement("CAA-M9", "SEC50")
+async def test_names_that_need_no_proof_are_checked_at_finalization(world: World) -> None:
+    enforcing(world, ownership_validation="Skipped", external_account_binding="Required")
+    account = await world.account(binding=Binding(world.put_credential(), KEY_ID_1))
+    order = await world.order(account, "a.example.com")
+    assert order.status.state == "ready"
+    world.records.properties["a.example.com"] = issue(";")
+    assert (await refusal(world, account, order)).type == ProblemType.CAA
+
+
+async def test_what_is_only_reported_is_logged_counted_and_issued(
+    world: World, account: ACMEAccount, caplog: pytest.LogCaptureFixture
+) -> None:
+    enforcing(world, "Report")
+    world.records.properties |= {"a.example.com": issue(";"), "b.example.com": "SERVFAIL"}
+    with caplog.at_level(logging.WARNING):
+        order = await proven(world, account, *NAMES)
+    assert (await finalize(world, account, order)).status.state == "valid"
+    assert sorted(world.measures.caa_checks) == [("Report", "allowed"), ("Report", "failed"), ("Report", "forbidden")]
+    told = [vars(each) for each in caplog.records if each.message == "CAA forbids a certificate"]
+    assert len(told) == 2
+    assert {each["order"] for each in told} == {order.metadata.name}
+
+
+async def test_off_asks_nobody(world: World, account: ACMEAccount) -> None:
+    enforcing(world, "Off")
+    world.records.properties["example.com"] = issue(";")
+    order = await proven(world, account, "a.example.com")
+    world.clock.ahead = LONG
+    assert (await finalize(world, account, order)).status.state == "valid"
+    assert world.records.asked == []
+
+
+async def test_a_proof_without_its_profile_is_not_accepted(world: World, account: ACMEAccount) -> None:
+    order = await world.order(account, "a.example.com")
+    world.profiles.remove("pki", PROFILE)
+    await world.services.orders.respond(order, 0, "http-01")
+    order = await world.services.orders.settled(order)
+    error = order.status.authorizations[0].challenges[0].error
+    assert error is not None
+    assert error.type == ProblemType.SERVER_INTERNAL
+
+
+@pytest.mark.requirement("CAA-M9")
+async def test_an_order_in_processing_whose_check_is_old_ends_with_the_objection(
+    world: World, account: ACMEAccount
+) -> None:
+    order = await proven(world, account, "a.example.com")
+    world.clock.ahead = timedelta(hours=1)  # long enough that the request is kept before it is issued
+    world.remove_authority_key()
+    assert (await finalize(world, account, order)).status.state == "processing"
+    world.clock.ahead = timedelta(hours=10)
+    world.records.properties["a.example.com"] = issue(";")
+    world.install_authority()
+    ended = await world.services.orders.settled(order)
+    assert ended.status.state == "invalid"
+    assert ended.status.error is not None
+    assert ended.status.error.type == ProblemType.CAA
+
+
+@pytest.mark.requirement("SEC54")
+async def test_only_names_are_looked_up(world: World, account: ACMEAccount) -> None:
+    order = await proven(world, account, "a.example.com")
+    authorization = order.status.authorizations[0]
+    address = replace(authorization, identifier=replace(authorization.identifier, type="ip", value="10.0.0.1"))
+    order = replace(order, status=replace(order.status, authorizations=(address,)))
+    world.records.asked.clear()
+    world.clock.ahead = LONG
+    await world.services.caa.admit(order)
+    assert await world.services.caa.proven(order, ChallengeId(0, "http-01")) is None
+    assert world.records.asked == []

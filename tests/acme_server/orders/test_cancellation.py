@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from acme_server.api.payloads import AccountUpdate
+from acme_server.orders.cancellation import Cancellation
+from kms.resources.accounts import ACMEAccount
+from kms.resources.kinds import ORDERS
+from kms.resources.meta import condition
+from tests.support import pki
+from tests.support.accounts import account as some_account
+from tests.support.domain import Key, World, running_world
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with running_world() as world:
+        yield world
+
+
+@pytest.fixture
+async def account(world: World) -> ACMEAccount:
+    return await world.account()
+
+
+async def deactivate(world: World, account: ACMEAccount) -> None:
+    """The account ends, and the work that this begins is done."""
+    await world.services.accounts.update(account, AccountUpdate(status="deactivated"))
+    work = asyncio.create_task(world.services.cancellation.run())
+    async with asyncio.timeout(10):
+        await world.services.cancellation.idle()
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+
+
+@pytest.mark.requirement("S104", "S105")
+async def test_open_orders_of_a_deactivated_account_end_and_all_others_stay(world: World, account: ACMEAccount) -> None:
+    pending, ready = await world.order(account), await world.proven(account)
+    issued = await world.proven(account)
+    await world.services.orders.finalize(world.profile, account, issued, pki.csr("www.example.com"))
+    others = await world.order(await world.account(Key(thumbprint="other")))
+    await deactivate(world, account)
+    states = [world.stored(each).status.state for each in (pending, ready, issued, others)]
+    assert states == ["invalid", "invalid", "valid", "pending"]
+    ended = world.stored(ready)
+    assert ended.status.error is not None
+    assert (ended.status.error.type, ended.status.error.detail) == ("unauthorized", "The account was deactivated.")
+    found = condition(ended.status.conditions, "Ready")
+    assert found is not None
+    assert found.reason == "AccountDeactivated"
+
+
+async def test_an_account_with_many_orders_is_gone_through_page_by_page(world: World, account: ACMEAccount) -> None:
+    for number in range(130):
+        await world.order(account, f"{number}.example.com")
+    before = len(world.api.requests)
+    await deactivate(world, account)
+    calls = world.calls(before)
+    assert calls.count("list acmeorders") == 2
+    assert calls.count("update acmeorders") == 130
+
+
+async def test_while_the_api_server_is_away_it_is_tried_again(world: World, account: ACMEAccount) -> None:
+    order = await world.order(account)
+    world.services.cancellation._pause = 0.01
+    world.api.fail_next("list", ORDERS.plural, 503)
+    await deactivate(world, account)
+    assert world.stored(order).status.state == "invalid"
+
+
+async def test_an_api_server_that_stays_away_leaves_the_orders_to_time(world: World, account: ACMEAccount) -> None:
+    order = await world.order(account)
+    world.services.cancellation._pause = 0.0
+    world.api.fail_next("list", ORDERS.plural, 503, times=100)
+    await deactivate(world, account)
+    assert world.stored(order).status.state == "pending"
+
+
+async def test_an_order_that_goes_meanwhile_is_none_of_its_business(world: World, account: ACMEAccount) -> None:
+    order, other = await world.order(account), await world.order(account)
+    world.api.fail_next("update", ORDERS.plural, 404)
+    await deactivate(world, account)
+    assert sorted(world.stored(each).status.state for each in (order, other)) == ["invalid", "pending"]
+
+
+async def test_the_queue_is_bounded(world: World) -> None:
+    cancellation = Cancellation(orders=world.services.order_store, clock=world.clock, queued=2)
+    for name in ("a", "b", "c"):
+        cancellation.begin(some_account(name))
+    assert cancellation._accounts.qsize() == 2

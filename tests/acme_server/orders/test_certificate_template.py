@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+from msgspec.structs import replace
+
+from acme_server.orders import policy
+from acme_server.orders.certificate_template import template
+from acme_server.orders.lifetimes import BACKDATE
+from acme_server.urls import Links
+from kms.pki.certificate import LeafTemplate
+from kms.resources.authorities import Subject
+from kms.resources.orders import ACMEOrder
+from kms.resources.profiles import CertificateContents
+from tests.support import pki
+from tests.support.acme import EXTERNAL_URL
+from tests.support.acmeorders import NOW, order
+from tests.support.domain import World, running_world
+
+FAR = NOW + timedelta(days=3650)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with running_world() as world:
+        yield world
+
+
+def made(world: World, der: bytes | None = None, for_: ACMEOrder | None = None) -> LeafTemplate:
+    request = policy.parsed(der or pki.csr("www.example.com"))
+    return template(for_ or order(), request, world.profile, base=NOW, ca_not_after=FAR, links=Links(EXTERNAL_URL))
+
+
+@pytest.mark.requirement("SEC35")
+async def test_the_same_order_and_request_give_the_same_certificate(world: World) -> None:
+    der = pki.csr("www.example.com")
+    assert made(world, der) == made(world, der)
+    assert made(world, der).serial != made(world, pki.csr("www.example.com", common_name="www.example.com")).serial
+
+
+@pytest.mark.requirement("M107", "PROF-M7", "SEC29")
+async def test_names_come_from_the_order_and_the_rest_from_the_profile(world: World) -> None:
+    world.configure(
+        contents=CertificateContents(
+            duration="48h", usages=("digital signature", "client auth"), subject=Subject(organizations=("Example",))
+        )
+    )
+    leaf = made(world, pki.csr("b.example.com", "a.example.com"), order("a.example.com", "b.example.com"))
+    assert [name.value for name in leaf.names] == ["a.example.com", "b.example.com"]
+    assert leaf.usages == {"digital signature", "client auth"}
+    assert leaf.subject == {"organizations": ("Example",)}
+    assert leaf.not_before == NOW - BACKDATE
+    assert leaf.not_after == NOW - BACKDATE + timedelta(hours=48)
+
+
+@pytest.mark.parametrize(
+    ("rule", "asked", "expected"),
+    [
+        ("Requested", "www.example.com", "www.example.com"),
+        ("Requested", None, None),
+        ("FirstName", None, "www.example.com"),
+        ("None", "www.example.com", None),
+    ],
+)
+async def test_the_common_name_follows_the_profiles_rule(
+    world: World, rule: str, asked: str | None, expected: str | None
+) -> None:
+    world.configure(contents=CertificateContents(common_name=rule))  # type: ignore[arg-type]
+    assert made(world, pki.csr("www.example.com", common_name=asked)).common_name == expected
+
+
+async def test_a_first_name_that_is_too_long_for_a_common_name_is_left_out(world: World) -> None:
+    world.configure(contents=CertificateContents(common_name="FirstName"))
+    long = "x" * 60 + ".example.com"
+    assert made(world, pki.csr(long), order(long)).common_name is None
+
+
+@pytest.mark.requirement("M108")
+async def test_requested_dates_are_taken_as_they_are(world: World) -> None:
+    plain = order()
+    wanted = replace(plain, spec=replace(plain.spec, not_before=NOW, not_after=NOW + timedelta(days=2)))
+    leaf = made(world, for_=wanted)
+    assert (leaf.not_before, leaf.not_after) == (NOW, NOW + timedelta(days=2))
+
+
+@pytest.mark.requirement("SEC31")
+async def test_a_certificate_never_outlives_its_ca(world: World) -> None:
+    request = policy.parsed(pki.csr("www.example.com"))
+    soon = NOW + timedelta(days=1)
+    assert (
+        template(order(), request, world.profile, base=NOW, ca_not_after=soon, links=Links(EXTERNAL_URL)).not_after
+        == soon
+    )
+    plain = order()
+    wanted = replace(plain, spec=replace(plain.spec, not_after=NOW + timedelta(days=2)))
+    with pytest.raises(ValueError, match="after the end"):
+        template(wanted, request, world.profile, base=NOW, ca_not_after=soon, links=Links(EXTERNAL_URL))
+
+
+@pytest.mark.requirement("SEC15")
+async def test_a_certificate_says_where_the_list_and_the_certificate_of_its_ca_are(world: World) -> None:
+    leaf = made(world)
+    assert leaf.crl_url == "http://acme.example.com/crl/pki/ca.crl"
+    assert leaf.ca_url == "http://acme.example.com/ca/pki/ca.crt"

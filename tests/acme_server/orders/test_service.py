@@ -1,0 +1,458 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+from cryptography import x509
+from msgspec.structs import replace
+
+from acme_server.accounts.eab_credentials import Binding
+from acme_server.api.payloads import AccountUpdate
+from acme_server.problems import ProblemType, Refused, Unavailable
+from acme_server.validation.attempt import Pace
+from kms.resources.accounts import ACMEAccount
+from kms.resources.kinds import ACCOUNTS, ORDERS
+from kms.resources.meta import is_true
+from kms.resources.orders import ACMEOrder, ChallengeType
+from tests.support import pki
+from tests.support.domain import KEY_ID_1, Key, World, running_world, wanted, wrong
+from tests.support.eventually import until
+
+NAME = "www.example.com"
+PATIENT = Pace(quiet=5, held=5, patience=5)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with running_world() as world:
+        yield world
+
+
+@pytest.fixture
+async def account(world: World) -> ACMEAccount:
+    return await world.account()
+
+
+async def refusal(world: World, account: ACMEAccount, *names: str, **dates: object) -> Refused:
+    with pytest.raises(Refused) as caught:
+        await world.services.orders.create(world.profile, account, wanted(*names, **dates))
+    return caught.value
+
+
+async def not_found(call: object) -> None:
+    with pytest.raises(Refused) as caught:
+        await call  # type: ignore[misc]
+    assert caught.value.http_status == 404
+
+
+@pytest.mark.requirement("SEC37")
+@pytest.mark.parametrize("count", [1, 10])
+async def test_an_issuance_costs_three_writes_and_no_reads(world: World, account: ACMEAccount, count: int) -> None:
+    names = [f"host-{number}.example.com" for number in range(count)]
+    before = len(world.api.requests)
+    # Without the watch nothing is known for certain about account keys: one read, which the test of known keys covers.
+    world.services.known_keys._complete = True
+    order = await world.proven(account, *names)
+    assert order.status.state == "ready"
+    order = await world.services.orders.get(world.profile, account, order.metadata.name)
+    order = await world.services.orders.finalize(world.profile, account, order, pki.csr(*names))
+    assert order.status.state == "valid"
+    assert world.calls(before) == ["create acmeorders", "update acmeorders", "update acmeorders"]
+    assert world.measures.orders == ["created", "valid"]
+    assert world.measures.issuances == ["signed"]
+
+
+@pytest.mark.requirement("M146", "S156", "S159", "SEC47")
+async def test_a_new_order_is_pending_and_unguessable(world: World, account: ACMEAccount) -> None:
+    order = await world.order(account, "B.example.com", "a.example.com", "b.EXAMPLE.com")
+    assert order.status.state == "pending"
+    assert [each.value for each in order.spec.identifiers] == ["b.example.com", "a.example.com"]
+    assert [each.identifier for each in order.status.authorizations] == list(order.spec.identifiers)
+    tokens = [each.token for each in order.spec.tokens]
+    assert len(set(tokens)) == 2
+    assert all(len(token) == 32 for token in tokens)
+    assert len(order.metadata.name) == 32
+    assert order.metadata.owner_references[0].uid == "profile-uid"
+    assert order.spec.expires - world.clock() > timedelta(hours=23)
+    assert (await world.order(account)).metadata.name != order.metadata.name
+
+
+@pytest.mark.requirement("M107")
+async def test_a_refused_order_leaves_nothing(world: World, account: ACMEAccount) -> None:
+    refused = await refusal(world, account, "www.example.org")
+    assert refused.type == ProblemType.REJECTED_IDENTIFIER
+    assert world.measures.orders == ["refused"]
+    assert not [key for key in world.api.store.by_key if key.plural == ORDERS.plural]
+
+
+@pytest.mark.requirement("M108")
+async def test_dates_that_are_not_honoured_are_refused_before_anybody_solves_a_challenge(
+    world: World, account: ACMEAccount
+) -> None:
+    late = world.clock() + timedelta(days=400)
+    assert (await refusal(world, account, NAME, not_after=late)).type == ProblemType.MALFORMED
+
+
+@pytest.mark.requirement("M108")
+async def test_requested_dates_are_those_of_the_certificate(world: World, account: ACMEAccount) -> None:
+    not_after = world.clock() + timedelta(days=3)
+    order = await world.services.orders.create(world.profile, account, wanted(NAME, not_after=not_after))
+    await world.services.orders.respond(order, 0, "http-01")
+    order = await world.services.orders.settled(order)
+    order = await world.services.orders.finalize(world.profile, account, order, pki.csr(NAME))
+    certificate = x509.load_pem_x509_certificate((order.status.certificate or "").encode())
+    assert certificate.not_valid_after_utc == not_after
+
+
+@pytest.mark.requirement("M40", "SEC38", "SEC62")
+async def test_an_account_with_too_many_open_orders_is_asked_to_wait(world: World, account: ACMEAccount) -> None:
+    world.services.orders._opener._limits._maximum = 2
+    await world.order(account)
+    await world.order(account)
+    assert (await refusal(world, account, NAME)).type == ProblemType.RATE_LIMITED
+
+
+@pytest.mark.requirement("SEC12b")
+async def test_an_account_of_a_suspended_credential_may_neither_order_nor_finalize(world: World) -> None:
+    world.configure(external_account_binding="Required")
+    credential = world.put_credential()
+    account = await world.account(binding=Binding(credential, KEY_ID_1))
+    order = await world.proven(account)
+    world.credentials.put(replace(credential, spec=replace(credential.spec, suspended=True)))
+    assert (await refusal(world, account, NAME)).type == ProblemType.UNAUTHORIZED
+    with pytest.raises(Refused) as caught:
+        await world.services.orders.finalize(world.profile, account, order, pki.csr(NAME))
+    assert caught.value.http_status == 403
+    assert world.stored(order).status.certificate is None
+
+
+@pytest.mark.requirement("SEC03")
+async def test_orders_of_others_and_orders_that_do_not_exist_look_the_same(world: World, account: ACMEAccount) -> None:
+    order = await world.order(account)
+    other = await world.account(Key(thumbprint="other"))
+    problems = []
+    for caller, name in ((other, order.metadata.name), (account, "a" * 32), (account, "../x"), (account, "A" * 32)):
+        with pytest.raises(Refused) as caught:
+            await world.services.orders.get(world.profile, caller, name)
+        problems.append((caught.value.type, caught.value.detail, caught.value.http_status))
+    assert len(set(problems)) == 1
+    assert problems[0][2] == 404
+    assert (await world.services.orders.get(world.profile, account, order.metadata.name)) == order
+
+
+@pytest.mark.requirement("SEC37")
+async def test_a_malformed_id_costs_no_read_and_an_unknown_one_a_single_one(world: World, account: ACMEAccount) -> None:
+    before = len(world.api.requests)
+    await not_found(world.services.orders.get(world.profile, account, "a-b"))
+    assert world.calls(before) == []
+    await not_found(world.services.orders.get(world.profile, account, "a" * 32))
+    assert world.calls(before) == ["get acmeorders"]
+
+
+async def test_responding_writes_nothing_and_shows_the_challenge_as_processing(
+    world: World, account: ACMEAccount
+) -> None:
+    world.validator.seconds = 0.1
+    order = await world.order(account)
+    before = len(world.api.requests)
+    shown = await world.services.orders.respond(order, 0, "http-01")
+    assert shown.status.authorizations[0].challenges[0].state == "processing"
+    assert world.calls(before) == []
+    order = await world.services.orders.settled(order)
+    assert order.status.state == "ready"
+    assert world.validator.asked[0][2] == f"{order.spec.tokens[0].token}.{Key().thumbprint}"
+
+
+@pytest.mark.requirement("M133", "SEC51")
+async def test_responding_to_what_is_settled_changes_nothing(world: World, account: ACMEAccount) -> None:
+    order = await world.proven(account)
+    again = await world.services.orders.respond(order, 0, "http-01")
+    assert again.status.authorizations[0].challenges[0].state == "valid"
+    assert len(world.validator.asked) == 1
+
+
+@pytest.mark.requirement("SEC02", "SEC50")
+@pytest.mark.parametrize(("position", "type_"), [(1, "http-01"), (-1, "http-01"), (0, "dns-01"), (0, "x")])
+async def test_challenges_that_were_not_offered_are_not_found(
+    world: World, account: ACMEAccount, position: int, type_: str
+) -> None:
+    order = await world.order(account)
+    await not_found(world.services.orders.respond(order, position, type_))
+
+
+@pytest.mark.requirement("M69", "S131", "M143")
+async def test_a_failed_challenge_says_why_in_challenge_and_order(world: World, account: ACMEAccount) -> None:
+    world.validator.failures["b.example.com"] = wrong("http://b.example.com/ answered with status 404")
+    order = await world.order(account, "a.example.com", "b.example.com")
+    for position in range(2):
+        await world.services.orders.respond(order, position, "http-01")
+    order = await world.services.orders.settled(order)
+    assert order.status.state == "invalid"
+    error = order.status.authorizations[1].challenges[0].error
+    assert error is not None
+    assert "404" in error.detail
+    assert order.status.error is not None
+    assert "b.example.com" in order.status.error.detail
+    assert [each.state for each in order.status.authorizations] == ["valid", "invalid"]
+    assert world.measures.orders == ["created", "invalid"]
+    assert not is_true(order.status.conditions, "Ready")
+
+
+@pytest.mark.requirement("S104", "SEC07")
+async def test_a_proof_does_not_count_once_the_account_is_deactivated(world: World, account: ACMEAccount) -> None:
+    world.validator.gate = asyncio.Event()
+    order = await world.order(account)
+    await world.services.orders.respond(order, 0, "http-01")
+    await world.services.accounts.update(account, AccountUpdate(status="deactivated"))
+    world.validator.gate.set()
+    order = await world.services.orders.settled(order)
+    assert order.status.state == "invalid"
+    assert order.status.error is not None
+    assert "deactivated" in order.status.error.detail
+
+
+@pytest.mark.requirement("SEC07")
+async def test_finalizing_with_a_deactivated_account_issues_nothing(world: World, account: ACMEAccount) -> None:
+    order = await world.proven(account)
+    await world.services.accounts.update(account, AccountUpdate(status="deactivated"))
+    with pytest.raises(Refused) as caught:
+        await world.services.orders.finalize(world.profile, account, order, pki.csr(NAME))
+    assert caught.value.http_status == 401
+    assert world.stored(order).status.state == "ready"
+
+
+async def test_a_profile_that_is_being_repaired_does_not_lose_a_proof(world: World, account: ACMEAccount) -> None:
+    order = await world.order(account)
+    await world.services.orders.respond(order, 0, "http-01")
+    world.configure(ready=False)
+    assert (await world.services.orders.settled(order)).status.state == "ready"
+
+
+@pytest.mark.requirement("S109")
+async def test_an_order_that_expires_becomes_invalid_when_somebody_looks(world: World, account: ACMEAccount) -> None:
+    order = await world.order(account)
+    world.clock.ahead = timedelta(hours=24, minutes=6)
+    ended = await world.services.orders.settled(order)
+    assert ended.status.state == "invalid"
+    assert world.stored(order).status.state == "invalid"
+    shown = await world.services.orders.respond(order, 0, "http-01")
+    assert shown.status.state == "invalid"
+    assert world.validator.asked == []
+
+
+@pytest.mark.requirement("M69", "M134")
+async def test_giving_an_authorization_up_ends_the_order(world: World, account: ACMEAccount) -> None:
+    order = await world.proven(account, "a.example.com", "b.example.com")
+    changed = await world.services.orders.deactivate_authorization(order, 1)
+    assert changed.status.authorizations[1].state == "deactivated"
+    with pytest.raises(Refused) as caught:
+        await world.services.orders.finalize(world.profile, account, order, pki.csr("a.example.com", "b.example.com"))
+    assert caught.value.type == ProblemType.ORDER_NOT_READY
+    for position in (-1, 2):
+        await not_found(world.services.orders.deactivate_authorization(order, position))
+
+
+@pytest.mark.requirement("M54", "M55")
+async def test_the_list_of_orders_has_those_of_the_account_that_may_still_matter(
+    world: World, account: ACMEAccount
+) -> None:
+    pending = await world.order(account)
+    failed = await world.order(account)
+    await world.services.orders.deactivate_authorization(failed, 0)
+    other = await world.account(Key(thumbprint="other"))
+    await world.order(other)
+    assert await world.services.orders.page_of(account) == ((pending.metadata.name,), "")
+
+
+async def test_an_order_that_somebody_has_deleted_is_not_found(world: World, account: ACMEAccount) -> None:
+    order = await world.order(account)
+    world.api.remove(ORDERS, "pki", order.metadata.name)
+    world.services.order_store.forget()
+    await not_found(world.services.orders.respond(order, 0, "http-01"))
+    await not_found(world.services.orders.settled(order))
+    await not_found(world.services.orders.finalize(world.profile, account, order, pki.csr(NAME)))
+
+
+async def test_an_account_that_somebody_has_deleted_proves_nothing(world: World, account: ACMEAccount) -> None:
+    order = await world.order(account)
+    world.api.remove(ACCOUNTS, "pki", account.metadata.name)
+    world.services.account_store.forget()
+    await not_found(world.services.orders.respond(order, 0, "http-01"))
+
+
+async def test_alone_a_server_answers_from_its_cache_and_with_others_it_reads(
+    world: World, account: ACMEAccount
+) -> None:
+    order = await world.order(account)
+    before = len(world.api.requests)
+    await world.services.orders.settled(order)
+    assert world.calls(before) == []
+    world.alone = False
+    other = world.another()
+    await other.services.orders.respond(order, 0, "http-01")
+    await other.services.orders.settled(order)
+    assert (await world.services.orders.settled(order)).status.state == "ready"
+
+
+@pytest.mark.requirement("SEC27")
+async def test_two_servers_that_a_client_alternates_between_issue_one_certificate(world: World) -> None:
+    world.alone = False
+    servers = [world, world.another()]
+    account = await servers[0].account()
+    assert await servers[1].services.accounts.find(world.profile, Key().thumbprint) == account
+    order = await servers[1].order(account, "a.example.com", "b.example.com")
+    for position in range(2):
+        await servers[position].services.orders.respond(order, position, "http-01")
+    for _ in range(50):
+        for server in servers:
+            order = await server.services.orders.settled(
+                await server.services.orders.get(world.profile, account, order.metadata.name)
+            )
+        if order.status.state != "pending":
+            break
+        await asyncio.sleep(0.02)
+    der = pki.csr("a.example.com", "b.example.com")
+    first = await servers[0].services.orders.finalize(world.profile, account, order, der)
+    second = await servers[1].services.orders.finalize(world.profile, account, order, der)
+    assert first.status.certificate is not None
+    assert first.status.certificate == second.status.certificate
+    assert (await servers[1].services.orders.settled(order)).status.state == "valid"
+
+
+async def in_processing(world: World, account: ACMEAccount) -> ACMEOrder:
+    """An order whose validation takes longer than the client's patience, and its server dies."""
+    world.validator.gate = asyncio.Event()
+    order = await world.order(account)
+    await world.services.orders.respond(order, 0, "http-01")
+    await world.services.orders.settled(order)
+    assert world.stored(order).status.authorizations[0].challenges[0].state == "processing"
+    await world.services.worker.drain(0)
+    world.validator.gate = None
+    return order
+
+
+async def test_a_validation_that_was_lost_with_an_earlier_life_is_resumed_by_a_poll(
+    world: World, account: ACMEAccount
+) -> None:
+    order = await in_processing(world, account)
+    world.start()
+    assert (await world.services.orders.settled(order)).status.state == "pending"
+    assert (await world.services.orders.settled(order)).status.state == "ready"
+
+
+async def test_a_validation_that_was_lost_with_another_server_is_resumed_after_a_while(
+    world: World, account: ACMEAccount
+) -> None:
+    order = await in_processing(world, account)
+    other = world.another()
+    await other.services.orders.settled(order)
+    assert (await other.services.orders.settled(order)).status.state == "pending"
+    assert len(world.validator.asked) == 1
+    world.clock.ahead = timedelta(seconds=31)
+    await other.services.orders.settled(order)
+    assert (await other.services.orders.settled(order)).status.state == "ready"
+
+
+async def test_a_lost_validation_is_resumed_when_the_client_answers_again(world: World, account: ACMEAccount) -> None:
+    order = await in_processing(world, account)
+    world.start()
+    await world.services.orders.respond(order, 0, "http-01")
+    assert (await world.services.orders.settled(order)).status.state == "ready"
+
+
+async def test_a_response_that_was_lost_before_anything_was_written_is_taken_up_quietly(
+    world: World, account: ACMEAccount
+) -> None:
+    order = await world.order(account)
+    world.start()
+    shown = await world.services.orders.settled(order)
+    assert shown.status.authorizations[0].challenges[0].state == "pending"
+    assert (await world.services.orders.settled(order)).status.state == "ready"
+
+
+async def test_a_quiet_attempt_that_fails_leaves_no_trace_and_is_made_once(world: World, account: ACMEAccount) -> None:
+    world.validator.failures[NAME] = wrong("not there yet")
+    order = await world.order(account)
+    world.start()
+    for _ in range(3):
+        assert (await world.services.orders.settled(order)).status.state == "pending"
+        await asyncio.sleep(0.05)
+    assert len(world.validator.asked) == 1
+    assert world.stored(order).status.authorizations == ()
+    world.validator.failures.clear()
+    await world.services.orders.respond(order, 0, "http-01")
+    assert (await world.services.orders.settled(order)).status.state == "ready"
+
+
+async def test_an_order_that_is_younger_than_the_server_is_not_attempted_quietly(
+    world: World, account: ACMEAccount
+) -> None:
+    world.clock.ahead = -timedelta(seconds=5)
+    world.start()
+    world.clock.ahead = timedelta(0)
+    order = await world.order(account)
+    await world.services.orders.settled(order)
+    await asyncio.sleep(0.05)
+    assert world.validator.asked == []
+
+
+async def test_a_server_that_is_ending_resumes_nothing(world: World, account: ACMEAccount) -> None:
+    order = await in_processing(world, account)
+    world.start()
+    await world.services.worker.drain(0)
+    assert (await world.services.orders.settled(order)).status.state == "pending"
+    with pytest.raises(Unavailable):
+        await world.services.orders.respond(order, 0, "http-01")
+
+
+async def test_finalizing_waits_for_validations_that_are_under_way() -> None:
+    async with running_world() as world:
+        world.pace = PATIENT
+        world.start()
+        account = await world.account()
+        world.validator.seconds = 0.1
+        order = await world.order(account, "a.example.com", "b.example.com")
+        for position in range(2):
+            await world.services.orders.respond(order, position, "http-01")
+        finished = await world.services.orders.finalize(
+            world.profile, account, order, pki.csr("a.example.com", "b.example.com")
+        )
+        assert finished.status.state == "valid"
+
+
+async def attempted(world: World, times: int) -> None:
+    await until(lambda: len(world.validator.asked) == times)
+
+
+ALL_TYPES: tuple[ChallengeType, ...] = ("http-01", "dns-01", "tls-alpn-01")
+
+
+@pytest.mark.requirement("S145", "SEC51")
+@pytest.mark.parametrize("type_", ALL_TYPES)
+async def test_attempts_of_every_challenge_are_repeated_shown_and_hurried_by_the_client(
+    type_: ChallengeType,
+) -> None:
+    def configure(world: World) -> None:
+        world.offered = ALL_TYPES
+        world.pace = Pace(quiet=0.05, held=0.1, patience=0.1, retries=(60, 60), within=200)
+        world.configure(challenges=ALL_TYPES)
+
+    async with running_world(configure) as world:
+        order = await world.order(await world.account())
+        world.validator.failures[NAME] = [wrong("first", temporary=True), wrong("second", temporary=True)]
+        for attempt, expected in enumerate(("first", "second (2 attempts)"), 1):
+            # The response begins the validation; the next one has it repeated now instead of in a minute.
+            await world.services.orders.respond(order, 0, type_)
+            await attempted(world, attempt)
+            shown = await world.services.orders.settled(order, position=0)
+            challenge = next(each for each in shown.status.authorizations[0].challenges if each.type == type_)
+            assert challenge.state == "processing"
+            assert challenge.error is not None
+            assert challenge.error.detail == expected
+        assert challenge.error is not None
+        assert [each.detail for each in challenge.error.subproblems] == ["first"]
+        await world.services.orders.respond(order, 0, type_)
+        assert (await world.services.orders.settled(order, position=0)).status.state == "ready"
+        assert len(world.validator.asked) == 3

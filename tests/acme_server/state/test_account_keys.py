@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from josepy.jwk import JWKEC, JWKRSA
+from josepy.util import ComparableECKey, ComparableRSAKey
+
+from acme_server.problems import Unavailable
+from acme_server.state.account_keys import KnownKeys, account_name, thumbprint
+from acme_server.state.full_sync import Survey
+from acme_server.state.store import Store
+from kms.resources.accounts import ACMEAccount
+from kms.resources.kinds import ACCOUNTS
+from tests.support.accounts import account
+from tests.support.apiserver import FakeApiServer, running_api
+from tests.support.eventually import until
+
+
+@pytest.mark.requirement("M144")
+def test_thumbprints_are_those_of_rfc_7638() -> None:
+    # The key of RFC 7638, 3.1.
+    n = (
+        "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3"
+        "oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZ"
+        "Hzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-k"
+        "EgU8awapJzKnqDKgw"
+    )
+    published = JWKRSA.from_json({"kty": "RSA", "n": n, "e": "AQAB"})
+    assert isinstance(published, JWKRSA)
+    assert thumbprint(published.key._wrapped) == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
+
+
+def test_an_ed25519_thumbprint_is_that_of_rfc_8037() -> None:
+    x = bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
+    key = ed25519.Ed25519PublicKey.from_public_bytes(x)
+    assert thumbprint(key) == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
+
+
+@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()])
+def test_thumbprints_of_elliptic_curves_are_those_of_josepy(curve: ec.EllipticCurve) -> None:
+    for _ in range(5):
+        key = ec.generate_private_key(curve).public_key()
+        theirs = JWKEC(key=ComparableECKey(key)).thumbprint()
+        assert thumbprint(key) == _unpadded(theirs)
+
+
+def test_a_thumbprint_of_rsa_is_that_of_josepy() -> None:
+    key = rsa.generate_private_key(65537, 2048).public_key()
+    assert thumbprint(key) == _unpadded(JWKRSA(key=ComparableRSAKey(key)).thumbprint())
+
+
+def _unpadded(value: bytes) -> str:
+    import base64  # noqa: PLC0415 - beside its only use
+
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+
+
+def test_keys_that_no_account_can_have_have_no_thumbprint() -> None:
+    assert thumbprint(ec.generate_private_key(ec.SECP256K1()).public_key()) is None
+    assert thumbprint(ed448.Ed448PrivateKey.generate().public_key()) is None
+
+
+@pytest.mark.requirement("M82", "M158")
+def test_names_of_accounts_follow_from_profile_and_key() -> None:
+    name = account_name("pki", "web", "thumb")
+    assert len(name) == 52
+    assert name == name.lower()
+    assert len({name, account_name("pk", "iweb", "thumb"), account_name("pki", "web", "other")}) == 3
+
+
+class Reads:
+    """Counts live reads; each finds an account or none."""
+
+    def __init__(self, *, finds: bool = False) -> None:
+        self.finds = finds
+        self.count = 0
+
+    async def __call__(self) -> ACMEAccount | None:
+        self.count += 1
+        return account("a") if self.finds else None
+
+
+@asynccontextmanager
+async def listed(
+    known: KnownKeys, api: FakeApiServer, namespaces: tuple[str, ...] = ()
+) -> AsyncIterator[Survey[ACMEAccount]]:
+    """As many accounts in mind as there are on the API server, or as find room."""
+    survey = Survey(await api.cluster(), ACCOUNTS, known, namespaces=namespaces)
+    task = asyncio.create_task(survey.run(pause=0.01))
+    survey.missed()
+    await until(lambda: known._complete or len(known) == known._capacity)
+    yield survey
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def put_accounts(api: FakeApiServer, count: int) -> None:
+    for number in range(count):
+        api.put(ACCOUNTS, account(f"a{number}", thumbprint=f"key-{number}"))
+
+
+async def test_before_the_list_every_question_is_a_read() -> None:
+    known, reads = KnownKeys(), Reads(finds=True)
+    assert await known.is_account_key("key-a", reads)
+    reads.finds = False
+    assert not await known.is_account_key("key-b", reads)
+    assert reads.count == 2
+
+
+async def test_no_question_costs_anything_once_all_are_known() -> None:
+    async with running_api() as api:
+        put_accounts(api, 7)
+        known, reads = KnownKeys(), Reads()
+        async with listed(known, api):
+            assert len(known) == 7
+            assert not await known.is_account_key("key-b", reads)
+            assert await known.is_account_key("key-3", reads)
+            known.seen(account("new", namespace="other", thumbprint="key-new"), False)
+            assert await known.is_account_key("key-new", reads)
+            known.seen(account("gone", thumbprint="key-gone"), True)
+            assert await known.is_account_key("key-gone", reads)
+            assert reads.count == 0
+
+
+@pytest.mark.requirement("M115", "SEC56")
+async def test_after_a_gap_nothing_is_excluded_until_the_next_list() -> None:
+    async with running_api() as api:
+        known, reads = KnownKeys(), Reads()
+        async with listed(known, api, namespaces=("pki", "other")) as survey:
+            api.fail_next("list", ACCOUNTS.plural, 503, times=2)
+            survey.missed()
+            assert not await known.is_account_key("key-b", reads)
+            assert reads.count == 1
+            await until(lambda: known._complete)
+            assert not await known.is_account_key("key-b", reads)
+            assert reads.count == 1
+
+
+@pytest.mark.requirement("M115")
+async def test_beyond_its_capacity_memory_excludes_nothing() -> None:
+    async with running_api() as api:
+        put_accounts(api, 7)
+        known, reads = KnownKeys(capacity=5), Reads()
+        async with listed(known, api):
+            assert len(known) == 5
+            assert not await known.is_account_key("key-b", reads)
+            assert reads.count == 1
+
+
+async def test_an_api_server_that_is_away_is_not_a_no() -> None:
+    async with running_api() as api:
+        store: Store[ACMEAccount] = Store(await api.cluster(), ACCOUNTS, capacity=1)
+        api.fail_next("get", ACCOUNTS.plural, 503, times=9)
+        with pytest.raises(Unavailable):
+            await KnownKeys().is_account_key("key-a", partial(store.fresh, "pki", "a"))

@@ -1,0 +1,274 @@
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from acme_server import replicas as module
+from acme_server.nonces import Nonces
+from acme_server.replicas import MAC, PATH, Answer, Peers, Question, _mac
+from kms.clock import system_entropy
+from kms.resources.core import Endpoint, EndpointPort, EndpointSlice
+from kms.resources.meta import ObjectMeta
+from tests.support.eventually import until
+
+NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
+
+
+class Slices:
+    def __init__(self) -> None:
+        self.known: list[EndpointSlice] = []
+
+    def values(self) -> list[EndpointSlice]:
+        return self.known
+
+    def add(self, port: int, *addresses: str, name: str | None = "peers") -> None:
+        self.known.append(
+            EndpointSlice(
+                metadata=ObjectMeta(name=f"slice-{port}"),
+                endpoints=tuple(Endpoint(addresses=(each,)) for each in addresses),
+                ports=(EndpointPort(name="acme", port=1), EndpointPort(name=name, port=port)),
+            )
+        )
+
+
+@dataclass
+class Replica:
+    nonces: Nonces
+    peers: Peers
+    server: TestServer
+    asked: list[Question]
+
+    @property
+    def port(self) -> int:
+        return int(self.server.port or 0)
+
+
+@asynccontextmanager
+async def replicas(count: int = 2, *, secrets: tuple[bytes, ...] = ()) -> AsyncIterator[tuple[list[Replica], Slices]]:
+    slices, started = Slices(), []
+    async with aiohttp.ClientSession() as session:
+        for number in range(count):
+            nonces = Nonces(clock=lambda: NOW, entropy=system_entropy)
+            nonces.use(secrets[number] if secrets else b"n" * 32)
+            peers = Peers(nonces=nonces, slices=slices, session=session, clock=lambda: NOW, entropy=system_entropy)
+            started.append(await _listening(nonces, peers))
+            slices.add(started[-1].port, "127.0.0.1")
+        try:
+            yield started, slices
+        finally:
+            for each in started:
+                await each.server.close()
+
+
+async def _listening(nonces: Nonces, peers: Peers) -> Replica:
+    asked: list[Question] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(msgspec.json.decode(await request.read(), type=Question))
+        return await peers.answer(request)
+
+    application = web.Application()
+    application.router.add_post(PATH, answer)
+    server = TestServer(application)
+    await server.start_server()
+    return Replica(nonces, peers, server, asked)
+
+
+@pytest.mark.requirement("SEC19", "SEC20")
+async def test_the_nonce_of_another_replica_is_good_once_wherever_it_is_used() -> None:
+    async with replicas(3) as (each, _):
+        nonce = each[0].nonces.read(each[0].nonces.issue())
+        results = await asyncio.gather(*(each[i % 3].peers.redeem(nonce) for i in range(100)))
+        assert sorted(results) == 99 * [False] + [True]
+
+
+async def test_a_replica_that_is_known_is_asked_directly() -> None:
+    async with replicas(3) as (each, _):
+        for _ in range(5):
+            assert await each[1].peers.redeem(each[0].nonces.read(each[0].nonces.issue()))
+        assert len([question for question in each[0].asked if question.nonce]) == 5
+        assert [question.nonce for question in each[2].asked] == [""]
+
+
+async def test_the_nonce_of_a_replica_that_is_gone_is_not_good_and_costs_one_round_of_questions() -> None:
+    async with replicas(2) as (each, _):
+        gone = Nonces(clock=lambda: NOW, entropy=system_entropy)
+        gone.use(b"n" * 32)
+        for _ in range(50):
+            assert not await each[0].peers.redeem(gone.read(gone.issue()))
+        assert len(each[1].asked) == 1
+
+
+@pytest.mark.requirement("SEC19")
+async def test_a_replica_that_does_not_answer_redeems_nothing() -> None:
+    async with replicas(2) as (each, _):
+        first, second = (each[0].nonces.read(each[0].nonces.issue()) for _ in range(2))
+        assert await each[1].peers.redeem(first)
+        await each[0].server.close()
+        assert not await each[1].peers.redeem(second)
+
+
+@pytest.mark.requirement("SEC19")
+async def test_a_replica_that_answers_late_redeems_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with replicas(2) as (each, slices):
+        nonce = each[0].nonces.read(each[0].nonces.issue())
+
+        async def late(_: web.Request) -> web.Response:
+            await asyncio.sleep(5)
+            raise AssertionError
+
+        application = web.Application()
+        application.router.add_post(PATH, late)
+        async with TestServer(application) as server:
+            slices.known.clear()
+            slices.add(int(server.port or 0), "127.0.0.1")
+            monkeypatch.setattr(module, "_DEADLINE", aiohttp.ClientTimeout(total=0.05))
+            assert not await each[1].peers.redeem(nonce)
+
+
+async def test_replicas_with_different_secrets_do_not_believe_each_other() -> None:
+    async with replicas(2, secrets=(b"a" * 32, b"b" * 32)) as (each, _):
+        nonce = each[0].nonces.read(each[0].nonces.issue())
+        assert not await each[1].peers.redeem(nonce)
+        assert each[0].nonces.redeem(nonce)
+
+
+@pytest.mark.requirement("SEC19")
+@pytest.mark.parametrize("forged", ["answer", "mac", "redirect", "text", "shape"])
+async def test_an_answer_that_is_not_signed_with_our_key_counts_for_nothing(forged: str) -> None:
+    async with replicas(2) as (each, slices):
+        nonce = each[0].nonces.read(each[0].nonces.issue())
+        key = each[0].nonces.derived_key(b"peers")
+
+        async def lie(request: web.Request) -> web.Response:
+            reply = msgspec.json.encode(Answer(each[0].nonces.replica, redeemed=True))
+            if forged == "shape":
+                reply = b"[]"
+            mac = _mac(key, request.headers[MAC].encode() + reply) if forged == "shape" else _mac(key, reply)
+            if forged == "redirect":
+                raise web.HTTPTemporaryRedirect(f"http://127.0.0.1:{each[0].port}{PATH}")
+            headers = {} if forged == "answer" else {MAC: "é" if forged == "text" else mac}
+            return web.Response(body=reply, headers=headers)
+
+        application = web.Application()
+        application.router.add_post(PATH, lie)
+        async with TestServer(application) as server:
+            slices.known.clear()
+            slices.add(int(server.port or 0), "127.0.0.1")
+            assert not await each[1].peers.redeem(nonce)
+
+
+async def _post(replica: Replica, body: bytes, mac: str) -> int:
+    url = f"http://127.0.0.1:{replica.port}{PATH}"
+    async with aiohttp.ClientSession() as session, session.post(url, data=body, headers={MAC: mac}) as answer:
+        assert replica.nonces.replica not in await answer.text()
+        return answer.status
+
+
+async def test_a_question_that_is_not_signed_with_our_key_learns_nothing() -> None:
+    async with replicas(1) as ((replica,), _):
+        nonce = replica.nonces.issue()
+        body = msgspec.json.encode(Question(int(NOW.timestamp()), "r", nonce))
+        assert await _post(replica, body, "") == 403
+        assert await _post(replica, body, _mac(b"other", body)) == 403
+        assert replica.nonces.redeem(replica.nonces.read(nonce))
+
+
+@pytest.mark.parametrize("seconds", [-61, 61, 3600])
+async def test_an_old_question_is_not_answered(seconds: int) -> None:
+    async with replicas(1) as ((replica,), _):
+        body = msgspec.json.encode(Question(int((NOW + timedelta(seconds=seconds)).timestamp()), "r", "n"))
+        assert await _post(replica, body, _mac(replica.nonces.derived_key(b"peers"), body)) == 403
+
+
+@pytest.mark.requirement("SEC19")
+async def test_a_repeated_question_redeems_nothing_again() -> None:
+    async with replicas(1) as ((replica,), _), aiohttp.ClientSession() as session:
+        body = msgspec.json.encode(Question(int(NOW.timestamp()), "r", replica.nonces.issue()))
+        headers = {MAC: _mac(replica.nonces.derived_key(b"peers"), body)}
+        said = []
+        for _ in range(3):
+            async with session.post(f"http://127.0.0.1:{replica.port}{PATH}", data=body, headers=headers) as answer:
+                said.append((await answer.json())["redeemed"])
+        assert said == [True, False, False]
+
+
+async def test_a_question_about_something_else_than_a_nonce_is_answered_with_no() -> None:
+    async with replicas(1) as ((replica,), _), aiohttp.ClientSession() as session:
+        body = msgspec.json.encode(Question(int(NOW.timestamp()), "r", "not a nonce"))
+        headers = {MAC: _mac(replica.nonces.derived_key(b"peers"), body)}
+        async with session.post(f"http://127.0.0.1:{replica.port}{PATH}", data=body, headers=headers) as answer:
+            assert await answer.json() == {"replica": replica.nonces.replica, "redeemed": False}
+
+
+async def test_before_there_is_a_key_questions_are_not_answered() -> None:
+    nonces = Nonces(clock=lambda: NOW, entropy=system_entropy)
+    peers = Peers(nonces=nonces, slices=None, session=None, clock=lambda: NOW, entropy=system_entropy)
+    replica = await _listening(nonces, peers)
+    body = msgspec.json.encode(Question(1, "r"))
+    assert await _post(replica, body, "x") == 503
+    await replica.server.close()
+
+
+async def test_a_server_without_a_service_is_alone() -> None:
+    nonces = Nonces(clock=lambda: NOW, entropy=system_entropy)
+    nonces.use(b"n" * 32)
+    peers = Peers(nonces=nonces, slices=None, session=None, clock=lambda: NOW, entropy=system_entropy)
+    assert peers.alone()
+    assert await peers.redeem(nonces.read(nonces.issue()))
+    other = Nonces(clock=lambda: NOW, entropy=system_entropy)
+    other.use(b"n" * 32)
+    assert not await peers.redeem(other.read(other.issue()))
+    await peers.look_around()  # ends at once: there is nobody to look for
+
+
+async def test_a_server_with_a_service_is_alone_when_nobody_else_was_there_for_a_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with replicas(1) as ((replica,), slices):
+        assert not replica.peers.alone()  # the first minute
+        monkeypatch.setattr(module, "_GONE_FOR", 0)
+        await asyncio.sleep(0.001)
+        assert not replica.peers.alone()  # an address that has not said who it is
+        await replica.peers._ask_around()
+        await asyncio.sleep(0.001)
+        assert replica.peers.alone()
+        slices.add(9, "127.0.0.9")
+        assert not replica.peers.alone()
+        slices.known.pop()
+        await asyncio.sleep(0.001)
+        assert replica.peers.alone()
+
+
+async def test_looking_around_learns_who_is_who_and_forgets_who_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LOOK_AROUND", 0.01)
+    async with replicas(2) as (each, slices):
+        looking = asyncio.create_task(each[0].peers.look_around())
+        await until(lambda: each[0].peers._address_of(each[1].nonces.replica))
+        slices.known.pop()
+        await until(lambda: each[0].peers._address_of(each[1].nonces.replica) is None)
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+        assert set(each[0].peers._replicas.values()) == {each[0].nonces.replica}
+
+
+@pytest.mark.parametrize(
+    ("ports", "expected"),
+    [
+        ((), None),
+        ((EndpointPort(name="x", port=5),), 5),
+        ((EndpointPort(name="x", port=5), EndpointPort(name="y", port=6)), None),
+        ((EndpointPort(name="x", port=5), EndpointPort(name="peers", port=6)), 6),
+        ((EndpointPort(name="peers"),), None),
+    ],
+)
+def test_the_port_is_the_one_named_peers_or_the_only_one(ports: Any, expected: int | None) -> None:
+    assert module._port_of(EndpointSlice(metadata=ObjectMeta(), ports=ports)) == expected

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+from prometheus_client import generate_latest
+
+from acme_server.metrics import Metrics
+from acme_server.unvalidated_profiles import Skipping
+from kms.resources.meta import LocalRef, ObjectMeta
+from kms.resources.profiles import AcmeEnrollment, CertificateProfile, Enrollment, ProfileSpec
+
+
+def profile(name: str, **acme: object) -> CertificateProfile:
+    return CertificateProfile(
+        metadata=ObjectMeta(namespace="pki", name=name),
+        spec=ProfileSpec(
+            issuer_ref=LocalRef(name="ca"),
+            policy_ref=LocalRef(name="policy"),
+            enrollment=Enrollment(acme=AcmeEnrollment(**acme)),  # type: ignore[arg-type]
+        ),
+    )
+
+
+@pytest.mark.requirement("SEC50")
+def test_profiles_that_skip_the_validation_of_ownership_are_in_the_log_and_in_the_metrics(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    skipping, metrics = Skipping(), Metrics()
+    metrics.watch_skipping(skipping.count)
+    skipping.seen(profile("web"), False)
+    for _ in range(3):
+        skipping.seen(profile("trusting", ownership_validation="Skipped"), False)
+    warned = [each for each in caplog.records if each.levelname == "WARNING"]
+    assert [each.message for each in warned] == ["ownership of names is not validated"]
+    assert warned[0].__dict__["profile"] == "pki/trusting"
+    assert b"kms_acme_profiles_without_ownership_validation 1.0" in generate_latest(metrics.registry)
+    skipping.seen(profile("trusting"), False)
+    assert skipping.count() == 0
+    skipping.seen(profile("trusting", ownership_validation="Skipped"), False)
+    skipping.seen(profile("trusting", ownership_validation="Skipped"), True)
+    assert skipping.count() == 0

@@ -1,0 +1,135 @@
+"""Two whole servers of the domain on one API server, with their watches running."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from acme_server.api.payloads import AccountUpdate
+from acme_server.problems import Refused
+from acme_server.state.account_keys import thumbprint
+from tests.support import pki
+from tests.support.domain import NAMESPACE, Key, World, running_world
+from tests.support.eventually import until
+
+
+@asynccontextmanager
+async def watching(world: World) -> AsyncIterator[None]:
+    services = world.services
+    tasks = [
+        asyncio.create_task(work)
+        for work in (
+            services.account_follower.run(),
+            services.order_follower.run(),
+            services.account_survey.run(),
+            services.order_survey.run(),
+        )
+    ]
+    await services.account_follower.following.wait()
+    await services.order_follower.following.wait()
+    await until(lambda: services.known_keys._complete)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.fixture
+async def worlds() -> AsyncIterator[tuple[World, World]]:
+    async with running_world() as one:
+        one.alone = False
+        other = one.another()
+        async with watching(one), watching(other):
+            yield one, other
+
+
+async def test_what_one_server_writes_the_other_one_sees_without_reading(worlds: tuple[World, World]) -> None:
+    one, other = worlds
+    account = await one.account()
+    order = await one.order(account)
+    # Once read, an object is kept current by the watch.
+    assert await other.services.orders.get(other.profile, account, order.metadata.name) == order
+    assert await other.services.accounts.by_id(other.profile, account.metadata.name) == account
+    await one.services.orders.respond(order, 0, "http-01")
+    await one.services.orders.settled(order)
+    await one.services.accounts.update(account, AccountUpdate(status="deactivated"))
+
+    def current() -> bool:
+        seen = other.services.order_store.cached(NAMESPACE, order.metadata.name)
+        owner = other.services.account_store.cached(NAMESPACE, account.metadata.name)
+        return bool(seen and owner and (seen.status.state, owner.status.state) == ("ready", "deactivated"))
+
+    await until(current)
+
+
+async def test_a_warm_server_issues_with_three_writes_and_no_reads(worlds: tuple[World, World]) -> None:
+    one, _ = worlds
+    one.alone = True
+    account = await one.account()
+    before = len(one.api.requests)
+    order = await one.proven(account, "a.example.com", "b.example.com")
+    order = await one.services.orders.finalize(one.profile, account, order, pki.csr("a.example.com", "b.example.com"))
+    assert order.status.state == "valid"
+    assert one.calls(before) == ["create acmeorders", "update acmeorders", "update acmeorders"]
+
+
+@pytest.mark.requirement("M115", "SEC26")
+async def test_a_key_that_becomes_an_account_elsewhere_is_known_here(worlds: tuple[World, World]) -> None:
+    one, other = worlds
+
+    account = await one.account()
+    await other.account(Key(thumbprint=thumbprint(pki.key().public_key()) or ""))
+    await until(lambda: len(one.services.known_keys) == 2)
+    order = await one.proven(account)
+    with pytest.raises(Refused, match="ACME account"):
+        await one.services.orders.finalize(one.profile, account, order, pki.csr("www.example.com"))
+
+
+@pytest.mark.requirement("M115", "M157")
+async def test_every_key_that_an_account_has_had_stays_known_also_to_a_server_that_begins(
+    worlds: tuple[World, World],
+) -> None:
+    one, other = worlds
+    account = await one.account()
+    csr_key = Key(thumbprint=thumbprint(pki.key().public_key()) or "")
+    account = await one.services.accounts.change_key(one.profile, account, csr_key, old=account.thumbprint)
+    later = Key(thumbprint="later")
+    account = await one.services.accounts.change_key(one.profile, account, later, old=csr_key.thumbprint)
+
+    def current() -> bool:
+        seen = other.services.account_store.cached(NAMESPACE, account.metadata.name)
+        return seen is not None and seen.thumbprint == "later"
+
+    await other.services.accounts.by_id(other.profile, account.metadata.name)
+    await until(current)
+    third = one.another(replica="server-2")
+    async with watching(third):
+        order = await third.proven(account)
+        before = len(one.api.requests)
+        with pytest.raises(Refused, match="ACME account"):
+            await third.services.orders.finalize(third.profile, account, order, pki.csr("www.example.com"))
+        assert one.calls(before).count("get acmeaccounts") == 1  # whether the account is active: no key was asked for
+
+
+@pytest.mark.requirement("SEC38", "SEC62")
+async def test_open_orders_of_other_servers_count(worlds: tuple[World, World]) -> None:
+    one, other = worlds
+    account = await one.account()
+    await one.order(account)
+    limits = other.services.orders._opener._limits
+    await until(lambda: (NAMESPACE, account.metadata.name) in limits._open)
+
+
+async def test_after_a_gap_caches_are_filled_anew(worlds: tuple[World, World]) -> None:
+    one, _ = worlds
+    await one.account()
+    assert len(one.services.account_store) == 1
+    one.services.account_follower._on_gap()
+    assert len(one.services.account_store) == 0
+    assert not one.services.known_keys._complete
+    await until(lambda: one.services.known_keys._complete)

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from kms.cluster.backoff import Pace
+from kms.cluster.change_feed import Follower
+from kms.cluster.client import Cluster
+from kms.resources.accounts import ACMEAccount
+from kms.resources.kinds import ACCOUNTS
+from tests.support.accounts import account
+from tests.support.apiserver import FakeApiServer, running_api
+from tests.support.eventually import in_background, until
+
+
+async def hurried(seconds: float) -> None:
+    await asyncio.sleep(min(seconds, 0.005))
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[FakeApiServer]:
+    async with running_api() as started:
+        yield started
+
+
+@pytest.fixture
+async def cluster(api: FakeApiServer) -> Cluster:
+    return await api.cluster()
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def changed(self, object_: ACMEAccount, deleted: bool) -> None:
+        self.heard.append(f"{'-' if deleted else '+'}{object_.metadata.namespace}/{object_.metadata.name}")
+
+    def gap(self) -> None:
+        self.heard.append("gap")
+
+
+def follower(cluster: Cluster, listener: Listener, *namespaces: str) -> Follower[ACMEAccount]:
+    return Follower(
+        cluster,
+        ACCOUNTS,
+        namespaces=namespaces,
+        on_change=listener.changed,
+        on_gap=listener.gap,
+        pace=Pace(sleep=hurried),
+    )
+
+
+async def test_it_reads_no_list_and_hears_what_happens_from_now_on(api: FakeApiServer, cluster: Cluster) -> None:
+    for number in range(5):
+        api.put(ACCOUNTS, account(f"before{number}"))
+    listener = Listener()
+    following = follower(cluster, listener)
+    async with in_background(following.run()):
+        await following.following.wait()
+        api.put(ACCOUNTS, account("new"))
+        api.remove(ACCOUNTS, "pki", "before0")
+        await until(lambda: len(listener.heard) == 3)
+    assert listener.heard == ["gap", "+pki/new", "-pki/before0"]
+    assert [each.verb for each in api.requests] == ["list", "watch"]
+    assert following.last_activity() < 60
+
+
+async def test_a_cut_watch_leaves_no_gap(api: FakeApiServer, cluster: Cluster) -> None:
+    listener = Listener()
+    async with in_background(follower(cluster, listener, "pki").run()):
+        await until(lambda: api.watching)
+        api.put(ACCOUNTS, account("a"))
+        await until(lambda: listener.heard == ["gap", "+pki/a"])
+        api.drop_watches()
+        api.put(ACCOUNTS, account("b"))
+        await until(lambda: listener.heard == ["gap", "+pki/a", "+pki/b"])
+
+
+async def test_where_changes_were_missed_it_says_so(api: FakeApiServer, cluster: Cluster) -> None:
+    listener = Listener()
+    async with in_background(follower(cluster, listener).run()):
+        await until(lambda: api.watching)
+        api.mute = True
+        api.put(ACCOUNTS, account("missed"))
+        api.store.compact()
+        api.mute = False
+        api.drop_watches()
+        await until(lambda: listener.heard == ["gap", "gap"])
+        await until(lambda: api.watching)
+        api.put(ACCOUNTS, account("heard"))
+        await until(lambda: listener.heard[2:] == ["+pki/heard"])
+
+
+async def test_an_object_that_does_not_fit_its_model_counts_as_a_gap(api: FakeApiServer, cluster: Cluster) -> None:
+    listener = Listener()
+    async with in_background(follower(cluster, listener).run()):
+        await until(lambda: api.watching)
+        api.store.create("acmeaccounts", "pki", {"metadata": {"name": "broken"}, "spec": 7})
+        api.put(ACCOUNTS, account("good"))
+        await until(lambda: listener.heard == ["gap", "gap", "+pki/good"])
+
+
+async def test_a_listener_that_fails_does_not_end_the_watch(
+    api: FakeApiServer, cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard = []
+
+    def changed(object_: ACMEAccount, _deleted: bool) -> None:
+        heard.append(object_.metadata.name)
+        raise RuntimeError("listener's mistake")
+
+    following = Follower(cluster, ACCOUNTS, on_change=changed, on_gap=lambda: None, pace=Pace(sleep=hurried))
+    async with in_background(following.run()):
+        await until(lambda: api.watching)
+        for name in ("a", "b"):
+            api.put(ACCOUNTS, account(name))
+        await until(lambda: heard == ["a", "b"])
+    assert "listener failed" in caplog.text

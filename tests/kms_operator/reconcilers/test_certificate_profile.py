@@ -1,0 +1,219 @@
+"""CertificateProfiles: what they need is there, what they promise can be kept, and clients find them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from kms.resources.meta import LocalRef
+from kms.resources.profiles import CertificateProfile
+from kms.resources.secret_names import COMPONENT, MANAGED_BY, SERVING_AUTHORITY
+from kms_operator.plan import Outcome
+from kms_operator.reconcilers import certificate_profile
+from tests.support.operated import (
+    NOW,
+    RELEASE,
+    SETTINGS,
+    authority,
+    entropy,
+    names,
+    observed,
+    policy,
+    profile,
+    ready_status,
+    secret,
+    stated,
+    stored,
+    told,
+)
+
+CA = authority(status={**ready_status(), "chain": "the chain\n"})
+SERVING = secret(
+    SETTINGS.serving_authority,
+    RELEASE,
+    data={"tls.crt": b"the serving CA"},
+    labels={MANAGED_BY: "kms-acme", COMPONENT: SERVING_AUTHORITY},
+)
+
+
+def reconciled(one: CertificateProfile, *others: Any) -> Outcome:
+    return certificate_profile.reconcile(one, observed(one, *others), now=NOW, entropy=entropy())
+
+
+@pytest.mark.requirement("C15")
+def test_a_profile_whose_references_are_ready_is_ready_and_published() -> None:
+    outcome = reconciled(profile(), CA, policy(), SERVING)
+    assert {stated(outcome, each).status for each in ("Ready", "ResolvedRefs", "OwnershipValidated", "Published")} == {
+        "True"
+    }
+    status: Any = outcome.status
+    assert status.directory_url == "https://acme.example.com/acme/pki/web/directory"
+    (directory,) = outcome.apply
+    assert directory.data == {
+        "directory-url": b"https://acme.example.com/acme/pki/web/directory",
+        "ca.crt": b"the serving CA",
+        "chain.crt": b"the chain\n",
+    }
+    assert directory.metadata.owner_references[0].uid == "profile-web"
+    assert (names(outcome.apply), told(outcome)) == (["pki/web-acme"], ["Ready"])
+
+
+@pytest.mark.parametrize(
+    ("there", "reason"),
+    [
+        ((policy(),), "IssuerNotFound"),
+        ((CA,), "PolicyNotFound"),
+        ((authority(status=ready_status("KeyLost", "False")), policy()), "IssuerNotReady"),
+        ((CA, policy(ipAddresses={"allowed": ["nonsense"]})), "PolicyInvalid"),
+    ],
+)
+def test_a_reference_that_leads_nowhere_is_named(there: tuple[Any, ...], reason: str) -> None:
+    outcome = reconciled(profile(), *there)
+    assert [stated(outcome, each).reason for each in ("Ready", "ResolvedRefs")] == [reason, reason]
+    assert stated(outcome).status == "False"
+    assert "pki/" in stated(outcome).message
+
+
+@pytest.mark.requirement("M48", "SEC10")
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (profile(certificate={"duration": "soon"}), "InvalidDuration"),
+        (profile(certificate={"duration": "9999h"}), "PolicyViolated"),
+        (profile(certificate={"usages": ["code signing"]}), "PolicyViolated"),
+        (profile(acme={"orderLifetime": "soon"}), "InvalidDuration"),
+        (profile(acme={"authorizationLifetime": "soon"}), "InvalidDuration"),
+        (profile(enrolls=False), "NoEnrollmentMethod"),
+    ],
+)
+def test_what_cannot_be_kept_is_not_promised(broken: CertificateProfile, reason: str) -> None:
+    outcome = reconciled(broken, CA, policy())
+    assert (stated(outcome).reason, stated(outcome, "ResolvedRefs").status) == (reason, "True")
+
+
+@pytest.mark.requirement("SEC50")
+@pytest.mark.parametrize(
+    ("binding", "rules", "allowed"),
+    [
+        ("Required", {}, True),
+        ("Optional", {}, False),
+        ("Disabled", {}, False),
+        ("Required", {"dnsNames": {"allowed": ["**"]}}, False),
+        ("Required", {"dnsNames": {"allowed": ["*.*"]}}, False),
+        ("Required", {"dnsNames": {"allowed": ["shop.example.com", "**"]}}, False),
+        ("Required", {"dnsNames": {"allowed": []}}, False),
+        ("Required", {"dnsNames": {"allowed": []}, "ipAddresses": {"allowed": ["10.0.0.0/8"]}}, True),
+        ("Required", {"ipAddresses": {"allowed": ["0.0.0.0/0"]}}, False),
+    ],
+)
+def test_proof_of_control_is_skipped_only_for_known_clients_and_listed_names(
+    binding: str, rules: dict[str, Any], *, allowed: bool
+) -> None:
+    """SEC50."""
+    skipping = profile(acme={"ownershipValidation": "Skipped", "externalAccountBinding": binding})
+    outcome = reconciled(skipping, CA, policy(**rules))
+    assert (stated(outcome).status == "True") is allowed
+    assert allowed or stated(outcome).reason == "OwnershipValidationRequired"
+    assert stated(outcome, "OwnershipValidated").reason == "Skipped"
+
+
+def lending(*names: str, **acme: Any) -> CertificateProfile:
+    return profile(acme={"profiles": [{"name": each, "profileRef": {"name": each}} for each in names]} | acme)
+
+
+@pytest.mark.parametrize(
+    ("lent", "reason", "message"),
+    [
+        ((), "ProfileNotFound", "CertificateProfile pki/short does not exist"),
+        ((profile("short"),), "ProfileNotReady", "CertificateProfile pki/short is not ready"),
+        (
+            (profile("short", status=ready_status("PolicyViolated", "False")),),
+            "ProfileNotReady",
+            "CertificateProfile pki/short is not ready",
+        ),
+    ],
+)
+def test_an_order_profile_that_cannot_be_had_is_told_and_the_directory_works_without_it(
+    lent: tuple[Any, ...], reason: str, message: str
+) -> None:
+    outcome = reconciled(lending("short", "good"), CA, policy(), profile("good", status=ready_status()), *lent)
+    assert stated(outcome).status == "True"
+    references = stated(outcome, "ResolvedRefs")
+    assert (references.status, references.reason) == ("False", reason)
+    assert references.message == (f'order profile "short" is not offered (spec.enrollment.acme.profiles): {message}')
+
+
+def test_order_profiles_that_are_ready_and_the_directorys_own_are_in_order() -> None:
+    outcome = reconciled(lending("short", "web"), CA, policy(), profile("short", status=ready_status()))
+    assert stated(outcome, "ResolvedRefs").status == "True"
+
+
+@pytest.mark.requirement("SEC50")
+def test_an_order_profile_for_any_name_is_not_offered_without_proof_of_control() -> None:
+    skipping = lending("wide", ownershipValidation="Skipped", externalAccountBinding="Required")
+    ready = profile("wide", status=ready_status())
+    wide = msgspec.structs.replace(ready, spec=msgspec.structs.replace(ready.spec, policy_ref=LocalRef(name="all")))
+    outcome = reconciled(skipping, CA, policy(), wide, policy("all", dnsNames={"allowed": ["**"]}))
+    assert (stated(outcome).status, stated(outcome, "ResolvedRefs").reason) == ("True", "OwnershipValidationRequired")
+    outcome = reconciled(skipping, CA, policy(), wide, policy("all"))
+    assert stated(outcome, "ResolvedRefs").status == "True"
+    outcome = reconciled(skipping, CA, policy(), wide, policy("all", ipAddresses={"allowed": ["nonsense"]}))
+    assert stated(outcome, "ResolvedRefs").status == "False"
+
+
+def test_a_profile_without_enrollment_has_no_directory() -> None:
+    status: Any = reconciled(profile(enrolls=False), CA, policy()).status
+    assert status.directory_url is None
+    assert [each.type for each in status.conditions] == ["Ready", "ResolvedRefs"]
+
+
+def test_the_directory_is_published_before_the_ca_is_there() -> None:
+    (directory,) = reconciled(profile()).apply
+    assert list(directory.data) == ["directory-url"]
+
+
+def settled(*others: Any) -> CertificateProfile:
+    return profile(status=msgspec.to_builtins(reconciled(profile(), *others).status))
+
+
+def test_a_published_profile_is_left_alone() -> None:
+    one = settled(CA, policy())
+    directory = stored(certificate_profile.directory_secret(one, CA, observed()))
+    outcome = reconciled(one, CA, policy(), directory)
+    assert (outcome.apply, told(outcome), outcome.status) == ((), [], one.status)
+
+
+def test_a_deleted_or_changed_directory_is_repaired() -> None:
+    one = settled(CA, policy())
+    directory = stored(certificate_profile.directory_secret(one, CA, observed()))
+    assert told(reconciled(one, CA, policy())) == ["Repaired"]
+    directory.data["directory-url"] = b"https://evil.example"
+    outcome = reconciled(one, CA, policy(), directory)
+    assert told(outcome) == ["Repaired"]
+    assert outcome.apply[0].data["directory-url"].startswith(b"https://acme.example.com/")
+
+
+def test_a_secret_of_somebody_else_is_left_alone() -> None:
+    outcome = reconciled(profile(), CA, policy(), secret("web-acme", data={"mine": b"x"}))
+    assert (outcome.apply, stated(outcome, "Published").reason) == ((), "SecretExists")
+    assert stated(outcome).status == "True", "clients can enroll all the same"
+    assert outcome.again == NOW + timedelta(seconds=60)
+    assert told(outcome) == ["Ready", "SecretExists"]
+
+
+@pytest.mark.requirement("C15")
+def test_with_a_serving_certificate_from_elsewhere_its_ca_is_what_to_trust() -> None:
+    foreign = secret("kms-acme-serving", RELEASE, data={"ca.crt": b"the corporate CA"})
+    assert reconciled(profile(), CA, SERVING, foreign).apply[0].data["ca.crt"] == b"the corporate CA"
+    nothing = secret("kms-acme-serving", RELEASE)
+    assert "ca.crt" not in reconciled(profile(), CA, SERVING, nothing).apply[0].data
+
+
+def test_the_controller_is_told_which_secrets_to_be_sure_of() -> None:
+    assert list(certificate_profile.secrets(profile(), SETTINGS)) == [
+        ("pki", "web-acme"),
+        (RELEASE, "kms-acme-serving"),
+    ]

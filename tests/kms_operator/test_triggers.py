@@ -1,0 +1,132 @@
+"""What one change makes worth a look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kms.resources.kinds import (
+    ACCOUNTS,
+    AUTHORITIES,
+    CREDENTIALS,
+    NAMESPACES,
+    POLICIES,
+    PROFILES,
+    SECRETS,
+    Kind,
+)
+from kms.resources.secret_names import CREDENTIAL_UID, signing_key_name
+from kms_operator.cache import Memory, Opened
+from kms_operator.objects import shared_secret, user_secret
+from kms_operator.reconcilers.eab_credential import verification_copy
+from kms_operator.reconcilers.eab_keys import BindingKey
+from kms_operator.triggers import ACCOUNTS_DELAY, affected
+from tests.support.operated import (
+    RELEASE,
+    SETTINGS,
+    authority,
+    credential,
+    metadata,
+    namespace,
+    observed,
+    policy,
+    profile,
+    ready_status,
+    secret,
+)
+
+
+@pytest.fixture
+def memory() -> Memory:
+    one = Memory(SETTINGS)
+    for kind, resources in (
+        (AUTHORITIES, (authority(), authority("sub", internal={"issuerRef": {"name": "issuing"}}), authority("other"))),
+        (AUTHORITIES, (authority("imported", imported="x"),)),
+        (POLICIES, (policy(),)),
+        (PROFILES, (profile(),)),
+        (
+            CREDENTIALS,
+            (credential(), credential("far", "team-a"), credential("apart", spec={"profileRef": {"name": "x"}})),
+        ),
+        (CREDENTIALS, (credential("waiting", status=ready_status("KeyIDInUse", "False")),)),
+    ):
+        for each in resources:
+            one.put(kind, each)
+    return one
+
+
+def looked_at(kind: Kind[Any], changed: Any, memory: Memory) -> set[str]:
+    return {"/".join(filter(None, target)) for target, _ in affected(kind, changed, memory)}
+
+
+def test_a_ca_concerns_itself_what_it_issued_and_profiles_with_it(memory: Memory) -> None:
+    assert looked_at(AUTHORITIES, authority(), memory) == {
+        "certificateauthorities/pki/issuing",
+        "certificateauthorities/pki/sub",
+        "certificateprofiles/pki/web",
+        "trust/pki/issuing",
+    }
+
+
+def test_a_policy_concerns_itself_and_profiles_with_it(memory: Memory) -> None:
+    assert looked_at(POLICIES, policy(), memory) == {"certificatepolicies/pki/web", "certificateprofiles/pki/web"}
+
+
+def test_a_profile_concerns_its_credentials_wherever_they_live(memory: Memory) -> None:
+    assert looked_at(PROFILES, profile(), memory) == {
+        "certificateprofiles/pki/web",
+        "eabcredentials/pki/web",
+        "eabcredentials/team-a/far",
+        "eabcredentials/pki/waiting",
+    }
+
+
+def test_a_profile_and_its_policy_concern_the_directories_that_offer_it(memory: Memory) -> None:
+    offered = {"profiles": [{"name": "short", "profileRef": {"name": "web"}}]}
+    memory.put(PROFILES, profile("front", acme=offered))
+    memory.put(PROFILES, profile("far", namespace="team-a", acme=offered))
+    assert "certificateprofiles/pki/front" in looked_at(PROFILES, profile(), memory)
+    assert "certificateprofiles/pki/front" in looked_at(POLICIES, policy(), memory)
+    assert not any("team-a/far" in each for each in looked_at(PROFILES, profile(), memory) if "profiles" in each)
+
+
+def test_a_credential_concerns_those_that_wait_for_its_identifier(memory: Memory) -> None:
+    assert looked_at(CREDENTIALS, credential(), memory) == {"eabcredentials/pki/web", "eabcredentials/pki/waiting"}
+
+
+def test_a_namespace_concerns_the_credentials_in_it(memory: Memory) -> None:
+    assert looked_at(NAMESPACES, namespace("team-a"), memory) == {"eabcredentials/team-a/far"}
+
+
+def test_an_account_concerns_its_credential_after_a_while(memory: Memory) -> None:
+    opened = Opened(metadata("a", labels={CREDENTIAL_UID: "uid-pki-web"}), "uid-pki-web", is_open=True)
+    ((target, delay),) = affected(ACCOUNTS, opened, memory)
+    assert (target.name, delay) == ("web", ACCOUNTS_DELAY)
+
+
+def test_a_secret_concerns_its_owner(memory: Memory) -> None:
+    shown = user_secret("any", component="eab", owner=credential(), kind=CREDENTIALS, data={})
+    assert looked_at(SECRETS, shown, memory) == {"eabcredentials/pki/web"}
+    copy = verification_copy(credential(), profile(), BindingKey("k", "s"), observed())
+    assert looked_at(SECRETS, copy, memory) == {"eabcredentials/pki/web"}
+
+
+def test_a_secret_under_the_name_that_a_credential_wants_concerns_it(memory: Memory) -> None:
+    assert looked_at(SECRETS, secret("web-eab"), memory) == {"eabcredentials/pki/web"}
+
+
+def test_a_restored_key_is_noticed_by_its_name(memory: Memory) -> None:
+    restored = secret(signing_key_name("uid-pki-issuing"), RELEASE)
+    assert looked_at(SECRETS, restored, memory) == {"certificateauthorities/pki/issuing"}
+
+
+@pytest.mark.parametrize(("component", "everybody"), [("serving-authority", True), ("nonce-key", False)])
+def test_what_clients_trust_concerns_all_who_publish_it(memory: Memory, component: str, *, everybody: bool) -> None:
+    found = looked_at(SECRETS, shared_secret(RELEASE, "x", component=component, data={}), memory)
+    assert "installation" in found
+    assert ({"certificateprofiles/pki/web", "eabcredentials/pki/apart"} <= found) is everybody
+
+
+def test_what_is_none_of_these_concerns_nobody(memory: Memory) -> None:
+    assert looked_at(ACCOUNTS, object(), memory) == set()
