@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from acme_server.accounts.eab_credentials import UID_INDEX, by_uid
-from acme_server.metrics import Metrics
+from acme_server.metrics import PrometheusMetrics
 from acme_server.settings import ServerSettings
 from acme_server.tasks import Work
-from acme_server.unvalidated_profiles import Skipping
+from acme_server.unvalidated_profiles import UnvalidatedProfiles
 from acme_server.wiring import Configuration
 from kms.cluster.client import Cluster
 from kms.cluster.informer import Informer
@@ -24,7 +24,7 @@ LOST_AFTER = 15.0
 """Seconds without a watch after which the server is not ready: a restart of the API server is shorter."""
 
 
-class Sources:
+class Informers:
     """The informers. Of Secrets, those of ours alone, in the release namespace alone (SEC57)."""
 
     def __init__(
@@ -33,13 +33,13 @@ class Sources:
         namespaces = settings.watch_namespaces
         self.authorities = Informer(cluster, AUTHORITIES, namespaces=namespaces)
         self.policies = Informer(cluster, POLICIES, namespaces=namespaces)
-        self.skipping = Skipping()
+        self.skipping = UnvalidatedProfiles()
         self.profiles = Informer(cluster, PROFILES, namespaces=namespaces, on_change=self.skipping.seen)
         self.credentials = Informer(cluster, CREDENTIALS, namespaces=namespaces, indexes={UID_INDEX: by_uid})
         self.secrets = Informer(
             cluster, SECRETS, namespaces=(settings.namespace,), labels=COMPONENT, on_change=on_secret
         )
-        self.peers = (
+        self.replicas = (
             Informer(
                 cluster,
                 ENDPOINT_SLICES,
@@ -55,7 +55,7 @@ class Sources:
             PROFILES.plural: self.profiles,
             CREDENTIALS.plural: self.credentials,
             SECRETS.plural: self.secrets,
-            ENDPOINT_SLICES.plural: self.peers,
+            ENDPOINT_SLICES.plural: self.replicas,
         }
         self._informers = {plural: informer for plural, informer in informers.items() if informer is not None}
 
@@ -84,7 +84,7 @@ class Sources:
     def _hears(self) -> bool:
         return all(informer.interrupted() < LOST_AFTER for informer in self._informers.values())
 
-    def watched_by(self, metrics: Metrics) -> None:
+    def watched_by(self, metrics: PrometheusMetrics) -> None:
         """Let `metrics` tell their sizes and ages, and how many profiles skip the validation of ownership (SEC50)."""
         metrics.watch_skipping(self.skipping.count)
         for plural, informer in self._informers.items():

@@ -21,23 +21,23 @@ from acme_server.api.application import acme_application, internal_application, 
 from acme_server.api.listener import KEEP_ALIVE, SILENT, HTTPLog, Listener, listen
 from acme_server.api.readiness import Readiness
 from acme_server.api.tls import ServingCertificate
-from acme_server.informers import Sources
-from acme_server.metrics import Metrics
+from acme_server.informers import Informers
+from acme_server.metrics import PrometheusMetrics
 from acme_server.nonces import Nonces
-from acme_server.replicas import Peers
+from acme_server.replicas import Replicas
 from acme_server.settings import ServerSettings, default_http_url
-from acme_server.tasks import Background, Work
-from acme_server.urls import Links
+from acme_server.tasks import BackgroundTasks, Work
+from acme_server.urls import URLs
 from acme_server.validation.dns.records import configured_records
 from acme_server.validation.dns01 import DNS01
 from acme_server.validation.http01 import HTTP01
 from acme_server.validation.net.address_filter import AddressFilter
 from acme_server.validation.tlsalpn01 import TLSALPN01
-from acme_server.wiring import Maxima, Services
+from acme_server.wiring import ObjectLimits, Services
 from kms.clock import Clock, Entropy, system_clock, system_entropy
 from kms.cluster.client import Cluster
 from kms.cluster.errors import ClusterError
-from kms.cluster.leader_election import Election
+from kms.cluster.leader_election import LeaderElection
 from kms.cluster.service_account_token import handed_over
 from kms.resources import Secret
 from kms.resources.kinds import ACCOUNTS, ORDERS
@@ -66,7 +66,7 @@ class Server:
     plain: web.Application
     internal: web.Application
     certificate: ServingCertificate
-    metrics: Metrics
+    metrics: PrometheusMetrics
     readiness: Readiness
     services: Services
     works: dict[str, Work]
@@ -76,13 +76,13 @@ def build(
     settings: ServerSettings,
     cluster: Cluster,
     *,
-    metrics: Metrics,
+    metrics: PrometheusMetrics,
     session: aiohttp.ClientSession,
     clock: Clock = system_clock,
     entropy: Entropy = system_entropy,
 ) -> Server:
     """Wire everything up. Nothing is sent or listened to before `works` are begun. Needs the running event loop."""
-    links = Links(settings.external_url)
+    urls = URLs(settings.external_url)
     nonces = Nonces(clock=clock, entropy=entropy)
     certificate = ServingCertificate()
     readiness = Readiness()
@@ -96,9 +96,9 @@ def build(
             certificate.load_secret(secret)
 
     http_url = settings.http_url or default_http_url(settings.external_url, settings.http_listen)
-    links = Links(settings.external_url, http_url=http_url)
-    sources = Sources(settings, cluster, on_secret=on_secret)
-    peers = Peers(nonces=nonces, slices=sources.peers, session=session, clock=clock, entropy=entropy)
+    urls = URLs(settings.external_url, http_url=http_url)
+    sources = Informers(settings, cluster, on_secret=on_secret)
+    replicas = Replicas(nonces=nonces, slices=sources.replicas, session=session, clock=clock, entropy=entropy)
     services = Services.build(
         cluster=cluster,
         namespace=settings.namespace,
@@ -110,32 +110,32 @@ def build(
             "tls-alpn-01": TLSALPN01.build(settings.validation),
         },
         records=configured_records(settings.validation.resolvers),
-        links=links,
+        urls=urls,
         replica=_place(settings),
-        alone=peers.alone,
-        maxima=Maxima(orders=settings.maximum_orders, accounts=settings.maximum_accounts),
+        alone=replicas.alone,
+        limits=ObjectLimits(orders=settings.maximum_orders, accounts=settings.maximum_accounts),
         objection=AddressFilter(settings.validation).objection,
-        measures=metrics,
+        metrics=metrics,
         clock=clock,
         entropy=entropy,
     )
     readiness.require(
         sources.conditions
         | {
-            "changes of accounts": services.account_follower.following.is_set,
-            "changes of orders": services.order_follower.following.is_set,
-            "the list of accounts": services.account_survey.done.is_set,
-            "the list of orders": services.order_survey.done.is_set,
+            "changes of accounts": services.account_feed.following.is_set,
+            "changes of orders": services.order_feed.following.is_set,
+            "the list of accounts": services.account_sync.done.is_set,
+            "the list of orders": services.order_sync.done.is_set,
             "the nonce key": lambda: nonces.ready,
             "the serving certificate": certificate.loaded.is_set,
         }
     )
     sources.watched_by(metrics)
-    metrics.watch_cache("accounts", services.account_store.__len__, services.account_follower.last_activity)
-    metrics.watch_cache("orders", services.order_store.__len__, services.order_follower.last_activity)
-    metrics.watch_population(ORDERS.plural, services.order_population.__len__, settings.maximum_orders)
-    metrics.watch_population(ACCOUNTS.plural, services.account_population.__len__, settings.maximum_accounts)
-    election = Election(
+    metrics.watch_cache("accounts", services.account_store.__len__, services.account_feed.last_activity)
+    metrics.watch_cache("orders", services.order_store.__len__, services.order_feed.last_activity)
+    metrics.watch_population(ORDERS.plural, services.order_quota.__len__, settings.maximum_orders)
+    metrics.watch_population(ACCOUNTS.plural, services.account_quota.__len__, settings.maximum_accounts)
+    election = LeaderElection(
         cluster,
         namespace=settings.namespace,
         name=f"{settings.peer_service or 'kms-acme'}-server",
@@ -144,14 +144,14 @@ def build(
     )
     metrics.watch_leading(lambda: election.leading)
     works = sources.works | {
-        "sweep": partial(election.run, services.sweeper.run),
-        "unfinished orders": partial(services.unfinished.run, services.orders.finish),
-        "accounts": services.account_follower.run,
-        "orders": services.order_follower.run,
-        "survey of accounts": services.account_survey.run,
-        "survey of orders": services.order_survey.run,
+        "sweep": partial(election.run, services.garbage_collector.run),
+        "unfinished orders": partial(services.unfinished_orders.run, services.orders.finish),
+        "accounts": services.account_feed.run,
+        "orders": services.order_feed.run,
+        "survey of accounts": services.account_sync.run,
+        "survey of orders": services.order_sync.run,
         "end of orders": services.cancellation.run,
-        "peers": peers.look_around,
+        "peers": replicas.look_around,
         "event loop": metrics.watch_loop,
     }
     if settings.tls_certificate is not None and settings.tls_private_key is not None:
@@ -159,9 +159,9 @@ def build(
             certificate.follow_files, settings.tls_certificate, settings.tls_private_key
         )
     acme = acme_application(
-        links=links,
+        urls=urls,
         nonces=nonces,
-        redeemer=peers,
+        redeemer=replicas,
         profiles=services.profiles,
         accounts=services.accounts,
         credentials=services.credentials,
@@ -173,7 +173,7 @@ def build(
         readiness=readiness,
     )
     plain = plain_application(publication=services.publication, metrics=metrics, readiness=readiness)
-    internal = internal_application(peers=peers, metrics=metrics, readiness=readiness)
+    internal = internal_application(replicas=replicas, metrics=metrics, readiness=readiness)
     return Server(acme, plain, internal, certificate, metrics, readiness, services, works)
 
 
@@ -198,7 +198,7 @@ async def serve(settings: ServerSettings, *, stop: asyncio.Event) -> None:
     if not await _is_handed_a_token(settings, stop):
         return
     async with AsyncExitStack() as stack:
-        metrics = Metrics()
+        metrics = PrometheusMetrics()
         cluster = await Cluster.connect(
             kubeconfig=settings.kubeconfig,
             context=settings.context,
@@ -209,7 +209,7 @@ async def serve(settings: ServerSettings, *, stop: asyncio.Event) -> None:
         stack.push_async_callback(cluster.close)
         session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
         server = build(settings, cluster, metrics=metrics, session=session)
-        background = Background()
+        background = BackgroundTasks()
         stack.push_async_callback(background.stop)
         stack.push_async_callback(server.services.worker.drain, _OUTCOMES_DRAIN)
         internal = await stack.enter_async_context(_runner(server.internal, drain=_INTERNAL_DRAIN))
@@ -266,7 +266,7 @@ async def _listener(
     stack: AsyncExitStack,
     application: web.Application,
     context: ssl.SSLContext | None,
-    metrics: Metrics,
+    metrics: PrometheusMetrics,
     *,
     drain: float,
 ) -> Listener:

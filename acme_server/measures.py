@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Measures(Protocol):
+class Metrics(Protocol):
     """Receives one call for each thing that a person who runs the server wants to count. Values are few and fixed."""
 
     def order(self, outcome: str) -> None:
@@ -29,7 +29,7 @@ class Measures(Protocol):
         ...
 
 
-class NoMeasures:
+class NoMetrics:
     """Counts nothing."""
 
     def order(self, outcome: str) -> None:

@@ -17,7 +17,7 @@ _LOOP_PERIOD = 0.05
 _METHODS = frozenset({"GET", "HEAD", "POST"})
 
 
-class Metrics:
+class PrometheusMetrics:
     """Everything that is counted, in a registry of its own. Implements `acme_server.measures.Measures`."""
 
     def __init__(self) -> None:
@@ -152,4 +152,4 @@ class Metrics:
         return Histogram(f"kms_acme_{name}", text, labels, buckets=buckets, registry=self.registry)
 
 
-METRICS = web.AppKey("metrics", Metrics)
+METRICS = web.AppKey("metrics", PrometheusMetrics)

@@ -17,6 +17,6 @@ T = TypeVar("T")
 P = TypeVar("P")
 
 
-async def weighed(work: Callable[[P], T], argument: P, *, size: int) -> T:
+async def in_thread_if_large(work: Callable[[P], T], argument: P, *, size: int) -> T:
     """`work(argument)`, in a thread where `size` says that it may take long. Raises what `work` raises."""
     return work(argument) if size <= LIGHT else await asyncio.to_thread(work, argument)

@@ -68,7 +68,7 @@ class Answer(msgspec.Struct, frozen=True):
     redeemed: bool = False
 
 
-class Peers:
+class Replicas:
     """Asks the other replicas, and answers them."""
 
     def __init__(

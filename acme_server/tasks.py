@@ -15,7 +15,7 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 _PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 
 
-class Background:
+class BackgroundTasks:
     """Starts, watches and ends tasks."""
 
     def __init__(self) -> None:

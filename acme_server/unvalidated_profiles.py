@@ -11,7 +11,7 @@ from kms.resources.profiles import CertificateProfile
 logger = logging.getLogger(__name__)
 
 
-class Skipping:
+class UnvalidatedProfiles:
     """The profiles with `ownershipValidation: Skipped`, as the informer sees them."""
 
     def __init__(self) -> None:

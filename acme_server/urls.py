@@ -54,7 +54,7 @@ class AccountLink(NamedTuple):
     account: str
 
 
-class Links:
+class URLs:
     """Builds and parses URLs below `external_url`, which has no slash at its end.
 
     `http_url` is where the same server is reached without TLS; by default under the same name.

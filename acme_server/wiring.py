@@ -5,38 +5,38 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from acme_server.accounts.eab_credentials import Credentials, IndexedSource
+from acme_server.accounts.eab_credentials import EABCredentials, IndexedSource
 from acme_server.accounts.service import Accounts
 from acme_server.accounts.slots import is_account
 from acme_server.certificates.crl import Changes, Publication
 from acme_server.certificates.renewal_info import Renewals
 from acme_server.certificates.revocation import ListedProofs, Revocations
-from acme_server.measures import Measures, NoMeasures
+from acme_server.measures import Metrics, NoMetrics
 from acme_server.orders.caa import CAA
 from acme_server.orders.cancellation import Cancellation
-from acme_server.orders.finalize import Finalizer
-from acme_server.orders.new_order import Opener
+from acme_server.orders.finalize import OrderFinalization
+from acme_server.orders.new_order import NewOrders
 from acme_server.orders.policy import Objection, unobjectionable
-from acme_server.orders.recovery import Resumption
-from acme_server.orders.reliance import Reliance
+from acme_server.orders.recovery import Recovery
+from acme_server.orders.reliance import AuthorizationReuse
 from acme_server.orders.service import PAGE, Orders
-from acme_server.orders.validation_results import Recorder
+from acme_server.orders.validation_results import ValidationResults
 from acme_server.profiles import Profiles, Source
-from acme_server.state.account_keys import KnownKeys
-from acme_server.state.authorizations import Proofs
-from acme_server.state.certificates import Inventory
-from acme_server.state.full_sync import Survey
-from acme_server.state.garbage_collector import Sweeper, Unfinished
-from acme_server.state.open_orders import OpenOrders
-from acme_server.state.quotas import Population
+from acme_server.state.account_keys import AccountKeys
+from acme_server.state.authorizations import Authorizations
+from acme_server.state.certificates import Certificates
+from acme_server.state.full_sync import FullSync
+from acme_server.state.garbage_collector import GarbageCollector, UnfinishedOrders
+from acme_server.state.open_orders import OpenOrderQuota
+from acme_server.state.quotas import ObjectQuota
 from acme_server.state.store import Store
-from acme_server.urls import Links
+from acme_server.urls import URLs
 from acme_server.validation.attempt import Pace, Validate
 from acme_server.validation.caa_lookup import CAALookup
 from acme_server.validation.dns.records import RecordSource
 from acme_server.validation.worker import Worker
 from kms.clock import Clock, Entropy, system_clock, system_entropy
-from kms.cluster.change_feed import Follower
+from kms.cluster.change_feed import ChangeFeed
 from kms.cluster.client import Cluster
 from kms.issuers import Issuers
 from kms.resources.accounts import ACMEAccount
@@ -64,7 +64,7 @@ class Configuration:
 
 
 @dataclass(frozen=True, slots=True)
-class Maxima:
+class ObjectLimits:
     """How many orders and accounts there may be altogether, before etcd is full: an order takes 5 kB there."""
 
     orders: int = 150_000
@@ -76,7 +76,7 @@ class Services:
     """Everything below the edge. `background` are to be run as tasks until the server ends, `worker` to be drained."""
 
     profiles: Profiles
-    credentials: Credentials
+    credentials: EABCredentials
     accounts: Accounts
     orders: Orders
     renewals: Renewals
@@ -87,17 +87,17 @@ class Services:
     caa: CAA
     account_store: Store[ACMEAccount]
     order_store: Store[ACMEOrder]
-    known_keys: KnownKeys
-    inventory: Inventory
-    order_population: Population
-    account_population: Population
-    sweeper: Sweeper
-    unfinished: Unfinished
-    proofs: Proofs
-    account_survey: Survey[ACMEAccount]
-    order_survey: Survey[ACMEOrder]
-    account_follower: Follower[ACMEAccount]
-    order_follower: Follower[ACMEOrder]
+    account_keys: AccountKeys
+    certificates: Certificates
+    order_quota: ObjectQuota
+    account_quota: ObjectQuota
+    garbage_collector: GarbageCollector
+    unfinished_orders: UnfinishedOrders
+    authorizations: Authorizations
+    account_sync: FullSync[ACMEAccount]
+    order_sync: FullSync[ACMEOrder]
+    account_feed: ChangeFeed[ACMEAccount]
+    order_feed: ChangeFeed[ACMEOrder]
 
     @classmethod
     def build(
@@ -106,7 +106,7 @@ class Services:
         cluster: Cluster,
         namespace: str,
         configuration: Configuration,
-        links: Links,
+        urls: URLs,
         validators: Mapping[ChallengeType, Validate],
         records: RecordSource,
         replica: str,
@@ -115,9 +115,9 @@ class Services:
         objection: Objection = unobjectionable,
         clock: Clock = system_clock,
         entropy: Entropy = system_entropy,
-        measures: Measures | None = None,
+        metrics: Metrics | None = None,
         pace: Pace | None = None,
-        maxima: Maxima | None = None,
+        limits: ObjectLimits | None = None,
         orders_page: int = PAGE,
     ) -> Services:
         """Wire the services. `namespace` is the release namespace, `namespaces` are those watched (none: all).
@@ -125,102 +125,115 @@ class Services:
         `replica` is a name of this process's place that survives a restart: the pod's name. `objection` says which
         addresses are no identifiers here.
         """
-        measures = measures or NoMeasures()
-        known_keys = KnownKeys()
+        metrics = metrics or NoMetrics()
+        account_keys = AccountKeys()
         changes = Changes()
-        inventory = Inventory(on_revocation=changes.note)
-        proofs = Proofs(clock=clock)
-        maxima = maxima or Maxima()
-        order_population = Population("orders", maximum=maxima.orders)
-        account_population = Population("accounts", maximum=maxima.accounts, by_profile=is_account)
-        unfinished = Unfinished()
-        limits = OpenOrders(clock=clock)
+        certificates = Certificates(on_revocation=changes.note)
+        authorizations = Authorizations(clock=clock)
+        limits = limits or ObjectLimits()
+        order_quota = ObjectQuota("orders", maximum=limits.orders)
+        account_quota = ObjectQuota("accounts", maximum=limits.accounts, by_profile=is_account)
+        unfinished_orders = UnfinishedOrders()
+        open_orders = OpenOrderQuota(clock=clock)
         accounts: Store[ACMEAccount] = Store(
-            cluster, ACCOUNTS, capacity=ACCOUNT_CAPACITY, listeners=(known_keys.seen, account_population.seen)
+            cluster, ACCOUNTS, capacity=ACCOUNT_CAPACITY, listeners=(account_keys.seen, account_quota.seen)
         )
         orders: Store[ACMEOrder] = Store(
             cluster,
             ORDERS,
             capacity=ORDER_CAPACITY,
             normalise=opened,
-            listeners=(limits.seen, inventory.seen, proofs.seen, order_population.seen, unfinished.seen),
+            listeners=(
+                open_orders.seen,
+                certificates.seen,
+                authorizations.seen,
+                order_quota.seen,
+                unfinished_orders.seen,
+            ),
         )
-        account_survey = Survey(cluster, ACCOUNTS, known_keys, account_population, namespaces=namespaces)
-        order_survey = Survey(cluster, ORDERS, inventory, proofs, order_population, unfinished, namespaces=namespaces)
+        account_sync = FullSync(cluster, ACCOUNTS, account_keys, account_quota, namespaces=namespaces)
+        order_sync = FullSync(
+            cluster, ORDERS, certificates, authorizations, order_quota, unfinished_orders, namespaces=namespaces
+        )
         profiles = Profiles(
             profiles=configuration.profiles,
             policies=configuration.policies,
             authorities=configuration.authorities,
         )
-        credentials = Credentials(
+        credentials = EABCredentials(
             cluster=cluster,
             namespace=namespace,
             credentials=configuration.credentials,
             clock=clock,
         )
-        resumption = Resumption(replica=replica, life=entropy(8).hex(), clock=clock, alone=alone)
-        recorder = Recorder(
+        recovery = Recovery(replica=replica, life=entropy(8).hex(), clock=clock, alone=alone)
+        validation_results = ValidationResults(
             orders=orders,
             accounts=accounts,
             profiles=profiles,
             clock=clock,
-            measures=measures,
-            attempt=resumption.attempt,
+            metrics=metrics,
+            attempt=recovery.attempt,
             alone=alone,
         )
         cancellation = Cancellation(orders=orders, clock=clock)
-        caa = CAA(lookup=CAALookup(records), profiles=profiles, links=links, clock=clock, measures=measures)
+        caa = CAA(lookup=CAALookup(records), profiles=profiles, urls=urls, clock=clock, metrics=metrics)
         worker = Worker(
-            validators=validators, permit=caa.proven, recorder=recorder, clock=clock, measures=measures, pace=pace
+            validators=validators,
+            permit=caa.proven,
+            validation_results=validation_results,
+            clock=clock,
+            metrics=metrics,
+            pace=pace,
         )
-        reliance = Reliance(orders=orders, proofs=proofs, alone=alone, clock=clock)
+        authorization_reuse = AuthorizationReuse(orders=orders, authorizations=authorizations, alone=alone, clock=clock)
         issuers = Issuers(secrets=configuration.secrets, namespace=namespace)
-        finalizer = Finalizer(
+        finalization = OrderFinalization(
             orders=orders,
             accounts=accounts,
             profiles=profiles,
-            reliance=reliance,
+            authorization_reuse=authorization_reuse,
             credentials=credentials,
-            known_keys=known_keys,
-            inventory=inventory,
+            account_keys=account_keys,
+            certificates=certificates,
             issuers=issuers,
             caa=caa,
-            links=links,
+            urls=urls,
             alone=alone,
             clock=clock,
-            measures=measures,
+            metrics=metrics,
         )
-        renewals = Renewals(inventory=inventory, authorities=configuration.authorities, clock=clock)
-        opener = Opener(
+        renewals = Renewals(certificates=certificates, authorities=configuration.authorities, clock=clock)
+        new_orders = NewOrders(
             store=orders,
             accounts=accounts,
             profiles=profiles,
             credentials=credentials,
-            limits=limits,
-            population=order_population,
-            proofs=proofs,
+            open_orders=open_orders,
+            population=order_quota,
+            authorizations=authorizations,
             renewals=renewals,
             worker=worker,
             objection=objection,
             clock=clock,
             entropy=entropy,
-            measures=measures,
+            metrics=metrics,
         )
         account_service = Accounts(
             store=accounts,
             credentials=credentials,
-            inventory=inventory,
-            population=account_population,
+            certificates=certificates,
+            population=account_quota,
             alone=alone,
             clock=clock,
             on_deactivated=cancellation.begin,
         )
-        order_follower = Follower(
+        order_feed = ChangeFeed(
             cluster,
             ORDERS,
             namespaces=namespaces,
             on_change=orders.followed,
-            on_gap=_each((orders.forget, order_survey.missed)),
+            on_gap=_each((orders.forget, order_sync.missed)),
         )
         return cls(
             profiles=profiles,
@@ -231,11 +244,11 @@ class Services:
                 accounts=accounts,
                 profiles=profiles,
                 credentials=credentials,
-                opener=opener,
+                new_orders=new_orders,
                 worker=worker,
-                resumption=resumption,
-                finalizer=finalizer,
-                reliance=reliance,
+                recovery=recovery,
+                finalization=finalization,
+                authorization_reuse=authorization_reuse,
                 alone=alone,
                 clock=clock,
                 page=orders_page,
@@ -244,17 +257,17 @@ class Services:
             revocations=Revocations(
                 orders=orders,
                 accounts=account_service,
-                inventory=inventory,
-                proofs=ListedProofs(orders=orders, clock=clock),
+                certificates=certificates,
+                authorizations=ListedProofs(orders=orders, clock=clock),
                 clock=clock,
             ),
             publication=Publication(
                 authorities=configuration.authorities,
-                inventory=inventory,
+                certificates=certificates,
                 changes=changes,
                 issuers=issuers,
                 # Until the watch has begun, the inventory says itself that it is not complete.
-                interrupted=lambda: order_follower.interrupted() if order_follower.following.is_set() else 0.0,
+                interrupted=lambda: order_feed.interrupted() if order_feed.following.is_set() else 0.0,
                 clock=clock,
             ),
             worker=worker,
@@ -262,30 +275,30 @@ class Services:
             caa=caa,
             account_store=accounts,
             order_store=orders,
-            known_keys=known_keys,
-            inventory=inventory,
-            order_population=order_population,
-            account_population=account_population,
-            sweeper=Sweeper(
+            account_keys=account_keys,
+            certificates=certificates,
+            order_quota=order_quota,
+            account_quota=account_quota,
+            garbage_collector=GarbageCollector(
                 cluster,
                 profiles=configuration.profiles,
                 namespaces=namespaces,
-                known=order_survey.done,
+                known=order_sync.done,
                 clock=clock,
-                measures=measures,
+                metrics=metrics,
             ),
-            unfinished=unfinished,
-            proofs=proofs,
-            account_survey=account_survey,
-            order_survey=order_survey,
-            account_follower=Follower(
+            unfinished_orders=unfinished_orders,
+            authorizations=authorizations,
+            account_sync=account_sync,
+            order_sync=order_sync,
+            account_feed=ChangeFeed(
                 cluster,
                 ACCOUNTS,
                 namespaces=namespaces,
                 on_change=accounts.followed,
-                on_gap=_each((accounts.forget, account_survey.missed)),
+                on_gap=_each((accounts.forget, account_sync.missed)),
             ),
-            order_follower=order_follower,
+            order_feed=order_feed,
         )
 
 

@@ -148,7 +148,7 @@ def _redirects() -> Iterable[bytes]:
     )
 
 
-def _links() -> Iterable[bytes]:
+def _urls() -> Iterable[bytes]:
     yield f"{links.URL}/acme/pki/web/accounts/{'a' * 52}".encode()
     yield b"/acme/pki/web/orders/" + b"a" * 32 + b"/finalize"
 
@@ -215,7 +215,7 @@ _SEEDS: Mapping[str, Callable[[], Iterable[bytes]]] = MappingProxyType(
         "jwk": _jwk,
         "jws": _jws,
         "key_changes": _key_changes,
-        "links": _links,
+        "links": _urls,
         "names": _names,
         "nonces": _nonces,
         "patterns": _patterns,

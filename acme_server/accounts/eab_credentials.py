@@ -57,7 +57,7 @@ class MacKey:
     copy: Secret = field(repr=False)
 
 
-class Credentials:
+class EABCredentials:
     """EAB credentials from the caches, their keys from the API server; a live read before an answer of "no" (C7)."""
 
     def __init__(

@@ -43,7 +43,7 @@ def alias(profile: Profile, account: ACMEAccount, key: Key) -> ACMEAccount:
     )
 
 
-class Registry:
+class KeyClaims:
     """Finds and claims the objects of keys."""
 
     def __init__(self, *, store: Store[ACMEAccount], clock: Clock) -> None:

@@ -12,12 +12,12 @@ from datetime import timedelta
 
 from acme_server.accounts import key_claims, slots
 from acme_server.accounts import transitions as rules
-from acme_server.accounts.key_claims import TRIES, Registry
+from acme_server.accounts.key_claims import TRIES, KeyClaims
 from acme_server.accounts.transitions import Key
 from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.profiles import Profile
-from acme_server.state.certificates import Inventory
-from acme_server.state.quotas import Population
+from acme_server.state.certificates import Certificates
+from acme_server.state.quotas import ObjectQuota
 from acme_server.state.store import Store
 from kms.clock import Clock
 from kms.pki.keys import fingerprint
@@ -46,30 +46,30 @@ class KeyInUse(Refused):
         return KeyInUse(self.account, location=location)
 
 
-def require_uncompromised(key: Key, inventory: Inventory) -> None:
+def require_uncompromised(key: Key, certificates: Certificates) -> None:
     """Raise Refused (badPublicKey) for a key that a certificate was revoked for, as compromised (SEC25)."""
-    if inventory.is_compromised(fingerprint(key.public_key)):
+    if certificates.is_compromised(fingerprint(key.public_key)):
         raise Refused(
             ProblemType.BAD_PUBLIC_KEY,
             "A certificate with this key was revoked because the key was compromised; make a new key.",
         )
 
 
-class KeyChanges:
+class KeyRollovers:
     """Gives accounts other keys."""
 
     def __init__(
         self,
         *,
         store: Store[ACMEAccount],
-        claimed: Registry,
-        inventory: Inventory,
-        population: Population,
+        claimed: KeyClaims,
+        certificates: Certificates,
+        population: ObjectQuota,
         clock: Clock,
     ) -> None:
         self._store = store
         self._registry = claimed
-        self._inventory = inventory
+        self._certificates = certificates
         self._population = population
         self._clock = clock
 
@@ -80,7 +80,7 @@ class KeyChanges:
         (M97), an account that is not valid and too many objects (SEC38); and Unavailable, after which the change may
         have happened.
         """
-        require_uncompromised(key, self._inventory)
+        require_uncompromised(key, self._certificates)
         begun = self._clock()
         rules.with_key(account, key, old=old, now=begun)  # what is refused anyhow claims nothing
         self._population.admit(profile, limit=None, field="")

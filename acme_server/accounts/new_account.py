@@ -43,7 +43,7 @@ class CredentialSource(Protocol):
         ...
 
 
-class Enrollment:
+class NewAccounts:
     """Opens accounts for those who hold a key."""
 
     def __init__(self, *, accounts: AccountRegister, credentials: CredentialSource) -> None:

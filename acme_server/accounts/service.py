@@ -10,16 +10,16 @@ from functools import partial
 
 from acme_server.accounts import contacts, slots, terms
 from acme_server.accounts import transitions as rules
-from acme_server.accounts.eab_credentials import Binding, Credentials
-from acme_server.accounts.key_claims import TRIES, Registry
-from acme_server.accounts.key_rollover import KeyChanges, require_uncompromised
+from acme_server.accounts.eab_credentials import Binding, EABCredentials
+from acme_server.accounts.key_claims import TRIES, KeyClaims
+from acme_server.accounts.key_rollover import KeyRollovers, require_uncompromised
 from acme_server.accounts.transitions import Key
 from acme_server.api.payloads import AccountUpdate, NewAccount
 from acme_server.problems import ProblemType, Refused, Unavailable, not_found
 from acme_server.profiles import Profile
 from acme_server.state.account_keys import account_name
-from acme_server.state.certificates import Inventory
-from acme_server.state.quotas import Population
+from acme_server.state.certificates import Certificates
+from acme_server.state.quotas import ObjectQuota
 from acme_server.state.store import Store, Vanished
 from kms.clock import Clock
 from kms.resources.accounts import AccountSpec, AccountStatus, ACMEAccount, CredentialBinding
@@ -46,23 +46,23 @@ class Accounts:
         self,
         *,
         store: Store[ACMEAccount],
-        credentials: Credentials,
-        inventory: Inventory,
-        population: Population,
+        credentials: EABCredentials,
+        certificates: Certificates,
+        population: ObjectQuota,
         alone: Callable[[], bool],
         clock: Clock,
         on_deactivated: Callable[[ACMEAccount], None],
     ) -> None:
         self._store = store
         self._credentials = credentials
-        self._inventory = inventory
+        self._certificates = certificates
         self._population = population
         self._alone = alone
         self._clock = clock
         self._on_deactivated = on_deactivated
-        self._registry = Registry(store=store, clock=clock)
-        self._key_changes = KeyChanges(
-            store=store, claimed=self._registry, inventory=inventory, population=population, clock=clock
+        self._registry = KeyClaims(store=store, clock=clock)
+        self._key_changes = KeyRollovers(
+            store=store, claimed=self._registry, certificates=certificates, population=population, clock=clock
         )
 
     async def find(self, profile: Profile, thumbprint: str) -> ACMEAccount | None:
@@ -114,7 +114,7 @@ class Accounts:
         agreed to (M81), contacts (M80), a missing binding (M88), a credential that opens no more accounts (SEC12,
         SEC12b), too many accounts; and Unavailable.
         """
-        require_uncompromised(key, self._inventory)
+        require_uncompromised(key, self._certificates)
         if profile.acme.external_account_binding == "Disabled":
             binding = None
         terms.require_agreement(profile.acme, agreed=wanted.terms_of_service_agreed)

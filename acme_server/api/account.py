@@ -10,7 +10,7 @@ from acme_server import urls
 from acme_server.accounts.key_rollover import KeyInUse
 from acme_server.api import representations
 from acme_server.api.authentication import AccountHolder, KeyHolder
-from acme_server.api.context import ACCOUNTS, ENROLLMENT, LINKS, ORDERS
+from acme_server.api.context import ACCOUNTS, NEW_ACCOUNTS, ORDERS, URLS
 from acme_server.api.payloads import AccountUpdate, NewAccount, decode
 from acme_server.api.responses import answer, link, require_no_payload
 from acme_server.api.routing import post, post_by_key
@@ -20,8 +20,8 @@ from acme_server.problems import not_found
 
 async def open_account(request: web.Request, caller: KeyHolder) -> web.Response:
     """Open an account (201), or tell which one the key has (200): both with its URL (M75, M76)."""
-    account, opened = await request.app[ENROLLMENT].account(caller, decode(caller.payload, NewAccount))
-    at = request.app[LINKS]
+    account, opened = await request.app[NEW_ACCOUNTS].account(caller, decode(caller.payload, NewAccount))
+    at = request.app[URLS]
     status = HTTPStatus.CREATED if opened else HTTPStatus.OK
     return answer(representations.account(account, at), status=status, location=at.account(account))
 
@@ -34,7 +34,7 @@ async def read_or_update(request: web.Request, caller: AccountHolder) -> web.Res
         account = await accounts.update(caller.account, decode(caller.payload, AccountUpdate))
     else:
         account = await accounts.current(caller.account)
-    at = request.app[LINKS]
+    at = request.app[URLS]
     return answer(representations.account(account, at), location=at.account(account))
 
 
@@ -42,7 +42,7 @@ async def orders(request: web.Request, caller: AccountHolder) -> web.Response:
     """List the orders of the account to itself, page by page (M54, M55)."""
     _require_own(request, caller)
     require_no_payload(caller.payload)
-    at = request.app[LINKS]
+    at = request.app[URLS]
     names, following = await request.app[ORDERS].page_of(caller.account, request.match_info.get("cursor", ""))
     view = representations.orders([at.order_named(*caller.profile.key, name) for name in names])
     more = {"Link": link(at.more_orders(caller.account, following), "next")} if following else None
@@ -51,7 +51,7 @@ async def orders(request: web.Request, caller: AccountHolder) -> web.Response:
 
 async def change_key(request: web.Request, caller: AccountHolder) -> web.Response:
     """Give the account another key; one that has an account already is answered with where that is (M98, M99)."""
-    at = request.app[LINKS]
+    at = request.app[URLS]
     wanted = key_rollover.parse(
         caller.payload, url=at.key_change(*caller.profile.key), account=at.account(caller.account)
     )

@@ -7,14 +7,13 @@ from typing import Protocol
 
 from aiohttp import web
 
-from acme_server.accounts.new_account import AccountRegister, CredentialSource, Enrollment
+from acme_server.accounts.new_account import AccountRegister, CredentialSource, NewAccounts
 from acme_server.api import health
 from acme_server.api.authentication import MAXIMUM_BODY, AccountSource, Authenticator, ProfileSource, Redeemer
 from acme_server.api.context import (
     ACCOUNTS,
     AUTHENTICATOR,
-    ENROLLMENT,
-    LINKS,
+    NEW_ACCOUNTS,
     NONCES,
     ORDERS,
     PROFILES,
@@ -22,6 +21,7 @@ from acme_server.api.context import (
     READINESS,
     RENEWALS,
     REVOCATION,
+    URLS,
     AccountService,
     OrderService,
     ProfileService,
@@ -34,10 +34,10 @@ from acme_server.api.listener import SILENT
 from acme_server.api.middleware import edge, plain_edge
 from acme_server.api.routes import PLAIN_ROUTES, ROUTES
 from acme_server.api.routing import Route
-from acme_server.metrics import METRICS, Metrics
+from acme_server.metrics import METRICS, PrometheusMetrics
 from acme_server.nonces import Nonces
-from acme_server.replicas import PATH, Peers
-from acme_server.urls import Links
+from acme_server.replicas import PATH, Replicas
+from acme_server.urls import URLs
 
 
 class Profiles(ProfileSource, ProfileService, Protocol):
@@ -50,7 +50,7 @@ class Accounts(AccountSource, AccountRegister, AccountService, Protocol):
 
 def acme_application(
     *,
-    links: Links,
+    urls: URLs,
     nonces: Nonces,
     redeemer: Redeemer,
     profiles: Profiles,
@@ -60,20 +60,20 @@ def acme_application(
     renewals: RenewalService,
     revocations: RevocationService,
     publication: PublicationService,
-    metrics: Metrics,
+    metrics: PrometheusMetrics,
     readiness: Readiness,
 ) -> web.Application:
     """What clients talk to."""
     application = web.Application(middlewares=[edge], client_max_size=MAXIMUM_BODY)
-    application[LINKS] = links
+    application[URLS] = urls
     application[NONCES] = nonces
     application[METRICS] = metrics
     application[READINESS] = readiness
     application[SILENT] = set()
     application[AUTHENTICATOR] = Authenticator(
-        profiles=profiles, accounts=accounts, nonces=nonces, redeemer=redeemer, links=links
+        profiles=profiles, accounts=accounts, nonces=nonces, redeemer=redeemer, urls=urls
     )
-    application[ENROLLMENT] = Enrollment(accounts=accounts, credentials=credentials)
+    application[NEW_ACCOUNTS] = NewAccounts(accounts=accounts, credentials=credentials)
     application[ACCOUNTS] = accounts
     application[ORDERS] = orders
     application[RENEWALS] = renewals
@@ -84,7 +84,9 @@ def acme_application(
     return application
 
 
-def plain_application(*, publication: PublicationService, metrics: Metrics, readiness: Readiness) -> web.Application:
+def plain_application(
+    *, publication: PublicationService, metrics: PrometheusMetrics, readiness: Readiness
+) -> web.Application:
     """What is there without TLS, for those who check certificates: no resource of ACME (M2), and nothing to send."""
     application = web.Application(middlewares=[plain_edge], client_max_size=MAXIMUM_BODY)
     application[METRICS] = metrics
@@ -95,13 +97,13 @@ def plain_application(*, publication: PublicationService, metrics: Metrics, read
     return application
 
 
-def internal_application(*, peers: Peers, metrics: Metrics, readiness: Readiness) -> web.Application:
+def internal_application(*, replicas: Replicas, metrics: PrometheusMetrics, readiness: Readiness) -> web.Application:
     """What the kubelet, Prometheus and other replicas talk to: plain HTTP, inside the cluster only."""
     application = web.Application(client_max_size=MAXIMUM_BODY)
     application[READINESS] = readiness
     _add(application, health.ROUTES)
     application.router.add_get("/metrics", metrics.expose)
-    application.router.add_post(PATH, peers.answer)
+    application.router.add_post(PATH, replicas.answer)
     return application
 
 

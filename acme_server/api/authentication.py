@@ -21,7 +21,7 @@ from acme_server.jose.jws import SignedRequest
 from acme_server.nonces import Nonce, Nonces, bad_nonce
 from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.profiles import Profile
-from acme_server.urls import Links
+from acme_server.urls import URLs
 from kms.resources import ACMEAccount
 
 MEDIA_TYPE = "application/jose+json"
@@ -87,13 +87,13 @@ class Authenticator:
     """Turns a request into its sender. Raises Refused or Unavailable; what it returns is verified."""
 
     def __init__(
-        self, *, profiles: ProfileSource, accounts: AccountSource, nonces: Nonces, redeemer: Redeemer, links: Links
+        self, *, profiles: ProfileSource, accounts: AccountSource, nonces: Nonces, redeemer: Redeemer, urls: URLs
     ) -> None:
         self._profiles = profiles
         self._accounts = accounts
         self._nonces = nonces
         self._redeemer = redeemer
-        self._links = links
+        self._urls = urls
         # A key is parsed once, not once a request; as many as this are kept, those used last.
         self._parsed = functools.lru_cache(maxsize=_PARSED_KEYS)(stored_account_key)
 
@@ -162,14 +162,14 @@ class Authenticator:
 
         The router also finds resources by paths with needless escapes, and past a query; URLs of ours have neither.
         """
-        if request.raw_path != request.path or signed.url != self._links.requested(request.path):
+        if request.raw_path != request.path or signed.url != self._urls.requested(request.path):
             raise Refused(ProblemType.UNAUTHORIZED, "The url in the protected header is not the URL of this resource.")
         if not await self._redeemer.redeem(self._nonces.read(signed.nonce)):
             raise bad_nonce()
 
     async def _account(self, profile: Profile, key_id: str) -> ACMEAccount:
         """The account with that URL; one of another profile does not exist here (SEC04, SEC05)."""
-        link = self._links.parse_account(key_id)
+        link = self._urls.parse_account(key_id)
         found = None
         if link is not None and (link.namespace, link.profile) == (profile.namespace, profile.name):
             found = await self._accounts.by_id(profile, link.account)

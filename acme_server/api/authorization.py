@@ -9,7 +9,7 @@ from aiohttp import web
 from acme_server import urls
 from acme_server.api import representations
 from acme_server.api.authentication import AccountHolder
-from acme_server.api.context import LINKS, ORDERS
+from acme_server.api.context import ORDERS, URLS
 from acme_server.api.payloads import AuthorizationUpdate, NewAuthorization, decode
 from acme_server.api.responses import RETRY_AFTER, answer
 from acme_server.api.routing import post
@@ -21,7 +21,7 @@ async def create(request: web.Request, caller: AccountHolder) -> web.Response:
     """Open an authorization before any order (M120)."""
     wanted = decode(caller.payload, NewAuthorization)
     order = await request.app[ORDERS].preauthorize(caller.profile, caller.account, wanted)
-    at = request.app[LINKS]
+    at = request.app[URLS]
     return answer(
         representations.authorization(order, 0, at), status=HTTPStatus.CREATED, location=at.authorization(order, 0)
     )
@@ -36,7 +36,7 @@ async def read_or_deactivate(request: web.Request, caller: AccountHolder) -> web
         order = await request.app[ORDERS].settled(order, position=position)
     shown = order.status.authorizations[position]
     processing = any(each.state == "processing" for each in shown.challenges)
-    view = representations.authorization(order, position, request.app[LINKS])
+    view = representations.authorization(order, position, request.app[URLS])
     return answer(view, headers=RETRY_AFTER if processing else None)
 
 

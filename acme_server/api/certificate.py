@@ -6,7 +6,7 @@ from aiohttp import hdrs, web
 
 from acme_server import urls
 from acme_server.api.authentication import AccountHolder
-from acme_server.api.context import LINKS, PROFILES
+from acme_server.api.context import PROFILES, URLS
 from acme_server.api.order import order_of
 from acme_server.api.responses import link, require_no_payload
 from acme_server.api.routing import post
@@ -27,7 +27,7 @@ async def read(request: web.Request, caller: AccountHolder) -> web.Response:
     if chosen >= len(found):
         raise not_found()
     response = web.Response(body=found[chosen].encode(), headers={hdrs.CONTENT_TYPE: MEDIA_TYPE})
-    at = request.app[LINKS]
+    at = request.app[URLS]
     for number in range(len(found)):
         if number != chosen:
             response.headers.add(hdrs.LINK, link(at.chain(order, number), "alternate"))

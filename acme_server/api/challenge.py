@@ -8,7 +8,7 @@ from acme_server import urls
 from acme_server.api import representations
 from acme_server.api.authentication import AccountHolder
 from acme_server.api.authorization import authorization_of
-from acme_server.api.context import LINKS, ORDERS
+from acme_server.api.context import ORDERS, URLS
 from acme_server.api.payloads import ChallengeResponse, decode
 from acme_server.api.responses import RETRY_AFTER, answer, link
 from acme_server.api.routing import post
@@ -27,7 +27,7 @@ async def respond_or_read(request: web.Request, caller: AccountHolder) -> web.Re
         order = await request.app[ORDERS].respond(order, position, type_)
     else:
         order = await request.app[ORDERS].settled(order, position=position)
-    at = request.app[LINKS]
+    at = request.app[URLS]
     view = representations.challenge(order, position, type_, at)
     if view is None:
         raise not_found()

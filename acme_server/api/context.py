@@ -7,7 +7,7 @@ from typing import Protocol
 
 from aiohttp import web
 
-from acme_server.accounts.new_account import Enrollment
+from acme_server.accounts.new_account import NewAccounts
 from acme_server.api.authentication import AccountHolder, Authenticator, KeyHolder
 from acme_server.api.payloads import AccountUpdate, NewAuthorization, NewOrder
 from acme_server.certificates.crl import Document
@@ -15,7 +15,7 @@ from acme_server.certificates.renewal_info import RenewalInfo
 from acme_server.jose.jwk import AccountKey
 from acme_server.nonces import Nonces
 from acme_server.profiles import Profile
-from acme_server.urls import Links
+from acme_server.urls import URLs
 from kms.resources import ACMEAccount, ACMEOrder, CertificateAuthority
 
 
@@ -128,10 +128,10 @@ class Readiness(Protocol):
         ...
 
 
-LINKS = web.AppKey("links", Links)
+URLS = web.AppKey("urls", URLs)
 NONCES = web.AppKey("nonces", Nonces)
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
-ENROLLMENT = web.AppKey("enrollment", Enrollment)
+NEW_ACCOUNTS = web.AppKey("enrollment", NewAccounts)
 ACCOUNTS = web.AppKey("accounts", AccountService)
 ORDERS = web.AppKey("orders", OrderService)
 RENEWALS = web.AppKey("renewals", RenewalService)

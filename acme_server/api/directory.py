@@ -7,7 +7,7 @@ from aiohttp import web
 from acme_server import urls
 from acme_server.api import representations
 from acme_server.api.authentication import AccountHolder
-from acme_server.api.context import AUTHENTICATOR, LINKS, PROFILES
+from acme_server.api.context import AUTHENTICATOR, PROFILES, URLS
 from acme_server.api.responses import answer, require_no_payload
 from acme_server.api.routing import get, post
 from acme_server.profiles import Profile
@@ -25,7 +25,7 @@ async def read_as_account(request: web.Request, caller: AccountHolder) -> web.Re
 
 
 def _directory(request: web.Request, profile: Profile) -> web.Response:
-    return answer(representations.directory(profile, request.app[PROFILES].offered(profile), request.app[LINKS]))
+    return answer(representations.directory(profile, request.app[PROFILES].offered(profile), request.app[URLS]))
 
 
 ROUTES = (get(urls.DIRECTORY, read), post(urls.DIRECTORY, read_as_account))

@@ -6,7 +6,7 @@ from html import escape
 
 from aiohttp import web
 
-from acme_server.api.context import LINKS
+from acme_server.api.context import URLS
 from acme_server.api.routing import get
 
 _PAGE = """<!doctype html>
@@ -27,7 +27,7 @@ _HEADERS = {"Content-Security-Policy": "default-src 'none'", "X-Content-Type-Opt
 
 async def read(request: web.Request) -> web.Response:
     """Say what this is."""
-    directory = request.app[LINKS].directory("<namespace>", "<profile>")
+    directory = request.app[URLS].directory("<namespace>", "<profile>")
     return web.Response(text=_PAGE.format(directory=escape(directory)), content_type="text/html", headers=_HEADERS)
 
 

@@ -16,7 +16,7 @@ from aiohttp import hdrs, web
 
 from acme_server.api import representations
 from acme_server.api.authentication import ACCOUNT_NAME
-from acme_server.api.context import LINKS, NONCES, READINESS
+from acme_server.api.context import NONCES, READINESS, URLS
 from acme_server.api.listener import SILENT
 from acme_server.api.responses import link, problem_document
 from acme_server.metrics import METRICS
@@ -110,7 +110,7 @@ def _complete(request: web.Request, response: web.StreamResponse) -> None:
     """Add what every answer has, and what every answer under a directory has."""
     _name_server(request, response)
     headers = response.headers
-    index = request.app[LINKS].directory_of(request.raw_path)
+    index = request.app[URLS].directory_of(request.raw_path)
     if index is None:
         return
     if request.method == hdrs.METH_POST and request.app[NONCES].ready:

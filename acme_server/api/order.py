@@ -9,7 +9,7 @@ from aiohttp import web
 from acme_server import urls
 from acme_server.api import representations
 from acme_server.api.authentication import AccountHolder
-from acme_server.api.context import LINKS, ORDERS
+from acme_server.api.context import ORDERS, URLS
 from acme_server.api.payloads import Finalization, NewOrder, decode
 from acme_server.api.responses import RETRY_AFTER, answer, require_no_payload
 from acme_server.api.routing import post
@@ -44,7 +44,7 @@ async def order_of(request: web.Request, caller: AccountHolder, *, fresh: bool =
 
 def _answer(request: web.Request, order: ACMEOrder, status: int = HTTPStatus.OK) -> web.Response:
     """The order, always with its URL: clients poll the one that finalize tells (C1), while it is processing (M116)."""
-    at = request.app[LINKS]
+    at = request.app[URLS]
     headers = RETRY_AFTER if order.status.state == "processing" else None
     return answer(representations.order(order, at), status=status, location=at.order(order), headers=headers)
 

@@ -12,14 +12,14 @@ from typing import Any
 from acme_server.certificates.renewal_info import RenewalInfo
 from acme_server.problems import STATUSES, URN, ProblemType, Refused
 from acme_server.profiles import Profile
-from acme_server.urls import Links
+from acme_server.urls import URLs
 from kms.resources import ACMEAccount, ACMEOrder
 from kms.resources.orders import Authorization, Challenge, Identifier, StoredProblem
 
 View = dict[str, Any]
 
 
-def directory(profile: Profile, offered: Mapping[str, str], links: Links) -> View:
+def directory(profile: Profile, offered: Mapping[str, str], urls: URLs) -> View:
     """The directory (M47-M50): what works is in it and nothing else.
 
     `offered` are the order profiles that work, with a text about each (PROF-M1).
@@ -34,20 +34,20 @@ def directory(profile: Profile, offered: Mapping[str, str], links: Links) -> Vie
         "profiles": offered,
     }
     view: View = {
-        "newNonce": links.new_nonce(*at),
-        "newAccount": links.new_account(*at),
-        "newOrder": links.new_order(*at),
-        "keyChange": links.key_change(*at),
-        "renewalInfo": links.renewal_info(*at),
-        "revokeCert": links.revoke_cert(*at),
+        "newNonce": urls.new_nonce(*at),
+        "newAccount": urls.new_account(*at),
+        "newOrder": urls.new_order(*at),
+        "keyChange": urls.key_change(*at),
+        "renewalInfo": urls.renewal_info(*at),
+        "revokeCert": urls.revoke_cert(*at),
     }
     if acme.pre_authorization == "Enabled":
-        view["newAuthz"] = links.new_authorization(*at)  # M48
+        view["newAuthz"] = urls.new_authorization(*at)  # M48
     view["meta"] = {name: value for name, value in meta.items() if value is False or value}
     return view
 
 
-def account(account: ACMEAccount, links: Links) -> View:
+def account(account: ACMEAccount, urls: URLs) -> View:
     """An account (M53).
 
     `externalAccountBinding` is left out. RFC 8555, 7.3.4 wants it back verbatim (M93), but nobody reads it, and
@@ -58,7 +58,7 @@ def account(account: ACMEAccount, links: Links) -> View:
         view["contact"] = account.status.contact
     if account.status.terms_of_service_agreed:
         view["termsOfServiceAgreed"] = True
-    view["orders"] = links.orders(account)
+    view["orders"] = urls.orders(account)
     return view
 
 
@@ -67,15 +67,15 @@ def orders(urls: list[str]) -> View:
     return {"orders": urls}
 
 
-def order(order: ACMEOrder, links: Links) -> View:
+def order(order: ACMEOrder, urls: URLs) -> View:
     """An order (M56-M60), with the name of its profile, if it has one (PROF-5)."""
     spec, status = order.spec, order.status
     view: View = {
         "status": status.state,
         "expires": spec.expires,
         "identifiers": [_identifier(each) for each in spec.identifiers],
-        "authorizations": links.authorizations(order),
-        "finalize": links.finalize(order),
+        "authorizations": urls.authorizations(order),
+        "finalize": urls.finalize(order),
     }
     if spec.not_before is not None:
         view["notBefore"] = spec.not_before
@@ -88,7 +88,7 @@ def order(order: ACMEOrder, links: Links) -> View:
     if status.error is not None:
         view["error"] = stored_problem(status.error)
     if status.state == "valid":
-        view["certificate"] = links.certificate(order)
+        view["certificate"] = urls.certificate(order)
     return view
 
 
@@ -97,25 +97,25 @@ def renewal_info(info: RenewalInfo) -> View:
     return {"suggestedWindow": {"start": info.window.start, "end": info.window.end}}
 
 
-def authorization(order: ACMEOrder, position: int, links: Links) -> View:
+def authorization(order: ACMEOrder, position: int, urls: URLs) -> View:
     """The authorization for the identifier at `position` (M61-M65)."""
     shown = order.status.authorizations[position]
     view: View = {
         "status": shown.state,
         "expires": shown.expires,
         "identifier": _identifier(shown.identifier),
-        "challenges": [_challenge(order, position, each, links) for each in _relevant(shown)],
+        "challenges": [_challenge(order, position, each, urls) for each in _relevant(shown)],
     }
     if shown.wildcard:
         view["wildcard"] = True
     return view
 
 
-def challenge(order: ACMEOrder, position: int, type_: str, links: Links) -> View | None:
+def challenge(order: ACMEOrder, position: int, type_: str, urls: URLs) -> View | None:
     """The challenge of that type; None where the authorization has none."""
     challenges = order.status.authorizations[position].challenges
     found = next((each for each in challenges if each.type == type_), None)
-    return _challenge(order, position, found, links) if found else None
+    return _challenge(order, position, found, urls) if found else None
 
 
 def problem(refused: Refused) -> View:
@@ -140,12 +140,12 @@ def _relevant(authorization: Authorization) -> tuple[Challenge, ...]:
     return authorization.challenges if authorization.state == "pending" or not tried else tried
 
 
-def _challenge(order: ACMEOrder, position: int, challenge: Challenge, links: Links) -> View:
+def _challenge(order: ACMEOrder, position: int, challenge: Challenge, urls: URLs) -> View:
     """A challenge (M143). Its token is always there: several clients cannot read one without."""
     tokens = (each.token for each in order.spec.tokens if (each.authorization, each.type) == (position, challenge.type))
     view: View = {
         "type": challenge.type,
-        "url": links.challenge(order, position, challenge.type),
+        "url": urls.challenge(order, position, challenge.type),
         "status": challenge.state,
         "token": next(tokens, ""),
     }

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from acme_server.certificates.revocation_reasons import hour_of, list_template
 from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.profiles import Source
-from acme_server.state.certificates import Inventory
+from acme_server.state.certificates import Certificates
 from kms.clock import Clock
 from kms.issuers import Issuer, IssuerNotReady, Issuers
 from kms.pki.crl import ListTemplate
@@ -96,7 +96,7 @@ class Publication:
         self,
         *,
         authorities: Source[CertificateAuthority],
-        inventory: Inventory,
+        certificates: Certificates,
         changes: Changes,
         issuers: Issuers,
         interrupted: Callable[[], float],
@@ -104,7 +104,7 @@ class Publication:
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._authorities = authorities
-        self._inventory = inventory
+        self._certificates = certificates
         self._changes = changes
         self._issuers = issuers
         self._interrupted = interrupted
@@ -165,7 +165,7 @@ class Publication:
                 "This CA publishes no revocation list: the keyUsage of its certificate lacks cRLSign.",
                 status=404,
             )
-        if not self._inventory.complete or self._interrupted() > _LOST_AFTER:
+        if not self._certificates.complete or self._interrupted() > _LOST_AFTER:
             return self._kept(before, "the server does not know of every certificate yet")
         return await self._signed(authority, issuer, before)
 
@@ -181,7 +181,7 @@ class Publication:
         namespace, key_id = authority.metadata.namespace, authority.status.subject_key_id or ""
         started, now = self._timer(), self._clock()
         changes = self._changes.count(namespace, key_id)
-        revoked = tuple(self._inventory.revoked(namespace, key_id))
+        revoked = tuple(self._certificates.revoked(namespace, key_id))
         template = await asyncio.to_thread(list_template, revoked, now=now)
         if before is not None and template.number <= before.number:
             # Orders that were deleted would make it go back.

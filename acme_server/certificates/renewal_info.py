@@ -15,7 +15,7 @@ from acme_server.certificates.renewal_window import Window, asked_again_after, p
 from acme_server.orders.identifiers import identifier_of
 from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.profiles import Profile
-from acme_server.state.certificates import Certificate, Inventory
+from acme_server.state.certificates import CertificateRecord, Certificates
 from kms.clock import Clock
 from kms.pki.names import Name
 from kms.resources.accounts import ACMEAccount
@@ -44,8 +44,8 @@ class RenewalInfo:
 class Renewals:
     """What there is to say about the renewal of certificates."""
 
-    def __init__(self, *, inventory: Inventory, authorities: Authorities, clock: Clock) -> None:
-        self._inventory = inventory
+    def __init__(self, *, certificates: Certificates, authorities: Authorities, clock: Clock) -> None:
+        self._certificates = certificates
         self._authorities = authorities
         self._clock = clock
 
@@ -65,7 +65,7 @@ class Renewals:
 
     def predecessor(
         self, profile: Profile, account: ACMEAccount, certificate_id: str, names: Sequence[Name]
-    ) -> Certificate:
+    ) -> CertificateRecord:
         """The certificate that an order for `names` may replace (ARI-M8).
 
         Raises Refused: malformed for one that the profile has not issued or that has other names, unauthorized for one
@@ -80,16 +80,16 @@ class Renewals:
             raise Refused(ProblemType.MALFORMED, "replaces: the certificate has none of the names of this order.")
         return certificate
 
-    def _find(self, profile: Profile, certificate_id: str) -> Certificate | None:
+    def _find(self, profile: Profile, certificate_id: str) -> CertificateRecord | None:
         wanted = parse_certificate_id(certificate_id)
-        found = self._inventory.certificate(profile.namespace, wanted.serial_number)
+        found = self._certificates.certificate(profile.namespace, wanted.serial_number)
         if found is not None and (found.authority_key_id, found.profile) == (wanted.authority_key_id, profile.name):
             return found
-        if not self._inventory.complete:
+        if not self._certificates.complete:
             raise Unavailable("The server is still reading which certificates there are.", _COLD)
         return None
 
-    def _asked(self, profile: Profile, certificate: Certificate) -> list[datetime]:
+    def _asked(self, profile: Profile, certificate: CertificateRecord) -> list[datetime]:
         """The times before which certificates like this one were issued that are to be renewed early."""
         authorities = (
             each

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from acme_server.jose.decoding import base64url, malformed, unpadded
 from acme_server.orders.lifetimes import BACKDATE
-from acme_server.state.certificates import Certificate
+from acme_server.state.certificates import CertificateRecord
 
 _BEGINS = 0.63
 """The share of a lifetime after which the earliest windows begin."""
@@ -69,7 +69,7 @@ def parse_certificate_id(text: str) -> CertificateId:
     return CertificateId(key.hex(), f"{int.from_bytes(number, 'big'):x}")
 
 
-def suggested(certificate: Certificate, *, issued_before: Iterable[datetime], now: datetime) -> Window:
+def suggested(certificate: CertificateRecord, *, issued_before: Iterable[datetime], now: datetime) -> Window:
     """When the certificate should be renewed.
 
     A revoked one: at once (ARI-M6). One that was issued before one of the times in `issued_before`, by which an
@@ -91,13 +91,13 @@ def suggested(certificate: Certificate, *, issued_before: Iterable[datetime], no
     return Window(start, start + max(lifetime / _WIDTH, _SHORTEST))
 
 
-def asked_again_after(certificate: Certificate) -> timedelta:
+def asked_again_after(certificate: CertificateRecord) -> timedelta:
     """How long a client should wait before it asks again (ARI-M4): seldom, but often enough for short lifetimes."""
     lifetime = certificate.not_after - certificate.not_before
     return min(max(lifetime / _ASKED_AGAIN, _OFTEN), _SELDOM)
 
 
-def successor_name(predecessor: Certificate, attempt: int) -> str:
+def successor_name(predecessor: CertificateRecord, attempt: int) -> str:
     """The name of the order that replaces the certificate, or of the next one if that failed.
 
     It is the same on every replica, so etcd lets one order alone replace a certificate (ARI-M8). It cannot be guessed

@@ -24,7 +24,7 @@ from acme_server.orders.lifetimes import is_over, usable
 from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.profiles import Profile
 from acme_server.state.authorizations import own_authorization
-from acme_server.state.certificates import Certificate, Inventory
+from acme_server.state.certificates import CertificateRecord, Certificates
 from acme_server.state.store import Store
 from kms.clock import Clock
 from kms.pki.crl import KEY_COMPROMISE
@@ -78,14 +78,14 @@ class Revocations:
         *,
         orders: Store[ACMEOrder],
         accounts: Accounts,
-        inventory: Inventory,
-        proofs: Proofs,
+        certificates: Certificates,
+        authorizations: Proofs,
         clock: Clock,
     ) -> None:
         self._orders = orders
         self._accounts = accounts
-        self._inventory = inventory
-        self._proofs = proofs
+        self._certificates = certificates
+        self._authorizations = authorizations
         self._clock = clock
 
     async def revoke(self, caller: AccountHolder | KeyHolder, der: bytes, reason: int | None) -> None:
@@ -122,7 +122,7 @@ class Revocations:
             },
         )
 
-    async def _record(self, caller: AccountHolder | KeyHolder, leaf: x509.Certificate) -> Certificate:
+    async def _record(self, caller: AccountHolder | KeyHolder, leaf: x509.Certificate) -> CertificateRecord:
         """What is known of the certificate, if it is one of the profile. Raises Refused (404) and Unavailable.
 
         What another replica issued a moment ago may not have been heard of. A LIST of the account's orders finds it;
@@ -134,17 +134,17 @@ class Revocations:
             labels = f"{ACCOUNT}={caller.account.metadata.name}"
             await self._orders.list(caller.profile.namespace, labels=labels)  # the inventory sees them pass
             found = self._of(caller.profile, serial_number)
-        if found is None and not self._inventory.complete:
+        if found is None and not self._certificates.complete:
             raise Unavailable("The server is still reading its certificates.", 5)
         if found is None:
             raise _unknown()
         return found
 
-    def _of(self, profile: Profile, serial_number: str) -> Certificate | None:
-        found = self._inventory.certificate(profile.namespace, serial_number)
+    def _of(self, profile: Profile, serial_number: str) -> CertificateRecord | None:
+        found = self._certificates.certificate(profile.namespace, serial_number)
         return found if found is not None and found.profile == profile.name else None
 
-    async def _order(self, record: Certificate, der: bytes) -> ACMEOrder:
+    async def _order(self, record: CertificateRecord, der: bytes) -> ACMEOrder:
         """The order that holds this very certificate: a serial number alone proves nothing (SEC24)."""
         order = await self._orders.get(*record.order)
         if order is None or order.status.certificate is None:
@@ -153,12 +153,12 @@ class Revocations:
             raise _unknown()
         return order
 
-    async def _require_right(self, account: ACMEAccount, record: Certificate) -> None:
+    async def _require_right(self, account: ACMEAccount, record: CertificateRecord) -> None:
         """Raise Refused (unauthorized) unless it is the account's certificate, or its names are (M136)."""
         account = await self._accounts.current(account)
         if record.account == account.metadata.name:
             return
-        if not await self._proofs.holds_all(account, record.identifiers):
+        if not await self._authorizations.holds_all(account, record.identifiers):
             raise Refused(
                 ProblemType.UNAUTHORIZED,
                 "The certificate was issued to another account, and this one has no valid authorization for all names.",

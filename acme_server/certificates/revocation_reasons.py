@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
 from acme_server.problems import ProblemType, Refused
-from acme_server.state.certificates import Certificate
+from acme_server.state.certificates import CertificateRecord
 from acme_server.state.retention import MARGIN
 from kms.pki.crl import KEY_COMPROMISE, UNSPECIFIED, ListTemplate, encoded_entry, in_order
 from kms.resources.orders import Revocation
@@ -62,7 +62,7 @@ def hour_of(now: datetime) -> datetime:
     return now - (now - datetime.min.replace(tzinfo=UTC)) % REFRESH
 
 
-def list_template(revoked: Collection[Certificate], *, now: datetime) -> ListTemplate:
+def list_template(revoked: Collection[CertificateRecord], *, now: datetime) -> ListTemplate:
     """What the list of a CA says at `now`, of which these certificates were revoked.
 
     `thisUpdate` is the hour, or the last revocation where that is later; never the future, whatever clock told the

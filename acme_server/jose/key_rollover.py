@@ -15,14 +15,14 @@ _PAYLOAD = "The payload of the inner JWS"
 
 
 @dataclass(frozen=True, slots=True)
-class KeyChange:
+class KeyRollover:
     """What the holder of the new key has signed: that it replaces the key with the thumbprint `old`."""
 
     new: AccountKey
     old: str
 
 
-def parse(payload: bytes, *, url: str, account: str) -> KeyChange:
+def parse(payload: bytes, *, url: str, account: str) -> KeyRollover:
     """The key change in the payload of a request that `account` (its URL) has sent to `url` (M95-M97, M101, SEC23).
 
     The signature of the new key is verified; whether `old` is the account's key is for the caller to say. Raises
@@ -39,7 +39,7 @@ def parse(payload: bytes, *, url: str, account: str) -> KeyChange:
         raise malformed(f"{_WHAT} has another url than the request around it.")
     new = account_key(header["jwk"])
     verify_signature(new, algorithm, jws.signature, jws.signed, "the inner JWS")
-    return KeyChange(new, _old(json_object(jws.payload, _PAYLOAD), account))
+    return KeyRollover(new, _old(json_object(jws.payload, _PAYLOAD), account))
 
 
 def _old(members: Mapping[str, Any], account: str) -> str:

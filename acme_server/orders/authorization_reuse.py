@@ -14,7 +14,7 @@ from acme_server.orders.identifiers import identifier_of
 from acme_server.orders.lifetimes import is_over
 from acme_server.orders.policy import challenges_for
 from acme_server.profiles import Profile
-from acme_server.state.authorizations import Holder, Proof, own_authorization
+from acme_server.state.authorizations import Holder, ProvenAuthorization, own_authorization
 from kms.pki.names import Name
 from kms.resources.accounts import ACMEAccount
 from kms.resources.orders import ACMEOrder, AuthorizationState, Authorized, ChallengeType
@@ -48,7 +48,7 @@ def trusted(
 def reused(
     names: Sequence[Name],
     types: Collection[ChallengeType],
-    find: Callable[[Holder], Proof | None],
+    find: Callable[[Holder], ProvenAuthorization | None],
     profile: Profile,
     account: ACMEAccount,
     *,

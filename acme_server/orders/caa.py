@@ -11,12 +11,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from acme_server.measures import Measures
+from acme_server.measures import Metrics
 from acme_server.model import ChallengeId
 from acme_server.orders.identifiers import refusal
 from acme_server.problems import ProblemType, Refused, SubProblem
 from acme_server.profiles import Profiles
-from acme_server.urls import Links
+from acme_server.urls import URLs
 from acme_server.validation import caa_rules
 from acme_server.validation.attempt import ValidationFailed
 from acme_server.validation.caa_lookup import CAALookup, RelevantSet
@@ -39,21 +39,19 @@ class _Objection:
 class CAA:
     """Asks the records of names on behalf of profiles."""
 
-    def __init__(
-        self, *, lookup: CAALookup, profiles: Profiles, links: Links, clock: Clock, measures: Measures
-    ) -> None:
+    def __init__(self, *, lookup: CAALookup, profiles: Profiles, urls: URLs, clock: Clock, metrics: Metrics) -> None:
         self._lookup = lookup
         self._profiles = profiles
-        self._links = links
+        self._urls = urls
         self._clock = clock
-        self._measures = measures
+        self._metrics = metrics
 
     async def proven(self, order: ACMEOrder, id_: ChallengeId) -> datetime | None:
         """Look at the records of the identifier whose challenge has been validated; when that was, None: not at all.
 
         Raises ValidationFailed (caa) where the profile enforces them, and they forbid or cannot be looked up.
         """
-        acme = self._enrollment(order)
+        acme = self._new_accounts(order)
         if acme is None:
             raise ValidationFailed(
                 ProblemType.SERVER_INTERNAL, "The profile of the order is not there.", temporary=True
@@ -70,7 +68,7 @@ class CAA:
 
         Raises Refused (caa) with a subproblem for each identifier that must not be certified.
         """
-        acme = self._enrollment(order)
+        acme = self._new_accounts(order)
         if acme is None or acme.caa == "Off":
             return
         positions = caa_rules.unchecked(order, now=self._clock())
@@ -78,7 +76,7 @@ class CAA:
         if objections:
             raise _refused(order, objections)
 
-    def _enrollment(self, order: ACMEOrder) -> AcmeEnrollment | None:
+    def _new_accounts(self, order: ACMEOrder) -> AcmeEnrollment | None:
         return self._profiles.enrollment(order.metadata.namespace, order.spec.profile_ref.name)
 
     async def _objections(
@@ -87,7 +85,7 @@ class CAA:
         """What there is to say against the identifiers at these positions; where it is only reported: nothing."""
         names = {order.status.authorizations[position].identifier.value for position in methods}
         found = await self._lookup.relevant(names)
-        account = self._links.account_of(order)
+        account = self._urls.account_of(order)
         objections = []
         for position, method in methods.items():
             authorization = order.status.authorizations[position]
@@ -102,9 +100,9 @@ class CAA:
 
     def _tell(self, acme: AcmeEnrollment, order: ACMEOrder, objection: _Objection | None) -> None:
         if objection is None:
-            self._measures.caa(acme.caa, "allowed")
+            self._metrics.caa(acme.caa, "allowed")
             return
-        self._measures.caa(acme.caa, "failed" if objection.temporary else "forbidden")
+        self._metrics.caa(acme.caa, "failed" if objection.temporary else "forbidden")
         logger.warning(
             "CAA forbids a certificate",
             extra={

@@ -11,7 +11,7 @@ from datetime import datetime
 from acme_server.orders.identifiers import names_of
 from acme_server.orders.lifetimes import BACKDATE, SKEW
 from acme_server.profiles import Profile
-from acme_server.urls import Links
+from acme_server.urls import URLs
 from kms.pki.certificate import LeafTemplate, serial_number, validity
 from kms.pki.csr import CertificateRequest
 from kms.pki.subjects import ATTRIBUTES, COMMON_NAME, LIMITS
@@ -27,7 +27,7 @@ def template(
     *,
     base: datetime,
     ca_not_after: datetime,
-    links: Links,
+    urls: URLs,
 ) -> LeafTemplate:
     """What the issuer is to sign. `base` is the time that validity is counted from (lifetimes.base_time).
 
@@ -49,8 +49,8 @@ def template(
         serial=serial_number(uid=meta.uid, name=meta.name, digest=request.digest),
         not_before=not_before,
         not_after=not_after,
-        crl_url=links.revocation_list(*authority),
-        ca_url=links.ca_certificate(*authority),
+        crl_url=urls.revocation_list(*authority),
+        ca_url=urls.ca_certificate(*authority),
     )
 
 

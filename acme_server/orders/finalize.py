@@ -16,21 +16,21 @@ from datetime import datetime
 from functools import partial
 from weakref import WeakValueDictionary
 
-from acme_server.accounts.eab_credentials import Credentials
+from acme_server.accounts.eab_credentials import EABCredentials
 from acme_server.accounts.transitions import deactivated_account
-from acme_server.measures import Measures
-from acme_server.offloading import weighed
+from acme_server.measures import Metrics
+from acme_server.offloading import in_thread_if_large
 from acme_server.orders import policy, transitions
 from acme_server.orders.caa import CAA
 from acme_server.orders.certificate_template import template
 from acme_server.orders.lifetimes import base_time, is_fresh, is_over
-from acme_server.orders.reliance import Reliance
+from acme_server.orders.reliance import AuthorizationReuse
 from acme_server.problems import ProblemType, Refused, Unavailable, not_found
 from acme_server.profiles import Profile, Profiles
-from acme_server.state.account_keys import KnownKeys, account_name, thumbprint
-from acme_server.state.certificates import Inventory
+from acme_server.state.account_keys import AccountKeys, account_name, thumbprint
+from acme_server.state.certificates import Certificates
 from acme_server.state.store import Store
-from acme_server.urls import Links
+from acme_server.urls import URLs
 from kms.clock import Clock
 from kms.issuers import Issuer, IssuerNotReady, Issuers
 from kms.pki.csr import CertificateRequest
@@ -42,7 +42,7 @@ from kms.resources.orders import ACMEOrder, StoredProblem
 logger = logging.getLogger(__name__)
 
 
-class Finalizer:
+class OrderFinalization:
     """Accepts CSRs and has certificates made for them."""
 
     def __init__(
@@ -51,31 +51,31 @@ class Finalizer:
         orders: Store[ACMEOrder],
         accounts: Store[ACMEAccount],
         profiles: Profiles,
-        credentials: Credentials,
-        reliance: Reliance,
-        known_keys: KnownKeys,
-        inventory: Inventory,
+        credentials: EABCredentials,
+        authorization_reuse: AuthorizationReuse,
+        account_keys: AccountKeys,
+        certificates: Certificates,
         issuers: Issuers,
         caa: CAA,
-        links: Links,
+        urls: URLs,
         alone: Callable[[], bool],
         clock: Clock,
-        measures: Measures,
+        metrics: Metrics,
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._orders = orders
         self._accounts = accounts
         self._profiles = profiles
         self._credentials = credentials
-        self._reliance = reliance
-        self._known_keys = known_keys
-        self._inventory = inventory
+        self._authorization_reuse = authorization_reuse
+        self._account_keys = account_keys
+        self._certificates = certificates
         self._issuers = issuers
         self._caa = caa
-        self._links = links
+        self._urls = urls
         self._alone = alone
         self._clock = clock
-        self._measures = measures
+        self._metrics = metrics
         self._timer = timer
         # One signature an order at a time: who comes second finds the certificate of the first.
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
@@ -96,7 +96,7 @@ class Finalizer:
             order = await self._still_authorized(profile, account, order)
             self._credentials.admit_profile(account, order.spec.profile if order.spec.contents_ref else None)
             profile = self._profiles.issuing(profile, order)
-            request = await weighed(policy.parsed, der, size=len(der))
+            request = await in_thread_if_large(policy.parsed, der, size=len(der))
             policy.admit_request(request, order, profile, self._credentials.narrowing(account))
             self._check_compromised(request)
             await self._check_key(profile, account, request)
@@ -110,11 +110,11 @@ class Finalizer:
 
     async def _still_authorized(self, profile: Profile, account: ACMEAccount, order: ACMEOrder) -> ACMEOrder:
         """The order, unless it relies on what holds no longer: then it ends, and Refused (orderNotReady) is raised."""
-        lost = await self._reliance.lost(order, profile, account) if order.spec.authorized else {}
+        lost = await self._authorization_reuse.lost(order, profile, account) if order.spec.authorized else {}
         if lost:
             now = self._clock()
             order = await self._orders.change(order, partial(transitions.relinquished, lost=lost, now=now))
-            self._measures.order("invalid")
+            self._metrics.order("invalid")
             transitions.finalizable(order, now=now)
         return order
 
@@ -164,12 +164,12 @@ class Finalizer:
         if key is None:
             return
         read = partial(self._accounts.fresh, profile.namespace, account_name(*profile.key, key))
-        if key == account.thumbprint or await self._known_keys.is_account_key(key, read):
+        if key == account.thumbprint or await self._account_keys.is_account_key(key, read):
             raise Refused(ProblemType.BAD_CSR, "The key of the certificate request is the key of an ACME account.")
 
     def _check_compromised(self, request: CertificateRequest) -> None:
         """A key that somebody else may have must not be certified again (SEC25, SEC26)."""
-        if self._inventory.is_compromised(fingerprint(request.public_key)):
+        if self._certificates.is_compromised(fingerprint(request.public_key)):
             raise Refused(
                 ProblemType.BAD_CSR,
                 "The key of the certificate request is compromised: a certificate with it was revoked for that reason."
@@ -191,7 +191,7 @@ class Finalizer:
         except Refused as refused:  # what was lent is gone and nothing will bring it back (PROF-M4), or CAA forbids
             return await self._failed(order, refused.type, refused.detail)
         der = order.status.request
-        return await self._issued(profile, order, await weighed(policy.parsed, der, size=len(der)))
+        return await self._issued(profile, order, await in_thread_if_large(policy.parsed, der, size=len(der)))
 
     async def _issued(self, profile: Profile, order: ACMEOrder, request: CertificateRequest) -> ACMEOrder:
         started = self._timer()
@@ -199,23 +199,23 @@ class Finalizer:
         try:
             issuer = self._issuer(profile, now)
             leaf = template(
-                order, request, profile, base=_base(order, now), ca_not_after=issuer.not_after, links=self._links
+                order, request, profile, base=_base(order, now), ca_not_after=issuer.not_after, urls=self._urls
             )
             certificate = await issuer.sign(leaf)
         except IssuerNotReady as error:
-            self._measures.issuance("not-ready", self._timer() - started)
+            self._metrics.issuance("not-ready", self._timer() - started)
             return await self._waiting(order, str(error))
         except ValueError as error:
             # What is left are combinations that no retry repairs: the order ends, and says why (M117).
-            self._measures.issuance("failed", self._timer() - started)
+            self._metrics.issuance("failed", self._timer() - started)
             logger.warning("certificate cannot be issued", extra={"order": order.metadata.name, "error": str(error)})
             detail = "The certificate cannot be issued with the dates and contents that order and profile ask for."
             return await self._failed(order, ProblemType.SERVER_INTERNAL, detail)
-        self._measures.issuance("signed", self._timer() - started)
+        self._metrics.issuance("signed", self._timer() - started)
         finished = await self._orders.change(
             order, partial(transitions.issued, digest=request.digest, certificate=certificate, now=now)
         )
-        self._measures.order("valid")
+        self._metrics.order("valid")
         logger.info(
             "certificate issued",
             extra={
@@ -248,7 +248,7 @@ class Finalizer:
         failed = await self._orders.change(
             order, partial(transitions.failed, problem=problem, reason="IssuanceFailed", now=self._clock())
         )
-        self._measures.order("invalid")
+        self._metrics.order("invalid")
         return failed
 
 

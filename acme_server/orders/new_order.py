@@ -14,20 +14,20 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from acme_server.accounts import terms
-from acme_server.accounts.eab_credentials import Credentials
+from acme_server.accounts.eab_credentials import EABCredentials
 from acme_server.accounts.service import owner
 from acme_server.api.payloads import NewAuthorization, NewOrder
 from acme_server.certificates import renewal_window
 from acme_server.certificates.renewal_info import Renewals, already_replaced
-from acme_server.measures import Measures
-from acme_server.offloading import weighed
+from acme_server.measures import Metrics
+from acme_server.offloading import in_thread_if_large
 from acme_server.orders import authorization_reuse, identifiers, lifetimes, policy, transitions
 from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.profiles import Chosen, Profile, Profiles
-from acme_server.state.authorizations import Proofs
-from acme_server.state.certificates import Certificate
-from acme_server.state.open_orders import OpenOrders
-from acme_server.state.quotas import Population
+from acme_server.state.authorizations import Authorizations
+from acme_server.state.certificates import CertificateRecord
+from acme_server.state.open_orders import OpenOrderQuota
+from acme_server.state.quotas import ObjectQuota
 from acme_server.state.store import Store
 from acme_server.validation.worker import Worker
 from kms.clock import Clock, Entropy
@@ -47,7 +47,7 @@ _NAMED = 10
 """Names that the text for people has."""
 
 
-class Opener:
+class NewOrders:
     """Makes orders, and authorizations without an order."""
 
     def __init__(
@@ -56,30 +56,30 @@ class Opener:
         store: Store[ACMEOrder],
         accounts: Store[ACMEAccount],
         profiles: Profiles,
-        credentials: Credentials,
-        limits: OpenOrders,
-        population: Population,
-        proofs: Proofs,
+        credentials: EABCredentials,
+        open_orders: OpenOrderQuota,
+        population: ObjectQuota,
+        authorizations: Authorizations,
         renewals: Renewals,
         worker: Worker,
         objection: policy.Objection,
         clock: Clock,
         entropy: Entropy,
-        measures: Measures,
+        metrics: Metrics,
     ) -> None:
         self._store = store
         self._accounts = accounts
         self._profiles = profiles
         self._credentials = credentials
-        self._limits = limits
+        self._open_orders = open_orders
         self._population = population
-        self._proofs = proofs
+        self._authorizations = authorizations
         self._renewals = renewals
         self._worker = worker
         self._objection = objection
         self._clock = clock
         self._entropy = entropy
-        self._measures = measures
+        self._metrics = metrics
 
     async def order(self, profile: Profile, account: ACMEAccount, wanted: NewOrder) -> ACMEOrder:
         """Open an order (M106): one write.
@@ -95,14 +95,14 @@ class Opener:
             chosen = self._profiles.chosen(profile, wanted.profile)
             self._credentials.admit_profile(account, wanted.profile)
             size = sum(len(each.value) for each in wanted.identifiers)
-            names = await weighed(identifiers.normalised, wanted.identifiers, size=size)
+            names = await in_thread_if_large(identifiers.normalised, wanted.identifiers, size=size)
             self._admit_names(names, chosen, profile, account)
             dates = lifetimes.requested(wanted.not_before, wanted.not_after, chosen.profile, now=now)
             predecessor = self._predecessor(profile, account, wanted, names)
             if predecessor is None:  # renewals are not to be kept waiting (ARI-M11)
                 self._admit_another(profile, account)
         except Refused as refused:
-            self._measures.order("refused")
+            self._metrics.order("refused")
             _tell("order refused", profile, account, error=str(refused))
             raise
         authorized = self._authorized(profile, account, names, now=now)
@@ -125,7 +125,7 @@ class Opener:
             ),
         )
         order = await (self._store.add(order) if predecessor is None else self._replacing(predecessor, order, wanted))
-        self._measures.order("created")
+        self._metrics.order("created")
         _tell(
             "order created",
             profile,
@@ -147,12 +147,12 @@ class Opener:
 
     def _predecessor(
         self, profile: Profile, account: ACMEAccount, wanted: NewOrder, names: Sequence[Name]
-    ) -> Certificate | None:
+    ) -> CertificateRecord | None:
         if wanted.replaces is None:
             return None
         return self._renewals.predecessor(profile, account, wanted.replaces, names)
 
-    async def _replacing(self, predecessor: Certificate, order: ACMEOrder, wanted: NewOrder) -> ACMEOrder:
+    async def _replacing(self, predecessor: CertificateRecord, order: ACMEOrder, wanted: NewOrder) -> ACMEOrder:
         """Open the order as the one that replaces the certificate: still one write, and etcd lets only one succeed.
 
         Raises Refused: alreadyReplaced unless those before it have become invalid (ARI-M8, ARI-M10).
@@ -218,7 +218,7 @@ class Opener:
 
     def _admit_another(self, profile: Profile, account: ACMEAccount) -> None:
         """Raise Refused (rateLimited) where account or profile have as many orders as they may have (SEC38)."""
-        self._limits.admit(profile.namespace, account.metadata.name)
+        self._open_orders.admit(profile.namespace, account.metadata.name)
         limit = profile.acme.maximum_orders
         self._population.admit(profile, limit=limit, field="spec.enrollment.acme.maximumOrders")
 
@@ -240,7 +240,7 @@ class Opener:
         types = self._types(profile)
         if authorization_reuse.is_trusted(profile, account):
             return authorization_reuse.trusted(names, types, now=now, expires=lifetimes.order_expires(profile, now=now))
-        return authorization_reuse.reused(names, types, self._proofs.find, profile, account, now=now)
+        return authorization_reuse.reused(names, types, self._authorizations.find, profile, account, now=now)
 
     def _resource(self, profile: Profile, *, labels: dict[str, str], spec: OrderSpec) -> ACMEOrder:
         return ACMEOrder(

@@ -22,7 +22,7 @@ def never_gone(replica: str) -> bool:  # noqa: ARG001 - the signature of what kn
     return False
 
 
-class Resumption:
+class Recovery:
     """Knows this process: `replica` is its place, the same after a restart, `life` is drawn at its start.
 
     `alone` says whether there are no other replicas now, `is_gone` whether one that there was is gone for certain.

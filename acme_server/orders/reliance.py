@@ -11,19 +11,21 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 from acme_server.orders import authorization_reuse
 from acme_server.profiles import Profile
-from acme_server.state.authorizations import Holder, Proofs
+from acme_server.state.authorizations import Authorizations, Holder
 from acme_server.state.store import Store
 from kms.clock import Clock
 from kms.resources.accounts import ACMEAccount
 from kms.resources.orders import ACMEOrder, AuthorizationState, Authorized
 
 
-class Reliance:
+class AuthorizationReuse:
     """Looks at the authorizations behind `spec.authorized`."""
 
-    def __init__(self, *, orders: Store[ACMEOrder], proofs: Proofs, alone: Callable[[], bool], clock: Clock) -> None:
+    def __init__(
+        self, *, orders: Store[ACMEOrder], authorizations: Authorizations, alone: Callable[[], bool], clock: Clock
+    ) -> None:
         self._orders = orders
-        self._proofs = proofs
+        self._authorizations = authorizations
         self._alone = alone
         self._clock = clock
 
@@ -54,7 +56,7 @@ class Reliance:
         return (
             each.order is not None
             and each.position is not None
-            and (self._proofs.holds(holder, each.order, each.position))
+            and (self._authorizations.holds(holder, each.order, each.position))
         )
 
     async def _reused(self, order: ACMEOrder, in_doubt: Collection[Authorized]) -> dict[int, AuthorizationState]:

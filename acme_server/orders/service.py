@@ -7,14 +7,14 @@ import re
 from collections.abc import Callable
 from functools import partial
 
-from acme_server.accounts.eab_credentials import Credentials
+from acme_server.accounts.eab_credentials import EABCredentials
 from acme_server.api.payloads import NewAuthorization, NewOrder
 from acme_server.model import ChallengeId
 from acme_server.orders import transitions
-from acme_server.orders.finalize import Finalizer
-from acme_server.orders.new_order import Opener
-from acme_server.orders.recovery import Resumption
-from acme_server.orders.reliance import Reliance
+from acme_server.orders.finalize import OrderFinalization
+from acme_server.orders.new_order import NewOrders
+from acme_server.orders.recovery import Recovery
+from acme_server.orders.reliance import AuthorizationReuse
 from acme_server.problems import ACMEError, Unavailable, not_found
 from acme_server.profiles import Profile, Profiles
 from acme_server.state.cache import Key
@@ -41,12 +41,12 @@ class Orders:
         store: Store[ACMEOrder],
         accounts: Store[ACMEAccount],
         profiles: Profiles,
-        credentials: Credentials,
-        opener: Opener,
+        credentials: EABCredentials,
+        new_orders: NewOrders,
         worker: Worker,
-        resumption: Resumption,
-        finalizer: Finalizer,
-        reliance: Reliance,
+        recovery: Recovery,
+        finalization: OrderFinalization,
+        authorization_reuse: AuthorizationReuse,
         alone: Callable[[], bool],
         clock: Clock,
         page: int = PAGE,
@@ -55,22 +55,22 @@ class Orders:
         self._accounts = accounts
         self._profiles = profiles
         self._credentials = credentials
-        self._opener = opener
+        self._new_orders = new_orders
         self._worker = worker
-        self._resumption = resumption
-        self._finalizer = finalizer
-        self._reliance = reliance
+        self._recovery = recovery
+        self._finalization = finalization
+        self._authorization_reuse = authorization_reuse
         self._alone = alone
         self._clock = clock
         self._page = page
 
     async def create(self, profile: Profile, account: ACMEAccount, wanted: NewOrder) -> ACMEOrder:
-        """Open an order (M106); see Opener.order."""
-        return await self._opener.order(profile, account, wanted)
+        """Open an order (M106); see NewOrders.order."""
+        return await self._new_orders.order(profile, account, wanted)
 
     async def preauthorize(self, profile: Profile, account: ACMEAccount, wanted: NewAuthorization) -> ACMEOrder:
-        """Open an authorization before any order (M120); see Opener.authorization."""
-        return await self._opener.authorization(profile, account, wanted)
+        """Open an authorization before any order (M120); see NewOrders.authorization."""
+        return await self._new_orders.authorization(profile, account, wanted)
 
     async def get(self, profile: Profile, account: ACMEAccount, order_id: str, *, fresh: bool = False) -> ACMEOrder:
         """The account's order of that id, as this replica knows it or, if `fresh`, as it is now.
@@ -137,7 +137,7 @@ class Orders:
         return (
             order.status.state == "pending"
             and authorization.state == "pending"
-            and (challenge.state == "pending" or self._resumption.is_lost(challenge))
+            and (challenge.state == "pending" or self._recovery.is_lost(challenge))
         )
 
     async def settled(self, order: ACMEOrder, *, position: int | None = None) -> ACMEOrder:
@@ -163,7 +163,7 @@ class Orders:
         order = await self._still_authorized(await self._ended_in_time(order))
         if order.status.state == "processing":
             profile = self._profiles.of(order.metadata.namespace, order.spec.profile_ref.name)
-            order = await self._finalizer.resumed(profile, order)
+            order = await self._finalization.resumed(profile, order)
         elif order.status.state == "pending":
             await self._resume(order)
         return self._shown(order)
@@ -178,18 +178,18 @@ class Orders:
             logger.warning("order cannot be finished", extra={"order": key[1], "error": str(error)})
 
     async def _resume(self, order: ACMEOrder) -> None:
-        for id_, quiet in self._resumption.of(order, self._worker.running(order)):
+        for id_, quiet in self._recovery.of(order, self._worker.running(order)):
             try:
                 self._worker.start(order, id_, await self._thumbprint(order), quiet=quiet)
             except Unavailable as error:
                 logger.info("validation is not resumed", extra={"order": order.metadata.name, "error": str(error)})
 
     async def finalize(self, profile: Profile, account: ACMEAccount, order: ACMEOrder, csr_der: bytes) -> ACMEOrder:
-        """Accept the CSR and issue (RFC 8555, 7.4); see Finalizer.finalize."""
+        """Accept the CSR and issue (RFC 8555, 7.4); see OrderFinalization.finalize."""
         self._credentials.admit(account)
         if order.status.state == "pending":
             await self._worker.settle(order)
-        return await self._finalizer.finalize(profile, account, order, csr_der)
+        return await self._finalization.finalize(profile, account, order, csr_der)
 
     async def deactivate_authorization(self, order: ACMEOrder, position: int) -> ACMEOrder:
         """Give up an authorization (RFC 8555, 7.5.2). Raises Refused (404) where there is none at that position."""
@@ -216,7 +216,7 @@ class Orders:
     async def _still_authorized(self, order: ACMEOrder) -> ACMEOrder:
         if order.status.state not in transitions.OPEN_STATES:
             return order
-        lost = await self._reliance.noticed(order)
+        lost = await self._authorization_reuse.noticed(order)
         if not lost:
             return order
         return await self._store.change(order, partial(transitions.relinquished, lost=lost, now=self._clock()))

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
-from acme_server.measures import Measures
+from acme_server.measures import Metrics
 from acme_server.model import ChallengeId, Failed, Outcome, Valid
 from acme_server.orders import transitions
 from acme_server.problems import ACMEError, ProblemType
@@ -23,7 +23,7 @@ _INACTIVE = StoredProblem(
 )
 
 
-class Recorder:
+class ValidationResults:
     """Applies outcomes to stored orders. `attempt` names this process to the other replicas."""
 
     def __init__(
@@ -33,7 +33,7 @@ class Recorder:
         accounts: Store[ACMEAccount],
         profiles: Profiles,
         clock: Clock,
-        measures: Measures,
+        metrics: Metrics,
         attempt: str,
         alone: Callable[[], bool],
     ) -> None:
@@ -41,7 +41,7 @@ class Recorder:
         self._accounts = accounts
         self._profiles = profiles
         self._clock = clock
-        self._measures = measures
+        self._metrics = metrics
         self._attempt = attempt
         self._alone = alone
 
@@ -95,4 +95,4 @@ class Recorder:
                 },
             )
         if order.status.state == "invalid":
-            self._measures.order("invalid")
+            self._metrics.order("invalid")

@@ -60,7 +60,7 @@ def _base64url(octets: bytes) -> str:
     return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
 
 
-class KnownKeys:
+class AccountKeys:
     """Remembers the keys of accounts, also of those that were deleted: they were account keys all the same."""
 
     def __init__(self, *, capacity: int = CAPACITY) -> None:

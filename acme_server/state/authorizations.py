@@ -40,7 +40,7 @@ class Holder(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class ProvenAuthorization:
     """A valid authorization: the one at `position` of the order of that name."""
 
     order: str
@@ -50,12 +50,12 @@ class Proof:
     expires: datetime
 
 
-class Proofs:
+class Authorizations:
     """The newest valid authorization of every account for every identifier, until it expires."""
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
-        self._proofs: dict[Holder, Proof] = {}
+        self._authorizations: dict[Holder, ProvenAuthorization] = {}
         self._holders: dict[Key, tuple[Holder, ...]] = {}
         self._versions: dict[Key, str] = {}
         self._ended: OrderedDict[Key, str] = OrderedDict()
@@ -64,16 +64,16 @@ class Proofs:
         self._unconfirmed: set[Key] = set()
 
     def __len__(self) -> int:
-        return len(self._proofs)
+        return len(self._authorizations)
 
-    def find(self, holder: Holder) -> Proof | None:
+    def find(self, holder: Holder) -> ProvenAuthorization | None:
         """The proof that the account has, if it has not expired."""
-        proof = self._proofs.get(holder)
+        proof = self._authorizations.get(holder)
         return proof if proof is not None and proof.expires > self._clock() else None
 
     def holds(self, holder: Holder, order: str, position: int) -> bool:
         """Whether this very authorization is known to be valid. If not, only a read of its order can tell."""
-        proof = self._proofs.get(holder)
+        proof = self._authorizations.get(holder)
         return (
             proof is not None
             and (proof.order, proof.position) == (order, position)
@@ -113,13 +113,13 @@ class Proofs:
     def _take(self, key: Key, version: str, order: ACMEOrder) -> None:
         now = self._clock()
         holders: list[Holder] = []
-        for holder, proof in _proofs(order):
-            known = self._proofs.get(holder)
+        for holder, proof in _authorizations(order):
+            known = self._authorizations.get(holder)
             if proof.expires <= now or (known is not None and known.validated > proof.validated):
                 continue
             if known is not None:
                 self._release((holder.namespace, known.order), holder)
-            self._proofs[holder] = proof
+            self._authorizations[holder] = proof
             holders.append(holder)
             heapq.heappush(self._expiring, (proof.expires, next(self._count), holder))
         if holders:
@@ -137,16 +137,16 @@ class Proofs:
 
     def _forget(self, key: Key) -> None:
         for holder in self._holders.pop(key, ()):
-            self._proofs.pop(holder, None)
+            self._authorizations.pop(holder, None)
         self._versions.pop(key, None)
 
     def _drop_expired(self) -> None:
         now = self._clock()
         while self._expiring and self._expiring[0][0] <= now:
             expires, _, holder = heapq.heappop(self._expiring)
-            proof = self._proofs.get(holder)
+            proof = self._authorizations.get(holder)
             if proof is not None and proof.expires == expires:
-                del self._proofs[holder]
+                del self._authorizations[holder]
                 self._release((holder.namespace, proof.order), holder)
 
 
@@ -159,7 +159,7 @@ def own_authorization(order: ACMEOrder, position: int) -> Authorization | None:
     return order.status.authorizations[position]
 
 
-def _proofs(order: ACMEOrder) -> Iterator[tuple[Holder, Proof]]:
+def _authorizations(order: ACMEOrder) -> Iterator[tuple[Holder, ProvenAuthorization]]:
     """What the order's own authorizations prove: never what it relies on itself, nor what was taken without proof."""
     borrowed = {each.authorization for each in order.spec.authorized}
     for position, (identifier, authorization) in enumerate(
@@ -171,5 +171,5 @@ def _proofs(order: ACMEOrder) -> Iterator[tuple[Holder, Proof]]:
         if proof is not None and proof.validated is not None:
             yield (
                 Holder.of(order, identifier),
-                Proof(order.metadata.name, position, proof.type, proof.validated, authorization.expires),
+                ProvenAuthorization(order.metadata.name, position, proof.type, proof.validated, authorization.expires),
             )

@@ -24,7 +24,7 @@ _REMEMBERED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Certificate:
+class CertificateRecord:
     """What is known of one certificate without looking into it.
 
     `order` is (namespace, name) of the ACMEOrder. `serial_number` and `authority_key_id` (of the CA's key) are
@@ -49,7 +49,7 @@ class Certificate:
         return self.order[0]
 
 
-class Inventory:
+class Certificates:
     """Records of all certificates, and of keys that must not be certified again.
 
     `on_revocation` is called with namespace and authority key identifier whenever what is revoked there changes.
@@ -57,9 +57,9 @@ class Inventory:
 
     def __init__(self, *, on_revocation: Callable[[str, str], None] = lambda _namespace, _authority: None) -> None:
         self._on_revocation = on_revocation
-        self._by_order: dict[Key, Certificate] = {}
-        self._by_serial: dict[tuple[str, str], Certificate] = {}
-        self._revoked: dict[tuple[str, str], dict[str, Certificate]] = {}
+        self._by_order: dict[Key, CertificateRecord] = {}
+        self._by_serial: dict[tuple[str, str], CertificateRecord] = {}
+        self._revoked: dict[tuple[str, str], dict[str, CertificateRecord]] = {}
         self._compromised: set[str] = set()
         self._unconfirmed: set[Key] = set()
         self._gone: OrderedDict[Key, str] = OrderedDict()
@@ -69,11 +69,11 @@ class Inventory:
     def __len__(self) -> int:
         return len(self._by_order)
 
-    def certificate(self, namespace: str, serial_number: str) -> Certificate | None:
+    def certificate(self, namespace: str, serial_number: str) -> CertificateRecord | None:
         """The certificate with that serial number (lowercase hexadecimal without leading zeros)."""
         return self._by_serial.get((namespace, serial_number))
 
-    def revoked(self, namespace: str, authority_key_id: str) -> Collection[Certificate]:
+    def revoked(self, namespace: str, authority_key_id: str) -> Collection[CertificateRecord]:
         """The certificates signed with that key of a CA that were revoked, also those that have expired since."""
         return self._revoked.get((namespace, authority_key_id), {}).values()
 
@@ -115,7 +115,7 @@ class Inventory:
         self._unconfirmed = set()
         self.complete = True
 
-    def _put(self, found: Certificate, known: Certificate | None) -> None:
+    def _put(self, found: CertificateRecord, known: CertificateRecord | None) -> None:
         self._by_order[found.order] = found
         self._by_serial[found.namespace, found.serial_number] = found
         if found.revocation is None:
@@ -134,12 +134,12 @@ class Inventory:
             self._on_revocation(known.namespace, known.authority_key_id)
 
 
-def _record(order: ACMEOrder) -> Certificate | None:
+def _record(order: ACMEOrder) -> CertificateRecord | None:
     """What is kept of an order; None where it has no certificate."""
     spec, status = order.spec, order.status
     if status.serial_number is None or status.not_before is None or status.not_after is None:
         return None
-    return Certificate(
+    return CertificateRecord(
         order=key_of(order),
         version=order.metadata.resource_version,
         profile=sys.intern(spec.profile_ref.name),

@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 from kms.cluster.client import Cluster
 from kms.cluster.errors import ClusterError
-from kms.cluster.list_all import everything
+from kms.cluster.list_all import list_all
 from kms.resources.kinds import Kind
 from kms.resources.meta import Resource
 
@@ -22,7 +22,7 @@ T_contra = TypeVar("T_contra", bound=Resource, contravariant=True)
 logger = logging.getLogger(__name__)
 
 
-class Surveyed(Protocol[T_contra]):
+class Index(Protocol[T_contra]):
     """Keeps something of every object of a kind. The watch tells it of changes by `seen` too."""
 
     def seen(self, resource: T_contra, deleted: bool, /) -> None:  # noqa: FBT001 - the signature of the store's listeners
@@ -38,12 +38,10 @@ class Surveyed(Protocol[T_contra]):
         ...
 
 
-class Survey(Generic[T]):
+class FullSync(Generic[T]):
     """Lists all objects of a kind, page by page, whenever the watch (re)begins."""
 
-    def __init__(
-        self, cluster: Cluster, kind: Kind[T], *listeners: Surveyed[T], namespaces: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, cluster: Cluster, kind: Kind[T], *listeners: Index[T], namespaces: Sequence[str] = ()) -> None:
         self._cluster = cluster
         self._kind = kind
         self._listeners = listeners
@@ -74,7 +72,7 @@ class Survey(Generic[T]):
 
     async def _list(self, pause: float) -> None:
         for namespace in self._namespaces or (None,):
-            async for each in everything(self._cluster, self._kind, namespace, pause=pause):
+            async for each in list_all(self._cluster, self._kind, namespace, pause=pause):
                 for listener in self._listeners:
                     listener.seen(each, False)
 

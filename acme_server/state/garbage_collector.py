@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from acme_server.measures import Measures
+from acme_server.measures import Metrics
 from acme_server.profiles import Source
 from acme_server.state import retention
 from acme_server.state.cache import Key
 from kms.clock import Clock
 from kms.cluster.client import Cluster
 from kms.cluster.errors import ClusterError, Conflict, NotFound
-from kms.cluster.list_all import everything
+from kms.cluster.list_all import list_all
 from kms.resources.durations import parse_duration
 from kms.resources.kinds import ACCOUNTS, ORDERS, Kind
 from kms.resources.meta import ObjectMeta
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class Pacing:
     """`every` is the seconds between two sweeps, `rate` the deletions a second, `most` those of one sweep.
 
     `pause` is the seconds before a page that did not come is asked for again.
@@ -50,7 +50,7 @@ class _Due(NamedTuple):
     metadata: ObjectMeta
 
 
-class Sweeper:
+class GarbageCollector:
     """Sweeps the namespaces that are watched (none named: all), once `known` is set.
 
     That is when this server knows all orders: until then it is not ready, and a list of its own would be in its way.
@@ -64,8 +64,8 @@ class Sweeper:
         namespaces: Sequence[str],
         known: asyncio.Event,
         clock: Clock,
-        measures: Measures,
-        pace: Pace | None = None,
+        metrics: Metrics,
+        pace: Pacing | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._cluster = cluster
@@ -73,8 +73,8 @@ class Sweeper:
         self._namespaces = tuple(namespaces) or (None,)
         self._known = known
         self._clock = clock
-        self._measures = measures
-        self._pace = pace or Pace()
+        self._metrics = metrics
+        self._pace = pace or Pacing()
         self._sleep = sleep
 
     async def run(self) -> None:
@@ -103,7 +103,7 @@ class Sweeper:
         busy: set[Key] = set()
         now = self._clock()
         for namespace in self._namespaces:
-            async for order in everything(self._cluster, ORDERS, namespace, pause=self._pace.pause):
+            async for order in list_all(self._cluster, ORDERS, namespace, pause=self._pace.pause):
                 until = retention.kept_until(order)
                 if until is not None and now > until and len(due) < self._pace.most:
                     due.append(_Due(ORDERS, order.metadata))
@@ -116,7 +116,7 @@ class Sweeper:
         now = self._clock()
         due: list[_Due] = []
         for namespace in self._namespaces:
-            async for account in everything(self._cluster, ACCOUNTS, namespace, pause=self._pace.pause):
+            async for account in list_all(self._cluster, ACCOUNTS, namespace, pause=self._pace.pause):
                 key = account.metadata.namespace, account.metadata.name
                 retained = retentions.get((account.metadata.namespace, account.spec.profile_ref.name))
                 if retention.is_abandoned(account, retention=retained, has_orders=key in busy, now=now):
@@ -144,15 +144,15 @@ class Sweeper:
             except (Conflict, NotFound):
                 continue
             except ClusterError as error:
-                self._measures.swept(kind.plural, "failed")
+                self._metrics.swept(kind.plural, "failed")
                 logger.warning("object cannot be removed", extra={"object": meta.name, "error": str(error)})
             else:
-                self._measures.swept(kind.plural, "removed")
+                self._metrics.swept(kind.plural, "removed")
             await self._sleep(1 / self._pace.rate)
         return removed
 
 
-class Unfinished:
+class UnfinishedOrders:
     """Orders in processing that nobody looks at: their server may have died (SEC34). A listener of the order store."""
 
     def __init__(self, *, patience: float = 30.0, every: float = 10.0) -> None:

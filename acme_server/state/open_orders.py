@@ -16,7 +16,7 @@ _ACCOUNTS = 10_000
 _RETRY_AFTER = 30
 
 
-class OpenOrders:
+class OpenOrderQuota:
     """Knows the open orders of the accounts that were active last; bounded in both directions."""
 
     def __init__(self, *, clock: Clock, maximum: int = MAXIMUM_OPEN_ORDERS, accounts: int = _ACCOUNTS) -> None:

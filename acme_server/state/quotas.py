@@ -36,7 +36,7 @@ class Owned(Resource, Protocol):
         ...
 
 
-class Population:
+class ObjectQuota:
     """Counts objects of one kind. `what` is their name for people, `maximum` how many there may be altogether.
 
     What `by_profile` says no to (aliases of accounts) takes room in etcd like others, and counts for no profile.

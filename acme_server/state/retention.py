@@ -29,8 +29,8 @@ def kept_until(order: ACMEOrder) -> datetime | None:
     own = _own_time(order)
     if own is None:
         return None
-    proofs = (each.expires for each in order.status.authorizations if each.state == "valid")
-    return max((own, *proofs))
+    authorizations = (each.expires for each in order.status.authorizations if each.state == "valid")
+    return max((own, *authorizations))
 
 
 def _own_time(order: ACMEOrder) -> datetime | None:

@@ -34,7 +34,7 @@ class Vanished(Refused):
         super().__init__(gone.type, gone.detail, status=gone.status)
 
 
-def as_it_is(resource: T) -> T:
+def identity(resource: T) -> T:
     """The resource."""
     return resource
 
@@ -67,7 +67,7 @@ class Store(Generic[T]):
         kind: Kind[T],
         *,
         capacity: int,
-        normalise: Callable[[T], T] = as_it_is,
+        normalise: Callable[[T], T] = identity,
         listeners: tuple[Callable[[T, bool], None], ...] = (),
         retry: Callable[[], AsyncIterator[int]] = attempts,
     ) -> None:

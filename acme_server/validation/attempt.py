@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from acme_server.measures import Measures
+from acme_server.measures import Metrics
 from acme_server.model import ChallengeId, Failed, Outcome, Valid
 from acme_server.problems import ProblemType
 from acme_server.state.cache import Key
@@ -139,14 +139,14 @@ class Attempts:
         validators: Mapping[ChallengeType, Validate],
         permit: Permit,
         clock: Clock,
-        measures: Measures,
+        metrics: Metrics,
         pace: Pace,
         in_flight: int,
     ) -> None:
         self._validators = validators
         self._permit = permit
         self._clock = clock
-        self._measures = measures
+        self._metrics = metrics
         self._pace = pace
         self._slots = asyncio.Semaphore(in_flight)
         self._share = max(1, in_flight // _SHARES)
@@ -165,13 +165,13 @@ class Attempts:
             async with share, self._slots:
                 attempt = await self._attempt(task)
             if isinstance(attempt, Valid):
-                self._measures.validation(task.id.type, "valid", loop.time() - started)
+                self._metrics.validation(task.id.type, "valid", loop.time() - started)
                 return attempt
             if not attempt.temporary or pause is None or loop.time() - started + pause > self._pace.within:
                 break
             await task.pause(pause)
         problem = task.problem() or _internal()
-        self._measures.validation(task.id.type, problem.type, loop.time() - started)
+        self._metrics.validation(task.id.type, problem.type, loop.time() - started)
         return Failed(problem)
 
     async def _attempt(self, task: Task) -> Valid | _Failure:

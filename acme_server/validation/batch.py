@@ -54,13 +54,13 @@ class Batch:
         """Whether nothing is under way and nothing waits to be stored."""
         return not self.running and not self.outcomes
 
-    def unfinished(self) -> Mapping[ChallengeId, StoredProblem | None]:
+    def unfinished_orders(self) -> Mapping[ChallengeId, StoredProblem | None]:
         """What is under way and was asked for, with what has gone wrong so far."""
         return {id_: task.problem() for id_, task in self.running.items() if not task.quiet}
 
     def shown(self) -> Mapping[ChallengeId, StoredProblem | None]:
         """What a client is to see as processing: also what has ended, as long as it is not stored."""
-        return {**self.unfinished(), **dict.fromkeys(self.outcomes)}
+        return {**self.unfinished_orders(), **dict.fromkeys(self.outcomes)}
 
     def stored(self, outcomes: Collection[ChallengeId], announced: Collection[ChallengeId], *, now: float) -> None:
         """These outcomes are stored, and that those others are under way."""

@@ -15,7 +15,7 @@ from collections.abc import Coroutine, Mapping
 from types import MappingProxyType
 from typing import Protocol
 
-from acme_server.measures import Measures, NoMeasures
+from acme_server.measures import Metrics, NoMetrics
 from acme_server.model import ChallengeId, Outcome
 from acme_server.problems import Refused, Unavailable
 from acme_server.state.cache import Key
@@ -57,21 +57,21 @@ class Worker:
         *,
         validators: Mapping[ChallengeType, Validate],
         permit: Permit,
-        recorder: Recorder,
+        validation_results: Recorder,
         clock: Clock,
-        measures: Measures | None = None,
+        metrics: Metrics | None = None,
         pace: Pace | None = None,
         in_flight: int = IN_FLIGHT,
         queued: int = QUEUED,
         queued_by_account: int = QUEUED_BY_ACCOUNT,
     ) -> None:
-        self._recorder = recorder
+        self._validation_results = validation_results
         self._pace = pace or Pace()
         self._attempts = Attempts(
             validators=validators,
             permit=permit,
             clock=clock,
-            measures=measures or NoMeasures(),
+            metrics=metrics or NoMetrics(),
             pace=self._pace,
             in_flight=in_flight,
         )
@@ -175,10 +175,10 @@ class Worker:
         """Have the outcomes and the rest stored, however long the API server is away within reason."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _GIVE_UP
-        outcomes, unfinished = dict(batch.outcomes), batch.unfinished()
+        outcomes, unfinished_orders = dict(batch.outcomes), batch.unfinished_orders()
         for failures in range(1_000_000):
             try:
-                batch.order = await self._recorder.record(batch.order, outcomes, unfinished)
+                batch.order = await self._validation_results.record(batch.order, outcomes, unfinished_orders)
             except Unavailable as error:
                 if loop.time() > deadline:
                     logger.error("outcomes are lost", extra={"order": batch.order.metadata.name, "error": str(error)})
@@ -192,4 +192,4 @@ class Worker:
                 break
             else:
                 break
-        batch.stored(outcomes, unfinished, now=loop.time())
+        batch.stored(outcomes, unfinished_orders, now=loop.time())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from acme_server.urls import Links
+from acme_server.urls import URLs
 from fuzz.target import Target
 
 URL = "https://acme.example.com"
-_LINKS = Links(URL)
+_LINKS = URLs(URL)
 
 
 def read(data: bytes) -> None:

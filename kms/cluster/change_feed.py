@@ -19,7 +19,7 @@ T = TypeVar("T", bound=Resource)
 logger = logging.getLogger(__name__)
 
 
-class Follower(Generic[T]):
+class ChangeFeed(Generic[T]):
     """Watches from now on and hands on every change: `on_change(object, deleted)`.
 
     Where changes may have been missed, `on_gap()` is called before the first change after the gap: what was remembered

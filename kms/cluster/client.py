@@ -48,7 +48,7 @@ class _TokenRequest(msgspec.Struct, frozen=True):
 _token_request = msgspec.json.Decoder(_TokenRequest)
 
 
-def unheard() -> None:
+def noop() -> None:
     """Let nobody know."""
 
 
@@ -193,7 +193,7 @@ class Cluster:
         resource_version: str,
         labels: str = "",
         fields: str = "",
-        on_open: Callable[[], None] = unheard,
+        on_open: Callable[[], None] = noop,
     ) -> AsyncGenerator[WatchEvent[T], None]:
         """Every change after `resource_version`, and a bookmark about once a minute, for up to five minutes.
 

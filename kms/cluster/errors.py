@@ -68,7 +68,7 @@ class Misconfigured(ClusterError):
     """The settings do not lead to an API server."""
 
 
-class Fate(Enum):
+class Delivery(Enum):
     """What is known of a request that got no answer which can be relied on."""
 
     UNTOUCHED = auto()
@@ -84,7 +84,7 @@ class Fate(Enum):
 class Unavailable(ClusterError):
     """No answer that can be relied on, now. `retry_after` are the seconds that the API server asked for, if it did."""
 
-    def __init__(self, message: str, retry_after: float | None = None, *, fate: Fate = Fate.OPEN) -> None:
+    def __init__(self, message: str, retry_after: float | None = None, *, fate: Delivery = Delivery.OPEN) -> None:
         super().__init__(message)
         self.retry_after = retry_after
         self.fate = fate
@@ -146,13 +146,13 @@ def error_of(code: int, body: bytes, retry_after: str | None = None) -> ClusterE
     return error
 
 
-def _fate(code: int, retry_after: float | None) -> Fate:
+def _fate(code: int, retry_after: float | None) -> Delivery:
     if code == _TOO_MANY_REQUESTS:
         # Whoever says so does it at the door: priority and fairness, max-inflight, a server that shuts down, storage
         # that is (re)initializing, a webhook.
-        return Fate.UNTOUCHED
+        return Delivery.UNTOUCHED
     # Without Retry-After it is no passing thing: a webhook that fails, a load balancer with nobody behind it.
-    return Fate.DOUBTFUL if code >= _SERVER_ERROR and retry_after is not None else Fate.OPEN
+    return Delivery.DOUBTFUL if code >= _SERVER_ERROR and retry_after is not None else Delivery.OPEN
 
 
 def _causes(status: _Status) -> tuple[Cause, ...]:

@@ -66,7 +66,7 @@ def released(lease: Lease) -> Lease:
     return replace(lease, spec=replace(lease.spec, holder_identity=""))
 
 
-class Election:
+class LeaderElection:
     """A candidate for one Lease.
 
     `identity` tells it from all others, and is best the same after a restart: then it need not wait for its own Lease.

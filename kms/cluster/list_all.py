@@ -30,7 +30,7 @@ _TRIES = 4
 logger = logging.getLogger(__name__)
 
 
-async def everything(
+async def list_all(
     cluster: Cluster, kind: Kind[T], namespace: str | None = None, *, pause: float = 5.0
 ) -> AsyncGenerator[T, None]:
     """All objects as they were together, in one namespace or (None) everywhere.

@@ -22,7 +22,7 @@ what cert-manager lets pass after a 503 at least (C6): to wait so long here make
 from __future__ import annotations
 
 from kms.cluster.backoff import Random
-from kms.cluster.errors import ClusterError, Fate, Unavailable
+from kms.cluster.errors import ClusterError, Delivery, Unavailable
 
 TRIES = 5
 PATIENCE = 0.6
@@ -37,10 +37,10 @@ _READS = frozenset({"get", "list"})
 _GUARDED = frozenset({"create", "update", "patch"})
 """Writes that are not done twice by a second attempt: a name or a version is in the way. An Event may be told twice."""
 _AGAIN = {
-    Fate.UNTOUCHED: _READS | _GUARDED | {"delete"},
-    Fate.DOUBTFUL: _READS | _GUARDED,
-    Fate.LOST: _READS,
-    Fate.OPEN: frozenset[str](),
+    Delivery.UNTOUCHED: _READS | _GUARDED | {"delete"},
+    Delivery.DOUBTFUL: _READS | _GUARDED,
+    Delivery.LOST: _READS,
+    Delivery.OPEN: frozenset[str](),
 }
 
 
@@ -86,7 +86,7 @@ class Call:
             raise error if self._doubt is None else self._doubt from error
         if self._verb not in _AGAIN[error.fate]:
             raise error
-        if error.fate is Fate.DOUBTFUL and self._verb in _GUARDED:
+        if error.fate is Delivery.DOUBTFUL and self._verb in _GUARDED:
             self._doubt = error
         self._failed += 1
         wait = self._wait(error.retry_after or 0.0)

@@ -17,7 +17,7 @@ from yarl import URL
 
 from kms.cluster.auth import Connection
 from kms.cluster.backoff import Pace
-from kms.cluster.errors import ClusterError, Fate, Unavailable, error_of
+from kms.cluster.errors import ClusterError, Delivery, Unavailable, error_of
 from kms.cluster.retry import PATIENCE, Budget, Call
 
 Verb = Literal["get", "list", "watch", "create", "update", "patch", "delete"]
@@ -199,13 +199,13 @@ class Transport:
         )
 
 
-def _fate(error: Exception) -> Fate:
+def _fate(error: Exception) -> Delivery:
     match error:
         case TimeoutError() | aiohttp.ClientSSLError():
-            return Fate.OPEN  # the deadline is over; a certificate is not better in a second
+            return Delivery.OPEN  # the deadline is over; a certificate is not better in a second
         case aiohttp.ClientConnectorError():
-            return Fate.UNTOUCHED
+            return Delivery.UNTOUCHED
         case aiohttp.ClientError() | OSError():
-            return Fate.LOST
+            return Delivery.LOST
         case _:
-            return Fate.OPEN
+            return Delivery.OPEN

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from kms.clock import system_clock, system_entropy
 from kms.cluster.client import Cluster
 from kms.cluster.errors import ClusterError, Misconfigured, NotFound, Unavailable
-from kms.cluster.leader_election import Election
+from kms.cluster.leader_election import LeaderElection
 from kms.resources.kinds import NAMESPACES, Kind
 from kms.resources.meta import Resource
 from kms_operator.cache import WATCHED
@@ -99,7 +99,7 @@ class Candidate:
         self._begin = partial(Operator, settings, cluster, metrics, login=login)
         self._operator: Operator | None = None
         # Of two operators on one machine each has a port of its own; in a pod the host is called like the pod.
-        self._election = Election(
+        self._election = LeaderElection(
             cluster,
             namespace=settings.namespace,
             name=settings.lease_name,

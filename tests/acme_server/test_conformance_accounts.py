@@ -181,7 +181,7 @@ async def pages(server: Server, url: str) -> list[list[str]]:
         assert page.status == 200, page.text
         found.append(page.json["orders"])
         assert len(found) < 10
-        url = next((each[1:].split(">")[0] for each in page.links if 'rel="next"' in each), "")
+        url = next((each[1:].split(">")[0] for each in page.urls if 'rel="next"' in each), "")
     return found
 
 
@@ -207,7 +207,7 @@ async def test_a_page_of_somebody_elses_list_shows_nothing_of_it(server: Server)
     for number in range(5):
         await server.order(f"{number}.example.com")
     first = await server.post(f"{server.kid}/orders")
-    (following,) = [each[1:].split(">")[0] for each in first.links if 'rel="next"' in each]
+    (following,) = [each[1:].split(">")[0] for each in first.urls if 'rel="next"' in each]
     cursor = following.rpartition("/")[2]
     server.key = ClientKey()
     await server.register()
@@ -220,7 +220,7 @@ async def test_a_page_that_is_too_old_or_was_made_up_says_where_to_begin(server:
     for number in range(5):
         await server.order(f"{number}.example.com")
     first = await server.post(f"{server.kid}/orders")
-    (following,) = [each[1:].split(">")[0] for each in first.links if 'rel="next"' in each]
+    (following,) = [each[1:].split(">")[0] for each in first.urls if 'rel="next"' in each]
     server.world.api.store.compact()
     for url in (following, f"{server.kid}/orders/made-up"):
         refused = await server.post(url)
@@ -275,7 +275,7 @@ async def test_new_terms_are_agreed_to_before_the_next_order_on_every_replica(se
         refused = await replica.order()
         assert (refused.status, refused.problem["type"]) == (403, "userActionRequired")
         assert refused.problem["instance"] == f"{TERMS}2"
-        assert f'<{TERMS}2>;rel="terms-of-service"' in refused.links
+        assert f'<{TERMS}2>;rel="terms-of-service"' in refused.urls
     # Without agreement newAccount says no more than before (M76).
     assert (await server.register()).status == 200
     assert (await server.order()).status == 403

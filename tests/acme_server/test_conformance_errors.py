@@ -122,7 +122,7 @@ async def a_name_that_is_for_another_ca(server: Server) -> Answer:
 
 
 async def too_many_open_orders(server: Server) -> Answer:
-    server.world.services.orders._opener._limits._maximum = 1
+    server.world.services.orders._new_orders._open_orders._maximum = 1
     await server.order()
     return await server.order()
 
@@ -221,7 +221,7 @@ async def a_certificate_that_is_replaced_already(server: Server) -> Answer:
 
 async def a_key_that_is_compromised(server: Server) -> Answer:
     csr = pki.csr("www.example.com")
-    server.world.services.inventory._compromised.add(fingerprint(pki.key().public_key()))
+    server.world.services.certificates._compromised.add(fingerprint(pki.key().public_key()))
     return await server.finalize(await server.ready(), csr)
 
 
@@ -248,7 +248,7 @@ async def somebody_elses_certificate(server: Server) -> Answer:
 
 
 async def a_certificate_of_nobody(server: Server) -> Answer:
-    server.world.services.inventory.surveyed()
+    server.world.services.certificates.surveyed()
     der = pki.root().certificate.public_bytes(Encoding.DER)
     return await server.post(f"{server.base}/revoke-cert", {"certificate": b64(der)})
 
@@ -454,7 +454,7 @@ async def test_a_refusal_says_what_is_wrong_in_words_that_help(
         assert (problem["type"], refused.status, problem["detail"]) == (type_, status, detail)
         assert None not in problem.values()  # C11
         assert refused.headers["Replay-Nonce"]  # SEC20
-        assert any(each.endswith('rel="index"') for each in refused.links)  # M51
+        assert any(each.endswith('rel="index"') for each in refused.urls)  # M51
         if status == 503:
             assert re.fullmatch("[1-9][0-9]*", refused.headers["Retry-After"])  # C6
 

@@ -58,7 +58,7 @@ async def test_every_answer_from_account_to_certificate_says_what_rfc_8555_wants
         assert len(challenge["token"]) >= 22  # SEC47, M146
         responded = await server.post(challenge["url"], {"keyAuthorization": "ignored"})  # M127
         assert responded.status == 200
-        assert f'<{url}>;rel="up"' in responded.links  # M129
+        assert f'<{url}>;rel="up"' in responded.urls  # M129
     ready = await server.post(order.location)
     assert ready.json["status"] == "ready"
     assert ready.json["authorizations"] == order.json["authorizations"]  # M58
@@ -309,10 +309,10 @@ async def test_a_certificate_has_links_to_its_other_chains(server: Server) -> No
     order = await server.finalize(await server.ready())
     url = order.json["certificate"]
     default = await server.post(url)
-    assert [each for each in default.links if "alternate" in each] == [f'<{url}/1>;rel="alternate"']
+    assert [each for each in default.urls if "alternate" in each] == [f'<{url}/1>;rel="alternate"']
     alternate = await server.post(f"{url}/1")
     assert alternate.headers["Content-Type"] == "application/pem-certificate-chain"
-    assert [each for each in alternate.links if "alternate" in each] == [f'<{url}>;rel="alternate"']
+    assert [each for each in alternate.urls if "alternate" in each] == [f'<{url}>;rel="alternate"']
     first, topmost = x509.load_pem_x509_certificates(alternate.text.encode())
     assert first == x509.load_pem_x509_certificate(default.text.encode())
     assert topmost.issuer == other.certificate.subject

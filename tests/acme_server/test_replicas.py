@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestServer
 
 from acme_server import replicas as module
 from acme_server.nonces import Nonces
-from acme_server.replicas import MAC, PATH, Answer, Peers, Question, _mac
+from acme_server.replicas import MAC, PATH, Answer, Question, Replicas, _mac
 from kms.clock import system_entropy
 from kms.resources.core import Endpoint, EndpointPort, EndpointSlice
 from kms.resources.meta import ObjectMeta
@@ -42,7 +42,7 @@ class Slices:
 @dataclass
 class Replica:
     nonces: Nonces
-    peers: Peers
+    replicas: Replicas
     server: TestServer
     asked: list[Question]
 
@@ -58,8 +58,10 @@ async def replicas(count: int = 2, *, secrets: tuple[bytes, ...] = ()) -> AsyncI
         for number in range(count):
             nonces = Nonces(clock=lambda: NOW, entropy=system_entropy)
             nonces.use(secrets[number] if secrets else b"n" * 32)
-            peers = Peers(nonces=nonces, slices=slices, session=session, clock=lambda: NOW, entropy=system_entropy)
-            started.append(await _listening(nonces, peers))
+            replicas = Replicas(
+                nonces=nonces, slices=slices, session=session, clock=lambda: NOW, entropy=system_entropy
+            )
+            started.append(await _listening(nonces, replicas))
             slices.add(started[-1].port, "127.0.0.1")
         try:
             yield started, slices
@@ -68,32 +70,32 @@ async def replicas(count: int = 2, *, secrets: tuple[bytes, ...] = ()) -> AsyncI
                 await each.server.close()
 
 
-async def _listening(nonces: Nonces, peers: Peers) -> Replica:
+async def _listening(nonces: Nonces, replicas: Replicas) -> Replica:
     asked: list[Question] = []
 
     async def answer(request: web.Request) -> web.Response:
         asked.append(msgspec.json.decode(await request.read(), type=Question))
-        return await peers.answer(request)
+        return await replicas.answer(request)
 
     application = web.Application()
     application.router.add_post(PATH, answer)
     server = TestServer(application)
     await server.start_server()
-    return Replica(nonces, peers, server, asked)
+    return Replica(nonces, replicas, server, asked)
 
 
 @pytest.mark.requirement("SEC19", "SEC20")
 async def test_the_nonce_of_another_replica_is_good_once_wherever_it_is_used() -> None:
     async with replicas(3) as (each, _):
         nonce = each[0].nonces.read(each[0].nonces.issue())
-        results = await asyncio.gather(*(each[i % 3].peers.redeem(nonce) for i in range(100)))
+        results = await asyncio.gather(*(each[i % 3].replicas.redeem(nonce) for i in range(100)))
         assert sorted(results) == 99 * [False] + [True]
 
 
 async def test_a_replica_that_is_known_is_asked_directly() -> None:
     async with replicas(3) as (each, _):
         for _ in range(5):
-            assert await each[1].peers.redeem(each[0].nonces.read(each[0].nonces.issue()))
+            assert await each[1].replicas.redeem(each[0].nonces.read(each[0].nonces.issue()))
         assert len([question for question in each[0].asked if question.nonce]) == 5
         assert [question.nonce for question in each[2].asked] == [""]
 
@@ -103,7 +105,7 @@ async def test_the_nonce_of_a_replica_that_is_gone_is_not_good_and_costs_one_rou
         gone = Nonces(clock=lambda: NOW, entropy=system_entropy)
         gone.use(b"n" * 32)
         for _ in range(50):
-            assert not await each[0].peers.redeem(gone.read(gone.issue()))
+            assert not await each[0].replicas.redeem(gone.read(gone.issue()))
         assert len(each[1].asked) == 1
 
 
@@ -111,9 +113,9 @@ async def test_the_nonce_of_a_replica_that_is_gone_is_not_good_and_costs_one_rou
 async def test_a_replica_that_does_not_answer_redeems_nothing() -> None:
     async with replicas(2) as (each, _):
         first, second = (each[0].nonces.read(each[0].nonces.issue()) for _ in range(2))
-        assert await each[1].peers.redeem(first)
+        assert await each[1].replicas.redeem(first)
         await each[0].server.close()
-        assert not await each[1].peers.redeem(second)
+        assert not await each[1].replicas.redeem(second)
 
 
 @pytest.mark.requirement("SEC19")
@@ -131,13 +133,13 @@ async def test_a_replica_that_answers_late_redeems_nothing(monkeypatch: pytest.M
             slices.known.clear()
             slices.add(int(server.port or 0), "127.0.0.1")
             monkeypatch.setattr(module, "_DEADLINE", aiohttp.ClientTimeout(total=0.05))
-            assert not await each[1].peers.redeem(nonce)
+            assert not await each[1].replicas.redeem(nonce)
 
 
 async def test_replicas_with_different_secrets_do_not_believe_each_other() -> None:
     async with replicas(2, secrets=(b"a" * 32, b"b" * 32)) as (each, _):
         nonce = each[0].nonces.read(each[0].nonces.issue())
-        assert not await each[1].peers.redeem(nonce)
+        assert not await each[1].replicas.redeem(nonce)
         assert each[0].nonces.redeem(nonce)
 
 
@@ -163,7 +165,7 @@ async def test_an_answer_that_is_not_signed_with_our_key_counts_for_nothing(forg
         async with TestServer(application) as server:
             slices.known.clear()
             slices.add(int(server.port or 0), "127.0.0.1")
-            assert not await each[1].peers.redeem(nonce)
+            assert not await each[1].replicas.redeem(nonce)
 
 
 async def _post(replica: Replica, body: bytes, mac: str) -> int:
@@ -211,8 +213,8 @@ async def test_a_question_about_something_else_than_a_nonce_is_answered_with_no(
 
 async def test_before_there_is_a_key_questions_are_not_answered() -> None:
     nonces = Nonces(clock=lambda: NOW, entropy=system_entropy)
-    peers = Peers(nonces=nonces, slices=None, session=None, clock=lambda: NOW, entropy=system_entropy)
-    replica = await _listening(nonces, peers)
+    replicas = Replicas(nonces=nonces, slices=None, session=None, clock=lambda: NOW, entropy=system_entropy)
+    replica = await _listening(nonces, replicas)
     body = msgspec.json.encode(Question(1, "r"))
     assert await _post(replica, body, "x") == 503
     await replica.server.close()
@@ -221,43 +223,43 @@ async def test_before_there_is_a_key_questions_are_not_answered() -> None:
 async def test_a_server_without_a_service_is_alone() -> None:
     nonces = Nonces(clock=lambda: NOW, entropy=system_entropy)
     nonces.use(b"n" * 32)
-    peers = Peers(nonces=nonces, slices=None, session=None, clock=lambda: NOW, entropy=system_entropy)
-    assert peers.alone()
-    assert await peers.redeem(nonces.read(nonces.issue()))
+    replicas = Replicas(nonces=nonces, slices=None, session=None, clock=lambda: NOW, entropy=system_entropy)
+    assert replicas.alone()
+    assert await replicas.redeem(nonces.read(nonces.issue()))
     other = Nonces(clock=lambda: NOW, entropy=system_entropy)
     other.use(b"n" * 32)
-    assert not await peers.redeem(other.read(other.issue()))
-    await peers.look_around()  # ends at once: there is nobody to look for
+    assert not await replicas.redeem(other.read(other.issue()))
+    await replicas.look_around()  # ends at once: there is nobody to look for
 
 
 async def test_a_server_with_a_service_is_alone_when_nobody_else_was_there_for_a_minute(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with replicas(1) as ((replica,), slices):
-        assert not replica.peers.alone()  # the first minute
+        assert not replica.replicas.alone()  # the first minute
         monkeypatch.setattr(module, "_GONE_FOR", 0)
         await asyncio.sleep(0.001)
-        assert not replica.peers.alone()  # an address that has not said who it is
-        await replica.peers._ask_around()
+        assert not replica.replicas.alone()  # an address that has not said who it is
+        await replica.replicas._ask_around()
         await asyncio.sleep(0.001)
-        assert replica.peers.alone()
+        assert replica.replicas.alone()
         slices.add(9, "127.0.0.9")
-        assert not replica.peers.alone()
+        assert not replica.replicas.alone()
         slices.known.pop()
         await asyncio.sleep(0.001)
-        assert replica.peers.alone()
+        assert replica.replicas.alone()
 
 
 async def test_looking_around_learns_who_is_who_and_forgets_who_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_LOOK_AROUND", 0.01)
     async with replicas(2) as (each, slices):
-        looking = asyncio.create_task(each[0].peers.look_around())
-        await until(lambda: each[0].peers._address_of(each[1].nonces.replica))
+        looking = asyncio.create_task(each[0].replicas.look_around())
+        await until(lambda: each[0].replicas._address_of(each[1].nonces.replica))
         slices.known.pop()
-        await until(lambda: each[0].peers._address_of(each[1].nonces.replica) is None)
+        await until(lambda: each[0].replicas._address_of(each[1].nonces.replica) is None)
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)
-        assert set(each[0].peers._replicas.values()) == {each[0].nonces.replica}
+        assert set(each[0].replicas._replicas.values()) == {each[0].nonces.replica}
 
 
 @pytest.mark.parametrize(

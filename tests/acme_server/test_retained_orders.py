@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from acme_server.state.authorizations import Proofs
-from acme_server.state.certificates import Inventory
-from acme_server.state.garbage_collector import Unfinished
-from acme_server.state.quotas import Population
+from acme_server.state.authorizations import Authorizations
+from acme_server.state.certificates import Certificates
+from acme_server.state.garbage_collector import UnfinishedOrders
+from acme_server.state.quotas import ObjectQuota
 from kms.cluster.codec import encoded
 from kms.resources.kinds import ORDERS
 from kms.resources.orders import ACMEOrder, Identifier
@@ -51,10 +51,10 @@ def stored(number: int) -> bytes:
 def test_an_order_with_its_certificate_takes_little_memory() -> None:
     documents = [stored(number) for number in range(ORDERS_HERE)]
     listeners: tuple[Any, ...] = (
-        Inventory(),
-        Proofs(clock=lambda: NOW),
-        Population("orders", maximum=2 * ORDERS_HERE),
-        Unfinished(),
+        Certificates(),
+        Authorizations(clock=lambda: NOW),
+        ObjectQuota("orders", maximum=2 * ORDERS_HERE),
+        UnfinishedOrders(),
     )
     decode = msgspec.json.Decoder(ACMEOrder).decode
     for each in listeners:

@@ -28,7 +28,7 @@ ISSUANCE = ["create acmeorders", "update acmeorders"]
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     async with running_world() as world:
-        world.services.known_keys._complete = True
+        world.services.account_keys._complete = True
         yield world
 
 
@@ -138,8 +138,8 @@ async def test_the_lifetime_of_a_certificate_counts_from_its_own_order(world: Wo
 
 
 async def test_a_renewal_of_names_that_are_proven_is_ready_at_once(world: World, account: ACMEAccount) -> None:
-    world.services.order_survey.missed()
-    world.services.inventory.surveyed()
+    world.services.order_sync.missed()
+    world.services.certificates.surveyed()
     first = await world.finalized(account, await world.proven(account))
     replaced = CertificateId(first.status.authority_key_id or "", first.status.serial_number or "")
     before = len(world.api.requests)
@@ -229,7 +229,7 @@ async def test_an_authorization_whose_order_is_gone_holds_no_longer(world: World
 async def test_without_the_api_server_nothing_is_said_against_an_order(world: World, account: ACMEAccount) -> None:
     await world.proven(account)
     order = await world.order(account)
-    world.services.proofs.missed()
+    world.services.authorizations.missed()
     world.api.fail_next("get", "acmeorders", 503)
     with pytest.raises(Unavailable):
         await world.finalized(account, order)

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from acme_server.api.readiness import Readiness
-from acme_server.tasks import Background, supervised
+from acme_server.tasks import BackgroundTasks, supervised
 
 
 async def test_work_that_fails_is_begun_again_and_told_of(caplog: pytest.LogCaptureFixture) -> None:
@@ -31,7 +31,7 @@ async def test_all_work_ends_when_it_is_stopped() -> None:
         finally:
             ended.append(1)
 
-    background = Background()
+    background = BackgroundTasks()
     background.start({"one": work, "other": work})
     await asyncio.sleep(0)
     await background.stop()

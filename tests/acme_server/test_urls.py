@@ -2,10 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acme_server.urls import AccountLink, Links
+from acme_server.urls import AccountLink, URLs
 from tests.support.acme import EXTERNAL_URL, Accounts, ClientKey, Orders
 
-LINKS = Links(EXTERNAL_URL)
+URLS = URLs(EXTERNAL_URL)
 ID = "a" * 52
 URL = f"{EXTERNAL_URL}/acme/pki/web/accounts/{ID}"
 
@@ -13,21 +13,21 @@ URL = f"{EXTERNAL_URL}/acme/pki/web/accounts/{ID}"
 def test_all_urls_of_a_profile_begin_alike() -> None:
     account = Accounts().put("web", ClientKey().public)
     order = Orders().put(account, ["a.example.com"])
-    prefix = LINKS.profile("pki", "web")
+    prefix = URLS.profile("pki", "web")
     assert prefix == f"{EXTERNAL_URL}/acme/pki/web"
     order_url = f"{prefix}/orders/{order.metadata.name}"
     assert [
-        LINKS.directory("pki", "web"),
-        LINKS.new_nonce("pki", "web"),
-        LINKS.new_account("pki", "web"),
-        LINKS.new_order("pki", "web"),
-        LINKS.account(account),
-        LINKS.orders(account),
-        LINKS.order(order),
-        LINKS.finalize(order),
-        LINKS.certificate(order),
-        LINKS.authorization(order, 3),
-        LINKS.challenge(order, 3, "http-01"),
+        URLS.directory("pki", "web"),
+        URLS.new_nonce("pki", "web"),
+        URLS.new_account("pki", "web"),
+        URLS.new_order("pki", "web"),
+        URLS.account(account),
+        URLS.orders(account),
+        URLS.order(order),
+        URLS.finalize(order),
+        URLS.certificate(order),
+        URLS.authorization(order, 3),
+        URLS.challenge(order, 3, "http-01"),
     ] == [
         f"{prefix}/directory",
         f"{prefix}/new-nonce",
@@ -45,7 +45,7 @@ def test_all_urls_of_a_profile_begin_alike() -> None:
 
 @pytest.mark.requirement("M19")
 def test_an_accounts_url_says_which_account_of_which_profile_it_is() -> None:
-    assert LINKS.parse_account(URL) == AccountLink("pki", "web", ID)
+    assert URLS.parse_account(URL) == AccountLink("pki", "web", ID)
 
 
 @pytest.mark.requirement("M19", "SEC05")
@@ -80,7 +80,7 @@ def test_an_accounts_url_says_which_account_of_which_profile_it_is() -> None:
     ],
 )
 def test_every_other_spelling_is_not_ours(url: str) -> None:
-    assert LINKS.parse_account(url) is None
+    assert URLS.parse_account(url) is None
 
 
 NAME = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)
@@ -92,20 +92,20 @@ NAME = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)
     st.from_regex(r"[a-z2-7]{52}", fullmatch=True),
 )
 def test_what_is_parsed_is_what_was_built(namespace: str, profile: str, account: str) -> None:
-    url = f"{LINKS.profile(namespace, profile)}/accounts/{account}"
-    assert LINKS.parse_account(url) == (namespace, profile, account)
+    url = f"{URLS.profile(namespace, profile)}/accounts/{account}"
+    assert URLS.parse_account(url) == (namespace, profile, account)
 
 
 @pytest.mark.requirement("SEC05")
 @given(st.text() | st.text(alphabet="htps:/acme.xlwbi2", max_size=90).map(lambda tail: EXTERNAL_URL + tail))
 def test_what_is_parsed_can_be_built_again(url: str) -> None:
-    link = LINKS.parse_account(url)
-    assert link is None or f"{LINKS.profile(link.namespace, link.profile)}/accounts/{link.account}" == url
+    link = URLS.parse_account(url)
+    assert link is None or f"{URLS.profile(link.namespace, link.profile)}/accounts/{link.account}" == url
 
 
 @pytest.mark.requirement("SEC15")
 def test_the_url_that_is_asked_for_is_ours_whatever_host_was_asked() -> None:
-    assert LINKS.requested("/acme/pki/web/new-order") == f"{EXTERNAL_URL}/acme/pki/web/new-order"
+    assert URLS.requested("/acme/pki/web/new-order") == f"{EXTERNAL_URL}/acme/pki/web/new-order"
 
 
 @pytest.mark.parametrize(
@@ -120,11 +120,11 @@ def test_the_url_that_is_asked_for_is_ours_whatever_host_was_asked() -> None:
     ],
 )
 def test_a_path_under_a_profile_belongs_to_its_directory(path: str, directory: str | None) -> None:
-    assert LINKS.directory_of(path) == directory
+    assert URLS.directory_of(path) == directory
 
 
 def test_what_certificates_point_to_is_reached_by_http() -> None:
-    assert LINKS.revocation_list("pki", "issuing") == "http://acme.example.com/crl/pki/issuing.crl"
-    assert LINKS.ca_certificate("pki", "issuing") == "http://acme.example.com/ca/pki/issuing.crt"
-    elsewhere = Links(EXTERNAL_URL, http_url="http://crl.example.com:8080")
+    assert URLS.revocation_list("pki", "issuing") == "http://acme.example.com/crl/pki/issuing.crl"
+    assert URLS.ca_certificate("pki", "issuing") == "http://acme.example.com/ca/pki/issuing.crt"
+    elsewhere = URLs(EXTERNAL_URL, http_url="http://crl.example.com:8080")
     assert elsewhere.revocation_list("pki", "issuing") == "http://crl.example.com:8080/crl/pki/issuing.crl"

@@ -22,15 +22,15 @@ async def watching(world: World) -> AsyncIterator[None]:
     tasks = [
         asyncio.create_task(work)
         for work in (
-            services.account_follower.run(),
-            services.order_follower.run(),
-            services.account_survey.run(),
-            services.order_survey.run(),
+            services.account_feed.run(),
+            services.order_feed.run(),
+            services.account_sync.run(),
+            services.order_sync.run(),
         )
     ]
-    await services.account_follower.following.wait()
-    await services.order_follower.following.wait()
-    await until(lambda: services.known_keys._complete)
+    await services.account_feed.following.wait()
+    await services.order_feed.following.wait()
+    await until(lambda: services.account_keys._complete)
     try:
         yield
     finally:
@@ -84,7 +84,7 @@ async def test_a_key_that_becomes_an_account_elsewhere_is_known_here(worlds: tup
 
     account = await one.account()
     await other.account(Key(thumbprint=thumbprint(pki.key().public_key()) or ""))
-    await until(lambda: len(one.services.known_keys) == 2)
+    await until(lambda: len(one.services.account_keys) == 2)
     order = await one.proven(account)
     with pytest.raises(Refused, match="ACME account"):
         await one.services.orders.finalize(one.profile, account, order, pki.csr("www.example.com"))
@@ -121,7 +121,7 @@ async def test_open_orders_of_other_servers_count(worlds: tuple[World, World]) -
     one, other = worlds
     account = await one.account()
     await one.order(account)
-    limits = other.services.orders._opener._limits
+    limits = other.services.orders._new_orders._open_orders
     await until(lambda: (NAMESPACE, account.metadata.name) in limits._open)
 
 
@@ -129,7 +129,7 @@ async def test_after_a_gap_caches_are_filled_anew(worlds: tuple[World, World]) -
     one, _ = worlds
     await one.account()
     assert len(one.services.account_store) == 1
-    one.services.account_follower._on_gap()
+    one.services.account_feed._on_gap()
     assert len(one.services.account_store) == 0
-    assert not one.services.known_keys._complete
-    await until(lambda: one.services.known_keys._complete)
+    assert not one.services.account_keys._complete
+    await until(lambda: one.services.account_keys._complete)

@@ -17,7 +17,7 @@ from tests.support.installation import Installation
 @pytest.fixture(scope="module")
 def servers(installation: Installation) -> Iterator[tuple[str, str]]:
     """The addresses of two servers that know of each other."""
-    with installation.peers(2) as (one, other):
+    with installation.replicas(2) as (one, other):
         yield one.url, other.url
 
 

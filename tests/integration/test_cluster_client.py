@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from e2e.cluster.cluster import Cluster as RealCluster
-from kms.cluster.change_feed import Follower
+from kms.cluster.change_feed import ChangeFeed
 from kms.cluster.client import Cluster
 from kms.cluster.errors import (
     AlreadyExists,
@@ -217,7 +217,7 @@ async def test_informer_and_follower_outlive_the_api_server(
     deleted = await client.create(ACCOUNTS, account("deleted", namespace))
     heard: list[str] = []
     informed = Informer(client, ACCOUNTS, namespaces=[namespace])
-    following = Follower(
+    following = ChangeFeed(
         client,
         ACCOUNTS,
         on_change=lambda each, _gone: heard.append(each.metadata.name),

@@ -54,7 +54,7 @@ class Ledger:
 @pytest.fixture
 def pair(installation: Installation) -> Iterator[tuple[Server, ...]]:
     """Two servers that know of each other, so that one may take over what the other has left."""
-    with installation.peers(2) as started:
+    with installation.replicas(2) as started:
         yield started
 
 

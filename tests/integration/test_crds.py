@@ -65,7 +65,7 @@ def test_the_largest_manifests_stay_within_the_cost_limits_of_the_rules(installe
     types = ("http-01", "dns-01", "tls-alpn-01")
     tokens = [{"authorization": each, "type": type_, "token": "t" * 43} for each in range(100) for type_ in types]
     moment = "2026-11-23T12:00:00Z"
-    proofs = [
+    authorizations = [
         {"authorization": each, "order": "o" * 32, "position": each, "validated": moment, "expires": moment}
         for each in range(100)
     ]
@@ -84,7 +84,7 @@ def test_the_largest_manifests_stay_within_the_cost_limits_of_the_rules(installe
             {
                 "identifiers": [{"type": "dns", "value": each} for each in names],
                 "tokens": tokens,
-                "authorized": proofs,
+                "authorized": authorizations,
                 "names": "x" * 3000,
             },
         ),

@@ -37,7 +37,7 @@ RECOVERED = 60.0
 def three(installation: Installation) -> Iterator[tuple[Server, ...]]:
     """Servers that know of each other."""
     try:
-        with installation.peers(3) as started:
+        with installation.replicas(3) as started:
             yield started
     finally:
         # Watches may wait for half a minute before they try again; the tests of other modules need not.

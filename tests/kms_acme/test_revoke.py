@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from msgspec.structs import replace
 
-from acme_server.state.certificates import Inventory
+from acme_server.state.certificates import Certificates
 from kms.clock import system_clock
 from kms.resources.kinds import ORDERS
 from kms.resources.meta import condition
@@ -70,7 +70,7 @@ async def test_a_certificate_is_revoked_by_its_serial_number_as_people_copy_it(
     ready = condition(stored.status.conditions, "Ready")
     assert ready is not None
     assert (ready.status, ready.reason) == ("False", "Revoked")
-    inventory = Inventory()
+    inventory = Certificates()
     inventory.seen(stored, False)
     assert len(inventory.revoked("pki", "ab" * 20)) == 1
 

@@ -32,11 +32,11 @@ from acme_server.certificates.crl import Document
 from acme_server.certificates.renewal_info import RenewalInfo
 from acme_server.certificates.renewal_window import Window
 from acme_server.jose.jwk import AccountKey, account_key
-from acme_server.metrics import Metrics
+from acme_server.metrics import PrometheusMetrics
 from acme_server.nonces import Nonce, Nonces
 from acme_server.problems import ProblemType, Refused, Unavailable, not_found
 from acme_server.profiles import Profile
-from acme_server.urls import Links
+from acme_server.urls import URLs
 from kms.clock import system_entropy
 from kms.resources import ACMEAccount, ACMEOrder, CertificateProfile, EABCredential
 from kms.resources.accounts import AccountSpec, AccountStatus, CurrentKey
@@ -399,7 +399,7 @@ class Edge:
     accounts: Accounts
     orders: Orders
     credentials: Credentials
-    metrics: Metrics
+    metrics: PrometheusMetrics
     readiness: Readiness
     now: list[datetime]
     revocations: Revocations
@@ -409,7 +409,7 @@ class Edge:
     def opened(self, key: ClientKey | None = None, profile: str = "web", state: Any = "valid") -> str:
         """An account that exists; its kid."""
         account = self.accounts.put(profile, (key or self.key).public, state=state)
-        return Links(EXTERNAL_URL).account(account)
+        return URLs(EXTERNAL_URL).account(account)
 
     async def post(
         self, path: str, payload: Any = None, *, key: ClientKey | None = None, body: bytes | None = None, **header: Any
@@ -444,9 +444,9 @@ async def running_edge(*profiles: Profile) -> AsyncIterator[Edge]:
     found = Profiles(*(profiles or (profile(), profile("open", external_account_binding="Optional"))))
     accounts, orders, credentials = Accounts(), Orders(), Credentials()
     revocations, publication = Revocations(), Publication()
-    metrics, readiness = Metrics(), Readiness()
+    metrics, readiness = PrometheusMetrics(), Readiness()
     application = acme_application(
-        links=Links(EXTERNAL_URL),
+        urls=URLs(EXTERNAL_URL),
         nonces=nonces,
         redeemer=Local(nonces),
         profiles=found,

@@ -20,7 +20,7 @@ from acme_server.orders.policy import Objection
 from acme_server.problems import ProblemType
 from acme_server.profiles import Profile
 from acme_server.settings import ValidationSettings
-from acme_server.urls import Links
+from acme_server.urls import URLs
 from acme_server.validation.attempt import Pace, ValidationFailed
 from acme_server.validation.caa_rules import Property
 from acme_server.validation.dns.records import Found
@@ -209,7 +209,7 @@ class World:
     clock: Clock = field(default_factory=Clock)
     validator: Validator = field(default_factory=Validator)
     records: ScriptedRecords = field(default_factory=ScriptedRecords)
-    measures: Counted = field(default_factory=Counted)
+    metrics: Counted = field(default_factory=Counted)
     profiles: Informed[CertificateProfile] = field(default_factory=Informed)
     policies: Informed[CertificatePolicy] = field(default_factory=Informed)
     authorities: Informed[CertificateAuthority] = field(default_factory=Informed)
@@ -237,14 +237,14 @@ class World:
                 secrets=self.secrets,
             ),
             records=self.records,
-            links=Links(EXTERNAL_URL),
+            urls=URLs(EXTERNAL_URL),
             validators=dict.fromkeys(self.offered, self.validator),
             objection=self.objection,
             replica=self.replica,
             alone=lambda: self.alone,
             clock=self.clock,
             entropy=system_entropy,
-            measures=self.measures,
+            metrics=self.metrics,
             pace=self.pace,
             orders_page=self.orders_page,
         )

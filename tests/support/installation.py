@@ -142,7 +142,7 @@ class Installation(Site):
     zone: dns.Zone
 
     @contextmanager
-    def peers(self, count: int) -> Iterator[tuple[Server, ...]]:
+    def replicas(self, count: int) -> Iterator[tuple[Server, ...]]:
         """So many further servers, ready, that know of each other; gone after the block."""
         started = tuple(self.programs.add_server(peers=True) for _ in range(count))
         try:

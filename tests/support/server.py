@@ -16,9 +16,9 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from acme_server.api.application import acme_application
 from acme_server.api.readiness import Readiness
-from acme_server.metrics import Metrics
+from acme_server.metrics import PrometheusMetrics
 from acme_server.nonces import Nonces
-from acme_server.urls import Links
+from acme_server.urls import URLs
 from kms.clock import system_entropy
 from tests.support import pki
 from tests.support.acme import EXTERNAL_URL, ClientKey, Local, b64, signed
@@ -33,7 +33,7 @@ class Answer:
 
     status: int
     headers: Mapping[str, str]
-    links: tuple[str, ...]
+    urls: tuple[str, ...]
     text: str
 
     @property
@@ -70,7 +70,7 @@ class Server:
     @property
     def base(self) -> str:
         """What the URLs of the profile begin with."""
-        return Links(EXTERNAL_URL).profile("pki", "web")
+        return URLs(EXTERNAL_URL).profile("pki", "web")
 
     async def post(
         self,
@@ -140,7 +140,7 @@ async def running_replica(world: World, nonces: Nonces) -> AsyncIterator[Server]
     """The HTTP edge over the services of a world; replicas that share `nonces` redeem each other's."""
     services = world.services
     application = acme_application(
-        links=Links(EXTERNAL_URL),
+        urls=URLs(EXTERNAL_URL),
         nonces=nonces,
         redeemer=Local(nonces),
         profiles=services.profiles,
@@ -150,7 +150,7 @@ async def running_replica(world: World, nonces: Nonces) -> AsyncIterator[Server]
         renewals=services.renewals,
         revocations=services.revocations,
         publication=services.publication,
-        metrics=Metrics(),
+        metrics=PrometheusMetrics(),
         readiness=Readiness(),
     )
     async with TestClient(TestServer(application)) as http:

@@ -161,7 +161,7 @@ async def test_another_old_key_is_refused_before_anything_is_written(world: Worl
 @pytest.mark.requirement("SEC25")
 async def test_a_compromised_key_becomes_nobodys_key(world: World, account: ACMEAccount) -> None:
     compromised = Key(pki.key(which="lost").public_key(), jwk='"lost"', thumbprint="lost")
-    world.services.inventory._compromised.add(fingerprint(compromised.public_key))
+    world.services.certificates._compromised.add(fingerprint(compromised.public_key))
     assert (await refusal(world, account, compromised)).type is ProblemType.BAD_PUBLIC_KEY
     with pytest.raises(Refused) as caught:
         await world.services.accounts.register(world.profile, compromised, AGREED, None)

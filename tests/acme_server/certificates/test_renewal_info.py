@@ -21,8 +21,8 @@ NAME = "www.example.com"
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     async with running_world(lambda world: world.configure(authorization_lifetime="0s")) as world:
-        world.services.order_survey.missed()
-        world.services.inventory.surveyed()
+        world.services.order_sync.missed()
+        world.services.certificates.surveyed()
         yield world
 
 
@@ -72,7 +72,7 @@ async def test_other_certificates_are_not_found(world: World, account: ACMEAccou
 
 
 async def test_while_certificates_are_being_read_nothing_is_not_found(world: World) -> None:
-    world.services.order_survey.missed()
+    world.services.order_sync.missed()
     with pytest.raises(Unavailable):
         world.services.renewals.info(world.profile, str(CertificateId("00" * 20, "1234")))
 
@@ -119,7 +119,7 @@ async def test_of_orders_that_replace_the_same_certificate_at_once_one_is_made(
 ) -> None:
     predecessor = await certified(world, account)
     other = world.another()
-    other.services.inventory.seen(world.stored(predecessor), False)
+    other.services.certificates.seen(world.stored(predecessor), False)
     results = await asyncio.gather(
         *(replacing(each, account, id_of(predecessor)) for each in (world, other) * 5), return_exceptions=True
     )
@@ -171,7 +171,7 @@ async def test_one_name_in_common_is_enough(world: World, account: ACMEAccount) 
 @pytest.mark.requirement("ARI-M11")
 async def test_renewals_are_not_kept_waiting_by_the_limit_of_open_orders(world: World, account: ACMEAccount) -> None:
     predecessor = await certified(world, account)
-    world.services.orders._opener._limits._maximum = 1
+    world.services.orders._new_orders._open_orders._maximum = 1
     await world.order(account)
     with pytest.raises(Refused, match="open orders"):
         await world.order(account)
@@ -188,7 +188,7 @@ async def test_a_key_that_was_revoked_as_compromised_is_not_certified_again(worl
         metadata=replace(order.metadata, resource_version="99999"),
         status=replace(order.status, revocation=Revocation(time=world.clock(), reason="keyCompromise")),
     )
-    world.services.inventory.seen(revoked, False)
+    world.services.certificates.seen(revoked, False)
     again = await world.proven(account)
     with pytest.raises(Refused, match="compromised") as caught:
         await world.services.orders.finalize(world.profile, account, again, csr)

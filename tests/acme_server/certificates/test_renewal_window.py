@@ -16,7 +16,7 @@ from acme_server.certificates.renewal_window import (
 )
 from acme_server.orders.lifetimes import BACKDATE
 from acme_server.problems import ProblemType, Refused
-from acme_server.state.certificates import Certificate
+from acme_server.state.certificates import CertificateRecord
 from kms.resources.orders import Identifier, Revocation
 
 ISSUED = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
@@ -30,8 +30,8 @@ def certificate(
     not_before: datetime = ISSUED - timedelta(minutes=1),
     revoked: datetime | None = None,
     order: str = "order",
-) -> Certificate:
-    return Certificate(
+) -> CertificateRecord:
+    return CertificateRecord(
         order=("pki", order),
         version="1",
         profile="web",

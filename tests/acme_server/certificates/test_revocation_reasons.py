@@ -19,7 +19,7 @@ from acme_server.certificates.revocation_reasons import (
 )
 from acme_server.orders import transitions
 from acme_server.problems import ProblemType, Refused
-from acme_server.state.certificates import Certificate
+from acme_server.state.certificates import CertificateRecord
 from acme_server.state.retention import kept_until
 from kms.pki.crl import encoded_entry
 from kms.resources.meta import condition
@@ -30,7 +30,7 @@ HOUR = NOW.replace(minute=0)
 SECONDS = st.integers(min_value=0, max_value=3 * 3600)
 
 
-def revoked_certificate(serial: int, time: datetime, reason: str = "superseded", **changes: Any) -> Certificate:
+def revoked_certificate(serial: int, time: datetime, reason: str = "superseded", **changes: Any) -> CertificateRecord:
     values: dict[str, Any] = {
         "order": ("pki", f"order-{serial}"),
         "version": "1",
@@ -44,7 +44,7 @@ def revoked_certificate(serial: int, time: datetime, reason: str = "superseded",
         "issued_at": NOW,
         "revocation": Revocation(time=time, reason=reason),
     }
-    return Certificate(**values | changes)
+    return CertificateRecord(**values | changes)
 
 
 def refused(call: Any, *arguments: Any, **more: Any) -> Refused:

@@ -23,7 +23,7 @@ def inner(new: ClientKey = NEW, payload: bytes | None = None, *, without: str = 
     return signed(new, body, **({"jwk": new.jwk, "url": URL} | header))
 
 
-def parsed(payload: bytes) -> key_rollover.KeyChange:
+def parsed(payload: bytes) -> key_rollover.KeyRollover:
     return key_rollover.parse(payload, url=URL, account=ACCOUNT)
 
 

@@ -75,7 +75,7 @@ async def test_a_name_that_names_this_ca_is_certified_with_one_check(world: Worl
     assert checked == order.status.authorizations[0].challenges[0].validated
     assert (await finalize(world, account, order)).status.state == "valid"
     assert world.records.asked == ["a.example.com", "example.com"]
-    assert world.measures.caa_checks == [("Enforce", "allowed")]
+    assert world.metrics.caa_checks == [("Enforce", "allowed")]
 
 
 @pytest.mark.requirement("CAA-M10", "SEC53")
@@ -110,7 +110,7 @@ async def test_a_failed_lookup_is_tried_again_and_then_refused(world: World, acc
         "The CAA records for a.example.com cannot be looked up at example.com: "
         "the DNS servers cannot tell (SERVFAIL). (3 attempts)"
     )
-    assert world.measures.caa_checks == [("Enforce", "failed")] * 3
+    assert world.metrics.caa_checks == [("Enforce", "failed")] * 3
 
 
 @pytest.mark.requirement("CAA-M2", "SEC54")
@@ -204,7 +204,7 @@ async def test_what_is_only_reported_is_logged_counted_and_issued(
     with caplog.at_level(logging.WARNING):
         order = await proven(world, account, *NAMES)
     assert (await finalize(world, account, order)).status.state == "valid"
-    assert sorted(world.measures.caa_checks) == [("Report", "allowed"), ("Report", "failed"), ("Report", "forbidden")]
+    assert sorted(world.metrics.caa_checks) == [("Report", "allowed"), ("Report", "failed"), ("Report", "forbidden")]
     told = [vars(each) for each in caplog.records if each.message == "CAA forbids a certificate"]
     assert len(told) == 2
     assert {each["order"] for each in told} == {order.metadata.name}

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from acme_server.orders import policy
 from acme_server.orders.certificate_template import template
 from acme_server.orders.lifetimes import BACKDATE
-from acme_server.urls import Links
+from acme_server.urls import URLs
 from kms.pki.certificate import LeafTemplate
 from kms.resources.authorities import Subject
 from kms.resources.orders import ACMEOrder
@@ -30,7 +30,7 @@ async def world() -> AsyncIterator[World]:
 
 def made(world: World, der: bytes | None = None, for_: ACMEOrder | None = None) -> LeafTemplate:
     request = policy.parsed(der or pki.csr("www.example.com"))
-    return template(for_ or order(), request, world.profile, base=NOW, ca_not_after=FAR, links=Links(EXTERNAL_URL))
+    return template(for_ or order(), request, world.profile, base=NOW, ca_not_after=FAR, urls=URLs(EXTERNAL_URL))
 
 
 @pytest.mark.requirement("SEC35")
@@ -90,13 +90,13 @@ async def test_a_certificate_never_outlives_its_ca(world: World) -> None:
     request = policy.parsed(pki.csr("www.example.com"))
     soon = NOW + timedelta(days=1)
     assert (
-        template(order(), request, world.profile, base=NOW, ca_not_after=soon, links=Links(EXTERNAL_URL)).not_after
+        template(order(), request, world.profile, base=NOW, ca_not_after=soon, urls=URLs(EXTERNAL_URL)).not_after
         == soon
     )
     plain = order()
     wanted = replace(plain, spec=replace(plain.spec, not_after=NOW + timedelta(days=2)))
     with pytest.raises(ValueError, match="after the end"):
-        template(wanted, request, world.profile, base=NOW, ca_not_after=soon, links=Links(EXTERNAL_URL))
+        template(wanted, request, world.profile, base=NOW, ca_not_after=soon, urls=URLs(EXTERNAL_URL))
 
 
 @pytest.mark.requirement("SEC15")

@@ -59,7 +59,7 @@ def certificate_of(order: ACMEOrder) -> x509.Certificate:
 @pytest.mark.requirement("C10")
 async def test_a_ready_order_gets_its_certificate_in_one_write(world: World, account: ACMEAccount) -> None:
     order = await world.proven(account)
-    world.services.known_keys._complete = True
+    world.services.account_keys._complete = True
     before = len(world.api.requests)
     order = await finalize(world, account, order)
     assert world.calls(before) == ["update acmeorders"]
@@ -128,7 +128,7 @@ async def test_the_policy_counts_as_it_is_now(world: World, account: ACMEAccount
 @pytest.mark.requirement("M115", "M157", "SEC26")
 async def test_the_key_of_the_account_gets_no_certificate(world: World) -> None:
     account = await world.account(Key(thumbprint=thumbprint(pki.key().public_key()) or ""))
-    world.services.known_keys._complete = True
+    world.services.account_keys._complete = True
     order = await world.proven(account)
     refused = await refusal(world, account, order)
     assert refused.type == ProblemType.BAD_CSR
@@ -154,7 +154,7 @@ async def test_the_key_of_an_account_of_another_profile_gets_none_either(world: 
 async def test_a_key_that_no_account_can_have_needs_no_such_question(world: World, account: ACMEAccount) -> None:
     request = changed(parsed(CSR), public_key=ed448.Ed448PrivateKey.generate().public_key())  # type: ignore[arg-type]
     before = len(world.api.requests)
-    await world.services.orders._finalizer._check_key(world.profile, account, request)
+    await world.services.orders._finalization._check_key(world.profile, account, request)
     assert world.calls(before) == []
 
 
@@ -189,7 +189,7 @@ async def test_an_order_that_has_been_ready_for_long_keeps_request_and_time_firs
     world: World, account: ACMEAccount
 ) -> None:
     order = await world.proven(account)
-    world.services.known_keys._complete = True
+    world.services.account_keys._complete = True
     world.clock.ahead = 2 * HOUR
     before = len(world.api.requests)
     finished = await finalize(world, account, order)
@@ -234,7 +234,7 @@ async def test_an_order_waits_in_processing_for_its_issuer(world: World, account
     finished = await world.services.orders.settled(order)
     assert finished.status.state == "valid"
     assert finished.status.request is None
-    assert set(world.measures.issuances) == {"not-ready", "signed"}
+    assert set(world.metrics.issuances) == {"not-ready", "signed"}
 
 
 @pytest.mark.requirement("M117", "SEC34")
@@ -303,17 +303,17 @@ async def test_what_no_retry_repairs_ends_the_order_and_says_so(
     assert ended.status.error is not None
     assert ended.status.error.type == "serverInternal"
     assert "secret" not in ended.status.error.detail
-    assert world.measures.issuances == ["failed"]
+    assert world.metrics.issuances == ["failed"]
 
 
 async def test_a_poll_does_not_get_in_the_way_of_an_issuance_that_is_under_way(
     world: World, account: ACMEAccount
 ) -> None:
     order = await accepted(world, account)
-    finalizer = world.services.orders._finalizer
-    lock = finalizer._locks.setdefault(("pki", order.metadata.name), asyncio.Lock())
+    finalization = world.services.orders._finalization
+    lock = finalization._locks.setdefault(("pki", order.metadata.name), asyncio.Lock())
     async with lock:
-        shown = await finalizer.resumed(world.profile, order)
+        shown = await finalization.resumed(world.profile, order)
     assert shown.status.state == "processing"
 
 

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from acme_server.model import ChallengeId
 from acme_server.orders import recovery, transitions
-from acme_server.orders.recovery import Resumption
+from acme_server.orders.recovery import Recovery
 from kms.resources.orders import ACMEOrder
 from tests.support.acmeorders import NOW, order
 
@@ -19,7 +19,7 @@ class Life:
 
     def __init__(self, *, alone: bool = True, gone: frozenset[str] = frozenset()) -> None:
         self.now = NOW
-        self.resumption = Resumption(
+        self.recovery = Recovery(
             replica="server-0",
             life="2",
             clock=lambda: self.now,
@@ -47,27 +47,27 @@ def test_a_validation_is_lost_with_its_process_or_after_a_while(attempt: str, se
     life = Life(gone=frozenset({"server-2"}))
     life.now += timedelta(seconds=seconds)
     expected = ((FIRST, False),) if lost else ()
-    assert life.resumption.of(processing(attempt, "a.example", "b.example"), ()) == expected
-    assert life.resumption.of(processing(attempt), (FIRST,)) == ()
+    assert life.recovery.of(processing(attempt, "a.example", "b.example"), ()) == expected
+    assert life.recovery.of(processing(attempt), (FIRST,)) == ()
 
 
 def test_a_validation_that_never_said_when_it_began_is_lost() -> None:
     stored = processing("server-1/1")
     authorization = stored.status.authorizations[0]
     challenge = replace(authorization.challenges[0], started=None)
-    assert Life().resumption.is_lost(challenge)
-    assert not Life().resumption.is_lost(replace(challenge, state="pending"))
+    assert Life().recovery.is_lost(challenge)
+    assert not Life().recovery.is_lost(replace(challenge, state="pending"))
 
 
 def test_an_older_order_is_tried_once_and_quietly() -> None:
     life = Life()
     old = order("a.example", "b.example", created=NOW - timedelta(minutes=1))
-    assert life.resumption.of(old, ()) == ((FIRST, True), (SECOND, True))
-    assert life.resumption.of(old, ()) == ()
+    assert life.recovery.of(old, ()) == ((FIRST, True), (SECOND, True))
+    assert life.recovery.of(old, ()) == ()
 
 
 def test_an_order_of_this_life_is_not_tried_unasked() -> None:
-    assert Life().resumption.of(order(created=NOW + timedelta(seconds=1)), ()) == ()
+    assert Life().recovery.of(order(created=NOW + timedelta(seconds=1)), ()) == ()
 
 
 def test_a_response_may_have_been_lost_with_another_server() -> None:
@@ -75,23 +75,23 @@ def test_a_response_may_have_been_lost_with_another_server() -> None:
     young = order("a.example", created=NOW + timedelta(seconds=1))
     for life in (among_others, alone):
         life.now = NOW + timedelta(seconds=20)
-        assert life.resumption.of(young, ()) == ()
+        assert life.recovery.of(young, ()) == ()
         life.now = NOW + timedelta(seconds=40)
-    assert alone.resumption.of(young, ()) == ()
-    assert among_others.resumption.of(young, ()) == ((FIRST, True),)
-    assert among_others.resumption.of(young, ()) == ()
+    assert alone.recovery.of(young, ()) == ()
+    assert among_others.recovery.of(young, ()) == ((FIRST, True),)
+    assert among_others.recovery.of(young, ()) == ()
 
 
 def test_an_order_that_nobody_has_stored_is_not_tried_unasked() -> None:
     plain = order()
-    assert Life().resumption.of(replace(plain, metadata=replace(plain.metadata, creation_timestamp=None)), ()) == ()
+    assert Life().recovery.of(replace(plain, metadata=replace(plain.metadata, creation_timestamp=None)), ()) == ()
 
 
 def test_an_order_that_is_being_worked_on_is_not_tried_unasked() -> None:
     old = order("a.example", "b.example", created=NOW - timedelta(minutes=1))
-    assert Life().resumption.of(old, (FIRST,)) == ()
+    assert Life().recovery.of(old, (FIRST,)) == ()
     elsewhere = transitions.begun(old, {FIRST: None}, attempt="server-1/1", now=NOW)
-    assert Life().resumption.of(elsewhere, ()) == ()
+    assert Life().recovery.of(elsewhere, ()) == ()
 
 
 def test_what_was_tried_is_remembered_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,8 +100,8 @@ def test_what_was_tried_is_remembered_in_bounded_memory(monkeypatch: pytest.Monk
     old = order(created=NOW - timedelta(minutes=1))
     for number in range(5):
         named = replace(old, metadata=replace(old.metadata, name=f"order-{number}"))
-        assert life.resumption.of(named, ())
-    assert len(life.resumption._tried) == 2
+        assert life.recovery.of(named, ())
+    assert len(life.recovery._tried) == 2
 
 
 def test_other_replicas_are_not_known_to_be_gone_by_default() -> None:

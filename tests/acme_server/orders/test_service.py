@@ -53,15 +53,15 @@ async def test_an_issuance_costs_three_writes_and_no_reads(world: World, account
     names = [f"host-{number}.example.com" for number in range(count)]
     before = len(world.api.requests)
     # Without the watch nothing is known for certain about account keys: one read, which the test of known keys covers.
-    world.services.known_keys._complete = True
+    world.services.account_keys._complete = True
     order = await world.proven(account, *names)
     assert order.status.state == "ready"
     order = await world.services.orders.get(world.profile, account, order.metadata.name)
     order = await world.services.orders.finalize(world.profile, account, order, pki.csr(*names))
     assert order.status.state == "valid"
     assert world.calls(before) == ["create acmeorders", "update acmeorders", "update acmeorders"]
-    assert world.measures.orders == ["created", "valid"]
-    assert world.measures.issuances == ["signed"]
+    assert world.metrics.orders == ["created", "valid"]
+    assert world.metrics.issuances == ["signed"]
 
 
 @pytest.mark.requirement("M146", "S156", "S159", "SEC47")
@@ -83,7 +83,7 @@ async def test_a_new_order_is_pending_and_unguessable(world: World, account: ACM
 async def test_a_refused_order_leaves_nothing(world: World, account: ACMEAccount) -> None:
     refused = await refusal(world, account, "www.example.org")
     assert refused.type == ProblemType.REJECTED_IDENTIFIER
-    assert world.measures.orders == ["refused"]
+    assert world.metrics.orders == ["refused"]
     assert not [key for key in world.api.store.by_key if key.plural == ORDERS.plural]
 
 
@@ -108,7 +108,7 @@ async def test_requested_dates_are_those_of_the_certificate(world: World, accoun
 
 @pytest.mark.requirement("M40", "SEC38", "SEC62")
 async def test_an_account_with_too_many_open_orders_is_asked_to_wait(world: World, account: ACMEAccount) -> None:
-    world.services.orders._opener._limits._maximum = 2
+    world.services.orders._new_orders._open_orders._maximum = 2
     await world.order(account)
     await world.order(account)
     assert (await refusal(world, account, NAME)).type == ProblemType.RATE_LIMITED
@@ -196,7 +196,7 @@ async def test_a_failed_challenge_says_why_in_challenge_and_order(world: World, 
     assert order.status.error is not None
     assert "b.example.com" in order.status.error.detail
     assert [each.state for each in order.status.authorizations] == ["valid", "invalid"]
-    assert world.measures.orders == ["created", "invalid"]
+    assert world.metrics.orders == ["created", "invalid"]
     assert not is_true(order.status.conditions, "Ready")
 
 

@@ -11,8 +11,8 @@ from josepy.jwk import JWKEC, JWKRSA
 from josepy.util import ComparableECKey, ComparableRSAKey
 
 from acme_server.problems import Unavailable
-from acme_server.state.account_keys import KnownKeys, account_name, thumbprint
-from acme_server.state.full_sync import Survey
+from acme_server.state.account_keys import AccountKeys, account_name, thumbprint
+from acme_server.state.full_sync import FullSync
 from acme_server.state.store import Store
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS
@@ -87,10 +87,10 @@ class Reads:
 
 @asynccontextmanager
 async def listed(
-    known: KnownKeys, api: FakeApiServer, namespaces: tuple[str, ...] = ()
-) -> AsyncIterator[Survey[ACMEAccount]]:
+    known: AccountKeys, api: FakeApiServer, namespaces: tuple[str, ...] = ()
+) -> AsyncIterator[FullSync[ACMEAccount]]:
     """As many accounts in mind as there are on the API server, or as find room."""
-    survey = Survey(await api.cluster(), ACCOUNTS, known, namespaces=namespaces)
+    survey = FullSync(await api.cluster(), ACCOUNTS, known, namespaces=namespaces)
     task = asyncio.create_task(survey.run(pause=0.01))
     survey.missed()
     await until(lambda: known._complete or len(known) == known._capacity)
@@ -105,7 +105,7 @@ def put_accounts(api: FakeApiServer, count: int) -> None:
 
 
 async def test_before_the_list_every_question_is_a_read() -> None:
-    known, reads = KnownKeys(), Reads(finds=True)
+    known, reads = AccountKeys(), Reads(finds=True)
     assert await known.is_account_key("key-a", reads)
     reads.finds = False
     assert not await known.is_account_key("key-b", reads)
@@ -115,7 +115,7 @@ async def test_before_the_list_every_question_is_a_read() -> None:
 async def test_no_question_costs_anything_once_all_are_known() -> None:
     async with running_api() as api:
         put_accounts(api, 7)
-        known, reads = KnownKeys(), Reads()
+        known, reads = AccountKeys(), Reads()
         async with listed(known, api):
             assert len(known) == 7
             assert not await known.is_account_key("key-b", reads)
@@ -130,7 +130,7 @@ async def test_no_question_costs_anything_once_all_are_known() -> None:
 @pytest.mark.requirement("M115", "SEC56")
 async def test_after_a_gap_nothing_is_excluded_until_the_next_list() -> None:
     async with running_api() as api:
-        known, reads = KnownKeys(), Reads()
+        known, reads = AccountKeys(), Reads()
         async with listed(known, api, namespaces=("pki", "other")) as survey:
             api.fail_next("list", ACCOUNTS.plural, 503, times=2)
             survey.missed()
@@ -145,7 +145,7 @@ async def test_after_a_gap_nothing_is_excluded_until_the_next_list() -> None:
 async def test_beyond_its_capacity_memory_excludes_nothing() -> None:
     async with running_api() as api:
         put_accounts(api, 7)
-        known, reads = KnownKeys(capacity=5), Reads()
+        known, reads = AccountKeys(capacity=5), Reads()
         async with listed(known, api):
             assert len(known) == 5
             assert not await known.is_account_key("key-b", reads)
@@ -157,4 +157,4 @@ async def test_an_api_server_that_is_away_is_not_a_no() -> None:
         store: Store[ACMEAccount] = Store(await api.cluster(), ACCOUNTS, capacity=1)
         api.fail_next("get", ACCOUNTS.plural, 503, times=9)
         with pytest.raises(Unavailable):
-            await KnownKeys().is_account_key("key-a", partial(store.fresh, "pki", "a"))
+            await AccountKeys().is_account_key("key-a", partial(store.fresh, "pki", "a"))

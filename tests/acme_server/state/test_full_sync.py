@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from acme_server.state.full_sync import Survey
+from acme_server.state.full_sync import FullSync
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS
 from tests.support.accounts import account
@@ -44,7 +44,7 @@ async def surveyed(failures: int) -> tuple[Listener, int]:
         for number in range(OBJECTS):
             api.put(ACCOUNTS, account(f"a{number:04}"))
         listener = Listener(api, failures)
-        survey = Survey(await api.cluster(), ACCOUNTS, listener)
+        survey = FullSync(await api.cluster(), ACCOUNTS, listener)
         survey.missed()
         async with in_background(survey.run(pause=0.01)):
             await survey.done.wait()

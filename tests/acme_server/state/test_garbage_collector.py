@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from acme_server.problems import Refused
-from acme_server.state.garbage_collector import Pace, Sweeper, Unfinished
+from acme_server.state.garbage_collector import GarbageCollector, Pacing, UnfinishedOrders
 from kms.cluster.errors import ClusterError
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS, ORDERS
@@ -35,9 +35,9 @@ async def account(world: World) -> ACMEAccount:
     return await world.account()
 
 
-def sweeper(
+def garbage_collector(
     world: World, *, pauses: list[float] | None = None, most: int = 100, known: asyncio.Event | None = None
-) -> Sweeper:
+) -> GarbageCollector:
     if known is None:
         known = asyncio.Event()
         known.set()
@@ -46,14 +46,14 @@ def sweeper(
         if pauses is not None:
             pauses.append(seconds)
 
-    return Sweeper(
+    return GarbageCollector(
         world.cluster,
         profiles=world.profiles,
         namespaces=(),
         known=known,
         clock=world.clock,
-        measures=world.measures,
-        pace=Pace(every=0.01, rate=50, most=most, pause=0.01),
+        metrics=world.metrics,
+        pace=Pacing(every=0.01, rate=50, most=most, pause=0.01),
         sleep=sleep,
     )
 
@@ -70,10 +70,10 @@ async def test_orders_go_when_they_are_due_and_not_before(world: World, account:
     valid = await world.services.orders.finalize(world.profile, account, ready, pki.csr("certified.example.com"))
     for days, left in ((0.9, [failed, abandoned, valid]), (1.1, [abandoned, valid]), (2.1, [valid]), (30, [valid])):
         world.clock.ahead = timedelta(days=days)
-        await sweeper(world).sweep()
+        await garbage_collector(world).sweep()
         assert [each for each in (failed, abandoned, valid) if there(world, each)] == left
     world.clock.ahead = timedelta(days=31.1)
-    assert await sweeper(world).sweep() == {"acmeorders": 1}
+    assert await garbage_collector(world).sweep() == {"acmeorders": 1}
     assert not there(world, valid)
 
 
@@ -81,7 +81,7 @@ async def test_orders_go_when_they_are_due_and_not_before(world: World, account:
 async def test_what_has_changed_since_it_was_judged_stays(world: World, account: ACMEAccount) -> None:
     abandoned = await world.order(account)
     world.clock.ahead = 3 * DAY
-    one = sweeper(world)
+    one = garbage_collector(world)
     due, _ = await one._due_orders()
     await world.services.orders.deactivate_authorization(abandoned, 0)
     assert await one._delete(due) == 0
@@ -95,8 +95,8 @@ async def test_one_object_that_cannot_be_removed_does_not_keep_the_others(world:
     world.clock.ahead = 3 * DAY
     world.api.fail_next("delete", ORDERS.plural, 403)
     pauses: list[float] = []
-    assert await sweeper(world, pauses=pauses).sweep() == {"acmeorders": 2}
-    assert world.measures.sweeps == ["failed", "removed", "removed"]
+    assert await garbage_collector(world, pauses=pauses).sweep() == {"acmeorders": 2}
+    assert world.metrics.sweeps == ["failed", "removed", "removed"]
     assert pauses == [1 / 50] * 3, "deletions are spread"
 
 
@@ -105,8 +105,8 @@ async def test_a_sweep_has_an_end(world: World, account: ACMEAccount) -> None:
     for _ in range(5):
         await world.order(account)
     world.clock.ahead = 3 * DAY
-    assert await sweeper(world, most=3).sweep() == {"acmeorders": 3}
-    assert await sweeper(world, most=3).sweep() == {"acmeorders": 2}
+    assert await garbage_collector(world, most=3).sweep() == {"acmeorders": 3}
+    assert await garbage_collector(world, most=3).sweep() == {"acmeorders": 2}
 
 
 async def test_an_api_server_that_is_away_breaks_a_sweep_off_and_the_next_one_goes_on(
@@ -116,8 +116,8 @@ async def test_an_api_server_that_is_away_breaks_a_sweep_off_and_the_next_one_go
     world.clock.ahead = 3 * DAY
     world.api.fail_next("list", ORDERS.plural, 503, times=9)
     with pytest.raises(ClusterError):
-        await sweeper(world).sweep()
-    task = asyncio.create_task(sweeper(world).run())
+        await garbage_collector(world).sweep()
+    task = asyncio.create_task(garbage_collector(world).run())
     await until(lambda: not there(world, abandoned))
     task.cancel()
 
@@ -126,7 +126,7 @@ async def test_nothing_is_listed_before_the_server_knows_all_orders(world: World
     abandoned = await world.order(account)
     world.clock.ahead = 3 * DAY
     known, before = asyncio.Event(), len(world.api.requests)
-    async with in_background(sweeper(world, known=known).run()):
+    async with in_background(garbage_collector(world, known=known).run()):
         for _ in range(5):  # time enough for a list
             assert await world.services.order_store.fresh(*key_of(abandoned)) is not None
         assert {each.verb for each in world.api.requests[before:]} == {"get"}
@@ -140,11 +140,11 @@ async def test_accounts_go_only_where_the_profile_says_so_and_only_without_order
     order = await world.proven(busy, "www.example.com")
     await world.services.orders.finalize(world.profile, busy, order, pki.csr("www.example.com"))
     world.clock.ahead = 10 * DAY
-    await sweeper(world).sweep()
+    await garbage_collector(world).sweep()
     assert len(world.profiles.values()) == 1
     assert world.api.read(ACCOUNTS, NAMESPACE, idle.metadata.name) is not None
     world.configure(account_retention="168h")
-    assert await sweeper(world).sweep() == {"acmeorders": 0, "acmeaccounts": 1}
+    assert await garbage_collector(world).sweep() == {"acmeorders": 0, "acmeaccounts": 1}
     assert world.api.read(ACCOUNTS, NAMESPACE, idle.metadata.name) is None
     assert world.api.read(ACCOUNTS, NAMESPACE, busy.metadata.name) is not None
 
@@ -156,9 +156,9 @@ async def test_an_order_that_nobody_looks_at_does_not_stay_in_processing(world: 
     world.clock.ahead = timedelta(hours=1)  # ready for so long that the request is written down first
     processing = await world.services.orders.finalize(world.profile, account, ready, pki.csr("www.example.com"))
     assert processing.status.state == "processing"
-    unfinished = Unfinished(patience=0.1, every=0.02)
-    unfinished.seen(world.stored(processing), False)
-    task = asyncio.create_task(unfinished.run(world.services.orders.finish))
+    unfinished_orders = UnfinishedOrders(patience=0.1, every=0.02)
+    unfinished_orders.seen(world.stored(processing), False)
+    task = asyncio.create_task(unfinished_orders.run(world.services.orders.finish))
     await asyncio.sleep(0.2)
     assert world.stored(processing).status.state == "processing", "the issuer is not ready yet"
     world.install_authority()
@@ -173,16 +173,16 @@ async def test_only_what_stays_in_processing_is_looked_at() -> None:
     async def finish(key: tuple[str, str]) -> None:
         asked.append(key[1])
 
-    unfinished = Unfinished(patience=0.05, every=0.01)
+    unfinished_orders = UnfinishedOrders(patience=0.05, every=0.01)
     processing = order()
     processing = replace(processing, status=replace(processing.status, state="processing", csr_digest=DIGEST))
     named = partial(replace, processing)
     for name in ("left", "finished", "gone"):
-        unfinished.seen(named(metadata=replace(processing.metadata, name=name)), False)
+        unfinished_orders.seen(named(metadata=replace(processing.metadata, name=name)), False)
     done = replace(processing, metadata=replace(processing.metadata, name="finished"))
-    unfinished.seen(replace(done, status=replace(done.status, state="invalid")), False)
-    unfinished.seen(named(metadata=replace(processing.metadata, name="gone")), True)
-    task = asyncio.create_task(unfinished.run(finish))
+    unfinished_orders.seen(replace(done, status=replace(done.status, state="invalid")), False)
+    unfinished_orders.seen(named(metadata=replace(processing.metadata, name="gone")), True)
+    task = asyncio.create_task(unfinished_orders.run(finish))
     await until(lambda: "left" in asked)
     assert set(asked) == {"left"}
     task.cancel()

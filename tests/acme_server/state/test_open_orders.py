@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from acme_server.orders import transitions
 from acme_server.problems import ProblemType, Refused
-from acme_server.state.open_orders import OpenOrders
+from acme_server.state.open_orders import OpenOrderQuota
 from kms.resources.meta import LocalRef
 from kms.resources.orders import ACMEOrder, StoredProblem
 from tests.support.acmeorders import LIFETIME, NOW, order
@@ -25,7 +25,7 @@ def numbered(number: int, account: str = "account") -> ACMEOrder:
 class Limited:
     def __init__(self, **options: int) -> None:
         self.now = NOW
-        self.limits = OpenOrders(clock=lambda: self.now, **options)
+        self.limits = OpenOrderQuota(clock=lambda: self.now, **options)
 
     def full(self, account: str = "account") -> bool:
         try:

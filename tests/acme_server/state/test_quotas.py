@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from acme_server.accounts.slots import is_account
 from acme_server.problems import ProblemType, Refused
-from acme_server.state.quotas import Population
+from acme_server.state.quotas import ObjectQuota
 from kms.resources.meta import LocalRef
 from kms.resources.orders import ACMEOrder
 from tests.support.accounts import account
@@ -22,7 +22,7 @@ def numbered(number: int) -> ACMEOrder:
 
 @pytest.mark.requirement("SEC38")
 def test_each_object_counts_once_until_it_is_gone() -> None:
-    orders = Population("orders", maximum=10)
+    orders = ObjectQuota("orders", maximum=10)
     for number in (1, 2, 2, 1):
         orders.seen(numbered(number), False)
     assert (len(orders), orders.of("pki", "web"), orders.of("pki", "other")) == (2, 2, 0)
@@ -32,7 +32,7 @@ def test_each_object_counts_once_until_it_is_gone() -> None:
 
 
 def test_what_a_survey_does_not_confirm_counts_no_more() -> None:
-    orders = Population("orders", maximum=10)
+    orders = ObjectQuota("orders", maximum=10)
     for number in (1, 2, 3):
         orders.seen(numbered(number), False)
     orders.missed()
@@ -52,7 +52,7 @@ def test_what_a_survey_does_not_confirm_counts_no_more() -> None:
     ],
 )
 def test_beyond_the_limit_clients_are_told_to_come_again(maximum: int, limit: int | None, detail: str) -> None:
-    orders = Population("orders", maximum=maximum)
+    orders = ObjectQuota("orders", maximum=maximum)
     orders.seen(numbered(1), False)
     orders.admit(profile(), limit=limit, field="spec.maximum")
     orders.seen(numbered(2), False)
@@ -66,7 +66,7 @@ def test_beyond_the_limit_clients_are_told_to_come_again(maximum: int, limit: in
 
 
 def test_aliases_of_accounts_take_room_and_count_for_no_profile() -> None:
-    accounts = Population("accounts", maximum=2, by_profile=is_account)
+    accounts = ObjectQuota("accounts", maximum=2, by_profile=is_account)
     one = account("a")
     accounts.seen(one, False)
     accounts.seen(replace(account("b"), spec=replace(one.spec, alias_of=LocalRef(name="a"))), False)

@@ -70,7 +70,7 @@ class Bench:
     validator: Validator = field(default_factory=Validator)
     recording: Recording = field(default_factory=Recording)
     permit: Permit = unasked
-    measures: Counted = field(default_factory=Counted)
+    metrics: Counted = field(default_factory=Counted)
     pace: Pace = SLOW
     limits: dict[str, int] = field(default_factory=dict)
     worker: Worker = field(init=False)
@@ -79,9 +79,9 @@ class Bench:
         self.worker = Worker(
             validators={"http-01": self.validator},
             permit=self.permit,
-            recorder=self.recording,
+            validation_results=self.recording,
             clock=lambda: NOW,
-            measures=self.measures,
+            metrics=self.metrics,
             pace=self.pace,
             **self.limits,
         )
@@ -101,7 +101,7 @@ async def test_a_challenge_is_validated_with_its_token_and_the_key_of_the_accoun
     await bench.written()
     assert bench.validator.asked == [("a.example", "token-0", "token-0.thumb")]
     assert bench.recording.records[0].outcomes == {id_(0): Valid(NOW)}
-    assert bench.measures.validations == [("http-01", "valid")]
+    assert bench.metrics.validations == [("http-01", "valid")]
     await until(lambda: not bench.worker._batches)
     assert len(bench.worker) == 0
 
@@ -197,7 +197,7 @@ async def test_what_has_ended_is_shown_as_running_until_it_is_written() -> None:
     bench = Bench(pace=Pace(quiet=5, held=5, patience=5))
     pending = order("a.example", "b.example")
     bench.start(pending, 0)
-    await until(lambda: bool(bench.measures.validations))
+    await until(lambda: bool(bench.metrics.validations))
     assert bench.worker.running(pending) == {id_(0): None}
     bench.start(pending, 0)  # asked for again: it is not validated again
     await bench.worker.settle(pending)
@@ -225,7 +225,7 @@ async def test_failures_that_do_not_end_are_an_outcome_with_all_of_them() -> Non
     assert outcome.problem.detail == "three (3 attempts)"
     assert [each.detail for each in outcome.problem.subproblems] == ["one", "two"]
     assert outcome.problem.subproblems[0].identifier is not None
-    assert bench.measures.validations == [("http-01", "unauthorized")]
+    assert bench.metrics.validations == [("http-01", "unauthorized")]
 
 
 @pytest.mark.requirement("S145")

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from kms.cluster.backoff import Pace
-from kms.cluster.change_feed import Follower
+from kms.cluster.change_feed import ChangeFeed
 from kms.cluster.client import Cluster
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS
@@ -41,8 +41,8 @@ class Listener:
         self.heard.append("gap")
 
 
-def follower(cluster: Cluster, listener: Listener, *namespaces: str) -> Follower[ACMEAccount]:
-    return Follower(
+def follower(cluster: Cluster, listener: Listener, *namespaces: str) -> ChangeFeed[ACMEAccount]:
+    return ChangeFeed(
         cluster,
         ACCOUNTS,
         namespaces=namespaces,
@@ -111,7 +111,7 @@ async def test_a_listener_that_fails_does_not_end_the_watch(
         heard.append(object_.metadata.name)
         raise RuntimeError("listener's mistake")
 
-    following = Follower(cluster, ACCOUNTS, on_change=changed, on_gap=lambda: None, pace=Pace(sleep=hurried))
+    following = ChangeFeed(cluster, ACCOUNTS, on_change=changed, on_gap=lambda: None, pace=Pace(sleep=hurried))
     async with in_background(following.run()):
         await until(lambda: api.watching)
         for name in ("a", "b"):

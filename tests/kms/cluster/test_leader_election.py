@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from msgspec.structs import replace
 
-from kms.cluster.leader_election import Election, Terms, released, taken
+from kms.cluster.leader_election import LeaderElection, Terms, released, taken
 from kms.resources.core import Lease, LeaseSpec
 from kms.resources.kinds import LEASES
 from kms.resources.meta import ObjectMeta
@@ -39,7 +39,7 @@ class Term:
 
 @asynccontextmanager
 async def standing(api: FakeApiServer, identity: str, work: Term) -> AsyncIterator[asyncio.Task[None]]:
-    election = Election(await api.cluster(), namespace=NAMESPACE, name=NAME, identity=identity, terms=QUICK)
+    election = LeaderElection(await api.cluster(), namespace=NAMESPACE, name=NAME, identity=identity, terms=QUICK)
     task = asyncio.create_task(election.run(work))
     try:
         yield task
@@ -150,7 +150,7 @@ async def test_what_the_work_raises_is_raised_and_the_lease_is_free(api: FakeApi
     async def broken() -> None:
         raise RuntimeError("broken")
 
-    election = Election(await api.cluster(), namespace=NAMESPACE, name=NAME, identity="one", terms=QUICK)
+    election = LeaderElection(await api.cluster(), namespace=NAMESPACE, name=NAME, identity="one", terms=QUICK)
     with pytest.raises(RuntimeError, match="broken"):
         await election.run(broken)
     assert held_by(api) == ""

@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from kms.cluster.errors import Gone, Unavailable
-from kms.cluster.list_all import everything
+from kms.cluster.list_all import list_all
 from kms.resources.kinds import ACCOUNTS
 from tests.support.accounts import account
 from tests.support.apiserver import FakeApiServer, running_api
@@ -33,7 +33,7 @@ def filled(api: FakeApiServer, objects: int, *, octets: int = 43) -> list[str]:
 async def test_small_objects_come_in_large_pages_and_each_of_them_once() -> None:
     async with running_api() as api:
         names = filled(api, 2_600)
-        found = [each.metadata.name async for each in everything(await api.cluster(), ACCOUNTS)]
+        found = [each.metadata.name async for each in list_all(await api.cluster(), ACCOUNTS)]
         assert found == names
         assert limits(api) == [500, 2_000, 2_000]
 
@@ -41,7 +41,7 @@ async def test_small_objects_come_in_large_pages_and_each_of_them_once() -> None
 async def test_pages_of_large_objects_have_fewer_of_them() -> None:
     async with running_api() as api:
         names = filled(api, 700, octets=LARGE)
-        found = [each.metadata.name async for each in everything(await api.cluster(), ACCOUNTS)]
+        found = [each.metadata.name async for each in list_all(await api.cluster(), ACCOUNTS)]
         assert found == names
         first, *others = limits(api)
         assert first == 500
@@ -53,14 +53,14 @@ async def test_what_does_not_come_after_four_attempts_is_an_error() -> None:
         filled(api, 1)
         api.fail_next("list", ACCOUNTS.plural, 500, times=4)
         with pytest.raises(Unavailable):
-            await anext(everything(await api.cluster(), ACCOUNTS, pause=0.01))
+            await anext(list_all(await api.cluster(), ACCOUNTS, pause=0.01))
         assert limits(api) == [500, 250, 125, 62]
 
 
 async def test_a_snapshot_that_is_gone_is_not_asked_for_again() -> None:
     async with running_api() as api:
         filled(api, 501)
-        found = everything(await api.cluster(), ACCOUNTS)
+        found = list_all(await api.cluster(), ACCOUNTS)
         await anext(found)
         api.fail_next("list", ACCOUNTS.plural, 410)
         with pytest.raises(Gone):
@@ -73,7 +73,7 @@ async def test_who_breaks_off_leaves_no_request_behind(caplog: pytest.LogCapture
     async with running_api() as api:
         filled(api, 501)
         before = asyncio.all_tasks()
-        found = everything(await api.cluster(), ACCOUNTS)
+        found = list_all(await api.cluster(), ACCOUNTS)
         await anext(found)
         await found.aclose()
         assert not {each for each in asyncio.all_tasks() - before if "_Pages" in repr(each)}

@@ -8,7 +8,7 @@ from kms.cluster.errors import (
     AlreadyExists,
     ClusterError,
     Conflict,
-    Fate,
+    Delivery,
     Forbidden,
     Invalid,
     NotFound,
@@ -22,7 +22,7 @@ WRITES = ("create", "update", "patch", "delete")
 PATIENCE = 6.0
 
 REFUSALS = (AlreadyExists, Conflict, Forbidden, Invalid, NotFound)
-fates = st.sampled_from(Fate)
+fates = st.sampled_from(Delivery)
 verbs = st.sampled_from((*READS, *WRITES, "watch"))
 seconds = st.floats(0, 20)
 unavailables = st.builds(
@@ -36,7 +36,7 @@ def call(verb: str, *, budget: Budget | None = None, random: float = 0.0) -> Cal
     return Call(verb, budget or Budget(), patience=PATIENCE, random=lambda: random)
 
 
-def failed(fate: Fate, retry_after: float | None = None) -> Unavailable:
+def failed(fate: Delivery, retry_after: float | None = None) -> Unavailable:
     return Unavailable("no", retry_after, fate=fate)
 
 
@@ -50,16 +50,16 @@ def is_given_up(attempts: Call, error: ClusterError, elapsed: float = 0.0) -> Cl
 
 
 AGAIN = {
-    Fate.UNTOUCHED: {*READS, *WRITES},
-    Fate.DOUBTFUL: {*READS, "create", "update", "patch"},
-    Fate.LOST: {*READS},
-    Fate.OPEN: set(),
+    Delivery.UNTOUCHED: {*READS, *WRITES},
+    Delivery.DOUBTFUL: {*READS, "create", "update", "patch"},
+    Delivery.LOST: {*READS},
+    Delivery.OPEN: set(),
 }
 
 
 @pytest.mark.parametrize("verb", [*READS, *WRITES, "watch"])
-@pytest.mark.parametrize("fate", Fate)
-def test_what_is_known_of_a_request_decides_whether_it_is_sent_again(fate: Fate, verb: str) -> None:
+@pytest.mark.parametrize("fate", Delivery)
+def test_what_is_known_of_a_request_decides_whether_it_is_sent_again(fate: Delivery, verb: str) -> None:
     error = failed(fate, 1.0)
     assert is_given_up(call(verb), error) is (None if verb in AGAIN[fate] else error)
 
@@ -76,48 +76,48 @@ def test_a_refusal_is_an_answer(verb: str, refusal: type[ClusterError]) -> None:
 def test_what_a_write_is_refused_for_after_one_in_doubt_is_not_passed_on(
     verb: str, refusal: type[ClusterError]
 ) -> None:
-    attempts, doubt = call(verb), failed(Fate.DOUBTFUL, 1.0)
+    attempts, doubt = call(verb), failed(Delivery.DOUBTFUL, 1.0)
     assert is_given_up(attempts, doubt) is None
-    assert is_given_up(attempts, failed(Fate.UNTOUCHED, 1.0)) is None
+    assert is_given_up(attempts, failed(Delivery.UNTOUCHED, 1.0)) is None
     assert is_given_up(attempts, refusal("refused")) is doubt
 
 
 @pytest.mark.parametrize("verb", READS)
 def test_a_read_is_never_in_doubt(verb: str) -> None:
     attempts, refused = call(verb), NotFound("refused")
-    assert is_given_up(attempts, failed(Fate.DOUBTFUL, 1.0)) is None
+    assert is_given_up(attempts, failed(Delivery.DOUBTFUL, 1.0)) is None
     assert is_given_up(attempts, refused) is refused
 
 
 def test_a_write_that_was_not_touched_is_not_in_doubt() -> None:
     attempts, refused = call("create"), AlreadyExists("refused")
-    assert is_given_up(attempts, failed(Fate.UNTOUCHED)) is None
+    assert is_given_up(attempts, failed(Delivery.UNTOUCHED)) is None
     assert is_given_up(attempts, refused) is refused
 
 
 def test_pauses_grow_and_come_on_top_of_what_was_asked_for() -> None:
     attempts = call("get")
-    pauses = [attempts.pause(failed(Fate.UNTOUCHED, asked), 0.0) for asked in (None, 0.0, 1.0, 2.0)]
+    pauses = [attempts.pause(failed(Delivery.UNTOUCHED, asked), 0.0) for asked in (None, 0.0, 1.0, 2.0)]
     assert pauses == pytest.approx([0.1, 0.2, 1.4, 2.8])
 
 
 def test_after_five_attempts_it_is_over() -> None:
-    attempts, error = call("get"), failed(Fate.UNTOUCHED)
+    attempts, error = call("get"), failed(Delivery.UNTOUCHED)
     assert [is_given_up(attempts, error) for _ in range(TRIES)] == [None] * (TRIES - 1) + [error]
 
 
 @pytest.mark.parametrize(("asked_for", "elapsed"), [(60.0, 0.0), (5.0, 0.95), (None, 5.95)])
 def test_who_asks_for_more_patience_than_there_is_gets_none(asked_for: float | None, elapsed: float) -> None:
-    error = failed(Fate.UNTOUCHED, asked_for)
+    error = failed(Delivery.UNTOUCHED, asked_for)
     assert is_given_up(call("get"), error, elapsed) is error
 
 
 def test_an_api_server_that_shuts_down_is_waited_for() -> None:
-    assert call("create").pause(failed(Fate.UNTOUCHED, 5.0), 0.5) == pytest.approx(5.1)
+    assert call("create").pause(failed(Delivery.UNTOUCHED, 5.0), 0.5) == pytest.approx(5.1)
 
 
 def test_all_calls_share_one_budget() -> None:
-    budget, error = Budget(), failed(Fate.UNTOUCHED)
+    budget, error = Budget(), failed(Delivery.UNTOUCHED)
     told = [is_given_up(call("get", budget=budget), error) for _ in range(RESERVE + 2)]
     assert told == [None] * RESERVE + [error] * 2
 
@@ -125,8 +125,8 @@ def test_all_calls_share_one_budget() -> None:
 def test_a_call_that_is_not_sent_again_anyway_costs_nothing() -> None:
     budget = Budget()
     for _ in range(2 * RESERVE):
-        assert is_given_up(call("create", budget=budget), failed(Fate.LOST)) is not None
-        assert is_given_up(call("get", budget=budget), failed(Fate.UNTOUCHED, 60.0)) is not None
+        assert is_given_up(call("create", budget=budget), failed(Delivery.LOST)) is not None
+        assert is_given_up(call("get", budget=budget), failed(Delivery.UNTOUCHED, 60.0)) is not None
     assert budget.spend()
 
 
@@ -175,7 +175,7 @@ def test_no_write_is_told_a_reason_of_its_own_making(verb: str, errors: list[Clu
             assert isinstance(told, Unavailable) or (told is error and (verb in READS or not may_have_happened))
             return
         assert isinstance(error, Unavailable)
-        may_have_happened = may_have_happened or error.fate is not Fate.UNTOUCHED
+        may_have_happened = may_have_happened or error.fate is not Delivery.UNTOUCHED
 
 
 @given(verbs, failures, seconds)
