@@ -25,7 +25,7 @@ LOST_AFTER = 15.0
 
 
 class Informers:
-    """The informers. Of Secrets, those of ours alone, in the release namespace alone (SEC57)."""
+    """The informers. Of Secrets, those of ours alone, in the release namespace alone."""
 
     def __init__(
         self, settings: ServerSettings, cluster: Cluster, *, on_secret: Callable[[Secret, bool], None]
@@ -85,7 +85,7 @@ class Informers:
         return all(informer.interrupted() < LOST_AFTER for informer in self._informers.values())
 
     def watched_by(self, metrics: PrometheusMetrics) -> None:
-        """Let `metrics` tell their sizes and ages, and how many profiles skip the validation of ownership (SEC50)."""
+        """Let `metrics` tell their sizes and ages, and how many profiles skip the validation of ownership."""
         metrics.watch_skipping(self.skipping.count)
         for plural, informer in self._informers.items():
             metrics.watch_cache(plural, informer.values().__len__, informer.last_activity)

@@ -281,7 +281,7 @@ async def _listener(
 
 @asynccontextmanager
 async def _runner(application: web.Application, *, drain: float) -> AsyncIterator[web.AppRunner]:
-    """A running application, with the limits that keep slow and greedy clients at bay (SEC36, SEC39)."""
+    """A running application, with the limits that keep slow and greedy clients at bay."""
     runner = web.AppRunner(
         application,
         access_log=None,

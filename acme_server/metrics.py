@@ -1,4 +1,4 @@
-"""The server's metrics for Prometheus. Labels have few values: route templates, types, verbs; never names (SEC64)."""
+"""The server's metrics for Prometheus. Labels have few values: route templates, types, verbs; never names."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ class PrometheusMetrics:
             self._cache_age.labels(name).set_function(age)
 
     async def watch_loop(self) -> None:
-        """Measure how late the event loop is, twenty times a second (SEC41). Runs until it is cancelled."""
+        """Measure how late the event loop is, twenty times a second. Runs until it is cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             planned = loop.time() + _LOOP_PERIOD

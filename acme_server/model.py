@@ -26,7 +26,7 @@ class Valid:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Control was not proven: why, for people, and without repeating anything that was fetched (SEC46)."""
+    """Control was not proven: why, for people, and without repeating anything that was fetched."""
 
     problem: StoredProblem
 

@@ -2,9 +2,9 @@
 
 A nonce is 33 octets in base64url: the replica that issued it (6), when (4, seconds), its number there (5) and a MAC of
 these (18) under a key that all replicas share. So any replica knows a nonce of ours without having kept it, nobody else
-can make one (M36, SEC21), and every nonce has one spelling.
+can make one, and every nonce has one spelling.
 
-That it is used once (M34, SEC19) only the issuing replica can tell: it keeps a bit for each number, in chunks that come
+That it is used once only the issuing replica can tell: it keeps a bit for each number, in chunks that come
 into being when the first nonce of a chunk is redeemed. A chunk may go as soon as the latest nonce redeemed in it has
 expired, for then every nonce whose bit it holds has; later nonces of the same chunk, redeemed after that, begin a new
 one. Memory is thus bounded by one bit for each nonce issued in the last hour.
@@ -23,7 +23,7 @@ from acme_server.problems import ProblemType, Refused, Unavailable
 from kms.clock import Clock, Entropy
 
 LIFETIME = 3600
-"""Seconds that a nonce is good for: cert-manager keeps a hundred of them and takes one when it needs it (C16)."""
+"""Seconds that a nonce is good for: cert-manager keeps a hundred of them and takes one when it needs it."""
 
 _REPLICA, _TIME, _NUMBER, _MAC = 6, 4, 5, 18
 _SIGNED = _REPLICA + _TIME + _NUMBER
@@ -40,7 +40,7 @@ class Nonce(NamedTuple):
 
 
 def bad_nonce() -> Refused:
-    """The refusal after which a client tries again with the nonce of the answer (M35)."""
+    """The refusal after which a client tries again with the nonce of the answer."""
     return Refused(ProblemType.BAD_NONCE, "The nonce is unknown, expired or used; try again with the one given here.")
 
 
@@ -84,7 +84,7 @@ class Nonces:
     def read(self, text: str) -> Nonce:
         """The nonce that a client has sent.
 
-        Raises Refused: malformed where it is not base64url (M38), badNonce where no replica of ours has made it.
+        Raises Refused: malformed where it is not base64url, badNonce where no replica of ours has made it.
         """
         self._require_key()
         value = base64url(text, "The nonce") if len(text) <= 2 * (_SIGNED + _MAC) else b""

@@ -1,4 +1,4 @@
-"""Work on what clients send, done in a thread where it could hold the event loop up for long (SEC41).
+"""Work on what clients send, done in a thread where it could hold the event loop up for long.
 
 Handing over costs some 100 us, so what is usual stays where it is. What is not: hundreds of internationalised labels
 take tens of milliseconds, since each of their characters is looked up (IDNA 2008).

@@ -117,5 +117,5 @@ class Unavailable(ACMEError):
 
 
 def not_found() -> Refused:
-    """The one answer for objects that do not exist and for those that the account must not see (SEC03)."""
+    """The one answer for objects that do not exist and for those that the account must not see."""
     return Refused(ProblemType.MALFORMED, "There is no such resource for this account.", status=404)

@@ -113,7 +113,7 @@ class Profiles:
         """The profile of that name, ready to issue.
 
         Raises Refused (404) where there is no such profile or ACME clients do not enroll with it, and Unavailable
-        where it may work in a moment or after a repair: cert-manager takes any 4xx as final (C7, SEC66).
+        where it may work in a moment or after a repair: cert-manager takes any 4xx as final.
         """
         if not all(each.synced.is_set() for each in (self._profiles, self._policies, self._authorities)):
             raise Unavailable("The server is still reading its configuration.", _COLD)
@@ -128,8 +128,8 @@ class Profiles:
         """What an order with this `profile` member is made with (draft-ietf-acme-profiles, section 4).
 
         An empty name is none: certbot sends that. Without one it is the directory's own profile, by the name under
-        which the directory lists it, if it does (PROF-S3). Raises Refused (invalidProfile) for a name that the
-        directory does not offer (PROF-M2), and Unavailable where what stands behind it needs repair.
+        which the directory lists it, if it does. Raises Refused (invalidProfile) for a name that the
+        directory does not offer, and Unavailable where what stands behind it needs repair.
         """
         entries = {each.name: each.profile_ref for each in profile.acme.profiles}
         if not name:
@@ -147,7 +147,7 @@ class Profiles:
         return Chosen(lent, name, entries[name])
 
     def issuing(self, profile: Profile, order: ACMEOrder) -> Profile:
-        """The directory's profile as the order's certificate follows it, also where its name was withdrawn (PROF-M4).
+        """The directory's profile as the order's certificate follows it, also where its name was withdrawn.
 
         Raises Refused (invalidProfile) where the profile that was lent is gone, and Unavailable where it is not ready.
         """
@@ -171,7 +171,7 @@ class Profiles:
         return self._authorities.get(profile.namespace, lent.spec.issuer_ref.name) or profile.authority
 
     def offered(self, profile: Profile) -> Mapping[str, str]:
-        """The order profiles that work now, each with a text for people (PROF-M1)."""
+        """The order profiles that work now, each with a text for people."""
         texts = {}
         for entry in profile.acme.profiles:
             try:
@@ -249,7 +249,7 @@ def _compiled(
             authorization_lifetime=parse_duration(acme.authorization_lifetime),
             constraints=_constraints(authority),
         )
-        # Ready says that they fit, but of the policy as the operator saw it last (SEC31, SEC66).
+        # Ready says that they fit, but of the policy as the operator saw it last.
         if contents_violations(resource.spec.certificate.usages, profile.duration, profile.policy):
             raise ValueError("the profile's certificates do not fit its policy")  # noqa: TRY301 - one answer for all
         if acme.ownership_validation == "Skipped" and not _may_skip(profile):
@@ -263,7 +263,7 @@ def _compiled(
 
 
 def _may_skip(profile: Profile) -> bool:
-    """Whether names may go unproven: for known clients only, and only names that somebody has listed (SEC50)."""
+    """Whether names may go unproven: for known clients only, and only names that somebody has listed."""
     return profile.acme.external_account_binding == "Required" and lists_names(profile.policy)
 
 

@@ -1,4 +1,4 @@
-"""The other replicas: a nonce is redeemed by the replica that issued it, wherever the request arrives (SEC19, SEC20).
+"""The other replicas: a nonce is redeemed by the replica that issued it, wherever the request arrives.
 
 Replicas find each other through the EndpointSlices of a Service and talk plain HTTP on the port that /metrics is served
 on. Every message carries a MAC under a key derived from the nonce key. A question also carries the time and a random

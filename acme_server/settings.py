@@ -17,7 +17,7 @@ Network = IPv4Network | IPv6Network
 class ValidationSettings:
     """Where challenge connections may go and how they get there.
 
-    `resolvers` empty: the system's. `allow` wins over `deny`, both over what is denied by default (SEC43).
+    `resolvers` empty: the system's. `allow` wins over `deny`, both over what is denied by default.
     """
 
     resolvers: tuple[Address, ...] = ()

@@ -1,4 +1,4 @@
-"""Says aloud which profiles take a credential for a proof (SEC50): in the log, from the start on, and as a metric."""
+"""Says aloud which profiles take a credential for a proof: in the log, from the start on, and as a metric."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The only place that builds or parses a URL. The external URL comes from the configuration, never from a request.
 
 Every URL has one spelling: names and identifiers consist of characters that need no escaping, so what does not match
-exactly is not ours (SEC05, SEC15).
+exactly is not ours.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class URLs:
         return f"{self._http_url}/ca/{namespace}/{authority}.crt"
 
     def account(self, account: ACMEAccount) -> str:
-        """The account's URL: its `kid` (M19)."""
+        """The account's URL: its `kid`."""
         meta = account.metadata
         return self._account_named(meta.namespace, account.spec.profile_ref.name, meta.name)
 
@@ -159,7 +159,7 @@ class URLs:
         return f"{self._prefix}/{meta.namespace}/{order.spec.profile_ref.name}/authorizations/{meta.name}-{position}"
 
     def authorizations(self, order: ACMEOrder) -> list[str]:
-        """All authorizations that the order relies on (S59): those of earlier orders under the URLs they have there."""
+        """All authorizations that the order relies on: those of earlier orders under the URLs they have there."""
         urls = [self.authorization(order, position) for position in range(len(order.spec.identifiers))]
         profile = self.profile(order.metadata.namespace, order.spec.profile_ref.name)
         for each in order.spec.authorized:
@@ -172,7 +172,7 @@ class URLs:
         return f"{self.authorization(order, position)}/challenges/{type_}"
 
     def requested(self, path: str) -> str:
-        """The URL that a request to `path` must be signed for, whatever host it was sent to (SEC15)."""
+        """The URL that a request to `path` must be signed for, whatever host it was sent to."""
         return self.external_url + path
 
     def directory_of(self, raw_path: str) -> str | None:
@@ -181,6 +181,6 @@ class URLs:
         return f"{self.external_url}{match.group()}directory" if match else None
 
     def parse_account(self, url: str) -> AccountLink | None:
-        """What an account's URL says; None where it is not exactly one that we hand out (SEC05)."""
+        """What an account's URL says; None where it is not exactly one that we hand out."""
         match = self._account.fullmatch(url)
         return AccountLink(*match.groups()) if match else None

@@ -1,7 +1,7 @@
 """Log lines for people (text) and for machines (json): one event a line, fields instead of sentences.
 
 Code says `logger.info("order ready", extra={"order": name})`; what is in `extra` becomes a field. Nothing secret is
-ever handed to a logger (SEC64); the formatters do not look for secrets, they only keep each event on one line.
+ever handed to a logger; the formatters do not look for secrets, they only keep each event on one line.
 """
 
 from __future__ import annotations

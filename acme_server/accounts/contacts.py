@@ -18,9 +18,9 @@ _ADDRESS = re.compile(
 
 
 def validated(contacts: Iterable[str]) -> tuple[str, ...]:
-    """The contacts, each once, if every one of them is a mailto URL with a single address (M79).
+    """The contacts, each once, if every one of them is a mailto URL with a single address.
 
-    Raises Refused: unsupportedContact for another scheme, invalidContact for a value that is no address (M80).
+    Raises Refused: unsupportedContact for another scheme, invalidContact for a value that is no address.
     """
     kept = tuple(dict.fromkeys(contacts))
     for each in kept:

@@ -58,7 +58,7 @@ class MacKey:
 
 
 class EABCredentials:
-    """EAB credentials from the caches, their keys from the API server; a live read before an answer of "no" (C7)."""
+    """EAB credentials from the caches, their keys from the API server; a live read before an answer of "no"."""
 
     def __init__(
         self,
@@ -77,9 +77,9 @@ class EABCredentials:
     async def mac_key(self, profile: Profile, key_id: str) -> MacKey | None:
         """The HMAC key of that key identifier on the profile; None: there is none.
 
-        The key is read live, one Secret by name, whatever a client makes up (SEC37): so a key that was replaced a
-        moment ago opens nothing more, the new one works at once (C7, SEC12b), and neither the time nor the reads that
-        an answer takes tell which key identifiers exist (SEC09). Raises Unavailable.
+        The key is read live, one Secret by name, whatever a client makes up: so a key that was replaced a
+        moment ago opens nothing more, the new one works at once, and neither the time nor the reads that
+        an answer takes tell which key identifiers exist. Raises Unavailable.
         """
         secret = await self._live_secret(verification_key_name(*profile.key, key_id))
         value = _key(secret, key_id)
@@ -92,12 +92,12 @@ class EABCredentials:
         Raises Unavailable.
         """
         credential = await self._owner(key.copy)
-        if credential is None or credential.profile_key != profile.key:  # a credential of profile A on B (SEC12c)
+        if credential is None or credential.profile_key != profile.key:  # a credential of profile A on B
             return None
         return Binding(credential=credential, key_id=key.key_id)
 
     async def confirmed(self, profile: Profile, binding: Binding) -> EABCredential:
-        """The credential as it is now, if it still opens accounts: the caches never decide that (SEC56).
+        """The credential as it is now, if it still opens accounts: the caches never decide that.
 
         Raises Refused (unauthorized) where it was deleted, rotated, suspended or has expired, and Unavailable.
         """

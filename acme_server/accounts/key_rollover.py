@@ -30,7 +30,7 @@ CONFIRMATION = timedelta(seconds=30)
 
 
 class KeyInUse(Refused):
-    """The key is, or was, the key of an account (M98). Whoever answers says where that is."""
+    """The key is, or was, the key of an account. Whoever answers says where that is."""
 
     def __init__(self, account: ACMEAccount, *, location: str | None = None) -> None:
         super().__init__(
@@ -47,7 +47,7 @@ class KeyInUse(Refused):
 
 
 def require_uncompromised(key: Key, certificates: Certificates) -> None:
-    """Raise Refused (badPublicKey) for a key that a certificate was revoked for, as compromised (SEC25)."""
+    """Raise Refused (badPublicKey) for a key that a certificate was revoked for, as compromised."""
     if certificates.is_compromised(fingerprint(key.public_key)):
         raise Refused(
             ProblemType.BAD_PUBLIC_KEY,
@@ -76,8 +76,7 @@ class KeyRollovers:
     async def change(self, profile: Profile, account: ACMEAccount, key: Key, *, old: str) -> ACMEAccount:
         """The account with the key in the place of the one with the thumbprint `old`.
 
-        Both keys have signed for this. Raises KeyInUse (M98), Refused for a compromised key (SEC25), another oldKey
-        (M97), an account that is not valid and too many objects (SEC38); and Unavailable, after which the change may
+        Both keys have signed for this. Raises KeyInUse, Refused for a compromised key, another oldKey, an account that is not valid and too many objects; and Unavailable, after which the change may
         have happened.
         """
         require_uncompromised(key, self._certificates)

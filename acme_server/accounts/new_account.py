@@ -53,8 +53,8 @@ class NewAccounts:
     async def account(self, caller: KeyHolder, wanted: NewAccount) -> tuple[ACMEAccount, bool]:
         """The account of the caller's key, and whether it was opened now.
 
-        A known key is answered before anything else in the request is looked at (M76, C8, C18): clients ask this way
-        which account is theirs, without a binding. What they may say with it is that they agree to new terms (M86).
+        A known key is answered before anything else in the request is looked at: clients ask this way
+        which account is theirs, without a binding. What they may say with it is that they agree to new terms.
         """
         known = await self._accounts.find(caller.profile, caller.key.thumbprint)
         if known is not None:
@@ -67,7 +67,7 @@ class NewAccounts:
         return await self._accounts.register(caller.profile, caller.key, wanted, await self._binding(caller, wanted))
 
     async def _binding(self, caller: KeyHolder, wanted: NewAccount) -> Binding | None:
-        """The verified binding of the request. One that came is never ignored, unless bindings are off (M94)."""
+        """The verified binding of the request. One that came is never ignored, unless bindings are off."""
         members = wanted.external_account_binding
         if members is None or caller.profile.acme.external_account_binding == "Disabled":
             return None

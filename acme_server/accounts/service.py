@@ -66,9 +66,9 @@ class Accounts:
         )
 
     async def find(self, profile: Profile, thumbprint: str) -> ACMEAccount | None:
-        """The account that has that key on the profile, in whatever state (M76); None where there is none.
+        """The account that has that key on the profile, in whatever state; None where there is none.
 
-        A key that was replaced is nobody's. The answer None comes from the API server itself (SEC56), and every answer
+        A key that was replaced is nobody's. The answer None comes from the API server itself, and every answer
         does where another replica may have changed the key or ended the account. Raises Unavailable.
         """
         name = account_name(*profile.key, thumbprint)
@@ -83,7 +83,7 @@ class Accounts:
         return None
 
     async def by_id(self, profile: Profile, account_id: str) -> ACMEAccount | None:
-        """The account with that id, if it is one of this profile (SEC04). Costs at most one read by name (SEC37)."""
+        """The account with that id, if it is one of this profile. Costs at most one read by name."""
         if not _NAME.fullmatch(account_id):
             return None
         account = await self._store.get(profile.namespace, account_id)
@@ -108,11 +108,11 @@ class Accounts:
     async def register(
         self, profile: Profile, key: Key, wanted: NewAccount, binding: Binding | None
     ) -> tuple[ACMEAccount, bool]:
-        """Open an account for the key, or find the one it has; says whether it was opened now (M75, M82).
+        """Open an account for the key, or find the one it has; says whether it was opened now.
 
-        `binding` has been verified. Raises Refused for a key that is compromised (SEC25) or was replaced, terms not
-        agreed to (M81), contacts (M80), a missing binding (M88), a credential that opens no more accounts (SEC12,
-        SEC12b), too many accounts; and Unavailable.
+        `binding` has been verified. Raises Refused for a key that is compromised or was replaced, terms not
+        agreed to, contacts, a missing binding, a credential that opens no more accounts,
+        too many accounts; and Unavailable.
         """
         require_uncompromised(key, self._certificates)
         if profile.acme.external_account_binding == "Disabled":
@@ -160,7 +160,7 @@ class Accounts:
         raise Unavailable("The account is being opened by another request.")
 
     async def _within_limit(self, account: ACMEAccount, credential: EABCredential | None) -> bool:
-        """Whether the account's place is one of those that its credential has (SEC12)."""
+        """Whether the account's place is one of those that its credential has."""
         if credential is None or credential.spec.maximum_accounts is None:
             return True
         labels = f"{CREDENTIAL_UID}={credential.metadata.uid}"
@@ -188,9 +188,9 @@ class Accounts:
         return rules.usable(found)
 
     async def update(self, account: ACMEAccount, update: AccountUpdate) -> ACMEAccount:
-        """Change the contacts (M84), or deactivate the account (M102). Everything else is ignored (M85).
+        """Change the contacts, or deactivate the account. Everything else is ignored.
 
-        Raises Refused for contacts (M80) and with status 401 where the account is not valid any more; and Unavailable.
+        Raises Refused for contacts and with status 401 where the account is not valid any more; and Unavailable.
         """
         if update.status == "deactivated":
             changed = await self._store.change(account, partial(rules.deactivated, now=self._clock()))
@@ -204,9 +204,9 @@ class Accounts:
         )
 
     async def agree(self, profile: Profile, account: ACMEAccount) -> ACMEAccount:
-        """Take note that the account agrees to the terms of service, where it has to (M86).
+        """Take note that the account agrees to the terms of service, where it has to.
 
-        Elsewhere nothing is written: members of a newAccount request with a known key are ignored (M76). Raises Refused
+        Elsewhere nothing is written: members of a newAccount request with a known key are ignored. Raises Refused
         (401) where the account is not valid any more, and Unavailable.
         """
         if profile.acme.terms_of_service is None or not terms.outdated(profile.acme, account):
@@ -216,7 +216,7 @@ class Accounts:
         return changed
 
     async def change_key(self, profile: Profile, account: ACMEAccount, key: Key, *, old: str) -> ACMEAccount:
-        """Give the account another key (M95-M101); see KeyChanges.change."""
+        """Give the account another key; see KeyChanges.change."""
         return await self._key_changes.change(profile, account, key, old=old)
 
 

@@ -1,4 +1,4 @@
-"""How many accounts a credential may open, decided by the API server alone (SEC12).
+"""How many accounts a credential may open, decided by the API server alone.
 
 An account takes its place by being created, without a state. Who finds too many before it in a current list deletes
 itself again; everybody sees the same order, so of N that race for the last place exactly one stays.

@@ -8,7 +8,7 @@ from kms.resources.profiles import AcmeEnrollment
 
 
 def require_agreement(acme: AcmeEnrollment, *, agreed: bool) -> None:
-    """Raise Refused (userActionRequired) where a new account must agree to terms and does not (M81)."""
+    """Raise Refused (userActionRequired) where a new account must agree to terms and does not."""
     if acme.terms_of_service is not None and not agreed:
         raise _not_agreed("The terms of service must be agreed to", acme.terms_of_service)
 
@@ -23,7 +23,7 @@ def outdated(acme: AcmeEnrollment, account: ACMEAccount) -> bool:
 
 
 def require_current(acme: AcmeEnrollment, account: ACMEAccount) -> None:
-    """Raise Refused (userActionRequired) where `outdated` (M86). The detail tells how to agree."""
+    """Raise Refused (userActionRequired) where `outdated`. The detail tells how to agree."""
     if acme.terms_of_service is not None and outdated(acme, account):
         raise _not_agreed(
             "The terms of service have changed; agree to them by a newAccount request with the key of the account and "

@@ -18,7 +18,7 @@ from kms.pki.keys import PublicKey
 from kms.resources.accounts import AccountStatus, ACMEAccount, CurrentKey
 
 MAXIMUM_FORMER_KEYS = 100
-"""Keys that an account may have given up: each keeps an object, so that it opens no other account (SEC38)."""
+"""Keys that an account may have given up: each keeps an object, so that it opens no other account."""
 
 
 class Key(Protocol):
@@ -41,7 +41,7 @@ class Key(Protocol):
 
 
 def deactivated_account() -> Refused:
-    """The answer to everything that a deactivated or revoked account asks for (M103, SEC07)."""
+    """The answer to everything that a deactivated or revoked account asks for."""
     return Refused(ProblemType.UNAUTHORIZED, "The account is deactivated.", status=401)
 
 
@@ -68,7 +68,7 @@ def agreed(account: ACMEAccount, *, terms: str) -> ACMEAccount:
 
 
 def deactivated(account: ACMEAccount, *, now: datetime) -> ACMEAccount:
-    """Valid to deactivated; final states absorb (M70). Raises Refused (404) where the account is not open."""
+    """Valid to deactivated; final states absorb. Raises Refused (404) where the account is not open."""
     if account.status.state is None:
         raise not_found()
     if account.status.state != "valid":
@@ -79,8 +79,8 @@ def deactivated(account: ACMEAccount, *, now: datetime) -> ACMEAccount:
 def with_key(account: ACMEAccount, key: Key, *, old: str, now: datetime) -> ACMEAccount:
     """Another key in the place of the one with the thumbprint `old`, which stays known as a key of the account.
 
-    Orders and authorizations are the account's as before (M100). Raises Refused: 401 unless the account is valid,
-    malformed where its key is not `old` (M97; of two changes at once, the second one finds this), and unauthorized
+    Orders and authorizations are the account's as before. Raises Refused: 401 unless the account is valid,
+    malformed where its key is not `old` (of two changes at once, the second one finds this), and unauthorized
     where it has had too many.
     """
     status = usable(account).status

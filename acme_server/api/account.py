@@ -19,7 +19,7 @@ from acme_server.problems import not_found
 
 
 async def open_account(request: web.Request, caller: KeyHolder) -> web.Response:
-    """Open an account (201), or tell which one the key has (200): both with its URL (M75, M76)."""
+    """Open an account (201), or tell which one the key has (200): both with its URL."""
     account, opened = await request.app[NEW_ACCOUNTS].account(caller, decode(caller.payload, NewAccount))
     at = request.app[URLS]
     status = HTTPStatus.CREATED if opened else HTTPStatus.OK
@@ -27,7 +27,7 @@ async def open_account(request: web.Request, caller: KeyHolder) -> web.Response:
 
 
 async def read_or_update(request: web.Request, caller: AccountHolder) -> web.Response:
-    """Read an account, change its contacts or deactivate it (M84, M102)."""
+    """Read an account, change its contacts or deactivate it."""
     _require_own(request, caller)
     accounts = request.app[ACCOUNTS]
     if caller.payload:
@@ -39,7 +39,7 @@ async def read_or_update(request: web.Request, caller: AccountHolder) -> web.Res
 
 
 async def orders(request: web.Request, caller: AccountHolder) -> web.Response:
-    """List the orders of the account to itself, page by page (M54, M55)."""
+    """List the orders of the account to itself, page by page."""
     _require_own(request, caller)
     require_no_payload(caller.payload)
     at = request.app[URLS]
@@ -50,7 +50,7 @@ async def orders(request: web.Request, caller: AccountHolder) -> web.Response:
 
 
 async def change_key(request: web.Request, caller: AccountHolder) -> web.Response:
-    """Give the account another key; one that has an account already is answered with where that is (M98, M99)."""
+    """Give the account another key; one that has an account already is answered with where that is."""
     at = request.app[URLS]
     wanted = key_rollover.parse(
         caller.payload, url=at.key_change(*caller.profile.key), account=at.account(caller.account)
@@ -63,7 +63,7 @@ async def change_key(request: web.Request, caller: AccountHolder) -> web.Respons
 
 
 def _require_own(request: web.Request, caller: AccountHolder) -> None:
-    """Another account's URL answers as one that does not exist (SEC03)."""
+    """Another account's URL answers as one that does not exist."""
     if request.match_info["account"] != caller.account.metadata.name:
         raise not_found()
 

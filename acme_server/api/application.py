@@ -87,7 +87,7 @@ def acme_application(
 def plain_application(
     *, publication: PublicationService, metrics: PrometheusMetrics, readiness: Readiness
 ) -> web.Application:
-    """What is there without TLS, for those who check certificates: no resource of ACME (M2), and nothing to send."""
+    """What is there without TLS, for those who check certificates: no resource of ACME, and nothing to send."""
     application = web.Application(middlewares=[plain_edge], client_max_size=MAXIMUM_BODY)
     application[METRICS] = metrics
     application[READINESS] = readiness

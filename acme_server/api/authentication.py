@@ -1,6 +1,6 @@
 """Who sent this? The one choke point of every POST (RFC 8555, 6.2 to 6.5): nothing behind it asks again.
 
-Checks that cost little come first, so that a request that cannot be right costs next to nothing (S39, SEC37): media
+Checks that cost little come first, so that a request that cannot be right costs next to nothing: media
 type, size, form, algorithm, URL, nonce; then the account, which may cost one read from the API server; then the
 signature.
 """
@@ -26,9 +26,9 @@ from kms.resources import ACMEAccount
 
 MEDIA_TYPE = "application/jose+json"
 MAXIMUM_BODY = 64 * 1024
-"""Octets of a request (SEC36)."""
+"""Octets of a request."""
 _BODY_DEADLINE = 10
-"""Seconds that a client may take to send a body (SEC39)."""
+"""Seconds that a client may take to send a body."""
 _PARSED_KEYS = 4096
 
 ACCOUNT_NAME = web.RequestKey("account", str)
@@ -65,7 +65,7 @@ class Redeemer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class KeyHolder:
-    """Whoever holds `key`, which the request itself brought: a sender who may not have an account (M17)."""
+    """Whoever holds `key`, which the request itself brought: a sender who may not have an account."""
 
     profile: Profile
     key: AccountKey
@@ -75,7 +75,7 @@ class KeyHolder:
 
 @dataclass(frozen=True, slots=True)
 class AccountHolder:
-    """The holder of an account of the profile that is in good standing (M18)."""
+    """The holder of an account of the profile that is in good standing."""
 
     profile: Profile
     account: ACMEAccount
@@ -102,7 +102,7 @@ class Authenticator:
         return self._profiles.of(request.match_info["namespace"], request.match_info["profile"])
 
     async def key_holder(self, request: web.Request) -> KeyHolder:
-        """The sender of a request that is signed with the key in its `jwk` (M17, SEC06)."""
+        """The sender of a request that is signed with the key in its `jwk`."""
         profile = self.profile(request)
         signed = jws.parse(await _body(request))
         if signed.jwk is None:
@@ -110,7 +110,7 @@ class Authenticator:
         return await self._by_key(request, profile, signed)
 
     async def account_holder(self, request: web.Request) -> AccountHolder:
-        """The sender of a request that is signed with the key of the account in its `kid` (M18, SEC06, SEC07)."""
+        """The sender of a request that is signed with the key of the account in its `kid`."""
         profile = self.profile(request)
         signed = jws.parse(await _body(request))
         if signed.key_id is None:
@@ -118,7 +118,7 @@ class Authenticator:
         return await self._by_account(request, profile, signed, signed.key_id)
 
     async def account_or_key_holder(self, request: web.Request) -> AccountHolder | KeyHolder:
-        """The sender of a request that is signed in either way, as it says itself: for revokeCert (M17, M136)."""
+        """The sender of a request that is signed in either way, as it says itself: for revokeCert."""
         profile = self.profile(request)
         signed = jws.parse(await _body(request))
         if signed.key_id is None:
@@ -145,7 +145,7 @@ class Authenticator:
         """The account whose key has signed the request.
 
         A signature that is wrong for the key that we know may be right for one that another replica has taken a moment
-        ago (C7): so a "no" costs one read where there are other replicas, as that of an unknown account does (SEC37).
+        ago: so a "no" costs one read where there are other replicas, as that of an unknown account does.
         """
         try:
             jws.verify(signed, self._parsed(account.jwk))
@@ -158,7 +158,7 @@ class Authenticator:
         return account
 
     async def _check_freshness(self, request: web.Request, signed: SignedRequest) -> None:
-        """The request was signed for this very URL (M30, SEC15), and it has not been here before (M33-M35).
+        """The request was signed for this very URL, and it has not been here before.
 
         The router also finds resources by paths with needless escapes, and past a query; URLs of ours have neither.
         """
@@ -168,7 +168,7 @@ class Authenticator:
             raise bad_nonce()
 
     async def _account(self, profile: Profile, key_id: str) -> ACMEAccount:
-        """The account with that URL; one of another profile does not exist here (SEC04, SEC05)."""
+        """The account with that URL; one of another profile does not exist here."""
         link = self._urls.parse_account(key_id)
         found = None
         if link is not None and (link.namespace, link.profile) == (profile.namespace, profile.name):
@@ -179,12 +179,12 @@ class Authenticator:
 
 
 def account_does_not_exist() -> Refused:
-    """The refusal of a kid or a key that has no account in the profile (M24, M77)."""
+    """The refusal of a kid or a key that has no account in the profile."""
     return Refused(ProblemType.ACCOUNT_DOES_NOT_EXIST, "There is no such account in this profile.")
 
 
 def require_good_standing(account: ACMEAccount) -> None:
-    """Raise unless the account may act: Refused (401) for one that is deactivated or revoked (M103, SEC07)."""
+    """Raise unless the account may act: Refused (401) for one that is deactivated or revoked."""
     if account.status.state is None:
         raise Unavailable("The account is being opened.")
     if account.status.state != "valid":
@@ -192,7 +192,7 @@ def require_good_standing(account: ACMEAccount) -> None:
 
 
 async def _body(request: web.Request) -> bytes:
-    """The body of a request of the right media type (M23), read no further than it may be long (SEC36)."""
+    """The body of a request of the right media type, read no further than it may be long."""
     media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if media_type != MEDIA_TYPE:
         raise Refused(ProblemType.MALFORMED, f"The Content-Type must be {MEDIA_TYPE}.", status=415)

@@ -18,7 +18,7 @@ from kms.resources import ACMEOrder
 
 
 async def create(request: web.Request, caller: AccountHolder) -> web.Response:
-    """Open an authorization before any order (M120)."""
+    """Open an authorization before any order."""
     wanted = decode(caller.payload, NewAuthorization)
     order = await request.app[ORDERS].preauthorize(caller.profile, caller.account, wanted)
     at = request.app[URLS]
@@ -28,7 +28,7 @@ async def create(request: web.Request, caller: AccountHolder) -> web.Response:
 
 
 async def read_or_deactivate(request: web.Request, caller: AccountHolder) -> web.Response:
-    """Tell how an authorization stands, or give it up (M134)."""
+    """Tell how an authorization stands, or give it up."""
     order, position = await authorization_of(request, caller)
     if caller.payload:
         order = await _deactivated(request, order, position, decode(caller.payload, AuthorizationUpdate))

@@ -17,7 +17,7 @@ MEDIA_TYPE = "application/pem-certificate-chain"
 
 
 async def read(request: web.Request, caller: AccountHolder) -> web.Response:
-    """Hand out a chain of an order that is valid (M123, M152), and say where the others are (S124)."""
+    """Hand out a chain of an order that is valid, and say where the others are."""
     order = await order_of(request, caller)
     require_no_payload(caller.payload)
     if order.status.certificate is None:

@@ -16,9 +16,9 @@ from acme_server.problems import not_found
 
 
 async def respond_or_read(request: web.Request, caller: AccountHolder) -> web.Response:
-    """Begin the validation of a challenge (an object, M127), or tell how it stands (an empty payload, M27).
+    """Begin the validation of a challenge (an object), or tell how it stands (an empty payload).
 
-    A response to a challenge that is under way or settled changes nothing and is answered alike (M133, C9).
+    A response to a challenge that is under way or settled changes nothing and is answered alike.
     """
     order, position = await authorization_of(request, caller)
     type_ = request.match_info["type"]

@@ -1,4 +1,4 @@
-"""What certificates point to: revocation lists and certificates of CAs. For anybody, by HTTP and HTTPS (SEC60)."""
+"""What certificates point to: revocation lists and certificates of CAs. For anybody, by HTTP and HTTPS."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CERTIFICATE_AGE = timedelta(minutes=5)
 _SLICE = 32 * 1024
 _GRACE = 20.0
 _SLOWEST = 50_000
-"""Seconds that a client has in any case, and octets that it takes in each second beyond (SEC39)."""
+"""Seconds that a client has in any case, and octets that it takes in each second beyond."""
 
 
 async def revocation_list(request: web.Request) -> web.Response:
@@ -62,7 +62,7 @@ def _answer(request: web.Request, document: Document, type_: str, *, age: timede
 
 
 class Slices(Payload):
-    """A long document, sent as fast as it is taken: thousands of slow readers do not hold a copy each (SEC39)."""
+    """A long document, sent as fast as it is taken: thousands of slow readers do not hold a copy each."""
 
     def __init__(self, value: bytes, *, grace: float = _GRACE) -> None:
         super().__init__(value)

@@ -1,4 +1,4 @@
-"""The directory (RFC 8555, 7.1.1): by GET, and by POST-as-GET (M28)."""
+"""The directory (RFC 8555, 7.1.1): by GET, and by POST-as-GET."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sockets for the world: they take no more connections than they can hold, and wait for none that is mute (SEC39).
+"""The sockets for the world: they take no more connections than they can hold, and wait for none that is mute.
 
 aiohttp limits neither. So connections are accepted here, counted before TLS costs anything, and handed to aiohttp,
 which from then on closes idle ones.
@@ -37,7 +37,7 @@ class HTTPLog(logging.LoggerAdapter[logging.Logger]):
     """For aiohttp, which quotes malformed requests in tracebacks: an Authorization header, or what floods the log."""
 
     def exception(self, msg: object, *args: object, exc_info: Any = True, **kwargs: Any) -> None:
-        """Say of malformed HTTP that there was some; of everything else, what went wrong (SEC46, SEC64)."""
+        """Say of malformed HTTP that there was some; of everything else, what went wrong."""
         if isinstance(exc_info, HttpProcessingError):
             self.logger.info("malformed HTTP", extra={"error": type(exc_info).__name__})
             return

@@ -1,7 +1,7 @@
 """What every answer has in common: the one place where errors become problem documents and requests become log lines.
 
-An answer to a POST, error or not, carries a new nonce and the way to the directory (M32, M51, SEC20). What is not an
-error that we expect is answered as serverInternal without details; what it was stands in the log (SEC46).
+An answer to a POST, error or not, carries a new nonce and the way to the directory. What is not an
+error that we expect is answered as serverInternal without details; what it was stands in the log.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ async def _answered(
 
 
 def _answer_to(error: Exception, request: web.Request) -> web.Response:
-    """The problem document of an error (M43, M44)."""
+    """The problem document of an error."""
     match error:
         case Refused():
             _log_refusal(error, request)
@@ -81,14 +81,14 @@ def _answer_to(error: Exception, request: web.Request) -> web.Response:
 
 
 def _unavailable(detail: str, retry_after: float | None) -> web.Response:
-    """503: come again (C6). Retry-After is whole seconds, at least one."""
+    """503: come again. Retry-After is whole seconds, at least one."""
     refused = Refused(ProblemType.SERVER_INTERNAL, detail, status=HTTPStatus.SERVICE_UNAVAILABLE)
     seconds = max(1, math.ceil(_RETRY_AFTER if retry_after is None else retry_after))
     return problem_document(representations.problem(refused), headers={hdrs.RETRY_AFTER: str(seconds)})
 
 
 def _of_http(error: web.HTTPException) -> web.Response:
-    """What aiohttp refuses by itself: no such path, no such method there (M25, SEC08), too long a body (SEC36)."""
+    """What aiohttp refuses by itself: no such path, no such method there, too long a body."""
     if error.status >= _SERVER_ERROR:
         return problem_document(
             representations.problem(Refused(ProblemType.SERVER_INTERNAL, error.reason, status=error.status))
@@ -115,7 +115,7 @@ def _complete(request: web.Request, response: web.StreamResponse) -> None:
         return
     if request.method == hdrs.METH_POST and request.app[NONCES].ready:
         headers["Replay-Nonce"] = request.app[NONCES].issue()
-    # Nonces and resources of accounts are for one reader and one time (M74).
+    # Nonces and resources of accounts are for one reader and one time.
     if request.method == hdrs.METH_POST or "Replay-Nonce" in headers:
         headers[hdrs.CACHE_CONTROL] = "no-store"
     headers.add(hdrs.LINK, link(index, "index"))
@@ -126,7 +126,7 @@ def _name_server(_: web.Request, response: web.StreamResponse) -> None:
 
 
 def _record(request: web.Request, response: web.StreamResponse, seconds: float) -> None:
-    """One log line and one observation a request (SEC63, SEC64): the route's template, never the path itself."""
+    """One log line and one observation a request: the route's template, never the path itself."""
     route = _route(request)
     request.app[METRICS].request(route, request.method, response.status, seconds)
     if logger.isEnabledFor(logging.INFO):

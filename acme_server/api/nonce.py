@@ -1,4 +1,4 @@
-"""newNonce (RFC 8555, 7.2): HEAD, GET, and POST-as-GET (M28). It reads nothing and writes nothing (SEC37)."""
+"""newNonce (RFC 8555, 7.2): HEAD, GET, and POST-as-GET. It reads nothing and writes nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from acme_server.api.routing import get, post
 
 
 async def give(request: web.Request) -> web.Response:
-    """Give anybody a nonce: 200 for HEAD (M72), 204 for GET (M73)."""
+    """Give anybody a nonce: 200 for HEAD, 204 for GET."""
     status = HTTPStatus.OK if request.method == "HEAD" else HTTPStatus.NO_CONTENT
     return web.Response(status=status, headers={"Replay-Nonce": request.app[NONCES].issue()})
 

@@ -17,7 +17,7 @@ from kms.resources import ACMEOrder
 
 
 async def create(request: web.Request, caller: AccountHolder) -> web.Response:
-    """Open an order (M106)."""
+    """Open an order."""
     wanted = decode(caller.payload, NewOrder)
     order = await request.app[ORDERS].create(caller.profile, caller.account, wanted)
     return _answer(request, order, HTTPStatus.CREATED)
@@ -31,19 +31,19 @@ async def read(request: web.Request, caller: AccountHolder) -> web.Response:
 
 
 async def finalize(request: web.Request, caller: AccountHolder) -> web.Response:
-    """Issue the certificate of an order (M111-M117)."""
+    """Issue the certificate of an order."""
     order = await order_of(request, caller)
     csr = decode(caller.payload, Finalization).request()
     return _answer(request, await request.app[ORDERS].finalize(caller.profile, caller.account, order, csr))
 
 
 async def order_of(request: web.Request, caller: AccountHolder, *, fresh: bool = False) -> ACMEOrder:
-    """The order that the path names, if it is one and the caller's. Raises not_found for any other (SEC03)."""
+    """The order that the path names, if it is one and the caller's. Raises not_found for any other."""
     return await request.app[ORDERS].get(caller.profile, caller.account, request.match_info["order"], fresh=fresh)
 
 
 def _answer(request: web.Request, order: ACMEOrder, status: int = HTTPStatus.OK) -> web.Response:
-    """The order, always with its URL: clients poll the one that finalize tells (C1), while it is processing (M116)."""
+    """The order, always with its URL: clients poll the one that finalize tells, while it is processing."""
     at = request.app[URLS]
     headers = RETRY_AFTER if order.status.state == "processing" else None
     return answer(representations.order(order, at), status=status, location=at.order(order), headers=headers)

@@ -1,4 +1,4 @@
-"""What clients send: the payloads of RFC 8555, 7.3 to 7.5, as values. Unknown members are ignored (M78, M85)."""
+"""What clients send: the payloads of RFC 8555, 7.3 to 7.5, as values. Unknown members are ignored."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Contacts = Annotated[tuple[Text, ...], Meta(max_length=MAXIMUM_CONTACTS)]
 
 
 class RequestedIdentifier(Payload, frozen=True, kw_only=True):
-    """An identifier as the client spelled it; the type may be one that nobody knows (M118)."""
+    """An identifier as the client spelled it; the type may be one that nobody knows."""
 
     type: Text
     value: Text
@@ -77,7 +77,7 @@ class AuthorizationUpdate(Payload, frozen=True, kw_only=True):
 
 
 class ChallengeResponse(Payload, frozen=True, kw_only=True):
-    """The answer to a challenge (RFC 8555, 7.5.1): an object without members of interest (M127)."""
+    """The answer to a challenge (RFC 8555, 7.5.1): an object without members of interest."""
 
 
 class Finalization(Payload, frozen=True, kw_only=True):
@@ -86,7 +86,7 @@ class Finalization(Payload, frozen=True, kw_only=True):
     csr: str
 
     def request(self) -> bytes:
-        """The CSR in DER (M111). Raises Refused (malformed) where it is not base64url."""
+        """The CSR in DER. Raises Refused (malformed) where it is not base64url."""
         return base64url(self.csr, "The csr")
 
 

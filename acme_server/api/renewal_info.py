@@ -1,4 +1,4 @@
-"""renewalInfo (RFC 9773, 4): by GET, for anybody, without a call to the API server (ARI-M13)."""
+"""renewalInfo (RFC 9773, 4): by GET, for anybody, without a call to the API server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CACHED = 300
 
 
 async def read(request: web.Request) -> web.Response:
-    """Tell when a certificate should be renewed, and when to ask again (ARI-M2 to ARI-M4)."""
+    """Tell when a certificate should be renewed, and when to ask again."""
     profile = request.app[AUTHENTICATOR].profile(request)
     info = request.app[RENEWALS].info(profile, request.match_info["certificate"])
     seconds = int(info.retry_after.total_seconds())

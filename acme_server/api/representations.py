@@ -1,6 +1,6 @@
 """What clients get: resources and problems as the JSON objects of RFC 8555, 7.1 and 6.7.
 
-Members without a value are absent, for several clients stumble over empty strings and null (C11).
+Members without a value are absent, for several clients stumble over empty strings and null.
 Times are aware and in UTC, so the encoder writes them as RFC 3339 wants them (`2026-11-23T14:00:00Z`).
 """
 
@@ -20,9 +20,9 @@ View = dict[str, Any]
 
 
 def directory(profile: Profile, offered: Mapping[str, str], urls: URLs) -> View:
-    """The directory (M47-M50): what works is in it and nothing else.
+    """The directory: what works is in it and nothing else.
 
-    `offered` are the order profiles that work, with a text about each (PROF-M1).
+    `offered` are the order profiles that work, with a text about each.
     """
     at = profile.namespace, profile.name
     acme = profile.acme
@@ -42,15 +42,15 @@ def directory(profile: Profile, offered: Mapping[str, str], urls: URLs) -> View:
         "revokeCert": urls.revoke_cert(*at),
     }
     if acme.pre_authorization == "Enabled":
-        view["newAuthz"] = urls.new_authorization(*at)  # M48
+        view["newAuthz"] = urls.new_authorization(*at)
     view["meta"] = {name: value for name, value in meta.items() if value is False or value}
     return view
 
 
 def account(account: ACMEAccount, urls: URLs) -> View:
-    """An account (M53).
+    """An account.
 
-    `externalAccountBinding` is left out. RFC 8555, 7.3.4 wants it back verbatim (M93), but nobody reads it, and
+    `externalAccountBinding` is left out. RFC 8555, 7.3.4 wants it back verbatim, but nobody reads it, and
     certbot's library cannot send an account object back that holds one: it raises TypeError on the next update.
     """
     view: View = {"status": account.status.state}
@@ -63,12 +63,12 @@ def account(account: ACMEAccount, urls: URLs) -> View:
 
 
 def orders(urls: list[str]) -> View:
-    """A page of the list of an account's orders (M54)."""
+    """A page of the list of an account's orders."""
     return {"orders": urls}
 
 
 def order(order: ACMEOrder, urls: URLs) -> View:
-    """An order (M56-M60), with the name of its profile, if it has one (PROF-5)."""
+    """An order, with the name of its profile, if it has one (PROF-5)."""
     spec, status = order.spec, order.status
     view: View = {
         "status": status.state,
@@ -93,12 +93,12 @@ def order(order: ACMEOrder, urls: URLs) -> View:
 
 
 def renewal_info(info: RenewalInfo) -> View:
-    """When to renew a certificate (ARI-M3)."""
+    """When to renew a certificate."""
     return {"suggestedWindow": {"start": info.window.start, "end": info.window.end}}
 
 
 def authorization(order: ACMEOrder, position: int, urls: URLs) -> View:
-    """The authorization for the identifier at `position` (M61-M65)."""
+    """The authorization for the identifier at `position`."""
     shown = order.status.authorizations[position]
     view: View = {
         "status": shown.state,
@@ -119,7 +119,7 @@ def challenge(order: ACMEOrder, position: int, type_: str, urls: URLs) -> View |
 
 
 def problem(refused: Refused) -> View:
-    """The problem document of a refusal (M43-M46)."""
+    """The problem document of a refusal."""
     view: View = {"type": URN + refused.type, "detail": refused.detail, "status": refused.http_status}
     if refused.subproblems:
         view["subproblems"] = [_subproblem(each.type, each.detail, each.identifier) for each in refused.subproblems]
@@ -127,7 +127,7 @@ def problem(refused: Refused) -> View:
 
 
 def stored_problem(stored: StoredProblem) -> View:
-    """The problem document of an error that an order or a challenge keeps (M143)."""
+    """The problem document of an error that an order or a challenge keeps."""
     view: View = {"type": URN + stored.type, "detail": stored.detail, "status": _status_of(stored.type)}
     if stored.subproblems:
         view["subproblems"] = [_subproblem(each.type, each.detail, each.identifier) for each in stored.subproblems]
@@ -135,13 +135,13 @@ def stored_problem(stored: StoredProblem) -> View:
 
 
 def _relevant(authorization: Authorization) -> tuple[Challenge, ...]:
-    """All challenges while one is to be chosen; afterwards those that were tried (M65)."""
+    """All challenges while one is to be chosen; afterwards those that were tried."""
     tried = tuple(each for each in authorization.challenges if each.state != "pending")
     return authorization.challenges if authorization.state == "pending" or not tried else tried
 
 
 def _challenge(order: ACMEOrder, position: int, challenge: Challenge, urls: URLs) -> View:
-    """A challenge (M143). Its token is always there: several clients cannot read one without."""
+    """A challenge. Its token is always there: several clients cannot read one without."""
     tokens = (each.token for each in order.spec.tokens if (each.authorization, each.type) == (position, challenge.type))
     view: View = {
         "type": challenge.type,

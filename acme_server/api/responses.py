@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 from acme_server.jose.decoding import malformed
 
 RETRY_AFTER = {"Retry-After": "1"}
-"""While something is being processed. Whole seconds, for not every client reads dates (C2)."""
+"""While something is being processed. Whole seconds, for not every client reads dates."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -28,7 +28,7 @@ def answer(
 
 
 def problem_document(view: dict[str, Any], *, headers: dict[str, str] | None = None) -> web.Response:
-    """A problem (RFC 7807), with the status that it names (S43)."""
+    """A problem (RFC 7807), with the status that it names."""
     sent = CIMultiDict(headers or ())
     sent["Content-Type"] = "application/problem+json"
     return web.Response(body=_encode(view), status=view["status"], headers=sent)
@@ -40,6 +40,6 @@ def link(url: str, relation: str) -> str:
 
 
 def require_no_payload(payload: bytes) -> None:
-    """Raise Refused (malformed) unless a request is POST-as-GET: the empty payload, not the empty object (M26, M27)."""
+    """Raise Refused (malformed) unless a request is POST-as-GET: the empty payload, not the empty object."""
     if payload:
         raise malformed("This resource can only be read: the payload must be empty.")

@@ -12,7 +12,7 @@ from acme_server.api.routing import post_by_account_or_key
 
 
 async def revoke(request: web.Request, caller: AccountHolder | KeyHolder) -> web.Response:
-    """Revoke a certificate; the answer is empty (M138)."""
+    """Revoke a certificate; the answer is empty."""
     wanted = decode(caller.payload, Revocation)
     await request.app[REVOCATION].revoke(caller, wanted.der(), wanted.reason)
     return web.Response()

@@ -33,4 +33,4 @@ ROUTES = (
 )
 
 PLAIN_ROUTES = crl.ROUTES
-"""All that is served without TLS (M2)."""
+"""All that is served without TLS."""

@@ -1,4 +1,4 @@
-"""How a route says who may use it. A handler that needs a sender is given one and cannot forget to ask (SEC01)."""
+"""How a route says who may use it. A handler that needs a sender is given one and cannot forget to ask."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def get(path: str, handler: Handler) -> Route:
 
 
 def post_by_key(path: str, handler: Callable[[web.Request, KeyHolder], Awaitable[web.Response]]) -> Route:
-    """A resource for requests that bring their key along (M17)."""
+    """A resource for requests that bring their key along."""
 
     async def authenticated(request: web.Request) -> web.Response:
         return await handler(request, await request.app[AUTHENTICATOR].key_holder(request))
@@ -48,7 +48,7 @@ def post_by_key(path: str, handler: Callable[[web.Request, KeyHolder], Awaitable
 
 
 def post(path: str, handler: Callable[[web.Request, AccountHolder], Awaitable[web.Response]]) -> Route:
-    """A resource for accounts: all but newAccount and revokeCert (M18). GET is not allowed on it (M25, SEC08)."""
+    """A resource for accounts: all but newAccount and revokeCert. GET is not allowed on it."""
 
     async def authenticated(request: web.Request) -> web.Response:
         return await handler(request, await request.app[AUTHENTICATOR].account_holder(request))
@@ -59,7 +59,7 @@ def post(path: str, handler: Callable[[web.Request, AccountHolder], Awaitable[we
 def post_by_account_or_key(
     path: str, handler: Callable[[web.Request, AccountHolder | KeyHolder], Awaitable[web.Response]]
 ) -> Route:
-    """A resource for accounts and for those who prove something else with a key: revokeCert alone (M17, M136)."""
+    """A resource for accounts and for those who prove something else with a key: revokeCert alone."""
 
     async def authenticated(request: web.Request) -> web.Response:
         return await handler(request, await request.app[AUTHENTICATOR].account_or_key_holder(request))

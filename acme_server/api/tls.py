@@ -1,4 +1,4 @@
-"""The server's own TLS: at least 1.2, and a certificate that is replaced while connections go on (SEC65)."""
+"""The server's own TLS: at least 1.2, and a certificate that is replaced while connections go on."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from kms.resources.orders import ACMEOrder
 
 
 def chains(order: ACMEOrder, authority: CertificateAuthority) -> tuple[str, ...]:
-    """All chains in PEM, the default one first (S124); none where there is no certificate.
+    """All chains in PEM, the default one first; none where there is no certificate.
 
     `authority` may have another key by now, or another name, than when the leaf was signed: what it publishes counts
     only where it certifies this very leaf.

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 _COLD = 2
 _NOT_READY = 10
 _SHORTEST_PAUSE, _LONGEST_PAUSE = timedelta(seconds=1), timedelta(seconds=5)
-"""Between two lists of one CA while things are being revoked: out within ten seconds all the same (SEC60)."""
+"""Between two lists of one CA while things are being revoked: out within ten seconds all the same."""
 _SHARE = 10
 """What part of the time goes into the lists of a CA: one tenth, unless they take longer than half a second."""
 _LOST_AFTER = 15.0

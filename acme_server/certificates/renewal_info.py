@@ -50,10 +50,10 @@ class Renewals:
         self._clock = clock
 
     def info(self, profile: Profile, certificate_id: str) -> RenewalInfo:
-        """When the certificate should be renewed. Costs no call to the API server (ARI-M13).
+        """When the certificate should be renewed. Costs no call to the API server.
 
         Raises Refused: malformed where it is no identifier of a certificate, with status 404 where the profile has
-        issued none of that identifier (ARI-M5). Raises Unavailable while that is not known yet.
+        issued none of that identifier. Raises Unavailable while that is not known yet.
         """
         certificate = self._find(profile, certificate_id)
         if certificate is None:
@@ -66,10 +66,10 @@ class Renewals:
     def predecessor(
         self, profile: Profile, account: ACMEAccount, certificate_id: str, names: Sequence[Name]
     ) -> CertificateRecord:
-        """The certificate that an order for `names` may replace (ARI-M8).
+        """The certificate that an order for `names` may replace.
 
         Raises Refused: malformed for one that the profile has not issued or that has other names, unauthorized for one
-        of another account. Clients try again without `replaces`, so the details name it (C13).
+        of another account. Clients try again without `replaces`, so the details name it.
         """
         certificate = self._find(profile, certificate_id)
         if certificate is None:

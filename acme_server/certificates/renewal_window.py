@@ -2,7 +2,7 @@
 
 The window lies around two thirds of a certificate's lifetime and is as wide as a fifteenth of it, so that the clients
 of a fleet that was installed in one hour, each of which draws a time within its window, do not come back in one hour.
-Its place follows from the serial number, so that it stays where it is however often it is asked for (ARI-M7).
+Its place follows from the serial number, so that it stays where it is however often it is asked for.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ class CertificateId(NamedTuple):
 
 
 class Window(NamedTuple):
-    """When to renew: some time from `start` on, before `end` (ARI-M3)."""
+    """When to renew: some time from `start` on, before `end`."""
 
     start: datetime
     end: datetime
 
 
 def parse_certificate_id(text: str) -> CertificateId:
-    """The identifier that `text` spells (ARI-M2).
+    """The identifier that `text` spells.
 
     Each identifier has one spelling. Raises Refused (malformed) for anything else: padding, other alphabets, a serial
     number that is not the content of a positive DER integer in its shortest form.
@@ -72,11 +72,11 @@ def parse_certificate_id(text: str) -> CertificateId:
 def suggested(certificate: CertificateRecord, *, issued_before: Iterable[datetime], now: datetime) -> Window:
     """When the certificate should be renewed.
 
-    A revoked one: at once (ARI-M6). One that was issued before one of the times in `issued_before`, by which an
+    A revoked one: at once. One that was issued before one of the times in `issued_before`, by which an
     administrator asks for early renewal: from that time on, if that is earlier than it would be anyway.
 
     cert-manager takes a window that begins before the certificate does for the window of the one before, and goes by
-    its own calculation; one that begins later, for that of the certificate that it has (C13). So windows never begin
+    its own calculation; one that begins later, for that of the certificate that it has. So windows never begin
     before their certificate, and one of early renewal, once its time has come, before whatever is issued now.
     """
     if certificate.revocation is not None:
@@ -92,7 +92,7 @@ def suggested(certificate: CertificateRecord, *, issued_before: Iterable[datetim
 
 
 def asked_again_after(certificate: CertificateRecord) -> timedelta:
-    """How long a client should wait before it asks again (ARI-M4): seldom, but often enough for short lifetimes."""
+    """How long a client should wait before it asks again: seldom, but often enough for short lifetimes."""
     lifetime = certificate.not_after - certificate.not_before
     return min(max(lifetime / _ASKED_AGAIN, _OFTEN), _SELDOM)
 
@@ -100,7 +100,7 @@ def asked_again_after(certificate: CertificateRecord) -> timedelta:
 def successor_name(predecessor: CertificateRecord, attempt: int) -> str:
     """The name of the order that replaces the certificate, or of the next one if that failed.
 
-    It is the same on every replica, so etcd lets one order alone replace a certificate (ARI-M8). It cannot be guessed
+    It is the same on every replica, so etcd lets one order alone replace a certificate. It cannot be guessed
     by those who do not know the name of the predecessor's order, which nobody could guess either.
     """
     material = f"replaces\0{'/'.join(predecessor.order)}\0{predecessor.serial_number}\0{attempt}"

@@ -1,7 +1,6 @@
 """Revocation (RFC 8555, 7.6): who may revoke which certificate, and that it happens once.
 
-Nothing is told about a certificate, not even that it was revoked, before its sender has shown that he may revoke it
-(M137). Three may: the account that it was issued to, an account that has proven control of all its names, and whoever
+Nothing is told about a certificate, not even that it was revoked, before its sender has shown that he may revoke it. Three may: the account that it was issued to, an account that has proven control of all its names, and whoever
 holds its key.
 """
 
@@ -91,12 +90,12 @@ class Revocations:
     async def revoke(self, caller: AccountHolder | KeyHolder, der: bytes, reason: int | None) -> None:
         """Revoke the certificate in `der`, with that reason code: one write.
 
-        Raises Refused: malformed for what is no certificate, 404 for one that is not of this profile (M142),
-        unauthorized (SEC22), badRevocationReason (M140), alreadyRevoked (M139); and Unavailable.
+        Raises Refused: malformed for what is no certificate, 404 for one that is not of this profile,
+        unauthorized, badRevocationReason, alreadyRevoked; and Unavailable.
         """
         leaf = parsed(der)
         if isinstance(caller, KeyHolder):
-            # Before anything is looked up: certificates are public, and anybody can make a key (SEC37).
+            # Before anything is looked up: certificates are public, and anybody can make a key.
             _require_key_of(leaf, caller.key.public_key)
         record = await self._record(caller, leaf)
         order = await self._order(record, der)
@@ -105,7 +104,7 @@ class Revocations:
         words = subscriber_reason(reason)
         now = self._clock()
         if is_over(record.not_after, now=now) and words != KEY_COMPROMISE:
-            # That its key is compromised still bars the key (SEC25); all else is past.
+            # That its key is compromised still bars the key; all else is past.
             raise Refused(ProblemType.UNAUTHORIZED, "The certificate has expired: there is nothing left to revoke.")
         by_key = isinstance(caller, KeyHolder)
         await self._orders.change(order, partial(transitions.revoked, reason=words, by_key=by_key, now=now))
@@ -145,7 +144,7 @@ class Revocations:
         return found if found is not None and found.profile == profile.name else None
 
     async def _order(self, record: CertificateRecord, der: bytes) -> ACMEOrder:
-        """The order that holds this very certificate: a serial number alone proves nothing (SEC24)."""
+        """The order that holds this very certificate: a serial number alone proves nothing."""
         order = await self._orders.get(*record.order)
         if order is None or order.status.certificate is None:
             raise _unknown()
@@ -154,7 +153,7 @@ class Revocations:
         return order
 
     async def _require_right(self, account: ACMEAccount, record: CertificateRecord) -> None:
-        """Raise Refused (unauthorized) unless it is the account's certificate, or its names are (M136)."""
+        """Raise Refused (unauthorized) unless it is the account's certificate, or its names are."""
         account = await self._accounts.current(account)
         if record.account == account.metadata.name:
             return
@@ -178,7 +177,7 @@ def parsed(der: bytes) -> x509.Certificate:
 
 
 def _require_key_of(leaf: x509.Certificate, key: PublicKey) -> None:
-    """Raise Refused (unauthorized) unless it is the key of the certificate, however each was encoded (M136)."""
+    """Raise Refused (unauthorized) unless it is the key of the certificate, however each was encoded."""
     own = leaf.public_key()
     if not isinstance(own, PublicKey) or not same_public_key(own, key):
         raise Refused(ProblemType.UNAUTHORIZED, "The key in the request is not that of the certificate.")

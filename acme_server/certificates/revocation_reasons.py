@@ -34,9 +34,9 @@ ADMINISTRATOR_REASONS = (*SUBSCRIBER_REASONS.values(), "privilegeWithdrawn")
 REFRESH = timedelta(hours=1)
 """How often a list is made anew where nothing is revoked."""
 LIFETIME = timedelta(hours=24)
-"""How long a list can be relied on: far longer than REFRESH, so that nobody is left without one (SEC60)."""
+"""How long a list can be relied on: far longer than REFRESH, so that nobody is left without one."""
 LISTED_FOR = MARGIN - REFRESH
-"""How long a certificate stays on the list after its end: RFC 5280, 3.3 wants it on one list beyond that (SEC61). It is
+"""How long a certificate stays on the list after its end: RFC 5280, 3.3 wants it on one list beyond that. It is
 off the list before its order is deleted."""
 
 _NUMBERED = 24
@@ -44,7 +44,7 @@ _NUMBERED = 24
 
 
 def subscriber_reason(code: int | None) -> str:
-    """The reason of that code (RFC 5280, 5.3.1). Raises Refused (badRevocationReason) for those not allowed (M140)."""
+    """The reason of that code (RFC 5280, 5.3.1). Raises Refused (badRevocationReason) for those not allowed."""
     reason = SUBSCRIBER_REASONS.get(0 if code is None else code)
     if reason is None:
         allowed = ", ".join(f"{number} ({name})" for number, name in SUBSCRIBER_REASONS.items())
@@ -53,7 +53,7 @@ def subscriber_reason(code: int | None) -> str:
 
 
 def is_listed(not_after: datetime, *, at: datetime) -> bool:
-    """Whether a revoked certificate with that end is on the list of that hour (SEC61)."""
+    """Whether a revoked certificate with that end is on the list of that hour."""
     return at <= not_after + LISTED_FOR
 
 

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from acme_server.problems import ProblemType, Refused
 
 MAXIMUM_DEPTH = 16
-"""Nesting of arrays and objects (SEC36)."""
+"""Nesting of arrays and objects."""
 
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
 _PADDING = ("", "", "==", "=")
@@ -30,9 +30,9 @@ def malformed(detail: str) -> Refused:
 
 
 def base64url(text: object, what: str) -> bytes:
-    """The bytes that unpadded base64url `text` stands for (RFC 7515, 2; M4).
+    """The bytes that unpadded base64url `text` stands for (RFC 7515, 2).
 
-    Padding, white space, other alphabets and stray bits at the end are refused: every value has one spelling (SEC14).
+    Padding, white space, other alphabets and stray bits at the end are refused: every value has one spelling.
     `what` names the value in the refusal.
     """
     if not isinstance(text, str) or not _BASE64URL.fullmatch(text):
@@ -48,7 +48,7 @@ def unpadded(value: bytes) -> str:
 
 
 def json_object(data: bytes, what: str) -> dict[str, Any]:
-    """The JSON object in `data`, in which no member stands twice (SEC14) and nothing nests too deep (SEC36).
+    """The JSON object in `data`, in which no member stands twice and nothing nests too deep.
 
     `what` names the document in the refusal.
     """
@@ -58,7 +58,7 @@ def json_object(data: bytes, what: str) -> dict[str, Any]:
             raise malformed(f"{what} nests deeper than {MAXIMUM_DEPTH} levels.")
         value = _decode(data.decode())
         if rb"\u" in data:
-            json.dumps(value, ensure_ascii=False).encode()  # unpaired surrogates have no UTF-8 (M1)
+            json.dumps(value, ensure_ascii=False).encode()  # unpaired surrogates have no UTF-8
     except UnicodeError:
         raise malformed(f"{what} is not valid UTF-8.") from None
     except ValueError:

@@ -16,10 +16,10 @@ from acme_server.problems import ProblemType, Refused
 _WHAT = "The externalAccountBinding"
 _MAXIMUM_KEY_ID = 256
 _NOBODY = b"\0" * 32
-"""Stands in for the key of a credential that does not exist, so that both refusals take the same work (SEC09)."""
+"""Stands in for the key of a credential that does not exist, so that both refusals take the same work."""
 
 ALGORITHMS: Mapping[str, str] = MappingProxyType({"HS256": "sha256", "HS384": "sha384", "HS512": "sha512"})
-"""The MAC algorithms (M92) and the digests that they are made with."""
+"""The MAC algorithms and the digests that they are made with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class SignedBinding:
 
 
 def parse(members: Mapping[str, Any], *, url: str, key: AccountKey) -> SignedBinding:
-    """The binding of `key` in a newAccount request that was sent to `url` (M90, M92, SEC11).
+    """The binding of `key` in a newAccount request that was sent to `url`.
 
     Raises Refused: malformed, or badSignatureAlgorithm where the alg is no MAC.
     """
@@ -60,7 +60,7 @@ def parse(members: Mapping[str, Any], *, url: str, key: AccountKey) -> SignedBin
 def verify(binding: SignedBinding, mac_key: bytes | None) -> None:
     """Check the MAC with the key of `binding.key_id`; None where nobody has that key identifier.
 
-    Raises Refused (unauthorized), the same for a wrong MAC and for an unknown key identifier (SEC09).
+    Raises Refused (unauthorized), the same for a wrong MAC and for an unknown key identifier.
     """
     expected = hmac.digest(mac_key or _NOBODY, binding.signed, ALGORITHMS[binding.algorithm])
     if not hmac.compare_digest(expected, binding.signature) or not mac_key:
@@ -68,7 +68,7 @@ def verify(binding: SignedBinding, mac_key: bytes | None) -> None:
 
 
 def not_valid() -> Refused:
-    """The refusal of a binding that nobody stands behind, whatever the reason (SEC09)."""
+    """The refusal of a binding that nobody stands behind, whatever the reason."""
     return Refused(
         ProblemType.UNAUTHORIZED,
         "The external account binding is not valid: its key identifier is unknown here or its MAC is wrong.",

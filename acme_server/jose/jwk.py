@@ -1,4 +1,4 @@
-"""Account keys: public JSON Web Keys (RFC 7517), which of them we accept (SEC18) and how they are named (RFC 7638)."""
+"""Account keys: public JSON Web Keys (RFC 7517), which of them we accept and how they are named (RFC 7638)."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ _CURVES: Mapping[str, _Curve] = MappingProxyType(
 def account_key(jwk: object) -> AccountKey:
     """The key that the members of a JWK describe.
 
-    Raises Refused: malformed where it is no JWK, badPublicKey where it is one that we do not accept (M22). Members
-    beside the required ones are ignored (SEC16), but a private key is never taken.
+    Raises Refused: malformed where it is no JWK, badPublicKey where it is one that we do not accept. Members
+    beside the required ones are ignored, but a private key is never taken.
     """
     if not isinstance(jwk, dict):
         raise malformed("The jwk is not a JSON object.")
@@ -97,7 +97,7 @@ def _rsa(jwk: Mapping[str, Any]) -> AccountKey:
         raise _bad_key(f"The RSA key has {n.bit_length()} bits; 2048 to 4096 are accepted.")
     if exponent not in _RSA_EXPONENTS:
         raise _bad_key("The exponent of the RSA key is not an odd number from 65537 to 4294967295.")
-    # The weaknesses are those of the modulus; SEC18 leaves account keys more exponents than certificates have.
+    # The weaknesses are those of the modulus; account keys may have more exponents than certificate keys.
     if weakness := rsa_weakness(n, 65537):
         raise _bad_key(f"The RSA key is not accepted: {weakness}.")
     key = RSAPublicNumbers(exponent, n).public_key()

@@ -35,7 +35,7 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
-    """A request of RFC 8555, 6.2, not verified yet. Exactly one of `key_id` (kid) and `jwk` is set (M12, M16)."""
+    """A request of RFC 8555, 6.2, not verified yet. Exactly one of `key_id` (kid) and `jwk` is set."""
 
     algorithm: str
     nonce: str
@@ -50,8 +50,8 @@ class SignedRequest:
 def parse(body: bytes) -> SignedRequest:
     """The signed request in `body`.
 
-    Raises Refused: malformed where the form is wrong (M7-M12, SEC14), badSignatureAlgorithm (M21), badNonce where the
-    nonce is missing (M35).
+    Raises Refused: malformed where the form is wrong, badSignatureAlgorithm, badNonce where the
+    nonce is missing.
     """
     jws = envelope(json_object(body, "The request"), "The request")
     header = jws.header
@@ -101,7 +101,7 @@ def algorithm_of(header: Mapping[str, Any], accepted: Mapping[str, Any]) -> str:
 
 
 def url_of(header: Mapping[str, Any]) -> str:
-    """The url of a header (M29). Raises Refused (malformed)."""
+    """The url of a header. Raises Refused (malformed)."""
     url = header.get("url")
     if not isinstance(url, str):
         raise malformed("The protected header must have the url of the request.")
@@ -111,8 +111,8 @@ def url_of(header: Mapping[str, Any]) -> str:
 def verify(request: SignedRequest, key: AccountKey) -> None:
     """Check that `key` has signed the request.
 
-    Raises Refused: badSignatureAlgorithm where the algorithm is not one of the key's (SEC13), malformed where the
-    signature is wrong (M24).
+    Raises Refused: badSignatureAlgorithm where the algorithm is not one of the key's, malformed where the
+    signature is wrong.
     """
     verify_signature(key, request.algorithm, request.signature, request.signed, "the request")
 
@@ -170,7 +170,7 @@ def _ecdsa(hash_: HashAlgorithm, octets: int) -> _Verify:
     algorithm = ECDSA(hash_)
 
     def verify_(key: Verifier, signature: bytes, message: bytes) -> None:
-        # r and s side by side, each of full length (RFC 7518, 3.4); DER has another length (SEC16). That both lie in
+        # r and s side by side, each of full length (RFC 7518, 3.4); DER has another length. That both lie in
         # [1, n-1] is part of the verification itself.
         if not isinstance(key, EllipticCurvePublicKey) or len(signature) != 2 * octets:
             raise InvalidSignature
@@ -198,4 +198,4 @@ ALGORITHMS: Mapping[str, _Verify] = MappingProxyType(
         "PS256": _pss(SHA256()),
     }
 )
-"""What requests may be signed with: no MAC, no `none` (M13, M14, SEC13)."""
+"""What requests may be signed with: no MAC, no `none`."""

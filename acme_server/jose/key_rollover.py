@@ -23,7 +23,7 @@ class KeyRollover:
 
 
 def parse(payload: bytes, *, url: str, account: str) -> KeyRollover:
-    """The key change in the payload of a request that `account` (its URL) has sent to `url` (M95-M97, M101, SEC23).
+    """The key change in the payload of a request that `account` (its URL) has sent to `url`.
 
     The signature of the new key is verified; whether `old` is the account's key is for the caller to say. Raises
     Refused: malformed, badPublicKey, badSignatureAlgorithm.
@@ -43,7 +43,7 @@ def parse(payload: bytes, *, url: str, account: str) -> KeyRollover:
 
 
 def _old(members: Mapping[str, Any], account: str) -> str:
-    """The thumbprint of the oldKey: keys are compared, not spellings (M97)."""
+    """The thumbprint of the oldKey: keys are compared, not spellings."""
     if members.get("account") != account:
         raise malformed(f"{_PAYLOAD} must name the account that the request comes from, by its URL.")
     if not isinstance(members.get("oldKey"), dict):

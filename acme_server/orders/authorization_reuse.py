@@ -2,7 +2,7 @@
 
 Earlier authorizations of the account do, for as long as the profile's authorizationLifetime says; and where the profile
 skips the validation of ownership, the account's EAB credential does. Both become `spec.authorized` of the order, so the
-order is ready with the one write that creates it (M71).
+order is ready with the one write that creates it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kms.resources.orders import ACMEOrder, AuthorizationState, Authorized, Chal
 
 
 def is_trusted(profile: Profile, account: ACMEAccount) -> bool:
-    """Whether the account's credential is proof enough (ownershipValidation: Skipped, SEC50).
+    """Whether the account's credential is proof enough (ownershipValidation: Skipped).
 
     An account without one proves its names like everywhere else, also where it was opened before the profile asked
     for bindings.
@@ -85,7 +85,7 @@ def standing(
     """How the authorization that the order relies on stands, given the order it was made for; None: that is gone.
 
     What an order says about itself is not enough: the other one must be of the same account and profile, and have
-    proven the same identifier itself (SEC57, SEC58).
+    proven the same identifier itself.
     """
     if original is None or relied_on.position is None:
         return "revoked"

@@ -1,7 +1,7 @@
-"""Whether CAA records allow what is about to be proven or issued, as far as the profile wants to know (CAA-M1 to M10).
+"""Whether CAA records allow what is about to be proven or issued, as far as the profile wants to know.
 
 Checked when control of a name has been proven, and again at finalization where that was too long ago or the proof was
-made for an earlier order. Each name is judged by its own records (SEC53).
+made for an earlier order. Each name is judged by its own records.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class CAA:
         return now
 
     async def admit(self, order: ACMEOrder) -> None:
-        """Look at the records that nobody has looked at lately, before anything is issued (CAA-M9).
+        """Look at the records that nobody has looked at lately, before anything is issued.
 
         Raises Refused (caa) with a subproblem for each identifier that must not be certified.
         """

@@ -1,4 +1,4 @@
-"""Ends the orders of accounts that were deactivated (RFC 8555, 7.3.6; S104), in the background and in small steps.
+"""Ends the orders of accounts that were deactivated (RFC 8555, 7.3.6), in the background and in small steps.
 
 Nothing depends on it: an order of such an account cannot be proven, finalized or looked at, and expires by itself. So
 what is under way when a server ends is not taken up again, and what exceeds the queue is left to time.

@@ -1,7 +1,7 @@
-"""What a certificate says: it follows from order, CSR and profile, so every repetition gives the same (SEC27).
+"""What a certificate says: it follows from order, CSR and profile, so every repetition gives the same.
 
 Names come from the order, the key from the CSR, usages and lifetime from the profile. The subject is the profile's; of
-the CSR's only what the policy has rules for and the profile leaves open. Extensions of the CSR select nothing (SEC29).
+the CSR's only what the policy has rules for and the profile leaves open. Extensions of the CSR select nothing.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _dates(order: ACMEOrder, profile: Profile, *, base: datetime, ca_not_after: 
 def _common_name(order: ACMEOrder, request: CertificateRequest, profile: Profile) -> str | None:
     match profile.resource.spec.certificate.common_name:
         case "FirstName":
-            # An address belongs into the SAN alone (IP-M6).
+            # An address belongs into the SAN alone.
             names = (each.value for each in order.spec.identifiers if each.type == "dns")
             first = next(names, "")
             return first if 0 < len(first) <= LIMITS[COMMON_NAME] else None

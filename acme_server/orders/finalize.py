@@ -1,7 +1,7 @@
 """From a CSR to a certificate (RFC 8555, 7.4): once for each order, however often and wherever it is asked for.
 
 With an internal CA this is one write. The serial number and the dates follow from what is stored, so replicas that
-race, and a server that repeats after a crash what it may have done already, make the same certificate (SEC27, SEC35).
+race, and a server that repeats after a crash what it may have done already, make the same certificate.
 An order that has been ready for long first keeps the CSR and the time, because its old base time would cost lifetime.
 """
 
@@ -83,9 +83,8 @@ class OrderFinalization:
     async def finalize(self, profile: Profile, account: ACMEAccount, order: ACMEOrder, der: bytes) -> ACMEOrder:
         """The order with its certificate, or in processing until the issuer is ready. `profile` is the directory's.
 
-        The same CSR again is a repetition and gets the order as it is (C9). Raises Refused: orderNotReady (M113),
-        badCSR (M112, M114, M115) and caa (CAA-M9), after which the order stays ready, 401 for a deactivated account
-        (SEC07); and Unavailable.
+        The same CSR again is a repetition and gets the order as it is. Raises Refused: orderNotReady,
+        badCSR and caa, after which the order stays ready, 401 for a deactivated account; and Unavailable.
         """
         digest = hashlib.sha256(der).hexdigest()
         async with self._locks.setdefault(key_of(order), asyncio.Lock()):
@@ -119,7 +118,7 @@ class OrderFinalization:
         return order
 
     async def resumed(self, profile: Profile, order: ACMEOrder) -> ACMEOrder:
-        """Go on with an order that is in processing: its server may have died, or the issuer was not ready (SEC34)."""
+        """Go on with an order that is in processing: its server may have died, or the issuer was not ready."""
         lock = self._locks.setdefault(key_of(order), asyncio.Lock())
         if lock.locked():  # at work here already
             return order
@@ -146,7 +145,7 @@ class OrderFinalization:
         return stored
 
     async def _check_account(self, account: ACMEAccount) -> None:
-        """Raise Refused (401) where the account has ended meanwhile (SEC07), or its key has not signed this."""
+        """Raise Refused (401) where the account has ended meanwhile, or its key has not signed this."""
         current = await self._current(key_of(account))
         if current is None:
             raise deactivated_account()
@@ -168,7 +167,7 @@ class OrderFinalization:
             raise Refused(ProblemType.BAD_CSR, "The key of the certificate request is the key of an ACME account.")
 
     def _check_compromised(self, request: CertificateRequest) -> None:
-        """A key that somebody else may have must not be certified again (SEC25, SEC26)."""
+        """A key that somebody else may have must not be certified again."""
         if self._certificates.is_compromised(fingerprint(request.public_key)):
             raise Refused(
                 ProblemType.BAD_CSR,
@@ -188,7 +187,7 @@ class OrderFinalization:
         try:
             profile = self._profiles.issuing(profile, order)
             await self._caa.admit(order)
-        except Refused as refused:  # what was lent is gone and nothing will bring it back (PROF-M4), or CAA forbids
+        except Refused as refused:  # what was lent is gone and nothing will bring it back, or CAA forbids
             return await self._failed(order, refused.type, refused.detail)
         der = order.status.request
         return await self._issued(profile, order, await in_thread_if_large(policy.parsed, der, size=len(der)))
@@ -206,7 +205,7 @@ class OrderFinalization:
             self._metrics.issuance("not-ready", self._timer() - started)
             return await self._waiting(order, str(error))
         except ValueError as error:
-            # What is left are combinations that no retry repairs: the order ends, and says why (M117).
+            # What is left are combinations that no retry repairs: the order ends, and says why.
             self._metrics.issuance("failed", self._timer() - started)
             logger.warning("certificate cannot be issued", extra={"order": order.metadata.name, "error": str(error)})
             detail = "The certificate cannot be issued with the dates and contents that order and profile ask for."

@@ -29,11 +29,11 @@ class WireIdentifier(Protocol):
 
 
 def normalised(identifiers: Sequence[WireIdentifier]) -> tuple[Name, ...]:
-    """The names that an order is for, each once, in the order in which they were asked for (M110).
+    """The names that an order is for, each once, in the order in which they were asked for.
 
-    DNS names are lowercase A-labels, addresses spelled as RFC 8738 wants them (IP-M1). Raises Refused with one
-    subproblem for each identifier that cannot be served: another type (M118), a value of type dns that is not a DNS
-    name, such as an IP address in any spelling (SEC42), and one of type ip that is not an address (IP-7).
+    DNS names are lowercase A-labels, addresses spelled as RFC 8738 wants them. Raises Refused with one
+    subproblem for each identifier that cannot be served: another type, a value of type dns that is not a DNS
+    name, such as an IP address in any spelling, and one of type ip that is not an address (IP-7).
     """
     names: list[Name] = []
     problems: list[SubProblem] = []
@@ -73,7 +73,7 @@ def _echoed(identifier: WireIdentifier) -> Identifier | None:
 
 
 def refusal(problems: Sequence[SubProblem], *, type_: ProblemType | None = None) -> Refused:
-    """One refusal for what is wrong with several identifiers (RFC 8555, 6.7.1; S46).
+    """One refusal for what is wrong with several identifiers (RFC 8555, 6.7.1).
 
     Of the type that all share, else rejectedIdentifier; the detail of a single problem is the detail of the whole.
     """

@@ -11,9 +11,9 @@ from kms.resources.durations import format_duration
 from kms.resources.orders import ACMEOrder, Authorization, Authorized
 
 SKEW = timedelta(minutes=5)
-"""How far the clocks of server, API server and client may differ (SEC67)."""
+"""How far the clocks of server, API server and client may differ."""
 BACKDATE = timedelta(seconds=60)
-"""How long before it was asked for a certificate begins, for clients whose clocks are slow (SEC31)."""
+"""How long before it was asked for a certificate begins, for clients whose clocks are slow."""
 
 _FRESH = timedelta(minutes=5)
 _FRESH_SHARE = 20
@@ -22,7 +22,7 @@ _FRESH_SHARE = 20
 def requested(
     not_before: datetime | None, not_after: datetime | None, profile: Profile, *, now: datetime
 ) -> tuple[datetime | None, datetime | None]:
-    """The dates that a client asked for, if the profile's policy and its CA can honour them (M108, C12).
+    """The dates that a client asked for, if the profile's policy and its CA can honour them.
 
     In UTC and to the second, as certificates have them, so that order and certificate say the same. Raises Refused
     (malformed) that says what would be honoured: a certificate never has other dates than those that were asked for,
@@ -66,12 +66,12 @@ def order_expires(profile: Profile, authorized: Iterable[Authorized] = (), *, no
 
 
 def authorization_expires(order: ACMEOrder, lifetime: timedelta, *, validated: datetime) -> datetime:
-    """Until when a proof of control holds (M130): at least as long as the order that it was made for."""
+    """Until when a proof of control holds: at least as long as the order that it was made for."""
     return max(order.spec.expires, validated + lifetime)
 
 
 def is_over(expires: datetime, *, now: datetime) -> bool:
-    """Whether that time has passed for everybody, whatever their clocks say (SEC67)."""
+    """Whether that time has passed for everybody, whatever their clocks say."""
     return now > expires + SKEW
 
 
@@ -97,5 +97,5 @@ def is_fresh(base: datetime, duration: timedelta, *, now: datetime) -> bool:
 
 
 def usable(authorization: Authorization, *, now: datetime) -> bool:
-    """Whether the authorization allows issuing now (SEC67, M135)."""
+    """Whether the authorization allows issuing now."""
     return authorization.state == "valid" and not is_over(authorization.expires, now=now)

@@ -82,11 +82,10 @@ class NewOrders:
         self._metrics = metrics
 
     async def order(self, profile: Profile, account: ACMEAccount, wanted: NewOrder) -> ACMEOrder:
-        """Open an order (M106): one write.
+        """Open an order: one write.
 
-        Raises Refused for a profile that the account may not choose (PROF-M2), identifiers that it never certifies
-        (M107), dates that it does not honour (M108), too many open orders, a suspended credential, a certificate that
-        it cannot replace and terms of service that have changed (M86); and Unavailable.
+        Raises Refused for a profile that the account may not choose, identifiers that it never certifies, dates that it does not honour, too many open orders, a suspended credential, a certificate that
+        it cannot replace and terms of service that have changed; and Unavailable.
         """
         now = self._clock()
         try:
@@ -99,7 +98,7 @@ class NewOrders:
             self._admit_names(names, chosen, profile, account)
             dates = lifetimes.requested(wanted.not_before, wanted.not_after, chosen.profile, now=now)
             predecessor = self._predecessor(profile, account, wanted, names)
-            if predecessor is None:  # renewals are not to be kept waiting (ARI-M11)
+            if predecessor is None:  # renewals are not to be kept waiting
                 self._admit_another(profile, account)
         except Refused as refused:
             self._metrics.order("refused")
@@ -137,7 +136,7 @@ class NewOrders:
         return order
 
     async def _require_agreement(self, profile: Profile, account: ACMEAccount) -> None:
-        """Raise Refused (userActionRequired) where the account has to agree to new terms first (M86).
+        """Raise Refused (userActionRequired) where the account has to agree to new terms first.
 
         The cache never decides that: another replica may have taken the agreement. Raises Unavailable too.
         """
@@ -155,7 +154,7 @@ class NewOrders:
     async def _replacing(self, predecessor: CertificateRecord, order: ACMEOrder, wanted: NewOrder) -> ACMEOrder:
         """Open the order as the one that replaces the certificate: still one write, and etcd lets only one succeed.
 
-        Raises Refused: alreadyReplaced unless those before it have become invalid (ARI-M8, ARI-M10).
+        Raises Refused: alreadyReplaced unless those before it have become invalid.
         """
         for attempt in range(_REPLACEMENTS):
             meta = replace(order.metadata, name=renewal_window.successor_name(predecessor, attempt))
@@ -174,10 +173,10 @@ class NewOrders:
         )
 
     async def authorization(self, profile: Profile, account: ACMEAccount, wanted: NewAuthorization) -> ACMEOrder:
-        """Open an authorization before any order (M120), as an order that holds nothing else and is none for clients.
+        """Open an authorization before any order, as an order that holds nothing else and is none for clients.
 
-        Raises Refused where the profile offers none, for a wildcard (M121), for an identifier that is never certified
-        (S119) and as `order` does; and Unavailable.
+        Raises Refused where the profile offers none, for a wildcard, for an identifier that is never certified
+        and as `order` does; and Unavailable.
         """
         if profile.acme.pre_authorization != "Enabled":
             raise Refused(
@@ -217,7 +216,7 @@ class NewOrders:
         return order
 
     def _admit_another(self, profile: Profile, account: ACMEAccount) -> None:
-        """Raise Refused (rateLimited) where account or profile have as many orders as they may have (SEC38)."""
+        """Raise Refused (rateLimited) where account or profile have as many orders as they may have."""
         self._open_orders.admit(profile.namespace, account.metadata.name)
         limit = profile.acme.maximum_orders
         self._population.admit(profile, limit=limit, field="spec.enrollment.acme.maximumOrders")
@@ -254,11 +253,11 @@ class NewOrders:
         )
 
     def _types(self, profile: Profile) -> tuple[ChallengeType, ...]:
-        """The challenges that are offered: those of the profile that can be validated here (SEC50)."""
+        """The challenges that are offered: those of the profile that can be validated here."""
         return tuple(each for each in profile.acme.challenges if self._worker.validates(each))
 
     def _tokens(self, profile: Profile, names: Sequence[Name], authorized: Sequence[Authorized]) -> tuple[Token, ...]:
-        """A token of 192 bits for every challenge that is offered for a name (M146, SEC47).
+        """A token of 192 bits for every challenge that is offered for a name.
 
         A name that was proven for an earlier order needs none; one that is taken without proof shows one challenge.
         """

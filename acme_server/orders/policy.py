@@ -40,8 +40,7 @@ def admit_choice(
 ) -> None:
     """Check an order's names against the profile that was chosen for it in the directory; see admit_names.
 
-    Raises Refused (invalidProfile) where names fit the directory but not the profile that was asked for by name
-    (PROF-M2): another choice helps.
+    Raises Refused (invalidProfile) where names fit the directory but not the profile that was asked for by name: another choice helps.
     """
     try:
         admit_names(names, chosen.profile, narrowing, types, objection)
@@ -69,9 +68,9 @@ def admit_names(
     """Check an order's names, so that nobody proves control of a name that can never be issued.
 
     `types` are the challenges that are offered; None: names need no proof. Raises Refused (rejectedIdentifier) with a
-    subproblem for each name that the policy refuses, which says what rule of what policy it met (M107), for each that
+    subproblem for each name that the policy refuses, which says what rule of what policy it met, for each that
     the nameConstraints of the CA leave out, so that clients would refuse the certificate, for each address that
-    `objection` has something against (IP-8), and for each that no challenge can prove (M150).
+    `objection` has something against (IP-8), and for each that no challenge can prove.
     """
     violations = [
         *name_violations(names, profile.policy, narrowing),
@@ -86,7 +85,7 @@ def admit_names(
 def challenges_for(name: Name, types: Iterable[ChallengeType]) -> tuple[ChallengeType, ...]:
     """Those of the challenge types that can prove control of the name.
 
-    For a wildcard dns-01 alone (M150), for an address all but dns-01 (IP-M5).
+    For a wildcard dns-01 alone, for an address all but dns-01.
     """
     if name.is_wildcard:
         return tuple(each for each in types if each == "dns-01")
@@ -124,7 +123,7 @@ def _sentence(messages: Sequence[str]) -> str:
 
 
 def parsed(der: bytes) -> CertificateRequest:
-    """The certificate request, its own signature verified (SEC30); raises Refused (badCSR)."""
+    """The certificate request, its own signature verified; raises Refused (badCSR)."""
     try:
         return parse_request(der)
     except InvalidRequest as error:
@@ -132,7 +131,7 @@ def parsed(der: bytes) -> CertificateRequest:
 
 
 def admit_request(request: CertificateRequest, order: ACMEOrder, profile: Profile, narrowing: Narrowing | None) -> None:
-    """Check the request against its order and, once more, against the policy (M112, SEC28).
+    """Check the request against its order and, once more, against the policy.
 
     Raises Refused (badCSR) that says which names differ or which rule was met.
     """

@@ -1,7 +1,7 @@
 """Whether what an order relies on still holds: authorizations of earlier orders, and the credential of its account.
 
 The memory of proofs answers where this server is alone, so a certificate costs no read. Where other replicas may have
-acted, and before any answer of "no", the earlier orders are read live, each once (SEC56).
+acted, and before any answer of "no", the earlier orders are read live, each once.
 """
 
 from __future__ import annotations

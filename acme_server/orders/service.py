@@ -65,17 +65,17 @@ class Orders:
         self._page = page
 
     async def create(self, profile: Profile, account: ACMEAccount, wanted: NewOrder) -> ACMEOrder:
-        """Open an order (M106); see NewOrders.order."""
+        """Open an order; see NewOrders.order."""
         return await self._new_orders.order(profile, account, wanted)
 
     async def preauthorize(self, profile: Profile, account: ACMEAccount, wanted: NewAuthorization) -> ACMEOrder:
-        """Open an authorization before any order (M120); see NewOrders.authorization."""
+        """Open an authorization before any order; see NewOrders.authorization."""
         return await self._new_orders.authorization(profile, account, wanted)
 
     async def get(self, profile: Profile, account: ACMEAccount, order_id: str, *, fresh: bool = False) -> ACMEOrder:
         """The account's order of that id, as this replica knows it or, if `fresh`, as it is now.
 
-        Raises Refused (404), the same for an order that does not exist and for one of somebody else (SEC03).
+        Raises Refused (404), the same for an order that does not exist and for one of somebody else.
         """
         order = await self._found(profile, account, order_id, fresh=fresh)
         if order.spec.preauthorization:
@@ -107,10 +107,10 @@ class Orders:
         return order
 
     async def page_of(self, account: ACMEAccount, cursor: str = "") -> tuple[tuple[str, ...], str]:
-        """The ids of some of the account's orders, without those that became invalid, and where the list goes on (M54).
+        """The ids of some of the account's orders, without those that became invalid, and where the list goes on.
 
         `cursor` is where an earlier page said so; "" in the answer: it has ended. It is the API server's own, and says
-        nothing about whose orders are listed: that is fixed here (M55). Raises Refused (404) for a cursor that is too
+        nothing about whose orders are listed: that is fixed here. Raises Refused (404) for a cursor that is too
         old or was made up, and Unavailable.
         """
         labels = f"{ACCOUNT}={account.metadata.name}"
@@ -122,7 +122,7 @@ class Orders:
     async def respond(self, order: ACMEOrder, position: int, type_: str) -> ACMEOrder:
         """The client has provided for the challenge: validate it in the background. Nothing is written.
 
-        A challenge that is settled or being validated elsewhere stays as it is (M133). Raises Refused (404) where the
+        A challenge that is settled or being validated elsewhere stays as it is. Raises Refused (404) where the
         order has no such challenge, and Unavailable.
         """
         order = await self._ended_in_time(await self._stored(order))
@@ -141,7 +141,7 @@ class Orders:
         )
 
     async def settled(self, order: ACMEOrder, *, position: int | None = None) -> ACMEOrder:
-        """How the order stands, after waiting a moment for what is under way (M132); lost work is taken up again.
+        """How the order stands, after waiting a moment for what is under way; lost work is taken up again.
 
         With `position` the client looks at one authorization. While that is not answered yet there is nothing to wait
         for, and no reason to store early what the others have come to: the client is on its way to answer them all.
@@ -158,7 +158,7 @@ class Orders:
     async def current(self, order: ACMEOrder) -> ACMEOrder:
         """The order after everything that happens without it.
 
-        It expires, what it relies on is given up (M135), and what a dead server left is resumed.
+        It expires, what it relies on is given up, and what a dead server left is resumed.
         """
         order = await self._still_authorized(await self._ended_in_time(order))
         if order.status.state == "processing":
@@ -169,7 +169,7 @@ class Orders:
         return self._shown(order)
 
     async def finish(self, key: Key) -> None:
-        """Go on with an order that was left in processing, if it still is (SEC34)."""
+        """Go on with an order that was left in processing, if it still is."""
         try:
             order = await self._store.fresh(*key)
             if order is not None:
@@ -239,7 +239,7 @@ def _may_change(order: ACMEOrder, position: int | None) -> bool:
 
 
 def _challenge(order: ACMEOrder, position: int, type_: str) -> ChallengeId:
-    """The challenge of that type at that position. Raises Refused (404) where there is none (SEC02)."""
+    """The challenge of that type at that position. Raises Refused (404) where there is none."""
     if 0 <= position < len(order.status.authorizations):
         for each in order.status.authorizations[position].challenges:
             if each.type == type_:

@@ -8,7 +8,7 @@ Pure: an order and an event in, an order or a refusal out.
 
 A transition is applied to what is stored now, which may be more than what its caller saw. So each says for itself from
 which states it starts and leaves every other order exactly as it is: terminal states absorb, and a repeated or late
-event changes nothing (M67, M133, SEC51).
+event changes nothing.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ _BROKEN: Mapping[AuthorizationState, str] = {
     "expired": "The authorization has expired.",
     "revoked": "The authorization was revoked.",
 }
-"""States of an authorization that end its order (M69), in words."""
+"""States of an authorization that end its order, in words."""
 
 
 def begun(
     order: ACMEOrder, running: Mapping[ChallengeId, StoredProblem | None], *, attempt: str, now: datetime
 ) -> ACMEOrder:
-    """Say that these challenges are being validated by `attempt`, and what has gone wrong so far (M145)."""
+    """Say that these challenges are being validated by `attempt`, and what has gone wrong so far."""
 
     def challenge(position: int, each: Challenge) -> Challenge:
         id_ = ChallengeId(position, each.type)
@@ -82,7 +82,7 @@ def shown_as_running(order: ACMEOrder, running: Mapping[ChallengeId, StoredProbl
 def validated(
     order: ACMEOrder, outcomes: Mapping[ChallengeId, Outcome], *, lifetime: timedelta, now: datetime
 ) -> ACMEOrder:
-    """Apply the outcomes of finished validations; one failure makes the order invalid (M69).
+    """Apply the outcomes of finished validations; one failure makes the order invalid.
 
     Settled challenges stay as they are, so a late or repeated outcome changes nothing. `lifetime` is how long a proof
     holds at least.
@@ -121,7 +121,7 @@ def _settled(challenge: Challenge, outcome: Outcome | None) -> Challenge:
 
 
 def deactivated(order: ACMEOrder, position: int, *, now: datetime) -> ACMEOrder:
-    """Give up the authorization at `position` (RFC 8555, 7.5.2); an order that needs it becomes invalid (M135)."""
+    """Give up the authorization at `position` (RFC 8555, 7.5.2); an order that needs it becomes invalid."""
 
     def changed(index: int, authorization: Authorization) -> Authorization:
         if index != position or authorization.state not in {"pending", "valid"}:
@@ -133,7 +133,7 @@ def deactivated(order: ACMEOrder, position: int, *, now: datetime) -> ACMEOrder:
 
 
 def relinquished(order: ACMEOrder, lost: Mapping[int, AuthorizationState], *, now: datetime) -> ACMEOrder:
-    """End an open order that relies on authorizations of earlier orders which hold no longer (M135, SEC67).
+    """End an open order that relies on authorizations of earlier orders which hold no longer.
 
     `lost` says what became of them, by their position in this order.
     """
@@ -147,7 +147,7 @@ def relinquished(order: ACMEOrder, lost: Mapping[int, AuthorizationState], *, no
 
 
 def expired(order: ACMEOrder, *, now: datetime) -> ACMEOrder:
-    """End an order that was not finalized in time (M109), and one whose proofs hold no longer (SEC67).
+    """End an order that was not finalized in time, and one whose proofs hold no longer.
 
     A CSR that was accepted in time is no longer bound to the time: processing orders stay. An authorization that was
     made before any order holds as long as it says itself.
@@ -204,12 +204,12 @@ def _problem_of(authorization: Authorization) -> StoredProblem:
 
 
 def replayed(order: ACMEOrder, digest: str) -> bool:
-    """Whether this very CSR has been accepted already: finalizing again is a repetition, not a new request (C9)."""
+    """Whether this very CSR has been accepted already: finalizing again is a repetition, not a new request."""
     return order.status.state in {"processing", "valid"} and order.status.csr_digest == digest
 
 
 def finalizable(order: ACMEOrder, *, now: datetime) -> None:
-    """Raise Refused (orderNotReady) unless a CSR may be accepted now (M113, M135, SEC67)."""
+    """Raise Refused (orderNotReady) unless a CSR may be accepted now."""
     if order.status.state != "ready":
         why = order.status.error.detail if order.status.error else "only an order that is ready can be finalized."
         raise Refused(ProblemType.ORDER_NOT_READY, f"The order is {order.status.state}: {why}")
@@ -236,7 +236,7 @@ def accepted(order: ACMEOrder, request: bytes, digest: str, *, now: datetime) ->
 def issued(order: ACMEOrder, digest: str, certificate: Issued, *, now: datetime) -> ACMEOrder:
     """Keep the certificate (ready or processing to valid).
 
-    An order that already has one keeps it: that is the one which is handed out (SEC27). Raises Refused (orderNotReady)
+    An order that already has one keeps it: that is the one which is handed out. Raises Refused (orderNotReady)
     where the order has moved on with another CSR, or must not be issued any more.
     """
     if order.status.state == "valid" and order.status.csr_digest == digest:
@@ -268,7 +268,7 @@ def issued(order: ACMEOrder, digest: str, certificate: Issued, *, now: datetime)
 
 
 def failed(order: ACMEOrder, problem: StoredProblem, *, reason: str, now: datetime) -> ACMEOrder:
-    """End an open order with the problem (M60) and a CamelCase reason; an order that has ended stays as it is."""
+    """End an open order with the problem and a CamelCase reason; an order that has ended stays as it is."""
     if order.status.state not in OPEN_STATES:
         return order
     not_ready = Condition(
@@ -291,7 +291,7 @@ def failed(order: ACMEOrder, problem: StoredProblem, *, reason: str, now: dateti
 def revoked(order: ACMEOrder, reason: str, *, by_key: bool = False, now: datetime) -> ACMEOrder:
     """Say that the certificate of the order was revoked; the order stays valid, for what it was for is done.
 
-    Raises Refused (alreadyRevoked) for a certificate that was (M139), so of all who race only one is told that he did
+    Raises Refused (alreadyRevoked) for a certificate that was, so of all who race only one is told that he did
     it. But whoever proves with the certificate's own key (`by_key`) that it is compromised raises an earlier reason to
     that. Raises Refused (404) where there is no certificate.
     """

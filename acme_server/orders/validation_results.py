@@ -53,7 +53,7 @@ class ValidationResults:
     ) -> ACMEOrder:
         """Store the outcomes, and that the others are being validated, in one write.
 
-        A proof counts only if the account is valid now, whatever a cache says (SEC07). Raises Unavailable, and Refused
+        A proof counts only if the account is valid now, whatever a cache says. Raises Unavailable, and Refused
         (404) where the order is gone.
         """
         if any(isinstance(each, Valid) for each in outcomes.values()) and not await self._active(order):

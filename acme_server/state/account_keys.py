@@ -1,4 +1,4 @@
-"""Which keys are account keys: a certificate must not be made for one of them (M115, SEC26, RFC 8555, 11.1).
+"""Which keys are account keys: a certificate must not be made for one of them (RFC 8555, 11.1).
 
 Asking the API server at every finalize would cost a read each time. So this keeps a digest of every account's key in
 memory, whatever its profile, filled by a survey once the watch has begun and kept by the watch. While the survey is not
@@ -23,7 +23,7 @@ CAPACITY = 500_000
 
 
 def account_name(namespace: str, profile: str, thumbprint: str) -> str:
-    """The name of the account of that key on that profile: one key, one account (M82, M83)."""
+    """The name of the account of that key on that profile: one key, one account."""
     digest = hashlib.sha256(f"{namespace}\0{profile}\0{thumbprint}".encode()).digest()
     return base64.b32encode(digest).decode().rstrip("=").lower()
 

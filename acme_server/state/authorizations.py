@@ -2,7 +2,7 @@
 
 A new order relies on authorizations of earlier ones (RFC 8555, 7.1.3) without a read: of each account and identifier
 the newest valid authorization is kept here, filled by a survey once the watch has begun and kept by the watch. What is
-found here opens an order; whether it still holds is asked again before a certificate is made (M135).
+found here opens an order; whether it still holds is asked again before a certificate is made.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _REMEMBERED = 10_000
 
 
 class Holder(NamedTuple):
-    """Who may do what: an account, and an identifier as orders have it, a wildcard with its `*.` (M122)."""
+    """Who may do what: an account, and an identifier as orders have it, a wildcard with its `*.`."""
 
     namespace: str
     account: str

@@ -78,7 +78,7 @@ class Certificates:
         return self._revoked.get((namespace, authority_key_id), {}).values()
 
     def is_compromised(self, public_key_digest: str) -> bool:
-        """Whether a certificate with that key was revoked because the key was compromised (SEC25, SEC26)."""
+        """Whether a certificate with that key was revoked because the key was compromised."""
         return public_key_digest in self._compromised
 
     def seen(self, order: ACMEOrder, deleted: bool) -> None:  # noqa: FBT001 - the signature of the store's listeners

@@ -133,7 +133,7 @@ class GarbageCollector:
         return found
 
     async def _delete(self, due: Sequence[_Due]) -> int:
-        """Delete one after the other; what cannot be deleted does not keep the others (SEC61)."""
+        """Delete one after the other; what cannot be deleted does not keep the others."""
         removed = 0
         for kind, meta in due:
             try:
@@ -153,7 +153,7 @@ class GarbageCollector:
 
 
 class UnfinishedOrders:
-    """Orders in processing that nobody looks at: their server may have died (SEC34). A listener of the order store."""
+    """Orders in processing that nobody looks at: their server may have died. A listener of the order store."""
 
     def __init__(self, *, patience: float = 30.0, every: float = 10.0) -> None:
         """In seconds: `patience` is how long others are given to finish an order, `every` how often it looks."""

@@ -1,4 +1,4 @@
-"""How many open orders an account may have (SEC38), counted from what passes through this replica's store."""
+"""How many open orders an account may have, counted from what passes through this replica's store."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class OpenOrderQuota:
     def admit(self, namespace: str, account: str) -> None:
         """Raise Refused (rateLimited) where the account has as many open orders as it may have.
 
-        With status 503: cert-manager takes a 429 as the end of the order (C4), and waits politely on a 503 (C6).
+        With status 503: cert-manager takes a 429 as the end of the order, and waits politely on a 503.
         """
         orders = self._open.get((namespace, account), {})
         if len(orders) < self._maximum:

@@ -1,4 +1,4 @@
-"""How many accounts and orders there are, and how many there may be: etcd must not fill up (SEC38).
+"""How many accounts and orders there are, and how many there may be: etcd must not fill up.
 
 Counted from what the survey and the watch show, in about a hundred bytes for each object.
 """
@@ -84,7 +84,7 @@ class ObjectQuota:
         """Raise Refused (rateLimited) where there must not be one more.
 
         `limit` is what the profile's `field` says. With status 503: it is not the client's fault, and cert-manager
-        takes a 429 as the end (C4, C6).
+        takes a 429 as the end.
         """
         if limit is not None and self.of(*profile.key) >= limit:
             raise _full(f"Profile {'/'.join(profile.key)} has the {limit} {self._what} that it may have ({field}).")

@@ -1,7 +1,7 @@
 """How long what the server has stored is kept. Pure: the time is handed in.
 
 An order is kept until its certificate has expired: it is the inventory, revocation needs it, and a revoked certificate
-must stay on the revocation list until it would have ended anyway (SEC61). What came to nothing goes after a day, which
+must stay on the revocation list until it would have ended anyway. What came to nothing goes after a day, which
 leaves clients and people time to ask what went wrong.
 """
 
@@ -18,7 +18,7 @@ CAME_TO_NOTHING = timedelta(days=1)
 MARGIN = timedelta(days=1)
 """Beyond the end of a certificate, for clocks that are slow and for one more revocation list."""
 COMPROMISED = timedelta(days=365)
-"""Beyond the end of a certificate whose key was compromised: for as long, the key is not certified again (SEC25)."""
+"""Beyond the end of a certificate whose key was compromised: for as long, the key is not certified again."""
 
 
 def kept_until(order: ACMEOrder) -> datetime | None:
@@ -52,7 +52,7 @@ def _own_time(order: ACMEOrder) -> datetime | None:
 def is_abandoned(account: ACMEAccount, *, retention: timedelta | None, has_orders: bool, now: datetime) -> bool:
     """Whether the account may go: the profile says after how long, it is older than that, and nothing is left of it.
 
-    One that was deactivated or revoked stays, else its key could open another one (M70).
+    One that was deactivated or revoked stays, else its key could open another one.
     """
     created = account.metadata.creation_timestamp
     if retention is None or has_orders or created is None or account.status.state != "valid":

@@ -41,7 +41,7 @@ def identity(resource: T) -> T:
 
 @contextmanager
 def answering_unavailable() -> Iterator[None]:
-    """Turn what the API server cannot do now into Unavailable (C6). Expected refusals pass as they are."""
+    """Turn what the API server cannot do now into Unavailable. Expected refusals pass as they are."""
     try:
         yield
     except (errors.NotFound, errors.Conflict, errors.AlreadyExists):
@@ -93,7 +93,7 @@ class Store(Generic[T]):
         return self._cache.get((namespace, name)) or await self._reads(namespace, name)
 
     async def fresh(self, namespace: str, name: str) -> T | None:
-        """The object as it is now: what a "no" is based on (SEC56). Raises Unavailable."""
+        """The object as it is now: what a "no" is based on. Raises Unavailable."""
         return await self._reads(namespace, name)
 
     async def list(self, namespace: str, *, labels: str = "", fields: str = "") -> tuple[T, ...]:

@@ -84,7 +84,7 @@ class Task:
 
     @classmethod
     def of(cls, order: ACMEOrder, id_: ChallengeId, thumbprint: str, *, quiet: bool, now: float) -> Task:
-        """The validation of that challenge; the key authorization is fixed here (M144, SEC17)."""
+        """The validation of that challenge; the key authorization is fixed here."""
         token = next(
             each.token for each in order.spec.tokens if each.authorization == id_.position and each.type == id_.type
         )
@@ -130,7 +130,7 @@ class _Failure:
 class Attempts:
     """Makes the attempts: `in_flight` at a time, and for one account no more than a quarter of them.
 
-    So an account whose hosts are slow, by accident or on purpose, does not keep the others waiting (SEC38).
+    So an account whose hosts are slow, by accident or on purpose, does not keep the others waiting.
     """
 
     def __init__(

@@ -35,7 +35,7 @@ class CAALookup:
         self._deadline = deadline
 
     async def relevant(self, names: Collection[str]) -> dict[str, RelevantSet]:
-        """The relevant set of each DNS name. No name is asked for twice, also where several lie below it (SEC53)."""
+        """The relevant set of each DNS name. No name is asked for twice, also where several lie below it."""
         climb = _Climb(self._records)
         tasks = {name: asyncio.create_task(climb.relevant(name)) for name in names}
         try:
@@ -58,7 +58,7 @@ class _Climb:
         self._found: dict[str, asyncio.Task[tuple[Property, ...]]] = {}
 
     async def relevant(self, name: str) -> RelevantSet:
-        """Climb from the name to the label below the root (CAA-M1); a lookup that fails ends it (CAA-M5)."""
+        """Climb from the name to the label below the root; a lookup that fails ends it."""
         owner = name
         while owner:
             lookup = self._found.get(owner)

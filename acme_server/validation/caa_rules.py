@@ -88,7 +88,7 @@ def issue_value(value: bytes) -> IssueValue | None:
 def objection(properties: Sequence[Property], issuance: Issuance) -> str | None:
     """Why the relevant set forbids the certificate, as the end of a sentence that repeats nothing of it; None: it may.
 
-    For a wildcard `issuewild` counts if there is any, else `issue`; for every other name `issue` alone (SEC54).
+    For a wildcard `issuewild` counts if there is any, else `issue`; for every other name `issue` alone.
     """
     tags = [each.tag.lower() for each in properties]
     if any(each.flags & _CRITICAL and tag not in _KNOWN for each, tag in zip(properties, tags, strict=True)):
@@ -117,7 +117,7 @@ def _condition(value: IssueValue, issuance: Issuance) -> str | None:
 
 
 def unchecked(order: ACMEOrder, *, now: datetime) -> tuple[int, ...]:
-    """The positions of the identifiers whose records must be looked at before anything is issued (CAA-M9).
+    """The positions of the identifiers whose records must be looked at before anything is issued.
 
     They were not looked at when control was proven, such as with a proof that was made for an earlier order, or too
     long ago. Addresses have no such records.

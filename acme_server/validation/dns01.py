@@ -17,7 +17,7 @@ LABEL = "_acme-challenge"
 
 
 class DNS01:
-    """Validates dns-01 challenges: also for wildcards, which prove their base name (M151)."""
+    """Validates dns-01 challenges: also for wildcards, which prove their base name."""
 
     def __init__(self, records: RecordSource) -> None:
         self._records = records
@@ -28,7 +28,7 @@ class DNS01:
         return cls(configured_records(settings.resolvers))
 
     async def __call__(self, identifier: Identifier, token: str, key_authorization: str) -> None:  # noqa: ARG002 - the token is part of the key authorization
-        """One attempt. Raises ValidationFailed, which tells what was looked for where, and what was wrong (SEC46).
+        """One attempt. Raises ValidationFailed, which tells what was looked for where, and what was wrong.
 
         Every failure may be gone in a moment: the servers of a zone learn of a change one after the other, and what is
         there already may be the record of an earlier order.

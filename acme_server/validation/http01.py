@@ -14,7 +14,7 @@ from acme_server.validation.net.redirects import PORTS, challenge
 from kms.resources.orders import Identifier
 
 MAXIMUM_BODY = 256
-"""Octets: a key authorization has about 76, and some servers add white space (SEC45)."""
+"""Octets: a key authorization has about 76, and some servers add white space."""
 _OK = 200
 _TEMPORARY = frozenset({404, 408, 425, 429})
 
@@ -37,7 +37,7 @@ class HTTP01:
         return cls(fetcher, port=settings.http01_port)
 
     async def __call__(self, identifier: Identifier, token: str, key_authorization: str) -> None:
-        """One attempt. Raises ValidationFailed, which tells what was looked for where, and what was wrong (SEC46)."""
+        """One attempt. Raises ValidationFailed, which tells what was looked for where, and what was wrong."""
         document = await self._fetcher.fetch(challenge(identifier, token, port=self._port), maximum_body=MAXIMUM_BODY)
         if document.status != _OK:
             raise ValidationFailed(
@@ -45,7 +45,7 @@ class HTTP01:
                 f"{document.source} answered with status {document.status} instead of 200.",
                 temporary=document.status in _TEMPORARY or document.status >= 500,  # noqa: PLR2004 - server errors
             )
-        # Trailing white space is the work of editors and of echo (M148).
+        # Trailing white space is the work of editors and of echo.
         if not hmac.compare_digest(document.body.rstrip(b" \t\r\n"), key_authorization.encode("ascii")):
             raise ValidationFailed(
                 ProblemType.UNAUTHORIZED,

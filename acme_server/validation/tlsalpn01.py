@@ -36,7 +36,7 @@ class TLSALPN01:
         return cls(connector, port=settings.tls_alpn01_port)
 
     async def __call__(self, identifier: Identifier, token: str, key_authorization: str) -> None:  # noqa: ARG002 - the token is part of the key authorization
-        """One attempt. Raises ValidationFailed, which tells what was looked for where, and what was wrong (SEC46)."""
+        """One attempt. Raises ValidationFailed, which tells what was looked for where, and what was wrong."""
         try:
             async with asyncio.timeout(self._deadline):
                 await self._attempt(identifier, hashlib.sha256(key_authorization.encode("ascii")).digest())
@@ -50,7 +50,7 @@ class TLSALPN01:
     async def _attempt(self, identifier: Identifier, digest: bytes) -> None:
         place = Place(Name(identifier.type, identifier.value), self._port, identifier.value)
         tls = TLS(self._context, server_name(identifier), temporary=True)
-        # Nothing is said after the handshake, and nothing listened to (ALPN-M8).
+        # Nothing is said after the handshake, and nothing listened to.
         async with self._connector.connected(place, tls) as connection:
             who = f"{identifier.value} ({connection.address}) port {self._port}"
             certificate = _negotiated(connection, who)
@@ -61,14 +61,14 @@ class TLSALPN01:
 
 
 def server_name(identifier: Identifier) -> str:
-    """The name that the handshake asks for: the identifier; of an address its reverse name (RFC 8738, 6; ALPN-M4)."""
+    """The name that the handshake asks for: the identifier; of an address its reverse name (RFC 8738, 6)."""
     if identifier.type == "ip":
         return ipaddress.ip_address(identifier.value).reverse_pointer
     return identifier.value
 
 
 def _negotiated(connection: Connection, who: str) -> bytes:
-    """The certificate of a handshake that has selected the protocol (ALPN-M3), in DER."""
+    """The certificate of a handshake that has selected the protocol, in DER."""
     session = connection.session
     if session is None or session.selected_alpn_protocol() != PROTOCOL:
         raise ValidationFailed(

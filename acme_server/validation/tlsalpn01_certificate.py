@@ -22,11 +22,11 @@ _OCTET_STRING = b"\x04\x20"
 
 
 class WrongCertificate(ValueError):
-    """A certificate that proves nothing: the message ends a sentence about it, and repeats nothing of it (SEC46)."""
+    """A certificate that proves nothing: the message ends a sentence about it, and repeats nothing of it."""
 
 
 def check(der: bytes, identifier: Identifier, digest: bytes) -> None:
-    """Raise WrongCertificate unless the certificate proves control of the identifier (ALPN-M6, ALPN-M7, SEC48).
+    """Raise WrongCertificate unless the certificate proves control of the identifier.
 
     `digest` is the SHA-256 digest of the key authorization. Who signed the certificate, and until when it is valid,
     matters to nobody.

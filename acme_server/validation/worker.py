@@ -86,11 +86,11 @@ class Worker:
         return self._by_account.total()
 
     def validates(self, type_: ChallengeType) -> bool:
-        """Whether challenges of that type can be validated at all: others are never offered (SEC50)."""
+        """Whether challenges of that type can be validated at all: others are never offered."""
         return self._attempts.can(type_)
 
     def start(self, order: ACMEOrder, id_: ChallengeId, thumbprint: str, *, quiet: bool = False) -> None:
-        """Begin to validate the challenge with the account key of that thumbprint, as it is now (SEC17).
+        """Begin to validate the challenge with the account key of that thumbprint, as it is now.
 
         A challenge that is being validated is not begun again; if it waits for its next attempt, that is made at once
         (RFC 8555, 8.2). The failure of a `quiet` validation is not recorded: nobody knows whether it was asked for.
@@ -126,7 +126,7 @@ class Worker:
         return MappingProxyType({}) if batch is None else batch.shown()
 
     async def settle(self, order: ACMEOrder) -> None:
-        """Wait for the order's validations while a client's patience lasts, and have the outcomes stored (M132)."""
+        """Wait for the order's validations while a client's patience lasts, and have the outcomes stored."""
         batch = self._batches.get(key_of(order))
         if batch is not None:
             batch.polled(now=asyncio.get_running_loop().time())

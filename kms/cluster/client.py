@@ -97,7 +97,7 @@ class Cluster:
         await self._transport.close()
 
     async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
-        """The object as it is now: a quorum read, never from a stale cache (SEC56). Raises NotFound."""
+        """The object as it is now: a quorum read, never from a stale cache. Raises NotFound."""
         return decoded(kind, await self._send("get", kind, _path(kind, namespace, name)))
 
     async def list(

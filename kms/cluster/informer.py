@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class Informer(Generic[T]):
-    """What the API server has, as far as it has been heard of; never the ground for a state change (SEC56).
+    """What the API server has, as far as it has been heard of; never the ground for a state change.
 
     `namespaces` are watched one by one; without any, all are watched together. `labels` is a label selector. `indexes`
     name functions that say under which values an object is to be found.

@@ -16,7 +16,7 @@ object itself has filled. So whatever it is refused for, the caller is told Unav
 
 A call gives up after five attempts, and where the next one would begin more than 5.4 of its 9 seconds after the
 first. That is a little more than the longest that the API server asks for in passing (5 s, while it shuts down), and
-what cert-manager lets pass after a 503 at least (C6): to wait so long here makes nothing later there.
+what cert-manager lets pass after a 503 at least: to wait so long here makes nothing later there.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ OnRepeat = Callable[[str, str], None]
 """Told of every request that is going to be sent again: verb, plural."""
 
 DEADLINE_SECONDS = 9.0
-"""Of a call with all of its attempts. Whoever waits for it in turn has an answer within ten seconds (C3)."""
+"""Of a call with all of its attempts. Whoever waits for it in turn has an answer within ten seconds."""
 SILENCE_SECONDS = 70.0
 """A watch that is silent for longer is taken for dead; an API server sends a bookmark each minute."""
 POOL_SIZE = 64

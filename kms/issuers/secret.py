@@ -2,7 +2,7 @@
 
 The operator puts key and certificate there, under a name that follows from the UID of the CertificateAuthority. The
 Secret counts only while its certificate is the one that the CertificateAuthority publishes: in the middle of a renewal,
-or when somebody has put something else there, nothing is signed (SEC59).
+or when somebody has put something else there, nothing is signed.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class Signer:
     key: PrivateKey = field(repr=False, compare=False)
     issuers: tuple[x509.Certificate, ...] = ()
     not_after: datetime = field(init=False)
-    """When the first certificate of the chain ends: nothing that is signed may be valid longer (SEC31)."""
+    """When the first certificate of the chain ends: nothing that is signed may be valid longer."""
     authority_key_identifier: x509.AuthorityKeyIdentifier = field(init=False, repr=False, compare=False)
     chain: str = field(init=False, repr=False, compare=False)
     """The CA's certificate and those above it in PEM, as they follow an end entity's certificate."""
@@ -87,7 +87,7 @@ class LeafTemplate:
 
 
 def sign_leaf(template: LeafTemplate, signer: Signer) -> x509.Certificate:
-    """The certificate of RFC 5280 for this template (SEC29).
+    """The certificate of RFC 5280 for this template.
 
     basicConstraints without CA, key usage as far as the key is able to, extended key usage, subject key identifier
     computed from the key, authority key identifier from the issuer, the names: critical if the subject is empty, and
@@ -148,7 +148,7 @@ def chain_pem(leaf: x509.Certificate, signer: Signer) -> str:
     """The certificate and what a TLS server sends with it, each certified by the next, as RFC 8555, 9.1 wants it.
 
     The root is left out: who trusts it has it. Only where the CA is a root itself does it follow, because clients
-    (certbot) take a chain of one certificate for a broken one. PEM and nothing else, with a newline at the end (M123).
+    (certbot) take a chain of one certificate for a broken one. PEM and nothing else, with a newline at the end.
     """
     return certificate_pem(leaf) + signer.chain
 
@@ -172,7 +172,7 @@ def certificate_pem(certificate: x509.Certificate) -> str:
 
 
 def serial_number(*, uid: str, name: str, digest: str) -> int:
-    """The serial number for one order and one request: positive and of exactly 127 bits (SEC31).
+    """The serial number for one order and one request: positive and of exactly 127 bits.
 
     It follows from the order's UID and name, of which the name alone holds 128 bits that nobody could predict, and from
     the digest of the request; so the same order and request get the same number on every replica.

@@ -61,7 +61,7 @@ class ListTemplate:
 
 
 def encoded_entry(serial_number: int, time: datetime, reason: str) -> bytes:
-    """One revoked certificate in DER. A reason that says nothing is left out (RFC 5280, 5.3.1; S141).
+    """One revoked certificate in DER. A reason that says nothing is left out (RFC 5280, 5.3.1).
 
     Put together in one piece, for there may be a hundred thousand; none is so long that its length takes two octets.
     """

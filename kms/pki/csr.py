@@ -30,7 +30,7 @@ SIGNATURE_ALGORITHMS: Mapping[x509.ObjectIdentifier, str] = MappingProxyType(
         Algorithm.ED25519: "Ed25519",
     }
 )
-"""The signatures that a request may carry, by the names that policies use: no MD5, no SHA-1 (SEC30)."""
+"""The signatures that a request may carry, by the names that policies use: no MD5, no SHA-1."""
 
 _WORDS: Mapping[type[x509.GeneralName], str] = MappingProxyType(
     {
@@ -69,8 +69,8 @@ class CertificateRequest:
 def parse_request(der: bytes) -> CertificateRequest:
     """Read and check a request: size, form, version 0, a sound key, its own signature, and only names that we certify.
 
-    Extensions are read for names and refused where they ask for a CA; otherwise they select nothing (SEC28 to SEC30,
-    SEC32, SEC36). What the policy says is not asked here.
+    Extensions are read for names and refused where they ask for a CA; otherwise they select nothing.
+    What the policy says is not asked here.
 
     Raises InvalidRequest, and nothing else, whatever the bytes.
     """
@@ -103,7 +103,7 @@ def _read(der: bytes) -> CertificateRequest:
     names = frozenset((*_alternative_names(parsed.extensions), *named))
     if not names:
         raise InvalidRequest("The certificate request has no DNS name and no IP address, in subjectAltName or subject.")
-    # Before the signature: an attacker would have us verify with an oversized modulus or exponent (SEC41).
+    # Before the signature: an attacker would have us verify with an oversized modulus or exponent.
     if reason := weakness(public_key):
         raise InvalidRequest(f"The key of the certificate request must not be used: {reason}.")
     if not parsed.is_signature_valid:

@@ -104,7 +104,7 @@ def key_algorithm(public_key: object) -> str | None:
 def weakness(public_key: object) -> str | None:
     """Why this key must not be used, as the end of a sentence after "the key is not accepted:"; None for a sound key.
 
-    The algorithm and size must be on the list, and an RSA modulus must pass the checks of `rsa_weaknesses` (SEC32).
+    The algorithm and size must be on the list, and an RSA modulus must pass the checks of `rsa_weaknesses`.
     Points of the listed curves are checked where a key is parsed: they lie on the curve, and the cofactor is 1.
     """
     algorithm = key_algorithm(public_key)

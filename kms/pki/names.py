@@ -51,11 +51,11 @@ class InvalidName(ValueError):
 
 
 def dns_name(text: str, *, wildcard: bool = True) -> Name:
-    """The DNS name that `text` spells, in lowercase (M62).
+    """The DNS name that `text` spells, in lowercase.
 
-    Internationalised labels must be A-labels and valid under IDNA 2008 (M63). `*.` is accepted in front and nowhere
+    Internationalised labels must be A-labels and valid under IDNA 2008. `*.` is accepted in front and nowhere
     else, and only where `wildcard` is set. Anything that some program could read as an IP address is refused: dotted,
-    octal, hexadecimal or single numbers, IPv6 text, a trailing dot (SEC42).
+    octal, hexadecimal or single numbers, IPv6 text, a trailing dot.
 
     Raises InvalidName.
     """
@@ -111,7 +111,7 @@ def _check_a_label(label: str, *, last: bool) -> None:
         return
     try:
         decoded = idna.ulabel(label)
-        # It has looked at every character; going back by idna.alabel would have it do so again (SEC41).
+        # It has looked at every character; going back by idna.alabel would have it do so again.
         faithful = b"xn--" + decoded.encode("punycode") == label.encode()
     except UnicodeError:
         faithful = False

@@ -1,8 +1,7 @@
 """Patterns of policies: `*` is any run of characters inside one label, `**` is one or more whole labels.
 
 A pattern matches a whole value, without regard to case; everything but `*` stands for itself. Matching takes time
-proportional to the length of the pattern times the length of the value, whatever both are: there is no backtracking
-(SEC33).
+proportional to the length of the pattern times the length of the value, whatever both are: there is no backtracking.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A policy is asked twice: about the names of an order, so that nobody solves challenges for what can never be issued, and
 about the certificate request. Both times every violation is told, with the name, the rule and the policy that it met.
-What no rule allows is denied (SEC66).
+What no rule allows is denied.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def name_violations(names: Sequence[Name], policy: Policy, narrowing: Narrowing 
 def request_violations(
     request: CertificateRequest, policy: Policy, narrowing: Narrowing | None
 ) -> tuple[Violation, ...]:
-    """What the policy has against a certificate request: names, subject, key and signature algorithm (SEC28).
+    """What the policy has against a certificate request: names, subject, key and signature algorithm.
 
     The common name must be one of the names; whether the names are those of the order is for the caller to compare.
     That the key is sound was checked when the request was read.
@@ -153,7 +153,7 @@ def contents_violations(usages: Collection[str], duration: timedelta, policy: Po
 
 
 def lists_names(policy: Policy) -> bool:
-    """Whether the policy allows some names, and none of its patterns is a mere wildcard (SEC50)."""
+    """Whether the policy allows some names, and none of its patterns is a mere wildcard."""
     patterns = [each.text for each in policy.dns_names.allowed] if policy.dns_names else []
     networks = list(policy.ip_addresses.allowed) if policy.ip_addresses else []
     named = all(set(pattern) - set("*.") for pattern in patterns)

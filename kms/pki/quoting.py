@@ -6,7 +6,7 @@ _SHOWN = 80
 
 
 def quoted(text: str) -> str:
-    """The text between quotation marks: cut where it is long, and with what cannot be printed escaped (SEC33).
+    """The text between quotation marks: cut where it is long, and with what cannot be printed escaped.
 
     So nothing that a client sends breaks a line of a log or hides what follows it.
     """

@@ -1,4 +1,4 @@
-"""Key usages by the names that certificates.k8s.io gives them, and the extensions that they become (SEC29)."""
+"""Key usages by the names that certificates.k8s.io gives them, and the extensions that they become."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RSA moduli that can be factored, recognised from the public key alone (SEC32).
+"""RSA moduli that can be factored, recognised from the public key alone.
 
 Each check knows one way in which generators of keys have failed:
 

@@ -14,7 +14,7 @@ import msgspec
 from kms.resources.meta import GROUP, Condition, LocalRef, ObjectMeta, Struct
 
 ACCOUNT = f"{GROUP}/account"
-"""On an ACMEOrder: the name of its account, so that an account's orders can be listed (M54)."""
+"""On an ACMEOrder: the name of its account, so that an account's orders can be listed."""
 
 OrderState = Literal["pending", "ready", "processing", "valid", "invalid"]
 AuthorizationState = Literal["pending", "valid", "invalid", "deactivated", "expired", "revoked"]
@@ -158,7 +158,7 @@ class ACMEOrder(Struct, frozen=True, kw_only=True):
 def authorization_of(spec: OrderSpec, position: int) -> Authorization:
     """The authorization for the identifier at `position`: as it was proven before, else pending.
 
-    A pending one has the challenges that tokens were drawn for, a proven one the challenge that proved it (M65).
+    A pending one has the challenges that tokens were drawn for, a proven one the challenge that proved it.
     """
     identifier = spec.identifiers[position]
     wildcard = identifier.type == "dns" and identifier.value.startswith("*.")
@@ -174,7 +174,7 @@ def authorization_of(spec: OrderSpec, position: int) -> Authorization:
 def opened(order: ACMEOrder) -> ACMEOrder:
     """The order with its authorizations in place: what a missing status stands for.
 
-    Where all of them were proven before, the order is ready from its first moment (M71).
+    Where all of them were proven before, the order is ready from its first moment.
     """
     if order.status.authorizations:
         return order

@@ -15,7 +15,7 @@ What holds throughout:
 
 * Level-triggered. What happened does not matter, only what is: after a crash, a lost event or a conflict the same
   function sees the same cluster and decides the same.
-* Every write is a compare-and-swap. Memory may be stale; it never authorises anything (SEC56).
+* Every write is a compare-and-swap. Memory may be stale; it never authorises anything.
 * No finalizers and no annotations on users' objects. Deleting them never waits for the operator.
-* Keys are written before anybody hears of them, only into Secrets, and never again anywhere else (SEC64).
+* Keys are written before anybody hears of them, only into Secrets, and never again anywhere else.
 """

@@ -1,7 +1,7 @@
 """What has been seen of the cluster. Watches, lists and our own writes feed it; reconciliations read it.
 
 It may lag behind; that never authorises anything, because every write is a compare-and-swap and what seems absent is
-asked for before it is believed (SEC56). Accounts are not kept, only which credential each belongs to.
+asked for before it is believed. Accounts are not kept, only which credential each belongs to.
 """
 
 from __future__ import annotations

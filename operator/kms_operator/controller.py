@@ -238,7 +238,7 @@ class Controller:
                 await self._applier.delete(stray.manifest.kind, stray.manifest.object)
 
     async def _exists(self, stray: Stray) -> bool:
-        """Ask the API server itself whether the owner is there (SEC56)."""
+        """Ask the API server itself whether the owner is there."""
         try:
             owner = await self._cluster.get(stray.kind, *stray.owner)
         except NotFound:

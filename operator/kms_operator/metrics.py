@@ -1,4 +1,4 @@
-"""What Prometheus is told, from a registry of our own. Labels are kinds, results, verbs and status codes (SEC64)."""
+"""What Prometheus is told, from a registry of our own. Labels are kinds, results, verbs and status codes."""
 
 from __future__ import annotations
 

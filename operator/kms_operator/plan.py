@@ -19,7 +19,7 @@ READY = "Ready"
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something that a person would want to know; becomes an Event. Never carries anything secret (SEC64)."""
+    """Something that a person would want to know; becomes an Event. Never carries anything secret."""
 
     reason: str
     message: str
@@ -58,7 +58,7 @@ class Outcome:
     """What must become true.
 
     Carried out in this order: `withdraw`, `delete`, `apply` and `objects` one by one, `status`, `notices`. Every write
-    is a compare-and-swap (SEC56): a Secret in `apply` without a resourceVersion must not exist yet, one with it must be
+    is a compare-and-swap: a Secret in `apply` without a resourceVersion must not exist yet, one with it must be
     as it was seen, and one in `delete` goes only as it was seen. The same holds for `objects` and `withdraw`, which are
     no Secrets. Whoever loses reconciles again. `again` is when to look next unasked.
     """

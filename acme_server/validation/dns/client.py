@@ -1,4 +1,4 @@
-"""Finds the addresses of a name, asking the configured DNS servers and nobody else (SEC52).
+"""Finds the addresses of a name, asking the configured DNS servers and nobody else.
 
 A and AAAA are asked for at once, over one socket. Names are complete: there is no search list, no hosts file, and
 nothing is remembered, so a certificate rests on what DNS says now.

@@ -1,4 +1,4 @@
-"""Finds the TXT and CAA records of a name, asking the configured DNS servers and nobody else (SEC52).
+"""Finds the TXT and CAA records of a name, asking the configured DNS servers and nobody else.
 
 As with addresses, names are complete and nothing is remembered. A server that cannot tell is followed by the next one;
 if none can tell, the lookup has failed, and that never means "there are no records".

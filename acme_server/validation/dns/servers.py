@@ -1,4 +1,4 @@
-"""The DNS servers that are configured, and how one of them is asked: by UDP, and by TCP where that has no room (SEC52).
+"""The DNS servers that are configured, and how one of them is asked: by UDP, and by TCP where that has no room.
 
 Every exchange has a socket of its own, which the kernel binds to a random port and lets only the server answer on; with
 the random id of the query that is what an attacker beside the path has to guess (RFC 5452).
@@ -23,7 +23,7 @@ TIMEOUT = 2.0
 ROUNDS = 2
 """How often the list of servers is gone through."""
 MAXIMUM_MESSAGE = 16 * 1024
-"""Octets of an answer by TCP: hundreds of records, and few enough to be read in a moment (SEC41)."""
+"""Octets of an answer by TCP: hundreds of records, and few enough to be read in a moment."""
 _MAXIMUM_DATAGRAM = 4096
 
 SILENT = "no DNS server has answered in time"
@@ -34,7 +34,7 @@ ENDLESS = "its aliases (CNAME) go on and on"
 
 
 class LookupFailed(Exception):
-    """A lookup that found nothing: the message says why, without naming our servers (SEC46)."""
+    """A lookup that found nothing: the message says why, without naming our servers."""
 
 
 def system_servers(path: str = "/etc/resolv.conf") -> tuple[ServerAddress, ...]:

@@ -33,7 +33,7 @@ _RCODE = 0x000F
 _POINTER = 0xC0
 _MAXIMUM_NAME = 255
 _MAXIMUM_POINTERS = 127
-"""A name has no more labels than that, so no more are of use; and a message has room for thousands (SEC41)."""
+"""A name has no more labels than that, so no more are of use; and a message has room for thousands."""
 # Root as owner, type OPT, our payload size, no flags: EDNS version 0 without options (RFC 6891, 6.1.2).
 _OPT = b"\0" + struct.pack("!HHIH", 41, UDP_PAYLOAD, 0, 0)
 

@@ -1,4 +1,4 @@
-"""Where challenge connections may go (SEC43).
+"""Where challenge connections may go.
 
 An internal CA validates hosts of private networks, so those are allowed. Denied is what no certificate is for and what
 attackers want to reach: this machine, the link with its metadata services, groups, and the ways to write one of these

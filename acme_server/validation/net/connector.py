@@ -1,4 +1,4 @@
-"""Connections to hosts that anybody may have chosen (SEC43).
+"""Connections to hosts that anybody may have chosen.
 
 A name is looked up once, the addresses that may not be contacted are dropped, and the connection goes to one of the
 very addresses that were checked; so a name that answers differently the next time gains nothing (rebinding). What is
@@ -24,7 +24,7 @@ from acme_server.validation.net.tls_client import HandshakeTooLong, Secured
 from kms.pki.names import Name
 
 DEADLINE = 10.0
-"""Seconds for everything that an attempt does (SEC45)."""
+"""Seconds for everything that an attempt does."""
 CONNECT = 3.0
 """Seconds for one address, handshake included, so that there is time left for another one."""
 MAXIMUM_ADDRESSES = 4
@@ -119,7 +119,7 @@ class Connector:
         return permitted[:MAXIMUM_ADDRESSES]
 
     async def _lookup(self, place: Place) -> tuple[Address, ...]:
-        if place.name.type == "ip":  # it is never resolved (IP-M2)
+        if place.name.type == "ip":  # it is never resolved
             return (ipaddress.ip_address(place.name.value),)
         try:
             return await self._resolver.addresses(place.name.value)
@@ -180,7 +180,7 @@ _HANDSHAKE_FAILURES = (
     ("HANDSHAKE_FAILURE", "the server has no certificate or no cipher for it"),
     ("INTERNAL_ERROR", "the server reported an error of its own"),
 )
-"""Kinds of failure by OpenSSL's names of them: whatever the server did, only words of ours are told (SEC46)."""
+"""Kinds of failure by OpenSSL's names of them: whatever the server did, only words of ours are told."""
 
 
 def _handshake_failure(error: ssl.SSLError) -> str:

@@ -1,4 +1,4 @@
-"""Fetches a small document from a host that anybody may have chosen, and from where it redirects to (SEC43-SEC46).
+"""Fetches a small document from a host that anybody may have chosen, and from where it redirects to.
 
 Every hop is a new connection to an address that was checked for it. What is said about a failure names the identifier,
 its address and the kind of the failure, and nothing that came over the wire.
@@ -49,7 +49,7 @@ class Fetcher:
         self._context = unverified()
 
     async def fetch(self, target: Target, *, maximum_body: int) -> Document:
-        """What is at the target, or where that redirects to (at most ten times, RFC 8555, 8.3; SEC44)."""
+        """What is at the target, or where that redirects to (at most ten times, RFC 8555, 8.3)."""
         try:
             async with asyncio.timeout(self._deadline):
                 return await self._follow(target, maximum_body)

@@ -1,4 +1,4 @@
-"""Where a validation fetch goes, and where redirects may take it (SEC44). Pure."""
+"""Where a validation fetch goes, and where redirects may take it. Pure."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Target:
 
 
 def challenge(identifier: Identifier, token: str, *, port: int) -> Target:
-    """Where the key authorization of an http-01 challenge is fetched (M147; of an IP address IP-M3)."""
+    """Where the key authorization of an http-01 challenge is fetched (of an IP address IP-M3)."""
     name = Name(identifier.type, identifier.value)
     path = f"/.well-known/acme-challenge/{token}"
     return Target("http", name, port, path, _bracketed(name), literal=identifier.type == "ip")
@@ -60,7 +60,7 @@ def redirected(target: Target, location: bytes, *, ports: Collection[int]) -> Ta
 
     Raises ValidationFailed for what is no URL, for other schemes than http and https, other ports than `ports`,
     credentials, and IP addresses: in any spelling or, where the identifier is one, in any but the canonical one;
-    without repeating what it said (SEC46).
+    without repeating what it said.
     """
     parts = _split(target, location)
     if parts.scheme not in _DEFAULT_PORTS:

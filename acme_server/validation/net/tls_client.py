@@ -1,7 +1,7 @@
 """TLS with somebody of whom nothing is known: a handshake of bounded length, and a few bytes after it.
 
 OpenSSL takes chains of a hundred kilobytes and parses them at one go: a tenth of a second, for those who mean it.
-Neither ssl nor asyncio has a limit to set, so the handshake is driven here, from memory to memory (SEC41).
+Neither ssl nor asyncio has a limit to set, so the handshake is driven here, from memory to memory.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ MAXIMUM_DATA = 64 * 1024
 _PART = 16 * 1024
 
 # Exchanging keys with elliptic curves takes a millisecond. The groups of finite fields are the server's to choose, and
-# the largest that OpenSSL takes keep the event loop busy for a quarter of a second (SEC41).
+# the largest that OpenSSL takes keep the event loop busy for a quarter of a second.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES"
 
 
 def unverified(*protocols: str) -> ssl.SSLContext:
     """For servers whose certificate proves nothing about who they are.
 
-    At least TLS 1.2 (SEC44, ALPN-M5); `protocols` are offered by ALPN.
+    At least TLS 1.2; `protocols` are offered by ALPN.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

@@ -38,7 +38,7 @@ class AlternateChain:
 
 
 def check_cross(pem: str, signer: Signer, *, now: datetime) -> AlternateChain:
-    """The chain in `pem`, if clients can go it from what `signer` has signed (S124).
+    """The chain in `pem`, if clients can go it from what `signer` has signed.
 
     The first certificate must say of the same key what the CA's own says: subject and key identifier, for by these
     clients find it. Raises InvalidAuthority with a sentence that names the fix, without the field.

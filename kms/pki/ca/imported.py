@@ -17,7 +17,7 @@ from kms.pki.quoting import quoted
 
 MAXIMUM_CERTIFICATE_FILE = 64 * 1024
 MAXIMUM_CHAIN = 4
-"""The CA and those above it; with the end entity's certificate the five that cert-manager accepts (C17)."""
+"""The CA and those above it; with the end entity's certificate the five that cert-manager accepts."""
 
 
 def load_signer(certificate_pem: bytes, key_pem: bytes) -> Signer:

@@ -2,7 +2,7 @@
 
 Renewal is making the certificate again, with the same key and subject, a new serial number and later dates. Since what
 is below names its issuer by subject and key identifier, and neither changes, the old certificate and the new one are
-good for the same chains, and both can be trusted while they overlap (SEC59).
+good for the same chains, and both can be trusted while they overlap.
 """
 
 from __future__ import annotations

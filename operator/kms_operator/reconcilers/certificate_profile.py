@@ -1,7 +1,7 @@
 """CertificateProfile: can clients enroll with it, and where?
 
 `ResolvedRefs` says whether what it refers to exists and is Ready, the order profiles of its directory included,
-`OwnershipValidated` whether clients must prove control of names (SEC50), `Published` whether the Secret for people is
+`OwnershipValidated` whether clients must prove control of names, `Published` whether the Secret for people is
 there, `CertManagerIssuer` whether cert-manager has the issuers that it asks for, and `Ready` whether the server can
 issue.
 """
@@ -205,7 +205,7 @@ def _check_enrollment(acme: AcmeEnrollment | None, rules: Policy) -> None:
 
 
 def _check_skipping(acme: AcmeEnrollment, rules: Policy) -> None:
-    """SEC50: names may go unproven only for known clients, and only names that somebody has listed."""
+    """Names may go unproven only for known clients, and only names that somebody has listed."""
     if acme.external_account_binding != "Required":
         raise _Refused(
             "OwnershipValidationRequired",

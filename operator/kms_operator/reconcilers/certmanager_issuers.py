@@ -1,12 +1,12 @@
 """cert-manager's issuers, ready-made from a profile: `spec.enrollment.acme.certManager`.
 
 Of each place where an issuer is wanted three objects are made, in this order, so that cert-manager finds all that it
-needs (C7: it does not try again what was refused to it):
+needs (it does not retry what was refused):
 
 * an EABCredential beside the profile, which owns it; one a place, so that a namespace can be cut off by itself;
 * a copy of its key where cert-manager reads it: beside an Issuer, or in the namespace that it has for
   ClusterIssuers;
-* the ClusterIssuer or Issuer, with the directory, the key identifier and what to trust there (C15).
+* the ClusterIssuer or Issuer, with the directory, the key identifier and what to trust there.
 
 What is ours carries our label and the UID of the profile; nothing else is ever written to or deleted. Owner references
 do not cross namespaces, so `kms_operator.reconcilers.orphans` removes what outlived its profile.

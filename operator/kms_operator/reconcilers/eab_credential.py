@@ -4,9 +4,9 @@ Users find the key in a Secret beside the credential. The server, which may read
 finds a verification copy there, under a name that follows from what a client presents. The copy is written first: a key
 that a user can see is a key that works. Without a copy a key is void, so the copy is what the rules guard:
 
-* no copy for a credential in a namespace that the profile does not allow (SEC12c);
+* no copy for a credential in a namespace that the profile does not allow;
 * one copy for a key identifier on a profile: who claimed it first keeps it;
-* the user's Secret is gone: the old copy goes at once, then a new key is drawn (rotation, SEC12b);
+* the user's Secret is gone: the old copy goes at once, then a new key is drawn (rotation);
 * a Secret that a user has made is never written to, only read and checked.
 """
 

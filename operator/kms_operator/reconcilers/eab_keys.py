@@ -1,4 +1,4 @@
-"""Keys for external account binding: drawing one, and reading one that a user has brought (RFC 8555, 7.3.4; SEC12b)."""
+"""Keys for external account binding: drawing one, and reading one that a user has brought (RFC 8555, 7.3.4)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What the installation needs and no resource asks for: the nonce key, and the TLS of the server.
 
-The server starts when these are there (SEC65): a nonce key that all replicas share, a serving CA, and a certificate
+The server starts when these are there: a nonce key that all replicas share, a serving CA, and a certificate
 under it for the names that the server is reached by. Where somebody else supplies the
 serving certificate, it is left alone.
 """

@@ -1,4 +1,4 @@
-"""Where the root of a CertificateAuthority is published: `spec.trust` (C15).
+"""Where the root of a CertificateAuthority is published: `spec.trust`.
 
 ConfigMaps in namespaces of its choice, a Bundle of trust-manager, a ClusterTrustBundle. What they hold follows from the
 status of the CA alone (`kms.pki.ca.roots`), so this is a reconciliation of its own, beside the one that keeps
