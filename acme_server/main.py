@@ -112,7 +112,7 @@ def build(
         records=configured_records(settings.validation.resolvers),
         urls=urls,
         replica=_place(settings),
-        alone=replicas.alone,
+        is_sole_writer=replicas.is_sole_writer,
         limits=ObjectLimits(orders=settings.maximum_orders, accounts=settings.maximum_accounts),
         objection=AddressFilter(settings.validation).objection,
         metrics=metrics,

@@ -97,7 +97,7 @@ class Replicas:
         """The identity of this replica in this life."""
         return self._nonces.replica
 
-    def alone(self) -> bool:
+    def is_sole_writer(self) -> bool:
         """Whether no other replica can have changed anything in the last minute.
 
         An address that has not said who it is counts as another replica.
@@ -123,7 +123,7 @@ class Replicas:
         return answer is not None and answer.replica == nonce.replica and answer.redeemed
 
     async def look_around(self) -> None:
-        """Keep knowing who is who, so that `alone` and `redeem` need not ask first. Runs until it is cancelled."""
+        """Keep the list of replicas current, so that nothing else need ask first. Runs until it is cancelled."""
         while self._slices is not None:
             addresses = self._addresses()
             self._replicas = {each: replica for each, replica in self._replicas.items() if each in addresses}

@@ -111,7 +111,7 @@ class Services:
         records: RecordSource,
         replica: str,
         namespaces: tuple[str, ...] = (),
-        alone: Callable[[], bool] = lambda: True,
+        is_sole_writer: Callable[[], bool] = lambda: True,
         objection: Objection = unobjectionable,
         clock: Clock = system_clock,
         entropy: Entropy = system_entropy,
@@ -136,13 +136,18 @@ class Services:
         unfinished_orders = UnfinishedOrders()
         open_orders = OpenOrderQuota(clock=clock)
         accounts: Store[ACMEAccount] = Store(
-            cluster, ACCOUNTS, capacity=ACCOUNT_CAPACITY, listeners=(account_keys.seen, account_quota.seen)
+            cluster,
+            ACCOUNTS,
+            capacity=ACCOUNT_CAPACITY,
+            listeners=(account_keys.seen, account_quota.seen),
+            is_sole_writer=is_sole_writer,
         )
         orders: Store[ACMEOrder] = Store(
             cluster,
             ORDERS,
             capacity=ORDER_CAPACITY,
             normalise=opened,
+            is_sole_writer=is_sole_writer,
             listeners=(
                 open_orders.seen,
                 certificates.seen,
@@ -166,7 +171,7 @@ class Services:
             credentials=configuration.credentials,
             clock=clock,
         )
-        recovery = Recovery(replica=replica, life=entropy(8).hex(), clock=clock, alone=alone)
+        recovery = Recovery(replica=replica, life=entropy(8).hex(), clock=clock, is_sole_writer=is_sole_writer)
         validation_results = ValidationResults(
             orders=orders,
             accounts=accounts,
@@ -174,7 +179,6 @@ class Services:
             clock=clock,
             metrics=metrics,
             attempt=recovery.attempt,
-            alone=alone,
         )
         cancellation = Cancellation(orders=orders, clock=clock)
         caa = CAA(lookup=CAALookup(records), profiles=profiles, urls=urls, clock=clock, metrics=metrics)
@@ -186,7 +190,7 @@ class Services:
             metrics=metrics,
             pace=pace,
         )
-        authorization_reuse = AuthorizationReuse(orders=orders, authorizations=authorizations, alone=alone, clock=clock)
+        authorization_reuse = AuthorizationReuse(orders=orders, authorizations=authorizations, clock=clock)
         issuers = Issuers(secrets=configuration.secrets, namespace=namespace)
         finalization = OrderFinalization(
             orders=orders,
@@ -199,7 +203,6 @@ class Services:
             issuers=issuers,
             caa=caa,
             urls=urls,
-            alone=alone,
             clock=clock,
             metrics=metrics,
         )
@@ -224,7 +227,6 @@ class Services:
             credentials=credentials,
             certificates=certificates,
             population=account_quota,
-            alone=alone,
             clock=clock,
             on_deactivated=cancellation.begin,
         )
@@ -249,7 +251,6 @@ class Services:
                 recovery=recovery,
                 finalization=finalization,
                 authorization_reuse=authorization_reuse,
-                alone=alone,
                 clock=clock,
                 page=orders_page,
             ),

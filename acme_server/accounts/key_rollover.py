@@ -76,8 +76,8 @@ class KeyRollovers:
     async def change(self, profile: Profile, account: ACMEAccount, key: Key, *, old: str) -> ACMEAccount:
         """The account with the key in the place of the one with the thumbprint `old`.
 
-        Both keys have signed for this. Raises KeyInUse, Refused for a compromised key, another oldKey, an account that is not valid and too many objects; and Unavailable, after which the change may
-        have happened.
+        Both keys have signed for this. Raises KeyInUse, Refused for a compromised key, another oldKey, an account that
+        is not valid and too many objects; and Unavailable, after which the change may have happened.
         """
         require_uncompromised(key, self._certificates)
         begun = self._clock()

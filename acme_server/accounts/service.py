@@ -49,7 +49,6 @@ class Accounts:
         credentials: EABCredentials,
         certificates: Certificates,
         population: ObjectQuota,
-        alone: Callable[[], bool],
         clock: Clock,
         on_deactivated: Callable[[ACMEAccount], None],
     ) -> None:
@@ -57,7 +56,6 @@ class Accounts:
         self._credentials = credentials
         self._certificates = certificates
         self._population = population
-        self._alone = alone
         self._clock = clock
         self._on_deactivated = on_deactivated
         self._registry = KeyClaims(store=store, clock=clock)
@@ -72,9 +70,9 @@ class Accounts:
         does where another replica may have changed the key or ended the account. Raises Unavailable.
         """
         name = account_name(*profile.key, thumbprint)
-        for read in (self._store.get, self._store.fresh) if self._alone() else (self._store.fresh,):
+        for read in (self._store.current, self._store.fresh):
             found = await read(profile.namespace, name)
-            if found is None:  # also `get` asks the API server about what it does not know
+            if found is None:  # also `current` asks the API server about what it does not know
                 return None
             if found.spec.alias_of is not None:
                 found = await read(profile.namespace, found.spec.alias_of.name)
@@ -98,9 +96,7 @@ class Accounts:
 
         Raises Unavailable.
         """
-        if self._alone():
-            return None
-        current = await self._store.fresh(*key_of(account))
+        current = await self._store.current(*key_of(account))
         if current is None or current.metadata.uid != account.metadata.uid:
             return None
         return current if current.thumbprint != account.thumbprint else None

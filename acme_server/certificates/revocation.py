@@ -1,7 +1,8 @@
 """Revocation (RFC 8555, 7.6): who may revoke which certificate, and that it happens once.
 
-Nothing is told about a certificate, not even that it was revoked, before its sender has shown that he may revoke it. Three may: the account that it was issued to, an account that has proven control of all its names, and whoever
-holds its key.
+Nothing is told about a certificate, not even that it was revoked, before its sender has shown that he may revoke it.
+Three may: the account that it was issued to, an account that has proven control of all its names, and whoever holds its
+key.
 """
 
 from __future__ import annotations

@@ -58,7 +58,6 @@ class OrderFinalization:
         issuers: Issuers,
         caa: CAA,
         urls: URLs,
-        alone: Callable[[], bool],
         clock: Clock,
         metrics: Metrics,
         timer: Callable[[], float] = time.perf_counter,
@@ -73,7 +72,6 @@ class OrderFinalization:
         self._issuers = issuers
         self._caa = caa
         self._urls = urls
-        self._alone = alone
         self._clock = clock
         self._metrics = metrics
         self._timer = timer
@@ -154,8 +152,7 @@ class OrderFinalization:
 
     async def _current(self, account: tuple[str, str]) -> ACMEAccount | None:
         """The account, if it may have a certificate now: as it is stored, where another replica may have ended it."""
-        read = self._accounts.get if self._alone() else self._accounts.fresh
-        current = await read(*account)
+        current = await self._accounts.current(*account)
         return current if current is not None and current.status.state == "valid" else None
 
     async def _check_key(self, profile: Profile, account: ACMEAccount, request: CertificateRequest) -> None:

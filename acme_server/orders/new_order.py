@@ -84,8 +84,9 @@ class NewOrders:
     async def order(self, profile: Profile, account: ACMEAccount, wanted: NewOrder) -> ACMEOrder:
         """Open an order: one write.
 
-        Raises Refused for a profile that the account may not choose, identifiers that it never certifies, dates that it does not honour, too many open orders, a suspended credential, a certificate that
-        it cannot replace and terms of service that have changed; and Unavailable.
+        Raises Refused for a profile that the account may not choose, identifiers that it never certifies, dates that it
+        does not honour, too many open orders, a suspended credential, a certificate that it cannot replace and terms of
+        service that have changed; and Unavailable.
         """
         now = self._clock()
         try:

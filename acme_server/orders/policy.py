@@ -40,7 +40,8 @@ def admit_choice(
 ) -> None:
     """Check an order's names against the profile that was chosen for it in the directory; see admit_names.
 
-    Raises Refused (invalidProfile) where names fit the directory but not the profile that was asked for by name: another choice helps.
+    Raises Refused (invalidProfile) where names fit the directory but not the profile that was asked for by name:
+    another choice helps.
     """
     try:
         admit_names(names, chosen.profile, narrowing, types, objection)

@@ -25,7 +25,7 @@ def never_gone(replica: str) -> bool:  # noqa: ARG001 - the signature of what kn
 class Recovery:
     """Knows this process: `replica` is its place, the same after a restart, `life` is drawn at its start.
 
-    `alone` says whether there are no other replicas now, `is_gone` whether one that there was is gone for certain.
+    `is_sole_writer` says whether there are no other replicas now, `is_gone` whether a former one is certainly gone.
     """
 
     def __init__(
@@ -34,14 +34,14 @@ class Recovery:
         replica: str,
         life: str,
         clock: Clock,
-        alone: Callable[[], bool],
+        is_sole_writer: Callable[[], bool],
         is_gone: Callable[[str], bool] = never_gone,
     ) -> None:
         self._replica = replica
         self._life = life
         self._clock = clock
         self._started: datetime = clock()
-        self._alone = alone
+        self._is_sole_writer = is_sole_writer
         self._is_gone = is_gone
         self._tried: OrderedDict[Key, None] = OrderedDict()
 
@@ -88,7 +88,7 @@ class Recovery:
         created = order.metadata.creation_timestamp
         if created is None:
             return False
-        return created <= self._started or (not self._alone() and self._clock() - created > PATIENCE)
+        return created <= self._started or (not self._is_sole_writer() and self._clock() - created > PATIENCE)
 
     def _first_time(self, key: Key) -> bool:
         if key in self._tried:

@@ -7,7 +7,7 @@ acted, and before any answer of "no", the earlier orders are read live, each onc
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from acme_server.orders import authorization_reuse
 from acme_server.profiles import Profile
@@ -21,12 +21,9 @@ from kms.resources.orders import ACMEOrder, AuthorizationState, Authorized
 class AuthorizationReuse:
     """Looks at the authorizations behind `spec.authorized`."""
 
-    def __init__(
-        self, *, orders: Store[ACMEOrder], authorizations: Authorizations, alone: Callable[[], bool], clock: Clock
-    ) -> None:
+    def __init__(self, *, orders: Store[ACMEOrder], authorizations: Authorizations, clock: Clock) -> None:
         self._orders = orders
         self._authorizations = authorizations
-        self._alone = alone
         self._clock = clock
 
     async def lost(self, order: ACMEOrder, profile: Profile, account: ACMEAccount) -> Mapping[int, AuthorizationState]:
@@ -38,7 +35,7 @@ class AuthorizationReuse:
         given: dict[int, AuthorizationState] = {
             each.authorization: "revoked" for each in order.spec.authorized if each.order is None and not trusted
         }
-        return given | await self._reused(order, self._in_doubt(order, known_suffices=self._alone()))
+        return given | await self._reused(order, self._in_doubt(order, known_suffices=self._orders.is_sole_writer()))
 
     async def noticed(self, order: ACMEOrder) -> Mapping[int, AuthorizationState]:
         """Those of earlier orders that are lost as far as this replica has heard: for answers to who looks at it."""

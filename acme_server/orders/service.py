@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
 from functools import partial
 
 from acme_server.accounts.eab_credentials import EABCredentials
@@ -47,7 +46,6 @@ class Orders:
         recovery: Recovery,
         finalization: OrderFinalization,
         authorization_reuse: AuthorizationReuse,
-        alone: Callable[[], bool],
         clock: Clock,
         page: int = PAGE,
     ) -> None:
@@ -60,7 +58,6 @@ class Orders:
         self._recovery = recovery
         self._finalization = finalization
         self._authorization_reuse = authorization_reuse
-        self._alone = alone
         self._clock = clock
         self._page = page
 
@@ -151,8 +148,8 @@ class Orders:
         if position is None or any(id_.position == position for id_ in self._worker.running(order)):
             await self._worker.settle(order)
         order = await self._stored(order)
-        if _may_change(order, position) and not self._alone():
-            order = await self._stored(order, fresh=True)
+        if _may_change(order, position):
+            order = await self._stored(order, latest=True)
         return await self.current(order)
 
     async def current(self, order: ACMEOrder) -> ACMEOrder:
@@ -200,8 +197,8 @@ class Orders:
         )
         return self._shown(changed)
 
-    async def _stored(self, order: ACMEOrder, *, fresh: bool = False) -> ACMEOrder:
-        read = self._store.fresh if fresh else self._store.get
+    async def _stored(self, order: ACMEOrder, *, latest: bool = False) -> ACMEOrder:
+        read = self._store.current if latest else self._store.get
         stored = await read(*key_of(order))
         if stored is None:
             raise not_found()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 
 from acme_server.measures import Metrics
@@ -35,7 +35,6 @@ class ValidationResults:
         clock: Clock,
         metrics: Metrics,
         attempt: str,
-        alone: Callable[[], bool],
     ) -> None:
         self._orders = orders
         self._accounts = accounts
@@ -43,7 +42,6 @@ class ValidationResults:
         self._clock = clock
         self._metrics = metrics
         self._attempt = attempt
-        self._alone = alone
 
     async def record(
         self,
@@ -71,8 +69,7 @@ class ValidationResults:
 
     async def _active(self, order: ACMEOrder) -> bool:
         """Whether the account may prove anything: as it is stored, where another replica may have ended it."""
-        read = self._accounts.get if self._alone() else self._accounts.fresh
-        account = await read(order.metadata.namespace, order.spec.account_ref.name)
+        account = await self._accounts.current(order.metadata.namespace, order.spec.account_ref.name)
         return account is not None and account.status.state == "valid"
 
     def _lifetime(self, order: ACMEOrder) -> timedelta:

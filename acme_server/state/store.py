@@ -58,7 +58,8 @@ class Store(Generic[T]):
     """Resources of one kind.
 
     `normalise` is applied to whatever comes from the API server. `listeners` are told of every version of every object
-    that passes by, written here or seen in the watch, and whether it is the last one (deleted).
+    that passes by, written here or seen in the watch, and whether it is the last one (deleted). `is_sole_writer` says
+    whether no other replica can have written in the last minute: only then does the cache hold the latest version.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Store(Generic[T]):
         capacity: int,
         normalise: Callable[[T], T] = identity,
         listeners: tuple[Callable[[T, bool], None], ...] = (),
+        is_sole_writer: Callable[[], bool] = lambda: True,
         retry: Callable[[], AsyncIterator[int]] = attempts,
     ) -> None:
         self._cluster = cluster
@@ -76,6 +78,7 @@ class Store(Generic[T]):
         self._cache: Cache[T] = Cache(capacity)
         self._normalise = normalise
         self._listeners = listeners
+        self.is_sole_writer = is_sole_writer
         self._retry = retry
         self._reads: SharedReads[T | None] = SharedReads(self._read)
         # One writer an object in this process: its transitions queue up here instead of meeting as conflicts.
@@ -95,6 +98,13 @@ class Store(Generic[T]):
     async def fresh(self, namespace: str, name: str) -> T | None:
         """The object as it is now: what a "no" is based on. Raises Unavailable."""
         return await self._reads(namespace, name)
+
+    async def current(self, namespace: str, name: str) -> T | None:
+        """The latest version of the object: from the cache, or live where another replica may have written.
+
+        None: there is none. Raises Unavailable.
+        """
+        return await (self.get if self.is_sole_writer() else self.fresh)(namespace, name)
 
     async def list(self, namespace: str, *, labels: str = "", fields: str = "") -> tuple[T, ...]:
         """All objects with these labels and fields (selectors) as they are now. Raises Unavailable."""

@@ -255,7 +255,7 @@ async def test_the_key_of_an_account_gets_no_certificate_and_the_order_stays_rea
 @pytest.mark.requirement("M113", "SEC27")
 async def test_twenty_finalizations_over_two_replicas_come_to_one_certificate(server: Server) -> None:
     other_world = server.world.another()
-    server.world.alone = False
+    server.world.sole_writer = False
     async with running_replica(other_world, server.nonces) as other:
         order = await server.ready()
         request = pki.csr("www.example.com")

@@ -40,7 +40,7 @@ async def server() -> AsyncIterator[Server]:
 @pytest.fixture
 async def other(server: Server) -> AsyncIterator[Server]:
     """A second replica on the same cluster, with caches of its own that no watch keeps current."""
-    server.world.alone = False
+    server.world.sole_writer = False
     world = server.world.another()
     async with running_replica(world, server.nonces) as replica:
         yield replace(replica, key=server.key, kid=server.kid)

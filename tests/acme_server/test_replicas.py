@@ -224,7 +224,7 @@ async def test_a_server_without_a_service_is_alone() -> None:
     nonces = Nonces(clock=lambda: NOW, entropy=system_entropy)
     nonces.use(b"n" * 32)
     replicas = Replicas(nonces=nonces, slices=None, session=None, clock=lambda: NOW, entropy=system_entropy)
-    assert replicas.alone()
+    assert replicas.is_sole_writer()
     assert await replicas.redeem(nonces.read(nonces.issue()))
     other = Nonces(clock=lambda: NOW, entropy=system_entropy)
     other.use(b"n" * 32)
@@ -236,18 +236,18 @@ async def test_a_server_with_a_service_is_alone_when_nobody_else_was_there_for_a
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with replicas(1) as ((replica,), slices):
-        assert not replica.replicas.alone()  # the first minute
+        assert not replica.replicas.is_sole_writer()  # the first minute
         monkeypatch.setattr(module, "_GONE_FOR", 0)
         await asyncio.sleep(0.001)
-        assert not replica.replicas.alone()  # an address that has not said who it is
+        assert not replica.replicas.is_sole_writer()  # an address that has not said who it is
         await replica.replicas._ask_around()
         await asyncio.sleep(0.001)
-        assert replica.replicas.alone()
+        assert replica.replicas.is_sole_writer()
         slices.add(9, "127.0.0.9")
-        assert not replica.replicas.alone()
+        assert not replica.replicas.is_sole_writer()
         slices.known.pop()
         await asyncio.sleep(0.001)
-        assert replica.replicas.alone()
+        assert replica.replicas.is_sole_writer()
 
 
 async def test_looking_around_learns_who_is_who_and_forgets_who_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:

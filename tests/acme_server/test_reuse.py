@@ -210,7 +210,7 @@ async def test_where_others_may_have_acted_each_earlier_order_is_read_once(world
     names = [f"host-{number}.example.com" for number in range(5)]
     await world.proven(account, *names)
     order = await world.order(account, *names)
-    world.alone = False
+    world.sole_writer = False
     before = len(world.api.requests)
     await world.finalized(account, order)
     assert sorted(world.calls(before)) == ["get acmeaccounts", "get acmeorders", "update acmeorders"]

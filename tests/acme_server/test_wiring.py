@@ -42,7 +42,7 @@ async def watching(world: World) -> AsyncIterator[None]:
 @pytest.fixture
 async def worlds() -> AsyncIterator[tuple[World, World]]:
     async with running_world() as one:
-        one.alone = False
+        one.sole_writer = False
         other = one.another()
         async with watching(one), watching(other):
             yield one, other
@@ -69,7 +69,7 @@ async def test_what_one_server_writes_the_other_one_sees_without_reading(worlds:
 
 async def test_a_warm_server_issues_with_three_writes_and_no_reads(worlds: tuple[World, World]) -> None:
     one, _ = worlds
-    one.alone = True
+    one.sole_writer = True
     account = await one.account()
     before = len(one.api.requests)
     order = await one.proven(account, "a.example.com", "b.example.com")

@@ -215,7 +215,7 @@ class World:
     authorities: Informed[CertificateAuthority] = field(default_factory=Informed)
     credentials: Informed[EABCredential] = field(default_factory=Informed)
     secrets: Informed[Secret] = field(default_factory=Informed)
-    alone: bool = True
+    sole_writer: bool = True
     offered: tuple[ChallengeType, ...] = ("http-01",)
     """The challenges that can be validated, all by `validator`."""
     objection: Objection = AddressFilter(ValidationSettings()).objection
@@ -241,7 +241,7 @@ class World:
             validators=dict.fromkeys(self.offered, self.validator),
             objection=self.objection,
             replica=self.replica,
-            alone=lambda: self.alone,
+            is_sole_writer=lambda: self.sole_writer,
             clock=self.clock,
             entropy=system_entropy,
             metrics=self.metrics,
@@ -266,7 +266,7 @@ class World:
             authorities=self.authorities,
             credentials=self.credentials,
             secrets=self.secrets,
-            alone=False,
+            sole_writer=False,
             offered=self.offered,
             objection=self.objection,
             pace=self.pace,

@@ -29,7 +29,7 @@ AGREED = NewAccount(terms_of_service_agreed=True)
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     async with running_world() as world:
-        world.alone = False
+        world.sole_writer = False
         yield world
 
 

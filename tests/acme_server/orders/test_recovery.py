@@ -17,13 +17,13 @@ FIRST, SECOND = ChallengeId(0, "http-01"), ChallengeId(1, "http-01")
 class Life:
     """A process that began at NOW, and the time in it."""
 
-    def __init__(self, *, alone: bool = True, gone: frozenset[str] = frozenset()) -> None:
+    def __init__(self, *, sole_writer: bool = True, gone: frozenset[str] = frozenset()) -> None:
         self.now = NOW
         self.recovery = Recovery(
             replica="server-0",
             life="2",
             clock=lambda: self.now,
-            alone=lambda: alone,
+            is_sole_writer=lambda: sole_writer,
             is_gone=lambda each: each in gone,
         )
 
@@ -71,7 +71,7 @@ def test_an_order_of_this_life_is_not_tried_unasked() -> None:
 
 
 def test_a_response_may_have_been_lost_with_another_server() -> None:
-    among_others, alone = Life(alone=False), Life()
+    among_others, alone = Life(sole_writer=False), Life()
     young = order("a.example", created=NOW + timedelta(seconds=1))
     for life in (among_others, alone):
         life.now = NOW + timedelta(seconds=20)

@@ -289,7 +289,7 @@ async def test_alone_a_server_answers_from_its_cache_and_with_others_it_reads(
     before = len(world.api.requests)
     await world.services.orders.settled(order)
     assert world.calls(before) == []
-    world.alone = False
+    world.sole_writer = False
     other = world.another()
     await other.services.orders.respond(order, 0, "http-01")
     await other.services.orders.settled(order)
@@ -298,7 +298,7 @@ async def test_alone_a_server_answers_from_its_cache_and_with_others_it_reads(
 
 @pytest.mark.requirement("SEC27")
 async def test_two_servers_that_a_client_alternates_between_issue_one_certificate(world: World) -> None:
-    world.alone = False
+    world.sole_writer = False
     servers = [world, world.another()]
     account = await servers[0].account()
     assert await servers[1].services.accounts.find(world.profile, Key().thumbprint) == account
