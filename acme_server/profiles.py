@@ -12,8 +12,9 @@ from typing import Protocol, TypeVar
 from msgspec.structs import replace
 
 from acme_server.problems import ProblemType, Refused, Unavailable
+from kms.contract import READY, may_offer, objection_to_skipping
 from kms.pki.constraints import Constraints, constraints_of
-from kms.pki.policy import Policy, contents_violations, lists_names
+from kms.pki.policy import Policy, contents_violations
 from kms.pki.quoting import quoted
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.compile import InvalidRules, compiled_policy
@@ -176,7 +177,7 @@ class Profiles:
         for entry in profile.acme.profiles:
             try:
                 lent = self._find(profile.namespace, entry.profile_ref.name)
-                if lent is not None and _lendable(profile, lent):
+                if lent is not None and may_offer(profile.acme, lent.policy):
                     texts[entry.name] = entry.description or lent.resource.spec.description or entry.name
             except Unavailable:
                 continue  # what does not work is not advertised
@@ -187,7 +188,7 @@ class Profiles:
         lent = self._find(profile.namespace, name)
         if lent is None:
             return None
-        if not _lendable(profile, lent):
+        if not may_offer(profile.acme, lent.policy):
             raise Unavailable(f"Profile {name} may not be had without proof of control.", _NOT_READY)
         spec = replace(
             profile.resource.spec,
@@ -211,7 +212,7 @@ class Profiles:
             if self._profiles.interrupted():
                 raise Unavailable("The server has lost sight of its configuration.", _COLD)
             return None
-        if not is_true(resource.status.conditions, "Ready"):
+        if not is_true(resource.status.conditions, READY):
             raise Unavailable(f"Profile {namespace}/{name} is not ready.", _NOT_READY)
         return self._current(resource, resource.spec.enrollment.acme)
 
@@ -252,24 +253,14 @@ def _compiled(
         # Ready says that they fit, but of the policy as the operator saw it last.
         if contents_violations(resource.spec.certificate.usages, profile.duration, profile.policy):
             raise ValueError("the profile's certificates do not fit its policy")  # noqa: TRY301 - one answer for all
-        if acme.ownership_validation == "Skipped" and not _may_skip(profile):
-            raise ValueError("nobody may skip the validation of ownership here")  # noqa: TRY301 - the same
+        if objection := objection_to_skipping(acme, profile.policy):
+            raise ValueError(objection)  # noqa: TRY301 - the same
     except (InvalidRules, ValueError) as error:
         # The operator reports the same on the resource; clients only learn that somebody has to act.
         raise Unavailable(
             f"Profile {resource.metadata.namespace}/{resource.metadata.name} is not ready.", _NOT_READY
         ) from error
     return profile
-
-
-def _may_skip(profile: Profile) -> bool:
-    """Whether names may go unproven: for known clients only, and only names that somebody has listed."""
-    return profile.acme.external_account_binding == "Required" and lists_names(profile.policy)
-
-
-def _lendable(profile: Profile, lent: Profile) -> bool:
-    """Whether what is lent may be had on the terms of the directory: skipping wants a list of names there too."""
-    return profile.acme.ownership_validation != "Skipped" or lists_names(lent.policy)
 
 
 def _constraints(authority: CertificateAuthority) -> tuple[Constraints, ...]:

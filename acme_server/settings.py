@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from kms.address import Address as Address
-from kms.resources.secret_names import SERVICE_NAME, nonce_secret_name, serving_secret_name
+from kms.contract import Settings
 
 Network = IPv4Network | IPv6Network
 
@@ -28,41 +28,26 @@ class ValidationSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerSettings:
+class ServerSettings(Settings):
     """All options of `kms-acme server`.
 
-    `external_url` has no trailing slash. `tls_certificate` and `tls_private_key` are both set or both absent; absent,
-    the certificate comes from the Secret `serving_secret` of the release namespace. `service_name` names the Service in
-    front of the server, after which the Secrets of the installation are named. `peer_service` names the Service
-    whose EndpointSlices list the other replicas; None: this server is alone. `maximum_orders` and
-    `maximum_accounts` are how many there may be in the cluster. `watch_namespaces` empty: all. `http_url` is what
-    certificates carry as the place of `http_listen`; None: `default_http_url`.
-    `token_directory` is where our ServiceAccount's token is put by the operator; None: as kubectl and pods have it.
+    `tls_certificate` and `tls_private_key` are both set or both absent; absent, the certificate comes from the Secret
+    `serving_secret` of the release namespace. `peer_service` names the Service whose EndpointSlices list the other
+    replicas; None: this server is alone. `maximum_orders` and `maximum_accounts` are how many there may be in the
+    cluster. `http_url` is what certificates carry as the place of `http_listen`; None: `default_http_url`.
+    `token_directory` is where the operator puts our ServiceAccount's token; None: as kubectl and pods have it.
     """
 
-    external_url: str
-    namespace: str
     listen: Address = Address("", 8443)
     http_listen: Address = Address("", 8080)
     http_url: str | None = None
-    metrics_listen: Address = Address("", 9090)
-    watch_namespaces: tuple[str, ...] = ()
     tls_certificate: Path | None = None
     tls_private_key: Path | None = None
-    serving_secret: str = serving_secret_name(SERVICE_NAME)
-    service_name: str = SERVICE_NAME
     peer_service: str | None = None
     maximum_orders: int = 150_000
     maximum_accounts: int = 50_000
-    kubeconfig: str | None = None
-    context: str | None = None
     token_directory: Path | None = None
     validation: ValidationSettings = ValidationSettings()
-
-    @property
-    def nonce_secret(self) -> str:
-        """The Secret of the release namespace with the key of the nonces."""
-        return nonce_secret_name(self.service_name)
 
 
 def default_http_url(external_url: str, http_listen: Address) -> str:

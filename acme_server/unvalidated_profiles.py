@@ -20,7 +20,7 @@ class UnvalidatedProfiles:
     def seen(self, profile: CertificateProfile, deleted: bool) -> None:  # noqa: FBT001 - the signature that informers call
         """Warn once of each profile that skips; at the start, that is of all that there are."""
         acme, key = profile.spec.enrollment.acme, key_of(profile)
-        if deleted or acme is None or acme.ownership_validation != "Skipped":
+        if deleted or acme is None or acme.validates_ownership:
             self._keys.discard(key)
         elif key not in self._keys:
             self._keys.add(key)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from kms.contract import ACME_PATH, directory_url, profile_url
 from kms.resources import ACMEAccount, ACMEOrder
 
 _NAMESPACE = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
@@ -19,7 +20,7 @@ _POSITION = r"0|[1-9][0-9]{0,2}"
 _CURSOR = r"[A-Za-z0-9_-]{1,1024}"
 _AUTHORITY = _PROFILE
 
-PROFILE = f"/acme/{{namespace:{_NAMESPACE}}}/{{profile:{_PROFILE}}}"
+PROFILE = f"{ACME_PATH}/{{namespace:{_NAMESPACE}}}/{{profile:{_PROFILE}}}"
 DIRECTORY = f"{PROFILE}/directory"
 NEW_NONCE = f"{PROFILE}/new-nonce"
 NEW_ACCOUNT = f"{PROFILE}/new-account"
@@ -43,7 +44,7 @@ REVOCATION_LIST = f"/crl/{{namespace:{_NAMESPACE}}}/{{authority:{_AUTHORITY}}}.c
 CA_CERTIFICATE = f"/ca/{{namespace:{_NAMESPACE}}}/{{authority:{_AUTHORITY}}}.crt"
 """What certificates point to: served by HTTP too, for whoever checks a certificate has no other way in."""
 
-_DIRECTORY_OF_PATH = re.compile(f"/acme/{_NAMESPACE}/{_PROFILE}/")
+_DIRECTORY_OF_PATH = re.compile(f"{ACME_PATH}/{_NAMESPACE}/{_PROFILE}/")
 
 
 class AccountLink(NamedTuple):
@@ -63,18 +64,18 @@ class URLs:
     def __init__(self, external_url: str, *, http_url: str | None = None) -> None:
         self.external_url = external_url
         self._http_url = http_url or external_url.replace("https:", "http:", 1)
-        self._prefix = f"{external_url}/acme"
+        self._prefix = external_url + ACME_PATH
         self._account = re.compile(
             rf"{re.escape(self._prefix)}/({_NAMESPACE})/({_PROFILE})/accounts/({_ACCOUNT})", re.ASCII
         )
 
     def profile(self, namespace: str, profile: str) -> str:
         """What all URLs of a profile begin with."""
-        return f"{self._prefix}/{namespace}/{profile}"
+        return profile_url(self.external_url, namespace, profile)
 
     def directory(self, namespace: str, profile: str) -> str:
         """The directory of a profile."""
-        return f"{self._prefix}/{namespace}/{profile}/directory"
+        return directory_url(self.external_url, namespace, profile)
 
     def new_nonce(self, namespace: str, profile: str) -> str:
         """Where a client of the profile gets its first nonce."""

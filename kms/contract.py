@@ -1,10 +1,49 @@
-"""What the server and the operator must agree on, and no resource says."""
+"""What the server and the operator must agree on, and no resource says.
+
+The names of Secrets are in kms.resources.secret_names, those of the metrics of API calls in kms.cluster.metrics.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
+from kms.address import Address
+from kms.pki.policy import Policy, lists_names
+from kms.resources.profiles import AcmeEnrollment
+from kms.resources.secret_names import SERVICE_NAME, nonce_secret_name, serving_secret_name
+
 Program = Literal["server", "operator"]
+
+READY = "Ready"
+"""The condition by which every kind of ours says whether it can be used."""
+
+ACME_PATH = "/acme"
+"""What the paths of all profiles begin with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options that both programs have.
+
+    `external_url` has no trailing slash and is the only source of URLs. `namespace` is the release namespace.
+    `watch_namespaces` empty: all. `service_name` names the Service in front of the server, after which the Secrets and
+    Leases of the installation are named. The Secret `serving_secret` holds the server's certificate.
+    """
+
+    external_url: str
+    namespace: str
+    watch_namespaces: tuple[str, ...] = ()
+    metrics_listen: Address = Address("", 9090)
+    serving_secret: str = serving_secret_name(SERVICE_NAME)
+    service_name: str = SERVICE_NAME
+    kubeconfig: str | None = None
+    context: str | None = None
+
+    @property
+    def nonce_secret(self) -> str:
+        """The Secret of the release namespace with the key of the nonces."""
+        return nonce_secret_name(self.service_name)
 
 
 def lease_name(service: str, program: Program) -> str:
@@ -13,3 +52,37 @@ def lease_name(service: str, program: Program) -> str:
     It is named after the Service in front of the server, so that two installations in one namespace elect apart.
     """
     return f"{service}-{program}"
+
+
+def service_account_name(program: Program) -> str:
+    """The ServiceAccount of the program in deploy/rbac.yaml. The chart names its own after the release."""
+    return f"kms-acme-{program}"
+
+
+def profile_url(external_url: str, namespace: str, profile: str) -> str:
+    """What all URLs of a profile begin with."""
+    return f"{external_url}{ACME_PATH}/{namespace}/{profile}"
+
+
+def directory_url(external_url: str, namespace: str, profile: str) -> str:
+    """The ACME directory of a profile."""
+    return f"{profile_url(external_url, namespace, profile)}/directory"
+
+
+def objection_to_skipping(acme: AcmeEnrollment, policy: Policy) -> str | None:
+    """Why the profile may not skip the validation of ownership; None where it may, or does not skip it."""
+    if acme.validates_ownership:
+        return None
+    if acme.external_account_binding != "Required":
+        return "ownershipValidation: Skipped needs externalAccountBinding: Required, or anybody could have any name"
+    if not lists_names(policy):
+        return f"ownershipValidation: Skipped needs a policy that lists names; policy {policy.name} allows none or all"
+    return None
+
+
+def may_offer(acme: AcmeEnrollment, policy: Policy | None) -> bool:
+    """Whether a directory may offer certificates under the policy of another profile; None: it has no valid policy.
+
+    A directory that skips the validation of ownership may do so only where that policy lists names, too.
+    """
+    return acme.validates_ownership or (policy is not None and lists_names(policy))

@@ -26,7 +26,7 @@ def is_trusted(profile: Profile, account: ACMEAccount) -> bool:
     An account without one proves its names like everywhere else, also where it was opened before the profile asked
     for bindings.
     """
-    return profile.acme.ownership_validation == "Skipped" and account.spec.external_account is not None
+    return not profile.acme.validates_ownership and account.spec.external_account is not None
 
 
 def trusted(

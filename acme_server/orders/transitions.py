@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from acme_server.model import ChallengeId, Failed, Outcome, Valid
 from acme_server.orders.lifetimes import authorization_expires, is_over, usable
 from acme_server.problems import ProblemType, Refused, not_found
+from kms.contract import READY
 from kms.issuers import Issued
 from kms.pki.crl import KEY_COMPROMISE
 from kms.resources.meta import Condition, with_condition
@@ -244,7 +245,7 @@ def issued(order: ACMEOrder, digest: str, certificate: Issued, *, now: datetime)
     if not (order.status.state == "processing" and order.status.csr_digest == digest):
         finalizable(order, now=now)
     ready = Condition(
-        type="Ready",
+        type=READY,
         status="True",
         reason="Issued",
         message=f"The certificate was issued; it is valid until {certificate.not_after:%Y-%m-%dT%H:%M:%SZ}.",
@@ -272,7 +273,7 @@ def failed(order: ACMEOrder, problem: StoredProblem, *, reason: str, now: dateti
     if order.status.state not in OPEN_STATES:
         return order
     not_ready = Condition(
-        type="Ready",
+        type=READY,
         status="False",
         reason=reason,
         message=problem.detail[:_MESSAGE_LENGTH],
@@ -303,7 +304,7 @@ def revoked(order: ACMEOrder, reason: str, *, by_key: bool = False, now: datetim
             raise Refused(ProblemType.ALREADY_REVOKED, "The certificate is revoked already.")
         time = before.time
     not_ready = Condition(
-        type="Ready",
+        type=READY,
         status="False",
         reason="Revoked",
         message=f"The certificate was revoked at {time:{_TIME}}, with the reason {reason}.",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from kms.contract import READY
 from kms.resources.accounts import ACMEAccount
 from kms.resources.meta import condition
 from kms.resources.orders import ACMEOrder
@@ -43,7 +44,7 @@ def _own_time(order: ACMEOrder) -> datetime | None:
             compromised = revocation is not None and revocation.reason == "keyCompromise"
             return status.not_after + (COMPROMISED if compromised else MARGIN)
         case "invalid":
-            ready = condition(status.conditions, "Ready")
+            ready = condition(status.conditions, READY)
             return (ready.last_transition_time if ready is not None else order.spec.expires) + CAME_TO_NOTHING
         case _:
             return order.spec.expires + CAME_TO_NOTHING

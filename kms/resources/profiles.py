@@ -68,6 +68,11 @@ class AcmeEnrollment(Struct, frozen=True, kw_only=True):
     profiles: tuple[OrderProfile, ...] = ()
     cert_manager: CertManager | None = None
 
+    @property
+    def validates_ownership(self) -> bool:
+        """Whether clients must prove control of the names that they order."""
+        return self.ownership_validation == "Required"
+
 
 class Enrollment(Struct, frozen=True, kw_only=True):
     """The enrollment method: exactly one member is set."""

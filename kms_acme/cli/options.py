@@ -14,6 +14,7 @@ import click
 
 from acme_server.settings import Network, ServerSettings, ValidationSettings
 from kms.address import Address
+from kms.contract import lease_name
 from kms.resources.secret_names import SERVICE_NAME, serving_secret_name
 from kms_operator.settings import OperatorSettings, ServerIdentity
 
@@ -300,22 +301,15 @@ def server_settings(values: Mapping[str, Any]) -> ServerSettings:
     if token_directory is not None and values["kubeconfig"] is not None:
         raise click.UsageError("--token-directory and --kubeconfig exclude each other: give one of them.")
     return ServerSettings(
-        external_url=values["external_url"],
-        namespace=values["namespace"],
+        **_settings_of_both(values),
         listen=values["listen"],
         http_listen=values["http_listen"],
         http_url=values["http_url"],
-        metrics_listen=values["metrics_listen"],
-        watch_namespaces=values["watch_namespaces"],
         tls_certificate=values["tls_certificate"],
         tls_private_key=values["tls_private_key"],
-        serving_secret=_serving_secret(values),
-        service_name=values["service_name"],
         peer_service=values["peer_service"],
         maximum_orders=values["maximum_orders"],
         maximum_accounts=values["maximum_accounts"],
-        kubeconfig=kubeconfig(values),
-        context=values["context"],
         token_directory=token_directory,
         validation=ValidationSettings(
             resolvers=values["dns_servers"],
@@ -330,24 +324,22 @@ def server_settings(values: Mapping[str, Any]) -> ServerSettings:
 def operator_settings(values: Mapping[str, Any]) -> OperatorSettings:
     """Settings of the operator from the values of its options; raises click.UsageError as above."""
     return OperatorSettings(
-        external_url=values["external_url"],
-        namespace=values["namespace"],
-        watch_namespaces=values["watch_namespaces"],
-        metrics_listen=values["metrics_listen"],
-        serving_secret=_serving_secret(values),
-        service_name=values["service_name"],
-        lease_name=f"{values['service_name']}-operator",
+        **_settings_of_both(values),
+        lease_name=lease_name(values["service_name"], "operator"),
         server_identity=_server_identity(values),
         cert_manager_namespace=values["cert_manager_namespace"],
         cluster_issuers_from=values["cluster_issuers_from"],
         trust_from=values["trust_from"],
-        kubeconfig=kubeconfig(values),
-        context=values["context"],
     )
 
 
-def _serving_secret(values: Mapping[str, Any]) -> str:
-    return values["serving_secret"] or serving_secret_name(values["service_name"])
+def _settings_of_both(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The members of kms.contract.Settings."""
+    names = ("external_url", "namespace", "watch_namespaces", "metrics_listen", "service_name", "context")
+    return {name: values[name] for name in names} | {
+        "serving_secret": values["serving_secret"] or serving_secret_name(values["service_name"]),
+        "kubeconfig": kubeconfig(values),
+    }
 
 
 def _server_identity(values: Mapping[str, Any]) -> ServerIdentity | None:

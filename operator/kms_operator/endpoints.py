@@ -17,8 +17,3 @@ def trust_anchor(seen: Observed) -> bytes | None:
         return serving.data.get(CA_CERTIFICATE)
     authority = seen.internal(seen.settings.serving_authority)
     return authority.data.get(TLS_CERTIFICATE) if authority else None
-
-
-def directory_url(external_url: str, namespace: str, profile: str) -> str:
-    """The ACME directory of a profile."""
-    return f"{external_url}/acme/{namespace}/{profile}/directory"

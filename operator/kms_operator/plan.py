@@ -9,12 +9,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from kms.contract import READY
 from kms.resources.core import Secret
 from kms.resources.kinds import Kind
 from kms.resources.meta import Condition, ObjectMeta, Resource, Struct, condition, with_condition
-
-READY = "Ready"
-"""The summary condition of all our kinds."""
 
 
 @dataclass(frozen=True, slots=True)

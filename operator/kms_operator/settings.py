@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kms.address import Address
-from kms.resources.secret_names import SERVICE_NAME, nonce_secret_name, serving_authority_name, serving_secret_name
+from kms.contract import Settings, lease_name
+from kms.resources.secret_names import SERVICE_NAME, serving_authority_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,37 +19,23 @@ class ServerIdentity:
 
 
 @dataclass(frozen=True, slots=True)
-class OperatorSettings:
+class OperatorSettings(Settings):
     """All options of `kms-acme operator`.
 
-    `external_url` has no trailing slash and is the only source of URLs; `namespace` is the release namespace.
-    `watch_namespaces` empty: all. `service_name` names the Service in front of the server: its DNS name goes into the
-    serving certificate, which the Secret `serving_secret` holds, and the Secrets of the installation are named after
-    it. `lease_name` names the Lease of the release namespace by which one of several replicas is elected.
+    The DNS name of the Service `service_name` goes into the serving certificate. `lease_name` names the Lease of the
+    release namespace by which one of several replicas is elected.
     `server_identity` None: the server has an identity of its own already.
     `cert_manager_namespace` is where cert-manager reads the Secrets of ClusterIssuers; profiles of
     `cluster_issuers_from`, and of the release namespace, may have issuers made beyond their own namespace.
     Roots of CAs of `trust_from`, and of the release namespace, may be published beyond it.
     """
 
-    external_url: str
-    namespace: str
-    watch_namespaces: tuple[str, ...] = ()
     metrics_listen: Address = Address("", 9091)
-    serving_secret: str = serving_secret_name(SERVICE_NAME)
-    service_name: str = SERVICE_NAME
-    lease_name: str = f"{SERVICE_NAME}-operator"
+    lease_name: str = lease_name(SERVICE_NAME, "operator")
     server_identity: ServerIdentity | None = None
     cert_manager_namespace: str = "cert-manager"
     cluster_issuers_from: tuple[str, ...] = ()
     trust_from: tuple[str, ...] = ()
-    kubeconfig: str | None = None
-    context: str | None = None
-
-    @property
-    def nonce_secret(self) -> str:
-        """The Secret with the key of the server's nonces."""
-        return nonce_secret_name(self.service_name)
 
     @property
     def serving_authority(self) -> str:

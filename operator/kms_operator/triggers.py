@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from kms.contract import READY
 from kms.resources.accounts import ACMEAccount
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.certmanager import Issuer
@@ -36,7 +37,6 @@ from kms.resources.secret_names import (
 )
 from kms.resources.trust import Bundle, ClusterTrustBundle
 from kms_operator.cache import Memory, Opened
-from kms_operator.plan import READY
 from kms_operator.reconcilers.eab_credential import KEY_ID_IN_USE
 
 RECONCILED: tuple[Kind[Any], ...] = (AUTHORITIES, POLICIES, PROFILES, CREDENTIALS)

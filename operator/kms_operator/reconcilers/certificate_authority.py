@@ -15,6 +15,7 @@ import msgspec
 from cryptography import x509
 
 from kms.clock import Entropy
+from kms.contract import READY
 from kms.pki.ca import (
     AlternateChain,
     AuthorityTemplate,
@@ -48,7 +49,7 @@ from kms.resources.kinds import AUTHORITIES
 from kms.resources.meta import is_true
 from kms.resources.secret_names import SIGNING_KEY, TLS_CERTIFICATE, TLS_PRIVATE_KEY, signing_key_name
 from kms_operator.objects import internal_secret
-from kms_operator.plan import READY, Notice, Outcome, Verdict, announced, corrected, earliest, not_ready, ready, settled
+from kms_operator.plan import Notice, Outcome, Verdict, announced, corrected, earliest, not_ready, ready, settled
 from kms_operator.settings import OperatorSettings
 from kms_operator.snapshot import Key, Observed
 

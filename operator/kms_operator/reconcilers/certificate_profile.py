@@ -13,7 +13,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from kms.clock import Entropy
-from kms.pki.policy import Policy, contents_violations, lists_names
+from kms.contract import READY, directory_url, may_offer, objection_to_skipping
+from kms.pki.policy import Policy, contents_violations
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.compile import InvalidRules, compiled_policy
 from kms.resources.core import Secret
@@ -23,9 +24,9 @@ from kms.resources.meta import is_true
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import AcmeEnrollment, CertificateProfile, OrderProfile, ProfileStatus
 from kms.resources.secret_names import CA_CERTIFICATE, CHAIN, DIRECTORY, DIRECTORY_URL, directory_secret_name
-from kms_operator.endpoints import directory_url, trust_anchor
+from kms_operator.endpoints import trust_anchor
 from kms_operator.objects import user_secret
-from kms_operator.plan import READY, Notice, Outcome, Verdict, announced, corrected, not_ready, ready, settled
+from kms_operator.plan import Notice, Outcome, Verdict, announced, corrected, not_ready, ready, settled
 from kms_operator.reconcilers import certmanager_issuers
 from kms_operator.settings import OperatorSettings
 from kms_operator.snapshot import Key, Observed, owned_by
@@ -145,19 +146,19 @@ def _flaws(profile: CertificateProfile, seen: Observed, entry: OrderProfile) -> 
         return
     if not is_true(lent.status.conditions, READY):
         yield "ProfileNotReady", f"{name} is not ready"
-    elif acme is not None and acme.ownership_validation == "Skipped" and not _lists_names_of(lent, seen):
+    elif acme is not None and not may_offer(acme, _rules_of(lent, seen)):
         yield (
             "OwnershipValidationRequired",
             f"ownershipValidation: Skipped needs a policy that lists names, and that of {name} allows none or all",
         )
 
 
-def _lists_names_of(lent: CertificateProfile, seen: Observed) -> bool:
-    policy = seen.policy(lent.spec.policy_ref, namespace=lent.metadata.namespace)
+def _rules_of(profile: CertificateProfile, seen: Observed) -> Policy | None:
+    policy = seen.policy(profile.spec.policy_ref, namespace=profile.metadata.namespace)
     try:
-        return policy is not None and lists_names(compiled_policy(policy))
+        return None if policy is None else compiled_policy(policy)
     except InvalidRules:
-        return False
+        return None
 
 
 def _resolved(
@@ -200,26 +201,12 @@ def _check_enrollment(acme: AcmeEnrollment | None, rules: Policy) -> None:
             parse_duration(text)
         except ValueError as error:
             raise _Refused("InvalidDuration", f"spec.enrollment.acme.{field}: {error}") from error
-    if acme.ownership_validation == "Skipped":
-        _check_skipping(acme, rules)
-
-
-def _check_skipping(acme: AcmeEnrollment, rules: Policy) -> None:
-    """Names may go unproven only for known clients, and only names that somebody has listed."""
-    if acme.external_account_binding != "Required":
-        raise _Refused(
-            "OwnershipValidationRequired",
-            "ownershipValidation: Skipped needs externalAccountBinding: Required, or anybody could have any name",
-        )
-    if not lists_names(rules):
-        raise _Refused(
-            "OwnershipValidationRequired",
-            f"ownershipValidation: Skipped needs a policy that lists names; policy {rules.name} allows none or all",
-        )
+    if objection := objection_to_skipping(acme, rules):
+        raise _Refused("OwnershipValidationRequired", objection)
 
 
 def _ownership(acme: AcmeEnrollment) -> Verdict:
-    if acme.ownership_validation == "Skipped":
+    if not acme.validates_ownership:
         message = "clients with an EAB credential get certificates for all names of the policy without proof of control"
         return Verdict("False", "Skipped", message, OWNERSHIP_VALIDATED)
     return Verdict("True", "Required", "clients prove control of each name", OWNERSHIP_VALIDATED)

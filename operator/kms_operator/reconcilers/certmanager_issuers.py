@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from kms.contract import directory_url
 from kms.resources.certmanager import Issuer
 from kms.resources.core import Secret
 from kms.resources.credentials import CredentialSpec, EABCredential
@@ -29,7 +30,7 @@ from kms.resources.kinds import CLUSTER_ISSUERS, CREDENTIALS, ISSUERS, PROFILES,
 from kms.resources.meta import NamespacedRef, ObjectMeta, Resource, key_of
 from kms.resources.profiles import CertificateProfile, CertManager
 from kms.resources.secret_names import COMPONENT, EAB_SECRET, ISSUER_KEY, MANAGED_BY, MANAGER, OWNER, OWNER_UID
-from kms_operator.endpoints import directory_url, trust_anchor
+from kms_operator.endpoints import trust_anchor
 from kms_operator.objects import DIGEST, described, digest, holds, internal_secret, over, reference_to, same_metadata
 from kms_operator.plan import Manifest, Verdict, corrected
 from kms_operator.reconcilers.eab_keys import BindingKey, InvalidKey, key_in

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from kms.clock import Entropy
+from kms.contract import directory_url
 from kms.resources.compile import InvalidRules, compiled_narrowing
 from kms.resources.core import Secret
 from kms.resources.credentials import CredentialStatus, EABCredential
@@ -31,7 +32,7 @@ from kms.resources.secret_names import (
     VERIFICATION_KEY,
     verification_key_name,
 )
-from kms_operator.endpoints import directory_url, trust_anchor
+from kms_operator.endpoints import trust_anchor
 from kms_operator.objects import internal_secret, user_secret
 from kms_operator.plan import Notice, Outcome, Verdict, announced, corrected, earliest, not_ready, ready, settled
 from kms_operator.reconcilers.eab_keys import BindingKey, InvalidKey, key_in, new_key
