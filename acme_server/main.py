@@ -203,8 +203,7 @@ async def serve(settings: ServerSettings, *, stop: asyncio.Event) -> None:
             kubeconfig=settings.kubeconfig,
             context=settings.context,
             token_directory=settings.token_directory,
-            observe=metrics.api_call,
-            on_repeat=metrics.api_repeat,
+            metrics=metrics.api,
         )
         stack.push_async_callback(cluster.close)
         session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))

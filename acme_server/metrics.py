@@ -10,6 +10,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from kms.cluster.metrics import APIMetrics
+
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LOOP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 _LOOP_PERIOD = 0.05
@@ -44,17 +46,7 @@ class PrometheusMetrics:
         self._objects_limit = self._gauge("objects_limit", "Accounts and orders that there may be.", "kind")
         self._leading = self._gauge("leading", "1 while this replica is the one that sweeps.")
         self._caa_checks = cache(self._counter("caa_checks", "Names whose CAA was checked.", "mode", "result").labels)
-        self._api_calls = cache(
-            self._counter("api_requests", "Requests to the API server.", "verb", "kind", "status").labels
-        )
-        self._api_repeats = cache(
-            self._counter("api_repeats", "Calls to the API server that were sent again.", "verb", "kind").labels
-        )
-        self._api_seconds = cache(
-            self._histogram(
-                "api_request_duration_seconds", "Time that the API server took.", _REQUEST_SECONDS, "verb", "kind"
-            ).labels
-        )
+        self.api = APIMetrics(self.registry, "server")
         self._cache_size = self._gauge("cache_objects", "Objects in a cache.", "cache")
         self._cache_age = self._gauge(
             "cache_age_seconds", "Seconds since the API server was last heard of for a cache.", "cache"
@@ -102,15 +94,6 @@ class PrometheusMetrics:
     def caa(self, mode: str, result: str) -> None:
         """The CAA records that concern a name were looked at."""
         self._caa_checks(mode, result).inc()
-
-    def api_call(self, verb: str, kind: str, status: int, seconds: float) -> None:
-        """The API server was asked (`kms.cluster.transport.Observe`)."""
-        self._api_calls(verb, kind, str(status)).inc()
-        self._api_seconds(verb, kind).observe(seconds)
-
-    def api_repeat(self, verb: str, kind: str) -> None:
-        """The API server is going to be asked the same again (`kms.cluster.transport.OnRepeat`)."""
-        self._api_repeats(verb, kind).inc()
 
     def connection_refused(self) -> None:
         """A connection beyond the limit was closed."""

@@ -16,18 +16,15 @@ from kms.cluster.auth import Connection
 from kms.cluster.backoff import Pace
 from kms.cluster.codec import Listing, Page, WatchEvent, decoded, decoded_event, decoded_page, encoded, readable
 from kms.cluster.errors import Invalid, Undecodable
+from kms.cluster.metrics import APIMetrics
 from kms.cluster.service_account_token import TOKEN_SECONDS, Token
 from kms.cluster.transport import (
     APPLY,
     DEADLINE_SECONDS,
     SILENCE_SECONDS,
-    Observe,
-    OnRepeat,
     Request,
     Transport,
     Verb,
-    uncounted,
-    unobserved,
 )
 from kms.resources.kinds import Kind
 from kms.resources.meta import Resource
@@ -63,15 +60,12 @@ class Cluster:
         self,
         connection: Connection,
         *,
-        observe: Observe = unobserved,
-        on_repeat: OnRepeat = uncounted,
+        metrics: APIMetrics | None = None,
         deadline: float = DEADLINE_SECONDS,
         silence: float = SILENCE_SECONDS,
         pace: Pace | None = None,
     ) -> None:
-        self._transport = Transport(
-            connection, observe=observe, on_repeat=on_repeat, deadline=deadline, silence=silence, pace=pace
-        )
+        self._transport = Transport(connection, metrics=metrics, deadline=deadline, silence=silence, pace=pace)
 
     @classmethod
     async def connect(
@@ -80,8 +74,7 @@ class Cluster:
         kubeconfig: str | None = None,
         context: str | None = None,
         token_directory: Path | None = None,
-        observe: Observe = unobserved,
-        on_repeat: OnRepeat = uncounted,
+        metrics: APIMetrics | None = None,
     ) -> Cluster:
         """Connect as kubectl would: to the kubeconfig's context, in a pod with its ServiceAccount.
 
@@ -90,7 +83,7 @@ class Cluster:
         Raises Misconfigured.
         """
         connection = await Connection.load(kubeconfig=kubeconfig, context=context, token_directory=token_directory)
-        return cls(connection, observe=observe, on_repeat=on_repeat)
+        return cls(connection, metrics=metrics)
 
     async def close(self) -> None:
         """Close all connections; watches end with Unavailable."""

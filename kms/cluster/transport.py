@@ -18,16 +18,10 @@ from yarl import URL
 from kms.cluster.auth import Connection
 from kms.cluster.backoff import Pace
 from kms.cluster.errors import ClusterError, Delivery, Unavailable, error_of
+from kms.cluster.metrics import APIMetrics
 from kms.cluster.retry import PATIENCE, Budget, Call
 
 Verb = Literal["get", "list", "watch", "create", "update", "patch", "delete"]
-Observe = Callable[[str, str, int, float], None]
-"""Told of every attempt: verb, plural, HTTP status (0: no answer), seconds until the answer was complete.
-
-Of a watch it is told when it begins, and once more, with status 0, when it breaks off.
-"""
-OnRepeat = Callable[[str, str], None]
-"""Told of every request that is going to be sent again: verb, plural."""
 
 DEADLINE_SECONDS = 9.0
 """Of a call with all of its attempts. Whoever waits for it in turn has an answer within ten seconds."""
@@ -58,14 +52,6 @@ _LOST = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 """What aiohttp raises where no answer comes; ValueError is its word for a line that is too long."""
 
 
-def unobserved(verb: str, plural: str, status: int, seconds: float) -> None:
-    """Takes no notice: the Observe of a caller without metrics."""
-
-
-def uncounted(verb: str, plural: str) -> None:
-    """Takes no notice: the OnRepeat of a caller without metrics."""
-
-
 @dataclass(frozen=True, slots=True)
 class Request:
     """One request. `target` is path and query, quoted already."""
@@ -84,15 +70,13 @@ class Transport:
         self,
         connection: Connection,
         *,
-        observe: Observe = unobserved,
-        on_repeat: OnRepeat = uncounted,
+        metrics: APIMetrics | None = None,
         deadline: float = DEADLINE_SECONDS,
         silence: float = SILENCE_SECONDS,
         pace: Pace | None = None,
     ) -> None:
         self._connection = connection
-        self._observe = observe
-        self._on_repeat = on_repeat
+        self._metrics = metrics
         self._deadline = deadline
         self._pace = pace or Pace()
         self._budget = Budget()
@@ -120,7 +104,8 @@ class Transport:
             else:
                 self._budget.earn()
                 return body
-            self._on_repeat(request.verb, request.plural)
+            if self._metrics is not None:
+                self._metrics.count_repeat(request.verb, request.plural)
             await self._pace.sleep(pause)
 
     async def _attempt(self, request: Request, deadline: float) -> bytes:
@@ -131,7 +116,7 @@ class Transport:
                 body = await answer.read()
         except _LOST as error:
             raise self._unavailable(request, error, started) from error
-        self._observe(request.verb, request.plural, answer.status, time.perf_counter() - started)
+        self._count(request, answer.status, started)
         if answer.status >= _FIRST_OTHER:
             raise error_of(answer.status, body, answer.headers.get("Retry-After"))
         return body
@@ -146,7 +131,7 @@ class Transport:
             async with asyncio.timeout(self._deadline):
                 answer = await self._answer(self._watches, request)
             async with answer:
-                self._observe(request.verb, request.plural, answer.status, time.perf_counter() - started)
+                self._count(request, answer.status, started)
                 if answer.status >= _FIRST_OTHER:
                     raise error_of(answer.status, await answer.read(), answer.headers.get("Retry-After"))
                 on_open()
@@ -182,9 +167,13 @@ class Transport:
         )
 
     def _unavailable(self, request: Request, error: Exception, started: float) -> Unavailable:
-        self._observe(request.verb, request.plural, 0, time.perf_counter() - started)
+        self._count(request, 0, started)
         message = f"{request.verb} {request.plural}: {str(error) or type(error).__name__}"
         return Unavailable(message, fate=_fate(error))
+
+    def _count(self, request: Request, status: int, started: float) -> None:
+        if self._metrics is not None:
+            self._metrics.count(request.verb, request.plural, status, time.perf_counter() - started)
 
     def _session(self, *, limit: int, silence: float | None) -> aiohttp.ClientSession:
         tls = self._connection.tls

@@ -65,9 +65,7 @@ def run(settings: OperatorSettings, *, stop: threading.Event | None = None) -> i
 async def _run(settings: OperatorSettings, stop: threading.Event) -> None:
     metrics = Metrics()
     with _signals(stop):
-        cluster = await Cluster.connect(
-            kubeconfig=settings.kubeconfig, context=settings.context, observe=metrics.observe_call
-        )
+        cluster = await Cluster.connect(kubeconfig=settings.kubeconfig, context=settings.context, metrics=metrics.api)
         candidate = Candidate(settings, cluster, metrics, login=login(settings))
         try:
             async with (

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from kms.cluster.metrics import APIMetrics
+
 _PREFIX = "kms_operator"
 
 
@@ -37,23 +39,7 @@ class Metrics:
             "When the token ends that the server acts under; 0 where it was not handed one.",
             registry=self.registry,
         )
-        self.calls = Counter(
-            f"{_PREFIX}_api_calls",
-            "Calls of the Kubernetes API by verb, resource and status (0: no answer).",
-            ["verb", "resource", "status"],
-            registry=self.registry,
-        )
-        self.call_seconds = Histogram(
-            f"{_PREFIX}_api_call_seconds",
-            "Duration of calls of the Kubernetes API.",
-            ["verb", "resource"],
-            registry=self.registry,
-        )
-
-    def observe_call(self, verb: str, resource: str, status: int, seconds: float) -> None:
-        """Count one call of the Kubernetes API."""
-        self.calls.labels(verb, resource, str(status)).inc()
-        self.call_seconds.labels(verb, resource).observe(seconds)
+        self.api = APIMetrics(self.registry, "operator")
 
     def follow_queue(self, depth: Callable[[], int]) -> None:
         """Have the depth asked for when Prometheus asks."""

@@ -19,7 +19,7 @@ def test_what_services_report_is_counted() -> None:
     reporting.validation("http-01", "valid", 0.2)
     reporting.issuance("signed", 0.003)
     reporting.caa("Report", "forbidden")
-    metrics.api_call("create", "acmeorders", 201, 0.004)
+    metrics.api.count("create", "acmeorders", 201, 0.004)
     metrics.connection_refused()
     text = text_of(metrics)
     for line in (
@@ -27,8 +27,8 @@ def test_what_services_report_is_counted() -> None:
         'kms_acme_validation_duration_seconds_count{result="valid",type="http-01"} 1.0',
         'kms_acme_issuance_duration_seconds_bucket{le="0.005",result="signed"} 1.0',
         'kms_acme_caa_checks_total{mode="Report",result="forbidden"} 1.0',
-        'kms_acme_api_requests_total{kind="acmeorders",status="201",verb="create"} 1.0',
-        'kms_acme_api_request_duration_seconds_count{kind="acmeorders",verb="create"} 1.0',
+        'kms_acme_api_requests_total{kind="acmeorders",program="server",status="201",verb="create"} 1.0',
+        'kms_acme_api_request_duration_seconds_count{kind="acmeorders",program="server",verb="create"} 1.0',
         "kms_acme_connections_refused_total 1.0",
         "process_resident_memory_bytes",
     ):

@@ -30,7 +30,7 @@ from kms.cluster.auth import Connection
 from kms.cluster.backoff import Pace
 from kms.cluster.client import Cluster
 from kms.cluster.codec import decoded, encoded
-from kms.cluster.transport import Observe, OnRepeat, uncounted, unobserved
+from kms.cluster.metrics import APIMetrics
 from kms.resources.kinds import Kind
 from kms.resources.meta import Resource
 from tests.support.apiobjects import JSON, Change, Key, Objects, Refusal, field_selector, label_selector
@@ -108,8 +108,7 @@ class FakeApiServer:
     async def cluster(
         self,
         *,
-        observe: Observe = unobserved,
-        on_repeat: OnRepeat = uncounted,
+        metrics: APIMetrics | None = None,
         deadline: float = 10.0,
         silence: float = 70.0,
         pace: Pace | None = None,
@@ -118,8 +117,7 @@ class FakeApiServer:
         configuration = Configuration(host=self.url, api_key={"BearerToken": f"Bearer {TOKEN}"})
         cluster = Cluster(
             Connection(configuration),
-            observe=observe,
-            on_repeat=on_repeat,
+            metrics=metrics,
             deadline=deadline,
             silence=silence,
             pace=pace,

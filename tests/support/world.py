@@ -83,7 +83,7 @@ async def world(settings: OperatorSettings = SETTINGS) -> AsyncIterator[World]:
             api.put(kind, each)  # type: ignore[misc]
         api.put(NAMESPACES, namespace("pki"))
         metrics = Metrics()
-        cluster = await api.cluster(observe=metrics.observe_call)
+        cluster = await api.cluster(metrics=metrics.api)
         one: World
         controller = Controller(settings, cluster, metrics, clock=lambda: one.now, entropy=entropy(), instance="test")
         one = World(api, controller, metrics)

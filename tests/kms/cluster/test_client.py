@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 import pytest
+from prometheus_client import CollectorRegistry
 
 from kms.cluster.client import Cluster
 from kms.cluster.errors import (
@@ -19,6 +20,7 @@ from kms.cluster.errors import (
     Unavailable,
     Undecodable,
 )
+from kms.cluster.metrics import APIMetrics
 from kms.resources.accounts import AccountStatus, ACMEAccount
 from kms.resources.core import Namespace, Secret
 from kms.resources.kinds import ACCOUNTS, NAMESPACES, SECRETS
@@ -295,14 +297,9 @@ async def test_an_object_that_does_not_fit_its_model_is_undecodable(api: FakeApi
         await cluster.get(ACCOUNTS, "pki", "a")
 
 
-async def test_every_request_is_observed(api: FakeApiServer) -> None:
-    seen: list[tuple[str, str, int]] = []
-
-    def observe(verb: str, plural: str, status: int, seconds: float) -> None:
-        assert 0 <= seconds < 5
-        seen.append((verb, plural, status))
-
-    cluster = await api.cluster(observe=observe)
+async def test_every_request_is_counted(api: FakeApiServer) -> None:
+    registry = CollectorRegistry()
+    cluster = await api.cluster(metrics=APIMetrics(registry, "server"))
     await cluster.create(ACCOUNTS, account("a"))
     with pytest.raises(NotFound):
         await cluster.get(ACCOUNTS, "pki", "b")
@@ -311,8 +308,10 @@ async def test_every_request_is_observed(api: FakeApiServer) -> None:
         await cluster.delete(ACCOUNTS, "pki", "a")
     async with aclosing(cluster.watch(ACCOUNTS, resource_version="100")) as events:
         await anext(events)
-    assert seen[:2] == [("create", "acmeaccounts", 201), ("get", "acmeaccounts", 404)]
-    assert seen[2:] == [("delete", "acmeaccounts", 0), ("watch", "acmeaccounts", 200)]
+    for verb, status in (("create", 201), ("get", 404), ("delete", 0), ("watch", 200)):
+        labels = {"program": "server", "verb": verb, "kind": "acmeaccounts"}
+        assert registry.get_sample_value("kms_acme_api_requests_total", {**labels, "status": str(status)}) == 1
+        assert 0 <= (registry.get_sample_value("kms_acme_api_request_duration_seconds_sum", labels) or -1) < 5
 
 
 async def test_an_event_says_what_happened_to_whom(api: FakeApiServer, cluster: Cluster) -> None:

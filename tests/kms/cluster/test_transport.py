@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import msgspec
 import pytest
+from prometheus_client import CollectorRegistry
 
 from kms.cluster.backoff import Pace
 from kms.cluster.client import Cluster
 from kms.cluster.errors import AlreadyExists, ClusterError, Conflict, NotFound, Unavailable
+from kms.cluster.metrics import APIMetrics
 from kms.cluster.retry import RESERVE
 from kms.resources.accounts import AccountStatus, ACMEAccount
 from kms.resources.kinds import ACCOUNTS
@@ -76,21 +78,21 @@ async def test_a_call_that_is_refused_twice_goes_through(api: FakeApiServer, clu
     assert waits.seconds == pytest.approx([1.1, 1.2])
 
 
-async def test_every_attempt_is_observed_and_every_repetition_counted(api: FakeApiServer, waits: Waits) -> None:
-    observed: list[tuple[str, int]] = []
-    repeated: list[tuple[str, str]] = []
-    cluster = await api.cluster(
-        observe=lambda verb, _plural, status, _seconds: observed.append((verb, status)),
-        on_repeat=lambda verb, plural: repeated.append((verb, plural)),
-        pace=waits.pace,
-    )
+async def test_every_attempt_and_every_repetition_is_counted(api: FakeApiServer, waits: Waits) -> None:
+    registry = CollectorRegistry()
+    cluster = await api.cluster(metrics=APIMetrics(registry, "operator"), pace=waits.pace)
     api.put(ACCOUNTS, account("a"))
     api.fail_next("get", PLURAL, 429, retry_after=1)
     api.fail_next("get", PLURAL, 503, retry_after=1)
     api.fail_next("get", PLURAL, 0)
     await cluster.get(ACCOUNTS, "pki", "a")
-    assert observed == [("get", 429), ("get", 503), ("get", 0), ("get", 200)]
-    assert repeated == [("get", PLURAL)] * 3
+    labels = {"program": "operator", "verb": "get", "kind": PLURAL}
+    requests = {
+        status: registry.get_sample_value("kms_acme_api_requests_total", {**labels, "status": status})
+        for status in ("429", "503", "0", "200")
+    }
+    assert requests == {"429": 1, "503": 1, "0": 1, "200": 1}
+    assert registry.get_sample_value("kms_acme_api_repeats_total", labels) == 3
 
 
 @pytest.mark.parametrize("status", [429, 500, 503, 504])
