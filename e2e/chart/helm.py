@@ -20,6 +20,8 @@ from e2e.cluster.progress import Progress
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "kms-acme"
 RELEASE = NAMESPACE = "kms-acme"
+REPOSITORY = "kms-acme"
+"""The repository of the image as `make image` names it; the chart has no default."""
 _MODULES = Path(__file__).with_name("modules")
 _PACKAGES = {"helm": "helm.sh/helm/v4/cmd/helm"}
 _LIMIT = 400.0
@@ -69,14 +71,15 @@ class Helm:
         return done.stdout
 
     def with_values(self, values: Mapping[str, Any], *args: str | Path) -> str:
-        """Run it with a file of values.
+        """Run it with a file of values; the image is REPOSITORY unless they name another.
 
         Raises:
             CommandFailed: it ended with an error.
         """
         self.home.mkdir(parents=True, exist_ok=True)
         file = self.home / "values.json"
-        file.write_text(json.dumps(values), encoding="utf-8")
+        image = {"repository": REPOSITORY, **values.get("image", {})}
+        file.write_text(json.dumps({**values, "image": image}), encoding="utf-8")
         return self.run(*args, f"--values={file}")
 
     def render(

@@ -1,4 +1,7 @@
-"""deploy/kustomize/base: for those without Helm, what the chart is with its defaults. The kinds are those in crds/."""
+"""deploy/kustomize/base: for those without Helm, what the chart is with its defaults. The kinds are those in crds/.
+
+Its image is the one that `make image` builds, by its local name: an overlay names the registry.
+"""
 
 from __future__ import annotations
 

@@ -56,16 +56,16 @@ def operator(**values: Any) -> None:
 @main.command()
 @options.common
 @options.shared(required=False)
-@options.server_options
+@options.server_options_on_loopback
 @options.operator_options
-@options.metrics_option(":9090")
-@options.metrics_option(":9091", flag="--operator-metrics-listen")
+@options.metrics_option(f"{options.LOOPBACK}:9090")
+@options.metrics_option(f"{options.LOOPBACK}:9091", flag="--operator-metrics-listen")
 @click.option("--install", is_flag=True, help="Apply the CRDs and the RBAC rules first.")
 def dev(**values: Any) -> None:
     """Run operator and server against one kubeconfig, each under its own ServiceAccount's token.
 
-    For development: the kubeconfig's user must be allowed to ask for tokens of the two ServiceAccounts, and with
-    --install to create CustomResourceDefinitions and ClusterRoles.
+    For development: both listen on the loopback address unless told otherwise. The kubeconfig's user must be allowed to
+    ask for tokens of the two ServiceAccounts, and with --install to create CustomResourceDefinitions and ClusterRoles.
     """
     values["external_url"] = values["external_url"] or f"https://localhost:{values['listen'].port}"
     options.server_settings(values)  # wrong combinations end here, with exit code 2, before anything is started

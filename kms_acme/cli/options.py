@@ -19,6 +19,7 @@ from kms.resources.secret_names import SERVICE_NAME, serving_secret_name
 from kms_operator.settings import OperatorSettings, ServerIdentity
 
 DEFAULT_NAMESPACE = "kms-acme"
+LOOPBACK = "127.0.0.1"
 POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -144,16 +145,22 @@ def shared(*, required: bool) -> Callable[[_Command], _Command]:
     return decorate
 
 
-def server_options(command: _Command) -> _Command:
-    """Options of the ACME server."""
+def server_options(command: _Command, *, host: str = "") -> _Command:
+    """Options of the ACME server; `host` is where it listens by default."""
     return _applied(
         command,
         (
-            option("--listen", type=AddressType(), default=":8443", show_default=True, help="HTTPS, for ACME clients."),
+            option(
+                "--listen",
+                type=AddressType(),
+                default=f"{host}:8443",
+                show_default=True,
+                help="HTTPS, for ACME clients.",
+            ),
             option(
                 "--http-listen",
                 type=AddressType(),
-                default=":8080",
+                default=f"{host}:8080",
                 show_default=True,
                 help="HTTP, for revocation lists and certificates of CAs, and nothing else.",
             ),
@@ -216,6 +223,11 @@ def server_options(command: _Command) -> _Command:
             ),
         ),
     )
+
+
+def server_options_on_loopback(command: _Command) -> _Command:
+    """Options of an ACME server for development: other machines cannot reach it unless an address says so."""
+    return server_options(command, host=LOOPBACK)
 
 
 def operator_options(command: _Command) -> _Command:

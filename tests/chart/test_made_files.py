@@ -68,7 +68,9 @@ def test_the_versions_of_chart_and_project_are_one() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert chart["appVersion"] == project["version"]
-    assert project["version"] in chart["annotations"]["artifacthub.io/images"]
+    base = kustomize.BASE
+    assert f"kms-acme:{project['version']}\n" in (base / "kms-acme.yaml").read_text()
+    assert f"kind load docker-image kms-acme:{project['version']}\n" in (base / "kustomization.yaml").read_text()
     assert chart["description"] == project["description"]
 
 

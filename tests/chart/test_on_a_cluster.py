@@ -217,6 +217,7 @@ def test_the_command_that_the_readme_begins_with_is_all_it_takes(
 ) -> None:
     command = next(snippets(CHART / "README.md")).text
     assert command.startswith("helm install kms-acme charts/kms-acme ")
+    assert command in next(block.text for block in snippets(INSTALL) if block.text.startswith(HELM))
     with clusters() as fresh:
         path = f"{helm_there.program.parent}{os.pathsep}{os.environ['PATH']}"
         environment = {**os.environ, **fresh.env, "PATH": path, "HELM_CACHE_HOME": str(helm_there.home)}
@@ -255,7 +256,8 @@ def test_an_upgrade_and_the_way_back_are_as_the_page_about_operations_says(relea
 
 def test_an_installation_without_a_namespace_makes_it(helm_there: Helm, empty: Cluster) -> None:
     try:
-        helm_there.run("install", "pki", CHART, "--namespace=fresh", "--create-namespace", "--set=crds.enabled=false")
+        values = {"crds": {"enabled": False}}
+        helm_there.with_values(values, "install", "pki", CHART, "--namespace=fresh", "--create-namespace")
         assert "pki-kms-acme" in empty.kubectl("get", "deployment", "--namespace=fresh", "--output=name")
     finally:
         helm_there.run("uninstall", "pki", "--namespace=fresh", "--ignore-not-found")

@@ -25,7 +25,6 @@ from e2e.cluster.errors import CommandFailed
         ({"watchNamespaces": ["a", "a"]}, r"'/watchNamespaces'.*equal"),
         ({"image": {"digest": "latest"}}, r"'/image/digest'.*does not match pattern"),
         ({"image": {"pullPolicy": "Sometimes"}}, r"'/image/pullPolicy'.*must be one of"),
-        ({"image": {"repository": ""}}, r"'/image/repository'.*minLength"),
         ({"logging": {"level": "trace"}}, r"'/logging/level'.*must be one of"),
         ({"service": {"type": "ExternalName"}}, r"'/service/type'.*must be one of"),
         ({"service": {"port": 70000}}, r"'/service/port'.*maximum"),
@@ -54,6 +53,10 @@ def test_a_value_that_is_wrong_is_named(helm: Helm, values: dict[str, Any], comp
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
+        (
+            {"image": {"repository": ""}},
+            r"image\.repository is required: build the image with `make image`, push it or load it into kind, then",
+        ),
         (
             {"tls": {"existingSecret": "x", "certManager": {"enabled": True, "issuerRef": {"name": "y"}}}},
             "tls.existingSecret and tls.certManager.enabled exclude each other",
@@ -107,8 +110,14 @@ def test_what_the_cluster_does_not_serve_is_said_left_out_or_made_all_the_same(h
 
 def test_a_cluster_that_is_too_old_is_told_so(helm: Helm) -> None:
     with pytest.raises(CommandFailed, match=r"requires kubeVersion: >= 1\.31\.0-0"):
-        helm.run("template", "kms-acme", CHART, "--kube-version=1.30.9")
-    helm.run("template", "kms-acme", CHART, "--kube-version=1.31.0-eks-1")
+        helm.with_values({}, "template", "kms-acme", CHART, "--kube-version=1.30.9")
+    helm.with_values({}, "template", "kms-acme", CHART, "--kube-version=1.31.0-eks-1")
+
+
+def test_the_chart_has_no_image_of_its_own(helm: Helm) -> None:
+    with pytest.raises(CommandFailed, match=r"image\.repository is required"):
+        helm.run("template", "kms-acme", CHART)
+    assert helm.run("template", "kms-acme", CHART, "--set=image.repository=registry.example.com/kms-acme")
 
 
 def test_a_parent_chart_may_share_what_it_likes(helm: Helm) -> None:

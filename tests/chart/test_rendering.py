@@ -62,7 +62,7 @@ def test_the_definitions_stay_when_the_release_goes_unless_they_are_not_to(
 def test_a_packaged_chart_has_the_definitions_in_it(helm: Helm, tmp_path: Any) -> None:
     helm.run("package", CHART, "--destination", tmp_path)
     (package,) = tmp_path.glob("kms-acme-*.tgz")
-    printed = helm.run("template", "kms-acme", package)
+    printed = helm.with_values({}, "template", "kms-acme", package)
     assert printed.count("kind: CustomResourceDefinition\n") == len(list(CRDS.glob("*.yaml")))
 
 
@@ -249,7 +249,8 @@ def test_further_objects_are_rendered_as_templates(everything: list[Manifest]) -
 
 
 def test_the_notes_name_the_directory_and_how_to_get_the_ca_bundle(helm: Helm) -> None:
-    said = helm.run("install", "kms-acme", CHART, "--dry-run=client", "--namespace=kms-acme").partition("NOTES:")[2]
+    flags = ("--dry-run=client", "--namespace=kms-acme")
+    said = helm.with_values({}, "install", "kms-acme", CHART, *flags).partition("NOTES:")[2]
     assert "https://kms-acme.kms-acme.svc/acme/<namespace>/<profile>/directory" in said
     command = "kubectl --namespace kms-acme get secret kms-acme-serving --output jsonpath='{.data.ca\\.crt}'"
     assert command in said

@@ -61,7 +61,7 @@ def pod(
         if not cluster.is_ours:
             pytest.skip("the programs run beside the cluster, which they cannot beside one of your own")
         there = Helm(helm.program, helm.home, cluster.env)
-        there.run("install", RELEASE, CHART, f"--namespace={NAMESPACE}", "--create-namespace")
+        there.with_values({}, "install", RELEASE, CHART, f"--namespace={NAMESPACE}", "--create-namespace")
         api = urlsplit(yaml.safe_load(cluster.kubeconfig.read_text())["clusters"][0]["cluster"]["server"])
         listen = f"{LOOPBACK}:{free_port()}"
         url = f"https://{listen}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,13 @@ def test_without_a_cluster_helm_finds_none(tmp_path: Path) -> None:
 
 def test_values_are_handed_over_in_a_file(tmp_path: Path) -> None:
     helm = stand_in(tmp_path, 'cat "${2#--values=}"')
-    assert helm.with_values({"a": 1}, "template") == '{"a": 1}'
+    assert json.loads(helm.with_values({"a": 1}, "template")) == {"a": 1, "image": {"repository": "kms-acme"}}
+
+
+def test_the_image_is_named_unless_the_values_name_it(tmp_path: Path) -> None:
+    helm = stand_in(tmp_path, 'cat "${2#--values=}"')
+    said = helm.with_values({"image": {"repository": "other", "tag": "1"}}, "template")
+    assert json.loads(said) == {"image": {"repository": "other", "tag": "1"}}
 
 
 def test_an_error_carries_what_helm_said(tmp_path: Path) -> None:

@@ -188,6 +188,20 @@ def test_dev_hands_each_program_the_options_that_it_was_given() -> None:
     assert operator["service_name"] == server["service_name"] == "acme"
 
 
+def test_dev_listens_on_loopback_unless_told_otherwise() -> None:
+    given = values_of(main.dev, ["--external-url", URL])
+    listening = {name: str(value) for name, value in given.items() if isinstance(value, Address)}
+    assert listening == {
+        "listen": "127.0.0.1:8443",
+        "http_listen": "127.0.0.1:8080",
+        "metrics_listen": "127.0.0.1:9090",
+        "operator_metrics_listen": "127.0.0.1:9091",
+    }
+    server = values_of(main.server, dev.arguments("server", given, Path("s.kubeconfig"))[4:])
+    assert server["listen"] == Address("127.0.0.1", 8443)
+    assert values_of(main.dev, ["--listen", ":8443"])["listen"] == Address("", 8443)
+
+
 def test_dev_knows_every_option_of_both_programs_but_those_by_which_they_share_a_pod() -> None:
     of_programs = {each.name for command in (main.server, main.operator) for each in command.params}
     of_dev = {each.name for each in main.dev.params}
