@@ -18,8 +18,8 @@ from acme_server.orders.lifetimes import is_over
 from acme_server.problems import ProblemType, Refused
 from kms.clock import Clock
 from kms.cluster import errors
-from kms.cluster.backoff import attempts
 from kms.cluster.client import Cluster
+from kms.cluster.retry import attempts
 from kms.pki.crl import KEY_COMPROMISE
 from kms.resources.kinds import ORDERS
 from kms.resources.meta import key_of

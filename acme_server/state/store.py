@@ -16,8 +16,8 @@ from weakref import WeakValueDictionary
 from acme_server.problems import ProblemType, Refused, Unavailable, not_found
 from acme_server.state.cache import Cache, Key, SharedReads
 from kms.cluster import errors
-from kms.cluster.backoff import attempts
 from kms.cluster.client import Cluster
+from kms.cluster.retry import attempts
 from kms.resources.kinds import Kind
 from kms.resources.meta import Resource, key_of
 

@@ -1,4 +1,4 @@
-"""News of one kind without a copy of everything: what keeps a bounded cache current."""
+"""Changes of one kind without a copy of all objects: what keeps a bounded cache current."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Generic, TypeVar
 
-from kms.cluster.backoff import Pace
 from kms.cluster.client import Cluster
 from kms.cluster.codec import WatchEvent
-from kms.cluster.reflector import Reflectors
+from kms.cluster.reflector import ReflectorGroup
+from kms.cluster.retry import Timing
 from kms.resources.kinds import Kind
 from kms.resources.meta import Resource
 
@@ -20,10 +20,10 @@ logger = logging.getLogger(__name__)
 
 
 class ChangeFeed(Generic[T]):
-    """Watches from now on and hands on every change: `on_change(object, deleted)`.
+    """Watches from now on and reports every change: `on_change(object, deleted)`.
 
-    Where changes may have been missed, `on_gap()` is called before the first change after the gap: what was remembered
-    until then may be outdated. That is so at the start as well. Neither callback may wait.
+    Where changes may have been missed, `on_gap()` is called before the first change after the gap, and at the start:
+    what was cached until then may be outdated. Neither callback may wait.
     """
 
     def __init__(
@@ -35,24 +35,25 @@ class ChangeFeed(Generic[T]):
         labels: str = "",
         on_change: Callable[[T, bool], None],
         on_gap: Callable[[], None],
-        pace: Pace | None = None,
+        timing: Timing | None = None,
     ) -> None:
         self._cluster = cluster
         self._kind = kind
         self._on_change = on_change
         self._on_gap = on_gap
-        self._reflectors = Reflectors(
-            cluster, kind, namespaces, labels=labels, begin=self._begin, on_event=self._hand_on, pace=pace
+        scopes: tuple[str | None, ...] = tuple(dict.fromkeys(namespaces)) or (None,)
+        self._reflectors = ReflectorGroup(
+            cluster, kind, scopes, labels=labels, begin=self._begin, on_event=self._report, timing=timing
         )
-        self.following = self._reflectors.begun
-        """Set for good once changes in every namespace are being followed."""
+        self.following = self._reflectors.started
+        """Set for good once every namespace is being watched."""
 
     def last_activity(self) -> float:
-        """Seconds since the API server has said anything about the namespace that it has been silent about longest."""
+        """Seconds since the API server last sent anything, for the namespace where that is longest."""
         return self._reflectors.last_activity()
 
     def interrupted(self) -> float:
-        """Seconds for which changes are not being heard of, in at least one namespace; 0: they are."""
+        """Seconds for which changes have not been received, in at least one namespace; 0: they are."""
         return self._reflectors.interrupted()
 
     async def run(self) -> None:
@@ -61,19 +62,19 @@ class ChangeFeed(Generic[T]):
 
     async def _begin(self, scope: str | None) -> str:
         version = await self._cluster.version(self._kind, scope)
-        # Only now: what is read after this moment is as new as the watch, what was read before it may not be.
+        # Only now: what is read after this is at least as new as the watch, what was read before may not be.
         self._call(self._on_gap)
         return version
 
-    def _hand_on(self, scope: str | None, event: WatchEvent[T]) -> None:  # noqa: ARG002 - one callback for all scopes
+    def _report(self, scope: str | None, event: WatchEvent[T]) -> None:  # noqa: ARG002 - one callback for all scopes
         if event.object is not None:
             self._call(partial(self._on_change, event.object, event.type == "DELETED"))
         elif event.type != "BOOKMARK":
-            # Something has changed, and we cannot read what.
+            # An object has changed that does not decode.
             self._call(self._on_gap)
 
     def _call(self, callback: Callable[[], None]) -> None:
         try:
             callback()
-        except Exception:  # a listener's mistake must not end the watch
+        except Exception:  # an error of a listener must not end the watch
             logger.exception("listener failed", extra={"kind": self._kind.kind})

@@ -1,4 +1,4 @@
-"""The Kubernetes API, as far as this project uses it: typed objects in, typed objects or typed errors out."""
+"""The part of the Kubernetes API that this project uses: typed objects in, typed objects or typed errors out."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from kms.cluster.auth import Connection
-from kms.cluster.backoff import Pace
 from kms.cluster.codec import Listing, Page, WatchEvent, decoded, decoded_event, decoded_page, encoded, readable
 from kms.cluster.errors import Invalid, Undecodable
 from kms.cluster.metrics import APIMetrics
+from kms.cluster.retry import Timing
 from kms.cluster.service_account_token import TOKEN_SECONDS, Token
 from kms.cluster.transport import (
     APPLY,
@@ -31,8 +31,6 @@ from kms.resources.meta import Resource
 
 T = TypeVar("T", bound=Resource)
 
-WATCH_SECONDS = 300
-"""How long one watch lasts before the API server ends it and we ask again."""
 PAGE_SIZE = 500
 NOTE_BYTES = 1024
 """The API server's limit for the text of an Event."""
@@ -45,15 +43,14 @@ class _TokenRequest(msgspec.Struct, frozen=True):
 _token_request = msgspec.json.Decoder(_TokenRequest)
 
 
-def noop() -> None:
-    """Let nobody know."""
-
-
 class Cluster:
     """A Kubernetes API server. Every method raises the errors of kms.cluster.errors and has a deadline of 9 s.
 
-    What the API server cannot do now is tried again for some of them (kms.cluster.retry), before Unavailable is
-    raised. A write that raises Unavailable may have happened all the same: read before you rely on either.
+    Requests that the API server cannot serve now are sent again (kms.cluster.retry) before Unavailable is raised. A
+    write that raises Unavailable may have happened all the same: read before you rely on either.
+
+    `deadline` is for a call with all of its attempts. A watch that is silent for `silence` seconds is taken for dead;
+    the API server ends it after `watch_seconds`.
     """
 
     def __init__(
@@ -63,9 +60,11 @@ class Cluster:
         metrics: APIMetrics | None = None,
         deadline: float = DEADLINE_SECONDS,
         silence: float = SILENCE_SECONDS,
-        pace: Pace | None = None,
+        watch_seconds: int = 300,
+        timing: Timing | None = None,
     ) -> None:
-        self._transport = Transport(connection, metrics=metrics, deadline=deadline, silence=silence, pace=pace)
+        self._watch_seconds = watch_seconds
+        self._transport = Transport(connection, metrics=metrics, deadline=deadline, silence=silence, timing=timing)
 
     @classmethod
     async def connect(
@@ -167,7 +166,7 @@ class Cluster:
         token: str = "",
         query: Mapping[str, str] = MappingProxyType({}),
     ) -> Page:
-        """What `page` is made of, for those who decode it bit by bit (kms.cluster.codec.readable). Raises the same.
+        """The same page, its items not decoded (kms.cluster.codec.decode_items). Raises what `page` raises.
 
         `query` are further parameters of the request.
         """
@@ -175,7 +174,7 @@ class Cluster:
         return decoded_page(await self._send("list", kind, _path(kind, namespace), query=asked))
 
     async def version(self, kind: Kind[T], namespace: str | None = None) -> str:
-        """The resourceVersion that the kind is at now: where to watch from without a list."""
+        """The current resourceVersion of the kind, from which to watch without a list."""
         return (await self.raw_page(kind, namespace, limit=1)).resource_version
 
     async def watch(
@@ -186,9 +185,9 @@ class Cluster:
         resource_version: str,
         labels: str = "",
         fields: str = "",
-        on_open: Callable[[], None] = noop,
+        on_open: Callable[[], None] | None = None,
     ) -> AsyncGenerator[WatchEvent[T], None]:
-        """Every change after `resource_version`, and a bookmark about once a minute, for up to five minutes.
+        """Every change after `resource_version`, and a bookmark about once a minute, for up to `watch_seconds`.
 
         `on_open` is called when the API server has accepted the watch, which may be long before the first event.
 
@@ -198,7 +197,7 @@ class Cluster:
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": resource_version,
-            "timeoutSeconds": str(WATCH_SECONDS),
+            "timeoutSeconds": str(self._watch_seconds),
             "labelSelector": labels,
             "fieldSelector": fields,
         }
@@ -265,7 +264,7 @@ class Cluster:
         await self._send("delete", kind, _path(kind, namespace, name), body=body)
 
     async def create_token(self, namespace: str, service_account: str) -> Token:
-        """A token of a ServiceAccount, good for up to an hour (TokenRequest API). Raises NotFound, Forbidden."""
+        """A token of a ServiceAccount, valid for up to an hour (TokenRequest API). Raises NotFound, Forbidden."""
         path = f"/api/v1/namespaces/{_segment(namespace)}/serviceaccounts/{_segment(service_account)}/token"
         body = msgspec.json.encode(
             {
@@ -277,7 +276,7 @@ class Cluster:
         answer = await self._transport.send(Request("create", "serviceaccounts/token", path, body))
         try:
             return _token_request.decode(answer).status
-        except msgspec.DecodeError:  # its text would quote nothing, but there is nothing in it to tell either
+        except msgspec.DecodeError:
             raise Undecodable("the answer to a TokenRequest holds no token") from None
 
     async def create_event(
@@ -293,9 +292,9 @@ class Cluster:
         instance: str,
         time: datetime,
     ) -> None:
-        """Tell people about `regarding` (events.k8s.io/v1): CamelCase `reason` and `action`, `note` a sentence.
+        """Create an Event about `regarding` (events.k8s.io/v1): CamelCase `reason` and `action`, `note` a sentence.
 
-        `controller` and `instance` say who reports (`pki.kms.hanzo.ai/operator`, the pod's name).
+        `controller` and `instance` name the reporter (`pki.kms.hanzo.ai/operator`, the pod's name).
         """
         metadata = regarding.metadata
         namespace = metadata.namespace or "default"

@@ -69,25 +69,27 @@ class Misconfigured(ClusterError):
 
 
 class Delivery(Enum):
-    """What is known of a request that got no answer which can be relied on."""
+    """What is known of a request that got no reliable answer."""
 
-    UNTOUCHED = auto()
-    """The API server has not begun with it."""
-    DOUBTFUL = auto()
-    """The API server could not end it, and asks to be asked again. A write may have happened."""
-    LOST = auto()
-    """It was on its way when the connection broke."""
-    OPEN = auto()
-    """Nothing."""
+    NOT_BEGUN = auto()
+    """The API server has not begun to process it."""
+    IN_DOUBT = auto()
+    """The API server could not finish it, and asks for another attempt. A write may have happened."""
+    CONNECTION_LOST = auto()
+    """The connection broke after it was sent."""
+    UNKNOWN = auto()
+    """Nothing is known."""
 
 
 class Unavailable(ClusterError):
     """No answer that can be relied on, now. `retry_after` are the seconds that the API server asked for, if it did."""
 
-    def __init__(self, message: str, retry_after: float | None = None, *, fate: Delivery = Delivery.OPEN) -> None:
+    def __init__(
+        self, message: str, retry_after: float | None = None, *, delivery: Delivery = Delivery.UNKNOWN
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
-        self.fate = fate
+        self.delivery = delivery
 
 
 class Unserved(Unavailable):
@@ -140,19 +142,19 @@ def error_of(code: int, body: bytes, retry_after: str | None = None) -> ClusterE
             error = Invalid(message, _causes(status))
         case _ if code in _TEMPORARY or code >= _SERVER_ERROR:
             seconds = _seconds(retry_after, status)
-            error = Unavailable(message, seconds, fate=_fate(code, seconds))
+            error = Unavailable(message, seconds, delivery=_delivery(code, seconds))
         case _:
             error = _PLAIN.get(code, ClusterError)(message)
     return error
 
 
-def _fate(code: int, retry_after: float | None) -> Delivery:
+def _delivery(code: int, retry_after: float | None) -> Delivery:
     if code == _TOO_MANY_REQUESTS:
         # Whoever says so does it at the door: priority and fairness, max-inflight, a server that shuts down, storage
         # that is (re)initializing, a webhook.
-        return Delivery.UNTOUCHED
+        return Delivery.NOT_BEGUN
     # Without Retry-After it is no passing thing: a webhook that fails, a load balancer with nobody behind it.
-    return Delivery.DOUBTFUL if code >= _SERVER_ERROR and retry_after is not None else Delivery.OPEN
+    return Delivery.IN_DOUBT if code >= _SERVER_ERROR and retry_after is not None else Delivery.UNKNOWN
 
 
 def _causes(status: _Status) -> tuple[Cause, ...]:

@@ -1,65 +1,118 @@
-"""When a request is sent again that has failed: about as client-go does it, but no write is ever told a wrong reason.
+"""When to try again: after a lost race, after a failure, and after a request that the API server did not answer.
 
-What is known of the failed attempt (`Fate`) decides, and the verb:
+A request is sent again about as client-go does it, but no write ever reports an error of its own making. The verb
+decides, and what is known of the failed attempt (`Delivery`):
 
-=========  ============================================  ==========================================================
-UNTOUCHED  429, or there was no connection               every verb: nothing has happened
-DOUBTFUL   5xx with Retry-After: etcd did not answer in  reads, and create, update and patch, but then only success
-           time, or the API server is still starting     counts as an answer; no delete, which could meet what was
-                                                         created under the name since
-LOST       the connection broke before the answer came   reads: a write has most likely happened
-OPEN       anything else: a deadline, 5xx by itself      none
-=========  ============================================  ==========================================================
+===============  ============================================  ====================================================
+NOT_BEGUN        429, or there was no connection               every verb: nothing has happened
+IN_DOUBT         5xx with Retry-After: etcd did not answer in  reads, and create, update and patch, but then only
+                 time, or the API server is still starting     success counts as an answer; no delete, which could
+                                                               meet what was created under the name since
+CONNECTION_LOST  the connection broke before the answer came   reads: a write has most likely happened
+UNKNOWN          anything else: a deadline, 5xx by itself      none
+===============  ============================================  ====================================================
 
-After an attempt that is in doubt, the next one may be refused because of it: Conflict, AlreadyExists, a quota that the
-object itself has filled. So whatever it is refused for, the caller is told Unavailable: read before you rely on either.
+After an attempt in doubt, the next one may be refused because of it: Conflict, AlreadyExists, a quota that the object
+itself has filled. So the caller is told Unavailable whatever the reason: read before you rely on either.
 
 A call gives up after five attempts, and where the next one would begin more than 5.4 of its 9 seconds after the
 first. That is a little more than the longest that the API server asks for in passing (5 s, while it shuts down), and
-what cert-manager lets pass after a 503 at least: to wait so long here makes nothing later there.
+what cert-manager lets pass after a 503 at least: waiting so long here delays nothing later there.
 """
 
 from __future__ import annotations
 
-from kms.cluster.backoff import Random
+import asyncio
+import random as _random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
 from kms.cluster.errors import ClusterError, Delivery, Unavailable
+
+Random = Callable[[], float]
+"""A number from 0 up to 1. It spreads retries; no secret depends on it."""
+Sleep = Callable[[float], Awaitable[None]]
 
 TRIES = 5
 PATIENCE = 0.6
-"""The share of a call's deadline in which an attempt may begin: what is left is for it to be answered."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 0.8
-"""Seconds, on top of what the API server asks for: many who were refused at once come back one by one."""
+"""The share of a call's deadline in which an attempt may begin: the rest is for its answer."""
 RESERVE = 32
-"""Half of what a transport has under way at most."""
+"""Half of the requests that a transport has in flight at most."""
 SHARE = 0.5
 
 _READS = frozenset({"get", "list"})
 _GUARDED = frozenset({"create", "update", "patch"})
-"""Writes that are not done twice by a second attempt: a name or a version is in the way. An Event may be told twice."""
+"""Writes that a second attempt does not do twice: a name or a version is in the way. Only an Event may appear twice."""
 _AGAIN = {
-    Delivery.UNTOUCHED: _READS | _GUARDED | {"delete"},
-    Delivery.DOUBTFUL: _READS | _GUARDED,
-    Delivery.LOST: _READS,
-    Delivery.OPEN: frozenset[str](),
+    Delivery.NOT_BEGUN: _READS | _GUARDED | {"delete"},
+    Delivery.IN_DOUBT: _READS | _GUARDED,
+    Delivery.CONNECTION_LOST: _READS,
+    Delivery.UNKNOWN: frozenset[str](),
 }
 
 
-class Budget:
-    """How often all calls together may try again: 32 times, and then once for every two calls that succeed.
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """How loops wait and read the time; tests pass their own."""
 
-    So an API server that has too much to do is given at most half as much again as it gets done, and one that refuses
-    everybody is soon asked only as often as if nobody tried again.
+    sleep: Sleep = asyncio.sleep
+    random: Random = _random.random
+    monotonic: Callable[[], float] = time.monotonic
+
+
+class Backoff:
+    """Seconds to wait after each failure in a row: `first`, then twice as long each time, up to `longest`.
+
+    Each wait is shortened by up to a half, so that many replicas that failed together do not come back together.
+    """
+
+    def __init__(self, *, first: float = 1.0, longest: float = 30.0, random: Random = _random.random) -> None:
+        self._first = first
+        self._longest = longest
+        self._random = random
+        self._next = first
+
+    def next(self) -> float:
+        """The wait after one more failure."""
+        wait, self._next = self._next, min(self._longest, self._next * 2)
+        return wait * (1 - self._random() / 2)
+
+    def reset(self) -> None:
+        """Start over with the first wait, after a success."""
+        self._next = self._first
+
+
+async def attempts(
+    *, tries: int = TRIES, sleep: Sleep = asyncio.sleep, random: Random = _random.random
+) -> AsyncIterator[int]:
+    """0, 1, ... for a loop that writes and may lose a race, with pauses of 10 to 200 ms between.
+
+    A loop that runs out has lost every time: its writer then answers Unavailable.
+    """
+    backoff = Backoff(first=0.02, longest=0.2, random=random)
+    for attempt in range(tries):
+        if attempt:
+            await sleep(backoff.next())
+        yield attempt
+
+
+class Budget:
+    """How often all calls together may be repeated: 32 times, and then once for every two calls that succeed.
+
+    So an overloaded API server gets at most half as many requests again as it answers, and one that refuses every
+    request soon gets no repetitions at all.
     """
 
     def __init__(self) -> None:
         self._left = float(RESERVE)
 
     def earn(self) -> None:
-        """A call has succeeded."""
+        """Add the share of a call that has succeeded."""
         self._left = min(RESERVE, self._left + SHARE)
 
     def spend(self) -> bool:
-        """Take one attempt out of it; says whether there was one."""
+        """Take one attempt out; False where none is left."""
         if self._left < 1:
             return False
         self._left -= 1
@@ -73,27 +126,24 @@ class Call:
         self._verb = verb
         self._budget = budget
         self._patience = patience
-        self._random = random
+        self._backoff = Backoff(first=0.1, longest=0.8, random=random)
         self._failed = 0
         self._doubt: Unavailable | None = None
 
     def pause(self, error: ClusterError, elapsed: float) -> float:
-        """An attempt has failed, `elapsed` seconds after the first began: how long to wait for the next one.
+        """The seconds to wait before the next attempt, after one that failed `elapsed` seconds after the first began.
 
-        Where there is to be none, raises what the caller must know.
+        The wait comes on top of what the API server asks for. Raises what the caller must know where there is no next
+        attempt.
         """
         if not isinstance(error, Unavailable):
             raise error if self._doubt is None else self._doubt from error
-        if self._verb not in _AGAIN[error.fate]:
+        if self._verb not in _AGAIN[error.delivery]:
             raise error
-        if error.fate is Delivery.DOUBTFUL and self._verb in _GUARDED:
+        if error.delivery is Delivery.IN_DOUBT and self._verb in _GUARDED:
             self._doubt = error
         self._failed += 1
-        wait = self._wait(error.retry_after or 0.0)
+        wait = (error.retry_after or 0.0) + self._backoff.next()
         if self._failed >= TRIES or elapsed + wait > self._patience or not self._budget.spend():
             raise error
         return wait
-
-    def _wait(self, asked_for: float) -> float:
-        longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (self._failed - 1))
-        return asked_for + longest * (1 - self._random() / 2)

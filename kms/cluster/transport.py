@@ -1,4 +1,4 @@
-"""Bytes to and from the API server: one bounded pool for calls, one connection a watch, a deadline on everything.
+"""Bytes to and from the API server: a bounded pool for calls, one connection for each watch, a deadline for all.
 
 Requests go straight to aiohttp. The official client's ApiClient.call_api takes about a fifth more CPU for a write (126
 to 191 us against 103 to 162, on a busy machine), because it wants plain dictionaries and makes JSON of them itself.
@@ -16,17 +16,16 @@ import aiohttp
 from yarl import URL
 
 from kms.cluster.auth import Connection
-from kms.cluster.backoff import Pace
 from kms.cluster.errors import ClusterError, Delivery, Unavailable, error_of
 from kms.cluster.metrics import APIMetrics
-from kms.cluster.retry import PATIENCE, Budget, Call
+from kms.cluster.retry import PATIENCE, Budget, Call, Timing
 
 Verb = Literal["get", "list", "watch", "create", "update", "patch", "delete"]
 
 DEADLINE_SECONDS = 9.0
-"""Of a call with all of its attempts. Whoever waits for it in turn has an answer within ten seconds."""
+"""For a call with all of its attempts. A client that waits for it has an answer within ten seconds."""
 SILENCE_SECONDS = 70.0
-"""A watch that is silent for longer is taken for dead; an API server sends a bookmark each minute."""
+"""A watch that is silent for longer is taken for dead: an API server sends a bookmark each minute."""
 POOL_SIZE = 64
 LINE_BYTES = 2**21
 """Half of the longest line of a watch. An object is at most 1.5 MiB in etcd; JSON escapes make it longer."""
@@ -49,7 +48,7 @@ _METHODS = {
 _UNAUTHORIZED = 401
 _FIRST_OTHER = 300
 _LOST = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
-"""What aiohttp raises where no answer comes; ValueError is its word for a line that is too long."""
+"""What aiohttp raises where no answer comes; it raises ValueError for a line that is too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +72,17 @@ class Transport:
         metrics: APIMetrics | None = None,
         deadline: float = DEADLINE_SECONDS,
         silence: float = SILENCE_SECONDS,
-        pace: Pace | None = None,
+        timing: Timing | None = None,
     ) -> None:
         self._connection = connection
         self._metrics = metrics
         self._deadline = deadline
-        self._pace = pace or Pace()
+        self._timing = timing or Timing()
         self._budget = Budget()
         self._calls = self._session(limit=POOL_SIZE, silence=None)
-        # aiohttp would send a PUT or DELETE again whose connection broke, and take its own Conflict for the answer.
+        # aiohttp would repeat a PUT or DELETE whose connection broke, and the answer could be our own Conflict.
         self._calls._retry_connection = False  # noqa: SLF001 - there is no other switch
-        # Watches hold their connections, so they must not take them from the pool; there are as many as informers.
+        # Watches hold their connections, so they do not take them from the pool; there is one for each reflector.
         self._watches = self._session(limit=0, silence=silence)
 
     async def close(self) -> None:
@@ -92,21 +91,21 @@ class Transport:
         await self._watches.close()
 
     async def send(self, request: Request) -> bytes:
-        """The body of the answer, of as many attempts as it takes (kms.cluster.retry). Raises ClusterError."""
+        """The body of the answer, after as many attempts as kms.cluster.retry allows. Raises ClusterError."""
         deadline = asyncio.get_running_loop().time() + self._deadline
-        call = Call(request.verb, self._budget, patience=PATIENCE * self._deadline, random=self._pace.random)
-        began = self._pace.monotonic()
+        call = Call(request.verb, self._budget, patience=PATIENCE * self._deadline, random=self._timing.random)
+        began = self._timing.monotonic()
         while True:
             try:
                 body = await self._attempt(request, deadline)
             except ClusterError as error:
-                pause = call.pause(error, self._pace.monotonic() - began)
+                pause = call.pause(error, self._timing.monotonic() - began)
             else:
                 self._budget.earn()
                 return body
             if self._metrics is not None:
                 self._metrics.count_repeat(request.verb, request.plural)
-            await self._pace.sleep(pause)
+            await self._timing.sleep(pause)
 
     async def _attempt(self, request: Request, deadline: float) -> bytes:
         started = time.perf_counter()
@@ -121,8 +120,10 @@ class Transport:
             raise error_of(answer.status, body, answer.headers.get("Retry-After"))
         return body
 
-    async def lines(self, request: Request, *, on_open: Callable[[], None]) -> AsyncGenerator[bytes, None]:
-        """The lines of an answer that goes on, until the API server ends it; `on_open` is called as it begins.
+    async def lines(
+        self, request: Request, *, on_open: Callable[[], None] | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """The lines of a watch, until the API server ends it. `on_open` is called when it has been accepted.
 
         Raises ClusterError.
         """
@@ -134,14 +135,15 @@ class Transport:
                 self._count(request, answer.status, started)
                 if answer.status >= _FIRST_OTHER:
                     raise error_of(answer.status, await answer.read(), answer.headers.get("Retry-After"))
-                on_open()
+                if on_open is not None:
+                    on_open()
                 async for line in answer.content:
                     yield line
         except _LOST as error:
             raise self._unavailable(request, error, started) from error
 
     async def _answer(self, session: aiohttp.ClientSession, request: Request) -> aiohttp.ClientResponse:
-        """The head of the answer; after a 401 that of a second try, if there is another token to try with."""
+        """The head of the answer; after a 401, that of a second attempt if there is another token."""
         token = await self._connection.authorization()
         answer = await self._ask(session, request, token)
         if answer.status == _UNAUTHORIZED:
@@ -169,7 +171,7 @@ class Transport:
     def _unavailable(self, request: Request, error: Exception, started: float) -> Unavailable:
         self._count(request, 0, started)
         message = f"{request.verb} {request.plural}: {str(error) or type(error).__name__}"
-        return Unavailable(message, fate=_fate(error))
+        return Unavailable(message, delivery=_delivery(error))
 
     def _count(self, request: Request, status: int, started: float) -> None:
         if self._metrics is not None:
@@ -188,13 +190,13 @@ class Transport:
         )
 
 
-def _fate(error: Exception) -> Delivery:
+def _delivery(error: Exception) -> Delivery:
     match error:
         case TimeoutError() | aiohttp.ClientSSLError():
-            return Delivery.OPEN  # the deadline is over; a certificate is not better in a second
+            return Delivery.UNKNOWN  # the deadline is over, or the certificate will be no better in a second
         case aiohttp.ClientConnectorError():
-            return Delivery.UNTOUCHED
+            return Delivery.NOT_BEGUN
         case aiohttp.ClientError() | OSError():
-            return Delivery.LOST
+            return Delivery.CONNECTION_LOST
         case _:
-            return Delivery.OPEN
+            return Delivery.UNKNOWN

@@ -85,8 +85,12 @@ class Resource(Protocol):
         ...
 
 
-def key_of(resource: Resource) -> tuple[str, str]:
-    """(namespace, name): what identifies an object among those of its kind.
+Key = tuple[str, str]
+"""(namespace, name): what identifies an object among those of its kind."""
+
+
+def key_of(resource: Resource) -> Key:
+    """The key of the object.
 
     Keys of a hundred thousand objects are kept, and there are few namespaces, so each is kept once.
     """

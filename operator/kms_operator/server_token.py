@@ -17,9 +17,9 @@ from datetime import timedelta
 
 from kms.clock import Clock, system_clock
 from kms.cluster.auth import authority_of, source_of
-from kms.cluster.backoff import Backoff, Sleep
 from kms.cluster.client import Cluster
 from kms.cluster.errors import ClusterError
+from kms.cluster.retry import Backoff, Sleep
 from kms.cluster.service_account_token import RENEWED_AFTER, TOKEN_SECONDS, Token, hand_over
 from kms_operator.metrics import Metrics
 from kms_operator.settings import OperatorSettings, ServerIdentity

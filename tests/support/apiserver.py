@@ -27,10 +27,10 @@ from aiohttp import web
 from kubernetes.aio.client import Configuration
 
 from kms.cluster.auth import Connection
-from kms.cluster.backoff import Pace
 from kms.cluster.client import Cluster
 from kms.cluster.codec import decoded, encoded
 from kms.cluster.metrics import APIMetrics
+from kms.cluster.retry import Timing
 from kms.resources.kinds import Kind
 from kms.resources.meta import Resource
 from tests.support.apiobjects import JSON, Change, Key, Objects, Refusal, field_selector, label_selector
@@ -111,7 +111,7 @@ class FakeApiServer:
         metrics: APIMetrics | None = None,
         deadline: float = 10.0,
         silence: float = 70.0,
-        pace: Pace | None = None,
+        timing: Timing | None = None,
     ) -> Cluster:
         """A client of this server; closed with it."""
         configuration = Configuration(host=self.url, api_key={"BearerToken": f"Bearer {TOKEN}"})
@@ -120,7 +120,7 @@ class FakeApiServer:
             metrics=metrics,
             deadline=deadline,
             silence=silence,
-            pace=pace,
+            timing=timing,
         )
         self._clusters.append(cluster)
         return cluster

@@ -9,9 +9,9 @@ from msgspec.structs import replace
 
 from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.state.store import Store, Vanished
-from kms.cluster.backoff import attempts
 from kms.cluster.client import Cluster
 from kms.cluster.errors import AlreadyExists, Conflict, Invalid
+from kms.cluster.retry import attempts
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS
 from tests.support.accounts import account

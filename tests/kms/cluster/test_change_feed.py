@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from kms.cluster.backoff import Pace
 from kms.cluster.change_feed import ChangeFeed
 from kms.cluster.client import Cluster
+from kms.cluster.retry import Timing
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS
 from tests.support.accounts import account
@@ -48,7 +48,7 @@ def follower(cluster: Cluster, listener: Listener, *namespaces: str) -> ChangeFe
         namespaces=namespaces,
         on_change=listener.changed,
         on_gap=listener.gap,
-        pace=Pace(sleep=hurried),
+        timing=Timing(sleep=hurried),
     )
 
 
@@ -111,7 +111,7 @@ async def test_a_listener_that_fails_does_not_end_the_watch(
         heard.append(object_.metadata.name)
         raise RuntimeError("listener's mistake")
 
-    following = ChangeFeed(cluster, ACCOUNTS, on_change=changed, on_gap=lambda: None, pace=Pace(sleep=hurried))
+    following = ChangeFeed(cluster, ACCOUNTS, on_change=changed, on_gap=lambda: None, timing=Timing(sleep=hurried))
     async with in_background(following.run()):
         await until(lambda: api.watching)
         for name in ("a", "b"):

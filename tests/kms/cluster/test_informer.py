@@ -3,17 +3,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from kms.cluster.backoff import Pace
 from kms.cluster.client import Cluster
-from kms.cluster.codec import Listing, WatchEvent
 from kms.cluster.informer import Informer
+from kms.cluster.retry import Timing
 from kms.resources.accounts import AccountStatus, ACMEAccount
 from kms.resources.kinds import ACCOUNTS
 from tests.support.accounts import account
@@ -26,7 +22,7 @@ async def hurried(seconds: float) -> None:
     await asyncio.sleep(min(seconds, 0.005))
 
 
-HURRIED = Pace(sleep=hurried)
+HURRIED = Timing(sleep=hurried)
 
 
 @pytest.fixture
@@ -59,7 +55,7 @@ def informer(
         namespaces=namespaces,
         indexes={"thumbprint": lambda each: [each.spec.thumbprint]},
         on_change=changes,
-        pace=HURRIED,
+        timing=HURRIED,
     )
 
 
@@ -104,7 +100,7 @@ async def test_a_listener_that_fails_does_not_end_the_watch(
     def fail(_: ACMEAccount, deleted: bool) -> None:
         raise RuntimeError("listener's mistake")
 
-    informed = Informer(cluster, ACCOUNTS, on_change=fail, pace=HURRIED)
+    informed = Informer(cluster, ACCOUNTS, on_change=fail, timing=HURRIED)
     async with in_background(informed.run()):
         await informed.synced.wait()
         for name in ("a", "b"):
@@ -249,15 +245,11 @@ async def test_a_late_answer_does_not_bring_back_what_the_watch_has_seen_deleted
         assert informed.get("pki", "a") is None
 
 
-async def test_an_object_of_another_namespace_is_not_taken_in(cluster: Cluster) -> None:
-    informed = informer(cluster, namespaces=("pki",))
-    informed.put(version(account("a", "other"), 5))
-    assert not informed.values()
-
-
 async def test_activity_is_that_of_the_most_silent_namespace(api: FakeApiServer, cluster: Cluster) -> None:
     now = 100.0
-    informed = Informer(cluster, ACCOUNTS, namespaces=("one", "two"), pace=Pace(sleep=hurried, monotonic=lambda: now))
+    informed = Informer(
+        cluster, ACCOUNTS, namespaces=("one", "two"), timing=Timing(sleep=hurried, monotonic=lambda: now)
+    )
     now = 130.0
     assert informed.last_activity() == 30
     async with in_background(informed.run()):
@@ -268,79 +260,6 @@ async def test_activity_is_that_of_the_most_silent_namespace(api: FakeApiServer,
         assert informed.last_activity() == 70
         api.send_bookmarks()
         await until(lambda: informed.last_activity() == 0)
-
-
-def cached(cluster: Cluster, *objects: ACMEAccount, at: int = 10) -> Informer[ACMEAccount]:
-    informed = informer(cluster)
-    informed._replace(None, Listing(objects, str(at)))
-    return informed
-
-
-async def test_the_index_follows_the_objects(cluster: Cluster) -> None:
-    informed = cached(cluster, version(account("a", thumbprint="x"), 5), version(account("b", thumbprint="x"), 6))
-    assert [each.metadata.name for each in informed.by("thumbprint", "x")] == ["a", "b"]
-    informed.put(version(account("a", thumbprint="y"), 11))
-    assert [each.metadata.name for each in informed.by("thumbprint", "x")] == ["b"]
-    assert [each.metadata.name for each in informed.by("thumbprint", "y")] == ["a"]
-    informed._replace(None, Listing((), "12"))
-    assert informed.by("thumbprint", "x") == informed.by("thumbprint", "y") == ()
-    assert informed._indexes["thumbprint"] == {}
-    with pytest.raises(KeyError):
-        informed.by("no such index", "x")
-
-
-async def test_a_list_that_was_overtaken_by_a_write_does_not_undo_it(cluster: Cluster) -> None:
-    informed = cached(cluster, version(account("changed"), 5))
-    informed.put(version(account("created"), 12))
-    informed.put(version(account("changed", thumbprint="new"), 13))
-    informed._replace(None, Listing((version(account("changed"), 5),), "11"))
-    assert names(informed) == {"created", "changed"}
-    assert informed.by("thumbprint", "new")
-
-
-async def test_a_late_deletion_does_not_delete_what_was_created_anew(cluster: Cluster) -> None:
-    informed = cached(cluster, version(account("a"), 5))
-    informed.put(version(account("a"), 12))
-    informed._learn(None, WatchEvent("DELETED", version(account("a"), 11), "11"))
-    assert names(informed) == {"a"}
-    informed._learn(None, WatchEvent("DELETED", version(account("a"), 12), "12"))
-    assert not informed.values()
-    informed._learn(None, WatchEvent("DELETED", version(account("a"), 13), "13"))
-    assert not informed.values()
-
-
-@asynccontextmanager
-async def never_asked() -> AsyncIterator[Cluster]:
-    """A client for what sends nothing."""
-    api = FakeApiServer()
-    try:
-        yield await api.cluster()
-    finally:
-        await api.close()
-
-
-@given(st.data())
-async def test_in_whatever_order_answers_and_events_arrive_the_end_is_the_truth(data: st.DataObject) -> None:
-    """Writes to three names; events in order, our own answers at any time after the write."""
-    writes = data.draw(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), min_size=1, max_size=15))
-    log = [(10 + number, name, deleted) for number, (name, deleted) in enumerate(writes, 1)]
-    async with never_asked() as cluster:
-        informed = cached(cluster)
-        events = list(log)
-        answers = [version(account(name), at) for at, name, deleted in log if not deleted]
-        while events or answers:
-            if answers and (not events or data.draw(st.booleans())):
-                informed.put(answers.pop(data.draw(st.integers(0, len(answers) - 1))))
-            else:
-                at, name, deleted = events.pop(0)
-                event = WatchEvent("DELETED" if deleted else "MODIFIED", version(account(name), at), str(at))
-                informed._learn(None, event)
-        truth = {name: at for at, name, deleted in log}
-        alive = {name for at, name, deleted in log if truth[name] == at and not deleted}
-        assert {each.metadata.name: int(each.metadata.resource_version) for each in informed.values()} == {
-            name: truth[name] for name in alive
-        }
-        assert {each.metadata.name for each in informed.by("thumbprint", "t" * 43)} == alive
 
 
 async def test_it_tells_for_how_long_it_has_heard_of_no_changes(api: FakeApiServer, cluster: Cluster) -> None:
@@ -365,8 +284,8 @@ async def test_after_a_watch_that_was_steady_it_does_not_wait_for_the_faults_bef
         pauses.append(seconds)
         await hurried(seconds)
 
-    pace = Pace(sleep=sleep, random=lambda: 0.0, monotonic=lambda: now + next(ticks) * 1e-6)
-    informed = Informer(cluster, ACCOUNTS, pace=pace)
+    timing = Timing(sleep=sleep, random=lambda: 0.0, monotonic=lambda: now + next(ticks) * 1e-6)
+    informed = Informer(cluster, ACCOUNTS, timing=timing)
     api.fail_next("watch", "acmeaccounts", 503, times=2)
     async with in_background(informed.run()):
         await until(lambda: api.watching == 1 and informed.interrupted() == 0)

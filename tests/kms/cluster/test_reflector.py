@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from kms.cluster.backoff import Pace
 from kms.cluster.codec import WatchEvent
 from kms.cluster.reflector import Reflector
+from kms.cluster.retry import Timing
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS
 from tests.support.accounts import account
@@ -42,7 +42,7 @@ async def followed(api: FakeApiServer, slept: Slept, events: list[WatchEvent[ACM
         "pki",
         begin=lambda: cluster.version(ACCOUNTS, "pki"),
         on_event=events.append,
-        pace=Pace(sleep=slept, random=lambda: 0.0),
+        timing=Timing(sleep=slept, random=lambda: 0.0),
     )
 
 

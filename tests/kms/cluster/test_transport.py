@@ -12,11 +12,10 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
-from kms.cluster.backoff import Pace
 from kms.cluster.client import Cluster
 from kms.cluster.errors import AlreadyExists, ClusterError, Conflict, NotFound, Unavailable
 from kms.cluster.metrics import APIMetrics
-from kms.cluster.retry import RESERVE
+from kms.cluster.retry import RESERVE, Timing
 from kms.resources.accounts import AccountStatus, ACMEAccount
 from kms.resources.kinds import ACCOUNTS
 from tests.support.accounts import account
@@ -41,9 +40,9 @@ class Waits:
             await happens()
 
     @property
-    def pace(self) -> Pace:
+    def timing(self) -> Timing:
         """The clock stands still but for the waits."""
-        return Pace(sleep=self.sleep, random=lambda: 0.0, monotonic=lambda: sum(self.seconds))
+        return Timing(sleep=self.sleep, random=lambda: 0.0, monotonic=lambda: sum(self.seconds))
 
 
 @pytest.fixture
@@ -59,7 +58,7 @@ def waits() -> Waits:
 
 @pytest.fixture
 async def cluster(api: FakeApiServer, waits: Waits) -> Cluster:
-    return await api.cluster(pace=waits.pace)
+    return await api.cluster(timing=waits.timing)
 
 
 def opened(stored: ACMEAccount) -> ACMEAccount:
@@ -80,7 +79,7 @@ async def test_a_call_that_is_refused_twice_goes_through(api: FakeApiServer, clu
 
 async def test_every_attempt_and_every_repetition_is_counted(api: FakeApiServer, waits: Waits) -> None:
     registry = CollectorRegistry()
-    cluster = await api.cluster(metrics=APIMetrics(registry, "operator"), pace=waits.pace)
+    cluster = await api.cluster(metrics=APIMetrics(registry, "operator"), timing=waits.timing)
     api.put(ACCOUNTS, account("a"))
     api.fail_next("get", PLURAL, 429, retry_after=1)
     api.fail_next("get", PLURAL, 503, retry_after=1)
@@ -280,7 +279,7 @@ async def test_all_attempts_together_have_the_deadline_of_one(api: FakeApiServer
 async def test_an_api_server_that_refuses_everybody_is_not_asked_five_times_as_often(
     api: FakeApiServer, waits: Waits
 ) -> None:
-    cluster = await api.cluster(pace=Pace(sleep=waits.sleep, random=lambda: 0.0, monotonic=lambda: 0.0))
+    cluster = await api.cluster(timing=Timing(sleep=waits.sleep, random=lambda: 0.0, monotonic=lambda: 0.0))
     calls = 3 * RESERVE
     api.fail_next("get", PLURAL, 429, retry_after=1, times=10 * calls)
     told = await asyncio.gather(
@@ -306,7 +305,7 @@ async def test_a_call_that_waits_can_be_cancelled(api: FakeApiServer) -> None:
         waiting.set()
         await asyncio.Event().wait()
 
-    cluster = await api.cluster(pace=Pace(sleep=sleep))
+    cluster = await api.cluster(timing=Timing(sleep=sleep))
     api.fail_next("get", PLURAL, 429, retry_after=1)
     async with in_background(cluster.get(ACCOUNTS, "pki", "a")) as call:
         await until(waiting.is_set)

@@ -1,0 +1,142 @@
+"""Objects of one kind in memory, with indexes: what an informer keeps, and how lists, events and answers change it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from kms.cluster.codec import Listing, WatchEvent
+from kms.cluster.resource_version import newer
+from kms.resources.kinds import Kind
+from kms.resources.meta import Key, Resource, key_of
+
+T = TypeVar("T", bound=Resource)
+OnChange = Callable[[T, bool], None]
+"""Called with an object that is new or has changed (False), or that was deleted (True). It must not wait."""
+
+logger = logging.getLogger(__name__)
+
+
+class Indexer(Generic[T]):
+    """The newest version of each object that was received, in whatever order versions arrive.
+
+    `scopes` are the namespaces that are watched; (None,) is all of them together. `indexes` maps names to functions
+    that return the values by which an object is found.
+    """
+
+    def __init__(
+        self,
+        kind: Kind[T],
+        *,
+        scopes: tuple[str | None, ...] = (None,),
+        indexes: Mapping[str, Callable[[T], Iterable[Hashable]]] | None = None,
+        on_change: OnChange[T] | None = None,
+    ) -> None:
+        self._kind = kind
+        self._scopes = scopes
+        self._on_change = on_change
+        self._objects: dict[Key, T] = {}
+        self._index_by = dict(indexes or {})
+        self._indexes: dict[str, dict[Hashable, dict[Key, T]]] = {name: {} for name in self._index_by}
+        self._versions: dict[str | None, str] = {}
+
+    def get(self, namespace: str, name: str) -> T | None:
+        """The object as it was last received."""
+        return self._objects.get((namespace, name))
+
+    def values(self) -> Collection[T]:
+        """All objects, in no order: a view that must not be kept across an await."""
+        return self._objects.values()
+
+    def by(self, index: str, key: Hashable) -> Sequence[T]:
+        """The objects with the value `key` in that index."""
+        return tuple(self._indexes[index].get(key, {}).values())
+
+    def index_values(self, index: str) -> Collection[Hashable]:
+        """The values by which that index finds at least one object."""
+        return self._indexes[index].keys()
+
+    def put(self, object_: T) -> None:
+        """Store what the API server has just returned to a read or write of ours, ahead of the watch.
+
+        An object that the watch has overtaken is ignored, and so is one of a namespace that is not watched.
+        """
+        scope = self._scope_of(object_)
+        if scope not in self._scopes:
+            return
+        old = self._objects.get(key_of(object_))
+        # Without an old one: an object older than the watch was deleted, or the watch would have brought it.
+        known = old.metadata.resource_version if old is not None else self._versions.get(scope, "")
+        if newer(object_.metadata.resource_version, known):
+            self._store(object_)
+
+    def replace(self, scope: str | None, listing: Listing[T]) -> None:
+        """Store a list of the scope, and drop the objects that it does not contain."""
+        self._versions[scope] = listing.resource_version
+        listed = {key_of(each) for each in listing.items}
+        # Objects that put() has stored since the list was made are newer than the list, and stay.
+        gone = [
+            each
+            for key, each in self._objects.items()
+            if self._scope_of(each) == scope
+            and key not in listed
+            and not newer(each.metadata.resource_version, listing.resource_version)
+        ]
+        for each in gone:
+            self._drop(each)
+        for each in listing.items:
+            self._store_if_newer(each)
+
+    def receive(self, scope: str | None, event: WatchEvent[T]) -> None:
+        """Store or drop the object of an event."""
+        self._versions[scope] = event.resource_version or self._versions[scope]
+        if event.object is None:
+            return
+        if event.type != "DELETED":
+            self._store_if_newer(event.object)
+            return
+        old = self._objects.get(key_of(event.object))
+        if old is not None and not newer(old.metadata.resource_version, event.resource_version):
+            self._drop(old)
+
+    def _store_if_newer(self, object_: T) -> None:
+        old = self._objects.get(key_of(object_))
+        if old is None or newer(object_.metadata.resource_version, old.metadata.resource_version):
+            self._store(object_)
+
+    def _store(self, object_: T) -> None:
+        key = key_of(object_)
+        old = self._objects.get(key)
+        if old is not None:
+            self._unindex(key, old)
+        self._objects[key] = object_
+        for name, values_of in self._index_by.items():
+            for value in values_of(object_):
+                self._indexes[name].setdefault(value, {})[key] = object_
+        self._notify(object_, deleted=False)
+
+    def _drop(self, object_: T) -> None:
+        key = key_of(object_)
+        self._unindex(key, self._objects.pop(key))
+        self._notify(object_, deleted=True)
+
+    def _unindex(self, key: Key, object_: T) -> None:
+        for name, values_of in self._index_by.items():
+            index = self._indexes[name]
+            for value in values_of(object_):
+                found = index.get(value, {})
+                found.pop(key, None)
+                if not found:
+                    index.pop(value, None)
+
+    def _notify(self, object_: T, *, deleted: bool) -> None:
+        if self._on_change is None:
+            return
+        try:
+            self._on_change(object_, deleted)
+        except Exception:  # an error of a listener must not end the watch
+            logger.exception("listener failed", extra={"kind": self._kind.kind, "object": "/".join(key_of(object_))})
+
+    def _scope_of(self, object_: T) -> str | None:
+        return None if self._scopes == (None,) else object_.metadata.namespace

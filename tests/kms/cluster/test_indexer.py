@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kms.cluster.codec import Listing, WatchEvent
+from kms.cluster.indexer import Indexer
+from kms.resources.accounts import ACMEAccount
+from kms.resources.kinds import ACCOUNTS
+from tests.support.accounts import account
+
+
+def version(object_: ACMEAccount, resource_version: int | str) -> ACMEAccount:
+    metadata = msgspec.structs.replace(object_.metadata, resource_version=str(resource_version))
+    return msgspec.structs.replace(object_, metadata=metadata)
+
+
+def names(indexer: Indexer[ACMEAccount]) -> set[str]:
+    return {each.metadata.name for each in indexer.values()}
+
+
+def listed(*objects: ACMEAccount, at: int = 10, scopes: tuple[str | None, ...] = (None,)) -> Indexer[ACMEAccount]:
+    indexer = Indexer(ACCOUNTS, scopes=scopes, indexes={"thumbprint": lambda each: [each.spec.thumbprint]})
+    indexer.replace(None, Listing(objects, str(at)))
+    return indexer
+
+
+def test_the_index_follows_the_objects() -> None:
+    indexer = listed(version(account("a", thumbprint="x"), 5), version(account("b", thumbprint="x"), 6))
+    assert [each.metadata.name for each in indexer.by("thumbprint", "x")] == ["a", "b"]
+    indexer.put(version(account("a", thumbprint="y"), 11))
+    assert [each.metadata.name for each in indexer.by("thumbprint", "x")] == ["b"]
+    assert [each.metadata.name for each in indexer.by("thumbprint", "y")] == ["a"]
+    indexer.replace(None, Listing((), "12"))
+    assert indexer.by("thumbprint", "x") == indexer.by("thumbprint", "y") == ()
+    assert not indexer.index_values("thumbprint")
+    with pytest.raises(KeyError):
+        indexer.by("no such index", "x")
+
+
+def test_a_list_that_was_overtaken_by_a_write_does_not_undo_it() -> None:
+    indexer = listed(version(account("changed"), 5))
+    indexer.put(version(account("created"), 12))
+    indexer.put(version(account("changed", thumbprint="new"), 13))
+    indexer.replace(None, Listing((version(account("changed"), 5),), "11"))
+    assert names(indexer) == {"created", "changed"}
+    assert indexer.by("thumbprint", "new")
+
+
+def test_a_late_deletion_does_not_delete_what_was_created_anew() -> None:
+    indexer = listed(version(account("a"), 5))
+    indexer.put(version(account("a"), 12))
+    indexer.receive(None, WatchEvent("DELETED", version(account("a"), 11), "11"))
+    assert names(indexer) == {"a"}
+    indexer.receive(None, WatchEvent("DELETED", version(account("a"), 12), "12"))
+    assert not indexer.values()
+    indexer.receive(None, WatchEvent("DELETED", version(account("a"), 13), "13"))
+    assert not indexer.values()
+
+
+@given(st.data())
+def test_in_whatever_order_answers_and_events_arrive_the_end_is_the_truth(data: st.DataObject) -> None:
+    """Writes to three names; events in order, our own answers at any time after the write."""
+    writes = data.draw(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), min_size=1, max_size=15))
+    log = [(10 + number, name, deleted) for number, (name, deleted) in enumerate(writes, 1)]
+    indexer = listed()
+    events = list(log)
+    answers = [version(account(name), at) for at, name, deleted in log if not deleted]
+    while events or answers:
+        if answers and (not events or data.draw(st.booleans())):
+            indexer.put(answers.pop(data.draw(st.integers(0, len(answers) - 1))))
+        else:
+            at, name, deleted = events.pop(0)
+            event = WatchEvent("DELETED" if deleted else "MODIFIED", version(account(name), at), str(at))
+            indexer.receive(None, event)
+    truth = {name: at for at, name, deleted in log}
+    alive = {name for at, name, deleted in log if truth[name] == at and not deleted}
+    assert {each.metadata.name: int(each.metadata.resource_version) for each in indexer.values()} == {
+        name: truth[name] for name in alive
+    }
+    assert {each.metadata.name for each in indexer.by("thumbprint", "t" * 43)} == alive
+
+
+def test_an_object_of_another_namespace_is_not_stored() -> None:
+    indexer = listed(scopes=("pki",))
+    indexer.put(version(account("a", "other"), 15))
+    assert not indexer.values()
