@@ -38,7 +38,7 @@ from kms.clock import Clock, Entropy, system_clock, system_entropy
 from kms.cluster.client import Cluster
 from kms.cluster.errors import ClusterError
 from kms.cluster.leader_election import LeaderElection
-from kms.cluster.service_account_token import handed_over
+from kms.cluster.service_account_token import wait_for_token
 from kms.resources import Secret
 from kms.resources.kinds import ACCOUNTS, ORDERS
 from kms.resources.secret_names import NONCE_SECRET
@@ -223,7 +223,7 @@ async def _is_handed_a_token(settings: ServerSettings, stop: asyncio.Event) -> b
     """Wait for the operator's first token, where it is to come from there; False where `stop` came first."""
     if settings.token_directory is None:
         return True
-    waiting = asyncio.create_task(handed_over(settings.token_directory))
+    waiting = asyncio.create_task(wait_for_token(settings.token_directory))
     await _until_one(waiting, stop)
     return not waiting.cancel()
 

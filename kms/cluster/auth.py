@@ -1,7 +1,7 @@
-"""Where the API server is and who we are, as kubectl and a pod know it. Loading is the official client's business.
+"""The address of the API server and our credentials, from where kubectl or a pod takes them.
 
-No token is used for longer than it is good: the ServiceAccount's file in a pod and a kubeconfig's tokenFile are read
-again every minute, a plugin is asked again before its token ends, and after a 401 everything is loaded anew.
+The official client loads them. No token is used after it has expired: a pod's token file and a kubeconfig's tokenFile
+are read again every minute, a plugin is called again before its token expires, and a 401 reloads everything.
 """
 
 from __future__ import annotations
@@ -23,11 +23,6 @@ from kubernetes.aio.config.incluster_config import InClusterConfigLoader
 from kms.cluster.errors import Misconfigured
 from kms.cluster.service_account_token import AUTHORITY, TOKEN
 
-RELOAD_SECONDS = 60.0
-"""How long a token is used before its source is looked at again; client-go waits as long."""
-RENEWAL_SECONDS = 1.0
-"""The least time between two loads from scratch, however many requests are answered 401."""
-
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where the kubelet puts the token of a pod's ServiceAccount."""
 
@@ -40,18 +35,24 @@ class Source(Protocol):
     """Loads host, TLS files and token."""
 
     async def __call__(self, *, anew: bool) -> Configuration:
-        """Load; with `anew` nothing that an earlier call learnt is relied on. Raises Misconfigured."""
+        """Load; `anew` ignores what an earlier call has cached. Raises Misconfigured."""
         ...
 
 
 class Connection:
-    """An API server and our credentials for it. Its repr shows neither token nor key."""
+    """An API server and our credentials for it. Its repr shows neither token nor key.
+
+    A token is read again after `reload_after` seconds, as in client-go. However many requests are answered 401, there
+    are `renew_after` seconds between two loads from scratch.
+    """
 
     def __init__(
         self,
         configuration: Configuration,
         source: Source | None = None,
         *,
+        reload_after: float = 60.0,
+        renew_after: float = 1.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.host = str(configuration.host).rstrip("/")
@@ -61,9 +62,11 @@ class Connection:
         self._authorization = _authorization(configuration)
         self._certificate = configuration.cert_file
         self._source = source
+        self._reload_after = reload_after
+        self._renew_after = renew_after
         self._monotonic = monotonic
         self._loaded = monotonic()
-        self._renewed = self._loaded - RENEWAL_SECONDS
+        self._renewed = self._loaded - renew_after
         self._loading = asyncio.Lock()
 
     def __repr__(self) -> str:
@@ -71,30 +74,40 @@ class Connection:
 
     @classmethod
     async def load(
-        cls, *, kubeconfig: str | None = None, context: str | None = None, token_directory: Path | None = None
+        cls,
+        *,
+        kubeconfig: str | None = None,
+        context: str | None = None,
+        token_directory: Path | None = None,
+        service_account: Path = SERVICE_ACCOUNT,
     ) -> Connection:
         """The connection that `kubectl --kubeconfig --context` would use; in a pod, that of its ServiceAccount.
 
-        Where a `token_directory` is given, that of the ServiceAccount whose token lies there. Raises Misconfigured.
+        With a `token_directory`, that of the ServiceAccount whose token is there. `service_account` is the folder of
+        the pod's own. Raises Misconfigured.
         """
-        source = InPod(token_directory) if token_directory else source_of(kubeconfig=kubeconfig, context=context)
+        source: Source
+        if token_directory is not None:
+            source = InPod(token_directory)
+        else:
+            source = source_of(kubeconfig=kubeconfig, context=context, service_account=service_account)
         return cls(await source(anew=True), source)
 
     async def authorization(self) -> str | None:
-        """The value of the Authorization header, None where we authenticate by certificate or not at all."""
-        due = self._monotonic() - self._loaded >= RELOAD_SECONDS
-        # Whoever comes while one request reloads goes on with the old token, which is good for minutes yet.
+        """The value of the Authorization header; None with a client certificate, or without credentials."""
+        due = self._monotonic() - self._loaded >= self._reload_after
+        # While one request reloads, others use the old token, which is valid for some minutes more.
         if due and self._source is not None and not self._loading.locked():
             async with self._loading:
                 await self._reload(self._source, anew=False)
         return self._authorization
 
     async def renew(self, rejected: str | None) -> None:
-        """Load everything anew, because the API server has answered 401 to `rejected`."""
+        """Load everything anew: the API server has answered 401 to `rejected`."""
         if self._source is None:
             return
         async with self._loading:
-            if self._authorization == rejected and self._monotonic() - self._renewed >= RENEWAL_SECONDS:
+            if self._authorization == rejected and self._monotonic() - self._renewed >= self._renew_after:
                 self._renewed = self._monotonic()
                 await self._reload(self._source, anew=True)
 
@@ -107,16 +120,16 @@ class Connection:
                 self.tls.load_cert_chain(configuration.cert_file, configuration.key_file)
                 self._certificate = configuration.cert_file
         except (Misconfigured, OSError) as error:
-            logger.warning("credentials not reloaded, going on with the old ones", extra={"error": str(error)})
+            logger.warning("credentials not reloaded, the old ones stay in use", extra={"error": str(error)})
         else:
             self._authorization = _authorization(configuration)
 
 
 class InPod:
-    """The ServiceAccount of the pod that we run in, or another one whose token is handed to us in a folder."""
+    """The ServiceAccount whose token is in the folder: by default that of the pod."""
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder or SERVICE_ACCOUNT
+    def __init__(self, folder: Path = SERVICE_ACCOUNT) -> None:
+        self._folder = folder
 
     async def __call__(self, *, anew: bool) -> Configuration:  # noqa: ARG002 - nothing is kept between loads
         """Read token and CA from the files that the kubelet keeps current. Raises Misconfigured."""
@@ -128,7 +141,7 @@ class InPod:
                 try_refresh_token=False,
             ).load_and_set(configuration)
         except (ConfigException, OSError) as error:
-            raise Misconfigured(f"this is no pod with a ServiceAccount, and there is no kubeconfig: {error}") from error
+            raise Misconfigured(f"no kubeconfig, and no pod with a ServiceAccount: {error}") from error
         return configuration
 
 
@@ -141,7 +154,7 @@ class Kubeconfig:
         self._loader: Any = None
 
     async def __call__(self, *, anew: bool) -> Configuration:
-        """Read the file, or only what may have changed since: tokenFile, plugin, OIDC token. Raises Misconfigured."""
+        """Read the file, or only what may have changed: tokenFile, plugin, OIDC token. Raises Misconfigured."""
         configuration = Configuration()
         try:
             if anew or self._loader is None:
@@ -159,29 +172,29 @@ class Kubeconfig:
         return configuration
 
 
-def source_of(*, kubeconfig: str | None, context: str | None) -> Source:
-    """Where kubectl would take its credentials from; in a pod, its ServiceAccount. Raises Misconfigured."""
+def source_of(*, kubeconfig: str | None, context: str | None, service_account: Path = SERVICE_ACCOUNT) -> Source:
+    """The source of kubectl's credentials; in a pod, its ServiceAccount. Raises Misconfigured."""
     path = kubeconfig_path(kubeconfig, environ=os.environ, home=Path.home())
-    return InPod() if path is None else Kubeconfig(path, context)
+    return InPod(service_account) if path is None else Kubeconfig(path, context)
 
 
 def authority_of(configuration: Configuration) -> bytes:
-    """The CA certificates (PEM) by which the API server is known. Raises Misconfigured where none are named."""
+    """The CA certificates (PEM) that the API server is verified with. Raises Misconfigured where there are none."""
     if configuration.ca_cert_data:
         data = configuration.ca_cert_data
         return data.encode() if isinstance(data, str) else bytes(data)
     try:
         return Path(configuration.ssl_ca_cert or "").read_bytes()
     except OSError as error:
-        raise Misconfigured(f"the CA of the API server is not known: {error}") from error
+        raise Misconfigured(f"no CA certificate of the API server: {error}") from error
 
 
-def kubeconfig_path(asked_for: str | None, *, environ: Mapping[str, str], home: Path) -> str | None:
-    """The kubeconfig that kubectl would use: the one asked for, else $KUBECONFIG, else ~/.kube/config.
+def kubeconfig_path(requested: str | None, *, environ: Mapping[str, str], home: Path) -> str | None:
+    """The kubeconfig that kubectl would use: the requested one, else $KUBECONFIG, else ~/.kube/config.
 
-    None where there is none of them: then we are in a pod. Raises Misconfigured where the one named is not there.
+    None where there is none: then we are in a pod. Raises Misconfigured where the file that is named does not exist.
     """
-    named = asked_for or environ.get("KUBECONFIG")
+    named = requested or environ.get("KUBECONFIG")
     if named:
         if any(Path(each).expanduser().is_file() for each in named.split(os.pathsep) if each):
             return named

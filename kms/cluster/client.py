@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from kms.cluster.auth import Connection
-from kms.cluster.codec import Listing, Page, WatchEvent, decoded, decoded_event, decoded_page, encoded, readable
+from kms.cluster.codec import Listing, Page, WatchEvent, decode, decode_event, decode_items, decode_page, encode
 from kms.cluster.errors import Invalid, Undecodable
 from kms.cluster.metrics import APIMetrics
 from kms.cluster.retry import Timing
@@ -90,7 +90,7 @@ class Cluster:
 
     async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
         """The object as it is now: a quorum read, never from a stale cache. Raises NotFound."""
-        return decoded(kind, await self._send("get", kind, _path(kind, namespace, name)))
+        return decode(kind, await self._send("get", kind, _path(kind, namespace, name)))
 
     async def list(
         self,
@@ -155,7 +155,7 @@ class Cluster:
         """
         query = {"labelSelector": labels, "fieldSelector": fields, "resourceVersion": resource_version or ""}
         page = await self.raw_page(kind, namespace, limit=limit, token=token, query=query)
-        return Listing(readable(kind, page.items), page.resource_version, page.continue_token)
+        return Listing(decode_items(kind, page.items), page.resource_version, page.continue_token)
 
     async def raw_page(
         self,
@@ -171,7 +171,7 @@ class Cluster:
         `query` are further parameters of the request.
         """
         asked = {**query, "limit": str(limit), "continue": token}
-        return decoded_page(await self._send("list", kind, _path(kind, namespace), query=asked))
+        return decode_page(await self._send("list", kind, _path(kind, namespace), query=asked))
 
     async def version(self, kind: Kind[T], namespace: str | None = None) -> str:
         """The current resourceVersion of the kind, from which to watch without a list."""
@@ -205,12 +205,12 @@ class Cluster:
             self._transport.lines(_request("watch", kind, _path(kind, namespace), query=query), on_open=on_open)
         ) as lines:
             async for line in lines:
-                yield decoded_event(kind, line)
+                yield decode_event(kind, line)
 
     async def create(self, kind: Kind[T], object_: T) -> T:
         """Create it; where the kind has a status subresource, the status is not stored. Raises AlreadyExists."""
         path = _path(kind, object_.metadata.namespace)
-        return decoded(kind, await self._send("create", kind, path, body=encoded(kind, object_)))
+        return decode(kind, await self._send("create", kind, path, body=encode(kind, object_)))
 
     async def replace(self, kind: Kind[T], object_: T) -> T:
         """Write all but the status, if it is still at `metadata.resourceVersion`. Raises Conflict, NotFound.
@@ -218,12 +218,12 @@ class Cluster:
         What our model does not know is lost, so this is for kinds that only we write.
         """
         path = _path(kind, object_.metadata.namespace, object_.metadata.name)
-        return decoded(kind, await self._send("update", kind, path, body=encoded(kind, object_)))
+        return decode(kind, await self._send("update", kind, path, body=encode(kind, object_)))
 
     async def replace_status(self, kind: Kind[T], object_: T) -> T:
         """Write the status alone, if the object is still at `metadata.resourceVersion`. Raises Conflict, NotFound."""
         path = _path(kind, object_.metadata.namespace, object_.metadata.name, "status")
-        return decoded(kind, await self._send("update", kind, path, body=encoded(kind, object_)))
+        return decode(kind, await self._send("update", kind, path, body=encode(kind, object_)))
 
     async def apply(
         self,
@@ -242,8 +242,8 @@ class Cluster:
         namespace, name = _identity(body)
         query = {"fieldManager": manager, "force": "true" if force else "false"}
         path = _path(kind, namespace, name, subresource)
-        answer = await self._send("patch", kind, path, query=query, body=encoded(kind, body), content_type=APPLY)
-        return decoded(kind, answer)
+        answer = await self._send("patch", kind, path, query=query, body=encode(kind, body), content_type=APPLY)
+        return decode(kind, answer)
 
     async def delete(
         self,

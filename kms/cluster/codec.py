@@ -1,4 +1,4 @@
-"""Between our models and the bytes of the Kubernetes API."""
+"""Encodes and decodes the objects, lists and watch events of the Kubernetes API."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Listing(Generic[T]):
-    """Objects as they were together at `resource_version`, from which a watch can go on.
+    """Objects at `resource_version`, from which a watch can go on.
 
-    Of one page: `continue_token` leads to the next one; it is empty where there is none.
+    Of a single page: `continue_token` leads to the next one; it is empty on the last.
     """
 
     items: tuple[T, ...]
@@ -43,7 +43,7 @@ class WatchEvent(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a list, its items not decoded yet. `octets` is how long it was on the wire."""
+    """One page of a list, its items not decoded yet. `octets` is its length on the wire."""
 
     items: tuple[msgspec.Raw, ...]
     resource_version: str
@@ -68,7 +68,7 @@ class _Identity(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class _Bare(msgspec.Struct, frozen=True):
-    """What is left of an object that does not fit its model."""
+    """The part that is read of an object that does not fit its model."""
 
     metadata: _Identity = _Identity()
 
@@ -94,15 +94,15 @@ def _preamble(kind: Kind[T]) -> bytes:
     return _encoder.encode({"apiVersion": kind.api_version, "kind": kind.kind})[:-1] + b","
 
 
-def encoded(kind: Kind[T], body: T | Mapping[str, Any]) -> bytes:
-    """The object as JSON, apiVersion and kind in front."""
+def encode(kind: Kind[T], body: T | Mapping[str, Any]) -> bytes:
+    """The object as JSON, with apiVersion and kind first."""
     if isinstance(body, Mapping):
         return _encoder.encode({**body, "apiVersion": kind.api_version, "kind": kind.kind})
     return _preamble(kind) + _encoder.encode(body)[1:]
 
 
-def decoded(kind: Kind[T], body: bytes | msgspec.Raw) -> T:
-    """The object that the API server sent. Raises Undecodable where it does not fit the model."""
+def decode(kind: Kind[T], body: bytes | msgspec.Raw) -> T:
+    """The object in `body`. Raises Undecodable where it does not fit the model."""
     try:
         object_: T = _decoder(kind.model).decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -110,8 +110,8 @@ def decoded(kind: Kind[T], body: bytes | msgspec.Raw) -> T:
     return object_
 
 
-def decoded_page(body: bytes) -> Page:
-    """One page of a list. Raises Undecodable where it is none."""
+def decode_page(body: bytes) -> Page:
+    """The page in `body`. Raises Undecodable where it is not a list."""
     try:
         page = _list.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -119,23 +119,23 @@ def decoded_page(body: bytes) -> Page:
     return Page(page.items or (), page.metadata.resource_version, page.metadata.continue_, len(body))
 
 
-def readable(kind: Kind[T], items: Sequence[msgspec.Raw]) -> tuple[T, ...]:
-    """The items that fit their model; one that does not must not hide the others, so it is logged and left out."""
+def decode_items(kind: Kind[T], items: Sequence[msgspec.Raw]) -> tuple[T, ...]:
+    """The items that fit their model. Another one is logged and left out, so that it does not hide the rest."""
     found: list[T] = []
     for item in items:
         try:
-            found.append(decoded(kind, item))
+            found.append(decode(kind, item))
         except Undecodable as error:
             logger.warning("object skipped", extra={"kind": kind.kind, "error": str(error)})
     return tuple(found)
 
 
-def decoded_event(kind: Kind[T], line: bytes) -> WatchEvent[T]:
-    """One line of a watch.
+def decode_event(kind: Kind[T], line: bytes) -> WatchEvent[T]:
+    """The event on one line of a watch.
 
-    An object that does not fit its model is logged and left out: the event's version counts, its content does not.
+    An object that does not fit its model is logged and left out; the event keeps its version.
 
-    Raises Gone or Unavailable for an ERROR event, Undecodable for a line that is no event at all.
+    Raises Gone or Unavailable for an ERROR event, Undecodable for a line that is not an event.
     """
     try:
         event = _event.decode(line)
@@ -146,7 +146,7 @@ def decoded_event(kind: Kind[T], line: bytes) -> WatchEvent[T]:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Undecodable(f"not a watch event: {error}") from error
     try:
-        object_ = decoded(kind, event.object)
+        object_ = decode(kind, event.object)
     except Undecodable as error:
         logger.warning("event skipped", extra={"kind": kind.kind, "event": event.type, "error": str(error)})
         return WatchEvent(event.type, None, _identity(event.object).resource_version)

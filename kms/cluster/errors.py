@@ -1,14 +1,14 @@
-"""What can go wrong when talking to the Kubernetes API. Every message is the API server's own where it has one.
+"""Errors of the Kubernetes API. The message is the API server's own where it sent one.
 
 ClusterError
 ├── NotFound        no such object (404)
 ├── Conflict        the object has changed since it was read, or a precondition does not hold (409)
 ├── AlreadyExists   an object of that name is there (409)
-├── Invalid         the API server will never take this: schema, CEL rule, size (400, 413, 422); see `causes`
-├── Forbidden       RBAC, admission or quota says no (403)
+├── Invalid         the API server will never accept this: schema, CEL rule, size (400, 413, 422); see `causes`
+├── Forbidden       RBAC, admission or quota forbids it (403)
 ├── Gone            the resourceVersion or the continue token is too old (410): list again
-├── Undecodable     an answer that does not fit our model
-├── Misconfigured   there is nothing to connect to: no kubeconfig, no ServiceAccount, a broken file
+├── Undecodable     the answer does not fit our model
+├── Misconfigured   no kubeconfig and no ServiceAccount, or a broken file
 └── Unavailable     try again later: 401 after a refresh, 429, 5xx, transport, deadline. A write may have happened
     └── Unserved    the API server does not know the kind (yet): its CRD is not there
 """
@@ -22,7 +22,7 @@ import msgspec
 
 
 class ClusterError(Exception):
-    """The API server did not do what it was asked to."""
+    """The API server did not do what was requested."""
 
 
 class NotFound(ClusterError):
@@ -53,11 +53,11 @@ class Invalid(ClusterError):
 
 
 class Forbidden(ClusterError):
-    """We may not do that."""
+    """The API server forbids it."""
 
 
 class Gone(ClusterError):
-    """The version that was asked for has been compacted away."""
+    """The requested version has been compacted."""
 
 
 class Undecodable(ClusterError):
@@ -65,7 +65,7 @@ class Undecodable(ClusterError):
 
 
 class Misconfigured(ClusterError):
-    """The settings do not lead to an API server."""
+    """The settings name no API server."""
 
 
 class Delivery(Enum):
@@ -82,7 +82,7 @@ class Delivery(Enum):
 
 
 class Unavailable(ClusterError):
-    """No answer that can be relied on, now. `retry_after` are the seconds that the API server asked for, if it did."""
+    """No reliable answer now. `retry_after` is the number of seconds that the API server asked for, if it did."""
 
     def __init__(
         self, message: str, retry_after: float | None = None, *, delivery: Delivery = Delivery.UNKNOWN
@@ -93,7 +93,7 @@ class Unavailable(ClusterError):
 
 
 class Unserved(Unavailable):
-    """The API server does not know the kind: its CRD is not there, or not yet."""
+    """The API server does not serve the kind: its CRD is missing, or new."""
 
 
 class _Cause(msgspec.Struct, frozen=True):
@@ -107,7 +107,7 @@ class _Details(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class _Status(msgspec.Struct, frozen=True):
-    """The part of metav1.Status that we understand."""
+    """The part of metav1.Status that we read."""
 
     kind: str = ""
     message: str = ""
@@ -125,7 +125,7 @@ _status = msgspec.json.Decoder(_Status)
 
 
 def error_of(code: int, body: bytes, retry_after: str | None = None) -> ClusterError:
-    """The error that an answer with HTTP status `code` stands for; `retry_after` is its Retry-After header."""
+    """The error for an answer with HTTP status `code`; `retry_after` is its Retry-After header."""
     try:
         status = _status.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -134,7 +134,7 @@ def error_of(code: int, body: bytes, retry_after: str | None = None) -> ClusterE
     error: ClusterError
     match code:
         case 404 if status.kind != "Status":
-            # A path that nobody serves: the CRD is not there (yet). That says nothing about the object.
+            # The path is not served: the CRD is missing. That says nothing about the object.
             error = Unserved(f"the API server does not serve this kind: {message}")
         case 409 if status.reason == "AlreadyExists":
             error = AlreadyExists(message)
@@ -150,20 +150,20 @@ def error_of(code: int, body: bytes, retry_after: str | None = None) -> ClusterE
 
 def _delivery(code: int, retry_after: float | None) -> Delivery:
     if code == _TOO_MANY_REQUESTS:
-        # Whoever says so does it at the door: priority and fairness, max-inflight, a server that shuts down, storage
+        # These answer 429 before they begin: priority and fairness, max-inflight, a server that shuts down, storage
         # that is (re)initializing, a webhook.
         return Delivery.NOT_BEGUN
-    # Without Retry-After it is no passing thing: a webhook that fails, a load balancer with nobody behind it.
+    # Without Retry-After it will not pass soon: a webhook that fails, a load balancer without a backend.
     return Delivery.IN_DOUBT if code >= _SERVER_ERROR and retry_after is not None else Delivery.UNKNOWN
 
 
 def _causes(status: _Status) -> tuple[Cause, ...]:
-    # "<nil>" is the API server's word for "and some rules could not be looked at".
+    # "<nil>" is how the API server says that it could not evaluate some rules.
     return tuple(Cause(each.field, each.message) for each in status.details.causes if each.field != "<nil>")
 
 
 def watch_error_of(body: bytes) -> ClusterError:
-    """The error that the object of a watch's ERROR event stands for; a code that is missing counts as 500."""
+    """The error in the object of a watch's ERROR event; a missing code counts as 500."""
     try:
         code = _status.decode(body).code
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""Which of two versions of an object is the newer one.
+"""The order of resourceVersions.
 
 Since Kubernetes 1.35 resourceVersions of one resource are defined to be integers that grow (KEP-5504); every API server
 on etcd has always made them so.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 def newer(a: str, b: str) -> bool:
-    """Whether resourceVersion `a` is newer than `b`. One that is no number is newer than whatever differs from it."""
+    """Whether resourceVersion `a` is newer than `b`. If either is not a number, any difference counts as newer."""
     try:
         return int(a) > int(b)
     except ValueError:

@@ -1,8 +1,8 @@
-"""Tokens of ServiceAccounts that a program is to act under without having asked for them itself.
+"""Tokens of ServiceAccounts that one program requests for another.
 
-Whoever may, asks the TokenRequest API and hands the token over in a folder that looks like the one in which the kubelet
-puts a pod's own. A token is good for an hour and is replaced after a third of its life, so two thirds are left to get
-over an API server that is away.
+The operator requests a token for the server (TokenRequest API), and writes it to a folder with the same files as the
+folder in which the kubelet puts a pod's own token. A token is valid for an hour and is replaced after a third of that,
+so two thirds are left to survive an API server that does not answer.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from pathlib import Path
 import msgspec
 
 TOKEN_SECONDS = 3600
-"""How long a token is asked for; the API server may give less."""
+"""The lifetime that is requested; the API server may grant less."""
 RENEWED_AFTER = 1 / 3
-"""The part of its life after which a token is replaced."""
+"""The share of its lifetime after which a token is replaced."""
 
 TOKEN, AUTHORITY, NAMESPACE = "token", "ca.crt", "namespace"
 """The files, named as the kubelet names them."""
-_POLL_SECONDS = 0.1
 
 logger = logging.getLogger(__name__)
 
@@ -37,22 +36,22 @@ class Token(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def hand_over(folder: Path, token: str, *, authority: bytes, namespace: str) -> None:
-    """Put a token into the folder. It comes last, so whoever sees it finds the rest. Raises OSError."""
+    """Write a token to the folder, after the other files: who finds the token finds them too. Raises OSError."""
     replace_privately(folder / AUTHORITY, authority)
     replace_privately(folder / NAMESPACE, namespace.encode())
     replace_privately(folder / TOKEN, token.encode())
 
 
-async def handed_over(folder: Path) -> None:
-    """Wait until there is a token in the folder."""
+async def wait_for_token(folder: Path, *, poll: float = 0.1) -> None:
+    """Wait until the folder has a token."""
     if not (folder / TOKEN).is_file():
         logger.info("waiting for a token", extra={"folder": str(folder)})
-    while not (folder / TOKEN).is_file():  # noqa: ASYNC110 - another process makes it
-        await asyncio.sleep(_POLL_SECONDS)
+    while not (folder / TOKEN).is_file():  # noqa: ASYNC110 - another process writes it
+        await asyncio.sleep(poll)
 
 
 def replace_privately(path: Path, content: bytes) -> None:
-    """Replace a file in one step; nobody but its owner may read it. Raises OSError."""
+    """Replace a file atomically by one that only its owner may read. Raises OSError."""
     fresh = path.with_suffix(path.suffix + ".new")
     fresh.unlink(missing_ok=True)
     fresh.touch(mode=0o600)

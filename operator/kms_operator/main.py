@@ -109,7 +109,7 @@ class Candidate:
         """What readiness waits for; None where nothing. Who stands by is ready."""
         if self._operator is not None:
             return self._operator.missing()
-        return None if self._election.looked else "the lease has not been seen yet"
+        return None if self._election.has_read_lease else "the lease has not been seen yet"
 
     async def run(self) -> None:
         """Operate whenever elected, until cancelled."""

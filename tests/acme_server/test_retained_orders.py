@@ -14,7 +14,7 @@ from acme_server.state.authorizations import Authorizations
 from acme_server.state.certificates import Certificates
 from acme_server.state.garbage_collector import UnfinishedOrders
 from acme_server.state.quotas import ObjectQuota
-from kms.cluster.codec import encoded
+from kms.cluster.codec import encode
 from kms.resources.kinds import ORDERS
 from kms.resources.orders import ACMEOrder, Identifier
 from tests.support.acmeorders import NOW, certified
@@ -30,7 +30,7 @@ def stored(number: int) -> bytes:
     order = certified()
     identifier = Identifier(type="dns", value=f"host-{number:06}.example.com")
     (authorization,) = order.status.authorizations
-    return encoded(
+    return encode(
         ORDERS,
         replace(
             order,

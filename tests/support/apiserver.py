@@ -28,7 +28,7 @@ from kubernetes.aio.client import Configuration
 
 from kms.cluster.auth import Connection
 from kms.cluster.client import Cluster
-from kms.cluster.codec import decoded, encoded
+from kms.cluster.codec import decode, encode
 from kms.cluster.metrics import APIMetrics
 from kms.cluster.retry import Timing
 from kms.resources.kinds import Kind
@@ -140,7 +140,7 @@ class FakeApiServer:
 
     def put(self, kind: Kind[T], object_: T) -> T:
         """Store an object, status and all, as if somebody else had written it; what is there is overwritten."""
-        body = msgspec.json.decode(encoded(kind, object_))
+        body = msgspec.json.decode(encode(kind, object_))
         metadata = object_.metadata
         key = Key(kind.plural, metadata.namespace, metadata.name)
         for field in ("uid", "resourceVersion", "generation", "creationTimestamp"):
@@ -429,4 +429,4 @@ def _status_body(refusal: Refusal) -> JSON:
 
 
 def _decoded(kind: Kind[T], body: JSON) -> T:
-    return decoded(kind, msgspec.json.encode(body))
+    return decode(kind, msgspec.json.encode(body))

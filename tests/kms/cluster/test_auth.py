@@ -14,7 +14,6 @@ import trustme
 from aiohttp import web
 from kubernetes.aio.client import Configuration
 
-from kms.cluster import auth as connection_
 from kms.cluster.auth import Connection, InPod, Kubeconfig, kubeconfig_path
 from kms.cluster.client import Cluster
 from kms.cluster.errors import Misconfigured, Unavailable
@@ -292,12 +291,11 @@ def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "token").write_text("first")
     trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.crt"))
-    monkeypatch.setattr(connection_, "SERVICE_ACCOUNT", tmp_path)
     return tmp_path
 
 
 async def test_in_a_pod_the_service_accounts_token_is_read_again_when_it_rotates(pod: Path) -> None:
-    monotonic, source = Monotonic(), InPod()
+    monotonic, source = Monotonic(), InPod(pod)
     connected = Connection(await source(anew=True), source, monotonic=monotonic)
     assert connected.host == "https://127.0.0.1:6443"
     assert await connected.authorization() == "bearer first"
@@ -307,7 +305,7 @@ async def test_in_a_pod_the_service_accounts_token_is_read_again_when_it_rotates
 
 
 async def test_a_token_file_that_is_gone_for_a_moment_does_no_harm(pod: Path, caplog: pytest.LogCaptureFixture) -> None:
-    monotonic, source = Monotonic(), InPod()
+    monotonic, source = Monotonic(), InPod(pod)
     connected = Connection(await source(anew=True), source, monotonic=monotonic)
     (pod / "token").unlink()
     monotonic.now += 60
@@ -319,15 +317,15 @@ async def test_a_token_file_that_is_gone_for_a_moment_does_no_harm(pod: Path, ca
 
 
 async def test_a_pod_without_a_kubeconfig_connects_by_its_service_account(pod: Path) -> None:
-    assert (await Connection.load()).host == "https://127.0.0.1:6443"
+    assert (await Connection.load(service_account=pod)).host == "https://127.0.0.1:6443"
 
 
 async def test_where_there_is_neither_pod_nor_kubeconfig_the_message_says_so(
     pod: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
-    with pytest.raises(Misconfigured, match="no pod with a ServiceAccount, and there is no kubeconfig"):
-        await Connection.load()
+    with pytest.raises(Misconfigured, match="no kubeconfig, and no pod with a ServiceAccount"):
+        await Connection.load(service_account=pod)
 
 
 def test_the_kubeconfig_is_the_one_that_kubectl_would_use(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kms.cluster.codec import decoded, decoded_event, decoded_page, encoded, readable
+from kms.cluster.codec import decode, decode_event, decode_items, decode_page, encode
 from kms.cluster.errors import ClusterError, Gone, Undecodable
 from kms.resources.core import Secret
 from kms.resources.kinds import ACCOUNTS, SECRETS
@@ -17,54 +17,54 @@ from tests.support.accounts import account
 
 
 def test_an_object_is_sent_with_its_api_version_and_kind() -> None:
-    body = json.loads(encoded(ACCOUNTS, account("a")))
+    body = json.loads(encode(ACCOUNTS, account("a")))
     assert (body["apiVersion"], body["kind"]) == ("pki.kms.hanzo.ai/v1alpha1", "ACMEAccount")
     assert body["metadata"] == {"name": "a", "namespace": "pki"}
 
 
 def test_what_has_been_encoded_decodes_to_itself() -> None:
-    assert decoded(ACCOUNTS, encoded(ACCOUNTS, account("a"))) == account("a")
+    assert decode(ACCOUNTS, encode(ACCOUNTS, account("a"))) == account("a")
 
 
 def test_a_mapping_gets_the_api_version_and_kind_of_its_kind_whatever_it_says() -> None:
-    body = json.loads(encoded(SECRETS, {"kind": "Pod", "metadata": {"name": "x"}}))
+    body = json.loads(encode(SECRETS, {"kind": "Pod", "metadata": {"name": "x"}}))
     assert body == {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"}}
 
 
 def test_an_object_that_does_not_fit_is_named_and_its_content_is_not_quoted() -> None:
     body = b'{"metadata":{"name":"a","namespace":"pki"},"data":{"secret":"%%% not base64 %%%"}}'
     with pytest.raises(Undecodable, match="Secret pki/a does not fit its model") as caught:
-        decoded(SECRETS, body)
+        decode(SECRETS, body)
     assert "%%%" not in str(caught.value)
 
 
 def test_one_bad_object_does_not_hide_the_others_of_a_list(caplog: pytest.LogCaptureFixture) -> None:
-    good = encoded(ACCOUNTS, account("good"))
-    page = decoded_page(b'{"metadata":{"resourceVersion":"7"},"items":[{"metadata":{"name":"bad"}},' + good + b"]}")
+    good = encode(ACCOUNTS, account("good"))
+    page = decode_page(b'{"metadata":{"resourceVersion":"7"},"items":[{"metadata":{"name":"bad"}},' + good + b"]}")
     with caplog.at_level(logging.WARNING):
-        assert readable(ACCOUNTS, page.items) == (account("good"),)
+        assert decode_items(ACCOUNTS, page.items) == (account("good"),)
     assert "object skipped" in caplog.text
     assert page.resource_version == "7"
 
 
 def test_a_list_without_items_is_empty() -> None:
-    assert decoded_page(b'{"metadata":{"resourceVersion":"7"},"items":null}').items == ()
+    assert decode_page(b'{"metadata":{"resourceVersion":"7"},"items":null}').items == ()
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"<html>", b'{"items":1}'])
 def test_what_is_no_list_is_refused(body: bytes) -> None:
     with pytest.raises(Undecodable):
-        decoded_page(body)
+        decode_page(body)
 
 
 def test_an_event_carries_its_object_and_version() -> None:
     stored = msgspec.structs.replace(account("a"), metadata=ObjectMeta(name="a", namespace="pki", resource_version="9"))
-    event = decoded_event(ACCOUNTS, b'{"type":"MODIFIED","object":' + encoded(ACCOUNTS, stored) + b"}\n")
+    event = decode_event(ACCOUNTS, b'{"type":"MODIFIED","object":' + encode(ACCOUNTS, stored) + b"}\n")
     assert (event.type, event.object, event.resource_version) == ("MODIFIED", stored, "9")
 
 
 def test_a_bookmark_has_only_a_version() -> None:
-    event = decoded_event(ACCOUNTS, b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"}}}')
+    event = decode_event(ACCOUNTS, b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"}}}')
     assert (event.type, event.object, event.resource_version) == ("BOOKMARK", None, "9")
 
 
@@ -75,22 +75,22 @@ def test_a_bookmark_has_only_a_version() -> None:
 def test_an_event_with_an_object_that_does_not_fit_only_moves_the_version(
     object_: str, version: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    event = decoded_event(ACCOUNTS, f'{{"type":"ADDED","object":{object_}}}'.encode())
+    event = decode_event(ACCOUNTS, f'{{"type":"ADDED","object":{object_}}}'.encode())
     assert (event.type, event.object, event.resource_version) == ("ADDED", None, version)
     assert "event skipped" in caplog.text
 
 
 def test_an_error_event_is_raised() -> None:
     with pytest.raises(Gone, match="too old"):
-        decoded_event(ACCOUNTS, b'{"type":"ERROR","object":{"kind":"Status","code":410,"message":"too old"}}')
+        decode_event(ACCOUNTS, b'{"type":"ERROR","object":{"kind":"Status","code":410,"message":"too old"}}')
 
 
 @given(st.binary() | st.builds(lambda value: json.dumps(value).encode(), st.recursive(st.none() | st.text(), st.lists)))
 def test_no_line_raises_anything_but_a_cluster_error(line: bytes) -> None:
     with pytest.raises(ClusterError):
-        decoded_event(ACCOUNTS, line)
+        decode_event(ACCOUNTS, line)
 
 
 def test_secret_bytes_survive_the_way_there_and_back() -> None:
     secret = Secret(metadata=ObjectMeta(name="s", namespace="kms-acme"), data={"key": bytes(range(256))})
-    assert decoded(SECRETS, encoded(SECRETS, secret)) == secret
+    assert decode(SECRETS, encode(SECRETS, secret)) == secret

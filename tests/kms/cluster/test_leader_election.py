@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from msgspec.structs import replace
 
-from kms.cluster.leader_election import LeaderElection, Terms, released, taken
+from kms.cluster.leader_election import LeaderElection, LeaseTiming, claim, release
 from kms.resources.core import Lease, LeaseSpec
 from kms.resources.kinds import LEASES
 from kms.resources.meta import ObjectMeta
@@ -16,7 +16,7 @@ from tests.support.apiserver import FakeApiServer, running_api
 from tests.support.eventually import until
 
 NOW = datetime(2026, 11, 25, 12, 0, 0, tzinfo=UTC)
-QUICK = Terms(duration=1.6, renew_within=1.0, every=0.05)
+QUICK = LeaseTiming(duration=1.6, renew_within=1.0, every=0.05)
 NAMESPACE, NAME = "kms-acme", "kms-acme-operator"
 
 
@@ -39,7 +39,7 @@ class Term:
 
 @asynccontextmanager
 async def standing(api: FakeApiServer, identity: str, work: Term) -> AsyncIterator[asyncio.Task[None]]:
-    election = LeaderElection(await api.cluster(), namespace=NAMESPACE, name=NAME, identity=identity, terms=QUICK)
+    election = LeaderElection(await api.cluster(), namespace=NAMESPACE, name=NAME, identity=identity, timing=QUICK)
     task = asyncio.create_task(election.run(work))
     try:
         yield task
@@ -60,7 +60,7 @@ async def api() -> AsyncIterator[FakeApiServer]:
 
 
 def test_a_lease_is_acquired_once_and_then_renewed() -> None:
-    first = taken(Lease(metadata=ObjectMeta(name=NAME)), identity="a", terms=Terms(), now=NOW)
+    first = claim(Lease(metadata=ObjectMeta(name=NAME)), identity="a", timing=LeaseTiming(), now=NOW)
     assert first.spec == LeaseSpec(
         holder_identity="a",
         lease_duration_seconds=15,
@@ -69,9 +69,9 @@ def test_a_lease_is_acquired_once_and_then_renewed() -> None:
         lease_transitions=0,
     )
     stored = replace(first, metadata=ObjectMeta(name=NAME, resource_version="1"))
-    renewed = taken(stored, identity="a", terms=Terms(), now=NOW.replace(second=2))
+    renewed = claim(stored, identity="a", timing=LeaseTiming(), now=NOW.replace(second=2))
     assert renewed.spec == replace(first.spec, renew_time="2026-11-25T12:00:02.000000Z")
-    won = taken(released(stored), identity="b", terms=Terms(), now=NOW)
+    won = claim(release(stored), identity="b", timing=LeaseTiming(), now=NOW)
     assert (won.spec.holder_identity, won.spec.lease_transitions) == ("b", 1)
 
 
@@ -89,7 +89,7 @@ async def test_of_two_candidates_one_works_and_the_other_takes_over_when_it_lets
 
 
 async def test_a_holder_that_died_is_followed_after_the_duration(api: FakeApiServer) -> None:
-    dead = taken(Lease(metadata=ObjectMeta(namespace=NAMESPACE, name=NAME)), identity="dead", terms=QUICK, now=NOW)
+    dead = claim(Lease(metadata=ObjectMeta(namespace=NAMESPACE, name=NAME)), identity="dead", timing=QUICK, now=NOW)
     api.put(LEASES, dead)
     heir = Term()
     async with standing(api, "heir", heir):
@@ -99,7 +99,9 @@ async def test_a_holder_that_died_is_followed_after_the_duration(api: FakeApiSer
 
 
 async def test_who_comes_back_under_the_same_name_does_not_wait_for_himself(api: FakeApiServer) -> None:
-    mine = taken(Lease(metadata=ObjectMeta(namespace=NAMESPACE, name=NAME)), identity="me", terms=Terms(), now=NOW)
+    mine = claim(
+        Lease(metadata=ObjectMeta(namespace=NAMESPACE, name=NAME)), identity="me", timing=LeaseTiming(), now=NOW
+    )
     api.put(LEASES, mine)
     work = Term()
     async with standing(api, "me", work):
@@ -150,7 +152,7 @@ async def test_what_the_work_raises_is_raised_and_the_lease_is_free(api: FakeApi
     async def broken() -> None:
         raise RuntimeError("broken")
 
-    election = LeaderElection(await api.cluster(), namespace=NAMESPACE, name=NAME, identity="one", terms=QUICK)
+    election = LeaderElection(await api.cluster(), namespace=NAMESPACE, name=NAME, identity="one", timing=QUICK)
     with pytest.raises(RuntimeError, match="broken"):
         await election.run(broken)
     assert held_by(api) == ""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kms.cluster.errors import Forbidden, Undecodable
-from kms.cluster.service_account_token import TOKEN_SECONDS, Token, hand_over, handed_over, replace_privately
+from kms.cluster.service_account_token import TOKEN_SECONDS, Token, hand_over, replace_privately, wait_for_token
 from tests.support.apiserver import Seen, running_api
 from tests.support.eventually import in_background
 
@@ -30,9 +30,9 @@ async def test_a_refusal_to_give_a_token_says_why() -> None:
             await (await api.cluster()).create_token("kms-acme", "kms-acme-server")
 
 
-async def test_an_answer_without_a_token_is_told_from_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_without_a_token_is_told_from_a_token() -> None:
     async with running_api() as api:
-        monkeypatch.setattr(api, "token_answer", {"status": {"token": "secret"}})
+        api.token_answer = {"status": {"token": "secret"}}
         with pytest.raises(Undecodable) as refused:
             await (await api.cluster()).create_token("kms-acme", "kms-acme-server")
     assert "secret" not in str(refused.value)
@@ -69,7 +69,7 @@ def test_what_a_writer_left_that_was_killed_is_not_in_the_way(tmp_path: Path) ->
 
 
 async def test_whoever_waits_for_a_token_finds_the_rest_too(tmp_path: Path) -> None:
-    async with in_background(handed_over(tmp_path)) as waiting:
+    async with in_background(wait_for_token(tmp_path)) as waiting:
         await asyncio.sleep(0)
         assert not waiting.done()
         hand_over(tmp_path, "token", authority=b"certificate", namespace="kms-acme")
@@ -81,4 +81,4 @@ async def test_whoever_waits_for_a_token_finds_the_rest_too(tmp_path: Path) -> N
 async def test_a_token_that_is_there_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "token").touch()
     async with asyncio.timeout(0):
-        await handed_over(tmp_path)
+        await wait_for_token(tmp_path)
