@@ -26,8 +26,7 @@ from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.profiles import Chosen, Profile, Profiles
 from acme_server.state.authorizations import Authorizations
 from acme_server.state.certificates import CertificateRecord
-from acme_server.state.open_orders import OpenOrderQuota
-from acme_server.state.quotas import ObjectQuota
+from acme_server.state.quotas import ObjectQuota, OpenOrderQuota
 from acme_server.state.store import Store
 from acme_server.validation.worker import Worker
 from kms.clock import Clock, Entropy
@@ -58,7 +57,7 @@ class NewOrders:
         profiles: Profiles,
         credentials: EABCredentials,
         open_orders: OpenOrderQuota,
-        population: ObjectQuota,
+        population: ObjectQuota[ACMEOrder],
         authorizations: Authorizations,
         renewals: Renewals,
         worker: Worker,
