@@ -11,7 +11,7 @@ from acme_server.accounts.slots import is_account
 from acme_server.certificates.crl import Changes, Publication
 from acme_server.certificates.renewal_info import Renewals
 from acme_server.certificates.revocation import ListedProofs, Revocations
-from acme_server.measures import Metrics, NoMetrics
+from acme_server.metrics import Metrics
 from acme_server.orders.caa import CAA
 from acme_server.orders.cancellation import Cancellation
 from acme_server.orders.finalize import OrderFinalization
@@ -128,7 +128,7 @@ class Services:
         `replica` is a name of this process's place that survives a restart: the pod's name. `objection` says which
         addresses are no identifiers here.
         """
-        metrics = metrics or NoMetrics()
+        metrics = metrics or Metrics()
         account_index: Index[ACMEAccount] = Index()
         order_index: Index[ACMEOrder] = Index()
         account_keys = AccountKeys(account_index)

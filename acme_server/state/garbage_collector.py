@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from acme_server.measures import Metrics
+from acme_server.metrics import Metrics
 from acme_server.problems import Unavailable
 from acme_server.profiles import Source
 from acme_server.state import retention
@@ -144,12 +144,12 @@ class GarbageCollector:
             except Conflict:
                 continue
             except (ClusterError, Unavailable) as error:
-                self._metrics.swept(kind, "failed")
+                self._metrics.count_deletion(kind, "failed")
                 logger.warning("object cannot be deleted", extra={"object": metadata.name, "error": str(error)})
             else:
                 if not existed:
                     continue
                 deleted += 1
-                self._metrics.swept(kind, "removed")
+                self._metrics.count_deletion(kind, "removed")
             await self._sleep(1 / self._pace.rate)
         return deleted
