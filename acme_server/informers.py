@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from acme_server.accounts.eab_credentials import UID_INDEX, by_uid
-from acme_server.metrics import PrometheusMetrics
+from acme_server.metrics import Metrics
 from acme_server.settings import ServerSettings
 from acme_server.tasks import Work
 from acme_server.unvalidated_profiles import UnvalidatedProfiles
@@ -84,8 +84,8 @@ class Informers:
     def _hears(self) -> bool:
         return all(informer.interrupted() < LOST_AFTER for informer in self._informers.values())
 
-    def watched_by(self, metrics: PrometheusMetrics) -> None:
+    def watched_by(self, metrics: Metrics) -> None:
         """Let `metrics` tell their sizes and ages, and how many profiles skip the validation of ownership."""
-        metrics.watch_skipping(self.skipping.count)
+        metrics.watch_unvalidated_profiles(self.skipping.count)
         for plural, informer in self._informers.items():
             metrics.watch_cache(plural, informer.values().__len__, informer.last_activity)

@@ -22,7 +22,7 @@ from acme_server.api.listener import KEEP_ALIVE, SILENT, HTTPLog, Listener, list
 from acme_server.api.readiness import Readiness
 from acme_server.api.tls import ServingCertificate
 from acme_server.informers import Informers
-from acme_server.metrics import PrometheusMetrics
+from acme_server.metrics import Metrics
 from acme_server.nonces import Nonces
 from acme_server.replicas import Replicas
 from acme_server.settings import ServerSettings, default_http_url
@@ -66,7 +66,7 @@ class Server:
     plain: web.Application
     internal: web.Application
     certificate: ServingCertificate
-    metrics: PrometheusMetrics
+    metrics: Metrics
     readiness: Readiness
     services: Services
     works: dict[str, Work]
@@ -76,7 +76,7 @@ def build(
     settings: ServerSettings,
     cluster: Cluster,
     *,
-    metrics: PrometheusMetrics,
+    metrics: Metrics,
     session: aiohttp.ClientSession,
     clock: Clock = system_clock,
     entropy: Entropy = system_entropy,
@@ -133,8 +133,8 @@ def build(
     sources.watched_by(metrics)
     metrics.watch_cache("accounts", services.account_store.__len__, services.account_feed.last_activity)
     metrics.watch_cache("orders", services.order_store.__len__, services.order_feed.last_activity)
-    metrics.watch_population(ORDERS.plural, services.order_quota.__len__, settings.maximum_orders)
-    metrics.watch_population(ACCOUNTS.plural, services.account_quota.__len__, settings.maximum_accounts)
+    metrics.watch_objects(ORDERS.plural, services.order_quota.__len__, settings.maximum_orders)
+    metrics.watch_objects(ACCOUNTS.plural, services.account_quota.__len__, settings.maximum_accounts)
     election = LeaderElection(
         cluster,
         namespace=settings.namespace,
@@ -152,7 +152,7 @@ def build(
         "survey of orders": services.order_sync.run,
         "end of orders": services.cancellation.run,
         "peers": replicas.look_around,
-        "event loop": metrics.watch_loop,
+        "event loop": metrics.measure_loop_delay,
     }
     if settings.tls_certificate is not None and settings.tls_private_key is not None:
         works["serving certificate"] = partial(
@@ -198,7 +198,7 @@ async def serve(settings: ServerSettings, *, stop: asyncio.Event) -> None:
     if not await _is_handed_a_token(settings, stop):
         return
     async with AsyncExitStack() as stack:
-        metrics = PrometheusMetrics()
+        metrics = Metrics()
         cluster = await Cluster.connect(
             kubeconfig=settings.kubeconfig,
             context=settings.context,
@@ -265,7 +265,7 @@ async def _listener(
     stack: AsyncExitStack,
     application: web.Application,
     context: ssl.SSLContext | None,
-    metrics: PrometheusMetrics,
+    metrics: Metrics,
     *,
     drain: float,
 ) -> Listener:
@@ -274,7 +274,7 @@ async def _listener(
     if runner.server is None:
         raise RuntimeError("the runner has not been set up")
     return Listener(
-        server=runner.server, context=context, silent=application[SILENT], on_refused=metrics.connection_refused
+        server=runner.server, context=context, silent=application[SILENT], on_refused=metrics.count_refused_connection
     )
 
 

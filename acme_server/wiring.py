@@ -11,13 +11,13 @@ from acme_server.accounts.slots import is_account
 from acme_server.certificates.crl import Changes, Publication
 from acme_server.certificates.renewal_info import Renewals
 from acme_server.certificates.revocation import ListedProofs, Revocations
-from acme_server.measures import Metrics, NoMetrics
+from acme_server.metrics import Metrics
 from acme_server.orders.caa import CAA
 from acme_server.orders.cancellation import Cancellation
 from acme_server.orders.finalize import OrderFinalization
 from acme_server.orders.new_order import NewOrders
 from acme_server.orders.policy import Objection, unobjectionable
-from acme_server.orders.recovery import Recovery
+from acme_server.orders.recovery import Recovery, UnfinishedOrders
 from acme_server.orders.reliance import AuthorizationReuse
 from acme_server.orders.service import PAGE, Orders
 from acme_server.orders.validation_results import ValidationResults
@@ -26,9 +26,9 @@ from acme_server.state.account_keys import AccountKeys
 from acme_server.state.authorizations import Authorizations
 from acme_server.state.certificates import Certificates
 from acme_server.state.full_sync import FullSync
-from acme_server.state.garbage_collector import GarbageCollector, UnfinishedOrders
-from acme_server.state.open_orders import OpenOrderQuota
-from acme_server.state.quotas import ObjectQuota
+from acme_server.state.garbage_collector import GarbageCollector
+from acme_server.state.index import Index
+from acme_server.state.quotas import ObjectQuota, OpenOrderQuota
 from acme_server.state.store import Store
 from acme_server.urls import URLs
 from acme_server.validation.attempt import Pace, Validate
@@ -89,8 +89,11 @@ class Services:
     order_store: Store[ACMEOrder]
     account_keys: AccountKeys
     certificates: Certificates
-    order_quota: ObjectQuota
-    account_quota: ObjectQuota
+    account_index: Index[ACMEAccount]
+    order_index: Index[ACMEOrder]
+    open_orders: OpenOrderQuota
+    order_quota: ObjectQuota[ACMEOrder]
+    account_quota: ObjectQuota[ACMEAccount]
     garbage_collector: GarbageCollector
     unfinished_orders: UnfinishedOrders
     authorizations: Authorizations
@@ -125,21 +128,23 @@ class Services:
         `replica` is a name of this process's place that survives a restart: the pod's name. `objection` says which
         addresses are no identifiers here.
         """
-        metrics = metrics or NoMetrics()
-        account_keys = AccountKeys()
+        metrics = metrics or Metrics()
+        account_index: Index[ACMEAccount] = Index()
+        order_index: Index[ACMEOrder] = Index()
+        account_keys = AccountKeys(account_index)
         changes = Changes()
-        certificates = Certificates(on_revocation=changes.note)
-        authorizations = Authorizations(clock=clock)
+        certificates = Certificates(order_index, on_revocation=changes.note)
+        authorizations = Authorizations(order_index, clock=clock)
         limits = limits or ObjectLimits()
-        order_quota = ObjectQuota("orders", maximum=limits.orders)
-        account_quota = ObjectQuota("accounts", maximum=limits.accounts, by_profile=is_account)
-        unfinished_orders = UnfinishedOrders()
-        open_orders = OpenOrderQuota(clock=clock)
+        order_quota = ObjectQuota(order_index, "orders", maximum=limits.orders)
+        account_quota = ObjectQuota(account_index, "accounts", maximum=limits.accounts, counts_for_profile=is_account)
+        unfinished_orders = UnfinishedOrders(order_index)
+        open_orders = OpenOrderQuota(order_index, clock=clock)
         accounts: Store[ACMEAccount] = Store(
             cluster,
             ACCOUNTS,
             capacity=ACCOUNT_CAPACITY,
-            listeners=(account_keys.seen, account_quota.seen),
+            index=account_index,
             is_sole_writer=is_sole_writer,
         )
         orders: Store[ACMEOrder] = Store(
@@ -148,18 +153,10 @@ class Services:
             capacity=ORDER_CAPACITY,
             normalise=opened,
             is_sole_writer=is_sole_writer,
-            listeners=(
-                open_orders.seen,
-                certificates.seen,
-                authorizations.seen,
-                order_quota.seen,
-                unfinished_orders.seen,
-            ),
+            index=order_index,
         )
-        account_sync = FullSync(cluster, ACCOUNTS, account_keys, account_quota, namespaces=namespaces)
-        order_sync = FullSync(
-            cluster, ORDERS, certificates, authorizations, order_quota, unfinished_orders, namespaces=namespaces
-        )
+        account_sync = FullSync(cluster, ACCOUNTS, account_index, namespaces=namespaces)
+        order_sync = FullSync(cluster, ORDERS, order_index, namespaces=namespaces)
         profiles = Profiles(
             profiles=configuration.profiles,
             policies=configuration.policies,
@@ -234,8 +231,8 @@ class Services:
             cluster,
             ORDERS,
             namespaces=namespaces,
-            on_change=orders.followed,
-            on_gap=_each((orders.forget, order_sync.missed)),
+            on_change=orders.apply_event,
+            on_gap=_each((orders.clear, order_sync.request)),
         )
         return cls(
             profiles=profiles,
@@ -278,13 +275,18 @@ class Services:
             order_store=orders,
             account_keys=account_keys,
             certificates=certificates,
+            account_index=account_index,
+            order_index=order_index,
+            open_orders=open_orders,
             order_quota=order_quota,
             account_quota=account_quota,
             garbage_collector=GarbageCollector(
                 cluster,
+                orders=orders,
+                accounts=accounts,
                 profiles=configuration.profiles,
                 namespaces=namespaces,
-                known=order_sync.done,
+                orders_listed=order_sync.done,
                 clock=clock,
                 metrics=metrics,
             ),
@@ -296,8 +298,8 @@ class Services:
                 cluster,
                 ACCOUNTS,
                 namespaces=namespaces,
-                on_change=accounts.followed,
-                on_gap=_each((accounts.forget, account_sync.missed)),
+                on_change=accounts.apply_event,
+                on_gap=_each((accounts.clear, account_sync.request)),
             ),
             order_feed=order_feed,
         )

@@ -87,7 +87,7 @@ class KeyClaims:
     async def discard(self, claimed: ACMEAccount) -> bool:
         """Delete an object that was never opened; says whether it is gone. One that was opened meanwhile stays."""
         try:
-            await self._store.remove(claimed)
+            await self._store.remove(claimed.metadata)
         except Conflict:
             return False
         return True

@@ -64,7 +64,7 @@ class KeyRollovers:
         store: Store[ACMEAccount],
         claimed: KeyClaims,
         certificates: Certificates,
-        population: ObjectQuota,
+        population: ObjectQuota[ACMEAccount],
         clock: Clock,
     ) -> None:
         self._store = store

@@ -48,7 +48,7 @@ class Accounts:
         store: Store[ACMEAccount],
         credentials: EABCredentials,
         certificates: Certificates,
-        population: ObjectQuota,
+        population: ObjectQuota[ACMEAccount],
         clock: Clock,
         on_deactivated: Callable[[ACMEAccount], None],
     ) -> None:

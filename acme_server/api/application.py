@@ -13,6 +13,7 @@ from acme_server.api.authentication import MAXIMUM_BODY, AccountSource, Authenti
 from acme_server.api.context import (
     ACCOUNTS,
     AUTHENTICATOR,
+    METRICS,
     NEW_ACCOUNTS,
     NONCES,
     ORDERS,
@@ -34,7 +35,7 @@ from acme_server.api.listener import SILENT
 from acme_server.api.middleware import edge, plain_edge
 from acme_server.api.routes import PLAIN_ROUTES, ROUTES
 from acme_server.api.routing import Route
-from acme_server.metrics import METRICS, PrometheusMetrics
+from acme_server.metrics import Metrics
 from acme_server.nonces import Nonces
 from acme_server.replicas import PATH, Replicas
 from acme_server.urls import URLs
@@ -60,7 +61,7 @@ def acme_application(
     renewals: RenewalService,
     revocations: RevocationService,
     publication: PublicationService,
-    metrics: PrometheusMetrics,
+    metrics: Metrics,
     readiness: Readiness,
 ) -> web.Application:
     """What clients talk to."""
@@ -84,9 +85,7 @@ def acme_application(
     return application
 
 
-def plain_application(
-    *, publication: PublicationService, metrics: PrometheusMetrics, readiness: Readiness
-) -> web.Application:
+def plain_application(*, publication: PublicationService, metrics: Metrics, readiness: Readiness) -> web.Application:
     """What is there without TLS, for those who check certificates: no resource of ACME, and nothing to send."""
     application = web.Application(middlewares=[plain_edge], client_max_size=MAXIMUM_BODY)
     application[METRICS] = metrics
@@ -97,12 +96,12 @@ def plain_application(
     return application
 
 
-def internal_application(*, replicas: Replicas, metrics: PrometheusMetrics, readiness: Readiness) -> web.Application:
+def internal_application(*, replicas: Replicas, metrics: Metrics, readiness: Readiness) -> web.Application:
     """What the kubelet, Prometheus and other replicas talk to: plain HTTP, inside the cluster only."""
     application = web.Application(client_max_size=MAXIMUM_BODY)
+    application[METRICS] = metrics
     application[READINESS] = readiness
-    _add(application, health.ROUTES)
-    application.router.add_get("/metrics", metrics.expose)
+    _add(application, health.INTERNAL_ROUTES)
     application.router.add_post(PATH, replicas.answer)
     return application
 

@@ -13,6 +13,7 @@ from acme_server.api.payloads import AccountUpdate, NewAuthorization, NewOrder
 from acme_server.certificates.crl import Document
 from acme_server.certificates.renewal_info import RenewalInfo
 from acme_server.jose.jwk import AccountKey
+from acme_server.metrics import Metrics
 from acme_server.nonces import Nonces
 from acme_server.profiles import Profile
 from acme_server.urls import URLs
@@ -138,4 +139,5 @@ RENEWALS = web.AppKey("renewals", RenewalService)
 PROFILES = web.AppKey("profiles", ProfileService)
 REVOCATION = web.AppKey("revocation", RevocationService)
 PUBLICATION = web.AppKey("publication", PublicationService)
+METRICS = web.AppKey("metrics", Metrics)
 READINESS = web.AppKey("readiness", Readiness)

@@ -1,12 +1,13 @@
-"""Whether the process lives (/healthz) and whether it can serve (/readyz)."""
+"""Whether the process lives (/healthz), whether it can serve (/readyz), and what it counts (/metrics)."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
 
 from aiohttp import web
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from acme_server.api.context import READINESS
+from acme_server.api.context import METRICS, READINESS
 from acme_server.api.routing import get
 
 
@@ -24,4 +25,10 @@ async def ready(request: web.Request) -> web.Response:
     return web.Response(text="ok\n")
 
 
+async def metrics(request: web.Request) -> web.Response:
+    """Show the metrics to Prometheus."""
+    return web.Response(body=request.app[METRICS].exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
 ROUTES = (get("/healthz", healthy), get("/readyz", ready))
+INTERNAL_ROUTES = (*ROUTES, get("/metrics", metrics))

@@ -16,10 +16,9 @@ from aiohttp import hdrs, web
 
 from acme_server.api import representations
 from acme_server.api.authentication import ACCOUNT_NAME
-from acme_server.api.context import NONCES, READINESS, URLS
+from acme_server.api.context import METRICS, NONCES, READINESS, URLS
 from acme_server.api.listener import SILENT
 from acme_server.api.responses import link, problem_document
-from acme_server.metrics import METRICS
 from acme_server.problems import ProblemType, Refused, Unavailable
 from kms.cluster import errors
 
@@ -128,7 +127,7 @@ def _name_server(_: web.Request, response: web.StreamResponse) -> None:
 def _record(request: web.Request, response: web.StreamResponse, seconds: float) -> None:
     """One log line and one observation a request: the route's template, never the path itself."""
     route = _route(request)
-    request.app[METRICS].request(route, request.method, response.status, seconds)
+    request.app[METRICS].count_request(route, request.method, response.status, seconds)
     if logger.isEnabledFor(logging.INFO):
         logger.info(
             "request",

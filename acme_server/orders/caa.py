@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from acme_server.measures import Metrics
+from acme_server.metrics import Metrics
 from acme_server.model import ChallengeId
 from acme_server.orders.identifiers import refusal
 from acme_server.problems import ProblemType, Refused, SubProblem
@@ -100,9 +100,9 @@ class CAA:
 
     def _tell(self, acme: AcmeEnrollment, order: ACMEOrder, objection: _Objection | None) -> None:
         if objection is None:
-            self._metrics.caa(acme.caa, "allowed")
+            self._metrics.count_caa_check(acme.caa, "allowed")
             return
-        self._metrics.caa(acme.caa, "failed" if objection.temporary else "forbidden")
+        self._metrics.count_caa_check(acme.caa, "failed" if objection.temporary else "forbidden")
         logger.warning(
             "CAA forbids a certificate",
             extra={

@@ -18,8 +18,7 @@ from weakref import WeakValueDictionary
 
 from acme_server.accounts.eab_credentials import EABCredentials
 from acme_server.accounts.transitions import deactivated_account
-from acme_server.measures import Metrics
-from acme_server.offloading import in_thread_if_large
+from acme_server.metrics import Metrics
 from acme_server.orders import policy, transitions
 from acme_server.orders.caa import CAA
 from acme_server.orders.certificate_template import template
@@ -30,6 +29,7 @@ from acme_server.profiles import Profile, Profiles
 from acme_server.state.account_keys import AccountKeys, account_name, thumbprint
 from acme_server.state.certificates import Certificates
 from acme_server.state.store import Store
+from acme_server.tasks import in_thread_if_large
 from acme_server.urls import URLs
 from kms.clock import Clock
 from kms.issuers import Issuer, IssuerNotReady, Issuers
@@ -111,7 +111,7 @@ class OrderFinalization:
         if lost:
             now = self._clock()
             order = await self._orders.change(order, partial(transitions.relinquished, lost=lost, now=now))
-            self._metrics.order("invalid")
+            self._metrics.count_order("invalid")
             transitions.finalizable(order, now=now)
         return order
 
@@ -199,19 +199,19 @@ class OrderFinalization:
             )
             certificate = await issuer.sign(leaf)
         except IssuerNotReady as error:
-            self._metrics.issuance("not-ready", self._timer() - started)
+            self._metrics.observe_issuance("not-ready", self._timer() - started)
             return await self._waiting(order, str(error))
         except ValueError as error:
             # What is left are combinations that no retry repairs: the order ends, and says why.
-            self._metrics.issuance("failed", self._timer() - started)
+            self._metrics.observe_issuance("failed", self._timer() - started)
             logger.warning("certificate cannot be issued", extra={"order": order.metadata.name, "error": str(error)})
             detail = "The certificate cannot be issued with the dates and contents that order and profile ask for."
             return await self._failed(order, ProblemType.SERVER_INTERNAL, detail)
-        self._metrics.issuance("signed", self._timer() - started)
+        self._metrics.observe_issuance("signed", self._timer() - started)
         finished = await self._orders.change(
             order, partial(transitions.issued, digest=request.digest, certificate=certificate, now=now)
         )
-        self._metrics.order("valid")
+        self._metrics.count_order("valid")
         logger.info(
             "certificate issued",
             extra={
@@ -244,7 +244,7 @@ class OrderFinalization:
         failed = await self._orders.change(
             order, partial(transitions.failed, problem=problem, reason="IssuanceFailed", now=self._clock())
         )
-        self._metrics.order("invalid")
+        self._metrics.count_order("invalid")
         return failed
 
 

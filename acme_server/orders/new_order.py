@@ -19,16 +19,15 @@ from acme_server.accounts.service import owner
 from acme_server.api.payloads import NewAuthorization, NewOrder
 from acme_server.certificates import renewal_window
 from acme_server.certificates.renewal_info import Renewals, already_replaced
-from acme_server.measures import Metrics
-from acme_server.offloading import in_thread_if_large
+from acme_server.metrics import Metrics
 from acme_server.orders import authorization_reuse, identifiers, lifetimes, policy, transitions
 from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.profiles import Chosen, Profile, Profiles
 from acme_server.state.authorizations import Authorizations
 from acme_server.state.certificates import CertificateRecord
-from acme_server.state.open_orders import OpenOrderQuota
-from acme_server.state.quotas import ObjectQuota
+from acme_server.state.quotas import ObjectQuota, OpenOrderQuota
 from acme_server.state.store import Store
+from acme_server.tasks import in_thread_if_large
 from acme_server.validation.worker import Worker
 from kms.clock import Clock, Entropy
 from kms.cluster.errors import AlreadyExists
@@ -58,7 +57,7 @@ class NewOrders:
         profiles: Profiles,
         credentials: EABCredentials,
         open_orders: OpenOrderQuota,
-        population: ObjectQuota,
+        population: ObjectQuota[ACMEOrder],
         authorizations: Authorizations,
         renewals: Renewals,
         worker: Worker,
@@ -102,7 +101,7 @@ class NewOrders:
             if predecessor is None:  # renewals are not to be kept waiting
                 self._admit_another(profile, account)
         except Refused as refused:
-            self._metrics.order("refused")
+            self._metrics.count_order("refused")
             _tell("order refused", profile, account, error=str(refused))
             raise
         authorized = self._authorized(profile, account, names, now=now)
@@ -125,7 +124,7 @@ class NewOrders:
             ),
         )
         order = await (self._store.add(order) if predecessor is None else self._replacing(predecessor, order, wanted))
-        self._metrics.order("created")
+        self._metrics.count_order("created")
         _tell(
             "order created",
             profile,

@@ -1,13 +1,15 @@
-"""Which validations of an order were lost with the server that ran them, and are to be taken up by this one."""
+"""What this server takes up after a server has died: lost validations, and orders left in processing."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime, timedelta
 
 from acme_server.model import ChallengeId
 from acme_server.state.cache import Key
+from acme_server.state.index import Index, View
 from kms.clock import Clock
 from kms.resources.meta import key_of
 from kms.resources.orders import ACMEOrder, Challenge
@@ -97,3 +99,33 @@ class Recovery:
         while len(self._tried) > _REMEMBERED:
             self._tried.popitem(last=False)
         return True
+
+
+class UnfinishedOrders(View[ACMEOrder]):
+    """Orders in processing that no client asks about: their server may have died."""
+
+    def __init__(self, index: Index[ACMEOrder], *, patience: float = 30.0, every: float = 10.0) -> None:
+        """In seconds: `patience` is the time for other servers to finish an order, `every` the time between checks."""
+        super().__init__(index)
+        self._patience = patience
+        self._every = every
+        self._since: dict[Key, float] = {}
+
+    def put(self, key: Key, order: ACMEOrder) -> None:
+        """Remember since when the order has been in processing."""
+        if order.status.state == "processing":
+            self._since.setdefault(key, asyncio.get_running_loop().time())
+        else:
+            self.remove(key)
+
+    def remove(self, key: Key) -> None:
+        """Forget the order."""
+        self._since.pop(key, None)
+
+    async def run(self, finish: Callable[[Key], Awaitable[None]]) -> None:
+        """Call `finish` for each order that has been in processing for too long; never returns."""
+        while True:
+            await asyncio.sleep(self._every)
+            now = asyncio.get_running_loop().time()
+            for key in [key for key, since in self._since.items() if now - since > self._patience]:
+                await finish(key)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from datetime import timedelta
 
-from acme_server.measures import Metrics
+from acme_server.metrics import Metrics
 from acme_server.model import ChallengeId, Failed, Outcome, Valid
 from acme_server.orders import transitions
 from acme_server.problems import ACMEError, ProblemType
@@ -92,4 +92,4 @@ class ValidationResults:
                 },
             )
         if order.status.state == "invalid":
-            self._metrics.order("invalid")
+            self._metrics.count_order("invalid")

@@ -1,9 +1,8 @@
-"""Which keys are account keys: a certificate must not be made for one of them (RFC 8555, 11.1).
+"""Which keys are account keys: no certificate is issued for one of them (RFC 8555, 11.1).
 
-Asking the API server at every finalize would cost a read each time. So this keeps a digest of every account's key in
-memory, whatever its profile, filled by a survey once the watch has begun and kept by the watch. While the survey is not
-complete, or there are more accounts than are kept, a live read settles it for the profile at hand: an account's name
-follows from profile and key.
+Asking the API server at every finalize would cost a read each time. So this view keeps a digest of every account's key,
+whatever its profile. While it is incomplete, or full, a live read decides for the profile at hand: the name of an
+account follows from profile and key.
 """
 
 from __future__ import annotations
@@ -16,14 +15,16 @@ from collections.abc import Awaitable, Callable
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from acme_server.state.cache import Key
+from acme_server.state.index import Index, View
 from kms.resources.accounts import ACMEAccount
 
 CAPACITY = 500_000
-"""Accounts that are kept in mind: about 40 MB when full."""
+"""Maximum number of keys: about 40 MB."""
 
 
 def account_name(namespace: str, profile: str, thumbprint: str) -> str:
-    """The name of the account of that key on that profile: one key, one account."""
+    """The name of the account that has this key on this profile: one key, one account."""
     digest = hashlib.sha256(f"{namespace}\0{profile}\0{thumbprint}".encode()).digest()
     return base64.b32encode(digest).decode().rstrip("=").lower()
 
@@ -60,37 +61,35 @@ def _base64url(octets: bytes) -> str:
     return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
 
 
-class AccountKeys:
-    """Remembers the keys of accounts, also of those that were deleted: they were account keys all the same."""
+class AccountKeys(View[ACMEAccount]):
+    """The keys of all accounts, including deleted ones."""
 
-    def __init__(self, *, capacity: int = CAPACITY) -> None:
+    def __init__(self, index: Index[ACMEAccount], *, capacity: int = CAPACITY) -> None:
+        super().__init__(index)
         self._capacity = capacity
         self._digests: set[int] = set()
-        self._complete = False
 
     def __len__(self) -> int:
         return len(self._digests)
 
-    def seen(self, account: ACMEAccount, deleted: bool) -> None:  # noqa: ARG002, FBT001 - the signature of listeners
-        """Remember the key of the account. Its later keys are those of its aliases, which pass by here as well."""
+    @property
+    def complete(self) -> bool:
+        """Whether a key that is not here is certainly no account key."""
+        return self._index.complete and len(self._digests) < self._capacity
+
+    def put(self, key: Key, account: ACMEAccount) -> None:  # noqa: ARG002 - the signature of views
+        """Add the key of the account. Its later keys are those of its aliases, which are accounts in the index too."""
         if len(self._digests) < self._capacity:
             self._digests.add(_digest(account.spec.thumbprint))
-        else:
-            self._complete = False
 
-    def missed(self) -> None:
-        """The watch begins, or begins anew after a gap: rely on this only after the next survey."""
-        self._complete = False
-
-    def surveyed(self) -> None:
-        """Every account that there is has been seen."""
-        self._complete = len(self._digests) < self._capacity
+    def remove(self, key: Key) -> None:
+        """Keep the key of a deleted account: it was an account key all the same."""
 
     async def is_account_key(self, thumbprint: str, read: Callable[[], Awaitable[ACMEAccount | None]]) -> bool:
-        """Whether the key of that thumbprint is an account key; `read` is asked where memory cannot exclude it."""
+        """Whether the key of that thumbprint is an account key. Calls `read` if memory cannot tell."""
         if _digest(thumbprint) in self._digests:
             return True
-        return not self._complete and await read() is not None
+        return not self.complete and await read() is not None
 
 
 def _digest(thumbprint: str) -> int:

@@ -1,38 +1,31 @@
-"""The certificates that are out: a little of each, in memory, found by serial number without a call to the API server.
+"""The certificates that this server has issued: a short record of each, in memory, found by its serial number.
 
-What is asked about certificates (when to renew them, whether they were revoked, whether their key was compromised) is
-asked often, by many, and partly by anybody. So this keeps a record of every order that
-has a certificate, filled by a survey once the watch has begun and kept by the watch: about half a kilobyte each.
+Clients and strangers ask often about certificates: when to renew them, whether they are revoked, whether their key is
+compromised. No such question may cost a call to the API server. A record takes about half a kilobyte.
 """
 
 from __future__ import annotations
 
 import sys
-from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 
 from acme_server.state.cache import Key
-from kms.cluster.resource_version import newer
+from acme_server.state.index import Index, View
 from kms.pki.crl import KEY_COMPROMISE
-from kms.resources.meta import key_of
 from kms.resources.orders import ACMEOrder, Identifier, Revocation
-
-_REMEMBERED = 10_000
-"""Orders that went last: an older version of them that arrives late is not taken for a new order."""
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateRecord:
-    """What is known of one certificate without looking into it.
+    """What this server knows about a certificate without reading it.
 
     `order` is (namespace, name) of the ACMEOrder. `serial_number` and `authority_key_id` (of the CA's key) are
     lowercase hexadecimal.
     """
 
     order: Key
-    version: str
     profile: str
     account: str
     serial_number: str
@@ -45,103 +38,83 @@ class CertificateRecord:
 
     @property
     def namespace(self) -> str:
-        """Where the order, its profile and the CA are."""
+        """The namespace of the order, its profile and the CA."""
         return self.order[0]
 
 
-class Certificates:
+class Certificates(View[ACMEOrder]):
     """Records of all certificates, and of keys that must not be certified again.
 
-    `on_revocation` is called with namespace and authority key identifier whenever what is revoked there changes.
+    `on_revocation(namespace, authority_key_id)` is called whenever the revoked certificates of that CA key change.
     """
 
-    def __init__(self, *, on_revocation: Callable[[str, str], None] = lambda _namespace, _authority: None) -> None:
+    def __init__(
+        self,
+        index: Index[ACMEOrder],
+        *,
+        on_revocation: Callable[[str, str], None] = lambda _namespace, _authority: None,
+    ) -> None:
+        super().__init__(index)
         self._on_revocation = on_revocation
         self._by_order: dict[Key, CertificateRecord] = {}
         self._by_serial: dict[tuple[str, str], CertificateRecord] = {}
         self._revoked: dict[tuple[str, str], dict[str, CertificateRecord]] = {}
         self._compromised: set[str] = set()
-        self._unconfirmed: set[Key] = set()
-        self._gone: OrderedDict[Key, str] = OrderedDict()
-        self.complete = False
-        """Whether every certificate that there is has its record: while not, absence of one means nothing."""
 
     def __len__(self) -> int:
         return len(self._by_order)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every certificate has its record: while not, the absence of one means nothing."""
+        return self._index.complete
 
     def certificate(self, namespace: str, serial_number: str) -> CertificateRecord | None:
         """The certificate with that serial number (lowercase hexadecimal without leading zeros)."""
         return self._by_serial.get((namespace, serial_number))
 
     def revoked(self, namespace: str, authority_key_id: str) -> Collection[CertificateRecord]:
-        """The certificates signed with that key of a CA that were revoked, also those that have expired since."""
+        """The revoked certificates that were signed with that CA key, including expired ones."""
         return self._revoked.get((namespace, authority_key_id), {}).values()
 
     def is_compromised(self, public_key_digest: str) -> bool:
         """Whether a certificate with that key was revoked because the key was compromised."""
         return public_key_digest in self._compromised
 
-    def seen(self, order: ACMEOrder, deleted: bool) -> None:  # noqa: FBT001 - the signature of the store's listeners
-        """Take note of an order in this version, or of its end."""
-        key, version = key_of(order), order.metadata.resource_version
-        self._unconfirmed.discard(key)
-        if deleted:
-            self._gone[key] = version
-            while len(self._gone) > _REMEMBERED:
-                self._gone.popitem(last=False)
-            self._forget(key)
+    def put(self, key: Key, order: ACMEOrder) -> None:
+        """Record the certificate of the order."""
+        record, earlier = _record(key, order), self._by_order.get(key)
+        if record is None:
+            self.remove(key)
             return
-        gone = self._gone.get(key)
-        if gone is not None and not newer(version, gone):
+        self._by_order[key] = record
+        self._by_serial[record.namespace, record.serial_number] = record
+        if record.revocation is None:
             return
-        known = self._by_order.get(key)
-        if known is not None and not newer(version, known.version):
+        if record.revocation.reason == KEY_COMPROMISE:
+            self._compromised.add(order.status.public_key_digest or "")
+        self._revoked.setdefault((record.namespace, record.authority_key_id), {})[record.serial_number] = record
+        if earlier is None or earlier.revocation != record.revocation:
+            self._on_revocation(record.namespace, record.authority_key_id)
+
+    def remove(self, key: Key) -> None:
+        """Forget the certificate of the order. A compromised key remains known."""
+        record = self._by_order.pop(key, None)
+        if record is None:
             return
-        found = _record(order)
-        if found is not None:
-            if found.revocation is not None and found.revocation.reason == KEY_COMPROMISE:
-                self._compromised.add(order.status.public_key_digest or "")
-            self._put(found, known)
-
-    def missed(self) -> None:
-        """Changes may have been missed: what the next survey does not confirm is gone."""
-        self.complete = False
-        self._unconfirmed = set(self._by_order)
-
-    def surveyed(self) -> None:
-        """Every order that there is has been seen."""
-        for key in self._unconfirmed:
-            self._forget(key)
-        self._unconfirmed = set()
-        self.complete = True
-
-    def _put(self, found: CertificateRecord, known: CertificateRecord | None) -> None:
-        self._by_order[found.order] = found
-        self._by_serial[found.namespace, found.serial_number] = found
-        if found.revocation is None:
-            return
-        self._revoked.setdefault((found.namespace, found.authority_key_id), {})[found.serial_number] = found
-        if known is None or known.revocation != found.revocation:
-            self._on_revocation(found.namespace, found.authority_key_id)
-
-    def _forget(self, key: Key) -> None:
-        known = self._by_order.pop(key, None)
-        if known is None:
-            return
-        self._by_serial.pop((known.namespace, known.serial_number), None)
-        if known.revocation is not None:
-            self._revoked.get((known.namespace, known.authority_key_id), {}).pop(known.serial_number, None)
-            self._on_revocation(known.namespace, known.authority_key_id)
+        self._by_serial.pop((record.namespace, record.serial_number), None)
+        if record.revocation is not None:
+            self._revoked.get((record.namespace, record.authority_key_id), {}).pop(record.serial_number, None)
+            self._on_revocation(record.namespace, record.authority_key_id)
 
 
-def _record(order: ACMEOrder) -> CertificateRecord | None:
-    """What is kept of an order; None where it has no certificate."""
+def _record(key: Key, order: ACMEOrder) -> CertificateRecord | None:
+    """The record of the order's certificate; None if it has none."""
     spec, status = order.spec, order.status
     if status.serial_number is None or status.not_before is None or status.not_after is None:
         return None
     return CertificateRecord(
-        order=key_of(order),
-        version=order.metadata.resource_version,
+        order=key,
         profile=sys.intern(spec.profile_ref.name),
         account=sys.intern(spec.account_ref.name),
         serial_number=status.serial_number,

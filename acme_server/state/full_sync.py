@@ -1,6 +1,7 @@
-"""Shows every object of a kind to those who keep a little of each: once the watch has begun, and after each gap in it.
+"""Lists every object of a kind once the watch has begun, and again after each gap in it, to complete the index.
 
-What an informer would hold of a hundred thousand orders is too much; what is needed of most of them is a few words.
+A copy of a hundred thousand orders, as an informer holds it, takes too much memory; the views of the index keep a few
+words of each.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
+from acme_server.state.index import Index
 from kms.cluster.client import Cluster
 from kms.cluster.errors import ClusterError
 from kms.cluster.list_all import list_all
@@ -17,68 +19,48 @@ from kms.resources.kinds import Kind
 from kms.resources.meta import Resource
 
 T = TypeVar("T", bound=Resource)
-T_contra = TypeVar("T_contra", bound=Resource, contravariant=True)
 
 logger = logging.getLogger(__name__)
 
 
-class Index(Protocol[T_contra]):
-    """Keeps something of every object of a kind. The watch tells it of changes by `seen` too."""
-
-    def seen(self, resource: T_contra, deleted: bool, /) -> None:  # noqa: FBT001 - the signature of the store's listeners
-        """Take note of the object as it is now, or of its end. Versions may arrive in any order."""
-        ...
-
-    def missed(self) -> None:
-        """Changes may have been missed: what is known is not all until the next survey has ended."""
-        ...
-
-    def surveyed(self) -> None:
-        """Every object that there is has been seen since changes were missed last."""
-        ...
-
-
 class FullSync(Generic[T]):
-    """Lists all objects of a kind, page by page, whenever the watch (re)begins."""
+    """Updates the index with all objects, page by page, whenever the watch (re)begins."""
 
-    def __init__(self, cluster: Cluster, kind: Kind[T], *listeners: Index[T], namespaces: Sequence[str] = ()) -> None:
+    def __init__(self, cluster: Cluster, kind: Kind[T], index: Index[T], *, namespaces: Sequence[str] = ()) -> None:
         self._cluster = cluster
         self._kind = kind
-        self._listeners = listeners
+        self._index = index
         self._namespaces = tuple(namespaces)
-        self._missed = asyncio.Event()
+        self._requested = asyncio.Event()
         self.done = asyncio.Event()
-        """Set for good once the first survey has ended."""
+        """Set for good once the first list has been read to its end."""
 
-    def missed(self) -> None:
-        """The watch begins, or begins anew after a gap."""
-        for listener in self._listeners:
-            listener.missed()
-        self._missed.set()
+    def request(self) -> None:
+        """List everything (again): the watch begins, or begins anew after a gap."""
+        self._index.mark_stale()
+        self._requested.set()
 
     async def run(self, *, pause: float = 5.0) -> None:
-        """Survey whenever it is due; never returns. `pause` in seconds after a failure."""
+        """List whenever requested; never returns. `pause` is the seconds to wait after a failure."""
         while True:
-            await self._missed.wait()
-            self._missed.clear()
+            await self._requested.wait()
+            self._requested.clear()
             try:
                 await self._list(pause)
             except ClusterError as error:
-                logger.warning("objects could not be listed", extra={"kind": self._kind.kind, "error": str(error)})
-                self._missed.set()
+                logger.warning("objects cannot be listed", extra={"kind": self._kind.kind, "error": str(error)})
+                self._requested.set()
                 await asyncio.sleep(pause)
             else:
-                self._ended()
+                self._complete()
 
     async def _list(self, pause: float) -> None:
         for namespace in self._namespaces or (None,):
             async for each in list_all(self._cluster, self._kind, namespace, pause=pause):
-                for listener in self._listeners:
-                    listener.seen(each, False)
+                self._index.update(each, False)
 
-    def _ended(self) -> None:
-        if self._missed.is_set():
+    def _complete(self) -> None:
+        if self._requested.is_set():
             return  # there was another gap meanwhile
-        for listener in self._listeners:
-            listener.surveyed()
+        self._index.mark_complete()
         self.done.set()

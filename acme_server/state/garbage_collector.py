@@ -1,7 +1,7 @@
-"""Removes what is not needed any more: orders and, where a profile says so, accounts (rules.retention says when).
+"""Deletes orders and accounts that are no longer needed. `acme_server.state.retention` says when that is.
 
-One replica sweeps. It goes through everything, remembers only what is due, and deletes that slowly, each object in
-exactly the version that was judged: whatever has changed since is judged again the next time.
+One replica collects. It lists everything, remembers what is due, and deletes that slowly, each object in exactly the
+version that was judged: an object that has changed since is judged again in the next run.
 """
 
 from __future__ import annotations
@@ -11,18 +11,20 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NamedTuple
 
-from acme_server.measures import Metrics
+from acme_server.metrics import Metrics
+from acme_server.problems import Unavailable
 from acme_server.profiles import Source
 from acme_server.state import retention
 from acme_server.state.cache import Key
+from acme_server.state.store import Store
 from kms.clock import Clock
 from kms.cluster.client import Cluster
-from kms.cluster.errors import ClusterError, Conflict, NotFound
+from kms.cluster.errors import ClusterError, Conflict
 from kms.cluster.list_all import list_all
+from kms.resources.accounts import ACMEAccount
 from kms.resources.durations import parse_duration
-from kms.resources.kinds import ACCOUNTS, ORDERS, Kind
+from kms.resources.kinds import ACCOUNTS, ORDERS
 from kms.resources.meta import ObjectMeta
 from kms.resources.orders import ACMEOrder
 from kms.resources.profiles import CertificateProfile
@@ -32,9 +34,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Pacing:
-    """`every` is the seconds between two sweeps, `rate` the deletions a second, `most` those of one sweep.
+    """`every` is the seconds between two runs, `rate` the deletions a second, `most` the deletions of each kind a run.
 
-    `pause` is the seconds before a page that did not come is asked for again.
+    `pause` is the seconds before the list is asked again for a page that failed.
     """
 
     every: float = 600.0
@@ -43,88 +45,87 @@ class Pacing:
     most: int = 20_000
 
 
-class _Due(NamedTuple):
-    """What is to be deleted, and in which version it was judged."""
-
-    kind: Kind[Any]
-    metadata: ObjectMeta
-
-
 class GarbageCollector:
-    """Sweeps the namespaces that are watched (none named: all), once `known` is set.
+    """Collects in the watched namespaces (none named: all), once `orders_listed` is set.
 
-    That is when this server knows all orders: until then it is not ready, and a list of its own would be in its way.
+    Until this server has listed all orders it is not ready; a second list would only slow that down.
     """
 
     def __init__(
         self,
         cluster: Cluster,
         *,
+        orders: Store[ACMEOrder],
+        accounts: Store[ACMEAccount],
         profiles: Source[CertificateProfile],
         namespaces: Sequence[str],
-        known: asyncio.Event,
+        orders_listed: asyncio.Event,
         clock: Clock,
         metrics: Metrics,
         pace: Pacing | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._cluster = cluster
+        self._orders = orders
+        self._accounts = accounts
         self._profiles = profiles
         self._namespaces = tuple(namespaces) or (None,)
-        self._known = known
+        self._orders_listed = orders_listed
         self._clock = clock
         self._metrics = metrics
         self._pace = pace or Pacing()
         self._sleep = sleep
 
     async def run(self) -> None:
-        """Sweep again and again; never returns."""
-        await self._known.wait()
+        """Collect again and again; never returns."""
+        await self._orders_listed.wait()
         while True:
             try:
-                removed = await self.sweep()
+                deleted = await self.collect()
             except ClusterError as error:
-                logger.warning("sweep broken off", extra={"error": str(error)})
+                logger.warning("garbage collection interrupted", extra={"error": str(error)})
             else:
-                logger.info("swept", extra=removed)
+                logger.info("garbage collected", extra=deleted)
             await self._sleep(self._pace.every)
 
-    async def sweep(self) -> dict[str, int]:
-        """Delete what is due now; how many of each kind are gone. Raises ClusterError where nothing can be listed."""
+    async def collect(self) -> dict[str, int]:
+        """Delete what is due now. Returns how many of each kind. Raises ClusterError if a list fails."""
         orders, busy = await self._due_orders()
-        removed = {ORDERS.plural: await self._delete(orders)}
+        deleted = {ORDERS.plural: await self._delete(ORDERS.plural, self._orders.remove, orders)}
         if self._retentions():
-            removed[ACCOUNTS.plural] = await self._delete(await self._due_accounts(busy))
-        return removed
+            accounts = await self._due_accounts(busy)
+            deleted[ACCOUNTS.plural] = await self._delete(ACCOUNTS.plural, self._accounts.remove, accounts)
+        return deleted
 
-    async def _due_orders(self) -> tuple[list[_Due], set[Key]]:
-        """The orders that may go, and the accounts that have orders which stay."""
-        due: list[_Due] = []
+    async def _due_orders(self) -> tuple[list[ObjectMeta], set[Key]]:
+        """The orders to delete, and the accounts that have other orders."""
+        due: list[ObjectMeta] = []
         busy: set[Key] = set()
         now = self._clock()
         for namespace in self._namespaces:
             async for order in list_all(self._cluster, ORDERS, namespace, pause=self._pace.pause):
                 until = retention.kept_until(order)
                 if until is not None and now > until and len(due) < self._pace.most:
-                    due.append(_Due(ORDERS, order.metadata))
+                    due.append(order.metadata)
                 else:
                     busy.add((order.metadata.namespace, order.spec.account_ref.name))
         return due, busy
 
-    async def _due_accounts(self, busy: set[Key]) -> list[_Due]:
+    async def _due_accounts(self, busy: set[Key]) -> list[ObjectMeta]:
+        """The accounts to delete: those that their profile no longer retains and that have no orders."""
         retentions = self._retentions()
         now = self._clock()
-        due: list[_Due] = []
+        due: list[ObjectMeta] = []
         for namespace in self._namespaces:
             async for account in list_all(self._cluster, ACCOUNTS, namespace, pause=self._pace.pause):
                 key = account.metadata.namespace, account.metadata.name
                 retained = retentions.get((account.metadata.namespace, account.spec.profile_ref.name))
                 if retention.is_abandoned(account, retention=retained, has_orders=key in busy, now=now):
-                    due.append(_Due(ACCOUNTS, account.metadata))
+                    due.append(account.metadata)
         return due[: self._pace.most]
 
     def _retentions(self) -> dict[Key, timedelta]:
-        """How long accounts are kept, by profile; profiles that say nothing keep them for ever."""
+        """How long accounts are kept, by profile. A profile without a retention keeps them forever."""
         found: dict[Key, timedelta] = {}
         for each in self._profiles.values():
             acme = each.spec.enrollment.acme
@@ -132,53 +133,23 @@ class GarbageCollector:
                 found[each.metadata.namespace, each.metadata.name] = parse_duration(acme.account_retention)
         return found
 
-    async def _delete(self, due: Sequence[_Due]) -> int:
-        """Delete one after the other; what cannot be deleted does not keep the others."""
-        removed = 0
-        for kind, meta in due:
+    async def _delete(
+        self, kind: str, remove: Callable[[ObjectMeta], Awaitable[bool]], due: Sequence[ObjectMeta]
+    ) -> int:
+        """Delete one object after the other. One that cannot be deleted does not hold up the others."""
+        deleted = 0
+        for metadata in due:
             try:
-                await self._cluster.delete(
-                    kind, meta.namespace, meta.name, uid=meta.uid, resource_version=meta.resource_version
-                )
-                removed += 1
-            except (Conflict, NotFound):
+                existed = await remove(metadata)
+            except Conflict:
                 continue
-            except ClusterError as error:
-                self._metrics.swept(kind.plural, "failed")
-                logger.warning("object cannot be removed", extra={"object": meta.name, "error": str(error)})
+            except (ClusterError, Unavailable) as error:
+                self._metrics.count_deletion(kind, "failed")
+                logger.warning("object cannot be deleted", extra={"object": metadata.name, "error": str(error)})
             else:
-                self._metrics.swept(kind.plural, "removed")
+                if not existed:
+                    continue
+                deleted += 1
+                self._metrics.count_deletion(kind, "removed")
             await self._sleep(1 / self._pace.rate)
-        return removed
-
-
-class UnfinishedOrders:
-    """Orders in processing that nobody looks at: their server may have died. A listener of the order store."""
-
-    def __init__(self, *, patience: float = 30.0, every: float = 10.0) -> None:
-        """In seconds: `patience` is how long others are given to finish an order, `every` how often it looks."""
-        self._patience = patience
-        self._every = every
-        self._since: dict[Key, float] = {}
-
-    def seen(self, order: ACMEOrder, deleted: bool) -> None:  # noqa: FBT001 - the signature of the store's listeners
-        """Remember since when the order has been in processing."""
-        key = order.metadata.namespace, order.metadata.name
-        if deleted or order.status.state != "processing":
-            self._since.pop(key, None)
-        else:
-            self._since.setdefault(key, asyncio.get_running_loop().time())
-
-    def missed(self) -> None:
-        """Changes may have been missed; who looks at an order sees how it is."""
-
-    def surveyed(self) -> None:
-        """Every order has been seen."""
-
-    async def run(self, finish: Callable[[Key], Awaitable[None]]) -> None:
-        """Have `finish` go on with what has been in processing for too long; never returns."""
-        while True:
-            await asyncio.sleep(self._every)
-            now = asyncio.get_running_loop().time()
-            for key in [key for key, since in self._since.items() if now - since > self._patience]:
-                await finish(key)
+        return deleted

@@ -1,108 +1,137 @@
-"""How many accounts and orders there are, and how many there may be: etcd must not fill up.
-
-Counted from what the survey and the watch show, in about a hundred bytes for each object.
-"""
+"""How many accounts and orders may exist: etcd must not fill up."""
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Protocol
+from datetime import datetime
+from typing import TypeVar
 
+from acme_server.orders.transitions import OPEN_STATES
 from acme_server.problems import ProblemType, Refused
 from acme_server.profiles import Profile
-from kms.resources.meta import LocalRef, Resource
+from acme_server.state.cache import Key
+from acme_server.state.index import Index, View
+from kms.clock import Clock
+from kms.resources.accounts import ACMEAccount
+from kms.resources.orders import ACMEOrder
 
-_RETRY_AFTER = 300
+MAXIMUM_OPEN_ORDERS = 300
+"""Open orders of one account. cert-manager works on 60 challenges at a time; more orders only fill etcd."""
+_RETRY_WHEN_FULL = 300
+_RETRY_WHEN_BUSY = 30
 
-
-class OfProfile(Protocol):
-    """The spec of what belongs to a profile."""
-
-    @property
-    def profile_ref(self) -> LocalRef:
-        """The profile, in the same namespace."""
-        ...
-
-
-class Owned(Resource, Protocol):
-    """An account or an order."""
-
-    @property
-    def spec(self) -> OfProfile:
-        """What it was made with."""
-        ...
+T = TypeVar("T", bound=ACMEAccount | ACMEOrder)
 
 
-class ObjectQuota:
-    """Counts objects of one kind. `what` is their name for people, `maximum` how many there may be altogether.
+class ObjectQuota(View[T]):
+    """Counts the objects of one kind, altogether and by profile.
 
-    What `by_profile` says no to (aliases of accounts) takes room in etcd like others, and counts for no profile.
+    `what` names the kind in problem documents, `maximum` limits their number altogether. Objects for which
+    `counts_for_profile` is false (aliases of accounts) count only altogether.
     """
 
-    def __init__(self, what: str, *, maximum: int, by_profile: Callable[[Any], bool] = lambda _resource: True) -> None:
+    def __init__(
+        self,
+        index: Index[T],
+        what: str,
+        *,
+        maximum: int,
+        counts_for_profile: Callable[[T], bool] = lambda _resource: True,
+    ) -> None:
+        super().__init__(index)
         self._what = what
         self.maximum = maximum
-        self._by_profile = by_profile
-        self._profiles: dict[int, tuple[str, str]] = {}
-        self._counts: Counter[tuple[str, str]] = Counter()
-        self._unconfirmed: set[int] = set()
+        self._counts_for_profile = counts_for_profile
+        self._profiles: dict[Key, Key] = {}
+        self._counts: Counter[Key] = Counter()
 
     def __len__(self) -> int:
         return len(self._profiles)
 
-    def of(self, namespace: str, profile: str) -> int:
-        """How many the profile has."""
+    def count(self, namespace: str, profile: str) -> int:
+        """The number of objects of the profile."""
         return self._counts[namespace, profile]
 
-    def seen(self, resource: Owned, deleted: bool) -> None:  # noqa: FBT001 - the signature of the store's listeners
-        """Count the object, or count it no more."""
-        meta = resource.metadata
-        digest = _digest(meta.uid or f"{meta.namespace}/{meta.name}")
-        self._unconfirmed.discard(digest)
-        if deleted:
-            self._drop(digest)
-        elif digest not in self._profiles:
-            name = resource.spec.profile_ref.name if self._by_profile(resource) else ""
-            profile = sys.intern(meta.namespace), sys.intern(name)
-            self._profiles[digest] = profile
-            self._counts[profile] += 1
-
-    def missed(self) -> None:
-        """Changes may have been missed: what the next survey does not confirm is gone."""
-        self._unconfirmed = set(self._profiles)
-
-    def surveyed(self) -> None:
-        """Every object that there is has been seen."""
-        for digest in self._unconfirmed:
-            self._drop(digest)
-        self._unconfirmed = set()
-
-    def admit(self, profile: Profile, *, limit: int | None, field: str) -> None:
-        """Raise Refused (rateLimited) where there must not be one more.
-
-        `limit` is what the profile's `field` says. With status 503: it is not the client's fault, and cert-manager
-        takes a 429 as the end.
-        """
-        if limit is not None and self.of(*profile.key) >= limit:
-            raise _full(f"Profile {'/'.join(profile.key)} has the {limit} {self._what} that it may have ({field}).")
-        if len(self) >= self.maximum:
-            raise _full(f"There are the {self.maximum} {self._what} that this server may keep.")
-
-    def _drop(self, digest: int) -> None:
-        profile = self._profiles.pop(digest, None)
-        if profile is None:
+    def put(self, key: Key, resource: T) -> None:
+        """Count the object."""
+        if key in self._profiles:
             return
+        name = resource.spec.profile_ref.name if self._counts_for_profile(resource) else ""
+        profile = self._profiles[key] = sys.intern(key[0]), sys.intern(name)
+        self._counts[profile] += 1
+
+    def remove(self, key: Key) -> None:
+        """Stop counting the object."""
+        profile = self._profiles.pop(key)
         self._counts[profile] -= 1
         if not self._counts[profile]:
             del self._counts[profile]
 
+    def admit(self, profile: Profile, *, limit: int | None, field: str) -> None:
+        """Raise Refused (rateLimited) if the profile, or the server, must not have one more.
+
+        `limit` is the value of the profile's `field`. The status is 503: the client is not at fault, and cert-manager
+        gives up after a 429.
+        """
+        if limit is not None and self.count(*profile.key) >= limit:
+            raise _full(f"Profile {'/'.join(profile.key)} has reached its limit of {limit} {self._what} ({field}).")
+        if len(self) >= self.maximum:
+            raise _full(f"This server has reached its limit of {self.maximum} {self._what}.")
+
+
+class OpenOrderQuota(View[ACMEOrder]):
+    """Counts the open orders of each account."""
+
+    def __init__(self, index: Index[ACMEOrder], *, clock: Clock, maximum: int = MAXIMUM_OPEN_ORDERS) -> None:
+        super().__init__(index)
+        self._clock = clock
+        self._maximum = maximum
+        self._accounts: dict[Key, Key] = {}
+        self._expirations: dict[Key, dict[Key, datetime]] = {}
+
+    def __len__(self) -> int:
+        return len(self._accounts)
+
+    def count(self, namespace: str, account: str) -> int:
+        """The number of the account's open orders that have not expired."""
+        now = self._clock()
+        return sum(expires >= now for expires in self._expirations.get((namespace, account), {}).values())
+
+    def put(self, key: Key, order: ACMEOrder) -> None:
+        """Count the order while it is open; a pre-authorization, until it is valid."""
+        if order.status.state not in OPEN_STATES or (order.spec.preauthorization and order.status.state == "ready"):
+            self.remove(key)
+            return
+        account = self._accounts[key] = sys.intern(key[0]), sys.intern(order.spec.account_ref.name)
+        self._expirations.setdefault(account, {})[key] = order.spec.expires
+
+    def remove(self, key: Key) -> None:
+        """Stop counting the order."""
+        account = self._accounts.pop(key, None)
+        if account is None:
+            return
+        orders = self._expirations[account]
+        del orders[key]
+        if not orders:
+            del self._expirations[account]
+
+    def admit(self, namespace: str, account: str) -> None:
+        """Raise Refused (rateLimited) if the account has as many open orders as it may have.
+
+        The status is 503: cert-manager gives up the order after a 429 and waits after a 503.
+        """
+        if len(self._expirations.get((namespace, account), ())) < self._maximum:
+            return
+        if self.count(namespace, account) >= self._maximum:
+            raise Refused(
+                ProblemType.RATE_LIMITED,
+                f"The account has {self._maximum} open orders; finish some of them first.",
+                status=503,
+                headers={"Retry-After": str(_RETRY_WHEN_BUSY)},
+            )
+
 
 def _full(detail: str) -> Refused:
-    return Refused(ProblemType.RATE_LIMITED, detail, status=503, headers={"Retry-After": str(_RETRY_AFTER)})
-
-
-def _digest(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+    return Refused(ProblemType.RATE_LIMITED, detail, status=503, headers={"Retry-After": str(_RETRY_WHEN_FULL)})

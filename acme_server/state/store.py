@@ -1,7 +1,10 @@
-"""The repository: accounts and orders as custom resources. The only place that writes them.
+"""The repository: accounts and orders as custom resources. The server writes them nowhere else.
 
-Answers come from a bounded cache that this replica's own writes go through and that a watch keeps current; before an
-answer of "no" callers read live (`fresh`). A transition is applied to what is there now, not to what its caller saw.
+Answers come from a bounded cache; this replica's own writes and a watch keep it current. Before they refuse something,
+callers read live (`fresh`). A transition applies to the current version, not to the one that its caller saw.
+
+The command `kms-acme revoke` works without a server: it applies the same transition through the API, with the rights of
+its user's kubeconfig.
 """
 
 from __future__ import annotations
@@ -9,17 +12,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
 
 from acme_server.problems import ProblemType, Refused, Unavailable, not_found
 from acme_server.state.cache import Cache, Key, SharedReads
+from acme_server.state.index import Index
 from kms.cluster import errors
 from kms.cluster.client import Cluster
 from kms.cluster.retry import attempts
 from kms.resources.kinds import Kind
-from kms.resources.meta import Resource, key_of
+from kms.resources.meta import ObjectMeta, Resource, key_of
 
 T = TypeVar("T", bound=Resource)
 
@@ -27,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class Vanished(Refused):
-    """The object that was to be changed is gone: for clients the same as one that never was (404)."""
+    """The object to change no longer exists. For clients this is the same as if it had never existed (404)."""
 
     def __init__(self) -> None:
         gone = not_found()
@@ -41,7 +45,7 @@ def identity(resource: T) -> T:
 
 @contextmanager
 def answering_unavailable() -> Iterator[None]:
-    """Turn what the API server cannot do now into Unavailable. Expected refusals pass as they are."""
+    """Raise Unavailable for what the API server cannot do now. Expected errors pass unchanged."""
     try:
         yield
     except (errors.NotFound, errors.Conflict, errors.AlreadyExists):
@@ -49,17 +53,17 @@ def answering_unavailable() -> Iterator[None]:
     except errors.Unavailable as error:
         raise Unavailable("The Kubernetes API does not answer.", max(1, round(error.retry_after or 2))) from error
     except errors.Forbidden as error:
-        # Quota, admission or RBAC: a person has to act, and the client may come again until then.
-        logger.warning("the Kubernetes API forbids it", extra={"error": str(error)})
+        # Quota, admission or RBAC: a person has to act, and the client may retry until then.
+        logger.warning("the Kubernetes API refused a request", extra={"error": str(error)})
         raise Unavailable("The Kubernetes API does not allow this at the moment.", 30) from error
 
 
 class Store(Generic[T]):
     """Resources of one kind.
 
-    `normalise` is applied to whatever comes from the API server. `listeners` are told of every version of every object
-    that passes by, written here or seen in the watch, and whether it is the last one (deleted). `is_sole_writer` says
-    whether no other replica can have written in the last minute: only then does the cache hold the latest version.
+    `normalise` is applied to every object that the API server returns. `index` learns of every version of every object,
+    written here or seen in the watch. `is_sole_writer` says whether no other replica can have written in the last
+    minute: only then does the cache hold the latest version.
     """
 
     def __init__(
@@ -69,7 +73,7 @@ class Store(Generic[T]):
         *,
         capacity: int,
         normalise: Callable[[T], T] = identity,
-        listeners: tuple[Callable[[T, bool], None], ...] = (),
+        index: Index[T] | None = None,
         is_sole_writer: Callable[[], bool] = lambda: True,
         retry: Callable[[], AsyncIterator[int]] = attempts,
     ) -> None:
@@ -77,48 +81,48 @@ class Store(Generic[T]):
         self._kind = kind
         self._cache: Cache[T] = Cache(capacity)
         self._normalise = normalise
-        self._listeners = listeners
+        self._index = Index() if index is None else index
         self.is_sole_writer = is_sole_writer
         self._retry = retry
         self._reads: SharedReads[T | None] = SharedReads(self._read)
-        # One writer an object in this process: its transitions queue up here instead of meeting as conflicts.
+        # In this process one writer at a time changes an object: transitions queue up here instead of conflicting.
         self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
 
     def __len__(self) -> int:
         return len(self._cache)
 
     def cached(self, namespace: str, name: str) -> T | None:
-        """The object as this replica knows it; None says nothing about whether it exists."""
+        """The cached object; None says nothing about whether it exists."""
         return self._cache.get((namespace, name))
 
     async def get(self, namespace: str, name: str) -> T | None:
-        """The object as this replica knows it, else as it is now; None: there is none. Raises Unavailable."""
+        """The cached object, else the result of a live read; None: it does not exist. Raises Unavailable."""
         return self._cache.get((namespace, name)) or await self._reads(namespace, name)
 
     async def fresh(self, namespace: str, name: str) -> T | None:
-        """The object as it is now: what a "no" is based on. Raises Unavailable."""
+        """The object as a live read returns it: the ground for every refusal. Raises Unavailable."""
         return await self._reads(namespace, name)
 
     async def current(self, namespace: str, name: str) -> T | None:
         """The latest version of the object: from the cache, or live where another replica may have written.
 
-        None: there is none. Raises Unavailable.
+        None: it does not exist. Raises Unavailable.
         """
         return await (self.get if self.is_sole_writer() else self.fresh)(namespace, name)
 
     async def list(self, namespace: str, *, labels: str = "", fields: str = "") -> tuple[T, ...]:
-        """All objects with these labels and fields (selectors) as they are now. Raises Unavailable."""
+        """All objects that match these selectors, from a live list. Raises Unavailable."""
         with answering_unavailable():
             try:
                 listing = await self._cluster.list(self._kind, namespace, labels=labels, fields=fields)
             except errors.Gone as error:
                 raise Unavailable("The Kubernetes API took too long to list.") from error
-        return tuple(self._seen(each) for each in listing.items)
+        return tuple(self._take(each) for each in listing.items)
 
     async def page(self, namespace: str, *, labels: str, limit: int, token: str = "") -> tuple[tuple[T, ...], str]:
-        """At most `limit` objects with these labels, and the token of the page after this one; "": there is none.
+        """At most `limit` objects with these labels, and the token of the next page ("": this is the last one).
 
-        Raises Refused (404) where the token is too old or is none, and Unavailable.
+        Raises Refused (404) if the token has expired or is invalid, and Unavailable.
         """
         with answering_unavailable():
             try:
@@ -126,10 +130,10 @@ class Store(Generic[T]):
             except (errors.Gone, errors.Invalid) as error:
                 raise Refused(
                     ProblemType.MALFORMED,
-                    "This page of the list is not there any more; read the list from its beginning.",
+                    "This page of the list has expired; read the list from its beginning.",
                     status=404,
                 ) from error
-        return tuple(self._seen(each) for each in page.items), page.continue_token
+        return tuple(self._take(each) for each in page.items), page.continue_token
 
     async def add(self, resource: T) -> T:
         """Create the object. Raises AlreadyExists and Unavailable."""
@@ -138,29 +142,37 @@ class Store(Generic[T]):
                 created = await self._cluster.create(self._kind, resource)
             except errors.NotFound as error:
                 raise Unavailable("The namespace of the profile is gone.", 30) from error
-        return self._seen(created)
+        return self._take(created)
 
-    async def remove(self, resource: T) -> None:
-        """Delete the object in exactly this version, if it is still there. Raises Conflict and Unavailable."""
-        meta = resource.metadata
-        with answering_unavailable(), suppress(errors.NotFound):
-            await self._cluster.delete(
-                self._kind, meta.namespace, meta.name, uid=meta.uid, resource_version=meta.resource_version
-            )
-        self._cache.drop(key_of(resource))
+    async def remove(self, metadata: ObjectMeta) -> bool:
+        """Delete the object in exactly this version. Returns whether it still existed.
 
-    async def change(self, seen: T, transition: Callable[[T], T]) -> T:
-        """Apply the transition to what is stored now and write the status if that changes it.
-
-        The transition is pure and may be applied several times. What it refuses for a version that might be out of
-        date, it is asked again about the current one. Losing a race is normal: somebody else's result is the answer.
-        Raises what the transition raises, Vanished where the object is gone, and Unavailable.
+        Raises Conflict if it has another version now, and Unavailable.
         """
-        key = key_of(seen)
+        key = metadata.namespace, metadata.name
+        try:
+            with answering_unavailable():
+                await self._cluster.delete(
+                    self._kind, *key, uid=metadata.uid, resource_version=metadata.resource_version
+                )
+        except errors.NotFound:
+            return False
+        finally:
+            self._cache.drop(key)
+        return True
+
+    async def change(self, resource: T, transition: Callable[[T], T]) -> T:
+        """Apply the transition to the stored object and write the status if that changes it.
+
+        The transition is pure and may be applied several times. If it refuses a version that might be outdated, it is
+        applied again to a live read. Losing a race is normal: the result of another writer is then the result.
+        Raises what the transition raises, Vanished if the object no longer exists, and Unavailable.
+        """
+        key = key_of(resource)
         lock = self._locks.setdefault(key, asyncio.Lock())
         async with lock:
-            current, live = self._cache.get(key) or seen, False
-            if current.metadata.uid != seen.metadata.uid:
+            current, live = self._cache.get(key) or resource, False
+            if current.metadata.uid != resource.metadata.uid:
                 raise Vanished
             async for _ in self._retry():
                 try:
@@ -168,61 +180,58 @@ class Store(Generic[T]):
                 except Refused:
                     if live:
                         raise
-                    current, live = await self._same(seen), True
+                    current, live = await self._read_same(resource), True
                     continue
                 if wanted == current:
                     return current
                 try:
                     return await self._replace_status(wanted)
                 except errors.Conflict:
-                    current, live = await self._same(seen), True
+                    current, live = await self._read_same(resource), True
         raise Unavailable("Too many changes to the same object at once.")
 
     async def _replace_status(self, wanted: T) -> T:
         try:
             with answering_unavailable():
-                return self._seen(await self._cluster.replace_status(self._kind, wanted))
+                return self._take(await self._cluster.replace_status(self._kind, wanted))
         except errors.NotFound:
             self._cache.drop(key_of(wanted))
             raise Vanished from None
         except BaseException:
-            # Also a write that was cut short may have happened: only a read can tell.
+            # An interrupted write may have happened all the same: only a read can tell.
             self._cache.drop(key_of(wanted))
             raise
 
-    async def _same(self, seen: T) -> T:
-        """The object as it is now, if it is the one that was seen and not one that later took its name."""
-        current = await self.fresh(*key_of(seen))
-        if current is None or current.metadata.uid != seen.metadata.uid:
+    async def _read_same(self, resource: T) -> T:
+        """A live read of the object. Raises Vanished if it is gone or another object has taken its name."""
+        current = await self.fresh(*key_of(resource))
+        if current is None or current.metadata.uid != resource.metadata.uid:
             raise Vanished
         return current
 
     async def _read(self, namespace: str, name: str) -> T | None:
         with answering_unavailable():
             try:
-                return self._seen(await self._cluster.get(self._kind, namespace, name))
+                return self._take(await self._cluster.get(self._kind, namespace, name))
             except errors.NotFound:
                 self._cache.drop((namespace, name))
                 return None
 
-    def _seen(self, resource: T) -> T:
+    def _take(self, resource: T) -> T:
+        """Cache and index an object that the API server has returned. Returns its newest known version."""
         newest = self._cache.put(self._normalise(resource))
-        self._tell(newest, deleted=False)
+        self._index.update(newest, False)
         return newest
 
-    def followed(self, resource: T, deleted: bool) -> None:  # noqa: FBT001 - the signature that watchers call
-        """Take note of an event of the watch: cached objects become current, others stay out of the cache."""
+    def apply_event(self, resource: T, deleted: bool) -> None:  # noqa: FBT001 - the signature of watch callbacks
+        """Take in an event of the watch: it updates cached objects and adds none to the cache."""
         key = key_of(resource)
         if deleted:
             self._cache.remove(key, resource.metadata.resource_version)
         elif key in self._cache:
             self._cache.put(self._normalise(resource))
-        self._tell(resource, deleted=deleted)
+        self._index.update(resource, deleted)
 
-    def forget(self) -> None:
-        """The watch has missed something: nothing that is cached can be relied on."""
+    def clear(self) -> None:
+        """Empty the cache: the watch has missed changes."""
         self._cache.clear()
-
-    def _tell(self, resource: T, *, deleted: bool) -> None:
-        for listener in self._listeners:
-            listener(resource, deleted)

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from acme_server.measures import Metrics
+from acme_server.metrics import Metrics
 from acme_server.model import ChallengeId, Failed, Outcome, Valid
 from acme_server.problems import ProblemType
 from acme_server.state.cache import Key
@@ -165,13 +165,13 @@ class Attempts:
             async with share, self._slots:
                 attempt = await self._attempt(task)
             if isinstance(attempt, Valid):
-                self._metrics.validation(task.id.type, "valid", loop.time() - started)
+                self._metrics.observe_validation(task.id.type, "valid", loop.time() - started)
                 return attempt
             if not attempt.temporary or pause is None or loop.time() - started + pause > self._pace.within:
                 break
             await task.pause(pause)
         problem = task.problem() or _internal()
-        self._metrics.validation(task.id.type, problem.type, loop.time() - started)
+        self._metrics.observe_validation(task.id.type, problem.type, loop.time() - started)
         return Failed(problem)
 
     async def _attempt(self, task: Task) -> Valid | _Failure:

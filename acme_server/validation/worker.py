@@ -15,7 +15,7 @@ from collections.abc import Coroutine, Mapping
 from types import MappingProxyType
 from typing import Protocol
 
-from acme_server.measures import Metrics, NoMetrics
+from acme_server.metrics import Metrics
 from acme_server.model import ChallengeId, Outcome
 from acme_server.problems import Refused, Unavailable
 from acme_server.state.cache import Key
@@ -59,7 +59,7 @@ class Worker:
         permit: Permit,
         validation_results: Recorder,
         clock: Clock,
-        metrics: Metrics | None = None,
+        metrics: Metrics,
         pace: Pace | None = None,
         in_flight: int = IN_FLIGHT,
         queued: int = QUEUED,
@@ -71,7 +71,7 @@ class Worker:
             validators=validators,
             permit=permit,
             clock=clock,
-            metrics=metrics or NoMetrics(),
+            metrics=metrics,
             pace=self._pace,
             in_flight=in_flight,
         )

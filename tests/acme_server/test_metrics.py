@@ -4,23 +4,21 @@ import time
 import pytest
 from prometheus_client import generate_latest
 
-from acme_server.measures import Metrics
-from acme_server.metrics import PrometheusMetrics
+from acme_server.metrics import Metrics
 
 
-def text_of(metrics: PrometheusMetrics) -> str:
+def text_of(metrics: Metrics) -> str:
     return generate_latest(metrics.registry).decode()
 
 
 def test_what_services_report_is_counted() -> None:
-    metrics = PrometheusMetrics()
-    reporting: Metrics = metrics
-    reporting.order("created")
-    reporting.validation("http-01", "valid", 0.2)
-    reporting.issuance("signed", 0.003)
-    reporting.caa("Report", "forbidden")
+    metrics = Metrics()
+    metrics.count_order("created")
+    metrics.observe_validation("http-01", "valid", 0.2)
+    metrics.observe_issuance("signed", 0.003)
+    metrics.count_caa_check("Report", "forbidden")
     metrics.api.count("create", "acmeorders", 201, 0.004)
-    metrics.connection_refused()
+    metrics.count_refused_connection()
     text = text_of(metrics)
     for line in (
         'kms_acme_orders_total{outcome="created"} 1.0',
@@ -36,7 +34,7 @@ def test_what_services_report_is_counted() -> None:
 
 
 def test_caches_and_connections_are_asked_when_somebody_looks() -> None:
-    metrics, cache, age = PrometheusMetrics(), [1, 2], [3.0]
+    metrics, cache, age = Metrics(), [1, 2], [3.0]
     metrics.watch_cache("orders", cache.__len__, lambda: age[0])
     metrics.watch_cache("keys", lambda: 7)
     metrics.watch_connections(lambda: 4)
@@ -51,15 +49,15 @@ def test_caches_and_connections_are_asked_when_somebody_looks() -> None:
 
 
 def test_two_servers_in_one_process_do_not_mix_their_counts() -> None:
-    one, other = PrometheusMetrics(), PrometheusMetrics()
-    one.order("created")
+    one, other = Metrics(), Metrics()
+    one.count_order("created")
     assert 'outcome="created"' not in text_of(other)
 
 
 @pytest.mark.requirement("SEC41")
 async def test_who_blocks_the_event_loop_is_noticed() -> None:
-    metrics = PrometheusMetrics()
-    watching = asyncio.create_task(metrics.watch_loop())
+    metrics = Metrics()
+    watching = asyncio.create_task(metrics.measure_loop_delay())
     await asyncio.sleep(0)
     time.sleep(0.4)  # noqa: ASYNC251 - that is the fault
     await asyncio.sleep(0.01)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import gc
 import tracemalloc
 from datetime import timedelta
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
+from acme_server.orders.recovery import UnfinishedOrders
 from acme_server.state.authorizations import Authorizations
 from acme_server.state.certificates import Certificates
-from acme_server.state.garbage_collector import UnfinishedOrders
-from acme_server.state.quotas import ObjectQuota
+from acme_server.state.index import Index
+from acme_server.state.quotas import ObjectQuota, OpenOrderQuota
 from kms.cluster.codec import encode
 from kms.resources.kinds import ORDERS
 from kms.resources.orders import ACMEOrder, Identifier
@@ -50,29 +50,27 @@ def stored(number: int) -> bytes:
 
 def test_an_order_with_its_certificate_takes_little_memory() -> None:
     documents = [stored(number) for number in range(ORDERS_HERE)]
-    listeners: tuple[Any, ...] = (
-        Certificates(),
-        Authorizations(clock=lambda: NOW),
-        ObjectQuota("orders", maximum=2 * ORDERS_HERE),
-        UnfinishedOrders(),
+    index: Index[ACMEOrder] = Index()
+    views = (
+        Certificates(index),
+        Authorizations(index, clock=lambda: NOW),
+        ObjectQuota(index, "orders", maximum=2 * ORDERS_HERE),
     )
+    UnfinishedOrders(index)
+    OpenOrderQuota(index, clock=lambda: NOW)
     decode = msgspec.json.Decoder(ACMEOrder).decode
-    for each in listeners:
-        each.missed()
     gc.collect()
     tracemalloc.start()
     try:
         for document in documents:
             order = decode(document)
-            for each in listeners:
-                each.seen(order, False)
+            index.update(order, False)
         del order
-        for each in listeners:
-            each.surveyed()
+        index.mark_complete()
         gc.collect()
         octets = tracemalloc.get_traced_memory()[0] / ORDERS_HERE
     finally:
         tracemalloc.stop()
     print(f"{octets:.0f} octets an order")
-    assert len(listeners[0]) == len(listeners[1]) == len(listeners[2]) == ORDERS_HERE
+    assert [len(each) for each in (index, *views)] == [ORDERS_HERE] * 4
     assert octets < LIMIT

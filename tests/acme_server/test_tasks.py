@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from acme_server.api.readiness import Readiness
-from acme_server.tasks import BackgroundTasks, supervised
+from acme_server.tasks import BackgroundTasks, supervise
 
 
 async def test_work_that_fails_is_begun_again_and_told_of(caplog: pytest.LogCaptureFixture) -> None:
@@ -15,7 +15,7 @@ async def test_work_that_fails_is_begun_again_and_told_of(caplog: pytest.LogCapt
         if begun < 3:
             raise RuntimeError("broken")
 
-    await supervised("the work", work, pause=0.001)
+    await supervise("the work", work, pause=0.001)
     assert begun == 3
     failures = [vars(each) for each in caplog.records]
     assert [(each["task"], each["again_in_seconds"]) for each in failures] == [("the work", 0.001), ("the work", 0.002)]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client import generate_latest
 
-from acme_server.metrics import PrometheusMetrics
+from acme_server.metrics import Metrics
 from acme_server.unvalidated_profiles import UnvalidatedProfiles
 from kms.resources.meta import LocalRef, ObjectMeta
 from kms.resources.profiles import AcmeEnrollment, CertificateProfile, Enrollment, ProfileSpec
@@ -24,8 +24,8 @@ def profile(name: str, **acme: object) -> CertificateProfile:
 def test_profiles_that_skip_the_validation_of_ownership_are_in_the_log_and_in_the_metrics(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    skipping, metrics = UnvalidatedProfiles(), PrometheusMetrics()
-    metrics.watch_skipping(skipping.count)
+    skipping, metrics = UnvalidatedProfiles(), Metrics()
+    metrics.watch_unvalidated_profiles(skipping.count)
     skipping.seen(profile("web"), False)
     for _ in range(3):
         skipping.seen(profile("trusting", ownership_validation="Skipped"), False)

@@ -30,7 +30,7 @@ async def watching(world: World) -> AsyncIterator[None]:
     ]
     await services.account_feed.following.wait()
     await services.order_feed.following.wait()
-    await until(lambda: services.account_keys._complete)
+    await until(lambda: services.account_keys.complete)
     try:
         yield
     finally:
@@ -121,15 +121,15 @@ async def test_open_orders_of_other_servers_count(worlds: tuple[World, World]) -
     one, other = worlds
     account = await one.account()
     await one.order(account)
-    limits = other.services.orders._new_orders._open_orders
-    await until(lambda: (NAMESPACE, account.metadata.name) in limits._open)
+    await until(lambda: other.services.open_orders.count(NAMESPACE, account.metadata.name) == 1)
 
 
 async def test_after_a_gap_caches_are_filled_anew(worlds: tuple[World, World]) -> None:
     one, _ = worlds
     await one.account()
     assert len(one.services.account_store) == 1
-    one.services.account_feed._on_gap()
-    assert len(one.services.account_store) == 0
-    assert not one.services.account_keys._complete
-    await until(lambda: one.services.account_keys._complete)
+    lists = one.calls().count("list acmeaccounts")
+    one.api.fail_next("watch", "acmeaccounts", 410, times=2)  # the versions that the watches would go on from
+    one.api.drop_watches()
+    await until(lambda: len(one.services.account_store) == 0)
+    await until(lambda: one.services.account_keys.complete and one.calls().count("list acmeaccounts") > lists)

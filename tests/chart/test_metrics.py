@@ -11,7 +11,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from acme_server.metrics import PrometheusMetrics as ServerMetrics
+from acme_server.metrics import Metrics as ServerMetrics
 from e2e.chart.helm import CHART, Helm
 from e2e.chart.kinds import APIS
 from kms_operator.metrics import Metrics as OperatorMetrics

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from msgspec.structs import replace
 
 from acme_server.state.certificates import Certificates
+from acme_server.state.index import Index
 from kms.clock import system_clock
 from kms.resources.kinds import ORDERS
 from kms.resources.meta import condition
@@ -70,9 +71,10 @@ async def test_a_certificate_is_revoked_by_its_serial_number_as_people_copy_it(
     ready = condition(stored.status.conditions, "Ready")
     assert ready is not None
     assert (ready.status, ready.reason) == ("False", "Revoked")
-    inventory = Certificates()
-    inventory.seen(stored, False)
-    assert len(inventory.revoked("pki", "ab" * 20)) == 1
+    index: Index[ACMEOrder] = Index()
+    certificates = Certificates(index)
+    index.update(stored, False)
+    assert len(certificates.revoked("pki", "ab" * 20)) == 1
 
 
 async def test_a_serial_number_may_name_its_namespace(administrator: Administrator) -> None:

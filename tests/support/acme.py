@@ -32,7 +32,7 @@ from acme_server.certificates.crl import Document
 from acme_server.certificates.renewal_info import RenewalInfo
 from acme_server.certificates.renewal_window import Window
 from acme_server.jose.jwk import AccountKey, account_key
-from acme_server.metrics import PrometheusMetrics
+from acme_server.metrics import Metrics
 from acme_server.nonces import Nonce, Nonces
 from acme_server.problems import ProblemType, Refused, Unavailable, not_found
 from acme_server.profiles import Profile
@@ -399,7 +399,7 @@ class Edge:
     accounts: Accounts
     orders: Orders
     credentials: Credentials
-    metrics: PrometheusMetrics
+    metrics: Metrics
     readiness: Readiness
     now: list[datetime]
     revocations: Revocations
@@ -444,7 +444,7 @@ async def running_edge(*profiles: Profile) -> AsyncIterator[Edge]:
     found = Profiles(*(profiles or (profile(), profile("open", external_account_binding="Optional"))))
     accounts, orders, credentials = Accounts(), Orders(), Credentials()
     revocations, publication = Revocations(), Publication()
-    metrics, readiness = PrometheusMetrics(), Readiness()
+    metrics, readiness = Metrics(), Readiness()
     application = acme_application(
         urls=URLs(EXTERNAL_URL),
         nonces=nonces,

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from acme_server.accounts.eab_credentials import Binding
 from acme_server.api.payloads import NewAccount, NewOrder, RequestedIdentifier
+from acme_server.metrics import Metrics
 from acme_server.orders.policy import Objection
 from acme_server.problems import ProblemType
 from acme_server.profiles import Profile
@@ -150,33 +151,15 @@ def wrong(detail: str = "the answer is wrong", *, temporary: bool = False) -> Va
     return ValidationFailed(ProblemType.UNAUTHORIZED, detail, temporary=temporary)
 
 
-@dataclass
-class Counted:
-    """Measures, counted."""
-
-    orders: list[str] = field(default_factory=list)
-    validations: list[tuple[str, str]] = field(default_factory=list)
-    issuances: list[str] = field(default_factory=list)
-    sweeps: list[str] = field(default_factory=list)
-    caa_checks: list[tuple[str, str]] = field(default_factory=list)
-
-    def order(self, outcome: str) -> None:
-        self.orders.append(outcome)
-
-    def validation(self, type_: str, result: str, seconds: float) -> None:
-        assert seconds >= 0
-        self.validations.append((type_, result))
-
-    def issuance(self, result: str, seconds: float) -> None:
-        assert seconds >= 0
-        self.issuances.append(result)
-
-    def swept(self, kind: str, result: str) -> None:
-        assert kind in {"acmeorders", "acmeaccounts"}
-        self.sweeps.append(result)
-
-    def caa(self, mode: str, result: str) -> None:
-        self.caa_checks.append((mode, result))
+def counted(metrics: Metrics, name: str) -> dict[str | tuple[str, ...], int]:
+    """How often the metric `kms_acme_<name>` has counted, by the value of its label (of several: a tuple of them)."""
+    counts: dict[str | tuple[str, ...], int] = {}
+    for family in metrics.registry.collect():
+        for sample in family.samples if family.name == f"kms_acme_{name}" else ():
+            if sample.name.endswith(("_total", "_count")):
+                values = tuple(sample.labels.values())
+                counts[values if len(values) > 1 else values[0]] = int(sample.value)
+    return counts
 
 
 @dataclass
@@ -209,7 +192,7 @@ class World:
     clock: Clock = field(default_factory=Clock)
     validator: Validator = field(default_factory=Validator)
     records: ScriptedRecords = field(default_factory=ScriptedRecords)
-    metrics: Counted = field(default_factory=Counted)
+    metrics: Metrics = field(default_factory=Metrics)
     profiles: Informed[CertificateProfile] = field(default_factory=Informed)
     policies: Informed[CertificatePolicy] = field(default_factory=Informed)
     authorities: Informed[CertificateAuthority] = field(default_factory=Informed)

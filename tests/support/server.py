@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from acme_server.api.application import acme_application
 from acme_server.api.readiness import Readiness
-from acme_server.metrics import PrometheusMetrics
+from acme_server.metrics import Metrics
 from acme_server.nonces import Nonces
 from acme_server.urls import URLs
 from kms.clock import system_entropy
@@ -150,7 +150,7 @@ async def running_replica(world: World, nonces: Nonces) -> AsyncIterator[Server]
         renewals=services.renewals,
         revocations=services.revocations,
         publication=services.publication,
-        metrics=PrometheusMetrics(),
+        metrics=Metrics(),
         readiness=Readiness(),
     )
     async with TestClient(TestServer(application)) as http:

@@ -11,7 +11,7 @@ from aiohttp import web
 from acme_server.api.application import internal_application, plain_application
 from acme_server.api.context import PublicationService
 from acme_server.api.readiness import Readiness
-from acme_server.metrics import PrometheusMetrics
+from acme_server.metrics import Metrics
 from acme_server.nonces import Nonces
 from acme_server.replicas import PATH, Replicas
 from kms.clock import system_entropy
@@ -34,14 +34,14 @@ async def test_inside_the_cluster_there_are_probes_metrics_and_the_questions_of_
     """Nothing of ACME. Replicas sign what they ask (peers.py); the rest is for anybody who can reach it."""
     nonces = Nonces(clock=clock, entropy=system_entropy)
     replicas = Replicas(nonces=nonces, slices=None, session=None, clock=clock, entropy=system_entropy)
-    application = internal_application(replicas=replicas, metrics=PrometheusMetrics(), readiness=Readiness())
+    application = internal_application(replicas=replicas, metrics=Metrics(), readiness=Readiness())
     assert routes_of(application) == {("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/metrics"), ("POST", PATH)}
 
 
 @pytest.mark.requirement("M2", "SEC01", "SEC60")
 def test_without_tls_there_is_what_certificates_point_to_and_nothing_of_acme() -> None:
     application = plain_application(
-        publication=cast("PublicationService", None), metrics=PrometheusMetrics(), readiness=Readiness()
+        publication=cast("PublicationService", None), metrics=Metrics(), readiness=Readiness()
     )
     assert routes_of(application) == {
         ("GET", "/crl/{namespace}/{authority}.crl"),

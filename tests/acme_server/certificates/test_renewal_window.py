@@ -33,7 +33,6 @@ def certificate(
 ) -> CertificateRecord:
     return CertificateRecord(
         order=("pki", order),
-        version="1",
         profile="web",
         account="account",
         serial_number=serial,

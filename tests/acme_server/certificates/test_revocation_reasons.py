@@ -33,7 +33,6 @@ SECONDS = st.integers(min_value=0, max_value=3 * 3600)
 def revoked_certificate(serial: int, time: datetime, reason: str = "superseded", **changes: Any) -> CertificateRecord:
     values: dict[str, Any] = {
         "order": ("pki", f"order-{serial}"),
-        "version": "1",
         "profile": "web",
         "account": "account",
         "serial_number": f"{serial:x}",

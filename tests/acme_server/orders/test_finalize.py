@@ -23,7 +23,7 @@ from kms.resources.orders import ACMEOrder
 from kms.resources.policies import DNSNameRules, PolicySpec
 from tests.support import pki
 from tests.support.accounts import account as an_account
-from tests.support.domain import Key, World, running_world
+from tests.support.domain import Key, World, counted, running_world
 
 NAME = "www.example.com"
 CSR = pki.csr(NAME)
@@ -59,7 +59,7 @@ def certificate_of(order: ACMEOrder) -> x509.Certificate:
 @pytest.mark.requirement("C10")
 async def test_a_ready_order_gets_its_certificate_in_one_write(world: World, account: ACMEAccount) -> None:
     order = await world.proven(account)
-    world.services.account_keys._complete = True
+    world.services.account_index.mark_complete()
     before = len(world.api.requests)
     order = await finalize(world, account, order)
     assert world.calls(before) == ["update acmeorders"]
@@ -128,7 +128,7 @@ async def test_the_policy_counts_as_it_is_now(world: World, account: ACMEAccount
 @pytest.mark.requirement("M115", "M157", "SEC26")
 async def test_the_key_of_the_account_gets_no_certificate(world: World) -> None:
     account = await world.account(Key(thumbprint=thumbprint(pki.key().public_key()) or ""))
-    world.services.account_keys._complete = True
+    world.services.account_index.mark_complete()
     order = await world.proven(account)
     refused = await refusal(world, account, order)
     assert refused.type == ProblemType.BAD_CSR
@@ -146,7 +146,7 @@ async def test_the_key_of_any_account_of_the_profile_gets_no_certificate(world: 
 @pytest.mark.requirement("M115", "SEC26")
 async def test_the_key_of_an_account_of_another_profile_gets_none_either(world: World, account: ACMEAccount) -> None:
     foreign = an_account("a" * 52, "elsewhere", thumbprint=thumbprint(pki.key().public_key()) or "")
-    world.services.account_store.followed(foreign, deleted=False)  # as the watch tells of it
+    world.services.account_store.apply_event(foreign, deleted=False)  # as the watch tells of it
     order = await world.proven(account)
     assert (await refusal(world, account, order)).type == ProblemType.BAD_CSR
 
@@ -189,7 +189,7 @@ async def test_an_order_that_has_been_ready_for_long_keeps_request_and_time_firs
     world: World, account: ACMEAccount
 ) -> None:
     order = await world.proven(account)
-    world.services.account_keys._complete = True
+    world.services.account_index.mark_complete()
     world.clock.ahead = 2 * HOUR
     before = len(world.api.requests)
     finished = await finalize(world, account, order)
@@ -234,7 +234,7 @@ async def test_an_order_waits_in_processing_for_its_issuer(world: World, account
     finished = await world.services.orders.settled(order)
     assert finished.status.state == "valid"
     assert finished.status.request is None
-    assert set(world.metrics.issuances) == {"not-ready", "signed"}
+    assert set(counted(world.metrics, "issuance_duration_seconds")) == {"not-ready", "signed"}
 
 
 @pytest.mark.requirement("M117", "SEC34")
@@ -303,7 +303,7 @@ async def test_what_no_retry_repairs_ends_the_order_and_says_so(
     assert ended.status.error is not None
     assert ended.status.error.type == "serverInternal"
     assert "secret" not in ended.status.error.detail
-    assert world.metrics.issuances == ["failed"]
+    assert counted(world.metrics, "issuance_duration_seconds") == {"failed": 1}
 
 
 async def test_a_poll_does_not_get_in_the_way_of_an_issuance_that_is_under_way(

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
@@ -12,13 +9,12 @@ from josepy.util import ComparableECKey, ComparableRSAKey
 
 from acme_server.problems import Unavailable
 from acme_server.state.account_keys import AccountKeys, account_name, thumbprint
-from acme_server.state.full_sync import FullSync
+from acme_server.state.index import Index
 from acme_server.state.store import Store
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS
 from tests.support.accounts import account
-from tests.support.apiserver import FakeApiServer, running_api
-from tests.support.eventually import until
+from tests.support.apiserver import running_api
 
 
 @pytest.mark.requirement("M144")
@@ -85,27 +81,22 @@ class Reads:
         return account("a") if self.finds else None
 
 
-@asynccontextmanager
-async def listed(
-    known: AccountKeys, api: FakeApiServer, namespaces: tuple[str, ...] = ()
-) -> AsyncIterator[FullSync[ACMEAccount]]:
-    """As many accounts in mind as there are on the API server, or as find room."""
-    survey = FullSync(await api.cluster(), ACCOUNTS, known, namespaces=namespaces)
-    task = asyncio.create_task(survey.run(pause=0.01))
-    survey.missed()
-    await until(lambda: known._complete or len(known) == known._capacity)
-    yield survey
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+class Known:
+    """The account keys of an index that a test fills."""
 
+    def __init__(self, count: int = 0, **options: int) -> None:
+        self.index: Index[ACMEAccount] = Index()
+        self.keys = AccountKeys(self.index, **options)
+        for number in range(count):
+            self.put(f"a{number}", f"key-{number}")
+        self.is_account_key = self.keys.is_account_key
 
-def put_accounts(api: FakeApiServer, count: int) -> None:
-    for number in range(count):
-        api.put(ACCOUNTS, account(f"a{number}", thumbprint=f"key-{number}"))
+    def put(self, name: str, thumbprint: str, *, namespace: str = "pki", deleted: bool = False) -> None:
+        self.index.update(account(name, thumbprint=thumbprint, namespace=namespace), deleted)
 
 
 async def test_before_the_list_every_question_is_a_read() -> None:
-    known, reads = AccountKeys(), Reads(finds=True)
+    known, reads = Known(), Reads(finds=True)
     assert await known.is_account_key("key-a", reads)
     reads.finds = False
     assert not await known.is_account_key("key-b", reads)
@@ -113,43 +104,37 @@ async def test_before_the_list_every_question_is_a_read() -> None:
 
 
 async def test_no_question_costs_anything_once_all_are_known() -> None:
-    async with running_api() as api:
-        put_accounts(api, 7)
-        known, reads = AccountKeys(), Reads()
-        async with listed(known, api):
-            assert len(known) == 7
-            assert not await known.is_account_key("key-b", reads)
-            assert await known.is_account_key("key-3", reads)
-            known.seen(account("new", namespace="other", thumbprint="key-new"), False)
-            assert await known.is_account_key("key-new", reads)
-            known.seen(account("gone", thumbprint="key-gone"), True)
-            assert await known.is_account_key("key-gone", reads)
-            assert reads.count == 0
+    known, reads = Known(7), Reads()
+    known.index.mark_complete()
+    assert len(known.keys) == 7
+    assert not await known.is_account_key("key-b", reads)
+    assert await known.is_account_key("key-3", reads)
+    known.put("new", "key-new", namespace="other")
+    assert await known.is_account_key("key-new", reads)
+    known.put("new", "key-new", namespace="other", deleted=True)
+    assert await known.is_account_key("key-new", reads), "it was an account key all the same"
+    assert reads.count == 0
 
 
 @pytest.mark.requirement("M115", "SEC56")
 async def test_after_a_gap_nothing_is_excluded_until_the_next_list() -> None:
-    async with running_api() as api:
-        known, reads = AccountKeys(), Reads()
-        async with listed(known, api, namespaces=("pki", "other")) as survey:
-            api.fail_next("list", ACCOUNTS.plural, 503, times=2)
-            survey.missed()
-            assert not await known.is_account_key("key-b", reads)
-            assert reads.count == 1
-            await until(lambda: known._complete)
-            assert not await known.is_account_key("key-b", reads)
-            assert reads.count == 1
+    known, reads = Known(), Reads()
+    known.index.mark_complete()
+    known.index.mark_stale()
+    assert not await known.is_account_key("key-b", reads)
+    assert reads.count == 1
+    known.index.mark_complete()
+    assert not await known.is_account_key("key-b", reads)
+    assert reads.count == 1
 
 
 @pytest.mark.requirement("M115")
 async def test_beyond_its_capacity_memory_excludes_nothing() -> None:
-    async with running_api() as api:
-        put_accounts(api, 7)
-        known, reads = AccountKeys(capacity=5), Reads()
-        async with listed(known, api):
-            assert len(known) == 5
-            assert not await known.is_account_key("key-b", reads)
-            assert reads.count == 1
+    known, reads = Known(7, capacity=5), Reads()
+    known.index.mark_complete()
+    assert len(known.keys) == 5
+    assert not await known.is_account_key("key-b", reads)
+    assert reads.count == 1
 
 
 async def test_an_api_server_that_is_away_is_not_a_no() -> None:
@@ -157,4 +142,4 @@ async def test_an_api_server_that_is_away_is_not_a_no() -> None:
         store: Store[ACMEAccount] = Store(await api.cluster(), ACCOUNTS, capacity=1)
         api.fail_next("get", ACCOUNTS.plural, 503, times=9)
         with pytest.raises(Unavailable):
-            await AccountKeys().is_account_key("key-a", partial(store.fresh, "pki", "a"))
+            await Known().is_account_key("key-a", partial(store.fresh, "pki", "a"))

@@ -1,71 +1,91 @@
-"""A survey of more objects than fit a page, by an API server that does not always answer."""
+"""A list of more objects than fit a page, by an API server that does not always answer."""
 
 from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from acme_server.state.full_sync import FullSync
+from acme_server.state.index import Index
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS
 from tests.support.accounts import account
 from tests.support.apiserver import FakeApiServer, running_api
-from tests.support.eventually import in_background
+from tests.support.eventually import in_background, until
 
 OBJECTS = 3_000
 """Three pages: of 500, of 2,000, and the rest."""
 
 
-class Listener:
-    """Counts how often it was shown each object; after the first one the API server fails so many times."""
+class Shown(Index[ACMEAccount]):
+    """Counts how often it is shown each object; after the first one the API server fails so many times."""
 
     def __init__(self, api: FakeApiServer, failures: int) -> None:
-        self.seen_names: Counter[str] = Counter()
-        self.surveys = 0
+        super().__init__()
+        self.names: Counter[str] = Counter()
+        self.completions = 0
         self._api = api
         self._failures = failures
 
-    def seen(self, resource: ACMEAccount, deleted: bool) -> None:
+    def update(self, resource: ACMEAccount, deleted: bool) -> None:
         assert not deleted
-        self.seen_names[resource.metadata.name] += 1
+        self.names[resource.metadata.name] += 1
         if self._failures:
             self._api.fail_next("list", ACCOUNTS.plural, 503, times=self._failures)
             self._failures = 0
 
-    def missed(self) -> None:
-        pass
-
-    def surveyed(self) -> None:
-        self.surveys += 1
+    def mark_complete(self) -> None:
+        self.completions += 1
 
 
-async def surveyed(failures: int) -> tuple[Listener, int]:
-    """What a listener was shown by a survey, and how many lists that took."""
+async def listed(failures: int) -> tuple[Shown, int]:
+    """What an index is shown by a full list, and how many requests that takes."""
     async with running_api() as api:
         for number in range(OBJECTS):
             api.put(ACCOUNTS, account(f"a{number:04}"))
-        listener = Listener(api, failures)
-        survey = FullSync(await api.cluster(), ACCOUNTS, listener)
-        survey.missed()
-        async with in_background(survey.run(pause=0.01)):
-            await survey.done.wait()
-        return listener, sum(each.verb == "list" for each in api.requests)
+        shown = Shown(api, failures)
+        full_sync = FullSync(await api.cluster(), ACCOUNTS, shown)
+        full_sync.request()
+        async with in_background(full_sync.run(pause=0.01)):
+            await full_sync.done.wait()
+        return shown, sum(each.verb == "list" for each in api.requests)
 
 
 async def test_every_object_is_shown_once_page_by_page() -> None:
-    listener, lists = await surveyed(0)
-    assert (listener.surveys, lists) == (1, 3)
-    assert len(listener.seen_names) == listener.seen_names.total() == OBJECTS
+    shown, requests = await listed(0)
+    assert (shown.completions, requests) == (1, 3)
+    assert len(shown.names) == shown.names.total() == OBJECTS
 
 
 async def test_a_page_that_does_not_come_is_asked_for_again_and_for_less_but_the_list_does_not_begin_anew() -> None:
-    listener, lists = await surveyed(3)
+    shown, requests = await listed(3)
     # 500, three failures, 250 instead of 2,000, 2,000 and the rest.
-    assert (listener.surveys, lists) == (1, 7)
-    assert len(listener.seen_names) == listener.seen_names.total() == OBJECTS
+    assert (shown.completions, requests) == (1, 7)
+    assert len(shown.names) == shown.names.total() == OBJECTS
 
 
 async def test_an_api_server_that_is_away_for_longer_costs_another_list() -> None:
-    listener, lists = await surveyed(4)
-    assert (listener.surveys, lists) == (1, 1 + 4 + 3)
-    assert len(listener.seen_names) == OBJECTS
-    assert max(listener.seen_names.values()) == 2
+    shown, requests = await listed(4)
+    assert (shown.completions, requests) == (1, 1 + 4 + 3)
+    assert len(shown.names) == OBJECTS
+    assert max(shown.names.values()) == 2
+
+
+@pytest.mark.requirement("M115", "SEC56")
+async def test_after_a_gap_the_index_is_stale_until_the_next_list_has_ended() -> None:
+    async with running_api() as api:
+        index: Index[ACMEAccount] = Index()
+        full_sync = FullSync(await api.cluster(), ACCOUNTS, index, namespaces=("pki", "other"))
+        for name, namespace in (("a", "pki"), ("b", "other"), ("c", "unwatched")):
+            api.put(ACCOUNTS, account(name, namespace=namespace))
+        full_sync.request()
+        async with in_background(full_sync.run(pause=0.01)):
+            await until(lambda: index.complete)
+            assert len(index) == 2
+            api.remove(ACCOUNTS, "other", "b")
+            api.fail_next("list", ACCOUNTS.plural, 503, times=2)
+            full_sync.request()
+            assert not index.complete
+            await until(lambda: index.complete)
+            assert len(index) == 1

@@ -8,6 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from acme_server.problems import ProblemType, Refused, Unavailable
+from acme_server.state.cache import Key
+from acme_server.state.index import Index, View
 from acme_server.state.store import Store, Vanished
 from kms.cluster.client import Cluster
 from kms.cluster.errors import AlreadyExists, Conflict, Invalid
@@ -218,35 +220,51 @@ async def test_removing_takes_the_very_version_that_was_seen(api: FakeApiServer,
     seen = await store.add(account("a"))
     api.put(ACCOUNTS, contacted("x", seen))
     with pytest.raises(Conflict):
-        await store.remove(seen)
+        await store.remove(seen.metadata)
     fresh = await store.fresh("pki", "a")
     assert fresh is not None
-    await store.remove(fresh)
-    await store.remove(fresh)  # gone already: the same to us
+    assert await store.remove(fresh.metadata)
+    assert not await store.remove(fresh.metadata), "it is gone already"
     assert await store.get("pki", "a") is None
 
 
+class Told(View[ACMEAccount]):
+    """Records what an index tells its views."""
+
+    def __init__(self, index: Index[ACMEAccount]) -> None:
+        super().__init__(index)
+        self.changes: list[tuple[str, str]] = []
+
+    def put(self, key: Key, resource: ACMEAccount) -> None:
+        self.changes.append((key[1], resource.metadata.resource_version))
+
+    def remove(self, key: Key) -> None:
+        self.changes.append((key[1], "deleted"))
+
+
 async def test_the_watch_keeps_cached_objects_current_and_others_out(cluster: Cluster, api: FakeApiServer) -> None:
-    told: list[tuple[str, bool]] = []
-    store = store_on(cluster, listeners=(lambda each, deleted: told.append((each.metadata.name, deleted)),))
-    seen = await store.add(account("a"))
+    index: Index[ACMEAccount] = Index()
+    told = Told(index)
+    store = store_on(cluster, index=index)
+    added = await store.add(account("a"))
     other = api.put(ACCOUNTS, account("b"))
-    store.followed(other, False)
+    store.apply_event(other, False)
     assert store.cached("pki", "b") is None
-    changed = api.put(ACCOUNTS, contacted("x", seen))
-    store.followed(changed, False)
+    changed = api.put(ACCOUNTS, contacted("x", added))
+    store.apply_event(changed, False)
     assert await store.get("pki", "a") == changed
-    store.followed(seen, False)
+    store.apply_event(added, False)
     assert store.cached("pki", "a") == changed
-    store.followed(changed, True)
+    store.apply_event(changed, True)
     assert store.cached("pki", "a") is None
-    assert told == [("a", False), ("b", False), ("a", False), ("a", False), ("a", True)]
+    versions = [each.metadata.resource_version for each in (added, other, changed)]
+    assert told.changes == [*zip("aba", versions, strict=True), ("a", "deleted")]
 
 
 async def test_after_a_gap_nothing_is_relied_on(store: Store[ACMEAccount]) -> None:
     await store.add(account("a"))
     assert len(store) == 1
-    store.forget()
+    store.clear()
     assert len(store) == 0
 
 

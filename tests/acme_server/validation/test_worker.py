@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
+from acme_server.metrics import Metrics
 from acme_server.model import ChallengeId, Failed, Outcome, Valid
 from acme_server.orders import transitions
 from acme_server.problems import Refused, Unavailable, not_found
@@ -18,7 +19,7 @@ from acme_server.validation.worker import Worker
 from kms.resources.meta import LocalRef
 from kms.resources.orders import ACMEOrder, ChallengeType, StoredProblem
 from tests.support.acmeorders import NOW, order
-from tests.support.domain import Counted, Validator, wrong
+from tests.support.domain import Validator, counted, wrong
 from tests.support.eventually import until
 
 THUMBPRINT = "thumb"
@@ -70,7 +71,7 @@ class Bench:
     validator: Validator = field(default_factory=Validator)
     recording: Recording = field(default_factory=Recording)
     permit: Permit = unasked
-    metrics: Counted = field(default_factory=Counted)
+    metrics: Metrics = field(default_factory=Metrics)
     pace: Pace = SLOW
     limits: dict[str, int] = field(default_factory=dict)
     worker: Worker = field(init=False)
@@ -101,7 +102,7 @@ async def test_a_challenge_is_validated_with_its_token_and_the_key_of_the_accoun
     await bench.written()
     assert bench.validator.asked == [("a.example", "token-0", "token-0.thumb")]
     assert bench.recording.records[0].outcomes == {id_(0): Valid(NOW)}
-    assert bench.metrics.validations == [("http-01", "valid")]
+    assert counted(bench.metrics, "validation_duration_seconds") == {("http-01", "valid"): 1}
     await until(lambda: not bench.worker._batches)
     assert len(bench.worker) == 0
 
@@ -197,7 +198,7 @@ async def test_what_has_ended_is_shown_as_running_until_it_is_written() -> None:
     bench = Bench(pace=Pace(quiet=5, held=5, patience=5))
     pending = order("a.example", "b.example")
     bench.start(pending, 0)
-    await until(lambda: bool(bench.metrics.validations))
+    await until(lambda: bool(counted(bench.metrics, "validation_duration_seconds")))
     assert bench.worker.running(pending) == {id_(0): None}
     bench.start(pending, 0)  # asked for again: it is not validated again
     await bench.worker.settle(pending)
@@ -225,7 +226,7 @@ async def test_failures_that_do_not_end_are_an_outcome_with_all_of_them() -> Non
     assert outcome.problem.detail == "three (3 attempts)"
     assert [each.detail for each in outcome.problem.subproblems] == ["one", "two"]
     assert outcome.problem.subproblems[0].identifier is not None
-    assert bench.metrics.validations == [("http-01", "unauthorized")]
+    assert counted(bench.metrics, "validation_duration_seconds") == {("http-01", "unauthorized"): 1}
 
 
 @pytest.mark.requirement("S145")

@@ -1,0 +1,99 @@
+"""What this replica knows about every object of one kind, in whatever order it learns of it.
+
+Own writes, live reads, watch events and full lists bring versions of objects out of order and more than once. The index
+puts them in order by resourceVersion, in one place; its views keep a few words of each object and see every version at
+most once and never an older one after a newer one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+from acme_server.state.cache import Key
+from kms.cluster.resource_version import newer
+from kms.resources.meta import Resource, key_of
+
+T = TypeVar("T", bound=Resource)
+
+
+class Index(Generic[T]):
+    """The newest known version of every object.
+
+    After a gap in the watch the index is stale: it keeps its objects, and `mark_complete` removes those that were not
+    seen again. `remembered` is the number of latest deletions that an older version, arriving late, cannot undo.
+    """
+
+    def __init__(self, *, remembered: int = 10_000) -> None:
+        self._remembered = remembered
+        self._views: list[View[T]] = []
+        self._versions: dict[Key, str] = {}
+        self._deleted: OrderedDict[Key, str] = OrderedDict()
+        self._unconfirmed: set[Key] = set()
+        self.complete = False
+        """Whether the index has every object: while not, the absence of one means nothing."""
+
+    def __len__(self) -> int:
+        return len(self._versions)
+
+    def add_view(self, view: View[T]) -> None:
+        """Inform the view of every change from now on."""
+        self._views.append(view)
+
+    def update(self, resource: T, deleted: bool) -> None:  # noqa: FBT001 - the signature of watch callbacks
+        """Take in a version of an object, or its deletion."""
+        key, version = key_of(resource), resource.metadata.resource_version
+        self._unconfirmed.discard(key)
+        known = self._versions.get(key) or self._deleted.get(key)
+        if known is not None and not newer(version, known) and not (deleted and version == known):
+            return
+        if deleted:
+            self._remove(key)
+            self._deleted[key] = version
+            self._deleted.move_to_end(key)
+            if len(self._deleted) > self._remembered:
+                self._deleted.popitem(last=False)
+            return
+        self._deleted.pop(key, None)
+        self._versions[key] = version
+        for view in self._views:
+            view.put(key, resource)
+
+    def mark_stale(self) -> None:
+        """Changes may have been missed: do not rely on any object until it is seen again."""
+        self.complete = False
+        self._unconfirmed = set(self._versions)
+
+    def mark_complete(self) -> None:
+        """All objects have been listed since the index became stale: remove those that were not among them."""
+        for key in self._unconfirmed:
+            self._remove(key)
+        self._unconfirmed = set()
+        self.complete = True
+
+    def is_confirmed(self, key: Key) -> bool:
+        """Whether the object has been seen since the index became stale."""
+        return key not in self._unconfirmed
+
+    def _remove(self, key: Key) -> None:
+        if self._versions.pop(key, None) is None:
+            return
+        for view in self._views:
+            view.remove(key)
+
+
+class View(ABC, Generic[T]):
+    """Keeps an extract of every object of an index."""
+
+    def __init__(self, index: Index[T]) -> None:
+        self._index = index
+        index.add_view(self)
+
+    @abstractmethod
+    def put(self, key: Key, resource: T, /) -> None:
+        """Keep the extract of the object, in place of that of its earlier version."""
+
+    @abstractmethod
+    def remove(self, key: Key, /) -> None:
+        """Drop the extract of the object, which no longer exists."""
