@@ -28,7 +28,7 @@ from acme_server.replicas import Replicas
 from acme_server.settings import ServerSettings, default_http_url
 from acme_server.tasks import BackgroundTasks, Work
 from acme_server.urls import URLs
-from acme_server.validation.dns.records import configured_records
+from acme_server.validation.dns.client import Resolver
 from acme_server.validation.dns01 import DNS01
 from acme_server.validation.http01 import HTTP01
 from acme_server.validation.net.address_filter import AddressFilter
@@ -109,7 +109,7 @@ def build(
             "dns-01": DNS01.build(settings.validation),
             "tls-alpn-01": TLSALPN01.build(settings.validation),
         },
-        records=configured_records(settings.validation.resolvers),
+        lookup_caa=Resolver.build(settings.validation.resolvers).caa,
         urls=urls,
         replica=_place(settings),
         is_sole_writer=replicas.is_sole_writer,

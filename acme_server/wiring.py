@@ -32,8 +32,7 @@ from acme_server.state.quotas import ObjectQuota, OpenOrderQuota
 from acme_server.state.store import Store
 from acme_server.urls import URLs
 from acme_server.validation.attempt import Pace, Validate
-from acme_server.validation.caa_lookup import CAALookup
-from acme_server.validation.dns.records import RecordSource
+from acme_server.validation.caa_lookup import CAALookup, LookupRecords
 from acme_server.validation.worker import Worker
 from kms.clock import Clock, Entropy, system_clock, system_entropy
 from kms.cluster.change_feed import ChangeFeed
@@ -111,7 +110,7 @@ class Services:
         configuration: Configuration,
         urls: URLs,
         validators: Mapping[ChallengeType, Validate],
-        records: RecordSource,
+        lookup_caa: LookupRecords,
         replica: str,
         namespaces: tuple[str, ...] = (),
         is_sole_writer: Callable[[], bool] = lambda: True,
@@ -178,7 +177,7 @@ class Services:
             attempt=recovery.attempt,
         )
         cancellation = Cancellation(orders=orders, clock=clock)
-        caa = CAA(lookup=CAALookup(records), profiles=profiles, urls=urls, clock=clock, metrics=metrics)
+        caa = CAA(lookup=CAALookup(lookup_caa), profiles=profiles, urls=urls, clock=clock, metrics=metrics)
         worker = Worker(
             validators=validators,
             permit=caa.proven,

@@ -14,8 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from acme_server.jose.decoding import unpadded
-from acme_server.validation.dns.wire import RecordType, question, wire_name
-from fuzz.targets import alpn, crosses, imports, key_changes, links, nonces, records
+from fuzz.targets import alpn, crosses, imports, key_changes, links, nonces
 from fuzz.targets import dns as dns_target
 from fuzz.targets import eab as eab_target
 from kms.pki.ca import intermediate
@@ -118,16 +117,22 @@ def _patterns() -> Iterable[bytes]:
 
 def _dns() -> Iterable[bytes]:
     name = f"{dns_target.NAME}."
-    for type_, address in ((RecordType.A, "192.0.2.1"), (RecordType.AAAA, "2001:db8::1")):
-        query = question(wire_name(dns_target.NAME), type_, dns_target.ID)
-        direct = dns.message.make_response(dns.message.from_wire(query.wire))
-        direct.answer.append(dns.rrset.from_text(name, 60, "IN", type_.name, address))
+    records = {
+        "A": ("192.0.2.1",),
+        "AAAA": ("2001:db8::1",),
+        "TXT": ('"one" "two"', '"three"'),
+        "CAA": ('0 issue "ca.example.com; validationmethods=dns-01"', '128 issuewild ";"'),
+    }
+    for type_, query in dns_target.QUERIES.items():
+        yield dns.message.make_response(query.message).to_wire()
+        direct = dns.message.make_response(query.message)
+        direct.answer.append(dns.rrset.from_text(name, 60, "IN", type_, *records[type_]))
         yield direct.to_wire()
-        aliased = dns.message.make_response(dns.message.from_wire(query.wire))
-        aliased.answer.append(dns.rrset.from_text(name, 60, "IN", "CNAME", "web.example.net."))
-        aliased.answer.append(dns.rrset.from_text("web.example.net.", 60, "IN", type_.name, address))
+        aliased = dns.message.make_response(query.message)
+        aliased.answer.append(dns.rrset.from_text("com.", 60, "IN", "DNAME", "example.net."))
+        aliased.answer.append(dns.rrset.from_text(name, 60, "IN", "CNAME", "www.example.example.net."))
+        aliased.answer.append(dns.rrset.from_text("www.example.example.net.", 60, "IN", type_, *records[type_]))
         yield aliased.to_wire()
-        yield dns.message.make_response(dns.message.from_wire(query.wire)).to_wire()
 
 
 def _http() -> Iterable[bytes]:
@@ -181,21 +186,6 @@ def _key_changes() -> Iterable[bytes]:
         yield signed(key, payload, jwk=key.jwk, url=key_changes.URL)
 
 
-def _records() -> Iterable[bytes]:
-    name = f"{records.NAME}."
-    for asked, kind, texts in (
-        (records.TXT, "TXT", ('"one" "two"', '"three"')),
-        (records.CAA, "CAA", ('0 issue "ca.example.com; validationmethods=dns-01"', '128 issuewild ";"')),
-    ):
-        direct = dns.message.make_response(asked.message)
-        direct.answer.append(dns.rrset.from_text(name, 60, "IN", kind, *texts))
-        yield direct.to_wire()
-        aliased = dns.message.make_response(asked.message)
-        aliased.answer.append(dns.rrset.from_text("com.", 60, "IN", "DNAME", "example.net."))
-        aliased.answer.append(dns.rrset.from_text(name, 60, "IN", "CNAME", "www.example.example.net."))
-        yield aliased.to_wire()
-
-
 def _revocations() -> Iterable[bytes]:
     leaf = sign_leaf(pki.leaf(), pki.root()).public_bytes(Encoding.DER)
     for reason in ({}, {"reason": 1}):
@@ -220,7 +210,6 @@ _SEEDS: Mapping[str, Callable[[], Iterable[bytes]]] = MappingProxyType(
         "nonces": _nonces,
         "patterns": _patterns,
         "payloads": _payloads,
-        "records": _records,
         "redirects": _redirects,
         "renewals": _renewals,
         "revocations": _revocations,

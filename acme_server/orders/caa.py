@@ -84,7 +84,7 @@ class CAA:
     ) -> Sequence[_Objection]:
         """What there is to say against the identifiers at these positions; where it is only reported: nothing."""
         names = {order.status.authorizations[position].identifier.value for position in methods}
-        found = await self._lookup.relevant(names)
+        found = await self._lookup.find_relevant(names)
         account = self._urls.account_of(order)
         objections = []
         for position, method in methods.items():

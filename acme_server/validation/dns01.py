@@ -9,8 +9,7 @@ import hmac
 from acme_server.problems import ProblemType
 from acme_server.settings import ValidationSettings
 from acme_server.validation.attempt import ValidationFailed
-from acme_server.validation.dns.records import Found, RecordSource, configured_records
-from acme_server.validation.dns.servers import LookupFailed
+from acme_server.validation.dns.client import LookupFailed, Records, Resolver
 from kms.resources.orders import Identifier
 
 LABEL = "_acme-challenge"
@@ -19,13 +18,13 @@ LABEL = "_acme-challenge"
 class DNS01:
     """Validates dns-01 challenges: also for wildcards, which prove their base name."""
 
-    def __init__(self, records: RecordSource) -> None:
-        self._records = records
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
 
     @classmethod
     def build(cls, settings: ValidationSettings) -> DNS01:
         """The validator for these settings. Raises OSError and ValueError where they name no DNS servers to ask."""
-        return cls(configured_records(settings.resolvers))
+        return cls(Resolver.build(settings.resolvers))
 
     async def __call__(self, identifier: Identifier, token: str, key_authorization: str) -> None:  # noqa: ARG002 - the token is part of the key authorization
         """One attempt. Raises ValidationFailed, which tells what was looked for where, and what was wrong.
@@ -37,7 +36,7 @@ class DNS01:
             raise ValidationFailed(ProblemType.MALFORMED, "dns-01 proves nothing for IP addresses (RFC 8738, 7).")
         name = f"{LABEL}.{identifier.value}"
         try:
-            found = await self._records.txt(name)
+            found = await self._resolver.txt(name)
         except LookupFailed as error:
             raise ValidationFailed(
                 ProblemType.DNS, f"The DNS lookup (TXT) of {name} failed: {error}.", temporary=True
@@ -53,8 +52,8 @@ def expected(key_authorization: str) -> bytes:
     return base64.urlsafe_b64encode(hashlib.sha256(key_authorization.encode("ascii")).digest()).rstrip(b"=")
 
 
-def _unproven(name: str, found: Found[bytes]) -> ValidationFailed:
-    if not found.exists:
+def _unproven(name: str, found: Records[bytes]) -> ValidationFailed:
+    if not found.name_exists:
         return ValidationFailed(ProblemType.DNS, f"The name {name} does not exist (NXDOMAIN).", temporary=True)
     wanted = "the digest of this challenge's key authorization: SHA-256 in base64url, 43 characters"
     count = len(found.values)

@@ -7,7 +7,7 @@ import hmac
 from acme_server.problems import ProblemType
 from acme_server.settings import ValidationSettings
 from acme_server.validation.attempt import ValidationFailed
-from acme_server.validation.dns.client import configured
+from acme_server.validation.dns.client import Resolver
 from acme_server.validation.net.address_filter import AddressFilter
 from acme_server.validation.net.fetch import Fetcher
 from acme_server.validation.net.redirects import PORTS, challenge
@@ -30,7 +30,7 @@ class HTTP01:
     def build(cls, settings: ValidationSettings) -> HTTP01:
         """The validator for these settings. Raises OSError and ValueError where they name no DNS servers to ask."""
         fetcher = Fetcher(
-            resolver=configured(settings.resolvers),
+            resolver=Resolver.build(settings.resolvers),
             addresses=AddressFilter(settings),
             ports=PORTS | {settings.http01_port},
         )

@@ -9,7 +9,7 @@ import ipaddress
 from acme_server.problems import ProblemType
 from acme_server.settings import ValidationSettings
 from acme_server.validation.attempt import ValidationFailed
-from acme_server.validation.dns.client import configured
+from acme_server.validation.dns.client import Resolver
 from acme_server.validation.net.address_filter import AddressFilter
 from acme_server.validation.net.connector import DEADLINE, TLS, Connection, Connector, Place
 from acme_server.validation.net.tls_client import unverified
@@ -32,7 +32,7 @@ class TLSALPN01:
     @classmethod
     def build(cls, settings: ValidationSettings) -> TLSALPN01:
         """The validator for these settings. Raises OSError and ValueError where they name no DNS servers to ask."""
-        connector = Connector(resolver=configured(settings.resolvers), addresses=AddressFilter(settings))
+        connector = Connector(resolver=Resolver.build(settings.resolvers), addresses=AddressFilter(settings))
         return cls(connector, port=settings.tls_alpn01_port)
 
     async def __call__(self, identifier: Identifier, token: str, key_authorization: str) -> None:  # noqa: ARG002 - the token is part of the key authorization

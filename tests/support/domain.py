@@ -24,8 +24,7 @@ from acme_server.settings import ValidationSettings
 from acme_server.urls import URLs
 from acme_server.validation.attempt import Pace, ValidationFailed
 from acme_server.validation.caa_rules import Property
-from acme_server.validation.dns.records import Found
-from acme_server.validation.dns.servers import LookupFailed
+from acme_server.validation.dns.client import LookupFailed, Records
 from acme_server.validation.net.address_filter import AddressFilter
 from acme_server.wiring import Configuration, Services
 from kms.clock import system_entropy
@@ -163,24 +162,21 @@ def counted(metrics: Metrics, name: str) -> dict[str | tuple[str, ...], int]:
 
 
 @dataclass
-class ScriptedRecords:
+class ScriptedCAA:
     """Says what a test wants DNS to say; records what it was asked. A failure is a LookupFailed with that text."""
 
     properties: dict[str, list[Property] | str] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     gate: asyncio.Event | None = None
 
-    async def txt(self, name: str) -> Found[bytes]:
-        raise AssertionError(f"nobody asks for TXT records of {name} here")
-
-    async def caa(self, name: str) -> Found[Property]:
+    async def caa(self, name: str) -> Records[Property]:
         self.asked.append(name)
         if self.gate is not None:
             await self.gate.wait()
         found = self.properties.get(name, [])
         if isinstance(found, str):
             raise LookupFailed(found)
-        return Found(bool(found), tuple(found))
+        return Records(bool(found), tuple(found))
 
 
 @dataclass
@@ -191,7 +187,7 @@ class World:
     cluster: Cluster
     clock: Clock = field(default_factory=Clock)
     validator: Validator = field(default_factory=Validator)
-    records: ScriptedRecords = field(default_factory=ScriptedRecords)
+    records: ScriptedCAA = field(default_factory=ScriptedCAA)
     metrics: Metrics = field(default_factory=Metrics)
     profiles: Informed[CertificateProfile] = field(default_factory=Informed)
     policies: Informed[CertificatePolicy] = field(default_factory=Informed)
@@ -219,7 +215,7 @@ class World:
                 credentials=self.credentials,
                 secrets=self.secrets,
             ),
-            records=self.records,
+            lookup_caa=self.records.caa,
             urls=URLs(EXTERNAL_URL),
             validators=dict.fromkeys(self.offered, self.validator),
             objection=self.objection,

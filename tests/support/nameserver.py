@@ -29,6 +29,8 @@ class NameServer(asyncio.DatagramProtocol):
         self.hang_up = False
         """Accept TCP connections, and end them in the middle of the answer."""
         self.mute = False
+        self.queries: list[tuple[dns.message.Message, tuple[str, int]]] = []
+        """What came by UDP, and from where."""
         self.mangle: Callable[[bytes], bytes | list[bytes]] | None = None
         """Turns an answer into what is sent by UDP instead: other bytes, or several datagrams."""
         self.mangle_tcp: Callable[[bytes], bytes] | None = None
@@ -45,9 +47,10 @@ class NameServer(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         assert self._transport is not None
+        query = dns.message.from_wire(data)
+        self.queries.append((query, addr))
         if self.mute:
             return
-        query = dns.message.from_wire(data)
         reply = self.reply(query, "udp")
         if self.truncate_udp:
             reply.answer.clear()

@@ -1,173 +1,198 @@
-"""Finds the addresses of a name, asking the configured DNS servers and nobody else.
+"""Looks up names at the configured DNS servers and nowhere else.
 
-A and AAAA are asked for at once, over one socket. Names are complete: there is no search list, no hosts file, and
-nothing is remembered, so a certificate rests on what DNS says now.
+Names are complete: there is no search list, no hosts file, and no cache, so a certificate rests on what DNS says now.
+A server that cannot answer is followed by the next one; if none can, the lookup has failed, which never means "there
+are no records". Every query has a socket of its own, which the kernel binds to a random port and on which it accepts
+the server's messages only; with the random ID of the query that is what an off-path attacker has to guess (RFC 5452).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+import ipaddress
+import socket
+import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from acme_server.settings import Address as ServerAddress
-from acme_server.validation.dns.servers import (
-    BROKEN,
-    ENDLESS,
-    NOT_A_NAME,
-    ROUNDS,
-    SILENT,
-    TIMEOUT,
-    UNREACHABLE,
-    LookupFailed,
-    by_tcp,
-    by_udp,
-    cannot_tell,
-    configured_servers,
-)
-from acme_server.validation.dns.wire import (
+import dns.name
+import dns.rcode
+from dns.rdata import Rdata
+from dns.resolver import NoResolverConfiguration
+from dns.resolver import Resolver as SystemConfiguration
+
+from acme_server.validation.caa_rules import Property
+from acme_server.validation.dns import messages
+from acme_server.validation.dns.messages import (
     MAXIMUM_ALIASES,
-    NO_ERROR,
-    NO_SUCH_NAME,
-    Address,
-    Answer,
-    InvalidMessage,
-    Question,
+    IPAddress,
+    MalformedResponse,
+    Query,
     RecordType,
-    answer,
-    question,
-    wire_name,
+    Response,
+    UnrelatedMessage,
 )
+from kms.address import Address
 from kms.clock import Entropy, system_entropy
 
+TIMEOUT = 2.0
+"""Seconds for one server to answer."""
+ROUNDS = 2
+"""How often the list of servers is tried."""
+MAXIMUM_MESSAGE = 16 * 1024
+"""Octets of a response by TCP: hundreds of records, and few enough to be parsed in a moment."""
+_MAXIMUM_DATAGRAM = 4096
 _MAXIMUM_ADDRESSES = 16
+
+_NXDOMAIN = "the name does not exist (NXDOMAIN)"
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class LookupFailed(Exception):
+    """A lookup without a result. The message says why, without naming the servers."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Result:
-    """What is known for one type: addresses, or else why there are none."""
+class Records(Generic[T_co]):
+    """The records of a name; `name_exists` tells a name without such records from one that does not exist."""
 
-    addresses: tuple[Address, ...] = ()
-    rcode: int = NO_ERROR
-    failure: str | None = None
+    name_exists: bool
+    values: tuple[T_co, ...]
 
 
 class Resolver:
-    """Asks `servers`, IP addresses with ports, in their order; the next one where one does not answer."""
+    """Asks `servers`, IP addresses with ports, in their order, and the next one where one does not answer."""
 
     def __init__(
-        self, servers: Sequence[ServerAddress], *, entropy: Entropy = system_entropy, timeout: float = TIMEOUT
+        self,
+        servers: Sequence[Address],
+        *,
+        entropy: Entropy = system_entropy,
+        timeout: float = TIMEOUT,
+        rounds: int = ROUNDS,
     ) -> None:
-        self._servers = tuple(servers)
+        self.servers = tuple(servers)
         self._entropy = entropy
         self._timeout = timeout
+        self._rounds = rounds
 
-    async def addresses(self, name: str) -> tuple[Address, ...]:
-        """The addresses of a DNS name, IPv6 first (RFC 8555 leaves the choice; IPv4 is the fallback).
+    @classmethod
+    def build(cls, servers: Sequence[Address], *, resolv_conf: str = "/etc/resolv.conf") -> Resolver:
+        """A resolver that asks the configured servers; without any, those of the system.
 
-        Raises LookupFailed where there are none or no server can tell.
+        Raises OSError where the system has none, and ValueError for a server that is not an IP address.
         """
-        try:
-            wanted = wire_name(name)
-        except (InvalidMessage, UnicodeError) as error:
-            raise LookupFailed(NOT_A_NAME) from error
-        results = await self._results(wanted)
-        found = [each for type_ in (RecordType.AAAA, RecordType.A) for each in results[type_].addresses]
-        if found:
+        chosen = tuple(servers) or system_servers(resolv_conf)
+        for each in chosen:
+            ipaddress.ip_address(each.host)
+        return cls(chosen)
+
+    async def addresses(self, name: str) -> tuple[IPAddress, ...]:
+        """Look up the addresses of a DNS name, IPv6 first (RFC 8555 leaves the choice; IPv4 is the fallback).
+
+        Raises LookupFailed where there are none, or no server can answer.
+        """
+        results = await asyncio.gather(self._lookup(name, "AAAA"), self._lookup(name, "A"), return_exceptions=True)
+        records = [each for each in results if not isinstance(each, BaseException)]
+        if found := [address for each in records for address in messages.addresses(each.values)]:
             return tuple(dict.fromkeys(found))[:_MAXIMUM_ADDRESSES]
-        raise LookupFailed(_absence(results.values()))
+        if not all(each.name_exists for each in records):
+            raise LookupFailed(_NXDOMAIN)
+        for each in results:
+            if isinstance(each, BaseException):
+                raise each
+        raise LookupFailed("the name has no address (no A and no AAAA records)")
 
-    async def _results(self, name: bytes) -> dict[RecordType, _Result]:
-        """What there is for both types, following aliases that the servers leave to us."""
-        results: dict[RecordType, _Result] = {}
-        names = dict.fromkeys(RecordType, name)
-        for _ in range(MAXIMUM_ALIASES):
-            answers = await self._ask({type_: each for type_, each in names.items() if type_ not in results})
-            for type_, each in answers.items():
-                if isinstance(each, str):
-                    results[type_] = _Result(failure=each)
-                elif each.alias is None:
-                    results[type_] = _Result(each.addresses if each.rcode == NO_ERROR else (), each.rcode)
-                else:
-                    names[type_] = each.alias
-            if len(results) == len(RecordType):
-                return results
-        raise LookupFailed(ENDLESS)
+    async def txt(self, name: str) -> Records[bytes]:
+        """Look up the TXT records of a DNS name, each as one string. Raises LookupFailed."""
+        found = await self._lookup(name, "TXT")
+        return Records(found.name_exists, messages.texts(found.values))
 
-    async def _ask(self, names: dict[RecordType, bytes]) -> dict[RecordType, Answer | str]:
-        """For every type the answer of the first server that has one, else what has failed."""
-        answers: dict[RecordType, Answer] = {}
-        failure = SILENT
-        for server in self._servers * ROUNDS:
-            open_ = [self._question(name, type_) for type_, name in names.items() if not _final(answers.get(type_))]
-            if not open_:
-                break
-            try:
-                await self._ask_server(server, open_, answers)
-            except (OSError, ValueError, EOFError) as error:
-                failure = UNREACHABLE if isinstance(error, OSError) else BROKEN
-        return {type_: answers.get(type_, failure) for type_ in names}
+    async def caa(self, name: str) -> Records[Property]:
+        """Look up the CAA records of the DNS name itself. Raises LookupFailed."""
+        found = await self._lookup(name, "CAA")
+        return Records(found.name_exists, messages.properties(found.values))
 
-    def _question(self, name: bytes, type_: RecordType) -> Question:
-        return question(name, type_, int.from_bytes(self._entropy(2), "big"))
-
-    async def _ask_server(
-        self, server: ServerAddress, questions: Sequence[Question], answers: dict[RecordType, Answer]
-    ) -> None:
-        """Put the answers of one server into `answers`, as many as come in time."""
+    async def _lookup(self, name: str, type_: RecordType) -> Records[Rdata]:
+        """Look up the records, and follow aliases that the servers do not follow."""
         try:
-            async with asyncio.timeout(self._timeout):
-                await _by_udp(server, questions, answers)
-                for each in questions:
-                    if answers[each.type].truncated:
-                        del answers[each.type]
-                        answers[each.type] = await _by_tcp(server, each)
-        except TimeoutError:
-            return
+            owner = messages.parse_name(name)
+        except ValueError as error:
+            raise LookupFailed("it is not a valid DNS name") from error
+        for _ in range(MAXIMUM_ALIASES):
+            response = await self._ask(owner, type_)
+            if response.alias is None:
+                exists = response.rcode == dns.rcode.NOERROR
+                return Records(exists, response.records if exists else ())
+            owner = response.alias
+        raise LookupFailed("it has too many aliases (CNAME)")
 
-
-def _final(known: Answer | None) -> bool:
-    """Whether another server need not be asked: it says yes, or that there is nothing; not that it cannot tell."""
-    return known is not None and known.rcode in {NO_ERROR, NO_SUCH_NAME}
-
-
-async def _by_udp(server: ServerAddress, questions: Sequence[Question], answers: dict[RecordType, Answer]) -> None:
-    pending = list(questions)
-
-    def is_last(datagram: bytes) -> bool:
-        for asked in pending:  # not by the id alone: now and then two questions draw the same one
+    async def _ask(self, name: dns.name.Name, type_: RecordType) -> Response:
+        """The response of the first server that can answer. Raises LookupFailed, with the last failure."""
+        failure = "no DNS server answered in time"
+        for server in self.servers * self._rounds:
+            # Each attempt has a query of its own: a late response to an earlier one does not match it.
+            query = messages.build_query(name, type_, int.from_bytes(self._entropy(2), "big"))
             try:
-                answers[asked.type] = answer(datagram, asked)
-            except InvalidMessage:
-                continue  # whoever sent it, it is no answer to this question
-            pending.remove(asked)
-            break
-        return not pending
-
-    await by_udp(server, [each.wire for each in questions], is_last)
-
-
-async def _by_tcp(server: ServerAddress, asked: Question) -> Answer:
-    """The answer to one question by TCP, where UDP had no room for it."""
-    found = answer(await by_tcp(server, asked.wire), asked)
-    if found.truncated:
-        raise InvalidMessage("truncated even by TCP")
-    return found
+                async with asyncio.timeout(self._timeout):
+                    response = await _exchange(server, query)
+            except TimeoutError:
+                continue
+            except OSError:
+                failure = "the DNS servers cannot be reached"
+            except (ValueError, EOFError):
+                failure = "the DNS servers sent malformed responses"
+            else:
+                if response.rcode in {dns.rcode.NOERROR, dns.rcode.NXDOMAIN}:
+                    return response
+                # SERVFAIL is also the answer where the validation of DNSSEC failed.
+                failure = f"the DNS servers answered {dns.rcode.to_text(dns.rcode.Rcode.make(response.rcode))}"
+        raise LookupFailed(failure)
 
 
-def _absence(results: Collection[_Result]) -> str:
-    """Why there is no address, from what is known for each type."""
-    codes = {each.rcode for each in results}
-    if NO_SUCH_NAME in codes:
-        return "the name does not exist (NXDOMAIN)"
-    if failures := sorted(codes - {NO_ERROR}):
-        return cannot_tell(failures[0])
-    for each in results:
-        if each.failure is not None:
-            return each.failure
-    return "the name has no address (no A and no AAAA records)"
+async def _exchange(server: Address, query: Query) -> Response:
+    """Ask one server by UDP, and by TCP where UDP has no room. Raises OSError, EOFError and ValueError."""
+    response = await _ask_by_udp(server, query)
+    if response.truncated:
+        response = messages.read_response(await _ask_by_tcp(server, query.wire), query)
+        if response.truncated:
+            raise MalformedResponse("truncated by TCP")
+    return response
 
 
-def configured(servers: Sequence[ServerAddress]) -> Resolver:
-    """A resolver for the configured servers; without any, for the system's."""
-    return Resolver(configured_servers(servers))
+async def _ask_by_udp(server: Address, query: Query) -> Response:
+    loop = asyncio.get_running_loop()
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as endpoint:
+        endpoint.setblocking(False)
+        endpoint.connect((server.host, server.port))
+        endpoint.send(query.wire)
+        while True:
+            try:
+                return messages.read_response(await loop.sock_recv(endpoint, _MAXIMUM_DATAGRAM), query)
+            except UnrelatedMessage:
+                continue  # whoever sent it; the response may still come
+
+
+async def _ask_by_tcp(server: Address, query: bytes) -> bytes:
+    """One query by TCP (RFC 7766)."""
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    try:
+        writer.write(struct.pack("!H", len(query)) + query)
+        (length,) = struct.unpack("!H", await reader.readexactly(2))
+        if length > MAXIMUM_MESSAGE:
+            raise MalformedResponse("too long")
+        return await reader.readexactly(length)
+    finally:
+        writer.close()
+
+
+def system_servers(path: str) -> tuple[Address, ...]:
+    """The DNS servers of the system. Raises OSError where it has none."""
+    try:
+        configuration = SystemConfiguration(path)
+    except NoResolverConfiguration as error:
+        raise OSError("the system has no DNS servers; name one with --dns-server") from error
+    return tuple(Address(str(each), configuration.port) for each in configuration.nameservers)

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 
 from acme_server.problems import ProblemType
 from acme_server.validation.attempt import ValidationFailed
-from acme_server.validation.dns.client import Resolver
-from acme_server.validation.dns.servers import LookupFailed
+from acme_server.validation.dns.client import LookupFailed, Resolver
 from acme_server.validation.net import http_client
 from acme_server.validation.net.address_filter import Address, AddressFilter
 from acme_server.validation.net.tls_client import HandshakeTooLong, Secured

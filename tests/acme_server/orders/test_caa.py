@@ -101,14 +101,14 @@ async def test_each_name_is_judged_by_its_own_records(world: World, account: ACM
 
 @pytest.mark.requirement("CAA-M5", "SEC54")
 async def test_a_failed_lookup_is_tried_again_and_then_refused(world: World, account: ACMEAccount) -> None:
-    world.records.properties["example.com"] = "the DNS servers cannot tell (SERVFAIL)"
+    world.records.properties["example.com"] = "the DNS servers answered SERVFAIL"
     order = await proven(world, account, "a.example.com")
     error = order.status.authorizations[0].challenges[0].error
     assert error is not None
     assert error.type == ProblemType.CAA
     assert error.detail == (
         "The CAA records for a.example.com cannot be looked up at example.com: "
-        "the DNS servers cannot tell (SERVFAIL). (3 attempts)"
+        "the DNS servers answered SERVFAIL. (3 attempts)"
     )
     assert counted(world.metrics, "caa_checks") == {("Enforce", "failed"): 3}
 

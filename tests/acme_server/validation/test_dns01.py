@@ -10,7 +10,7 @@ from josepy.b64 import b64encode
 from acme_server.problems import ProblemType
 from acme_server.settings import ValidationSettings
 from acme_server.validation.attempt import ValidationFailed
-from acme_server.validation.dns.records import Records
+from acme_server.validation.dns.client import Resolver
 from acme_server.validation.dns01 import DNS01
 from kms.resources.orders import Identifier
 from tests.support.nameserver import NameServer, running_nameserver
@@ -29,7 +29,7 @@ async def nameserver() -> AsyncIterator[NameServer]:
 
 
 async def validated(nameserver: NameServer, name: str = "web.example.com") -> None:
-    validator = DNS01(Records([nameserver.address], timeout=2.0))
+    validator = DNS01(Resolver([nameserver.address], timeout=2.0))
     await validator(Identifier(type="dns", value=name), TOKEN, KEY_AUTHORIZATION)
 
 
@@ -112,20 +112,20 @@ async def test_a_failed_lookup_is_a_dns_problem_whatever_the_answer_holds(namese
     nameserver.mangle = lambda wire: wire[:3] + bytes([wire[3] | 2]) + wire[4:]  # as where DNSSEC validation fails
     failed = await failure(nameserver)
     assert failed.problem.type == ProblemType.DNS
-    assert failed.problem.detail == (f"The DNS lookup (TXT) of {NAME} failed: the DNS servers cannot tell (SERVFAIL).")
+    assert failed.problem.detail == (f"The DNS lookup (TXT) of {NAME} failed: the DNS servers answered SERVFAIL.")
     assert failed.temporary
 
 
 async def test_a_name_that_is_too_long_for_the_label_is_told(nameserver: NameServer) -> None:
     failed = await failure(nameserver, ".".join(["x" * 60] * 4))
     assert failed.problem.type == ProblemType.DNS
-    assert "not a name that DNS can have" in failed.problem.detail
+    assert "not a valid DNS name" in failed.problem.detail
 
 
 @pytest.mark.requirement("IP-M5")
 async def test_an_ip_address_is_never_proven(nameserver: NameServer) -> None:
     with pytest.raises(ValidationFailed, match="RFC 8738"):
-        await DNS01(Records([nameserver.address]))(Identifier(type="ip", value="10.0.0.1"), TOKEN, KEY_AUTHORIZATION)
+        await DNS01(Resolver([nameserver.address]))(Identifier(type="ip", value="10.0.0.1"), TOKEN, KEY_AUTHORIZATION)
     assert nameserver.asked == []
 
 
