@@ -74,12 +74,15 @@ class Builder:
             NoSource: there is neither Go nor a way to get it, or its modules cannot be downloaded.
             BuildFailed: anything else about the build.
         """
-        programs = programs or tuple(self.packages)
-        if self._missing(programs):
+        if self.missing(programs):
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._locked():
-                self._build(self._missing(programs))
+                self._build(self.missing(programs))
         return self.folder
+
+    def missing(self, programs: tuple[str, ...] = ()) -> list[str]:
+        """Those of these programs (none named: of all) that have not been built yet."""
+        return [each for each in programs or self.packages if not (self.folder / each).exists()]
 
     def module(self, name: str) -> Path:
         """The files of a module that go.mod requires, in Go's module cache (read only).
@@ -97,9 +100,6 @@ class Builder:
         if done.returncode != 0:
             raise NoSource(f"The Go module {name} could not be downloaded:\n{done.stdout}{done.stderr}")
         return Path(json.loads(done.stdout)["Dir"])
-
-    def _missing(self, programs: tuple[str, ...]) -> list[str]:
-        return [each for each in programs if not (self.folder / each).exists()]
 
     def _build(self, programs: list[str]) -> None:
         if not programs:
