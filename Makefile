@@ -29,9 +29,12 @@ $(READY): requirements-dev.lock pyproject.toml
 .PHONY: setup
 setup: $(READY) ## make .venv with everything that is needed, at the locked versions
 
+# Only KUBECONFIG and CONTEXT on the command line of make count: the everyday cluster in the environment is not for a demo.
+asked = $(if $(filter command,$(origin $(1))),$(2) '$($(1))')
+
 .PHONY: demo
-demo: $(READY) ## from four manifests to a certificate, with certbot, on a cluster of its own (KEEP=1 leaves it running)
-	@$(BIN)/python -m e2e.demo $(if $(KEEP),--keep)
+demo: $(READY) ## from four manifests to a certificate, with certbot (KEEP=1, KUBECONFIG=file CONTEXT=name for a cluster of yours)
+	@$(BIN)/python -m e2e.demo $(if $(KEEP),--keep) $(call asked,KUBECONFIG,--kubeconfig) $(call asked,CONTEXT,--context)
 
 .PHONY: test
 test: $(READY) ## run all tests, on a real API server where it matters, and measure what those without one cover

@@ -1,4 +1,8 @@
-"""Building the control plane from the modules that binaries/go.mod pins, once, into the cache."""
+"""Builds the control plane from the modules that binaries/go.mod pins, once, into the cache.
+
+One run of Go builds all programs: it links them side by side, and in less time (14 s of CPU instead of 18 for four). A
+single program with four names would save less than ten seconds of eight minutes.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +14,18 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from e2e.cluster import toolchain
 from e2e.cluster.errors import BuildFailed, NoSource
-from e2e.cluster.processes import last_lines, run
+from e2e.cluster.processes import run
 from e2e.cluster.progress import Progress
 
 MODULES = Path(__file__).with_name("binaries")
-_BUILD_LIMIT = 1800.0
+_BUILD_LIMIT = 3600.0
 _DOWNLOAD_LIMIT = 300.0
 _PACKAGES = {
     "etcd": "go.etcd.io/etcd/server/v3",
@@ -29,6 +33,9 @@ _PACKAGES = {
     "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
     "kubectl": "k8s.io/kubernetes/cmd/kubectl",
 }
+_PACKAGE = re.compile(r"[\w./~-]+")
+_SHOWN = 15
+"""Lines of Go's output that a message has."""
 _NO_NETWORK = re.compile(r"dial tcp|no such host|i/o timeout|connection refused|module lookup disabled", re.IGNORECASE)
 OTHER_WAYS = (
     "Other ways to a control plane: set KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver and kubectl, "
@@ -67,12 +74,15 @@ class Builder:
             NoSource: there is neither Go nor a way to get it, or its modules cannot be downloaded.
             BuildFailed: anything else about the build.
         """
-        programs = programs or tuple(self.packages)
-        if self._missing(programs):
+        if self.missing(programs):
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._locked():
-                self._build(self._missing(programs))
+                self._build(self.missing(programs))
         return self.folder
+
+    def missing(self, programs: tuple[str, ...] = ()) -> list[str]:
+        """Those of these programs (none named: of all) that have not been built yet."""
+        return [each for each in programs or self.packages if not (self.folder / each).exists()]
 
     def module(self, name: str) -> Path:
         """The files of a module that go.mod requires, in Go's module cache (read only).
@@ -91,9 +101,6 @@ class Builder:
             raise NoSource(f"The Go module {name} could not be downloaded:\n{done.stdout}{done.stderr}")
         return Path(json.loads(done.stdout)["Dir"])
 
-    def _missing(self, programs: tuple[str, ...]) -> list[str]:
-        return [each for each in programs if not (self.folder / each).exists()]
-
     def _build(self, programs: list[str]) -> None:
         if not programs:
             return
@@ -101,10 +108,10 @@ class Builder:
             shutil.rmtree(leftover)
         go = self._go()
         self.progress.say(f"Building {', '.join(programs)} into {self.folder} (once; some minutes)")
-        for number, program in enumerate(programs, start=1):
-            with tempfile.TemporaryDirectory(dir=self.cache, prefix=".build-") as draft:
-                self._compile(go, program, Path(draft), f"[{number}/{len(programs)}] {program}")
-                Path(draft, program).rename(self.folder / program)
+        with tempfile.TemporaryDirectory(dir=self.cache, prefix=".build-") as draft:
+            packages = self._download(go, programs, Path(draft))
+            for program, path in self._compile(go, programs, Path(draft), packages).items():
+                path.rename(self.folder / program)
 
     def _go(self) -> Path:
         wanted = toolchain.wanted_version((self.modules / "go.mod").read_text(encoding="utf-8"))
@@ -114,23 +121,46 @@ class Builder:
         except NoSource as none:
             raise NoSource(f"{none}\n{OTHER_WAYS}") from none
 
-    def _compile(self, go: Path, program: str, draft: Path, title: str) -> None:
-        log = draft / "build.log"
-        with self.progress.step(title) as tick:
-            command = self._command(go, program, draft)
-            status = run(command, log=log, limit=_BUILD_LIMIT, tick=tick, env=self._environment(go))
-            if status != 0:
-                raise _failure(program, last_lines(log))
+    def _download(self, go: Path, programs: list[str], draft: Path) -> int:
+        """Download the modules that these programs need; the number of packages that they are compiled from."""
+        log = draft / "download.log"
+        command = (*self._go_command(go, "list"), "-deps", *(self.packages[each] for each in programs))
+        with self.progress.step("[1/2] Downloading Go modules") as step:
+            self._run(go, command, programs, log, lambda: step(f"{len(_downloads(log))} modules"))
+        return len(_packages(log))
 
-    def _command(self, go: Path, program: str, draft: Path) -> list[str | Path]:
-        version = re.search(
-            r"^\s*k8s\.io/kubernetes (v\S+)", (self.modules / "go.mod").read_text(encoding="utf-8"), re.MULTILINE
+    def _compile(self, go: Path, programs: list[str], draft: Path, packages: int) -> dict[str, Path]:
+        """Build the programs in one run of Go, which compiles what they share once and links them side by side."""
+        log, folder = draft / "build.log", draft / "bin"
+        folder.mkdir()
+        if len(programs) == 1:
+            built, target = {programs[0]: folder / programs[0]}, f"{folder / programs[0]}"
+        else:
+            built, target = {each: folder / _executable(self.packages[each]) for each in programs}, f"{folder}/"
+        command = (
+            *(*self._go_command(go, "build"), "-v", "-trimpath", "-buildvcs=false"),
+            *("-ldflags", f"-s -w{self._named_version()}", "-o", target),
+            *(self.packages[each] for each in programs),
         )
-        named = f" -X k8s.io/component-base/version.gitVersion={version[1]}" if version else ""
-        return [
-            *(go, "-C", self.modules, "build", "-mod=readonly", "-trimpath", "-buildvcs=false"),
-            *("-ldflags", f"-s -w{named}", "-o", draft / program, self.packages[program]),
-        ]
+        with self.progress.step(f"[2/2] Compiling {', '.join(programs)}") as step:
+            self._run(go, command, programs, log, lambda: step(f"{len(_packages(log))} of {packages} packages"))
+        return built
+
+    def _run(
+        self, go: Path, command: Sequence[str | Path], programs: list[str], log: Path, tick: Callable[[], None]
+    ) -> None:
+        status = run(command, log=log, limit=_BUILD_LIMIT, tick=tick, env=self._environment(go))
+        if status != 0:
+            raise _failure(", ".join(programs), log)
+
+    def _go_command(self, go: Path, verb: str) -> tuple[str | Path, ...]:
+        return go, "-C", self.modules, verb, "-mod=readonly"
+
+    def _named_version(self) -> str:
+        """What the programs of Kubernetes answer to `--version`."""
+        go_mod = (self.modules / "go.mod").read_text(encoding="utf-8")
+        version = re.search(r"^\s*k8s\.io/kubernetes (v\S+)", go_mod, re.MULTILINE)
+        return f" -X k8s.io/component-base/version.gitVersion={version[1]}" if version else ""
 
     def _environment(self, go: Path) -> dict[str, str]:
         mine = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": ""}
@@ -148,7 +178,28 @@ class Builder:
             yield
 
 
-def _failure(program: str, output: str) -> NoSource | BuildFailed:
+def _executable(package: str) -> str:
+    """What Go calls the program of a package: the last element of its path that is no major version."""
+    *_, before, last = package.split("/")
+    return before if re.fullmatch(r"v[1-9]\d*", last) else last
+
+
+def _lines(log: Path) -> list[str]:
+    return log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+
+
+def _downloads(log: Path) -> list[str]:
+    return [each for each in _lines(log) if each.startswith("go: downloading ")]
+
+
+def _packages(log: Path) -> list[str]:
+    """The packages that `go list` and `go build -v` name, one a line."""
+    return [each for each in _lines(log) if _PACKAGE.fullmatch(each)]
+
+
+def _failure(programs: str, log: Path) -> NoSource | BuildFailed:
+    named = {*_packages(log), *_downloads(log)}
+    output = "\n".join([each for each in _lines(log) if each not in named][-_SHOWN:])
     if _NO_NETWORK.search(output):
-        return NoSource(f"The Go modules of {program} could not be downloaded:\n{output}\n{OTHER_WAYS}")
-    return BuildFailed(f"{program} could not be built:\n{output}\n{OTHER_WAYS}")
+        return NoSource(f"The Go modules of {programs} could not be downloaded:\n{output}\n{OTHER_WAYS}")
+    return BuildFailed(f"{programs} could not be built:\n{output}\n{OTHER_WAYS}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -58,6 +59,16 @@ def binaries(env: Mapping[str, str], progress: Progress) -> Binaries:
     if assets := env.get(ASSETS):
         return _assets(Path(assets), builder)
     return _in(builder.ensure())
+
+
+def to_build(env: Mapping[str, str]) -> list[str]:
+    """The programs that `binaries` would have to build, which takes minutes."""
+    builder = Builder(folders.cache(env) / "cluster", env, Progress(io.StringIO()))
+    if not (assets := env.get(ASSETS)):
+        return builder.missing()
+    if (Path(assets) / "kube-controller-manager").is_file():
+        return []
+    return builder.missing(("kube-controller-manager",))
 
 
 def _own(config: Path, env: Mapping[str, str], progress: Progress) -> OwnCluster:

@@ -1,35 +1,55 @@
-"""`python -m e2e.demo`, which `make demo` calls."""
+"""`python -m e2e.demo`, which `make demo` calls. Exit codes: 0; 1 for a failure; 2 for wrong usage; 130 for Ctrl-C."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 
 import click
 
+from e2e.cluster import sources
+from e2e.cluster.errors import ClusterError
+from e2e.demo.given import GivenCluster, GivenClusterError
+from e2e.demo.introduction import introduction
 from e2e.demo.narrator import Narrator, StepFailedError
 from e2e.demo.session import Session
-from e2e.demo.steps import ROOT, Demo, Ports
+from e2e.demo.steps import ROOT, Demo, DemoOnGivenCluster, Ports
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--kubeconfig",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Use this cluster, build nothing, and remove at the end what was put there.",
+)
+@click.option("--context", help="Context of --kubeconfig. Default: its current one.")
 @click.option("--keep", is_flag=True, help="Leave all running at the end, and say how to go on and how to stop it.")
 @click.option("--stop", is_flag=True, help="Stop what an earlier run with --keep left.")
-def main(*, keep: bool, stop: bool) -> None:
-    """From four manifests to a certificate in use, with certbot, on a cluster of its own."""
+def main(*, kubeconfig: Path | None, context: str | None, keep: bool, stop: bool) -> None:
+    """From four manifests to a certificate in use, with certbot, on a cluster of its own or on one that you name."""
+    given = _given(kubeconfig, context)
     session = Session.of_user()
     if stop:
-        session.end()
+        _end(session)
         click.echo("The demo is stopped.")
         return
     # SIGTERM ends it as Ctrl-C does: by way of the `finally` below.
     signal.signal(signal.SIGTERM, _interrupt)
-    session.begin()
+    try:
+        click.echo(introduction(given, sources.to_build(os.environ)))
+    except ClusterError as error:
+        raise click.ClickException(str(error)) from error
+    _begin(session)
     narrator = Narrator(folder=session.folder, environment={"PYTHONPATH": str(ROOT)})
     done = False
     try:
-        Demo(tell=narrator, session=session, ports=Ports.free()).run()
+        shared = (narrator, session, Ports.free())
+        demo = DemoOnGivenCluster(*shared, given=given) if given else Demo(*shared)
+        demo.run()
         done = True
     except StepFailedError as failure:
         narrator.say(f"\nFAILED in the step “{narrator.title}”: {failure}.")
@@ -41,20 +61,53 @@ def main(*, keep: bool, stop: bool) -> None:
         sys.exit(130)
     finally:
         if not (done and keep):
-            session.end()
+            _end(session)
     narrator.step("Done.")
     if keep:
-        exports = {name: narrator.environment[name] for name in ("KUBECONFIG", "PATH")}
-        narrator.say("Everything is left running. To go on:")
-        for name, value in exports.items():
-            narrator.say(f"  export {name}={value}")
-        narrator.say(f"  cd {session.folder}    # ca.crt, chain.crt, certbot/, logs")
-        narrator.say("  kubectl get kms -A; kubectl -n pki describe acmeorders; tail -f kms-acme.log")
-        narrator.say(f"To stop it:\n  {sys.executable} -m e2e.demo --stop")
+        _say_how_to_go_on(narrator, session)
+
+
+def _given(kubeconfig: Path | None, context: str | None) -> GivenCluster | None:
+    if kubeconfig is None:
+        if context is not None:
+            raise click.UsageError("--context goes with --kubeconfig: name the file, too.")
+        return None
+    try:
+        given = GivenCluster.named(kubeconfig, context)
+    except GivenClusterError as error:
+        raise click.UsageError(str(error)) from error
+    if shutil.which("kubectl") is None:
+        raise click.UsageError("a cluster of yours takes a kubectl of yours, and there is none on PATH")
+    return given
+
+
+def _begin(session: Session) -> None:
+    try:
+        session.begin()
+    except GivenClusterError as error:
+        raise click.ClickException(f"an earlier demo could not be removed: {error}") from error
+
+
+def _end(session: Session) -> None:
+    try:
+        session.end()
+    except GivenClusterError as error:
+        again = f"{sys.executable} -m e2e.demo --stop"
+        raise click.ClickException(f"not everything could be removed: {error}\nTo try again: {again}") from error
+
+
+def _say_how_to_go_on(narrator: Narrator, session: Session) -> None:
+    narrator.say("Everything is left running. To go on:")
+    for name in ("KUBECONFIG", "PATH"):
+        narrator.say(f"  export {name}={narrator.environment[name]}")
+    narrator.say(f"  cd {session.folder}    # ca.crt, chain.crt, certbot/, logs")
+    narrator.say("  kubectl get kms -A; kubectl describe acmeorders -A; tail -f kms-acme.log")
+    narrator.say(f"To stop it:\n  {sys.executable} -m e2e.demo --stop")
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-main()
+if __name__ == "__main__":
+    main()

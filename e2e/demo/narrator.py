@@ -1,18 +1,28 @@
-"""Tells what is done while it is done: every command is printed as one could type it, then run by the shell."""
+"""Tells what is done while it is done: every command is printed as one could type it, then run by the shell.
+
+What a command prints appears line by line while it runs; while it is silent, the seconds that it takes are shown.
+"""
 
 from __future__ import annotations
 
 import os
+import selectors
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from e2e.demo.output import Lines, Waiting
+
 TAIL = 15
 """Lines of a log that are shown when a step fails."""
 SHELL = ("bash", "-euo", "pipefail", "-c")
+GRACE = 30.0
+"""Seconds that a command has to stop."""
 
 
 class StepFailedError(Exception):
@@ -30,6 +40,8 @@ class Narrator:
     folder: Path
     environment: dict[str, str]
     out: TextIO = field(default_factory=lambda: sys.stdout)
+    every: float = 15.0
+    """Seconds of silence after which a line says that a command still runs, where `out` is no terminal."""
     started: float = field(default_factory=time.monotonic)
     title: str = ""
 
@@ -43,22 +55,48 @@ class Narrator:
         print(text, file=self.out, flush=True)
 
     def run(self, line: str, *, log: Path | None = None, timeout: float = 600) -> str:
-        """Run a command line; print and return what it says.
+        """Run a command line; print what it says while it says it, and return it.
 
         Raises StepFailedError where it exits with another code than 0 or takes longer than `timeout` seconds.
         """
         self._show(line)
-        said = self._done(line, log=log, timeout=timeout)
-        self._indented(said)
-        return said
+        waiting = Waiting(self.out, self.every)
+
+        def show(each: str) -> None:
+            waiting.clear()
+            self._indent(each)
+
+        return self._output_of(line, log=log, timeout=timeout, show=show, wait=waiting.tick)
+
+    def watch(self, line: str, *, timeout: float) -> None:
+        """Run a command line that tells by itself how far it is: on a terminal it has the terminal.
+
+        Raises StepFailedError as `run` does.
+        """
+        self._show(line)
+        if not self.out.isatty():
+            self._output_of(line, log=None, timeout=timeout, show=self._indent, wait=lambda: None)
+            return
+        with self._running(line, stdout=self.out) as process:
+            try:
+                process.wait(timeout)
+            except subprocess.TimeoutExpired as error:
+                raise _too_slow(timeout, None) from error
+        _check(process, None)
 
     def let(self, variable: str, line: str) -> str:
-        """Keep what a command says in a variable of the environment; it is not shown.
+        """Keep what a command says in a variable of the environment; it is shown only if the command fails.
 
         Raises StepFailedError as `run` does.
         """
         self._show(f"export {variable}=$({line})")
-        self.environment[variable] = self._done(line, log=None, timeout=60).strip()
+        said: list[str] = []
+        try:
+            value = self._output_of(line, log=None, timeout=60, show=said.append, wait=lambda: None)
+        except StepFailedError:
+            self._indent("\n".join(said))
+            raise
+        self.environment[variable] = value.strip()
         return self.environment[variable]
 
     def start(self, line: str, *, log: Path) -> subprocess.Popen[bytes]:
@@ -79,34 +117,67 @@ class Narrator:
         """Show the last lines of a log."""
         self.say(f"The last lines of {log}:")
         lines = log.read_text(errors="replace").splitlines()[-TAIL:] if log.exists() else []
-        self._indented("\n".join(lines) or "(empty)")
+        self._indent("\n".join(lines) or "(empty)")
 
-    def _done(self, line: str, *, log: Path | None, timeout: float) -> str:
-        try:
-            done = subprocess.run(
-                (*SHELL, line),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                env={**os.environ, **self.environment},
-                cwd=self.folder,
-                timeout=timeout,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise StepFailedError(f"the command did not end within {timeout:.0f} s", log=log) from error
-        if done.returncode:
-            self._indented(done.stdout)
-            raise StepFailedError(f"the command exited with code {done.returncode}", log=log)
-        return done.stdout
+    def _output_of(
+        self, line: str, *, log: Path | None, timeout: float, show: Callable[[str], None], wait: Callable[[], None]
+    ) -> str:
+        """Run a command line; call `show` with each line of its output, and `wait` once a second of silence."""
+        said, deadline = Lines(show), time.monotonic() + timeout
+        with self._running(line, stdout=subprocess.PIPE) as process, selectors.DefaultSelector() as ready:
+            assert process.stdout is not None
+            ready.register(process.stdout, selectors.EVENT_READ)
+            while True:
+                if time.monotonic() > deadline:
+                    raise _too_slow(timeout, log)
+                if not ready.select(1.0):
+                    wait()
+                elif not said.take(os.read(process.stdout.fileno(), 1 << 16)):
+                    break
+            process.wait()
+        _check(process, log)
+        return said.text
+
+    @contextmanager
+    def _running(self, line: str, *, stdout: int | TextIO) -> Iterator[subprocess.Popen[bytes]]:
+        """A command line that runs, and has ended when the block ends."""
+        with subprocess.Popen(
+            (*SHELL, line),
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **self.environment},
+            cwd=self.folder,
+        ) as process:
+            try:
+                yield process
+            finally:
+                _stop(process)
 
     def _show(self, line: str) -> None:
         self.say(self._styled(f"  $ {line}", "36"))
 
-    def _indented(self, text: str) -> None:
-        for line in text.rstrip().splitlines():
-            self.say(f"    {line}")
+    def _indent(self, text: str) -> None:
+        for line in text.split("\n"):
+            self.say(f"    {line}".rstrip())
 
     def _styled(self, text: str, code: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self.out.isatty() else text
+
+
+def _check(process: subprocess.Popen[bytes], log: Path | None) -> None:
+    if process.returncode:
+        raise StepFailedError(f"the command exited with code {process.returncode}", log=log)
+
+
+def _too_slow(timeout: float, log: Path | None) -> StepFailedError:
+    return StepFailedError(f"the command did not end within {timeout:.0f} s", log=log)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a command that still runs: SIGTERM, and after GRACE seconds SIGKILL."""
+    if process.poll() is None:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+        process.kill()

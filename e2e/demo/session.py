@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.cluster import folders
+from e2e.demo.given import Traces
 
 CLUSTER = "demo"
 """Name of the demo's cluster."""
@@ -37,20 +38,28 @@ class Session:
         self.end()
         self.folder.mkdir(parents=True, mode=0o700)
 
+    @property
+    def traces(self) -> Path:
+        """Where is written down what the demo has put into a cluster that the user named."""
+        return self.folder / "traces.json"
+
     def remember(self, process: subprocess.Popen[bytes]) -> None:
-        """Note a process group, so that it can be stopped later, by whom ever."""
+        """Write a process group down, so that a later run can stop it too."""
         self._write([*self._read(), process.pid])
 
     def end(self) -> None:
-        """Stop the process groups, newest first, then the cluster, and remove the folder."""
+        """Stop the process groups, newest first, then the cluster, and remove the folder.
+
+        In a cluster that the user named, remove what the demo put there. Raises GivenClusterError where that fails; the
+        folder stays, so that a later call can try again.
+        """
         for pid in reversed(self._read()):
             _stop_group(pid)
-        subprocess.run(
-            [sys.executable, "-m", "e2e.cluster", "down", "--name", CLUSTER],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=False,
-        )
+        if traces := Traces.read(self.traces):
+            if others := traces.remove():
+                print(f"The CustomResourceDefinitions stay, others use them: {' '.join(others)}")
+        else:
+            _stop_cluster()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
@@ -64,6 +73,15 @@ class Session:
 
     def _write(self, pids: list[int]) -> None:
         self._file.write_text(json.dumps(pids))
+
+
+def _stop_cluster() -> None:
+    subprocess.run(
+        [sys.executable, "-m", "e2e.cluster", "down", "--name", CLUSTER],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
 
 
 def _stop_group(pid: int) -> None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import yaml
+
 from e2e.cluster.ports import free_port
+from e2e.demo.given import GivenCluster, GivenClusterError, Manifest, Traces, confined, documents
 from e2e.demo.narrator import Narrator, StepFailedError
 from e2e.demo.session import CLUSTER, Session
 
@@ -35,13 +40,19 @@ class Ports:
         return cls(*(free_port() for _ in range(7)))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Demo:
-    """Carries what the steps share."""
+    """The demo on a cluster of its own. Carries what the steps share."""
 
     tell: Narrator
     session: Session
     ports: Ports
+    namespace: str = "pki"
+    """Where the four manifests are."""
+    scope: str = "-A"
+    """Of the overview."""
+    confinement: str = ""
+    """Options that keep the programs out of other namespaces."""
 
     @property
     def server_log(self) -> Path:
@@ -65,13 +76,13 @@ class Demo:
             step()
 
     def cluster(self) -> None:
-        """A Kubernetes control plane: etcd, kube-apiserver, kube-controller-manager (built once, then cached)"""
-        self.tell.run(f"{PYTHON} -m e2e.cluster up --name {CLUSTER}", timeout=1800)
+        """A Kubernetes control plane: etcd, kube-apiserver, kube-controller-manager"""
+        self.tell.watch(f"{PYTHON} -m e2e.cluster up --name {CLUSTER}", timeout=5400)
         exports = self.tell.run(f"{PYTHON} -m e2e.cluster env --name {CLUSTER}")
         for line in exports.splitlines():
             name, _, value = line.removeprefix("export ").partition("=")
             self.tell.environment[name] = os.path.expandvars("".join(shlex.split(value)))
-        self.tell.environment["PATH"] = f"{Path(sys.executable).parent}:{self.tell.environment['PATH']}"
+        self._prefer_our_python(self.tell.environment["PATH"])
 
     def manifests(self) -> None:
         """The six kinds, the RBAC rules, and the four manifests of an administrator"""
@@ -89,11 +100,11 @@ class Demo:
             f" --http-listen 127.0.0.1:{self.ports.http} --metrics-listen 127.0.0.1:{self.ports.server_metrics}"
             f" --operator-metrics-listen 127.0.0.1:{self.ports.operator_metrics}"
             f" --dns-server 127.0.0.1:{self.ports.dns} --http01-port {self.ports.http01}"
-            f" --validation-allow 127.0.0.0/8 --log-format text",
+            f" --validation-allow 127.0.0.0/8 --log-format text{self.confinement}",
             self.server_log.name,
         )
         self.tell.run(
-            "kubectl -n pki wait --for=condition=Ready --timeout=60s"
+            f"kubectl -n {self.namespace} wait --for=condition=Ready --timeout=60s"
             " certificateauthority/issuing certificatepolicy/web certificateprofile/web eabcredential/web",
             log=self.server_log,
         )
@@ -101,12 +112,13 @@ class Demo:
 
     def credentials(self) -> None:
         """What a client needs: directory URL, KID and secret, and the CA of the server's own certificate"""
-        self.tell.let("KID", "kubectl -n pki get secret web-eab -o go-template='{{.data.kid | base64decode}}'")
-        self.tell.let("SECRET", "kubectl -n pki get secret web-eab -o go-template='{{.data.secret | base64decode}}'")
-        self.tell.let("DIRECTORY", "kubectl -n pki get certificateprofile web -o jsonpath='{.status.directoryURL}'")
+        of = f"kubectl -n {self.namespace} get"
+        self.tell.let("KID", f"{of} secret web-eab -o go-template='{{{{.data.kid | base64decode}}}}'")
+        self.tell.let("SECRET", f"{of} secret web-eab -o go-template='{{{{.data.secret | base64decode}}}}'")
+        self.tell.let("DIRECTORY", f"{of} certificateprofile web -o jsonpath='{{.status.directoryURL}}'")
         for key in ("ca.crt", "chain.crt"):
             template = f'{{{{index .data "{key}" | base64decode}}}}'
-            self.tell.run(f"kubectl -n pki get secret web-acme -o go-template='{template}' >{key}")
+            self.tell.run(f"{of} secret web-acme -o go-template='{template}' >{key}")
         self.tell.run("curl --silent --show-error --fail --cacert ca.crt $DIRECTORY && echo")
 
     def certificate(self) -> None:
@@ -155,7 +167,10 @@ class Demo:
 
     def overview(self) -> None:
         """All of it, as kubectl shows it"""
-        self.tell.run("kubectl get kms -A")
+        self.tell.run(f"kubectl get kms {self.scope}")
+
+    def _prefer_our_python(self, path: str) -> None:
+        self.tell.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{path}"
 
     def _start(self, line: str, log: str) -> None:
         self.session.remember(self.tell.start(line, log=self.tell.folder / log))
@@ -165,3 +180,51 @@ class Demo:
             f"curl --silent --fail --retry 15 --retry-delay 1 --retry-all-errors {url}",
             log=self.server_log,
         )
+
+
+@dataclass
+class DemoOnGivenCluster(Demo):
+    """The demo on a cluster that the user named: nothing is built, and what it puts there goes at the end."""
+
+    given: GivenCluster = field(kw_only=True)
+
+    def cluster(self) -> None:
+        """The cluster that you named, and nothing of it but this context"""
+        self._prefer_our_python(os.environ.get("PATH", os.defpath))
+        flags = f"--kubeconfig {shlex.quote(str(self.given.kubeconfig))} --context {shlex.quote(self.given.context)}"
+        self.tell.run(f"kubectl config view --raw --minify --flatten {flags} >kubeconfig")
+        self.tell.run("export KUBECONFIG=$PWD/kubeconfig; kubectl version --request-timeout=20s")
+        self.tell.environment["KUBECONFIG"] = str(self.tell.folder / "kubeconfig")
+
+    def manifests(self) -> None:
+        """The kinds that the cluster lacks, and in a namespace of its own RBAC rules and four manifests"""
+        kinds = list(documents(*sorted((ROOT / "crds").glob("*.yaml"))))
+        try:
+            traces = self._planned([each["metadata"]["name"] for each in kinds])
+        except GivenClusterError as error:
+            raise StepFailedError(str(error)) from error
+        self.namespace, self.scope = traces.namespace, f"-n {traces.namespace}"
+        self.confinement = f" --namespace {self.namespace} --watch-namespace {self.namespace}"
+        self.tell.say("  The demo makes the following, with the rights of this context, and deletes it at the end:")
+        self.tell.say(f"    the namespace {self.namespace}, with all that the demo needs in it")
+        for each in traces.definitions:
+            self.tell.say(f"    the CustomResourceDefinition {each}")
+        if len(traces.definitions) < len(kinds):
+            self.tell.say("  It uses the other CustomResourceDefinitions as they are in the cluster.")
+        traces.write(self.session.traces)
+        self.tell.run(f"kubectl create namespace {self.namespace}")
+        if traces.definitions:
+            lacking = [each for each in kinds if each["metadata"]["name"] in traces.definitions]
+            self._apply("crds.yaml", lacking)
+            self.tell.run("kubectl wait --for=condition=Established --timeout=30s -f crds.yaml")
+        self._apply("rbac.yaml", confined(documents(ROOT / "deploy" / "rbac.yaml"), self.namespace))
+        samples = documents(*sorted((ROOT / "deploy" / "samples").glob("*.yaml")))
+        self._apply("samples.yaml", confined(samples, self.namespace))
+
+    def _planned(self, kinds: list[str]) -> Traces:
+        kubectl = shutil.which("kubectl", path=self.tell.environment["PATH"]) or "kubectl"
+        return Traces.planned(kubectl, Path(self.tell.environment["KUBECONFIG"]), kinds)
+
+    def _apply(self, name: str, manifests: Iterable[Manifest]) -> None:
+        (self.tell.folder / name).write_text(yaml.safe_dump_all(manifests, sort_keys=False), encoding="utf-8")
+        self.tell.run(f"kubectl apply -f {name}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -26,8 +28,8 @@ def home(tmp_path: Path, cluster: Cluster) -> Iterator[Mapping[str, str]]:
         pytest.skip("the demo makes a cluster of its own; this machine is meant to use another one")
     for tool in (tools.CERTBOT, tools.OPENSSL, tools.CURL):
         tools.required(tool)
-    inherited = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
-    environment = {**inherited, "XDG_STATE_HOME": str(tmp_path), MARK: str(tmp_path)}
+    # The kubeconfig of every day does not count unless it is named.
+    environment = {**os.environ, "KUBECONFIG": "/nowhere", "XDG_STATE_HOME": str(tmp_path), MARK: str(tmp_path)}
     yield environment
     demo(environment, "--stop")
 
@@ -86,3 +88,38 @@ def test_the_demo_says_which_step_failed_and_why_and_leaves_nothing_running(
     assert "kms-acme.log:" in report
     assert "directory" in report  # a line of the server's log
     assert left_running(home[MARK]) == []
+
+
+def shared_state(cluster: Cluster) -> list[str]:
+    """All objects that are in no namespace, as far as a demo could make any."""
+    return sorted(cluster.kubectl("get", "ns,crd,clusterrole,clusterrolebinding", "--output=name").split())
+
+
+def test_the_demo_on_a_cluster_that_is_named_builds_nothing_and_removes_what_it_made(
+    home: Mapping[str, str], clusters: Callable[..., AbstractContextManager[Cluster]], tmp_path: Path
+) -> None:
+    with clusters() as given:
+        before = shared_state(given)
+        unbuilt = {**home, "PATH": given.env["PATH"], "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        done = demo(unbuilt, f"--kubeconfig={given.kubeconfig}", "--context=kms-acme")
+        assert done.returncode == 0, done.stdout
+        assert not (tmp_path / "cache").exists()
+        assert "It builds nothing" in done.stdout
+        announced, _, made = done.stdout.partition("$ kubectl create namespace")
+        assert announced.count("    the CustomResourceDefinition ") == 6
+        assert re.search(r"    the namespace kms-acme-demo-\w{6}, with all", announced)
+        assert "certificate verified: 0" in made
+        assert "certificateprofile.pki.kms.hanzo.ai/web" in made
+        assert shared_state(given) == before
+    assert left_running(home[MARK]) == []
+
+
+def test_kinds_that_the_cluster_has_stay_when_the_demo_goes(
+    home: Mapping[str, str], clusters: Callable[..., AbstractContextManager[Cluster]]
+) -> None:
+    with clusters(kinds=True) as given:
+        before = shared_state(given)
+        done = demo({**home, "PATH": given.env["PATH"]}, f"--kubeconfig={given.kubeconfig}")
+        assert done.returncode == 0, done.stdout
+        assert "uses the other CustomResourceDefinitions as they are" in done.stdout
+        assert shared_state(given) == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import threading
 import time
 from pathlib import Path
@@ -16,12 +17,28 @@ from e2e.cluster.progress import Progress
 
 GO = """#!/bin/sh
 [ "$1" = version ] && { echo "go version go@VERSION@ linux/amd64"; exit; }
+case " $* " in *" list "*)
+    @LIST@
+    echo "go: downloading k8s.io/kubernetes v1.36.3" >&2
+    echo "internal/abi"; echo "k8s.io/kubernetes/pkg/apis"
+    exit ;;
+esac
 @BUILD@
-for word in "$@"; do [ "$last" = -o ] && target=$word; last=$word; done
-echo "$last" >>@FOLDER@/built
 env | grep -E '^(GO|CGO)' | sort >@FOLDER@/environment
-echo program >$target
+echo run >>@FOLDER@/runs
+while [ "$1" != -o ]; do shift; done
+target=$2; shift 2
+for package; do
+    echo "$package" | tee -a @FOLDER@/built
+    case $target in */) file=$target$(basename "${package%/v[0-9]}") ;; *) file=$target ;; esac
+    echo program >$file
+done
 """
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 class Machine:
@@ -29,7 +46,7 @@ class Machine:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.said = io.StringIO()
+        self.said: io.StringIO = io.StringIO()
         self.modules = folder / "modules"
         self.modules.mkdir()
         (self.modules / "go.mod").write_text("go 1.26.0\nrequire (\n\tk8s.io/kubernetes v1.36.3 // indirect\n)\n")
@@ -37,10 +54,10 @@ class Machine:
         (self.modules / "requirements.txt").write_text("no-such-go==0 --hash=sha256:00\n")
         (folder / "bin").mkdir()
 
-    def go(self, *, version: str = "1.26.8", build: str = "") -> None:
+    def go(self, *, version: str = "1.26.8", list_: str = ":", build: str = "") -> None:
         path = self.folder / "bin" / "go"
-        replaced = GO.replace("@VERSION@", version).replace("@BUILD@", build).replace("@FOLDER@", str(self.folder))
-        path.write_text(replaced, encoding="ascii")
+        values = {"VERSION": version, "LIST": list_, "BUILD": build, "FOLDER": str(self.folder)}
+        path.write_text(re.sub("@([A-Z]+)@", lambda found: values[found[1]], GO), encoding="ascii")
         path.chmod(0o755)
 
     def builder(self) -> Builder:
@@ -66,9 +83,22 @@ def test_all_programs_are_built_once_and_told_about(machine: Machine) -> None:
     assert not leftover.exists()
     assert {each.name for each in folder.iterdir()} == {"etcd", "kube-apiserver", "kube-controller-manager", "kubectl"}
     assert len(machine.built()) == 4
-    assert "[2/4] kube-apiserver: done in" in machine.said.getvalue()
+    assert (machine.folder / "runs").read_text() == "run\n", "one run of Go builds all four"
+    assert "[1/2] Downloading Go modules: done in" in machine.said.getvalue()
+    assert "[2/2] Compiling etcd, kube-apiserver, kube-controller-manager, kubectl: done in" in machine.said.getvalue()
     assert machine.builder().ensure() == folder
     assert len(machine.built()) == 4
+
+
+def test_a_build_says_how_far_it_is(machine: Machine) -> None:
+    machine.said = Terminal()
+    machine.go(
+        list_='echo "go: downloading k8s.io/api v0.36.3" >&2; echo internal/abi; sleep 1.5',
+        build="echo internal/abi; sleep 1.5",
+    )
+    machine.builder().ensure()
+    assert re.search(r"Downloading Go modules \.\.\. \d s, 1 modules", machine.said.getvalue())
+    assert re.search(r"Compiling etcd, .*kubectl \.\.\. \d s, 1 of 3 packages", machine.said.getvalue())
 
 
 def test_only_what_is_asked_for_and_missing_is_built(machine: Machine) -> None:
@@ -104,15 +134,15 @@ def test_two_that_build_at_once_build_each_program_once(machine: Machine) -> Non
 
 
 def test_a_failed_build_says_why_and_leaves_nothing_behind(machine: Machine) -> None:
-    machine.go(build="echo main.go:1: syntax error >&2; exit 1")
+    machine.go(build="echo internal/abi; echo main.go:1: syntax error >&2; echo k8s.io/api/core/v1; exit 1")
     with pytest.raises(BuildFailed, match=r"etcd could not be built:\nmain.go:1: syntax error\nOther ways"):
-        machine.builder().ensure()
+        machine.builder().ensure(("etcd",))
     assert [each.name for each in (machine.folder / "cache").rglob("*") if each.is_file()] == ["lock"]
 
 
 def test_without_the_network_the_message_names_other_ways(machine: Machine) -> None:
-    machine.go(build='echo "Get https://proxy.golang.org: dial tcp: lookup: no such host" >&2; exit 1')
-    with pytest.raises(NoSource, match=r"(?s)modules of etcd could not be downloaded.*KUBEBUILDER_ASSETS"):
+    machine.go(list_='echo "Get https://proxy.golang.org: dial tcp: lookup: no such host" >&2; exit 1')
+    with pytest.raises(NoSource, match=r"(?s)modules of etcd, .*kubectl could not be downloaded.*KUBEBUILDER_ASSETS"):
         machine.builder().ensure()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 
+import pytest
+
 from e2e.cluster.progress import Progress
 
 
@@ -27,8 +29,9 @@ def test_a_terminal_sees_the_seconds_pass_on_one_line() -> None:
         time.now += 1
         tick()
         time.now += 1
-        tick()
-    assert stream.getvalue() == "etcd ...\retcd ... 1 s\retcd ... 2 s\retcd: done in 2.0 s\n"
+        tick("7 of 9 packages")
+    lines = ["etcd ...", "etcd ... 1 s", "etcd ... 2 s, 7 of 9 packages", "etcd: done in 2.0 s\n"]
+    assert stream.getvalue() == "\r\x1b[K".join(lines)
 
 
 def test_a_log_gets_a_line_now_and_then() -> None:
@@ -36,5 +39,17 @@ def test_a_log_gets_a_line_now_and_then() -> None:
     with Progress(stream, monotonic=time).step("etcd") as tick:
         for _ in range(40):
             time.now += 1
-            tick()
-    assert stream.getvalue().splitlines() == ["etcd ...", "etcd ... 15 s", "etcd ... 30 s", "etcd: done in 40.0 s"]
+            tick(f"{time.now - 100:.0f} packages")
+    assert stream.getvalue().splitlines() == [
+        "etcd ...",
+        "etcd ... 15 s, 15 packages",
+        "etcd ... 30 s, 30 packages",
+        "etcd: done in 40.0 s",
+    ]
+
+
+def test_a_step_that_fails_says_so() -> None:
+    stream = io.StringIO()
+    with pytest.raises(ValueError, match="why"), Progress(stream, monotonic=Time()).step("etcd"):
+        raise ValueError("why")
+    assert stream.getvalue().splitlines() == ["etcd ...", "etcd: failed after 0.0 s"]
