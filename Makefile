@@ -88,7 +88,7 @@ fuzz: $(READY) ## search for inputs that break a parser (MINUTES=10, FUZZ="csr d
 	@$(BIN)/python -m fuzz --minutes $(or $(MINUTES),10) $(FUZZ)
 
 .PHONY: conformance
-conformance: $(READY) ## write docs/conformance.md from its lines and the markers in the tests
+conformance: $(READY) ## write tests/conformance/README.md from the requirements and the markers on the tests
 	@$(BIN)/python -m e2e.conformance
 
 .PHONY: chart

@@ -1,5 +1,5 @@
-"""The conformance document: each line of the requirements, how it is met, and the tests that prove it.
+"""The conformance table: each requirement, how the product meets it, and the tests that prove it.
 
-What a line says and how it is met stands in docs/conformance/*.toml. Which tests prove it, the tests themselves say:
-`@pytest.mark.requirement("M75")`. Both are read without running anything, and made into docs/conformance.md.
+tests/conformance/*.toml hold the requirements. Tests name the requirement they prove:
+`@pytest.mark.requirement("M75")`. This package reads both without running them and writes tests/conformance/README.md.
 """

@@ -1,4 +1,4 @@
-"""docs/conformance.md, and what is wrong with it. Pure: lines and tests in, text out."""
+"""The page tests/conformance/README.md and its faults. Pure: lines and tests in, text out."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from e2e.conformance.markers import Claim
 Tests = Mapping[str, Sequence[Claim]]
 """The tests of each line."""
 
+FOLDER = "tests/conformance"
+"""Folder of the requirements and of the page, below the root of the project."""
+
 HEAD = """\
 # Conformance
 
-Each line of the requirements, how it is met, and the tests that prove it. Of RFC 8555, `M` is what must be done, `S`
-what should be, `o` what is optional; lines of other documents have their name in front. `SEC` are our security
-requirements, `C` what cert-manager needs.
+Each requirement, how the product meets it, and the tests that prove it. In RFC 8555, `M` marks a MUST, `S` a SHOULD and
+`o` an option; requirements of other documents carry the name of the document. `SEC` are the project's own security
+requirements, `C` those of cert-manager.
 
-`make conformance` writes this page from [docs/conformance/](conformance/) and from the markers in the tests
-(`@pytest.mark.requirement("M75")`). `make check` fails where a line has neither a test nor a reason, where a marker
-names a line that does not exist, and where this page is out of date.
+`make conformance` writes this page from the TOML files beside it and from the markers on the tests
+(`@pytest.mark.requirement("M75")`). `make check` fails if a requirement has neither a test nor a reason, if a marker
+names an unknown requirement, or if this page is out of date.
 """
 
 
@@ -35,7 +38,7 @@ def faults(parts: Sequence[Part], tests: Tests) -> list[str]:
             if line.id not in tests and not line.reason
         ),
         *(
-            f"{test.path}: {test.name} proves {id_}, which is no line of docs/conformance/"
+            f"{test.path}: {test.name} proves {id_}, which is no line of {FOLDER}/"
             for id_ in sorted(tests.keys() - known.keys())
             for test in tests[id_]
         ),
@@ -48,7 +51,7 @@ def document(parts: Sequence[Part], tests: Tests) -> str:
 
 
 def _summary(parts: Sequence[Part], tests: Tests) -> Iterator[str]:
-    yield "| source | lines | with tests | with a reason only |"
+    yield "| source | requirements | tested | with a reason only |"
     yield "| --- | --- | --- | --- |"
     for part in parts:
         proven = sum(line.id in tests for line in part.lines)
@@ -59,8 +62,8 @@ def _summary(parts: Sequence[Part], tests: Tests) -> Iterator[str]:
 
 
 def _departures(parts: Sequence[Part]) -> Iterator[str]:
-    yield "## Where we depart from a line\n"
-    yield "| line | asks for | here |"
+    yield "## Departures\n"
+    yield "| id | requirement | instead |"
     yield "| --- | --- | --- |"
     for line in by_id(parts).values():
         if line.departs:
@@ -70,7 +73,7 @@ def _departures(parts: Sequence[Part]) -> Iterator[str]:
 
 def _part(part: Part, tests: Tests) -> str:
     rows = (_row(line, tests.get(line.id, ())) for line in part.lines)
-    head = "| line | asks for | how it is met | tests |\n| --- | --- | --- | --- |"
+    head = "| id | requirement | how it is met | tests |\n| --- | --- | --- | --- |"
     return "\n".join([f"## {part.title}\n", f"{part.about}\n", head, *rows, ""])
 
 
@@ -84,7 +87,7 @@ def _row(line: Line, tests: Sequence[Claim]) -> str:
 def _shown(tests: Sequence[Claim]) -> str:
     """The tests by file, as sentences, which their names are."""
     files = (
-        f"[{path.removesuffix('.py')}](../{path}): {'; '.join(_sentence(each.name) for each in group)}"
+        f"[{path.removesuffix('.py')}](../../{path}): {'; '.join(_sentence(each.name) for each in group)}"
         for path, group in groupby(tests, key=lambda each: each.path)
     )
     return "<br>".join(files)

@@ -1,4 +1,4 @@
-"""The lines of the requirements: docs/conformance/*.toml, a file a source, in the order of `part`."""
+"""The requirements: tests/conformance/*.toml, one file for each source, in the order of `part`."""
 
 from __future__ import annotations
 

@@ -6,15 +6,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 from e2e.conformance.__main__ import ROOT, main
+from e2e.conformance.document import FOLDER
 from e2e.conformance.lines import by_id, read
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    lines = tmp_path / "docs" / "conformance" / "1.toml"
+    lines = tmp_path / "tests" / "conformance" / "1.toml"
     lines.parent.mkdir(parents=True)
     lines.write_text('part = 1\ntitle = "RFC 1"\nabout = "One."\n[lines.M1]\nsays = "A."\nmet = "B."\n')
-    (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_a.py").write_text('@pytest.mark.requirement("M1")\ndef test_a(): ...\n')
     return tmp_path
 
@@ -27,14 +27,14 @@ def test_the_page_is_written_and_then_up_to_date(project: Path) -> None:
     assert run(project, "--check").exit_code == 1
     assert run(project).exit_code == 0
     assert run(project, "--check").exit_code == 0
-    assert "| M1 | A. | B. |" in (project / "docs" / "conformance.md").read_text()
+    assert "| M1 | A. | B. |" in (project / "tests" / "conformance" / "README.md").read_text()
 
 
 def test_a_page_that_is_out_of_date_fails_the_check(project: Path) -> None:
     run(project)
-    (project / "docs" / "conformance.md").write_text("old")
+    (project / "tests" / "conformance" / "README.md").write_text("old")
     checked = run(project, "--check")
-    assert (checked.exit_code, (project / "docs" / "conformance.md").read_text()) == (1, "old")
+    assert (checked.exit_code, (project / "tests" / "conformance" / "README.md").read_text()) == (1, "old")
     assert "out of date: run `make conformance`" in checked.output
 
 
@@ -42,7 +42,7 @@ def test_a_line_without_a_test_fails_the_check_and_is_shown_all_the_same(project
     (project / "tests" / "test_a.py").write_text("")
     assert run(project).exit_code == 1
     assert "M1 has neither a test nor a reason" in run(project, "--check").output
-    assert "| M1 | A. | B. |  |" in (project / "docs" / "conformance.md").read_text()
+    assert "| M1 | A. | B. |  |" in (project / "tests" / "conformance" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_line_without_a_test_fails_the_check_and_is_shown_all_the_same(project
     [
         ("tests/test_a.py", '@pytest.mark.requirement("M2")\ndef test_a(): ...\n'),
         ("tests/test_a.py", "@pytest.mark.requirement(M1)\ndef test_a(): ...\n"),
-        ("docs/conformance/2.toml", 'part = 2\ntitle = "X"\nabout = "Y"\n[lines.M2]\n'),
+        ("tests/conformance/2.toml", 'part = 2\ntitle = "X"\nabout = "Y"\n[lines.M2]\n'),
     ],
 )
 def test_what_cannot_be_true_fails(project: Path, file: str, text: str) -> None:
@@ -59,7 +59,7 @@ def test_what_cannot_be_true_fails(project: Path, file: str, text: str) -> None:
 
 
 def test_every_line_of_the_two_numbered_lists_is_there() -> None:
-    known = by_id(read(ROOT / "docs" / "conformance")).keys()
+    known = by_id(read(ROOT / FOLDER)).keys()
     rfc8555 = {id_.lstrip("MSo") for id_ in known if id_.lstrip("MSo").isdecimal()}
     assert rfc8555 == {str(number) for number in range(1, 160)}
     security = {f"SEC{number:02}" for number in range(1, 69)} | {"SEC12b", "SEC12c"}

@@ -27,22 +27,22 @@ def test_a_line_needs_a_test_or_a_reason() -> None:
 
 def test_a_marker_needs_a_line() -> None:
     assert faults(PARTS, {**TESTS, "M4": (Claim("tests/b.py", "test_c"),)}) == [
-        "tests/b.py: test_c proves M4, which is no line of docs/conformance/"
+        "tests/b.py: test_c proves M4, which is no line of tests/conformance/"
     ]
 
 
 def test_a_row_tells_the_line_how_it_is_met_and_the_tests() -> None:
     rows = document(PARTS, TESTS).splitlines()
-    tests = "[tests/a](../tests/a.py): it works; it always does<br>[tests/b](../tests/b.py): c"
+    tests = "[tests/a](../../tests/a.py): it works; it always does<br>[tests/b](../../tests/b.py): c"
     assert f"| M1 | One thing. | By `x`. | {tests} |" in rows
     assert "| M2 | Another \\| thing. | *Not offered.* |  |" in rows
-    assert "| M3 | A third. | Nearly. Departs: With 503. | [tests/b](../tests/b.py): c |" in rows
+    assert "| M3 | A third. | Nearly. Departs: With 503. | [tests/b](../../tests/b.py): c |" in rows
 
 
 def test_departures_stand_before_all_lines() -> None:
     page = document(PARTS, TESTS)
     departs = page.index("| M3 | A third. | With 503. |")
-    assert page.index("## Where we depart from a line") < departs < page.index("## RFC 1") < page.index("## RFC 2")
+    assert page.index("## Departures") < departs < page.index("## RFC 1") < page.index("## RFC 2")
 
 
 def test_lines_are_counted() -> None:
