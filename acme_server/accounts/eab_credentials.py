@@ -132,7 +132,7 @@ class EABCredentials:
     def admit_profile(self, account: ACMEAccount, name: str | None) -> None:
         """Raise Refused (invalidProfile) where the account's credential does not entitle it to the order profile.
 
-        A name is no authorisation (PROF-6). The directory's own profile, without a name, is for all its accounts.
+        A name is no authorisation. The directory's own profile, without a name, is for all its accounts.
         """
         binding = account.spec.external_account
         if not name or binding is None:

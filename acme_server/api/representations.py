@@ -68,7 +68,7 @@ def orders(urls: list[str]) -> View:
 
 
 def order(order: ACMEOrder, urls: URLs) -> View:
-    """An order, with the name of its profile, if it has one (PROF-5)."""
+    """An order, with the name of its profile if it has one."""
     spec, status = order.spec, order.status
     view: View = {
         "status": status.state,

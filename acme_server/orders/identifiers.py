@@ -33,7 +33,7 @@ def normalised(identifiers: Sequence[WireIdentifier]) -> tuple[Name, ...]:
 
     DNS names are lowercase A-labels, addresses spelled as RFC 8738 wants them. Raises Refused with one
     subproblem for each identifier that cannot be served: another type, a value of type dns that is not a DNS
-    name, such as an IP address in any spelling, and one of type ip that is not an address (IP-7).
+    name, such as an IP address in any spelling, and one of type ip that is not an address.
     """
     names: list[Name] = []
     problems: list[SubProblem] = []

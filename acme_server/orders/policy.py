@@ -71,7 +71,7 @@ def admit_names(
     `types` are the challenges that are offered; None: names need no proof. Raises Refused (rejectedIdentifier) with a
     subproblem for each name that the policy refuses, which says what rule of what policy it met, for each that
     the nameConstraints of the CA leave out, so that clients would refuse the certificate, for each address that
-    `objection` has something against (IP-8), and for each that no challenge can prove.
+    `objection` has something against, and for each that no challenge can prove.
     """
     violations = [
         *name_violations(names, profile.policy, narrowing),

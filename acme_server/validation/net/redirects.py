@@ -45,7 +45,7 @@ class Target:
 
 
 def challenge(identifier: Identifier, token: str, *, port: int) -> Target:
-    """Where the key authorization of an http-01 challenge is fetched (of an IP address IP-M3)."""
+    """Where the key authorization of an http-01 challenge is fetched (for an IP address RFC 8738, 4)."""
     name = Name(identifier.type, identifier.value)
     path = f"/.well-known/acme-challenge/{token}"
     return Target("http", name, port, path, _bracketed(name), literal=identifier.type == "ip")

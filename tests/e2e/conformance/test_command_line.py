@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from click.testing import CliRunner, Result
 from e2e.conformance.__main__ import ROOT, main
 from e2e.conformance.document import FOLDER
 from e2e.conformance.lines import by_id, read
+
+PRODUCT = ("acme_server", "kms", "kms_acme", "operator")
 
 
 @pytest.fixture
@@ -64,3 +67,10 @@ def test_every_line_of_the_two_numbered_lists_is_there() -> None:
     assert rfc8555 == {str(number) for number in range(1, 160)}
     security = {f"SEC{number:02}" for number in range(1, 69)} | {"SEC12b", "SEC12c"}
     assert {id_ for id_ in known if id_.startswith("SEC")} == security
+
+
+def test_every_module_that_a_requirement_names_exists() -> None:
+    modules = [f"/{path.relative_to(ROOT)}" for folder in PRODUCT for path in (ROOT / folder).rglob("*.py")]
+    for line in by_id(read(ROOT / FOLDER)).values():
+        for name in re.findall(r"`([\w/]+\.py)`", f"{line.met} {line.departs} {line.reason}"):
+            assert any(module.endswith(f"/{name}") for module in modules), f"{line.id} names {name}"
