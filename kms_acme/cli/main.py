@@ -1,4 +1,4 @@
-"""`kms-acme`: the command line. Exit codes: 0; 1 for a failure at run time; 2 for wrong usage."""
+"""The command `kms-acme`. Exit codes: 0 for success, 1 for a failure at run time, 2 for wrong usage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kms_acme.cli.revoke import revoke
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
-    epilog="Every option of server, operator and dev is also an environment variable, KMS_ACME_<OPTION>.",
+    epilog="Options of server, operator and dev can also be set as environment variables: KMS_ACME_<OPTION>.",
 )
 def main() -> None:
     """Serve ACME (RFC 8555) from the private PKI of a Kubernetes cluster."""
@@ -29,10 +29,10 @@ def main() -> None:
 @options.server_in_pod
 @options.metrics_option(":9090")
 def server(**values: Any) -> None:
-    """Serve ACME clients: accounts, orders, validation, certificates."""
+    """Run the ACME server."""
     settings = options.server_settings(values)
     logs.configure(values["log_format"], values["log_level"])
-    # Imported here: neither program pays for the other at start.
+    # Imported here, so that each command loads its own program only.
     from acme_server.main import run  # noqa: PLC0415
 
     sys.exit(run(settings))
@@ -45,7 +45,7 @@ def server(**values: Any) -> None:
 @options.operator_in_pod
 @options.metrics_option(":9091")
 def operator(**values: Any) -> None:
-    """Reconcile authorities, policies, profiles and credentials into Secrets and conditions."""
+    """Run the operator, which reconciles CAs, policies, profiles and credentials."""
     settings = options.operator_settings(values)
     logs.configure(values["log_format"], values["log_level"])
     from kms_operator.main import run  # noqa: PLC0415 - as above
@@ -60,15 +60,16 @@ def operator(**values: Any) -> None:
 @options.operator_options
 @options.metrics_option(f"{options.LOOPBACK}:9090")
 @options.metrics_option(f"{options.LOOPBACK}:9091", flag="--operator-metrics-listen")
-@click.option("--install", is_flag=True, help="Apply the CRDs and the RBAC rules first.")
+@click.option("--install", is_flag=True, help="Apply the CRDs and RBAC rules first.")
 def dev(**values: Any) -> None:
-    """Run operator and server against one kubeconfig, each under its own ServiceAccount's token.
+    """Run operator and server on this machine, for development.
 
-    For development: both listen on the loopback address unless told otherwise. The kubeconfig's user must be allowed to
-    ask for tokens of the two ServiceAccounts, and with --install to create CustomResourceDefinitions and ClusterRoles.
+    Both listen on the loopback address by default. Each program uses a token of its own ServiceAccount. The
+    kubeconfig's user must be allowed to request these tokens and, with --install, to create CustomResourceDefinitions
+    and ClusterRoles.
     """
     values["external_url"] = values["external_url"] or f"https://localhost:{values['listen'].port}"
-    options.server_settings(values)  # wrong combinations end here, with exit code 2, before anything is started
+    options.server_settings(values)  # checks the combination of options before anything starts
     logs.configure(values["log_format"], values["log_level"])
     from kms_acme.dev import run  # noqa: PLC0415 - as above
 
@@ -80,19 +81,17 @@ main.add_command(revoke)
 
 @main.command()
 @click.argument("url", required=False)
-@click.option(
-    "--url-file", type=click.Path(dir_okay=False, path_type=Path), help="Where the URL is, instead of the argument."
-)
+@click.option("--url-file", type=click.Path(dir_okay=False, path_type=Path), help="Read the URL from this file.")
 @click.option(
     "--ca-certificate",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="PEM of the CA to trust. Default: those of the system.",
+    help="CA certificate (PEM) to trust. Default: the system's CA certificates.",
 )
-@click.option("--wait", type=click.FloatRange(min=0), default=0.0, help="Seconds to go on trying. Default: try once.")
+@click.option("--wait", type=click.FloatRange(min=0), default=0.0, help="Seconds to keep trying. Default: try once.")
 def check(url: str | None, url_file: Path | None, ca_certificate: Path | None, wait: float) -> None:
-    """Read the ACME directory at URL and get a nonce, as an ACME client does first."""
+    """Check that the ACME directory at URL answers and issues a nonce."""
     if (url is None) == (url_file is None):
-        raise click.UsageError("Give either URL or --url-file.")
+        raise click.UsageError("Set either URL or --url-file.")
     from kms_acme.check import Fails, check_until  # noqa: PLC0415 - as above
 
     try:

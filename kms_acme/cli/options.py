@@ -31,7 +31,7 @@ class AddressType(click.ParamType[Address]):
     name = "[host]:port"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:
-        """Parse the address; wrong ones end the program with exit code 2."""
+        """Parse the address. An invalid one ends the program with exit code 2."""
         if isinstance(value, Address):
             return value
         host, separator, port = str(value).rpartition(":")
@@ -46,15 +46,15 @@ class NetworkType(click.ParamType[Network]):
     name = "cidr"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Network:
-        """Parse the block; wrong ones end the program with exit code 2."""
+        """Parse the block. An invalid one ends the program with exit code 2."""
         try:
             return ip_network(value)
         except ValueError as error:
-            self.fail(f"{error}; write a block as in 10.0.0.0/8 or fd00::/8", param, ctx)
+            self.fail(f"{error}; write a CIDR block such as 10.0.0.0/8 or fd00::/8", param, ctx)
 
 
 class ExternalURLType(click.ParamType[str]):
-    """`https://host[:port]`: where clients reach the server, and the only source of the URLs that it hands out."""
+    """`https://host[:port]`: the base of all URLs that the server hands out."""
 
     name = "url"
 
@@ -62,7 +62,7 @@ class ExternalURLType(click.ParamType[str]):
         self._scheme = scheme
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Check the URL; wrong ones end the program with exit code 2."""
+        """Check the URL. An invalid one ends the program with exit code 2."""
         url = str(value).rstrip("/")
         try:
             parts = urlsplit(url)
@@ -76,7 +76,7 @@ class ExternalURLType(click.ParamType[str]):
 
 
 def option(flag: str, *names: str, **attributes: Any) -> Callable[[_Command], _Command]:
-    """An option whose environment variable follows from its name; the help shows it."""
+    """An option with the environment variable KMS_ACME_<OPTION>, shown in its help."""
     variable = "KMS_ACME_" + flag.removeprefix("--").replace("-", "_").upper()
     return click.option(flag, *names, envvar=variable, show_envvar=True, **attributes)
 
@@ -91,29 +91,40 @@ def common(command: _Command) -> _Command:
         command,
         (
             option(
-                "--kubeconfig", type=click.Path(dir_okay=False), help="As for kubectl. In a pod: the ServiceAccount."
+                "--kubeconfig",
+                type=click.Path(dir_okay=False),
+                help="Path to the kubeconfig file. Default: as for kubectl; in a pod, the ServiceAccount.",
             ),
-            option("--context", help="Context of the kubeconfig. Default: the current one."),
+            option("--context", help="Kubeconfig context to use. Default: the current context."),
             option(
                 "--namespace",
                 default=release_namespace,
-                help=f"Release namespace. Default: the pod's own, else {DEFAULT_NAMESPACE}.",
+                help=f"Release namespace. Default: the namespace of the pod, otherwise {DEFAULT_NAMESPACE}.",
             ),
-            option("--watch-namespace", "watch_namespaces", multiple=True, help="Repeatable. Default: all namespaces."),
-            option("--log-format", type=click.Choice(["text", "json"]), help="Default: text on a terminal, else json."),
+            option(
+                "--watch-namespace",
+                "watch_namespaces",
+                multiple=True,
+                help="Namespace to watch. Repeatable. Default: all namespaces.",
+            ),
+            option(
+                "--log-format",
+                type=click.Choice(["text", "json"]),
+                help="Log format. Default: text on a terminal, otherwise json.",
+            ),
             option(
                 "--log-level",
                 type=click.Choice(["debug", "info", "warning", "error"]),
                 default="info",
                 show_default=True,
-                help="The least that is logged.",
+                help="Minimum log level.",
             ),
         ),
     )
 
 
 def shared(*, required: bool) -> Callable[[_Command], _Command]:
-    """Options that server and operator must be given alike."""
+    """Options that must have the same value for server and operator."""
 
     def decorate(command: _Command) -> _Command:
         return _applied(
@@ -123,21 +134,21 @@ def shared(*, required: bool) -> Callable[[_Command], _Command]:
                     "--external-url",
                     type=ExternalURLType(),
                     required=required,
-                    help="Where clients reach the server, as in https://acme.example.com: the only source of the URLs"
-                    " that are handed out."
-                    + ("" if required else " Default: https://localhost and the port of --listen."),
+                    help="Base URL at which clients reach the server, such as https://acme.example.com. All URLs that"
+                    " the server hands out begin with it."
+                    + ("" if required else " Default: https://localhost with the port of --listen."),
                 ),
                 option(
                     "--serving-secret",
-                    help="Secret of the release namespace with the server's own certificate, which the operator makes."
-                    " Default: --service-name and -serving.",
+                    help="Secret in the release namespace that holds the serving certificate. The operator creates it."
+                    " Default: <service-name>-serving.",
                 ),
                 option(
                     "--service-name",
                     default=SERVICE_NAME,
                     show_default=True,
-                    help="Service in front of the server. Its name goes into the serving certificate, and what this"
-                    " installation has once, as its nonce key, is named after it.",
+                    help="Service in front of the server. The serving certificate contains its name, and the Secrets"
+                    " and Leases of the installation are named after it.",
                 ),
             ),
         )
@@ -155,30 +166,30 @@ def server_options(command: _Command, *, host: str = "") -> _Command:
                 type=AddressType(),
                 default=f"{host}:8443",
                 show_default=True,
-                help="HTTPS, for ACME clients.",
+                help="HTTPS address for ACME clients.",
             ),
             option(
                 "--http-listen",
                 type=AddressType(),
                 default=f"{host}:8080",
                 show_default=True,
-                help="HTTP, for revocation lists and certificates of CAs, and nothing else.",
+                help="HTTP address for revocation lists and CA certificates.",
             ),
             option(
                 "--http-url",
                 type=ExternalURLType("http"),
-                help="Where --http-listen is reached, as certificates say it. Default: the host of --external-url, on"
-                " port 80, or on that of --http-listen if --external-url names a port.",
+                help="Base URL of --http-listen, as written into certificates. Default: the host of --external-url with"
+                " port 80, or with the port of --http-listen if --external-url has a port.",
             ),
             option(
                 "--tls-certificate",
                 type=click.Path(exists=True, dir_okay=False, path_type=Path),
-                help="PEM, reloaded when it changes. Default: the certificate in --serving-secret.",
+                help="Path to the serving certificate (PEM), reloaded on change. Default: the one in --serving-secret.",
             ),
             option(
                 "--tls-private-key",
                 type=click.Path(exists=True, dir_okay=False, path_type=Path),
-                help="PEM, goes with --tls-certificate.",
+                help="Path to the private key (PEM) of --tls-certificate.",
             ),
             option(
                 "--dns-server",
@@ -186,40 +197,53 @@ def server_options(command: _Command, *, host: str = "") -> _Command:
                 type=AddressType(),
                 multiple=True,
                 metavar="HOST:PORT",
-                help="Resolver for validation. Repeatable. Default: the system's.",
+                help="DNS server to use for validation. Repeatable. Default: the system's resolvers.",
             ),
-            option("--http01-port", type=click.IntRange(1, 65535), default=80, help="Other than 80: only for tests."),
-            option("--tls-alpn01-port", type=click.IntRange(1, 65535), default=443, help="Other than 443: likewise."),
+            option(
+                "--http01-port",
+                type=click.IntRange(1, 65535),
+                default=80,
+                show_default=True,
+                help="Port for http-01 validation (testing only).",
+            ),
+            option(
+                "--tls-alpn01-port",
+                type=click.IntRange(1, 65535),
+                default=443,
+                show_default=True,
+                help="Port for tls-alpn-01 validation (testing only).",
+            ),
             option(
                 "--validation-allow",
                 type=NetworkType(),
                 multiple=True,
-                help="Challenges may lead there, and IP addresses there be certified, whatever is denied. Repeatable.",
+                help="Network that validation may contact even if it is denied. Repeatable. IP addresses in it can be"
+                " certified.",
             ),
             option(
                 "--validation-deny",
                 type=NetworkType(),
                 multiple=True,
-                help="Challenge connections may not go there. Repeatable. Loopback, link-local, multicast and metadata"
-                " addresses are always denied unless allowed.",
+                help="Network that validation must not contact. Repeatable. Loopback, link-local, multicast and cloud"
+                " metadata addresses are always denied unless --validation-allow includes them.",
             ),
             option(
                 "--maximum-orders",
                 type=click.IntRange(min=1),
                 default=150_000,
                 show_default=True,
-                help="Orders that may be kept; beyond, new ones are refused. One takes about 5 kB of etcd.",
+                help="Maximum number of stored orders; further ones are refused. An order takes about 5 kB in etcd.",
             ),
             option(
                 "--maximum-accounts",
                 type=click.IntRange(min=1),
                 default=50_000,
                 show_default=True,
-                help="Accounts that may be kept; beyond, new ones are refused.",
+                help="Maximum number of stored accounts; further ones are refused.",
             ),
             option(
                 "--peer-service",
-                help="Service whose EndpointSlices list the other replicas. Default: this server is alone.",
+                help="Service whose EndpointSlices list the other replicas. Default: the server is the only replica.",
             ),
         ),
     )
@@ -239,66 +263,67 @@ def operator_options(command: _Command) -> _Command:
                 "--cert-manager-namespace",
                 default="cert-manager",
                 show_default=True,
-                help="Where cert-manager reads the Secrets of ClusterIssuers (its --cluster-resource-namespace).",
+                help="Namespace from which cert-manager reads the Secrets of ClusterIssuers (its"
+                " --cluster-resource-namespace).",
             ),
             option(
                 "--cluster-issuers-from",
                 multiple=True,
-                help="Repeatable. Namespace whose profiles may make ClusterIssuers, and Issuers elsewhere."
-                " The release namespace is always one.",
+                help="Namespace whose profiles may have ClusterIssuers and Issuers in other namespaces. Repeatable."
+                " The release namespace is always included.",
             ),
             option(
                 "--trust-from",
                 multiple=True,
-                help="Repeatable. Namespace whose CertificateAuthorities may publish roots elsewhere (spec.trust)."
-                " The release namespace is always one.",
+                help="Namespace whose CertificateAuthorities may publish their roots in other namespaces (spec.trust)."
+                " Repeatable. The release namespace is always included.",
             ),
         ),
     )
 
 
 def server_in_pod(command: _Command) -> _Command:
-    """Options of a server that shares its pod with the operator, which hands it an identity of its own."""
+    """Options of a server that shares its pod with the operator and gets its token from there."""
     return _applied(
         command,
         (
             option(
                 "--token-directory",
                 type=click.Path(file_okay=False, path_type=Path),
-                help="In a pod: where the operator puts the token that the server acts under (its"
-                " --server-token-directory). The server waits for the first. Default: the pod's ServiceAccount.",
+                help="Directory with the server's ServiceAccount token, written by the operator"
+                " (--server-token-directory). The server waits for the first token. Default: the pod's ServiceAccount.",
             ),
         ),
     )
 
 
 def operator_in_pod(command: _Command) -> _Command:
-    """Options of an operator that hands the server beside it an identity."""
+    """Options of an operator that hands tokens to the server in its pod."""
     return _applied(
         command,
         (
             option(
                 "--server-service-account",
-                help="ServiceAccount of the release namespace whose tokens the server is to act under.",
+                help="ServiceAccount in the release namespace for which the operator requests the server's tokens.",
             ),
             option(
                 "--server-token-directory",
                 type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
-                help="Where to put these tokens, each before the last one ends; goes with --server-service-account.",
+                help="Directory for the tokens of --server-service-account. Each is replaced before it expires.",
             ),
         ),
     )
 
 
 def metrics_option(default: str, flag: str = "--metrics-listen") -> Callable[[_Command], _Command]:
-    """Where /metrics, /healthz and /readyz are served."""
+    """The address that serves /metrics, /healthz and /readyz."""
     return option(
-        flag, type=AddressType(), default=default, show_default=True, help="HTTP: /metrics, /healthz and /readyz."
+        flag, type=AddressType(), default=default, show_default=True, help="HTTP address for metrics and probes."
     )
 
 
 def release_namespace() -> str:
-    """The namespace of the pod we run in, else the default one."""
+    """The namespace of this pod, otherwise the default namespace."""
     try:
         return POD_NAMESPACE.read_text().strip() or DEFAULT_NAMESPACE
     except OSError:
@@ -306,12 +331,12 @@ def release_namespace() -> str:
 
 
 def server_settings(values: Mapping[str, Any]) -> ServerSettings:
-    """Settings of the server from the values of its options; raises click.UsageError where two do not go together."""
+    """Settings of the server from its options. Raises click.UsageError if options contradict each other."""
     if (values["tls_certificate"] is None) != (values["tls_private_key"] is None):
-        raise click.UsageError("--tls-certificate and --tls-private-key go together: give both or neither.")
+        raise click.UsageError("--tls-certificate and --tls-private-key require each other: set both or neither.")
     token_directory = values.get("token_directory")
     if token_directory is not None and values["kubeconfig"] is not None:
-        raise click.UsageError("--token-directory and --kubeconfig exclude each other: give one of them.")
+        raise click.UsageError("--token-directory and --kubeconfig are mutually exclusive.")
     return ServerSettings(
         **_settings_of_both(values),
         listen=values["listen"],
@@ -334,7 +359,7 @@ def server_settings(values: Mapping[str, Any]) -> ServerSettings:
 
 
 def operator_settings(values: Mapping[str, Any]) -> OperatorSettings:
-    """Settings of the operator from the values of its options; raises click.UsageError as above."""
+    """Settings of the operator from its options. Raises click.UsageError if options contradict each other."""
     return OperatorSettings(
         **_settings_of_both(values),
         lease_name=lease_name(values["service_name"], "operator"),
@@ -358,11 +383,11 @@ def _server_identity(values: Mapping[str, Any]) -> ServerIdentity | None:
     service_account, directory = values["server_service_account"], values["server_token_directory"]
     if (service_account is None) != (directory is None):
         raise click.UsageError(
-            "--server-service-account and --server-token-directory go together: give both or neither."
+            "--server-service-account and --server-token-directory require each other: set both or neither."
         )
     return None if directory is None else ServerIdentity(service_account, directory)
 
 
 def kubeconfig(values: Mapping[str, Any]) -> str | None:
-    """The kubeconfig that was asked for; KUBECONFIG is read here, so that nothing below depends on the environment."""
+    """The kubeconfig of the option, otherwise of KUBECONFIG. No other module reads the environment."""
     return values["kubeconfig"] or os.environ.get("KUBECONFIG") or None

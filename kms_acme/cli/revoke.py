@@ -1,4 +1,4 @@
-"""The command around kms_acme.revoke: what it takes, what it asks, what it prints."""
+"""The command `kms-acme revoke`: options, confirmation and output."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kms_acme.revoke import NotRevoked, Target, certified, revocable, revoke_all
 
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?")
 _SHOWN = 20
-"""Certificates that are shown before a question; the rest is counted."""
+"""Number of certificates listed before the confirmation."""
 
 
 class ObjectName(click.ParamType[tuple[str, str]]):
@@ -29,7 +29,7 @@ class ObjectName(click.ParamType[tuple[str, str]]):
     name = "namespace/name"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        """Parse it; what is no name ends the program with exit code 2."""
+        """Parse the name. An invalid one ends the program with exit code 2."""
         namespace, separator, name = str(value).partition("/")
         if not separator or not _NAME.fullmatch(namespace) or not _NAME.fullmatch(name):
             self.fail(f"{value!r} does not name an object; write NAMESPACE/NAME", param, ctx)
@@ -42,7 +42,7 @@ class SerialNumber(click.ParamType[tuple[str | None, str]]):
     name = "[namespace/]serial"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str | None, str]:
-        """Parse it; what is no serial number ends the program with exit code 2."""
+        """Parse the serial number. An invalid one ends the program with exit code 2."""
         namespace, _, serial = str(value).rpartition("/")
         if namespace and not _NAME.fullmatch(namespace):
             self.fail(f"{namespace!r} is not a namespace", param, ctx)
@@ -53,40 +53,44 @@ class SerialNumber(click.ParamType[tuple[str | None, str]]):
 
 
 @click.command()
-@options.option("--kubeconfig", type=click.Path(dir_okay=False), help="As for kubectl. In a pod: the ServiceAccount.")
-@options.option("--context", help="Context of the kubeconfig. Default: the current one.")
-@click.option("--serial", type=SerialNumber(), help="The certificate with this serial number, in hexadecimal.")
-@click.option("--order", type=ObjectName(), help="The certificate of this ACMEOrder.")
-@click.option("--account", type=ObjectName(), help="All certificates of this ACMEAccount.")
+@options.option(
+    "--kubeconfig",
+    type=click.Path(dir_okay=False),
+    help="Path to the kubeconfig file. Default: as for kubectl; in a pod, the ServiceAccount.",
+)
+@options.option("--context", help="Kubeconfig context to use. Default: the current context.")
+@click.option("--serial", type=SerialNumber(), help="Revoke the certificate with this serial number (hexadecimal).")
+@click.option("--order", type=ObjectName(), help="Revoke the certificate of this ACMEOrder.")
+@click.option("--account", type=ObjectName(), help="Revoke all certificates of this ACMEAccount.")
 @click.option(
     "--reason",
     type=click.Choice(ADMINISTRATOR_REASONS, case_sensitive=False),
     metavar="REASON",
     default=UNSPECIFIED,
     show_default=True,
-    help=f"Why, one of {', '.join(ADMINISTRATOR_REASONS)} (RFC 5280, 5.3.1). keyCompromise also bars the key from new"
-    " certificates and accounts, for good.",
+    help=f"Revocation reason: {', '.join(ADMINISTRATOR_REASONS)} (RFC 5280, 5.3.1). keyCompromise also blocks the"
+    " key for new certificates and accounts, permanently.",
 )
-@click.option("--dry-run", is_flag=True, help="Only show what would be revoked.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Only list the certificates that would be revoked.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def revoke(**values: Any) -> None:
-    """Revoke certificates: one by its serial number or order, or all of an account. There is no way back.
+    """Revoke a certificate, or all certificates of an account. Revocation cannot be undone.
 
-    The servers put them on the revocation list of their CA within seconds. Which certificates there are, and whose:
+    The certificate appears on the revocation list of its CA within seconds. To list certificates and their accounts:
 
         kubectl get acmeorders -A -o wide
 
-    The kubeconfig's user needs the rights of the ClusterRole kms-acme-revoker. Exit codes: 0 when all are revoked; 1
-    when one could not be, or nothing was found, or the answer was no; 2 for wrong usage.
+    The kubeconfig's user needs the ClusterRole kms-acme-revoker. Exit codes: 0 if all certificates were revoked; 1 if
+    one could not be revoked, none was found, or you declined; 2 for wrong usage.
 
     \b
     kms-acme revoke --serial 5F:3A:91:0C --reason keyCompromise
     kms-acme revoke --order pki/abcdefghijklmnopqrstuvwxyz234567 --reason superseded
     kms-acme revoke --account pki/NAME --reason cessationOfOperation --dry-run
-    """  # noqa: D301 - the backspace tells click to leave the lines as they are
+    """  # noqa: D301 - the backspace tells click not to rewrap the lines
     chosen = [name for name in ("serial", "order", "account") if values[name] is not None]
     if len(chosen) != 1:
-        raise click.UsageError("say what to revoke: exactly one of --serial, --order and --account.")
+        raise click.UsageError("Set exactly one of --serial, --order and --account.")
     try:
         raise SystemExit(asyncio.run(_run(Target(**{chosen[0]: values[chosen[0]]}), values)))
     except (ClusterError, NotRevoked) as error:
