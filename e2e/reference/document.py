@@ -69,7 +69,7 @@ def _columns(definition: Node) -> Iterator[str]:
     (version,) = definition["spec"]["versions"]
     for each in version["additionalPrinterColumns"]:
         wide = " With `-o wide`." if each.get("priority") else ""
-        meaning = each.get("description", "How long ago the object was made.")
+        meaning = each.get("description", "How long ago the object was created.")
         yield f"| {each['name'].upper()} | {_cell(meaning)}{wide} |"
 
 
