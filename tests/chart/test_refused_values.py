@@ -59,12 +59,12 @@ def test_a_value_that_is_wrong_is_named(helm: Helm, values: dict[str, Any], comp
         ),
         (
             {"tls": {"existingSecret": "x", "certManager": {"enabled": True, "issuerRef": {"name": "y"}}}},
-            "tls.existingSecret and tls.certManager.enabled exclude each other",
+            "tls.existingSecret and tls.certManager.enabled are mutually exclusive",
         ),
         ({"tls": {"certManager": {"enabled": True}}}, "tls.certManager.issuerRef.name is missing"),
         (
             {"metrics": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}},
-            "metrics.serviceMonitor.enabled and metrics.podMonitor.enabled exclude each other",
+            "metrics.serviceMonitor.enabled and metrics.podMonitor.enabled are mutually exclusive",
         ),
         ({"podDisruptionBudget": {"maxUnavailable": None}}, "podDisruptionBudget.maxUnavailable are both null"),
         (

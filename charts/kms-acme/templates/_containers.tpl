@@ -1,4 +1,4 @@
-{{/* The two containers. The server's has no token but what the operator's hands it. */}}
+{{/* The two containers. The server uses only the token that the operator gives it. */}}
 
 {{/* Options of both programs. */}}
 {{- define "kms-acme.sharedArgs" -}}
@@ -104,7 +104,7 @@ env:
 {{- end }}
 ports:
   - {name: operator, containerPort: 9091}
-# No readiness probe: a pod whose operator is busy must not lose its clients. A rollout waits for the first listing.
+# No readiness probe: a busy operator must not make the server unready. The startup probe delays rollouts.
 startupProbe:
   httpGet: {path: /readyz, port: operator}
   {{- toYaml .Values.operator.startupProbe | nindent 2 }}
@@ -124,14 +124,14 @@ volumeMounts:
 {{- end }}
 
 {{- define "kms-acme.volumes" -}}
-# What the kubelet would mount into all containers: the token of the pod's ServiceAccount, which is the operator's.
+# The token of the pod's ServiceAccount, mounted into the operator's container only.
 - name: operator-identity
   projected:
     sources:
       - serviceAccountToken: {path: token, expirationSeconds: 3600}
       - configMap: {name: kube-root-ca.crt, items: [{key: ca.crt, path: ca.crt}]}
       - downwardAPI: {items: [{path: namespace, fieldRef: {apiVersion: v1, fieldPath: metadata.namespace}}]}
-# Where the operator puts tokens of the server's ServiceAccount; never on a disk.
+# Tokens of the server's ServiceAccount, written by the operator. In memory only.
 - name: server-identity
   emptyDir: {medium: Memory, sizeLimit: 1Mi}
 {{- if include "kms-acme.suppliesTLS" . }}
@@ -143,7 +143,7 @@ volumeMounts:
 {{- end }}
 {{- end }}
 
-{{/* Over zones and nodes where that is possible, or as the values say. */}}
+{{/* Spread over zones and nodes where possible, unless the values say otherwise. */}}
 {{- define "kms-acme.topologySpread" -}}
 {{- $selector := dict "matchLabels" (include "kms-acme.selector" . | fromYaml) }}
 {{- $constraints := .Values.topologySpreadConstraints }}

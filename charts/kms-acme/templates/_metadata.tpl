@@ -1,4 +1,4 @@
-{{/* What every object carries. */}}
+{{/* Labels and annotations of every object. */}}
 
 {{- define "kms-acme.selector" -}}
 app.kubernetes.io/name: {{ include "kms-acme.name" . }}
@@ -29,11 +29,11 @@ annotations:
 {{- end }}
 {{- end }}
 
-{{/* Whether an object of this kind is to be made: empty where not. Takes root, api, kind, and the value that asks for it. */}}
+{{/* Whether to render an object of this kind; empty if not. Takes root, api, kind, and the value that enables it. */}}
 {{- define "kms-acme.serves" -}}
 {{- if .root.Capabilities.APIVersions.Has (printf "%s/%s" .api .kind) }}true
 {{- else if eq .root.Values.metrics.whenMissing "Render" }}true
 {{- else if eq .root.Values.metrics.whenMissing "Fail" }}
-{{- fail (printf "%s: this cluster does not serve %s of %s. Install what defines it, or set metrics.whenMissing to Skip, or to Render" .value .kind .api) }}
+{{- fail (printf "%s: this cluster does not serve %s of %s. Install its CustomResourceDefinition, or set metrics.whenMissing to Skip or Render" .value .kind .api) }}
 {{- end }}
 {{- end }}

@@ -1,10 +1,10 @@
-{{/* Names. Kubernetes allows 63 characters, and the longest thing that follows the first name is "-operator-<hash>". */}}
+{{/* Names. Kubernetes allows 63 characters; the longest suffix is "-operator-<hash>". */}}
 
 {{- define "kms-acme.name" -}}
 {{ default .Chart.Name .Values.nameOverride }}
 {{- end }}
 
-{{/* A name that is too long ends in a digest of all of it, so that two of them stay two. */}}
+{{/* Shortens a name that is too long and appends a digest, so that names stay distinct. */}}
 {{- define "kms-acme.fullname" -}}
 {{- $full := .Values.fullnameOverride }}
 {{- if not $full }}
@@ -25,7 +25,7 @@
 {{ default (printf "%s-operator" (include "kms-acme.fullname" .)) .Values.serviceAccount.operator.name }}
 {{- end }}
 
-{{/* The Secret with the server's certificate: somebody else's, or the one that the operator makes. */}}
+{{/* The Secret with the serving certificate: an existing one, or the one that the operator creates. */}}
 {{- define "kms-acme.servingSecret" -}}
 {{- if .Values.tls.existingSecret }}
 {{- .Values.tls.existingSecret }}
@@ -60,7 +60,7 @@
 {{ include "kms-acme.hostOf" (include "kms-acme.externalURL" .) }}
 {{- end }}
 
-{{/* Where certificates say that revocation lists and CA certificates are. */}}
+{{/* The base URL of revocation lists and CA certificates, as written into certificates. */}}
 {{- define "kms-acme.httpURL" -}}
 {{- $port := ternary "" (printf ":%d" (int .Values.http.port)) (eq (int .Values.http.port) 80) }}
 {{- default (printf "http://%s%s" (include "kms-acme.host" .) $port) .Values.http.url }}

@@ -34,7 +34,7 @@ def test_the_page_is_written_and_then_up_to_date(project: Path) -> None:
 def test_a_schema_that_says_something_else_fails_the_check(project: Path) -> None:
     run(project)
     file = project / "crds" / "eabcredentials.yaml"
-    file.write_text(file.read_text().replace("How many accounts the credential may open.", "How many."))
+    file.write_text(file.read_text().replace("The maximum number of accounts of the credential.", "How many."))
     checked = run(project, "--check")
     assert checked.exit_code == 1
     assert "out of date: run `make reference`" in checked.output
