@@ -180,8 +180,6 @@ def test_the_first_certificate_is_obtained_as_the_page_says(terminal: Terminal) 
     leaf.verify_directly_issued_by(issuers[0])
     for said in ("FIELD: acme", "Successfully received certificate", "all renewals succeeded", "Authorizations"):
         assert said in done.stdout
-    refusals = FIRST_CERTIFICATE.read_text().partition("## When it is refused")[2]
-    assert "is not allowed by policy pki/web (spec.dnsNames.allowed)" in refusals
 
 
 def test_the_readme_leads_to_a_server_with_a_directory_and_a_credential(terminal: Terminal) -> None:

@@ -1,4 +1,4 @@
-"""What the documentation quotes is what the programs say, what it links to is there, and what it names exists."""
+"""The documentation quotes messages of the programs, and its links and names exist."""
 
 from __future__ import annotations
 
@@ -11,15 +11,21 @@ from pathlib import Path
 import pytest
 import yaml
 
-from e2e.stories.snippets import ROOT, Snippet, documents, snippets
+from e2e.stories.snippets import CERT_MANAGER, FIRST_CERTIFICATE, ROOT, Snippet, documents, snippets
 from kms_acme.cli.main import main as command_line
 
 TROUBLESHOOTING = ROOT / "docs" / "troubleshooting.md"
+TABLES = ((TROUBLESHOOTING, 0), (FIRST_CERTIFICATE, 0), (CERT_MANAGER, 1))
+"""Pages with tables of messages, and the column of the message."""
 SOURCES = ("acme_server", "kms", "kms_acme", "operator")
 PROVOKED = ROOT / "tests" / "acme_server" / "test_conformance_errors.py"
-"""Has in full what the sources put together."""
-OF_OTHERS = ("certificate verify failed", "x509: certificate signed by unknown authority")
-"""What clients say by themselves."""
+"""Contains messages in full that the sources compose."""
+OF_OTHERS = (
+    "certificate verify failed",
+    "x509: certificate signed by unknown authority",
+    'order is in "invalid" state',
+)
+"""Messages of clients."""
 GAP = "…"
 _LINK = re.compile(r"\]\((?!https?:)(?P<path>[^)#]*)(?:#(?P<anchor>[^)]*))?\)")
 _OPTION = re.compile(r"--[a-z][a-z0-9-]+")
@@ -43,9 +49,24 @@ def _said() -> str:
 
 
 def quotations() -> list[str]:
-    """The messages in the first column of the tables of symptoms."""
-    rows = [line.split(" | ")[0] for line in TROUBLESHOOTING.read_text().splitlines() if line.startswith("| `")]
-    return [quoted for row in rows for quoted in re.findall(r"`([^`]+)`", row) if quoted not in OF_OTHERS]
+    """The messages in the tables about troubleshooting."""
+    found: list[str] = []
+    for page, column in TABLES:
+        section = (
+            page.read_text() if page == TROUBLESHOOTING else page.read_text().partition("\n## Troubleshooting\n")[2]
+        )
+        cells = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
+        found += [
+            quoted for row in cells for quoted in re.findall(r"`([^`]+)`", row[column]) if quoted not in OF_OTHERS
+        ]
+    return found
+
+
+def log_events() -> list[str]:
+    """The log events that the runbook of an alert names."""
+    text = " ".join(TROUBLESHOOTING.read_text().split())
+    named = re.findall(r"log events? `([^`]+)`(?: and `([^`]+)`)?", text)
+    return [event for pair in named for event in pair if event]
 
 
 def test_there_are_symptoms() -> None:
@@ -53,12 +74,21 @@ def test_there_are_symptoms() -> None:
 
 
 @pytest.mark.parametrize("quotation", quotations())
-def test_a_message_under_troubleshooting_is_one_that_the_programs_have(quotation: str) -> None:
+def test_a_quoted_message_is_one_that_the_programs_have(quotation: str) -> None:
     pieces = [piece.strip(" .:;()\"'") for piece in quotation.split(GAP)]
     pieces = [piece for piece in pieces if piece]
     assert pieces, quotation
     pattern = "[^\n]*".join(map(re.escape, pieces))
     assert re.search(pattern, _said()), quotation
+
+
+def test_there_are_log_events() -> None:
+    assert len(log_events()) > 5
+
+
+@pytest.mark.parametrize("event", log_events())
+def test_a_log_event_in_a_runbook_is_one_that_the_programs_write(event: str) -> None:
+    assert event in _said().splitlines()
 
 
 def _anchors(page: Path) -> set[str]:
