@@ -21,6 +21,18 @@ ROOT = Path(__file__).parent.parent.parent
 NAME = "web.demo.test"
 PYTHON = shlex.quote(sys.executable)
 
+STEPS = (
+    "cluster",
+    "manifests",
+    "programs",
+    "credentials",
+    "certificate",
+    "chain",
+    "web_server",
+    "renewal",
+    "overview",
+)
+
 
 @dataclass(frozen=True)
 class Ports:
@@ -61,19 +73,14 @@ class Demo:
 
     def run(self) -> None:
         """All steps. Raises StepFailedError at the first that fails."""
-        for step in (
-            self.cluster,
-            self.manifests,
-            self.programs,
-            self.credentials,
-            self.certificate,
-            self.chain,
-            self.web_server,
-            self.renewal,
-            self.overview,
-        ):
-            self.tell.step((step.__doc__ or "").splitlines()[0])
-            step()
+        for name, title in zip(STEPS, self.titles(), strict=True):
+            self.tell.step(title)
+            getattr(self, name)()
+
+    @classmethod
+    def titles(cls) -> list[str]:
+        """What each step is about: the first line of what describes it."""
+        return [(getattr(cls, name).__doc__ or "").splitlines()[0] for name in STEPS]
 
     def cluster(self) -> None:
         """A Kubernetes control plane: etcd, kube-apiserver, kube-controller-manager"""

@@ -94,6 +94,7 @@ kubectl -n pki wait --for=condition=Ready=false --timeout=90s kca/issuing
 
 ONLY_SHOWN = {
     "make demo\n": "test_demo.py runs what it calls",
+    "make demo KUBECONFIG=$HOME/.kube/config CONTEXT=kind-kind\n": "test_demo.py runs what it calls on such a cluster",
     "make test\n": "is what runs this",
     "make setup\nmake check\nmake test\n": "make test and make check are what CI runs",
     "KMS_ACME_E2E_ORDERS=1000 .venv/bin/pytest -s tests/integration/test_replicas.py\n": "test_replicas.py is a test",
