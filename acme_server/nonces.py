@@ -18,7 +18,9 @@ import hmac
 from hashlib import blake2b
 from typing import NamedTuple
 
-from acme_server.jose.decoding import base64url, unpadded
+from josepy.json_util import encode_b64jose
+
+from acme_server.jose.decoding import base64url
 from acme_server.problems import ProblemType, Refused, Unavailable
 from kms.clock import Clock, Entropy
 
@@ -79,7 +81,7 @@ class Nonces:
         self._require_key()
         self._issued += 1
         signed = self._life + self._now().to_bytes(_TIME, "big") + self._issued.to_bytes(_NUMBER, "big")
-        return unpadded(signed + _mac(self._keys[0], signed))
+        return encode_b64jose(signed + _mac(self._keys[0], signed))
 
     def read(self, text: str) -> Nonce:
         """The nonce that a client has sent.

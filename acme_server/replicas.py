@@ -19,9 +19,9 @@ from typing import Protocol
 import aiohttp
 import msgspec
 from aiohttp import web
+from josepy.json_util import encode_b64jose
 from yarl import URL
 
-from acme_server.jose.decoding import unpadded
 from acme_server.nonces import Nonce, Nonces
 from acme_server.problems import Refused, Unavailable
 from kms.address import Address
@@ -182,7 +182,7 @@ class Replicas:
         if self._session is None:
             return None
         key = self._nonces.derived_key(_PURPOSE)
-        question = Question(int(self._clock().timestamp()), unpadded(self._entropy(16)), nonce)
+        question = Question(int(self._clock().timestamp()), encode_b64jose(self._entropy(16)), nonce)
         body = msgspec.json.encode(question)
         mac = _mac(key, body)
         url = URL.build(scheme="http", host=address.host, port=address.port, path=PATH)
@@ -208,4 +208,4 @@ def _port_of(endpoints: EndpointSlice) -> int | None:
 
 
 def _mac(key: bytes, message: bytes) -> str:
-    return unpadded(hmac.digest(key, message, "sha256"))
+    return encode_b64jose(hmac.digest(key, message, "sha256"))

@@ -12,8 +12,8 @@ import dns.rrset
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
+from josepy.json_util import encode_b64jose
 
-from acme_server.jose.decoding import unpadded
 from fuzz.targets import alpn, crosses, imports, key_changes, links, nonces
 from fuzz.targets import dns as dns_target
 from fuzz.targets import eab as eab_target
@@ -104,7 +104,7 @@ def _payloads() -> Iterable[bytes]:
     for members in (
         {"termsOfServiceAgreed": True, "contact": ["mailto:a@example.com"], "onlyReturnExisting": False},
         {"status": "deactivated", "contact": []},
-        {"csr": unpadded(pki.csr("www.example.com"))},
+        {"csr": encode_b64jose(pki.csr("www.example.com"))},
         {},
     ):
         yield json.dumps(members).encode()
@@ -189,7 +189,7 @@ def _key_changes() -> Iterable[bytes]:
 def _revocations() -> Iterable[bytes]:
     leaf = sign_leaf(pki.leaf(), pki.root()).public_bytes(Encoding.DER)
     for reason in ({}, {"reason": 1}):
-        yield json.dumps({"certificate": unpadded(leaf)} | reason).encode()
+        yield json.dumps({"certificate": encode_b64jose(leaf)} | reason).encode()
 
 
 _SEEDS: Mapping[str, Callable[[], Iterable[bytes]]] = MappingProxyType(

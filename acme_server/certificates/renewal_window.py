@@ -13,7 +13,9 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from acme_server.jose.decoding import base64url, malformed, unpadded
+from josepy.json_util import encode_b64jose
+
+from acme_server.jose.decoding import base64url, malformed
 from acme_server.orders.lifetimes import BACKDATE
 from acme_server.state.certificates import CertificateRecord
 
@@ -43,7 +45,7 @@ class CertificateId(NamedTuple):
         """The identifier as clients write it: two values in base64url with a dot between them."""
         serial = int(self.serial_number, 16)
         octets = serial.to_bytes(serial.bit_length() // 8 + 1, "big")  # DER: a leading zero where the top bit is set
-        return f"{unpadded(bytes.fromhex(self.authority_key_id))}.{unpadded(octets)}"
+        return f"{encode_b64jose(bytes.fromhex(self.authority_key_id))}.{encode_b64jose(octets)}"
 
 
 class Window(NamedTuple):

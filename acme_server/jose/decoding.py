@@ -6,11 +6,12 @@ input does; all of that ends here, as `Refused`.
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import string
 from typing import Any, NoReturn
+
+from josepy.json_util import decode_b64jose
 
 from acme_server.problems import ProblemType, Refused
 
@@ -18,7 +19,6 @@ MAXIMUM_DEPTH = 16
 """Nesting of arrays and objects."""
 
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
-_PADDING = ("", "", "==", "=")
 _LAST = (string.ascii_letters + string.digits + "-_", (), "AQgw", "AEIMQUYcgkosw048")
 """By what is left of the length when divided by four: the last characters that leave no bits over. None leaves one."""
 _STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
@@ -39,12 +39,7 @@ def base64url(text: object, what: str) -> bytes:
         raise malformed(f"{what} is not unpadded base64url.")
     if text[-1:] not in _LAST[len(text) % 4]:
         raise malformed(f"{what} is not canonical base64url.")
-    return base64.urlsafe_b64decode(text + _PADDING[len(text) % 4])
-
-
-def unpadded(value: bytes) -> str:
-    """`value` in base64url without padding."""
-    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+    return decode_b64jose(text)
 
 
 def json_object(data: bytes, what: str) -> dict[str, Any]:

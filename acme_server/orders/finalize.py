@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 
 from acme_server.accounts.eab_credentials import EABCredentials
 from acme_server.accounts.transitions import deactivated_account
+from acme_server.jose.jwk import thumbprint
 from acme_server.metrics import Metrics
 from acme_server.orders import policy, transitions
 from acme_server.orders.caa import CAA
@@ -26,7 +27,7 @@ from acme_server.orders.lifetimes import base_time, is_fresh, is_over
 from acme_server.orders.reliance import AuthorizationReuse
 from acme_server.problems import ProblemType, Refused, Unavailable, not_found
 from acme_server.profiles import Profile, Profiles
-from acme_server.state.account_keys import AccountKeys, account_name, thumbprint
+from acme_server.state.account_keys import AccountKeys, account_name
 from acme_server.state.certificates import Certificates
 from acme_server.state.store import Store
 from acme_server.tasks import in_thread_if_large

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime
 
+from josepy.json_util import encode_b64jose
 from msgspec.structs import replace
 
 from acme_server.accounts import terms
@@ -266,7 +267,7 @@ class NewOrders:
             Token(
                 authorization=position,
                 type=type_,
-                token=base64.urlsafe_b64encode(self._entropy(_TOKEN_BYTES)).decode(),
+                token=encode_b64jose(self._entropy(_TOKEN_BYTES)),
             )
             for position, name in enumerate(names)
             for type_ in policy.challenges_for(name, self._types(profile))

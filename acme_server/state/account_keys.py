@@ -9,11 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Awaitable, Callable
-
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from acme_server.state.cache import Key
 from acme_server.state.index import Index, View
@@ -27,38 +23,6 @@ def account_name(namespace: str, profile: str, thumbprint: str) -> str:
     """The name of the account that has this key on this profile: one key, one account."""
     digest = hashlib.sha256(f"{namespace}\0{profile}\0{thumbprint}".encode()).digest()
     return base64.b32encode(digest).decode().rstrip("=").lower()
-
-
-_CURVES = {"secp256r1": ("P-256", 32), "secp384r1": ("P-384", 48), "secp521r1": ("P-521", 66)}
-
-
-def thumbprint(public_key: object) -> str | None:
-    """The RFC 7638 thumbprint of a key; None for a kind of key that no account can have."""
-    match public_key:
-        case rsa.RSAPublicKey():
-            numbers = public_key.public_numbers()
-            members = {"e": _number(numbers.e), "kty": "RSA", "n": _number(numbers.n)}
-        case ec.EllipticCurvePublicKey() if public_key.curve.name in _CURVES:
-            name, size = _CURVES[public_key.curve.name]
-            point = public_key.public_numbers()
-            members = {"crv": name, "kty": "EC", "x": _number(point.x, size), "y": _number(point.y, size)}
-        case ed25519.Ed25519PublicKey():
-            members = {
-                "crv": "Ed25519",
-                "kty": "OKP",
-                "x": _base64url(public_key.public_bytes(Encoding.Raw, PublicFormat.Raw)),
-            }
-        case _:
-            return None
-    return _base64url(hashlib.sha256(json.dumps(members, separators=(",", ":"), sort_keys=True).encode()).digest())
-
-
-def _number(value: int, size: int = 0) -> str:
-    return _base64url(value.to_bytes(size or (value.bit_length() + 7) // 8, "big"))
-
-
-def _base64url(octets: bytes) -> str:
-    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
 
 
 class AccountKeys(View[ACMEAccount]):

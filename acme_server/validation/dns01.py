@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
+
+from josepy.b64 import b64encode
 
 from acme_server.problems import ProblemType
 from acme_server.settings import ValidationSettings
@@ -49,7 +50,7 @@ class DNS01:
 
 def expected(key_authorization: str) -> bytes:
     """The value of the record that proves control: 43 characters."""
-    return base64.urlsafe_b64encode(hashlib.sha256(key_authorization.encode("ascii")).digest()).rstrip(b"=")
+    return b64encode(hashlib.sha256(key_authorization.encode("ascii")).digest())
 
 
 def _unproven(name: str, found: Records[bytes]) -> ValidationFailed:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from dataclasses import dataclass, field
+
+from josepy.errors import DeserializationError
+from josepy.json_util import decode_b64jose, encode_b64jose
 
 from kms.clock import Entropy
 from kms.resources.core import Secret
@@ -46,7 +48,7 @@ def new_key(entropy: Entropy) -> BindingKey:
     # People type the secret behind an option of their client, where a leading hyphen makes another option of it.
     while octets[0] >> 2 == _HYPHEN:
         octets = entropy(MINIMUM_BYTES)
-    return BindingKey(key_id, base64.urlsafe_b64encode(octets).decode().rstrip("="))
+    return BindingKey(key_id, encode_b64jose(octets))
 
 
 def key_in(secret: Secret) -> BindingKey:
@@ -87,6 +89,6 @@ def _secret(text: str | None) -> str:
 
 def _decoded(text: str) -> bytes | None:
     try:
-        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except binascii.Error:
+        return decode_b64jose(text)
+    except DeserializationError:
         return None

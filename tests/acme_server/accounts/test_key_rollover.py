@@ -11,8 +11,9 @@ from msgspec.structs import replace
 
 from acme_server.accounts.key_rollover import KeyInUse
 from acme_server.api.payloads import AccountUpdate, NewAccount
+from acme_server.jose.jwk import thumbprint
 from acme_server.problems import ProblemType, Refused, Unavailable
-from acme_server.state.account_keys import account_name, thumbprint
+from acme_server.state.account_keys import account_name
 from kms.pki.keys import fingerprint
 from kms.resources.accounts import AccountStatus, ACMEAccount
 from kms.resources.kinds import ACCOUNTS

@@ -1,14 +1,14 @@
 import json
 from contextlib import suppress
+from hashlib import sha256
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
 from hypothesis import given
 from hypothesis import strategies as st
-from josepy.jwk import JWK
 
-from acme_server.jose.jwk import account_key, stored_account_key
+from acme_server.jose.jwk import account_key, stored_account_key, thumbprint
 from acme_server.problems import ProblemType, Refused
 from tests.support.acme import ALGORITHMS, ClientKey, b64
 
@@ -28,30 +28,48 @@ def number(value: int) -> str:
     return b64(value.to_bytes((value.bit_length() + 7) // 8, "big"))
 
 
+RFC_7638 = {
+    "kty": "RSA",
+    "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjB"
+    "ZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8"
+    "KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_"
+    "xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw",
+    "e": "AQAB",
+    "alg": "RS256",
+    "kid": "2011-04-29",
+}
+RFC_8037 = {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
+
+
 @pytest.mark.requirement("M144")
-def test_the_thumbprint_of_rfc_7638() -> None:
-    jwk = {
-        "kty": "RSA",
-        "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjB"
-        "ZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8"
-        "KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_"
-        "xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw",
-        "e": "AQAB",
-        "alg": "RS256",
-        "kid": "2011-04-29",
-    }
-    assert account_key(jwk).thumbprint == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
+@pytest.mark.parametrize(
+    ("jwk", "published"),
+    [
+        (RFC_7638, "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"),
+        (RFC_8037, "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"),
+    ],
+    ids=["RFC 7638, 3.1", "RFC 8037, A.3"],
+)
+def test_thumbprints_are_those_that_the_rfcs_publish(jwk: dict[str, str], published: str) -> None:
+    key = account_key(jwk)
+    assert key.thumbprint == published
+    assert thumbprint(key.public_key) == published
 
 
 @pytest.mark.requirement("M144")
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_thumbprints_agree_with_josepy(algorithm: str) -> None:
+def test_a_thumbprint_is_the_digest_of_the_required_members_in_order(algorithm: str) -> None:
     key = ClientKey(algorithm)
-    if algorithm == "EdDSA":
-        return  # josepy has no such keys
-    theirs = JWK.from_json(key.jwk)
-    assert isinstance(theirs, JWK)
-    assert key.public.thumbprint == b64(theirs.thumbprint())
+    members = [f'"{name}":"{key.jwk[name]}"' for name in ("crv", "e", "kty", "n", "x", "y") if name in key.jwk]
+    canonical = "{" + ",".join(members) + "}"
+    assert key.public.jwk == canonical
+    assert key.public.thumbprint == b64(sha256(canonical.encode()).digest())
+    assert thumbprint(key.private.public_key()) == key.public.thumbprint
+
+
+def test_keys_that_no_account_can_have_have_no_thumbprint() -> None:
+    assert thumbprint(ec.generate_private_key(ec.SECP256K1()).public_key()) is None
+    assert thumbprint(ed448.Ed448PrivateKey.generate().public_key()) is None
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

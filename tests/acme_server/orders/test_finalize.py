@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import ed448
 from msgspec.structs import replace
 
 from acme_server.api.payloads import AccountUpdate
+from acme_server.jose.jwk import thumbprint
 from acme_server.orders.policy import parsed
 from acme_server.problems import ProblemType, Refused, Unavailable
-from acme_server.state.account_keys import thumbprint
 from kms.issuers import SecretIssuer
 from kms.pki.certificate import LeafTemplate
 from kms.resources.accounts import ACMEAccount

@@ -3,62 +3,15 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
-from josepy.jwk import JWKEC, JWKRSA
-from josepy.util import ComparableECKey, ComparableRSAKey
 
 from acme_server.problems import Unavailable
-from acme_server.state.account_keys import AccountKeys, account_name, thumbprint
+from acme_server.state.account_keys import AccountKeys, account_name
 from acme_server.state.index import Index
 from acme_server.state.store import Store
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS
 from tests.support.accounts import account
 from tests.support.apiserver import running_api
-
-
-@pytest.mark.requirement("M144")
-def test_thumbprints_are_those_of_rfc_7638() -> None:
-    # The key of RFC 7638, 3.1.
-    n = (
-        "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3"
-        "oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZ"
-        "Hzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-k"
-        "EgU8awapJzKnqDKgw"
-    )
-    published = JWKRSA.from_json({"kty": "RSA", "n": n, "e": "AQAB"})
-    assert isinstance(published, JWKRSA)
-    assert thumbprint(published.key._wrapped) == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
-
-
-def test_an_ed25519_thumbprint_is_that_of_rfc_8037() -> None:
-    x = bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
-    key = ed25519.Ed25519PublicKey.from_public_bytes(x)
-    assert thumbprint(key) == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
-
-
-@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()])
-def test_thumbprints_of_elliptic_curves_are_those_of_josepy(curve: ec.EllipticCurve) -> None:
-    for _ in range(5):
-        key = ec.generate_private_key(curve).public_key()
-        theirs = JWKEC(key=ComparableECKey(key)).thumbprint()
-        assert thumbprint(key) == _unpadded(theirs)
-
-
-def test_a_thumbprint_of_rsa_is_that_of_josepy() -> None:
-    key = rsa.generate_private_key(65537, 2048).public_key()
-    assert thumbprint(key) == _unpadded(JWKRSA(key=ComparableRSAKey(key)).thumbprint())
-
-
-def _unpadded(value: bytes) -> str:
-    import base64  # noqa: PLC0415 - beside its only use
-
-    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
-
-
-def test_keys_that_no_account_can_have_have_no_thumbprint() -> None:
-    assert thumbprint(ec.generate_private_key(ec.SECP256K1()).public_key()) is None
-    assert thumbprint(ed448.Ed448PrivateKey.generate().public_key()) is None
 
 
 @pytest.mark.requirement("M82", "M158")

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from hashlib import sha256
 
 import pytest
-from josepy.b64 import b64encode
 
 from acme_server.problems import ProblemType
 from acme_server.settings import ValidationSettings
@@ -13,12 +12,13 @@ from acme_server.validation.attempt import ValidationFailed
 from acme_server.validation.dns.client import Resolver
 from acme_server.validation.dns01 import DNS01
 from kms.resources.orders import Identifier
+from tests.support.acme import b64
 from tests.support.nameserver import NameServer, running_nameserver
 
 NAME = "_acme-challenge.web.example.com"
 TOKEN = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDf"
 KEY_AUTHORIZATION = f"{TOKEN}.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"
-VALUE = b64encode(sha256(KEY_AUTHORIZATION.encode()).digest()).decode()
+VALUE = b64(sha256(KEY_AUTHORIZATION.encode()).digest())
 SECRET = "secret-of-a-neighbour"
 
 
