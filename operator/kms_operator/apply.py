@@ -14,7 +14,7 @@ from kms.cluster.errors import ClusterError, Forbidden, Invalid, NotFound
 from kms.resources.core import Secret
 from kms.resources.kinds import SECRETS, Kind
 from kms.resources.meta import Resource
-from kms_operator.plan import Manifest, Notice, Outcome, Refusal
+from kms_operator.plan import Event, Manifest, Outcome, Refusal
 
 FIELD_MANAGER = "kms-acme-operator"
 CONTROLLER = "pki.kms.hanzo.ai/operator"
@@ -35,7 +35,7 @@ class Applier:
     clock: Clock
     instance: str
 
-    async def carry_out(self, outcome: Outcome, *, kind: Kind[Any] | None, resource: Resource | None) -> None:
+    async def apply(self, outcome: Outcome, *, kind: Kind[Any] | None, resource: Resource | None) -> None:
         """Delete, write, state, tell: in this order, so that what is told is true.
 
         `kind` and `resource` are what the outcome is about; None for what belongs to no resource. Raises Conflict or
@@ -51,8 +51,8 @@ class Applier:
             await self._put(manifest)
         if kind is not None and resource is not None:
             await self._state(kind, resource, outcome)
-        for notice in outcome.notices:
-            await self._tell(notice, kind=kind, resource=resource)
+        for event in outcome.events:
+            await self._tell(event, kind=kind, resource=resource)
 
     async def attempt(self, withdraw: Iterable[Manifest], objects: Iterable[Manifest]) -> tuple[Refusal, ...]:
         """Delete and write as far as the API server lets us: what it refuses keeps nothing else from being done.
@@ -122,14 +122,14 @@ class Applier:
         body = {"metadata": metadata, "status": outcome.status}
         self.remember(kind, await self.cluster.apply(kind, body, manager=FIELD_MANAGER, subresource="status"))
 
-    async def _tell(self, notice: Notice, *, kind: Kind[Any] | None, resource: Resource | None) -> None:
-        """Log the notice, and post it as an Event; an Event that is lost is no reason to reconcile again."""
+    async def _tell(self, event: Event, *, kind: Kind[Any] | None, resource: Resource | None) -> None:
+        """Log the event, and post it as an Event; an Event that is lost is no reason to reconcile again."""
         about = f"{resource.metadata.namespace}/{resource.metadata.name}" if resource is not None else None
-        level = logging.INFO if notice.type == "Normal" else logging.WARNING
+        level = logging.INFO if event.type == "Normal" else logging.WARNING
         logger.log(
             level,
-            notice.message,
-            extra={"reason": notice.reason, "kind": kind.kind if kind else None, "resource": about},
+            event.message,
+            extra={"reason": event.reason, "kind": kind.kind if kind else None, "resource": about},
         )
         if kind is None or resource is None:
             return
@@ -137,16 +137,16 @@ class Applier:
             await self.cluster.create_event(
                 kind,
                 resource,
-                type_=notice.type,
-                reason=notice.reason,
+                type_=event.type,
+                reason=event.reason,
                 action="Reconcile",
-                note=notice.message,
+                note=event.message,
                 controller=CONTROLLER,
                 instance=self.instance,
                 time=self.clock(),
             )
         except ClusterError as error:
-            logger.warning("event not posted", extra={"reason": notice.reason, "error": str(error)})
+            logger.warning("event not posted", extra={"reason": event.reason, "error": str(error)})
 
 
 def _about(kind: Kind[Any], object_: Resource) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What has been seen of the cluster. Watches, lists and our own writes feed it; reconciliations read it.
+"""What has been known of the cluster. KopfWatch, lists and our own writes feed it; reconciliations read it.
 
 It may lag behind; that never authorises anything, because every write is a compare-and-swap and what seems absent is
 asked for before it is believed. Accounts are not kept, only which credential each belongs to.
@@ -32,18 +32,18 @@ from kms.resources.kinds import (
 from kms.resources.meta import ObjectMeta, Resource, key_of
 from kms.resources.secret_names import CREDENTIAL_UID
 from kms_operator.settings import OperatorSettings
-from kms_operator.snapshot import Key, Observed, Obstacle
+from kms_operator.snapshot import Key, Snapshot, Unavailability
 
-WATCHED: tuple[Kind[Any], ...] = (AUTHORITIES, POLICIES, PROFILES, CREDENTIALS, SECRETS, ACCOUNTS, NAMESPACES)
+WATCHED_KINDS: tuple[Kind[Any], ...] = (AUTHORITIES, POLICIES, PROFILES, CREDENTIALS, SECRETS, ACCOUNTS, NAMESPACES)
 
-OF_TRUST: tuple[Kind[Any], ...] = (CONFIG_MAPS, BUNDLES, CLUSTER_TRUST_BUNDLES[0])
-LISTED: tuple[Kind[Any], ...] = (CLUSTER_ISSUERS, ISSUERS, *OF_TRUST)
+TRUST_KINDS: tuple[Kind[Any], ...] = (CONFIG_MAPS, BUNDLES, CLUSTER_TRUST_BUNDLES[0])
+OPTIONAL_KINDS: tuple[Kind[Any], ...] = (CLUSTER_ISSUERS, ISSUERS, *TRUST_KINDS)
 """Kinds that need not be there, or for us: they are listed from time to time, not watched."""
-UNSEEN = Obstacle("Pending", "the operator has not looked for cert-manager or trust-manager yet; it does once a minute")
+NOT_CHECKED = Unavailability("Pending", "not checked yet; the operator checks every minute")
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class AccountSummary:
     """What is kept of an ACMEAccount: whose credential it was opened with, and whether it is open."""
 
     metadata: ObjectMeta
@@ -52,23 +52,23 @@ class Opened:
 
 
 @dataclass(slots=True)
-class Memory:
+class Cache:
     """The last known version of each object, by kind and (namespace, name)."""
 
     settings: OperatorSettings
     _objects: dict[str, dict[Key, Any]] = field(
-        default_factory=lambda: {each.plural: {} for each in (*WATCHED, *LISTED)}
+        default_factory=lambda: {each.plural: {} for each in (*WATCHED_KINDS, *OPTIONAL_KINDS)}
     )
     _gone: dict[tuple[str, Key], str] = field(default_factory=dict)
     _open: Counter[str] = field(default_factory=Counter)
-    obstacles: dict[str, Obstacle] = field(
-        default_factory=lambda: dict.fromkeys((each.plural for each in LISTED), UNSEEN)
+    unavailable: dict[str, Unavailability] = field(
+        default_factory=lambda: dict.fromkeys((each.plural for each in OPTIONAL_KINDS), NOT_CHECKED)
     )
     served: dict[str, Kind[Any]] = field(default_factory=dict)
     """The version of a kind that was listed last."""
 
     def get(self, kind: Kind[Any], key: Key) -> Any | None:
-        """The object as last seen; an ACMEAccount as `Opened`."""
+        """The object as last known; an ACMEAccount as `AccountSummary`."""
         return self._objects[kind.plural].get(key)
 
     def all(self, kind: Kind[Any]) -> Mapping[Key, Any]:
@@ -82,16 +82,16 @@ class Memory:
         watch for.
         """
         key = key_of(object_)
-        seen = self.get(kind, key)
+        known = self.get(kind, key)
         version = object_.metadata.resource_version
-        if seen is not None and not newer(version, seen.metadata.resource_version):
+        if known is not None and not newer(version, known.metadata.resource_version):
             return False
         deleted = self._gone.get((kind.plural, key))
         if deleted is not None and not live and not newer(version, deleted):
             return False
         self._gone.pop((kind.plural, key), None)
         kept = _kept(object_)
-        self._count(seen, -1)
+        self._count(known, -1)
         self._count(kept, +1)
         self._objects[kind.plural][key] = kept
         return True
@@ -102,9 +102,9 @@ class Memory:
         The version is remembered: an answer that was on its way must not bring the object back.
         """
         key = key_of(object_)
-        seen = self.get(kind, key)
+        known = self.get(kind, key)
         version = object_.metadata.resource_version
-        if seen is not None and newer(seen.metadata.resource_version, version):
+        if known is not None and newer(known.metadata.resource_version, version):
             return False
         self._gone[kind.plural, key] = version
         return self._drop(kind, key)
@@ -116,9 +116,9 @@ class Memory:
         self.served[kind.plural] = kind
         listed = {key_of(each): each for each in objects}
         gone = [
-            seen
-            for key, seen in self.all(kind).items()
-            if key not in listed and not newer(seen.metadata.resource_version, resource_version)
+            known
+            for key, known in self.all(kind).items()
+            if key not in listed and not newer(known.metadata.resource_version, resource_version)
         ]
         for each in gone:
             self._drop(kind, key_of(each))
@@ -130,20 +130,20 @@ class Memory:
         }
         return [each for each in listed.values() if self.put(kind, each)], gone
 
-    def obstruct(self, kind: Kind[Any], obstacle: Obstacle | None) -> bool:
+    def obstruct(self, kind: Kind[Any], unavailability: Unavailability | None) -> bool:
         """Remember why objects of a kind of others are not known, or (None) that they are. False: known."""
-        if self.obstacles.get(kind.plural) == obstacle:
+        if self.unavailable.get(kind.plural) == unavailability:
             return False
-        if obstacle is None:
-            del self.obstacles[kind.plural]
+        if unavailability is None:
+            del self.unavailable[kind.plural]
         else:
-            self.obstacles[kind.plural] = obstacle
+            self.unavailable[kind.plural] = unavailability
         return True
 
-    def observed(self, live: Mapping[Key, Secret | None]) -> Observed:
+    def snapshot_of(self, live: Mapping[Key, Secret | None]) -> Snapshot:
         """The view for one reconciliation; `live` holds Secrets that were read just now, None where there is none."""
         secrets = {**self.all(SECRETS), **{key: found for key, found in live.items() if found is not None}}
-        return Observed(
+        return Snapshot(
             settings=self.settings,
             authorities=self.all(AUTHORITIES),
             policies=self.all(POLICIES),
@@ -156,7 +156,7 @@ class Memory:
             config_maps=self.all(CONFIG_MAPS),
             bundles=self.all(BUNDLES),
             cluster_trust_bundles=self.all(CLUSTER_TRUST_BUNDLES[0]),
-            obstacles=self.obstacles,
+            unavailable=self.unavailable,
             served=self.served,
         )
 
@@ -166,7 +166,7 @@ class Memory:
         return dropped is not None
 
     def _count(self, object_: Resource | None, step: int) -> None:
-        if isinstance(object_, Opened) and object_.is_open:
+        if isinstance(object_, AccountSummary) and object_.is_open:
             self._open[object_.credential] += step
 
 
@@ -174,4 +174,4 @@ def _kept(object_: Resource) -> Resource:
     if not isinstance(object_, ACMEAccount):
         return object_
     credential = object_.metadata.labels.get(CREDENTIAL_UID, "")
-    return Opened(object_.metadata, credential, object_.status.state is not None)
+    return AccountSummary(object_.metadata, credential, object_.status.state is not None)

@@ -16,7 +16,7 @@ from kms.cluster.errors import AlreadyExists, ClusterError, Conflict, NotFound, 
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, SECRETS, Kind
 from kms.resources.meta import Resource, condition, key_of
 from kms_operator.apply import Applier
-from kms_operator.cache import OF_TRUST, Memory
+from kms_operator.cache import TRUST_KINDS, Cache
 from kms_operator.metrics import Metrics
 from kms_operator.plan import Outcome
 from kms_operator.queue import WorkQueue
@@ -29,10 +29,20 @@ from kms_operator.reconcilers import (
     installation,
     trust_distribution,
 )
-from kms_operator.reconcilers.orphans import Stray, strays
+from kms_operator.reconcilers.orphans import OrphanedObject, strays
 from kms_operator.settings import OperatorSettings
-from kms_operator.snapshot import Key, Observed, Obstacle, is_managed
-from kms_operator.triggers import INSTALLATION, SWEEP, TRUST, Target, affected, issuing, publishing, target_of, trust_of
+from kms_operator.snapshot import Key, Snapshot, Unavailability, is_managed
+from kms_operator.triggers import (
+    INSTALLATION,
+    ORPHANS,
+    TRUST,
+    ReconcileRequest,
+    affected,
+    issuing,
+    publishing,
+    request_for,
+    trust_request_for,
+)
 
 WORKERS = 4
 LONGEST_WAIT = 3600.0
@@ -50,7 +60,7 @@ class Reconciler:
     kind: Kind[Any]
     reconcile: Callable[..., Outcome]
     secrets: Callable[[Any, OperatorSettings], Iterable[Key]]
-    lookups: Callable[[Any, Observed], Iterable[tuple[Kind[Any], Key]]] = lambda _resource, _seen: ()
+    lookups: Callable[[Any, Snapshot], Iterable[tuple[Kind[Any], Key]]] = lambda _resource, _seen: ()
     """What else has to be read live where it is not known; what that is depends on what is known."""
 
 
@@ -78,8 +88,8 @@ class Controller:
         entropy: Entropy,
         instance: str,
     ) -> None:
-        self.memory = Memory(settings)
-        self.queue: WorkQueue[Target] = WorkQueue()
+        self.cache = Cache(settings)
+        self.queue: WorkQueue[ReconcileRequest] = WorkQueue()
         self.asked = asyncio.Event()
         """Set when somebody asks for the first time for what could not be had when it was looked for."""
         self._settings = settings
@@ -92,44 +102,44 @@ class Controller:
 
     def remember(self, kind: Kind[Any], object_: Resource, *, live: bool = False) -> None:
         """An object is there: whatever depends on it is looked at. What has been known already changes nothing."""
-        if self._concerns_us(kind, object_) and self.memory.put(kind, object_, live=live):
-            self._enqueue(affected(kind, object_, self.memory))
+        if self._concerns_us(kind, object_) and self.cache.put(kind, object_, live=live):
+            self._enqueue(affected(kind, object_, self.cache))
 
     def forget(self, kind: Kind[Any], object_: Resource) -> None:
         """An object is gone."""
-        if self.memory.forget(kind, object_):
-            self._bereave(kind, object_)
+        if self.cache.forget(kind, object_):
+            self._on_owner_deleted(kind, object_)
 
-    def take_over(self, kind: Kind[Any], objects: Iterable[Resource], resource_version: str) -> None:
+    def handle_list(self, kind: Kind[Any], objects: Iterable[Resource], resource_version: str) -> None:
         """All objects of a kind, complete: what is not among them is gone."""
         wanted = [each for each in objects if self._concerns_us(kind, each)]
-        changed, gone = self.memory.replace(kind, wanted, resource_version)
+        changed, gone = self.cache.replace(kind, wanted, resource_version)
         for each in sorted(changed, key=_age):
-            self._enqueue(affected(kind, each, self.memory))
+            self._enqueue(affected(kind, each, self.cache))
         for each in gone:
-            self._bereave(kind, each)
+            self._on_owner_deleted(kind, each)
 
-    def obstruct(self, kind: Kind[Any], obstacle: Obstacle | None) -> bool:
+    def obstruct(self, kind: Kind[Any], unavailability: Unavailability | None) -> bool:
         """A kind of others cannot be had, or (None) can be had: whoever asks for it says so. False: it was known."""
-        if not self.memory.obstruct(kind, obstacle):
+        if not self.cache.obstruct(kind, unavailability):
             return False
-        self._enqueue(publishing(self.memory) if kind in OF_TRUST else issuing(self.memory))
+        self._enqueue(publishing(self.cache) if kind in TRUST_KINDS else issuing(self.cache))
         return True
 
     def publishes(self) -> bool:
         """Whether a root is published, or is to be."""
-        asked = any(each.spec.trust is not None for each in self.memory.all(AUTHORITIES).values())
-        return asked or any(self.memory.all(kind) for kind in OF_TRUST)
+        asked = any(each.spec.trust is not None for each in self.cache.all(AUTHORITIES).values())
+        return asked or any(self.cache.all(kind) for kind in TRUST_KINDS)
 
-    def look_at_everything(self) -> None:
+    def enqueue_all(self) -> None:
         """Have all that is reconciled looked at, the oldest first."""
         self.queue.add(INSTALLATION)
         for each in RECONCILERS.values():
-            for resource in sorted(self.memory.all(each.kind).values(), key=_age):
-                self.queue.add(target_of(each.kind, resource))
-        for authority in self.memory.all(AUTHORITIES).values():
-            self.queue.add(trust_of(authority))
-        self.queue.add(SWEEP)
+            for resource in sorted(self.cache.all(each.kind).values(), key=_age):
+                self.queue.add(request_for(each.kind, resource))
+        for authority in self.cache.all(AUTHORITIES).values():
+            self.queue.add(trust_request_for(authority))
+        self.queue.add(ORPHANS)
 
     async def run(self) -> None:
         """Reconcile until cancelled, with as many workers as it takes to wait for several API calls at once."""
@@ -143,7 +153,7 @@ class Controller:
             async with self.queue.take() as target:
                 await self._process(target)
 
-    async def _process(self, target: Target) -> None:
+    async def _process(self, target: ReconcileRequest) -> None:
         began = time.perf_counter()
         result = "done"
         try:
@@ -173,18 +183,18 @@ class Controller:
             self._metrics.reconciles.labels(target.plural, result).inc()
             self._metrics.seconds.labels(target.plural).observe(time.perf_counter() - began)
 
-    def _is_known(self, target: Target) -> bool:
+    def _is_known(self, target: ReconcileRequest) -> bool:
         """Whether there still is something to reconcile."""
         reconciler = RECONCILERS.get(AUTHORITIES.plural if target.plural == TRUST else target.plural)
-        return reconciler is None or self.memory.get(reconciler.kind, (target.namespace, target.name)) is not None
+        return reconciler is None or self.cache.get(reconciler.kind, (target.namespace, target.name)) is not None
 
-    def _schedule(self, target: Target, again: datetime | None) -> None:
+    def _schedule(self, target: ReconcileRequest, again: datetime | None) -> None:
         if again is not None:
             seconds = (again - self._clock()).total_seconds() + MARGIN
             self.queue.add(target, delay=min(max(seconds, MARGIN), LONGEST_WAIT))
 
-    async def _reconcile(self, target: Target) -> datetime | None:
-        if target == SWEEP:
+    async def _reconcile(self, target: ReconcileRequest) -> datetime | None:
+        if target == ORPHANS:
             await self._sweep()
             return None
         if target == INSTALLATION:
@@ -192,27 +202,27 @@ class Controller:
         if target.plural == TRUST:
             return await self._publish(target)
         reconciler = RECONCILERS[target.plural]
-        resource = self.memory.get(reconciler.kind, (target.namespace, target.name))
+        resource = self.cache.get(reconciler.kind, (target.namespace, target.name))
         if resource is None or resource.metadata.deletion_timestamp is not None:
             return None
-        seen = await self._observe(reconciler.secrets(resource, self._settings))
-        seen = seen.with_live(await self._unknown(reconciler.lookups(resource, seen)))
-        outcome = reconciler.reconcile(resource, seen, now=self._clock(), entropy=self._entropy)
+        snapshot = await self._observe(reconciler.secrets(resource, self._settings))
+        snapshot = snapshot.with_live(await self._unknown(reconciler.lookups(resource, snapshot)))
+        outcome = reconciler.reconcile(resource, snapshot, now=self._clock(), entropy=self._entropy)
         try:
-            await self._applier.carry_out(outcome, kind=reconciler.kind, resource=resource)
+            await self._applier.apply(outcome, kind=reconciler.kind, resource=resource)
         except (Conflict, AlreadyExists, NotFound):
             await self._look_again(reconciler.kind, resource, outcome)
             raise
         return outcome.again
 
-    async def _publish(self, target: Target) -> datetime | None:
+    async def _publish(self, target: ReconcileRequest) -> datetime | None:
         """Publish a root where it can be, and state where that is; the rest of the CA is another target."""
-        authority = self.memory.get(AUTHORITIES, (target.namespace, target.name))
+        authority = self.cache.get(AUTHORITIES, (target.namespace, target.name))
         if authority is None or authority.metadata.deletion_timestamp is not None:
             return None
-        seen = self.memory.observed({})
-        seen = seen.with_live(await self._unknown(trust_distribution.lookups(authority, seen)))
-        plan = trust_distribution.plan(authority, seen, now=self._clock())
+        snapshot = self.cache.snapshot_of({})
+        snapshot = snapshot.with_live(await self._unknown(trust_distribution.lookups(authority, snapshot)))
+        plan = trust_distribution.plan(authority, snapshot, now=self._clock())
         if plan.obstructed and condition(authority.status.conditions, certificate_authority.TRUST_PUBLISHED) is None:
             self.asked.set()
         doubtful = Outcome(objects=plan.objects, withdraw=plan.withdraw)
@@ -220,16 +230,16 @@ class Controller:
             refusals = await self._applier.attempt(plan.withdraw, plan.objects)
             doubtful = Outcome()
             outcome = trust_distribution.conclude(authority, plan, refusals, now=self._clock())
-            await self._applier.carry_out(outcome, kind=AUTHORITIES, resource=authority)
+            await self._applier.apply(outcome, kind=AUTHORITIES, resource=authority)
         except (Conflict, AlreadyExists, NotFound):
             await self._look_again(AUTHORITIES, authority, doubtful)
             raise
         return outcome.again
 
     async def _install(self) -> datetime | None:
-        seen = await self._observe(installation.secrets(self._settings))
-        outcome = installation.reconcile(seen, now=self._clock(), entropy=self._entropy)
-        await self._applier.carry_out(outcome, kind=None, resource=None)
+        snapshot = await self._observe(installation.secrets(self._settings))
+        outcome = installation.reconcile(snapshot, now=self._clock(), entropy=self._entropy)
+        await self._applier.apply(outcome, kind=None, resource=None)
         return outcome.again
 
     async def _sweep(self) -> None:
@@ -237,7 +247,7 @@ class Controller:
             if not await self._exists(stray):
                 await self._applier.delete(stray.manifest.kind, stray.manifest.object)
 
-    async def _exists(self, stray: Stray) -> bool:
+    async def _exists(self, stray: OrphanedObject) -> bool:
         """Ask the API server itself whether the owner is there."""
         try:
             owner = await self._cluster.get(stray.kind, *stray.owner)
@@ -245,14 +255,14 @@ class Controller:
             return False
         return bool(owner.metadata.uid == stray.uid)
 
-    async def _observe(self, secrets: Iterable[Key]) -> Observed:
+    async def _observe(self, secrets: Iterable[Key]) -> Snapshot:
         """The cluster as known, and Secrets as they are now where they are not watched or seem not to exist."""
-        live = {key: await self._read(SECRETS, key) for key in secrets if self.memory.get(SECRETS, key) is None}
-        return self.memory.observed(live)
+        live = {key: await self._read(SECRETS, key) for key in secrets if self.cache.get(SECRETS, key) is None}
+        return self.cache.snapshot_of(live)
 
     async def _unknown(self, lookups: Iterable[tuple[Kind[Any], Key]]) -> list[Resource]:
         """Those of the objects that are not remembered, and are there."""
-        read = [await self._read(kind, key) for kind, key in lookups if self.memory.get(kind, key) is None]
+        read = [await self._read(kind, key) for kind, key in lookups if self.cache.get(kind, key) is None]
         return [each for each in read if each is not None]
 
     async def _look_again(self, kind: Kind[Any], resource: Resource, outcome: Outcome) -> None:
@@ -269,7 +279,7 @@ class Controller:
 
     async def _look_at(self, kind: Kind[Any], key: Key) -> None:
         found: Resource | None = await self._read(kind, key)
-        known = self.memory.get(kind, key)
+        known = self.cache.get(kind, key)
         if found is None:
             if known is not None:
                 self.forget(kind, known)
@@ -288,12 +298,12 @@ class Controller:
     def _concerns_us(self, kind: Kind[Any], object_: Resource) -> bool:
         return not kind.namespaced or kind is SECRETS or self._settings.watches(object_.metadata.namespace)
 
-    def _bereave(self, kind: Kind[Any], gone: Resource) -> None:
-        self._enqueue(affected(kind, gone, self.memory))
+    def _on_owner_deleted(self, kind: Kind[Any], gone: Resource) -> None:
+        self._enqueue(affected(kind, gone, self.cache))
         if kind in {AUTHORITIES, CREDENTIALS, PROFILES}:
-            self.queue.add(SWEEP)
+            self.queue.add(ORPHANS)
 
-    def _enqueue(self, targets: Iterable[tuple[Target, float]]) -> None:
+    def _enqueue(self, targets: Iterable[tuple[ReconcileRequest, float]]) -> None:
         for target, delay in targets:
             self.queue.add(target, delay=delay)
 
@@ -303,7 +313,7 @@ def _age(resource: Resource) -> tuple[float, str]:
     return (created.timestamp() if created else 0.0, resource.metadata.uid)
 
 
-def _tried(target: Target, error: ClusterError | None, delay: float) -> dict[str, Any]:
+def _tried(target: ReconcileRequest, error: ClusterError | None, delay: float) -> dict[str, Any]:
     return {
         "target": "/".join(filter(None, target)),
         "error": str(error) if error is not None else None,

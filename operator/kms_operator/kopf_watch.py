@@ -22,7 +22,7 @@ from kms.cluster.auth import source_of
 from kms.resources.kinds import ACCOUNTS, SECRETS, Kind
 from kms.resources.meta import Resource
 from kms.resources.secret_names import CREDENTIAL_UID, MANAGED_BY, MANAGER
-from kms_operator.cache import LISTED
+from kms_operator.cache import OPTIONAL_KINDS
 from kms_operator.settings import OperatorSettings
 
 Deliver = Callable[[Kind[Any], str | None, Resource], None]
@@ -33,7 +33,7 @@ _OURS = f"{MANAGED_BY}={MANAGER}"
 LABELS = {
     SECRETS.plural: _OURS,
     ACCOUNTS.plural: CREDENTIAL_UID,
-    **dict.fromkeys((each.plural for each in LISTED), _OURS),
+    **dict.fromkeys((each.plural for each in OPTIONAL_KINDS), _OURS),
 }
 """What the API server filters for us: what is ours of Secrets and of kinds of others, accounts that an EABCredential
 has opened."""
@@ -50,7 +50,7 @@ TOKEN_LIFETIME = timedelta(minutes=10)
 logger = logging.getLogger(__name__)
 
 
-class Watches:
+class KopfWatch:
     """The watches of some kinds, in a thread; `run` may be called again after it has returned."""
 
     def __init__(

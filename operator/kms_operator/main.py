@@ -27,13 +27,13 @@ from kms.cluster.errors import ClusterError, Misconfigured, NotFound, Unavailabl
 from kms.cluster.leader_election import LeaderElection
 from kms.resources.kinds import NAMESPACES, Kind
 from kms.resources.meta import Resource
-from kms_operator.cache import WATCHED
+from kms_operator.cache import WATCHED_KINDS
 from kms_operator.controller import Controller
 from kms_operator.health import application, serving
-from kms_operator.kopf_watch import Login, Watches, login
+from kms_operator.kopf_watch import KopfWatch, Login, login
 from kms_operator.metrics import Metrics
-from kms_operator.optional_kinds import Others, complete
-from kms_operator.server_token import keeping
+from kms_operator.optional_kinds import OptionalKinds, complete
+from kms_operator.server_token import renewing_server_token
 from kms_operator.settings import OperatorSettings
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ GAP_SECONDS = 2.0
 """How long after the first sign of a gap: a watch that begins anew tells of many objects at once."""
 FIRST_BACKOFF, LAST_BACKOFF = 1.0, 30.0
 STEADY_SECONDS = 60.0
-"""Watches that have lasted that long begin with the first backoff again."""
+"""KopfWatch that have lasted that long begin with the first backoff again."""
 POLL_SECONDS = 0.1
 
 logger = logging.getLogger(__name__)
@@ -66,18 +66,18 @@ async def _run(settings: OperatorSettings, stop: threading.Event) -> None:
     metrics = Metrics()
     with _signals(stop):
         cluster = await Cluster.connect(kubeconfig=settings.kubeconfig, context=settings.context, metrics=metrics.api)
-        candidate = Candidate(settings, cluster, metrics, login=login(settings))
+        candidate = ElectedOperator(settings, cluster, metrics, login=login(settings))
         try:
             async with (
                 serving(application(metrics, ready=candidate.missing), settings.metrics_listen),
-                keeping(settings, cluster, metrics, stop=stop),
+                renewing_server_token(settings, cluster, metrics, stop=stop),
             ):
                 await _until(stop, candidate)
         finally:
             await cluster.close()
 
 
-async def _until(stop: threading.Event, candidate: Candidate) -> None:
+async def _until(stop: threading.Event, candidate: ElectedOperator) -> None:
     logger.info("operator started")
     task = asyncio.create_task(candidate.run())
     while not stop.is_set() and not task.done():  # noqa: ASYNC110 - a threading.Event cannot be awaited
@@ -90,7 +90,7 @@ async def _until(stop: threading.Event, candidate: Candidate) -> None:
         task.result()
 
 
-class Candidate:
+class ElectedOperator:
     """Stands for election, and operates while it is elected."""
 
     def __init__(self, settings: OperatorSettings, cluster: Cluster, metrics: Metrics, *, login: Login) -> None:
@@ -137,9 +137,9 @@ class Operator:
         self._controller = Controller(
             settings, cluster, metrics, clock=system_clock, entropy=system_entropy, instance=socket.gethostname()
         )
-        self._others = Others(settings, cluster, self._controller)
+        self._others = OptionalKinds(settings, cluster, self._controller)
         # Labels of namespaces need a right on the whole cluster, which an operator of a few namespaces does not have.
-        self._kinds = tuple(each for each in WATCHED if each is not NAMESPACES or not settings.watch_namespaces)
+        self._kinds = tuple(each for each in WATCHED_KINDS if each is not NAMESPACES or not settings.watch_namespaces)
 
     def missing(self) -> str | None:
         """What readiness waits for; None where nothing."""
@@ -169,9 +169,11 @@ class Operator:
         Else an API server that refuses every third request would hardly ever let all of them through in a row.
         """
         for kind in self._kinds:
-            self._controller.take_over(kind, *await _insisting(partial(complete, self._cluster, kind, self._settings)))
+            self._controller.handle_list(
+                kind, *await _insisting(partial(complete, self._cluster, kind, self._settings))
+            )
         await _insisting(self._learn_labels)
-        self._controller.look_at_everything()
+        self._controller.enqueue_all()
         self._metrics.refreshes.inc()
 
     async def _keep_looking(self, *, settled: bool) -> None:
@@ -206,7 +208,7 @@ class Operator:
 
     async def _watch(self) -> BaseException | None:
         """Watch in a thread until kopf gives up, and say why it did."""
-        watches = Watches(self._settings, self._kinds, deliver=self._deliver, login=self._login)
+        watches = KopfWatch(self._settings, self._kinds, deliver=self._deliver, login=self._login)
         thread = asyncio.ensure_future(asyncio.to_thread(watches.run))
         try:
             await asyncio.wait((thread,))

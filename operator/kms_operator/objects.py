@@ -47,7 +47,7 @@ def internal_secret(
         namespace=namespace,
         name=name,
         labels={MANAGED_BY: MANAGER, COMPONENT: component, OWNER_UID: owner.metadata.uid},
-        annotations={OWNER: described(owner, kind), **(annotations or {})},
+        annotations={OWNER: display_name(owner, kind), **(annotations or {})},
     )
     return Secret(metadata=metadata, data=dict(data))
 
@@ -74,7 +74,7 @@ def reference_to(owner: Resource, kind: Kind[Any]) -> OwnerReference:
     )
 
 
-def described(resource: Resource, kind: Kind[Any]) -> str:
+def display_name(resource: Resource, kind: Kind[Any]) -> str:
     """The resource as people write it: `CertificateAuthority pki/issuing`."""
     return f"{kind.kind} {resource.metadata.namespace}/{resource.metadata.name}"
 
@@ -84,26 +84,28 @@ def digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
 
 
-def same_metadata(seen: Resource, wanted: Resource) -> bool:
+def same_metadata(existing: Resource, wanted: Resource) -> bool:
     """Whether labels and annotations are as we want them; additions do not count."""
     return (
-        seen.metadata.labels.items() >= wanted.metadata.labels.items()
-        and seen.metadata.annotations.items() >= wanted.metadata.annotations.items()
+        existing.metadata.labels.items() >= wanted.metadata.labels.items()
+        and existing.metadata.annotations.items() >= wanted.metadata.annotations.items()
     )
 
 
-def holds(seen: Any, wanted: Any) -> bool:
+def contains(existing: Any, wanted: Any) -> bool:
     """Whether all that we want is there; defaults and additions do not count."""
     if isinstance(wanted, dict):
-        return isinstance(seen, dict) and all(key in seen and holds(seen[key], wanted[key]) for key in wanted)
+        return isinstance(existing, dict) and all(
+            key in existing and contains(existing[key], wanted[key]) for key in wanted
+        )
     if isinstance(wanted, list):
-        return isinstance(seen, list) and len(seen) == len(wanted) and all(map(holds, seen, wanted))
-    return bool(seen == wanted)
+        return isinstance(existing, list) and len(existing) == len(wanted) and all(map(contains, existing, wanted))
+    return bool(existing == wanted)
 
 
-def over(wanted: Any, seen: Resource | None) -> Any:
-    """`wanted`, to be written only over `seen`; None where nothing is yet."""
-    if seen is None:
+def over(wanted: Any, existing: Resource | None) -> Any:
+    """`wanted`, to be written only over `existing`; None where nothing is yet."""
+    if existing is None:
         return wanted
-    version = seen.metadata.resource_version
+    version = existing.metadata.resource_version
     return msgspec.structs.replace(wanted, metadata=msgspec.structs.replace(wanted.metadata, resource_version=version))

@@ -1,7 +1,7 @@
 """Kinds that need not be there, or that we need not be allowed to see: cert-manager's issuers, and what holds roots.
 
 kopf cannot watch what is not served, so they are listed from time to time, by our label. The list also tells whether a
-kind can be had, and in which version; where it cannot, an obstacle says why to whoever asks for it.
+kind can be had, and in which version; where it cannot, an unavailability says why to whoever asks for it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 from kms.cluster.client import Cluster
 from kms.cluster.errors import ClusterError, Forbidden, NotFound, Unserved
 from kms.resources.kinds import BUNDLES, CLUSTER_ISSUERS, CLUSTER_TRUST_BUNDLES, ISSUERS, SECRETS, Kind
-from kms_operator.cache import LISTED, OF_TRUST
+from kms_operator.cache import OPTIONAL_KINDS, TRUST_KINDS
 from kms_operator.controller import Controller
 from kms_operator.kopf_watch import LABELS
 from kms_operator.reconcilers.trust_distribution import FORBIDDEN, ROLE
 from kms_operator.settings import OperatorSettings
-from kms_operator.snapshot import Obstacle
+from kms_operator.snapshot import Unavailability
 from kms_operator.triggers import are_asked_for
 
 _WITHOUT_CERT_MANAGER = "the API server does not serve cert-manager's {}; install cert-manager"
@@ -30,7 +30,7 @@ _UNSERVED: Mapping[str, tuple[str, str]] = {
         "the API server does not serve trust-manager's {}; install trust-manager",
     ),
 }
-"""Reason and message of the obstacle, by plural."""
+"""Reason and message of the unavailability, by plural."""
 _NOT_BY_ITSELF = (
     "NotServed",
     "the API server does not serve {}; it does with the feature gate ClusterTrustBundle and --runtime-config",
@@ -39,7 +39,7 @@ _NOT_BY_ITSELF = (
 logger = logging.getLogger(__name__)
 
 
-class Others:
+class OptionalKinds:
     """Looks for what we have made of these kinds, and tells the controller."""
 
     def __init__(self, settings: OperatorSettings, cluster: Cluster, controller: Controller) -> None:
@@ -57,8 +57,8 @@ class Others:
         return all(
             [
                 await self._look_for(kind)
-                for kind in LISTED
-                if (kind.namespaced or not self._settings.watch_namespaces) and (asked or kind not in OF_TRUST)
+                for kind in OPTIONAL_KINDS
+                if (kind.namespaced or not self._settings.watch_namespaces) and (asked or kind not in TRUST_KINDS)
             ]
         )
 
@@ -74,24 +74,24 @@ class Others:
                 # A kind that has just been added is refused like this, while the API server fills its cache.
                 logger.warning("not listed", extra={"kind": kind.kind, "error": str(error)})
                 return False
-            self._controller.take_over(version, *listing)
+            self._controller.handle_list(version, *listing)
             self._controller.obstruct(kind, None)
             return True
         reason, message = _UNSERVED.get(kind.plural, _NOT_BY_ITSELF)
-        return self._obstruct(kind, Obstacle(reason, message.format(kind.plural)), None)
+        return self._obstruct(kind, Unavailability(reason, message.format(kind.plural)), None)
 
-    def _obstruct(self, kind: Kind[Any], obstacle: Obstacle, error: ClusterError | None) -> bool:
+    def _obstruct(self, kind: Kind[Any], unavailability: Unavailability, error: ClusterError | None) -> bool:
         """True where nobody minds."""
-        if self._controller.obstruct(kind, obstacle):
-            said = str(error) if error is not None else obstacle.message
+        if self._controller.obstruct(kind, unavailability):
+            said = str(error) if error is not None else unavailability.message
             logger.info("kind not to be had", extra={"kind": kind.kind, "error": said})
-        return not are_asked_for(kind, self._controller.memory)
+        return not are_asked_for(kind, self._controller.cache)
 
 
-def _forbidden(kind: Kind[Any]) -> Obstacle:
-    if kind in OF_TRUST:
-        return Obstacle(FORBIDDEN, f"the operator may not list {kind.plural}; give it {ROLE}")
-    return Obstacle(FORBIDDEN, f"the operator may not list {kind.plural} of cert-manager; update its ClusterRole")
+def _forbidden(kind: Kind[Any]) -> Unavailability:
+    if kind in TRUST_KINDS:
+        return Unavailability(FORBIDDEN, f"the operator may not list {kind.plural}; give it {ROLE}")
+    return Unavailability(FORBIDDEN, f"the operator may not list {kind.plural} of cert-manager; update its ClusterRole")
 
 
 async def complete(cluster: Cluster, kind: Kind[Any], settings: OperatorSettings) -> tuple[Sequence[Any], str]:

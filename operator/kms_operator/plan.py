@@ -16,7 +16,7 @@ from kms.resources.meta import Condition, ObjectMeta, Resource, Struct, conditio
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class Event:
     """Something that a person would want to know; becomes an Event. Never carries anything secret."""
 
     reason: str
@@ -25,8 +25,8 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """One condition as a reconciler states it; times and generation are filled in by `settled`."""
+class ConditionUpdate:
+    """One condition as a reconciler states it; times and generation are filled in by `merge_conditions`."""
 
     status: Literal["True", "False", "Unknown"]
     reason: str
@@ -55,90 +55,89 @@ class Refusal:
 class Outcome:
     """What must become true.
 
-    Carried out in this order: `withdraw`, `delete`, `apply` and `objects` one by one, `status`, `notices`. Every write
+    Carried out in this order: `withdraw`, `delete`, `apply` and `objects` one by one, `status`, `events`. Every write
     is a compare-and-swap: a Secret in `apply` without a resourceVersion must not exist yet, one with it must be
-    as it was seen, and one in `delete` goes only as it was seen. The same holds for `objects` and `withdraw`, which are
-    no Secrets. Whoever loses reconciles again. `again` is when to look next unasked.
+    unchanged, and so must one in `delete`. The same holds for `objects` and `withdraw`,     no Secrets. Whoever loses reconciles again. `again` is when to look next unasked.
     """
 
     delete: tuple[Secret, ...] = ()
     apply: tuple[Secret, ...] = ()
     status: Struct | None = None
-    notices: tuple[Notice, ...] = ()
+    events: tuple[Event, ...] = ()
     again: datetime | None = None
     withdraw: tuple[Manifest, ...] = ()
     objects: tuple[Manifest, ...] = ()
 
 
-def ready(reason: str, message: str) -> Verdict:
+def ready(reason: str, message: str) -> ConditionUpdate:
     """The resource does what it is for."""
-    return Verdict("True", reason, message)
+    return ConditionUpdate("True", reason, message)
 
 
-def not_ready(reason: str, message: str) -> Verdict:
+def not_ready(reason: str, message: str) -> ConditionUpdate:
     """The resource does not do what it is for; `message` says why and, where there is one, the fix."""
-    return Verdict("False", reason, message)
+    return ConditionUpdate("False", reason, message)
 
 
-def settled(
+def merge_conditions(
     old: Sequence[Condition],
-    verdicts: Iterable[Verdict],
+    updates: Iterable[ConditionUpdate],
     *,
     generation: int,
     now: datetime,
     keep: Collection[str] = (),
 ) -> tuple[Condition, ...]:
-    """Conditions that state the verdicts, in order of type.
+    """Conditions that state the updates, in order of type.
 
-    `lastTransitionTime` moves only where a status changes. Conditions that no verdict is about are dropped, since
+    `lastTransitionTime` moves only where a status changes. Conditions that no update is about are dropped, since
     the operator is the only writer of these kinds' conditions; but for the types in `keep`, which another
     reconciliation of the same resource states.
     """
     conditions = tuple(each for each in old if each.type in keep)
-    for verdict in verdicts:
+    for update in updates:
         stated = Condition(
-            type=verdict.type,
-            status=verdict.status,
-            reason=verdict.reason,
-            message=verdict.message,
+            type=update.type,
+            status=update.status,
+            reason=update.reason,
+            message=update.message,
             last_transition_time=now,
             observed_generation=generation,
         )
-        before = condition(old, verdict.type)
+        before = condition(old, update.type)
         conditions += with_condition((before,) if before else (), stated)
     return tuple(sorted(conditions, key=lambda each: each.type))
 
 
-def announced(old: Sequence[Condition], verdict: Verdict) -> tuple[Notice, ...]:
-    """The notice that `verdict` is worth: none where the resource was in that state for that reason already."""
-    before = condition(old, verdict.type)
-    if before is not None and (before.status, before.reason) == (verdict.status, verdict.reason):
+def transition_events(old: Sequence[Condition], update: ConditionUpdate) -> tuple[Event, ...]:
+    """The event that `update` is worth: none where the resource was in that state for that reason already."""
+    before = condition(old, update.type)
+    if before is not None and (before.status, before.reason) == (update.status, update.reason):
         return ()
-    return (Notice(verdict.reason, verdict.message, "Normal" if verdict.status == "True" else "Warning"),)
+    return (Event(update.reason, update.message, "Normal" if update.status == "True" else "Warning"),)
 
 
-def same_secret(seen: Secret | None, wanted: Secret) -> bool:
-    """Whether `seen` holds what we want: our keys, labels, annotations and owner; others' additions are left alone."""
-    if seen is None:
+def same_secret(existing: Secret | None, wanted: Secret) -> bool:
+    """Whether `existing` holds what we want: our keys, labels, annotations and owner; others' additions are left alone."""
+    if existing is None:
         return False
     return (
-        seen.data.items() >= wanted.data.items()
-        and seen.metadata.labels.items() >= wanted.metadata.labels.items()
-        and seen.metadata.annotations.items() >= wanted.metadata.annotations.items()
-        and set(_owner_uids(seen)) >= set(_owner_uids(wanted))
+        existing.data.items() >= wanted.data.items()
+        and existing.metadata.labels.items() >= wanted.metadata.labels.items()
+        and existing.metadata.annotations.items() >= wanted.metadata.annotations.items()
+        and set(_owner_uids(existing)) >= set(_owner_uids(wanted))
     )
 
 
-def as_seen(wanted: Secret, seen: Secret | None) -> Secret:
-    """`wanted`, to be written only over `seen`, or only where nothing is yet when `seen` is None."""
-    version = seen.metadata.resource_version if seen else ""
+def with_version_of(wanted: Secret, existing: Secret | None) -> Secret:
+    """`wanted`, to be written only over `existing`, or only where nothing is yet when `existing` is None."""
+    version = existing.metadata.resource_version if existing else ""
     metadata: ObjectMeta = msgspec.structs.replace(wanted.metadata, resource_version=version)
-    return msgspec.structs.replace(wanted, metadata=metadata, type=seen.type if seen else wanted.type)
+    return msgspec.structs.replace(wanted, metadata=metadata, type=existing.type if existing else wanted.type)
 
 
-def corrected(seen: Secret | None, wanted: Secret) -> tuple[Secret, ...]:
+def secrets_to_write(existing: Secret | None, wanted: Secret) -> tuple[Secret, ...]:
     """What to apply so that `wanted` holds: nothing where it does already."""
-    return () if same_secret(seen, wanted) else (as_seen(wanted, seen),)
+    return () if same_secret(existing, wanted) else (with_version_of(wanted, existing),)
 
 
 def earliest(*moments: datetime | None) -> datetime | None:

@@ -30,13 +30,13 @@ LEAST_SECONDS = 10.0
 logger = logging.getLogger(__name__)
 
 
-def renewed_in(token: Token, *, clock: Clock) -> float:
+def renewal_delay(token: Token, *, clock: Clock) -> float:
     """Seconds until a token that was given just now is to be replaced."""
     life = min(token.expiration_timestamp - clock(), timedelta(seconds=TOKEN_SECONDS))
     return max(LEAST_SECONDS, life.total_seconds() * RENEWED_AFTER)
 
 
-class Keeper:
+class ServerTokenRenewer:
     """Keeps a token in the folder that the server reads."""
 
     def __init__(
@@ -69,7 +69,7 @@ class Keeper:
                 )
             else:
                 backoff.reset()
-                delay = renewed_in(token, clock=self._clock)
+                delay = renewal_delay(token, clock=self._clock)
                 self._metrics.server_token_expires.set(token.expiration_timestamp.timestamp())
             await self._sleep(delay)
 
@@ -82,14 +82,14 @@ class Keeper:
 
 
 @asynccontextmanager
-async def keeping(
+async def renewing_server_token(
     settings: OperatorSettings, cluster: Cluster, metrics: Metrics, *, stop: threading.Event
 ) -> AsyncIterator[None]:
     """Keep the server's token while the block runs, where that is asked for. An end that nobody wanted sets `stop`."""
     if settings.server_identity is None:
         yield
         return
-    task = asyncio.create_task(Keeper(settings.server_identity, settings, cluster, metrics).run())
+    task = asyncio.create_task(ServerTokenRenewer(settings.server_identity, settings, cluster, metrics).run())
     task.add_done_callback(lambda _: stop.set())
     try:
         yield

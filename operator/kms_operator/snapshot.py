@@ -25,7 +25,7 @@ SHOWN = 400
 
 
 @dataclass(frozen=True, slots=True)
-class Obstacle:
+class Unavailability:
     """Why a kind of others is not known: the reason for programs, and a sentence for people."""
 
     reason: str
@@ -33,13 +33,13 @@ class Obstacle:
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class Snapshot:
     """All that is known, by (namespace, name).
 
     `secrets` holds those with our label, and those that the reconciled resource names, read live. A Secret that is
     not in it does not exist: the controller has asked the API server before it says so. `accounts` counts open accounts
     by the UID of their EABCredential. `issuers` are those of cert-manager that carry our label or were read live; a
-    ClusterIssuer has no namespace. The same holds for `config_maps`, `bundles` and `cluster_trust_bundles`. `obstacles`
+    ClusterIssuer has no namespace. The same holds for `config_maps`, `bundles` and `cluster_trust_bundles`. `unavailable`
     has the plurals of others' kinds that cannot be had, `served` the version of a kind that can.
     """
 
@@ -55,7 +55,7 @@ class Observed:
     config_maps: Mapping[Key, ConfigMap] = field(default_factory=dict)
     bundles: Mapping[Key, Bundle] = field(default_factory=dict)
     cluster_trust_bundles: Mapping[Key, ClusterTrustBundle] = field(default_factory=dict)
-    obstacles: Mapping[str, Obstacle] = field(default_factory=dict)
+    unavailable: Mapping[str, Unavailability] = field(default_factory=dict)
     served: Mapping[str, Kind[Any]] = field(default_factory=dict)
 
     def authority(self, ref: LocalRef, *, namespace: str) -> CertificateAuthority | None:
@@ -105,7 +105,7 @@ class Observed:
             return self.config_maps
         return self.bundles if kind is BUNDLES else self.cluster_trust_bundles
 
-    def with_live(self, found: Iterable[Resource]) -> Observed:
+    def with_live(self, found: Iterable[Resource]) -> Snapshot:
         """The same, and these objects, which were read just now."""
         secrets, credentials, issuers = dict(self.secrets), dict(self.credentials), dict(self.issuers)
         config_maps, bundles = dict(self.config_maps), dict(self.bundles)
@@ -148,17 +148,17 @@ def is_managed(object_: Resource) -> bool:
     return object_.metadata.labels.get(MANAGED_BY) == MANAGER
 
 
-def owned_by(object_: Resource, owner: Resource) -> bool:
+def is_owned_by(object_: Resource, owner: Resource) -> bool:
     """Whether `owner` is among the owner references of the object."""
     return any(each.uid == owner.metadata.uid for each in object_.metadata.owner_references)
 
 
-def made_for(object_: Resource, owner: Resource) -> bool:
+def belongs_to(object_: Resource, owner: Resource) -> bool:
     """Whether the object carries our label and the UID of `owner`; references do not cross namespaces."""
     return is_managed(object_) and object_.metadata.labels.get(OWNER_UID) == owner.metadata.uid
 
 
-def whose(object_: Resource) -> str:
+def describe_owner(object_: Resource) -> str:
     """Of an object that is not ours to write, in words: to whom it belongs."""
     owner = object_.metadata.annotations.get(OWNER) if is_managed(object_) else None
     return f"belongs to {owner[:SHOWN]}" if owner else "exists and was not made by the operator"

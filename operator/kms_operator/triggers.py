@@ -36,7 +36,7 @@ from kms.resources.secret_names import (
     signing_key_name,
 )
 from kms.resources.trust import Bundle, ClusterTrustBundle
-from kms_operator.cache import Memory, Opened
+from kms_operator.cache import AccountSummary, Cache
 from kms_operator.reconcilers.eab_credential import KEY_ID_IN_USE
 
 RECONCILED: tuple[Kind[Any], ...] = (AUTHORITIES, POLICIES, PROFILES, CREDENTIALS)
@@ -49,7 +49,7 @@ ACCOUNTS_DELAY = 1.0
 """Seconds in which new accounts of one credential are counted together: one status write for a burst of them."""
 
 
-class Target(NamedTuple):
+class ReconcileRequest(NamedTuple):
     """One thing to reconcile; also what the work queue serialises by."""
 
     plural: str
@@ -57,76 +57,78 @@ class Target(NamedTuple):
     name: str = ""
 
 
-INSTALLATION = Target("installation")
+INSTALLATION = ReconcileRequest("installation")
 """What belongs to no resource: nonce key, serving CA and serving certificate."""
-SWEEP = Target("sweep")
+ORPHANS = ReconcileRequest("sweep")
 """What has outlived its owner."""
 TRUST = "trust"
 """The plural of targets that stand for where a CertificateAuthority is published."""
 
 
-def target_of(kind: Kind[Any], resource: Resource) -> Target:
+def request_for(kind: Kind[Any], resource: Resource) -> ReconcileRequest:
     """The target that stands for one resource."""
-    return Target(kind.plural, resource.metadata.namespace, resource.metadata.name)
+    return ReconcileRequest(kind.plural, resource.metadata.namespace, resource.metadata.name)
 
 
-def trust_of(authority: Resource) -> Target:
+def trust_request_for(authority: Resource) -> ReconcileRequest:
     """The target that stands for where the root of a CertificateAuthority is published."""
-    return Target(TRUST, authority.metadata.namespace, authority.metadata.name)
+    return ReconcileRequest(TRUST, authority.metadata.namespace, authority.metadata.name)
 
 
-def affected(kind: Kind[Any], changed: Resource, memory: Memory) -> Iterator[tuple[Target, float]]:
+def affected(kind: Kind[Any], changed: Resource, cache: Cache) -> Iterator[tuple[ReconcileRequest, float]]:
     """What to look at now that `changed` has appeared, changed or gone, and in how many seconds."""
     if kind in RECONCILED:
-        yield target_of(kind, changed), 0.0
+        yield request_for(kind, changed), 0.0
     match changed:
         case CertificateAuthority():
-            yield trust_of(changed), 0.0
-            yield from _now(AUTHORITIES, _issued_by(changed, memory))
-            yield from _now(PROFILES, _profiles_with(changed, memory))
+            yield trust_request_for(changed), 0.0
+            yield from _now(AUTHORITIES, _issued_by(changed, cache))
+            yield from _now(PROFILES, _profiles_with(changed, cache))
         case CertificatePolicy():
-            using = _profiles_with(changed, memory)
+            using = _profiles_with(changed, cache)
             yield from _now(PROFILES, using)
-            yield from _now(PROFILES, (lending for each in using for lending in _lending(each, memory)))
+            yield from _now(PROFILES, (lending for each in using for lending in _lending(each, cache)))
         case CertificateProfile():
-            yield from _now(PROFILES, _lending(changed, memory))
-            yield from _now(CREDENTIALS, _credentials_of(changed, memory))
+            yield from _now(PROFILES, _lending(changed, cache))
+            yield from _now(CREDENTIALS, _credentials_of(changed, cache))
         case EABCredential():
-            yield from _now(CREDENTIALS, _rivals_of(changed, memory))
-            yield from _now(PROFILES, _with_uid(changed.metadata.labels.get(OWNER_UID), memory))
+            yield from _now(CREDENTIALS, _rivals_of(changed, cache))
+            yield from _now(PROFILES, _with_uid(changed.metadata.labels.get(OWNER_UID), cache))
         case Namespace():
-            here = [each for each in _credentials(memory) if each.metadata.namespace == changed.metadata.name]
+            here = [each for each in _credentials(cache) if each.metadata.namespace == changed.metadata.name]
             yield from _now(CREDENTIALS, here)
-            yield from _now(PROFILES, _issuing_elsewhere(memory))
-            yield from publishing(memory)
+            yield from _now(PROFILES, _issuing_elsewhere(cache))
+            yield from publishing(cache)
         case Issuer() | ConfigMap() | Bundle() | ClusterTrustBundle():
             uid = changed.metadata.labels.get(OWNER_UID)
-            yield from _now(PROFILES, _with_uid(uid, memory))
-            yield from ((trust_of(each), 0.0) for each in memory.all(AUTHORITIES).values() if each.metadata.uid == uid)
-        case ACMEAccount() | Opened():
+            yield from _now(PROFILES, _with_uid(uid, cache))
+            yield from (
+                (trust_request_for(each), 0.0) for each in cache.all(AUTHORITIES).values() if each.metadata.uid == uid
+            )
+        case ACMEAccount() | AccountSummary():
             uid = changed.metadata.labels.get(CREDENTIAL_UID)
-            bound = [each for each in _credentials(memory) if each.metadata.uid == uid]
+            bound = [each for each in _credentials(cache) if each.metadata.uid == uid]
             yield from ((target, ACCOUNTS_DELAY) for target, _ in _now(CREDENTIALS, bound))
         case Secret():
-            yield from _affected_by_secret(changed, memory)
+            yield from _affected_by_secret(changed, cache)
         case _:
             return
 
 
-def issuing(memory: Memory) -> Iterator[tuple[Target, float]]:
+def issuing(cache: Cache) -> Iterator[tuple[ReconcileRequest, float]]:
     """The profiles that ask for issuers of cert-manager's."""
-    return _now(PROFILES, (each for each in memory.all(PROFILES).values() if each.cert_manager is not None))
+    return _now(PROFILES, (each for each in cache.all(PROFILES).values() if each.cert_manager is not None))
 
 
-def publishing(memory: Memory) -> Iterator[tuple[Target, float]]:
+def publishing(cache: Cache) -> Iterator[tuple[ReconcileRequest, float]]:
     """The CertificateAuthorities that ask for their root to be published."""
-    return ((trust_of(each), 0.0) for each in memory.all(AUTHORITIES).values() if each.spec.trust is not None)
+    return ((trust_request_for(each), 0.0) for each in cache.all(AUTHORITIES).values() if each.spec.trust is not None)
 
 
-def are_asked_for(kind: Kind[Any], memory: Memory) -> bool:
+def are_asked_for(kind: Kind[Any], cache: Cache) -> bool:
     """Whether a profile or a CertificateAuthority asks for objects of this kind of others."""
-    return any(kind.plural in _asked_of_profile(each) for each in memory.all(PROFILES).values()) or any(
-        kind.plural in _asked_of_authority(each) for each in memory.all(AUTHORITIES).values()
+    return any(kind.plural in _asked_of_profile(each) for each in cache.all(PROFILES).values()) or any(
+        kind.plural in _asked_of_authority(each) for each in cache.all(AUTHORITIES).values()
     )
 
 
@@ -150,34 +152,34 @@ def _asked_of_authority(authority: CertificateAuthority) -> set[str]:
     return {kind.plural for kind, field in asked.items() if field is not None}
 
 
-def _affected_by_secret(secret: Secret, memory: Memory) -> Iterator[tuple[Target, float]]:
+def _affected_by_secret(secret: Secret, cache: Cache) -> Iterator[tuple[ReconcileRequest, float]]:
     owners = {each.uid for each in secret.metadata.owner_references} | {secret.metadata.labels.get(OWNER_UID)}
     for kind in RECONCILED:
-        owned = [each for each in memory.all(kind).values() if each.metadata.uid in owners]
+        owned = [each for each in cache.all(kind).values() if each.metadata.uid in owners]
         yield from _now(kind, owned)
-    yield from _now(CREDENTIALS, (each for each in _credentials(memory) if _names(each, secret)))
-    yield from _now(AUTHORITIES, (each for each in memory.all(AUTHORITIES).values() if _is_key_of(secret, each)))
+    yield from _now(CREDENTIALS, (each for each in _credentials(cache) if _names(each, secret)))
+    yield from _now(AUTHORITIES, (each for each in cache.all(AUTHORITIES).values() if _is_key_of(secret, each)))
     component = secret.metadata.labels.get(COMPONENT)
     if component in _TRUSTED:
         # Both name what clients have to trust.
-        yield from _now(PROFILES, memory.all(PROFILES).values())
-        yield from _now(CREDENTIALS, _credentials(memory))
+        yield from _now(PROFILES, cache.all(PROFILES).values())
+        yield from _now(CREDENTIALS, _credentials(cache))
     if component in _OF_INSTALLATION:
         yield INSTALLATION, 0.0
 
 
-def _now(kind: Kind[Any], resources: Iterable[Resource]) -> Iterator[tuple[Target, float]]:
-    return ((target_of(kind, each), 0.0) for each in resources)
+def _now(kind: Kind[Any], resources: Iterable[Resource]) -> Iterator[tuple[ReconcileRequest, float]]:
+    return ((request_for(kind, each), 0.0) for each in resources)
 
 
-def _credentials(memory: Memory) -> list[EABCredential]:
-    return list(memory.all(CREDENTIALS).values())
+def _credentials(cache: Cache) -> list[EABCredential]:
+    return list(cache.all(CREDENTIALS).values())
 
 
-def _issued_by(authority: CertificateAuthority, memory: Memory) -> list[CertificateAuthority]:
+def _issued_by(authority: CertificateAuthority, cache: Cache) -> list[CertificateAuthority]:
     return [
         each
-        for each in memory.all(AUTHORITIES).values()
+        for each in cache.all(AUTHORITIES).values()
         if each.spec.internal is not None
         and each.spec.internal.issuer_ref is not None
         and (each.metadata.namespace, each.spec.internal.issuer_ref.name)
@@ -185,21 +187,21 @@ def _issued_by(authority: CertificateAuthority, memory: Memory) -> list[Certific
     ]
 
 
-def _profiles_with(used: CertificateAuthority | CertificatePolicy, memory: Memory) -> list[CertificateProfile]:
+def _profiles_with(used: CertificateAuthority | CertificatePolicy, cache: Cache) -> list[CertificateProfile]:
     return [
         each
-        for each in memory.all(PROFILES).values()
+        for each in cache.all(PROFILES).values()
         if each.metadata.namespace == used.metadata.namespace
         and used.metadata.name
         == (each.spec.issuer_ref.name if isinstance(used, CertificateAuthority) else each.spec.policy_ref.name)
     ]
 
 
-def _lending(lent: CertificateProfile, memory: Memory) -> list[CertificateProfile]:
+def _lending(lent: CertificateProfile, cache: Cache) -> list[CertificateProfile]:
     """The profiles whose directories offer this one."""
     return [
         each
-        for each in memory.all(PROFILES).values()
+        for each in cache.all(PROFILES).values()
         if each.metadata.namespace == lent.metadata.namespace
         and each.metadata.name != lent.metadata.name
         and each.spec.enrollment.acme is not None
@@ -207,16 +209,16 @@ def _lending(lent: CertificateProfile, memory: Memory) -> list[CertificateProfil
     ]
 
 
-def _credentials_of(profile: CertificateProfile, memory: Memory) -> list[EABCredential]:
+def _credentials_of(profile: CertificateProfile, cache: Cache) -> list[EABCredential]:
     key = (profile.metadata.namespace, profile.metadata.name)
-    return [each for each in _credentials(memory) if each.profile_key == key]
+    return [each for each in _credentials(cache) if each.profile_key == key]
 
 
-def _rivals_of(credential: EABCredential, memory: Memory) -> list[EABCredential]:
+def _rivals_of(credential: EABCredential, cache: Cache) -> list[EABCredential]:
     """Credentials that wait for a key identifier on the same profile."""
     return [
         each
-        for each in _credentials(memory)
+        for each in _credentials(cache)
         if each.profile_key == credential.profile_key
         and each.metadata.uid != credential.metadata.uid
         and (found := condition(each.status.conditions, READY)) is not None
@@ -224,16 +226,16 @@ def _rivals_of(credential: EABCredential, memory: Memory) -> list[EABCredential]
     ]
 
 
-def _with_uid(uid: str | None, memory: Memory) -> list[CertificateProfile]:
+def _with_uid(uid: str | None, cache: Cache) -> list[CertificateProfile]:
     """The profile that an issuer, or what was made around it, belongs to."""
-    return [each for each in memory.all(PROFILES).values() if each.metadata.uid == uid]
+    return [each for each in cache.all(PROFILES).values() if each.metadata.uid == uid]
 
 
-def _issuing_elsewhere(memory: Memory) -> list[CertificateProfile]:
+def _issuing_elsewhere(cache: Cache) -> list[CertificateProfile]:
     """The profiles whose Issuers go where labels of namespaces say."""
     return [
         each
-        for each in memory.all(PROFILES).values()
+        for each in cache.all(PROFILES).values()
         if (section := each.cert_manager) is not None
         and section.issuers is not None
         and section.issuers.namespaces.from_ != "Same"

@@ -19,7 +19,7 @@ from e2e.cluster.ports import free_port
 from kms.address import Address
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, NAMESPACES, POLICIES, PROFILES, SECRETS
 from kms.resources.meta import is_true
-from kms_operator.cache import WATCHED
+from kms_operator.cache import WATCHED_KINDS
 from kms_operator.main import run
 from kms_operator.optional_kinds import complete
 from kms_operator.settings import OperatorSettings
@@ -132,12 +132,12 @@ async def test_it_waits_for_an_api_server_that_does_not_serve_our_kinds_yet(tmp_
 async def test_a_list_that_is_refused_costs_that_list_only(tmp_path: Path) -> None:
     async with discoverable_api() as api:
         put_manifests(api)
-        for kind in WATCHED:
+        for kind in WATCHED_KINDS:
             api.fail_next("list", kind.plural, 429, retry_after=1)
         async with operating(settings(api, tmp_path)):
             await until(lambda: is_ready(api), seconds=30)
         lists = [each.plural for each in api.requests if each.verb == "list"]
-        assert lists[: 2 * len(WATCHED)] == [kind.plural for kind in WATCHED for _ in ("refused", "listed")]
+        assert lists[: 2 * len(WATCHED_KINDS)] == [kind.plural for kind in WATCHED_KINDS for _ in ("refused", "listed")]
 
 
 async def test_it_survives_that_the_api_server_goes_away_and_comes_back(tmp_path: Path) -> None:

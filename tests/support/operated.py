@@ -23,7 +23,7 @@ from kms.resources.profiles import CertificateProfile
 from kms.resources.trust import Bundle, ClusterTrustBundle
 from kms_operator.plan import Outcome
 from kms_operator.settings import OperatorSettings
-from kms_operator.snapshot import Observed, Obstacle
+from kms_operator.snapshot import Snapshot, Unavailability
 
 T = TypeVar("T")
 
@@ -166,19 +166,19 @@ def stored(written: Secret, *, version: int = 7) -> Secret:
     return msgspec.structs.replace(written, metadata=meta)
 
 
-def observed(
+def snapshot_of(
     *resources: Any,
     settings: OperatorSettings = SETTINGS,
     accounts: Mapping[str, int] | None = None,
-    obstacles: Mapping[str, Obstacle] | None = None,
+    unavailable: Mapping[str, Unavailability] | None = None,
     served: Mapping[str, Kind[Any]] | None = None,
-) -> Observed:
+) -> Snapshot:
     """What there is, and nothing else."""
 
     def of(model: type[T]) -> dict[tuple[str, str], T]:
         return {key_of(each): each for each in resources if isinstance(each, model)}  # type: ignore[arg-type]
 
-    return Observed(
+    return Snapshot(
         settings=settings,
         authorities=of(CertificateAuthority),
         policies=of(CertificatePolicy),
@@ -191,7 +191,7 @@ def observed(
         config_maps=of(ConfigMap),
         bundles=of(Bundle),
         cluster_trust_bundles=of(ClusterTrustBundle),
-        obstacles=obstacles or {},
+        unavailable=unavailable or {},
         served=served or {},
     )
 
@@ -205,8 +205,8 @@ def stated(outcome: Outcome, type_: str = "Ready") -> Condition:
 
 
 def told(outcome: Outcome) -> list[str]:
-    """The reasons of the notices."""
-    return [each.reason for each in outcome.notices]
+    """The reasons of the events."""
+    return [each.reason for each in outcome.events]
 
 
 def names(secrets: Iterable[Secret]) -> list[str]:

@@ -49,9 +49,19 @@ from kms.resources.kinds import AUTHORITIES
 from kms.resources.meta import is_true
 from kms.resources.secret_names import SIGNING_KEY, TLS_CERTIFICATE, TLS_PRIVATE_KEY, signing_key_name
 from kms_operator.objects import internal_secret
-from kms_operator.plan import Notice, Outcome, Verdict, announced, corrected, earliest, not_ready, ready, settled
+from kms_operator.plan import (
+    ConditionUpdate,
+    Event,
+    Outcome,
+    earliest,
+    merge_conditions,
+    not_ready,
+    ready,
+    secrets_to_write,
+    transition_events,
+)
 from kms_operator.settings import OperatorSettings
-from kms_operator.snapshot import Key, Observed
+from kms_operator.snapshot import Key, Snapshot
 
 ISSUED = "Issued"
 IMPORTED = "Imported"
@@ -78,7 +88,7 @@ class _Standing:
     type: str
     reason: str
     signer: Signer
-    notices: tuple[Notice, ...] = ()
+    events: tuple[Event, ...] = ()
     again: datetime | None = None
 
 
@@ -89,21 +99,21 @@ def secrets(authority: CertificateAuthority, settings: OperatorSettings) -> Iter
         yield authority.metadata.namespace, authority.spec.imported.secret_ref.name
 
 
-def reconcile(authority: CertificateAuthority, seen: Observed, *, now: datetime, entropy: Entropy) -> Outcome:
+def reconcile(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Outcome:
     """Make the CA, renew it, or say why it cannot sign."""
     generation, old = authority.metadata.generation, authority.status.conditions
     try:
-        standing = _standing(authority, seen, now=now, entropy=entropy)
+        standing = _standing(authority, snapshot, now=now, entropy=entropy)
     except InvalidAuthority as error:
-        verdict = not_ready(error.reason, str(error))
-        conditions = settled(old, (verdict,), generation=generation, now=now, keep=(TRUST_PUBLISHED,))
+        update = not_ready(error.reason, str(error))
+        conditions = merge_conditions(old, (update,), generation=generation, now=now, keep=(TRUST_PUBLISHED,))
         # What was published stays published: it is how a lost key is told from one that was never made.
         status = msgspec.structs.replace(authority.status, observed_generation=generation, conditions=conditions)
-        return Outcome(status=status, notices=announced(old, verdict), again=now + RESYNC)
+        return Outcome(status=status, events=transition_events(old, update), again=now + RESYNC)
     certificate = standing.signer.certificate
-    verdict = ready(standing.reason, f"can sign until {standing.signer.not_after:%Y-%m-%dT%H:%M:%SZ}")
+    update = ready(standing.reason, f"can sign until {standing.signer.not_after:%Y-%m-%dT%H:%M:%SZ}")
     alternates, aside = _alternates(authority, standing.signer, now=now)
-    verdicts = (verdict, *aside, *_lists(standing.signer))
+    updates = (update, *aside, *_lists(standing.signer))
     status = AuthorityStatus(
         observed_generation=generation,
         type=standing.type,
@@ -116,20 +126,20 @@ def reconcile(authority: CertificateAuthority, seen: Observed, *, now: datetime,
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
         former_roots=_former_roots(authority, standing.signer, now=now),
-        conditions=settled(old, verdicts, generation=generation, now=now, keep=(TRUST_PUBLISHED,)),
+        conditions=merge_conditions(old, updates, generation=generation, now=now, keep=(TRUST_PUBLISHED,)),
     )
-    wanted = signing_secret(authority, standing.signer, seen.settings)
+    wanted = signing_secret(authority, standing.signer, snapshot.settings)
     return Outcome(
-        apply=corrected(seen.internal(wanted.metadata.name), wanted),
+        apply=secrets_to_write(snapshot.internal(wanted.metadata.name), wanted),
         status=status,
-        notices=(*(notice for each in verdicts for notice in announced(old, each)), *standing.notices),
+        events=(*(event for each in updates for event in transition_events(old, each)), *standing.events),
         again=earliest(standing.again, *(each.not_after for each in alternates)),
     )
 
 
 def _alternates(
     authority: CertificateAuthority, signer: Signer, *, now: datetime
-) -> tuple[tuple[AlternateChain, ...], tuple[Verdict, ...]]:
+) -> tuple[tuple[AlternateChain, ...], tuple[ConditionUpdate, ...]]:
     """The chains of the cross certificates that hold, and what is said about all of them: nothing where there are none.
 
     One that does not hold keeps neither the CA nor the others from their work.
@@ -144,9 +154,9 @@ def _alternates(
     if not authority.spec.cross_certificates:
         return (), ()
     if wrong:
-        return tuple(holding), (Verdict("False", INVALID_CROSS, "; ".join(wrong), type=ALTERNATE_CHAINS),)
+        return tuple(holding), (ConditionUpdate("False", INVALID_CROSS, "; ".join(wrong), type=ALTERNATE_CHAINS),)
     message = f"clients are offered {len(holding)} chain(s) beside the default one"
-    return tuple(holding), (Verdict("True", "Published", message, type=ALTERNATE_CHAINS),)
+    return tuple(holding), (ConditionUpdate("True", "Published", message, type=ALTERNATE_CHAINS),)
 
 
 def _former_roots(authority: CertificateAuthority, signer: Signer, *, now: datetime) -> tuple[FormerRoot, ...]:
@@ -157,7 +167,7 @@ def _former_roots(authority: CertificateAuthority, signer: Signer, *, now: datet
     return tuple(FormerRoot(certificate=each.pem, replaced_at=each.replaced_at) for each in kept)
 
 
-def _lists(signer: Signer) -> tuple[Verdict, ...]:
+def _lists(signer: Signer) -> tuple[ConditionUpdate, ...]:
     """That there is no revocation list, where there cannot be one."""
     if signer.signs_lists:
         return ()
@@ -165,7 +175,7 @@ def _lists(signer: Signer) -> tuple[Verdict, ...]:
         "the keyUsage of the CA's certificate lacks cRLSign: it publishes no revocation list, and certificates name"
         " none; have the CA certified with cRLSign, or use another"
     )
-    return (Verdict("False", "KeyUsage", message, type=REVOCATION_LIST),)
+    return (ConditionUpdate("False", "KeyUsage", message, type=REVOCATION_LIST),)
 
 
 def signing_secret(authority: CertificateAuthority, signer: Signer, settings: OperatorSettings) -> Secret:
@@ -183,17 +193,19 @@ def signing_secret(authority: CertificateAuthority, signer: Signer, settings: Op
     )
 
 
-def _standing(authority: CertificateAuthority, seen: Observed, *, now: datetime, entropy: Entropy) -> _Standing:
+def _standing(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> _Standing:
     if authority.spec.imported is not None:
-        return _imported(authority, authority.spec.imported, seen, now=now)
+        return _imported(authority, authority.spec.imported, snapshot, now=now)
     if authority.spec.internal is not None:
-        return _internal(authority, authority.spec.internal, seen, now=now, entropy=entropy)
+        return _internal(authority, authority.spec.internal, snapshot, now=now, entropy=entropy)
     raise InvalidAuthority("InvalidSpec", "neither spec.internal nor spec.imported is set; set one of them")
 
 
-def _imported(authority: CertificateAuthority, spec: ImportedAuthority, seen: Observed, *, now: datetime) -> _Standing:
+def _imported(
+    authority: CertificateAuthority, spec: ImportedAuthority, snapshot: Snapshot, *, now: datetime
+) -> _Standing:
     name = spec.secret_ref.name
-    secret = seen.secret(authority.metadata.namespace, name)
+    secret = snapshot.secret(authority.metadata.namespace, name)
     if secret is None:
         raise InvalidAuthority(
             "SecretNotFound",
@@ -204,16 +216,16 @@ def _imported(authority: CertificateAuthority, spec: ImportedAuthority, seen: Ob
     signer = check_imported(*pair, now=now)
     known = authority.status.certificate
     changed = known is not None and known != certificate_pem(signer.certificate)
-    notice = Notice(RENEWED, f"took over the certificate that Secret {name} holds now")
-    return _Standing("Imported", IMPORTED, signer, (notice,) if changed else (), now + RESYNC)
+    event = Event(RENEWED, f"took over the certificate that Secret {name} holds now")
+    return _Standing("Imported", IMPORTED, signer, (event,) if changed else (), now + RESYNC)
 
 
 def _internal(
-    authority: CertificateAuthority, spec: InternalAuthority, seen: Observed, *, now: datetime, entropy: Entropy
+    authority: CertificateAuthority, spec: InternalAuthority, snapshot: Snapshot, *, now: datetime, entropy: Entropy
 ) -> _Standing:
-    key, current = _current(authority, spec, seen)
+    key, current = _current(authority, spec, snapshot)
     try:
-        issuer = _issuer(authority, spec, seen, now=now)
+        issuer = _issuer(authority, spec, snapshot, now=now)
     except InvalidAuthority:
         # A CA that has its certificate can do without its issuer until that ends.
         if current is None or current.not_after <= now:
@@ -223,12 +235,12 @@ def _internal(
     if current is not None and not _due(current, template, key, issuer, now=now):
         return _standing_as(spec, current, now=now)
     signer = _signed(template, key, issuer)
-    renewed = Notice(RENEWED, f"the certificate was renewed with the same key, until {signer.not_after:%Y-%m-%d}")
-    return _standing_as(spec, signer, now=now, notices=(renewed,) if current is not None else ())
+    renewed = Event(RENEWED, f"the certificate was renewed with the same key, until {signer.not_after:%Y-%m-%d}")
+    return _standing_as(spec, signer, now=now, events=(renewed,) if current is not None else ())
 
 
 def _standing_as(
-    spec: InternalAuthority, signer: Signer, *, now: datetime, notices: tuple[Notice, ...] = ()
+    spec: InternalAuthority, signer: Signer, *, now: datetime, events: tuple[Event, ...] = ()
 ) -> _Standing:
     if signer.not_after <= now:
         raise InvalidAuthority(
@@ -237,16 +249,16 @@ def _standing_as(
         )
     upcoming = (each for each in (renewal_time(signer.certificate), signer.not_after) if each > now)
     type_ = "Root" if spec.issuer_ref is None else "Intermediate"
-    return _Standing(type_, ISSUED, signer, notices, earliest(*upcoming))
+    return _Standing(type_, ISSUED, signer, events, earliest(*upcoming))
 
 
 def _current(
-    authority: CertificateAuthority, spec: InternalAuthority, seen: Observed
+    authority: CertificateAuthority, spec: InternalAuthority, snapshot: Snapshot
 ) -> tuple[PrivateKey, Signer | None]:
     """The key and the certificate that are there; a new key only where there has never been one."""
     name = signing_key_name(authority.metadata.uid)
-    where = f"Secret {seen.settings.namespace}/{name}"
-    secret = seen.internal(name)
+    where = f"Secret {snapshot.settings.namespace}/{name}"
+    secret = snapshot.internal(name)
     if secret is None:
         if authority.status.certificate is not None:
             raise InvalidAuthority(
@@ -276,16 +288,16 @@ def _current(
 
 
 def _issuer(
-    authority: CertificateAuthority, spec: InternalAuthority, seen: Observed, *, now: datetime
+    authority: CertificateAuthority, spec: InternalAuthority, snapshot: Snapshot, *, now: datetime
 ) -> Signer | None:
     """The CA that signs this one; None for a root. Raises InvalidAuthority where it cannot."""
     if spec.issuer_ref is None:
         return None
     namespace, name = authority.metadata.namespace, spec.issuer_ref.name
-    issuer = seen.authority(spec.issuer_ref, namespace=namespace)
+    issuer = snapshot.authority(spec.issuer_ref, namespace=namespace)
     if issuer is None:
         raise InvalidAuthority("IssuerNotFound", f"CertificateAuthority {namespace}/{name} does not exist")
-    secret = seen.internal(signing_key_name(issuer.metadata.uid))
+    secret = snapshot.internal(signing_key_name(issuer.metadata.uid))
     if secret is None or not is_true(issuer.status.conditions, READY):
         raise InvalidAuthority("IssuerNotReady", f"CertificateAuthority {namespace}/{name} is not ready")
     signer = load_signer(secret.data.get(TLS_CERTIFICATE, b""), secret.data.get(TLS_PRIVATE_KEY, b""))

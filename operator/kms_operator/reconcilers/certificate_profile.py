@@ -26,10 +26,19 @@ from kms.resources.profiles import AcmeEnrollment, CertificateProfile, OrderProf
 from kms.resources.secret_names import CA_CERTIFICATE, CHAIN, DIRECTORY, DIRECTORY_URL, directory_secret_name
 from kms_operator.endpoints import trust_anchor
 from kms_operator.objects import user_secret
-from kms_operator.plan import Notice, Outcome, Verdict, announced, corrected, not_ready, ready, settled
+from kms_operator.plan import (
+    ConditionUpdate,
+    Event,
+    Outcome,
+    merge_conditions,
+    not_ready,
+    ready,
+    secrets_to_write,
+    transition_events,
+)
 from kms_operator.reconcilers import certmanager_issuers
 from kms_operator.settings import OperatorSettings
-from kms_operator.snapshot import Key, Observed, owned_by
+from kms_operator.snapshot import Key, Snapshot, is_owned_by
 
 RESOLVED_REFS = "ResolvedRefs"
 OWNERSHIP_VALIDATED = "OwnershipValidated"
@@ -44,7 +53,7 @@ class _Refused(Exception):
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
-        self.verdict = not_ready(reason, message)
+        self.update = not_ready(reason, message)
 
 
 def secrets(profile: CertificateProfile, settings: OperatorSettings) -> Iterable[Key]:
@@ -53,41 +62,41 @@ def secrets(profile: CertificateProfile, settings: OperatorSettings) -> Iterable
     yield settings.namespace, settings.serving_secret
 
 
-def reconcile(profile: CertificateProfile, seen: Observed, *, now: datetime, entropy: Entropy) -> Outcome:  # noqa: ARG001 - all reconcilers are called alike
+def reconcile(profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Outcome:  # noqa: ARG001 - all reconcilers are called alike
     """Resolve references, check the contents against the policy, publish the directory Secret."""
     namespace = profile.metadata.namespace
     acme = profile.spec.enrollment.acme
-    policy = seen.policy(profile.spec.policy_ref, namespace=namespace)
-    authority = seen.authority(profile.spec.issuer_ref, namespace=namespace)
-    verdict, references = _verdicts(profile, policy, authority, seen)
-    published, secrets, repaired = _publication(profile, authority, seen)
-    issuers = certmanager_issuers.wanted(profile, seen)
-    asked = [issuers.verdict] if issuers.verdict else []
-    verdicts = [verdict, references, *([_ownership(acme), published] if acme else []), *asked]
+    policy = snapshot.policy(profile.spec.policy_ref, namespace=namespace)
+    authority = snapshot.authority(profile.spec.issuer_ref, namespace=namespace)
+    update, references = _verdicts(profile, policy, authority, snapshot)
+    published, secrets, repaired = _publication(profile, authority, snapshot)
+    issuers = certmanager_issuers.wanted(profile, snapshot)
+    asked = [issuers.update] if issuers.update else []
+    updates = [update, references, *([_ownership(acme), published] if acme else []), *asked]
     old = profile.status.conditions
     status = ProfileStatus(
         observed_generation=profile.metadata.generation,
-        directory_url=_url(profile, seen) if acme else None,
-        conditions=settled(old, verdicts, generation=profile.metadata.generation, now=now),
+        directory_url=_url(profile, snapshot) if acme else None,
+        conditions=merge_conditions(old, updates, generation=profile.metadata.generation, now=now),
     )
-    refused = announced(old, published) if published.status == "False" else ()
-    told = (notice for each in asked for notice in announced(old, each))
+    refused = transition_events(old, published) if published.status == "False" else ()
+    told = (event for each in asked for event in transition_events(old, each))
     unsettled = any(each.status == "False" for each in (published, *asked))
     return Outcome(
         delete=issuers.delete,
         apply=(*secrets, *issuers.apply),
         status=status,
-        notices=(*announced(old, verdict), *refused, *repaired, *told),
+        events=(*transition_events(old, update), *refused, *repaired, *told),
         again=now + RESYNC if unsettled else None,
         withdraw=issuers.withdraw,
         objects=issuers.objects,
     )
 
 
-def directory_secret(profile: CertificateProfile, authority: CertificateAuthority | None, seen: Observed) -> Secret:
+def directory_secret(profile: CertificateProfile, authority: CertificateAuthority | None, snapshot: Snapshot) -> Secret:
     """The Secret `<profile>-acme`: where to enroll, what to trust there, and what to trust in issued certificates."""
-    data = {DIRECTORY_URL: _url(profile, seen).encode()}
-    if anchor := trust_anchor(seen):
+    data = {DIRECTORY_URL: _url(profile, snapshot).encode()}
+    if anchor := trust_anchor(snapshot):
         data[CA_CERTIFICATE] = anchor
     if authority is not None and authority.status.chain:
         data[CHAIN] = authority.status.chain.encode()
@@ -95,32 +104,34 @@ def directory_secret(profile: CertificateProfile, authority: CertificateAuthorit
     return user_secret(name, component=DIRECTORY, owner=profile, kind=PROFILES, data=data)
 
 
-def _url(profile: CertificateProfile, seen: Observed) -> str:
-    return directory_url(seen.settings.external_url, profile.metadata.namespace, profile.metadata.name)
+def _url(profile: CertificateProfile, snapshot: Snapshot) -> str:
+    return directory_url(snapshot.settings.external_url, profile.metadata.namespace, profile.metadata.name)
 
 
 def _verdicts(
     profile: CertificateProfile,
     policy: CertificatePolicy | None,
     authority: CertificateAuthority | None,
-    seen: Observed,
-) -> tuple[Verdict, Verdict]:
+    snapshot: Snapshot,
+) -> tuple[ConditionUpdate, ConditionUpdate]:
     """Ready and ResolvedRefs."""
     try:
         rules = _resolved(profile, policy, authority)
     except _Refused as refusal:
-        return refusal.verdict, replace(refusal.verdict, type=RESOLVED_REFS)
-    resolved = Verdict("True", RESOLVED_REFS, "the issuing CA and the policy exist and are ready", RESOLVED_REFS)
+        return refusal.update, replace(refusal.update, type=RESOLVED_REFS)
+    resolved = ConditionUpdate(
+        "True", RESOLVED_REFS, "the issuing CA and the policy exist and are ready", RESOLVED_REFS
+    )
     try:
         _check_contents(profile, rules)
         _check_enrollment(profile.spec.enrollment.acme, rules)
     except _Refused as refusal:
-        return refusal.verdict, resolved
-    enrolling = ready(READY, f"ACME clients enroll at {_url(profile, seen)}")
-    return enrolling, _not_offered(profile, seen) or resolved
+        return refusal.update, resolved
+    enrolling = ready(READY, f"ACME clients enroll at {_url(profile, snapshot)}")
+    return enrolling, _not_offered(profile, snapshot) or resolved
 
 
-def _not_offered(profile: CertificateProfile, seen: Observed) -> Verdict | None:
+def _not_offered(profile: CertificateProfile, snapshot: Snapshot) -> ConditionUpdate | None:
     """ResolvedRefs where an order profile cannot be had.
 
     The directory works without it: the server does not list it, and clients that ask for it come again.
@@ -128,33 +139,33 @@ def _not_offered(profile: CertificateProfile, seen: Observed) -> Verdict | None:
     flaws = [
         (reason, f'order profile "{entry.name}" is not offered (spec.enrollment.acme.profiles): {why}')
         for entry in (profile.spec.enrollment.acme.profiles if profile.spec.enrollment.acme else ())
-        for reason, why in _flaws(profile, seen, entry)
+        for reason, why in _flaws(profile, snapshot, entry)
     ]
     if not flaws:
         return None
-    return Verdict("False", flaws[0][0], "; ".join(message for _, message in flaws), RESOLVED_REFS)
+    return ConditionUpdate("False", flaws[0][0], "; ".join(message for _, message in flaws), RESOLVED_REFS)
 
 
-def _flaws(profile: CertificateProfile, seen: Observed, entry: OrderProfile) -> Iterator[tuple[str, str]]:
+def _flaws(profile: CertificateProfile, snapshot: Snapshot, entry: OrderProfile) -> Iterator[tuple[str, str]]:
     namespace, acme = profile.metadata.namespace, profile.spec.enrollment.acme
     if entry.profile_ref.name == profile.metadata.name:
         return  # the directory's own, by name: it is Ready if this is asked
-    lent = seen.profile((namespace, entry.profile_ref.name))
+    lent = snapshot.profile((namespace, entry.profile_ref.name))
     name = f"CertificateProfile {namespace}/{entry.profile_ref.name}"
     if lent is None:
         yield "ProfileNotFound", f"{name} does not exist"
         return
     if not is_true(lent.status.conditions, READY):
         yield "ProfileNotReady", f"{name} is not ready"
-    elif acme is not None and not may_offer(acme, _rules_of(lent, seen)):
+    elif acme is not None and not may_offer(acme, _rules_of(lent, snapshot)):
         yield (
             "OwnershipValidationRequired",
             f"ownershipValidation: Skipped needs a policy that lists names, and that of {name} allows none or all",
         )
 
 
-def _rules_of(profile: CertificateProfile, seen: Observed) -> Policy | None:
-    policy = seen.policy(profile.spec.policy_ref, namespace=profile.metadata.namespace)
+def _rules_of(profile: CertificateProfile, snapshot: Snapshot) -> Policy | None:
+    policy = snapshot.policy(profile.spec.policy_ref, namespace=profile.metadata.namespace)
     try:
         return None if policy is None else compiled_policy(policy)
     except InvalidRules:
@@ -205,34 +216,36 @@ def _check_enrollment(acme: AcmeEnrollment | None, rules: Policy) -> None:
         raise _Refused("OwnershipValidationRequired", objection)
 
 
-def _ownership(acme: AcmeEnrollment) -> Verdict:
+def _ownership(acme: AcmeEnrollment) -> ConditionUpdate:
     if not acme.validates_ownership:
         message = "clients with an EAB credential get certificates for all names of the policy without proof of control"
-        return Verdict("False", "Skipped", message, OWNERSHIP_VALIDATED)
-    return Verdict("True", "Required", "clients prove control of each name", OWNERSHIP_VALIDATED)
+        return ConditionUpdate("False", "Skipped", message, OWNERSHIP_VALIDATED)
+    return ConditionUpdate("True", "Required", "clients prove control of each name", OWNERSHIP_VALIDATED)
 
 
 def _publication(
-    profile: CertificateProfile, authority: CertificateAuthority | None, seen: Observed
-) -> tuple[Verdict, tuple[Secret, ...], tuple[Notice, ...]]:
-    """The verdict about the directory Secret, what to write, and the notice of a repair."""
-    wanted = directory_secret(profile, authority, seen)
+    profile: CertificateProfile, authority: CertificateAuthority | None, snapshot: Snapshot
+) -> tuple[ConditionUpdate, tuple[Secret, ...], tuple[Event, ...]]:
+    """The update about the directory Secret, what to write, and the event of a repair."""
+    wanted = directory_secret(profile, authority, snapshot)
     name = wanted.metadata.name
-    existing = seen.secret(profile.metadata.namespace, name)
-    if existing is not None and not owned_by(existing, profile):
+    existing = snapshot.secret(profile.metadata.namespace, name)
+    if existing is not None and not is_owned_by(existing, profile):
         message = f"Secret {name} exists and is not this profile's, so it is left alone; delete or rename it"
-        return Verdict("False", "SecretExists", message, PUBLISHED), (), ()
-    verdict = Verdict("True", PUBLISHED, f"Secret {name} tells clients where to enroll and what to trust", PUBLISHED)
+        return ConditionUpdate("False", "SecretExists", message, PUBLISHED), (), ()
+    update = ConditionUpdate(
+        "True", PUBLISHED, f"Secret {name} tells clients where to enroll and what to trust", PUBLISHED
+    )
     if profile.spec.enrollment.acme is None:
-        return verdict, (), ()
-    return verdict, corrected(existing, wanted), _repairs(profile, existing, wanted)
+        return update, (), ()
+    return update, secrets_to_write(existing, wanted), _repairs(profile, existing, wanted)
 
 
-def _repairs(profile: CertificateProfile, existing: Secret | None, wanted: Secret) -> tuple[Notice, ...]:
-    """A notice where somebody else has removed or changed the Secret; growing with the CA's chain is no repair."""
+def _repairs(profile: CertificateProfile, existing: Secret | None, wanted: Secret) -> tuple[Event, ...]:
+    """A event where somebody else has removed or changed the Secret; growing with the CA's chain is no repair."""
     lost = existing is None and any(each.type == PUBLISHED for each in profile.status.conditions)
     changed = existing is not None and existing.data.get(DIRECTORY_URL) != wanted.data[DIRECTORY_URL]
     if not lost and not changed:
         return ()
     how = "deleted" if lost else "changed"
-    return (Notice("Repaired", f"Secret {wanted.metadata.name} was {how}; it is as it should be again"),)
+    return (Event("Repaired", f"Secret {wanted.metadata.name} was {how}; it is as it should be again"),)

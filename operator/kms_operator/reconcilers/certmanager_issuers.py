@@ -31,10 +31,19 @@ from kms.resources.meta import NamespacedRef, ObjectMeta, Resource, key_of
 from kms.resources.profiles import CertificateProfile, CertManager
 from kms.resources.secret_names import COMPONENT, EAB_SECRET, ISSUER_KEY, MANAGED_BY, MANAGER, OWNER, OWNER_UID
 from kms_operator.endpoints import trust_anchor
-from kms_operator.objects import DIGEST, described, digest, holds, internal_secret, over, reference_to, same_metadata
-from kms_operator.plan import Manifest, Verdict, corrected
+from kms_operator.objects import (
+    DIGEST,
+    contains,
+    digest,
+    display_name,
+    internal_secret,
+    over,
+    reference_to,
+    same_metadata,
+)
+from kms_operator.plan import ConditionUpdate, Manifest, secrets_to_write
 from kms_operator.reconcilers.eab_keys import BindingKey, InvalidKey, key_in
-from kms_operator.snapshot import Key, Observed, made_for, owned_by, whose
+from kms_operator.snapshot import Key, Snapshot, belongs_to, describe_owner, is_owned_by
 
 T = TypeVar("T", bound=Resource)
 
@@ -77,7 +86,7 @@ class Place:
 class Wanted:
     """What the section asks for: the condition (None where there is no section), and what to write and to remove."""
 
-    verdict: Verdict | None = None
+    update: ConditionUpdate | None = None
     delete: tuple[Secret, ...] = ()
     apply: tuple[Secret, ...] = ()
     withdraw: tuple[Manifest, ...] = ()
@@ -89,7 +98,7 @@ class _Refused(Exception):
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
-        self.verdict = Verdict("False", reason, message, CERT_MANAGER_ISSUER)
+        self.update = ConditionUpdate("False", reason, message, CERT_MANAGER_ISSUER)
 
 
 @dataclass(slots=True)
@@ -101,14 +110,14 @@ class _Piece:
     refusal: _Refused | None = None
 
 
-def lookups(profile: CertificateProfile, seen: Observed) -> Iterator[tuple[Kind[Any], Key]]:
+def lookups(profile: CertificateProfile, snapshot: Snapshot) -> Iterator[tuple[Kind[Any], Key]]:
     """The objects whose absence has to be certain."""
     try:
-        places = _places(profile, seen)
+        places = _places(profile, snapshot)
     except _Refused:
         return
     for place in places:
-        if place.kind.plural in seen.obstacles:
+        if place.kind.plural in snapshot.unavailable:
             continue
         yield place.kind, place.key
         if _binds(profile):
@@ -116,68 +125,70 @@ def lookups(profile: CertificateProfile, seen: Observed) -> Iterator[tuple[Kind[
             yield SECRETS, place.secret
 
 
-def wanted(profile: CertificateProfile, seen: Observed) -> Wanted:
+def wanted(profile: CertificateProfile, snapshot: Snapshot) -> Wanted:
     """What to make, to follow, and to clean up."""
     try:
-        places = _places(profile, seen)
+        places = _places(profile, snapshot)
     except _Refused as refusal:
-        return _without(profile, seen, (), verdict=refusal.verdict)
+        return _without(profile, snapshot, (), update=refusal.update)
     if not places:
-        return _without(profile, seen, ())
-    obstacle = seen.obstacles.get(places[0].kind.plural)
-    if obstacle is not None:
-        verdict = Verdict("False", obstacle.reason, obstacle.message, CERT_MANAGER_ISSUER)
-        return _without(profile, seen, places, verdict=verdict)
-    pieces = [_piece(profile, place, seen) for place in places]
+        return _without(profile, snapshot, ())
+    unavailability = snapshot.unavailable.get(places[0].kind.plural)
+    if unavailability is not None:
+        update = ConditionUpdate("False", unavailability.reason, unavailability.message, CERT_MANAGER_ISSUER)
+        return _without(profile, snapshot, places, update=update)
+    pieces = [_piece(profile, place, snapshot) for place in places]
     refusals = [each.refusal for each in pieces if each.refusal is not None]
     return _without(
         profile,
-        seen,
+        snapshot,
         places,
-        verdict=_summed_up(places, refusals),
+        update=_summed_up(places, refusals),
         apply=tuple(secret for each in pieces for secret in each.secrets),
         objects=tuple(manifest for each in pieces for manifest in each.objects),
     )
 
 
-def _summed_up(places: tuple[Place, ...], refusals: list[_Refused]) -> Verdict:
+def _summed_up(places: tuple[Place, ...], refusals: list[_Refused]) -> ConditionUpdate:
     """One condition for all places: the first that is missing, or how many there are."""
     more = len(refusals) - 1
     if refusals:
-        first = refusals[0].verdict
+        first = refusals[0].update
         message = f"{first.message} (and {more} more)" if more else first.message
-        return Verdict("False", first.reason, message, CERT_MANAGER_ISSUER)
+        return ConditionUpdate("False", first.reason, message, CERT_MANAGER_ISSUER)
     others = f" and {len(places) - 1} more are" if len(places) > 1 else " is"
-    return Verdict("True", ISSUED, f"{places[0]}{others} made and kept as this profile says", CERT_MANAGER_ISSUER)
+    return ConditionUpdate(
+        "True", ISSUED, f"{places[0]}{others} made and kept as this profile says", CERT_MANAGER_ISSUER
+    )
 
 
-def _places(profile: CertificateProfile, seen: Observed) -> tuple[Place, ...]:
+def _places(profile: CertificateProfile, snapshot: Snapshot) -> tuple[Place, ...]:
     """Where issuers are wanted: nowhere without the section. Raises _Refused where they may not be."""
     section = profile.cert_manager
-    home, settings = profile.metadata.namespace, seen.settings
+    home, settings = profile.metadata.namespace, snapshot.settings
     if section is None:
         return ()
     if section.cluster_issuer is not None:
         if settings.watch_namespaces:
             message = "the operator watches some namespaces only (--watch-namespace); use issuers, not clusterIssuer"
             raise _Refused(NOT_ALLOWED, message)
-        _check_reach(profile, seen)
+        _check_reach(profile, snapshot)
         return (Place(CLUSTER_ISSUERS, "", section.cluster_issuer.name, settings.cert_manager_namespace),)
     if section.issuers is None:
         return ()  # the schema wants one of the two
     rule, name = section.issuers.namespaces, section.issuers.name
     if rule.from_ == "Same":
         return (Place(ISSUERS, home, name, home),)
-    _check_reach(profile, seen)
-    chosen = seen.chosen(rule, of=home)
+    _check_reach(profile, snapshot)
+    chosen = snapshot.chosen(rule, of=home)
     if not chosen:
         raise _Refused(NO_NAMESPACE, "no namespace is selected (spec.enrollment.acme.certManager.issuers.namespaces)")
     return tuple(Place(ISSUERS, each, name, each) for each in chosen)
 
 
-def _check_reach(profile: CertificateProfile, seen: Observed) -> None:
+def _check_reach(profile: CertificateProfile, snapshot: Snapshot) -> None:
     namespace = profile.metadata.namespace
-    if not seen.settings.reaches_beyond(namespace):
+    if not snapshot.settings.reaches_beyond(namespace):
         message = (
             f"profiles of namespace {namespace} may have issuers in that namespace only; use issuers with"
             f' "namespaces: {{from: Same}}", or start the operator with --cluster-issuers-from {namespace}'
@@ -185,14 +196,14 @@ def _check_reach(profile: CertificateProfile, seen: Observed) -> None:
         raise _Refused(NOT_ALLOWED, message)
 
 
-def _piece(profile: CertificateProfile, place: Place, seen: Observed) -> _Piece:
+def _piece(profile: CertificateProfile, place: Place, snapshot: Snapshot) -> _Piece:
     """What to write for one place, as far as it goes."""
     piece = _Piece()
     try:
-        existing = seen.issuers.get(place.key)
+        existing = snapshot.issuers.get(place.key)
         _check_ours(existing, place, str(place), profile)
-        key = _bound(profile, place, seen, piece) if _binds(profile) else None
-        issuer = _issuer(profile, place, key, seen)
+        key = _bound(profile, place, snapshot, piece) if _binds(profile) else None
+        issuer = _issuer(profile, place, key, snapshot)
         if not _same_issuer(existing, issuer):
             piece.objects += (Manifest(place.kind, over(issuer, existing)),)
     except _Refused as refusal:
@@ -200,33 +211,35 @@ def _piece(profile: CertificateProfile, place: Place, seen: Observed) -> _Piece:
     return piece
 
 
-def _bound(profile: CertificateProfile, place: Place, seen: Observed, piece: _Piece) -> BindingKey:
+def _bound(profile: CertificateProfile, place: Place, snapshot: Snapshot, piece: _Piece) -> BindingKey:
     """The key for this place. Raises _Refused where there is none yet."""
-    existing = seen.credentials.get(_credential_key(profile, place))
+    existing = snapshot.credentials.get(_credential_key(profile, place))
     credential = _credential(profile, place)
-    _check_ours(existing, place, described(credential, CREDENTIALS), profile)
-    copy = seen.secret(*place.secret)
+    _check_ours(existing, place, display_name(credential, CREDENTIALS), profile)
+    copy = snapshot.secret(*place.secret)
     _check_ours(copy, place, f"Secret {'/'.join(place.secret)}", profile)
     if existing is None or not _same_credential(existing, credential):
         piece.objects += (Manifest(CREDENTIALS, over(credential, existing)),)
-    key = _key_of(existing, seen) if existing is not None else None
+    key = _key_of(existing, snapshot) if existing is not None else None
     if key is None:
-        name = described(credential, CREDENTIALS)
+        name = display_name(credential, CREDENTIALS)
         raise _Refused(WAITING_FOR_CREDENTIAL, f"{place} waits until {name} has a key; see its conditions")
-    piece.secrets += corrected(copy, _copy(profile, place, key))
+    piece.secrets += secrets_to_write(copy, _copy(profile, place, key))
     return key
 
 
 def _check_ours(existing: Resource | None, place: Place, name: str, profile: CertificateProfile) -> None:
     """Raise _Refused where somebody else, or another profile, has made it."""
-    if existing is not None and not made_for(existing, profile):
-        raise _Refused(NOT_OURS, f"{name} {whose(existing)}, so {place} is not made; delete it, or choose another name")
+    if existing is not None and not belongs_to(existing, profile):
+        raise _Refused(
+            NOT_OURS, f"{name} {describe_owner(existing)}, so {place} is not made; delete it, or choose another name"
+        )
 
 
-def _key_of(credential: EABCredential, seen: Observed) -> BindingKey | None:
+def _key_of(credential: EABCredential, snapshot: Snapshot) -> BindingKey | None:
     """The key in force, if the Secret that the EABCredential has made already holds it."""
-    secret = seen.secret(credential.metadata.namespace, credential.secret_name)
-    if secret is None or not owned_by(secret, credential):
+    secret = snapshot.secret(credential.metadata.namespace, credential.secret_name)
+    if secret is None or not is_owned_by(secret, credential):
         return None
     try:
         key = key_in(secret)
@@ -260,17 +273,17 @@ def _copy(profile: CertificateProfile, place: Place, key: BindingKey) -> Secret:
     return internal_secret(namespace, name, component=ISSUER_KEY, owner=profile, kind=PROFILES, data=data)
 
 
-def _issuer(profile: CertificateProfile, place: Place, key: BindingKey | None, seen: Observed) -> Issuer:
+def _issuer(profile: CertificateProfile, place: Place, key: BindingKey | None, snapshot: Snapshot) -> Issuer:
     """The issuer as it should be. Without `caBundle` cert-manager trusts what its system does."""
     section = profile.cert_manager or CertManager()
     acme: dict[str, Any] = {
-        "server": directory_url(seen.settings.external_url, profile.metadata.namespace, profile.metadata.name),
+        "server": directory_url(snapshot.settings.external_url, profile.metadata.namespace, profile.metadata.name),
         "privateKeySecretRef": {"name": f"{place.name}-account-key"},
         "solvers": list(section.solvers),
     }
     if section.email is not None:
         acme["email"] = section.email
-    if anchor := trust_anchor(seen):
+    if anchor := trust_anchor(snapshot):
         acme["caBundle"] = base64.b64encode(anchor).decode()
     if key is not None:
         reference = {"name": place.secret[1], "key": EAB_SECRET}
@@ -289,19 +302,19 @@ def _labels(profile: CertificateProfile) -> dict[str, str]:
 
 
 def _annotations(profile: CertificateProfile) -> dict[str, str]:
-    return {OWNER: described(profile, PROFILES)}
+    return {OWNER: display_name(profile, PROFILES)}
 
 
-def _same_credential(seen: EABCredential, wanted: EABCredential) -> bool:
+def _same_credential(existing: EABCredential, wanted: EABCredential) -> bool:
     """Limits that an administrator has added are left alone."""
-    return same_metadata(seen, wanted) and seen.spec.profile_ref == wanted.spec.profile_ref
+    return same_metadata(existing, wanted) and existing.spec.profile_ref == wanted.spec.profile_ref
 
 
-def _same_issuer(seen: Issuer | None, wanted: Issuer) -> bool:
-    return seen is not None and same_metadata(seen, wanted) and holds(seen.spec, wanted.spec)
+def _same_issuer(existing: Issuer | None, wanted: Issuer) -> bool:
+    return existing is not None and same_metadata(existing, wanted) and contains(existing.spec, wanted.spec)
 
 
-def _without(profile: CertificateProfile, seen: Observed, places: tuple[Place, ...], **more: Any) -> Wanted:
+def _without(profile: CertificateProfile, snapshot: Snapshot, places: tuple[Place, ...], **more: Any) -> Wanted:
     """With what is ours and is not wanted any more removed, issuers first."""
     keep = {(each.kind.plural, each.key) for each in places}
     bound = places if _binds(profile) else ()
@@ -309,24 +322,24 @@ def _without(profile: CertificateProfile, seen: Observed, places: tuple[Place, .
     secrets = {each.secret for each in bound}
     issuers = [
         Manifest(kind, each)
-        for each in _ours(profile, seen.issuers.values())
+        for each in _ours(profile, snapshot.issuers.values())
         if ((kind := ISSUERS if each.metadata.namespace else CLUSTER_ISSUERS).plural, key_of(each)) not in keep
     ]
     left = [
         Manifest(CREDENTIALS, each)
-        for each in _ours(profile, seen.credentials.values())
+        for each in _ours(profile, snapshot.credentials.values())
         if key_of(each) not in credentials and each.metadata.labels.get(COMPONENT) == ISSUER_KEY
     ]
     copies = [
         each
-        for each in _ours(profile, seen.secrets.values())
+        for each in _ours(profile, snapshot.secrets.values())
         if key_of(each) not in secrets and each.metadata.labels.get(COMPONENT) == ISSUER_KEY
     ]
     return Wanted(delete=tuple(copies), withdraw=(*issuers, *left), **more)
 
 
 def _ours(profile: CertificateProfile, objects: Iterable[T]) -> Iterator[T]:
-    return (each for each in objects if made_for(each, profile))
+    return (each for each in objects if belongs_to(each, profile))
 
 
 def _binds(profile: CertificateProfile) -> bool:

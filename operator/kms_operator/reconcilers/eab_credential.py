@@ -34,10 +34,20 @@ from kms.resources.secret_names import (
 )
 from kms_operator.endpoints import trust_anchor
 from kms_operator.objects import internal_secret, user_secret
-from kms_operator.plan import Notice, Outcome, Verdict, announced, corrected, earliest, not_ready, ready, settled
+from kms_operator.plan import (
+    ConditionUpdate,
+    Event,
+    Outcome,
+    earliest,
+    merge_conditions,
+    not_ready,
+    ready,
+    secrets_to_write,
+    transition_events,
+)
 from kms_operator.reconcilers.eab_keys import BindingKey, InvalidKey, key_in, new_key
 from kms_operator.settings import OperatorSettings
-from kms_operator.snapshot import Key, Observed, is_managed, owned_by
+from kms_operator.snapshot import Key, Snapshot, is_managed, is_owned_by
 
 ISSUED = "Issued"
 SUSPENDED = "Suspended"
@@ -59,7 +69,7 @@ class _Refused(Exception):
 
     def __init__(self, reason: str, message: str, *, void: bool) -> None:
         super().__init__(message)
-        self.verdict = not_ready(reason, message)
+        self.update = not_ready(reason, message)
         self.void = void
 
 
@@ -70,7 +80,7 @@ class _Keyed:
     key: BindingKey
     apply: tuple[Secret, ...]
     stale: tuple[Secret, ...] = ()
-    notices: tuple[Notice, ...] = ()
+    events: tuple[Event, ...] = ()
     again: datetime | None = None
 
 
@@ -80,44 +90,50 @@ def secrets(credential: EABCredential, settings: OperatorSettings) -> Iterable[K
     yield settings.namespace, settings.serving_secret
 
 
-def reconcile(credential: EABCredential, seen: Observed, *, now: datetime, entropy: Entropy) -> Outcome:
+def reconcile(credential: EABCredential, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Outcome:
     """Make, keep, repair, rotate or void the key."""
     try:
         _check_names(credential)
-        profile = _profile(credential, seen)
-        keyed = _keyed(credential, profile, seen, now=now, entropy=entropy)
+        profile = _profile(credential, snapshot)
+        keyed = _keyed(credential, profile, snapshot, now=now, entropy=entropy)
     except _Refused as refusal:
-        copies = _copies(credential, seen) if refusal.void else ()
+        copies = _copies(credential, snapshot) if refusal.void else ()
         key_id = None if refusal.void else credential.status.key_id
         outcome = Outcome(delete=copies, again=now + RESYNC)
-        return _concluded(credential, seen, refusal.verdict, key_id, outcome, now=now)
+        return _concluded(credential, snapshot, refusal.update, key_id, outcome, now=now)
     expires = credential.spec.expires_at
     upcoming = expires if expires is not None and expires > now else None
     outcome = Outcome(
-        delete=(*keyed.stale, *_left_behind(credential, seen)),
+        delete=(*keyed.stale, *_left_behind(credential, snapshot)),
         apply=keyed.apply,
-        notices=keyed.notices,
+        events=keyed.events,
         again=earliest(upcoming, keyed.again),
     )
-    return _concluded(credential, seen, _standing(credential, now=now), keyed.key.key_id, outcome, now=now)
+    return _concluded(credential, snapshot, _standing(credential, now=now), keyed.key.key_id, outcome, now=now)
 
 
 def _concluded(
-    credential: EABCredential, seen: Observed, verdict: Verdict, key_id: str | None, outcome: Outcome, *, now: datetime
+    credential: EABCredential,
+    snapshot: Snapshot,
+    update: ConditionUpdate,
+    key_id: str | None,
+    outcome: Outcome,
+    *,
+    now: datetime,
 ) -> Outcome:
     old = credential.status.conditions
     status = CredentialStatus(
         observed_generation=credential.metadata.generation,
         key_id=key_id,
         secret_name=credential.secret_name,
-        accounts=seen.accounts.get(credential.metadata.uid, 0),
-        conditions=settled(old, (verdict,), generation=credential.metadata.generation, now=now),
+        accounts=snapshot.accounts.get(credential.metadata.uid, 0),
+        conditions=merge_conditions(old, (update,), generation=credential.metadata.generation, now=now),
     )
-    notices = (*announced(old, verdict), *outcome.notices)
-    return Outcome(outcome.delete, outcome.apply, status, notices, outcome.again)
+    events = (*transition_events(old, update), *outcome.events)
+    return Outcome(outcome.delete, outcome.apply, status, events, outcome.again)
 
 
-def _standing(credential: EABCredential, *, now: datetime) -> Verdict:
+def _standing(credential: EABCredential, *, now: datetime) -> ConditionUpdate:
     """What the key in force is good for; the server enforces the same from the same fields."""
     expires = credential.spec.expires_at
     if expires is not None and expires <= now:
@@ -137,9 +153,9 @@ def _check_names(credential: EABCredential) -> None:
         raise _Refused(INVALID_RULES, f"{error.field}: {error.message}", void=True) from error
 
 
-def _profile(credential: EABCredential, seen: Observed) -> CertificateProfile:
+def _profile(credential: EABCredential, snapshot: Snapshot) -> CertificateProfile:
     namespace, name = credential.profile_key
-    profile = seen.profile((namespace, name))
+    profile = snapshot.profile((namespace, name))
     if profile is None:
         raise _Refused(PROFILE_NOT_FOUND, f"CertificateProfile {namespace}/{name} does not exist", void=False)
     acme = profile.spec.enrollment.acme
@@ -147,7 +163,7 @@ def _profile(credential: EABCredential, seen: Observed) -> CertificateProfile:
         message = f"CertificateProfile {namespace}/{name} does not use external account binding"
         raise _Refused(BINDING_DISABLED, message, void=False)
     home = credential.metadata.namespace
-    if not seen.chooses(acme.allowed_namespaces, home, of=namespace):
+    if not snapshot.chooses(acme.allowed_namespaces, home, of=namespace):
         message = (
             f"CertificateProfile {namespace}/{name} does not allow credentials in namespace {home}"
             " (spec.enrollment.acme.allowedNamespaces)"
@@ -157,27 +173,25 @@ def _profile(credential: EABCredential, seen: Observed) -> CertificateProfile:
 
 
 def _keyed(
-    credential: EABCredential, profile: CertificateProfile, seen: Observed, *, now: datetime, entropy: Entropy
+    credential: EABCredential, profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entropy: Entropy
 ) -> _Keyed:
     """The key in force. Raises _Refused where there can be none."""
-    secret = seen.secret(credential.metadata.namespace, credential.secret_name)
-    copies = _copies(credential, seen)
+    secret = snapshot.secret(credential.metadata.namespace, credential.secret_name)
+    copies = _copies(credential, snapshot)
     if secret is None:
         key = new_key(entropy)
         rotated = credential.status.key_id is not None or bool(copies)
-        notice = Notice(
-            "Rotated", f"Secret {credential.secret_name} was deleted: the old key is void, a new one is made"
-        )
-        return _Keyed(key, _written(credential, profile, key, seen), copies, (notice,) if rotated else ())
+        event = Event("Rotated", f"Secret {credential.secret_name} was deleted: the old key is void, a new one is made")
+        return _Keyed(key, _written(credential, profile, key, snapshot), copies, (event,) if rotated else ())
     if not _is_ours(secret, credential):
-        key = _brought(credential, profile, secret, seen)
-        copy = corrected(_copy_of(key, profile, seen), verification_copy(credential, profile, key, seen))
+        key = _brought(credential, profile, secret, snapshot)
+        copy = secrets_to_write(_copy_of(key, profile, snapshot), verification_copy(credential, profile, key, snapshot))
         return _Keyed(key, copy, _others(copies, key, profile), again=now + RESYNC)
-    key, notices = _kept(credential, profile, secret, seen, entropy=entropy)
-    return _Keyed(key, _written(credential, profile, key, seen), _others(copies, key, profile), notices)
+    key, events = _kept(credential, profile, secret, snapshot, entropy=entropy)
+    return _Keyed(key, _written(credential, profile, key, snapshot), _others(copies, key, profile), events)
 
 
-def _brought(credential: EABCredential, profile: CertificateProfile, secret: Secret, seen: Observed) -> BindingKey:
+def _brought(credential: EABCredential, profile: CertificateProfile, secret: Secret, snapshot: Snapshot) -> BindingKey:
     """The key that a user has put there beforehand."""
     name = secret.metadata.name
     if is_managed(secret):
@@ -188,7 +202,7 @@ def _brought(credential: EABCredential, profile: CertificateProfile, secret: Sec
     except InvalidKey as error:
         message = f"Secret {name} exists and is left alone, but {error}"
         raise _Refused(INVALID_SECRET, message, void=True) from error
-    if _claimed_by_another(key, credential, profile, seen):
+    if _claimed_by_another(key, credential, profile, snapshot):
         message = (
             f"another credential of CertificateProfile {profile.metadata.namespace}/{profile.metadata.name} uses the"
             f" key identifier {key.key_id!r}; put another one into Secret {name}"
@@ -198,64 +212,66 @@ def _brought(credential: EABCredential, profile: CertificateProfile, secret: Sec
 
 
 def _claimed_by_another(
-    key: BindingKey, credential: EABCredential, profile: CertificateProfile, seen: Observed
+    key: BindingKey, credential: EABCredential, profile: CertificateProfile, snapshot: Snapshot
 ) -> bool:
     """Whether another credential that still exists holds the copy: who comes later must not void its key."""
-    copy = _copy_of(key, profile, seen)
+    copy = _copy_of(key, profile, snapshot)
     if copy is None:
         return False
     holder = copy.metadata.labels.get(OWNER_UID)
-    return holder != credential.metadata.uid and any(each.metadata.uid == holder for each in seen.credentials.values())
+    return holder != credential.metadata.uid and any(
+        each.metadata.uid == holder for each in snapshot.credentials.values()
+    )
 
 
 def _kept(
-    credential: EABCredential, profile: CertificateProfile, secret: Secret, seen: Observed, *, entropy: Entropy
-) -> tuple[BindingKey, tuple[Notice, ...]]:
+    credential: EABCredential, profile: CertificateProfile, secret: Secret, snapshot: Snapshot, *, entropy: Entropy
+) -> tuple[BindingKey, tuple[Event, ...]]:
     """The key of a Secret that we made. The copy is the truth: users cannot write to it."""
     name = secret.metadata.name
     present = _readable(secret)
     held = [
         key
-        for copy in _copies(credential, seen)
+        for copy in _copies(credential, snapshot)
         if (key := _readable(copy)) is not None and copy.metadata.name == _named(key, profile)
     ]
     if present is not None and present in held:
         return present, ()
     if held:
         key = next((each for each in held if each.key_id == credential.status.key_id), held[0])
-        return key, (Notice("Repaired", f"Secret {name} was changed; it holds the key again"),)
-    if present is not None and not _claimed_by_another(present, credential, profile, seen):
+        return key, (Event("Repaired", f"Secret {name} was changed; it holds the key again"),)
+    if present is not None and not _claimed_by_another(present, credential, profile, snapshot):
         return present, ()
-    return new_key(entropy), (Notice("Rotated", f"Secret {name} lost its key; a new one is made"),)
+    return new_key(entropy), (Event("Rotated", f"Secret {name} lost its key; a new one is made"),)
 
 
 def _written(
-    credential: EABCredential, profile: CertificateProfile, key: BindingKey, seen: Observed
+    credential: EABCredential, profile: CertificateProfile, key: BindingKey, snapshot: Snapshot
 ) -> tuple[Secret, ...]:
     """The copy first, then the user's Secret: what is wrong or missing of them."""
-    existing = seen.secret(credential.metadata.namespace, credential.secret_name)
+    existing = snapshot.secret(credential.metadata.namespace, credential.secret_name)
     return (
-        *corrected(_copy_of(key, profile, seen), verification_copy(credential, profile, key, seen)),
-        *corrected(existing, credential_secret(credential, profile, key, seen)),
+        *secrets_to_write(_copy_of(key, profile, snapshot), verification_copy(credential, profile, key, snapshot)),
+        *secrets_to_write(existing, credential_secret(credential, profile, key, snapshot)),
     )
 
 
 def credential_secret(
-    credential: EABCredential, profile: CertificateProfile, key: BindingKey, seen: Observed
+    credential: EABCredential, profile: CertificateProfile, key: BindingKey, snapshot: Snapshot
 ) -> Secret:
     """What a client needs: key identifier, key, directory and what to trust there."""
-    url = directory_url(seen.settings.external_url, profile.metadata.namespace, profile.metadata.name)
-    anchor = trust_anchor(seen)
+    url = directory_url(snapshot.settings.external_url, profile.metadata.namespace, profile.metadata.name)
+    anchor = trust_anchor(snapshot)
     data = {**key.data, DIRECTORY_URL: url.encode(), **({CA_CERTIFICATE: anchor} if anchor else {})}
     return user_secret(credential.secret_name, component=USER_CREDENTIAL, owner=credential, kind=CREDENTIALS, data=data)
 
 
 def verification_copy(
-    credential: EABCredential, profile: CertificateProfile, key: BindingKey, seen: Observed
+    credential: EABCredential, profile: CertificateProfile, key: BindingKey, snapshot: Snapshot
 ) -> Secret:
     """What the server needs, where it may read."""
     return internal_secret(
-        seen.settings.namespace,
+        snapshot.settings.namespace,
         _named(key, profile),
         component=VERIFICATION_KEY,
         owner=credential,
@@ -264,9 +280,9 @@ def verification_copy(
     )
 
 
-def _copies(credential: EABCredential, seen: Observed) -> tuple[Secret, ...]:
+def _copies(credential: EABCredential, snapshot: Snapshot) -> tuple[Secret, ...]:
     return tuple(
-        each for each in seen.internal_of(credential) if each.metadata.labels.get(COMPONENT) == VERIFICATION_KEY
+        each for each in snapshot.internal_of(credential) if each.metadata.labels.get(COMPONENT) == VERIFICATION_KEY
     )
 
 
@@ -274,19 +290,19 @@ def _others(copies: tuple[Secret, ...], key: BindingKey, profile: CertificatePro
     return tuple(each for each in copies if each.metadata.name != _named(key, profile))
 
 
-def _left_behind(credential: EABCredential, seen: Observed) -> tuple[Secret, ...]:
+def _left_behind(credential: EABCredential, snapshot: Snapshot) -> tuple[Secret, ...]:
     """Secrets under names that spec.secretName had before."""
     return tuple(
         each
-        for each in seen.secrets.values()
+        for each in snapshot.secrets.values()
         if each.metadata.labels.get(COMPONENT) == USER_CREDENTIAL
-        and owned_by(each, credential)
+        and is_owned_by(each, credential)
         and each.metadata.name != credential.secret_name
     )
 
 
-def _copy_of(key: BindingKey, profile: CertificateProfile, seen: Observed) -> Secret | None:
-    return seen.internal(_named(key, profile))
+def _copy_of(key: BindingKey, profile: CertificateProfile, snapshot: Snapshot) -> Secret | None:
+    return snapshot.internal(_named(key, profile))
 
 
 def _named(key: BindingKey, profile: CertificateProfile) -> str:
@@ -296,7 +312,7 @@ def _named(key: BindingKey, profile: CertificateProfile) -> str:
 def _is_ours(secret: Secret, credential: EABCredential) -> bool:
     """Whether we made the Secret for this credential, even if somebody has removed its owner since."""
     orphaned = not secret.metadata.owner_references and secret.metadata.labels.get(COMPONENT) == USER_CREDENTIAL
-    return owned_by(secret, credential) or (orphaned and is_managed(secret))
+    return is_owned_by(secret, credential) or (orphaned and is_managed(secret))
 
 
 def _readable(secret: Secret) -> BindingKey | None:

@@ -31,9 +31,9 @@ from kms.resources.secret_names import (
     TLS_PRIVATE_KEY,
 )
 from kms_operator.objects import TLS, shared_secret
-from kms_operator.plan import Notice, Outcome, corrected, earliest
+from kms_operator.plan import Event, Outcome, earliest, secrets_to_write
 from kms_operator.settings import OperatorSettings
-from kms_operator.snapshot import Key, Observed, is_managed
+from kms_operator.snapshot import Key, Snapshot, is_managed
 
 NONCE_KEY_BYTES = 32
 AUTHORITY_LIFETIME = timedelta(days=3650)
@@ -49,7 +49,7 @@ class _Part:
 
     secret: Secret
     due: datetime
-    notices: tuple[Notice, ...] = ()
+    events: tuple[Event, ...] = ()
 
 
 def secrets(settings: OperatorSettings) -> Iterable[Key]:
@@ -60,21 +60,21 @@ def secrets(settings: OperatorSettings) -> Iterable[Key]:
     ]
 
 
-def reconcile(seen: Observed, *, now: datetime, entropy: Entropy) -> Outcome:
+def reconcile(snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Outcome:
     """Make what is missing, renew what is due."""
-    nonce = corrected(seen.internal(seen.settings.nonce_secret), _nonce(seen, entropy))
-    existing = seen.internal(seen.settings.serving_secret)
+    nonce = secrets_to_write(snapshot.internal(snapshot.settings.nonce_secret), _nonce(snapshot, entropy))
+    existing = snapshot.internal(snapshot.settings.serving_secret)
     if existing is not None and not is_managed(existing):
         return Outcome(apply=nonce)
-    authority, signer = _authority(seen, now=now, entropy=entropy)
-    certificate = _certificate(existing, signer, seen.settings, now=now, entropy=entropy)
+    authority, signer = _authority(snapshot, now=now, entropy=entropy)
+    certificate = _certificate(existing, signer, snapshot.settings, now=now, entropy=entropy)
     return Outcome(
         apply=(
             *nonce,
-            *corrected(seen.internal(seen.settings.serving_authority), authority.secret),
-            *corrected(existing, certificate.secret),
+            *secrets_to_write(snapshot.internal(snapshot.settings.serving_authority), authority.secret),
+            *secrets_to_write(existing, certificate.secret),
         ),
-        notices=(*authority.notices, *certificate.notices),
+        events=(*authority.events, *certificate.events),
         again=earliest(authority.due, certificate.due),
     )
 
@@ -94,25 +94,25 @@ def _host(host: str) -> Name:
         return Name("dns", host)
 
 
-def _nonce(seen: Observed, entropy: Entropy) -> Secret:
-    settings = seen.settings
-    existing = seen.internal(settings.nonce_secret)
+def _nonce(snapshot: Snapshot, entropy: Entropy) -> Secret:
+    settings = snapshot.settings
+    existing = snapshot.internal(settings.nonce_secret)
     key = existing.data.get(NONCE_SECRET, b"") if existing else b""
     if len(key) != NONCE_KEY_BYTES:
         key = entropy(NONCE_KEY_BYTES)
     return shared_secret(settings.namespace, settings.nonce_secret, component=NONCE_KEY, data={NONCE_SECRET: key})
 
 
-def _authority(seen: Observed, *, now: datetime, entropy: Entropy) -> tuple[_Part, Signer]:
-    settings = seen.settings
-    current = _pair(seen.internal(settings.serving_authority))
-    notices: tuple[Notice, ...] = ()
+def _authority(snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> tuple[_Part, Signer]:
+    settings = snapshot.settings
+    current = _pair(snapshot.internal(settings.serving_authority))
+    events: tuple[Event, ...] = ()
     if current is None or now >= renewal_time(current.certificate):
         key = current.key if current else generate_key("ECDSA", CURVE)
         certificate = serving_authority(
             key, serial=random_serial(entropy), not_before=now - BACKDATED, not_after=now + AUTHORITY_LIFETIME
         )
-        notices = (Notice("Renewed" if current else "Issued", "the serving CA has a new certificate"),)
+        events = (Event("Renewed" if current else "Issued", "the serving CA has a new certificate"),)
         current = Signer(certificate, key)
     secret = shared_secret(
         settings.namespace,
@@ -124,7 +124,7 @@ def _authority(seen: Observed, *, now: datetime, entropy: Entropy) -> tuple[_Par
         },
         type_=TLS,
     )
-    return _Part(secret, renewal_time(current.certificate), notices), current
+    return _Part(secret, renewal_time(current.certificate), events), current
 
 
 def _certificate(
@@ -132,7 +132,7 @@ def _certificate(
 ) -> _Part:
     names = serving_names(settings)
     current = _pair(existing)
-    notices: tuple[Notice, ...] = ()
+    events: tuple[Event, ...] = ()
     if current is None or now >= renewal_time(current.certificate) or not _serves(current, names, authority):
         key = generate_key("ECDSA", CURVE)
         certificate = serving_certificate(
@@ -144,7 +144,7 @@ def _certificate(
             not_after=min(now + CERTIFICATE_LIFETIME, authority.not_after),
         )
         listed = ", ".join(each.value for each in names)
-        notices = (Notice("Renewed" if current else "Issued", f"the server has a new certificate for {listed}"),)
+        events = (Event("Renewed" if current else "Issued", f"the server has a new certificate for {listed}"),)
         current = Signer(certificate, key)
     secret = shared_secret(
         settings.namespace,
@@ -157,7 +157,7 @@ def _certificate(
         },
         type_=TLS,
     )
-    return _Part(secret, renewal_time(current.certificate), notices)
+    return _Part(secret, renewal_time(current.certificate), events)
 
 
 def _serves(current: Signer, names: tuple[Name, ...], authority: Signer) -> bool:

@@ -17,7 +17,7 @@ from kms.resources.meta import Resource
 from kms.resources.secret_names import COMPONENT, ISSUER_KEY, OWNER, OWNER_UID, SIGNING_KEY, TRUST, VERIFICATION_KEY
 from kms_operator.plan import Manifest
 from kms_operator.reconcilers.trust_distribution import published
-from kms_operator.snapshot import Key, Observed, is_managed
+from kms_operator.snapshot import Key, Snapshot, is_managed
 
 _OWNER = re.compile(r"(\S+) ([^/\s]+)/([^/\s]+)")
 _KINDS: dict[str | None, Kind[Any]] = {
@@ -29,7 +29,7 @@ _KINDS: dict[str | None, Kind[Any]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Stray:
+class OrphanedObject:
     """An object whose owner is not known here, and where to ask whether that exists."""
 
     manifest: Manifest
@@ -38,31 +38,33 @@ class Stray:
     uid: str
 
 
-def strays(seen: Observed) -> tuple[Stray, ...]:
+def strays(snapshot: Snapshot) -> tuple[OrphanedObject, ...]:
     """What may have lost its owner, issuers before their keys.
 
     Only what says by label and annotation whose it is, and only for namespaces that this operator watches: another
     installation may share the release namespace.
     """
-    owners = (seen.authorities, seen.credentials, seen.profiles)
+    owners = (snapshot.authorities, snapshot.credentials, snapshot.profiles)
     alive = {each.metadata.uid for known in owners for each in known.values()}
-    found = (_stray(each) for each in _candidates(seen))
+    found = (_stray(each) for each in _candidates(snapshot))
     return tuple(
-        each for each in found if each is not None and each.uid not in alive and seen.settings.watches(each.owner[0])
+        each
+        for each in found
+        if each is not None and each.uid not in alive and snapshot.settings.watches(each.owner[0])
     )
 
 
-def _candidates(seen: Observed) -> Iterator[Manifest]:
-    for issuer in seen.issuers.values():
+def _candidates(snapshot: Snapshot) -> Iterator[Manifest]:
+    for issuer in snapshot.issuers.values():
         yield Manifest(ISSUERS if issuer.metadata.namespace else CLUSTER_ISSUERS, issuer)
-    yield from published(seen)
-    for secret in seen.secrets.values():
+    yield from published(snapshot)
+    for secret in snapshot.secrets.values():
         beside_issuer = secret.metadata.labels.get(COMPONENT) == ISSUER_KEY
-        if beside_issuer or secret.metadata.namespace == seen.settings.namespace:
+        if beside_issuer or secret.metadata.namespace == snapshot.settings.namespace:
             yield Manifest(SECRETS, secret)
 
 
-def _stray(manifest: Manifest) -> Stray | None:
+def _stray(manifest: Manifest) -> OrphanedObject | None:
     object_: Resource = manifest.object
     labels = object_.metadata.labels
     kind = _KINDS.get(labels.get(COMPONENT))
@@ -70,4 +72,4 @@ def _stray(manifest: Manifest) -> Stray | None:
     named = _OWNER.fullmatch(object_.metadata.annotations.get(OWNER, ""))
     if not is_managed(object_) or kind is None or not uid or named is None or named[1] != kind.kind:
         return None
-    return Stray(manifest, kind, (named[2], named[3]), uid)
+    return OrphanedObject(manifest, kind, (named[2], named[3]), uid)

@@ -27,10 +27,10 @@ from kms.resources.durations import parse_duration
 from kms.resources.kinds import AUTHORITIES, BUNDLES, CLUSTER_TRUST_BUNDLES, CONFIG_MAPS, Kind
 from kms.resources.meta import ObjectMeta, key_of
 from kms.resources.secret_names import COMPONENT, MANAGED_BY, MANAGER, OWNER, OWNER_UID, TRUST
-from kms_operator.objects import DIGEST, described, digest, holds, over, same_metadata
-from kms_operator.plan import Manifest, Outcome, Refusal, Verdict, announced, earliest, settled
+from kms_operator.objects import DIGEST, contains, digest, display_name, over, same_metadata
+from kms_operator.plan import ConditionUpdate, Manifest, Outcome, Refusal, earliest, merge_conditions, transition_events
 from kms_operator.reconcilers.certificate_authority import RESYNC, TRUST_PUBLISHED
-from kms_operator.snapshot import SHOWN, Key, Observed, is_managed, made_for, whose
+from kms_operator.snapshot import SHOWN, Key, Snapshot, belongs_to, describe_owner, is_managed
 
 PUBLISHED = "Published"
 NOT_OURS = "NotOurs"
@@ -87,44 +87,44 @@ class Plan:
     """Whether one of the kinds cannot be had."""
 
 
-def lookups(authority: CertificateAuthority, seen: Observed) -> Iterator[tuple[Kind[Any], Key]]:
+def lookups(authority: CertificateAuthority, snapshot: Snapshot) -> Iterator[tuple[Kind[Any], Key]]:
     """The objects whose absence has to be certain."""
     if authority.spec.trust is None or authority.status.chain is None:
         return
-    for each in _wanted(authority, authority.spec.trust, "", seen):
-        if isinstance(each, Place) and each.kind.plural not in seen.obstacles:
+    for each in _wanted(authority, authority.spec.trust, "", snapshot):
+        if isinstance(each, Place) and each.kind.plural not in snapshot.unavailable:
             yield each.kind, each.key
 
 
-def plan(authority: CertificateAuthority, seen: Observed, *, now: datetime) -> Plan:
+def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime) -> Plan:
     """What to make, to follow, and to clean up."""
     section = authority.spec.trust
     if section is None:
-        return Plan(withdraw=_left(authority, seen, ()))
+        return Plan(withdraw=_left(authority, snapshot, ()))
     try:
         trusted = _trusted(authority, section, now=now)
     except ValueError as error:
         return Plan(problems=(Problem(INVALID, f"spec.trust.overlap: {error}"),))
-    wanted = tuple(_wanted(authority, section, trusted.pem if trusted else "", seen))
+    wanted = tuple(_wanted(authority, section, trusted.pem if trusted else "", snapshot))
     places = tuple(each for each in wanted if isinstance(each, Place))
     problems = [each for each in wanted if isinstance(each, Problem)]
     if trusted is None:
         message = "the CA has no certificate yet; see its condition Ready"
-        return Plan(withdraw=_left(authority, seen, places), problems=(Problem(WAITING, message),))
+        return Plan(withdraw=_left(authority, snapshot, places), problems=(Problem(WAITING, message),))
     objects: list[Manifest] = []
     for place in places:
-        found = _in_place(place, authority, seen)
+        found = _in_place(place, authority, snapshot)
         if isinstance(found, Manifest):
             objects.append(found)
         elif found is not None:
             problems.append(found)
     return Plan(
         objects=tuple(objects),
-        withdraw=_left(authority, seen, places),
+        withdraw=_left(authority, snapshot, places),
         places=places,
         problems=tuple(problems),
         trusted=trusted,
-        obstructed=any(each.kind.plural in seen.obstacles for each in places),
+        obstructed=any(each.kind.plural in snapshot.unavailable for each in places),
     )
 
 
@@ -132,10 +132,10 @@ def conclude(authority: CertificateAuthority, made: Plan, refusals: Sequence[Ref
     """What to state once the plan was carried out, but for what the API server has refused."""
     old = authority.status.conditions
     problems = (*made.problems, *map(_refused, refusals))
-    verdict = _verdict(made, problems) if authority.spec.trust is not None or problems else None
-    conditions = settled(
+    update = _verdict(made, problems) if authority.spec.trust is not None or problems else None
+    conditions = merge_conditions(
         old,
-        () if verdict is None else (verdict,),
+        () if update is None else (update,),
         generation=authority.metadata.generation,
         now=now,
         keep={each.type for each in old} - {TRUST_PUBLISHED},
@@ -143,7 +143,7 @@ def conclude(authority: CertificateAuthority, made: Plan, refusals: Sequence[Ref
     return Outcome(
         status=msgspec.structs.replace(authority.status, conditions=conditions),
         # That a new CA has to be made first is no news.
-        notices=announced(old, verdict) if verdict is not None and verdict.reason != WAITING else (),
+        events=transition_events(old, update) if update is not None and update.reason != WAITING else (),
         again=earliest(now + RESYNC if problems else None, made.trusted.until if made.trusted else None),
     )
 
@@ -154,33 +154,33 @@ def _trusted(authority: CertificateAuthority, section: Trust, *, now: datetime) 
     return anchors(authority.status.chain, former, overlap=parse_duration(section.overlap), now=now)
 
 
-def _wanted(authority: CertificateAuthority, section: Trust, pem: str, seen: Observed) -> Iterator[Place | Problem]:
+def _wanted(authority: CertificateAuthority, section: Trust, pem: str, snapshot: Snapshot) -> Iterator[Place | Problem]:
     if section.config_map is not None:
-        yield from _config_maps(authority, section.config_map, pem, seen)
+        yield from _config_maps(authority, section.config_map, pem, snapshot)
     clusterwide = []
     if section.bundle is not None:
         clusterwide.append(_bundle(section.bundle, pem))
     if section.cluster_trust_bundle is not None:
-        clusterwide.append(_cluster_trust_bundle(section.cluster_trust_bundle, pem, seen))
+        clusterwide.append(_cluster_trust_bundle(section.cluster_trust_bundle, pem, snapshot))
     if not clusterwide:
         return
-    if seen.settings.watch_namespaces:
+    if snapshot.settings.watch_namespaces:
         message = "the operator watches some namespaces only (--watch-namespace); use spec.trust.configMap alone"
         yield Problem(NOT_ALLOWED, message)
-    elif not seen.settings.publishes_beyond(authority.metadata.namespace):
+    elif not snapshot.settings.publishes_beyond(authority.metadata.namespace):
         yield _not_beyond(authority)
     else:
         yield from clusterwide
 
 
 def _config_maps(
-    authority: CertificateAuthority, section: TrustConfigMap, pem: str, seen: Observed
+    authority: CertificateAuthority, section: TrustConfigMap, pem: str, snapshot: Snapshot
 ) -> Iterator[Place | Problem]:
     home, rule = authority.metadata.namespace, section.namespaces
     if rule.from_ == "Same":
         chosen = [home]
-    elif seen.settings.publishes_beyond(home):
-        chosen = seen.chosen(rule, of=home)
+    elif snapshot.settings.publishes_beyond(home):
+        chosen = snapshot.chosen(rule, of=home)
     else:
         yield _not_beyond(authority)
         return
@@ -206,55 +206,55 @@ def _bundle(section: TrustBundle, pem: str) -> Place:
     return Place(BUNDLES, "", section.name, "spec", {"sources": [{"inLine": pem}], "target": target})
 
 
-def _cluster_trust_bundle(section: TrustClusterBundle, pem: str, seen: Observed) -> Place:
+def _cluster_trust_bundle(section: TrustClusterBundle, pem: str, snapshot: Snapshot) -> Place:
     newest = CLUSTER_TRUST_BUNDLES[0]
-    kind = seen.served.get(newest.plural, newest)
+    kind = snapshot.served.get(newest.plural, newest)
     if section.signer_name is None:
         return Place(kind, "", section.name, "spec", {"trustBundle": pem})
     name = f"{section.signer_name.replace('/', ':')}:{section.name}"
     return Place(kind, "", name, "spec", {"trustBundle": pem, "signerName": section.signer_name})
 
 
-def _in_place(place: Place, authority: CertificateAuthority, seen: Observed) -> Manifest | Problem | None:
+def _in_place(place: Place, authority: CertificateAuthority, snapshot: Snapshot) -> Manifest | Problem | None:
     """What to write there, what keeps us from it, or None where all is as it should be."""
-    obstacle = seen.obstacles.get(place.kind.plural)
-    if obstacle is not None:
-        return Problem(obstacle.reason, obstacle.message, 1)
-    existing = seen.published(place.kind).get(place.key)
-    if existing is not None and not made_for(existing, authority):
-        return Problem(NOT_OURS, f"{place} {whose(existing)}; delete it, or choose another name", 1)
+    unavailability = snapshot.unavailable.get(place.kind.plural)
+    if unavailability is not None:
+        return Problem(unavailability.reason, unavailability.message, 1)
+    existing = snapshot.published(place.kind).get(place.key)
+    if existing is not None and not belongs_to(existing, authority):
+        return Problem(NOT_OURS, f"{place} {describe_owner(existing)}; delete it, or choose another name", 1)
     metadata = ObjectMeta(
         namespace=place.namespace,
         name=place.name,
         labels={MANAGED_BY: MANAGER, COMPONENT: TRUST, OWNER_UID: authority.metadata.uid},
-        annotations={OWNER: described(authority, AUTHORITIES), DIGEST: digest(place.content)},
+        annotations={OWNER: display_name(authority, AUTHORITIES), DIGEST: digest(place.content)},
     )
     wanted = place.kind.model(metadata=metadata, **{place.field: place.content})
     if (
         existing is not None
         and same_metadata(existing, wanted)
-        and holds(getattr(existing, place.field), place.content)
+        and contains(getattr(existing, place.field), place.content)
     ):
         return None
     return Manifest(place.kind, over(wanted, existing))
 
 
-def _left(authority: CertificateAuthority, seen: Observed, places: Sequence[Place]) -> tuple[Manifest, ...]:
+def _left(authority: CertificateAuthority, snapshot: Snapshot, places: Sequence[Place]) -> tuple[Manifest, ...]:
     """What is ours and is not wanted any more, as far as we see it."""
     keep = {(each.kind.plural, each.key) for each in places}
     return tuple(
         each
-        for each in published(seen)
-        if made_for(each.object, authority) and (each.kind.plural, key_of(each.object)) not in keep
+        for each in published(snapshot)
+        if belongs_to(each.object, authority) and (each.kind.plural, key_of(each.object)) not in keep
     )
 
 
-def published(seen: Observed) -> Iterator[Manifest]:
+def published(snapshot: Snapshot) -> Iterator[Manifest]:
     """All objects of ours that hold roots, of kinds that can be had."""
     newest = CLUSTER_TRUST_BUNDLES[0]
-    for kind in (CONFIG_MAPS, BUNDLES, seen.served.get(newest.plural, newest)):
-        if kind.plural not in seen.obstacles:
-            yield from (Manifest(kind, each) for each in seen.published(kind).values() if is_managed(each))
+    for kind in (CONFIG_MAPS, BUNDLES, snapshot.served.get(newest.plural, newest)):
+        if kind.plural not in snapshot.unavailable:
+            yield from (Manifest(kind, each) for each in snapshot.published(kind).values() if is_managed(each))
 
 
 def _refused(refusal: Refusal) -> Problem:
@@ -270,18 +270,18 @@ def _written(kind: Kind[Any], namespace: str, name: str) -> str:
     return f"{kind.kind} {namespace}/{name}".replace(" /", " ")
 
 
-def _verdict(made: Plan, problems: Sequence[Problem]) -> Verdict:
+def _verdict(made: Plan, problems: Sequence[Problem]) -> ConditionUpdate:
     """One condition for all places: how many there are, and the first problem."""
     count = made.trusted.count if made.trusted else 0
     what = "1 certificate is" if count == 1 else f"{count} certificates are"
     if not problems:
-        return Verdict("True", PUBLISHED, f"{what} published in {_summary(made.places)}", TRUST_PUBLISHED)
+        return ConditionUpdate("True", PUBLISHED, f"{what} published in {_summary(made.places)}", TRUST_PUBLISHED)
     first, others = problems[0], len({each.message for each in problems}) - 1
     message = f"{first.message} (and {others} more)" if others else first.message
     missing = sum(each.places for each in problems)
     if made.places:
         message += f"; {what} published in {len(made.places) - missing} of {len(made.places)} places"
-    return Verdict("False", first.reason, message, TRUST_PUBLISHED)
+    return ConditionUpdate("False", first.reason, message, TRUST_PUBLISHED)
 
 
 def _summary(places: Sequence[Place]) -> str:

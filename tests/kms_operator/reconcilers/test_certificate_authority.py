@@ -25,11 +25,11 @@ from tests.support.operated import (
     authority,
     entropy,
     names,
-    observed,
     pair,
     published,
     ready_status,
     secret,
+    snapshot_of,
     stated,
     stored,
     told,
@@ -37,7 +37,7 @@ from tests.support.operated import (
 
 
 def reconciled(one: CertificateAuthority, *others: Any, now: Any = NOW) -> Outcome:
-    return certificate_authority.reconcile(one, observed(one, *others), now=now, entropy=entropy(str(now)))
+    return certificate_authority.reconcile(one, snapshot_of(one, *others), now=now, entropy=entropy(str(now)))
 
 
 def made(

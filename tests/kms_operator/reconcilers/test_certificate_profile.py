@@ -20,11 +20,11 @@ from tests.support.operated import (
     authority,
     entropy,
     names,
-    observed,
     policy,
     profile,
     ready_status,
     secret,
+    snapshot_of,
     stated,
     stored,
     told,
@@ -40,7 +40,7 @@ SERVING = secret(
 
 
 def reconciled(one: CertificateProfile, *others: Any) -> Outcome:
-    return certificate_profile.reconcile(one, observed(one, *others), now=NOW, entropy=entropy())
+    return certificate_profile.reconcile(one, snapshot_of(one, *others), now=NOW, entropy=entropy())
 
 
 @pytest.mark.requirement("C15")
@@ -181,14 +181,14 @@ def settled(*others: Any) -> CertificateProfile:
 
 def test_a_published_profile_is_left_alone() -> None:
     one = settled(CA, policy())
-    directory = stored(certificate_profile.directory_secret(one, CA, observed()))
+    directory = stored(certificate_profile.directory_secret(one, CA, snapshot_of()))
     outcome = reconciled(one, CA, policy(), directory)
     assert (outcome.apply, told(outcome), outcome.status) == ((), [], one.status)
 
 
 def test_a_deleted_or_changed_directory_is_repaired() -> None:
     one = settled(CA, policy())
-    directory = stored(certificate_profile.directory_secret(one, CA, observed()))
+    directory = stored(certificate_profile.directory_secret(one, CA, snapshot_of()))
     assert told(reconciled(one, CA, policy())) == ["Repaired"]
     directory.data["directory-url"] = b"https://evil.example"
     outcome = reconciled(one, CA, policy(), directory)

@@ -15,7 +15,7 @@ from kms.resources.kinds import CLUSTER_ISSUERS, CREDENTIALS, ISSUERS, Kind
 from kms.resources.meta import ObjectMeta, Resource
 from kms.resources.profiles import CertificateProfile
 from kms.resources.secret_names import COMPONENT, MANAGED_BY, SERVING_AUTHORITY
-from kms_operator.cache import UNSEEN
+from kms_operator.cache import NOT_CHECKED
 from kms_operator.plan import Outcome
 from kms_operator.reconcilers import certificate_profile, certmanager_issuers
 from kms_operator.settings import OperatorSettings
@@ -26,10 +26,10 @@ from tests.support.operated import (
     entropy,
     names,
     namespace,
-    observed,
     profile,
     ready_status,
     secret,
+    snapshot_of,
     stated,
     stored,
     told,
@@ -55,7 +55,7 @@ def asking(section: dict[str, Any] | None = CLUSTER, **acme: Any) -> Certificate
 
 def reconciled(one: CertificateProfile, *others: Any, settings: OperatorSettings = ALLOWED, **more: Any) -> Outcome:
     return certificate_profile.reconcile(
-        one, observed(one, SERVING, *others, settings=settings, **more), now=NOW, entropy=entropy()
+        one, snapshot_of(one, SERVING, *others, settings=settings, **more), now=NOW, entropy=entropy()
     )
 
 
@@ -189,9 +189,9 @@ def test_nothing_is_adopted_or_removed_that_somebody_else_has_made(kind: str) ->
         written = [*outcome.objects, *outcome.withdraw]
         assert theirs.metadata.name not in {each.object.metadata.name for each in written}
         assert "cert-manager/web-kms-acme-eab" not in names((*outcome.apply, *outcome.delete))
-    verdict = stated(reconciled(asking(), theirs), CONDITION)
-    assert (verdict.status, verdict.reason) == ("False", "NotOurs")
-    assert theirs.metadata.name in verdict.message
+    update = stated(reconciled(asking(), theirs), CONDITION)
+    assert (update.status, update.reason) == ("False", "NotOurs")
+    assert theirs.metadata.name in update.message
 
 
 def test_of_two_profiles_that_want_one_name_the_first_keeps_it() -> None:
@@ -204,8 +204,8 @@ def test_of_two_profiles_that_want_one_name_the_first_keeps_it() -> None:
 
 
 def test_without_cert_manager_the_condition_says_that_it_waits() -> None:
-    outcome = reconciled(asking(), obstacles={"clusterissuers": UNSEEN})
-    assert (stated(outcome, CONDITION).status, stated(outcome, CONDITION).reason) == ("False", UNSEEN.reason)
+    outcome = reconciled(asking(), unavailable={"clusterissuers": NOT_CHECKED})
+    assert (stated(outcome, CONDITION).status, stated(outcome, CONDITION).reason) == ("False", NOT_CHECKED.reason)
     assert outcome.objects == ()
     assert "Issued" not in told(outcome)
 
@@ -276,4 +276,4 @@ def test_an_operator_of_a_few_namespaces_makes_no_cluster_issuer() -> None:
 def test_the_key_is_in_no_condition_notice_or_issuer() -> None:
     outcome = reconciled(asking(), *settled()[:2])
     shown = msgspec.json.encode([outcome.status, [each.object for each in outcome.objects]]).decode()
-    assert KEY not in shown + "".join(each.message for each in outcome.notices)
+    assert KEY not in shown + "".join(each.message for each in outcome.events)

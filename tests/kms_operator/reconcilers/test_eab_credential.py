@@ -29,10 +29,10 @@ from tests.support.operated import (
     entropy,
     names,
     namespace,
-    observed,
     profile,
     ready_status,
     secret,
+    snapshot_of,
     stated,
     stored,
     told,
@@ -49,17 +49,17 @@ SERVING = secret(
 
 
 def reconciled(one: EABCredential, *others: Any, seed: str = "", **more: Any) -> Outcome:
-    return eab_credential.reconcile(one, observed(one, *others, **more), now=NOW, entropy=entropy(seed))
+    return eab_credential.reconcile(one, snapshot_of(one, *others, **more), now=NOW, entropy=entropy(seed))
 
 
 def issued(one: EABCredential | None = None, key: BindingKey = KEY) -> tuple[EABCredential, Secret, Secret]:
     """A credential with its key in place: the user's Secret, and the copy."""
     one = one or credential(status={**ready_status(), "keyID": key.key_id})
-    seen = observed(one, profile())
+    snapshot = snapshot_of(one, profile())
     return (
         one,
-        stored(eab_credential.credential_secret(one, profile(), key, seen)),
-        stored(eab_credential.verification_copy(one, profile(), key, seen)),
+        stored(eab_credential.credential_secret(one, profile(), key, snapshot)),
+        stored(eab_credential.verification_copy(one, profile(), key, snapshot)),
     )
 
 
@@ -90,7 +90,7 @@ def test_the_key_is_in_no_condition_and_no_notice() -> None:
     outcome = reconciled(credential(), profile())
     text = outcome.apply[1].data["secret"].decode()
     assert text not in repr(outcome.status)
-    assert text not in repr(outcome.notices)
+    assert text not in repr(outcome.events)
     assert text not in repr(outcome)
 
 
@@ -112,7 +112,7 @@ def test_deleting_the_secret_voids_the_old_key_and_makes_a_new_one() -> None:
 
 def test_a_crash_after_the_copy_leaves_no_second_key_in_force() -> None:
     one = credential()
-    orphan = stored(eab_credential.verification_copy(one, profile(), KEY, observed()))
+    orphan = stored(eab_credential.verification_copy(one, profile(), KEY, snapshot_of()))
     outcome = reconciled(one, orphan, profile())
     assert outcome.delete == (orphan,)
     assert key_id(outcome) != KEY.key_id
@@ -137,7 +137,7 @@ def test_another_key_in_our_secret_does_not_win_over_the_copy() -> None:
 
 def test_of_two_copies_the_one_in_force_is_kept() -> None:
     one, shown, copy = issued()
-    newer = stored(eab_credential.verification_copy(one, profile(), OTHER, observed()))
+    newer = stored(eab_credential.verification_copy(one, profile(), OTHER, snapshot_of()))
     shown.data["secret"] = b"!"
     outcome = reconciled(one, shown, newer, copy, profile())
     assert key_id(outcome) == KEY.key_id
@@ -285,9 +285,9 @@ def test_credentials_live_only_where_the_profile_allows(
     rule: dict[str, Any], labels: dict[str, str] | None, allowed: bool
 ) -> None:
     """SEC12c: who may create an EABCredential in a namespace cannot mint for any profile."""
-    seen = [profile(acme={"allowedNamespaces": rule})]
+    snapshot = [profile(acme={"allowedNamespaces": rule})]
     there = [] if labels is None else [namespace("team-a", **labels)]
-    outcome = reconciled(credential("web", "team-a"), *seen, *there)
+    outcome = reconciled(credential("web", "team-a"), *snapshot, *there)
     assert (stated(outcome).reason == "Issued") is allowed
     assert bool(outcome.apply) is allowed
     assert allowed or stated(outcome).reason == "NamespaceNotAllowed"
@@ -308,7 +308,7 @@ def test_it_expires_at_the_moment_that_was_said() -> None:
     one, shown, copy = issued(credential(spec={"expiresAt": soon.isoformat()}, status={"keyID": KEY.key_id}))
     before = reconciled(one, shown, copy, profile())
     assert (stated(before).status, before.again) == ("True", soon)
-    after = eab_credential.reconcile(one, observed(one, shown, copy, profile()), now=soon, entropy=entropy())
+    after = eab_credential.reconcile(one, snapshot_of(one, shown, copy, profile()), now=soon, entropy=entropy())
     assert (stated(after).reason, after.again) == ("Expired", None)
     assert "2026-11-23T12:05:00Z" in stated(after).message
 

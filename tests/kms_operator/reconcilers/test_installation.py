@@ -14,11 +14,11 @@ from kms.resources.core import Secret
 from kms_operator.plan import Outcome
 from kms_operator.reconcilers import installation
 from kms_operator.settings import OperatorSettings
-from tests.support.operated import DAY, NOW, RELEASE, SETTINGS, entropy, names, observed, secret, stored, told
+from tests.support.operated import DAY, NOW, RELEASE, SETTINGS, entropy, names, secret, snapshot_of, stored, told
 
 
 def reconciled(*secrets: Secret, now: datetime = NOW, settings: OperatorSettings = SETTINGS) -> Outcome:
-    return installation.reconcile(observed(*secrets, settings=settings), now=now, entropy=entropy(str(now)))
+    return installation.reconcile(snapshot_of(*secrets, settings=settings), now=now, entropy=entropy(str(now)))
 
 
 def made(**more: Any) -> tuple[Secret, Secret, Secret]:
@@ -56,7 +56,7 @@ def test_two_installations_in_one_namespace_share_no_key_and_leave_each_other_al
 
 def test_what_stands_is_left_alone() -> None:
     outcome = reconciled(*made())
-    assert (outcome.apply, outcome.notices) == ((), ())
+    assert (outcome.apply, outcome.events) == ((), ())
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from kms.resources.secret_names import COMPONENT, MANAGED_BY, OWNER, OWNER_UID, 
 from kms_operator.objects import internal_secret
 from kms_operator.reconcilers.orphans import strays
 from kms_operator.settings import OperatorSettings
-from tests.support.operated import RELEASE, authority, credential, observed, stored
+from tests.support.operated import RELEASE, authority, credential, snapshot_of, stored
 
 
 def key_of_authority() -> Secret:
@@ -31,7 +31,7 @@ def changed(one: Secret, **metadata: Any) -> Secret:
 
 
 def test_what_has_lost_its_owner_is_a_stray_and_says_whom_to_ask_for() -> None:
-    found = strays(observed(key_of_authority(), copy_of_credential()))
+    found = strays(snapshot_of(key_of_authority(), copy_of_credential()))
     assert [(each.kind, each.owner, each.uid) for each in found] == [
         (AUTHORITIES, ("pki", "issuing"), "uid-pki-issuing"),
         (CREDENTIALS, ("pki", "web"), "uid-pki-web"),
@@ -39,12 +39,12 @@ def test_what_has_lost_its_owner_is_a_stray_and_says_whom_to_ask_for() -> None:
 
 
 def test_what_has_its_owner_is_none() -> None:
-    assert strays(observed(key_of_authority(), copy_of_credential(), authority(), credential())) == ()
+    assert strays(snapshot_of(key_of_authority(), copy_of_credential(), authority(), credential())) == ()
 
 
 @pytest.mark.requirement("SEC61")
 def test_an_owner_of_the_same_name_but_born_later_is_another_one() -> None:
-    assert len(strays(observed(key_of_authority(), authority(uid="another")))) == 1
+    assert len(strays(snapshot_of(key_of_authority(), authority(uid="another")))) == 1
 
 
 @pytest.mark.parametrize(
@@ -61,9 +61,9 @@ def test_an_owner_of_the_same_name_but_born_later_is_another_one() -> None:
     ],
 )
 def test_what_does_not_say_clearly_whose_it_is_is_left_alone(metadata: dict[str, Any]) -> None:
-    assert strays(observed(changed(key_of_authority(), **metadata))) == ()
+    assert strays(snapshot_of(changed(key_of_authority(), **metadata))) == ()
 
 
 def test_what_belongs_to_a_namespace_of_another_operator_is_left_alone() -> None:
     settings = OperatorSettings("https://acme.example.com", RELEASE, watch_namespaces=("other",))
-    assert strays(observed(key_of_authority(), settings=settings)) == ()
+    assert strays(snapshot_of(key_of_authority(), settings=settings)) == ()

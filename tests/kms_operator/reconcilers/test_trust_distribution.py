@@ -16,7 +16,7 @@ from kms.resources.kinds import AUTHORITIES, BUNDLES, CLUSTER_TRUST_BUNDLES, CON
 from kms.resources.meta import ObjectMeta, Resource
 from kms.resources.secret_names import COMPONENT, MANAGED_BY, OWNER, OWNER_UID, TRUST
 from kms.resources.trust import Bundle, ClusterTrustBundle
-from kms_operator.cache import UNSEEN
+from kms_operator.cache import NOT_CHECKED
 from kms_operator.plan import Manifest, Outcome, Refusal
 from kms_operator.reconcilers import certificate_authority, trust_distribution
 from kms_operator.reconcilers.orphans import strays
@@ -30,10 +30,10 @@ from tests.support.operated import (
     authority,
     entropy,
     namespace,
-    observed,
     pair,
     published,
     secret,
+    snapshot_of,
     stated,
     told,
 )
@@ -65,8 +65,8 @@ def asking(section: dict[str, Any] | None, *, signer: Signer = ROOT, **more: Any
 
 
 def planned(one: CertificateAuthority, *others: Any, **more: Any) -> trust_distribution.Plan:
-    seen = observed(one, *others, settings=more.pop("settings", ALLOWED), served=SERVED, **more)
-    return trust_distribution.plan(one, seen, now=NOW)
+    snapshot = snapshot_of(one, *others, settings=more.pop("settings", ALLOWED), served=SERVED, **more)
+    return trust_distribution.plan(one, snapshot, now=NOW)
 
 
 def concluded(one: CertificateAuthority, made: trust_distribution.Plan, *refusals: Refusal) -> Outcome:
@@ -264,12 +264,12 @@ def test_where_no_namespace_is_selected_the_condition_says_so() -> None:
 @pytest.mark.parametrize("plural", ["configmaps", "bundles", "clustertrustbundles"])
 def test_a_kind_that_cannot_be_had_keeps_no_other_from_the_root(plural: str) -> None:
     one = asking(ALL)
-    made = planned(one, *TEAMS, obstacles={plural: UNSEEN})
+    made = planned(one, *TEAMS, unavailable={plural: NOT_CHECKED})
     assert plural not in {each.kind.plural for each in made.objects}
     assert len({each.kind.plural for each in made.objects}) == 2
     assert (stated(concluded(one, made), CONDITION).status, stated(concluded(one, made), CONDITION).reason) == (
         "False",
-        UNSEEN.reason,
+        NOT_CHECKED.reason,
     )
     assert "places" in stated(concluded(one, made), CONDITION).message
 
@@ -279,9 +279,9 @@ def test_a_ca_without_a_certificate_publishes_nothing_and_keeps_what_there_is() 
     made = planned(one, *there(BESIDE))
     assert (made.objects, made.withdraw) == ((), ())
     assert stated(concluded(one, made), CONDITION).reason == "WaitingForCertificate"
-    seen = observed(one, settings=ALLOWED)
-    assert list(trust_distribution.lookups(one, seen)) == []
-    assert list(trust_distribution.lookups(asking(BESIDE), seen)) == [(CONFIG_MAPS, ("pki", "example-ca"))]
+    snapshot = snapshot_of(one, settings=ALLOWED)
+    assert list(trust_distribution.lookups(one, snapshot)) == []
+    assert list(trust_distribution.lookups(asking(BESIDE), snapshot)) == [(CONFIG_MAPS, ("pki", "example-ca"))]
 
 
 def test_what_the_api_server_refuses_is_told_with_the_right_that_is_missing() -> None:
@@ -303,7 +303,7 @@ def test_what_the_api_server_refuses_is_told_with_the_right_that_is_missing() ->
 def test_a_ca_that_gets_another_root_publishes_both_until_the_overlap_is_over() -> None:
     one = asking(BESIDE, imported="corporate")
     status: Any = certificate_authority.reconcile(
-        one, observed(one, secret("corporate", data=pair(OTHER))), now=NOW, entropy=entropy()
+        one, snapshot_of(one, secret("corporate", data=pair(OTHER))), now=NOW, entropy=entropy()
     ).status
     rotated = msgspec.structs.replace(one, status=status)
     made = planned(rotated, *there(BESIDE))
@@ -311,7 +311,7 @@ def test_a_ca_that_gets_another_root_publishes_both_until_the_overlap_is_over() 
     assert written.data == {"ca.crt": OTHER_PEM + PEM}
     assert concluded(rotated, made).again == NOW + timedelta(hours=720)
     assert "2 certificates are" in stated(concluded(rotated, made), CONDITION).message
-    later = trust_distribution.plan(rotated, observed(rotated, settings=ALLOWED), now=NOW + timedelta(hours=720))
+    later = trust_distribution.plan(rotated, snapshot_of(rotated, settings=ALLOWED), now=NOW + timedelta(hours=720))
     written = later.objects[0].object
     assert written.data == {"ca.crt": OTHER_PEM}
 
@@ -320,9 +320,9 @@ def test_the_two_reconciliations_of_a_ca_keep_each_other_s_conditions() -> None:
     one = asking(BESIDE, imported="corporate")
     both = msgspec.structs.replace(one, status=concluded(one, planned(one)).status)
     key = secret("corporate", data=pair(ROOT))
-    outcome = certificate_authority.reconcile(both, observed(both, key), now=NOW, entropy=entropy())
+    outcome = certificate_authority.reconcile(both, snapshot_of(both, key), now=NOW, entropy=entropy())
     assert stated(outcome, CONDITION).reason == "Published"
-    lost = certificate_authority.reconcile(both, observed(both), now=NOW, entropy=entropy())
+    lost = certificate_authority.reconcile(both, snapshot_of(both), now=NOW, entropy=entropy())
     assert (stated(lost).reason, stated(lost, CONDITION).reason) == ("SecretNotFound", "Published")
     again = concluded(msgspec.structs.replace(both, status=lost.status), planned(both, *there(BESIDE)))
     assert again.status == lost.status
@@ -340,10 +340,10 @@ def test_no_key_is_published() -> None:
 @pytest.mark.requirement("SEC61")
 def test_what_outlived_its_ca_is_swept_as_far_as_it_can_be_seen() -> None:
     left = there(ALL)
-    found = strays(observed(*left, served=SERVED))
+    found = strays(snapshot_of(*left, served=SERVED))
     assert [(each.manifest.kind.kind, each.kind, each.owner) for each in found] == [
         (kind, AUTHORITIES, ("pki", "issuing")) for kind in ("ConfigMap", "ConfigMap", "Bundle", "ClusterTrustBundle")
     ]
-    assert strays(observed(asking(ALL), *left)) == ()
-    some = strays(observed(*left, served=SERVED, obstacles={"configmaps": UNSEEN}))
+    assert strays(snapshot_of(asking(ALL), *left)) == ()
+    some = strays(snapshot_of(*left, served=SERVED, unavailable={"configmaps": NOT_CHECKED}))
     assert [each.manifest.kind.kind for each in some] == ["Bundle", "ClusterTrustBundle"]
