@@ -1,23 +1,20 @@
-"""What a reconciliation decides. Nothing here touches the cluster: `kms_operator.apply` carries an outcome out."""
+"""What a reconciler decides. A plan touches nothing: `kms_operator.apply` carries it out."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-import msgspec
-
 from kms.contract import READY
-from kms.resources.core import Secret
 from kms.resources.kinds import Kind
-from kms.resources.meta import Condition, ObjectMeta, Resource, Struct, condition, with_condition
+from kms.resources.meta import Condition, Resource, Struct, condition, with_condition
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that a person would want to know; becomes an Event. Never carries anything secret."""
+    """An Event to post on the reconciled resource. Its message must not contain secrets."""
 
     reason: str
     message: str
@@ -26,7 +23,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class ConditionUpdate:
-    """One condition as a reconciler states it; times and generation are filled in by `merge_conditions`."""
+    """A condition as a reconciler states it; `merge_conditions` adds times and generation."""
 
     status: Literal["True", "False", "Unknown"]
     reason: str
@@ -36,7 +33,7 @@ class ConditionUpdate:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """An object that is no Secret, and its kind."""
+    """An object and its kind."""
 
     kind: Kind[Any]
     object: Resource
@@ -44,7 +41,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What the API server did not let us write or delete, and what it said."""
+    """A write or deletion that the API server refused, and its message."""
 
     manifest: Manifest
     forbidden: bool
@@ -52,30 +49,33 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What must become true.
+class Plan:
+    """The objects to delete and to write, the status to state, and when to reconcile again.
 
-    Carried out in this order: `withdraw`, `delete`, `apply` and `objects` one by one, `status`, `events`. Every write
-    is a compare-and-swap: a Secret in `apply` without a resourceVersion must not exist yet, one with it must be
-    unchanged, and so must one in `delete`. The same holds for `objects` and `withdraw`,     no Secrets. Whoever loses reconciles again. `again` is when to look next unasked.
+    Carried out in this order: `delete` and `apply` one by one, `status`, `events`. Every write is a compare-and-swap:
+    an object without resourceVersion must not exist yet, one with a resourceVersion must be unchanged. If a write
+    loses, the resource is reconciled again.
     """
 
-    delete: tuple[Secret, ...] = ()
-    apply: tuple[Secret, ...] = ()
+    delete: tuple[Manifest, ...] = ()
+    apply: tuple[Manifest, ...] = ()
     status: Struct | None = None
     events: tuple[Event, ...] = ()
-    again: datetime | None = None
-    withdraw: tuple[Manifest, ...] = ()
-    objects: tuple[Manifest, ...] = ()
+    requeue_at: datetime | None = None
+    on_refusals: Callable[[Sequence[Refusal]], Plan] | None = None
+    """If set, a refused object does not stop the others; status, events and requeue_at come from the plan that this
+    returns for the refusals. If None, a refusal fails the reconciliation."""
+    check_optional_kinds: bool = False
+    """Whether to check at once if optional kinds have become available."""
 
 
 def ready(reason: str, message: str) -> ConditionUpdate:
-    """The resource does what it is for."""
+    """Ready is True."""
     return ConditionUpdate("True", reason, message)
 
 
 def not_ready(reason: str, message: str) -> ConditionUpdate:
-    """The resource does not do what it is for; `message` says why and, where there is one, the fix."""
+    """Ready is False; `message` says why and, where possible, what to do."""
     return ConditionUpdate("False", reason, message)
 
 
@@ -87,11 +87,11 @@ def merge_conditions(
     now: datetime,
     keep: Collection[str] = (),
 ) -> tuple[Condition, ...]:
-    """Conditions that state the updates, in order of type.
+    """Return the new conditions, in order of type.
 
-    `lastTransitionTime` moves only where a status changes. Conditions that no update is about are dropped, since
-    the operator is the only writer of these kinds' conditions; but for the types in `keep`, which another
-    reconciliation of the same resource states.
+    `lastTransitionTime` changes only with the status. Old conditions without an update are dropped, since the operator
+    is the only writer of these conditions, except the types in `keep`: another reconciler of the same resource states
+    them.
     """
     conditions = tuple(each for each in old if each.type in keep)
     for update in updates:
@@ -109,41 +109,13 @@ def merge_conditions(
 
 
 def transition_events(old: Sequence[Condition], update: ConditionUpdate) -> tuple[Event, ...]:
-    """The event that `update` is worth: none where the resource was in that state for that reason already."""
+    """Return the Event for a condition whose status or reason changes; none where both stay the same."""
     before = condition(old, update.type)
     if before is not None and (before.status, before.reason) == (update.status, update.reason):
         return ()
     return (Event(update.reason, update.message, "Normal" if update.status == "True" else "Warning"),)
 
 
-def same_secret(existing: Secret | None, wanted: Secret) -> bool:
-    """Whether `existing` holds what we want: our keys, labels, annotations and owner; others' additions are left alone."""
-    if existing is None:
-        return False
-    return (
-        existing.data.items() >= wanted.data.items()
-        and existing.metadata.labels.items() >= wanted.metadata.labels.items()
-        and existing.metadata.annotations.items() >= wanted.metadata.annotations.items()
-        and set(_owner_uids(existing)) >= set(_owner_uids(wanted))
-    )
-
-
-def with_version_of(wanted: Secret, existing: Secret | None) -> Secret:
-    """`wanted`, to be written only over `existing`, or only where nothing is yet when `existing` is None."""
-    version = existing.metadata.resource_version if existing else ""
-    metadata: ObjectMeta = msgspec.structs.replace(wanted.metadata, resource_version=version)
-    return msgspec.structs.replace(wanted, metadata=metadata, type=existing.type if existing else wanted.type)
-
-
-def secrets_to_write(existing: Secret | None, wanted: Secret) -> tuple[Secret, ...]:
-    """What to apply so that `wanted` holds: nothing where it does already."""
-    return () if same_secret(existing, wanted) else (with_version_of(wanted, existing),)
-
-
 def earliest(*moments: datetime | None) -> datetime | None:
-    """The first of these moments; None where there is none."""
+    """Return the first of these moments; None if there is none."""
     return min((each for each in moments if each is not None), default=None)
-
-
-def _owner_uids(secret: Secret) -> list[str]:
-    return [each.uid for each in secret.metadata.owner_references]

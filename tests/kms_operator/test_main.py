@@ -19,9 +19,8 @@ from e2e.cluster.ports import free_port
 from kms.address import Address
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, NAMESPACES, POLICIES, PROFILES, SECRETS
 from kms.resources.meta import is_true
-from kms_operator.cache import WATCHED_KINDS
+from kms_operator.kinds import WATCHED_KINDS, list_kind
 from kms_operator.main import run
-from kms_operator.optional_kinds import complete
 from kms_operator.settings import OperatorSettings
 from tests.support.apiserver import FakeApiServer, running_api
 from tests.support.discovery import discoverable_api
@@ -209,5 +208,5 @@ async def test_a_list_of_some_namespaces_is_complete_up_to_the_oldest_of_them() 
             api.put(SECRETS, secret("x", place, labels={"app.kubernetes.io/managed-by": "kms-acme"}))
         cluster = await api.cluster()
         chosen = OperatorSettings("https://acme.example.com", RELEASE, watch_namespaces=("pki",))
-        items, _ = await complete(cluster, SECRETS, chosen)
+        items, _ = await list_kind(cluster, SECRETS, chosen)
         assert sorted(each.metadata.namespace for each in items) == [RELEASE, "pki"]

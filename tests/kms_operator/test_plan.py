@@ -1,19 +1,15 @@
-"""Conditions keep their time, events are told once, and Secrets are written only where they differ."""
+"""Conditions keep their time, and events are posted once."""
 
 from __future__ import annotations
-
-import pytest
 
 from kms_operator.plan import (
     earliest,
     merge_conditions,
     not_ready,
     ready,
-    secrets_to_write,
     transition_events,
-    with_version_of,
 )
-from tests.support.operated import DAY, NOW, secret
+from tests.support.operated import DAY, NOW
 
 LATER = NOW + DAY
 
@@ -38,34 +34,6 @@ def test_a_verdict_is_announced_when_its_status_or_reason_is_new() -> None:
     assert transition_events(old, ready("Issued", "other words")) == ()
     assert transition_events(old, ready("Renewed", "a"))[0].type == "Normal"
     assert transition_events(old, not_ready("Issued", "a"))[0].type == "Warning"
-
-
-def test_additions_of_others_to_a_secret_are_no_reason_to_write() -> None:
-    wanted = secret("x", data={"a": b"1"}, labels={"l": "1"})
-    existing = secret("x", data={"a": b"1", "b": b"2"}, labels={"l": "1", "m": "2"}, owner_uids=["somebody"])
-    assert secrets_to_write(existing, wanted) == ()
-
-
-@pytest.mark.parametrize(
-    "existing",
-    [
-        secret("x", data={"a": b"2"}, labels={"l": "1"}, owner_uids=["o"], version=5),
-        secret("x", data={"a": b"1"}, labels={}, owner_uids=["o"], version=5),
-        secret("x", data={"a": b"1"}, labels={"l": "1"}, version=5),
-    ],
-)
-def test_what_differs_is_written_over_what_was_seen(existing: object) -> None:
-    wanted = secret("x", data={"a": b"1"}, labels={"l": "1"}, owner_uids=["o"])
-    (written,) = secrets_to_write(existing, wanted)  # type: ignore[arg-type]
-    assert written.metadata.resource_version == "5"
-
-
-def test_what_is_not_there_must_not_be_there_when_it_is_written() -> None:
-    assert with_version_of(secret("x", version=5), None).metadata.resource_version == ""
-
-
-def test_the_type_of_a_secret_cannot_change() -> None:
-    assert with_version_of(secret("x"), secret("x", type_="kubernetes.io/tls")).type == "kubernetes.io/tls"
 
 
 def test_the_earliest_of_moments() -> None:

@@ -19,7 +19,8 @@ from kms.resources.kinds import (
     PROFILES,
 )
 from kms.resources.meta import ObjectMeta
-from kms_operator.cache import NOT_CHECKED, OPTIONAL_KINDS, TRUST_KINDS
+from kms_operator.cache import NOT_CHECKED
+from kms_operator.kinds import OPTIONAL_KINDS, TRUST_KINDS
 from kms_operator.optional_kinds import OptionalKinds
 from kms_operator.settings import OperatorSettings
 from tests.support.operated import RELEASE, SETTINGS, authority, namespace, profile
@@ -56,7 +57,7 @@ async def publish(running: World, section: dict[str, Any] | None = ROOT_HERE) ->
     asking = authority(trust=section) if section else authority()
     running.api.put(AUTHORITIES, msgspec.structs.replace(asking, status=current(running).status))
     for kind in OPTIONAL_KINDS:
-        running.controller.obstruct(kind, None)
+        running.controller.handle_availability(kind, None)
     await running.tell()
     await running.settle()
 
@@ -73,10 +74,10 @@ async def test_a_root_is_published_repaired_and_withdrawn(running: World) -> Non
     await running.settle()
     assert data_of(running) == made
 
-    assert running.controller.publishes()
+    assert running.controller.needs_trust_kinds()
     await publish(running, None)
     assert data_of(running) is None
-    assert not running.controller.publishes()
+    assert not running.controller.needs_trust_kinds()
 
 
 async def test_a_root_goes_after_its_ca(running: World) -> None:
@@ -120,7 +121,7 @@ def unavailable(running: World) -> dict[str, str]:
 
 async def test_what_is_not_served_is_told_apart(running: World) -> None:
     running.api.unserved |= {each.plural for each in OPTIONAL_KINDS if each is not CONFIG_MAPS}
-    await (await others(running)).look(first=True)
+    await (await others(running)).refresh(first=True)
     assert unavailable(running) == {
         "clusterissuers": "WaitingForCertManager",
         "issuers": "WaitingForCertManager",
@@ -128,7 +129,7 @@ async def test_what_is_not_served_is_told_apart(running: World) -> None:
         "clustertrustbundles": "NotServed",
     }
     running.api.unserved.clear()
-    await (await others(running)).look(first=True)
+    await (await others(running)).refresh(first=True)
     assert unavailable(running) == {}
 
 
@@ -136,14 +137,14 @@ async def test_a_kind_of_several_versions_is_had_in_the_first_that_is_served(run
     v1, beta, _ = CLUSTER_TRUST_BUNDLES
     # What an API server says of a group that it serves in this version, but without the kind.
     running.api.fail_next("list", v1.plural, status=404)
-    await (await others(running)).look(first=True)
+    await (await others(running)).refresh(first=True)
     assert running.controller.cache.served[v1.plural] is beta
     assert v1.plural not in unavailable(running)
 
 
 async def test_what_may_not_be_listed_is_said_with_the_role_that_is_missing(running: World) -> None:
     running.api.fail_next("list", CONFIG_MAPS.plural, status=403)
-    await (await others(running)).look(first=True)
+    await (await others(running)).refresh(first=True)
     found = running.controller.cache.unavailable[CONFIG_MAPS.plural]
     assert found.reason == "Forbidden"
     assert "the operator may not list configmaps; give it the ClusterRole kms-acme-trust" in found.message
@@ -152,26 +153,26 @@ async def test_what_may_not_be_listed_is_said_with_the_role_that_is_missing(runn
 async def test_an_api_server_that_fails_changes_nothing(running: World) -> None:
     running.api.fail_next("list", BUNDLES.plural, status=500)
     looking = await others(running)
-    assert not await looking.look(first=True), "it is not looked again soon"
+    assert not await looking.refresh(first=True), "it is not looked again soon"
     assert unavailable(running) == {BUNDLES.plural: NOT_CHECKED.reason}
-    assert await looking.look(first=True)
+    assert await looking.refresh(first=True)
     assert unavailable(running) == {}
 
 
 async def test_what_is_missing_is_looked_for_more_often_where_somebody_asks_for_it(running: World) -> None:
     running.api.unserved |= {BUNDLES.plural, CLUSTER_ISSUERS.plural}
     looking = await others(running)
-    assert await looking.look(first=True)
+    assert await looking.refresh(first=True)
     await publish(running)
-    assert await looking.look(), "a ConfigMap does not wait for trust-manager"
+    assert await looking.refresh(), "a ConfigMap does not wait for trust-manager"
     await publish(running, {"bundle": {"name": "example-ca"}})
-    assert not await looking.look()
+    assert not await looking.refresh()
     running.api.unserved.remove(BUNDLES.plural)
-    assert await looking.look()
+    assert await looking.refresh()
     section = {"clusterIssuer": {"name": "acme"}, "solvers": [{"http01": {"ingress": {}}}]}
     running.api.put(PROFILES, profile(acme={"certManager": section}))
     await running.tell()
-    assert not await looking.look()
+    assert not await looking.refresh()
 
 
 @pytest.mark.requirement("SEC57")
@@ -182,20 +183,20 @@ async def test_what_holds_roots_is_listed_only_where_one_is_published_and_once_a
         return asked & {each.plural for each in TRUST_KINDS}
 
     looking = await others(running)
-    await looking.look(first=True)
+    await looking.refresh(first=True)
     assert listed() == {each.plural for each in TRUST_KINDS}
-    await looking.look()
+    await looking.refresh()
     assert listed() == set()
     await publish(running)
     running.api.requests.clear()
-    await looking.look()
+    await looking.refresh()
     assert listed() == {each.plural for each in TRUST_KINDS}
 
 
 async def test_an_operator_of_a_few_namespaces_lists_nothing_of_the_whole_cluster(running: World) -> None:
     few = OperatorSettings(SETTINGS.external_url, RELEASE, watch_namespaces=("pki",))
     running.api.requests.clear()
-    await (await others(running, few)).look(first=True)
+    await (await others(running, few)).refresh(first=True)
     assert {each.plural for each in running.api.requests} == {"issuers", "configmaps"}
     assert {each.namespace for each in running.api.requests} == {"pki"}
 
@@ -205,11 +206,11 @@ async def test_who_asks_first_for_what_was_not_there_has_it_looked_for_at_once(r
     running.api.put(AUTHORITIES, msgspec.structs.replace(asking, status=current(running).status))
     await running.tell()
     await running.settle()
-    assert running.controller.asked.is_set()
-    running.controller.asked.clear()
+    assert running.controller.optional_kinds_wanted.is_set()
+    running.controller.optional_kinds_wanted.clear()
     running.controller.enqueue_all()
     await running.settle()
-    assert not running.controller.asked.is_set()
+    assert not running.controller.optional_kinds_wanted.is_set()
 
 
 async def test_a_namespace_that_gets_the_label_gets_the_root() -> None:

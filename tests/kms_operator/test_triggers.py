@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from kms.resources.core import Lease
 from kms.resources.kinds import (
     ACCOUNTS,
     AUTHORITIES,
     CREDENTIALS,
+    LEASES,
     NAMESPACES,
     POLICIES,
     PROFILES,
@@ -24,7 +26,6 @@ from kms_operator.reconcilers.eab_keys import BindingKey
 from kms_operator.triggers import ACCOUNTS_DELAY, affected
 from tests.support.operated import (
     RELEASE,
-    SETTINGS,
     authority,
     credential,
     metadata,
@@ -39,7 +40,7 @@ from tests.support.operated import (
 
 @pytest.fixture
 def cache() -> Cache:
-    one = Cache(SETTINGS)
+    one = Cache()
     for kind, resources in (
         (AUTHORITIES, (authority(), authority("sub", internal={"issuerRef": {"name": "issuing"}}), authority("other"))),
         (AUTHORITIES, (authority("imported", imported="x"),)),
@@ -129,4 +130,4 @@ def test_what_clients_trust_concerns_all_who_publish_it(cache: Cache, component:
 
 
 def test_what_is_none_of_these_concerns_nobody(cache: Cache) -> None:
-    assert looked_at(ACCOUNTS, object(), cache) == set()
+    assert looked_at(LEASES, Lease(metadata=metadata("x")), cache) == set()

@@ -1,14 +1,13 @@
 """CertificateProfile: can clients enroll with it, and where?
 
-`ResolvedRefs` says whether what it refers to exists and is Ready, the order profiles of its directory included,
-`OwnershipValidated` whether clients must prove control of names, `Published` whether the Secret for people is
-there, `CertManagerIssuer` whether cert-manager has the issuers that it asks for, and `Ready` whether the server can
-issue.
+`ResolvedRefs` says whether its issuing CA, its policy and the order profiles of its directory exist and are ready,
+`OwnershipValidated` whether clients must prove control of names, `Published` whether the Secret for users exists,
+`CertManagerIssuer` whether its issuers for cert-manager exist, and `Ready` whether the server can issue.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -19,33 +18,32 @@ from kms.resources.authorities import CertificateAuthority
 from kms.resources.compile import InvalidRules, compiled_policy
 from kms.resources.core import Secret
 from kms.resources.durations import parse_duration
-from kms.resources.kinds import PROFILES
+from kms.resources.kinds import PROFILES, SECRETS
 from kms.resources.meta import is_true
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import AcmeEnrollment, CertificateProfile, OrderProfile, ProfileStatus
 from kms.resources.secret_names import CA_CERTIFICATE, CHAIN, DIRECTORY, DIRECTORY_URL, directory_secret_name
 from kms_operator.endpoints import trust_anchor
-from kms_operator.objects import user_secret
+from kms_operator.objects import is_owned_by, secret_changes, user_secret
 from kms_operator.plan import (
     ConditionUpdate,
     Event,
-    Outcome,
+    Manifest,
+    Plan,
     merge_conditions,
     not_ready,
     ready,
-    secrets_to_write,
     transition_events,
 )
 from kms_operator.reconcilers import certmanager_issuers
-from kms_operator.settings import OperatorSettings
-from kms_operator.snapshot import Key, Snapshot, is_owned_by
+from kms_operator.snapshot import Read, Snapshot
 
 RESOLVED_REFS = "ResolvedRefs"
 OWNERSHIP_VALIDATED = "OwnershipValidated"
 PUBLISHED = "Published"
 
 RESYNC = timedelta(seconds=60)
-"""How often a Secret that we do not watch is looked at."""
+"""How often a Secret is read that the operator does not watch."""
 
 
 class _Refused(Exception):
@@ -56,23 +54,24 @@ class _Refused(Exception):
         self.update = not_ready(reason, message)
 
 
-def secrets(profile: CertificateProfile, settings: OperatorSettings) -> Iterable[Key]:
-    """The Secrets whose absence has to be certain."""
-    yield profile.metadata.namespace, directory_secret_name(profile.metadata.name)
-    yield settings.namespace, settings.serving_secret
+def reads(profile: CertificateProfile, snapshot: Snapshot) -> Iterator[Read]:
+    """The Secret for users, the server's certificate, and what issuers for cert-manager need."""
+    yield Read(SECRETS, profile.metadata.namespace, directory_secret_name(profile.metadata.name))
+    yield Read(SECRETS, snapshot.settings.namespace, snapshot.settings.serving_secret)
+    yield from certmanager_issuers.reads(profile, snapshot)
 
 
-def reconcile(profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Outcome:  # noqa: ARG001 - all reconcilers are called alike
+def plan(profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Plan:  # noqa: ARG001 - all reconcilers are called alike
     """Resolve references, check the contents against the policy, publish the directory Secret."""
     namespace = profile.metadata.namespace
     acme = profile.spec.enrollment.acme
     policy = snapshot.policy(profile.spec.policy_ref, namespace=namespace)
     authority = snapshot.authority(profile.spec.issuer_ref, namespace=namespace)
-    update, references = _verdicts(profile, policy, authority, snapshot)
-    published, secrets, repaired = _publication(profile, authority, snapshot)
-    issuers = certmanager_issuers.wanted(profile, snapshot)
-    asked = [issuers.update] if issuers.update else []
-    updates = [update, references, *([_ownership(acme), published] if acme else []), *asked]
+    is_ready, references = _check(profile, policy, authority, snapshot)
+    published, secrets, repaired = _publish(profile, authority, snapshot)
+    issuers = certmanager_issuers.plan_issuers(profile, snapshot)
+    requested = [issuers.condition] if issuers.condition else []
+    updates = [is_ready, references, *([_ownership(acme), published] if acme else []), *requested]
     old = profile.status.conditions
     status = ProfileStatus(
         observed_generation=profile.metadata.generation,
@@ -80,21 +79,19 @@ def reconcile(profile: CertificateProfile, snapshot: Snapshot, *, now: datetime,
         conditions=merge_conditions(old, updates, generation=profile.metadata.generation, now=now),
     )
     refused = transition_events(old, published) if published.status == "False" else ()
-    told = (event for each in asked for event in transition_events(old, each))
-    unsettled = any(each.status == "False" for each in (published, *asked))
-    return Outcome(
+    issued = (event for each in requested for event in transition_events(old, each))
+    incomplete = any(each.status == "False" for each in (published, *requested))
+    return Plan(
         delete=issuers.delete,
         apply=(*secrets, *issuers.apply),
         status=status,
-        events=(*transition_events(old, update), *refused, *repaired, *told),
-        again=now + RESYNC if unsettled else None,
-        withdraw=issuers.withdraw,
-        objects=issuers.objects,
+        events=(*transition_events(old, is_ready), *refused, *repaired, *issued),
+        requeue_at=now + RESYNC if incomplete else None,
     )
 
 
 def directory_secret(profile: CertificateProfile, authority: CertificateAuthority | None, snapshot: Snapshot) -> Secret:
-    """The Secret `<profile>-acme`: where to enroll, what to trust there, and what to trust in issued certificates."""
+    """Build the Secret `<profile>-acme`: the directory, its CA, and the chain of issued certificates."""
     data = {DIRECTORY_URL: _url(profile, snapshot).encode()}
     if anchor := trust_anchor(snapshot):
         data[CA_CERTIFICATE] = anchor
@@ -108,7 +105,7 @@ def _url(profile: CertificateProfile, snapshot: Snapshot) -> str:
     return directory_url(snapshot.settings.external_url, profile.metadata.namespace, profile.metadata.name)
 
 
-def _verdicts(
+def _check(
     profile: CertificateProfile,
     policy: CertificatePolicy | None,
     authority: CertificateAuthority | None,
@@ -132,9 +129,9 @@ def _verdicts(
 
 
 def _not_offered(profile: CertificateProfile, snapshot: Snapshot) -> ConditionUpdate | None:
-    """ResolvedRefs where an order profile cannot be had.
+    """Return ResolvedRefs if an order profile is not offered; None if all are.
 
-    The directory works without it: the server does not list it, and clients that ask for it come again.
+    The directory works without it: the server does not list it, and clients that ask for it try again.
     """
     flaws = [
         (reason, f'order profile "{entry.name}" is not offered (spec.enrollment.acme.profiles): {why}')
@@ -223,29 +220,29 @@ def _ownership(acme: AcmeEnrollment) -> ConditionUpdate:
     return ConditionUpdate("True", "Required", "clients prove control of each name", OWNERSHIP_VALIDATED)
 
 
-def _publication(
+def _publish(
     profile: CertificateProfile, authority: CertificateAuthority | None, snapshot: Snapshot
-) -> tuple[ConditionUpdate, tuple[Secret, ...], tuple[Event, ...]]:
-    """The update about the directory Secret, what to write, and the event of a repair."""
+) -> tuple[ConditionUpdate, tuple[Manifest, ...], tuple[Event, ...]]:
+    """Return the condition of the Secret for users, what to write, and the Event of a correction."""
     wanted = directory_secret(profile, authority, snapshot)
     name = wanted.metadata.name
     existing = snapshot.secret(profile.metadata.namespace, name)
     if existing is not None and not is_owned_by(existing, profile):
-        message = f"Secret {name} exists and is not this profile's, so it is left alone; delete or rename it"
+        message = f"Secret {name} exists and does not belong to this profile; delete it, or rename the profile"
         return ConditionUpdate("False", "SecretExists", message, PUBLISHED), (), ()
     update = ConditionUpdate(
         "True", PUBLISHED, f"Secret {name} tells clients where to enroll and what to trust", PUBLISHED
     )
     if profile.spec.enrollment.acme is None:
         return update, (), ()
-    return update, secrets_to_write(existing, wanted), _repairs(profile, existing, wanted)
+    return update, secret_changes(existing, wanted), _repairs(profile, existing, wanted)
 
 
 def _repairs(profile: CertificateProfile, existing: Secret | None, wanted: Secret) -> tuple[Event, ...]:
-    """A event where somebody else has removed or changed the Secret; growing with the CA's chain is no repair."""
+    """Return an Event if the Secret was deleted or its URL changed; a new chain of the CA is no repair."""
     lost = existing is None and any(each.type == PUBLISHED for each in profile.status.conditions)
     changed = existing is not None and existing.data.get(DIRECTORY_URL) != wanted.data[DIRECTORY_URL]
     if not lost and not changed:
         return ()
     how = "deleted" if lost else "changed"
-    return (Event("Repaired", f"Secret {wanted.metadata.name} was {how}; it is as it should be again"),)
+    return (Event("Repaired", f"Secret {wanted.metadata.name} was {how}; the operator has restored it"),)
