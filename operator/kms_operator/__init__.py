@@ -1,21 +1,24 @@
-"""The operator: reconciles the configuration resources into Secrets and conditions.
+"""The operator: reconciles the configuration resources into Secrets, issuers, published roots and conditions.
 
-The story of one change. kopf (`watches`, in a thread of its own) sees an event and hands the object over. `memory`
-keeps it; `targets` says what it may affect; those keys go into the `workqueue`, once each. A worker of the `controller`
-takes a key, makes sure of the Secrets that seem to be absent, and calls the pure function of that kind:
+The way of one change. `list_watch` lists and has kopf watch; each object goes to the `controller`, which stores it in
+its `cache`. `triggers` says which resources the change affects; a request for each goes into the `queue`. A worker
+takes a request, reads from the API server what the reconciler needs and is not cached, and calls the reconciler, a pure
+function:
 
-    reconcile(resource, seen: Observed, *, now, entropy) -> Outcome
+    reads(resource, snapshot) -> Iterable[Read]
+    plan(resource, snapshot, *, now, entropy) -> Plan
 
-`authorities`, `policies`, `profiles` and `eab` are those functions; `installation` is one for what no resource asks
-for (nonce key, TLS of the server), `sweep` finds what outlived its owner. The `applier` carries the outcome out, the
-same way for all kinds: it deletes and writes Secrets, writes the status where it says something new, and posts Events.
-An outcome may also say when to look again: at a renewal, at an expiry, in a minute where a Secret is not ours to watch.
+There is one for each kind in `reconcilers`, one for the roots that CertificateAuthorities publish
+(`trust_distribution`), one for what belongs to no resource (`installation`: nonce key, TLS of the server), and one for
+what outlived its owner (`orphans`). `apply` carries every plan out in the same way: it deletes and writes objects,
+writes the status if it changed, and posts Events. A plan may also say when to reconcile again: at a renewal, at an
+expiry, in a minute where a Secret is not watched.
 
-What holds throughout:
+Invariants:
 
-* Level-triggered. What happened does not matter, only what is: after a crash, a lost event or a conflict the same
+* Level-triggered. Only the current state matters, not what happened: after a crash, a lost event or a conflict the same
   function sees the same cluster and decides the same.
-* Every write is a compare-and-swap. Memory may be stale; it never authorises anything.
-* No finalizers and no annotations on users' objects. Deleting them never waits for the operator.
-* Keys are written before anybody hears of them, only into Secrets, and never again anywhere else.
+* Every write is a compare-and-swap. The cache may be stale; it never authorizes anything.
+* No finalizers and no annotations on users' objects. Their deletion never waits for the operator.
+* Keys are written before a status mentions them, only into Secrets, and never anywhere else.
 """

@@ -1,177 +1,241 @@
-"""What has been seen of the cluster. Watches, lists and our own writes feed it; reconciliations read it.
+"""The operator's cache of the cluster, with indexes. Lists, watches and the operator's own writes fill it.
 
-It may lag behind; that never authorises anything, because every write is a compare-and-swap and what seems absent is
-asked for before it is believed. Accounts are not kept, only which credential each belongs to.
+The cache may lag behind. It never authorises a write: every write is a compare-and-swap, and an object that is not
+cached is read from the API server before a reconciler treats it as absent. Of an ACMEAccount only an AccountSummary is
+kept.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from kms.cluster.resource_version import newer
 from kms.resources.accounts import ACMEAccount
-from kms.resources.core import Secret
-from kms.resources.kinds import (
-    ACCOUNTS,
-    AUTHORITIES,
-    BUNDLES,
-    CLUSTER_ISSUERS,
-    CLUSTER_TRUST_BUNDLES,
-    CONFIG_MAPS,
-    CREDENTIALS,
-    ISSUERS,
-    NAMESPACES,
-    POLICIES,
-    PROFILES,
-    SECRETS,
-    Kind,
-)
+from kms.resources.authorities import CertificateAuthority
+from kms.resources.credentials import EABCredential
+from kms.resources.kinds import ACCOUNTS, AUTHORITIES, CREDENTIALS, PROFILES, SECRETS, Kind
 from kms.resources.meta import ObjectMeta, Resource, key_of
-from kms.resources.secret_names import CREDENTIAL_UID
-from kms_operator.settings import OperatorSettings
-from kms_operator.snapshot import Key, Observed, Obstacle
+from kms.resources.profiles import CertificateProfile
+from kms.resources.secret_names import CREDENTIAL_UID, OWNER_UID
+from kms_operator.kinds import OPTIONAL_KINDS, RECONCILED_KINDS, WATCHED_KINDS
 
-WATCHED: tuple[Kind[Any], ...] = (AUTHORITIES, POLICIES, PROFILES, CREDENTIALS, SECRETS, ACCOUNTS, NAMESPACES)
-
-OF_TRUST: tuple[Kind[Any], ...] = (CONFIG_MAPS, BUNDLES, CLUSTER_TRUST_BUNDLES[0])
-LISTED: tuple[Kind[Any], ...] = (CLUSTER_ISSUERS, ISSUERS, *OF_TRUST)
-"""Kinds that need not be there, or for us: they are listed from time to time, not watched."""
-UNSEEN = Obstacle("Pending", "the operator has not looked for cert-manager or trust-manager yet; it does once a minute")
+Key = tuple[str, str]
+"""(namespace, name)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """What is kept of an ACMEAccount: whose credential it was opened with, and whether it is open."""
+class Unavailability:
+    """Why an optional kind is not available: the reason and the message of a condition."""
+
+    reason: str
+    message: str
+
+
+NOT_CHECKED = Unavailability("Pending", "not checked yet; the operator checks every minute")
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSummary:
+    """What is kept of an ACMEAccount: the UID of its EABCredential, and whether the account is open."""
 
     metadata: ObjectMeta
     credential: str
     is_open: bool
 
 
-@dataclass(slots=True)
-class Memory:
+def _owners(object_: Resource) -> Iterable[str]:
+    owner = object_.metadata.labels.get(OWNER_UID)
+    return {*(each.uid for each in object_.metadata.owner_references), *([owner] if owner else [])}
+
+
+def _issuer(object_: CertificateAuthority | CertificateProfile) -> Iterable[Key]:
+    if isinstance(object_, CertificateProfile):
+        yield object_.metadata.namespace, object_.spec.issuer_ref.name
+    elif object_.spec.internal is not None and object_.spec.internal.issuer_ref is not None:
+        yield object_.metadata.namespace, object_.spec.internal.issuer_ref.name
+
+
+def _order_profiles(profile: CertificateProfile) -> Iterable[Key]:
+    acme = profile.spec.enrollment.acme
+    return {(profile.metadata.namespace, each.profile_ref.name) for each in (acme.profiles if acme else ())}
+
+
+def _open_account(account: AccountSummary) -> Iterable[str]:
+    return (account.credential,) if account.is_open else ()
+
+
+def _policy(profile: CertificateProfile) -> Iterable[Key]:
+    yield profile.metadata.namespace, profile.spec.policy_ref.name
+
+
+def _profile(credential: EABCredential) -> Iterable[Key]:
+    yield credential.profile_key
+
+
+def _secret(credential: EABCredential) -> Iterable[Key]:
+    yield credential.metadata.namespace, credential.secret_name
+
+
+UID, NAMESPACE, OWNER, ISSUER, POLICY, ORDER_PROFILE, PROFILE, SECRET, OPEN_ACCOUNT = (
+    "uid",
+    "namespace",
+    "owner",
+    "issuer",
+    "policy",
+    "orderProfile",
+    "profile",
+    "secret",
+    "openAccount",
+)
+"""Names of indexes. OWNER has the UIDs of the label and of the owner references; others refer to a UID or a Key."""
+
+_BY_UID = {UID: lambda each: (each.metadata.uid,)}
+_BY_OWNER = {OWNER: _owners}
+INDEXES: Mapping[str, Mapping[str, Callable[[Any], Iterable[Hashable]]]] = {
+    **{each.plural: _BY_UID for each in RECONCILED_KINDS},
+    **{each.plural: _BY_OWNER for each in (SECRETS, *OPTIONAL_KINDS)},
+    AUTHORITIES.plural: {**_BY_UID, ISSUER: _issuer},
+    PROFILES.plural: {**_BY_UID, ISSUER: _issuer, POLICY: _policy, ORDER_PROFILE: _order_profiles},
+    CREDENTIALS.plural: {
+        **_BY_UID,
+        **_BY_OWNER,
+        PROFILE: _profile,
+        SECRET: _secret,
+        NAMESPACE: lambda each: (each.metadata.namespace,),
+    },
+    ACCOUNTS.plural: {OPEN_ACCOUNT: _open_account},
+}
+"""Index functions by plural and name: the values under which an object is found."""
+
+
+class _IndexedObjects:
+    """Objects of one kind by key, and their keys by the values of each index."""
+
+    def __init__(self, functions: Mapping[str, Callable[[Any], Iterable[Hashable]]]) -> None:
+        self.by_key: dict[Key, Any] = {}
+        self._functions = functions
+        self._indexes: dict[str, dict[Hashable, dict[Key, None]]] = {name: {} for name in functions}
+
+    def put(self, key: Key, object_: Any) -> None:
+        self.pop(key)
+        self.by_key[key] = object_
+        for name, function in self._functions.items():
+            for value in function(object_):
+                self._indexes[name].setdefault(value, {})[key] = None
+
+    def pop(self, key: Key) -> Any | None:
+        object_ = self.by_key.pop(key, None)
+        if object_ is not None:
+            for name, function in self._functions.items():
+                for value in function(object_):
+                    keys = self._indexes[name][value]
+                    keys.pop(key, None)
+                    if not keys:
+                        del self._indexes[name][value]
+        return object_
+
+    def keys_by(self, name: str, value: Hashable) -> Iterable[Key]:
+        return self._indexes[name].get(value, ())
+
+
+class Cache:
     """The last known version of each object, by kind and (namespace, name)."""
 
-    settings: OperatorSettings
-    _objects: dict[str, dict[Key, Any]] = field(
-        default_factory=lambda: {each.plural: {} for each in (*WATCHED, *LISTED)}
-    )
-    _gone: dict[tuple[str, Key], str] = field(default_factory=dict)
-    _open: Counter[str] = field(default_factory=Counter)
-    obstacles: dict[str, Obstacle] = field(
-        default_factory=lambda: dict.fromkeys((each.plural for each in LISTED), UNSEEN)
-    )
-    served: dict[str, Kind[Any]] = field(default_factory=dict)
-    """The version of a kind that was listed last."""
+    def __init__(self) -> None:
+        kinds = (*WATCHED_KINDS, *OPTIONAL_KINDS)
+        self._kinds = {each.plural: _IndexedObjects(INDEXES.get(each.plural, {})) for each in kinds}
+        self._deleted: dict[tuple[str, Key], str] = {}
+        self.unavailable: dict[str, Unavailability] = dict.fromkeys(
+            (each.plural for each in OPTIONAL_KINDS), NOT_CHECKED
+        )
+        """Optional kinds that are not available, by plural."""
+        self.served: dict[str, Kind[Any]] = {}
+        """The version of each kind that was listed last, by plural."""
 
     def get(self, kind: Kind[Any], key: Key) -> Any | None:
-        """The object as last seen; an ACMEAccount as `Opened`."""
-        return self._objects[kind.plural].get(key)
+        """Return the object if it is cached; of an ACMEAccount its AccountSummary."""
+        return self._kinds[kind.plural].by_key.get(key)
 
     def all(self, kind: Kind[Any]) -> Mapping[Key, Any]:
-        """All objects of that kind, by (namespace, name)."""
-        return self._objects[kind.plural]
+        """Return all cached objects of the kind by (namespace, name). The mapping is live."""
+        return self._kinds[kind.plural].by_key
+
+    def by_index(self, kind: Kind[Any], index: str, value: Hashable) -> list[Any]:
+        """Return the objects of the kind that the index has under `value`."""
+        objects = self._kinds[kind.plural]
+        return [objects.by_key[key] for key in objects.keys_by(index, value)]
+
+    def open_accounts(self, credential: str) -> int:
+        """Count the open accounts of the EABCredential with this UID."""
+        return sum(1 for _ in self._kinds[ACCOUNTS.plural].keys_by(OPEN_ACCOUNT, credential))
 
     def put(self, kind: Kind[Any], object_: Resource, *, live: bool = False) -> bool:
-        """Remember the object. False where this version, or a later one, was known.
+        """Store the object. Returns False if this version or a later one is cached.
 
-        `live`: it was read just now, which outweighs the news that it was deleted or has lost the label that we
-        watch for.
+        `live`: the object was read from the API server just now. It then outweighs an event that said that the object
+        was deleted or lost the label that is watched.
         """
         key = key_of(object_)
-        seen = self.get(kind, key)
+        known = self.get(kind, key)
         version = object_.metadata.resource_version
-        if seen is not None and not newer(version, seen.metadata.resource_version):
+        if known is not None and not newer(version, known.metadata.resource_version):
             return False
-        deleted = self._gone.get((kind.plural, key))
+        deleted = self._deleted.get((kind.plural, key))
         if deleted is not None and not live and not newer(version, deleted):
             return False
-        self._gone.pop((kind.plural, key), None)
-        kept = _kept(object_)
-        self._count(seen, -1)
-        self._count(kept, +1)
-        self._objects[kind.plural][key] = kept
+        self._deleted.pop((kind.plural, key), None)
+        self._kinds[kind.plural].put(key, _summarize(object_))
         return True
 
-    def forget(self, kind: Kind[Any], object_: Resource) -> bool:
-        """The object was deleted at its resourceVersion. False where a later one is known, or none.
+    def remove(self, kind: Kind[Any], object_: Resource) -> bool:
+        """Drop an object that was deleted at its resourceVersion. Returns False if nothing or a later one is cached.
 
-        The version is remembered: an answer that was on its way must not bring the object back.
+        The version is remembered, so that an answer that was under way does not bring the object back.
         """
         key = key_of(object_)
-        seen = self.get(kind, key)
+        known = self.get(kind, key)
         version = object_.metadata.resource_version
-        if seen is not None and newer(seen.metadata.resource_version, version):
+        if known is not None and newer(known.metadata.resource_version, version):
             return False
-        self._gone[kind.plural, key] = version
-        return self._drop(kind, key)
+        self._deleted[kind.plural, key] = version
+        return self._kinds[kind.plural].pop(key) is not None
 
     def replace(
         self, kind: Kind[Any], objects: Iterable[Resource], resource_version: str
     ) -> tuple[list[Any], list[Any]]:
-        """Take over a complete list as of `resource_version`. Returns what is new or changed, and what has gone."""
+        """Replace all objects of the kind by a complete list. Returns what is new or changed, and what is gone."""
         self.served[kind.plural] = kind
         listed = {key_of(each): each for each in objects}
-        gone = [
-            seen
-            for key, seen in self.all(kind).items()
-            if key not in listed and not newer(seen.metadata.resource_version, resource_version)
+        deleted = [
+            known
+            for key, known in self.all(kind).items()
+            if key not in listed and not newer(known.metadata.resource_version, resource_version)
         ]
-        for each in gone:
-            self._drop(kind, key_of(each))
-        # Whatever was deleted before the list is not in it, so there is nothing to guard against any more.
-        self._gone = {
+        for each in deleted:
+            self._kinds[kind.plural].pop(key_of(each))
+        # The list does not contain what was deleted before it, so those deletions need not be remembered.
+        self._deleted = {
             (plural, key): version
-            for (plural, key), version in self._gone.items()
+            for (plural, key), version in self._deleted.items()
             if plural != kind.plural or newer(version, resource_version)
         }
-        return [each for each in listed.values() if self.put(kind, each)], gone
+        return [each for each in listed.values() if self.put(kind, each)], deleted
 
-    def obstruct(self, kind: Kind[Any], obstacle: Obstacle | None) -> bool:
-        """Remember why objects of a kind of others are not known, or (None) that they are. False: known."""
-        if self.obstacles.get(kind.plural) == obstacle:
+    def set_unavailable(self, kind: Kind[Any], unavailability: Unavailability | None) -> bool:
+        """Record why an optional kind is not available; None: it is. Returns False if that was known."""
+        if self.unavailable.get(kind.plural) == unavailability:
             return False
-        if obstacle is None:
-            del self.obstacles[kind.plural]
+        if unavailability is None:
+            del self.unavailable[kind.plural]
         else:
-            self.obstacles[kind.plural] = obstacle
+            self.unavailable[kind.plural] = unavailability
         return True
 
-    def observed(self, live: Mapping[Key, Secret | None]) -> Observed:
-        """The view for one reconciliation; `live` holds Secrets that were read just now, None where there is none."""
-        secrets = {**self.all(SECRETS), **{key: found for key, found in live.items() if found is not None}}
-        return Observed(
-            settings=self.settings,
-            authorities=self.all(AUTHORITIES),
-            policies=self.all(POLICIES),
-            profiles=self.all(PROFILES),
-            credentials=self.all(CREDENTIALS),
-            namespaces=self.all(NAMESPACES),
-            secrets=secrets,
-            accounts=self._open,
-            issuers={**self.all(CLUSTER_ISSUERS), **self.all(ISSUERS)},
-            config_maps=self.all(CONFIG_MAPS),
-            bundles=self.all(BUNDLES),
-            cluster_trust_bundles=self.all(CLUSTER_TRUST_BUNDLES[0]),
-            obstacles=self.obstacles,
-            served=self.served,
-        )
 
-    def _drop(self, kind: Kind[Any], key: Key) -> bool:
-        dropped = self._objects[kind.plural].pop(key, None)
-        self._count(dropped, -1)
-        return dropped is not None
-
-    def _count(self, object_: Resource | None, step: int) -> None:
-        if isinstance(object_, Opened) and object_.is_open:
-            self._open[object_.credential] += step
-
-
-def _kept(object_: Resource) -> Resource:
+def _summarize(object_: Resource) -> Resource:
     if not isinstance(object_, ACMEAccount):
         return object_
     credential = object_.metadata.labels.get(CREDENTIAL_UID, "")
-    return Opened(object_.metadata, credential, object_.status.state is not None)
+    return AccountSummary(object_.metadata, credential, object_.status.state is not None)

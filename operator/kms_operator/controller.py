@@ -1,4 +1,4 @@
-"""The loop: a key from the queue, a look at the cluster, a pure decision, its execution, and when to look again."""
+"""The controller: takes requests from the queue, reads, calls a pure reconciler, applies its plan, requeues."""
 
 from __future__ import annotations
 
@@ -14,59 +14,67 @@ from kms.clock import Clock, Entropy
 from kms.cluster.client import Cluster
 from kms.cluster.errors import AlreadyExists, ClusterError, Conflict, NotFound, Unavailable
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, SECRETS, Kind
-from kms.resources.meta import Resource, condition, key_of
-from kms_operator.apply import Applier
-from kms_operator.cache import OF_TRUST, Memory
+from kms.resources.meta import Resource, key_of
+from kms_operator.apply import PlanApplier
+from kms_operator.cache import Cache, Key, Unavailability
+from kms_operator.kinds import TRUST_KINDS
 from kms_operator.metrics import Metrics
-from kms_operator.plan import Outcome
+from kms_operator.objects import is_managed
+from kms_operator.plan import Plan
 from kms_operator.queue import WorkQueue
 from kms_operator.reconcilers import (
     certificate_authority,
     certificate_policy,
     certificate_profile,
-    certmanager_issuers,
     eab_credential,
     installation,
+    orphans,
     trust_distribution,
 )
-from kms_operator.reconcilers.orphans import Stray, strays
 from kms_operator.settings import OperatorSettings
-from kms_operator.snapshot import Key, Observed, Obstacle, is_managed
-from kms_operator.triggers import INSTALLATION, SWEEP, TRUST, Target, affected, issuing, publishing, target_of, trust_of
-
-WORKERS = 4
-LONGEST_WAIT = 3600.0
-"""Seconds after which a resource is looked at even if it is due much later: clocks may be set in the meantime."""
-MARGIN = 1.0
-"""Seconds that a resource is looked at after the moment it is due, so that the moment has passed on every clock."""
+from kms_operator.snapshot import Read, Snapshot
+from kms_operator.triggers import (
+    INSTALLATION,
+    ORPHANS,
+    TRUST,
+    ReconcileRequest,
+    affected,
+    request_for,
+    requests_for_cert_manager,
+    requests_for_trust,
+    trust_request_for,
+)
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Reconciler:
-    """How one kind is reconciled, and which Secrets have to be read live where they are not known."""
+    """The pure functions of one reconciler, and the kind that it reconciles; None: its plan needs no resource."""
 
-    kind: Kind[Any]
-    reconcile: Callable[..., Outcome]
-    secrets: Callable[[Any, OperatorSettings], Iterable[Key]]
-    lookups: Callable[[Any, Observed], Iterable[tuple[Kind[Any], Key]]] = lambda _resource, _seen: ()
-    """What else has to be read live where it is not known; what that is depends on what is known."""
+    kind: Kind[Any] | None
+    reads: Callable[[Any, Snapshot], Iterable[Read]]
+    plan: Callable[..., Plan]
 
 
 RECONCILERS: Mapping[str, Reconciler] = {
-    each.kind.plural: each
-    for each in (
-        Reconciler(AUTHORITIES, certificate_authority.reconcile, certificate_authority.secrets),
-        Reconciler(POLICIES, certificate_policy.reconcile, lambda _policy, _settings: ()),
-        Reconciler(PROFILES, certificate_profile.reconcile, certificate_profile.secrets, certmanager_issuers.lookups),
-        Reconciler(CREDENTIALS, eab_credential.reconcile, eab_credential.secrets),
-    )
+    AUTHORITIES.plural: Reconciler(AUTHORITIES, certificate_authority.reads, certificate_authority.plan),
+    TRUST: Reconciler(AUTHORITIES, trust_distribution.reads, trust_distribution.plan),
+    POLICIES.plural: Reconciler(POLICIES, certificate_policy.reads, certificate_policy.plan),
+    PROFILES.plural: Reconciler(PROFILES, certificate_profile.reads, certificate_profile.plan),
+    CREDENTIALS.plural: Reconciler(CREDENTIALS, eab_credential.reads, eab_credential.plan),
+    INSTALLATION.reconciler: Reconciler(None, installation.reads, installation.plan),
+    ORPHANS.reconciler: Reconciler(None, orphans.reads, orphans.plan),
 }
 
 
 class Controller:
-    """One for all kinds. Lives in one event loop; `remember` and `forget` are called there."""
+    """One for all kinds. Runs in one event loop, in which its `handle_` methods are called.
+
+    `max_requeue_seconds`: a resource is reconciled after that time even if it is due later, because clocks may be
+    adjusted meanwhile. `requeue_margin_seconds` is added to the moment at which it is due, so that every clock has
+    passed it.
+    """
 
     def __init__(
         self,
@@ -77,225 +85,187 @@ class Controller:
         clock: Clock,
         entropy: Entropy,
         instance: str,
+        workers: int = 4,
+        max_requeue_seconds: float = 3600.0,
+        requeue_margin_seconds: float = 1.0,
     ) -> None:
-        self.memory = Memory(settings)
-        self.queue: WorkQueue[Target] = WorkQueue()
-        self.asked = asyncio.Event()
-        """Set when somebody asks for the first time for what could not be had when it was looked for."""
+        self.cache = Cache()
+        self.queue: WorkQueue[ReconcileRequest] = WorkQueue()
+        self.optional_kinds_wanted = asyncio.Event()
+        """Set when a resource asks for an optional kind for the first time and it was not available."""
         self._settings = settings
         self._cluster = cluster
         self._metrics = metrics
         self._clock = clock
         self._entropy = entropy
-        self._applier = Applier(cluster, self.remember, self.forget, clock, instance)
+        self._workers = workers
+        self._max_requeue_seconds = max_requeue_seconds
+        self._requeue_margin_seconds = requeue_margin_seconds
+        self._applier = PlanApplier(cluster, self.handle_upsert, self.handle_delete, clock, instance)
         metrics.follow_queue(lambda: len(self.queue))
 
-    def remember(self, kind: Kind[Any], object_: Resource, *, live: bool = False) -> None:
-        """An object is there: whatever depends on it is looked at. What has been known already changes nothing."""
-        if self._concerns_us(kind, object_) and self.memory.put(kind, object_, live=live):
-            self._enqueue(affected(kind, object_, self.memory))
+    def handle_upsert(self, kind: Kind[Any], object_: Resource, *, live: bool = False) -> None:
+        """Cache an object and enqueue what depends on it. A version that is cached already changes nothing."""
+        if self._is_relevant(kind, object_) and self.cache.put(kind, object_, live=live):
+            self._enqueue_affected(kind, object_)
 
-    def forget(self, kind: Kind[Any], object_: Resource) -> None:
-        """An object is gone."""
-        if self.memory.forget(kind, object_):
-            self._bereave(kind, object_)
+    def handle_delete(self, kind: Kind[Any], object_: Resource) -> None:
+        """Drop a deleted object and enqueue what depends on it."""
+        if self.cache.remove(kind, object_):
+            self._on_deleted(kind, object_)
 
-    def take_over(self, kind: Kind[Any], objects: Iterable[Resource], resource_version: str) -> None:
-        """All objects of a kind, complete: what is not among them is gone."""
-        wanted = [each for each in objects if self._concerns_us(kind, each)]
-        changed, gone = self.memory.replace(kind, wanted, resource_version)
+    def handle_list(self, kind: Kind[Any], objects: Iterable[Resource], resource_version: str) -> None:
+        """Cache a complete list: objects that are not in it were deleted."""
+        relevant = [each for each in objects if self._is_relevant(kind, each)]
+        changed, deleted = self.cache.replace(kind, relevant, resource_version)
         for each in sorted(changed, key=_age):
-            self._enqueue(affected(kind, each, self.memory))
-        for each in gone:
-            self._bereave(kind, each)
+            self._enqueue_affected(kind, each)
+        for each in deleted:
+            self._on_deleted(kind, each)
 
-    def obstruct(self, kind: Kind[Any], obstacle: Obstacle | None) -> bool:
-        """A kind of others cannot be had, or (None) can be had: whoever asks for it says so. False: it was known."""
-        if not self.memory.obstruct(kind, obstacle):
+    def handle_availability(self, kind: Kind[Any], unavailability: Unavailability | None) -> bool:
+        """Record if an optional kind is available (None), enqueue what asks for it. Returns False if that was known."""
+        if not self.cache.set_unavailable(kind, unavailability):
             return False
-        self._enqueue(publishing(self.memory) if kind in OF_TRUST else issuing(self.memory))
+        requests = requests_for_trust(self.cache) if kind in TRUST_KINDS else requests_for_cert_manager(self.cache)
+        for each in requests:
+            self.queue.add(each)
         return True
 
-    def publishes(self) -> bool:
+    def needs_trust_kinds(self) -> bool:
         """Whether a root is published, or is to be."""
-        asked = any(each.spec.trust is not None for each in self.memory.all(AUTHORITIES).values())
-        return asked or any(self.memory.all(kind) for kind in OF_TRUST)
+        wanted = any(each.spec.trust is not None for each in self.cache.all(AUTHORITIES).values())
+        return wanted or any(self.cache.all(kind) for kind in TRUST_KINDS)
 
-    def look_at_everything(self) -> None:
-        """Have all that is reconciled looked at, the oldest first."""
+    def enqueue_all(self) -> None:
+        """Enqueue everything, the oldest resources first."""
         self.queue.add(INSTALLATION)
-        for each in RECONCILERS.values():
-            for resource in sorted(self.memory.all(each.kind).values(), key=_age):
-                self.queue.add(target_of(each.kind, resource))
-        for authority in self.memory.all(AUTHORITIES).values():
-            self.queue.add(trust_of(authority))
-        self.queue.add(SWEEP)
+        for kind in (AUTHORITIES, POLICIES, PROFILES, CREDENTIALS):
+            for resource in sorted(self.cache.all(kind).values(), key=_age):
+                self.queue.add(request_for(kind, resource))
+        for authority in self.cache.all(AUTHORITIES).values():
+            self.queue.add(trust_request_for(authority))
+        self.queue.add(ORPHANS)
 
     async def run(self) -> None:
-        """Reconcile until cancelled, with as many workers as it takes to wait for several API calls at once."""
+        """Reconcile until cancelled. Several workers wait for API calls at the same time."""
         async with asyncio.TaskGroup() as group:
-            for _ in range(WORKERS):
+            for _ in range(self._workers):
                 group.create_task(self._work())
 
     async def _work(self) -> None:
-        """Process keys; a reconciliation that is cancelled is done again by whoever comes next."""
         while True:
-            async with self.queue.take() as target:
-                await self._process(target)
+            async with self.queue.take() as request:
+                await self._process(request)
 
-    async def _process(self, target: Target) -> None:
+    async def _process(self, request: ReconcileRequest) -> None:
         began = time.perf_counter()
         result = "done"
         try:
-            again = await self._reconcile(target)
+            requeue_at = await self._reconcile(request)
         except (Conflict, AlreadyExists) as error:
             result = "conflict"
-            logger.debug("reconciling again", extra={"target": "/".join(target), "error": str(error)})
-            self.queue.retry(target)
+            logger.debug("reconciling again after a conflict", extra={"request": str(request), "error": str(error)})
+            self.queue.retry(request)
         except Unavailable as error:
             result = "retried"
-            delay = self.queue.retry(target, after=error.retry_after)
-            logger.warning("API server not available", extra=_tried(target, error, delay))
+            delay = self.queue.retry(request, after=error.retry_after)
+            logger.warning("API server not available", extra=_log_retry(request, error, delay))
         except ClusterError as error:
-            if isinstance(error, NotFound) and not self._is_known(target):
-                result = "done"  # deleted while we looked
+            if isinstance(error, NotFound) and not self._exists(request):
+                result = "done"  # the resource was deleted meanwhile
                 return
             result = "failed"
-            logger.error("reconciliation refused", extra=_tried(target, error, self.queue.retry(target)))
+            logger.error("reconciliation refused", extra=_log_retry(request, error, self.queue.retry(request)))
         except Exception:
-            # A bug in one reconciler must not stop the others; it is in the log with its traceback, and in the metrics.
+            # A bug in one reconciler must not stop the others; the log has the traceback, the metrics count it.
             result = "failed"
-            logger.exception("reconciliation failed", extra=_tried(target, None, self.queue.retry(target)))
+            logger.exception("reconciliation failed", extra=_log_retry(request, None, self.queue.retry(request)))
         else:
-            self.queue.succeeded(target)
-            self._schedule(target, again)
+            self.queue.reset_backoff(request)
+            self._requeue(request, requeue_at)
         finally:
-            self._metrics.reconciles.labels(target.plural, result).inc()
-            self._metrics.seconds.labels(target.plural).observe(time.perf_counter() - began)
+            self._metrics.reconciles.labels(request.reconciler, result).inc()
+            self._metrics.seconds.labels(request.reconciler).observe(time.perf_counter() - began)
 
-    def _is_known(self, target: Target) -> bool:
-        """Whether there still is something to reconcile."""
-        reconciler = RECONCILERS.get(AUTHORITIES.plural if target.plural == TRUST else target.plural)
-        return reconciler is None or self.memory.get(reconciler.kind, (target.namespace, target.name)) is not None
+    def _exists(self, request: ReconcileRequest) -> bool:
+        kind = RECONCILERS[request.reconciler].kind
+        return kind is None or self.cache.get(kind, (request.namespace, request.name)) is not None
 
-    def _schedule(self, target: Target, again: datetime | None) -> None:
-        if again is not None:
-            seconds = (again - self._clock()).total_seconds() + MARGIN
-            self.queue.add(target, delay=min(max(seconds, MARGIN), LONGEST_WAIT))
+    def _requeue(self, request: ReconcileRequest, requeue_at: datetime | None) -> None:
+        if requeue_at is not None:
+            margin = self._requeue_margin_seconds
+            seconds = (requeue_at - self._clock()).total_seconds() + margin
+            self.queue.add(request, delay=min(max(seconds, margin), self._max_requeue_seconds))
 
-    async def _reconcile(self, target: Target) -> datetime | None:
-        if target == SWEEP:
-            await self._sweep()
-            return None
-        if target == INSTALLATION:
-            return await self._install()
-        if target.plural == TRUST:
-            return await self._publish(target)
-        reconciler = RECONCILERS[target.plural]
-        resource = self.memory.get(reconciler.kind, (target.namespace, target.name))
-        if resource is None or resource.metadata.deletion_timestamp is not None:
-            return None
-        seen = await self._observe(reconciler.secrets(resource, self._settings))
-        seen = seen.with_live(await self._unknown(reconciler.lookups(resource, seen)))
-        outcome = reconciler.reconcile(resource, seen, now=self._clock(), entropy=self._entropy)
+    async def _reconcile(self, request: ReconcileRequest) -> datetime | None:
+        reconciler = RECONCILERS[request.reconciler]
+        kind, resource = reconciler.kind, None
+        if kind is not None:
+            resource = self.cache.get(kind, (request.namespace, request.name))
+            if resource is None or resource.metadata.deletion_timestamp is not None:
+                return None
+        snapshot = Snapshot(self._settings, self.cache)
+        live = await self._read_live(reconciler.reads(resource, snapshot))
+        snapshot = Snapshot(self._settings, self.cache, live)
+        plan = reconciler.plan(resource, snapshot, now=self._clock(), entropy=self._entropy)
+        if plan.check_optional_kinds:
+            self.optional_kinds_wanted.set()
         try:
-            await self._applier.carry_out(outcome, kind=reconciler.kind, resource=resource)
+            return await self._applier.apply(plan, kind=kind, resource=resource)
         except (Conflict, AlreadyExists, NotFound):
-            await self._look_again(reconciler.kind, resource, outcome)
+            # An object is not as the cache has it: read all that the plan is about before the next attempt.
+            if kind is not None and resource is not None:
+                await self._refresh_resource(kind, resource)
+            for manifest in (*plan.apply, *plan.delete):
+                await self._refresh(manifest.kind, key_of(manifest.object))
             raise
-        return outcome.again
 
-    async def _publish(self, target: Target) -> datetime | None:
-        """Publish a root where it can be, and state where that is; the rest of the CA is another target."""
-        authority = self.memory.get(AUTHORITIES, (target.namespace, target.name))
-        if authority is None or authority.metadata.deletion_timestamp is not None:
-            return None
-        seen = self.memory.observed({})
-        seen = seen.with_live(await self._unknown(trust_distribution.lookups(authority, seen)))
-        plan = trust_distribution.plan(authority, seen, now=self._clock())
-        if plan.obstructed and condition(authority.status.conditions, certificate_authority.TRUST_PUBLISHED) is None:
-            self.asked.set()
-        doubtful = Outcome(objects=plan.objects, withdraw=plan.withdraw)
-        try:
-            refusals = await self._applier.attempt(plan.withdraw, plan.objects)
-            doubtful = Outcome()
-            outcome = trust_distribution.conclude(authority, plan, refusals, now=self._clock())
-            await self._applier.carry_out(outcome, kind=AUTHORITIES, resource=authority)
-        except (Conflict, AlreadyExists, NotFound):
-            await self._look_again(AUTHORITIES, authority, doubtful)
-            raise
-        return outcome.again
+    async def _read_live(self, reads: Iterable[Read]) -> dict[tuple[str, Key], Any | None]:
+        """Read the objects that are not cached, or that must be read in any case."""
+        wanted = [each for each in reads if each.live or self.cache.get(each.kind, each.key) is None]
+        found = [(each, await self._get(each.kind, each.key)) for each in wanted]
+        # What was cached in the meantime is newer than what was read.
+        return {
+            (each.kind.plural, each.key): object_
+            for each, object_ in found
+            if each.live or self.cache.get(each.kind, each.key) is None
+        }
 
-    async def _install(self) -> datetime | None:
-        seen = await self._observe(installation.secrets(self._settings))
-        outcome = installation.reconcile(seen, now=self._clock(), entropy=self._entropy)
-        await self._applier.carry_out(outcome, kind=None, resource=None)
-        return outcome.again
-
-    async def _sweep(self) -> None:
-        for stray in strays(await self._observe(())):
-            if not await self._exists(stray):
-                await self._applier.delete(stray.manifest.kind, stray.manifest.object)
-
-    async def _exists(self, stray: Stray) -> bool:
-        """Ask the API server itself whether the owner is there."""
-        try:
-            owner = await self._cluster.get(stray.kind, *stray.owner)
-        except NotFound:
-            return False
-        return bool(owner.metadata.uid == stray.uid)
-
-    async def _observe(self, secrets: Iterable[Key]) -> Observed:
-        """The cluster as known, and Secrets as they are now where they are not watched or seem not to exist."""
-        live = {key: await self._read(SECRETS, key) for key in secrets if self.memory.get(SECRETS, key) is None}
-        return self.memory.observed(live)
-
-    async def _unknown(self, lookups: Iterable[tuple[Kind[Any], Key]]) -> list[Resource]:
-        """Those of the objects that are not remembered, and are there."""
-        read = [await self._read(kind, key) for kind, key in lookups if self.memory.get(kind, key) is None]
-        return [each for each in read if each is not None]
-
-    async def _look_again(self, kind: Kind[Any], resource: Resource, outcome: Outcome) -> None:
-        """Something is not as we believed: read what the outcome was about, so that the next try knows better."""
-        key = (resource.metadata.namespace, resource.metadata.name)
-        if (found := await self._read(kind, key)) is None:
-            self.forget(kind, resource)
+    async def _refresh_resource(self, kind: Kind[Any], resource: Resource) -> None:
+        if (found := await self._get(kind, key_of(resource))) is None:
+            self.handle_delete(kind, resource)
         else:
-            self.remember(kind, found, live=True)
-        for secret in (*outcome.apply, *outcome.delete):
-            await self._look_at(SECRETS, key_of(secret))
-        for manifest in (*outcome.objects, *outcome.withdraw):
-            await self._look_at(manifest.kind, key_of(manifest.object))
+            self.handle_upsert(kind, found, live=True)
 
-    async def _look_at(self, kind: Kind[Any], key: Key) -> None:
-        found: Resource | None = await self._read(kind, key)
-        known = self.memory.get(kind, key)
+    async def _refresh(self, kind: Kind[Any], key: Key) -> None:
+        found: Resource | None = await self._get(kind, key)
+        known = self.cache.get(kind, key)
         if found is None:
             if known is not None:
-                self.forget(kind, known)
+                self.handle_delete(kind, known)
         elif is_managed(found) or key[0] == self._settings.namespace or kind is CREDENTIALS:
-            # What users have made is not watched; it is read anew each time instead of being remembered.
-            self.remember(kind, found, live=True)
+            self.handle_upsert(kind, found, live=True)
         elif known is not None:
-            self.forget(kind, found)  # it has lost our label
+            self.handle_delete(kind, found)  # it has lost the operator's label: it is not watched, so not cached
 
-    async def _read(self, kind: Kind[Any], key: Key) -> Any | None:
+    async def _get(self, kind: Kind[Any], key: Key) -> Any | None:
         try:
             return await self._cluster.get(kind, *key)
         except NotFound:
             return None
 
-    def _concerns_us(self, kind: Kind[Any], object_: Resource) -> bool:
+    def _is_relevant(self, kind: Kind[Any], object_: Resource) -> bool:
         return not kind.namespaced or kind is SECRETS or self._settings.watches(object_.metadata.namespace)
 
-    def _bereave(self, kind: Kind[Any], gone: Resource) -> None:
-        self._enqueue(affected(kind, gone, self.memory))
+    def _on_deleted(self, kind: Kind[Any], deleted: Resource) -> None:
+        self._enqueue_affected(kind, deleted)
         if kind in {AUTHORITIES, CREDENTIALS, PROFILES}:
-            self.queue.add(SWEEP)
+            self.queue.add(ORPHANS)
 
-    def _enqueue(self, targets: Iterable[tuple[Target, float]]) -> None:
-        for target, delay in targets:
-            self.queue.add(target, delay=delay)
+    def _enqueue_affected(self, kind: Kind[Any], changed: Resource) -> None:
+        for request, delay in affected(kind, changed, self.cache):
+            self.queue.add(request, delay=delay)
 
 
 def _age(resource: Resource) -> tuple[float, str]:
@@ -303,9 +273,9 @@ def _age(resource: Resource) -> tuple[float, str]:
     return (created.timestamp() if created else 0.0, resource.metadata.uid)
 
 
-def _tried(target: Target, error: ClusterError | None, delay: float) -> dict[str, Any]:
+def _log_retry(request: ReconcileRequest, error: ClusterError | None, delay: float) -> dict[str, Any]:
     return {
-        "target": "/".join(filter(None, target)),
+        "request": str(request),
         "error": str(error) if error is not None else None,
         "again_in_seconds": round(delay, 1),
     }

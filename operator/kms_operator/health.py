@@ -12,15 +12,15 @@ from kms.address import Address
 from kms_operator.metrics import Metrics
 
 
-def application(metrics: Metrics, *, ready: Callable[[], str | None]) -> web.Application:
-    """`ready` says what is missing; None where nothing is. Liveness is that the event loop answers at all."""
+def application(metrics: Metrics, *, not_ready: Callable[[], str | None]) -> web.Application:
+    """`not_ready` returns why the operator is not ready, or None. Liveness means that the event loop answers."""
 
     async def healthz(_request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
     async def readyz(_request: web.Request) -> web.Response:
-        missing = ready()
-        return web.Response(text=f"{missing or 'ok'}\n", status=503 if missing else 200)
+        reason = not_ready()
+        return web.Response(text=f"{reason or 'ok'}\n", status=503 if reason else 200)
 
     async def scrape(_request: web.Request) -> web.Response:
         body = generate_latest(metrics.registry)
@@ -33,7 +33,7 @@ def application(metrics: Metrics, *, ready: Callable[[], str | None]) -> web.App
 
 @asynccontextmanager
 async def serving(app: web.Application, address: Address) -> AsyncIterator[None]:
-    """Listen at `address` while the block runs. Raises OSError where that is not possible."""
+    """Listen at `address` while the block runs. Raises OSError if that fails."""
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:

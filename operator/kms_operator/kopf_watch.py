@@ -1,9 +1,11 @@
-"""kopf, as far as we use it: it watches, and tells of every event. It decides nothing and writes nothing.
+"""kopf, used as a watch: it delivers events and does nothing else. docs/design/2026-11-30-kopf-as-a-watch.md says why.
 
-It has a thread and an event loop of its own, because when it stops it cancels every task of the loop it runs in. It
-ends itself on many faults of the API server by design; then it is started again, and everything is listed anew, since
-what happened in between is lost. No handlers but `on.event`: those keep no progress in annotations, add no finalizers,
-and copy no Secrets into annotations.
+The only handlers are `on.event`. Handlers of changes, timers and daemons would keep their progress in annotations, copy
+Secrets into them, or add finalizers; kopf's indexes, probes and events come with the same process-wide settings and
+know neither compare-and-swap writes nor a queue in which one resource has one worker. The controller has all of that.
+
+kopf runs in a thread with an event loop of its own, because it cancels every task of its loop when it stops. By design
+it stops on many errors of the API server; `list_watch` then starts it again and lists what it missed.
 """
 
 from __future__ import annotations
@@ -21,37 +23,28 @@ import msgspec
 from kms.cluster.auth import source_of
 from kms.resources.kinds import ACCOUNTS, SECRETS, Kind
 from kms.resources.meta import Resource
-from kms.resources.secret_names import CREDENTIAL_UID, MANAGED_BY, MANAGER
-from kms_operator.cache import LISTED
+from kms_operator.kinds import LABEL_SELECTORS
 from kms_operator.settings import OperatorSettings
 
 Deliver = Callable[[Kind[Any], str | None, Resource], None]
-"""Told of each event: kind, type (None: from a list, else ADDED, MODIFIED, DELETED) and the object."""
+"""Called for each event with kind, type (None: from a list; else ADDED, MODIFIED, DELETED) and object."""
 Login = Callable[[], Awaitable[kopf.ConnectionInfo]]
 
-_OURS = f"{MANAGED_BY}={MANAGER}"
-LABELS = {
-    SECRETS.plural: _OURS,
-    ACCOUNTS.plural: CREDENTIAL_UID,
-    **dict.fromkeys((each.plural for each in LISTED), _OURS),
-}
-"""What the API server filters for us: what is ours of Secrets and of kinds of others, accounts that an EABCredential
-has opened."""
 PAGE_SIZE = 500
 SERVER_TIMEOUT = 600
 CONNECT_TIMEOUT = 10
 REQUEST_TIMEOUT = 60
 STOP_SECONDS = 5.0
-ATTEMPTS = 10
-"""How long kopf's tasks may take to end, and how often within that time those that do not want to are told."""
+STOP_ATTEMPTS = 10
+"""How long kopf's tasks may take to end, and how often they are cancelled meanwhile."""
 TOKEN_LIFETIME = timedelta(minutes=10)
-"""After which kopf asks for the credentials again; else it would use a token until the API server refuses it."""
+"""After which kopf reads the credentials again; otherwise it uses a token until the API server refuses it."""
 
 logger = logging.getLogger(__name__)
 
 
-class Watches:
-    """The watches of some kinds, in a thread; `run` may be called again after it has returned."""
+class KopfWatch:
+    """Watches some kinds; `run` blocks the thread that calls it."""
 
     def __init__(
         self, settings: OperatorSettings, kinds: Iterable[Kind[Any]], *, deliver: Deliver, login: Login
@@ -65,10 +58,10 @@ class Watches:
         self._stop: asyncio.Event | None = None
 
     def run(self) -> None:
-        """Watch until `stop`. Raises what kopf raises when it gives up."""
-        # Not asyncio.run: it would wait for ever for a task that cannot be cancelled.
+        """Watch until `stop`. Raises kopf's error if it gives up."""
+        # Not asyncio.run, which waits forever for a task that cannot be cancelled.
         loop = asyncio.new_event_loop()
-        loop.set_exception_handler(_note)
+        loop.set_exception_handler(_log_unattended_task)
         try:
             loop.run_until_complete(self._watch())
             loop.run_until_complete(loop.shutdown_asyncgens())
@@ -76,7 +69,7 @@ class Watches:
             loop.close()
 
     def stop(self) -> None:
-        """End `run`, from any thread; it will not start again."""
+        """End `run`, from any thread; a later `run` returns at once."""
         self._stopping.set()
         if self._loop is not None and self._stop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stop.set)
@@ -87,7 +80,7 @@ class Watches:
             return
         namespaces = dict.fromkeys((*self._settings.watch_namespaces, self._settings.namespace))
         clusterwide = not self._settings.watch_namespaces
-        # It warns that it leaves signals alone, which is what we want.
+        # kopf warns that it does not handle signals; the operator does.
         logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
         roots = await kopf.spawn_tasks(
             registry=registry(self._kinds, deliver=self._deliver, login=self._login),
@@ -98,49 +91,49 @@ class Watches:
             stop_flag=self._stop,
         )
         ended, _ = await asyncio.wait(roots, return_when=asyncio.FIRST_COMPLETED)
-        await _end(roots)
+        await _cancel(roots)
         for each in ended:
             each.result()
 
 
-def _note(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What asyncio says of tasks that kopf leaves unattended: kopf has logged already what they failed of."""
-    logger.debug("kopf left a task unattended", extra={"said": context["message"]})
+def _log_unattended_task(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what asyncio reports of tasks that kopf left behind; kopf has logged their errors already."""
+    logger.debug("kopf left a task behind", extra={"error": context["message"]})
 
 
-async def _end(roots: Collection[asyncio.Task[Any]]) -> None:
-    """End all that kopf has begun. Its own run_tasks waits for ever if a watch was just logging in when it gave up."""
+async def _cancel(roots: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel all tasks of kopf. Its own run_tasks waits forever if a watch was logging in when kopf gave up."""
     for each in roots:
         each.cancel()
-    # One of them closes the connections once the others have ended, so they are asked only once.
+    # One of them closes the connections after the others have ended, so the roots are cancelled only once.
     await asyncio.wait(roots, timeout=STOP_SECONDS)
     left = asyncio.all_tasks() - {asyncio.current_task()}
-    for _ in range(ATTEMPTS):
+    for _ in range(STOP_ATTEMPTS):
         for each in left:
             each.cancel()
         if not left:
             return
-        _, left = await asyncio.wait(left, timeout=STOP_SECONDS / ATTEMPTS)
-    logger.warning("tasks left behind", extra={"tasks": ", ".join(each.get_name() for each in left)})
+        _, left = await asyncio.wait(left, timeout=STOP_SECONDS / STOP_ATTEMPTS)
+    logger.warning("kopf's tasks did not end", extra={"tasks": ", ".join(each.get_name() for each in left)})
 
 
 def registry(kinds: Iterable[Kind[Any]], *, deliver: Deliver, login: Login) -> kopf.OperatorRegistry:
-    """Handlers for the events of these kinds, and one that logs in."""
+    """Return the handlers for the events of these kinds, and the one that logs in."""
     handlers = kopf.OperatorRegistry()
     for kind in kinds:
         _on_event(kind, handlers, deliver)
 
     @kopf.on.login(registry=handlers, id="login", backoff=5.0)
-    async def _logged_in(**_: Any) -> kopf.ConnectionInfo:
+    async def _login(**_: Any) -> kopf.ConnectionInfo:
         return await login()
 
     return handlers
 
 
 def settings() -> kopf.OperatorSettings:
-    """What kopf must not do, and how long it waits."""
+    """Return kopf's settings: what it must not do, and how long it waits."""
     chosen = kopf.OperatorSettings()
-    chosen.process.ultimate_exiting_timeout = None  # else it kills this process ten minutes after an unclean end
+    chosen.process.ultimate_exiting_timeout = None  # else kopf kills this process ten minutes after an unclean end
     chosen.posting.enabled = False
     chosen.scanning.disabled = True
     chosen.watching.server_timeout = SERVER_TIMEOUT
@@ -150,12 +143,12 @@ def settings() -> kopf.OperatorSettings:
     chosen.networking.request_timeout = REQUEST_TIMEOUT
     chosen.networking.connect_timeout = CONNECT_TIMEOUT
     for kind in (SECRETS, ACCOUNTS):
-        chosen.watching.label_selectors[kind.group, kind.version, kind.plural] = LABELS[kind.plural]
+        chosen.watching.label_selectors[kind.group, kind.version, kind.plural] = LABEL_SELECTORS[kind.plural]
     return chosen
 
 
 def login(chosen: OperatorSettings) -> Login:
-    """The credentials that the API client uses too, read anew each time."""
+    """Return a function that reads the credentials of the API client anew each time."""
 
     async def connect() -> kopf.ConnectionInfo:
         source = source_of(kubeconfig=chosen.kubeconfig, context=chosen.context)
@@ -179,13 +172,15 @@ def login(chosen: OperatorSettings) -> Login:
 
 def _on_event(kind: Kind[Any], handlers: kopf.OperatorRegistry, deliver: Deliver) -> None:
     @kopf.on.event(group=kind.group, version=kind.version, plural=kind.plural, registry=handlers, id=kind.plural)
-    async def _seen(event: kopf.RawEvent, **_: Any) -> None:
+    async def _handle(event: kopf.RawEvent, **_: Any) -> None:
         body = event["object"]
         try:
             resource = msgspec.convert(dict(body), kind.model)
         except msgspec.ValidationError as error:
-            # It must not stop the watch of the others; the message names a field, never a value.
+            # One object must not stop the watch; the message names a field, never a value.
             name = body.get("metadata", {}).get("name")
-            logger.warning("event skipped", extra={"kind": kind.kind, "name_": name, "error": str(error)})
+            logger.warning(
+                "event skipped: invalid object", extra={"kind": kind.kind, "name_": name, "error": str(error)}
+            )
             return
         deliver(kind, event["type"], resource)

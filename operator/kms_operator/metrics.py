@@ -1,4 +1,4 @@
-"""What Prometheus is told, from a registry of our own. Labels are kinds, results, verbs and status codes."""
+"""The operator's Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.reconciles = Counter(
             f"{_PREFIX}_reconciles",
-            "Reconciliations by kind and result: done, conflict (repeated at once), retried, failed.",
+            "Reconciliations by kind and result: done, conflict (repeated soon), retried, failed.",
             ["kind", "result"],
             registry=self.registry,
         )
@@ -28,19 +28,23 @@ class Metrics:
             ["kind"],
             registry=self.registry,
         )
-        self.depth = Gauge(f"{_PREFIX}_queue_depth", "Keys that wait for a worker or have one.", registry=self.registry)
-        self.leading = Gauge(f"{_PREFIX}_leading", "1 while this replica is the one that acts.", registry=self.registry)
+        self.depth = Gauge(
+            f"{_PREFIX}_queue_depth",
+            "Resources that wait for a worker or are being reconciled.",
+            registry=self.registry,
+        )
+        self.leading = Gauge(f"{_PREFIX}_leading", "1 while this replica is the leader.", registry=self.registry)
         self.watching = Gauge(f"{_PREFIX}_watching", "1 while the watches run.", registry=self.registry)
         self.refreshes = Counter(
-            f"{_PREFIX}_refreshes", "Complete lists of everything that is watched.", registry=self.registry
+            f"{_PREFIX}_refreshes", "Complete lists of all watched resources.", registry=self.registry
         )
         self.server_token_expires = Gauge(
             f"{_PREFIX}_server_token_expires_timestamp_seconds",
-            "When the token ends that the server acts under; 0 where it was not handed one.",
+            "When the server's token expires; 0 if the operator does not renew it.",
             registry=self.registry,
         )
         self.api = APIMetrics(self.registry, "operator")
 
     def follow_queue(self, depth: Callable[[], int]) -> None:
-        """Have the depth asked for when Prometheus asks."""
+        """Set the function that returns the depth of the queue."""
         self.depth.set_function(depth)

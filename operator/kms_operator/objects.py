@@ -1,4 +1,7 @@
-"""What the operator writes, as it should be. Names, labels and keys come from `kms.resources.secret_names`."""
+"""Objects that the operator writes: how they are built, compared and recognized.
+
+Names, labels and keys come from `kms.resources.secret_names`.
+"""
 
 from __future__ import annotations
 
@@ -9,51 +12,62 @@ from typing import Any
 import msgspec
 
 from kms.resources.core import Secret
-from kms.resources.kinds import Kind
+from kms.resources.kinds import SECRETS, Kind
 from kms.resources.meta import GROUP, ObjectMeta, OwnerReference, Resource
 from kms.resources.secret_names import COMPONENT, MANAGED_BY, MANAGER, OWNER, OWNER_UID
+from kms_operator.plan import Manifest
 
 TLS = "kubernetes.io/tls"
 OPAQUE = "Opaque"
 
 DIGEST = f"{GROUP}/spec-digest"
-"""Annotation of an object of somebody else's kind: what we asked for. The object itself may have defaults in it."""
+"""Annotation with the digest of what the operator applied. The object itself may contain defaults."""
+QUOTED = 400
+"""Characters of an annotation, or of an answer of the API server, that a condition quotes."""
 
 
 def shared_secret(
     namespace: str, name: str, *, component: str, data: Mapping[str, bytes], type_: str = OPAQUE
 ) -> Secret:
-    """A Secret of the release namespace that belongs to the installation."""
+    """Build a Secret of the release namespace that belongs to the installation."""
     labels = {MANAGED_BY: MANAGER, COMPONENT: component}
     return Secret(metadata=ObjectMeta(namespace=namespace, name=name, labels=labels), data=dict(data), type=type_)
 
 
-def internal_secret(
+def owned_metadata(
     namespace: str,
     name: str,
     *,
     component: str,
     owner: Resource,
     kind: Kind[Any],
-    data: Mapping[str, bytes],
     annotations: Mapping[str, str] | None = None,
-) -> Secret:
-    """A Secret of the release namespace that belongs to a resource elsewhere.
+    owner_references: tuple[OwnerReference, ...] = (),
+) -> ObjectMeta:
+    """Build metadata of an object that belongs to a resource of another namespace.
 
-    Owner references do not cross namespaces (the garbage collector would take the Secret for an orphan), so labels say
-    whose it is and `kms_operator.reconcilers.orphans` removes it after its owner.
+    Owner references do not cross namespaces (the garbage collector would take the object for an orphan), so labels name
+    the owner, and `kms_operator.reconcilers.orphans` deletes the object after its owner.
     """
-    metadata = ObjectMeta(
+    return ObjectMeta(
         namespace=namespace,
         name=name,
         labels={MANAGED_BY: MANAGER, COMPONENT: component, OWNER_UID: owner.metadata.uid},
-        annotations={OWNER: described(owner, kind), **(annotations or {})},
+        annotations={OWNER: display_name(owner, kind), **(annotations or {})},
+        owner_references=owner_references,
     )
+
+
+def internal_secret(
+    namespace: str, name: str, *, component: str, owner: Resource, kind: Kind[Any], data: Mapping[str, bytes]
+) -> Secret:
+    """Build a Secret that belongs to a resource of another namespace."""
+    metadata = owned_metadata(namespace, name, component=component, owner=owner, kind=kind)
     return Secret(metadata=metadata, data=dict(data))
 
 
 def user_secret(name: str, *, component: str, owner: Resource, kind: Kind[Any], data: Mapping[str, bytes]) -> Secret:
-    """A Secret for people, beside `owner` and deleted with it by the garbage collector."""
+    """Build a Secret for users, in the namespace of `owner` and deleted with it by the garbage collector."""
     metadata = ObjectMeta(
         namespace=owner.metadata.namespace,
         name=name,
@@ -64,7 +78,7 @@ def user_secret(name: str, *, component: str, owner: Resource, kind: Kind[Any], 
 
 
 def reference_to(owner: Resource, kind: Kind[Any]) -> OwnerReference:
-    """What makes the garbage collector delete an object of the same namespace with `owner`."""
+    """Build the owner reference by which the garbage collector deletes an object with `owner`."""
     return OwnerReference(
         api_version=kind.api_version,
         kind=kind.kind,
@@ -74,36 +88,72 @@ def reference_to(owner: Resource, kind: Kind[Any]) -> OwnerReference:
     )
 
 
-def described(resource: Resource, kind: Kind[Any]) -> str:
-    """The resource as people write it: `CertificateAuthority pki/issuing`."""
-    return f"{kind.kind} {resource.metadata.namespace}/{resource.metadata.name}"
+def display_name(resource: Resource, kind: Kind[Any]) -> str:
+    """Name the resource for people: `CertificateAuthority pki/issuing`, `Bundle example`."""
+    return f"{kind.kind} {'/'.join(filter(None, (resource.metadata.namespace, resource.metadata.name)))}"
 
 
 def digest(content: Mapping[str, Any]) -> str:
-    """What was asked for, as the annotation DIGEST says it."""
+    """Return the value of the annotation DIGEST."""
     return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
 
 
-def same_metadata(seen: Resource, wanted: Resource) -> bool:
-    """Whether labels and annotations are as we want them; additions do not count."""
+def is_managed(object_: Resource) -> bool:
+    """Whether the object has the operator's label."""
+    return object_.metadata.labels.get(MANAGED_BY) == MANAGER
+
+
+def is_owned_by(object_: Resource, owner: Resource) -> bool:
+    """Whether `owner` is among the owner references of the object."""
+    return any(each.uid == owner.metadata.uid for each in object_.metadata.owner_references)
+
+
+def belongs_to(object_: Resource, owner: Resource) -> bool:
+    """Whether the object has the operator's label and the UID of `owner`, which may be in another namespace."""
+    return is_managed(object_) and object_.metadata.labels.get(OWNER_UID) == owner.metadata.uid
+
+
+def describe_owner(object_: Resource) -> str:
+    """Say of an object that the operator must not write whose it is."""
+    owner = object_.metadata.annotations.get(OWNER) if is_managed(object_) else None
+    return f"belongs to {owner[:QUOTED]}" if owner else "exists and was not made by the operator"
+
+
+def has_metadata_of(existing: Resource, wanted: Resource) -> bool:
+    """Whether `existing` has the labels and annotations of `wanted`; it may have more."""
     return (
-        seen.metadata.labels.items() >= wanted.metadata.labels.items()
-        and seen.metadata.annotations.items() >= wanted.metadata.annotations.items()
+        existing.metadata.labels.items() >= wanted.metadata.labels.items()
+        and existing.metadata.annotations.items() >= wanted.metadata.annotations.items()
     )
 
 
-def holds(seen: Any, wanted: Any) -> bool:
-    """Whether all that we want is there; defaults and additions do not count."""
+def contains(existing: Any, wanted: Any) -> bool:
+    """Whether `existing` has all values of `wanted`; it may have more, such as defaults."""
     if isinstance(wanted, dict):
-        return isinstance(seen, dict) and all(key in seen and holds(seen[key], wanted[key]) for key in wanted)
+        return isinstance(existing, dict) and all(
+            key in existing and contains(existing[key], wanted[key]) for key in wanted
+        )
     if isinstance(wanted, list):
-        return isinstance(seen, list) and len(seen) == len(wanted) and all(map(holds, seen, wanted))
-    return bool(seen == wanted)
+        return isinstance(existing, list) and len(existing) == len(wanted) and all(map(contains, existing, wanted))
+    return bool(existing == wanted)
 
 
-def over(wanted: Any, seen: Resource | None) -> Any:
-    """`wanted`, to be written only over `seen`; None where nothing is yet."""
-    if seen is None:
-        return wanted
-    version = seen.metadata.resource_version
+def over(wanted: Any, existing: Resource | None) -> Any:
+    """Return `wanted` with the resourceVersion of `existing`: it then replaces that version only."""
+    version = existing.metadata.resource_version if existing else ""
     return msgspec.structs.replace(wanted, metadata=msgspec.structs.replace(wanted.metadata, resource_version=version))
+
+
+def secret_changes(existing: Secret | None, wanted: Secret) -> tuple[Manifest, ...]:
+    """Return what to write so that the Secret has the wanted data, labels, annotations and owner; often nothing."""
+    if existing is None:
+        return (Manifest(SECRETS, over(wanted, None)),)
+    owners = {each.uid for each in existing.metadata.owner_references}
+    if (
+        existing.data.items() >= wanted.data.items()
+        and has_metadata_of(existing, wanted)
+        and owners >= {each.uid for each in wanted.metadata.owner_references}
+    ):
+        return ()
+    # The type of a Secret is immutable.
+    return (Manifest(SECRETS, msgspec.structs.replace(over(wanted, existing), type=existing.type)),)

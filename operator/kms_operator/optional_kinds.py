@@ -1,107 +1,92 @@
-"""Kinds that need not be there, or that we need not be allowed to see: cert-manager's issuers, and what holds roots.
+"""Finds out which optional kinds are available: cert-manager's issuers, and the kinds that hold published roots.
 
-kopf cannot watch what is not served, so they are listed from time to time, by our label. The list also tells whether a
-kind can be had, and in which version; where it cannot, an obstacle says why to whoever asks for it.
+kopf cannot watch a kind that is not served, so these are listed from time to time, by the operator's label. The list
+also tells whether the kind is available, and in which version; if not, conditions of the resources that ask for it say
+why.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from kms.cluster.client import Cluster
 from kms.cluster.errors import ClusterError, Forbidden, NotFound, Unserved
-from kms.resources.kinds import BUNDLES, CLUSTER_ISSUERS, CLUSTER_TRUST_BUNDLES, ISSUERS, SECRETS, Kind
-from kms_operator.cache import LISTED, OF_TRUST
+from kms.resources.kinds import BUNDLES, CLUSTER_ISSUERS, CLUSTER_TRUST_BUNDLES, ISSUERS, Kind
+from kms_operator.cache import Unavailability
 from kms_operator.controller import Controller
-from kms_operator.kopf_watch import LABELS
+from kms_operator.kinds import OPTIONAL_KINDS, TRUST_KINDS, list_kind
 from kms_operator.reconcilers.trust_distribution import FORBIDDEN, ROLE
 from kms_operator.settings import OperatorSettings
-from kms_operator.snapshot import Obstacle
-from kms_operator.triggers import are_asked_for
+from kms_operator.triggers import is_requested
 
-_WITHOUT_CERT_MANAGER = "the API server does not serve cert-manager's {}; install cert-manager"
-_UNSERVED: Mapping[str, tuple[str, str]] = {
-    CLUSTER_ISSUERS.plural: ("WaitingForCertManager", _WITHOUT_CERT_MANAGER),
-    ISSUERS.plural: ("WaitingForCertManager", _WITHOUT_CERT_MANAGER),
-    BUNDLES.plural: (
-        "WaitingForTrustManager",
-        "the API server does not serve trust-manager's {}; install trust-manager",
-    ),
+_NO_CERT_MANAGER = "the API server does not serve cert-manager's {}; install cert-manager"
+_NO_TRUST_MANAGER = "the API server does not serve trust-manager's {}; install trust-manager"
+_NOT_SERVED: Mapping[str, tuple[str, str]] = {
+    CLUSTER_ISSUERS.plural: ("WaitingForCertManager", _NO_CERT_MANAGER),
+    ISSUERS.plural: ("WaitingForCertManager", _NO_CERT_MANAGER),
+    BUNDLES.plural: ("WaitingForTrustManager", _NO_TRUST_MANAGER),
 }
-"""Reason and message of the obstacle, by plural."""
-_NOT_BY_ITSELF = (
+"""Reason and message for kinds that are not served, by plural."""
+_NOT_ENABLED = (
     "NotServed",
-    "the API server does not serve {}; it does with the feature gate ClusterTrustBundle and --runtime-config",
+    "the API server does not serve {}; enable the feature gate ClusterTrustBundle and the API with --runtime-config",
 )
 
 logger = logging.getLogger(__name__)
 
 
-class Others:
-    """Looks for what we have made of these kinds, and tells the controller."""
+class OptionalKinds:
+    """Lists the optional kinds and tells the controller about their objects and their availability."""
 
     def __init__(self, settings: OperatorSettings, cluster: Cluster, controller: Controller) -> None:
         self._settings = settings
         self._cluster = cluster
         self._controller = controller
 
-    async def look(self, *, first: bool = False) -> bool:
-        """List them all; what holds roots only where a root is published, but for the `first` time.
+    async def refresh(self, *, first: bool = False) -> bool:
+        """List all optional kinds; those that hold roots only if a root is published, and the `first` time.
 
-        That first list finds what outlived a CertificateAuthority while no operator was there. False where it is worth
-        looking again soon: a list has failed, or what somebody asks for cannot be had yet.
+        The first list finds what outlived a CertificateAuthority while no operator was running. Returns False if it is
+        worth trying again soon: a list failed, or a kind that a resource asks for is not available.
         """
-        asked = first or self._controller.publishes()
+        trust = first or self._controller.needs_trust_kinds()
         return all(
             [
-                await self._look_for(kind)
-                for kind in LISTED
-                if (kind.namespaced or not self._settings.watch_namespaces) and (asked or kind not in OF_TRUST)
+                await self._refresh_kind(kind)
+                for kind in OPTIONAL_KINDS
+                if (kind.namespaced or not self._settings.watch_namespaces) and (trust or kind not in TRUST_KINDS)
             ]
         )
 
-    async def _look_for(self, kind: Kind[Any]) -> bool:
+    async def _refresh_kind(self, kind: Kind[Any]) -> bool:
         for version in CLUSTER_TRUST_BUNDLES if kind in CLUSTER_TRUST_BUNDLES else (kind,):
             try:
-                listing = await complete(self._cluster, version, self._settings)
+                objects, resource_version = await list_kind(self._cluster, version, self._settings)
             except (Unserved, NotFound):
-                continue  # the whole group, or this kind in a group of Kubernetes's own
+                continue  # the group is missing, or the kind is missing in a group of Kubernetes's own
             except Forbidden as error:
-                return self._obstruct(kind, _forbidden(kind), error)
+                return self._set_unavailable(kind, _forbidden(kind), error)
             except ClusterError as error:
-                # A kind that has just been added is refused like this, while the API server fills its cache.
-                logger.warning("not listed", extra={"kind": kind.kind, "error": str(error)})
+                # Also while the API server fills its cache for a kind that has just been added.
+                logger.warning("listing failed", extra={"kind": kind.kind, "error": str(error)})
                 return False
-            self._controller.take_over(version, *listing)
-            self._controller.obstruct(kind, None)
+            self._controller.handle_list(version, objects, resource_version)
+            self._controller.handle_availability(kind, None)
             return True
-        reason, message = _UNSERVED.get(kind.plural, _NOT_BY_ITSELF)
-        return self._obstruct(kind, Obstacle(reason, message.format(kind.plural)), None)
+        reason, message = _NOT_SERVED.get(kind.plural, _NOT_ENABLED)
+        return self._set_unavailable(kind, Unavailability(reason, message.format(kind.plural)), None)
 
-    def _obstruct(self, kind: Kind[Any], obstacle: Obstacle, error: ClusterError | None) -> bool:
-        """True where nobody minds."""
-        if self._controller.obstruct(kind, obstacle):
-            said = str(error) if error is not None else obstacle.message
-            logger.info("kind not to be had", extra={"kind": kind.kind, "error": said})
-        return not are_asked_for(kind, self._controller.memory)
-
-
-def _forbidden(kind: Kind[Any]) -> Obstacle:
-    if kind in OF_TRUST:
-        return Obstacle(FORBIDDEN, f"the operator may not list {kind.plural}; give it {ROLE}")
-    return Obstacle(FORBIDDEN, f"the operator may not list {kind.plural} of cert-manager; update its ClusterRole")
+    def _set_unavailable(self, kind: Kind[Any], unavailability: Unavailability, error: ClusterError | None) -> bool:
+        """Returns True if no resource asks for the kind."""
+        if self._controller.handle_availability(kind, unavailability):
+            reason = str(error) if error is not None else unavailability.message
+            logger.info("kind not available", extra={"kind": kind.kind, "error": reason})
+        return not is_requested(kind, self._controller.cache)
 
 
-async def complete(cluster: Cluster, kind: Kind[Any], settings: OperatorSettings) -> tuple[Sequence[Any], str]:
-    """All objects of a kind that concern us, and the resourceVersion up to which that is all there is."""
-    labels = LABELS.get(kind.plural, "")
-    if not settings.watch_namespaces:
-        listing = await cluster.list(kind, labels=labels)
-        return listing.items, listing.resource_version
-    # Secrets of the release namespace are ours too; the oldest version is the one that holds for all.
-    namespaces = dict.fromkeys((*settings.watch_namespaces, *([settings.namespace] if kind is SECRETS else [])))
-    listings = [await cluster.list(kind, each, labels=labels) for each in namespaces]
-    oldest = min(listings, key=lambda each: int(each.resource_version))
-    return [item for each in listings for item in each.items], oldest.resource_version
+def _forbidden(kind: Kind[Any]) -> Unavailability:
+    if kind in TRUST_KINDS:
+        return Unavailability(FORBIDDEN, f"the operator may not list {kind.plural}; give it {ROLE}")
+    return Unavailability(FORBIDDEN, f"the operator may not list {kind.plural} of cert-manager; update its ClusterRole")

@@ -1,7 +1,7 @@
-"""Keys of what needs a look: each at most once in line, and never with two workers at once.
+"""A work queue of keys: each at most once in line, and never with two workers at once.
 
-A key that is added while it is worked on comes again afterwards, so nothing that happened meanwhile is missed. A key
-may be added for later; only the earliest time counts, because reconciling sees whatever there is to see by then.
+A key that is added while a worker has it is processed again afterwards, so that no change is missed. A key may be added
+with a delay; only the earliest time counts, because a reconciliation sees all changes up to then.
 """
 
 from __future__ import annotations
@@ -15,17 +15,23 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 
-FIRST_RETRY = 0.2
-LAST_RETRY = 60.0
-"""Seconds between the first tries of a key that fails, and between later ones."""
-
 
 class WorkQueue(Generic[K]):
-    """For one event loop. `time` is monotonic seconds; `random` draws from [0, 1) to spread retries."""
+    """For one event loop. `time` is monotonic seconds; `random` draws from [0, 1) to spread retries.
+
+    The retries of a key that fails begin `min_retry_seconds` apart and double up to `max_retry_seconds`.
+    """
 
     def __init__(
-        self, *, time: Callable[[], float] | None = None, random: Callable[[], float] = _random.random
+        self,
+        *,
+        time: Callable[[], float] | None = None,
+        random: Callable[[], float] = _random.random,
+        min_retry_seconds: float = 0.2,
+        max_retry_seconds: float = 60.0,
     ) -> None:
+        self._min_retry_seconds = min_retry_seconds
+        self._max_retry_seconds = max_retry_seconds
         self._time = time or (lambda: asyncio.get_running_loop().time())
         self._random = random
         self._due: dict[K, float] = {}
@@ -36,12 +42,12 @@ class WorkQueue(Generic[K]):
         self._changed = asyncio.Event()
 
     def __len__(self) -> int:
-        """How many keys are due or being worked on; what is scheduled for later does not count."""
+        """Count the keys that are due or that a worker has; those scheduled for later do not count."""
         now = self._time()
         return len(self._active) + sum(due <= now for due in self._due.values())
 
     def add(self, key: K, *, delay: float = 0.0) -> None:
-        """Have `key` looked at in `delay` seconds, or earlier if it was to be already."""
+        """Schedule `key` in `delay` seconds, or earlier if it is already scheduled earlier."""
         due = self._time() + delay
         if key in self._due and self._due[key] <= due:
             return
@@ -49,24 +55,26 @@ class WorkQueue(Generic[K]):
         self._push(key, due)
 
     def retry(self, key: K, *, after: float | None = None) -> float:
-        """Have a failed `key` looked at again, later each time; returns the delay in seconds.
+        """Schedule a failed `key` again, with a growing delay; returns the delay in seconds.
 
-        `after` is what the API server asked for; it is never undercut.
+        The delay is at least `after`, which the API server asked for.
         """
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        delay = min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(failures, 16)) * (0.5 + self._random() / 2)
+        delay = min(self._max_retry_seconds, self._min_retry_seconds * 2.0 ** min(failures, 16)) * (
+            0.5 + self._random() / 2
+        )
         delay = max(delay, after or 0.0)
         self.add(key, delay=delay)
         return delay
 
-    def succeeded(self, key: K) -> None:
-        """The next failure of `key` is its first again."""
+    def reset_backoff(self, key: K) -> None:
+        """Start the delays of `key` from the first one again."""
         self._failures.pop(key, None)
 
     @asynccontextmanager
     async def take(self) -> AsyncIterator[K]:
-        """The next due key, which is nobody else's until the block ends."""
+        """Wait for a due key. No other worker gets it until the block ends."""
         key = await self._next()
         try:
             yield key
@@ -87,10 +95,10 @@ class WorkQueue(Generic[K]):
                     await self._changed.wait()
 
     def _pop(self) -> K | None:
-        """Take a key that is due and not being worked on; drop entries that are no longer true on the way."""
+        """Take a key that is due and that no worker has; drop outdated entries on the way."""
         while self._heap and self._heap[0][0] <= self._time():
             due, _, key = heapq.heappop(self._heap)
-            # A key that is being worked on is pushed again by whoever works on it.
+            # The worker that has the key pushes it again.
             if self._due.get(key) == due and key not in self._active:
                 del self._due[key]
                 self._active.add(key)

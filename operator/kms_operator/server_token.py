@@ -1,9 +1,8 @@
-"""The server's identity: the operator asks for tokens of the server's ServiceAccount and hands them over.
+"""Renews the token of the server's ServiceAccount, where server and operator share a pod.
 
-A pod has one ServiceAccount, and the two programs that share a pod must not share their rights. So only the operator's
-container gets the pod's token. It asks the TokenRequest API for tokens of the server's ServiceAccount, which it may do
-for that one alone, and puts them into a folder in memory that the server's container may read. It does so in every
-pod, whichever operator acts.
+A pod has one ServiceAccount, but the two programs must not share their permissions. So only the operator's container
+gets the pod's token. It requests tokens of the server's ServiceAccount (TokenRequest API, permitted for that account
+alone) and writes them to an in-memory volume that the server's container reads. Every replica does so, also on standby.
 """
 
 from __future__ import annotations
@@ -24,20 +23,17 @@ from kms.cluster.service_account_token import RENEWED_AFTER, TOKEN_SECONDS, Toke
 from kms_operator.metrics import Metrics
 from kms_operator.settings import OperatorSettings, ServerIdentity
 
-LEAST_SECONDS = 10.0
-"""The least time between two tokens, whatever the clocks of this machine and of the API server say."""
-
 logger = logging.getLogger(__name__)
 
 
-def renewed_in(token: Token, *, clock: Clock) -> float:
-    """Seconds until a token that was given just now is to be replaced."""
+def renewal_delay(token: Token, *, clock: Clock, min_seconds: float = 10.0) -> float:
+    """Return the seconds until a new token must be renewed; at least `min_seconds`, even if the clocks differ."""
     life = min(token.expiration_timestamp - clock(), timedelta(seconds=TOKEN_SECONDS))
-    return max(LEAST_SECONDS, life.total_seconds() * RENEWED_AFTER)
+    return max(min_seconds, life.total_seconds() * RENEWED_AFTER)
 
 
-class Keeper:
-    """Keeps a token in the folder that the server reads."""
+class ServerTokenRenewer:
+    """Keeps a valid token in the folder that the server reads."""
 
     def __init__(
         self,
@@ -57,7 +53,7 @@ class Keeper:
         self._sleep = sleep
 
     async def run(self) -> None:
-        """Renew the token in time, again and again until cancelled; a failure is tried again soon."""
+        """Renew the token in time, until cancelled; retry soon after a failure."""
         backoff = Backoff()
         while True:
             try:
@@ -65,11 +61,12 @@ class Keeper:
             except (ClusterError, OSError) as error:
                 delay = backoff.next()
                 logger.warning(
-                    "the server gets no new token", extra={"error": str(error), "again_in_seconds": round(delay, 1)}
+                    "renewing the server's token failed",
+                    extra={"error": str(error), "again_in_seconds": round(delay, 1)},
                 )
             else:
                 backoff.reset()
-                delay = renewed_in(token, clock=self._clock)
+                delay = renewal_delay(token, clock=self._clock)
                 self._metrics.server_token_expires.set(token.expiration_timestamp.timestamp())
             await self._sleep(delay)
 
@@ -82,14 +79,14 @@ class Keeper:
 
 
 @asynccontextmanager
-async def keeping(
+async def renewing_server_token(
     settings: OperatorSettings, cluster: Cluster, metrics: Metrics, *, stop: threading.Event
 ) -> AsyncIterator[None]:
-    """Keep the server's token while the block runs, where that is asked for. An end that nobody wanted sets `stop`."""
+    """Renew the server's token while the block runs, if the settings say so. If renewing fails for good, set `stop`."""
     if settings.server_identity is None:
         yield
         return
-    task = asyncio.create_task(Keeper(settings.server_identity, settings, cluster, metrics).run())
+    task = asyncio.create_task(ServerTokenRenewer(settings.server_identity, settings, cluster, metrics).run())
     task.add_done_callback(lambda _: stop.set())
     try:
         yield

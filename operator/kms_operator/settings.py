@@ -1,4 +1,4 @@
-"""What the operator is told at start. Built by the command line, read by the wiring."""
+"""The operator's settings. The command line builds them, the wiring reads them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kms.resources.secret_names import SERVICE_NAME, serving_authority_name
 
 @dataclass(frozen=True, slots=True)
 class ServerIdentity:
-    """Whose tokens the server is to act under (a ServiceAccount of the release namespace), and where they are put."""
+    """The server's ServiceAccount in the release namespace, and the directory for its tokens."""
 
     service_account: str
     token_directory: Path
@@ -24,10 +24,10 @@ class OperatorSettings(Settings):
 
     The DNS name of the Service `service_name` goes into the serving certificate. `lease_name` names the Lease of the
     release namespace by which one of several replicas is elected.
-    `server_identity` None: the server has an identity of its own already.
+    `server_identity` None: the server has a token of its own.
     `cert_manager_namespace` is where cert-manager reads the Secrets of ClusterIssuers; profiles of
-    `cluster_issuers_from`, and of the release namespace, may have issuers made beyond their own namespace.
-    Roots of CAs of `trust_from`, and of the release namespace, may be published beyond it.
+    `cluster_issuers_from`, and of the release namespace, may have issuers in other namespaces.
+    Roots of CAs of `trust_from`, and of the release namespace, may be published in other namespaces.
     """
 
     metrics_listen: Address = Address("", 9091)
@@ -39,17 +39,17 @@ class OperatorSettings(Settings):
 
     @property
     def serving_authority(self) -> str:
-        """The Secret with the CA that the operator makes for the server."""
+        """The Secret of the release namespace with the operator's serving CA."""
         return serving_authority_name(self.service_name)
 
     def watches(self, namespace: str) -> bool:
-        """Whether resources of that namespace are ours to reconcile."""
+        """Whether the operator reconciles resources of that namespace."""
         return not self.watch_namespaces or namespace in self.watch_namespaces
 
     def reaches_beyond(self, namespace: str) -> bool:
-        """Whether profiles of that namespace may have issuers made elsewhere."""
+        """Whether profiles of that namespace may have issuers in other namespaces."""
         return namespace == self.namespace or namespace in self.cluster_issuers_from
 
     def publishes_beyond(self, namespace: str) -> bool:
-        """Whether roots of CAs of that namespace may be published elsewhere."""
+        """Whether roots of CAs of that namespace may be published in other namespaces."""
         return namespace == self.namespace or namespace in self.trust_from

@@ -1,4 +1,4 @@
-"""What needs a look when something has changed."""
+"""What to reconcile after a change."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ from kms.resources.kinds import (
     CONFIG_MAPS,
     CREDENTIALS,
     ISSUERS,
-    POLICIES,
     PROFILES,
     Kind,
 )
-from kms.resources.meta import Resource, condition
+from kms.resources.meta import Resource, condition, key_of
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import CertificateProfile
 from kms.resources.secret_names import (
@@ -36,214 +35,161 @@ from kms.resources.secret_names import (
     signing_key_name,
 )
 from kms.resources.trust import Bundle, ClusterTrustBundle
-from kms_operator.cache import Memory, Opened
+from kms_operator import cache as indexes
+from kms_operator.cache import AccountSummary, Cache
+from kms_operator.kinds import RECONCILED_KINDS
 from kms_operator.reconcilers.eab_credential import KEY_ID_IN_USE
-
-RECONCILED: tuple[Kind[Any], ...] = (AUTHORITIES, POLICIES, PROFILES, CREDENTIALS)
-"""The kinds that people write and that we answer to."""
 
 _TRUSTED = frozenset({SERVING_AUTHORITY, SERVING_CERTIFICATE})
 _OF_INSTALLATION = _TRUSTED | {NONCE_KEY}
 
 ACCOUNTS_DELAY = 1.0
-"""Seconds in which new accounts of one credential are counted together: one status write for a burst of them."""
+"""Seconds in which new accounts of one credential are counted together: a burst of them costs one status write."""
 
 
-class Target(NamedTuple):
-    """One thing to reconcile; also what the work queue serialises by."""
+class ReconcileRequest(NamedTuple):
+    """The name of a reconciler and the resource to reconcile, if it has one. The key of the work queue."""
 
-    plural: str
+    reconciler: str
     namespace: str = ""
     name: str = ""
 
+    def __str__(self) -> str:
+        """For logs: `trust/pki/issuing`."""
+        return "/".join(filter(None, self))
 
-INSTALLATION = Target("installation")
-"""What belongs to no resource: nonce key, serving CA and serving certificate."""
-SWEEP = Target("sweep")
-"""What has outlived its owner."""
+
+INSTALLATION = ReconcileRequest("installation")
+ORPHANS = ReconcileRequest("orphans")
 TRUST = "trust"
-"""The plural of targets that stand for where a CertificateAuthority is published."""
+"""The reconciler that publishes the root of a CertificateAuthority; others are named by the plural of their kind."""
 
 
-def target_of(kind: Kind[Any], resource: Resource) -> Target:
-    """The target that stands for one resource."""
-    return Target(kind.plural, resource.metadata.namespace, resource.metadata.name)
+def request_for(kind: Kind[Any], resource: Resource) -> ReconcileRequest:
+    """Return the request to reconcile one resource."""
+    return ReconcileRequest(kind.plural, *key_of(resource))
 
 
-def trust_of(authority: Resource) -> Target:
-    """The target that stands for where the root of a CertificateAuthority is published."""
-    return Target(TRUST, authority.metadata.namespace, authority.metadata.name)
+def trust_request_for(authority: Resource) -> ReconcileRequest:
+    """Return the request to publish the root of a CertificateAuthority."""
+    return ReconcileRequest(TRUST, *key_of(authority))
 
 
-def affected(kind: Kind[Any], changed: Resource, memory: Memory) -> Iterator[tuple[Target, float]]:
-    """What to look at now that `changed` has appeared, changed or gone, and in how many seconds."""
-    if kind in RECONCILED:
-        yield target_of(kind, changed), 0.0
+def affected(kind: Kind[Any], changed: Resource, cache: Cache) -> Iterator[tuple[ReconcileRequest, float]]:
+    """Return what to reconcile after `changed` was created, changed or deleted, and in how many seconds."""
+    if kind in RECONCILED_KINDS:
+        yield request_for(kind, changed), 0.0
     match changed:
-        case CertificateAuthority():
-            yield trust_of(changed), 0.0
-            yield from _now(AUTHORITIES, _issued_by(changed, memory))
-            yield from _now(PROFILES, _profiles_with(changed, memory))
-        case CertificatePolicy():
-            using = _profiles_with(changed, memory)
-            yield from _now(PROFILES, using)
-            yield from _now(PROFILES, (lending for each in using for lending in _lending(each, memory)))
-        case CertificateProfile():
-            yield from _now(PROFILES, _lending(changed, memory))
-            yield from _now(CREDENTIALS, _credentials_of(changed, memory))
-        case EABCredential():
-            yield from _now(CREDENTIALS, _rivals_of(changed, memory))
-            yield from _now(PROFILES, _with_uid(changed.metadata.labels.get(OWNER_UID), memory))
-        case Namespace():
-            here = [each for each in _credentials(memory) if each.metadata.namespace == changed.metadata.name]
-            yield from _now(CREDENTIALS, here)
-            yield from _now(PROFILES, _issuing_elsewhere(memory))
-            yield from publishing(memory)
-        case Issuer() | ConfigMap() | Bundle() | ClusterTrustBundle():
-            uid = changed.metadata.labels.get(OWNER_UID)
-            yield from _now(PROFILES, _with_uid(uid, memory))
-            yield from ((trust_of(each), 0.0) for each in memory.all(AUTHORITIES).values() if each.metadata.uid == uid)
-        case ACMEAccount() | Opened():
+        case ACMEAccount() | AccountSummary():
             uid = changed.metadata.labels.get(CREDENTIAL_UID)
-            bound = [each for each in _credentials(memory) if each.metadata.uid == uid]
-            yield from ((target, ACCOUNTS_DELAY) for target, _ in _now(CREDENTIALS, bound))
-        case Secret():
-            yield from _affected_by_secret(changed, memory)
+            for each in cache.by_index(CREDENTIALS, indexes.UID, uid):
+                yield request_for(CREDENTIALS, each), ACCOUNTS_DELAY
         case _:
-            return
+            yield from ((request, 0.0) for request in _affected_at_once(changed, cache))
 
 
-def issuing(memory: Memory) -> Iterator[tuple[Target, float]]:
-    """The profiles that ask for issuers of cert-manager's."""
-    return _now(PROFILES, (each for each in memory.all(PROFILES).values() if each.cert_manager is not None))
+def requests_for_cert_manager(cache: Cache) -> Iterator[ReconcileRequest]:
+    """Return the profiles that ask for issuers of cert-manager."""
+    return _each(PROFILES, (each for each in cache.all(PROFILES).values() if each.cert_manager is not None))
 
 
-def publishing(memory: Memory) -> Iterator[tuple[Target, float]]:
-    """The CertificateAuthorities that ask for their root to be published."""
-    return ((trust_of(each), 0.0) for each in memory.all(AUTHORITIES).values() if each.spec.trust is not None)
+def requests_for_trust(cache: Cache) -> Iterator[ReconcileRequest]:
+    """Return the CertificateAuthorities that ask for their root to be published."""
+    return (trust_request_for(each) for each in cache.all(AUTHORITIES).values() if each.spec.trust is not None)
 
 
-def are_asked_for(kind: Kind[Any], memory: Memory) -> bool:
-    """Whether a profile or a CertificateAuthority asks for objects of this kind of others."""
-    return any(kind.plural in _asked_of_profile(each) for each in memory.all(PROFILES).values()) or any(
-        kind.plural in _asked_of_authority(each) for each in memory.all(AUTHORITIES).values()
+def is_requested(kind: Kind[Any], cache: Cache) -> bool:
+    """Whether a profile or a CertificateAuthority asks for objects of this optional kind."""
+    return any(kind.plural in _requested_by_profile(each) for each in cache.all(PROFILES).values()) or any(
+        kind.plural in _requested_by_authority(each) for each in cache.all(AUTHORITIES).values()
     )
 
 
-def _asked_of_profile(profile: CertificateProfile) -> set[str]:
+def _requested_by_profile(profile: CertificateProfile) -> set[str]:
     section = profile.cert_manager
     if section is None:
         return set()
-    asked: dict[Kind[Any], object] = {CLUSTER_ISSUERS: section.cluster_issuer, ISSUERS: section.issuers}
-    return {kind.plural for kind, field in asked.items() if field is not None}
+    fields: dict[Kind[Any], object] = {CLUSTER_ISSUERS: section.cluster_issuer, ISSUERS: section.issuers}
+    return {kind.plural for kind, field in fields.items() if field is not None}
 
 
-def _asked_of_authority(authority: CertificateAuthority) -> set[str]:
+def _requested_by_authority(authority: CertificateAuthority) -> set[str]:
     trust = authority.spec.trust
     if trust is None:
         return set()
-    asked: dict[Kind[Any], object] = {
+    fields: dict[Kind[Any], object] = {
         CONFIG_MAPS: trust.config_map,
         BUNDLES: trust.bundle,
         CLUSTER_TRUST_BUNDLES[0]: trust.cluster_trust_bundle,
     }
-    return {kind.plural for kind, field in asked.items() if field is not None}
+    return {kind.plural for kind, field in fields.items() if field is not None}
 
 
-def _affected_by_secret(secret: Secret, memory: Memory) -> Iterator[tuple[Target, float]]:
+def _affected_at_once(changed: Resource, cache: Cache) -> Iterator[ReconcileRequest]:
+    key = key_of(changed)
+    match changed:
+        case CertificateAuthority():
+            yield trust_request_for(changed)
+            yield from _each(AUTHORITIES, cache.by_index(AUTHORITIES, indexes.ISSUER, key))
+            yield from _each(PROFILES, cache.by_index(PROFILES, indexes.ISSUER, key))
+        case CertificatePolicy():
+            profiles = cache.by_index(PROFILES, indexes.POLICY, key)
+            yield from _each(PROFILES, profiles)
+            for each in profiles:
+                yield from _each(PROFILES, cache.by_index(PROFILES, indexes.ORDER_PROFILE, key_of(each)))
+        case CertificateProfile():
+            yield from _each(PROFILES, cache.by_index(PROFILES, indexes.ORDER_PROFILE, key))
+            yield from _each(CREDENTIALS, cache.by_index(CREDENTIALS, indexes.PROFILE, key))
+        case EABCredential():
+            yield from _each(CREDENTIALS, _waiting_for_key_id(changed, cache))
+            yield from _each(PROFILES, cache.by_index(PROFILES, indexes.UID, changed.metadata.labels.get(OWNER_UID)))
+        case Namespace():
+            yield from _each(CREDENTIALS, cache.by_index(CREDENTIALS, indexes.NAMESPACE, changed.metadata.name))
+            yield from _each(PROFILES, _with_issuers_elsewhere(cache))
+            yield from requests_for_trust(cache)
+        case Issuer() | ConfigMap() | Bundle() | ClusterTrustBundle():
+            uid = changed.metadata.labels.get(OWNER_UID)
+            yield from _each(PROFILES, cache.by_index(PROFILES, indexes.UID, uid))
+            yield from map(trust_request_for, cache.by_index(AUTHORITIES, indexes.UID, uid))
+        case Secret():
+            yield from _affected_by_secret(changed, cache)
+
+
+def _affected_by_secret(secret: Secret, cache: Cache) -> Iterator[ReconcileRequest]:
     owners = {each.uid for each in secret.metadata.owner_references} | {secret.metadata.labels.get(OWNER_UID)}
-    for kind in RECONCILED:
-        owned = [each for each in memory.all(kind).values() if each.metadata.uid in owners]
-        yield from _now(kind, owned)
-    yield from _now(CREDENTIALS, (each for each in _credentials(memory) if _names(each, secret)))
-    yield from _now(AUTHORITIES, (each for each in memory.all(AUTHORITIES).values() if _is_key_of(secret, each)))
+    for kind in RECONCILED_KINDS:
+        for uid in owners:
+            yield from _each(kind, cache.by_index(kind, indexes.UID, uid))
+    yield from _each(CREDENTIALS, cache.by_index(CREDENTIALS, indexes.SECRET, key_of(secret)))
+    # By its name: a key that was restored from a backup may have lost its labels.
+    signing = (
+        each for each in cache.all(AUTHORITIES).values() if signing_key_name(each.metadata.uid) == secret.metadata.name
+    )
+    yield from _each(AUTHORITIES, signing)
     component = secret.metadata.labels.get(COMPONENT)
     if component in _TRUSTED:
-        # Both name what clients have to trust.
-        yield from _now(PROFILES, memory.all(PROFILES).values())
-        yield from _now(CREDENTIALS, _credentials(memory))
+        # Both kinds of resources tell clients what to trust.
+        yield from _each(PROFILES, cache.all(PROFILES).values())
+        yield from _each(CREDENTIALS, cache.all(CREDENTIALS).values())
     if component in _OF_INSTALLATION:
-        yield INSTALLATION, 0.0
+        yield INSTALLATION
 
 
-def _now(kind: Kind[Any], resources: Iterable[Resource]) -> Iterator[tuple[Target, float]]:
-    return ((target_of(kind, each), 0.0) for each in resources)
+def _each(kind: Kind[Any], resources: Iterable[Resource]) -> Iterator[ReconcileRequest]:
+    return (request_for(kind, each) for each in resources)
 
 
-def _credentials(memory: Memory) -> list[EABCredential]:
-    return list(memory.all(CREDENTIALS).values())
+def _waiting_for_key_id(credential: EABCredential, cache: Cache) -> Iterator[EABCredential]:
+    """Return the credentials that wait for a key identifier on the same profile."""
+    for each in cache.by_index(CREDENTIALS, indexes.PROFILE, credential.profile_key):
+        found = condition(each.status.conditions, READY)
+        if each.metadata.uid != credential.metadata.uid and found is not None and found.reason == KEY_ID_IN_USE:
+            yield each
 
 
-def _issued_by(authority: CertificateAuthority, memory: Memory) -> list[CertificateAuthority]:
-    return [
-        each
-        for each in memory.all(AUTHORITIES).values()
-        if each.spec.internal is not None
-        and each.spec.internal.issuer_ref is not None
-        and (each.metadata.namespace, each.spec.internal.issuer_ref.name)
-        == (authority.metadata.namespace, authority.metadata.name)
-    ]
-
-
-def _profiles_with(used: CertificateAuthority | CertificatePolicy, memory: Memory) -> list[CertificateProfile]:
-    return [
-        each
-        for each in memory.all(PROFILES).values()
-        if each.metadata.namespace == used.metadata.namespace
-        and used.metadata.name
-        == (each.spec.issuer_ref.name if isinstance(used, CertificateAuthority) else each.spec.policy_ref.name)
-    ]
-
-
-def _lending(lent: CertificateProfile, memory: Memory) -> list[CertificateProfile]:
-    """The profiles whose directories offer this one."""
-    return [
-        each
-        for each in memory.all(PROFILES).values()
-        if each.metadata.namespace == lent.metadata.namespace
-        and each.metadata.name != lent.metadata.name
-        and each.spec.enrollment.acme is not None
-        and any(entry.profile_ref.name == lent.metadata.name for entry in each.spec.enrollment.acme.profiles)
-    ]
-
-
-def _credentials_of(profile: CertificateProfile, memory: Memory) -> list[EABCredential]:
-    key = (profile.metadata.namespace, profile.metadata.name)
-    return [each for each in _credentials(memory) if each.profile_key == key]
-
-
-def _rivals_of(credential: EABCredential, memory: Memory) -> list[EABCredential]:
-    """Credentials that wait for a key identifier on the same profile."""
-    return [
-        each
-        for each in _credentials(memory)
-        if each.profile_key == credential.profile_key
-        and each.metadata.uid != credential.metadata.uid
-        and (found := condition(each.status.conditions, READY)) is not None
-        and found.reason == KEY_ID_IN_USE
-    ]
-
-
-def _with_uid(uid: str | None, memory: Memory) -> list[CertificateProfile]:
-    """The profile that an issuer, or what was made around it, belongs to."""
-    return [each for each in memory.all(PROFILES).values() if each.metadata.uid == uid]
-
-
-def _issuing_elsewhere(memory: Memory) -> list[CertificateProfile]:
-    """The profiles whose Issuers go where labels of namespaces say."""
-    return [
-        each
-        for each in memory.all(PROFILES).values()
-        if (section := each.cert_manager) is not None
-        and section.issuers is not None
-        and section.issuers.namespaces.from_ != "Same"
-    ]
-
-
-def _is_key_of(secret: Secret, authority: CertificateAuthority) -> bool:
-    """By its name: who restores a key from a backup may have lost its labels."""
-    return secret.metadata.name == signing_key_name(authority.metadata.uid)
-
-
-def _names(credential: EABCredential, secret: Secret) -> bool:
-    return (credential.metadata.namespace, credential.secret_name) == (secret.metadata.namespace, secret.metadata.name)
+def _with_issuers_elsewhere(cache: Cache) -> Iterator[CertificateProfile]:
+    """Return the profiles whose Issuers depend on the labels of namespaces."""
+    for each in cache.all(PROFILES).values():
+        section = each.cert_manager
+        if section is not None and section.issuers is not None and section.issuers.namespaces.from_ != "Same":
+            yield each

@@ -9,9 +9,12 @@ import pytest
 
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS, AUTHORITIES, SECRETS
-from kms.resources.secret_names import CREDENTIAL_UID
-from kms_operator.cache import Memory
-from tests.support.operated import SETTINGS, authority, metadata, secret
+from kms.resources.secret_names import CREDENTIAL_UID, OWNER_UID
+from kms_operator.cache import OWNER, Cache
+from kms_operator.snapshot import Snapshot
+from tests.support.operated import SETTINGS, authority, metadata, names, secret
+
+OWNED = {OWNER_UID: "uid"}
 
 
 def account(name: str = "a", *, state: str | None = "valid", uid: str = "cred", version: int = 1) -> ACMEAccount:
@@ -24,97 +27,116 @@ def account(name: str = "a", *, state: str | None = "valid", uid: str = "cred", 
     return msgspec.convert(plain, ACMEAccount)
 
 
-def known(memory: Memory, name: str = "issuing") -> Any:
-    return memory.get(AUTHORITIES, ("pki", name))
+def known(cache: Cache, name: str = "issuing") -> Any:
+    return cache.get(AUTHORITIES, ("pki", name))
 
 
 def test_a_newer_version_replaces_an_older_one_and_not_the_other_way_round() -> None:
-    memory = Memory(SETTINGS)
-    assert memory.put(AUTHORITIES, authority(version=9))
-    assert not memory.put(AUTHORITIES, authority(version=9))
-    assert not memory.put(AUTHORITIES, authority(version=8))
-    assert memory.put(AUTHORITIES, authority(version=10))
-    assert known(memory).metadata.resource_version == "10"
+    cache = Cache()
+    assert cache.put(AUTHORITIES, authority(version=9))
+    assert not cache.put(AUTHORITIES, authority(version=9))
+    assert not cache.put(AUTHORITIES, authority(version=8))
+    assert cache.put(AUTHORITIES, authority(version=10))
+    assert known(cache).metadata.resource_version == "10"
 
 
 def test_what_is_gone_is_not_brought_back_by_an_answer_that_was_on_its_way() -> None:
-    memory = Memory(SETTINGS)
-    memory.put(AUTHORITIES, authority(version=5))
-    assert memory.forget(AUTHORITIES, authority(version=7))
-    assert not memory.put(AUTHORITIES, authority(version=6))
-    assert known(memory) is None
-    assert memory.put(AUTHORITIES, authority(version=8)), "it was created again"
+    cache = Cache()
+    cache.put(AUTHORITIES, authority(version=5))
+    assert cache.remove(AUTHORITIES, authority(version=7))
+    assert not cache.put(AUTHORITIES, authority(version=6))
+    assert known(cache) is None
+    assert cache.put(AUTHORITIES, authority(version=8)), "it was created again"
 
 
 def test_a_live_read_outweighs_the_news_of_a_deletion() -> None:
-    memory = Memory(SETTINGS)
-    memory.put(SECRETS, secret("x", version=5))
-    memory.forget(SECRETS, secret("x", version=6))
-    assert memory.put(SECRETS, secret("x", version=6), live=True)
+    cache = Cache()
+    cache.put(SECRETS, secret("x", version=5))
+    cache.remove(SECRETS, secret("x", version=6))
+    assert cache.put(SECRETS, secret("x", version=6), live=True)
 
 
 def test_an_old_deletion_does_not_remove_what_was_created_since() -> None:
-    memory = Memory(SETTINGS)
-    memory.put(AUTHORITIES, authority(version=9))
-    assert not memory.forget(AUTHORITIES, authority(version=7))
-    assert known(memory) is not None
+    cache = Cache()
+    cache.put(AUTHORITIES, authority(version=9))
+    assert not cache.remove(AUTHORITIES, authority(version=7))
+    assert known(cache) is not None
 
 
 def test_forgetting_what_was_never_known_is_nothing() -> None:
-    assert not Memory(SETTINGS).forget(AUTHORITIES, authority())
+    assert not Cache().remove(AUTHORITIES, authority())
 
 
 def test_a_list_says_what_is_new_and_what_has_gone() -> None:
-    memory = Memory(SETTINGS)
+    cache = Cache()
     for name in ("same", "changed", "gone", "younger"):
-        memory.put(AUTHORITIES, authority(name, version=30 if name == "younger" else 5))
-    memory.forget(AUTHORITIES, authority("deleted", version=6))
+        cache.put(AUTHORITIES, authority(name, version=30 if name == "younger" else 5))
+    cache.remove(AUTHORITIES, authority("deleted", version=6))
     listed = [authority("same", version=5), authority("changed", version=8), authority("new", version=9)]
-    changed, gone = memory.replace(AUTHORITIES, listed, "20")
+    changed, gone = cache.replace(AUTHORITIES, listed, "20")
     assert [each.metadata.name for each in changed] == ["changed", "new"]
     assert [each.metadata.name for each in gone] == ["gone"]
-    assert known(memory, "younger") is not None, "it was created after the list"
+    assert known(cache, "younger") is not None, "it was created after the list"
 
 
 def test_a_list_makes_old_deletions_forgotten_and_keeps_later_ones() -> None:
-    memory = Memory(SETTINGS)
-    memory.forget(AUTHORITIES, authority("old", version=6))
-    memory.forget(AUTHORITIES, authority("late", version=60))
-    memory.replace(AUTHORITIES, [], "20")
-    assert memory.put(AUTHORITIES, authority("old", version=5))
-    assert not memory.put(AUTHORITIES, authority("late", version=50))
+    cache = Cache()
+    cache.remove(AUTHORITIES, authority("old", version=6))
+    cache.remove(AUTHORITIES, authority("late", version=60))
+    cache.replace(AUTHORITIES, [], "20")
+    assert cache.put(AUTHORITIES, authority("old", version=5))
+    assert not cache.put(AUTHORITIES, authority("late", version=50))
 
 
 def test_open_accounts_are_counted_by_credential() -> None:
-    memory = Memory(SETTINGS)
-    memory.put(ACCOUNTS, account("a"))
-    memory.put(ACCOUNTS, account("b", state=None))
-    memory.put(ACCOUNTS, account("c", uid="other"))
-    assert memory.observed({}).accounts["cred"] == 1
-    memory.put(ACCOUNTS, account("b", version=2))
-    memory.put(ACCOUNTS, account("a", state="deactivated", version=2))
-    assert memory.observed({}).accounts["cred"] == 2
-    memory.forget(ACCOUNTS, account("a", version=3))
-    memory.replace(ACCOUNTS, [], "9")
-    assert memory.observed({}).accounts["cred"] == 0
+    cache = Cache()
+    cache.put(ACCOUNTS, account("a"))
+    cache.put(ACCOUNTS, account("b", state=None))
+    cache.put(ACCOUNTS, account("c", uid="other"))
+    assert cache.open_accounts("cred") == 1
+    cache.put(ACCOUNTS, account("b", version=2))
+    cache.put(ACCOUNTS, account("a", state="deactivated", version=2))
+    assert cache.open_accounts("cred") == 2
+    cache.remove(ACCOUNTS, account("a", version=3))
+    cache.replace(ACCOUNTS, [], "9")
+    assert cache.open_accounts("cred") == 0
 
 
 @pytest.mark.requirement("SEC12")
 def test_an_alias_of_an_account_counts_for_no_credential() -> None:
-    memory = Memory(SETTINGS)
-    memory.put(ACCOUNTS, account("a"))
-    memory.put(ACCOUNTS, account("alias", state=None, uid=""))
-    assert {uid: count for uid, count in memory.observed({}).accounts.items() if count} == {"cred": 1}
+    cache = Cache()
+    cache.put(ACCOUNTS, account("a"))
+    cache.put(ACCOUNTS, account("alias", state=None, uid=""))
+    assert {uid: cache.open_accounts(uid) for uid in ("cred", "")} == {"cred": 1, "": 0}
 
 
 def test_no_account_is_kept_whole() -> None:
-    memory = Memory(SETTINGS)
-    memory.put(ACCOUNTS, account())
-    assert not hasattr(memory.get(ACCOUNTS, ("pki", "a")), "spec")
+    cache = Cache()
+    cache.put(ACCOUNTS, account())
+    assert not hasattr(cache.get(ACCOUNTS, ("pki", "a")), "spec")
 
 
 def test_what_was_read_live_completes_the_view() -> None:
-    memory = Memory(SETTINGS)
-    memory.put(SECRETS, secret("known"))
-    seen = memory.observed({("pki", "live"): secret("live"), ("pki", "absent"): None})
-    assert set(seen.secrets) == {("pki", "known"), ("pki", "live")}
+    cache = Cache()
+    for each in (secret("known", labels=OWNED), secret("gone", labels=OWNED), secret("old", labels=OWNED)):
+        cache.put(SECRETS, each)
+    read = {"live": secret("live", labels=OWNED), "other": secret("other"), "gone": None, "old": secret("old")}
+    snapshot = Snapshot(SETTINGS, cache, {("secrets", ("pki", name)): each for name, each in read.items()})
+    assert names(snapshot.all(SECRETS)) == ["pki/known", "pki/live", "pki/other", "pki/old"]
+    assert names(snapshot.by_index(SECRETS, OWNER, "uid")) == ["pki/known", "pki/live"]
+    assert snapshot.secret("pki", "live") is read["live"]
+    assert snapshot.secret("pki", "known") is not None
+    assert snapshot.secret("pki", "gone") is None
+
+
+def test_an_index_follows_changes_and_deletions() -> None:
+    cache = Cache()
+    cache.put(SECRETS, secret("a", labels=OWNED, version=1))
+    cache.put(SECRETS, secret("b", owner_uids=["uid"], version=2))
+    assert names(cache.by_index(SECRETS, OWNER, "uid")) == ["pki/a", "pki/b"]
+    cache.put(SECRETS, secret("a", labels={OWNER_UID: "other"}, version=3))
+    assert names(cache.by_index(SECRETS, OWNER, "uid")) == ["pki/b"]
+    assert names(cache.by_index(SECRETS, OWNER, "other")) == ["pki/a"]
+    cache.remove(SECRETS, secret("b", version=4))
+    cache.replace(SECRETS, [], "9")
+    assert cache.by_index(SECRETS, OWNER, "uid") == cache.by_index(SECRETS, OWNER, "other") == []

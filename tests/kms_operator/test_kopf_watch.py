@@ -13,7 +13,7 @@ import pytest
 from kms.resources.kinds import AUTHORITIES, SECRETS
 from kms.resources.meta import Resource
 from kms_operator import kopf_watch
-from kms_operator.kopf_watch import Watches
+from kms_operator.kopf_watch import KopfWatch
 from kms_operator.settings import OperatorSettings
 from tests.support.apiserver import TOKEN, running_api
 from tests.support.operated import SETTINGS
@@ -31,20 +31,20 @@ def handler(deliver: Callable[..., None], plural: str) -> Callable[..., Any]:
 
 
 async def test_an_event_is_handed_over_as_a_resource() -> None:
-    seen: list[tuple[str, str | None, Resource]] = []
+    received: list[tuple[str, str | None, Resource]] = []
     body = {"metadata": {"name": "x", "namespace": "pki", "managedFields": []}, "data": {"a": "YWJj"}, "kind": "Secret"}
-    take = handler(lambda kind, type_, resource: seen.append((kind.plural, type_, resource)), "secrets")
+    take = handler(lambda kind, type_, resource: received.append((kind.plural, type_, resource)), "secrets")
     await take(event={"type": "ADDED", "object": body}, logger=None)
-    ((plural, type_, resource),) = seen
+    ((plural, type_, resource),) = received
     assert (plural, type_, resource.data) == ("secrets", "ADDED", {"a": b"abc"})  # type: ignore[attr-defined]
 
 
 async def test_an_object_that_fits_no_model_is_skipped_and_not_quoted(caplog: pytest.LogCaptureFixture) -> None:
-    seen: list[object] = []
-    take = handler(lambda *event: seen.append(event), "secrets")
+    received: list[object] = []
+    take = handler(lambda *event: received.append(event), "secrets")
     body = {"metadata": {"name": "x"}, "data": {"tls.key": ["hunter2"]}}
     await take(event={"type": "ADDED", "object": body}, logger=None)
-    assert seen == []
+    assert received == []
     assert "event skipped" in caplog.text
     assert "hunter2" not in str([vars(each) for each in caplog.records])
 
@@ -84,7 +84,7 @@ async def test_without_a_token_there_is_none(tmp_path: Path) -> None:
 
 
 def test_what_was_stopped_before_it_ran_does_not_run() -> None:
-    one = Watches(SETTINGS, [AUTHORITIES], deliver=lambda *_: None, login=nobody)
+    one = KopfWatch(SETTINGS, [AUTHORITIES], deliver=lambda *_: None, login=nobody)
     one.stop()
     one.run()
     one.stop()

@@ -19,9 +19,8 @@ from e2e.cluster.ports import free_port
 from kms.address import Address
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, NAMESPACES, POLICIES, PROFILES, SECRETS
 from kms.resources.meta import is_true
-from kms_operator.cache import WATCHED
+from kms_operator.kinds import WATCHED_KINDS, list_kind
 from kms_operator.main import run
-from kms_operator.optional_kinds import complete
 from kms_operator.settings import OperatorSettings
 from tests.support.apiserver import FakeApiServer, running_api
 from tests.support.discovery import discoverable_api
@@ -132,12 +131,12 @@ async def test_it_waits_for_an_api_server_that_does_not_serve_our_kinds_yet(tmp_
 async def test_a_list_that_is_refused_costs_that_list_only(tmp_path: Path) -> None:
     async with discoverable_api() as api:
         put_manifests(api)
-        for kind in WATCHED:
+        for kind in WATCHED_KINDS:
             api.fail_next("list", kind.plural, 429, retry_after=1)
         async with operating(settings(api, tmp_path)):
             await until(lambda: is_ready(api), seconds=30)
         lists = [each.plural for each in api.requests if each.verb == "list"]
-        assert lists[: 2 * len(WATCHED)] == [kind.plural for kind in WATCHED for _ in ("refused", "listed")]
+        assert lists[: 2 * len(WATCHED_KINDS)] == [kind.plural for kind in WATCHED_KINDS for _ in ("refused", "listed")]
 
 
 async def test_it_survives_that_the_api_server_goes_away_and_comes_back(tmp_path: Path) -> None:
@@ -209,5 +208,5 @@ async def test_a_list_of_some_namespaces_is_complete_up_to_the_oldest_of_them() 
             api.put(SECRETS, secret("x", place, labels={"app.kubernetes.io/managed-by": "kms-acme"}))
         cluster = await api.cluster()
         chosen = OperatorSettings("https://acme.example.com", RELEASE, watch_namespaces=("pki",))
-        items, _ = await complete(cluster, SECRETS, chosen)
+        items, _ = await list_kind(cluster, SECRETS, chosen)
         assert sorted(each.metadata.namespace for each in items) == [RELEASE, "pki"]

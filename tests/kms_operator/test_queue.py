@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kms_operator.queue import LAST_RETRY, WorkQueue
+from kms_operator.queue import WorkQueue
 from tests.support.eventually import until
 
 
@@ -96,8 +96,8 @@ async def test_retries_come_later_each_time_and_begin_anew_after_a_success() -> 
     one = queue(clock)
     delays = [one.retry("a") for _ in range(12)]
     assert delays[:3] == [0.2, 0.4, 0.8]
-    assert delays[-1] == LAST_RETRY
-    one.succeeded("a")
+    assert delays[-1] == 60
+    one.reset_backoff("a")
     assert one.retry("a") == 0.2
     assert one.retry("a", after=7.0) == 7.0
 

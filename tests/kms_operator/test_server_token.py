@@ -18,7 +18,7 @@ from e2e.cluster.ports import free_port
 from kms.address import Address
 from kms.cluster.service_account_token import RENEWED_AFTER, TOKEN_SECONDS, Token
 from kms_operator.metrics import Metrics
-from kms_operator.server_token import LEAST_SECONDS, Keeper, keeping, renewed_in
+from kms_operator.server_token import ServerTokenRenewer, renewal_delay, renewing_server_token
 from kms_operator.settings import OperatorSettings, ServerIdentity
 from tests.support.apiserver import FakeApiServer, running_api
 from tests.support.eventually import in_background, until
@@ -37,16 +37,16 @@ def token(seconds: float) -> Token:
         (3600, 1200),
         (600, 200),  # the API server may give less than it was asked for
         (86400 * 365, 1200),  # or more, or its clock is another
-        (0, LEAST_SECONDS),
-        (-3600, LEAST_SECONDS),
+        (0, 10),
+        (-3600, 10),
     ],
 )
 def test_a_token_is_renewed_after_a_third_of_its_life(life: float, renewed: float) -> None:
-    assert renewed_in(token(life), clock=lambda: NOW) == renewed
+    assert renewal_delay(token(life), clock=lambda: NOW) == renewed
 
 
 def test_a_token_is_renewed_long_before_four_fifths_of_its_life() -> None:
-    assert renewed_in(token(TOKEN_SECONDS), clock=lambda: NOW) <= 0.8 * TOKEN_SECONDS
+    assert renewal_delay(token(TOKEN_SECONDS), clock=lambda: NOW) <= 0.8 * TOKEN_SECONDS
     assert RENEWED_AFTER <= 0.8
 
 
@@ -109,7 +109,7 @@ async def kept(folder: Path, *, fail: int = 0) -> AsyncIterator[Kept]:
             api.fail_next("create", "serviceaccounts", fail, times=2)
         chosen, sleeper, metrics = settings(api, folder), Sleeper(), Metrics()
         assert chosen.server_identity is not None
-        keeper = Keeper(chosen.server_identity, chosen, await api.cluster(), metrics, sleep=sleeper)
+        keeper = ServerTokenRenewer(chosen.server_identity, chosen, await api.cluster(), metrics, sleep=sleeper)
         async with in_background(keeper.run()):
             await until(lambda: sleeper.asked)
             yield Kept(api, chosen.server_identity.token_directory, sleeper, metrics, chosen)
@@ -135,11 +135,11 @@ async def test_a_token_that_is_not_given_is_asked_for_again_soon(
         api.fail_next("create", "serviceaccounts", fault, times=2)
         chosen, sleeper = settings(api, tmp_path), Sleeper()
         assert chosen.server_identity is not None
-        keeper = Keeper(chosen.server_identity, chosen, await api.cluster(), Metrics(), sleep=sleeper)
+        keeper = ServerTokenRenewer(chosen.server_identity, chosen, await api.cluster(), Metrics(), sleep=sleeper)
         async with in_background(keeper.run()):
             await until(lambda: sleeper.asked)
             assert sleeper.asked[-1] <= 1
-            assert "the server gets no new token" in caplog.text
+            assert "renewing the server's token failed" in caplog.text
             sleeper.wake.set()
             await until(lambda: len(sleeper.asked) == 2)
             assert sleeper.asked[-1] <= 2
@@ -162,7 +162,7 @@ async def test_a_folder_that_cannot_be_written_to_is_told_and_tried_again(
     async with kept(tmp_path) as keeper:
         aside = keeper.folder.rename(tmp_path / "aside")
         assert await keeper.next() <= 1
-        assert "the server gets no new token" in caplog.text
+        assert "renewing the server's token failed" in caplog.text
         aside.rename(keeper.folder)
         assert await keeper.next() > 1000
 
@@ -182,7 +182,7 @@ async def test_without_a_server_beside_it_an_operator_asks_for_no_token() -> Non
     async with running_api() as api:
         alone = OperatorSettings(external_url="https://acme.example.com", namespace="kms-acme")
         stop = threading.Event()
-        async with keeping(alone, await api.cluster(), Metrics(), stop=stop):
+        async with renewing_server_token(alone, await api.cluster(), Metrics(), stop=stop):
             assert not stop.is_set()
         assert api.requests == []
 
@@ -190,7 +190,7 @@ async def test_without_a_server_beside_it_an_operator_asks_for_no_token() -> Non
 async def test_an_operator_that_stops_stops_renewing(tmp_path: Path) -> None:
     async with running_api() as api:
         chosen, stop = settings(api, tmp_path), threading.Event()
-        async with keeping(chosen, await api.cluster(), Metrics(), stop=stop):
+        async with renewing_server_token(chosen, await api.cluster(), Metrics(), stop=stop):
             await until(lambda: api.requests)
             assert not stop.is_set()
         assert stop.is_set()
@@ -199,12 +199,12 @@ async def test_an_operator_that_stops_stops_renewing(tmp_path: Path) -> None:
 async def test_a_defect_while_renewing_ends_the_operator_and_is_not_swallowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(_: Keeper) -> None:
+    async def broken(_: ServerTokenRenewer) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Keeper, "run", broken)
+    monkeypatch.setattr(ServerTokenRenewer, "run", broken)
     async with running_api() as api:
         chosen, stop = settings(api, tmp_path), threading.Event()
         with pytest.raises(ZeroDivisionError):
-            async with keeping(chosen, await api.cluster(), Metrics(), stop=stop):
+            async with renewing_server_token(chosen, await api.cluster(), Metrics(), stop=stop):
                 await until(stop.is_set)

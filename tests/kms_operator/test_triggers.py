@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from kms.resources.core import Lease
 from kms.resources.kinds import (
     ACCOUNTS,
     AUTHORITIES,
     CREDENTIALS,
+    LEASES,
     NAMESPACES,
     POLICIES,
     PROFILES,
@@ -17,29 +19,28 @@ from kms.resources.kinds import (
     Kind,
 )
 from kms.resources.secret_names import CREDENTIAL_UID, signing_key_name
-from kms_operator.cache import Memory, Opened
+from kms_operator.cache import AccountSummary, Cache
 from kms_operator.objects import shared_secret, user_secret
 from kms_operator.reconcilers.eab_credential import verification_copy
 from kms_operator.reconcilers.eab_keys import BindingKey
 from kms_operator.triggers import ACCOUNTS_DELAY, affected
 from tests.support.operated import (
     RELEASE,
-    SETTINGS,
     authority,
     credential,
     metadata,
     namespace,
-    observed,
     policy,
     profile,
     ready_status,
     secret,
+    snapshot_of,
 )
 
 
 @pytest.fixture
-def memory() -> Memory:
-    one = Memory(SETTINGS)
+def cache() -> Cache:
+    one = Cache()
     for kind, resources in (
         (AUTHORITIES, (authority(), authority("sub", internal={"issuerRef": {"name": "issuing"}}), authority("other"))),
         (AUTHORITIES, (authority("imported", imported="x"),)),
@@ -56,12 +57,12 @@ def memory() -> Memory:
     return one
 
 
-def looked_at(kind: Kind[Any], changed: Any, memory: Memory) -> set[str]:
-    return {"/".join(filter(None, target)) for target, _ in affected(kind, changed, memory)}
+def looked_at(kind: Kind[Any], changed: Any, cache: Cache) -> set[str]:
+    return {"/".join(filter(None, target)) for target, _ in affected(kind, changed, cache)}
 
 
-def test_a_ca_concerns_itself_what_it_issued_and_profiles_with_it(memory: Memory) -> None:
-    assert looked_at(AUTHORITIES, authority(), memory) == {
+def test_a_ca_concerns_itself_what_it_issued_and_profiles_with_it(cache: Cache) -> None:
+    assert looked_at(AUTHORITIES, authority(), cache) == {
         "certificateauthorities/pki/issuing",
         "certificateauthorities/pki/sub",
         "certificateprofiles/pki/web",
@@ -69,12 +70,12 @@ def test_a_ca_concerns_itself_what_it_issued_and_profiles_with_it(memory: Memory
     }
 
 
-def test_a_policy_concerns_itself_and_profiles_with_it(memory: Memory) -> None:
-    assert looked_at(POLICIES, policy(), memory) == {"certificatepolicies/pki/web", "certificateprofiles/pki/web"}
+def test_a_policy_concerns_itself_and_profiles_with_it(cache: Cache) -> None:
+    assert looked_at(POLICIES, policy(), cache) == {"certificatepolicies/pki/web", "certificateprofiles/pki/web"}
 
 
-def test_a_profile_concerns_its_credentials_wherever_they_live(memory: Memory) -> None:
-    assert looked_at(PROFILES, profile(), memory) == {
+def test_a_profile_concerns_its_credentials_wherever_they_live(cache: Cache) -> None:
+    assert looked_at(PROFILES, profile(), cache) == {
         "certificateprofiles/pki/web",
         "eabcredentials/pki/web",
         "eabcredentials/team-a/far",
@@ -82,51 +83,51 @@ def test_a_profile_concerns_its_credentials_wherever_they_live(memory: Memory) -
     }
 
 
-def test_a_profile_and_its_policy_concern_the_directories_that_offer_it(memory: Memory) -> None:
+def test_a_profile_and_its_policy_concern_the_directories_that_offer_it(cache: Cache) -> None:
     offered = {"profiles": [{"name": "short", "profileRef": {"name": "web"}}]}
-    memory.put(PROFILES, profile("front", acme=offered))
-    memory.put(PROFILES, profile("far", namespace="team-a", acme=offered))
-    assert "certificateprofiles/pki/front" in looked_at(PROFILES, profile(), memory)
-    assert "certificateprofiles/pki/front" in looked_at(POLICIES, policy(), memory)
-    assert not any("team-a/far" in each for each in looked_at(PROFILES, profile(), memory) if "profiles" in each)
+    cache.put(PROFILES, profile("front", acme=offered))
+    cache.put(PROFILES, profile("far", namespace="team-a", acme=offered))
+    assert "certificateprofiles/pki/front" in looked_at(PROFILES, profile(), cache)
+    assert "certificateprofiles/pki/front" in looked_at(POLICIES, policy(), cache)
+    assert not any("team-a/far" in each for each in looked_at(PROFILES, profile(), cache) if "profiles" in each)
 
 
-def test_a_credential_concerns_those_that_wait_for_its_identifier(memory: Memory) -> None:
-    assert looked_at(CREDENTIALS, credential(), memory) == {"eabcredentials/pki/web", "eabcredentials/pki/waiting"}
+def test_a_credential_concerns_those_that_wait_for_its_identifier(cache: Cache) -> None:
+    assert looked_at(CREDENTIALS, credential(), cache) == {"eabcredentials/pki/web", "eabcredentials/pki/waiting"}
 
 
-def test_a_namespace_concerns_the_credentials_in_it(memory: Memory) -> None:
-    assert looked_at(NAMESPACES, namespace("team-a"), memory) == {"eabcredentials/team-a/far"}
+def test_a_namespace_concerns_the_credentials_in_it(cache: Cache) -> None:
+    assert looked_at(NAMESPACES, namespace("team-a"), cache) == {"eabcredentials/team-a/far"}
 
 
-def test_an_account_concerns_its_credential_after_a_while(memory: Memory) -> None:
-    opened = Opened(metadata("a", labels={CREDENTIAL_UID: "uid-pki-web"}), "uid-pki-web", is_open=True)
-    ((target, delay),) = affected(ACCOUNTS, opened, memory)
+def test_an_account_concerns_its_credential_after_a_while(cache: Cache) -> None:
+    opened = AccountSummary(metadata("a", labels={CREDENTIAL_UID: "uid-pki-web"}), "uid-pki-web", is_open=True)
+    ((target, delay),) = affected(ACCOUNTS, opened, cache)
     assert (target.name, delay) == ("web", ACCOUNTS_DELAY)
 
 
-def test_a_secret_concerns_its_owner(memory: Memory) -> None:
+def test_a_secret_concerns_its_owner(cache: Cache) -> None:
     shown = user_secret("any", component="eab", owner=credential(), kind=CREDENTIALS, data={})
-    assert looked_at(SECRETS, shown, memory) == {"eabcredentials/pki/web"}
-    copy = verification_copy(credential(), profile(), BindingKey("k", "s"), observed())
-    assert looked_at(SECRETS, copy, memory) == {"eabcredentials/pki/web"}
+    assert looked_at(SECRETS, shown, cache) == {"eabcredentials/pki/web"}
+    copy = verification_copy(credential(), profile(), BindingKey("k", "s"), snapshot_of())
+    assert looked_at(SECRETS, copy, cache) == {"eabcredentials/pki/web"}
 
 
-def test_a_secret_under_the_name_that_a_credential_wants_concerns_it(memory: Memory) -> None:
-    assert looked_at(SECRETS, secret("web-eab"), memory) == {"eabcredentials/pki/web"}
+def test_a_secret_under_the_name_that_a_credential_wants_concerns_it(cache: Cache) -> None:
+    assert looked_at(SECRETS, secret("web-eab"), cache) == {"eabcredentials/pki/web"}
 
 
-def test_a_restored_key_is_noticed_by_its_name(memory: Memory) -> None:
+def test_a_restored_key_is_noticed_by_its_name(cache: Cache) -> None:
     restored = secret(signing_key_name("uid-pki-issuing"), RELEASE)
-    assert looked_at(SECRETS, restored, memory) == {"certificateauthorities/pki/issuing"}
+    assert looked_at(SECRETS, restored, cache) == {"certificateauthorities/pki/issuing"}
 
 
 @pytest.mark.parametrize(("component", "everybody"), [("serving-authority", True), ("nonce-key", False)])
-def test_what_clients_trust_concerns_all_who_publish_it(memory: Memory, component: str, *, everybody: bool) -> None:
-    found = looked_at(SECRETS, shared_secret(RELEASE, "x", component=component, data={}), memory)
+def test_what_clients_trust_concerns_all_who_publish_it(cache: Cache, component: str, *, everybody: bool) -> None:
+    found = looked_at(SECRETS, shared_secret(RELEASE, "x", component=component, data={}), cache)
     assert "installation" in found
     assert ({"certificateprofiles/pki/web", "eabcredentials/pki/apart"} <= found) is everybody
 
 
-def test_what_is_none_of_these_concerns_nobody(memory: Memory) -> None:
-    assert looked_at(ACCOUNTS, object(), memory) == set()
+def test_what_is_none_of_these_concerns_nobody(cache: Cache) -> None:
+    assert looked_at(LEASES, Lease(metadata=metadata("x")), cache) == set()

@@ -14,16 +14,17 @@ from kms.pki.certificate import Signer, certificate_pem
 from kms.pki.keys import private_key_pem
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.certmanager import Issuer
-from kms.resources.core import ConfigMap, Namespace, Secret
+from kms.resources.core import Namespace, Secret
 from kms.resources.credentials import EABCredential
-from kms.resources.kinds import Kind
-from kms.resources.meta import Condition, ObjectMeta, OwnerReference, condition, key_of
+from kms.resources.kinds import ACCOUNTS, CLUSTER_ISSUERS, ISSUERS, Kind
+from kms.resources.meta import Condition, ObjectMeta, OwnerReference, Resource, condition, key_of
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import CertificateProfile
-from kms.resources.trust import Bundle, ClusterTrustBundle
-from kms_operator.plan import Outcome
+from kms_operator.cache import AccountSummary, Cache, Unavailability
+from kms_operator.kinds import OPTIONAL_KINDS, WATCHED_KINDS
+from kms_operator.plan import Manifest, Plan
 from kms_operator.settings import OperatorSettings
-from kms_operator.snapshot import Observed, Obstacle
+from kms_operator.snapshot import Snapshot
 
 T = TypeVar("T")
 
@@ -166,49 +167,57 @@ def stored(written: Secret, *, version: int = 7) -> Secret:
     return msgspec.structs.replace(written, metadata=meta)
 
 
-def observed(
+def cache_of(*resources: Any, accounts: Mapping[str, int] | None = None) -> Cache:
+    """A cache with these resources and so many open accounts of each credential; all optional kinds are available."""
+    cache = Cache()
+    cache.unavailable.clear()
+    for (plural, _), each in {(_kind_of(each).plural, key_of(each)): each for each in resources}.items():
+        assert cache.put(_kind_of(each), each), plural
+    for uid, count in (accounts or {}).items():
+        for number in range(count):
+            cache.put(ACCOUNTS, AccountSummary(metadata(f"{uid}-{number}"), uid, is_open=True))
+    return cache
+
+
+def snapshot_of(
     *resources: Any,
     settings: OperatorSettings = SETTINGS,
     accounts: Mapping[str, int] | None = None,
-    obstacles: Mapping[str, Obstacle] | None = None,
+    unavailable: Mapping[str, Unavailability] | None = None,
     served: Mapping[str, Kind[Any]] | None = None,
-) -> Observed:
-    """What there is, and nothing else."""
-
-    def of(model: type[T]) -> dict[tuple[str, str], T]:
-        return {key_of(each): each for each in resources if isinstance(each, model)}  # type: ignore[arg-type]
-
-    return Observed(
-        settings=settings,
-        authorities=of(CertificateAuthority),
-        policies=of(CertificatePolicy),
-        profiles=of(CertificateProfile),
-        credentials=of(EABCredential),
-        namespaces=of(Namespace),
-        secrets=of(Secret),
-        accounts=accounts or {},
-        issuers=of(Issuer),
-        config_maps=of(ConfigMap),
-        bundles=of(Bundle),
-        cluster_trust_bundles=of(ClusterTrustBundle),
-        obstacles=obstacles or {},
-        served=served or {},
-    )
+    absent: Iterable[tuple[str, tuple[str, str]]] = (),
+) -> Snapshot:
+    """A cluster with these resources and no others; `absent` was read from the API server and does not exist."""
+    cache = cache_of(*resources, accounts=accounts)
+    cache.unavailable.update(unavailable or {})
+    cache.served.update(served or {})
+    return Snapshot(settings, cache, dict.fromkeys(absent))
 
 
-def stated(outcome: Outcome, type_: str = "Ready") -> Condition:
-    """The condition that the outcome states."""
-    status: Any = outcome.status
+def _kind_of(resource: Any) -> Kind[Any]:
+    if isinstance(resource, Issuer):
+        return ISSUERS if resource.metadata.namespace else CLUSTER_ISSUERS
+    return next(kind for kind in (*WATCHED_KINDS, *OPTIONAL_KINDS) if isinstance(resource, kind.model))
+
+
+def stated(plan: Plan, type_: str = "Ready") -> Condition:
+    """The condition that the plan states."""
+    status: Any = plan.status
     found = condition(status.conditions, type_)
     assert found is not None
     return found
 
 
-def told(outcome: Outcome) -> list[str]:
-    """The reasons of the notices."""
-    return [each.reason for each in outcome.notices]
+def event_reasons(plan: Plan) -> list[str]:
+    """The reasons of the events."""
+    return [each.reason for each in plan.events]
 
 
-def names(secrets: Iterable[Secret]) -> list[str]:
+def objects(manifests: Iterable[Manifest], kind: Kind[Any] | None = None) -> tuple[Any, ...]:
+    """The objects of the manifests: of all, or of one kind."""
+    return tuple(each.object for each in manifests if kind is None or each.kind is kind)
+
+
+def names(resources: Iterable[Resource]) -> list[str]:
     """namespace/name of each."""
-    return [f"{each.metadata.namespace}/{each.metadata.name}" for each in secrets]
+    return [f"{each.metadata.namespace}/{each.metadata.name}" for each in resources]

@@ -1,13 +1,13 @@
-"""CertificateAuthority: makes CAs or takes over imported ones, and renews certificates under the key that is there.
+"""CertificateAuthority: issues internal CAs or checks imported ones, and renews certificates with the existing key.
 
-The key lies in a Secret of the release namespace, the only copy there is. It is written once, before anybody hears of
-the CA; from then on it is read. Should it ever be lost, the CA says so and waits: another key under the same name would
-be another CA, and everything that trusts the old one would break without a word.
+The only copy of the key is in a Secret of the release namespace. It is written once, before the status names the CA;
+from then on it is only read. If it is lost, the CA reports that and waits: a new key under the same name would be
+another CA, and clients that trust the old one would fail without a warning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -45,13 +45,22 @@ from kms.resources.authorities import (
 from kms.resources.compile import InvalidRules, compiled_constraints, subject_attributes
 from kms.resources.core import Secret
 from kms.resources.durations import parse_duration
-from kms.resources.kinds import AUTHORITIES
+from kms.resources.kinds import AUTHORITIES, SECRETS
 from kms.resources.meta import is_true
 from kms.resources.secret_names import SIGNING_KEY, TLS_CERTIFICATE, TLS_PRIVATE_KEY, signing_key_name
-from kms_operator.objects import internal_secret
-from kms_operator.plan import Notice, Outcome, Verdict, announced, corrected, earliest, not_ready, ready, settled
+from kms_operator.objects import internal_secret, secret_changes
+from kms_operator.plan import (
+    ConditionUpdate,
+    Event,
+    Plan,
+    earliest,
+    merge_conditions,
+    not_ready,
+    ready,
+    transition_events,
+)
 from kms_operator.settings import OperatorSettings
-from kms_operator.snapshot import Key, Observed
+from kms_operator.snapshot import Read, Snapshot
 
 ISSUED = "Issued"
 IMPORTED = "Imported"
@@ -61,92 +70,91 @@ KEY_MISMATCH = "KeyMismatch"
 
 ALTERNATE_CHAINS = "AlternateChains"
 REVOCATION_LIST = "RevocationList"
-"""Conditions beside Ready."""
 TRUST_PUBLISHED = "TrustPublished"
-"""Likewise, but stated by `kms_operator.reconcilers.trust_distribution`."""
+"""Conditions beside Ready; `kms_operator.reconcilers.trust_distribution` states TrustPublished."""
 
 BACKDATED = timedelta(hours=1)
-"""A CA certificate begins that much earlier, for clocks that are behind."""
+"""How much earlier a CA certificate begins, for clocks that are behind."""
 RESYNC = timedelta(seconds=60)
-"""How often a Secret that we do not watch is looked at."""
+"""How often a Secret is read that the operator does not watch."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Standing:
+class _ActiveAuthority:
     """A CA that can sign."""
 
     type: str
     reason: str
     signer: Signer
-    notices: tuple[Notice, ...] = ()
-    again: datetime | None = None
+    events: tuple[Event, ...] = ()
+    requeue_at: datetime | None = None
 
 
-def secrets(authority: CertificateAuthority, settings: OperatorSettings) -> Iterable[Key]:
-    """The Secrets whose absence has to be certain: our copy of the key, and the one that a user imports."""
-    yield settings.namespace, signing_key_name(authority.metadata.uid)
+def reads(authority: CertificateAuthority, snapshot: Snapshot) -> Iterator[Read]:
+    """The Secret with the key, and the Secret that a user imports."""
+    yield Read(SECRETS, snapshot.settings.namespace, signing_key_name(authority.metadata.uid))
     if authority.spec.imported is not None:
-        yield authority.metadata.namespace, authority.spec.imported.secret_ref.name
+        yield Read(SECRETS, authority.metadata.namespace, authority.spec.imported.secret_ref.name)
 
 
-def reconcile(authority: CertificateAuthority, seen: Observed, *, now: datetime, entropy: Entropy) -> Outcome:
-    """Make the CA, renew it, or say why it cannot sign."""
+def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Plan:
+    """Issue the CA, renew it, or state why it cannot sign."""
     generation, old = authority.metadata.generation, authority.status.conditions
     try:
-        standing = _standing(authority, seen, now=now, entropy=entropy)
+        active = _activate(authority, snapshot, now=now, entropy=entropy)
     except InvalidAuthority as error:
-        verdict = not_ready(error.reason, str(error))
-        conditions = settled(old, (verdict,), generation=generation, now=now, keep=(TRUST_PUBLISHED,))
+        update = not_ready(error.reason, str(error))
+        conditions = merge_conditions(old, (update,), generation=generation, now=now, keep=(TRUST_PUBLISHED,))
         # What was published stays published: it is how a lost key is told from one that was never made.
         status = msgspec.structs.replace(authority.status, observed_generation=generation, conditions=conditions)
-        return Outcome(status=status, notices=announced(old, verdict), again=now + RESYNC)
-    certificate = standing.signer.certificate
-    verdict = ready(standing.reason, f"can sign until {standing.signer.not_after:%Y-%m-%dT%H:%M:%SZ}")
-    alternates, aside = _alternates(authority, standing.signer, now=now)
-    verdicts = (verdict, *aside, *_lists(standing.signer))
+        return Plan(status=status, events=transition_events(old, update), requeue_at=now + RESYNC)
+    certificate = active.signer.certificate
+    update = ready(active.reason, f"can sign until {active.signer.not_after:%Y-%m-%dT%H:%M:%SZ}")
+    alternates, aside = _alternates(authority, active.signer, now=now)
+    updates = (update, *aside, *_check_key_usage(active.signer))
     status = AuthorityStatus(
         observed_generation=generation,
-        type=standing.type,
+        type=active.type,
         subject=certificate.subject.rfc4514_string(),
         certificate=certificate_pem(certificate),
-        chain=chain_to_root_pem(standing.signer),
+        chain=chain_to_root_pem(active.signer),
         alternate_chains=tuple(each.pem for each in alternates),
         serial_number=f"{certificate.serial_number:x}",
         subject_key_id=subject_key_id(certificate),
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
-        former_roots=_former_roots(authority, standing.signer, now=now),
-        conditions=settled(old, verdicts, generation=generation, now=now, keep=(TRUST_PUBLISHED,)),
+        former_roots=_former_roots(authority, active.signer, now=now),
+        conditions=merge_conditions(old, updates, generation=generation, now=now, keep=(TRUST_PUBLISHED,)),
     )
-    wanted = signing_secret(authority, standing.signer, seen.settings)
-    return Outcome(
-        apply=corrected(seen.internal(wanted.metadata.name), wanted),
+    wanted = signing_secret(authority, active.signer, snapshot.settings)
+    return Plan(
+        apply=secret_changes(snapshot.internal_secret(wanted.metadata.name), wanted),
         status=status,
-        notices=(*(notice for each in verdicts for notice in announced(old, each)), *standing.notices),
-        again=earliest(standing.again, *(each.not_after for each in alternates)),
+        events=(*(event for each in updates for event in transition_events(old, each)), *active.events),
+        requeue_at=earliest(active.requeue_at, *(each.not_after for each in alternates)),
     )
 
 
 def _alternates(
     authority: CertificateAuthority, signer: Signer, *, now: datetime
-) -> tuple[tuple[AlternateChain, ...], tuple[Verdict, ...]]:
-    """The chains of the cross certificates that hold, and what is said about all of them: nothing where there are none.
+) -> tuple[tuple[AlternateChain, ...], tuple[ConditionUpdate, ...]]:
+    """Return the chains of valid cross certificates, and a condition about all of them if there are any.
 
-    One that does not hold keeps neither the CA nor the others from their work.
+    An invalid one stops neither the CA nor the other chains.
     """
-    holding: list[AlternateChain] = []
-    wrong: list[str] = []
+    valid: list[AlternateChain] = []
+    invalid: list[str] = []
     for position, pem in enumerate(authority.spec.cross_certificates):
         try:
-            holding.append(check_cross(pem, signer, now=now))
+            valid.append(check_cross(pem, signer, now=now))
         except InvalidAuthority as error:
-            wrong.append(f"spec.crossCertificates[{position}]: {error}")
+            invalid.append(f"spec.crossCertificates[{position}]: {error}")
     if not authority.spec.cross_certificates:
         return (), ()
-    if wrong:
-        return tuple(holding), (Verdict("False", INVALID_CROSS, "; ".join(wrong), type=ALTERNATE_CHAINS),)
-    message = f"clients are offered {len(holding)} chain(s) beside the default one"
-    return tuple(holding), (Verdict("True", "Published", message, type=ALTERNATE_CHAINS),)
+    if invalid:
+        return tuple(valid), (ConditionUpdate("False", INVALID_CROSS, "; ".join(invalid), type=ALTERNATE_CHAINS),)
+    message = f"clients are offered {len(valid)} chain(s) beside the default one"
+    return tuple(valid), (ConditionUpdate("True", "Published", message, type=ALTERNATE_CHAINS),)
 
 
 def _former_roots(authority: CertificateAuthority, signer: Signer, *, now: datetime) -> tuple[FormerRoot, ...]:
@@ -157,7 +165,7 @@ def _former_roots(authority: CertificateAuthority, signer: Signer, *, now: datet
     return tuple(FormerRoot(certificate=each.pem, replaced_at=each.replaced_at) for each in kept)
 
 
-def _lists(signer: Signer) -> tuple[Verdict, ...]:
+def _check_key_usage(signer: Signer) -> tuple[ConditionUpdate, ...]:
     """That there is no revocation list, where there cannot be one."""
     if signer.signs_lists:
         return ()
@@ -165,7 +173,7 @@ def _lists(signer: Signer) -> tuple[Verdict, ...]:
         "the keyUsage of the CA's certificate lacks cRLSign: it publishes no revocation list, and certificates name"
         " none; have the CA certified with cRLSign, or use another"
     )
-    return (Verdict("False", "KeyUsage", message, type=REVOCATION_LIST),)
+    return (ConditionUpdate("False", "KeyUsage", message, type=REVOCATION_LIST),)
 
 
 def signing_secret(authority: CertificateAuthority, signer: Signer, settings: OperatorSettings) -> Secret:
@@ -183,17 +191,21 @@ def signing_secret(authority: CertificateAuthority, signer: Signer, settings: Op
     )
 
 
-def _standing(authority: CertificateAuthority, seen: Observed, *, now: datetime, entropy: Entropy) -> _Standing:
+def _activate(
+    authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, entropy: Entropy
+) -> _ActiveAuthority:
     if authority.spec.imported is not None:
-        return _imported(authority, authority.spec.imported, seen, now=now)
+        return _load_imported(authority, authority.spec.imported, snapshot, now=now)
     if authority.spec.internal is not None:
-        return _internal(authority, authority.spec.internal, seen, now=now, entropy=entropy)
+        return _issue_internal(authority, authority.spec.internal, snapshot, now=now, entropy=entropy)
     raise InvalidAuthority("InvalidSpec", "neither spec.internal nor spec.imported is set; set one of them")
 
 
-def _imported(authority: CertificateAuthority, spec: ImportedAuthority, seen: Observed, *, now: datetime) -> _Standing:
+def _load_imported(
+    authority: CertificateAuthority, spec: ImportedAuthority, snapshot: Snapshot, *, now: datetime
+) -> _ActiveAuthority:
     name = spec.secret_ref.name
-    secret = seen.secret(authority.metadata.namespace, name)
+    secret = snapshot.secret(authority.metadata.namespace, name)
     if secret is None:
         raise InvalidAuthority(
             "SecretNotFound",
@@ -204,32 +216,32 @@ def _imported(authority: CertificateAuthority, spec: ImportedAuthority, seen: Ob
     signer = check_imported(*pair, now=now)
     known = authority.status.certificate
     changed = known is not None and known != certificate_pem(signer.certificate)
-    notice = Notice(RENEWED, f"took over the certificate that Secret {name} holds now")
-    return _Standing("Imported", IMPORTED, signer, (notice,) if changed else (), now + RESYNC)
+    event = Event(RENEWED, f"took over the certificate that Secret {name} holds now")
+    return _ActiveAuthority("Imported", IMPORTED, signer, (event,) if changed else (), now + RESYNC)
 
 
-def _internal(
-    authority: CertificateAuthority, spec: InternalAuthority, seen: Observed, *, now: datetime, entropy: Entropy
-) -> _Standing:
-    key, current = _current(authority, spec, seen)
+def _issue_internal(
+    authority: CertificateAuthority, spec: InternalAuthority, snapshot: Snapshot, *, now: datetime, entropy: Entropy
+) -> _ActiveAuthority:
+    key, current = _load_current(authority, spec, snapshot)
     try:
-        issuer = _issuer(authority, spec, seen, now=now)
+        issuer = _issuer(authority, spec, snapshot, now=now)
     except InvalidAuthority:
         # A CA that has its certificate can do without its issuer until that ends.
         if current is None or current.not_after <= now:
             raise
-        return _standing_as(spec, current, now=now)
+        return _check_validity(spec, current, now=now)
     template = _template(spec, issuer, now=now, entropy=entropy)
-    if current is not None and not _due(current, template, key, issuer, now=now):
-        return _standing_as(spec, current, now=now)
-    signer = _signed(template, key, issuer)
-    renewed = Notice(RENEWED, f"the certificate was renewed with the same key, until {signer.not_after:%Y-%m-%d}")
-    return _standing_as(spec, signer, now=now, notices=(renewed,) if current is not None else ())
+    if current is not None and not _is_due(current, template, key, issuer, now=now):
+        return _check_validity(spec, current, now=now)
+    signer = _sign(template, key, issuer)
+    renewed = Event(RENEWED, f"the certificate was renewed with the same key, until {signer.not_after:%Y-%m-%d}")
+    return _check_validity(spec, signer, now=now, events=(renewed,) if current is not None else ())
 
 
-def _standing_as(
-    spec: InternalAuthority, signer: Signer, *, now: datetime, notices: tuple[Notice, ...] = ()
-) -> _Standing:
+def _check_validity(
+    spec: InternalAuthority, signer: Signer, *, now: datetime, events: tuple[Event, ...] = ()
+) -> _ActiveAuthority:
     if signer.not_after <= now:
         raise InvalidAuthority(
             "Expired",
@@ -237,16 +249,16 @@ def _standing_as(
         )
     upcoming = (each for each in (renewal_time(signer.certificate), signer.not_after) if each > now)
     type_ = "Root" if spec.issuer_ref is None else "Intermediate"
-    return _Standing(type_, ISSUED, signer, notices, earliest(*upcoming))
+    return _ActiveAuthority(type_, ISSUED, signer, events, earliest(*upcoming))
 
 
-def _current(
-    authority: CertificateAuthority, spec: InternalAuthority, seen: Observed
+def _load_current(
+    authority: CertificateAuthority, spec: InternalAuthority, snapshot: Snapshot
 ) -> tuple[PrivateKey, Signer | None]:
     """The key and the certificate that are there; a new key only where there has never been one."""
     name = signing_key_name(authority.metadata.uid)
-    where = f"Secret {seen.settings.namespace}/{name}"
-    secret = seen.internal(name)
+    where = f"Secret {snapshot.settings.namespace}/{name}"
+    secret = snapshot.internal_secret(name)
     if secret is None:
         if authority.status.certificate is not None:
             raise InvalidAuthority(
@@ -276,16 +288,16 @@ def _current(
 
 
 def _issuer(
-    authority: CertificateAuthority, spec: InternalAuthority, seen: Observed, *, now: datetime
+    authority: CertificateAuthority, spec: InternalAuthority, snapshot: Snapshot, *, now: datetime
 ) -> Signer | None:
     """The CA that signs this one; None for a root. Raises InvalidAuthority where it cannot."""
     if spec.issuer_ref is None:
         return None
     namespace, name = authority.metadata.namespace, spec.issuer_ref.name
-    issuer = seen.authority(spec.issuer_ref, namespace=namespace)
+    issuer = snapshot.authority(spec.issuer_ref, namespace=namespace)
     if issuer is None:
         raise InvalidAuthority("IssuerNotFound", f"CertificateAuthority {namespace}/{name} does not exist")
-    secret = seen.internal(signing_key_name(issuer.metadata.uid))
+    secret = snapshot.internal_secret(signing_key_name(issuer.metadata.uid))
     if secret is None or not is_true(issuer.status.conditions, READY):
         raise InvalidAuthority("IssuerNotReady", f"CertificateAuthority {namespace}/{name} is not ready")
     signer = load_signer(secret.data.get(TLS_CERTIFICATE, b""), secret.data.get(TLS_PRIVATE_KEY, b""))
@@ -313,7 +325,7 @@ def _template(spec: InternalAuthority, issuer: Signer | None, *, now: datetime, 
     )
 
 
-def _due(
+def _is_due(
     current: Signer, template: AuthorityTemplate, key: PrivateKey, issuer: Signer | None, *, now: datetime
 ) -> bool:
     """Whether to sign again: something else is wanted, the issuer has a new certificate, or it is time and worth it."""
@@ -323,7 +335,7 @@ def _due(
     return now >= renewal_time(current.certificate) and template.not_after > current.not_after
 
 
-def _signed(template: AuthorityTemplate, key: PrivateKey, issuer: Signer | None) -> Signer:
+def _sign(template: AuthorityTemplate, key: PrivateKey, issuer: Signer | None) -> Signer:
     try:
         if issuer is None:
             return Signer(self_signed(template, key), key)

@@ -1,31 +1,37 @@
-"""CertificatePolicy: do its rules make sense?"""
+"""CertificatePolicy: are its rules valid?"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from kms.clock import Entropy
 from kms.resources.compile import InvalidRules, compiled_policy
 from kms.resources.policies import CertificatePolicy, PolicyStatus
-from kms_operator.plan import Outcome, Verdict, announced, not_ready, ready, settled
-from kms_operator.snapshot import Observed
+from kms_operator.plan import ConditionUpdate, Plan, merge_conditions, not_ready, ready, transition_events
+from kms_operator.snapshot import Read, Snapshot
 
 ACCEPTED = "Accepted"
 INVALID_RULES = "InvalidRules"
 
 
-def reconcile(policy: CertificatePolicy, _seen: Observed, *, now: datetime, entropy: Entropy) -> Outcome:  # noqa: ARG001 - all reconcilers are called alike
+def reads(policy: CertificatePolicy, snapshot: Snapshot) -> Iterable[Read]:  # noqa: ARG001 - all reconcilers are called alike
+    """Nothing but the policy."""
+    return ()
+
+
+def plan(policy: CertificatePolicy, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Plan:  # noqa: ARG001 - all reconcilers are called alike
     """Compile the rules; Ready, or the field that is wrong and why."""
-    verdict = _verdict(policy)
+    update = _compile(policy)
     old = policy.status.conditions
     status = PolicyStatus(
         observed_generation=policy.metadata.generation,
-        conditions=settled(old, (verdict,), generation=policy.metadata.generation, now=now),
+        conditions=merge_conditions(old, (update,), generation=policy.metadata.generation, now=now),
     )
-    return Outcome(status=status, notices=announced(old, verdict))
+    return Plan(status=status, events=transition_events(old, update))
 
 
-def _verdict(policy: CertificatePolicy) -> Verdict:
+def _compile(policy: CertificatePolicy) -> ConditionUpdate:
     try:
         compiled_policy(policy)
     except InvalidRules as error:

@@ -1,14 +1,13 @@
 """CertificateProfile: can clients enroll with it, and where?
 
-`ResolvedRefs` says whether what it refers to exists and is Ready, the order profiles of its directory included,
-`OwnershipValidated` whether clients must prove control of names, `Published` whether the Secret for people is
-there, `CertManagerIssuer` whether cert-manager has the issuers that it asks for, and `Ready` whether the server can
-issue.
+`ResolvedRefs` says whether its issuing CA, its policy and the order profiles of its directory exist and are ready,
+`OwnershipValidated` whether clients must prove control of names, `Published` whether the Secret for users exists,
+`CertManagerIssuer` whether its issuers for cert-manager exist, and `Ready` whether the server can issue.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -19,24 +18,32 @@ from kms.resources.authorities import CertificateAuthority
 from kms.resources.compile import InvalidRules, compiled_policy
 from kms.resources.core import Secret
 from kms.resources.durations import parse_duration
-from kms.resources.kinds import PROFILES
+from kms.resources.kinds import PROFILES, SECRETS
 from kms.resources.meta import is_true
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import AcmeEnrollment, CertificateProfile, OrderProfile, ProfileStatus
 from kms.resources.secret_names import CA_CERTIFICATE, CHAIN, DIRECTORY, DIRECTORY_URL, directory_secret_name
 from kms_operator.endpoints import trust_anchor
-from kms_operator.objects import user_secret
-from kms_operator.plan import Notice, Outcome, Verdict, announced, corrected, not_ready, ready, settled
+from kms_operator.objects import is_owned_by, secret_changes, user_secret
+from kms_operator.plan import (
+    ConditionUpdate,
+    Event,
+    Manifest,
+    Plan,
+    merge_conditions,
+    not_ready,
+    ready,
+    transition_events,
+)
 from kms_operator.reconcilers import certmanager_issuers
-from kms_operator.settings import OperatorSettings
-from kms_operator.snapshot import Key, Observed, owned_by
+from kms_operator.snapshot import Read, Snapshot
 
 RESOLVED_REFS = "ResolvedRefs"
 OWNERSHIP_VALIDATED = "OwnershipValidated"
 PUBLISHED = "Published"
 
 RESYNC = timedelta(seconds=60)
-"""How often a Secret that we do not watch is looked at."""
+"""How often a Secret is read that the operator does not watch."""
 
 
 class _Refused(Exception):
@@ -44,50 +51,49 @@ class _Refused(Exception):
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
-        self.verdict = not_ready(reason, message)
+        self.update = not_ready(reason, message)
 
 
-def secrets(profile: CertificateProfile, settings: OperatorSettings) -> Iterable[Key]:
-    """The Secrets whose absence has to be certain."""
-    yield profile.metadata.namespace, directory_secret_name(profile.metadata.name)
-    yield settings.namespace, settings.serving_secret
+def reads(profile: CertificateProfile, snapshot: Snapshot) -> Iterator[Read]:
+    """The Secret for users, the server's certificate, and what issuers for cert-manager need."""
+    yield Read(SECRETS, profile.metadata.namespace, directory_secret_name(profile.metadata.name))
+    yield Read(SECRETS, snapshot.settings.namespace, snapshot.settings.serving_secret)
+    yield from certmanager_issuers.reads(profile, snapshot)
 
 
-def reconcile(profile: CertificateProfile, seen: Observed, *, now: datetime, entropy: Entropy) -> Outcome:  # noqa: ARG001 - all reconcilers are called alike
+def plan(profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Plan:  # noqa: ARG001 - all reconcilers are called alike
     """Resolve references, check the contents against the policy, publish the directory Secret."""
     namespace = profile.metadata.namespace
     acme = profile.spec.enrollment.acme
-    policy = seen.policy(profile.spec.policy_ref, namespace=namespace)
-    authority = seen.authority(profile.spec.issuer_ref, namespace=namespace)
-    verdict, references = _verdicts(profile, policy, authority, seen)
-    published, secrets, repaired = _publication(profile, authority, seen)
-    issuers = certmanager_issuers.wanted(profile, seen)
-    asked = [issuers.verdict] if issuers.verdict else []
-    verdicts = [verdict, references, *([_ownership(acme), published] if acme else []), *asked]
+    policy = snapshot.policy(profile.spec.policy_ref, namespace=namespace)
+    authority = snapshot.authority(profile.spec.issuer_ref, namespace=namespace)
+    is_ready, references = _check(profile, policy, authority, snapshot)
+    published, secrets, repaired = _publish(profile, authority, snapshot)
+    issuers = certmanager_issuers.plan_issuers(profile, snapshot)
+    requested = [issuers.condition] if issuers.condition else []
+    updates = [is_ready, references, *([_ownership(acme), published] if acme else []), *requested]
     old = profile.status.conditions
     status = ProfileStatus(
         observed_generation=profile.metadata.generation,
-        directory_url=_url(profile, seen) if acme else None,
-        conditions=settled(old, verdicts, generation=profile.metadata.generation, now=now),
+        directory_url=_url(profile, snapshot) if acme else None,
+        conditions=merge_conditions(old, updates, generation=profile.metadata.generation, now=now),
     )
-    refused = announced(old, published) if published.status == "False" else ()
-    told = (notice for each in asked for notice in announced(old, each))
-    unsettled = any(each.status == "False" for each in (published, *asked))
-    return Outcome(
+    refused = transition_events(old, published) if published.status == "False" else ()
+    issued = (event for each in requested for event in transition_events(old, each))
+    incomplete = any(each.status == "False" for each in (published, *requested))
+    return Plan(
         delete=issuers.delete,
         apply=(*secrets, *issuers.apply),
         status=status,
-        notices=(*announced(old, verdict), *refused, *repaired, *told),
-        again=now + RESYNC if unsettled else None,
-        withdraw=issuers.withdraw,
-        objects=issuers.objects,
+        events=(*transition_events(old, is_ready), *refused, *repaired, *issued),
+        requeue_at=now + RESYNC if incomplete else None,
     )
 
 
-def directory_secret(profile: CertificateProfile, authority: CertificateAuthority | None, seen: Observed) -> Secret:
-    """The Secret `<profile>-acme`: where to enroll, what to trust there, and what to trust in issued certificates."""
-    data = {DIRECTORY_URL: _url(profile, seen).encode()}
-    if anchor := trust_anchor(seen):
+def directory_secret(profile: CertificateProfile, authority: CertificateAuthority | None, snapshot: Snapshot) -> Secret:
+    """Build the Secret `<profile>-acme`: the directory, its CA, and the chain of issued certificates."""
+    data = {DIRECTORY_URL: _url(profile, snapshot).encode()}
+    if anchor := trust_anchor(snapshot):
         data[CA_CERTIFICATE] = anchor
     if authority is not None and authority.status.chain:
         data[CHAIN] = authority.status.chain.encode()
@@ -95,66 +101,68 @@ def directory_secret(profile: CertificateProfile, authority: CertificateAuthorit
     return user_secret(name, component=DIRECTORY, owner=profile, kind=PROFILES, data=data)
 
 
-def _url(profile: CertificateProfile, seen: Observed) -> str:
-    return directory_url(seen.settings.external_url, profile.metadata.namespace, profile.metadata.name)
+def _url(profile: CertificateProfile, snapshot: Snapshot) -> str:
+    return directory_url(snapshot.settings.external_url, profile.metadata.namespace, profile.metadata.name)
 
 
-def _verdicts(
+def _check(
     profile: CertificateProfile,
     policy: CertificatePolicy | None,
     authority: CertificateAuthority | None,
-    seen: Observed,
-) -> tuple[Verdict, Verdict]:
+    snapshot: Snapshot,
+) -> tuple[ConditionUpdate, ConditionUpdate]:
     """Ready and ResolvedRefs."""
     try:
         rules = _resolved(profile, policy, authority)
     except _Refused as refusal:
-        return refusal.verdict, replace(refusal.verdict, type=RESOLVED_REFS)
-    resolved = Verdict("True", RESOLVED_REFS, "the issuing CA and the policy exist and are ready", RESOLVED_REFS)
+        return refusal.update, replace(refusal.update, type=RESOLVED_REFS)
+    resolved = ConditionUpdate(
+        "True", RESOLVED_REFS, "the issuing CA and the policy exist and are ready", RESOLVED_REFS
+    )
     try:
         _check_contents(profile, rules)
         _check_enrollment(profile.spec.enrollment.acme, rules)
     except _Refused as refusal:
-        return refusal.verdict, resolved
-    enrolling = ready(READY, f"ACME clients enroll at {_url(profile, seen)}")
-    return enrolling, _not_offered(profile, seen) or resolved
+        return refusal.update, resolved
+    enrolling = ready(READY, f"ACME clients enroll at {_url(profile, snapshot)}")
+    return enrolling, _not_offered(profile, snapshot) or resolved
 
 
-def _not_offered(profile: CertificateProfile, seen: Observed) -> Verdict | None:
-    """ResolvedRefs where an order profile cannot be had.
+def _not_offered(profile: CertificateProfile, snapshot: Snapshot) -> ConditionUpdate | None:
+    """Return ResolvedRefs if an order profile is not offered; None if all are.
 
-    The directory works without it: the server does not list it, and clients that ask for it come again.
+    The directory works without it: the server does not list it, and clients that ask for it try again.
     """
     flaws = [
         (reason, f'order profile "{entry.name}" is not offered (spec.enrollment.acme.profiles): {why}')
         for entry in (profile.spec.enrollment.acme.profiles if profile.spec.enrollment.acme else ())
-        for reason, why in _flaws(profile, seen, entry)
+        for reason, why in _flaws(profile, snapshot, entry)
     ]
     if not flaws:
         return None
-    return Verdict("False", flaws[0][0], "; ".join(message for _, message in flaws), RESOLVED_REFS)
+    return ConditionUpdate("False", flaws[0][0], "; ".join(message for _, message in flaws), RESOLVED_REFS)
 
 
-def _flaws(profile: CertificateProfile, seen: Observed, entry: OrderProfile) -> Iterator[tuple[str, str]]:
+def _flaws(profile: CertificateProfile, snapshot: Snapshot, entry: OrderProfile) -> Iterator[tuple[str, str]]:
     namespace, acme = profile.metadata.namespace, profile.spec.enrollment.acme
     if entry.profile_ref.name == profile.metadata.name:
         return  # the directory's own, by name: it is Ready if this is asked
-    lent = seen.profile((namespace, entry.profile_ref.name))
+    lent = snapshot.profile((namespace, entry.profile_ref.name))
     name = f"CertificateProfile {namespace}/{entry.profile_ref.name}"
     if lent is None:
         yield "ProfileNotFound", f"{name} does not exist"
         return
     if not is_true(lent.status.conditions, READY):
         yield "ProfileNotReady", f"{name} is not ready"
-    elif acme is not None and not may_offer(acme, _rules_of(lent, seen)):
+    elif acme is not None and not may_offer(acme, _rules_of(lent, snapshot)):
         yield (
             "OwnershipValidationRequired",
             f"ownershipValidation: Skipped needs a policy that lists names, and that of {name} allows none or all",
         )
 
 
-def _rules_of(profile: CertificateProfile, seen: Observed) -> Policy | None:
-    policy = seen.policy(profile.spec.policy_ref, namespace=profile.metadata.namespace)
+def _rules_of(profile: CertificateProfile, snapshot: Snapshot) -> Policy | None:
+    policy = snapshot.policy(profile.spec.policy_ref, namespace=profile.metadata.namespace)
     try:
         return None if policy is None else compiled_policy(policy)
     except InvalidRules:
@@ -205,34 +213,36 @@ def _check_enrollment(acme: AcmeEnrollment | None, rules: Policy) -> None:
         raise _Refused("OwnershipValidationRequired", objection)
 
 
-def _ownership(acme: AcmeEnrollment) -> Verdict:
+def _ownership(acme: AcmeEnrollment) -> ConditionUpdate:
     if not acme.validates_ownership:
         message = "clients with an EAB credential get certificates for all names of the policy without proof of control"
-        return Verdict("False", "Skipped", message, OWNERSHIP_VALIDATED)
-    return Verdict("True", "Required", "clients prove control of each name", OWNERSHIP_VALIDATED)
+        return ConditionUpdate("False", "Skipped", message, OWNERSHIP_VALIDATED)
+    return ConditionUpdate("True", "Required", "clients prove control of each name", OWNERSHIP_VALIDATED)
 
 
-def _publication(
-    profile: CertificateProfile, authority: CertificateAuthority | None, seen: Observed
-) -> tuple[Verdict, tuple[Secret, ...], tuple[Notice, ...]]:
-    """The verdict about the directory Secret, what to write, and the notice of a repair."""
-    wanted = directory_secret(profile, authority, seen)
+def _publish(
+    profile: CertificateProfile, authority: CertificateAuthority | None, snapshot: Snapshot
+) -> tuple[ConditionUpdate, tuple[Manifest, ...], tuple[Event, ...]]:
+    """Return the condition of the Secret for users, what to write, and the Event of a correction."""
+    wanted = directory_secret(profile, authority, snapshot)
     name = wanted.metadata.name
-    existing = seen.secret(profile.metadata.namespace, name)
-    if existing is not None and not owned_by(existing, profile):
-        message = f"Secret {name} exists and is not this profile's, so it is left alone; delete or rename it"
-        return Verdict("False", "SecretExists", message, PUBLISHED), (), ()
-    verdict = Verdict("True", PUBLISHED, f"Secret {name} tells clients where to enroll and what to trust", PUBLISHED)
+    existing = snapshot.secret(profile.metadata.namespace, name)
+    if existing is not None and not is_owned_by(existing, profile):
+        message = f"Secret {name} exists and does not belong to this profile; delete it, or rename the profile"
+        return ConditionUpdate("False", "SecretExists", message, PUBLISHED), (), ()
+    update = ConditionUpdate(
+        "True", PUBLISHED, f"Secret {name} tells clients where to enroll and what to trust", PUBLISHED
+    )
     if profile.spec.enrollment.acme is None:
-        return verdict, (), ()
-    return verdict, corrected(existing, wanted), _repairs(profile, existing, wanted)
+        return update, (), ()
+    return update, secret_changes(existing, wanted), _repairs(profile, existing, wanted)
 
 
-def _repairs(profile: CertificateProfile, existing: Secret | None, wanted: Secret) -> tuple[Notice, ...]:
-    """A notice where somebody else has removed or changed the Secret; growing with the CA's chain is no repair."""
+def _repairs(profile: CertificateProfile, existing: Secret | None, wanted: Secret) -> tuple[Event, ...]:
+    """Return an Event if the Secret was deleted or its URL changed; a new chain of the CA is no repair."""
     lost = existing is None and any(each.type == PUBLISHED for each in profile.status.conditions)
     changed = existing is not None and existing.data.get(DIRECTORY_URL) != wanted.data[DIRECTORY_URL]
     if not lost and not changed:
         return ()
     how = "deleted" if lost else "changed"
-    return (Notice("Repaired", f"Secret {wanted.metadata.name} was {how}; it is as it should be again"),)
+    return (Event("Repaired", f"Secret {wanted.metadata.name} was {how}; the operator has restored it"),)

@@ -1,332 +1,245 @@
-"""cert-manager's issuers, ready-made from a profile: `spec.enrollment.acme.certManager`.
+"""Makes cert-manager's issuers for a profile: `spec.enrollment.acme.certManager`.
 
-Of each place where an issuer is wanted three objects are made, in this order, so that cert-manager finds all that it
-needs (it does not retry what was refused):
+Each issuer needs three objects, written in this order, so that cert-manager finds all that it needs (it does not retry
+what was refused):
 
-* an EABCredential beside the profile, which owns it; one a place, so that a namespace can be cut off by itself;
-* a copy of its key where cert-manager reads it: beside an Issuer, or in the namespace that it has for
-  ClusterIssuers;
-* the ClusterIssuer or Issuer, with the directory, the key identifier and what to trust there.
+* an EABCredential in the profile's namespace, owned by the profile; one for each place, so that access can be revoked
+  for one namespace alone;
+* a copy of its key where cert-manager reads it: beside an Issuer, or in the namespace for Secrets of ClusterIssuers;
+* the ClusterIssuer or Issuer, with the directory, the key identifier and the CA to trust there.
 
-What is ours carries our label and the UID of the profile; nothing else is ever written to or deleted. Owner references
-do not cross namespaces, so `kms_operator.reconcilers.orphans` removes what outlived its profile.
-
-An issuer beyond the profile's own namespace is more than a profile may be worth: its solvers name Secrets there, which
-cert-manager reads with its own rights. So the operator's settings say whose profiles may have one.
+These objects carry the operator's label and the UID of the profile; the operator never writes to or deletes any other
+object. Owner references do not cross namespaces, so `kms_operator.reconcilers.orphans` deletes what outlived its
+profile.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 from kms.contract import directory_url
 from kms.resources.certmanager import Issuer
-from kms.resources.core import Secret
 from kms.resources.credentials import CredentialSpec, EABCredential
-from kms.resources.kinds import CLUSTER_ISSUERS, CREDENTIALS, ISSUERS, PROFILES, SECRETS, Kind
-from kms.resources.meta import NamespacedRef, ObjectMeta, Resource, key_of
+from kms.resources.kinds import CLUSTER_ISSUERS, CREDENTIALS, ISSUERS, PROFILES, SECRETS
+from kms.resources.meta import NamespacedRef
 from kms.resources.profiles import CertificateProfile, CertManager
-from kms.resources.secret_names import COMPONENT, EAB_SECRET, ISSUER_KEY, MANAGED_BY, MANAGER, OWNER, OWNER_UID
+from kms.resources.secret_names import EAB_SECRET, ISSUER_KEY
 from kms_operator.endpoints import trust_anchor
-from kms_operator.objects import DIGEST, described, digest, holds, internal_secret, over, reference_to, same_metadata
-from kms_operator.plan import Manifest, Verdict, corrected
+from kms_operator.objects import (
+    DIGEST,
+    contains,
+    digest,
+    has_metadata_of,
+    internal_secret,
+    is_owned_by,
+    over,
+    owned_metadata,
+    reference_to,
+    secret_changes,
+)
+from kms_operator.plan import ConditionUpdate, Manifest
 from kms_operator.reconcilers.eab_keys import BindingKey, InvalidKey, key_in
-from kms_operator.snapshot import Key, Observed, made_for, owned_by, whose
-
-T = TypeVar("T", bound=Resource)
+from kms_operator.reconcilers.placement import (
+    Placement,
+    PlacementRefused,
+    Reach,
+    check_available,
+    find_leftovers,
+    find_own,
+    plan_each,
+    select_namespaces,
+    summarize,
+)
+from kms_operator.snapshot import Read, Snapshot
 
 CERT_MANAGER_ISSUER = "CertManagerIssuer"
 ISSUED = "Issued"
-NOT_OURS = "NotOurs"
-NOT_ALLOWED = "NamespaceNotAllowed"
-NO_NAMESPACE = "NoNamespaceSelected"
 WAITING_FOR_CREDENTIAL = "WaitingForCredential"
 
-LONGEST_PROFILE = 150
-"""Characters of the profile's name in the name of a credential; that of a namespace has 63 at most."""
+MAX_PROFILE_NAME = 150
+"""Characters of the profile's name in the name of a credential; the name of a namespace has 63 at most."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where an issuer is wanted, and the namespace in which cert-manager reads the Secrets of it."""
+class _Issuance:
+    """The placements of an issuer, its credential and the copy of the key."""
 
-    kind: Kind[Issuer]
-    namespace: str
-    name: str
-    secrets: str
-
-    @property
-    def key(self) -> Key:
-        """(namespace, name) of the issuer."""
-        return self.namespace, self.name
-
-    @property
-    def secret(self) -> Key:
-        """(namespace, name) of the copy of the key."""
-        return self.secrets, f"{self.name}-kms-acme-eab"
-
-    def __str__(self) -> str:
-        """The issuer as people write it."""
-        return f"{self.kind.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind.kind} {self.name}"
+    issuer: Placement
+    credential: Placement
+    copy: Placement
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the section asks for: the condition (None where there is no section), and what to write and to remove."""
+class IssuersPlan:
+    """The part of a profile's plan that is about issuers; `condition` is None without the section."""
 
-    verdict: Verdict | None = None
-    delete: tuple[Secret, ...] = ()
-    apply: tuple[Secret, ...] = ()
-    withdraw: tuple[Manifest, ...] = ()
-    objects: tuple[Manifest, ...] = ()
+    condition: ConditionUpdate | None
+    delete: tuple[Manifest, ...] = ()
+    apply: tuple[Manifest, ...] = ()
 
 
-class _Refused(Exception):
-    """Why there is no issuer."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.verdict = Verdict("False", reason, message, CERT_MANAGER_ISSUER)
-
-
-@dataclass(slots=True)
-class _Piece:
-    """What there is to write for one place, and what stands in the way of the rest."""
-
-    secrets: tuple[Secret, ...] = ()
-    objects: tuple[Manifest, ...] = ()
-    refusal: _Refused | None = None
-
-
-def lookups(profile: CertificateProfile, seen: Observed) -> Iterator[tuple[Kind[Any], Key]]:
-    """The objects whose absence has to be certain."""
+def reads(profile: CertificateProfile, snapshot: Snapshot) -> Iterator[Read]:
+    """The objects that may be there already."""
     try:
-        places = _places(profile, seen)
-    except _Refused:
+        issuances = _choose(profile, snapshot)
+    except PlacementRefused:
         return
-    for place in places:
-        if place.kind.plural in seen.obstacles:
-            continue
-        yield place.kind, place.key
-        if _binds(profile):
-            yield CREDENTIALS, _credential_key(profile, place)
-            yield SECRETS, place.secret
+    for each in issuances:
+        if snapshot.unavailable(each.issuer.kind) is None:
+            bound = (each.credential, each.copy) if _binds(profile) else ()
+            yield from (Read(placement.kind, *placement.key) for placement in (each.issuer, *bound))
 
 
-def wanted(profile: CertificateProfile, seen: Observed) -> Wanted:
-    """What to make, to follow, and to clean up."""
+def plan_issuers(profile: CertificateProfile, snapshot: Snapshot) -> IssuersPlan:
+    """Write what is missing or has drifted, delete what is no longer wanted, and state whether the issuers exist."""
     try:
-        places = _places(profile, seen)
-    except _Refused as refusal:
-        return _without(profile, seen, (), verdict=refusal.verdict)
-    if not places:
-        return _without(profile, seen, ())
-    obstacle = seen.obstacles.get(places[0].kind.plural)
-    if obstacle is not None:
-        verdict = Verdict("False", obstacle.reason, obstacle.message, CERT_MANAGER_ISSUER)
-        return _without(profile, seen, places, verdict=verdict)
-    pieces = [_piece(profile, place, seen) for place in places]
-    refusals = [each.refusal for each in pieces if each.refusal is not None]
-    return _without(
-        profile,
-        seen,
-        places,
-        verdict=_summed_up(places, refusals),
-        apply=tuple(secret for each in pieces for secret in each.secrets),
-        objects=tuple(manifest for each in pieces for manifest in each.objects),
+        issuances = _choose(profile, snapshot)
+    except PlacementRefused as refused:
+        return IssuersPlan(
+            summarize(CERT_MANAGER_ISSUER, [refused], success=("", "")), _leftovers(profile, snapshot, ())
+        )
+    leftovers = _leftovers(profile, snapshot, issuances)
+    if not issuances:
+        return IssuersPlan(None, leftovers)
+    apply, refusals = plan_each(issuances, partial(_plan_one, profile, snapshot))
+    others = f" and {len(issuances) - 1} more exist" if len(issuances) > 1 else " exists"
+    success = ISSUED, f"{issuances[0].issuer}{others} and follow{'' if len(issuances) > 1 else 's'} this profile"
+    return IssuersPlan(summarize(CERT_MANAGER_ISSUER, refusals, success=success), leftovers, tuple(apply))
+
+
+def _choose(profile: CertificateProfile, snapshot: Snapshot) -> tuple[_Issuance, ...]:
+    """Return where issuers are wanted: nowhere without the section. Raises PlacementRefused if out of reach."""
+    section, home = profile.cert_manager, profile.metadata.namespace
+    if section is None:
+        return ()
+    reach = Reach(
+        beyond=snapshot.settings.reaches_beyond(home),
+        only_here=f"profiles of namespace {home} may have issuers in that namespace only; use issuers with"
+        f' "namespaces: {{from: Same}}", or start the operator with --cluster-issuers-from {home}',
+        namespaced_only="use issuers, not clusterIssuer",
+    )
+    if section.cluster_issuer is not None:
+        reach.check_cluster(snapshot)
+        issuer = Placement(CLUSTER_ISSUERS, "", section.cluster_issuer.name)
+        return (_issuance(profile, issuer, secrets=snapshot.settings.cert_manager_namespace),)
+    if section.issuers is None:
+        return ()  # the schema requires one of the two
+    field = "spec.enrollment.acme.certManager.issuers.namespaces"
+    namespaces = select_namespaces(section.issuers.namespaces, reach, home=home, field=field, snapshot=snapshot)
+    return tuple(
+        _issuance(profile, Placement(ISSUERS, each, section.issuers.name), secrets=each) for each in namespaces
     )
 
 
-def _summed_up(places: tuple[Place, ...], refusals: list[_Refused]) -> Verdict:
-    """One condition for all places: the first that is missing, or how many there are."""
-    more = len(refusals) - 1
-    if refusals:
-        first = refusals[0].verdict
-        message = f"{first.message} (and {more} more)" if more else first.message
-        return Verdict("False", first.reason, message, CERT_MANAGER_ISSUER)
-    others = f" and {len(places) - 1} more are" if len(places) > 1 else " is"
-    return Verdict("True", ISSUED, f"{places[0]}{others} made and kept as this profile says", CERT_MANAGER_ISSUER)
+def _issuance(profile: CertificateProfile, issuer: Placement, *, secrets: str) -> _Issuance:
+    """`secrets` is the namespace in which cert-manager reads the Secrets of this issuer."""
+    # A truncated name may belong to another profile already; find_own then refuses it.
+    name = profile.metadata.name[:MAX_PROFILE_NAME].rstrip("-.")
+    return _Issuance(
+        issuer,
+        Placement(CREDENTIALS, profile.metadata.namespace, f"{name}-issuer-{secrets}"),
+        Placement(SECRETS, secrets, f"{issuer.name}-kms-acme-eab"),
+    )
 
 
-def _places(profile: CertificateProfile, seen: Observed) -> tuple[Place, ...]:
-    """Where issuers are wanted: nowhere without the section. Raises _Refused where they may not be."""
-    section = profile.cert_manager
-    home, settings = profile.metadata.namespace, seen.settings
-    if section is None:
-        return ()
-    if section.cluster_issuer is not None:
-        if settings.watch_namespaces:
-            message = "the operator watches some namespaces only (--watch-namespace); use issuers, not clusterIssuer"
-            raise _Refused(NOT_ALLOWED, message)
-        _check_reach(profile, seen)
-        return (Place(CLUSTER_ISSUERS, "", section.cluster_issuer.name, settings.cert_manager_namespace),)
-    if section.issuers is None:
-        return ()  # the schema wants one of the two
-    rule, name = section.issuers.namespaces, section.issuers.name
-    if rule.from_ == "Same":
-        return (Place(ISSUERS, home, name, home),)
-    _check_reach(profile, seen)
-    chosen = seen.chosen(rule, of=home)
-    if not chosen:
-        raise _Refused(NO_NAMESPACE, "no namespace is selected (spec.enrollment.acme.certManager.issuers.namespaces)")
-    return tuple(Place(ISSUERS, each, name, each) for each in chosen)
+def _leftovers(
+    profile: CertificateProfile, snapshot: Snapshot, issuances: tuple[_Issuance, ...]
+) -> tuple[Manifest, ...]:
+    """Return the issuers that are no longer wanted, then their credentials and keys."""
+    bound = issuances if _binds(profile) else ()
+    keep = {
+        *(each.issuer for each in issuances),
+        *(placement for each in bound for placement in (each.credential, each.copy)),
+    }
+    return find_leftovers(profile, snapshot, (CLUSTER_ISSUERS, ISSUERS, CREDENTIALS, SECRETS), ISSUER_KEY, keep=keep)
 
 
-def _check_reach(profile: CertificateProfile, seen: Observed) -> None:
-    namespace = profile.metadata.namespace
-    if not seen.settings.reaches_beyond(namespace):
-        message = (
-            f"profiles of namespace {namespace} may have issuers in that namespace only; use issuers with"
-            f' "namespaces: {{from: Same}}", or start the operator with --cluster-issuers-from {namespace}'
+def _plan_one(profile: CertificateProfile, snapshot: Snapshot, issuance: _Issuance) -> Iterator[Manifest]:
+    """Write credential, copy and issuer, as far as they can be written yet."""
+    check_available(issuance.issuer, snapshot)
+    existing = find_own(issuance.issuer, profile, snapshot)
+    key = None
+    if _binds(profile):
+        current: EABCredential | None = find_own(issuance.credential, profile, snapshot)
+        copy = find_own(issuance.copy, profile, snapshot)
+        credential = _credential(profile, issuance.credential)
+        if current is None or not _is_current(current, credential):
+            yield Manifest(CREDENTIALS, over(credential, current))
+        key = _key_of(current, snapshot) if current is not None else None
+        if key is None:
+            message = f"{issuance.issuer} waits until {issuance.credential} has a key; see its conditions"
+            raise PlacementRefused(WAITING_FOR_CREDENTIAL, message)
+        yield from secret_changes(
+            copy,
+            internal_secret(
+                *issuance.copy.key,
+                component=ISSUER_KEY,
+                owner=profile,
+                kind=PROFILES,
+                # As cert-manager wants it: unpadded base64url text without a line break.
+                data={EAB_SECRET: key.data[EAB_SECRET]},
+            ),
         )
-        raise _Refused(NOT_ALLOWED, message)
+    issuer = _issuer(profile, issuance, key, snapshot)
+    if existing is None or not has_metadata_of(existing, issuer) or not contains(existing.spec, issuer.spec):
+        yield Manifest(issuance.issuer.kind, over(issuer, existing))
 
 
-def _piece(profile: CertificateProfile, place: Place, seen: Observed) -> _Piece:
-    """What to write for one place, as far as it goes."""
-    piece = _Piece()
-    try:
-        existing = seen.issuers.get(place.key)
-        _check_ours(existing, place, str(place), profile)
-        key = _bound(profile, place, seen, piece) if _binds(profile) else None
-        issuer = _issuer(profile, place, key, seen)
-        if not _same_issuer(existing, issuer):
-            piece.objects += (Manifest(place.kind, over(issuer, existing)),)
-    except _Refused as refusal:
-        piece.refusal = refusal
-    return piece
-
-
-def _bound(profile: CertificateProfile, place: Place, seen: Observed, piece: _Piece) -> BindingKey:
-    """The key for this place. Raises _Refused where there is none yet."""
-    existing = seen.credentials.get(_credential_key(profile, place))
-    credential = _credential(profile, place)
-    _check_ours(existing, place, described(credential, CREDENTIALS), profile)
-    copy = seen.secret(*place.secret)
-    _check_ours(copy, place, f"Secret {'/'.join(place.secret)}", profile)
-    if existing is None or not _same_credential(existing, credential):
-        piece.objects += (Manifest(CREDENTIALS, over(credential, existing)),)
-    key = _key_of(existing, seen) if existing is not None else None
-    if key is None:
-        name = described(credential, CREDENTIALS)
-        raise _Refused(WAITING_FOR_CREDENTIAL, f"{place} waits until {name} has a key; see its conditions")
-    piece.secrets += corrected(copy, _copy(profile, place, key))
-    return key
-
-
-def _check_ours(existing: Resource | None, place: Place, name: str, profile: CertificateProfile) -> None:
-    """Raise _Refused where somebody else, or another profile, has made it."""
-    if existing is not None and not made_for(existing, profile):
-        raise _Refused(NOT_OURS, f"{name} {whose(existing)}, so {place} is not made; delete it, or choose another name")
-
-
-def _key_of(credential: EABCredential, seen: Observed) -> BindingKey | None:
-    """The key in force, if the Secret that the EABCredential has made already holds it."""
-    secret = seen.secret(credential.metadata.namespace, credential.secret_name)
-    if secret is None or not owned_by(secret, credential):
+def _key_of(credential: EABCredential, snapshot: Snapshot) -> BindingKey | None:
+    """Return the valid key, if the Secret of the EABCredential has it already."""
+    secret = snapshot.secret(credential.metadata.namespace, credential.secret_name)
+    if secret is None or not is_owned_by(secret, credential):
         return None
     try:
         key = key_in(secret)
     except InvalidKey:
-        return None  # its own reconciliation mends it, and says so
+        return None  # the reconciler of the credential corrects and reports it
     return key if key.key_id == credential.status.key_id else None
 
 
-def _credential(profile: CertificateProfile, place: Place) -> EABCredential:
-    namespace, name = _credential_key(profile, place)
-    metadata = ObjectMeta(
-        namespace=namespace,
-        name=name,
-        labels=_labels(profile),
-        annotations=_annotations(profile),
+def _credential(profile: CertificateProfile, placement: Placement) -> EABCredential:
+    metadata = owned_metadata(
+        *placement.key,
+        component=ISSUER_KEY,
+        owner=profile,
+        kind=PROFILES,
         owner_references=(reference_to(profile, PROFILES),),
     )
     return EABCredential(metadata=metadata, spec=CredentialSpec(profile_ref=NamespacedRef(name=profile.metadata.name)))
 
 
-def _credential_key(profile: CertificateProfile, place: Place) -> Key:
-    # A name that is cut off may belong to another profile already, which is then said.
-    name = profile.metadata.name[:LONGEST_PROFILE].rstrip("-.")
-    return profile.metadata.namespace, f"{name}-issuer-{place.secrets}"
+def _is_current(existing: EABCredential, wanted: EABCredential) -> bool:
+    """Whether the credential need not be written; limits that an administrator has added may stay."""
+    return has_metadata_of(existing, wanted) and existing.spec.profile_ref == wanted.spec.profile_ref
 
 
-def _copy(profile: CertificateProfile, place: Place, key: BindingKey) -> Secret:
-    """The HMAC key as cert-manager wants it: unpadded base64url text, without a line break."""
-    namespace, name = place.secret
-    data = {EAB_SECRET: key.data[EAB_SECRET]}
-    return internal_secret(namespace, name, component=ISSUER_KEY, owner=profile, kind=PROFILES, data=data)
-
-
-def _issuer(profile: CertificateProfile, place: Place, key: BindingKey | None, seen: Observed) -> Issuer:
-    """The issuer as it should be. Without `caBundle` cert-manager trusts what its system does."""
+def _issuer(profile: CertificateProfile, issuance: _Issuance, key: BindingKey | None, snapshot: Snapshot) -> Issuer:
+    """Build the issuer. Without `caBundle`, cert-manager trusts what its system trusts."""
     section = profile.cert_manager or CertManager()
     acme: dict[str, Any] = {
-        "server": directory_url(seen.settings.external_url, profile.metadata.namespace, profile.metadata.name),
-        "privateKeySecretRef": {"name": f"{place.name}-account-key"},
+        "server": directory_url(snapshot.settings.external_url, profile.metadata.namespace, profile.metadata.name),
+        "privateKeySecretRef": {"name": f"{issuance.issuer.name}-account-key"},
         "solvers": list(section.solvers),
     }
     if section.email is not None:
         acme["email"] = section.email
-    if anchor := trust_anchor(seen):
+    if anchor := trust_anchor(snapshot):
         acme["caBundle"] = base64.b64encode(anchor).decode()
     if key is not None:
-        reference = {"name": place.secret[1], "key": EAB_SECRET}
+        reference = {"name": issuance.copy.name, "key": EAB_SECRET}
         acme["externalAccountBinding"] = {"keyID": key.key_id, "keySecretRef": reference}
-    metadata = ObjectMeta(
-        namespace=place.namespace,
-        name=place.name,
-        labels=_labels(profile),
-        annotations={**_annotations(profile), DIGEST: digest(acme)},
+    metadata = owned_metadata(
+        *issuance.issuer.key,
+        component=ISSUER_KEY,
+        owner=profile,
+        kind=PROFILES,
+        annotations={DIGEST: digest(acme)},
     )
     return Issuer(metadata=metadata, spec={"acme": acme})
-
-
-def _labels(profile: CertificateProfile) -> dict[str, str]:
-    return {MANAGED_BY: MANAGER, COMPONENT: ISSUER_KEY, OWNER_UID: profile.metadata.uid}
-
-
-def _annotations(profile: CertificateProfile) -> dict[str, str]:
-    return {OWNER: described(profile, PROFILES)}
-
-
-def _same_credential(seen: EABCredential, wanted: EABCredential) -> bool:
-    """Limits that an administrator has added are left alone."""
-    return same_metadata(seen, wanted) and seen.spec.profile_ref == wanted.spec.profile_ref
-
-
-def _same_issuer(seen: Issuer | None, wanted: Issuer) -> bool:
-    return seen is not None and same_metadata(seen, wanted) and holds(seen.spec, wanted.spec)
-
-
-def _without(profile: CertificateProfile, seen: Observed, places: tuple[Place, ...], **more: Any) -> Wanted:
-    """With what is ours and is not wanted any more removed, issuers first."""
-    keep = {(each.kind.plural, each.key) for each in places}
-    bound = places if _binds(profile) else ()
-    credentials = {_credential_key(profile, each) for each in bound}
-    secrets = {each.secret for each in bound}
-    issuers = [
-        Manifest(kind, each)
-        for each in _ours(profile, seen.issuers.values())
-        if ((kind := ISSUERS if each.metadata.namespace else CLUSTER_ISSUERS).plural, key_of(each)) not in keep
-    ]
-    left = [
-        Manifest(CREDENTIALS, each)
-        for each in _ours(profile, seen.credentials.values())
-        if key_of(each) not in credentials and each.metadata.labels.get(COMPONENT) == ISSUER_KEY
-    ]
-    copies = [
-        each
-        for each in _ours(profile, seen.secrets.values())
-        if key_of(each) not in secrets and each.metadata.labels.get(COMPONENT) == ISSUER_KEY
-    ]
-    return Wanted(delete=tuple(copies), withdraw=(*issuers, *left), **more)
-
-
-def _ours(profile: CertificateProfile, objects: Iterable[T]) -> Iterator[T]:
-    return (each for each in objects if made_for(each, profile))
 
 
 def _binds(profile: CertificateProfile) -> bool:

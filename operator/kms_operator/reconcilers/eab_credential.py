@@ -4,16 +4,16 @@ Users find the key in a Secret beside the credential. The server, which may read
 finds a verification copy there, under a name that follows from what a client presents. The copy is written first: a key
 that a user can see is a key that works. Without a copy a key is void, so the copy is what the rules guard:
 
-* no copy for a credential in a namespace that the profile does not allow;
-* one copy for a key identifier on a profile: who claimed it first keeps it;
-* the user's Secret is gone: the old copy goes at once, then a new key is drawn (rotation);
-* a Secret that a user has made is never written to, only read and checked.
+* a credential in a namespace that the profile does not allow has no copy;
+* a key identifier has one copy on a profile: the first credential that claims it keeps it;
+* if the user's Secret is deleted, the old copy is deleted at once, then a new key is generated (rotation);
+* a Secret that a user has made is never written, only read and checked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from kms.clock import Entropy
@@ -21,7 +21,7 @@ from kms.contract import directory_url
 from kms.resources.compile import InvalidRules, compiled_narrowing
 from kms.resources.core import Secret
 from kms.resources.credentials import CredentialStatus, EABCredential
-from kms.resources.kinds import CREDENTIALS
+from kms.resources.kinds import CREDENTIALS, SECRETS
 from kms.resources.profiles import CertificateProfile
 from kms.resources.secret_names import (
     CA_CERTIFICATE,
@@ -32,12 +32,23 @@ from kms.resources.secret_names import (
     VERIFICATION_KEY,
     verification_key_name,
 )
+from kms_operator.cache import UID
 from kms_operator.endpoints import trust_anchor
-from kms_operator.objects import internal_secret, user_secret
-from kms_operator.plan import Notice, Outcome, Verdict, announced, corrected, earliest, not_ready, ready, settled
+from kms_operator.objects import internal_secret, is_managed, is_owned_by, secret_changes, user_secret
+from kms_operator.plan import (
+    ConditionUpdate,
+    Event,
+    Manifest,
+    Plan,
+    earliest,
+    merge_conditions,
+    not_ready,
+    ready,
+    transition_events,
+)
 from kms_operator.reconcilers.eab_keys import BindingKey, InvalidKey, key_in, new_key
-from kms_operator.settings import OperatorSettings
-from kms_operator.snapshot import Key, Observed, is_managed, owned_by
+from kms_operator.reconcilers.placement import selects
+from kms_operator.snapshot import Read, Snapshot
 
 ISSUED = "Issued"
 SUSPENDED = "Suspended"
@@ -51,84 +62,93 @@ KEY_ID_IN_USE = "KeyIDInUse"
 INVALID_RULES = "InvalidRules"
 
 RESYNC = timedelta(seconds=60)
-"""How often what we do not watch is looked at: Secrets without our label."""
+"""How often a Secret is read that the operator does not watch."""
 
 
 class _Refused(Exception):
-    """There is no key in force. `void`: copies that exist must go."""
+    """Why there is no valid key. `void`: existing copies must be deleted."""
 
     def __init__(self, reason: str, message: str, *, void: bool) -> None:
         super().__init__(message)
-        self.verdict = not_ready(reason, message)
+        self.update = not_ready(reason, message)
         self.void = void
 
 
 @dataclass(frozen=True, slots=True)
-class _Keyed:
-    """The key in force, what to write for it, and what is worth telling."""
+class _ValidKey:
+    """The valid key, and what to write and to delete for it."""
 
     key: BindingKey
-    apply: tuple[Secret, ...]
+    apply: tuple[Manifest, ...]
     stale: tuple[Secret, ...] = ()
-    notices: tuple[Notice, ...] = ()
-    again: datetime | None = None
+    events: tuple[Event, ...] = ()
+    requeue_at: datetime | None = None
 
 
-def secrets(credential: EABCredential, settings: OperatorSettings) -> Iterable[Key]:
-    """The Secrets whose absence has to be certain."""
-    yield credential.metadata.namespace, credential.secret_name
-    yield settings.namespace, settings.serving_secret
+def reads(credential: EABCredential, snapshot: Snapshot) -> Iterable[Read]:
+    """The Secret for users, and the server's certificate."""
+    yield Read(SECRETS, credential.metadata.namespace, credential.secret_name)
+    yield Read(SECRETS, snapshot.settings.namespace, snapshot.settings.serving_secret)
 
 
-def reconcile(credential: EABCredential, seen: Observed, *, now: datetime, entropy: Entropy) -> Outcome:
-    """Make, keep, repair, rotate or void the key."""
+def plan(credential: EABCredential, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Plan:
+    """Make, keep, correct, rotate or void the key."""
     try:
         _check_names(credential)
-        profile = _profile(credential, seen)
-        keyed = _keyed(credential, profile, seen, now=now, entropy=entropy)
+        profile = _get_profile(credential, snapshot)
+        valid = _plan_key(credential, profile, snapshot, now=now, entropy=entropy)
     except _Refused as refusal:
-        copies = _copies(credential, seen) if refusal.void else ()
+        copies = _copies(credential, snapshot) if refusal.void else ()
         key_id = None if refusal.void else credential.status.key_id
-        outcome = Outcome(delete=copies, again=now + RESYNC)
-        return _concluded(credential, seen, refusal.verdict, key_id, outcome, now=now)
+        refused = Plan(delete=_manifests(copies), requeue_at=now + RESYNC)
+        return _with_status(refused, credential, snapshot, refusal.update, key_id, now=now)
     expires = credential.spec.expires_at
     upcoming = expires if expires is not None and expires > now else None
-    outcome = Outcome(
-        delete=(*keyed.stale, *_left_behind(credential, seen)),
-        apply=keyed.apply,
-        notices=keyed.notices,
-        again=earliest(upcoming, keyed.again),
+    planned = Plan(
+        delete=_manifests((*valid.stale, *_renamed_secrets(credential, snapshot))),
+        apply=valid.apply,
+        events=valid.events,
+        requeue_at=earliest(upcoming, valid.requeue_at),
     )
-    return _concluded(credential, seen, _standing(credential, now=now), keyed.key.key_id, outcome, now=now)
+    return _with_status(planned, credential, snapshot, _usability(credential, now=now), valid.key.key_id, now=now)
 
 
-def _concluded(
-    credential: EABCredential, seen: Observed, verdict: Verdict, key_id: str | None, outcome: Outcome, *, now: datetime
-) -> Outcome:
+def _with_status(
+    planned: Plan,
+    credential: EABCredential,
+    snapshot: Snapshot,
+    update: ConditionUpdate,
+    key_id: str | None,
+    *,
+    now: datetime,
+) -> Plan:
     old = credential.status.conditions
     status = CredentialStatus(
         observed_generation=credential.metadata.generation,
         key_id=key_id,
         secret_name=credential.secret_name,
-        accounts=seen.accounts.get(credential.metadata.uid, 0),
-        conditions=settled(old, (verdict,), generation=credential.metadata.generation, now=now),
+        accounts=snapshot.cache.open_accounts(credential.metadata.uid),
+        conditions=merge_conditions(old, (update,), generation=credential.metadata.generation, now=now),
     )
-    notices = (*announced(old, verdict), *outcome.notices)
-    return Outcome(outcome.delete, outcome.apply, status, notices, outcome.again)
+    return replace(planned, status=status, events=(*transition_events(old, update), *planned.events))
 
 
-def _standing(credential: EABCredential, *, now: datetime) -> Verdict:
-    """What the key in force is good for; the server enforces the same from the same fields."""
+def _usability(credential: EABCredential, *, now: datetime) -> ConditionUpdate:
+    """Return what clients can do with the key; the server enforces the same from the same fields."""
     expires = credential.spec.expires_at
     if expires is not None and expires <= now:
-        return not_ready(EXPIRED, f"expired at {expires:%Y-%m-%dT%H:%M:%SZ}; no new accounts, existing ones stay")
+        return not_ready(
+            EXPIRED, f"expired at {expires:%Y-%m-%dT%H:%M:%SZ}; opens no new accounts, existing ones stay valid"
+        )
     if credential.spec.suspended:
-        return not_ready(SUSPENDED, "no new accounts, and its accounts may not order, until spec.suspended is false")
+        return not_ready(
+            SUSPENDED, "opens no new accounts, and its accounts may not order, until spec.suspended is false"
+        )
     return ready(ISSUED, f"Secret {credential.secret_name} holds the key identifier and the key")
 
 
 def _check_names(credential: EABCredential) -> None:
-    """What narrows the policy must make sense, or the credential would be worth more than was meant."""
+    """Raise _Refused if the names that narrow the policy are invalid: the credential would allow more than intended."""
     if credential.spec.names is None:
         return
     try:
@@ -137,9 +157,9 @@ def _check_names(credential: EABCredential) -> None:
         raise _Refused(INVALID_RULES, f"{error.field}: {error.message}", void=True) from error
 
 
-def _profile(credential: EABCredential, seen: Observed) -> CertificateProfile:
+def _get_profile(credential: EABCredential, snapshot: Snapshot) -> CertificateProfile:
     namespace, name = credential.profile_key
-    profile = seen.profile((namespace, name))
+    profile = snapshot.profile((namespace, name))
     if profile is None:
         raise _Refused(PROFILE_NOT_FOUND, f"CertificateProfile {namespace}/{name} does not exist", void=False)
     acme = profile.spec.enrollment.acme
@@ -147,7 +167,7 @@ def _profile(credential: EABCredential, seen: Observed) -> CertificateProfile:
         message = f"CertificateProfile {namespace}/{name} does not use external account binding"
         raise _Refused(BINDING_DISABLED, message, void=False)
     home = credential.metadata.namespace
-    if not seen.chooses(acme.allowed_namespaces, home, of=namespace):
+    if not selects(acme.allowed_namespaces, home, home=namespace, snapshot=snapshot):
         message = (
             f"CertificateProfile {namespace}/{name} does not allow credentials in namespace {home}"
             " (spec.enrollment.acme.allowedNamespaces)"
@@ -156,29 +176,36 @@ def _profile(credential: EABCredential, seen: Observed) -> CertificateProfile:
     return profile
 
 
-def _keyed(
-    credential: EABCredential, profile: CertificateProfile, seen: Observed, *, now: datetime, entropy: Entropy
-) -> _Keyed:
-    """The key in force. Raises _Refused where there can be none."""
-    secret = seen.secret(credential.metadata.namespace, credential.secret_name)
-    copies = _copies(credential, seen)
+def _plan_key(
+    credential: EABCredential, profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entropy: Entropy
+) -> _ValidKey:
+    """Return the valid key. Raises _Refused if there can be none."""
+    secret = snapshot.secret(credential.metadata.namespace, credential.secret_name)
+    copies = _copies(credential, snapshot)
     if secret is None:
         key = new_key(entropy)
         rotated = credential.status.key_id is not None or bool(copies)
-        notice = Notice(
-            "Rotated", f"Secret {credential.secret_name} was deleted: the old key is void, a new one is made"
+        event = Event(
+            "Rotated",
+            f"Secret {credential.secret_name} was deleted; the operator has revoked the old key and made a new one",
         )
-        return _Keyed(key, _written(credential, profile, key, seen), copies, (notice,) if rotated else ())
+        return _ValidKey(
+            key, _secrets_to_write(credential, profile, key, snapshot), copies, (event,) if rotated else ()
+        )
     if not _is_ours(secret, credential):
-        key = _brought(credential, profile, secret, seen)
-        copy = corrected(_copy_of(key, profile, seen), verification_copy(credential, profile, key, seen))
-        return _Keyed(key, copy, _others(copies, key, profile), again=now + RESYNC)
-    key, notices = _kept(credential, profile, secret, seen, entropy=entropy)
-    return _Keyed(key, _written(credential, profile, key, seen), _others(copies, key, profile), notices)
+        key = _read_user_key(credential, profile, secret, snapshot)
+        copy = secret_changes(_copy_of(key, profile, snapshot), verification_copy(credential, profile, key, snapshot))
+        return _ValidKey(key, copy, _stale_copies(copies, key, profile), requeue_at=now + RESYNC)
+    key, events = _recover_key(credential, profile, secret, snapshot, entropy=entropy)
+    return _ValidKey(
+        key, _secrets_to_write(credential, profile, key, snapshot), _stale_copies(copies, key, profile), events
+    )
 
 
-def _brought(credential: EABCredential, profile: CertificateProfile, secret: Secret, seen: Observed) -> BindingKey:
-    """The key that a user has put there beforehand."""
+def _read_user_key(
+    credential: EABCredential, profile: CertificateProfile, secret: Secret, snapshot: Snapshot
+) -> BindingKey:
+    """Return the key of a Secret that a user has made. Raises _Refused if it cannot be used."""
     name = secret.metadata.name
     if is_managed(secret):
         message = f"Secret {name} belongs to another resource; choose another name in spec.secretName"
@@ -186,9 +213,9 @@ def _brought(credential: EABCredential, profile: CertificateProfile, secret: Sec
     try:
         key = key_in(secret)
     except InvalidKey as error:
-        message = f"Secret {name} exists and is left alone, but {error}"
+        message = f"Secret {name} was not made by the operator and cannot be used: {error}"
         raise _Refused(INVALID_SECRET, message, void=True) from error
-    if _claimed_by_another(key, credential, profile, seen):
+    if _claimed_by_another(key, credential, profile, snapshot):
         message = (
             f"another credential of CertificateProfile {profile.metadata.namespace}/{profile.metadata.name} uses the"
             f" key identifier {key.key_id!r}; put another one into Secret {name}"
@@ -198,65 +225,65 @@ def _brought(credential: EABCredential, profile: CertificateProfile, secret: Sec
 
 
 def _claimed_by_another(
-    key: BindingKey, credential: EABCredential, profile: CertificateProfile, seen: Observed
+    key: BindingKey, credential: EABCredential, profile: CertificateProfile, snapshot: Snapshot
 ) -> bool:
-    """Whether another credential that still exists holds the copy: who comes later must not void its key."""
-    copy = _copy_of(key, profile, seen)
+    """Whether the copy belongs to another credential that exists: a later one must not void its key."""
+    copy = _copy_of(key, profile, snapshot)
     if copy is None:
         return False
     holder = copy.metadata.labels.get(OWNER_UID)
-    return holder != credential.metadata.uid and any(each.metadata.uid == holder for each in seen.credentials.values())
+    return holder != credential.metadata.uid and bool(snapshot.by_index(CREDENTIALS, UID, holder))
 
 
-def _kept(
-    credential: EABCredential, profile: CertificateProfile, secret: Secret, seen: Observed, *, entropy: Entropy
-) -> tuple[BindingKey, tuple[Notice, ...]]:
-    """The key of a Secret that we made. The copy is the truth: users cannot write to it."""
+def _recover_key(
+    credential: EABCredential, profile: CertificateProfile, secret: Secret, snapshot: Snapshot, *, entropy: Entropy
+) -> tuple[BindingKey, tuple[Event, ...]]:
+    """Return the key of a Secret that the operator made. The copy is authoritative: users cannot write to it."""
     name = secret.metadata.name
-    present = _readable(secret)
+    present = _parse_key(secret)
     held = [
         key
-        for copy in _copies(credential, seen)
-        if (key := _readable(copy)) is not None and copy.metadata.name == _named(key, profile)
+        for copy in _copies(credential, snapshot)
+        if (key := _parse_key(copy)) is not None and copy.metadata.name == _copy_name(key, profile)
     ]
     if present is not None and present in held:
         return present, ()
     if held:
         key = next((each for each in held if each.key_id == credential.status.key_id), held[0])
-        return key, (Notice("Repaired", f"Secret {name} was changed; it holds the key again"),)
-    if present is not None and not _claimed_by_another(present, credential, profile, seen):
+        return key, (Event("Repaired", f"Secret {name} was changed; the operator has restored the key"),)
+    if present is not None and not _claimed_by_another(present, credential, profile, snapshot):
         return present, ()
-    return new_key(entropy), (Notice("Rotated", f"Secret {name} lost its key; a new one is made"),)
+    return new_key(entropy), (Event("Rotated", f"Secret {name} lost its key; the operator has made a new one"),)
 
 
-def _written(
-    credential: EABCredential, profile: CertificateProfile, key: BindingKey, seen: Observed
-) -> tuple[Secret, ...]:
-    """The copy first, then the user's Secret: what is wrong or missing of them."""
-    existing = seen.secret(credential.metadata.namespace, credential.secret_name)
+def _secrets_to_write(
+    credential: EABCredential, profile: CertificateProfile, key: BindingKey, snapshot: Snapshot
+) -> tuple[Manifest, ...]:
+    """Return what to write: the copy first, then the Secret for users."""
+    existing = snapshot.secret(credential.metadata.namespace, credential.secret_name)
     return (
-        *corrected(_copy_of(key, profile, seen), verification_copy(credential, profile, key, seen)),
-        *corrected(existing, credential_secret(credential, profile, key, seen)),
+        *secret_changes(_copy_of(key, profile, snapshot), verification_copy(credential, profile, key, snapshot)),
+        *secret_changes(existing, credential_secret(credential, profile, key, snapshot)),
     )
 
 
 def credential_secret(
-    credential: EABCredential, profile: CertificateProfile, key: BindingKey, seen: Observed
+    credential: EABCredential, profile: CertificateProfile, key: BindingKey, snapshot: Snapshot
 ) -> Secret:
-    """What a client needs: key identifier, key, directory and what to trust there."""
-    url = directory_url(seen.settings.external_url, profile.metadata.namespace, profile.metadata.name)
-    anchor = trust_anchor(seen)
+    """Build the Secret for users: key identifier, key, directory and its CA."""
+    url = directory_url(snapshot.settings.external_url, profile.metadata.namespace, profile.metadata.name)
+    anchor = trust_anchor(snapshot)
     data = {**key.data, DIRECTORY_URL: url.encode(), **({CA_CERTIFICATE: anchor} if anchor else {})}
     return user_secret(credential.secret_name, component=USER_CREDENTIAL, owner=credential, kind=CREDENTIALS, data=data)
 
 
 def verification_copy(
-    credential: EABCredential, profile: CertificateProfile, key: BindingKey, seen: Observed
+    credential: EABCredential, profile: CertificateProfile, key: BindingKey, snapshot: Snapshot
 ) -> Secret:
-    """What the server needs, where it may read."""
+    """Build the server's copy, in the release namespace."""
     return internal_secret(
-        seen.settings.namespace,
-        _named(key, profile),
+        snapshot.settings.namespace,
+        _copy_name(key, profile),
         component=VERIFICATION_KEY,
         owner=credential,
         kind=CREDENTIALS,
@@ -264,42 +291,49 @@ def verification_copy(
     )
 
 
-def _copies(credential: EABCredential, seen: Observed) -> tuple[Secret, ...]:
+def _copies(credential: EABCredential, snapshot: Snapshot) -> tuple[Secret, ...]:
     return tuple(
-        each for each in seen.internal_of(credential) if each.metadata.labels.get(COMPONENT) == VERIFICATION_KEY
+        each
+        for each in snapshot.owned(SECRETS, credential)
+        if each.metadata.namespace == snapshot.settings.namespace
+        and each.metadata.labels.get(COMPONENT) == VERIFICATION_KEY
     )
 
 
-def _others(copies: tuple[Secret, ...], key: BindingKey, profile: CertificateProfile) -> tuple[Secret, ...]:
-    return tuple(each for each in copies if each.metadata.name != _named(key, profile))
+def _stale_copies(copies: tuple[Secret, ...], key: BindingKey, profile: CertificateProfile) -> tuple[Secret, ...]:
+    return tuple(each for each in copies if each.metadata.name != _copy_name(key, profile))
 
 
-def _left_behind(credential: EABCredential, seen: Observed) -> tuple[Secret, ...]:
-    """Secrets under names that spec.secretName had before."""
+def _renamed_secrets(credential: EABCredential, snapshot: Snapshot) -> tuple[Secret, ...]:
+    """Return the Secrets under earlier values of spec.secretName."""
     return tuple(
         each
-        for each in seen.secrets.values()
+        for each in snapshot.owned(SECRETS, credential)
         if each.metadata.labels.get(COMPONENT) == USER_CREDENTIAL
-        and owned_by(each, credential)
+        and is_owned_by(each, credential)
         and each.metadata.name != credential.secret_name
     )
 
 
-def _copy_of(key: BindingKey, profile: CertificateProfile, seen: Observed) -> Secret | None:
-    return seen.internal(_named(key, profile))
+def _copy_of(key: BindingKey, profile: CertificateProfile, snapshot: Snapshot) -> Secret | None:
+    return snapshot.internal_secret(_copy_name(key, profile))
 
 
-def _named(key: BindingKey, profile: CertificateProfile) -> str:
+def _copy_name(key: BindingKey, profile: CertificateProfile) -> str:
     return verification_key_name(profile.metadata.namespace, profile.metadata.name, key.key_id)
 
 
 def _is_ours(secret: Secret, credential: EABCredential) -> bool:
-    """Whether we made the Secret for this credential, even if somebody has removed its owner since."""
+    """Whether the operator made the Secret for this credential, even if its owner reference was removed."""
     orphaned = not secret.metadata.owner_references and secret.metadata.labels.get(COMPONENT) == USER_CREDENTIAL
-    return owned_by(secret, credential) or (orphaned and is_managed(secret))
+    return is_owned_by(secret, credential) or (orphaned and is_managed(secret))
 
 
-def _readable(secret: Secret) -> BindingKey | None:
+def _manifests(secrets: Iterable[Secret]) -> tuple[Manifest, ...]:
+    return tuple(Manifest(SECRETS, each) for each in secrets)
+
+
+def _parse_key(secret: Secret) -> BindingKey | None:
     try:
         return key_in(secret)
     except InvalidKey:

@@ -1,8 +1,7 @@
-"""What the installation needs and no resource asks for: the nonce key, and the TLS of the server.
+"""Secrets that the installation needs without a resource: the nonce key and the TLS certificate of the server.
 
-The server starts when these are there: a nonce key that all replicas share, a serving CA, and a certificate
-under it for the names that the server is reached by. Where somebody else supplies the
-serving certificate, it is left alone.
+The server starts when they exist: a nonce key that all replicas share, a serving CA, and a certificate of that CA for
+the names of the server. A serving certificate that was not made by the operator is left alone.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from kms.pki.certificate import Signer, certificate_pem, certifies, random_seria
 from kms.pki.keys import generate_key, private_key_pem
 from kms.pki.names import Name
 from kms.resources.core import Secret
+from kms.resources.kinds import SECRETS
 from kms.resources.secret_names import (
     CA_CERTIFICATE,
     NONCE_KEY,
@@ -30,10 +30,10 @@ from kms.resources.secret_names import (
     TLS_CERTIFICATE,
     TLS_PRIVATE_KEY,
 )
-from kms_operator.objects import TLS, shared_secret
-from kms_operator.plan import Notice, Outcome, corrected, earliest
+from kms_operator.objects import TLS, is_managed, secret_changes, shared_secret
+from kms_operator.plan import Event, Plan, earliest
 from kms_operator.settings import OperatorSettings
-from kms_operator.snapshot import Key, Observed, is_managed
+from kms_operator.snapshot import Read, Snapshot
 
 NONCE_KEY_BYTES = 32
 AUTHORITY_LIFETIME = timedelta(days=3650)
@@ -44,38 +44,37 @@ _LOCAL = (Name("dns", "localhost"), Name("ip", "127.0.0.1"))
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """A Secret as it should be, and when it is due for renewal."""
+class _KeyPair:
+    """The Secret of a certificate and its key, and when the certificate is renewed."""
 
     secret: Secret
-    due: datetime
-    notices: tuple[Notice, ...] = ()
+    renew_at: datetime
+    events: tuple[Event, ...] = ()
 
 
-def secrets(settings: OperatorSettings) -> Iterable[Key]:
-    """The Secrets whose absence has to be certain."""
-    return [
-        (settings.namespace, name)
-        for name in (settings.nonce_secret, settings.serving_authority, settings.serving_secret)
-    ]
+def reads(_: None, snapshot: Snapshot) -> Iterable[Read]:
+    """The three Secrets."""
+    settings = snapshot.settings
+    names = settings.nonce_secret, settings.serving_authority, settings.serving_secret
+    return [Read(SECRETS, settings.namespace, name) for name in names]
 
 
-def reconcile(seen: Observed, *, now: datetime, entropy: Entropy) -> Outcome:
+def plan(_: None, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Plan:
     """Make what is missing, renew what is due."""
-    nonce = corrected(seen.internal(seen.settings.nonce_secret), _nonce(seen, entropy))
-    existing = seen.internal(seen.settings.serving_secret)
+    nonce = secret_changes(snapshot.internal_secret(snapshot.settings.nonce_secret), _nonce(snapshot, entropy))
+    existing = snapshot.internal_secret(snapshot.settings.serving_secret)
     if existing is not None and not is_managed(existing):
-        return Outcome(apply=nonce)
-    authority, signer = _authority(seen, now=now, entropy=entropy)
-    certificate = _certificate(existing, signer, seen.settings, now=now, entropy=entropy)
-    return Outcome(
+        return Plan(apply=nonce)
+    authority, signer = _plan_authority(snapshot, now=now, entropy=entropy)
+    certificate = _plan_certificate(existing, signer, snapshot.settings, now=now, entropy=entropy)
+    return Plan(
         apply=(
             *nonce,
-            *corrected(seen.internal(seen.settings.serving_authority), authority.secret),
-            *corrected(existing, certificate.secret),
+            *secret_changes(snapshot.internal_secret(snapshot.settings.serving_authority), authority.secret),
+            *secret_changes(existing, certificate.secret),
         ),
-        notices=(*authority.notices, *certificate.notices),
-        again=earliest(authority.due, certificate.due),
+        events=(*authority.events, *certificate.events),
+        requeue_at=earliest(authority.renew_at, certificate.renew_at),
     )
 
 
@@ -94,25 +93,25 @@ def _host(host: str) -> Name:
         return Name("dns", host)
 
 
-def _nonce(seen: Observed, entropy: Entropy) -> Secret:
-    settings = seen.settings
-    existing = seen.internal(settings.nonce_secret)
+def _nonce(snapshot: Snapshot, entropy: Entropy) -> Secret:
+    settings = snapshot.settings
+    existing = snapshot.internal_secret(settings.nonce_secret)
     key = existing.data.get(NONCE_SECRET, b"") if existing else b""
     if len(key) != NONCE_KEY_BYTES:
         key = entropy(NONCE_KEY_BYTES)
     return shared_secret(settings.namespace, settings.nonce_secret, component=NONCE_KEY, data={NONCE_SECRET: key})
 
 
-def _authority(seen: Observed, *, now: datetime, entropy: Entropy) -> tuple[_Part, Signer]:
-    settings = seen.settings
-    current = _pair(seen.internal(settings.serving_authority))
-    notices: tuple[Notice, ...] = ()
+def _plan_authority(snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> tuple[_KeyPair, Signer]:
+    settings = snapshot.settings
+    current = _load_pair(snapshot.internal_secret(settings.serving_authority))
+    events: tuple[Event, ...] = ()
     if current is None or now >= renewal_time(current.certificate):
         key = current.key if current else generate_key("ECDSA", CURVE)
         certificate = serving_authority(
             key, serial=random_serial(entropy), not_before=now - BACKDATED, not_after=now + AUTHORITY_LIFETIME
         )
-        notices = (Notice("Renewed" if current else "Issued", "the serving CA has a new certificate"),)
+        events = (Event("Renewed" if current else "Issued", "the serving CA has a new certificate"),)
         current = Signer(certificate, key)
     secret = shared_secret(
         settings.namespace,
@@ -124,15 +123,15 @@ def _authority(seen: Observed, *, now: datetime, entropy: Entropy) -> tuple[_Par
         },
         type_=TLS,
     )
-    return _Part(secret, renewal_time(current.certificate), notices), current
+    return _KeyPair(secret, renewal_time(current.certificate), events), current
 
 
-def _certificate(
+def _plan_certificate(
     existing: Secret | None, authority: Signer, settings: OperatorSettings, *, now: datetime, entropy: Entropy
-) -> _Part:
+) -> _KeyPair:
     names = serving_names(settings)
-    current = _pair(existing)
-    notices: tuple[Notice, ...] = ()
+    current = _load_pair(existing)
+    events: tuple[Event, ...] = ()
     if current is None or now >= renewal_time(current.certificate) or not _serves(current, names, authority):
         key = generate_key("ECDSA", CURVE)
         certificate = serving_certificate(
@@ -144,7 +143,7 @@ def _certificate(
             not_after=min(now + CERTIFICATE_LIFETIME, authority.not_after),
         )
         listed = ", ".join(each.value for each in names)
-        notices = (Notice("Renewed" if current else "Issued", f"the server has a new certificate for {listed}"),)
+        events = (Event("Renewed" if current else "Issued", f"the server has a new certificate for {listed}"),)
         current = Signer(certificate, key)
     secret = shared_secret(
         settings.namespace,
@@ -157,7 +156,7 @@ def _certificate(
         },
         type_=TLS,
     )
-    return _Part(secret, renewal_time(current.certificate), notices)
+    return _KeyPair(secret, renewal_time(current.certificate), events)
 
 
 def _serves(current: Signer, names: tuple[Name, ...], authority: Signer) -> bool:
@@ -167,7 +166,7 @@ def _serves(current: Signer, names: tuple[Name, ...], authority: Signer) -> bool
     return present == set(names) and certifies(authority.certificate, current.certificate)
 
 
-def _pair(secret: Secret | None) -> Signer | None:
+def _load_pair(secret: Secret | None) -> Signer | None:
     """The certificate and key that the Secret holds; None where it does not hold a pair."""
     if secret is None:
         return None

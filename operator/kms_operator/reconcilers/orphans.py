@@ -1,8 +1,8 @@
-"""What outlived its owner: Secrets of the release namespace, issuers of profiles with their keys, published roots.
+"""Deletes objects that outlived their owner: internal Secrets, issuers of profiles with their keys, published roots.
 
-Owner references do not cross namespaces, and a finalizer would leave users' objects stuck whenever the operator is
-down. So a Secret says whose it is, and is swept when that resource is gone. A signing key is worth more than tidiness:
-nothing goes before the API server has been asked for the very resource that the Secret names.
+Owner references do not cross namespaces, and a finalizer would block the deletion of users' objects while the operator
+is down. So these objects name their owner by label and annotation. A signing key is worth more than tidiness: before
+an object is deleted, the API server is asked for its owner, even if the cache has it.
 """
 
 from __future__ import annotations
@@ -10,17 +10,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+from kms.clock import Entropy
 from kms.resources.kinds import AUTHORITIES, CLUSTER_ISSUERS, CREDENTIALS, ISSUERS, PROFILES, SECRETS, Kind
 from kms.resources.meta import Resource
 from kms.resources.secret_names import COMPONENT, ISSUER_KEY, OWNER, OWNER_UID, SIGNING_KEY, TRUST, VERIFICATION_KEY
-from kms_operator.plan import Manifest
-from kms_operator.reconcilers.trust_distribution import published
-from kms_operator.snapshot import Key, Observed, is_managed
+from kms_operator.cache import UID, Key
+from kms_operator.objects import is_managed
+from kms_operator.plan import Manifest, Plan
+from kms_operator.reconcilers.trust_distribution import published_kinds
+from kms_operator.snapshot import Read, Snapshot
 
 _OWNER = re.compile(r"(\S+) ([^/\s]+)/([^/\s]+)")
-_KINDS: dict[str | None, Kind[Any]] = {
+_OWNER_KINDS: dict[str | None, Kind[Any]] = {
     SIGNING_KEY: AUTHORITIES,
     VERIFICATION_KEY: CREDENTIALS,
     ISSUER_KEY: PROFILES,
@@ -29,45 +33,70 @@ _KINDS: dict[str | None, Kind[Any]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Stray:
-    """An object whose owner is not known here, and where to ask whether that exists."""
+class _Owned:
+    """An object, and the owner that it names."""
 
     manifest: Manifest
     kind: Kind[Any]
-    owner: Key
+    key: Key
     uid: str
 
 
-def strays(seen: Observed) -> tuple[Stray, ...]:
-    """What may have lost its owner, issuers before their keys.
+def reads(_: None, snapshot: Snapshot) -> Iterator[Read]:
+    """The owners that are not in the cache with their UID."""
+    owners = {(each.kind.plural, each.key): each for each in _find(snapshot) if not _is_cached(each, snapshot)}
+    yield from (Read(each.kind, *each.key, live=True) for each in owners.values())
 
-    Only what says by label and annotation whose it is, and only for namespaces that this operator watches: another
-    installation may share the release namespace.
-    """
-    owners = (seen.authorities, seen.credentials, seen.profiles)
-    alive = {each.metadata.uid for known in owners for each in known.values()}
-    found = (_stray(each) for each in _candidates(seen))
-    return tuple(
-        each for each in found if each is not None and each.uid not in alive and seen.settings.watches(each.owner[0])
+
+def plan(_: None, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Plan:  # noqa: ARG001 - all reconcilers are called alike
+    """Delete the objects whose owner was read and does not exist, issuers before their keys."""
+    return Plan(
+        delete=tuple(
+            each.manifest
+            for each in _find(snapshot)
+            if (each.kind.plural, each.key) in snapshot.live
+            and not _is_cached(each, snapshot)
+            and not _exists(each, snapshot)
+        )
     )
 
 
-def _candidates(seen: Observed) -> Iterator[Manifest]:
-    for issuer in seen.issuers.values():
-        yield Manifest(ISSUERS if issuer.metadata.namespace else CLUSTER_ISSUERS, issuer)
-    yield from published(seen)
-    for secret in seen.secrets.values():
+def _is_cached(owned: _Owned, snapshot: Snapshot) -> bool:
+    return bool(snapshot.cache.by_index(owned.kind, UID, owned.uid))
+
+
+def _exists(owned: _Owned, snapshot: Snapshot) -> bool:
+    owner = snapshot.get(owned.kind, owned.key)
+    return owner is not None and owner.metadata.uid == owned.uid
+
+
+def _find(snapshot: Snapshot) -> Iterator[_Owned]:
+    """Find the objects that name an owner by label and annotation.
+
+    Only owners in namespaces that this operator watches: another installation may share the release namespace.
+    """
+    for manifest in _candidates(snapshot):
+        found = _parse_owner(manifest)
+        if found is not None and snapshot.settings.watches(found.key[0]):
+            yield found
+
+
+def _candidates(snapshot: Snapshot) -> Iterator[Manifest]:
+    for kind in (ISSUERS, CLUSTER_ISSUERS, *published_kinds(snapshot)):
+        if snapshot.unavailable(kind) is None:
+            yield from (Manifest(kind, each) for each in snapshot.all(kind))
+    for secret in snapshot.all(SECRETS):
         beside_issuer = secret.metadata.labels.get(COMPONENT) == ISSUER_KEY
-        if beside_issuer or secret.metadata.namespace == seen.settings.namespace:
+        if beside_issuer or secret.metadata.namespace == snapshot.settings.namespace:
             yield Manifest(SECRETS, secret)
 
 
-def _stray(manifest: Manifest) -> Stray | None:
+def _parse_owner(manifest: Manifest) -> _Owned | None:
     object_: Resource = manifest.object
     labels = object_.metadata.labels
-    kind = _KINDS.get(labels.get(COMPONENT))
+    kind = _OWNER_KINDS.get(labels.get(COMPONENT))
     uid = labels.get(OWNER_UID)
     named = _OWNER.fullmatch(object_.metadata.annotations.get(OWNER, ""))
     if not is_managed(object_) or kind is None or not uid or named is None or named[1] != kind.kind:
         return None
-    return Stray(manifest, kind, (named[2], named[3]), uid)
+    return _Owned(manifest, kind, (named[2], named[3]), uid)

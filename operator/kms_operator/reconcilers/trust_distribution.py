@@ -1,41 +1,47 @@
-"""Where the root of a CertificateAuthority is published: `spec.trust`.
+"""Publishes the root of a CertificateAuthority where `spec.trust` says.
 
-ConfigMaps in namespaces of its choice, a Bundle of trust-manager, a ClusterTrustBundle. What they hold follows from the
-status of the CA alone (`kms.pki.ca.roots`), so this is a reconciliation of its own, beside the one that keeps
-the CA: a namespace that takes no ConfigMap must not keep a CA from being renewed, and what the API server refuses in
-one place keeps no other from its certificates.
+ConfigMaps in selected namespaces, a Bundle of trust-manager, a ClusterTrustBundle. Their contents follow from the
+status of the CA alone (`kms.pki.ca.roots`), so this is a reconciler of its own, beside the one that keeps the CA: a
+namespace that refuses a ConfigMap must not stop the renewal of a CA.
 
-What is ours carries our label and the UID of the CA; nothing else is ever written to or deleted. `reconcilers.orphans`
-removes what outlived its CA.
-
-Who may say what others trust is powerful: whoever may write CertificateAuthorities could have the workloads of another
-team trust a CA of his. So the operator's settings say whose roots may go beyond their own namespace.
+Published objects carry the operator's label and the UID of the CA; the operator never writes to or deletes any other
+object. `reconcilers.orphans` deletes what outlived its CA.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from kms.clock import Entropy
 from kms.pki.ca import Anchors, Former, anchors
-from kms.resources.authorities import CertificateAuthority, Trust, TrustBundle, TrustClusterBundle, TrustConfigMap
+from kms.resources.authorities import CertificateAuthority, Trust
 from kms.resources.durations import parse_duration
 from kms.resources.kinds import AUTHORITIES, BUNDLES, CLUSTER_TRUST_BUNDLES, CONFIG_MAPS, Kind
-from kms.resources.meta import ObjectMeta, key_of
-from kms.resources.secret_names import COMPONENT, MANAGED_BY, MANAGER, OWNER, OWNER_UID, TRUST
-from kms_operator.objects import DIGEST, described, digest, holds, over, same_metadata
-from kms_operator.plan import Manifest, Outcome, Refusal, Verdict, announced, earliest, settled
+from kms.resources.meta import condition, key_of
+from kms.resources.secret_names import TRUST
+from kms_operator.objects import DIGEST, QUOTED, contains, digest, has_metadata_of, over, owned_metadata
+from kms_operator.plan import ConditionUpdate, Manifest, Plan, Refusal, earliest, merge_conditions, transition_events
 from kms_operator.reconcilers.certificate_authority import RESYNC, TRUST_PUBLISHED
-from kms_operator.snapshot import SHOWN, Key, Observed, is_managed, made_for, whose
+from kms_operator.reconcilers.placement import (
+    Placement,
+    PlacementRefused,
+    Reach,
+    check_available,
+    find_leftovers,
+    find_own,
+    plan_each,
+    select_namespaces,
+    summarize,
+)
+from kms_operator.snapshot import Read, Snapshot
 
 PUBLISHED = "Published"
-NOT_OURS = "NotOurs"
-NOT_ALLOWED = "NamespaceNotAllowed"
-NO_NAMESPACE = "NoNamespaceSelected"
 WAITING = "WaitingForCertificate"
 INVALID = "InvalidDuration"
 FORBIDDEN = "Forbidden"
@@ -45,250 +51,188 @@ ROLE = "the ClusterRole kms-acme-trust (value rbac.trust of the chart)"
 """What lets the operator publish; docs/operations.md tells how to bind it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where to publish, and in which shape."""
-
-    kind: Kind[Any]
-    namespace: str
-    name: str
-    field: str
-    content: dict[str, Any]
-
-    @property
-    def key(self) -> Key:
-        """(namespace, name) of the object."""
-        return self.namespace, self.name
-
-    def __str__(self) -> str:
-        """The object as people write it."""
-        return _written(self.kind, self.namespace, self.name)
+def published_kinds(snapshot: Snapshot) -> tuple[Kind[Any], ...]:
+    """Return the kinds that hold roots, ClusterTrustBundles in the version that the API server serves."""
+    return CONFIG_MAPS, BUNDLES, snapshot.served(CLUSTER_TRUST_BUNDLES[0])
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """What keeps something from being published: everywhere (no places), or in some."""
+class _Publication:
+    """Where a root is wanted, and what keeps it from some or all of these places."""
 
-    reason: str
-    message: str
-    places: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to write and to remove, in how many places, and what stands in the way of more."""
-
-    objects: tuple[Manifest, ...] = ()
-    withdraw: tuple[Manifest, ...] = ()
-    places: tuple[Place, ...] = ()
-    problems: tuple[Problem, ...] = ()
+    placements: Sequence[Placement] = ()
+    refused: Sequence[PlacementRefused] = ()
+    missing: int = 0
     trusted: Anchors | None = None
-    obstructed: bool = False
-    """Whether one of the kinds cannot be had."""
+
+    def report(self, authority: CertificateAuthority, now: datetime, refusals: Sequence[Refusal] = ()) -> Plan:
+        """State the condition, given what the API server has refused."""
+        refused = (*self.refused, *map(_refused, refusals))
+        old = authority.status.conditions
+        updates = [] if authority.spec.trust is None and not refused else [self._condition(refused, len(refusals))]
+        conditions = merge_conditions(
+            old,
+            updates,
+            generation=authority.metadata.generation,
+            now=now,
+            keep={each.type for each in old} - {TRUST_PUBLISHED},
+        )
+        return Plan(
+            status=msgspec.structs.replace(authority.status, conditions=conditions),
+            # Every new CA waits for its certificate first: not worth an Event.
+            events=tuple(event for each in updates if each.reason != WAITING for event in transition_events(old, each)),
+            requeue_at=earliest(now + RESYNC if refused else None, self.trusted.until if self.trusted else None),
+        )
+
+    def _condition(self, refused: Sequence[PlacementRefused], refusals: int) -> ConditionUpdate:
+        count = self.trusted.count if self.trusted else 0
+        what = "1 certificate is" if count == 1 else f"{count} certificates are"
+        success = f"{what} published in {_list_places(self.placements)}"
+        update = summarize(TRUST_PUBLISHED, refused, success=(PUBLISHED, success))
+        if not refused or not self.placements:
+            return update
+        total = len(self.placements)
+        suffix = f"; {what} published in {total - self.missing - refusals} of {total} places"
+        return replace(update, message=update.message + suffix)
 
 
-def lookups(authority: CertificateAuthority, seen: Observed) -> Iterator[tuple[Kind[Any], Key]]:
-    """The objects whose absence has to be certain."""
-    if authority.spec.trust is None or authority.status.chain is None:
-        return
-    for each in _wanted(authority, authority.spec.trust, "", seen):
-        if isinstance(each, Place) and each.kind.plural not in seen.obstacles:
-            yield each.kind, each.key
+def reads(authority: CertificateAuthority, snapshot: Snapshot) -> Iterator[Read]:
+    """The objects that may be there already."""
+    if authority.spec.trust is not None and authority.status.chain is not None:
+        placements, _ = _choose(authority, authority.spec.trust, snapshot)
+        yield from (Read(each.kind, *each.key) for each in placements if snapshot.unavailable(each.kind) is None)
 
 
-def plan(authority: CertificateAuthority, seen: Observed, *, now: datetime) -> Plan:
-    """What to make, to follow, and to clean up."""
+def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Plan:  # noqa: ARG001 - all reconcilers are called alike
+    """Write what is missing or has drifted, delete what is no longer wanted, and state where the root is."""
     section = authority.spec.trust
-    if section is None:
-        return Plan(withdraw=_left(authority, seen, ()))
-    try:
-        trusted = _trusted(authority, section, now=now)
-    except ValueError as error:
-        return Plan(problems=(Problem(INVALID, f"spec.trust.overlap: {error}"),))
-    wanted = tuple(_wanted(authority, section, trusted.pem if trusted else "", seen))
-    places = tuple(each for each in wanted if isinstance(each, Place))
-    problems = [each for each in wanted if isinstance(each, Problem)]
-    if trusted is None:
-        message = "the CA has no certificate yet; see its condition Ready"
-        return Plan(withdraw=_left(authority, seen, places), problems=(Problem(WAITING, message),))
-    objects: list[Manifest] = []
-    for place in places:
-        found = _in_place(place, authority, seen)
-        if isinstance(found, Manifest):
-            objects.append(found)
-        elif found is not None:
-            problems.append(found)
-    return Plan(
-        objects=tuple(objects),
-        withdraw=_left(authority, seen, places),
-        places=places,
-        problems=tuple(problems),
-        trusted=trusted,
-        obstructed=any(each.kind.plural in seen.obstacles for each in places),
+    apply: Sequence[Manifest] = ()
+    placements: Sequence[Placement] = ()
+    publication = _Publication()
+    if section is not None:
+        try:
+            trusted = _anchors(authority, section, now=now)
+        except ValueError as error:
+            refused = PlacementRefused(INVALID, f"spec.trust.overlap: {error}")
+            return _Publication(refused=(refused,)).report(authority, now)
+        placements, out_of_reach = _choose(authority, section, snapshot)
+        if trusted is None:
+            waiting = PlacementRefused(WAITING, "the CA has no certificate yet; see its condition Ready")
+            publication = _Publication(refused=(waiting,))
+        else:
+            apply, missing = plan_each(placements, partial(_plan_one, authority, section, trusted.pem, snapshot))
+            publication = _Publication(placements, (*out_of_reach, *missing), len(missing), trusted)
+    unavailable = any(snapshot.unavailable(each.kind) for each in publication.placements)
+    return replace(
+        publication.report(authority, now),
+        delete=find_leftovers(authority, snapshot, published_kinds(snapshot), TRUST, keep=placements),
+        apply=tuple(apply),
+        on_refusals=partial(publication.report, authority, now),
+        check_optional_kinds=unavailable and condition(authority.status.conditions, TRUST_PUBLISHED) is None,
     )
 
 
-def conclude(authority: CertificateAuthority, made: Plan, refusals: Sequence[Refusal], *, now: datetime) -> Outcome:
-    """What to state once the plan was carried out, but for what the API server has refused."""
-    old = authority.status.conditions
-    problems = (*made.problems, *map(_refused, refusals))
-    verdict = _verdict(made, problems) if authority.spec.trust is not None or problems else None
-    conditions = settled(
-        old,
-        () if verdict is None else (verdict,),
-        generation=authority.metadata.generation,
-        now=now,
-        keep={each.type for each in old} - {TRUST_PUBLISHED},
-    )
-    return Outcome(
-        status=msgspec.structs.replace(authority.status, conditions=conditions),
-        # That a new CA has to be made first is no news.
-        notices=announced(old, verdict) if verdict is not None and verdict.reason != WAITING else (),
-        again=earliest(now + RESYNC if problems else None, made.trusted.until if made.trusted else None),
-    )
-
-
-def _trusted(authority: CertificateAuthority, section: Trust, *, now: datetime) -> Anchors | None:
-    """Raises ValueError where the overlap is no duration."""
+def _anchors(authority: CertificateAuthority, section: Trust, *, now: datetime) -> Anchors | None:
+    """Return what to publish; None without a certificate. Raises ValueError if the overlap is no duration."""
     former = [Former(each.certificate, each.replaced_at) for each in authority.status.former_roots]
     return anchors(authority.status.chain, former, overlap=parse_duration(section.overlap), now=now)
 
 
-def _wanted(authority: CertificateAuthority, section: Trust, pem: str, seen: Observed) -> Iterator[Place | Problem]:
-    if section.config_map is not None:
-        yield from _config_maps(authority, section.config_map, pem, seen)
-    clusterwide = []
+def _choose(
+    authority: CertificateAuthority, section: Trust, snapshot: Snapshot
+) -> tuple[list[Placement], list[PlacementRefused]]:
+    """Return where the root is wanted, and what is out of reach."""
+    placements: list[Placement] = []
+    refused: list[PlacementRefused] = []
+    for choose in (_config_maps, _cluster_scoped):
+        try:
+            placements += choose(authority, section, snapshot)
+        except PlacementRefused as error:
+            refused.append(error)
+    return placements, refused
+
+
+def _config_maps(authority: CertificateAuthority, section: Trust, snapshot: Snapshot) -> list[Placement]:
+    if section.config_map is None:
+        return []
+    namespaces = select_namespaces(
+        section.config_map.namespaces,
+        _reach(authority, snapshot),
+        home=authority.metadata.namespace,
+        field="spec.trust.configMap.namespaces",
+        snapshot=snapshot,
+    )
+    return [Placement(CONFIG_MAPS, each, section.config_map.name) for each in namespaces]
+
+
+def _cluster_scoped(authority: CertificateAuthority, section: Trust, snapshot: Snapshot) -> list[Placement]:
+    placements = []
+    _, bundles, cluster_trust_bundles = published_kinds(snapshot)
     if section.bundle is not None:
-        clusterwide.append(_bundle(section.bundle, pem))
-    if section.cluster_trust_bundle is not None:
-        clusterwide.append(_cluster_trust_bundle(section.cluster_trust_bundle, pem, seen))
-    if not clusterwide:
-        return
-    if seen.settings.watch_namespaces:
-        message = "the operator watches some namespaces only (--watch-namespace); use spec.trust.configMap alone"
-        yield Problem(NOT_ALLOWED, message)
-    elif not seen.settings.publishes_beyond(authority.metadata.namespace):
-        yield _not_beyond(authority)
-    else:
-        yield from clusterwide
+        placements.append(Placement(bundles, "", section.bundle.name))
+    if (cluster := section.cluster_trust_bundle) is not None:
+        # Kubernetes wants the name of the signer as prefix.
+        prefix = f"{cluster.signer_name.replace('/', ':')}:" if cluster.signer_name is not None else ""
+        placements.append(Placement(cluster_trust_bundles, "", f"{prefix}{cluster.name}"))
+    if placements:
+        _reach(authority, snapshot).check_cluster(snapshot)
+    return placements
 
 
-def _config_maps(
-    authority: CertificateAuthority, section: TrustConfigMap, pem: str, seen: Observed
-) -> Iterator[Place | Problem]:
-    home, rule = authority.metadata.namespace, section.namespaces
-    if rule.from_ == "Same":
-        chosen = [home]
-    elif seen.settings.publishes_beyond(home):
-        chosen = seen.chosen(rule, of=home)
-    else:
-        yield _not_beyond(authority)
-        return
-    if not chosen:
-        yield Problem(NO_NAMESPACE, "no namespace is selected (spec.trust.configMap.namespaces)")
-    for namespace in chosen:
-        yield Place(CONFIG_MAPS, namespace, section.name, "data", {section.key: pem})
-
-
-def _not_beyond(authority: CertificateAuthority) -> Problem:
+def _reach(authority: CertificateAuthority, snapshot: Snapshot) -> Reach:
     namespace = authority.metadata.namespace
-    return Problem(
-        NOT_ALLOWED,
-        f"roots of namespace {namespace} may be published in that namespace only; use spec.trust.configMap with"
-        f' "namespaces: {{from: Same}}" alone, or start the operator with --trust-from {namespace}',
+    return Reach(
+        beyond=snapshot.settings.publishes_beyond(namespace),
+        only_here=f"roots of namespace {namespace} may be published in that namespace only; use spec.trust.configMap"
+        f' with "namespaces: {{from: Same}}" alone, or start the operator with --trust-from {namespace}',
+        namespaced_only="use spec.trust.configMap alone",
     )
 
 
-def _bundle(section: TrustBundle, pem: str) -> Place:
-    target: dict[str, Any] = {"configMap": {"key": section.key}}
-    if section.selector is not None:
-        target["namespaceSelector"] = msgspec.to_builtins(section.selector)
-    return Place(BUNDLES, "", section.name, "spec", {"sources": [{"inLine": pem}], "target": target})
-
-
-def _cluster_trust_bundle(section: TrustClusterBundle, pem: str, seen: Observed) -> Place:
-    newest = CLUSTER_TRUST_BUNDLES[0]
-    kind = seen.served.get(newest.plural, newest)
-    if section.signer_name is None:
-        return Place(kind, "", section.name, "spec", {"trustBundle": pem})
-    name = f"{section.signer_name.replace('/', ':')}:{section.name}"
-    return Place(kind, "", name, "spec", {"trustBundle": pem, "signerName": section.signer_name})
-
-
-def _in_place(place: Place, authority: CertificateAuthority, seen: Observed) -> Manifest | Problem | None:
-    """What to write there, what keeps us from it, or None where all is as it should be."""
-    obstacle = seen.obstacles.get(place.kind.plural)
-    if obstacle is not None:
-        return Problem(obstacle.reason, obstacle.message, 1)
-    existing = seen.published(place.kind).get(place.key)
-    if existing is not None and not made_for(existing, authority):
-        return Problem(NOT_OURS, f"{place} {whose(existing)}; delete it, or choose another name", 1)
-    metadata = ObjectMeta(
-        namespace=place.namespace,
-        name=place.name,
-        labels={MANAGED_BY: MANAGER, COMPONENT: TRUST, OWNER_UID: authority.metadata.uid},
-        annotations={OWNER: described(authority, AUTHORITIES), DIGEST: digest(place.content)},
+def _plan_one(
+    authority: CertificateAuthority, section: Trust, pem: str, snapshot: Snapshot, placement: Placement
+) -> Iterator[Manifest]:
+    check_available(placement, snapshot)
+    existing = find_own(placement, authority, snapshot)
+    field, content = _content(placement, section, pem)
+    metadata = owned_metadata(
+        *placement.key,
+        component=TRUST,
+        owner=authority,
+        kind=AUTHORITIES,
+        annotations={DIGEST: digest(content)},
     )
-    wanted = place.kind.model(metadata=metadata, **{place.field: place.content})
-    if (
-        existing is not None
-        and same_metadata(existing, wanted)
-        and holds(getattr(existing, place.field), place.content)
-    ):
-        return None
-    return Manifest(place.kind, over(wanted, existing))
+    wanted = placement.kind.model(metadata=metadata, **{field: content})
+    if existing is None or not has_metadata_of(existing, wanted) or not contains(getattr(existing, field), content):
+        yield Manifest(placement.kind, over(wanted, existing))
 
 
-def _left(authority: CertificateAuthority, seen: Observed, places: Sequence[Place]) -> tuple[Manifest, ...]:
-    """What is ours and is not wanted any more, as far as we see it."""
-    keep = {(each.kind.plural, each.key) for each in places}
-    return tuple(
-        each
-        for each in published(seen)
-        if made_for(each.object, authority) and (each.kind.plural, key_of(each.object)) not in keep
-    )
+def _content(placement: Placement, section: Trust, pem: str) -> tuple[str, dict[str, Any]]:
+    """Return the field of the object that holds the root, and its contents."""
+    if placement.kind is CONFIG_MAPS and section.config_map is not None:
+        return "data", {section.config_map.key: pem}
+    if placement.kind is BUNDLES and section.bundle is not None:
+        target: dict[str, Any] = {"configMap": {"key": section.bundle.key}}
+        if section.bundle.selector is not None:
+            target["namespaceSelector"] = msgspec.to_builtins(section.bundle.selector)
+        return "spec", {"sources": [{"inLine": pem}], "target": target}
+    signer = section.cluster_trust_bundle.signer_name if section.cluster_trust_bundle is not None else None
+    return "spec", {"trustBundle": pem, **({"signerName": signer} if signer is not None else {})}
 
 
-def published(seen: Observed) -> Iterator[Manifest]:
-    """All objects of ours that hold roots, of kinds that can be had."""
-    newest = CLUSTER_TRUST_BUNDLES[0]
-    for kind in (CONFIG_MAPS, BUNDLES, seen.served.get(newest.plural, newest)):
-        if kind.plural not in seen.obstacles:
-            yield from (Manifest(kind, each) for each in seen.published(kind).values() if is_managed(each))
-
-
-def _refused(refusal: Refusal) -> Problem:
-    place = _written(refusal.manifest.kind, *key_of(refusal.manifest.object))
-    said = refusal.message if len(refusal.message) <= SHOWN else f"{refusal.message[:SHOWN]}..."
+def _refused(refusal: Refusal) -> PlacementRefused:
+    placement = Placement(refusal.manifest.kind, *key_of(refusal.manifest.object))
+    said = refusal.message if len(refusal.message) <= QUOTED else f"{refusal.message[:QUOTED]}..."
     if refusal.forbidden:
-        return Problem(FORBIDDEN, f"{place}: {said}; where a right is missing, give the operator {ROLE}", 1)
-    return Problem(REFUSED, f"{place}: {said}", 1)
+        return PlacementRefused(FORBIDDEN, f"{placement}: {said}; if a permission is missing, give the operator {ROLE}")
+    return PlacementRefused(REFUSED, f"{placement}: {said}")
 
 
-def _written(kind: Kind[Any], namespace: str, name: str) -> str:
-    """An object as people write it."""
-    return f"{kind.kind} {namespace}/{name}".replace(" /", " ")
-
-
-def _verdict(made: Plan, problems: Sequence[Problem]) -> Verdict:
-    """One condition for all places: how many there are, and the first problem."""
-    count = made.trusted.count if made.trusted else 0
-    what = "1 certificate is" if count == 1 else f"{count} certificates are"
-    if not problems:
-        return Verdict("True", PUBLISHED, f"{what} published in {_summary(made.places)}", TRUST_PUBLISHED)
-    first, others = problems[0], len({each.message for each in problems}) - 1
-    message = f"{first.message} (and {others} more)" if others else first.message
-    missing = sum(each.places for each in problems)
-    if made.places:
-        message += f"; {what} published in {len(made.places) - missing} of {len(made.places)} places"
-    return Verdict("False", first.reason, message, TRUST_PUBLISHED)
-
-
-def _summary(places: Sequence[Place]) -> str:
+def _list_places(placements: Sequence[Placement]) -> str:
     """`ConfigMap example in 3 namespaces and Bundle example`."""
-    maps = [each for each in places if each.kind is CONFIG_MAPS]
-    parts = [str(each) for each in places if each.kind is not CONFIG_MAPS]
+    maps = [each for each in placements if each.kind is CONFIG_MAPS]
+    parts = [str(each) for each in placements if each.kind is not CONFIG_MAPS]
     if maps:
         namespaces = "1 namespace" if len(maps) == 1 else f"{len(maps)} namespaces"
         parts.insert(0, f"ConfigMap {maps[0].name} in {namespaces}")
-    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:]))) or "no place"
+    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from kms_operator.reconcilers import certificate_policy
-from tests.support.operated import NOW, entropy, observed, policy, ready_status, stated, told
+from tests.support.operated import NOW, entropy, event_reasons, policy, ready_status, snapshot_of, stated
 
 
 def test_rules_that_make_sense_are_ready() -> None:
-    outcome = certificate_policy.reconcile(policy(), observed(), now=NOW, entropy=entropy())
-    assert (stated(outcome).status, stated(outcome).reason) == ("True", "Accepted")
-    assert stated(outcome).observed_generation == 1
-    assert told(outcome) == ["Accepted"]
+    plan = certificate_policy.plan(policy(), snapshot_of(), now=NOW, entropy=entropy())
+    assert (stated(plan).status, stated(plan).reason) == ("True", "Accepted")
+    assert stated(plan).observed_generation == 1
+    assert event_reasons(plan) == ["Accepted"]
 
 
 def test_a_rule_that_makes_no_sense_is_named_with_its_field() -> None:
     bad = policy(ipAddresses={"allowed": ["10.0.0.0/33"]})
-    outcome = certificate_policy.reconcile(bad, observed(), now=NOW, entropy=entropy())
-    assert (stated(outcome).status, stated(outcome).reason) == ("False", "InvalidRules")
-    assert stated(outcome).message.startswith("spec.ipAddresses.allowed")
-    assert outcome.notices[0].type == "Warning"
+    plan = certificate_policy.plan(bad, snapshot_of(), now=NOW, entropy=entropy())
+    assert (stated(plan).status, stated(plan).reason) == ("False", "InvalidRules")
+    assert stated(plan).message.startswith("spec.ipAddresses.allowed")
+    assert plan.events[0].type == "Warning"
 
 
 def test_a_policy_that_stays_as_it_is_tells_nothing_new() -> None:
     known = policy(status=ready_status("Accepted"))
-    outcome = certificate_policy.reconcile(known, observed(), now=NOW, entropy=entropy())
-    assert told(outcome) == []
-    assert stated(outcome).last_transition_time < NOW
+    plan = certificate_policy.plan(known, snapshot_of(), now=NOW, entropy=entropy())
+    assert event_reasons(plan) == []
+    assert stated(plan).last_transition_time < NOW

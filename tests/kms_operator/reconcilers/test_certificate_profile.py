@@ -8,26 +8,29 @@ from typing import Any
 import msgspec
 import pytest
 
+from kms.resources.kinds import SECRETS
 from kms.resources.meta import LocalRef
 from kms.resources.profiles import CertificateProfile
 from kms.resources.secret_names import COMPONENT, MANAGED_BY, SERVING_AUTHORITY
-from kms_operator.plan import Outcome
+from kms_operator.plan import Plan
 from kms_operator.reconcilers import certificate_profile
+from kms_operator.snapshot import Read
 from tests.support.operated import (
     NOW,
     RELEASE,
     SETTINGS,
     authority,
     entropy,
+    event_reasons,
     names,
-    observed,
+    objects,
     policy,
     profile,
     ready_status,
     secret,
+    snapshot_of,
     stated,
     stored,
-    told,
 )
 
 CA = authority(status={**ready_status(), "chain": "the chain\n"})
@@ -39,26 +42,26 @@ SERVING = secret(
 )
 
 
-def reconciled(one: CertificateProfile, *others: Any) -> Outcome:
-    return certificate_profile.reconcile(one, observed(one, *others), now=NOW, entropy=entropy())
+def reconciled(one: CertificateProfile, *others: Any) -> Plan:
+    return certificate_profile.plan(one, snapshot_of(one, *others), now=NOW, entropy=entropy())
 
 
 @pytest.mark.requirement("C15")
 def test_a_profile_whose_references_are_ready_is_ready_and_published() -> None:
-    outcome = reconciled(profile(), CA, policy(), SERVING)
-    assert {stated(outcome, each).status for each in ("Ready", "ResolvedRefs", "OwnershipValidated", "Published")} == {
+    plan = reconciled(profile(), CA, policy(), SERVING)
+    assert {stated(plan, each).status for each in ("Ready", "ResolvedRefs", "OwnershipValidated", "Published")} == {
         "True"
     }
-    status: Any = outcome.status
+    status: Any = plan.status
     assert status.directory_url == "https://acme.example.com/acme/pki/web/directory"
-    (directory,) = outcome.apply
+    (directory,) = objects(plan.apply)
     assert directory.data == {
         "directory-url": b"https://acme.example.com/acme/pki/web/directory",
         "ca.crt": b"the serving CA",
         "chain.crt": b"the chain\n",
     }
     assert directory.metadata.owner_references[0].uid == "profile-web"
-    assert (names(outcome.apply), told(outcome)) == (["pki/web-acme"], ["Ready"])
+    assert (names(objects(plan.apply)), event_reasons(plan)) == (["pki/web-acme"], ["Ready"])
 
 
 @pytest.mark.parametrize(
@@ -71,10 +74,10 @@ def test_a_profile_whose_references_are_ready_is_ready_and_published() -> None:
     ],
 )
 def test_a_reference_that_leads_nowhere_is_named(there: tuple[Any, ...], reason: str) -> None:
-    outcome = reconciled(profile(), *there)
-    assert [stated(outcome, each).reason for each in ("Ready", "ResolvedRefs")] == [reason, reason]
-    assert stated(outcome).status == "False"
-    assert "pki/" in stated(outcome).message
+    plan = reconciled(profile(), *there)
+    assert [stated(plan, each).reason for each in ("Ready", "ResolvedRefs")] == [reason, reason]
+    assert stated(plan).status == "False"
+    assert "pki/" in stated(plan).message
 
 
 @pytest.mark.requirement("M48", "SEC10")
@@ -90,8 +93,8 @@ def test_a_reference_that_leads_nowhere_is_named(there: tuple[Any, ...], reason:
     ],
 )
 def test_what_cannot_be_kept_is_not_promised(broken: CertificateProfile, reason: str) -> None:
-    outcome = reconciled(broken, CA, policy())
-    assert (stated(outcome).reason, stated(outcome, "ResolvedRefs").status) == (reason, "True")
+    plan = reconciled(broken, CA, policy())
+    assert (stated(plan).reason, stated(plan, "ResolvedRefs").status) == (reason, "True")
 
 
 @pytest.mark.requirement("SEC50")
@@ -114,10 +117,10 @@ def test_proof_of_control_is_skipped_only_for_known_clients_and_listed_names(
 ) -> None:
     """SEC50."""
     skipping = profile(acme={"ownershipValidation": "Skipped", "externalAccountBinding": binding})
-    outcome = reconciled(skipping, CA, policy(**rules))
-    assert (stated(outcome).status == "True") is allowed
-    assert allowed or stated(outcome).reason == "OwnershipValidationRequired"
-    assert stated(outcome, "OwnershipValidated").reason == "Skipped"
+    plan = reconciled(skipping, CA, policy(**rules))
+    assert (stated(plan).status == "True") is allowed
+    assert allowed or stated(plan).reason == "OwnershipValidationRequired"
+    assert stated(plan, "OwnershipValidated").reason == "Skipped"
 
 
 def lending(*names: str, **acme: Any) -> CertificateProfile:
@@ -139,16 +142,16 @@ def lending(*names: str, **acme: Any) -> CertificateProfile:
 def test_an_order_profile_that_cannot_be_had_is_told_and_the_directory_works_without_it(
     lent: tuple[Any, ...], reason: str, message: str
 ) -> None:
-    outcome = reconciled(lending("short", "good"), CA, policy(), profile("good", status=ready_status()), *lent)
-    assert stated(outcome).status == "True"
-    references = stated(outcome, "ResolvedRefs")
+    plan = reconciled(lending("short", "good"), CA, policy(), profile("good", status=ready_status()), *lent)
+    assert stated(plan).status == "True"
+    references = stated(plan, "ResolvedRefs")
     assert (references.status, references.reason) == ("False", reason)
     assert references.message == (f'order profile "short" is not offered (spec.enrollment.acme.profiles): {message}')
 
 
 def test_order_profiles_that_are_ready_and_the_directorys_own_are_in_order() -> None:
-    outcome = reconciled(lending("short", "web"), CA, policy(), profile("short", status=ready_status()))
-    assert stated(outcome, "ResolvedRefs").status == "True"
+    plan = reconciled(lending("short", "web"), CA, policy(), profile("short", status=ready_status()))
+    assert stated(plan, "ResolvedRefs").status == "True"
 
 
 @pytest.mark.requirement("SEC50")
@@ -156,12 +159,12 @@ def test_an_order_profile_for_any_name_is_not_offered_without_proof_of_control()
     skipping = lending("wide", ownershipValidation="Skipped", externalAccountBinding="Required")
     ready = profile("wide", status=ready_status())
     wide = msgspec.structs.replace(ready, spec=msgspec.structs.replace(ready.spec, policy_ref=LocalRef(name="all")))
-    outcome = reconciled(skipping, CA, policy(), wide, policy("all", dnsNames={"allowed": ["**"]}))
-    assert (stated(outcome).status, stated(outcome, "ResolvedRefs").reason) == ("True", "OwnershipValidationRequired")
-    outcome = reconciled(skipping, CA, policy(), wide, policy("all"))
-    assert stated(outcome, "ResolvedRefs").status == "True"
-    outcome = reconciled(skipping, CA, policy(), wide, policy("all", ipAddresses={"allowed": ["nonsense"]}))
-    assert stated(outcome, "ResolvedRefs").status == "False"
+    plan = reconciled(skipping, CA, policy(), wide, policy("all", dnsNames={"allowed": ["**"]}))
+    assert (stated(plan).status, stated(plan, "ResolvedRefs").reason) == ("True", "OwnershipValidationRequired")
+    plan = reconciled(skipping, CA, policy(), wide, policy("all"))
+    assert stated(plan, "ResolvedRefs").status == "True"
+    plan = reconciled(skipping, CA, policy(), wide, policy("all", ipAddresses={"allowed": ["nonsense"]}))
+    assert stated(plan, "ResolvedRefs").status == "False"
 
 
 def test_a_profile_without_enrollment_has_no_directory() -> None:
@@ -171,7 +174,7 @@ def test_a_profile_without_enrollment_has_no_directory() -> None:
 
 
 def test_the_directory_is_published_before_the_ca_is_there() -> None:
-    (directory,) = reconciled(profile()).apply
+    (directory,) = objects(reconciled(profile()).apply)
     assert list(directory.data) == ["directory-url"]
 
 
@@ -181,39 +184,39 @@ def settled(*others: Any) -> CertificateProfile:
 
 def test_a_published_profile_is_left_alone() -> None:
     one = settled(CA, policy())
-    directory = stored(certificate_profile.directory_secret(one, CA, observed()))
-    outcome = reconciled(one, CA, policy(), directory)
-    assert (outcome.apply, told(outcome), outcome.status) == ((), [], one.status)
+    directory = stored(certificate_profile.directory_secret(one, CA, snapshot_of()))
+    plan = reconciled(one, CA, policy(), directory)
+    assert (objects(plan.apply), event_reasons(plan), plan.status) == ((), [], one.status)
 
 
 def test_a_deleted_or_changed_directory_is_repaired() -> None:
     one = settled(CA, policy())
-    directory = stored(certificate_profile.directory_secret(one, CA, observed()))
-    assert told(reconciled(one, CA, policy())) == ["Repaired"]
+    directory = stored(certificate_profile.directory_secret(one, CA, snapshot_of()))
+    assert event_reasons(reconciled(one, CA, policy())) == ["Repaired"]
     directory.data["directory-url"] = b"https://evil.example"
-    outcome = reconciled(one, CA, policy(), directory)
-    assert told(outcome) == ["Repaired"]
-    assert outcome.apply[0].data["directory-url"].startswith(b"https://acme.example.com/")
+    plan = reconciled(one, CA, policy(), directory)
+    assert event_reasons(plan) == ["Repaired"]
+    assert objects(plan.apply)[0].data["directory-url"].startswith(b"https://acme.example.com/")
 
 
 def test_a_secret_of_somebody_else_is_left_alone() -> None:
-    outcome = reconciled(profile(), CA, policy(), secret("web-acme", data={"mine": b"x"}))
-    assert (outcome.apply, stated(outcome, "Published").reason) == ((), "SecretExists")
-    assert stated(outcome).status == "True", "clients can enroll all the same"
-    assert outcome.again == NOW + timedelta(seconds=60)
-    assert told(outcome) == ["Ready", "SecretExists"]
+    plan = reconciled(profile(), CA, policy(), secret("web-acme", data={"mine": b"x"}))
+    assert (objects(plan.apply), stated(plan, "Published").reason) == ((), "SecretExists")
+    assert stated(plan).status == "True", "clients can enroll all the same"
+    assert plan.requeue_at == NOW + timedelta(seconds=60)
+    assert event_reasons(plan) == ["Ready", "SecretExists"]
 
 
 @pytest.mark.requirement("C15")
 def test_with_a_serving_certificate_from_elsewhere_its_ca_is_what_to_trust() -> None:
     foreign = secret("kms-acme-serving", RELEASE, data={"ca.crt": b"the corporate CA"})
-    assert reconciled(profile(), CA, SERVING, foreign).apply[0].data["ca.crt"] == b"the corporate CA"
+    assert objects(reconciled(profile(), CA, SERVING, foreign).apply)[0].data["ca.crt"] == b"the corporate CA"
     nothing = secret("kms-acme-serving", RELEASE)
-    assert "ca.crt" not in reconciled(profile(), CA, SERVING, nothing).apply[0].data
+    assert "ca.crt" not in objects(reconciled(profile(), CA, SERVING, nothing).apply)[0].data
 
 
 def test_the_controller_is_told_which_secrets_to_be_sure_of() -> None:
-    assert list(certificate_profile.secrets(profile(), SETTINGS)) == [
-        ("pki", "web-acme"),
-        (RELEASE, "kms-acme-serving"),
+    assert list(certificate_profile.reads(profile(), snapshot_of())) == [
+        Read(SECRETS, "pki", "web-acme"),
+        Read(SECRETS, RELEASE, "kms-acme-serving"),
     ]

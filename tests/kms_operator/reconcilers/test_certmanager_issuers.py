@@ -11,12 +11,12 @@ import pytest
 
 from kms.resources.certmanager import Issuer
 from kms.resources.credentials import EABCredential
-from kms.resources.kinds import CLUSTER_ISSUERS, CREDENTIALS, ISSUERS, Kind
+from kms.resources.kinds import CLUSTER_ISSUERS, CREDENTIALS, ISSUERS, SECRETS, Kind
 from kms.resources.meta import ObjectMeta, Resource
 from kms.resources.profiles import CertificateProfile
 from kms.resources.secret_names import COMPONENT, MANAGED_BY, SERVING_AUTHORITY
-from kms_operator.cache import UNSEEN
-from kms_operator.plan import Outcome
+from kms_operator.cache import NOT_CHECKED
+from kms_operator.plan import Plan
 from kms_operator.reconcilers import certificate_profile, certmanager_issuers
 from kms_operator.settings import OperatorSettings
 from tests.support.operated import (
@@ -24,15 +24,16 @@ from tests.support.operated import (
     RELEASE,
     SETTINGS,
     entropy,
+    event_reasons,
     names,
     namespace,
-    observed,
+    objects,
     profile,
     ready_status,
     secret,
+    snapshot_of,
     stated,
     stored,
-    told,
 )
 
 CONDITION = certmanager_issuers.CERT_MANAGER_ISSUER
@@ -53,20 +54,25 @@ def asking(section: dict[str, Any] | None = CLUSTER, **acme: Any) -> Certificate
     return profile(acme={**({"certManager": section} if section else {}), **acme})
 
 
-def reconciled(one: CertificateProfile, *others: Any, settings: OperatorSettings = ALLOWED, **more: Any) -> Outcome:
-    return certificate_profile.reconcile(
-        one, observed(one, SERVING, *others, settings=settings, **more), now=NOW, entropy=entropy()
+def reconciled(one: CertificateProfile, *others: Any, settings: OperatorSettings = ALLOWED, **more: Any) -> Plan:
+    return certificate_profile.plan(
+        one, snapshot_of(one, SERVING, *others, settings=settings, **more), now=NOW, entropy=entropy()
     )
 
 
-def put(outcome: Outcome, kind: Kind[Any]) -> list[Any]:
-    return [each.object for each in outcome.objects if each.kind is kind]
+def put(plan: Plan, kind: Kind[Any]) -> list[Any]:
+    return list(objects(plan.apply, kind))
 
 
-def kept(written: Any, version: int = 5, **changes: Any) -> Any:
+def written(plan: Plan, directory: str = "web-acme") -> list[Any]:
+    """What is written beside the Secret for users."""
+    return [each for each in objects(plan.apply) if each.metadata.name != directory]
+
+
+def kept(one: Any, version: int = 5, **changes: Any) -> Any:
     """An object that was written, as it comes back from the API server."""
-    meta = msgspec.structs.replace(written.metadata, resource_version=str(version), uid=f"uid-{written.metadata.name}")
-    return msgspec.structs.replace(written, metadata=meta, **changes)
+    meta = msgspec.structs.replace(one.metadata, resource_version=str(version), uid=f"uid-{one.metadata.name}")
+    return msgspec.structs.replace(one, metadata=meta, **changes)
 
 
 def keyed(credential: EABCredential, key_id: str = "kid-1") -> tuple[Any, ...]:
@@ -83,8 +89,8 @@ def settled(section: dict[str, Any] = CLUSTER, *others: Any, **acme: Any) -> tup
     first = reconciled(asking(section, **acme), *others)
     there = [part for each in put(first, CREDENTIALS) for part in keyed(each)]
     second = reconciled(asking(section, **acme), *there, *others)
-    copies = [stored(each) for each in second.apply if each.metadata.name.endswith("-kms-acme-eab")]
-    issuers = [kept(each.object) for each in second.objects]
+    copies = [stored(each) for each in put(second, SECRETS) if each.metadata.name.endswith("-kms-acme-eab")]
+    issuers = [kept(each) for kind in (CLUSTER_ISSUERS, ISSUERS) for each in put(second, kind)]
     return (*there, *copies, *issuers, *others)
 
 
@@ -94,20 +100,20 @@ def issuer_in(there: tuple[Any, ...]) -> Issuer:
 
 @pytest.mark.requirement("C7")
 def test_an_issuer_waits_until_its_credential_has_a_key() -> None:
-    outcome = reconciled(asking())
-    assert (stated(outcome, CONDITION).status, stated(outcome, CONDITION).reason) == ("False", "WaitingForCredential")
-    (credential,) = put(outcome, CREDENTIALS)
+    plan = reconciled(asking())
+    assert (stated(plan, CONDITION).status, stated(plan, CONDITION).reason) == ("False", "WaitingForCredential")
+    (credential,) = put(plan, CREDENTIALS)
     assert (credential.metadata.namespace, credential.metadata.name) == ("pki", "web-issuer-cert-manager")
     assert credential.metadata.owner_references[0].uid == "profile-web"
-    assert put(outcome, CLUSTER_ISSUERS) == []
-    assert outcome.again == NOW + timedelta(seconds=60)
+    assert put(plan, CLUSTER_ISSUERS) == []
+    assert plan.requeue_at == NOW + timedelta(seconds=60)
 
 
 @pytest.mark.requirement("C15")
 def test_a_cluster_issuer_has_directory_key_trust_and_solvers() -> None:
     (credential,) = put(reconciled(asking()), CREDENTIALS)
-    outcome = reconciled(asking({**CLUSTER, "email": "pki@example.com"}), *keyed(credential))
-    (issuer,) = put(outcome, CLUSTER_ISSUERS)
+    plan = reconciled(asking({**CLUSTER, "email": "pki@example.com"}), *keyed(credential))
+    (issuer,) = put(plan, CLUSTER_ISSUERS)
     assert (issuer.metadata.namespace, issuer.metadata.name) == ("", "web")
     assert issuer.spec == {
         "acme": {
@@ -119,18 +125,18 @@ def test_a_cluster_issuer_has_directory_key_trust_and_solvers() -> None:
             "externalAccountBinding": {"keyID": "kid-1", "keySecretRef": {"name": "web-kms-acme-eab", "key": "secret"}},
         }
     }
-    copy = outcome.apply[-1]
+    copy = put(plan, SECRETS)[-1]
     assert (names([copy]), copy.data) == (["cert-manager/web-kms-acme-eab"], {"secret": KEY.encode()})
-    assert stated(outcome, CONDITION).reason == "Issued"
-    assert "Issued" in told(outcome)
+    assert stated(plan, CONDITION).reason == "Issued"
+    assert "Issued" in event_reasons(plan)
 
 
 def test_what_is_as_it_should_be_is_left_alone_with_the_defaults_of_others() -> None:
     *others, issuer = settled()
     spec = {**issuer.spec, "acme": {**issuer.spec["acme"], "disableAccountKeyGeneration": False}}
-    outcome = reconciled(asking(), *others, msgspec.structs.replace(issuer, spec=spec))
-    assert (outcome.objects, outcome.withdraw, outcome.delete) == ((), (), ())
-    assert stated(outcome, CONDITION).status == "True"
+    plan = reconciled(asking(), *others, msgspec.structs.replace(issuer, spec=spec))
+    assert (written(plan), plan.delete) == ([], ())
+    assert stated(plan, CONDITION).status == "True"
 
 
 @pytest.mark.parametrize(
@@ -142,8 +148,8 @@ def test_what_is_as_it_should_be_is_left_alone_with_the_defaults_of_others() -> 
     ],
 )
 def test_an_issuer_follows_its_profile_also_where_something_is_left_out(changed: dict[str, Any]) -> None:
-    outcome = reconciled(asking(changed), *settled())
-    (issuer,) = put(outcome, CLUSTER_ISSUERS)
+    plan = reconciled(asking(changed), *settled())
+    (issuer,) = put(plan, CLUSTER_ISSUERS)
     assert issuer.metadata.resource_version == "5"
     assert issuer.spec["acme"]["solvers"] == changed.get("solvers", [])
 
@@ -157,15 +163,15 @@ def test_drift_is_repaired() -> None:
 
 def test_a_new_key_reaches_copy_and_issuer() -> None:
     credential, _, *others = settled()
-    outcome = reconciled(asking(), *keyed(credential, "kid-2"), *others)
-    (issuer,) = put(outcome, CLUSTER_ISSUERS)
+    plan = reconciled(asking(), *keyed(credential, "kid-2"), *others)
+    (issuer,) = put(plan, CLUSTER_ISSUERS)
     assert issuer.spec["acme"]["externalAccountBinding"]["keyID"] == "kid-2"
 
 
 def test_without_binding_there_is_neither_credential_nor_key() -> None:
-    outcome = reconciled(asking(externalAccountBinding="Disabled"))
-    (issuer,) = put(outcome, CLUSTER_ISSUERS)
-    assert len(outcome.objects) == 1
+    plan = reconciled(asking(externalAccountBinding="Disabled"))
+    (issuer,) = put(plan, CLUSTER_ISSUERS)
+    assert len(written(plan)) == 1
     assert "externalAccountBinding" not in issuer.spec["acme"]
 
 
@@ -185,48 +191,47 @@ def foreign(kind: str, **metadata: Any) -> Resource:
 def test_nothing_is_adopted_or_removed_that_somebody_else_has_made(kind: str) -> None:
     theirs = foreign(kind)
     for one in (asking(), asking(None)):
-        outcome = reconciled(one, theirs)
-        written = [*outcome.objects, *outcome.withdraw]
-        assert theirs.metadata.name not in {each.object.metadata.name for each in written}
-        assert "cert-manager/web-kms-acme-eab" not in names((*outcome.apply, *outcome.delete))
-    verdict = stated(reconciled(asking(), theirs), CONDITION)
-    assert (verdict.status, verdict.reason) == ("False", "NotOurs")
-    assert theirs.metadata.name in verdict.message
+        plan = reconciled(one, theirs)
+        assert theirs.metadata.name not in {each.object.metadata.name for each in (*plan.apply, *plan.delete)}
+        assert "cert-manager/web-kms-acme-eab" not in names(objects((*plan.apply, *plan.delete)))
+    update = stated(reconciled(asking(), theirs), CONDITION)
+    assert (update.status, update.reason) == ("False", "NotOurs")
+    assert theirs.metadata.name in update.message
 
 
 def test_of_two_profiles_that_want_one_name_the_first_keeps_it() -> None:
     there = settled()
     other = profile("other", acme={"certManager": CLUSTER})
-    outcome = reconciled(other, *there)
-    assert stated(outcome, CONDITION).reason == "NotOurs"
-    assert "CertificateProfile pki/web" in stated(outcome, CONDITION).message
-    assert outcome.objects == outcome.withdraw == ()
+    plan = reconciled(other, *there)
+    assert stated(plan, CONDITION).reason == "NotOurs"
+    assert "CertificateProfile pki/web" in stated(plan, CONDITION).message
+    assert (written(plan, "other-acme"), plan.delete) == ([], ())
 
 
 def test_without_cert_manager_the_condition_says_that_it_waits() -> None:
-    outcome = reconciled(asking(), obstacles={"clusterissuers": UNSEEN})
-    assert (stated(outcome, CONDITION).status, stated(outcome, CONDITION).reason) == ("False", UNSEEN.reason)
-    assert outcome.objects == ()
-    assert "Issued" not in told(outcome)
+    plan = reconciled(asking(), unavailable={"clusterissuers": NOT_CHECKED})
+    assert (stated(plan, CONDITION).status, stated(plan, CONDITION).reason) == ("False", NOT_CHECKED.reason)
+    assert written(plan) == []
+    assert "Issued" not in event_reasons(plan)
 
 
 def test_when_the_section_goes_so_does_all_that_was_made() -> None:
-    outcome = reconciled(asking(None), *settled())
-    assert [(each.kind, each.object.metadata.name) for each in outcome.withdraw] == [
+    plan = reconciled(asking(None), *settled())
+    assert [(each.kind, each.object.metadata.name) for each in plan.delete] == [
         (CLUSTER_ISSUERS, "web"),
         (CREDENTIALS, "web-issuer-cert-manager"),
+        (SECRETS, "web-kms-acme-eab"),
     ]
-    assert names(outcome.delete) == ["cert-manager/web-kms-acme-eab"]
 
 
 def test_a_new_name_leaves_nothing_under_the_old_one() -> None:
-    outcome = reconciled(asking({"clusterIssuer": {"name": "other"}}), *settled())
-    assert [each.object.metadata.name for each in put_away(outcome)] == ["web"]
-    assert [each.metadata.name for each in put(outcome, CLUSTER_ISSUERS)] == ["other"]
+    plan = reconciled(asking({"clusterIssuer": {"name": "other"}}), *settled())
+    assert [each.object.metadata.name for each in put_away(plan)] == ["web"]
+    assert [each.metadata.name for each in put(plan, CLUSTER_ISSUERS)] == ["other"]
 
 
-def put_away(outcome: Outcome) -> list[Any]:
-    return [each for each in outcome.withdraw if each.kind in {CLUSTER_ISSUERS, ISSUERS}]
+def put_away(plan: Plan) -> list[Any]:
+    return [each for each in plan.delete if each.kind in {CLUSTER_ISSUERS, ISSUERS}]
 
 
 SELECTED = {
@@ -243,37 +248,38 @@ def test_issuers_are_made_where_the_selector_says_each_with_a_key_of_its_own() -
 
 def test_a_namespace_that_is_selected_no_more_loses_issuer_and_key() -> None:
     *there, _, _, _ = settled(SELECTED, *TEAMS)
-    outcome = reconciled(asking(SELECTED), *there, TEAMS[0], namespace("b"))
-    assert [each.object.metadata.name for each in outcome.withdraw] == ["web", "web-issuer-b"]
-    assert names(outcome.delete) == ["b/web-kms-acme-eab"]
+    plan = reconciled(asking(SELECTED), *there, TEAMS[0], namespace("b"))
+    assert names(objects(plan.delete)) == ["b/web", "pki/web-issuer-b", "b/web-kms-acme-eab"]
 
 
 @pytest.mark.parametrize("section", [CLUSTER, SELECTED, {"issuers": {"name": "web", "namespaces": {"from": "All"}}}])
 def test_a_profile_reaches_beyond_its_namespace_only_where_the_operator_was_told_so(section: dict[str, Any]) -> None:
-    outcome = reconciled(asking(section), *TEAMS, settings=SETTINGS)
-    assert stated(outcome, CONDITION).reason == "NamespaceNotAllowed"
-    assert "--cluster-issuers-from pki" in stated(outcome, CONDITION).message
-    assert outcome.objects == ()
+    plan = reconciled(asking(section), *TEAMS, settings=SETTINGS)
+    assert stated(plan, CONDITION).reason == "NamespaceNotAllowed"
+    assert "--cluster-issuers-from pki" in stated(plan, CONDITION).message
+    assert written(plan) == []
 
 
 def test_an_issuer_beside_the_profile_needs_nobody_s_leave() -> None:
-    outcome = reconciled(asking(BESIDE), settings=SETTINGS)
-    assert [each.metadata.name for each in put(outcome, CREDENTIALS)] == ["web-issuer-pki"]
+    plan = reconciled(asking(BESIDE), settings=SETTINGS)
+    assert [each.metadata.name for each in put(plan, CREDENTIALS)] == ["web-issuer-pki"]
 
 
 def test_leave_that_is_taken_back_takes_the_issuer_along() -> None:
-    outcome = reconciled(asking(), *settled(), settings=SETTINGS)
-    assert [each.kind for each in outcome.withdraw] == [CLUSTER_ISSUERS, CREDENTIALS]
+    plan = reconciled(asking(), *settled(), settings=SETTINGS)
+    assert [each.kind for each in plan.delete] == [CLUSTER_ISSUERS, CREDENTIALS, SECRETS]
 
 
 def test_an_operator_of_a_few_namespaces_makes_no_cluster_issuer() -> None:
     few = OperatorSettings(SETTINGS.external_url, RELEASE, watch_namespaces=("pki",), cluster_issuers_from=("pki",))
-    outcome = reconciled(asking(), settings=few)
-    assert stated(outcome, CONDITION).reason == "NamespaceNotAllowed"
-    assert "--watch-namespace" in stated(outcome, CONDITION).message
+    plan = reconciled(asking(), settings=few)
+    assert stated(plan, CONDITION).reason == "NamespaceNotAllowed"
+    assert "--watch-namespace" in stated(plan, CONDITION).message
 
 
 def test_the_key_is_in_no_condition_notice_or_issuer() -> None:
-    outcome = reconciled(asking(), *settled()[:2])
-    shown = msgspec.json.encode([outcome.status, [each.object for each in outcome.objects]]).decode()
-    assert KEY not in shown + "".join(each.message for each in outcome.notices)
+    plan = reconciled(asking(), *settled()[:2])
+    shown = msgspec.json.encode(
+        [plan.status, [each.object for each in plan.apply if each.kind is not SECRETS]]
+    ).decode()
+    assert KEY not in shown + "".join(each.message for each in plan.events)

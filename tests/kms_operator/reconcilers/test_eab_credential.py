@@ -9,6 +9,7 @@ import pytest
 
 from kms.resources.core import Secret
 from kms.resources.credentials import EABCredential
+from kms.resources.kinds import SECRETS
 from kms.resources.meta import Struct
 from kms.resources.secret_names import (
     COMPONENT,
@@ -18,24 +19,26 @@ from kms.resources.secret_names import (
     VERIFICATION_KEY,
     verification_key_name,
 )
-from kms_operator.plan import Outcome
+from kms_operator.plan import Plan
 from kms_operator.reconcilers import eab_credential
 from kms_operator.reconcilers.eab_keys import BindingKey
+from kms_operator.snapshot import Read
 from tests.support.operated import (
     NOW,
     RELEASE,
     SETTINGS,
     credential,
     entropy,
+    event_reasons,
     names,
     namespace,
-    observed,
+    objects,
     profile,
     ready_status,
     secret,
+    snapshot_of,
     stated,
     stored,
-    told,
 )
 
 KEY = BindingKey("kid-1", "A" * 43)
@@ -48,178 +51,178 @@ SERVING = secret(
 )
 
 
-def reconciled(one: EABCredential, *others: Any, seed: str = "", **more: Any) -> Outcome:
-    return eab_credential.reconcile(one, observed(one, *others, **more), now=NOW, entropy=entropy(seed))
+def reconciled(one: EABCredential, *others: Any, seed: str = "", **more: Any) -> Plan:
+    return eab_credential.plan(one, snapshot_of(one, *others, **more), now=NOW, entropy=entropy(seed))
 
 
 def issued(one: EABCredential | None = None, key: BindingKey = KEY) -> tuple[EABCredential, Secret, Secret]:
     """A credential with its key in place: the user's Secret, and the copy."""
     one = one or credential(status={**ready_status(), "keyID": key.key_id})
-    seen = observed(one, profile())
+    snapshot = snapshot_of(one, profile())
     return (
         one,
-        stored(eab_credential.credential_secret(one, profile(), key, seen)),
-        stored(eab_credential.verification_copy(one, profile(), key, seen)),
+        stored(eab_credential.credential_secret(one, profile(), key, snapshot)),
+        stored(eab_credential.verification_copy(one, profile(), key, snapshot)),
     )
 
 
-def key_id(outcome: Outcome) -> str | None:
-    status: Any = outcome.status
+def key_id(plan: Plan) -> str | None:
+    status: Any = plan.status
     assert isinstance(status, Struct)
     return status.key_id  # type: ignore[no-any-return, attr-defined]
 
 
 def test_a_new_credential_gets_a_key_that_the_server_has_before_the_user() -> None:
-    outcome = reconciled(credential(), profile(), SERVING)
-    copy, shown = outcome.apply
-    kid = key_id(outcome)
+    plan = reconciled(credential(), profile(), SERVING)
+    copy, shown = objects(plan.apply)
+    kid = key_id(plan)
     assert kid is not None
-    assert names(outcome.apply) == [f"{RELEASE}/{verification_key_name('pki', 'web', kid)}", "pki/web-eab"]
+    assert names(objects(plan.apply)) == [f"{RELEASE}/{verification_key_name('pki', 'web', kid)}", "pki/web-eab"]
     assert copy.data == {"kid": kid.encode(), "secret": shown.data["secret"]}
     assert copy.metadata.labels[OWNER_UID] == "uid-pki-web"
     assert shown.data["directory-url"] == b"https://acme.example.com/acme/pki/web/directory"
     assert shown.data["ca.crt"] == b"the serving CA"
     assert shown.metadata.owner_references[0].uid == "uid-pki-web"
-    assert not any(each.metadata.resource_version for each in outcome.apply)
-    assert (stated(outcome).status, stated(outcome).reason) == ("True", "Issued")
-    assert told(outcome) == ["Issued"]
+    assert not any(each.metadata.resource_version for each in objects(plan.apply))
+    assert (stated(plan).status, stated(plan).reason) == ("True", "Issued")
+    assert event_reasons(plan) == ["Issued"]
 
 
 @pytest.mark.requirement("SEC12b", "SEC64")
 def test_the_key_is_in_no_condition_and_no_notice() -> None:
-    outcome = reconciled(credential(), profile())
-    text = outcome.apply[1].data["secret"].decode()
-    assert text not in repr(outcome.status)
-    assert text not in repr(outcome.notices)
-    assert text not in repr(outcome)
+    plan = reconciled(credential(), profile())
+    text = objects(plan.apply)[1].data["secret"].decode()
+    assert text not in repr(plan.status)
+    assert text not in repr(plan.events)
+    assert text not in repr(plan)
 
 
 def test_a_credential_with_its_key_in_place_is_left_alone() -> None:
-    outcome = reconciled(*issued(), profile())
-    assert (outcome.apply, outcome.delete, told(outcome)) == ((), (), [])
-    assert key_id(outcome) == KEY.key_id
+    plan = reconciled(*issued(), profile())
+    assert (objects(plan.apply), objects(plan.delete), event_reasons(plan)) == ((), (), [])
+    assert key_id(plan) == KEY.key_id
 
 
 @pytest.mark.requirement("SEC12b")
 def test_deleting_the_secret_voids_the_old_key_and_makes_a_new_one() -> None:
     one, _, copy = issued()
-    outcome = reconciled(one, copy, profile())
-    assert outcome.delete == (copy,)
-    assert key_id(outcome) not in {None, KEY.key_id}
-    assert len(outcome.apply) == 2
-    assert told(outcome) == ["Rotated"]
+    plan = reconciled(one, copy, profile())
+    assert objects(plan.delete) == (copy,)
+    assert key_id(plan) not in {None, KEY.key_id}
+    assert len(objects(plan.apply)) == 2
+    assert event_reasons(plan) == ["Rotated"]
 
 
 def test_a_crash_after_the_copy_leaves_no_second_key_in_force() -> None:
     one = credential()
-    orphan = stored(eab_credential.verification_copy(one, profile(), KEY, observed()))
-    outcome = reconciled(one, orphan, profile())
-    assert outcome.delete == (orphan,)
-    assert key_id(outcome) != KEY.key_id
+    orphan = stored(eab_credential.verification_copy(one, profile(), KEY, snapshot_of()))
+    plan = reconciled(one, orphan, profile())
+    assert objects(plan.delete) == (orphan,)
+    assert key_id(plan) != KEY.key_id
 
 
 def test_a_changed_secret_gets_its_key_back_from_the_copy() -> None:
     one, shown, copy = issued()
     shown.data["secret"] = b"C" * 43
-    outcome = reconciled(one, shown, copy, profile())
-    assert outcome.apply[0].data["secret"] == KEY.secret.encode()
-    assert outcome.apply[0].metadata.resource_version == shown.metadata.resource_version
-    assert told(outcome) == ["Repaired"]
+    plan = reconciled(one, shown, copy, profile())
+    assert objects(plan.apply)[0].data["secret"] == KEY.secret.encode()
+    assert objects(plan.apply)[0].metadata.resource_version == shown.metadata.resource_version
+    assert event_reasons(plan) == ["Repaired"]
 
 
 def test_another_key_in_our_secret_does_not_win_over_the_copy() -> None:
     one, shown, copy = issued()
     shown.data.update(OTHER.data)
-    outcome = reconciled(one, shown, copy, profile())
-    assert key_id(outcome) == KEY.key_id
-    assert outcome.apply[0].data["kid"] == KEY.key_id.encode()
+    plan = reconciled(one, shown, copy, profile())
+    assert key_id(plan) == KEY.key_id
+    assert objects(plan.apply)[0].data["kid"] == KEY.key_id.encode()
 
 
 def test_of_two_copies_the_one_in_force_is_kept() -> None:
     one, shown, copy = issued()
-    newer = stored(eab_credential.verification_copy(one, profile(), OTHER, observed()))
+    newer = stored(eab_credential.verification_copy(one, profile(), OTHER, snapshot_of()))
     shown.data["secret"] = b"!"
-    outcome = reconciled(one, shown, newer, copy, profile())
-    assert key_id(outcome) == KEY.key_id
-    assert outcome.delete == (newer,)
+    plan = reconciled(one, shown, newer, copy, profile())
+    assert key_id(plan) == KEY.key_id
+    assert objects(plan.delete) == (newer,)
 
 
 def test_a_lost_copy_comes_back_from_the_users_secret() -> None:
     one, shown, copy = issued()
-    outcome = reconciled(one, shown, profile())
-    assert names(outcome.apply) == names([copy])
-    assert outcome.apply[0].data == KEY.data
+    plan = reconciled(one, shown, profile())
+    assert names(objects(plan.apply)) == names([copy])
+    assert objects(plan.apply)[0].data == KEY.data
 
 
 def test_a_copy_that_was_changed_is_no_truth_any_more() -> None:
     one, shown, copy = issued()
     copy.data["kid"] = b"kid-9"
-    outcome = reconciled(one, shown, copy, profile())
-    assert names(outcome.apply) == names([copy])
-    assert outcome.apply[0].data == KEY.data
-    assert outcome.apply[0].metadata.resource_version == copy.metadata.resource_version
+    plan = reconciled(one, shown, copy, profile())
+    assert names(objects(plan.apply)) == names([copy])
+    assert objects(plan.apply)[0].data == KEY.data
+    assert objects(plan.apply)[0].metadata.resource_version == copy.metadata.resource_version
 
 
 def test_where_neither_is_readable_a_new_key_is_made() -> None:
     one, shown, copy = issued()
     shown.data["secret"] = copy.data["secret"] = b"short"
-    outcome = reconciled(one, shown, copy, profile())
-    assert key_id(outcome) != KEY.key_id
-    assert outcome.delete == (copy,)
-    assert told(outcome) == ["Rotated"]
+    plan = reconciled(one, shown, copy, profile())
+    assert key_id(plan) != KEY.key_id
+    assert objects(plan.delete) == (copy,)
+    assert event_reasons(plan) == ["Rotated"]
 
 
 def test_a_secret_of_ours_that_lost_its_owner_gets_it_back() -> None:
     one, shown, copy = issued()
     bare = secret("web-eab", data=shown.data, labels=shown.metadata.labels, version=9)
-    outcome = reconciled(one, bare, copy, profile())
-    assert outcome.apply[0].metadata.owner_references[0].uid == one.metadata.uid
-    assert key_id(outcome) == KEY.key_id
+    plan = reconciled(one, bare, copy, profile())
+    assert objects(plan.apply)[0].metadata.owner_references[0].uid == one.metadata.uid
+    assert key_id(plan) == KEY.key_id
 
 
 def test_a_key_that_a_user_has_brought_is_used_and_its_secret_not_touched() -> None:
     brought = secret("web-eab", data=KEY.data)
-    outcome = reconciled(credential(), brought, profile())
-    assert names(outcome.apply) == [f"{RELEASE}/{verification_key_name('pki', 'web', 'kid-1')}"]
-    assert outcome.apply[0].data == KEY.data
-    assert stated(outcome).reason == "Issued"
-    assert outcome.again == NOW + timedelta(seconds=60)
+    plan = reconciled(credential(), brought, profile())
+    assert names(objects(plan.apply)) == [f"{RELEASE}/{verification_key_name('pki', 'web', 'kid-1')}"]
+    assert objects(plan.apply)[0].data == KEY.data
+    assert stated(plan).reason == "Issued"
+    assert plan.requeue_at == NOW + timedelta(seconds=60)
 
 
 def test_a_brought_key_that_is_replaced_voids_the_one_before() -> None:
     one, _, copy = issued()
-    outcome = reconciled(one, secret("web-eab", data=OTHER.data), copy, profile())
-    assert outcome.delete == (copy,)
-    assert key_id(outcome) == "kid-2"
+    plan = reconciled(one, secret("web-eab", data=OTHER.data), copy, profile())
+    assert objects(plan.delete) == (copy,)
+    assert key_id(plan) == "kid-2"
 
 
 def test_a_bad_key_that_a_user_has_brought_is_refused_and_nothing_is_written() -> None:
-    outcome = reconciled(credential(), secret("web-eab", data={"kid": b"x", "secret": b"hunter2\n"}), profile())
-    assert (outcome.apply, stated(outcome).reason) == ((), "InvalidSecret")
-    assert "line break" in stated(outcome).message
-    assert "hunter2" not in repr(outcome)
+    plan = reconciled(credential(), secret("web-eab", data={"kid": b"x", "secret": b"hunter2\n"}), profile())
+    assert (objects(plan.apply), stated(plan).reason) == ((), "InvalidSecret")
+    assert "line break" in stated(plan).message
+    assert "hunter2" not in repr(plan)
 
 
 def test_a_secret_without_a_key_that_is_not_ours_is_not_overwritten() -> None:
-    outcome = reconciled(credential(), secret("web-eab", data={"password": b"x"}), profile())
-    assert (outcome.apply, stated(outcome).reason) == ((), "InvalidSecret")
-    assert "no key 'kid'" in stated(outcome).message
+    plan = reconciled(credential(), secret("web-eab", data={"password": b"x"}), profile())
+    assert (objects(plan.apply), stated(plan).reason) == ((), "InvalidSecret")
+    assert "no key 'kid'" in stated(plan).message
 
 
 def test_the_secret_of_another_resource_is_not_taken() -> None:
     theirs = secret("web-eab", data=KEY.data, labels={MANAGED_BY: "kms-acme"}, owner_uids=["somebody"])
-    outcome = reconciled(credential(), theirs, profile())
-    assert (outcome.apply, stated(outcome).reason) == ((), "SecretExists")
-    assert "spec.secretName" in stated(outcome).message
+    plan = reconciled(credential(), theirs, profile())
+    assert (objects(plan.apply), stated(plan).reason) == ((), "SecretExists")
+    assert "spec.secretName" in stated(plan).message
 
 
 def test_who_claims_a_key_identifier_first_keeps_it() -> None:
     first, _, copy = issued(credential("first"))
     second = credential("second", created=NOW)
-    outcome = reconciled(second, secret("second-eab", data={**OTHER.data, "kid": b"kid-1"}), first, copy, profile())
-    assert (outcome.apply, outcome.delete) == ((), ())
-    assert stated(outcome).reason == "KeyIDInUse"
-    assert "first" not in stated(outcome).message, "tenants do not learn each other's names"
+    plan = reconciled(second, secret("second-eab", data={**OTHER.data, "kid": b"kid-1"}), first, copy, profile())
+    assert (objects(plan.apply), objects(plan.delete)) == ((), ())
+    assert stated(plan).reason == "KeyIDInUse"
+    assert "first" not in stated(plan).message, "tenants do not learn each other's names"
 
 
 @pytest.mark.requirement("SEC12b")
@@ -227,40 +230,40 @@ def test_nobody_takes_over_an_identifier_through_a_secret_of_ours() -> None:
     victim, _, copy = issued(credential("victim"))
     mine, shown, _ = issued(credential("mine"), OTHER)
     shown.data["kid"] = b"kid-1"
-    outcome = reconciled(mine, shown, victim, copy, profile())
-    assert key_id(outcome) != "kid-1"
-    assert copy.metadata.name not in [each.metadata.name for each in outcome.apply]
+    plan = reconciled(mine, shown, victim, copy, profile())
+    assert key_id(plan) != "kid-1"
+    assert copy.metadata.name not in [each.metadata.name for each in objects(plan.apply)]
 
 
 def test_an_identifier_whose_credential_is_gone_is_free_again() -> None:
     _, _, copy = issued(credential("gone"))
     second = credential("second")
-    outcome = reconciled(second, secret("second-eab", data=KEY.data), copy, profile())
-    assert stated(outcome).reason == "Issued"
-    assert outcome.apply[0].metadata.labels[OWNER_UID] == second.metadata.uid
-    assert outcome.apply[0].metadata.resource_version == copy.metadata.resource_version
+    plan = reconciled(second, secret("second-eab", data=KEY.data), copy, profile())
+    assert stated(plan).reason == "Issued"
+    assert objects(plan.apply)[0].metadata.labels[OWNER_UID] == second.metadata.uid
+    assert objects(plan.apply)[0].metadata.resource_version == copy.metadata.resource_version
 
 
 def test_another_secret_name_removes_the_secret_under_the_old_one() -> None:
     one = credential(spec={"secretName": "renamed"})
     _, old, copy = issued(credential())
-    outcome = reconciled(one, old, copy, profile())
-    assert set(names(outcome.delete)) == {"pki/web-eab", *names([copy])}
-    assert names(outcome.apply)[1] == "pki/renamed"
+    plan = reconciled(one, old, copy, profile())
+    assert set(names(objects(plan.delete))) == {"pki/web-eab", *names([copy])}
+    assert names(objects(plan.apply))[1] == "pki/renamed"
 
 
 def test_another_profile_moves_the_copy() -> None:
     one, shown, copy = issued()
     moved = credential(spec={"profileRef": {"name": "internal"}}, status={"keyID": KEY.key_id})
-    outcome = reconciled(moved, shown, copy, profile("internal"))
-    assert outcome.delete == (copy,)
-    assert names(outcome.apply)[0] == f"{RELEASE}/{verification_key_name('pki', 'internal', 'kid-1')}"
+    plan = reconciled(moved, shown, copy, profile("internal"))
+    assert objects(plan.delete) == (copy,)
+    assert names(objects(plan.apply))[0] == f"{RELEASE}/{verification_key_name('pki', 'internal', 'kid-1')}"
     assert one.metadata.uid == moved.metadata.uid
 
 
 def test_without_its_profile_a_credential_keeps_its_key_and_says_why_it_is_of_no_use() -> None:
-    outcome = reconciled(*issued())
-    assert (stated(outcome).reason, outcome.delete, key_id(outcome)) == ("ProfileNotFound", (), KEY.key_id)
+    plan = reconciled(*issued())
+    assert (stated(plan).reason, objects(plan.delete), key_id(plan)) == ("ProfileNotFound", (), KEY.key_id)
 
 
 @pytest.mark.parametrize("broken", [profile(enrolls=False), profile(acme={"externalAccountBinding": "Disabled"})])
@@ -285,21 +288,21 @@ def test_credentials_live_only_where_the_profile_allows(
     rule: dict[str, Any], labels: dict[str, str] | None, allowed: bool
 ) -> None:
     """SEC12c: who may create an EABCredential in a namespace cannot mint for any profile."""
-    seen = [profile(acme={"allowedNamespaces": rule})]
+    snapshot = [profile(acme={"allowedNamespaces": rule})]
     there = [] if labels is None else [namespace("team-a", **labels)]
-    outcome = reconciled(credential("web", "team-a"), *seen, *there)
-    assert (stated(outcome).reason == "Issued") is allowed
-    assert bool(outcome.apply) is allowed
-    assert allowed or stated(outcome).reason == "NamespaceNotAllowed"
+    plan = reconciled(credential("web", "team-a"), *snapshot, *there)
+    assert (stated(plan).reason == "Issued") is allowed
+    assert bool(objects(plan.apply)) is allowed
+    assert allowed or stated(plan).reason == "NamespaceNotAllowed"
 
 
 @pytest.mark.requirement("SEC12c")
 def test_a_namespace_that_is_allowed_no_longer_loses_its_key_at_once() -> None:
     one = credential("web", "team-a", status={"keyID": KEY.key_id})
     _, shown, copy = issued(one)
-    outcome = reconciled(one, shown, copy, profile())
-    assert outcome.delete == (copy,)
-    assert key_id(outcome) is None
+    plan = reconciled(one, shown, copy, profile())
+    assert objects(plan.delete) == (copy,)
+    assert key_id(plan) is None
 
 
 @pytest.mark.requirement("SEC12b")
@@ -307,9 +310,9 @@ def test_it_expires_at_the_moment_that_was_said() -> None:
     soon = NOW + timedelta(minutes=5)
     one, shown, copy = issued(credential(spec={"expiresAt": soon.isoformat()}, status={"keyID": KEY.key_id}))
     before = reconciled(one, shown, copy, profile())
-    assert (stated(before).status, before.again) == ("True", soon)
-    after = eab_credential.reconcile(one, observed(one, shown, copy, profile()), now=soon, entropy=entropy())
-    assert (stated(after).reason, after.again) == ("Expired", None)
+    assert (stated(before).status, before.requeue_at) == ("True", soon)
+    after = eab_credential.plan(one, snapshot_of(one, shown, copy, profile()), now=soon, entropy=entropy())
+    assert (stated(after).reason, after.requeue_at) == ("Expired", None)
     assert "2026-11-23T12:05:00Z" in stated(after).message
 
 
@@ -320,9 +323,9 @@ def test_a_suspended_credential_says_so() -> None:
 
 def test_names_that_make_no_sense_void_the_key() -> None:
     one, shown, copy = issued(credential(spec={"names": {"ipAddresses": {"allowed": ["10.0.0.0/33"]}}}))
-    outcome = reconciled(one, shown, copy, profile())
-    assert (stated(outcome).reason, outcome.delete) == ("InvalidRules", (copy,))
-    assert stated(outcome).message.startswith("spec.names.ipAddresses.allowed")
+    plan = reconciled(one, shown, copy, profile())
+    assert (stated(plan).reason, objects(plan.delete)) == ("InvalidRules", (copy,))
+    assert stated(plan).message.startswith("spec.names.ipAddresses.allowed")
 
 
 def test_names_that_make_sense_are_no_obstacle() -> None:
@@ -337,11 +340,14 @@ def test_its_accounts_are_counted() -> None:
 
 
 def test_the_controller_is_told_which_secrets_to_be_sure_of() -> None:
-    assert list(eab_credential.secrets(credential(), SETTINGS)) == [("pki", "web-eab"), (RELEASE, "kms-acme-serving")]
+    assert list(eab_credential.reads(credential(), snapshot_of())) == [
+        Read(SECRETS, "pki", "web-eab"),
+        Read(SECRETS, RELEASE, "kms-acme-serving"),
+    ]
 
 
 def test_other_secrets_of_the_credential_are_no_copies() -> None:
     one, shown, copy = issued()
     other = secret("other", RELEASE, labels={OWNER_UID: one.metadata.uid, COMPONENT: "something"})
-    assert reconciled(one, shown, copy, other, profile()).delete == ()
+    assert objects(reconciled(one, shown, copy, other, profile()).delete) == ()
     assert copy.metadata.labels[COMPONENT] == VERIFICATION_KEY

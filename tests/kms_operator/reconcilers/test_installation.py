@@ -11,18 +11,30 @@ from cryptography import x509
 from kms.pki.ca import load_signer, renewal_time
 from kms.pki.certificate import Signer, certifies
 from kms.resources.core import Secret
-from kms_operator.plan import Outcome
+from kms_operator.plan import Plan
 from kms_operator.reconcilers import installation
 from kms_operator.settings import OperatorSettings
-from tests.support.operated import DAY, NOW, RELEASE, SETTINGS, entropy, names, observed, secret, stored, told
+from tests.support.operated import (
+    DAY,
+    NOW,
+    RELEASE,
+    SETTINGS,
+    entropy,
+    event_reasons,
+    names,
+    objects,
+    secret,
+    snapshot_of,
+    stored,
+)
 
 
-def reconciled(*secrets: Secret, now: datetime = NOW, settings: OperatorSettings = SETTINGS) -> Outcome:
-    return installation.reconcile(observed(*secrets, settings=settings), now=now, entropy=entropy(str(now)))
+def reconciled(*secrets: Secret, now: datetime = NOW, settings: OperatorSettings = SETTINGS) -> Plan:
+    return installation.plan(None, snapshot_of(*secrets, settings=settings), now=now, entropy=entropy(str(now)))
 
 
 def made(**more: Any) -> tuple[Secret, Secret, Secret]:
-    nonce, authority, serving = (stored(each) for each in reconciled(**more).apply)
+    nonce, authority, serving = (stored(each) for each in objects(reconciled(**more).apply))
     return nonce, authority, serving
 
 
@@ -31,15 +43,15 @@ def signer_in(one: Secret) -> Signer:
 
 
 def test_everything_is_made_where_nothing_is() -> None:
-    outcome = reconciled()
-    nonce, authority, serving = outcome.apply
-    assert names(outcome.apply) == [f"{RELEASE}/kms-acme-{each}" for each in ("nonce", "serving-ca", "serving")]
+    plan = reconciled()
+    nonce, authority, serving = objects(plan.apply)
+    assert names(objects(plan.apply)) == [f"{RELEASE}/kms-acme-{each}" for each in ("nonce", "serving-ca", "serving")]
     assert len(nonce.data["key"]) == 32
     assert (authority.type, serving.type) == ("kubernetes.io/tls", "kubernetes.io/tls")
     assert certifies(signer_in(authority).certificate, signer_in(serving).certificate)
     assert serving.data["ca.crt"] == authority.data["tls.crt"]
-    assert told(outcome) == ["Issued", "Issued"]
-    assert outcome.again == renewal_time(signer_in(serving).certificate)
+    assert event_reasons(plan) == ["Issued", "Issued"]
+    assert plan.requeue_at == renewal_time(signer_in(serving).certificate)
 
 
 def test_two_installations_in_one_namespace_share_no_key_and_leave_each_other_alone() -> None:
@@ -47,16 +59,16 @@ def test_two_installations_in_one_namespace_share_no_key_and_leave_each_other_al
         external_url=SETTINGS.external_url, namespace=RELEASE, service_name="shop", serving_secret="shop-serving"
     )
     ours = made()
-    theirs = [stored(each) for each in reconciled(*ours, settings=other).apply]
+    theirs = [stored(each) for each in objects(reconciled(*ours, settings=other).apply)]
     assert names(theirs) == [f"{RELEASE}/shop-{each}" for each in ("nonce", "serving-ca", "serving")]
     assert certifies(signer_in(theirs[1]).certificate, signer_in(theirs[2]).certificate)
     for settings in (SETTINGS, other):
-        assert reconciled(*ours, *theirs, settings=settings).apply == ()
+        assert objects(reconciled(*ours, *theirs, settings=settings).apply) == ()
 
 
 def test_what_stands_is_left_alone() -> None:
-    outcome = reconciled(*made())
-    assert (outcome.apply, outcome.notices) == ((), ())
+    plan = reconciled(*made())
+    assert (objects(plan.apply), plan.events) == ((), ())
 
 
 @pytest.mark.parametrize(
@@ -78,15 +90,15 @@ def test_the_server_has_a_certificate_for_the_names_it_is_reached_by(url: str, e
 def test_other_names_make_another_certificate_under_the_same_ca() -> None:
     parts = made()
     moved = OperatorSettings(external_url="https://new.example.com", namespace=RELEASE)
-    outcome = reconciled(*parts, settings=moved)
-    assert names(outcome.apply) == [f"{RELEASE}/kms-acme-serving"]
-    assert told(outcome) == ["Renewed"]
+    plan = reconciled(*parts, settings=moved)
+    assert names(objects(plan.apply)) == [f"{RELEASE}/kms-acme-serving"]
+    assert event_reasons(plan) == ["Renewed"]
 
 
 def test_the_serving_certificate_is_renewed_in_time() -> None:
     nonce, authority, serving = made()
-    assert reconciled(nonce, authority, serving, now=NOW + 59 * DAY).apply == ()
-    (renewed,) = reconciled(nonce, authority, serving, now=NOW + 61 * DAY).apply
+    assert objects(reconciled(nonce, authority, serving, now=NOW + 59 * DAY).apply) == ()
+    (renewed,) = objects(reconciled(nonce, authority, serving, now=NOW + 61 * DAY).apply)
     assert signer_in(renewed).not_after > signer_in(serving).not_after
     assert renewed.data["tls.key"] != serving.data["tls.key"]
 
@@ -94,32 +106,32 @@ def test_the_serving_certificate_is_renewed_in_time() -> None:
 @pytest.mark.requirement("SEC65")
 def test_the_serving_ca_is_renewed_with_its_key_so_that_clients_go_on_trusting() -> None:
     nonce, authority, serving = made()
-    renewed, again = reconciled(nonce, authority, serving, now=NOW + 2500 * DAY).apply
+    renewed, again = objects(reconciled(nonce, authority, serving, now=NOW + 2500 * DAY).apply)
     assert renewed.data["tls.key"] == authority.data["tls.key"]
     assert certifies(signer_in(authority).certificate, signer_in(again).certificate)
 
 
 def test_a_serving_certificate_of_another_ca_is_replaced() -> None:
     nonce, _, serving = made()
-    outcome = reconciled(nonce, serving)
-    assert names(outcome.apply) == [f"{RELEASE}/kms-acme-serving-ca", f"{RELEASE}/kms-acme-serving"]
+    plan = reconciled(nonce, serving)
+    assert names(objects(plan.apply)) == [f"{RELEASE}/kms-acme-serving-ca", f"{RELEASE}/kms-acme-serving"]
 
 
 def test_a_serving_certificate_from_elsewhere_is_left_alone() -> None:
     foreign = secret("kms-acme-serving", RELEASE, data={"tls.crt": b"theirs"}, type_="kubernetes.io/tls")
-    outcome = reconciled(foreign)
-    assert names(outcome.apply) == [f"{RELEASE}/kms-acme-nonce"]
-    assert outcome.again is None
+    plan = reconciled(foreign)
+    assert names(objects(plan.apply)) == [f"{RELEASE}/kms-acme-nonce"]
+    assert plan.requeue_at is None
 
 
 def test_damaged_secrets_are_made_anew() -> None:
     parts = made()
     for each in parts:
         each.data.update(dict.fromkeys(each.data, b"damaged"))
-    outcome = reconciled(*parts)
-    assert len(outcome.apply) == 3
-    assert len(outcome.apply[0].data["key"]) == 32
+    plan = reconciled(*parts)
+    assert len(objects(plan.apply)) == 3
+    assert len(objects(plan.apply)[0].data["key"]) == 32
 
 
 def test_the_controller_is_told_which_secrets_to_be_sure_of() -> None:
-    assert ["/".join(each) for each in installation.secrets(SETTINGS)] == names(made())
+    assert [f"{each.namespace}/{each.name}" for each in installation.reads(None, snapshot_of())] == names(made())

@@ -1,4 +1,4 @@
-"""Strays: what outlived its owner, and what only looks so."""
+"""Orphaned objects: what outlived its owner, and what only looks so."""
 
 from __future__ import annotations
 
@@ -11,9 +11,22 @@ from kms.resources.core import Secret
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS
 from kms.resources.secret_names import COMPONENT, MANAGED_BY, OWNER, OWNER_UID, SIGNING_KEY, VERIFICATION_KEY
 from kms_operator.objects import internal_secret
-from kms_operator.reconcilers.orphans import strays
+from kms_operator.reconcilers import orphans
 from kms_operator.settings import OperatorSettings
-from tests.support.operated import RELEASE, authority, credential, observed, stored
+from kms_operator.snapshot import Read
+from tests.support.operated import (
+    NOW,
+    RELEASE,
+    SETTINGS,
+    authority,
+    credential,
+    entropy,
+    objects,
+    snapshot_of,
+    stored,
+)
+
+OWNERS = (("certificateauthorities", ("pki", "issuing")), ("eabcredentials", ("pki", "web")))
 
 
 def key_of_authority() -> Secret:
@@ -30,21 +43,40 @@ def changed(one: Secret, **metadata: Any) -> Secret:
     return msgspec.structs.replace(one, metadata=msgspec.structs.replace(one.metadata, **metadata))
 
 
-def test_what_has_lost_its_owner_is_a_stray_and_says_whom_to_ask_for() -> None:
-    found = strays(observed(key_of_authority(), copy_of_credential()))
-    assert [(each.kind, each.owner, each.uid) for each in found] == [
-        (AUTHORITIES, ("pki", "issuing"), "uid-pki-issuing"),
-        (CREDENTIALS, ("pki", "web"), "uid-pki-web"),
+def reads(*resources: Any, settings: OperatorSettings = SETTINGS) -> list[Read]:
+    return list(orphans.reads(None, snapshot_of(*resources, settings=settings)))
+
+
+def deleted(*resources: Any, absent: Any = OWNERS) -> tuple[Any, ...]:
+    """What is deleted once the API server has said that the owners do not exist."""
+    plan = orphans.plan(None, snapshot_of(*resources, absent=absent), now=NOW, entropy=entropy())
+    return objects(plan.delete)
+
+
+def test_what_has_lost_its_owner_is_deleted_after_a_live_read_of_the_owner() -> None:
+    assert reads(key_of_authority(), copy_of_credential()) == [
+        Read(AUTHORITIES, "pki", "issuing", live=True),
+        Read(CREDENTIALS, "pki", "web", live=True),
     ]
+    assert deleted(key_of_authority(), copy_of_credential()) == (key_of_authority(), copy_of_credential())
+
+
+@pytest.mark.requirement("SEC56")
+def test_nothing_is_deleted_whose_owner_was_not_read() -> None:
+    assert deleted(key_of_authority(), copy_of_credential(), absent=()) == ()
+    assert deleted(key_of_authority(), copy_of_credential(), absent=OWNERS[1:]) == (copy_of_credential(),)
 
 
 def test_what_has_its_owner_is_none() -> None:
-    assert strays(observed(key_of_authority(), copy_of_credential(), authority(), credential())) == ()
+    there = (key_of_authority(), copy_of_credential(), authority(), credential())
+    assert reads(*there) == []
+    assert deleted(*there, absent=()) == ()
 
 
 @pytest.mark.requirement("SEC61")
 def test_an_owner_of_the_same_name_but_born_later_is_another_one() -> None:
-    assert len(strays(observed(key_of_authority(), authority(uid="another")))) == 1
+    assert reads(key_of_authority(), authority(uid="another")) == [Read(AUTHORITIES, "pki", "issuing", live=True)]
+    assert deleted(key_of_authority(), authority(uid="another")) == (key_of_authority(),)
 
 
 @pytest.mark.parametrize(
@@ -61,9 +93,11 @@ def test_an_owner_of_the_same_name_but_born_later_is_another_one() -> None:
     ],
 )
 def test_what_does_not_say_clearly_whose_it_is_is_left_alone(metadata: dict[str, Any]) -> None:
-    assert strays(observed(changed(key_of_authority(), **metadata))) == ()
+    one = changed(key_of_authority(), **metadata)
+    assert reads(one) == []
+    assert deleted(one) == ()
 
 
 def test_what_belongs_to_a_namespace_of_another_operator_is_left_alone() -> None:
     settings = OperatorSettings("https://acme.example.com", RELEASE, watch_namespaces=("other",))
-    assert strays(observed(key_of_authority(), settings=settings)) == ()
+    assert reads(key_of_authority(), settings=settings) == []

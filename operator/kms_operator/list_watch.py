@@ -1,0 +1,180 @@
+"""Keeps the controller's cache current: lists everything, has kopf watch, and lists again after a gap.
+
+First everything is listed, again and again until the API server answers and serves the operator's kinds; so the
+operator may be started before either is there. Then kopf's watches run, and everything is listed every ten minutes and
+after each gap in a watch, because no event tells of a deletion in a gap. Optional kinds are listed every minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from kms.cluster.client import Cluster
+from kms.cluster.errors import ClusterError, NotFound, Unavailable
+from kms.cluster.retry import Backoff
+from kms.resources.kinds import NAMESPACES, Kind
+from kms.resources.meta import Resource
+from kms_operator.controller import Controller
+from kms_operator.kinds import WATCHED_KINDS, list_kind
+from kms_operator.kopf_watch import KopfWatch, Login
+from kms_operator.metrics import Metrics
+from kms_operator.optional_kinds import OptionalKinds
+from kms_operator.settings import OperatorSettings
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+class ListWatch:
+    """Feeds one controller, in its event loop.
+
+    `relist_seconds` lie between two lists of everything, `optional_seconds` between two of the optional kinds, and
+    `optional_soon_seconds` while one of those is missing that a resource asks for. After the first sign of a gap,
+    `gap_seconds` pass before everything is listed, since a watch that begins anew sends many events at once. A watch
+    that lasted `steady_seconds` is restarted with the first backoff again.
+    """
+
+    def __init__(
+        self,
+        settings: OperatorSettings,
+        cluster: Cluster,
+        controller: Controller,
+        metrics: Metrics,
+        *,
+        login: Login,
+        relist_seconds: float = 600.0,
+        gap_seconds: float = 2.0,
+        optional_seconds: float = 60.0,
+        optional_soon_seconds: float = 10.0,
+        steady_seconds: float = 60.0,
+    ) -> None:
+        self._settings = settings
+        self._cluster = cluster
+        self._controller = controller
+        self._metrics = metrics
+        self._login = login
+        self._relist_seconds = relist_seconds
+        self._gap_seconds = gap_seconds
+        self._optional_seconds = optional_seconds
+        self._optional_soon_seconds = optional_soon_seconds
+        self._steady_seconds = steady_seconds
+        self._loop = asyncio.get_running_loop()
+        self._gap = asyncio.Event()
+        self._optional_kinds = OptionalKinds(settings, cluster, controller)
+        # Labels of namespaces need a cluster-wide permission, which an operator of a few namespaces does not have.
+        self._kinds = tuple(each for each in WATCHED_KINDS if each is not NAMESPACES or not settings.watch_namespaces)
+        self.synced = False
+        """Whether everything has been listed once."""
+
+    async def sync(self) -> None:
+        """List everything for the first time."""
+        await self._list()
+        self._optional_complete = await self._optional_kinds.refresh(first=True)
+        self.synced = True
+
+    async def run(self) -> None:
+        """Watch and list, until cancelled; `sync` comes first."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_watching())
+            group.create_task(self._keep_listing())
+            group.create_task(self._keep_refreshing_optional_kinds())
+
+    async def _keep_listing(self) -> None:
+        while True:
+            if await _wait_for(self._gap, self._relist_seconds):
+                await asyncio.sleep(self._gap_seconds)
+            self._gap.clear()
+            await self._list()
+
+    async def _list(self) -> None:
+        """List everything. If a list fails, only that one is repeated.
+
+        Otherwise an API server that refuses every third request would hardly ever answer all of them in a row.
+        """
+        for kind in self._kinds:
+            listing = await _retry(partial(list_kind, self._cluster, kind, self._settings))
+            self._controller.handle_list(kind, *listing)
+        await _retry(self._read_namespaces)
+        self._controller.enqueue_all()
+        self._metrics.refreshes.inc()
+
+    async def _keep_refreshing_optional_kinds(self) -> None:
+        wanted = self._controller.optional_kinds_wanted
+        while True:
+            await _wait_for(wanted, self._optional_seconds if self._optional_complete else self._optional_soon_seconds)
+            wanted.clear()
+            self._optional_complete = await self._optional_kinds.refresh()
+
+    async def _read_namespaces(self) -> None:
+        """Read the namespaces of an operator that may not watch all."""
+        for name in self._settings.watch_namespaces:
+            try:
+                namespace = await self._cluster.get(NAMESPACES, "", name)
+            except NotFound:
+                logger.warning("namespace not found", extra={"namespace": name})
+            else:
+                self._controller.handle_upsert(NAMESPACES, namespace, live=True)
+
+    async def _keep_watching(self) -> None:
+        """Run kopf's watches; when kopf gives up, start them again and list what they missed."""
+        backoff = Backoff()
+        while True:
+            began = self._loop.time()
+            with self._metrics.watching.track_inprogress():
+                error = await self._watch()
+            if self._loop.time() - began > self._steady_seconds:
+                backoff.reset()
+            delay = backoff.next()
+            logger.warning("watches ended", extra={"error": repr(error), "again_in_seconds": round(delay, 1)})
+            await asyncio.sleep(delay)
+            self._gap.set()
+
+    async def _watch(self) -> BaseException | None:
+        """Watch in a thread until kopf gives up; returns its error."""
+        watch = KopfWatch(self._settings, self._kinds, deliver=self._deliver, login=self._login)
+        thread = asyncio.ensure_future(asyncio.to_thread(watch.run))
+        try:
+            await asyncio.wait((thread,))
+        finally:
+            watch.stop()
+        return thread.exception()
+
+    def _deliver(self, kind: Kind[Any], type_: str | None, resource: Resource) -> None:
+        """Pass an event from kopf's thread to the event loop."""
+        self._loop.call_soon_threadsafe(self._handle, kind, type_, resource)
+
+    def _handle(self, kind: Kind[Any], type_: str | None, resource: Resource) -> None:
+        if type_ == "DELETED":
+            self._controller.handle_delete(kind, resource)
+            return
+        self._controller.handle_upsert(kind, resource)
+        if type_ is None:
+            self._gap.set()  # the event is from a list: the watch began anew
+
+
+async def _retry(step: Callable[[], Awaitable[T]]) -> T:
+    """Repeat the step until it succeeds."""
+    backoff = Backoff()
+    while True:
+        try:
+            return await step()
+        except ClusterError as error:
+            requested = error.retry_after if isinstance(error, Unavailable) else None
+            delay = max(backoff.next(), requested or 0.0)
+            logger.warning("listing failed", extra={"error": str(error), "again_in_seconds": round(delay, 1)})
+            await asyncio.sleep(delay)
+
+
+async def _wait_for(event: asyncio.Event, seconds: float) -> bool:
+    """Wait until the event is set, or for so many seconds. Returns whether it is set."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
