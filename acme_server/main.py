@@ -39,6 +39,7 @@ from kms.cluster.client import Cluster
 from kms.cluster.errors import ClusterError
 from kms.cluster.leader_election import LeaderElection
 from kms.cluster.service_account_token import wait_for_token
+from kms.contract import lease_name
 from kms.resources import Secret
 from kms.resources.kinds import ACCOUNTS, ORDERS
 from kms.resources.secret_names import NONCE_SECRET
@@ -98,7 +99,13 @@ def build(
     http_url = settings.http_url or default_http_url(settings.external_url, settings.http_listen)
     urls = URLs(settings.external_url, http_url=http_url)
     sources = Informers(settings, cluster, on_secret=on_secret)
-    replicas = Replicas(nonces=nonces, slices=sources.replicas, session=session, clock=clock, entropy=entropy)
+    replicas = Replicas(
+        nonces=nonces,
+        slices=sources.replicas.values if sources.replicas is not None else None,
+        session=session,
+        clock=clock,
+        entropy=entropy,
+    )
     services = Services.build(
         cluster=cluster,
         namespace=settings.namespace,
@@ -138,7 +145,7 @@ def build(
     election = LeaderElection(
         cluster,
         namespace=settings.namespace,
-        name=f"{settings.peer_service or 'kms-acme'}-server",
+        name=lease_name(settings.service_name, "server"),
         identity=_place(settings),
         clock=clock,
     )
@@ -151,7 +158,7 @@ def build(
         "survey of accounts": services.account_sync.run,
         "survey of orders": services.order_sync.run,
         "end of orders": services.cancellation.run,
-        "peers": replicas.look_around,
+        "peers": replicas.run,
         "event loop": metrics.measure_loop_delay,
     }
     if settings.tls_certificate is not None and settings.tls_private_key is not None:

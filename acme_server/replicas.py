@@ -1,11 +1,11 @@
 """The other replicas: a nonce is redeemed by the replica that issued it, wherever the request arrives.
 
-Replicas find each other through the EndpointSlices of a Service and talk plain HTTP on the port that /metrics is served
-on. Every message carries a MAC under a key derived from the nonce key. A question also carries the time and a random
-number, and the answer's MAC covers the question's, so neither can be made up or used again: repeating a question only
-learns that the nonce has been used.
+Replicas find each other through the EndpointSlices of a Service and talk plain HTTP on the port of /metrics. Every
+message carries a MAC under a key derived from the nonce key. A question also carries the time and a random number, and
+the MAC of the answer covers that of the question: neither can be forged or replayed. Who repeats a question only learns
+that the nonce has been used.
 
-A replica that is gone, or does not answer within a second, redeems nothing: the client gets badNonce and a new nonce.
+A replica that has ended, or does not answer within a second, redeems nothing: the client gets badNonce and a new nonce.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Collection
-from typing import Protocol
+from collections.abc import Callable, Collection
 
 import aiohttp
 import msgspec
@@ -32,29 +31,16 @@ logger = logging.getLogger(__name__)
 
 PATH = "/peers/nonces"
 PORT_NAME = "peers"
-"""The port of the Service by which replicas reach each other; a Service with one port may call it what it likes."""
+"""The port of the Service that replicas use; a Service with one port may give it any name."""
 MAC = "X-Kms-Acme-Mac"
 
 _PURPOSE = b"peers"
 _CLOCK_SKEW = 60
-_DEADLINE = aiohttp.ClientTimeout(total=1)
-_LOOK_AROUND = 2.0
-"""Seconds between two looks at the EndpointSlices, and the least time between two rounds of asking who is who."""
 _MAXIMUM_ANSWER = 1024
-_GONE_FOR = 60
-"""Seconds for which a replica that has left the EndpointSlices still counts: it may be finishing requests."""
-
-
-class Slices(Protocol):
-    """The EndpointSlices of the Service, as an informer holds them."""
-
-    def values(self) -> Collection[EndpointSlice]:
-        """All of them, as they were seen last."""
-        ...
 
 
 class Question(msgspec.Struct, frozen=True):
-    """Who are you, and (where there is one) is this nonce good?"""
+    """Which replica are you, and (if there is a nonce) is this nonce good?"""
 
     time: int
     random: str
@@ -62,119 +48,136 @@ class Question(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """Which replica this is, and whether it has redeemed the nonce."""
+    """The identity of the replica, and whether it has redeemed the nonce."""
 
     replica: str
     redeemed: bool = False
 
 
 class Replicas:
-    """Asks the other replicas, and answers them."""
+    """Asks the other replicas, and answers them.
+
+    `slices` returns the EndpointSlices of the Service. Without `slices` and `session` this replica is the only one.
+    In seconds: `deadline` limits the wait for an answer, `every` is the time between two looks at the EndpointSlices,
+    and the least time between two rounds of questions. A replica may go on writing for `leaves_after` after it has left
+    the EndpointSlices.
+    """
 
     def __init__(
         self,
         *,
         nonces: Nonces,
-        slices: Slices | None,
+        slices: Callable[[], Collection[EndpointSlice]] | None,
         session: aiohttp.ClientSession | None,
         clock: Clock,
         entropy: Entropy,
+        deadline: float = 1.0,
+        every: float = 2.0,
+        leaves_after: float = 60.0,
     ) -> None:
-        """Without `slices` and `session` there are no others."""
         self._nonces = nonces
         self._slices = slices
         self._session = session
         self._clock = clock
         self._entropy = entropy
-        self._replicas: dict[Address, str] = {}
+        self._deadline = aiohttp.ClientTimeout(total=deadline)
+        self._every = every
+        self._leaves_after = leaves_after
+        self._identities: dict[Address, str] = {}
         self._last_round = float("-inf")
-        # Nobody has been seen yet, so anybody may be there: a server with a Service is not alone in its first minute.
-        self._last_seen = asyncio.get_running_loop().time()
-        self._asking = asyncio.Lock()
+        # In its first minute a server with a Service cannot know that it is alone: others may have just left.
+        self._others_present_at = asyncio.get_running_loop().time()
+        self._round = asyncio.Lock()
 
     @property
     def replica(self) -> str:
-        """The identity of this replica in this life."""
+        """The identity of this replica, new with each start."""
         return self._nonces.replica
 
-    def is_sole_writer(self) -> bool:
-        """Whether no other replica can have changed anything in the last minute.
+    @property
+    def identities(self) -> Collection[str]:
+        """The identities of the replicas that answered last, this one included."""
+        return self._identities.values()
 
-        An address that has not said who it is counts as another replica.
+    def is_sole_writer(self) -> bool:
+        """Whether no other replica can have written anything in the last minute.
+
+        An address that has not been identified counts as another replica.
         """
         if self._slices is None:
             return True
         now = asyncio.get_running_loop().time()
-        if any(self._replicas.get(address) != self.replica for address in self._addresses()):
-            self._last_seen = now
-        return self._last_seen + _GONE_FOR < now
+        if any(self._identities.get(address) != self.replica for address in self._addresses()):
+            self._others_present_at = now
+        return self._others_present_at + self._leaves_after < now
 
     async def redeem(self, nonce: Nonce) -> bool:
-        """Use up a nonce at the replica that issued it. False where it is used, expired, or nobody can tell."""
+        """Use up a nonce at the replica that issued it. False if it is used or expired, or that replica is silent."""
         if nonce.replica == self.replica:
             return self._nonces.redeem(nonce)
         address = self._address_of(nonce.replica)
         if address is None:
-            await self._ask_around()
+            await self._identify()
             address = self._address_of(nonce.replica)
         if address is None:
             return False
         answer = await self._ask(address, nonce.text)
         return answer is not None and answer.replica == nonce.replica and answer.redeemed
 
-    async def look_around(self) -> None:
-        """Keep the list of replicas current, so that nothing else need ask first. Runs until it is cancelled."""
+    async def run(self) -> None:
+        """Keep the identities current, so that redeeming need not ask first. Runs until it is cancelled."""
         while self._slices is not None:
             addresses = self._addresses()
-            self._replicas = {each: replica for each, replica in self._replicas.items() if each in addresses}
-            if self._nonces.ready and addresses - self._replicas.keys():
-                await self._ask_around()
-            await asyncio.sleep(_LOOK_AROUND)
+            self._identities = {each: replica for each, replica in self._identities.items() if each in addresses}
+            if self._nonces.ready and addresses - self._identities.keys():
+                await self._identify()
+            await asyncio.sleep(self._every)
 
     async def answer(self, request: web.Request) -> web.Response:
-        """Answer another replica. Whoever does not know the key gets 403 and learns nothing."""
+        """Answer another replica. A sender without the key gets 403 and learns nothing."""
         if not self._nonces.ready:
             raise web.HTTPServiceUnavailable
         body = await request.read()
         key = self._nonces.derived_key(_PURPOSE)
-        mac = _mac(key, body)
-        if not hmac.compare_digest(mac.encode(), request.headers.get(MAC, "").encode(errors="replace")):
+        question_mac = mac(key, body)
+        if not hmac.compare_digest(question_mac.encode(), request.headers.get(MAC, "").encode(errors="replace")):
             raise web.HTTPForbidden
         question = msgspec.json.decode(body, type=Question)
         if abs(question.time - self._clock().timestamp()) > _CLOCK_SKEW:
             raise web.HTTPForbidden
-        reply = msgspec.json.encode(Answer(self.replica, self._redeemed(question.nonce)))
-        return web.Response(body=reply, content_type="application/json", headers={MAC: _mac(key, mac.encode() + reply)})
+        reply = msgspec.json.encode(Answer(self.replica, self._redeem_own(question.nonce)))
+        headers = {MAC: mac(key, question_mac.encode() + reply)}
+        return web.Response(body=reply, content_type="application/json", headers=headers)
 
-    def _redeemed(self, text: str) -> bool:
+    def _redeem_own(self, text: str) -> bool:
         try:
             return bool(text) and self._nonces.redeem(self._nonces.read(text))
         except Refused:
             return False
 
     def _addresses(self) -> set[Address]:
-        slices = self._slices.values() if self._slices is not None else ()
+        slices = self._slices() if self._slices is not None else ()
         return {
             Address(address, port)
             for each in slices
-            if (port := _port_of(each)) is not None
+            if (port := port_of(each)) is not None
             for endpoint in each.endpoints
             for address in endpoint.addresses
         }
 
     def _address_of(self, replica: str) -> Address | None:
-        return next((address for address, each in self._replicas.items() if each == replica), None)
+        return next((address for address, each in self._identities.items() if each == replica), None)
 
-    async def _ask_around(self) -> None:
-        """Ask every address who it is. At most one round at a time and every two seconds, however many nonces come."""
-        async with self._asking:
+    async def _identify(self) -> None:
+        """Ask every address which replica it is: one round at a time, and not more often than `every`."""
+        async with self._round:
             loop = asyncio.get_running_loop()
-            if loop.time() < self._last_round + _LOOK_AROUND:
+            if loop.time() < self._last_round + self._every:
                 return
             self._last_round = loop.time()
             addresses = list(self._addresses())
             answers = await asyncio.gather(*(self._ask(address) for address in addresses))
-            self._replicas = {
+            self._identities = {
                 address: answer.replica for address, answer in zip(addresses, answers, strict=True) if answer
             }
 
@@ -184,16 +187,16 @@ class Replicas:
         key = self._nonces.derived_key(_PURPOSE)
         question = Question(int(self._clock().timestamp()), encode_b64jose(self._entropy(16)), nonce)
         body = msgspec.json.encode(question)
-        mac = _mac(key, body)
+        question_mac = mac(key, body)
         url = URL.build(scheme="http", host=address.host, port=address.port, path=PATH)
         try:
             async with self._session.post(
-                url, data=body, headers={MAC: mac}, timeout=_DEADLINE, allow_redirects=False
+                url, data=body, headers={MAC: question_mac}, timeout=self._deadline, allow_redirects=False
             ) as response:
                 reply = await response.content.read(_MAXIMUM_ANSWER)
-                given = response.headers.get(MAC, "").encode(errors="replace")
-            if not hmac.compare_digest(_mac(key, mac.encode() + reply).encode(), given):
-                raise ValueError("the answer is not signed with our key")  # noqa: TRY301 - one place tells of it
+                reply_mac = response.headers.get(MAC, "").encode(errors="replace")
+            if not hmac.compare_digest(mac(key, question_mac.encode() + reply).encode(), reply_mac):
+                raise ValueError("the answer has no valid MAC")  # noqa: TRY301 - one place logs it
             return msgspec.json.decode(reply, type=Answer)
         except (aiohttp.ClientError, TimeoutError, ValueError, Unavailable) as error:
             logger.warning(
@@ -202,10 +205,12 @@ class Replicas:
             return None
 
 
-def _port_of(endpoints: EndpointSlice) -> int | None:
+def port_of(endpoints: EndpointSlice) -> int | None:
+    """The port named `peers`, or the only one."""
     named = next((each.port for each in endpoints.ports if each.name == PORT_NAME), None)
     return named or (endpoints.ports[0].port if len(endpoints.ports) == 1 else None)
 
 
-def _mac(key: bytes, message: bytes) -> str:
+def mac(key: bytes, message: bytes) -> str:
+    """The MAC of a message under that key, in base64url."""
     return encode_b64jose(hmac.digest(key, message, "sha256"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from acme_server.accounts.eab_credentials import EABCredentials, IndexedSource
+from acme_server.accounts.eab_credentials import EABCredentials
 from acme_server.accounts.service import Accounts
 from acme_server.accounts.slots import is_account
 from acme_server.certificates.crl import Changes, Publication
@@ -21,7 +21,7 @@ from acme_server.orders.recovery import Recovery, UnfinishedOrders
 from acme_server.orders.reliance import AuthorizationReuse
 from acme_server.orders.service import PAGE, Orders
 from acme_server.orders.validation_results import ValidationResults
-from acme_server.profiles import Profiles, Source
+from acme_server.profiles import Profiles
 from acme_server.state.account_keys import AccountKeys
 from acme_server.state.authorizations import Authorizations
 from acme_server.state.certificates import Certificates
@@ -37,10 +37,12 @@ from acme_server.validation.worker import Worker
 from kms.clock import Clock, Entropy, system_clock, system_entropy
 from kms.cluster.change_feed import ChangeFeed
 from kms.cluster.client import Cluster
+from kms.cluster.informer import Informer
 from kms.issuers import Issuers
 from kms.resources.accounts import ACMEAccount
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.core import Secret
+from kms.resources.credentials import EABCredential
 from kms.resources.kinds import ACCOUNTS, ORDERS
 from kms.resources.orders import ACMEOrder, ChallengeType, opened
 from kms.resources.policies import CertificatePolicy
@@ -55,11 +57,11 @@ ORDER_CAPACITY = 1_000
 class Configuration:
     """The informers of what people write. `credentials` has the index credentials.UID_INDEX."""
 
-    profiles: Source[CertificateProfile]
-    policies: Source[CertificatePolicy]
-    authorities: Source[CertificateAuthority]
-    credentials: IndexedSource
-    secrets: Source[Secret]
+    profiles: Informer[CertificateProfile]
+    policies: Informer[CertificatePolicy]
+    authorities: Informer[CertificateAuthority]
+    credentials: Informer[EABCredential]
+    secrets: Informer[Secret]
 
 
 @dataclass(frozen=True, slots=True)

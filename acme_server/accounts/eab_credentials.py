@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Protocol
 
 from acme_server.jose.decoding import base64url
 from acme_server.problems import ProblemType, Refused, Unavailable
-from acme_server.profiles import Profile, Source
+from acme_server.profiles import Profile
 from acme_server.state.store import answering_unavailable
 from kms.clock import Clock
 from kms.cluster import errors
 from kms.cluster.client import Cluster
+from kms.cluster.informer import Informer
 from kms.pki.policy import Narrowing
 from kms.pki.quoting import quoted
 from kms.resources.accounts import ACMEAccount
@@ -30,14 +30,6 @@ UID_INDEX = "uid"
 def by_uid(credential: EABCredential) -> tuple[Hashable, ...]:
     """The entry of a credential in UID_INDEX."""
     return (credential.metadata.uid,)
-
-
-class IndexedSource(Source[EABCredential], Protocol):
-    """Credentials as an informer holds them, found by UID as well."""
-
-    def by(self, index: str, key: Hashable) -> Sequence[EABCredential]:
-        """The objects under that key of the index."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +57,7 @@ class EABCredentials:
         *,
         cluster: Cluster,
         namespace: str,
-        credentials: IndexedSource,
+        credentials: Informer[EABCredential],
         clock: Clock,
     ) -> None:
         self._cluster = cluster

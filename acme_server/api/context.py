@@ -87,7 +87,7 @@ class RenewalService(Protocol):
 class ProfileService(Protocol):
     """What directories offer (acme_server.profiles)."""
 
-    def offered(self, profile: Profile) -> Mapping[str, str]:
+    def order_profiles(self, profile: Profile) -> Mapping[str, str]:
         """The order profiles that work, each with a text for people."""
         ...
 

@@ -25,7 +25,7 @@ async def read_as_account(request: web.Request, caller: AccountHolder) -> web.Re
 
 
 def _directory(request: web.Request, profile: Profile) -> web.Response:
-    return answer(representations.directory(profile, request.app[PROFILES].offered(profile), request.app[URLS]))
+    return answer(representations.directory(profile, request.app[PROFILES].order_profiles(profile), request.app[URLS]))
 
 
 ROUTES = (get(urls.DIRECTORY, read), post(urls.DIRECTORY, read_as_account))

@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from acme_server.certificates.revocation_reasons import hour_of, list_template
 from acme_server.problems import ProblemType, Refused, Unavailable
-from acme_server.profiles import Source
 from acme_server.state.certificates import Certificates
 from kms.clock import Clock
+from kms.cluster.informer import Informer
 from kms.issuers import Issuer, IssuerNotReady, Issuers
 from kms.pki.crl import ListTemplate
 from kms.resources.authorities import CertificateAuthority
@@ -95,7 +95,7 @@ class Publication:
     def __init__(
         self,
         *,
-        authorities: Source[CertificateAuthority],
+        authorities: Informer[CertificateAuthority],
         certificates: Certificates,
         changes: Changes,
         issuers: Issuers,

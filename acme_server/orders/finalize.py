@@ -93,7 +93,7 @@ class OrderFinalization:
             await self._check_account(account)
             order = await self._still_authorized(profile, account, order)
             self._credentials.admit_profile(account, order.spec.profile if order.spec.contents_ref else None)
-            profile = self._profiles.issuing(profile, order)
+            profile = self._profiles.of_order(profile, order)
             request = await in_thread_if_large(policy.parsed, der, size=len(der))
             policy.admit_request(request, order, profile, self._credentials.narrowing(account))
             self._check_compromised(request)
@@ -183,7 +183,7 @@ class OrderFinalization:
             return await self._failed(order, ProblemType.SERVER_INTERNAL, "The certificate request was lost.")
         await self._still_authorized(profile, account, order)
         try:
-            profile = self._profiles.issuing(profile, order)
+            profile = self._profiles.of_order(profile, order)
             await self._caa.admit(order)
         except Refused as refused:  # what was lent is gone and nothing will bring it back, or CAA forbids
             return await self._failed(order, refused.type, refused.detail)

@@ -23,7 +23,7 @@ from acme_server.certificates.renewal_info import Renewals, already_replaced
 from acme_server.metrics import Metrics
 from acme_server.orders import authorization_reuse, identifiers, lifetimes, policy, transitions
 from acme_server.problems import ProblemType, Refused, Unavailable
-from acme_server.profiles import Chosen, Profile, Profiles
+from acme_server.profiles import OrderProfile, Profile, Profiles
 from acme_server.state.authorizations import Authorizations
 from acme_server.state.certificates import CertificateRecord
 from acme_server.state.quotas import ObjectQuota, OpenOrderQuota
@@ -92,7 +92,7 @@ class NewOrders:
         try:
             self._credentials.admit(account)
             await self._require_agreement(profile, account)
-            chosen = self._profiles.chosen(profile, wanted.profile)
+            chosen = self._profiles.choose(profile, wanted.profile)
             self._credentials.admit_profile(account, wanted.profile)
             size = sum(len(each.value) for each in wanted.identifiers)
             names = await in_thread_if_large(identifiers.normalised, wanted.identifiers, size=size)
@@ -191,7 +191,7 @@ class NewOrders:
         names = identifiers.normalised((wanted.identifier,))
         if names[0].is_wildcard:
             raise Refused(ProblemType.MALFORMED, "An authorization before any order cannot be for a wildcard.")
-        self._admit_names(names, Chosen(profile), profile, account)
+        self._admit_names(names, OrderProfile(profile), profile, account)
         self._admit_another(profile, account)
         expires = lifetimes.order_expires(profile, now=now)
         types = self._types(profile)
@@ -222,7 +222,7 @@ class NewOrders:
         limit = profile.acme.maximum_orders
         self._population.admit(profile, limit=limit, field="spec.enrollment.acme.maximumOrders")
 
-    def _admit_names(self, names: Sequence[Name], chosen: Chosen, profile: Profile, account: ACMEAccount) -> None:
+    def _admit_names(self, names: Sequence[Name], chosen: OrderProfile, profile: Profile, account: ACMEAccount) -> None:
         trusted = authorization_reuse.is_trusted(profile, account)
         policy.admit_choice(
             names,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 from acme_server.orders.identifiers import identifier_of, names_of, refusal
 from acme_server.problems import ProblemType, Refused, SubProblem
-from acme_server.profiles import Chosen, Profile
+from acme_server.profiles import OrderProfile, Profile
 from kms.pki.constraints import constraint_violations
 from kms.pki.csr import CertificateRequest, InvalidRequest, parse_request
 from kms.pki.names import Name
@@ -31,7 +31,7 @@ def unobjectionable(_: Address) -> None:
 
 def admit_choice(
     names: Sequence[Name],
-    chosen: Chosen,
+    chosen: OrderProfile,
     directory: Profile,
     *,
     narrowing: Narrowing | None,

@@ -14,13 +14,13 @@ from datetime import timedelta
 
 from acme_server.metrics import Metrics
 from acme_server.problems import Unavailable
-from acme_server.profiles import Source
 from acme_server.state import retention
 from acme_server.state.cache import Key
 from acme_server.state.store import Store
 from kms.clock import Clock
 from kms.cluster.client import Cluster
 from kms.cluster.errors import ClusterError, Conflict
+from kms.cluster.informer import Informer
 from kms.cluster.list_all import list_all
 from kms.resources.accounts import ACMEAccount
 from kms.resources.durations import parse_duration
@@ -57,7 +57,7 @@ class GarbageCollector:
         *,
         orders: Store[ACMEOrder],
         accounts: Store[ACMEAccount],
-        profiles: Source[CertificateProfile],
+        profiles: Informer[CertificateProfile],
         namespaces: Sequence[str],
         orders_listed: asyncio.Event,
         clock: Clock,

@@ -25,7 +25,7 @@ from kms.address import Address
 from kms.cluster.errors import Misconfigured
 from kms.cluster.service_account_token import hand_over
 from kms.resources import Secret
-from kms.resources.kinds import SECRETS
+from kms.resources.kinds import LEASES, SECRETS
 from kms.resources.meta import ObjectMeta
 from kms.resources.secret_names import (
     COMPONENT,
@@ -167,6 +167,16 @@ async def test_a_server_begins_as_soon_as_it_is_handed_a_token(
             hand_over(tmp_path, "token", authority=b"", namespace=NAMESPACE)
             with pytest.raises(Misconfigured):  # this is no pod, but it has gone on
                 await serving
+
+
+async def test_the_lease_is_named_after_the_service_so_that_two_installations_in_a_namespace_elect_apart(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path, service_name="shop", peer_service="peers") as server:
+        server.api.put(SECRETS, serving_secret(server.authority))
+        await until(lambda: server.api.read(LEASES, NAMESPACE, "shop-server"))
+        leases = [each.name for each in server.api.requests if each.plural == LEASES.plural]
+        assert set(leases) <= {"shop-server", ""}
 
 
 @pytest.mark.requirement("M147")

@@ -11,13 +11,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from acme_server import replicas as module
 from acme_server.nonces import Nonces
-from acme_server.replicas import MAC, PATH, Answer, Question, Replicas, _mac
+from acme_server.replicas import MAC, PATH, Answer, Question, Replicas, mac, port_of
 from kms.clock import system_entropy
 from kms.resources.core import Endpoint, EndpointPort, EndpointSlice
 from kms.resources.meta import ObjectMeta
-from tests.support.eventually import until
+from tests.support.eventually import in_background, until
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 
@@ -52,14 +51,21 @@ class Replica:
 
 
 @asynccontextmanager
-async def replicas(count: int = 2, *, secrets: tuple[bytes, ...] = ()) -> AsyncIterator[tuple[list[Replica], Slices]]:
+async def replicas(
+    count: int = 2, *, secrets: tuple[bytes, ...] = (), **paces: float
+) -> AsyncIterator[tuple[list[Replica], Slices]]:
     slices, started = Slices(), []
     async with aiohttp.ClientSession() as session:
         for number in range(count):
             nonces = Nonces(clock=lambda: NOW, entropy=system_entropy)
             nonces.use(secrets[number] if secrets else b"n" * 32)
             replicas = Replicas(
-                nonces=nonces, slices=slices, session=session, clock=lambda: NOW, entropy=system_entropy
+                nonces=nonces,
+                slices=slices.values,
+                session=session,
+                clock=lambda: NOW,
+                entropy=system_entropy,
+                **paces,
             )
             started.append(await _listening(nonces, replicas))
             slices.add(started[-1].port, "127.0.0.1")
@@ -119,8 +125,8 @@ async def test_a_replica_that_does_not_answer_redeems_nothing() -> None:
 
 
 @pytest.mark.requirement("SEC19")
-async def test_a_replica_that_answers_late_redeems_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with replicas(2) as (each, slices):
+async def test_a_replica_that_answers_late_redeems_nothing() -> None:
+    async with replicas(2, deadline=0.05) as (each, slices):
         nonce = each[0].nonces.read(each[0].nonces.issue())
 
         async def late(_: web.Request) -> web.Response:
@@ -132,7 +138,6 @@ async def test_a_replica_that_answers_late_redeems_nothing(monkeypatch: pytest.M
         async with TestServer(application) as server:
             slices.known.clear()
             slices.add(int(server.port or 0), "127.0.0.1")
-            monkeypatch.setattr(module, "_DEADLINE", aiohttp.ClientTimeout(total=0.05))
             assert not await each[1].replicas.redeem(nonce)
 
 
@@ -154,10 +159,10 @@ async def test_an_answer_that_is_not_signed_with_our_key_counts_for_nothing(forg
             reply = msgspec.json.encode(Answer(each[0].nonces.replica, redeemed=True))
             if forged == "shape":
                 reply = b"[]"
-            mac = _mac(key, request.headers[MAC].encode() + reply) if forged == "shape" else _mac(key, reply)
+            signed = mac(key, request.headers[MAC].encode() + reply) if forged == "shape" else mac(key, reply)
             if forged == "redirect":
                 raise web.HTTPTemporaryRedirect(f"http://127.0.0.1:{each[0].port}{PATH}")
-            headers = {} if forged == "answer" else {MAC: "é" if forged == "text" else mac}
+            headers = {} if forged == "answer" else {MAC: "é" if forged == "text" else signed}
             return web.Response(body=reply, headers=headers)
 
         application = web.Application()
@@ -180,7 +185,7 @@ async def test_a_question_that_is_not_signed_with_our_key_learns_nothing() -> No
         nonce = replica.nonces.issue()
         body = msgspec.json.encode(Question(int(NOW.timestamp()), "r", nonce))
         assert await _post(replica, body, "") == 403
-        assert await _post(replica, body, _mac(b"other", body)) == 403
+        assert await _post(replica, body, mac(b"other", body)) == 403
         assert replica.nonces.redeem(replica.nonces.read(nonce))
 
 
@@ -188,14 +193,14 @@ async def test_a_question_that_is_not_signed_with_our_key_learns_nothing() -> No
 async def test_an_old_question_is_not_answered(seconds: int) -> None:
     async with replicas(1) as ((replica,), _):
         body = msgspec.json.encode(Question(int((NOW + timedelta(seconds=seconds)).timestamp()), "r", "n"))
-        assert await _post(replica, body, _mac(replica.nonces.derived_key(b"peers"), body)) == 403
+        assert await _post(replica, body, mac(replica.nonces.derived_key(b"peers"), body)) == 403
 
 
 @pytest.mark.requirement("SEC19")
 async def test_a_repeated_question_redeems_nothing_again() -> None:
     async with replicas(1) as ((replica,), _), aiohttp.ClientSession() as session:
         body = msgspec.json.encode(Question(int(NOW.timestamp()), "r", replica.nonces.issue()))
-        headers = {MAC: _mac(replica.nonces.derived_key(b"peers"), body)}
+        headers = {MAC: mac(replica.nonces.derived_key(b"peers"), body)}
         said = []
         for _ in range(3):
             async with session.post(f"http://127.0.0.1:{replica.port}{PATH}", data=body, headers=headers) as answer:
@@ -206,7 +211,7 @@ async def test_a_repeated_question_redeems_nothing_again() -> None:
 async def test_a_question_about_something_else_than_a_nonce_is_answered_with_no() -> None:
     async with replicas(1) as ((replica,), _), aiohttp.ClientSession() as session:
         body = msgspec.json.encode(Question(int(NOW.timestamp()), "r", "not a nonce"))
-        headers = {MAC: _mac(replica.nonces.derived_key(b"peers"), body)}
+        headers = {MAC: mac(replica.nonces.derived_key(b"peers"), body)}
         async with session.post(f"http://127.0.0.1:{replica.port}{PATH}", data=body, headers=headers) as answer:
             assert await answer.json() == {"replica": replica.nonces.replica, "redeemed": False}
 
@@ -229,37 +234,30 @@ async def test_a_server_without_a_service_is_alone() -> None:
     other = Nonces(clock=lambda: NOW, entropy=system_entropy)
     other.use(b"n" * 32)
     assert not await replicas.redeem(other.read(other.issue()))
-    await replicas.look_around()  # ends at once: there is nobody to look for
+    await replicas.run()  # ends at once: there are no others
 
 
-async def test_a_server_with_a_service_is_alone_when_nobody_else_was_there_for_a_minute(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async with replicas(1) as ((replica,), slices):
-        assert not replica.replicas.is_sole_writer()  # the first minute
-        monkeypatch.setattr(module, "_GONE_FOR", 0)
+async def test_a_server_with_a_service_is_alone_when_nobody_else_was_there_for_a_minute() -> None:
+    async with replicas(1) as ((replica,), _), in_background(replica.replicas.run()):
+        await until(lambda: bool(replica.replicas.identities))
+        assert not replica.replicas.is_sole_writer(), "this is its first minute"
+    async with replicas(1, every=0.01, leaves_after=0) as ((replica,), slices):
         await asyncio.sleep(0.001)
-        assert not replica.replicas.is_sole_writer()  # an address that has not said who it is
-        await replica.replicas._ask_around()
-        await asyncio.sleep(0.001)
-        assert replica.replicas.is_sole_writer()
-        slices.add(9, "127.0.0.9")
-        assert not replica.replicas.is_sole_writer()
+        assert not replica.replicas.is_sole_writer(), "an address has not said who it is"
+        async with in_background(replica.replicas.run()):
+            await until(replica.replicas.is_sole_writer)
+            slices.add(9, "127.0.0.9")
+            assert not replica.replicas.is_sole_writer()
+            slices.known.pop()
+            await until(replica.replicas.is_sole_writer)
+
+
+async def test_replicas_learn_who_is_who_and_forget_who_is_gone() -> None:
+    async with replicas(2, every=0.01) as (each, slices), in_background(each[0].replicas.run()):
+        identities = [replica.nonces.replica for replica in each]
+        await until(lambda: sorted(each[0].replicas.identities) == sorted(identities))
         slices.known.pop()
-        await asyncio.sleep(0.001)
-        assert replica.replicas.is_sole_writer()
-
-
-async def test_looking_around_learns_who_is_who_and_forgets_who_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LOOK_AROUND", 0.01)
-    async with replicas(2) as (each, slices):
-        looking = asyncio.create_task(each[0].replicas.look_around())
-        await until(lambda: each[0].replicas._address_of(each[1].nonces.replica))
-        slices.known.pop()
-        await until(lambda: each[0].replicas._address_of(each[1].nonces.replica) is None)
-        looking.cancel()
-        await asyncio.gather(looking, return_exceptions=True)
-        assert set(each[0].replicas._replicas.values()) == {each[0].nonces.replica}
+        await until(lambda: list(each[0].replicas.identities) == identities[:1])
 
 
 @pytest.mark.parametrize(
@@ -273,4 +271,4 @@ async def test_looking_around_learns_who_is_who_and_forgets_who_is_gone(monkeypa
     ],
 )
 def test_the_port_is_the_one_named_peers_or_the_only_one(ports: Any, expected: int | None) -> None:
-    assert module._port_of(EndpointSlice(metadata=ObjectMeta(), ports=ports)) == expected
+    assert port_of(EndpointSlice(metadata=ObjectMeta(), ports=ports)) == expected

@@ -178,7 +178,7 @@ class Profiles:
         except KeyError:
             raise Refused(ProblemType.MALFORMED, "There is no such profile.", status=404) from None
 
-    def offered(self, profile: Profile) -> Mapping[str, str]:
+    def order_profiles(self, profile: Profile) -> Mapping[str, str]:
         return {each.name: each.description for each in profile.acme.profiles}
 
     def authority(self, profile: Profile, _: ACMEOrder) -> CertificateAuthority:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import AsyncIterator, Callable, Collection, Hashable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from acme_server.accounts.eab_credentials import Binding
+from acme_server.accounts.eab_credentials import UID_INDEX, Binding, by_uid
 from acme_server.api.payloads import NewAccount, NewOrder, RequestedIdentifier
 from acme_server.metrics import Metrics
 from acme_server.orders.policy import Objection
@@ -29,14 +29,16 @@ from acme_server.validation.net.address_filter import AddressFilter
 from acme_server.wiring import Configuration, Services
 from kms.clock import system_entropy
 from kms.cluster.client import Cluster
+from kms.cluster.codec import WatchEvent
+from kms.cluster.informer import Informer
 from kms.pki.ca import subject_key_id
 from kms.pki.keys import PublicKey, private_key_pem
 from kms.resources.accounts import ACMEAccount
 from kms.resources.authorities import AuthoritySpec, AuthorityStatus, CertificateAuthority
 from kms.resources.core import Secret
 from kms.resources.credentials import CredentialSpec, EABCredential
-from kms.resources.kinds import CREDENTIALS, SECRETS
-from kms.resources.meta import Condition, LocalRef, NamespacedRef, ObjectMeta, Resource, key_of
+from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, SECRETS, Kind
+from kms.resources.meta import Condition, LocalRef, NamespacedRef, ObjectMeta, Resource
 from kms.resources.orders import ACMEOrder, ChallengeType, Identifier
 from kms.resources.policies import CertificatePolicy, DNSNameRules, PolicySpec
 from kms.resources.profiles import (
@@ -81,39 +83,32 @@ class Clock:
         return datetime.now(UTC).replace(microsecond=0) + self.ahead
 
 
-class Informed(Generic[T]):
-    """What an informer would hold, put there by the test."""
+class Informed(Informer[T]):
+    """An informer whose objects a test puts and removes."""
 
-    def __init__(self) -> None:
-        self.synced = asyncio.Event()
+    def __init__(self, cluster: Cluster, kind: Kind[T], **options: Any) -> None:
+        super().__init__(cluster, kind, **options)
         self.synced.set()
         self.silence = 0.0
-        self._objects: dict[tuple[str, str], T] = {}
-        self._version = 0
+        self._newest = 1_000_000
 
-    def put(self, resource: T) -> T:
-        self._version += 1
-        version = resource.metadata.resource_version or str(self._version)
-        meta = msgspec.structs.replace(resource.metadata, resource_version=version)
-        stored = msgspec.structs.replace(resource, metadata=meta)  # type: ignore[type-var]
-        self._objects[key_of(stored)] = stored
+    def put(self, object_: T) -> T:  # type: ignore[override]  # tests go on with what was stored
+        stored = self._versioned(object_)
+        super().put(stored)
         return stored
 
     def remove(self, namespace: str, name: str) -> None:
-        self._objects.pop((namespace, name), None)
-
-    def get(self, namespace: str, name: str) -> T | None:
-        return self._objects.get((namespace, name))
-
-    def values(self) -> Collection[T]:
-        return self._objects.values()
+        if (known := self.get(namespace, name)) is not None:
+            gone = self._versioned(known)
+            self._indexer.receive(None, WatchEvent("DELETED", gone, gone.metadata.resource_version))
 
     def interrupted(self) -> float:
         return self.silence
 
-    def by(self, index: str, key: Hashable) -> Sequence[T]:
-        assert index == "uid"
-        return [each for each in self._objects.values() if each.metadata.uid == key]
+    def _versioned(self, object_: T) -> T:
+        self._newest += 1
+        metadata = msgspec.structs.replace(object_.metadata, resource_version=str(self._newest))
+        return msgspec.structs.replace(object_, metadata=metadata)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
@@ -189,11 +184,11 @@ class World:
     validator: Validator = field(default_factory=Validator)
     records: ScriptedCAA = field(default_factory=ScriptedCAA)
     metrics: Metrics = field(default_factory=Metrics)
-    profiles: Informed[CertificateProfile] = field(default_factory=Informed)
-    policies: Informed[CertificatePolicy] = field(default_factory=Informed)
-    authorities: Informed[CertificateAuthority] = field(default_factory=Informed)
-    credentials: Informed[EABCredential] = field(default_factory=Informed)
-    secrets: Informed[Secret] = field(default_factory=Informed)
+    profiles: Informed[CertificateProfile] = field(init=False)
+    policies: Informed[CertificatePolicy] = field(init=False)
+    authorities: Informed[CertificateAuthority] = field(init=False)
+    credentials: Informed[EABCredential] = field(init=False)
+    secrets: Informed[Secret] = field(init=False)
     sole_writer: bool = True
     offered: tuple[ChallengeType, ...] = ("http-01",)
     """The challenges that can be validated, all by `validator`."""
@@ -202,6 +197,13 @@ class World:
     replica: str = "server-0"
     orders_page: int = 100
     services: Services = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.profiles = Informed(self.cluster, PROFILES)
+        self.policies = Informed(self.cluster, POLICIES)
+        self.authorities = Informed(self.cluster, AUTHORITIES)
+        self.credentials = Informed(self.cluster, CREDENTIALS, indexes={UID_INDEX: by_uid})
+        self.secrets = Informed(self.cluster, SECRETS)
 
     def start(self) -> None:
         """Begin a (new) life of the server: empty caches."""
@@ -240,17 +242,14 @@ class World:
             clock=self.clock,
             validator=changes.pop("validator", self.validator),
             records=self.records,
-            profiles=self.profiles,
-            policies=self.policies,
-            authorities=self.authorities,
-            credentials=self.credentials,
-            secrets=self.secrets,
             sole_writer=False,
             offered=self.offered,
             objection=self.objection,
             pace=self.pace,
             replica=changes.pop("replica", "server-1"),
         )
+        for informer in ("profiles", "policies", "authorities", "credentials", "secrets"):
+            setattr(other, informer, getattr(self, informer))
         other.start()
         return other
 
