@@ -24,17 +24,17 @@ class DNS01:
 
     @classmethod
     def build(cls, settings: ValidationSettings) -> DNS01:
-        """The validator for these settings. Raises OSError and ValueError where they name no DNS servers to ask."""
+        """The validator for these settings. Raises OSError and ValueError where they name no usable DNS servers."""
         return cls(Resolver.build(settings.resolvers))
 
     async def __call__(self, identifier: Identifier, token: str, key_authorization: str) -> None:  # noqa: ARG002 - the token is part of the key authorization
-        """One attempt. Raises ValidationFailed, which tells what was looked for where, and what was wrong.
+        """Make one attempt. Raises ValidationFailed, which says what was expected where, and what was found.
 
-        Every failure may be gone in a moment: the servers of a zone learn of a change one after the other, and what is
-        there already may be the record of an earlier order.
+        Every failure is temporary: the servers of a zone learn of a change one after the other, and a wrong record may
+        be that of an earlier order.
         """
         if identifier.type != "dns":
-            raise ValidationFailed(ProblemType.MALFORMED, "dns-01 proves nothing for IP addresses (RFC 8738, 7).")
+            raise ValidationFailed(ProblemType.MALFORMED, "dns-01 cannot validate IP addresses (RFC 8738, 7).")
         name = f"{LABEL}.{identifier.value}"
         try:
             found = await self._resolver.txt(name)
@@ -42,18 +42,18 @@ class DNS01:
             raise ValidationFailed(
                 ProblemType.DNS, f"The DNS lookup (TXT) of {name} failed: {error}.", temporary=True
             ) from None
-        # All of them are compared, so that the time tells nothing about which one matches.
-        if sum(hmac.compare_digest(each, expected(key_authorization)) for each in found.values):
+        # All are compared, so that the time does not tell which one matches.
+        if sum(hmac.compare_digest(each, digest(key_authorization)) for each in found.values):
             return
-        raise _unproven(name, found)
+        raise _failure(name, found)
 
 
-def expected(key_authorization: str) -> bytes:
-    """The value of the record that proves control: 43 characters."""
+def digest(key_authorization: str) -> bytes:
+    """The value of the record: the digest of the key authorization in base64url, 43 characters."""
     return b64encode(hashlib.sha256(key_authorization.encode("ascii")).digest())
 
 
-def _unproven(name: str, found: Records[bytes]) -> ValidationFailed:
+def _failure(name: str, found: Records[bytes]) -> ValidationFailed:
     if not found.name_exists:
         return ValidationFailed(ProblemType.DNS, f"The name {name} does not exist (NXDOMAIN).", temporary=True)
     wanted = "the digest of this challenge's key authorization: SHA-256 in base64url, 43 characters"

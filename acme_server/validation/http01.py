@@ -9,8 +9,8 @@ from acme_server.settings import ValidationSettings
 from acme_server.validation.attempt import ValidationFailed
 from acme_server.validation.dns.client import Resolver
 from acme_server.validation.net.address_filter import AddressFilter
-from acme_server.validation.net.fetch import Fetcher
-from acme_server.validation.net.redirects import PORTS, challenge
+from acme_server.validation.net.http_client import HTTPClient
+from acme_server.validation.net.redirects import PORTS, challenge_url
 from kms.resources.orders import Identifier
 
 MAXIMUM_BODY = 256
@@ -22,30 +22,31 @@ _TEMPORARY = frozenset({404, 408, 425, 429})
 class HTTP01:
     """Validates http-01 challenges."""
 
-    def __init__(self, fetcher: Fetcher, *, port: int = 80) -> None:
-        self._fetcher = fetcher
+    def __init__(self, client: HTTPClient, *, port: int = 80) -> None:
+        self._client = client
         self._port = port
 
     @classmethod
     def build(cls, settings: ValidationSettings) -> HTTP01:
-        """The validator for these settings. Raises OSError and ValueError where they name no DNS servers to ask."""
-        fetcher = Fetcher(
+        """The validator for these settings. Raises OSError and ValueError where they name no usable DNS servers."""
+        client = HTTPClient(
             resolver=Resolver.build(settings.resolvers),
             addresses=AddressFilter(settings),
             ports=PORTS | {settings.http01_port},
         )
-        return cls(fetcher, port=settings.http01_port)
+        return cls(client, port=settings.http01_port)
 
     async def __call__(self, identifier: Identifier, token: str, key_authorization: str) -> None:
-        """One attempt. Raises ValidationFailed, which tells what was looked for where, and what was wrong."""
-        document = await self._fetcher.fetch(challenge(identifier, token, port=self._port), maximum_body=MAXIMUM_BODY)
+        """Make one attempt. Raises ValidationFailed, which says what was expected where, and what was found."""
+        url = challenge_url(identifier, token, port=self._port)
+        document = await self._client.fetch(url, maximum_body=MAXIMUM_BODY)
         if document.status != _OK:
             raise ValidationFailed(
                 ProblemType.UNAUTHORIZED,
                 f"{document.source} answered with status {document.status} instead of 200.",
                 temporary=document.status in _TEMPORARY or document.status >= 500,  # noqa: PLR2004 - server errors
             )
-        # Trailing white space is the work of editors and of echo.
+        # Editors and echo add trailing white space.
         if not hmac.compare_digest(document.body.rstrip(b" \t\r\n"), key_authorization.encode("ascii")):
             raise ValidationFailed(
                 ProblemType.UNAUTHORIZED,

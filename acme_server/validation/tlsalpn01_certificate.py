@@ -13,7 +13,7 @@ from kms.pki.parsing import PARSER_ERRORS
 from kms.resources.orders import Identifier
 
 MAXIMUM_CERTIFICATE = 16 * 1024
-"""Octets: such a certificate has about 500."""
+"""Octets; an ordinary one has about 500."""
 
 ACME_IDENTIFIER = ObjectIdentifier("1.3.6.1.5.5.7.1.31")
 _OBSOLETE = ObjectIdentifier("1.3.6.1.5.5.7.1.30.1")
@@ -22,14 +22,13 @@ _OCTET_STRING = b"\x04\x20"
 
 
 class WrongCertificate(ValueError):
-    """A certificate that proves nothing: the message ends a sentence about it, and repeats nothing of it."""
+    """A certificate that does not prove control. The message ends a sentence about it, and repeats nothing of it."""
 
 
 def check(der: bytes, identifier: Identifier, digest: bytes) -> None:
     """Raise WrongCertificate unless the certificate proves control of the identifier.
 
-    `digest` is the SHA-256 digest of the key authorization. Who signed the certificate, and until when it is valid,
-    matters to nobody.
+    `digest` is the SHA-256 digest of the key authorization. Issuer and validity of the certificate do not matter.
     """
     extensions = _extensions(der)
     _check_names(extensions, identifier)
@@ -49,7 +48,7 @@ def _extensions(der: bytes) -> x509.Extensions:
     if len(der) > MAXIMUM_CERTIFICATE:
         raise WrongCertificate(f"is longer than {MAXIMUM_CERTIFICATE} bytes")
     try:
-        with warnings.catch_warnings():  # of oddities that do not matter here
+        with warnings.catch_warnings():  # oddities do not matter here
             warnings.simplefilter("ignore")
             return x509.load_der_x509_certificate(der).extensions
     except PARSER_ERRORS:

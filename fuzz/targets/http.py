@@ -1,4 +1,4 @@
-"""What a web server answers to the question for a key authorization (RFC 8555, 8.3)."""
+"""The response of a web server to the request for a key authorization (RFC 8555, 8.3)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from asyncio import AbstractEventLoop, StreamReader
 from functools import cache
 
-from acme_server.validation.net.http_client import MAXIMUM_LINE, InvalidResponse, response
+from acme_server.validation.net.http_client import Exchange, InvalidResponse
 from fuzz.target import Target
 
 _MAXIMUM_BODY = 256
@@ -14,16 +14,16 @@ _MAXIMUM_BODY = 256
 
 @cache
 def _loop() -> AbstractEventLoop:
-    """A loop that is never run: all bytes are there from the start, so nothing waits."""
+    """A loop that never runs: all bytes are there from the start, so nothing waits."""
     return asyncio.new_event_loop()
 
 
 def read(data: bytes) -> None:
-    """The whole answer at once."""
-    reader = StreamReader(limit=MAXIMUM_LINE, loop=_loop())
+    """The whole response at once."""
+    reader = StreamReader(loop=_loop())
     reader.feed_data(data)
     reader.feed_eof()
-    reading = response(reader, maximum_body=_MAXIMUM_BODY)
+    reading = Exchange("www.example.com", "/").read_response(reader, maximum_body=_MAXIMUM_BODY)
     try:
         reading.send(None)
     except StopIteration as finished:

@@ -22,7 +22,7 @@ from acme_server.validation.caa_rules import Property
 from acme_server.validation.dns.client import Resolver
 from acme_server.validation.http01 import HTTP01
 from acme_server.validation.net.address_filter import AddressFilter
-from acme_server.validation.net.fetch import Fetcher
+from acme_server.validation.net.http_client import HTTPClient
 from acme_server.validation.net.redirects import PORTS
 from e2e.load.keys import certificate_id
 from kms.pki.keys import fingerprint
@@ -494,7 +494,7 @@ FAILURES: list[tuple[str, str, Behaviour | None]] = [
     ),
     (
         "tls",
-        "The TLS handshake with the host of redirect 1 failed: what answers there is not TLS.",
+        "The TLS handshake with the host of redirect 1 failed: the server did not answer with TLS.",
         redirecting("https://www.example.com:TLS/"),
     ),
 ]
@@ -528,7 +528,7 @@ async def test_a_challenge_that_fails_says_why_in_challenge_and_order(
             behaviour = redirecting(f"https://www.example.com:{secure_port}/")
         web = await stack.enter_async_context(running_webserver(behaviour or hangs_up))
         settings = ValidationSettings(http01_port=web.port, allow=(ip_network("127.0.0.0/8"),))
-        fetcher = Fetcher(
+        client = HTTPClient(
             resolver=Resolver((names.address,), timeout=5),
             addresses=AddressFilter(settings),
             ports=PORTS | ({web.port, secure_port} if type_ == "tls" else {web.port}),
@@ -536,7 +536,7 @@ async def test_a_challenge_that_fails_says_why_in_challenge_and_order(
         )
 
         def configure(world: World) -> None:
-            world.validator = cast("Validator", HTTP01(fetcher, port=web.port))
+            world.validator = cast("Validator", HTTP01(client, port=web.port))
 
         server = await stack.enter_async_context(running_server(configure))
         await server.register()

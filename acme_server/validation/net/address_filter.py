@@ -1,18 +1,17 @@
 """Where challenge connections may go.
 
-An internal CA validates hosts of private networks, so those are allowed. Denied is what no certificate is for and what
-attackers want to reach: this machine, the link with its metadata services, groups, and the ways to write one of these
-addresses inside another one.
+An internal CA validates hosts of private networks, so those are allowed. Denied are the addresses that need no
+certificate and that attackers want to reach: loopback, link-local with its metadata services, multicast, and every form
+of writing one of these addresses inside another one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import ip_network
 
 from acme_server.settings import Network, ValidationSettings
-
-Address = IPv4Address | IPv6Address
+from acme_server.validation.dns.messages import IPAddress
 
 _DENIED = (
     ("this network", "0.0.0.0/8"),
@@ -43,16 +42,16 @@ _DENIED_NETWORKS = tuple((reason, ip_network(text)) for reason, text in _DENIED)
 
 
 class AddressFilter:
-    """Decides about single addresses; whoever connects asks it about the very address that is connected to."""
+    """Decides about single addresses: the connector asks it about the very address that it connects to."""
 
     def __init__(self, settings: ValidationSettings) -> None:
         self._allow = settings.allow
         self._deny = settings.deny
 
-    def objection(self, address: Address) -> str | None:
-        """Why there must be no connection to this address; None: there may be.
+    def objection(self, address: IPAddress) -> str | None:
+        """Why this address must not be contacted; None where it may be.
 
-        `--validation-allow` wins over `--validation-deny`, and both over what is denied by default.
+        `--validation-allow` wins over `--validation-deny`, and both over the default.
         """
         if _within(address, self._allow):
             return None
@@ -61,5 +60,5 @@ class AddressFilter:
         return next((reason for reason, network in _DENIED_NETWORKS if address in network), None)
 
 
-def _within(address: Address, networks: Iterable[Network]) -> bool:
+def _within(address: IPAddress, networks: Iterable[Network]) -> bool:
     return any(address in network for network in networks)

@@ -1,4 +1,4 @@
-"""Where a validation fetch goes, and where redirects may take it. Pure."""
+"""The URL of an http-01 challenge, and the redirects that may be followed from there. Pure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from acme_server.problems import ProblemType
-from acme_server.validation.attempt import ValidationFailed
 from kms.pki.names import InvalidName, Name, dns_name, ip_address
 from kms.resources.orders import Identifier
 
 STATUSES = frozenset({301, 302, 307, 308})
-"""The redirects that are followed."""
+"""The statuses of redirects that are followed."""
 MAXIMUM_REDIRECTS = 10
 PORTS = frozenset({80, 443})
 
@@ -24,10 +22,10 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class FetchURL:
     """An http or https URL. `host` is the Host header: for the first request the identifier and nothing else.
 
-    `literal` says whether redirects may lead to IP addresses: where the identifier is one, and nowhere else.
+    `literal` says whether redirects may lead to IP addresses: only where the identifier is one.
     """
 
     scheme: Literal["http", "https"]
@@ -37,39 +35,41 @@ class Target:
     host: str
     literal: bool = False
 
-    @property
-    def url(self) -> str:
-        """The URL, with the port where it is not the scheme's."""
+    def __str__(self) -> str:
         port = "" if self.port == _DEFAULT_PORTS[self.scheme] else f":{self.port}"
         return f"{self.scheme}://{_bracketed(self.name)}{port}{self.path}"
 
 
-def challenge(identifier: Identifier, token: str, *, port: int) -> Target:
-    """Where the key authorization of an http-01 challenge is fetched (for an IP address RFC 8738, 4)."""
+def challenge_url(identifier: Identifier, token: str, *, port: int) -> FetchURL:
+    """The URL of the key authorization of an http-01 challenge (for IP addresses: RFC 8738, 4)."""
     name = Name(identifier.type, identifier.value)
     path = f"/.well-known/acme-challenge/{token}"
-    return Target("http", name, port, path, _bracketed(name), literal=identifier.type == "ip")
+    return FetchURL("http", name, port, path, _bracketed(name), literal=identifier.type == "ip")
 
 
 def _bracketed(name: Name) -> str:
     return f"[{name.value}]" if ":" in name.value else name.value
 
 
-def redirected(target: Target, location: bytes, *, ports: Collection[int]) -> Target:
-    """Where `Location` leads from `target`.
+class RedirectRefused(Exception):
+    """A redirect that is not followed. The message ends a sentence about the redirecting server."""
 
-    Raises ValidationFailed for what is no URL, for other schemes than http and https, other ports than `ports`,
-    credentials, and IP addresses: in any spelling or, where the identifier is one, in any but the canonical one;
-    without repeating what it said.
+
+def resolve_redirect(base: FetchURL, location: bytes, *, ports: Collection[int]) -> FetchURL:
+    """Resolve `location`, the Location of a response from `base`.
+
+    Raises RedirectRefused for a malformed URL, a scheme other than http and https, a port other than `ports`,
+    credentials, and an IP address: in any spelling or, where the identifier is one, in any but the canonical one.
+    The message does not repeat the location.
     """
-    parts = _split(target, location)
+    parts = _split(base, location)
     if parts.scheme not in _DEFAULT_PORTS:
         raise _refused("to a scheme other than http and https")
     if "@" in parts.netloc:
         raise _refused("to a URL with credentials")
     try:
         port = _DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
-        name = _host(parts.hostname or "", literal=target.literal)
+        name = _host(parts.hostname or "", literal=base.literal)
     except InvalidName:
         raise _refused("to a host that is not a DNS name") from None
     except ValueError:
@@ -79,7 +79,7 @@ def redirected(target: Target, location: bytes, *, ports: Collection[int]) -> Ta
     scheme: Literal["http", "https"] = "https" if parts.scheme == "https" else "http"
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     host = _bracketed(name) if port == _DEFAULT_PORTS[scheme] else f"{_bracketed(name)}:{port}"
-    return Target(scheme, name, port, path, host, target.literal)
+    return FetchURL(scheme, name, port, path, host, base.literal)
 
 
 def _host(text: str, *, literal: bool) -> Name:
@@ -87,11 +87,11 @@ def _host(text: str, *, literal: bool) -> Name:
         try:
             return ip_address(text)
         except InvalidName:
-            pass  # a name, or nothing that we take
+            pass  # it may be a name
     return dns_name(text, wildcard=False)
 
 
-def _split(target: Target, location: bytes) -> SplitResult:
+def _split(base: FetchURL, location: bytes) -> SplitResult:
     if len(location) > _MAXIMUM_LENGTH:
         raise _refused("to a URL that is too long")
     try:
@@ -99,11 +99,11 @@ def _split(target: Target, location: bytes) -> SplitResult:
         if not _URL.fullmatch(text):
             raise _refused("to a malformed URL")
         parts = urlsplit(text)
-        # Only without a scheme it is relative: urljoin would also complete the likes of `http:///` and `http:path`.
-        return parts if parts.scheme else urlsplit(urljoin(target.url, text))
+        # A reference with a scheme is not relative, but urljoin would complete `http:///` and `http:path`.
+        return parts if parts.scheme else urlsplit(urljoin(str(base), text))
     except ValueError:
         raise _refused("to a malformed URL") from None
 
 
-def _refused(where: str) -> ValidationFailed:
-    return ValidationFailed(ProblemType.INCORRECT_RESPONSE, f"it redirects {where}, which is not followed")
+def _refused(where: str) -> RedirectRefused:
+    return RedirectRefused(f"it redirects {where}, which is not followed")

@@ -1,7 +1,7 @@
-"""TLS with somebody of whom nothing is known: a handshake of bounded length, and a few bytes after it.
+"""TLS with unknown servers: a handshake of bounded length, and a bounded number of bytes after it.
 
-OpenSSL takes chains of a hundred kilobytes and parses them at one go: a tenth of a second, for those who mean it.
-Neither ssl nor asyncio has a limit to set, so the handshake is driven here, from memory to memory.
+OpenSSL accepts chains of a hundred kilobytes and parses them in one go, which blocks the event loop for a tenth of a
+second. Neither ssl nor asyncio can limit that, so the handshake runs here, on memory buffers.
 """
 
 from __future__ import annotations
@@ -11,21 +11,18 @@ import ssl
 from dataclasses import dataclass, field
 
 MAXIMUM_HANDSHAKE = 24 * 1024
-"""Octets that are taken in before the handshake is done: certificates with the longest keys take a third of it."""
+"""Octets received before the handshake is complete: certificates with the longest keys take a third of it."""
 MAXIMUM_DATA = 64 * 1024
-"""Octets of content that are taken in altogether."""
+"""Octets of content received altogether."""
 _PART = 16 * 1024
 
-# Exchanging keys with elliptic curves takes a millisecond. The groups of finite fields are the server's to choose, and
-# the largest that OpenSSL takes keep the event loop busy for a quarter of a second.
+# Key exchange with elliptic curves takes a millisecond. With finite fields the server chooses the group, and the
+# largest that OpenSSL accepts blocks the event loop for a quarter of a second.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES"
 
 
-def unverified(*protocols: str) -> ssl.SSLContext:
-    """For servers whose certificate proves nothing about who they are.
-
-    At least TLS 1.2; `protocols` are offered by ALPN.
-    """
+def unverified_context(*protocols: str) -> ssl.SSLContext:
+    """A context that accepts any certificate, for TLS 1.2 or newer. `protocols` are offered by ALPN."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -37,12 +34,12 @@ def unverified(*protocols: str) -> ssl.SSLContext:
 
 
 class HandshakeTooLong(ssl.SSLError):
-    """The server has sent more than a handshake may have."""
+    """The server sent more than `MAXIMUM_HANDSHAKE`."""
 
 
 @dataclass(eq=False)
-class Secured:
-    """TLS over the two streams of a connection that somebody else opens and ends."""
+class TLSStream:
+    """TLS over the streams of a connection that the caller opens and closes."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -55,24 +52,25 @@ class Secured:
         self.session = self.context.wrap_bio(self._incoming, self._outgoing, server_hostname=self.server_name)
 
     async def handshake(self) -> None:
-        """Agree on keys. Raises SSLError, and OSError where the server is gone before that."""
+        """Do the handshake. Raises SSLError, and OSError where the connection is closed before it is complete."""
         left = MAXIMUM_HANDSHAKE
-        while not self._agreed():
+        while not self._advance_handshake():
             data = await self.reader.read(left)
             if not data:
                 raise ConnectionResetError("closed during the handshake")
             left -= len(data)
             if not left:
-                raise HandshakeTooLong("more than a handshake has")
+                raise HandshakeTooLong("the handshake is too long")
             self._incoming.write(data)
 
-    def _agreed(self) -> bool:
+    def _advance_handshake(self) -> bool:
+        """Whether it is complete with the bytes received so far."""
         try:
             self.session.do_handshake()
         except ssl.SSLWantReadError:
             return False
         finally:
-            self._flush()  # also the alert that says what we did not like
+            self._flush()  # also an alert
         return True
 
     def send(self, data: bytes) -> None:
@@ -81,16 +79,16 @@ class Secured:
         self._flush()
 
     async def receive(self, into: asyncio.StreamReader) -> None:
-        """Take in content until it ends, or there is too much of it."""
+        """Receive content until it ends, or exceeds `MAXIMUM_DATA`."""
         left = MAXIMUM_DATA
         while left > 0:
             try:
                 content = self.session.read(_PART)
             except ssl.SSLWantReadError:
-                if await self._more():
+                if await self._receive_more():
                     continue
                 break
-            except ssl.SSLError:  # ended, or no TLS any more
+            except ssl.SSLError:  # closed, or no longer TLS
                 break
             if not content:
                 break
@@ -98,7 +96,7 @@ class Secured:
             left -= len(content)
         into.feed_eof()
 
-    async def _more(self) -> bool:
+    async def _receive_more(self) -> bool:
         try:
             data = await self.reader.read(_PART)
         except OSError:

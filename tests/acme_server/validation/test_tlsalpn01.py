@@ -18,7 +18,7 @@ from acme_server.validation.attempt import ValidationFailed
 from acme_server.validation.dns.client import Resolver
 from acme_server.validation.net.address_filter import AddressFilter
 from acme_server.validation.net.connector import Connector
-from acme_server.validation.net.tls_client import MAXIMUM_HANDSHAKE, unverified
+from acme_server.validation.net.tls_client import MAXIMUM_HANDSHAKE, unverified_context
 from acme_server.validation.tlsalpn01 import TLSALPN01, server_name
 from kms.resources.orders import Identifier
 from tests.support.alpn import OBSOLETE, certificate, digest_of, flooding, running_responder, serving
@@ -46,7 +46,7 @@ def validator(nameserver: NameServer, port: int, *, deadline: float = 5.0, conne
     connector = Connector(
         resolver=Resolver((nameserver.address,), timeout=2.0),
         addresses=AddressFilter(ValidationSettings(allow=LOOPBACK)),
-        connect=connect,
+        timeout=connect,
     )
     return TLSALPN01(connector, port=port, deadline=deadline)
 
@@ -138,7 +138,7 @@ async def test_a_server_that_refuses_the_protocol_is_a_tls_problem(nameserver: N
 
     failed = await failure_with(nameserver, alert)
     assert failed.problem.type == ProblemType.TLS
-    assert "the server does not speak the protocol that was offered by ALPN" in failed.problem.detail
+    assert "the server does not support the protocol offered by ALPN" in failed.problem.detail
     assert failed.temporary
 
 
@@ -155,7 +155,7 @@ async def test_a_server_with_an_older_tls_is_refused(nameserver: NameServer) -> 
 
     failed = await failure_with(nameserver, old)
     assert failed.problem.type == ProblemType.TLS
-    assert "does not speak TLS 1.2 or newer" in failed.problem.detail
+    assert "does not support TLS 1.2 or newer" in failed.problem.detail
 
 
 @pytest.mark.requirement("ALPN-M5", "SEC48")
@@ -204,7 +204,7 @@ async def test_what_is_no_tls_is_told(nameserver: NameServer) -> None:
 
     failed = await failure_with(nameserver, http)
     assert failed.problem.type == ProblemType.TLS
-    assert failed.problem.detail.endswith("failed: what answers there is not TLS.")
+    assert failed.problem.detail.endswith("failed: the server did not answer with TLS.")
 
 
 async def test_a_server_that_hangs_up_is_told(nameserver: NameServer) -> None:
@@ -293,7 +293,9 @@ async def test_a_name_that_is_rebound_between_check_and_use_gains_nothing(namese
 
 @pytest.mark.requirement("SEC41")
 def test_no_handshake_uses_the_groups_of_finite_fields() -> None:
-    assert not [each["name"] for each in unverified().get_ciphers() if each["name"].startswith(("DHE", "ADH", "AES"))]
+    assert not [
+        each["name"] for each in unverified_context().get_ciphers() if each["name"].startswith(("DHE", "ADH", "AES"))
+    ]
 
 
 async def test_the_settings_make_a_validator(nameserver: NameServer) -> None:
@@ -306,7 +308,7 @@ async def test_the_settings_make_a_validator(nameserver: NameServer) -> None:
 def test_the_most_laborious_handshake_is_done_in_a_moment() -> None:
     chain = [HONEST] * (MAXIMUM_HANDSHAKE // len(HONEST.public_bytes(Encoding.DER)) - 2)
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = unverified("acme-tls/1").wrap_bio(to_client, to_server, server_hostname=NAME)
+    client = unverified_context("acme-tls/1").wrap_bio(to_client, to_server, server_hostname=NAME)
     server = serving(*chain).wrap_bio(to_server, to_client, server_side=True)
     with pytest.raises(ssl.SSLWantReadError):
         client.do_handshake()

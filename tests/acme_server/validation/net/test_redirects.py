@@ -4,16 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acme_server.validation.attempt import ValidationFailed
-from acme_server.validation.net.redirects import PORTS, Target, challenge, redirected
+from acme_server.validation.net.redirects import PORTS, FetchURL, RedirectRefused, challenge_url, resolve_redirect
 from kms.pki.names import dns_name, ip_address
 from kms.resources.orders import Identifier
 
-FIRST = challenge(Identifier(type="dns", value="web.example.com"), "token", port=80)
+FIRST = challenge_url(Identifier(type="dns", value="web.example.com"), "token", port=80)
 
 
-def follow(location: str, start: Target = FIRST) -> Target:
-    return redirected(start, location.encode(), ports=PORTS)
+def follow(location: str, start: FetchURL = FIRST) -> FetchURL:
+    return resolve_redirect(start, location.encode(), ports=PORTS)
 
 
 @pytest.mark.parametrize(
@@ -29,19 +28,19 @@ def follow(location: str, start: Target = FIRST) -> Target:
     ],
 )
 def test_locations_are_resolved(location: str, url: str, host: str) -> None:
-    target = follow(location)
-    assert (target.url, target.host) == (url, host)
+    found = follow(location)
+    assert (str(found), found.host) == (url, host)
 
 
 @pytest.mark.requirement("IP-M3")
 def test_an_ipv6_identifier_is_bracketed() -> None:
-    target = challenge(Identifier(type="ip", value="fd00::1"), "token", port=8080)
-    assert target.url == "http://[fd00::1]:8080/.well-known/acme-challenge/token"
-    assert target.host == "[fd00::1]"
+    found = challenge_url(Identifier(type="ip", value="fd00::1"), "token", port=8080)
+    assert str(found) == "http://[fd00::1]:8080/.well-known/acme-challenge/token"
+    assert found.host == "[fd00::1]"
 
 
-ADDRESS = challenge(Identifier(type="ip", value="10.0.0.1"), "token", port=80)
-IPV6 = challenge(Identifier(type="ip", value="fd00::1"), "token", port=80)
+ADDRESS = challenge_url(Identifier(type="ip", value="10.0.0.1"), "token", port=80)
+IPV6 = challenge_url(Identifier(type="ip", value="fd00::1"), "token", port=80)
 
 
 @pytest.mark.requirement("SEC44", "IP-M3")
@@ -58,10 +57,10 @@ IPV6 = challenge(Identifier(type="ip", value="fd00::1"), "token", port=80)
     ],
 )
 def test_where_the_identifier_is_an_address_redirects_may_lead_to_addresses(
-    start: Target, location: str, url: str, host: str
+    start: FetchURL, location: str, url: str, host: str
 ) -> None:
-    target = follow(location, start)
-    assert (target.url, target.host) == (url, host)
+    found = follow(location, start)
+    assert (str(found), found.host) == (url, host)
 
 
 @pytest.mark.requirement("SEC44")
@@ -80,13 +79,13 @@ def test_where_the_identifier_is_an_address_redirects_may_lead_to_addresses(
     ],
 )
 def test_an_address_in_another_spelling_is_refused_even_there(location: str) -> None:
-    with pytest.raises(ValidationFailed):
+    with pytest.raises(RedirectRefused):
         follow(location, IPV6)
 
 
 @pytest.mark.requirement("SEC44")
 def test_a_name_does_not_lead_to_an_address_by_way_of_another_name() -> None:
-    with pytest.raises(ValidationFailed):
+    with pytest.raises(RedirectRefused):
         follow("http://10.0.0.1/", follow("http://other.example.com/"))
 
 
@@ -105,23 +104,23 @@ locations = st.one_of(
 @pytest.mark.requirement("SEC40", "SEC44")
 def test_every_location_leads_to_a_permitted_place_or_nowhere(location: bytes) -> None:
     try:
-        target = redirected(FIRST, location, ports=PORTS)
-    except ValidationFailed:
+        found = resolve_redirect(FIRST, location, ports=PORTS)
+    except RedirectRefused:
         return
-    assert target.scheme in {"http", "https"}
-    assert target.port in PORTS
-    assert target.name == dns_name(target.name.value, wildcard=False)
-    assert target.path.startswith("/")
-    assert all("!" <= each <= "~" for each in target.path)
+    assert found.scheme in {"http", "https"}
+    assert found.port in PORTS
+    assert found.name == dns_name(found.name.value, wildcard=False)
+    assert found.path.startswith("/")
+    assert all("!" <= each <= "~" for each in found.path)
 
 
 @given(locations)
 @pytest.mark.requirement("SEC44")
 def test_every_location_that_an_address_gives_leads_to_one_canonical_place_or_nowhere(location: bytes) -> None:
     try:
-        target = redirected(IPV6, location, ports=PORTS)
-    except ValidationFailed:
+        found = resolve_redirect(IPV6, location, ports=PORTS)
+    except RedirectRefused:
         return
-    spelled = {"dns": dns_name, "ip": ip_address}[target.name.type]
-    assert target.name == spelled(target.name.value)
-    assert target.port in PORTS
+    spelled = {"dns": dns_name, "ip": ip_address}[found.name.type]
+    assert found.name == spelled(found.name.value)
+    assert found.port in PORTS
