@@ -13,7 +13,7 @@ import yaml
 from e2e.chart.helm import ROOT, Helm, Manifest
 
 BASE = ROOT / "deploy" / "kustomize" / "base"
-_HEAD = "# Made of charts/kms-acme with its default values by `make chart`. Change it by patches in an overlay.\n"
+_HEAD = "# Generated from charts/kms-acme with its default values by `make chart`. Patch it in an overlay.\n"
 # Labels that say how something was installed would be wrong here.
 _OF_HELM = ("helm.sh/chart", "app.kubernetes.io/managed-by")
 

@@ -17,7 +17,7 @@ metadata:
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
 metadata:
-  # The release namespace has a Role of the shorter name besides.
+  # Different from the Role in the release namespace.
   name: {{ $name }}-resources
   namespace: {{ . }}
   {{- include "kms-acme.metadata" (dict "root" $.root "component" $.program) | nindent 2 }}
