@@ -29,11 +29,11 @@ names an unknown requirement, or if this page is out of date.
 
 
 def faults(parts: Sequence[Part], tests: Tests) -> list[str]:
-    """What must be mended before the document tells the truth: one sentence a fault."""
+    """The faults of the document, a sentence for each."""
     known = by_id(parts)
     return [
         *(
-            f"{line.id} has neither a test nor a reason: mark a test with it, or say why there is none (reason)"
+            f"{line.id} has neither a test nor a reason: mark a test with it, or add a reason"
             for line in known.values()
             if line.id not in tests and not line.reason
         ),
@@ -85,7 +85,7 @@ def _row(line: Line, tests: Sequence[Claim]) -> str:
 
 
 def _shown(tests: Sequence[Claim]) -> str:
-    """The tests by file, as sentences, which their names are."""
+    """The tests by file, with their names as sentences."""
     files = (
         f"[{path.removesuffix('.py')}](../../{path}): {'; '.join(_sentence(each.name) for each in group)}"
         for path, group in groupby(tests, key=lambda each: each.path)
@@ -98,5 +98,5 @@ def _sentence(name: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text of one cell of a table: on one line, with no bar of its own."""
+    """The text of a table cell: on one line, with escaped bars."""
     return re.sub(r"\s+", " ", text).strip().replace("|", "\\|")

@@ -10,15 +10,15 @@ from typing import Any
 
 
 class BadLines(ValueError):
-    """A file that does not say what it must; the message names file, line and fix."""
+    """A file is invalid. The message names the file, the line and the fix."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One numbered line.
+    """One numbered requirement.
 
-    `says` is the line in our own words, `met` how it is met. `reason` says why no test proves it, where none can or
-    where the thing is not offered; `departs` what is done otherwise, and why.
+    `says` is the requirement in our own words, `met` how the product meets it. `reason` is why no test proves it;
+    `departs` is what the product does instead, and why.
     """
 
     id: str
@@ -45,7 +45,7 @@ def read(folder: Path) -> tuple[Part, ...]:
     for name, document in documents.items():
         for id_ in document["lines"]:
             if other := found.get(id_):
-                raise BadLines(f"{id_} stands in {other} and in {name}; an id names one line")
+                raise BadLines(f"{id_} is in {other} and in {name}; an id names one line")
             found[id_] = name
     return tuple(part for _, part in sorted(parts, key=lambda each: each[0]))
 
@@ -59,9 +59,9 @@ def _line(file: str, id_: str, members: Mapping[str, str]) -> Line:
     if unknown := members.keys() - {"says", "met", "reason", "departs"}:
         raise BadLines(f"{file}: {id_} has {', '.join(sorted(unknown))}; it takes says, met, reason and departs")
     if not members.get("says"):
-        raise BadLines(f"{file}: {id_} does not say what the line asks for (says)")
+        raise BadLines(f"{file}: {id_} lacks the requirement (says)")
     if not members.get("met") and not members.get("reason"):
-        raise BadLines(f"{file}: {id_} says neither how it is met (met) nor why it is not (reason)")
+        raise BadLines(f"{file}: {id_} has neither `met` nor `reason`")
     return Line(id_, **members)
 
 

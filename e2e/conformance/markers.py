@@ -1,4 +1,4 @@
-"""Which tests say that they prove which lines: `@pytest.mark.requirement(...)`, read from the sources.
+"""The tests that claim to prove requirements: `@pytest.mark.requirement(...)`, read from the sources.
 
 A marker stands on a test, on a class of tests, on a module (`pytestmark`), or on one case of a parametrised test
 (`pytest.param(..., marks=...)`, in the decorator or in a list at the top of the module that the decorator names).
@@ -15,7 +15,7 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class BadMarker(ValueError):
-    """A marker that proves nothing as it stands; the message says where and why."""
+    """A marker is invalid. The message has the place and the reason."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -54,7 +54,7 @@ def of_module(source: str, path: str) -> Iterator[tuple[str, Claim]]:
 
 
 def _assigned(node: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
-    """The names that a statement gives a value, with the value."""
+    """The names that a statement assigns, with the value."""
     match node:
         case ast.Assign(targets=targets, value=value):
             yield from ((target.id, value) for target in targets if isinstance(target, ast.Name))
@@ -65,7 +65,7 @@ def _assigned(node: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _tests(tree: ast.Module) -> Iterator[tuple[str, list[ast.expr]]]:
-    """What pytest runs, by name, with its decorators and those of the class around it.
+    """The tests that pytest runs, by name, with their decorators and those of their class.
 
     A state machine of hypothesis becomes a test by an assignment, `TestOrders = OrderMachine.TestCase`.
     """

@@ -1,1 +1,1 @@
-"""docs/reference.md: the fields of the six kinds, made from the schemas that the API server itself enforces."""
+"""docs/reference.md: the fields of the six kinds, generated from the schemas of the CRDs."""

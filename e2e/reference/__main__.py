@@ -1,4 +1,4 @@
-"""`python -m e2e.reference`: writes docs/reference.md, or says that it is out of date."""
+"""`python -m e2e.reference`: write docs/reference.md, or report that it is out of date."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ ORDER = (
     "acmeaccounts",
     "acmeorders",
 )
-"""What people write comes before what the server writes."""
+"""Configuration kinds first, then those that the server writes."""
 
 HELP = """Write docs/reference.md from the schemas in crds/.
 
-Exit codes: 0; 1 where a schema is missing, and with --check where the page is out of date; 2 for wrong usage."""
+Exit codes: 0 for success; 1 if a schema is missing or, with --check, if the page is out of date; 2 for wrong usage."""
 
 
 @click.command(help=HELP)
-@click.option("--check", is_flag=True, help="Write nothing; fail where the page would change.")
+@click.option("--check", is_flag=True, help="Write nothing; fail if the page is out of date.")
 @click.option(
     "--root",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     default=ROOT,
-    help="The project to read and write; default: this one.",
+    help="Project to read and write. Default: this one.",
 )
 def main(*, check: bool, root: Path) -> None:
     """Run it."""
@@ -44,7 +44,7 @@ def main(*, check: bool, root: Path) -> None:
     if not check:
         path.write_text(page)
     elif not path.exists() or path.read_text() != page:
-        sys.exit("docs/reference.md is out of date: run `make reference` and commit what it writes")
+        sys.exit("docs/reference.md is out of date: run `make reference` and commit the result")
 
 
 if __name__ == "__main__":

@@ -10,22 +10,22 @@ Node = Mapping[str, Any]
 
 PREFACE = """# Reference
 
-Every field of the six kinds in `pki.kms.hanzo.ai/v1alpha1`, made from [crds/](../crds/) by `make reference`.
-The same text is in the cluster: `kubectl explain certificateprofile.spec --recursive`.
+All fields of the six kinds in `pki.kms.hanzo.ai/v1alpha1`, generated from [crds/](../crds/) by `make reference`.
+`kubectl explain certificateprofile.spec --recursive` shows the same texts.
 
-`[]` stands for each entry of a list, `{}` for each value of a map. A rule is what the API server answers where it is
-broken.
+`[]` denotes an entry of a list, `{}` a value of a map. A rule is the message with which the API server refuses a
+violation.
 """
 CONDITIONS = "conditions"
 """Shown as one line: its parts are those of every condition in Kubernetes."""
 
 _LIMITS = (
-    ("minLength", "at least {} characters"),
-    ("maxLength", "at most {} characters"),
-    ("minItems", "at least {} entries"),
-    ("maxItems", "at most {} entries"),
-    ("minimum", "at least {}"),
-    ("maximum", "at most {}"),
+    ("minLength", "minimum length {}"),
+    ("maxLength", "maximum length {}"),
+    ("minItems", "minimum entries {}"),
+    ("maxItems", "maximum entries {}"),
+    ("minimum", "minimum {}"),
+    ("maximum", "maximum {}"),
 )
 
 
@@ -35,7 +35,7 @@ def document(definitions: Sequence[Node]) -> str:
 
 
 def _contents(definitions: Sequence[Node]) -> str:
-    lines = ["| kind | short name | what it is |", "| --- | --- | --- |"]
+    lines = ["| kind | short name | description |", "| --- | --- | --- |"]
     for each in definitions:
         kind, short = each["spec"]["names"]["kind"], ", ".join(each["spec"]["names"].get("shortNames", ()))
         lines.append(f"| [{kind}](#{kind.lower()}) | `{short}` | {_cell(_first_sentence(each))} |")
@@ -52,10 +52,10 @@ def _section(definition: Node) -> str:
     for member in ("spec", "status"):
         node = schema["properties"][member]
         parts += [f"### {definition['spec']['names']['kind']} {member}\n", f"{_text(node['description'])}\n"]
-        parts += [*_rules(node), "| field | type | meaning |", "| --- | --- | --- |"]
+        parts += [*_rules(node), "| field | type | description |", "| --- | --- | --- |"]
         parts += [_row(path, child, required=required) for path, child, required in fields(node, member)]
         parts.append("")
-    parts += ["`kubectl get` shows:\n", "| column | meaning |", "| --- | --- |", *_columns(definition), ""]
+    parts += ["`kubectl get` shows:\n", "| column | description |", "| --- | --- |", *_columns(definition), ""]
     return "\n".join(parts)
 
 

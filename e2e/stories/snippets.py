@@ -19,12 +19,12 @@ _FENCED = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE 
 
 
 HELM = "helm "
-"""What a block with commands of Helm begins with. tests/chart runs it, where there is a release."""
+"""Prefix of blocks with Helm commands, which tests/chart runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
-    """A block of commands or of a file, and where it stands."""
+    """A block of commands or of a file, with its position."""
 
     file: Path
     line: int
@@ -35,7 +35,7 @@ class Snippet:
 
 
 def snippets(file: Path, language: str = "sh") -> Iterator[Snippet]:
-    """The blocks of a Markdown file that are marked as `language`, in their order."""
+    """The blocks of a Markdown file in `language`, in order."""
     text = file.read_text()
     for block in _FENCED.finditer(text):
         if block["language"] == language:
@@ -43,7 +43,7 @@ def snippets(file: Path, language: str = "sh") -> Iterator[Snippet]:
 
 
 def placed(snippet: Snippet, here: Mapping[str, str]) -> str:
-    """The text of a snippet with what the documentation makes up replaced by what there is; each stands there once."""
+    """The snippet with values of the documentation replaced by those of a test. Each must occur exactly once."""
     text = snippet.text
     for documented, ours in here.items():
         assert text.count(documented) == 1, f"{snippet}: {documented}"
@@ -52,5 +52,5 @@ def placed(snippet: Snippet, here: Mapping[str, str]) -> str:
 
 
 def documents() -> list[Path]:
-    """All that people read."""
+    """All pages of the documentation."""
     return [*sorted((ROOT / "docs").glob("**/*.md")), *sorted(ROOT.glob("*.md"))]

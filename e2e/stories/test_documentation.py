@@ -1,4 +1,4 @@
-"""What the documentation tells people to type is typed here, in the same order, in the same shell."""
+"""Runs the commands of the documentation in order, in one shell."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ from tests.support.definitions import definition
 from tests.support.manifests import text
 
 LIMIT = 180.0
-"""Seconds for all that is typed in one terminal."""
+"""Seconds for all commands of one terminal."""
 PORT = 8443
-"""Where the documentation lets the server listen."""
+"""The port of the server in the documentation."""
 
-# The machine of the reader: certbot keeps its things in /etc and listens on port 80, and the names lead to it. Neither
-# is so here, so the two programs are told. Everything else is run as it is written.
+# On a reader's machine, certbot writes to /etc and listens on port 80, and names resolve to that machine. Here both
+# programs get other options. All other commands run unchanged.
 PRELUDE = """
 set -euo pipefail
 trap 'jobs -p | xargs --no-run-if-empty kill 2>/dev/null; wait' EXIT
@@ -60,7 +60,7 @@ kms-acme() {
     (exec kms-acme "$@" $TEST_OPTIONS) >kms-acme.log 2>&1 &
 }
 """
-"""For the README, where a person opens a second terminal."""
+"""For the README, where the reader opens a second terminal."""
 
 OPERATING = """
 began() {
@@ -84,7 +84,7 @@ curl --silent --fail --insecure --retry 90 --retry-delay 1 --retry-all-errors >/
     https://localhost:8443/acme/pki/web/directory
 kubectl -n pki wait --for=condition=Ready --timeout=60s kca/issuing kpol/web kprof/web eab/web
 """
-"""For operations.md: `dev` stands in for the Deployment, and the other cluster is this one with nothing left in it."""
+"""For operations.md: `dev` replaces the Deployment, and this cluster, emptied, replaces another one."""
 KEY_IDENTIFIER = "kubectl -n pki get kca issuing -o jsonpath='{.status.subjectKeyID}{\"\\n\"}'\n"
 ANOTHER_MACHINE = "rm -rf certbot\n"
 LOSE_THE_KEY = """
@@ -102,9 +102,9 @@ ONLY_SHOWN = {
         "test_retained.py runs it with less"
     ),
 }
-"""Snippets that no test runs, and why."""
+"""Snippets that no test here runs, with the reason."""
 LOOKED_AT = ("install.md", "cert-manager.md", "clients.md", "troubleshooting.md")
-"""Pages about other machines and clusters: their commands are compared with what the programs know, see below."""
+"""Pages about other machines and clusters. A test checks the options of their commands."""
 RUN = (FIRST_CERTIFICATE, README, OPERATIONS)
 
 
@@ -116,7 +116,7 @@ class Terminal:
     environment: dict[str, str]
 
     def type(self, *parts: str) -> subprocess.CompletedProcess[str]:
-        """Type all of it into one shell."""
+        """Run all parts in one shell."""
         script = "".join(parts)
         if not _free(PORT):
             script = script.replace(str(PORT), str(free_port()))
@@ -147,7 +147,7 @@ def _free(port: int) -> bool:
 def terminal(
     clusters: Callable[[], AbstractContextManager[Cluster]], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Terminal]:
-    """On an empty cluster: whoever reads the first page has nothing yet."""
+    """A terminal with an empty cluster."""
     for tool in (tools.CERTBOT, tools.CURL):
         tools.required(tool)
     folder = tmp_path_factory.mktemp("checkout")
@@ -155,7 +155,7 @@ def terminal(
         (folder / name).symlink_to(ROOT / name)
     with dns.serving(dns.Zone("example.com")) as nameserver, clusters() as cluster:
         if not cluster.is_ours:
-            pytest.skip("the first page begins with an empty cluster, and this is somebody's own")
+            pytest.skip("the first page needs an empty cluster, and this one is not ours")
         http01_port = free_port()
         options = (
             f"--http-listen 127.0.0.1:{free_port()} --metrics-listen 127.0.0.1:{free_port()}"
@@ -212,7 +212,7 @@ def test_keys_survive_their_loss_and_another_cluster_as_the_page_about_operation
 
 
 def test_a_profile_gets_the_cluster_issuer_that_the_page_about_cert_manager_begins_with(terminal: Terminal) -> None:
-    """cert-manager's kinds are here without their schemas; tests/cert_manager has cert-manager itself."""
+    """This cluster has cert-manager's kinds without schemas; tests/cert_manager runs cert-manager itself."""
     assert left_running(str(terminal.folder)) == []
     commands, shown = next(snippets(CERT_MANAGER)).text, next(snippets(CERT_MANAGER, "yaml")).text
     (terminal.folder / "profile.yaml").write_text(shown)
@@ -239,7 +239,7 @@ def test_every_snippet_is_run_by_a_test_or_there_is_a_reason_why_not(snippet: Sn
 
 
 def _shown_in_contributing(words: list[str]) -> None:
-    """These would start other runs of the tests, or stay for ever: what they name must at least be there."""
+    """Check that paths and targets of a command exist: running it would run the tests again, or never end."""
     program, *rest = words
     match program:
         case ".venv/bin/pytest":
@@ -258,9 +258,9 @@ HELP = {
     "lego": "lego --help; lego run --help; lego renew --help; lego revoke --help",
     "kubectl": "command kubectl {verb} --help; command kubectl options",
 }
-"""What tells the options of a program. test_documented_words.py looks at our own; the chart's tests run helm."""
+"""Commands that print the options of a program. test_documented_words.py checks kms-acme; tests/chart runs helm."""
 UNTOLD = ("--register-unsafely-without-email",)
-"""What certbot's help keeps to itself; the first page uses it."""
+"""Options that certbot's help omits."""
 
 
 def test_the_commands_that_are_only_shown_have_options_that_their_programs_know(terminal: Terminal) -> None:

@@ -21,7 +21,7 @@ TESTS = {
 def test_a_line_needs_a_test_or_a_reason() -> None:
     assert faults(PARTS, TESTS) == []
     assert faults(PARTS, {"M1": TESTS["M1"]}) == [
-        "M3 has neither a test nor a reason: mark a test with it, or say why there is none (reason)"
+        "M3 has neither a test nor a reason: mark a test with it, or add a reason"
     ]
 
 

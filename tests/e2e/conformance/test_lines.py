@@ -25,8 +25,8 @@ def test_parts_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "complaint"),
     [
-        ('[lines.M1]\nmet="b"\n', "0.toml: M1 does not say what the line asks for"),
-        ('[lines.M1]\nsays="a"\n', "0.toml: M1 says neither how it is met"),
+        ('[lines.M1]\nmet="b"\n', "0.toml: M1 lacks the requirement"),
+        ('[lines.M1]\nsays="a"\n', "0.toml: M1 has neither `met` nor `reason`"),
         ('[lines.M1]\nsays="a"\nmet="b"\nhow="c"\n', "0.toml: M1 has how; it takes says, met, reason and departs"),
     ],
 )
@@ -37,5 +37,5 @@ def test_a_line_that_does_not_say_enough_is_told(tmp_path: Path, body: str, comp
 
 def test_an_id_names_one_line(tmp_path: Path) -> None:
     line = '[lines.M1]\nsays="a"\nmet="b"\n'
-    with pytest.raises(BadLines, match=r"M1 stands in 0\.toml and in 1\.toml"):
+    with pytest.raises(BadLines, match=r"M1 is in 0\.toml and in 1\.toml"):
         read(written(tmp_path, line, line))

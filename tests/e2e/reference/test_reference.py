@@ -77,4 +77,4 @@ def test_lists_maps_and_limits_are_told_in_words() -> None:
     page = document([whole])
     assert r"Names such as \*.example.com." in page
     assert "| `spec.labels` | map of string |" in page
-    assert r"| `spec.names` | list of string | Required. Rule: must be a \| b. (at most 3 entries) |" in page
+    assert r"| `spec.names` | list of string | Required. Rule: must be a \| b. (maximum entries 3) |" in page
