@@ -1,4 +1,4 @@
-"""`kms-acme check`: whether an ACME directory works, as an ACME client sees it first. `helm test` runs it."""
+"""`kms-acme check`: whether an ACME directory works, by the first requests of an ACME client. `helm test` runs it."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _LONGEST = 1_000_000
 _NEEDED = ("newNonce", "newAccount", "newOrder")
 
 
-class Fails(Exception):
-    """The directory does not work; the text says what was seen."""
+class CheckFailed(Exception):
+    """The directory does not work; the message says why."""
 
 
 def check(url: str, *, authority: Path | None) -> None:
-    """Read the directory and get a nonce (RFC 8555, 7.1.1 and 7.2). Raises Fails."""
+    """Read the directory and get a nonce (RFC 8555, 7.1.1 and 7.2). Raises CheckFailed."""
     context = ssl.create_default_context(cafile=authority)
     with _answer(Request(url), context) as answer:  # noqa: S310 - https alone, see below
         try:
             directory = json.loads(answer.read(_LONGEST))
         except ValueError:
-            raise Fails(f"{url} is no ACME directory: it is not JSON") from None
+            raise CheckFailed(f"{url} is not an ACME directory: it is not JSON") from None
     if not isinstance(directory, dict) or not all(isinstance(directory.get(each), str) for each in _NEEDED):
-        raise Fails(f"{url} is no ACME directory: there is no {' or no '.join(_NEEDED)} in it")
+        raise CheckFailed(f"{url} is not an ACME directory: it lacks {' or '.join(_NEEDED)}")
     with _answer(Request(directory["newNonce"], method="HEAD"), context) as answer:  # noqa: S310 - likewise
         if not answer.headers.get("Replay-Nonce"):
-            raise Fails(f"{directory['newNonce']} gave no nonce")
+            raise CheckFailed(f"{directory['newNonce']} sent no nonce")
 
 
 def check_until(
@@ -44,12 +44,12 @@ def check_until(
     sleep: Callable[[float], None] = time.sleep,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Check again and again until it works. Raises Fails when it has not for `wait` seconds."""
+    """Repeat the check until it succeeds. Raises CheckFailed after `wait` seconds of failures."""
     deadline = monotonic() + wait
     while True:
         try:
             return check(url, authority=authority)
-        except Fails:
+        except CheckFailed:
             if monotonic() >= deadline:
                 raise
         sleep(_PAUSE)
@@ -57,12 +57,12 @@ def check_until(
 
 def _answer(request: Request, context: ssl.SSLContext) -> http.client.HTTPResponse:
     if request.type != "https":
-        raise Fails(f"{request.full_url} is not an https URL")
+        raise CheckFailed(f"{request.full_url} is not an https URL")
     try:
         answer: http.client.HTTPResponse = urlopen(request, timeout=_TIMEOUT, context=context)  # noqa: S310 - likewise
     except HTTPError as error:
         error.close()
-        raise Fails(f"{request.full_url} answered {error.code}") from error
+        raise CheckFailed(f"{request.full_url} answered {error.code}") from error
     except (URLError, OSError, http.client.HTTPException) as error:
-        raise Fails(f"{request.full_url} did not answer: {error}") from error
+        raise CheckFailed(f"{request.full_url} did not answer: {error}") from error
     return answer

@@ -1,7 +1,7 @@
 """`kms-acme dev`: operator and server as two processes against one kubeconfig, for development.
 
-Each process acts under the token of its own ServiceAccount, so that what works here works in a pod too: the server
-cannot read a Secret outside the release namespace, whoever started it.
+Each process acts under the token of its own ServiceAccount, with the same rights as in a pod: the server cannot read a
+Secret outside the release namespace, whatever the user of the kubeconfig may do.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from typing import Any
 import kubernetes.config
 from kubernetes.config import ConfigException
 
+from kms.contract import Program, service_account_name
 from kms_acme.install import InstallError, install
-from kms_acme.kubeconfigs import RENEW_EVERY, Identity, IdentityError
+from kms_acme.kubeconfigs import RENEW_EVERY, NoToken, ServiceAccountKubeconfig
 
 logger = logging.getLogger(__name__)
 
 GRACE = 25.0
-"""Seconds that a program has to finish what it began."""
-PROGRAMS = ("operator", "server")
+"""Seconds that a program has to shut down."""
+PROGRAMS: tuple[Program, ...] = ("operator", "server")
 
 _OF_BOTH = (
     "external_url", "namespace", "watch_namespaces", "serving_secret", "service_name", "log_format", "log_level",
@@ -51,15 +52,15 @@ _FLAGS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
-    """A child process and what it is."""
+class Child:
+    """A process that runs one of the programs."""
 
-    name: str
+    name: Program
     process: subprocess.Popen[bytes]
 
 
-def arguments(program: str, values: Mapping[str, Any], kubeconfig: Path) -> list[str]:
-    """The command line of `program` that says the same as the options that `dev` was given."""
+def arguments(program: Program, values: Mapping[str, Any], kubeconfig: Path) -> list[str]:
+    """The command line of `program` with the options that `dev` was given."""
     line = [sys.executable, "-m", "kms_acme", program, "--kubeconfig", str(kubeconfig)]
     for name in (*_OF_BOTH, *_OF[program]):
         flag = _FLAGS.get(name, "--" + name.replace("_", "-"))
@@ -71,43 +72,45 @@ def arguments(program: str, values: Mapping[str, Any], kubeconfig: Path) -> list
 
 
 def run(values: Mapping[str, Any]) -> int:
-    """Start both programs and stay until one ends or a signal comes; returns the exit code."""
+    """Start both programs, wait until one ends or a signal comes, and return the exit code."""
     try:
         api = kubernetes.config.new_client_from_config(config_file=values["kubeconfig"], context=values["context"])
     except ConfigException as error:
-        logger.error("no cluster to work with: %s", error)
+        logger.error("no usable kubeconfig: %s", error)
         return 1
     stop = threading.Event()
     _stop_on_signals(stop)
     with api, tempfile.TemporaryDirectory(prefix="kms-acme-dev-") as folder:
-        identities = {
-            name: Identity(service_account=f"kms-acme-{name}", namespace=values["namespace"], folder=Path(folder))
+        kubeconfigs = {
+            name: ServiceAccountKubeconfig(
+                service_account=service_account_name(name), namespace=values["namespace"], folder=Path(folder)
+            )
             for name in PROGRAMS
         }
-        renew = partial(_renew, identities.values(), values)
+        renew = partial(_renew, kubeconfigs.values(), values)
         try:
             if values["install"]:
                 install(api)
             renew()
-            for identity in identities.values():
-                identity.write_kubeconfig(api)
-        except (InstallError, IdentityError) as error:
+            for kubeconfig in kubeconfigs.values():
+                kubeconfig.write(api)
+        except (InstallError, NoToken) as error:
             logger.error("%s", error)
             return 1
         programs = [
-            Program(name, subprocess.Popen(arguments(name, values, identity.kubeconfig)))  # noqa: S603 - our own
-            for name, identity in identities.items()
+            Child(name, subprocess.Popen(arguments(name, values, kubeconfig.path)))  # noqa: S603 - our own
+            for name, kubeconfig in kubeconfigs.items()
         ]
         return _supervise(programs, renew, stop)
 
 
-def _renew(identities: Iterable[Identity], values: Mapping[str, Any]) -> None:
-    for identity in identities:
-        identity.renew(kubeconfig=values["kubeconfig"], context=values["context"])
+def _renew(kubeconfigs: Iterable[ServiceAccountKubeconfig], values: Mapping[str, Any]) -> None:
+    for each in kubeconfigs:
+        each.renew_token(kubeconfig=values["kubeconfig"], context=values["context"])
 
 
-def _supervise(programs: Sequence[Program], renew: Callable[[], None], stop: threading.Event) -> int:
-    """Wait for the end, renewing tokens meanwhile; a program that ends by itself takes the other with it."""
+def _supervise(programs: Sequence[Child], renew: Callable[[], None], stop: threading.Event) -> int:
+    """Renew tokens until `stop` is set or one program ends; then stop both and return the exit code."""
     renew_at = time.monotonic() + RENEW_EVERY
     failed = False
     while not stop.wait(0.2):
@@ -126,14 +129,14 @@ def _supervise(programs: Sequence[Program], renew: Callable[[], None], stop: thr
 def _renewed(renew: Callable[[], None]) -> bool:
     try:
         renew()
-    except IdentityError as error:
-        logger.warning("tokens are kept for now: %s", error)
+    except NoToken as error:
+        logger.warning("tokens not renewed, the old ones stay in use: %s", error)
         return False
     return True
 
 
-def _stop(programs: Sequence[Program]) -> bool:
-    """End what still runs: SIGTERM, and after GRACE seconds SIGKILL. Tells whether all ended by themselves with 0."""
+def _stop(programs: Sequence[Child]) -> bool:
+    """Send SIGTERM, and after GRACE seconds SIGKILL. Whether all ended with exit code 0 without being killed."""
     for each in programs:
         if each.process.poll() is None:
             each.process.terminate()

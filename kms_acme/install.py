@@ -1,4 +1,4 @@
-"""Applies crds/ and deploy/rbac.yaml: all that has to be in a cluster before the two programs start."""
+"""Applies crds/ and deploy/rbac.yaml, which the two programs need in a cluster."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ logger = logging.getLogger(__name__)
 
 MANAGER = "kms-acme-install"
 ESTABLISH_TIMEOUT = 30.0
-"""Seconds for the API server to serve new kinds."""
+"""Seconds until the API server must serve new kinds."""
 
 
 class InstallError(Exception):
-    """The cluster would not take a manifest; the message says which and why."""
+    """The API server refused a manifest; the message says which and why."""
 
 
 def manifest_files() -> Iterator[Traversable]:

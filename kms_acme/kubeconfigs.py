@@ -1,6 +1,6 @@
 """Kubeconfigs for the two programs: each acts under the token of its own ServiceAccount, never as the user.
 
-The token lies in a file beside the kubeconfig and is renewed long before it expires; the programs read it again.
+The token is in a file beside the kubeconfig. It is renewed long before it expires, and the programs read it again.
 """
 
 from __future__ import annotations
@@ -18,40 +18,40 @@ from kms.cluster.errors import ClusterError
 from kms.cluster.service_account_token import RENEWED_AFTER, TOKEN_SECONDS, Token, replace_privately
 
 RENEW_EVERY = TOKEN_SECONDS * RENEWED_AFTER
-"""Seconds after which a new token replaces it."""
+"""Seconds between two tokens."""
 
 
-class IdentityError(Exception):
-    """No token could be had; the message names the fix."""
+class NoToken(Exception):
+    """The API server issued no token; the message names the fix."""
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """One ServiceAccount and the files that let a program act as it."""
+class ServiceAccountKubeconfig:
+    """The kubeconfig of a ServiceAccount: two files in `folder`."""
 
     service_account: str
     namespace: str
     folder: Path
 
     @property
-    def kubeconfig(self) -> Path:
-        """The kubeconfig to hand to the program."""
+    def path(self) -> Path:
+        """The kubeconfig."""
         return self.folder / f"{self.service_account}.kubeconfig"
 
     @property
     def token(self) -> Path:
-        """The file that the kubeconfig names for the token."""
+        """The token file that the kubeconfig names."""
         return self.folder / f"{self.service_account}.token"
 
-    def renew(self, *, kubeconfig: str | None, context: str | None) -> None:
-        """Ask for a new token, as the user of a kubeconfig, and put it in place of the old one, in one step.
+    def renew_token(self, *, kubeconfig: str | None, context: str | None) -> None:
+        """Request a new token, as the user of a kubeconfig, and replace the old one atomically.
 
-        Raises IdentityError where the ServiceAccount is missing or the user may not ask for its tokens.
+        Raises NoToken where the ServiceAccount is missing or the user may not request its tokens.
         """
         try:
             token = asyncio.run(self._token(kubeconfig, context))
         except ClusterError as error:
-            raise IdentityError(
+            raise NoToken(
                 f"no token for ServiceAccount {self.namespace}/{self.service_account} ({error});"
                 " apply deploy/rbac.yaml, or start with --install"
             ) from error
@@ -64,8 +64,8 @@ class Identity:
         finally:
             await cluster.close()
 
-    def write_kubeconfig(self, api: ApiClient) -> None:
-        """Write a kubeconfig for the same API server that names the token's file."""
+    def write(self, api: ApiClient) -> None:
+        """Write the kubeconfig, for the API server of `api`."""
         cluster: dict[str, object] = {"server": api.configuration.host}
         if api.configuration.ssl_ca_cert:
             authority = Path(api.configuration.ssl_ca_cert).read_bytes()
@@ -80,4 +80,4 @@ class Identity:
             "users": [{"name": self.service_account, "user": {"tokenFile": str(self.token)}}],
             "contexts": [{"name": "kms-acme", "context": {"cluster": "kms-acme", "user": self.service_account}}],
         }
-        replace_privately(self.kubeconfig, yaml.safe_dump(config).encode())
+        replace_privately(self.path, yaml.safe_dump(config).encode())

@@ -1,7 +1,8 @@
-"""`kms-acme revoke`: revokes certificates as an administrator, with the rights of the kubeconfig.
+"""`kms-acme revoke`: revokes certificates as an administrator, with the rights of the kubeconfig's user.
 
-It writes what the server would write: the same transition, on the order as it is, guarded by its resourceVersion. So it
-works without a server, and every server hears of it from the API server and puts it on the CA's revocation list.
+It writes to the API server, not through a server's store: it applies the server's own pure transition to the ACMEOrder
+and replaces the status, guarded by resourceVersion. So it works while no server runs. Every server receives the change
+from its watch and puts the certificate on the CA's revocation list.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ _SERIAL = re.compile(r"(?:0x)?([0-9a-f]{1,40})")
 
 
 class NotRevoked(Exception):
-    """What was asked for cannot be done; the message says why."""
+    """A certificate cannot be revoked, or does not exist; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """What is to be revoked: exactly one member is set. `serial` may have a namespace, the others always have one."""
+class Selection:
+    """The certificates to revoke: exactly one member is set. `serial` may have a namespace, the others always do."""
 
     serial: tuple[str | None, str] | None = None
     order: tuple[str, str] | None = None
@@ -44,33 +45,33 @@ class Target:
 
 
 def serial_number(text: str) -> str:
-    """A serial number as orders keep it, from what people copy out of other programs. Raises ValueError."""
+    """The serial number as orders store it, from the spelling of other programs. Raises ValueError."""
     match = _SERIAL.fullmatch(text.replace(":", "").lower())
     if match is None or not (digits := match.group(1).lstrip("0")):
         raise ValueError(f"{text!r} is not a serial number; write it in hexadecimal, with or without colons")
     return digits
 
 
-async def certified(cluster: Cluster, target: Target) -> tuple[ACMEOrder, ...]:
-    """The orders of the target that have a certificate. Raises NotRevoked where there is none, and ClusterError."""
-    if target.order is not None:
+async def find_orders(cluster: Cluster, selection: Selection) -> tuple[ACMEOrder, ...]:
+    """The selected orders that have a certificate. Raises NotRevoked where there is none, and ClusterError."""
+    if selection.order is not None:
         try:
-            found = [await cluster.get(ORDERS, *target.order)]
+            found = [await cluster.get(ORDERS, *selection.order)]
         except errors.NotFound:
-            raise NotRevoked(f"there is no ACMEOrder {'/'.join(target.order)}") from None
-    elif target.account is not None:
-        namespace, name = target.account
-        found = [each async for each in _listed(cluster, namespace, labels=f"{ACCOUNT}={name}")]
+            raise NotRevoked(f"there is no ACMEOrder {'/'.join(selection.order)}") from None
+    elif selection.account is not None:
+        namespace, name = selection.account
+        found = [each async for each in _list(cluster, namespace, labels=f"{ACCOUNT}={name}")]
     else:
-        namespace_or_none, serial = target.serial or (None, "")
-        found = [each async for each in _listed(cluster, namespace_or_none, fields=f"status.serialNumber={serial}")]
-    having = tuple(each for each in found if each.status.certificate is not None)
-    if not having:
-        raise NotRevoked("no certificate was found for that; `kubectl get acmeorders -A -o wide` shows all of them")
-    return having
+        namespace_or_none, serial = selection.serial or (None, "")
+        found = [each async for each in _list(cluster, namespace_or_none, fields=f"status.serialNumber={serial}")]
+    certified = tuple(each for each in found if each.status.certificate is not None)
+    if not certified:
+        raise NotRevoked("no such certificate; `kubectl get acmeorders -A -o wide` lists all of them")
+    return certified
 
 
-async def _listed(
+async def _list(
     cluster: Cluster, namespace: str | None, *, labels: str = "", fields: str = ""
 ) -> AsyncIterator[ACMEOrder]:
     async for page in cluster.list_pages(ORDERS, namespace, labels=labels, fields=fields):
@@ -78,10 +79,10 @@ async def _listed(
             yield each
 
 
-def revocable(orders: Sequence[ACMEOrder], reason: str, *, now: datetime) -> tuple[ACMEOrder, ...]:
-    """Those of the orders whose certificate is to be revoked: not those that were, and of the expired none.
+def filter_revocable(orders: Sequence[ACMEOrder], reason: str, *, now: datetime) -> tuple[ACMEOrder, ...]:
+    """The orders whose certificate is neither revoked nor expired.
 
-    But for keyCompromise the expired too, for that bars their keys from new certificates.
+    keyCompromise includes expired ones: it bars their keys from new certificates.
     """
     return tuple(
         each
@@ -97,9 +98,12 @@ async def revoke_all(
     reason: str,
     *,
     clock: Clock,
-    tell: Callable[[ACMEOrder, str | None], None],
+    on_done: Callable[[ACMEOrder, str | None], None],
 ) -> int:
-    """Revoke the certificates of these orders; `tell` hears of each, with what went wrong. How many went wrong."""
+    """Revoke the certificates of these orders and return the number of failures.
+
+    `on_done` is called with each order, and with the error where revoking it failed.
+    """
     waiting = iter(orders)
     failures = 0
 
@@ -110,16 +114,16 @@ async def revoke_all(
                 await _revoke(cluster, order, reason, clock=clock)
             except (errors.ClusterError, NotRevoked) as error:
                 failures += 1
-                tell(order, str(error))
+                on_done(order, str(error))
             else:
-                tell(order, None)
+                on_done(order, None)
 
     await asyncio.gather(*(work() for _ in range(_AT_ONCE)))
     return failures
 
 
 async def _revoke(cluster: Cluster, order: ACMEOrder, reason: str, *, clock: Clock) -> None:
-    """Write one revocation. That somebody else has written one meanwhile is no failure."""
+    """Write one revocation. An order that was revoked meanwhile is no failure."""
     transition = partial(transitions.revoked, reason=reason, now=clock())
     async for _ in attempts():
         try:
@@ -127,16 +131,16 @@ async def _revoke(cluster: Cluster, order: ACMEOrder, reason: str, *, clock: Clo
         except Refused as refused:
             if refused.type is ProblemType.ALREADY_REVOKED:
                 return
-            raise NotRevoked("the order has no certificate any more") from None
+            raise NotRevoked("the order no longer has a certificate") from None
         except errors.Conflict:
-            order = await _same(cluster, order)
+            order = await _read_again(cluster, order)
         else:
             return
-    raise NotRevoked("too many changes to the order at once; try again")
+    raise NotRevoked("the order changes too often; try again")
 
 
-async def _same(cluster: Cluster, order: ACMEOrder) -> ACMEOrder:
+async def _read_again(cluster: Cluster, order: ACMEOrder) -> ACMEOrder:
     current = await cluster.get(ORDERS, *key_of(order))
     if current.metadata.uid != order.metadata.uid:
-        raise NotRevoked("the order is gone, another has its name")
+        raise NotRevoked("the order was deleted, and another one has its name")
     return current

@@ -92,12 +92,12 @@ def check(url: str | None, url_file: Path | None, ca_certificate: Path | None, w
     """Check that the ACME directory at URL answers and issues a nonce."""
     if (url is None) == (url_file is None):
         raise click.UsageError("Set either URL or --url-file.")
-    from kms_acme.check import Fails, check_until  # noqa: PLC0415 - as above
+    from kms_acme.check import CheckFailed, check_until  # noqa: PLC0415 - as above
 
     try:
         url = url or Path(url_file or "").read_text(encoding="utf-8").strip()
         check_until(url, authority=ca_certificate, wait=wait)
-    except (Fails, OSError) as error:
+    except (CheckFailed, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{url} works: a directory and a nonce")
 

@@ -322,10 +322,10 @@ def metrics_option(default: str, flag: str = "--metrics-listen") -> Callable[[_C
     )
 
 
-def release_namespace() -> str:
+def release_namespace(file: Path = POD_NAMESPACE) -> str:
     """The namespace of this pod, otherwise the default namespace."""
     try:
-        return POD_NAMESPACE.read_text().strip() or DEFAULT_NAMESPACE
+        return file.read_text().strip() or DEFAULT_NAMESPACE
     except OSError:
         return DEFAULT_NAMESPACE
 

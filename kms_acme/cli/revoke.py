@@ -16,7 +16,7 @@ from kms.cluster.errors import ClusterError
 from kms.pki.crl import UNSPECIFIED
 from kms.resources.orders import ACMEOrder
 from kms_acme.cli import options
-from kms_acme.revoke import NotRevoked, Target, certified, revocable, revoke_all, serial_number
+from kms_acme.revoke import NotRevoked, Selection, filter_revocable, find_orders, revoke_all, serial_number
 
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?")
 _SHOWN = 20
@@ -92,16 +92,16 @@ def revoke(**values: Any) -> None:
     if len(chosen) != 1:
         raise click.UsageError("Set exactly one of --serial, --order and --account.")
     try:
-        raise SystemExit(asyncio.run(_run(Target(**{chosen[0]: values[chosen[0]]}), values)))
+        raise SystemExit(asyncio.run(_run(Selection(**{chosen[0]: values[chosen[0]]}), values)))
     except (ClusterError, NotRevoked) as error:
         raise click.ClickException(str(error)) from error
 
 
-async def _run(target: Target, values: Any) -> int:
+async def _run(selection: Selection, values: Any) -> int:
     cluster = await Cluster.connect(kubeconfig=options.kubeconfig(values), context=values["context"])
     try:
-        found = await certified(cluster, target)
-        orders = revocable(found, values["reason"], now=system_clock())
+        found = await find_orders(cluster, selection)
+        orders = filter_revocable(found, values["reason"], now=system_clock())
         if len(orders) < len(found):
             click.echo(f"{len(found) - len(orders)} of {len(found)} were revoked before or have expired.")
         if not orders:
@@ -113,20 +113,20 @@ async def _run(target: Target, values: Any) -> int:
         if not values["yes"] and not click.confirm(f"Revoke {_count(orders)} ({values['reason']})?"):
             click.echo("Nothing was revoked.")
             return 1
-        return await _revoked(cluster, orders, values["reason"])
+        return await _revoke(cluster, orders, values["reason"])
     finally:
         await cluster.close()
 
 
-async def _revoked(cluster: Cluster, orders: Sequence[ACMEOrder], reason: str) -> int:
+async def _revoke(cluster: Cluster, orders: Sequence[ACMEOrder], reason: str) -> int:
     done = 0
 
-    def tell(order: ACMEOrder, error: str | None) -> None:
+    def print_result(order: ACMEOrder, error: str | None) -> None:
         nonlocal done
         done += 1
         click.echo(f"[{done}/{len(orders)}] {_line(order)}: {error or 'revoked'}", err=error is not None)
 
-    failures = await revoke_all(cluster, orders, reason, clock=system_clock, tell=tell)
+    failures = await revoke_all(cluster, orders, reason, clock=system_clock, on_done=print_result)
     click.echo(f"{len(orders) - failures} of {_count(orders)} revoked.")
     return 1 if failures else 0
 

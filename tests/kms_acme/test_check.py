@@ -14,7 +14,7 @@ import pytest
 import trustme
 from click.testing import CliRunner
 
-from kms_acme.check import Fails, check, check_until
+from kms_acme.check import CheckFailed, check, check_until
 from kms_acme.cli import main
 
 DIRECTORY = ("newNonce", "newAccount", "newOrder")
@@ -96,9 +96,9 @@ def test_a_directory_that_gives_nonces_works(site: Site) -> None:
     [
         ({"status": 404}, "/directory answered 404"),
         ({"body": b"<html>"}, "is not JSON"),
-        ({"body": b"[]"}, "there is no newNonce"),
-        ({"members": ("newNonce",)}, "there is no newNonce or no newAccount or no newOrder in it"),
-        ({"nonce": ""}, "/newNonce gave no nonce"),
+        ({"body": b"[]"}, "it lacks newNonce"),
+        ({"members": ("newNonce",)}, "it lacks newNonce or newAccount or newOrder"),
+        ({"nonce": ""}, "/newNonce sent no nonce"),
         ({"body": b'{"newNonce": "http://x/", "newAccount": "", "newOrder": ""}'}, "http://x/ is not an https URL"),
     ],
     ids=str,
@@ -106,14 +106,14 @@ def test_a_directory_that_gives_nonces_works(site: Site) -> None:
 def test_what_is_wrong_with_a_directory_is_said(site: Site, change: dict[str, object], complaint: str) -> None:
     for name, value in change.items():
         setattr(site, name, value)
-    with pytest.raises(Fails, match=complaint):
+    with pytest.raises(CheckFailed, match=complaint):
         check(site.url, authority=site.authority)
 
 
 def test_a_server_that_is_not_trusted_or_not_there_did_not_answer(site: Site) -> None:
-    with pytest.raises(Fails, match=r"did not answer: .*certificate verify failed"):
+    with pytest.raises(CheckFailed, match=r"did not answer: .*certificate verify failed"):
         check(site.url, authority=None)
-    with pytest.raises(Fails, match="did not answer"):
+    with pytest.raises(CheckFailed, match="did not answer"):
         check("https://127.0.0.1:1/directory", authority=site.authority)
 
 
@@ -132,7 +132,7 @@ def test_it_is_tried_again_until_it_works(site: Site) -> None:
 def test_it_is_not_tried_for_longer_than_it_may_be(site: Site) -> None:
     site.status = 503
     now = iter(range(100))
-    with pytest.raises(Fails, match="answered 503"):
+    with pytest.raises(CheckFailed, match="answered 503"):
         check_until(site.url, authority=site.authority, wait=5, sleep=lambda _: None, monotonic=lambda: next(now))
     assert next(now) == 6
 

@@ -140,11 +140,11 @@ def test_version_is_printed() -> None:
     assert result.output.startswith("kms-acme ")
 
 
-def test_the_namespace_of_the_pod_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_namespace_of_the_pod_is_the_default(tmp_path: Path) -> None:
     file = tmp_path / "namespace"
+    assert options.release_namespace(file) == options.DEFAULT_NAMESPACE
     file.write_text("pki-system\n")
-    monkeypatch.setattr(options, "POD_NAMESPACE", file)
-    assert options.release_namespace() == "pki-system"
+    assert options.release_namespace(file) == "pki-system"
 
 
 def test_dev_hands_each_program_the_options_that_it_was_given() -> None:
