@@ -14,8 +14,8 @@ from kms.resources.certmanager import Issuer
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, ISSUERS, POLICIES, PROFILES, SECRETS, Kind
 from kms.resources.meta import ObjectMeta
 from kms.resources.secret_names import signing_key_name
-from kms_operator.cache import Unavailability
 from kms_operator.controller import Controller
+from kms_operator.indexes import Unavailability
 from kms_operator.kinds import OPTIONAL_KINDS
 from kms_operator.metrics import Metrics
 from kms_operator.objects import shared_secret

@@ -32,8 +32,8 @@ from kms.resources.secret_names import (
     VERIFICATION_KEY,
     verification_key_name,
 )
-from kms_operator.cache import UID
 from kms_operator.endpoints import trust_anchor
+from kms_operator.indexes import UID
 from kms_operator.objects import internal_secret, is_managed, is_owned_by, secret_changes, user_secret
 from kms_operator.plan import (
     ConditionUpdate,
@@ -127,7 +127,7 @@ def _with_status(
         observed_generation=credential.metadata.generation,
         key_id=key_id,
         secret_name=credential.secret_name,
-        accounts=snapshot.cache.open_accounts(credential.metadata.uid),
+        accounts=snapshot.index.open_accounts(credential.metadata.uid),
         conditions=merge_conditions(old, (update,), generation=credential.metadata.generation, now=now),
     )
     return replace(planned, status=status, events=(*transition_events(old, update), *planned.events))
