@@ -263,7 +263,7 @@ async def test_an_api_server_that_refuses_is_asked_again_later(
 
 
 async def test_a_bug_in_one_reconciler_stops_nothing_else(running: World, caplog: pytest.LogCaptureFixture) -> None:
-    running.controller._entropy = _broken
+    running.entropy = _broken
     running.api.put(CREDENTIALS, credential("new"))
     running.api.put(POLICIES, policy("new"))
     await running.tell()

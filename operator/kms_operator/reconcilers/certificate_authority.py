@@ -153,7 +153,7 @@ def _alternates(
         return (), ()
     if invalid:
         return tuple(valid), (ConditionUpdate("False", INVALID_CROSS, "; ".join(invalid), type=ALTERNATE_CHAINS),)
-    message = f"clients are offered {len(valid)} chain(s) beside the default one"
+    message = f"clients are offered {len(valid)} chain(s) in addition to the default one"
     return tuple(valid), (ConditionUpdate("True", "Published", message, type=ALTERNATE_CHAINS),)
 
 
@@ -216,7 +216,7 @@ def _load_imported(
     signer = check_imported(*pair, now=now)
     known = authority.status.certificate
     changed = known is not None and known != certificate_pem(signer.certificate)
-    event = Event(RENEWED, f"took over the certificate that Secret {name} holds now")
+    event = Event(RENEWED, f"now uses the new certificate of Secret {name}")
     return _ActiveAuthority("Imported", IMPORTED, signer, (event,) if changed else (), now + RESYNC)
 
 
@@ -263,8 +263,8 @@ def _load_current(
         if authority.status.certificate is not None:
             raise InvalidAuthority(
                 KEY_LOST,
-                f"{where} is gone and with it the CA's private key; restore it from a backup, or delete this"
-                " CertificateAuthority and create it again for a new CA that clients have to be told to trust",
+                f"{where} does not exist, so the CA's private key is lost; restore it from a backup, or delete this"
+                " CertificateAuthority and create it again: that makes a new CA, which clients must trust first",
             )
         return generate_key(spec.private_key.algorithm, spec.private_key.size), None
     pem = secret.data.get(TLS_PRIVATE_KEY, b"")
@@ -272,12 +272,12 @@ def _load_current(
         key = load_private_key(pem)
     except ValueError as error:
         raise InvalidAuthority(
-            KEY_LOST, f"{where} does not hold the CA's private key any more; restore it from a backup"
+            KEY_LOST, f"{where} no longer holds the CA's private key; restore it from a backup"
         ) from error
     published = (authority.status.chain or "").encode()
     if published and not _certified(published, key):
         raise InvalidAuthority(
-            KEY_MISMATCH, f"{where} holds another key than that of the CA's certificate; restore it from a backup"
+            KEY_MISMATCH, f"{where} holds a key that does not belong to the CA's certificate; restore it from a backup"
         )
     for chain in (secret.data.get(TLS_CERTIFICATE, b""), published):
         try:

@@ -47,7 +47,7 @@ INVALID = "InvalidDuration"
 FORBIDDEN = "Forbidden"
 REFUSED = "Refused"
 
-ROLE = "the ClusterRole kms-acme-trust (value rbac.trust of the chart)"
+ROLE = "the ClusterRole kms-acme-trust (in the chart <fullname>-trust, with the value rbac.trust)"
 """What lets the operator publish; docs/operations.md tells how to bind it."""
 
 
