@@ -14,7 +14,7 @@ from kms.resources.credentials import EABCredential
 from kms.resources.kinds import ACCOUNTS, AUTHORITIES, CREDENTIALS, PROFILES, SECRETS, Kind
 from kms.resources.meta import Key, ObjectMeta, Resource
 from kms.resources.profiles import CertificateProfile
-from kms.resources.secret_names import OWNER_UID
+from kms.resources.secret_names import OWNER_UID, signing_key_name
 from kms_operator.kinds import OPTIONAL_KINDS, RECONCILED_KINDS, WATCHED_KINDS
 
 
@@ -71,7 +71,7 @@ def _secret(credential: EABCredential) -> Iterable[Key]:
     yield credential.metadata.namespace, credential.secret_name
 
 
-UID, NAMESPACE, OWNER, ISSUER, POLICY, ORDER_PROFILE, PROFILE, SECRET, OPEN_ACCOUNT = (
+UID, NAMESPACE, OWNER, ISSUER, POLICY, ORDER_PROFILE, PROFILE, SECRET, SIGNING_SECRET, OPEN_ACCOUNT = (
     "uid",
     "namespace",
     "owner",
@@ -80,16 +80,21 @@ UID, NAMESPACE, OWNER, ISSUER, POLICY, ORDER_PROFILE, PROFILE, SECRET, OPEN_ACCO
     "orderProfile",
     "profile",
     "secret",
+    "signingSecret",
     "openAccount",
 )
-"""Names of indexes. OWNER has the UIDs of the label and of the owner references; others refer to a UID or a Key."""
+"""Names of indexes. OWNER has the UIDs in the label and in the owner references, SIGNING_SECRET names of Secrets."""
 
 _BY_UID = {UID: lambda each: (each.metadata.uid,)}
 _BY_OWNER = {OWNER: _owners}
 INDEXES: Mapping[str, Mapping[str, Callable[[Any], Iterable[Hashable]]]] = {
     **{each.plural: _BY_UID for each in RECONCILED_KINDS},
     **{each.plural: _BY_OWNER for each in (SECRETS, *OPTIONAL_KINDS)},
-    AUTHORITIES.plural: {**_BY_UID, ISSUER: _issuer},
+    AUTHORITIES.plural: {
+        **_BY_UID,
+        ISSUER: _issuer,
+        SIGNING_SECRET: lambda each: (signing_key_name(each.metadata.uid),),
+    },
     PROFILES.plural: {**_BY_UID, ISSUER: _issuer, POLICY: _policy, ORDER_PROFILE: _order_profiles},
     CREDENTIALS.plural: {
         **_BY_UID,

@@ -32,7 +32,6 @@ from kms.resources.secret_names import (
     OWNER_UID,
     SERVING_AUTHORITY,
     SERVING_CERTIFICATE,
-    signing_key_name,
 )
 from kms.resources.trust import Bundle, ClusterTrustBundle
 from kms_operator import indexes
@@ -162,10 +161,7 @@ def _affected_by_secret(secret: Secret, cache: ObjectIndex) -> Iterator[Reconcil
             yield from _each(kind, cache.by_index(kind, indexes.UID, uid))
     yield from _each(CREDENTIALS, cache.by_index(CREDENTIALS, indexes.SECRET, key_of(secret)))
     # By its name: a key that was restored from a backup may have lost its labels.
-    signing = (
-        each for each in cache.all(AUTHORITIES).values() if signing_key_name(each.metadata.uid) == secret.metadata.name
-    )
-    yield from _each(AUTHORITIES, signing)
+    yield from _each(AUTHORITIES, cache.by_index(AUTHORITIES, indexes.SIGNING_SECRET, secret.metadata.name))
     component = secret.metadata.labels.get(COMPONENT)
     if component in _TRUSTED:
         # Both kinds of resources tell clients what to trust.
