@@ -14,9 +14,10 @@ from kms.clock import Clock, Entropy
 from kms.cluster.client import Cluster
 from kms.cluster.errors import AlreadyExists, ClusterError, Conflict, NotFound, Unavailable
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, SECRETS, Kind
-from kms.resources.meta import Resource, key_of
+from kms.resources.meta import Key, Resource, key_of
 from kms_operator.apply import PlanApplier
-from kms_operator.cache import Cache, Key, Unavailability
+from kms_operator.cache import Cache
+from kms_operator.indexes import Unavailability
 from kms_operator.kinds import TRUST_KINDS
 from kms_operator.metrics import Metrics
 from kms_operator.objects import is_managed

@@ -1,8 +1,8 @@
 """kopf, used as a watch: it delivers events and does nothing else. docs/design/2026-11-30-kopf-as-a-watch.md says why.
 
-The only handlers are `on.event`. Handlers of changes, timers and daemons would keep their progress in annotations, copy
-Secrets into them, or add finalizers; kopf's indexes, probes and events come with the same process-wide settings and
-know neither compare-and-swap writes nor a queue in which one resource has one worker. The controller has all of that.
+The only handlers are `on.event`. Handlers of changes, timers and daemons keep their progress in annotations, copy
+Secrets into them, or add finalizers. kopf's indexes keep what was deleted in a gap, and learn of the operator's own
+writes late; its probes answer in its own thread, even if the operator's loop hangs.
 
 kopf runs in a thread with an event loop of its own, because it cancels every task of its loop when it stops. By design
 it stops on many errors of the API server; `list_watch` then starts it again and lists what it missed.
@@ -121,7 +121,10 @@ def registry(kinds: Iterable[Kind[Any]], *, deliver: Deliver, login: Login) -> k
     """Return the handlers for the events of these kinds, and the one that logs in."""
     handlers = kopf.OperatorRegistry()
     for kind in kinds:
-        _on_event(kind, handlers, deliver)
+        on_event = kopf.on.event(
+            group=kind.group, version=kind.version, plural=kind.plural, registry=handlers, id=kind.plural
+        )
+        on_event(event_handler(kind, deliver=deliver))
 
     @kopf.on.login(registry=handlers, id="login", backoff=5.0)
     async def _login(**_: Any) -> kopf.ConnectionInfo:
@@ -170,9 +173,10 @@ def login(chosen: OperatorSettings) -> Login:
     return connect
 
 
-def _on_event(kind: Kind[Any], handlers: kopf.OperatorRegistry, deliver: Deliver) -> None:
-    @kopf.on.event(group=kind.group, version=kind.version, plural=kind.plural, registry=handlers, id=kind.plural)
-    async def _handle(event: kopf.RawEvent, **_: Any) -> None:
+def event_handler(kind: Kind[Any], *, deliver: Deliver) -> Callable[..., Awaitable[None]]:
+    """Return the function that kopf calls for each event of the kind."""
+
+    async def handle(event: kopf.RawEvent, **_: Any) -> None:
         body = event["object"]
         try:
             resource = msgspec.convert(dict(body), kind.model)
@@ -184,3 +188,5 @@ def _on_event(kind: Kind[Any], handlers: kopf.OperatorRegistry, deliver: Deliver
             )
             return
         deliver(kind, event["type"], resource)
+
+    return handle

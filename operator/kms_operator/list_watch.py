@@ -19,8 +19,9 @@ from kms.cluster.retry import Backoff
 from kms.resources.kinds import NAMESPACES, Kind
 from kms.resources.meta import Resource
 from kms_operator.controller import Controller
-from kms_operator.kinds import WATCHED_KINDS, list_kind
+from kms_operator.kinds import WATCHED_KINDS
 from kms_operator.kopf_watch import KopfWatch, Login
+from kms_operator.listing import list_kind
 from kms_operator.metrics import Metrics
 from kms_operator.optional_kinds import OptionalKinds
 from kms_operator.settings import OperatorSettings

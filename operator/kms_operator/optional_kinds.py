@@ -14,9 +14,10 @@ from typing import Any
 from kms.cluster.client import Cluster
 from kms.cluster.errors import ClusterError, Forbidden, NotFound, Unserved
 from kms.resources.kinds import BUNDLES, CLUSTER_ISSUERS, CLUSTER_TRUST_BUNDLES, ISSUERS, Kind
-from kms_operator.cache import Unavailability
 from kms_operator.controller import Controller
-from kms_operator.kinds import OPTIONAL_KINDS, TRUST_KINDS, list_kind
+from kms_operator.indexes import Unavailability
+from kms_operator.kinds import OPTIONAL_KINDS, TRUST_KINDS
+from kms_operator.listing import list_kind
 from kms_operator.reconcilers.trust_distribution import FORBIDDEN, ROLE
 from kms_operator.settings import OperatorSettings
 from kms_operator.triggers import is_requested

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from kms.contract import READY
 from kms.resources.kinds import Kind
 from kms.resources.meta import Condition, Resource, Struct, condition, with_condition
+
+RESYNC = timedelta(seconds=60)
+"""How often objects are read that the operator does not watch."""
 
 
 @dataclass(frozen=True, slots=True)

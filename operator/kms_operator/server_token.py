@@ -80,13 +80,20 @@ class ServerTokenRenewer:
 
 @asynccontextmanager
 async def renewing_server_token(
-    settings: OperatorSettings, cluster: Cluster, metrics: Metrics, *, stop: threading.Event
+    settings: OperatorSettings,
+    cluster: Cluster,
+    metrics: Metrics,
+    *,
+    stop: threading.Event,
+    clock: Clock = system_clock,
 ) -> AsyncIterator[None]:
     """Renew the server's token while the block runs, if the settings say so. If renewing fails for good, set `stop`."""
     if settings.server_identity is None:
         yield
         return
-    task = asyncio.create_task(ServerTokenRenewer(settings.server_identity, settings, cluster, metrics).run())
+    task = asyncio.create_task(
+        ServerTokenRenewer(settings.server_identity, settings, cluster, metrics, clock=clock).run()
+    )
     task.add_done_callback(lambda _: stop.set())
     try:
         yield

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.core import Secret
 from kms.resources.kinds import AUTHORITIES, POLICIES, PROFILES, SECRETS, Kind
-from kms.resources.meta import LocalRef, Resource, key_of
+from kms.resources.meta import Key, LocalRef, Resource, key_of
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import CertificateProfile
-from kms_operator.cache import INDEXES, OWNER, Cache, Key, Unavailability
+from kms_operator.indexes import INDEXES, OWNER, ObjectIndex, Unavailability
 from kms_operator.settings import OperatorSettings
 
 
@@ -40,25 +40,25 @@ class Snapshot:
     """
 
     settings: OperatorSettings
-    cache: Cache
+    index: ObjectIndex
     live: Mapping[tuple[str, Key], Any | None] = field(default_factory=dict)
 
     def get(self, kind: Kind[Any], key: Key) -> Any | None:
         """Return the object with that namespace and name, if it exists."""
         if (kind.plural, key) in self.live:
             return self.live[kind.plural, key]
-        return self.cache.get(kind, key)
+        return self.index.get(kind, key)
 
     def all(self, kind: Kind[Any]) -> Iterator[Any]:
         """Return all objects of the kind."""
         read = self._read_live(kind)
-        yield from (each for key, each in self.cache.all(kind).items() if key not in read)
+        yield from (each for key, each in self.index.all(kind).items() if key not in read)
         yield from (each for each in read.values() if each is not None)
 
     def by_index(self, kind: Kind[Any], index: str, value: Hashable) -> list[Any]:
         """Return the objects of the kind that the index of the cache has under `value`."""
         read = self._read_live(kind)
-        cached = [each for each in self.cache.by_index(kind, index, value) if key_of(each) not in read]
+        cached = [each for each in self.index.by_index(kind, index, value) if key_of(each) not in read]
         matches = INDEXES[kind.plural][index]
         return [*cached, *(each for each in read.values() if each is not None and value in matches(each))]
 
@@ -88,11 +88,11 @@ class Snapshot:
 
     def unavailable(self, kind: Kind[Any]) -> Unavailability | None:
         """Return why an optional kind is not available; None if it is."""
-        return self.cache.unavailable.get(kind.plural)
+        return self.index.unavailable.get(kind.plural)
 
     def served(self, newest: Kind[Any]) -> Kind[Any]:
         """Return the version of the kind that the API server serves, as far as known."""
-        return self.cache.served.get(newest.plural, newest)
+        return self.index.served.get(newest.plural, newest)
 
     def _read_live(self, kind: Kind[Any]) -> dict[Key, Any | None]:
         return {key: each for (plural, key), each in self.live.items() if plural == kind.plural}

@@ -32,11 +32,10 @@ from kms.resources.secret_names import (
     OWNER_UID,
     SERVING_AUTHORITY,
     SERVING_CERTIFICATE,
-    signing_key_name,
 )
 from kms.resources.trust import Bundle, ClusterTrustBundle
-from kms_operator import cache as indexes
-from kms_operator.cache import AccountSummary, Cache
+from kms_operator import indexes
+from kms_operator.indexes import AccountSummary, ObjectIndex
 from kms_operator.kinds import RECONCILED_KINDS
 from kms_operator.reconcilers.eab_credential import KEY_ID_IN_USE
 
@@ -75,7 +74,7 @@ def trust_request_for(authority: Resource) -> ReconcileRequest:
     return ReconcileRequest(TRUST, *key_of(authority))
 
 
-def affected(kind: Kind[Any], changed: Resource, cache: Cache) -> Iterator[tuple[ReconcileRequest, float]]:
+def affected(kind: Kind[Any], changed: Resource, cache: ObjectIndex) -> Iterator[tuple[ReconcileRequest, float]]:
     """Return what to reconcile after `changed` was created, changed or deleted, and in how many seconds."""
     if kind in RECONCILED_KINDS:
         yield request_for(kind, changed), 0.0
@@ -88,17 +87,17 @@ def affected(kind: Kind[Any], changed: Resource, cache: Cache) -> Iterator[tuple
             yield from ((request, 0.0) for request in _affected_at_once(changed, cache))
 
 
-def requests_for_cert_manager(cache: Cache) -> Iterator[ReconcileRequest]:
+def requests_for_cert_manager(cache: ObjectIndex) -> Iterator[ReconcileRequest]:
     """Return the profiles that ask for issuers of cert-manager."""
     return _each(PROFILES, (each for each in cache.all(PROFILES).values() if each.cert_manager is not None))
 
 
-def requests_for_trust(cache: Cache) -> Iterator[ReconcileRequest]:
+def requests_for_trust(cache: ObjectIndex) -> Iterator[ReconcileRequest]:
     """Return the CertificateAuthorities that ask for their root to be published."""
     return (trust_request_for(each) for each in cache.all(AUTHORITIES).values() if each.spec.trust is not None)
 
 
-def is_requested(kind: Kind[Any], cache: Cache) -> bool:
+def is_requested(kind: Kind[Any], cache: ObjectIndex) -> bool:
     """Whether a profile or a CertificateAuthority asks for objects of this optional kind."""
     return any(kind.plural in _requested_by_profile(each) for each in cache.all(PROFILES).values()) or any(
         kind.plural in _requested_by_authority(each) for each in cache.all(AUTHORITIES).values()
@@ -125,7 +124,7 @@ def _requested_by_authority(authority: CertificateAuthority) -> set[str]:
     return {kind.plural for kind, field in fields.items() if field is not None}
 
 
-def _affected_at_once(changed: Resource, cache: Cache) -> Iterator[ReconcileRequest]:
+def _affected_at_once(changed: Resource, cache: ObjectIndex) -> Iterator[ReconcileRequest]:
     key = key_of(changed)
     match changed:
         case CertificateAuthority():
@@ -155,17 +154,14 @@ def _affected_at_once(changed: Resource, cache: Cache) -> Iterator[ReconcileRequ
             yield from _affected_by_secret(changed, cache)
 
 
-def _affected_by_secret(secret: Secret, cache: Cache) -> Iterator[ReconcileRequest]:
+def _affected_by_secret(secret: Secret, cache: ObjectIndex) -> Iterator[ReconcileRequest]:
     owners = {each.uid for each in secret.metadata.owner_references} | {secret.metadata.labels.get(OWNER_UID)}
     for kind in RECONCILED_KINDS:
         for uid in owners:
             yield from _each(kind, cache.by_index(kind, indexes.UID, uid))
     yield from _each(CREDENTIALS, cache.by_index(CREDENTIALS, indexes.SECRET, key_of(secret)))
     # By its name: a key that was restored from a backup may have lost its labels.
-    signing = (
-        each for each in cache.all(AUTHORITIES).values() if signing_key_name(each.metadata.uid) == secret.metadata.name
-    )
-    yield from _each(AUTHORITIES, signing)
+    yield from _each(AUTHORITIES, cache.by_index(AUTHORITIES, indexes.SIGNING_SECRET, secret.metadata.name))
     component = secret.metadata.labels.get(COMPONENT)
     if component in _TRUSTED:
         # Both kinds of resources tell clients what to trust.
@@ -179,7 +175,7 @@ def _each(kind: Kind[Any], resources: Iterable[Resource]) -> Iterator[ReconcileR
     return (request_for(kind, each) for each in resources)
 
 
-def _waiting_for_key_id(credential: EABCredential, cache: Cache) -> Iterator[EABCredential]:
+def _waiting_for_key_id(credential: EABCredential, cache: ObjectIndex) -> Iterator[EABCredential]:
     """Return the credentials that wait for a key identifier on the same profile."""
     for each in cache.by_index(CREDENTIALS, indexes.PROFILE, credential.profile_key):
         found = condition(each.status.conditions, READY)
@@ -187,7 +183,7 @@ def _waiting_for_key_id(credential: EABCredential, cache: Cache) -> Iterator[EAB
             yield each
 
 
-def _with_issuers_elsewhere(cache: Cache) -> Iterator[CertificateProfile]:
+def _with_issuers_elsewhere(cache: ObjectIndex) -> Iterator[CertificateProfile]:
     """Return the profiles whose Issuers depend on the labels of namespaces."""
     for each in cache.all(PROFILES).values():
         section = each.cert_manager

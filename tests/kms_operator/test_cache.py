@@ -10,7 +10,8 @@ import pytest
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS, AUTHORITIES, SECRETS
 from kms.resources.secret_names import CREDENTIAL_UID, OWNER_UID
-from kms_operator.cache import OWNER, Cache
+from kms_operator.cache import Cache
+from kms_operator.indexes import OWNER
 from kms_operator.snapshot import Snapshot
 from tests.support.operated import SETTINGS, authority, metadata, names, secret
 

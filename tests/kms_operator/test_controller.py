@@ -14,8 +14,8 @@ from kms.resources.certmanager import Issuer
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, ISSUERS, POLICIES, PROFILES, SECRETS, Kind
 from kms.resources.meta import ObjectMeta
 from kms.resources.secret_names import signing_key_name
-from kms_operator.cache import Unavailability
 from kms_operator.controller import Controller
+from kms_operator.indexes import Unavailability
 from kms_operator.kinds import OPTIONAL_KINDS
 from kms_operator.metrics import Metrics
 from kms_operator.objects import shared_secret
@@ -263,7 +263,7 @@ async def test_an_api_server_that_refuses_is_asked_again_later(
 
 
 async def test_a_bug_in_one_reconciler_stops_nothing_else(running: World, caplog: pytest.LogCaptureFixture) -> None:
-    running.controller._entropy = _broken
+    running.entropy = _broken
     running.api.put(CREDENTIALS, credential("new"))
     running.api.put(POLICIES, policy("new"))
     await running.tell()

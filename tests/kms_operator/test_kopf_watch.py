@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import kopf
 import pytest
@@ -13,7 +11,7 @@ import pytest
 from kms.resources.kinds import AUTHORITIES, SECRETS
 from kms.resources.meta import Resource
 from kms_operator import kopf_watch
-from kms_operator.kopf_watch import KopfWatch
+from kms_operator.kopf_watch import KopfWatch, event_handler
 from kms_operator.settings import OperatorSettings
 from tests.support.apiserver import TOKEN, running_api
 from tests.support.operated import SETTINGS
@@ -23,17 +21,10 @@ async def nobody() -> kopf.ConnectionInfo:
     raise kopf.LoginError
 
 
-def handler(deliver: Callable[..., None], plural: str) -> Callable[..., Any]:
-    """The function that kopf calls for each event of a kind."""
-    registry = kopf_watch.registry([AUTHORITIES, SECRETS], deliver=deliver, login=nobody)
-    (found,) = [each for each in registry._watching.get_all_handlers() if each.id == plural]
-    return found.fn
-
-
 async def test_an_event_is_handed_over_as_a_resource() -> None:
     received: list[tuple[str, str | None, Resource]] = []
     body = {"metadata": {"name": "x", "namespace": "pki", "managedFields": []}, "data": {"a": "YWJj"}, "kind": "Secret"}
-    take = handler(lambda kind, type_, resource: received.append((kind.plural, type_, resource)), "secrets")
+    take = event_handler(SECRETS, deliver=lambda kind, type_, resource: received.append((kind.plural, type_, resource)))
     await take(event={"type": "ADDED", "object": body}, logger=None)
     ((plural, type_, resource),) = received
     assert (plural, type_, resource.data) == ("secrets", "ADDED", {"a": b"abc"})  # type: ignore[attr-defined]
@@ -41,7 +32,7 @@ async def test_an_event_is_handed_over_as_a_resource() -> None:
 
 async def test_an_object_that_fits_no_model_is_skipped_and_not_quoted(caplog: pytest.LogCaptureFixture) -> None:
     received: list[object] = []
-    take = handler(lambda *event: received.append(event), "secrets")
+    take = event_handler(SECRETS, deliver=lambda *event: received.append(event))
     body = {"metadata": {"name": "x"}, "data": {"tls.key": ["hunter2"]}}
     await take(event={"type": "ADDED", "object": body}, logger=None)
     assert received == []

@@ -19,7 +19,8 @@ from e2e.cluster.ports import free_port
 from kms.address import Address
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, NAMESPACES, POLICIES, PROFILES, SECRETS
 from kms.resources.meta import is_true
-from kms_operator.kinds import WATCHED_KINDS, list_kind
+from kms_operator.kinds import WATCHED_KINDS
+from kms_operator.listing import list_kind
 from kms_operator.main import run
 from kms_operator.settings import OperatorSettings
 from tests.support.apiserver import FakeApiServer, running_api

@@ -19,7 +19,7 @@ from kms.resources.kinds import (
     PROFILES,
 )
 from kms.resources.meta import ObjectMeta
-from kms_operator.cache import NOT_CHECKED
+from kms_operator.indexes import NOT_CHECKED
 from kms_operator.kinds import OPTIONAL_KINDS, TRUST_KINDS
 from kms_operator.optional_kinds import OptionalKinds
 from kms_operator.settings import OperatorSettings

@@ -196,15 +196,12 @@ async def test_an_operator_that_stops_stops_renewing(tmp_path: Path) -> None:
         assert stop.is_set()
 
 
-async def test_a_defect_while_renewing_ends_the_operator_and_is_not_swallowed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def broken(_: ServerTokenRenewer) -> None:
+async def test_a_defect_while_renewing_ends_the_operator_and_is_not_swallowed(tmp_path: Path) -> None:
+    def broken() -> datetime:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(ServerTokenRenewer, "run", broken)
     async with running_api() as api:
         chosen, stop = settings(api, tmp_path), threading.Event()
         with pytest.raises(ZeroDivisionError):
-            async with renewing_server_token(chosen, await api.cluster(), Metrics(), stop=stop):
+            async with renewing_server_token(chosen, await api.cluster(), Metrics(), stop=stop, clock=broken):
                 await until(stop.is_set)

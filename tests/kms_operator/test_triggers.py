@@ -19,7 +19,8 @@ from kms.resources.kinds import (
     Kind,
 )
 from kms.resources.secret_names import CREDENTIAL_UID, signing_key_name
-from kms_operator.cache import AccountSummary, Cache
+from kms_operator.cache import Cache
+from kms_operator.indexes import AccountSummary
 from kms_operator.objects import shared_secret, user_secret
 from kms_operator.reconcilers.eab_credential import verification_copy
 from kms_operator.reconcilers.eab_keys import BindingKey

@@ -20,7 +20,8 @@ from kms.resources.kinds import ACCOUNTS, CLUSTER_ISSUERS, ISSUERS, Kind
 from kms.resources.meta import Condition, ObjectMeta, OwnerReference, Resource, condition, key_of
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import CertificateProfile
-from kms_operator.cache import AccountSummary, Cache, Unavailability
+from kms_operator.cache import Cache
+from kms_operator.indexes import AccountSummary, Unavailability
 from kms_operator.kinds import OPTIONAL_KINDS, WATCHED_KINDS
 from kms_operator.plan import Manifest, Plan
 from kms_operator.settings import OperatorSettings

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from kms.clock import Entropy
 from kms.resources.core import Secret
 from kms.resources.credentials import EABCredential
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, NAMESPACES, POLICIES, PROFILES, SECRETS, Kind
@@ -26,6 +27,7 @@ class World:
         self.controller = controller
         self.metrics = metrics
         self.now = NOW
+        self.entropy: Entropy = entropy()
 
     async def tell(self) -> None:
         """What lists and watches would tell."""
@@ -85,6 +87,13 @@ async def world(settings: OperatorSettings = SETTINGS) -> AsyncIterator[World]:
         metrics = Metrics()
         cluster = await api.cluster(metrics=metrics.api)
         one: World
-        controller = Controller(settings, cluster, metrics, clock=lambda: one.now, entropy=entropy(), instance="test")
+        controller = Controller(
+            settings,
+            cluster,
+            metrics,
+            clock=lambda: one.now,
+            entropy=lambda count: one.entropy(count),  # noqa: PLW0108 - `one` is made later, and may be given another
+            instance="test",
+        )
         one = World(api, controller, metrics)
         yield one

@@ -50,6 +50,7 @@ from kms.resources.meta import is_true
 from kms.resources.secret_names import SIGNING_KEY, TLS_CERTIFICATE, TLS_PRIVATE_KEY, signing_key_name
 from kms_operator.objects import internal_secret, secret_changes
 from kms_operator.plan import (
+    RESYNC,
     ConditionUpdate,
     Event,
     Plan,
@@ -75,8 +76,6 @@ TRUST_PUBLISHED = "TrustPublished"
 
 BACKDATED = timedelta(hours=1)
 """How much earlier a CA certificate begins, for clocks that are behind."""
-RESYNC = timedelta(seconds=60)
-"""How often a Secret is read that the operator does not watch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +104,7 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
     except InvalidAuthority as error:
         update = not_ready(error.reason, str(error))
         conditions = merge_conditions(old, (update,), generation=generation, now=now, keep=(TRUST_PUBLISHED,))
-        # What was published stays published: it is how a lost key is told from one that was never made.
+        # The published certificate stays in the status: it distinguishes a lost key from one that was never made.
         status = msgspec.structs.replace(authority.status, observed_generation=generation, conditions=conditions)
         return Plan(status=status, events=transition_events(old, update), requeue_at=now + RESYNC)
     certificate = active.signer.certificate
@@ -153,12 +152,12 @@ def _alternates(
         return (), ()
     if invalid:
         return tuple(valid), (ConditionUpdate("False", INVALID_CROSS, "; ".join(invalid), type=ALTERNATE_CHAINS),)
-    message = f"clients are offered {len(valid)} chain(s) beside the default one"
+    message = f"clients are offered {len(valid)} chain(s) in addition to the default one"
     return tuple(valid), (ConditionUpdate("True", "Published", message, type=ALTERNATE_CHAINS),)
 
 
 def _former_roots(authority: CertificateAuthority, signer: Signer, *, now: datetime) -> tuple[FormerRoot, ...]:
-    """The roots that the CA had before; whoever is told to trust it goes on trusting them for a while."""
+    """Return the former roots of the CA; they stay published for a while."""
     status = authority.status
     former = [Former(each.certificate, each.replaced_at) for each in status.former_roots]
     kept = succeeded(former, status.chain, chain_to_root_pem(signer), now=now)
@@ -166,7 +165,7 @@ def _former_roots(authority: CertificateAuthority, signer: Signer, *, now: datet
 
 
 def _check_key_usage(signer: Signer) -> tuple[ConditionUpdate, ...]:
-    """That there is no revocation list, where there cannot be one."""
+    """Return a condition if the CA must not sign revocation lists."""
     if signer.signs_lists:
         return ()
     message = (
@@ -177,7 +176,7 @@ def _check_key_usage(signer: Signer) -> tuple[ConditionUpdate, ...]:
 
 
 def signing_secret(authority: CertificateAuthority, signer: Signer, settings: OperatorSettings) -> Secret:
-    """What the server signs with: the key, and the certificate with all that is above it."""
+    """Build the Secret that the server signs with: the key, and the chain up to the root."""
     return internal_secret(
         settings.namespace,
         signing_key_name(authority.metadata.uid),
@@ -216,7 +215,7 @@ def _load_imported(
     signer = check_imported(*pair, now=now)
     known = authority.status.certificate
     changed = known is not None and known != certificate_pem(signer.certificate)
-    event = Event(RENEWED, f"took over the certificate that Secret {name} holds now")
+    event = Event(RENEWED, f"now uses the new certificate of Secret {name}")
     return _ActiveAuthority("Imported", IMPORTED, signer, (event,) if changed else (), now + RESYNC)
 
 
@@ -227,7 +226,7 @@ def _issue_internal(
     try:
         issuer = _issuer(authority, spec, snapshot, now=now)
     except InvalidAuthority:
-        # A CA that has its certificate can do without its issuer until that ends.
+        # A CA with a valid certificate does not need its issuer.
         if current is None or current.not_after <= now:
             raise
         return _check_validity(spec, current, now=now)
@@ -255,7 +254,7 @@ def _check_validity(
 def _load_current(
     authority: CertificateAuthority, spec: InternalAuthority, snapshot: Snapshot
 ) -> tuple[PrivateKey, Signer | None]:
-    """The key and the certificate that are there; a new key only where there has never been one."""
+    """Return the existing key and certificate; generate a key only if there has never been one."""
     name = signing_key_name(authority.metadata.uid)
     where = f"Secret {snapshot.settings.namespace}/{name}"
     secret = snapshot.internal_secret(name)
@@ -263,8 +262,8 @@ def _load_current(
         if authority.status.certificate is not None:
             raise InvalidAuthority(
                 KEY_LOST,
-                f"{where} is gone and with it the CA's private key; restore it from a backup, or delete this"
-                " CertificateAuthority and create it again for a new CA that clients have to be told to trust",
+                f"{where} does not exist, so the CA's private key is lost; restore it from a backup, or delete this"
+                " CertificateAuthority and create it again: that makes a new CA, which clients must trust first",
             )
         return generate_key(spec.private_key.algorithm, spec.private_key.size), None
     pem = secret.data.get(TLS_PRIVATE_KEY, b"")
@@ -272,12 +271,12 @@ def _load_current(
         key = load_private_key(pem)
     except ValueError as error:
         raise InvalidAuthority(
-            KEY_LOST, f"{where} does not hold the CA's private key any more; restore it from a backup"
+            KEY_LOST, f"{where} no longer holds the CA's private key; restore it from a backup"
         ) from error
     published = (authority.status.chain or "").encode()
     if published and not _certified(published, key):
         raise InvalidAuthority(
-            KEY_MISMATCH, f"{where} holds another key than that of the CA's certificate; restore it from a backup"
+            KEY_MISMATCH, f"{where} holds a key that does not belong to the CA's certificate; restore it from a backup"
         )
     for chain in (secret.data.get(TLS_CERTIFICATE, b""), published):
         try:
@@ -290,7 +289,7 @@ def _load_current(
 def _issuer(
     authority: CertificateAuthority, spec: InternalAuthority, snapshot: Snapshot, *, now: datetime
 ) -> Signer | None:
-    """The CA that signs this one; None for a root. Raises InvalidAuthority where it cannot."""
+    """Return the CA that signs this one; None for a root. Raises InvalidAuthority if it cannot sign."""
     if spec.issuer_ref is None:
         return None
     namespace, name = authority.metadata.namespace, spec.issuer_ref.name
@@ -328,7 +327,7 @@ def _template(spec: InternalAuthority, issuer: Signer | None, *, now: datetime, 
 def _is_due(
     current: Signer, template: AuthorityTemplate, key: PrivateKey, issuer: Signer | None, *, now: datetime
 ) -> bool:
-    """Whether to sign again: something else is wanted, the issuer has a new certificate, or it is time and worth it."""
+    """Whether to sign again: the spec or the issuer has changed, or renewal is due and extends the validity."""
     above = () if issuer is None else (issuer.certificate, *issuer.issuers)
     if current.issuers != above or not is_as_wanted(current.certificate, template, key, issuer):
         return True
@@ -347,5 +346,5 @@ def _sign(template: AuthorityTemplate, key: PrivateKey, issuer: Signer | None) -
 
 
 def _certified(chain: bytes, key: PrivateKey) -> bool:
-    """Whether the first certificate of a chain that we have published is for this key."""
+    """Whether the first certificate of the published chain is for this key."""
     return x509.load_pem_x509_certificates(chain)[0].public_key() == key.public_key()

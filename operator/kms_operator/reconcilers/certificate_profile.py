@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from kms.clock import Entropy
 from kms.contract import READY, directory_url, may_offer, objection_to_skipping
@@ -26,6 +26,7 @@ from kms.resources.secret_names import CA_CERTIFICATE, CHAIN, DIRECTORY, DIRECTO
 from kms_operator.endpoints import trust_anchor
 from kms_operator.objects import is_owned_by, secret_changes, user_secret
 from kms_operator.plan import (
+    RESYNC,
     ConditionUpdate,
     Event,
     Manifest,
@@ -41,9 +42,6 @@ from kms_operator.snapshot import Read, Snapshot
 RESOLVED_REFS = "ResolvedRefs"
 OWNERSHIP_VALIDATED = "OwnershipValidated"
 PUBLISHED = "Published"
-
-RESYNC = timedelta(seconds=60)
-"""How often a Secret is read that the operator does not watch."""
 
 
 class _Refused(Exception):
@@ -146,7 +144,7 @@ def _not_offered(profile: CertificateProfile, snapshot: Snapshot) -> ConditionUp
 def _flaws(profile: CertificateProfile, snapshot: Snapshot, entry: OrderProfile) -> Iterator[tuple[str, str]]:
     namespace, acme = profile.metadata.namespace, profile.spec.enrollment.acme
     if entry.profile_ref.name == profile.metadata.name:
-        return  # the directory's own, by name: it is Ready if this is asked
+        return  # the directory's own profile, whose condition Ready is checked anyway
     lent = snapshot.profile((namespace, entry.profile_ref.name))
     name = f"CertificateProfile {namespace}/{entry.profile_ref.name}"
     if lent is None:

@@ -106,8 +106,8 @@ def plan_issuers(profile: CertificateProfile, snapshot: Snapshot) -> IssuersPlan
     if not issuances:
         return IssuersPlan(None, leftovers)
     apply, refusals = plan_each(issuances, partial(_plan_one, profile, snapshot))
-    others = f" and {len(issuances) - 1} more exist" if len(issuances) > 1 else " exists"
-    success = ISSUED, f"{issuances[0].issuer}{others} and follow{'' if len(issuances) > 1 else 's'} this profile"
+    others = f" and {len(issuances) - 1} more are" if len(issuances) > 1 else " is"
+    success = ISSUED, f"{issuances[0].issuer}{others} up to date"
     return IssuersPlan(summarize(CERT_MANAGER_ISSUER, refusals, success=success), leftovers, tuple(apply))
 
 

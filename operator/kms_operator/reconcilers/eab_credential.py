@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from kms.clock import Entropy
 from kms.contract import directory_url
@@ -32,10 +32,11 @@ from kms.resources.secret_names import (
     VERIFICATION_KEY,
     verification_key_name,
 )
-from kms_operator.cache import UID
 from kms_operator.endpoints import trust_anchor
+from kms_operator.indexes import UID
 from kms_operator.objects import internal_secret, is_managed, is_owned_by, secret_changes, user_secret
 from kms_operator.plan import (
+    RESYNC,
     ConditionUpdate,
     Event,
     Manifest,
@@ -60,9 +61,6 @@ SECRET_EXISTS = "SecretExists"  # noqa: S105 - a reason
 INVALID_SECRET = "InvalidSecret"  # noqa: S105 - a reason
 KEY_ID_IN_USE = "KeyIDInUse"
 INVALID_RULES = "InvalidRules"
-
-RESYNC = timedelta(seconds=60)
-"""How often a Secret is read that the operator does not watch."""
 
 
 class _Refused(Exception):
@@ -127,7 +125,7 @@ def _with_status(
         observed_generation=credential.metadata.generation,
         key_id=key_id,
         secret_name=credential.secret_name,
-        accounts=snapshot.cache.open_accounts(credential.metadata.uid),
+        accounts=snapshot.index.open_accounts(credential.metadata.uid),
         conditions=merge_conditions(old, (update,), generation=credential.metadata.generation, now=now),
     )
     return replace(planned, status=status, events=(*transition_events(old, update), *planned.events))

@@ -1,4 +1,4 @@
-"""Keys for external account binding: drawing one, and reading one that a user has brought (RFC 8555, 7.3.4)."""
+"""Keys for external account binding: generating them, and reading those of users (RFC 8555, 7.3.4)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class InvalidKey(ValueError):
-    """What is wrong with a key in a Secret and how to make a good one. Never quotes the key."""
+    """What is wrong with a key in a Secret, and how to make a valid one. Never quotes the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class BindingKey:
 
 
 def new_key(entropy: Entropy) -> BindingKey:
-    """A key that nobody knows, under an identifier that was never used before (120 random bits)."""
+    """Generate a key under a new identifier (120 random bits)."""
     key_id = base64.b32encode(entropy(KEY_ID_BYTES)).decode().lower()
     octets = entropy(MINIMUM_BYTES)
     # People type the secret behind an option of their client, where a leading hyphen makes another option of it.
@@ -52,7 +52,7 @@ def new_key(entropy: Entropy) -> BindingKey:
 
 
 def key_in(secret: Secret) -> BindingKey:
-    """The key that the Secret holds. Raises InvalidKey with a sentence for whoever made it."""
+    """The key that the Secret holds. Raises InvalidKey with a message for its author."""
     missing = [each for each in (KEY_ID, EAB_SECRET) if each not in secret.data]
     if missing:
         raise InvalidKey(f"it has no key {' and no key '.join(repr(each) for each in missing)}")
@@ -83,7 +83,9 @@ def _secret(text: str | None) -> str:
     if not _BASE64URL.fullmatch(text) or (decoded := _decoded(text)) is None:
         raise InvalidKey(f"{EAB_SECRET!r} is not base64url (letters, digits, '-' and '_'); {RECIPE}")
     if len(decoded) < MINIMUM_BYTES:
-        raise InvalidKey(f"{EAB_SECRET!r} is {len(decoded)} bytes, {MINIMUM_BYTES} are the least; {RECIPE}")
+        raise InvalidKey(
+            f"{EAB_SECRET!r} is {len(decoded)} bytes long, at least {MINIMUM_BYTES} are required; {RECIPE}"
+        )
     return text
 
 

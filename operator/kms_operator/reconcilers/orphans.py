@@ -15,9 +15,9 @@ from typing import Any
 
 from kms.clock import Entropy
 from kms.resources.kinds import AUTHORITIES, CLUSTER_ISSUERS, CREDENTIALS, ISSUERS, PROFILES, SECRETS, Kind
-from kms.resources.meta import Resource
+from kms.resources.meta import Key, Resource
 from kms.resources.secret_names import COMPONENT, ISSUER_KEY, OWNER, OWNER_UID, SIGNING_KEY, TRUST, VERIFICATION_KEY
-from kms_operator.cache import UID, Key
+from kms_operator.indexes import UID
 from kms_operator.objects import is_managed
 from kms_operator.plan import Manifest, Plan
 from kms_operator.reconcilers.trust_distribution import published_kinds
@@ -62,7 +62,7 @@ def plan(_: None, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Pla
 
 
 def _is_cached(owned: _Owned, snapshot: Snapshot) -> bool:
-    return bool(snapshot.cache.by_index(owned.kind, UID, owned.uid))
+    return bool(snapshot.index.by_index(owned.kind, UID, owned.uid))
 
 
 def _exists(owned: _Owned, snapshot: Snapshot) -> bool:

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from kms.resources.kinds import NAMESPACES, Kind
-from kms.resources.meta import AllowedNamespaces, Resource, key_of
+from kms.resources.meta import AllowedNamespaces, Key, Resource, key_of
 from kms.resources.secret_names import COMPONENT
-from kms_operator.cache import Key
 from kms_operator.objects import belongs_to, describe_owner
 from kms_operator.plan import ConditionUpdate, Manifest
 from kms_operator.snapshot import Snapshot

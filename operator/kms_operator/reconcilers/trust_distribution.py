@@ -26,8 +26,17 @@ from kms.resources.kinds import AUTHORITIES, BUNDLES, CLUSTER_TRUST_BUNDLES, CON
 from kms.resources.meta import condition, key_of
 from kms.resources.secret_names import TRUST
 from kms_operator.objects import DIGEST, QUOTED, contains, digest, has_metadata_of, over, owned_metadata
-from kms_operator.plan import ConditionUpdate, Manifest, Plan, Refusal, earliest, merge_conditions, transition_events
-from kms_operator.reconcilers.certificate_authority import RESYNC, TRUST_PUBLISHED
+from kms_operator.plan import (
+    RESYNC,
+    ConditionUpdate,
+    Manifest,
+    Plan,
+    Refusal,
+    earliest,
+    merge_conditions,
+    transition_events,
+)
+from kms_operator.reconcilers.certificate_authority import TRUST_PUBLISHED
 from kms_operator.reconcilers.placement import (
     Placement,
     PlacementRefused,
@@ -47,7 +56,7 @@ INVALID = "InvalidDuration"
 FORBIDDEN = "Forbidden"
 REFUSED = "Refused"
 
-ROLE = "the ClusterRole kms-acme-trust (value rbac.trust of the chart)"
+ROLE = "the ClusterRole kms-acme-trust (in the chart <fullname>-trust, with the value rbac.trust)"
 """What lets the operator publish; docs/operations.md tells how to bind it."""
 
 

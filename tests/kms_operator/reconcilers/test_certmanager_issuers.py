@@ -15,7 +15,7 @@ from kms.resources.kinds import CLUSTER_ISSUERS, CREDENTIALS, ISSUERS, SECRETS, 
 from kms.resources.meta import ObjectMeta, Resource
 from kms.resources.profiles import CertificateProfile
 from kms.resources.secret_names import COMPONENT, MANAGED_BY, SERVING_AUTHORITY
-from kms_operator.cache import NOT_CHECKED
+from kms_operator.indexes import NOT_CHECKED
 from kms_operator.plan import Plan
 from kms_operator.reconcilers import certificate_profile, certmanager_issuers
 from kms_operator.settings import OperatorSettings

@@ -71,7 +71,7 @@ def test_a_bad_identifier_is_refused_with_what_is_wrong(kid: bytes, complaint: s
         (GOOD.encode() + b"\n", "line break"),
         (GOOD.encode() + b"=", "padded"),
         (base64.b64encode(b"\xff" * 32).rstrip(b"="), "not base64url"),
-        (base64.urlsafe_b64encode(b"x" * 31).rstrip(b"="), "31 bytes, 32 are the least"),
+        (base64.urlsafe_b64encode(b"x" * 31).rstrip(b"="), "31 bytes long, at least 32 are required"),
         (bytes(range(200, 232)), "raw bytes"),
         (b"", "not base64url"),
         (b"A" * 45, "not base64url"),

@@ -16,7 +16,7 @@ from kms.resources.kinds import BUNDLES, CLUSTER_TRUST_BUNDLES, CONFIG_MAPS, Kin
 from kms.resources.meta import ObjectMeta, Resource
 from kms.resources.secret_names import COMPONENT, MANAGED_BY, OWNER, OWNER_UID, TRUST
 from kms.resources.trust import Bundle, ClusterTrustBundle
-from kms_operator.cache import NOT_CHECKED
+from kms_operator.indexes import NOT_CHECKED
 from kms_operator.plan import Manifest, Plan, Refusal
 from kms_operator.reconcilers import certificate_authority, orphans, trust_distribution
 from kms_operator.settings import OperatorSettings
