@@ -10,10 +10,10 @@ from typing import TypeVar
 
 from acme_server.problems import ProblemType, Refused
 from acme_server.profiles import Profile
-from acme_server.state.cache import Key
 from acme_server.state.index import Index, View
 from kms.clock import Clock
 from kms.resources.accounts import ACMEAccount
+from kms.resources.meta import Key
 from kms.resources.orders import OPEN_STATES, ACMEOrder
 
 MAXIMUM_OPEN_ORDERS = 300
