@@ -1,4 +1,4 @@
-"""What the server reads all the time: copies of the configuration kinds and of the release namespace's Secrets."""
+"""The informers: current copies of the configuration and of the Secrets of the release namespace."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from acme_server.metrics import Metrics
 from acme_server.settings import ServerSettings
 from acme_server.tasks import Work
 from acme_server.unvalidated_profiles import UnvalidatedProfiles
-from acme_server.wiring import Configuration
 from kms.cluster.client import Cluster
 from kms.cluster.informer import Informer
 from kms.resources import Secret
@@ -18,28 +17,34 @@ from kms.resources.kinds import AUTHORITIES, CREDENTIALS, ENDPOINT_SLICES, POLIC
 from kms.resources.secret_names import COMPONENT
 
 _SERVICE_NAME = "kubernetes.io/service-name"
-"""The label by which an EndpointSlice says whose endpoints it holds."""
-
-LOST_AFTER = 15.0
-"""Seconds without a watch after which the server is not ready: a restart of the API server is shorter."""
+"""The label of an EndpointSlice that names its Service."""
 
 
 class Informers:
-    """The informers. Of Secrets, those of ours alone, in the release namespace alone."""
+    """All informers. They hold only Secrets of the release namespace that belong to kms-acme.
+
+    After `patience` seconds without a watch the server is not ready: a restart of the API server takes less.
+    """
 
     def __init__(
-        self, settings: ServerSettings, cluster: Cluster, *, on_secret: Callable[[Secret, bool], None]
+        self,
+        settings: ServerSettings,
+        cluster: Cluster,
+        *,
+        on_secret: Callable[[Secret, bool], None],
+        patience: float = 15.0,
     ) -> None:
+        self._patience = patience
         namespaces = settings.watch_namespaces
         self.authorities = Informer(cluster, AUTHORITIES, namespaces=namespaces)
         self.policies = Informer(cluster, POLICIES, namespaces=namespaces)
-        self.skipping = UnvalidatedProfiles()
-        self.profiles = Informer(cluster, PROFILES, namespaces=namespaces, on_change=self.skipping.seen)
+        self.unvalidated_profiles = UnvalidatedProfiles()
+        self.profiles = Informer(cluster, PROFILES, namespaces=namespaces, on_change=self.unvalidated_profiles.update)
         self.credentials = Informer(cluster, CREDENTIALS, namespaces=namespaces, indexes={UID_INDEX: by_uid})
         self.secrets = Informer(
             cluster, SECRETS, namespaces=(settings.namespace,), labels=COMPONENT, on_change=on_secret
         )
-        self.replicas = (
+        self.slices = (
             Informer(
                 cluster,
                 ENDPOINT_SLICES,
@@ -55,37 +60,26 @@ class Informers:
             PROFILES.plural: self.profiles,
             CREDENTIALS.plural: self.credentials,
             SECRETS.plural: self.secrets,
-            ENDPOINT_SLICES.plural: self.replicas,
+            ENDPOINT_SLICES.plural: self.slices,
         }
         self._informers = {plural: informer for plural, informer in informers.items() if informer is not None}
 
     @property
-    def configuration(self) -> Configuration:
-        """What the services work with."""
-        return Configuration(
-            profiles=self.profiles,
-            policies=self.policies,
-            authorities=self.authorities,
-            credentials=self.credentials,
-            secrets=self.secrets,
-        )
-
-    @property
     def works(self) -> dict[str, Work]:
-        """What keeps them current."""
+        """The tasks that keep the copies current."""
         return {f"informer of {plural}": informer.run for plural, informer in self._informers.items()}
 
     @property
     def conditions(self) -> dict[str, Callable[[], bool]]:
-        """What a server has to wait for before it knows its configuration, and before it knows it again."""
-        lists = {f"the list of {plural}": informer.synced.is_set for plural, informer in self._informers.items()}
-        return lists | {"word from the API server": self._hears}
+        """What readiness waits for."""
+        lists = {f"list of {plural}": informer.synced.is_set for plural, informer in self._informers.items()}
+        return lists | {"contact with the API server": self._is_connected}
 
-    def _hears(self) -> bool:
-        return all(informer.interrupted() < LOST_AFTER for informer in self._informers.values())
+    def _is_connected(self) -> bool:
+        return all(informer.interrupted() < self._patience for informer in self._informers.values())
 
-    def watched_by(self, metrics: Metrics) -> None:
-        """Let `metrics` tell their sizes and ages, and how many profiles skip the validation of ownership."""
-        metrics.watch_unvalidated_profiles(self.skipping.count)
+    def report_to(self, metrics: Metrics) -> None:
+        """Show sizes and ages of the copies, and the number of unvalidated profiles, as metrics."""
+        metrics.watch_unvalidated_profiles(self.unvalidated_profiles.count)
         for plural, informer in self._informers.items():
             metrics.watch_cache(plural, informer.values().__len__, informer.last_activity)

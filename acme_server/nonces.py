@@ -1,20 +1,20 @@
-"""Nonces that cost nothing until they are used (RFC 8555, 6.5).
+"""Nonces that take no memory until they are used (RFC 8555, 6.5).
 
-A nonce is 33 octets in base64url: the replica that issued it (6), when (4, seconds), its number there (5) and a MAC of
-these (18) under a key that all replicas share. So any replica knows a nonce of ours without having kept it, nobody else
-can make one, and every nonce has one spelling.
+A nonce is 33 octets in base64url: the replica that issued it (6), the time in seconds (4), its number at that replica
+(5), and a MAC of these (18) under a key that all replicas share. So every replica recognises the nonces of all others,
+nobody else can make one, and each nonce has one spelling.
 
-That it is used once only the issuing replica can tell: it keeps a bit for each number, in chunks that come
-into being when the first nonce of a chunk is redeemed. A chunk may go as soon as the latest nonce redeemed in it has
-expired, for then every nonce whose bit it holds has; later nonces of the same chunk, redeemed after that, begin a new
-one. Memory is thus bounded by one bit for each nonce issued in the last hour.
+Only the issuing replica knows whether a nonce has been used: it keeps a bit for each number, in chunks. A chunk is
+created when the first of its nonces is redeemed. It is dropped when the latest redeemed one has expired, because then
+all nonces with a bit in it have expired too. Memory is bounded by one bit for each nonce issued in the last hour.
 
-A replica's identity is drawn when it starts: nonces of an earlier life are unknown to everybody.
+A replica draws its identity when it starts: nonces from before a restart are unknown.
 """
 
 from __future__ import annotations
 
 import hmac
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -25,15 +25,14 @@ from acme_server.problems import ProblemType, Refused, Unavailable
 from kms.clock import Clock, Entropy
 
 LIFETIME = 3600
-"""Seconds that a nonce is good for: cert-manager keeps a hundred of them and takes one when it needs it."""
+"""Seconds for which a nonce is valid. cert-manager stores a hundred of them for later."""
 
 _REPLICA, _TIME, _NUMBER, _MAC = 6, 4, 5, 18
 _SIGNED = _REPLICA + _TIME + _NUMBER
-_CHUNK = 4096
 
 
 class Nonce(NamedTuple):
-    """A nonce that a replica of ours has issued; whether it is still good, only that replica knows."""
+    """A nonce that one of our replicas has issued. Only that replica knows whether it has been used."""
 
     text: str
     replica: str
@@ -42,42 +41,58 @@ class Nonce(NamedTuple):
 
 
 def bad_nonce() -> Refused:
-    """The refusal after which a client tries again with the nonce of the answer."""
+    """The refusal after which a client tries again with the nonce of the response."""
     return Refused(ProblemType.BAD_NONCE, "The nonce is unknown, expired or used; try again with the one given here.")
 
 
-class Nonces:
-    """Issues and redeems the nonces of this replica, and knows those of the others."""
+@dataclass(slots=True)
+class _Chunk:
+    """The bits of consecutive numbers, and when the newest redeemed nonce of them was issued."""
 
-    def __init__(self, *, clock: Clock, entropy: Entropy) -> None:
+    bits: bytearray
+    newest: int = 0
+
+
+class Nonces:
+    """Issues and redeems the nonces of this replica, and recognises those of the others.
+
+    `chunk` is the number of nonces in a chunk: a multiple of eight.
+    """
+
+    def __init__(self, *, clock: Clock, entropy: Entropy, chunk: int = 4096) -> None:
         self._clock = clock
+        self._chunk = chunk
         self._life = entropy(_REPLICA)
         self.replica = self._life.hex()
         self._keys: tuple[bytes, ...] = ()
         self._secret = b""
         self._issued = 0
         self._latest = 0
-        self._chunks: dict[int, bytearray] = {}
-        self._newest: dict[int, int] = {}
+        self._chunks: dict[int, _Chunk] = {}
 
     @property
     def ready(self) -> bool:
-        """Whether there is a key to issue nonces with."""
+        """Whether there is a key for issuing nonces."""
         return bool(self._keys)
 
+    @property
+    def memory(self) -> int:
+        """The octets that redeemed nonces take."""
+        return sum(len(chunk.bits) for chunk in self._chunks.values())
+
     def use(self, secret: bytes) -> None:
-        """Take the shared secret into use; nonces made with the one before it are still known."""
+        """Use this shared secret from now on. Nonces made with the previous one remain valid."""
         if secret and secret != self._secret:
             self._secret = secret
             self._keys = (hmac.digest(secret, b"nonces", "sha256"), *self._keys[:1])
 
     def derived_key(self, purpose: bytes) -> bytes:
-        """A key of its own for another use among the replicas. Raises Unavailable where there is no secret yet."""
+        """A key for another purpose among the replicas. Raises Unavailable while there is no secret."""
         self._require_key()
         return hmac.digest(self._secret, purpose, "sha256")
 
     def issue(self) -> str:
-        """A new nonce. Raises Unavailable where there is no key yet."""
+        """A new nonce. Raises Unavailable while there is no key."""
         self._require_key()
         self._issued += 1
         signed = self._life + self._now().to_bytes(_TIME, "big") + self._issued.to_bytes(_NUMBER, "big")
@@ -86,7 +101,7 @@ class Nonces:
     def read(self, text: str) -> Nonce:
         """The nonce that a client has sent.
 
-        Raises Refused: malformed where it is not base64url, badNonce where no replica of ours has made it.
+        Raises Refused: malformed if it is not base64url, badNonce if none of our replicas has issued it.
         """
         self._require_key()
         value = base64url(text, "The nonce") if len(text) <= 2 * (_SIGNED + _MAC) else b""
@@ -97,28 +112,28 @@ class Nonces:
         return Nonce(text, signed[:_REPLICA].hex(), int.from_bytes(issued, "big"), int.from_bytes(number, "big"))
 
     def redeem(self, nonce: Nonce) -> bool:
-        """Use up a nonce of this replica: True the first time, as long as it has not expired."""
+        """Use up a nonce of this replica. True the first time, unless it has expired."""
         now = self._now()
         if nonce.replica != self.replica or nonce.issued + LIFETIME < now:
             return False
-        index, position = divmod(nonce.number, _CHUNK)
+        index, position = divmod(nonce.number, self._chunk)
         chunk = self._chunks.get(index)
         if chunk is None:
             self._drop_expired(now)
-            chunk = self._chunks[index] = bytearray(_CHUNK // 8)
+            chunk = self._chunks[index] = _Chunk(bytearray(self._chunk // 8))
         octet, bit = position // 8, 1 << position % 8
-        if chunk[octet] & bit:
+        if chunk.bits[octet] & bit:
             return False
-        chunk[octet] |= bit
-        self._newest[index] = max(self._newest.get(index, 0), nonce.issued)
+        chunk.bits[octet] |= bit
+        chunk.newest = max(chunk.newest, nonce.issued)
         return True
 
     def _drop_expired(self, now: int) -> None:
-        for index in [index for index, newest in self._newest.items() if newest + LIFETIME < now]:
-            del self._chunks[index], self._newest[index]
+        for index in [index for index, chunk in self._chunks.items() if chunk.newest + LIFETIME < now]:
+            del self._chunks[index]
 
     def _now(self) -> int:
-        """Seconds that never go back: a clock that is set back must not revive what was dropped."""
+        """The time in seconds, which never goes back: a clock that is set back must not revive dropped nonces."""
         self._latest = max(self._latest, int(self._clock().timestamp()))
         return self._latest
 

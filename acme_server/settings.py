@@ -1,4 +1,4 @@
-"""What the ACME server is told at start. Built by the command line, read by the wiring."""
+"""The settings of the ACME server. The command line builds them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Network = IPv4Network | IPv6Network
 
 @dataclass(frozen=True, slots=True)
 class ValidationSettings:
-    """Where challenge connections may go and how they get there.
+    """Which addresses validation may contact, and how.
 
-    `resolvers` empty: the system's. `allow` wins over `deny`, both over what is denied by default.
+    Without `resolvers` it uses those of the system. `allow` takes precedence over `deny`, and both over the default.
     """
 
     resolvers: tuple[Address, ...] = ()
@@ -31,11 +31,12 @@ class ValidationSettings:
 class ServerSettings(Settings):
     """All options of `kms-acme server`.
 
-    `tls_certificate` and `tls_private_key` are both set or both absent; absent, the certificate comes from the Secret
-    `serving_secret` of the release namespace. `peer_service` names the Service whose EndpointSlices list the other
-    replicas; None: this server is alone. `maximum_orders` and `maximum_accounts` are how many there may be in the
-    cluster. `http_url` is what certificates carry as the place of `http_listen`; None: `default_http_url`.
-    `token_directory` is where the operator puts our ServiceAccount's token; None: as kubectl and pods have it.
+    `tls_certificate` and `tls_private_key` are both set or both None; without them the certificate comes from the
+    Secret `serving_secret` of the release namespace. `peer_service` names the Service whose EndpointSlices list the
+    other replicas; None: there are none. `maximum_orders` and `maximum_accounts` limit their numbers in the cluster,
+    before etcd is full: an order takes 5 kB there. `http_url` is the URL of `http_listen` in certificates; None:
+    `default_http_url`. `token_directory` is where the operator writes the token of the server's ServiceAccount; None:
+    the server has an identity of its own.
     """
 
     listen: Address = Address("", 8443)
@@ -51,9 +52,9 @@ class ServerSettings(Settings):
 
 
 def default_http_url(external_url: str, http_listen: Address) -> str:
-    """Where what is served without TLS is reached: on the host of the external URL.
+    """The URL of what the server serves without TLS: on the host of the external URL.
 
-    If that names a port, the server is reached directly, so on the port that it listens on; else by the standard ports.
+    If that names a port, clients reach the server directly, on the port of `http_listen`; else on the standard port.
     """
     parts = urlsplit(external_url)
     host = parts.netloc.removesuffix(f":{parts.port}")

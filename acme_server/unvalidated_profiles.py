@@ -1,24 +1,23 @@
-"""Says aloud which profiles take a credential for a proof: in the log, from the start on, and as a metric."""
+"""Reports the profiles that skip the validation of ownership, in the log and as a metric."""
 
 from __future__ import annotations
 
 import logging
 
-from acme_server.state.cache import Key
-from kms.resources.meta import key_of
+from kms.resources.meta import Key, key_of
 from kms.resources.profiles import CertificateProfile
 
 logger = logging.getLogger(__name__)
 
 
 class UnvalidatedProfiles:
-    """The profiles with `ownershipValidation: Skipped`, as the informer sees them."""
+    """The profiles with `ownershipValidation: Skipped`."""
 
     def __init__(self) -> None:
         self._keys: set[Key] = set()
 
-    def seen(self, profile: CertificateProfile, deleted: bool) -> None:  # noqa: FBT001 - the signature that informers call
-        """Warn once of each profile that skips; at the start, that is of all that there are."""
+    def update(self, profile: CertificateProfile, deleted: bool) -> None:  # noqa: FBT001 - the signature that informers call
+        """Log a warning once for each profile that skips validation; at the start, for all of them."""
         acme, key = profile.spec.enrollment.acme, key_of(profile)
         if deleted or acme is None or acme.validates_ownership:
             self._keys.discard(key)
@@ -27,5 +26,5 @@ class UnvalidatedProfiles:
             logger.warning("ownership of names is not validated", extra={"profile": "/".join(key)})
 
     def count(self) -> int:
-        """How many profiles skip."""
+        """The number of profiles that skip validation."""
         return len(self._keys)

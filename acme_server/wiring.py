@@ -1,9 +1,10 @@
-"""The services, put together: what the wiring of the server builds once and hands to the edge."""
+"""What the services are built from: the configuration, the environment, and the state of this replica."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from acme_server.accounts.eab_credentials import EABCredentials
 from acme_server.accounts.service import Accounts
@@ -22,6 +23,7 @@ from acme_server.orders.reliance import AuthorizationReuse
 from acme_server.orders.service import PAGE, Orders
 from acme_server.orders.validation_results import ValidationResults
 from acme_server.profiles import Profiles
+from acme_server.settings import ServerSettings, ValidationSettings
 from acme_server.state.account_keys import AccountKeys
 from acme_server.state.authorizations import Authorizations
 from acme_server.state.certificates import Certificates
@@ -30,9 +32,15 @@ from acme_server.state.garbage_collector import GarbageCollector
 from acme_server.state.index import Index
 from acme_server.state.quotas import ObjectQuota, OpenOrderQuota
 from acme_server.state.store import Store
+from acme_server.tasks import Work
 from acme_server.urls import URLs
 from acme_server.validation.attempt import Pace, Validate
 from acme_server.validation.caa_lookup import CAALookup, LookupRecords
+from acme_server.validation.dns.client import Resolver
+from acme_server.validation.dns01 import DNS01
+from acme_server.validation.http01 import HTTP01
+from acme_server.validation.net.address_filter import AddressFilter
+from acme_server.validation.tlsalpn01 import TLSALPN01
 from acme_server.validation.worker import Worker
 from kms.clock import Clock, Entropy, system_clock, system_entropy
 from kms.cluster.change_feed import ChangeFeed
@@ -43,19 +51,22 @@ from kms.resources.accounts import ACMEAccount
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.core import Secret
 from kms.resources.credentials import EABCredential
-from kms.resources.kinds import ACCOUNTS, ORDERS
+from kms.resources.kinds import ACCOUNTS, ORDERS, Kind
+from kms.resources.meta import Resource
 from kms.resources.orders import ACMEOrder, ChallengeType, opened
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import CertificateProfile
 
+T = TypeVar("T", bound=Resource)
+
 ACCOUNT_CAPACITY = 10_000
 ORDER_CAPACITY = 1_000
-"""Objects in the caches: an order takes about 5 kB with its certificate, and is hardly read again once it has one."""
+"""Objects in the caches. An order takes about 5 kB with its certificate, and is hardly read again once it has one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """The informers of what people write. `credentials` has the index credentials.UID_INDEX."""
+    """The informers of what people write. `credentials` has the index UID_INDEX."""
 
     profiles: Informer[CertificateProfile]
     policies: Informer[CertificatePolicy]
@@ -64,17 +75,154 @@ class Configuration:
     secrets: Informer[Secret]
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectLimits:
-    """How many orders and accounts there may be altogether, before etcd is full: an order takes 5 kB there."""
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """How identifiers are validated. `objection` says why an address must not be certified here."""
 
-    orders: int = 150_000
-    accounts: int = 50_000
+    validators: Mapping[ChallengeType, Validate]
+    lookup_caa: LookupRecords
+    objection: Objection = unobjectionable
+    pace: Pace | None = None
+
+    @classmethod
+    def build(cls, settings: ValidationSettings) -> Validation:
+        """Validate over the network."""
+        return cls(
+            validators={
+                "http-01": HTTP01.build(settings),
+                "dns-01": DNS01.build(settings),
+                "tls-alpn-01": TLSALPN01.build(settings),
+            },
+            lookup_caa=Resolver.build(settings.resolvers).caa,
+            objection=AddressFilter(settings).objection,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """The process. `replica` names its place and survives a restart: in a pod, it is the name of the pod.
+
+    `is_sole_writer` says whether no other replica can have written in the last minute.
+    """
+
+    replica: str
+    is_sole_writer: Callable[[], bool] = lambda: True
+    clock: Clock = system_clock
+    entropy: Entropy = system_entropy
+    metrics: Metrics = field(default_factory=Metrics)
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What this replica knows of accounts and orders, and what keeps that current."""
+
+    accounts: Store[ACMEAccount]
+    orders: Store[ACMEOrder]
+    account_index: Index[ACMEAccount]
+    order_index: Index[ACMEOrder]
+    account_keys: AccountKeys
+    account_quota: ObjectQuota[ACMEAccount]
+    certificates: Certificates
+    authorizations: Authorizations
+    order_quota: ObjectQuota[ACMEOrder]
+    open_orders: OpenOrderQuota
+    account_sync: FullSync[ACMEAccount]
+    order_sync: FullSync[ACMEOrder]
+    account_feed: ChangeFeed[ACMEAccount]
+    order_feed: ChangeFeed[ACMEOrder]
+
+    @classmethod
+    def build(
+        cls,
+        cluster: Cluster,
+        settings: ServerSettings,
+        environment: Environment,
+        *,
+        on_revocation: Callable[[str, str], None],
+    ) -> State:
+        """Wire the stores, their indexes and the watches."""
+        account_index: Index[ACMEAccount] = Index()
+        order_index: Index[ACMEOrder] = Index()
+        accounts = Store(
+            cluster,
+            ACCOUNTS,
+            capacity=ACCOUNT_CAPACITY,
+            index=account_index,
+            is_sole_writer=environment.is_sole_writer,
+        )
+        orders = Store(
+            cluster,
+            ORDERS,
+            capacity=ORDER_CAPACITY,
+            normalise=opened,
+            index=order_index,
+            is_sole_writer=environment.is_sole_writer,
+        )
+        namespaces = settings.watch_namespaces
+        account_sync = FullSync(cluster, ACCOUNTS, account_index, namespaces=namespaces)
+        order_sync = FullSync(cluster, ORDERS, order_index, namespaces=namespaces)
+        return cls(
+            accounts=accounts,
+            orders=orders,
+            account_index=account_index,
+            order_index=order_index,
+            account_keys=AccountKeys(account_index),
+            account_quota=ObjectQuota(
+                account_index, "accounts", maximum=settings.maximum_accounts, counts_for_profile=is_account
+            ),
+            certificates=Certificates(order_index, on_revocation=on_revocation),
+            authorizations=Authorizations(order_index, clock=environment.clock),
+            order_quota=ObjectQuota(order_index, "orders", maximum=settings.maximum_orders),
+            open_orders=OpenOrderQuota(order_index, clock=environment.clock),
+            account_sync=account_sync,
+            order_sync=order_sync,
+            account_feed=_feed(cluster, ACCOUNTS, accounts, account_sync, namespaces),
+            order_feed=_feed(cluster, ORDERS, orders, order_sync, namespaces),
+        )
+
+    @property
+    def works(self) -> dict[str, Work]:
+        """The tasks that keep the state current."""
+        return {
+            "watch of accounts": self.account_feed.run,
+            "watch of orders": self.order_feed.run,
+            "list of accounts": self.account_sync.run,
+            "list of orders": self.order_sync.run,
+        }
+
+    @property
+    def conditions(self) -> dict[str, Callable[[], bool]]:
+        """What readiness waits for."""
+        return {
+            "watch of accounts": self.account_feed.following.is_set,
+            "watch of orders": self.order_feed.following.is_set,
+            "list of accounts": self.account_sync.done.is_set,
+            "list of orders": self.order_sync.done.is_set,
+        }
+
+    def report_to(self, metrics: Metrics) -> None:
+        """Show the sizes of caches and the numbers of objects as metrics."""
+        metrics.watch_cache("accounts", self.accounts.__len__, self.account_feed.last_activity)
+        metrics.watch_cache("orders", self.orders.__len__, self.order_feed.last_activity)
+        metrics.watch_objects(ACCOUNTS.plural, self.account_quota.__len__, self.account_quota.maximum)
+        metrics.watch_objects(ORDERS.plural, self.order_quota.__len__, self.order_quota.maximum)
+
+
+def _feed(
+    cluster: Cluster, kind: Kind[T], store: Store[T], full_sync: FullSync[T], namespaces: Sequence[str]
+) -> ChangeFeed[T]:
+    """The watch that keeps the store current, and begins with a full list."""
+
+    def on_gap() -> None:
+        store.clear()
+        full_sync.request()
+
+    return ChangeFeed(cluster, kind, namespaces=namespaces, on_change=store.apply_event, on_gap=on_gap)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """Everything below the edge. `background` are to be run as tasks until the server ends, `worker` to be drained."""
+    """Everything below the edge."""
 
     profiles: Profiles
     credentials: EABCredentials
@@ -86,78 +234,27 @@ class Services:
     worker: Worker
     cancellation: Cancellation
     caa: CAA
-    account_store: Store[ACMEAccount]
-    order_store: Store[ACMEOrder]
-    account_keys: AccountKeys
-    certificates: Certificates
-    account_index: Index[ACMEAccount]
-    order_index: Index[ACMEOrder]
-    open_orders: OpenOrderQuota
-    order_quota: ObjectQuota[ACMEOrder]
-    account_quota: ObjectQuota[ACMEAccount]
     garbage_collector: GarbageCollector
     unfinished_orders: UnfinishedOrders
-    authorizations: Authorizations
-    account_sync: FullSync[ACMEAccount]
-    order_sync: FullSync[ACMEOrder]
-    account_feed: ChangeFeed[ACMEAccount]
-    order_feed: ChangeFeed[ACMEOrder]
+    state: State
 
     @classmethod
     def build(
         cls,
-        *,
         cluster: Cluster,
-        namespace: str,
-        configuration: Configuration,
+        settings: ServerSettings,
+        *,
         urls: URLs,
-        validators: Mapping[ChallengeType, Validate],
-        lookup_caa: LookupRecords,
-        replica: str,
-        namespaces: tuple[str, ...] = (),
-        is_sole_writer: Callable[[], bool] = lambda: True,
-        objection: Objection = unobjectionable,
-        clock: Clock = system_clock,
-        entropy: Entropy = system_entropy,
-        metrics: Metrics | None = None,
-        pace: Pace | None = None,
-        limits: ObjectLimits | None = None,
+        configuration: Configuration,
+        validation: Validation,
+        environment: Environment,
         orders_page: int = PAGE,
     ) -> Services:
-        """Wire the services. `namespace` is the release namespace, `namespaces` are those watched (none: all).
-
-        `replica` is a name of this process's place that survives a restart: the pod's name. `objection` says which
-        addresses are no identifiers here.
-        """
-        metrics = metrics or Metrics()
-        account_index: Index[ACMEAccount] = Index()
-        order_index: Index[ACMEOrder] = Index()
-        account_keys = AccountKeys(account_index)
+        """Wire the services and their state."""
+        clock, entropy, metrics = environment.clock, environment.entropy, environment.metrics
         changes = Changes()
-        certificates = Certificates(order_index, on_revocation=changes.note)
-        authorizations = Authorizations(order_index, clock=clock)
-        limits = limits or ObjectLimits()
-        order_quota = ObjectQuota(order_index, "orders", maximum=limits.orders)
-        account_quota = ObjectQuota(account_index, "accounts", maximum=limits.accounts, counts_for_profile=is_account)
-        unfinished_orders = UnfinishedOrders(order_index)
-        open_orders = OpenOrderQuota(order_index, clock=clock)
-        accounts: Store[ACMEAccount] = Store(
-            cluster,
-            ACCOUNTS,
-            capacity=ACCOUNT_CAPACITY,
-            index=account_index,
-            is_sole_writer=is_sole_writer,
-        )
-        orders: Store[ACMEOrder] = Store(
-            cluster,
-            ORDERS,
-            capacity=ORDER_CAPACITY,
-            normalise=opened,
-            is_sole_writer=is_sole_writer,
-            index=order_index,
-        )
-        account_sync = FullSync(cluster, ACCOUNTS, account_index, namespaces=namespaces)
-        order_sync = FullSync(cluster, ORDERS, order_index, namespaces=namespaces)
+        state = State.build(cluster, settings, environment, on_revocation=changes.note)
+        accounts, orders = state.accounts, state.orders
         profiles = Profiles(
             profiles=configuration.profiles,
             policies=configuration.policies,
@@ -165,11 +262,16 @@ class Services:
         )
         credentials = EABCredentials(
             cluster=cluster,
-            namespace=namespace,
+            namespace=settings.namespace,
             credentials=configuration.credentials,
             clock=clock,
         )
-        recovery = Recovery(replica=replica, life=entropy(8).hex(), clock=clock, is_sole_writer=is_sole_writer)
+        recovery = Recovery(
+            replica=environment.replica,
+            life=entropy(8).hex(),
+            clock=clock,
+            is_sole_writer=environment.is_sole_writer,
+        )
         validation_results = ValidationResults(
             orders=orders,
             accounts=accounts,
@@ -179,43 +281,43 @@ class Services:
             attempt=recovery.attempt,
         )
         cancellation = Cancellation(orders=orders, clock=clock)
-        caa = CAA(lookup=CAALookup(lookup_caa), profiles=profiles, urls=urls, clock=clock, metrics=metrics)
+        caa = CAA(lookup=CAALookup(validation.lookup_caa), profiles=profiles, urls=urls, clock=clock, metrics=metrics)
         worker = Worker(
-            validators=validators,
+            validators=validation.validators,
             permit=caa.proven,
             validation_results=validation_results,
             clock=clock,
             metrics=metrics,
-            pace=pace,
+            pace=validation.pace,
         )
-        authorization_reuse = AuthorizationReuse(orders=orders, authorizations=authorizations, clock=clock)
-        issuers = Issuers(secrets=configuration.secrets, namespace=namespace)
+        authorization_reuse = AuthorizationReuse(orders=orders, authorizations=state.authorizations, clock=clock)
+        issuers = Issuers(secrets=configuration.secrets, namespace=settings.namespace)
         finalization = OrderFinalization(
             orders=orders,
             accounts=accounts,
             profiles=profiles,
             authorization_reuse=authorization_reuse,
             credentials=credentials,
-            account_keys=account_keys,
-            certificates=certificates,
+            account_keys=state.account_keys,
+            certificates=state.certificates,
             issuers=issuers,
             caa=caa,
             urls=urls,
             clock=clock,
             metrics=metrics,
         )
-        renewals = Renewals(certificates=certificates, authorities=configuration.authorities, clock=clock)
+        renewals = Renewals(certificates=state.certificates, authorities=configuration.authorities, clock=clock)
         new_orders = NewOrders(
             store=orders,
             accounts=accounts,
             profiles=profiles,
             credentials=credentials,
-            open_orders=open_orders,
-            population=order_quota,
-            authorizations=authorizations,
+            open_orders=state.open_orders,
+            population=state.order_quota,
+            authorizations=state.authorizations,
             renewals=renewals,
             worker=worker,
-            objection=objection,
+            objection=validation.objection,
             clock=clock,
             entropy=entropy,
             metrics=metrics,
@@ -223,17 +325,10 @@ class Services:
         account_service = Accounts(
             store=accounts,
             credentials=credentials,
-            certificates=certificates,
-            population=account_quota,
+            certificates=state.certificates,
+            population=state.account_quota,
             clock=clock,
             on_deactivated=cancellation.begin,
-        )
-        order_feed = ChangeFeed(
-            cluster,
-            ORDERS,
-            namespaces=namespaces,
-            on_change=orders.apply_event,
-            on_gap=_each((orders.clear, order_sync.request)),
         )
         return cls(
             profiles=profiles,
@@ -256,61 +351,32 @@ class Services:
             revocations=Revocations(
                 orders=orders,
                 accounts=account_service,
-                certificates=certificates,
+                certificates=state.certificates,
                 authorizations=ListedProofs(orders=orders, clock=clock),
                 clock=clock,
             ),
             publication=Publication(
                 authorities=configuration.authorities,
-                certificates=certificates,
+                certificates=state.certificates,
                 changes=changes,
                 issuers=issuers,
-                # Until the watch has begun, the inventory says itself that it is not complete.
-                interrupted=lambda: order_feed.interrupted() if order_feed.following.is_set() else 0.0,
+                # Before the watch has begun, the index itself is incomplete.
+                interrupted=lambda: state.order_feed.interrupted() if state.order_feed.following.is_set() else 0.0,
                 clock=clock,
             ),
             worker=worker,
             cancellation=cancellation,
             caa=caa,
-            account_store=accounts,
-            order_store=orders,
-            account_keys=account_keys,
-            certificates=certificates,
-            account_index=account_index,
-            order_index=order_index,
-            open_orders=open_orders,
-            order_quota=order_quota,
-            account_quota=account_quota,
             garbage_collector=GarbageCollector(
                 cluster,
                 orders=orders,
                 accounts=accounts,
                 profiles=configuration.profiles,
-                namespaces=namespaces,
-                orders_listed=order_sync.done,
+                namespaces=settings.watch_namespaces,
+                orders_listed=state.order_sync.done,
                 clock=clock,
                 metrics=metrics,
             ),
-            unfinished_orders=unfinished_orders,
-            authorizations=authorizations,
-            account_sync=account_sync,
-            order_sync=order_sync,
-            account_feed=ChangeFeed(
-                cluster,
-                ACCOUNTS,
-                namespaces=namespaces,
-                on_change=accounts.apply_event,
-                on_gap=_each((accounts.clear, account_sync.request)),
-            ),
-            order_feed=order_feed,
+            unfinished_orders=UnfinishedOrders(state.order_index),
+            state=state,
         )
-
-
-def _each(callbacks: Iterable[Callable[[], None]]) -> Callable[[], None]:
-    chosen = tuple(callbacks)
-
-    def call() -> None:
-        for callback in chosen:
-            callback()
-
-    return call

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from acme_server.problems import ProblemType, Refused
 from acme_server.state.certificates import CertificateRecord
-from acme_server.state.retention import MARGIN
+from acme_server.state.retention import AFTER_EXPIRY
 from kms.pki.crl import KEY_COMPROMISE, UNSPECIFIED, ListTemplate, encoded_entry, in_order
 from kms.resources.orders import Revocation
 
@@ -35,7 +35,7 @@ REFRESH = timedelta(hours=1)
 """How often a list is made anew where nothing is revoked."""
 LIFETIME = timedelta(hours=24)
 """How long a list can be relied on: far longer than REFRESH, so that nobody is left without one."""
-LISTED_FOR = MARGIN - REFRESH
+LISTED_FOR = AFTER_EXPIRY - REFRESH
 """How long a certificate stays on the list after its end: RFC 5280, 3.3 wants it on one list beyond that. It is
 off the list before its order is deleted."""
 

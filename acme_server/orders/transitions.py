@@ -25,20 +25,17 @@ from kms.contract import READY
 from kms.issuers import Issued
 from kms.pki.crl import KEY_COMPROMISE
 from kms.resources.meta import Condition, with_condition
+from kms.resources.orders import OPEN_STATES as OPEN_STATES
 from kms.resources.orders import (
     ACMEOrder,
     Authorization,
     AuthorizationState,
     Challenge,
-    OrderState,
     OrderStatus,
     Revocation,
     StoredProblem,
     StoredSubProblem,
 )
-
-OPEN_STATES: frozenset[OrderState] = frozenset({"pending", "ready", "processing"})
-"""States that an order leaves again."""
 
 _Change = Callable[[int, Challenge], Challenge]
 

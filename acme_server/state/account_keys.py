@@ -11,9 +11,9 @@ import base64
 import hashlib
 from collections.abc import Awaitable, Callable
 
-from acme_server.state.cache import Key
 from acme_server.state.index import Index, View
 from kms.resources.accounts import ACMEAccount
+from kms.resources.meta import Key
 
 CAPACITY = 500_000
 """Maximum number of keys: about 40 MB."""

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from acme_server.state.cache import Key
 from acme_server.state.index import Index, View
 from kms.clock import Clock
+from kms.resources.meta import Key
 from kms.resources.orders import ACMEOrder, Authorization, ChallengeType, Identifier
 
 

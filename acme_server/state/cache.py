@@ -1,4 +1,4 @@
-"""A bounded cache of resources that never goes back in time, and reads that are shared by those who wait for them."""
+"""A bounded cache that never replaces a resource by an older version, and live reads that concurrent callers share."""
 
 from __future__ import annotations
 
@@ -8,26 +8,24 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 from kms.cluster.resource_version import newer
+from kms.resources.meta import Key as Key
 from kms.resources.meta import Resource, key_of
 
 T = TypeVar("T", bound=Resource)
 R = TypeVar("R")
 
-Key = tuple[str, str]
-"""(namespace, name)."""
-
 
 class Cache(Generic[T]):
-    """At most `capacity` objects, those used last. Of each, the newest version that was put in.
+    """The newest version of each of the `capacity` objects that were used last.
 
-    Writes, live reads and watch events arrive in any order. So an older version never replaces a newer one, and an
-    object that was seen to go does not come back with a read that was answered before.
+    Writes, live reads and watch events arrive in any order: an older version never replaces a newer one, and an object
+    whose deletion was seen does not come back with an earlier read.
     """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._objects: OrderedDict[Key, T] = OrderedDict()
-        self._gone: OrderedDict[Key, str] = OrderedDict()
+        self._deletions: OrderedDict[Key, str] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -36,17 +34,17 @@ class Cache(Generic[T]):
         return key in self._objects
 
     def get(self, key: Key) -> T | None:
-        """The object, which thereby is the one used last."""
+        """The object, which becomes the one used last."""
         found = self._objects.get(key)
         if found is not None:
             self._objects.move_to_end(key)
         return found
 
     def put(self, resource: T) -> T:
-        """Keep the object unless a newer version is known; the newest version is the answer."""
+        """Keep the object unless a newer version is known. Returns the newest version."""
         key, version = key_of(resource), resource.metadata.resource_version
-        gone = self._gone.get(key)
-        if gone is not None and not newer(version, gone):
+        deletion = self._deletions.get(key)
+        if deletion is not None and not newer(version, deletion):
             return resource
         known = self._objects.get(key)
         if known is not None and not newer(version, known.metadata.resource_version):
@@ -57,16 +55,16 @@ class Cache(Generic[T]):
         return resource
 
     def remove(self, key: Key, version: str) -> None:
-        """The object is gone since that version."""
+        """Take note that the object was deleted at that version."""
         known = self._objects.get(key)
         if known is not None and not newer(known.metadata.resource_version, version):
             del self._objects[key]
-        self._gone[key] = version
-        self._gone.move_to_end(key)
-        _shrink(self._gone, self._capacity)
+        self._deletions[key] = version
+        self._deletions.move_to_end(key)
+        _shrink(self._deletions, self._capacity)
 
     def drop(self, key: Key) -> None:
-        """Forget what is known of the object: it may have changed or gone without our being told."""
+        """Forget the object: it may have changed or been deleted since."""
         self._objects.pop(key, None)
 
     def clear(self) -> None:
@@ -80,40 +78,44 @@ def _shrink(entries: OrderedDict[Key, R], capacity: int) -> None:
 
 
 class SharedReads(Generic[R]):
-    """Callers that want the same object at once share one read, but never one that was sent before they asked.
+    """Concurrent callers share one read of an object, but never a read that was sent before they asked.
 
-    So whoever reads sees everything that was written before, and however many wait for one object, there is one read
-    on its way and one to follow.
+    So a caller sees everything written before its call, and at any time at most one read of an object is under way and
+    one more waits.
     """
 
     def __init__(self, read: Callable[[str, str], Awaitable[R]]) -> None:
         self._read = read
-        self._sent: dict[Key, asyncio.Task[R]] = {}
-        self._to_send: dict[Key, asyncio.Task[R]] = {}
+        self._running: dict[Key, asyncio.Task[R]] = {}
+        self._waiting: dict[Key, asyncio.Task[R]] = {}
+
+    def __len__(self) -> int:
+        """The reads under way and waiting."""
+        return len(self._running) + len(self._waiting)
 
     async def __call__(self, namespace: str, name: str) -> R:
-        """What a read that begins now or later finds."""
+        """The result of a read that starts now or later."""
         key = namespace, name
-        task = self._to_send.get(key)
+        task = self._waiting.get(key)
         if task is None:
-            task = asyncio.create_task(self._after(self._sent.get(key), key))
-            self._to_send[key] = task
-            task.add_done_callback(_retrieved)
-        # Shielded: one caller that gives up must not take the answer from the others.
+            task = asyncio.create_task(self._after(self._running.get(key), key))
+            self._waiting[key] = task
+            task.add_done_callback(_consume_error)
+        # Shielded: a caller that gives up must not cancel the read of the others.
         return await asyncio.shield(task)
 
     async def _after(self, previous: asyncio.Task[R] | None, key: Key) -> R:
         if previous is not None:
             await asyncio.wait((previous,))
-        task = self._sent[key] = self._to_send.pop(key)
+        task = self._running[key] = self._waiting.pop(key)
         try:
             return await self._read(*key)
         finally:
-            if self._sent.get(key) is task:
-                del self._sent[key]
+            if self._running.get(key) is task:
+                del self._running[key]
 
 
-def _retrieved(task: asyncio.Task[R]) -> None:
-    """Take note of the error, so that asyncio does not complain where every caller has given up."""
+def _consume_error(task: asyncio.Task[R]) -> None:
+    """Retrieve the error, so that asyncio does not log it if every caller has given up."""
     if not task.cancelled():
         task.exception()

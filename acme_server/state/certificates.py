@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from acme_server.state.cache import Key
 from acme_server.state.index import Index, View
 from kms.pki.crl import KEY_COMPROMISE
+from kms.resources.meta import Key
 from kms.resources.orders import ACMEOrder, Identifier, Revocation
 
 

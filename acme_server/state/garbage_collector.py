@@ -15,7 +15,6 @@ from datetime import timedelta
 from acme_server.metrics import Metrics
 from acme_server.problems import Unavailable
 from acme_server.state import retention
-from acme_server.state.cache import Key
 from acme_server.state.store import Store
 from kms.clock import Clock
 from kms.cluster.client import Cluster
@@ -25,7 +24,7 @@ from kms.cluster.list_all import list_all
 from kms.resources.accounts import ACMEAccount
 from kms.resources.durations import parse_duration
 from kms.resources.kinds import ACCOUNTS, ORDERS
-from kms.resources.meta import ObjectMeta
+from kms.resources.meta import Key, ObjectMeta
 from kms.resources.orders import ACMEOrder
 from kms.resources.profiles import CertificateProfile
 

@@ -11,9 +11,8 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from typing import Generic, TypeVar
 
-from acme_server.state.cache import Key
 from kms.cluster.resource_version import newer
-from kms.resources.meta import Resource, key_of
+from kms.resources.meta import Key, Resource, key_of
 
 T = TypeVar("T", bound=Resource)
 

@@ -8,14 +8,13 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TypeVar
 
-from acme_server.orders.transitions import OPEN_STATES
 from acme_server.problems import ProblemType, Refused
 from acme_server.profiles import Profile
-from acme_server.state.cache import Key
 from acme_server.state.index import Index, View
 from kms.clock import Clock
 from kms.resources.accounts import ACMEAccount
-from kms.resources.orders import ACMEOrder
+from kms.resources.meta import Key
+from kms.resources.orders import OPEN_STATES, ACMEOrder
 
 MAXIMUM_OPEN_ORDERS = 300
 """Open orders of one account. cert-manager works on 60 challenges at a time; more orders only fill etcd."""

@@ -1,8 +1,8 @@
-"""How long what the server has stored is kept. Pure: the time is handed in.
+"""How long accounts and orders are kept. Pure: the time is an argument.
 
-An order is kept until its certificate has expired: it is the inventory, revocation needs it, and a revoked certificate
-must stay on the revocation list until it would have ended anyway. What came to nothing goes after a day, which
-leaves clients and people time to ask what went wrong.
+An order is kept until its certificate has expired: it is the record of the certificate, revocation needs it, and a
+revoked certificate must stay on the CRL until it expires. Orders that failed or were abandoned are kept for a day, so
+that clients and people can find out what went wrong.
 """
 
 from __future__ import annotations
@@ -14,46 +14,46 @@ from kms.resources.accounts import ACMEAccount
 from kms.resources.meta import condition
 from kms.resources.orders import ACMEOrder
 
-CAME_TO_NOTHING = timedelta(days=1)
-"""For orders that failed or were abandoned."""
-MARGIN = timedelta(days=1)
-"""Beyond the end of a certificate, for clocks that are slow and for one more revocation list."""
-COMPROMISED = timedelta(days=365)
-"""Beyond the end of a certificate whose key was compromised: for as long, the key is not certified again."""
+WITHOUT_CERTIFICATE = timedelta(days=1)
+"""How long an order is kept after it failed or was abandoned."""
+AFTER_EXPIRY = timedelta(days=1)
+"""How long an order is kept after its certificate has expired: for slow clocks and one more CRL."""
+AFTER_COMPROMISE = timedelta(days=365)
+"""The same for a certificate whose key was compromised: until then the key is not certified again."""
 
 
 def kept_until(order: ACMEOrder) -> datetime | None:
-    """When the order may go; None: not as long as it is in this state.
+    """When the order may be deleted; None: not in this state.
 
-    Never before its proofs have ended: other orders may rely on them.
+    Never before its valid authorizations have expired: other orders may reuse them.
     """
-    own = _own_time(order)
-    if own is None:
+    earliest = _earliest_deletion(order)
+    if earliest is None:
         return None
     authorizations = (each.expires for each in order.status.authorizations if each.state == "valid")
-    return max((own, *authorizations))
+    return max((earliest, *authorizations))
 
 
-def _own_time(order: ACMEOrder) -> datetime | None:
+def _earliest_deletion(order: ACMEOrder) -> datetime | None:
     status = order.status
     match status.state:
         case "processing":
-            return None  # it is resumed until it becomes valid or invalid
+            return None  # a server finishes it: it becomes valid or invalid
         case "valid" if status.not_after is not None:
             revocation = status.revocation
             compromised = revocation is not None and revocation.reason == "keyCompromise"
-            return status.not_after + (COMPROMISED if compromised else MARGIN)
+            return status.not_after + (AFTER_COMPROMISE if compromised else AFTER_EXPIRY)
         case "invalid":
             ready = condition(status.conditions, READY)
-            return (ready.last_transition_time if ready is not None else order.spec.expires) + CAME_TO_NOTHING
+            return (ready.last_transition_time if ready is not None else order.spec.expires) + WITHOUT_CERTIFICATE
         case _:
-            return order.spec.expires + CAME_TO_NOTHING
+            return order.spec.expires + WITHOUT_CERTIFICATE
 
 
 def is_abandoned(account: ACMEAccount, *, retention: timedelta | None, has_orders: bool, now: datetime) -> bool:
-    """Whether the account may go: the profile says after how long, it is older than that, and nothing is left of it.
+    """Whether the account may be deleted: it is older than its profile's `retention` and has no orders.
 
-    One that was deactivated or revoked stays, else its key could open another one.
+    A deactivated or revoked account stays, because its key must not open a new one.
     """
     created = account.metadata.creation_timestamp
     if retention is None or has_orders or created is None or account.status.state != "valid":

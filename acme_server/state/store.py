@@ -17,13 +17,13 @@ from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
 
 from acme_server.problems import ProblemType, Refused, Unavailable, not_found
-from acme_server.state.cache import Cache, Key, SharedReads
+from acme_server.state.cache import Cache, SharedReads
 from acme_server.state.index import Index
 from kms.cluster import errors
 from kms.cluster.client import Cluster
 from kms.cluster.retry import attempts
 from kms.resources.kinds import Kind
-from kms.resources.meta import ObjectMeta, Resource, key_of
+from kms.resources.meta import Key, ObjectMeta, Resource, key_of
 
 T = TypeVar("T", bound=Resource)
 

@@ -17,6 +17,8 @@ ACCOUNT = f"{GROUP}/account"
 """On an ACMEOrder: the name of its account, so that an account's orders can be listed."""
 
 OrderState = Literal["pending", "ready", "processing", "valid", "invalid"]
+OPEN_STATES: frozenset[OrderState] = frozenset({"pending", "ready", "processing"})
+"""The states that an order can still leave."""
 AuthorizationState = Literal["pending", "valid", "invalid", "deactivated", "expired", "revoked"]
 ChallengeState = Literal["pending", "processing", "valid", "invalid"]
 ChallengeType = Literal["http-01", "dns-01", "tls-alpn-01"]

@@ -221,7 +221,7 @@ async def a_certificate_that_is_replaced_already(server: Server) -> Answer:
 
 async def a_key_that_is_compromised(server: Server) -> Answer:
     csr = pki.csr("www.example.com")
-    server.world.services.certificates._compromised.add(fingerprint(pki.key().public_key()))
+    server.world.services.state.certificates._compromised.add(fingerprint(pki.key().public_key()))
     return await server.finalize(await server.ready(), csr)
 
 
@@ -248,7 +248,7 @@ async def somebody_elses_certificate(server: Server) -> Answer:
 
 
 async def a_certificate_of_nobody(server: Server) -> Answer:
-    server.world.services.order_index.mark_complete()
+    server.world.services.state.order_index.mark_complete()
     der = pki.root().certificate.public_bytes(Encoding.DER)
     return await server.post(f"{server.base}/revoke-cert", {"certificate": b64(der)})
 

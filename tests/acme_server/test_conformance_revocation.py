@@ -32,7 +32,7 @@ KEYS: list[tuple[str, str, int | None]] = [
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     async with running_server() as running:
-        running.world.services.order_index.mark_complete()
+        running.world.services.state.order_index.mark_complete()
         await running.register()
         yield running
 
@@ -97,9 +97,9 @@ async def test_the_account_that_it_was_issued_to_revokes_a_certificate(server: S
     server.world.clock.ahead += timedelta(seconds=2)
     assert reason_in(await listed(server), der) == "superseded"
     serial_number = x509.load_der_x509_certificate(der).serial_number
-    certificate = server.world.services.certificates.certificate(NAMESPACE, f"{serial_number:x}")
+    certificate = server.world.services.state.certificates.certificate(NAMESPACE, f"{serial_number:x}")
     assert certificate is not None
-    stored = await server.world.services.order_store.fresh(*certificate.order)
+    stored = await server.world.services.state.orders.fresh(*certificate.order)
     assert stored is not None
     (ready,) = stored.status.conditions
     assert (ready.status, ready.reason) == ("False", "Revoked")
@@ -294,7 +294,7 @@ async def test_an_account_that_another_replica_has_deactivated_revokes_nothing(s
 @pytest.mark.requirement("M139", "SEC22", "SEC56")
 async def test_of_many_at_once_on_two_servers_exactly_one_revokes(server: Server, other: Server) -> None:
     der = await certificate_of(server)
-    other.world.services.order_index.mark_complete()
+    other.world.services.state.order_index.mark_complete()
     answers = await asyncio.gather(*(revoke(at, der, reason=4) for _ in range(8) for at in (server, other)))
     assert sorted(each.status for each in answers) == [200] + [400] * 15
     assert {each.problem["type"] for each in answers if each.status == 400} == {"alreadyRevoked"}
@@ -310,7 +310,7 @@ async def test_revoking_is_one_write_and_one_read(server: Server) -> None:
 @pytest.mark.requirement("SEC37")
 async def test_whoever_does_not_hold_the_key_asks_the_api_server_nothing(server: Server) -> None:
     der = await certificate_of(server)
-    server.world.services.order_store.clear()
+    server.world.services.state.orders.clear()
     before = len(server.world.api.requests)
     assert (await revoke(server, der, key=pki.key(which="other"))).status == 403
     assert (await revoke(server, pki.root().certificate.public_bytes(Encoding.DER), key=pki.key())).status == 403

@@ -23,8 +23,8 @@ def tamper(server: Server, plural: str, **status: Any) -> None:
     for key, stored in tuple(store.by_key.items()):
         if key[0] == plural:
             stored["status"] = stored.get("status", {}) | status
-    server.world.services.order_store.clear()
-    server.world.services.account_store.clear()
+    server.world.services.state.orders.clear()
+    server.world.services.state.accounts.clear()
 
 
 @pytest.mark.requirement("SEC02", "SEC58")

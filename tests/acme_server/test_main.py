@@ -118,7 +118,7 @@ async def running(tmp_path: Path, **options: Any) -> AsyncIterator[Running]:
 async def test_it_serves_as_soon_as_there_is_a_certificate_and_is_ready_when_all_is_known(tmp_path: Path) -> None:
     async with running(tmp_path) as server:
         text = await server.eventually("/readyz", 503, internal=True)
-        assert "the serving certificate" in text
+        assert "serving certificate" in text
         assert await server.eventually("/healthz", 200, internal=True) == "ok\n"
         server.api.put(SECRETS, serving_secret(server.authority))
         assert "nonce key" in await server.eventually("/readyz", 503)

@@ -187,7 +187,7 @@ async def test_an_order_whose_profile_is_gone_is_an_invalid_profile(world: World
 @pytest.mark.requirement("PROF-M4", "SEC34")
 async def test_an_order_in_processing_whose_profile_is_gone_ends(world: World, account: ACMEAccount) -> None:
     order = await proven(world, account, profile="short")
-    order = await world.services.order_store.change(
+    order = await world.services.state.orders.change(
         order, lambda each: transitions.accepted(each, pki.csr(WWW), "d" * 64, now=world.clock())
     )
     world.profiles.remove("pki", "short")

@@ -28,7 +28,7 @@ ISSUANCE = ["create acmeorders", "update acmeorders"]
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     async with running_world() as world:
-        world.services.account_index.mark_complete()
+        world.services.state.account_index.mark_complete()
         yield world
 
 
@@ -138,7 +138,7 @@ async def test_the_lifetime_of_a_certificate_counts_from_its_own_order(world: Wo
 
 
 async def test_a_renewal_of_names_that_are_proven_is_ready_at_once(world: World, account: ACMEAccount) -> None:
-    world.services.order_index.mark_complete()
+    world.services.state.order_index.mark_complete()
     first = await world.finalized(account, await world.proven(account))
     replaced = CertificateId(first.status.authority_key_id or "", first.status.serial_number or "")
     before = len(world.api.requests)
@@ -171,7 +171,7 @@ async def test_an_order_that_is_processing_ends_with_the_authorization_that_it_r
 ) -> None:
     first = await world.proven(account)
     order = await world.order(account)
-    order = await world.services.order_store.change(
+    order = await world.services.state.orders.change(
         order, lambda each: transitions.accepted(each, pki.csr(WWW), "d" * 64, now=world.clock())
     )
     await world.services.orders.deactivate_authorization(first, 0)
@@ -184,7 +184,7 @@ async def test_an_order_that_is_processing_ends_with_the_authorization_that_it_r
 async def test_what_is_proven_at_one_server_is_used_at_the_other(world: World, account: ACMEAccount) -> None:
     first = await world.proven(account)
     other = world.another()
-    other.services.order_store.apply_event(world.stored(first), False)
+    other.services.state.orders.apply_event(world.stored(first), False)
     order = await other.order(account)
     assert order.status.state == "ready"
     assert (await other.finalized(account, order)).status.state == "valid"
@@ -196,7 +196,7 @@ async def test_what_was_deactivated_at_one_server_issues_nothing_at_another_that
 ) -> None:
     first = await world.proven(account)
     other = world.another()
-    other.services.order_store.apply_event(world.stored(first), False)
+    other.services.state.orders.apply_event(world.stored(first), False)
     order = await other.order(account)
     await world.services.orders.deactivate_authorization(first, 0)
     assert (await other.services.orders.settled(order)).status.state == "ready"  # nobody has told it
@@ -218,8 +218,8 @@ async def test_where_others_may_have_acted_each_earlier_order_is_read_once(world
 async def test_an_authorization_whose_order_is_gone_holds_no_longer(world: World, account: ACMEAccount) -> None:
     first = await world.proven(account)
     order = await world.order(account)
-    await world.services.order_store.remove(world.stored(first).metadata)
-    world.services.order_store.apply_event(first, True)
+    await world.services.state.orders.remove(world.stored(first).metadata)
+    world.services.state.orders.apply_event(first, True)
     problem = await refused(world.finalized(account, order))
     assert problem.type == ProblemType.ORDER_NOT_READY
     assert world.stored(order).status.authorizations[0].state == "revoked"
@@ -228,7 +228,7 @@ async def test_an_authorization_whose_order_is_gone_holds_no_longer(world: World
 async def test_without_the_api_server_nothing_is_said_against_an_order(world: World, account: ACMEAccount) -> None:
     await world.proven(account)
     order = await world.order(account)
-    world.services.order_index.mark_stale()
+    world.services.state.order_index.mark_stale()
     world.api.fail_next("get", "acmeorders", 503)
     with pytest.raises(Unavailable):
         await world.finalized(account, order)
@@ -290,7 +290,7 @@ async def test_an_order_cannot_prove_itself(world: World, account: ACMEAccount) 
         problem = await refused(world.finalized(account, order))
         assert problem.type == ProblemType.ORDER_NOT_READY
         assert world.stored(order).status.certificate is None
-        world.services.order_store.clear()
+        world.services.state.orders.clear()
 
 
 # Where the credential is taken for the proof (SEC50)

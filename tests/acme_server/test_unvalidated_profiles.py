@@ -24,17 +24,17 @@ def profile(name: str, **acme: object) -> CertificateProfile:
 def test_profiles_that_skip_the_validation_of_ownership_are_in_the_log_and_in_the_metrics(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    skipping, metrics = UnvalidatedProfiles(), Metrics()
-    metrics.watch_unvalidated_profiles(skipping.count)
-    skipping.seen(profile("web"), False)
+    unvalidated, metrics = UnvalidatedProfiles(), Metrics()
+    metrics.watch_unvalidated_profiles(unvalidated.count)
+    unvalidated.update(profile("web"), False)
     for _ in range(3):
-        skipping.seen(profile("trusting", ownership_validation="Skipped"), False)
+        unvalidated.update(profile("trusting", ownership_validation="Skipped"), False)
     warned = [each for each in caplog.records if each.levelname == "WARNING"]
     assert [each.message for each in warned] == ["ownership of names is not validated"]
     assert warned[0].__dict__["profile"] == "pki/trusting"
     assert b"kms_acme_profiles_without_ownership_validation 1.0" in generate_latest(metrics.registry)
-    skipping.seen(profile("trusting"), False)
-    assert skipping.count() == 0
-    skipping.seen(profile("trusting", ownership_validation="Skipped"), False)
-    skipping.seen(profile("trusting", ownership_validation="Skipped"), True)
-    assert skipping.count() == 0
+    unvalidated.update(profile("trusting"), False)
+    assert unvalidated.count() == 0
+    unvalidated.update(profile("trusting", ownership_validation="Skipped"), False)
+    unvalidated.update(profile("trusting", ownership_validation="Skipped"), True)
+    assert unvalidated.count() == 0

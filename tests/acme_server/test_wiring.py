@@ -22,15 +22,15 @@ async def watching(world: World) -> AsyncIterator[None]:
     tasks = [
         asyncio.create_task(work)
         for work in (
-            services.account_feed.run(),
-            services.order_feed.run(),
-            services.account_sync.run(),
-            services.order_sync.run(),
+            services.state.account_feed.run(),
+            services.state.order_feed.run(),
+            services.state.account_sync.run(),
+            services.state.order_sync.run(),
         )
     ]
-    await services.account_feed.following.wait()
-    await services.order_feed.following.wait()
-    await until(lambda: services.account_keys.complete)
+    await services.state.account_feed.following.wait()
+    await services.state.order_feed.following.wait()
+    await until(lambda: services.state.account_keys.complete)
     try:
         yield
     finally:
@@ -60,8 +60,8 @@ async def test_what_one_server_writes_the_other_one_sees_without_reading(worlds:
     await one.services.accounts.update(account, AccountUpdate(status="deactivated"))
 
     def current() -> bool:
-        seen = other.services.order_store.cached(NAMESPACE, order.metadata.name)
-        owner = other.services.account_store.cached(NAMESPACE, account.metadata.name)
+        seen = other.services.state.orders.cached(NAMESPACE, order.metadata.name)
+        owner = other.services.state.accounts.cached(NAMESPACE, account.metadata.name)
         return bool(seen and owner and (seen.status.state, owner.status.state) == ("ready", "deactivated"))
 
     await until(current)
@@ -84,7 +84,7 @@ async def test_a_key_that_becomes_an_account_elsewhere_is_known_here(worlds: tup
 
     account = await one.account()
     await other.account(Key(thumbprint=thumbprint(pki.key().public_key()) or ""))
-    await until(lambda: len(one.services.account_keys) == 2)
+    await until(lambda: len(one.services.state.account_keys) == 2)
     order = await one.proven(account)
     with pytest.raises(Refused, match="ACME account"):
         await one.services.orders.finalize(one.profile, account, order, pki.csr("www.example.com"))
@@ -102,7 +102,7 @@ async def test_every_key_that_an_account_has_had_stays_known_also_to_a_server_th
     account = await one.services.accounts.change_key(one.profile, account, later, old=csr_key.thumbprint)
 
     def current() -> bool:
-        seen = other.services.account_store.cached(NAMESPACE, account.metadata.name)
+        seen = other.services.state.accounts.cached(NAMESPACE, account.metadata.name)
         return seen is not None and seen.thumbprint == "later"
 
     await other.services.accounts.by_id(other.profile, account.metadata.name)
@@ -121,15 +121,15 @@ async def test_open_orders_of_other_servers_count(worlds: tuple[World, World]) -
     one, other = worlds
     account = await one.account()
     await one.order(account)
-    await until(lambda: other.services.open_orders.count(NAMESPACE, account.metadata.name) == 1)
+    await until(lambda: other.services.state.open_orders.count(NAMESPACE, account.metadata.name) == 1)
 
 
 async def test_after_a_gap_caches_are_filled_anew(worlds: tuple[World, World]) -> None:
     one, _ = worlds
     await one.account()
-    assert len(one.services.account_store) == 1
+    assert len(one.services.state.accounts) == 1
     lists = one.calls().count("list acmeaccounts")
     one.api.fail_next("watch", "acmeaccounts", 410, times=2)  # the versions that the watches would go on from
     one.api.drop_watches()
-    await until(lambda: len(one.services.account_store) == 0)
-    await until(lambda: one.services.account_keys.complete and one.calls().count("list acmeaccounts") > lists)
+    await until(lambda: len(one.services.state.accounts) == 0)
+    await until(lambda: one.services.state.account_keys.complete and one.calls().count("list acmeaccounts") > lists)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 import pytest
 
-from acme_server.main import _DRAIN, _OUTCOMES_DRAIN
+from acme_server.main import ShutdownTimes
 from e2e.chart.helm import Helm
 from e2e.chart.kinds import APIS
 from kms.cluster.auth import SERVICE_ACCOUNT
@@ -132,7 +132,7 @@ def test_the_servers_readiness_decides_about_clients_and_the_operators_only_abou
 
 def test_a_pod_has_the_time_to_end(manifests: list[dict[str, Any]]) -> None:
     sleep = container(manifests, "server").get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
-    assert pod_of(manifests)["terminationGracePeriodSeconds"] >= sleep + 2 * _DRAIN + _OUTCOMES_DRAIN
+    assert pod_of(manifests)["terminationGracePeriodSeconds"] >= sleep + ShutdownTimes().longest
 
 
 def test_no_pod_is_missed_during_a_rollout(helm: Helm) -> None:

@@ -77,7 +77,7 @@ async def test_orders_that_were_begun_are_finished_when_the_api_server_is_back(
         await asked_for_what_it_does_not_know_it_answers_come_again(client)
         await asked_for_writes_it_answers_come_again(client, ready.body["finalize"], request)
         await becomes(says_so)
-        assert "waiting for word from the API server" in installation.programs.server.get("/readyz")[1]
+        assert "contact with the API server" in installation.programs.server.get("/readyz")[1]
         assert installation.programs.server.get("/healthz")[0] == 200
 
     async def is_ready() -> bool:

@@ -20,14 +20,13 @@ from acme_server.metrics import Metrics
 from acme_server.orders.policy import Objection
 from acme_server.problems import ProblemType
 from acme_server.profiles import Profile
-from acme_server.settings import ValidationSettings
+from acme_server.settings import ServerSettings, ValidationSettings
 from acme_server.urls import URLs
 from acme_server.validation.attempt import Pace, ValidationFailed
 from acme_server.validation.caa_rules import Property
 from acme_server.validation.dns.client import LookupFailed, Records
 from acme_server.validation.net.address_filter import AddressFilter
-from acme_server.wiring import Configuration, Services
-from kms.clock import system_entropy
+from acme_server.wiring import Configuration, Environment, Services, Validation
 from kms.cluster.client import Cluster
 from kms.cluster.codec import WatchEvent
 from kms.cluster.informer import Informer
@@ -208,8 +207,9 @@ class World:
     def start(self) -> None:
         """Begin a (new) life of the server: empty caches."""
         self.services = Services.build(
-            cluster=self.cluster,
-            namespace=RELEASE,
+            self.cluster,
+            ServerSettings(EXTERNAL_URL, RELEASE),
+            urls=URLs(EXTERNAL_URL),
             configuration=Configuration(
                 profiles=self.profiles,
                 policies=self.policies,
@@ -217,16 +217,18 @@ class World:
                 credentials=self.credentials,
                 secrets=self.secrets,
             ),
-            lookup_caa=self.records.caa,
-            urls=URLs(EXTERNAL_URL),
-            validators=dict.fromkeys(self.offered, self.validator),
-            objection=self.objection,
-            replica=self.replica,
-            is_sole_writer=lambda: self.sole_writer,
-            clock=self.clock,
-            entropy=system_entropy,
-            metrics=self.metrics,
-            pace=self.pace,
+            validation=Validation(
+                validators=dict.fromkeys(self.offered, self.validator),
+                lookup_caa=self.records.caa,
+                objection=self.objection,
+                pace=self.pace,
+            ),
+            environment=Environment(
+                replica=self.replica,
+                is_sole_writer=lambda: self.sole_writer,
+                clock=self.clock,
+                metrics=self.metrics,
+            ),
             orders_page=self.orders_page,
         )
 

@@ -162,7 +162,7 @@ async def test_another_old_key_is_refused_before_anything_is_written(world: Worl
 @pytest.mark.requirement("SEC25")
 async def test_a_compromised_key_becomes_nobodys_key(world: World, account: ACMEAccount) -> None:
     compromised = Key(pki.key(which="lost").public_key(), jwk='"lost"', thumbprint="lost")
-    world.services.certificates._compromised.add(fingerprint(compromised.public_key))
+    world.services.state.certificates._compromised.add(fingerprint(compromised.public_key))
     assert (await refusal(world, account, compromised)).type is ProblemType.BAD_PUBLIC_KEY
     with pytest.raises(Refused) as caught:
         await world.services.accounts.register(world.profile, compromised, AGREED, None)
@@ -293,14 +293,14 @@ async def test_a_change_that_was_interrupted_can_be_made_again(world: World, acc
 
 async def test_a_claim_that_has_waited_for_long_is_not_confirmed(world: World, account: ACMEAccount) -> None:
     # The object of the new key is made, and then the process is held up: by now others may take the claim for dead.
-    add = world.services.account_store.add
+    add = world.services.state.accounts.add
 
     async def held_up(resource: ACMEAccount) -> ACMEAccount:
         created = await add(resource)
         world.clock.ahead = timedelta(seconds=31)
         return created
 
-    world.services.account_store.add = held_up  # type: ignore[method-assign]
+    world.services.state.accounts.add = held_up  # type: ignore[method-assign]
     with pytest.raises(Unavailable):
         await change(world, account, SECOND)
     current = await world.services.accounts.current(account)

@@ -33,7 +33,7 @@ SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     async with running_world() as world:
-        world.services.order_index.mark_complete()
+        world.services.state.order_index.mark_complete()
         yield world
 
 
@@ -75,7 +75,7 @@ def revoked_order(
 
 def seen(world: World, *orders: ACMEOrder, deleted: bool = False) -> None:
     for each in orders:
-        world.services.order_index.update(each, deleted)
+        world.services.state.order_index.update(each, deleted)
 
 
 def serials(revoked: x509.CertificateRevocationList) -> set[int]:
@@ -138,7 +138,7 @@ async def test_a_restart_and_another_replica_make_the_same_list(world: World) ->
     seen(world, *orders)
     before = await document(world)
     other = world.another()
-    other.services.order_index.mark_complete()
+    other.services.state.order_index.mark_complete()
     seen(other, *orders[::-1])
     after = await document(other)
     assert (after.der, after.tag) == (before.der, before.tag)
@@ -178,10 +178,10 @@ def install(world: World, name: str, signer: Signer) -> None:
 
 @pytest.mark.requirement("SEC60")
 async def test_until_all_certificates_are_known_there_is_no_list(world: World) -> None:
-    world.services.order_index.mark_stale()
+    world.services.state.order_index.mark_stale()
     with pytest.raises(Unavailable, match="does not know of every certificate"):
         await document(world)
-    world.services.order_index.mark_complete()
+    world.services.state.order_index.mark_complete()
     assert len(await listed(world)) == 0
 
 
@@ -189,7 +189,7 @@ async def test_while_changes_may_be_missed_the_last_list_is_kept_until_it_ends(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = await document(world)
-    world.services.order_index.mark_stale()
+    world.services.state.order_index.mark_stale()
     world.clock.ahead += 5 * HOUR
     for _ in range(3):
         assert (await document(world)).der == before.der
@@ -197,7 +197,7 @@ async def test_while_changes_may_be_missed_the_last_list_is_kept_until_it_ends(
     world.clock.ahead += 20 * HOUR
     with pytest.raises(Unavailable):
         await document(world)
-    world.services.order_index.mark_complete()
+    world.services.state.order_index.mark_complete()
     assert (await document(world)).der != before.der
 
 

@@ -21,7 +21,7 @@ NAME = "www.example.com"
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     async with running_world(lambda world: world.configure(authorization_lifetime="0s")) as world:
-        world.services.order_index.mark_complete()
+        world.services.state.order_index.mark_complete()
         yield world
 
 
@@ -71,7 +71,7 @@ async def test_other_certificates_are_not_found(world: World, account: ACMEAccou
 
 
 async def test_while_certificates_are_being_read_nothing_is_not_found(world: World) -> None:
-    world.services.order_index.mark_stale()
+    world.services.state.order_index.mark_stale()
     with pytest.raises(Unavailable):
         world.services.renewals.info(world.profile, str(CertificateId("00" * 20, "1234")))
 
@@ -118,14 +118,14 @@ async def test_of_orders_that_replace_the_same_certificate_at_once_one_is_made(
 ) -> None:
     predecessor = await certified(world, account)
     other = world.another()
-    other.services.order_index.update(world.stored(predecessor), False)
+    other.services.state.order_index.update(world.stored(predecessor), False)
     results = await asyncio.gather(
         *(replacing(each, account, id_of(predecessor)) for each in (world, other) * 5), return_exceptions=True
     )
     made = [each for each in results if isinstance(each, ACMEOrder)]
     assert len(made) == 1
     assert {each.type for each in results if isinstance(each, Refused)} == {ProblemType.ALREADY_REPLACED}
-    assert len(await world.services.order_store.list(NAMESPACE, labels="")) == 2
+    assert len(await world.services.state.orders.list(NAMESPACE, labels="")) == 2
 
 
 @pytest.mark.requirement("ARI-M10")
@@ -187,7 +187,7 @@ async def test_a_key_that_was_revoked_as_compromised_is_not_certified_again(worl
         metadata=replace(order.metadata, resource_version="99999"),
         status=replace(order.status, revocation=Revocation(time=world.clock(), reason="keyCompromise")),
     )
-    world.services.order_index.update(revoked, False)
+    world.services.state.order_index.update(revoked, False)
     again = await world.proven(account)
     with pytest.raises(Refused, match="compromised") as caught:
         await world.services.orders.finalize(world.profile, account, again, csr)

@@ -87,7 +87,7 @@ async def test_an_order_that_goes_meanwhile_is_none_of_its_business(world: World
 
 
 async def test_the_queue_is_bounded(world: World) -> None:
-    cancellation = Cancellation(orders=world.services.order_store, clock=world.clock, queued=2)
+    cancellation = Cancellation(orders=world.services.state.orders, clock=world.clock, queued=2)
     for name in ("a", "b", "c"):
         cancellation.begin(some_account(name))
     assert cancellation._accounts.qsize() == 2

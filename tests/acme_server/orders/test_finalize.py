@@ -59,7 +59,7 @@ def certificate_of(order: ACMEOrder) -> x509.Certificate:
 @pytest.mark.requirement("C10")
 async def test_a_ready_order_gets_its_certificate_in_one_write(world: World, account: ACMEAccount) -> None:
     order = await world.proven(account)
-    world.services.account_index.mark_complete()
+    world.services.state.account_index.mark_complete()
     before = len(world.api.requests)
     order = await finalize(world, account, order)
     assert world.calls(before) == ["update acmeorders"]
@@ -128,7 +128,7 @@ async def test_the_policy_counts_as_it_is_now(world: World, account: ACMEAccount
 @pytest.mark.requirement("M115", "M157", "SEC26")
 async def test_the_key_of_the_account_gets_no_certificate(world: World) -> None:
     account = await world.account(Key(thumbprint=thumbprint(pki.key().public_key()) or ""))
-    world.services.account_index.mark_complete()
+    world.services.state.account_index.mark_complete()
     order = await world.proven(account)
     refused = await refusal(world, account, order)
     assert refused.type == ProblemType.BAD_CSR
@@ -146,7 +146,7 @@ async def test_the_key_of_any_account_of_the_profile_gets_no_certificate(world: 
 @pytest.mark.requirement("M115", "SEC26")
 async def test_the_key_of_an_account_of_another_profile_gets_none_either(world: World, account: ACMEAccount) -> None:
     foreign = an_account("a" * 52, "elsewhere", thumbprint=thumbprint(pki.key().public_key()) or "")
-    world.services.account_store.apply_event(foreign, deleted=False)  # as the watch tells of it
+    world.services.state.accounts.apply_event(foreign, deleted=False)  # as the watch tells of it
     order = await world.proven(account)
     assert (await refusal(world, account, order)).type == ProblemType.BAD_CSR
 
@@ -189,7 +189,7 @@ async def test_an_order_that_has_been_ready_for_long_keeps_request_and_time_firs
     world: World, account: ACMEAccount
 ) -> None:
     order = await world.proven(account)
-    world.services.account_index.mark_complete()
+    world.services.state.account_index.mark_complete()
     world.clock.ahead = 2 * HOUR
     before = len(world.api.requests)
     finished = await finalize(world, account, order)

@@ -53,7 +53,7 @@ async def test_an_issuance_costs_three_writes_and_no_reads(world: World, account
     names = [f"host-{number}.example.com" for number in range(count)]
     before = len(world.api.requests)
     # Without the watch nothing is known for certain about account keys: one read, which the test of known keys covers.
-    world.services.account_index.mark_complete()
+    world.services.state.account_index.mark_complete()
     order = await world.proven(account, *names)
     assert order.status.state == "ready"
     order = await world.services.orders.get(world.profile, account, order.metadata.name)
@@ -269,7 +269,7 @@ async def test_the_list_of_orders_has_those_of_the_account_that_may_still_matter
 async def test_an_order_that_somebody_has_deleted_is_not_found(world: World, account: ACMEAccount) -> None:
     order = await world.order(account)
     world.api.remove(ORDERS, "pki", order.metadata.name)
-    world.services.order_store.clear()
+    world.services.state.orders.clear()
     await not_found(world.services.orders.respond(order, 0, "http-01"))
     await not_found(world.services.orders.settled(order))
     await not_found(world.services.orders.finalize(world.profile, account, order, pki.csr(NAME)))
@@ -278,7 +278,7 @@ async def test_an_order_that_somebody_has_deleted_is_not_found(world: World, acc
 async def test_an_account_that_somebody_has_deleted_proves_nothing(world: World, account: ACMEAccount) -> None:
     order = await world.order(account)
     world.api.remove(ACCOUNTS, "pki", account.metadata.name)
-    world.services.account_store.clear()
+    world.services.state.accounts.clear()
     await not_found(world.services.orders.respond(order, 0, "http-01"))
 
 

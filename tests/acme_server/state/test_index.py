@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from acme_server.state.cache import Key
 from acme_server.state.index import Index, View
 from kms.resources.accounts import ACMEAccount
+from kms.resources.meta import Key
 from tests.support.accounts import account
 
 

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from acme_server.orders import transitions
-from acme_server.state.retention import CAME_TO_NOTHING, COMPROMISED, MARGIN, is_abandoned, kept_until
+from acme_server.state.retention import AFTER_COMPROMISE, AFTER_EXPIRY, WITHOUT_CERTIFICATE, is_abandoned, kept_until
 from kms.resources.accounts import AccountState
 from kms.resources.orders import ACMEOrder, Revocation, StoredProblem
 from tests.support.accounts import account
@@ -27,14 +27,14 @@ def valid(reason: str | None = None) -> ACMEOrder:
 
 
 def test_an_order_that_was_abandoned_goes_a_day_after_its_end() -> None:
-    assert kept_until(order()) == NOW + LIFETIME + CAME_TO_NOTHING
-    assert kept_until(ready()) == NOW + LIFETIME + CAME_TO_NOTHING
+    assert kept_until(order()) == NOW + LIFETIME + WITHOUT_CERTIFICATE
+    assert kept_until(ready()) == NOW + LIFETIME + WITHOUT_CERTIFICATE
 
 
 def test_an_order_that_failed_goes_a_day_after_it_failed() -> None:
     problem = StoredProblem(type="unauthorized", detail="No.")
     failed = transitions.failed(order(), problem, reason="Failed", now=NOW + timedelta(hours=1))
-    assert kept_until(failed) == NOW + timedelta(hours=1) + CAME_TO_NOTHING
+    assert kept_until(failed) == NOW + timedelta(hours=1) + WITHOUT_CERTIFICATE
 
 
 def test_an_order_in_processing_stays() -> None:
@@ -44,12 +44,12 @@ def test_an_order_in_processing_stays() -> None:
 @pytest.mark.requirement("SEC61")
 @pytest.mark.parametrize("reason", [None, "superseded"])
 def test_a_certificate_is_kept_until_it_has_expired_also_a_revoked_one(reason: str | None) -> None:
-    assert kept_until(valid(reason)) == NOW + 30 * DAY + MARGIN
+    assert kept_until(valid(reason)) == NOW + 30 * DAY + AFTER_EXPIRY
 
 
 @pytest.mark.requirement("SEC25")
 def test_a_compromised_key_is_remembered_for_longer() -> None:
-    assert kept_until(valid("keyCompromise")) == NOW + 30 * DAY + COMPROMISED
+    assert kept_until(valid("keyCompromise")) == NOW + 30 * DAY + AFTER_COMPROMISE
 
 
 def test_an_order_stays_as_long_as_others_may_rely_on_its_proofs() -> None:
@@ -59,7 +59,7 @@ def test_an_order_stays_as_long_as_others_may_rely_on_its_proofs() -> None:
     order_ = replace(before, status=replace(before.status, authorizations=(lasting,)))
     assert kept_until(order_) == NOW + 90 * DAY
     given_up = transitions.deactivated(order_, 0, now=NOW)
-    assert kept_until(given_up) == NOW + CAME_TO_NOTHING
+    assert kept_until(given_up) == NOW + WITHOUT_CERTIFICATE
 
 
 def aged(days: int, state: AccountState | None = "valid") -> object:

@@ -8,7 +8,6 @@ import pytest
 from msgspec.structs import replace
 
 from acme_server.problems import ProblemType, Refused, Unavailable
-from acme_server.state.cache import Key
 from acme_server.state.index import Index, View
 from acme_server.state.store import Store, Vanished
 from kms.cluster.client import Cluster
@@ -16,6 +15,7 @@ from kms.cluster.errors import AlreadyExists, Conflict, Invalid
 from kms.cluster.retry import attempts
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS
+from kms.resources.meta import Key
 from tests.support.accounts import account
 from tests.support.apiserver import FakeApiServer, running_api
 

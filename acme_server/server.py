@@ -1,0 +1,136 @@
+"""The server: the applications on top of the services, and the tasks beside them."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from functools import partial
+
+import aiohttp
+from aiohttp import web
+
+from acme_server.api.application import acme_application, internal_application, plain_application
+from acme_server.api.readiness import Readiness
+from acme_server.api.tls import ServingCertificate
+from acme_server.informers import Informers
+from acme_server.metrics import Metrics
+from acme_server.nonces import Nonces
+from acme_server.replicas import Replicas
+from acme_server.settings import ServerSettings, default_http_url
+from acme_server.tasks import Work
+from acme_server.urls import URLs
+from acme_server.wiring import Configuration, Environment, Services, Validation
+from kms.clock import system_clock, system_entropy
+from kms.cluster.client import Cluster
+from kms.cluster.leader_election import LeaderElection
+from kms.contract import lease_name
+from kms.resources.core import Secret
+from kms.resources.secret_names import NONCE_SECRET
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """All that runs in the process. `acme` and `plain` are for the world, `internal` for the cluster."""
+
+    acme: web.Application
+    plain: web.Application
+    internal: web.Application
+    certificate: ServingCertificate
+    metrics: Metrics
+    readiness: Readiness
+    services: Services
+    works: dict[str, Work]
+
+    @classmethod
+    def build(
+        cls, settings: ServerSettings, cluster: Cluster, *, metrics: Metrics, session: aiohttp.ClientSession
+    ) -> Server:
+        """Wire the server. It sends nothing and listens nowhere before `works` run. Needs the running event loop."""
+        nonces = Nonces(clock=system_clock, entropy=system_entropy)
+        certificate = ServingCertificate()
+
+        def on_secret(secret: Secret, deleted: bool) -> None:  # noqa: FBT001 - the signature that informers call
+            if secret.metadata.namespace != settings.namespace or deleted:
+                return
+            if secret.metadata.name == settings.nonce_secret:
+                nonces.use(secret.data.get(NONCE_SECRET, b""))
+            elif secret.metadata.name == settings.serving_secret and settings.tls_certificate is None:
+                certificate.load_secret(secret)
+
+        informers = Informers(settings, cluster, on_secret=on_secret)
+        replicas = Replicas(
+            nonces=nonces,
+            slices=informers.slices.values if informers.slices is not None else None,
+            session=session,
+            clock=system_clock,
+            entropy=system_entropy,
+        )
+        # In a pod, the host is named after the pod: the same after a restart.
+        replica = f"{socket.gethostname()}:{settings.listen.port}"
+        urls = URLs(
+            settings.external_url,
+            http_url=settings.http_url or default_http_url(settings.external_url, settings.http_listen),
+        )
+        services = Services.build(
+            cluster,
+            settings,
+            urls=urls,
+            configuration=Configuration(
+                profiles=informers.profiles,
+                policies=informers.policies,
+                authorities=informers.authorities,
+                credentials=informers.credentials,
+                secrets=informers.secrets,
+            ),
+            validation=Validation.build(settings.validation),
+            environment=Environment(replica=replica, is_sole_writer=replicas.is_sole_writer, metrics=metrics),
+        )
+        election = LeaderElection(
+            cluster,
+            namespace=settings.namespace,
+            name=lease_name(settings.service_name, "server"),
+            identity=replica,
+            clock=system_clock,
+        )
+        readiness = Readiness()
+        readiness.require(informers.conditions | services.state.conditions)
+        readiness.require({"nonce key": lambda: nonces.ready, "serving certificate": certificate.loaded.is_set})
+        informers.report_to(metrics)
+        services.state.report_to(metrics)
+        metrics.watch_leading(lambda: election.leading)
+        works: dict[str, Work] = {
+            "garbage collection": partial(election.run, services.garbage_collector.run),
+            "unfinished orders": partial(services.unfinished_orders.run, services.orders.finish),
+            "cancellation of orders": services.cancellation.run,
+            "peers": replicas.run,
+            "event loop delay": metrics.measure_loop_delay,
+        }
+        if settings.tls_certificate is not None and settings.tls_private_key is not None:
+            files = settings.tls_certificate, settings.tls_private_key
+            works["serving certificate"] = partial(certificate.follow_files, *files)
+        acme = acme_application(
+            urls=urls,
+            nonces=nonces,
+            redeemer=replicas,
+            profiles=services.profiles,
+            accounts=services.accounts,
+            credentials=services.credentials,
+            orders=services.orders,
+            renewals=services.renewals,
+            revocations=services.revocations,
+            publication=services.publication,
+            metrics=metrics,
+            readiness=readiness,
+        )
+        plain = plain_application(publication=services.publication, metrics=metrics, readiness=readiness)
+        internal = internal_application(replicas=replicas, metrics=metrics, readiness=readiness)
+        return cls(
+            acme=acme,
+            plain=plain,
+            internal=internal,
+            certificate=certificate,
+            metrics=metrics,
+            readiness=readiness,
+            services=services,
+            works=informers.works | services.state.works | works,
+        )
