@@ -31,7 +31,7 @@ from acme_server.state.index import Index
 from acme_server.state.quotas import ObjectQuota, OpenOrderQuota
 from acme_server.state.store import Store
 from acme_server.urls import URLs
-from acme_server.validation.attempt import Pace, Validate
+from acme_server.validation.attempt import ValidationTiming, Validator
 from acme_server.validation.caa_lookup import CAALookup, LookupRecords
 from acme_server.validation.worker import Worker
 from kms.clock import Clock, Entropy, system_clock, system_entropy
@@ -111,7 +111,7 @@ class Services:
         namespace: str,
         configuration: Configuration,
         urls: URLs,
-        validators: Mapping[ChallengeType, Validate],
+        validators: Mapping[ChallengeType, Validator],
         lookup_caa: LookupRecords,
         replica: str,
         namespaces: tuple[str, ...] = (),
@@ -120,7 +120,7 @@ class Services:
         clock: Clock = system_clock,
         entropy: Entropy = system_entropy,
         metrics: Metrics | None = None,
-        pace: Pace | None = None,
+        timing: ValidationTiming | None = None,
         limits: ObjectLimits | None = None,
         orders_page: int = PAGE,
     ) -> Services:
@@ -182,11 +182,11 @@ class Services:
         caa = CAA(lookup=CAALookup(lookup_caa), profiles=profiles, urls=urls, clock=clock, metrics=metrics)
         worker = Worker(
             validators=validators,
-            permit=caa.proven,
-            validation_results=validation_results,
+            check_caa=caa.proven,
+            store_results=validation_results.record,
             clock=clock,
             metrics=metrics,
-            pace=pace,
+            timing=timing,
         )
         authorization_reuse = AuthorizationReuse(orders=orders, authorizations=authorizations, clock=clock)
         issuers = Issuers(secrets=configuration.secrets, namespace=namespace)
