@@ -34,7 +34,7 @@ from acme_server.state.quotas import ObjectQuota, OpenOrderQuota
 from acme_server.state.store import Store
 from acme_server.tasks import Work
 from acme_server.urls import URLs
-from acme_server.validation.attempt import Pace, Validate
+from acme_server.validation.attempt import ValidationTiming, Validator
 from acme_server.validation.caa_lookup import CAALookup, LookupRecords
 from acme_server.validation.dns.client import Resolver
 from acme_server.validation.dns01 import DNS01
@@ -79,10 +79,10 @@ class Configuration:
 class Validation:
     """How identifiers are validated. `objection` says why an address must not be certified here."""
 
-    validators: Mapping[ChallengeType, Validate]
+    validators: Mapping[ChallengeType, Validator]
     lookup_caa: LookupRecords
     objection: Objection = unobjectionable
-    pace: Pace | None = None
+    timing: ValidationTiming | None = None
 
     @classmethod
     def build(cls, settings: ValidationSettings) -> Validation:
@@ -284,11 +284,11 @@ class Services:
         caa = CAA(lookup=CAALookup(validation.lookup_caa), profiles=profiles, urls=urls, clock=clock, metrics=metrics)
         worker = Worker(
             validators=validation.validators,
-            permit=caa.proven,
-            validation_results=validation_results,
+            check_caa=caa.proven,
+            store_results=validation_results.record,
             clock=clock,
             metrics=metrics,
-            pace=validation.pace,
+            timing=validation.timing,
         )
         authorization_reuse = AuthorizationReuse(orders=orders, authorizations=state.authorizations, clock=clock)
         issuers = Issuers(secrets=configuration.secrets, namespace=settings.namespace)

@@ -1,1 +1,1 @@
-"""How control of an identifier is proven: challenges, the guarded network, the worker."""
+"""Validation of challenges: the validators, their network access, and the worker that runs them."""

@@ -1,13 +1,12 @@
-"""One validation: a few attempts within a few seconds, and what they come to (RFC 8555, 8.2)."""
+"""One validation: a few attempts within a few seconds, and its outcome (RFC 8555, 8.2)."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
 from weakref import WeakValueDictionary
 
 from acme_server.metrics import Metrics
@@ -19,27 +18,37 @@ from kms.resources.orders import ACMEOrder, ChallengeType, Identifier, StoredPro
 
 logger = logging.getLogger(__name__)
 
-_SHARES = 4
+Validator = Callable[[Identifier, str, str], Awaitable[None]]
+"""Makes one attempt to validate an identifier with a token and a key authorization. Raises ValidationFailed."""
+
+CheckCAA = Callable[[ACMEOrder, ChallengeId], Awaitable[datetime | None]]
+"""Looks up the CAA records of an identifier that was validated, and returns when; None: they need no check.
+
+Raises ValidationFailed where they forbid a certificate."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """How fast things go, in seconds.
+class ValidationTiming:
+    """Seconds.
 
-    `quiet`: without a further answered challenge for that long, outcomes are stored. `held`: no outcome waits longer.
-    `patience`: how long a client's poll waits, and how long a validation may take until it is stored as processing.
-    `retries`: the pauses between attempts; none begins later than `within` after the first.
+    `idle`: outcomes are stored when no challenge was answered for that long. `hold`: no outcome is held longer.
+    `poll`: how long a client's poll waits, and after which time a validation is stored as processing.
+    `retry_delays`: the pauses between attempts; none begins later than `retry_for` after the first.
+    `store_delays`: the pauses before outcomes are stored again that the API server did not accept, the last of them
+    again and again until `store_for` has passed.
     """
 
-    quiet: float = 0.5
-    held: float = 2.0
-    patience: float = 2.0
-    retries: tuple[float, ...] = (0.5, 1.5, 3.0, 4.0)
-    within: float = 10.0
+    idle: float = 0.5
+    hold: float = 2.0
+    poll: float = 2.0
+    retry_delays: tuple[float, ...] = (0.5, 1.5, 3.0, 4.0)
+    retry_for: float = 10.0
+    store_delays: tuple[float, ...] = (0.5, 1.0, 2.0, 5.0)
+    store_for: float = 300.0
 
 
 class ValidationFailed(Exception):
-    """An attempt failed. `temporary`: another one may succeed, because nothing has contradicted the client yet."""
+    """A failed attempt. `temporary`: another attempt may succeed."""
 
     def __init__(self, type_: ProblemType, detail: str, *, temporary: bool = False) -> None:
         super().__init__(detail)
@@ -47,27 +56,12 @@ class ValidationFailed(Exception):
         self.temporary = temporary
 
 
-class Permit(Protocol):
-    """Says whether what was proven may be used: whether the CAA records of the identifier allow it."""
-
-    async def __call__(self, order: ACMEOrder, id_: ChallengeId, /) -> datetime | None:
-        """When the records were looked at; None: they need not be. Raises ValidationFailed where they forbid it."""
-        ...
-
-
-class Validate(Protocol):
-    """Makes one attempt to validate challenges of one type."""
-
-    async def __call__(self, identifier: Identifier, token: str, key_authorization: str) -> None:
-        """Return if control is proven; raise ValidationFailed if not."""
-        ...
-
-
 @dataclass(eq=False)
-class Task:
-    """A validation under way and the failures of its attempts so far.
+class Validation:
+    """A running validation and the failures of its attempts so far.
 
-    `begun` is the event loop's time; `announced` says whether it is stored that this is under way.
+    `started` is the event loop's time; `announced`: the order stores that the challenge is in processing. `quiet`: it
+    is not known that the client asked for it, so its failure does not count.
     """
 
     id: ChallengeId
@@ -77,13 +71,13 @@ class Task:
     token: str
     key_authorization: str
     quiet: bool
-    begun: float
+    started: float
     announced: bool = False
     failures: list[StoredProblem] = field(default_factory=list)
-    _now: asyncio.Event = field(default_factory=asyncio.Event)
+    _retry_now: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
-    def of(cls, order: ACMEOrder, id_: ChallengeId, thumbprint: str, *, quiet: bool, now: float) -> Task:
+    def of(cls, order: ACMEOrder, id_: ChallengeId, thumbprint: str, *, quiet: bool, now: float) -> Validation:
         """The validation of that challenge; the key authorization is fixed here."""
         token = next(
             each.token for each in order.spec.tokens if each.authorization == id_.position and each.type == id_.type
@@ -92,22 +86,22 @@ class Task:
         account = order.metadata.namespace, order.spec.account_ref.name
         return cls(id_, order, account, identifier, token, f"{token}.{thumbprint}", quiet, now)
 
-    def hurry(self, *, quiet: bool) -> None:
-        """Make the next attempt now; from now on it is known to be wanted, unless `quiet`."""
+    def retry_now(self, *, quiet: bool) -> None:
+        """End the pause before the next attempt. Without `quiet` the client has asked for this validation."""
         self.quiet = self.quiet and quiet
-        self._now.set()
+        self._retry_now.set()
 
     async def pause(self, seconds: float) -> None:
-        """Wait for that long, or until somebody is in a hurry."""
-        self._now.clear()
+        """Wait for that long, or until `retry_now` is called."""
+        self._retry_now.clear()
         try:
             async with asyncio.timeout(seconds):
-                await self._now.wait()
+                await self._retry_now.wait()
         except TimeoutError:
             return
 
     def problem(self) -> StoredProblem | None:
-        """The failures in one: the last one, with those before it as subproblems (RFC 8555, 8.2)."""
+        """The last failure, with the earlier ones as subproblems (RFC 8555, 8.2)."""
         if not self.failures:
             return None
         *earlier, last = self.failures
@@ -128,66 +122,69 @@ class _Failure:
 
 
 class Attempts:
-    """Makes the attempts: `in_flight` at a time, and for one account no more than a quarter of them.
+    """Runs validations, `in_flight` attempts at a time and `in_flight_by_account` for one account.
 
-    So an account whose hosts are slow, by accident or on purpose, does not keep the others waiting.
+    So an account with slow hosts does not delay the others.
     """
 
     def __init__(
         self,
         *,
-        validators: Mapping[ChallengeType, Validate],
-        permit: Permit,
+        validators: Mapping[ChallengeType, Validator],
+        check_caa: CheckCAA,
         clock: Clock,
         metrics: Metrics,
-        pace: Pace,
+        timing: ValidationTiming,
         in_flight: int,
+        in_flight_by_account: int,
     ) -> None:
         self._validators = validators
-        self._permit = permit
+        self._check_caa = check_caa
         self._clock = clock
         self._metrics = metrics
-        self._pace = pace
+        self._timing = timing
         self._slots = asyncio.Semaphore(in_flight)
-        self._share = max(1, in_flight // _SHARES)
-        self._shares: WeakValueDictionary[Key, asyncio.Semaphore] = WeakValueDictionary()
+        self._in_flight_by_account = in_flight_by_account
+        self._account_slots: WeakValueDictionary[Key, asyncio.Semaphore] = WeakValueDictionary()
 
-    def can(self, type_: ChallengeType) -> bool:
+    def supports(self, type_: ChallengeType) -> bool:
         """Whether there is a validator for challenges of that type."""
         return type_ in self._validators
 
-    async def outcome(self, task: Task) -> Outcome:
-        """Attempt until control is proven, an attempt fails for good, or it is time to give up."""
+    async def run(self, validation: Validation) -> Outcome:
+        """Attempt until control is proven, an attempt fails for good, or the time for attempts is over."""
         loop = asyncio.get_running_loop()
         started = loop.time()
-        share = self._shares.setdefault(task.account, asyncio.Semaphore(self._share))
-        for pause in (*self._pace.retries, None):
-            async with share, self._slots:
-                attempt = await self._attempt(task)
-            if isinstance(attempt, Valid):
-                self._metrics.observe_validation(task.id.type, "valid", loop.time() - started)
-                return attempt
-            if not attempt.temporary or pause is None or loop.time() - started + pause > self._pace.within:
+        slots = self._account_slots.setdefault(validation.account, asyncio.Semaphore(self._in_flight_by_account))
+        for delay in (*self._timing.retry_delays, None):
+            async with slots, self._slots:
+                result = await self._attempt(validation)
+            if isinstance(result, Valid):
+                self._metrics.observe_validation(validation.id.type, "valid", loop.time() - started)
+                return result
+            if not result.temporary or delay is None or loop.time() - started + delay > self._timing.retry_for:
                 break
-            await task.pause(pause)
-        problem = task.problem() or _internal()
-        self._metrics.observe_validation(task.id.type, problem.type, loop.time() - started)
+            await validation.pause(delay)
+        problem = validation.problem() or _server_internal()
+        self._metrics.observe_validation(validation.id.type, problem.type, loop.time() - started)
         return Failed(problem)
 
-    async def _attempt(self, task: Task) -> Valid | _Failure:
-        """One attempt: that it succeeded, or whether another one may."""
+    async def _attempt(self, validation: Validation) -> Valid | _Failure:
         try:
-            validate = self._validators[task.id.type]
-            await validate(task.identifier, task.token, task.key_authorization)
-            return Valid(self._clock(), await self._permit(task.order, task.id))
+            validate = self._validators[validation.id.type]
+            await validate(validation.identifier, validation.token, validation.key_authorization)
+            return Valid(self._clock(), await self._check_caa(validation.order, validation.id))
         except ValidationFailed as failure:
-            task.failures.append(failure.problem)
+            validation.failures.append(failure.problem)
             return _Failure(temporary=failure.temporary)
-        except Exception:  # whatever a foreign server made us stumble over must end as an outcome
-            logger.exception("validation broke", extra={"challenge": task.id.type, "identifier": task.identifier.value})
-            task.failures.append(_internal())
+        except Exception:  # what a foreign server provokes must become an outcome
+            logger.exception(
+                "unexpected error in a validation",
+                extra={"challenge": validation.id.type, "identifier": validation.identifier.value},
+            )
+            validation.failures.append(_server_internal())
             return _Failure(temporary=False)
 
 
-def _internal() -> StoredProblem:
+def _server_internal() -> StoredProblem:
     return StoredProblem(type=ProblemType.SERVER_INTERNAL.value, detail="The server failed to validate the challenge.")

@@ -1,4 +1,4 @@
-"""The validations of one order: which are under way, which outcomes are not stored yet, and when they have to be."""
+"""The validations of one order: which are running, which outcomes are not stored yet, and when they must be."""
 
 from __future__ import annotations
 
@@ -6,89 +6,89 @@ import asyncio
 from collections.abc import Collection, Mapping
 
 from acme_server.model import ChallengeId, Failed, Outcome
-from acme_server.validation.attempt import Pace, Task
+from acme_server.validation.attempt import Validation, ValidationTiming
 from kms.resources.orders import ACMEOrder, StoredProblem
 
 
 class Batch:
-    """Lives as long as something of it is under way or not stored. Times are seconds of the event loop's clock."""
+    """Exists while one of its validations is running or not stored. Times are seconds of the event loop's clock."""
 
-    def __init__(self, order: ACMEOrder, pace: Pace, *, now: float) -> None:
+    def __init__(self, order: ACMEOrder, timing: ValidationTiming, *, now: float) -> None:
         self.order = order
-        self.running: dict[ChallengeId, Task] = {}
+        self.running: dict[ChallengeId, Validation] = {}
         self.outcomes: dict[ChallengeId, Outcome] = {}
-        self._pace = pace
-        self._last_answer = now
+        self._timing = timing
+        self._last_response = now
         self._first_outcome: float | None = None
         self._polled: float | None = None
-        self._hurry = False
+        self._draining = False
         self._changed = asyncio.Event()
-        self._round = asyncio.Event()
+        self._stored = asyncio.Event()
 
-    def answered(self, order: ACMEOrder, *, now: float) -> None:
-        """The client has answered a challenge; `order` is what is known of it by now."""
+    def note_response(self, order: ACMEOrder, *, now: float) -> None:
+        """The client has responded to a challenge of the order, whose latest version this is."""
         self.order = order
-        self._last_answer = now
+        self._last_response = now
         self._changed.set()
 
-    def finished(self, task: Task, outcome: Outcome, *, now: float) -> None:
-        """A validation has ended. The failure of a quiet one is forgotten."""
-        self.running.pop(task.id, None)
-        if not (task.quiet and isinstance(outcome, Failed)):
-            self.outcomes[task.id] = outcome
+    def add_outcome(self, validation: Validation, outcome: Outcome, *, now: float) -> None:
+        """A validation has ended. The failure of a quiet one is dropped."""
+        self.running.pop(validation.id, None)
+        if not (validation.quiet and isinstance(outcome, Failed)):
+            self.outcomes[validation.id] = outcome
             self._first_outcome = self._first_outcome or now
         self._changed.set()
 
-    def polled(self, *, now: float) -> None:
-        """A client wants to know how things stand."""
+    def note_poll(self, *, now: float) -> None:
+        """A client has asked for the state of the order."""
         if self._polled is None:
             self._polled = now
         self._changed.set()
 
-    def hurry(self) -> None:
-        """Outcomes are to be stored as soon as nothing is under way."""
-        self._hurry = True
+    def drain(self) -> None:
+        """Store outcomes as soon as nothing is running."""
+        self._draining = True
         self._changed.set()
 
-    def empty(self) -> bool:
-        """Whether nothing is under way and nothing waits to be stored."""
+    def is_empty(self) -> bool:
+        """Whether nothing is running and every outcome is stored."""
         return not self.running and not self.outcomes
 
-    def unfinished_orders(self) -> Mapping[ChallengeId, StoredProblem | None]:
-        """What is under way and was asked for, with what has gone wrong so far."""
-        return {id_: task.problem() for id_, task in self.running.items() if not task.quiet}
+    def unfinished(self) -> Mapping[ChallengeId, StoredProblem | None]:
+        """The running validations that the client asked for, each with its failures so far."""
+        return {id_: each.problem() for id_, each in self.running.items() if not each.quiet}
 
-    def shown(self) -> Mapping[ChallengeId, StoredProblem | None]:
-        """What a client is to see as processing: also what has ended, as long as it is not stored."""
-        return {**self.unfinished_orders(), **dict.fromkeys(self.outcomes)}
+    def processing(self) -> Mapping[ChallengeId, StoredProblem | None]:
+        """The challenges that clients see as processing: also those that have ended, until their outcome is stored."""
+        return {**self.unfinished(), **dict.fromkeys(self.outcomes)}
 
-    def stored(self, outcomes: Collection[ChallengeId], announced: Collection[ChallengeId], *, now: float) -> None:
-        """These outcomes are stored, and that those others are under way."""
+    def mark_stored(self, outcomes: Collection[ChallengeId], announced: Collection[ChallengeId], *, now: float) -> None:
+        """These outcomes are stored, and that `announced` are in processing."""
         for id_ in outcomes:
             self.outcomes.pop(id_, None)
         self._first_outcome = now if self.outcomes else None
         self._polled = None
-        for id_, task in self.running.items():
-            task.announced = task.announced or id_ in announced
-        self._round.set()
-        self._round = asyncio.Event()
+        for id_, each in self.running.items():
+            each.announced = each.announced or id_ in announced
+        self._stored.set()
+        self._stored = asyncio.Event()
 
     def close(self) -> None:
-        """Nobody works on this batch any more."""
-        self._round.set()
+        """Nothing will be stored any more: wake up who waits for it."""
+        self._stored.set()
 
     async def wait_until_stored(self) -> None:
-        """Wait until the outcomes are stored; a little longer than the client's patience, which makes them due."""
+        """Wait until outcomes are stored, a little longer than a poll, which makes them due."""
         try:
-            async with asyncio.timeout(self._pace.patience + 1):
-                await self._round.wait()
+            async with asyncio.timeout(self._timing.poll + 1):
+                await self._stored.wait()
         except TimeoutError:
             return
 
     async def wait_until_due(self) -> None:
-        """Wait until the outcomes have to be stored, or that something is under way, or until nothing is left."""
+        """Wait until something must be stored, or the batch is empty."""
         loop = asyncio.get_running_loop()
-        while not self.empty():
+        while not self.is_empty():
             due = self._due()
             if due is not None and loop.time() >= due:
                 return
@@ -100,28 +100,28 @@ class Batch:
                 continue
 
     def _due(self) -> float | None:
-        """When to store; None: not before something happens."""
+        """When to store; None: not before something changes."""
         if self.running:
             return self._due_while_running()
-        if self._complete() or self._hurry or self._polled is not None:
+        if self._is_complete() or self._draining or self._polled is not None:
             return 0
-        # Nothing is under way, but authorizations are unanswered: the client may be about to answer them.
-        held = (self._first_outcome or 0) + self._pace.held
-        return min(held, self._last_answer + self._pace.quiet)
+        # Nothing is running, but some authorizations have no outcome: the client may be about to respond to them.
+        held_until = (self._first_outcome or 0) + self._timing.hold
+        return min(held_until, self._last_response + self._timing.idle)
 
     def _due_while_running(self) -> float | None:
         times: list[float] = []
         if self._first_outcome is not None:
-            times.append(self._first_outcome + self._pace.held)
+            times.append(self._first_outcome + self._timing.hold)
             if self._polled is not None:
-                times.append(self._polled + self._pace.patience)
+                times.append(self._polled + self._timing.poll)
         times.extend(
-            task.begun + self._pace.patience for task in self.running.values() if not task.announced and not task.quiet
+            each.started + self._timing.poll for each in self.running.values() if not each.announced and not each.quiet
         )
         return min(times, default=None)
 
-    def _complete(self) -> bool:
-        """Whether every authorization that was open has an outcome."""
+    def _is_complete(self) -> bool:
+        """Whether every authorization that was pending has an outcome."""
         decided = {id_.position for id_ in self.outcomes}
         return all(
             each.state != "pending" or position in decided

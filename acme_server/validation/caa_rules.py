@@ -1,8 +1,8 @@
-"""What CAA records say about a certificate (RFC 8659, RFC 8657). Pure: records in, a verdict out.
+"""The rules of CAA records (RFC 8659, RFC 8657): whether they allow a certificate. Pure.
 
-The records of a name are its relevant set: those of the name itself or, where it has none, of the nearest name above it
-that has some. Whoever owns the name says there which CAs may certify it, for which accounts, proven by which challenge.
-What cannot be understood forbids.
+The relevant set of a name is the records of the name itself or, where it has none, of the nearest name above it that
+has some. There the owner of the name lists the CAs that may issue, the accounts and the validation methods. A record
+that cannot be understood forbids.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from datetime import datetime, timedelta
 from kms.resources.orders import ACMEOrder, ChallengeType
 
 FRESH = timedelta(hours=8)
-"""How long a check may be relied upon: RFC 8659 leaves it to the issuer, the Baseline Requirements (3.2.2.8) do not."""
+"""How long a check is valid (Baseline Requirements, 3.2.2.8; RFC 8659 leaves it to the issuer)."""
 
 _CRITICAL = 0x80
 _ISSUE = b"issue"
 _ISSUE_WILD = b"issuewild"
-# Those that concern other things than a TLS certificate are understood, and restrict nothing (RFC 8659, 4.4; RFC 9495).
+# The last two do not restrict TLS certificates (RFC 8659, 4.4; RFC 9495).
 _KNOWN = frozenset({_ISSUE, _ISSUE_WILD, b"iodef", b"issuemail"})
 
 _LABEL = r"[A-Za-z0-9](?:-*[A-Za-z0-9])*"
@@ -31,12 +31,12 @@ _METHODS = re.compile(rf"{_LABEL}(?:,{_LABEL})*")
 
 _WHITE = " \t"
 _MAXIMUM_VALUE = 4096
-"""Characters of a value that is read at all: an account URL has two hundred."""
+"""Characters of a value; longer ones are malformed. An account URL has two hundred."""
 
 
 @dataclass(frozen=True, slots=True)
 class Property:
-    """A CAA record: the flags octet, and tag and value as they were sent."""
+    """A CAA record: the octet of flags, and tag and value unchanged."""
 
     flags: int
     tag: bytes
@@ -45,10 +45,10 @@ class Property:
 
 @dataclass(frozen=True, slots=True)
 class Issuance:
-    """What is about to be certified, and on what ground.
+    """The certificate to issue.
 
-    `issuers` are the names by which records mean this CA, `account` is the URL of the account, `method` the challenge
-    that has proven control; None: none has.
+    `issuers` are the names of this CA in CAA records, `account` is the URL of the account, `method` the challenge that
+    proved control; None: control was not proven by a challenge.
     """
 
     wildcard: bool
@@ -59,16 +59,16 @@ class Issuance:
 
 @dataclass(frozen=True, slots=True)
 class IssueValue:
-    """The value of `issue` and `issuewild`: who may issue, and under which conditions."""
+    """The value of `issue` and `issuewild`: the CA that may issue, and the conditions."""
 
     issuer: str
     parameters: Mapping[str, str]
 
 
 def issue_value(value: bytes) -> IssueValue | None:
-    """Parse the value as RFC 8659, 4.2 has it; None where it is malformed. An empty issuer is nobody.
+    """Parse the value (RFC 8659, 4.2); None where it is malformed. An empty issuer allows no CA.
 
-    Names and tags are in lowercase, values as they are. A parameter that comes twice is malformed (RFC 8657, 3).
+    Names and tags are converted to lowercase, values are not. A repeated parameter is malformed (RFC 8657, 3).
     """
     if len(value) > _MAXIMUM_VALUE or not value.isascii():
         return None
@@ -86,9 +86,9 @@ def issue_value(value: bytes) -> IssueValue | None:
 
 
 def objection(properties: Sequence[Property], issuance: Issuance) -> str | None:
-    """Why the relevant set forbids the certificate, as the end of a sentence that repeats nothing of it; None: it may.
+    """Why the relevant set forbids the certificate, as the end of a sentence that repeats none of it; None: it allows.
 
-    For a wildcard `issuewild` counts if there is any, else `issue`; for every other name `issue` alone.
+    For a wildcard `issuewild` counts if there is any, else `issue`; for every other name only `issue`.
     """
     tags = [each.tag.lower() for each in properties]
     if any(each.flags & _CRITICAL and tag not in _KNOWN for each, tag in zip(properties, tags, strict=True)):
@@ -106,7 +106,7 @@ def objection(properties: Sequence[Property], issuance: Issuance) -> str | None:
 
 
 def _condition(value: IssueValue, issuance: Issuance) -> str | None:
-    """Which condition of a property that names this CA is not met."""
+    """The condition of a property for this CA that is not met."""
     account = value.parameters.get("accounturi")
     if account is not None and account != issuance.account:
         return "they allow this CA to other accounts only (accounturi)"
@@ -117,10 +117,10 @@ def _condition(value: IssueValue, issuance: Issuance) -> str | None:
 
 
 def unchecked(order: ACMEOrder, *, now: datetime) -> tuple[int, ...]:
-    """The positions of the identifiers whose records must be looked at before anything is issued.
+    """The positions of the identifiers whose records must be checked before a certificate is issued.
 
-    They were not looked at when control was proven, such as with a proof that was made for an earlier order, or too
-    long ago. Addresses have no such records.
+    They were not checked when control was proven, for example for an authorization that is reused, or too long ago.
+    IP addresses have no CAA records.
     """
     return tuple(
         position
@@ -133,5 +133,5 @@ def _is_fresh(order: ACMEOrder, position: int, *, now: datetime) -> bool:
     checked = [
         each.caa_checked_at for each in order.status.authorizations[position].challenges if each.state == "valid"
     ]
-    # A CSR was accepted after whatever had to be checked then.
+    # A CSR was accepted only after all necessary checks.
     return any(now - each <= FRESH for each in (*checked, order.status.accepted) if each is not None)

@@ -1,4 +1,4 @@
-"""The dns-01 challenge (RFC 8555, 8.4): a TXT record below the name, with the digest of the key authorization."""
+"""The dns-01 challenge (RFC 8555, 8.4): a TXT record with the digest of the key authorization."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LABEL = "_acme-challenge"
 
 
 class DNS01:
-    """Validates dns-01 challenges: also for wildcards, which prove their base name."""
+    """Validates dns-01 challenges, also for the base name of a wildcard."""
 
     def __init__(self, resolver: Resolver) -> None:
         self._resolver = resolver

@@ -1,4 +1,4 @@
-"""The http-01 challenge (RFC 8555, 8.3): the key authorization, at a fixed path on port 80 of the identifier."""
+"""The http-01 challenge (RFC 8555, 8.3): the key authorization at a fixed path on port 80 of the identifier."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from acme_server.validation.net.redirects import PORTS, challenge_url
 from kms.resources.orders import Identifier
 
 MAXIMUM_BODY = 256
-"""Octets: a key authorization has about 76, and some servers add white space."""
+"""Octets; a key authorization has about 76, and some servers add white space."""
 _OK = 200
 _TEMPORARY = frozenset({404, 408, 425, 429})
 

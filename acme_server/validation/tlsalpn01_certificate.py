@@ -62,12 +62,12 @@ def _check_names(extensions: x509.Extensions, identifier: Identifier) -> None:
         raise WrongCertificate("has no subject alternative name") from None
     if len(names) != 1:
         raise WrongCertificate("does not have exactly one subject alternative name")
-    if not _is(names[0], identifier):
+    if not _matches(names[0], identifier):
         kind = "dNSName" if identifier.type == "dns" else "iPAddress"
         raise WrongCertificate(f"does not have the identifier as its subject alternative name ({kind})")
 
 
-def _is(name: x509.GeneralName, identifier: Identifier) -> bool:
+def _matches(name: x509.GeneralName, identifier: Identifier) -> bool:
     match name:
         case x509.DNSName():
             return identifier.type == "dns" and name.value.lower() == identifier.value

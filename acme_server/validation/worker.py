@@ -1,9 +1,9 @@
-"""Validates challenges in the background and has the outcomes written down, those of one order together.
+"""Validates challenges in the background, and stores the outcomes of an order together.
 
-A client answers its challenges one after the other, so the outcomes of an order are held until every authorization has
-one, and written in a single update. They are not held when a client asks for the order or an authorization, when no
-further challenge is answered for a while, or when the first outcome has waited long enough.
-What takes longer than a client's patience is written down as processing, so that it outlives this process.
+A client responds to its challenges one after the other, so the outcomes of an order are held until every authorization
+has one, and stored in a single update. They are stored earlier when a client asks for the order or an authorization,
+when no further response comes for a while, or when the first outcome has been held long enough. A validation that takes
+longer than a client's poll is stored as processing, so that another process can resume it.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from types import MappingProxyType
-from typing import Protocol
 
 from acme_server.metrics import Metrics
 from acme_server.model import ChallengeId, Outcome
 from acme_server.problems import Refused, Unavailable
 from acme_server.state.cache import Key
-from acme_server.validation.attempt import Attempts, Pace, Permit, Task, Validate
+from acme_server.validation.attempt import Attempts, CheckCAA, Validation, ValidationTiming, Validator
 from acme_server.validation.batch import Batch
 from kms.clock import Clock
 from kms.resources.meta import key_of
@@ -27,74 +26,70 @@ from kms.resources.orders import ACMEOrder, ChallengeType, StoredProblem
 
 logger = logging.getLogger(__name__)
 
-IN_FLIGHT = 100
-"""Validations that use the network at the same time."""
-QUEUED = 5_000
-"""Validations that may be under way altogether, those that wait for their turn included."""
-QUEUED_BY_ACCOUNT = 1_000
-"""The same for one account: ten orders with as many names as an order can have."""
-_BACKOFF = (0.5, 1.0, 2.0, 5.0)
-_GIVE_UP = 300.0
-"""Seconds for which outcomes are kept when the API server does not take them."""
+Problems = Mapping[ChallengeId, StoredProblem | None]
+"""Running validations, each with its failures so far."""
 
-Errors = Mapping[ChallengeId, StoredProblem | None]
-"""Validations under way and what has gone wrong in them so far."""
-
-
-class Recorder(Protocol):
-    """Writes down how the validations of an order stand."""
-
-    async def record(self, order: ACMEOrder, outcomes: Mapping[ChallengeId, Outcome], running: Errors) -> ACMEOrder:
-        """Store the outcomes, and that the others are in processing. Raises Unavailable to be asked again later."""
-        ...
+StoreResults = Callable[[ACMEOrder, Mapping[ChallengeId, Outcome], Problems], Awaitable[ACMEOrder]]
+"""Stores outcomes, and that other challenges are in processing. Raises Unavailable, to be called again later, and
+Refused where the order is gone."""
 
 
 class Worker:
-    """The validations under way in this process."""
+    """The validations of this process.
+
+    `in_flight` is the number of concurrent attempts, `queued` that of validations, waiting ones included: ten orders
+    with as many names as an order can have are `queued_by_account`.
+    """
 
     def __init__(
         self,
         *,
-        validators: Mapping[ChallengeType, Validate],
-        permit: Permit,
-        validation_results: Recorder,
+        validators: Mapping[ChallengeType, Validator],
+        check_caa: CheckCAA,
+        store_results: StoreResults,
         clock: Clock,
         metrics: Metrics,
-        pace: Pace | None = None,
-        in_flight: int = IN_FLIGHT,
-        queued: int = QUEUED,
-        queued_by_account: int = QUEUED_BY_ACCOUNT,
+        timing: ValidationTiming | None = None,
+        in_flight: int = 100,
+        in_flight_by_account: int = 25,
+        queued: int = 5_000,
+        queued_by_account: int = 1_000,
     ) -> None:
-        self._validation_results = validation_results
-        self._pace = pace or Pace()
+        self._store_results = store_results
+        self._timing = timing or ValidationTiming()
         self._attempts = Attempts(
             validators=validators,
-            permit=permit,
+            check_caa=check_caa,
             clock=clock,
             metrics=metrics,
-            pace=self._pace,
+            timing=self._timing,
             in_flight=in_flight,
+            in_flight_by_account=in_flight_by_account,
         )
         self._queued = queued
         self._queued_by_account = queued_by_account
         self._by_account: Counter[Key] = Counter()
         self._batches: dict[Key, Batch] = {}
-        self._keepers: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
 
     def __len__(self) -> int:
         return self._by_account.total()
 
+    def is_idle(self) -> bool:
+        """Whether nothing is running, waiting or to be stored."""
+        return not self._batches and not self._tasks and not self._by_account
+
     def validates(self, type_: ChallengeType) -> bool:
-        """Whether challenges of that type can be validated at all: others are never offered."""
-        return self._attempts.can(type_)
+        """Whether challenges of that type can be validated; others are never offered."""
+        return self._attempts.supports(type_)
 
     def start(self, order: ACMEOrder, id_: ChallengeId, thumbprint: str, *, quiet: bool = False) -> None:
-        """Begin to validate the challenge with the account key of that thumbprint, as it is now.
+        """Start to validate the challenge with the account key of that thumbprint.
 
-        A challenge that is being validated is not begun again; if it waits for its next attempt, that is made at once
-        (RFC 8555, 8.2). The failure of a `quiet` validation is not recorded: nobody knows whether it was asked for.
-        Raises Unavailable where too much is under way, or the server is about to end.
+        A running validation is not started again; if it waits for its next attempt, that is made at once (RFC 8555,
+        8.2). The failure of a `quiet` validation is not stored, since the client may not have asked for it.
+        Raises Unavailable if too many are running, or the server is shutting down.
         """
         account = order.metadata.namespace, order.spec.account_ref.name
         if (
@@ -107,89 +102,100 @@ class Worker:
         key = key_of(order)
         batch = self._batches.get(key)
         if batch is None:
-            batch = self._batches[key] = Batch(order, self._pace, now=now)
-            self._spawn(self._keep(key, batch))
-        batch.answered(order, now=now)
+            batch = self._batches[key] = Batch(order, self._timing, now=now)
+            self._spawn(self._store_when_due(key, batch))
+        batch.note_response(order, now=now)
         if id_ in batch.outcomes:
             return
         if (running := batch.running.get(id_)) is not None:
-            running.hurry(quiet=quiet)
+            running.retry_now(quiet=quiet)
             return
-        task = Task.of(order, id_, thumbprint, quiet=quiet, now=now)
-        batch.running[id_] = task
+        validation = Validation.of(order, id_, thumbprint, quiet=quiet, now=now)
+        batch.running[id_] = validation
         self._by_account[account] += 1
-        self._spawn(self._validate(batch, task))
+        self._spawn(self._validate(batch, validation))
 
-    def running(self, order: ACMEOrder) -> Errors:
-        """The order's challenges that are being validated or whose outcome is not stored yet."""
+    def running(self, order: ACMEOrder) -> Problems:
+        """The order's challenges that are being validated, or whose outcome is not stored yet."""
         batch = self._batches.get(key_of(order))
-        return MappingProxyType({}) if batch is None else batch.shown()
+        return MappingProxyType({}) if batch is None else batch.processing()
 
     async def settle(self, order: ACMEOrder) -> None:
-        """Wait for the order's validations while a client's patience lasts, and have the outcomes stored."""
+        """Wait for the order's validations as long as a poll may take, until their outcomes are stored."""
         batch = self._batches.get(key_of(order))
         if batch is not None:
-            batch.polled(now=asyncio.get_running_loop().time())
+            batch.note_poll(now=asyncio.get_running_loop().time())
             await batch.wait_until_stored()
 
     async def drain(self, seconds: float) -> None:
-        """Begin nothing any more, and finish what was begun, for as long as that takes at most.
+        """Start nothing any more, and finish what is running, within that time.
 
-        What is not finished then goes on in another process: it is stored as processing, or its client asks again.
+        Another process resumes the rest: it is stored as processing, or its client asks again.
         """
         self._draining = True
         for batch in self._batches.values():
-            batch.hurry()
-        if self._keepers:
-            await asyncio.wait(self._keepers, timeout=seconds)
-        for task in tuple(self._keepers):
+            batch.drain()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+        for task in tuple(self._tasks):
             task.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(coroutine)
-        self._keepers.add(task)
-        task.add_done_callback(self._keepers.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def _validate(self, batch: Batch, task: Task) -> None:
+    async def _validate(self, batch: Batch, validation: Validation) -> None:
         try:
-            outcome = await self._attempts.outcome(task)
+            outcome = await self._attempts.run(validation)
         finally:
-            self._by_account[task.account] -= 1
-            if not self._by_account[task.account]:
-                del self._by_account[task.account]
-        batch.finished(task, outcome, now=asyncio.get_running_loop().time())
+            self._by_account[validation.account] -= 1
+            if not self._by_account[validation.account]:
+                del self._by_account[validation.account]
+        batch.add_outcome(validation, outcome, now=asyncio.get_running_loop().time())
 
-    async def _keep(self, key: Key, batch: Batch) -> None:
-        """Write the batch down whenever that is due, until nothing is left of it."""
+    async def _store_when_due(self, key: Key, batch: Batch) -> None:
+        """Store the batch whenever that is due, until it is empty."""
         try:
-            while not batch.empty():
+            while not batch.is_empty():
                 await batch.wait_until_due()
-                if not batch.empty():
-                    await self._stored(batch)
+                if not batch.is_empty():
+                    await self._store(batch)
         finally:
             batch.close()
             self._batches.pop(key, None)
 
-    async def _stored(self, batch: Batch) -> None:
-        """Have the outcomes and the rest stored, however long the API server is away within reason."""
+    async def _store(self, batch: Batch) -> None:
+        """Store outcomes and what is in processing, again and again while the API server is unavailable."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _GIVE_UP
-        outcomes, unfinished_orders = dict(batch.outcomes), batch.unfinished_orders()
-        for failures in range(1_000_000):
+        deadline = loop.time() + self._timing.store_for
+        outcomes, unfinished = dict(batch.outcomes), batch.unfinished()
+        delays = iter(self._timing.store_delays)
+        delay = 0.0
+        while True:
             try:
-                batch.order = await self._validation_results.record(batch.order, outcomes, unfinished_orders)
+                batch.order = await self._store_results(batch.order, outcomes, unfinished)
             except Unavailable as error:
                 if loop.time() > deadline:
-                    logger.error("outcomes are lost", extra={"order": batch.order.metadata.name, "error": str(error)})
+                    logger.error(
+                        "API server is unavailable; discarding validation results",
+                        extra={"order": batch.order.metadata.name, "error": str(error)},
+                    )
                     break
-                await asyncio.sleep(_BACKOFF[min(failures, len(_BACKOFF) - 1)])
+                delay = next(delays, delay)
+                await asyncio.sleep(delay)
             except Refused as error:
-                logger.info("outcomes are not wanted", extra={"order": batch.order.metadata.name, "error": str(error)})
+                logger.info(
+                    "order is gone; discarding validation results",
+                    extra={"order": batch.order.metadata.name, "error": str(error)},
+                )
                 break
-            except Exception:  # else the batch would stay for ever, and its clients would wait for it
-                logger.exception("outcomes cannot be stored", extra={"order": batch.order.metadata.name})
+            except Exception:  # else the batch would never end, and clients would wait for it
+                logger.exception(
+                    "unexpected error; discarding validation results", extra={"order": batch.order.metadata.name}
+                )
                 break
             else:
                 break
-        batch.stored(outcomes, unfinished_orders, now=loop.time())
+        batch.mark_stored(outcomes, unfinished, now=loop.time())

@@ -22,7 +22,7 @@ from acme_server.problems import ProblemType
 from acme_server.profiles import Profile
 from acme_server.settings import ServerSettings, ValidationSettings
 from acme_server.urls import URLs
-from acme_server.validation.attempt import Pace, ValidationFailed
+from acme_server.validation.attempt import ValidationFailed, ValidationTiming
 from acme_server.validation.caa_rules import Property
 from acme_server.validation.dns.client import LookupFailed, Records
 from acme_server.validation.net.address_filter import AddressFilter
@@ -69,7 +69,7 @@ RELEASE = "kms-acme"
 PROFILE = "web"
 KEY_ID_1 = "key-1"
 MAC = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
-QUICK = Pace(quiet=0.05, held=0.2, patience=0.2, retries=(0.01, 0.01), within=5.0)
+QUICK = ValidationTiming(idle=0.05, hold=0.2, poll=0.2, retry_delays=(0.01, 0.01), retry_for=5.0)
 
 
 class Clock:
@@ -192,7 +192,7 @@ class World:
     offered: tuple[ChallengeType, ...] = ("http-01",)
     """The challenges that can be validated, all by `validator`."""
     objection: Objection = AddressFilter(ValidationSettings()).objection
-    pace: Pace = QUICK
+    timing: ValidationTiming = QUICK
     replica: str = "server-0"
     orders_page: int = 100
     services: Services = field(init=False)
@@ -221,7 +221,7 @@ class World:
                 validators=dict.fromkeys(self.offered, self.validator),
                 lookup_caa=self.records.caa,
                 objection=self.objection,
-                pace=self.pace,
+                timing=self.timing,
             ),
             environment=Environment(
                 replica=self.replica,
@@ -247,7 +247,7 @@ class World:
             sole_writer=False,
             offered=self.offered,
             objection=self.objection,
-            pace=self.pace,
+            timing=self.timing,
             replica=changes.pop("replica", "server-1"),
         )
         for informer in ("profiles", "policies", "authorities", "credentials", "secrets"):

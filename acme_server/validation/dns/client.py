@@ -173,7 +173,7 @@ async def _ask_by_udp(server: Address, query: Query) -> Response:
             try:
                 return messages.read_response(await loop.sock_recv(endpoint, _MAXIMUM_DATAGRAM), query)
             except UnrelatedMessage:
-                continue  # whoever sent it; the response may still come
+                continue  # the response may still come
 
 
 async def _ask_by_tcp(server: Address, query: bytes) -> bytes:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from acme_server.accounts.eab_credentials import Binding
 from acme_server.model import ChallengeId
 from acme_server.problems import ProblemType, Refused
-from acme_server.validation.attempt import Pace
+from acme_server.validation.attempt import ValidationTiming
 from acme_server.validation.caa_rules import Property
 from kms.resources.accounts import ACMEAccount
 from kms.resources.orders import ACMEOrder, ChallengeType
@@ -37,7 +37,7 @@ def enforcing(world: World, mode: str = "Enforce", **acme: Any) -> None:
 async def world() -> AsyncIterator[World]:
     def configure(world: World) -> None:
         world.offered = ("http-01", "dns-01", "tls-alpn-01")
-        world.pace = Pace(quiet=0.05, held=0.2, patience=0.2, retries=(0.01, 0.01), within=5.0)
+        world.timing = ValidationTiming(idle=0.05, hold=0.2, poll=0.2, retry_delays=(0.01, 0.01), retry_for=5.0)
         enforcing(world)
 
     async with running_world(configure) as world:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from acme_server.accounts.eab_credentials import Binding
 from acme_server.api.payloads import AccountUpdate
 from acme_server.problems import ProblemType, Refused, Unavailable
-from acme_server.validation.attempt import Pace
+from acme_server.validation.attempt import ValidationTiming
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS, ORDERS
 from kms.resources.meta import is_true
@@ -21,7 +21,7 @@ from tests.support.domain import KEY_ID_1, Key, World, counted, running_world, w
 from tests.support.eventually import until
 
 NAME = "www.example.com"
-PATIENT = Pace(quiet=5, held=5, patience=5)
+PATIENT = ValidationTiming(idle=5, hold=5, poll=5)
 
 
 @pytest.fixture
@@ -409,7 +409,7 @@ async def test_a_server_that_is_ending_resumes_nothing(world: World, account: AC
 
 async def test_finalizing_waits_for_validations_that_are_under_way() -> None:
     async with running_world() as world:
-        world.pace = PATIENT
+        world.timing = PATIENT
         world.start()
         account = await world.account()
         world.validator.seconds = 0.1
@@ -436,7 +436,7 @@ async def test_attempts_of_every_challenge_are_repeated_shown_and_hurried_by_the
 ) -> None:
     def configure(world: World) -> None:
         world.offered = ALL_TYPES
-        world.pace = Pace(quiet=0.05, held=0.1, patience=0.1, retries=(60, 60), within=200)
+        world.timing = ValidationTiming(idle=0.05, hold=0.1, poll=0.1, retry_delays=(60, 60), retry_for=200)
         world.configure(challenges=ALL_TYPES)
 
     async with running_world(configure) as world:

@@ -3,18 +3,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
+import msgspec
 import pytest
-from msgspec.structs import replace
 
 from acme_server.metrics import Metrics
 from acme_server.model import ChallengeId, Failed, Outcome, Valid
 from acme_server.orders import transitions
 from acme_server.problems import Refused, Unavailable, not_found
-from acme_server.validation import worker as module
-from acme_server.validation.attempt import Pace, Permit
+from acme_server.validation.attempt import CheckCAA, ValidationTiming
 from acme_server.validation.worker import Worker
 from kms.resources.meta import LocalRef
 from kms.resources.orders import ACMEOrder, ChallengeType, StoredProblem
@@ -23,7 +22,7 @@ from tests.support.domain import Validator, counted, wrong
 from tests.support.eventually import until
 
 THUMBPRINT = "thumb"
-SLOW = Pace(quiet=0.2, held=0.6, patience=0.6, retries=(0.01, 0.01), within=5.0)
+SLOW = ValidationTiming(idle=0.2, hold=0.6, poll=0.6, retry_delays=(0.01, 0.01), retry_for=5.0)
 
 
 def id_(position: int) -> ChallengeId:
@@ -45,6 +44,7 @@ class Recording:
 
     records: list[Record] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
+    gate: asyncio.Event | None = None
     begun: float = field(default_factory=time.monotonic)
 
     async def record(
@@ -53,6 +53,8 @@ class Recording:
         outcomes: Mapping[ChallengeId, Outcome],
         running: Mapping[ChallengeId, StoredProblem | None],
     ) -> ACMEOrder:
+        if self.gate is not None:
+            await self.gate.wait()
         if self.failures:
             raise self.failures.pop(0)
         self.records.append(Record(dict(outcomes), dict(running), time.monotonic() - self.begun))
@@ -60,8 +62,8 @@ class Recording:
         return transitions.begun(settled, running, attempt="server/1", now=NOW)
 
 
-async def unasked(_: ACMEOrder, __: ChallengeId, /) -> None:
-    """Whether a proof may be used, where nobody wants to know."""
+async def unchecked(_: ACMEOrder, __: ChallengeId, /) -> None:
+    """CAA needs no check here."""
 
 
 @dataclass
@@ -70,20 +72,20 @@ class Bench:
 
     validator: Validator = field(default_factory=Validator)
     recording: Recording = field(default_factory=Recording)
-    permit: Permit = unasked
+    check_caa: CheckCAA = unchecked
     metrics: Metrics = field(default_factory=Metrics)
-    pace: Pace = SLOW
+    timing: ValidationTiming = SLOW
     limits: dict[str, int] = field(default_factory=dict)
     worker: Worker = field(init=False)
 
     def __post_init__(self) -> None:
         self.worker = Worker(
             validators={"http-01": self.validator},
-            permit=self.permit,
-            validation_results=self.recording,
+            check_caa=self.check_caa,
+            store_results=self.recording.record,
             clock=lambda: NOW,
             metrics=self.metrics,
-            pace=self.pace,
+            timing=self.timing,
             **self.limits,
         )
 
@@ -103,7 +105,7 @@ async def test_a_challenge_is_validated_with_its_token_and_the_key_of_the_accoun
     assert bench.validator.asked == [("a.example", "token-0", "token-0.thumb")]
     assert bench.recording.records[0].outcomes == {id_(0): Valid(NOW)}
     assert counted(bench.metrics, "validation_duration_seconds") == {("http-01", "valid"): 1}
-    await until(lambda: not bench.worker._batches)
+    await until(bench.worker.is_idle)
     assert len(bench.worker) == 0
 
 
@@ -112,7 +114,7 @@ async def test_an_order_whose_authorizations_are_all_answered_is_written_at_once
     pending = order("a.example", "b.example", "c.example")
     bench.start(pending, 0, 1, 2)
     await bench.written()
-    assert bench.recording.records[0].at < SLOW.quiet
+    assert bench.recording.records[0].at < SLOW.idle
     assert len(bench.recording.records[0].outcomes) == 3
     await bench.worker.drain(1)
     assert len(bench.recording.records) == 1
@@ -132,11 +134,11 @@ async def test_outcomes_are_written_when_no_further_challenge_is_answered() -> N
     bench = Bench()
     bench.start(order("a.example", "b.example"), 0)
     await bench.written()
-    assert SLOW.quiet <= bench.recording.records[0].at < SLOW.held
+    assert SLOW.idle <= bench.recording.records[0].at < SLOW.hold
 
 
 async def test_outcomes_are_not_held_for_ever() -> None:
-    bench = Bench(pace=Pace(quiet=0.2, held=0.3, patience=5))
+    bench = Bench(timing=ValidationTiming(idle=0.2, hold=0.3, poll=5))
     pending = order(*(f"{letter}.example" for letter in "abcdefghij"))
     for position in range(8):
         bench.start(pending, position)
@@ -145,7 +147,7 @@ async def test_outcomes_are_not_held_for_ever() -> None:
 
 
 async def test_a_client_that_asks_gets_what_is_finished_at_once() -> None:
-    bench = Bench(pace=Pace(quiet=5, held=5, patience=5))
+    bench = Bench(timing=ValidationTiming(idle=5, hold=5, poll=5))
     pending = order("a.example", "b.example")
     bench.start(pending, 0)
     await bench.worker.settle(pending)
@@ -154,7 +156,7 @@ async def test_a_client_that_asks_gets_what_is_finished_at_once() -> None:
 
 
 async def test_a_client_that_asks_waits_for_what_is_under_way_and_it_is_written_together() -> None:
-    bench = Bench(Validator(seconds=0.2), pace=Pace(quiet=5, held=5, patience=2))
+    bench = Bench(Validator(seconds=0.2), timing=ValidationTiming(idle=5, hold=5, poll=2))
     pending = order("a.example", "b.example", "c.example")
     bench.start(pending, 0, 1)
     await bench.worker.settle(pending)
@@ -163,7 +165,7 @@ async def test_a_client_that_asks_waits_for_what_is_under_way_and_it_is_written_
 
 @pytest.mark.requirement("C3")
 async def test_a_client_that_asks_does_not_wait_longer_than_its_patience() -> None:
-    bench = Bench(Validator(gate=asyncio.Event()), pace=Pace(quiet=5, held=5, patience=0.2))
+    bench = Bench(Validator(gate=asyncio.Event()), timing=ValidationTiming(idle=5, hold=5, poll=0.2))
     pending = order("a.example")
     bench.start(pending, 0)
     begun = time.monotonic()
@@ -183,7 +185,7 @@ async def test_asking_about_an_order_without_validations_costs_no_time() -> None
 
 async def test_what_takes_long_is_written_as_processing_once() -> None:
     gate = asyncio.Event()
-    bench = Bench(Validator(gate=gate), pace=Pace(quiet=0.05, held=5, patience=0.1))
+    bench = Bench(Validator(gate=gate), timing=ValidationTiming(idle=0.05, hold=5, poll=0.1))
     bench.start(order("a.example", "b.example"), 0, 1)
     await bench.written()
     assert bench.recording.records[0].running == {id_(0): None, id_(1): None}
@@ -195,7 +197,7 @@ async def test_what_takes_long_is_written_as_processing_once() -> None:
 
 
 async def test_what_has_ended_is_shown_as_running_until_it_is_written() -> None:
-    bench = Bench(pace=Pace(quiet=5, held=5, patience=5))
+    bench = Bench(timing=ValidationTiming(idle=5, hold=5, poll=5))
     pending = order("a.example", "b.example")
     bench.start(pending, 0)
     await until(lambda: bool(counted(bench.metrics, "validation_duration_seconds")))
@@ -239,7 +241,7 @@ async def test_a_final_failure_is_not_tried_again() -> None:
 
 
 async def test_no_attempt_begins_after_the_time_for_all_of_them() -> None:
-    bench = Bench(pace=Pace(quiet=0.1, retries=(0.05, 0.05, 30.0), within=0.5))
+    bench = Bench(timing=ValidationTiming(idle=0.1, retry_delays=(0.05, 0.05, 30.0), retry_for=0.5))
     bench.validator.failures["a.example"] = wrong("no", temporary=True)
     bench.start(order("a.example"), 0)
     await bench.written()
@@ -248,7 +250,7 @@ async def test_no_attempt_begins_after_the_time_for_all_of_them() -> None:
 
 @pytest.mark.requirement("S145")
 async def test_a_client_that_answers_again_makes_the_next_attempt_at_once() -> None:
-    bench = Bench(pace=Pace(quiet=0.1, retries=(4.0,), within=10))
+    bench = Bench(timing=ValidationTiming(idle=0.1, retry_delays=(4.0,), retry_for=10))
     bench.validator.failures["a.example"] = [wrong("no", temporary=True)]
     pending = order("a.example")
     bench.start(pending, 0)
@@ -271,7 +273,7 @@ async def test_a_validator_that_breaks_is_a_failure_of_ours(caplog: pytest.LogCa
     assert isinstance(outcome, Failed)
     assert outcome.problem.type == "serverInternal"
     assert "secret" not in outcome.problem.detail
-    assert "validation broke" in caplog.text
+    assert "unexpected error in a validation" in caplog.text
 
 
 async def test_the_failure_of_a_quiet_validation_is_forgotten() -> None:
@@ -279,7 +281,7 @@ async def test_the_failure_of_a_quiet_validation_is_forgotten() -> None:
     bench.validator.failures["a.example"] = wrong("no")
     bench.start(order("a.example"), 0, quiet=True)
     assert bench.worker.running(order("a.example")) == {}
-    await until(lambda: not bench.worker._batches)
+    await until(bench.worker.is_idle)
     assert bench.recording.records == []
 
 
@@ -308,10 +310,10 @@ async def test_a_quiet_validation_that_is_asked_for_is_quiet_no_longer() -> None
 
 def of_account(account: str, *names: str) -> ACMEOrder:
     plain = order(*names)
-    return replace(
+    return msgspec.structs.replace(
         plain,
-        metadata=replace(plain.metadata, name=f"order-of-{account}"),
-        spec=replace(plain.spec, account_ref=LocalRef(name=account)),
+        metadata=msgspec.structs.replace(plain.metadata, name=f"order-of-{account}"),
+        spec=msgspec.structs.replace(plain.spec, account_ref=LocalRef(name=account)),
     )
 
 
@@ -329,14 +331,14 @@ async def test_only_so_many_validations_use_the_network_at_once() -> None:
 
 async def test_an_account_whose_hosts_are_slow_does_not_keep_the_others_waiting() -> None:
     gate = asyncio.Event()
-    bench = Bench(Validator(gate=gate), limits={"in_flight": 8})
+    bench = Bench(Validator(gate=gate), limits={"in_flight": 8, "in_flight_by_account": 2})
     bench.start(of_account("slow", *(f"{letter}.example" for letter in "abcde")), *range(5))
     bench.start(of_account("other", "other.example"), 0)
     await asyncio.sleep(0.05)
     assert [name for name, _, _ in bench.validator.asked] == ["a.example", "b.example", "other.example"]
     gate.set()
     await bench.written(2)
-    assert not bench.worker._by_account
+    await until(bench.worker.is_idle)
 
 
 @pytest.mark.requirement("S145", "S154", "SEC38")
@@ -353,7 +355,7 @@ async def test_an_account_cannot_fill_the_queue() -> None:
 
 async def test_all_validations_of_an_order_are_made_even_if_not_all_at_once() -> None:
     gate = asyncio.Event()
-    bench = Bench(Validator(gate=gate), limits={"in_flight": 2})
+    bench = Bench(Validator(gate=gate), limits={"in_flight": 2, "in_flight_by_account": 1})
     bench.start(order(*(f"{letter}.example" for letter in "abcde")), *range(5))
     await asyncio.sleep(0.05)
     assert len(bench.validator.asked) == 1
@@ -371,9 +373,8 @@ async def test_more_than_can_be_queued_is_sent_away() -> None:
     await bench.worker.drain(0)
 
 
-async def test_outcomes_wait_for_an_api_server_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_BACKOFF", (0.01, 0.02))
-    bench = Bench()
+async def test_outcomes_wait_for_an_api_server_that_is_away() -> None:
+    bench = Bench(timing=replace(SLOW, store_delays=(0.01, 0.02)))
     bench.recording.failures = [Unavailable("away")] * 5
     pending = order("a.example")
     bench.start(pending, 0)
@@ -381,14 +382,12 @@ async def test_outcomes_wait_for_an_api_server_that_is_away(monkeypatch: pytest.
     assert bench.recording.records[0].outcomes == {id_(0): Valid(NOW)}
 
 
-async def test_outcomes_do_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(module, "_BACKOFF", (0.01,))
-    monkeypatch.setattr(module, "_GIVE_UP", 0.05)
-    bench = Bench()
+async def test_outcomes_do_not_wait_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(timing=replace(SLOW, store_delays=(0.01,), store_for=0.05))
     bench.recording.failures = [Unavailable("away")] * 100
     bench.start(order("a.example"), 0)
-    await until(lambda: not bench.worker._batches)
-    assert "outcomes are lost" in caplog.text
+    await until(bench.worker.is_idle)
+    assert "API server is unavailable; discarding validation results" in caplog.text
 
 
 @pytest.mark.parametrize("failure", [not_found(), ZeroDivisionError()])
@@ -396,12 +395,12 @@ async def test_outcomes_that_can_never_be_written_are_dropped(failure: Refused |
     bench = Bench()
     bench.recording.failures = [failure]
     bench.start(order("a.example"), 0)
-    await until(lambda: not bench.worker._batches)
+    await until(bench.worker.is_idle)
     assert bench.recording.records == []
 
 
 async def test_draining_finishes_what_was_begun_and_begins_nothing() -> None:
-    bench = Bench(Validator(seconds=0.1), pace=Pace(quiet=5, held=5, patience=5))
+    bench = Bench(Validator(seconds=0.1), timing=ValidationTiming(idle=5, hold=5, poll=5))
     pending = order("a.example", "b.example")
     bench.start(pending, 0)
     draining = asyncio.create_task(bench.worker.drain(2))
@@ -418,8 +417,7 @@ async def test_draining_ends_in_time() -> None:
     begun = time.monotonic()
     await bench.worker.drain(0.1)
     assert time.monotonic() - begun < 10
-    assert not bench.worker._keepers
-    assert not bench.worker._batches
+    assert bench.worker.is_idle()
 
 
 async def test_draining_without_work_ends_at_once() -> None:
@@ -434,11 +432,11 @@ async def test_a_type_that_nobody_validates_cannot_become_valid() -> None:
 
 
 async def test_a_later_batch_of_the_same_order_is_a_new_one() -> None:
-    bench = Bench(pace=Pace(quiet=0.05, held=1, patience=1))
+    bench = Bench(timing=ValidationTiming(idle=0.05, hold=1, poll=1))
     pending = order("a.example", "b.example")
     bench.start(pending, 0)
     await bench.written()
-    await until(lambda: not bench.worker._batches)
+    await until(bench.worker.is_idle)
     later = transitions.validated(pending, bench.recording.records[0].outcomes, lifetime=timedelta(0), now=NOW)
     bench.start(later, 1)
     await bench.written(2)
@@ -446,16 +444,9 @@ async def test_a_later_batch_of_the_same_order_is_a_new_one() -> None:
 
 
 async def test_a_challenge_answered_while_outcomes_are_written_is_not_lost() -> None:
-    bench = Bench(pace=Pace(quiet=0.02, held=1, patience=1))
-    pending = order("a.example", "b.example")
     slow = asyncio.Event()
-    plain = bench.recording.record
-
-    async def record(*args: object) -> ACMEOrder:
-        await slow.wait()
-        return await plain(*args)  # type: ignore[arg-type]
-
-    bench.recording.record = record  # type: ignore[assignment, method-assign]
+    bench = Bench(recording=Recording(gate=slow), timing=ValidationTiming(idle=0.02, hold=1, poll=1))
+    pending = order("a.example", "b.example")
     bench.start(pending, 0)
     await asyncio.sleep(0.1)
     bench.start(pending, 1)
@@ -466,7 +457,7 @@ async def test_a_challenge_answered_while_outcomes_are_written_is_not_lost() -> 
 
 
 async def test_a_client_that_asks_about_what_is_written_as_processing_waits_as_long_as_its_patience() -> None:
-    bench = Bench(Validator(gate=asyncio.Event()), pace=Pace(quiet=5, held=5, patience=0.1))
+    bench = Bench(Validator(gate=asyncio.Event()), timing=ValidationTiming(idle=5, hold=5, poll=0.1))
     pending = order("a.example")
     bench.start(pending, 0)
     await bench.worker.settle(pending)
@@ -478,9 +469,8 @@ async def test_a_client_that_asks_about_what_is_written_as_processing_waits_as_l
 
 
 async def test_a_client_that_asks_while_others_are_under_way_gets_what_is_finished_in_time() -> None:
-    bench = Bench(pace=Pace(quiet=5, held=5, patience=0.2))
+    bench = Bench(timing=ValidationTiming(idle=5, hold=5, poll=0.2, retry_delays=(3.0,)))
     bench.validator.failures["b.example"] = [wrong("no", temporary=True)] * 9
-    bench.worker._attempts._pace = Pace(retries=(3.0,), within=10)
     pending = order("a.example", "b.example")
     bench.start(pending, 0, 1)
     await bench.worker.settle(pending)
