@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.cluster import sources
+from e2e.cluster import Cluster, sources
 from e2e.demo import picture
 from e2e.stories.traces import MARK, left_running
 from e2e.support import tools
