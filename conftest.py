@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from e2e.chart.helm import Helm
 from e2e.cluster import Cluster
 from e2e.cluster.node import NodeCluster
+from tests.support import groups
 from tests.support.installation import Installation
 from tests.support.installation import installation as running_installation
 from tests.support.release import Release
@@ -22,6 +23,12 @@ pytest_plugins = ["e2e.chart.fixtures", "e2e.cluster.fixtures"]
 # How long an example takes says something about the machine, not about the code: it is never why a property fails.
 settings.register_profile("properties", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("properties")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """After the marks that fixtures give (see e2e/cluster/fixtures.py), before xdist reads the groups."""
+    groups.arrange(items)
 
 
 @pytest.fixture(scope="session")

@@ -31,17 +31,21 @@ def _die_with(parent: int, libc: ctypes.CDLL) -> None:
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def run(command: list[str]) -> int:
     """Run the command to its end and return its exit status (128 + signal number if one ended it)."""
     libc, me = ctypes.CDLL(None), os.getpid()
+    # A SIGTERM that comes while the child starts waits until there is somebody to hand it on to.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=lambda: _die_with(me, libc))  # noqa: PLW1509 - no threads here
 
     def hand_on(number: int, _frame: FrameType | None) -> None:
         child.send_signal(number)
 
     signal.signal(signal.SIGTERM, hand_on)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     ended = os.pidfd_open(child.pid)
     watched = [ended, _LIFELINE]
     while ended not in (ready := select.select(watched, [], [])[0]):

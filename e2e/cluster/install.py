@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from e2e.cluster.cluster import Cluster
 
@@ -22,13 +23,13 @@ def install(cluster: Cluster) -> None:
 def apply_kinds(cluster: Cluster, folder: Path) -> None:
     """Apply the CRDs of a folder, and wait until the API server serves the kinds."""
     applied = cluster.kubectl("apply", "--server-side", "--filename", folder, "--output=json")
-    names = [each["metadata"]["name"] for each in _documents(applied)]
+    names = [each["metadata"]["name"] for each in documents(applied)]
     cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", *(f"crd/{name}" for name in names))
 
 
-def _documents(printed: str) -> list[dict[str, dict[str, str]]]:
+def documents(printed: str) -> list[dict[str, Any]]:
     """What kubectl prints as JSON for several objects: a List, or one document after the other."""
-    documents: list[dict[str, dict[str, str]]] = []
+    documents: list[dict[str, Any]] = []
     decoder = json.JSONDecoder()
     while printed := printed.lstrip():
         document, end = decoder.raw_decode(printed)

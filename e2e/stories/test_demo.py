@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.cluster import Cluster
+from e2e.cluster import Cluster, sources
 from e2e.demo import picture
 from e2e.stories.traces import MARK, left_running
 from e2e.support import tools
@@ -21,11 +21,13 @@ ROOT = Path(__file__).parents[2]
 LIMIT = 300.0
 """Seconds for the whole demo, on a machine that has other things to do."""
 
+pytestmark = pytest.mark.cluster
+
 
 @pytest.fixture
-def home(tmp_path: Path, cluster: Cluster) -> Iterator[Mapping[str, str]]:
+def home(tmp_path: Path) -> Iterator[Mapping[str, str]]:
     """The environment of somebody who has run nothing yet, except that the control plane has been built."""
-    if not cluster.is_ours:
+    if sources.OWN_CLUSTER in os.environ:
         pytest.skip("the demo makes a cluster of its own; this machine is meant to use another one")
     for tool in (tools.CERTBOT, tools.OPENSSL, tools.CURL):
         tools.required(tool)

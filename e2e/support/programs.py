@@ -233,6 +233,16 @@ class Programs:
         for each in self.all:
             each.wait_until_ready()
 
+    def restart(self) -> None:
+        """Stop all of them, start them, and wait until they are ready.
+
+        Raises:
+            ProgramFailed: one of them does not become ready.
+        """
+        self.stop()
+        self.start()
+        self.wait_until_ready()
+
     def stop(self) -> None:
         """Stop the servers, then the operator."""
         for each in reversed(self.all):

@@ -22,8 +22,7 @@ RECOVERED = 40.0
 def as_before(installation: Installation) -> Iterator[None]:
     """Watches may wait for half a minute before they try again; the tests of other modules need not."""
     yield
-    for each in installation.programs.all:
-        each.restart()
+    installation.programs.restart()
 
 
 @contextlib.contextmanager

@@ -203,7 +203,7 @@ async def test_a_watch_tells_what_has_happened_in_order(client: Cluster, namespa
     assert newer(seen[2].resource_version, written.metadata.resource_version)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 async def test_a_quiet_watch_is_given_bookmarks_before_it_is_taken_for_dead(client: Cluster, namespace: str) -> None:
     start = await client.version(ACCOUNTS, namespace)
     async with aclosing(client.watch(ACCOUNTS, namespace, resource_version=start)) as events:

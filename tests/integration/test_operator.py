@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-import random
 import secrets
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
 
 import pytest
 from cryptography import x509
@@ -20,121 +18,36 @@ from e2e.cluster.ports import free_port
 from kms.address import Address
 from kms.pki.ca import load_signer
 from kms.pki.certificate import certifies
-from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES
+from kms.resources.kinds import AUTHORITIES, CREDENTIALS, PROFILES
 from kms_operator.settings import OperatorSettings
 from tests.support import pki
-from tests.support.manifests import manifest, text
+from tests.support.manifests import manifest
 from tests.support.operated import pair
-from tests.support.operating import OperatorProcess, eventually
+from tests.support.operating import RELEASE, Kubectl, OperatorProcess, eventually
 
-RELEASE = "kms-acme"
-HOLDER = "jsonpath={.spec.holderIdentity}"
 USER = f"system:serviceaccount:{RELEASE}:kms-acme-operator"
 
 
-class Start(Protocol):
-    """Starts an operator. On the same port it is the same candidate; with another lease it acts whoever else does."""
-
-    def __call__(self, *, port: int | None = None, lease: str | None = None) -> OperatorProcess: ...
-
-
-@pytest.fixture
-def start(installed: Cluster, tmp_path: Path) -> Iterator[Start]:
-    """Starts operators, which end with the test."""
-    running: list[OperatorProcess] = []
-    kubeconfig = installed.kubeconfig_for("kms-acme-operator", RELEASE)
-
-    of_this_test = f"operator-{secrets.token_hex(4)}"  # else it would wait for the lease of one that was killed before
-
-    def begin(*, port: int | None = None, lease: str | None = None) -> OperatorProcess:
-        settings = OperatorSettings(
-            external_url="https://localhost:8443",
-            namespace=RELEASE,
-            metrics_listen=Address("127.0.0.1", port or free_port()),
-            lease_name=lease or of_this_test,
-            kubeconfig=str(kubeconfig),
-        )
-        running.append(OperatorProcess(settings, tmp_path / "operator.log"))
-        return running[-1]
-
-    yield begin
-    for each in running:
-        each.kill()
+@pytest.fixture(scope="module")
+def operator(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
+    """One for all tests of this file, each of which has a namespace of its own."""
+    settings = OperatorSettings(
+        external_url="https://localhost:8443",
+        namespace=RELEASE,
+        metrics_listen=Address("127.0.0.1", free_port()),
+        lease_name=f"operator-{secrets.token_hex(4)}",
+        kubeconfig=str(installed.kubeconfig_for("kms-acme-operator", RELEASE)),
+    )
+    process = OperatorProcess(settings, tmp_path_factory.mktemp("operator") / "operator.log")
+    yield process
+    process.kill()
 
 
 @pytest.fixture
-def operator(start: Start) -> OperatorProcess:
-    return start()
-
-
-class Kubectl:
-    """What a person does in one namespace."""
-
-    def __init__(self, cluster: Cluster, namespace: str) -> None:
-        self.cluster = cluster
-        self.namespace = namespace
-
-    def __call__(self, *args: str, stdin: str | None = None, check: bool = True) -> str:
-        return self.cluster.kubectl("-n", self.namespace, *args, stdin=stdin, check=check)
-
-    def apply(self, *manifests: dict[str, Any]) -> None:
-        self("apply", "-f", "-", stdin=text(*manifests))
-
-    def get(self, what: str, *, namespace: str = "") -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(
-            self.cluster.kubectl("-n", namespace or self.namespace, "get", what, "-o", "json")
-        )
-        return found
-
-    def exists(self, what: str, *, namespace: str = "") -> bool:
-        return bool(
-            self.cluster.kubectl("-n", namespace or self.namespace, "get", what, "--ignore-not-found", "-o", "name")
-        )
-
-    def secret(self, name: str, *, namespace: str = "") -> dict[str, bytes]:
-        data = self.get(f"secret/{name}", namespace=namespace)["data"]
-        return {key: base64.b64decode(value) for key, value in data.items()}
-
-    def reason(self, what: str, type_: str = "Ready") -> str:
-        conditions = self.get(what).get("status", {}).get("conditions", [])
-        return next((each["reason"] for each in conditions if each["type"] == type_), "")
-
-    def becomes(self, what: str, reason: str, *, seconds: float = 15.0) -> None:
-        eventually(lambda: self.reason(what) == reason, seconds=seconds, why=lambda: self("describe", what))
-
-    def internal(self, prefix: str) -> list[str]:
-        """Names of Secrets in the release namespace that belong to resources of this namespace."""
-        items = self.get("secrets", namespace=RELEASE)["items"]
-        owner = "pki.kms.hanzo.ai/owner"
-        return [
-            each["metadata"]["name"]
-            for each in items
-            if each["metadata"]["name"].startswith(prefix)
-            and each["metadata"].get("annotations", {}).get(owner, "").split(" ")[-1].startswith(f"{self.namespace}/")
-        ]
-
-
-@pytest.fixture
-def kubectl(installed: Cluster, namespace: str) -> Kubectl:
-    return Kubectl(installed, namespace)
-
-
-def ours() -> list[dict[str, Any]]:
-    """The four manifests."""
-    return [
-        manifest(AUTHORITIES, name="issuing"),
-        manifest(POLICIES, name="web"),
-        manifest(PROFILES, name="web"),
-        manifest(CREDENTIALS, name="web"),
-    ]
-
-
-@pytest.fixture
-def settled(kubectl: Kubectl, operator: OperatorProcess) -> Kubectl:
-    """The four manifests, Ready, and an operator that keeps them so."""
-    kubectl.apply(*ours())
-    kubectl.becomes("eab/web", "Issued", seconds=30)
-    kubectl.becomes("kprof/web", "Ready")
+def settled(installed: Cluster, namespace: str, operator: OperatorProcess) -> Kubectl:
+    """An example of each configuration kind, Ready, and an operator that keeps them so."""
+    kubectl = Kubectl(installed, namespace)
+    kubectl.settle()
     return kubectl
 
 
@@ -247,16 +160,6 @@ def test_deleting_resources_cleans_up_everywhere(settled: Kubectl) -> None:
     eventually(lambda: not settled.exists("secret/web-eab"), seconds=30)
 
 
-def test_deleting_needs_no_operator_and_what_it_left_is_swept_later(
-    settled: Kubectl, operator: OperatorProcess, start: Start
-) -> None:
-    assert operator.stop() == 0
-    settled("delete", "kca/issuing", "kpol/web", "kprof/web", "eab/web", "--timeout=60s")
-    assert len(settled.internal("")) == 2
-    start()
-    eventually(lambda: settled.internal("") == [], why=lambda: settled.internal(""))
-
-
 @pytest.mark.requirement("SEC12c")
 def test_a_namespace_is_allowed_by_its_labels(settled: Kubectl, installed: Cluster) -> None:
     team = f"{settled.namespace}-team"
@@ -326,60 +229,3 @@ def test_changes_made_while_the_api_server_restarts_are_not_missed(settled: Kube
         installed.start_apiserver()
     settled.apply(manifest(CREDENTIALS, name="later"))
     settled.becomes("eab/later", "Issued", seconds=60)
-
-
-def test_two_operators_at_once_make_one_key_of_each(kubectl: Kubectl, start: Start) -> None:
-    """A lease has no fencing: for some seconds there may be two. Here each has a lease of its own."""
-    start(), start(lease="other")
-    time.sleep(3)
-    kubectl.apply(*ours(), *(manifest(CREDENTIALS, name=f"web-{count}") for count in range(5)))
-    for name in ("web", *(f"web-{count}" for count in range(5))):
-        kubectl.becomes(f"eab/{name}", "Issued", seconds=60)
-    time.sleep(2)
-    check_consistent(kubectl)
-
-
-def test_one_of_two_operators_acts_and_the_other_takes_over(kubectl: Kubectl, start: Start) -> None:
-    lease = f"contested-{secrets.token_hex(4)}"
-    first = start(lease=lease)
-    kubectl.apply(*ours())
-    kubectl.becomes("eab/web", "Issued", seconds=30)
-    holder = kubectl.cluster.kubectl("-n", RELEASE, "get", "lease", lease, "-o", HOLDER)
-    second = start(lease=lease)
-    eventually(second.ready, seconds=20)
-    first.stop()
-    kubectl.apply(manifest(CREDENTIALS, name="later"))
-    kubectl.becomes("eab/later", "Issued", seconds=20)
-    assert kubectl.cluster.kubectl("-n", RELEASE, "get", "lease", lease, "-o", HOLDER) != holder
-
-
-@pytest.mark.slow
-def test_killed_at_any_moment_it_goes_on_where_it_was(kubectl: Kubectl, start: Start) -> None:
-    """kill -9 while it works, again and again: no CA with two keys, no credential with two, nothing half done."""
-    chance = random.Random(20261123)  # noqa: S311 - moments, not secrets
-    kubectl.apply(*ours())
-    port = free_port()
-    for count in range(12):
-        process = start(port=port)
-        kubectl.apply(manifest(CREDENTIALS, name=f"web-{count}"))
-        if count % 3 == 0 and count:
-            kubectl("delete", "secret", f"web-{count - 1}-eab", "--ignore-not-found")
-        time.sleep(0.8 + chance.random() * 2.0)
-        process.kill()
-    start(port=port)
-    for name in ("web", *(f"web-{count}" for count in range(12))):
-        kubectl.becomes(f"eab/{name}", "Issued", seconds=30)
-    check_consistent(kubectl)
-
-
-def check_consistent(kubectl: Kubectl) -> None:
-    """Every CA and every credential has exactly one key, and what is published is that one."""
-    (key,) = kubectl.internal("ca-")
-    chain = kubectl.secret(key, namespace=RELEASE)["tls.crt"].decode()
-    assert kubectl.get("kca/issuing")["status"]["chain"] == chain
-    credentials = kubectl.get("eab")["items"]
-    copies = [kubectl.secret(each, namespace=RELEASE) for each in kubectl.internal("eab-")]
-    shown = [kubectl.secret(each["status"]["secretName"]) for each in credentials]
-    assert sorted(each["kid"] for each in copies) == sorted(each["kid"] for each in shown)
-    assert {each["kid"]: each["secret"] for each in copies} == {each["kid"]: each["secret"] for each in shown}
-    assert sorted(each["status"]["keyID"].encode() for each in credentials) == sorted(each["kid"] for each in shown)

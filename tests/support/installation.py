@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -27,6 +28,8 @@ PROFILE = "web"
 """What the authority, the policy, the profile and the credential of a namespace are called."""
 SOON = 30.0
 """Seconds that something may take on a machine that others use too. It takes less than one where nobody does."""
+KILLS = int(os.environ.get("KMS_ACME_E2E_KILLS", "10"))
+"""How often programs are killed while they work, all together; `make soak` says 50."""
 ZONE = "test"
 """Every name in it is allowed, and leads to our HTTP-01 answerer."""
 

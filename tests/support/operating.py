@@ -1,7 +1,9 @@
-"""The operator as a process of its own, so that it can be stopped, killed and started again."""
+"""The operator as a process of its own, which can be stopped, killed and started again; and kubectl beside it."""
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import signal
 import subprocess
@@ -11,9 +13,15 @@ import urllib.request
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
+from e2e.cluster.cluster import Cluster
+from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES
 from kms_operator.settings import OperatorSettings
 from tests.support.eventually import deadline_in
+from tests.support.manifests import manifest, text
+
+RELEASE = "kms-acme"
 
 _PROGRAM = """
 import sys
@@ -65,3 +73,66 @@ def eventually(condition: Callable[[], object], *, seconds: float = 15.0, why: C
     while not condition():
         assert time.monotonic() < deadline, why()
         time.sleep(0.1)
+
+
+class Kubectl:
+    """What a person does in one namespace."""
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        self.cluster = cluster
+        self.namespace = namespace
+
+    def __call__(self, *args: str, stdin: str | None = None, check: bool = True) -> str:
+        return self.cluster.kubectl("-n", self.namespace, *args, stdin=stdin, check=check)
+
+    def apply(self, *manifests: dict[str, Any]) -> None:
+        self("apply", "-f", "-", stdin=text(*manifests))
+
+    def get(self, what: str, *, namespace: str = "") -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(
+            self.cluster.kubectl("-n", namespace or self.namespace, "get", what, "-o", "json")
+        )
+        return found
+
+    def exists(self, what: str, *, namespace: str = "") -> bool:
+        return bool(
+            self.cluster.kubectl("-n", namespace or self.namespace, "get", what, "--ignore-not-found", "-o", "name")
+        )
+
+    def secret(self, name: str, *, namespace: str = "") -> dict[str, bytes]:
+        data = self.get(f"secret/{name}", namespace=namespace)["data"]
+        return {key: base64.b64decode(value) for key, value in data.items()}
+
+    def reason(self, what: str, type_: str = "Ready") -> str:
+        conditions = self.get(what).get("status", {}).get("conditions", [])
+        return next((each["reason"] for each in conditions if each["type"] == type_), "")
+
+    def becomes(self, what: str, reason: str, *, seconds: float = 15.0) -> None:
+        eventually(lambda: self.reason(what) == reason, seconds=seconds, why=lambda: self("describe", what))
+
+    def internal(self, prefix: str) -> list[str]:
+        """Names of Secrets in the release namespace that belong to resources of this namespace."""
+        items = self.get("secrets", namespace=RELEASE)["items"]
+        owner = "pki.kms.hanzo.ai/owner"
+        return [
+            each["metadata"]["name"]
+            for each in items
+            if each["metadata"]["name"].startswith(prefix)
+            and each["metadata"].get("annotations", {}).get(owner, "").split(" ")[-1].startswith(f"{self.namespace}/")
+        ]
+
+    def settle(self) -> None:
+        """Apply an example of each configuration kind, and wait until all are Ready."""
+        self.apply(*examples())
+        self.becomes("eab/web", "Issued", seconds=30)
+        self.becomes("kprof/web", "Ready")
+
+
+def examples() -> list[dict[str, Any]]:
+    """A manifest of each configuration kind."""
+    return [
+        manifest(AUTHORITIES, name="issuing"),
+        manifest(POLICIES, name="web"),
+        manifest(PROFILES, name="web"),
+        manifest(CREDENTIALS, name="web"),
+    ]
