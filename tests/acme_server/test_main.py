@@ -72,7 +72,7 @@ class Running:
 
     async def get(self, path: str, *, internal: bool = False) -> tuple[int, str]:
         port = (self.settings.metrics_listen if internal else self.settings.listen).port
-        async with self.http.get(f"{'http' if internal else 'https'}://127.0.0.1:{port}{path}", ssl=self._ssl()) as got:
+        async with self.http.get(f"{'http' if internal else 'https'}://127.0.0.1:{port}{path}", ssl=self.tls()) as got:
             return got.status, await got.text()
 
     async def eventually(self, path: str, status: int, *, internal: bool = False) -> str:
@@ -86,7 +86,7 @@ class Running:
                     return got[1]
                 await asyncio.sleep(0.02)
 
-    def _ssl(self) -> ssl.SSLContext:
+    def tls(self) -> ssl.SSLContext:
         context = ssl.create_default_context()
         self.authority.configure_trust(context)
         return context
@@ -230,7 +230,7 @@ async def test_malformed_http_is_told_in_one_line_that_quotes_nothing(
     async with running(tmp_path) as server:
         server.api.put(SECRETS, serving_secret(server.authority))
         await server.eventually("/", 200)
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.settings.listen.port, ssl=server._ssl())
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.settings.listen.port, ssl=server.tls())
         writer.write(b"GET / HTTP/1.1\r\nAuthorization: Bearer hunter2" + b"x" * 9000 + b"\r\n\r\n")
         assert b" 400 " in await reader.readline()
         writer.close()
@@ -245,7 +245,7 @@ async def test_a_request_in_flight_is_answered_before_the_end(tmp_path: Path) ->
         server.api.put(SECRETS, serving_secret(server.authority))
         await server.eventually("/healthz", 200)
         reader, writer = await asyncio.open_connection(
-            "127.0.0.1", server.settings.listen.port, ssl=server._ssl(), server_hostname="127.0.0.1"
+            "127.0.0.1", server.settings.listen.port, ssl=server.tls(), server_hostname="127.0.0.1"
         )
         writer.write(
             b"POST /acme/pki/web/new-order HTTP/1.1\r\nHost: x\r\nContent-Type: application/jose+json\r\n"

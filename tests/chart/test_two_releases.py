@@ -11,6 +11,7 @@ from e2e.chart.helm import Helm, Manifest
 from e2e.cluster import Cluster
 from e2e.cluster.ports import free_port
 from kms.address import Address
+from kms.contract import lease_name
 from kms.resources.kinds import AUTHORITIES
 from kms_acme.cli import options
 from kms_operator.settings import OperatorSettings
@@ -44,7 +45,7 @@ def test_no_secret_and_no_lease_that_the_programs_of_one_keep_is_the_others(helm
         assert (server.nonce_secret, server.serving_secret) == (operator.nonce_secret, operator.serving_secret)
         assert server.peer_service
         kept += [operator.nonce_secret, operator.serving_secret, operator.serving_authority, operator.lease_name]
-        kept += [f"{server.peer_service}-server"]
+        kept += [lease_name(server.service_name, "server")]
     assert len(set(kept)) == len(kept)
 
 
