@@ -152,7 +152,7 @@ def test_proofs_end_and_take_no_memory_then(
 
 
 @pytest.mark.requirement("SEC56")
-def test_after_a_gap_nothing_is_certain_until_the_survey(
+def test_after_a_gap_nothing_is_certain_until_the_next_list(
     orders: Index[ACMEOrder], authorizations: Authorizations
 ) -> None:
     kept, lost = named(proven(order()), "kept"), named(proven(order("lost.example.com")), "lost")
