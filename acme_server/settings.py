@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from kms.address import Address as Address
+from kms.address import Address, Network
 from kms.contract import Settings
-
-Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True)

@@ -291,7 +291,7 @@ class Services:
             timing=validation.timing,
         )
         authorization_reuse = AuthorizationReuse(orders=orders, authorizations=state.authorizations, clock=clock)
-        issuers = Issuers(secrets=configuration.secrets, namespace=settings.namespace)
+        issuers = Issuers(find_secret=configuration.secrets.get, namespace=settings.namespace)
         finalization = OrderFinalization(
             orders=orders,
             accounts=accounts,

@@ -1,4 +1,4 @@
-"""Time and randomness, handed in wherever they are needed so that a test decides what they are."""
+"""Time and randomness, passed as arguments so that tests control them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 Clock = Callable[[], datetime]
-"""Tells the time: an aware datetime in UTC."""
+"""Returns the time: an aware datetime in UTC."""
 
 Entropy = Callable[[int], bytes]
-"""Draws that many bytes which nobody can predict."""
+"""Returns that many unpredictable bytes."""
 
 
 def system_clock() -> datetime:
-    """The time now, in UTC, to the second: what the API server and RFC 3339 strings keep."""
+    """The current time in UTC, to the second, as the API server stores it."""
     return datetime.now(UTC).replace(microsecond=0)
 
 

@@ -1,7 +1,7 @@
-"""Decoding of bytes that anybody may have sent: UTF-8, base64url and JSON, and nothing that parsers disagree about.
+"""Strict decoding of untrusted bytes: UTF-8, base64url and JSON, without anything that parsers disagree about.
 
-Python's decoder accepts what JOSE forbids (duplicate members, NaN, unpaired surrogates) and recurses as deep as its
-input does; all of that ends here, as `Refused`.
+Python's JSON decoder accepts duplicate members, NaN and unpaired surrogates, which JOSE forbids, and recurses with the
+depth of its input. josepy's base64url decoder accepts padding. All of that raises `Refused` here.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ MAXIMUM_DEPTH = 16
 
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
 _LAST = (string.ascii_letters + string.digits + "-_", (), "AQgw", "AEIMQUYcgkosw048")
-"""By what is left of the length when divided by four: the last characters that leave no bits over. None leaves one."""
+"""By the length modulo four: the last characters that leave no bits over. A remainder of one is impossible."""
 _STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 
 
 def malformed(detail: str) -> Refused:
-    """The refusal of a request that does not have the form it must have."""
+    """The refusal of a malformed request."""
     return Refused(ProblemType.MALFORMED, detail)
 
 
 def base64url(text: object, what: str) -> bytes:
-    """The bytes that unpadded base64url `text` stands for (RFC 7515, 2).
+    """The bytes that `text` encodes in unpadded base64url (RFC 7515, 2).
 
     Padding, white space, other alphabets and stray bits at the end are refused: every value has one spelling.
     `what` names the value in the refusal.
@@ -43,12 +43,12 @@ def base64url(text: object, what: str) -> bytes:
 
 
 def json_object(data: bytes, what: str) -> dict[str, Any]:
-    """The JSON object in `data`, in which no member stands twice and nothing nests too deep.
+    """The JSON object in `data`, without duplicate members and without deep nesting.
 
     `what` names the document in the refusal.
     """
     try:
-        # The depth is looked at first: the decoder would use the stack for it.
+        # The depth is checked first: the decoder would recurse.
         if _too_deep(data):
             raise malformed(f"{what} nests deeper than {MAXIMUM_DEPTH} levels.")
         value = _decode(data.decode())
@@ -57,7 +57,7 @@ def json_object(data: bytes, what: str) -> dict[str, Any]:
     except UnicodeError:
         raise malformed(f"{what} is not valid UTF-8.") from None
     except ValueError:
-        raise malformed(f"{what} is not valid JSON, or a member of it stands twice.") from None
+        raise malformed(f"{what} is not valid JSON, or has duplicate members.") from None
     if not isinstance(value, dict):
         raise malformed(f"{what} is not a JSON object.")
     return value

@@ -1,4 +1,4 @@
-"""External account binding (RFC 8555, 7.3.4): the inner JWS by which a known party vouches for a new account key."""
+"""External account binding (RFC 8555, 7.3.4): the inner JWS that binds a new account key to a credential."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from acme_server.problems import ProblemType, Refused
 _WHAT = "The externalAccountBinding"
 _MAXIMUM_KEY_ID = 256
 _NOBODY = b"\0" * 32
-"""Stands in for the key of a credential that does not exist, so that both refusals take the same work."""
+"""The key instead of that of an unknown credential, so that both refusals take the same time."""
 
 ALGORITHMS: Mapping[str, str] = MappingProxyType({"HS256": "sha256", "HS384": "sha384", "HS512": "sha512"})
-"""The MAC algorithms and the digests that they are made with."""
+"""The digests of the MAC algorithms."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignedBinding:
-    """A binding that is right in everything but its MAC, which only the key of `key_id` can tell."""
+    """A valid binding, except that its MAC has not been verified with the key of `key_id`."""
 
     key_id: str
     algorithm: str
@@ -51,14 +51,14 @@ def parse(members: Mapping[str, Any], *, url: str, key: AccountKey) -> SignedBin
         raise malformed(f"{_WHAT} must have neither a nonce nor a jwk in its protected header.")
     if url_of(header) != url:
         raise malformed(f"{_WHAT} has another url than the request around it.")
-    # Compared as keys: clients write the members of a JWK in an order of their own.
+    # Keys are compared, not their JSON: the order of members does not matter.
     if account_key(json_object(jws.payload, "The payload of the externalAccountBinding")).thumbprint != key.thumbprint:
         raise malformed(f"{_WHAT} is for another key than the one that signed the request.")
     return SignedBinding(key_id, algorithm, jws.signature, jws.signed)
 
 
 def verify(binding: SignedBinding, mac_key: bytes | None) -> None:
-    """Check the MAC with the key of `binding.key_id`; None where nobody has that key identifier.
+    """Check the MAC with the key of `binding.key_id`; None for an unknown key identifier.
 
     Raises Refused (unauthorized), the same for a wrong MAC and for an unknown key identifier.
     """
@@ -68,7 +68,7 @@ def verify(binding: SignedBinding, mac_key: bytes | None) -> None:
 
 
 def not_valid() -> Refused:
-    """The refusal of a binding that nobody stands behind, whatever the reason."""
+    """The refusal of a binding, the same for every reason."""
     return Refused(
         ProblemType.UNAUTHORIZED,
         "The external account binding is not valid: its key identifier is unknown here or its MAC is wrong.",

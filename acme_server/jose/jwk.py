@@ -73,10 +73,10 @@ class JWKOKP(JWK):
 
 
 def account_key(jwk: object) -> AccountKey:
-    """The key that the members of a JWK describe.
+    """The key of a JWK.
 
-    Raises Refused: malformed where it is no JWK, badPublicKey where it is one that we do not accept. Members
-    beside the required ones are ignored, but a private key is never taken.
+    Raises Refused: malformed where it is not a JWK, badPublicKey where the key is not accepted. Members
+    beside the required ones are ignored, but a private key is refused.
     """
     if not isinstance(jwk, dict):
         raise malformed("The jwk is not a JSON object.")
@@ -93,7 +93,7 @@ def account_key(jwk: object) -> AccountKey:
 
 
 def stored_account_key(jwk: str) -> AccountKey:
-    """The key of an account as its resource keeps it: the canonical JSON of `AccountKey.jwk`."""
+    """The key of an account in its resource: the canonical JSON of `AccountKey.jwk`."""
     return account_key(json_object(jwk.encode(), "The stored key"))
 
 
@@ -155,7 +155,7 @@ _KINDS: Mapping[str, Callable[[Mapping[str, Any]], AccountKey]] = MappingProxyTy
 def _octets(jwk: Mapping[str, Any], member: str, longest: int) -> bytes:
     """The octets of an unsigned integer without leading zeros; its length is limited before it becomes a number."""
     text = jwk.get(member)
-    # A few leading zeros are tolerated, as RFC 7638 strips them; a long run of them is somebody wasting our time.
+    # A few leading zeros are accepted, as RFC 7638 strips them; a long run of them is refused.
     if isinstance(text, str) and len(text) > (longest + 8) * 4 // 3:
         raise _bad_key(f"The member {member} of the jwk is too long.")
     octets = base64url(text, f"The member {member} of the jwk").lstrip(b"\0")

@@ -25,7 +25,7 @@ _Verify = Callable[[Verifier, bytes, bytes], None]
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Any flattened JWS whose form is right; nothing is verified yet. `signed` is what the signature is over."""
+    """A well-formed flattened JWS, not verified yet. `signed` is the signing input."""
 
     header: Mapping[str, Any]
     payload: bytes
@@ -198,4 +198,4 @@ ALGORITHMS: Mapping[str, _Verify] = MappingProxyType(
         "PS256": _pss(SHA256()),
     }
 )
-"""What requests may be signed with: no MAC, no `none`."""
+"""The signature algorithms of requests: no MAC, no `none`."""

@@ -1,4 +1,4 @@
-"""The inner JWS of a key change (RFC 8555, 7.3.5), by which the new key agrees to speak for the account."""
+"""The inner JWS of a key change (RFC 8555, 7.3.5), signed with the new key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PAYLOAD = "The payload of the inner JWS"
 
 @dataclass(frozen=True, slots=True)
 class KeyRollover:
-    """What the holder of the new key has signed: that it replaces the key with the thumbprint `old`."""
+    """A key change, signed with the new key: it replaces the key with the thumbprint `old`."""
 
     new: AccountKey
     old: str
@@ -25,7 +25,7 @@ class KeyRollover:
 def parse(payload: bytes, *, url: str, account: str) -> KeyRollover:
     """The key change in the payload of a request that `account` (its URL) has sent to `url`.
 
-    The signature of the new key is verified; whether `old` is the account's key is for the caller to say. Raises
+    The signature of the new key is verified. The caller checks whether `old` is the account's key. Raises
     Refused: malformed, badPublicKey, badSignatureAlgorithm.
     """
     jws = envelope(json_object(payload, _WHAT), _WHAT)

@@ -11,21 +11,21 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from acme_server.orders.identifiers import identifier_of, names_of, refusal
 from acme_server.problems import ProblemType, Refused, SubProblem
 from acme_server.profiles import OrderProfile, Profile
+from kms.address import IPAddress
 from kms.pki.constraints import constraint_violations
 from kms.pki.csr import CertificateRequest, InvalidRequest, parse_request
 from kms.pki.names import Name
 from kms.pki.policy import Narrowing, Violation, name_violations, request_violations
 from kms.resources.orders import ACMEOrder, ChallengeType
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Objection = Callable[[Address], str | None]
+Objection = Callable[[IPAddress], str | None]
 """Why an address must not be connected to, or certified ("loopback"); None: it may be."""
 
 _SHOWN = 5
 """How many names a detail lists."""
 
 
-def unobjectionable(_: Address) -> None:
+def unobjectionable(_: IPAddress) -> None:
     """Nothing against any address."""
 
 

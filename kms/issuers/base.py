@@ -1,20 +1,16 @@
-"""What every issuing CA can do, whatever its type."""
+"""The result of issuing, and the error of a CA that cannot sign now."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
-
-from kms.pki.certificate import LeafTemplate
-from kms.pki.crl import ListTemplate
 
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A certificate that has been signed: its chain in PEM, and when it is valid.
+    """A signed certificate: its chain in PEM, and its validity.
 
-    In hexadecimal: its serial number, the identifier of the CA's key (empty: it has none), the digest of its own key.
+    Serial number, identifier of the CA's key (empty: none) and digest of its own key are in hexadecimal.
     """
 
     chain: str
@@ -26,26 +22,4 @@ class Issued:
 
 
 class IssuerNotReady(Exception):
-    """The CA cannot sign now, and may soon: the message says why. Becomes 503."""
-
-
-class Issuer(Protocol):
-    """A CA that signs."""
-
-    @property
-    def not_after(self) -> datetime:
-        """When the CA, or one above it, ends: nothing that it signs may be valid for longer."""
-        ...
-
-    @property
-    def signs_lists(self) -> bool:
-        """Whether the CA may sign revocation lists."""
-        ...
-
-    async def sign(self, template: LeafTemplate) -> Issued:
-        """Sign. Raises IssuerNotReady, and ValueError for a template that must not be signed."""
-        ...
-
-    async def revocation_list(self, template: ListTemplate) -> bytes:
-        """Sign a revocation list: DER. Raises IssuerNotReady."""
-        ...
+    """The CA cannot sign now; the message says why. Clients get 503 and try again."""

@@ -1,17 +1,19 @@
-"""Which issuer signs for a CertificateAuthority."""
+"""The issuers of CertificateAuthorities, one for each version of key and certificate."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
-from kms.issuers.base import Issuer, IssuerNotReady
-from kms.issuers.secret import SigningKeys, issuer_from
+from kms.issuers.base import IssuerNotReady
+from kms.issuers.secret import Issuer, issuer_from
 from kms.resources.authorities import CertificateAuthority
+from kms.resources.core import Secret
 from kms.resources.secret_names import signing_key_name
 
 
 class _Entry(NamedTuple):
-    """An issuer, and the versions that it was made from."""
+    """An issuer, and the versions of key and certificate that it uses."""
 
     key_version: str
     certificate: str | None
@@ -19,21 +21,28 @@ class _Entry(NamedTuple):
 
 
 class Issuers:
-    """The issuers of all CAs, made when they are first asked for and again when the Secret or the CA has changed."""
+    """The issuers of all CAs, created on demand, and again when the Secret or the CA has changed.
 
-    def __init__(self, *, secrets: SigningKeys, namespace: str) -> None:
-        self._secrets = secrets
+    `find_secret` returns a Secret by namespace and name; `namespace` is the release namespace.
+    """
+
+    def __init__(self, *, find_secret: Callable[[str, str], Secret | None], namespace: str) -> None:
+        self._find_secret = find_secret
         self._namespace = namespace
         self._entries: dict[str, _Entry] = {}
 
+    def __len__(self) -> int:
+        """The number of keys in memory."""
+        return len(self._entries)
+
     def of(self, authority: CertificateAuthority) -> Issuer:
-        """The issuer for this CA. Raises IssuerNotReady while there is no key that goes with its certificate."""
+        """The issuer for this CA. Raises IssuerNotReady while there is no key for its certificate."""
         uid = authority.metadata.uid
-        secret = self._secrets.get(self._namespace, signing_key_name(uid))
+        secret = self._find_secret(self._namespace, signing_key_name(uid))
         if secret is None:
             self._entries.pop(uid, None)
             name = f"{authority.metadata.namespace}/{authority.metadata.name}"
-            raise IssuerNotReady(f"the signing key of CertificateAuthority {name} is not there (yet)")
+            raise IssuerNotReady(f"the signing key of CertificateAuthority {name} does not exist yet")
         entry = self._entries.get(uid)
         versions = (secret.metadata.resource_version, authority.status.certificate)
         if entry is None or entry[:2] != versions:
@@ -43,7 +52,7 @@ class Issuers:
         return entry.issuer
 
     def _forget_deleted(self) -> None:
-        """Let go of keys whose Secret is gone: nobody may ask for those CAs again."""
+        """Drop the keys whose Secret was deleted: their CAs may never be used again."""
         for uid in tuple(self._entries):
-            if self._secrets.get(self._namespace, signing_key_name(uid)) is None:
+            if self._find_secret(self._namespace, signing_key_name(uid)) is None:
                 del self._entries[uid]

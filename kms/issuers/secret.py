@@ -1,15 +1,14 @@
 """CAs whose key is in a Secret of the release namespace: internal ones and imported ones.
 
-The operator puts key and certificate there, under a name that follows from the UID of the CertificateAuthority. The
-Secret counts only while its certificate is the one that the CertificateAuthority publishes: in the middle of a renewal,
-or when somebody has put something else there, nothing is signed.
+The operator writes key and certificate there, under a name that follows from the UID of the CertificateAuthority. The
+Secret is used only while it holds the certificate that the CertificateAuthority publishes. So nothing is signed during
+a renewal, or when another certificate is in the Secret.
 """
 
 from __future__ import annotations
 
 import asyncio
 from datetime import datetime
-from typing import Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -24,23 +23,15 @@ from kms.resources.core import Secret
 from kms.resources.secret_names import TLS_CERTIFICATE, TLS_PRIVATE_KEY
 
 
-class SigningKeys(Protocol):
-    """Where the Secrets with signing keys are looked up; an Informer of Secrets is one."""
-
-    def get(self, namespace: str, name: str) -> Secret | None:
-        """The Secret as it was last heard of."""
-        ...
-
-
-class SecretIssuer:
-    """Signs with a key in memory."""
+class Issuer:
+    """A CA that signs with a key in memory."""
 
     def __init__(self, signer: Signer) -> None:
         self._signer = signer
 
     @property
     def not_after(self) -> datetime:
-        """When the first certificate of the CA's chain ends."""
+        """The end of the first certificate in the CA's chain to expire."""
         return self._signer.not_after
 
     @property
@@ -49,9 +40,9 @@ class SecretIssuer:
         return self._signer.signs_lists
 
     async def sign(self, template: LeafTemplate) -> Issued:
-        """Sign, RSA in a thread: it takes milliseconds, where ECDSA and Ed25519 take less than handing over would.
+        """Sign; with RSA in a thread, since it takes milliseconds. ECDSA and Ed25519 are faster than a thread.
 
-        Raises ValueError for a template that must not be signed.
+        Raises ValueError for an invalid template.
         """
         if isinstance(self._signer.key, RSAPrivateKey):
             leaf = await asyncio.to_thread(sign_leaf, template, self._signer)
@@ -67,14 +58,14 @@ class SecretIssuer:
         )
 
     async def revocation_list(self, template: ListTemplate) -> bytes:
-        """Sign a revocation list, in a thread: a long one takes a tenth of a second."""
+        """Sign a revocation list, in DER; in a thread, since a long one takes a tenth of a second."""
         return await asyncio.to_thread(revocation_list, template, self._signer)
 
 
-def issuer_from(secret: Secret, authority: CertificateAuthority) -> SecretIssuer:
+def issuer_from(secret: Secret, authority: CertificateAuthority) -> Issuer:
     """The issuer that signs for `authority` with the key in `secret`.
 
-    Raises IssuerNotReady where the Secret cannot be used, or holds another certificate than `authority` publishes.
+    Raises IssuerNotReady where the Secret cannot be used, or does not hold the certificate that `authority` publishes.
     """
     name = f"CertificateAuthority {authority.metadata.namespace}/{authority.metadata.name}"
     try:
@@ -83,7 +74,7 @@ def issuer_from(secret: Secret, authority: CertificateAuthority) -> SecretIssuer
         raise IssuerNotReady(f"the signing key of {name} cannot be used: {error}") from error
     if signer.certificate != _published(authority):
         raise IssuerNotReady(f"the signing key of {name} does not belong to the certificate in its status")
-    return SecretIssuer(signer)
+    return Issuer(signer)
 
 
 def _published(authority: CertificateAuthority) -> x509.Certificate | None:

@@ -1,7 +1,7 @@
-"""End-entity certificates: what goes into one, and how the signature of a CA gets onto it.
+"""End-entity certificates: their contents, and their signature by a CA.
 
-Everything follows from the template and the signer, the signature too (ECDSA by RFC 6979): two replicas that sign the
-same order at the same time make the same bytes, so whichever write wins, no certificate is left that nobody knows of.
+The bytes follow from the template and the signer, including the signature (deterministic ECDSA, RFC 6979). Two replicas
+that sign the same order at the same time produce the same certificate, so no write leaves an unknown one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from kms.pki.usages import KNOWN_USAGES, extended_key_usage, key_usage
 
 _SERIAL_BITS = 127
 _END_OF_TIME = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
-"""The date that stands for "no end" in X.509 (RFC 5280, 4.1.2.5)."""
+"""The date that means "no end" in X.509 (RFC 5280, 4.1.2.5)."""
 Hash = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
 _HASH_BY_CURVE_SIZE: Mapping[int, Hash] = MappingProxyType(
     {256: hashes.SHA256(), 384: hashes.SHA384(), 521: hashes.SHA512()}
@@ -38,17 +38,17 @@ _HASH_BY_CURVE_SIZE: Mapping[int, Hash] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """A CA that can sign: its certificate, its key, and what is above it.
+    """A CA that can sign: its certificate, its key, and the certificates above it.
 
-    `issuers` goes from the one that issued `certificate` towards the root; the root is the last where it is known.
-    What every signature needs and depends on the CA alone is worked out once, here.
+    `issuers` starts with the issuer of `certificate` and ends with the root, where it is known. Values that every
+    signature needs and that depend on the CA alone are computed once, here.
     """
 
     certificate: x509.Certificate
     key: PrivateKey = field(repr=False, compare=False)
     issuers: tuple[x509.Certificate, ...] = ()
     not_after: datetime = field(init=False)
-    """When the first certificate of the chain ends: nothing that is signed may be valid longer."""
+    """The end of the first certificate in the chain to expire: no signed certificate may outlast it."""
     authority_key_identifier: x509.AuthorityKeyIdentifier = field(init=False, repr=False, compare=False)
     chain: str = field(init=False, repr=False, compare=False)
     """The CA's certificate and those above it in PEM, as they follow an end entity's certificate."""
@@ -69,9 +69,9 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class LeafTemplate:
-    """All that decides what an end-entity certificate says. `subject` is by attribute, without the common name.
+    """The contents of an end-entity certificate. `subject` is by attribute, without the common name.
 
-    `crl_url` is where the CA's revocation list is, `ca_url` where its certificate is; None: it does not say.
+    `crl_url` locates the CA's revocation list, `ca_url` its certificate; None: the certificate does not name it.
     """
 
     public_key: PublicKey
@@ -89,13 +89,13 @@ class LeafTemplate:
 def sign_leaf(template: LeafTemplate, signer: Signer) -> x509.Certificate:
     """The certificate of RFC 5280 for this template.
 
-    basicConstraints without CA, key usage as far as the key is able to, extended key usage, subject key identifier
-    computed from the key, authority key identifier from the issuer, the names: critical if the subject is empty, and
-    where the CA's revocation list, if it may sign one, and its certificate are. Nothing else. The same template and
+    Its extensions: basicConstraints without CA, the key usages that the key supports, extended key usage, subject key
+    identifier computed from the key, authority key identifier from the issuer, the names (critical if the subject is
+    empty), and the locations of the CA's revocation list, if it may sign one, and certificate. The same template and
     signer give the same bytes.
 
-    Raises ValueError where the template asks for what must not be: no names, an unknown usage or attribute, a key that
-    none of the key usages suits, an empty lifetime or one beyond the CA's. The caller has made sure of all that.
+    Raises ValueError for an invalid template: no names, an unknown usage or attribute, a key that no key usage suits,
+    an empty lifetime or one beyond the CA's. Callers have checked that before.
     """
     algorithm = key_algorithm(template.public_key)
     if algorithm is None or not template.names:
@@ -132,7 +132,7 @@ def sign_leaf(template: LeafTemplate, signer: Signer) -> x509.Certificate:
 
 
 def sign(builder: x509.CertificateBuilder, key: PrivateKey) -> x509.Certificate:
-    """Sign with the hash that goes with the key, deterministically."""
+    """Sign deterministically, with the hash for the key."""
     if isinstance(key, Ed25519PrivateKey):
         return builder.sign(key, None)
     deterministic = True if isinstance(key, EllipticCurvePrivateKey) else None
@@ -140,15 +140,15 @@ def sign(builder: x509.CertificateBuilder, key: PrivateKey) -> x509.Certificate:
 
 
 def signature_hash(key: RSAPrivateKey | EllipticCurvePrivateKey) -> Hash:
-    """The hash that goes with the key."""
+    """The hash for signatures with the key."""
     return _HASH_BY_CURVE_SIZE[key.curve.key_size] if isinstance(key, EllipticCurvePrivateKey) else hashes.SHA256()
 
 
 def chain_pem(leaf: x509.Certificate, signer: Signer) -> str:
-    """The certificate and what a TLS server sends with it, each certified by the next, as RFC 8555, 9.1 wants it.
+    """The certificate and its chain for a TLS server, each certified by the next (RFC 8555, 9.1).
 
-    The root is left out: who trusts it has it. Only where the CA is a root itself does it follow, because clients
-    (certbot) take a chain of one certificate for a broken one. PEM and nothing else, with a newline at the end.
+    The root is left out: clients that trust it have it. Only where the CA is a root itself does it follow, because
+    certbot rejects a chain of one certificate. PEM only, with a newline at the end.
     """
     return certificate_pem(leaf) + signer.chain
 
@@ -174,14 +174,14 @@ def certificate_pem(certificate: x509.Certificate) -> str:
 def serial_number(*, uid: str, name: str, digest: str) -> int:
     """The serial number for one order and one request: positive and of exactly 127 bits.
 
-    It follows from the order's UID and name, of which the name alone holds 128 bits that nobody could predict, and from
-    the digest of the request; so the same order and request get the same number on every replica.
+    It follows from the order's UID and name, whose name alone has 128 unpredictable bits, and from the digest of the
+    request. So the same order and request get the same number on every replica.
     """
     return _as_serial(hashlib.sha256(f"{uid}\0{name}\0{digest}".encode()).digest())
 
 
 def random_serial(entropy: Callable[[int], bytes]) -> int:
-    """A serial number for a certificate that no order stands behind; `entropy` draws that many unpredictable bytes."""
+    """A serial number for a certificate without an order; `entropy` returns that many unpredictable bytes."""
     return _as_serial(entropy(16))
 
 
@@ -199,14 +199,14 @@ def validity(
     ca_not_after: datetime | None,
     backdate: timedelta,
 ) -> tuple[datetime, datetime]:
-    """The dates of a certificate that is accepted for issuance at `base`: notBefore and notAfter.
+    """NotBefore and notAfter of a certificate that is accepted for issuance at `base`.
 
-    Without requested dates the certificate begins `backdate` before `base`, for clocks that are behind, and its whole
-    lifetime is `duration`, cut where the CA's ends. Requested dates are taken as they are, to the second: whether the
-    policy allows them was decided when they were requested.
+    Without requested dates the certificate begins `backdate` before `base`, for clocks that are slow, and lasts for
+    `duration`, or until the CA's certificate ends. Requested dates are used unchanged, to the second: the policy was
+    applied to them when they were requested.
 
-    `ca_not_after` of None is for a root, which nothing limits. Raises ValueError with a message for people where the
-    requested end is beyond the CA's or nothing would be left.
+    `ca_not_after` is None for a root. Raises ValueError with a message for people where the requested end is beyond
+    the CA's, or the lifetime would be empty.
     """
     not_before = (requested_not_before or base - backdate).replace(microsecond=0)
     latest = ca_not_after or _END_OF_TIME
@@ -218,7 +218,7 @@ def validity(
     if not_after > latest:
         raise ValueError(f"notAfter {not_after:%Y-%m-%dT%H:%M:%SZ} is after the end of the CA's own certificate.")
     if not_after <= max(not_before, base):
-        raise ValueError("The certificate would be at its end before it begins.")
+        raise ValueError("The certificate would end before it begins.")
     return not_before, not_after
 
 
@@ -237,9 +237,9 @@ def certifies(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
 
 
 def authority_key_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    """Names the issuer's key: by the identifier in its certificate, else by one computed (RFC 5280, 4.2.1.1).
+    """Identifies the issuer's key: by the identifier in its certificate, else by a computed one (RFC 5280, 4.2.1.1).
 
-    Not by issuer and serial number, so that a CA certificate can be renewed under certificates that are out.
+    It does not use issuer and serial number, so that a CA certificate can be renewed above issued certificates.
     """
     try:
         identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
@@ -268,12 +268,12 @@ def _alternative_names(names: tuple[Name, ...]) -> x509.SubjectAlternativeName:
 
 
 def _distribution_point(url: str) -> x509.CRLDistributionPoints:
-    """Where the list is that says whether the certificate was revoked (RFC 5280, 4.2.1.13)."""
+    """The location of the CA's revocation list (RFC 5280, 4.2.1.13)."""
     place = x509.DistributionPoint([x509.UniformResourceIdentifier(url)], None, None, None)
     return x509.CRLDistributionPoints([place])
 
 
 def _issuer_location(url: str) -> x509.AuthorityInformationAccess:
-    """Where the certificate of the CA is (RFC 5280, 4.2.2.1)."""
+    """The location of the CA's certificate (RFC 5280, 4.2.2.1)."""
     place = x509.UniformResourceIdentifier(url)
     return x509.AuthorityInformationAccess([x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, place)])

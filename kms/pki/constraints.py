@@ -1,7 +1,7 @@
-"""The names for which a chain of CAs may certify at all (RFC 5280, 4.2.1.10).
+"""Name constraints: the names that a chain of CAs may certify (RFC 5280, 4.2.1.10).
 
-Clients refuse certificates that break the nameConstraints of a CA above them, so none may be issued, and nobody should
-solve challenges for one. The root's own count too: OpenSSL and Go look at them.
+Clients reject certificates that violate the nameConstraints of a CA above them. So none is issued, and no client solves
+challenges for one. The root's own constraints count too: OpenSSL and Go apply them.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from cryptography import x509
 
+from kms.address import Network
 from kms.pki.names import Name
-from kms.pki.policy import Network, Violation
+from kms.pki.policy import Violation
 from kms.pki.quoting import quoted
 
 _RULE = "nameConstraints of the CA"
@@ -31,7 +32,7 @@ class Subtrees:
 class Constraints:
     """The name constraints of one CA certificate, whose subject is `holder`.
 
-    Where nothing is permitted explicitly, names of that type are not restricted.
+    Without permitted subtrees of a type, names of that type are not restricted.
     """
 
     holder: str
@@ -45,7 +46,7 @@ def constraints_of(chain: str) -> tuple[Constraints, ...]:
 
 
 def constraint_violations(names: Iterable[Name], constraints: Sequence[Constraints]) -> tuple[Violation, ...]:
-    """What the CAs have against these names: at most one violation for each name."""
+    """How these names violate the constraints of the CAs: at most one violation for each name."""
     objections = ((name, next(_objections(name, constraints), None)) for name in names)
     return tuple(Violation(objection, name) for name, objection in objections if objection is not None)
 

@@ -1,8 +1,8 @@
 """Certificate revocation lists (RFC 5280, 5): entries, dates and a number in, DER out.
 
-cryptography encodes and signs a list, but collects its entries in time that grows with their square and keeps an object
-of its own for each. So it makes the list without entries, which are put in here, and the signature is made again.
-Everything follows from what is handed in, the signature too (ECDSA by RFC 6979): replicas publish the same bytes.
+cryptography encodes and signs a list, but adding entries to its builder takes quadratic time and an object for each. So
+it builds the list without entries; this module inserts them and signs the result. The bytes follow from the arguments,
+including the signature (deterministic ECDSA, RFC 6979): all replicas publish the same list.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _FIRST_OF_SERIAL = slice(3, 5)
 
 @dataclass(frozen=True, slots=True)
 class ListTemplate:
-    """All that decides what a list says. `entries` are encoded and in their order, the number is never used twice."""
+    """The contents of a list. `entries` are encoded and in order; the number is never used twice."""
 
     entries: Sequence[bytes]
     number: int
@@ -61,9 +61,10 @@ class ListTemplate:
 
 
 def encoded_entry(serial_number: int, time: datetime, reason: str) -> bytes:
-    """One revoked certificate in DER. A reason that says nothing is left out (RFC 5280, 5.3.1).
+    """One revoked certificate in DER. The reason `unspecified` is left out (RFC 5280, 5.3.1).
 
-    Put together in one piece, for there may be a hundred thousand; none is so long that its length takes two octets.
+    It is concatenated by hand, since there may be a hundred thousand. No entry is so long that its length takes two
+    octets.
     """
     code = REASON_CODES[reason]
     serial = serial_number.to_bytes(serial_number.bit_length() // 8 + 1, "big")
@@ -74,10 +75,10 @@ def encoded_entry(serial_number: int, time: datetime, reason: str) -> bytes:
 
 
 def in_order(entries: Iterable[bytes]) -> list[bytes]:
-    """The entries in the one order that every replica puts them in, whatever order they come in.
+    """The entries in the same order on every replica.
 
-    To sort a hundred thousand is one step for the interpreter, and for 50 ms all other threads stand still. So they are
-    first put apart by the first octet of their serial numbers, which are spread evenly, and then sorted part by part.
+    Sorting a hundred thousand at once would block all other threads for 50 ms. So they are first divided by the first
+    octet of their serial numbers, which are evenly distributed, and then sorted part by part.
     """
     parts: defaultdict[bytes, list[bytes]] = defaultdict(list)
     for each in entries:
@@ -86,7 +87,7 @@ def in_order(entries: Iterable[bytes]) -> list[bytes]:
 
 
 def revocation_list(template: ListTemplate, signer: Signer) -> bytes:
-    """The list of the CA `signer` in DER, with authority key identifier and number. The same in, the same bytes out."""
+    """The list of the CA `signer` in DER, with authority key identifier and number; deterministic."""
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(signer.certificate.subject)
@@ -97,7 +98,7 @@ def revocation_list(template: ListTemplate, signer: Signer) -> bytes:
     )
     hash_ = None if isinstance(signer.key, Ed25519PrivateKey) else signature_hash(signer.key)
     version, algorithm, *others, extensions = _elements(builder.sign(signer.key, hash_).tbs_certlist_bytes)
-    # Where there are none, the list of them must be absent too (RFC 5280, 5.1.2.6).
+    # Without entries, revokedCertificates must be absent (RFC 5280, 5.1.2.6).
     entries = (_tlv(_SEQUENCE, *template.entries),) if template.entries else ()
     signed = _tlv(_SEQUENCE, version, algorithm, *others, *entries, extensions)
     return _tlv(_SEQUENCE, signed, algorithm, _tlv(_BIT_STRING, b"\0", _signature(signed, signer.key)))
@@ -129,7 +130,7 @@ def _tlv(tag: int, *contents: bytes) -> bytes:
 
 
 def _elements(sequence: bytes) -> list[bytes]:
-    """The elements of a SEQUENCE, each with its tag and length. For DER that we have made ourselves."""
+    """The elements of a SEQUENCE, each with its tag and length. For trusted DER only."""
     begin, end = _contents(sequence, 0)
     elements = []
     while begin < end:
@@ -140,7 +141,7 @@ def _elements(sequence: bytes) -> list[bytes]:
 
 
 def _contents(der: bytes, at: int) -> tuple[int, int]:
-    """Where the contents of the element at that place begin and end."""
+    """Begin and end of the contents of the element at offset `at`."""
     length = der[at + 1]
     begin = at + 2
     if length >= _LONG_FORM:

@@ -1,4 +1,4 @@
-"""Certificate signing requests (PKCS #10, RFC 2986): what a client wants, read once and then trusted as a value."""
+"""Certificate signing requests (PKCS #10, RFC 2986): parsed and checked once, then a value."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ class CertificateRequest:
 def parse_request(der: bytes) -> CertificateRequest:
     """Read and check a request: size, form, version 0, a sound key, its own signature, and only names that we certify.
 
-    Extensions are read for names and refused where they ask for a CA; otherwise they select nothing.
-    What the policy says is not asked here.
+    Names are taken from the extensions. Extensions that request a CA are refused, and others are ignored. The policy is
+    not applied here.
 
     Raises InvalidRequest, and nothing else, whatever the bytes.
     """
@@ -96,14 +96,14 @@ def _read(der: bytes) -> CertificateRequest:
     algorithm = key_algorithm(public_key)
     if algorithm is None or not isinstance(public_key, PublicKey):
         raise InvalidRequest("The key of the certificate request is not RSA, ECDSA on a NIST curve or Ed25519.")
-    # Cheap things first: the signature costs more than all the rest.
+    # Cheap checks first: the signature costs more than all the rest.
     subject = attributes_of(parsed.subject)
     _check_values(subject)
     common_name, named = _common_name(subject)
     names = frozenset((*_alternative_names(parsed.extensions), *named))
     if not names:
         raise InvalidRequest("The certificate request has no DNS name and no IP address, in subjectAltName or subject.")
-    # Before the signature: an attacker would have us verify with an oversized modulus or exponent.
+    # Before the signature: an attacker could make us verify with an oversized modulus or exponent.
     if reason := weakness(public_key):
         raise InvalidRequest(f"The key of the certificate request must not be used: {reason}.")
     if not parsed.is_signature_valid:
@@ -161,7 +161,7 @@ def _alternative_names(extensions: x509.Extensions) -> Iterator[Name]:
             case x509.KeyUsage(key_cert_sign=True) | x509.KeyUsage(crl_sign=True):
                 raise InvalidRequest("The certificate request asks for the key usage of a CA (keyUsage).")
             case _:
-                continue  # selects nothing: profile and policy say what a certificate has
+                continue  # profile and policy decide what a certificate contains
 
 
 def _name(general_name: x509.GeneralName) -> Name:

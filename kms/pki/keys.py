@@ -1,4 +1,4 @@
-"""Key pairs: made, read, named, compared, and judged."""
+"""Key pairs: generation, parsing, names of algorithms, comparison, and weaknesses."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PublicKey: TypeAlias = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
 RSA_SIZES = frozenset({2048, 3072, 4096})
 KEY_ALGORITHMS = frozenset({"RSA-2048", "RSA-3072", "RSA-4096", "ECDSA-P256", "ECDSA-P384", "ECDSA-P521", "Ed25519"})
-"""The keys that a certificate may be for, by the names that policies use."""
+"""The key algorithms of certificates, by the names that policies use."""
 
 _DEFAULT_RSA_SIZE = 3072
 _DEFAULT_CURVE_SIZE = 384
@@ -86,9 +86,9 @@ def load_private_key(pem: bytes) -> PrivateKey:
 
 
 def key_algorithm(public_key: object) -> str | None:
-    """The name that policies use: `RSA-2048`, `ECDSA-P256`, `Ed25519`. None for anything that we do not know.
+    """The name that policies use: `RSA-2048`, `ECDSA-P256`, `Ed25519`. None for an unknown algorithm.
 
-    RSA keys of sizes that nobody may use have names too (`RSA-1024`), so that a refusal can say what was presented.
+    RSA keys of forbidden sizes have names too (`RSA-1024`), so that a refusal can name the key.
     """
     match public_key:
         case RSAPublicKey():
@@ -104,8 +104,8 @@ def key_algorithm(public_key: object) -> str | None:
 def weakness(public_key: object) -> str | None:
     """Why this key must not be used, as the end of a sentence after "the key is not accepted:"; None for a sound key.
 
-    The algorithm and size must be on the list, and an RSA modulus must pass the checks of `rsa_weaknesses`.
-    Points of the listed curves are checked where a key is parsed: they lie on the curve, and the cofactor is 1.
+    The algorithm and size must be in KEY_ALGORITHMS, and an RSA modulus must pass the checks of `rsa_weakness`. Points
+    of the listed curves were checked by the parser: they lie on the curve, and the cofactor is 1.
     """
     algorithm = key_algorithm(public_key)
     if algorithm not in KEY_ALGORITHMS:

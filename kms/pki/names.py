@@ -1,7 +1,7 @@
-"""The names that a certificate may carry: DNS names and IP addresses, each in its one canonical spelling.
+"""The names in certificates: DNS names and IP addresses, each in one canonical spelling.
 
-Everything that compares names (an order with a request, a name with a policy) compares values of this module, so a
-name that could be spelled in two ways, or read as a name by one program and as an address by the next, must not get in.
+Names are compared as values of this module: those of an order with those of a request, a name with a policy. So a name
+with two spellings is refused, and so is one that some programs would read as an address.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ class Name(NamedTuple):
 
 
 class InvalidName(ValueError):
-    """Text that is no name we could certify; the message is a sentence for people."""
+    """Text that is not a valid name; the message is a sentence for people."""
 
 
 def dns_name(text: str, *, wildcard: bool = True) -> Name:
     """The DNS name that `text` spells, in lowercase.
 
     Internationalised labels must be A-labels and valid under IDNA 2008. `*.` is accepted in front and nowhere
-    else, and only where `wildcard` is set. Anything that some program could read as an IP address is refused: dotted,
+    else, and only where `wildcard` is set. Text that some program could read as an IP address is refused: dotted,
     octal, hexadecimal or single numbers, IPv6 text, a trailing dot.
 
     Raises InvalidName.
@@ -97,7 +97,7 @@ def ip_address(text: str) -> Name:
 
 
 def common_name_of(text: str) -> Name | None:
-    """The name that the text of a common name stands for; None where it is only text."""
+    """The name that a common name spells; None where it spells none."""
     for reading in (dns_name, ip_address):
         try:
             return reading(text)
@@ -111,7 +111,7 @@ def _check_a_label(label: str, *, last: bool) -> None:
         return
     try:
         decoded = idna.ulabel(label)
-        # It has looked at every character; going back by idna.alabel would have it do so again.
+        # ulabel has checked every character; idna.alabel would check them again.
         faithful = b"xn--" + decoded.encode("punycode") == label.encode()
     except UnicodeError:
         faithful = False
@@ -122,7 +122,7 @@ def _check_a_label(label: str, *, last: bool) -> None:
 
 
 def _flaw(text: str, base: str, *, wildcard: bool) -> str:
-    """What is wrong with a text that is no DNS name: the first thing that a person would see."""
+    """Why a text is not a DNS name: the most obvious reason."""
     labels = base.split(".")
     misplaced = '"*" may stand only in front, as "*."' if wildcard else "it must not be a wildcard"
     flaws = (

@@ -1,4 +1,4 @@
-"""What cryptography raises at bytes that are not what they should be: more than its documentation says."""
+"""The exceptions that cryptography raises for malformed bytes: more than its documentation says."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PARSER_ERRORS: Final = (
     x509.InvalidVersion,
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
-    # It warns of attributes longer than RFC 5280 allows; where warnings are errors, that is one.
+    # A warning of attributes longer than RFC 5280 allows, where warnings are errors.
     UserWarning,
 )
-"""For requests and certificates; any of them may come as late as when a part is looked at."""
+"""For requests and certificates; some are raised only when a part is accessed."""

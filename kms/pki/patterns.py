@@ -1,7 +1,7 @@
 """Patterns of policies: `*` is any run of characters inside one label, `**` is one or more whole labels.
 
-A pattern matches a whole value, without regard to case; everything but `*` stands for itself. Matching takes time
-proportional to the length of the pattern times the length of the value, whatever both are: there is no backtracking.
+A pattern matches a whole value and ignores case; all characters but `*` match themselves. Matching takes time
+proportional to the length of the pattern times the length of the value: there is no backtracking.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _DNS_PATTERN = re.compile(r"[a-z0-9*-]+(?:\.[a-z0-9*-]+)*")
 
 
 class InvalidPattern(ValueError):
-    """Text that is no pattern; the message is a sentence for people that says what to write instead."""
+    """Text that is not a pattern; the message tells people what to write instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Pattern:
     _labels: tuple[_LabelGlob | None, ...] = field(repr=False, compare=False)
     """One entry a label of the pattern; None is `**`."""
     _literals: tuple[str, ...] = field(repr=False, compare=False)
-    """What stands between the stars: all of it is in every value that matches, which rules out most at once."""
+    """The parts between the stars. Every matching value contains all of them, which rules out most values quickly."""
 
     def matches(self, value: str) -> bool:
         """Whether the whole of `value` has this form."""
@@ -49,7 +49,7 @@ class Pattern:
         return self._accepts((None, *folded[1:].split(".")))
 
     def _accepts(self, labels: Iterable[str | None]) -> bool:
-        """Walk all ways through the pattern at once; a label of None stands for any label that may be wished for."""
+        """Follow all paths through the pattern at once; a label of None may be any label."""
         reached = {0}
         for label in labels:
             following: set[int] = set()

@@ -1,8 +1,8 @@
 """Certificate policies: which names, subjects, keys, usages and lifetimes a certificate may have.
 
-A policy is asked twice: about the names of an order, so that nobody solves challenges for what can never be issued, and
-about the certificate request. Both times every violation is told, with the name, the rule and the policy that it met.
-What no rule allows is denied.
+A policy is applied twice: to the names of an order, so that no client solves challenges for a certificate that cannot
+be issued, and to the certificate request. Each time every violation is reported, with the name, the rule and the
+policy. A value that no rule allows is denied.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from kms.address import Network
 from kms.pki.csr import CertificateRequest
 from kms.pki.names import Name
 from kms.pki.patterns import Pattern
@@ -19,12 +20,10 @@ from kms.pki.quoting import quoted
 from kms.pki.subjects import COMMON_NAME
 from kms.pki.usages import KNOWN_USAGES, lacks_key_usage
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Patterns for one kind of value: deny wins over allow, and each required one wants at least one value."""
+    """Patterns for one kind of value: deny wins over allow, and each required pattern must match a value."""
 
     allowed: tuple[Pattern, ...] = ()
     denied: tuple[Pattern, ...] = ()
@@ -60,7 +59,7 @@ class Policy:
     """The rules of one CertificatePolicy, compiled. `name` is `namespace/name`, for messages.
 
     `dns_names` or `ip_addresses` of None: no names of that type at all. `subject` has rules by attribute
-    (`commonName`, `organizations`, ...); an attribute without rules may not be asked for.
+    (`commonName`, `organizations`, ...); an attribute without rules may not be requested.
     """
 
     name: str
@@ -77,7 +76,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Narrowing:
-    """What an EAB credential leaves of a policy for its accounts: a name must be allowed by both.
+    """The names of a policy that an EAB credential allows its accounts: a name must be allowed by both.
 
     Unlike in a policy, None does not narrow names of that type. `name` is `namespace/name` of the credential.
     """
@@ -90,7 +89,7 @@ class Narrowing:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One thing that a rule forbids: a clause for people, without a full stop, and the name that it is about."""
+    """The violation of one rule: a clause for people, without a full stop, and the name that it is about."""
 
     message: str
     name: Name | None = None
@@ -98,7 +97,7 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class _NameRules:
-    """The name rules of a policy or of a credential, and how messages call them."""
+    """The name rules of a policy or of a credential, and their names in messages."""
 
     holder: str
     path: str
@@ -112,7 +111,7 @@ class _NameRules:
 
 
 def name_violations(names: Sequence[Name], policy: Policy, narrowing: Narrowing | None) -> tuple[Violation, ...]:
-    """What the policy, and the credential's narrowing of it, have against these names together and one by one."""
+    """How these names violate the policy and the credential's narrowing of it."""
     found: list[Violation] = []
     if len(names) > policy.maximum_names:
         found.append(
@@ -132,10 +131,10 @@ def name_violations(names: Sequence[Name], policy: Policy, narrowing: Narrowing 
 def request_violations(
     request: CertificateRequest, policy: Policy, narrowing: Narrowing | None
 ) -> tuple[Violation, ...]:
-    """What the policy has against a certificate request: names, subject, key and signature algorithm.
+    """How a certificate request violates the policy: by names, subject, key or signature algorithm.
 
-    The common name must be one of the names; whether the names are those of the order is for the caller to compare.
-    That the key is sound was checked when the request was read.
+    The common name must be one of the names. The caller compares the names with those of the order. The strength of
+    the key was checked when the request was parsed.
     """
     return (
         *name_violations(sorted(request.names), policy, narrowing),
@@ -145,9 +144,9 @@ def request_violations(
 
 
 def contents_violations(usages: Collection[str], duration: timedelta, policy: Policy) -> tuple[Violation, ...]:
-    """What the policy has against what a profile puts into every certificate.
+    """How the usages and the duration of a profile violate the policy.
 
-    Also told: usages that would leave a key of an algorithm that the policy allows without any key usage.
+    It is a violation too if a key algorithm that the policy allows would be left without any key usage.
     """
     return tuple(map(Violation, (*_against_usages(frozenset(usages), policy), *_against_duration(duration, policy))))
 
@@ -186,7 +185,7 @@ def _against_dns_name(rules: _NameRules, name: Name) -> str | None:
     if rules.dns_names is None:
         return f"{name} is not allowed by {rules.holder}: it has no rules for DNS names ({rules.path}.dnsNames)"
     for pattern in rules.dns_names.denied:
-        # A wildcard certificate is good for every name below its base, so for one that is denied too.
+        # A wildcard certificate covers every name below its base, and so the denied one.
         if pattern.matches(name.base) or (name.is_wildcard and pattern.matches_below(name.base)):
             return f'{name} is denied by {rules.at("dnsNames.denied")}: it meets "{pattern.text}"'
     if name.is_wildcard and not rules.wildcards:

@@ -1,4 +1,4 @@
-"""Text of strangers inside of messages for people."""
+"""Untrusted text in messages for people."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ _SHOWN = 80
 
 
 def quoted(text: str) -> str:
-    """The text between quotation marks: cut where it is long, and with what cannot be printed escaped.
+    """The text in quotation marks, shortened, with unprintable characters escaped.
 
-    So nothing that a client sends breaks a line of a log or hides what follows it.
+    So no client can break a line of the log or hide what follows.
     """
     shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
     return f'"{"".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in shown)}"'

@@ -18,7 +18,7 @@ ATTRIBUTES: Mapping[str, x509.ObjectIdentifier] = MappingProxyType(
         "organizationalUnits": NameOID.ORGANIZATIONAL_UNIT_NAME,
     }
 )
-"""What a subject may have beside its common name, from the widest to the narrowest: the order in certificates."""
+"""The attributes of a subject beside its common name, in their order in certificates: the widest first."""
 
 LIMITS: Mapping[str, int] = MappingProxyType(
     {
@@ -38,7 +38,7 @@ _NAMES: Mapping[x509.ObjectIdentifier, str] = MappingProxyType(
 
 
 def check_value(attribute: str, value: str) -> None:
-    """Raise ValueError, with a message for people, where X.509 has no room for this value of an attribute."""
+    """Raise ValueError, with a message for people, where X.509 does not allow this value of an attribute."""
     size, limit = len(value.encode() if attribute == COMMON_NAME else value), LIMITS[attribute]
     if attribute == "countries" and size != limit:
         raise ValueError(f"{attribute} in a subject must be codes of two letters")
@@ -49,7 +49,7 @@ def check_value(attribute: str, value: str) -> None:
 def subject_name(common_name: str | None, attributes: Mapping[str, tuple[str, ...]]) -> x509.Name:
     """The distinguished name in the usual order, the common name last.
 
-    Raises ValueError for an attribute that is not in ATTRIBUTES and for a value that X.509 has no room for.
+    Raises ValueError for an attribute that is not in ATTRIBUTES, and for a value that X.509 does not allow.
     """
     if unknown := attributes.keys() - ATTRIBUTES.keys():
         raise ValueError(f"a subject has no {', '.join(sorted(unknown))}")
@@ -65,8 +65,8 @@ def subject_name(common_name: str | None, attributes: Mapping[str, tuple[str, ..
 def attributes_of(name: x509.Name) -> dict[str, tuple[str, ...]]:
     """The values of a distinguished name by attribute, the common name among them.
 
-    An attribute that manifests have no word for goes by its short name or OID. Values that are not text are
-    shown in hexadecimal; empty ones are left out.
+    An attribute that manifests do not name has its short name or OID as key. Values that are not text are
+    in hexadecimal; empty ones are left out.
     """
     found: dict[str, tuple[str, ...]] = {}
     for attribute in name:

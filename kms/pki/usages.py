@@ -1,4 +1,4 @@
-"""Key usages by the names that certificates.k8s.io gives them, and the extensions that they become."""
+"""Key usages by their names in certificates.k8s.io, and the extensions for them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEY_USAGES: Mapping[str, str] = MappingProxyType(
         "key agreement": "key_agreement",
     }
 )
-"""Bits of the key usage extension that an end entity may have: those of a CA are not among them."""
+"""Bits of the key usage extension for end entities; those of CAs are excluded."""
 
 EXTENDED_KEY_USAGES: Mapping[str, ObjectIdentifier] = MappingProxyType(
     {
@@ -47,7 +47,7 @@ _BITS: Mapping[str, frozenset[str]] = MappingProxyType(
         "Ed25519": _BITS_OF_EVERY_KEY,
     }
 )
-"""What a key can do (RFC 3279, 2.3.1 and 2.3.5; RFC 8410, 5), by the first part of the key algorithm's name."""
+"""The usages of a key (RFC 3279, 2.3.1 and 2.3.5; RFC 8410, 5), by the first part of its algorithm's name."""
 
 _NO_BITS: Mapping[str, bool] = MappingProxyType(
     dict.fromkeys(
@@ -68,15 +68,15 @@ _NO_BITS: Mapping[str, bool] = MappingProxyType(
 
 
 def lacks_key_usage(usages: Collection[str], key_algorithm: str) -> bool:
-    """Whether key usages are asked for, but none that a key of this algorithm (`ECDSA-P256`) is able to."""
+    """Whether key usages are requested, but none that a key of this algorithm (`ECDSA-P256`) supports."""
     asked = {KEY_USAGES[each] for each in usages if each in KEY_USAGES}
     return bool(asked) and not asked & _BITS[key_algorithm.partition("-")[0]]
 
 
 def key_usage(usages: Collection[str], key_algorithm: str) -> x509.KeyUsage | None:
-    """The key usage extension: what is asked for and the key is able to, so key encipherment only for RSA.
+    """The key usage extension: the requested usages that the key supports, so key encipherment only for RSA.
 
-    None where nothing is asked for. Raises ValueError where nothing of it suits the key: an extension without a bit is
+    None where none is requested. Raises ValueError where the key supports none of them: an extension without a bit is
     forbidden (RFC 5280, 4.2.1.3), and leaving it out would allow everything.
     """
     if lacks_key_usage(usages, key_algorithm):
@@ -87,6 +87,6 @@ def key_usage(usages: Collection[str], key_algorithm: str) -> x509.KeyUsage | No
 
 
 def extended_key_usage(usages: Collection[str]) -> x509.ExtendedKeyUsage | None:
-    """The extended key usage extension in a stable order; None where no purpose is asked for."""
+    """The extended key usage extension in a stable order; None where no purpose is requested."""
     purposes = dict.fromkeys(oid for name, oid in EXTENDED_KEY_USAGES.items() if name in usages)
     return x509.ExtendedKeyUsage(purposes) if purposes else None

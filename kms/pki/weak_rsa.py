@@ -1,15 +1,15 @@
-"""RSA moduli that can be factored, recognised from the public key alone.
+"""RSA moduli that can be factored, recognised by the public key alone.
 
-Each check knows one way in which generators of keys have failed:
+Each check covers one known failure of key generators:
 
 * a divisor that a few divisions find: a broken or interrupted generator;
 * the structure of keys from Infineon's chips (ROCA, CVE-2017-15361);
 * primes close to each other, which Fermat's method finds (CVE-2022-26320).
 
-What is not here: the keys of Debian's OpenSSL of 2006 to 2008 (CVE-2008-0166). They look like any others and are known
-only from lists, nearly 300,000 fingerprints for each size of key and several megabytes together, which we neither have
-nor can reproduce; a part of a list would only look like a check. What remains of the risk: a key of 2048 bits or more
-(the default then was 1024) that was made before 2008 and is still in use.
+Not covered: the keys of Debian's OpenSSL of 2006 to 2008 (CVE-2008-0166). They have no structure and are only known
+from lists of nearly 300,000 fingerprints for each key size, several megabytes together. These cannot be reproduced
+here, and a partial list would not be a check. The remaining risk is a key of 2048 bits or more (the default was 1024)
+that was generated before 2008 and is still in use.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _ROCA_LOGARITHMS = tuple((prime, _logarithms(prime)) for prime in _ROCA_PRIMES)
 def rsa_weakness(modulus: int, exponent: int) -> str | None:
     """Why this public key must not be used, as the end of a sentence; None where no weakness is found.
 
-    Sizes are for the caller to judge. For 4096 bits this takes less than half a millisecond.
+    The caller checks its size. For 4096 bits this takes less than half a millisecond.
     """
     if exponent != EXPONENT:
         return f"its public exponent is {_shown(exponent)}, not {EXPONENT}"

@@ -1,4 +1,4 @@
-"""Typed models of the six kinds and of the few built-in ones that we touch: the only place that knows field names."""
+"""Typed models of our six kinds and of the built-in kinds that we use: the only place with names of fields."""
 
 from kms.resources.accounts import ACMEAccount as ACMEAccount
 from kms.resources.authorities import CertificateAuthority as CertificateAuthority

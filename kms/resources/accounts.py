@@ -14,7 +14,7 @@ AccountState = Literal["valid", "deactivated", "revoked"]
 
 
 class CredentialBinding(Struct, frozen=True, kw_only=True):
-    """The EABCredential that opened the account, as it was then; `names` and `profiles` outlive the credential."""
+    """The EABCredential that opened the account, as of then; `names` and `profiles` outlive the credential."""
 
     name: str
     namespace: str
@@ -33,9 +33,9 @@ class CurrentKey(Struct, frozen=True, kw_only=True):
 
 
 class AccountSpec(Struct, frozen=True, kw_only=True):
-    """Never changes: whose key it is. `key` is the public JWK in canonical JSON, `thumbprint` its RFC 7638 digest.
+    """Immutable. `key` is the public JWK in canonical JSON, `thumbprint` its digest (RFC 7638).
 
-    With `alias_of` the object is no account: it holds the name that the key has for the account that it names.
+    With `alias_of` the object is not an account: it reserves the name of a later key of the account `alias_of`.
     """
 
     profile_ref: LocalRef
@@ -46,9 +46,9 @@ class AccountSpec(Struct, frozen=True, kw_only=True):
 
 
 class AccountStatus(Struct, frozen=True, kw_only=True):
-    """The state machine. Without a state the account is not open yet: its place under the credential is claimed.
+    """The state machine. Without a state the account is not open yet: the server still claims a slot of the credential.
 
-    `key` is there once the key was changed, `former_keys` are the thumbprints of all keys that were replaced.
+    `key` is set after a key change; `former_keys` are the thumbprints of all replaced keys.
     """
 
     state: AccountState | None = None

@@ -94,8 +94,8 @@ class Trust(Struct, frozen=True, kw_only=True):
 class AuthoritySpec(Struct, frozen=True, kw_only=True):
     """Exactly one of `internal` and `imported` is set: that is the type of the CA.
 
-    What was signed before `renew_issued_before` is to be renewed from then on.
-    `cross_certificates` are chains (PEM) that begin with what another CA has issued for this CA's key.
+    Certificates that were signed before `renew_issued_before` are to be renewed from then on.
+    `cross_certificates` are chains (PEM) that begin with the certificate of another CA for this CA's key.
     """
 
     internal: InternalAuthority | None = None
@@ -106,17 +106,17 @@ class AuthoritySpec(Struct, frozen=True, kw_only=True):
 
 
 class FormerRoot(Struct, frozen=True, kw_only=True):
-    """A root (PEM) that the CA had until then."""
+    """A root (PEM) that the CA had until `replaced_at`."""
 
     certificate: str
     replaced_at: datetime
 
 
 class AuthorityStatus(Struct, frozen=True, kw_only=True):
-    """What the operator has seen and made. `certificate` is one PEM block, `chain` it and all above it to the root.
+    """Written by the operator. `certificate` is one PEM block; `chain` has it and those above it, up to the root.
 
-    `alternate_chains` are those of the cross certificates that hold, as clients get them after an end entity's.
-    `former_roots` are those that have not ended, the latest first.
+    `alternate_chains` are the valid chains of cross certificates, as clients get them after an end entity's.
+    `former_roots` are those that have not expired, the latest first.
     """
 
     observed_generation: int | None = None

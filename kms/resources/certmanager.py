@@ -1,4 +1,4 @@
-"""cert-manager's ClusterIssuer and Issuer, as far as we make them (cert-manager.io/v1)."""
+"""cert-manager's ClusterIssuer and Issuer (cert-manager.io/v1)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""From what people write into policies, profiles and credentials to what kms.pki works with.
+"""Compiles the rules of policies, profiles and credentials into those of kms.pki.
 
-Compiled whenever a resource changes: by the operator to say whether the rules make sense, by the server to use them.
+Both programs compile a resource whenever it changes: the operator to report whether its rules are valid, the server to
+apply them.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import TypeVar
 
+from kms.address import Network
 from kms.pki.ca import NameConstraints as CompiledConstraints
 from kms.pki.csr import SIGNATURE_ALGORITHMS
 from kms.pki.keys import KEY_ALGORITHMS
 from kms.pki.names import InvalidName, dns_name
 from kms.pki.patterns import InvalidPattern, Pattern, label_pattern, value_pattern
-from kms.pki.policy import Narrowing, Network, NetworkRules, Policy, Rules, UsageRules
+from kms.pki.policy import Narrowing, NetworkRules, Policy, Rules, UsageRules
 from kms.pki.subjects import COMMON_NAME
 from kms.pki.usages import KNOWN_USAGES
 from kms.resources.authorities import NameConstraints, Subject
@@ -28,7 +30,7 @@ T = TypeVar("T")
 
 
 class InvalidRules(ValueError):
-    """A rule that makes no sense. `field` is its path (`spec.dnsNames.allowed[0]`), `message` says what to write."""
+    """An invalid rule. `field` is its path (`spec.dnsNames.allowed[0]`), `message` says what to write."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
@@ -37,7 +39,7 @@ class InvalidRules(ValueError):
 
 
 def compiled_policy(policy: CertificatePolicy) -> Policy:
-    """The rules of a CertificatePolicy, ready for use. Raises InvalidRules for the first that makes no sense."""
+    """The compiled rules of a CertificatePolicy. Raises InvalidRules for the first invalid rule."""
     spec = policy.spec
     signature_algorithms = frozenset(SIGNATURE_ALGORITHMS.values())
     return Policy(
@@ -59,7 +61,7 @@ def compiled_policy(policy: CertificatePolicy) -> Policy:
 
 
 def compiled_narrowing(rules: NameRules, name: str) -> Narrowing:
-    """What the EABCredential `name` (`namespace/name`) leaves of a policy; absent sections leave all of their type.
+    """The narrowing by the EABCredential `name` (`namespace/name`); an absent section does not narrow its type.
 
     Raises InvalidRules.
     """
@@ -98,7 +100,7 @@ def compiled_constraints(constraints: NameConstraints | None) -> CompiledConstra
 
 
 def _domain(text: str) -> str:
-    """A DNS domain, which stands for itself and everything below. Raises InvalidPattern."""
+    """A DNS domain, which includes all names below it. Raises InvalidPattern."""
     try:
         return dns_name(text, wildcard=False).value
     except InvalidName as error:

@@ -1,4 +1,4 @@
-"""The built-in kinds that we touch: Secrets, ConfigMaps, Namespaces, Leases, Events and EndpointSlices."""
+"""The built-in kinds that we use: Secrets, ConfigMaps, Namespaces, Leases and EndpointSlices."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Secret(Struct, frozen=True, kw_only=True):
 
 
 class ConfigMap(Struct, frozen=True, kw_only=True):
-    """v1 ConfigMap: holds what is to be trusted."""
+    """v1 ConfigMap: holds trust anchors."""
 
     metadata: ObjectMeta
     data: dict[str, str] = {}  # noqa: RUF012 - msgspec copies an empty default
@@ -38,7 +38,7 @@ class Namespace(Struct, frozen=True, kw_only=True):
 
 
 class LeaseSpec(Struct, frozen=True, kw_only=True):
-    """Who holds the lease, and since when. Times have six digits behind the second, which is all that is accepted."""
+    """The holder of the Lease. Times are MicroTimes: the API server accepts exactly six digits of a second."""
 
     holder_identity: str = ""
     lease_duration_seconds: int | None = None
@@ -55,7 +55,7 @@ class Lease(Struct, frozen=True, kw_only=True):
 
 
 class EndpointConditions(Struct, frozen=True, kw_only=True):
-    """Whether an endpoint takes traffic."""
+    """Whether an endpoint accepts traffic."""
 
     ready: bool | None = None
 
@@ -75,7 +75,7 @@ class EndpointPort(Struct, frozen=True, kw_only=True):
 
 
 class EndpointSlice(Struct, frozen=True, kw_only=True):
-    """discovery.k8s.io/v1 EndpointSlice: where the other replicas are."""
+    """discovery.k8s.io/v1 EndpointSlice: the addresses of the replicas."""
 
     metadata: ObjectMeta
     endpoints: tuple[Endpoint, ...] = ()

@@ -1,4 +1,4 @@
-"""EABCredential: what lets a client open an account on one profile."""
+"""EABCredential: lets clients open accounts on one profile."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class NameRules(Struct, frozen=True, kw_only=True):
 
 
 class CredentialSpec(Struct, frozen=True, kw_only=True):
-    """What the credential is for, and its limits. `profiles` of None: all order profiles of the directory."""
+    """The profile of the credential, and its limits. `profiles` of None: all order profiles of the directory."""
 
     profile_ref: NamespacedRef
     secret_name: str | None = None

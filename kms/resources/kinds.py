@@ -1,4 +1,4 @@
-"""The kinds by name: group, version, plural and model. What the API client and informers are pointed at."""
+"""The kinds: group, version, plural and model, for the API client and informers."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ CLUSTER_TRUST_BUNDLES = tuple(
     )
     for each in trust.CERTIFICATES_VERSIONS
 )
-"""In each version in which an API server may serve it."""
+"""One kind for each version that an API server may serve."""
 
 SECRETS = Kind(group="", version="v1", kind="Secret", plural="secrets", model=Secret)
 CONFIG_MAPS = Kind(group="", version="v1", kind="ConfigMap", plural="configmaps", model=ConfigMap)

@@ -1,4 +1,4 @@
-"""What every Kubernetes object carries: metadata, references, conditions.
+"""The parts of every Kubernetes object: metadata, references, conditions.
 
 The models of this package are immutable msgspec structs. They name the fields of `crds/` and decode straight from the
 bytes of the API server; unknown fields are ignored, so that a newer CRD does not stop an older program.
@@ -21,8 +21,8 @@ VERSION = "v1alpha1"
 class Struct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel", gc=False):
     """Base of all models: immutable, keyword-only, camelCase on the wire, defaults left out.
 
-    What is immutable and decoded from a document holds no cycles, so the garbage collector need not look at thousands
-    of cached orders.
+    Immutable objects that are decoded from a document have no cycles. So the garbage collector skips them: thousands of
+    cached orders cost it nothing.
     """
 
 
@@ -38,7 +38,7 @@ class OwnerReference(Struct, frozen=True, kw_only=True):
 
 
 class ObjectMeta(Struct, frozen=True, kw_only=True):
-    """The part of `metadata` that we read or write; managedFields are dropped on the way in."""
+    """The part of `metadata` that we read or write, without managedFields."""
 
     name: str = ""
     namespace: str = ""
@@ -92,7 +92,7 @@ Key = tuple[str, str]
 def key_of(resource: Resource) -> Key:
     """The key of the object.
 
-    Keys of a hundred thousand objects are kept, and there are few namespaces, so each is kept once.
+    Indexes hold the keys of a hundred thousand objects in few namespaces, so the namespace is interned.
     """
     return sys.intern(resource.metadata.namespace), resource.metadata.name
 
@@ -109,7 +109,7 @@ def is_true(conditions: Iterable[Condition], type_: str) -> bool:
 
 
 def with_condition(conditions: Iterable[Condition], new: Condition) -> tuple[Condition, ...]:
-    """Conditions with `new` in place of its namesake.
+    """The conditions with `new` instead of the one of the same type.
 
     `lastTransitionTime` is kept where the status stays the same, as the Kubernetes API conventions ask.
     """
@@ -155,7 +155,7 @@ class SelectorRequirement(Struct, frozen=True, kw_only=True):
 
 
 class AllowedNamespaces(Struct, frozen=True, kw_only=True):
-    """Namespaces as a resource chooses them: where EABCredentials may live, where Issuers or trust are made."""
+    """The namespaces that a resource selects, for EABCredentials, Issuers or trust anchors."""
 
     from_: Literal["Same", "All", "Selector"] = msgspec.field(default="Same", name="from")
     selector: Selector | None = None

@@ -1,7 +1,7 @@
 """ACMEOrder: an order of an ACME account with its authorizations and challenges (RFC 8555, 7.1.3 to 7.1.5).
 
-`spec` holds what never changes, `status` the state machine. Written by the server alone. An order that has just been
-created has no authorizations in its status yet; `opened` says what they are.
+`spec` is immutable, `status` holds the state machine. Only the server writes them. A new order has no authorizations in
+its status yet; `opened` adds them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ChallengeType = Literal["http-01", "dns-01", "tls-alpn-01"]
 
 
 class Identifier(Struct, frozen=True, kw_only=True):
-    """What a certificate is for (RFC 8555, 9.7.7); a wildcard keeps its `*.` here."""
+    """An identifier of an order (RFC 8555, 9.7.7); a wildcard keeps its `*.` here."""
 
     type: Literal["dns", "ip"]
     value: str
@@ -40,10 +40,10 @@ class Token(Struct, frozen=True, kw_only=True):
 
 
 class Authorized(Struct, frozen=True, kw_only=True):
-    """A proof that was there before the order, for the identifier at the position `authorization`.
+    """A proof from before the order, for the identifier at the position `authorization`.
 
-    It is the authorization at `position` of the account's earlier order `order`; or, without these two, the credential
-    of the account, which the profile takes instead of a proof (ownershipValidation: Skipped).
+    It is the authorization at `position` of the account's earlier order `order`. Without these two, it is the account's
+    credential, which the profile accepts instead of a proof (ownershipValidation: Skipped).
     """
 
     authorization: int
@@ -55,7 +55,7 @@ class Authorized(Struct, frozen=True, kw_only=True):
 
 
 class StoredProblem(Struct, frozen=True, kw_only=True):
-    """What went wrong, as a problem document says it; `type` is the last part of the URN (`unauthorized`)."""
+    """A problem, as in a problem document; `type` is the last part of the URN (`unauthorized`)."""
 
     type: str
     detail: str
@@ -63,7 +63,7 @@ class StoredProblem(Struct, frozen=True, kw_only=True):
 
 
 class StoredSubProblem(Struct, frozen=True, kw_only=True):
-    """What went wrong with one identifier (RFC 8555, 6.7.1)."""
+    """The problem of one identifier (RFC 8555, 6.7.1)."""
 
     type: str
     detail: str
@@ -71,9 +71,9 @@ class StoredSubProblem(Struct, frozen=True, kw_only=True):
 
 
 class Challenge(Struct, frozen=True, kw_only=True):
-    """One way to prove control. `attempt` names the replica that validates and when it began; it settles nothing.
+    """One way to prove control. `attempt` names the replica that validates and its start; it is informative only.
 
-    `caa_checked_at` is when the CAA records were looked at on that occasion; None: they were not.
+    `caa_checked_at` is the time of the CAA check of that validation; None: there was none.
     """
 
     type: ChallengeType
@@ -103,11 +103,11 @@ class Revocation(Struct, frozen=True, kw_only=True):
 
 
 class OrderSpec(Struct, frozen=True, kw_only=True):
-    """What the client asked for, what was drawn for it, and what was proven before. Immutable.
+    """The request of the client, the tokens of its challenges, and earlier proofs. Immutable.
 
     `names` is for people: all names in one text. `profile` is the name of an order profile, and `contents_ref` the
-    CertificateProfile that lent its certificates, its policy and its CA under that name when the order was made.
-    With `preauthorization` it is no order for clients: it holds the authorization that newAuthz has made.
+    CertificateProfile whose certificates, policy and CA that name stood for when the order was created.
+    With `preauthorization` it is not an order for clients: it holds an authorization that newAuthz has created.
     """
 
     account_ref: LocalRef
@@ -128,8 +128,8 @@ class OrderSpec(Struct, frozen=True, kw_only=True):
 class OrderStatus(Struct, frozen=True, kw_only=True):
     """The state machine. `request` (CSR, DER) and `accepted` are kept only while an order is processing.
 
-    What is told of the certificate is in hexadecimal: its serial number, the key identifier of the CA that signed it,
-    and the SHA-256 digest of its SubjectPublicKeyInfo.
+    The serial number, the key identifier of the CA that signed, and the SHA-256 digest of the SubjectPublicKeyInfo are
+    in hexadecimal.
     """
 
     state: OrderState = "pending"
@@ -158,9 +158,9 @@ class ACMEOrder(Struct, frozen=True, kw_only=True):
 
 
 def authorization_of(spec: OrderSpec, position: int) -> Authorization:
-    """The authorization for the identifier at `position`: as it was proven before, else pending.
+    """The authorization for the identifier at `position`: valid if it was proven before, else pending.
 
-    A pending one has the challenges that tokens were drawn for, a proven one the challenge that proved it.
+    A pending one has a challenge for each token, a valid one the challenge that proved it.
     """
     identifier = spec.identifiers[position]
     wildcard = identifier.type == "dns" and identifier.value.startswith("*.")
@@ -174,9 +174,9 @@ def authorization_of(spec: OrderSpec, position: int) -> Authorization:
 
 
 def opened(order: ACMEOrder) -> ACMEOrder:
-    """The order with its authorizations in place: what a missing status stands for.
+    """The order with its authorizations, which a new order has not in its status yet.
 
-    Where all of them were proven before, the order is ready from its first moment.
+    An order whose authorizations were all proven before is ready at once.
     """
     if order.status.authorizations:
         return order

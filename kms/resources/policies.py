@@ -8,7 +8,7 @@ from kms.resources.meta import Condition, ObjectMeta, Struct
 
 
 class ValueRules(Struct, frozen=True, kw_only=True):
-    """Patterns for one kind of value. Deny wins over allow; each required pattern wants at least one value."""
+    """Patterns for one kind of value. Deny wins over allow; each required pattern must match a value."""
 
     allowed: tuple[str, ...] = ()
     denied: tuple[str, ...] = ()
@@ -16,7 +16,7 @@ class ValueRules(Struct, frozen=True, kw_only=True):
 
 
 class DNSNameRules(Struct, frozen=True, kw_only=True):
-    """Patterns for DNS names; `wildcards` says whether a certificate for `*.name` may be asked for at all."""
+    """Patterns for DNS names; `wildcards` says whether a certificate for `*.name` may be requested at all."""
 
     allowed: tuple[str, ...] = ()
     denied: tuple[str, ...] = ()
@@ -25,7 +25,7 @@ class DNSNameRules(Struct, frozen=True, kw_only=True):
 
 
 class SubjectRules(Struct, frozen=True, kw_only=True):
-    """Patterns for each attribute of a requested subject; an attribute without rules may not be asked for."""
+    """Patterns for each attribute of a requested subject; an attribute without rules may not be requested."""
 
     common_name: ValueRules | None = None
     organizations: ValueRules | None = None
@@ -36,7 +36,7 @@ class SubjectRules(Struct, frozen=True, kw_only=True):
 
 
 class PolicySpec(Struct, frozen=True, kw_only=True):
-    """A section that is absent means the safe default: no names at all; the defaults written in crds/ for the rest."""
+    """Absent sections have safe defaults: no names at all, and those in crds/ for the rest."""
 
     dns_names: DNSNameRules | None = None
     ip_addresses: ValueRules | None = None
@@ -49,7 +49,7 @@ class PolicySpec(Struct, frozen=True, kw_only=True):
 
 
 class PolicyStatus(Struct, frozen=True, kw_only=True):
-    """Whether the rules make sense, and why not."""
+    """Whether the rules are valid, and why not."""
 
     observed_generation: int | None = None
     conditions: tuple[Condition, ...] = ()

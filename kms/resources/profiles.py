@@ -12,7 +12,7 @@ from kms.resources.meta import AllowedNamespaces, Condition, LocalRef, ObjectMet
 
 
 class CertificateContents(Struct, frozen=True, kw_only=True):
-    """What is put into every certificate of the profile."""
+    """The contents of every certificate of the profile."""
 
     duration: str = "720h"
     usages: tuple[str, ...] = ("digital signature", "key encipherment", "server auth")
@@ -23,7 +23,7 @@ class CertificateContents(Struct, frozen=True, kw_only=True):
 class OrderProfile(Struct, frozen=True, kw_only=True):
     """An entry of a directory's `meta.profiles` (draft-ietf-acme-profiles), and the CertificateProfile behind it.
 
-    That one lends its certificates, its policy and its CA; how clients enroll stays as the directory's profile says.
+    Certificates, policy and CA are those of the CertificateProfile; enrollment follows the directory's own profile.
     """
 
     name: str
@@ -39,7 +39,7 @@ class NamespacedIssuers(Struct, frozen=True, kw_only=True):
 
 
 class CertManager(Struct, frozen=True, kw_only=True):
-    """What cert-manager is given: a ClusterIssuer, or Issuers. `solvers` are handed on as they are."""
+    """The ClusterIssuer or Issuers for cert-manager; `solvers` are passed on unchanged."""
 
     cluster_issuer: LocalRef | None = None
     issuers: NamespacedIssuers | None = None
@@ -81,7 +81,7 @@ class Enrollment(Struct, frozen=True, kw_only=True):
 
 
 class ProfileSpec(Struct, frozen=True, kw_only=True):
-    """What the administrator asks for; what was issued before `renew_issued_before` is to be renewed from then on."""
+    """Certificates that were issued before `renew_issued_before` are to be renewed from then on."""
 
     issuer_ref: LocalRef
     policy_ref: LocalRef
@@ -92,7 +92,7 @@ class ProfileSpec(Struct, frozen=True, kw_only=True):
 
 
 class ProfileStatus(Struct, frozen=True, kw_only=True):
-    """Where clients enroll, and whether they can."""
+    """Where clients enroll, and whether the profile is ready."""
 
     observed_generation: int | None = None
     directory_url: str | None = msgspec.field(default=None, name="directoryURL")
@@ -108,6 +108,6 @@ class CertificateProfile(Struct, frozen=True, kw_only=True):
 
     @property
     def cert_manager(self) -> CertManager | None:
-        """What cert-manager is to be given; None without the section."""
+        """The section for cert-manager; None where it is absent."""
         acme = self.spec.enrollment.acme
         return acme.cert_manager if acme is not None else None

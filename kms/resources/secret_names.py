@@ -1,7 +1,7 @@
-"""The Secrets that the operator writes: their names, types, labels and keys. One place, so that both programs agree.
+"""Names, labels and keys of the Secrets that the operator writes, for both programs.
 
 In the release namespace: signing keys, verification copies of EAB keys, the nonce key, the serving certificate and CA.
-Beside the users' manifests: the EAB Secret and the directory Secret of a profile.
+In the users' namespaces: the EAB Secret and the directory Secret of a profile.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from kms.resources.meta import GROUP
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "kms-acme"
 COMPONENT = f"{GROUP}/component"
-"""What a Secret of ours is for; one of the values below."""
+"""The purpose of a Secret: one of the values below."""
 OWNER_UID = f"{GROUP}/owner-uid"
-"""UID of the resource that a Secret in the release namespace belongs to: it goes when the resource goes."""
+"""UID of the resource that owns a Secret in the release namespace: both are deleted together."""
 OWNER = f"{GROUP}/owner"
 """Annotation beside OWNER_UID, for people: `CertificateAuthority pki/issuing`."""
 CREDENTIAL_UID = f"{GROUP}/credential-uid"
@@ -30,9 +30,9 @@ SERVING_AUTHORITY = "serving-authority"
 USER_CREDENTIAL = "eab"
 DIRECTORY = "directory"
 ISSUER_KEY = "issuer-eab"
-"""A copy of an EAB key where cert-manager reads it; and what we have made around it, its issuer above all."""
+"""A copy of an EAB key where cert-manager reads it, and the issuer that uses it."""
 TRUST = "trust"
-"""No Secret: a ConfigMap or the like with what to trust of a CertificateAuthority."""
+"""Not a Secret: a ConfigMap or the like with the trust anchors of a CertificateAuthority."""
 
 TLS_CERTIFICATE = "tls.crt"
 TLS_PRIVATE_KEY = "tls.key"
@@ -44,8 +44,8 @@ DIRECTORY_URL = "directory-url"
 NONCE_SECRET = "key"  # noqa: S105 - likewise
 
 SERVICE_NAME = "kms-acme"
-"""The Service in front of the server, where an installation does not call it otherwise. What an installation has only
-once is named after it, so that two of them in one namespace do not share a key."""
+"""The default name of the Service in front of the server. Secrets and Leases of an installation are named after it, so
+that two installations in one namespace share nothing."""
 
 
 def nonce_secret_name(service: str) -> str:
@@ -66,7 +66,7 @@ def serving_authority_name(service: str) -> str:
 def signing_key_name(authority_uid: str) -> str:
     """The Secret in the release namespace that holds the key of the CertificateAuthority with this UID.
 
-    Its keys: `tls.key` (PKCS #8) and `tls.crt` (the CA's certificate, then what is above it).
+    Its keys: `tls.key` (PKCS #8) and `tls.crt` (the CA's certificate, then those above it).
     """
     return f"ca-{authority_uid}"
 
@@ -74,7 +74,7 @@ def signing_key_name(authority_uid: str) -> str:
 def verification_key_name(profile_namespace: str, profile: str, key_id: str) -> str:
     """The Secret in the release namespace with the HMAC key of one KID on one profile.
 
-    The name follows from what a client presents, so that the server finds it with a single read by name. Its keys:
+    The name follows from the KID that a client presents, so that the server finds it with one read by name. Its keys:
     `kid` and `secret`, as in the user's Secret; label OWNER_UID carries the UID of the EABCredential.
     """
     digest = hashlib.sha256(f"{profile_namespace}\0{profile}\0{key_id}".encode()).digest()
@@ -82,5 +82,5 @@ def verification_key_name(profile_namespace: str, profile: str, key_id: str) -> 
 
 
 def directory_secret_name(profile: str) -> str:
-    """The Secret beside a profile that tells its directory URL and what to trust."""
+    """The Secret beside a profile with its directory URL and trust anchors."""
     return f"{profile}-acme"

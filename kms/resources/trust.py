@@ -11,7 +11,7 @@ BUNDLE_VERSION = "v1alpha1"
 
 CERTIFICATES_GROUP = "certificates.k8s.io"
 CERTIFICATES_VERSIONS = ("v1", "v1beta1", "v1alpha1")
-"""Those that may have ClusterTrustBundles, which are the same in all of them; the newest first."""
+"""The versions that may serve ClusterTrustBundles, which are the same in all; the newest first."""
 
 
 class Bundle(Struct, frozen=True, kw_only=True):

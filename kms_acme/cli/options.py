@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from acme_server.settings import Network, ServerSettings, ValidationSettings
-from kms.address import Address
+from acme_server.settings import ServerSettings, ValidationSettings
+from kms.address import Address, Network
 from kms.contract import lease_name
 from kms.resources.secret_names import SERVICE_NAME, serving_secret_name
 from kms_operator.settings import OperatorSettings, ServerIdentity

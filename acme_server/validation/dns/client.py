@@ -26,14 +26,13 @@ from acme_server.validation.caa_rules import Property
 from acme_server.validation.dns import messages
 from acme_server.validation.dns.messages import (
     MAXIMUM_ALIASES,
-    IPAddress,
     MalformedResponse,
     Query,
     RecordType,
     Response,
     UnrelatedMessage,
 )
-from kms.address import Address
+from kms.address import Address, IPAddress
 from kms.clock import Entropy, system_entropy
 
 TIMEOUT = 2.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import Literal, cast
 
 import dns.exception
@@ -28,9 +28,9 @@ from dns.rdtypes.IN.A import A
 from dns.rdtypes.IN.AAAA import AAAA
 
 from acme_server.validation.caa_rules import Property
+from kms.address import IPAddress
 
 RecordType = Literal["A", "AAAA", "TXT", "CAA"]
-IPAddress = IPv4Address | IPv6Address
 
 UDP_PAYLOAD = 1232
 """Octets of a response by UDP: what passes every link without fragmentation (DNS flag day 2020)."""

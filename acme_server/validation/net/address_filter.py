@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import ip_network
 
-from acme_server.settings import Network, ValidationSettings
-from acme_server.validation.dns.messages import IPAddress
+from acme_server.settings import ValidationSettings
+from kms.address import IPAddress, Network
 
 _DENIED = (
     ("this network", "0.0.0.0/8"),

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from acme_server.problems import ProblemType
 from acme_server.validation.attempt import ValidationFailed
 from acme_server.validation.dns.client import LookupFailed, Resolver
-from acme_server.validation.dns.messages import IPAddress
 from acme_server.validation.net.address_filter import AddressFilter
 from acme_server.validation.net.tls_client import HandshakeTooLong, TLSStream
+from kms.address import IPAddress
 from kms.pki.names import Name
 
 DEADLINE = 10.0

@@ -20,12 +20,12 @@ import h11
 from acme_server.problems import ProblemType
 from acme_server.validation.attempt import ValidationFailed
 from acme_server.validation.dns.client import Resolver
-from acme_server.validation.dns.messages import IPAddress
 from acme_server.validation.net import redirects
 from acme_server.validation.net.address_filter import AddressFilter
 from acme_server.validation.net.connector import CONNECT, DEADLINE, Connector, Destination, TLSOptions
 from acme_server.validation.net.redirects import FetchURL
 from acme_server.validation.net.tls_client import unverified_context
+from kms.address import IPAddress
 
 MAXIMUM_HEAD: Final = 16 * 1024
 """Octets before the body, interim responses included."""

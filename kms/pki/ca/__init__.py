@@ -1,4 +1,4 @@
-"""CAs: those that we make, those that come from elsewhere, and the one of the server's own TLS."""
+"""CAs: internal ones, imported ones, and the one of the server's own TLS certificate."""
 
 from kms.pki.ca.cross import AlternateChain as AlternateChain
 from kms.pki.ca.cross import check_cross as check_cross
@@ -9,7 +9,7 @@ from kms.pki.ca.internal import AuthorityTemplate as AuthorityTemplate
 from kms.pki.ca.internal import NameConstraints as NameConstraints
 from kms.pki.ca.internal import chain_to_root_pem as chain_to_root_pem
 from kms.pki.ca.internal import intermediate as intermediate
-from kms.pki.ca.internal import is_as_wanted as is_as_wanted
+from kms.pki.ca.internal import matches_template as matches_template
 from kms.pki.ca.internal import remaining_path_length as remaining_path_length
 from kms.pki.ca.internal import renewal_time as renewal_time
 from kms.pki.ca.internal import self_signed as self_signed
@@ -17,8 +17,8 @@ from kms.pki.ca.internal import subject_key_id as subject_key_id
 from kms.pki.ca.internal import trust_anchor_pem as trust_anchor_pem
 from kms.pki.ca.roots import MAXIMUM_FORMER as MAXIMUM_FORMER
 from kms.pki.ca.roots import Anchors as Anchors
-from kms.pki.ca.roots import Former as Former
+from kms.pki.ca.roots import ReplacedRoot as ReplacedRoot
 from kms.pki.ca.roots import anchors as anchors
-from kms.pki.ca.roots import succeeded as succeeded
+from kms.pki.ca.roots import former_roots as former_roots
 from kms.pki.ca.serving import serving_authority as serving_authority
 from kms.pki.ca.serving import serving_certificate as serving_certificate

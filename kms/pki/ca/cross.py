@@ -1,4 +1,4 @@
-"""Cross certificates: what other CAs have issued for a CA's own key, so that chains lead to their roots too."""
+"""Cross certificates: other CAs certify a CA's key, so that chains lead to their roots too."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ _PLAIN: Mapping[str, str] = MappingProxyType(
         "Expired": "has expired; put a renewed one there, or remove the chain",
     }
 )
-"""What is wrong with one certificate, by the reason that an imported CA would have."""
+"""The fault of one certificate in words, by the reason of an imported CA."""
 
 
 @dataclass(frozen=True, slots=True)
 class AlternateChain:
-    """A way from a CA to another root: what clients get of it in PEM, and when the first of its certificates ends."""
+    """A chain from a CA to another root: the PEM for clients, and the end of its first certificate to expire."""
 
     pem: str
     not_after: datetime
 
 
 def check_cross(pem: str, signer: Signer, *, now: datetime) -> AlternateChain:
-    """The chain in `pem`, if clients can go it from what `signer` has signed.
+    """The chain in `pem`, if it verifies certificates that `signer` has signed.
 
-    The first certificate must say of the same key what the CA's own says: subject and key identifier, for by these
-    clients find it. Raises InvalidAuthority with a sentence that names the fix, without the field.
+    The first certificate must have the key, the subject and the key identifier of the CA's own: clients find it by
+    these. Raises InvalidAuthority with a sentence that names the fix, without the field.
     """
     chain = _certificates(pem)
     first, own = chain[0], signer.certificate
@@ -78,7 +78,7 @@ def check_cross(pem: str, signer: Signer, *, now: datetime) -> AlternateChain:
 def _certificates(pem: str) -> Sequence[x509.Certificate]:
     try:
         chain = x509.load_pem_x509_certificates(pem.encode())
-        for each in chain:  # what is wrong inside shows only when it is looked at
+        for each in chain:  # cryptography parses these parts only when they are accessed
             each.extensions, each.public_key(), each.subject, each.issuer
     except PARSER_ERRORS:
         raise _invalid(

@@ -1,10 +1,10 @@
-"""What is wrong with a CA."""
+"""The error of CAs that cannot be used."""
 
 from __future__ import annotations
 
 
 class InvalidAuthority(ValueError):
-    """A CA that cannot be used or made.
+    """A CA cannot be used or created.
 
     `reason` is the CamelCase reason of its Ready condition, the message a sentence for people that says what to do.
     """

@@ -1,4 +1,4 @@
-"""CAs that come from elsewhere, as PEM: read, and checked before anybody relies on them."""
+"""Imported CAs: PEM is parsed and checked before it is used."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ MAXIMUM_CHAIN = 4
 def load_signer(certificate_pem: bytes, key_pem: bytes) -> Signer:
     """The CA of this certificate, followed by those above it, and this private key.
 
-    For what has been checked before: only that both can be read and belong together. Raises InvalidAuthority with the
-    reasons InvalidSecret and KeyMismatch; no message quotes a key.
+    For a pair that has been checked before: it only checks that both can be parsed and belong together. Raises
+    InvalidAuthority with the reasons InvalidSecret and KeyMismatch; no message quotes a key.
     """
     certificates = _certificates(certificate_pem)
     key = _key(key_pem)
@@ -59,7 +59,7 @@ def _certificates(pem: bytes) -> list[x509.Certificate]:
         raise InvalidAuthority("InvalidSecret", f"tls.crt is larger than {MAXIMUM_CERTIFICATE_FILE} bytes.")
     try:
         certificates = x509.load_pem_x509_certificates(pem)
-        # What is wrong inside of a certificate shows only when the part is looked at.
+        # cryptography parses these parts only when they are accessed.
         for each in certificates:
             each.extensions, each.public_key(), each.subject, each.issuer
     except PARSER_ERRORS:

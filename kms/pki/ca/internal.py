@@ -1,13 +1,12 @@
-"""CA certificates that we make: roots, intermediates, and their renewal with the same key.
+"""Certificates of internal CAs: roots, intermediates, and their renewal with the same key.
 
-Renewal is making the certificate again, with the same key and subject, a new serial number and later dates. Since what
-is below names its issuer by subject and key identifier, and neither changes, the old certificate and the new one are
-good for the same chains, and both can be trusted while they overlap.
+Renewal issues a certificate with the same key and subject, a new serial number and later dates. Certificates below name
+their issuer by subject and key identifier, which do not change. So the old and the new certificate verify the same
+chains, and both can be trusted while they overlap.
 """
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,12 +14,11 @@ from types import MappingProxyType
 
 from cryptography import x509
 
+from kms.address import Network
 from kms.pki.ca.errors import InvalidAuthority
 from kms.pki.certificate import Signer, authority_key_identifier, certificate_pem, certifies, sign
 from kms.pki.keys import PrivateKey, PublicKey
 from kms.pki.subjects import subject_name
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _CA_KEY_USAGE = x509.KeyUsage(
     digital_signature=False,
@@ -47,9 +45,9 @@ class NameConstraints:
 
 @dataclass(frozen=True, slots=True)
 class AuthorityTemplate:
-    """What a CA certificate says. `subject` is by attribute, without the common name.
+    """The contents of a CA certificate. `subject` is by attribute, without the common name.
 
-    `path_length` is how many CAs there may be below this one in a chain; None: as many as its issuer allows.
+    `path_length` limits the number of CAs below this one in a chain; None: as many as its issuer allows.
     """
 
     common_name: str
@@ -62,7 +60,7 @@ class AuthorityTemplate:
 
 
 def self_signed(template: AuthorityTemplate, key: PrivateKey) -> x509.Certificate:
-    """The certificate of a root. Raises ValueError where the template says what no certificate can."""
+    """The certificate of a root. Raises ValueError for a template that no certificate can express."""
     subject = subject_name(template.common_name, template.subject)
     return _certificate(
         template, key.public_key(), issuer=subject, key=key, extensions=_extensions(template, key, None)
@@ -73,7 +71,7 @@ def intermediate(template: AuthorityTemplate, key: PrivateKey, signer: Signer) -
     """The certificate of a CA with this key under `signer`.
 
     Raises InvalidAuthority where the signer's path length has no room for another CA, ValueError where the template
-    goes beyond the signer's lifetime or says what no certificate can.
+    goes beyond the signer's lifetime or cannot be expressed.
     """
     if template.not_after > signer.not_after:
         raise ValueError("a CA certificate must not outlive the CA that signs it")
@@ -86,13 +84,13 @@ def intermediate(template: AuthorityTemplate, key: PrivateKey, signer: Signer) -
     )
 
 
-def is_as_wanted(
+def matches_template(
     certificate: x509.Certificate, template: AuthorityTemplate, key: PrivateKey, signer: Signer | None
 ) -> bool:
-    """Whether the certificate says what the template asks for, for this key, under this signer (None: self-signed).
+    """Whether the certificate has the contents of the template, for this key, under this signer (None: self-signed).
 
-    Serial number and dates are not compared: when to renew is another question (`renewal_time`). Raises
-    InvalidAuthority as `intermediate` does.
+    Serial number and dates are not compared; `renewal_time` says when to renew. Raises InvalidAuthority as
+    `intermediate` does.
     """
     issuer = signer.certificate if signer else certificate
     wanted = _extensions(template, key, signer)
@@ -105,13 +103,13 @@ def is_as_wanted(
 
 
 def renewal_time(certificate: x509.Certificate) -> datetime:
-    """When to renew: after two thirds of the lifetime."""
+    """The time of renewal: after two thirds of the lifetime."""
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     return begin + (end - begin) * 2 / 3
 
 
 def remaining_path_length(signer: Signer) -> int | None:
-    """How many CAs there may be below `signer`, by its own certificate and those above it; None: no limit."""
+    """The number of CAs that may follow below `signer`, by its own certificate and those above; None: no limit."""
     limits = [
         limit - below
         for below, certificate in enumerate((signer.certificate, *signer.issuers))
@@ -131,12 +129,12 @@ def subject_key_id(certificate: x509.Certificate) -> str:
 
 
 def chain_to_root_pem(signer: Signer) -> str:
-    """The CA's certificate and everything above it that is known, the root included, in PEM."""
+    """The CA's certificate and all known certificates above it, the root included, in PEM."""
     return "".join(map(certificate_pem, (signer.certificate, *signer.issuers)))
 
 
 def trust_anchor_pem(signer: Signer) -> str:
-    """What to trust in order to accept what the CA signs: the root, or the topmost certificate that is known."""
+    """The trust anchor of the CA's certificates: the root, or the topmost certificate that is known."""
     return certificate_pem((signer.certificate, *signer.issuers)[-1])
 
 

@@ -1,8 +1,8 @@
-"""What to trust of a CA: its root, and for a while the roots that it had before.
+"""The trust anchors of a CA: its root, and for some time its former roots.
 
-Whoever has a certificate below a former root keeps it until it ends, so the former root is trusted for as long as the
-longest of them, and never beyond its own end. Certificates are read and written anew: whatever else stood beside them
-is not published.
+Certificates below a former root stay in use until they expire. So the former root is trusted as long as the longest of
+them may last, and never beyond its own end. Certificates are parsed and encoded again: other text beside them is not
+published.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from kms.pki.certificate import certificate_pem
 from kms.pki.parsing import PARSER_ERRORS
 
 MAXIMUM_FORMER = 8
-"""Roots that are remembered; of more, the earliest are forgotten."""
+"""Former roots that are kept; the oldest go first."""
 
 
 @dataclass(frozen=True, slots=True)
-class Former:
+class ReplacedRoot:
     """A root (PEM) that was replaced, and when."""
 
     pem: str
@@ -30,22 +30,24 @@ class Former:
 
 @dataclass(frozen=True, slots=True)
 class Anchors:
-    """What to trust, in PEM, the current root first; and when that changes by itself, if it does."""
+    """The trust anchors in PEM, the current root first, and the time when one of them ends, if any."""
 
     pem: str
     count: int
     until: datetime | None
 
 
-def succeeded(former: Sequence[Former], before: str | None, after: str | None, *, now: datetime) -> tuple[Former, ...]:
-    """The former roots once the chain (PEM) of a CA is `after` and was `before`, the latest first.
+def former_roots(
+    former: Sequence[ReplacedRoot], before: str | None, after: str | None, *, now: datetime
+) -> tuple[ReplacedRoot, ...]:
+    """The former roots after the chain (PEM) of a CA has changed from `before` to `after`, the latest first.
 
-    A root that has ended is forgotten, and so is one that has become the current one again.
+    Expired roots are left out, and so is one that is the current root again.
     """
     current, last = _root(after), _root(before)
     replaced = last is not None and current is not None and last != current
-    known = (Former(certificate_pem(last), now), *former) if last is not None and replaced else tuple(former)
-    kept: list[Former] = []
+    known = (ReplacedRoot(certificate_pem(last), now), *former) if last is not None and replaced else tuple(former)
+    kept: list[ReplacedRoot] = []
     for each in known:
         root = _root(each.pem)
         if root is None or root == current or root.not_valid_after_utc <= now:
@@ -55,10 +57,10 @@ def succeeded(former: Sequence[Former], before: str | None, after: str | None, *
     return tuple(kept[:MAXIMUM_FORMER])
 
 
-def anchors(chain: str | None, former: Sequence[Former], *, overlap: timedelta, now: datetime) -> Anchors | None:
-    """What to trust now; None while there is no chain.
+def anchors(chain: str | None, former: Sequence[ReplacedRoot], *, overlap: timedelta, now: datetime) -> Anchors | None:
+    """The trust anchors at `now`; None while there is no chain.
 
-    The current root is published also when it has ended, since nothing would be no better.
+    The current root is published even when it has expired: nothing at all would be no better.
     """
     current = _root(chain)
     if current is None:

@@ -1,4 +1,4 @@
-"""The TLS of the ACME server itself: a small CA of its own, and the certificate under it."""
+"""The TLS certificate of the ACME server, and the CA that signs it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def serving_authority(
     not_after: datetime,
     common_name: str = SERVING_AUTHORITY_NAME,
 ) -> x509.Certificate:
-    """The root that clients trust in order to talk to the ACME server; it signs end entities only."""
+    """The root that clients of the ACME server trust; it signs end-entity certificates only."""
     template = AuthorityTemplate(
         common_name=common_name, serial=serial, not_before=not_before, not_after=not_after, path_length=0
     )

@@ -19,18 +19,18 @@ from kms.contract import READY
 from kms.pki.ca import (
     AlternateChain,
     AuthorityTemplate,
-    Former,
     InvalidAuthority,
+    ReplacedRoot,
     chain_to_root_pem,
     check_cross,
     check_imported,
+    former_roots,
     intermediate,
-    is_as_wanted,
     load_signer,
+    matches_template,
     renewal_time,
     self_signed,
     subject_key_id,
-    succeeded,
 )
 from kms.pki.ca.cross import REASON as INVALID_CROSS
 from kms.pki.certificate import Signer, certificate_pem, random_serial
@@ -159,8 +159,8 @@ def _alternates(
 def _former_roots(authority: CertificateAuthority, signer: Signer, *, now: datetime) -> tuple[FormerRoot, ...]:
     """Return the former roots of the CA; they stay published for a while."""
     status = authority.status
-    former = [Former(each.certificate, each.replaced_at) for each in status.former_roots]
-    kept = succeeded(former, status.chain, chain_to_root_pem(signer), now=now)
+    former = [ReplacedRoot(each.certificate, each.replaced_at) for each in status.former_roots]
+    kept = former_roots(former, status.chain, chain_to_root_pem(signer), now=now)
     return tuple(FormerRoot(certificate=each.pem, replaced_at=each.replaced_at) for each in kept)
 
 
@@ -329,7 +329,7 @@ def _is_due(
 ) -> bool:
     """Whether to sign again: the spec or the issuer has changed, or renewal is due and extends the validity."""
     above = () if issuer is None else (issuer.certificate, *issuer.issuers)
-    if current.issuers != above or not is_as_wanted(current.certificate, template, key, issuer):
+    if current.issuers != above or not matches_template(current.certificate, template, key, issuer):
         return True
     return now >= renewal_time(current.certificate) and template.not_after > current.not_after
 

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from kms.clock import Entropy
-from kms.pki.ca import Anchors, Former, anchors
+from kms.pki.ca import Anchors, ReplacedRoot, anchors
 from kms.resources.authorities import CertificateAuthority, Trust
 from kms.resources.durations import parse_duration
 from kms.resources.kinds import AUTHORITIES, BUNDLES, CLUSTER_TRUST_BUNDLES, CONFIG_MAPS, Kind
@@ -143,7 +143,7 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
 
 def _anchors(authority: CertificateAuthority, section: Trust, *, now: datetime) -> Anchors | None:
     """Return what to publish; None without a certificate. Raises ValueError if the overlap is no duration."""
-    former = [Former(each.certificate, each.replaced_at) for each in authority.status.former_roots]
+    former = [ReplacedRoot(each.certificate, each.replaced_at) for each in authority.status.former_roots]
     return anchors(authority.status.chain, former, overlap=parse_duration(section.overlap), now=now)
 
 

@@ -14,7 +14,7 @@ from acme_server.api.payloads import AccountUpdate
 from acme_server.jose.jwk import thumbprint
 from acme_server.orders.policy import parsed
 from acme_server.problems import ProblemType, Refused, Unavailable
-from kms.issuers import SecretIssuer
+from kms.issuers import Issuer
 from kms.pki.certificate import LeafTemplate
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ORDERS
@@ -293,11 +293,11 @@ async def test_a_ca_that_has_ended_issues_nothing(world: World, account: ACMEAcc
 async def test_what_no_retry_repairs_ends_the_order_and_says_so(
     world: World, account: ACMEAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(_: SecretIssuer, __: LeafTemplate) -> None:
+    async def broken(_: Issuer, __: LeafTemplate) -> None:
         raise ValueError("secret detail")
 
     order = await world.proven(account)
-    monkeypatch.setattr(SecretIssuer, "sign", broken)
+    monkeypatch.setattr(Issuer, "sign", broken)
     ended = await finalize(world, account, order)
     assert ended.status.state == "invalid"
     assert ended.status.error is not None

@@ -18,7 +18,7 @@ from kms.pki.ca import (
     NameConstraints,
     chain_to_root_pem,
     intermediate,
-    is_as_wanted,
+    matches_template,
     remaining_path_length,
     renewal_time,
     self_signed,
@@ -202,8 +202,8 @@ def test_a_certificate_is_as_wanted_until_something_of_it_changes() -> None:
     template = replace(TEMPLATE, not_after=NOW + 100 * DAY, constraints=CONSTRAINTS, path_length=0)
     certificate = intermediate(template, key(), top)
     later = replace(template, serial=5, not_before=NOW + DAY, not_after=NOW + 200 * DAY)
-    assert is_as_wanted(certificate, template, key(), top)
-    assert is_as_wanted(certificate, later, key(), top)
+    assert matches_template(certificate, template, key(), top)
+    assert matches_template(certificate, later, key(), top)
     for changed in (
         replace(template, common_name="Other"),
         replace(template, subject={}),
@@ -211,20 +211,20 @@ def test_a_certificate_is_as_wanted_until_something_of_it_changes() -> None:
         replace(template, constraints=None),
         replace(template, constraints=replace(CONSTRAINTS, permitted_domains=("example.org",))),
     ):
-        assert not is_as_wanted(certificate, changed, key(), top)
-    assert not is_as_wanted(certificate, template, key(which="other"), top)
-    assert not is_as_wanted(certificate, template, key(), root(with_key=key(which="other root")))
-    assert not is_as_wanted(certificate, template, key(), None)
+        assert not matches_template(certificate, changed, key(), top)
+    assert not matches_template(certificate, template, key(which="other"), top)
+    assert not matches_template(certificate, template, key(), root(with_key=key(which="other root")))
+    assert not matches_template(certificate, template, key(), None)
 
 
 def test_a_root_is_as_wanted_too() -> None:
-    assert is_as_wanted(self_signed(TEMPLATE, key()), TEMPLATE, key(), None)
-    assert not is_as_wanted(self_signed(TEMPLATE, key()), replace(TEMPLATE, path_length=1), key(), None)
+    assert matches_template(self_signed(TEMPLATE, key()), TEMPLATE, key(), None)
+    assert not matches_template(self_signed(TEMPLATE, key()), replace(TEMPLATE, path_length=1), key(), None)
 
 
 def test_a_certificate_that_the_renewed_issuer_would_sign_again_is_still_as_wanted() -> None:
     certificate = intermediate(replace(TEMPLATE, not_after=NOW + 100 * DAY), key(), root(serial=1))
-    assert is_as_wanted(certificate, TEMPLATE, key(), root(serial=2))
+    assert matches_template(certificate, TEMPLATE, key(), root(serial=2))
 
 
 @given(st.integers(min_value=1, max_value=40_000))
