@@ -12,7 +12,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kms-acme
 export MYPY_CACHE_DIR := $(CACHE)/mypy
 export RUFF_CACHE_DIR := $(CACHE)/ruff
 # Groups of tests go to workers as a whole, those that take longest first: see tests/support/groups.py.
-WORKERS := --numprocesses=3 --dist=loadgroup --no-loadscope-reorder
+WORKERS := --numprocesses=3
 PYTEST := $(BIN)/pytest $(WORKERS)
 SOURCES := acme_server kms kms_acme operator tests e2e fuzz
 GATE := not node and not soak and not tools

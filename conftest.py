@@ -8,11 +8,13 @@ from contextlib import AbstractContextManager
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
 
 from e2e.chart.helm import Helm
 from e2e.cluster import Cluster
 from e2e.cluster.node import NodeCluster
 from tests.support import groups
+from tests.support.groups import GroupScheduling
 from tests.support.installation import Installation
 from tests.support.installation import installation as running_installation
 from tests.support.release import Release
@@ -25,10 +27,15 @@ settings.register_profile("properties", deadline=None, suppress_health_check=[He
 settings.load_profile("properties")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """After the marks that fixtures give (see e2e/cluster/fixtures.py), before xdist reads the groups."""
+    """Sort tests by the groups that they belong to."""
     groups.arrange(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupScheduling:
+    """Hand whole groups to the workers."""
+    return GroupScheduling(config, log)
 
 
 @pytest.fixture(scope="session")

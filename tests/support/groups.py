@@ -3,12 +3,14 @@
 A control plane and an installation (operator and server) exist once for each group that needs them, never once for each
 worker or file:
 
-* "api server": tests that define kinds, ask who may do what, or stop the API server;
-* "operators": tests that run operators of their own;
 * "programs": tests that stop, kill, add or count the programs of an installation;
-* "stories": clients of an installation that nobody disturbs.
+* "operators": tests that run operators of their own;
+* "stories": clients of an installation that nobody disturbs;
+* "api server": tests that define kinds, ask who may do what, or stop the API server.
 
-Tests that start a cluster of their own are grouped by file, like those that need none.
+All other tests are grouped by file, those that start a cluster of their own before those that need none.
+
+xdist's own groups (`--dist=loadgroup`) are not used: 3.8 hands them over in a way that pytest 9.2 has removed.
 """
 
 from __future__ import annotations
@@ -16,47 +18,94 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parents[2]
-_LONG = ("programs", "operators", "stories", "api server")
-"""Groups that one worker is busy with for minutes: they begin first, so that no worker ends late."""
-_OPERATORS = frozenset(
-    f"tests/{name}.py"
-    for name in (
-        "chart/test_two_releases",
-        "integration/test_operator",
-        "integration/test_operator_processes",
-        "integration/test_published_roots",
-        "integration/test_ready_made_issuers",
-    )
-)
-_CLUSTERS = frozenset({"clusters", "helm"})
+_GROUPS = {
+    "programs": frozenset(
+        f"tests/integration/test_{name}.py"
+        for name in (
+            *("account_keys", "accounts", "apiserver_away", "busy_apiserver", "crashes", "directories", "reloading"),
+            *("replicas", "revocation", "secrets_stay_secret", "two_servers", "write_budget"),
+        )
+    ),
+    "operators": frozenset(
+        {"tests/chart/test_two_releases.py"}
+        | {
+            f"tests/integration/test_{name}.py"
+            for name in ("operator", "operator_processes", "published_roots", "ready_made_issuers")
+        }
+    ),
+    "stories": frozenset(
+        f"e2e/stories/test_{name}.py"
+        for name in (
+            *("acme_library", "acme_library_beyond", "apache", "caddy", "certbot", "certbot_challenges"),
+            *("certbot_revocation", "kubectl", "lego", "lego_challenges", "quirks", "quirks_issuance", "renewal"),
+        )
+    ),
+    "api server": frozenset(
+        {
+            "tests/chart/test_made_files.py",
+            "tests/e2e/cluster/test_control_plane.py",
+            "tests/e2e/cluster/test_fixtures.py",
+        }
+        | {f"tests/integration/test_{name}.py" for name in ("cluster_client", "crd_lifecycle", "crds", "rbac")}
+    ),
+}
+"""Those that one worker is busy with for minutes begin first, so that no worker ends late."""
+_OWN_CLUSTER = frozenset({"clusters", "helm"})
 _TOOLS = ("tests/e2e/", "tests/load/", "tests/fuzz/test_tools.py")
 
 
+def group(file: str) -> str:
+    """The group of the tests of a file, named relative to the root of the project."""
+    return next((name for name, files in _GROUPS.items() if file in files), file)
+
+
+class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Hands a whole group to a worker, in the order in which the groups were collected."""
+
+    def __init__(self, config: pytest.Config, log: Producer) -> None:
+        super().__init__(config, log)
+        config.option.loadscopereorder = False
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid.partition("::")[0])
+
+
 def arrange(items: list[pytest.Item]) -> None:
-    """Name the group of each test, mark the tests of our test tools, and sort the groups: the longest come first."""
+    """Mark the tests of our test tools, and sort: the groups that take longest come first.
+
+    Raises:
+        pytest.UsageError: a file whose tests share a cluster with others is in no group.
+    """
     for item in items:
-        path = item.path.relative_to(ROOT).as_posix()
-        if path.startswith(_TOOLS):
+        if _file(item).startswith(_TOOLS):
             item.add_marker(pytest.mark.tools)
-        item.add_marker(pytest.mark.xdist_group(_group(path, getattr(item, "fixturenames", ()))))
+    sharing = {_file(item) for item in items if _shares(item)}
+    if forgotten := {file for file in sharing if group(file) == file}:
+        raise pytest.UsageError(f"name the group of {', '.join(sorted(forgotten))} in tests/support/groups.py")
     items.sort(key=_rank)
 
 
-def _group(path: str, fixtures: tuple[str, ...]) -> str:
-    if "node_cluster" in fixtures:
-        return "node"
-    if "installation" in fixtures:
-        return "stories" if path.startswith("e2e/stories/") else "programs"
-    if "cluster" in fixtures:
-        return "operators" if path in _OPERATORS else "api server"
-    return path
+def _shares(item: pytest.Item) -> bool:
+    """Whether it uses a cluster that other tests use as well."""
+    fixtures = _fixtures(item)
+    return "clusters" in fixtures and not {"installation", "cluster"}.isdisjoint(fixtures)
 
 
 def _rank(item: pytest.Item) -> int:
-    (group,) = next(item.iter_markers("xdist_group")).args
-    if group in _LONG:
-        return _LONG.index(group)
-    starts_cluster = group == "e2e/stories/test_demo.py" or not _CLUSTERS.isdisjoint(getattr(item, "fixturenames", ()))
-    return len(_LONG) + (not starts_cluster)
+    names = tuple(_GROUPS)
+    name = group(_file(item))
+    if name in names:
+        return names.index(name)
+    return len(names) + _OWN_CLUSTER.isdisjoint(_fixtures(item))
+
+
+def _file(item: pytest.Item) -> str:
+    return item.path.relative_to(ROOT).as_posix()
+
+
+def _fixtures(item: pytest.Item) -> tuple[str, ...]:
+    return getattr(item, "fixturenames", ())
