@@ -88,8 +88,9 @@ def read_response(wire: bytes, query: Query) -> Response:
         raise UnrelatedMessage("not a DNS message")
     _, flags, _, *counts = _HEADER.unpack_from(wire)
     truncated, too_many = bool(flags & dns.flags.TC), sum(counts) > MAXIMUM_RECORDS
-    message = _parse(wire, question_only=truncated or too_many)
-    if message is None or not query.message.is_response(message):
+    # dnspython collects errors here instead of raising them: that tells a malformed response from an unrelated message.
+    message = dns.message.from_wire(wire, question_only=truncated or too_many, continue_on_error=True)
+    if not query.message.is_response(message):
         raise UnrelatedMessage("not a response to the query")
     if truncated:  # its records may be incomplete; the client asks again by TCP
         return Response(message.rcode(), truncated=True)
@@ -98,14 +99,6 @@ def read_response(wire: bytes, query: Query) -> Response:
     if message.errors:
         raise MalformedResponse("malformed records")
     return _follow_aliases(message, query)
-
-
-def _parse(wire: bytes, *, question_only: bool) -> dns.message.Message | None:
-    """Parse once, so that a malformed response to the query can be told from an unrelated message."""
-    try:
-        return dns.message.from_wire(wire, question_only=question_only, continue_on_error=True)
-    except (dns.exception.DNSException, ValueError):
-        return None
 
 
 def _follow_aliases(message: dns.message.Message, query: Query) -> Response:
