@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 from josepy.json_util import encode_b64jose
 
-from fuzz.targets import alpn, crosses, imports, key_changes, links, nonces
+from fuzz.targets import alpn, crosses, imports, key_changes, nonces, urls
 from fuzz.targets import dns as dns_target
 from fuzz.targets import eab as eab_target
 from kms.pki.ca import intermediate
@@ -37,7 +37,7 @@ def _jws() -> Iterable[bytes]:
     for algorithm in ALGORITHMS:
         key = ClientKey(algorithm)
         yield signed(key, b"{}", jwk=key.jwk, nonce="bm9uY2U", url=_URL)
-    yield signed(key, b"", kid=f"{links.URL}/acme/pki/web/accounts/{'a' * 52}", nonce="bm9uY2U", url=_URL)
+    yield signed(key, b"", kid=f"{urls.URL}/acme/pki/web/accounts/{'a' * 52}", nonce="bm9uY2U", url=_URL)
 
 
 def _jwk() -> Iterable[bytes]:
@@ -154,7 +154,7 @@ def _redirects() -> Iterable[bytes]:
 
 
 def _urls() -> Iterable[bytes]:
-    yield f"{links.URL}/acme/pki/web/accounts/{'a' * 52}".encode()
+    yield f"{urls.URL}/acme/pki/web/accounts/{'a' * 52}".encode()
     yield b"/acme/pki/web/orders/" + b"a" * 32 + b"/finalize"
 
 
@@ -205,7 +205,6 @@ _SEEDS: Mapping[str, Callable[[], Iterable[bytes]]] = MappingProxyType(
         "jwk": _jwk,
         "jws": _jws,
         "key_changes": _key_changes,
-        "links": _urls,
         "names": _names,
         "nonces": _nonces,
         "patterns": _patterns,
@@ -213,5 +212,6 @@ _SEEDS: Mapping[str, Callable[[], Iterable[bytes]]] = MappingProxyType(
         "redirects": _redirects,
         "renewals": _renewals,
         "revocations": _revocations,
+        "urls": _urls,
     }
 )

@@ -10,8 +10,8 @@ import pytest
 from e2e.cluster.node import ZONE
 from e2e.support import dns, ingress
 from tests.support.certmanager import Team
+from tests.support.eventually import eventually
 from tests.support.installation import SOON
-from tests.support.operating import eventually
 from tests.support.release import Release
 
 CLASS = "kms-acme-test"
@@ -52,14 +52,7 @@ def test_a_certificate_for_the_hosts_of_an_ingress_becomes_ready(team: Team) -> 
     names = [f"{each}.{team.namespace}.{ZONE}" for each in HOSTS]
     team.wait(team.certificate("shop", dnsNames=names))
     assert team.issued("shop").names == set(names)
-    (order,) = team.issued_orders()
-    proven = [
-        challenge["type"]
-        for authorization in order["status"]["authorizations"]
-        for challenge in authorization["challenges"]
-        if challenge["state"] == "valid"
-    ]
-    assert proven == ["http-01", "http-01"]
+    assert team.proven_challenge_types() == ["http-01", "http-01"]
 
     def are_left() -> bool:
         return {each["metadata"]["name"] for each in team.objects("ingresses")} == set(HOSTS)

@@ -9,9 +9,9 @@ import pytest
 
 from e2e.cluster.node import CertManager
 from tests.support.certmanager import TRUSTED, Spec, Team
+from tests.support.eventually import eventually
 from tests.support.installation import SOON
 from tests.support.mishaps import is_presented, kill_cert_manager, never_failed
-from tests.support.operating import eventually
 from tests.support.release import Release
 
 PATIENT = 150

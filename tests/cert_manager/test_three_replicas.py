@@ -18,9 +18,9 @@ from e2e.cluster.node import ZONE
 from e2e.support import dns, http01
 from e2e.support.apiproxy import Proxy, Refusal
 from tests.support.certmanager import API, HTTP01, ISSUER, TRUSTED, Team
+from tests.support.eventually import eventually
 from tests.support.manifests import text
 from tests.support.mishaps import REPLICAS, behind_a_proxy, delete, is_presented, kill, leader, never_failed
-from tests.support.operating import eventually
 from tests.support.release import Release
 
 pytestmark = pytest.mark.slow

@@ -17,8 +17,9 @@ from kms_acme.cli import options
 from kms_operator.settings import OperatorSettings
 from tests.chart.test_pods import parsed
 from tests.support.charts import container
+from tests.support.eventually import eventually
 from tests.support.manifests import manifest, text
-from tests.support.operating import OperatorProcess, eventually
+from tests.support.operating import OperatorProcess
 
 NAMESPACE = "kms-acme"
 RELEASES = ("kms-acme", "shop")

@@ -15,7 +15,8 @@ from e2e.load.exchange import Answer, Exchange
 from e2e.load.keys import AccountKey, certificate_key, certificate_request
 from e2e.support.enrollment import enrollment_of
 from kms.resources.kinds import ACCOUNTS
-from tests.support.installation import PROFILE, Installation, becomes, refusal
+from tests.support.eventually import becomes
+from tests.support.installation import PROFILE, Installation, refusal
 
 
 async def change(client: Client, new: AccountKey) -> Answer:

@@ -9,7 +9,8 @@ import pytest
 from e2e.load.client import Client, http01_of
 from e2e.load.exchange import Exchange
 from e2e.support.dns import Addresses
-from tests.support.installation import Installation, becomes, refusal
+from tests.support.eventually import becomes
+from tests.support.installation import Installation, refusal
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ import pytest
 from e2e.load.client import Client
 from e2e.load.exchange import Answer
 from e2e.load.keys import AccountKey, b64url, certificate_key, certificate_request
-from tests.support.installation import PROFILE, Installation, becomes, refusal
+from tests.support.eventually import becomes
+from tests.support.installation import PROFILE, Installation, refusal
 
 RECOVERED = 40.0
 """Seconds until everything is as before; watches try again after at most 30."""

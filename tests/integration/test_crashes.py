@@ -28,8 +28,9 @@ from e2e.support.enrollment import secret
 from e2e.support.programs import RELEASE, Program, Server
 from kms.resources.kinds import CREDENTIALS
 from kms.resources.secret_names import OWNER_UID
+from tests.support.eventually import becomes
 from tests.support.insisting import insisting
-from tests.support.installation import KILLS, Installation, becomes
+from tests.support.installation import KILLS, Installation
 
 SERVER_KILLS = KILLS // 3
 OPERATOR_KILLS = KILLS - 2 * SERVER_KILLS

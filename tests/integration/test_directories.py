@@ -12,7 +12,8 @@ from cryptography import x509
 from e2e.load.client import Client, as_order, http01_of
 from kms.resources.kinds import POLICIES, PROFILES
 from tests.support import pki
-from tests.support.installation import PROFILE, Installation, becomes, refusal
+from tests.support.eventually import becomes
+from tests.support.installation import PROFILE, Installation, refusal
 
 
 async def answered(installation: Installation, client: Client, authorization: str) -> None:

@@ -21,9 +21,10 @@ from kms.pki.certificate import certifies
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, PROFILES
 from kms_operator.settings import OperatorSettings
 from tests.support import pki
+from tests.support.eventually import eventually
 from tests.support.manifests import manifest
 from tests.support.operated import pair
-from tests.support.operating import RELEASE, Kubectl, OperatorProcess, eventually
+from tests.support.operating import RELEASE, Kubectl, OperatorProcess
 
 USER = f"system:serviceaccount:{RELEASE}:kms-acme-operator"
 

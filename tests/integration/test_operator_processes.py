@@ -16,9 +16,10 @@ from e2e.cluster.ports import free_port
 from kms.address import Address
 from kms.resources.kinds import CREDENTIALS
 from kms_operator.settings import OperatorSettings
+from tests.support.eventually import eventually
 from tests.support.installation import KILLS
 from tests.support.manifests import manifest
-from tests.support.operating import RELEASE, Kubectl, OperatorProcess, eventually, examples
+from tests.support.operating import RELEASE, Kubectl, OperatorProcess, examples
 
 HOLDER = "jsonpath={.spec.holderIdentity}"
 

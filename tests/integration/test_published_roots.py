@@ -18,8 +18,9 @@ from kms.pki.keys import private_key_pem
 from kms.resources.kinds import AUTHORITIES, BUNDLES
 from kms_operator.settings import OperatorSettings
 from tests.support import pki
+from tests.support.eventually import eventually
 from tests.support.manifests import text
-from tests.support.operating import OperatorProcess, eventually
+from tests.support.operating import OperatorProcess
 
 RELEASE = "kms-acme"
 OPERATOR = f"{RELEASE}:kms-acme-operator"

@@ -13,8 +13,8 @@ from e2e.cluster.errors import CommandFailed
 from e2e.cluster.install import documents
 from kms.resources.kinds import CREDENTIALS, ORDERS, PROFILES
 from tests.support.crds import CONFIGURATION, KINDS
+from tests.support.eventually import eventually
 from tests.support.manifests import manifest
-from tests.support.operating import eventually
 
 RELEASE = "kms-acme"
 SERVER = f"system:serviceaccount:{RELEASE}:kms-acme-server"

@@ -15,8 +15,9 @@ from kms.address import Address
 from kms.resources.kinds import CLUSTER_ISSUERS, ISSUERS, PROFILES
 from kms_operator.settings import OperatorSettings
 from tests.support.definitions import definition
+from tests.support.eventually import eventually
 from tests.support.manifests import text
-from tests.support.operating import OperatorProcess, eventually
+from tests.support.operating import OperatorProcess
 
 RELEASE = "kms-acme"
 CONDITION = 'jsonpath={.status.conditions[?(@.type=="CertManagerIssuer")].reason}'

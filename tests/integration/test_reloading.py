@@ -12,7 +12,8 @@ from e2e.load.keys import ExternalAccount, certificate_key, certificate_request
 from e2e.support.enrollment import external_account_of, secret
 from e2e.support.programs import RELEASE
 from kms.resources.kinds import CREDENTIALS, POLICIES
-from tests.support.installation import PROFILE, Installation, becomes, refusal
+from tests.support.eventually import becomes
+from tests.support.installation import PROFILE, Installation, refusal
 
 
 def presented(installation: Installation) -> x509.Certificate:

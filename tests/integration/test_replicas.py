@@ -21,8 +21,9 @@ from e2e.load.client import Client
 from e2e.support.balancer import Balancer, balancing
 from e2e.support.enrollment import Enrollment
 from e2e.support.programs import Server
+from tests.support.eventually import becomes
 from tests.support.insisting import ordered
-from tests.support.installation import Installation, becomes
+from tests.support.installation import Installation
 
 pytestmark = pytest.mark.kills
 

@@ -14,7 +14,8 @@ from e2e.load.exchange import Answer, Exchange
 from e2e.load.keys import AccountKey, b64url, certificate_key, certificate_request
 from e2e.support import http01
 from e2e.support.programs import RELEASE
-from tests.support.installation import PROFILE, Installation, becomes, refusal
+from tests.support.eventually import becomes
+from tests.support.installation import PROFILE, Installation, refusal
 
 KINDS = "certificateauthorities,certificatepolicies,certificateprofiles,eabcredentials,acmeaccounts,acmeorders"
 

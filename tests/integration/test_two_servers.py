@@ -17,7 +17,8 @@ from e2e.load.keys import AccountKey, b64url, certificate_key, certificate_reque
 from e2e.support.enrollment import Enrollment
 from kms.resources.kinds import PROFILES
 from kms.resources.secret_names import CREDENTIAL_UID
-from tests.support.installation import PROFILE, Installation, becomes, refusal
+from tests.support.eventually import becomes
+from tests.support.installation import PROFILE, Installation, refusal
 
 AT_ONCE = 1.0
 """Within so many seconds all servers know, on a machine that does little else."""

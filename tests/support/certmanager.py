@@ -254,6 +254,16 @@ class Team:
         """Our orders that have their certificate; cert-manager may leave others behind when its own writes collide."""
         return [each for each in self.objects("acmeorders") if each.get("status", {}).get("state") == "valid"]
 
+    def proven_challenge_types(self) -> list[str]:
+        """The challenge type that proved each name of the one issued order."""
+        (order,) = self.issued_orders()
+        return [
+            challenge["type"]
+            for authorization in order["status"]["authorizations"]
+            for challenge in authorization["challenges"]
+            if challenge["state"] == "valid"
+        ]
+
     def describe(self, *things: str) -> str:
         """What a person reads who asks why."""
         return self.kubectl("describe", *things)

@@ -1,33 +1,49 @@
-"""Waiting for something to become true."""
+"""Wait for a condition, from asynchronous and from blocking tests."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 PATIENCE = 4.0
-"""Limits say how long an idle machine may take at most; one that has much to do gets a multiple of that."""
+"""Limits are meant for an idle machine; a busy one gets this multiple of them."""
 
 
 def deadline_in(seconds: float) -> float:
-    """When a wait of so many seconds on an idle machine is over here, as time.monotonic() tells it."""
+    """The deadline, as time.monotonic(), of a wait that takes at most `seconds` on an idle machine."""
     return time.monotonic() + seconds * PATIENCE
 
 
 async def until(condition: Callable[[], object], *, seconds: float = 20.0) -> None:
     """Return as soon as `condition()` is true; fail after `seconds` (of an idle machine)."""
-    deadline = deadline_in(seconds)
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+    for _ in _attempts(seconds):
+        if condition():
+            return
         await asyncio.sleep(0.002)
+
+
+async def becomes(condition: Callable[[], Awaitable[object]], *, seconds: float = 30.0) -> None:
+    """The same for a condition that is asynchronous itself."""
+    for _ in _attempts(seconds):
+        if await condition():
+            return
+        await asyncio.sleep(0.1)
+
+
+def eventually(condition: Callable[[], object], *, seconds: float = 15.0, why: Callable[[], object] = str) -> None:
+    """The same for blocking tests; the failure says `why()`."""
+    for _ in _attempts(seconds, why):
+        if condition():
+            return
+        time.sleep(0.1)
 
 
 @asynccontextmanager
 async def in_background(work: Coroutine[Any, Any, object]) -> AsyncIterator[asyncio.Task[object]]:
-    """Run `work` beside the test, and cancel it at the end; what it dies of beforehand is raised."""
+    """Run `work` beside the test and cancel it at the end. An error in it is raised there."""
     task = asyncio.ensure_future(work)
     try:
         yield task
@@ -35,3 +51,10 @@ async def in_background(work: Coroutine[Any, Any, object]) -> AsyncIterator[asyn
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+def _attempts(seconds: float, why: Callable[[], object] = lambda: "condition not met in time") -> Iterator[None]:
+    deadline = deadline_in(seconds)
+    while True:
+        yield
+        assert time.monotonic() < deadline, why()

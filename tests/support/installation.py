@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +18,7 @@ from e2e.support import dns, http01
 from e2e.support.enrollment import Enrollment, enrollment_of, external_account_of
 from e2e.support.programs import RELEASE, Programs, Server, Validation, running_programs
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, Kind
-from tests.support.eventually import deadline_in
+from tests.support.eventually import becomes
 
 SERVER = f"serviceaccount:{RELEASE}:kms-acme-server"
 """The server, as the audit log calls it."""
@@ -155,14 +153,6 @@ class Installation(Site):
         finally:
             for each in started:
                 self.programs.remove_server(each)
-
-
-async def becomes(condition: Callable[[], Awaitable[object]], *, seconds: float = SOON) -> None:
-    """Return as soon as the condition holds; fail if it does not in `seconds` (of an idle machine)."""
-    deadline = deadline_in(seconds)
-    while not await condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        await asyncio.sleep(0.1)
 
 
 async def refusal(request: Awaitable[object]) -> str:

@@ -8,9 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from typing import Any
 from e2e.cluster.cluster import Cluster
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES
 from kms_operator.settings import OperatorSettings
-from tests.support.eventually import deadline_in
+from tests.support.eventually import eventually
 from tests.support.manifests import manifest, text
 
 RELEASE = "kms-acme"
@@ -65,14 +63,6 @@ class OperatorProcess:
         """End it without a word; nothing where it has ended already."""
         self._process.kill()
         self._process.wait()
-
-
-def eventually(condition: Callable[[], object], *, seconds: float = 15.0, why: Callable[[], object] = str) -> None:
-    """Return as soon as `condition()` is true; fail after `seconds` (of an idle machine) with `why()`."""
-    deadline = deadline_in(seconds)
-    while not condition():
-        assert time.monotonic() < deadline, why()
-        time.sleep(0.1)
 
 
 class Kubectl:
