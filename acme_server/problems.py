@@ -1,10 +1,12 @@
-"""What went wrong, said once. Services raise `Refused` or `Unavailable`; only the edge makes problem documents of them.
+"""The errors of the domain. Services raise `Refused` or `Unavailable`; only api/problems.py turns them into HTTP.
 
     ACMEError
-    ├── Refused       the request must not be granted; the sender is told why (4xx, a registered type)
-    └── Unavailable   we cannot answer now; the sender should come again (503 with Retry-After)
+    ├── Refused               the request must not be granted; its sender learns why
+    │   ├── NotFound
+    │   └── AccountNotValid
+    └── Unavailable           the server cannot answer now; the client should try again
 
-cert-manager takes any 4xx as final, so whatever may be better in a minute is Unavailable, never Refused.
+cert-manager treats every 4xx as final, so an error that may be gone in a minute is Unavailable, never Refused.
 """
 
 from __future__ import annotations
@@ -12,12 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any
 
 from kms.resources.orders import Identifier
-
-URN = "urn:ietf:params:acme:error:"
 
 
 class ProblemType(StrEnum):
@@ -50,25 +49,9 @@ class ProblemType(StrEnum):
     USER_ACTION_REQUIRED = "userActionRequired"
 
 
-STATUSES: Mapping[ProblemType, int] = MappingProxyType(
-    {
-        ProblemType.ALREADY_REPLACED: 409,
-        ProblemType.CAA: 403,
-        ProblemType.UNAUTHORIZED: 403,
-        ProblemType.ORDER_NOT_READY: 403,
-        ProblemType.REJECTED_IDENTIFIER: 403,
-        ProblemType.EXTERNAL_ACCOUNT_REQUIRED: 403,
-        ProblemType.USER_ACTION_REQUIRED: 403,
-        ProblemType.RATE_LIMITED: 429,
-        ProblemType.SERVER_INTERNAL: 500,
-    }
-)
-"""HTTP status by type; 400 where none is named."""
-
-
 @dataclass(frozen=True, slots=True)
 class SubProblem:
-    """What is wrong with one identifier (RFC 8555, 6.7.1)."""
+    """The error of one identifier (RFC 8555, 6.7.1)."""
 
     type: ProblemType
     detail: str
@@ -76,37 +59,45 @@ class SubProblem:
 
 
 class ACMEError(Exception):
-    """Base of what the edge turns into a problem document."""
+    """Base of all errors that become problem documents."""
 
 
 @dataclass(eq=False)
 class Refused(ACMEError):
     """A request that must not be granted, and what its sender should know.
 
-    `status` overrides the status that goes with the type, `headers` are added to the answer (Location, Link), and
-    `members` to the document (`algorithms` of badSignatureAlgorithm, `instance` of userActionRequired).
+    `retry_after` are the seconds after which the same request may be granted. `members` are further members of the
+    problem document: `algorithms` of badSignatureAlgorithm, `instance` of userActionRequired.
     """
 
     type: ProblemType
     detail: str
     subproblems: tuple[SubProblem, ...] = ()
-    status: int | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    retry_after: int | None = None
     members: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """The type and the detail, as a log line wants them."""
+        """The type and the detail, for log lines."""
         return f"{self.type}: {self.detail}"
 
-    @property
-    def http_status(self) -> int:
-        """The status of the answer."""
-        return self.status or STATUSES.get(self.type, 400)
+
+class NotFound(Refused):
+    """The resource does not exist. Resources that the account must not see are refused in the same words."""
+
+    def __init__(self, detail: str = "There is no such resource for this account.") -> None:
+        super().__init__(ProblemType.MALFORMED, detail)
+
+
+class AccountNotValid(Refused):
+    """The account is deactivated or revoked, or its key has changed: it may do nothing."""
+
+    def __init__(self, detail: str = "The account is deactivated.") -> None:
+        super().__init__(ProblemType.UNAUTHORIZED, detail)
 
 
 @dataclass(eq=False)
 class Unavailable(ACMEError):
-    """We cannot answer now. `detail` is for people, `retry_after` in seconds for programs."""
+    """The server cannot answer now. `detail` is for people, `retry_after` (in seconds) for programs."""
 
     detail: str
     retry_after: int = 2
@@ -114,8 +105,3 @@ class Unavailable(ACMEError):
     def __str__(self) -> str:
         """The detail."""
         return self.detail
-
-
-def not_found() -> Refused:
-    """The one answer for objects that do not exist and for those that the account must not see."""
-    return Refused(ProblemType.MALFORMED, "There is no such resource for this account.", status=404)

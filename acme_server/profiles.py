@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from msgspec.structs import replace
 
-from acme_server.problems import ProblemType, Refused, Unavailable
+from acme_server.problems import NotFound, ProblemType, Refused, Unavailable
 from kms.cluster.informer import Informer
 from kms.contract import READY, may_offer, objection_to_skipping
 from kms.pki.constraints import Constraints, constraints_of
@@ -89,16 +89,14 @@ class Profiles:
     def of(self, namespace: str, name: str) -> Profile:
         """The profile of that name, ready to issue.
 
-        Raises Refused (404) where there is no such profile or ACME clients do not enroll with it, and Unavailable
+        Raises NotFound where there is no such profile or ACME clients do not enroll with it, and Unavailable
         where it may work in a moment or after a repair: cert-manager takes any 4xx as final.
         """
         if not all(each.synced.is_set() for each in (self._profiles, self._policies, self._authorities)):
             raise Unavailable("The server is still reading its configuration.", _COLD)
         profile = self._find(namespace, name)
         if profile is None:
-            raise Refused(
-                ProblemType.MALFORMED, f"There is no profile {namespace}/{name} with ACME enrollment.", status=404
-            )
+            raise NotFound(f"There is no profile {namespace}/{name} with ACME enrollment.")
         return profile
 
     def choose(self, profile: Profile, name: str | None) -> OrderProfile:

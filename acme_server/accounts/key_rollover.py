@@ -30,20 +30,11 @@ CONFIRMATION = timedelta(seconds=30)
 
 
 class KeyInUse(Refused):
-    """The key is, or was, the key of an account. Whoever answers says where that is."""
+    """The key is, or was, the key of `account`."""
 
-    def __init__(self, account: ACMEAccount, *, location: str | None = None) -> None:
-        super().__init__(
-            ProblemType.MALFORMED,
-            "The new key is, or was, the key of an account; make a new one.",
-            status=409,
-            headers={} if location is None else {"Location": location},
-        )
+    def __init__(self, account: ACMEAccount) -> None:
+        super().__init__(ProblemType.MALFORMED, "The new key is, or was, the key of an account; make a new one.")
         self.account = account
-
-    def at(self, location: str) -> KeyInUse:
-        """The same with the URL of that account."""
-        return KeyInUse(self.account, location=location)
 
 
 def require_uncompromised(key: Key, certificates: Certificates) -> None:

@@ -15,7 +15,7 @@ from acme_server.accounts.key_claims import TRIES, KeyClaims
 from acme_server.accounts.key_rollover import KeyRollovers, require_uncompromised
 from acme_server.accounts.transitions import Key
 from acme_server.api.payloads import AccountUpdate, NewAccount
-from acme_server.problems import ProblemType, Refused, Unavailable, not_found
+from acme_server.problems import NotFound, ProblemType, Refused, Unavailable
 from acme_server.profiles import Profile
 from acme_server.state.account_keys import account_name
 from acme_server.state.certificates import Certificates
@@ -176,11 +176,11 @@ class Accounts:
     async def current(self, account: ACMEAccount) -> ACMEAccount:
         """The account as it is now: another replica may have changed it a moment ago.
 
-        Raises Refused with status 401 where it is not valid any more, and Unavailable.
+        Raises AccountNotValid, and Unavailable.
         """
         found = await self._store.fresh(*key_of(account))
         if found is None or found.metadata.uid != account.metadata.uid:
-            raise not_found()
+            raise NotFound
         return rules.usable(found)
 
     async def update(self, account: ACMEAccount, update: AccountUpdate) -> ACMEAccount:

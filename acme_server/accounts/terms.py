@@ -36,6 +36,5 @@ def _not_agreed(what: str, terms: str) -> Refused:
     return Refused(
         ProblemType.USER_ACTION_REQUIRED,
         f"{what}: {terms}",
-        headers={"Link": f'<{terms}>;rel="terms-of-service"'},
         members={"instance": terms},
     )

@@ -13,7 +13,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from acme_server.accounts import slots
-from acme_server.problems import ProblemType, Refused, not_found
+from acme_server.problems import AccountNotValid, NotFound, ProblemType, Refused
 from kms.pki.keys import PublicKey
 from kms.resources.accounts import AccountStatus, ACMEAccount, CurrentKey
 
@@ -40,15 +40,10 @@ class Key(Protocol):
         ...
 
 
-def deactivated_account() -> Refused:
-    """The answer to everything that a deactivated or revoked account asks for."""
-    return Refused(ProblemType.UNAUTHORIZED, "The account is deactivated.", status=401)
-
-
 def usable(account: ACMEAccount) -> ACMEAccount:
-    """The account, if it is valid. Raises Refused (401)."""
+    """The account, if it is valid. Raises AccountNotValid."""
     if account.status.state != "valid":
-        raise deactivated_account()
+        raise AccountNotValid
     return account
 
 
@@ -58,19 +53,19 @@ def opened(account: ACMEAccount, *, status: AccountStatus) -> ACMEAccount:
 
 
 def with_contact(account: ACMEAccount, *, contact: tuple[str, ...]) -> ACMEAccount:
-    """Other contacts. Raises Refused (401) unless the account is valid."""
+    """Other contacts. Raises AccountNotValid."""
     return replace(account, status=replace(usable(account).status, contact=contact))
 
 
 def agreed(account: ACMEAccount, *, terms: str) -> ACMEAccount:
-    """Agreed to these terms of service. Raises Refused (401) unless the account is valid."""
+    """Agreed to these terms of service. Raises AccountNotValid."""
     return replace(account, status=replace(usable(account).status, terms_of_service_agreed=terms))
 
 
 def deactivated(account: ACMEAccount, *, now: datetime) -> ACMEAccount:
-    """Valid to deactivated; final states absorb. Raises Refused (404) where the account is not open."""
+    """Valid to deactivated; final states absorb. Raises NotFound where the account is not open."""
     if account.status.state is None:
-        raise not_found()
+        raise NotFound
     if account.status.state != "valid":
         return account
     return replace(account, status=replace(account.status, state="deactivated", deactivated_at=now))
@@ -79,7 +74,7 @@ def deactivated(account: ACMEAccount, *, now: datetime) -> ACMEAccount:
 def with_key(account: ACMEAccount, key: Key, *, old: str, now: datetime) -> ACMEAccount:
     """Another key in the place of the one with the thumbprint `old`, which stays known as a key of the account.
 
-    Orders and authorizations are the account's as before. Raises Refused: 401 unless the account is valid,
+    Orders and authorizations are the account's as before. Raises AccountNotValid, and Refused:
     malformed where its key is not `old` (of two changes at once, the second one finds this), and unauthorized
     where it has had too many.
     """

@@ -12,10 +12,11 @@ from acme_server.api import representations
 from acme_server.api.authentication import AccountHolder, KeyHolder
 from acme_server.api.context import ACCOUNTS, NEW_ACCOUNTS, ORDERS, URLS
 from acme_server.api.payloads import AccountUpdate, NewAccount, decode
+from acme_server.api.problems import HTTPRefusal
 from acme_server.api.responses import answer, link, require_no_payload
 from acme_server.api.routing import post, post_by_key
 from acme_server.jose import key_rollover
-from acme_server.problems import not_found
+from acme_server.problems import NotFound
 
 
 async def open_account(request: web.Request, caller: KeyHolder) -> web.Response:
@@ -58,14 +59,17 @@ async def change_key(request: web.Request, caller: AccountHolder) -> web.Respons
     try:
         account = await request.app[ACCOUNTS].change_key(caller.profile, caller.account, wanted.new, old=wanted.old)
     except KeyInUse as error:
-        raise error.at(at.account(error.account)) from None
+        location = at.account(error.account)
+        raise HTTPRefusal(
+            error.type, error.detail, status=HTTPStatus.CONFLICT, headers={"Location": location}
+        ) from None
     return answer(representations.account(account, at), location=at.account(account))
 
 
 def _require_own(request: web.Request, caller: AccountHolder) -> None:
     """Another account's URL answers as one that does not exist."""
     if request.match_info["account"] != caller.account.metadata.name:
-        raise not_found()
+        raise NotFound
 
 
 ROUTES = (

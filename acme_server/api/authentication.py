@@ -14,12 +14,13 @@ from typing import Protocol
 
 from aiohttp import web
 
+from acme_server.api.problems import HTTPRefusal
 from acme_server.jose import jws
 from acme_server.jose.decoding import malformed
 from acme_server.jose.jwk import AccountKey, account_key, stored_account_key
 from acme_server.jose.jws import SignedRequest
 from acme_server.nonces import Nonce, Nonces, bad_nonce
-from acme_server.problems import ProblemType, Refused, Unavailable
+from acme_server.problems import AccountNotValid, ProblemType, Refused, Unavailable
 from acme_server.profiles import Profile
 from acme_server.urls import URLs
 from kms.resources import ACMEAccount
@@ -98,7 +99,7 @@ class Authenticator:
         self._parsed = functools.lru_cache(maxsize=_PARSED_KEYS)(stored_account_key)
 
     def profile(self, request: web.Request) -> Profile:
-        """The profile that the path names. Raises Refused (404) or Unavailable."""
+        """The profile that the path names. Raises NotFound or Unavailable."""
         return self._profiles.of(request.match_info["namespace"], request.match_info["profile"])
 
     async def key_holder(self, request: web.Request) -> KeyHolder:
@@ -184,26 +185,26 @@ def account_does_not_exist() -> Refused:
 
 
 def require_good_standing(account: ACMEAccount) -> None:
-    """Raise unless the account may act: Refused (401) for one that is deactivated or revoked."""
+    """Raise AccountNotValid for an account that is deactivated or revoked, and Unavailable for one that is not open."""
     if account.status.state is None:
         raise Unavailable("The account is being opened.")
     if account.status.state != "valid":
-        raise Refused(ProblemType.UNAUTHORIZED, f"The account is {account.status.state}.", status=401)
+        raise AccountNotValid(f"The account is {account.status.state}.")
 
 
 async def _body(request: web.Request) -> bytes:
     """The body of a request of the right media type, read no further than it may be long."""
     media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if media_type != MEDIA_TYPE:
-        raise Refused(ProblemType.MALFORMED, f"The Content-Type must be {MEDIA_TYPE}.", status=415)
+        raise HTTPRefusal(ProblemType.MALFORMED, f"The Content-Type must be {MEDIA_TYPE}.", status=415)
     if (request.content_length or 0) > MAXIMUM_BODY:
-        raise Refused(ProblemType.MALFORMED, f"The request is longer than {MAXIMUM_BODY} octets.", status=413)
+        raise HTTPRefusal(ProblemType.MALFORMED, f"The request is longer than {MAXIMUM_BODY} octets.", status=413)
     if request.content.is_eof():
         return await request.read()  # mostly, all of it came with the headers
     try:
         async with asyncio.timeout(_BODY_DEADLINE):
             return await request.read()  # the limit of the application holds where no length was announced
     except TimeoutError:
-        raise Refused(ProblemType.MALFORMED, "The request took too long to arrive.", status=408) from None
+        raise HTTPRefusal(ProblemType.MALFORMED, "The request took too long to arrive.", status=408) from None
     except (ConnectionError, web.RequestPayloadError):
         raise malformed("The request did not arrive as a whole.") from None

@@ -11,7 +11,7 @@ from acme_server.api.order import order_of
 from acme_server.api.responses import link, require_no_payload
 from acme_server.api.routing import post
 from acme_server.certificates.chains import chains
-from acme_server.problems import not_found
+from acme_server.problems import NotFound
 
 MEDIA_TYPE = "application/pem-certificate-chain"
 
@@ -25,7 +25,7 @@ async def read(request: web.Request, caller: AccountHolder) -> web.Response:
     found = chains(order, request.app[PROFILES].authority(caller.profile, order))
     chosen = int(request.match_info.get("chain", 0))
     if chosen >= len(found):
-        raise not_found()
+        raise NotFound
     response = web.Response(body=found[chosen].encode(), headers={hdrs.CONTENT_TYPE: MEDIA_TYPE})
     at = request.app[URLS]
     for number in range(len(found)):

@@ -12,7 +12,7 @@ from acme_server.api.context import ORDERS, URLS
 from acme_server.api.payloads import ChallengeResponse, decode
 from acme_server.api.responses import RETRY_AFTER, answer, link
 from acme_server.api.routing import post
-from acme_server.problems import not_found
+from acme_server.problems import NotFound
 
 
 async def respond_or_read(request: web.Request, caller: AccountHolder) -> web.Response:
@@ -30,7 +30,7 @@ async def respond_or_read(request: web.Request, caller: AccountHolder) -> web.Re
     at = request.app[URLS]
     view = representations.challenge(order, position, type_, at)
     if view is None:
-        raise not_found()
+        raise NotFound
     headers = {"Link": link(at.authorization(order, position), "up")}
     return answer(view, headers=headers | RETRY_AFTER if view["status"] == "processing" else headers)
 

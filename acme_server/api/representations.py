@@ -1,7 +1,7 @@
-"""What clients get: resources and problems as the JSON objects of RFC 8555, 7.1 and 6.7.
+"""The JSON objects of RFC 8555, 7.1 that clients receive.
 
-Members without a value are absent, for several clients stumble over empty strings and null.
-Times are aware and in UTC, so the encoder writes them as RFC 3339 wants them (`2026-11-23T14:00:00Z`).
+Members without a value are absent: several clients fail on empty strings and null.
+Times are aware and in UTC, so the encoder writes them in the form of RFC 3339 (`2026-11-23T14:00:00Z`).
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from acme_server.api.problems import stored_problem
 from acme_server.certificates.renewal_info import RenewalInfo
-from acme_server.problems import STATUSES, URN, ProblemType, Refused
 from acme_server.profiles import Profile
 from acme_server.urls import URLs
 from kms.resources import ACMEAccount, ACMEOrder
-from kms.resources.orders import Authorization, Challenge, Identifier, StoredProblem
+from kms.resources.orders import Authorization, Challenge
 
 View = dict[str, Any]
 
@@ -73,7 +73,7 @@ def order(order: ACMEOrder, urls: URLs) -> View:
     view: View = {
         "status": status.state,
         "expires": spec.expires,
-        "identifiers": [_identifier(each) for each in spec.identifiers],
+        "identifiers": spec.identifiers,
         "authorizations": urls.authorizations(order),
         "finalize": urls.finalize(order),
     }
@@ -103,7 +103,7 @@ def authorization(order: ACMEOrder, position: int, urls: URLs) -> View:
     view: View = {
         "status": shown.state,
         "expires": shown.expires,
-        "identifier": _identifier(shown.identifier),
+        "identifier": shown.identifier,
         "challenges": [_challenge(order, position, each, urls) for each in _relevant(shown)],
     }
     if shown.wildcard:
@@ -116,22 +116,6 @@ def challenge(order: ACMEOrder, position: int, type_: str, urls: URLs) -> View |
     challenges = order.status.authorizations[position].challenges
     found = next((each for each in challenges if each.type == type_), None)
     return _challenge(order, position, found, urls) if found else None
-
-
-def problem(refused: Refused) -> View:
-    """The problem document of a refusal."""
-    view: View = {"type": URN + refused.type, "detail": refused.detail, "status": refused.http_status}
-    if refused.subproblems:
-        view["subproblems"] = [_subproblem(each.type, each.detail, each.identifier) for each in refused.subproblems]
-    return view | dict(refused.members)
-
-
-def stored_problem(stored: StoredProblem) -> View:
-    """The problem document of an error that an order or a challenge keeps."""
-    view: View = {"type": URN + stored.type, "detail": stored.detail, "status": _status_of(stored.type)}
-    if stored.subproblems:
-        view["subproblems"] = [_subproblem(each.type, each.detail, each.identifier) for each in stored.subproblems]
-    return view
 
 
 def _relevant(authorization: Authorization) -> tuple[Challenge, ...]:
@@ -154,21 +138,3 @@ def _challenge(order: ACMEOrder, position: int, challenge: Challenge, urls: URLs
     if challenge.error is not None:
         view["error"] = stored_problem(challenge.error)
     return view
-
-
-def _identifier(identifier: Identifier) -> View:
-    return {"type": identifier.type, "value": identifier.value}
-
-
-def _subproblem(type_: str, detail: str, identifier: Identifier | None) -> View:
-    view: View = {"type": URN + type_, "detail": detail}
-    if identifier is not None:
-        view["identifier"] = _identifier(identifier)
-    return view
-
-
-def _status_of(type_: str) -> int:
-    try:
-        return STATUSES.get(ProblemType(type_), 400)
-    except ValueError:
-        return 400

@@ -1,4 +1,4 @@
-"""Answers as HTTP wants them: JSON, headers, and what RFC 8555 asks of requests that only read."""
+"""JSON answers, their headers, and the check of POST-as-GET."""
 
 from __future__ import annotations
 
@@ -11,27 +11,25 @@ from multidict import CIMultiDict
 from acme_server.jose.decoding import malformed
 
 RETRY_AFTER = {"Retry-After": "1"}
-"""While something is being processed. Whole seconds, for not every client reads dates."""
+"""Sent while something is processing. Whole seconds: not every client reads dates."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 def answer(
-    view: dict[str, Any], *, status: int = 200, location: str | None = None, headers: dict[str, str] | None = None
+    view: dict[str, Any],
+    *,
+    status: int = 200,
+    location: str | None = None,
+    headers: dict[str, str] | None = None,
+    media_type: str = "application/json",
 ) -> web.Response:
     """`view` as a JSON document."""
     sent = CIMultiDict(headers or ())
-    sent["Content-Type"] = "application/json"
+    sent["Content-Type"] = media_type
     if location is not None:
         sent["Location"] = location
     return web.Response(body=_encode(view), status=status, headers=sent)
-
-
-def problem_document(view: dict[str, Any], *, headers: dict[str, str] | None = None) -> web.Response:
-    """A problem (RFC 7807), with the status that it names."""
-    sent = CIMultiDict(headers or ())
-    sent["Content-Type"] = "application/problem+json"
-    return web.Response(body=_encode(view), status=view["status"], headers=sent)
 
 
 def link(url: str, relation: str) -> str:

@@ -21,7 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from acme_server.certificates.revocation_reasons import hour_of, list_template
-from acme_server.problems import ProblemType, Refused, Unavailable
+from acme_server.problems import NotFound, Unavailable
 from acme_server.state.certificates import Certificates
 from kms.clock import Clock
 from kms.cluster.informer import Informer
@@ -114,14 +114,14 @@ class Publication:
         self._making: dict[Key, asyncio.Lock] = {}
 
     def certificate(self, namespace: str, authority: str) -> Document:
-        """The certificate of the CA. Raises Refused (404) and Unavailable."""
+        """The certificate of the CA. Raises NotFound and Unavailable."""
         certificate = _certificate(self._authority(namespace, authority))
         return Document.of(certificate.public_bytes(Encoding.DER), since=certificate.not_valid_before_utc)
 
     async def revocation_list(self, namespace: str, authority: str) -> Document:
         """The list of what the CA has revoked, as it is now.
 
-        Raises Refused (404) where there is no such CA or it may not sign lists, and Unavailable where there is no list
+        Raises NotFound where there is no such CA or it may not sign lists, and Unavailable where there is no list
         that can be relied on: the inventory is not complete, or the key is not there, and the last list has ended.
         """
         resource = self._authority(namespace, authority)
@@ -144,7 +144,7 @@ class Publication:
             raise Unavailable("The server has lost sight of its configuration.", _COLD)
         self._lists.pop((namespace, name), None)
         self._making.pop((namespace, name), None)
-        raise Refused(ProblemType.MALFORMED, f"There is no CertificateAuthority {namespace}/{name}.", status=404)
+        raise NotFound(f"There is no CertificateAuthority {namespace}/{name}.")
 
     def _is_due(self, known: _List, authority: CertificateAuthority) -> bool:
         now = self._clock()
@@ -160,11 +160,7 @@ class Publication:
         except IssuerNotReady:
             return self._kept(before, "the key of the CA is not there")
         if not issuer.signs_lists:
-            raise Refused(
-                ProblemType.MALFORMED,
-                "This CA publishes no revocation list: the keyUsage of its certificate lacks cRLSign.",
-                status=404,
-            )
+            raise NotFound("This CA publishes no revocation list: the keyUsage of its certificate lacks cRLSign.")
         if not self._certificates.complete or self._interrupted() > _LOST_AFTER:
             return self._kept(before, "the server does not know of every certificate yet")
         return await self._signed(authority, issuer, before)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from acme_server.certificates.renewal_window import Window, asked_again_after, parse_certificate_id, suggested
 from acme_server.orders.identifiers import identifier_of
-from acme_server.problems import ProblemType, Refused, Unavailable
+from acme_server.problems import NotFound, ProblemType, Refused, Unavailable
 from acme_server.profiles import Profile
 from acme_server.state.certificates import CertificateRecord, Certificates
 from kms.clock import Clock
@@ -57,9 +57,7 @@ class Renewals:
         """
         certificate = self._find(profile, certificate_id)
         if certificate is None:
-            raise Refused(
-                ProblemType.MALFORMED, "The profile has issued no certificate with that identifier.", status=404
-            )
+            raise NotFound("The profile has issued no certificate with that identifier.")
         window = suggested(certificate, issued_before=self._asked(profile, certificate), now=self._clock())
         return RenewalInfo(window, asked_again_after(certificate))
 

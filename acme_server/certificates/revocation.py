@@ -21,7 +21,7 @@ from acme_server.certificates.revocation_reasons import subscriber_reason
 from acme_server.jose.decoding import malformed
 from acme_server.orders import transitions
 from acme_server.orders.lifetimes import is_over, usable
-from acme_server.problems import ProblemType, Refused, Unavailable
+from acme_server.problems import NotFound, ProblemType, Refused, Unavailable
 from acme_server.profiles import Profile
 from acme_server.state.authorizations import own_authorization
 from acme_server.state.certificates import CertificateRecord, Certificates
@@ -123,7 +123,7 @@ class Revocations:
         )
 
     async def _record(self, caller: AccountHolder | KeyHolder, leaf: x509.Certificate) -> CertificateRecord:
-        """What is known of the certificate, if it is one of the profile. Raises Refused (404) and Unavailable.
+        """What is known of the certificate, if it is one of the profile. Raises NotFound and Unavailable.
 
         What another replica issued a moment ago may not have been heard of. A LIST of the account's orders finds it;
         for the holder of its key there is nothing to ask, but whoever gave it to him was slower than the watch.
@@ -185,4 +185,4 @@ def _require_key_of(leaf: x509.Certificate, key: PublicKey) -> None:
 
 
 def _unknown() -> Refused:
-    return Refused(ProblemType.MALFORMED, _UNKNOWN, status=404)
+    return NotFound(_UNKNOWN)

@@ -17,7 +17,6 @@ from functools import partial
 from weakref import WeakValueDictionary
 
 from acme_server.accounts.eab_credentials import EABCredentials
-from acme_server.accounts.transitions import deactivated_account
 from acme_server.jose.jwk import thumbprint
 from acme_server.metrics import Metrics
 from acme_server.orders import policy, transitions
@@ -25,7 +24,7 @@ from acme_server.orders.caa import CAA
 from acme_server.orders.certificate_template import template
 from acme_server.orders.lifetimes import base_time, is_fresh, is_over
 from acme_server.orders.reliance import AuthorizationReuse
-from acme_server.problems import ProblemType, Refused, Unavailable, not_found
+from acme_server.problems import AccountNotValid, NotFound, ProblemType, Refused, Unavailable
 from acme_server.profiles import Profile, Profiles
 from acme_server.state.account_keys import AccountKeys, account_name
 from acme_server.state.certificates import Certificates
@@ -127,7 +126,7 @@ class OrderFinalization:
             except Refused:  # it has ended while the certificate was made; that is the answer to who looks at it
                 ended = await self._orders.fresh(*key_of(order))
             if ended is None:
-                raise not_found()
+                raise NotFound
             return ended
 
     async def _decided(self, order: ACMEOrder, digest: str) -> ACMEOrder:
@@ -138,18 +137,18 @@ class OrderFinalization:
             return stored
         stored = await self._orders.fresh(*key)
         if stored is None:
-            raise not_found()
+            raise NotFound
         if not transitions.replayed(stored, digest):
             transitions.finalizable(stored, now=self._clock())
         return stored
 
     async def _check_account(self, account: ACMEAccount) -> None:
-        """Raise Refused (401) where the account has ended meanwhile, or its key has not signed this."""
+        """Raise AccountNotValid where the account has ended meanwhile, or its key has not signed this."""
         current = await self._current(key_of(account))
         if current is None:
-            raise deactivated_account()
+            raise AccountNotValid
         if current.thumbprint != account.thumbprint:
-            raise Refused(ProblemType.UNAUTHORIZED, "The account has another key by now.", status=401)
+            raise AccountNotValid("The account has another key by now.")
 
     async def _current(self, account: tuple[str, str]) -> ACMEAccount | None:
         """The account, if it may have a certificate now: as it is stored, where another replica may have ended it."""

@@ -22,7 +22,7 @@ from acme_server.certificates import renewal_window
 from acme_server.certificates.renewal_info import Renewals, already_replaced
 from acme_server.metrics import Metrics
 from acme_server.orders import authorization_reuse, identifiers, lifetimes, policy, transitions
-from acme_server.problems import ProblemType, Refused, Unavailable
+from acme_server.problems import NotFound, ProblemType, Refused, Unavailable
 from acme_server.profiles import OrderProfile, Profile, Profiles
 from acme_server.state.authorizations import Authorizations
 from acme_server.state.certificates import CertificateRecord
@@ -180,10 +180,8 @@ class NewOrders:
         and as `order` does; and Unavailable.
         """
         if profile.acme.pre_authorization != "Enabled":
-            raise Refused(
-                ProblemType.MALFORMED,
-                f"Profile {profile.namespace}/{profile.name} opens no authorizations before orders (newAuthz).",
-                status=404,
+            raise NotFound(
+                f"Profile {profile.namespace}/{profile.name} opens no authorizations before orders (newAuthz)."
             )
         now = self._clock()
         self._credentials.admit(account)

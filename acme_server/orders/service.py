@@ -14,7 +14,7 @@ from acme_server.orders.finalize import OrderFinalization
 from acme_server.orders.new_order import NewOrders
 from acme_server.orders.recovery import Recovery
 from acme_server.orders.reliance import AuthorizationReuse
-from acme_server.problems import ACMEError, Unavailable, not_found
+from acme_server.problems import ACMEError, NotFound, Unavailable
 from acme_server.profiles import Profile, Profiles
 from acme_server.state.cache import Key
 from acme_server.state.store import Store
@@ -72,22 +72,22 @@ class Orders:
     async def get(self, profile: Profile, account: ACMEAccount, order_id: str, *, fresh: bool = False) -> ACMEOrder:
         """The account's order of that id, as this replica knows it or, if `fresh`, as it is now.
 
-        Raises Refused (404), the same for an order that does not exist and for one of somebody else.
+        Raises NotFound, the same for an order that does not exist and for one of somebody else.
         """
         order = await self._found(profile, account, order_id, fresh=fresh)
         if order.spec.preauthorization:
-            raise not_found()
+            raise NotFound
         return order
 
     async def holding(self, profile: Profile, account: ACMEAccount, order_id: str, position: int) -> ACMEOrder:
         """The account's order, or what newAuthz has made instead, that has an authorization at that position.
 
-        Raises Refused (404) also where it only relies on one of an earlier order: that has its own URL.
+        Raises NotFound also where it only relies on one of an earlier order: that has its own URL.
         """
         order = await self._found(profile, account, order_id, fresh=False)
         elsewhere = {each.authorization for each in order.spec.authorized if each.order is not None}
         if position in elsewhere or not 0 <= position < len(order.status.authorizations):
-            raise not_found()
+            raise NotFound
         return order
 
     async def _found(self, profile: Profile, account: ACMEAccount, order_id: str, *, fresh: bool) -> ACMEOrder:
@@ -100,14 +100,14 @@ class Orders:
             or order.spec.profile_ref.name != profile.name
             or order.spec.account_ref.name != account.metadata.name
         ):
-            raise not_found()
+            raise NotFound
         return order
 
     async def page_of(self, account: ACMEAccount, cursor: str = "") -> tuple[tuple[str, ...], str]:
         """The ids of some of the account's orders, without those that became invalid, and where the list goes on.
 
         `cursor` is where an earlier page said so; "" in the answer: it has ended. It is the API server's own, and says
-        nothing about whose orders are listed: that is fixed here. Raises Refused (404) for a cursor that is too
+        nothing about whose orders are listed: that is fixed here. Raises NotFound for a cursor that is too
         old or was made up, and Unavailable.
         """
         labels = f"{ACCOUNT}={account.metadata.name}"
@@ -119,7 +119,7 @@ class Orders:
     async def respond(self, order: ACMEOrder, position: int, type_: str) -> ACMEOrder:
         """The client has provided for the challenge: validate it in the background. Nothing is written.
 
-        A challenge that is settled or being validated elsewhere stays as it is. Raises Refused (404) where the
+        A challenge that is settled or being validated elsewhere stays as it is. Raises NotFound where the
         order has no such challenge, and Unavailable.
         """
         order = await self._ended_in_time(await self._stored(order))
@@ -189,9 +189,9 @@ class Orders:
         return await self._finalization.finalize(profile, account, order, csr_der)
 
     async def deactivate_authorization(self, order: ACMEOrder, position: int) -> ACMEOrder:
-        """Give up an authorization (RFC 8555, 7.5.2). Raises Refused (404) where there is none at that position."""
+        """Give up an authorization (RFC 8555, 7.5.2). Raises NotFound where there is none at that position."""
         if not 0 <= position < len(order.status.authorizations):
-            raise not_found()
+            raise NotFound
         changed = await self._store.change(
             order, partial(transitions.deactivated, position=position, now=self._clock())
         )
@@ -201,7 +201,7 @@ class Orders:
         read = self._store.current if latest else self._store.get
         stored = await read(*key_of(order))
         if stored is None:
-            raise not_found()
+            raise NotFound
         return stored
 
     async def _ended_in_time(self, order: ACMEOrder) -> ACMEOrder:
@@ -221,7 +221,7 @@ class Orders:
     async def _thumbprint(self, order: ACMEOrder) -> str:
         account = await self._accounts.get(order.metadata.namespace, order.spec.account_ref.name)
         if account is None:
-            raise not_found()
+            raise NotFound
         return account.thumbprint
 
     def _shown(self, order: ACMEOrder) -> ACMEOrder:
@@ -236,9 +236,9 @@ def _may_change(order: ACMEOrder, position: int | None) -> bool:
 
 
 def _challenge(order: ACMEOrder, position: int, type_: str) -> ChallengeId:
-    """The challenge of that type at that position. Raises Refused (404) where there is none."""
+    """The challenge of that type at that position. Raises NotFound where there is none."""
     if 0 <= position < len(order.status.authorizations):
         for each in order.status.authorizations[position].challenges:
             if each.type == type_:
                 return ChallengeId(position, each.type)
-    raise not_found()
+    raise NotFound

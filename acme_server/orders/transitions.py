@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from acme_server.model import ChallengeId, Failed, Outcome, Valid
 from acme_server.orders.lifetimes import authorization_expires, is_over, usable
-from acme_server.problems import ProblemType, Refused, not_found
+from acme_server.problems import NotFound, ProblemType, Refused
 from kms.contract import READY
 from kms.issuers import Issued
 from kms.pki.crl import KEY_COMPROMISE
@@ -291,10 +291,10 @@ def revoked(order: ACMEOrder, reason: str, *, by_key: bool = False, now: datetim
 
     Raises Refused (alreadyRevoked) for a certificate that was, so of all who race only one is told that he did
     it. But whoever proves with the certificate's own key (`by_key`) that it is compromised raises an earlier reason to
-    that. Raises Refused (404) where there is no certificate.
+    that. Raises NotFound where there is no certificate.
     """
     if order.status.certificate is None:
-        raise not_found()
+        raise NotFound
     time = now
     if (before := order.status.revocation) is not None:
         if not (by_key and reason == KEY_COMPROMISE) or before.reason == KEY_COMPROMISE:

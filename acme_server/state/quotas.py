@@ -71,8 +71,7 @@ class ObjectQuota(View[T]):
     def admit(self, profile: Profile, *, limit: int | None, field: str) -> None:
         """Raise Refused (rateLimited) if the profile, or the server, must not have one more.
 
-        `limit` is the value of the profile's `field`. The status is 503: the client is not at fault, and cert-manager
-        gives up after a 429.
+        `limit` is the value of the profile's `field`.
         """
         if limit is not None and self.count(*profile.key) >= limit:
             raise _full(f"Profile {'/'.join(profile.key)} has reached its limit of {limit} {self._what} ({field}).")
@@ -117,20 +116,16 @@ class OpenOrderQuota(View[ACMEOrder]):
             del self._expirations[account]
 
     def admit(self, namespace: str, account: str) -> None:
-        """Raise Refused (rateLimited) if the account has as many open orders as it may have.
-
-        The status is 503: cert-manager gives up the order after a 429 and waits after a 503.
-        """
+        """Raise Refused (rateLimited) if the account has as many open orders as it may have."""
         if len(self._expirations.get((namespace, account), ())) < self._maximum:
             return
         if self.count(namespace, account) >= self._maximum:
             raise Refused(
                 ProblemType.RATE_LIMITED,
                 f"The account has {self._maximum} open orders; finish some of them first.",
-                status=503,
-                headers={"Retry-After": str(_RETRY_WHEN_BUSY)},
+                retry_after=_RETRY_WHEN_BUSY,
             )
 
 
 def _full(detail: str) -> Refused:
-    return Refused(ProblemType.RATE_LIMITED, detail, status=503, headers={"Retry-After": str(_RETRY_WHEN_FULL)})
+    return Refused(ProblemType.RATE_LIMITED, detail, retry_after=_RETRY_WHEN_FULL)

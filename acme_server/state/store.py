@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
 
-from acme_server.problems import ProblemType, Refused, Unavailable, not_found
+from acme_server.problems import NotFound, Refused, Unavailable
 from acme_server.state.cache import Cache, SharedReads
 from acme_server.state.index import Index
 from kms.cluster import errors
@@ -30,12 +30,8 @@ T = TypeVar("T", bound=Resource)
 logger = logging.getLogger(__name__)
 
 
-class Vanished(Refused):
-    """The object to change no longer exists. For clients this is the same as if it had never existed (404)."""
-
-    def __init__(self) -> None:
-        gone = not_found()
-        super().__init__(gone.type, gone.detail, status=gone.status)
+class Vanished(NotFound):
+    """The object to change no longer exists. For clients this is the same as if it had never existed."""
 
 
 def identity(resource: T) -> T:
@@ -122,17 +118,13 @@ class Store(Generic[T]):
     async def page(self, namespace: str, *, labels: str, limit: int, token: str = "") -> tuple[tuple[T, ...], str]:
         """At most `limit` objects with these labels, and the token of the next page ("": this is the last one).
 
-        Raises Refused (404) if the token has expired or is invalid, and Unavailable.
+        Raises NotFound if the token has expired or is invalid, and Unavailable.
         """
         with answering_unavailable():
             try:
                 page = await self._cluster.page(self._kind, namespace, labels=labels, limit=limit, token=token)
             except (errors.Gone, errors.Invalid) as error:
-                raise Refused(
-                    ProblemType.MALFORMED,
-                    "This page of the list has expired; read the list from its beginning.",
-                    status=404,
-                ) from error
+                raise NotFound("This page of the list has expired; read the list from its beginning.") from error
         return tuple(self._take(each) for each in page.items), page.continue_token
 
     async def add(self, resource: T) -> T:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from acme_server.api.payloads import NewOrder, decode
-from acme_server.api.representations import problem
+from acme_server.api.problems import answer_refusal
 from acme_server.orders.identifiers import normalised
 from acme_server.problems import Refused
 from fuzz.target import Target
@@ -14,7 +14,7 @@ def read(data: bytes) -> None:
     try:
         normalised(decode(data, NewOrder).identifiers)
     except Refused as refused:
-        problem(refused)
+        answer_refusal(refused)
 
 
 TARGET = Target(read, ())

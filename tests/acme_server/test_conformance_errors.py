@@ -16,7 +16,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from acme_server.problems import STATUSES, ProblemType
+from acme_server.api.problems import STATUSES
+from acme_server.problems import ProblemType
 from acme_server.settings import ValidationSettings
 from acme_server.validation.caa_rules import Property
 from acme_server.validation.dns.client import Resolver

@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from msgspec.structs import replace
 
+from acme_server.api.problems import status_of
 from acme_server.orders import transitions
 from acme_server.problems import ProblemType, Refused, Unavailable
 from kms.resources.accounts import ACMEAccount
@@ -121,7 +122,7 @@ async def test_without_a_name_it_is_the_directorys_own_by_the_name_that_it_is_li
 @pytest.mark.requirement("PROF-M2")
 async def test_an_unknown_name_is_an_invalid_profile(world: World, account: ACMEAccount) -> None:
     problem = await refused(world.order(account, profile="long"))
-    assert (problem.type, problem.http_status) == (ProblemType.INVALID_PROFILE, 400)
+    assert (problem.type, status_of(problem)) == (ProblemType.INVALID_PROFILE, 400)
     assert "broken, missing, short" in problem.detail
     assert not world.stored_orders()
 

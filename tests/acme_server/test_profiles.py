@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
+from acme_server.api.problems import status_of
 from acme_server.problems import Refused, Unavailable
 from kms.resources.policies import DNSNameRules, PolicySpec
 from kms.resources.profiles import CertificateContents, Enrollment
@@ -34,7 +35,7 @@ async def test_a_profile_is_compiled_once_for_each_version_of_its_parts(world: W
 async def test_a_profile_that_is_not_there_is_not_found(world: World) -> None:
     with pytest.raises(Refused) as caught:
         world.services.profiles.of(NAMESPACE, "other")
-    assert caught.value.http_status == 404
+    assert status_of(caught.value) == 404
 
 
 async def test_a_profile_without_acme_is_not_found(world: World) -> None:
@@ -42,7 +43,7 @@ async def test_a_profile_without_acme_is_not_found(world: World) -> None:
     world.profiles.put(replace(resource, spec=replace(resource.spec, enrollment=Enrollment())))
     with pytest.raises(Refused) as caught:
         _ = world.profile
-    assert caught.value.http_status == 404
+    assert status_of(caught.value) == 404
 
 
 @pytest.mark.requirement("SEC56", "C6")

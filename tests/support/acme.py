@@ -34,7 +34,7 @@ from acme_server.certificates.renewal_window import Window
 from acme_server.jose.jwk import AccountKey, account_key
 from acme_server.metrics import Metrics
 from acme_server.nonces import Nonce, Nonces
-from acme_server.problems import ProblemType, Refused, Unavailable, not_found
+from acme_server.problems import NotFound, Unavailable
 from acme_server.profiles import Profile
 from acme_server.urls import URLs
 from kms.clock import system_entropy
@@ -176,7 +176,7 @@ class Profiles:
         try:
             return self.known[namespace, name]
         except KeyError:
-            raise Refused(ProblemType.MALFORMED, "There is no such profile.", status=404) from None
+            raise NotFound("There is no such profile.") from None
 
     def order_profiles(self, profile: Profile) -> Mapping[str, str]:
         return {each.name: each.description for each in profile.acme.profiles}
@@ -283,7 +283,7 @@ class Orders:
             account.metadata.name,
             profile.name,
         ):
-            raise not_found()
+            raise NotFound
         return order
 
     async def preauthorize(self, _: Profile, account: ACMEAccount, wanted: NewAuthorization) -> ACMEOrder:
@@ -292,7 +292,7 @@ class Orders:
     async def holding(self, profile: Profile, account: ACMEAccount, order_id: str, position: int) -> ACMEOrder:
         order = await self.get(profile, account, order_id)
         if position >= len(order.status.authorizations):
-            raise not_found()
+            raise NotFound
         return order
 
     async def settled(self, order: ACMEOrder, *, position: int | None = None) -> ACMEOrder:  # noqa: ARG002
@@ -300,7 +300,7 @@ class Orders:
 
     async def respond(self, order: ACMEOrder, position: int, type_: str) -> ACMEOrder:
         if all(each.type != type_ for each in order.status.authorizations[position].challenges):
-            raise not_found()
+            raise NotFound
         self.responded.append((order.metadata.name, position, type_))
         return self.change(order, position, challenge="processing")
 
@@ -348,7 +348,7 @@ class Renewals:
 
     def info(self, profile: Profile, certificate_id: str) -> RenewalInfo:
         if certificate_id != "known.certificate":
-            raise Refused(ProblemType.MALFORMED, "There is no such certificate.", status=404)
+            raise NotFound("There is no such certificate.")
         start = NOW + (profile.duration * 2 / 3)
         return RenewalInfo(Window(start, start + timedelta(days=2)), timedelta(hours=6))
 
@@ -376,7 +376,7 @@ class Publication:
         try:
             return self.documents[namespace, authority]
         except KeyError:
-            raise Refused(ProblemType.MALFORMED, "There is no such CA.", status=404) from None
+            raise NotFound("There is no such CA.") from None
 
 
 class Local:

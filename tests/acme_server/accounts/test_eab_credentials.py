@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from acme_server.accounts.eab_credentials import Binding
+from acme_server.api.problems import status_of
 from acme_server.problems import Refused, Unavailable
 from kms.pki.names import dns_name
 from kms.pki.policy import name_violations
@@ -162,4 +163,4 @@ async def test_accounts_of_a_suspended_credential_may_not_order(world: World) ->
     world.credentials.put(replace(credential, spec=replace(credential.spec, suspended=True)))
     with pytest.raises(Refused) as caught:
         world.services.credentials.admit(account)
-    assert caught.value.http_status == 403
+    assert status_of(caught.value) == 403

@@ -98,7 +98,6 @@ async def test_a_refusal_brings_its_headers_and_members(started: Started) -> Non
     started.edge.orders.fails = Refused(
         ProblemType.USER_ACTION_REQUIRED,
         "The terms have changed.",
-        headers={"Link": '<https://example.com/tos>;rel="terms-of-service"'},
         members={"instance": "https://example.com/tos"},
     )
     answer = await started.post("new-order", {"identifiers": [{"type": "dns", "value": "x.example.com"}]})

@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
+from acme_server.api.problems import status_of
 from acme_server.certificates.crl import Document
 from acme_server.orders import transitions
 from acme_server.problems import Refused, Unavailable
@@ -217,7 +218,7 @@ async def test_a_ca_that_does_not_exist_and_one_that_goes_have_no_list(world: Wo
     for name in ("ca", "nowhere"):
         with pytest.raises(Refused) as caught:
             await document(world, name)
-        assert caught.value.http_status == 404
+        assert status_of(caught.value) == 404
     world.authorities.silence = 1.0
     with pytest.raises(Unavailable):
         await document(world)
@@ -230,7 +231,7 @@ async def test_a_ca_that_may_not_sign_lists_says_so(world: World) -> None:
     install(world, "imported", pki.without_list_signing())
     with pytest.raises(Refused, match="lacks cRLSign") as caught:
         await document(world, "imported")
-    assert caught.value.http_status == 404
+    assert status_of(caught.value) == 404
 
 
 async def test_the_certificate_of_a_ca_is_what_it_publishes(world: World) -> None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
+from acme_server.api.problems import status_of
 from acme_server.certificates.renewal_window import CertificateId
 from acme_server.orders import transitions
 from acme_server.problems import ProblemType, Refused, Unavailable
@@ -67,7 +68,7 @@ async def test_other_certificates_are_not_found(world: World, account: ACMEAccou
     for other in (CertificateId("00" * 20, serial), CertificateId(order.status.authority_key_id or "", "1234")):
         with pytest.raises(Refused) as caught:
             world.services.renewals.info(world.profile, str(other))
-        assert caught.value.http_status == 404
+        assert status_of(caught.value) == 404
 
 
 async def test_while_certificates_are_being_read_nothing_is_not_found(world: World) -> None:
@@ -109,7 +110,7 @@ async def test_a_certificate_is_replaced_once(world: World, account: ACMEAccount
     predecessor = await certified(world, account)
     await replacing(world, account, id_of(predecessor))
     refused = await refusal(world, account, id_of(predecessor))
-    assert (refused.type, refused.http_status) == (ProblemType.ALREADY_REPLACED, 409)
+    assert (refused.type, status_of(refused)) == (ProblemType.ALREADY_REPLACED, 409)
 
 
 @pytest.mark.requirement("ARI-M8")

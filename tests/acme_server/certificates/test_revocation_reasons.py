@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from acme_server.api.problems import status_of
 from acme_server.certificates.revocation_reasons import (
     LIFETIME,
     LISTED_FOR,
@@ -84,7 +85,7 @@ def test_the_proof_that_a_key_is_compromised_raises_the_reason_once() -> None:
 
 
 def test_an_order_without_a_certificate_has_nothing_to_revoke() -> None:
-    assert refused(transitions.revoked, order(), "superseded", now=NOW).http_status == 404
+    assert status_of(refused(transitions.revoked, order(), "superseded", now=NOW)) == 404
 
 
 @pytest.mark.requirement("M140", "SEC22")

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from acme_server.api.problems import status_of
 from acme_server.jose import eab
 from acme_server.problems import ProblemType, Refused
 from tests.support.acme import KEY_ID, MAC_KEY, ClientKey, b64, binding, flattened
@@ -43,7 +44,7 @@ def test_an_unknown_key_identifier_and_a_wrong_mac_look_the_same() -> None:
     for signed, mac_key in ((right, None), (wrong, MAC_KEY), (right, b""), (wrong, None)):
         with pytest.raises(Refused) as refused:
             eab.verify(signed, mac_key)
-        said.append((refused.value.type, refused.value.detail, refused.value.http_status))
+        said.append((refused.value.type, refused.value.detail, status_of(refused.value)))
     assert set(said) == {(ProblemType.UNAUTHORIZED, said[0][1], 403)}
 
 

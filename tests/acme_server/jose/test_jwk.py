@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from acme_server.api.problems import status_of
 from acme_server.jose.jwk import account_key, stored_account_key, thumbprint
 from acme_server.problems import ProblemType, Refused
 from tests.support.acme import ALGORITHMS, ClientKey, b64
@@ -20,7 +21,7 @@ ED25519 = ClientKey("EdDSA")
 def refusal(jwk: object) -> ProblemType:
     with pytest.raises(Refused) as refused:
         account_key(jwk)
-    assert refused.value.http_status == 400
+    assert status_of(refused.value) == 400
     return refused.value.type
 
 

@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from hypothesis import given
 from hypothesis import strategies as st
 
+from acme_server.api.problems import status_of
 from acme_server.jose import jws
 from acme_server.problems import ProblemType, Refused
 from tests.support.acme import ALGORITHMS, ClientKey, b64, flattened, signed
@@ -21,7 +22,7 @@ P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 def refusal(body: bytes) -> Refused:
     with pytest.raises(Refused) as refused:
         jws.parse(body)
-    assert refused.value.http_status == 400
+    assert status_of(refused.value) == 400
     return refused.value
 
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from acme_server.api.problems import status_of
 from acme_server.jose import key_rollover
 from acme_server.problems import ProblemType, Refused
 from tests.support.acme import ALGORITHMS, ClientKey, b64, flattened, signed
@@ -30,7 +31,7 @@ def parsed(payload: bytes) -> key_rollover.KeyRollover:
 def refusal(payload: bytes) -> ProblemType:
     with pytest.raises(Refused) as refused:
         parsed(payload)
-    assert refused.value.http_status == 400
+    assert status_of(refused.value) == 400
     return refused.value.type
 
 

@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from acme_server.accounts.eab_credentials import Binding
+from acme_server.api.problems import status_of
 from acme_server.model import ChallengeId
 from acme_server.problems import ProblemType, Refused
 from acme_server.validation.attempt import ValidationTiming
@@ -153,7 +154,7 @@ async def test_names_that_were_proven_long_ago_are_checked_again_each_by_its_own
     world.clock.ahead = LONG
     world.records.properties |= {"b.example.com": issue(";"), "c.example.com": "SERVFAIL"}
     refused = await refusal(world, account, order)
-    assert (refused.type, refused.http_status) == (ProblemType.CAA, 403)
+    assert (refused.type, status_of(refused)) == (ProblemType.CAA, 403)
     told = {each.identifier.value: each.detail for each in refused.subproblems if each.identifier}
     assert set(told) == {"b.example.com", "c.example.com"}
     assert "forbid" in told["b.example.com"]

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ed448
 from msgspec.structs import replace
 
 from acme_server.api.payloads import AccountUpdate
+from acme_server.api.problems import status_of
 from acme_server.jose.jwk import thumbprint
 from acme_server.orders.policy import parsed
 from acme_server.problems import ProblemType, Refused, Unavailable
@@ -88,7 +89,7 @@ async def test_another_request_after_the_first_is_refused(world: World, account:
     await finalize(world, account, order)
     refused = await refusal(world, account, order, OTHER_CSR)
     assert refused.type == ProblemType.ORDER_NOT_READY
-    assert refused.http_status == 403
+    assert status_of(refused) == 403
 
 
 @pytest.mark.requirement("M113", "SEC56")

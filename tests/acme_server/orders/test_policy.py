@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from acme_server.api.problems import status_of
 from acme_server.orders import policy
 from acme_server.orders.identifiers import identifier_of
 from acme_server.problems import ProblemType, Refused
@@ -57,7 +58,7 @@ def test_names_that_the_policy_allows_are_admitted(profile: Profile) -> None:
 def test_a_refusal_names_the_name_the_rule_and_the_policy(profile: Profile) -> None:
     refused = refusal(profile, "www.example.com", "www.example.org")
     assert refused.type == ProblemType.REJECTED_IDENTIFIER
-    assert refused.http_status == 403
+    assert status_of(refused) == 403
     assert refused.detail == ('DNS name "www.example.org" is not allowed by policy pki/policy (spec.dnsNames.allowed)')
     assert [each.identifier for each in refused.subproblems] == [identifier_of(dns_name("www.example.org"))]
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from acme_server.accounts.eab_credentials import Binding
 from acme_server.api.payloads import AccountUpdate
+from acme_server.api.problems import status_of
 from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.validation.attempt import ValidationTiming
 from kms.resources.accounts import ACMEAccount
@@ -44,7 +45,7 @@ async def refusal(world: World, account: ACMEAccount, *names: str, **dates: obje
 async def not_found(call: object) -> None:
     with pytest.raises(Refused) as caught:
         await call  # type: ignore[misc]
-    assert caught.value.http_status == 404
+    assert status_of(caught.value) == 404
 
 
 @pytest.mark.requirement("SEC37")
@@ -124,7 +125,7 @@ async def test_an_account_of_a_suspended_credential_may_neither_order_nor_finali
     assert (await refusal(world, account, NAME)).type == ProblemType.UNAUTHORIZED
     with pytest.raises(Refused) as caught:
         await world.services.orders.finalize(world.profile, account, order, pki.csr(NAME))
-    assert caught.value.http_status == 403
+    assert status_of(caught.value) == 403
     assert world.stored(order).status.certificate is None
 
 
@@ -136,7 +137,7 @@ async def test_orders_of_others_and_orders_that_do_not_exist_look_the_same(world
     for caller, name in ((other, order.metadata.name), (account, "a" * 32), (account, "../x"), (account, "A" * 32)):
         with pytest.raises(Refused) as caught:
             await world.services.orders.get(world.profile, caller, name)
-        problems.append((caught.value.type, caught.value.detail, caught.value.http_status))
+        problems.append((caught.value.type, caught.value.detail, status_of(caught.value)))
     assert len(set(problems)) == 1
     assert problems[0][2] == 404
     assert (await world.services.orders.get(world.profile, account, order.metadata.name)) == order
@@ -219,7 +220,7 @@ async def test_finalizing_with_a_deactivated_account_issues_nothing(world: World
     await world.services.accounts.update(account, AccountUpdate(status="deactivated"))
     with pytest.raises(Refused) as caught:
         await world.services.orders.finalize(world.profile, account, order, pki.csr(NAME))
-    assert caught.value.http_status == 401
+    assert status_of(caught.value) == 401
     assert world.stored(order).status.state == "ready"
 
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
+from acme_server.api.problems import status_of
 from acme_server.model import ChallengeId, Failed, Outcome, Valid
 from acme_server.orders import transitions
 from acme_server.problems import ProblemType, Refused
@@ -32,7 +33,7 @@ def ready(*names: str) -> ACMEOrder:
 
 def not_ready(refused: pytest.ExceptionInfo[Refused]) -> str:
     assert refused.value.type == ProblemType.ORDER_NOT_READY
-    assert refused.value.http_status == 403
+    assert status_of(refused.value) == 403
     return refused.value.detail
 
 

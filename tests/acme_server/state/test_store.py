@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 from msgspec.structs import replace
 
+from acme_server.api.problems import status_of
 from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.state.index import Index, View
 from acme_server.state.store import Store, Vanished
@@ -161,7 +162,7 @@ async def test_an_object_that_is_gone_has_vanished(api: FakeApiServer, store: St
     api.remove(ACCOUNTS, "pki", "a")
     with pytest.raises(Vanished) as caught:
         await store.change(seen, partial(contacted, "x"))
-    assert caught.value.http_status == 404
+    assert status_of(caught.value) == 404
     assert store.cached("pki", "a") is None
 
 

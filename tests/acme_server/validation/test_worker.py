@@ -12,7 +12,7 @@ import pytest
 from acme_server.metrics import Metrics
 from acme_server.model import ChallengeId, Failed, Outcome, Valid
 from acme_server.orders import transitions
-from acme_server.problems import Refused, Unavailable, not_found
+from acme_server.problems import NotFound, Refused, Unavailable
 from acme_server.validation.attempt import CheckCAA, ValidationTiming
 from acme_server.validation.worker import Worker
 from kms.resources.meta import LocalRef
@@ -390,7 +390,7 @@ async def test_outcomes_do_not_wait_for_ever(caplog: pytest.LogCaptureFixture) -
     assert "API server is unavailable; discarding validation results" in caplog.text
 
 
-@pytest.mark.parametrize("failure", [not_found(), ZeroDivisionError()])
+@pytest.mark.parametrize("failure", [NotFound(), ZeroDivisionError()])
 async def test_outcomes_that_can_never_be_written_are_dropped(failure: Refused | ZeroDivisionError) -> None:
     bench = Bench()
     bench.recording.failures = [failure]
