@@ -1,4 +1,4 @@
-"""What a validation comes to: the only thing that the state machine learns about it."""
+"""Values that several parts of the server share: who asks, and how a validation ended."""
 
 from __future__ import annotations
 
@@ -6,7 +6,26 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+from acme_server.jose.jwk import AccountKey
+from acme_server.profiles import Profile
+from kms.resources.accounts import ACMEAccount
 from kms.resources.orders import ChallengeType, StoredProblem
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An account and the profile whose directory it uses."""
+
+    profile: Profile
+    account: ACMEAccount
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHolder:
+    """The sender of a request that brings its own key. It may not have an account."""
+
+    profile: Profile
+    key: AccountKey
 
 
 class ChallengeId(NamedTuple):
@@ -18,7 +37,7 @@ class ChallengeId(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Valid:
-    """Control of the identifier was proven at that time, and its CAA records were looked at then (None: not)."""
+    """Control of the identifier was proven at `at`, and its CAA records were checked at `caa_checked_at`."""
 
     at: datetime
     caa_checked_at: datetime | None = None
@@ -26,9 +45,10 @@ class Valid:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Control was not proven: why, for people, and without repeating anything that was fetched."""
+    """Control was not proven. The problem is for people, and repeats nothing that was fetched."""
 
     problem: StoredProblem
 
 
 Outcome = Valid | Failed
+"""The result of a validation."""

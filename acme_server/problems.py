@@ -2,7 +2,7 @@
 
     ACMEError
     ├── Refused               the request must not be granted; its sender learns why
-    │   ├── NotFound
+    │   ├── NotFound, AccountDoesNotExist
     │   └── AccountNotValid
     └── Unavailable           the server cannot answer now; the client should try again
 
@@ -86,6 +86,13 @@ class NotFound(Refused):
 
     def __init__(self, detail: str = "There is no such resource for this account.") -> None:
         super().__init__(ProblemType.MALFORMED, detail)
+
+
+class AccountDoesNotExist(Refused):
+    """The profile has no account with that URL or that key."""
+
+    def __init__(self) -> None:
+        super().__init__(ProblemType.ACCOUNT_DOES_NOT_EXIST, "There is no such account in this profile.")
 
 
 class AccountNotValid(Refused):

@@ -10,7 +10,7 @@ import aiohttp
 from aiohttp import web
 
 from acme_server.api.application import acme_application, internal_application, plain_application
-from acme_server.api.readiness import Readiness
+from acme_server.api.health import Readiness
 from acme_server.api.tls import ServingCertificate
 from acme_server.informers import Informers
 from acme_server.metrics import Metrics
@@ -111,18 +111,12 @@ class Server:
         acme = acme_application(
             urls=urls,
             nonces=nonces,
-            redeemer=replicas,
-            profiles=services.profiles,
-            accounts=services.accounts,
-            credentials=services.credentials,
-            orders=services.orders,
-            renewals=services.renewals,
-            revocations=services.revocations,
-            publication=services.publication,
+            replicas=replicas,
+            services=services,
             metrics=metrics,
             readiness=readiness,
         )
-        plain = plain_application(publication=services.publication, metrics=metrics, readiness=readiness)
+        plain = plain_application(crls=services.crls, metrics=metrics, readiness=readiness)
         internal = internal_application(replicas=replicas, metrics=metrics, readiness=readiness)
         return cls(
             acme=acme,

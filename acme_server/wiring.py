@@ -9,17 +9,17 @@ from typing import TypeVar
 from acme_server.accounts.eab_credentials import EABCredentials
 from acme_server.accounts.service import Accounts
 from acme_server.accounts.slots import is_account
-from acme_server.certificates.crl import Changes, Publication
+from acme_server.certificates.crl import CRLs, RevocationCounter
 from acme_server.certificates.renewal_info import Renewals
-from acme_server.certificates.revocation import ListedProofs, Revocations
+from acme_server.certificates.revocation import Revocations
 from acme_server.metrics import Metrics
+from acme_server.orders.authorization_reuse import AuthorizationReuse
 from acme_server.orders.caa import CAA
 from acme_server.orders.cancellation import Cancellation
 from acme_server.orders.finalize import OrderFinalization
 from acme_server.orders.new_order import NewOrders
 from acme_server.orders.policy import Objection, unobjectionable
 from acme_server.orders.recovery import Recovery, UnfinishedOrders
-from acme_server.orders.reliance import AuthorizationReuse
 from acme_server.orders.service import PAGE, Orders
 from acme_server.orders.validation_results import ValidationResults
 from acme_server.profiles import Profiles
@@ -230,7 +230,7 @@ class Services:
     orders: Orders
     renewals: Renewals
     revocations: Revocations
-    publication: Publication
+    crls: CRLs
     worker: Worker
     cancellation: Cancellation
     caa: CAA
@@ -252,8 +252,8 @@ class Services:
     ) -> Services:
         """Wire the services and their state."""
         clock, entropy, metrics = environment.clock, environment.entropy, environment.metrics
-        changes = Changes()
-        state = State.build(cluster, settings, environment, on_revocation=changes.note)
+        revocations = RevocationCounter()
+        state = State.build(cluster, settings, environment, on_revocation=revocations.increment)
         accounts, orders = state.accounts, state.orders
         profiles = Profiles(
             profiles=configuration.profiles,
@@ -284,7 +284,7 @@ class Services:
         caa = CAA(lookup=CAALookup(validation.lookup_caa), profiles=profiles, urls=urls, clock=clock, metrics=metrics)
         worker = Worker(
             validators=validation.validators,
-            check_caa=caa.proven,
+            check_caa=caa.check_challenge,
             store_results=validation_results.record,
             clock=clock,
             metrics=metrics,
@@ -328,7 +328,7 @@ class Services:
             certificates=state.certificates,
             population=state.account_quota,
             clock=clock,
-            on_deactivated=cancellation.begin,
+            on_deactivated=cancellation.enqueue,
         )
         return cls(
             profiles=profiles,
@@ -352,13 +352,12 @@ class Services:
                 orders=orders,
                 accounts=account_service,
                 certificates=state.certificates,
-                authorizations=ListedProofs(orders=orders, clock=clock),
                 clock=clock,
             ),
-            publication=Publication(
+            crls=CRLs(
                 authorities=configuration.authorities,
                 certificates=state.certificates,
-                changes=changes,
+                revocations=revocations,
                 issuers=issuers,
                 # Before the watch has begun, the index itself is incomplete.
                 interrupted=lambda: state.order_feed.interrupted() if state.order_feed.following.is_set() else 0.0,

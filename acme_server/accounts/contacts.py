@@ -1,4 +1,4 @@
-"""Contact URLs of accounts (RFC 8555, 7.3): checked, and kept as they were written (cert-manager compares them)."""
+"""Contact URLs of accounts (RFC 8555, 7.3). They keep their spelling: cert-manager compares them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _ADDRESS = re.compile(
 )
 
 
-def validated(contacts: Iterable[str]) -> tuple[str, ...]:
+def parse(contacts: Iterable[str]) -> tuple[str, ...]:
     """The contacts, each once, if every one of them is a mailto URL with a single address.
 
     Raises Refused: unsupportedContact for another scheme, invalidContact for a value that is no address.
     """
-    kept = tuple(dict.fromkeys(contacts))
-    for each in kept:
+    unique = tuple(dict.fromkeys(contacts))
+    for each in unique:
         _check(each)
-    return kept
+    return unique
 
 
 def _check(contact: str) -> None:

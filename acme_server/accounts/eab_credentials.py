@@ -1,4 +1,4 @@
-"""EAB credentials: which key belongs to a key identifier, and what a credential allows now."""
+"""EAB credentials: the keys of key identifiers, and what the credentials allow."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def by_uid(credential: EABCredential) -> tuple[Hashable, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """A verified external account binding: whoever holds this has shown the key of `key_id` (RFC 8555, 7.3.4)."""
+    """A verified external account binding (RFC 8555, 7.3.4): the client has the key of `key_id`."""
 
     credential: EABCredential
     key_id: str
@@ -42,7 +42,7 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class MacKey:
-    """The HMAC key of a key identifier, read a moment ago, and the Secret that says whose it is."""
+    """The HMAC key of a key identifier, and the verification Secret that it comes from."""
 
     key_id: str
     value: bytes = field(repr=False)
@@ -50,7 +50,7 @@ class MacKey:
 
 
 class EABCredentials:
-    """EAB credentials from the caches, their keys from the API server; a live read before an answer of "no"."""
+    """Reads credentials from the caches, and keys from the API server. A refusal is based on a live read."""
 
     def __init__(
         self,
@@ -78,9 +78,9 @@ class EABCredentials:
         return MacKey(key_id, value, secret) if secret is not None and value is not None else None
 
     async def binding(self, profile: Profile, key: MacKey) -> Binding | None:
-        """What whoever has shown the key is bound to; None: to nothing on this profile any more.
+        """The binding to the credential of the key; None where the profile has no such credential any more.
 
-        To be asked after the MAC was verified: it may cost a read, which would tell that the key identifier exists.
+        Call this only after the MAC was verified: it may cost a read, which reveals that the key identifier exists.
         Raises Unavailable.
         """
         credential = await self._owner(key.copy)
@@ -88,23 +88,23 @@ class EABCredentials:
             return None
         return Binding(credential=credential, key_id=key.key_id)
 
-    async def confirmed(self, profile: Profile, binding: Binding) -> EABCredential:
-        """The credential as it is now, if it still opens accounts: the caches never decide that.
+    async def confirm(self, profile: Profile, binding: Binding) -> EABCredential:
+        """The credential, read live, if it may open accounts.
 
         Raises Refused (unauthorized) where it was deleted, rotated, suspended or has expired, and Unavailable.
         """
         seen = binding.credential.metadata
         credential = await self._live_credential(seen.namespace, seen.name)
         if credential is None or credential.metadata.uid != seen.uid or credential.profile_key != profile.key:
-            raise _void("was deleted")
+            raise _invalid_key("was deleted")
         secret = await self._live_secret(verification_key_name(*profile.key, binding.key_id))
         if secret is None or secret.metadata.labels.get(OWNER_UID) != seen.uid:
-            raise _void("was replaced by a new one")
+            raise _invalid_key("was replaced by a new one")
         if credential.spec.suspended:
             raise suspended()
         expires = credential.spec.expires_at
         if expires is not None and self._clock() >= expires:
-            raise _void("has expired")
+            raise _invalid_key("has expired")
         return credential
 
     def of_account(self, account: ACMEAccount) -> EABCredential | None:
@@ -197,9 +197,9 @@ def _key(secret: Secret | None, key_id: str) -> bytes | None:
 
 
 def suspended() -> Refused:
-    """The answer to accounts of a suspended credential."""
-    return _void("is suspended")
+    """The refusal of accounts whose credential is suspended."""
+    return _invalid_key("is suspended")
 
 
-def _void(why: str) -> Refused:
+def _invalid_key(why: str) -> Refused:
     return Refused(ProblemType.UNAUTHORIZED, f"The external account binding's key {why}.")

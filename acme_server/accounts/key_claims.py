@@ -1,16 +1,17 @@
-"""Which account a key belongs to. etcd decides: the name of an object follows from profile and key, so a key has one.
+"""Which account a key belongs to.
 
-The object is the account that was opened with the key, or an alias: what an account that changes its key puts under
-the name of the new one (RFC 8555, 7.3.5). An alias by itself means nothing. It counts while the account that it names
-says that the key is its own or was; until then it is a claim, which holds for a minute and is nobody's afterwards.
+The name of an account follows from its profile and key, so etcd lets a key open one account. An account that changes
+its key (RFC 8555, 7.3.5) creates an alias under the name of the new key. The alias counts only while its account lists
+the key as its own or as a former one. Until then it is a claim, and becomes stale after a minute.
 """
 
 from __future__ import annotations
 
 from acme_server.accounts import slots
-from acme_server.accounts.transitions import Key, has_had
+from acme_server.accounts.transitions import has_had
+from acme_server.jose.jwk import AccountKey
+from acme_server.model import Caller
 from acme_server.problems import Unavailable
-from acme_server.profiles import Profile
 from acme_server.state.account_keys import account_name
 from acme_server.state.store import Store
 from kms.clock import Clock
@@ -20,12 +21,12 @@ from kms.resources.kinds import ACCOUNTS
 from kms.resources.meta import LocalRef, ObjectMeta, OwnerReference
 
 TRIES = 3
-"""How often what others have left behind under a name is removed until the client is asked to come again."""
+"""How many stale claims of a key are removed before the client has to try again."""
 
 
-def alias(profile: Profile, account: ACMEAccount, key: Key) -> ACMEAccount:
-    """What keeps the key for the account, and goes with it."""
-    meta = account.metadata
+def alias_for(caller: Caller, key: AccountKey) -> ACMEAccount:
+    """An alias of the caller's account under the name of the key."""
+    profile, meta = caller.profile, caller.account.metadata
     return ACMEAccount(
         metadata=ObjectMeta(
             namespace=meta.namespace,
@@ -51,10 +52,10 @@ class KeyClaims:
         self._clock = clock
 
     async def claim(self, wanted: ACMEAccount) -> tuple[ACMEAccount, bool]:
-        """Create the object of a key. Where there is one: the account that it belongs to now, and False.
+        """Create the object of a key, and return True with it; or return the account that has the key, and False.
 
-        That account may not be open yet, and its key may be another one by now. Raises Unavailable, also while the key
-        is claimed by a change that is not confirmed.
+        That account may not be open yet, and may have another key by now. Raises Unavailable, also while another change
+        claims the key.
         """
         for _ in range(TRIES):
             try:
@@ -63,14 +64,14 @@ class KeyClaims:
                 existing = await self._store.fresh(wanted.metadata.namespace, wanted.metadata.name)
             if existing is None:
                 raise Unavailable("The account is being removed at this moment.")
-            account = await self._behind(existing)
+            account = await self._account_of(existing)
             if account is not None:
                 return account, False
-            await self.give_way(existing)
+            await self.remove_stale(existing)
         raise Unavailable("The key is being claimed by another request.")
 
-    async def _behind(self, existing: ACMEAccount) -> ACMEAccount | None:
-        """The account that the object is or stands for; None for an alias that its account does not confirm."""
+    async def _account_of(self, existing: ACMEAccount) -> ACMEAccount | None:
+        """The account that the object is, or is an alias of; None for an alias that the account does not confirm."""
         if existing.spec.alias_of is None:
             return existing
         account = await self._store.fresh(existing.metadata.namespace, existing.spec.alias_of.name)
@@ -78,14 +79,14 @@ class KeyClaims:
             return None
         return account if has_had(account, existing.spec.thumbprint) else None
 
-    async def give_way(self, claimed: ACMEAccount) -> None:
-        """Remove what a dead server has begun to make of a key, if that is what it is. Raises Unavailable if not."""
+    async def remove_stale(self, claimed: ACMEAccount) -> None:
+        """Remove the claim of a server that died. Raises Unavailable while the claim is not stale."""
         if not slots.is_stale(claimed, now=self._clock()):
             raise Unavailable("The key is being claimed by another request.")
         await self.discard(claimed)
 
     async def discard(self, claimed: ACMEAccount) -> bool:
-        """Delete an object that was never opened; says whether it is gone. One that was opened meanwhile stays."""
+        """Delete a claim, unless it was opened meanwhile; return whether it is gone."""
         try:
             await self._store.remove(claimed.metadata)
         except Conflict:

@@ -1,8 +1,9 @@
-"""Key change (RFC 8555, 7.3.5): the account stays what and where it is, and another key speaks for it.
+"""Key change (RFC 8555, 7.3.5): the account keeps its URL and gets another key.
 
-First the new key is claimed by an alias (see registry.py), then one guarded write of the account confirms it. Whoever
-dies in between leaves an alias that nobody relies on, and that gives way after a minute; so a claim is not confirmed
-when it is older than half of that. Of two changes of one account at once, the second finds another key than its oldKey.
+First an alias claims the new key (see key_claims.py), then one guarded write of the account confirms the claim. A
+server that dies in between leaves a claim that becomes stale after a minute; so a claim that is older than half a
+minute is not confirmed. Of two changes of one account at once, the second fails: its oldKey is not the key any
+more.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from datetime import timedelta
 from acme_server.accounts import key_claims, slots
 from acme_server.accounts import transitions as rules
 from acme_server.accounts.key_claims import TRIES, KeyClaims
-from acme_server.accounts.transitions import Key
+from acme_server.jose.jwk import AccountKey
+from acme_server.model import Caller
 from acme_server.problems import ProblemType, Refused, Unavailable
-from acme_server.profiles import Profile
 from acme_server.state.certificates import Certificates
 from acme_server.state.quotas import ObjectQuota
 from acme_server.state.store import Store
@@ -26,7 +27,7 @@ from kms.resources.accounts import ACMEAccount
 logger = logging.getLogger(__name__)
 
 CONFIRMATION = timedelta(seconds=30)
-"""How long a claim may wait for its confirmation: half of claims.STALE, so that clocks may differ by as much."""
+"""How long a claim may wait for its confirmation: half of slots.STALE, so that clocks may differ by as much."""
 
 
 class KeyInUse(Refused):
@@ -37,8 +38,8 @@ class KeyInUse(Refused):
         self.account = account
 
 
-def require_uncompromised(key: Key, certificates: Certificates) -> None:
-    """Raise Refused (badPublicKey) for a key that a certificate was revoked for, as compromised."""
+def require_uncompromised(key: AccountKey, certificates: Certificates) -> None:
+    """Raise Refused (badPublicKey) for the key of a certificate that was revoked because of keyCompromise."""
     if certificates.is_compromised(fingerprint(key.public_key)):
         raise Refused(
             ProblemType.BAD_PUBLIC_KEY,
@@ -53,28 +54,29 @@ class KeyRollovers:
         self,
         *,
         store: Store[ACMEAccount],
-        claimed: KeyClaims,
+        claims: KeyClaims,
         certificates: Certificates,
         population: ObjectQuota[ACMEAccount],
         clock: Clock,
     ) -> None:
         self._store = store
-        self._registry = claimed
+        self._claims = claims
         self._certificates = certificates
         self._population = population
         self._clock = clock
 
-    async def change(self, profile: Profile, account: ACMEAccount, key: Key, *, old: str) -> ACMEAccount:
+    async def change(self, caller: Caller, key: AccountKey, *, old: str) -> ACMEAccount:
         """The account with the key in the place of the one with the thumbprint `old`.
 
         Both keys have signed for this. Raises KeyInUse, Refused for a compromised key, another oldKey, an account that
         is not valid and too many objects; and Unavailable, after which the change may have happened.
         """
         require_uncompromised(key, self._certificates)
+        profile, account = caller.profile, caller.account
         begun = self._clock()
-        rules.with_key(account, key, old=old, now=begun)  # what is refused anyhow claims nothing
+        rules.with_key(account, key, old=old, now=begun)  # refuse before claiming the key
         self._population.admit(profile, limit=None, field="")
-        claim = await self._claimed(profile, account, key)
+        claim = await self._claim(caller, key)
 
         def transition(current: ACMEAccount) -> ACMEAccount:
             now = self._clock()
@@ -86,20 +88,20 @@ class KeyRollovers:
             changed = await self._store.change(account, transition)
         except Refused:
             if claim is not None:
-                await self._registry.discard(claim)
+                await self._claims.discard(claim)
             raise
         logger.info("account key changed", extra={"account": changed.metadata.name, "profile": "/".join(profile.key)})
         return changed
 
-    async def _claimed(self, profile: Profile, account: ACMEAccount, key: Key) -> ACMEAccount | None:
-        """The alias that was made for the key; None where it is one that the account had before."""
+    async def _claim(self, caller: Caller, key: AccountKey) -> ACMEAccount | None:
+        """Create an alias for the key; None where the account has one already, because it had the key before."""
         for _ in range(TRIES):
-            holder, created = await self._registry.claim(key_claims.alias(profile, account, key))
+            holder, created = await self._claims.claim(key_claims.alias_for(caller, key))
             if created:
                 return holder
-            if holder.metadata.uid == account.metadata.uid and holder.thumbprint != key.thumbprint:
+            if holder.metadata.uid == caller.account.metadata.uid and holder.thumbprint != key.thumbprint:
                 return None
             if slots.is_open(holder):
                 raise KeyInUse(holder)
-            await self._registry.give_way(holder)  # somebody had begun to register it
+            await self._claims.remove_stale(holder)  # a server died while it opened an account with the key
         raise Unavailable("The key is being claimed by another request.")

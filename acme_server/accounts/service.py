@@ -1,4 +1,4 @@
-"""Accounts (RFC 8555, 7.3): opened once for each key of a profile, updated and deactivated by their owner."""
+"""Accounts (RFC 8555, 7.3): a key opens one account of a profile, and its owner updates and deactivates it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from acme_server.accounts import transitions as rules
 from acme_server.accounts.eab_credentials import Binding, EABCredentials
 from acme_server.accounts.key_claims import TRIES, KeyClaims
 from acme_server.accounts.key_rollover import KeyRollovers, require_uncompromised
-from acme_server.accounts.transitions import Key
 from acme_server.api.payloads import AccountUpdate, NewAccount
+from acme_server.jose.jwk import AccountKey
+from acme_server.model import Caller, KeyHolder
 from acme_server.problems import NotFound, ProblemType, Refused, Unavailable
 from acme_server.profiles import Profile
 from acme_server.state.account_keys import account_name
@@ -33,14 +34,14 @@ _NAME = re.compile(r"[a-z2-7]{52}")
 
 
 def owner(profile: Profile) -> OwnerReference:
-    """Makes what belongs to a profile go when the profile goes."""
+    """The owner reference that deletes accounts and orders with their profile."""
     return OwnerReference(
         api_version=PROFILES.api_version, kind=PROFILES.kind, name=profile.name, uid=profile.resource.metadata.uid
     )
 
 
 class Accounts:
-    """What holders of keys may do with their accounts. `on_deactivated` is told of each account that was ended here."""
+    """The operations on accounts. `on_deactivated` is called for each account that is deactivated here."""
 
     def __init__(
         self,
@@ -58,21 +59,21 @@ class Accounts:
         self._population = population
         self._clock = clock
         self._on_deactivated = on_deactivated
-        self._registry = KeyClaims(store=store, clock=clock)
-        self._key_changes = KeyRollovers(
-            store=store, claimed=self._registry, certificates=certificates, population=population, clock=clock
+        self._claims = KeyClaims(store=store, clock=clock)
+        self._key_rollovers = KeyRollovers(
+            store=store, claims=self._claims, certificates=certificates, population=population, clock=clock
         )
 
     async def find(self, profile: Profile, thumbprint: str) -> ACMEAccount | None:
         """The account that has that key on the profile, in whatever state; None where there is none.
 
-        A key that was replaced is nobody's. The answer None comes from the API server itself, and every answer
-        does where another replica may have changed the key or ended the account. Raises Unavailable.
+        A former key has no account. None is always based on a live read; so is every answer while another replica may
+        have changed the key or deactivated the account. Raises Unavailable.
         """
         name = account_name(*profile.key, thumbprint)
         for read in (self._store.current, self._store.fresh):
             found = await read(profile.namespace, name)
-            if found is None:  # also `current` asks the API server about what it does not know
+            if found is None:  # `current` has asked the API server too
                 return None
             if found.spec.alias_of is not None:
                 found = await read(profile.namespace, found.spec.alias_of.name)
@@ -91,8 +92,8 @@ class Accounts:
             return None
         return account
 
-    async def rekeyed(self, account: ACMEAccount) -> ACMEAccount | None:
-        """The account with the key that another replica has given it; None where its key is the one that we know.
+    async def reload_changed_key(self, account: ACMEAccount) -> ACMEAccount | None:
+        """The account, if another replica has changed its key; None where the key is the same.
 
         Raises Unavailable.
         """
@@ -102,39 +103,40 @@ class Accounts:
         return current if current.thumbprint != account.thumbprint else None
 
     async def register(
-        self, profile: Profile, key: Key, wanted: NewAccount, binding: Binding | None
+        self, holder: KeyHolder, wanted: NewAccount, binding: Binding | None
     ) -> tuple[ACMEAccount, bool]:
-        """Open an account for the key, or find the one it has; says whether it was opened now.
+        """Open an account for the key, or find the one it has; returns also whether it was opened now.
 
         `binding` has been verified. Raises Refused for a key that is compromised or was replaced, terms not
         agreed to, contacts, a missing binding, a credential that opens no more accounts,
         too many accounts; and Unavailable.
         """
+        profile, key = holder.profile, holder.key
         require_uncompromised(key, self._certificates)
         if profile.acme.external_account_binding == "Disabled":
             binding = None
         terms.require_agreement(profile.acme, agreed=wanted.terms_of_service_agreed)
-        contact = contacts.validated(wanted.contact)
+        contact = contacts.parse(wanted.contact)
         if binding is None and profile.acme.external_account_binding == "Required":
             raise Refused(
                 ProblemType.EXTERNAL_ACCOUNT_REQUIRED,
                 f"Profile {profile.namespace}/{profile.name} asks for an external account binding: "
                 "the key identifier and secret of an EABCredential.",
             )
-        credential = await self._credentials.confirmed(profile, binding) if binding is not None else None
+        credential = await self._credentials.confirm(profile, binding) if binding is not None else None
         limit = profile.acme.maximum_accounts
         self._population.admit(profile, limit=limit, field="spec.enrollment.acme.maximumAccounts")
         status = AccountStatus(state="valid", contact=contact, terms_of_service_agreed=profile.acme.terms_of_service)
-        wanted_account = _account(profile, key, binding, credential)
+        wanted_account = _account(holder, binding, credential)
         for _ in range(TRIES):
-            claimed, created = await self._registry.claim(wanted_account)
+            claimed, created = await self._claims.claim(wanted_account)
             if slots.is_open(claimed):
-                return _usable_with(key, claimed), False
+                return _require_key(claimed, key), False
             if not _same_binding(claimed, wanted_account):
-                await self._registry.give_way(claimed)
+                await self._claims.remove_stale(claimed)
                 continue
             if not await self._within_limit(claimed, credential):
-                await self._registry.discard(claimed)
+                await self._claims.discard(claimed)
                 raise Refused(
                     ProblemType.UNAUTHORIZED,
                     "The external account binding's key has opened as many accounts as it may "
@@ -143,7 +145,7 @@ class Accounts:
             try:
                 opened = await self._store.change(claimed, partial(rules.opened, status=status))
             except Vanished:
-                continue  # another server has taken it for one that was left behind
+                continue  # another server removed it as stale
             logger.info(
                 "account opened",
                 extra={
@@ -156,7 +158,7 @@ class Accounts:
         raise Unavailable("The account is being opened by another request.")
 
     async def _within_limit(self, account: ACMEAccount, credential: EABCredential | None) -> bool:
-        """Whether the account's place is one of those that its credential has."""
+        """Whether the account is among the first `maximumAccounts` of its credential."""
         if credential is None or credential.spec.maximum_accounts is None:
             return True
         labels = f"{CREDENTIAL_UID}={credential.metadata.uid}"
@@ -167,14 +169,14 @@ class Accounts:
             if each.metadata.uid != account.metadata.uid
         ]
         stale = [each for each in others if slots.is_stale(each, now=now)]
-        removed = await asyncio.gather(*(self._registry.discard(each) for each in stale))
+        removed = await asyncio.gather(*(self._claims.discard(each) for each in stale))
         gone = {each.metadata.uid for each, done in zip(stale, removed, strict=True) if done}
-        return slots.standing(account, (each for each in others if each.metadata.uid not in gone)) < (
+        return slots.count_before(account, (each for each in others if each.metadata.uid not in gone)) < (
             credential.spec.maximum_accounts
         )
 
-    async def current(self, account: ACMEAccount) -> ACMEAccount:
-        """The account as it is now: another replica may have changed it a moment ago.
+    async def read(self, account: ACMEAccount) -> ACMEAccount:
+        """The account, read live: another replica may have changed it a moment ago.
 
         Raises AccountNotValid, and Unavailable.
         """
@@ -186,7 +188,7 @@ class Accounts:
     async def update(self, account: ACMEAccount, update: AccountUpdate) -> ACMEAccount:
         """Change the contacts, or deactivate the account. Everything else is ignored.
 
-        Raises Refused for contacts and with status 401 where the account is not valid any more; and Unavailable.
+        Raises Refused for contacts, AccountNotValid and Unavailable.
         """
         if update.status == "deactivated":
             changed = await self._store.change(account, partial(rules.deactivated, now=self._clock()))
@@ -194,29 +196,29 @@ class Accounts:
             self._on_deactivated(changed)
             return changed
         if update.contact is None:
-            return await self.current(account)
-        return await self._store.change(
-            account, partial(rules.with_contact, contact=contacts.validated(update.contact))
-        )
+            return await self.read(account)
+        return await self._store.change(account, partial(rules.with_contact, contact=contacts.parse(update.contact)))
 
-    async def agree(self, profile: Profile, account: ACMEAccount) -> ACMEAccount:
-        """Take note that the account agrees to the terms of service, where it has to.
+    async def agree(self, caller: Caller) -> ACMEAccount:
+        """Record that the account agrees to the terms of service, where it has to.
 
-        Elsewhere nothing is written: members of a newAccount request with a known key are ignored. Raises Refused
-        (401) where the account is not valid any more, and Unavailable.
+        Elsewhere nothing is written: members of a newAccount request with a known key are ignored. Raises
+        AccountNotValid and Unavailable.
         """
-        if profile.acme.terms_of_service is None or not terms.outdated(profile.acme, account):
+        profile, account = caller.profile, caller.account
+        if profile.acme.terms_of_service is None or not terms.is_outdated(profile.acme, account):
             return account
         changed = await self._store.change(account, partial(rules.agreed, terms=profile.acme.terms_of_service))
         logger.info("terms of service agreed to", extra={"account": account.metadata.name})
         return changed
 
-    async def change_key(self, profile: Profile, account: ACMEAccount, key: Key, *, old: str) -> ACMEAccount:
-        """Give the account another key; see KeyChanges.change."""
-        return await self._key_changes.change(profile, account, key, old=old)
+    async def change_key(self, caller: Caller, key: AccountKey, *, old: str) -> ACMEAccount:
+        """Give the account another key; see KeyRollovers.change."""
+        return await self._key_rollovers.change(caller, key, old=old)
 
 
-def _account(profile: Profile, key: Key, binding: Binding | None, credential: EABCredential | None) -> ACMEAccount:
+def _account(holder: KeyHolder, binding: Binding | None, credential: EABCredential | None) -> ACMEAccount:
+    profile, key = holder.profile, holder.key
     external = None
     if binding is not None and credential is not None:
         external = CredentialBinding(
@@ -245,8 +247,8 @@ def _same_binding(one: ACMEAccount, other: ACMEAccount) -> bool:
     return (mine and (mine.uid, mine.key_id)) == (its and (its.uid, its.key_id))
 
 
-def _usable_with(key: Key, account: ACMEAccount) -> ACMEAccount:
-    """The account, if the key is its key now: one that was replaced opens nothing, neither this nor another account."""
+def _require_key(account: ACMEAccount, key: AccountKey) -> ACMEAccount:
+    """The account, if the key is its key now. A former key opens no account."""
     if account.thumbprint != key.thumbprint:
         raise Refused(
             ProblemType.BAD_PUBLIC_KEY, "The account of this key has another key by now; make a new key for a new one."

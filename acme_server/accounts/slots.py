@@ -1,7 +1,7 @@
-"""How many accounts a credential may open, decided by the API server alone.
+"""How many accounts a credential may open. The order of creation at the API server decides.
 
-An account takes its place by being created, without a state. Who finds too many before it in a current list deletes
-itself again; everybody sees the same order, so of N that race for the last place exactly one stays.
+A server creates an account without a state, lists all accounts of the credential, and deletes the new account again
+where too many rank before it. All servers see the same order, so of N accounts that race for the last slot one remains.
 """
 
 from __future__ import annotations
@@ -12,30 +12,27 @@ from datetime import datetime, timedelta
 from kms.resources.accounts import ACMEAccount
 
 STALE = timedelta(minutes=1)
-"""An account that has not been opened for that long never will be: its server has died in between."""
+"""After this time, the server that was opening the account has died."""
 
 
 def is_account(account: ACMEAccount) -> bool:
-    """Whether this is an account and no alias, which only keeps the name of a key for one."""
+    """Whether this is an account and not an alias, which only reserves the name of a key."""
     return account.spec.alias_of is None
 
 
 def is_open(account: ACMEAccount) -> bool:
-    """Whether the account holds its place for good: also a deactivated one does, else a key could be used again.
-
-    An alias is no account, and never open.
-    """
+    """Whether the account is open. A deactivated one is too, or its key could be used again. An alias never is."""
     return account.status.state is not None and is_account(account)
 
 
 def is_stale(account: ACMEAccount, *, now: datetime) -> bool:
-    """Whether the account was left behind by a server that died while opening it."""
+    """Whether the server died that was opening the account."""
     created = account.metadata.creation_timestamp
     return not is_open(account) and created is not None and now - created > STALE
 
 
-def standing(account: ACMEAccount, others: Iterable[ACMEAccount]) -> int:
-    """How many of the others come before the account: those that are open, then those that were created earlier."""
+def count_before(account: ACMEAccount, others: Iterable[ACMEAccount]) -> int:
+    """How many of the others rank before the account: open accounts first, then in the order of creation."""
     mine = _rank(account)
     return sum(1 for each in others if each.metadata.uid != account.metadata.uid and _rank(each) < mine)
 

@@ -1,4 +1,4 @@
-"""Terms of service: who has to agree to which, and when (RFC 8555, 7.3 and 7.3.3)."""
+"""Agreement to terms of service (RFC 8555, 7.3 and 7.3.3)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from kms.resources.profiles import AcmeEnrollment
 def require_agreement(acme: AcmeEnrollment, *, agreed: bool) -> None:
     """Raise Refused (userActionRequired) where a new account must agree to terms and does not."""
     if acme.terms_of_service is not None and not agreed:
-        raise _not_agreed("The terms of service must be agreed to", acme.terms_of_service)
+        raise _action_required("The terms of service must be agreed to", acme.terms_of_service)
 
 
-def outdated(acme: AcmeEnrollment, account: ACMEAccount) -> bool:
+def is_outdated(acme: AcmeEnrollment, account: ACMEAccount) -> bool:
     """Whether the account must agree to terms that it has not seen before it may order again."""
     return (
         acme.terms_of_service_changes == "RequireAgreement"
@@ -23,16 +23,16 @@ def outdated(acme: AcmeEnrollment, account: ACMEAccount) -> bool:
 
 
 def require_current(acme: AcmeEnrollment, account: ACMEAccount) -> None:
-    """Raise Refused (userActionRequired) where `outdated`. The detail tells how to agree."""
-    if acme.terms_of_service is not None and outdated(acme, account):
-        raise _not_agreed(
+    """Raise Refused (userActionRequired) where `is_outdated`. The detail tells how to agree."""
+    if acme.terms_of_service is not None and is_outdated(acme, account):
+        raise _action_required(
             "The terms of service have changed; agree to them by a newAccount request with the key of the account and "
             "termsOfServiceAgreed",
             acme.terms_of_service,
         )
 
 
-def _not_agreed(what: str, terms: str) -> Refused:
+def _action_required(what: str, terms: str) -> Refused:
     return Refused(
         ProblemType.USER_ACTION_REQUIRED,
         f"{what}: {terms}",

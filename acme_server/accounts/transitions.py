@@ -8,42 +8,27 @@ Pure: an account and an event in, an account or a refusal out.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Protocol
 
 from msgspec.structs import replace
 
 from acme_server.accounts import slots
+from acme_server.jose.jwk import AccountKey
 from acme_server.problems import AccountNotValid, NotFound, ProblemType, Refused
-from kms.pki.keys import PublicKey
 from kms.resources.accounts import AccountStatus, ACMEAccount, CurrentKey
 
 MAXIMUM_FORMER_KEYS = 100
 """Keys that an account may have given up: each keeps an object, so that it opens no other account."""
 
 
-class Key(Protocol):
-    """An account key, as far as accounts look at it."""
-
-    @property
-    def public_key(self) -> PublicKey:
-        """The key itself."""
-        ...
-
-    @property
-    def jwk(self) -> str:
-        """The public JWK as canonical JSON."""
-        ...
-
-    @property
-    def thumbprint(self) -> str:
-        """Its RFC 7638 thumbprint."""
-        ...
+def require_valid(account: ACMEAccount) -> None:
+    """Raise AccountNotValid unless the account is valid."""
+    if account.status.state != "valid":
+        raise AccountNotValid(f"The account is {account.status.state or 'not open'}.")
 
 
 def usable(account: ACMEAccount) -> ACMEAccount:
-    """The account, if it is valid. Raises AccountNotValid."""
-    if account.status.state != "valid":
-        raise AccountNotValid
+    """The account. Raises as `require_valid` does."""
+    require_valid(account)
     return account
 
 
@@ -71,7 +56,7 @@ def deactivated(account: ACMEAccount, *, now: datetime) -> ACMEAccount:
     return replace(account, status=replace(account.status, state="deactivated", deactivated_at=now))
 
 
-def with_key(account: ACMEAccount, key: Key, *, old: str, now: datetime) -> ACMEAccount:
+def with_key(account: ACMEAccount, key: AccountKey, *, old: str, now: datetime) -> ACMEAccount:
     """Another key in the place of the one with the thumbprint `old`, which stays known as a key of the account.
 
     Orders and authorizations are the account's as before. Raises AccountNotValid, and Refused:

@@ -1,70 +1,79 @@
-"""The HTTP applications: ACME over TLS, what certificates point to without TLS, and what is for the cluster alone."""
+"""The three HTTP applications: ACME over TLS, CRLs without TLS, and probes and metrics for the cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
 
 from aiohttp import web
 
-from acme_server.accounts.new_account import AccountRegister, CredentialSource, NewAccounts
-from acme_server.api import health
-from acme_server.api.authentication import MAXIMUM_BODY, AccountSource, Authenticator, ProfileSource, Redeemer
+from acme_server.accounts.new_account import NewAccounts
+from acme_server.api import (
+    account,
+    authorization,
+    certificate,
+    challenge,
+    crl,
+    directory,
+    health,
+    landing,
+    nonce,
+    order,
+    renewal_info,
+    revocation,
+)
+from acme_server.api.authentication import MAXIMUM_BODY, Authenticator
 from acme_server.api.context import (
     ACCOUNTS,
     AUTHENTICATOR,
+    CRLS,
     METRICS,
     NEW_ACCOUNTS,
     NONCES,
     ORDERS,
     PROFILES,
-    PUBLICATION,
-    READINESS,
     RENEWALS,
-    REVOCATION,
+    REVOCATIONS,
     URLS,
-    AccountService,
-    OrderService,
-    ProfileService,
-    PublicationService,
-    Readiness,
-    RenewalService,
-    RevocationService,
 )
+from acme_server.api.health import READINESS, Readiness
 from acme_server.api.listener import SILENT
 from acme_server.api.middleware import edge, plain_edge
-from acme_server.api.routes import PLAIN_ROUTES, ROUTES
 from acme_server.api.routing import Route
+from acme_server.certificates.crl import CRLs
 from acme_server.metrics import Metrics
 from acme_server.nonces import Nonces
 from acme_server.replicas import PATH, Replicas
 from acme_server.urls import URLs
+from acme_server.wiring import Services
 
-
-class Profiles(ProfileSource, ProfileService, Protocol):
-    """All that the edge asks of the profiles."""
-
-
-class Accounts(AccountSource, AccountRegister, AccountService, Protocol):
-    """All that the edge asks of the accounts."""
+ROUTES = (
+    *order.ROUTES,
+    *authorization.ROUTES,
+    *challenge.ROUTES,
+    *certificate.ROUTES,
+    *nonce.ROUTES,
+    *account.ROUTES,
+    *directory.ROUTES,
+    *renewal_info.ROUTES,
+    *crl.ROUTES,
+    *revocation.ROUTES,
+    *landing.ROUTES,
+    *health.ROUTES,
+)
+"""All routes of the ACME server. The most frequent come first: the router searches from top to bottom."""
 
 
 def acme_application(
     *,
     urls: URLs,
     nonces: Nonces,
-    redeemer: Redeemer,
-    profiles: Profiles,
-    accounts: Accounts,
-    credentials: CredentialSource,
-    orders: OrderService,
-    renewals: RenewalService,
-    revocations: RevocationService,
-    publication: PublicationService,
+    replicas: Replicas,
+    services: Services,
     metrics: Metrics,
     readiness: Readiness,
+    body_deadline: float = 10.0,
 ) -> web.Application:
-    """What clients talk to."""
+    """The ACME server, for clients. `body_deadline` is how many seconds a client may take to send a body."""
     application = web.Application(middlewares=[edge], client_max_size=MAXIMUM_BODY)
     application[URLS] = urls
     application[NONCES] = nonces
@@ -72,32 +81,37 @@ def acme_application(
     application[READINESS] = readiness
     application[SILENT] = set()
     application[AUTHENTICATOR] = Authenticator(
-        profiles=profiles, accounts=accounts, nonces=nonces, redeemer=redeemer, urls=urls
+        profiles=services.profiles,
+        accounts=services.accounts,
+        nonces=nonces,
+        replicas=replicas,
+        urls=urls,
+        body_deadline=body_deadline,
     )
-    application[NEW_ACCOUNTS] = NewAccounts(accounts=accounts, credentials=credentials)
-    application[ACCOUNTS] = accounts
-    application[ORDERS] = orders
-    application[RENEWALS] = renewals
-    application[PROFILES] = profiles
-    application[REVOCATION] = revocations
-    application[PUBLICATION] = publication
+    application[NEW_ACCOUNTS] = NewAccounts(accounts=services.accounts, credentials=services.credentials)
+    application[ACCOUNTS] = services.accounts
+    application[ORDERS] = services.orders
+    application[RENEWALS] = services.renewals
+    application[PROFILES] = services.profiles
+    application[REVOCATIONS] = services.revocations
+    application[CRLS] = services.crls
     _add(application, ROUTES)
     return application
 
 
-def plain_application(*, publication: PublicationService, metrics: Metrics, readiness: Readiness) -> web.Application:
-    """What is there without TLS, for those who check certificates: no resource of ACME, and nothing to send."""
+def plain_application(*, crls: CRLs, metrics: Metrics, readiness: Readiness) -> web.Application:
+    """What is served without TLS: CRLs and CA certificates."""
     application = web.Application(middlewares=[plain_edge], client_max_size=MAXIMUM_BODY)
     application[METRICS] = metrics
     application[READINESS] = readiness
     application[SILENT] = set()
-    application[PUBLICATION] = publication
-    _add(application, PLAIN_ROUTES)
+    application[CRLS] = crls
+    _add(application, crl.ROUTES)
     return application
 
 
 def internal_application(*, replicas: Replicas, metrics: Metrics, readiness: Readiness) -> web.Application:
-    """What the kubelet, Prometheus and other replicas talk to: plain HTTP, inside the cluster only."""
+    """What the kubelet, Prometheus and the other replicas use: plain HTTP, inside the cluster only."""
     application = web.Application(client_max_size=MAXIMUM_BODY)
     application[METRICS] = metrics
     application[READINESS] = readiness

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import hdrs, web
 
 from acme_server import urls
-from acme_server.api.authentication import AccountHolder
+from acme_server.api.authentication import AccountRequest
 from acme_server.api.context import PROFILES, URLS
 from acme_server.api.order import order_of
 from acme_server.api.responses import link, require_no_payload
@@ -16,13 +16,13 @@ from acme_server.problems import NotFound
 MEDIA_TYPE = "application/pem-certificate-chain"
 
 
-async def read(request: web.Request, caller: AccountHolder) -> web.Response:
-    """Hand out a chain of an order that is valid, and say where the others are."""
-    order = await order_of(request, caller)
-    require_no_payload(caller.payload)
+async def read(request: web.Request, signed: AccountRequest) -> web.Response:
+    """Read a chain of the certificate, with links to the others."""
+    order = await order_of(request, signed.caller)
+    require_no_payload(signed.payload)
     if order.status.certificate is None:
-        order = await order_of(request, caller, fresh=True)  # another replica may have issued it a moment ago
-    found = chains(order, request.app[PROFILES].authority(caller.profile, order))
+        order = await order_of(request, signed.caller, live=True)  # another replica may have issued it a moment ago
+    found = chains(order, request.app[PROFILES].authority(signed.caller.profile, order))
     chosen = int(request.match_info.get("chain", 0))
     if chosen >= len(found):
         raise NotFound

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from acme_server import urls
 from acme_server.api import representations
-from acme_server.api.authentication import AccountHolder
+from acme_server.api.authentication import AccountRequest
 from acme_server.api.authorization import authorization_of
 from acme_server.api.context import ORDERS, URLS
 from acme_server.api.payloads import ChallengeResponse, decode
@@ -15,18 +15,15 @@ from acme_server.api.routing import post
 from acme_server.problems import NotFound
 
 
-async def respond_or_read(request: web.Request, caller: AccountHolder) -> web.Response:
-    """Begin the validation of a challenge (an object), or tell how it stands (an empty payload).
-
-    A response to a challenge that is under way or settled changes nothing and is answered alike.
-    """
-    order, position = await authorization_of(request, caller)
+async def respond_or_read(request: web.Request, signed: AccountRequest) -> web.Response:
+    """Start the validation of a challenge (an object as payload), or read the challenge (an empty payload)."""
+    order, position = await authorization_of(request, signed.caller)
     type_ = request.match_info["type"]
-    if caller.payload:
-        decode(caller.payload, ChallengeResponse)
-        order = await request.app[ORDERS].respond(order, position, type_)
+    if signed.payload:
+        decode(signed.payload, ChallengeResponse)
+        order = await request.app[ORDERS].respond(signed.caller, order, position, type_)
     else:
-        order = await request.app[ORDERS].settled(order, position=position)
+        order = await request.app[ORDERS].poll(order, position=position)
     at = request.app[URLS]
     view = representations.challenge(order, position, type_, at)
     if view is None:

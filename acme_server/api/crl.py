@@ -1,4 +1,4 @@
-"""What certificates point to: revocation lists and certificates of CAs. For anybody, by HTTP and HTTPS."""
+"""CRLs and CA certificates, whose URLs are in every certificate. Served to everybody, over HTTP and HTTPS."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from aiohttp.http_writer import StreamWriter
 from aiohttp.payload import Payload
 
 from acme_server import urls
-from acme_server.api.context import PUBLICATION
+from acme_server.api.context import CRLS
 from acme_server.api.routing import get
-from acme_server.certificates.crl import Document
+from acme_server.certificates.crl import DERFile
 
 LIST_TYPE = "application/pkix-crl"
 CERTIFICATE_TYPE = "application/pkix-cert"
 
 _LIST_AGE = timedelta(seconds=3)
-"""How long caches may answer without asking: with the pause between lists, a revocation is out in ten seconds."""
+"""How long caches may keep a CRL. With the pause between two CRLs, clients see a revocation within ten seconds."""
 _CERTIFICATE_AGE = timedelta(minutes=5)
 _SLICE = 32 * 1024
 _GRACE = 20.0
 _SLOWEST = 50_000
-"""Seconds that a client has in any case, and octets that it takes in each second beyond."""
+"""A client may take _GRACE seconds, and one more for every _SLOWEST octets."""
 
 
 async def revocation_list(request: web.Request) -> web.Response:
-    """Hand out the list of what a CA has revoked."""
-    document = await request.app[PUBLICATION].revocation_list(*_named(request))
+    """Read the CRL of a CA."""
+    document = await request.app[CRLS].current(*_named(request))
     return _answer(request, document, LIST_TYPE, age=_LIST_AGE)
 
 
 async def certificate(request: web.Request) -> web.Response:
-    """Hand out the certificate of a CA."""
-    document = request.app[PUBLICATION].certificate(*_named(request))
+    """Read the certificate of a CA."""
+    document = request.app[CRLS].ca_certificate(*_named(request))
     return _answer(request, document, CERTIFICATE_TYPE, age=_CERTIFICATE_AGE)
 
 
@@ -45,16 +45,16 @@ def _named(request: web.Request) -> tuple[str, str]:
     return request.match_info["namespace"], request.match_info["authority"]
 
 
-def _answer(request: web.Request, document: Document, type_: str, *, age: timedelta) -> web.Response:
-    """The document, or 304 for who has it. Only tags are compared: two lists may be of the same second."""
+def _answer(request: web.Request, document: DERFile, type_: str, *, age: timedelta) -> web.Response:
+    """The document, or 304. Only entity tags are compared: two CRLs may have the same second."""
     headers = {
-        hdrs.ETAG: f'"{document.tag}"',
-        hdrs.LAST_MODIFIED: format_datetime(document.since, usegmt=True),
+        hdrs.ETAG: f'"{document.etag}"',
+        hdrs.LAST_MODIFIED: format_datetime(document.last_modified, usegmt=True),
         hdrs.CACHE_CONTROL: f"public, max-age={int(age.total_seconds())}",
-        # By the clock of the machine, as aiohttp's Date, which caches compare it with.
+        # From the system clock, like the Date header that caches compare it with.
         hdrs.EXPIRES: format_datetime(datetime.now(UTC) + age, usegmt=True),
     }
-    if any(each.value in {document.tag, "*"} for each in request.if_none_match or ()):
+    if any(each.value in {document.etag, "*"} for each in request.if_none_match or ()):
         return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
     headers |= {hdrs.CONTENT_TYPE: type_, hdrs.X_CONTENT_TYPE_OPTIONS: "nosniff"}
     body = document.der if len(document.der) <= _SLICE else Slices(document.der)
@@ -62,7 +62,7 @@ def _answer(request: web.Request, document: Document, type_: str, *, age: timede
 
 
 class Slices(Payload):
-    """A long document, sent as fast as it is taken: thousands of slow readers do not hold a copy each."""
+    """A long document, sent in slices, so that thousands of slow clients do not hold a copy each."""
 
     def __init__(self, value: bytes, *, grace: float = _GRACE) -> None:
         super().__init__(value)
@@ -70,11 +70,11 @@ class Slices(Payload):
         self._seconds = grace + len(value) / _SLOWEST
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """Text is what it is not."""
+        """Refuse: DER is not text."""
         raise TypeError(f"DER is no {encoding} text ({errors})")
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        """Send it. Who takes too long loses the connection."""
+        """Send it. Clients that take too long lose the connection."""
         view = memoryview(self._value)
         try:
             async with asyncio.timeout(self._seconds):

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from acme_server import urls
 from acme_server.api import representations
-from acme_server.api.authentication import AccountHolder
+from acme_server.api.authentication import AccountRequest
 from acme_server.api.context import AUTHENTICATOR, PROFILES, URLS
 from acme_server.api.responses import answer, require_no_payload
 from acme_server.api.routing import get, post
@@ -14,14 +14,14 @@ from acme_server.profiles import Profile
 
 
 async def read(request: web.Request) -> web.Response:
-    """Tell anybody where to go."""
+    """Read the directory."""
     return _directory(request, request.app[AUTHENTICATOR].profile(request))
 
 
-async def read_as_account(request: web.Request, caller: AccountHolder) -> web.Response:
-    """Tell an account where to go."""
-    require_no_payload(caller.payload)
-    return _directory(request, caller.profile)
+async def read_as_account(request: web.Request, signed: AccountRequest) -> web.Response:
+    """Read the directory as an account."""
+    require_no_payload(signed.payload)
+    return _directory(request, signed.caller.profile)
 
 
 def _directory(request: web.Request, profile: Profile) -> web.Response:

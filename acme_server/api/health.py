@@ -1,24 +1,47 @@
-"""Whether the process lives (/healthz), whether it can serve (/readyz), and what it counts (/metrics)."""
+"""Liveness (/healthz), readiness (/readyz) and metrics (/metrics)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from acme_server.api.context import METRICS, READINESS
+from acme_server.api.context import METRICS
 from acme_server.api.routing import get
 
 
+class Readiness:
+    """Whether this process can serve. Set `shutting_down` when it must not get new clients any more."""
+
+    def __init__(self) -> None:
+        self._conditions: dict[str, Callable[[], bool]] = {}
+        self.shutting_down = False
+
+    def require(self, conditions: Mapping[str, Callable[[], bool]]) -> None:
+        """Add conditions by name; /readyz lists the names of those that do not hold."""
+        self._conditions |= conditions
+
+    def missing(self) -> Sequence[str]:
+        """The names of the conditions that do not hold; empty: ready."""
+        return [name for name, holds in self._conditions.items() if not holds()]
+
+
+READINESS = web.AppKey("readiness", Readiness)
+
+
 async def healthy(_: web.Request) -> web.Response:
-    """Answer; that is all there is to it."""
+    """Answer 200."""
     return web.Response(text="ok\n")
 
 
 async def ready(request: web.Request) -> web.Response:
-    """Say 200 when requests can be served, else 503 and what is missing."""
-    missing = request.app[READINESS].missing()
+    """Answer 200 when requests can be served, else 503 with the reasons."""
+    readiness = request.app[READINESS]
+    if readiness.shutting_down:
+        return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, text="shutting down\n")
+    missing = readiness.missing()
     if missing:
         text = "".join(f"waiting for {each}\n" for each in missing)
         return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, text=text)

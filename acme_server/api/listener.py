@@ -1,7 +1,7 @@
-"""The sockets for the world: they take no more connections than they can hold, and wait for none that is mute.
+"""The public sockets: a limit on connections, and deadlines for clients that send nothing.
 
-aiohttp limits neither. So connections are accepted here, counted before TLS costs anything, and handed to aiohttp,
-which from then on closes idle ones.
+aiohttp has neither. So this module accepts connections, counts them before TLS costs anything, and hands them to
+aiohttp, which closes idle ones.
 """
 
 from __future__ import annotations
@@ -23,21 +23,19 @@ logger = logging.getLogger(__name__)
 
 MAXIMUM_CONNECTIONS = 2048
 KEEP_ALIVE = 95.0
-"""Seconds that a connection may be idle: more than the 90 after which Go clients close theirs, so that they do it."""
-_HANDSHAKE_DEADLINE = 10.0
-_FIRST_REQUEST_DEADLINE = 10.0
+"""Seconds that a connection may be idle. Go clients close theirs after 90: so it is the client that closes."""
 _BACKLOG = 512
 _OUT_OF_FILES_PAUSE = 0.1
 
 SILENT: web.AppKey[set[RequestHandler]] = web.AppKey("silent", set)
-"""New connections on which no request has arrived yet."""
+"""Connections that have not sent a request yet."""
 
 
 class HTTPLog(logging.LoggerAdapter[logging.Logger]):
-    """For aiohttp, which quotes malformed requests in tracebacks: an Authorization header, or what floods the log."""
+    """The logger of aiohttp, which would quote malformed requests: they may contain secrets, or flood the log."""
 
     def exception(self, msg: object, *args: object, exc_info: Any = True, **kwargs: Any) -> None:
-        """Say of malformed HTTP that there was some; of everything else, what went wrong."""
+        """Log malformed HTTP without its content; log other errors in full."""
         if isinstance(exc_info, HttpProcessingError):
             self.logger.info("malformed HTTP", extra={"error": type(exc_info).__name__})
             return
@@ -55,16 +53,21 @@ class Listener:
         silent: set[RequestHandler],
         on_refused: Callable[[], None],
         maximum: int = MAXIMUM_CONNECTIONS,
+        handshake_deadline: float = 10.0,
+        first_request_deadline: float = 10.0,
     ) -> None:
+        """The deadlines are in seconds, from the accepted connection and from the handshake."""
         self._server = server
         self._context = context
         self._silent = silent
         self._on_refused = on_refused
         self._maximum = maximum
+        self._handshake_deadline = handshake_deadline
+        self._first_request_deadline = first_request_deadline
         self._handshakes: set[asyncio.Task[None]] = set()
 
     def count(self) -> int:
-        """Connections that are open or being opened."""
+        """The number of open connections, including those in a handshake."""
         return len(self._server.connections) + len(self._handshakes)
 
     async def accept(self, listening: socket.socket) -> None:
@@ -74,7 +77,7 @@ class Listener:
             try:
                 connection, _ = await loop.sock_accept(listening)
             except ConnectionError:
-                continue  # gone before we came to it
+                continue  # the client has gone
             except OSError as error:
                 logger.warning("cannot accept connections", extra={"error": str(error)})
                 await asyncio.sleep(_OUT_OF_FILES_PAUSE)
@@ -90,21 +93,21 @@ class Listener:
     async def _open(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        handler = self._server()  # made here: of what uvloop returns, the protocol is its own for TLS
+        handler = self._server()  # kept: uvloop returns its own TLS protocol instead
         self._silent.add(handler)
         try:
             await loop.connect_accepted_socket(
                 lambda: handler,
                 connection,
                 ssl=self._context,
-                ssl_handshake_timeout=None if self._context is None else _HANDSHAKE_DEADLINE,
+                ssl_handshake_timeout=None if self._context is None else self._handshake_deadline,
             )
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             logger.debug("handshake failed", extra={"error": str(error)})
             connection.close()
             self._silent.discard(handler)
             return
-        loop.call_later(_FIRST_REQUEST_DEADLINE, self._close_if_silent, handler)
+        loop.call_later(self._first_request_deadline, self._close_if_silent, handler)
 
     def _close_if_silent(self, handler: RequestHandler) -> None:
         if handler in self._silent:
@@ -113,7 +116,7 @@ class Listener:
 
 
 def listen(address: Address) -> socket.socket:
-    """A listening socket, for IPv6 and IPv4 where no host is named. Raises OSError."""
+    """A listening socket; without a host, for IPv6 and IPv4. Raises OSError."""
     host = address.host
     if not host and socket.has_dualstack_ipv6():
         listening = socket.create_server(

@@ -14,7 +14,8 @@ from http import HTTPStatus
 from aiohttp import hdrs, web
 
 from acme_server.api.authentication import ACCOUNT_NAME
-from acme_server.api.context import METRICS, NONCES, READINESS, URLS
+from acme_server.api.context import METRICS, NONCES, URLS
+from acme_server.api.health import READINESS
 from acme_server.api.listener import SILENT
 from acme_server.api.problems import HTTPRefusal, answer_refusal, answer_unavailable
 from acme_server.api.responses import link

@@ -1,4 +1,4 @@
-"""newNonce (RFC 8555, 7.2): HEAD, GET, and POST-as-GET. It reads nothing and writes nothing."""
+"""newNonce (RFC 8555, 7.2): HEAD, GET, and POST-as-GET. Costs no read and no write."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from http import HTTPStatus
 from aiohttp import web
 
 from acme_server import urls
-from acme_server.api.authentication import AccountHolder
+from acme_server.api.authentication import AccountRequest
 from acme_server.api.context import NONCES
 from acme_server.api.responses import require_no_payload
 from acme_server.api.routing import get, post
 
 
 async def give(request: web.Request) -> web.Response:
-    """Give anybody a nonce: 200 for HEAD, 204 for GET."""
+    """Issue a nonce: 200 for HEAD, 204 for GET."""
     status = HTTPStatus.OK if request.method == "HEAD" else HTTPStatus.NO_CONTENT
     return web.Response(status=status, headers={"Replay-Nonce": request.app[NONCES].issue()})
 
 
-async def give_to_account(_: web.Request, caller: AccountHolder) -> web.Response:
-    """Give an account a nonce; every answer to a POST carries one."""
-    require_no_payload(caller.payload)
+async def give_to_account(_: web.Request, signed: AccountRequest) -> web.Response:
+    """Issue a nonce to an account: the middleware adds one to every answer to a POST."""
+    require_no_payload(signed.payload)
     return web.Response(status=HTTPStatus.NO_CONTENT)
 
 

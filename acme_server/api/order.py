@@ -8,42 +8,43 @@ from aiohttp import web
 
 from acme_server import urls
 from acme_server.api import representations
-from acme_server.api.authentication import AccountHolder
+from acme_server.api.authentication import AccountRequest
 from acme_server.api.context import ORDERS, URLS
 from acme_server.api.payloads import Finalization, NewOrder, decode
 from acme_server.api.responses import RETRY_AFTER, answer, require_no_payload
 from acme_server.api.routing import post
+from acme_server.model import Caller
 from kms.resources import ACMEOrder
 
 
-async def create(request: web.Request, caller: AccountHolder) -> web.Response:
-    """Open an order."""
-    wanted = decode(caller.payload, NewOrder)
-    order = await request.app[ORDERS].create(caller.profile, caller.account, wanted)
+async def create(request: web.Request, signed: AccountRequest) -> web.Response:
+    """Create an order."""
+    wanted = decode(signed.payload, NewOrder)
+    order = await request.app[ORDERS].create(signed.caller, wanted)
     return _answer(request, order, HTTPStatus.CREATED)
 
 
-async def read(request: web.Request, caller: AccountHolder) -> web.Response:
-    """Tell how an order stands."""
-    order = await order_of(request, caller)
-    require_no_payload(caller.payload)
-    return _answer(request, await request.app[ORDERS].settled(order))
+async def read(request: web.Request, signed: AccountRequest) -> web.Response:
+    """Read an order."""
+    order = await order_of(request, signed.caller)
+    require_no_payload(signed.payload)
+    return _answer(request, await request.app[ORDERS].poll(order))
 
 
-async def finalize(request: web.Request, caller: AccountHolder) -> web.Response:
+async def finalize(request: web.Request, signed: AccountRequest) -> web.Response:
     """Issue the certificate of an order."""
-    order = await order_of(request, caller)
-    csr = decode(caller.payload, Finalization).request()
-    return _answer(request, await request.app[ORDERS].finalize(caller.profile, caller.account, order, csr))
+    order = await order_of(request, signed.caller)
+    csr = decode(signed.payload, Finalization).request()
+    return _answer(request, await request.app[ORDERS].finalize(signed.caller, order, csr))
 
 
-async def order_of(request: web.Request, caller: AccountHolder, *, fresh: bool = False) -> ACMEOrder:
-    """The order that the path names, if it is one and the caller's. Raises not_found for any other."""
-    return await request.app[ORDERS].get(caller.profile, caller.account, request.match_info["order"], fresh=fresh)
+async def order_of(request: web.Request, caller: Caller, *, live: bool = False) -> ACMEOrder:
+    """The order in the path. Raises NotFound unless it is the caller's."""
+    return await request.app[ORDERS].get(caller, request.match_info["order"], live=live)
 
 
 def _answer(request: web.Request, order: ACMEOrder, status: int = HTTPStatus.OK) -> web.Response:
-    """The order, always with its URL: clients poll the one that finalize tells, while it is processing."""
+    """The order with its URL, which clients poll while the order is processing."""
     at = request.app[URLS]
     headers = RETRY_AFTER if order.status.state == "processing" else None
     return answer(representations.order(order, at), status=status, location=at.order(order), headers=headers)

@@ -1,4 +1,4 @@
-"""How a route says who may use it. A handler that needs a sender is given one and cannot forget to ask."""
+"""Routes and who may use them. Handlers receive requests that are authenticated already."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from enum import Enum
 
 from aiohttp import web
 
-from acme_server.api.authentication import AccountHolder, KeyHolder
+from acme_server.api.authentication import AccountRequest, KeyRequest
 from acme_server.api.context import AUTHENTICATOR
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 class Access(Enum):
-    """Who may use a route: the one authentication mode that it has."""
+    """How the requests to a route are authenticated."""
 
-    ANYBODY = "anybody"
-    KEY = "whoever holds the key in the request"
-    ACCOUNT = "an account of the profile"
-    ACCOUNT_OR_KEY = "an account of the profile, or whoever holds the key in the request"
+    ANYBODY = "not at all"
+    KEY = "by the key in the request"
+    ACCOUNT = "by an account of the profile"
+    ACCOUNT_OR_KEY = "by an account of the profile or by the key in the request"
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A method and a path, who may use them, and what answers."""
+    """A method and a path, who may use them, and their handler."""
 
     method: str
     path: str
@@ -34,34 +34,34 @@ class Route:
 
 
 def get(path: str, handler: Handler) -> Route:
-    """A resource that anybody may read (with HEAD too)."""
+    """A resource that everybody may read, with GET and HEAD."""
     return Route("GET", path, Access.ANYBODY, handler)
 
 
-def post_by_key(path: str, handler: Callable[[web.Request, KeyHolder], Awaitable[web.Response]]) -> Route:
-    """A resource for requests that bring their key along."""
+def post_by_key(path: str, handler: Callable[[web.Request, KeyRequest], Awaitable[web.Response]]) -> Route:
+    """A resource for requests with a `jwk`."""
 
     async def authenticated(request: web.Request) -> web.Response:
-        return await handler(request, await request.app[AUTHENTICATOR].key_holder(request))
+        return await handler(request, await request.app[AUTHENTICATOR].key_request(request))
 
     return Route("POST", path, Access.KEY, authenticated)
 
 
-def post(path: str, handler: Callable[[web.Request, AccountHolder], Awaitable[web.Response]]) -> Route:
-    """A resource for accounts: all but newAccount and revokeCert. GET is not allowed on it."""
+def post(path: str, handler: Callable[[web.Request, AccountRequest], Awaitable[web.Response]]) -> Route:
+    """A resource for accounts."""
 
     async def authenticated(request: web.Request) -> web.Response:
-        return await handler(request, await request.app[AUTHENTICATOR].account_holder(request))
+        return await handler(request, await request.app[AUTHENTICATOR].account_request(request))
 
     return Route("POST", path, Access.ACCOUNT, authenticated)
 
 
 def post_by_account_or_key(
-    path: str, handler: Callable[[web.Request, AccountHolder | KeyHolder], Awaitable[web.Response]]
+    path: str, handler: Callable[[web.Request, AccountRequest | KeyRequest], Awaitable[web.Response]]
 ) -> Route:
-    """A resource for accounts and for those who prove something else with a key: revokeCert alone."""
+    """A resource for both (revokeCert)."""
 
     async def authenticated(request: web.Request) -> web.Response:
-        return await handler(request, await request.app[AUTHENTICATOR].account_or_key_holder(request))
+        return await handler(request, await request.app[AUTHENTICATOR].account_or_key_request(request))
 
     return Route("POST", path, Access.ACCOUNT_OR_KEY, authenticated)

@@ -1,4 +1,4 @@
-"""The server's own TLS: at least 1.2, and a certificate that is replaced while connections go on."""
+"""The server's own TLS: version 1.2 or later, and a certificate that can change while connections are open."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ from kms.resources.secret_names import TLS_CERTIFICATE, TLS_PRIVATE_KEY
 
 logger = logging.getLogger(__name__)
 
-_LOOK_AT_FILES = 5.0
-
 
 class ServingCertificate:
-    """A TLS context whose certificate comes from the Secret or the files that hold it now.
+    """A TLS context with the current certificate from a Secret or files.
 
-    Handshakes in progress keep the certificate that they began with. What cannot be used is logged and changes nothing.
+    Handshakes in progress keep the certificate that they began with. An unusable certificate is logged and ignored.
     """
 
     def __init__(self) -> None:
@@ -28,12 +26,12 @@ class ServingCertificate:
         self._current = b""
 
     def load(self, certificate: bytes, private_key: bytes, *, source: str) -> None:
-        """Take a chain and its key (PEM) into use; `source` names them in the log."""
+        """Use a chain and its key (PEM); `source` names them in the log."""
         pem = certificate + b"\n" + private_key
         if pem == self._current:
             return
         try:
-            # First into a context that nobody uses: half a change would be worse than none.
+            # First into an unused context: a certificate without its key must not be loaded.
             _load(_context(), pem)
             _load(self.context, pem)
         except (ssl.SSLError, OSError, ValueError) as error:
@@ -44,7 +42,7 @@ class ServingCertificate:
         logger.info("serving certificate loaded", extra={"source": source})
 
     def load_secret(self, secret: Secret) -> None:
-        """Take the certificate in a kubernetes.io/tls Secret into use."""
+        """Use the certificate in a kubernetes.io/tls Secret."""
         source = f"Secret {secret.metadata.namespace}/{secret.metadata.name}"
         certificate, private_key = secret.data.get(TLS_CERTIFICATE), secret.data.get(TLS_PRIVATE_KEY)
         if certificate and private_key:
@@ -52,8 +50,8 @@ class ServingCertificate:
         else:
             logger.error("serving certificate is incomplete", extra={"source": source})
 
-    async def follow_files(self, certificate: Path, private_key: Path) -> None:
-        """Load two files, and again when they have changed. Runs until it is cancelled."""
+    async def follow_files(self, certificate: Path, private_key: Path, *, interval: float = 5.0) -> None:
+        """Load two files every `interval` seconds. Runs until it is cancelled."""
         while True:
             try:
                 pair = await asyncio.to_thread(lambda: (certificate.read_bytes(), private_key.read_bytes()))
@@ -61,7 +59,7 @@ class ServingCertificate:
                 logger.error("serving certificate cannot be read", extra={"error": str(error)})
             else:
                 self.load(*pair, source=str(certificate))
-            await asyncio.sleep(_LOOK_AT_FILES)
+            await asyncio.sleep(interval)
 
 
 def _context() -> ssl.SSLContext:
@@ -73,7 +71,7 @@ def _context() -> ssl.SSLContext:
 
 
 def _load(context: ssl.SSLContext, pem: bytes) -> None:
-    """Give `context` the certificate and key in `pem`. OpenSSL wants a file; this one never touches a disk."""
+    """Load a certificate and its key. OpenSSL needs a file; this one is in memory only."""
     descriptor = os.memfd_create("serving-certificate", os.MFD_CLOEXEC)
     with os.fdopen(descriptor, "wb") as file:
         file.write(pem)
@@ -82,5 +80,5 @@ def _load(context: ssl.SSLContext, pem: bytes) -> None:
 
 
 def _no_password() -> str:
-    """Answer in place of a terminal, which OpenSSL would ask where a key is encrypted."""
+    """Fail instead of asking a terminal for the passphrase of an encrypted key."""
     raise ValueError("the private key is encrypted")

@@ -1,9 +1,9 @@
-"""What CAs publish for those who check certificates: revocation lists (RFC 5280, 5), and their own certificates.
+"""CRLs (RFC 5280, 5) and certificates of CAs, for those who check certificates.
 
-A list is made when somebody asks for it and the one at hand will not do: something was revoked since, or the hour is
-over. So none is older than an hour, and a revocation is out a second later. A long list takes half a second of a
-thread, which is why the pause between two grows with it. Nothing is asked of the API server: what is revoked stands in
-the inventory, keys and CAs in their informers.
+A CRL is signed when a client asks for it and the last one is out of date: a certificate was revoked since, or the hour
+is over. So no CRL is older than an hour, and a revocation is published after a second. A long CRL takes a thread for
+half a second, so the pause between two CRLs grows with their length. No request goes to the API server: revocations
+come from the index of certificates, keys and CAs from informers.
 """
 
 from __future__ import annotations
@@ -34,49 +34,49 @@ logger = logging.getLogger(__name__)
 _COLD = 2
 _NOT_READY = 10
 _SHORTEST_PAUSE, _LONGEST_PAUSE = timedelta(seconds=1), timedelta(seconds=5)
-"""Between two lists of one CA while things are being revoked: out within ten seconds all the same."""
+"""Between two CRLs of one CA while certificates are being revoked."""
 _SHARE = 10
-"""What part of the time goes into the lists of a CA: one tenth, unless they take longer than half a second."""
+"""The pause is this many times as long as signing took: a tenth of the time goes into signing."""
 _LOST_AFTER = 15.0
-"""Seconds without a watch after which the inventory is not taken for complete."""
+"""Seconds without a watch after which the index of certificates counts as incomplete."""
 
 Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
-    """What is served to anybody: DER, its entity tag, and since when it is so."""
+class DERFile:
+    """A CRL or a certificate as HTTP serves it."""
 
     der: bytes
-    tag: str
-    since: datetime
+    etag: str
+    last_modified: datetime
 
     @classmethod
-    def of(cls, der: bytes, *, since: datetime) -> Document:
-        """The document with its tag, which follows from its bytes: replicas agree on it."""
-        return cls(der, hashlib.sha256(der).hexdigest()[:32], since)
+    def of(cls, der: bytes, *, last_modified: datetime) -> DERFile:
+        """The file with its entity tag, which follows from its bytes: all replicas have the same."""
+        return cls(der, hashlib.sha256(der).hexdigest()[:32], last_modified)
 
 
-class Changes:
-    """Counts how often what is revoked with each key of a CA has changed; `note` is what the inventory calls."""
+class RevocationCounter:
+    """Counts the changes to the revoked certificates of each CA key. The index of certificates calls `increment`."""
 
     def __init__(self) -> None:
         self._counts: Counter[Key] = Counter()
 
-    def note(self, namespace: str, authority_key_id: str) -> None:
-        """Something has changed."""
+    def increment(self, namespace: str, authority_key_id: str) -> None:
+        """Count a change."""
         self._counts[namespace, authority_key_id] += 1
 
     def count(self, namespace: str, authority_key_id: str) -> int:
-        """How often it has changed so far."""
+        """The changes so far."""
         return self._counts[namespace, authority_key_id]
 
 
 @dataclass(frozen=True, slots=True)
-class _List:
-    """A list, and what it was made from; no other is made before `until`, and none may be served after `ends`."""
+class _CRL:
+    """A CRL and what it was made from. It is not renewed before `until`, and not served after `ends`."""
 
-    document: Document
+    document: DERFile
     number: int
     ends: datetime
     certificate: str
@@ -85,11 +85,11 @@ class _List:
     until: datetime
 
 
-class Publication:
-    """Keeps the current list of each CA that is asked for.
+class CRLs:
+    """Keeps the current CRL of each CA that clients ask for.
 
-    `interrupted` tells for how many seconds changes of orders have not been heard of: meanwhile no list is made, since
-    it would claim to know what it does not; the last one is good for a day.
+    `interrupted` returns for how many seconds the watch of orders has been down. Meanwhile no CRL is signed: it could
+    lack a revocation. The last one is good for a day.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Publication:
         *,
         authorities: Informer[CertificateAuthority],
         certificates: Certificates,
-        changes: Changes,
+        revocations: RevocationCounter,
         issuers: Issuers,
         interrupted: Callable[[], float],
         clock: Clock,
@@ -105,33 +105,33 @@ class Publication:
     ) -> None:
         self._authorities = authorities
         self._certificates = certificates
-        self._changes = changes
+        self._revocations = revocations
         self._issuers = issuers
         self._interrupted = interrupted
         self._clock = clock
         self._timer = timer
-        self._lists: dict[Key, _List] = {}
-        self._making: dict[Key, asyncio.Lock] = {}
+        self._crls: dict[Key, _CRL] = {}
+        self._locks: dict[Key, asyncio.Lock] = {}
 
-    def certificate(self, namespace: str, authority: str) -> Document:
+    def ca_certificate(self, namespace: str, authority: str) -> DERFile:
         """The certificate of the CA. Raises NotFound and Unavailable."""
         certificate = _certificate(self._authority(namespace, authority))
-        return Document.of(certificate.public_bytes(Encoding.DER), since=certificate.not_valid_before_utc)
+        return DERFile.of(certificate.public_bytes(Encoding.DER), last_modified=certificate.not_valid_before_utc)
 
-    async def revocation_list(self, namespace: str, authority: str) -> Document:
-        """The list of what the CA has revoked, as it is now.
+    async def current(self, namespace: str, authority: str) -> DERFile:
+        """The current CRL of the CA.
 
-        Raises NotFound where there is no such CA or it may not sign lists, and Unavailable where there is no list
-        that can be relied on: the inventory is not complete, or the key is not there, and the last list has ended.
+        Raises NotFound where there is no such CA or it may not sign CRLs, and Unavailable where the server does not
+        know all certificates, or lacks the CA's key, and the last CRL has expired.
         """
         resource = self._authority(namespace, authority)
         key = namespace, authority
-        known = self._lists.get(key)
+        known = self._crls.get(key)
         if known is None or self._is_due(known, resource):
-            async with self._making.setdefault(key, asyncio.Lock()):
-                known = self._lists.get(key)
+            async with self._locks.setdefault(key, asyncio.Lock()):
+                known = self._crls.get(key)
                 if known is None or self._is_due(known, resource):
-                    known = self._lists[key] = await self._made(resource, known)
+                    known = self._crls[key] = await self._renew(resource, known)
         return known.document
 
     def _authority(self, namespace: str, name: str) -> CertificateAuthority:
@@ -142,53 +142,53 @@ class Publication:
             return found
         if self._authorities.interrupted():
             raise Unavailable("The server has lost sight of its configuration.", _COLD)
-        self._lists.pop((namespace, name), None)
-        self._making.pop((namespace, name), None)
+        self._crls.pop((namespace, name), None)
+        self._locks.pop((namespace, name), None)
         raise NotFound(f"There is no CertificateAuthority {namespace}/{name}.")
 
-    def _is_due(self, known: _List, authority: CertificateAuthority) -> bool:
+    def _is_due(self, known: _CRL, authority: CertificateAuthority) -> bool:
         now = self._clock()
         if now < known.until:
             return False
-        changes = self._changes.count(authority.metadata.namespace, authority.status.subject_key_id or "")
+        changes = self._revocations.count(authority.metadata.namespace, authority.status.subject_key_id or "")
         current = authority.status.certificate, changes, hour_of(now)
         return (known.certificate, known.changes, known.hour) != current
 
-    async def _made(self, authority: CertificateAuthority, before: _List | None) -> _List:
+    async def _renew(self, authority: CertificateAuthority, before: _CRL | None) -> _CRL:
         try:
             issuer = self._issuers.of(authority)
         except IssuerNotReady:
-            return self._kept(before, "the key of the CA is not there")
+            return self._keep(before, "the key of the CA is not there")
         if not issuer.signs_lists:
             raise NotFound("This CA publishes no revocation list: the keyUsage of its certificate lacks cRLSign.")
         if not self._certificates.complete or self._interrupted() > _LOST_AFTER:
-            return self._kept(before, "the server does not know of every certificate yet")
-        return await self._signed(authority, issuer, before)
+            return self._keep(before, "the server does not know of every certificate yet")
+        return await self._sign(authority, issuer, before)
 
-    def _kept(self, before: _List | None, why: str) -> _List:
-        """The last list, while it can be relied on, for some seconds more. Raises Unavailable."""
+    def _keep(self, before: _CRL | None, why: str) -> _CRL:
+        """Keep the last CRL for some seconds more. Raises Unavailable where there is none or it has expired."""
         now = self._clock()
         if before is None or before.ends <= now:
             raise Unavailable(f"There is no revocation list now: {why}.", _NOT_READY)
-        logger.warning("revocation list is not renewed", extra={"error": why, "ends": before.ends.isoformat()})
+        logger.warning("CRL not renewed", extra={"error": why, "ends": before.ends.isoformat()})
         return replace(before, until=now + _LONGEST_PAUSE)
 
-    async def _signed(self, authority: CertificateAuthority, issuer: Issuer, before: _List | None) -> _List:
+    async def _sign(self, authority: CertificateAuthority, issuer: Issuer, before: _CRL | None) -> _CRL:
         namespace, key_id = authority.metadata.namespace, authority.status.subject_key_id or ""
         started, now = self._timer(), self._clock()
-        changes = self._changes.count(namespace, key_id)
+        changes = self._revocations.count(namespace, key_id)
         revoked = tuple(self._certificates.revoked(namespace, key_id))
         template = await asyncio.to_thread(list_template, revoked, now=now)
         if before is not None and template.number <= before.number:
-            # Orders that were deleted would make it go back.
+            # Deleted orders must not make the number go down.
             template = replace(template, number=before.number)
         document = await _document(issuer, template)
-        if before is not None and template.number == before.number and document.tag != before.document.tag:
+        if before is not None and template.number == before.number and document.etag != before.document.etag:
             template = replace(template, number=before.number + 1)
             document = await _document(issuer, template)
         took = self._timer() - started
         logger.info(
-            "revocation list made",
+            "CRL signed",
             extra={
                 "authority": f"{namespace}/{authority.metadata.name}",
                 "number": template.number,
@@ -196,7 +196,7 @@ class Publication:
                 "ms": round(took * 1000, 1),
             },
         )
-        return _List(
+        return _CRL(
             document=document,
             number=template.number,
             ends=template.next_update,
@@ -207,9 +207,9 @@ class Publication:
         )
 
 
-async def _document(issuer: Issuer, template: ListTemplate) -> Document:
+async def _document(issuer: Issuer, template: ListTemplate) -> DERFile:
     der = await issuer.revocation_list(template)
-    return await asyncio.to_thread(Document.of, der, since=template.this_update)
+    return await asyncio.to_thread(DERFile.of, der, last_modified=template.this_update)
 
 
 def _certificate(authority: CertificateAuthority) -> x509.Certificate:

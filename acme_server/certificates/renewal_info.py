@@ -6,31 +6,23 @@ time then has its window from that time on.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
 
-from acme_server.certificates.renewal_window import Window, asked_again_after, parse_certificate_id, suggested
+from acme_server.certificates.renewal_window import Window, parse_certificate_id, retry_after_of, suggest_window
+from acme_server.model import Caller
 from acme_server.orders.identifiers import identifier_of
 from acme_server.problems import NotFound, ProblemType, Refused, Unavailable
 from acme_server.profiles import Profile
 from acme_server.state.certificates import CertificateRecord, Certificates
 from kms.clock import Clock
+from kms.cluster.informer import Informer
 from kms.pki.names import Name
-from kms.resources.accounts import ACMEAccount
 from kms.resources.authorities import CertificateAuthority
 
 _COLD = 5
 """Seconds until an inventory that is being filled is worth asking again."""
-
-
-class Authorities(Protocol):
-    """The CAs; an informer of them is one."""
-
-    def values(self) -> Collection[CertificateAuthority]:
-        """All of them."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +36,9 @@ class RenewalInfo:
 class Renewals:
     """What there is to say about the renewal of certificates."""
 
-    def __init__(self, *, certificates: Certificates, authorities: Authorities, clock: Clock) -> None:
+    def __init__(
+        self, *, certificates: Certificates, authorities: Informer[CertificateAuthority], clock: Clock
+    ) -> None:
         self._certificates = certificates
         self._authorities = authorities
         self._clock = clock
@@ -58,21 +52,20 @@ class Renewals:
         certificate = self._find(profile, certificate_id)
         if certificate is None:
             raise NotFound("The profile has issued no certificate with that identifier.")
-        window = suggested(certificate, issued_before=self._asked(profile, certificate), now=self._clock())
-        return RenewalInfo(window, asked_again_after(certificate))
+        early = self._early_renewals(profile, certificate)
+        window = suggest_window(certificate, issued_before=early, now=self._clock())
+        return RenewalInfo(window, retry_after_of(certificate))
 
-    def predecessor(
-        self, profile: Profile, account: ACMEAccount, certificate_id: str, names: Sequence[Name]
-    ) -> CertificateRecord:
+    def predecessor(self, caller: Caller, certificate_id: str, names: Sequence[Name]) -> CertificateRecord:
         """The certificate that an order for `names` may replace.
 
         Raises Refused: malformed for one that the profile has not issued or that has other names, unauthorized for one
         of another account. Clients try again without `replaces`, so the details name it.
         """
-        certificate = self._find(profile, certificate_id)
+        certificate = self._find(caller.profile, certificate_id)
         if certificate is None:
             raise Refused(ProblemType.MALFORMED, "replaces: the profile has issued no certificate of that identifier.")
-        if certificate.account != account.metadata.name:
+        if certificate.account != caller.account.metadata.name:
             raise Refused(ProblemType.UNAUTHORIZED, "replaces: the certificate is one of another account.")
         if not {identifier_of(each) for each in names}.intersection(certificate.identifiers):
             raise Refused(ProblemType.MALFORMED, "replaces: the certificate has none of the names of this order.")
@@ -87,7 +80,7 @@ class Renewals:
             raise Unavailable("The server is still reading which certificates there are.", _COLD)
         return None
 
-    def _asked(self, profile: Profile, certificate: CertificateRecord) -> list[datetime]:
+    def _early_renewals(self, profile: Profile, certificate: CertificateRecord) -> list[datetime]:
         """The times before which certificates like this one were issued that are to be renewed early."""
         authorities = (
             each

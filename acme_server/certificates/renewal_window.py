@@ -71,7 +71,7 @@ def parse_certificate_id(text: str) -> CertificateId:
     return CertificateId(key.hex(), f"{int.from_bytes(number, 'big'):x}")
 
 
-def suggested(certificate: CertificateRecord, *, issued_before: Iterable[datetime], now: datetime) -> Window:
+def suggest_window(certificate: CertificateRecord, *, issued_before: Iterable[datetime], now: datetime) -> Window:
     """When the certificate should be renewed.
 
     A revoked one: at once. One that was issued before one of the times in `issued_before`, by which an
@@ -93,7 +93,7 @@ def suggested(certificate: CertificateRecord, *, issued_before: Iterable[datetim
     return Window(start, start + max(lifetime / _WIDTH, _SHORTEST))
 
 
-def asked_again_after(certificate: CertificateRecord) -> timedelta:
+def retry_after_of(certificate: CertificateRecord) -> timedelta:
     """How long a client should wait before it asks again: seldom, but often enough for short lifetimes."""
     lifetime = certificate.not_after - certificate.not_before
     return min(max(lifetime / _ASKED_AGAIN, _OFTEN), _SELDOM)

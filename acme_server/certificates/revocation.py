@@ -8,19 +8,18 @@ key.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import partial
-from typing import Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from acme_server.accounts.service import Accounts
-from acme_server.api.authentication import AccountHolder, KeyHolder
 from acme_server.certificates.revocation_reasons import subscriber_reason
 from acme_server.jose.decoding import malformed
+from acme_server.model import Caller, KeyHolder
 from acme_server.orders import transitions
-from acme_server.orders.lifetimes import is_over, usable
+from acme_server.orders.lifetimes import is_over, is_usable
 from acme_server.problems import NotFound, ProblemType, Refused, Unavailable
 from acme_server.profiles import Profile
 from acme_server.state.authorizations import own_authorization
@@ -38,38 +37,6 @@ logger = logging.getLogger(__name__)
 _UNKNOWN = "There is no such certificate in this profile."
 
 
-class Proofs(Protocol):
-    """Knows what accounts have proven to control."""
-
-    async def holds_all(self, account: ACMEAccount, identifiers: Sequence[Identifier]) -> bool:
-        """Whether the account has a valid authorization for each of these. Raises Unavailable."""
-        ...
-
-
-class ListedProofs:
-    """Asks the API server for the account's orders, and looks into their authorizations.
-
-    What an order relies on was proven elsewhere or, where ownership is not validated, not at all: it does not count.
-    """
-
-    def __init__(self, *, orders: Store[ACMEOrder], clock: Clock) -> None:
-        self._orders = orders
-        self._clock = clock
-
-    async def holds_all(self, account: ACMEAccount, identifiers: Sequence[Identifier]) -> bool:
-        """Whether the account has a valid authorization for each of these. One LIST. Raises Unavailable."""
-        # By field, not by label: also authorizations that were made before any order have no label.
-        fields = f"spec.accountRef.name={account.metadata.name}"
-        orders = await self._orders.list(account.metadata.namespace, fields=fields)
-        now = self._clock()
-        return set(identifiers) <= {
-            order.spec.identifiers[position]
-            for order in orders
-            for position in range(len(order.spec.identifiers))
-            if (own := own_authorization(order, position)) is not None and usable(own, now=now)
-        }
-
-
 class Revocations:
     """Revokes certificates for those who may."""
 
@@ -79,28 +46,26 @@ class Revocations:
         orders: Store[ACMEOrder],
         accounts: Accounts,
         certificates: Certificates,
-        authorizations: Proofs,
         clock: Clock,
     ) -> None:
         self._orders = orders
         self._accounts = accounts
         self._certificates = certificates
-        self._authorizations = authorizations
         self._clock = clock
 
-    async def revoke(self, caller: AccountHolder | KeyHolder, der: bytes, reason: int | None) -> None:
+    async def revoke(self, caller: Caller | KeyHolder, der: bytes, reason: int | None) -> None:
         """Revoke the certificate in `der`, with that reason code: one write.
 
         Raises Refused: malformed for what is no certificate, 404 for one that is not of this profile,
         unauthorized, badRevocationReason, alreadyRevoked; and Unavailable.
         """
-        leaf = parsed(der)
+        leaf = parse_certificate(der)
         if isinstance(caller, KeyHolder):
             # Before anything is looked up: certificates are public, and anybody can make a key.
             _require_key_of(leaf, caller.key.public_key)
         record = await self._record(caller, leaf)
         order = await self._order(record, der)
-        if isinstance(caller, AccountHolder):
+        if isinstance(caller, Caller):
             await self._require_right(caller.account, record)
         words = subscriber_reason(reason)
         now = self._clock()
@@ -114,7 +79,7 @@ class Revocations:
             extra={
                 "order": order.metadata.name,
                 "profile": "/".join(caller.profile.key),
-                "account": caller.account.metadata.name if isinstance(caller, AccountHolder) else None,
+                "account": caller.account.metadata.name if isinstance(caller, Caller) else None,
                 "by": "certificate key" if by_key else "account",
                 "names": ",".join(each.value for each in record.identifiers),
                 "serial": record.serial_number,
@@ -122,7 +87,7 @@ class Revocations:
             },
         )
 
-    async def _record(self, caller: AccountHolder | KeyHolder, leaf: x509.Certificate) -> CertificateRecord:
+    async def _record(self, caller: Caller | KeyHolder, leaf: x509.Certificate) -> CertificateRecord:
         """What is known of the certificate, if it is one of the profile. Raises NotFound and Unavailable.
 
         What another replica issued a moment ago may not have been heard of. A LIST of the account's orders finds it;
@@ -130,7 +95,7 @@ class Revocations:
         """
         serial_number = f"{leaf.serial_number:x}"
         found = self._of(caller.profile, serial_number)
-        if found is None and isinstance(caller, AccountHolder):
+        if found is None and isinstance(caller, Caller):
             labels = f"{ACCOUNT}={caller.account.metadata.name}"
             await self._orders.list(caller.profile.namespace, labels=labels)  # the inventory sees them pass
             found = self._of(caller.profile, serial_number)
@@ -155,17 +120,33 @@ class Revocations:
 
     async def _require_right(self, account: ACMEAccount, record: CertificateRecord) -> None:
         """Raise Refused (unauthorized) unless it is the account's certificate, or its names are."""
-        account = await self._accounts.current(account)
+        account = await self._accounts.read(account)
         if record.account == account.metadata.name:
             return
-        if not await self._authorizations.holds_all(account, record.identifiers):
+        if not await self._has_proven(account, record.identifiers):
             raise Refused(
                 ProblemType.UNAUTHORIZED,
                 "The certificate was issued to another account, and this one has no valid authorization for all names.",
             )
 
+    async def _has_proven(self, account: ACMEAccount, identifiers: Iterable[Identifier]) -> bool:
+        """Whether the account has a valid authorization of its own for each identifier. Costs one LIST.
 
-def parsed(der: bytes) -> x509.Certificate:
+        Authorizations that its orders reuse, or that need no proof, do not count.
+        """
+        # By field, not by label: pre-authorizations have no label.
+        fields = f"spec.accountRef.name={account.metadata.name}"
+        orders = await self._orders.list(account.metadata.namespace, fields=fields)
+        now = self._clock()
+        return set(identifiers) <= {
+            order.spec.identifiers[position]
+            for order in orders
+            for position in range(len(order.spec.identifiers))
+            if (own := own_authorization(order, position)) is not None and is_usable(own, now=now)
+        }
+
+
+def parse_certificate(der: bytes) -> x509.Certificate:
     """The certificate. Raises Refused (malformed); PEM is none, and neither is anything before or after the DER."""
     try:
         certificate = x509.load_der_x509_certificate(der)

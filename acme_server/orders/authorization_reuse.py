@@ -1,38 +1,38 @@
-"""What proves the names of a new order before anybody solves a challenge, and whether that still holds.
+"""Names that need no new challenge (`spec.authorized` of an order), and whether that is still so.
 
-Earlier authorizations of the account do, for as long as the profile's authorizationLifetime says; and where the profile
-skips the validation of ownership, the account's EAB credential does. Both become `spec.authorized` of the order, so the
-order is ready with the one write that creates it.
+A new order reuses valid authorizations of its account, within the profile's authorizationLifetime. Where the profile
+skips the validation of ownership, the EAB credential of the account is enough. Both kinds of orders are ready at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
+from acme_server.model import Caller
 from acme_server.orders.identifiers import identifier_of
 from acme_server.orders.lifetimes import is_over
 from acme_server.orders.policy import challenges_for
-from acme_server.profiles import Profile
-from acme_server.state.authorizations import Holder, ProvenAuthorization, own_authorization
+from acme_server.state.authorizations import Authorizations, Holder, ProvenAuthorization, own_authorization
+from acme_server.state.store import Store
+from kms.clock import Clock
 from kms.pki.names import Name
-from kms.resources.accounts import ACMEAccount
 from kms.resources.orders import ACMEOrder, AuthorizationState, Authorized, ChallengeType
 
 
-def is_trusted(profile: Profile, account: ACMEAccount) -> bool:
-    """Whether the account's credential is proof enough (ownershipValidation: Skipped).
+def is_trusted(caller: Caller) -> bool:
+    """Whether the account needs no proof of control: its credential counts (ownershipValidation: Skipped).
 
-    An account without one proves its names like everywhere else, also where it was opened before the profile asked
-    for bindings.
+    An account without a credential, opened before the profile required bindings, still has to prove its names.
     """
-    return not profile.acme.validates_ownership and account.spec.external_account is not None
+    return not caller.profile.acme.validates_ownership and caller.account.spec.external_account is not None
 
 
-def trusted(
+def authorize_all(
     names: Sequence[Name], types: Iterable[ChallengeType], *, now: datetime, expires: datetime
 ) -> tuple[Authorized, ...]:
-    """All names, on the word of the credential. They show the first challenge that would have been asked for."""
+    """Authorize all names without proof. Each shows the first challenge that the profile would have required."""
     offered = tuple(types)
     return tuple(
         Authorized(
@@ -45,19 +45,19 @@ def trusted(
     )
 
 
-def reused(
+def find_reusable(
     names: Sequence[Name],
     types: Collection[ChallengeType],
     find: Callable[[Holder], ProvenAuthorization | None],
-    profile: Profile,
-    account: ACMEAccount,
+    caller: Caller,
     *,
     now: datetime,
 ) -> tuple[Authorized, ...]:
-    """Those names that the account has proven within the authorizationLifetime, by a challenge that is still offered.
+    """The valid authorizations of the account for the names, by a challenge that is still offered.
 
-    A wildcard and its base name are proven apart from each other.
+    A wildcard and its base name need separate proofs.
     """
+    profile, account = caller.profile, caller.account
     found = []
     for position, name in enumerate(names):
         proof = find(Holder(profile.namespace, account.metadata.name, identifier_of(name)))
@@ -79,13 +79,13 @@ def reused(
     return tuple(found)
 
 
-def standing(
+def state_of(
     order: ACMEOrder, relied_on: Authorized, original: ACMEOrder | None, *, now: datetime
 ) -> AuthorizationState:
-    """How the authorization that the order relies on stands, given the order it was made for; None: that is gone.
+    """The state of an authorization that the order reuses. `original` is the order it was made for; None: deleted.
 
-    What an order says about itself is not enough: the other one must be of the same account and profile, and have
-    proven the same identifier itself.
+    What the order says is not enough: the original must be of the same account and profile, and have proven the same
+    identifier itself.
     """
     if original is None or relied_on.position is None:
         return "revoked"
@@ -101,3 +101,60 @@ def standing(
     if authorization.state == "valid" and is_over(authorization.expires, now=now):
         return "expired"
     return authorization.state
+
+
+class AuthorizationReuse:
+    """Checks whether the authorizations behind `spec.authorized` are still valid.
+
+    The index of authorizations answers where this server is the only writer, so a certificate costs no read. Where
+    other replicas may have written, and before a refusal, the original orders are read live, each once.
+    """
+
+    def __init__(self, *, orders: Store[ACMEOrder], authorizations: Authorizations, clock: Clock) -> None:
+        self._orders = orders
+        self._authorizations = authorizations
+        self._clock = clock
+
+    async def find_lost(self, order: ACMEOrder, caller: Caller) -> Mapping[int, AuthorizationState]:
+        """The authorizations that allow no certificate any more, by position, and their states now.
+
+        Raises Unavailable.
+        """
+        trusted = is_trusted(caller)
+        given: dict[int, AuthorizationState] = {
+            each.authorization: "revoked" for each in order.spec.authorized if each.order is None and not trusted
+        }
+        return given | await self._find_lost(order, self._unconfirmed(order, trust_index=self._orders.is_sole_writer()))
+
+    async def find_known_lost(self, order: ACMEOrder) -> Mapping[int, AuthorizationState]:
+        """The reused authorizations that this replica knows to be lost. Enough for answers to polls."""
+        return await self._find_lost(order, self._unconfirmed(order, trust_index=True))
+
+    def _unconfirmed(self, order: ACMEOrder, *, trust_index: bool) -> tuple[Authorized, ...]:
+        return tuple(
+            each
+            for each in order.spec.authorized
+            if each.order is not None and not (trust_index and self._is_valid_in_index(order, each))
+        )
+
+    def _is_valid_in_index(self, order: ACMEOrder, each: Authorized) -> bool:
+        holder = Holder.of(order, order.spec.identifiers[each.authorization])
+        return (
+            each.order is not None
+            and each.position is not None
+            and (self._authorizations.holds(holder, each.order, each.position))
+        )
+
+    async def _find_lost(self, order: ACMEOrder, unconfirmed: Collection[Authorized]) -> dict[int, AuthorizationState]:
+        originals = await self._read(order, {each.order for each in unconfirmed if each.order is not None})
+        now = self._clock()
+        states = {
+            each.authorization: state_of(order, each, originals.get(each.order or ""), now=now) for each in unconfirmed
+        }
+        return {position: state for position, state in states.items() if state != "valid"}
+
+    async def _read(self, order: ACMEOrder, names: Iterable[str]) -> Mapping[str, ACMEOrder | None]:
+        wanted = tuple(names)
+        namespace = order.metadata.namespace
+        found = await asyncio.gather(*(self._orders.fresh(namespace, name) for name in wanted))
+        return dict(zip(wanted, found, strict=True))

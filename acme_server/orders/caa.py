@@ -46,12 +46,12 @@ class CAA:
         self._clock = clock
         self._metrics = metrics
 
-    async def proven(self, order: ACMEOrder, id_: ChallengeId) -> datetime | None:
+    async def check_challenge(self, order: ACMEOrder, id_: ChallengeId) -> datetime | None:
         """Look at the records of the identifier whose challenge has been validated; when that was, None: not at all.
 
         Raises ValidationFailed (caa) where the profile enforces them, and they forbid or cannot be looked up.
         """
-        acme = self._new_accounts(order)
+        acme = self._enrollment(order)
         if acme is None:
             raise ValidationFailed(
                 ProblemType.SERVER_INTERNAL, "The profile of the order is not there.", temporary=True
@@ -63,12 +63,12 @@ class CAA:
             raise ValidationFailed(ProblemType.CAA, objection.detail, temporary=objection.temporary)
         return now
 
-    async def admit(self, order: ACMEOrder) -> None:
+    async def check_order(self, order: ACMEOrder) -> None:
         """Look at the records that nobody has looked at lately, before anything is issued.
 
         Raises Refused (caa) with a subproblem for each identifier that must not be certified.
         """
-        acme = self._new_accounts(order)
+        acme = self._enrollment(order)
         if acme is None or acme.caa == "Off":
             return
         positions = caa_rules.unchecked(order, now=self._clock())
@@ -76,7 +76,7 @@ class CAA:
         if objections:
             raise _refused(order, objections)
 
-    def _new_accounts(self, order: ACMEOrder) -> AcmeEnrollment | None:
+    def _enrollment(self, order: ACMEOrder) -> AcmeEnrollment | None:
         return self._profiles.enrollment(order.metadata.namespace, order.spec.profile_ref.name)
 
     async def _objections(
@@ -93,12 +93,12 @@ class CAA:
                 wildcard=authorization.wildcard, issuers=acme.caa_identities, account=account, method=method
             )
             objection = _objection(position, authorization.identifier.value, found, issuance)
-            self._tell(acme, order, objection)
+            self._report(acme, order, objection)
             if objection is not None:
                 objections.append(objection)
         return objections if acme.caa == "Enforce" else ()
 
-    def _tell(self, acme: AcmeEnrollment, order: ACMEOrder, objection: _Objection | None) -> None:
+    def _report(self, acme: AcmeEnrollment, order: ACMEOrder, objection: _Objection | None) -> None:
         if objection is None:
             self._metrics.count_caa_check(acme.caa, "allowed")
             return

@@ -39,7 +39,7 @@ class Cancellation:
         self._pause = pause
         self._accounts: asyncio.Queue[tuple[str, str]] = asyncio.Queue(queued)
 
-    def begin(self, account: ACMEAccount) -> None:
+    def enqueue(self, account: ACMEAccount) -> None:
         """The account was deactivated: its orders are to end soon."""
         try:
             self._accounts.put_nowait(key_of(account))
@@ -55,11 +55,11 @@ class Cancellation:
         while True:
             namespace, account = await self._accounts.get()
             try:
-                await self._cancelled(namespace, account)
+                await self._cancel_orders(namespace, account)
             finally:
                 self._accounts.task_done()
 
-    async def _cancelled(self, namespace: str, account: str) -> None:
+    async def _cancel_orders(self, namespace: str, account: str) -> None:
         for _ in range(_TRIES):
             try:
                 ended = await self._end_orders(namespace, account)
@@ -79,11 +79,11 @@ class Cancellation:
             orders, token = await self._orders.page(namespace, labels=f"{ACCOUNT}={account}", limit=_PAGE, token=token)
             for order in orders:
                 if order.status.state in OPEN_STATES:
-                    ended += await self._changed(order, failed)
+                    ended += await self._change(order, failed)
             if not token:
                 return ended
 
-    async def _changed(self, order: ACMEOrder, transition: Callable[[ACMEOrder], ACMEOrder]) -> bool:
+    async def _change(self, order: ACMEOrder, transition: Callable[[ACMEOrder], ACMEOrder]) -> bool:
         try:
             await self._orders.change(order, transition)
         except Vanished:

@@ -1,8 +1,8 @@
-"""From a CSR to a certificate (RFC 8555, 7.4): once for each order, however often and wherever it is asked for.
+"""finalize (RFC 8555, 7.4): issue the certificate of an order, once.
 
-With an internal CA this is one write. The serial number and the dates follow from what is stored, so replicas that
-race, and a server that repeats after a crash what it may have done already, make the same certificate.
-An order that has been ready for long first keeps the CSR and the time, because its old base time would cost lifetime.
+With an internal CA this is one write. Serial number and dates follow from the stored order, so replicas that race, and
+a server that repeats its work after a crash, make the same certificate. An order that has been ready for some time
+first stores the CSR and the time: dates counted from when it became ready would cost lifetime.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from weakref import WeakValueDictionary
 from acme_server.accounts.eab_credentials import EABCredentials
 from acme_server.jose.jwk import thumbprint
 from acme_server.metrics import Metrics
+from acme_server.model import Caller
 from acme_server.orders import policy, transitions
+from acme_server.orders.authorization_reuse import AuthorizationReuse
 from acme_server.orders.caa import CAA
 from acme_server.orders.certificate_template import template
 from acme_server.orders.lifetimes import base_time, is_fresh, is_over
-from acme_server.orders.reliance import AuthorizationReuse
 from acme_server.problems import AccountNotValid, NotFound, ProblemType, Refused, Unavailable
 from acme_server.profiles import Profile, Profiles
 from acme_server.state.account_keys import AccountKeys, account_name
@@ -43,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 
 class OrderFinalization:
-    """Accepts CSRs and has certificates made for them."""
+    """Accepts CSRs and issues certificates for them."""
 
     def __init__(
         self,
@@ -75,96 +76,86 @@ class OrderFinalization:
         self._clock = clock
         self._metrics = metrics
         self._timer = timer
-        # One signature an order at a time: who comes second finds the certificate of the first.
+        # One signature per order at a time: the second request finds the certificate of the first.
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
-    async def finalize(self, profile: Profile, account: ACMEAccount, order: ACMEOrder, der: bytes) -> ACMEOrder:
-        """The order with its certificate, or in processing until the issuer is ready. `profile` is the directory's.
+    async def finalize(self, caller: Caller, order: ACMEOrder, der: bytes) -> ACMEOrder:
+        """Issue the certificate. The order stays in processing while the issuer is not ready.
 
-        The same CSR again is a repetition and gets the order as it is. Raises Refused: orderNotReady,
-        badCSR and caa, after which the order stays ready, 401 for a deactivated account; and Unavailable.
+        The same CSR again gets the same order. Raises Refused: orderNotReady, badCSR and caa, after which the order
+        stays ready; AccountNotValid, NotFound and Unavailable.
         """
+        account = caller.account
         digest = hashlib.sha256(der).hexdigest()
         async with self._locks.setdefault(key_of(order), asyncio.Lock()):
-            order = await self._decided(order, digest)
-            if transitions.replayed(order, digest):
-                return await self._finished(profile, order)
+            # Not a write: the store repeats a refusal on the live order, so that no "no" is based on an old version.
+            order = await self._orders.change(
+                order, partial(transitions.require_finalizable, digest=digest, now=self._clock())
+            )
+            if transitions.is_replay(order, digest):
+                return await self._finish(caller.profile, order)
             await self._check_account(account)
-            order = await self._still_authorized(profile, account, order)
+            order = await self._require_authorizations(caller, order)
             self._credentials.admit_profile(account, order.spec.profile if order.spec.contents_ref else None)
-            profile = self._profiles.of_order(profile, order)
-            request = await in_thread_if_large(policy.parsed, der, size=len(der))
+            profile = self._profiles.of_order(caller.profile, order)
+            request = await in_thread_if_large(policy.parse_csr, der, size=len(der))
             policy.admit_request(request, order, profile, self._credentials.narrowing(account))
             self._check_compromised(request)
-            await self._check_key(profile, account, request)
-            await self._caa.admit(order)
+            await self._check_key(caller, request)
+            await self._caa.check_order(order)
             now = self._clock()
             if not is_fresh(_base(order, now), profile.duration, now=now):
                 order = await self._orders.change(
                     order, partial(transitions.accepted, request=der, digest=digest, now=now)
                 )
-            return await self._issued(profile, order, request)
+            return await self._issue(profile, order, request)
 
-    async def _still_authorized(self, profile: Profile, account: ACMEAccount, order: ACMEOrder) -> ACMEOrder:
-        """The order, unless it relies on what holds no longer: then it ends, and Refused (orderNotReady) is raised."""
-        lost = await self._authorization_reuse.lost(order, profile, account) if order.spec.authorized else {}
+    async def _require_authorizations(self, caller: Caller, order: ACMEOrder) -> ACMEOrder:
+        """The order. If it reuses authorizations that are lost, end it and raise Refused (orderNotReady)."""
+        lost = await self._authorization_reuse.find_lost(order, caller) if order.spec.authorized else {}
         if lost:
             now = self._clock()
             order = await self._orders.change(order, partial(transitions.relinquished, lost=lost, now=now))
             self._metrics.count_order("invalid")
-            transitions.finalizable(order, now=now)
+            transitions.require_ready(order, now=now)
         return order
 
-    async def resumed(self, profile: Profile, order: ACMEOrder) -> ACMEOrder:
-        """Go on with an order that is in processing: its server may have died, or the issuer was not ready."""
+    async def resume(self, profile: Profile, order: ACMEOrder) -> ACMEOrder:
+        """Continue an order in processing: its server may have died, or the issuer was not ready."""
         lock = self._locks.setdefault(key_of(order), asyncio.Lock())
-        if lock.locked():  # at work here already
+        if lock.locked():  # being processed already
             return order
         async with lock:
             try:
-                return await self._finished(profile, order)
-            except Refused:  # it has ended while the certificate was made; that is the answer to who looks at it
+                return await self._finish(profile, order)
+            except Refused:  # the order has ended meanwhile: return it as it is now
                 ended = await self._orders.fresh(*key_of(order))
             if ended is None:
                 raise NotFound
             return ended
 
-    async def _decided(self, order: ACMEOrder, digest: str) -> ACMEOrder:
-        """The order in a state that allows an answer: ready, or finalized with this CSR; read live before a "no"."""
-        key = key_of(order)
-        stored = await self._orders.get(*key)
-        if stored is not None and _answerable(stored, digest, self._clock):
-            return stored
-        stored = await self._orders.fresh(*key)
-        if stored is None:
-            raise NotFound
-        if not transitions.replayed(stored, digest):
-            transitions.finalizable(stored, now=self._clock())
-        return stored
-
     async def _check_account(self, account: ACMEAccount) -> None:
-        """Raise AccountNotValid where the account has ended meanwhile, or its key has not signed this."""
-        current = await self._current(key_of(account))
+        """Raise AccountNotValid where the account was deactivated or changed its key since the request was signed."""
+        current = await self._valid_account(*key_of(account))
         if current is None:
             raise AccountNotValid
         if current.thumbprint != account.thumbprint:
             raise AccountNotValid("The account has another key by now.")
 
-    async def _current(self, account: tuple[str, str]) -> ACMEAccount | None:
-        """The account, if it may have a certificate now: as it is stored, where another replica may have ended it."""
-        current = await self._accounts.current(*account)
-        return current if current is not None and current.status.state == "valid" else None
+    async def _valid_account(self, namespace: str, name: str) -> ACMEAccount | None:
+        account = await self._accounts.current(namespace, name)
+        return account if account is not None and account.status.state == "valid" else None
 
-    async def _check_key(self, profile: Profile, account: ACMEAccount, request: CertificateRequest) -> None:
+    async def _check_key(self, caller: Caller, request: CertificateRequest) -> None:
         key = thumbprint(request.public_key)
         if key is None:
             return
-        read = partial(self._accounts.fresh, profile.namespace, account_name(*profile.key, key))
-        if key == account.thumbprint or await self._account_keys.is_account_key(key, read):
+        read = partial(self._accounts.fresh, caller.profile.namespace, account_name(*caller.profile.key, key))
+        if key == caller.account.thumbprint or await self._account_keys.is_account_key(key, read):
             raise Refused(ProblemType.BAD_CSR, "The key of the certificate request is the key of an ACME account.")
 
     def _check_compromised(self, request: CertificateRequest) -> None:
-        """A key that somebody else may have must not be certified again."""
+        """Raise Refused (badCSR) for a key that was compromised."""
         if self._certificates.is_compromised(fingerprint(request.public_key)):
             raise Refused(
                 ProblemType.BAD_CSR,
@@ -172,24 +163,24 @@ class OrderFinalization:
                 " Make a new key.",
             )
 
-    async def _finished(self, profile: Profile, order: ACMEOrder) -> ACMEOrder:
+    async def _finish(self, profile: Profile, order: ACMEOrder) -> ACMEOrder:
         if order.status.state != "processing":
             return order
-        account = await self._current((order.metadata.namespace, order.spec.account_ref.name))
+        account = await self._valid_account(order.metadata.namespace, order.spec.account_ref.name)
         if account is None:
-            return await self._failed(order, ProblemType.UNAUTHORIZED, "The account was deactivated.")
+            return await self._fail(order, ProblemType.UNAUTHORIZED, "The account was deactivated.")
         if order.status.request is None:
-            return await self._failed(order, ProblemType.SERVER_INTERNAL, "The certificate request was lost.")
-        await self._still_authorized(profile, account, order)
+            return await self._fail(order, ProblemType.SERVER_INTERNAL, "The certificate request was lost.")
+        await self._require_authorizations(Caller(profile, account), order)
         try:
             profile = self._profiles.of_order(profile, order)
-            await self._caa.admit(order)
-        except Refused as refused:  # what was lent is gone and nothing will bring it back, or CAA forbids
-            return await self._failed(order, refused.type, refused.detail)
+            await self._caa.check_order(order)
+        except Refused as refused:  # the order profile was deleted, or CAA forbids
+            return await self._fail(order, refused.type, refused.detail)
         der = order.status.request
-        return await self._issued(profile, order, await in_thread_if_large(policy.parsed, der, size=len(der)))
+        return await self._issue(profile, order, await in_thread_if_large(policy.parse_csr, der, size=len(der)))
 
-    async def _issued(self, profile: Profile, order: ACMEOrder, request: CertificateRequest) -> ACMEOrder:
+    async def _issue(self, profile: Profile, order: ACMEOrder, request: CertificateRequest) -> ACMEOrder:
         started = self._timer()
         now = self._clock()
         try:
@@ -200,13 +191,13 @@ class OrderFinalization:
             certificate = await issuer.sign(leaf)
         except IssuerNotReady as error:
             self._metrics.observe_issuance("not-ready", self._timer() - started)
-            return await self._waiting(order, str(error))
+            return await self._wait_for_issuer(order, str(error))
         except ValueError as error:
-            # What is left are combinations that no retry repairs: the order ends, and says why.
+            # No retry repairs these combinations, so the order ends.
             self._metrics.observe_issuance("failed", self._timer() - started)
             logger.warning("certificate cannot be issued", extra={"order": order.metadata.name, "error": str(error)})
             detail = "The certificate cannot be issued with the dates and contents that order and profile ask for."
-            return await self._failed(order, ProblemType.SERVER_INTERNAL, detail)
+            return await self._fail(order, ProblemType.SERVER_INTERNAL, detail)
         self._metrics.observe_issuance("signed", self._timer() - started)
         finished = await self._orders.change(
             order, partial(transitions.issued, digest=request.digest, certificate=certificate, now=now)
@@ -230,16 +221,16 @@ class OrderFinalization:
             raise IssuerNotReady("the CA's certificate has expired")
         return issuer
 
-    async def _waiting(self, order: ACMEOrder, why: str) -> ACMEOrder:
-        """Nothing was signed: an accepted order stays in processing, until it is too old; any other stays ready."""
+    async def _wait_for_issuer(self, order: ACMEOrder, why: str) -> ACMEOrder:
+        """Leave the order in its state: processing until it is too old, or ready."""
         logger.warning("issuer is not ready", extra={"order": order.metadata.name, "error": why})
         if order.status.state != "processing":
             raise Unavailable("The issuing CA is not ready.", 10)
         if is_over(order.spec.expires, now=self._clock()):
-            return await self._failed(order, ProblemType.SERVER_INTERNAL, "The issuing CA was not ready in time.")
+            return await self._fail(order, ProblemType.SERVER_INTERNAL, "The issuing CA was not ready in time.")
         return order
 
-    async def _failed(self, order: ACMEOrder, type_: ProblemType, detail: str) -> ACMEOrder:
+    async def _fail(self, order: ACMEOrder, type_: ProblemType, detail: str) -> ACMEOrder:
         problem = StoredProblem(type=type_.value, detail=detail)
         failed = await self._orders.change(
             order, partial(transitions.failed, problem=problem, reason="IssuanceFailed", now=self._clock())
@@ -250,13 +241,3 @@ class OrderFinalization:
 
 def _base(order: ACMEOrder, now: datetime) -> datetime:
     return base_time(order, created=order.metadata.creation_timestamp or now)
-
-
-def _answerable(order: ACMEOrder, digest: str, clock: Clock) -> bool:
-    if transitions.replayed(order, digest):
-        return True
-    try:
-        transitions.finalizable(order, now=clock())
-    except Refused:
-        return False
-    return True

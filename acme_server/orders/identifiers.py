@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
+from acme_server.api.payloads import RequestedIdentifier
 from acme_server.problems import ProblemType, Refused, SubProblem
 from kms.pki.names import InvalidName, Name, dns_name, ip_address
 from kms.resources.orders import Identifier
@@ -14,21 +14,7 @@ _TOLD = 3
 """Problems that the detail of a refusal repeats; all of them are subproblems."""
 
 
-class WireIdentifier(Protocol):
-    """An identifier as the client wrote it: any type, any text."""
-
-    @property
-    def type(self) -> str:
-        """`dns`, `ip`, or something else."""
-        ...
-
-    @property
-    def value(self) -> str:
-        """The name or the address."""
-        ...
-
-
-def normalised(identifiers: Sequence[WireIdentifier]) -> tuple[Name, ...]:
+def normalise(identifiers: Sequence[RequestedIdentifier]) -> tuple[Name, ...]:
     """The names that an order is for, each once, in the order in which they were asked for.
 
     DNS names are lowercase A-labels, addresses spelled as RFC 8738 wants them. Raises Refused with one
@@ -41,13 +27,13 @@ def normalised(identifiers: Sequence[WireIdentifier]) -> tuple[Name, ...]:
         try:
             names.append(_name(each))
         except Refused as refused:
-            problems.append(SubProblem(refused.type, refused.detail, _echoed(each)))
+            problems.append(SubProblem(refused.type, refused.detail, _echo(each)))
     if problems:
         raise refusal(problems)
     return tuple(dict.fromkeys(names))
 
 
-def _name(identifier: WireIdentifier) -> Name:
+def _name(identifier: RequestedIdentifier) -> Name:
     try:
         match identifier.type:
             case "dns":
@@ -63,7 +49,7 @@ def _name(identifier: WireIdentifier) -> Name:
         raise Refused(ProblemType.MALFORMED, str(error)) from error
 
 
-def _echoed(identifier: WireIdentifier) -> Identifier | None:
+def _echo(identifier: RequestedIdentifier) -> Identifier | None:
     """The identifier for a subproblem; None where it is of a type that our own documents do not know."""
     match identifier.type:
         case "dns" | "ip" as known:

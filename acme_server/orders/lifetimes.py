@@ -19,7 +19,7 @@ _FRESH = timedelta(minutes=5)
 _FRESH_SHARE = 20
 
 
-def requested(
+def requested_validity(
     not_before: datetime | None, not_after: datetime | None, profile: Profile, *, now: datetime
 ) -> tuple[datetime | None, datetime | None]:
     """The dates that a client asked for, if the profile's policy and its CA can honour them.
@@ -28,35 +28,37 @@ def requested(
     (malformed) that says what would be honoured: a certificate never has other dates than those that were asked for,
     so odd ones are refused before anybody solves a challenge.
     """
-    not_before, not_after = _as_certified(not_before), _as_certified(not_after)
+    not_before, not_after = _to_certificate_time(not_before), _to_certificate_time(not_after)
     longest = profile.policy.maximum_duration
     if not_before is not None and not_before < now - SKEW:
-        raise _odd("notBefore lies in the past")
+        raise _refusal("notBefore lies in the past")
     start = not_before or now
     if not_before is not None and not_before > now + profile.order_lifetime:
-        raise _odd(f"notBefore is more than {format_duration(profile.order_lifetime)} away, the lifetime of an order")
+        raise _refusal(
+            f"notBefore is more than {format_duration(profile.order_lifetime)} away, the lifetime of an order"
+        )
     if not_after is None:
         return not_before, None
     if not_after <= start:
-        raise _odd("notAfter is not later than notBefore, or lies in the past")
+        raise _refusal("notAfter is not later than notBefore, or lies in the past")
     last = profile.authority.status.not_after
     if last is not None and not_after > last:
-        raise _odd(f"the CA's own certificate ends at {last:%Y-%m-%dT%H:%M:%SZ}")
+        raise _refusal(f"the CA's own certificate ends at {last:%Y-%m-%dT%H:%M:%SZ}")
     # What the client counts from its own clock may be a little longer than what we count from ours.
     if not_after - start > (longest + SKEW if not_before is None else longest):
-        raise _odd(f"policy {profile.policy.name} allows at most {format_duration(longest)} (spec.maximumDuration)")
+        raise _refusal(f"policy {profile.policy.name} allows at most {format_duration(longest)} (spec.maximumDuration)")
     return not_before, not_after
 
 
-def _as_certified(moment: datetime | None) -> datetime | None:
+def _to_certificate_time(moment: datetime | None) -> datetime | None:
     """The time as a certificate can have it (RFC 5280, 4.1.2.5). Raises Refused where that is no time in UTC."""
     try:
         return moment and moment.astimezone(UTC).replace(microsecond=0)
     except OverflowError:
-        raise _odd("a date is beyond the end of time") from None
+        raise _refusal("a date is beyond the end of time") from None
 
 
-def _odd(why: str) -> Refused:
+def _refusal(why: str) -> Refused:
     return Refused(ProblemType.MALFORMED, f"The requested validity cannot be honoured: {why}.")
 
 
@@ -96,6 +98,6 @@ def is_fresh(base: datetime, duration: timedelta, *, now: datetime) -> bool:
     return now - base <= min(_FRESH, duration / _FRESH_SHARE)
 
 
-def usable(authorization: Authorization, *, now: datetime) -> bool:
+def is_usable(authorization: Authorization, *, now: datetime) -> bool:
     """Whether the authorization allows issuing now."""
     return authorization.state == "valid" and not is_over(authorization.expires, now=now)

@@ -1,7 +1,7 @@
-"""newOrder and newAuthz (RFC 8555, 7.4 and 7.4.1): what is asked before an order exists, and the one write it costs.
+"""newOrder and newAuthz (RFC 8555, 7.4 and 7.4.1).
 
-Everything that could stop the order later is asked now, so that nobody solves challenges for what is never issued. And
-what was proven before is not proven again: such an order is ready from its first moment.
+All checks that could stop the order later come before it is stored, so that no client solves challenges in vain. Names
+that the account has proven before need no new proof. A new order costs one write.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from acme_server.api.payloads import NewAuthorization, NewOrder
 from acme_server.certificates import renewal_window
 from acme_server.certificates.renewal_info import Renewals, already_replaced
 from acme_server.metrics import Metrics
+from acme_server.model import Caller
 from acme_server.orders import authorization_reuse, identifiers, lifetimes, policy, transitions
 from acme_server.problems import NotFound, ProblemType, Refused, Unavailable
 from acme_server.profiles import OrderProfile, Profile, Profiles
@@ -42,13 +43,13 @@ logger = logging.getLogger(__name__)
 _NAME_BYTES = 20
 _TOKEN_BYTES = 24
 _REPLACEMENTS = 30
-"""Orders that may fail one after the other to replace a certificate, before they are removed a day later."""
+"""Failed orders that may try to replace the same certificate; they are deleted after a day."""
 _NAMED = 10
-"""Names that the text for people has."""
+"""Names in the text for people."""
 
 
 class NewOrders:
-    """Makes orders, and authorizations without an order."""
+    """Creates orders, and authorizations before orders."""
 
     def __init__(
         self,
@@ -81,31 +82,33 @@ class NewOrders:
         self._entropy = entropy
         self._metrics = metrics
 
-    async def order(self, profile: Profile, account: ACMEAccount, wanted: NewOrder) -> ACMEOrder:
-        """Open an order: one write.
+    async def create(self, caller: Caller, wanted: NewOrder) -> ACMEOrder:
+        """Create an order.
 
-        Raises Refused for a profile that the account may not choose, identifiers that it never certifies, dates that it
-        does not honour, too many open orders, a suspended credential, a certificate that it cannot replace and terms of
-        service that have changed; and Unavailable.
+        Raises Refused for a profile that the account may not choose, identifiers that the profile does not certify,
+        unsupported dates, too many open orders, a suspended credential, a certificate that it cannot replace, and terms
+        of service that have changed; and Unavailable.
         """
-        now = self._clock()
+        profile, account, now = caller.profile, caller.account, self._clock()
         try:
             self._credentials.admit(account)
-            await self._require_agreement(profile, account)
+            await self._require_agreement(caller)
             chosen = self._profiles.choose(profile, wanted.profile)
             self._credentials.admit_profile(account, wanted.profile)
             size = sum(len(each.value) for each in wanted.identifiers)
-            names = await in_thread_if_large(identifiers.normalised, wanted.identifiers, size=size)
-            self._admit_names(names, chosen, profile, account)
-            dates = lifetimes.requested(wanted.not_before, wanted.not_after, chosen.profile, now=now)
-            predecessor = self._predecessor(profile, account, wanted, names)
-            if predecessor is None:  # renewals are not to be kept waiting
-                self._admit_another(profile, account)
+            names = await in_thread_if_large(identifiers.normalise, wanted.identifiers, size=size)
+            self._admit_names(names, chosen, caller)
+            dates = lifetimes.requested_validity(wanted.not_before, wanted.not_after, chosen.profile, now=now)
+            predecessor = None
+            if wanted.replaces is not None:
+                predecessor = self._renewals.predecessor(caller, wanted.replaces, names)
+            if predecessor is None:  # renewals must not wait
+                self._admit_another(caller)
         except Refused as refused:
             self._metrics.count_order("refused")
-            _tell("order refused", profile, account, error=str(refused))
+            _log("order refused", caller, error=str(refused))
             raise
-        authorized = self._authorized(profile, account, names, now=now)
+        authorized = self._find_authorized(caller, names, now=now)
         not_before, not_after = dates
         order = self._resource(
             profile,
@@ -124,38 +127,33 @@ class NewOrders:
                 authorized=authorized,
             ),
         )
-        order = await (self._store.add(order) if predecessor is None else self._replacing(predecessor, order, wanted))
+        order = await (
+            self._store.add(order) if predecessor is None else self._add_successor(predecessor, order, wanted)
+        )
         self._metrics.count_order("created")
-        _tell(
+        _log(
             "order created",
-            profile,
-            account,
+            caller,
             order=order.metadata.name,
             names=",".join(name.value for name in names),
             reused=sum(each.order is not None for each in authorized),
         )
         return order
 
-    async def _require_agreement(self, profile: Profile, account: ACMEAccount) -> None:
+    async def _require_agreement(self, caller: Caller) -> None:
         """Raise Refused (userActionRequired) where the account has to agree to new terms first.
 
-        The cache never decides that: another replica may have taken the agreement. Raises Unavailable too.
+        Based on a live read: another replica may have recorded the agreement. Raises Unavailable too.
         """
-        if terms.outdated(profile.acme, account):
+        acme, account = caller.profile.acme, caller.account
+        if terms.is_outdated(acme, account):
             current = await self._accounts.fresh(*key_of(account))
-            terms.require_current(profile.acme, current or account)
+            terms.require_current(acme, current or account)
 
-    def _predecessor(
-        self, profile: Profile, account: ACMEAccount, wanted: NewOrder, names: Sequence[Name]
-    ) -> CertificateRecord | None:
-        if wanted.replaces is None:
-            return None
-        return self._renewals.predecessor(profile, account, wanted.replaces, names)
+    async def _add_successor(self, predecessor: CertificateRecord, order: ACMEOrder, wanted: NewOrder) -> ACMEOrder:
+        """Store the order under the name of the certificate's successor, so that etcd admits one.
 
-    async def _replacing(self, predecessor: CertificateRecord, order: ACMEOrder, wanted: NewOrder) -> ACMEOrder:
-        """Open the order as the one that replaces the certificate: still one write, and etcd lets only one succeed.
-
-        Raises Refused: alreadyReplaced unless those before it have become invalid.
+        Raises Refused (alreadyReplaced) unless all earlier successors have become invalid.
         """
         for attempt in range(_REPLACEMENTS):
             meta = replace(order.metadata, name=renewal_window.successor_name(predecessor, attempt))
@@ -173,32 +171,33 @@ class NewOrders:
             ProblemType.MALFORMED, f"replaces: {_REPLACEMENTS} orders have failed to replace the certificate."
         )
 
-    async def authorization(self, profile: Profile, account: ACMEAccount, wanted: NewAuthorization) -> ACMEOrder:
-        """Open an authorization before any order, as an order that holds nothing else and is none for clients.
+    async def preauthorize(self, caller: Caller, wanted: NewAuthorization) -> ACMEOrder:
+        """Create an authorization before any order. It is stored as an order that clients cannot read as one.
 
-        Raises Refused where the profile offers none, for a wildcard, for an identifier that is never certified
-        and as `order` does; and Unavailable.
+        Raises NotFound where the profile does not offer this, Refused for a wildcard and as `create` does, and
+        Unavailable.
         """
+        profile, account = caller.profile, caller.account
         if profile.acme.pre_authorization != "Enabled":
             raise NotFound(
                 f"Profile {profile.namespace}/{profile.name} opens no authorizations before orders (newAuthz)."
             )
         now = self._clock()
         self._credentials.admit(account)
-        await self._require_agreement(profile, account)
-        names = identifiers.normalised((wanted.identifier,))
+        await self._require_agreement(caller)
+        names = identifiers.normalise((wanted.identifier,))
         if names[0].is_wildcard:
             raise Refused(ProblemType.MALFORMED, "An authorization before any order cannot be for a wildcard.")
-        self._admit_names(names, OrderProfile(profile), profile, account)
-        self._admit_another(profile, account)
+        self._admit_names(names, OrderProfile(profile), caller)
+        self._admit_another(caller)
         expires = lifetimes.order_expires(profile, now=now)
         types = self._types(profile)
-        trusted = authorization_reuse.is_trusted(profile, account)
-        authorized = authorization_reuse.trusted(names, types, now=now, expires=expires) if trusted else ()
+        trusted = authorization_reuse.is_trusted(caller)
+        authorized = authorization_reuse.authorize_all(names, types, now=now, expires=expires) if trusted else ()
         order = await self._store.add(
             self._resource(
                 profile,
-                labels={},  # it is in no list of orders
+                labels={},  # lists of orders leave it out
                 spec=OrderSpec(
                     account_ref=LocalRef(name=account.metadata.name),
                     profile_ref=LocalRef(name=profile.name),
@@ -211,34 +210,35 @@ class NewOrders:
                 ),
             )
         )
-        _tell("authorization created", profile, account, order=order.metadata.name, names=names[0].value)
+        _log("authorization created", caller, order=order.metadata.name, names=names[0].value)
         return order
 
-    def _admit_another(self, profile: Profile, account: ACMEAccount) -> None:
-        """Raise Refused (rateLimited) where account or profile have as many orders as they may have."""
-        self._open_orders.admit(profile.namespace, account.metadata.name)
+    def _admit_another(self, caller: Caller) -> None:
+        """Raise Refused (rateLimited) where the account or the profile has as many orders as it may have."""
+        profile = caller.profile
+        self._open_orders.admit(profile.namespace, caller.account.metadata.name)
         limit = profile.acme.maximum_orders
         self._population.admit(profile, limit=limit, field="spec.enrollment.acme.maximumOrders")
 
-    def _admit_names(self, names: Sequence[Name], chosen: OrderProfile, profile: Profile, account: ACMEAccount) -> None:
-        trusted = authorization_reuse.is_trusted(profile, account)
+    def _admit_names(self, names: Sequence[Name], chosen: OrderProfile, caller: Caller) -> None:
+        trusted = authorization_reuse.is_trusted(caller)
         policy.admit_choice(
             names,
             chosen,
-            profile,
-            narrowing=self._credentials.narrowing(account),
-            types=None if trusted else self._types(profile),
+            caller.profile,
+            narrowing=self._credentials.narrowing(caller.account),
+            types=None if trusted else self._types(caller.profile),
             objection=self._objection,
         )
 
-    def _authorized(
-        self, profile: Profile, account: ACMEAccount, names: Sequence[Name], *, now: datetime
-    ) -> tuple[Authorized, ...]:
-        """What proves the names before anybody solves a challenge."""
+    def _find_authorized(self, caller: Caller, names: Sequence[Name], *, now: datetime) -> tuple[Authorized, ...]:
+        """The names that need no new challenge."""
+        profile = caller.profile
         types = self._types(profile)
-        if authorization_reuse.is_trusted(profile, account):
-            return authorization_reuse.trusted(names, types, now=now, expires=lifetimes.order_expires(profile, now=now))
-        return authorization_reuse.reused(names, types, self._authorizations.find, profile, account, now=now)
+        if authorization_reuse.is_trusted(caller):
+            expires = lifetimes.order_expires(profile, now=now)
+            return authorization_reuse.authorize_all(names, types, now=now, expires=expires)
+        return authorization_reuse.find_reusable(names, types, self._authorizations.find, caller, now=now)
 
     def _resource(self, profile: Profile, *, labels: dict[str, str], spec: OrderSpec) -> ACMEOrder:
         return ACMEOrder(
@@ -279,5 +279,6 @@ def _names(names: Sequence[Name]) -> str:
     return ",".join(name.value for name in names[:_NAMED]) + more
 
 
-def _tell(event: str, profile: Profile, account: ACMEAccount, **more: object) -> None:
-    logger.info(event, extra={"account": account.metadata.name, "profile": "/".join(profile.key)} | more)
+def _log(event: str, caller: Caller, **more: object) -> None:
+    who = {"account": caller.account.metadata.name, "profile": "/".join(caller.profile.key)}
+    logger.info(event, extra=who | more)

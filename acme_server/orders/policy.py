@@ -123,7 +123,7 @@ def _sentence(messages: Sequence[str]) -> str:
     return "; ".join(messages) + "."
 
 
-def parsed(der: bytes) -> CertificateRequest:
+def parse_csr(der: bytes) -> CertificateRequest:
     """The certificate request, its own signature verified; raises Refused (badCSR)."""
     try:
         return parse_request(der)

@@ -16,7 +16,6 @@ from kms.resources.orders import ACMEOrder, Challenge
 
 PATIENCE = timedelta(seconds=30)
 """A validation takes ten seconds; one that is stored as processing for longer has lost its server."""
-_REMEMBERED = 10_000
 
 
 def never_gone(replica: str) -> bool:  # noqa: ARG001 - the signature of what knows better
@@ -38,6 +37,7 @@ class Recovery:
         clock: Clock,
         is_sole_writer: Callable[[], bool],
         is_gone: Callable[[str], bool] = never_gone,
+        remembered: int = 10_000,
     ) -> None:
         self._replica = replica
         self._life = life
@@ -45,6 +45,7 @@ class Recovery:
         self._started: datetime = clock()
         self._is_sole_writer = is_sole_writer
         self._is_gone = is_gone
+        self._remembered = remembered
         self._tried: OrderedDict[Key, None] = OrderedDict()
 
     @property
@@ -62,7 +63,7 @@ class Recovery:
             return True
         return challenge.started is None or self._clock() - challenge.started > PATIENCE
 
-    def of(self, order: ACMEOrder, running: Collection[ChallengeId]) -> tuple[tuple[ChallengeId, bool], ...]:
+    def find_lost(self, order: ACMEOrder, running: Collection[ChallengeId]) -> tuple[tuple[ChallengeId, bool], ...]:
         """The challenges to validate again, each with whether quietly.
 
         Quietly: another process may have been asked to validate, and died before it wrote anything. One attempt tells;
@@ -96,7 +97,7 @@ class Recovery:
         if key in self._tried:
             return False
         self._tried[key] = None
-        while len(self._tried) > _REMEMBERED:
+        while len(self._tried) > self._remembered:
             self._tried.popitem(last=False)
         return True
 

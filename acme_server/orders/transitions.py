@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from msgspec.structs import replace
 
 from acme_server.model import ChallengeId, Failed, Outcome, Valid
-from acme_server.orders.lifetimes import authorization_expires, is_over, usable
+from acme_server.orders.lifetimes import authorization_expires, is_over, is_usable
 from acme_server.problems import NotFound, ProblemType, Refused
 from kms.contract import READY
 from kms.issuers import Issued
@@ -201,12 +201,12 @@ def _problem_of(authorization: Authorization) -> StoredProblem:
     return next(errors, fallback) if authorization.state == "invalid" else fallback
 
 
-def replayed(order: ACMEOrder, digest: str) -> bool:
-    """Whether this very CSR has been accepted already: finalizing again is a repetition, not a new request."""
+def is_replay(order: ACMEOrder, digest: str) -> bool:
+    """Whether this CSR has been accepted already."""
     return order.status.state in {"processing", "valid"} and order.status.csr_digest == digest
 
 
-def finalizable(order: ACMEOrder, *, now: datetime) -> None:
+def require_ready(order: ACMEOrder, *, now: datetime) -> None:
     """Raise Refused (orderNotReady) unless a CSR may be accepted now."""
     if order.status.state != "ready":
         why = order.status.error.detail if order.status.error else "only an order that is ready can be finalized."
@@ -214,10 +214,17 @@ def finalizable(order: ACMEOrder, *, now: datetime) -> None:
     if is_over(order.spec.expires, now=now):
         raise Refused(ProblemType.ORDER_NOT_READY, "The order has expired.")
     for each in order.status.authorizations:
-        if not usable(each, now=now):
+        if not is_usable(each, now=now):
             raise Refused(
                 ProblemType.ORDER_NOT_READY, f"The authorization for {each.identifier.value} is not valid any more."
             )
+
+
+def require_finalizable(order: ACMEOrder, digest: str, *, now: datetime) -> ACMEOrder:
+    """The order, if the CSR may be accepted or was accepted already. Raises Refused (orderNotReady)."""
+    if not is_replay(order, digest):
+        require_ready(order, now=now)
+    return order
 
 
 def accepted(order: ACMEOrder, request: bytes, digest: str, *, now: datetime) -> ACMEOrder:
@@ -225,9 +232,9 @@ def accepted(order: ACMEOrder, request: bytes, digest: str, *, now: datetime) ->
 
     Raises Refused (orderNotReady) where the order has moved on with another CSR, or cannot be finalized.
     """
-    if replayed(order, digest):
+    if is_replay(order, digest):
         return order
-    finalizable(order, now=now)
+    require_ready(order, now=now)
     return _changed(order, state="processing", request=request, csr_digest=digest, accepted=now)
 
 
@@ -240,7 +247,7 @@ def issued(order: ACMEOrder, digest: str, certificate: Issued, *, now: datetime)
     if order.status.state == "valid" and order.status.csr_digest == digest:
         return order
     if not (order.status.state == "processing" and order.status.csr_digest == digest):
-        finalizable(order, now=now)
+        require_ready(order, now=now)
     ready = Condition(
         type=READY,
         status="True",
@@ -287,7 +294,7 @@ def failed(order: ACMEOrder, problem: StoredProblem, *, reason: str, now: dateti
 
 
 def revoked(order: ACMEOrder, reason: str, *, by_key: bool = False, now: datetime) -> ACMEOrder:
-    """Say that the certificate of the order was revoked; the order stays valid, for what it was for is done.
+    """Say that the certificate of the order was revoked; the order stays valid.
 
     Raises Refused (alreadyRevoked) for a certificate that was, so of all who race only one is told that he did
     it. But whoever proves with the certificate's own key (`by_key`) that it is compromised raises an earlier reason to

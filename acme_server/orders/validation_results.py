@@ -54,7 +54,7 @@ class ValidationResults:
         A proof counts only if the account is valid now, whatever a cache says. Raises Unavailable, and Refused
         (404) where the order is gone.
         """
-        if any(isinstance(each, Valid) for each in outcomes.values()) and not await self._active(order):
+        if any(isinstance(each, Valid) for each in outcomes.values()) and not await self._is_account_valid(order):
             outcomes = {id_: Failed(_INACTIVE) for id_ in outcomes}
         now = self._clock()
         lifetime = self._lifetime(order)
@@ -64,10 +64,10 @@ class ValidationResults:
             return transitions.begun(settled, running, attempt=self._attempt, now=now)
 
         recorded = await self._orders.change(order, transition)
-        self._tell(recorded, outcomes)
+        self._log(recorded, outcomes)
         return recorded
 
-    async def _active(self, order: ACMEOrder) -> bool:
+    async def _is_account_valid(self, order: ACMEOrder) -> bool:
         """Whether the account may prove anything: as it is stored, where another replica may have ended it."""
         account = await self._accounts.current(order.metadata.namespace, order.spec.account_ref.name)
         return account is not None and account.status.state == "valid"
@@ -79,7 +79,7 @@ class ValidationResults:
             # The profile is being repaired or is gone: the proof then holds as long as the order that it was made for.
             return timedelta(0)
 
-    def _tell(self, order: ACMEOrder, outcomes: Mapping[ChallengeId, Outcome]) -> None:
+    def _log(self, order: ACMEOrder, outcomes: Mapping[ChallengeId, Outcome]) -> None:
         for id_, outcome in outcomes.items():
             problem = outcome.problem if isinstance(outcome, Failed) else None
             logger.info(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from acme_server.api.payloads import NewOrder, decode
 from acme_server.api.problems import answer_refusal
-from acme_server.orders.identifiers import normalised
+from acme_server.orders.identifiers import normalise
 from acme_server.problems import Refused
 from fuzz.target import Target
 
@@ -12,7 +12,7 @@ from fuzz.target import Target
 def read(data: bytes) -> None:
     """A refusal must also be one that can be told."""
     try:
-        normalised(decode(data, NewOrder).identifiers)
+        normalise(decode(data, NewOrder).identifiers)
     except Refused as refused:
         answer_refusal(refused)
 

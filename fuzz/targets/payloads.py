@@ -22,7 +22,7 @@ def read(data: bytes) -> None:
             if isinstance(payload, payloads.Finalization):
                 payload.request()
             if isinstance(payload, payloads.NewAccount | payloads.AccountUpdate):
-                contacts.validated(payload.contact or ())
+                contacts.parse(payload.contact or ())
         except Refused:
             continue
 

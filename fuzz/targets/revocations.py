@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from acme_server.api.payloads import Revocation, decode
-from acme_server.certificates.revocation import parsed
+from acme_server.certificates.revocation import parse_certificate
 from acme_server.certificates.revocation_reasons import subscriber_reason
 from acme_server.problems import Refused
 from fuzz.target import Target
@@ -12,7 +12,7 @@ from fuzz.target import Target
 def read(data: bytes) -> None:
     """As far as it goes before the certificate is looked up."""
     payload = decode(data, Revocation)
-    parsed(payload.der())
+    parse_certificate(payload.der())
     subscriber_reason(payload.reason)
 
 

@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from acme_server.certificates.crl import Document
+from acme_server.certificates.crl import DERFile
 from kms.pki.certificate import certificate_pem
 from kms.pki.keys import PrivateKey
 from kms.resources.policies import DNSNameRules, PolicySpec
@@ -76,7 +76,7 @@ async def revoke(
 
 
 async def listed(server: Server) -> x509.CertificateRevocationList:
-    document: Document = await server.world.services.publication.revocation_list(NAMESPACE, "ca")
+    document: DERFile = await server.world.services.crls.current(NAMESPACE, "ca")
     return x509.load_der_x509_crl(document.der)
 
 

@@ -50,8 +50,8 @@ async def world() -> AsyncIterator[World]:
 async def proven(world: World, account: ACMEAccount, type_: ChallengeType, *names: str) -> ACMEOrder:
     order = await world.order(account, *names)
     for position in range(len(names)):
-        await world.services.orders.respond(order, position, type_)
-    return await world.services.orders.settled(order)
+        await world.respond(order, position, type_)
+    return await world.services.orders.poll(order)
 
 
 def certificate(order: ACMEOrder) -> x509.Certificate:
@@ -104,7 +104,7 @@ async def test_a_certificate_for_addresses_has_them_in_the_san_alone(world: Worl
 async def test_a_request_for_another_address_is_refused(world: World, names: tuple[str, ...]) -> None:
     account = await world.account()
     order = await proven(world, account, "http-01", "10.0.0.7")
-    problem = await refused(world.services.orders.finalize(world.profile, account, order, pki.csr(*names)))
+    problem = await refused(world.services.orders.finalize(world.caller(account), order, pki.csr(*names)))
     assert problem.type == ProblemType.BAD_CSR
     assert world.stored(order).status.state == "ready"
 
@@ -160,7 +160,9 @@ async def test_a_proof_of_the_base_name_is_none_of_the_wildcard_and_the_other_wa
     assert names.get_values_for_type(x509.DNSName) == ["*.apps.example.com"]
     problem = await refused(
         world.services.orders.finalize(
-            world.profile, account, await world.order(account, "*.apps.example.com"), pki.csr("apps.example.com")
+            world.caller(account),
+            await world.order(account, "*.apps.example.com"),
+            pki.csr("apps.example.com"),
         )
     )
     assert problem.type == ProblemType.BAD_CSR
@@ -185,9 +187,9 @@ async def test_the_dates_of_the_certificate_are_those_that_were_asked_for_to_the
         {"not_before": start, "not_after": start + timedelta(minutes=5)},
         {"not_before": world.clock(), "not_after": world.clock() + timedelta(days=90)},
     ):
-        order = await world.services.orders.create(world.profile, account, wanted("www.example.com", **dates))
-        await world.services.orders.respond(order, 0, "http-01")
-        order = await world.finalized(account, await world.services.orders.settled(order))
+        order = await world.services.orders.create(world.caller(account), wanted("www.example.com", **dates))
+        await world.respond(order, 0, "http-01")
+        order = await world.finalized(account, await world.services.orders.poll(order))
         issued = certificate(order)
         if order.spec.not_before is not None:
             assert issued.not_valid_before_utc == order.spec.not_before == dates["not_before"].replace(microsecond=0)

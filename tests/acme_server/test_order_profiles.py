@@ -58,8 +58,8 @@ async def refused(call: object) -> Refused:
 
 async def proven(world: World, account: ACMEAccount, **members: object) -> ACMEOrder:
     order = await world.order(account, **members)
-    await world.services.orders.respond(order, 0, "http-01")
-    return await world.services.orders.settled(order)
+    await world.respond(order, 0, "http-01")
+    return await world.services.orders.poll(order)
 
 
 def certificate(order: ACMEOrder) -> x509.Certificate:
@@ -192,7 +192,7 @@ async def test_an_order_in_processing_whose_profile_is_gone_ends(world: World, a
         order, lambda each: transitions.accepted(each, pki.csr(WWW), "d" * 64, now=world.clock())
     )
     world.profiles.remove("pki", "short")
-    ended = await world.services.orders.current(order)
+    ended = await world.services.orders.refresh(order)
     assert ended.status.error is not None
     assert (ended.status.state, ended.status.error.type) == ("invalid", "invalidProfile")
 

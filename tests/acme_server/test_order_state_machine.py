@@ -133,7 +133,7 @@ class OrderMachine(RuleBasedStateMachine):
 
     def lost(self, earlier: ACMEOrder | None) -> dict[int, AuthorizationState]:
         states = {
-            each.authorization: authorization_reuse.standing(self.order, each, earlier, now=self.now)
+            each.authorization: authorization_reuse.state_of(self.order, each, earlier, now=self.now)
             for each in self.order.spec.authorized
         }
         return {position: state for position, state in states.items() if state != "valid"}

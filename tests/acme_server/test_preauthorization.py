@@ -137,13 +137,13 @@ async def world() -> AsyncIterator[World]:
 
 async def opened(world: World, value: str = WWW) -> ACMEOrder:
     wanted = NewAuthorization(identifier=RequestedIdentifier(type="dns", value=value))
-    return await world.services.orders.preauthorize(world.profile, await world.account(), wanted)
+    return await world.services.orders.preauthorize(world.caller(await world.account()), wanted)
 
 
 async def valid(world: World) -> ACMEOrder:
     order = await opened(world)
-    await world.services.orders.respond(order, 0, "http-01")
-    return await world.services.orders.settled(order)
+    await world.respond(order, 0, "http-01")
+    return await world.services.orders.poll(order)
 
 
 @pytest.mark.requirement("SEC67")
@@ -151,10 +151,10 @@ async def test_it_holds_as_long_as_it_says_and_not_only_as_long_as_an_order(worl
     world.configure(pre_authorization="Enabled", authorization_lifetime="72h")
     order = await valid(world)
     world.clock.ahead = timedelta(hours=70)
-    assert (await world.services.orders.settled(order)).status.authorizations[0].state == "valid"
+    assert (await world.services.orders.poll(order)).status.authorizations[0].state == "valid"
     assert (await world.order(await world.account())).status.state == "ready"
     world.clock.ahead = timedelta(hours=73)
-    assert (await world.services.orders.settled(order)).status.authorizations[0].state == "expired"
+    assert (await world.services.orders.poll(order)).status.authorizations[0].state == "expired"
     assert (await world.order(await world.account())).status.state == "pending"
 
 
@@ -166,8 +166,8 @@ async def test_only_while_it_is_pending_it_is_one_of_the_open_orders(world: Worl
     with pytest.raises(Refused) as caught:
         await opened(world, "api.example.com")
     assert caught.value.type == ProblemType.RATE_LIMITED
-    await world.services.orders.respond(order, 0, "http-01")
-    await world.services.orders.settled(order)
+    await world.respond(order, 0, "http-01")
+    await world.services.orders.poll(order)
     await opened(world, "api.example.com")
 
 
@@ -176,7 +176,7 @@ async def test_where_ownership_is_not_validated_it_is_valid_at_once(world: World
     world.configure(pre_authorization="Enabled", external_account_binding="Required", ownership_validation="Skipped")
     account = await world.bound()
     wanted = NewAuthorization(identifier=RequestedIdentifier(type="dns", value=WWW))
-    order = await world.services.orders.preauthorize(world.profile, account, wanted)
+    order = await world.services.orders.preauthorize(world.caller(account), wanted)
     assert order.status.authorizations[0].state == "valid"
     assert (await world.order(account)).spec.authorized[0].order is None
 

@@ -66,8 +66,8 @@ async def test_names_that_are_not_proven_yet_are_asked_for(world: World, account
     order = await world.order(account, "new.example.com", WWW)
     assert [each.state for each in order.status.authorizations] == ["pending", "valid"]
     assert {each.authorization for each in order.spec.tokens} == {0}
-    await world.services.orders.respond(order, 0, "http-01")
-    order = await world.services.orders.settled(order)
+    await world.respond(order, 0, "http-01")
+    order = await world.services.orders.poll(order)
     assert order.status.state == "ready"
     assert len(world.validator.asked) == 2
     assert (await world.finalized(account, order)).status.state == "valid"
@@ -105,7 +105,7 @@ async def test_a_proof_is_used_again_within_the_lifetime_alone_and_the_order_end
     world.clock.ahead = timedelta(hours=30, minutes=6)
     problem = await refused(world.finalized(account, order))
     assert problem.type == ProblemType.ORDER_NOT_READY
-    ended = await world.services.orders.settled(order)
+    ended = await world.services.orders.poll(order)
     assert (ended.status.state, ended.status.authorizations[0].state) == ("invalid", "expired")
 
 
@@ -160,7 +160,7 @@ async def test_a_deactivated_authorization_ends_every_order_that_relies_on_it(
     assert problem.type == ProblemType.ORDER_NOT_READY
     assert "deactivated" in problem.detail
     assert world.stored(second).status.state == "invalid"
-    looked_at = await world.services.orders.settled(third)
+    looked_at = await world.services.orders.poll(third)
     assert (looked_at.status.state, looked_at.status.authorizations[0].state) == ("invalid", "deactivated")
     assert (await world.order(account)).status.state == "pending"
 
@@ -175,7 +175,7 @@ async def test_an_order_that_is_processing_ends_with_the_authorization_that_it_r
         order, lambda each: transitions.accepted(each, pki.csr(WWW), "d" * 64, now=world.clock())
     )
     await world.services.orders.deactivate_authorization(first, 0)
-    ended = await world.services.orders.current(order)
+    ended = await world.services.orders.refresh(order)
     assert ended.status.state == "invalid"
     assert ended.status.certificate is None
 
@@ -199,7 +199,7 @@ async def test_what_was_deactivated_at_one_server_issues_nothing_at_another_that
     other.services.state.orders.apply_event(world.stored(first), False)
     order = await other.order(account)
     await world.services.orders.deactivate_authorization(first, 0)
-    assert (await other.services.orders.settled(order)).status.state == "ready"  # nobody has told it
+    assert (await other.services.orders.poll(order)).status.state == "ready"  # nobody has told it
     problem = await refused(other.finalized(account, order))
     assert problem.type == ProblemType.ORDER_NOT_READY
     assert world.stored(order).status.state == "invalid"

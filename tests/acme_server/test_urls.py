@@ -3,7 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acme_server.urls import AccountLink, URLs
-from tests.support.acme import EXTERNAL_URL, Accounts, ClientKey, Orders
+from tests.support.accounts import account as some_account
+from tests.support.acme import EXTERNAL_URL
+from tests.support.acmeorders import order as some_order
 
 URLS = URLs(EXTERNAL_URL)
 ID = "a" * 52
@@ -11,8 +13,8 @@ URL = f"{EXTERNAL_URL}/acme/pki/web/accounts/{ID}"
 
 
 def test_all_urls_of_a_profile_begin_alike() -> None:
-    account = Accounts().put("web", ClientKey().public)
-    order = Orders().put(account, ["a.example.com"])
+    account = some_account(ID)
+    order = some_order("a.example.com")
     prefix = URLS.profile("pki", "web")
     assert prefix == f"{EXTERNAL_URL}/acme/pki/web"
     order_url = f"{prefix}/orders/{order.metadata.name}"

@@ -53,10 +53,10 @@ async def test_what_one_server_writes_the_other_one_sees_without_reading(worlds:
     account = await one.account()
     order = await one.order(account)
     # Once read, an object is kept current by the watch.
-    assert await other.services.orders.get(other.profile, account, order.metadata.name) == order
+    assert await other.services.orders.get(other.caller(account), order.metadata.name) == order
     assert await other.services.accounts.by_id(other.profile, account.metadata.name) == account
-    await one.services.orders.respond(order, 0, "http-01")
-    await one.services.orders.settled(order)
+    await one.respond(order, 0, "http-01")
+    await one.services.orders.poll(order)
     await one.services.accounts.update(account, AccountUpdate(status="deactivated"))
 
     def current() -> bool:
@@ -73,7 +73,7 @@ async def test_a_warm_server_issues_with_three_writes_and_no_reads(worlds: tuple
     account = await one.account()
     before = len(one.api.requests)
     order = await one.proven(account, "a.example.com", "b.example.com")
-    order = await one.services.orders.finalize(one.profile, account, order, pki.csr("a.example.com", "b.example.com"))
+    order = await one.services.orders.finalize(one.caller(account), order, pki.csr("a.example.com", "b.example.com"))
     assert order.status.state == "valid"
     assert one.calls(before) == ["create acmeorders", "update acmeorders", "update acmeorders"]
 
@@ -87,7 +87,7 @@ async def test_a_key_that_becomes_an_account_elsewhere_is_known_here(worlds: tup
     await until(lambda: len(one.services.state.account_keys) == 2)
     order = await one.proven(account)
     with pytest.raises(Refused, match="ACME account"):
-        await one.services.orders.finalize(one.profile, account, order, pki.csr("www.example.com"))
+        await one.services.orders.finalize(one.caller(account), order, pki.csr("www.example.com"))
 
 
 @pytest.mark.requirement("M115", "M157")
@@ -97,9 +97,9 @@ async def test_every_key_that_an_account_has_had_stays_known_also_to_a_server_th
     one, other = worlds
     account = await one.account()
     csr_key = Key(thumbprint=thumbprint(pki.key().public_key()) or "")
-    account = await one.services.accounts.change_key(one.profile, account, csr_key, old=account.thumbprint)
+    account = await one.services.accounts.change_key(one.caller(account), csr_key, old=account.thumbprint)
     later = Key(thumbprint="later")
-    account = await one.services.accounts.change_key(one.profile, account, later, old=csr_key.thumbprint)
+    account = await one.services.accounts.change_key(one.caller(account), later, old=csr_key.thumbprint)
 
     def current() -> bool:
         seen = other.services.state.accounts.cached(NAMESPACE, account.metadata.name)
@@ -112,7 +112,7 @@ async def test_every_key_that_an_account_has_had_stays_known_also_to_a_server_th
         order = await third.proven(account)
         before = len(one.api.requests)
         with pytest.raises(Refused, match="ACME account"):
-            await third.services.orders.finalize(third.profile, account, order, pki.csr("www.example.com"))
+            await third.services.orders.finalize(third.caller(account), order, pki.csr("www.example.com"))
         assert one.calls(before).count("get acmeaccounts") == 1  # whether the account is active: no key was asked for
 
 

@@ -16,7 +16,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from acme_server.accounts.eab_credentials import UID_INDEX, Binding, by_uid
 from acme_server.api.payloads import NewAccount, NewOrder, RequestedIdentifier
+from acme_server.jose.jwk import AccountKey, Verifier
 from acme_server.metrics import Metrics
+from acme_server.model import Caller, KeyHolder
 from acme_server.orders.policy import Objection
 from acme_server.problems import ProblemType
 from acme_server.profiles import Profile
@@ -31,7 +33,7 @@ from kms.cluster.client import Cluster
 from kms.cluster.codec import WatchEvent
 from kms.cluster.informer import Informer
 from kms.pki.ca import subject_key_id
-from kms.pki.keys import PublicKey, private_key_pem
+from kms.pki.keys import private_key_pem
 from kms.resources.accounts import ACMEAccount
 from kms.resources.authorities import AuthoritySpec, AuthorityStatus, CertificateAuthority
 from kms.resources.core import Secret
@@ -110,13 +112,14 @@ class Informed(Informer[T]):
         return msgspec.structs.replace(object_, metadata=metadata)  # type: ignore[type-var]
 
 
-@dataclass(frozen=True)
-class Key:
-    """An account key, as far as the services look at it."""
+@dataclass(frozen=True, slots=True)
+class Key(AccountKey):
+    """An account key whose JWK and thumbprint a test chooses."""
 
-    public_key: PublicKey = field(default_factory=lambda: pki.key(which="account").public_key())
+    public_key: Verifier = field(default_factory=lambda: pki.key(which="account").public_key())
     jwk: str = '{"kty":"EC"}'
     thumbprint: str = "9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"
+    algorithms: tuple[str, ...] = ("ES256",)
 
 
 @dataclass
@@ -381,26 +384,38 @@ class World:
         return await self.account(binding=Binding(self.put_credential(**credential), KEY_ID_1))
 
     async def account(self, key: Key | None = None, binding: Binding | None = None) -> ACMEAccount:
-        account, _ = await self.services.accounts.register(
-            self.profile, key or Key(), NewAccount(terms_of_service_agreed=True), binding
-        )
+        holder = KeyHolder(self.profile, key or Key())
+        account, _ = await self.services.accounts.register(holder, NewAccount(terms_of_service_agreed=True), binding)
         return account
+
+    def caller(self, account: ACMEAccount) -> Caller:
+        return Caller(self.profile, account)
 
     async def order(self, account: ACMEAccount, *names: str, **members: Any) -> ACMEOrder:
         chosen = wanted(*names or ("www.example.com",), **members)
-        return await self.services.orders.create(self.profile, account, chosen)
+        return await self.services.orders.create(self.caller(account), chosen)
 
     async def finalized(self, account: ACMEAccount, order: ACMEOrder) -> ACMEOrder:
         """The order after a CSR for exactly its names."""
         names = (each.value for each in order.spec.identifiers)
-        return await self.services.orders.finalize(self.profile, account, order, pki.csr(*names))
+        return await self.services.orders.finalize(self.caller(account), order, pki.csr(*names))
 
     async def proven(self, account: ACMEAccount, *names: str) -> ACMEOrder:
         """An order that is ready."""
         order = await self.order(account, *names)
+        reused = {each.authorization for each in order.spec.authorized}
         for position in range(len(order.spec.identifiers)):
-            await self.services.orders.respond(order, position, "http-01")
-        return await self.services.orders.settled(order)
+            if position not in reused:
+                await self.respond(order, position)
+        return await self.services.orders.poll(order)
+
+    async def respond(self, order: ACMEOrder, position: int = 0, type_: str = "http-01") -> ACMEOrder:
+        """The order after a response to a challenge: loaded once, as the edge does."""
+        account = await self.services.state.accounts.get(order.metadata.namespace, order.spec.account_ref.name)
+        assert account is not None
+        caller = self.caller(account)
+        order = await self.services.orders.get_with_authorization(caller, order.metadata.name, position)
+        return await self.services.orders.respond(caller, order, position, type_)
 
     def stored(self, order: ACMEOrder) -> ACMEOrder:
         """The order as the API server has it."""

@@ -1,6 +1,6 @@
 """The whole ACME server in memory: the edge and the services on a fake API server, and a client that signs anything.
 
-Only the cluster, the caches' watches and the network of validations are stand-ins.
+Only the cluster, the watches of the caches and the network of validations are stand-ins.
 """
 
 from __future__ import annotations
@@ -15,14 +15,19 @@ from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
 from acme_server.api.application import acme_application
-from acme_server.api.readiness import Readiness
+from acme_server.api.health import Readiness
 from acme_server.metrics import Metrics
 from acme_server.nonces import Nonces
+from acme_server.replicas import Replicas
+from acme_server.state.account_keys import account_name
 from acme_server.urls import URLs
 from kms.clock import system_entropy
+from kms.resources.accounts import AccountSpec, AccountState, AccountStatus, ACMEAccount
+from kms.resources.kinds import ACCOUNTS
+from kms.resources.meta import LocalRef, ObjectMeta
 from tests.support import pki
-from tests.support.acme import EXTERNAL_URL, ClientKey, Local, b64, signed
-from tests.support.domain import World, running_world
+from tests.support.acme import EXTERNAL_URL, ClientKey, b64, signed
+from tests.support.domain import NAMESPACE, World, running_world
 
 ERROR = "urn:ietf:params:acme:error:"
 
@@ -64,6 +69,8 @@ class Server:
     world: World
     http: TestClient[Any, Any]
     nonces: Nonces
+    metrics: Metrics
+    readiness: Readiness
     key: ClientKey = field(default_factory=ClientKey)
     kid: str | None = None
 
@@ -76,6 +83,7 @@ class Server:
         self,
         url: str,
         payload: Any = None,
+        /,
         *,
         key: ClientKey | None = None,
         body: bytes | None = None,
@@ -88,7 +96,8 @@ class Server:
         """
         if "kid" not in header and "jwk" not in header:
             header["kid"] = self.kid
-        header = {"nonce": self.nonces.issue(), "url": url} | header
+        url = url if url.startswith(EXTERNAL_URL) else EXTERNAL_URL + url
+        header = {"nonce": self.nonces.issue() if self.nonces.ready else "none", "url": url} | header
         data = b"" if payload is None else payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         response = await (at or self).http.post(
             url.removeprefix(EXTERNAL_URL),
@@ -97,9 +106,19 @@ class Server:
         )
         return await _answer(response)
 
-    async def get(self, url: str) -> Answer:
-        """A plain GET."""
-        return await _answer(await self.http.get(url.removeprefix(EXTERNAL_URL)))
+    async def get(self, url: str, method: str = "GET", **headers: str) -> Answer:
+        """A request that is not signed."""
+        return await _answer(await self.http.request(method, url.removeprefix(EXTERNAL_URL), headers=headers))
+
+    def opened(self, key: ClientKey | None = None, profile: str = "web", state: AccountState | None = "valid") -> str:
+        """The kid of an account in that state, which the API server has and this replica has not seen."""
+        public = (key or self.key).public
+        account = ACMEAccount(
+            metadata=ObjectMeta(name=account_name(NAMESPACE, profile, public.thumbprint), namespace=NAMESPACE),
+            spec=AccountSpec(profile_ref=LocalRef(name=profile), key=public.jwk, thumbprint=public.thumbprint),
+            status=AccountStatus(state=state),
+        )
+        return URLs(EXTERNAL_URL).account(self.world.api.put(ACCOUNTS, account))
 
     async def register(self, key: ClientKey | None = None, **members: Any) -> Answer:
         """Ask for an account by key; the client's own becomes the one that it uses."""
@@ -136,32 +155,29 @@ async def _answer(response: ClientResponse) -> Answer:
 
 
 @asynccontextmanager
-async def running_replica(world: World, nonces: Nonces) -> AsyncIterator[Server]:
+async def running_replica(world: World, nonces: Nonces, *, body_deadline: float = 10.0) -> AsyncIterator[Server]:
     """The HTTP edge over the services of a world; replicas that share `nonces` redeem each other's."""
-    services = world.services
+    metrics, readiness = Metrics(), Readiness()
     application = acme_application(
         urls=URLs(EXTERNAL_URL),
         nonces=nonces,
-        redeemer=Local(nonces),
-        profiles=services.profiles,
-        accounts=services.accounts,
-        credentials=services.credentials,
-        orders=services.orders,
-        renewals=services.renewals,
-        revocations=services.revocations,
-        publication=services.publication,
-        metrics=Metrics(),
-        readiness=Readiness(),
+        replicas=Replicas(nonces=nonces, slices=None, session=None, clock=world.clock, entropy=system_entropy),
+        services=world.services,
+        metrics=metrics,
+        readiness=readiness,
+        body_deadline=body_deadline,
     )
     async with TestClient(TestServer(application)) as http:
-        yield Server(world, http, nonces)
+        yield Server(world, http, nonces, metrics, readiness)
 
 
 @asynccontextmanager
-async def running_server(configure: Callable[[World], None] | None = None) -> AsyncIterator[Server]:
+async def running_server(
+    configure: Callable[[World], None] | None = None, *, body_deadline: float = 10.0
+) -> AsyncIterator[Server]:
     """A server with the profile `web`, which needs no binding, for names below example.com."""
     async with running_world(configure) as world:
         nonces = Nonces(clock=world.clock, entropy=system_entropy)
         nonces.use(b"n" * 32)
-        async with running_replica(world, nonces) as server:
+        async with running_replica(world, nonces, body_deadline=body_deadline) as server:
             yield server

@@ -13,6 +13,7 @@ from acme_server.accounts.key_rollover import KeyInUse
 from acme_server.api.payloads import AccountUpdate, NewAccount
 from acme_server.api.problems import status_of
 from acme_server.jose.jwk import thumbprint
+from acme_server.model import KeyHolder
 from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.state.account_keys import account_name
 from kms.pki.keys import fingerprint
@@ -54,7 +55,7 @@ def objects(world: World) -> int:
 
 
 async def change(world: World, account: ACMEAccount, to: Key, *, old: Key = FIRST) -> ACMEAccount:
-    return await world.services.accounts.change_key(world.profile, account, to, old=old.thumbprint)
+    return await world.services.accounts.change_key(world.caller(account), to, old=old.thumbprint)
 
 
 async def find(world: World, key: Key) -> ACMEAccount | None:
@@ -103,7 +104,7 @@ async def test_an_alias_is_no_account_under_its_own_name(world: World, account: 
 async def test_who_registers_with_the_new_key_gets_the_account(world: World, account: ACMEAccount) -> None:
     changed = await change(world, account, SECOND)
     other = world.another()
-    again, opened = await other.services.accounts.register(other.profile, SECOND, AGREED, None)
+    again, opened = await other.services.accounts.register(KeyHolder(other.profile, SECOND), AGREED, None)
     assert (again, opened) == (changed, False)
     assert objects(world) == 2
 
@@ -116,7 +117,7 @@ async def test_a_key_that_was_replaced_opens_no_account(world: World, account: A
     world.clock.ahead = timedelta(hours=1)
     for server in (world, world.another()):
         with pytest.raises(Refused) as caught:
-            await server.services.accounts.register(server.profile, replaced, AGREED, None)
+            await server.services.accounts.register(KeyHolder(server.profile, replaced), AGREED, None)
         assert caught.value.type is ProblemType.BAD_PUBLIC_KEY
         assert "another key by now" in caught.value.detail
     assert objects(world) == 3
@@ -166,7 +167,7 @@ async def test_a_compromised_key_becomes_nobodys_key(world: World, account: ACME
     world.services.state.certificates._compromised.add(fingerprint(compromised.public_key))
     assert (await refusal(world, account, compromised)).type is ProblemType.BAD_PUBLIC_KEY
     with pytest.raises(Refused) as caught:
-        await world.services.accounts.register(world.profile, compromised, AGREED, None)
+        await world.services.accounts.register(KeyHolder(world.profile, compromised), AGREED, None)
     assert caught.value.type is ProblemType.BAD_PUBLIC_KEY
     assert "compromised" in caught.value.detail
     assert objects(world) == 1
@@ -231,7 +232,7 @@ async def test_of_two_accounts_that_want_one_key_at_once_one_gets_it(world: Worl
         change(world, mine, SECOND), change(other, its, SECOND, old=THIRD), return_exceptions=True
     )
     assert sum(isinstance(each, ACMEAccount) for each in results) == 1, results
-    holders = [await world.services.accounts.current(each) for each in (mine, its)]
+    holders = [await world.services.accounts.read(each) for each in (mine, its)]
     assert sum(each.thumbprint == "second" for each in holders) == 1
     assert objects(world) == 3
 
@@ -246,10 +247,10 @@ async def test_a_key_that_is_registered_and_becomes_the_key_of_an_account_at_onc
         account = await world.account(first)
         contest = [
             change(world, account, wanted, old=first),
-            other.services.accounts.register(other.profile, wanted, AGREED, None),
+            other.services.accounts.register(KeyHolder(other.profile, wanted), AGREED, None),
         ]
         await asyncio.gather(*contest[:: 1 if number % 2 else -1], return_exceptions=True)
-        live = [await world.services.accounts.current(account)]
+        live = [await world.services.accounts.read(account)]
         registered = stored(world, wanted)
         if registered is not None and registered.spec.alias_of is None and registered.status.state == "valid":
             live.append(registered)
@@ -267,16 +268,16 @@ async def test_a_change_that_a_crash_interrupts_gives_its_key_back_after_a_minut
         await change(world, account, SECOND)
     other = world.another()
     if done:
-        assert (await find(other, SECOND)) == await other.services.accounts.current(account)
+        assert (await find(other, SECOND)) == await other.services.accounts.read(account)
         return
     assert await find(other, SECOND) is None
     assert await find(other, FIRST) is not None
     with pytest.raises(Unavailable):  # 503: whoever comes meanwhile may come again
-        await other.services.accounts.register(other.profile, SECOND, AGREED, None)
+        await other.services.accounts.register(KeyHolder(other.profile, SECOND), AGREED, None)
     with pytest.raises(Unavailable):
         await change(other, account, SECOND)
     world.clock.ahead = timedelta(seconds=61)
-    opened, created = await other.services.accounts.register(other.profile, SECOND, AGREED, None)
+    opened, created = await other.services.accounts.register(KeyHolder(other.profile, SECOND), AGREED, None)
     assert created
     assert opened.metadata.name == named(SECOND)
     assert isinstance(await refusal(world, account, SECOND), KeyInUse)
@@ -304,7 +305,7 @@ async def test_a_claim_that_has_waited_for_long_is_not_confirmed(world: World, a
     world.services.state.accounts.add = held_up  # type: ignore[method-assign]
     with pytest.raises(Unavailable):
         await change(world, account, SECOND)
-    current = await world.services.accounts.current(account)
+    current = await world.services.accounts.read(account)
     assert current.thumbprint == FIRST.thumbprint
 
 
@@ -325,7 +326,7 @@ async def test_an_alias_that_an_earlier_account_left_behind_gives_way(world: Wor
     later = await other.account(FIRST)  # the same name, another account
     assert await find(other, SECOND) is None
     with pytest.raises(Unavailable):
-        await other.services.accounts.register(other.profile, SECOND, AGREED, None)
+        await other.services.accounts.register(KeyHolder(other.profile, SECOND), AGREED, None)
     world.clock.ahead = timedelta(seconds=61)
     assert (await change(other, later, SECOND)).thumbprint == "second"
 
@@ -340,19 +341,19 @@ async def test_no_certificate_is_made_for_a_key_that_the_account_has_or_had(worl
     order = await world.proven(account)
     for server in (world, world.another()):
         with pytest.raises(Refused, match="ACME account"):
-            await server.services.orders.finalize(server.profile, account, order, pki.csr("www.example.com"))
+            await server.services.orders.finalize(server.caller(account), order, pki.csr("www.example.com"))
     account = await change(world, account, SECOND, old=csr_key)
     for server in (world, world.another()):
         with pytest.raises(Refused, match="ACME account"):
-            await server.services.orders.finalize(server.profile, account, order, pki.csr("www.example.com"))
+            await server.services.orders.finalize(server.caller(account), order, pki.csr("www.example.com"))
 
 
 @pytest.mark.requirement("M100")
 async def test_orders_and_authorizations_are_the_accounts_as_before(world: World, account: ACMEAccount) -> None:
     order = await world.proven(account)
     changed = await change(world, account, SECOND)
-    assert (await world.services.orders.settled(order)).status.state == "ready"
-    finished = await world.services.orders.finalize(world.profile, changed, order, pki.csr("www.example.com"))
+    assert (await world.services.orders.poll(order)).status.state == "ready"
+    finished = await world.services.orders.finalize(world.caller(changed), order, pki.csr("www.example.com"))
     assert finished.status.state == "valid"
 
 
@@ -363,7 +364,7 @@ async def test_a_server_that_does_not_know_of_the_change_issues_nothing_for_the_
     order = await world.proven(account)
     await change(world.another(), account, SECOND)
     with pytest.raises(Refused) as caught:
-        await world.services.orders.finalize(world.profile, account, order, pki.csr("www.example.com"))
+        await world.services.orders.finalize(world.caller(account), order, pki.csr("www.example.com"))
     assert status_of(caught.value) == 401
 
 
@@ -373,31 +374,32 @@ async def test_a_validation_under_way_goes_on_with_the_key_that_it_was_begun_wit
 ) -> None:
     gate = world.validator.gate = asyncio.Event()
     order = await world.order(account)
-    await world.services.orders.respond(order, 0, "http-01")
+    await world.respond(order, 0, "http-01")
     account = await change(world, account, SECOND)
     gate.set()
-    assert (await world.services.orders.settled(order)).status.state == "ready"
+    assert (await world.services.orders.poll(order)).status.state == "ready"
     ((_, token, key_authorization),) = world.validator.asked
     assert key_authorization == f"{token}.{FIRST.thumbprint}"
     world.validator.asked.clear()
     later = await world.order(account, "api.example.com")
-    await world.services.orders.respond(later, 0, "http-01")
-    await world.services.orders.settled(later)
+    await world.respond(later, 0, "http-01")
+    await world.services.orders.poll(later)
     assert world.validator.asked[0][2].endswith(".second")
 
 
 async def test_a_validation_that_is_taken_up_again_asks_for_the_key_of_now(world: World, account: ACMEAccount) -> None:
     world.validator.gate = asyncio.Event()
     order = await world.order(account)
-    await world.services.orders.respond(order, 0, "http-01")
-    assert (await world.services.orders.settled(order)).status.authorizations[0].challenges[0].state == "processing"
+    await world.respond(order, 0, "http-01")
+    assert (await world.services.orders.poll(order)).status.authorizations[0].challenges[0].state == "processing"
     await change(world, account, SECOND)
     await world.services.worker.drain(0)  # the server ends with the validation under way
     world.validator.gate, asked = None, world.validator.asked
     asked.clear()
     later = world.another()
     world.clock.ahead = timedelta(minutes=1)
-    assert (await later.services.orders.settled(await later.services.orders._stored(order))) is not None
+    loaded = await later.services.orders.get(later.caller(account), order.metadata.name)
+    assert (await later.services.orders.poll(loaded)) is not None
     await later.services.worker.drain(1)
     assert asked[0][2].endswith(".second")
 

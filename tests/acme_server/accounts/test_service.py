@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from acme_server.accounts.eab_credentials import Binding
 from acme_server.api.payloads import AccountUpdate, NewAccount
 from acme_server.api.problems import status_of
+from acme_server.model import KeyHolder
 from acme_server.problems import ProblemType, Refused, Unavailable
 from kms.resources.accounts import AccountStatus, ACMEAccount
 from kms.resources.kinds import ACCOUNTS, CREDENTIALS, SECRETS
@@ -33,7 +34,7 @@ def keys(count: int) -> list[Key]:
 async def register(
     world: World, key: Key | None = None, wanted: NewAccount = AGREED, binding: Binding | None = None
 ) -> tuple[ACMEAccount, bool]:
-    return await world.services.accounts.register(world.profile, key or Key(), wanted, binding)
+    return await world.services.accounts.register(KeyHolder(world.profile, key or Key()), wanted, binding)
 
 
 async def refusal(
@@ -329,11 +330,11 @@ async def test_an_account_is_shown_as_another_server_has_just_changed_it(world: 
     account, _ = await register(world)
     contact = ("mailto:other@example.com",)
     world.api.put(ACCOUNTS, replace(account, status=replace(account.status, contact=contact)))
-    assert (await world.services.accounts.current(account)).status.contact == contact
+    assert (await world.services.accounts.read(account)).status.contact == contact
     assert (await world.services.accounts.update(account, AccountUpdate())).status.contact == contact
     world.api.put(ACCOUNTS, replace(account, status=replace(account.status, state="deactivated")))
     with pytest.raises(Refused) as caught:
-        await world.services.accounts.current(account)
+        await world.services.accounts.read(account)
     assert status_of(caught.value) == 401
 
 
@@ -341,5 +342,5 @@ async def test_an_account_that_was_removed_is_not_shown(world: World) -> None:
     account, _ = await register(world)
     world.api.remove(ACCOUNTS, account.metadata.namespace, account.metadata.name)
     with pytest.raises(Refused) as caught:
-        await world.services.accounts.current(account)
+        await world.services.accounts.read(account)
     assert status_of(caught.value) == 404

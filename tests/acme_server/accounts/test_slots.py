@@ -33,14 +33,14 @@ states = st.sampled_from([None, *get_args(AccountState)])
 @given(st.lists(st.tuples(st.integers(1, 100), states), min_size=1, max_size=12, unique_by=lambda each: each[0]))
 def test_everybody_sees_the_same_order(pairs: list[tuple[int, AccountState | None]]) -> None:
     accounts = [claim(*each) for each in pairs]
-    standings = [slots.standing(each, accounts) for each in accounts]
+    standings = [slots.count_before(each, accounts) for each in accounts]
     assert sorted(standings) == list(range(len(accounts)))
-    opened = [slots.standing(each, accounts) for each in accounts if slots.is_open(each)]
+    opened = [slots.count_before(each, accounts) for each in accounts if slots.is_open(each)]
     assert all(each < len(opened) for each in opened)
 
 
 def test_versions_are_compared_as_numbers() -> None:
-    assert slots.standing(claim(10), [claim(9), claim(10)]) == 1
+    assert slots.count_before(claim(10), [claim(9), claim(10)]) == 1
 
 
 def test_only_what_was_never_opened_goes_stale() -> None:

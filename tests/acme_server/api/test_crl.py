@@ -12,82 +12,101 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from acme_server.api.crl import Slices
-from acme_server.certificates.crl import Document
-from tests.support.acme import NOW, Edge, problem_of, running_edge
+from acme_server.certificates.crl import DERFile
+from tests.support.acme import NOW
 from tests.support.eventually import until
+from tests.support.server import Server, running_server
 
-LIST, CERTIFICATE = "/crl/pki/issuing.crl", "/ca/pki/issuing.crt"
-SHORT = Document.of(b"a short list", since=NOW)
-LONG = Document.of(bytes(range(256)) * 20_000, since=NOW)
+LIST, CERTIFICATE = "/crl/pki/ca.crl", "/ca/pki/ca.crt"
 
 
 @pytest.fixture
-async def edge() -> AsyncIterator[Edge]:
-    async with running_edge() as running:
-        running.publication.documents = {("pki", "issuing"): SHORT, ("pki", "long"): LONG}
+async def server() -> AsyncIterator[Server]:
+    async with running_server() as running:
+        running.world.services.state.order_index.mark_complete()
         yield running
+
+
+@pytest.fixture
+def long(server: Server, monkeypatch: pytest.MonkeyPatch) -> DERFile:
+    """What is served as the CRL: more than fits into one slice."""
+    document = DERFile.of(bytes(range(256)) * 20_000, last_modified=NOW)
+
+    async def current(*_: str) -> DERFile:
+        return document
+
+    monkeypatch.setattr(server.world.services.crls, "current", current)
+    return document
+
+
+async def read(server: Server, path: str) -> DERFile:
+    crls = server.world.services.crls
+    return await crls.current("pki", "ca") if path == LIST else crls.ca_certificate("pki", "ca")
 
 
 @pytest.mark.parametrize(
     ("path", "type_", "age"), [(LIST, "application/pkix-crl", 3), (CERTIFICATE, "application/pkix-cert", 300)]
 )
 async def test_a_document_says_what_it_is_and_how_long_it_may_be_kept(
-    edge: Edge, path: str, type_: str, age: int
+    server: Server, path: str, type_: str, age: int
 ) -> None:
-    answer = await edge.http.get(path)
-    assert (answer.status, await answer.read()) == (200, SHORT.der)
+    answer = await server.http.get(path)
+    served = await read(server, path)
+    assert (answer.status, await answer.read()) == (200, served.der)
     assert answer.headers["Content-Type"] == type_
     assert answer.headers["Cache-Control"] == f"public, max-age={age}"
-    assert answer.headers["ETag"] == f'"{SHORT.tag}"'
-    assert parsedate_to_datetime(answer.headers["Last-Modified"]) == NOW
+    assert answer.headers["ETag"] == f'"{served.etag}"'
+    assert parsedate_to_datetime(answer.headers["Last-Modified"]) == served.last_modified
     lasting = parsedate_to_datetime(answer.headers["Expires"]) - parsedate_to_datetime(answer.headers["Date"])
     assert timedelta(seconds=age - 1) <= lasting <= timedelta(seconds=age + 1)
     assert "Replay-Nonce" not in answer.headers
 
 
-@pytest.mark.parametrize("path", [LIST, CERTIFICATE, "/crl/pki/long.crl"])
-async def test_head_says_the_same_without_the_document(edge: Edge, path: str) -> None:
-    got, headed = await edge.http.get(path), await edge.http.head(path)
+@pytest.mark.parametrize("path", [LIST, CERTIFICATE])
+async def test_head_says_the_same_without_the_document(server: Server, path: str) -> None:
+    got, headed = await server.http.get(path), await server.http.head(path)
     assert (headed.status, await headed.read()) == (200, b"")
     for name in ("Content-Length", "Content-Type", "ETag", "Cache-Control", "Last-Modified"):
         assert headed.headers[name] == got.headers[name]
 
 
 @pytest.mark.parametrize("known", ['"{}"', 'W/"{}"', '"other", "{}"', "*"])
-async def test_who_has_the_document_is_told_that_it_is_still_so(edge: Edge, known: str) -> None:
-    answer = await edge.http.get(LIST, headers={"If-None-Match": known.format(SHORT.tag)})
+async def test_who_has_the_document_is_told_that_it_is_still_so(server: Server, known: str) -> None:
+    served = await read(server, LIST)
+    answer = await server.http.get(LIST, headers={"If-None-Match": known.format(served.etag)})
     assert (answer.status, await answer.read()) == (304, b"")
-    assert answer.headers["ETag"] == f'"{SHORT.tag}"'
+    assert answer.headers["ETag"] == f'"{served.etag}"'
     assert answer.headers["Cache-Control"] == "public, max-age=3"
 
 
 @pytest.mark.parametrize("known", ['"other"', "", "nonsense"])
-async def test_who_has_another_gets_the_document(edge: Edge, known: str) -> None:
-    answer = await edge.http.get(LIST, headers={"If-None-Match": known})
-    assert (answer.status, await answer.read()) == (200, SHORT.der)
+async def test_who_has_another_gets_the_document(server: Server, known: str) -> None:
+    answer = await server.http.get(LIST, headers={"If-None-Match": known})
+    assert (answer.status, await answer.read()) == (200, (await read(server, LIST)).der)
 
 
-async def test_the_date_alone_tells_nobody_that_a_list_is_still_so(edge: Edge) -> None:
-    since = (await edge.http.get(LIST)).headers["Last-Modified"]
-    assert (await edge.http.get(LIST, headers={"If-Modified-Since": since})).status == 200
+async def test_the_date_alone_tells_nobody_that_a_list_is_still_so(server: Server) -> None:
+    since = (await server.http.get(LIST)).headers["Last-Modified"]
+    assert (await server.http.get(LIST, headers={"If-Modified-Since": since})).status == 200
 
 
-async def test_a_long_document_arrives_as_a_whole(edge: Edge) -> None:
-    answer = await edge.http.get("/crl/pki/long.crl")
-    assert answer.headers["Content-Length"] == str(len(LONG.der))
+async def test_a_long_document_arrives_as_a_whole(server: Server, long: DERFile) -> None:
+    assert (await server.http.head(LIST)).headers["Content-Length"] == str(len(long.der))
+    answer = await server.http.get(LIST)
+    assert answer.headers["Content-Length"] == str(len(long.der))
     assert answer.headers["Server"] == "kms-acme"
-    assert await answer.read() == LONG.der
+    assert await answer.read() == long.der
 
 
 @pytest.mark.parametrize("path", ["/crl/pki/other.crl", "/ca/pki/other.crt"])
-async def test_what_is_not_there_is_a_problem(edge: Edge, path: str) -> None:
-    answer = await edge.http.get(path)
-    assert (answer.status, (await problem_of(answer))["type"]) == (404, "malformed")
+async def test_what_is_not_there_is_a_problem(server: Server, path: str) -> None:
+    answer = await server.get(path)
+    assert (answer.status, answer.problem["type"]) == (404, "malformed")
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-async def test_documents_are_only_read(edge: Edge, method: str) -> None:
-    answer = await edge.http.request(method, LIST)
+async def test_documents_are_only_read(server: Server, method: str) -> None:
+    answer = await server.http.request(method, LIST)
     assert (answer.status, answer.headers["Allow"]) == (405, "GET,HEAD")
 
 

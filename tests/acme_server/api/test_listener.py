@@ -11,7 +11,6 @@ import trustme
 import uvloop
 from aiohttp import web
 
-from acme_server.api import listener as module
 from acme_server.api.listener import HTTPLog, Listener, listen
 from acme_server.api.tls import ServingCertificate
 from kms.address import Address
@@ -44,7 +43,7 @@ class Listening:
 
 
 @asynccontextmanager
-async def listening(maximum: int = 10, *, plain: bool = False) -> AsyncIterator[Listening]:
+async def listening(maximum: int = 10, *, plain: bool = False, **deadlines: float) -> AsyncIterator[Listening]:
     requests: list[web.Request] = []
     silent: set[web.RequestHandler] = set()
 
@@ -65,6 +64,7 @@ async def listening(maximum: int = 10, *, plain: bool = False) -> AsyncIterator[
         silent=silent,
         on_refused=lambda: refused.append(1),
         maximum=maximum,
+        **deadlines,
     )
     with listen(Address("127.0.0.1", 0)) as listening_socket:
         async with in_background(made.accept(listening_socket)):
@@ -106,11 +106,8 @@ async def test_no_more_connections_are_held_than_allowed() -> None:
 
 
 @pytest.mark.requirement("SEC39")
-async def test_connections_that_do_not_finish_their_handshake_count_and_are_closed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "_HANDSHAKE_DEADLINE", 0.2)
-    async with listening(maximum=2) as server:
+async def test_connections_that_do_not_finish_their_handshake_count_and_are_closed() -> None:
+    async with listening(maximum=2, handshake_deadline=0.2) as server:
         flood = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(4)]
         await until(lambda: len(server.refused) == 2)
         assert server.listener.count() == 2
@@ -122,11 +119,8 @@ async def test_connections_that_do_not_finish_their_handshake_count_and_are_clos
 
 @pytest.mark.requirement("SEC39")
 @pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "])
-async def test_connections_that_never_say_a_whole_request_are_closed(
-    said: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_FIRST_REQUEST_DEADLINE", 0.1)
-    async with listening() as server:
+async def test_connections_that_never_say_a_whole_request_are_closed(said: bytes) -> None:
+    async with listening(first_request_deadline=0.1) as server:
         reader, writer = await server.connect()
         writer.write(said)
         assert await asyncio.wait_for(reader.read(), 5) == b""
@@ -135,13 +129,12 @@ async def test_connections_that_never_say_a_whole_request_are_closed(
 
 @pytest.mark.requirement("SEC39")
 def test_silent_connections_are_closed_by_the_event_loop_of_the_server_too(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """uvloop hands its own TLS protocol back, where asyncio hands back ours."""
-    monkeypatch.setattr(module, "_FIRST_REQUEST_DEADLINE", 0.1)
 
     async def silence() -> None:
-        async with listening() as server:
+        async with listening(first_request_deadline=0.1) as server:
             reader, writer = await server.connect()
             assert await asyncio.wait_for(reader.read(), 5) == b""
             writer.close()
@@ -154,9 +147,8 @@ def test_silent_connections_are_closed_by_the_event_loop_of_the_server_too(
 
 
 @pytest.mark.requirement("SEC39")
-async def test_connections_that_have_spoken_may_be_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_FIRST_REQUEST_DEADLINE", 0.1)
-    async with listening() as server:
+async def test_connections_that_have_spoken_may_be_idle() -> None:
+    async with listening(first_request_deadline=0.1) as server:
         reader, writer = await server.connect()
         for _ in range(2):
             writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")

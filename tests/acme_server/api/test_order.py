@@ -1,286 +1,256 @@
+"""Orders, authorizations and challenges over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-import msgspec
 import pytest
-from aiohttp import ClientResponse
+from msgspec.structs import replace
 
-from acme_server.problems import ProblemType, Refused, SubProblem, Unavailable
-from kms.resources import ACMEOrder
-from kms.resources.orders import Identifier, StoredProblem, StoredSubProblem
-from tests.support.acme import EXTERNAL_URL, NOW, Edge, b64, problem_of, running_edge
+from acme_server.api import representations
+from acme_server.state.store import Store
+from acme_server.urls import URLs
+from kms.resources.orders import Identifier, StoredProblem
+from tests.support.acme import EXTERNAL_URL
+from tests.support.acmeorders import NOW, proven
+from tests.support.acmeorders import order as an_order
+from tests.support.domain import World, wrong
+from tests.support.server import Answer, Server, running_server
 
 URN = "urn:ietf:params:acme:error:"
 PREFIX = f"{EXTERNAL_URL}/acme/pki/web"
+AT = URLs(EXTERNAL_URL)
 
 
-@dataclass
-class Started:
-    """A server with one account and one order of it for two names, the first of them a wildcard."""
-
-    edge: Edge
-    kid: str
-    name: str
-
-    @property
-    def order(self) -> ACMEOrder:
-        return self.edge.orders.known[self.name]
-
-    async def post(self, path: str, payload: Any = None) -> ClientResponse:
-        return await self.edge.post(f"/acme/pki/web/{path}", payload, kid=self.kid)
-
-    async def got(self, path: str, payload: Any = None) -> Any:
-        answer = await self.post(path, payload)
-        assert answer.status == 200
-        return await answer.json()
+def started_earlier(world: World) -> None:
+    """So that no order is older than the server, which would validate it again as one of its last life."""
+    world.clock.ahead = timedelta(seconds=-3)
 
 
 @pytest.fixture
-async def started() -> AsyncIterator[Started]:
-    async with running_edge() as edge:
-        kid = edge.opened()
-        account = next(iter(edge.accounts.known.values()))
-        yield Started(edge, kid, edge.orders.put(account, ["*.example.com", "b.example.com"]).metadata.name)
+async def server() -> AsyncIterator[Server]:
+    async with running_server(started_earlier) as running:
+        await running.register()
+        yield running
+
+
+@pytest.fixture
+async def order(server: Server) -> Answer:
+    return await server.order("a.example.com", "b.example.com")
 
 
 @pytest.mark.requirement("M56", "M106", "C1")
-async def test_a_new_order_is_created_with_its_url(started: Started) -> None:
-    answer = await started.post("new-order", {"identifiers": [{"type": "dns", "value": "a.example.com"}]})
-    order = await answer.json()
-    url = answer.headers["Location"]
+async def test_a_new_order_is_created_with_its_url(server: Server) -> None:
+    answer = await server.order("a.example.com")
+    url = answer.location
     id_ = url.removeprefix(f"{PREFIX}/orders/")
+    expires = answer.json["expires"]
     assert answer.status == 201
-    assert order == {
+    assert answer.json == {
         "status": "pending",
-        "expires": "2026-11-24T12:00:00Z",
+        "expires": expires,
         "identifiers": [{"type": "dns", "value": "a.example.com"}],
         "authorizations": [f"{PREFIX}/authorizations/{id_}-0"],
         "finalize": f"{url}/finalize",
     }
-
-
-@pytest.mark.requirement("M45", "S46")
-async def test_a_refused_order_says_why_for_each_name(started: Started) -> None:
-    identifier = Identifier(type="dns", value="x.example.com")
-    started.edge.orders.fails = Refused(
-        ProblemType.REJECTED_IDENTIFIER,
-        "One name is not allowed.",
-        subproblems=(
-            SubProblem(ProblemType.REJECTED_IDENTIFIER, "x.example.com is not allowed.", identifier),
-            SubProblem(ProblemType.MALFORMED, "That is no name."),
-        ),
-    )
-    answer = await started.post("new-order", {"identifiers": [{"type": "dns", "value": "x.example.com"}]})
-    assert await problem_of(answer) == {
-        "type": "rejectedIdentifier",
-        "detail": "One name is not allowed.",
-        "status": 403,
-        "subproblems": [
-            {
-                "type": URN + "rejectedIdentifier",
-                "detail": "x.example.com is not allowed.",
-                "identifier": {"type": "dns", "value": "x.example.com"},
-            },
-            {"type": URN + "malformed", "detail": "That is no name."},
-        ],
-    }
-
-
-@pytest.mark.requirement("S41", "C4")
-async def test_an_order_that_cannot_be_made_now_is_asked_for_again(started: Started) -> None:
-    started.edge.orders.fails = Unavailable("Later.", 7)
-    answer = await started.post("new-order", {"identifiers": [{"type": "dns", "value": "x.example.com"}]})
-    assert (answer.status, answer.headers["Retry-After"]) == (503, "7")
-
-
-async def test_a_refusal_brings_its_headers_and_members(started: Started) -> None:
-    started.edge.orders.fails = Refused(
-        ProblemType.USER_ACTION_REQUIRED,
-        "The terms have changed.",
-        members={"instance": "https://example.com/tos"},
-    )
-    answer = await started.post("new-order", {"identifiers": [{"type": "dns", "value": "x.example.com"}]})
-    assert (await problem_of(answer))["instance"] == "https://example.com/tos"
-    assert answer.headers.getall("Link") == [
-        '<https://example.com/tos>;rel="terms-of-service"',
-        f'<{PREFIX}/directory>;rel="index"',
-    ]
+    assert expires.endswith("Z")
 
 
 @pytest.mark.requirement("M45", "M56", "M60")
-async def test_an_order_is_read_with_everything_that_it_has(started: Started) -> None:
-    order = started.order
-    spec = msgspec.structs.replace(order.spec, not_before=NOW, not_after=NOW)
-    started.edge.orders.known[started.name] = msgspec.structs.replace(order, spec=spec)
-    error = StoredProblem(
-        type="unauthorized",
-        detail="no",
-        subproblems=(
-            StoredSubProblem(type="dns", detail="none", identifier=Identifier(type="dns", value="b.example.com")),
-            StoredSubProblem(type="dns", detail="none"),
-        ),
-    )
-    started.edge.orders.status(started.order, state="invalid", error=error)
-    shown = await started.got(f"orders/{started.name}")
-    assert shown["status"] == "invalid"
-    assert (shown["notBefore"], shown["notAfter"]) == ("2026-11-23T12:00:00Z", "2026-11-23T12:00:00Z")
-    assert shown["identifiers"][0] == {"type": "dns", "value": "*.example.com"}
-    assert shown["error"] == {
-        "type": URN + "unauthorized",
-        "detail": "no",
-        "status": 403,
-        "subproblems": [
-            {"type": URN + "dns", "detail": "none", "identifier": {"type": "dns", "value": "b.example.com"}},
-            {"type": URN + "dns", "detail": "none"},
-        ],
-    }
+def test_an_order_is_shown_with_everything_that_it_has() -> None:
+    pending = an_order("*.example.com", "b.example.com")
+    spec = replace(pending.spec, not_before=NOW, not_after=NOW)
+    error = StoredProblem(type="unauthorized", detail="no")
+    invalid = replace(pending, spec=spec, status=replace(pending.status, state="invalid", error=error))
+    shown = representations.order(invalid, AT)
+    assert (shown["status"], shown["notBefore"], shown["notAfter"]) == ("invalid", NOW, NOW)
+    assert shown["identifiers"] == invalid.spec.identifiers
+    assert shown["error"] == {"type": URN + "unauthorized", "detail": "no", "status": 403}
     assert "certificate" not in shown
 
 
-async def test_an_error_of_a_type_that_we_do_not_know_is_shown(started: Started) -> None:
-    started.edge.orders.status(started.order, state="invalid", error=StoredProblem(type="unheardOf", detail="no"))
-    shown = await started.got(f"orders/{started.name}")
-    assert shown["error"] == {"type": URN + "unheardOf", "detail": "no", "status": 400}
+@pytest.mark.requirement("M57", "M61", "M64")
+def test_an_authorization_is_for_the_base_name_of_a_wildcard() -> None:
+    order = an_order("*.example.com", "b.example.com")
+    url = AT.challenge(order, 0, "http-01")
+    assert representations.authorization(order, 0, AT) == {
+        "status": "pending",
+        "expires": order.spec.expires,
+        "identifier": Identifier(type="dns", value="example.com"),
+        "wildcard": True,
+        "challenges": [{"type": "http-01", "url": url, "status": "pending", "token": "token-0"}],
+    }
+    assert "wildcard" not in representations.authorization(order, 1, AT)
+
+
+@pytest.mark.requirement("M65", "M143")
+def test_a_finished_authorization_shows_the_challenges_that_were_tried() -> None:
+    order = proven(an_order("a.example.com"))
+    (first,) = order.status.authorizations
+    other = replace(first.challenges[0], type="dns-01", state="pending")
+    both = replace(first, challenges=(first.challenges[0], other))
+    order = replace(order, status=replace(order.status, authorizations=(both,)))
+    (shown,) = representations.authorization(order, 0, AT)["challenges"]
+    assert (shown["type"], shown["validated"]) == ("http-01", NOW)
 
 
 @pytest.mark.requirement("M116", "C2")
-async def test_while_an_order_is_processing_it_says_when_to_ask_again(started: Started) -> None:
-    assert "Retry-After" not in (await started.post(f"orders/{started.name}")).headers
-    started.edge.orders.status(started.order, state="processing")
-    answer = await started.post(f"orders/{started.name}")
-    assert answer.headers["Retry-After"] == "1"
-    assert answer.headers["Location"] == f"{PREFIX}/orders/{started.name}"
+async def test_while_an_order_is_processing_it_says_when_to_ask_again(server: Server) -> None:
+    order = await server.ready()
+    assert "Retry-After" not in order.headers
+    server.world.clock.ahead += server.world.profile.order_lifetime / 2
+    server.world.remove_authority_key()
+    processing = await server.finalize(order)
+    for answer in (processing, await server.post(order.location)):
+        assert (answer.json["status"], answer.headers["Retry-After"]) == ("processing", "1")
+        assert answer.location == order.location
 
 
 @pytest.mark.requirement("M26")
-@pytest.mark.parametrize("path", ["orders/{}", "orders/{}/certificate"])
+@pytest.mark.parametrize("path", ["", "/certificate"])
 @pytest.mark.parametrize("payload", [{}, b"x", []])
-async def test_what_can_only_be_read_takes_no_payload(started: Started, path: str, payload: Any) -> None:
-    assert (await started.post(path.format(started.name), payload)).status == 400
+async def test_what_can_only_be_read_takes_no_payload(server: Server, order: Answer, path: str, payload: Any) -> None:
+    assert (await server.post(order.location + path, payload)).status == 400
 
 
 @pytest.mark.requirement("M106", "M111", "C1")
-async def test_finalize_hands_on_the_request_and_tells_the_url_to_poll(started: Started) -> None:
-    answer = await started.post(f"orders/{started.name}/finalize", {"csr": b64(b"der")})
-    assert started.edge.orders.finalized == [b"der"]
-    assert (answer.status, answer.headers["Location"]) == (200, f"{PREFIX}/orders/{started.name}")
-    assert (await answer.json())["certificate"] == f"{PREFIX}/orders/{started.name}/certificate"
+async def test_finalize_tells_the_url_to_poll(server: Server) -> None:
+    order = await server.ready()
+    answer = await server.finalize(order)
+    assert (answer.status, answer.location) == (200, order.location)
+    assert answer.json["certificate"] == f"{order.location}/certificate"
 
 
 @pytest.mark.requirement("M111")
 @pytest.mark.parametrize("payload", [None, {}, {"csr": "a="}, {"csr": 5}, b"{"])
-async def test_finalize_needs_a_request(started: Started, payload: Any) -> None:
-    answer = await started.post(f"orders/{started.name}/finalize", payload)
-    assert (await problem_of(answer))["type"] == "malformed"
-    assert started.edge.orders.finalized == []
+async def test_finalize_needs_a_request(server: Server, payload: Any) -> None:
+    order = await server.ready()
+    assert (await server.post(order.json["finalize"], payload)).problem["type"] == "malformed"
+    assert (await server.post(order.location)).json["status"] == "ready"
 
 
 @pytest.mark.requirement("SEC03")
-async def test_the_owner_of_an_order_is_asked_before_what_is_in_the_request(started: Started) -> None:
+async def test_the_owner_of_an_order_is_asked_before_what_is_in_the_request(server: Server) -> None:
     for path in ("orders/{}", "orders/{}/finalize", "orders/{}/certificate", "authorizations/{}-0"):
-        assert (await started.post(path.format("b" * 32), b"nonsense")).status == 404
+        assert (await server.post(f"{PREFIX}/{path.format('b' * 32)}", b"nonsense")).status == 404
 
 
 @pytest.mark.requirement("M123")
-async def test_the_certificate_is_a_pem_chain(started: Started) -> None:
-    pem = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"
-    started.edge.orders.status(started.order, state="valid", certificate=pem)
-    answer = await started.post(f"orders/{started.name}/certificate")
-    assert (answer.status, await answer.text()) == (200, pem)
+async def test_the_certificate_is_a_pem_chain(server: Server) -> None:
+    order = await server.finalize(await server.ready())
+    answer = await server.post(order.json["certificate"])
+    assert answer.status == 200
+    assert answer.text.startswith("-----BEGIN CERTIFICATE-----\n")
     assert answer.headers["Content-Type"] == "application/pem-certificate-chain"
 
 
 @pytest.mark.requirement("SEC56")
-async def test_a_certificate_that_another_replica_has_just_issued_is_found(started: Started) -> None:
-    assert (await started.post(f"orders/{started.name}/certificate")).status == 404
-    status = msgspec.structs.replace(started.order.status, state="valid", certificate="pem\n")
-    started.edge.orders.fresh[started.name] = msgspec.structs.replace(started.order, status=status)
-    assert (await started.post(f"orders/{started.name}/certificate")).status == 200
+async def test_a_certificate_that_another_replica_has_just_issued_is_found(server: Server) -> None:
+    order = await server.ready()
+    assert (await server.post(f"{order.location}/certificate")).status == 404
+    other = server.world.another()
+    account = await other.services.state.accounts.get("pki", (server.kid or "").rpartition("/")[2])
+    assert account is not None
+    loaded = await other.services.orders.get(other.caller(account), order.location.rpartition("/")[2])
+    await other.finalized(account, loaded)
+    assert (await server.post(f"{order.location}/certificate")).status == 200
 
 
-@pytest.mark.requirement("M57", "M61", "M64")
-async def test_an_authorization_is_for_the_base_name_of_a_wildcard(started: Started) -> None:
-    url = f"{PREFIX}/authorizations/{started.name}-0"
-    assert await started.got(f"authorizations/{started.name}-0") == {
-        "status": "pending",
-        "expires": "2026-11-24T12:00:00Z",
-        "identifier": {"type": "dns", "value": "example.com"},
-        "wildcard": True,
-        "challenges": [
-            {"type": "http-01", "url": f"{url}/challenges/http-01", "status": "pending", "token": "token-0"}
-        ],
-    }
-    assert "wildcard" not in await started.got(f"authorizations/{started.name}-1")
-
-
-async def test_a_position_that_the_order_does_not_have_is_not_found(started: Started) -> None:
-    assert (await started.post(f"authorizations/{started.name}-2")).status == 404
-    assert (await started.post(f"authorizations/{started.name}-999/challenges/http-01")).status == 404
-
-
-@pytest.mark.requirement("M65", "M143")
-async def test_a_settled_authorization_shows_the_challenges_that_were_tried(started: Started) -> None:
-    order = started.order
-    first = order.status.authorizations[0]
-    tried = msgspec.structs.replace(first.challenges[0], state="valid", validated=NOW)
-    other = msgspec.structs.replace(first.challenges[0], type="dns-01")
-    settled = msgspec.structs.replace(first, state="valid", challenges=(tried, other))
-    started.edge.orders.status(order, authorizations=(settled, order.status.authorizations[1]))
-    shown = await started.got(f"authorizations/{started.name}-0")
-    assert [each["type"] for each in shown["challenges"]] == ["http-01"]
-    assert shown["challenges"][0]["validated"] == "2026-11-23T12:00:00Z"
+async def test_a_position_that_the_order_does_not_have_is_not_found(server: Server, order: Answer) -> None:
+    name = order.location.rpartition("/")[2]
+    assert (await server.post(f"{PREFIX}/authorizations/{name}-2")).status == 404
+    assert (await server.post(f"{PREFIX}/authorizations/{name}-999/challenges/http-01")).status == 404
 
 
 @pytest.mark.requirement("M134", "SEC02")
-async def test_an_authorization_is_deactivated_and_changed_in_no_other_way(started: Started) -> None:
-    path = f"authorizations/{started.name}-0"
+async def test_an_authorization_is_deactivated_and_changed_in_no_other_way(server: Server, order: Answer) -> None:
+    url = order.json["authorizations"][0]
     for payload in ({}, {"status": "valid"}, {"status": None}, {"status": "revoked"}):
-        assert (await problem_of(await started.post(path, payload)))["type"] == "malformed"
-    assert (await started.got(path, {"status": "deactivated", "resource": "authz"}))["status"] == "deactivated"
+        assert (await server.post(url, payload)).problem["type"] == "malformed"
+    ended = await server.post(url, {"status": "deactivated", "resource": "authz"})
+    assert (ended.status, ended.json["status"]) == (200, "deactivated")
 
 
 @pytest.mark.requirement("M127", "M129", "M132")
 @pytest.mark.parametrize("payload", [{}, {"resource": "challenge", "keyAuthorization": "x"}])
-async def test_a_response_to_a_challenge_begins_its_validation(started: Started, payload: Any) -> None:
-    url = f"authorizations/{started.name}-1"
-    answer = await started.post(f"{url}/challenges/http-01", payload)
-    assert started.edge.orders.responded == [(started.name, 1, "http-01")]
+async def test_a_response_to_a_challenge_begins_its_validation(server: Server, order: Answer, payload: Any) -> None:
+    server.world.validator.gate = asyncio.Event()
+    url = order.json["authorizations"][1]
+    (offered,) = (await server.post(url)).json["challenges"]
+    answer = await server.post(offered["url"], payload)
     assert answer.headers["Retry-After"] == "1"
-    assert answer.headers.getall("Link") == [f'<{PREFIX}/{url}>;rel="up"', f'<{PREFIX}/directory>;rel="index"']
-    assert await answer.json() == {
-        "type": "http-01",
-        "url": f"{PREFIX}/{url}/challenges/http-01",
-        "status": "processing",
-        "token": "token-1",
-    }
-    assert (await started.post(url)).headers["Retry-After"] == "1"
+    assert answer.urls == (f'<{url}>;rel="up"', f'<{PREFIX}/directory>;rel="index"')
+    assert answer.json == offered | {"status": "processing"}
+    assert (await server.post(url)).headers["Retry-After"] == "1"
+    assert [name for name, _, _ in server.world.validator.asked] == ["b.example.com"]
 
 
 @pytest.mark.requirement("M27", "S131")
-async def test_an_empty_payload_reads_a_challenge_and_begins_nothing(started: Started) -> None:
-    order = started.order
-    first = order.status.authorizations[0]
-    failed = msgspec.structs.replace(
-        first.challenges[0], state="invalid", error=StoredProblem(type="connection", detail="refused")
-    )
-    invalid = msgspec.structs.replace(first, state="invalid", challenges=(failed,))
-    started.edge.orders.status(order, authorizations=(invalid, order.status.authorizations[1]))
-    shown = await started.got(f"authorizations/{started.name}-0/challenges/http-01")
-    assert (shown["status"], shown["error"]["type"]) == ("invalid", URN + "connection")
-    assert started.edge.orders.responded == []
+async def test_an_empty_payload_reads_a_challenge_and_begins_nothing(server: Server, order: Answer) -> None:
+    server.world.validator.failures["a.example.com"] = wrong()
+    (offered,) = (await server.post(order.json["authorizations"][0])).json["challenges"]
+    assert (await server.post(offered["url"])).json == offered
+    assert server.world.validator.asked == []
+    url = f"{order.json['authorizations'][0]}/challenges/http-01"
+    await server.post(url, {})
+    await server.post(order.location)
+    asked = len(server.world.validator.asked)
+    shown = (await server.post(url)).json
+    assert (shown["status"], shown["error"]["type"]) == ("invalid", URN + "unauthorized")
+    assert len(server.world.validator.asked) == asked
 
 
 @pytest.mark.requirement("SEC02", "SEC50")
 @pytest.mark.parametrize("payload", [None, {}])
-async def test_a_challenge_that_is_not_offered_is_not_found(started: Started, payload: Any) -> None:
-    path = f"authorizations/{started.name}-0/challenges/dns-01"
-    assert (await started.post(path, payload)).status == 404
+async def test_a_challenge_that_is_not_offered_is_not_found(server: Server, order: Answer, payload: Any) -> None:
+    assert (await server.post(f"{order.json['authorizations'][0]}/challenges/dns-01", payload)).status == 404
 
 
 @pytest.mark.requirement("M128")
 @pytest.mark.parametrize("payload", [b"x", [], "x"])
-async def test_a_response_that_is_no_object_is_malformed(started: Started, payload: Any) -> None:
-    answer = await started.post(f"authorizations/{started.name}-0/challenges/http-01", payload)
-    assert (await problem_of(answer))["type"] == "malformed"
-    assert started.edge.orders.responded == []
+async def test_a_response_that_is_no_object_is_malformed(server: Server, order: Answer, payload: Any) -> None:
+    answer = await server.post(f"{order.json['authorizations'][0]}/challenges/http-01", payload)
+    assert answer.problem["type"] == "malformed"
+    assert server.world.validator.asked == []
+
+
+async def test_a_request_looks_its_account_and_its_order_up_once(
+    server: Server, order: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    get = Store.get
+
+    async def counting(store: Store[Any], namespace: str, name: str) -> Any:
+        found = await get(store, namespace, name)
+        read.append(type(found).__name__)
+        return found
+
+    server.world.validator.gate = asyncio.Event()
+    monkeypatch.setattr(Store, "get", counting)
+    (url, _) = order.json["authorizations"]
+    await server.post(f"{url}/challenges/http-01", {})
+    assert read == ["ACMEAccount", "ACMEOrder"]
+    read.clear()
+    await server.post(url, {"status": "deactivated"})
+    assert read == ["ACMEAccount", "ACMEOrder"]
+
+
+async def test_finalize_loads_its_order_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = await server.ready()
+    before = len(server.world.api.requests)
+    read: list[str] = []
+    get = Store.get
+
+    async def counting(store: Store[Any], namespace: str, name: str) -> Any:
+        found = await get(store, namespace, name)
+        read.append(type(found).__name__)
+        return found
+
+    monkeypatch.setattr(Store, "get", counting)
+    assert (await server.finalize(order)).json["status"] == "valid"
+    assert read.count("ACMEOrder") == 1
+    assert read.count("ACMEAccount") == 2, "to authenticate, and again right before the certificate is signed"
+    assert [each for each in server.world.calls(before) if "order" in each] == ["update acmeorders"]

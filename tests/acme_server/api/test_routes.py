@@ -1,17 +1,22 @@
 """SEC01: every route has one authentication mode; this table is the decision about each, and a new route fails it."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from yarl import URL
 
-from acme_server.api.authentication import AccountHolder, KeyHolder
-from acme_server.api.routes import ROUTES
+from acme_server.api.application import ROUTES
 from acme_server.api.routing import Access
-from tests.support.acme import EXTERNAL_URL, ClientKey, Edge, binding, problem_of, running_edge, signed
+from e2e.load.keys import certificate_id
+from tests.support.acme import EXTERNAL_URL, ClientKey, b64, binding, signed
+from tests.support.domain import KEY_ID_1
+from tests.support.server import Server, running_server
 
 ORDER = "a" * 32
 ACCOUNT = "a" * 52
@@ -58,14 +63,15 @@ def concrete(template: str) -> str:
 
 
 @pytest.fixture
-async def edge() -> AsyncIterator[Edge]:
-    async with running_edge() as running:
+async def server() -> AsyncIterator[Server]:
+    async with running_server() as running:
+        running.kid = running.opened()
         yield running
 
 
 @pytest.mark.requirement("SEC01")
-async def test_every_route_of_the_application_is_in_the_table(edge: Edge) -> None:
-    served = edge.http.server
+async def test_every_route_of_the_application_is_in_the_table(server: Server) -> None:
+    served = server.http.server
     assert isinstance(served, TestServer)
     routes = {
         (route.method, route.resource.canonical.removeprefix("/acme/{namespace}/{profile}/"))
@@ -89,11 +95,11 @@ def test_every_route_has_the_access_that_the_table_says() -> None:
 
 @pytest.mark.requirement("M6", "SEC01")
 @pytest.mark.parametrize("path", SIGNED)
-async def test_a_request_that_is_not_signed_is_refused(edge: Edge, path: str) -> None:
+async def test_a_request_that_is_not_signed_is_refused(server: Server, path: str) -> None:
     for body in (b"", b"{}", b"null", b"payload"):
-        answer = await edge.post(concrete(path), body=body)
-        assert (answer.status, (await problem_of(answer))["type"]) == (400, "malformed")
-    assert edge.accounts.lookups == 0
+        answer = await server.post(concrete(path), body=body)
+        assert (answer.status, answer.problem["type"]) == (400, "malformed")
+    assert server.world.calls() == []
 
 
 @pytest.mark.requirement("M23")
@@ -101,103 +107,100 @@ async def test_a_request_that_is_not_signed_is_refused(edge: Edge, path: str) ->
 @pytest.mark.parametrize(
     "media_type", ["application/json", "", "text/plain", "application/jose", "application/jose+jsonx"]
 )
-async def test_another_media_type_is_refused(edge: Edge, path: str, media_type: str) -> None:
-    answer = await edge.http.post(concrete(path), data=b"{}", headers={"Content-Type": media_type})
-    assert (answer.status, (await problem_of(answer))["type"]) == (415, "malformed")
+async def test_another_media_type_is_refused(server: Server, path: str, media_type: str) -> None:
+    answer = await server.get(concrete(path), "POST", **{"Content-Type": media_type})
+    assert (answer.status, answer.problem["type"]) == (415, "malformed")
 
 
 @pytest.mark.requirement("M12", "M16", "SEC06")
 @pytest.mark.parametrize("path", SIGNED)
-async def test_a_request_with_both_a_jwk_and_a_kid_or_with_neither_is_refused(edge: Edge, path: str) -> None:
-    kid = edge.opened()
-    for header in ({"jwk": edge.key.jwk, "kid": kid}, {"jwk": None, "kid": None}):
-        answer = await edge.post(concrete(path), **header)
-        assert (answer.status, (await problem_of(answer))["type"]) == (400, "malformed")
+async def test_a_request_with_both_a_jwk_and_a_kid_or_with_neither_is_refused(server: Server, path: str) -> None:
+    kid = server.opened()
+    for header in ({"jwk": server.key.jwk, "kid": kid}, {"jwk": None, "kid": None}):
+        answer = await server.post(concrete(path), **header)
+        assert (answer.status, answer.problem["type"]) == (400, "malformed")
 
 
 @pytest.mark.requirement("M17", "SEC01", "SEC06")
 @pytest.mark.parametrize("path", BY_KEY)
-async def test_a_kid_where_a_jwk_belongs_is_refused(edge: Edge, path: str) -> None:
-    answer = await edge.post(concrete(path), {}, kid=edge.opened())
-    assert (answer.status, (await problem_of(answer))["type"]) == (400, "malformed")
+async def test_a_kid_where_a_jwk_belongs_is_refused(server: Server, path: str) -> None:
+    answer = await server.post(concrete(path), {}, kid=server.opened())
+    assert (answer.status, answer.problem["type"]) == (400, "malformed")
 
 
 @pytest.mark.requirement("M18", "SEC01", "SEC06")
 @pytest.mark.parametrize("path", BY_ACCOUNT)
-async def test_a_jwk_where_a_kid_belongs_is_refused(edge: Edge, path: str) -> None:
-    edge.opened()
-    answer = await edge.post(concrete(path), jwk=edge.key.jwk, kid=None)
-    assert (answer.status, (await problem_of(answer))["type"]) == (400, "malformed")
+async def test_a_jwk_where_a_kid_belongs_is_refused(server: Server, path: str) -> None:
+    server.opened()
+    answer = await server.post(concrete(path), jwk=server.key.jwk, kid=None)
+    assert (answer.status, answer.problem["type"]) == (400, "malformed")
 
 
 @pytest.mark.parametrize("path", BY_EITHER)
-async def test_where_either_may_sign_the_sender_is_who_the_request_says(edge: Edge, path: str) -> None:
-    assert (await edge.post(concrete(path), {"certificate": "MAA"}, jwk=ClientKey().jwk)).status == 400, "forged"
-    assert (await edge.post(concrete(path), {"certificate": "MAA"}, jwk=edge.key.jwk)).status == 200
-    assert (await edge.post(concrete(path), {"certificate": "MAA"}, kid=edge.opened())).status == 200
-    by_key, by_account = (caller for caller, _, _ in edge.revocations.revoked)
-    assert isinstance(by_key, KeyHolder)
-    assert by_key.key.thumbprint == edge.key.public.thumbprint
-    assert isinstance(by_account, AccountHolder)
+async def test_where_either_may_sign_the_sender_is_who_the_request_says(server: Server, path: str) -> None:
+    forged = await server.post(concrete(path), {"certificate": "MAA"}, jwk=ClientKey().jwk)
+    assert (forged.status, forged.problem["detail"]) == (400, "The signature of the request is not valid.")
+    for header in ({"jwk": server.key.jwk}, {"kid": server.kid}):
+        answer = await server.post(concrete(path), {"certificate": "MAA"}, **header)
+        assert "X.509" in answer.problem["detail"], "the sender is known, and what he sends is no certificate"
 
 
 @pytest.mark.requirement("SEC01", "SEC04")
 @pytest.mark.parametrize("path", BY_ACCOUNT + BY_EITHER)
-async def test_the_kid_of_an_account_of_another_profile_does_not_exist(edge: Edge, path: str) -> None:
-    edge.opened()
-    answer = await edge.post(concrete(path), kid=edge.opened(profile="open"))
-    assert (answer.status, (await problem_of(answer))["type"]) == (400, "accountDoesNotExist")
-    assert edge.accounts.lookups == 0
+async def test_the_kid_of_an_account_of_another_profile_does_not_exist(server: Server, path: str) -> None:
+    answer = await server.post(concrete(path), kid=server.opened(profile="open"))
+    assert (answer.status, answer.problem["type"]) == (400, "accountDoesNotExist")
+    assert server.world.calls() == []
 
 
 @pytest.mark.requirement("M24", "SEC01")
 @pytest.mark.parametrize("path", BY_ACCOUNT + BY_EITHER)
-async def test_the_kid_of_somebody_else_does_not_help(edge: Edge, path: str) -> None:
-    answer = await edge.post(concrete(path), kid=edge.opened(ClientKey()))
-    assert (answer.status, (await problem_of(answer))["type"]) == (400, "malformed")
+async def test_the_kid_of_somebody_else_does_not_help(server: Server, path: str) -> None:
+    answer = await server.post(concrete(path), kid=server.opened(ClientKey()))
+    assert (answer.status, answer.problem["type"]) == (400, "malformed")
 
 
 @pytest.mark.requirement("M24", "SEC37")
 @pytest.mark.parametrize("path", BY_ACCOUNT + BY_EITHER)
-async def test_an_unknown_kid_does_not_exist(edge: Edge, path: str) -> None:
+async def test_an_unknown_kid_does_not_exist(server: Server, path: str) -> None:
     kid = f"{EXTERNAL_URL}{PREFIX}/accounts/{ACCOUNT}"
-    answer = await edge.post(concrete(path), kid=kid)
-    assert (answer.status, (await problem_of(answer))["type"]) == (400, "accountDoesNotExist")
-    assert edge.accounts.lookups == 1
+    answer = await server.post(concrete(path), kid=kid)
+    assert (answer.status, answer.problem["type"]) == (400, "accountDoesNotExist")
+    assert server.world.calls() == ["get acmeaccounts"]
 
 
 @pytest.mark.requirement("M103", "SEC01", "SEC07")
 @pytest.mark.parametrize("path", BY_ACCOUNT + BY_EITHER)
 @pytest.mark.parametrize("state", ["deactivated", "revoked"])
-async def test_an_account_that_has_ended_is_unauthorized(edge: Edge, path: str, state: Any) -> None:
-    answer = await edge.post(concrete(path), kid=edge.opened(state=state))
-    assert (answer.status, (await problem_of(answer))["type"]) == (401, "unauthorized")
+async def test_an_account_that_has_ended_is_unauthorized(server: Server, path: str, state: Any) -> None:
+    answer = await server.post(concrete(path), kid=server.opened(state=state))
+    assert (answer.status, answer.problem["type"]) == (401, "unauthorized")
 
 
 @pytest.mark.parametrize("path", BY_ACCOUNT + BY_EITHER)
-async def test_an_account_that_is_not_open_yet_is_asked_to_come_again(edge: Edge, path: str) -> None:
-    answer = await edge.post(concrete(path), kid=edge.opened(state=None))
-    assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
+async def test_an_account_that_is_not_open_yet_does_not_exist(server: Server, path: str) -> None:
+    answer = await server.post(concrete(path), kid=server.opened(state=None))
+    assert (answer.status, answer.problem["type"]) == (400, "accountDoesNotExist")
 
 
 @pytest.mark.requirement("M33", "M34", "M35", "M38", "SEC20", "C5")
 @pytest.mark.parametrize("path", SIGNED)
-async def test_a_used_a_made_up_and_no_nonce_are_answered_with_a_good_one(edge: Edge, path: str) -> None:
-    access: dict[str, Any] = {"jwk": edge.key.jwk} if path in BY_KEY else {"kid": edge.opened()}
-    used = edge.nonces.issue()
-    assert edge.nonces.redeem(edge.nonces.read(used))
+async def test_a_used_a_made_up_and_no_nonce_are_answered_with_a_good_one(server: Server, path: str) -> None:
+    access: dict[str, Any] = {"jwk": server.key.jwk} if path in BY_KEY else {"kid": server.opened()}
+    used = server.nonces.issue()
+    assert server.nonces.redeem(server.nonces.read(used))
     for nonce in (used, used[:-1] + "A", "", None):
-        answer = await edge.post(concrete(path), nonce=nonce, **access)
-        assert (answer.status, (await problem_of(answer))["type"]) == (400, "badNonce")
-        assert edge.nonces.redeem(edge.nonces.read(answer.headers["Replay-Nonce"]))
-    answer = await edge.post(concrete(path), nonce="not base64url!", **access)
-    assert (await problem_of(answer))["type"] == "malformed"
+        answer = await server.post(concrete(path), nonce=nonce, **access)
+        assert (answer.status, answer.problem["type"]) == (400, "badNonce")
+        assert server.nonces.redeem(server.nonces.read(answer.headers["Replay-Nonce"]))
+    answer = await server.post(concrete(path), nonce="not base64url!", **access)
+    assert answer.problem["type"] == "malformed"
 
 
 @pytest.mark.requirement("M30", "S31", "SEC15")
 @pytest.mark.parametrize("path", SIGNED)
-async def test_a_request_that_was_signed_for_another_url_is_refused(edge: Edge, path: str) -> None:
-    access: dict[str, Any] = {"jwk": edge.key.jwk} if path in BY_KEY else {"kid": edge.opened()}
+async def test_a_request_that_was_signed_for_another_url_is_refused(server: Server, path: str) -> None:
+    access: dict[str, Any] = {"jwk": server.key.jwk} if path in BY_KEY else {"kid": server.opened()}
     url = EXTERNAL_URL + concrete(path)
     others = [
         url + "/",
@@ -206,63 +209,63 @@ async def test_a_request_that_was_signed_for_another_url_is_refused(edge: Edge, 
         url.replace("https", "http"),
         url.replace("acme.example.com", "acme.example.com:443"),
         url.replace("acme.example.com", "ACME.example.com"),
-        str(edge.http.make_url(concrete(path))),
+        str(server.http.make_url(concrete(path))),
         url.replace("/web/", "/open/"),
         concrete(path),
         "",
     ]
     for other in others:
-        answer = await edge.post(concrete(path), url=other, **access)
-        assert (answer.status, (await problem_of(answer))["type"]) == (403, "unauthorized")
+        answer = await server.post(concrete(path), url=other, **access)
+        assert (answer.status, answer.problem["type"]) == (403, "unauthorized")
 
 
 @pytest.mark.requirement("SEC15")
 @pytest.mark.parametrize("path", BY_ACCOUNT + BY_EITHER)
-async def test_the_host_that_was_asked_counts_for_nothing(edge: Edge, path: str) -> None:
+async def test_the_host_that_was_asked_counts_for_nothing(server: Server, path: str) -> None:
     forwarded = {"Host": "evil.example", "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "http"}
-    answer = await edge.http.post(concrete(path), data=b"{}", headers=forwarded)
+    answer = await server.http.post(concrete(path), data=b"{}", headers=forwarded)
     assert "evil" not in str(answer.headers) + await answer.text()
 
 
 @pytest.mark.requirement("M25", "SEC08")
 @pytest.mark.parametrize("path", sorted(set(SIGNED) - BOTH))
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])
-async def test_other_methods_than_post_are_not_allowed(edge: Edge, path: str, method: str) -> None:
-    answer = await edge.http.request(method, concrete(path))
+async def test_other_methods_than_post_are_not_allowed(server: Server, path: str, method: str) -> None:
+    answer = await server.get(concrete(path), method)
     assert (answer.status, answer.headers["Allow"]) == (405, "POST")
     if method != "HEAD":
-        assert (await problem_of(answer))["type"] == "malformed"
+        assert answer.problem["type"] == "malformed"
 
 
 @pytest.mark.requirement("M32", "M51", "M74", "SEC20")
 @pytest.mark.parametrize("path", SIGNED)
-async def test_every_answer_to_a_post_has_a_nonce_and_the_way_to_the_directory(edge: Edge, path: str) -> None:
+async def test_every_answer_to_a_post_has_a_nonce_and_the_way_to_the_directory(server: Server, path: str) -> None:
     for answer in (
-        await edge.post(concrete(path)),
-        await edge.post(concrete(path), b"{"),
-        await edge.post(concrete(path), {}),
-        await edge.post(concrete(path), {}, jwk=edge.key.jwk, externalAccountBinding=None),
-        await edge.http.post(concrete(path)),
-        await edge.http.post(concrete(path) + "/nowhere"),
+        await server.post(concrete(path)),
+        await server.post(concrete(path), b"{"),
+        await server.post(concrete(path), {}),
+        await server.post(concrete(path), {}, jwk=server.key.jwk, externalAccountBinding=None),
+        await server.get(concrete(path), "POST"),
+        await server.get(concrete(path) + "/nowhere", "POST"),
     ):
-        assert edge.nonces.redeem(edge.nonces.read(answer.headers["Replay-Nonce"]))
-        assert f'<{EXTERNAL_URL}{PREFIX}/directory>;rel="index"' in answer.headers.getall("Link")
+        assert server.nonces.redeem(server.nonces.read(answer.headers["Replay-Nonce"]))
+        assert f'<{EXTERNAL_URL}{PREFIX}/directory>;rel="index"' in answer.urls
         assert answer.headers["Cache-Control"] == "no-store"
 
 
 @pytest.mark.requirement("SEC66", "C6")
 @pytest.mark.parametrize("path", SIGNED)
-async def test_a_profile_that_is_not_ready_asks_to_come_again(edge: Edge, path: str) -> None:
-    edge.profiles.unavailable = True
-    answer = await edge.post(concrete(path))
-    assert (answer.status, answer.headers["Retry-After"]) == (503, "3")
-    assert (await problem_of(answer))["type"] == "serverInternal"
+async def test_a_profile_that_is_not_ready_asks_to_come_again(server: Server, path: str) -> None:
+    server.world.configure(ready=False)
+    answer = await server.post(concrete(path))
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "10")
+    assert answer.problem["type"] == "serverInternal"
 
 
 @pytest.mark.parametrize("path", SIGNED)
-async def test_a_profile_that_does_not_exist_is_not_found(edge: Edge, path: str) -> None:
-    answer = await edge.post(concrete(path).replace("web", "other"))
-    assert (answer.status, (await problem_of(answer))["type"]) == (404, "malformed")
+async def test_a_profile_that_does_not_exist_is_not_found(server: Server, path: str) -> None:
+    answer = await server.post(concrete(path).replace("web", "other"))
+    assert (answer.status, answer.problem["type"]) == (404, "malformed")
 
 
 @pytest.mark.requirement("SEC05")
@@ -282,65 +285,73 @@ async def test_a_profile_that_does_not_exist_is_not_found(edge: Edge, path: str)
         "//acme/pki/web/new-order",
     ],
 )
-async def test_every_path_has_one_spelling(edge: Edge, path: str) -> None:
-    url = URL(f"http://127.0.0.1:{edge.http.port}{path}", encoded=True)
-    async with edge.http.session.post(url) as answer:
+async def test_every_path_has_one_spelling(server: Server, path: str) -> None:
+    url = URL(f"http://127.0.0.1:{server.http.port}{path}", encoded=True)
+    async with server.http.session.post(url) as answer:
         assert answer.status == 404
 
 
 @pytest.mark.requirement("S31", "SEC15")
 @pytest.mark.parametrize("path", ["/acme/pki/web/new-orde%72", "/acme/pki/web/new-order?x=1"])
-async def test_a_url_that_was_spelled_otherwise_is_refused_even_where_it_was_signed(edge: Edge, path: str) -> None:
-    kid = edge.opened()
+async def test_a_url_that_was_spelled_otherwise_is_refused_even_where_it_was_signed(server: Server, path: str) -> None:
+    kid = server.opened()
     for signed_path in (path, "/acme/pki/web/new-order"):
-        body = signed(edge.key, b"{}", url=EXTERNAL_URL + signed_path, nonce=edge.nonces.issue(), kid=kid)
-        url = URL(f"http://127.0.0.1:{edge.http.port}{path}", encoded=True)
-        async with edge.http.session.post(url, data=body, headers={"Content-Type": "application/jose+json"}) as answer:
+        body = signed(server.key, b"{}", url=EXTERNAL_URL + signed_path, nonce=server.nonces.issue(), kid=kid)
+        url = URL(f"http://127.0.0.1:{server.http.port}{path}", encoded=True)
+        async with server.http.session.post(
+            url, data=body, headers={"Content-Type": "application/jose+json"}
+        ) as answer:
             assert answer.status == 403
 
 
 @pytest.mark.requirement("SEC03")
-async def test_foreign_objects_and_those_that_do_not_exist_answer_alike(edge: Edge) -> None:
-    foreign = edge.accounts.put("web", ClientKey().public)
-    order = edge.orders.put(foreign, ["a.example.com"]).metadata.name
+async def test_foreign_objects_and_those_that_do_not_exist_answer_alike(server: Server) -> None:
+    stranger = ClientKey()
+    kid = server.opened(stranger)
+    foreign = replace(server, key=stranger, kid=kid)
+    order = (await foreign.order()).location.rpartition("/")[2]
     for path in BY_ACCOUNT:
         if "{" not in path:
             continue
         answers = [
-            await edge.post(
+            await server.post(
                 f"{PREFIX}/{path}".format(
                     account=account, order=id_, position=0, type="http-01", cursor="next", chain=1
                 )
             )
-            for account, id_ in ((foreign.metadata.name, order), (ACCOUNT, ORDER))
+            for account, id_ in ((kid.rpartition("/")[2], order), (ACCOUNT, ORDER))
         ]
         assert {answer.status for answer in answers} == {404}
-        assert len({await answer.read() for answer in answers}) == 1
+        assert len({answer.text for answer in answers}) == 1
 
 
 @pytest.mark.requirement("M48", "M87", "S88", "SEC10")
-async def test_the_directory_says_what_works_and_all_that_it_says_works(edge: Edge) -> None:
-    for name, required in (("web", True), ("open", False)):
-        directory = await (await edge.http.get(f"/acme/pki/{name}/directory")).json()
-        assert directory["meta"] == {"externalAccountRequired": required}
-        assert set(directory) == {
-            *("newNonce", "newAccount", "newOrder", "keyChange", "revokeCert", "renewalInfo", "meta"),
-        }
-        new_account = directory["newAccount"].removeprefix(EXTERNAL_URL)
-        key = ClientKey()
-        without = await edge.post(new_account, {}, key=key, jwk=key.jwk)
-        assert without.status == (403 if required else 201)
-        if required:
-            assert (await problem_of(without))["type"] == "externalAccountRequired"
-            eab = binding(key, url=directory["newAccount"])
-            assert (await edge.post(new_account, {"externalAccountBinding": eab}, key=key, jwk=key.jwk)).status == 201
-        new_nonce = directory["newNonce"].removeprefix(EXTERNAL_URL)
-        assert edge.nonces.redeem(edge.nonces.read((await edge.http.head(new_nonce)).headers["Replay-Nonce"]))
-        renewal_info = directory["renewalInfo"].removeprefix(EXTERNAL_URL)
-        assert (await edge.http.get(f"{renewal_info}/known.certificate")).status == 200
-        new_order = directory["newOrder"].removeprefix(EXTERNAL_URL)
-        names = {"identifiers": [{"type": "dns", "value": "a.example.com"}]}
-        assert (await edge.post(new_order, names, kid=edge.opened(profile=name))).status == 201
-        revoke_cert = directory["revokeCert"].removeprefix(EXTERNAL_URL)
-        certificate = {"certificate": "MAA"}
-        assert (await edge.post(revoke_cert, certificate, kid=edge.opened(profile=name))).status == 200
+@pytest.mark.parametrize("mode", ["Required", "Optional"])
+async def test_the_directory_says_what_works_and_all_that_it_says_works(server: Server, mode: str) -> None:
+    required = mode == "Required"
+    server.world.configure(external_account_binding=mode)
+    server.world.put_credential()
+    server.world.services.state.order_index.mark_complete()
+    directory = (await server.get(f"{PREFIX}/directory")).json
+    assert directory["meta"] == {"externalAccountRequired": required}
+    assert set(directory) == {
+        *("newNonce", "newAccount", "newOrder", "keyChange", "revokeCert", "renewalInfo", "meta"),
+    }
+    server.key = key = ClientKey()
+    without = await server.post(directory["newAccount"], {}, jwk=key.jwk)
+    assert without.status == (403 if required else 201)
+    if required:
+        assert without.problem["type"] == "externalAccountRequired"
+        eab = binding(key, url=directory["newAccount"], kid=KEY_ID_1)
+        assert (await server.register(externalAccountBinding=eab)).status == 201
+    else:
+        server.kid = without.location
+    nonce = (await server.get(directory["newNonce"], "HEAD")).headers["Replay-Nonce"]
+    assert server.nonces.redeem(server.nonces.read(nonce))
+    order = await server.finalize(await server.ready())
+    assert order.json["status"] == "valid"
+    pem = (await server.post(order.json["certificate"])).text
+    certificate = x509.load_pem_x509_certificate(pem.encode())
+    assert (await server.get(f"{directory['renewalInfo']}/{certificate_id(certificate)}")).status == 200
+    revoked = {"certificate": b64(certificate.public_bytes(Encoding.DER))}
+    assert (await server.post(directory["revokeCert"], revoked)).status == 200

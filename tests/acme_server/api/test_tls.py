@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from acme_server.api import tls
 from acme_server.api.tls import ServingCertificate
 from kms.resources import Secret
 from kms.resources.meta import ObjectMeta
@@ -105,22 +104,23 @@ def test_the_secret_is_used_when_it_is_complete(caplog: pytest.LogCaptureFixture
     assert certificate.loaded.is_set()
 
 
-async def test_files_are_used_again_when_they_have_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(tls, "_LOOK_AT_FILES", 0.01)
+async def test_files_are_used_again_when_they_have_changed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     certificate = ServingCertificate()
     chain, key = tmp_path / "tls.crt", tmp_path / "tls.key"
-    async with in_background(certificate.follow_files(chain, key)):
+    async with in_background(certificate.follow_files(chain, key, interval=0.01)):
         await until(lambda: "cannot be read" in caplog.text)
-        for _ in range(2):
-            made = issued()
-            key.write_bytes(made[1])
-            chain.write_bytes(made[0])
-            expected = made[0]
-            await until(lambda: certificate._current.startswith(expected))  # noqa: B023 - waited for at once
         async with listening(certificate) as port:
-            assert await served(port) == x509.load_pem_x509_certificate(expected)
+            for _ in range(2):
+                made = issued()
+                key.write_bytes(made[1])
+                chain.write_bytes(made[0])
+                expected = x509.load_pem_x509_certificate(made[0])
+                await certificate.loaded.wait()
+                for _ in range(1000):
+                    if await served(port) == expected:
+                        break
+                    await asyncio.sleep(0.01)
+                assert await served(port) == expected
 
 
 def test_no_file_is_left_open() -> None:

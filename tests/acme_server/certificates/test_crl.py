@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
 from acme_server.api.problems import status_of
-from acme_server.certificates.crl import Document
+from acme_server.certificates.crl import DERFile
 from acme_server.orders import transitions
 from acme_server.problems import Refused, Unavailable
 from kms.pki.ca import subject_key_id
@@ -38,8 +38,8 @@ async def world() -> AsyncIterator[World]:
         yield world
 
 
-async def document(world: World, name: str = "ca") -> Document:
-    return await world.services.publication.revocation_list(NAMESPACE, name)
+async def document(world: World, name: str = "ca") -> DERFile:
+    return await world.services.crls.current(NAMESPACE, name)
 
 
 async def listed(world: World, name: str = "ca") -> x509.CertificateRevocationList:
@@ -101,7 +101,7 @@ async def test_a_revocation_is_on_the_list_a_second_later(world: World) -> None:
     assert serials(await listed(world)) == {5}
     world.clock.ahead += SECOND
     after = await document(world)
-    assert after.tag != before.tag
+    assert after.etag != before.etag
     assert await document(world) is after, "nothing has changed: nothing is made"
 
 
@@ -111,7 +111,7 @@ async def test_many_revocations_are_put_on_few_lists(world: World) -> None:
     made = set()
     for serial in range(1, 50):
         seen(world, revoked_order(world, serial))
-        made.add((await document(world)).tag)
+        made.add((await document(world)).etag)
     assert len(made) <= 4, "a second or two have gone by"
 
 
@@ -142,7 +142,7 @@ async def test_a_restart_and_another_replica_make_the_same_list(world: World) ->
     other.services.state.order_index.mark_complete()
     seen(other, *orders[::-1])
     after = await document(other)
-    assert (after.der, after.tag) == (before.der, before.tag)
+    assert (after.der, after.etag) == (before.der, before.etag)
 
 
 async def test_a_number_does_not_go_back_when_orders_are_deleted(world: World) -> None:
@@ -235,14 +235,14 @@ async def test_a_ca_that_may_not_sign_lists_says_so(world: World) -> None:
 
 
 async def test_the_certificate_of_a_ca_is_what_it_publishes(world: World) -> None:
-    published = world.services.publication.certificate(NAMESPACE, "ca")
+    published = world.services.crls.ca_certificate(NAMESPACE, "ca")
     authority = world.authorities.get(NAMESPACE, "ca")
     assert authority is not None
     certificate = x509.load_pem_x509_certificate((authority.status.certificate or "").encode())
     assert published.der == certificate.public_bytes(Encoding.DER)
     world.authorities.put(replace(authority, status=AuthorityStatus()))
     with pytest.raises(Unavailable):
-        world.services.publication.certificate(NAMESPACE, "ca")
+        world.services.crls.ca_certificate(NAMESPACE, "ca")
 
 
 async def test_neither_lists_nor_certificates_ask_the_api_server(world: World) -> None:
@@ -250,6 +250,6 @@ async def test_neither_lists_nor_certificates_ask_the_api_server(world: World) -
     for hours in range(3):
         seen(world, revoked_order(world, 5 + hours))
         await document(world)
-        world.services.publication.certificate(NAMESPACE, "ca")
+        world.services.crls.ca_certificate(NAMESPACE, "ca")
         world.clock.ahead += HOUR
     assert world.calls(before) == []

@@ -33,7 +33,7 @@ async def account(world: World) -> ACMEAccount:
 
 async def certified(world: World, account: ACMEAccount, name: str = NAME) -> ACMEOrder:
     order = await world.proven(account, name)
-    return await world.services.orders.finalize(world.profile, account, order, pki.csr(name))
+    return await world.services.orders.finalize(world.caller(account), order, pki.csr(name))
 
 
 def id_of(order: ACMEOrder) -> str:
@@ -41,7 +41,7 @@ def id_of(order: ACMEOrder) -> str:
 
 
 async def replacing(world: World, account: ACMEAccount, certificate_id: str, name: str = NAME) -> ACMEOrder:
-    return await world.services.orders.create(world.profile, account, wanted(name, replaces=certificate_id))
+    return await world.services.orders.create(world.caller(account), wanted(name, replaces=certificate_id))
 
 
 async def refusal(world: World, account: ACMEAccount, certificate_id: str, name: str = NAME) -> Refused:
@@ -135,8 +135,8 @@ async def test_an_order_that_failed_lets_the_next_one_replace(world: World, acco
     world.validator.failures[NAME] = wrong()
     for _ in range(3):
         failed = await replacing(world, account, id_of(predecessor))
-        await world.services.orders.respond(failed, 0, "http-01")
-        assert (await world.services.orders.settled(failed)).status.state == "invalid"
+        await world.respond(failed, 0, "http-01")
+        assert (await world.services.orders.poll(failed)).status.state == "invalid"
     assert (await replacing(world, account, id_of(predecessor))).status.state == "pending"
 
 
@@ -163,7 +163,8 @@ async def test_only_ones_own_certificates_of_the_same_names_can_be_replaced(worl
 async def test_one_name_in_common_is_enough(world: World, account: ACMEAccount) -> None:
     predecessor = await certified(world, account)
     order = await world.services.orders.create(
-        world.profile, account, wanted("new.example.com", NAME, replaces=id_of(predecessor))
+        world.caller(account),
+        wanted("new.example.com", NAME, replaces=id_of(predecessor)),
     )
     assert order.spec.replaces is not None
 
@@ -182,7 +183,7 @@ async def test_renewals_are_not_kept_waiting_by_the_limit_of_open_orders(world: 
 async def test_a_key_that_was_revoked_as_compromised_is_not_certified_again(world: World, account: ACMEAccount) -> None:
     csr = pki.csr(NAME)
     order = await world.proven(account)
-    order = await world.services.orders.finalize(world.profile, account, order, csr)
+    order = await world.services.orders.finalize(world.caller(account), order, csr)
     revoked = replace(
         order,
         metadata=replace(order.metadata, resource_version="99999"),
@@ -191,7 +192,7 @@ async def test_a_key_that_was_revoked_as_compromised_is_not_certified_again(worl
     world.services.state.order_index.update(revoked, False)
     again = await world.proven(account)
     with pytest.raises(Refused, match="compromised") as caught:
-        await world.services.orders.finalize(world.profile, account, again, csr)
+        await world.services.orders.finalize(world.caller(account), again, csr)
     assert caught.value.type is ProblemType.BAD_CSR
     assert world.stored(again).status.state == "ready", "another key will do"
-    transitions.finalizable(world.stored(again), now=world.clock())
+    transitions.require_ready(world.stored(again), now=world.clock())

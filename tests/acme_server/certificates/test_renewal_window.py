@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from acme_server.certificates.renewal_window import (
     CertificateId,
-    asked_again_after,
     parse_certificate_id,
+    retry_after_of,
     successor_name,
-    suggested,
+    suggest_window,
 )
 from acme_server.orders.lifetimes import BACKDATE
 from acme_server.problems import ProblemType, Refused
@@ -102,7 +102,7 @@ def test_no_text_raises_anything_but_a_refusal(text: str) -> None:
 def test_a_window_lies_in_the_last_third_or_just_before_it(seconds: int, serial: int) -> None:
     lifetime = timedelta(seconds=seconds)
     one = certificate(f"{serial:x}", lifetime=lifetime, not_before=ISSUED)
-    window = suggested(one, issued_before=(), now=ISSUED)
+    window = suggest_window(one, issued_before=(), now=ISSUED)
     assert window.start + timedelta(seconds=2) <= window.end
     assert window.start >= ISSUED
     assert window.start >= ISSUED + lifetime * 0.6 - timedelta(seconds=1)
@@ -111,29 +111,31 @@ def test_a_window_lies_in_the_last_third_or_just_before_it(seconds: int, serial:
 
 @pytest.mark.requirement("ARI-M7")
 def test_windows_of_a_fleet_are_spread_and_stay_where_they_are() -> None:
-    windows = [suggested(certificate(f"{serial:x}"), issued_before=(), now=ISSUED) for serial in range(1, 201)]
+    windows = [suggest_window(certificate(f"{serial:x}"), issued_before=(), now=ISSUED) for serial in range(1, 201)]
     starts = sorted(window.start for window in windows)
     assert starts[-1] - starts[0] > 22 * timedelta(hours=1)
     gaps = [later - earlier for earlier, later in pairwise(starts)]
     assert max(gaps) < timedelta(hours=2)
-    assert windows == [suggested(certificate(f"{serial:x}"), issued_before=(), now=ISSUED) for serial in range(1, 201)]
+    assert windows == [
+        suggest_window(certificate(f"{serial:x}"), issued_before=(), now=ISSUED) for serial in range(1, 201)
+    ]
 
 
 def test_a_certificate_that_becomes_valid_later_is_renewed_later() -> None:
     later = certificate(not_before=ISSUED + 10 * DAY)
-    assert suggested(later, issued_before=(), now=ISSUED).start >= ISSUED + 28 * DAY
+    assert suggest_window(later, issued_before=(), now=ISSUED).start >= ISSUED + 28 * DAY
 
 
 @pytest.mark.requirement("ARI-M6")
 def test_a_revoked_certificate_is_to_be_renewed_at_once() -> None:
-    window = suggested(certificate(revoked=ISSUED + DAY), issued_before=(), now=ISSUED)
+    window = suggest_window(certificate(revoked=ISSUED + DAY), issued_before=(), now=ISSUED)
     assert window.start < window.end == ISSUED + DAY
 
 
 @pytest.mark.requirement("ARI-M6")
 def test_early_renewal_begins_when_the_administrator_says() -> None:
     asked = ISSUED + 5 * DAY
-    window = suggested(certificate(), issued_before=[asked, asked + DAY], now=ISSUED)
+    window = suggest_window(certificate(), issued_before=[asked, asked + DAY], now=ISSUED)
     assert window.start == asked
     assert timedelta(hours=47) < window.end - window.start < timedelta(hours=49)
 
@@ -143,7 +145,7 @@ def test_early_renewal_begins_when_the_administrator_says() -> None:
 def test_a_window_of_early_renewal_is_over_for_what_is_issued_in_it(age: int, passed: int, since: int) -> None:
     asked = ISSUED + timedelta(seconds=age + 1)
     now = asked + timedelta(seconds=passed)
-    start = suggested(certificate(), issued_before=[asked], now=now).start
+    start = suggest_window(certificate(), issued_before=[asked], now=now).start
     renewed = now + timedelta(seconds=since)
     assert certificate().not_before < start <= renewed - BACKDATE, (
         "after its certificate began, before the next one did"
@@ -154,19 +156,19 @@ def test_a_window_of_early_renewal_is_over_for_what_is_issued_in_it(age: int, pa
 @given(st.integers(0, 30 * 86400))
 def test_the_window_of_a_revoked_certificate_begins_after_the_certificate_and_lasts(age: int) -> None:
     revoked = ISSUED + timedelta(seconds=age)
-    window = suggested(certificate(revoked=revoked), issued_before=(), now=revoked)
+    window = suggest_window(certificate(revoked=revoked), issued_before=(), now=revoked)
     assert certificate().not_before < window.start
     assert window.start + timedelta(seconds=2) <= window.end == revoked
 
 
 def test_early_renewal_concerns_only_what_was_issued_before() -> None:
-    usual = suggested(certificate(), issued_before=(), now=ISSUED)
-    assert suggested(certificate(), issued_before=[ISSUED, ISSUED - DAY], now=ISSUED) == usual
+    usual = suggest_window(certificate(), issued_before=(), now=ISSUED)
+    assert suggest_window(certificate(), issued_before=[ISSUED, ISSUED - DAY], now=ISSUED) == usual
 
 
 def test_early_renewal_does_not_postpone_anything() -> None:
-    usual = suggested(certificate(), issued_before=(), now=ISSUED)
-    assert suggested(certificate(), issued_before=[ISSUED + 29 * DAY], now=ISSUED) == usual
+    usual = suggest_window(certificate(), issued_before=(), now=ISSUED)
+    assert suggest_window(certificate(), issued_before=[ISSUED + 29 * DAY], now=ISSUED) == usual
 
 
 @pytest.mark.requirement("ARI-M4")
@@ -174,7 +176,7 @@ def test_early_renewal_does_not_postpone_anything() -> None:
     ("lifetime", "seconds"), [(timedelta(minutes=5), 60), (timedelta(days=1), 1440), (30 * DAY, 21600)]
 )
 def test_short_lifetimes_are_asked_for_more_often(lifetime: timedelta, seconds: int) -> None:
-    assert asked_again_after(certificate(lifetime=lifetime)).total_seconds() == seconds
+    assert retry_after_of(certificate(lifetime=lifetime)).total_seconds() == seconds
 
 
 @pytest.mark.requirement("ARI-M8")

@@ -53,13 +53,13 @@ async def account(world: World) -> ACMEAccount:
 async def proven(world: World, account: ACMEAccount, *names: str, type_: ChallengeType = "http-01") -> ACMEOrder:
     order = await world.order(account, *names)
     for position in range(len(names)):
-        await world.services.orders.respond(order, position, type_)
-    return await world.services.orders.settled(order)
+        await world.respond(order, position, type_)
+    return await world.services.orders.poll(order)
 
 
 async def finalize(world: World, account: ACMEAccount, order: ACMEOrder) -> ACMEOrder:
     csr = pki.csr(*(each.value for each in order.spec.identifiers))
-    return await world.services.orders.finalize(world.profile, account, order, csr)
+    return await world.services.orders.finalize(world.caller(account), order, csr)
 
 
 async def refusal(world: World, account: ACMEAccount, order: ACMEOrder) -> Refused:
@@ -223,9 +223,10 @@ async def test_off_asks_nobody(world: World, account: ACMEAccount) -> None:
 
 async def test_a_proof_without_its_profile_is_not_accepted(world: World, account: ACMEAccount) -> None:
     order = await world.order(account, "a.example.com")
+    caller = world.caller(account)
     world.profiles.remove("pki", PROFILE)
-    await world.services.orders.respond(order, 0, "http-01")
-    order = await world.services.orders.settled(order)
+    await world.services.orders.respond(caller, order, 0, "http-01")
+    order = await world.services.orders.poll(order)
     error = order.status.authorizations[0].challenges[0].error
     assert error is not None
     assert error.type == ProblemType.SERVER_INTERNAL
@@ -242,7 +243,7 @@ async def test_an_order_in_processing_whose_check_is_old_ends_with_the_objection
     world.clock.ahead = timedelta(hours=10)
     world.records.properties["a.example.com"] = issue(";")
     world.install_authority()
-    ended = await world.services.orders.settled(order)
+    ended = await world.services.orders.poll(order)
     assert ended.status.state == "invalid"
     assert ended.status.error is not None
     assert ended.status.error.type == ProblemType.CAA
@@ -256,6 +257,6 @@ async def test_only_names_are_looked_up(world: World, account: ACMEAccount) -> N
     order = replace(order, status=replace(order.status, authorizations=(address,)))
     world.records.asked.clear()
     world.clock.ahead = LONG
-    await world.services.caa.admit(order)
-    assert await world.services.caa.proven(order, ChallengeId(0, "http-01")) is None
+    await world.services.caa.check_order(order)
+    assert await world.services.caa.check_challenge(order, ChallengeId(0, "http-01")) is None
     assert world.records.asked == []

@@ -26,21 +26,29 @@ async def account(world: World) -> ACMEAccount:
     return await world.account()
 
 
-async def deactivate(world: World, account: ACMEAccount) -> None:
-    """The account ends, and the work that this begins is done."""
-    await world.services.accounts.update(account, AccountUpdate(status="deactivated"))
-    work = asyncio.create_task(world.services.cancellation.run())
+async def deactivate(world: World, account: ACMEAccount, cancellation: Cancellation | None = None) -> None:
+    """Deactivate the account, and let the cancellation finish."""
+    account = await world.services.accounts.update(account, AccountUpdate(status="deactivated"))
+    if cancellation is None:
+        cancellation = world.services.cancellation
+    else:
+        cancellation.enqueue(account)
+    work = asyncio.create_task(cancellation.run())
     async with asyncio.timeout(10):
-        await world.services.cancellation.idle()
+        await cancellation.idle()
     work.cancel()
     await asyncio.gather(work, return_exceptions=True)
+
+
+def impatient(world: World) -> Cancellation:
+    return Cancellation(orders=world.services.state.orders, clock=world.clock, pause=0.01)
 
 
 @pytest.mark.requirement("S104", "S105")
 async def test_open_orders_of_a_deactivated_account_end_and_all_others_stay(world: World, account: ACMEAccount) -> None:
     pending, ready = await world.order(account), await world.proven(account)
     issued = await world.proven(account)
-    await world.services.orders.finalize(world.profile, account, issued, pki.csr("www.example.com"))
+    await world.services.orders.finalize(world.caller(account), issued, pki.csr("www.example.com"))
     others = await world.order(await world.account(Key(thumbprint="other")))
     await deactivate(world, account)
     states = [world.stored(each).status.state for each in (pending, ready, issued, others)]
@@ -65,17 +73,15 @@ async def test_an_account_with_many_orders_is_gone_through_page_by_page(world: W
 
 async def test_while_the_api_server_is_away_it_is_tried_again(world: World, account: ACMEAccount) -> None:
     order = await world.order(account)
-    world.services.cancellation._pause = 0.01
     world.api.fail_next("list", ORDERS.plural, 503)
-    await deactivate(world, account)
+    await deactivate(world, account, impatient(world))
     assert world.stored(order).status.state == "invalid"
 
 
 async def test_an_api_server_that_stays_away_leaves_the_orders_to_time(world: World, account: ACMEAccount) -> None:
     order = await world.order(account)
-    world.services.cancellation._pause = 0.0
     world.api.fail_next("list", ORDERS.plural, 503, times=100)
-    await deactivate(world, account)
+    await deactivate(world, account, impatient(world))
     assert world.stored(order).status.state == "pending"
 
 
@@ -86,8 +92,8 @@ async def test_an_order_that_goes_meanwhile_is_none_of_its_business(world: World
     assert sorted(world.stored(each).status.state for each in (order, other)) == ["invalid", "pending"]
 
 
-async def test_the_queue_is_bounded(world: World) -> None:
+async def test_the_queue_is_bounded(world: World, caplog: pytest.LogCaptureFixture) -> None:
     cancellation = Cancellation(orders=world.services.state.orders, clock=world.clock, queued=2)
     for name in ("a", "b", "c"):
-        cancellation.begin(some_account(name))
-    assert cancellation._accounts.qsize() == 2
+        cancellation.enqueue(some_account(name))
+    assert [vars(each)["account"] for each in caplog.records] == ["c"]

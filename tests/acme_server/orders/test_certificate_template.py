@@ -29,7 +29,7 @@ async def world() -> AsyncIterator[World]:
 
 
 def made(world: World, der: bytes | None = None, for_: ACMEOrder | None = None) -> LeafTemplate:
-    request = policy.parsed(der or pki.csr("www.example.com"))
+    request = policy.parse_csr(der or pki.csr("www.example.com"))
     return template(for_ or order(), request, world.profile, base=NOW, ca_not_after=FAR, urls=URLs(EXTERNAL_URL))
 
 
@@ -87,7 +87,7 @@ async def test_requested_dates_are_taken_as_they_are(world: World) -> None:
 
 @pytest.mark.requirement("SEC31")
 async def test_a_certificate_never_outlives_its_ca(world: World) -> None:
-    request = policy.parsed(pki.csr("www.example.com"))
+    request = policy.parse_csr(pki.csr("www.example.com"))
     soon = NOW + timedelta(days=1)
     assert (
         template(order(), request, world.profile, base=NOW, ca_not_after=soon, urls=URLs(EXTERNAL_URL)).not_after

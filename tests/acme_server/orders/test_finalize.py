@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from acme_server.api.payloads import AccountUpdate
 from acme_server.api.problems import status_of
 from acme_server.jose.jwk import thumbprint
-from acme_server.orders.policy import parsed
+from acme_server.orders.policy import parse_csr
 from acme_server.problems import ProblemType, Refused, Unavailable
 from kms.issuers import Issuer
 from kms.pki.certificate import LeafTemplate
@@ -44,7 +44,7 @@ async def account(world: World) -> ACMEAccount:
 
 
 async def finalize(world: World, account: ACMEAccount, order: ACMEOrder, der: bytes = CSR) -> ACMEOrder:
-    return await world.services.orders.finalize(world.profile, account, order, der)
+    return await world.services.orders.finalize(world.caller(account), order, der)
 
 
 async def refusal(world: World, account: ACMEAccount, order: ACMEOrder, der: bytes = CSR) -> Refused:
@@ -104,8 +104,8 @@ async def test_an_order_that_is_not_ready_is_refused_after_a_live_read(world: Wo
 async def test_what_another_server_has_validated_is_found_before_a_no(world: World, account: ACMEAccount) -> None:
     order = await world.order(account)
     other = world.another()
-    await other.services.orders.respond(order, 0, "http-01")
-    await other.services.orders.settled(order)
+    await other.respond(order, 0, "http-01")
+    await other.services.orders.poll(order)
     assert (await finalize(world, account, order)).status.state == "valid"
 
 
@@ -153,9 +153,9 @@ async def test_the_key_of_an_account_of_another_profile_gets_none_either(world: 
 
 
 async def test_a_key_that_no_account_can_have_needs_no_such_question(world: World, account: ACMEAccount) -> None:
-    request = changed(parsed(CSR), public_key=ed448.Ed448PrivateKey.generate().public_key())  # type: ignore[arg-type]
+    request = changed(parse_csr(CSR), public_key=ed448.Ed448PrivateKey.generate().public_key())  # type: ignore[arg-type]
     before = len(world.api.requests)
-    await world.services.orders._finalization._check_key(world.profile, account, request)
+    await world.services.orders._finalization._check_key(world.caller(account), request)
     assert world.calls(before) == []
 
 
@@ -228,11 +228,11 @@ async def accepted(world: World, account: ACMEAccount) -> ACMEOrder:
 @pytest.mark.requirement("M116", "M117")
 async def test_an_order_waits_in_processing_for_its_issuer(world: World, account: ACMEAccount) -> None:
     order = await accepted(world, account)
-    assert (await world.services.orders.settled(order)).status.state == "processing"
+    assert (await world.services.orders.poll(order)).status.state == "processing"
     assert (await finalize(world, account, order)).status.state == "processing"
     world.install_authority()
     world.start()
-    finished = await world.services.orders.settled(order)
+    finished = await world.services.orders.poll(order)
     assert finished.status.state == "valid"
     assert finished.status.request is None
     assert set(counted(world.metrics, "issuance_duration_seconds")) == {"not-ready", "signed"}
@@ -242,7 +242,7 @@ async def test_an_order_waits_in_processing_for_its_issuer(world: World, account
 async def test_an_order_does_not_wait_in_processing_for_ever(world: World, account: ACMEAccount) -> None:
     order = await accepted(world, account)
     world.clock.ahead = timedelta(hours=25)
-    ended = await world.services.orders.settled(order)
+    ended = await world.services.orders.poll(order)
     assert ended.status.state == "invalid"
     assert ended.status.error is not None
     assert "in time" in ended.status.error.detail
@@ -255,7 +255,7 @@ async def test_an_order_in_processing_is_not_issued_to_a_deactivated_account(
     order = await accepted(world, account)
     await world.services.accounts.update(account, AccountUpdate(status="deactivated"))
     world.install_authority()
-    ended = await world.services.orders.settled(order)
+    ended = await world.services.orders.poll(order)
     assert ended.status.state == "invalid"
     assert ended.status.certificate is None
 
@@ -266,7 +266,7 @@ async def test_an_order_in_processing_without_its_request_ends(world: World, acc
     stored = world.stored(order)
     world.api.put(ORDERS, replace(stored, status=replace(stored.status, request=None)))
     world.start()
-    assert (await world.services.orders.settled(order)).status.state == "invalid"
+    assert (await world.services.orders.poll(order)).status.state == "invalid"
 
 
 @pytest.mark.requirement("C4", "C6")
@@ -314,7 +314,7 @@ async def test_a_poll_does_not_get_in_the_way_of_an_issuance_that_is_under_way(
     finalization = world.services.orders._finalization
     lock = finalization._locks.setdefault(("pki", order.metadata.name), asyncio.Lock())
     async with lock:
-        shown = await finalization.resumed(world.profile, order)
+        shown = await finalization.resume(world.profile, order)
     assert shown.status.state == "processing"
 
 
@@ -339,8 +339,8 @@ async def test_wherever_a_server_dies_the_order_ends_and_is_issued_at_most_once(
     world.cluster.replace_status = limited  # type: ignore[method-assign, assignment]
     for _ in range(10):
         try:
-            order = await world.services.orders.respond(order, 0, "http-01")
-            order = await world.services.orders.settled(order)
+            order = await world.respond(order, 0, "http-01")
+            order = await world.services.orders.poll(order)
             order = await finalize(world, account, order)
         except (Dead, Unavailable, Refused):
             await world.services.worker.drain(0)

@@ -17,13 +17,13 @@ def asked(*values: str, type_: str = "dns") -> list[RequestedIdentifier]:
 
 def refusal(wanted: list[RequestedIdentifier]) -> Refused:
     with pytest.raises(Refused) as caught:
-        identifiers.normalised(wanted)
+        identifiers.normalise(wanted)
     return caught.value
 
 
 @pytest.mark.requirement("M62", "M110")
 def test_names_are_lowercase_and_each_is_there_once() -> None:
-    names = identifiers.normalised(asked("WWW.example.com", "b.example.com", "www.EXAMPLE.com"))
+    names = identifiers.normalise(asked("WWW.example.com", "b.example.com", "www.EXAMPLE.com"))
     assert [name.value for name in names] == ["www.example.com", "b.example.com"]
 
 
@@ -41,7 +41,7 @@ def test_what_is_no_dns_name_is_malformed(value: str) -> None:
 @pytest.mark.requirement("IP-M1")
 @pytest.mark.parametrize("value", ["10.0.0.1", "2001:db8::1", "2001:db8:0:1:1:1:1:1", "1::"])
 def test_an_address_in_its_canonical_spelling_is_a_name(value: str) -> None:
-    assert identifiers.normalised(asked(value, value, type_="ip")) == (Name("ip", value),)
+    assert identifiers.normalise(asked(value, value, type_="ip")) == (Name("ip", value),)
 
 
 @pytest.mark.requirement("IP-M1", "IP-M2", "IP-M7")
@@ -94,7 +94,7 @@ def test_every_identifier_that_is_wrong_is_told() -> None:
 def test_no_identifiers_are_anything_but_names_or_refused(pairs: list[tuple[str, str]]) -> None:
     wanted = [RequestedIdentifier(type=type_, value=value) for type_, value in pairs]
     try:
-        names = identifiers.normalised(wanted)
+        names = identifiers.normalise(wanted)
     except Refused:
         return
     assert all((dns_name if name.type == "dns" else ip_address)(name.value) == name for name in names)

@@ -24,7 +24,7 @@ async def profile() -> AsyncIterator[Profile]:
 
 
 def dates(profile: Profile, before: datetime | None, after: datetime | None) -> tuple[datetime | None, datetime | None]:
-    return lifetimes.requested(before, after, profile, now=NOW)
+    return lifetimes.requested_validity(before, after, profile, now=NOW)
 
 
 @pytest.mark.requirement("M108", "C12")
@@ -87,7 +87,7 @@ def test_a_base_time_is_fresh_for_a_twentieth_of_the_lifetime_and_five_minutes_a
 @pytest.mark.requirement("SEC67")
 def test_only_a_valid_authorization_that_has_not_expired_is_usable() -> None:
     authorization = order().status.authorizations[0]
-    assert not lifetimes.usable(authorization, now=NOW)
+    assert not lifetimes.is_usable(authorization, now=NOW)
     valid = replace(authorization, state="valid")
-    assert lifetimes.usable(valid, now=valid.expires + timedelta(minutes=4))
-    assert not lifetimes.usable(valid, now=valid.expires + timedelta(minutes=6))
+    assert lifetimes.is_usable(valid, now=valid.expires + timedelta(minutes=4))
+    assert not lifetimes.is_usable(valid, now=valid.expires + timedelta(minutes=6))

@@ -157,7 +157,7 @@ def test_addresses_are_admitted_by_the_policys_networks_alone(world: World) -> N
 
 def csr_refusal(profile: Profile, ordered: list[str], der: bytes) -> Refused:
     with pytest.raises(Refused) as caught:
-        policy.admit_request(policy.parsed(der), order(*ordered), profile, None)
+        policy.admit_request(policy.parse_csr(der), order(*ordered), profile, None)
     assert caught.value.type == ProblemType.BAD_CSR
     return caught.value
 
@@ -165,7 +165,7 @@ def csr_refusal(profile: Profile, ordered: list[str], der: bytes) -> Refused:
 @pytest.mark.requirement("M112")
 def test_a_request_for_the_names_of_the_order_is_admitted(profile: Profile) -> None:
     der = pki.csr("b.example.com", "A.example.com", common_name="a.example.com")
-    policy.admit_request(policy.parsed(der), order("a.example.com", "b.example.com"), profile, None)
+    policy.admit_request(policy.parse_csr(der), order("a.example.com", "b.example.com"), profile, None)
 
 
 @pytest.mark.requirement("M112", "SEC28")
@@ -193,7 +193,7 @@ def test_the_policy_is_applied_to_the_request_again(world: World) -> None:
     refused = csr_refusal(world.profile, ["a.example.com"], pki.csr("a.example.com"))
     assert "spec.dnsNames.allowed" in refused.detail
     assert refused.subproblems[0].identifier == identifier_of(dns_name("a.example.com"))
-    policy.admit_request(policy.parsed(pki.csr("a.example.com")), order("a.example.com"), profile, None)
+    policy.admit_request(policy.parse_csr(pki.csr("a.example.com")), order("a.example.com"), profile, None)
 
 
 def test_key_and_subject_are_the_policys_business_too(world: World) -> None:
@@ -212,7 +212,7 @@ def test_key_and_subject_are_the_policys_business_too(world: World) -> None:
 @pytest.mark.requirement("S114")
 def test_what_is_no_request_is_a_bad_csr() -> None:
     with pytest.raises(Refused) as caught:
-        policy.parsed(b"0\x82")
+        policy.parse_csr(b"0\x82")
     assert caught.value.type == ProblemType.BAD_CSR
 
 

@@ -17,7 +17,7 @@ FIRST, SECOND = ChallengeId(0, "http-01"), ChallengeId(1, "http-01")
 class Life:
     """A process that began at NOW, and the time in it."""
 
-    def __init__(self, *, sole_writer: bool = True, gone: frozenset[str] = frozenset()) -> None:
+    def __init__(self, *, sole_writer: bool = True, gone: frozenset[str] = frozenset(), remembered: int = 10) -> None:
         self.now = NOW
         self.recovery = Recovery(
             replica="server-0",
@@ -25,6 +25,7 @@ class Life:
             clock=lambda: self.now,
             is_sole_writer=lambda: sole_writer,
             is_gone=lambda each: each in gone,
+            remembered=remembered,
         )
 
 
@@ -47,8 +48,8 @@ def test_a_validation_is_lost_with_its_process_or_after_a_while(attempt: str, se
     life = Life(gone=frozenset({"server-2"}))
     life.now += timedelta(seconds=seconds)
     expected = ((FIRST, False),) if lost else ()
-    assert life.recovery.of(processing(attempt, "a.example", "b.example"), ()) == expected
-    assert life.recovery.of(processing(attempt), (FIRST,)) == ()
+    assert life.recovery.find_lost(processing(attempt, "a.example", "b.example"), ()) == expected
+    assert life.recovery.find_lost(processing(attempt), (FIRST,)) == ()
 
 
 def test_a_validation_that_never_said_when_it_began_is_lost() -> None:
@@ -62,12 +63,12 @@ def test_a_validation_that_never_said_when_it_began_is_lost() -> None:
 def test_an_older_order_is_tried_once_and_quietly() -> None:
     life = Life()
     old = order("a.example", "b.example", created=NOW - timedelta(minutes=1))
-    assert life.recovery.of(old, ()) == ((FIRST, True), (SECOND, True))
-    assert life.recovery.of(old, ()) == ()
+    assert life.recovery.find_lost(old, ()) == ((FIRST, True), (SECOND, True))
+    assert life.recovery.find_lost(old, ()) == ()
 
 
 def test_an_order_of_this_life_is_not_tried_unasked() -> None:
-    assert Life().recovery.of(order(created=NOW + timedelta(seconds=1)), ()) == ()
+    assert Life().recovery.find_lost(order(created=NOW + timedelta(seconds=1)), ()) == ()
 
 
 def test_a_response_may_have_been_lost_with_another_server() -> None:
@@ -75,33 +76,34 @@ def test_a_response_may_have_been_lost_with_another_server() -> None:
     young = order("a.example", created=NOW + timedelta(seconds=1))
     for life in (among_others, alone):
         life.now = NOW + timedelta(seconds=20)
-        assert life.recovery.of(young, ()) == ()
+        assert life.recovery.find_lost(young, ()) == ()
         life.now = NOW + timedelta(seconds=40)
-    assert alone.recovery.of(young, ()) == ()
-    assert among_others.recovery.of(young, ()) == ((FIRST, True),)
-    assert among_others.recovery.of(young, ()) == ()
+    assert alone.recovery.find_lost(young, ()) == ()
+    assert among_others.recovery.find_lost(young, ()) == ((FIRST, True),)
+    assert among_others.recovery.find_lost(young, ()) == ()
 
 
 def test_an_order_that_nobody_has_stored_is_not_tried_unasked() -> None:
     plain = order()
-    assert Life().recovery.of(replace(plain, metadata=replace(plain.metadata, creation_timestamp=None)), ()) == ()
+    assert (
+        Life().recovery.find_lost(replace(plain, metadata=replace(plain.metadata, creation_timestamp=None)), ()) == ()
+    )
 
 
 def test_an_order_that_is_being_worked_on_is_not_tried_unasked() -> None:
     old = order("a.example", "b.example", created=NOW - timedelta(minutes=1))
-    assert Life().recovery.of(old, (FIRST,)) == ()
+    assert Life().recovery.find_lost(old, (FIRST,)) == ()
     elsewhere = transitions.begun(old, {FIRST: None}, attempt="server-1/1", now=NOW)
-    assert Life().recovery.of(elsewhere, ()) == ()
+    assert Life().recovery.find_lost(elsewhere, ()) == ()
 
 
-def test_what_was_tried_is_remembered_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recovery, "_REMEMBERED", 2)
-    life = Life()
+def test_what_was_tried_is_remembered_in_bounded_memory() -> None:
+    life = Life(remembered=2)
     old = order(created=NOW - timedelta(minutes=1))
-    for number in range(5):
-        named = replace(old, metadata=replace(old.metadata, name=f"order-{number}"))
-        assert life.recovery.of(named, ())
-    assert len(life.recovery._tried) == 2
+    named = [replace(old, metadata=replace(old.metadata, name=f"order-{number}")) for number in range(3)]
+    assert all(life.recovery.find_lost(each, ()) for each in named)
+    assert life.recovery.find_lost(named[2], ()) == ()
+    assert life.recovery.find_lost(named[0], ()) != ()
 
 
 def test_other_replicas_are_not_known_to_be_gone_by_default() -> None:

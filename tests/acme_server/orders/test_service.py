@@ -38,7 +38,7 @@ async def account(world: World) -> ACMEAccount:
 
 async def refusal(world: World, account: ACMEAccount, *names: str, **dates: object) -> Refused:
     with pytest.raises(Refused) as caught:
-        await world.services.orders.create(world.profile, account, wanted(*names, **dates))
+        await world.services.orders.create(world.caller(account), wanted(*names, **dates))
     return caught.value
 
 
@@ -57,8 +57,8 @@ async def test_an_issuance_costs_three_writes_and_no_reads(world: World, account
     world.services.state.account_index.mark_complete()
     order = await world.proven(account, *names)
     assert order.status.state == "ready"
-    order = await world.services.orders.get(world.profile, account, order.metadata.name)
-    order = await world.services.orders.finalize(world.profile, account, order, pki.csr(*names))
+    order = await world.services.orders.get(world.caller(account), order.metadata.name)
+    order = await world.services.orders.finalize(world.caller(account), order, pki.csr(*names))
     assert order.status.state == "valid"
     assert world.calls(before) == ["create acmeorders", "update acmeorders", "update acmeorders"]
     assert counted(world.metrics, "orders") == {"created": 1, "valid": 1}
@@ -99,10 +99,10 @@ async def test_dates_that_are_not_honoured_are_refused_before_anybody_solves_a_c
 @pytest.mark.requirement("M108")
 async def test_requested_dates_are_those_of_the_certificate(world: World, account: ACMEAccount) -> None:
     not_after = world.clock() + timedelta(days=3)
-    order = await world.services.orders.create(world.profile, account, wanted(NAME, not_after=not_after))
-    await world.services.orders.respond(order, 0, "http-01")
-    order = await world.services.orders.settled(order)
-    order = await world.services.orders.finalize(world.profile, account, order, pki.csr(NAME))
+    order = await world.services.orders.create(world.caller(account), wanted(NAME, not_after=not_after))
+    await world.respond(order, 0, "http-01")
+    order = await world.services.orders.poll(order)
+    order = await world.services.orders.finalize(world.caller(account), order, pki.csr(NAME))
     certificate = x509.load_pem_x509_certificate((order.status.certificate or "").encode())
     assert certificate.not_valid_after_utc == not_after
 
@@ -124,7 +124,7 @@ async def test_an_account_of_a_suspended_credential_may_neither_order_nor_finali
     world.credentials.put(replace(credential, spec=replace(credential.spec, suspended=True)))
     assert (await refusal(world, account, NAME)).type == ProblemType.UNAUTHORIZED
     with pytest.raises(Refused) as caught:
-        await world.services.orders.finalize(world.profile, account, order, pki.csr(NAME))
+        await world.services.orders.finalize(world.caller(account), order, pki.csr(NAME))
     assert status_of(caught.value) == 403
     assert world.stored(order).status.certificate is None
 
@@ -136,19 +136,19 @@ async def test_orders_of_others_and_orders_that_do_not_exist_look_the_same(world
     problems = []
     for caller, name in ((other, order.metadata.name), (account, "a" * 32), (account, "../x"), (account, "A" * 32)):
         with pytest.raises(Refused) as caught:
-            await world.services.orders.get(world.profile, caller, name)
+            await world.services.orders.get(world.caller(caller), name)
         problems.append((caught.value.type, caught.value.detail, status_of(caught.value)))
     assert len(set(problems)) == 1
     assert problems[0][2] == 404
-    assert (await world.services.orders.get(world.profile, account, order.metadata.name)) == order
+    assert (await world.services.orders.get(world.caller(account), order.metadata.name)) == order
 
 
 @pytest.mark.requirement("SEC37")
 async def test_a_malformed_id_costs_no_read_and_an_unknown_one_a_single_one(world: World, account: ACMEAccount) -> None:
     before = len(world.api.requests)
-    await not_found(world.services.orders.get(world.profile, account, "a-b"))
+    await not_found(world.services.orders.get(world.caller(account), "a-b"))
     assert world.calls(before) == []
-    await not_found(world.services.orders.get(world.profile, account, "a" * 32))
+    await not_found(world.services.orders.get(world.caller(account), "a" * 32))
     assert world.calls(before) == ["get acmeorders"]
 
 
@@ -158,10 +158,10 @@ async def test_responding_writes_nothing_and_shows_the_challenge_as_processing(
     world.validator.seconds = 0.1
     order = await world.order(account)
     before = len(world.api.requests)
-    shown = await world.services.orders.respond(order, 0, "http-01")
+    shown = await world.respond(order, 0, "http-01")
     assert shown.status.authorizations[0].challenges[0].state == "processing"
     assert world.calls(before) == []
-    order = await world.services.orders.settled(order)
+    order = await world.services.orders.poll(order)
     assert order.status.state == "ready"
     assert world.validator.asked[0][2] == f"{order.spec.tokens[0].token}.{Key().thumbprint}"
 
@@ -169,7 +169,7 @@ async def test_responding_writes_nothing_and_shows_the_challenge_as_processing(
 @pytest.mark.requirement("M133", "SEC51")
 async def test_responding_to_what_is_settled_changes_nothing(world: World, account: ACMEAccount) -> None:
     order = await world.proven(account)
-    again = await world.services.orders.respond(order, 0, "http-01")
+    again = await world.respond(order, 0, "http-01")
     assert again.status.authorizations[0].challenges[0].state == "valid"
     assert len(world.validator.asked) == 1
 
@@ -180,7 +180,7 @@ async def test_challenges_that_were_not_offered_are_not_found(
     world: World, account: ACMEAccount, position: int, type_: str
 ) -> None:
     order = await world.order(account)
-    await not_found(world.services.orders.respond(order, position, type_))
+    await not_found(world.respond(order, position, type_))
 
 
 @pytest.mark.requirement("M69", "S131", "M143")
@@ -188,8 +188,8 @@ async def test_a_failed_challenge_says_why_in_challenge_and_order(world: World, 
     world.validator.failures["b.example.com"] = wrong("http://b.example.com/ answered with status 404")
     order = await world.order(account, "a.example.com", "b.example.com")
     for position in range(2):
-        await world.services.orders.respond(order, position, "http-01")
-    order = await world.services.orders.settled(order)
+        await world.respond(order, position, "http-01")
+    order = await world.services.orders.poll(order)
     assert order.status.state == "invalid"
     error = order.status.authorizations[1].challenges[0].error
     assert error is not None
@@ -205,10 +205,10 @@ async def test_a_failed_challenge_says_why_in_challenge_and_order(world: World, 
 async def test_a_proof_does_not_count_once_the_account_is_deactivated(world: World, account: ACMEAccount) -> None:
     world.validator.gate = asyncio.Event()
     order = await world.order(account)
-    await world.services.orders.respond(order, 0, "http-01")
+    await world.respond(order, 0, "http-01")
     await world.services.accounts.update(account, AccountUpdate(status="deactivated"))
     world.validator.gate.set()
-    order = await world.services.orders.settled(order)
+    order = await world.services.orders.poll(order)
     assert order.status.state == "invalid"
     assert order.status.error is not None
     assert "deactivated" in order.status.error.detail
@@ -219,26 +219,26 @@ async def test_finalizing_with_a_deactivated_account_issues_nothing(world: World
     order = await world.proven(account)
     await world.services.accounts.update(account, AccountUpdate(status="deactivated"))
     with pytest.raises(Refused) as caught:
-        await world.services.orders.finalize(world.profile, account, order, pki.csr(NAME))
+        await world.services.orders.finalize(world.caller(account), order, pki.csr(NAME))
     assert status_of(caught.value) == 401
     assert world.stored(order).status.state == "ready"
 
 
 async def test_a_profile_that_is_being_repaired_does_not_lose_a_proof(world: World, account: ACMEAccount) -> None:
     order = await world.order(account)
-    await world.services.orders.respond(order, 0, "http-01")
+    await world.respond(order, 0, "http-01")
     world.configure(ready=False)
-    assert (await world.services.orders.settled(order)).status.state == "ready"
+    assert (await world.services.orders.poll(order)).status.state == "ready"
 
 
 @pytest.mark.requirement("S109")
 async def test_an_order_that_expires_becomes_invalid_when_somebody_looks(world: World, account: ACMEAccount) -> None:
     order = await world.order(account)
     world.clock.ahead = timedelta(hours=24, minutes=6)
-    ended = await world.services.orders.settled(order)
+    ended = await world.services.orders.poll(order)
     assert ended.status.state == "invalid"
     assert world.stored(order).status.state == "invalid"
-    shown = await world.services.orders.respond(order, 0, "http-01")
+    shown = await world.respond(order, 0, "http-01")
     assert shown.status.state == "invalid"
     assert world.validator.asked == []
 
@@ -249,10 +249,12 @@ async def test_giving_an_authorization_up_ends_the_order(world: World, account: 
     changed = await world.services.orders.deactivate_authorization(order, 1)
     assert changed.status.authorizations[1].state == "deactivated"
     with pytest.raises(Refused) as caught:
-        await world.services.orders.finalize(world.profile, account, order, pki.csr("a.example.com", "b.example.com"))
+        await world.services.orders.finalize(world.caller(account), order, pki.csr("a.example.com", "b.example.com"))
     assert caught.value.type == ProblemType.ORDER_NOT_READY
     for position in (-1, 2):
-        await not_found(world.services.orders.deactivate_authorization(order, position))
+        await not_found(
+            world.services.orders.get_with_authorization(world.caller(account), order.metadata.name, position)
+        )
 
 
 @pytest.mark.requirement("M54", "M55")
@@ -264,23 +266,24 @@ async def test_the_list_of_orders_has_those_of_the_account_that_may_still_matter
     await world.services.orders.deactivate_authorization(failed, 0)
     other = await world.account(Key(thumbprint="other"))
     await world.order(other)
-    assert await world.services.orders.page_of(account) == ((pending.metadata.name,), "")
+    assert await world.services.orders.list_page(account) == ((pending.metadata.name,), "")
 
 
 async def test_an_order_that_somebody_has_deleted_is_not_found(world: World, account: ACMEAccount) -> None:
     order = await world.order(account)
     world.api.remove(ORDERS, "pki", order.metadata.name)
     world.services.state.orders.clear()
-    await not_found(world.services.orders.respond(order, 0, "http-01"))
-    await not_found(world.services.orders.settled(order))
-    await not_found(world.services.orders.finalize(world.profile, account, order, pki.csr(NAME)))
+    await not_found(world.respond(order, 0, "http-01"))
+    await not_found(world.services.orders.poll(order))
+    await not_found(world.services.orders.finalize(world.caller(account), order, pki.csr(NAME)))
 
 
 async def test_an_account_that_somebody_has_deleted_proves_nothing(world: World, account: ACMEAccount) -> None:
     order = await world.order(account)
     world.api.remove(ACCOUNTS, "pki", account.metadata.name)
     world.services.state.accounts.clear()
-    await not_found(world.services.orders.respond(order, 0, "http-01"))
+    await world.services.orders.respond(world.caller(account), order, 0, "http-01")
+    assert (await world.services.orders.poll(order)).status.state == "invalid"
 
 
 async def test_alone_a_server_answers_from_its_cache_and_with_others_it_reads(
@@ -288,13 +291,13 @@ async def test_alone_a_server_answers_from_its_cache_and_with_others_it_reads(
 ) -> None:
     order = await world.order(account)
     before = len(world.api.requests)
-    await world.services.orders.settled(order)
+    await world.services.orders.poll(order)
     assert world.calls(before) == []
     world.sole_writer = False
     other = world.another()
-    await other.services.orders.respond(order, 0, "http-01")
-    await other.services.orders.settled(order)
-    assert (await world.services.orders.settled(order)).status.state == "ready"
+    await other.respond(order, 0, "http-01")
+    await other.services.orders.poll(order)
+    assert (await world.services.orders.poll(order)).status.state == "ready"
 
 
 @pytest.mark.requirement("SEC27")
@@ -305,29 +308,29 @@ async def test_two_servers_that_a_client_alternates_between_issue_one_certificat
     assert await servers[1].services.accounts.find(world.profile, Key().thumbprint) == account
     order = await servers[1].order(account, "a.example.com", "b.example.com")
     for position in range(2):
-        await servers[position].services.orders.respond(order, position, "http-01")
+        await servers[position].respond(order, position)
     for _ in range(50):
         for server in servers:
-            order = await server.services.orders.settled(
-                await server.services.orders.get(world.profile, account, order.metadata.name)
+            order = await server.services.orders.poll(
+                await server.services.orders.get(world.caller(account), order.metadata.name)
             )
         if order.status.state != "pending":
             break
         await asyncio.sleep(0.02)
     der = pki.csr("a.example.com", "b.example.com")
-    first = await servers[0].services.orders.finalize(world.profile, account, order, der)
-    second = await servers[1].services.orders.finalize(world.profile, account, order, der)
+    first = await servers[0].services.orders.finalize(world.caller(account), order, der)
+    second = await servers[1].services.orders.finalize(world.caller(account), order, der)
     assert first.status.certificate is not None
     assert first.status.certificate == second.status.certificate
-    assert (await servers[1].services.orders.settled(order)).status.state == "valid"
+    assert (await servers[1].services.orders.poll(order)).status.state == "valid"
 
 
 async def in_processing(world: World, account: ACMEAccount) -> ACMEOrder:
     """An order whose validation takes longer than the client's patience, and its server dies."""
     world.validator.gate = asyncio.Event()
     order = await world.order(account)
-    await world.services.orders.respond(order, 0, "http-01")
-    await world.services.orders.settled(order)
+    await world.respond(order, 0, "http-01")
+    await world.services.orders.poll(order)
     assert world.stored(order).status.authorizations[0].challenges[0].state == "processing"
     await world.services.worker.drain(0)
     world.validator.gate = None
@@ -339,8 +342,8 @@ async def test_a_validation_that_was_lost_with_an_earlier_life_is_resumed_by_a_p
 ) -> None:
     order = await in_processing(world, account)
     world.start()
-    assert (await world.services.orders.settled(order)).status.state == "pending"
-    assert (await world.services.orders.settled(order)).status.state == "ready"
+    assert (await world.services.orders.poll(order)).status.state == "pending"
+    assert (await world.services.orders.poll(order)).status.state == "ready"
 
 
 async def test_a_validation_that_was_lost_with_another_server_is_resumed_after_a_while(
@@ -348,19 +351,19 @@ async def test_a_validation_that_was_lost_with_another_server_is_resumed_after_a
 ) -> None:
     order = await in_processing(world, account)
     other = world.another()
-    await other.services.orders.settled(order)
-    assert (await other.services.orders.settled(order)).status.state == "pending"
+    await other.services.orders.poll(order)
+    assert (await other.services.orders.poll(order)).status.state == "pending"
     assert len(world.validator.asked) == 1
     world.clock.ahead = timedelta(seconds=31)
-    await other.services.orders.settled(order)
-    assert (await other.services.orders.settled(order)).status.state == "ready"
+    await other.services.orders.poll(order)
+    assert (await other.services.orders.poll(order)).status.state == "ready"
 
 
 async def test_a_lost_validation_is_resumed_when_the_client_answers_again(world: World, account: ACMEAccount) -> None:
     order = await in_processing(world, account)
     world.start()
-    await world.services.orders.respond(order, 0, "http-01")
-    assert (await world.services.orders.settled(order)).status.state == "ready"
+    await world.respond(order, 0, "http-01")
+    assert (await world.services.orders.poll(order)).status.state == "ready"
 
 
 async def test_a_response_that_was_lost_before_anything_was_written_is_taken_up_quietly(
@@ -368,9 +371,9 @@ async def test_a_response_that_was_lost_before_anything_was_written_is_taken_up_
 ) -> None:
     order = await world.order(account)
     world.start()
-    shown = await world.services.orders.settled(order)
+    shown = await world.services.orders.poll(order)
     assert shown.status.authorizations[0].challenges[0].state == "pending"
-    assert (await world.services.orders.settled(order)).status.state == "ready"
+    assert (await world.services.orders.poll(order)).status.state == "ready"
 
 
 async def test_a_quiet_attempt_that_fails_leaves_no_trace_and_is_made_once(world: World, account: ACMEAccount) -> None:
@@ -378,13 +381,13 @@ async def test_a_quiet_attempt_that_fails_leaves_no_trace_and_is_made_once(world
     order = await world.order(account)
     world.start()
     for _ in range(3):
-        assert (await world.services.orders.settled(order)).status.state == "pending"
+        assert (await world.services.orders.poll(order)).status.state == "pending"
         await asyncio.sleep(0.05)
     assert len(world.validator.asked) == 1
     assert world.stored(order).status.authorizations == ()
     world.validator.failures.clear()
-    await world.services.orders.respond(order, 0, "http-01")
-    assert (await world.services.orders.settled(order)).status.state == "ready"
+    await world.respond(order, 0, "http-01")
+    assert (await world.services.orders.poll(order)).status.state == "ready"
 
 
 async def test_an_order_that_is_younger_than_the_server_is_not_attempted_quietly(
@@ -394,7 +397,7 @@ async def test_an_order_that_is_younger_than_the_server_is_not_attempted_quietly
     world.start()
     world.clock.ahead = timedelta(0)
     order = await world.order(account)
-    await world.services.orders.settled(order)
+    await world.services.orders.poll(order)
     await asyncio.sleep(0.05)
     assert world.validator.asked == []
 
@@ -403,9 +406,9 @@ async def test_a_server_that_is_ending_resumes_nothing(world: World, account: AC
     order = await in_processing(world, account)
     world.start()
     await world.services.worker.drain(0)
-    assert (await world.services.orders.settled(order)).status.state == "pending"
+    assert (await world.services.orders.poll(order)).status.state == "pending"
     with pytest.raises(Unavailable):
-        await world.services.orders.respond(order, 0, "http-01")
+        await world.respond(order, 0, "http-01")
 
 
 async def test_finalizing_waits_for_validations_that_are_under_way() -> None:
@@ -416,9 +419,11 @@ async def test_finalizing_waits_for_validations_that_are_under_way() -> None:
         world.validator.seconds = 0.1
         order = await world.order(account, "a.example.com", "b.example.com")
         for position in range(2):
-            await world.services.orders.respond(order, position, "http-01")
+            await world.respond(order, position, "http-01")
         finished = await world.services.orders.finalize(
-            world.profile, account, order, pki.csr("a.example.com", "b.example.com")
+            world.caller(account),
+            order,
+            pki.csr("a.example.com", "b.example.com"),
         )
         assert finished.status.state == "valid"
 
@@ -445,15 +450,15 @@ async def test_attempts_of_every_challenge_are_repeated_shown_and_hurried_by_the
         world.validator.failures[NAME] = [wrong("first", temporary=True), wrong("second", temporary=True)]
         for attempt, expected in enumerate(("first", "second (2 attempts)"), 1):
             # The response begins the validation; the next one has it repeated now instead of in a minute.
-            await world.services.orders.respond(order, 0, type_)
+            await world.respond(order, 0, type_)
             await attempted(world, attempt)
-            shown = await world.services.orders.settled(order, position=0)
+            shown = await world.services.orders.poll(order, position=0)
             challenge = next(each for each in shown.status.authorizations[0].challenges if each.type == type_)
             assert challenge.state == "processing"
             assert challenge.error is not None
             assert challenge.error.detail == expected
         assert challenge.error is not None
         assert [each.detail for each in challenge.error.subproblems] == ["first"]
-        await world.services.orders.respond(order, 0, type_)
-        assert (await world.services.orders.settled(order, position=0)).status.state == "ready"
+        await world.respond(order, 0, type_)
+        assert (await world.services.orders.poll(order, position=0)).status.state == "ready"
         assert len(world.validator.asked) == 3

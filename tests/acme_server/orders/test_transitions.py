@@ -153,7 +153,7 @@ def test_only_a_ready_order_can_be_finalized() -> None:
         (transitions.validated(order(), {id_(0): REFUSED}, lifetime=NONE, now=LATER), LATER),
     ):
         for event in (
-            lambda now=now, state=state: transitions.finalizable(state, now=now),
+            lambda now=now, state=state: transitions.require_ready(state, now=now),
             lambda now=now, state=state: transitions.accepted(state, b"csr", DIGEST, now=now),
             lambda now=now, state=state: transitions.issued(state, DIGEST, issued(), now=now),
         ):
@@ -165,7 +165,7 @@ def test_only_a_ready_order_can_be_finalized() -> None:
 def test_the_refusal_to_finalize_an_invalid_order_says_why_it_is_invalid() -> None:
     failed = transitions.validated(order(), {id_(0): REFUSED}, lifetime=NONE, now=LATER)
     with pytest.raises(Refused) as refused:
-        transitions.finalizable(failed, now=LATER)
+        transitions.require_ready(failed, now=LATER)
     assert "nobody there" in not_ready(refused)
 
 
@@ -185,8 +185,8 @@ def test_another_request_after_the_first_is_refused() -> None:
     processing = transitions.accepted(ready(), b"csr", DIGEST, now=LATER)
     valid = transitions.issued(ready(), DIGEST, issued(), now=LATER)
     for moved_on in (processing, valid):
-        assert transitions.replayed(moved_on, DIGEST)
-        assert not transitions.replayed(moved_on, OTHER_DIGEST)
+        assert transitions.is_replay(moved_on, DIGEST)
+        assert not transitions.is_replay(moved_on, OTHER_DIGEST)
         with pytest.raises(Refused) as refused:
             transitions.accepted(moved_on, b"other", OTHER_DIGEST, now=LATER)
         not_ready(refused)
@@ -218,7 +218,7 @@ def test_an_order_that_was_not_finalized_in_time_is_invalid() -> None:
 def test_clocks_may_differ_by_five_minutes() -> None:
     almost = NOW + LIFETIME + timedelta(minutes=4)
     assert transitions.expired(ready(), now=almost) == ready()
-    transitions.finalizable(ready(), now=almost)
+    transitions.require_ready(ready(), now=almost)
 
 
 def test_an_order_that_outlives_its_own_end_only_by_its_authorizations_ends_too() -> None:
@@ -231,7 +231,7 @@ def test_an_order_that_outlives_its_own_end_only_by_its_authorizations_ends_too(
     assert seen is not None
     assert seen.reason == "Expired"
     with pytest.raises(Refused) as refused:
-        transitions.finalizable(longer, now=late)
+        transitions.require_ready(longer, now=late)
     assert "expired" in not_ready(refused)
 
 
@@ -240,7 +240,7 @@ def test_a_proof_that_holds_no_longer_is_no_proof_even_of_a_ready_order() -> Non
     authorizations = tuple(replace(each, expires=NOW) for each in ready().status.authorizations)
     stale = replace(ready(), status=replace(ready().status, authorizations=authorizations))
     with pytest.raises(Refused) as refused:
-        transitions.finalizable(stale, now=NOW + timedelta(minutes=6))
+        transitions.require_ready(stale, now=NOW + timedelta(minutes=6))
     assert "www.example.com" in not_ready(refused)
     assert transitions.expired(stale, now=NOW + timedelta(minutes=6)).status.state == "invalid"
 

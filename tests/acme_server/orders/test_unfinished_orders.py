@@ -36,7 +36,7 @@ async def test_an_order_that_nobody_looks_at_does_not_stay_in_processing(world: 
     ready = await world.proven(account)
     world.remove_authority_key()
     world.clock.ahead = timedelta(hours=1)  # ready for so long that the request is written down first
-    processing = await world.services.orders.finalize(world.profile, account, ready, pki.csr("www.example.com"))
+    processing = await world.services.orders.finalize(world.caller(account), ready, pki.csr("www.example.com"))
     assert processing.status.state == "processing"
     unfinished_orders = UnfinishedOrders(index := Index[ACMEOrder](), patience=0.1, every=0.02)
     index.update(world.stored(processing), False)
