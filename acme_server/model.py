@@ -1,10 +1,12 @@
-"""Values that several parts of the server share: who asks, and how a validation ended."""
+"""Values that several parts of the server share: who asks, for which names, and how a validation ended."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from msgspec import Meta, Struct
 
 from acme_server.jose.jwk import AccountKey
 from acme_server.profiles import Profile
@@ -26,6 +28,17 @@ class KeyHolder:
 
     profile: Profile
     key: AccountKey
+
+
+Text = Annotated[str, Meta(max_length=1024)]
+"""Text from a client: longer than any identifier or contact can be, short enough to be no burden."""
+
+
+class RequestedIdentifier(Struct, frozen=True, kw_only=True):
+    """An identifier as the client wrote it, of any type."""
+
+    type: Text
+    value: Text
 
 
 class ChallengeId(NamedTuple):

@@ -1,4 +1,4 @@
-"""What clients send: the payloads of RFC 8555, 7.3 to 7.5, as values. Unknown members are ignored."""
+"""The payloads of requests (RFC 8555, 7.3 to 7.6). Unknown members are ignored."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import msgspec
 from msgspec import Meta
 
 from acme_server.jose.decoding import base64url, json_object, malformed
+from acme_server.model import RequestedIdentifier, Text
 
 MAXIMUM_IDENTIFIERS = 100
 MAXIMUM_CONTACTS = 10
-_MAXIMUM_VALUE = 1024
-"""Characters of an identifier or a contact: more than either can have, less than would be a burden."""
 
 
 class Payload(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -23,16 +22,8 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 T = TypeVar("T", bound=Payload)
 MAXIMUM_CERTIFICATE = 32 * 1024
 """Octets of a certificate that is to be revoked: a hundred of the longest names fit."""
-Text = Annotated[str, Meta(max_length=_MAXIMUM_VALUE)]
 Time = Annotated[datetime, Meta(tz=True)]
 Contacts = Annotated[tuple[Text, ...], Meta(max_length=MAXIMUM_CONTACTS)]
-
-
-class RequestedIdentifier(Payload, frozen=True, kw_only=True):
-    """An identifier as the client spelled it; the type may be one that nobody knows."""
-
-    type: Text
-    value: Text
 
 
 class NewAccount(Payload, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from acme_server.api.payloads import RequestedIdentifier
+from acme_server.model import RequestedIdentifier
 from acme_server.problems import ProblemType, Refused, SubProblem
 from kms.pki.names import InvalidName, Name, dns_name, ip_address
 from kms.resources.orders import Identifier

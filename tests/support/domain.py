@@ -15,10 +15,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from acme_server.accounts.eab_credentials import UID_INDEX, Binding, by_uid
-from acme_server.api.payloads import NewAccount, NewOrder, RequestedIdentifier
+from acme_server.api.payloads import NewAccount, NewOrder
 from acme_server.jose.jwk import AccountKey, Verifier
 from acme_server.metrics import Metrics
-from acme_server.model import Caller, KeyHolder
+from acme_server.model import Caller, KeyHolder, RequestedIdentifier
 from acme_server.orders.policy import Objection
 from acme_server.problems import ProblemType
 from acme_server.profiles import Profile

@@ -15,9 +15,9 @@ from acme_server.api.payloads import (
     NewAccount,
     NewOrder,
     Payload,
-    RequestedIdentifier,
     decode,
 )
+from acme_server.model import RequestedIdentifier
 from acme_server.problems import ProblemType, Refused
 
 TYPES = (NewAccount, AccountUpdate, NewOrder, AuthorizationUpdate, ChallengeResponse, Finalization)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acme_server.api.payloads import RequestedIdentifier
+from acme_server.model import RequestedIdentifier
 from acme_server.orders import identifiers
 from acme_server.problems import ProblemType, Refused
 from kms.pki.names import Name, dns_name, ip_address
