@@ -85,7 +85,7 @@ class OpenOrderQuota(View[ACMEOrder]):
     def __init__(self, index: Index[ACMEOrder], *, clock: Clock, maximum: int = MAXIMUM_OPEN_ORDERS) -> None:
         super().__init__(index)
         self._clock = clock
-        self._maximum = maximum
+        self.maximum = maximum
         self._accounts: dict[Key, Key] = {}
         self._expirations: dict[Key, dict[Key, datetime]] = {}
 
@@ -117,12 +117,12 @@ class OpenOrderQuota(View[ACMEOrder]):
 
     def admit(self, namespace: str, account: str) -> None:
         """Raise Refused (rateLimited) if the account has as many open orders as it may have."""
-        if len(self._expirations.get((namespace, account), ())) < self._maximum:
+        if len(self._expirations.get((namespace, account), ())) < self.maximum:
             return
-        if self.count(namespace, account) >= self._maximum:
+        if self.count(namespace, account) >= self.maximum:
             raise Refused(
                 ProblemType.RATE_LIMITED,
-                f"The account has {self._maximum} open orders; finish some of them first.",
+                f"The account has {self.maximum} open orders; finish some of them first.",
                 retry_after=_RETRY_WHEN_BUSY,
             )
 

@@ -26,7 +26,6 @@ from acme_server.validation.net.address_filter import AddressFilter
 from acme_server.validation.net.http_client import HTTPClient
 from acme_server.validation.net.redirects import PORTS
 from e2e.load.keys import certificate_id
-from kms.pki.keys import fingerprint
 from kms.resources.meta import LocalRef
 from kms.resources.policies import PolicySpec, ValueRules
 from kms.resources.profiles import OrderProfile
@@ -123,7 +122,7 @@ async def a_name_that_is_for_another_ca(server: Server) -> Answer:
 
 
 async def too_many_open_orders(server: Server) -> Answer:
-    server.world.services.orders._new_orders._open_orders._maximum = 1
+    server.world.services.open_orders.maximum = 1
     await server.order()
     return await server.order()
 
@@ -222,7 +221,7 @@ async def a_certificate_that_is_replaced_already(server: Server) -> Answer:
 
 async def a_key_that_is_compromised(server: Server) -> Answer:
     csr = pki.csr("www.example.com")
-    server.world.services.state.certificates._compromised.add(fingerprint(pki.key().public_key()))
+    server.world.compromise(pki.key().public_key())
     return await server.finalize(await server.ready(), csr)
 
 

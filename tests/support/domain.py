@@ -19,6 +19,7 @@ from acme_server.api.payloads import NewAccount, NewOrder
 from acme_server.jose.jwk import AccountKey, Verifier
 from acme_server.metrics import Metrics
 from acme_server.model import Caller, KeyHolder, RequestedIdentifier
+from acme_server.orders import transitions
 from acme_server.orders.policy import Objection
 from acme_server.problems import ProblemType
 from acme_server.profiles import Profile
@@ -33,7 +34,8 @@ from kms.cluster.client import Cluster
 from kms.cluster.codec import WatchEvent
 from kms.cluster.informer import Informer
 from kms.pki.ca import subject_key_id
-from kms.pki.keys import private_key_pem
+from kms.pki.crl import KEY_COMPROMISE
+from kms.pki.keys import PublicKey, fingerprint, private_key_pem
 from kms.resources.accounts import ACMEAccount
 from kms.resources.authorities import AuthoritySpec, AuthorityStatus, CertificateAuthority
 from kms.resources.core import Secret
@@ -62,6 +64,7 @@ from kms.resources.secret_names import (
 )
 from tests.support import pki
 from tests.support.acme import EXTERNAL_URL
+from tests.support.acmeorders import certified
 from tests.support.apiserver import FakeApiServer, running_api
 
 T = TypeVar("T", bound=Resource)
@@ -416,6 +419,12 @@ class World:
         caller = self.caller(account)
         order = await self.services.orders.get_with_authorization(caller, order.metadata.name, position)
         return await self.services.orders.respond(caller, order, position, type_)
+
+    def compromise(self, key: PublicKey) -> None:
+        """As if a certificate with that key had been revoked for keyCompromise."""
+        order = transitions.revoked(certified(), KEY_COMPROMISE, now=self.clock())
+        status = msgspec.structs.replace(order.status, public_key_digest=fingerprint(key))
+        self.services.order_index.update(msgspec.structs.replace(order, status=status), False)
 
     def stored(self, order: ACMEOrder) -> ACMEOrder:
         """The order as the API server has it."""

@@ -16,7 +16,6 @@ from acme_server.jose.jwk import thumbprint
 from acme_server.model import KeyHolder
 from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.state.account_keys import account_name
-from kms.pki.keys import fingerprint
 from kms.resources.accounts import AccountStatus, ACMEAccount
 from kms.resources.kinds import ACCOUNTS
 from kms.resources.meta import LocalRef
@@ -164,7 +163,7 @@ async def test_another_old_key_is_refused_before_anything_is_written(world: Worl
 @pytest.mark.requirement("SEC25")
 async def test_a_compromised_key_becomes_nobodys_key(world: World, account: ACMEAccount) -> None:
     compromised = Key(pki.key(which="lost").public_key(), jwk='"lost"', thumbprint="lost")
-    world.services.state.certificates._compromised.add(fingerprint(compromised.public_key))
+    world.compromise(compromised.public_key)
     assert (await refusal(world, account, compromised)).type is ProblemType.BAD_PUBLIC_KEY
     with pytest.raises(Refused) as caught:
         await world.services.accounts.register(KeyHolder(world.profile, compromised), AGREED, None)

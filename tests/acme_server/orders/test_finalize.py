@@ -2,20 +2,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace as changed
 from datetime import timedelta
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ed448
 from msgspec.structs import replace
 
 from acme_server.api.payloads import AccountUpdate
 from acme_server.api.problems import status_of
 from acme_server.jose.jwk import thumbprint
-from acme_server.orders.policy import parse_csr
 from acme_server.problems import ProblemType, Refused, Unavailable
-from kms.issuers import Issuer
+from kms.issuers import Issued, Issuer
 from kms.pki.certificate import LeafTemplate
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ORDERS
@@ -150,13 +147,6 @@ async def test_the_key_of_an_account_of_another_profile_gets_none_either(world: 
     world.services.state.accounts.apply_event(foreign, deleted=False)  # as the watch tells of it
     order = await world.proven(account)
     assert (await refusal(world, account, order)).type == ProblemType.BAD_CSR
-
-
-async def test_a_key_that_no_account_can_have_needs_no_such_question(world: World, account: ACMEAccount) -> None:
-    request = changed(parse_csr(CSR), public_key=ed448.Ed448PrivateKey.generate().public_key())  # type: ignore[arg-type]
-    before = len(world.api.requests)
-    await world.services.orders._finalization._check_key(world.caller(account), request)
-    assert world.calls(before) == []
 
 
 @pytest.mark.requirement("SEC27", "SEC35")
@@ -308,14 +298,22 @@ async def test_what_no_retry_repairs_ends_the_order_and_says_so(
 
 
 async def test_a_poll_does_not_get_in_the_way_of_an_issuance_that_is_under_way(
-    world: World, account: ACMEAccount
+    world: World, account: ACMEAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order = await accepted(world, account)
-    finalization = world.services.orders._finalization
-    lock = finalization._locks.setdefault(("pki", order.metadata.name), asyncio.Lock())
-    async with lock:
-        shown = await finalization.resume(world.profile, order)
-    assert shown.status.state == "processing"
+    world.install_authority()
+    gate, sign = asyncio.Event(), Issuer.sign
+
+    async def slow(issuer: Issuer, template: LeafTemplate) -> Issued:
+        await gate.wait()
+        return await sign(issuer, template)
+
+    monkeypatch.setattr(Issuer, "sign", slow)
+    first = asyncio.create_task(world.services.orders.poll(order))
+    await asyncio.sleep(0.05)
+    assert (await world.services.orders.poll(order)).status.state == "processing"
+    gate.set()
+    assert (await first).status.state == "valid"
 
 
 @pytest.mark.requirement("SEC34", "SEC35")
