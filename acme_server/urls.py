@@ -38,17 +38,17 @@ ALTERNATE = f"{CERTIFICATE}/{{chain:[1-9]}}"
 AUTHORIZATION = f"{PROFILE}/authorizations/{{order:{_ORDER}}}-{{position:{_POSITION}}}"
 CHALLENGE = f"{AUTHORIZATION}/challenges/{{type:[a-z0-9-]{{1,32}}}}"
 RENEWAL_INFO = f"{PROFILE}/renewal-info/{{certificate:[^/]{{1,256}}}}"
-"""The paths of the resources (DESIGN: one prefix a profile), as templates of the router."""
+"""The paths of the resources, as templates of the router: each profile has a prefix."""
 
 REVOCATION_LIST = f"/crl/{{namespace:{_NAMESPACE}}}/{{authority:{_AUTHORITY}}}.crl"
 CA_CERTIFICATE = f"/ca/{{namespace:{_NAMESPACE}}}/{{authority:{_AUTHORITY}}}.crt"
-"""What certificates point to: served by HTTP too, for whoever checks a certificate has no other way in."""
+"""The URLs in certificates. They are served over HTTP too: clients that check a certificate cannot use TLS for that."""
 
 _DIRECTORY_OF_PATH = re.compile(f"{ACME_PATH}/{_NAMESPACE}/{_PROFILE}/")
 
 
 class AccountLink(NamedTuple):
-    """What an account's URL says."""
+    """The parts of an account's URL."""
 
     namespace: str
     profile: str
@@ -56,9 +56,9 @@ class AccountLink(NamedTuple):
 
 
 class URLs:
-    """Builds and parses URLs below `external_url`, which has no slash at its end.
+    """Builds and parses URLs below `external_url`, which has no trailing slash.
 
-    `http_url` is where the same server is reached without TLS; by default under the same name.
+    `http_url` is the URL of the same server without TLS; by default with the same host name.
     """
 
     def __init__(self, external_url: str, *, http_url: str | None = None) -> None:

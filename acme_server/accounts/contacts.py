@@ -10,7 +10,7 @@ from acme_server.problems import ProblemType, Refused
 _MAXIMUM_LENGTH = 320
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 # One addr-spec of RFC 5322 without comments, quoted strings and folding: what people and programs have as addresses.
-# Percent-encoding (RFC 6068) stays as it is; "?" and "," cannot match, so neither hfields nor a second address can.
+# Percent-encoding (RFC 6068) is kept; "?" and "," cannot match, so neither hfields nor a second address can.
 _ADDRESS = re.compile(
     r"(?:[A-Za-z0-9!#$&'*+/=^_`{|}~.-]|%[0-9A-Fa-f]{2}){1,64}"
     r"@[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"

@@ -1,4 +1,4 @@
-"""renewalInfo (RFC 9773, 4): by GET, for anybody, without a call to the API server."""
+"""renewalInfo (RFC 9773, 4): public, by GET, without a request to the API server."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from acme_server.api.responses import answer
 from acme_server.api.routing import get
 
 _CACHED = 300
-"""Seconds at most for which others may keep an answer: a request for early renewal should not wait for longer."""
+"""Seconds for which caches may keep an answer at most, so that a request for early renewal acts soon."""
 
 
 async def read(request: web.Request) -> web.Response:
-    """Tell when a certificate should be renewed, and when to ask again."""
+    """Read when to renew a certificate, and when to ask again."""
     profile = request.app[AUTHENTICATOR].profile(request)
     info = request.app[RENEWALS].info(profile, request.match_info["certificate"])
     seconds = int(info.retry_after.total_seconds())

@@ -20,9 +20,9 @@ View = dict[str, Any]
 
 
 def directory(profile: Profile, offered: Mapping[str, str], urls: URLs) -> View:
-    """The directory: what works is in it and nothing else.
+    """The directory, with the resources that the profile enables.
 
-    `offered` are the order profiles that work, with a text about each.
+    `offered` are the available order profiles, each with its description.
     """
     at = profile.namespace, profile.name
     acme = profile.acme
@@ -50,7 +50,7 @@ def directory(profile: Profile, offered: Mapping[str, str], urls: URLs) -> View:
 def account(account: ACMEAccount, urls: URLs) -> View:
     """An account.
 
-    `externalAccountBinding` is left out. RFC 8555, 7.3.4 wants it back verbatim, but nobody reads it, and
+    `externalAccountBinding` is left out. RFC 8555, 7.3.4 wants it back verbatim, but no client reads it, and
     certbot's library cannot send an account object back that holds one: it raises TypeError on the next update.
     """
     view: View = {"status": account.status.state}
@@ -119,7 +119,7 @@ def challenge(order: ACMEOrder, position: int, type_: str, urls: URLs) -> View |
 
 
 def _relevant(authorization: Authorization) -> tuple[Challenge, ...]:
-    """All challenges while one is to be chosen; afterwards those that were tried."""
+    """All challenges of a pending authorization; later only those that were tried."""
     tried = tuple(each for each in authorization.challenges if each.state != "pending")
     return authorization.challenges if authorization.state == "pending" or not tried else tried
 

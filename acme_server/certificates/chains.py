@@ -1,4 +1,4 @@
-"""The chains of a certificate: the one that was stored with it, and other ways from the same leaf to other roots."""
+"""The chains of a certificate: the stored one, and alternates that lead from the same leaf to other roots."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from kms.resources.orders import ACMEOrder
 def chains(order: ACMEOrder, authority: CertificateAuthority) -> tuple[str, ...]:
     """All chains in PEM, the default one first; none where there is no certificate.
 
-    `authority` may have another key by now, or another name, than when the leaf was signed: what it publishes counts
-    only where it certifies this very leaf.
+    The CA may have got another key or name since it signed the leaf, so an alternate counts only if it certifies the
+    leaf.
     """
     default = order.status.certificate
     if default is None:

@@ -158,18 +158,18 @@ class CRLs:
         try:
             issuer = self._issuers.of(authority)
         except IssuerNotReady:
-            return self._keep(before, "the key of the CA is not there")
+            return self._keep(before, "the key of the CA is missing")
         if not issuer.signs_lists:
             raise NotFound("This CA publishes no revocation list: the keyUsage of its certificate lacks cRLSign.")
         if not self._certificates.complete or self._interrupted() > _LOST_AFTER:
-            return self._keep(before, "the server does not know of every certificate yet")
+            return self._keep(before, "the server has not read all certificates")
         return await self._sign(authority, issuer, before)
 
     def _keep(self, before: _CRL | None, why: str) -> _CRL:
         """Keep the last CRL for some seconds more. Raises Unavailable where there is none or it has expired."""
         now = self._clock()
         if before is None or before.ends <= now:
-            raise Unavailable(f"There is no revocation list now: {why}.", _NOT_READY)
+            raise Unavailable(f"There is no valid CRL: {why}.", _NOT_READY)
         logger.warning("CRL not renewed", extra={"error": why, "ends": before.ends.isoformat()})
         return replace(before, until=now + _LONGEST_PAUSE)
 

@@ -1,7 +1,7 @@
-"""Renewal information and replacement of certificates (RFC 9773), answered from memory: it is asked often, by anybody.
+"""Renewal information and replacement of certificates (RFC 9773), answered from memory: clients ask often.
 
-An administrator asks for early renewal by `spec.renewIssuedBefore` of a profile or of a CA; what was issued before that
-time then has its window from that time on.
+An administrator asks for early renewal by `spec.renewIssuedBefore` of a profile or of a CA; certificates that were
+issued before that time then have their window from that time on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kms.pki.names import Name
 from kms.resources.authorities import CertificateAuthority
 
 _COLD = 5
-"""Seconds until an inventory that is being filled is worth asking again."""
+"""Seconds until a client should try again while the index of certificates is incomplete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class RenewalInfo:
 
 
 class Renewals:
-    """What there is to say about the renewal of certificates."""
+    """Answers questions about the renewal of certificates."""
 
     def __init__(
         self, *, certificates: Certificates, authorities: Informer[CertificateAuthority], clock: Clock
@@ -44,10 +44,10 @@ class Renewals:
         self._clock = clock
 
     def info(self, profile: Profile, certificate_id: str) -> RenewalInfo:
-        """When the certificate should be renewed. Costs no call to the API server.
+        """When to renew the certificate. Costs no request to the API server.
 
-        Raises Refused: malformed where it is no identifier of a certificate, with status 404 where the profile has
-        issued none of that identifier. Raises Unavailable while that is not known yet.
+        Raises Refused (malformed) for a malformed identifier, NotFound where the profile has not issued the
+        certificate, and Unavailable while the server does not know all certificates.
         """
         certificate = self._find(profile, certificate_id)
         if certificate is None:
@@ -59,16 +59,18 @@ class Renewals:
     def predecessor(self, caller: Caller, certificate_id: str, names: Sequence[Name]) -> CertificateRecord:
         """The certificate that an order for `names` may replace.
 
-        Raises Refused: malformed for one that the profile has not issued or that has other names, unauthorized for one
-        of another account. Clients try again without `replaces`, so the details name it.
+        Raises Refused: malformed where the profile has not issued it or it shares no name with the order, unauthorized
+        where it belongs to another account. Clients try again without `replaces`, so the details name that member.
         """
         certificate = self._find(caller.profile, certificate_id)
         if certificate is None:
-            raise Refused(ProblemType.MALFORMED, "replaces: the profile has issued no certificate of that identifier.")
+            raise Refused(
+                ProblemType.MALFORMED, "replaces: the profile has issued no certificate with that identifier."
+            )
         if certificate.account != caller.account.metadata.name:
-            raise Refused(ProblemType.UNAUTHORIZED, "replaces: the certificate is one of another account.")
+            raise Refused(ProblemType.UNAUTHORIZED, "replaces: the certificate belongs to another account.")
         if not {identifier_of(each) for each in names}.intersection(certificate.identifiers):
-            raise Refused(ProblemType.MALFORMED, "replaces: the certificate has none of the names of this order.")
+            raise Refused(ProblemType.MALFORMED, "replaces: the certificate shares no name with this order.")
         return certificate
 
     def _find(self, profile: Profile, certificate_id: str) -> CertificateRecord | None:
@@ -77,11 +79,11 @@ class Renewals:
         if found is not None and (found.authority_key_id, found.profile) == (wanted.authority_key_id, profile.name):
             return found
         if not self._certificates.complete:
-            raise Unavailable("The server is still reading which certificates there are.", _COLD)
+            raise Unavailable("The server is still reading its certificates.", _COLD)
         return None
 
     def _early_renewals(self, profile: Profile, certificate: CertificateRecord) -> list[datetime]:
-        """The times before which certificates like this one were issued that are to be renewed early."""
+        """The `renewIssuedBefore` times of the profile and of the CA that signed the certificate."""
         authorities = (
             each
             for each in self._authorities.values()
@@ -93,5 +95,5 @@ class Renewals:
 
 
 def already_replaced() -> Refused:
-    """The answer to a second order that would replace the same certificate (RFC 9773, 7.4)."""
-    return Refused(ProblemType.ALREADY_REPLACED, "replaces: another order replaces the certificate already.")
+    """The refusal of a second order that replaces the same certificate (RFC 9773, 7.4)."""
+    return Refused(ProblemType.ALREADY_REPLACED, "replaces: another order already replaces the certificate.")

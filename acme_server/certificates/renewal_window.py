@@ -1,8 +1,8 @@
-"""When a certificate should be renewed, and what it means to replace one (RFC 9773). Pure.
+"""When to renew a certificate, and the names of orders that replace one (RFC 9773). Pure.
 
-The window lies around two thirds of a certificate's lifetime and is as wide as a fifteenth of it, so that the clients
-of a fleet that was installed in one hour, each of which draws a time within its window, do not come back in one hour.
-Its place follows from the serial number, so that it stays where it is however often it is asked for.
+The window lies around two thirds of the lifetime of a certificate and is a fifteenth of it wide. Each client draws a
+time within its window, so clients that were installed in the same hour do not renew in the same hour. The start follows
+from the serial number, so every request gets the same window.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _BEGINS = 0.63
 """The share of a lifetime after which the earliest windows begin."""
 _WIDTH = 15
 _SHIFT = 30
-"""A window is as wide as the fifteenth part of the lifetime, and begins up to its thirtieth part later than others."""
+"""A window is a fifteenth of the lifetime wide, and its start varies by a thirtieth of the lifetime."""
 _SHORTEST = timedelta(seconds=2)
-"""Caddy takes a window for none that does not hold a whole second between its first and its last."""
+"""Caddy ignores a window without a whole second between its first and its last one."""
 _AT_ONCE = timedelta(hours=1)
-"""How long the window of a revoked certificate is; it lies before the revocation."""
+"""The length of the window of a revoked certificate; it lies before the revocation."""
 _MOMENT = timedelta(seconds=1)
 _ASKED_AGAIN = 60
 _SELDOM = timedelta(hours=6)
@@ -94,7 +94,7 @@ def suggest_window(certificate: CertificateRecord, *, issued_before: Iterable[da
 
 
 def retry_after_of(certificate: CertificateRecord) -> timedelta:
-    """How long a client should wait before it asks again: seldom, but often enough for short lifetimes."""
+    """How long a client should wait before it asks again: shorter for certificates with a short lifetime."""
     lifetime = certificate.not_after - certificate.not_before
     return min(max(lifetime / _ASKED_AGAIN, _OFTEN), _SELDOM)
 
@@ -103,7 +103,7 @@ def successor_name(predecessor: CertificateRecord, attempt: int) -> str:
     """The name of the order that replaces the certificate, or of the next one if that failed.
 
     It is the same on every replica, so etcd lets one order alone replace a certificate. It cannot be guessed
-    by those who do not know the name of the predecessor's order, which nobody could guess either.
+    without the name of the predecessor's order, which cannot be guessed either.
     """
     material = f"replaces\0{'/'.join(predecessor.order)}\0{predecessor.serial_number}\0{attempt}"
     return base64.b32encode(hashlib.sha256(material.encode()).digest()[:_NAME_BYTES]).decode().lower()

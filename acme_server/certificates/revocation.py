@@ -1,8 +1,7 @@
-"""Revocation (RFC 8555, 7.6): who may revoke which certificate, and that it happens once.
+"""Revocation (RFC 8555, 7.6).
 
-Nothing is told about a certificate, not even that it was revoked, before its sender has shown that he may revoke it.
-Three may: the account that it was issued to, an account that has proven control of all its names, and whoever holds its
-key.
+Three may revoke a certificate: the account that it was issued to, an account that has proven control of all its names,
+and the holder of its key. Senders who may not revoke it learn nothing about it, not even whether it is revoked.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _UNKNOWN = "There is no such certificate in this profile."
 
 
 class Revocations:
-    """Revokes certificates for those who may."""
+    """Revokes certificates."""
 
     def __init__(
         self,
@@ -54,14 +53,14 @@ class Revocations:
         self._clock = clock
 
     async def revoke(self, caller: Caller | KeyHolder, der: bytes, reason: int | None) -> None:
-        """Revoke the certificate in `der`, with that reason code: one write.
+        """Revoke the certificate in `der` for the reason with that code. Costs one write.
 
-        Raises Refused: malformed for what is no certificate, 404 for one that is not of this profile,
-        unauthorized, badRevocationReason, alreadyRevoked; and Unavailable.
+        Raises Refused: malformed, unauthorized, badRevocationReason, alreadyRevoked; NotFound where the profile has not
+        issued the certificate; and Unavailable.
         """
         leaf = parse_certificate(der)
         if isinstance(caller, KeyHolder):
-            # Before anything is looked up: certificates are public, and anybody can make a key.
+            # Before any lookup: certificates are public, and everybody can make a key.
             _require_key_of(leaf, caller.key.public_key)
         record = await self._record(caller, leaf)
         order = await self._order(record, der)
@@ -70,7 +69,7 @@ class Revocations:
         words = subscriber_reason(reason)
         now = self._clock()
         if is_over(record.not_after, now=now) and words != KEY_COMPROMISE:
-            # That its key is compromised still bars the key; all else is past.
+            # A compromised key must still be barred; other revocations of an expired certificate have no effect.
             raise Refused(ProblemType.UNAUTHORIZED, "The certificate has expired: there is nothing left to revoke.")
         by_key = isinstance(caller, KeyHolder)
         await self._orders.change(order, partial(transitions.revoked, reason=words, by_key=by_key, now=now))
@@ -88,16 +87,16 @@ class Revocations:
         )
 
     async def _record(self, caller: Caller | KeyHolder, leaf: x509.Certificate) -> CertificateRecord:
-        """What is known of the certificate, if it is one of the profile. Raises NotFound and Unavailable.
+        """The record of the certificate, if the profile issued it. Raises NotFound and Unavailable.
 
-        What another replica issued a moment ago may not have been heard of. A LIST of the account's orders finds it;
-        for the holder of its key there is nothing to ask, but whoever gave it to him was slower than the watch.
+        The watch may not have delivered a certificate that another replica has just issued. For an account, a LIST of
+        its orders finds it. There is no such list for the holder of a key, who gets a certificate later than the watch.
         """
         serial_number = f"{leaf.serial_number:x}"
         found = self._of(caller.profile, serial_number)
         if found is None and isinstance(caller, Caller):
             labels = f"{ACCOUNT}={caller.account.metadata.name}"
-            await self._orders.list(caller.profile.namespace, labels=labels)  # the inventory sees them pass
+            await self._orders.list(caller.profile.namespace, labels=labels)  # updates the index of certificates
             found = self._of(caller.profile, serial_number)
         if found is None and not self._certificates.complete:
             raise Unavailable("The server is still reading its certificates.", 5)
@@ -110,7 +109,7 @@ class Revocations:
         return found if found is not None and found.profile == profile.name else None
 
     async def _order(self, record: CertificateRecord, der: bytes) -> ACMEOrder:
-        """The order that holds this very certificate: a serial number alone proves nothing."""
+        """The order with exactly this certificate: the serial number alone proves nothing."""
         order = await self._orders.get(*record.order)
         if order is None or order.status.certificate is None:
             raise _unknown()
@@ -119,7 +118,7 @@ class Revocations:
         return order
 
     async def _require_right(self, account: ACMEAccount, record: CertificateRecord) -> None:
-        """Raise Refused (unauthorized) unless it is the account's certificate, or its names are."""
+        """Raise Refused (unauthorized) unless the account owns the certificate or has proven all its names."""
         account = await self._accounts.read(account)
         if record.account == account.metadata.name:
             return
@@ -147,19 +146,19 @@ class Revocations:
 
 
 def parse_certificate(der: bytes) -> x509.Certificate:
-    """The certificate. Raises Refused (malformed); PEM is none, and neither is anything before or after the DER."""
+    """The certificate in DER. Raises Refused (malformed), also for PEM and for octets before or after the DER."""
     try:
         certificate = x509.load_der_x509_certificate(der)
         certificate.serial_number, certificate.public_key()
     except PARSER_ERRORS:
         raise malformed(
-            "The certificate must be exactly one X.509 certificate in DER, in base64url; PEM is not taken."
+            "The certificate must be exactly one X.509 certificate in DER, in base64url; PEM is not accepted."
         ) from None
     return certificate
 
 
 def _require_key_of(leaf: x509.Certificate, key: PublicKey) -> None:
-    """Raise Refused (unauthorized) unless it is the key of the certificate, however each was encoded."""
+    """Raise Refused (unauthorized) unless it is the key of the certificate, in whatever encoding."""
     own = leaf.public_key()
     if not isinstance(own, PublicKey) or not same_public_key(own, key):
         raise Refused(ProblemType.UNAUTHORIZED, "The key in the request is not that of the certificate.")

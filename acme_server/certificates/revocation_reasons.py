@@ -1,8 +1,8 @@
-"""What is revoked for which reasons, and what a revocation list says of it. Pure: the time is handed in.
+"""Revocation reasons and the contents of CRLs. Pure: the time is an argument.
 
-Replicas publish the same list without asking each other: its dates and its number follow from the hour and from what
-was revoked. So does that a number never goes down, also after a restart: a later hour or a later revocation makes it
-greater, and so does one that is heard of late.
+Replicas publish the same CRL without asking each other: its dates and its number follow from the hour and from the
+revoked certificates. For the same reason its number never goes down, also after a restart: a later hour, a later
+revocation and a revocation that the watch delivers late all raise it.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ certificateHold (6) and removeFromCRL (8) would undo a revocation, and privilege
 ADMINISTRATOR_REASONS = (*SUBSCRIBER_REASONS.values(), "privilegeWithdrawn")
 
 REFRESH = timedelta(hours=1)
-"""How often a list is made anew where nothing is revoked."""
+"""How often a CRL is renewed without new revocations."""
 LIFETIME = timedelta(hours=24)
-"""How long a list can be relied on: far longer than REFRESH, so that nobody is left without one."""
+"""How long a CRL is valid: far longer than REFRESH, so that an outage leaves clients a valid one."""
 LISTED_FOR = AFTER_EXPIRY - REFRESH
 """How long a certificate stays on the list after its end: RFC 5280, 3.3 wants it on one list beyond that. It is
 off the list before its order is deleted."""
@@ -69,7 +69,7 @@ def list_template(revoked: Collection[CertificateRecord], *, now: datetime) -> L
     time of a revocation. An entry whose reason was raised to keyCompromise counts twice, so that the number rises.
     """
     hour = hour_of(now)
-    # Nothing is made here that the garbage collector would have to look at a hundred thousand times.
+    # No objects per entry: Python's garbage collector would have to visit a hundred thousand of them.
     listed = [each for each in revoked if is_listed(each.not_after, at=hour)]
     newest = max((each.revocation.time for each in listed if each.revocation), default=hour)
     this_update = max(hour, min(newest, now)).astimezone(UTC)
@@ -88,5 +88,5 @@ def _entry(serial_number: str, revocation: Revocation) -> bytes:
 
 
 def _listed_reason(reason: str) -> str:
-    """The reason as a list may say it: what somebody has written by hand must not keep all others from being listed."""
+    """The reason for the CRL. A reason that was written by hand must not break the whole CRL."""
     return reason if reason in ADMINISTRATOR_REASONS else UNSPECIFIED

@@ -1,7 +1,7 @@
-"""Whether CAA records allow what is about to be proven or issued, as far as the profile wants to know.
+"""CAA checks (RFC 8659), where the profile asks for them.
 
-Checked when control of a name has been proven, and again at finalization where that was too long ago or the proof was
-made for an earlier order. Each name is judged by its own records.
+The records of a name are checked after the validation of its challenge, and again at finalization if that was too long
+ago or the authorization is reused.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Objection:
-    """Why one identifier must not be certified; `temporary`: because its records could not be looked up."""
+    """Why an identifier must not be certified. `temporary`: its records could not be looked up."""
 
     position: int
     detail: str
@@ -37,7 +37,7 @@ class _Objection:
 
 
 class CAA:
-    """Asks the records of names on behalf of profiles."""
+    """Checks CAA records for profiles."""
 
     def __init__(self, *, lookup: CAALookup, profiles: Profiles, urls: URLs, clock: Clock, metrics: Metrics) -> None:
         self._lookup = lookup
@@ -47,14 +47,14 @@ class CAA:
         self._metrics = metrics
 
     async def check_challenge(self, order: ACMEOrder, id_: ChallengeId) -> datetime | None:
-        """Look at the records of the identifier whose challenge has been validated; when that was, None: not at all.
+        """Check the records of an identifier whose challenge is valid; return when (None: not checked).
 
         Raises ValidationFailed (caa) where the profile enforces them, and they forbid or cannot be looked up.
         """
         acme = self._enrollment(order)
         if acme is None:
             raise ValidationFailed(
-                ProblemType.SERVER_INTERNAL, "The profile of the order is not there.", temporary=True
+                ProblemType.SERVER_INTERNAL, "The profile of the order does not exist.", temporary=True
             )
         if acme.caa == "Off" or order.status.authorizations[id_.position].identifier.type != "dns":
             return None
@@ -64,7 +64,7 @@ class CAA:
         return now
 
     async def check_order(self, order: ACMEOrder) -> None:
-        """Look at the records that nobody has looked at lately, before anything is issued.
+        """Check the records that have not been checked recently, before a certificate is issued.
 
         Raises Refused (caa) with a subproblem for each identifier that must not be certified.
         """
@@ -82,7 +82,7 @@ class CAA:
     async def _objections(
         self, acme: AcmeEnrollment, order: ACMEOrder, methods: Mapping[int, ChallengeType | None]
     ) -> Sequence[_Objection]:
-        """What there is to say against the identifiers at these positions; where it is only reported: nothing."""
+        """The objections to the identifiers at these positions; none where the profile only reports them."""
         names = {order.status.authorizations[position].identifier.value for position in methods}
         found = await self._lookup.find_relevant(names)
         account = self._urls.account_of(order)
@@ -130,7 +130,7 @@ def _objection(
 
 
 def _method(order: ACMEOrder, position: int) -> ChallengeType | None:
-    """The challenge that has proven control, where one has."""
+    """The type of the valid challenge; None: there is none."""
     challenges = order.status.authorizations[position].challenges
     return next((each.type for each in challenges if each.state == "valid"), None)
 

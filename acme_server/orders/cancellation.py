@@ -1,7 +1,7 @@
-"""Ends the orders of accounts that were deactivated (RFC 8555, 7.3.6), in the background and in small steps.
+"""Cancels the orders of deactivated accounts (RFC 8555, 7.3.6), in the background and page by page.
 
-Nothing depends on it: an order of such an account cannot be proven, finalized or looked at, and expires by itself. So
-what is under way when a server ends is not taken up again, and what exceeds the queue is left to time.
+Nothing depends on it: an order of such an account can be neither validated, finalized nor read, and expires by itself.
+So a restart does not resume cancellations, and a full queue drops them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kms.resources.orders import ACCOUNT, ACMEOrder, StoredProblem
 logger = logging.getLogger(__name__)
 
 QUEUED = 1_000
-"""Accounts whose orders wait for their end."""
+"""Accounts whose orders wait for cancellation."""
 _PAGE = 100
 _TRIES = 5
 _PAUSE = 2.0
@@ -31,7 +31,7 @@ _DEACTIVATED = StoredProblem(type=ProblemType.UNAUTHORIZED.value, detail="The ac
 
 
 class Cancellation:
-    """Cancels the open orders of one account after the other."""
+    """Cancels the open orders of accounts, one account after the other."""
 
     def __init__(self, *, orders: Store[ACMEOrder], clock: Clock, queued: int = QUEUED, pause: float = _PAUSE) -> None:
         self._orders = orders
@@ -40,18 +40,18 @@ class Cancellation:
         self._accounts: asyncio.Queue[tuple[str, str]] = asyncio.Queue(queued)
 
     def enqueue(self, account: ACMEAccount) -> None:
-        """The account was deactivated: its orders are to end soon."""
+        """Cancel the orders of the account soon."""
         try:
             self._accounts.put_nowait(key_of(account))
         except asyncio.QueueFull:
-            logger.warning("orders are left to expire", extra={"account": account.metadata.name})
+            logger.warning("orders not cancelled; they will expire", extra={"account": account.metadata.name})
 
     async def idle(self) -> None:
-        """Return once nothing waits any more."""
+        """Wait until the queue is empty."""
         await self._accounts.join()
 
     async def run(self) -> None:
-        """Cancel whatever there is to cancel; never returns."""
+        """Process the queue; never returns."""
         while True:
             namespace, account = await self._accounts.get()
             try:
@@ -64,15 +64,15 @@ class Cancellation:
             try:
                 ended = await self._end_orders(namespace, account)
             except Unavailable as error:
-                logger.warning("orders cannot be cancelled yet", extra={"account": account, "error": str(error)})
+                logger.warning("cannot cancel orders; trying again", extra={"account": account, "error": str(error)})
                 await asyncio.sleep(self._pause)
             else:
                 logger.info("orders cancelled", extra={"account": account, "orders": ended})
                 return
-        logger.warning("orders are left to expire", extra={"account": account})
+        logger.warning("orders not cancelled; they will expire", extra={"account": account})
 
     async def _end_orders(self, namespace: str, account: str) -> int:
-        """Says how many orders were ended. Raises Unavailable."""
+        """Cancel all open orders; return how many. Raises Unavailable."""
         ended, token = 0, ""
         failed = partial(transitions.failed, problem=_DEACTIVATED, reason="AccountDeactivated", now=self._clock())
         while True:

@@ -1,4 +1,4 @@
-"""What a certificate says: it follows from order, CSR and profile, so every repetition gives the same.
+"""The contents of a certificate. They follow from order, CSR and profile, so every repetition gives the same.
 
 Names come from the order, the key from the CSR, usages and lifetime from the profile. The subject is the profile's; of
 the CSR's only what the policy has rules for and the profile leaves open. Extensions of the CSR select nothing.
@@ -66,7 +66,7 @@ def _dates(order: ACMEOrder, profile: Profile, *, base: datetime, ca_not_after: 
     )
     longest = profile.policy.maximum_duration
     if order.spec.not_before is None:
-        # Who asked for the longest lifetime by a clock that is fast gets that end, and a beginning that is later.
+        # A client with a fast clock that requested the longest lifetime gets its notAfter, and a later notBefore.
         not_before = max(not_before, min(not_after - longest, base + SKEW))
     if not_after - not_before > longest:
         raise ValueError(f"policy {profile.policy.name} allows a shorter validity only (spec.maximumDuration)")
@@ -76,7 +76,7 @@ def _dates(order: ACMEOrder, profile: Profile, *, base: datetime, ca_not_after: 
 def _common_name(order: ACMEOrder, request: CertificateRequest, profile: Profile) -> str | None:
     match profile.resource.spec.certificate.common_name:
         case "FirstName":
-            # An address belongs into the SAN alone.
+            # Addresses belong in the SAN only.
             names = (each.value for each in order.spec.identifiers if each.type == "dns")
             first = next(names, "")
             return first if 0 < len(first) <= LIMITS[COMMON_NAME] else None

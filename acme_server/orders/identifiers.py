@@ -1,4 +1,4 @@
-"""Identifiers of the wire to names of the kernel and back (RFC 8555, 9.7.7; RFC 8738)."""
+"""Converts ACME identifiers to names and back (RFC 8555, 9.7.7; RFC 8738)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from kms.resources.orders import Identifier
 
 _SHOWN = 64
 _TOLD = 3
-"""Problems that the detail of a refusal repeats; all of them are subproblems."""
+"""Problems that the detail of a refusal repeats; the subproblems contain all."""
 
 
 def normalise(identifiers: Sequence[RequestedIdentifier]) -> tuple[Name, ...]:
-    """The names that an order is for, each once, in the order in which they were asked for.
+    """The names of the identifiers, without duplicates, in the order of the request.
 
     DNS names are lowercase A-labels, addresses spelled as RFC 8738 wants them. Raises Refused with one
     subproblem for each identifier that cannot be served: another type, a value of type dns that is not a DNS
@@ -50,7 +50,7 @@ def _name(identifier: RequestedIdentifier) -> Name:
 
 
 def _echo(identifier: RequestedIdentifier) -> Identifier | None:
-    """The identifier for a subproblem; None where it is of a type that our own documents do not know."""
+    """The identifier for a subproblem; None for an unknown type."""
     match identifier.type:
         case "dns" | "ip" as known:
             return Identifier(type=known, value=identifier.value[:255])
@@ -73,15 +73,15 @@ def refusal(problems: Sequence[SubProblem], *, type_: ProblemType | None = None)
 
 
 def identifier_of(name: Name) -> Identifier:
-    """The identifier that stands for the name in a resource."""
+    """The identifier of the name."""
     return Identifier(type=name.type, value=name.value)
 
 
 def name_of(identifier: Identifier) -> Name:
-    """The name that an identifier of one of our own resources stands for: it was normalised before it was stored."""
+    """The name of a stored identifier, which was normalised before."""
     return Name(identifier.type, identifier.value)
 
 
 def names_of(identifiers: Iterable[Identifier]) -> tuple[Name, ...]:
-    """The names of an order, in its order."""
+    """The names of stored identifiers."""
     return tuple(name_of(each) for each in identifiers)

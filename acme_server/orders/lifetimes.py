@@ -1,4 +1,4 @@
-"""When things begin and end. Pure: the time is handed in."""
+"""The lifetimes of orders, authorizations and certificates. Pure: the time is an argument."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kms.resources.orders import ACMEOrder, Authorization, Authorized
 SKEW = timedelta(minutes=5)
 """How far the clocks of server, API server and client may differ."""
 BACKDATE = timedelta(seconds=60)
-"""How long before it was asked for a certificate begins, for clients whose clocks are slow."""
+"""How long before the request the validity of a certificate begins, for clients whose clocks are slow."""
 
 _FRESH = timedelta(minutes=5)
 _FRESH_SHARE = 20
@@ -22,11 +22,10 @@ _FRESH_SHARE = 20
 def requested_validity(
     not_before: datetime | None, not_after: datetime | None, profile: Profile, *, now: datetime
 ) -> tuple[datetime | None, datetime | None]:
-    """The dates that a client asked for, if the profile's policy and its CA can honour them.
+    """The dates that the client requested, if policy and CA allow them.
 
-    In UTC and to the second, as certificates have them, so that order and certificate say the same. Raises Refused
-    (malformed) that says what would be honoured: a certificate never has other dates than those that were asked for,
-    so odd ones are refused before anybody solves a challenge.
+    In UTC and to the second, as in certificates. Raises Refused (malformed) with the limit that was exceeded: a
+    certificate never has other dates than the requested ones, so a client learns this before it solves challenges.
     """
     not_before, not_after = _to_certificate_time(not_before), _to_certificate_time(not_after)
     longest = profile.policy.maximum_duration
@@ -44,14 +43,14 @@ def requested_validity(
     last = profile.authority.status.not_after
     if last is not None and not_after > last:
         raise _refusal(f"the CA's own certificate ends at {last:%Y-%m-%dT%H:%M:%SZ}")
-    # What the client counts from its own clock may be a little longer than what we count from ours.
+    # The client may count from a clock that differs from ours.
     if not_after - start > (longest + SKEW if not_before is None else longest):
         raise _refusal(f"policy {profile.policy.name} allows at most {format_duration(longest)} (spec.maximumDuration)")
     return not_before, not_after
 
 
 def _to_certificate_time(moment: datetime | None) -> datetime | None:
-    """The time as a certificate can have it (RFC 5280, 4.1.2.5). Raises Refused where that is no time in UTC."""
+    """The time in the precision of certificates (RFC 5280, 4.1.2.5). Raises Refused beyond the year 9999."""
     try:
         return moment and moment.astimezone(UTC).replace(microsecond=0)
     except OverflowError:
@@ -63,25 +62,25 @@ def _refusal(why: str) -> Refused:
 
 
 def order_expires(profile: Profile, authorized: Iterable[Authorized] = (), *, now: datetime) -> datetime:
-    """Until when a new order can be finalized: not beyond the authorizations of earlier orders that it relies on."""
+    """When a new order expires: not later than the authorizations that it reuses."""
     return min((now + profile.order_lifetime, *(each.expires for each in authorized if each.order is not None)))
 
 
 def authorization_expires(order: ACMEOrder, lifetime: timedelta, *, validated: datetime) -> datetime:
-    """Until when a proof of control holds: at least as long as the order that it was made for."""
+    """When an authorization expires: not before the order that it was made for."""
     return max(order.spec.expires, validated + lifetime)
 
 
 def is_over(expires: datetime, *, now: datetime) -> bool:
-    """Whether that time has passed for everybody, whatever their clocks say."""
+    """Whether that time has passed, even by a clock that is slow by SKEW."""
     return now > expires + SKEW
 
 
 def base_time(order: ACMEOrder, *, created: datetime) -> datetime:
-    """The time that validity is counted from: the same on every replica and on every repetition.
+    """The time from which validity is counted, the same on every replica and at every repetition.
 
-    When the CSR was accepted, where that had to be written down; else when the order became ready. What was proven for
-    an earlier order makes this one ready when it is created.
+    It is when the CSR was accepted, if that was stored; else when the order became ready. Reused authorizations make an
+    order ready when it is created.
     """
     if order.status.accepted is not None:
         return order.status.accepted
@@ -94,7 +93,7 @@ def base_time(order: ACMEOrder, *, created: datetime) -> datetime:
 
 
 def is_fresh(base: datetime, duration: timedelta, *, now: datetime) -> bool:
-    """Whether a validity counted from `base` is close enough to one counted from now that nobody minds."""
+    """Whether validity may be counted from `base`: the certificate loses only a little of its lifetime."""
     return now - base <= min(_FRESH, duration / _FRESH_SHARE)
 
 

@@ -1,6 +1,6 @@
-"""May this be issued? Policy and profile applied to an order, and again to the certificate request.
+"""The policy of the profile, applied to an order and again to its certificate request.
 
-The rules themselves are in kms.pki.policy; here their violations become the refusals that clients see.
+The rules are in kms.pki.policy; this module turns their violations into refusals.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from kms.pki.policy import Narrowing, Violation, name_violations, request_violat
 from kms.resources.orders import ACMEOrder, ChallengeType
 
 Objection = Callable[[IPAddress], str | None]
-"""Why an address must not be connected to, or certified ("loopback"); None: it may be."""
+"""Why an address must not be contacted or certified ("loopback"); None: it may."""
 
 _SHOWN = 5
 """How many names a detail lists."""
 
 
 def unobjectionable(_: IPAddress) -> None:
-    """Nothing against any address."""
+    """Allow every address."""
 
 
 def admit_choice(
@@ -66,7 +66,7 @@ def admit_names(
     types: Collection[ChallengeType] | None,
     objection: Objection = unobjectionable,
 ) -> None:
-    """Check an order's names, so that nobody proves control of a name that can never be issued.
+    """Check the names of an order, before a client proves control of a name that is never certified.
 
     `types` are the challenges that are offered; None: names need no proof. Raises Refused (rejectedIdentifier) with a
     subproblem for each name that the policy refuses, which says what rule of what policy it met, for each that

@@ -18,15 +18,16 @@ PATIENCE = timedelta(seconds=30)
 """A validation takes ten seconds; one that is stored as processing for longer has lost its server."""
 
 
-def never_gone(replica: str) -> bool:  # noqa: ARG001 - the signature of what knows better
-    """Without knowledge of other replicas, time alone tells."""
+def never_gone(replica: str) -> bool:  # noqa: ARG001 - the signature of is_gone
+    """The answer without knowledge of other replicas."""
     return False
 
 
 class Recovery:
-    """Knows this process: `replica` is its place, the same after a restart, `life` is drawn at its start.
+    """Finds lost validations.
 
-    `is_sole_writer` says whether there are no other replicas now, `is_gone` whether a former one is certainly gone.
+    `replica` is the name of this replica, the same after a restart; `life` is random at each start. `is_sole_writer`
+    returns whether this is the only replica, `is_gone` whether another one has certainly ended.
     """
 
     def __init__(
@@ -50,13 +51,13 @@ class Recovery:
 
     @property
     def attempt(self) -> str:
-        """Names this process in what it stores."""
+        """Identifies this process in stored challenges."""
         return f"{self._replica}/{self._life}"
 
     def is_lost(self, challenge: Challenge) -> bool:
-        """Whether the challenge is stored as processing, by nobody who still works on it."""
+        """Whether the challenge is stored as processing while no process validates it any more."""
         if challenge.state != "processing" or challenge.attempt == self.attempt:
-            # What this process itself has under way is known to its worker; what it once had, and gave up, is lost too.
+            # The worker knows what this process validates now; a validation that it gave up is lost too.
             return challenge.state == "processing"
         replica = (challenge.attempt or "").rpartition("/")[0]
         if replica == self._replica or self._is_gone(replica):
@@ -64,10 +65,10 @@ class Recovery:
         return challenge.started is None or self._clock() - challenge.started > PATIENCE
 
     def find_lost(self, order: ACMEOrder, running: Collection[ChallengeId]) -> tuple[tuple[ChallengeId, bool], ...]:
-        """The challenges to validate again, each with whether quietly.
+        """The challenges to validate again, each with whether to do so quietly.
 
-        Quietly: another process may have been asked to validate, and died before it wrote anything. One attempt tells;
-        if it fails, nobody had asked.
+        Quietly means that a failure is not stored: a client may have responded to a process that died before it wrote
+        anything, or may not have responded at all.
         """
         candidates = [
             (ChallengeId(position, each.type), each)
@@ -83,10 +84,10 @@ class Recovery:
         return tuple((id_, True) for id_, _ in candidates)
 
     def _asked_elsewhere(self, order: ACMEOrder) -> bool:
-        """Whether a response may have gone to a process that is no more.
+        """Whether a client may have responded to a process that has died.
 
-        An earlier life of this one, if the order is older; another replica, if the client has been asking for longer
-        than a response stays unwritten.
+        That is an earlier run of this process, if the order is older; or another replica, if the order is older than
+        the time after which replicas store responses.
         """
         created = order.metadata.creation_timestamp
         if created is None:

@@ -147,8 +147,8 @@ def relinquished(order: ACMEOrder, lost: Mapping[int, AuthorizationState], *, no
 def expired(order: ACMEOrder, *, now: datetime) -> ACMEOrder:
     """End an order that was not finalized in time, and one whose proofs hold no longer.
 
-    A CSR that was accepted in time is no longer bound to the time: processing orders stay. An authorization that was
-    made before any order holds as long as it says itself.
+    A CSR that was accepted in time is no longer bound to the time: processing orders stay. A
+    pre-authorization is valid until its own expiry.
     """
     if order.status.state not in {"pending", "ready"}:
         return order
@@ -294,11 +294,11 @@ def failed(order: ACMEOrder, problem: StoredProblem, *, reason: str, now: dateti
 
 
 def revoked(order: ACMEOrder, reason: str, *, by_key: bool = False, now: datetime) -> ACMEOrder:
-    """Say that the certificate of the order was revoked; the order stays valid.
+    """Record that the certificate of the order was revoked; the order stays valid.
 
-    Raises Refused (alreadyRevoked) for a certificate that was, so of all who race only one is told that he did
-    it. But whoever proves with the certificate's own key (`by_key`) that it is compromised raises an earlier reason to
-    that. Raises NotFound where there is no certificate.
+    Raises Refused (alreadyRevoked) for a revoked certificate, so only one of several racing requests succeeds. But
+    a sender who proves a compromise with the certificate's own key (`by_key`) changes an earlier reason to it.
+    Raises NotFound where there is no certificate.
     """
     if order.status.certificate is None:
         raise NotFound

@@ -1,4 +1,4 @@
-"""Writes down what the validations of an order have come to."""
+"""Stores the results of validations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _INACTIVE = StoredProblem(
 
 
 class ValidationResults:
-    """Applies outcomes to stored orders. `attempt` names this process to the other replicas."""
+    """Applies results to stored orders. `attempt` identifies this process to other replicas."""
 
     def __init__(
         self,
@@ -49,9 +49,9 @@ class ValidationResults:
         outcomes: Mapping[ChallengeId, Outcome],
         running: Mapping[ChallengeId, StoredProblem | None],
     ) -> ACMEOrder:
-        """Store the outcomes, and that the others are being validated, in one write.
+        """Store the outcomes, and which challenges are still being validated, in one write.
 
-        A proof counts only if the account is valid now, whatever a cache says. Raises Unavailable, and Refused
+        A challenge becomes valid only if the account is valid by its latest version. Raises Unavailable, and Refused
         (404) where the order is gone.
         """
         if any(isinstance(each, Valid) for each in outcomes.values()) and not await self._is_account_valid(order):
@@ -68,7 +68,7 @@ class ValidationResults:
         return recorded
 
     async def _is_account_valid(self, order: ACMEOrder) -> bool:
-        """Whether the account may prove anything: as it is stored, where another replica may have ended it."""
+        """Whether the account is valid, by its latest version."""
         account = await self._accounts.current(order.metadata.namespace, order.spec.account_ref.name)
         return account is not None and account.status.state == "valid"
 
@@ -76,7 +76,7 @@ class ValidationResults:
         try:
             return self._profiles.of(order.metadata.namespace, order.spec.profile_ref.name).authorization_lifetime
         except ACMEError:
-            # The profile is being repaired or is gone: the proof then holds as long as the order that it was made for.
+            # The profile is broken or deleted: the authorization is valid as long as its order.
             return timedelta(0)
 
     def _log(self, order: ACMEOrder, outcomes: Mapping[ChallengeId, Outcome]) -> None:

@@ -270,7 +270,7 @@ EXPECTED: list[tuple[Provoke, str, int, str]] = [
         a_certificate_that_is_replaced_already,
         "alreadyReplaced",
         409,
-        "replaces: another order replaces the certificate already.",
+        "replaces: another order already replaces the certificate.",
     ),
     (
         a_key_that_is_compromised,
@@ -302,7 +302,7 @@ EXPECTED: list[tuple[Provoke, str, int, str]] = [
         a_certificate_that_is_none,
         "malformed",
         400,
-        "The certificate must be exactly one X.509 certificate in DER, in base64url; PEM is not taken.",
+        "The certificate must be exactly one X.509 certificate in DER, in base64url; PEM is not accepted.",
     ),
     (a_csr_that_is_none, "badCSR", 400, "The certificate request is not well-formed DER of PKCS #10."),
     (the_account_key_in_the_csr, "badCSR", 400, "The key of the certificate request is the key of an ACME account."),

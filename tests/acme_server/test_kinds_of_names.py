@@ -188,7 +188,8 @@ async def test_the_dates_of_the_certificate_are_those_that_were_asked_for_to_the
         {"not_before": world.clock(), "not_after": world.clock() + timedelta(days=90)},
     ):
         order = await world.services.orders.create(world.caller(account), wanted("www.example.com", **dates))
-        await world.respond(order, 0, "http-01")
+        if not order.spec.authorized:  # the later ones reuse the proof of the first
+            await world.respond(order)
         order = await world.finalized(account, await world.services.orders.poll(order))
         issued = certificate(order)
         if order.spec.not_before is not None:

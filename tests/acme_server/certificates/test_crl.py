@@ -180,7 +180,7 @@ def install(world: World, name: str, signer: Signer) -> None:
 @pytest.mark.requirement("SEC60")
 async def test_until_all_certificates_are_known_there_is_no_list(world: World) -> None:
     world.services.state.order_index.mark_stale()
-    with pytest.raises(Unavailable, match="does not know of every certificate"):
+    with pytest.raises(Unavailable, match="has not read all certificates"):
         await document(world)
     world.services.state.order_index.mark_complete()
     assert len(await listed(world)) == 0

@@ -154,7 +154,7 @@ async def test_only_ones_own_certificates_of_the_same_names_can_be_replaced(worl
     other = await world.account(Key(thumbprint="x" * 43))
     assert (await refusal(world, other, id_of(predecessor))).type is ProblemType.UNAUTHORIZED
     different = await refusal(world, account, id_of(predecessor), "other.example.com")
-    assert (different.type, "none of the names" in different.detail) == (ProblemType.MALFORMED, True)
+    assert (different.type, "shares no name" in different.detail) == (ProblemType.MALFORMED, True)
     unknown = await refusal(world, account, str(CertificateId("ab" * 20, "1234")))
     assert unknown.type is ProblemType.MALFORMED
 
