@@ -1,17 +1,63 @@
-"""Values that several parts of the server share: who asks, for which names, and how a validation ended."""
+"""Values that several parts of the server share: profiles, who asks for which names, and how a validation ended."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, NamedTuple
 
 from msgspec import Meta, Struct
 
 from acme_server.jose.jwk import AccountKey
-from acme_server.profiles import Profile
+from kms.pki.constraints import Constraints
+from kms.pki.policy import Policy
 from kms.resources.accounts import ACMEAccount
+from kms.resources.authorities import CertificateAuthority
+from kms.resources.meta import LocalRef
 from kms.resources.orders import ChallengeType, StoredProblem
+from kms.resources.profiles import AcmeEnrollment, CertificateProfile
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One ACME directory: what clients may request, which CA signs it, and how clients enroll."""
+
+    resource: CertificateProfile
+    policy: Policy
+    authority: CertificateAuthority
+    acme: AcmeEnrollment
+    duration: timedelta
+    order_lifetime: timedelta
+    authorization_lifetime: timedelta
+    constraints: tuple[Constraints, ...] = ()
+    """The nameConstraints of the CA and of the CAs above it."""
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of the profile and of its accounts and orders."""
+        return self.resource.metadata.namespace
+
+    @property
+    def name(self) -> str:
+        """The name of the CertificateProfile."""
+        return self.resource.metadata.name
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(namespace, name)."""
+        return self.namespace, self.name
+
+
+@dataclass(frozen=True, slots=True)
+class OrderProfile:
+    """The profile of an order: `profile` has the policy, CA and certificate contents that its name stands for.
+
+    `name` and `contents` are stored in the order. Both are None for the directory's own profile, unless it has a name.
+    """
+
+    profile: Profile
+    name: str | None = None
+    contents: LocalRef | None = None
 
 
 @dataclass(frozen=True, slots=True)

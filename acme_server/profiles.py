@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from dataclasses import replace as replace_fields
-from datetime import timedelta
 
 from msgspec.structs import replace
 
+from acme_server.model import OrderProfile, Profile
 from acme_server.problems import NotFound, ProblemType, Refused, Unavailable
 from kms.cluster.informer import Informer
 from kms.contract import READY, may_offer, objection_to_skipping
 from kms.pki.constraints import Constraints, constraints_of
-from kms.pki.policy import Policy, contents_violations
+from kms.pki.policy import contents_violations
 from kms.pki.quoting import quoted
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.compile import InvalidRules, compiled_policy
 from kms.resources.durations import parse_duration
-from kms.resources.meta import LocalRef, is_true
+from kms.resources.meta import is_true
 from kms.resources.orders import ACMEOrder
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import AcmeEnrollment, CertificateProfile
@@ -27,48 +26,6 @@ _COLD = 2
 """Retry-After while the caches are being filled, in seconds."""
 _NOT_READY = 10
 """Retry-After while a profile needs repair by a person, in seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """One ACME directory: what clients may request, which CA signs it, and how clients enroll."""
-
-    resource: CertificateProfile
-    policy: Policy
-    authority: CertificateAuthority
-    acme: AcmeEnrollment
-    duration: timedelta
-    order_lifetime: timedelta
-    authorization_lifetime: timedelta
-    constraints: tuple[Constraints, ...] = ()
-    """The nameConstraints of the CA and of the CAs above it."""
-
-    @property
-    def namespace(self) -> str:
-        """The namespace of the profile and of its accounts and orders."""
-        return self.resource.metadata.namespace
-
-    @property
-    def name(self) -> str:
-        """The name of the CertificateProfile."""
-        return self.resource.metadata.name
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """(namespace, name)."""
-        return self.namespace, self.name
-
-
-@dataclass(frozen=True, slots=True)
-class OrderProfile:
-    """The profile of an order: `profile` has the policy, CA and certificate contents that its name stands for.
-
-    `name` and `contents` are stored in the order. Both are None for the directory's own profile, unless it has a name.
-    """
-
-    profile: Profile
-    name: str | None = None
-    contents: LocalRef | None = None
 
 
 class Profiles:

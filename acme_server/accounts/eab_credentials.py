@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from acme_server.jose.decoding import base64url
+from acme_server.model import Profile
 from acme_server.problems import ProblemType, Refused, Unavailable
-from acme_server.profiles import Profile
 from acme_server.state.store import answering_unavailable
 from kms.clock import Clock
 from kms.cluster import errors

@@ -19,10 +19,10 @@ from acme_server.jose import jws
 from acme_server.jose.decoding import malformed
 from acme_server.jose.jwk import account_key, stored_account_key
 from acme_server.jose.jws import SignedRequest
-from acme_server.model import Caller, KeyHolder
+from acme_server.model import Caller, KeyHolder, Profile
 from acme_server.nonces import Nonces, bad_nonce
 from acme_server.problems import AccountDoesNotExist, ProblemType, Refused
-from acme_server.profiles import Profile, Profiles
+from acme_server.profiles import Profiles
 from acme_server.replicas import Replicas
 from acme_server.urls import URLs
 from kms.resources import ACMEAccount

@@ -10,7 +10,7 @@ from acme_server.api.authentication import AccountRequest
 from acme_server.api.context import AUTHENTICATOR, PROFILES, URLS
 from acme_server.api.responses import answer, require_no_payload
 from acme_server.api.routing import get, post
-from acme_server.profiles import Profile
+from acme_server.model import Profile
 
 
 async def read(request: web.Request) -> web.Response:

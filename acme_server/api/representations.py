@@ -11,7 +11,7 @@ from typing import Any
 
 from acme_server.api.problems import stored_problem
 from acme_server.certificates.renewal_info import RenewalInfo
-from acme_server.profiles import Profile
+from acme_server.model import Profile
 from acme_server.urls import URLs
 from kms.resources import ACMEAccount, ACMEOrder
 from kms.resources.orders import Authorization, Challenge

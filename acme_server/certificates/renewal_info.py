@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from acme_server.certificates.renewal_window import Window, parse_certificate_id, retry_after_of, suggest_window
-from acme_server.model import Caller
+from acme_server.model import Caller, Profile
 from acme_server.orders.identifiers import identifier_of
 from acme_server.problems import NotFound, ProblemType, Refused, Unavailable
-from acme_server.profiles import Profile
 from acme_server.state.certificates import CertificateRecord, Certificates
 from kms.clock import Clock
 from kms.cluster.informer import Informer

@@ -16,11 +16,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from acme_server.accounts.service import Accounts
 from acme_server.certificates.revocation_reasons import subscriber_reason
 from acme_server.jose.decoding import malformed
-from acme_server.model import Caller, KeyHolder
+from acme_server.model import Caller, KeyHolder, Profile
 from acme_server.orders import transitions
 from acme_server.orders.lifetimes import is_over, is_usable
 from acme_server.problems import NotFound, ProblemType, Refused, Unavailable
-from acme_server.profiles import Profile
 from acme_server.state.authorizations import own_authorization
 from acme_server.state.certificates import CertificateRecord, Certificates
 from acme_server.state.store import Store

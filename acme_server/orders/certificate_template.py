@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from acme_server.model import Profile
 from acme_server.orders.identifiers import names_of
 from acme_server.orders.lifetimes import BACKDATE, SKEW
-from acme_server.profiles import Profile
 from acme_server.urls import URLs
 from kms.pki.certificate import LeafTemplate, serial_number, validity
 from kms.pki.csr import CertificateRequest

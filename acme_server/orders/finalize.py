@@ -19,14 +19,14 @@ from weakref import WeakValueDictionary
 from acme_server.accounts.eab_credentials import EABCredentials
 from acme_server.jose.jwk import thumbprint
 from acme_server.metrics import Metrics
-from acme_server.model import Caller
+from acme_server.model import Caller, Profile
 from acme_server.orders import policy, transitions
 from acme_server.orders.authorization_reuse import AuthorizationReuse
 from acme_server.orders.caa import CAA
 from acme_server.orders.certificate_template import template
 from acme_server.orders.lifetimes import base_time, is_fresh, is_over
 from acme_server.problems import AccountNotValid, NotFound, ProblemType, Refused, Unavailable
-from acme_server.profiles import Profile, Profiles
+from acme_server.profiles import Profiles
 from acme_server.state.account_keys import AccountKeys, account_name
 from acme_server.state.certificates import Certificates
 from acme_server.state.store import Store

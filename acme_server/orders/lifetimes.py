@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
+from acme_server.model import Profile
 from acme_server.problems import ProblemType, Refused
-from acme_server.profiles import Profile
 from kms.resources.durations import format_duration
 from kms.resources.orders import ACMEOrder, Authorization, Authorized
 

@@ -21,10 +21,10 @@ from acme_server.api.payloads import NewAuthorization, NewOrder
 from acme_server.certificates import renewal_window
 from acme_server.certificates.renewal_info import Renewals, already_replaced
 from acme_server.metrics import Metrics
-from acme_server.model import Caller
+from acme_server.model import Caller, OrderProfile, Profile
 from acme_server.orders import authorization_reuse, identifiers, lifetimes, policy, transitions
 from acme_server.problems import NotFound, ProblemType, Refused, Unavailable
-from acme_server.profiles import OrderProfile, Profile, Profiles
+from acme_server.profiles import Profiles
 from acme_server.state.authorizations import Authorizations
 from acme_server.state.certificates import CertificateRecord
 from acme_server.state.quotas import ObjectQuota, OpenOrderQuota

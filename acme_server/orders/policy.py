@@ -8,9 +8,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Collection, Iterable, Sequence
 
+from acme_server.model import OrderProfile, Profile
 from acme_server.orders.identifiers import identifier_of, names_of, refusal
 from acme_server.problems import ProblemType, Refused, SubProblem
-from acme_server.profiles import OrderProfile, Profile
 from kms.address import IPAddress
 from kms.pki.constraints import constraint_violations
 from kms.pki.csr import CertificateRequest, InvalidRequest, parse_request

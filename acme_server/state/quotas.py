@@ -8,8 +8,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TypeVar
 
+from acme_server.model import Profile
 from acme_server.problems import ProblemType, Refused
-from acme_server.profiles import Profile
 from acme_server.state.index import Index, View
 from kms.clock import Clock
 from kms.resources.accounts import ACMEAccount

@@ -122,7 +122,7 @@ async def a_name_that_is_for_another_ca(server: Server) -> Answer:
 
 
 async def too_many_open_orders(server: Server) -> Answer:
-    server.world.services.open_orders.maximum = 1
+    server.world.services.state.open_orders.maximum = 1
     await server.order()
     return await server.order()
 

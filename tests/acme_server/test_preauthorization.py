@@ -161,7 +161,7 @@ async def test_it_holds_as_long_as_it_says_and_not_only_as_long_as_an_order(worl
 
 @pytest.mark.requirement("SEC38")
 async def test_only_while_it_is_pending_it_is_one_of_the_open_orders(world: World) -> None:
-    limits = world.services.open_orders
+    limits = world.services.state.open_orders
     limits.maximum = 1
     order = await opened(world)
     with pytest.raises(Refused) as caught:

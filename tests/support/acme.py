@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
 
 from acme_server.jose.jwk import AccountKey, account_key
-from acme_server.profiles import Profile
+from acme_server.model import Profile
 from kms.resources import CertificateProfile
 from kms.resources.authorities import AuthoritySpec, CertificateAuthority
 from kms.resources.meta import LocalRef, ObjectMeta

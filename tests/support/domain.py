@@ -18,11 +18,10 @@ from acme_server.accounts.eab_credentials import UID_INDEX, Binding, by_uid
 from acme_server.api.payloads import NewAccount, NewOrder
 from acme_server.jose.jwk import AccountKey, Verifier
 from acme_server.metrics import Metrics
-from acme_server.model import Caller, KeyHolder, RequestedIdentifier
+from acme_server.model import Caller, KeyHolder, Profile, RequestedIdentifier
 from acme_server.orders import transitions
 from acme_server.orders.policy import Objection
 from acme_server.problems import ProblemType
-from acme_server.profiles import Profile
 from acme_server.settings import ServerSettings, ValidationSettings
 from acme_server.urls import URLs
 from acme_server.validation.attempt import ValidationFailed, ValidationTiming
@@ -424,7 +423,7 @@ class World:
         """As if a certificate with that key had been revoked for keyCompromise."""
         order = transitions.revoked(certified(), KEY_COMPROMISE, now=self.clock())
         status = msgspec.structs.replace(order.status, public_key_digest=fingerprint(key))
-        self.services.order_index.update(msgspec.structs.replace(order, status=status), False)
+        self.services.state.order_index.update(msgspec.structs.replace(order, status=status), False)
 
     def stored(self, order: ACMEOrder) -> ACMEOrder:
         """The order as the API server has it."""

@@ -172,7 +172,7 @@ async def test_one_name_in_common_is_enough(world: World, account: ACMEAccount) 
 @pytest.mark.requirement("ARI-M11")
 async def test_renewals_are_not_kept_waiting_by_the_limit_of_open_orders(world: World, account: ACMEAccount) -> None:
     predecessor = await certified(world, account)
-    world.services.open_orders.maximum = 1
+    world.services.state.open_orders.maximum = 1
     await world.order(account)
     with pytest.raises(Refused, match="open orders"):
         await world.order(account)

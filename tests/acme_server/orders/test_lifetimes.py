@@ -6,10 +6,9 @@ from datetime import datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
-from acme_server.model import ChallengeId, Valid
+from acme_server.model import ChallengeId, Profile, Valid
 from acme_server.orders import lifetimes, transitions
 from acme_server.problems import ProblemType, Refused
-from acme_server.profiles import Profile
 from tests.support.acmeorders import NOW, order
 from tests.support.domain import running_world
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from acme_server.api.problems import status_of
+from acme_server.model import Profile
 from acme_server.orders import policy
 from acme_server.orders.identifiers import identifier_of
 from acme_server.problems import ProblemType, Refused
-from acme_server.profiles import Profile
 from acme_server.settings import ValidationSettings
 from acme_server.validation.net.address_filter import AddressFilter
 from kms.pki.names import Name, dns_name, ip_address

@@ -109,7 +109,7 @@ async def test_requested_dates_are_those_of_the_certificate(world: World, accoun
 
 @pytest.mark.requirement("M40", "SEC38", "SEC62")
 async def test_an_account_with_too_many_open_orders_is_asked_to_wait(world: World, account: ACMEAccount) -> None:
-    world.services.open_orders.maximum = 2
+    world.services.state.open_orders.maximum = 2
     await world.order(account)
     await world.order(account)
     assert (await refusal(world, account, NAME)).type == ProblemType.RATE_LIMITED
