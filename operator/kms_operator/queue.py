@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager, suppress
 from typing import Generic, TypeVar
 
+from kms.cluster.retry import Backoff
+
 K = TypeVar("K", bound=Hashable)
 
 
@@ -38,7 +40,7 @@ class WorkQueue(Generic[K]):
         self._heap: list[tuple[float, int, K]] = []
         self._sequence = 0
         self._active: set[K] = set()
-        self._failures: dict[K, int] = {}
+        self._backoffs: dict[K, Backoff] = {}
         self._changed = asyncio.Event()
 
     def __len__(self) -> int:
@@ -59,18 +61,18 @@ class WorkQueue(Generic[K]):
 
         The delay is at least `after`, which the API server asked for.
         """
-        failures = self._failures.get(key, 0)
-        self._failures[key] = failures + 1
-        delay = min(self._max_retry_seconds, self._min_retry_seconds * 2.0 ** min(failures, 16)) * (
-            0.5 + self._random() / 2
-        )
-        delay = max(delay, after or 0.0)
+        backoff = self._backoffs.get(key)
+        if backoff is None:
+            backoff = self._backoffs[key] = Backoff(
+                first=self._min_retry_seconds, longest=self._max_retry_seconds, random=self._random
+            )
+        delay = max(backoff.next(), after or 0.0)
         self.add(key, delay=delay)
         return delay
 
     def reset_backoff(self, key: K) -> None:
         """Start the delays of `key` from the first one again."""
-        self._failures.pop(key, None)
+        self._backoffs.pop(key, None)
 
     @asynccontextmanager
     async def take(self) -> AsyncIterator[K]:

@@ -21,7 +21,7 @@ class Clock:
 
 
 def queue(clock: Clock | None = None) -> WorkQueue[str]:
-    return WorkQueue(time=clock, random=lambda: 1.0)
+    return WorkQueue(time=clock, random=lambda: 0.0)
 
 
 async def taken(one: WorkQueue[str]) -> str:
