@@ -1,1 +1,1 @@
-"""The load tool: drives an ACME server with a client of its own and says what an order costs."""
+"""The load tool: drives an ACME server with its own client and measures the cost of an order."""

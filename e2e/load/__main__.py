@@ -1,4 +1,4 @@
-"""`python -m e2e.load`: measures what an order costs."""
+"""`python -m e2e.load`: measure the cost of an order."""
 
 from __future__ import annotations
 
@@ -26,31 +26,36 @@ from e2e.load.report import Machine, document, promises, table, verdicts
 from e2e.load.solvers import CHALLENGES, HTTP01
 from e2e.support.programs import ProgramFailed
 
-HELP = """Measure an ACME server: orders a second, latency by step, CPU, memory and API requests an order.
+HELP = """Measure an ACME server: orders per second, latency of each step; CPU, memory and API requests per order.
 
-Without --external-directory it starts a Kubernetes control plane, the operator and the server, applies a profile and a
-credential, opens accounts, orders certificates, and takes all down again. Nothing is left behind and no root is needed.
-The first run builds the control plane, which takes some minutes.
+By default, it measures kms-acme: it starts a Kubernetes control plane, the operator and the server, orders
+certificates, and stops everything again. It needs no root and leaves nothing behind. The first run builds the control
+plane, which takes a few minutes. With --external-directory, it measures a running ACME server instead.
 
-Beside the load it measures the floor: what a bare order (nine HTTPS requests with a signature to verify, three API
-writes, one HTTP-01 fetch, one request checked, one certificate signed) costs a server that does nothing else. Then come
-short measurements, a row each: every type of challenge with one name and with ten, and renewals that replace a
-certificate (RFC 9773) while its authorizations are valid. Last comes the same load on several servers behind a
-balancer, and what keeps them from doing more.
+\b
+There are three parts:
+  1. The main measurement. It also measures the floor, the minimum CPU time of
+     an order: nine HTTPS requests with a signature to verify, three API writes,
+     one http-01 fetch, one check of a CSR, one signature of a certificate.
+  2. Short measurements, a table row each (--rows): each challenge type with one
+     and with ten names, and renewals that replace a certificate (RFC 9773)
+     while its authorizations are valid.
+  3. The main load on several servers behind a load balancer (--servers), and
+     the bottleneck of each.
 
 \b
 Examples:
-  python -m e2e.load                                  2,000 orders at 8 clients, and the rows: about ten minutes
+  python -m e2e.load                                  everything, with 2,000 orders by 8 clients: about ten minutes
   python -m e2e.load --orders 200 --warm-up 20        a first look
-  python -m e2e.load --challenge dns-01 --rows 0      one type of challenge, no rows but those of several servers
-  python -m e2e.load --rows 0 --servers 0             nothing but the main measurement
-  python -m e2e.load --names 10 --json figures.json   ten names an order
+  python -m e2e.load --challenge dns-01 --rows 0      one challenge type, without part 2
+  python -m e2e.load --rows 0 --servers 0             part 1 only
+  python -m e2e.load --names 10 --json figures.json   ten names per order
   python -m e2e.load --external-directory https://localhost:14000/dir --ca pebble.minica.pem \\
       --http01-port 5002 --dns-port 8053 --pid server=$(pgrep pebble)
-                                                      another server, which must ask 127.0.0.1:8053 for names and
-                                                      validate at port 5002
+                                                      Pebble, which must use the DNS server 127.0.0.1:8053
+                                                      and validate on port 5002
 
-Exit codes: 0; 1 if orders failed or nothing could be measured, with --check also if a promise of the project was
+Exit codes: 0 for success; 1 if orders failed, if the measurement failed, or, with --check, if a performance target was
 missed; 2 for wrong usage."""
 
 
@@ -58,7 +63,7 @@ MOST_SERVERS = 9
 
 
 def pid(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, int]:
-    """NAME=PID, several times."""
+    """Parse NAME=PID; the option may be repeated."""
     found = {}
     for value in values:
         name, _, number = value.partition("=")
@@ -69,49 +74,72 @@ def pid(_context: click.Context, _parameter: click.Parameter, values: tuple[str,
 
 
 def counts(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[int, ...]:
-    """Numbers with commas between them, without those that are 0."""
+    """Parse numbers separated by commas; drop zeros."""
     try:
         found = tuple(int(each) for each in value.split(","))
     except ValueError as error:
         raise click.BadParameter(f"{value!r} is not of the form N,N, as in 1,2,3") from error
     if not all(0 <= each <= MOST_SERVERS for each in found):
-        raise click.BadParameter(f"{value!r}: each is a number of servers from 0 to {MOST_SERVERS}")
+        raise click.BadParameter(f"{value!r}: each must be a number of servers from 0 to {MOST_SERVERS}")
     return tuple(filter(None, found))
 
 
 @click.command(help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.option("--orders", type=click.IntRange(1), default=2000, show_default=True, help="Orders to measure.")
 @click.option("--clients", type=click.IntRange(1), default=8, show_default=True, help="Orders in flight at once.")
-@click.option("--accounts", type=click.IntRange(1), help="Accounts that take turns. Default: one a client.")
-@click.option("--names", type=click.IntRange(1, 100), default=1, show_default=True, help="Names of each order.")
-@click.option("--warm-up", type=click.IntRange(0), default=200, show_default=True, help="Orders before, not counted.")
+@click.option("--accounts", type=click.IntRange(1), help="ACME accounts to share. Default: one per client.")
+@click.option("--names", type=click.IntRange(1, 100), default=1, show_default=True, help="DNS names per order.")
 @click.option(
-    "--challenge", type=click.Choice(CHALLENGES), default=HTTP01, show_default=True, help="How to prove names."
+    "--warm-up", type=click.IntRange(0), default=200, show_default=True, help="Orders before the measurement."
 )
-@click.option("--renewal", is_flag=True, help="Measure renewals of certificates that were just obtained.")
-@click.option("--rows", type=click.IntRange(0), default=200, show_default=True, help="Orders of each row; 0: no rows.")
+@click.option("--challenge", type=click.Choice(CHALLENGES), default=HTTP01, show_default=True, help="Challenge type.")
+@click.option("--renewal", is_flag=True, help="Obtain certificates first, then measure their renewal.")
+@click.option(
+    "--rows", type=click.IntRange(0), default=200, show_default=True, help="Orders per row of part 2; 0: skip."
+)
 @click.option(
     "--servers",
     callback=counts,
     default="1,2,3",
     show_default=True,
     metavar="N,N",
-    help="A row for so many servers behind a balancer, each; 0: none.",
+    help="Numbers of servers to measure behind a load balancer; 0: skip.",
 )
-@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures there.")
-@click.option("--check", is_flag=True, help="Exit with 1 if a promise of the project was missed.")
-@click.option("--external-directory", metavar="URL", help="Drive the ACME server that has this directory.")
-@click.option("--kid", help="EAB key identifier, for --external-directory.")
-@click.option("--hmac", help="EAB key, base64url, goes with --kid.")
-@click.option("--ca", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="What to trust, PEM.")
-@click.option("--http01-port", type=click.IntRange(1, 65535), default=5002, show_default=True, help="We answer there.")
-@click.option("--dns-port", type=click.IntRange(1, 65535), default=8053, show_default=True, help="Likewise, UDP.")
-@click.option("--tls-alpn01-port", type=click.IntRange(1, 65535), default=5001, show_default=True, help="Likewise.")
-@click.option("--pid", "pids", callback=pid, multiple=True, metavar="NAME=PID", help="Watch this process. Repeatable.")
+@click.option(
+    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures to this file."
+)
+@click.option("--check", is_flag=True, help="Exit with 1 if a performance target was missed.")
+@click.option("--external-directory", metavar="URL", help="Measure the ACME server with this directory URL.")
+@click.option("--kid", help="EAB key identifier for --external-directory.")
+@click.option("--hmac", help="EAB HMAC key of --kid, base64url.")
+@click.option(
+    "--ca", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="CA certificates to trust, PEM."
+)
+@click.option(
+    "--http01-port", type=click.IntRange(1, 65535), default=5002, show_default=True, help="Port that answers http-01."
+)
+@click.option(
+    "--dns-port", type=click.IntRange(1, 65535), default=8053, show_default=True, help="UDP port of the DNS server."
+)
+@click.option(
+    "--tls-alpn01-port",
+    type=click.IntRange(1, 65535),
+    default=5001,
+    show_default=True,
+    help="Port that answers tls-alpn-01.",
+)
+@click.option(
+    "--pid",
+    "pids",
+    callback=pid,
+    multiple=True,
+    metavar="NAME=PID",
+    help="Measure the CPU and memory of this process. Repeatable.",
+)
 def main(orders: int, clients: int, accounts: int | None, names: int, warm_up: int, **options: Any) -> None:
     """Run all measurements."""
     kind = {"challenge": options["challenge"], "renewal": options["renewal"]}
-    floor = kind == {"challenge": HTTP01, "renewal": False}  # which is what a bare order is made of
+    floor = kind == {"challenge": HTTP01, "renewal": False}  # a bare order is an http-01 order
     plan = Plan(
         orders=orders, clients=clients, accounts=accounts or clients, names=names, warm_up=warm_up, floor=floor, **kind
     )
@@ -150,7 +178,7 @@ def main(orders: int, clients: int, accounts: int | None, names: int, warm_up: i
 
 
 def behind_a_balancer(found: Target, plan: Plan, *, counts: Iterable[int]) -> Iterator[Measurement]:
-    """The same load on so many servers of ours, one measurement after the other."""
+    """Measure the same load with each of these numbers of our servers."""
     if found.replicas is None:
         return
     for count in counts:
@@ -160,18 +188,18 @@ def behind_a_balancer(found: Target, plan: Plan, *, counts: Iterable[int]) -> It
 
 @contextmanager
 def target(options: dict[str, Any]) -> Iterator[Target]:
-    """Our own server, or the one that was named."""
+    """Start our own server, or describe the one of --external-directory."""
     if (options["kid"] is None) != (options["hmac"] is None):
         raise click.UsageError("--kid and --hmac go together: give both or neither.")
     if options["external_directory"] is None:
-        with scenario.ours(Progress(sys.stderr)) as found:
+        with scenario.running_target(Progress(sys.stderr)) as found:
             yield found
         return
     try:
         account = None if options["kid"] is None else ExternalAccount.parse(options["kid"], options["hmac"])
     except ValueError as error:
-        raise click.BadParameter("this is not base64url", param_hint="--hmac") from error
-    yield scenario.external(
+        raise click.BadParameter("not base64url", param_hint="--hmac") from error
+    yield scenario.external_target(
         options["external_directory"],
         authority=options["ca"],
         external_account=account,

@@ -1,10 +1,10 @@
-"""A server that does the work of an ACME server and nothing else, as barely as aiohttp and cryptography allow.
+"""A minimal server that does the unavoidable work of an ACME server, directly with aiohttp and cryptography.
 
 Every request is an HTTPS POST with one ES256 verification. Some also do a part of an order: write to the API server,
-fetch a challenge, check a certificate request and sign a certificate. So nine of them cost what an order costs when
-nothing of ours stands around the work. Over plain HTTP the process tells how much CPU it has used, and does a part many
-times over. `floor` starts and asks it. Run as `python -m e2e.load.bare`: reads its task from standard input, writes its
-addresses to standard output, and ends when standard input does.
+fetch a challenge, check a CSR, or sign a certificate. Nine of them cost as much as an order without our own code.
+Over plain HTTP, the process reports its CPU time and repeats one part many times. `floor` starts and queries it.
+`python -m e2e.load.bare` reads its task from standard input, writes its addresses to standard output, and ends when
+standard input is closed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from e2e.load.keys import COORDINATE, ES256, b64url_decoded, certificate_key, certificate_request
+from e2e.load.keys import COORDINATE, ES256, b64url_decode, certificate_key, certificate_request
 from e2e.load.parts import check, leaf
 from e2e.load.writes import Endpoint, RawWrites, writing
 
@@ -33,10 +33,10 @@ FETCHES = 3
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """What the process is told.
+    """The task of the process.
 
-    `x` and `y` are the point on P-256 whose holder signs the requests, `certificate` is a file with the server's own
-    certificate and key, `challenge` is what to fetch, `api` is where to write.
+    `x` and `y` are the coordinates of the P-256 key that signs the requests. `certificate` is a file with the
+    certificate and key of the server, `challenge` the URL to fetch, `api` the API server to write to.
     """
 
     x: str
@@ -47,12 +47,12 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> ec.EllipticCurvePublicKey:
-        """Whoever signs the requests."""
+        """The key that signs the requests."""
         return ec.EllipticCurvePublicNumbers(int(self.x), int(self.y), ec.SECP256R1()).public_key()
 
 
 class Addresses(msgspec.Struct, frozen=True):
-    """What the process tells: where it listens."""
+    """The ports on which the process listens."""
 
     https: int
     http: int
@@ -77,32 +77,32 @@ Work = Callable[[], Awaitable[object]]
 
 
 def verify(body: bytes, key: ec.EllipticCurvePublicKey) -> None:
-    """Check an ES256 signature and nothing else.
+    """Verify an ES256 signature.
 
     Raises:
-        cryptography.exceptions.InvalidSignature: if it is wrong.
+        cryptography.exceptions.InvalidSignature: if the signature is wrong.
     """
     jws = msgspec.json.decode(body, type=SignedBody)
-    raw = b64url_decoded(jws.signature)
+    raw = b64url_decode(jws.signature)
     r, s = (int.from_bytes(half, "big") for half in (raw[:COORDINATE], raw[COORDINATE:]))
     key.verify(encode_dss_signature(r, s), f"{jws.protected}.{jws.payload}".encode(), ES256)
 
 
 async def cpu_of(work: Work, count: int) -> float:
-    """CPU seconds of this process for doing the work once, from doing it `count` times, AT_ONCE at once."""
+    """Run the work `count` times, AT_ONCE concurrently; the CPU seconds of this process per run."""
     turns = iter(range(count))
 
-    async def some() -> None:
+    async def worker() -> None:
         for _ in turns:
             await work()
 
     begun = time.process_time()
-    await asyncio.gather(*(some() for _ in range(AT_ONCE)))
+    await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
     return (time.process_time() - begun) / count
 
 
 class Parts:
-    """The parts of an order. `writes` is None where there is no API server."""
+    """The parts of an order. `writes` is None without an API server."""
 
     def __init__(self, session: aiohttp.ClientSession, challenge: str, writes: RawWrites | None) -> None:
         self._session = session
@@ -113,15 +113,15 @@ class Parts:
 
     @property
     def works(self) -> Mapping[str, Work]:
-        """Each part by itself, by its name."""
+        """Each part by name."""
         works: dict[str, Work] = {"fetch": self.fetch, "csr": self.check, "signature": self.sign}
         return works if self._writes is None else {**works, "write": self._writes.three}
 
     async def fetch(self) -> None:
-        """Fetch a challenge. A validation meets another host each time, so the connection is new each time.
+        """Fetch a challenge over a new connection, since each validation contacts another host.
 
         Raises:
-            aiohttp.ClientError: if that does not succeed within FETCHES attempts.
+            aiohttp.ClientError: if FETCHES attempts fail.
         """
         for left in reversed(range(FETCHES)):
             try:
@@ -130,7 +130,7 @@ class Parts:
                     await answer.read()
                     return
             except aiohttp.ClientConnectionError:
-                # A busy machine resets a connection now and then; a validation would try again, too.
+                # A busy machine sometimes resets a connection. A validation would retry, too.
                 if not left:
                     raise
 
@@ -147,20 +147,20 @@ class Parts:
         return Stored("", "") if self._writes is None else Stored(*await self._writes.create())
 
     async def put_status(self, stored: Stored) -> Stored:
-        """Write its status."""
+        """Write the status of the order."""
         if self._writes is None:
             return stored
         return Stored(stored.name, await self._writes.put_status(stored.name, stored.version))
 
     async def issue(self, stored: Stored) -> Stored:
-        """Check the request, sign the certificate, write the status."""
+        """Check the CSR, sign the certificate, write the status."""
         await self.check()
         await self.sign()
         return await self.put_status(stored)
 
 
 def application(key: ec.EllipticCurvePublicKey, parts: Parts) -> web.Application:
-    """The routes. Those by POST verify; `stored` goes to and fro in the path, so that nothing is kept here."""
+    """The routes. POST verifies the signature; the client returns `stored` in the query, so there is no state."""
 
     def signed(part: Callable[[Stored], Awaitable[Stored]]) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
@@ -201,7 +201,7 @@ def application(key: ec.EllipticCurvePublicKey, parts: Parts) -> web.Application
 
 
 async def run(task: Task, ended: asyncio.Event, tell: Callable[[Addresses], None]) -> None:
-    """Serve until `ended` is set."""
+    """Serve until `ended` is set; report the addresses with `tell`."""
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(task.certificate)
     async with AsyncExitStack() as stack:
@@ -217,7 +217,7 @@ async def run(task: Task, ended: asyncio.Event, tell: Callable[[Addresses], None
 
 
 def main() -> None:
-    """The process."""
+    """Run the process."""
     task = msgspec.json.decode(sys.stdin.buffer.readline(), type=Task)
 
     def tell(addresses: Addresses) -> None:

@@ -1,8 +1,8 @@
-"""An ACME client that trusts nothing: every answer is checked against RFC 8555 before it is used.
+"""A strict ACME client: it checks every answer against RFC 8555 before it uses it.
 
-`Client` is one account on one directory. Each of its methods is one request (and its retries) and returns what the
-server said; `obtain` walks from new-order to the certificate. What the server refuses is `Refused`, what it must not
-say is `ProtocolError`; both reach the caller.
+`Client` is one account on one directory. Each method sends one request, with retries, and returns the answer; `obtain`
+runs all steps from newOrder to the certificate. A problem document raises `Refused`, a violation of RFC 8555 raises
+`ProtocolError`.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from e2e.load.keys import AccountKey, ExternalAccount, b64url, certificate_id, c
 from e2e.load.solvers import HTTP01, ByHTTP, Publish, Solver
 
 Observe = Callable[[str, float], None]
-"""Told the name of a step and how long it took, in seconds, retries included."""
+"""Called with the name of a step and its duration in seconds, including retries."""
 Sleep = Callable[[float], Awaitable[None]]
 
 PATIENCE = 30.0
-"""Seconds that a validation or an issuance may take."""
+"""Time limit of a validation or an issuance, in seconds."""
 TRIES = 5
-"""How often one request may be answered 503 before that is an error."""
+"""Maximum attempts of a request that is answered with 503."""
 URN = "urn:ietf:params:acme:error:"
 BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 PEM_CHAIN = "application/pem-certificate-chain"
 
 
 class Refused(Exception):
-    """The server answered with a problem document. `answer.problem_type` says of what kind."""
+    """The server answered with a problem document; `answer.problem_type` is its type."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(f"{answer.url}: {answer.status} {answer.problem_type}: {answer.problem.get('detail')}")
@@ -44,12 +44,12 @@ class Refused(Exception):
 
 
 class OrderFailed(Exception):
-    """An order or an authorization became invalid; the text carries the server's reason."""
+    """An order or an authorization became invalid; the text has the server's reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An order as the server last showed it (RFC 8555, 7.1.3)."""
+    """An order as the server last returned it (RFC 8555, 7.1.3)."""
 
     url: str
     body: Mapping[str, Any]
@@ -67,7 +67,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What an order came to: the chain in PEM as it was served, and its first certificate."""
+    """The certificate of an order: the PEM chain from the server, and its first certificate."""
 
     order: Order
     chain: str
@@ -79,16 +79,16 @@ def ignore(_step: str, _seconds: float) -> None:
 
 
 def expect(condition: object, answer: Answer, rule: str) -> None:
-    """Raise ProtocolError with the rule that `answer` breaks, unless the condition holds."""
+    """Raise ProtocolError with the violated rule unless the condition holds."""
     if not condition:
         raise ProtocolError(f"{answer.url} ({answer.status}): {rule}")
 
 
-def checked(answer: Answer) -> Answer:
-    """What holds for every answer to a POST (RFC 8555, 6.5 and 6.7; M32, M43, M44).
+def check_answer(answer: Answer) -> Answer:
+    """Check the rules for every answer to a POST (RFC 8555, 6.5 and 6.7), and return the answer.
 
     Raises:
-        ProtocolError: if it does not hold.
+        ProtocolError: if the answer violates one.
     """
     if answer.status < 400:
         expect(answer.nonce, answer, "no Replay-Nonce (M32)")
@@ -102,7 +102,7 @@ def checked(answer: Answer) -> Answer:
 
 
 class Client:
-    """One account. `counts` tells how often it met `badNonce` and `503` and went on; `observe` times every step."""
+    """One account. `counts` has the number of retries after `badNonce` and `503`; `observe` gets every duration."""
 
     def __init__(
         self,
@@ -123,11 +123,11 @@ class Client:
     async def post(
         self, step: str, url: str, payload: Mapping[str, Any] | bytes | None = None, *, by_jwk: bool = False
     ) -> Answer:
-        """A signed request, checked; sent again once after badNonce, and after 503 when Retry-After says.
+        """Send a signed request and check the answer. Retry once after badNonce, and after 503 as Retry-After says.
 
         Raises:
-            Refused: if the server answers with a problem (the last one, where it was retried).
-            ProtocolError: if the answer breaks RFC 8555.
+            Refused: if the server answers with a problem; after retries, the last one.
+            ProtocolError: if the answer violates RFC 8555.
         """
         begun = time.perf_counter()
         fresh, tries = True, TRIES
@@ -146,7 +146,7 @@ class Client:
         self.observe(step, time.perf_counter() - begun)
         if not answer.links("index"):
             self.exchange.breach(answer, 'no Link rel="index" (M51)')
-        if checked(answer).status >= 400:
+        if check_answer(answer).status >= 400:
             raise Refused(answer)
         return answer
 
@@ -157,7 +157,7 @@ class Client:
         external_account: ExternalAccount | None = None,
         only_return_existing: bool = False,
     ) -> Answer:
-        """Open the account, or find the one that the key has (RFC 8555, 7.3; M75, M76)."""
+        """Open an account, or find the existing account of the key (RFC 8555, 7.3)."""
         url = (await self.exchange.directory())["newAccount"]
         payload: dict[str, Any] = {"termsOfServiceAgreed": True}
         if contact:
@@ -174,25 +174,25 @@ class Client:
         return answer
 
     async def new_nonce(self) -> None:
-        """Fetch a nonce and keep it, as a client does that has just been started."""
+        """Fetch a nonce and keep it, as a new client does."""
         begun = time.perf_counter()
         self.exchange.nonces.append(await self.exchange.new_nonce("GET"))
         self.observe("new-nonce", time.perf_counter() - begun)
 
     async def new_order(self, names: Sequence[str], **members: Any) -> Order:
-        """Order a certificate for these DNS names; `members` are added to the payload (RFC 8555, 7.4; M106)."""
+        """Order a certificate for these DNS names; `members` are added to the payload (RFC 8555, 7.4)."""
         identifiers = [{"type": "dns", "value": name} for name in names]
         url = (await self.exchange.directory())["newOrder"]
         answer = await self.post("new-order", url, {"identifiers": identifiers, **members})
         expect(answer.status == 201, answer, "newOrder answers 201 (M106)")
-        order = as_order(answer, answer.location)
+        order = parse_order(answer, answer.location)
         shown = {(each["type"], each["value"]) for each in order.body["identifiers"]}
         expect(shown == {("dns", name) for name in names}, answer, f"other identifiers than ordered: {shown} (M107)")
         expect(order.status in {"pending", "ready"}, answer, f"a new order is {order.status} (M68)")
         return order
 
     async def authorization(self, url: str, *, step: str = "authorization") -> Mapping[str, Any]:
-        """An authorization (RFC 8555, 7.1.4)."""
+        """Fetch an authorization (RFC 8555, 7.1.4)."""
         answer = await self.post(step, url)
         body = answer.json()
         expect(answer.status == 200, answer, "an authorization is answered 200")
@@ -200,7 +200,7 @@ class Client:
         return dict(body)
 
     async def respond(self, challenge: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Tell the server that the challenge can be checked (RFC 8555, 7.5.1; M129)."""
+        """Tell the server that the challenge is ready to be validated (RFC 8555, 7.5.1)."""
         answer = await self.post("challenge", challenge["url"], {})
         expect(answer.status == 200, answer, "a challenge response is answered 200 (M129)")
         if not answer.links("up"):
@@ -210,20 +210,20 @@ class Client:
         return dict(body)
 
     async def order(self, url: str, *, step: str = "order") -> Order:
-        """The order as it is now."""
+        """Fetch an order."""
         answer = await self.post(step, url)
         expect(answer.status == 200, answer, "an order is answered 200")
-        return as_order(answer, url)
+        return parse_order(answer, url)
 
     async def finalize(self, order: Order, request: bytes) -> Order:
-        """Send the certificate request, DER (RFC 8555, 7.4; M106, M111)."""
+        """Send the CSR in DER (RFC 8555, 7.4)."""
         answer = await self.post("finalize", order.body["finalize"], {"csr": b64url(request)})
         expect(answer.status == 200, answer, "finalize answers 200")
         expect(answer.location in {None, order.url}, answer, "finalize names another order in Location (M106)")
-        return as_order(answer, order.url)
+        return parse_order(answer, order.url)
 
     async def certificate(self, order: Order) -> Certificate:
-        """Download the certificate of a valid order (RFC 8555, 7.4.2; M123)."""
+        """Download the certificate of a valid order (RFC 8555, 7.4.2)."""
         answer = await self.post("certificate", order.body["certificate"])
         expect(answer.status == 200, answer, "a certificate is answered 200")
         expect(answer.content_type == PEM_CHAIN, answer, f"a certificate served as {answer.content_type} (M123)")
@@ -231,7 +231,7 @@ class Client:
         return Certificate(order, answer.body.decode("ascii"), leaf)
 
     async def renewal_info(self, certificate: Certificate) -> Mapping[str, Any]:
-        """When the server wants the certificate to be renewed (RFC 9773, 4.2; ARI-M3, ARI-M4)."""
+        """Fetch the renewal information of a certificate (RFC 9773, 4.2)."""
         begun = time.perf_counter()
         base = (await self.exchange.directory())["renewalInfo"]
         answer = await self.exchange.request("GET", f"{base}/{certificate_id(certificate.leaf)}")
@@ -240,43 +240,43 @@ class Client:
         expect(answer.headers.get("Retry-After", "").isdecimal(), answer, "no Retry-After in seconds (ARI-M4)")
         window = answer.json()["suggestedWindow"]
         start, end = (datetime.fromisoformat(window[each]) for each in ("start", "end"))
-        expect(start < end, answer, "a window that is none (ARI-M3)")
+        expect(start < end, answer, "the window ends before it starts (ARI-M3)")
         return dict(answer.json())
 
     async def obtain(self, names: Sequence[str], publish: Publish) -> Certificate:
-        """A certificate for `names` by HTTP-01. Raises as `obtain_by`."""
+        """Obtain a certificate for `names` by http-01. Raises the errors of `obtain_by`."""
         return await self.obtain_by(ByHTTP(publish), names)
 
     async def renew(self, certificate: Certificate, solver: Solver, names: Sequence[str]) -> Certificate:
-        """Another certificate in place of one that this account has (RFC 9773, 5). Raises as `obtain_by`."""
+        """Replace a certificate of this account (RFC 9773, 5). Raises the errors of `obtain_by`."""
         return await self.obtain_by(solver, names, replaces=certificate_id(certificate.leaf))
 
     async def obtain_by(self, solver: Solver, names: Sequence[str], **members: Any) -> Certificate:
-        """From new-order, with these members in its payload, to a certificate for `names` and a new key.
+        """Obtain a certificate for `names` and a new key; `members` are added to the newOrder payload.
 
         Raises:
-            OrderFailed: if the server found an authorization or the order invalid.
-            TimeoutError: if it did not come to an end in PATIENCE seconds.
+            OrderFailed: if an authorization or the order becomes invalid.
+            TimeoutError: if validation or issuance takes longer than PATIENCE.
         """
         key = certificate_key()
         async with asyncio.timeout(PATIENCE * 2):
             order = await self.new_order(names, **members)
             if order.status == "pending":
-                order = await self._proven(order, solver)
+                order = await self._prove(order, solver)
             order = await self.finalize(order, certificate_request(names, key))
-            order = await self._settled(order, until="valid")
+            order = await self._wait_for_order(order, until="valid")
             certificate = await self.certificate(order)
-        of_names(certificate, names)
+        check_names(certificate, names)
         if certificate.leaf.public_key() != key.public_key():
-            raise ProtocolError(f"{order.url}: the certificate is for another key than requested")
+            raise ProtocolError(f"{order.url}: the certificate has another key than the CSR")
         return certificate
 
-    async def _proven(self, order: Order, solver: Solver) -> Order:
+    async def _prove(self, order: Order, solver: Solver) -> Order:
         for url in order.authorizations:
             await self._answer(url, solver)
         for url in order.authorizations:
-            await self._validated(url)
-        return await self._settled(order, until="ready")
+            await self._wait_for_authorization(url)
+        return await self._wait_for_order(order, until="ready")
 
     async def _answer(self, url: str, solver: Solver) -> None:
         authorization = await self.authorization(url)
@@ -286,7 +286,7 @@ class Client:
         solver.publish(authorization["identifier"]["value"], challenge["token"], self.key.thumbprint)
         await self.respond(challenge)
 
-    async def _validated(self, url: str) -> None:
+    async def _wait_for_authorization(self, url: str) -> None:
         deadline = time.monotonic() + PATIENCE
         while (authorization := await self.authorization(url, step="authorization (poll)"))["status"] == "pending":
             if time.monotonic() > deadline:
@@ -295,8 +295,8 @@ class Client:
         if authorization["status"] != "valid":
             raise OrderFailed(f"{url} is {authorization['status']}: {errors_of(authorization)}")
 
-    async def _settled(self, order: Order, *, until: str) -> Order:
-        """Ask for the order, at least once, until it is `until`."""
+    async def _wait_for_order(self, order: Order, *, until: str) -> Order:
+        """Poll the order, at least once, until its status is `until`."""
         deadline = time.monotonic() + PATIENCE
         while (now := await self.order(order.url, step=f"order ({until})")).status in {"pending", "processing"}:
             if time.monotonic() > deadline:
@@ -308,21 +308,21 @@ class Client:
 
 
 def retry_after(answer: Answer) -> float:
-    """Seconds to wait as the answer says.
+    """The seconds in the Retry-After header.
 
     Raises:
-        ProtocolError: if it does not say so in whole seconds.
+        ProtocolError: if it is not a whole number of seconds.
     """
     text = answer.headers.get("Retry-After", "")
     expect(text.isdecimal(), answer, f"503 with Retry-After {text!r}")
     return float(text)
 
 
-def as_order(answer: Answer, url: str | None) -> Order:
-    """The order in an answer, checked (RFC 8555, 7.1.3; M56, M60).
+def parse_order(answer: Answer, url: str | None) -> Order:
+    """Parse and check the order in an answer (RFC 8555, 7.1.3).
 
     Raises:
-        ProtocolError: if it is not one.
+        ProtocolError: if it is not a valid order.
     """
     expect(url, answer, "no Location of the order (M106)")
     body = answer.json()
@@ -337,7 +337,7 @@ def challenge_of(authorization: Mapping[str, Any], type_: str) -> Mapping[str, A
     """The challenge of this type in an authorization.
 
     Raises:
-        OrderFailed: if none is offered.
+        OrderFailed: if the server offers none.
     """
     for challenge in authorization["challenges"]:
         if challenge["type"] == type_:
@@ -346,18 +346,18 @@ def challenge_of(authorization: Mapping[str, Any], type_: str) -> Mapping[str, A
 
 
 def http01_of(authorization: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The HTTP-01 challenge of an authorization. Raises as `challenge_of`."""
+    """The http-01 challenge of an authorization. Raises OrderFailed if there is none."""
     return challenge_of(authorization, HTTP01)
 
 
 def errors_of(authorization: Mapping[str, Any]) -> str:
-    """Why the challenges of an authorization failed, in the server's words."""
+    """The server's errors of the failed challenges in an authorization."""
     found = [challenge["error"].get("detail", "") for challenge in authorization["challenges"] if "error" in challenge]
     return "; ".join(found) or "no error given"
 
 
-def of_names(certificate: Certificate, names: Sequence[str]) -> None:
-    """Check that the certificate is for exactly these names (M107).
+def check_names(certificate: Certificate, names: Sequence[str]) -> None:
+    """Check that the certificate has exactly these names.
 
     Raises:
         ProtocolError: if it is not.

@@ -1,4 +1,4 @@
-"""Copies of an order, written straight into etcd."""
+"""Copy an ACMEOrder directly in etcd."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from e2e.load.writes import NAMESPACE
 
 PREFIX = f"/registry/pki.kms.hanzo.ai/acmeorders/{NAMESPACE}/"
 BATCH = 100
-"""Writes in one transaction: etcd takes 128."""
+"""Writes per transaction; etcd allows 128."""
 AT_ONCE = 4
 EXPIRED, RETAINED = "zz", "aa"
-"""What the names of expired orders begin with, so that etcd can count them, and those of the others."""
+"""Prefixes of the names of expired and of valid orders, so that etcd can count each kind."""
 LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 
 Stored = Mapping[str, Any]
-"""An object as it lies in etcd."""
+"""An object as etcd stores it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +44,20 @@ class Etcd:
         return stored
 
     async def count(self, prefix: str = "") -> int:
-        """How many orders have a name that begins like that."""
+        """The number of orders whose name starts with this prefix."""
         return int((await self._send("kv/range", {**_range(PREFIX + prefix), "count_only": True})).get("count", 0))
 
     async def write(self, orders: Iterator[Stored]) -> None:
-        """Write all of them, some batches at once."""
+        """Write all orders, AT_ONCE batches concurrently."""
         batches = iter(lambda: list(itertools.islice(orders, BATCH)), [])
 
-        async def some() -> None:
+        async def worker() -> None:
             for batch in batches:
                 await self._send("kv/txn", {"success": [_put(each) for each in batch]})
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(AT_ONCE):
-                tasks.create_task(some())
+                tasks.create_task(worker())
 
     async def _send(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         async with self.session.post(f"{self.url}/v3/{path}", data=msgspec.json.encode(body)) as answer:
@@ -67,7 +67,7 @@ class Etcd:
 
 
 def copies(order: Stored, count: int, *, expired: bool = False) -> Iterator[Stored]:
-    """Orders like this one, each with a name, a serial number and an identifier of its own."""
+    """Copies of an order, each with its own name, serial number and identifier."""
     ended = f"{datetime.now(UTC) - timedelta(days=400):%Y-%m-%dT%H:%M:%SZ}"
     metadata, spec, status = (order[each] for each in ("metadata", "spec", "status"))
     (authorization,) = status["authorizations"]
@@ -98,5 +98,5 @@ def _put(order: Stored) -> dict[str, Any]:
 
 
 def _range(prefix: str) -> dict[str, bytes]:
-    """All keys that begin like that. Octets are in base64 in JSON, which is what the gateway wants and msgspec does."""
+    """The range of all keys with this prefix. The gateway expects bytes in base64, as msgspec encodes them."""
     return {"key": prefix.encode(), "range_end": (prefix[:-1] + chr(ord(prefix[-1]) + 1)).encode()}

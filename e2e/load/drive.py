@@ -1,4 +1,4 @@
-"""Drives the load: so many clients at once, each obtaining one certificate after the other."""
+"""Drive the load: several clients run in parallel, each obtains one certificate after another."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from e2e.load.exchange import ProtocolError
 from e2e.load.solvers import Solver
 
 ORDER = "whole order"
-"""The step that spans all others."""
+"""The name of the whole order among the steps."""
 SHOWN_ERRORS = 5
-"""How many errors of a kind are kept as text."""
+"""Maximum number of error texts per kind."""
 
 Names = Callable[[int], Sequence[str]]
-"""The names to order, by the number of the order."""
+"""Returns the names for an order number."""
 Progress = Callable[[], object]
-"""Called whenever an order has come to its end, good or bad."""
+"""Called at the end of each order, successful or not."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """What was seen: durations in seconds by step, finished orders, errors by kind with some of their texts."""
+    """The result: durations in seconds by step, successful orders, and errors by kind with some texts."""
 
     seconds: float = 0.0
     orders: int = 0
@@ -36,12 +36,12 @@ class Tally:
     errors: Counter[str] = field(default_factory=Counter)
     texts: dict[str, list[str]] = field(default_factory=dict)
 
-    def took(self, step: str, seconds: float) -> None:
-        """Keep a duration."""
+    def add_duration(self, step: str, seconds: float) -> None:
+        """Add the duration of a step."""
         self.latencies.setdefault(step, []).append(seconds)
 
-    def failed(self, error: BaseException) -> None:
-        """Keep an error."""
+    def add_error(self, error: BaseException) -> None:
+        """Count an error."""
         kind = kind_of(error)
         self.errors[kind] += 1
         texts = self.texts.setdefault(kind, [])
@@ -50,7 +50,7 @@ class Tally:
 
 
 def kind_of(error: BaseException) -> str:
-    """What an error is counted as."""
+    """The kind under which an error is counted."""
     match error:
         case Refused():
             return f"{error.answer.status} {error.answer.problem_type}"
@@ -66,9 +66,9 @@ def kind_of(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What to do: which clients take turns, how many orders are in flight at once, for which names, proven how.
+    """A load: the clients, the number of concurrent orders, their names, and the solver of their challenges.
 
-    With `keep`, what was obtained is kept, so that it can be renewed.
+    With `keep`, certificates are kept for `renew`.
     """
 
     clients: Sequence[Client]
@@ -79,9 +79,9 @@ class Load:
     kept: dict[int, tuple[Client, Certificate]] = field(default_factory=dict)
 
     async def drive(self, numbers: Iterable[int], done: Progress) -> Tally:
-        """Obtain one certificate for each number. Returns what was seen.
+        """Obtain one certificate for each number.
 
-        An order that fails is counted and the next one begun: whoever reads the tally decides what errors mean.
+        A failed order is counted in the tally and does not stop the load.
         """
         turns = itertools.cycle(self.clients)
 
@@ -95,7 +95,7 @@ class Load:
         return await self._run(numbers, obtain, done)
 
     async def renew(self, numbers: Iterable[int], done: Progress) -> Tally:
-        """Renew what was kept for each number: ask when, then order in its place. Otherwise as `drive`."""
+        """Renew the kept certificate of each number: fetch its renewal information, then replace it."""
 
         async def renew(number: int) -> None:
             client, certificate = self.kept[number]
@@ -108,7 +108,7 @@ class Load:
     async def _run(self, numbers: Iterable[int], work: Callable[[int], Awaitable[None]], done: Progress) -> Tally:
         tally = Tally()
         for client in self.clients:
-            client.observe = tally.took
+            client.observe = tally.add_duration
         waiting = iter(numbers)
 
         async def worker() -> None:
@@ -129,14 +129,14 @@ async def _one(order: Awaitable[None], tally: Tally) -> None:
     try:
         await order
     except (Refused, ProtocolError, OrderFailed, TimeoutError, aiohttp.ClientError, OSError) as error:
-        tally.failed(error)
+        tally.add_error(error)
     else:
         tally.orders += 1
-        tally.took(ORDER, time.perf_counter() - begun)
+        tally.add_duration(ORDER, time.perf_counter() - begun)
 
 
-def merged(tallies: Sequence[Tally]) -> Tally:
-    """Several tallies as one."""
+def merge(tallies: Sequence[Tally]) -> Tally:
+    """Add several tallies up."""
     total = Tally()
     for each in tallies:
         total.seconds += each.seconds

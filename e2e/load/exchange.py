@@ -1,6 +1,6 @@
-"""One request and one answer: signed or not, to any of several servers, with nothing hidden and nothing decided.
+"""Single requests to an ACME server, signed or not, without retries and without interpreting the answer.
 
-Tests use this floor to send what a well-behaved client never sends; `client.Client` stands on it and minds the rules.
+Tests use it to send requests that violate RFC 8555. `client.Client` builds on it and follows the rules.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ KEPT_NONCES = 512
 
 
 class ProtocolError(Exception):
-    """The server's answer breaks RFC 8555. The text says how."""
+    """The server's answer violates RFC 8555; the text names the rule."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back. `url` is the one that was asked for, whichever server answered."""
+    """An answer. `url` is the requested URL, whichever server answered."""
 
     url: str
     status: int
@@ -51,7 +51,7 @@ class Answer:
 
     @property
     def content_type(self) -> str:
-        """The media type without its parameters, in lower case; empty if there is none."""
+        """The media type in lower case without parameters; empty if missing."""
         return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
     @property
@@ -66,16 +66,16 @@ class Answer:
 
     @property
     def problem(self) -> Mapping[str, Any]:
-        """The problem document; empty if the answer is none (RFC 8555, 6.7)."""
+        """The problem document (RFC 8555, 6.7); empty for other answers."""
         return self.json() if self.content_type == "application/problem+json" else {}
 
     @property
     def problem_type(self) -> str:
-        """The last part of the problem's URN (`badNonce`); empty if the answer is no problem."""
+        """The last part of the problem's URN, such as `badNonce`; empty for other answers."""
         return str(self.problem.get("type", "")).rpartition(":")[2]
 
     def links(self, relation: str) -> list[str]:
-        """The targets of the Link headers with this relation, as they were written."""
+        """The unchanged targets of the Link headers with this relation."""
         wanted = {f'rel="{relation}"', f"rel={relation}"}
         found = []
         for line in self.headers.getall("Link", []):
@@ -89,10 +89,9 @@ class Answer:
 class Exchange:
     """Sends requests to one ACME directory and keeps the nonces that come back.
 
-    `servers` are base addresses (`https://127.0.0.1:40001`). If there are any, each request goes to the next of them,
-    while URLs, the Host header and the name that TLS checks stay those of the directory: so a test makes every single
-    request meet another process. Without, requests go where their URL says. `tls` None: the system's trust. `lenient`
-    is for servers of others: what they do against the rules, without harm to anybody, is counted in `breaches`.
+    `servers` are base addresses (`https://127.0.0.1:40001`). If given, consecutive requests go to consecutive servers;
+    the URL, the Host header and the TLS server name remain those of the directory. Without `tls`, the client trusts the
+    system's CAs. `lenient` is for other ACME servers: harmless violations are counted in `breaches` and not raised.
     """
 
     def __init__(
@@ -131,10 +130,10 @@ class Exchange:
     async def request(
         self, method: str, url: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """Send one request as it is. A Replay-Nonce that comes back is kept for later.
+        """Send one request unchanged; keep the Replay-Nonce of the answer.
 
         Raises:
-            aiohttp.ClientError: if there is no answer; TimeoutError likewise.
+            aiohttp.ClientError, TimeoutError: if there is no answer.
         """
         address, sent, name = url, dict(headers or {}), None
         if self._servers is not None:
@@ -151,10 +150,10 @@ class Exchange:
         return answer
 
     async def directory(self) -> Mapping[str, Any]:
-        """The directory, fetched once.
+        """The directory; fetched once.
 
         Raises:
-            ProtocolError: if it cannot be had or lacks what a client needs.
+            ProtocolError: if it is not available or lacks a required member.
         """
         if self._directory is None:
             answer = await self.request("GET", self.directory_url)
@@ -168,12 +167,12 @@ class Exchange:
         return self._directory
 
     async def new_nonce(self, method: str = "HEAD") -> str:
-        """A nonce straight from the server; it is not kept. `method` is HEAD or GET (RFC 8555, 7.2; M72-M74).
+        """Fetch a nonce and return it without keeping it. `method` is HEAD or GET (RFC 8555, 7.2).
 
-        aiohttp closes the connection after an answer to HEAD without Content-Length, so GET is what keeps it open.
+        aiohttp closes the connection after an answer to HEAD without Content-Length; GET keeps it open.
 
         Raises:
-            ProtocolError: if the answer is not what it must be.
+            ProtocolError: if the answer violates RFC 8555.
         """
         answer = await self.request(method, (await self.directory())["newNonce"])
         if answer.status != (200 if method == "HEAD" else 204) or answer.nonce is None:
@@ -183,17 +182,17 @@ class Exchange:
         return self.nonces.pop()
 
     def breach(self, answer: Answer, rule: str) -> None:
-        """An answer breaks a rule, and one could go on.
+        """Record a violation that does not prevent the client from continuing.
 
         Raises:
-            ProtocolError: unless we are lenient.
+            ProtocolError: unless `lenient` is set.
         """
         self.breaches[rule] += 1
         if not self._lenient:
             raise ProtocolError(f"{answer.url} ({answer.status}): {rule}")
 
     async def nonce(self) -> str:
-        """The newest nonce at hand, else a new one."""
+        """The newest kept nonce, or a new one."""
         return self.nonces.pop() if self.nonces else await self.new_nonce()
 
     async def signed(
@@ -207,10 +206,10 @@ class Exchange:
         protected: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """POST a JWS signed by `key` under the account `kid`, or under its own JWK if that is None (RFC 8555, 6.2).
+        """POST a JWS signed by `key`, with `kid`, or with the JWK of the key if `kid` is None (RFC 8555, 6.2).
 
-        `protected` replaces or adds members of the protected header; a member that is None there is left out.
-        `payload` None is POST-as-GET. Nothing is retried and no status is an error.
+        `protected` replaces or adds members of the protected header; None removes a member. `payload` None means
+        POST-as-GET. There are no retries, and every status is returned.
         """
         signer: dict[str, Any] = {"jwk": key.jwk} if kid is None else {"kid": kid}
         header = {"alg": "ES256", **signer, "nonce": nonce or await self.nonce(), "url": url, **(protected or {})}

@@ -1,4 +1,4 @@
-"""Statistics of a run. Pure: numbers in, numbers out."""
+"""Statistics of a run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 ORDERS = 10_000
-"""Memory growth is told for this many retained orders."""
+"""Memory growth is reported per this number of retained orders."""
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """How long a step took, in seconds."""
+    """The distribution of the durations of a step, in seconds."""
 
     count: int
     mean: float
@@ -24,7 +24,7 @@ class Latency:
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """The nearest-rank percentile of ascending values: the smallest that at least `share` of them do not exceed.
+    """The nearest-rank percentile of ascending values: the smallest value that at least `share` of them do not exceed.
 
     Raises:
         ValueError: if there are no values, or `share` is not in (0, 1].
@@ -32,7 +32,7 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     if not ordered:
         raise ValueError("no values")
     if not 0 < share <= 1:
-        raise ValueError(f"a share is above 0 and at most 1, not {share}")
+        raise ValueError(f"a share must be above 0 and at most 1, not {share}")
     return ordered[math.ceil(share * len(ordered)) - 1]
 
 
@@ -54,17 +54,17 @@ def latency(seconds: Iterable[float]) -> Latency:
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
-    """How much y grows with x by least squares; 0 where x does not vary."""
+    """The least-squares slope of y over x; 0 if x does not vary."""
     if len({x for x, _ in points}) < 2:
         return 0.0
     return statistics.linear_regression([x for x, _ in points], [y for _, y in points]).slope
 
 
 def growth_per_10000(samples: Sequence[tuple[int, int]]) -> float:
-    """Octets of resident memory that 10,000 more orders take, from samples (orders so far, octets).
+    """The growth of resident memory in bytes per 10,000 orders, from samples (orders so far, bytes).
 
-    The slope of all samples, not last minus first: memory is taken and given back in steps, and a short run would
-    tell more about the steps than about the orders.
+    It is the slope over all samples. Memory grows and shrinks in steps, so in a short run the difference between first
+    and last would mostly measure the steps.
     """
     return ORDERS * slope([(float(orders), float(octets)) for orders, octets in samples])
 
@@ -81,8 +81,8 @@ def per_order(totals: Mapping[str, float], orders: int) -> dict[str, float]:
 
 
 def floor_of(parts: Mapping[str, float], shares: Mapping[str, int]) -> float:
-    """CPU seconds of an order made of nothing but its parts: `shares` says how many of each it takes.
+    """The sum of the CPU seconds of the parts of an order; `shares` has the number of each part.
 
-    A part that was not measured counts nothing.
+    A part that was not measured counts as 0.
     """
     return sum(parts.get(name, 0.0) * count for name, count in shares.items())

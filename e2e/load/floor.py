@@ -1,13 +1,12 @@
-"""The floor: what an order costs on this machine at this time, in CPU, when nothing of ours stands around the work.
+"""The floor: the CPU time that an order needs at least, measured on this machine alongside the load.
 
-An order cannot cost less than the work that RFC 8555 and Kubernetes demand: nine HTTPS requests with one ES256
-verification each, three writes of a custom resource, one HTTP-01 fetch, one request checked, one certificate signed.
-A bare server (bare.py) does it for clients that behave as those of the load do: as many at once, one request after the
-other, waiting for the same API server. Its CPU for such a bare order is the floor. That matters: a server that is woken
-up for every request finds its caches cold, and the same code takes several times what it takes in a tight loop. What
-each part takes in such a loop is measured too, to tell where the work is.
+RFC 8555 and Kubernetes require for each order: nine HTTPS requests with one ES256 verification each, three writes of a
+custom resource, one http-01 fetch, one check of a CSR and one signature of a certificate. A bare server (bare.py) does
+this work for clients that behave like those of the load. Its CPU time per order is the floor. The parts are measured in
+a tight loop, too, to show where the time goes; a server that wakes up for each request has cold caches, so the same
+code takes several times as long there.
 
-Rounds are short, taken between the segments of the load, and the median counts.
+Rounds are short and run between the segments of the load. The result is the median.
 """
 
 from __future__ import annotations
@@ -39,26 +38,26 @@ REQUEST, WRITE, FETCH, CHECK, SIGNATURE = "request", "write", "fetch", "csr", "s
 REQUESTS = 400
 ORDERS = 48
 WORKS: Mapping[str, int] = MappingProxyType({FETCH: 60, CHECK: 100, SIGNATURE: 100, WRITE: 20})
-"""How often a round does each part; one WRITE here is three, as an order needs them."""
+"""How often each round runs each part. One WRITE is three writes, as for an order."""
 
 
 def bare_order(names: int) -> tuple[str, ...]:
-    """The requests of an order of so many names, by what each does beside verifying.
+    """The steps of an order with this number of names, each with its work besides the verification.
 
-    They stand for: nonce, new-order; authorization and challenge of each name; an authorization again for each name, of
-    which the first one finds the outcome stored; order, finalize, order, certificate.
+    They represent: nonce, newOrder; authorization and challenge of each name; a poll of each authorization, the first
+    of which stores the result; order, finalize, order, certificate.
     """
     answered, asked = ("nothing", "validate") * names, ("store", *("nothing",) * (names - 1))
     return ("nothing", "create", *answered, *asked, "nothing", "issue", "nothing", "nothing")
 
 
 def shares(names: int) -> dict[str, int]:
-    """How many of each part make an order of so many names: nine requests for one name, three more for another one."""
+    """The number of each part in an order: nine requests for one name, three more for each further name."""
     return {REQUEST: len(bare_order(names)), WRITE: 3, FETCH: names, CHECK: 1, SIGNATURE: 1}
 
 
 class Floor:
-    """Takes rounds and keeps what they measured."""
+    """Measures in rounds and keeps the results."""
 
     def __init__(
         self, session: aiohttp.ClientSession, addresses: Addresses, key: AccountKey, *, names: int, works: list[str]
@@ -73,11 +72,11 @@ class Floor:
         self._orders: list[float] = []
 
     async def warm_up(self) -> None:
-        """A round that is not kept: connections open, code is compiled."""
+        """Run a round whose result is discarded: connections open, code is compiled."""
         await self._cpu_of(self._bare_order, ORDERS)
 
     async def round(self) -> None:
-        """Measure bare orders and every part once more."""
+        """Measure bare orders and every part."""
         self._orders.append(await self._cpu_of(self._bare_order, ORDERS))
         self._add(REQUEST, await self._cpu_of(self._bare_request, REQUESTS))
         for work in self._works:
@@ -91,12 +90,12 @@ class Floor:
 
     @property
     def parts(self) -> dict[str, float]:
-        """Median CPU seconds of one request, one write and so on."""
+        """Median CPU seconds of each part."""
         return {name: statistics.median(values) for name, values in self._rounds.items()}
 
     @property
     def rounds(self) -> int:
-        """How many rounds were taken."""
+        """The number of rounds."""
         return len(self._rounds.get(REQUEST, ()))
 
     def _add(self, part: str, seconds: float) -> None:
@@ -120,15 +119,15 @@ class Floor:
             return msgspec.json.decode(await answer.read(), type=Stored)
 
     async def _cpu_of(self, work: Work, count: int) -> float:
-        """CPU seconds of the bare server for what it has to do for the work once."""
+        """Run the work `count` times, AT_ONCE concurrently; the CPU seconds of the bare server per run."""
         turns = iter(range(count))
 
-        async def some() -> None:
+        async def worker() -> None:
             for _ in turns:
                 await work()
 
         before = await self._number("/cpu")
-        await asyncio.gather(*(some() for _ in range(AT_ONCE)))
+        await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
         return (await self._number("/cpu") - before) / count
 
     async def _number(self, path: str) -> float:
@@ -138,29 +137,29 @@ class Floor:
 
 
 class NoFloor:
-    """Stands in where the floor is not asked for."""
+    """Replaces Floor if the floor is not measured."""
 
     order = 0.0
     rounds = 0
 
     async def warm_up(self) -> None:
-        """Nothing to warm."""
+        """Do nothing."""
 
     async def round(self) -> None:
-        """Nothing to measure."""
+        """Measure nothing."""
 
     @property
     def parts(self) -> dict[str, float]:
-        """None."""
+        """Empty."""
         return {}
 
 
 @asynccontextmanager
 async def measuring(*, challenge: str, api: Endpoint | None, names: int = 1) -> AsyncIterator[Floor]:
-    """A floor for orders of so many names. `challenge` is a URL to fetch; without an API server writes are left out.
+    """Start a bare server. `challenge` is the URL to fetch; without `api`, writes are left out.
 
     Raises:
-        TimeoutError: if the process for it does not start.
+        TimeoutError: if the process does not start.
     """
     key, authority = AccountKey.generate(), trustme.CA()
     tls = ssl.create_default_context()
@@ -183,7 +182,7 @@ def _session(tls: ssl.SSLContext) -> aiohttp.ClientSession:
 async def _bare(task: Task) -> AsyncIterator[Addresses]:
     process = await create_subprocess_exec(sys.executable, "-m", "e2e.load.bare", stdin=PIPE, stdout=PIPE, cwd=ROOT)
     if process.stdin is None or process.stdout is None:
-        raise AssertionError("both were asked for")
+        raise AssertionError("the process has no pipes")
     try:
         process.stdin.write(msgspec.json.encode(task) + b"\n")
         async with asyncio.timeout(START_LIMIT):
@@ -191,10 +190,10 @@ async def _bare(task: Task) -> AsyncIterator[Addresses]:
         yield msgspec.json.decode(line, type=Addresses)
     finally:
         process.stdin.close()
-        await _ended(process)
+        await _stop(process)
 
 
-async def _ended(process: Process) -> None:
+async def _stop(process: Process) -> None:
     try:
         async with asyncio.timeout(STOP_LIMIT):
             await process.wait()

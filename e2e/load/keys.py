@@ -1,4 +1,4 @@
-"""Keys and signatures of the client's side: account keys (ES256), external account bindings (HS256), requests."""
+"""Client-side keys and signatures: account keys (ES256), external account bindings (HS256), CSRs."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def b64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def b64url_decoded(text: str) -> bytes:
-    """What unpadded base64url stands for.
+def b64url_decode(text: str) -> bytes:
+    """Decode base64url without padding.
 
     Raises:
-        ValueError: if it is something else.
+        ValueError: if the text is not base64url.
     """
     return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
 
 
-def encoded(payload: Mapping[str, Any] | bytes | None) -> bytes:
-    """A payload as it is signed: JSON, bytes as they are, nothing for POST-as-GET (RFC 8555, 6.3)."""
+def encode_payload(payload: Mapping[str, Any] | bytes | None) -> bytes:
+    """Encode a payload for signing: an object as JSON, bytes unchanged, None (POST-as-GET) as empty (RFC 8555, 6.3)."""
     if payload is None:
         return b""
     return payload if isinstance(payload, bytes) else msgspec.json.encode(payload)
@@ -62,7 +62,7 @@ class AccountKey:
 
     @cached_property
     def jwk(self) -> dict[str, str]:
-        """The public key as a JWK, its members in the order that a thumbprint wants."""
+        """The public key as a JWK, with its members in the order of RFC 7638."""
         numbers = self.private.public_key().public_numbers()
         return {
             "crv": "P-256",
@@ -82,8 +82,8 @@ class AccountKey:
         return r.to_bytes(COORDINATE, "big") + s.to_bytes(COORDINATE, "big")
 
     def jws(self, protected: Mapping[str, Any], payload: Mapping[str, Any] | bytes | None) -> bytes:
-        """The signed request body; `protected` is taken as it is, so that a test may leave out or add what it likes."""
-        header, body = b64url(msgspec.json.encode(protected)), b64url(encoded(payload))
+        """The signed request body. `protected` is used unchanged, so tests may omit or add members."""
+        header, body = b64url(msgspec.json.encode(protected)), b64url(encode_payload(payload))
         return flattened(header, body, self.sign(f"{header}.{body}".encode()))
 
 
@@ -96,12 +96,12 @@ class ExternalAccount:
 
     @classmethod
     def parse(cls, key_id: str, secret: str) -> ExternalAccount:
-        """From the two texts that people are given; `secret` is base64url.
+        """Parse the two strings of a credential; `secret` is base64url.
 
         Raises:
             ValueError: if the secret is not base64url.
         """
-        return cls(key_id, b64url_decoded(secret.strip()))
+        return cls(key_id, b64url_decode(secret.strip()))
 
     def binding(self, key: AccountKey, url: str, *, algorithm: str = "HS256") -> dict[str, str]:
         """The member `externalAccountBinding` for a newAccount request to `url`."""
@@ -112,10 +112,10 @@ class ExternalAccount:
 
 
 def certificate_id(certificate: x509.Certificate) -> str:
-    """What renewal information calls a certificate (RFC 9773, 4.1)."""
+    """The certificate identifier for renewal information (RFC 9773, 4.1)."""
     authority = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
     serial = certificate.serial_number
-    octets = serial.to_bytes(serial.bit_length() // 8 + 1, "big")  # as DER has it: no sign bit is lost
+    octets = serial.to_bytes(serial.bit_length() // 8 + 1, "big")  # as in DER, with the sign bit
     return f"{b64url(authority or b'')}.{b64url(octets)}"
 
 
@@ -125,7 +125,7 @@ def certificate_key() -> ec.EllipticCurvePrivateKey:
 
 
 def certificate_request(names: Sequence[str], key: ec.EllipticCurvePrivateKey, *, common_name: bool = False) -> bytes:
-    """A certificate request in DER for these DNS names; the first one is also the common name if asked for."""
+    """A CSR in DER for these DNS names; with `common_name`, the first name is the common name, too."""
     subject = [x509.NameAttribute(NameOID.COMMON_NAME, names[0])] if common_name else []
     return (
         x509.CertificateSigningRequestBuilder(x509.Name(subject))

@@ -1,7 +1,6 @@
-"""One measurement: warm-up, then the load in segments, with a round of the floor before each and after the last.
+"""One measurement: a warm-up, then the load in segments, with a round of the floor before each and after the last.
 
-Everything is counted inside the segments only, so neither warm-up nor floor is charged to an order. Nor are the orders
-of which a measurement of renewals needs the certificates.
+Only the segments count: neither the warm-up nor the floor nor the orders that prepare renewals are part of the result.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from tqdm import tqdm
 from e2e.load import processes
 from e2e.load.bare import LOOPBACK
 from e2e.load.client import Client
-from e2e.load.drive import Load, Tally, merged
+from e2e.load.drive import Load, Tally, merge
 from e2e.load.exchange import Exchange
 from e2e.load.floor import Floor, NoFloor, measuring
 from e2e.load.keys import AccountKey, ExternalAccount
@@ -36,22 +35,22 @@ CLIENT, SERVER, OTHERS = "client", "server", "others"
 
 
 class Requests(Protocol):
-    """Counts what our server asked the API server."""
+    """Counts the requests of our server to the API server."""
 
     def mark(self) -> None:
-        """Count from now on."""
+        """Reset the count."""
 
     def counts(self) -> Counter[str]:
-        """How often since then, by what: `create acmeorders`."""
+        """The number of requests since then, by kind, such as `create acmeorders`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A running ACME server and what is known about it.
+    """A running ACME server.
 
-    `pids` names processes to watch; one called `server` is the one whose CPU is compared with the floor. `requests`
-    and `floor_writes` are None where there is no API server. `servers` and `lenient`: see Exchange. `replicas` ends
-    the one server and starts so many behind a balancer, for the time of its block; None where servers are not ours.
+    `pids` are the processes to measure; the CPU time of the one called `server` is compared with the floor. `requests`
+    and `floor_writes` are None without an API server. For `servers` and `lenient`, see Exchange. `replicas` replaces
+    our server by several behind a load balancer, for the duration of its block; it is None for other ACME servers.
     """
 
     name: str
@@ -71,10 +70,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much load of which kind.
+    """The load to measure.
 
-    With `renewal` orders replace certificates that the same accounts have just obtained (RFC 9773), so that their
-    authorizations are still valid. `floor` says whether to measure that, too.
+    With `renewal`, orders replace certificates that the same accounts have just obtained (RFC 9773), so that their
+    authorizations are still valid. `floor` enables the measurement of the floor.
     """
 
     orders: int = 2000
@@ -89,9 +88,9 @@ class Plan:
 
 @dataclass(slots=True)
 class Measurement:
-    """All that was seen, in seconds, octets and counts of the whole measured part.
+    """The results, in seconds, bytes and counts of all segments.
 
-    `machine` is the CPU that all processes of the machine have used meanwhile, whoever they belong to.
+    `machine` is the CPU time of all processes of the machine.
     """
 
     target: str
@@ -111,10 +110,10 @@ class Measurement:
 
 
 async def measure(target: Target, plan: Plan) -> Measurement:
-    """Put the load on the target.
+    """Run a measurement.
 
     Raises:
-        ExceptionGroup: if accounts cannot be opened, or a watched process ends. Orders that fail are in the tally.
+        ExceptionGroup: if accounts cannot be opened or a measured process ends. Failed orders are in the tally.
     """
     async with AsyncExitStack() as stack:
         answerer, zone, by_tls = http01.Answerer(), dns.Zone(ZONE), tlsalpn01.Answerer()
@@ -138,7 +137,7 @@ async def measure(target: Target, plan: Plan) -> Measurement:
         stack.callback(bar.close)
         run = Run(target, plan, load, floor, bar)
         await run.warm_up()
-        await run.measured()
+        await run.run_segments()
         for each in clients:
             run.result.retries += each.counts
             run.result.breaches += each.exchange.breaches
@@ -146,13 +145,13 @@ async def measure(target: Target, plan: Plan) -> Measurement:
 
 
 def names(number: int, count: int) -> list[str]:
-    """The names of an order: never ordered before, so that no earlier authorization helps."""
+    """New names for an order, so that the server cannot reuse an authorization."""
     return [f"o{number}-{position}.{ZONE}" for position in range(count)]
 
 
 @asynccontextmanager
 async def client(target: Target) -> AsyncIterator[Client]:
-    """A client with a key and connections of its own."""
+    """A client with its own key and connections."""
     async with Exchange(
         target.directory_url, tls=target.tls, servers=target.servers, lenient=target.lenient
     ) as exchange:
@@ -160,7 +159,7 @@ async def client(target: Target) -> AsyncIterator[Client]:
 
 
 class Run:
-    """The order of events of one measurement."""
+    """The sequence of one measurement."""
 
     def __init__(self, target: Target, plan: Plan, load: Load, floor: Floor | NoFloor, bar: tqdm[Any]) -> None:
         self.result = Measurement(target.name, plan, api=None if target.requests is None else Counter())
@@ -174,15 +173,15 @@ class Run:
         self._finished = 0
 
     async def warm_up(self) -> None:
-        """Load that is not counted: caches fill, connections open, code is compiled."""
+        """Run load that is not counted: caches fill, connections open, code is compiled."""
         await self._floor.warm_up()
         if self._plan.renewal:
             self._bar.set_description("first certificates")
             await self._obtain(range(self._plan.warm_up + self._plan.orders), lambda: None)
         await self._drive(itertools.islice(self._numbers, self._plan.warm_up), self._bar.update)
 
-    async def measured(self) -> None:
-        """All segments, with the floor around them."""
+    async def run_segments(self) -> None:
+        """Run all segments, and the floor around them."""
         self._bar.set_description("measured")
         self.result.before = self._resident()
         tallies = []
@@ -192,7 +191,7 @@ class Run:
             tallies.append(await self._segment(last - first))
         await self._floor.round()
         self.result.after = self._resident()
-        self.result.tally = merged(tallies)
+        self.result.tally = merge(tallies)
         self.result.floor, self.result.floor_rounds = self._floor.order, self._floor.rounds
         self.result.parts = self._floor.parts
 

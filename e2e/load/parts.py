@@ -1,4 +1,4 @@
-"""The parts of an order that need no server: a certificate request checked, a certificate built and signed."""
+"""The parts of an order that need no server: check a CSR, build and sign a certificate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 
 def check(der: bytes) -> frozenset[str]:
-    """Parse a certificate request, check its signature, read its names.
+    """Parse a CSR, verify its signature and return its names.
 
     Raises:
         ValueError: if the signature does not verify.
@@ -24,7 +24,7 @@ def check(der: bytes) -> frozenset[str]:
 
 
 def leaf(issuer: ec.EllipticCurvePrivateKey, key: ec.EllipticCurvePublicKey) -> x509.Certificate:
-    """Build and sign a certificate with the extensions that every server certificate has."""
+    """Build and sign a certificate with the usual extensions of a server certificate."""
     now = datetime.now(UTC)
     usage = x509.KeyUsage(
         digital_signature=True, content_commitment=False, key_encipherment=False, data_encipherment=False,

@@ -1,4 +1,4 @@
-"""What processes have used so far: CPU and resident memory, from /proc."""
+"""CPU time and resident memory of processes, from /proc."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 PROC = Path("/proc")
 
-# Positions in /proc/<pid>/stat counted after the command name, which may hold anything, even spaces and parentheses.
+# Positions in /proc/<pid>/stat after the command name, which may contain spaces and parentheses.
 PARENT, UTIME, STIME, RESIDENT = 1, 11, 12, 21
-# In the first line of /proc/stat, after "cpu": user, nice, system, idle, iowait, irq, softirq. Guests are in user.
+# In the first line of /proc/stat, after "cpu": user, nice, system, idle, iowait, irq, softirq. User includes guests.
 BUSY = (0, 1, 2, 5, 6)
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """CPU in seconds since the start, user and system of all threads, and resident memory in octets."""
+    """CPU seconds since the start, user and system of all threads, and resident memory in bytes."""
 
     cpu: float = 0.0
     resident: int = 0
@@ -33,14 +33,14 @@ def fields(stat: str) -> list[str]:
     return stat.rpartition(")")[2].split()
 
 
-def parsed(stat: str) -> Usage:
-    """What a line of /proc/<pid>/stat says."""
+def parse_stat(stat: str) -> Usage:
+    """Parse a line of /proc/<pid>/stat."""
     values = fields(stat)
     return Usage((int(values[UTIME]) + int(values[STIME])) / TICKS, int(values[RESIDENT]) * PAGE)
 
 
-def stats(proc: Path = PROC) -> dict[int, str]:
-    """The stat lines of all processes. One that ends meanwhile is left out."""
+def read_stats(proc: Path = PROC) -> dict[int, str]:
+    """Read the stat lines of all processes, except those that end meanwhile."""
     found = {}
     for each in proc.iterdir():
         if each.name.isdecimal():
@@ -52,7 +52,7 @@ def stats(proc: Path = PROC) -> dict[int, str]:
 
 
 def family(pid: int, lines: Mapping[int, str]) -> set[int]:
-    """The process and all that descend from it."""
+    """The process and its descendants."""
     members, grown = {pid} & lines.keys(), True
     while grown:
         children = {each for each, line in lines.items() if int(fields(line)[PARENT]) in members}
@@ -62,23 +62,23 @@ def family(pid: int, lines: Mapping[int, str]) -> set[int]:
 
 
 def usages(pids: Mapping[str, int], *, proc: Path = PROC) -> dict[str, Usage]:
-    """What each of some named processes uses together with its living descendants: a program and its guard are one.
+    """The usage of each process, together with its living descendants, so that a guard and its program count as one.
 
     Raises:
-        ProcessLookupError: if one has ended: a server that has died must not look cheap.
+        ProcessLookupError: if a process has ended; a crashed server must not look cheap.
     """
-    lines = stats(proc)
+    lines = read_stats(proc)
     found = {}
     for name, pid in pids.items():
         members = family(pid, lines)
         if not members:
             raise ProcessLookupError(f"{name} (process {pid}) has ended")
-        found[name] = sum((parsed(lines[each]) for each in members), Usage())
+        found[name] = sum((parse_stat(lines[each]) for each in members), Usage())
     return found
 
 
-def peak(pid: int, *, proc: Path = PROC) -> int:
-    """The most resident memory, in octets, that a process has ever had."""
+def peak_memory(pid: int, *, proc: Path = PROC) -> int:
+    """The peak resident memory of a process in bytes."""
     for line in (proc / str(pid) / "status").read_text().splitlines():
         name, _, value = line.partition(":")
         if name == "VmHWM":
@@ -87,23 +87,23 @@ def peak(pid: int, *, proc: Path = PROC) -> int:
 
 
 def own(*, proc: Path = PROC) -> Usage:
-    """What this process uses, without its children."""
-    return parsed((proc / str(os.getpid()) / "stat").read_text())
+    """The usage of this process without its children."""
+    return parse_stat((proc / str(os.getpid()) / "stat").read_text())
 
 
 def machine(*, proc: Path = PROC) -> float:
-    """CPU in seconds that all processes of the machine have used since it was started."""
+    """The CPU seconds of all processes of the machine since its start."""
     ticks = (proc / "stat").read_text().split(maxsplit=11)[1:]
     return sum(int(ticks[each]) for each in BUSY) / TICKS
 
 
 def cores() -> int:
-    """How many CPUs this process may use."""
+    """The number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def processor(*, proc: Path = PROC) -> str:
-    """What the kernel calls the CPU."""
+    """The CPU model as the kernel names it."""
     for line in (proc / "cpuinfo").read_text().splitlines():
         name, _, value = line.partition(":")
         if name.strip() == "model name":

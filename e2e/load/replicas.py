@@ -1,4 +1,4 @@
-"""What an order costs where several servers share the load, and what keeps them from doing more. Pure."""
+"""The table of measurements with several servers, and the bottleneck of each."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from e2e.load.measure import CLIENT, OTHERS, SERVER
 from e2e.load.report import columns
 
 FULL = 0.9
-"""Share of a core, or of all of them, from which on there is no more to be had: the rest goes to switching."""
+"""The share of one core, or of all cores, that counts as full; the rest is lost to context switches."""
 API_SERVER, ETCD, BALANCER = "kube-apiserver", "etcd", "balancer"
 _ONE_THREAD = (SERVER, CLIENT, BALANCER)
-"""What cannot use more than one core, however many there are, by the beginning of its name."""
+"""Name prefixes of the processes that use at most one core."""
 _WRITES = 3
 
 
 def count(body: Mapping[str, Any]) -> int:
-    """How many servers there were."""
+    """The number of servers."""
     return sum(name.startswith(SERVER) for name in body["busyCores"])
 
 
 def title(body: Mapping[str, Any]) -> str:
-    """What a row is about."""
+    """The title of a row."""
     return f"{count(body)} server{'s'[: count(body) > 1]}"
 
 
 def table(bodies: Sequence[Mapping[str, Any]]) -> str:
-    """A row for each document; CPU in milliseconds an order, that of the servers summed up."""
+    """A row for each document; CPU in milliseconds per order, summed over the servers."""
     head = (
         "behind a balancer", "orders/s", "servers", API_SERVER, ETCD, CLIENT, BALANCER, "writes", "reads", "p50, ms",
         "p99, ms", "errors", "cores of others",
@@ -38,9 +38,9 @@ def table(bodies: Sequence[Mapping[str, Any]]) -> str:
 
 
 def promises(bodies: Sequence[Mapping[str, Any]]) -> list[tuple[str, bool]]:
-    """What was promised about API writes and errors, and whether it was kept with so many servers.
+    """The performance targets for API writes and errors with several servers, and whether each was met.
 
-    Reads are not among it: where there are others, what may have changed there is read.
+    There is no target for reads: with several servers, each reads live what another one may have changed.
     """
     kept = []
     for body in bodies:
@@ -52,21 +52,21 @@ def promises(bodies: Sequence[Mapping[str, Any]]) -> list[tuple[str, bool]]:
 
 
 def bottleneck(body: Mapping[str, Any]) -> str:
-    """What there must be more of before there are more orders a second."""
+    """The resource that limits the rate of orders."""
     busy, cores = body["busyCores"], body["machine"]["cores"]
     alone = [name for name, used in busy.items() if name.startswith(_ONE_THREAD) and used >= FULL]
     if alone:
-        return f"{', '.join(alone)} with all of one core"
+        return f"{', '.join(alone)}: one core is full"
     if sum(busy.values()) < FULL * cores:
-        return "none: there was CPU left, more clients at once would get more"
-    parts = sorted(_summed(busy).items(), key=lambda each: -each[1])
+        return "none: CPU was left, more clients would achieve more"
+    parts = sorted(_add_servers(busy).items(), key=lambda each: -each[1])
     most = next(name for name, _ in parts if name != OTHERS)
     shares = ", ".join(f"{name} {used / cores:.0%}" for name, used in parts)
-    return f"the {cores} cores that all share, of which {most} needs most ({shares})"
+    return f"all {cores} cores are full, {most} uses most ({shares})"
 
 
-def _summed(values: Mapping[str, float]) -> dict[str, float]:
-    """The servers as one."""
+def _add_servers(values: Mapping[str, float]) -> dict[str, float]:
+    """The values with all servers added up."""
     summed: dict[str, float] = {}
     for name, value in values.items():
         key = "servers" if name.startswith(SERVER) else name
@@ -76,7 +76,7 @@ def _summed(values: Mapping[str, float]) -> dict[str, float]:
 
 def _row(body: Mapping[str, Any]) -> tuple[str, ...]:
     api = body["apiRequestsPerOrder"] or {}
-    cpu, whole = _summed(body["cpuMillisecondsPerOrder"]), body["latencyMilliseconds"].get(ORDER, {})
+    cpu, whole = _add_servers(body["cpuMillisecondsPerOrder"]), body["latencyMilliseconds"].get(ORDER, {})
     figures = (
         body["ordersPerSecond"],
         *(cpu.get(name) for name in ("servers", API_SERVER, ETCD, CLIENT, BALANCER)),

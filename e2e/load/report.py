@@ -1,4 +1,4 @@
-"""What a measurement comes to: a JSON document for programs, a table for people. Pure."""
+"""The results of a measurement as a JSON document and as a table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MILLI = 1000
 FLOOR_LIMIT = 2.0
 FINALIZE_LIMIT = 500.0
 GROWTH_LIMIT = 40.0
-"""What the project promises: CPU in multiples of the floor, milliseconds at p99, megabytes for 10,000 orders."""
+"""Performance targets: CPU in multiples of the floor, p99 in milliseconds, megabytes per 10,000 orders."""
 
 READS = frozenset({"get", "list"})
 WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
@@ -25,7 +25,7 @@ WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where it was measured."""
+    """The machine of a measurement."""
 
     cores: int
     processor: str
@@ -33,10 +33,10 @@ class Machine:
 
 
 def document(measured: Measurement, machine: Machine) -> dict[str, Any]:
-    """Everything, with the unit in each member's name."""
+    """All results; each member has its unit in its name."""
     tally, orders = measured.tally, measured.tally.orders
     cpu = per_order(measured.cpu, orders) if orders else {}
-    api = None if measured.api is None or not orders else requests(measured.api, orders)
+    api = None if measured.api is None or not orders else requests_per_order(measured.api, orders)
     body: dict[str, Any] = {
         "target": measured.target,
         "machine": asdict(machine),
@@ -50,7 +50,7 @@ def document(measured: Measurement, machine: Machine) -> dict[str, Any]:
         "breaches": dict(measured.breaches),
         "latencyMilliseconds": {step: _milliseconds(each) for step, each in sorted(tally.latencies.items())},
         "cpuMillisecondsPerOrder": {name: round(seconds * MILLI, 3) for name, seconds in cpu.items()},
-        "busyCores": {name: round(value, 3) for name, value in busy(measured).items()},
+        "busyCores": {name: round(value, 3) for name, value in busy_cores(measured).items()},
         "floorMilliseconds": {
             "rounds": measured.floor_rounds,
             "bareOrder": round(measured.floor * MILLI, 3),
@@ -71,16 +71,16 @@ def document(measured: Measurement, machine: Machine) -> dict[str, Any]:
     return body
 
 
-def busy(measured: Measurement) -> dict[str, float]:
-    """How many cores each watched process kept busy, and all that had nothing to do with the load."""
+def busy_cores(measured: Measurement) -> dict[str, float]:
+    """The number of cores that each measured process used, and that all other processes used."""
     if not measured.tally.seconds:
         return {}
     others = max(measured.machine - measured.cpu.total(), 0.0)
     return {name: seconds / measured.tally.seconds for name, seconds in {**measured.cpu, OTHERS: others}.items()}
 
 
-def requests(counts: Mapping[str, int], orders: int) -> dict[str, Any]:
-    """API requests an order: writes, reads, and each kind of request by itself."""
+def requests_per_order(counts: Mapping[str, int], orders: int) -> dict[str, Any]:
+    """API requests per order: writes, reads, and each kind of request."""
     by_kind = per_order(dict(counts), orders)
     verbs = [(kind.partition(" ")[0], value) for kind, value in by_kind.items()]
     return {
@@ -91,7 +91,7 @@ def requests(counts: Mapping[str, int], orders: int) -> dict[str, Any]:
 
 
 def promises(body: Mapping[str, Any]) -> list[tuple[str, bool]]:
-    """What was promised about our own server, and whether it was kept. Only what could be measured is told."""
+    """The performance targets of our server that were measured, and whether each was met."""
     failed = sum(body["errors"].values())
     kept = [(f"no errors: {failed}", failed == 0)]
     if "serverCpuInFloors" in body:
@@ -107,13 +107,13 @@ def promises(body: Mapping[str, Any]) -> list[tuple[str, bool]]:
 
 
 def table(body: Mapping[str, Any]) -> str:
-    """The document for people."""
+    """The document as a table."""
     plan, machine = body["plan"], body["machine"]
     what = "renewals" if plan["renewal"] else f"orders by {plan['challenge']}"
     head = (
-        f"{body['target']}: {body['orders']:,} {what}, of {plan['names']} name{'s'[: plan['names'] > 1]},"
-        f" {plan['clients']} at once, {plan['accounts']} accounts\n"
-        f"on {machine['cores']} cores of {machine['processor']}, Python {machine['python']}\n\n"
+        f"{body['target']}: {body['orders']:,} {what}, {plan['names']} name{'s'[: plan['names'] > 1]} each,"
+        f" {plan['clients']} clients, {plan['accounts']} accounts\n"
+        f"{machine['cores']} cores of {machine['processor']}, Python {machine['python']}\n\n"
         f"{body['ordersPerSecond']:.1f} orders/s over {body['seconds']:.1f} s;"
         f" retried: {body['retries']['badNonce']} x badNonce, {body['retries']['503']} x 503"
     )
@@ -122,12 +122,12 @@ def table(body: Mapping[str, Any]) -> str:
 
 
 def verdicts(told: Iterable[tuple[str, bool]]) -> str:
-    """Promises, a line each."""
+    """One line for each performance target."""
     return "\n".join(f"{'kept  ' if kept else 'MISSED'}  {text}" for text, kept in told)
 
 
 def columns(rows: Iterable[Sequence[str]]) -> str:
-    """Rows as text: the first column to the left, all others to the right, each as wide as it must be."""
+    """Align rows as text: the first column to the left, the others to the right."""
     lines = [list(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
@@ -161,7 +161,7 @@ def _cpu(body: Mapping[str, Any]) -> str:
     used = body["cpuMillisecondsPerOrder"]
     if not used:
         return ""
-    rows = [("CPU", "an order, ms", "cores")]
+    rows = [("CPU", "ms per order", "cores")]
     for name, cores in body["busyCores"].items():
         rows.append((name, f"{used[name]:.2f}" if name in used else "", f"{cores:.2f}"))
     return columns(rows)
@@ -171,16 +171,16 @@ def _floor(body: Mapping[str, Any]) -> str:
     if not body["plan"]["floor"]:
         return ""
     floor, count = body["floorMilliseconds"], shares(body["plan"]["names"])
-    rows = [(f"floor, ms (median of {floor['rounds']} rounds)", "each", "an order")]
-    rows.append(("a bare order", "", f"{floor['bareOrder']:.2f}"))
-    rows.append(("its parts in a tight loop", "", f"{floor['sumOfParts']:.2f}"))
+    rows = [(f"floor, ms (median of {floor['rounds']} rounds)", "each", "per order")]
+    rows.append(("bare order", "", f"{floor['bareOrder']:.2f}"))
+    rows.append(("sum of its parts in a tight loop", "", f"{floor['sumOfParts']:.2f}"))
     rows += [
         (f"  {count[name]} x {name}", f"{value:.3f}", f"{count[name] * value:.2f}")
         for name, value in floor["parts"].items()
     ]
     text = columns(rows)
     if "serverCpuInFloors" in body:
-        text += f"\nthe server's CPU for an order is {body['serverCpuInFloors']:.2f} times that for a bare order"
+        text += f"\nthe server uses {body['serverCpuInFloors']:.2f} times the CPU time of a bare order"
     return text
 
 
@@ -188,7 +188,7 @@ def _api(body: Mapping[str, Any]) -> str:
     api = body["apiRequestsPerOrder"]
     if api is None:
         return ""
-    rows = [("API requests an order, by the server", ""), ("writes", f"{api['writes']:.3f}")]
+    rows = [("API requests of the server per order", ""), ("writes", f"{api['writes']:.3f}")]
     rows += [
         ("reads", f"{api['reads']:.3f}"),
         *((f"  {kind}", f"{value:.3f}") for kind, value in api["byKind"].items()),
@@ -200,7 +200,7 @@ def _memory(body: Mapping[str, Any]) -> str:
     if not body["residentMebibytes"]:
         return ""
     growth = body["growthMegabytesPer10000Orders"]
-    rows = [("resident memory", "before, MiB", "after, MiB", "MB for 10,000 orders")]
+    rows = [("resident memory", "before, MiB", "after, MiB", "MB per 10,000 orders")]
     rows += [
         (name, f"{each['before']:.1f}", f"{each['after']:.1f}", f"{growth[name]:.1f}" if name in growth else "")
         for name, each in body["residentMebibytes"].items()
@@ -209,7 +209,7 @@ def _memory(body: Mapping[str, Any]) -> str:
 
 
 def _errors(body: Mapping[str, Any]) -> str:
-    breaches = [f"broke a rule: {rule} ({count} times)" for rule, count in body["breaches"].items()]
+    breaches = [f"violated: {rule} ({count} times)" for rule, count in body["breaches"].items()]
     if not body["errors"]:
         return "\n".join(["no errors", *breaches])
     lines = [*breaches, "errors"]

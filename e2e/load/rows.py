@@ -1,4 +1,4 @@
-"""What orders of each kind cost, side by side: every type of challenge, one name and ten, and renewals. Pure."""
+"""The short measurements and their table: each challenge type with one name and with ten names, and renewals."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from e2e.load.solvers import CHALLENGES
 NAMES = (1, 10)
 _WARM_UP = 20
 _WRITES, _WRITES_OF_RENEWALS = 3, 2
-"""What the project promises an order to cost; one whose authorizations are still valid has nothing to validate."""
+"""Performance targets: API writes per order. A renewal with valid authorizations validates nothing."""
 
 
 def plans(plan: Plan, *, orders: int) -> Iterator[Plan]:
-    """A plan for each row, with as many clients as in the main one."""
+    """A plan for each row, with the number of clients of the main plan."""
     small = replace(plan, orders=orders, warm_up=_WARM_UP, floor=False)
     for challenge in CHALLENGES:
         for names in NAMES:
@@ -28,7 +28,7 @@ def plans(plan: Plan, *, orders: int) -> Iterator[Plan]:
 
 
 def title(body: Mapping[str, Any]) -> str:
-    """What a row is about."""
+    """The title of a row."""
     plan = body["plan"]
     what = "renewal" if plan["renewal"] else plan["challenge"]
     return f"{what}, {plan['names']} name{'s'[: plan['names'] > 1]}"
@@ -36,12 +36,12 @@ def title(body: Mapping[str, Any]) -> str:
 
 def table(bodies: Sequence[Mapping[str, Any]]) -> str:
     """A row for each document."""
-    head = ("an order by", "orders/s", "server CPU, ms", "writes", "reads", "p50, ms", "p99, ms", "errors")
+    head = ("order by", "orders/s", "server CPU, ms", "writes", "reads", "p50, ms", "p99, ms", "errors")
     return columns([head, *map(_row, bodies)])
 
 
 def promises(bodies: Sequence[Mapping[str, Any]]) -> list[tuple[str, bool]]:
-    """What was promised about API requests and errors, and whether it was kept in each row."""
+    """The performance targets for API requests and errors of each row, and whether each was met."""
     kept = []
     for body in bodies:
         failed = sum(body["errors"].values())

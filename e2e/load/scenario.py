@@ -1,6 +1,7 @@
-"""Sets up what is measured: a cluster, our operator and our server in it, a profile and a credential; or nothing.
+"""Set up the target of a measurement.
 
-`ours` starts everything and takes it down again; `external` only describes a server that somebody else has started.
+`running_target` starts a cluster, the operator and the server, and stops them again. `external_target` describes a
+running ACME server.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from e2e.cluster import AuditLog, Cluster, CommandFailed, Process, Progress, run
 from e2e.cluster.install import install
 from e2e.load.keys import ExternalAccount
 from e2e.load.measure import SERVER, Target
-from e2e.load.processes import family, stats
+from e2e.load.processes import family, read_stats
 from e2e.load.writes import NAMESPACE, Endpoint
 from e2e.support.balancer import running_balancer
 from e2e.support.enrollment import enrollment_of, external_account_of
@@ -27,29 +28,29 @@ from e2e.support.programs import RELEASE, START_LIMIT, Programs, running_program
 
 OPERATOR, BALANCER = "operator", "balancer"
 NAME = "load"
-"""What the profile and the credential are called."""
+"""The name of the profile and of the credential."""
 MANIFESTS = Path(__file__).with_name("manifests.yaml")
 POLL = 0.1
 
 
 class SetUpFailed(Exception):
-    """What is to be measured did not come up; the text carries the end of its log."""
+    """The target did not start; the text has the end of its log."""
 
 
 class ServerRequests:
-    """What our server asked the API server, from the audit log."""
+    """The requests of our server to the API server, from the audit log."""
 
     def __init__(self, audit: AuditLog) -> None:
         self._audit = audit
 
     def mark(self) -> None:
-        """Count from now on."""
+        """Reset the count."""
         self._audit.mark()
 
     def counts(self) -> Counter[str]:
-        """How often since then, by what: `update acmeorders/status`.
+        """The number of requests since then, by kind, such as `update acmeorders/status`.
 
-        The lease that a server renews every few seconds, whatever it is asked, is no part of the cost of an order.
+        Renewals of the Lease are left out, since they do not depend on orders.
         """
         counts: Counter[str] = Counter()
         for key, count in self._audit.counts(user=f"serviceaccount:{RELEASE}:kms-acme-server").items():
@@ -60,13 +61,13 @@ class ServerRequests:
 
 
 @contextmanager
-def ours(progress: Progress) -> Iterator[Target]:
-    """Our server on a cluster of its own, ready to be ordered from.
+def running_target(progress: Progress) -> Iterator[Target]:
+    """Start our server on a new cluster.
 
     Raises:
-        SetUpFailed: if a resource of ours does not become ready.
-        ProgramFailed: if a program of ours does not.
-        ClusterError: if the cluster does not come up.
+        SetUpFailed: if a resource does not become ready.
+        ProgramFailed: if a program does not become ready.
+        ClusterError: if the cluster does not start.
     """
     with tempfile.TemporaryDirectory(prefix="kms-acme-load-") as name:
         folder = Path(name)
@@ -74,15 +75,15 @@ def ours(progress: Progress) -> Iterator[Target]:
         with running(folder / "cluster", progress) as cluster:
             install(cluster)
             with running_programs(cluster, folder) as programs:
-                yield configured(cluster, programs, plane=folder / "cluster")
+                yield configure(cluster, programs, plane=folder / "cluster")
                 progress.say("stopping everything")
 
 
-def configured(cluster: Cluster, programs: Programs, *, plane: Path) -> Target:
-    """Apply the manifests, wait until all is ready, read what a client is given.
+def configure(cluster: Cluster, programs: Programs, *, plane: Path) -> Target:
+    """Apply the manifests, wait until they are ready, and read the directory URL and the credential.
 
     Raises:
-        SetUpFailed: if a resource of ours does not become ready.
+        SetUpFailed: if a resource does not become ready.
     """
     cluster.kubectl("apply", "--filename", MANIFESTS)
     try:
@@ -101,38 +102,38 @@ def configured(cluster: Cluster, programs: Programs, *, plane: Path) -> Target:
         dns_port=programs.validation.dns_port,
         tls_alpn_port=programs.validation.tls_alpn01_port,
         pids={
-            SERVER: command_of(programs.server.guard),
-            OPERATOR: command_of(programs.operator.guard),
+            SERVER: guarded_pid(programs.server.guard),
+            OPERATOR: guarded_pid(programs.operator.guard),
             **{component: component_pid(plane, component) for component in ("kube-apiserver", "etcd")},
         },
         requests=ServerRequests(cluster.audit()),
         floor_writes=Endpoint.read(cluster.kubeconfig_for("floor", NAMESPACE)),
     )
-    return replace(target, replicas=partial(replicated, target, programs, plane.with_name("balancer.log")))
+    return replace(target, replicas=partial(running_replicas, target, programs, plane.with_name("balancer.log")))
 
 
 @contextmanager
-def replicated(target: Target, programs: Programs, log: Path, count: int) -> Iterator[Target]:
-    """So many servers that know of each other, behind a balancer; the one from the beginning ends for good.
+def running_replicas(target: Target, programs: Programs, log: Path, count: int) -> Iterator[Target]:
+    """Replace the first server by `count` replicas behind a load balancer.
 
     Raises:
-        ProgramFailed: if one of them does not become ready.
-        TimeoutError: if the balancer does not.
+        ProgramFailed: if a replica does not become ready.
+        TimeoutError: if the balancer does not start.
     """
     programs.server.stop()
-    # One that might have others would read what these may have changed, until a minute has shown that there are none.
+    # With peers, a single server would read live for a minute, until it knows that it has no peers.
     started = [programs.add_server(peers=count > 1) for _ in range(count)]
     try:
         for each in started:
             each.wait_until_ready()
         with running_balancer(started, log=log) as balancer:
             pids = {name: pid for name, pid in target.pids.items() if name != SERVER}
-            replicas = {f"{SERVER} {number}": command_of(each.guard) for number, each in enumerate(started, 1)}
+            replicas = {f"{SERVER} {number}": guarded_pid(each.guard) for number, each in enumerate(started, 1)}
             yield replace(
                 target,
-                name=f"{target.name}, {count} behind a balancer",
+                name=f"{target.name}, {count} behind a load balancer",
                 servers=(balancer.address,),
-                pids={**replicas, **pids, BALANCER: command_of(balancer.guard)},
+                pids={**replicas, **pids, BALANCER: guarded_pid(balancer.guard)},
                 replicas=None,
             )
     finally:
@@ -140,7 +141,7 @@ def replicated(target: Target, programs: Programs, log: Path, count: int) -> Ite
             programs.remove_server(each)
 
 
-def external(
+def external_target(
     directory_url: str,
     *,
     authority: Path | None,
@@ -150,7 +151,7 @@ def external(
     tls_alpn_port: int,
     pids: Mapping[str, int],
 ) -> Target:
-    """A server that runs already; `authority` is a PEM file to trust, None stands for what the system trusts."""
+    """A running ACME server; `authority` is a PEM file to trust, None means the CAs of the system."""
     return Target(
         name=directory_url,
         directory_url=directory_url,
@@ -165,25 +166,25 @@ def external(
 
 
 def component_pid(plane: Path, component: str) -> int:
-    """The process of a component of the cluster in this folder.
+    """The process id of a component of the cluster in this folder.
 
     Raises:
         SetUpFailed: if it does not run.
     """
     if (process := Process.attach(plane / "run" / f"{component}.process")) is None:
         raise SetUpFailed(f"{component} does not run")
-    return command_of(process.pid)
+    return guarded_pid(process.pid)
 
 
-def command_of(guard: int) -> int:
-    """The process that a guard guards: the memory of the guard is no part of the program's.
+def guarded_pid(guard: int) -> int:
+    """The process id of the program under a guard, without the guard itself.
 
     Raises:
-        SetUpFailed: if it does not start.
+        SetUpFailed: if the program does not start.
     """
     deadline = time.monotonic() + START_LIMIT
     while time.monotonic() < deadline:
-        if commands := family(guard, stats()) - {guard}:
+        if commands := family(guard, read_stats()) - {guard}:
             return min(commands)
         time.sleep(POLL)
     raise SetUpFailed(f"process {guard} has started nothing")

@@ -1,4 +1,4 @@
-"""How a client proves that it controls a name: one way for each type of challenge (RFC 8555, 8; RFC 8737)."""
+"""Solvers for the challenge types (RFC 8555, 8; RFC 8737)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HTTP01, DNS01, TLSALPN01 = "http-01", "dns-01", "tls-alpn-01"
 CHALLENGES = (HTTP01, DNS01, TLSALPN01)
 
 Publish = Callable[[str, str], None]
-"""Told token and thumbprint of an HTTP-01 challenge before the server is told to look."""
+"""Called with the token and the thumbprint of an http-01 challenge before the server validates it."""
 
 
 class Solver(Protocol):
@@ -22,29 +22,29 @@ class Solver(Protocol):
 
     @property
     def type(self) -> str:
-        """As RFC 8555 calls it."""
+        """The challenge type as in RFC 8555."""
         ...
 
     def publish(self, identifier: str, token: str, thumbprint: str) -> None:
-        """Show the proof, before the server is told to look."""
+        """Publish the response before the server validates it."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ByHTTP:
-    """A file on a web server."""
+    """Solves http-01 with a web server."""
 
     add: Publish
     type: ClassVar[str] = HTTP01
 
     def publish(self, _identifier: str, token: str, thumbprint: str) -> None:
-        """Let the web server answer for the token."""
+        """Serve the key authorization for the token."""
         self.add(token, thumbprint)
 
 
 @dataclass(frozen=True, slots=True)
 class ByDNS:
-    """A TXT record, which takes the place of an earlier one."""
+    """Solves dns-01 with a TXT record, which replaces an earlier one."""
 
     zone: dns.Zone
     type: ClassVar[str] = DNS01
@@ -57,11 +57,11 @@ class ByDNS:
 
 @dataclass(frozen=True, slots=True)
 class ByTLS:
-    """A certificate on a TLS server."""
+    """Solves tls-alpn-01 with the certificate of a TLS server."""
 
     answerer: tlsalpn01.Answerer
     type: ClassVar[str] = TLSALPN01
 
     def publish(self, identifier: str, token: str, thumbprint: str) -> None:
-        """Let the TLS server answer for the name."""
+        """Serve the certificate for the name."""
         self.answerer.add(identifier, f"{token}.{thumbprint}")

@@ -1,4 +1,4 @@
-"""Writes of a custom resource with nothing between them and the wire: what `floor` calls a write."""
+"""Direct writes of a custom resource: the writes of the floor."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ NAMESPACE = "load"
 GROUP = "load.kms-acme.invalid"
 KIND, PLURAL = "Floor", "floors"
 SIZE = 3000
-"""Octets of an object: what an order with its certificate takes."""
+"""Size of an object in bytes: that of an order with its certificate."""
 
 
 class Metadata(msgspec.Struct):
-    """What has to be read of an answer to write again."""
+    """The part of an answer that the next write needs."""
 
     resourceVersion: str  # noqa: N815 - as Kubernetes spells it
 
 
 class Written(msgspec.Struct):
-    """An answer to a write."""
+    """The answer to a write."""
 
     metadata: Metadata
 
@@ -37,7 +37,7 @@ DECODER = msgspec.json.Decoder(Written)
 
 
 class RawWrites:
-    """Writes objects of a kind of our own, about SIZE octets each time."""
+    """Writes objects of the kind Floor, about SIZE bytes each."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, *, run: str) -> None:
         self._session = session
@@ -45,7 +45,7 @@ class RawWrites:
         self._names = (f"{run}-{number}" for number in itertools.count())
 
     async def create(self) -> tuple[str, str]:
-        """Create an object; its name and version.
+        """Create an object; returns its name and version.
 
         Raises:
             aiohttp.ClientResponseError: if the API server refuses.
@@ -54,18 +54,18 @@ class RawWrites:
         return name, await self._write("POST", self._url, {"name": name}, "spec")
 
     async def put_status(self, name: str, version: str) -> str:
-        """Write the status of the object that is at that version; its new version. Raises as `create` does."""
+        """Replace the status of the object at this version; returns the new version. Raises the errors of `create`."""
         metadata = {"name": name, "resourceVersion": version}
         return await self._write("PUT", f"{self._url}/{name}/status", metadata, "status")
 
     async def three(self) -> None:
-        """What an order is written: an object is created and its status put twice. Raises as `create` does."""
+        """Write as for an order: create an object and replace its status twice. Raises the errors of `create`."""
         name, version = await self.create()
         for _ in range(2):
             version = await self.put_status(name, version)
 
     async def _write(self, method: str, url: str, metadata: dict[str, str], part: str) -> str:
-        # With the version the content changes, or the API server would see that there is nothing to write.
+        # The content changes with the version; otherwise, the API server would skip the write.
         content = {"filler": metadata.get("resourceVersion", "").ljust(SIZE - 200, "x")}
         body = {
             "apiVersion": f"{GROUP}/v1",
@@ -80,7 +80,7 @@ class RawWrites:
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """An API server and what lets us write there; `authority` is its CA certificate in PEM."""
+    """An API server with a token to write; `authority` is its CA certificate in PEM."""
 
     server: str
     token: str
@@ -88,7 +88,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, kubeconfig: Path) -> Endpoint:
-        """From a kubeconfig with one cluster and one user, who has a token."""
+        """Read a kubeconfig with one cluster and one user with a token."""
         config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
         cluster, token = config["clusters"][0]["cluster"], config["users"][0]["user"]["token"]
         return cls(cluster["server"], token, base64.b64decode(cluster["certificate-authority-data"]).decode())
@@ -96,7 +96,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def writing(endpoint: Endpoint) -> AsyncIterator[RawWrites]:
-    """Writes to this API server."""
+    """Open a session for writes to this API server."""
     agent = {"Content-Type": "application/json", "User-Agent": "kms-acme-load"}
     headers = {"Authorization": f"Bearer {endpoint.token}", **agent}
     tls = ssl.create_default_context(cadata=endpoint.authority)

@@ -65,7 +65,7 @@ from e2e.load.keys import (
     b64url,
     certificate_key,
     certificate_request,
-    encoded,
+    encode_payload,
     flattened,
 )
 from e2e.stories.replay import names_of, new_account, ready_order, validated
@@ -376,6 +376,6 @@ async def signed_otherwise(
     """A lookup of an account whose key is not on P-256."""
     url = (await exchange.directory())["newAccount"]
     header = {"alg": algorithm, "jwk": jwk, "nonce": await exchange.nonce(), "url": url}
-    protected, payload = b64url(encoded(header)), b64url(encoded({"onlyReturnExisting": True}))
+    protected, payload = b64url(encode_payload(header)), b64url(encode_payload({"onlyReturnExisting": True}))
     body = flattened(protected, payload, sign(f"{protected}.{payload}".encode()))
     return await exchange.request("POST", url, body=body, headers={"Content-Type": JOSE})

@@ -15,7 +15,7 @@ import pytest
 
 from e2e.cluster import Cluster, CommandFailed
 from e2e.cluster.ports import LOOPBACK, free_port
-from e2e.load.processes import family, stats
+from e2e.load.processes import family, read_stats
 from e2e.support import dns, http01
 from e2e.support.programs import RELEASE, START_LIMIT, Program, Validation
 from tests.support.installation import ZONE, Site
@@ -51,7 +51,7 @@ class Development(Site):
 
     def processes(self) -> set[int]:
         """The command and its programs."""
-        return family(self.command.guard, stats()) - {self.command.guard}
+        return family(self.command.guard, read_stats()) - {self.command.guard}
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_sigterm_ends_both_programs_in_time_with_exit_code_0(running: Developmen
     asked_at = time.monotonic()
     assert running.command.stop() == 0
     assert time.monotonic() - asked_at < GRACE
-    assert not processes & stats().keys()
+    assert not processes & read_stats().keys()
     assert not list(running.folder.glob("kms-acme-dev-*")), "tokens are left behind"
 
 
@@ -145,5 +145,5 @@ def test_a_program_that_dies_ends_the_command_with_exit_code_1(running: Developm
     processes = running.processes()
     os.kill(max(processes), signal.SIGKILL)
     assert running.command.wait(GRACE) == 1
-    assert not processes & stats().keys()
+    assert not processes & read_stats().keys()
     assert "ended with exit code -9" in running.command.end_of_log()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from e2e.load.client import Client, as_order, http01_of
+from e2e.load.client import Client, http01_of, parse_order
 from kms.resources.kinds import POLICIES, PROFILES
 from tests.support import pki
 from tests.support.eventually import becomes
@@ -48,7 +48,7 @@ async def test_an_address_is_certified_where_policy_and_validation_allow_it(
         await becomes(is_allowed)
         assert await refusal(ordered("169.254.169.254")) == "rejectedIdentifier"
         answer = await ordered("127.0.0.1")
-        order = as_order(answer, answer.location)
+        order = parse_order(answer, answer.location)
         await answered(installation, client, order.authorizations[0])
         order = await client.finalize(order, pki.csr("127.0.0.1"))
         leaf = (await client.certificate(order)).leaf

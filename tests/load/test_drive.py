@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 
 from e2e.load.client import Client, OrderFailed, Refused
-from e2e.load.drive import ORDER, SHOWN_ERRORS, Load, Tally, kind_of, merged
+from e2e.load.drive import ORDER, SHOWN_ERRORS, Load, Tally, kind_of, merge
 from e2e.load.exchange import Exchange, ProtocolError
 from e2e.load.keys import AccountKey, certificate_id
 from e2e.load.solvers import ByHTTP
@@ -88,19 +88,19 @@ async def test_an_error_has_a_kind(acme: ScriptedAcme, client: Client) -> None:
 def test_only_some_texts_of_a_kind_are_kept() -> None:
     tally = Tally()
     for number in range(SHOWN_ERRORS * 2):
-        tally.failed(OrderFailed(f"number {number}"))
+        tally.add_error(OrderFailed(f"number {number}"))
     assert tally.errors["order failed"] == SHOWN_ERRORS * 2
     assert tally.texts["order failed"] == [f"number {number}" for number in range(SHOWN_ERRORS)]
 
 
 def test_tallies_add_up() -> None:
     first, second = Tally(seconds=1.0, orders=2), Tally(seconds=2.0, orders=3)
-    first.took("finalize", 0.1)
-    second.took("finalize", 0.2)
+    first.add_duration("finalize", 0.1)
+    second.add_duration("finalize", 0.2)
     for tally in (first, second):
         for _ in range(SHOWN_ERRORS):
-            tally.failed(TimeoutError())
-    total = merged([first, second])
+            tally.add_error(TimeoutError())
+    total = merge([first, second])
     assert (total.seconds, total.orders) == (3.0, 5)
     assert total.latencies == {"finalize": [0.1, 0.2]}
     assert total.errors == {"timeout": SHOWN_ERRORS * 2}

@@ -15,10 +15,10 @@ from e2e.load.keys import (
     AccountKey,
     ExternalAccount,
     b64url,
-    b64url_decoded,
+    b64url_decode,
     certificate_key,
     certificate_request,
-    encoded,
+    encode_payload,
 )
 
 
@@ -29,7 +29,7 @@ def key() -> AccountKey:
 
 def test_base64url_has_no_padding_and_goes_both_ways() -> None:
     assert b64url(b"\xff\xfe") == "__4"
-    assert all(b64url_decoded(b64url(bytes(size))) == bytes(size) for size in range(9))
+    assert all(b64url_decode(b64url(bytes(size))) == bytes(size) for size in range(9))
 
 
 def test_another_implementation_verifies_our_signature(key: AccountKey) -> None:
@@ -46,20 +46,20 @@ def test_another_implementation_finds_the_same_thumbprint(key: AccountKey) -> No
 
 
 def test_post_as_get_signs_nothing_and_an_empty_object_is_not_nothing() -> None:
-    assert encoded(None) == b""
-    assert encoded({}) == b"{}"
-    assert encoded(b"as it is") == b"as it is"
+    assert encode_payload(None) == b""
+    assert encode_payload({}) == b"{}"
+    assert encode_payload(b"as it is") == b"as it is"
 
 
 def test_a_binding_is_a_mac_over_the_account_key(key: AccountKey) -> None:
     secret = base64.urlsafe_b64encode(bytes(range(32))).rstrip(b"=").decode()
     binding = ExternalAccount.parse("kid-1", secret + "\n").binding(key, "https://a.test/new-account")
-    assert json.loads(b64url_decoded(binding["protected"])) == {
+    assert json.loads(b64url_decode(binding["protected"])) == {
         "alg": "HS256", "kid": "kid-1", "url": "https://a.test/new-account",
     }  # fmt: skip
-    assert json.loads(b64url_decoded(binding["payload"])) == key.jwk
+    assert json.loads(b64url_decode(binding["payload"])) == key.jwk
     signed = f"{binding['protected']}.{binding['payload']}".encode()
-    assert b64url_decoded(binding["signature"]) == hmac.digest(bytes(range(32)), signed, hashlib.sha256)
+    assert b64url_decode(binding["signature"]) == hmac.digest(bytes(range(32)), signed, hashlib.sha256)
 
 
 def test_a_request_asks_for_its_names_and_only_on_wish_for_a_common_name() -> None:

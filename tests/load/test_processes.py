@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.load.processes import PAGE, TICKS, Usage, family, machine, own, parsed, peak, stats, usages
+from e2e.load.processes import PAGE, TICKS, Usage, family, machine, own, parse_stat, peak_memory, read_stats, usages
 
 LINE = "{pid} ({name}) S {parent} 1 1 0 -1 4194560 100 0 0 0 {user} {system} 0 0 20 0 1 0 100 1000 {pages} 18446744073"
 
@@ -24,11 +24,11 @@ def write(proc: Path, *lines: str) -> None:
 
 
 def test_user_and_system_time_and_resident_memory_are_read() -> None:
-    assert parsed(line(1, 0, user=150, system=50, pages=3)) == Usage(200 / TICKS, 3 * PAGE)
+    assert parse_stat(line(1, 0, user=150, system=50, pages=3)) == Usage(200 / TICKS, 3 * PAGE)
 
 
 def test_a_command_name_may_hold_spaces_and_parentheses() -> None:
-    assert parsed(line(1, 0, name="a) S (b c", user=TICKS)) == Usage(1.0, 0)
+    assert parse_stat(line(1, 0, name="a) S (b c", user=TICKS)) == Usage(1.0, 0)
 
 
 def test_a_family_is_a_process_and_its_descendants() -> None:
@@ -55,7 +55,7 @@ def test_what_is_no_process_and_what_ends_meanwhile_is_left_out(tmp_path: Path) 
     write(tmp_path, line(10, 1))
     (tmp_path / "self").mkdir()
     (tmp_path / "99").mkdir()
-    assert stats(tmp_path).keys() == {10}
+    assert read_stats(tmp_path).keys() == {10}
 
 
 def test_a_child_is_not_counted_as_our_own() -> None:
@@ -79,7 +79,7 @@ def test_the_busy_time_of_the_machine_is_that_of_all_but_idle_and_stolen_time(tm
 def test_the_peak_of_memory_is_in_octets(tmp_path: Path) -> None:
     (tmp_path / "7").mkdir()
     (tmp_path / "7" / "status").write_text("Name:\tserver\nVmPeak:\t 9 kB\nVmHWM:\t   120 kB\nVmRSS:\t 80 kB\n")
-    assert peak(7, proc=tmp_path) == 120 * 1024
+    assert peak_memory(7, proc=tmp_path) == 120 * 1024
     (tmp_path / "7" / "status").write_text("Name:\tserver\nState:\tZ (zombie)\n")
     with pytest.raises(ProcessLookupError, match="7"):
-        peak(7, proc=tmp_path)
+        peak_memory(7, proc=tmp_path)

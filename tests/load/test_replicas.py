@@ -19,9 +19,9 @@ def body(
     """100 orders in ten seconds; `cpu` is in seconds altogether, that of `server` for each of the servers."""
     tally = Tally(seconds=SECONDS, orders=100)
     for _ in range(100):
-        tally.took(ORDER, 0.05)
+        tally.add_duration(ORDER, 0.05)
     for _ in range(errors):
-        tally.failed(TimeoutError("never"))
+        tally.add_error(TimeoutError("never"))
     each = cpu.pop("server", 2.0)
     used = {f"server {number}": each for number in range(1, servers + 1)} | cpu
     api = Counter({"update acmeorders/status": 100 * writes, "get acmeorders": 100 * reads})
@@ -56,12 +56,12 @@ def test_a_row_sums_up_the_servers_and_tells_what_others_did() -> None:
 @pytest.mark.parametrize(
     ("cpu", "text"),
     [
-        ({"server": 9.5, "machine": 12.0}, "server 1, server 2 with all of one core"),
-        ({"client": 9.1, "machine": 20.0}, "client with all of one core"),
-        ({"kube-apiserver": 8.0, "client": 3.0}, "of which kube-apiserver needs most (kube-apiserver 40%,"),
-        ({"server": 6.0, "kube-apiserver": 7.0}, "of which servers needs most (servers 60%, kube-apiserver 35%,"),
-        ({"kube-apiserver": 2.0, "server": 0.5}, "of which kube-apiserver needs most (others 85%,"),
-        ({"machine": 10.0}, "none: there was CPU left"),
+        ({"server": 9.5, "machine": 12.0}, "server 1, server 2: one core is full"),
+        ({"client": 9.1, "machine": 20.0}, "client: one core is full"),
+        ({"kube-apiserver": 8.0, "client": 3.0}, "kube-apiserver uses most (kube-apiserver 40%,"),
+        ({"server": 6.0, "kube-apiserver": 7.0}, "servers uses most (servers 60%, kube-apiserver 35%,"),
+        ({"kube-apiserver": 2.0, "server": 0.5}, "kube-apiserver uses most (others 85%,"),
+        ({"machine": 10.0}, "none: CPU was left"),
     ],
 )
 def test_what_is_used_up_is_the_bottleneck(cpu: dict[str, Any], text: str) -> None:

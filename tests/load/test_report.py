@@ -8,7 +8,7 @@ import pytest
 
 from e2e.load.drive import ORDER, Tally
 from e2e.load.measure import Measurement, Plan
-from e2e.load.report import Machine, columns, document, promises, requests, table, verdicts
+from e2e.load.report import Machine, columns, document, promises, requests_per_order, table, verdicts
 
 MACHINE = Machine(cores=2, processor="Test CPU", python="3.11.7")
 
@@ -18,7 +18,7 @@ def measured() -> Measurement:
     tally = Tally(seconds=20.0, orders=1000)
     for step, seconds in (("finalize", 0.02), (ORDER, 0.1)):
         for _ in range(1000):
-            tally.took(step, seconds)
+            tally.add_duration(step, seconds)
     return Measurement(
         target="kms-acme",
         plan=Plan(orders=1000),
@@ -65,7 +65,7 @@ def test_api_requests_are_split_into_writes_reads_and_kinds(body: dict[str, Any]
 
 
 def test_a_watch_is_neither_a_read_nor_a_write() -> None:
-    counted = requests({"watch acmeorders": 5, "delete acmeaccounts": 2}, 1)
+    counted = requests_per_order({"watch acmeorders": 5, "delete acmeaccounts": 2}, 1)
     assert (counted["writes"], counted["reads"]) == (2, 0)
 
 
@@ -93,12 +93,12 @@ def test_a_promise_that_was_missed_is_said_so(body: dict[str, Any], change: dict
 def test_the_table_has_every_part(body: dict[str, Any]) -> None:
     text = table(body)
     for part in (
-        "kms-acme: 1,000 orders by http-01, of 1 name, 8 at once, 8 accounts",
+        "kms-acme: 1,000 orders by http-01, 1 name each, 8 clients, 8 accounts",
         "2 cores of Test CPU",
         "50.0 orders/s",
         "finalize     1,000   20.0",
         "9 x request",
-        "1.20 times that for a bare order",
+        "1.20 times the CPU time of a bare order",
         "103.0",
         "no errors",
     ):
@@ -109,29 +109,29 @@ def test_the_table_has_every_part(body: dict[str, Any]) -> None:
 
 
 def test_errors_are_shown_with_their_texts(measured: Measurement) -> None:
-    measured.tally.failed(TimeoutError("order 7 never ended"))
+    measured.tally.add_error(TimeoutError("order 7 never ended"))
     measured.breaches["a rule"] = 3
     text = table(document(measured, MACHINE))
     assert "1 x timeout" in text
     assert "order 7 never ended" in text
-    assert "broke a rule: a rule (3 times)" in text
+    assert "violated: a rule (3 times)" in text
 
 
 def test_names_are_counted_in_words(measured: Measurement) -> None:
     measured.plan = Plan(names=10)
-    assert "orders by http-01, of 10 names," in table(document(measured, MACHINE))
+    assert "orders by http-01, 10 names each," in table(document(measured, MACHINE))
 
 
 def test_renewals_are_called_so_and_a_floor_that_was_not_measured_is_not_told(measured: Measurement) -> None:
     measured.plan = Plan(orders=1000, renewal=True, floor=False)
     text = table(document(measured, MACHINE))
-    assert "1,000 renewals, of 1 name," in text
+    assert "1,000 renewals, 1 name each," in text
     assert "floor" not in text
 
 
 def test_a_run_in_which_nothing_succeeded_and_nothing_could_be_watched_is_told_all_the_same() -> None:
     measured = Measurement(target="x", plan=Plan())
-    measured.tally.failed(TimeoutError("never"))
+    measured.tally.add_error(TimeoutError("never"))
     body = document(measured, MACHINE)
     assert body["ordersPerSecond"] == 0
     assert body["apiRequestsPerOrder"] is None

@@ -33,10 +33,10 @@ def seen(filled: Started, *, unlimited: tuple[str, ...] = (), swept: float = 20.
     [
         (seen(started()), []),
         (seen(started(seconds=30.0)), ["ready within 30 s: 30.0 s"]),
-        (seen(started(peak=400_000_000)), ["never more than 400 MB of memory: 400 MB"]),
-        (seen(started(), peak=500_000_000), ["never more than 400 MB of memory: 500 MB"]),
+        (seen(started(peak=400_000_000)), ["at most 400 MB of memory: 400 MB"]),
+        (seen(started(), peak=500_000_000), ["at most 400 MB of memory: 500 MB"]),
         (seen(started(), unlimited=("/apis/a",)), ["every list has a limit: 199 of 200"]),
-        (seen(started(), swept=2.5), ["the sweep removes 2.8 orders a second: 2.5"]),
+        (seen(started(), swept=2.5), ["garbage collection removes 2.8 orders per second: 2.5"]),
     ],
 )
 def test_each_promise_can_be_missed(measured: Retained, missed: list[str]) -> None:
@@ -68,12 +68,12 @@ def test_a_server_is_ready_among_many_orders_lists_them_in_pages_and_sweeps_thos
     """The same as at full size, which is `python -m e2e.load.retained --orders 100000 --expired 10000`."""
     told: list[str] = []
     measured = measure(tmp_path, Progress(io.StringIO()), orders=1_200, expired=25, tell=told.append)
-    beginnings = ["no orders", "1,225 orders of ", "1,226 orders", "each order", "sweep"]
+    beginnings = ["no orders", "1,225 orders of ", "1,226 orders", "per order", "garbage collection"]
     assert [line[: len(expected)] for line, expected in zip(told, beginnings, strict=True)] == beginnings
     assert measured.swept is not None
     assert measured.swept >= retained.SWEEP_LIMIT
     assert measured.unlimited == ()
-    assert measured.lists > 2 * 3, "a survey and a sweep of three pages"
+    assert measured.lists > 2 * 3, "a full sync and a garbage collection of three pages"
     assert measured.filled.resident <= measured.filled.peak < retained.MEMORY_LIMIT
 
 

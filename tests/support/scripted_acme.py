@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from e2e.load.keys import b64url_decoded
+from e2e.load.keys import b64url_decode
 
 PEM_CHAIN = "application/pem-certificate-chain"
 URN = "urn:ietf:params:acme:error:"
@@ -106,15 +106,15 @@ class ScriptedAcme:
 
     def _opened(self, jws: dict[str, str]) -> tuple[dict[str, Any], Any]:
         """Verify the JWS as a server does: signature, nonce, url."""
-        protected = json.loads(b64url_decoded(jws["protected"]))
-        payload = b64url_decoded(jws["payload"])
+        protected = json.loads(b64url_decode(jws["protected"]))
+        payload = b64url_decode(jws["payload"])
         if "jwk" in protected:
-            x, y = (int.from_bytes(b64url_decoded(protected["jwk"][name]), "big") for name in "xy")
+            x, y = (int.from_bytes(b64url_decode(protected["jwk"][name]), "big") for name in "xy")
             key = ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
             self._keys[f"{self.base}/account/{len(self._keys) + 1}"] = key
         else:
             key = self._keys[protected["kid"]]
-        raw = b64url_decoded(jws["signature"])
+        raw = b64url_decode(jws["signature"])
         signature = encode_dss_signature(int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big"))
         key.verify(signature, f"{jws['protected']}.{jws['payload']}".encode(), ec.ECDSA(hashes.SHA256()))
         self._nonces.remove(protected["nonce"])
@@ -189,7 +189,7 @@ class ScriptedAcme:
 
     def _finalized(self, number: int, payload: dict[str, str]) -> web.Response:
         order = self._orders[number]
-        request = x509.load_der_x509_csr(b64url_decoded(payload["csr"]))
+        request = x509.load_der_x509_csr(b64url_decode(payload["csr"]))
         order.chain = self.leaf(request.public_key(), order.names)
         order.status = "valid"
         return self._order(number)

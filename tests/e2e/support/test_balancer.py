@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from e2e.cluster.ports import LOOPBACK
-from e2e.load.processes import family, stats
+from e2e.load.processes import family, read_stats
 from e2e.support.balancer import balancing, running_balancer
 from tests.support.eventually import until
 
@@ -102,8 +102,8 @@ async def test_a_client_of_a_server_that_is_gone_meets_the_end_of_its_connection
 async def test_it_can_be_a_process_of_its_own(tmp_path: Path) -> None:
     async with speaking(1, 2) as speakers:
         with running_balancer(speakers, log=tmp_path / "log") as (address, guard):
-            assert family(guard, stats()) > {guard}
-            assert os.getpid() not in family(guard, stats())
+            assert family(guard, read_stats()) > {guard}
+            assert os.getpid() not in family(guard, read_stats())
             assert {await asked(address) for _ in range(4)} == {b"1 hello\n", b"2 hello\n"}
 
 
