@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, NamedTuple
 
+from josepy.json_util import encode_b64jose
 from msgspec import Meta, Struct
 
+from acme_server.jose.decoding import base64url, malformed
 from acme_server.jose.jwk import AccountKey
 from kms.pki.constraints import Constraints
 from kms.pki.policy import Policy
@@ -111,3 +113,32 @@ class Failed:
 
 Outcome = Valid | Failed
 """The result of a validation."""
+
+
+class CertificateId(NamedTuple):
+    """Identifies a certificate (RFC 9773, 4.1): the key of its CA and its serial number, both in hexadecimal."""
+
+    authority_key_id: str
+    serial_number: str
+
+    def __str__(self) -> str:
+        """The identifier as clients write it: two values in base64url with a dot between them."""
+        serial = int(self.serial_number, 16)
+        octets = serial.to_bytes(serial.bit_length() // 8 + 1, "big")  # DER: a leading zero where the top bit is set
+        return f"{encode_b64jose(bytes.fromhex(self.authority_key_id))}.{encode_b64jose(octets)}"
+
+
+def parse_certificate_id(text: str) -> CertificateId:
+    """The identifier that `text` spells.
+
+    Each identifier has one spelling. Raises Refused (malformed) for anything else: padding, other alphabets, a serial
+    number that is not the content of a positive DER integer in its shortest form.
+    """
+    authority, dot, serial = text.partition(".")
+    if not dot:
+        raise malformed("The certificate identifier lacks its dot: authority key identifier, dot, serial number.")
+    key, number = base64url(authority, "The authority key identifier"), base64url(serial, "The serial number")
+    top_bit = 0x80
+    if not key or not number or number[0] >= top_bit or (number[0] == 0 and (len(number) == 1 or number[1] < top_bit)):
+        raise malformed("The certificate identifier has no serial number in the form that certificates have it (DER).")
+    return CertificateId(key.hex(), f"{int.from_bytes(number, 'big'):x}")

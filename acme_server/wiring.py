@@ -315,7 +315,7 @@ class Services:
             open_orders=state.open_orders,
             population=state.order_quota,
             authorizations=state.authorizations,
-            renewals=renewals,
+            certificates=state.certificates,
             worker=worker,
             objection=validation.objection,
             clock=clock,

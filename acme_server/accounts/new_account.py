@@ -5,9 +5,9 @@ from __future__ import annotations
 from acme_server.accounts.eab_credentials import Binding, EABCredentials
 from acme_server.accounts.service import Accounts
 from acme_server.accounts.transitions import require_valid
-from acme_server.api.payloads import NewAccount
 from acme_server.jose import eab
 from acme_server.model import Caller, KeyHolder
+from acme_server.payloads import NewAccount
 from acme_server.problems import AccountDoesNotExist
 from kms.resources import ACMEAccount
 

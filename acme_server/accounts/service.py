@@ -13,9 +13,9 @@ from acme_server.accounts import transitions as rules
 from acme_server.accounts.eab_credentials import Binding, EABCredentials
 from acme_server.accounts.key_claims import TRIES, KeyClaims
 from acme_server.accounts.key_rollover import KeyRollovers, require_uncompromised
-from acme_server.api.payloads import AccountUpdate, NewAccount
 from acme_server.jose.jwk import AccountKey
 from acme_server.model import Caller, KeyHolder, Profile
+from acme_server.payloads import AccountUpdate, NewAccount
 from acme_server.problems import NotFound, ProblemType, Refused, Unavailable
 from acme_server.state.account_keys import account_name
 from acme_server.state.certificates import Certificates

@@ -11,11 +11,11 @@ from acme_server.accounts.key_rollover import KeyInUse
 from acme_server.api import representations
 from acme_server.api.authentication import AccountRequest, KeyRequest
 from acme_server.api.context import ACCOUNTS, NEW_ACCOUNTS, ORDERS, URLS
-from acme_server.api.payloads import AccountUpdate, NewAccount, decode
 from acme_server.api.problems import HTTPRefusal
 from acme_server.api.responses import answer, link, require_no_payload
 from acme_server.api.routing import post, post_by_key
 from acme_server.jose import key_rollover
+from acme_server.payloads import AccountUpdate, NewAccount, decode
 from acme_server.problems import NotFound
 from kms.resources import ACMEAccount
 

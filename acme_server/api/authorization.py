@@ -10,11 +10,11 @@ from acme_server import urls
 from acme_server.api import representations
 from acme_server.api.authentication import AccountRequest
 from acme_server.api.context import ORDERS, URLS
-from acme_server.api.payloads import AuthorizationUpdate, NewAuthorization, decode
 from acme_server.api.responses import RETRY_AFTER, answer
 from acme_server.api.routing import post
 from acme_server.jose.decoding import malformed
 from acme_server.model import Caller
+from acme_server.payloads import AuthorizationUpdate, NewAuthorization, decode
 from kms.resources import ACMEOrder
 
 

@@ -9,9 +9,9 @@ from acme_server.api import representations
 from acme_server.api.authentication import AccountRequest
 from acme_server.api.authorization import authorization_of
 from acme_server.api.context import ORDERS, URLS
-from acme_server.api.payloads import ChallengeResponse, decode
 from acme_server.api.responses import RETRY_AFTER, answer, link
 from acme_server.api.routing import post
+from acme_server.payloads import ChallengeResponse, decode
 from acme_server.problems import NotFound
 
 

@@ -7,8 +7,8 @@ from aiohttp import web
 from acme_server import urls
 from acme_server.api.authentication import AccountRequest, KeyRequest
 from acme_server.api.context import REVOCATIONS
-from acme_server.api.payloads import Revocation, decode
 from acme_server.api.routing import post_by_account_or_key
+from acme_server.payloads import Revocation, decode
 
 
 async def revoke(request: web.Request, signed: AccountRequest | KeyRequest) -> web.Response:

@@ -1,4 +1,4 @@
-"""When to renew a certificate, and the names of orders that replace one (RFC 9773). Pure.
+"""When to renew a certificate (RFC 9773). Pure.
 
 The window lies around two thirds of the lifetime of a certificate and is a fifteenth of it wide. Each client draws a
 time within its window, so clients that were installed in the same hour do not renew in the same hour. The start follows
@@ -7,15 +7,11 @@ from the serial number, so every request gets the same window.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from josepy.json_util import encode_b64jose
-
-from acme_server.jose.decoding import base64url, malformed
 from acme_server.orders.lifetimes import BACKDATE
 from acme_server.state.certificates import CertificateRecord
 
@@ -32,20 +28,6 @@ _MOMENT = timedelta(seconds=1)
 _ASKED_AGAIN = 60
 _SELDOM = timedelta(hours=6)
 _OFTEN = timedelta(minutes=1)
-_NAME_BYTES = 20
-
-
-class CertificateId(NamedTuple):
-    """Identifies a certificate (RFC 9773, 4.1): the key of its CA and its serial number, both in hexadecimal."""
-
-    authority_key_id: str
-    serial_number: str
-
-    def __str__(self) -> str:
-        """The identifier as clients write it: two values in base64url with a dot between them."""
-        serial = int(self.serial_number, 16)
-        octets = serial.to_bytes(serial.bit_length() // 8 + 1, "big")  # DER: a leading zero where the top bit is set
-        return f"{encode_b64jose(bytes.fromhex(self.authority_key_id))}.{encode_b64jose(octets)}"
 
 
 class Window(NamedTuple):
@@ -53,22 +35,6 @@ class Window(NamedTuple):
 
     start: datetime
     end: datetime
-
-
-def parse_certificate_id(text: str) -> CertificateId:
-    """The identifier that `text` spells.
-
-    Each identifier has one spelling. Raises Refused (malformed) for anything else: padding, other alphabets, a serial
-    number that is not the content of a positive DER integer in its shortest form.
-    """
-    authority, dot, serial = text.partition(".")
-    if not dot:
-        raise malformed("The certificate identifier lacks its dot: authority key identifier, dot, serial number.")
-    key, number = base64url(authority, "The authority key identifier"), base64url(serial, "The serial number")
-    top_bit = 0x80
-    if not key or not number or number[0] >= top_bit or (number[0] == 0 and (len(number) == 1 or number[1] < top_bit)):
-        raise malformed("The certificate identifier has no serial number in the form that certificates have it (DER).")
-    return CertificateId(key.hex(), f"{int.from_bytes(number, 'big'):x}")
 
 
 def suggest_window(certificate: CertificateRecord, *, issued_before: Iterable[datetime], now: datetime) -> Window:
@@ -97,16 +63,6 @@ def retry_after_of(certificate: CertificateRecord) -> timedelta:
     """How long a client should wait before it asks again: shorter for certificates with a short lifetime."""
     lifetime = certificate.not_after - certificate.not_before
     return min(max(lifetime / _ASKED_AGAIN, _OFTEN), _SELDOM)
-
-
-def successor_name(predecessor: CertificateRecord, attempt: int) -> str:
-    """The name of the order that replaces the certificate, or of the next one if that failed.
-
-    It is the same on every replica, so etcd lets one order alone replace a certificate. It cannot be guessed
-    without the name of the predecessor's order, which cannot be guessed either.
-    """
-    material = f"replaces\0{'/'.join(predecessor.order)}\0{predecessor.serial_number}\0{attempt}"
-    return base64.b32encode(hashlib.sha256(material.encode()).digest()[:_NAME_BYTES]).decode().lower()
 
 
 def _share(serial_number: str) -> float:

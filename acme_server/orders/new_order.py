@@ -17,16 +17,15 @@ from msgspec.structs import replace
 from acme_server.accounts import terms
 from acme_server.accounts.eab_credentials import EABCredentials
 from acme_server.accounts.service import owner
-from acme_server.api.payloads import NewAuthorization, NewOrder
-from acme_server.certificates import renewal_window
-from acme_server.certificates.renewal_info import Renewals, already_replaced
 from acme_server.metrics import Metrics
 from acme_server.model import Caller, OrderProfile, Profile
 from acme_server.orders import authorization_reuse, identifiers, lifetimes, policy, transitions
+from acme_server.orders.replacement import already_replaced, find_predecessor, successor_name
+from acme_server.payloads import NewAuthorization, NewOrder
 from acme_server.problems import NotFound, ProblemType, Refused, Unavailable
 from acme_server.profiles import Profiles
 from acme_server.state.authorizations import Authorizations
-from acme_server.state.certificates import CertificateRecord
+from acme_server.state.certificates import CertificateRecord, Certificates
 from acme_server.state.quotas import ObjectQuota, OpenOrderQuota
 from acme_server.state.store import Store
 from acme_server.tasks import in_thread_if_large
@@ -61,7 +60,7 @@ class NewOrders:
         open_orders: OpenOrderQuota,
         population: ObjectQuota[ACMEOrder],
         authorizations: Authorizations,
-        renewals: Renewals,
+        certificates: Certificates,
         worker: Worker,
         objection: policy.Objection,
         clock: Clock,
@@ -75,7 +74,7 @@ class NewOrders:
         self._open_orders = open_orders
         self._population = population
         self._authorizations = authorizations
-        self._renewals = renewals
+        self._certificates = certificates
         self._worker = worker
         self._objection = objection
         self._clock = clock
@@ -101,7 +100,7 @@ class NewOrders:
             dates = lifetimes.requested_validity(wanted.not_before, wanted.not_after, chosen.profile, now=now)
             predecessor = None
             if wanted.replaces is not None:
-                predecessor = self._renewals.predecessor(caller, wanted.replaces, names)
+                predecessor = find_predecessor(self._certificates, caller, wanted.replaces, names)
             if predecessor is None:  # renewals must not wait
                 self._admit_another(caller)
         except Refused as refused:
@@ -156,7 +155,7 @@ class NewOrders:
         Raises Refused (alreadyReplaced) unless all earlier successors have become invalid.
         """
         for attempt in range(_REPLACEMENTS):
-            meta = replace(order.metadata, name=renewal_window.successor_name(predecessor, attempt))
+            meta = replace(order.metadata, name=successor_name(predecessor, attempt))
             try:
                 return await self._store.add(
                     replace(order, metadata=meta, spec=replace(order.spec, replaces=wanted.replaces))

@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from acme_server.accounts.eab_credentials import EABCredentials
-from acme_server.api.payloads import NewAuthorization, NewOrder
 from acme_server.model import Caller, ChallengeId
 from acme_server.orders import transitions
 from acme_server.orders.authorization_reuse import AuthorizationReuse
 from acme_server.orders.finalize import OrderFinalization
 from acme_server.orders.new_order import NewOrders
 from acme_server.orders.recovery import Recovery
+from acme_server.payloads import NewAuthorization, NewOrder
 from acme_server.problems import ACMEError, NotFound, Unavailable
 from acme_server.profiles import Profiles
 from acme_server.state.cache import Key

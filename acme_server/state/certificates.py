@@ -11,10 +11,15 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 
+from acme_server.model import Profile, parse_certificate_id
+from acme_server.problems import Unavailable
 from acme_server.state.index import Index, View
 from kms.pki.crl import KEY_COMPROMISE
 from kms.resources.meta import Key
 from kms.resources.orders import ACMEOrder, Identifier, Revocation
+
+_RETRY_AFTER = 5
+"""Seconds until a client should try again while the index is incomplete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,19 @@ class Certificates(View[ACMEOrder]):
     def certificate(self, namespace: str, serial_number: str) -> CertificateRecord | None:
         """The certificate with that serial number (lowercase hexadecimal without leading zeros)."""
         return self._by_serial.get((namespace, serial_number))
+
+    def find(self, profile: Profile, certificate_id: str) -> CertificateRecord | None:
+        """The certificate of the profile with that identifier (RFC 9773, 4.1). Costs no request to the API server.
+
+        Raises Refused (malformed) for a malformed identifier, and Unavailable while the index is incomplete.
+        """
+        wanted = parse_certificate_id(certificate_id)
+        found = self.certificate(profile.namespace, wanted.serial_number)
+        if found is not None and (found.authority_key_id, found.profile) == (wanted.authority_key_id, profile.name):
+            return found
+        if not self.complete:
+            raise Unavailable("The server is still reading its certificates.", _RETRY_AFTER)
+        return None
 
     def revoked(self, namespace: str, authority_key_id: str) -> Collection[CertificateRecord]:
         """The revoked certificates that were signed with that CA key, including expired ones."""

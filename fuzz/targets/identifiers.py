@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from acme_server.api.payloads import NewOrder, decode
 from acme_server.api.problems import answer_refusal
 from acme_server.orders.identifiers import normalise
+from acme_server.payloads import NewOrder, decode
 from acme_server.problems import Refused
 from fuzz.target import Target
 

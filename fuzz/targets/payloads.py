@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from acme_server import payloads
 from acme_server.accounts import contacts
-from acme_server.api import payloads
 from acme_server.problems import Refused
 from fuzz.target import Target
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from acme_server.certificates.renewal_window import parse_certificate_id
+from acme_server.model import parse_certificate_id
 from acme_server.problems import Refused
 from fuzz.target import Target
 

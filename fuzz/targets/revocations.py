@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from acme_server.api.payloads import Revocation, decode
 from acme_server.certificates.revocation import parse_certificate
 from acme_server.certificates.revocation_reasons import subscriber_reason
+from acme_server.payloads import Revocation, decode
 from acme_server.problems import Refused
 from fuzz.target import Target
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from acme_server.api.payloads import NewAuthorization
 from acme_server.model import RequestedIdentifier
 from acme_server.orders import transitions
+from acme_server.payloads import NewAuthorization
 from acme_server.problems import ProblemType, Refused
 from kms.resources.kinds import ORDERS
 from kms.resources.orders import ACMEOrder

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
-from acme_server.certificates.renewal_window import CertificateId
+from acme_server.model import CertificateId
 from acme_server.orders import transitions
 from acme_server.orders.lifetimes import base_time
 from acme_server.problems import ProblemType, Refused, Unavailable

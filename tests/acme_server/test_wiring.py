@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from acme_server.api.payloads import AccountUpdate
 from acme_server.jose.jwk import thumbprint
+from acme_server.payloads import AccountUpdate
 from acme_server.problems import Refused
 from tests.support import pki
 from tests.support.domain import NAMESPACE, Key, World, running_world

@@ -15,12 +15,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from acme_server.accounts.eab_credentials import UID_INDEX, Binding, by_uid
-from acme_server.api.payloads import NewAccount, NewOrder
 from acme_server.jose.jwk import AccountKey, Verifier
 from acme_server.metrics import Metrics
 from acme_server.model import Caller, KeyHolder, Profile, RequestedIdentifier
 from acme_server.orders import transitions
 from acme_server.orders.policy import Objection
+from acme_server.payloads import NewAccount, NewOrder
 from acme_server.problems import ProblemType
 from acme_server.settings import ServerSettings, ValidationSettings
 from acme_server.urls import URLs

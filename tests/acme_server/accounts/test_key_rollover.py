@@ -10,10 +10,10 @@ import pytest
 from msgspec.structs import replace
 
 from acme_server.accounts.key_rollover import KeyInUse
-from acme_server.api.payloads import AccountUpdate, NewAccount
 from acme_server.api.problems import status_of
 from acme_server.jose.jwk import thumbprint
 from acme_server.model import KeyHolder
+from acme_server.payloads import AccountUpdate, NewAccount
 from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.state.account_keys import account_name
 from kms.resources.accounts import AccountStatus, ACMEAccount

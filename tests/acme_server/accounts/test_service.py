@@ -9,9 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from acme_server.accounts.eab_credentials import Binding
-from acme_server.api.payloads import AccountUpdate, NewAccount
 from acme_server.api.problems import status_of
 from acme_server.model import KeyHolder
+from acme_server.payloads import AccountUpdate, NewAccount
 from acme_server.problems import ProblemType, Refused, Unavailable
 from kms.resources.accounts import AccountStatus, ACMEAccount
 from kms.resources.kinds import ACCOUNTS, CREDENTIALS, SECRETS

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from acme_server.api.problems import status_of
-from acme_server.certificates.renewal_window import CertificateId
+from acme_server.model import CertificateId
 from acme_server.orders import transitions
 from acme_server.problems import ProblemType, Refused, Unavailable
 from kms.resources.accounts import ACMEAccount

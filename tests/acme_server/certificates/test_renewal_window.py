@@ -8,13 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acme_server.certificates.renewal_window import (
-    CertificateId,
-    parse_certificate_id,
     retry_after_of,
-    successor_name,
     suggest_window,
 )
+from acme_server.model import CertificateId, parse_certificate_id
 from acme_server.orders.lifetimes import BACKDATE
+from acme_server.orders.replacement import successor_name
 from acme_server.problems import ProblemType, Refused
 from acme_server.state.certificates import CertificateRecord
 from kms.resources.orders import Identifier, Revocation

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from acme_server.api.payloads import AccountUpdate
 from acme_server.orders.cancellation import Cancellation
+from acme_server.payloads import AccountUpdate
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ORDERS
 from kms.resources.meta import condition

@@ -8,9 +8,9 @@ import pytest
 from cryptography import x509
 from msgspec.structs import replace
 
-from acme_server.api.payloads import AccountUpdate
 from acme_server.api.problems import status_of
 from acme_server.jose.jwk import thumbprint
+from acme_server.payloads import AccountUpdate
 from acme_server.problems import ProblemType, Refused, Unavailable
 from kms.issuers import Issued, Issuer
 from kms.pki.certificate import LeafTemplate

@@ -9,8 +9,8 @@ from cryptography import x509
 from msgspec.structs import replace
 
 from acme_server.accounts.eab_credentials import Binding
-from acme_server.api.payloads import AccountUpdate
 from acme_server.api.problems import status_of
+from acme_server.payloads import AccountUpdate
 from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.validation.attempt import ValidationTiming
 from kms.resources.accounts import ACMEAccount

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acme_server.api.payloads import (
+from acme_server.model import RequestedIdentifier
+from acme_server.payloads import (
     AccountUpdate,
     AuthorizationUpdate,
     ChallengeResponse,
@@ -17,7 +18,6 @@ from acme_server.api.payloads import (
     Payload,
     decode,
 )
-from acme_server.model import RequestedIdentifier
 from acme_server.problems import ProblemType, Refused
 
 TYPES = (NewAccount, AccountUpdate, NewOrder, AuthorizationUpdate, ChallengeResponse, Finalization)
