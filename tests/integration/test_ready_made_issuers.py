@@ -33,6 +33,7 @@ def operator(installed: Cluster, namespace: str, tmp_path: Path) -> Iterator[Ope
         namespace=RELEASE,
         metrics_listen=Address("127.0.0.1", free_port()),
         kubeconfig=str(installed.kubeconfig_for("kms-acme-operator", RELEASE)),
+        lease_name=f"operator-{namespace}",
         cert_manager_namespace=namespace,
         cluster_issuers_from=(namespace,),
     )
