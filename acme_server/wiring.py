@@ -313,7 +313,7 @@ class Services:
             profiles=profiles,
             credentials=credentials,
             open_orders=state.open_orders,
-            population=state.order_quota,
+            quota=state.order_quota,
             authorizations=state.authorizations,
             certificates=state.certificates,
             worker=worker,
@@ -326,7 +326,7 @@ class Services:
             store=accounts,
             credentials=credentials,
             certificates=state.certificates,
-            population=state.account_quota,
+            quota=state.account_quota,
             clock=clock,
             on_deactivated=cancellation.enqueue,
         )

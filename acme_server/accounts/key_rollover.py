@@ -56,13 +56,13 @@ class KeyRollovers:
         store: Store[ACMEAccount],
         claims: KeyClaims,
         certificates: Certificates,
-        population: ObjectQuota[ACMEAccount],
+        quota: ObjectQuota[ACMEAccount],
         clock: Clock,
     ) -> None:
         self._store = store
         self._claims = claims
         self._certificates = certificates
-        self._population = population
+        self._quota = quota
         self._clock = clock
 
     async def change(self, caller: Caller, key: AccountKey, *, old: str) -> ACMEAccount:
@@ -75,7 +75,7 @@ class KeyRollovers:
         profile, account = caller.profile, caller.account
         begun = self._clock()
         rules.with_key(account, key, old=old, now=begun)  # refuse before claiming the key
-        self._population.admit(profile, limit=None, field="")
+        self._quota.admit(profile, limit=None, field="")
         claim = await self._claim(caller, key)
 
         def transition(current: ACMEAccount) -> ACMEAccount:

@@ -48,19 +48,19 @@ class Accounts:
         store: Store[ACMEAccount],
         credentials: EABCredentials,
         certificates: Certificates,
-        population: ObjectQuota[ACMEAccount],
+        quota: ObjectQuota[ACMEAccount],
         clock: Clock,
         on_deactivated: Callable[[ACMEAccount], None],
     ) -> None:
         self._store = store
         self._credentials = credentials
         self._certificates = certificates
-        self._population = population
+        self._quota = quota
         self._clock = clock
         self._on_deactivated = on_deactivated
         self._claims = KeyClaims(store=store, clock=clock)
         self._key_rollovers = KeyRollovers(
-            store=store, claims=self._claims, certificates=certificates, population=population, clock=clock
+            store=store, claims=self._claims, certificates=certificates, quota=quota, clock=clock
         )
 
     async def find(self, profile: Profile, thumbprint: str) -> ACMEAccount | None:
@@ -124,7 +124,7 @@ class Accounts:
             )
         credential = await self._credentials.confirm(profile, binding) if binding is not None else None
         limit = profile.acme.maximum_accounts
-        self._population.admit(profile, limit=limit, field="spec.enrollment.acme.maximumAccounts")
+        self._quota.admit(profile, limit=limit, field="spec.enrollment.acme.maximumAccounts")
         status = AccountStatus(state="valid", contact=contact, terms_of_service_agreed=profile.acme.terms_of_service)
         wanted_account = _account(holder, binding, credential)
         for _ in range(TRIES):

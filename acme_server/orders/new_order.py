@@ -58,7 +58,7 @@ class NewOrders:
         profiles: Profiles,
         credentials: EABCredentials,
         open_orders: OpenOrderQuota,
-        population: ObjectQuota[ACMEOrder],
+        quota: ObjectQuota[ACMEOrder],
         authorizations: Authorizations,
         certificates: Certificates,
         worker: Worker,
@@ -72,7 +72,7 @@ class NewOrders:
         self._profiles = profiles
         self._credentials = credentials
         self._open_orders = open_orders
-        self._population = population
+        self._quota = quota
         self._authorizations = authorizations
         self._certificates = certificates
         self._worker = worker
@@ -217,7 +217,7 @@ class NewOrders:
         profile = caller.profile
         self._open_orders.admit(profile.namespace, caller.account.metadata.name)
         limit = profile.acme.maximum_orders
-        self._population.admit(profile, limit=limit, field="spec.enrollment.acme.maximumOrders")
+        self._quota.admit(profile, limit=limit, field="spec.enrollment.acme.maximumOrders")
 
     def _admit_names(self, names: Sequence[Name], chosen: OrderProfile, caller: Caller) -> None:
         trusted = authorization_reuse.is_trusted(caller)

@@ -18,8 +18,8 @@ from e2e.cluster.kubeconfig import Endpoint
 from e2e.cluster.ports import LOOPBACK
 from e2e.support.apiproxy import Proxy, Refusal, serving
 from e2e.support.programs import Server
-from tests.support.insisting import ordered
 from tests.support.installation import Installation
+from tests.support.retrying import ordered
 
 CLIENTS, ORDERS = 6, 6
 """How many there are at once, and how many orders each of them makes."""

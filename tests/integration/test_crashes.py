@@ -29,8 +29,8 @@ from e2e.support.programs import RELEASE, Program, Server
 from kms.resources.kinds import CREDENTIALS
 from kms.resources.secret_names import OWNER_UID
 from tests.support.eventually import becomes
-from tests.support.insisting import insisting
 from tests.support.installation import KILLS, Installation
+from tests.support.retrying import retried
 
 SERVER_KILLS = KILLS // 3
 OPERATOR_KILLS = KILLS - 2 * SERVER_KILLS
@@ -117,21 +117,21 @@ async def ordering(installation: Installation, client: Client, ledger: Ledger, l
 
 async def obtained(installation: Installation, client: Client, ledger: Ledger, name: str) -> str:
     """From new-order to the certificate as a client does that asks again where it gets no answer; the order's end."""
-    order = await insisting(lambda: client.new_order([name, f"also.{name}"]))
+    order = await retried(lambda: client.new_order([name, f"also.{name}"]))
     ledger.orders[order.url] = client
     for url in order.authorizations:
-        challenge = http01_of(await insisting(lambda url=url: client.authorization(url)))  # type: ignore[misc]
+        challenge = http01_of(await retried(lambda url=url: client.authorization(url)))  # type: ignore[misc]
         installation.answerer.add(challenge["token"], client.key.thumbprint)
-        await insisting(lambda challenge=challenge: client.respond(challenge))  # type: ignore[misc]
+        await retried(lambda challenge=challenge: client.respond(challenge))  # type: ignore[misc]
         ledger.answered.add(url)
     request = certificate_request([name, f"also.{name}"], certificate_key())
-    while (order := await insisting(lambda: client.order(order.url))).status != "valid":
+    while (order := await retried(lambda: client.order(order.url))).status != "valid":
         if order.status == "invalid":
             return "invalid"
         if order.status == "ready":
-            await insisting(lambda: client.finalize(order, request))
+            await retried(lambda: client.finalize(order, request))
         await asyncio.sleep(0.05)
-    ledger.certificates[order.url] = (await insisting(lambda: client.certificate(order))).chain
+    ledger.certificates[order.url] = (await retried(lambda: client.certificate(order))).chain
     return "valid"
 
 

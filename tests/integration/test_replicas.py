@@ -22,8 +22,8 @@ from e2e.support.balancer import Balancer, balancing
 from e2e.support.enrollment import Enrollment
 from e2e.support.programs import Server
 from tests.support.eventually import becomes
-from tests.support.insisting import ordered
 from tests.support.installation import Installation
+from tests.support.retrying import ordered
 
 pytestmark = pytest.mark.kills
 

@@ -41,7 +41,7 @@ class Listener:
         self.heard.append("gap")
 
 
-def follower(cluster: Cluster, listener: Listener, *namespaces: str) -> ChangeFeed[ACMEAccount]:
+def change_feed(cluster: Cluster, listener: Listener, *namespaces: str) -> ChangeFeed[ACMEAccount]:
     return ChangeFeed(
         cluster,
         ACCOUNTS,
@@ -56,7 +56,7 @@ async def test_it_reads_no_list_and_hears_what_happens_from_now_on(api: FakeApiS
     for number in range(5):
         api.put(ACCOUNTS, account(f"before{number}"))
     listener = Listener()
-    following = follower(cluster, listener)
+    following = change_feed(cluster, listener)
     async with in_background(following.run()):
         await following.following.wait()
         api.put(ACCOUNTS, account("new"))
@@ -69,7 +69,7 @@ async def test_it_reads_no_list_and_hears_what_happens_from_now_on(api: FakeApiS
 
 async def test_a_cut_watch_leaves_no_gap(api: FakeApiServer, cluster: Cluster) -> None:
     listener = Listener()
-    async with in_background(follower(cluster, listener, "pki").run()):
+    async with in_background(change_feed(cluster, listener, "pki").run()):
         await until(lambda: api.watching)
         api.put(ACCOUNTS, account("a"))
         await until(lambda: listener.heard == ["gap", "+pki/a"])
@@ -80,7 +80,7 @@ async def test_a_cut_watch_leaves_no_gap(api: FakeApiServer, cluster: Cluster) -
 
 async def test_where_changes_were_missed_it_says_so(api: FakeApiServer, cluster: Cluster) -> None:
     listener = Listener()
-    async with in_background(follower(cluster, listener).run()):
+    async with in_background(change_feed(cluster, listener).run()):
         await until(lambda: api.watching)
         api.mute = True
         api.put(ACCOUNTS, account("missed"))
@@ -95,7 +95,7 @@ async def test_where_changes_were_missed_it_says_so(api: FakeApiServer, cluster:
 
 async def test_an_object_that_does_not_fit_its_model_counts_as_a_gap(api: FakeApiServer, cluster: Cluster) -> None:
     listener = Listener()
-    async with in_background(follower(cluster, listener).run()):
+    async with in_background(change_feed(cluster, listener).run()):
         await until(lambda: api.watching)
         api.store.create("acmeaccounts", "pki", {"metadata": {"name": "broken"}, "spec": 7})
         api.put(ACCOUNTS, account("good"))

@@ -38,7 +38,7 @@ class Term:
 
 
 @asynccontextmanager
-async def standing(api: FakeApiServer, identity: str, work: Term) -> AsyncIterator[asyncio.Task[None]]:
+async def candidate(api: FakeApiServer, identity: str, work: Term) -> AsyncIterator[asyncio.Task[None]]:
     election = LeaderElection(await api.cluster(), namespace=NAMESPACE, name=NAME, identity=identity, timing=QUICK)
     task = asyncio.create_task(election.run(work))
     try:
@@ -77,9 +77,9 @@ def test_a_lease_is_acquired_once_and_then_renewed() -> None:
 
 async def test_of_two_candidates_one_works_and_the_other_takes_over_when_it_lets_go(api: FakeApiServer) -> None:
     one, other = Term(), Term()
-    async with standing(api, "one", one) as first:
+    async with candidate(api, "one", one) as first:
         await until(lambda: one.working)
-        async with standing(api, "other", other):
+        async with candidate(api, "other", other):
             await asyncio.sleep(1.2 * QUICK.duration)
             assert (one.working, other.begun) == (True, 0), "who renews keeps the lease for as long as it likes"
             first.cancel()
@@ -92,7 +92,7 @@ async def test_a_holder_that_died_is_followed_after_the_duration(api: FakeApiSer
     dead = claim(Lease(metadata=ObjectMeta(namespace=NAMESPACE, name=NAME)), identity="dead", timing=QUICK, now=NOW)
     api.put(LEASES, dead)
     heir = Term()
-    async with standing(api, "heir", heir):
+    async with candidate(api, "heir", heir):
         await asyncio.sleep(QUICK.duration / 2)
         assert not heir.working, "the times in the lease are those of another clock, and mean nothing"
         await until(lambda: heir.working)
@@ -104,13 +104,13 @@ async def test_who_comes_back_under_the_same_name_does_not_wait_for_himself(api:
     )
     api.put(LEASES, mine)
     work = Term()
-    async with standing(api, "me", work):
+    async with candidate(api, "me", work):
         await until(lambda: work.working, seconds=QUICK.duration / 2)
 
 
 async def test_a_holder_that_cannot_renew_stops_before_anybody_else_may_begin(api: FakeApiServer) -> None:
     work = Term()
-    async with standing(api, "one", work):
+    async with candidate(api, "one", work):
         await until(lambda: work.working)
         api.fail_next("update", LEASES.plural, 503, times=1000)
         began = asyncio.get_running_loop().time()
@@ -120,7 +120,7 @@ async def test_a_holder_that_cannot_renew_stops_before_anybody_else_may_begin(ap
 
 async def test_a_lease_that_somebody_else_has_taken_is_lost_at_once(api: FakeApiServer) -> None:
     work = Term()
-    async with standing(api, "one", work):
+    async with candidate(api, "one", work):
         await until(lambda: work.working)
         lease = api.read(LEASES, NAMESPACE, NAME)
         assert lease is not None
@@ -131,7 +131,7 @@ async def test_a_lease_that_somebody_else_has_taken_is_lost_at_once(api: FakeApi
 
 async def test_somebody_elses_change_to_the_lease_does_not_end_the_term(api: FakeApiServer) -> None:
     work = Term()
-    async with standing(api, "one", work):
+    async with candidate(api, "one", work):
         await until(lambda: work.working)
         lease = api.read(LEASES, NAMESPACE, NAME)
         assert lease is not None
@@ -144,7 +144,7 @@ async def test_somebody_elses_change_to_the_lease_does_not_end_the_term(api: Fak
 async def test_an_api_server_that_is_away_is_waited_for(api: FakeApiServer) -> None:
     api.fail_next("get", LEASES.plural, 503, times=3)
     work = Term()
-    async with standing(api, "one", work):
+    async with candidate(api, "one", work):
         await until(lambda: work.working)
 
 

@@ -24,7 +24,7 @@ _BAD_NONCES = 5
 _POLL = 0.1
 
 
-async def insisting(step: Callable[[], Awaitable[T]], met: Counter[str] | None = None) -> T:
+async def retried(step: Callable[[], Awaitable[T]], met: Counter[str] | None = None) -> T:
     """The answer of a step, which is tried again as a client would; `met` counts why.
 
     Raises:
@@ -53,16 +53,16 @@ async def ordered(client: Client, name: str, publish: Publish, met: Counter[str]
     Raises:
         OrderFailed: the order became invalid.
     """
-    order = await insisting(lambda: client.new_order([name]), met)
+    order = await retried(lambda: client.new_order([name]), met)
     for url in order.authorizations:
-        challenge = http01_of(await insisting(lambda url=url: client.authorization(url), met))  # type: ignore[misc]
+        challenge = http01_of(await retried(lambda url=url: client.authorization(url), met))  # type: ignore[misc]
         publish(challenge["token"], client.key.thumbprint)
-        await insisting(lambda challenge=challenge: client.respond(challenge), met)  # type: ignore[misc]
+        await retried(lambda challenge=challenge: client.respond(challenge), met)  # type: ignore[misc]
     request = certificate_request([name], certificate_key())
-    while (order := await insisting(lambda: client.order(order.url), met)).status != "valid":
+    while (order := await retried(lambda: client.order(order.url), met)).status != "valid":
         if order.status == "invalid":
             raise OrderFailed(f"{order.url}: {order.body}")
         if order.status == "ready":
-            await insisting(lambda: client.finalize(order, request), met)
+            await retried(lambda: client.finalize(order, request), met)
         await asyncio.sleep(_POLL)
-    return order.url, (await insisting(lambda: client.certificate(order), met)).chain
+    return order.url, (await retried(lambda: client.certificate(order), met)).chain
