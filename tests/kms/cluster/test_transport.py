@@ -1,4 +1,4 @@
-"""What is sent again, and what its caller hears of that; the rules themselves are in test_insisting.py."""
+"""What is sent again, and what its caller hears of that; the rules themselves are in test_retry.py."""
 
 from __future__ import annotations
 
