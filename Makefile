@@ -1,4 +1,4 @@
-# Everything that is done to this project, by name. `make help` lists it.
+# All development tasks. `make help` lists them.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -7,23 +7,23 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# Caches outside the tree: a fresh clone finds them.
+# Caches are outside the tree, so that fresh clones share them.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kms-acme
 export MYPY_CACHE_DIR := $(CACHE)/mypy
 export RUFF_CACHE_DIR := $(CACHE)/ruff
-# Groups of tests go to workers as a whole, those that take longest first: see tests/support/groups.py.
+# Each group of tests runs on one worker, the longest groups first: see tests/support/groups.py.
 WORKERS := --numprocesses=3
 PYTEST := $(BIN)/pytest $(WORKERS)
 SOURCES := acme_server kms kms_acme operator tests e2e fuzz
 GATE := not node and not soak and not tools
 
 .PHONY: help
-help: ## say what each target does
+help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): requirements-dev.lock pyproject.toml
 	@python="$(PYTHON)"; python="$${python:-$$(.ci/find-python)}"; \
-	"$$python" -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with make PYTHON=...")'; \
+	"$$python" -c 'import sys; sys.version_info >= (3, 11) or sys.exit("This is Python " + sys.version.split()[0] + "; 3.11 or newer is required. Set another one with make PYTHON=...")'; \
 	echo "setting up $(VENV): the locked dependencies"; \
 	"$$python" -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
@@ -31,29 +31,29 @@ $(READY): requirements-dev.lock pyproject.toml
 	@touch $@
 
 .PHONY: setup
-setup: $(READY) ## make .venv with everything that is needed, at the locked versions
+setup: $(READY) ## create .venv with the locked dependencies
 
-# Only KUBECONFIG and CONTEXT on the command line of make count: the everyday cluster in the environment is not for a demo.
+# KUBECONFIG and CONTEXT only count on the command line of make: the demo ignores the cluster of the environment.
 asked = $(if $(filter command,$(origin $(1))),$(2) '$($(1))')
 
 .PHONY: demo
-demo: $(READY) ## from four manifests to a certificate, with certbot (KEEP=1, KUBECONFIG=file CONTEXT=name for a cluster of yours)
+demo: $(READY) ## issue a certificate, step by step (KEEP=1: keep it running; KUBECONFIG=file CONTEXT=name: use your cluster)
 	@$(BIN)/python -m e2e.demo $(if $(KEEP),--keep) $(call asked,KUBECONFIG,--kubeconfig) $(call asked,CONTEXT,--context)
 
 .PHONY: test
-test: binaries ## run all tests of the gate, on a real API server where it matters
+test: binaries ## run all tests of the gate
 	$(PYTEST) -m "$(GATE)"
 
 .PHONY: test-tools
-test-tools: binaries ## run the tests of the tools that test: e2e/, fuzz/
+test-tools: binaries ## run the tests of the test tools: e2e/, fuzz/
 	$(PYTEST) -m "tools and not node"
 
 .PHONY: soak
-soak: binaries ## kill programs fifty times, where make test does ten times, and wait for what takes minutes
+soak: binaries ## run the long tests: fifty kills instead of ten, and waits of several minutes
 	KMS_ACME_E2E_KILLS=50 KMS_ACME_E2E_ORDERS=1000 $(BIN)/pytest -m "kills or soak"
 
 .PHONY: coverage
-coverage: binaries ## run the tests of the gate and measure what they cover (at least 98 %), which takes longer
+coverage: binaries ## run the tests of the gate and require 98 % coverage (slower)
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest $(WORKERS) -m "$(GATE)"
 	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report --fail-under=98
@@ -65,8 +65,8 @@ binaries: $(READY)
 	@$(BIN)/python -m e2e.support.tools
 
 .PHONY: test-node
-test-node: $(READY) ## run the tests of image, chart and cert-manager on a node that runs pods (root on Linux)
-	$(BIN)/pytest -m node tests/deploy # apart: it runs the programs by themselves in the namespace of the release
+test-node: $(READY) ## run the tests of image, chart and cert-manager on a node (needs root on Linux)
+	$(BIN)/pytest -m node tests/deploy # separate, since it uses the release namespace without the chart
 	$(BIN)/pytest -m node --ignore=tests/deploy
 
 .PHONY: image
@@ -74,7 +74,7 @@ image: ## build the image kms-acme:VERSION with buildah, podman or docker (IMAGE
 	@deploy/build-image.sh $(BUILD)
 
 .PHONY: check
-check: $(READY) ## format, lint, types, import contracts, a test for every line of the requirements, what is made of the chart
+check: $(READY) ## check format, lint, types, import contracts, requirements and generated files
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
@@ -84,12 +84,12 @@ check: $(READY) ## format, lint, types, import contracts, a test for every line 
 	$(BIN)/python -m e2e.reference --check
 
 .PHONY: format
-format: $(READY) ## put the sources into form
+format: $(READY) ## format the sources and fix lint errors
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
 .PHONY: fuzz
-fuzz: $(READY) ## search for inputs that break a parser (MINUTES=10, FUZZ="csr dns" for some targets, FUZZ=--keep)
+fuzz: $(READY) ## fuzz the parsers of untrusted input (MINUTES=10, FUZZ="csr dns" for some targets, FUZZ=--keep)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-fuzz.lock
 	@$(BIN)/python -m fuzz --minutes $(or $(MINUTES),10) $(FUZZ)
 
@@ -98,7 +98,7 @@ conformance: $(READY) ## write tests/conformance/README.md from the requirements
 	@$(BIN)/python -m e2e.conformance
 
 .PHONY: chart
-chart: $(READY) ## make schema and README of the Helm chart, and the kustomize base
+chart: $(READY) ## generate schema and README of the Helm chart, and the kustomize base
 	@$(BIN)/python -m e2e.chart
 
 .PHONY: reference
@@ -106,7 +106,7 @@ reference: $(READY) ## write docs/reference.md from the schemas in crds/
 	@$(BIN)/python -m e2e.reference
 
 .PHONY: bench
-bench: $(READY) ## measure orders a second, CPU and API writes an order (BENCH="--orders 500" for less)
+bench: $(READY) ## measure orders per second, CPU and API writes per order (BENCH="--orders 500" for a short run)
 	@$(BIN)/python -m e2e.load $(BENCH)
 
 .PHONY: dev
@@ -114,7 +114,7 @@ dev: $(READY) ## run operator and server against the current kubeconfig (DEV="--
 	@$(BIN)/kms-acme dev $(DEV)
 
 .PHONY: lock
-lock: ## resolve the dependencies anew and write the lock files (needs uv)
+lock: ## update the dependencies and write the lock files (needs uv)
 	uv lock --upgrade
 	uv export --quiet --no-header --no-emit-project --no-default-groups --output-file requirements.lock
 	uv export --quiet --no-header --no-emit-project --group dev --group certbot --output-file requirements-dev.lock
@@ -122,5 +122,5 @@ lock: ## resolve the dependencies anew and write the lock files (needs uv)
 	uv export --quiet --no-header --no-annotate --only-group build --output-file deploy/requirements-build.lock
 
 .PHONY: clean
-clean: ## remove what was made in the tree; caches outside it stay
+clean: ## remove generated files from the tree; caches outside stay
 	rm -rf $(VENV) .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build uv.lock

@@ -1,4 +1,4 @@
-"""Fixtures that tests/ and e2e/ share."""
+"""Fixtures for tests/ and e2e/."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tests.support.release import installed as installed_release
 
 pytest_plugins = ["e2e.chart.fixtures", "e2e.cluster.fixtures"]
 
-# How long an example takes says something about the machine, not about the code: it is never why a property fails.
+# The duration of an example depends on the machine, so it never fails a property.
 settings.register_profile("properties", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("properties")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort tests by the groups that they belong to."""
+    """Sort tests by group."""
     groups.arrange(items)
 
 
@@ -42,10 +42,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupSc
 def installation(
     clusters: Callable[..., AbstractContextManager[Cluster]], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
-    """The operator and a server, both ready: one for the whole session, since starting it costs seconds.
+    """The operator and a server, both ready, for the whole session.
 
-    They have a cluster of their own: where the kinds and the operator are tested, nobody else may act. A test that
-    stops, kills or adds a program leaves all as it was: the installation is ready, with one server.
+    They have their own cluster, so that they do not disturb tests of the CRDs and of the operator. A test that stops,
+    kills or adds programs must restore the installation: ready, with one server.
     """
     with (
         clusters(kinds=True) as cluster,
@@ -56,7 +56,7 @@ def installation(
 
 @pytest.fixture
 def team(installation: Installation) -> Iterator[str]:
-    """A namespace on the cluster of the installation, deleted afterwards (which is not waited for)."""
+    """A namespace on the cluster of the installation; its deletion afterwards is not awaited."""
     name = f"team-{secrets.token_hex(5)}"
     installation.cluster.kubectl("create", "namespace", name)
     yield name
@@ -65,6 +65,6 @@ def team(installation: Installation) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def release(node_cluster: NodeCluster, helm: Helm) -> Iterator[Release]:
-    """The chart on the node, one for the whole session: a test leaves it as it was, ready and with its defaults."""
+    """The chart on the node for the whole session. A test must leave it ready and with its default values."""
     with installed_release(node_cluster, helm) as running:
         yield running

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Builds the image with the first of buildah, podman and docker that is there. Options are handed on to its `build`:
+# Builds the image with the first available of buildah, podman and docker. Options are passed on to its `build`:
 #
 #     deploy/build-image.sh --build-arg BASE=registry.example.com/python:3.13-slim
 #     IMAGE=registry.example.com/kms-acme:1.2.3 deploy/build-image.sh
 #
-# The same tree on the same base is the same image: all time stamps are that of the commit (SOURCE_DATE_EPOCH).
+# Builds are reproducible: all time stamps are that of the commit (SOURCE_DATE_EPOCH).
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -18,7 +18,7 @@ for engine in buildah podman docker ""; do
     [ -z "$engine" ] || ! command -v "$engine" >/dev/null || break
 done
 case $engine in
-    "") echo "An image needs buildah, podman or docker, and none of them is on PATH." >&2; exit 1 ;;
+    "") echo "Install buildah, podman or docker to build an image: none of them is on PATH." >&2; exit 1 ;;
     docker) set -- --output "type=docker,rewrite-timestamp=true" "$@" ;;
     *) set -- --timestamp "$SOURCE_DATE_EPOCH" "$@" ;;
 esac

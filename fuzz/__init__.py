@@ -1,8 +1,9 @@
-"""Fuzzing: every parser of bytes that strangers send, behind one small interface (SEC40, SEC41).
+"""Fuzzing of every parser of untrusted input.
 
-The contract of each target: whatever the bytes, it answers, or raises the refusal that its callers expect, and takes at
-most 50 ms of CPU. `fuzz/targets/` has a target a file, `fuzz/seeds.py` the real inputs to begin with, and
-`fuzz/corpus/` what has been found since: the inputs that once broke something, and those that reach far.
+For any input, a target must return, or raise one of its declared exceptions, within 50 ms of CPU time. Each file in
+`fuzz/targets/` is a target, `fuzz/seeds.py` has its real inputs, and `fuzz/corpus/` has the inputs that earlier runs
+found: those that broke a target, and those that reached new code.
 
-`make fuzz MINUTES=10` searches guided by coverage; `make test` replays all of it and tries some variations.
+`make fuzz MINUTES=10` searches for new inputs, guided by coverage. `make test` replays the known inputs and tries some
+variations.
 """

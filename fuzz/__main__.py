@@ -1,4 +1,4 @@
-"""`python -m fuzz`: search for inputs that break a parser, guided by coverage."""
+"""`python -m fuzz`: coverage-guided search for inputs that break a parser."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ from fuzz.target import check
 
 ROOT = Path(__file__).parents[1]
 
-HELP = """Fuzz the parsers of what strangers send, for some minutes altogether, a process a core.
+HELP = """Fuzz the parsers of untrusted input, with one process per core.
 
-Without TARGETS all of them, each for the same time. It begins with real inputs and with those of fuzz/corpus/; what it
-finds is replayed without instruments, to hold the target to its 50 ms of CPU. An input that breaks a target is written
-to fuzz/found/. Needs atheris: `make fuzz` installs it.
+Without TARGETS, all targets run, each for the same time. A run starts with real inputs and those in fuzz/corpus/. Each
+input that reaches new code is replayed without instrumentation, to check the limit of 50 ms of CPU time. Inputs that
+break a target are written to fuzz/found/. Requires atheris, which `make fuzz` installs.
 
-Exit codes: 0; 1 where a target broke; 2 for wrong usage."""
+Exit codes: 0 for success; 1 if a target broke; 2 for wrong usage."""
 
 
 @click.command(help=HELP)
 @click.argument("names", metavar="[TARGETS]...", nargs=-1, type=click.Choice(targets.NAMES))
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=10, show_default=True)
-@click.option("--keep", is_flag=True, help="Add what reached new code to fuzz/corpus/.")
+@click.option(
+    "--minutes", type=click.FloatRange(min=0, min_open=True), default=10, show_default=True, help="Total time."
+)
+@click.option("--keep", is_flag=True, help="Add inputs that reached new code to fuzz/corpus/.")
 def main(*, names: Sequence[str], minutes: float, keep: bool) -> None:
-    """Run it."""
+    """Fuzz the targets."""
     names = names or targets.NAMES
     cores = len(os.sched_getaffinity(0))
     each = max(1, int(60 * minutes * min(cores, len(names)) / len(names)))
@@ -43,23 +45,23 @@ def main(*, names: Sequence[str], minutes: float, keep: bool) -> None:
             if not ok
         ]
     if broken:
-        sys.exit(f"broken: {', '.join(broken)}; the inputs are in fuzz/found/")
+        sys.exit(f"Broken targets: {', '.join(broken)}. The inputs are in fuzz/found/.")
 
 
 def _fuzz(name: str, seconds: int, *, keep: bool) -> bool:
-    """Whether the target stood it."""
+    """Fuzz one target; False if it broke."""
     with tempfile.TemporaryDirectory() as folder:
-        begun, reached = Path(folder) / "begun", Path(folder) / "reached"
-        for each in (begun, reached):
+        start, reached = Path(folder) / "start", Path(folder) / "reached"
+        for each in (start, reached):
             each.mkdir()
         for number, data in enumerate((*seeds.of(name), *corpus.found(name))):
-            (begun / str(number)).write_bytes(data)
+            (start / str(number)).write_bytes(data)
         found = ROOT / "fuzz" / "found"
         found.mkdir(exist_ok=True)
         options = [f"-max_total_time={seconds}", f"-artifact_prefix={found}/{name}-", "-print_final_stats=1"]
         longest = targets.load(name).longest
-        done = subprocess.run(  # noqa: S603 - ourselves
-            [sys.executable, "-m", "fuzz.guided", name, *options, f"-max_len={longest}", str(reached), str(begun)],
+        done = subprocess.run(  # noqa: S603 - our own program
+            [sys.executable, "-m", "fuzz.guided", name, *options, f"-max_len={longest}", str(reached), str(start)],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -71,25 +73,27 @@ def _fuzz(name: str, seconds: int, *, keep: bool) -> bool:
         if keep:
             corpus.keep(name, inputs)
         slow = [data for data in inputs if not _holds(name, data, found)]
-        click.echo(f"{name}: {_told(done.stdout)}, {len(inputs)} inputs reached new code" + (", SLOW" if slow else ""))
+        click.echo(
+            f"{name}: {_summary(done.stdout)}, {len(inputs)} inputs reached new code" + (", SLOW" if slow else "")
+        )
         if done.returncode:
             click.echo(done.stdout[-4000:])
         return not done.returncode and not slow
 
 
 def _holds(name: str, data: bytes, found: Path) -> bool:
-    """Whether the input is good without instruments too."""
+    """Whether the target handles the input correctly without instrumentation."""
     try:
         check(targets.load(name), data)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is what we look for
+    except Exception as error:  # noqa: BLE001 - every exception is a finding
         (found / f"{name}-{len(data)}").write_bytes(data)
         click.echo(f"{name}: {error!r}")
         return False
     return True
 
 
-def _told(output: str) -> str:
-    """How many inputs libFuzzer tried."""
+def _summary(output: str) -> str:
+    """The number of inputs that libFuzzer tried."""
     line = next((each for each in output.splitlines() if each.startswith("stat::number_of_executed_units:")), "")
     return f"{line.rpartition(':')[2].strip() or 'no'} inputs tried"
 

@@ -1,4 +1,4 @@
-"""Inputs that were found, kept in fuzz/corpus/<target>.txt: one a line, in base64, so that a review can count them."""
+"""The corpus: inputs of earlier runs, in fuzz/corpus/<target>.txt, one per line in base64."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent / "corpus"
 LONGEST = 2048
-"""Octets of an input that is worth keeping."""
+"""Maximum size of an input in bytes."""
 MOST = 80
-"""Inputs that are kept for a target: what `make test` replays takes time."""
+"""Maximum number of inputs per target, since `make test` replays them all."""
 
 
 def found(name: str, folder: Path = FOLDER) -> tuple[bytes, ...]:
-    """The inputs of a target."""
+    """Read the inputs of a target."""
     path = folder / f"{name}.txt"
     return tuple(map(base64.b64decode, path.read_text().splitlines())) if path.exists() else ()
 
 
 def keep(name: str, inputs: Iterable[bytes], folder: Path = FOLDER) -> None:
-    """Keep the shortest of these, beside those that are kept."""
+    """Add the shortest of these inputs to the corpus of a target."""
     known = found(name, folder)
     fresh = sorted({each for each in inputs if _is_worth_keeping(each)} - set(known), key=len)
     kept = sorted((*known, *fresh[: max(0, MOST - len(known))]), key=lambda each: (len(each), each))
@@ -28,5 +28,5 @@ def keep(name: str, inputs: Iterable[bytes], folder: Path = FOLDER) -> None:
 
 
 def _is_worth_keeping(data: bytes) -> bool:
-    """Short, and no private key: none belongs into a repository, not even one that was made for this."""
+    """Whether an input is short and no private key; keys do not belong in a repository, not even test keys."""
     return len(data) <= LONGEST and b"PRIVATE" not in data

@@ -1,4 +1,4 @@
-"""`python -m fuzz.guided TARGET [libFuzzer options and folders]`: one target under atheris, until it is told to end."""
+"""`python -m fuzz.guided TARGET [libFuzzer options and folders]`: fuzz one target with atheris."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import atheris
 from fuzz.target import check
 
 SLOWER = 20
-"""What counting branches costs at most: time is judged here only where it is hopeless, and exactly by the replay."""
+"""Maximum slowdown by instrumentation. Only hopelessly slow inputs fail here; the replay measures exactly."""
 
 
 def main() -> None:
-    """Instrument what is ours and fuzz it."""
+    """Instrument our packages and fuzz the target."""
     program, name, *options = sys.argv
     with atheris.instrument_imports(include=["acme_server", "kms", "fuzz.targets"]):
-        from fuzz import targets  # noqa: PLC0415 - what is imported here is instrumented
+        from fuzz import targets  # noqa: PLC0415 - imported here to be instrumented
 
         target = targets.load(name)
     atheris.Setup([program, *options], lambda data: check(target, data, budget=SLOWER * 0.05))

@@ -1,4 +1,4 @@
-"""Variations of real inputs, for runs without a guide: what transmission, mistakes and malice do to bytes."""
+"""Random variations of real inputs, for runs without coverage guidance."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _INTERESTING = (
 
 @st.composite
 def mutated(draw: st.DrawFn, inputs: Sequence[bytes]) -> bytes:
-    """One of the inputs with a few edits, another one spliced into it, or a part of it repeated many times."""
+    """An input with a few edits: bytes replaced, another input inserted, or a part repeated many times."""
     data = draw(st.sampled_from(inputs))
     for _ in range(draw(st.integers(0, 4))):
         start = draw(st.integers(0, len(data)))

@@ -1,4 +1,4 @@
-"""Real inputs of each target: what clients, servers and administrators send, made anew for each run."""
+"""Real inputs of each target, generated for each run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _URL = "https://acme.example.com/acme/pki/web/new-account"
 
 @cache
 def of(name: str) -> tuple[bytes, ...]:
-    """The seeds of that target."""
+    """The seeds of a target."""
     return tuple(_SEEDS[name]())
 
 
@@ -57,7 +57,7 @@ def _csr() -> Iterable[bytes]:
     yield pki.csr("www.example.com", "10.1.2.3", "2001:db8::1", common_name="www.example.com")
     yield pki.csr("*.example.com", signed_with=generate_key("RSA", 2048))
     yield pki.csr("xn--mnchen-3ya.example.com", signed_with=generate_key("Ed25519", None))
-    yield pki.csr(common_name="Somebody", signed_with=generate_key("ECDSA", 521))
+    yield pki.csr(common_name="Jane Doe", signed_with=generate_key("ECDSA", 521))
     extensions: list[tuple[x509.ExtensionType, bool]] = [
         (x509.BasicConstraints(ca=True, path_length=None), True),
         (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING]), False),

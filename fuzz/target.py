@@ -1,4 +1,4 @@
-"""What a target is, and what is asked of it."""
+"""The definition of a target, and its check."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 BUDGET = 0.05
-"""Seconds of CPU that one input may take (SEC41)."""
+"""CPU seconds that one input may take."""
 _TRIES = 3
 
 
 class TooSlow(AssertionError):
-    """An input that keeps the event loop from everybody else."""
+    """An input that would block the event loop for too long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A parser: `read` is called with bytes of any kind and may raise `refusals`, nothing else.
+    """A parser: `read` accepts any bytes and may only raise `refusals`.
 
-    `longest` is how long an input gets that far; what is longer is refused before it is read.
+    `longest` is the maximum size of an input in bytes; callers reject larger ones before they parse them.
     """
 
     read: Callable[[bytes], object]
@@ -29,9 +29,9 @@ class Target:
 
 
 def check(target: Target, data: bytes, *, budget: float = BUDGET) -> None:
-    """Hold the target to its contract. Raises TooSlow, or whatever it must not have raised.
+    """Check that the target handles the input correctly. Raises TooSlow, or the unexpected exception of the target.
 
-    The time is that of the thread's CPU, and the best of three: what else the machine does is nobody's fault here.
+    The time is the best of three CPU times of the thread, so that other processes do not matter.
     """
     taken = seconds(target, data)
     for _ in range(_TRIES - 1):
@@ -43,7 +43,7 @@ def check(target: Target, data: bytes, *, budget: float = BUDGET) -> None:
 
 
 def seconds(target: Target, data: bytes) -> float:
-    """The CPU that one input takes."""
+    """The CPU seconds that one input takes."""
     data = data[: target.longest]
     started = time.thread_time()
     with suppress(*target.refusals):

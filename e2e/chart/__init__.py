@@ -1,1 +1,1 @@
-"""Helm, and what is made of the chart's values and templates: schema, README and the kustomize base."""
+"""Helm, and the files generated from the chart: schema, README and the kustomize base."""

@@ -1,6 +1,6 @@
-"""`python -m e2e.chart`: make what follows from the chart's values and templates; `--check` says what is out of date.
+"""Generate the chart's values.schema.json and README.md, and the kustomize base, from its values and templates.
 
-`--check` needs no helm, and so leaves out what is rendered: a test looks after that. `--build` only builds helm.
+--check needs no helm: it checks schema and README; a test checks the kustomize base.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from e2e.cluster.progress import Progress
 
 
 def made_of_values() -> dict[Path, str]:
-    """What follows from values.yaml alone."""
+    """The files generated from values.yaml alone."""
     parsed = values.parse((CHART / "values.yaml").read_text(encoding="utf-8"))
     text = (CHART / "README.md").read_text(encoding="utf-8")
     return {
@@ -27,15 +27,15 @@ def made_of_values() -> dict[Path, str]:
 
 
 def differing(files: dict[Path, str]) -> list[Path]:
-    """Those of the files that are not what they should be."""
+    """The files that are missing or out of date."""
     return [path for path, text in files.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
 
 
 def main() -> int:
-    """Make the files, or check them."""
+    """Generate the files, or check them."""
     parser = argparse.ArgumentParser(prog="python -m e2e.chart", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 where something is out of date")
-    parser.add_argument("--build", action="store_true", help="build helm into the cache and say where it is")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file is out of date")
+    parser.add_argument("--build", action="store_true", help="only build helm into the cache, and print its path")
     asked = parser.parse_args()
     if asked.build:
         print(program(os.environ, Progress(sys.stderr)))
@@ -43,9 +43,9 @@ def main() -> int:
     if asked.check:
         stale = differing(made_of_values())
         for path in stale:
-            print(f"{path.relative_to(ROOT)} is out of date: make chart")
+            print(f"{path.relative_to(ROOT)} is out of date: run `make chart` and commit the result")
         return 1 if stale else 0
-    _write(made_of_values())  # first: Helm holds the values against the schema
+    _write(made_of_values())  # first, since helm validates the values against the schema
     with tempfile.TemporaryDirectory(prefix="kms-acme-helm-") as home:
         _write(kustomize.files(Helm(program(os.environ, Progress(sys.stderr)), Path(home))))
     return 0

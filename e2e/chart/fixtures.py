@@ -1,4 +1,4 @@
-"""Helm for tests. What needs it is marked `cluster`: it has to be built first, as the cluster has."""
+"""Helm for tests. Tests that use it are marked `cluster`, since helm has to be built first, too."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from e2e.cluster.progress import Progress
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs helm."""
+    """Mark the tests that use helm."""
     for item in items:
         if "helm" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.cluster)
@@ -21,5 +21,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
-    """Helm without a cluster."""
+    """Run helm without a cluster."""
     return Helm(program(os.environ, Progress(sys.stderr)), Path(tmp_path_factory.mktemp("helm")))

@@ -1,4 +1,4 @@
-"""Helm: HELM names one, else it is built once into the cache from the module that modules/go.mod pins."""
+"""Helm: the program in the variable HELM, or built once into the cache from the module pinned in modules/go.mod."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "kms-acme"
 RELEASE = NAMESPACE = "kms-acme"
 REPOSITORY = "kms-acme"
-"""The repository of the image as `make image` names it; the chart has no default."""
+"""The image repository of `make image`; the chart has no default."""
 _MODULES = Path(__file__).with_name("modules")
 _PACKAGES = {"helm": "helm.sh/helm/v4/cmd/helm"}
 _LIMIT = 400.0
@@ -30,7 +30,7 @@ Manifest = dict[str, Any]
 
 
 def program(env: Mapping[str, str], progress: Progress) -> Path:
-    """The helm to use; may build for some minutes.
+    """Find helm, or build it, which takes a few minutes.
 
     Raises:
         NoSource, BuildFailed: see e2e.cluster.build.Builder.
@@ -42,18 +42,18 @@ def program(env: Mapping[str, str], progress: Progress) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Helm:
-    """Runs helm, with its own folders below `home`: what a person has set up for it does not count."""
+    """Runs helm with its folders below `home`, independent of the user's configuration."""
 
     program: Path
     home: Path
     env: Mapping[str, str] = field(default_factory=dict)
-    """Variables that name a cluster, if there is to be one."""
+    """Environment variables of the cluster, if any."""
 
     def run(self, *args: str | Path) -> str:
-        """Run it and return what it printed.
+        """Run helm and return its output.
 
         Raises:
-            CommandFailed: it ended with an error.
+            CommandFailed: helm failed.
         """
         own = {f"HELM_{name}_HOME": str(self.home / name.lower()) for name in ("CACHE", "CONFIG", "DATA")}
         command = [str(each) for each in args]
@@ -71,10 +71,10 @@ class Helm:
         return done.stdout
 
     def with_values(self, values: Mapping[str, Any], *args: str | Path) -> str:
-        """Run it with a file of values; the image is REPOSITORY unless they name another.
+        """Run helm with these values; the image is REPOSITORY unless they name another.
 
         Raises:
-            CommandFailed: it ended with an error.
+            CommandFailed: helm failed.
         """
         self.home.mkdir(parents=True, exist_ok=True)
         file = self.home / "values.json"
@@ -91,10 +91,10 @@ class Helm:
         apis: tuple[str, ...] = (),
         hooks: bool = True,
     ) -> list[Manifest]:
-        """All manifests of the chart with these values; `apis` are what the cluster serves besides Kubernetes.
+        """Render the chart with these values; `apis` are the API versions of the cluster besides Kubernetes's own.
 
         Raises:
-            CommandFailed: the values are refused; the text says which.
+            CommandFailed: the values are invalid; the text says why.
         """
         wanted = [f"--api-versions={each}" for each in apis] + ([] if hooks else ["--no-hooks"])
         printed = self.with_values(values or {}, "template", release, CHART, f"--namespace={namespace}", *wanted)
@@ -102,5 +102,5 @@ class Helm:
 
 
 def documents(text: str) -> Iterator[Manifest]:
-    """The documents of a YAML stream that are not empty."""
+    """The non-empty documents of a YAML stream."""
     yield from (each for each in yaml.load_all(text, Loader=yaml.CSafeLoader) if each)

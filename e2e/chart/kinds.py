@@ -1,6 +1,6 @@
-"""The kinds of others that the chart makes objects of, from the very projects: cert-manager, Gateway API, Prometheus.
+"""The CRDs of other projects whose objects the chart creates: cert-manager, Gateway API, Prometheus.
 
-Their CustomResourceDefinitions lie in Go modules, which are pinned here by version and checksum.
+They come from the projects' Go modules, pinned here by version and checksum.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LIMIT = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A Go module, and the files in it that define kinds."""
+    """A Go module and its CRD files."""
 
     path: str
     version: str
@@ -64,14 +64,14 @@ APIS = (
     "monitoring.coreos.com/v1/PrometheusRule",
     "monitoring.coreos.com/v1/ServiceMonitor",
 )
-"""What a cluster with these kinds serves, as helm's --api-versions has it."""
+"""The API versions of these kinds, for helm's --api-versions."""
 
 
 def definitions(env: Mapping[str, str], progress: Progress) -> Iterator[Path]:
-    """The files, downloaded where they are not there yet.
+    """The CRD files; missing modules are downloaded.
 
     Raises:
-        NoSource: there is no Go, or a module cannot be downloaded or is not what it was.
+        NoSource: Go is missing, a module cannot be downloaded, or its checksum is wrong.
     """
     wanted = toolchain.wanted_version((GO / "go.mod").read_text(encoding="utf-8"))
     cache = folders.cache(env) / "cluster"

@@ -1,6 +1,6 @@
-"""deploy/kustomize/base: for those without Helm, what the chart is with its defaults. The kinds are those in crds/.
+"""deploy/kustomize/base: the chart with its default values, for installations without Helm. The CRDs are in crds/.
 
-Its image is the one that `make image` builds, by its local name: an overlay names the registry.
+Its image has the local name from `make image`; an overlay sets the registry.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from e2e.chart.helm import ROOT, Helm, Manifest
 
 BASE = ROOT / "deploy" / "kustomize" / "base"
 _HEAD = "# Generated from charts/kms-acme with its default values by `make chart`. Patch it in an overlay.\n"
-# Labels that say how something was installed would be wrong here.
+# Helm's own labels would be wrong here.
 _OF_HELM = ("helm.sh/chart", "app.kubernetes.io/managed-by")
 
 
 def files(helm: Helm) -> dict[Path, str]:
-    """The files of the base that are made, and what is in them."""
+    """The generated files of the base."""
     manifests = helm.render({"crds": {"enabled": False}}, hooks=False)
     return {BASE / "kms-acme.yaml": _HEAD + "".join(_documents(manifests))}
 

@@ -11,11 +11,11 @@ BEGIN, END = "<!-- values: made of values.yaml by `make chart` -->", "<!-- end o
 
 
 def with_values(readme: str, values: Sequence[Value]) -> str:
-    """The README with the table of these values between its two marks."""
+    """Put the table of values between the two markers of the README."""
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"the README lacks the marks {BEGIN} and {END}")
+        raise ValueError(f"the README lacks the markers {BEGIN} and {END}")
     return f"{before}{begin}\n\n{table(values)}\n{end}{after}"
 
 

@@ -1,4 +1,4 @@
-"""values.schema.json: what Helm holds values against, so that a misspelt or mistyped value is told by its name."""
+"""values.schema.json, with which helm rejects unknown values and values of the wrong type."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", list:
 
 
 def schema(values: Sequence[Value]) -> str:
-    """The schema of these values, as JSON."""
+    """The schema of these values as JSON."""
     return json.dumps({"$schema": "http://json-schema.org/draft-07/schema#", **_object(values)}, indent=2) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""The chart's values.yaml as a tree: each value with the comment above it and what its @schema lines say."""
+"""The chart's values.yaml as a tree: each value with the comment above it and its @schema lines."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _MARK = "@schema "
 
 
 class Undescribed(Exception):
-    """A value without a comment, or a comment that cannot be understood."""
+    """A value has no comment, or an invalid one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """One value; `children` are its members where it is a section, that is: where they have comments of their own."""
+    """One value; `children` are the members of a section, which have their own comments."""
 
     path: tuple[str, ...]
     default: Any
@@ -27,11 +27,11 @@ class Value:
 
     @property
     def name(self) -> str:
-        """As --set has it: `image.tag`."""
+        """The path for --set, such as `image.tag`."""
         return ".".join(self.path)
 
     def leaves(self) -> Iterator[Value]:
-        """All values below it that are no sections; itself where it is none."""
+        """All values below a section, or the value itself."""
         if not self.children:
             yield self
         for each in self.children:
@@ -39,7 +39,7 @@ class Value:
 
 
 def parse(text: str) -> tuple[Value, ...]:
-    """The values at the top.
+    """Parse the top-level values.
 
     Raises:
         Undescribed: a value has no comment.
@@ -71,7 +71,7 @@ def _value(node: yaml.Node, default: Any, lines: list[str], path: tuple[str, ...
 
 
 def _is_section(node: yaml.MappingNode, lines: list[str]) -> bool:
-    """Whether the members of a mapping are described one by one; else it is a value as a whole, free in form."""
+    """Whether each member of a mapping has its own comment; otherwise the mapping is one free-form value."""
     first = node.value[0][0] if node.value else None
     if first is None or node.flow_style:
         return False

@@ -5,9 +5,10 @@
     with running(folder, Progress(sys.stderr)) as cluster:
         cluster.kubectl("get", "namespaces")
 
-Pods are not run here: see e2e.cluster.node for a cluster that has a node.
+It runs no pods; see e2e.cluster.node for a cluster with a node.
 
-Tests use the fixtures `cluster`, `installed` and `namespace` (fixtures.py). People use `python -m e2e.cluster up`.
+Tests use the fixtures `cluster`, `installed` and `namespace` (fixtures.py). On the command line, use
+`python -m e2e.cluster up`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Counting what the API server was asked, from its audit log. This is how "3 writes and 0 reads" is measured."""
+"""Counts requests to the API server by its audit log, for limits such as "3 writes and 0 reads"."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One finished request (a watch: one that was opened)."""
+    """One completed request, or one opened watch."""
 
     user: str
     verb: str
     resource: str
-    """Plural with its group: "acmeorders.pki.kms.hanzo.ai", "secrets"; "" when the path is not a resource's."""
+    """Plural with its group: "acmeorders.pki.kms.hanzo.ai", "secrets"; "" for other paths."""
     subresource: str
     namespace: str
     name: str
@@ -36,7 +36,7 @@ class Request:
 
     @classmethod
     def of(cls, event: dict[str, Any]) -> Self:
-        """From an audit event (audit.k8s.io/v1) of level Metadata."""
+        """Parse an audit event (audit.k8s.io/v1) of level Metadata."""
         target = event.get("objectRef", {})
         plural, group = target.get("resource", ""), target.get("apiGroup", "")
         return cls(
@@ -54,7 +54,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What requests are counted by."""
+    """The key by which requests are counted."""
 
     user: str
     verb: str
@@ -63,7 +63,7 @@ class Key:
 
 
 class AuditLog:
-    """The requests since a mark, which is set on creation and moved by mark()."""
+    """The requests since creation, or since the last mark()."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -71,15 +71,15 @@ class AuditLog:
         self.mark()
 
     def mark(self) -> None:
-        """Count from now on."""
+        """Start counting anew."""
         self._settle()
         self._offset = self._size()
 
     def requests(self, *, user: str = "", resource: str = "", user_agent: str = "") -> list[Request]:
-        """All requests since the mark, in the order in which they ended.
+        """All requests since the mark, in the order of their completion.
 
-        `user` and `resource` choose exactly (a resource with or without its group), `user_agent` by a part of it.
-        A user's short form "serviceaccount:<namespace>:<name>" is understood.
+        `user` and `resource` (with or without its group) select exactly, `user_agent` by a substring. A user may have
+        the short form "serviceaccount:<namespace>:<name>".
         """
         self._settle()
         return [
@@ -91,17 +91,17 @@ class AuditLog:
         ]
 
     def counts(self, *, user: str = "", resource: str = "", user_agent: str = "") -> Counter[Key]:
-        """How often each (user, verb, resource, subresource) was asked for since the mark."""
+        """The number of requests since the mark for each (user, verb, resource, subresource)."""
         chosen = self.requests(user=user, resource=resource, user_agent=user_agent)
         return Counter(Key(each.user, each.verb, each.resource, each.subresource) for each in chosen)
 
     def writes(self, *, user: str = "", resource: str = "", user_agent: str = "") -> int:
-        """Number of requests since the mark that change something."""
+        """The number of writing requests since the mark."""
         chosen = self.requests(user=user, resource=resource, user_agent=user_agent)
         return sum(each.verb in WRITES for each in chosen)
 
     def reads(self, *, user: str = "", resource: str = "", user_agent: str = "") -> int:
-        """Number of gets and lists since the mark (a watch that is open costs nothing by itself)."""
+        """The number of gets and lists since the mark. An open watch does not count."""
         chosen = self.requests(user=user, resource=resource, user_agent=user_agent)
         return sum(each.verb in {"get", "list"} for each in chosen)
 
@@ -113,7 +113,7 @@ class AuditLog:
                     yield event
 
     def _settle(self) -> None:
-        """Wait until the log is quiet: an answer reaches its client a little before its line is written."""
+        """Wait until the log is complete: the API server writes a line shortly after it answers."""
         deadline, before, now = Deadline(_SETTLE_LIMIT), -1, self._size()
         while before != now and deadline:
             time.sleep(_QUIET)
@@ -124,7 +124,7 @@ class AuditLog:
 
 
 def _counts(event: dict[str, Any]) -> bool:
-    """A watch is counted when it opens (or is refused), all else when it is complete: nothing is counted twice."""
+    """Whether to count an event. A watch counts when it opens or is refused, other requests when they are complete."""
     if event["verb"] == "watch" and event.get("responseStatus", {}).get("code", 0) < http.HTTPStatus.BAD_REQUEST:
         return bool(event["stage"] == "ResponseStarted")
     return bool(event["stage"] == "ResponseComplete")

@@ -1,7 +1,7 @@
-"""Builds the control plane from the modules that binaries/go.mod pins, once, into the cache.
+"""Builds the control plane from the modules in binaries/go.mod, once, into the cache.
 
-One run of Go builds all programs: it links them side by side, and in less time (14 s of CPU instead of 18 for four). A
-single program with four names would save less than ten seconds of eight minutes.
+One run of Go builds all programs and links them in parallel, which is faster (14 instead of 18 CPU seconds for four
+programs). A single program with four names would save less than ten seconds of eight minutes.
 """
 
 from __future__ import annotations
@@ -35,44 +35,44 @@ _PACKAGES = {
 }
 _PACKAGE = re.compile(r"[\w./~-]+")
 _SHOWN = 15
-"""Lines of Go's output that a message has."""
+"""Number of lines of Go's output in an error message."""
 _NO_NETWORK = re.compile(r"dial tcp|no such host|i/o timeout|connection refused|module lookup disabled", re.IGNORECASE)
 OTHER_WAYS = (
-    "Other ways to a control plane: set KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver and kubectl, "
-    "or name a cluster of your own in KMS_ACME_E2E_KUBECONFIG."
+    "Alternatives: set KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver and kubectl, "
+    "or KMS_ACME_E2E_KUBECONFIG to the kubeconfig of your own cluster."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Builder:
-    """Builds programs of one module folder into one cache folder."""
+    """Builds the programs of one module folder into one cache folder."""
 
     cache: Path
-    """Of all versions, for example ~/.cache/kms-acme/cluster."""
+    """The cache of all versions, such as ~/.cache/kms-acme/cluster."""
     env: Mapping[str, str]
     progress: Progress
     modules: Path = MODULES
     packages: Mapping[str, str] = field(default_factory=lambda: _PACKAGES)
-    """Programs, each with the Go package that it is built from."""
+    """The programs, each with its Go package."""
     toolchain: Path = MODULES / "requirements.txt"
-    """Go itself, where PATH has none."""
+    """Requirements that install Go if PATH has none."""
 
     @property
     def folder(self) -> Path:
-        """Where the programs of these very modules (and sources, if there are any) are."""
+        """The folder of the programs of exactly these modules and sources."""
         pinned = hashlib.sha256()
         for each in (*sorted(self.modules.glob("go.*")), *sorted(self.modules.rglob("*.go"))):
             pinned.update(each.read_bytes())
         return self.cache / pinned.hexdigest()[:16]
 
     def ensure(self, programs: tuple[str, ...] = ()) -> Path:
-        """The folder with all of these programs in it (none named: all), building those that are missing.
+        """Build the missing ones of these programs (default: all), and return their folder.
 
-        Each program appears there under its name at once and whole. Of several callers one builds, the others wait.
+        Each program appears in the folder atomically. Of several callers, one builds and the others wait.
 
         Raises:
-            NoSource: there is neither Go nor a way to get it, or its modules cannot be downloaded.
-            BuildFailed: anything else about the build.
+            NoSource: Go is not available, or modules cannot be downloaded.
+            BuildFailed: the build failed otherwise.
         """
         if self.missing(programs):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -81,14 +81,14 @@ class Builder:
         return self.folder
 
     def missing(self, programs: tuple[str, ...] = ()) -> list[str]:
-        """Those of these programs (none named: of all) that have not been built yet."""
+        """The programs (default: of all) that have not been built yet."""
         return [each for each in programs or self.packages if not (self.folder / each).exists()]
 
     def module(self, name: str) -> Path:
-        """The files of a module that go.mod requires, in Go's module cache (read only).
+        """Download a module of go.mod; its read-only folder in Go's module cache.
 
         Raises:
-            NoSource: there is no Go, or the module cannot be downloaded.
+            NoSource: Go is not available, or the module cannot be downloaded.
         """
         self.cache.mkdir(parents=True, exist_ok=True)
         with self._locked():
@@ -104,10 +104,10 @@ class Builder:
     def _build(self, programs: list[str]) -> None:
         if not programs:
             return
-        for leftover in self.cache.glob(".*-*"):  # of a builder that was killed
+        for leftover in self.cache.glob(".*-*"):  # from a killed builder
             shutil.rmtree(leftover)
         go = self._go()
-        self.progress.say(f"Building {', '.join(programs)} into {self.folder} (once; some minutes)")
+        self.progress.say(f"Building {', '.join(programs)} into {self.folder} (once; takes a few minutes)")
         with tempfile.TemporaryDirectory(dir=self.cache, prefix=".build-") as draft:
             packages = self._download(go, programs, Path(draft))
             for program, path in self._compile(go, programs, Path(draft), packages).items():
@@ -122,7 +122,7 @@ class Builder:
             raise NoSource(f"{none}\n{OTHER_WAYS}") from none
 
     def _download(self, go: Path, programs: list[str], draft: Path) -> int:
-        """Download the modules that these programs need; the number of packages that they are compiled from."""
+        """Download the modules of these programs; returns the number of packages to compile."""
         log = draft / "download.log"
         command = (*self._go_command(go, "list"), "-deps", *(self.packages[each] for each in programs))
         with self.progress.step("[1/2] Downloading Go modules") as step:
@@ -130,7 +130,7 @@ class Builder:
         return len(_packages(log))
 
     def _compile(self, go: Path, programs: list[str], draft: Path, packages: int) -> dict[str, Path]:
-        """Build the programs in one run of Go, which compiles what they share once and links them side by side."""
+        """Build the programs in one run of Go, which compiles shared packages once and links in parallel."""
         log, folder = draft / "build.log", draft / "bin"
         folder.mkdir()
         if len(programs) == 1:
@@ -157,7 +157,7 @@ class Builder:
         return go, "-C", self.modules, verb, "-mod=readonly"
 
     def _named_version(self) -> str:
-        """What the programs of Kubernetes answer to `--version`."""
+        """Linker flags for the output of `--version`."""
         go_mod = (self.modules / "go.mod").read_text(encoding="utf-8")
         version = re.search(r"^\s*k8s\.io/kubernetes (v\S+)", go_mod, re.MULTILINE)
         return f" -X k8s.io/component-base/version.gitVersion={version[1]}" if version else ""
@@ -168,18 +168,18 @@ class Builder:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """The kernel frees the lock when its holder ends, however that happens."""
+        """Hold the lock of the cache; the kernel frees it when the process ends."""
         with (self.cache / "lock").open("w", encoding="ascii") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                self.progress.say("Another process is building the control plane: waiting for it")
+                self.progress.say("Another process builds the control plane; waiting")
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
 
 def _executable(package: str) -> str:
-    """What Go calls the program of a package: the last element of its path that is no major version."""
+    """Go's name for the program of a package: the last path element that is no major version."""
     *_, before, last = package.split("/")
     return before if re.fullmatch(r"v[1-9]\d*", last) else last
 
@@ -193,7 +193,7 @@ def _downloads(log: Path) -> list[str]:
 
 
 def _packages(log: Path) -> list[str]:
-    """The packages that `go list` and `go build -v` name, one a line."""
+    """The packages in the output of `go list` and `go build -v`, one per line."""
     return [each for each in _lines(log) if _PACKAGE.fullmatch(each)]
 
 

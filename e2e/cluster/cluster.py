@@ -1,4 +1,4 @@
-"""What a test, the demo or the load tool holds in its hands: one Kubernetes cluster."""
+"""A Kubernetes cluster for tests, the demo and the load tool."""
 
 from __future__ import annotations
 
@@ -20,42 +20,42 @@ _KUBECTL_LIMIT = 180.0
 
 
 class Cluster:
-    """A running cluster. Whoever started it also stops it."""
+    """A running cluster. The code that started it stops it."""
 
     def __init__(self, plane: ControlPlane | OwnCluster, *, folder: Path) -> None:
-        """`folder` is for the kubeconfigs that are made here."""
+        """`folder` is for new kubeconfigs."""
         self._plane = plane
         self._folder = folder
         self._kubectl = plane.binaries.kubectl if isinstance(plane, ControlPlane) else plane.kubectl
 
     @property
     def is_ours(self) -> bool:
-        """Whether it was made for tests only; else it is somebody's own."""
+        """Whether it is a test cluster, and not the user's own."""
         return isinstance(self._plane, ControlPlane)
 
     @property
     def kubeconfig(self) -> Path:
-        """Of the administrator."""
+        """The kubeconfig of the administrator."""
         return self._plane.kubeconfig
 
     @property
     def kubectl_program(self) -> Path:
-        """The kubectl that goes with it."""
+        """The path of kubectl."""
         return self._kubectl
 
     @property
     def env(self) -> dict[str, str]:
-        """Variables for other programs that are to use this cluster: KUBECONFIG, and PATH with kubectl in front."""
+        """Environment variables for programs that use this cluster: KUBECONFIG, and PATH with kubectl first."""
         path = f"{self._kubectl.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
         return {"KUBECONFIG": str(self.kubeconfig), "PATH": path, "KUBECTL_KUBERC": "false"}
 
     def kubectl(
         self, *args: str | Path, stdin: str | None = None, check: bool = True, limit: float = _KUBECTL_LIMIT
     ) -> str:
-        """Run kubectl as administrator and return what it printed; with check=False including what it complained about.
+        """Run kubectl as administrator and return its output; with check=False, including its errors.
 
         Raises:
-            CommandFailed: it ended with an error and `check` is true, or it took longer than `limit` seconds.
+            CommandFailed: it failed and `check` is true, or it took longer than `limit` seconds.
         """
         return self.run(self._kubectl, *args, stdin=stdin, check=check, limit=limit)
 
@@ -67,7 +67,7 @@ class Cluster:
         check: bool = True,
         limit: float = _KUBECTL_LIMIT,
     ) -> str:
-        """Run another program as administrator of this cluster, helm for instance; all else as with kubectl().
+        """Run another program, such as helm, as administrator of this cluster, like kubectl().
 
         Raises:
             CommandFailed: as above.
@@ -91,50 +91,50 @@ class Cluster:
         return done.stdout if check else done.stdout + done.stderr
 
     def audit(self) -> AuditLog:
-        """A reader of the audit log that counts from now on.
+        """A reader of the audit log that starts counting now.
 
         Raises:
-            NotOurs: the cluster is somebody's own, whose audit log we cannot read.
+            NotOurs: the cluster is the user's own.
         """
         return AuditLog(self._ours().audit_log)
 
     @property
     def etcd_url(self) -> str:
-        """Where etcd answers, for those who measure what the API server would take too long to write.
+        """The URL of etcd, for writes that would take the API server too long.
 
         Raises:
-            NotOurs: the cluster is somebody's own.
+            NotOurs: the cluster is the user's own.
         """
         return self._ours().etcd_url
 
     def stop_apiserver(self) -> None:
-        """Stop kube-apiserver; everything stays in etcd.
+        """Stop kube-apiserver; etcd keeps all objects.
 
         Raises:
-            NotOurs: the cluster is somebody's own.
+            NotOurs: the cluster is the user's own.
         """
         self._ours().stop_apiserver()
 
     def start_apiserver(self) -> None:
-        """Start kube-apiserver again, with the same address, and wait until it is ready.
+        """Start kube-apiserver again at the same address, and wait until it is ready.
 
         Raises:
-            NotOurs: the cluster is somebody's own.
-            StartFailed: it does not come up.
+            NotOurs: the cluster is the user's own.
+            StartFailed: it does not start.
         """
         self._ours().start_apiserver()
 
     def learn_new_kinds(self) -> None:
-        """After kinds were added: let garbage collection know them now, not within half a minute."""
+        """Let garbage collection discover new kinds now, instead of within half a minute."""
         if isinstance(self._plane, ControlPlane):
             self._plane.restart_controllers()
 
     def kubeconfig_for(
         self, serviceaccount: str, namespace: str, *, duration: str = "24h", endpoint: Endpoint | None = None
     ) -> Path:
-        """A kubeconfig with a token of this ServiceAccount, which must exist (TokenRequest API).
+        """Write a kubeconfig with a token of an existing ServiceAccount (TokenRequest API).
 
-        `endpoint` is another way to the API server than the cluster's own: a proxy.
+        `endpoint` replaces the address of the API server, for a proxy.
         """
         token = self.kubectl("create", "token", serviceaccount, f"--namespace={namespace}", f"--duration={duration}")
         return write_kubeconfig(
@@ -148,18 +148,18 @@ class Cluster:
         """Log file of "etcd", "kube-apiserver" or "kube-controller-manager".
 
         Raises:
-            NotOurs: the cluster is somebody's own.
+            NotOurs: the cluster is the user's own.
         """
         return self._ours().log(component)
 
     def _ours(self) -> ControlPlane:
         if isinstance(self._plane, ControlPlane):
             return self._plane
-        raise NotOurs("this needs a cluster that the tests have started themselves, not one of your own")
+        raise NotOurs("this needs a cluster that the tests start themselves, not your own")
 
     @property
     def endpoint(self) -> Endpoint:
-        """Where the API server answers, and how it is known."""
+        """The URL and CA certificate of the API server."""
         if isinstance(self._plane, ControlPlane):
             return self._plane.endpoint
         config = json.loads(self.kubectl("config", "view", "--raw", "--minify", "--flatten", "--output=json"))

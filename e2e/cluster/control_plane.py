@@ -1,9 +1,9 @@
 """etcd, kube-apiserver and kube-controller-manager as processes of this machine.
 
-All listen on the loopback address; kube-apiserver of a cluster with a node on one that its pods reach, too (see Site).
+All listen on the loopback address. In a cluster with a node, kube-apiserver also listens for its pods (see Site).
 
-Everything about one cluster is in its folder: credentials, the records of its processes, logs, etcd's data. So another
-process may open() the folder later and find the cluster as it is.
+The folder of a cluster has its credentials, the records of its processes, logs, and etcd's data, so another process can
+open() it later.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from e2e.cluster.ports import LOOPBACK, free_port
 from e2e.cluster.processes import Deadline, Process, last_lines
 
 _START_LIMIT = 60.0
-# kube-apiserver would wait up to a minute for its clients' watches to end, which they never do; etcd has all it knows.
+# kube-apiserver would wait up to a minute for watches, which never end. It can be killed, since etcd has all its data.
 _STOP_LIMIT = 3.0
 _POLL = 0.05
 _ATTEMPTS = 4
 _AUDIT_POLICY = Path(__file__).with_name("audit-policy.yaml")
 _PORT_TAKEN = "address already in use"
 
-# Those that a namespace with our own kinds, ServiceAccounts and Secrets needs; the others would only cost CPU.
+# The controllers for namespaces with our kinds, ServiceAccounts and Secrets; others would only use CPU.
 _CONTROLLERS = (
     "clusterrole-aggregation-controller",
     "garbage-collector-controller",
@@ -44,7 +44,7 @@ _CONTROLLERS = (
     "serviceaccount-controller",
     "serviceaccount-token-controller",
 )
-# And those that make pods of what people write, and lead requests to them.
+# The controllers that create pods and route requests to them.
 _POD_CONTROLLERS = (
     "cronjob-controller",
     "daemonset-controller",
@@ -74,7 +74,7 @@ class Binaries:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where etcd and kube-apiserver listen."""
+    """The ports of etcd and kube-apiserver."""
 
     etcd: int
     apiserver: int
@@ -82,22 +82,22 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where a control plane is, and for whom: by itself, or with a node that runs pods."""
+    """The addresses of a control plane: alone, or with a node that runs pods."""
 
     address: str = LOOPBACK
-    """Where kube-apiserver listens."""
+    """The address of kube-apiserver."""
     services: str = "10.0.0.0/24"
-    """Addresses of Services; the first is that of the API server."""
+    """The Service CIDR; its first address is that of the API server."""
     runs_pods: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What clients call the API server, beside its usual names."""
+        """Further names of the API server in its certificate."""
         return (self.address, "kubernetes", "kubernetes.default", str(ip_network(self.services)[1]))
 
 
 class ControlPlane:
-    """One control plane, in one folder."""
+    """A control plane in a folder."""
 
     def __init__(self, folder: Path, binaries: Binaries, ports: Ports, site: Site) -> None:
         self._folder = folder
@@ -111,9 +111,9 @@ class ControlPlane:
     def create(
         cls, folder: Path, binaries: Binaries, *, site: Site | None = None, users: Mapping[str, str] | None = None
     ) -> Self:
-        """Lay out a new cluster in a folder that does not exist yet or is empty; start() starts it.
+        """Prepare a new cluster in a new or empty folder; start() starts it.
 
-        `users` are more users that get credentials, each with its group.
+        `users` are further users with credentials, each with its group.
         """
         folder.mkdir(parents=True, exist_ok=True)
         for each in ("logs", "run", "etcd"):
@@ -126,7 +126,7 @@ class ControlPlane:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """A cluster that was created before, perhaps by another process.
+        """Open an existing cluster.
 
         Raises:
             StateError: there is none in this folder.
@@ -140,29 +140,29 @@ class ControlPlane:
 
     @property
     def folder(self) -> Path:
-        """Where everything about it is kept."""
+        """The folder of the cluster."""
         return self._folder
 
     @property
     def kubeconfig(self) -> Path:
-        """Of the administrator."""
+        """The kubeconfig of the administrator."""
         return self._folder / "kubeconfig"
 
     @property
     def audit_log(self) -> Path:
-        """What kube-apiserver was asked, one JSON document a line."""
+        """The audit log of kube-apiserver, one JSON document per line."""
         return self._folder / "logs" / "audit.log"
 
     @property
     def endpoint(self) -> Endpoint:
-        """How clients reach kube-apiserver."""
+        """The URL and CA certificate of kube-apiserver."""
         return Endpoint(
             f"https://{self._site.address}:{self._ports.apiserver}", self._credentials.ca_certificate.read_bytes()
         )
 
     @property
     def etcd_url(self) -> str:
-        """How etcd is reached, which asks nobody who he is."""
+        """The URL of etcd, which requires no authentication."""
         return f"http://{LOOPBACK}:{self._ports.etcd}"
 
     def log(self, component: str) -> Path:
@@ -177,7 +177,7 @@ class ControlPlane:
         """Start all components and wait until they are ready.
 
         Raises:
-            StartFailed: with the last lines of the log of the component that did not come up; nothing runs then.
+            StartFailed: a component did not start; the text has the end of its log. Nothing runs then.
         """
         try:
             self._on_some_port(self._start_etcd)
@@ -188,32 +188,32 @@ class ControlPlane:
             raise
 
     def stop(self) -> None:
-        """Stop all components, kube-apiserver before etcd: else it hangs on its way out. Data is removed, logs stay."""
+        """Stop all components, kube-apiserver first, since it hangs without etcd. Logs stay, data is removed."""
         for component in ("kube-controller-manager", "kube-apiserver", "etcd"):
             self._stop(component)
         shutil.rmtree(self._folder / "etcd", ignore_errors=True)
 
     def stop_apiserver(self) -> None:
-        """Stop kube-apiserver only. The controllers are not disturbed for long: they try again."""
+        """Stop kube-apiserver only. The controllers reconnect later."""
         self._stop("kube-apiserver")
 
     def start_apiserver(self) -> None:
-        """Start kube-apiserver where it was before, and wait until it is ready. Nothing happens if it runs."""
+        """Start kube-apiserver at its old address, unless it runs, and wait until it is ready."""
         if self._find("kube-apiserver") is None:
             self._start_apiserver()
 
     def restart_controllers(self) -> None:
-        """Let kube-controller-manager discover new kinds now; by itself it takes up to 30 seconds."""
+        """Restart kube-controller-manager to discover new kinds now; otherwise, that takes up to 30 seconds."""
         self._stop("kube-controller-manager")
         self._start_controller_manager()
 
     def release(self) -> None:
-        """Let all components go on after the end of this process."""
+        """Keep all components running after the end of this process."""
         for process in self._processes.values():
             process.release()
 
     def _on_some_port(self, start: Callable[[], None]) -> None:
-        """Free ports are only known to have been free: when one was lost to somebody else, take others."""
+        """Retry with other ports if another process has taken one of the free ports."""
         for attempt in range(_ATTEMPTS):
             try:
                 return start()
@@ -267,7 +267,7 @@ class ControlPlane:
                 f"--audit-log-path={self.audit_log}",
                 "--audit-log-maxsize=1000000",  # MB: never rotated, readers count from an offset
                 "--profiling=false",
-                # What an administrator has to ask for (spec.trust of CertificateAuthority).
+                # An optional API for spec.trust of CertificateAuthority.
                 "--feature-gates=ClusterTrustBundle=true",
                 "--runtime-config=certificates.k8s.io/v1beta1/clustertrustbundles=true",
                 *(self._kubelet_options() if site.runs_pods else ()),
@@ -281,7 +281,7 @@ class ControlPlane:
         )
 
     def _kubelet_options(self) -> tuple[str, ...]:
-        """How the API server reaches the kubelet (logs, exec): by address, since no DNS knows the node's name."""
+        """Options to reach the kubelet (logs, exec) by address, since DNS does not know the node's name."""
         mine = self._credentials
         return (
             "--allow-privileged",
@@ -320,7 +320,7 @@ class ControlPlane:
         return self._ask("/readyz")
 
     def _controllers_act(self, log_before: int) -> bool:
-        """There is a ServiceAccount in the default namespace, and the garbage collector knows all kinds that exist."""
+        """Whether the default ServiceAccount exists, and the garbage collector knows all kinds."""
         with self.log("kube-controller-manager").open("rb") as log:
             log.seek(log_before)
             collects = b"roceeding to collect garbage" in log.read()

@@ -1,7 +1,7 @@
-"""Certificates and keys of one test cluster: who its components and its administrator are to each other.
+"""The certificates and keys of a test cluster.
 
-The API server authenticates people and components by client certificate (user = common name, group = organization) and
-ServiceAccounts by token.
+The API server authenticates users and components by client certificate (user = common name, group = organization),
+and ServiceAccounts by token.
 """
 
 from __future__ import annotations
@@ -21,42 +21,42 @@ CONTROLLER_MANAGER = "system:kube-controller-manager"
 
 _SERVER_NAMES = (LOOPBACK, "localhost", "kubernetes.default.svc")
 _CLIENT_NAME = (
-    "client.kms-acme.invalid"  # says nothing, but Go refuses a certificate whose (critical) list of names is empty
+    "client.kms-acme.invalid"  # a placeholder: Go rejects a certificate with an empty critical subjectAltName
 )
 COMPONENTS = "kms-acme-test-cluster"
-"""Group of the components that the API server knows by their names."""
+"""The group of the components."""
 _GROUPS = {ADMIN: "system:masters", CONTROLLER_MANAGER: COMPONENTS}
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Where the files are."""
+    """The paths of the files."""
 
     folder: Path
 
     @property
     def ca_certificate(self) -> Path:
-        """Of the CA that signed all certificates here."""
+        """The certificate of the CA that signs all others."""
         return self.folder / "ca.crt"
 
     @property
     def service_account_key(self) -> Path:
-        """Signs and verifies ServiceAccount tokens."""
+        """The key that signs and verifies ServiceAccount tokens."""
         return self.folder / "service-account.key"
 
     def certificate(self, who: str) -> Path:
-        """Certificate of a user, or of "server"."""
+        """The certificate of a user, or of "server"."""
         return self.folder / f"{who.replace(':', '-')}.crt"
 
     def key(self, who: str) -> Path:
-        """Private key of a user, or of "server"."""
+        """The private key of a user, or of "server"."""
         return self.certificate(who).with_suffix(".key")
 
 
 def create(folder: Path, *, names: Iterable[str] = (), users: Mapping[str, str] | None = None) -> Credentials:
-    """Make all of a cluster's credentials in a folder that only its owner may read.
+    """Create all credentials of a cluster in a folder that only its owner can read.
 
-    `names` are more names and addresses of the API server, `users` more users, each with its group.
+    `names` are further names and addresses of the API server, `users` further users, each with its group.
     """
     folder.mkdir(mode=0o700, parents=True)
     made = Credentials(folder)

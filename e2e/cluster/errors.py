@@ -1,13 +1,13 @@
-"""What can go wrong with a test cluster.
+"""Errors of a test cluster.
 
-ClusterError            everything below; its text tells a person what to do
-├── NoSource            no control plane can be had here: no binaries, no Go, no network
-│   └── NoNode          a control plane can, a node cannot: no root, not Linux, a package is missing
-├── BuildFailed         Go was there and the build was not successful
-├── StartFailed         a component did not come up; carries the last lines of its log
-├── StateError          what was asked for does not fit to what is (not) running
-│   └── NotOurs         it would need a cluster that we have started ourselves
-└── CommandFailed       kubectl, or another program that was asked to do something, returned an error
+ClusterError            base class; the text says what to do
+├── NoSource            no control plane available: no binaries, no Go, no network
+│   └── NoNode          no node possible: no root, not Linux, a package is missing
+├── BuildFailed         the build failed
+├── StartFailed         a component did not start; the text has the end of its log
+├── StateError          the cluster does not exist, or does not run
+│   └── NotOurs         not possible with the user's own cluster
+└── CommandFailed       kubectl or another program failed
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from collections.abc import Sequence
 
 
 class ClusterError(Exception):
-    """Something about the test cluster did not work, said so that a person can act on it."""
+    """An error of the test cluster; the text says what to do."""
 
 
 class NoSource(ClusterError):
-    """There is no way to a control plane on this machine."""
+    """No control plane is available on this machine."""
 
 
 class NoNode(NoSource):
-    """This machine can run no node."""
+    """This machine cannot run a node."""
 
 
 class BuildFailed(ClusterError):
-    """The control plane could not be built from its pinned modules."""
+    """The control plane could not be built from its Go modules."""
 
 
 class StartFailed(ClusterError):
-    """A component of the control plane did not come up, or not in time."""
+    """A component did not start in time."""
 
 
 class StateError(ClusterError):
-    """What was asked for does not fit to what is (not) running."""
+    """The cluster does not exist, or does not run."""
 
 
 class NotOurs(StateError):
-    """Somebody's own cluster: neither its audit log nor its processes are ours to touch."""
+    """Not possible with the user's own cluster: its audit log and processes are out of reach."""
 
 
 class CommandFailed(ClusterError):
-    """A command failed; `output` is what it said."""
+    """A command failed; `output` has its error message."""
 
     def __init__(self, command: Sequence[str], status: int, output: str, *, program: str = "kubectl") -> None:
         super().__init__(f"{program} {' '.join(command)} ended with status {status}:\n{output.strip()}")

@@ -1,7 +1,7 @@
-"""The fixtures that every test with a real Kubernetes API server stands on.
+"""Fixtures for tests with a real Kubernetes API server.
 
-A test that asks for one of them, directly or not, is marked `cluster`, and `node` if it needs pods to run:
-`pytest -m "not cluster and not node"` leaves them all out.
+Tests that use them, directly or indirectly, are marked `cluster`, or `node` if they need pods.
+`pytest -m "not cluster and not node"` skips them all.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAY_INSTALL = "KMS_ACME_E2E_INSTALL"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a cluster, and what needs a node."""
+    """Mark tests that need a cluster or a node."""
     for item in items:
         asked = getattr(item, "fixturenames", ())
         if "node_cluster" in asked:
@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Iterator[None]:
-    """On a cluster of somebody's own, skip what only one of ours can do (stop it, count its requests)."""
+    """On the user's own cluster, skip tests that stop the API server or read its audit log."""
     try:
         yield
     except NotOurs as reason:
@@ -48,9 +48,9 @@ def pytest_runtest_call() -> Iterator[None]:
 def clusters(
     tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
 ) -> Callable[..., AbstractContextManager[Cluster]]:
-    """Starts a cluster for those who cannot share one; with `kinds=True`, ours and the RBAC rules are installed there.
+    """Starts a separate cluster; with `kinds=True`, with our CRDs and RBAC rules.
 
-    See e2e.cluster.sources for where it comes from; somebody's own is always the same one.
+    See e2e.cluster.sources for its source. The user's own cluster is always the same.
     """
 
     @contextmanager
@@ -66,14 +66,14 @@ def clusters(
 
 @pytest.fixture(scope="session")
 def cluster(clusters: Callable[..., AbstractContextManager[Cluster]]) -> Iterator[Cluster]:
-    """A real Kubernetes cluster, one for all tests of the session."""
+    """A real Kubernetes cluster for the session."""
     with clusters() as started:
         yield started
 
 
 @pytest.fixture(scope="session")
 def installed(cluster: Cluster) -> Cluster:
-    """The cluster with our six kinds and the RBAC rules in it."""
+    """The cluster with our CRDs and RBAC rules."""
     _install(cluster)
     return cluster
 
@@ -82,9 +82,9 @@ def installed(cluster: Cluster) -> Cluster:
 def node_cluster(
     tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
 ) -> Iterator[NodeCluster | OwnNodeCluster]:
-    """A cluster with a node that runs pods, one for all tests of the session (see e2e.cluster.node).
+    """A cluster with a node that runs pods, for the session (see e2e.cluster.node).
 
-    Where this machine cannot run one, tests are skipped and say why; in CI (CI=true) they fail.
+    If this machine cannot run a node, tests are skipped with a reason; in CI (CI=true), they fail.
     """
     with ExitStack() as stack:
         try:
@@ -95,7 +95,7 @@ def node_cluster(
 
 
 def unavailable(reason: str, env: Mapping[str, str] = os.environ) -> Never:
-    """End a test that cannot be run here: skipped on a person's machine, failed in CI, where nobody reads of skips."""
+    """Skip a test that cannot run here, or fail it in CI, where skips go unnoticed."""
     if env.get("CI", "").lower() in {"true", "1"}:
         pytest.fail(reason)
     pytest.skip(reason)
@@ -103,7 +103,7 @@ def unavailable(reason: str, env: Mapping[str, str] = os.environ) -> Never:
 
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
-    """A namespace of the test's own, deleted afterwards (which is not waited for)."""
+    """A new namespace; its deletion afterwards is not awaited."""
     name = f"test-{secrets.token_hex(5)}"
     cluster.kubectl("create", "namespace", name)
     yield name
@@ -111,14 +111,14 @@ def namespace(cluster: Cluster) -> Iterator[str]:
 
 
 def _install(cluster: Cluster) -> None:
-    """Install the kinds and the RBAC rules; in somebody's own cluster only if KMS_ACME_E2E_INSTALL=yes says so."""
+    """Install the CRDs and RBAC rules; in the user's own cluster, only if KMS_ACME_E2E_INSTALL=yes."""
     if not cluster.is_ours and os.environ.get(MAY_INSTALL) != "yes":
         pytest.skip(f"installs custom resource definitions into your own cluster: set {MAY_INSTALL}=yes to allow it")
     install(cluster)
 
 
 class _Uncaptured:
-    """Standard error past pytest's capturing, so that minutes of building are not minutes of silence."""
+    """Standard error without pytest's capturing, to show the progress of builds."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._capture = config.pluginmanager.getplugin("capturemanager")
@@ -130,7 +130,7 @@ class _Uncaptured:
             return written
 
     def flush(self) -> None:
-        """write() has done it already."""
+        """Do nothing; write() flushes."""
 
     def isatty(self) -> bool:
         return sys.stderr.isatty()

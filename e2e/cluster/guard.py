@@ -1,15 +1,15 @@
-"""Runs one command and sees to it that the command does not outlive whoever wanted it.
+"""Runs a command and kills it when the parent process ends.
 
-A program of its own, standard library only, started by processes.py as `python -I -S guard.py -- COMMAND...`. Why not
-prctl in the parent: the kernel ties PR_SET_PDEATHSIG to the *thread* that forked, and parents like pytest have threads
-that come and go. The guard has one thread only, so for its child the signal means what one expects.
+A separate program with the standard library only, started by processes.py as `python -I -S guard.py -- COMMAND...`.
+prctl in the parent would not work: the kernel ties PR_SET_PDEATHSIG to the *thread* that forked, and in parents like
+pytest, threads come and go. The guard has a single thread.
 
-The parent keeps the other end of the guard's standard input, the lifeline:
+The parent holds the other end of the guard's standard input, the lifeline:
 
-* end of file: the parent is gone, however it went; the guard's process group, itself included, is killed at once;
-* one byte: the parent lets go on purpose (`up` leaves a cluster running); the command runs until it ends or is stopped.
+* end of file: the parent has ended; the guard kills its process group, including itself;
+* one byte: the parent releases the command (`up` keeps a cluster running); it runs until it ends or is stopped.
 
-SIGTERM is handed on to the command. If the guard itself is killed, the kernel kills the command.
+The guard forwards SIGTERM to the command. If the guard is killed, the kernel kills the command.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LIFELINE = 0
 
 
 def _die_with(parent: int, libc: ctypes.CDLL) -> None:
-    """In the child, before exec: ask the kernel for SIGKILL when the guard ends; too late if it has ended already."""
+    """In the child, before exec: ask the kernel for SIGKILL when the guard ends; exit if it has already ended."""
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
@@ -35,9 +35,9 @@ def _die_with(parent: int, libc: ctypes.CDLL) -> None:
 
 
 def run(command: list[str]) -> int:
-    """Run the command to its end and return its exit status (128 + signal number if one ended it)."""
+    """Run the command and return its exit status (128 + signal number after a signal)."""
     libc, me = ctypes.CDLL(None), os.getpid()
-    # A SIGTERM that comes while the child starts waits until there is somebody to hand it on to.
+    # A SIGTERM during the start of the child is forwarded later.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=lambda: _die_with(me, libc))  # noqa: PLW1509 - no threads here
 

@@ -1,4 +1,4 @@
-"""Applying what the project ships: crds/ and deploy/rbac.yaml."""
+"""Applies crds/ and deploy/rbac.yaml."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def apply_kinds(cluster: Cluster, folder: Path) -> None:
 
 
 def documents(printed: str) -> list[dict[str, Any]]:
-    """What kubectl prints as JSON for several objects: a List, or one document after the other."""
+    """Parse kubectl's JSON for several objects: a List, or consecutive documents."""
     documents: list[dict[str, Any]] = []
     decoder = json.JSONDecoder()
     while printed := printed.lstrip():

@@ -1,4 +1,4 @@
-"""Kubeconfig files, complete in themselves: they may be copied elsewhere."""
+"""Self-contained kubeconfig files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from e2e.cluster.credentials import Credentials
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An API server: its URL and the CA certificate (PEM) to check it with."""
+    """An API server: its URL and its CA certificate in PEM."""
 
     server: str
     ca_certificate: bytes
@@ -35,7 +35,7 @@ def token_user(token: str) -> dict[str, str]:
 
 
 def write(path: Path, *, endpoint: Endpoint, user: Mapping[str, str], namespace: str = "default") -> Path:
-    """Write a kubeconfig with one cluster, one user and one context; readable by its owner only. Atomic."""
+    """Write a kubeconfig with one cluster, one user and one context, atomically and readable by its owner only."""
     config = {
         "apiVersion": "v1",
         "kind": "Config",

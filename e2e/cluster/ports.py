@@ -7,18 +7,18 @@ import socket
 
 LOOPBACK = "127.0.0.1"
 _BELOW_EPHEMERAL = range(15_000, 32_000)
-"""Outgoing connections get their ports from above 32768: one of them must not take what was free a moment ago."""
+"""Ports below 32768, so that no outgoing connection takes a free port."""
 _ATTEMPTS = 100
 
 
 def free_port() -> int:
-    """A port that was free for TCP and UDP a moment ago. Somebody may take it first: callers try again with another.
+    """Find a port that is free for TCP and UDP. Another process may take it first; callers retry.
 
     Raises:
-        OSError: nothing is free.
+        OSError: no port is free.
     """
     for _ in range(_ATTEMPTS):
-        port = secrets.choice(_BELOW_EPHEMERAL)  # tests that run side by side may share a seed of `random`
+        port = secrets.choice(_BELOW_EPHEMERAL)  # parallel tests may share the seed of `random`
         if all(_is_free(port, kind) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)):
             return port
     raise OSError("no port of the loopback address is free")

@@ -1,4 +1,4 @@
-"""Processes that end when they should: on stop(), at the latest with whoever started them (see guard.py)."""
+"""Processes that end on stop(), or with the process that started them (see guard.py)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _KILL_LIMIT = 5.0
 
 
 def started_at(pid: int) -> int | None:
-    """When the kernel started a process, in clock ticks since boot; None if there is none (or only its zombie).
+    """The start time of a process, in clock ticks since boot; None if it has ended, or is a zombie.
 
-    Together with the process id it tells a process from a later one that was given the same id.
+    It distinguishes a process from a later one with the same id.
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
@@ -30,7 +30,7 @@ def started_at(pid: int) -> int | None:
 
 
 def last_lines(path: Path, count: int = 15) -> str:
-    """The end of a log, for error messages; tells if there is none."""
+    """The end of a log for error messages, or a note that there is none."""
     if not path.exists():
         return f"({path} does not exist)"
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -38,9 +38,9 @@ def last_lines(path: Path, count: int = 15) -> str:
 
 
 class Process:
-    """A command that runs under a guard, in a session (and process group) of its own, its output in a log.
+    """A command under a guard, in its own session and process group, with its output in a log.
 
-    The identity is kept in a file, so another process may find it again by `attach`, to ask or to stop it.
+    With a record of its identity in a file, another process can `attach` to it.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Process:
         record: Path | None = None,
         env: Mapping[str, str] | None = None,
     ) -> Self:
-        """Start a command; `log` is appended to. With `record`, write there who it is.
+        """Start a command and append its output to `log`. Write its identity to `record`, if given.
 
         Raises:
             FileNotFoundError: the program does not exist.
@@ -83,7 +83,7 @@ class Process:
 
     @classmethod
     def attach(cls, record: Path) -> Self | None:
-        """The process that a record names, or None if it has ended."""
+        """The process of a record, or None if it has ended."""
         try:
             pid, ticks = map(int, record.read_text(encoding="ascii").split())
         except (FileNotFoundError, ValueError):
@@ -92,17 +92,17 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Of the guard, which is also the id of the process group."""
+        """The process id of the guard, which is also the id of the process group."""
         return self._pid
 
     def running(self) -> bool:
-        """Whether it has not ended yet."""
+        """Whether it still runs."""
         return started_at(self._pid) == self._ticks
 
     def wait(self, limit: float) -> int | None:
-        """Wait at most `limit` seconds for its end; the exit status, or None if it still runs.
+        """Wait at most `limit` seconds; the exit status, or None if it still runs.
 
-        The status of a process that somebody else started cannot be known: then it is 0.
+        The status of an attached process is not available; it is 0.
         """
         if self._own is not None:
             try:
@@ -122,7 +122,7 @@ class Process:
             os.close(descriptor)
 
     def stop(self, limit: float) -> None:
-        """Ask it to end, wait `limit` seconds, then kill it with all of its group."""
+        """Send SIGTERM; after `limit` seconds, kill its process group."""
         if self.running():
             os.kill(self._pid, signal.SIGTERM)
             if self.wait(limit) is None:
@@ -130,16 +130,16 @@ class Process:
         self._forget()
 
     def kill(self) -> None:
-        """End it now, the way a crash would."""
+        """Kill its process group, as in a crash."""
         if self.running():
             os.killpg(self._pid, signal.SIGKILL)
             self.wait(_KILL_LIMIT)
         self._forget()
 
     def release(self) -> None:
-        """Let it go on after the end of this process."""
+        """Keep it running after the end of this process."""
         if self._own is not None and (lifeline := self._own.stdin) is not None:
-            _say_goodbye(lifeline)
+            _release(lifeline)
 
     def _forget(self) -> None:
         if self._own is not None:
@@ -158,7 +158,7 @@ def run(
     tick: Callable[[], None],
     env: Mapping[str, str] | None = None,
 ) -> int | None:
-    """Run a command to its end, calling `tick` about once a second; its exit status, or None if it was too slow."""
+    """Run a command, calling `tick` about once a second; its exit status, or None after `limit` seconds."""
     process, deadline = Process.start(command, log=log, env=env), Deadline(limit)
     try:
         while (status := process.wait(1.0)) is None and deadline:
@@ -168,20 +168,20 @@ def run(
     return status
 
 
-def _say_goodbye(lifeline: IO[bytes]) -> None:
+def _release(lifeline: IO[bytes]) -> None:
     if not lifeline.closed:
         lifeline.write(b".")
         lifeline.close()
 
 
 class Deadline:
-    """A limit on waiting, in seconds from now."""
+    """A time limit, in seconds from now."""
 
     def __init__(self, limit: float) -> None:
         self._end = time.monotonic() + limit
 
     def left(self) -> float:
-        """Seconds until then, never negative."""
+        """The remaining seconds, at least 0."""
         return max(0.0, self._end - time.monotonic())
 
     def __bool__(self) -> bool:

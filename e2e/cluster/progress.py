@@ -1,4 +1,4 @@
-"""Tells a person what takes so long, and how far it is."""
+"""Shows the progress of long steps."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Protocol
 
 _EVERY = 15.0
 _CLEAR = "\r\x1b[K"
-"""Back to the beginning of a terminal's line, and erase it."""
+"""Return to the start of the terminal line and erase it."""
 
 
 class Stream(Protocol):
-    """The part of a text stream that is used here."""
+    """The methods of a text stream that are used here."""
 
     def write(self, text: str, /) -> int: ...
     def flush(self) -> None: ...
@@ -21,7 +21,7 @@ class Stream(Protocol):
 
 
 class Step:
-    """A step that takes a while. Call it about once a second while it lasts, with how far it is."""
+    """A long step. Call it about once a second with a text about its progress."""
 
     def __init__(self, what: str, stream: Stream, monotonic: Callable[[], float]) -> None:
         self._what = what
@@ -32,7 +32,7 @@ class Step:
         self._write("", f"{what} ...")
 
     def __call__(self, detail: str = "") -> None:
-        """Update the line on a terminal; elsewhere write another one every 15 seconds."""
+        """Update the line on a terminal; elsewhere, write a new line every 15 seconds."""
         now = self._monotonic()
         if self._live or now - self._told >= _EVERY:
             self._told = now
@@ -48,7 +48,7 @@ class Step:
 
 
 class Progress:
-    """Lines on a stream. On a terminal the line of the running step counts seconds, elsewhere it is repeated."""
+    """Progress on a stream: an updated line on a terminal, repeated lines elsewhere."""
 
     def __init__(self, stream: Stream, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
@@ -61,7 +61,7 @@ class Progress:
 
     @contextmanager
     def step(self, what: str) -> Iterator[Step]:
-        """Tell of a step for as long as the block lasts."""
+        """Show a step for the duration of the block."""
         step, how = Step(what, self._stream, self._monotonic), "failed after"
         try:
             yield step

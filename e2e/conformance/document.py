@@ -1,4 +1,4 @@
-"""The page tests/conformance/README.md and its faults. Pure: lines and tests in, text out."""
+"""The page tests/conformance/README.md, and its faults."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def faults(parts: Sequence[Part], tests: Tests) -> list[str]:
             if line.id not in tests and not line.reason
         ),
         *(
-            f"{test.path}: {test.name} proves {id_}, which is no line of {FOLDER}/"
+            f"{test.path}: {test.name} proves {id_}, which is not in {FOLDER}/"
             for id_ in sorted(tests.keys() - known.keys())
             for test in tests[id_]
         ),

@@ -15,10 +15,10 @@ class BadLines(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One numbered requirement.
+    """One requirement.
 
-    `says` is the requirement in our own words, `met` how the product meets it. `reason` is why no test proves it;
-    `departs` is what the product does instead, and why.
+    `says` paraphrases the requirement, `met` says how the product meets it, `reason` why no test proves it, and
+    `departs` what the product does instead, and why.
     """
 
     id: str

@@ -1,6 +1,6 @@
 """The tests that claim to prove requirements: `@pytest.mark.requirement(...)`, read from the sources.
 
-A marker stands on a test, on a class of tests, on a module (`pytestmark`), or on one case of a parametrised test
+A marker is on a test, on a class of tests, on a module (`pytestmark`), or on one case of a parametrised test
 (`pytest.param(..., marks=...)`, in the decorator or in a list at the top of the module that the decorator names).
 """
 
@@ -20,14 +20,14 @@ class BadMarker(ValueError):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Claim:
-    """A test that claims to prove something: the path of its file below the root, and its name."""
+    """A test with a requirement marker: the path of its file below the root, and its name."""
 
     path: str
     name: str
 
 
 def read(root: Path, folders: Iterable[str]) -> Mapping[str, tuple[Claim, ...]]:
-    """The tests that claim each id, in order. Raises BadMarker."""
+    """Find the tests for each requirement id, in order. Raises BadMarker."""
     found: dict[str, set[Claim]] = {}
     for folder in folders:
         for path in sorted((root / folder).rglob("*.py")):
@@ -37,7 +37,7 @@ def read(root: Path, folders: Iterable[str]) -> Mapping[str, tuple[Claim, ...]]:
 
 
 def of_module(source: str, path: str) -> Iterator[tuple[str, Claim]]:
-    """The ids of one file, each with a test that claims it. Raises BadMarker."""
+    """Find the ids in one file, each with its test. Raises BadMarker."""
     tree = ast.parse(source, path)
     claimed: set[ast.Call] = set()
     tables = dict(pair for node in tree.body for pair in _assigned(node))
@@ -50,11 +50,11 @@ def of_module(source: str, path: str) -> Iterator[tuple[str, Claim]]:
             yield from ((id_, Claim(path, name)) for id_ in _ids(call, path))
     for call in _markers(tree):
         if call not in claimed:
-            raise BadMarker(f"{path}:{call.lineno}: the requirement marker is on nothing that pytest runs")
+            raise BadMarker(f"{path}:{call.lineno}: the requirement marker is not on a test")
 
 
 def _assigned(node: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
-    """The names that a statement assigns, with the value."""
+    """The names that a statement assigns, with their value."""
     match node:
         case ast.Assign(targets=targets, value=value):
             yield from ((target.id, value) for target in targets if isinstance(target, ast.Name))
@@ -88,7 +88,7 @@ def _names(node: ast.AST) -> Iterator[ast.Name]:
 
 
 def _markers(node: ast.AST) -> Iterator[ast.Call]:
-    """The calls of `pytest.mark.requirement` in a piece of source."""
+    """The calls of `pytest.mark.requirement` below a node."""
     for each in ast.walk(node):
         if isinstance(each, ast.Call) and ast.unparse(each.func) == "pytest.mark.requirement":
             yield each
@@ -96,8 +96,10 @@ def _markers(node: ast.AST) -> Iterator[ast.Call]:
 
 def _ids(call: ast.Call, path: str) -> Iterator[str]:
     if not call.args or call.keywords:
-        raise BadMarker(f"{path}:{call.lineno}: a requirement marker takes ids, at least one, and nothing else")
+        raise BadMarker(f"{path}:{call.lineno}: a requirement marker takes one or more ids and nothing else")
     for argument in call.args:
         if not isinstance(argument, ast.Constant) or not isinstance(argument.value, str):
-            raise BadMarker(f'{path}:{argument.lineno}: the ids of a requirement marker are literals, as in "M75"')
+            raise BadMarker(
+                f'{path}:{argument.lineno}: the ids of a requirement marker must be literals, such as "M75"'
+            )
         yield argument.value

@@ -1,1 +1,1 @@
-"""`make demo`: from four manifests to a certificate in use, told step by step."""
+"""`make demo`: from four manifests to a certificate in use, step by step."""

@@ -24,20 +24,25 @@ from e2e.demo.steps import ROOT, Demo, DemoOnGivenCluster, Ports
 @click.option(
     "--kubeconfig",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Use this cluster, build nothing, and remove at the end what was put there.",
+    help="Use this cluster. Nothing is built; the demo removes its objects at the end.",
 )
-@click.option("--context", help="Context of --kubeconfig. Default: its current one.")
-@click.option("--keep", is_flag=True, help="Leave all running at the end, and say how to go on and how to stop it.")
-@click.option("--stop", is_flag=True, help="Stop what an earlier run with --keep left.")
+@click.option("--context", help="Context of --kubeconfig. Default: the current one.")
+@click.option(
+    "--keep", is_flag=True, help="Keep everything running at the end, and print how to continue and how to stop."
+)
+@click.option("--stop", is_flag=True, help="Stop a demo that was started with --keep.")
 def main(*, kubeconfig: Path | None, context: str | None, keep: bool, stop: bool) -> None:
-    """From four manifests to a certificate in use, with certbot, on a cluster of its own or on one that you name."""
+    """Issue a certificate with certbot, from four manifests to a web server that uses it.
+
+    By default, the demo starts its own cluster and stops it at the end. With --kubeconfig, it uses yours.
+    """
     given = _given(kubeconfig, context)
     session = Session.of_user()
     if stop:
         _end(session)
         click.echo("The demo is stopped.")
         return
-    # SIGTERM ends it as Ctrl-C does: by way of the `finally` below.
+    # SIGTERM stops it like Ctrl-C, through `finally` below.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         click.echo(introduction(given, sources.to_build(os.environ)))
@@ -70,14 +75,14 @@ def main(*, kubeconfig: Path | None, context: str | None, keep: bool, stop: bool
 def _given(kubeconfig: Path | None, context: str | None) -> GivenCluster | None:
     if kubeconfig is None:
         if context is not None:
-            raise click.UsageError("--context goes with --kubeconfig: name the file, too.")
+            raise click.UsageError("--context requires --kubeconfig")
         return None
     try:
         given = GivenCluster.named(kubeconfig, context)
     except GivenClusterError as error:
         raise click.UsageError(str(error)) from error
     if shutil.which("kubectl") is None:
-        raise click.UsageError("a cluster of yours takes a kubectl of yours, and there is none on PATH")
+        raise click.UsageError("--kubeconfig requires kubectl, which is not on PATH")
     return given
 
 
@@ -85,7 +90,7 @@ def _begin(session: Session) -> None:
     try:
         session.begin()
     except GivenClusterError as error:
-        raise click.ClickException(f"an earlier demo could not be removed: {error}") from error
+        raise click.ClickException(f"cannot remove an earlier demo: {error}") from error
 
 
 def _end(session: Session) -> None:
@@ -93,11 +98,11 @@ def _end(session: Session) -> None:
         session.end()
     except GivenClusterError as error:
         again = f"{sys.executable} -m e2e.demo --stop"
-        raise click.ClickException(f"not everything could be removed: {error}\nTo try again: {again}") from error
+        raise click.ClickException(f"cannot remove everything: {error}\nTo try again: {again}") from error
 
 
 def _say_how_to_go_on(narrator: Narrator, session: Session) -> None:
-    narrator.say("Everything is left running. To go on:")
+    narrator.say("Everything keeps running. To continue:")
     for name in ("KUBECONFIG", "PATH"):
         narrator.say(f"  export {name}={narrator.environment[name]}")
     narrator.say(f"  cd {session.folder}    # ca.crt, chain.crt, certbot/, logs")

@@ -1,7 +1,7 @@
-"""A cluster that the user names: what the demo puts there, and how it removes that again.
+"""The user's own cluster: the objects that the demo creates there, and their removal.
 
-All of it is in one namespace with a name of its own, but for the CustomResourceDefinitions that the cluster lacks. The
-programs get their rights in that namespace only.
+The demo creates one namespace with a new name, and the CustomResourceDefinitions that the cluster lacks. The programs
+get permissions in that namespace only.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import yaml
 
 Manifest = dict[str, Any]
 LIMIT = 180.0
-"""Seconds that kubectl has."""
+"""Time limit of kubectl in seconds."""
 
 
 class GivenClusterError(Exception):
-    """The cluster that was named is not there, or does not do what it should; the text tells the user what to do."""
+    """The user's cluster is not usable; the text says what to do."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class GivenCluster:
 
     @classmethod
     def named(cls, kubeconfig: Path, context: str | None) -> GivenCluster:
-        """The context of this name, or the current one.
+        """Find the context with this name, or the current one.
 
-        Raises GivenClusterError where the file has no such context.
+        Raises GivenClusterError if the file has no such context.
         """
         try:
             config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise GivenClusterError(f"{kubeconfig} cannot be read as a kubeconfig: {error}") from error
+            raise GivenClusterError(f"{kubeconfig} is not a kubeconfig: {error}") from error
         config = config if isinstance(config, Mapping) else {}
         names = [str(each.get("name")) for each in config.get("contexts") or []]
         wanted = context or config.get("current-context")
@@ -54,42 +54,42 @@ class GivenCluster:
 
 @dataclass(frozen=True)
 class Traces:
-    """What a demo leaves in a cluster while it runs. It is written down before it is made."""
+    """The objects of a demo in a cluster. They are recorded before they are created."""
 
     kubectl: str
     kubeconfig: str
     namespace: str
     definitions: tuple[str, ...] = ()
-    """The CustomResourceDefinitions that were not there before."""
+    """The CustomResourceDefinitions that the demo creates."""
 
     @classmethod
     def planned(cls, kubectl: str, kubeconfig: Path, definitions: Iterable[str]) -> Traces:
-        """A namespace with a new name, and those of these definitions that the cluster lacks."""
+        """Plan a namespace with a new name, and the definitions that the cluster lacks."""
         traces = cls(kubectl, str(kubeconfig), f"kms-acme-demo-{secrets.token_hex(3)}")
         there = traces.definitions_there()
         return cls(kubectl, str(kubeconfig), traces.namespace, tuple(each for each in definitions if each not in there))
 
     @classmethod
     def read(cls, file: Path) -> Traces | None:
-        """What a demo has written down, if it has."""
+        """Read the record of a demo, if it exists."""
         if not file.exists():
             return None
         noted = json.loads(file.read_text(encoding="utf-8"))
         return cls(**{**noted, "definitions": tuple(noted["definitions"])})
 
     def write(self, file: Path) -> None:
-        """Write it down."""
+        """Write the record."""
         file.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
     def definitions_there(self) -> set[str]:
-        """The names of all CustomResourceDefinitions of the cluster."""
+        """List the names of all CustomResourceDefinitions in the cluster."""
         said = self._kubectl("get", "customresourcedefinitions", "--output=name")
         return {each.partition("/")[2] for each in said.split()}
 
     def remove(self) -> list[str]:
-        """Delete the namespace, then the definitions, unless others have objects of these kinds: those are returned.
+        """Delete the namespace, then the definitions. Definitions with other objects stay and are returned.
 
-        Raises GivenClusterError where the cluster refuses.
+        Raises GivenClusterError if the cluster refuses.
         """
         self._kubectl("delete", "namespace", self.namespace, "--ignore-not-found", "--timeout=120s")
         there = self.definitions_there()
@@ -115,7 +115,7 @@ class Traces:
 
 
 def confined(manifests: Iterable[Manifest], namespace: str) -> Iterator[Manifest]:
-    """The same in one namespace: bound ClusterRoles become Roles there; namespaces and unbound roles are left out."""
+    """Restrict manifests to one namespace: bound ClusterRoles become Roles, Namespaces and unbound roles go."""
     manifests = list(manifests)
     bound = {each["roleRef"]["name"] for each in manifests if each["kind"] == "ClusterRoleBinding"}
     for each in manifests:
@@ -142,6 +142,6 @@ def _moved(manifest: Manifest, namespace: str, *, kind: str, name: str) -> Manif
 
 
 def documents(*files: Path) -> Iterator[Manifest]:
-    """The manifests in these files."""
+    """Read the manifests in these files."""
     for file in files:
         yield from (each for each in yaml.safe_load_all(file.read_text(encoding="utf-8")) if each)

@@ -1,6 +1,6 @@
-"""Tells what is done while it is done: every command is printed as one could type it, then run by the shell.
+"""Prints each command of the demo, then runs it in a shell.
 
-What a command prints appears line by line while it runs; while it is silent, the seconds that it takes are shown.
+Output appears line by line while the command runs. During silence, the elapsed seconds are shown.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import TextIO
 from e2e.demo.output import Lines, Waiting
 
 TAIL = 15
-"""Lines of a log that are shown when a step fails."""
+"""Number of log lines to show when a step fails."""
 SHELL = ("bash", "-euo", "pipefail", "-c")
 GRACE = 30.0
-"""Seconds that a command has to stop."""
+"""Seconds between SIGTERM and SIGKILL."""
 
 
 class StepFailedError(Exception):
-    """A command of a step did not do what it should; its output has been shown. `log` may tell why."""
+    """A command of a step failed; its output has been shown. `log` may have the reason."""
 
     def __init__(self, why: str, *, log: Path | None = None) -> None:
         super().__init__(why)
@@ -35,18 +35,18 @@ class StepFailedError(Exception):
 
 @dataclass
 class Narrator:
-    """Runs the commands of the demo in one folder and one environment, and tells about them on `out`."""
+    """Runs the commands of the demo in one folder and one environment, and prints them on `out`."""
 
     folder: Path
     environment: dict[str, str]
     out: TextIO = field(default_factory=lambda: sys.stdout)
     every: float = 15.0
-    """Seconds of silence after which a line says that a command still runs, where `out` is no terminal."""
+    """Seconds of silence before a progress line, if `out` is not a terminal."""
     started: float = field(default_factory=time.monotonic)
     title: str = ""
 
     def step(self, title: str) -> None:
-        """Begin a step: its title stands before its commands, with the seconds since the beginning."""
+        """Begin a step: print its title and the seconds since the start of the demo."""
         self.title = title
         self.say(self._styled(f"\n[{time.monotonic() - self.started:4.0f} s] {title}", "1"))
 
@@ -55,9 +55,9 @@ class Narrator:
         print(text, file=self.out, flush=True)
 
     def run(self, line: str, *, log: Path | None = None, timeout: float = 600) -> str:
-        """Run a command line; print what it says while it says it, and return it.
+        """Run a command line; print its output as it appears, and return it.
 
-        Raises StepFailedError where it exits with another code than 0 or takes longer than `timeout` seconds.
+        Raises StepFailedError if it fails or takes longer than `timeout` seconds.
         """
         self._show(line)
         waiting = Waiting(self.out, self.every)
@@ -69,9 +69,9 @@ class Narrator:
         return self._output_of(line, log=log, timeout=timeout, show=show, wait=waiting.tick)
 
     def watch(self, line: str, *, timeout: float) -> None:
-        """Run a command line that tells by itself how far it is: on a terminal it has the terminal.
+        """Run a command line that shows its own progress; it gets the terminal, if there is one.
 
-        Raises StepFailedError as `run` does.
+        Raises StepFailedError like `run`.
         """
         self._show(line)
         if not self.out.isatty():
@@ -85,9 +85,9 @@ class Narrator:
         _check(process, None)
 
     def let(self, variable: str, line: str) -> str:
-        """Keep what a command says in a variable of the environment; it is shown only if the command fails.
+        """Store the output of a command in an environment variable; print it only if the command fails.
 
-        Raises StepFailedError as `run` does.
+        Raises StepFailedError like `run`.
         """
         self._show(f"export {variable}=$({line})")
         said: list[str] = []
@@ -100,7 +100,7 @@ class Narrator:
         return self.environment[variable]
 
     def start(self, line: str, *, log: Path) -> subprocess.Popen[bytes]:
-        """Start a command line in the background, in a process group of its own; what it says goes to `log`."""
+        """Start a command line in the background, in its own process group, with its output in `log`."""
         self._show(f"{line} >{log.name} 2>&1 &")
         with log.open("wb") as output:
             return subprocess.Popen(
@@ -114,7 +114,7 @@ class Narrator:
             )
 
     def tail(self, log: Path) -> None:
-        """Show the last lines of a log."""
+        """Print the last lines of a log."""
         self.say(f"The last lines of {log}:")
         lines = log.read_text(errors="replace").splitlines()[-TAIL:] if log.exists() else []
         self._indent("\n".join(lines) or "(empty)")
@@ -122,7 +122,7 @@ class Narrator:
     def _output_of(
         self, line: str, *, log: Path | None, timeout: float, show: Callable[[str], None], wait: Callable[[], None]
     ) -> str:
-        """Run a command line; call `show` with each line of its output, and `wait` once a second of silence."""
+        """Run a command line; call `show` for each line of output, and `wait` for each second of silence."""
         said, deadline = Lines(show), time.monotonic() + timeout
         with self._running(line, stdout=subprocess.PIPE) as process, selectors.DefaultSelector() as ready:
             assert process.stdout is not None
@@ -140,7 +140,7 @@ class Narrator:
 
     @contextmanager
     def _running(self, line: str, *, stdout: int | TextIO) -> Iterator[subprocess.Popen[bytes]]:
-        """A command line that runs, and has ended when the block ends."""
+        """Run a command line for the duration of the block."""
         with subprocess.Popen(
             (*SHELL, line),
             stdin=subprocess.DEVNULL,
@@ -175,7 +175,7 @@ def _too_slow(timeout: float, log: Path | None) -> StepFailedError:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End a command that still runs: SIGTERM, and after GRACE seconds SIGKILL."""
+    """Stop a running command: SIGTERM, and SIGKILL after GRACE seconds."""
     if process.poll() is None:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""What a command prints, line by line, and how long it has printed nothing."""
+"""The output of a command by line, and progress during silence."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import TextIO
 
 CLEAR = "\r\x1b[K"
-"""Back to the beginning of a terminal's line, and erase it."""
+"""Return to the start of the terminal line and erase it."""
 
 
 class Lines:
-    """Cuts output into lines, and hands on each as soon as it is complete."""
+    """Splits output into lines and passes each to `show` as soon as it is complete."""
 
     def __init__(self, show: Callable[[str], None]) -> None:
         self._show = show
@@ -21,7 +21,7 @@ class Lines:
         self.text = ""
 
     def take(self, chunk: bytes) -> bool:
-        """Take what was read. An empty chunk is the end: then the answer is False."""
+        """Add a chunk of output. Returns False for an empty chunk, which is the end."""
         text = self._decode(chunk, final=not chunk)
         self.text += text
         *lines, self._rest = (self._rest + text).split("\n")
@@ -33,7 +33,7 @@ class Lines:
 
 
 class Waiting:
-    """Shows how long a command takes: a terminal has one line that is updated, else there is a line now and then."""
+    """Shows the elapsed time of a command: in one updated line on a terminal, in occasional lines elsewhere."""
 
     def __init__(self, out: TextIO, every: float, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._out = out
@@ -43,7 +43,7 @@ class Waiting:
         self._shown = False
 
     def tick(self) -> None:
-        """Tell the seconds since the command was started, after a second without output."""
+        """Show the seconds since the start of the command, after a second of silence."""
         now = self._monotonic()
         if self._out.isatty():
             self._shown = True
@@ -53,7 +53,7 @@ class Waiting:
             self._write(f"    ... {now - self._started:.0f} s\n")
 
     def clear(self) -> None:
-        """Make room for a line of output."""
+        """Erase the progress line before output."""
         self._told = self._monotonic()
         if self._shown:
             self._shown = False

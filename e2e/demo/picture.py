@@ -1,8 +1,9 @@
-"""docs/images/demo.svg: what `make demo` shows, drawn from the output of a real run.
+"""docs/images/demo.svg: the output of a real run of `make demo` as a picture.
 
     .venv/bin/python -m e2e.demo | .venv/bin/python -m e2e.demo.picture
 
-What differs from run to run (ports, serial numbers, names, times) is replaced: the same demo is the same picture.
+Values that differ between runs (ports, serial numbers, names, times) are replaced, so the same demo gives the same
+picture.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ text { font: 12px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; whit
 .command text { fill: #79c0ff }
 </style>"""
 SHOWN = 4
-"""Lines of output that a command keeps. The last command, which is the result, keeps all."""
+"""Lines of output to keep per command; the last command keeps all."""
 
 _TITLE = re.compile(r"\[ *\d+ s\] (?P<text>.*)")
 _COMMAND = re.compile(r"  \$ (?P<text>.*)")
 _OUTPUT = re.compile(r"    (?P<text>.*)|$")
 _DROPPED = re.compile(r"\.\.\. \d+ s$|curl: \(7\) ")
-"""What a slow machine shows: a command that takes long, a server that does not listen yet."""
+"""Output of slow machines only: progress, and a server that does not listen yet."""
 _PORTS = ("5353", "8443", "8080", "9090", "9091", "5002", "9443")
 _HEXADECIMAL = "5C0F7A3E91B84D26"
 _LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
@@ -56,7 +57,7 @@ _REPLACED = (
 _PORT = re.compile(r"(?<=[a-z\d]:)\d{4,5}\b|(?<=port )\d{4,5}\b")
 _SERIAL = re.compile(r"(?<=serial=)[0-9A-F]{16,}")
 _NAME = re.compile(r"\b(?=[a-z]*[2-7])[a-z2-7]{24,}\b")
-"""Of accounts and orders, and KIDs."""
+"""Identifiers of accounts and orders, and EAB key identifiers."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,13 @@ class Part:
 
 @dataclass
 class StandIns:
-    """Replaces what differs from run to run; the same value always by the same."""
+    """Replaces values that differ between runs, the same value always by the same placeholder."""
 
     known: dict[str, str] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
     def apply(self, text: str) -> str:
-        """The text without what differs."""
+        """Replace the values in a text."""
         for pattern, replacement in _REPLACED:
             text = pattern.sub(replacement, text)
         text = _PORT.sub(lambda found: self._one("port", found[0]), text)
@@ -97,7 +98,7 @@ def _stand_in(kind: str, number: int, length: int) -> str:
 
 
 def parts(transcript: str) -> list[Part]:
-    """The titles, commands and output of a run, without what differs from run to run."""
+    """The titles, commands and output of a run, with placeholders."""
     stand_ins, found = StandIns(), []
     for line in transcript.splitlines():
         if match := _TITLE.fullmatch(line):
@@ -115,7 +116,7 @@ def steps(shown: Iterable[Part]) -> list[Part]:
 
 
 def shortened(shown: Sequence[Part]) -> Iterator[Part]:
-    """Only the first lines of what each command prints, but all of the last command's."""
+    """Keep the first lines of output of each command, and all lines of the last command."""
     last = max((number for number, each in enumerate(shown) if each.kind == "command"), default=0)
     lines: list[Part] = []
     for each in shown[:last]:
@@ -138,7 +139,7 @@ def _first(lines: list[Part]) -> Iterator[Part]:
 
 
 def svg(shown: Iterable[Part]) -> str:
-    """The picture of a terminal. Each part is a group, whose texts together are the whole of it."""
+    """Draw a terminal. Each part becomes a group with its text."""
     groups, row = [], 0
     for each in shown:
         row += each.kind == "title"
@@ -160,14 +161,14 @@ def _wrapped(part: Part) -> list[str]:
 
 
 def drawn(picture: str) -> list[Part]:
-    """The parts that a picture shows."""
+    """The parts of a picture."""
     groups = ET.fromstring(picture).iter(f"{{{_SVG}}}g")  # noqa: S314 - our own
     texts = ((each.attrib["class"], "".join(each.itertext())) for each in groups)
     return [Part(kind, text.removeprefix(_PROMPT[kind])) for kind, text in texts]
 
 
 def main() -> None:
-    """Read the output of the demo, show it, and draw it."""
+    """Print the output of the demo and draw it."""
     lines = []
     for line in sys.stdin:
         sys.stdout.write(line)
@@ -175,7 +176,7 @@ def main() -> None:
         lines.append(line)
     shown = parts("".join(lines))
     if shown[-1:] != [Part("title", "Done.")]:
-        sys.exit("The demo did not come to its end: the picture stays as it is.")
+        sys.exit("The demo did not finish; the picture is unchanged.")
     PICTURE.parent.mkdir(exist_ok=True)
     PICTURE.write_text(svg(shortened(shown)), encoding="utf-8")
     print(f"wrote {PICTURE.relative_to(ROOT)}")

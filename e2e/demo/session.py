@@ -1,4 +1,4 @@
-"""What the demo has running: where it keeps its files, and how all of it is stopped, also by a later run."""
+"""The files and processes of the demo. A later run can stop them, too."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from e2e.demo.given import Traces
 CLUSTER = "demo"
 """Name of the demo's cluster."""
 GRACE = 30.0
-"""Seconds that programs have to stop."""
+"""Seconds between SIGTERM and SIGKILL."""
 
 
 @dataclass(frozen=True)
@@ -30,34 +30,34 @@ class Session:
 
     @classmethod
     def of_user(cls) -> Session:
-        """The one session that a user has."""
+        """The session of the current user."""
         return cls(folders.state() / "demo")
 
     def begin(self) -> None:
-        """Stop what an earlier demo left running and start with an empty folder."""
+        """Stop an earlier demo and create an empty folder."""
         self.end()
         self.folder.mkdir(parents=True, mode=0o700)
 
     @property
     def traces(self) -> Path:
-        """Where is written down what the demo has put into a cluster that the user named."""
+        """The record of the demo's objects in the user's cluster."""
         return self.folder / "traces.json"
 
     def remember(self, process: subprocess.Popen[bytes]) -> None:
-        """Write a process group down, so that a later run can stop it too."""
+        """Record a process group, so that a later run can stop it."""
         self._write([*self._read(), process.pid])
 
     def end(self) -> None:
         """Stop the process groups, newest first, then the cluster, and remove the folder.
 
-        In a cluster that the user named, remove what the demo put there. Raises GivenClusterError where that fails; the
-        folder stays, so that a later call can try again.
+        In the user's cluster, remove the demo's objects. Raises GivenClusterError if that fails; the folder stays, so
+        that a later call can retry.
         """
         for pid in reversed(self._read()):
             _stop_group(pid)
         if traces := Traces.read(self.traces):
             if others := traces.remove():
-                print(f"The CustomResourceDefinitions stay, others use them: {' '.join(others)}")
+                print(f"These CustomResourceDefinitions stay, since they are in use: {' '.join(others)}")
         else:
             _stop_cluster()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -85,7 +85,7 @@ def _stop_cluster() -> None:
 
 
 def _stop_group(pid: int) -> None:
-    """SIGTERM, and SIGKILL for what is still there after GRACE seconds."""
+    """Send SIGTERM, and SIGKILL after GRACE seconds."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGTERM)
         deadline = time.monotonic() + GRACE

@@ -1,4 +1,4 @@
-"""The steps of the demo, in order. Each is a few commands that one could type."""
+"""The steps of the demo, in order. Each runs a few commands."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ STEPS = (
 
 @dataclass(frozen=True)
 class Ports:
-    """Loopback ports of the demo; all free, none needs root."""
+    """Loopback ports of the demo; none needs root."""
 
     acme: int
     http: int
@@ -48,38 +48,38 @@ class Ports:
 
     @classmethod
     def free(cls) -> Ports:
-        """Ports that nobody listens on at the moment."""
+        """Choose free ports."""
         return cls(*(free_port() for _ in range(7)))
 
 
 @dataclass
 class Demo:
-    """The demo on a cluster of its own. Carries what the steps share."""
+    """The demo on its own cluster, with the state that its steps share."""
 
     tell: Narrator
     session: Session
     ports: Ports
     namespace: str = "pki"
-    """Where the four manifests are."""
+    """The namespace of the four manifests."""
     scope: str = "-A"
-    """Of the overview."""
+    """The scope option of the overview."""
     confinement: str = ""
-    """Options that keep the programs out of other namespaces."""
+    """Options that restrict the programs to one namespace."""
 
     @property
     def server_log(self) -> Path:
-        """What operator and server say."""
+        """The log of operator and server."""
         return self.tell.folder / "kms-acme.log"
 
     def run(self) -> None:
-        """All steps. Raises StepFailedError at the first that fails."""
+        """Run all steps. Raises StepFailedError if one fails."""
         for name, title in zip(STEPS, self.titles(), strict=True):
             self.tell.step(title)
             getattr(self, name)()
 
     @classmethod
     def titles(cls) -> list[str]:
-        """What each step is about: the first line of what describes it."""
+        """The titles of the steps: the first lines of their docstrings."""
         return [(getattr(cls, name).__doc__ or "").splitlines()[0] for name in STEPS]
 
     def cluster(self) -> None:
@@ -191,7 +191,7 @@ class Demo:
 
 @dataclass
 class DemoOnGivenCluster(Demo):
-    """The demo on a cluster that the user named: nothing is built, and what it puts there goes at the end."""
+    """The demo on the user's cluster: it builds nothing and removes its objects at the end."""
 
     given: GivenCluster = field(kw_only=True)
 
@@ -212,12 +212,14 @@ class DemoOnGivenCluster(Demo):
             raise StepFailedError(str(error)) from error
         self.namespace, self.scope = traces.namespace, f"-n {traces.namespace}"
         self.confinement = f" --namespace {self.namespace} --watch-namespace {self.namespace}"
-        self.tell.say("  The demo makes the following, with the rights of this context, and deletes it at the end:")
-        self.tell.say(f"    the namespace {self.namespace}, with all that the demo needs in it")
+        self.tell.say(
+            "  The demo creates the following, with the permissions of this context, and deletes it at the end:"
+        )
+        self.tell.say(f"    the namespace {self.namespace}, with all objects of the demo")
         for each in traces.definitions:
             self.tell.say(f"    the CustomResourceDefinition {each}")
         if len(traces.definitions) < len(kinds):
-            self.tell.say("  It uses the other CustomResourceDefinitions as they are in the cluster.")
+            self.tell.say("  It uses the other CustomResourceDefinitions of the cluster unchanged.")
         traces.write(self.session.traces)
         self.tell.run(f"kubectl create namespace {self.namespace}")
         if traces.definitions:

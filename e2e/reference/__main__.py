@@ -35,7 +35,7 @@ Exit codes: 0 for success; 1 if a schema is missing or, with --check, if the pag
     help="Project to read and write. Default: this one.",
 )
 def main(*, check: bool, root: Path) -> None:
-    """Run it."""
+    """Write the page, or check it."""
     try:
         page = document([yaml.safe_load((root / "crds" / f"{each}.yaml").read_text()) for each in ORDER])
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The page: a section for each kind, a table for its spec and one for its status. Pure: schemas in, Markdown out."""
+"""The page: a section for each kind, with a table for its spec and one for its status."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ All fields of the six kinds in `pki.kms.hanzo.ai/v1alpha1`, generated from [crds
 violation.
 """
 CONDITIONS = "conditions"
-"""Shown as one line: its parts are those of every condition in Kubernetes."""
+"""Shown as one row, since every condition in Kubernetes has the same fields."""
 
 _LIMITS = (
     ("minLength", "minimum length {}"),
@@ -74,7 +74,7 @@ def _columns(definition: Node) -> Iterator[str]:
 
 
 def fields(node: Node, path: str) -> Iterator[tuple[str, Node, bool]]:
-    """Every field below `node` with its path and whether its object must have it, in the order of the schema."""
+    """Every field below `node` with its path and whether it is required, in the order of the schema."""
     for name, child in node.get("properties", {}).items():
         below = f"{path}.{name}"
         yield below, child, name in node.get("required", ())
@@ -129,7 +129,7 @@ def _type(node: Node) -> str:
 
 
 def _text(text: str) -> str:
-    """One line, in which no character is taken for Markdown."""
+    """The text on one line, with Markdown characters escaped."""
     return " ".join(text.split()).replace("*", r"\*").replace("<", r"\<")
 
 

@@ -1,4 +1,4 @@
-"""Apache with mod_md on one machine: it gets certificates by itself, and uses them after a restart."""
+"""Apache with mod_md, which obtains certificates itself and uses them after a restart."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from e2e.stories.story import SITE_ADDRESS, Story
 Seen = TypeVar("Seen")
 
 MODULES = Path("/usr/lib/apache2/modules")
-"""Where Debian has those that are not part of the program."""
+"""Debian's folder of loadable modules."""
 _POLL = 0.1
 _STOP_LIMIT = 20.0
 _SURROUNDINGS = """
@@ -50,12 +50,12 @@ _SITE = """
 </VirtualHost>
 """
 _AS_ROOT = "User nobody\nGroup nogroup"
-"""Apache wants to be somebody else than root when it answers strangers."""
+"""As root, Apache requires another user for its workers."""
 
 
 @dataclass(frozen=True)
 class Apache:
-    """Apache with one site; `configuration` is what a person writes for mod_md, the rest is what distributions have."""
+    """Apache with one site; `configuration` is the user's part for mod_md, the rest comes from distributions."""
 
     program: Path
     story: Story
@@ -65,7 +65,7 @@ class Apache:
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """Run it until the end of the block."""
+        """Run it for the duration of the block."""
         places = {
             "folder": self.folder,
             "modules": MODULES,
@@ -85,14 +85,14 @@ class Apache:
 
     @property
     def log(self) -> Path:
-        """What it says before it has read where to log."""
+        """Its output before it reads its configuration."""
         return self.folder / "output.log"
 
     def certificate(self) -> x509.Certificate:
-        """What a visitor sees who trusts the profile's chain, after the restart that takes a new certificate into use.
+        """Wait for a new certificate, restart, and return the certificate that a client of the profile's chain accepts.
 
         Raises:
-            ClientFailed: it gets none in time; the text carries the end of its log.
+            ClientFailed: it gets none in time; the text has the end of its log.
         """
         staged = self.folder / "md" / "staging" / self.name / "pubcert.pem"
         self._until(lambda: staged.exists() or None, "it has got no certificate")
@@ -123,7 +123,7 @@ class Apache:
 
 @contextmanager
 def own_folder() -> Iterator[Path]:
-    """A folder that the user whom Apache becomes may enter, which those of pytest are not."""
+    """A folder that Apache's worker user can enter, unlike those of pytest."""
     with tempfile.TemporaryDirectory(prefix="kms-acme-apache-") as folder:
         place = Path(folder)
         place.chmod(0o755)

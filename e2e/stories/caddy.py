@@ -1,4 +1,4 @@
-"""Caddy on one machine: a web server that gets its certificates by itself, and keeps them in a folder."""
+"""Caddy, a web server that obtains its certificates itself and keeps them in a folder."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ Seen = TypeVar("Seen")
 _POLL = 0.1
 _STOP_LIMIT = 20.0
 HELLO = "Hello from Caddy"
-"""What its sites say."""
+"""The page of its sites."""
 
 
 @dataclass
 class Caddy:
-    """Caddy with a site for each of some names, which it serves by HTTPS as soon as it has a certificate.
+    """Caddy with an HTTPS site for each name.
 
-    `challenge` is the only one that it may use: "http" or "tls-alpn", as Caddy calls them.
+    `challenge` is the only enabled challenge, in Caddy's terms: "http" or "tls-alpn".
     """
 
     program: Path
@@ -42,9 +42,9 @@ class Caddy:
     names: tuple[str, ...] = ()
     challenge: str = "http"
     issuer: dict[str, Any] = field(default_factory=dict)
-    """More members of Caddy's ACME issuer."""
+    """Further members of Caddy's ACME issuer."""
     caddyfile: str = ""
-    """A Caddyfile to run with instead of all that the other fields say, but where it listens and keeps things."""
+    """A Caddyfile that replaces all other fields, except for addresses, ports and folder."""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ class Caddy:
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """Run it until the end of the block; what it has obtained stays in its folder for the next time."""
+        """Run it for the duration of the block; its certificates stay in its folder."""
         file = self._file()
         home = {"HOME": str(self.folder), "XDG_DATA_HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder)}
         process = Process.start((self.program, "run", "--config", file), log=self.log, env=home)
@@ -63,19 +63,19 @@ class Caddy:
 
     @property
     def log(self) -> Path:
-        """All that it has said in all of its lives."""
+        """Its log over all runs."""
         return self.folder / "caddy.log"
 
     def certificate(self, name: str, *, other_than: x509.Certificate | None = None) -> x509.Certificate:
-        """The certificate that the site has as soon as it has one (another one), which a visitor trusts.
+        """Wait until the site has a trusted certificate, other than `other_than`, and return it.
 
         Raises:
-            ClientFailed: it gets none in time; the text carries the end of its log.
+            ClientFailed: it gets none in time; the text has the end of its log.
         """
         return self._until(lambda: self._visited(name, other_than), f"no such certificate for {name}")
 
     def said(self, text: str) -> str:
-        """The line of its log with this text, as soon as there is one.
+        """Wait for a line with this text in its log.
 
         Raises:
             ClientFailed: there is none in time.
@@ -87,7 +87,7 @@ class Caddy:
         return self._until(found, f"it has not said {text!r}")
 
     def hours_pass(self) -> None:
-        """Let it believe that it is time to ask for renewal information again, as it is after some hours."""
+        """Let Caddy fetch renewal information again, as it does after a few hours."""
         before = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
         for file in (self.folder / "storage" / "certificates").glob("**/*.json"):
             kept = json.loads(file.read_text())
@@ -103,7 +103,7 @@ class Caddy:
         return seen
 
     def _visited(self, name: str, other_than: x509.Certificate | None) -> x509.Certificate | None:
-        """What a browser sees that trusts the chain of the profile; None as long as that does not work."""
+        """The certificate of the site for a client that trusts the profile's chain; None if the request fails."""
         trust = ssl.create_default_context(cadata=self.story.enrollment.chain)
         address = SITE_ADDRESS, self.story.tls_alpn01_port
         try:
@@ -119,7 +119,7 @@ class Caddy:
         return found if HELLO.encode() in page and found != other_than else None
 
     def _file(self) -> Path:
-        """What it is configured by."""
+        """Write its configuration file."""
         if self.caddyfile:
             file = self.folder / "Caddyfile"
             file.write_text(self.caddyfile.replace("{\n", f"{{\n{self._surroundings()}", 1))
@@ -129,7 +129,7 @@ class Caddy:
         return file
 
     def _surroundings(self) -> str:
-        """Global options of a Caddyfile: the address, ports and folder that a machine of its own has by itself."""
+        """Global options of a Caddyfile: address, ports and folder."""
         return (
             f"\tadmin off\n\tdefault_bind {SITE_ADDRESS}\n\tstorage file_system {self.folder / 'storage'}\n"
             f"\thttp_port {self.story.http01_port}\n\thttps_port {self.story.tls_alpn01_port}\n"

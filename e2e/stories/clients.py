@@ -1,4 +1,4 @@
-"""The real clients, each in a folder of its own and with nothing of the machine's own configuration."""
+"""The real clients, each in its own folder, without the configuration of the machine."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from e2e.support.hooks import HOOK
 from kms.pki.keys import key_algorithm
 
 LIMIT = 180.0
-"""Seconds that a client may take for anything."""
+"""Time limit of a client command in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """How a client ended, and all that it printed."""
+    """The exit code and output of a client."""
 
     code: int
     output: str
 
     @property
     def words(self) -> str:
-        """What it printed, without line breaks: clients break sentences where the terminal ends."""
+        """The output without line breaks, since clients wrap sentences."""
         return " ".join(self.output.split())
 
 
 class ClientFailed(Exception):
-    """A client did not do what the story wants. The text carries what it said."""
+    """A client did not behave as expected; the text has its output."""
 
 
 def run(command: Sequence[str | Path], *, folder: Path, environment: Mapping[str, str]) -> Said:
-    """Run a program in its folder until it ends."""
+    """Run a program in its folder."""
     done = subprocess.run(
         [str(each) for each in command],
         cwd=folder,
@@ -53,10 +53,10 @@ def run(command: Sequence[str | Path], *, folder: Path, environment: Mapping[str
 
 
 def succeeded(said: Said) -> Said:
-    """What it said, if it ended well.
+    """Return the result if the client succeeded.
 
     Raises:
-        ClientFailed: it did not.
+        ClientFailed: it failed.
     """
     if said.code:
         raise ClientFailed(f"exit code {said.code}:\n{said.output}")
@@ -64,10 +64,10 @@ def succeeded(said: Said) -> Said:
 
 
 def refused(said: Said) -> str:
-    """What it said, on one line, if it ended with an error.
+    """Return the output on one line if the client failed.
 
     Raises:
-        ClientFailed: it did not, and it should have.
+        ClientFailed: it succeeded.
     """
     if not said.code:
         raise ClientFailed(f"it was not refused:\n{said.output}")
@@ -94,13 +94,13 @@ def serial_in(pem: Path) -> int:
 
 
 def key_in(pem: Path) -> str | None:
-    """The algorithm of the key of the first certificate in a file, as a policy calls it: RSA-2048."""
+    """The key algorithm of the first certificate in a file, as in a policy: RSA-2048."""
     return key_algorithm(x509.load_pem_x509_certificate(pem.read_bytes()).public_key())
 
 
 @dataclass(frozen=True)
 class Certbot:
-    """certbot on one machine, with the accounts and certificates that it has there. `hooks`: see e2e.support.hooks."""
+    """certbot with its accounts and certificates on one machine. For `hooks`, see e2e.support.hooks."""
 
     program: Path
     story: Story
@@ -114,7 +114,7 @@ class Certbot:
         self.trust.write_text(self.story.enrollment.authority)
 
     def run(self, *args: str | Path) -> Said:
-        """Run a command of certbot."""
+        """Run a certbot command."""
         return run(
             (
                 self.program,
@@ -133,12 +133,12 @@ class Certbot:
         )
 
     def register(self, credential: Credential | None, *args: str) -> Said:
-        """`certbot register`, without an address unless `args` have one."""
+        """Run `certbot register`, without an e-mail address unless `args` has one."""
         contact = () if any(each.startswith("--email") for each in args) else ("--register-unsafely-without-email",)
         return self.run("register", "--agree-tos", *contact, *_binding(credential), *args)
 
     def certonly(self, *names: str, args: Sequence[str | Path] = (), credential: Credential | None = None) -> Said:
-        """`certbot certonly --standalone` for these names; opens an account if there is none."""
+        """Run `certbot certonly --standalone` for these names; it opens an account if there is none."""
         return self.run(
             "certonly",
             "--standalone",
@@ -153,7 +153,7 @@ class Certbot:
     def manual(
         self, challenge: str, *names: str, args: Sequence[str | Path] = (), credential: Credential | None = None
     ) -> Said:
-        """`certbot certonly --manual` by challenges of one type ("dns"), which hooks answer."""
+        """Run `certbot certonly --manual` with challenges of one type, such as "dns", which hooks answer."""
         return self.run(
             "certonly",
             "--manual",
@@ -168,25 +168,25 @@ class Certbot:
         )
 
     def revoke(self, *args: str | Path) -> Said:
-        """`certbot revoke`, and keep the files."""
+        """Run `certbot revoke`; the files stay."""
         return self.run("revoke", "--no-delete-after-revoke", *args)
 
     def renew(self, *args: str) -> Said:
-        """`certbot renew` of all that it has."""
+        """Run `certbot renew` for all certificates."""
         return self.run("renew", "--no-random-sleep-on-renew", *args)
 
     @property
     def listening(self) -> tuple[str, ...]:
-        """Where it answers challenges."""
+        """The options for the address of challenge responses."""
         return (f"--http-01-address={CLIENT_ADDRESS}", f"--http-01-port={self.story.http01_port}")
 
     def file(self, name: str, kind: str = "fullchain") -> Path:
-        """Where the certificate for a name is: cert, chain, fullchain or privkey."""
+        """The path of a file for a name: cert, chain, fullchain or privkey."""
         return self.folder / "config" / "live" / name / f"{kind}.pem"
 
     @property
     def accounts(self) -> list[Path]:
-        """The accounts that it has on the server of the story."""
+        """The folders of its accounts on the server of the story."""
         return [each.parent for each in (self.folder / "config" / "accounts").glob("**/regr.json")]
 
 
@@ -196,7 +196,7 @@ def _binding(credential: Credential | None) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Lego:
-    """lego on one machine. `hooks`: see e2e.support.hooks."""
+    """lego on one machine. For `hooks`, see e2e.support.hooks."""
 
     program: Path
     story: Story
@@ -215,9 +215,9 @@ class Lego:
         args: Sequence[str] = (),
         credential: Credential | None = None,
     ) -> Said:
-        """`lego run`, `renew` or `revoke` for these names; `args` are global options.
+        """Run `lego run`, `renew` or `revoke` for these names; `args` are global options.
 
-        `challenge` is http, tls, or the DNS provider of lego's that is to be used: exec or httpreq.
+        `challenge` is http, tls, or lego's DNS provider: exec or httpreq.
         """
         binding = ("--eab", f"--kid={credential.kid}", f"--hmac={credential.secret}") if credential else ()
         return run(
@@ -252,5 +252,5 @@ class Lego:
         return (f"--dns={challenge}", f"--dns.resolvers={self.story.nameserver}", "--dns.disable-cp")
 
     def file(self, name: str, kind: str = "crt") -> Path:
-        """Where the certificate for a name is: crt or key."""
+        """The path of a file for a name: crt or key."""
         return self.folder / "certificates" / f"{name.replace('*', '_')}.{kind}"

@@ -1,4 +1,4 @@
-"""Each story, which is a file, has a namespace, a profile and a credential of its own. The installation is shared."""
+"""Each story (a file) has its own namespace, profile and credential. All stories share the installation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.installation import ZONE, Installation
 
 @pytest.fixture(scope="module")
 def story(installation: Installation) -> Iterator[Story]:
-    """The namespace of the story, with a Ready profile that demands external account binding."""
+    """The namespace of the story, with a Ready profile that requires external account binding."""
     namespace = f"story-{secrets.token_hex(4)}"
     installation.cluster.kubectl("create", "namespace", namespace)
     yield Story(installation, namespace, installation.profile(namespace))
@@ -39,7 +39,7 @@ def credential(story: Story) -> Credential:
 
 @pytest.fixture(scope="module")
 def all_challenges(story: Story) -> None:
-    """A profile that offers every type of challenge, and a policy that allows wildcards and addresses of loopback."""
+    """Offer all challenge types, and allow wildcards and loopback addresses."""
     story.policy(
         dnsNames={"allowed": [f"**.{ZONE}"], "wildcards": "Allow"},
         ipAddresses={"allowed": ["127.0.0.0/8", "::1/128"]},
@@ -49,32 +49,32 @@ def all_challenges(story: Story) -> None:
 
 @pytest.fixture(scope="module")
 def hooks(installation: Installation) -> Iterator[str]:
-    """The address that programs tell which records and files to show."""
+    """The URL to publish challenge responses."""
     with serving(installation.zone, installation.answerer) as url:
         yield url
 
 
 @pytest.fixture
 def certbot(story: Story, hooks: str, tmp_path: Path) -> Certbot:
-    """A machine with certbot that knows nobody yet."""
+    """A machine with certbot, without accounts."""
     return Certbot(tools.required(tools.CERTBOT), story, tmp_path / "certbot", hooks)
 
 
 @pytest.fixture
 def lego(story: Story, hooks: str, tmp_path: Path) -> Lego:
-    """A machine with lego that knows nobody yet."""
+    """A machine with lego, without accounts."""
     return Lego(tools.required(tools.LEGO), story, tmp_path / "lego", hooks)
 
 
 @pytest.fixture
 def caddy(story: Story, credential: Credential, tmp_path: Path) -> Caddy:
-    """A machine with Caddy that has no site yet."""
+    """A machine with Caddy, without sites."""
     return Caddy(tools.required(tools.CADDY), story, tmp_path / "caddy", credential)
 
 
 @pytest.fixture
 def developer(story: Story, tmp_path: Path) -> Iterator[Developer]:
-    """A developer's machine, which trusts the CA of the server and nothing else."""
+    """A developer's machine, which only trusts the CA of the server."""
     trust = tmp_path / "ca.crt"
     trust.write_text(story.enrollment.authority)
     with closing(Developer(story, trust)) as developer:
@@ -83,7 +83,7 @@ def developer(story: Story, tmp_path: Path) -> Iterator[Developer]:
 
 @pytest.fixture
 async def exchange(story: Story) -> AsyncIterator[Exchange]:
-    """Raw requests to the directory of the story's profile."""
+    """A raw exchange with the directory of the story's profile."""
     async with story.exchange() as exchange:
         yield exchange
 

@@ -24,48 +24,48 @@ from e2e.stories.story import Credential, Story
 from e2e.support.dns import Addresses
 
 Client = Any
-"""An acme.client.ClientV2. Its types allow for None in all that a server may leave out, and ours leaves nothing out."""
+"""An acme.client.ClientV2. Its types allow None for optional members, which our server always sends."""
 HERE = Addresses("127.0.0.1")
-"""Where the answerer of the installation is."""
+"""The address of the installation's http-01 server."""
 
 
 def elliptic(curve: ec.EllipticCurve) -> Callable[[], jwk.JWK]:
-    """Makes keys on a curve."""
+    """A generator of keys on a curve."""
     return lambda: jwk.JWKEC(key=ec.generate_private_key(curve))
 
 
 def of_rsa() -> jwk.JWK:
-    """A key of the kind that certbot has by default."""
+    """An RSA key."""
     return jwk.JWKRSA(key=rsa.generate_private_key(65537, 2048))
 
 
 @dataclass(frozen=True)
 class Payload(JSONDeSerializable):
-    """A payload that the library has no class for."""
+    """A payload without a class in the library."""
 
     members: dict[str, Any]
 
     def to_partial_json(self) -> dict[str, Any]:
-        """As it is."""
+        """The unchanged members."""
         return self.members
 
     @classmethod
     def from_json(cls, jobj: Any) -> Payload:
-        """As it is."""
+        """The unchanged members."""
         return cls(dict(jobj))
 
 
 @dataclass
 class Developer:
-    """Writes clients of one directory, which trust the CA of the server and nothing else."""
+    """Creates clients for one directory, which only trust the CA of the server."""
 
     story: Story
     trust: Path
     networks: list[acme.client.ClientNetwork] = field(default_factory=list)
 
     def client(self, key: jwk.JWK | None = None, algorithm: jwa.JWASignature = jwa.ES256) -> Client:
-        """A client that has read the directory and has no account yet."""
-        trust: Any = str(self.trust)  # handed to requests as it is, which knows paths too
+        """A client with the directory, but without an account."""
+        trust: Any = str(self.trust)  # requests accepts a path
         network = acme.client.ClientNetwork(
             key or elliptic(ec.SECP256R1())(), alg=algorithm, verify_ssl=trust, user_agent="stories"
         )
@@ -80,38 +80,38 @@ class Developer:
         return client
 
     def again(self, client: Client) -> Client:
-        """The client after it has read the directory once more."""
+        """The same client with a freshly read directory."""
         renewed = self.client(client.net.key, client.net.alg)
         renewed.net.account = client.net.account
         return renewed
 
     def obtain(self, client: Client, *labels: str) -> tuple[Any, list[str]]:
-        """The order for names with these labels, valid, and the names."""
+        """Obtain a certificate for names with these labels; the valid order and the names."""
         names = [self.story.name(label, HERE) for label in labels]
         order = client.new_order(pem_request(names))
         self.answer(client, order)
         return client.poll_and_finalize(order), names
 
     def answer(self, client: Client, order: Any) -> None:
-        """Answer the http-01 challenges of an order, and say so."""
+        """Publish and respond to the http-01 challenges of an order."""
         for authorization in order.authorizations:
             self.prove(client, authorization)
 
     def prove(self, client: Client, authorization: Any) -> None:
-        """Answer the http-01 challenge of an authorization, and say so."""
+        """Publish and respond to the http-01 challenge of an authorization."""
         (body,) = (each for each in authorization.body.challenges if isinstance(each.chall, HTTP01))
         thumbprint = b64url(client.net.key.thumbprint())
         self.story.installation.answerer.add(body.chall.encode("token"), thumbprint)
         client.answer_challenge(body, body.response(client.net.key))
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close all connections."""
         for each in self.networks:
             each.session.close()
 
 
 def registration(client: Client, credential: Credential, *, mac: str = "HS256", **members: Any) -> Any:
-    """What opens an account with a credential."""
+    """The newAccount payload for a credential."""
     binding = acme.messages.ExternalAccountBinding.from_data(
         account_public_key=client.net.key.public_key(),
         kid=credential.kid,
@@ -125,7 +125,7 @@ def registration(client: Client, credential: Credential, *, mac: str = "HS256", 
 
 
 def key_change(client: Client, key: jwk.JWK, algorithm: jwa.JWASignature = jwa.ES256, **members: Any) -> Payload:
-    """What asks for another account key: signed by the new one, for the account and its present key."""
+    """The inner JWS of a key change, signed by the new key."""
     payload = {"account": client.net.account.uri, "oldKey": client.net.key.public_key().to_json(), **members}
     inner = acme.jws.JWS.sign(
         Payload(payload).json_dumps().encode(), key=key, alg=algorithm, nonce=None, url=client.directory["keyChange"]
@@ -141,7 +141,7 @@ def key_change(client: Client, key: jwk.JWK, algorithm: jwa.JWASignature = jwa.E
 
 
 def orders_of(client: Client) -> list[str]:
-    """All pages of the list of orders."""
+    """Fetch all pages of the orders list."""
     url, found = client._post_as_get(client.net.account.uri).json()["orders"], []
     while url:
         response = client._post_as_get(url)
@@ -151,14 +151,14 @@ def orders_of(client: Client) -> list[str]:
 
 
 def pem_request(names: list[str]) -> bytes:
-    """A certificate request for a new key, in PEM."""
+    """A CSR for a new key, in PEM."""
     der = certificate_request(names, certificate_key())
     return x509.load_der_x509_csr(der).public_bytes(Encoding.PEM)
 
 
 @contextmanager
 def refusal(code: str) -> Iterator[Any]:
-    """Expect a problem of this type."""
+    """Expect a problem document of this type."""
     with pytest.raises(acme.messages.Error) as caught:
         yield caught
     assert caught.value.code == code

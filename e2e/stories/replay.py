@@ -1,4 +1,4 @@
-"""Requests of clients, replayed one by one: what those who tell of their quirks have in common."""
+"""Helpers for tests that replay requests of clients one by one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def new_account(exchange: Exchange, key: AccountKey, payload: dict[str, An
 
 
 async def ready_order(client: Client, story: Story, *labels: str, **members: Any) -> Order:
-    """An order, with these members in its payload, all of whose authorizations are valid."""
+    """A new order with valid authorizations; `members` are added to its payload."""
     order = await client.new_order([f"{label}.{story.namespace}.test" for label in labels], **members)
     for url in order.authorizations:
         challenge = http01_of(await client.authorization(url))
@@ -31,7 +31,7 @@ async def ready_order(client: Client, story: Story, *labels: str, **members: Any
 
 
 async def validated(client: Client, authorization: str) -> None:
-    """Poll until the authorization is settled; the server holds each answer back for a while."""
+    """Poll until the authorization is final; the server delays each answer."""
     for _ in range(20):
         if (await client.authorization(authorization))["status"] != "pending":
             return

@@ -1,4 +1,4 @@
-"""The commands in the documentation, as people copy them."""
+"""The commands in the documentation."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _FENCED = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE 
 
 
 HELM = "helm "
-"""Prefix of blocks with Helm commands, which tests/chart runs."""
+"""The prefix of blocks with Helm commands, which tests/chart runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
-    """A block of commands or of a file, with its position."""
+    """A code block with its position."""
 
     file: Path
     line: int
@@ -43,7 +43,7 @@ def snippets(file: Path, language: str = "sh") -> Iterator[Snippet]:
 
 
 def placed(snippet: Snippet, here: Mapping[str, str]) -> str:
-    """The snippet with values of the documentation replaced by those of a test. Each must occur exactly once."""
+    """Replace values of the documentation by those of a test. Each must occur exactly once."""
     text = snippet.text
     for documented, ours in here.items():
         assert text.count(documented) == 1, f"{snippet}: {documented}"

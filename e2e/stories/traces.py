@@ -1,16 +1,16 @@
-"""Which processes a story has left behind."""
+"""Finds processes that a story has left running."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 MARK = "KMS_ACME_STORY"
-"""In the environment of all that a story starts, with a value of the story's own."""
+"""An environment variable of all processes of a story, with the story's own value."""
 _PROC = Path("/proc")
 
 
 def left_running(value: str) -> list[str]:
-    """The command lines of all processes that carry the mark with this value."""
+    """The command lines of all processes with this value of the variable."""
     mark = f"{MARK}={value}".encode()
     found = []
     for process in _PROC.iterdir():

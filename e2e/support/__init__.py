@@ -1,1 +1,1 @@
-"""Helpers that user stories and the test cluster share."""
+"""Helpers for user stories and cluster tests."""

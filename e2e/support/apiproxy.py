@@ -1,4 +1,4 @@
-"""A proxy in front of a Kubernetes API server which refuses some requests itself, as an overloaded API server does.
+"""A proxy for a Kubernetes API server that rejects some requests, like an overloaded API server.
 
     proxy = Proxy(upstream, trust=ca_certificate)
     with serving(proxy, certificate=..., key=..., host=...) as port:
@@ -6,7 +6,7 @@
         ...
         assert proxy.refused[503]
 
-Who asks is not changed by it: tokens go through. Watches are requests like any others; once begun, they go on.
+It forwards tokens. It can reject the start of a watch, but never ends a running one.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from yarl import URL
 from e2e.support.threads import in_thread
 
 _LARGEST = 2**22
-"""Of a request's body; etcd takes less."""
+"""Maximum size of a request body; etcd accepts less."""
 _GOODBYE = 0.25
-"""Seconds in which connections by TLS come to their end; nothing of aiohttp can be waited for."""
+"""Seconds for TLS connections to close, since aiohttp offers no way to await it."""
 _OF_THE_HOP = frozenset({"connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding"})
 _REASONS = {429: "TooManyRequests", 500: "InternalError", 503: "ServiceUnavailable", 504: "Timeout"}
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An answer in the place of the API server's."""
+    """The rejection of a request."""
 
     status: int
     retry_after: int | None = None
     after: float = 0.0
-    """Seconds: until then, nothing."""
+    """Delay in seconds."""
 
     def response(self) -> web.Response:
-        """In the form that the API server gives it."""
+        """The response in the format of the API server."""
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
         body = {
             "kind": "Status",
@@ -59,12 +59,12 @@ class Refusal:
 
 
 class Proxy:
-    """What is passed on, and what is refused. May be told otherwise while it serves, also from another thread."""
+    """Forwards or rejects requests. Its settings can change at any time, from any thread."""
 
     def __init__(self, upstream: str, *, trust: Path, chance: Callable[[], float]) -> None:
-        """`upstream` is the URL of the API server, `trust` the CA certificate by which it is known.
+        """`upstream` is the URL of the API server, `trust` its CA certificate.
 
-        `chance` draws from [0, 1): what is refused follows no rhythm, as programs that ask by the clock do.
+        `chance` draws from [0, 1). A fixed rhythm of rejections could match that of periodic requests.
         """
         self._upstream = URL(upstream)
         self._tls = ssl.create_default_context(cafile=str(trust))
@@ -73,18 +73,18 @@ class Proxy:
         self._refusals: Iterator[Refusal] = iter(())
         self._session: aiohttp.ClientSession | None = None
         self.passed = 0
-        """How many requests went through."""
+        """The number of forwarded requests."""
         self.refused: Counter[int] = Counter()
-        """How many were refused, by status."""
+        """The number of rejected requests by status."""
 
     def refuse(self, *refusals: Refusal, share: float = 1.0) -> None:
-        """From now on refuse that share of the requests, with these in turn; without refusals, none."""
+        """Reject this share of the requests with these refusals in turn; without refusals, reject none."""
         self._refusals = itertools.cycle(refusals)
         self._share = share if refusals else 0.0
 
     @asynccontextmanager
     async def listening(self, *, certificate: Path, key: Path, host: str, port: int = 0) -> AsyncIterator[int]:
-        """Serve on a port (0: a free one), which is yielded.
+        """Serve on a port (0: a free one); yields the port.
 
         Raises:
             OSError: the port is taken.
@@ -93,7 +93,7 @@ class Proxy:
         tls.load_cert_chain(certificate, key)
         application = web.Application(client_max_size=_LARGEST)
         application.router.add_route("*", "/{path:.*}", self._handle)
-        # A watch of which nothing comes would not notice that its client has gone.
+        # A silent watch would not notice the end of its client.
         runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         connector = aiohttp.TCPConnector(ssl=self._tls, limit=0)
         timeout = aiohttp.ClientTimeout(total=None)
@@ -103,7 +103,7 @@ class Proxy:
                 await web.TCPSite(runner, host, port, ssl_context=tls).start()
                 yield runner.addresses[0][1]
             finally:
-                # A client may be a pod that has gone without a word, and would never say goodbye.
+                # A killed pod never closes its connections.
                 for each in runner.server.connections if runner.server else ():
                     if each.transport is not None:
                         each.transport.abort()
@@ -121,16 +121,16 @@ class Proxy:
         try:
             return await self._passed_on(request, body)
         except (aiohttp.ClientError, OSError):
-            # Whichever side has gone, the other one meets a connection that ends.
+            # If one side has gone, close the connection to the other.
             if request.transport is not None:
                 request.transport.abort()
             return web.Response()
 
     async def _passed_on(self, request: web.Request, body: bytes) -> web.StreamResponse:
-        assert self._session is not None, "it listens, so there is a session"
+        assert self._session is not None, "listening() opens the session"
         url = self._upstream.join(URL(request.raw_path, encoded=True))
         headers = _end_to_end(request.headers)
-        # An API server answers 415 where a GET has a Content-Type that it does not know.
+        # An API server answers 415 to a GET with an unknown Content-Type.
         asked = self._session.request(
             request.method, url, data=body or None, headers=headers, skip_auto_headers=("Content-Type", "User-Agent")
         )
@@ -146,10 +146,10 @@ class Proxy:
 def serving(
     proxy: Proxy, *, certificate: Path, key: Path, host: str = "127.0.0.1", port: int = 0
 ) -> AbstractContextManager[int]:
-    """Let it serve in a thread, for code that is not asynchronous."""
+    """Serve in a thread, for synchronous code."""
     return in_thread(proxy.listening(certificate=certificate, key=key, host=host, port=port), name="api-proxy")
 
 
 def _end_to_end(headers: Mapping[str, str]) -> dict[str, str]:
-    """Without those that are between two neighbours only (RFC 9110, 7.6.1)."""
+    """The headers without hop-by-hop headers (RFC 9110, 7.6.1)."""
     return {name: value for name, value in headers.items() if name.lower() not in _OF_THE_HOP}

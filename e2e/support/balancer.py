@@ -1,7 +1,7 @@
-"""A load balancer as a Service is one: each connection goes to the next server that is ready, and nothing is sticky.
+"""A load balancer like a Service: each connection goes to the next ready server, without session affinity.
 
-Tests have one in their own event loop (`balancing`), measurements one in a process of its own (`running_balancer`), so
-that what it costs is charged to nobody else.
+Tests run it in their own event loop (`balancing`), measurements in a separate process (`running_balancer`), to measure
+its CPU time separately.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 START_LIMIT = 30.0
 STOP_LIMIT = 5.0
 _LOOK = 0.2
-"""Seconds between two looks at /readyz."""
+"""Seconds between two checks of /readyz."""
 
 
 class Backend(Protocol):
@@ -34,27 +34,27 @@ class Backend(Protocol):
 
     @property
     def port(self) -> int:
-        """Where it serves."""
+        """The port for clients."""
         ...
 
     @property
     def metrics_port(self) -> int:
-        """Where it says whether it is ready."""
+        """The port of /readyz."""
         ...
 
 
 class Balancer:
-    """Passes connections on. What a server breaks off, it breaks off too: to its client it hides nothing."""
+    """Forwards connections, and aborts the client's connection if the server aborts its own."""
 
     def __init__(self, servers: Sequence[Backend]) -> None:
         self._servers = servers
         self._ready = list(servers)
         self._turn = 0
         self.accepted = 0
-        """Connections so far."""
+        """The number of accepted connections."""
 
     async def pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry one connection to a server, until either side ends it."""
+        """Forward a connection to a server, until one side closes it."""
         self.accepted += 1
         server = self._next()
         try:
@@ -72,12 +72,12 @@ class Balancer:
             finally:
                 upstream_writer.close()
         except OSError:
-            pass  # a server that is gone: its client meets a connection that ends
+            pass  # the server has gone: close the connection to the client
         finally:
             writer.close()
 
     async def look(self) -> None:
-        """Keep knowing who is ready; runs until it is cancelled."""
+        """Check the readiness of the servers until cancelled."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
             while True:
                 answers = await asyncio.gather(*(_is_ready(session, each) for each in self._servers))
@@ -85,7 +85,7 @@ class Balancer:
                 await asyncio.sleep(_LOOK)
 
     def serves(self, server: Backend) -> bool:
-        """Whether connections go to that server."""
+        """Whether this server gets connections."""
         return server in self._ready
 
     def _next(self) -> Backend | None:
@@ -97,7 +97,7 @@ class Balancer:
 
 @asynccontextmanager
 async def balancing(servers: Sequence[Backend], *, port: int = 0) -> AsyncIterator[tuple[Balancer, str]]:
-    """A balancer in front of these servers, and the address where it listens."""
+    """Run a load balancer for these servers; yields it and its address."""
     balancer = Balancer(servers)
     listening = await asyncio.start_server(balancer.pass_on, LOOPBACK, port)
     looking = asyncio.create_task(balancer.look())
@@ -111,7 +111,7 @@ async def balancing(servers: Sequence[Backend], *, port: int = 0) -> AsyncIterat
 
 
 class RunningBalancer(NamedTuple):
-    """A balancer in a process of its own: its address, and the process that guards it (see e2e.cluster.guard)."""
+    """A load balancer in its own process: its address, and the process id of its guard (see e2e.cluster.guard)."""
 
     address: str
     guard: int
@@ -119,10 +119,10 @@ class RunningBalancer(NamedTuple):
 
 @contextmanager
 def running_balancer(servers: Sequence[Backend], *, log: Path) -> Iterator[RunningBalancer]:
-    """A balancer in front of these servers until the end of the block.
+    """Run a load balancer in its own process, for the duration of the block.
 
     Raises:
-        TimeoutError: it does not come up; the text carries the end of its log.
+        TimeoutError: it does not start; the text has the end of its log.
     """
     port = free_port()
     command = (
@@ -137,7 +137,7 @@ def running_balancer(servers: Sequence[Backend], *, log: Path) -> Iterator[Runni
         deadline = Deadline(START_LIMIT)
         while not _listens(port):
             if not deadline or process.wait(0.05) is not None:
-                raise TimeoutError(f"the balancer does not come up. The end of its log:\n{last_lines(log)}")
+                raise TimeoutError(f"the load balancer does not start. The end of its log:\n{last_lines(log)}")
         yield RunningBalancer(f"https://{LOOPBACK}:{port}", process.pid)
     finally:
         process.stop(STOP_LIMIT)
@@ -152,7 +152,7 @@ def _listens(port: int) -> bool:
 
 
 class _Ports(NamedTuple):
-    """A server of which only the ports are known."""
+    """A server on the command line, as PORT:METRICS_PORT."""
 
     port: int
     metrics_port: int
@@ -164,7 +164,7 @@ class _Ports(NamedTuple):
 
 
 async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Copy until the end, and hand that on. Also a writer whose peer is gone ends it."""
+    """Copy until one side closes, then close the writer."""
     with suppress(OSError):
         while chunk := await reader.read(65536):
             writer.write(chunk)

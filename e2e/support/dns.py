@@ -1,4 +1,4 @@
-"""A DNS server for tests and the demo: authoritative for one zone, and as hostile as a test asks it to be.
+"""A DNS server for tests and the demo. It is authoritative for one zone and can send hostile answers.
 
     zone = Zone("demo.test", default=Addresses("127.0.0.1"))
     zone.set("rebinding.demo.test", Addresses("127.0.0.1"), Addresses("169.254.169.254"))
@@ -6,7 +6,7 @@
     zone.publish("_acme-challenge.demo.test", "a text")
     with serving(zone) as address: ...
 
-For people: `python -m e2e.support.dns --zone demo.test --address 127.0.0.1 --port 5353`.
+Command line: `python -m e2e.support.dns --zone demo.test --address 127.0.0.1 --port 5353`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _QUERIES_KEPT = 10_000
 
 
 class Query(NamedTuple):
-    """What was asked: name without the final dot, as the client spelled it; type as text."""
+    """A query: the name as the client sent it, without the final dot; the type as text."""
 
     name: str
     type: str
@@ -55,13 +55,13 @@ class Query(NamedTuple):
 
 @dataclass
 class Zone:
-    """The names of one zone. May be changed at any time from any thread."""
+    """The names of one zone; thread-safe."""
 
     origin: str
     default: Answer = field(default_factory=lambda: Addresses("127.0.0.1"))
-    """For all names in the zone without answers of their own."""
+    """The answer for all other names in the zone."""
     queries: deque[Query] = field(default_factory=lambda: deque(maxlen=_QUERIES_KEPT))
-    """The last ones, in their order, also those that nobody answered."""
+    """The last queries, including unanswered ones."""
 
     def __post_init__(self) -> None:
         self._origin = dns.name.from_text(self.origin)
@@ -71,9 +71,9 @@ class Zone:
         self._lock = threading.Lock()
 
     def set(self, name: str, *answers: Answer) -> None:
-        """Answer a name with these, one query after the other (each type counts for itself); the last one stays.
+        """Set the answers for a name: each query of a type gets the next answer; the last answer repeats.
 
-        Without answers the name is answered as all others are.
+        Without answers, the name gets the default again.
         """
         key = dns.name.from_text(name)
         with self._lock:
@@ -83,21 +83,21 @@ class Zone:
                 self._answers[key] = answers
 
     def publish(self, name: str, text: str) -> None:
-        """Add a TXT record to a name, beside those that were published before: what a DNS provider does for a client.
+        """Add a TXT record to a name, as a DNS provider does for a client.
 
-        They answer all queries for TXT; queries for other types are answered as if they were not there.
+        Published records answer all TXT queries for the name and affect no other type.
         """
         key = dns.name.from_text(name)
         with self._lock:
             self._texts[key] = (*self._texts.get(key, ()), text)
 
     def published(self, name: str) -> tuple[str, ...]:
-        """The texts that are published at a name now."""
+        """The published TXT records of a name."""
         with self._lock:
             return self._texts.get(dns.name.from_text(name), ())
 
     def withdraw(self, name: str, text: str) -> None:
-        """Take a published TXT record back; fine if there is none."""
+        """Remove a published TXT record, if it exists."""
         key = dns.name.from_text(name)
         with self._lock:
             if left := tuple(each for each in self._texts.get(key, ()) if each != text):
@@ -106,7 +106,7 @@ class Zone:
                 self._texts.pop(key, None)
 
     def answer(self, question: dns.rrset.RRset) -> Answer:
-        """What the next query of this name and type gets."""
+        """The answer for the next query of this name and type."""
         if not question.name.is_subdomain(self._origin):
             return Failure("REFUSED")
         with self._lock:
@@ -119,13 +119,13 @@ class Zone:
 
 
 class Responder:
-    """Turns queries in wire form into responses in wire form."""
+    """Answers DNS messages in wire format."""
 
     def __init__(self, zone: Zone) -> None:
         self._zone = zone
 
     async def respond(self, wire: bytes, *, transport: str) -> bytes | None:
-        """The response, or None when none is to be sent: to what is not a query, and where a test wants silence."""
+        """The response, or None for a message that is no query, and for the answer Silence."""
         try:
             query = dns.message.from_wire(wire)
         except dns.exception.DNSException:
@@ -170,7 +170,7 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 
 class _Streams:
-    """DNS over TCP: each message after its length in two octets (RFC 1035, 4.2.2)."""
+    """DNS over TCP: each message follows its length in two bytes (RFC 1035, 4.2.2)."""
 
     def __init__(self, responder: Responder) -> None:
         self._responder = responder
@@ -218,16 +218,16 @@ async def listening(zone: Zone, *, host: str = "127.0.0.1", port: int = 0) -> As
         over_tcp.abort()
         over_udp.cancel()
         transport.close()
-        await asyncio.sleep(0)  # closed transports are let go in the loop's next round
+        await asyncio.sleep(0)  # the loop releases closed transports in its next iteration
 
 
 def serving(zone: Zone, *, host: str = "127.0.0.1", port: int = 0) -> AbstractContextManager[str]:
-    """The same in a thread, for code that is not asynchronous."""
+    """Serve in a thread, for synchronous code."""
     return in_thread(listening(zone, host=host, port=port), name="dns")
 
 
 def _sockets(host: str, port: int) -> tuple[socket.socket, socket.socket]:
-    """A UDP and a TCP socket on the same port, which may be free for the one and taken for the other: try again."""
+    """Bind a UDP and a TCP socket to the same port; retry if a free port is taken for one of them."""
     for attempt in range(1, _ATTEMPTS + 1):
         datagrams, streams = _bound(host, port, socket.SOCK_DGRAM), None
         try:
@@ -267,7 +267,7 @@ def _checked_address(_context: click.Context, _parameter: click.Parameter, value
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--zone", "origin", required=True, help="Zone that is answered, with all names in it: demo.test")
+@click.option("--zone", "origin", required=True, help="Zone to serve, such as demo.test.")
 @click.option(
     "--address",
     "addresses",
@@ -275,17 +275,17 @@ def _checked_address(_context: click.Context, _parameter: click.Parameter, value
     default=["127.0.0.1"],
     show_default=True,
     callback=_checked_address,
-    help="Address of all names; may be given several times, IPv4 or IPv6.",
+    help="IPv4 or IPv6 address of all names. Repeatable.",
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="UDP and TCP port; 0, the default: a free one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="UDP and TCP port. Default: a free one.")
 @click.option("--listen", default="127.0.0.1", show_default=True, help="Address to listen on.")
 def main(origin: str, addresses: tuple[str, ...], port: int, listen: str) -> None:
-    """Answer DNS queries for one zone until stopped: the same addresses for every name in it."""
+    """Run a DNS server for one zone. Every name in it has the same addresses."""
     zone = Zone(origin, default=Addresses(*addresses))
 
     async def serve() -> None:
         async with listening(zone, host=listen, port=port) as address:
-            click.echo(f"Answering *.{origin} with {', '.join(addresses)} on {address}")
+            click.echo(f"Serving *.{origin} = {', '.join(addresses)} on {address}")
             await asyncio.Event().wait()
 
     try:

@@ -1,4 +1,4 @@
-"""What the test DNS server (dns.py) may answer to a query."""
+"""The answers of the test DNS server (dns.py)."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _TTL = 0
 
 
 class Answer(Protocol):
-    """What happens to a query."""
+    """The answer to a query."""
 
     @property
     def delay(self) -> float:
-        """Seconds before anything is sent."""
+        """Delay in seconds."""
         ...
 
     def fill(self, response: dns.message.Message, question: dns.rrset.RRset) -> bool:
-        """Complete the response; False: nothing is sent at all."""
+        """Complete the response. Returns False to send nothing."""
         ...
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class Addresses:
-    """The addresses of a name: IPv4 as A, IPv6 as AAAA. For other types the name exists and has no data."""
+    """The addresses of a name: IPv4 as A, IPv6 as AAAA, no data for other types."""
 
     addresses: tuple[str, ...]
     delay: float
@@ -40,7 +40,7 @@ class Addresses:
         object.__setattr__(self, "delay", delay)
 
     def fill(self, response: dns.message.Message, question: dns.rrset.RRset) -> bool:
-        """Add those of the version that was asked for."""
+        """Add the addresses of the queried type."""
         version = {dns.rdatatype.A: 4, dns.rdatatype.AAAA: 6}.get(question.rdtype)
         chosen = [each for each in self.addresses if ipaddress.ip_address(each).version == version]
         if chosen:
@@ -50,13 +50,13 @@ class Addresses:
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """A CNAME. The target is not followed here."""
+    """A CNAME, whose target is not followed."""
 
     target: str
     delay: float = 0.0
 
     def fill(self, response: dns.message.Message, question: dns.rrset.RRset) -> bool:
-        """Add the CNAME, whatever type was asked for."""
+        """Add the CNAME for any type."""
         target = dns.name.from_text(self.target).to_text()
         response.answer.append(dns.rrset.from_text(question.name, _TTL, "IN", "CNAME", target))
         return True
@@ -64,7 +64,7 @@ class Alias:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Records:
-    """Records of one type, each as in a zone file. For other types the name exists and has no data."""
+    """Records of one type in zone file format, no data for other types."""
 
     type: str
     records: tuple[str, ...]
@@ -76,7 +76,7 @@ class Records:
         object.__setattr__(self, "delay", delay)
 
     def fill(self, response: dns.message.Message, question: dns.rrset.RRset) -> bool:
-        """Add those, if their type was asked for."""
+        """Add the records, if their type is queried."""
         if self.records and question.rdtype == dns.rdatatype.from_text(self.type):
             response.answer.append(dns.rrset.from_text(question.name, _TTL, "IN", self.type, *self.records))
         return True
@@ -84,7 +84,7 @@ class Records:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Several:
-    """All that several answers hold: addresses beside CAA, for one. A code or an alias goes with nothing else."""
+    """Several answers combined, such as addresses and CAA. Failure and Alias cannot be combined."""
 
     answers: tuple[Answer, ...]
 
@@ -93,17 +93,17 @@ class Several:
 
     @property
     def delay(self) -> float:
-        """Seconds before anything is sent: the longest."""
+        """The longest delay in seconds."""
         return max((each.delay for each in self.answers), default=0.0)
 
     def fill(self, response: dns.message.Message, question: dns.rrset.RRset) -> bool:
-        """Add what each of them has for the question; False as soon as one wants nothing to be sent."""
+        """Fill in each answer. Returns False if one of them sends nothing."""
         return all(each.fill(response, question) for each in self.answers)
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error code: "NXDOMAIN", "SERVFAIL", "REFUSED"..."""
+    """An error code, such as "NXDOMAIN", "SERVFAIL" or "REFUSED"."""
 
     code: str
     delay: float = 0.0
@@ -116,7 +116,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """No answer, so that the client runs into its time limit."""
+    """No answer, so that the client times out."""
 
     delay: float = 0.0
 

@@ -1,6 +1,6 @@
-"""What people give to an ACME client: the URL of a directory, what to trust, and the two texts of an EAB credential.
+"""The parameters of an ACME client: directory URL, trusted CAs, and the two strings of an EAB credential.
 
-Read as people read it, from the Secrets that the operator writes beside their manifests.
+They are read from the Secrets that the operator writes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from e2e.load.keys import ExternalAccount
 
 @dataclass(frozen=True, slots=True)
 class Enrollment:
-    """All that a client of one profile needs. `authority` is the PEM that `tls` trusts, `chain` that of the profile."""
+    """The parameters for a profile. `authority` is the CA of the server in PEM, `chain` that of the profile."""
 
     directory_url: str
     authority: str
@@ -24,24 +24,24 @@ class Enrollment:
 
     @property
     def tls(self) -> ssl.SSLContext:
-        """Trusts the server's own certificate, and nothing else."""
+        """A context that only trusts the CA of the server."""
         return ssl.create_default_context(cadata=self.authority)
 
 
 def enrollment_of(cluster: Cluster, namespace: str, profile: str) -> Enrollment:
-    """What the directory Secret of a profile says, which must be Ready."""
+    """Read the directory Secret of a Ready profile."""
     data = secret(cluster, namespace, f"{profile}-acme")
     return Enrollment(data["directory-url"], data["ca.crt"], data["chain.crt"])
 
 
 def external_account_of(cluster: Cluster, namespace: str, credential: str) -> ExternalAccount:
-    """What the Secret of an EABCredential says, which must be Ready."""
+    """Read the Secret of a Ready EABCredential."""
     data = secret(cluster, namespace, f"{credential}-eab")
     return ExternalAccount.parse(data["kid"], data["secret"])
 
 
 def secret(cluster: Cluster, namespace: str, name: str) -> dict[str, str]:
-    """The data of a Secret, as text.
+    """Read the data of a Secret as text.
 
     Raises:
         CommandFailed: there is none.

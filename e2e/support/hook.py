@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Called by certbot's manual plugin (`hook.py present`) and by lego's provider `exec` (`hook.py present FQDN VALUE`).
 
-Passes on to hooks.py what is to be shown, or with `cleanup` what is not needed any more. Needs nothing but Python: it
-is started for every challenge.
+Sends the challenge response to hooks.py, or with `cleanup`, its removal. It only uses the standard library, since it is
+started for each challenge.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 
 def wanted(arguments: Sequence[str], env: Mapping[str, str]) -> dict[str, str]:
-    """What is to be shown: a file where certbot names a token, else a TXT record."""
+    """The challenge response: a file if certbot names a token, otherwise a TXT record."""
     if arguments:
         fqdn, value = arguments[:2]
         return {"fqdn": fqdn, "value": value}
@@ -26,7 +26,7 @@ def wanted(arguments: Sequence[str], env: Mapping[str, str]) -> dict[str, str]:
 
 
 def main() -> None:
-    """Tell it to the address in STORY_HOOKS."""
+    """Send the request to the URL in STORY_HOOKS."""
     action, *arguments = sys.argv[1:]
     body = json.dumps(wanted(arguments, os.environ)).encode()
     headers = {"Content-Type": "application/json"}

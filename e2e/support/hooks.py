@@ -1,10 +1,10 @@
-"""What stands in for the API of a DNS provider: clients publish a TXT record, or a file of HTTP-01, and take it back.
+"""Replaces the API of a DNS provider: clients publish and remove TXT records, or files for http-01.
 
     with serving(zone, answerer) as url: ...
 
 `POST {url}/present` and `/cleanup` with {"fqdn": ..., "value": ...} is the protocol of lego's provider `httpreq`.
-`POST {url}/present` with {"path": ..., "value": ...} shows a file at a path of HTTP-01. hook.py, which certbot's manual
-plugin and lego's provider `exec` call, sends either.
+`POST {url}/present` with {"path": ..., "value": ...} publishes a file for http-01. hook.py, which certbot's manual
+plugin and lego's provider `exec` call, sends both.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from e2e.support.http01 import Answerer, Text
 from e2e.support.threads import in_thread
 
 HOOK = Path(__file__).with_name("hook.py")
-"""A program for clients that start one; its environment names the address in `STORY_HOOKS`."""
+"""The program for clients that run one; `STORY_HOOKS` in its environment is the URL."""
 LOOPBACK = "127.0.0.1"
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
@@ -41,7 +41,7 @@ async def listening(zone: Zone, answerer: Answerer) -> AsyncIterator[str]:
 
 
 def serving(zone: Zone, answerer: Answerer) -> AbstractContextManager[str]:
-    """The same in a thread, for code that is not asynchronous."""
+    """Serve in a thread, for synchronous code."""
     return in_thread(listening(zone, answerer), name="hooks")
 
 

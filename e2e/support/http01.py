@@ -1,11 +1,11 @@
-"""An HTTP-01 answerer (RFC 8555, 8.3) that is fast, and as hostile as a test asks it to be.
+"""A fast http-01 web server (RFC 8555, 8.3) that can send hostile answers.
 
     answerer = Answerer()
     answerer.add(token, thumbprint)
     answerer.behave(other_token, Endless())
     with serving(answerer) as port: ...
 
-No HTTP library: the load tool runs thousands of these requests and measures somebody else.
+It uses no HTTP library, so that it takes little CPU time from the server that the load tool measures.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _REQUESTS_KEPT = 10_000
 
 
 class Request(NamedTuple):
-    """What was asked; header names in lowercase."""
+    """A request; header names are in lowercase."""
 
     method: str
     path: str
@@ -35,10 +35,10 @@ class Request(NamedTuple):
 
 
 class Reply(Protocol):
-    """How a request is answered."""
+    """The answer to a request."""
 
     def pieces(self) -> Iterator[bytes | float]:
-        """What to send, octets or seconds to wait, in this order. The connection is closed where more pieces follow."""
+        """The bytes to send and the seconds to wait, in order. After several pieces, the connection is closed."""
         ...
 
 
@@ -69,7 +69,7 @@ class Redirect:
 
 @dataclass(frozen=True, slots=True)
 class Compressed:
-    """A body that is compressed although nobody may have asked for that; `repeated` makes a bomb of it."""
+    """A body that is always compressed; `repeated` turns it into a decompression bomb."""
 
     body: str
     repeated: int = 1
@@ -86,7 +86,7 @@ class Endless:
     chunk: bytes = b"x" * 16_384
 
     def pieces(self) -> Iterator[bytes | float]:
-        """Until the client has had enough."""
+        """Endless pieces, until the client closes the connection."""
         yield b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
         while True:
             yield self.chunk
@@ -94,13 +94,13 @@ class Endless:
 
 @dataclass(frozen=True, slots=True)
 class Slow:
-    """A body one octet at a time, each well within a limit for a single read."""
+    """A body one byte at a time, each within the time limit of a single read."""
 
     body: str
     pause: float = 0.5
 
     def pieces(self) -> Iterator[bytes | float]:
-        """Each octet after a pause."""
+        """Each byte after a pause."""
         content = self.body.encode()
         yield f"HTTP/1.1 200 OK\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n".encode()
         for octet in content:
@@ -110,12 +110,12 @@ class Slow:
 
 @dataclass(frozen=True, slots=True)
 class SlowHead:
-    """Header lines one after the other, without an end."""
+    """Endless header lines."""
 
     pause: float = 0.5
 
     def pieces(self) -> Iterator[bytes | float]:
-        """Until the client has had enough."""
+        """Endless pieces, until the client closes the connection."""
         yield b"HTTP/1.1 200 OK\r\n"
         while True:
             yield self.pause
@@ -124,52 +124,52 @@ class SlowHead:
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """Nothing at all, and the connection stays open."""
+    """No answer on an open connection."""
 
     seconds: float = 3600.0
 
     def pieces(self) -> Iterator[bytes | float]:
-        """Wait only."""
+        """Only a wait."""
         yield b""
         yield self.seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """These very octets, then the end of the connection. None: the connection just ends."""
+    """These bytes, then the end of the connection; None only closes it."""
 
     content: bytes = b""
 
     def pieces(self) -> Iterator[bytes | float]:
-        """Two, so that the connection is closed."""
+        """Two pieces, so that the connection is closed."""
         yield self.content
         yield b""
 
 
 class Answerer:
-    """What is answered to whom. May be changed while it serves, also from another thread."""
+    """The answers by token; thread-safe."""
 
     def __init__(self, *, thumbprint: str | None = None) -> None:
-        """With `thumbprint` every token is answered with a key authorization of that account."""
+        """With `thumbprint`, every token gets a key authorization of this account."""
         self._default = thumbprint
         self._thumbprints: dict[str, str] = {}
         self._behaviours: dict[str, tuple[Reply, ...]] = {}
         self._asked: dict[str, int] = {}
         self.requests: deque[Request] = deque(maxlen=_REQUESTS_KEPT)
-        """The last ones."""
+        """The last requests."""
 
     def add(self, token: str, thumbprint: str) -> None:
-        """Answer a token with the key authorization of the account whose key has this thumbprint."""
+        """Answer a token with the key authorization for this thumbprint."""
         self._thumbprints[token] = thumbprint
 
     def remove(self, token: str) -> None:
-        """Answer a token with 404 again; fine if it was never added."""
+        """Answer a token with 404 again."""
         self._thumbprints.pop(token, None)
 
     def behave(self, target: str, *replies: Reply) -> None:
-        """Answer a token, or a path that starts with "/", with these, one request after the other; the last one stays.
+        """Set the replies for a token, or for a path that starts with "/": one per request; the last one repeats.
 
-        Without replies it is answered as usual again.
+        Without replies, the normal answer is restored.
         """
         path = target if target.startswith("/") else PREFIX + target
         self._asked.pop(path, None)
@@ -178,7 +178,7 @@ class Answerer:
             self._behaviours[path] = replies
 
     def reply(self, path: str) -> Reply:
-        """What the next request of this path gets."""
+        """The reply for the next request of this path."""
         if replies := self._behaviours.get(path):
             asked = self._asked[path] = self._asked.get(path, 0) + 1
             return replies[min(asked, len(replies)) - 1]
@@ -190,7 +190,7 @@ class Answerer:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection. Requests without a body, one after the other."""
+    """A connection with consecutive requests without bodies."""
 
     def __init__(self, answerer: Answerer, connections: set[_Connection]) -> None:
         self._answerer = answerer
@@ -251,7 +251,7 @@ class _Connection(asyncio.Protocol):
 
 @asynccontextmanager
 async def listening(answerer: Answerer, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[int]:
-    """Serve on a port (0: a free one), which is yielded.
+    """Serve on a port (0: a free one); yields the port.
 
     Raises:
         OSError: the port is taken.
@@ -265,11 +265,11 @@ async def listening(answerer: Answerer, *, host: str = "127.0.0.1", port: int = 
         server.close()
         for each in tuple(connections):
             each.abort()
-        await asyncio.sleep(0)  # closed transports are let go in the loop's next round
+        await asyncio.sleep(0)  # the loop releases closed transports in its next iteration
 
 
 def serving(answerer: Answerer, *, host: str = "127.0.0.1", port: int = 0) -> AbstractContextManager[int]:
-    """The same in a thread, for code that is not asynchronous."""
+    """Serve in a thread, for synchronous code."""
     return in_thread(listening(answerer, host=host, port=port), name="http-01")
 
 

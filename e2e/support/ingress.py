@@ -1,9 +1,9 @@
-"""An Ingress controller for tests: Caddy, told what the Ingresses of one class say, in front of the Services they name.
+"""An Ingress controller for tests: Caddy, configured from the Ingresses of one class.
 
     with serving(cluster, class_name="web", host=cluster.machine_address, port=80, folder=tmp_path): ...
 
-It does what HTTP-01 needs of one: hosts and paths, of which the longest counts, and a redirection to HTTPS where an
-Ingress has TLS, though nobody serves that here.
+It supports what http-01 needs: hosts, paths (the longest match wins), and a redirect to HTTPS for an Ingress with TLS,
+which it does not serve itself.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from e2e.support.tools import CADDY, required
 _START_LIMIT = 20.0
 _STOP_LIMIT = 10.0
 _LOOK = 0.5
-"""Seconds between two looks at the Ingresses; Caddy looks at its configuration once a second."""
+"""Seconds between two reads of the Ingresses; Caddy reads its configuration once a second."""
 
 Object = Mapping[str, Any]
 
 
 class IngressFailed(Exception):
-    """Caddy did not come up; the text carries the end of its log."""
+    """Caddy did not start; the text has the end of its log."""
 
 
 @contextmanager
 def serving(cluster: Cluster, *, class_name: str, host: str, port: int, folder: Path) -> Iterator[None]:
-    """Serve until the end of the block; all files are in `folder`, which exists.
+    """Serve for the duration of the block, with all files in the existing `folder`.
 
-    A test that cannot have the program is skipped (see e2e.support.tools).
+    Tests are skipped if the program is not available (see e2e.support.tools).
 
     Raises:
-        IngressFailed: it does not come up.
-        CommandFailed: at the end, if the Ingresses could not be read meanwhile.
+        IngressFailed: Caddy does not start.
+        CommandFailed: at the end, if reading the Ingresses failed.
     """
     program, log, file = required(CADDY), folder / "log", folder / "caddy.json"
     home = {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
@@ -64,7 +64,7 @@ def serving(cluster: Cluster, *, class_name: str, host: str, port: int, folder: 
         deadline = Deadline(_START_LIMIT)
         while not _listens(host, port):
             if not deadline or not process.running():
-                raise IngressFailed(f"Caddy does not come up. The end of its log:\n{last_lines(log)}")
+                raise IngressFailed(f"Caddy does not start. The end of its log:\n{last_lines(log)}")
             time.sleep(_LOOK / 10)
         with ThreadPoolExecutor(1) as pool:
             following = pool.submit(follow)
@@ -78,7 +78,7 @@ def serving(cluster: Cluster, *, class_name: str, host: str, port: int, folder: 
 
 
 def routes(objects: Iterable[Object], class_name: str) -> list[dict[str, Any]]:
-    """Caddy's routes for the Ingresses of a class among `objects`, where there are their Services, too."""
+    """Caddy's routes for the Ingresses of a class; `objects` has the Ingresses and their Services."""
     objects = list(objects)
     services = {
         (each["metadata"]["namespace"], each["metadata"]["name"]): each["spec"]["clusterIP"]
@@ -96,7 +96,7 @@ def routes(objects: Iterable[Object], class_name: str) -> list[dict[str, Any]]:
 
 
 def _route(host: str, path: Object, ingress: Object, services: Mapping[tuple[str, str], str]) -> dict[str, Any]:
-    """Without a path type that says otherwise, what is below a path belongs to it."""
+    """The route of a path. Unless its type is Exact, the path is a prefix."""
     prefix = path["path"].rstrip("/")
     paths = [path["path"]] if path["pathType"] == "Exact" else [path["path"], f"{prefix}/*"]
     match = {"path": paths, **({"host": [host]} if host else {})}

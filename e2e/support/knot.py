@@ -1,8 +1,8 @@
-"""A real DNS server for tests: Knot DNS, authoritative for one zone that clients change by RFC 2136 with a TSIG key.
+"""A real DNS server for tests: Knot DNS with one zone, which clients update by RFC 2136 with a TSIG key.
 
     with serving("test", host="10.100.0.1", port=53, folder=tmp_path) as key: ...
 
-For what only e2e.support.dns can do, hostile answers for instance, there is that one.
+For hostile answers, use e2e.support.dns.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ ns A {host}
 
 
 class KnotFailed(Exception):
-    """The server did not come up; the text carries the end of its log."""
+    """The server did not start; the text has the end of its log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Who has it may change the zone (RFC 8945); `secret` is in base64."""
+    """A TSIG key that permits updates (RFC 8945); `secret` is base64."""
 
     name: str
     secret: str
@@ -72,12 +72,12 @@ class Key:
 
 @contextmanager
 def serving(zone: str, *, host: str, port: int, folder: Path) -> Iterator[Key]:
-    """Serve an empty zone by UDP and TCP; all files are in `folder`, which exists.
+    """Serve an empty zone over UDP and TCP, with all files in the existing `folder`.
 
-    A test that cannot have the program is skipped (see e2e.support.tools).
+    Tests are skipped if the program is not available (see e2e.support.tools).
 
     Raises:
-        KnotFailed: it does not come up.
+        KnotFailed: the server does not start.
     """
     program, log = required(KNOT), folder / "log"
     key = Key("acme", base64.b64encode(secrets.token_bytes(32)).decode())
@@ -102,6 +102,6 @@ def _answers(zone: str, host: str, port: int) -> bool:
     try:
         answer = dns.query.udp(dns.message.make_query(zone, "SOA"), host, timeout=_ASK_LIMIT, port=port)
     except (OSError, dns.exception.Timeout):
-        time.sleep(_ASK_LIMIT / 10)  # refused: it does not listen yet
+        time.sleep(_ASK_LIMIT / 10)  # connection refused: not listening yet
         return False
     return answer.rcode() == dns.rcode.NOERROR

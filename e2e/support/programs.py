@@ -1,12 +1,12 @@
-"""Our operator and any number of our servers as processes of their own, to be started, stopped, killed and restarted.
+"""The operator and servers as processes that tests start, stop, kill and restart.
 
     with running_programs(cluster, folder) as programs:
         second = programs.add_server(peers=True)
         programs.servers[0].kill()
 
-Each program acts under a token of its own ServiceAccount, as in a pod (deploy/rbac.yaml must have been applied). All
-servers stand behind one external URL, which is the address of the first one: a client reaches the others by sending to
-their `url` what is meant for the external URL (see e2e.load.exchange.Exchange).
+Each program uses a token of its own ServiceAccount, as in a pod, which requires deploy/rbac.yaml. All servers share one
+external URL, the address of the first server. A client reaches another server by sending requests for the external URL
+to its `url` (see e2e.load.exchange.Exchange).
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ RELEASE = "kms-acme"
 PEER_SERVICE = "kms-acme-peers"
 START_LIMIT = 60.0
 STOP_LIMIT = 40.0
-"""More than the 25 seconds that a program may take, so that a test sees which exit code it comes to."""
+"""More than the 25 seconds of a graceful shutdown, so that tests see the exit code."""
 _POLL = 0.05
 
 
 class ProgramFailed(Exception):
-    """A program did not become ready, or is not there; the text carries the end of its log."""
+    """A program did not become ready, or does not run; the text has the end of its log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Where servers find the names that they validate: ports of a DNS server and of those who answer, on loopback."""
+    """The loopback ports for validation: those of a DNS server and of the servers that answer challenges."""
 
     dns_port: int
     http01_port: int
@@ -49,7 +49,7 @@ class Validation:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """For `kms-acme server` and `kms-acme dev`."""
+        """Command line options for `kms-acme server` and `kms-acme dev`."""
         return (
             f"--dns-server={LOOPBACK}:{self.dns_port}",
             f"--http01-port={self.http01_port}",
@@ -59,7 +59,7 @@ class Validation:
 
 
 class Program:
-    """One of our programs, on the same ports in all of its lives. Its log is kept over all of them."""
+    """A program that keeps its ports and its log over restarts."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Program:
         log: Path,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        """`command` is what follows `kms-acme`; `env` None: as that of this process."""
+        """`command` are the arguments of `kms-acme`; without `env`, it inherits the environment."""
         self.name = name
         self.metrics_port = metrics_port
         self.log = log
@@ -80,7 +80,7 @@ class Program:
 
     @property
     def guard(self) -> int:
-        """The id of the process that guards it (see e2e.cluster.guard); the program is its child.
+        """The process id of its guard (see e2e.cluster.guard); the program is a child of the guard.
 
         Raises:
             ProgramFailed: it was never started.
@@ -93,34 +93,34 @@ class Program:
             self._process = Process.start(self._command, log=self.log, env=self._env)
 
     def stop(self) -> int | None:
-        """Ask it to end and wait until it has; its exit code, or None if it did not run."""
+        """Stop it with SIGTERM; its exit code, or None if it did not run."""
         if self._process is None or not self._process.running():
             return None
         self._process.stop(STOP_LIMIT)
         return self._process.wait(0)
 
     def wait(self, limit: float) -> int | None:
-        """Wait at most `limit` seconds for its end; its exit code, or None if it still runs."""
+        """Wait at most `limit` seconds; its exit code, or None if it still runs."""
         return self._started().wait(limit)
 
     def kill(self) -> None:
-        """End it as a crash would: SIGKILL. Its ports are free afterwards."""
+        """Kill it with SIGKILL. Its ports are free afterwards."""
         if self._process is not None:
             self._process.kill()
             _wait_for_the_end_of_group(self._process.pid)
 
     def restart(self) -> None:
-        """Stop it if it runs, start it, and wait until it is ready."""
+        """Restart it, and wait until it is ready."""
         self.stop()
         self.start()
         self.wait_until_ready()
 
     def running(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process runs."""
         return self._process is not None and self._process.running()
 
     def ready(self) -> bool:
-        """Whether it says so (/readyz)."""
+        """Whether /readyz answers 200."""
         try:
             return self.get("/readyz")[0] == http.client.OK
         except (OSError, http.client.HTTPException):
@@ -140,10 +140,11 @@ class Program:
             time.sleep(_POLL)
 
     def get(self, path: str) -> tuple[int, str]:
-        """Status and body of a path on the port of /metrics, /healthz and /readyz.
+        """Fetch a path on the port of /metrics, /healthz and /readyz; its status and body.
 
         Raises:
-            OSError: nobody listens there; http.client.HTTPException: the answer is none.
+            OSError: nothing listens on the port.
+            http.client.HTTPException: the answer is not HTTP.
         """
         connection = http.client.HTTPConnection(LOOPBACK, self.metrics_port, timeout=5)
         try:
@@ -154,7 +155,7 @@ class Program:
             connection.close()
 
     def end_of_log(self, lines: int = 15) -> str:
-        """The last lines that it has logged."""
+        """The last lines of its log."""
         return last_lines(self.log, lines)
 
     def _started(self) -> Process:
@@ -164,7 +165,7 @@ class Program:
 
 
 class Server(Program):
-    """An ACME server; `port` is where it listens for clients, `http_port` for those who check certificates."""
+    """An ACME server; `port` is for ACME clients, `http_port` for CRLs and CA certificates over HTTP."""
 
     def __init__(
         self, name: str, command: Sequence[str], *, port: int, http_port: int, metrics_port: int, log: Path
@@ -176,17 +177,17 @@ class Server(Program):
 
     @property
     def url(self) -> str:
-        """Its own address, which clients see only if they are told to go there."""
+        """Its own address, which no resource URL contains."""
         return f"https://{LOOPBACK}:{self.port}"
 
 
 class Programs:
-    """The operator and the servers of one installation. There is one server from the beginning."""
+    """The operator and the servers of an installation, initially one server."""
 
     def __init__(
         self, cluster: Cluster, folder: Path, *, validation: Validation | None = None, log_level: str = "info"
     ) -> None:
-        """Nothing is started yet. `folder` is for the logs."""
+        """Prepare the programs without starting them. `folder` is for their logs."""
         self.validation = validation or Validation(dns_port=free_port(), http01_port=free_port())
         self._cluster = cluster
         self._folder = folder
@@ -201,12 +202,12 @@ class Programs:
 
     @property
     def external_url(self) -> str:
-        """Where clients reach the servers, as far as they know."""
+        """The external URL of all servers."""
         return f"https://localhost:{self._first_port}"
 
     @property
     def http_url(self) -> str:
-        """Where certificates say that revocation lists are."""
+        """The base URL of CRLs in certificates."""
         return f"http://localhost:{self._first_http_port}"
 
     @property
@@ -220,7 +221,7 @@ class Programs:
         return (self.operator, *self.servers)
 
     def start(self) -> None:
-        """Start all of them; they need not be ready yet."""
+        """Start all programs without waiting until they are ready."""
         for each in self.all:
             each.start()
 
@@ -234,7 +235,7 @@ class Programs:
             each.wait_until_ready()
 
     def restart(self) -> None:
-        """Stop all of them, start them, and wait until they are ready.
+        """Restart all programs, and wait until they are ready.
 
         Raises:
             ProgramFailed: one of them does not become ready.
@@ -249,10 +250,10 @@ class Programs:
             each.stop()
 
     def add_server(self, *, peers: bool = False, api: Endpoint | None = None) -> Server:
-        """Another server on the same cluster, started but perhaps not ready yet.
+        """Start another server without waiting until it is ready.
 
-        With `peers` it is one of several that know of each other, through EndpointSlices of the Service PEER_SERVICE;
-        `api` is where it finds the API server, if not where all others do.
+        With `peers`, servers find each other by EndpointSlices of the Service PEER_SERVICE. `api` is another address of
+        the API server.
         """
         options: tuple[str, ...] = (f"--peer-service={PEER_SERVICE}",) if peers else ()
         if api is not None:
@@ -264,7 +265,7 @@ class Programs:
         return server
 
     def remove_server(self, server: Server) -> None:
-        """Stop a server and forget about it, as when its pod is deleted."""
+        """Stop and remove a server, like the deletion of its pod."""
         server.stop()
         self._cluster.kubectl(
             "delete", "endpointslice", _slice_name(server), f"--namespace={RELEASE}", "--ignore-not-found"
@@ -301,7 +302,7 @@ class Programs:
 def running_programs(
     cluster: Cluster, folder: Path, *, validation: Validation | None = None, log_level: str = "info"
 ) -> Iterator[Programs]:
-    """Operator and one server, ready, until the end of the block.
+    """Run the operator and one server for the duration of the block; both are ready.
 
     Raises:
         ProgramFailed: one of them does not become ready.
@@ -316,7 +317,7 @@ def running_programs(
 
 
 def _wait_for_the_end_of_group(group: int) -> None:
-    """The guard has ended, but the program itself, killed with it, may still be about to let go of its ports."""
+    """Wait until the program, killed with its guard, has released its ports."""
     deadline = time.monotonic() + STOP_LIMIT
     with suppress(ProcessLookupError):
         while time.monotonic() < deadline:
@@ -329,9 +330,9 @@ def _slice_name(server: Server) -> str:
 
 
 def _peer(server: Server) -> dict[str, object]:
-    """An EndpointSlice that says where a server answers the others.
+    """The EndpointSlice with the address of a server for its peers.
 
-    Kubernetes takes no loopback address as an IPv4 endpoint; as a host name it does.
+    Kubernetes rejects loopback addresses as IPv4 endpoints, but accepts them as host names.
     """
     return {
         "apiVersion": "discovery.k8s.io/v1",

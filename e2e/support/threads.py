@@ -1,4 +1,4 @@
-"""Servers of the tests in a thread of their own, for tests and tools that are not asynchronous themselves."""
+"""Runs asynchronous servers in a thread, for synchronous tests and tools."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _LIMIT = 10.0
 
 @contextmanager
 def in_thread(server: AbstractAsyncContextManager[T], *, name: str) -> Iterator[T]:
-    """Enter an asynchronous context manager in an event loop in a thread, and leave it at the end of the block.
+    """Run an asynchronous context manager in a thread with its own event loop, for the duration of the block.
 
     Raises:
-        whatever entering raises, and TimeoutError if that, or leaving, takes longer than ten seconds.
+        the error of entering it; TimeoutError if entering or leaving it takes longer than ten seconds.
     """
     entered: Future[tuple[T, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 

@@ -1,4 +1,4 @@
-"""A TLS-ALPN-01 answerer (RFC 8737): for each identifier a certificate that holds its key authorization.
+"""A TLS server for tls-alpn-01 (RFC 8737), with a challenge certificate for each identifier.
 
 answerer = Answerer()
 answerer.add("a.demo.test", key_authorization)
@@ -31,7 +31,7 @@ _NAMES_KEPT = 10_000
 
 
 def server_name(identifier: str) -> str:
-    """What the one who validates asks for: a DNS name as it is, an address by its reverse name (RFC 8738, 6)."""
+    """The SNI of a validation: the DNS name, or the reverse name of an IP address (RFC 8738, 6)."""
     try:
         return ipaddress.ip_address(identifier).reverse_pointer
     except ValueError:
@@ -39,25 +39,25 @@ def server_name(identifier: str) -> str:
 
 
 class Answerer:
-    """Who is answered with which certificate. May be changed while it serves, also from another thread."""
+    """The certificates by identifier; thread-safe."""
 
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._contexts: dict[str, ssl.SSLContext] = {}
         self.asked: deque[str | None] = deque(maxlen=_NAMES_KEPT)
-        """The server names that were asked for, the last ones."""
+        """The last requested server names."""
         self.default = self._context(self._certificate("nobody.invalid", ""))
 
     def add(self, identifier: str, key_authorization: str) -> None:
-        """Answer for a DNS name or an IP address."""
+        """Present a challenge certificate for a DNS name or an IP address."""
         self._contexts[server_name(identifier)] = self._context(self._certificate(identifier, key_authorization))
 
     def remove(self, identifier: str) -> None:
-        """Answer for it as for a stranger again; fine if it was never added."""
+        """Remove the challenge certificate of an identifier, if there is one."""
         self._contexts.pop(server_name(identifier), None)
 
     def choose(self, connection: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> None:
-        """Take the certificate for a server name: a callback of TLS."""
+        """Select the certificate for a server name, as the SNI callback."""
         self.asked.append(name)
         if found := self._contexts.get((name or "").lower()):
             connection.context = found
@@ -73,7 +73,7 @@ class Answerer:
         return context
 
     def _certificate(self, identifier: str, key_authorization: str) -> x509.Certificate:
-        """Self-signed, for this identifier alone, with the critical extension acmeIdentifier (RFC 8737, 3)."""
+        """A self-signed certificate for this identifier, with the critical acmeIdentifier extension (RFC 8737, 3)."""
         try:
             name: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(identifier))
         except ValueError:
@@ -93,7 +93,7 @@ class Answerer:
 
 @asynccontextmanager
 async def listening(answerer: Answerer, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[int]:
-    """Serve on a port (0: a free one), which is yielded. After the handshake nothing is said and nothing heard.
+    """Serve handshakes on a port (0: a free one); yields the port. No data follows a handshake.
 
     Raises:
         OSError: the port is taken.
@@ -106,13 +106,13 @@ async def listening(answerer: Answerer, *, host: str = "127.0.0.1", port: int = 
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        await asyncio.sleep(0)  # closed transports are let go in the loop's next round
+        await asyncio.sleep(0)  # the loop releases closed transports in its next iteration
 
 
 def serving(answerer: Answerer, *, host: str = "127.0.0.1", port: int = 0) -> AbstractContextManager[int]:
-    """The same in a thread, for code that is not asynchronous."""
+    """Serve in a thread, for synchronous code."""
     return in_thread(listening(answerer, host=host, port=port), name="tls-alpn-01")
 
 
 class _Mute(asyncio.Protocol):
-    """Waits until the other side has gone."""
+    """Sends nothing, and waits until the client closes the connection."""

@@ -1,7 +1,7 @@
-"""The real programs that tests run: certbot, lego, Caddy and Apache, openssl and curl, Knot DNS.
+"""Finds the programs for tests: certbot, lego, Caddy, Apache, openssl, curl, Knot DNS.
 
-`required` is for tests: what cannot be had on a person's machine skips a test and says why; in CI (CI=true) it fails,
-because there nobody reads what was skipped.
+`required` is for tests: without the program, it skips the test with a reason. In CI (CI=true), it fails the test, since
+skips go unnoticed there.
 """
 
 from __future__ import annotations
@@ -22,47 +22,47 @@ from e2e.cluster.errors import NoSource
 
 _INSTALL_LIMIT = 300.0
 MODULES = Path(__file__).parents[1] / "stories" / "binaries"
-"""What pins the versions of those that are built."""
+"""The Go module that pins the versions of built programs."""
 
 
 class Missing(Exception):
-    """A program is not here and cannot be had; the text says how to get it."""
+    """A program is not available; the text says how to install it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A program, and where it comes from."""
+    """A program and its source."""
 
     name: str
     debian: str = ""
-    """Its package in Debian, for what `apt-get install` may get."""
+    """Its Debian package, for `apt-get install`."""
     hint: str = ""
-    """How a person gets it."""
+    """How to install it."""
     package: str = ""
-    """The Go package that it is built from: then only the pinned version will do, whatever is installed."""
+    """The Go package to build it from; an installed version is ignored."""
 
 
-CERTBOT = Tool("certbot", hint="it belongs to the project's environment: make setup")
+CERTBOT = Tool("certbot", hint="run make setup")
 LEGO = Tool("lego", debian="lego", hint="apt-get install lego")
 OPENSSL = Tool("openssl", debian="openssl", hint="apt-get install openssl")
 CURL = Tool("curl", debian="curl", hint="apt-get install curl")
 APACHE = Tool("apache2", debian="apache2-bin", hint="apt-get install apache2-bin")
-"""The program and its modules, without the service that the package apache2 starts."""
+"""The program without the service of the package apache2."""
 KNOT = Tool("knotd", debian="knot", hint="apt-get install knot")
 CADDY = Tool(
     "caddy",
     package="github.com/caddyserver/caddy/v2/cmd/caddy",
-    hint="it is built from Go modules, which takes Go (or PyPI) and proxy.golang.org",
+    hint="the build needs Go (or PyPI) and proxy.golang.org",
 )
-"""Debian's is too old for renewal information (RFC 9773)."""
+"""Debian's version lacks renewal information (RFC 9773)."""
 
 
 def find(tool: Tool, env: Mapping[str, str] = os.environ) -> Path:
-    """The program: built, if it is pinned; else beside this Python, on PATH, or installed from Debian if we are root.
+    """Find a program: build it, if it is pinned; otherwise look beside this Python and on PATH, or install it as root.
 
     Raises:
-        Missing: none of these.
-        BuildFailed: its modules are here, and cannot be built.
+        Missing: it is not available.
+        BuildFailed: the build fails.
     """
     if tool.package:
         return _built(tool, env)
@@ -76,7 +76,7 @@ def find(tool: Tool, env: Mapping[str, str] = os.environ) -> Path:
 
 
 def required(tool: Tool, env: Mapping[str, str] = os.environ) -> Path:
-    """The program, for a test that cannot do without it: else the test is skipped, or fails in CI."""
+    """Find a program for a test; if it is missing, skip the test, or fail it in CI."""
     try:
         return find(tool, env)
     except Missing as missing:
@@ -101,7 +101,7 @@ def _built(tool: Tool, env: Mapping[str, str]) -> Path:
 
 
 def _apt(tool: Tool, env: Mapping[str, str]) -> None:
-    """Install a package; where that fails, once more with fresh lists of what there is."""
+    """Install a package; if that fails, update the package lists and retry."""
     install = ("install", "--yes", "--no-install-recommends", tool.debian)
     problems = []
     for arguments in (install, ("update",), install):
@@ -124,7 +124,7 @@ def _apt(tool: Tool, env: Mapping[str, str]) -> None:
 
 
 def main() -> None:
-    """Build what is pinned, before tests ask for it, so that people see what takes so long."""
+    """Build the pinned programs before the tests, to show progress."""
     try:
         find(CADDY)
     except Missing as missing:

@@ -1,4 +1,4 @@
-"""The targets, one a file, each with a `TARGET`."""
+"""The targets: one per file, as `TARGET`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAMES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 
 def load(name: str) -> Target:
-    """The target of that name."""
+    """Load a target by its name."""
     target = import_module(f"{__name__}.{name}").TARGET
     if not isinstance(target, Target):
         raise TypeError(f"fuzz/targets/{name}.py has no Target under the name TARGET")

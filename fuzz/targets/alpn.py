@@ -12,12 +12,12 @@ VALUE = b"\x04\x20" + bytes(range(32))
 
 
 def read(data: bytes) -> None:
-    """For a name; a refusal is told to people."""
+    """Check the certificate for a name. The message of a refusal must fit on one line."""
     try:
         check(data, Identifier(type="dns", value=NAME), VALUE[2:])
     except WrongCertificate as error:
         if not str(error).isprintable():
-            raise AssertionError("a message that would break a line of a log") from error
+            raise AssertionError("the message has more than one line") from error
 
 
 TARGET = Target(read, (), longest=MAXIMUM_CERTIFICATE + 1)

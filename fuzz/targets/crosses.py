@@ -1,4 +1,4 @@
-"""A chain by which other CAs certify a CA's key, in PEM: any tenant may write one into a CertificateAuthority."""
+"""Cross-certificates in PEM, which any tenant may write into a CertificateAuthority."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIGNER = Signer(self_signed(TEMPLATE, _KEY), _KEY)
 
 
 def read(data: bytes) -> None:
-    """As text: it comes in a field."""
+    """Parse the text of the field."""
     check_cross(data.decode("utf-8", "replace"), SIGNER, now=NOW)
 
 

@@ -1,4 +1,4 @@
-"""A certificate request in DER (RFC 2986), and what a policy says to it."""
+"""A CSR in DER (RFC 2986), and its check against a policy."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _POLICY = compiled_policy(
 
 
 def read(data: bytes) -> None:
-    """Parse, then judge."""
+    """Parse the CSR, then check it against the policy."""
     for violation in request_violations(parse_request(data), _POLICY, None):
         if not violation.message.isprintable():
-            raise AssertionError("a message that would break a line of a log")
+            raise AssertionError("the message has more than one line")
 
 
 TARGET = Target(read, (InvalidRequest,), longest=MAXIMUM_REQUEST + 1)

@@ -23,7 +23,7 @@ _ISSUANCE = Issuance(wildcard=True, issuers=("ca.example.com",), account="https:
 
 
 def read(data: bytes) -> None:
-    """As a response to each query."""
+    """Parse the response to each query."""
     for type_, query in QUERIES.items():
         try:
             records = read_response(data, query).records

@@ -1,4 +1,4 @@
-"""An external account binding (RFC 8555, 7.3.4), its MAC included."""
+"""An external account binding (RFC 8555, 7.3.4), including its MAC."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KEY = account_key(JWK)
 
 
 def read(data: bytes) -> None:
-    """Form first, then the MAC."""
+    """Parse the JWS, then verify the MAC."""
     eab.verify(eab.parse(json_object(data, "The binding"), url=URL, key=_KEY), MAC_KEY)
 
 

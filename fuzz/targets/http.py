@@ -14,12 +14,12 @@ _MAXIMUM_BODY = 256
 
 @cache
 def _loop() -> AbstractEventLoop:
-    """A loop that never runs: all bytes are there from the start, so nothing waits."""
+    """An event loop that never runs; all bytes are available from the start."""
     return asyncio.new_event_loop()
 
 
 def read(data: bytes) -> None:
-    """The whole response at once."""
+    """Parse a whole response."""
     reader = StreamReader(loop=_loop())
     reader.feed_data(data)
     reader.feed_eof()
@@ -28,7 +28,7 @@ def read(data: bytes) -> None:
         reading.send(None)
     except StopIteration as finished:
         if len(finished.value.body) > _MAXIMUM_BODY:
-            raise AssertionError("a body that is too long") from finished
+            raise AssertionError("the body is too long") from finished
 
 
 TARGET = Target(read, (InvalidResponse, EOFError))

@@ -10,7 +10,7 @@ from fuzz.target import Target
 
 
 def read(data: bytes) -> None:
-    """A refusal must also be one that can be told."""
+    """Parse the identifiers; a refusal must have a problem document."""
     try:
         normalise(decode(data, NewOrder).identifiers)
     except Refused as refused:

@@ -1,4 +1,4 @@
-"""The certificate and the key of a CA that somebody brings, in PEM: any tenant may write such a Secret."""
+"""The certificate and the key of an imported CA in PEM, which any tenant may write into a Secret."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from kms.pki.ca import InvalidAuthority, check_imported
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 BETWEEN = b"\n=====\n"
-"""What stands between the two in an input."""
+"""Separates the two in an input."""
 
 
 def read(data: bytes) -> None:
-    """Certificate first, then the key."""
+    """Parse the certificate, then the key."""
     certificate, _, key = data.partition(BETWEEN)
     check_imported(certificate, key, now=NOW)
 

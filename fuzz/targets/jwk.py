@@ -9,10 +9,10 @@ from fuzz.target import Target
 
 
 def read(data: bytes) -> None:
-    """A key that is taken is the same one when it has been stored."""
+    """Parse the key; the stored form of an accepted key must parse to the same key."""
     key = account_key(json_object(data, "The jwk"))
     if stored_account_key(key.jwk).thumbprint != key.thumbprint:
-        raise AssertionError("the key is another one once it is stored")
+        raise AssertionError("the stored key differs")
 
 
 TARGET = Target(read, (Refused,))

@@ -9,7 +9,7 @@ from fuzz.target import Target
 
 
 def read(data: bytes) -> None:
-    """As `Authenticator.key_holder` does."""
+    """Parse and verify the JWS as `Authenticator.key_holder` does."""
     request = jws.parse(data)
     if request.jwk is not None:
         jws.verify(request, account_key(request.jwk))

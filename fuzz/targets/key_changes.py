@@ -1,4 +1,4 @@
-"""The inner JWS of a key change, its signature included (RFC 8555, 7.3.5)."""
+"""The inner JWS of a key change, including its signature (RFC 8555, 7.3.5)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ACCOUNT = "https://acme.example.com/acme/pki/web/accounts/" + "a" * 52
 
 
 def read(data: bytes) -> None:
-    """As the outer request hands it on."""
+    """Parse and verify the payload of the outer JWS."""
     parse(data, url=URL, account=ACCOUNT)
 
 

@@ -1,4 +1,4 @@
-"""The value of an identifier: a DNS name or an IP address, each with one spelling (RFC 5280, RFC 8738)."""
+"""The value of an identifier: a DNS name or an IP address in canonical form (RFC 5280, RFC 8738)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from kms.pki.names import InvalidName, Name, common_name_of, dns_name, ip_addres
 
 
 def read(data: bytes) -> None:
-    """What is taken is its own canonical spelling, and no name is also an address."""
+    """Parse as both; an accepted value must be canonical, and never a name and an address at once."""
     text = data.decode("utf-8", "replace")
     taken = [name for name in (_read(dns_name, text), _read(ip_address, text), common_name_of(text)) if name]
     for name in taken:
         again = dns_name(name.value) if name.type == "dns" else ip_address(name.value)
         if again != name or len({each.type for each in taken}) != 1:
-            raise AssertionError(f"{name} has two readings")
+            raise AssertionError(f"{name} is both a name and an address")
 
 
 def _read(parse: Callable[[str], Name], text: str) -> Name | None:
@@ -23,7 +23,7 @@ def _read(parse: Callable[[str], Name], text: str) -> Name | None:
         return parse(text)
     except InvalidName as error:
         if not str(error).isprintable():
-            raise AssertionError("a message that would break a line of a log") from error
+            raise AssertionError("the message has more than one line") from error
         return None
 
 

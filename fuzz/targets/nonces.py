@@ -1,4 +1,4 @@
-"""Nonces that clients send back, or make up (RFC 8555, 6.5)."""
+"""Nonces in requests (RFC 8555, 6.5)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NONCES.use(b"a secret of the replicas")
 
 
 def read(data: bytes) -> None:
-    """One that was read is redeemed."""
+    """Parse a nonce and redeem it."""
     NONCES.redeem(NONCES.read(data.decode("utf-8", "replace")))
 
 

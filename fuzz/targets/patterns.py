@@ -1,4 +1,4 @@
-"""Patterns of policies, and values to match: a line each. A tenant writes the one, a client the other (SEC33)."""
+"""A pattern of a policy, written by a tenant, and a value to match, sent by a client."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from kms.pki.patterns import InvalidPattern, label_pattern, value_pattern
 
 
 def read(data: bytes) -> None:
-    """The first line is the pattern, the rest the value."""
+    """Match: the first line is the pattern, the rest the value."""
     text, _, value = data.decode("utf-8", "replace").partition("\n")
     value_pattern(text).matches(value)
     pattern = label_pattern(text)

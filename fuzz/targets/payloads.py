@@ -1,4 +1,4 @@
-"""The payloads of signed requests, each read as every type that there is."""
+"""The payload of a signed request, parsed as every payload type."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TYPES = tuple(
 
 
 def read(data: bytes) -> None:
-    """Contacts and the CSR are read on."""
+    """Parse the payload, then its contacts and CSR."""
     for type_ in _TYPES:
         try:
             payload = payloads.decode(data, type_)

@@ -1,4 +1,4 @@
-"""The Location of a redirect: a URL that may be fetched, or a refusal."""
+"""The Location header of a redirect during http-01 validation."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _FROM = challenge_url(Identifier(type="dns", value="www.example.com"), "token", 
 
 
 def read(data: bytes) -> None:
-    """As the Location of a response from the challenge URL."""
+    """Resolve the Location against the challenge URL."""
     url = resolve_redirect(_FROM, data, ports=PORTS)
     if url.port not in PORTS or dns_name(url.name.value, wildcard=False) != url.name:
-        raise AssertionError("a redirect that must not be followed")
+        raise AssertionError("the redirect must not be followed")
     if not (url.path + url.host).isascii() or any(each in url.path + url.host for each in " \r\n\0"):
-        raise AssertionError("a request line that would break")
+        raise AssertionError("the URL breaks the request line")
 
 
 TARGET = Target(read, (RedirectRefused,), longest=4096)

@@ -1,4 +1,4 @@
-"""The identifier of a certificate in the URL of its renewal information (RFC 9773, 4.1)."""
+"""The certificate identifier in the URL of renewal information (RFC 9773, 4.1)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from fuzz.target import Target
 
 
 def read(data: bytes) -> None:
-    """What is taken is written as it was read."""
+    """Parse the identifier; an accepted one must be canonical."""
     text = data.decode("utf-8", "replace")
     if str(parse_certificate_id(text)) != text:
-        raise AssertionError("an identifier with two spellings")
+        raise AssertionError("the identifier is not canonical")
 
 
 TARGET = Target(read, (Refused,), longest=4096)

@@ -10,7 +10,7 @@ from fuzz.target import Target
 
 
 def read(data: bytes) -> None:
-    """As far as it goes before the certificate is looked up."""
+    """Parse the payload and the certificate, without looking it up."""
     payload = decode(data, Revocation)
     parse_certificate(payload.der())
     subscriber_reason(payload.reason)

@@ -15,7 +15,7 @@ def read(data: bytes) -> None:
     _URLS.directory_of(text)
     found = _URLS.parse_account(text)
     if found is not None and f"{_URLS.profile(found.namespace, found.profile)}/accounts/{found.account}" != text:
-        raise AssertionError("a URL with two spellings")
+        raise AssertionError("the URL is not canonical")
 
 
 TARGET = Target(read, (), longest=16 * 1024)

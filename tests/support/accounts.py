@@ -1,4 +1,4 @@
-"""ACMEAccounts for tests that only need some object or other."""
+"""ACMEAccounts for tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kms.resources.meta import LocalRef, ObjectMeta
 def account(
     name: str, namespace: str = "pki", *, thumbprint: str = "t" * 43, labels: dict[str, str] | None = None
 ) -> ACMEAccount:
-    """An account that has not been stored yet."""
+    """A new account, not stored yet."""
     return ACMEAccount(
         metadata=ObjectMeta(name=name, namespace=namespace, labels=labels or {}),
         spec=AccountSpec(

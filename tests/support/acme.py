@@ -1,4 +1,4 @@
-"""The keys and signatures of a client, which can be as wrong as a test wants."""
+"""The keys and signatures of a client, valid or invalid."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ ALGORITHMS = (*_EC, *_RSA, "EdDSA")
 
 
 class ClientKey:
-    """A key pair of a client; `algorithm` is what it signs with unless told otherwise."""
+    """A key pair of a client; `algorithm` is its default signature algorithm."""
 
     def __init__(self, algorithm: str = "ES256", private: Any = None) -> None:
         self.algorithm = algorithm
@@ -57,7 +57,7 @@ class ClientKey:
         self.public: AccountKey = account_key(self.jwk)
 
     def sign(self, message: bytes) -> bytes:
-        """The signature in the form that JWS wants."""
+        """Sign a message in the format of JWS."""
         if self.algorithm in _EC:
             _, hash_, size, _ = _EC[self.algorithm]
             r, s = decode_dss_signature(self.private.sign(message, ec.ECDSA(hash_)))
@@ -90,14 +90,14 @@ def _jwk(private: Any, algorithm: str) -> dict[str, Any]:
 
 
 def flattened(protected: Any, payload: bytes, sign: Any) -> dict[str, Any]:
-    """A flattened JWS with that protected header (an object, or the bytes themselves)."""
+    """A flattened JWS with this protected header, an object or bytes."""
     header = b64(protected if isinstance(protected, bytes) else json.dumps(protected).encode())
     body = b64(payload)
     return {"protected": header, "payload": body, "signature": b64(sign(f"{header}.{body}".encode()))}
 
 
 def signed(key: ClientKey, payload: bytes, **header: Any) -> bytes:
-    """The body of a request. A header member that is None is left out."""
+    """A signed request body. Header members that are None are left out."""
     members = {"alg": key.algorithm} | header
     return json.dumps(flattened({k: v for k, v in members.items() if v is not None}, payload, key.sign)).encode()
 
@@ -105,7 +105,7 @@ def signed(key: ClientKey, payload: bytes, **header: Any) -> bytes:
 def binding(
     key: ClientKey, *, url: str, mac_key: bytes = MAC_KEY, payload: bytes | None = None, **header: Any
 ) -> dict[str, Any]:
-    """An externalAccountBinding. A header member that is None is left out."""
+    """An externalAccountBinding. Header members that are None are left out."""
     members = {"alg": "HS256", "kid": KEY_ID, "url": url} | header
     digest = {"HS384": "sha384", "HS512": "sha512"}.get(members["alg"], "sha256")
     body = json.dumps(key.jwk).encode() if payload is None else payload

@@ -1,4 +1,4 @@
-"""ACMEOrders for tests that need no cluster: as they come from the store, with their authorizations in place."""
+"""ACMEOrders with their authorizations, for tests without a cluster."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def order(*names: str, created: datetime = NOW, lifetime: timedelta = LIFETIME) 
 
 
 def proven(order: ACMEOrder, *positions: int, at: datetime = NOW) -> ACMEOrder:
-    """The order after control of the names at these positions, or of all, was proven by http-01."""
+    """The order after http-01 validation of the names at these positions; without positions, of all names."""
     chosen = positions or range(len(order.spec.identifiers))
     outcomes = {ChallengeId(position, "http-01"): Valid(at) for position in chosen}
     return transitions.validated(order, outcomes, lifetime=LIFETIME, now=at)
 
 
 def issued(serial: str = "1234") -> Issued:
-    """A certificate that nobody looks into."""
+    """A placeholder for an issued certificate."""
     return Issued(
         chain=f"-----BEGIN CERTIFICATE-----\n{serial}\n-----END CERTIFICATE-----\n",
         serial_number=serial,
@@ -62,5 +62,5 @@ def issued(serial: str = "1234") -> Issued:
 
 
 def certified() -> ACMEOrder:
-    """An order whose certificate was issued."""
+    """A valid order with its certificate."""
     return transitions.issued(proven(order()), DIGEST, issued(), now=NOW)

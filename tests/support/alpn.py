@@ -1,4 +1,4 @@
-"""Responders for tls-alpn-01 on 127.0.0.0/8, with certificates as honest or as odd as a test wants them."""
+"""TLS servers for tls-alpn-01 on 127.0.0.0/8, with valid or invalid challenge certificates."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def certificate(
         .public_key(_key().public_key())
         .serial_number(4711)
         .not_valid_before(now - timedelta(days=2))
-        .not_valid_after(now - timedelta(days=1))  # over, which matters to nobody
+        .not_valid_after(now - timedelta(days=1))  # expired, which does not matter
     )
     if names is not None:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)

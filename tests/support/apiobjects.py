@@ -1,7 +1,8 @@
-"""The objects behind FakeApiServer: what etcd and the registries of a real API server do, in one process.
+"""The objects of FakeApiServer: the behaviour of etcd and of the registries of a real API server.
 
-Versions, preconditions, the status subresource, server-side apply, selectors and a history for watches. It refuses what
-the real one refuses: tests/kms/cluster/test_client.py asks it what tests/integration/test_cluster_client.py asks that.
+It has versions, preconditions, the status subresource, server-side apply, selectors and a history for watches. Its
+errors are those of a real API server: tests/kms/cluster/test_client.py tests the same cases against it as
+tests/integration/test_cluster_client.py tests against a real one.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class Objects:
         return self._update(key, old, body, status=status)
 
     def apply(self, key: Key, body: JSON, *, manager: str, status: bool) -> JSON:
-        """Merge `body` in, and take out what `manager` applied last time and left out now."""
+        """Merge `body`, and remove the fields that `manager` applied last time but not now."""
         owned = copy.deepcopy(body)
         wanted_version = owned["metadata"].pop("resourceVersion", None)
         if key not in self.by_key:
@@ -115,13 +116,13 @@ class Objects:
         self._record(key, old, None)
 
     def compact(self) -> None:
-        """Forget the history: a watch from any version before this one, and any page of an older list, is Gone."""
+        """Delete the history: watches from older versions, and pages of older lists, become Gone."""
         self.version += 1
         self.history.clear()
         self.oldest = self.version
 
     def changes_after(self, version: int, *, running: bool = False) -> list[Change]:
-        # A watch that had seen everything before the compaction goes on; a new one from there would be Gone.
+        # A running watch that has seen everything continues; a new one from an older version is Gone.
         if version < self.oldest - running:
             raise Refusal(410, "Expired", f"too old resource version: {version} ({self.oldest})")
         return [change for change in self.history if change.version > version]
@@ -145,7 +146,7 @@ class Objects:
         kept = ("name", "namespace", "uid", "creationTimestamp", "generation", "resourceVersion")
         new["metadata"] |= {field: old["metadata"][field] for field in kept if field in old["metadata"]}
         if new == old:
-            return old  # as in etcd, a write that changes nothing makes no new version
+            return old  # as in etcd, an unchanged object keeps its version
         if new.get("spec") != old.get("spec"):
             new["metadata"]["generation"] += 1
         return self._store(key, new)
@@ -164,7 +165,7 @@ class Objects:
         self.wake()
 
     def wake(self) -> None:
-        """Let all watches look again."""
+        """Let all watches check for changes."""
         self.changed.set()
         self.changed = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""A Kubernetes API server in memory, spoken to over real HTTP: for unit tests, and for faults on demand.
+"""A Kubernetes API server in memory with a real HTTP interface, for unit tests and for injected faults.
 
     async with running_api() as api:
         cluster = await api.cluster()
@@ -6,7 +6,7 @@
         ...
         assert [each.verb for each in api.requests] == ["create", "update"]
 
-It knows no schema, no admission and no RBAC, and any group, version and kind: the first object says what it is.
+It has no schemas, no admission and no RBAC, and accepts any group, version and kind.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Seen(NamedTuple):
 
 @dataclass
 class Fault:
-    """What happens to the next requests of a sort instead of an answer."""
+    """A fault for the next requests of a kind."""
 
     verb: str
     plural: str
@@ -68,22 +68,22 @@ class Fault:
 
 
 class FakeApiServer:
-    """The server. `store` has its objects, `requests` all that it was asked, faults included."""
+    """The server. `store` has its objects, `requests` all requests, including those with faults."""
 
     def __init__(self) -> None:
         self.store = Objects()
         self.requests: list[Seen] = []
         self.tokens: set[str] | None = None
-        """The bearer tokens that are taken; None takes anything."""
+        """The accepted bearer tokens; None accepts any."""
         self.unserved: set[str] = set()
-        """Plurals whose CRD is not there."""
+        """The plurals of missing CRDs."""
         self.token_seconds = 3600.0
         """How long tokens last that are asked for. They are `<ServiceAccount>-1`, `<ServiceAccount>-2` and so on."""
         self.token_answer: JSON | None = None
-        """What is answered instead."""
+        """The pending faults."""
         self.bookmark_seconds = 60.0
         self.mute = False
-        """While True, watches stay open and say nothing."""
+        """While True, watches stay open and send nothing."""
         self.port = 0
         self._faults: list[Fault] = []
         self._clusters: list[Cluster] = []
@@ -97,12 +97,12 @@ class FakeApiServer:
 
     @property
     def writes(self) -> list[Seen]:
-        """The requests that wanted to change something."""
+        """The writing requests."""
         return [each for each in self.requests if each.verb not in {"get", "list", "watch"}]
 
     @property
     def watching(self) -> int:
-        """How many watches are open."""
+        """The number of open watches."""
         return len(self._watches)
 
     async def cluster(
@@ -139,7 +139,7 @@ class FakeApiServer:
         return path
 
     def put(self, kind: Kind[T], object_: T) -> T:
-        """Store an object, status and all, as if somebody else had written it; what is there is overwritten."""
+        """Store an object including its status, as if another client wrote it; replaces an existing object."""
         body = msgspec.json.decode(encode(kind, object_))
         metadata = object_.metadata
         key = Key(kind.plural, metadata.namespace, metadata.name)
@@ -156,12 +156,12 @@ class FakeApiServer:
         return _decoded(kind, self.store.replace(key, body, status=True))
 
     def read(self, kind: Kind[T], namespace: str, name: str) -> T | None:
-        """What is stored, without a request."""
+        """Read a stored object without a request."""
         body = self.store.by_key.get(Key(kind.plural, namespace, name))
         return None if body is None else _decoded(kind, body)
 
     def remove(self, kind: Kind[T], namespace: str, name: str) -> None:
-        """Delete an object as if somebody else had."""
+        """Delete an object as if another client did."""
         self.store.delete(Key(kind.plural, namespace, name), {})
 
     def fail_next(
@@ -183,16 +183,16 @@ class FakeApiServer:
         self._faults.append(Fault(verb, plural, status, times, retry_after, done, delay))
 
     def succeed(self) -> None:
-        """Fail nothing any more."""
+        """Remove all faults."""
         self._faults.clear()
 
     def drop_watches(self) -> None:
-        """Cut all watches off without a word."""
+        """Abort the connections of all watches."""
         for transport in tuple(self._watches):
             transport.abort()
 
     def send_bookmarks(self) -> None:
-        """Let all watches know the newest version now."""
+        """Send a bookmark with the newest version to all watches."""
         self.store.version += 1
         self._bookmarks += 1
         self.store.wake()
@@ -314,13 +314,13 @@ class FakeApiServer:
             async for event in self._events(version, seen, _selector(request)):
                 await response.write(json.dumps(event).encode() + b"\n")
         except ConnectionError:
-            pass  # whoever watched has gone
+            pass  # the client has gone
         finally:
             self._watches.discard(transport)
         return response
 
     async def _events(self, version: int, seen: Seen, matches: Callable[[JSON], bool]) -> AsyncIterator[JSON]:
-        """What a watch says: the changes after `version`, bookmarks when due, an error when it falls behind."""
+        """The events of a watch: changes after `version`, bookmarks when due, and an error when it falls behind."""
         bookmarks = self._bookmarks
         while True:
             changed = self.store.changed
@@ -383,7 +383,7 @@ def _understood(request: web.Request) -> Seen:
 
 
 def _continued(token: str) -> tuple[int, int]:
-    """Version and place that a continue token stands for: unpadded base64url, as the real ones are."""
+    """The version and position in a continue token, which is unpadded base64url as in Kubernetes."""
     try:
         version, start = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode().split()
         return int(version), int(start)
@@ -398,7 +398,7 @@ def _selector(request: web.Request) -> Callable[[JSON], bool]:
 
 
 def _event(change: Change, seen: Seen, matches: Callable[[JSON], bool]) -> JSON | None:
-    """What a watch tells of a change: an object that begins to match is ADDED, one that ceases to is DELETED."""
+    """The event for a change: an object that begins to match is ADDED, one that ceases to match is DELETED."""
     if change.key.plural != seen.plural or seen.namespace not in {"", change.key.namespace}:
         return None
     before = change.before if change.before is not None and matches(change.before) else None

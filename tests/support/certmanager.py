@@ -1,4 +1,4 @@
-"""cert-manager on a node beside our chart: what a team writes there, what it waits for, and what it gets.
+"""cert-manager on a node with our chart, and a team that uses it.
 
     team.enrolls()
     team.expose("shop")
@@ -6,8 +6,7 @@
     team.wait("certificate/shop")
     leaf = team.issued("shop").leaf
 
-Nothing stands between a name and its solver: `shop.NAMESPACE.svc.cluster.local` is a Service in front of the pods that
-cert-manager starts for that name.
+`shop.NAMESPACE.svc.cluster.local` is a Service for the solver pods that cert-manager starts for this name.
 """
 
 from __future__ import annotations
@@ -34,33 +33,33 @@ from tests.support.manifests import Manifest, text
 from tests.support.release import Release
 
 CERT_MANAGER = CertManager(minimum_backoff="10s", maximum_backoff="10s")
-"""As it is installed for tests: with its defaults, but it does not wait for an hour after a failure."""
+"""cert-manager for tests: its defaults, with a shorter back-off."""
 API = "cert-manager.io/v1"
 ISSUER = "kms-acme"
-"""What the issuer of a team is called."""
+"""The name of a team's issuer."""
 ACCOUNT = "kms-acme-account"
-"""The Secret with the key of its account."""
+"""The Secret of its account key."""
 HTTP01: Sequence[Mapping[str, Any]] = (
     {"http01": {"ingress": {"ingressClassName": "none", "serviceType": "ClusterIP"}}},
 )
-"""Solver pods, and an Ingress that nobody serves."""
+"""A solver with pods and an Ingress that no controller serves."""
 TRUSTED: Mapping[str, Any] = {"ownershipValidation": "Skipped"}
-"""For a profile: no challenges, where a test is about something else."""
+"""A profile without validation, for tests of other features."""
 _STORY = ("issuers", "certificates", "certificaterequests", "orders.acme.cert-manager.io", "challenges", "acmeorders")
 _ENCODED = re.compile(r"[A-Za-z0-9+/=]{60}|-----(BEGIN|END) ")
-"""Requests and certificates, which nobody reads."""
+"""CSRs and certificates, to leave out of descriptions."""
 
 Spec = Mapping[str, Any]
 
 
 def manifest(api: str, kind: str, name: str, spec: Spec) -> Manifest:
-    """The manifest of an object that has a spec."""
+    """The manifest of an object with a spec."""
     return {"apiVersion": api, "kind": kind, "metadata": {"name": name}, "spec": dict(spec)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """What an issuer says of an EABCredential."""
+    """The EAB credential of an issuer."""
 
     namespace: str
     key_id: str
@@ -87,15 +86,15 @@ class Issued:
 
     @property
     def names(self) -> set[str]:
-        """All names and addresses that it is good for."""
+        """All its DNS names and IP addresses."""
         extension = self.leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         return {str(each.value) for each in extension}
 
     def verify(self, trusted: str, name: x509.DNSName | x509.IPAddress) -> Sequence[x509.Certificate]:
-        """The path from the leaf to a root among the `trusted` (PEM), by nothing but what the Secret has.
+        """Verify the certificate with the chain in the Secret and the `trusted` roots (PEM); returns the path.
 
         Raises:
-            VerificationError: there is none, or it is not good for this name now.
+            VerificationError: there is no path, or the certificate is not valid for this name now.
         """
         assert self.leaf.public_key() == self.key.public_key()
         roots = [each for each in x509.load_pem_x509_certificates(trusted.encode()) if each.issuer == each.subject]
@@ -114,15 +113,15 @@ class Team:
         """Run kubectl in the namespace.
 
         Raises:
-            CommandFailed: it ended with an error.
+            CommandFailed: it failed.
         """
         return self.release.cluster.kubectl(f"--namespace={self.namespace}", *args, stdin=stdin)
 
     def name(self, host: str) -> str:
-        """The DNS name of a Service of the team's, which its policy allows."""
+        """The DNS name of a Service of the team, which its policy allows."""
         return f"{host}.{self.namespace}.svc.cluster.local"
 
-    # What it writes for kms-acme
+    # Objects of kms-acme
 
     def profile(
         self,
@@ -132,10 +131,10 @@ class Team:
         certificate: Spec | None = None,
         **acme: Any,
     ) -> Enrollment:
-        """A CA below a root, a policy that allows all names of the namespace, and a profile, Ready.
+        """Create a CA below a root, a policy for the names of the namespace, and a profile; wait until Ready.
 
-        `authority` is the spec of another CA; `policy` and `certificate` are more members of the policy's spec and of
-        the profile's certificate section.
+        `authority` is the spec of another CA; `policy` and `certificate` are further members of the policy's spec and
+        of the profile's certificate section.
         """
         root = {"internal": {"subject": {"commonName": f"Root of {self.namespace}"}}}
         below = {"subject": {"commonName": f"CA of {self.namespace}"}, "issuerRef": {"name": "root"}}
@@ -153,11 +152,11 @@ class Team:
 
     @property
     def enrollment(self) -> Enrollment:
-        """What the directory Secret of the profile says."""
+        """Read the directory Secret of the profile."""
         return enrollment_of(self.release.cluster, self.namespace, PROFILE)
 
     def credential(self, *, namespace: str = "", name: str = PROFILE, **spec: Any) -> Credential:
-        """An EABCredential for the team's profile, Ready; in another namespace, if the profile allows that one."""
+        """Create an EABCredential for the team's profile, perhaps in another namespace; wait until Ready."""
         where = namespace or self.namespace
         reference = {"name": PROFILE, "namespace": self.namespace}
         self.release.apply(where, CREDENTIALS, {"profileRef": reference, **spec}, name=name)
@@ -165,10 +164,10 @@ class Team:
         key_id = secret(self.release.cluster, where, f"{name}-eab")["kid"]
         return Credential(namespace=where, key_id=key_id, secret=f"{name}-eab")
 
-    # What it writes for cert-manager
+    # Objects of cert-manager
 
     def issuer_spec(self, credential: Credential, solvers: Sequence[Spec] = HTTP01, **acme: Any) -> dict[str, Any]:
-        """The `spec.acme` of an issuer for the team's profile; `acme` are more members of it, or others."""
+        """The `spec.acme` of an issuer for the team's profile; `acme` adds or replaces members."""
         enrollment = self.enrollment
         return {
             "server": enrollment.directory_url,
@@ -180,25 +179,25 @@ class Team:
         }
 
     def issuer(self, acme: Spec, *, name: str = ISSUER) -> str:
-        """Create or change an Issuer; what to wait for."""
+        """Create or change an Issuer; returns its name for `wait`."""
         return self.apply("Issuer", name, {"acme": acme})
 
     def enrolls(self, solvers: Sequence[Spec] = HTTP01, *, issuer: Spec | None = None, **profile: Any) -> Enrollment:
-        """A profile, a credential and an Issuer with them, Ready: all that comes before a Certificate.
+        """Create a profile, a credential and an Issuer; wait until Ready.
 
-        `issuer` is more of the Issuer's `spec.acme`; all else is for profile().
+        `issuer` has further members of the Issuer's `spec.acme`; `profile` are the arguments of profile().
         """
         enrollment = self.profile(**profile)
         self.wait(self.issuer(self.issuer_spec(self.credential(), solvers, **(issuer or {}))))
         return enrollment
 
     def certificate(self, name: str, **spec: Any) -> str:
-        """Create or change a Certificate; what to wait for. `spec` has its names, and what else is not default."""
+        """Create or change a Certificate; returns its name for `wait`. `spec` has its names and options."""
         defaults = {"secretName": f"{name}-tls", "issuerRef": {"name": ISSUER, "kind": "Issuer"}}
         return self.apply("Certificate", name, {**defaults, **spec})
 
     def renew(self, name: str) -> None:
-        """Ask for a renewal as `cmctl renew` does, and wait until it is done."""
+        """Request a renewal as `cmctl renew` does, and wait until it is complete."""
         status = self.object("certificate", name)["status"]
         asked = {
             "type": "Issuing",
@@ -213,28 +212,28 @@ class Team:
         self.wait(f"certificate/{name}", f"jsonpath={{.status.revision}}={status['revision'] + 1}")
 
     def expose(self, host: str, *, domain: str = "") -> str:
-        """Lead a Service to the solver pods of its name (or of another domain); its address."""
+        """Create a Service for the solver pods of its name, or of another domain; returns its address."""
         selector = {"acme.cert-manager.io/http-domain": str(zlib.adler32((domain or self.name(host)).encode()))}
         spec = {"selector": selector, "ports": [{"port": 80, "targetPort": 8089}]}
         self.apply("Service", host, spec, api="v1")
         return str(self.object("service", host)["spec"]["clusterIP"])
 
     def apply(self, kind: str, name: str, spec: Spec, *, api: str = API) -> str:
-        """Create or change an object; what to wait for, as in "certificate/web"."""
+        """Create or change an object; returns its name for `wait`, such as "certificate/web"."""
         self.write(manifest(api, kind, name, spec))
         return f"{kind.lower()}/{name}"
 
     def write(self, *manifests: Manifest) -> None:
-        """Create or change objects by their manifests."""
+        """Create or change objects."""
         self.kubectl("apply", "--server-side", "--filename=-", stdin=text(*manifests))
 
-    # What it looks at
+    # Results
 
     def wait(self, thing: str, until: str = "condition=Ready", *, limit: int = 90) -> None:
-        """Wait as `kubectl wait --for=UNTIL` does.
+        """Run `kubectl wait --for=UNTIL`.
 
         Raises:
-            CommandFailed: it did not come to that; with what a person would look at then.
+            CommandFailed: the condition was not met; the error has a description of all objects.
         """
         try:
             self.kubectl("wait", f"--for={until}", f"--timeout={limit}s", thing)
@@ -243,15 +242,15 @@ class Team:
             raise
 
     def object(self, resource: str, name: str) -> dict[str, Any]:
-        """An object of the namespace, as the API server has it now."""
+        """Read an object of the namespace."""
         return self.release.object(resource, self.namespace, name)
 
     def objects(self, resource: str) -> list[dict[str, Any]]:
-        """All objects of a resource in the namespace."""
+        """Read all objects of a resource in the namespace."""
         return self.release.objects(resource, self.namespace)
 
     def issued_orders(self) -> list[dict[str, Any]]:
-        """Our orders that have their certificate; cert-manager may leave others behind when its own writes collide."""
+        """The valid ACMEOrders; cert-manager may abandon other orders after a write conflict."""
         return [each for each in self.objects("acmeorders") if each.get("status", {}).get("state") == "valid"]
 
     def proven_challenge_types(self) -> list[str]:
@@ -265,21 +264,21 @@ class Team:
         ]
 
     def describe(self, *things: str) -> str:
-        """What a person reads who asks why."""
+        """Run `kubectl describe`."""
         return self.kubectl("describe", *things)
 
     def condition(self, resource: str, name: str, type_: str) -> dict[str, Any]:
-        """A condition that an object has; empty if it has none of this type."""
+        """A condition of an object; empty if it has none of this type."""
         conditions = self.object(resource, name).get("status", {}).get("conditions", [])
         return next((each for each in conditions if each["type"] == type_), {})
 
     def issued(self, certificate: str) -> Issued:
-        """What a Certificate that is Ready has brought."""
+        """Read the Secret of a Ready Certificate."""
         data = secret(self.release.cluster, self.namespace, f"{certificate}-tls")
         chain = x509.load_pem_x509_certificates(data["tls.crt"].encode())
         key = load_private_key(data["tls.key"].encode())
         return Issued(key=key, chain=tuple(chain), ca=data.get("ca.crt", ""))
 
     def story(self) -> str:
-        """From the issuer down to our orders: all that tells why something did not become Ready."""
+        """Describe all objects from the issuer to our orders, to explain a failure."""
         return "\n".join(each for each in self.describe(",".join(_STORY)).splitlines() if not _ENCODED.search(each))

@@ -1,4 +1,4 @@
-"""What tests of the chart look for in what it renders."""
+"""Selectors for rendered manifests of the chart."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def container(manifests: Iterable[Manifest], name: str) -> Manifest:
 
 
 def rules(role: Manifest) -> set[tuple[str, str, str, str]]:
-    """What a role allows, as (group, resource, name, verb)."""
+    """The permissions of a role, as (group, resource, name, verb)."""
     return {
         (group, resource, name, verb)
         for rule in role["rules"]
@@ -110,7 +110,7 @@ EVERYTHING: Values = {
         "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {{ .Release.Name }}-text\n",
     ],
 }
-"""Values that ask for all that the chart can do at once."""
+"""Values that enable all features of the chart."""
 
 PERMUTATIONS: Mapping[str, Values] = {
     "defaults": {},
@@ -119,7 +119,7 @@ PERMUTATIONS: Mapping[str, Values] = {
     "a pod monitor": {
         "metrics": {"podMonitor": {"enabled": True, "relabelings": [{"action": "labeldrop", "regex": "x"}]}}
     },
-    "a certificate of somebody else's": {"tls": {"existingSecret": "corporate"}},
+    "an existing TLS Secret": {"tls": {"existingSecret": "corporate"}},
     "plain HTTP elsewhere": {"http": {"enabled": False, "url": "http://crl.example.com"}},
     "plain HTTP on another port": {"http": {"port": 8080}},
     "no roles": {"rbac": {"create": False}, "serviceAccount": {"server": {"create": False, "name": "s"}}},
@@ -133,4 +133,4 @@ PERMUTATIONS: Mapping[str, Values] = {
     "no probes' worth of patience": {"server": {"startupProbe": {"failureThreshold": 5}}, "drainSeconds": 0},
     "definitions that go": {"crds": {"keep": False}},
 }
-"""Values to be rendered and shown to a real API server."""
+"""Values to render and to validate with a real API server."""

@@ -40,7 +40,7 @@ def schema(kind: Kind[Any]) -> Schema:
 
 
 def nodes(node: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
-    """Every node with its path, such as `spec.identifiers[].value`; metadata is the API server's own and left out."""
+    """Every node with its path, such as `spec.identifiers[].value`, without metadata."""
     yield path, node
     for name, child in node.get("properties", {}).items():
         if path or name != "metadata":
@@ -52,7 +52,7 @@ def nodes(node: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
 
 
 def with_defaults(value: Any, node: Schema) -> Any:
-    """The value as the API server stores it: fields that are absent get their defaults, on every level."""
+    """The value with the defaults of all absent fields, as the API server stores it."""
     if isinstance(value, dict):
         properties = node.get("properties", {})
         missing = {name: each["default"] for name, each in properties.items() if "default" in each}

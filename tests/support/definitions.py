@@ -1,4 +1,4 @@
-"""Kinds of others, defined as small as they can be: for what only has to be stored."""
+"""Minimal CRDs for kinds of other projects, to store their objects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kms.resources.kinds import Kind
 
 
 def definition(kind: Kind[Any]) -> dict[str, Any]:
-    """The kind as cert-manager names it, without its schema."""
+    """The CRD of a kind, without its schema."""
     anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     version = {
         "name": certmanager.VERSION,

@@ -1,4 +1,4 @@
-"""The fake API server with what kopf asks for first: which kinds there are."""
+"""The fake API server with API discovery, which kopf requires."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from kms.resources.meta import GROUP, VERSION
 from tests.support.apiserver import FakeApiServer
 
 VERBS = ["get", "list", "watch", "create", "update", "patch", "delete"]
-EVENTS = Kind(group="", version="v1", kind="Event", plural="events", model=Namespace)  # nobody decodes one
+EVENTS = Kind(group="", version="v1", kind="Event", plural="events", model=Namespace)  # never decoded
 CORE = (NAMESPACES, SECRETS, EVENTS)
 OURS = (AUTHORITIES, POLICIES, PROFILES, CREDENTIALS, ACCOUNTS)
 
 
 class DiscoverableApiServer(FakeApiServer):
-    """Answers /api, /apis and what is below them as far as kopf reads it."""
+    """Also answers /api, /apis and their groups, as far as kopf reads them."""
 
     broken_watches = 0
-    """How many watches end with an error that kopf does not forgive."""
+    """The number of watches that end with an error that is fatal for kopf."""
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         match request.path.strip("/").split("/"):

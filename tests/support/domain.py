@@ -1,4 +1,4 @@
-"""The services of the ACME server on a fake API server, with one profile and no HTTP edge: for tests of the domain."""
+"""The services of the ACME server on a fake API server, with one profile and without the HTTP edge."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ QUICK = ValidationTiming(idle=0.05, hold=0.2, poll=0.2, retry_delays=(0.01, 0.01
 
 
 class Clock:
-    """The time now, and what a test adds to it."""
+    """The current time plus the offset of a test."""
 
     def __init__(self) -> None:
         self.ahead = timedelta(0)
@@ -87,7 +87,7 @@ class Clock:
 
 
 class Informed(Informer[T]):
-    """An informer whose objects a test puts and removes."""
+    """An informer whose objects the test sets."""
 
     def __init__(self, cluster: Cluster, kind: Kind[T], **options: Any) -> None:
         super().__init__(cluster, kind, **options)
@@ -116,7 +116,7 @@ class Informed(Informer[T]):
 
 @dataclass(frozen=True, slots=True)
 class Key(AccountKey):
-    """An account key whose JWK and thumbprint a test chooses."""
+    """An account key with a given JWK and thumbprint."""
 
     public_key: Verifier = field(default_factory=lambda: pki.key(which="account").public_key())
     jwk: str = '{"kty":"EC"}'
@@ -126,7 +126,7 @@ class Key(AccountKey):
 
 @dataclass
 class Validator:
-    """Says what a test wants it to say, after a while; records what it was asked."""
+    """A validator with a scripted result and delay; records its calls."""
 
     seconds: float = 0.0
     asked: list[tuple[str, str, str]] = field(default_factory=list)
@@ -162,7 +162,7 @@ def counted(metrics: Metrics, name: str) -> dict[str | tuple[str, ...], int]:
 
 @dataclass
 class ScriptedCAA:
-    """Says what a test wants DNS to say; records what it was asked. A failure is a LookupFailed with that text."""
+    """Scripted CAA lookups; records its calls. A failure raises LookupFailed with this text."""
 
     properties: dict[str, list[Property] | str] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
@@ -180,7 +180,7 @@ class ScriptedCAA:
 
 @dataclass
 class World:
-    """One server of the domain, and the cluster that it works on. `another()` is a second server."""
+    """A server without its HTTP edge, and its cluster. `another()` is a second server."""
 
     api: FakeApiServer
     cluster: Cluster
@@ -195,7 +195,7 @@ class World:
     secrets: Informed[Secret] = field(init=False)
     sole_writer: bool = True
     offered: tuple[ChallengeType, ...] = ("http-01",)
-    """The challenges that can be validated, all by `validator`."""
+    """The supported challenge types, all validated by `validator`."""
     objection: Objection = AddressFilter(ValidationSettings()).objection
     timing: ValidationTiming = QUICK
     replica: str = "server-0"
@@ -210,7 +210,7 @@ class World:
         self.secrets = Informed(self.cluster, SECRETS)
 
     def start(self) -> None:
-        """Begin a (new) life of the server: empty caches."""
+        """Start or restart the server with empty caches."""
         self.services = Services.build(
             self.cluster,
             ServerSettings(EXTERNAL_URL, RELEASE),
@@ -242,7 +242,7 @@ class World:
         return self.services.profiles.of(NAMESPACE, PROFILE)
 
     def another(self, **changes: Any) -> World:
-        """A second server on the same cluster, with caches of its own."""
+        """A second server on the same cluster, with its own caches."""
         other = World(
             api=self.api,
             cluster=self.cluster,
@@ -268,7 +268,7 @@ class World:
         ready: bool = True,
         **acme: Any,
     ) -> None:
-        """Write the profile, its policy and its CA anew."""
+        """Replace the profile, its policy and its CA."""
         self.policies.put(
             CertificatePolicy(
                 metadata=ObjectMeta(namespace=NAMESPACE, name="policy", uid="policy-uid"),
@@ -298,7 +298,7 @@ class World:
     def lend(
         self, name: str, *, policy: PolicySpec | None = None, contents: CertificateContents | None = None, **meta: Any
     ) -> CertificateProfile:
-        """A second profile with the same CA, which the first may lend; its description is its name."""
+        """Create a second profile with the same CA, which the first profile can offer."""
         self.policies.put(
             CertificatePolicy(
                 metadata=ObjectMeta(namespace=NAMESPACE, name=f"policy-of-{name}", uid=f"policy-of-{name}"),
@@ -327,7 +327,7 @@ class World:
         )
 
     def install_authority(self, **dates: Any) -> x509.Certificate:
-        """Give the profile a CA whose key is there."""
+        """Install the CA of the profile with its key."""
         now = self.clock()
         signer = pki.root(not_before=now - pki.DAY, **{"not_after": now + 365 * pki.DAY, **dates})
         certificate = signer.certificate.public_bytes(Encoding.PEM)
@@ -356,7 +356,7 @@ class World:
     def put_credential(
         self, key_id: str = KEY_ID_1, *, cached: bool = True, profile: str = PROFILE, name: str = "cred", **spec: Any
     ) -> EABCredential:
-        """Make a credential with its verification Secret, in the cluster and, if `cached`, in the caches."""
+        """Create a credential with its verification Secret, in the cluster and, if `cached`, in the caches."""
         credential = self.api.put(
             CREDENTIALS,
             EABCredential(
@@ -382,7 +382,7 @@ class World:
         return credential
 
     async def bound(self, **credential: Any) -> ACMEAccount:
-        """An account with an external binding to a credential with these members of its spec."""
+        """Create an account bound to a new credential with these members in its spec."""
         return await self.account(binding=Binding(self.put_credential(**credential), KEY_ID_1))
 
     async def account(self, key: Key | None = None, binding: Binding | None = None) -> ACMEAccount:
@@ -398,12 +398,12 @@ class World:
         return await self.services.orders.create(self.caller(account), chosen)
 
     async def finalized(self, account: ACMEAccount, order: ACMEOrder) -> ACMEOrder:
-        """The order after a CSR for exactly its names."""
+        """Finalize an order with a CSR for exactly its names."""
         names = (each.value for each in order.spec.identifiers)
         return await self.services.orders.finalize(self.caller(account), order, pki.csr(*names))
 
     async def proven(self, account: ACMEAccount, *names: str) -> ACMEOrder:
-        """An order that is ready."""
+        """Create an order and validate it until it is ready."""
         order = await self.order(account, *names)
         reused = {each.authorization for each in order.spec.authorized}
         for position in range(len(order.spec.identifiers)):
@@ -426,7 +426,7 @@ class World:
         self.services.state.order_index.update(msgspec.structs.replace(order, status=status), False)
 
     def stored(self, order: ACMEOrder) -> ACMEOrder:
-        """The order as the API server has it."""
+        """The stored order."""
         from kms.resources.kinds import ORDERS  # noqa: PLC0415 - beside its only use
 
         found = self.api.read(ORDERS, order.metadata.namespace, order.metadata.name)
@@ -434,16 +434,16 @@ class World:
         return found
 
     def stored_orders(self) -> list[tuple[str, str]]:
-        """(namespace, name) of all orders that the API server has."""
+        """The (namespace, name) of all stored orders."""
         return [(key.namespace, key.name) for key in self.api.store.by_key if key.plural == "acmeorders"]
 
     def calls(self, since: int = 0) -> list[str]:
-        """What the API server was asked, in short: `create acmeorders`."""
+        """The requests to the API server in short form, such as `create acmeorders`."""
         return [f"{each.verb} {each.plural}" for each in self.api.requests[since:]]
 
 
 def wanted(*names: str, **dates: Any) -> NewOrder:
-    """A request for an order of these names and addresses."""
+    """A newOrder payload for these names and addresses."""
     identifiers = tuple(RequestedIdentifier(type=_type_of(name), value=name) for name in names)
     return NewOrder(identifiers=identifiers, **dates)
 
@@ -458,7 +458,7 @@ def _type_of(name: str) -> str:
 
 @asynccontextmanager
 async def running_world(configure: Callable[[World], None] | None = None) -> AsyncIterator[World]:
-    """A server without EAB, with a CA, for names below example.com."""
+    """Run a server without EAB, with a CA, for names below example.com."""
     async with running_api() as api:
         world = World(api, await api.cluster())
         world.configure()

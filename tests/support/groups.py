@@ -1,16 +1,15 @@
-"""Which tests share a worker of pytest-xdist, by what they disturb, and which begin first.
+"""Assigns tests to groups, which share a worker of pytest-xdist, and sorts the groups.
 
-A control plane and an installation (operator and server) exist once for each group that needs them, never once for each
-worker or file:
+Each group has at most one control plane and one installation (operator and server):
 
 * "programs": tests that stop, kill, add or count the programs of an installation;
-* "operators": tests that run operators of their own;
-* "stories": clients of an installation that nobody disturbs;
-* "api server": tests that define kinds, ask who may do what, or stop the API server.
+* "operators": tests that run their own operators;
+* "stories": clients of an undisturbed installation;
+* "api server": tests that create CRDs, check permissions, or stop the API server.
 
-All other tests are grouped by file, those that start a cluster of their own before those that need none.
+All other tests are grouped by file, those with their own cluster before those without.
 
-xdist's own groups (`--dist=loadgroup`) are not used: 3.8 hands them over in a way that pytest 9.2 has removed.
+xdist's own groups (`--dist=loadgroup`) are not used, since xdist 3.8 passes them on in a way that pytest 9.2 has removed.
 """
 
 from __future__ import annotations
@@ -53,18 +52,18 @@ _GROUPS = {
         | {f"tests/integration/test_{name}.py" for name in ("cluster_client", "crd_lifecycle", "crds", "rbac")}
     ),
 }
-"""Those that one worker is busy with for minutes begin first, so that no worker ends late."""
+"""Groups that take minutes start first, so that all workers end at about the same time."""
 _OWN_CLUSTER = frozenset({"clusters", "helm"})
 _TOOLS = ("tests/e2e/", "tests/load/", "tests/fuzz/test_tools.py")
 
 
 def group(file: str) -> str:
-    """The group of the tests of a file, named relative to the root of the project."""
+    """The group of a file, whose path is relative to the root of the project."""
     return next((name for name, files in _GROUPS.items() if file in files), file)
 
 
 class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
-    """Hands a whole group to a worker, in the order in which the groups were collected."""
+    """Assigns whole groups to workers, in their order of collection."""
 
     def __init__(self, config: pytest.Config, log: Producer) -> None:
         super().__init__(config, log)
@@ -75,10 +74,10 @@ class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
 
 
 def arrange(items: list[pytest.Item]) -> None:
-    """Mark the tests of our test tools, and sort: the groups that take longest come first.
+    """Mark the tests of test tools, and sort the groups, the longest first.
 
     Raises:
-        pytest.UsageError: a file whose tests share a cluster with others is in no group.
+        pytest.UsageError: a file that shares a cluster is in no group.
     """
     for item in items:
         if _file(item).startswith(_TOOLS):
@@ -90,7 +89,7 @@ def arrange(items: list[pytest.Item]) -> None:
 
 
 def _shares(item: pytest.Item) -> bool:
-    """Whether it uses a cluster that other tests use as well."""
+    """Whether a test uses a shared cluster."""
     fixtures = _fixtures(item)
     return "clusters" in fixtures and not {"installation", "cluster"}.isdisjoint(fixtures)
 

@@ -1,4 +1,4 @@
-"""A running installation for tests: a cluster, the operator, one server, and a network in which every name is ours."""
+"""A running installation for tests: a cluster, the operator, a server, DNS and an http-01 server for all names."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, Ki
 from tests.support.eventually import becomes
 
 SERVER = f"serviceaccount:{RELEASE}:kms-acme-server"
-"""The server, as the audit log calls it."""
+"""The user of the server in the audit log."""
 PROFILE = "web"
-"""What the authority, the policy, the profile and the credential of a namespace are called."""
+"""The name of the authority, the policy, the profile and the credential in a namespace."""
 SOON = 30.0
-"""Seconds that something may take on a machine that others use too. It takes less than one where nobody does."""
+"""Time limit in seconds on a busy machine; an idle one takes less than a second."""
 KILLS = int(os.environ.get("KMS_ACME_E2E_KILLS", "10"))
-"""How often programs are killed while they work, all together; `make soak` says 50."""
+"""The number of kills in tests of crashes; 50 with `make soak`."""
 ZONE = "test"
-"""Every name in it is allowed, and leads to our HTTP-01 answerer."""
+"""The zone of all names; each is allowed and has the address of our http-01 server."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """A cluster on which our programs run, and the one who answers HTTP-01 for all names: what clients need."""
+    """A cluster with our programs, and the http-01 server for all names."""
 
     cluster: Cluster
     answerer: http01.Answerer
@@ -50,13 +50,13 @@ class Site:
         self.cluster.kubectl("apply", "--server-side", "--filename=-", stdin=json.dumps(body))
 
     def wait(self, namespace: str, *things: str, condition: str = "Ready", limit: int = 120) -> None:
-        """Wait until things like "eabcredential/web" have a condition."""
+        """Wait until objects, such as "eabcredential/web", have a condition."""
         self.cluster.kubectl(
             "wait", f"--namespace={namespace}", f"--for=condition={condition}", f"--timeout={limit}s", *things
         )
 
     def profile(self, namespace: str, **acme: Any) -> Enrollment:
-        """A CA, a policy that allows all names of the zone, and a profile with this enrollment by ACME, Ready."""
+        """Create a CA, a policy for all names of the zone, and a profile with these options; wait until Ready."""
         self.apply(namespace, AUTHORITIES, {"internal": {"subject": {"commonName": f"CA of {namespace}"}}})
         self.apply(namespace, POLICIES, {"dnsNames": {"allowed": [f"**.{ZONE}"]}})
         self.apply(
@@ -68,17 +68,17 @@ class Site:
         return enrollment_of(self.cluster, namespace, PROFILE)
 
     def open_profile(self, namespace: str) -> Enrollment:
-        """A profile on which anybody may open an account."""
+        """Create a profile without external account binding."""
         return self.profile(namespace, externalAccountBinding="Disabled")
 
     def credential(self, namespace: str, *, name: str = PROFILE, **spec: Any) -> ExternalAccount:
-        """An EABCredential for the profile of the namespace, Ready; `spec` are more members of its spec."""
+        """Create an EABCredential for the profile of the namespace; wait until Ready."""
         self.apply(namespace, CREDENTIALS, {"profileRef": {"name": PROFILE}, **spec}, name=name)
         self.wait(namespace, f"eabcredential/{name}")
         return external_account_of(self.cluster, namespace, name)
 
     def objects(self, resource: str, namespace: str, **labels: str) -> list[dict[str, Any]]:
-        """All objects of a resource ("acmeorders") in a namespace, as the API server has them now."""
+        """Read all objects of a resource ("acmeorders") in a namespace."""
         selector = ",".join(f"{name}={value}" for name, value in labels.items())
         printed = self.cluster.kubectl(
             "get",
@@ -91,7 +91,7 @@ class Site:
         return items
 
     def object(self, resource: str, namespace: str, name: str) -> dict[str, Any]:
-        """One object of a resource ("acmeorder"), as the API server has it now.
+        """Read an object of a resource ("acmeorder").
 
         Raises:
             CommandFailed: there is none.
@@ -105,7 +105,7 @@ class Site:
         return self.object("acmeorder", namespace, url.rpartition("/")[2])
 
     async def proven(self, client: Client, *names: str) -> Order:
-        """An order of these names that is ready to be finalized."""
+        """Create an order and validate it until it is ready."""
         order = await client.new_order(names)
         for url in order.authorizations:
             challenge = http01_of(await client.authorization(url))
@@ -127,7 +127,7 @@ class Site:
         external_account: ExternalAccount | None = None,
         register: bool = True,
     ) -> AsyncIterator[Client]:
-        """A client with a new key and, unless it is not to `register`, an account; it asks `servers` in turn."""
+        """A client with a new key and, with `register`, an account; it sends requests to `servers` in turn."""
         async with Exchange(enrollment.directory_url, tls=enrollment.tls, servers=servers) as exchange:
             client = Client(exchange, AccountKey.generate())
             if register:
@@ -137,14 +137,14 @@ class Site:
 
 @dataclass(frozen=True)
 class Installation(Site):
-    """A site whose programs and whose DNS are in the test's hands."""
+    """A site whose programs and DNS the test controls."""
 
     programs: Programs
     zone: dns.Zone
 
     @contextmanager
     def replicas(self, count: int) -> Iterator[tuple[Server, ...]]:
-        """So many further servers, ready, that know of each other; gone after the block."""
+        """Run further servers that are peers, for the duration of the block."""
         started = tuple(self.programs.add_server(peers=True) for _ in range(count))
         try:
             for each in started:
@@ -156,7 +156,7 @@ class Installation(Site):
 
 
 async def refusal(request: Awaitable[object]) -> str:
-    """The type of the problem that a request is answered with ("badCSR"); empty if it succeeds."""
+    """The problem type in the answer to a request ("badCSR"); empty if the request succeeds."""
     try:
         await request
     except Refused as refused:
@@ -166,7 +166,7 @@ async def refusal(request: Awaitable[object]) -> str:
 
 @contextmanager
 def installation(cluster: Cluster, folder: Path) -> Iterator[Installation]:
-    """Start the programs on a cluster that has the kinds and the RBAC rules, and the network they live in.
+    """Run the programs, DNS and an http-01 server on a cluster with our CRDs and RBAC rules.
 
     Raises:
         ProgramFailed: one of the programs does not become ready.

@@ -1,4 +1,4 @@
-"""An event loop that knows for how long it was kept busy, in CPU: what else the machine does does not count."""
+"""An event loop that measures the CPU time of its callbacks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Ts = TypeVarTuple("Ts")
 
 
 class MeasuredLoop(asyncio.SelectorEventLoop):
-    """Remembers the longest that one callback, or one step of a task, took of the loop's thread."""
+    """Measures the longest CPU time of a callback or of one step of a task."""
 
     longest = 0.0
     """Seconds."""
@@ -20,7 +20,7 @@ class MeasuredLoop(asyncio.SelectorEventLoop):
     def call_soon(
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
-        """As always, with a look at the clock before and after."""
+        """Schedule a callback and measure it."""
         return super().call_soon(self._measured, callback, args, context=context)
 
     def _measured(self, callback: Callable[..., object], args: tuple[Any, ...]) -> None:

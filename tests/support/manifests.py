@@ -1,4 +1,4 @@
-"""Good manifests of the six kinds, as small as they can be, and a way to change them."""
+"""Minimal valid manifests of the six kinds, and changes to them."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ SPECS: Mapping[str, Manifest] = {
 
 
 def manifest(kind: Kind[Any], changes: Mapping[str, Any] | None = None, *, name: str = "example") -> Manifest:
-    """The smallest manifest that the API server takes, with fields of the spec set to something else.
+    """The smallest valid manifest, with changes to its spec.
 
-    A field is named by its path (`internal.duration`); None takes it away.
+    A field is named by its path (`internal.duration`); None removes it.
     """
     spec = copy.deepcopy(SPECS[kind.kind])
     for path, value in (changes or {}).items():
@@ -50,5 +50,5 @@ def manifest(kind: Kind[Any], changes: Mapping[str, Any] | None = None, *, name:
 
 
 def text(*manifests: Manifest) -> str:
-    """Manifests for the standard input of kubectl: documents, not a List, which kubectl would check by itself."""
+    """Manifests for the standard input of kubectl, as separate documents; kubectl would validate a List itself."""
     return "\n---\n".join(json.dumps(each) for each in manifests)

@@ -1,4 +1,4 @@
-"""What goes wrong on a node: programs are killed, and the API server has too much to do."""
+"""Failures on a node: killed programs and an overloaded API server."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from tests.support.release import Release
 LEASE = "kms-acme-operator"
 REPLICAS = 3
 AT_ONCE = {"type": "Recreate", "rollingUpdate": None}
-"""A strategy that does not start the replicas one after the other."""
+"""A strategy that starts all replicas at once."""
 
 
 def leader(release: Release) -> str:
-    """The pod whose operator acts."""
+    """The pod of the leading operator."""
     identity: str = release.get("lease", LEASE)["spec"]["holderIdentity"]
     return identity.partition(":")[0]
 
 
 def kill(release: Release, pod: str, *, programs: int = 2) -> None:
-    """End all programs of a pod with SIGKILL, by default a server and an operator; the kubelet starts them again."""
+    """Kill all programs of a pod, by default a server and an operator; the kubelet restarts them."""
     ctr = ("ctr", "--namespace=k8s.io")
     of_pod = f'labels."io.kubernetes.pod.name"=={pod},labels."io.cri-containerd.kind"==container'
     node = release.cluster.node
@@ -38,24 +38,24 @@ def kill(release: Release, pod: str, *, programs: int = 2) -> None:
 
 
 def delete(release: Release, pod: str) -> None:
-    """Have a pod end as it should, and another one come in its place."""
+    """Delete a pod, which shuts down gracefully and is replaced."""
     release.cluster.kubectl("delete", "pod", pod, f"--namespace={NAMESPACE}", "--wait=false")
 
 
 def kill_cert_manager(release: Release, cert_manager: CertManager) -> None:
-    """The same to the controllers of cert-manager: what they have done and not written down is forgotten."""
+    """Kill the controllers of cert-manager."""
     pods = release.objects("pods", cert_manager.namespace)
     (pod,) = (each["metadata"]["name"] for each in pods if "deletionTimestamp" not in each["metadata"])
     kill(release, pod, programs=1)
 
 
 def is_presented(team: Team) -> bool:
-    """Whether the solver of a challenge is there, and cert-manager waits until it can be reached."""
+    """Whether cert-manager has presented a challenge and waits until its self check succeeds."""
     return any(each.get("status", {}).get("presented") for each in team.objects("challenges"))
 
 
 def never_failed(team: Team, certificates: int) -> None:
-    """Assert that there are so many Certificates, each Ready at its first attempt: none has met a back-off."""
+    """Assert that this number of Certificates exist, and each became Ready at its first attempt."""
     wanted, requests = team.objects("certificates"), team.objects("certificaterequests")
     attempts = [each["status"].get("failedIssuanceAttempts", 0) for each in wanted]
     assert attempts == [0] * certificates, team.story()
@@ -65,7 +65,7 @@ def never_failed(team: Team, certificates: int) -> None:
 
 @contextmanager
 def behind_a_proxy(release: Release) -> Iterator[Proxy]:
-    """Three replicas, whose programs reach the API server through a proxy only."""
+    """Run three replicas whose programs reach the API server through a proxy."""
     with _proxy(release.cluster) as (proxy, port):
         where = [
             {"name": "KUBERNETES_SERVICE_HOST", "value": release.cluster.machine_address},
@@ -79,7 +79,7 @@ def behind_a_proxy(release: Release) -> Iterator[Proxy]:
 
 @contextmanager
 def _proxy(cluster: NodeCluster) -> Iterator[tuple[Proxy, int]]:
-    """A proxy under an address of the API server's own, so with its certificate; and its port."""
+    """Run a proxy on an address of the API server, with its certificate; yields it and its port."""
     own = Credentials(cluster.plane.folder / "pki")
     chance = random.Random(1).random  # noqa: S311 - it chooses requests
     proxy = Proxy(cluster.plane.endpoint.server, trust=own.ca_certificate, chance=chance)

@@ -1,4 +1,4 @@
-"""A DNS server on a free port of 127.0.0.1, whose answers a test decides: UDP and TCP, truthful or hostile."""
+"""A DNS server on a free port of 127.0.0.1 over UDP and TCP, with answers from the test, also hostile ones."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class NameServer(asyncio.DatagramProtocol):
         self.truncate_udp = False
         self.truncate_tcp = False
         self.hang_up = False
-        """Accept TCP connections, and end them in the middle of the answer."""
+        """Close TCP connections in the middle of the answer."""
         self.mute = False
         self.queries: list[tuple[dns.message.Message, tuple[str, int]]] = []
-        """What came by UDP, and from where."""
+        """The UDP messages and their senders."""
         self.mangle: Callable[[bytes], bytes | list[bytes]] | None = None
-        """Turns an answer into what is sent by UDP instead: other bytes, or several datagrams."""
+        """Replaces a UDP answer by other bytes or several datagrams."""
         self.mangle_tcp: Callable[[bytes], bytes] | None = None
         self.delays: dict[str, float] = {}
-        """Seconds by which answers about a name are late."""
+        """Delay of answers by name, in seconds."""
         self.rotate: dict[tuple[str, str], list[list[str]]] = {}
-        """Answers to be given one after the other: rebinding with TTL 0. The last one stays."""
+        """Consecutive answers, for DNS rebinding with TTL 0; the last one repeats."""
         self.address = Address("127.0.0.1", 0)
         self._transport: asyncio.DatagramTransport | None = None
 
@@ -94,7 +94,7 @@ class NameServer(asyncio.DatagramProtocol):
             name = aliases[0]
 
     def _renamed(self, reply: dns.message.Message, name: str) -> list[str]:
-        """Where a DNAME above the name leads to."""
+        """The target of a DNAME above the name."""
         for (owner, type_), values in self.records.items():
             if type_ == "DNAME" and name.endswith(f".{owner}"):
                 reply.answer.append(dns.rrset.from_text(f"{owner}.", 60, "IN", "DNAME", f"{values[0]}."))

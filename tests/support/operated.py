@@ -1,4 +1,4 @@
-"""Resources as the operator sees them, small and ready to be changed; and what its pure functions are called with."""
+"""Small resources for tests of the operator, and the arguments of its pure functions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SETTINGS = OperatorSettings(external_url="https://acme.example.com", namespace=R
 
 
 def entropy(seed: str = "") -> Callable[[int], bytes]:
-    """Different bytes at each call, the same in each run."""
+    """Deterministic entropy: other bytes at each call, the same in each run."""
     calls = 0
 
     def draw(count: int) -> bytes:
@@ -153,7 +153,7 @@ def pair(signer: Signer) -> dict[str, bytes]:
 
 
 def published(signer: Signer, **more: Any) -> dict[str, Any]:
-    """The status of a CA that has been issued."""
+    """The status of an issued CA."""
     return {
         **ready_status(),
         "certificate": certificate_pem(signer.certificate),
@@ -163,13 +163,13 @@ def published(signer: Signer, **more: Any) -> dict[str, Any]:
 
 
 def stored(written: Secret, *, version: int = 7) -> Secret:
-    """A Secret as it comes back from the API server."""
+    """A written Secret as the API server returns it."""
     meta = msgspec.structs.replace(written.metadata, resource_version=str(version), uid=f"uid-{written.metadata.name}")
     return msgspec.structs.replace(written, metadata=meta)
 
 
 def cache_of(*resources: Any, accounts: Mapping[str, int] | None = None) -> Cache:
-    """A cache with these resources and so many open accounts of each credential; all optional kinds are available."""
+    """A cache with these resources, `accounts` open accounts per credential, and all optional kinds available."""
     cache = Cache()
     cache.unavailable.clear()
     for (plural, _), each in {(_kind_of(each).plural, key_of(each)): each for each in resources}.items():
@@ -188,7 +188,7 @@ def snapshot_of(
     served: Mapping[str, Kind[Any]] | None = None,
     absent: Iterable[tuple[str, tuple[str, str]]] = (),
 ) -> Snapshot:
-    """A cluster with these resources and no others; `absent` was read from the API server and does not exist."""
+    """A snapshot with these resources; `absent` are known not to exist."""
     cache = cache_of(*resources, accounts=accounts)
     cache.unavailable.update(unavailable or {})
     cache.served.update(served or {})

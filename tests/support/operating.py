@@ -1,4 +1,4 @@
-"""The operator as a process of its own, which can be stopped, killed and started again; and kubectl beside it."""
+"""The operator as a process that tests stop and kill, and kubectl."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ sys.exit(run({settings!r}))
 
 
 class OperatorProcess:
-    """Starts at once; the log goes to `log`."""
+    """A running operator with its log in `log`."""
 
     def __init__(self, settings: OperatorSettings, log: Path) -> None:
         self.log = log
@@ -47,7 +47,7 @@ class OperatorProcess:
             )
 
     def ready(self) -> bool:
-        """What its readiness probe says."""
+        """Whether its readiness probe succeeds."""
         try:
             with urllib.request.urlopen(f"http://{self._address}/readyz", timeout=2) as answer:
                 return bool(answer.status == HTTPStatus.OK)
@@ -55,18 +55,18 @@ class OperatorProcess:
             return False
 
     def stop(self, *, seconds: float = 10.0) -> int:
-        """Ask it to end, as Kubernetes does; returns the exit code."""
+        """Stop it with SIGTERM; its exit code."""
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(seconds)
 
     def kill(self) -> None:
-        """End it without a word; nothing where it has ended already."""
+        """Kill it, if it runs."""
         self._process.kill()
         self._process.wait()
 
 
 class Kubectl:
-    """What a person does in one namespace."""
+    """Runs kubectl in one namespace."""
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
         self.cluster = cluster
@@ -101,7 +101,7 @@ class Kubectl:
         eventually(lambda: self.reason(what) == reason, seconds=seconds, why=lambda: self("describe", what))
 
     def internal(self, prefix: str) -> list[str]:
-        """Names of Secrets in the release namespace that belong to resources of this namespace."""
+        """The names of Secrets in the release namespace for resources of this namespace."""
         items = self.get("secrets", namespace=RELEASE)["items"]
         owner = "pki.kms.hanzo.ai/owner"
         return [
@@ -112,7 +112,7 @@ class Kubectl:
         ]
 
     def settle(self) -> None:
-        """Apply an example of each configuration kind, and wait until all are Ready."""
+        """Apply an example of each configuration kind, and wait until Ready."""
         self.apply(*examples())
         self.becomes("eab/web", "Issued", seconds=30)
         self.becomes("kprof/web", "Ready")

@@ -1,4 +1,4 @@
-"""Keys, requests and CAs for tests: what real clients and administrators would bring."""
+"""Keys, CSRs and CAs for tests."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ DAY = timedelta(days=1)
 
 @cache
 def key(algorithm: str = "ECDSA", size: int | None = 256, which: str = "") -> PrivateKey:
-    """A key made once in a test run; `which` tells apart keys of the same kind."""
+    """A key, cached for the test run; `which` distinguishes keys of the same type."""
     return generate_key(algorithm, size)
 
 
 def csr_builder(
     *names: str, common_name: str | None = None, extensions: Iterable[tuple[x509.ExtensionType, bool]] = ()
 ) -> x509.CertificateSigningRequestBuilder:
-    """A request for DNS names and IP addresses, as clients make it."""
+    """An unsigned CSR for DNS names and IP addresses."""
     subject = [] if common_name is None else [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(subject))
     if names:
@@ -49,12 +49,12 @@ def csr(
     extensions: Iterable[tuple[x509.ExtensionType, bool]] = (),
     signed_with: PrivateKey | None = None,
 ) -> bytes:
-    """The same, signed, in DER."""
+    """A CSR in DER."""
     return signed(csr_builder(*names, common_name=common_name, extensions=extensions), signed_with or key())
 
 
 def signed(builder: x509.CertificateSigningRequestBuilder, with_key: PrivateKey) -> bytes:
-    """A request in DER, signed with the hash that goes with any key."""
+    """Sign a CSR with any type of key; the result in DER."""
     algorithm = None if isinstance(with_key, Ed25519PrivateKey) else hashes.SHA256()
     return builder.sign(with_key, algorithm).public_bytes(Encoding.DER)
 
@@ -69,7 +69,7 @@ def root(
     serial: int = 1,
     constraints: NameConstraints | None = None,
 ) -> Signer:
-    """A root that can sign."""
+    """A root CA with its key."""
     with_key = with_key or key(which="root")
     template = AuthorityTemplate(
         common_name=common_name,
@@ -91,7 +91,7 @@ def below(
     not_after: datetime = NOW + 180 * DAY,
     path_length: int | None = None,
 ) -> Signer:
-    """An intermediate under `signer` that can sign."""
+    """An intermediate CA below `signer`, with its key."""
     with_key = with_key or key(which=common_name)
     template = AuthorityTemplate(
         common_name=common_name, serial=2, not_before=not_before, not_after=not_after, path_length=path_length
@@ -101,7 +101,7 @@ def below(
 
 
 def without_list_signing() -> Signer:
-    """A CA as some corporate ones are: keyCertSign alone."""
+    """A CA with keyCertSign but without cRLSign, like some corporate CAs."""
     signer = root()
     usage = x509.KeyUsage(*(position == 5 for position in range(9)))
     builder = (
@@ -128,7 +128,7 @@ def leaf(
     not_before: datetime = NOW,
     not_after: datetime = NOW + 30 * DAY,
 ) -> LeafTemplate:
-    """The template of an end entity's certificate; www.example.com unless names are given."""
+    """The template of a server certificate, by default for www.example.com."""
     return LeafTemplate(
         public_key=public_key or key().public_key(),
         names=names or (dns_name("www.example.com"),),
@@ -149,7 +149,7 @@ def _general_name(text: str) -> x509.GeneralName:
 
 
 def vouched_for(revoked: x509.CertificateRevocationList, authority: x509.Certificate) -> bool:
-    """Whether the list bears a signature by the key of this certificate."""
+    """Whether the CRL is signed by the key of this certificate."""
     key = authority.public_key()
     assert isinstance(key, (rsa.RSAPublicKey, ec.EllipticCurvePublicKey, ed25519.Ed25519PublicKey))
     return revoked.is_signature_valid(key)

@@ -1,4 +1,4 @@
-"""An API server over TLS that takes writes of one kind and remembers them."""
+"""An API server over TLS that accepts and records writes of one kind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from e2e.load.writes import Endpoint
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A write and how it was answered."""
+    """A write and its answer."""
 
     method: str
     path: str
@@ -29,7 +29,7 @@ class Written:
 
 @asynccontextmanager
 async def recorded_writes(*, refuse: str = "") -> AsyncIterator[tuple[Endpoint, list[Written]]]:
-    """As Kubernetes: each write makes a new version, and only the newest version may be written (else 409).
+    """As in Kubernetes, each write creates a new version, and a write to an older version is answered with 409.
 
     Writes with the method `refuse` are answered with 409.
     """

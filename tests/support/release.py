@@ -1,4 +1,4 @@
-"""The chart on a node: installed as a user installs it, with our image and nothing else than defaults."""
+"""The chart on a node, installed with our image and otherwise default values."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.support.installation import Site
 
 @dataclass(frozen=True)
 class Release(Site):
-    """The installed chart, and what helm and kubectl tell of it."""
+    """The installed chart."""
 
     cluster: NodeCluster
     helm: Helm
 
     @property
     def address(self) -> str:
-        """Of the Service, from this machine."""
+        """The URL of the Service from this machine."""
         return f"https://{self.get('service')['spec']['clusterIP']}"
 
     def get(self, kind: str, name: str = RELEASE) -> dict[str, Any]:
@@ -37,7 +37,7 @@ class Release(Site):
         return self.cluster.kubectl("exec", *where, "--", *command)
 
     def counted(self, name: str, **labels: str) -> float:
-        """The sum of a metric over all servers, where it has these labels: since they were started."""
+        """The sum of a metric with these labels over all servers."""
         families = (each for pod in self._pods() for each in text_string_to_metric_families(self._metrics(pod)))
         return sum(
             sample.value
@@ -56,7 +56,7 @@ class Release(Site):
         return [each["metadata"]["name"] for each in self.objects("pods", NAMESPACE)]
 
     def restart(self) -> None:
-        """Replace all pods, and wait until the new ones are ready and the others gone, with all their connections."""
+        """Replace all pods, and wait until the new ones are ready and the old ones are gone."""
         before = [f"pod/{each}" for each in self._pods()]
         where = (f"deployment/{RELEASE}", f"--namespace={NAMESPACE}")
         self.cluster.kubectl("rollout", "restart", *where)
@@ -65,7 +65,7 @@ class Release(Site):
 
     @contextmanager
     def changed(self, values: Mapping[str, Any]) -> Iterator[None]:
-        """Upgrade the chart to these values for a while; afterwards it has its defaults again."""
+        """Upgrade the chart to these values for the duration of the block, then back to its defaults."""
         self._upgrade(values)
         try:
             yield
@@ -81,7 +81,7 @@ class Release(Site):
 
 @contextmanager
 def installed(cluster: NodeCluster, helm: Helm) -> Iterator[Release]:
-    """Install the chart into a namespace that takes restricted pods only; all of it goes at the end."""
+    """Install the chart into a namespace with the restricted pod security standard, for the duration of the block."""
     there = Helm(helm.program, helm.home, cluster.env)
     cluster.kubectl("create", "namespace", NAMESPACE)
     cluster.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
@@ -96,5 +96,5 @@ def installed(cluster: NodeCluster, helm: Helm) -> Iterator[Release]:
 
 
 def _image(cluster: NodeCluster) -> dict[str, Any]:
-    """The values that name our image."""
+    """The values for our image."""
     return {"image": {"repository": cluster.image.repository, "tag": cluster.image.tag, "pullPolicy": "Never"}}

@@ -1,7 +1,7 @@
-"""What a client that conforms to RFC 8555 gets over by itself, and no more: no answer, "come again" (503), badNonce.
+"""The retries of a client that conforms to RFC 8555: after no answer, 503 and badNonce.
 
-Its patience is that of cert-manager: five more attempts after a badNonce (C5), pauses that double where nobody answers
-or the answer is 503 (C6). For how long altogether, its caller says. Everything else reaches the test.
+They match those of cert-manager: five more attempts after badNonce, and exponential back-off after 503 or no answer.
+The caller limits the total time. Other errors reach the test.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _POLL = 0.1
 
 
 async def retried(step: Callable[[], Awaitable[T]], met: Counter[str] | None = None) -> T:
-    """The answer of a step, which is tried again as a client would; `met` counts why.
+    """Run a step with retries; `met` counts their reasons.
 
     Raises:
-        Refused: the answer is no, or badNonce once too often.
+        Refused: the server answers with another problem, or too often with badNonce.
     """
     pause, nonces = _FIRST_PAUSE, 0
     while True:
@@ -48,7 +48,7 @@ async def retried(step: Callable[[], Awaitable[T]], met: Counter[str] | None = N
 
 
 async def ordered(client: Client, name: str, publish: Publish, met: Counter[str]) -> tuple[str, str]:
-    """From new-order to the certificate: the order's URL and the chain.
+    """Obtain a certificate; the URL of the order, and the chain.
 
     Raises:
         OrderFailed: the order became invalid.

@@ -1,4 +1,4 @@
-"""A tiny ACME server over HTTP that follows RFC 8555 unless a test tells it to answer something else."""
+"""A tiny ACME server over HTTP that follows RFC 8555, except for answers that a test scripts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ROUTES = (
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A request that arrived: its step, HTTP method, Host header, protected header and payload."""
+    """A request: its step, HTTP method, Host header, protected header and payload."""
 
     step: str
     method: str
@@ -64,7 +64,7 @@ def problem(kind: str, status: int, **headers: str) -> web.Response:
 
 
 class ScriptedAcme:
-    """`instead[step]` holds answers to give, in turn, in place of the right one; `seen` is what arrived."""
+    """The server. `instead[step]` has scripted answers in order; `seen` has the requests."""
 
     def __init__(self) -> None:
         self.instead: dict[str, deque[web.Response]] = {step: deque() for step in ROUTES}
@@ -105,7 +105,7 @@ class ScriptedAcme:
         return answer
 
     def _opened(self, jws: dict[str, str]) -> tuple[dict[str, Any], Any]:
-        """Verify the JWS as a server does: signature, nonce, url."""
+        """Verify the signature, the nonce and the URL of a JWS."""
         protected = json.loads(b64url_decode(jws["protected"]))
         payload = b64url_decode(jws["payload"])
         if "jwk" in protected:
@@ -216,7 +216,7 @@ class ScriptedAcme:
 
 @asynccontextmanager
 async def running_acme() -> AsyncIterator[ScriptedAcme]:
-    """The server, with its base address in `base`; `stop` makes it go away early."""
+    """Run the server at the URL `base`; `stop` stops it early."""
     acme = ScriptedAcme()
     async with TestServer(acme.application()) as server:
         acme.base = str(server.make_url("")).rstrip("/")

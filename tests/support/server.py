@@ -1,4 +1,4 @@
-"""The whole ACME server in memory: the edge and the services on a fake API server, and a client that signs anything.
+"""The whole ACME server on a fake API server, and a client that signs any request.
 
 Only the cluster, the watches of the caches and the network of validations are stand-ins.
 """
@@ -34,7 +34,7 @@ ERROR = "urn:ietf:params:acme:error:"
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: status, headers, and the document in it."""
+    """An answer: its status, headers and body."""
 
     status: int
     headers: Mapping[str, str]
@@ -43,18 +43,18 @@ class Answer:
 
     @property
     def json(self) -> dict[str, Any]:
-        """The document."""
+        """The JSON body."""
         document: dict[str, Any] = json.loads(self.text)
         return document
 
     @property
     def location(self) -> str:
-        """Where the resource is."""
+        """The Location header."""
         return self.headers["Location"]
 
     @property
     def problem(self) -> dict[str, Any]:
-        """The problem document, with the short form of its type."""
+        """The problem document with a short type."""
         assert self.headers["Content-Type"] == "application/problem+json", self.text
         document = self.json
         assert document["status"] == self.status
@@ -64,7 +64,7 @@ class Answer:
 
 @dataclass
 class Server:
-    """A replica, and a client with one key that talks to it."""
+    """A replica, and a client with one key."""
 
     world: World
     http: TestClient[Any, Any]
@@ -76,7 +76,7 @@ class Server:
 
     @property
     def base(self) -> str:
-        """What the URLs of the profile begin with."""
+        """The prefix of the profile's URLs."""
         return URLs(EXTERNAL_URL).profile("pki", "web")
 
     async def post(
@@ -90,9 +90,9 @@ class Server:
         at: Server | None = None,
         **header: Any,
     ) -> Answer:
-        """A signed request: POST-as-GET without a payload. The kid is the account's, unless the header says otherwise.
+        """Send a signed request, a POST-as-GET without a payload. The header may replace the account's kid.
 
-        `at` is another replica that the request goes to.
+        `at` is another replica for the request.
         """
         if "kid" not in header and "jwk" not in header:
             header["kid"] = self.kid
@@ -121,7 +121,7 @@ class Server:
         return URLs(EXTERNAL_URL).account(self.world.api.put(ACCOUNTS, account))
 
     async def register(self, key: ClientKey | None = None, **members: Any) -> Answer:
-        """Ask for an account by key; the client's own becomes the one that it uses."""
+        """Open an account for a key. For the client's own key, the client uses this account from then on."""
         chosen = key or self.key
         answer = await self.post(f"{self.base}/new-account", members, key=chosen, jwk=chosen.jwk)
         if answer.status in {200, 201} and chosen is self.key:
@@ -129,12 +129,12 @@ class Server:
         return answer
 
     async def order(self, *names: str, **members: Any) -> Answer:
-        """Ask for an order for these DNS names."""
+        """Create an order for these DNS names."""
         identifiers = [{"type": "dns", "value": name} for name in names or ("www.example.com",)]
         return await self.post(f"{self.base}/new-order", {"identifiers": identifiers, **members})
 
     async def ready(self, *names: str, **members: Any) -> Answer:
-        """An order whose challenges are proven."""
+        """Create an order and validate it until it is ready."""
         order = await self.order(*names, **members)
         for url in order.json["authorizations"]:
             challenge = (await self.post(url)).json["challenges"][0]
@@ -156,7 +156,7 @@ async def _answer(response: ClientResponse) -> Answer:
 
 @asynccontextmanager
 async def running_replica(world: World, nonces: Nonces, *, body_deadline: float = 10.0) -> AsyncIterator[Server]:
-    """The HTTP edge over the services of a world; replicas that share `nonces` redeem each other's."""
+    """Run the HTTP edge for the services of a world; replicas with the same `nonces` share them."""
     metrics, readiness = Metrics(), Readiness()
     application = acme_application(
         urls=URLs(EXTERNAL_URL),
@@ -175,7 +175,7 @@ async def running_replica(world: World, nonces: Nonces, *, body_deadline: float 
 async def running_server(
     configure: Callable[[World], None] | None = None, *, body_deadline: float = 10.0
 ) -> AsyncIterator[Server]:
-    """A server with the profile `web`, which needs no binding, for names below example.com."""
+    """Run a server with the profile `web`, without EAB, for names below example.com."""
     async with running_world(configure) as world:
         nonces = Nonces(clock=world.clock, entropy=system_entropy)
         nonces.use(b"n" * 32)

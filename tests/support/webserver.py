@@ -1,4 +1,4 @@
-"""HTTP servers on 127.0.0.0/8 that answer with exactly the bytes that a test wants, however hostile."""
+"""HTTP servers on 127.0.0.0/8 that send exactly the bytes of a test, also hostile ones."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 Behaviour = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
-"""What is done with a request: its head, and where the answer goes."""
+"""Answers a request, given its head and the writer."""
 
 
 @dataclass
 class WebServer:
-    """A running server: its port, and the heads of the requests that it has seen."""
+    """A running server: its port, and the heads of all requests."""
 
     port: int = 0
     heads: list[bytes] = field(default_factory=list)
@@ -37,7 +37,7 @@ def redirecting(location: str, status: str = "302 Found") -> Behaviour:
 
 
 def raw(*parts: bytes, pause: float = 0.0) -> Behaviour:
-    """These bytes and nothing else, with a pause between the parts."""
+    """Only these bytes, with a pause between the parts."""
 
     async def behave(_: bytes, writer: asyncio.StreamWriter) -> None:
         for part in parts:
@@ -52,7 +52,7 @@ def raw(*parts: bytes, pause: float = 0.0) -> Behaviour:
 async def running_webserver(
     behaviour: Behaviour, *, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[WebServer]:
-    """A server with that behaviour."""
+    """Run a server with this behaviour."""
     server = WebServer()
     tasks: set[asyncio.Task[None]] = set()
 

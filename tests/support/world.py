@@ -1,4 +1,4 @@
-"""A controller against an API server with the four manifests of a user."""
+"""A controller on an API server with a user's four manifests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.operated import NOW, SETTINGS, authority, credential, entropy
 
 
 class World:
-    """An API server with the four manifests of a user, and a controller that has listed it."""
+    """An API server with a user's four manifests, and a controller."""
 
     def __init__(self, api: FakeApiServer, controller: Controller, metrics: Metrics) -> None:
         self.api = api
@@ -30,7 +30,7 @@ class World:
         self.entropy: Entropy = entropy()
 
     async def tell(self) -> None:
-        """What lists and watches would tell."""
+        """Pass the current objects to the controller, as lists would."""
         cluster = await self.api.cluster()
         kinds: tuple[Kind[Any], ...] = (AUTHORITIES, POLICIES, PROFILES, CREDENTIALS, SECRETS, NAMESPACES)
         for kind in kinds:
@@ -39,7 +39,7 @@ class World:
             self.controller.handle_list(kind, listing.items, listing.resource_version)
 
     async def settle(self) -> None:
-        """Reconcile until nothing is due."""
+        """Reconcile until the queue is empty."""
         async with in_background(self.controller.run()):
             await until(lambda: len(self.controller.queue) == 0, seconds=10)
 

@@ -4,7 +4,7 @@
         cluster.load_image(archive)
         cluster.kubectl("run", "web", f"--image={reference}", "--image-pull-policy=Never")
 
-Tests use the fixture `node_cluster`. People use `python -m e2e.cluster up --node`.
+Tests use the fixture `node_cluster`. On the command line, use `python -m e2e.cluster up --node`.
 """
 
 from __future__ import annotations

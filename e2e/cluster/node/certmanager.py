@@ -1,8 +1,8 @@
-"""cert-manager on a cluster with a node: its real controllers, in a pod, with the rights that its own chart gives them.
+"""cert-manager on a cluster with a node: its controllers in a pod, with the permissions from its chart.
 
     CertManager(dns01_nameservers=(f"{cluster.machine_address}:53",), minimum_backoff="5s").install(cluster)
 
-There is no webhook: what that would refuse is not refused.
+There is no webhook, so invalid objects are not rejected.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ _LABELS = {"app.kubernetes.io/name": _NAME}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CertManager:
-    """What its controllers are told. Durations are written as Go has them: "5s", "1h"."""
+    """The options of its controllers. Durations have Go's format: "5s", "1h"."""
 
     namespace: str = "cert-manager"
-    """Theirs, and where the Secrets of ClusterIssuers are."""
+    """The namespace of the controllers, and of the Secrets of ClusterIssuers."""
     feature_gates: Mapping[str, bool] = field(default_factory=dict)
-    """As cert-manager has them: {"ACMEUseARI": True}."""
+    """Feature gates, such as {"ACMEUseARI": True}."""
     http01_nameservers: tuple[str, ...] = ()
-    """ADDRESS:PORT, for its self check; none: those of the pod."""
+    """ADDRESS:PORT of DNS servers for the http-01 self check. Default: those of the pod."""
     dns01_nameservers: tuple[str, ...] = ()
-    """Likewise. They are asked themselves: servers of the zone are not looked for."""
+    """The same for dns-01. They are queried directly, instead of the authoritative servers."""
     check_period: str = "1s"
-    """Between two looks whether a DNS-01 record is there."""
+    """The interval of the dns-01 self check."""
     minimum_backoff: str = "1h"
-    """After the first failure of a Certificate. The default is cert-manager's."""
+    """The back-off after the first failure of a Certificate. The default is cert-manager's."""
     maximum_backoff: str = "32h"
-    """After many. The default is cert-manager's."""
+    """The maximum back-off. The default is cert-manager's."""
     owner_references: bool = False
-    """Whether the Secret of a Certificate goes with it."""
+    """Whether the Secret of a Certificate is deleted with it."""
 
     def install(self, cluster: NodeCluster) -> None:
-        """Apply CRDs, rights and controllers, or what has changed of them, and wait until the controllers run.
+        """Apply CRDs, permissions and controllers, and wait until the controllers run.
 
         Raises:
-            NoSource, BuildFailed: the program or its CRDs cannot be had.
-            CommandFailed: they do not come up within two minutes.
+            NoSource, BuildFailed: the program or its CRDs are not available.
+            CommandFailed: they do not start within two minutes.
         """
         for each in self._images(cluster):
             cluster.load_image(each.archive)
@@ -61,14 +61,14 @@ class CertManager:
         self.configure(cluster)
 
     def configure(self, cluster: NodeCluster) -> None:
-        """Where it is installed with other options, give it these, and wait until the controllers run."""
+        """Change the options of an installed cert-manager, and wait until the controllers run."""
         controllers, solver = self._images(cluster)
         manifests = [*self._identity(), self._deployment(controllers.reference, solver.reference)]
         cluster.kubectl("apply", "--server-side", "--filename=-", stdin=yaml.safe_dump_all(manifests))
         self.wait(cluster)
 
     def wait(self, cluster: NodeCluster) -> None:
-        """Wait until the controllers run; raises CommandFailed after two minutes."""
+        """Wait until the controllers run. Raises CommandFailed after two minutes."""
         cluster.kubectl("rollout", "status", f"deployment/{_NAME}", f"--namespace={self.namespace}", "--timeout=120s")
 
     def restart(self, cluster: NodeCluster) -> None:
@@ -77,7 +77,7 @@ class CertManager:
         self.wait(cluster)
 
     def logs(self, cluster: NodeCluster) -> str:
-        """What the controllers have logged."""
+        """The log of the controllers."""
         return cluster.kubectl("logs", f"deployment/{_NAME}", f"--namespace={self.namespace}", "--tail=-1")
 
     def _images(self, cluster: NodeCluster) -> tuple[BuiltImage, BuiltImage]:

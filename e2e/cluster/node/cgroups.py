@@ -1,4 +1,4 @@
-"""The control groups of a node, which namespaces.py made: the one thing that does not go with the namespaces."""
+"""The control groups of a node, which namespaces.py creates and which outlive the namespaces."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _LIMIT = 5.0
 
 
 def remove(name: str) -> None:
-    """Remove the groups of this name and all below; the processes in them have ended, or are just about to.
+    """Remove the groups with this name and all groups below. Their processes have ended, or are about to end.
 
     Raises:
-        OSError: after five seconds there still was a process in one of them.
+        OSError: after five seconds, a group still has processes.
     """
     deadline = Deadline(_LIMIT)
     for top in found(name):
@@ -25,7 +25,7 @@ def remove(name: str) -> None:
 
 
 def found(name: str) -> list[Path]:
-    """The groups of this name that are there."""
+    """The existing groups with this name."""
     return [each.place / name for each in namespaces.hierarchies() if (each.place / name).is_dir()]
 
 

@@ -1,4 +1,4 @@
-"""What the programs of a node are told: one function a program, files in the node's folder."""
+"""The configuration files of a node: one function for each program."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DNS_READY = 8181
 
 
 def containerd(folder: Path, pause: str) -> Path:
-    """Images and containers under `folder`; the socket and all that is running under /run of the node."""
+    """containerd with images and containers in `folder`, and its socket and state in /run of the node."""
     cri = "io.containerd.grpc.v1.cri"
     return _write(
         folder / "containerd.toml",
@@ -35,7 +35,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
 
 [plugins."{cri}"]
   sandbox_image = "{pause}"
-  # Else runc fails where a negative oom_score_adj is not permitted, and says something else.
+  # Otherwise, runc fails with a misleading error if a negative oom_score_adj is not permitted.
   restrict_oom_score_adj = true
 
 [plugins."{cri}".cni]
@@ -46,7 +46,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
 
 
 def pod_network(folder: Path, network: Network) -> Path:
-    """Each pod has a link of its own, and everything is routed: so no Service's answer goes past its translation."""
+    """The pod network: a link for each pod, all traffic routed, so that answers of Services pass the translation."""
     local = {"type": "host-local", "dataDir": "/run/cni", "ranges": [[{"subnet": network.pods}]]}
     plugins = [
         {"type": "ptp", "mtu": 1500, "ipam": {**local, "routes": [{"dst": "0.0.0.0/0"}]}},
@@ -58,7 +58,7 @@ def pod_network(folder: Path, network: Network) -> Path:
 
 
 def kubelet(folder: Path, network: Network, credentials: Credentials) -> Path:
-    """A kubelet on a node that is only a part of a machine: it limits containers, not the node."""
+    """A kubelet that limits containers, but not the node, which is only a part of the machine."""
     return _component(
         folder / "kubelet.yaml",
         "kubelet.config.k8s.io/v1beta1",
@@ -72,7 +72,7 @@ def kubelet(folder: Path, network: Network, credentials: Credentials) -> Path:
                 "webhook": {"enabled": False},
                 "x509": {"clientCAFile": str(credentials.ca_certificate)},
             },
-            "authorization": {"mode": "AlwaysAllow"},  # whoever has a certificate of this cluster's CA
+            "authorization": {"mode": "AlwaysAllow"},  # for certificates of this cluster's CA
             "clusterDomain": "cluster.local",
             "clusterDNS": [network.node],
             "resolvConf": str(_write(folder / "resolv.conf", f"nameserver {network.node}\n")),
@@ -91,7 +91,7 @@ def kubelet(folder: Path, network: Network, credentials: Credentials) -> Path:
 
 
 def kube_proxy(folder: Path, network: Network, kubeconfig: Path) -> Path:
-    """Services as rules of nftables, inside the node only."""
+    """kube-proxy with nftables inside the node."""
     return _component(
         folder / "kube-proxy.yaml",
         "kubeproxy.config.k8s.io/v1alpha1",
@@ -103,14 +103,14 @@ def kube_proxy(folder: Path, network: Network, kubeconfig: Path) -> Path:
             "clientConnection": {"kubeconfig": str(kubeconfig)},
             "healthzBindAddress": f"{network.node}:{PROXY_HEALTH}",
             "metricsBindAddress": f"{network.node}:{PROXY_HEALTH + 1}",
-            # Those are the machine's, not the node's.
+            # These belong to the machine, not to the node.
             "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
         },
     )
 
 
 def coredns(folder: Path, network: Network, kubeconfig: Path, zones: Sequence[str]) -> Path:
-    """The cluster's names; those of the test zones, from a server of the test's on this machine; nothing else."""
+    """DNS for the cluster's names, and for the test zones, which a DNS server on this machine answers."""
     forwards = "\n".join(
         f"""{zone}:53 {{
     bind {network.node}

@@ -1,6 +1,6 @@
-"""Images that are built here, by buildah, and kept as archives outside the tree. No registry has a part in it.
+"""Images, built by buildah and kept as archives outside the tree. No registry is involved.
 
-An archive is found by a digest of all that its image is made of: what has not changed is never built twice.
+The name of an archive has a digest of all inputs of its image, so an unchanged image is built once.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from e2e.cluster.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[3]
 REGISTRY = "kms-acme.test"
-"""A name that no registry has."""
+"""A registry that does not exist."""
 _LIMIT = 1800.0
 _KEPT = 8
-# Mounts and processes of a build end with it, however it ends.
+# Mounts and processes of a build end with the build.
 _PRIVATE = ("unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--mount-proc")
 _PROGRAM = """FROM scratch
 COPY program /program
@@ -50,24 +50,24 @@ _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image, by what pods call it."""
+    """An image reference, as pods use it."""
 
     reference: str
 
     @property
     def repository(self) -> str:
-        """Without the tag."""
+        """The reference without its tag."""
         return self.reference.rpartition(":")[0]
 
     @property
     def tag(self) -> str:
-        """What follows the repository."""
+        """The tag."""
         return self.reference.rpartition(":")[2]
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltImage(Image):
-    """One that was built here."""
+    """An image with its archive."""
 
     archive: Path
 
@@ -76,7 +76,7 @@ Build = Callable[["Draft"], None]
 
 
 class Images:
-    """Builds what is missing in a cache folder."""
+    """Builds missing images into a cache folder."""
 
     def __init__(self, cache: Path, progress: Progress, env: Mapping[str, str] = os.environ) -> None:
         self._cache = cache
@@ -84,7 +84,7 @@ class Images:
         self._env = with_system_path(env)
 
     def program(self, program: Path) -> BuiltImage:
-        """A static program and nothing else. The folder of the program is named after what it was made of."""
+        """An image of a static program. The program's folder is named after a digest of its sources."""
 
         def build(draft: Draft) -> None:
             shutil.copy(program, draft.folder / "program")
@@ -93,7 +93,7 @@ class Images:
         return self._ensure(program.name, _digest(_PROGRAM, program.parent.name, program.name), build)
 
     def base(self) -> BuiltImage:
-        """A minimal Debian with Python, which stands in for the official image that no registry gives us here."""
+        """A minimal Debian with Python, in place of the official image."""
 
         def build(draft: Draft) -> None:
             root = draft.folder / "root"
@@ -106,7 +106,7 @@ class Images:
         return self._ensure("base", _digest(_BASE, _SUITE, _INCLUDED, *_LEFT_OUT, platform.machine()), build)
 
     def kms_acme(self, root: Path = ROOT) -> BuiltImage:
-        """Ours, from deploy/Containerfile and the sources of a tree as they are now."""
+        """The image of kms-acme from deploy/Containerfile and the current sources."""
         base = self.base()
 
         def build(draft: Draft) -> None:
@@ -121,14 +121,14 @@ class Images:
         return self._ensure("kms-acme", _digest(base.tag, *_contents(root)), build)
 
     def _pip(self, draft: Draft) -> Iterator[str | Path]:
-        """pip inside a build trusts whom this machine trusts."""
+        """Options to let pip in a build trust the CAs of this machine."""
         config = draft.folder / "pip.conf"
         config.write_text("[global]\ncert = /run/secrets/certificates\n", encoding="ascii")
         yield f"--secret=id=pip.conf,src={config}"
         yield f"--secret=id=certificates,src={_CERTIFICATES}"
 
     def _ensure(self, name: str, key: str, build: Build) -> BuiltImage:
-        """The image from the cache; of several who build at once, one builds and the others wait."""
+        """The image from the cache. If it is missing, one process builds it, and others wait."""
         folder = self._cache / name
         image = BuiltImage(f"{REGISTRY}/{name}:{key}", folder / f"{key}.tar")
         if not image.archive.exists():
@@ -142,11 +142,11 @@ class Images:
                         draft.finish()
                     self._unfinished.unlink()
             _forget_old(folder)
-        os.utime(image.archive)  # it was asked for: the oldest are forgotten first
+        os.utime(image.archive)  # for _forget_old
         return image
 
     def _clear_unfinished(self) -> None:
-        """What a build left in buildah's storage that did not come to its end is nobody's: remove all of it."""
+        """Remove the remains of an aborted build from buildah's storage."""
         if self._unfinished.exists():
             shutil.rmtree(self._cache / "storage", ignore_errors=True)
         (self._cache / "storage").mkdir(exist_ok=True)
@@ -158,7 +158,7 @@ class Images:
 
 
 class Draft:
-    """An image that is being built, in a folder of its own."""
+    """An image during its build, in its own folder."""
 
     def __init__(
         self, folder: Path, image: BuiltImage, cache: Path, env: Mapping[str, str], tick: Callable[[], None]
@@ -170,25 +170,25 @@ class Draft:
             *("buildah", "--storage-driver=vfs"),
             *(f"--root={cache / 'storage'}", f"--runroot={cache / 'storage-run'}"),
         )
-        self._env = {**env, "TMPDIR": str(cache / "storage")}  # caches of builds are kept there, too
+        self._env = {**env, "TMPDIR": str(cache / "storage")}  # also has the build caches
         self._tick = tick
 
     def containerfile(self, text: str) -> None:
-        """Build from this text and what lies in the folder."""
+        """Build from this Containerfile and the folder."""
         path = self.folder / "Containerfile"
         path.write_text(text, encoding="ascii")
         self.build("--file", path, self.folder)
 
     def build(self, *arguments: str | Path) -> None:
-        """`buildah build` with these arguments; time stamps say nothing, so equal contents are equal images."""
+        """Run `buildah build` with a fixed time stamp, so that equal contents give equal images."""
         self.run(*self._buildah, "build", "--quiet", "--timestamp=0", f"--tag={self._image.reference}", *arguments)
 
     def pull(self, image: BuiltImage) -> None:
-        """Make an archive known to buildah."""
+        """Load an archive into buildah."""
         self.run(*self._buildah, "pull", "--quiet", f"oci-archive:{image.archive}")
 
     def finish(self) -> None:
-        """Put the archive where it belongs, whole; buildah need not keep the image, too."""
+        """Move the archive to its place atomically, and remove the image from buildah."""
         reference, archive = self._image.reference, self.folder / "image.tar"
         self.run(
             *self._buildah, "push", "--quiet", "--disable-compression", reference, f"oci-archive:{archive}:{reference}"
@@ -197,10 +197,10 @@ class Draft:
         archive.rename(self._image.archive)
 
     def run(self, *command: str | Path) -> None:
-        """Run one command of the build.
+        """Run a command of the build.
 
         Raises:
-            BuildFailed: with the end of what it said.
+            BuildFailed: with the end of its output.
         """
         log = self.folder / "log"
         words = [*_PRIVATE, *command]
@@ -210,7 +210,7 @@ class Draft:
 
 
 def _contents(root: Path) -> Iterator[str | bytes]:
-    """All that the Containerfile sees, and the Containerfile."""
+    """The Containerfile and all files that it uses."""
     for each in map(root.joinpath, SOURCES):
         for path in sorted(each.rglob("*")) if each.is_dir() else [each]:
             if path.is_file() and "__pycache__" not in path.parts:
@@ -227,7 +227,7 @@ def _digest(*parts: str | bytes) -> str:
 
 
 def _forget_old(folder: Path) -> None:
-    """Archives of earlier states of the tree are not needed for ever."""
+    """Delete old archives."""
     archives = sorted(folder.glob("*.tar"), key=lambda each: each.stat().st_mtime)
     for each in archives[:-_KEPT]:
         each.unlink(missing_ok=True)
@@ -235,7 +235,7 @@ def _forget_old(folder: Path) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """The kernel frees the lock when its holder ends, however that happens."""
+    """Hold a lock; the kernel frees it when the process ends."""
     with path.open("w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
-"""Whether this machine can run a node, and the packages of Debian that it takes."""
+"""Checks whether this machine can run a node, and installs the Debian packages for it."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ PACKAGES = {
     "unshare": "util-linux",
     "/usr/lib/cni/ptp": "containernetworking-plugins",
 }
-"""Programs, each with the package that has it."""
+"""Programs, each with its package."""
 _SYSTEM = ("/usr/local/sbin", "/usr/sbin", "/sbin")
-"""Where they are, too, and where PATH of a person may not look."""
+"""Folders of system programs that may be missing on a user's PATH."""
 
 
 def prepare(
@@ -38,27 +38,27 @@ def prepare(
     user: int | None = None,
     packages: Mapping[str, str] = PACKAGES,
 ) -> None:
-    """See to it that all packages are there. `user` None: whoever we are.
+    """Install missing packages. `user` is the user id; None means that of this process.
 
     Raises:
-        NoNode: this is not Linux, or we are not root, or there is no apt-get, or it fails. The text says what to do.
+        NoNode: this is not Linux, we are not root, or apt-get is missing or fails. The text says what to do.
     """
     if sys.platform != "linux" or (os.geteuid() if user is None else user) != 0:
         raise NoNode(
-            "A node needs root on Linux (it makes namespaces, links and control groups). Run it as root, or name a "
-            "cluster of your own: KMS_ACME_E2E_KUBECONFIG and KMS_ACME_E2E_IMAGE."
+            "A node needs root on Linux, to create namespaces, links and control groups. Run it as root, or name your "
+            "own cluster: KMS_ACME_E2E_KUBECONFIG and KMS_ACME_E2E_IMAGE."
         )
     wanted = missing(env, packages)
     if not wanted:
         return
     if shutil.which("apt-get", path=_path(env)) is None:
-        raise NoNode(f"A node needs what Debian calls {', '.join(wanted)}, and there is no apt-get to install it.")
+        raise NoNode(f"A node needs the Debian packages {', '.join(wanted)}, and there is no apt-get to install them.")
     with tempfile.TemporaryDirectory(prefix="kms-acme-apt-") as folder:
         log = Path(folder, "log")
         with progress.step(f"Installing {', '.join(wanted)} from Debian") as tick:
             for arguments in (("update",), ("install", "--yes", "--no-install-recommends", *wanted)):
                 if run([*_apt(env), *arguments], log=log, limit=_LIMIT, tick=tick, env=_quiet(env)) != 0:
-                    raise NoNode(f"apt-get {' '.join(arguments)} was not successful:\n{last_lines(log)}")
+                    raise NoNode(f"apt-get {' '.join(arguments)} failed:\n{last_lines(log)}")
 
 
 def with_system_path(env: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -67,7 +67,7 @@ def with_system_path(env: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 
 def missing(env: Mapping[str, str] = os.environ, packages: Mapping[str, str] = PACKAGES) -> list[str]:
-    """The packages that are not there."""
+    """The missing packages."""
     return sorted(package for program, package in packages.items() if not _there(program, env))
 
 

@@ -1,16 +1,16 @@
-"""Namespaces of the kernel in which a node lives, so that nothing of it is left when it ends.
+"""The kernel namespaces of a node, which remove everything of the node when it ends.
 
-A program of its own, standard library only, started by node.py under a guard:
+A separate program with the standard library only, started by node.py under a guard:
 
-    python -I -S namespaces.py hold RECORD SCRATCH CGROUP  make them, write the id of their init process to RECORD
-    python -I -S namespaces.py enter RECORD -- COMMAND...  run a command in them
+    python -I -S namespaces.py hold RECORD SCRATCH CGROUP  create them, write the id of their init process to RECORD
+        python -I -S namespaces.py enter RECORD -- COMMAND...  run a command in them
 
 Processes, mounts, links, packet filter rules and the host name of a node belong to these namespaces. When their init
-process ends, however that happens, the kernel kills every process in them, and all the rest goes with the last one.
-Only the control groups stay, all of them below CGROUP: cgroups.py removes them.
+process ends, the kernel kills all other processes in them and removes everything else. Only the control groups below
+CGROUP stay; cgroups.py removes them.
 
-What container runtimes write to fixed places they write to an overlay. What a kubelet would change for the whole
-machine (a few sysctls) is covered by files that already say what it wants.
+Fixed paths of container runtimes are overlays. The sysctls that a kubelet would change for the whole machine are
+covered by files that already have the wanted values.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import NamedTuple, NoReturn
 
 NODE_NAME = "node"
 PLACE = Path("/run/node")
-"""The folder of the node as it is called inside: names of sockets must be short, whatever it is called outside."""
+"""The path of the node's folder inside; short, since socket names are limited."""
 
 _PR_SET_PDEATHSIG = 1
 _NEW = {
@@ -40,7 +40,7 @@ _NEW = {
     "mnt": 0x00020000,
 }
 _LEAF = "init"
-"""The control group of processes that are in no container: version 2 wants them in a leaf."""
+"""The control group of processes outside containers; version 2 requires a leaf."""
 _NOT_CONTROLLERS = frozenset({"rw", "xattr", "clone_children", "cpuset_v2_mode"})
 _SYSCTLS = {
     "vm/overcommit_memory": "1",
@@ -51,33 +51,33 @@ _SYSCTLS = {
     "kernel/keys/root_maxbytes": "25000000",
 }
 _FRESH = ("/run", "/var/log")
-"""Empty file systems in memory."""
+"""Mounts: empty file systems in memory."""
 _COVERED = "/var/lib"
-"""As it is, with an overlay that takes what is written."""
+"""Mounts: the machine's folders under a writable overlay."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Hierarchy(NamedTuple):
-    """One hierarchy of control groups: of version 1 there are several, of version 2 one, or both side by side."""
+    """A hierarchy of control groups. Version 1 has several, version 2 has one; a machine can have both."""
 
     place: Path
     version: str
-    """The type of its file system, "cgroup" or "cgroup2"."""
+    """The file system type, "cgroup" or "cgroup2"."""
     controllers: str
 
     def join(self, group: str) -> None:
-        """Make a group below this one, unless it is there, and move this process to it."""
+        """Create a group below this one, if missing, and move this process to it."""
         made = self.place / group
         made.mkdir(exist_ok=True)
         for each in ("cpuset.cpus", "cpuset.mems"):
             if self.version == "cgroup" and (made / each).exists() and not (made / each).read_text().strip():
-                (made / each).write_text((made.parent / each).read_text())  # else nobody may join
+                (made / each).write_text((made.parent / each).read_text())  # required before a process can join
         (made / "cgroup.procs").write_text("0")
 
 
 def hierarchies() -> list[Hierarchy]:
-    """All that are mounted."""
+    """All mounted hierarchies."""
     found = {}
     for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
         before, after = (part.split() for part in line.split(" - ", 1))
@@ -89,7 +89,7 @@ def hierarchies() -> list[Hierarchy]:
 
 
 def hold(record: Path, scratch: Path, group: str) -> int:
-    """Make the namespaces and keep them until SIGTERM; then everything in them has ended before this returns."""
+    """Create the namespaces and keep them until SIGTERM; return when all processes in them have ended."""
     for each in hierarchies():
         each.join(group)
     _checked(_libc.unshare(sum(_NEW.values())))
@@ -108,7 +108,7 @@ def hold(record: Path, scratch: Path, group: str) -> int:
 
 
 def enter(record: Path, command: list[str]) -> int:
-    """Run a command in the namespaces; its exit status (128 + signal number if one ended it)."""
+    """Run a command in the namespaces; its exit status (128 + signal number after a signal)."""
     init = int(record.read_text(encoding="ascii"))
     for each in [os.open(f"/proc/{init}/ns/{name}", os.O_RDONLY) for name in _NEW]:
         _checked(_libc.setns(each, 0))
@@ -129,7 +129,7 @@ def enter(record: Path, command: list[str]) -> int:
 
 
 def _init(scratch: Path, ready: Callable[[], object]) -> NoReturn:
-    """The first process: lays out what the others see, then collects the ended ones for ever."""
+    """Run as the init process: mount the file systems, then reap processes forever."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     _mount_all(scratch)
     socket.sethostname(NODE_NAME)
@@ -158,7 +158,7 @@ def _mount_all(scratch: Path) -> None:
     upper.mkdir()
     work.mkdir()
     _mount("-t", "overlay", "-o", f"lowerdir={_COVERED},upperdir={upper},workdir={work}", "overlay", _COVERED)
-    for hierarchy in seen:  # again, now that their root is the group that we are in
+    for hierarchy in seen:  # again, with our own group as their root
         subprocess.run(["/bin/umount", hierarchy.place], check=True)
         options = ("-o", hierarchy.controllers) if hierarchy.version == "cgroup" else ()
         _mount("-t", hierarchy.version, *options, hierarchy.version, hierarchy.place)
@@ -189,7 +189,7 @@ def _checked(result: int) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """See above."""
+    """Run one of the commands above."""
     if arguments[0] == "hold":
         return hold(Path(arguments[1]), Path(arguments[2]), arguments[3])
     return enter(Path(arguments[1]), arguments[arguments.index("--") + 1 :])

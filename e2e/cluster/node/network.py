@@ -1,9 +1,9 @@
-"""Addresses and links of a node: a block of private addresses that nothing else on this machine uses.
+"""The addresses and links of a node: a block of private addresses that is unused on this machine.
 
     this machine  10.N.0.1 ── veth ── 10.N.0.2  node ── a veth for each pod, 10.N.128.0/17
-                                                 └─ Services, 10.N.64.0/18, made by kube-proxy
+                                                 └─ Services, 10.N.64.0/18, by kube-proxy
 
-Pods reach one another, Services and 10.N.0.1; nothing leaves the machine. Servers of the tests listen on 10.N.0.1.
+Pods reach each other, Services and 10.N.0.1, where servers of the tests listen. No traffic leaves the machine.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LIMIT = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """One block, 10.N.0.0/16."""
+    """A block 10.N.0.0/16."""
 
     number: int
 
@@ -37,31 +37,31 @@ class Network:
 
     @property
     def block(self) -> IPv4Network:
-        """All of it."""
+        """The whole block."""
         return IPv4Network(f"10.{self.number}.0.0/16")
 
     @property
     def machine(self) -> str:
-        """This machine, as pods see it."""
+        """The address of this machine for pods."""
         return f"10.{self.number}.0.1"
 
     @property
     def node(self) -> str:
-        """The node, and the cluster's DNS server on it."""
+        """The address of the node and of the cluster's DNS server."""
         return f"10.{self.number}.0.2"
 
     @property
     def services(self) -> str:
-        """Of Services."""
+        """The Service CIDR."""
         return f"10.{self.number}.64.0/18"
 
     @property
     def pods(self) -> str:
-        """Of pods."""
+        """The pod CIDR."""
         return f"10.{self.number}.128.0/17"
 
     def up(self, init: int) -> None:
-        """Link this machine and the namespaces of process `init`.
+        """Link this machine with the namespaces of process `init`.
 
         Raises:
             StartFailed: the kernel refused.
@@ -76,26 +76,26 @@ class Network:
         within("link", "set", "lo", "up")
         within("address", "add", f"{self.node}/30", "dev", INSIDE)
         within("link", "set", INSIDE, "up")
-        # Where a Service is must be known before kube-proxy's rules can say which pod that is.
+        # Service addresses need a route before kube-proxy's rules can translate them.
         within("route", "add", self.services, "via", self.machine)
         for each in (self.services, self.pods):
             ip("route", "add", each, "via", self.node)
 
     def down(self) -> None:
-        """Remove the link, and all routes with it, if it is still there."""
+        """Remove the link and its routes, if it still exists."""
         try:
             ip("link", "delete", self.link)
         except StartFailed:
-            # The kernel takes it away by itself as soon as the last process of the node has ended.
+            # The kernel removes it, too, when the last process of the node ends.
             if self.link in {each["ifname"] for each in _told("link", "show")}:
                 raise
 
 
 def free(used: Iterable[IPv4Network]) -> Network:
-    """A block that nothing of what is used touches.
+    """Find a block that overlaps none of the used networks.
 
     Raises:
-        NoNode: there is none.
+        NoNode: no block is free.
     """
     taken = list(used)
     unused = [number for number in _BLOCKS if not any(Network(number).block.overlaps(each) for each in taken)]
@@ -108,7 +108,7 @@ def ip(*arguments: str, prefix: Iterable[str] = ()) -> None:
     """Run iproute2's ip.
 
     Raises:
-        StartFailed: it says why.
+        StartFailed: with its error message.
     """
     command = [*prefix, "ip", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT, check=False)
@@ -117,12 +117,12 @@ def ip(*arguments: str, prefix: Iterable[str] = ()) -> None:
 
 
 def used() -> list[IPv4Network]:
-    """What addresses and routes of this machine touch."""
+    """The networks of this machine's addresses and routes."""
     return touched(_told("-4", "route", "show", "table", "all"), _told("-4", "address", "show"))
 
 
 def touched(routes: Iterable[Mapping[str, Any]], links: Iterable[Mapping[str, Any]]) -> list[IPv4Network]:
-    """The networks in what `ip -json` tells of routes, and of links with their addresses."""
+    """The networks in the output of `ip -json` for routes and for addresses."""
     destinations = [each["dst"] for each in routes if each["dst"] != "default"]
     addresses = [
         f"{address['local']}/{address['prefixlen']}" for link in links for address in link.get("addr_info", ())

@@ -1,6 +1,6 @@
-"""One node: containerd, kubelet, kube-proxy and the cluster's DNS server in namespaces of their own, and the scheduler.
+"""A node: containerd, kubelet, kube-proxy and the DNS server of the cluster in their own namespaces, and the scheduler.
 
-Everything about it is in its folder, as with the control plane: another process may open() it later.
+As with the control plane, its folder has all its files, so another process can open() it later.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from e2e.cluster.node.machine import with_system_path
 from e2e.cluster.node.network import Network
 from e2e.cluster.processes import Deadline, Process, last_lines
 
-_START_LIMIT = 120.0  # it takes three seconds on a machine that does nothing else
+_START_LIMIT = 120.0  # three seconds on an idle machine
 _STOP_LIMIT = 10.0
 _POLL = 0.05
 _PROGRAM = Path(namespaces.__file__)
@@ -54,7 +54,7 @@ COMPONENTS = ("namespaces", "containerd", "kube-scheduler", "kube-proxy", "cored
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """The programs of a node that are built from Go modules; the others are Debian's."""
+    """The programs of a node that are built from Go modules; the others come from Debian."""
 
     kubelet: Path
     kube_proxy: Path
@@ -63,7 +63,7 @@ class Programs:
 
 
 class Node:
-    """A node in a folder; its control plane is somebody else's."""
+    """A node in a folder, without its control plane."""
 
     def __init__(self, folder: Path, programs: Programs, network: Network, pause: BuiltImage) -> None:
         self._folder = folder
@@ -74,7 +74,7 @@ class Node:
 
     @classmethod
     def create(cls, folder: Path, programs: Programs, network: Network, pause: BuiltImage) -> Self:
-        """Lay out a node in a folder that does not exist yet; nothing runs. `pause` holds the namespaces of pods."""
+        """Prepare a new node in a folder. `pause` is the image that holds the namespaces of pods."""
         for each in ("logs", "run", *_DATA):
             (folder / each).mkdir(parents=True, exist_ok=True)
         saved = {
@@ -87,7 +87,7 @@ class Node:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """A node that was created before, perhaps by another process.
+        """Open an existing node.
 
         Raises:
             StateError: there is none in this folder.
@@ -101,7 +101,7 @@ class Node:
         return cls(folder, programs, Network(saved["number"]), BuiltImage(reference, Path(archive)))
 
     def log(self, component: str) -> Path:
-        """Log of one of COMPONENTS."""
+        """The log of one of COMPONENTS."""
         return self._folder / "logs" / f"{component}.log"
 
     def running(self) -> dict[str, bool]:
@@ -109,10 +109,10 @@ class Node:
         return {name: self._find(name) is not None for name in COMPONENTS}
 
     def start_runtime(self) -> None:
-        """Make the namespaces and the link, start containerd in them and load `pause`: no pod runs yet.
+        """Create the namespaces and the link, start containerd and load `pause`. No pods run yet.
 
         Raises:
-            StartFailed: with the last lines of the log of what did not come up.
+            StartFailed: a component did not start; the text has the end of its log.
         """
         self._init.unlink(missing_ok=True)
         self._run("namespaces", [*_python(), "hold", self._init, self._folder / "scratch", self._cgroup])
@@ -126,7 +126,7 @@ class Node:
         self.load(self._pause.archive)
 
     def start(self, endpoint: Endpoint, mine: credentials.Credentials, *, zones: Sequence[str]) -> None:
-        """Start all the rest, and wait until it is healthy. The API server must answer.
+        """Start the other components, and wait until they are healthy. The API server must run.
 
         Raises:
             StartFailed: as above.
@@ -169,15 +169,15 @@ class Node:
         """Load an image from an archive.
 
         Raises:
-            CommandFailed: with what containerd said.
+            CommandFailed: with containerd's error message.
         """
         self.run("ctr", "--namespace=k8s.io", "images", "import", archive)
 
     def run(self, *command: str | Path, limit: float = 120.0) -> str:
-        """Run a command in the node's namespaces and return what it printed.
+        """Run a command in the node's namespaces and return its output.
 
         Raises:
-            CommandFailed: it ended with an error, or took longer than `limit` seconds.
+            CommandFailed: it failed, or took longer than `limit` seconds.
         """
         words = [str(each) for each in command]
         try:
@@ -197,20 +197,20 @@ class Node:
         return done.stdout
 
     def stop(self) -> None:
-        """End everything in it and around it. Logs stay; images, volumes and what containers wrote are removed."""
+        """Stop the node. Logs stay; images, volumes and the data of containers are removed."""
         for component in ("kube-scheduler", "namespaces", *COMPONENTS):
             if process := self._find(component) or self._processes.get(component):
                 process.stop(_STOP_LIMIT)
         self._processes.clear()
         self._init.unlink(missing_ok=True)
         if self._linked.exists():
-            self.network.down()  # the kernel does it, too, but only a little later
+            self.network.down()  # the kernel would do so a little later
         cgroups.remove(self._cgroup)
         for each in _DATA:
             shutil.rmtree(self._folder / each, ignore_errors=True)
 
     def release(self) -> None:
-        """Let all components go on after the end of this process."""
+        """Keep all components running after the end of this process."""
         for process in self._processes.values():
             process.release()
 
@@ -221,7 +221,7 @@ class Node:
 
     @property
     def _linked(self) -> Path:
-        """Tells that the link is ours, and not that of another node which was quicker."""
+        """Marks the link as ours, and not that of a concurrent node."""
         return self._folder / "run" / "linked"
 
     @property
@@ -229,7 +229,7 @@ class Node:
         return self.network.link
 
     def _runtime_listens(self) -> bool:
-        """Whether containerd accepts connections on its socket, which has its name inside the node only."""
+        """Whether containerd accepts connections on its socket inside the node."""
         init = self._init.read_text(encoding="ascii").strip()
         with socket.socket(socket.AF_UNIX) as probe:
             return probe.connect_ex(f"/proc/{init}/root{configuration.SOCKET}") == 0

@@ -1,4 +1,4 @@
-"""A cluster with a node: what a test that needs pods holds in its hands."""
+"""A cluster with a node, for tests that need pods."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from e2e.cluster.node.parts import Parts
 from e2e.cluster.progress import Progress
 
 ZONE = "test"
-"""Names below it are what a DNS server of the test says, on port 53 of the machine's address."""
+"""The zone that a DNS server of the test answers, on port 53 of the machine's address."""
 _READY_LIMIT = 120
 _MANIFESTS = Path(__file__).with_name("manifests")
 
 
 class NodeCluster(Cluster):
-    """A control plane and one node, in one folder. Whoever started them also stops them.
+    """A control plane and a node in one folder. The code that started them stops them.
 
-    Pods run images that were loaded, with `imagePullPolicy: Never` or `IfNotPresent`: there is no registry. They reach
-    one another, Services, and `machine_address`, where servers of the test may listen on any port; they are reached
-    from this machine, and so are Services.
+    There is no registry: pods run loaded images, with `imagePullPolicy: Never` or `IfNotPresent`. They reach each
+    other, Services, and `machine_address`, where servers of the test can listen. This machine reaches pods and
+    Services.
     """
 
     def __init__(self, plane: ControlPlane, node: Node, parts: Parts) -> None:
@@ -40,11 +40,11 @@ class NodeCluster(Cluster):
 
     @classmethod
     def create(cls, folder: Path, progress: Progress, env: Mapping[str, str] = os.environ) -> Self:
-        """Lay out a new one in a folder that does not exist yet or is empty; start() starts it.
+        """Prepare a new cluster in a new or empty folder; start() starts it.
 
         Raises:
             NoNode: this machine cannot run a node.
-            NoSource, BuildFailed: a program or the image of `pause` cannot be had.
+            NoSource, BuildFailed: a program or the image of `pause` is not available.
         """
         machine.prepare(progress, env)
         parts, binaries = Parts(progress, env), sources.binaries(env, progress)
@@ -56,7 +56,7 @@ class NodeCluster(Cluster):
 
     @classmethod
     def open(cls, folder: Path, progress: Progress, env: Mapping[str, str] = os.environ) -> Self:
-        """One that was created before, perhaps by another process.
+        """Open an existing cluster.
 
         Raises:
             StateError: there is none in this folder.
@@ -64,10 +64,10 @@ class NodeCluster(Cluster):
         return cls(ControlPlane.open(folder), Node.open(folder / "node"), Parts(progress, env))
 
     def start(self) -> None:
-        """Start everything and wait until the node is ready for pods.
+        """Start the cluster and wait until the node is ready for pods.
 
         Raises:
-            StartFailed: with the last lines of the log of what did not come up; nothing runs then.
+            StartFailed: a component did not start; the text has the end of its log. Nothing runs then.
         """
         try:
             self.node.start_runtime()
@@ -80,14 +80,14 @@ class NodeCluster(Cluster):
             raise
 
     def stop(self) -> None:
-        """End everything. Logs stay; images, volumes and what containers wrote are removed."""
+        """Stop the cluster. Logs stay; images, volumes and the data of containers are removed."""
         try:
             self.node.stop()
         finally:
             self.plane.stop()
 
     def release(self) -> None:
-        """Let everything go on after the end of this process."""
+        """Keep the cluster running after the end of this process."""
         self.node.release()
         self.plane.release()
 
@@ -96,34 +96,34 @@ class NodeCluster(Cluster):
         return {**self.plane.running(), **self.node.running()}
 
     def log(self, component: str) -> Path:
-        """Log file of a component of the control plane or of the node."""
+        """The log of a component of the control plane or of the node."""
         return self.node.log(component) if component in self.node.running() else self.plane.log(component)
 
     @cached_property
     def image(self) -> BuiltImage:
-        """kms-acme as the tree is now, built and loaded when it is first asked for.
+        """The image of kms-acme from the current sources, built and loaded on first use.
 
         Raises:
-            BuildFailed: with the end of what buildah said.
+            BuildFailed: with the end of buildah's output.
         """
         image = self.parts.kms_acme()
         self.load_image(image.archive)
         return image
 
     def load_image(self, archive: Path) -> None:
-        """Load an image from an archive (of OCI or docker): pods may run it by the reference in it.
+        """Load an image from an OCI or Docker archive, under the reference in it.
 
         Raises:
-            CommandFailed: with what containerd said.
+            CommandFailed: with containerd's error message.
         """
         self.node.load(archive)
 
     @property
     def dns_address(self) -> str:
-        """The cluster's DNS server, on port 53: Services, pods, and the zone `test`."""
+        """The address of the cluster's DNS server, for Services, pods, and the zone `test`."""
         return self.node.network.node
 
     @property
     def machine_address(self) -> str:
-        """This machine as pods see it, and nobody else. A DNS server of the test belongs on its port 53."""
+        """The address of this machine for pods. DNS servers of tests listen on its port 53."""
         return self.node.network.machine

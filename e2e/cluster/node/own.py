@@ -1,4 +1,4 @@
-"""A user's own cluster in the place of one of ours: kind, for instance, with an image that it can run."""
+"""The user's own cluster, such as kind, with an image that it can run."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ IMAGE = "KMS_ACME_E2E_IMAGE"
 
 
 class OwnNodeCluster(Cluster):
-    """As much of a NodeCluster as there is in somebody's own cluster; what is not there skips a test (NotOurs)."""
+    """The user's own cluster as a NodeCluster. What it cannot do raises NotOurs, which skips a test."""
 
     def __init__(self, source: OwnCluster, *, folder: Path, env: Mapping[str, str]) -> None:
-        """Raises NoSource if KMS_ACME_E2E_IMAGE names no image."""
+        """Raises NoSource unless KMS_ACME_E2E_IMAGE names an image."""
         super().__init__(source, folder=folder)
         named = env.get(IMAGE, "")
         if ":" not in named.rpartition("/")[2]:
@@ -35,19 +35,19 @@ class OwnNodeCluster(Cluster):
 
     @property
     def parts(self) -> Never:
-        """Raises NotOurs: images that are built here do not get into your cluster."""
-        raise NotOurs("this needs a cluster that runs images which the tests have built")
+        """Raises NotOurs: built images cannot be loaded into the user's cluster."""
+        raise NotOurs("this needs a cluster that runs images built by the tests")
 
     @property
     def node(self) -> Never:
-        """Raises NotOurs: your nodes are not ours to look into."""
-        raise NotOurs("this needs a node that the tests have started themselves, not one of your own")
+        """Raises NotOurs: the user's nodes are out of reach."""
+        raise NotOurs("this needs a node that the tests start themselves, not your own")
 
     @property
     def machine_address(self) -> Never:
-        """Raises NotOurs: pods of your cluster need not reach this machine."""
-        raise NotOurs("this needs pods that reach this machine, which those of your own cluster need not")
+        """Raises NotOurs: pods of the user's cluster may not reach this machine."""
+        raise NotOurs("this needs pods that reach this machine, unlike those of your own cluster")
 
     def load_image(self, archive: Path) -> Never:
-        """Raises NotOurs: how images get into your cluster is not known."""
-        raise NotOurs(f"this needs to load {archive.name} into a cluster that the tests have started themselves")
+        """Raises NotOurs: images cannot be loaded into the user's cluster."""
+        raise NotOurs(f"this needs to load {archive.name} into a cluster that the tests start themselves")

@@ -1,4 +1,4 @@
-"""What a cluster with a node is made of: programs and images, each built once, when it is first asked for."""
+"""The programs and images of a cluster with a node, each built on first use."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from e2e.cluster.progress import Progress
 
 
 class Parts:
-    """Programs and images of one environment.
+    """Builds programs and images.
 
-    Everything here raises:
-        NoSource: there is no Go, or no network to get modules from.
-        BuildFailed: anything else about the build.
+    All methods raise:
+    NoSource: Go is not available, or modules cannot be downloaded.
+    BuildFailed: the build failed otherwise.
     """
 
     def __init__(self, progress: Progress, env: Mapping[str, str] = os.environ) -> None:
@@ -26,13 +26,13 @@ class Parts:
         self.images = Images(folders.cache(env) / "images", progress, env)
 
     def builder(self, module: str) -> Builder:
-        """Of one of the folders in modules/."""
+        """The builder for a folder in modules/."""
         return programs.builder(module, self._progress, self._env)
 
     def image(self, module: str, program: str) -> BuiltImage:
-        """A program of one of these modules as an image."""
+        """The image of a program of such a folder."""
         return self.images.program(self.builder(module).ensure((program,)) / program)
 
     def kms_acme(self) -> BuiltImage:
-        """Ours, as the tree is now."""
+        """The image of kms-acme from the current sources."""
         return self.images.kms_acme()

@@ -1,4 +1,4 @@
-"""The programs of a node, and those in the images of its cluster: built once from pinned Go modules into the cache."""
+"""Builds the programs of a node and of its images from pinned Go modules, once, into the cache."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _PACKAGES = {
 
 
 def builder(module: str, progress: Progress, env: Mapping[str, str] = os.environ) -> Builder:
-    """Builds the programs of one of the folders in modules/.
+    """The builder for a folder in modules/.
 
     Its ensure() raises:
-        NoSource: there is no Go, or no network to get modules from.
-        BuildFailed: anything else about the build.
+        NoSource: Go is not available, or modules cannot be downloaded.
+        BuildFailed: the build failed otherwise.
     """
     return Builder(folders.cache(env) / "cluster", env, progress, MODULES / module, _PACKAGES[module])
 
 
 def of_node(progress: Progress, env: Mapping[str, str] = os.environ) -> Programs:
-    """kubelet, kube-proxy, kube-scheduler and coredns; see builder() for what is raised."""
+    """Build kubelet, kube-proxy, kube-scheduler and coredns. Raises the errors of builder()."""
     kubernetes = builder("kubernetes", progress, env).ensure()
     dns = builder("coredns", progress, env).ensure()
     return Programs(kubernetes / "kubelet", kubernetes / "kube-proxy", kubernetes / "kube-scheduler", dns / "coredns")

@@ -1,4 +1,4 @@
-"""Clusters with a node that live as long as a `with` block."""
+"""Clusters with a node for the duration of a `with` block."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from e2e.cluster.progress import Progress
 def running_node(
     folder: Path, progress: Progress, *, env: Mapping[str, str] = os.environ
 ) -> Iterator[NodeCluster | OwnNodeCluster]:
-    """A cluster with a node; somebody's own, if KMS_ACME_E2E_KUBECONFIG names it.
+    """Run a cluster with a node, or use the user's own, if KMS_ACME_E2E_KUBECONFIG names it.
 
-    One that is started here keeps everything in `folder` (which is empty or does not exist yet) and is stopped at the
-    end; its logs stay there.
+    A new cluster keeps its files in `folder`, which is empty or does not exist yet. It is stopped at the end; its logs
+    stay.
 
     Raises:
-        ClusterError: this machine cannot run a node, a part of it cannot be had, or it does not come up.
+        ClusterError: this machine cannot run a node, or the cluster cannot be built or started.
     """
     if own := sources.own(env, progress):
         folder.mkdir(parents=True, exist_ok=True)

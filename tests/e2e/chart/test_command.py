@@ -1,4 +1,4 @@
-"""`python -m e2e.chart`: what is out of date is named."""
+"""`python -m e2e.chart --check` names the files that are out of date."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_check_ends_with_1_and_names_what_is_out_of_date(
     assert command.main() == 0
     monkeypatch.setattr(command, "made_of_values", lambda: {CHART / "README.md": "other"})
     assert command.main() == 1
-    assert "charts/kms-acme/README.md is out of date: make chart" in capsys.readouterr().out
+    assert "charts/kms-acme/README.md is out of date: run `make chart`" in capsys.readouterr().out
 
 
 def test_a_helm_that_somebody_names_is_used(

@@ -59,5 +59,5 @@ def test_the_table_has_a_row_for_each_value_between_the_marks() -> None:
 
 @pytest.mark.parametrize("readme", ["", BEGIN, END])
 def test_a_readme_without_the_marks_is_left_alone(readme: str) -> None:
-    with pytest.raises(ValueError, match="lacks the marks"):
+    with pytest.raises(ValueError, match="lacks the markers"):
         with_values(readme, VALUES)

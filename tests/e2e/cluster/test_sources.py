@@ -49,7 +49,7 @@ def test_a_named_kubeconfig_that_is_missing_is_an_error(tmp_path: Path) -> None:
 
 def test_assets_that_lack_something_are_an_error(tmp_path: Path) -> None:
     assets = programs(tmp_path / "assets", "etcd")
-    with pytest.raises(NoSource, match="there is no kube-apiserver and no kubectl in it"):
+    with pytest.raises(NoSource, match="which has no kube-apiserver and no kubectl"):
         sources.find({"KUBEBUILDER_ASSETS": str(assets)}, PROGRESS)
 
 

@@ -27,7 +27,7 @@ def test_a_line_needs_a_test_or_a_reason() -> None:
 
 def test_a_marker_needs_a_line() -> None:
     assert faults(PARTS, {**TESTS, "M4": (Claim("tests/b.py", "test_c"),)}) == [
-        "tests/b.py: test_c proves M4, which is no line of tests/conformance/"
+        "tests/b.py: test_c proves M4, which is not in tests/conformance/"
     ]
 
 

@@ -57,13 +57,13 @@ def test_one_case_of_a_parametrised_test_may_have_a_marker() -> None:
 @pytest.mark.parametrize(
     ("source", "complaint"),
     [
-        ('@pytest.mark.requirement("M1")\ndef helper(): ...', "is on nothing that pytest runs"),
-        ('@pytest.mark.requirement("M1")\nclass Helper: ...', "is on nothing that pytest runs"),
-        ('CASES = [pytest.param(1, marks=pytest.mark.requirement("M1"))]', "is on nothing that pytest runs"),
-        ("@pytest.mark.requirement()\ndef test_a(): ...", "takes ids, at least one"),
-        ('@pytest.mark.requirement(id="M1")\ndef test_a(): ...', "takes ids, at least one"),
-        ("@pytest.mark.requirement(ID)\ndef test_a(): ...", "are literals"),
-        ("@pytest.mark.requirement(1)\ndef test_a(): ...", "are literals"),
+        ('@pytest.mark.requirement("M1")\ndef helper(): ...', "is not on a test"),
+        ('@pytest.mark.requirement("M1")\nclass Helper: ...', "is not on a test"),
+        ('CASES = [pytest.param(1, marks=pytest.mark.requirement("M1"))]', "is not on a test"),
+        ("@pytest.mark.requirement()\ndef test_a(): ...", "takes one or more ids"),
+        ('@pytest.mark.requirement(id="M1")\ndef test_a(): ...', "takes one or more ids"),
+        ("@pytest.mark.requirement(ID)\ndef test_a(): ...", "must be literals"),
+        ("@pytest.mark.requirement(1)\ndef test_a(): ...", "must be literals"),
     ],
 )
 def test_a_marker_that_proves_nothing_is_told(source: str, complaint: str) -> None:

@@ -53,9 +53,9 @@ def test_make_hands_on_what_its_command_line_names_and_no_everyday_kubeconfig() 
     [
         (["--kubeconfig", "/none"], "File '/none' does not exist"),
         (["--kubeconfig", "KUBECONFIG", "--context", "prod"], "has no context prod: it has kind, staging"),
-        (["--kubeconfig", "BROKEN"], "cannot be read as a kubeconfig"),
+        (["--kubeconfig", "BROKEN"], "is not a kubeconfig"),
         (["--kubeconfig", "EMPTY"], "has no current context, name one: it has none"),
-        (["--context", "kind"], "--context goes with --kubeconfig"),
+        (["--context", "kind"], "--context requires --kubeconfig"),
     ],
     ids=str,
 )
@@ -76,7 +76,7 @@ def test_a_cluster_that_is_not_there_ends_the_demo_with_2_before_it_begins(
 def test_without_a_kubectl_it_ends_likewise(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     result = CliRunner().invoke(main, ["--kubeconfig", str(kubeconfig)])
-    assert (result.exit_code, "there is none on PATH" in result.output) == (2, True)
+    assert (result.exit_code, "requires kubectl" in result.output) == (2, True)
 
 
 def test_the_current_context_is_the_default(kubeconfig: Path) -> None:

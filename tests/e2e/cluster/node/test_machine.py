@@ -53,7 +53,7 @@ def test_what_is_missing_is_installed_after_the_lists_were_renewed(lacking: Path
 
 def test_an_installation_that_fails_says_why(lacking: Path) -> None:
     apt(lacking, "echo 'E: Unable to locate package' >&2; exit 100")
-    with pytest.raises(NoNode, match=r"(?s)apt-get update was not successful.*Unable to locate package"):
+    with pytest.raises(NoNode, match=r"(?s)apt-get update failed.*Unable to locate package"):
         machine.prepare(Progress(io.StringIO()), environment(lacking), user=0, packages=MISSING)
 
 
