@@ -9,7 +9,7 @@ Each group has at most one control plane and one installation (operator and serv
 
 All other tests are grouped by file, those with their own cluster before those without.
 
-xdist's own groups (`--dist=loadgroup`) are not used, since xdist 3.8 passes them on in a way that pytest 9.2 has removed.
+The groups of xdist (`--dist=loadgroup`) are not used: xdist 3.8 passes them on in a way that pytest 9.2 removed.
 """
 
 from __future__ import annotations
