@@ -66,7 +66,7 @@ def test_name_and_base_are_chosen_by_the_caller(tmp_path: Path) -> None:
 def test_without_an_engine_a_person_is_told_what_is_missing(tmp_path: Path) -> None:
     done = built(tmp_path)
     assert done.returncode == 1
-    assert "needs buildah, podman or docker" in done.stderr
+    assert "Install buildah, podman or docker" in done.stderr
 
 
 def test_what_builds_the_wheel_is_locked_to_the_versions_of_the_development_lock() -> None:
