@@ -12,7 +12,6 @@ import http.client
 import json
 import shutil
 import ssl
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from ipaddress import ip_network
@@ -24,12 +23,12 @@ from e2e.cluster.errors import StartFailed, StateError
 from e2e.cluster.kubeconfig import Endpoint, certificate_user
 from e2e.cluster.kubeconfig import write as write_kubeconfig
 from e2e.cluster.ports import LOOPBACK, free_port
-from e2e.cluster.processes import Deadline, Process, last_lines
+from e2e.cluster.processes import Process
+from e2e.cluster.readiness import is_ok, wait_until
 
 _START_LIMIT = 60.0
 # kube-apiserver would wait up to a minute for watches, which never end. It can be killed, since etcd has all its data.
 _STOP_LIMIT = 3.0
-_POLL = 0.05
 _ATTEMPTS = 4
 _AUDIT_POLICY = Path(__file__).with_name("audit-policy.yaml")
 _PORT_TAKEN = "address already in use"
@@ -240,9 +239,7 @@ class ControlPlane:
                 "--log-level=warn",
             ],
         )
-        self._wait(
-            "etcd", lambda: _answers(http.client.HTTPConnection(LOOPBACK, self._ports.etcd, timeout=1), "/readyz")
-        )
+        self._wait("etcd", lambda: is_ok(http.client.HTTPConnection(LOOPBACK, self._ports.etcd, timeout=1), "/readyz"))
 
     def _start_apiserver(self) -> None:
         mine, site = self._credentials, self._site
@@ -331,21 +328,18 @@ class ControlPlane:
         context = ssl.create_default_context(cafile=str(mine.ca_certificate))
         context.load_cert_chain(mine.certificate(credentials.ADMIN), mine.key(credentials.ADMIN))
         connection = http.client.HTTPSConnection(self._site.address, self._ports.apiserver, timeout=5, context=context)
-        return _answers(connection, path)
+        return is_ok(connection, path)
 
     def _run(self, component: str, command: Sequence[str | Path]) -> None:
         record = self._folder / "run" / f"{component}.process"
         self._processes[component] = Process.start(command, log=self.log(component), record=record)
 
     def _wait(self, component: str, ready: Callable[[], bool]) -> None:
-        process, deadline = self._processes[component], Deadline(_START_LIMIT)
-        while not ready():
-            if not process.running() or not deadline:
-                what = f"was not ready within {_START_LIMIT:.0f} s" if process.running() else "ended while it started"
-                tail = last_lines(self.log(component))
-                self._stop(component)
-                raise StartFailed(f"{component} {what}. The end of {self.log(component)}:\n{tail}")
-            time.sleep(_POLL)
+        try:
+            wait_until(ready, component, self._processes[component], log=self.log(component), limit=_START_LIMIT)
+        except StartFailed:
+            self._stop(component)
+            raise
 
     def _stop(self, component: str) -> None:
         if process := self._find(component) or self._processes.get(component):
@@ -368,14 +362,3 @@ class ControlPlane:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _answers(connection: http.client.HTTPConnection, path: str) -> bool:
-    """Whether a GET is answered with 200."""
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()

@@ -11,7 +11,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,18 +18,18 @@ from pathlib import Path
 from typing import Self
 
 from e2e.cluster import credentials
-from e2e.cluster.errors import CommandFailed, StartFailed, StateError
+from e2e.cluster.errors import CommandFailed, StateError
 from e2e.cluster.kubeconfig import Endpoint, certificate_user
 from e2e.cluster.kubeconfig import write as write_kubeconfig
 from e2e.cluster.node import cgroups, configuration, namespaces
 from e2e.cluster.node.images import BuiltImage
 from e2e.cluster.node.machine import with_system_path
 from e2e.cluster.node.network import Network
-from e2e.cluster.processes import Deadline, Process, last_lines
+from e2e.cluster.processes import Process
+from e2e.cluster.readiness import is_ok, wait_until
 
 _START_LIMIT = 120.0  # three seconds on an idle machine
 _STOP_LIMIT = 10.0
-_POLL = 0.05
 _PROGRAM = Path(namespaces.__file__)
 
 KUBELET = f"system:node:{namespaces.NODE_NAME}"
@@ -163,7 +162,7 @@ class Node:
             ],
         )
         for component, port, path in _HEALTH:
-            self._wait(component, partial(_answers, network.node, port, path))
+            self._wait(component, partial(_is_healthy, network.node, port, path))
 
     def load(self, archive: Path) -> None:
         """Load an image from an archive.
@@ -244,13 +243,7 @@ class Node:
         )
 
     def _wait(self, component: str, ready: Callable[[], bool]) -> None:
-        process, deadline = self._processes[component], Deadline(_START_LIMIT)
-        while not ready():
-            if not process.running() or not deadline:
-                what = f"was not ready within {_START_LIMIT:.0f} s" if process.running() else "ended while it started"
-                tail = last_lines(self.log(component))
-                raise StartFailed(f"{component} {what}. The end of {self.log(component)}:\n{tail}")
-            time.sleep(_POLL)
+        wait_until(ready, component, self._processes[component], log=self.log(component), limit=_START_LIMIT)
 
     def _find(self, component: str) -> Process | None:
         if mine := self._processes.get(component):
@@ -262,12 +255,5 @@ def _python() -> tuple[str | Path, ...]:
     return (sys.executable, "-I", "-S", _PROGRAM)
 
 
-def _answers(host: str, port: int, path: str) -> bool:
-    connection = http.client.HTTPConnection(host, port, timeout=2)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
+def _is_healthy(host: str, port: int, path: str) -> bool:
+    return is_ok(http.client.HTTPConnection(host, port, timeout=2), path)
