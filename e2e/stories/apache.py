@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import ssl
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from cryptography import x509
 
 from e2e.cluster import Process
-from e2e.cluster.processes import Deadline, last_lines
-from e2e.stories.clients import LIMIT, ClientFailed
+from e2e.stories.sites import visit, wait_for
 from e2e.stories.story import SITE_ADDRESS, Story
-
-Seen = TypeVar("Seen")
 
 MODULES = Path("/usr/lib/apache2/modules")
 """Debian's folder of loadable modules."""
-_POLL = 0.1
 _STOP_LIMIT = 20.0
 _SURROUNDINGS = """
 ServerRoot {folder}
@@ -95,29 +87,16 @@ class Apache:
             ClientFailed: it gets none in time; the text has the end of its log.
         """
         staged = self.folder / "md" / "staging" / self.name / "pubcert.pem"
-        self._until(lambda: staged.exists() or None, "it has got no certificate")
+        logs = self.log, self.folder / "error.log"
+        wait_for(lambda: staged.exists() or None, "Apache has obtained no certificate", *logs)
         os.kill(int((self.folder / "httpd.pid").read_text()), signal.SIGUSR1)
-        return self._until(self._visited, "it does not use its certificate")
+        return wait_for(self._served_certificate, "Apache does not use its certificate", *logs)
 
-    def _until(self, see: Callable[[], Seen | None], otherwise: str) -> Seen:
-        deadline = Deadline(LIMIT)
-        while (seen := see()) is None:
-            if not deadline:
-                said = [last_lines(each) for each in (self.log, self.folder / "error.log") if each.exists()]
-                raise ClientFailed("\n".join((f"{otherwise}. The end of Apache's logs:", *said)))
-            time.sleep(_POLL)
-        return seen
-
-    def _visited(self) -> x509.Certificate | None:
-        trust = ssl.create_default_context(cadata=self.story.enrollment.chain)
-        address = SITE_ADDRESS, self.story.tls_alpn01_port
+    def _served_certificate(self) -> x509.Certificate | None:
         try:
-            with (
-                socket.create_connection(address, timeout=5) as connection,
-                trust.wrap_socket(connection, server_hostname=self.name) as visit,
-            ):
-                return x509.load_der_x509_certificate(visit.getpeercert(binary_form=True) or b"")
-        except OSError:  # ssl.SSLError is one
+            with visit(self.story, self.name) as (_, certificate):
+                return certificate
+        except OSError:  # includes ssl.SSLError
             return None
 
 

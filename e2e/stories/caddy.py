@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import json
-import socket
-import ssl
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from cryptography import x509
 
 from e2e.cluster import Process
-from e2e.cluster.processes import Deadline, last_lines
-from e2e.stories.clients import LIMIT, ClientFailed
+from e2e.stories.sites import visit, wait_for
 from e2e.stories.story import SITE_ADDRESS, Credential, Story
 
-Seen = TypeVar("Seen")
-
-_POLL = 0.1
 _STOP_LIMIT = 20.0
 HELLO = "Hello from Caddy"
 """The page of its sites."""
@@ -72,7 +65,9 @@ class Caddy:
         Raises:
             ClientFailed: it gets none in time; the text has the end of its log.
         """
-        return self._until(lambda: self._visited(name, other_than), f"no such certificate for {name}")
+        return wait_for(
+            lambda: self._served_certificate(name, other_than), f"Caddy serves no such certificate for {name}", self.log
+        )
 
     def said(self, text: str) -> str:
         """Wait for a line with this text in its log.
@@ -84,7 +79,7 @@ class Caddy:
         def found() -> str | None:
             return next((line for line in self.log.read_text().splitlines() if text in line), None)
 
-        return self._until(found, f"it has not said {text!r}")
+        return wait_for(found, f"Caddy has not logged {text!r}", self.log)
 
     def hours_pass(self) -> None:
         """Let Caddy fetch renewal information again, as it does after a few hours."""
@@ -94,29 +89,15 @@ class Caddy:
             kept["issuer_data"]["renewal_info"]["_retryAfter"] = before
             file.write_text(json.dumps(kept))
 
-    def _until(self, see: Callable[[], Seen | None], otherwise: str) -> Seen:
-        deadline = Deadline(LIMIT)
-        while (seen := see()) is None:
-            if not deadline:
-                raise ClientFailed(f"{otherwise}. The end of Caddy's log:\n{last_lines(self.log)}")
-            time.sleep(_POLL)
-        return seen
-
-    def _visited(self, name: str, other_than: x509.Certificate | None) -> x509.Certificate | None:
+    def _served_certificate(self, name: str, other_than: x509.Certificate | None) -> x509.Certificate | None:
         """The certificate of the site for a client that trusts the profile's chain; None if the request fails."""
-        trust = ssl.create_default_context(cadata=self.story.enrollment.chain)
-        address = SITE_ADDRESS, self.story.tls_alpn01_port
         try:
-            with (
-                socket.create_connection(address, timeout=5) as connection,
-                trust.wrap_socket(connection, server_hostname=name) as visit,
-            ):
-                visit.sendall(f"GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
-                page = b"".join(iter(lambda: visit.recv(4096), b""))
-                found = x509.load_der_x509_certificate(visit.getpeercert(binary_form=True) or b"")
-        except OSError:  # ssl.SSLError is one
+            with visit(self.story, name) as (connection, certificate):
+                connection.sendall(f"GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
+                page = b"".join(iter(lambda: connection.recv(4096), b""))
+        except OSError:  # includes ssl.SSLError
             return None
-        return found if HELLO.encode() in page and found != other_than else None
+        return certificate if HELLO.encode() in page and certificate != other_than else None
 
     def _file(self) -> Path:
         """Write its configuration file."""
