@@ -36,7 +36,7 @@ def client(developer: Developer, credential: Credential) -> Client:
 
 
 def deadline() -> datetime:
-    """As the library wants it: local time, without a zone."""
+    """A deadline in the library's format: local time without a zone."""
     return datetime.now() + PATIENCE  # noqa: DTZ005
 
 
@@ -135,7 +135,7 @@ def test_a_name_may_be_proved_before_there_is_an_order(developer: Developer, sto
     authorization = client._authzr_from_response(response)
     developer.prove(client, authorization)
     while client.poll(authorization)[0].body.status == acme.messages.STATUS_PENDING:
-        continue  # the server holds each answer back for a while
+        continue  # the server delays each answer
     order = client.new_order(pem_request([name]))
     assert order.body.status == acme.messages.STATUS_READY
     assert [each.uri for each in order.authorizations] == [authorization.uri]
@@ -159,7 +159,7 @@ def test_an_order_says_which_certificate_it_replaces_and_only_one_may(developer:
     payload = Payload({"identifiers": [{"type": "dns", "value": name}], "replaces": identifier})
     response = client._post(client.directory["newOrder"], payload)
     assert (response.status_code, response.json()["replaces"]) == (201, identifier)
-    with pytest.raises(acme.errors.ConflictError):  # which is what the library makes of every 409
+    with pytest.raises(acme.errors.ConflictError):  # the library raises it for every 409
         client._post(client.directory["newOrder"], payload)
 
 

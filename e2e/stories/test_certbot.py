@@ -110,7 +110,7 @@ def test_an_unknown_key_identifier_is_refused_with_the_same_words_as_a_wrong_sec
 
 def test_whoever_has_no_credential_is_told_that_one_is_needed(certbot: Certbot) -> None:
     said = refused(certbot.register(None))
-    # certbot has read externalAccountRequired in the directory and does not even ask; what it says names the option.
+    # certbot reads externalAccountRequired in the directory, sends no request, and names the missing option.
     assert "--eab-kid" in said
     assert certbot.accounts == []
 
@@ -141,7 +141,7 @@ def test_a_suspended_credential_stops_its_accounts_until_it_is_taken_back(certbo
 
 
 def suspend(story: Story, credential: str, *, suspended: bool) -> None:
-    """Set the switch and wait until the operator says that it has seen it."""
+    """Set spec.suspended and wait until the operator has observed it."""
     patch = json.dumps({"spec": {"suspended": suspended}})
     story.kubectl("patch", "eabcredential", credential, "--type=merge", f"--patch={patch}")
     reason = "Suspended" if suspended else "Issued"
@@ -168,7 +168,7 @@ def test_a_failed_challenge_is_told_by_certbot_and_by_kubectl_in_the_same_words_
 
 
 def named(story: Story, name: str) -> str:
-    """What the one order for a name is called."""
+    """The name of the only order for a DNS name."""
     (order,) = story.orders(name)
     return str(order["metadata"]["name"])
 
@@ -204,7 +204,7 @@ def test_an_account_that_was_given_up_is_refused_from_then_on(
     kept = {each: each.read_bytes() for each in account.iterdir()}
     succeeded(certbot.run("unregister"))
     assert certbot.accounts == []
-    # A copy of the account's files, from a backup: the key is known, and will never be good again.
+    # A backup of the account's files: the server knows the key and rejects it forever.
     account.mkdir(parents=True, exist_ok=True)
     for file, content in kept.items():
         file.write_bytes(content)

@@ -10,11 +10,11 @@ from e2e.support.dns import Addresses
 
 pytestmark = pytest.mark.usefixtures("all_challenges")
 HERE = Addresses("127.0.0.1")
-"""Where the web server is to which hooks give their files."""
+"""The address of the web server for the files of hooks."""
 
 
 def types_of(story: Story, *names: str) -> set[str]:
-    """The types of the challenges that were met for the orders of these names."""
+    """The types of the valid challenges in the orders for these names."""
     return {
         challenge["type"]
         for order in story.orders(*names)

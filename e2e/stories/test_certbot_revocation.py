@@ -12,7 +12,7 @@ from e2e.stories.story import Credential, Story
 
 
 def revocation(story: Story, name: str) -> str:
-    """The reason why the one certificate for a name was revoked, as kubectl shows it."""
+    """The revocation reason of the only certificate for a name, as kubectl shows it."""
     (order,) = story.orders(name)
     return str(order["status"]["revocation"]["reason"])
 

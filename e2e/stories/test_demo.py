@@ -19,26 +19,26 @@ from e2e.support import tools
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 300.0
-"""Seconds for the whole demo, on a machine that has other things to do."""
+"""Time limit of the whole demo in seconds, on a busy machine."""
 
 pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Mapping[str, str]]:
-    """The environment of somebody who has run nothing yet, except that the control plane has been built."""
+    """The environment of a new user, with the control plane already built."""
     if sources.OWN_CLUSTER in os.environ:
-        pytest.skip("the demo makes a cluster of its own; this machine is meant to use another one")
+        pytest.skip("the demo starts its own cluster, but this machine is configured to use another one")
     for tool in (tools.CERTBOT, tools.OPENSSL, tools.CURL):
         tools.required(tool)
-    # The kubeconfig of every day does not count unless it is named.
+    # The user's default kubeconfig is ignored unless it is named.
     environment = {**os.environ, "KUBECONFIG": "/nowhere", "XDG_STATE_HOME": str(tmp_path), MARK: str(tmp_path)}
     yield environment
     demo(environment, "--stop")
 
 
 def demo(environment: Mapping[str, str], *options: str) -> subprocess.CompletedProcess[str]:
-    """Run the demo to its end."""
+    """Run the demo."""
     return subprocess.run(
         (sys.executable, "-m", "e2e.demo", *options),
         cwd=ROOT,
@@ -81,7 +81,7 @@ def test_the_demo_shows_every_command_keeps_running_if_asked_to_and_stops_withou
 def test_the_demo_says_which_step_failed_and_why_and_leaves_nothing_running(
     home: Mapping[str, str], tmp_path: Path
 ) -> None:
-    # What somebody has set for certbot on this machine, and what does not go together with `--standalone`.
+    # A user's certbot configuration that conflicts with `--standalone`.
     own = tmp_path / "config" / "letsencrypt" / "cli.ini"
     own.parent.mkdir(parents=True)
     own.write_text("preferred-challenges = dns\n")
@@ -105,7 +105,7 @@ def test_the_demo_on_a_cluster_that_is_named_builds_nothing_and_removes_what_it_
 ) -> None:
     with clusters() as given:
         (one, *others) = sorted((ROOT / "crds").glob("*.yaml"))
-        given.kubectl("apply", "--server-side", "--filename", one)  # somebody else's: it must stay
+        given.kubectl("apply", "--server-side", "--filename", one)  # in use by others: it must stay
         before = shared_state(given)
         unbuilt = {**home, "PATH": given.env["PATH"], "XDG_CACHE_HOME": str(tmp_path / "cache")}
         done = demo(unbuilt, f"--kubeconfig={given.kubeconfig}", "--context=kms-acme")

@@ -42,7 +42,7 @@ func main() {
 	}
 }
 
-// answer gives the key authorization to whoever asks this host for this token, 404 to everybody else.
+// answer serves the key authorization for this host and token, and 404 for other requests.
 func answer(domain, token, key string) http.Handler {
 	return http.HandlerFunc(func(response http.ResponseWriter, request *http.Request) {
 		if !strings.EqualFold(host(request), domain) || request.URL.Path != "/.well-known/acme-challenge/"+token {
