@@ -12,7 +12,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kms-acme
 export MYPY_CACHE_DIR := $(CACHE)/mypy
 export RUFF_CACHE_DIR := $(CACHE)/ruff
 # Each group of tests runs on one worker, the longest groups first: see tests/support/groups.py.
-WORKERS := --numprocesses=3
+WORKERS := --numprocesses=4
 PYTEST := $(BIN)/pytest $(WORKERS)
 SOURCES := acme_server kms kms_acme operator tests e2e fuzz
 GATE := not node and not soak and not tools
@@ -26,7 +26,7 @@ $(READY): requirements-dev.lock pyproject.toml
 	"$$python" -c 'import sys; sys.version_info >= (3, 11) or sys.exit("This is Python " + sys.version.split()[0] + "; 3.11 or newer is required. Set another one with make PYTHON=...")'; \
 	echo "setting up $(VENV): the locked dependencies"; \
 	"$$python" -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes --requirement requirements-dev.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
