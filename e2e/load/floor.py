@@ -19,6 +19,7 @@ import tempfile
 from asyncio.subprocess import PIPE, Process, create_subprocess_exec
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -35,10 +36,17 @@ START_LIMIT = 30.0
 STOP_LIMIT = 5.0
 
 REQUEST, WRITE, FETCH, CHECK, SIGNATURE = "request", "write", "fetch", "csr", "signature"
-REQUESTS = 400
-ORDERS = 48
-WORKS: Mapping[str, int] = MappingProxyType({FETCH: 60, CHECK: 100, SIGNATURE: 100, WRITE: 20})
-"""How often each round runs each part. One WRITE is three writes, as for an order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundSize:
+    """How often a round runs a bare request, a bare order and each part. One WRITE is three writes, as for an order."""
+
+    requests: int = 400
+    orders: int = 48
+    works: Mapping[str, int] = field(
+        default_factory=lambda: MappingProxyType({FETCH: 60, CHECK: 100, SIGNATURE: 100, WRITE: 20})
+    )
 
 
 def bare_order(names: int) -> tuple[str, ...]:
@@ -60,7 +68,14 @@ class Floor:
     """Measures in rounds and keeps the results."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, addresses: Addresses, key: AccountKey, *, names: int, works: list[str]
+        self,
+        session: aiohttp.ClientSession,
+        addresses: Addresses,
+        key: AccountKey,
+        *,
+        names: int,
+        works: list[str],
+        size: RoundSize,
     ) -> None:
         self._session = session
         self._https = f"https://{LOOPBACK}:{addresses.https}"
@@ -68,19 +83,20 @@ class Floor:
         self._key = key
         self._steps = bare_order(names)
         self._works = works
+        self._size = size
         self._rounds: dict[str, list[float]] = {}
         self._orders: list[float] = []
 
     async def warm_up(self) -> None:
         """Run a round whose result is discarded: connections open, code is compiled."""
-        await self._cpu_of(self._bare_order, ORDERS)
+        await self._cpu_of(self._bare_order, self._size.orders)
 
     async def round(self) -> None:
         """Measure bare orders and every part."""
-        self._orders.append(await self._cpu_of(self._bare_order, ORDERS))
-        self._add(REQUEST, await self._cpu_of(self._bare_request, REQUESTS))
+        self._orders.append(await self._cpu_of(self._bare_order, self._size.orders))
+        self._add(REQUEST, await self._cpu_of(self._bare_request, self._size.requests))
         for work in self._works:
-            seconds = await self._number(f"/work/{work}?count={WORKS[work]}")
+            seconds = await self._number(f"/work/{work}?count={self._size.works[work]}")
             self._add(work, seconds / 3 if work == WRITE else seconds)
 
     @property
@@ -155,12 +171,15 @@ class NoFloor:
 
 
 @asynccontextmanager
-async def measuring(*, challenge: str, api: Endpoint | None, names: int = 1) -> AsyncIterator[Floor]:
+async def measuring(
+    *, challenge: str, api: Endpoint | None, names: int = 1, size: RoundSize | None = None
+) -> AsyncIterator[Floor]:
     """Start a bare server. `challenge` is the URL to fetch; without `api`, writes are left out.
 
     Raises:
         TimeoutError: if the process does not start.
     """
+    size = size or RoundSize()
     key, authority = AccountKey.generate(), trustme.CA()
     tls = ssl.create_default_context()
     authority.configure_trust(tls)
@@ -170,8 +189,8 @@ async def measuring(*, challenge: str, api: Endpoint | None, names: int = 1) -> 
         certificate.flush()
         task = Task(x=str(numbers.x), y=str(numbers.y), certificate=certificate.name, challenge=challenge, api=api)
         async with _bare(task) as addresses, _session(tls) as session:
-            works = [work for work in WORKS if work != WRITE or api is not None]
-            yield Floor(session, addresses, key, names=names, works=works)
+            works = [work for work in size.works if work != WRITE or api is not None]
+            yield Floor(session, addresses, key, names=names, works=works, size=size)
 
 
 def _session(tls: ssl.SSLContext) -> aiohttp.ClientSession:

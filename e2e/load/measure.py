@@ -21,14 +21,13 @@ from e2e.load.bare import LOOPBACK
 from e2e.load.client import Client
 from e2e.load.drive import Load, Tally, merge
 from e2e.load.exchange import Exchange
-from e2e.load.floor import Floor, NoFloor, measuring
+from e2e.load.floor import Floor, NoFloor, RoundSize, measuring
 from e2e.load.keys import AccountKey, ExternalAccount
 from e2e.load.solvers import HTTP01, ByDNS, ByHTTP, ByTLS, Solver
 from e2e.load.writes import Endpoint
 from e2e.support import dns, http01, tlsalpn01
 
 SEGMENTS = 5
-SAMPLE_EVERY = 0.5
 ZONE = "load.test"
 FLOOR_TOKEN = "floor"
 CLIENT, SERVER, OTHERS = "client", "server", "others"
@@ -109,8 +108,10 @@ class Measurement:
     breaches: Counter[str] = field(default_factory=Counter)
 
 
-async def measure(target: Target, plan: Plan) -> Measurement:
-    """Run a measurement.
+async def measure(
+    target: Target, plan: Plan, *, round_size: RoundSize | None = None, sample_every: float = 0.5
+) -> Measurement:
+    """Run a measurement. `round_size` is the size of the floor's rounds, `sample_every` the seconds between memory samples.
 
     Raises:
         ExceptionGroup: if accounts cannot be opened or a measured process ends. Failed orders are in the tally.
@@ -125,7 +126,7 @@ async def measure(target: Target, plan: Plan) -> Measurement:
             answerer.add(FLOOR_TOKEN, "thumbprint")
             challenge = f"http://{LOOPBACK}:{target.http_port}{http01.PREFIX}{FLOOR_TOKEN}"
             floor = await stack.enter_async_context(
-                measuring(challenge=challenge, api=target.floor_writes, names=plan.names)
+                measuring(challenge=challenge, api=target.floor_writes, names=plan.names, size=round_size)
             )
         clients = [await stack.enter_async_context(client(target)) for _ in range(plan.accounts)]
         for each in clients:
@@ -135,7 +136,7 @@ async def measure(target: Target, plan: Plan) -> Measurement:
         load = Load(clients, plan.clients, lambda number: names(number, plan.names), solver, keep=plan.renewal)
         bar: tqdm[Any] = tqdm(total=plan.warm_up + plan.orders, unit="order", desc="warm-up", disable=None)
         stack.callback(bar.close)
-        run = Run(target, plan, load, floor, bar)
+        run = Run(target, plan, load, floor, bar, sample_every=sample_every)
         await run.warm_up()
         await run.run_segments()
         for each in clients:
@@ -161,7 +162,9 @@ async def client(target: Target) -> AsyncIterator[Client]:
 class Run:
     """The sequence of one measurement."""
 
-    def __init__(self, target: Target, plan: Plan, load: Load, floor: Floor | NoFloor, bar: tqdm[Any]) -> None:
+    def __init__(
+        self, target: Target, plan: Plan, load: Load, floor: Floor | NoFloor, bar: tqdm[Any], *, sample_every: float
+    ) -> None:
         self.result = Measurement(target.name, plan, api=None if target.requests is None else Counter())
         self._target = target
         self._plan = plan
@@ -169,6 +172,7 @@ class Run:
         self._obtain = load.drive
         self._floor = floor
         self._bar = bar
+        self._sample_every = sample_every
         self._numbers = itertools.count()
         self._finished = 0
 
@@ -220,7 +224,7 @@ class Run:
         while True:
             for name, resident in self._resident().items():
                 self.result.samples.setdefault(name, []).append((self._finished, resident))
-            await asyncio.sleep(SAMPLE_EVERY)
+            await asyncio.sleep(self._sample_every)
 
     def _cpu(self) -> dict[str, float]:
         seen = {name: usage.cpu for name, usage in processes.usages(self._target.pids).items()}

@@ -13,19 +13,14 @@ from e2e.load.parts import check, leaf
 from e2e.support import http01
 from tests.support.recorded_writes import recorded_writes
 
-
-@pytest.fixture
-def short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(floor, "REQUESTS", 16)
-    monkeypatch.setattr(floor, "ORDERS", 8)
-    monkeypatch.setattr(floor, "WORKS", dict.fromkeys(floor.WORKS, 8))
+SHORT = floor.RoundSize(requests=16, orders=8, works=dict.fromkeys(floor.RoundSize().works, 8))
 
 
-async def test_every_part_of_an_order_is_measured(short_rounds: None) -> None:
+async def test_every_part_of_an_order_is_measured() -> None:
     answerer = http01.Answerer(thumbprint="k")
     async with http01.listening(answerer) as port, recorded_writes() as (api, written):
         challenge = f"http://127.0.0.1:{port}{http01.PREFIX}t"
-        async with floor.measuring(challenge=challenge, api=api) as measured:
+        async with floor.measuring(challenge=challenge, api=api, size=SHORT) as measured:
             await measured.warm_up()
             await measured.round()
             await measured.round()
@@ -38,10 +33,10 @@ async def test_every_part_of_an_order_is_measured(short_rounds: None) -> None:
     assert measured.parts[floor.REQUEST] > 0
 
 
-async def test_writes_are_left_out_where_there_is_no_api_server(short_rounds: None) -> None:
+async def test_writes_are_left_out_where_there_is_no_api_server() -> None:
     async with http01.listening(http01.Answerer(thumbprint="k")) as port:
         challenge = f"http://127.0.0.1:{port}{http01.PREFIX}t"
-        async with floor.measuring(challenge=challenge, api=None) as measured:
+        async with floor.measuring(challenge=challenge, api=None, size=SHORT) as measured:
             await measured.round()
     assert measured.parts.keys() == floor.shares(1).keys() - {floor.WRITE}
 

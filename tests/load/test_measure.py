@@ -6,7 +6,8 @@ from collections import Counter
 import pytest
 
 from e2e.cluster.ports import free_port
-from e2e.load import floor, measure
+from e2e.load import measure
+from e2e.load.floor import RoundSize
 from e2e.load.measure import SEGMENTS, Plan, Target, names
 from tests.support.scripted_acme import problem, running_acme
 
@@ -24,12 +25,7 @@ class Counting:
         return Counter({"create acmeorders": 1})
 
 
-@pytest.fixture(autouse=True)
-def short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(floor, "REQUESTS", 16)
-    monkeypatch.setattr(floor, "ORDERS", 8)
-    monkeypatch.setattr(floor, "WORKS", dict.fromkeys(floor.WORKS, 8))
-    monkeypatch.setattr(measure, "SAMPLE_EVERY", 0.01)
+SHORT = RoundSize(requests=16, orders=8, works=dict.fromkeys(RoundSize().works, 8))
 
 
 async def test_warm_up_is_not_counted_and_every_order_is() -> None:
@@ -48,6 +44,8 @@ async def test_warm_up_is_not_counted_and_every_order_is() -> None:
                 requests=counting,
             ),
             Plan(orders=13, clients=2, accounts=3, names=2, warm_up=4),
+            round_size=SHORT,
+            sample_every=0.01,
         )
         ordered = [each.payload["identifiers"][0]["value"] for each in acme.seen if each.step == "new-order"]
     assert measured.tally.orders == 13
@@ -75,7 +73,7 @@ async def test_a_process_that_is_not_there_ends_the_measurement() -> None:
             pids={"server": 2**22 + 1},
         )
         with pytest.raises(ProcessLookupError, match="server"):
-            await measure.measure(target, Plan(orders=1, clients=1, accounts=1, warm_up=0))
+            await measure.measure(target, Plan(orders=1, clients=1, accounts=1, warm_up=0), round_size=SHORT)
 
 
 def test_each_name_is_ordered_once() -> None:
