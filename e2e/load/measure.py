@@ -111,7 +111,7 @@ class Measurement:
 async def measure(
     target: Target, plan: Plan, *, round_size: RoundSize | None = None, sample_every: float = 0.5
 ) -> Measurement:
-    """Run a measurement. `round_size` is the size of the floor's rounds, `sample_every` the seconds between memory samples.
+    """Run a measurement; `round_size` is for the floor's rounds, `sample_every` is the seconds between memory samples.
 
     Raises:
         ExceptionGroup: if accounts cannot be opened or a measured process ends. Failed orders are in the tally.
