@@ -208,7 +208,7 @@ class Accounts:
         if profile.acme.terms_of_service is None or not terms.is_outdated(profile.acme, account):
             return account
         changed = await self._store.change(account, partial(rules.agreed, terms=profile.acme.terms_of_service))
-        logger.info("terms of service agreed to", extra={"account": account.metadata.name})
+        logger.info("terms of service accepted", extra={"account": account.metadata.name})
         return changed
 
     async def change_key(self, caller: Caller, key: AccountKey, *, old: str) -> ACMEAccount:

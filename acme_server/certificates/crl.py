@@ -141,7 +141,7 @@ class CRLs:
         if found is not None:
             return found
         if self._authorities.interrupted():
-            raise Unavailable("The server has lost sight of its configuration.", _COLD)
+            raise Unavailable("The server's configuration may be out of date.", _COLD)
         self._crls.pop((namespace, name), None)
         self._locks.pop((namespace, name), None)
         raise NotFound(f"There is no CertificateAuthority {namespace}/{name}.")

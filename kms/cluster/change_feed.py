@@ -76,5 +76,5 @@ class ChangeFeed(Generic[T]):
     def _call(self, callback: Callable[[], None]) -> None:
         try:
             callback()
-        except Exception:  # an error of a listener must not end the watch
-            logger.exception("listener failed", extra={"kind": self._kind.kind})
+        except Exception:  # an error of the handler must not end the watch
+            logger.exception("change handler failed", extra={"kind": self._kind.kind})

@@ -135,8 +135,8 @@ class Indexer(Generic[T]):
             return
         try:
             self._on_change(object_, deleted)
-        except Exception:  # an error of a listener must not end the watch
-            logger.exception("listener failed", extra={"kind": self._kind.kind, "object": "/".join(key_of(object_))})
+        except Exception:  # an error of the handler must not end the watch
+            logger.exception("change handler failed", extra={"kind": self._kind.kind, "object": "/".join(key_of(object_))})
 
     def _scope_of(self, object_: T) -> str | None:
         return None if self._scopes == (None,) else object_.metadata.namespace

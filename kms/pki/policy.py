@@ -191,7 +191,7 @@ def _against_dns_name(rules: _NameRules, name: Name) -> str | None:
     if name.is_wildcard and not rules.wildcards:
         return f"{name} is not allowed by {rules.at('dnsNames.wildcards')}"
     if not any(pattern.matches(name.base) for pattern in rules.dns_names.allowed):
-        base = f': nothing there matches its base name "{name.base}"' if name.is_wildcard else ""
+        base = f': no pattern matches its base name "{name.base}"' if name.is_wildcard else ""
         return f"{name} is not allowed by {rules.at('dnsNames.allowed')}{base}"
     return None
 
@@ -284,7 +284,7 @@ def _against_usages(usages: frozenset[str], policy: Policy) -> Iterator[str]:
 
 def _against_duration(duration: timedelta, policy: Policy) -> Iterator[str]:
     if duration <= timedelta(0):
-        yield "the duration must be longer than nothing"
+        yield "the duration must be longer than zero"
     if duration > policy.maximum_duration:
         yield (
             f"a duration of {_hours(duration)} is longer than the {_hours(policy.maximum_duration)} that policy"

@@ -188,7 +188,7 @@ def _duration(text: str, field: str) -> timedelta:
     except ValueError as error:
         raise InvalidRules(field, str(error)) from None
     if duration <= timedelta(0):
-        raise InvalidRules(field, "a certificate must be valid for longer than nothing")
+        raise InvalidRules(field, "the duration must be longer than zero")
     return duration
 
 

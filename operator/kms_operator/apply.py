@@ -131,7 +131,7 @@ class PlanApplier:
                 time=self.clock(),
             )
         except ClusterError as error:
-            logger.warning("event not posted", extra={"reason": event.reason, "error": str(error)})
+            logger.warning("Event cannot be posted", extra={"reason": event.reason, "error": str(error)})
 
 
 def _log_name(kind: Kind[Any], object_: Resource) -> dict[str, str]:

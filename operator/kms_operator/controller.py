@@ -278,5 +278,5 @@ def _log_retry(request: ReconcileRequest, error: ClusterError | None, delay: flo
     return {
         "request": str(request),
         "error": str(error) if error is not None else None,
-        "again_in_seconds": round(delay, 1),
+        "retry_in_seconds": round(delay, 1),
     }

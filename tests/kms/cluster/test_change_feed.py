@@ -117,4 +117,4 @@ async def test_a_listener_that_fails_does_not_end_the_watch(
         for name in ("a", "b"):
             api.put(ACCOUNTS, account(name))
         await until(lambda: heard == ["a", "b"])
-    assert "listener failed" in caplog.text
+    assert "change handler failed" in caplog.text

@@ -101,7 +101,7 @@ def test_every_attribute_of_the_subject_has_its_rules() -> None:
         ({"keyAlgorithms": ["RSA-1024"]}, "spec.keyAlgorithms", "RSA-2048"),
         ({"signatureAlgorithms": ["RSA-SHA1"]}, "spec.signatureAlgorithms", "RSA-SHA256"),
         ({"maximumDuration": "90d"}, "spec.maximumDuration", "2160h"),
-        ({"maximumDuration": "0s"}, "spec.maximumDuration", "longer than nothing"),
+        ({"maximumDuration": "0s"}, "spec.maximumDuration", "longer than zero"),
         ({"maximumNames": 0}, "spec.maximumNames", "at least one name"),
     ],
 )
