@@ -66,7 +66,7 @@ ORDER_CAPACITY = 1_000
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """The informers of what people write. `credentials` has the index UID_INDEX."""
+    """The informers of the configuration kinds. `credentials` has the index UID_INDEX."""
 
     profiles: Informer[CertificateProfile]
     policies: Informer[CertificatePolicy]
@@ -114,7 +114,7 @@ class Environment:
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """What this replica knows of accounts and orders, and what keeps that current."""
+    """The accounts and orders that this replica knows, and the watches that keep them current."""
 
     accounts: Store[ACMEAccount]
     orders: Store[ACMEOrder]

@@ -74,7 +74,7 @@ def objection_to_skipping(acme: AcmeEnrollment, policy: Policy) -> str | None:
     if acme.validates_ownership:
         return None
     if acme.external_account_binding != "Required":
-        return "ownershipValidation: Skipped needs externalAccountBinding: Required, otherwise any client could obtain any name"
+        return "ownershipValidation: Skipped needs externalAccountBinding: Required, or any client could get any name"
     if not lists_names(policy):
         return f"ownershipValidation: Skipped needs a policy that lists names; policy {policy.name} allows none or all"
     return None

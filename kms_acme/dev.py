@@ -1,7 +1,7 @@
 """`kms-acme dev`: operator and server as two processes against one kubeconfig, for development.
 
 Each process acts under the token of its own ServiceAccount, with the same rights as in a pod: the server cannot read a
-Secret outside the release namespace, whatever the user of the kubeconfig may do.
+Secret outside the release namespace, regardless of the rights of the kubeconfig's user.
 """
 
 from __future__ import annotations

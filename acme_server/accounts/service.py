@@ -64,7 +64,7 @@ class Accounts:
         )
 
     async def find(self, profile: Profile, thumbprint: str) -> ACMEAccount | None:
-        """The account that has that key on the profile, in whatever state; None where there is none.
+        """The account that has that key on the profile, in any state; None if there is none.
 
         A former key has no account. None is always based on a live read; so is every answer while another replica may
         have changed the key or deactivated the account. Raises Unavailable.
@@ -199,10 +199,9 @@ class Accounts:
         return await self._store.change(account, partial(rules.with_contact, contact=contacts.parse(update.contact)))
 
     async def agree(self, caller: Caller) -> ACMEAccount:
-        """Record that the account agrees to the terms of service, where it has to.
+        """Record that the account agrees to the terms of service, if the profile requires agreement to changed terms.
 
-        Elsewhere nothing is written: members of a newAccount request with a known key are ignored. Raises
-        AccountNotValid and Unavailable.
+        Otherwise nothing is written. Raises AccountNotValid and Unavailable.
         """
         profile, account = caller.profile, caller.account
         if profile.acme.terms_of_service is None or not terms.is_outdated(profile.acme, account):

@@ -1,4 +1,4 @@
-"""CRLs and CA certificates, whose URLs are in every certificate. Served to everybody, over HTTP and HTTPS."""
+"""CRLs and CA certificates, whose URLs are in every certificate. They are public, over HTTP and HTTPS."""
 
 from __future__ import annotations
 

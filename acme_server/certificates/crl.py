@@ -1,4 +1,4 @@
-"""CRLs (RFC 5280, 5) and certificates of CAs, for those who check certificates.
+"""CRLs (RFC 5280, 5) and certificates of CAs, for relying parties.
 
 A CRL is signed when a client asks for it and the last one is out of date: a certificate was revoked since, or the hour
 is over. So no CRL is older than an hour, and a revocation is published after a second. A long CRL takes a thread for

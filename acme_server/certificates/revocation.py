@@ -1,6 +1,6 @@
 """Revocation (RFC 8555, 7.6).
 
-Three may revoke a certificate: the account that it was issued to, an account that has proven control of all its names,
+A certificate can be revoked by the account that it was issued to, an account that has proven control of all its names,
 and the holder of its key. Senders who may not revoke it learn nothing about it, not even whether it is revoked.
 """
 
@@ -157,7 +157,7 @@ def parse_certificate(der: bytes) -> x509.Certificate:
 
 
 def _require_key_of(leaf: x509.Certificate, key: PublicKey) -> None:
-    """Raise Refused (unauthorized) unless it is the key of the certificate, in whatever encoding."""
+    """Raise Refused (unauthorized) unless it is the key of the certificate, in any encoding."""
     own = leaf.public_key()
     if not isinstance(own, PublicKey) or not same_public_key(own, key):
         raise Refused(ProblemType.UNAUTHORIZED, "The key in the request is not that of the certificate.")

@@ -26,8 +26,9 @@ SUBSCRIBER_REASONS: Mapping[int, str] = MappingProxyType(
         5: "cessationOfOperation",
     }
 )
-"""What the holder of a certificate can know. cACompromise (2) and aACompromise (10) are about other certificates,
-certificateHold (6) and removeFromCRL (8) would undo a revocation, and privilegeWithdrawn (9) is the issuer's to say."""
+"""Reasons that the holder of a certificate can know. cACompromise (2) and aACompromise (10) are about other
+certificates, certificateHold (6) and removeFromCRL (8) would undo a revocation, and only an issuer can give
+privilegeWithdrawn (9)."""
 
 ADMINISTRATOR_REASONS = (*SUBSCRIBER_REASONS.values(), "privilegeWithdrawn")
 
@@ -58,15 +59,16 @@ def is_listed(not_after: datetime, *, at: datetime) -> bool:
 
 
 def hour_of(now: datetime) -> datetime:
-    """When the list that holds at `now` was due. What leaves a list leaves it then, never in between."""
+    """When the list that is current at `now` was due. Entries are removed on the hour, never in between."""
     return now - (now - datetime.min.replace(tzinfo=UTC)) % REFRESH
 
 
 def list_template(revoked: Collection[CertificateRecord], *, now: datetime) -> ListTemplate:
-    """What the list of a CA says at `now`, of which these certificates were revoked.
+    """The contents of a CA's list at `now`, given its revoked certificates.
 
-    `thisUpdate` is the hour, or the last revocation where that is later; never the future, whatever clock told the
-    time of a revocation. An entry whose reason was raised to keyCompromise counts twice, so that the number rises.
+    `thisUpdate` is the hour, or the last revocation if that is later; never the future, even if a revocation was
+    recorded by a clock that is fast. An entry whose reason was raised to keyCompromise counts twice, so that the number
+    rises.
     """
     hour = hour_of(now)
     # No objects per entry: Python's garbage collector would have to visit a hundred thousand of them.

@@ -106,8 +106,8 @@ def state_of(
 class AuthorizationReuse:
     """Checks whether the authorizations behind `spec.authorized` are still valid.
 
-    The index of authorizations answers where this server is the only writer, so a certificate costs no read. Where
-    other replicas may have written, and before a refusal, the original orders are read live, each once.
+    If this server is the only writer, the index of authorizations is enough, and a certificate costs no read. If other
+    replicas may have written, and before a refusal, each original order is read live once.
     """
 
     def __init__(self, *, orders: Store[ACMEOrder], authorizations: Authorizations, clock: Clock) -> None:
@@ -116,7 +116,7 @@ class AuthorizationReuse:
         self._clock = clock
 
     async def find_lost(self, order: ACMEOrder, caller: Caller) -> Mapping[int, AuthorizationState]:
-        """The authorizations that allow no certificate any more, by position, and their states now.
+        """The authorizations that no longer allow a certificate: their states by position.
 
         Raises Unavailable.
         """

@@ -40,8 +40,8 @@ def admit_choice(
 ) -> None:
     """Check an order's names against the profile that was chosen for it in the directory; see admit_names.
 
-    Raises Refused (invalidProfile) where names fit the directory but not the profile that was asked for by name:
-    another choice helps.
+    Raises Refused (invalidProfile) if the names fit the directory but not the profile that the client requested: it
+    should choose another one.
     """
     try:
         admit_names(names, chosen.profile, narrowing, types, objection)
@@ -66,12 +66,15 @@ def admit_names(
     types: Collection[ChallengeType] | None,
     objection: Objection = unobjectionable,
 ) -> None:
-    """Check the names of an order, before a client proves control of a name that is never certified.
+    """Check the names of an order, so that no client proves control of a name that cannot be certified.
 
     `types` are the challenges that are offered; None: names need no proof. Raises Refused (rejectedIdentifier) with a
-    subproblem for each name that the policy refuses, which says what rule of what policy it met, for each that
-    the nameConstraints of the CA leave out, so that clients would refuse the certificate, for each address that
-    `objection` has something against, and for each that no challenge can prove.
+    subproblem for each name that
+
+    * the policy refuses; the subproblem names the rule and the policy;
+    * the nameConstraints of the CA exclude, because clients would refuse the certificate;
+    * is an address with an `objection`;
+    * no offered challenge can prove.
     """
     violations = [
         *name_violations(names, profile.policy, narrowing),
@@ -84,10 +87,7 @@ def admit_names(
 
 
 def challenges_for(name: Name, types: Iterable[ChallengeType]) -> tuple[ChallengeType, ...]:
-    """Those of the challenge types that can prove control of the name.
-
-    For a wildcard dns-01 alone, for an address all but dns-01.
-    """
+    """The types that can prove control of the name: for a wildcard only dns-01, for an address all but dns-01."""
     if name.is_wildcard:
         return tuple(each for each in types if each == "dns-01")
     return tuple(each for each in types if each != "dns-01" or name.type != "ip")

@@ -119,8 +119,8 @@ class Orders:
     async def respond(self, caller: Caller, order: ACMEOrder, position: int, type_: str) -> ACMEOrder:
         """Start to validate the challenge, in the background and without a write.
 
-        A challenge that is finished, or being validated by another replica, stays as it is. Raises NotFound where the
-        order has no such challenge, and Unavailable.
+        A challenge that is finished, or being validated by another replica, is not started again. Raises NotFound if
+        the order has no such challenge, and Unavailable.
         """
         order = await self._expire(order)
         challenge = _challenge(order, position, type_)

@@ -1,6 +1,6 @@
 """The certificates that this server has issued: a short record of each, in memory, found by its serial number.
 
-Clients and strangers ask often about certificates: when to renew them, whether they are revoked, whether their key is
+Clients and relying parties often ask when to renew a certificate, whether it is revoked, whether its key is
 compromised. No such question may cost a call to the API server. A record takes about half a kilobyte.
 """
 
@@ -71,7 +71,7 @@ class Certificates(View[ACMEOrder]):
 
     @property
     def complete(self) -> bool:
-        """Whether every certificate has its record: while not, the absence of one means nothing."""
+        """Whether every certificate has its record. If not, a certificate without a record may exist."""
         return self._index.complete
 
     def certificate(self, namespace: str, serial_number: str) -> CertificateRecord | None:

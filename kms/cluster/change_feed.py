@@ -1,4 +1,4 @@
-"""Changes of one kind without a copy of all objects: what keeps a bounded cache current."""
+"""Reports the changes of one kind without a copy of all objects, for caches of limited size."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 class ChangeFeed(Generic[T]):
     """Watches from now on and reports every change: `on_change(object, deleted)`.
 
-    Where changes may have been missed, `on_gap()` is called before the first change after the gap, and at the start:
-    what was cached until then may be outdated. Neither callback may wait.
+    If changes may have been missed, `on_gap()` is called before the first change after the gap, and at the start:
+    objects that were cached until then may be outdated. Neither callback may wait.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class ChangeFeed(Generic[T]):
 
     async def _begin(self, scope: str | None) -> str:
         version = await self._cluster.version(self._kind, scope)
-        # Only now: what is read after this is at least as new as the watch, what was read before may not be.
+        # Not earlier: objects that are read from now on are at least as new as the start of the watch.
         self._call(self._on_gap)
         return version
 

@@ -35,7 +35,7 @@ class Snapshot:
     """The cache, and objects that were read from the API server for this reconciliation (None: they do not exist).
 
     An object that a reconciler names in its `reads` and that is not here does not exist. Reconcilers do not wait, so
-    the cache does not change while one runs. Of Secrets, issuers and what holds roots the cache has those with the
+    the cache does not change while one runs. Of Secrets, issuers and objects with roots, the cache has those with the
     operator's label.
     """
 

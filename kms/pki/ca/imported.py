@@ -158,7 +158,7 @@ def _advice(lower: x509.Certificate, certificates: Sequence[x509.Certificate]) -
         return f"Put {_subject(issuer)} there: each certificate must be followed by its issuer."
     if is_root(lower):
         return "It is a root, so no certificate may follow it; remove those after it."
-    return f"Add the certificate of its issuer, {quoted(lower.issuer.rfc4514_string())}, or remove the certificates after it."
+    return f"Add the certificate of its issuer, {quoted(lower.issuer.rfc4514_string())}, or remove those after it."
 
 
 def _check_path_lengths(signer: Signer) -> None:

@@ -16,7 +16,7 @@ INVALID_RULES = "InvalidRules"
 
 
 def reads(policy: CertificatePolicy, snapshot: Snapshot) -> Iterable[Read]:  # noqa: ARG001 - all reconcilers are called alike
-    """Nothing but the policy."""
+    """No further objects."""
     return ()
 
 

@@ -67,7 +67,7 @@ def published_kinds(snapshot: Snapshot) -> tuple[Kind[Any], ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Publication:
-    """Where a root is wanted, and what keeps it from some or all of these places."""
+    """Where a root is wanted, and why it cannot be published at some or all of these places."""
 
     placements: Sequence[Placement] = ()
     refused: Sequence[PlacementRefused] = ()
@@ -113,7 +113,7 @@ def reads(authority: CertificateAuthority, snapshot: Snapshot) -> Iterator[Read]
 
 
 def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Plan:  # noqa: ARG001 - all reconcilers are called alike
-    """Write what is missing or has drifted, delete what is no longer wanted, and state where the root is."""
+    """Write missing and changed objects, delete obsolete ones, and report where the root is published."""
     section = authority.spec.trust
     apply: Sequence[Manifest] = ()
     placements: Sequence[Placement] = ()
@@ -150,7 +150,7 @@ def _anchors(authority: CertificateAuthority, section: Trust, *, now: datetime) 
 def _choose(
     authority: CertificateAuthority, section: Trust, snapshot: Snapshot
 ) -> tuple[list[Placement], list[PlacementRefused]]:
-    """Return where the root is wanted, and what is out of reach."""
+    """Return where the root is wanted, and the places where it must not be published."""
     placements: list[Placement] = []
     refused: list[PlacementRefused] = []
     for choose in (_config_maps, _cluster_scoped):
