@@ -86,7 +86,7 @@ class Nonces:
             self._secret = secret
             self._keys = (hmac.digest(secret, b"nonces", "sha256"), *self._keys[:1])
 
-    def derived_key(self, purpose: bytes) -> bytes:
+    def derive_key(self, purpose: bytes) -> bytes:
         """A key for another purpose among the replicas. Raises Unavailable while there is no secret."""
         self._require_key()
         return hmac.digest(self._secret, purpose, "sha256")

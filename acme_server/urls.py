@@ -172,7 +172,7 @@ class URLs:
         """The challenge of that type in the authorization."""
         return f"{self.authorization(order, position)}/challenges/{type_}"
 
-    def requested(self, path: str) -> str:
+    def of_request(self, path: str) -> str:
         """The URL that a request to `path` must be signed for, regardless of its Host header."""
         return self.external_url + path
 

@@ -121,12 +121,12 @@ def _supervise(programs: Sequence[Child], renew: Callable[[], None], stop: threa
             failed = True
             break
         if time.monotonic() >= renew_at:
-            renew_at = time.monotonic() + (RENEW_EVERY if _renewed(renew) else 10)
+            renew_at = time.monotonic() + (RENEW_EVERY if _try_renewal(renew) else 10)
     clean = _stop(programs)
     return 1 if failed or not clean else 0
 
 
-def _renewed(renew: Callable[[], None]) -> bool:
+def _try_renewal(renew: Callable[[], None]) -> bool:
     try:
         renew()
     except NoToken as error:

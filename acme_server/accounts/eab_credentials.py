@@ -17,7 +17,7 @@ from kms.cluster.informer import Informer
 from kms.pki.policy import Narrowing
 from kms.pki.quoting import quoted
 from kms.resources.accounts import ACMEAccount
-from kms.resources.compile import InvalidRules, compiled_narrowing
+from kms.resources.compile import InvalidRules, compile_narrowing
 from kms.resources.core import Secret
 from kms.resources.credentials import EABCredential, NameRules
 from kms.resources.kinds import CREDENTIALS, SECRETS
@@ -183,7 +183,7 @@ class EABCredentials:
 
 
 def _narrowing(names: NameRules, credential: str) -> Narrowing:
-    return compiled_narrowing(names, credential)
+    return compile_narrowing(names, credential)
 
 
 def _key(secret: Secret | None, key_id: str) -> bytes | None:

@@ -70,7 +70,7 @@ class Accounts:
         have changed the key or deactivated the account. Raises Unavailable.
         """
         name = account_name(*profile.key, thumbprint)
-        for read in (self._store.current, self._store.fresh):
+        for read in (self._store.current, self._store.read_live):
             found = await read(profile.namespace, name)
             if found is None:  # `current` has asked the API server too
                 return None
@@ -86,7 +86,7 @@ class Accounts:
             return None
         account = await self._store.get(profile.namespace, account_id)
         if account is not None and not slots.is_open(account):
-            account = await self._store.fresh(profile.namespace, account_id)
+            account = await self._store.read_live(profile.namespace, account_id)
         if account is None or not slots.is_open(account) or account.spec.profile_ref.name != profile.name:
             return None
         return account
@@ -179,7 +179,7 @@ class Accounts:
 
         Raises AccountNotValid, and Unavailable.
         """
-        found = await self._store.fresh(*key_of(account))
+        found = await self._store.read_live(*key_of(account))
         if found is None or found.metadata.uid != account.metadata.uid:
             raise NotFound
         return rules.usable(found)

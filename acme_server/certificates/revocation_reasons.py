@@ -14,7 +14,7 @@ from types import MappingProxyType
 from acme_server.problems import ProblemType, Refused
 from acme_server.state.certificates import CertificateRecord
 from acme_server.state.retention import AFTER_EXPIRY
-from kms.pki.crl import KEY_COMPROMISE, UNSPECIFIED, ListTemplate, encoded_entry, in_order
+from kms.pki.crl import KEY_COMPROMISE, UNSPECIFIED, ListTemplate, encode_entry, sort_entries
 from kms.resources.orders import Revocation
 
 SUBSCRIBER_REASONS: Mapping[int, str] = MappingProxyType(
@@ -75,7 +75,7 @@ def list_template(revoked: Collection[CertificateRecord], *, now: datetime) -> L
     listed = [each for each in revoked if is_listed(each.not_after, at=hour)]
     newest = max((each.revocation.time for each in listed if each.revocation), default=hour)
     this_update = max(hour, min(newest, now)).astimezone(UTC)
-    entries = in_order(_entry(each.serial_number, each.revocation) for each in listed if each.revocation)
+    entries = sort_entries(_entry(each.serial_number, each.revocation) for each in listed if each.revocation)
     raised = sum(each.revocation is not None and each.revocation.reason == KEY_COMPROMISE for each in listed)
     return ListTemplate(
         entries=entries,
@@ -86,7 +86,7 @@ def list_template(revoked: Collection[CertificateRecord], *, now: datetime) -> L
 
 
 def _entry(serial_number: str, revocation: Revocation) -> bytes:
-    return encoded_entry(int(serial_number, 16), revocation.time.astimezone(UTC), _listed_reason(revocation.reason))
+    return encode_entry(int(serial_number, 16), revocation.time.astimezone(UTC), _listed_reason(revocation.reason))
 
 
 def _listed_reason(reason: str) -> str:

@@ -124,13 +124,14 @@ class AuthorizationReuse:
         given: dict[int, AuthorizationState] = {
             each.authorization: "revoked" for each in order.spec.authorized if each.order is None and not trusted
         }
-        return given | await self._find_lost(order, self._unconfirmed(order, trust_index=self._orders.is_sole_writer()))
+        unconfirmed = self._find_unconfirmed(order, trust_index=self._orders.is_sole_writer())
+        return given | await self._find_lost(order, unconfirmed)
 
     async def find_known_lost(self, order: ACMEOrder) -> Mapping[int, AuthorizationState]:
         """The reused authorizations that this replica knows to be lost. Enough for answers to polls."""
-        return await self._find_lost(order, self._unconfirmed(order, trust_index=True))
+        return await self._find_lost(order, self._find_unconfirmed(order, trust_index=True))
 
-    def _unconfirmed(self, order: ACMEOrder, *, trust_index: bool) -> tuple[Authorized, ...]:
+    def _find_unconfirmed(self, order: ACMEOrder, *, trust_index: bool) -> tuple[Authorized, ...]:
         return tuple(
             each
             for each in order.spec.authorized
@@ -156,5 +157,5 @@ class AuthorizationReuse:
     async def _read(self, order: ACMEOrder, names: Iterable[str]) -> Mapping[str, ACMEOrder | None]:
         wanted = tuple(names)
         namespace = order.metadata.namespace
-        found = await asyncio.gather(*(self._orders.fresh(namespace, name) for name in wanted))
+        found = await asyncio.gather(*(self._orders.read_live(namespace, name) for name in wanted))
         return dict(zip(wanted, found, strict=True))

@@ -129,7 +129,7 @@ class OrderFinalization:
             try:
                 return await self._finish(profile, order)
             except Refused:  # the order has ended meanwhile: return its latest version
-                ended = await self._orders.fresh(*key_of(order))
+                ended = await self._orders.read_live(*key_of(order))
             if ended is None:
                 raise NotFound
             return ended
@@ -150,7 +150,7 @@ class OrderFinalization:
         key = thumbprint(request.public_key)
         if key is None:
             return
-        read = partial(self._accounts.fresh, caller.profile.namespace, account_name(*caller.profile.key, key))
+        read = partial(self._accounts.read_live, caller.profile.namespace, account_name(*caller.profile.key, key))
         if key == caller.account.thumbprint or await self._account_keys.is_account_key(key, read):
             raise Refused(ProblemType.BAD_CSR, "The key of the certificate request is the key of an ACME account.")
 

@@ -25,7 +25,7 @@ _SHOWN = 5
 """How many names a detail lists."""
 
 
-def unobjectionable(_: IPAddress) -> None:
+def no_objection(_: IPAddress) -> None:
     """Allow every address."""
 
 
@@ -64,7 +64,7 @@ def admit_names(
     profile: Profile,
     narrowing: Narrowing | None,
     types: Collection[ChallengeType] | None,
-    objection: Objection = unobjectionable,
+    objection: Objection = no_objection,
 ) -> None:
     """Check the names of an order, so that no client proves control of a name that cannot be certified.
 
@@ -158,13 +158,13 @@ def admit_request(request: CertificateRequest, order: ACMEOrder, profile: Profil
 def _difference(ordered: frozenset[Name], requested: frozenset[Name]) -> str:
     parts = []
     if missing := ordered - requested:
-        parts.append(f"lacks {_listed(missing)}")
+        parts.append(f"lacks {_join(missing)}")
     if extra := requested - ordered:
-        parts.append(f"names {_listed(extra)}, not in the order")
+        parts.append(f"names {_join(extra)}, not in the order")
     return f"The names of the certificate request are not those of the order: it {' and '.join(parts)}."
 
 
-def _listed(names: Iterable[Name]) -> str:
+def _join(names: Iterable[Name]) -> str:
     values = sorted(each.value for each in names)
     more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
     return ", ".join(values[:_SHOWN]) + more

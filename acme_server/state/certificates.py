@@ -91,7 +91,7 @@ class Certificates(View[ACMEOrder]):
             raise Unavailable("The server is still reading its certificates.", _RETRY_AFTER)
         return None
 
-    def revoked(self, namespace: str, authority_key_id: str) -> Collection[CertificateRecord]:
+    def find_revoked(self, namespace: str, authority_key_id: str) -> Collection[CertificateRecord]:
         """The revoked certificates that were signed with that CA key, including expired ones."""
         return self._revoked.get((namespace, authority_key_id), {}).values()
 

@@ -306,7 +306,7 @@ class Cluster:
             "type": type_,
             "reason": reason,
             "action": action,
-            "note": _shortened(note),
+            "note": _shorten(note),
             "reportingController": controller,
             "reportingInstance": instance,
             "regarding": {
@@ -366,7 +366,7 @@ def _segment(name: str) -> str:
     return quote(name, safe=":")
 
 
-def _shortened(note: str) -> str:
+def _shorten(note: str) -> str:
     if len(note.encode()) <= NOTE_BYTES:
         return note
     ellipsis = "…"

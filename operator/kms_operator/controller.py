@@ -39,7 +39,7 @@ from kms_operator.triggers import (
     ORPHANS,
     TRUST,
     ReconcileRequest,
-    affected,
+    find_affected,
     request_for,
     requests_for_cert_manager,
     requests_for_trust,
@@ -265,7 +265,7 @@ class Controller:
             self.queue.add(ORPHANS)
 
     def _enqueue_affected(self, kind: Kind[Any], changed: Resource) -> None:
-        for request, delay in affected(kind, changed, self.cache):
+        for request, delay in find_affected(kind, changed, self.cache):
             self.queue.add(request, delay=delay)
 
 

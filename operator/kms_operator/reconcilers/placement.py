@@ -144,7 +144,7 @@ def find_leftovers(
         Manifest(kind, each)
         for kind in kinds
         if snapshot.unavailable(kind) is None
-        for each in snapshot.owned(kind, owner)
+        for each in snapshot.owned_by(kind, owner)
         if belongs_to(each, owner)
         and each.metadata.labels.get(COMPONENT) == component
         and (kind.plural, key_of(each)) not in kept

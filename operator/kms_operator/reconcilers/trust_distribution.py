@@ -62,7 +62,7 @@ ROLE = "the ClusterRole kms-acme-trust (in the chart <fullname>-trust, with the 
 
 def published_kinds(snapshot: Snapshot) -> tuple[Kind[Any], ...]:
     """Return the kinds that hold roots, ClusterTrustBundles in the version that the API server serves."""
-    return CONFIG_MAPS, BUNDLES, snapshot.served(CLUSTER_TRUST_BUNDLES[0])
+    return CONFIG_MAPS, BUNDLES, snapshot.served_version(CLUSTER_TRUST_BUNDLES[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class _Publication:
 
     def report(self, authority: CertificateAuthority, now: datetime, refusals: Sequence[Refusal] = ()) -> Plan:
         """State the condition, given what the API server has refused."""
-        refused = (*self.refused, *map(_refused, refusals))
+        refused = (*self.refused, *map(_refusal, refusals))
         old = authority.status.conditions
         updates = [] if authority.spec.trust is None and not refused else [self._condition(refused, len(refusals))]
         conditions = merge_conditions(
@@ -229,7 +229,7 @@ def _content(placement: Placement, section: Trust, pem: str) -> tuple[str, dict[
     return "spec", {"trustBundle": pem, **({"signerName": signer} if signer is not None else {})}
 
 
-def _refused(refusal: Refusal) -> PlacementRefused:
+def _refusal(refusal: Refusal) -> PlacementRefused:
     placement = Placement(refusal.manifest.kind, *key_of(refusal.manifest.object))
     said = refusal.message if len(refusal.message) <= QUOTED else f"{refusal.message[:QUOTED]}..."
     if refusal.forbidden:
