@@ -76,10 +76,10 @@ class Informers:
         return lists | {"contact with the API server": self._is_connected}
 
     def _is_connected(self) -> bool:
-        return all(informer.interrupted() < self._patience for informer in self._informers.values())
+        return all(informer.outage_seconds() < self._patience for informer in self._informers.values())
 
     def report_to(self, metrics: Metrics) -> None:
         """Show sizes and ages of the copies, and the number of unvalidated profiles, as metrics."""
         metrics.watch_unvalidated_profiles(self.unvalidated_profiles.count)
         for plural, informer in self._informers.items():
-            metrics.watch_cache(plural, informer.values().__len__, informer.last_activity)
+            metrics.watch_cache(plural, informer.values().__len__, informer.idle_seconds)

@@ -1,4 +1,4 @@
-"""Values that several parts of the server share: profiles, who asks for which names, and how a validation ended."""
+"""Values that several parts of the server share: profiles, callers, identifiers and outcomes of validations."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Valid:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Control was not proven. The problem is for people, and repeats nothing that was fetched."""
+    """Control was not proven. The problem is shown to the client and quotes no fetched data."""
 
     problem: StoredProblem
 

@@ -2,7 +2,7 @@
 
 A nonce is 33 octets in base64url: the replica that issued it (6), the time in seconds (4), its number at that replica
 (5), and a MAC of these (18) under a key that all replicas share. So every replica recognises the nonces of all others,
-nobody else can make one, and each nonce has one spelling.
+others cannot forge one, and each nonce has one spelling.
 
 Only the issuing replica knows whether a nonce has been used: it keeps a bit for each number, in chunks. A chunk is
 created when the first of its nonces is redeemed. It is dropped when the latest redeemed one has expired, because then
@@ -86,7 +86,7 @@ class Nonces:
             self._secret = secret
             self._keys = (hmac.digest(secret, b"nonces", "sha256"), *self._keys[:1])
 
-    def derived_key(self, purpose: bytes) -> bytes:
+    def derive_key(self, purpose: bytes) -> bytes:
         """A key for another purpose among the replicas. Raises Unavailable while there is no secret."""
         self._require_key()
         return hmac.digest(self._secret, purpose, "sha256")

@@ -82,7 +82,7 @@ class Finalization(Payload, frozen=True, kw_only=True):
 
 
 class Revocation(Payload, frozen=True, kw_only=True):
-    """The request to revoke (RFC 8555, 7.6). `reason` is a code of RFC 5280, 5.3.1; None: nothing is said."""
+    """The request to revoke (RFC 8555, 7.6). `reason` is a code of RFC 5280, 5.3.1; None: the request has none."""
 
     certificate: str
     reason: int | None = None

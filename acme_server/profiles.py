@@ -15,7 +15,7 @@ from kms.pki.constraints import Constraints, constraints_of
 from kms.pki.policy import contents_violations
 from kms.pki.quoting import quoted
 from kms.resources.authorities import CertificateAuthority
-from kms.resources.compile import InvalidRules, compiled_policy
+from kms.resources.compile import InvalidRules, compile_policy
 from kms.resources.durations import parse_duration
 from kms.resources.meta import is_true
 from kms.resources.orders import ACMEOrder
@@ -143,7 +143,7 @@ class Profiles:
         resource = self._profiles.get(namespace, name)
         if resource is None or resource.spec.enrollment.acme is None:
             self._compiled.pop((namespace, name), None)
-            if self._profiles.interrupted():
+            if self._profiles.outage_seconds():
                 raise Unavailable("The server cannot read its configuration at the moment.", _COLD)
             return None
         if not is_true(resource.status.conditions, READY):
@@ -176,7 +176,7 @@ def _compile(
     try:
         profile = Profile(
             resource=resource,
-            policy=compiled_policy(policy),
+            policy=compile_policy(policy),
             authority=authority,
             acme=acme,
             duration=parse_duration(resource.spec.certificate.duration),

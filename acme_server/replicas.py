@@ -2,8 +2,8 @@
 
 Replicas find each other through the EndpointSlices of a Service and talk plain HTTP on the port of /metrics. Every
 message carries a MAC under a key derived from the nonce key. A question also carries the time and a random number, and
-the MAC of the answer covers that of the question: neither can be forged or replayed. Who repeats a question only learns
-that the nonce has been used.
+the MAC of the answer covers that of the question: neither can be forged or replayed. A replayed question reveals
+only that the nonce has been used.
 
 A replica that has ended, or does not answer within a second, redeems nothing: the client gets badNonce and a new nonce.
 """
@@ -138,7 +138,7 @@ class Replicas:
         if not self._nonces.ready:
             raise web.HTTPServiceUnavailable
         body = await request.read()
-        key = self._nonces.derived_key(_PURPOSE)
+        key = self._nonces.derive_key(_PURPOSE)
         question_mac = mac(key, body)
         if not hmac.compare_digest(question_mac.encode(), request.headers.get(MAC, "").encode(errors="replace")):
             raise web.HTTPForbidden
@@ -184,7 +184,7 @@ class Replicas:
     async def _ask(self, address: Address, nonce: str = "") -> Answer | None:
         if self._session is None:
             return None
-        key = self._nonces.derived_key(_PURPOSE)
+        key = self._nonces.derive_key(_PURPOSE)
         question = Question(int(self._clock().timestamp()), encode_b64jose(self._entropy(16)), nonce)
         body = msgspec.json.encode(question)
         question_mac = mac(key, body)

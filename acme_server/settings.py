@@ -49,7 +49,7 @@ class ServerSettings(Settings):
 
 
 def default_http_url(external_url: str, http_listen: Address) -> str:
-    """The URL of what the server serves without TLS: on the host of the external URL.
+    """The URL of the server without TLS, on the host of the external URL.
 
     If that names a port, clients reach the server directly, on the port of `http_listen`; else on the standard port.
     """

@@ -40,7 +40,7 @@ async def supervise(name: str, work: Work, *, pause: float = 1.0, longest_pause:
         try:
             await work()
         except Exception:
-            logger.exception("background task failed", extra={"task": name, "again_in_seconds": pause})
+            logger.exception("background task failed", extra={"task": name, "retry_in_seconds": pause})
             await asyncio.sleep(pause)
             pause = min(2 * pause, longest_pause)
         else:

@@ -172,8 +172,8 @@ class URLs:
         """The challenge of that type in the authorization."""
         return f"{self.authorization(order, position)}/challenges/{type_}"
 
-    def requested(self, path: str) -> str:
-        """The URL that a request to `path` must be signed for, whatever host it was sent to."""
+    def of_request(self, path: str) -> str:
+        """The URL that a request to `path` must be signed for, regardless of its Host header."""
         return self.external_url + path
 
     def directory_of(self, raw_path: str) -> str | None:

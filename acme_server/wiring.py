@@ -18,7 +18,7 @@ from acme_server.orders.caa import CAA
 from acme_server.orders.cancellation import Cancellation
 from acme_server.orders.finalize import OrderFinalization
 from acme_server.orders.new_order import NewOrders
-from acme_server.orders.policy import Objection, unobjectionable
+from acme_server.orders.policy import Objection, no_objection
 from acme_server.orders.recovery import Recovery, UnfinishedOrders
 from acme_server.orders.service import PAGE, Orders
 from acme_server.orders.validation_results import ValidationResults
@@ -53,7 +53,7 @@ from kms.resources.core import Secret
 from kms.resources.credentials import EABCredential
 from kms.resources.kinds import ACCOUNTS, ORDERS, Kind
 from kms.resources.meta import Resource
-from kms.resources.orders import ACMEOrder, ChallengeType, opened
+from kms.resources.orders import ACMEOrder, ChallengeType, with_authorizations
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import CertificateProfile
 
@@ -66,7 +66,7 @@ ORDER_CAPACITY = 1_000
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """The informers of what people write. `credentials` has the index UID_INDEX."""
+    """The informers of the configuration kinds. `credentials` has the index UID_INDEX."""
 
     profiles: Informer[CertificateProfile]
     policies: Informer[CertificatePolicy]
@@ -81,7 +81,7 @@ class Validation:
 
     validators: Mapping[ChallengeType, Validator]
     lookup_caa: LookupRecords
-    objection: Objection = unobjectionable
+    objection: Objection = no_objection
     timing: ValidationTiming | None = None
 
     @classmethod
@@ -114,7 +114,7 @@ class Environment:
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """What this replica knows of accounts and orders, and what keeps that current."""
+    """The accounts and orders that this replica knows, and the watches that keep them current."""
 
     accounts: Store[ACMEAccount]
     orders: Store[ACMEOrder]
@@ -154,7 +154,7 @@ class State:
             cluster,
             ORDERS,
             capacity=ORDER_CAPACITY,
-            normalise=opened,
+            normalise=with_authorizations,
             index=order_index,
             is_sole_writer=environment.is_sole_writer,
         )
@@ -202,8 +202,8 @@ class State:
 
     def report_to(self, metrics: Metrics) -> None:
         """Show the sizes of caches and the numbers of objects as metrics."""
-        metrics.watch_cache("accounts", self.accounts.__len__, self.account_feed.last_activity)
-        metrics.watch_cache("orders", self.orders.__len__, self.order_feed.last_activity)
+        metrics.watch_cache("accounts", self.accounts.__len__, self.account_feed.idle_seconds)
+        metrics.watch_cache("orders", self.orders.__len__, self.order_feed.idle_seconds)
         metrics.watch_objects(ACCOUNTS.plural, self.account_quota.__len__, self.account_quota.maximum)
         metrics.watch_objects(ORDERS.plural, self.order_quota.__len__, self.order_quota.maximum)
 
@@ -360,7 +360,9 @@ class Services:
                 revocations=revocations,
                 issuers=issuers,
                 # Before the watch has begun, the index itself is incomplete.
-                interrupted=lambda: state.order_feed.interrupted() if state.order_feed.following.is_set() else 0.0,
+                outage_seconds=lambda: (
+                    state.order_feed.outage_seconds() if state.order_feed.following.is_set() else 0.0
+                ),
                 clock=clock,
             ),
             worker=worker,

@@ -1,4 +1,4 @@
-"""What the server and the operator must agree on, and no resource says.
+"""What the server and the operator must agree on and no resource defines.
 
 The names of Secrets are in kms.resources.secret_names, those of the metrics of API calls in kms.cluster.metrics.
 """
@@ -74,7 +74,7 @@ def objection_to_skipping(acme: AcmeEnrollment, policy: Policy) -> str | None:
     if acme.validates_ownership:
         return None
     if acme.external_account_binding != "Required":
-        return "ownershipValidation: Skipped needs externalAccountBinding: Required, or anybody could have any name"
+        return "ownershipValidation: Skipped needs externalAccountBinding: Required, or any client could get any name"
     if not lists_names(policy):
         return f"ownershipValidation: Skipped needs a policy that lists names; policy {policy.name} allows none or all"
     return None

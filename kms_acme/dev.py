@@ -1,7 +1,7 @@
 """`kms-acme dev`: operator and server as two processes against one kubeconfig, for development.
 
 Each process acts under the token of its own ServiceAccount, with the same rights as in a pod: the server cannot read a
-Secret outside the release namespace, whatever the user of the kubeconfig may do.
+Secret outside the release namespace, regardless of the rights of the kubeconfig's user.
 """
 
 from __future__ import annotations
@@ -121,12 +121,12 @@ def _supervise(programs: Sequence[Child], renew: Callable[[], None], stop: threa
             failed = True
             break
         if time.monotonic() >= renew_at:
-            renew_at = time.monotonic() + (RENEW_EVERY if _renewed(renew) else 10)
+            renew_at = time.monotonic() + (RENEW_EVERY if _try_renewal(renew) else 10)
     clean = _stop(programs)
     return 1 if failed or not clean else 0
 
 
-def _renewed(renew: Callable[[], None]) -> bool:
+def _try_renewal(renew: Callable[[], None]) -> bool:
     try:
         renew()
     except NoToken as error:

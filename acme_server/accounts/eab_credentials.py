@@ -17,7 +17,7 @@ from kms.cluster.informer import Informer
 from kms.pki.policy import Narrowing
 from kms.pki.quoting import quoted
 from kms.resources.accounts import ACMEAccount
-from kms.resources.compile import InvalidRules, compiled_narrowing
+from kms.resources.compile import InvalidRules, compile_narrowing
 from kms.resources.core import Secret
 from kms.resources.credentials import EABCredential, NameRules
 from kms.resources.kinds import CREDENTIALS, SECRETS
@@ -67,11 +67,11 @@ class EABCredentials:
         self._compiled = lru_cache(maxsize=1024)(_narrowing)
 
     async def mac_key(self, profile: Profile, key_id: str) -> MacKey | None:
-        """The HMAC key of that key identifier on the profile; None: there is none.
+        """The HMAC key of that key identifier on the profile; None if there is none.
 
-        The key is read live, one Secret by name, whatever a client makes up: so a key that was replaced a
-        moment ago opens nothing more, the new one works at once, and neither the time nor the reads that
-        an answer takes tell which key identifiers exist. Raises Unavailable.
+        Each call is one live read of a Secret by name, whether or not the key identifier exists. So a replaced key
+        stops working and its successor works at once, and neither the time nor the number of reads reveals which key
+        identifiers exist. Raises Unavailable.
         """
         secret = await self._live_secret(verification_key_name(*profile.key, key_id))
         value = _key(secret, key_id)
@@ -183,7 +183,7 @@ class EABCredentials:
 
 
 def _narrowing(names: NameRules, credential: str) -> Narrowing:
-    return compiled_narrowing(names, credential)
+    return compile_narrowing(names, credential)
 
 
 def _key(secret: Secret | None, key_id: str) -> bytes | None:

@@ -61,7 +61,7 @@ class KeyClaims:
             try:
                 return await self._store.add(wanted), True
             except AlreadyExists:
-                existing = await self._store.fresh(wanted.metadata.namespace, wanted.metadata.name)
+                existing = await self._store.read_live(wanted.metadata.namespace, wanted.metadata.name)
             if existing is None:
                 raise Unavailable("The account is being removed at this moment.")
             account = await self._account_of(existing)
@@ -74,7 +74,7 @@ class KeyClaims:
         """The account that the object is, or is an alias of; None for an alias that the account does not confirm."""
         if existing.spec.alias_of is None:
             return existing
-        account = await self._store.fresh(existing.metadata.namespace, existing.spec.alias_of.name)
+        account = await self._store.read_live(existing.metadata.namespace, existing.spec.alias_of.name)
         if account is None or account.metadata.uid not in {each.uid for each in existing.metadata.owner_references}:
             return None
         return account if has_had(account, existing.spec.thumbprint) else None

@@ -22,8 +22,8 @@ class NewAccounts:
     async def open(self, holder: KeyHolder, wanted: NewAccount, *, url: str) -> tuple[ACMEAccount, bool]:
         """The account of the key, and whether it was opened now. `url` is the URL of the request.
 
-        A key that has an account gets it, whatever else the request says: clients look up their account this way. The
-        one thing that such a request can change is the agreement to new terms of service.
+        If the key has an account, that account is the result, because clients look up their account this way. Such a
+        request can change the agreement to new terms of service; its other members are ignored.
         """
         known = await self._accounts.find(holder.profile, holder.key.thumbprint)
         if known is not None:
@@ -36,7 +36,7 @@ class NewAccounts:
         return await self._accounts.register(holder, wanted, await self._binding(holder, wanted, url))
 
     async def _binding(self, holder: KeyHolder, wanted: NewAccount, url: str) -> Binding | None:
-        """The verified binding of the request. Unless the profile disables bindings, none is ignored."""
+        """The verified binding of the request. A binding is ignored only if the profile disables bindings."""
         members = wanted.external_account_binding
         if members is None or holder.profile.acme.external_account_binding == "Disabled":
             return None

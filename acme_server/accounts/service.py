@@ -64,13 +64,13 @@ class Accounts:
         )
 
     async def find(self, profile: Profile, thumbprint: str) -> ACMEAccount | None:
-        """The account that has that key on the profile, in whatever state; None where there is none.
+        """The account that has that key on the profile, in any state; None if there is none.
 
         A former key has no account. None is always based on a live read; so is every answer while another replica may
         have changed the key or deactivated the account. Raises Unavailable.
         """
         name = account_name(*profile.key, thumbprint)
-        for read in (self._store.current, self._store.fresh):
+        for read in (self._store.current, self._store.read_live):
             found = await read(profile.namespace, name)
             if found is None:  # `current` has asked the API server too
                 return None
@@ -86,7 +86,7 @@ class Accounts:
             return None
         account = await self._store.get(profile.namespace, account_id)
         if account is not None and not slots.is_open(account):
-            account = await self._store.fresh(profile.namespace, account_id)
+            account = await self._store.read_live(profile.namespace, account_id)
         if account is None or not slots.is_open(account) or account.spec.profile_ref.name != profile.name:
             return None
         return account
@@ -179,7 +179,7 @@ class Accounts:
 
         Raises AccountNotValid, and Unavailable.
         """
-        found = await self._store.fresh(*key_of(account))
+        found = await self._store.read_live(*key_of(account))
         if found is None or found.metadata.uid != account.metadata.uid:
             raise NotFound
         return rules.usable(found)
@@ -199,16 +199,15 @@ class Accounts:
         return await self._store.change(account, partial(rules.with_contact, contact=contacts.parse(update.contact)))
 
     async def agree(self, caller: Caller) -> ACMEAccount:
-        """Record that the account agrees to the terms of service, where it has to.
+        """Record that the account agrees to the terms of service, if the profile requires agreement to changed terms.
 
-        Elsewhere nothing is written: members of a newAccount request with a known key are ignored. Raises
-        AccountNotValid and Unavailable.
+        Otherwise nothing is written. Raises AccountNotValid and Unavailable.
         """
         profile, account = caller.profile, caller.account
         if profile.acme.terms_of_service is None or not terms.is_outdated(profile.acme, account):
             return account
         changed = await self._store.change(account, partial(rules.agreed, terms=profile.acme.terms_of_service))
-        logger.info("terms of service agreed to", extra={"account": account.metadata.name})
+        logger.info("terms of service accepted", extra={"account": account.metadata.name})
         return changed
 
     async def change_key(self, caller: Caller, key: AccountKey, *, old: str) -> ACMEAccount:

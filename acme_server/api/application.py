@@ -100,7 +100,7 @@ def acme_application(
 
 
 def plain_application(*, crls: CRLs, metrics: Metrics, readiness: Readiness) -> web.Application:
-    """What is served without TLS: CRLs and CA certificates."""
+    """The application without TLS: CRLs and CA certificates."""
     application = web.Application(middlewares=[plain_edge], client_max_size=MAXIMUM_BODY)
     application[METRICS] = metrics
     application[READINESS] = readiness
@@ -111,7 +111,7 @@ def plain_application(*, crls: CRLs, metrics: Metrics, readiness: Readiness) -> 
 
 
 def internal_application(*, replicas: Replicas, metrics: Metrics, readiness: Readiness) -> web.Application:
-    """What the kubelet, Prometheus and the other replicas use: plain HTTP, inside the cluster only."""
+    """The application for the kubelet, Prometheus and the other replicas: plain HTTP, inside the cluster only."""
     application = web.Application(client_max_size=MAXIMUM_BODY)
     application[METRICS] = metrics
     application[READINESS] = readiness

@@ -141,7 +141,7 @@ class Authenticator:
 
         The router also accepts needless escapes in the path, and a query; our URLs have neither.
         """
-        if request.raw_path != request.path or signed.url != self._urls.requested(request.path):
+        if request.raw_path != request.path or signed.url != self._urls.of_request(request.path):
             raise Refused(ProblemType.UNAUTHORIZED, "The url in the protected header is not the URL of this resource.")
         if not await self._replicas.redeem(self._nonces.read(signed.nonce)):
             raise bad_nonce()

@@ -1,4 +1,4 @@
-"""CRLs and CA certificates, whose URLs are in every certificate. Served to everybody, over HTTP and HTTPS."""
+"""CRLs and CA certificates, whose URLs are in every certificate. They are public, over HTTP and HTTPS."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ _SLOWEST = 50_000
 
 async def revocation_list(request: web.Request) -> web.Response:
     """Read the CRL of a CA."""
-    document = await request.app[CRLS].current(*_named(request))
+    document = await request.app[CRLS].current(*_authority_in(request))
     return _answer(request, document, LIST_TYPE, age=_LIST_AGE)
 
 
 async def certificate(request: web.Request) -> web.Response:
     """Read the certificate of a CA."""
-    document = request.app[CRLS].ca_certificate(*_named(request))
+    document = request.app[CRLS].ca_certificate(*_authority_in(request))
     return _answer(request, document, CERTIFICATE_TYPE, age=_CERTIFICATE_AGE)
 
 
-def _named(request: web.Request) -> tuple[str, str]:
+def _authority_in(request: web.Request) -> tuple[str, str]:
     return request.match_info["namespace"], request.match_info["authority"]
 
 

@@ -26,7 +26,7 @@ _HEADERS = {"Content-Security-Policy": "default-src 'none'", "X-Content-Type-Opt
 
 
 async def read(request: web.Request) -> web.Response:
-    """Say what this is."""
+    """Describe this server to people."""
     directory = request.app[URLS].directory("<namespace>", "<profile>")
     return web.Response(text=_PAGE.format(directory=escape(directory)), content_type="text/html", headers=_HEADERS)
 

@@ -1,4 +1,4 @@
-"""Routes and who may use them. Handlers receive requests that are authenticated already."""
+"""Routes and their authentication: handlers receive requests that are already authenticated."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 class Access(Enum):
     """How the requests to a route are authenticated."""
 
-    ANYBODY = "not at all"
+    PUBLIC = "not at all"
     KEY = "by the key in the request"
     ACCOUNT = "by an account of the profile"
     ACCOUNT_OR_KEY = "by an account of the profile or by the key in the request"
@@ -25,7 +25,7 @@ class Access(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A method and a path, who may use them, and their handler."""
+    """A method and a path, the authentication of requests, and their handler."""
 
     method: str
     path: str
@@ -34,8 +34,8 @@ class Route:
 
 
 def get(path: str, handler: Handler) -> Route:
-    """A resource that everybody may read, with GET and HEAD."""
-    return Route("GET", path, Access.ANYBODY, handler)
+    """A public resource, with GET and HEAD."""
+    return Route("GET", path, Access.PUBLIC, handler)
 
 
 def post_by_key(path: str, handler: Callable[[web.Request, KeyRequest], Awaitable[web.Response]]) -> Route:

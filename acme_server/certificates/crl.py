@@ -1,4 +1,4 @@
-"""CRLs (RFC 5280, 5) and certificates of CAs, for those who check certificates.
+"""CRLs (RFC 5280, 5) and certificates of CAs, for relying parties.
 
 A CRL is signed when a client asks for it and the last one is out of date: a certificate was revoked since, or the hour
 is over. So no CRL is older than an hour, and a revocation is published after a second. A long CRL takes a thread for
@@ -88,8 +88,8 @@ class _CRL:
 class CRLs:
     """Keeps the current CRL of each CA that clients ask for.
 
-    `interrupted` returns for how many seconds the watch of orders has been down. Meanwhile no CRL is signed: it could
-    lack a revocation. The last one is good for a day.
+    `outage_seconds` returns for how many seconds the watch of orders has been down. Meanwhile no CRL is signed, because
+    it could lack a revocation. The last one is good for a day.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class CRLs:
         certificates: Certificates,
         revocations: RevocationCounter,
         issuers: Issuers,
-        interrupted: Callable[[], float],
+        outage_seconds: Callable[[], float],
         clock: Clock,
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -107,7 +107,7 @@ class CRLs:
         self._certificates = certificates
         self._revocations = revocations
         self._issuers = issuers
-        self._interrupted = interrupted
+        self._outage_seconds = outage_seconds
         self._clock = clock
         self._timer = timer
         self._crls: dict[Key, _CRL] = {}
@@ -140,8 +140,8 @@ class CRLs:
         found = self._authorities.get(namespace, name)
         if found is not None:
             return found
-        if self._authorities.interrupted():
-            raise Unavailable("The server has lost sight of its configuration.", _COLD)
+        if self._authorities.outage_seconds():
+            raise Unavailable("The server's configuration may be out of date.", _COLD)
         self._crls.pop((namespace, name), None)
         self._locks.pop((namespace, name), None)
         raise NotFound(f"There is no CertificateAuthority {namespace}/{name}.")
@@ -161,7 +161,7 @@ class CRLs:
             return self._keep(before, "the key of the CA is missing")
         if not issuer.signs_lists:
             raise NotFound("This CA publishes no revocation list: the keyUsage of its certificate lacks cRLSign.")
-        if not self._certificates.complete or self._interrupted() > _LOST_AFTER:
+        if not self._certificates.complete or self._outage_seconds() > _LOST_AFTER:
             return self._keep(before, "the server has not read all certificates")
         return await self._sign(authority, issuer, before)
 
@@ -177,7 +177,7 @@ class CRLs:
         namespace, key_id = authority.metadata.namespace, authority.status.subject_key_id or ""
         started, now = self._timer(), self._clock()
         changes = self._revocations.count(namespace, key_id)
-        revoked = tuple(self._certificates.revoked(namespace, key_id))
+        revoked = tuple(self._certificates.find_revoked(namespace, key_id))
         template = await asyncio.to_thread(list_template, revoked, now=now)
         if before is not None and template.number <= before.number:
             # Deleted orders must not make the number go down.

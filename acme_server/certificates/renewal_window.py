@@ -40,12 +40,12 @@ class Window(NamedTuple):
 def suggest_window(certificate: CertificateRecord, *, issued_before: Iterable[datetime], now: datetime) -> Window:
     """When the certificate should be renewed.
 
-    A revoked one: at once. One that was issued before one of the times in `issued_before`, by which an
-    administrator asks for early renewal: from that time on, if that is earlier than it would be anyway.
+    A revoked certificate: at once. `issued_before` are times by which an administrator asks for early renewal: a
+    certificate that was issued before one of them is renewed from that time on, unless its window is earlier.
 
-    cert-manager takes a window that begins before the certificate does for the window of the one before, and goes by
-    its own calculation; one that begins later, for that of the certificate that it has. So windows never begin
-    before their certificate, and one of early renewal, once its time has come, before whatever is issued now.
+    cert-manager ignores a window that begins before its certificate does, because it takes that for the window of the
+    previous certificate. So a window never begins before its own certificate. A window of early renewal that has
+    begun lies before every certificate that is issued from now on, so that no later certificate is renewed for it.
     """
     if certificate.revocation is not None:
         revoked = certificate.revocation.time

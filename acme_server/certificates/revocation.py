@@ -1,6 +1,6 @@
 """Revocation (RFC 8555, 7.6).
 
-Three may revoke a certificate: the account that it was issued to, an account that has proven control of all its names,
+A certificate can be revoked by the account that it was issued to, an account that has proven control of all its names,
 and the holder of its key. Senders who may not revoke it learn nothing about it, not even whether it is revoked.
 """
 
@@ -100,7 +100,7 @@ class Revocations:
         if found is None and not self._certificates.complete:
             raise Unavailable("The server is still reading its certificates.", 5)
         if found is None:
-            raise _unknown()
+            raise _no_such_certificate()
         return found
 
     def _of(self, profile: Profile, serial_number: str) -> CertificateRecord | None:
@@ -111,9 +111,9 @@ class Revocations:
         """The order with exactly this certificate: the serial number alone proves nothing."""
         order = await self._orders.get(*record.order)
         if order is None or order.status.certificate is None:
-            raise _unknown()
+            raise _no_such_certificate()
         if x509.load_pem_x509_certificate(order.status.certificate.encode()).public_bytes(Encoding.DER) != der:
-            raise _unknown()
+            raise _no_such_certificate()
         return order
 
     async def _require_right(self, account: ACMEAccount, record: CertificateRecord) -> None:
@@ -157,11 +157,11 @@ def parse_certificate(der: bytes) -> x509.Certificate:
 
 
 def _require_key_of(leaf: x509.Certificate, key: PublicKey) -> None:
-    """Raise Refused (unauthorized) unless it is the key of the certificate, in whatever encoding."""
+    """Raise Refused (unauthorized) unless it is the key of the certificate, in any encoding."""
     own = leaf.public_key()
     if not isinstance(own, PublicKey) or not same_public_key(own, key):
         raise Refused(ProblemType.UNAUTHORIZED, "The key in the request is not that of the certificate.")
 
 
-def _unknown() -> Refused:
+def _no_such_certificate() -> Refused:
     return NotFound(_UNKNOWN)

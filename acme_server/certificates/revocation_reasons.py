@@ -14,7 +14,7 @@ from types import MappingProxyType
 from acme_server.problems import ProblemType, Refused
 from acme_server.state.certificates import CertificateRecord
 from acme_server.state.retention import AFTER_EXPIRY
-from kms.pki.crl import KEY_COMPROMISE, UNSPECIFIED, ListTemplate, encoded_entry, in_order
+from kms.pki.crl import KEY_COMPROMISE, UNSPECIFIED, ListTemplate, encode_entry, sort_entries
 from kms.resources.orders import Revocation
 
 SUBSCRIBER_REASONS: Mapping[int, str] = MappingProxyType(
@@ -26,8 +26,9 @@ SUBSCRIBER_REASONS: Mapping[int, str] = MappingProxyType(
         5: "cessationOfOperation",
     }
 )
-"""What the holder of a certificate can know. cACompromise (2) and aACompromise (10) are about other certificates,
-certificateHold (6) and removeFromCRL (8) would undo a revocation, and privilegeWithdrawn (9) is the issuer's to say."""
+"""Reasons that the holder of a certificate can know. cACompromise (2) and aACompromise (10) are about other
+certificates, certificateHold (6) and removeFromCRL (8) would undo a revocation, and only an issuer can give
+privilegeWithdrawn (9)."""
 
 ADMINISTRATOR_REASONS = (*SUBSCRIBER_REASONS.values(), "privilegeWithdrawn")
 
@@ -58,22 +59,23 @@ def is_listed(not_after: datetime, *, at: datetime) -> bool:
 
 
 def hour_of(now: datetime) -> datetime:
-    """When the list that holds at `now` was due. What leaves a list leaves it then, never in between."""
+    """When the list that is current at `now` was due. Entries are removed on the hour, never in between."""
     return now - (now - datetime.min.replace(tzinfo=UTC)) % REFRESH
 
 
 def list_template(revoked: Collection[CertificateRecord], *, now: datetime) -> ListTemplate:
-    """What the list of a CA says at `now`, of which these certificates were revoked.
+    """The contents of a CA's list at `now`, given its revoked certificates.
 
-    `thisUpdate` is the hour, or the last revocation where that is later; never the future, whatever clock told the
-    time of a revocation. An entry whose reason was raised to keyCompromise counts twice, so that the number rises.
+    `thisUpdate` is the hour, or the last revocation if that is later; never the future, even if a revocation was
+    recorded by a clock that is fast. An entry whose reason was raised to keyCompromise counts twice, so that the number
+    rises.
     """
     hour = hour_of(now)
     # No objects per entry: Python's garbage collector would have to visit a hundred thousand of them.
     listed = [each for each in revoked if is_listed(each.not_after, at=hour)]
     newest = max((each.revocation.time for each in listed if each.revocation), default=hour)
     this_update = max(hour, min(newest, now)).astimezone(UTC)
-    entries = in_order(_entry(each.serial_number, each.revocation) for each in listed if each.revocation)
+    entries = sort_entries(_entry(each.serial_number, each.revocation) for each in listed if each.revocation)
     raised = sum(each.revocation is not None and each.revocation.reason == KEY_COMPROMISE for each in listed)
     return ListTemplate(
         entries=entries,
@@ -84,7 +86,7 @@ def list_template(revoked: Collection[CertificateRecord], *, now: datetime) -> L
 
 
 def _entry(serial_number: str, revocation: Revocation) -> bytes:
-    return encoded_entry(int(serial_number, 16), revocation.time.astimezone(UTC), _listed_reason(revocation.reason))
+    return encode_entry(int(serial_number, 16), revocation.time.astimezone(UTC), _listed_reason(revocation.reason))
 
 
 def _listed_reason(reason: str) -> str:

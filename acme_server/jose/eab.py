@@ -15,8 +15,8 @@ from acme_server.problems import ProblemType, Refused
 
 _WHAT = "The externalAccountBinding"
 _MAXIMUM_KEY_ID = 256
-_NOBODY = b"\0" * 32
-"""The key instead of that of an unknown credential, so that both refusals take the same time."""
+_DUMMY_KEY = b"\0" * 32
+"""A dummy key for unknown key identifiers, so that both refusals take the same time."""
 
 ALGORITHMS: Mapping[str, str] = MappingProxyType({"HS256": "sha256", "HS384": "sha384", "HS512": "sha512"})
 """The digests of the MAC algorithms."""
@@ -62,7 +62,7 @@ def verify(binding: SignedBinding, mac_key: bytes | None) -> None:
 
     Raises Refused (unauthorized), the same for a wrong MAC and for an unknown key identifier.
     """
-    expected = hmac.digest(mac_key or _NOBODY, binding.signed, ALGORITHMS[binding.algorithm])
+    expected = hmac.digest(mac_key or _DUMMY_KEY, binding.signed, ALGORITHMS[binding.algorithm])
     if not hmac.compare_digest(expected, binding.signature) or not mac_key:
         raise not_valid()
 

@@ -125,7 +125,7 @@ def _rsa(jwk: Mapping[str, Any]) -> AccountKey:
     if weakness := rsa_weakness(n, 65537):
         raise _bad_key(f"The RSA key is not accepted: {weakness}.")
     model = JWKRSA.fields_from_json(jwk)
-    return _named(model, model.key.public_numbers().public_key(), RSA_ALGORITHMS)
+    return _make_account_key(model, model.key.public_numbers().public_key(), RSA_ALGORITHMS)
 
 
 def _ec(jwk: Mapping[str, Any]) -> AccountKey:
@@ -136,7 +136,7 @@ def _ec(jwk: Mapping[str, Any]) -> AccountKey:
     for member in ("x", "y"):
         _check_coordinate(jwk, member, octets)
     model = JWKEC.fields_from_json(jwk)
-    return _named(model, model.key.public_numbers().public_key(), (algorithm,))
+    return _make_account_key(model, model.key.public_numbers().public_key(), (algorithm,))
 
 
 def _okp(jwk: Mapping[str, Any]) -> AccountKey:
@@ -144,7 +144,7 @@ def _okp(jwk: Mapping[str, Any]) -> AccountKey:
         raise _bad_key("The curve of the key is not supported; use Ed25519.")
     _check_coordinate(jwk, "x", _ED25519_OCTETS)
     model = JWKOKP.fields_from_json(jwk)
-    return _named(model, model.key, ("EdDSA",))
+    return _make_account_key(model, model.key, ("EdDSA",))
 
 
 _KINDS: Mapping[str, Callable[[Mapping[str, Any]], AccountKey]] = MappingProxyType(
@@ -173,7 +173,7 @@ def _check_coordinate(jwk: Mapping[str, Any], member: str, size: int) -> None:
         raise _bad_key(f"The member {member} of the jwk does not have {size} octets.")
 
 
-def _named(model: JWK, key: Verifier, algorithms: tuple[str, ...]) -> AccountKey:
+def _make_account_key(model: JWK, key: Verifier, algorithms: tuple[str, ...]) -> AccountKey:
     jwk = json.dumps(model.to_json(), separators=(",", ":"), sort_keys=True)
     return AccountKey(key, jwk, encode_b64jose(model.thumbprint()), algorithms)
 

@@ -106,8 +106,8 @@ def state_of(
 class AuthorizationReuse:
     """Checks whether the authorizations behind `spec.authorized` are still valid.
 
-    The index of authorizations answers where this server is the only writer, so a certificate costs no read. Where
-    other replicas may have written, and before a refusal, the original orders are read live, each once.
+    If this server is the only writer, the index of authorizations is enough, and a certificate costs no read. If other
+    replicas may have written, and before a refusal, each original order is read live once.
     """
 
     def __init__(self, *, orders: Store[ACMEOrder], authorizations: Authorizations, clock: Clock) -> None:
@@ -116,7 +116,7 @@ class AuthorizationReuse:
         self._clock = clock
 
     async def find_lost(self, order: ACMEOrder, caller: Caller) -> Mapping[int, AuthorizationState]:
-        """The authorizations that allow no certificate any more, by position, and their states now.
+        """The authorizations that no longer allow a certificate: their states by position.
 
         Raises Unavailable.
         """
@@ -124,13 +124,14 @@ class AuthorizationReuse:
         given: dict[int, AuthorizationState] = {
             each.authorization: "revoked" for each in order.spec.authorized if each.order is None and not trusted
         }
-        return given | await self._find_lost(order, self._unconfirmed(order, trust_index=self._orders.is_sole_writer()))
+        unconfirmed = self._find_unconfirmed(order, trust_index=self._orders.is_sole_writer())
+        return given | await self._find_lost(order, unconfirmed)
 
     async def find_known_lost(self, order: ACMEOrder) -> Mapping[int, AuthorizationState]:
         """The reused authorizations that this replica knows to be lost. Enough for answers to polls."""
-        return await self._find_lost(order, self._unconfirmed(order, trust_index=True))
+        return await self._find_lost(order, self._find_unconfirmed(order, trust_index=True))
 
-    def _unconfirmed(self, order: ACMEOrder, *, trust_index: bool) -> tuple[Authorized, ...]:
+    def _find_unconfirmed(self, order: ACMEOrder, *, trust_index: bool) -> tuple[Authorized, ...]:
         return tuple(
             each
             for each in order.spec.authorized
@@ -156,5 +157,5 @@ class AuthorizationReuse:
     async def _read(self, order: ACMEOrder, names: Iterable[str]) -> Mapping[str, ACMEOrder | None]:
         wanted = tuple(names)
         namespace = order.metadata.namespace
-        found = await asyncio.gather(*(self._orders.fresh(namespace, name) for name in wanted))
+        found = await asyncio.gather(*(self._orders.read_live(namespace, name) for name in wanted))
         return dict(zip(wanted, found, strict=True))

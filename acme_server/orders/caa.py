@@ -71,10 +71,10 @@ class CAA:
         acme = self._enrollment(order)
         if acme is None or acme.caa == "Off":
             return
-        positions = caa_rules.unchecked(order, now=self._clock())
+        positions = caa_rules.find_unchecked(order, now=self._clock())
         objections = await self._objections(acme, order, {each: _method(order, each) for each in positions})
         if objections:
-            raise _refused(order, objections)
+            raise _refusal(order, objections)
 
     def _enrollment(self, order: ACMEOrder) -> AcmeEnrollment | None:
         return self._profiles.enrollment(order.metadata.namespace, order.spec.profile_ref.name)
@@ -135,7 +135,7 @@ def _method(order: ACMEOrder, position: int) -> ChallengeType | None:
     return next((each.type for each in challenges if each.state == "valid"), None)
 
 
-def _refused(order: ACMEOrder, objections: Collection[_Objection]) -> Refused:
+def _refusal(order: ACMEOrder, objections: Collection[_Objection]) -> Refused:
     return refusal(
         [SubProblem(ProblemType.CAA, each.detail, order.spec.identifiers[each.position]) for each in objections]
     )

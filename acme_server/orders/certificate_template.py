@@ -1,7 +1,8 @@
 """The contents of a certificate. They follow from order, CSR and profile, so every repetition gives the same.
 
-Names come from the order, the key from the CSR, usages and lifetime from the profile. The subject is the profile's; of
-the CSR's only what the policy has rules for and the profile leaves open. Extensions of the CSR select nothing.
+Names come from the order, the key from the CSR, usages and lifetime from the profile. The subject comes from
+the profile; an attribute that the profile leaves open comes from the CSR if the policy has rules for it. Extensions of
+the CSR, except its names, are ignored.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ def template(
 ) -> LeafTemplate:
     """What the issuer is to sign. `base` is the time that validity is counted from (lifetimes.base_time).
 
-    Where the CA publishes its list and its certificate follows from the configuration, never from a request.
+    The URLs of the CA's list and certificate come from the configuration, never from a request.
 
-    Raises ValueError with a message for people where the CA's own lifetime leaves nothing of the requested one, or the
-    policy allows less by now.
+    Raises ValueError with a message for people if the CA ends before the requested certificate begins or ends, or if
+    the policy now allows a shorter validity only.
     """
     contents = profile.resource.spec.certificate
     not_before, not_after = _dates(order, profile, base=base, ca_not_after=ca_not_after)
@@ -55,7 +56,7 @@ def template(
 
 
 def _dates(order: ACMEOrder, profile: Profile, *, base: datetime, ca_not_after: datetime) -> tuple[datetime, datetime]:
-    """The dates of the certificate: those that were asked for, and never more between them than the policy allows."""
+    """The dates of the certificate: requested ones or defaults, within the longest validity that the policy allows."""
     not_before, not_after = validity(
         base,
         profile.duration,

@@ -88,7 +88,7 @@ class OrderFinalization:
         account = caller.account
         digest = hashlib.sha256(der).hexdigest()
         async with self._locks.setdefault(key_of(order), asyncio.Lock()):
-            # Not a write: the store repeats a refusal on the live order, so that no "no" is based on an old version.
+            # This writes nothing. The store repeats a refusal on a live read: none is based on an old version.
             order = await self._orders.change(
                 order, partial(transitions.require_finalizable, digest=digest, now=self._clock())
             )
@@ -128,8 +128,8 @@ class OrderFinalization:
         async with lock:
             try:
                 return await self._finish(profile, order)
-            except Refused:  # the order has ended meanwhile: return it as it is now
-                ended = await self._orders.fresh(*key_of(order))
+            except Refused:  # the order has ended meanwhile: return its latest version
+                ended = await self._orders.read_live(*key_of(order))
             if ended is None:
                 raise NotFound
             return ended
@@ -150,7 +150,7 @@ class OrderFinalization:
         key = thumbprint(request.public_key)
         if key is None:
             return
-        read = partial(self._accounts.fresh, caller.profile.namespace, account_name(*caller.profile.key, key))
+        read = partial(self._accounts.read_live, caller.profile.namespace, account_name(*caller.profile.key, key))
         if key == caller.account.thumbprint or await self._account_keys.is_account_key(key, read):
             raise Refused(ProblemType.BAD_CSR, "The key of the certificate request is the key of an ACME account.")
 

@@ -146,7 +146,7 @@ class NewOrders:
         """
         acme, account = caller.profile.acme, caller.account
         if terms.is_outdated(acme, account):
-            current = await self._accounts.fresh(*key_of(account))
+            current = await self._accounts.read_live(*key_of(account))
             terms.require_current(acme, current or account)
 
     async def _add_successor(self, predecessor: CertificateRecord, order: ACMEOrder, wanted: NewOrder) -> ACMEOrder:
@@ -161,7 +161,7 @@ class NewOrders:
                     replace(order, metadata=meta, spec=replace(order.spec, replaces=wanted.replaces))
                 )
             except AlreadyExists:
-                existing = await self._store.fresh(*key_of(replace(order, metadata=meta)))
+                existing = await self._store.read_live(*key_of(replace(order, metadata=meta)))
             if existing is None:
                 raise Unavailable("The order that replaces the certificate is being removed at this moment.")
             if transitions.expired(existing, now=self._clock()).status.state != "invalid":

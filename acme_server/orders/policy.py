@@ -25,7 +25,7 @@ _SHOWN = 5
 """How many names a detail lists."""
 
 
-def unobjectionable(_: IPAddress) -> None:
+def no_objection(_: IPAddress) -> None:
     """Allow every address."""
 
 
@@ -40,8 +40,8 @@ def admit_choice(
 ) -> None:
     """Check an order's names against the profile that was chosen for it in the directory; see admit_names.
 
-    Raises Refused (invalidProfile) where names fit the directory but not the profile that was asked for by name:
-    another choice helps.
+    Raises Refused (invalidProfile) if the names fit the directory but not the profile that the client requested: it
+    should choose another one.
     """
     try:
         admit_names(names, chosen.profile, narrowing, types, objection)
@@ -64,14 +64,17 @@ def admit_names(
     profile: Profile,
     narrowing: Narrowing | None,
     types: Collection[ChallengeType] | None,
-    objection: Objection = unobjectionable,
+    objection: Objection = no_objection,
 ) -> None:
-    """Check the names of an order, before a client proves control of a name that is never certified.
+    """Check the names of an order, so that no client proves control of a name that cannot be certified.
 
     `types` are the challenges that are offered; None: names need no proof. Raises Refused (rejectedIdentifier) with a
-    subproblem for each name that the policy refuses, which says what rule of what policy it met, for each that
-    the nameConstraints of the CA leave out, so that clients would refuse the certificate, for each address that
-    `objection` has something against, and for each that no challenge can prove.
+    subproblem for each name that
+
+    * the policy refuses; the subproblem names the rule and the policy;
+    * the nameConstraints of the CA exclude, because clients would refuse the certificate;
+    * is an address with an `objection`;
+    * no offered challenge can prove.
     """
     violations = [
         *name_violations(names, profile.policy, narrowing),
@@ -84,10 +87,7 @@ def admit_names(
 
 
 def challenges_for(name: Name, types: Iterable[ChallengeType]) -> tuple[ChallengeType, ...]:
-    """Those of the challenge types that can prove control of the name.
-
-    For a wildcard dns-01 alone, for an address all but dns-01.
-    """
+    """The types that can prove control of the name: for a wildcard only dns-01, for an address all but dns-01."""
     if name.is_wildcard:
         return tuple(each for each in types if each == "dns-01")
     return tuple(each for each in types if each != "dns-01" or name.type != "ip")
@@ -158,13 +158,13 @@ def admit_request(request: CertificateRequest, order: ACMEOrder, profile: Profil
 def _difference(ordered: frozenset[Name], requested: frozenset[Name]) -> str:
     parts = []
     if missing := ordered - requested:
-        parts.append(f"lacks {_listed(missing)}")
+        parts.append(f"lacks {_join(missing)}")
     if extra := requested - ordered:
-        parts.append(f"names {_listed(extra)}, not in the order")
+        parts.append(f"names {_join(extra)}, not in the order")
     return f"The names of the certificate request are not those of the order: it {' and '.join(parts)}."
 
 
-def _listed(names: Iterable[Name]) -> str:
+def _join(names: Iterable[Name]) -> str:
     values = sorted(each.value for each in names)
     more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
     return ", ".join(values[:_SHOWN]) + more

@@ -1,4 +1,4 @@
-"""What this server takes up after a server has died: lost validations, and orders left in processing."""
+"""Continues the work of servers that died: lost validations, and orders left in processing."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class Orders:
     async def _load(self, caller: Caller, order_id: str, *, live: bool = False) -> ACMEOrder:
         profile, order = caller.profile, None
         if _NAME.fullmatch(order_id):
-            read = self._store.fresh if live else self._store.get
+            read = self._store.read_live if live else self._store.get
             order = await read(profile.namespace, order_id)
         if (
             order is None
@@ -119,8 +119,8 @@ class Orders:
     async def respond(self, caller: Caller, order: ACMEOrder, position: int, type_: str) -> ACMEOrder:
         """Start to validate the challenge, in the background and without a write.
 
-        A challenge that is finished, or being validated by another replica, stays as it is. Raises NotFound where the
-        order has no such challenge, and Unavailable.
+        A challenge that is finished, or being validated by another replica, is not started again. Raises NotFound if
+        the order has no such challenge, and Unavailable.
         """
         order = await self._expire(order)
         challenge = _challenge(order, position, type_)
@@ -143,7 +143,7 @@ class Orders:
         the client has not answered all challenges yet, and the results of an order are stored together. An order that
         may have changed is read live where other replicas may have written.
         """
-        if position is None or any(id_.position == position for id_ in self._worker.running(order)):
+        if position is None or any(id_.position == position for id_ in self._worker.running_challenges(order)):
             await self._worker.settle(order)
             order = await self._reload(order, self._store.get)
         if _may_change(order, position):
@@ -163,14 +163,14 @@ class Orders:
     async def finish(self, key: Key) -> None:
         """Continue an order that was left in processing, if it still exists."""
         try:
-            order = await self._store.fresh(*key)
+            order = await self._store.read_live(*key)
             if order is not None:
                 await self.refresh(order)
         except ACMEError as error:
             logger.warning("unfinished order cannot be continued", extra={"order": key[1], "error": str(error)})
 
     async def _restart_lost_validations(self, order: ACMEOrder) -> None:
-        for id_, quiet in self._recovery.find_lost(order, self._worker.running(order)):
+        for id_, quiet in self._recovery.find_lost(order, self._worker.running_challenges(order)):
             try:
                 self._worker.start(order, id_, await self._thumbprint(order), quiet=quiet)
             except Unavailable as error:
@@ -217,7 +217,7 @@ class Orders:
         return account.thumbprint
 
     def _show(self, order: ACMEOrder) -> ACMEOrder:
-        return transitions.shown_as_running(order, self._worker.running(order))
+        return transitions.shown_as_running(order, self._worker.running_challenges(order))
 
 
 def _may_change(order: ACMEOrder, position: int | None) -> bool:

@@ -6,9 +6,9 @@ Pure: an order and an event in, an order or a refusal out.
     authorization  pending -> valid | invalid | deactivated | expired;  valid -> deactivated | expired | revoked
     order          pending -> ready -> processing -> valid;  pending, ready, processing -> invalid
 
-A transition is applied to what is stored now, which may be more than what its caller saw. So each says for itself from
-which states it starts and leaves every other order exactly as it is: terminal states absorb, and a repeated or late
-event changes nothing.
+A transition is applied to the stored order, which may be newer than the version that its caller saw. So each transition
+checks from which states it starts and returns every other order unchanged: a terminal state is never left, and a
+repeated or late event has no effect.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _BROKEN: Mapping[AuthorizationState, str] = {
 def begun(
     order: ACMEOrder, running: Mapping[ChallengeId, StoredProblem | None], *, attempt: str, now: datetime
 ) -> ACMEOrder:
-    """Say that these challenges are being validated by `attempt`, and what has gone wrong so far."""
+    """Record that `attempt` is validating these challenges, with the failures so far."""
 
     def challenge(position: int, each: Challenge) -> Challenge:
         id_ = ChallengeId(position, each.type)
@@ -82,7 +82,7 @@ def validated(
 ) -> ACMEOrder:
     """Apply the outcomes of finished validations; one failure makes the order invalid.
 
-    Settled challenges stay as they are, so a late or repeated outcome changes nothing. `lifetime` is how long a proof
+    Finished challenges do not change, so a late or repeated outcome has no effect. `lifetime` is how long a proof
     holds at least.
     """
     if order.status.state != "pending":
@@ -273,7 +273,7 @@ def issued(order: ACMEOrder, digest: str, certificate: Issued, *, now: datetime)
 
 
 def failed(order: ACMEOrder, problem: StoredProblem, *, reason: str, now: datetime) -> ACMEOrder:
-    """End an open order with the problem and a CamelCase reason; an order that has ended stays as it is."""
+    """End an open order with the problem and a CamelCase reason; an order that has ended does not change."""
     if order.status.state not in OPEN_STATES:
         return order
     not_ready = Condition(

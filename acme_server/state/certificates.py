@@ -1,6 +1,6 @@
 """The certificates that this server has issued: a short record of each, in memory, found by its serial number.
 
-Clients and strangers ask often about certificates: when to renew them, whether they are revoked, whether their key is
+Clients and relying parties often ask when to renew a certificate, whether it is revoked, whether its key is
 compromised. No such question may cost a call to the API server. A record takes about half a kilobyte.
 """
 
@@ -71,7 +71,7 @@ class Certificates(View[ACMEOrder]):
 
     @property
     def complete(self) -> bool:
-        """Whether every certificate has its record: while not, the absence of one means nothing."""
+        """Whether every certificate has its record. If not, a certificate without a record may exist."""
         return self._index.complete
 
     def certificate(self, namespace: str, serial_number: str) -> CertificateRecord | None:
@@ -91,7 +91,7 @@ class Certificates(View[ACMEOrder]):
             raise Unavailable("The server is still reading its certificates.", _RETRY_AFTER)
         return None
 
-    def revoked(self, namespace: str, authority_key_id: str) -> Collection[CertificateRecord]:
+    def find_revoked(self, namespace: str, authority_key_id: str) -> Collection[CertificateRecord]:
         """The revoked certificates that were signed with that CA key, including expired ones."""
         return self._revoked.get((namespace, authority_key_id), {}).values()
 

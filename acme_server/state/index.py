@@ -1,4 +1,4 @@
-"""What this replica knows about every object of one kind, in whatever order it learns of it.
+"""What this replica knows about every object of one kind.
 
 Own writes, live reads, watch events and full lists bring versions of objects out of order and more than once. The index
 puts them in order by resourceVersion, in one place; its views keep a few words of each object and see every version at
@@ -31,7 +31,7 @@ class Index(Generic[T]):
         self._deleted: OrderedDict[Key, str] = OrderedDict()
         self._unconfirmed: set[Key] = set()
         self.complete = False
-        """Whether the index has every object: while not, the absence of one means nothing."""
+        """Whether the index has every object. If not, a missing object may exist."""
 
     def __len__(self) -> int:
         return len(self._versions)

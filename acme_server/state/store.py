@@ -1,7 +1,7 @@
 """The repository: accounts and orders as custom resources. The server writes them nowhere else.
 
 Answers come from a bounded cache; this replica's own writes and a watch keep it current. Before they refuse something,
-callers read live (`fresh`). A transition applies to the current version, not to the one that its caller saw.
+callers read live (`read_live`). A transition applies to the current version, not to the one that its caller saw.
 
 The command `kms-acme revoke` works without a server: it applies the same transition through the API, with the rights of
 its user's kubeconfig.
@@ -87,7 +87,7 @@ class Store(Generic[T]):
     def __len__(self) -> int:
         return len(self._cache)
 
-    def cached(self, namespace: str, name: str) -> T | None:
+    def get_cached(self, namespace: str, name: str) -> T | None:
         """The cached object; None says nothing about whether it exists."""
         return self._cache.get((namespace, name))
 
@@ -95,7 +95,7 @@ class Store(Generic[T]):
         """The cached object, else the result of a live read; None: it does not exist. Raises Unavailable."""
         return self._cache.get((namespace, name)) or await self._reads(namespace, name)
 
-    async def fresh(self, namespace: str, name: str) -> T | None:
+    async def read_live(self, namespace: str, name: str) -> T | None:
         """The object as a live read returns it: the ground for every refusal. Raises Unavailable."""
         return await self._reads(namespace, name)
 
@@ -104,7 +104,7 @@ class Store(Generic[T]):
 
         None: it does not exist. Raises Unavailable.
         """
-        return await (self.get if self.is_sole_writer() else self.fresh)(namespace, name)
+        return await (self.get if self.is_sole_writer() else self.read_live)(namespace, name)
 
     async def list(self, namespace: str, *, labels: str = "", fields: str = "") -> tuple[T, ...]:
         """All objects that match these selectors, from a live list. Raises Unavailable."""
@@ -196,7 +196,7 @@ class Store(Generic[T]):
 
     async def _read_same(self, resource: T) -> T:
         """A live read of the object. Raises Vanished if it is gone or another object has taken its name."""
-        current = await self.fresh(*key_of(resource))
+        current = await self.read_live(*key_of(resource))
         if current is None or current.metadata.uid != resource.metadata.uid:
             raise Vanished
         return current

@@ -74,7 +74,7 @@ class Batch:
         self._stored = asyncio.Event()
 
     def close(self) -> None:
-        """Nothing will be stored any more: wake up who waits for it."""
+        """No more outcomes will be stored: wake up the waiting requests."""
         self._stored.set()
 
     async def wait_until_stored(self) -> None:

@@ -116,7 +116,7 @@ def _condition(value: IssueValue, issuance: Issuance) -> str | None:
     return None
 
 
-def unchecked(order: ACMEOrder, *, now: datetime) -> tuple[int, ...]:
+def find_unchecked(order: ACMEOrder, *, now: datetime) -> tuple[int, ...]:
     """The positions of the identifiers whose records must be checked before a certificate is issued.
 
     They were not checked when control was proven, for example for an authorization that is reused, or too long ago.

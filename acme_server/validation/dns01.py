@@ -28,7 +28,7 @@ class DNS01:
         return cls(Resolver.build(settings.resolvers))
 
     async def __call__(self, identifier: Identifier, token: str, key_authorization: str) -> None:  # noqa: ARG002 - the token is part of the key authorization
-        """Make one attempt. Raises ValidationFailed, which says what was expected where, and what was found.
+        """Make one attempt. Raises ValidationFailed, which says where the proof was expected and what is wrong.
 
         Every failure is temporary: the servers of a zone learn of a change one after the other, and a wrong record may
         be that of an earlier order.

@@ -37,7 +37,7 @@ class HTTP01:
         return cls(client, port=settings.http01_port)
 
     async def __call__(self, identifier: Identifier, token: str, key_authorization: str) -> None:
-        """Make one attempt. Raises ValidationFailed, which says what was expected where, and what was found."""
+        """Make one attempt. Raises ValidationFailed, which says where the proof was expected and what is wrong."""
         url = challenge_url(identifier, token, port=self._port)
         document = await self._client.fetch(url, maximum_body=MAXIMUM_BODY)
         if document.status != _OK:

@@ -36,7 +36,7 @@ class TLSALPN01:
         return cls(connector, port=settings.tls_alpn01_port)
 
     async def __call__(self, identifier: Identifier, token: str, key_authorization: str) -> None:  # noqa: ARG002 - the token is part of the key authorization
-        """Make one attempt. Raises ValidationFailed, which says what was expected where, and what was found."""
+        """Make one attempt. Raises ValidationFailed, which says where the proof was expected and what is wrong."""
         try:
             async with asyncio.timeout(self._deadline):
                 await self._attempt(identifier, hashlib.sha256(key_authorization.encode("ascii")).digest())

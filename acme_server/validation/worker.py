@@ -115,7 +115,7 @@ class Worker:
         self._by_account[account] += 1
         self._spawn(self._validate(batch, validation))
 
-    def running(self, order: ACMEOrder) -> Problems:
+    def running_challenges(self, order: ACMEOrder) -> Problems:
         """The order's challenges that are being validated, or whose outcome is not stored yet."""
         batch = self._batches.get(key_of(order))
         return MappingProxyType({}) if batch is None else batch.processing()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from fuzz.target import Target
 from kms.pki.csr import MAXIMUM_REQUEST, InvalidRequest, parse_request
 from kms.pki.policy import request_violations
-from kms.resources.compile import compiled_policy
+from kms.resources.compile import compile_policy
 from kms.resources.meta import ObjectMeta
 from kms.resources.policies import CertificatePolicy, DNSNameRules, PolicySpec, SubjectRules, ValueRules
 
 _RULES = ValueRules(allowed=("a*z", "**.*.example"), denied=("*x*y*",), required=("**",))
-_POLICY = compiled_policy(
+_POLICY = compile_policy(
     CertificatePolicy(
         metadata=ObjectMeta(namespace="pki", name="web"),
         spec=PolicySpec(

@@ -1,4 +1,4 @@
-"""Changes of one kind without a copy of all objects: what keeps a bounded cache current."""
+"""Reports the changes of one kind without a copy of all objects, for caches of limited size."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 class ChangeFeed(Generic[T]):
     """Watches from now on and reports every change: `on_change(object, deleted)`.
 
-    Where changes may have been missed, `on_gap()` is called before the first change after the gap, and at the start:
-    what was cached until then may be outdated. Neither callback may wait.
+    If changes may have been missed, `on_gap()` is called before the first change after the gap, and at the start:
+    objects that were cached until then may be outdated. Neither callback may wait.
     """
 
     def __init__(
@@ -48,13 +48,13 @@ class ChangeFeed(Generic[T]):
         self.following = self._reflectors.started
         """Set for good once every namespace is being watched."""
 
-    def last_activity(self) -> float:
+    def idle_seconds(self) -> float:
         """Seconds since the API server last sent anything, for the namespace where that is longest."""
-        return self._reflectors.last_activity()
+        return self._reflectors.idle_seconds()
 
-    def interrupted(self) -> float:
+    def outage_seconds(self) -> float:
         """Seconds for which changes have not been received, in at least one namespace; 0: they are."""
-        return self._reflectors.interrupted()
+        return self._reflectors.outage_seconds()
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -62,7 +62,7 @@ class ChangeFeed(Generic[T]):
 
     async def _begin(self, scope: str | None) -> str:
         version = await self._cluster.version(self._kind, scope)
-        # Only now: what is read after this is at least as new as the watch, what was read before may not be.
+        # Not earlier: objects that are read from now on are at least as new as the start of the watch.
         self._call(self._on_gap)
         return version
 
@@ -76,5 +76,5 @@ class ChangeFeed(Generic[T]):
     def _call(self, callback: Callable[[], None]) -> None:
         try:
             callback()
-        except Exception:  # an error of a listener must not end the watch
-            logger.exception("listener failed", extra={"kind": self._kind.kind})
+        except Exception:  # an error of the handler must not end the watch
+            logger.exception("change handler failed", extra={"kind": self._kind.kind})

@@ -47,7 +47,7 @@ class Cluster:
     """A Kubernetes API server. Every method raises the errors of kms.cluster.errors and has a deadline of 9 s.
 
     Requests that the API server cannot serve now are sent again (kms.cluster.retry) before Unavailable is raised. A
-    write that raises Unavailable may have happened all the same: read before you rely on either.
+    write that raises Unavailable may have happened: only a read can tell.
 
     `deadline` is for a call with all of its attempts. A watch that is silent for `silence` seconds is taken for dead;
     the API server ends it after `watch_seconds`.
@@ -77,7 +77,7 @@ class Cluster:
     ) -> Cluster:
         """Connect as kubectl would: to the kubeconfig's context, in a pod with its ServiceAccount.
 
-        In a pod, `token_directory` is where the token lies if not where the kubelet puts it. Nothing is sent yet.
+        In a pod, `token_directory` replaces the directory in which the kubelet puts the token. Sends no request.
 
         Raises Misconfigured.
         """
@@ -306,7 +306,7 @@ class Cluster:
             "type": type_,
             "reason": reason,
             "action": action,
-            "note": _shortened(note),
+            "note": _shorten(note),
             "reportingController": controller,
             "reportingInstance": instance,
             "regarding": {
@@ -366,7 +366,7 @@ def _segment(name: str) -> str:
     return quote(name, safe=":")
 
 
-def _shortened(note: str) -> str:
+def _shorten(note: str) -> str:
     if len(note.encode()) <= NOTE_BYTES:
         return note
     ellipsis = "…"

@@ -126,7 +126,7 @@ def decode_items(kind: Kind[T], items: Sequence[msgspec.Raw]) -> tuple[T, ...]:
         try:
             found.append(decode(kind, item))
         except Undecodable as error:
-            logger.warning("object skipped", extra={"kind": kind.kind, "error": str(error)})
+            logger.warning("invalid object skipped", extra={"kind": kind.kind, "error": str(error)})
     return tuple(found)
 
 
@@ -148,7 +148,7 @@ def decode_event(kind: Kind[T], line: bytes) -> WatchEvent[T]:
     try:
         object_ = decode(kind, event.object)
     except Undecodable as error:
-        logger.warning("event skipped", extra={"kind": kind.kind, "event": event.type, "error": str(error)})
+        logger.warning("invalid event skipped", extra={"kind": kind.kind, "event": event.type, "error": str(error)})
         return WatchEvent(event.type, None, _identity(event.object).resource_version)
     return WatchEvent(event.type, object_, object_.metadata.resource_version)
 

@@ -78,7 +78,7 @@ class Delivery(Enum):
     CONNECTION_LOST = auto()
     """The connection broke after it was sent."""
     UNKNOWN = auto()
-    """Nothing is known."""
+    """The API server may have processed it or not."""
 
 
 class Unavailable(ClusterError):

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class Indexer(Generic[T]):
-    """The newest version of each object that was received, in whatever order versions arrive.
+    """The newest version of each object that was received, regardless of the order of arrival.
 
     `scopes` are the namespaces that are watched; (None,) is all of them together. `indexes` maps names to functions
     that return the values by which an object is found.
@@ -135,8 +135,10 @@ class Indexer(Generic[T]):
             return
         try:
             self._on_change(object_, deleted)
-        except Exception:  # an error of a listener must not end the watch
-            logger.exception("listener failed", extra={"kind": self._kind.kind, "object": "/".join(key_of(object_))})
+        except Exception:  # an error of the handler must not end the watch
+            logger.exception(
+                "change handler failed", extra={"kind": self._kind.kind, "object": "/".join(key_of(object_))}
+            )
 
     def _scope_of(self, object_: T) -> str | None:
         return None if self._scopes == (None,) else object_.metadata.namespace

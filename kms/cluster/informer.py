@@ -64,13 +64,13 @@ class Informer(Generic[T]):
         """
         self._indexer.put(object_)
 
-    def last_activity(self) -> float:
+    def idle_seconds(self) -> float:
         """Seconds since the API server last sent anything, for the namespace where that is longest."""
-        return self._reflectors.last_activity()
+        return self._reflectors.idle_seconds()
 
-    def interrupted(self) -> float:
+    def outage_seconds(self) -> float:
         """Seconds for which changes have not been received, in at least one namespace; 0: they are."""
-        return self._reflectors.interrupted()
+        return self._reflectors.outage_seconds()
 
     async def run(self) -> None:
         """List and watch until cancelled."""

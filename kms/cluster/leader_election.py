@@ -1,9 +1,9 @@
 """Leader election: of several replicas the holder of a Lease (coordination.k8s.io/v1) acts, as in Kubernetes itself.
 
 The holder renews the Lease every two seconds. The others observe by their own clocks whether it changes: a Lease that
-has not changed for fifteen seconds is free, whatever times it contains. A holder that could not renew for ten seconds
-stops acting, five seconds before another replica begins. A Lease does not fence: a request may arrive after its sender
-has lost the Lease, so the work guards every write by resourceVersion all the same.
+has not changed for fifteen seconds is free, regardless of the times in it. A holder that could not renew for ten
+seconds stops acting, five seconds before another replica begins. A Lease does not fence: a request may arrive after its
+sender has lost the Lease, so every write is guarded by resourceVersion as well.
 """
 
 from __future__ import annotations

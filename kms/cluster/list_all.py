@@ -74,7 +74,7 @@ class _Pages:
                 return await self._request(token, limit)
             except Unavailable as error:
                 extra = {"kind": self._kind.kind, "limit": limit, "error": str(error)}
-                logger.warning("page not listed", extra=extra)
+                logger.warning("page cannot be listed; trying again", extra=extra)
                 await asyncio.sleep(self._pause)
                 limit = max(limit // 2, _SMALLEST)
         return await self._request(token, limit)

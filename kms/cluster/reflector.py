@@ -59,14 +59,14 @@ class Reflector(Generic[T]):
         self._backoff = Backoff(random=timing.random)
         self._version: str | None = None
         self._last_heard = timing.monotonic()
-        self._interrupted: float | None = timing.monotonic()
+        self._lost_at: float | None = timing.monotonic()
         self._open_since = 0.0
 
-    def interrupted(self) -> float:
+    def outage_seconds(self) -> float:
         """Seconds since the watch was lost; 0 while it is open."""
-        return 0.0 if self._interrupted is None else self._timing.monotonic() - self._interrupted
+        return 0.0 if self._lost_at is None else self._timing.monotonic() - self._lost_at
 
-    def last_activity(self) -> float:
+    def idle_seconds(self) -> float:
         """Seconds since the API server last sent anything."""
         return self._timing.monotonic() - self._last_heard
 
@@ -108,13 +108,13 @@ class Reflector(Generic[T]):
             raise Unavailable("the watch ended as soon as it had begun")
 
     def _note_open(self) -> None:
-        self._interrupted, self._open_since = None, self._timing.monotonic()
+        self._lost_at, self._open_since = None, self._timing.monotonic()
 
     def _note_lost(self) -> None:
         """Note the loss of the watch. After a steady one, the backoff starts over."""
-        if self._interrupted is None:
-            self._interrupted = self._timing.monotonic()
-            if self._interrupted - self._open_since > self._steady:
+        if self._lost_at is None:
+            self._lost_at = self._timing.monotonic()
+            if self._lost_at - self._open_since > self._steady:
                 self._backoff.reset()
 
     def _log(self, error: ClusterError, pause: float) -> None:
@@ -164,13 +164,13 @@ class ReflectorGroup(Generic[T]):
             for scope in scopes
         )
 
-    def last_activity(self) -> float:
+    def idle_seconds(self) -> float:
         """Seconds since the API server last sent anything, for the namespace where that is longest."""
-        return max(reflector.last_activity() for reflector in self._reflectors)
+        return max(reflector.idle_seconds() for reflector in self._reflectors)
 
-    def interrupted(self) -> float:
+    def outage_seconds(self) -> float:
         """Seconds since the first of the watches that are lost now was lost; 0: all are open."""
-        return max(reflector.interrupted() for reflector in self._reflectors)
+        return max(reflector.outage_seconds() for reflector in self._reflectors)
 
     async def run(self) -> None:
         """Follow until cancelled."""

@@ -1,23 +1,23 @@
 """When to try again: after a lost race, after a failure, and after a request that the API server did not answer.
 
-A request is sent again about as client-go does it, but no write ever reports an error of its own making. The verb
-decides, and what is known of the failed attempt (`Delivery`):
+Requests are sent again about as client-go does it, but a write never reports a conflict with its own first attempt.
+The verb and the knowledge about the failed attempt (`Delivery`) decide which requests are sent again:
 
 ===============  ============================================  ====================================================
 NOT_BEGUN        429, or there was no connection               every verb: nothing has happened
 IN_DOUBT         5xx with Retry-After: etcd did not answer in  reads, and create, update and patch, but then only
                  time, or the API server is still starting     success counts as an answer; no delete, which could
-                                                               meet what was created under the name since
+                                                               delete a new object of the same name
 CONNECTION_LOST  the connection broke before the answer came   reads: a write has most likely happened
 UNKNOWN          anything else: a deadline, 5xx by itself      none
 ===============  ============================================  ====================================================
 
 After an attempt in doubt, the next one may be refused because of it: Conflict, AlreadyExists, a quota that the object
-itself has filled. So the caller is told Unavailable whatever the reason: read before you rely on either.
+itself has filled. The result is then Unavailable in any case, and the caller has to read the object.
 
-A call gives up after five attempts, and where the next one would begin more than 5.4 of its 9 seconds after the
-first. That is a little more than the longest that the API server asks for in passing (5 s, while it shuts down), and
-what cert-manager lets pass after a 503 at least: waiting so long here delays nothing later there.
+A call ends after five attempts, or if the next attempt would begin more than 5.4 of its 9 seconds after the first. An
+API server that shuts down asks for a wait of 5 s, which fits into that. cert-manager waits at least as long after a
+503, so that waiting here costs its order no time.
 """
 
 from __future__ import annotations

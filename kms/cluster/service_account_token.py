@@ -36,7 +36,7 @@ class Token(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def hand_over(folder: Path, token: str, *, authority: bytes, namespace: str) -> None:
-    """Write a token to the folder, after the other files: who finds the token finds them too. Raises OSError."""
+    """Write a token to the folder, after the other files: a reader who finds it finds all. Raises OSError."""
     replace_privately(folder / AUTHORITY, authority)
     replace_privately(folder / NAMESPACE, namespace.encode())
     replace_privately(folder / TOKEN, token.encode())

@@ -72,12 +72,12 @@ def issuer_from(secret: Secret, authority: CertificateAuthority) -> Issuer:
         signer = load_signer(secret.data.get(TLS_CERTIFICATE, b""), secret.data.get(TLS_PRIVATE_KEY, b""))
     except InvalidAuthority as error:
         raise IssuerNotReady(f"the signing key of {name} cannot be used: {error}") from error
-    if signer.certificate != _published(authority):
+    if signer.certificate != _published_certificate(authority):
         raise IssuerNotReady(f"the signing key of {name} does not belong to the certificate in its status")
     return Issuer(signer)
 
 
-def _published(authority: CertificateAuthority) -> x509.Certificate | None:
+def _published_certificate(authority: CertificateAuthority) -> x509.Certificate | None:
     try:
         return x509.load_pem_x509_certificate((authority.status.certificate or "").encode())
     except ValueError:

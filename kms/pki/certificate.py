@@ -60,7 +60,7 @@ class Signer:
         derived = {
             "not_after": min(each.not_valid_after_utc for each in certificates),
             "authority_key_identifier": authority_key_identifier(self.certificate),
-            "chain": "".join(map(certificate_pem, published(certificates))),
+            "chain": "".join(map(certificate_pem, chain_for_clients(certificates))),
             "signs_lists": may_sign_lists(self.certificate),
         }
         for name, value in derived.items():
@@ -153,8 +153,8 @@ def chain_pem(leaf: x509.Certificate, signer: Signer) -> str:
     return certificate_pem(leaf) + signer.chain
 
 
-def published(chain: Sequence[x509.Certificate]) -> Sequence[x509.Certificate]:
-    """What of a CA's chain goes to clients: all but roots, or the CA's own certificate where that is one."""
+def chain_for_clients(chain: Sequence[x509.Certificate]) -> Sequence[x509.Certificate]:
+    """The part of a CA's chain that clients get: all but roots, or the CA's own certificate if that is a root."""
     return [each for each in chain if not is_root(each)] or chain[:1]
 
 

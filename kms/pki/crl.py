@@ -60,7 +60,7 @@ class ListTemplate:
     next_update: datetime
 
 
-def encoded_entry(serial_number: int, time: datetime, reason: str) -> bytes:
+def encode_entry(serial_number: int, time: datetime, reason: str) -> bytes:
     """One revoked certificate in DER. The reason `unspecified` is left out (RFC 5280, 5.3.1).
 
     It is concatenated by hand, since there may be a hundred thousand. No entry is so long that its length takes two
@@ -74,7 +74,7 @@ def encoded_entry(serial_number: int, time: datetime, reason: str) -> bytes:
     return bytes((_SEQUENCE, length, _INTEGER, len(serial))) + serial + date + extensions
 
 
-def in_order(entries: Iterable[bytes]) -> list[bytes]:
+def sort_entries(entries: Iterable[bytes]) -> list[bytes]:
     """The entries in the same order on every replica.
 
     Sorting a hundred thousand at once would block all other threads for 50 ms. So they are first divided by the first

@@ -44,7 +44,7 @@ _WORDS: Mapping[type[x509.GeneralName], str] = MappingProxyType(
 
 
 class InvalidRequest(ValueError):
-    """A certificate request that cannot be used, whatever the policy; the message is a sentence for people."""
+    """A certificate request that cannot be used under any policy; the message is a sentence for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ class CertificateRequest:
     """A request whose signature has been checked.
 
     `digest` is SHA-256 of `der` in hexadecimal. `names` are those of the subjectAltName and the common name, where that
-    is a name, together. `subject` has every attribute but the common name; those that manifests have no word for go by
-    their OID or short name.
+    is a name, together. `subject` has every attribute but the common name; attributes that
+    manifests do not name have their OID or short name as key.
     """
 
     der: bytes
@@ -72,7 +72,7 @@ def parse_request(der: bytes) -> CertificateRequest:
     Names are taken from the extensions. Extensions that request a CA are refused, and others are ignored. The policy is
     not applied here.
 
-    Raises InvalidRequest, and nothing else, whatever the bytes.
+    Raises InvalidRequest, and for no input another exception.
     """
     if len(der) > MAXIMUM_REQUEST:
         raise InvalidRequest(f"The certificate request is larger than {MAXIMUM_REQUEST} bytes.")

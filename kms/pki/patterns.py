@@ -100,17 +100,17 @@ def label_pattern(text: str) -> Pattern:
         raise InvalidPattern(
             f'"{text}" matches no DNS name; write labels of letters, digits, "-" and "*", with single dots between them'
         )
-    return _compiled(text)
+    return _compile(text)
 
 
 def value_pattern(text: str) -> Pattern:
     """A pattern for an attribute of a subject: the same form, on text with dots in it. Raises InvalidPattern."""
     if not text:
         raise InvalidPattern('an empty pattern matches nothing; write "**" for any value')
-    return _compiled(text)
+    return _compile(text)
 
 
-def _compiled(text: str) -> Pattern:
+def _compile(text: str) -> Pattern:
     if len(text) > MAXIMUM_PATTERN:
         raise InvalidPattern(f'"{text[:40]}..." is longer than {MAXIMUM_PATTERN} characters')
     folded = text.casefold()

@@ -178,7 +178,7 @@ def _against(rules: _NameRules, names: Sequence[Name]) -> Iterator[Violation]:
         objection = _against_dns_name(rules, name) if name.type == "dns" else _against_ip_address(rules, name)
         if objection:
             yield Violation(objection, name)
-    yield from map(Violation, _missing(rules, names))
+    yield from map(Violation, _find_missing(rules, names))
 
 
 def _against_dns_name(rules: _NameRules, name: Name) -> str | None:
@@ -191,7 +191,7 @@ def _against_dns_name(rules: _NameRules, name: Name) -> str | None:
     if name.is_wildcard and not rules.wildcards:
         return f"{name} is not allowed by {rules.at('dnsNames.wildcards')}"
     if not any(pattern.matches(name.base) for pattern in rules.dns_names.allowed):
-        base = f': nothing there matches its base name "{name.base}"' if name.is_wildcard else ""
+        base = f': no pattern matches its base name "{name.base}"' if name.is_wildcard else ""
         return f"{name} is not allowed by {rules.at('dnsNames.allowed')}{base}"
     return None
 
@@ -208,7 +208,7 @@ def _against_ip_address(rules: _NameRules, name: Name) -> str | None:
     return None
 
 
-def _missing(rules: _NameRules, names: Sequence[Name]) -> Iterator[str]:
+def _find_missing(rules: _NameRules, names: Sequence[Name]) -> Iterator[str]:
     for pattern in rules.dns_names.required if rules.dns_names else ():
         if not any(name.type == "dns" and pattern.matches(name.base) for name in names):
             yield f'a DNS name that matches "{pattern.text}" is required by {rules.at("dnsNames.required")}'
@@ -255,12 +255,12 @@ def _against_key(request: CertificateRequest, policy: Policy) -> Iterator[Violat
     if request.key_algorithm not in policy.key_algorithms:
         yield Violation(
             f"key algorithm {request.key_algorithm} is not allowed by policy {policy.name} (spec.keyAlgorithms):"
-            f" use {_listed(policy.key_algorithms)}"
+            f" use {_join(policy.key_algorithms)}"
         )
     if request.signature_algorithm not in policy.signature_algorithms:
         yield Violation(
             f"signature algorithm {request.signature_algorithm} of the certificate request is not allowed by policy"
-            f" {policy.name} (spec.signatureAlgorithms): use {_listed(policy.signature_algorithms)}"
+            f" {policy.name} (spec.signatureAlgorithms): use {_join(policy.signature_algorithms)}"
         )
 
 
@@ -284,7 +284,7 @@ def _against_usages(usages: frozenset[str], policy: Policy) -> Iterator[str]:
 
 def _against_duration(duration: timedelta, policy: Policy) -> Iterator[str]:
     if duration <= timedelta(0):
-        yield "the duration must be longer than nothing"
+        yield "the duration must be longer than zero"
     if duration > policy.maximum_duration:
         yield (
             f"a duration of {_hours(duration)} is longer than the {_hours(policy.maximum_duration)} that policy"
@@ -292,7 +292,7 @@ def _against_duration(duration: timedelta, policy: Policy) -> Iterator[str]:
         )
 
 
-def _listed(words: Collection[str]) -> str:
+def _join(words: Collection[str]) -> str:
     return ", ".join(sorted(words)) or "nothing"
 
 

@@ -56,7 +56,7 @@ def rsa_weakness(modulus: int, exponent: int) -> str | None:
     The caller checks its size. For 4096 bits this takes less than half a millisecond.
     """
     if exponent != EXPONENT:
-        return f"its public exponent is {_shown(exponent)}, not {EXPONENT}"
+        return f"its public exponent is {_display(exponent)}, not {EXPONENT}"
     if math.gcd(modulus, _SMALL_PRODUCT) != 1:
         return "its modulus has a small prime factor"
     if has_roca_fingerprint(modulus):
@@ -105,5 +105,5 @@ def has_close_primes(modulus: int, rounds: int = FERMAT_ROUNDS) -> bool:
     return False
 
 
-def _shown(exponent: int) -> str:
+def _display(exponent: int) -> str:
     return str(exponent) if exponent.bit_length() <= 64 else f"a number of {exponent.bit_length()} bits"  # noqa: PLR2004 - what fits a line

@@ -11,7 +11,7 @@ VERSION = "v1"
 
 
 class Issuer(Struct, frozen=True, kw_only=True):
-    """An Issuer, or a ClusterIssuer, which has no namespace; `spec` is cert-manager's own, whatever its version."""
+    """An Issuer, or a ClusterIssuer, which has no namespace; `spec` is that of cert-manager, in any version."""
 
     metadata: ObjectMeta
     spec: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies an empty default

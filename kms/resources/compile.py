@@ -38,7 +38,7 @@ class InvalidRules(ValueError):
         self.message = message
 
 
-def compiled_policy(policy: CertificatePolicy) -> Policy:
+def compile_policy(policy: CertificatePolicy) -> Policy:
     """The compiled rules of a CertificatePolicy. Raises InvalidRules for the first invalid rule."""
     spec = policy.spec
     signature_algorithms = frozenset(SIGNATURE_ALGORITHMS.values())
@@ -60,7 +60,7 @@ def compiled_policy(policy: CertificatePolicy) -> Policy:
     )
 
 
-def compiled_narrowing(rules: NameRules, name: str) -> Narrowing:
+def compile_narrowing(rules: NameRules, name: str) -> Narrowing:
     """The narrowing by the EABCredential `name` (`namespace/name`); an absent section does not narrow its type.
 
     Raises InvalidRules.
@@ -85,17 +85,17 @@ def subject_attributes(subject: Subject) -> Mapping[str, tuple[str, ...]]:
     return MappingProxyType({name: values for name, values in attributes.items() if values})
 
 
-def compiled_constraints(constraints: NameConstraints | None) -> CompiledConstraints | None:
+def compile_constraints(constraints: NameConstraints | None) -> CompiledConstraints | None:
     """The name constraints of an internal CA. Raises InvalidRules."""
     if constraints is None:
         return None
     field = "spec.internal.nameConstraints"
     permitted, excluded = constraints.permitted, constraints.excluded
     return CompiledConstraints(
-        permitted_domains=_compiled(permitted.dns_domains, f"{field}.permitted.dnsDomains", _domain),
-        permitted_networks=_compiled(permitted.ip_ranges, f"{field}.permitted.ipRanges", _network),
-        excluded_domains=_compiled(excluded.dns_domains, f"{field}.excluded.dnsDomains", _domain),
-        excluded_networks=_compiled(excluded.ip_ranges, f"{field}.excluded.ipRanges", _network),
+        permitted_domains=_compile_each(permitted.dns_domains, f"{field}.permitted.dnsDomains", _domain),
+        permitted_networks=_compile_each(permitted.ip_ranges, f"{field}.permitted.ipRanges", _network),
+        excluded_domains=_compile_each(excluded.dns_domains, f"{field}.excluded.dnsDomains", _domain),
+        excluded_networks=_compile_each(excluded.ip_ranges, f"{field}.excluded.ipRanges", _network),
     )
 
 
@@ -137,9 +137,9 @@ def _subject_rules(subject: SubjectRules) -> Mapping[str, Rules]:
 
 def _rules(rules: ValueRules | DNSNameRules, field: str, compile_: Callable[[str], Pattern]) -> Rules:
     return Rules(
-        allowed=_compiled(rules.allowed, f"{field}.allowed", compile_),
-        denied=_compiled(rules.denied, f"{field}.denied", compile_),
-        required=_compiled(rules.required, f"{field}.required", compile_),
+        allowed=_compile_each(rules.allowed, f"{field}.allowed", compile_),
+        denied=_compile_each(rules.denied, f"{field}.denied", compile_),
+        required=_compile_each(rules.required, f"{field}.required", compile_),
     )
 
 
@@ -147,9 +147,9 @@ def _network_rules(rules: ValueRules | None, field: str) -> NetworkRules | None:
     if rules is None:
         return None
     return NetworkRules(
-        allowed=_compiled(rules.allowed, f"{field}.allowed", _network),
-        denied=_compiled(rules.denied, f"{field}.denied", _network),
-        required=_compiled(rules.required, f"{field}.required", _network),
+        allowed=_compile_each(rules.allowed, f"{field}.allowed", _network),
+        denied=_compile_each(rules.denied, f"{field}.denied", _network),
+        required=_compile_each(rules.required, f"{field}.required", _network),
     )
 
 
@@ -165,7 +165,7 @@ def _network(text: str) -> Network:
         raise InvalidPattern(f'"{text}" has bits set behind the prefix; write "{loose}"') from None
 
 
-def _compiled(texts: Iterable[str], field: str, compile_: Callable[[str], T]) -> tuple[T, ...]:
+def _compile_each(texts: Iterable[str], field: str, compile_: Callable[[str], T]) -> tuple[T, ...]:
     compiled: list[T] = []
     for position, text in enumerate(texts):
         try:
@@ -188,7 +188,7 @@ def _duration(text: str, field: str) -> timedelta:
     except ValueError as error:
         raise InvalidRules(field, str(error)) from None
     if duration <= timedelta(0):
-        raise InvalidRules(field, "a certificate must be valid for longer than nothing")
+        raise InvalidRules(field, "the duration must be longer than zero")
     return duration
 
 

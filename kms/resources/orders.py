@@ -1,7 +1,7 @@
 """ACMEOrder: an order of an ACME account with its authorizations and challenges (RFC 8555, 7.1.3 to 7.1.5).
 
 `spec` is immutable, `status` holds the state machine. Only the server writes them. A new order has no authorizations in
-its status yet; `opened` adds them.
+its status yet; `with_authorizations` adds them.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def authorization_of(spec: OrderSpec, position: int) -> Authorization:
     return Authorization(identifier=base, expires=spec.expires, wildcard=wildcard, challenges=challenges)
 
 
-def opened(order: ACMEOrder) -> ACMEOrder:
+def with_authorizations(order: ACMEOrder) -> ACMEOrder:
     """The order with its authorizations, which a new order has not in its status yet.
 
     An order whose authorizations were all proven before is ready at once.

@@ -15,7 +15,7 @@ CERTIFICATES_VERSIONS = ("v1", "v1beta1", "v1alpha1")
 
 
 class Bundle(Struct, frozen=True, kw_only=True):
-    """A Bundle of trust-manager; `spec` is its own, whatever its version."""
+    """A Bundle of trust-manager; `spec` is that of trust-manager, in any version."""
 
     metadata: ObjectMeta
     spec: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies an empty default

@@ -23,8 +23,8 @@ def main() -> None:
 
 
 @main.command()
-@options.common
-@options.shared(required=True)
+@options.common_options
+@options.shared_options(required=True)
 @options.server_options
 @options.server_in_pod
 @options.metrics_option(":9090")
@@ -39,8 +39,8 @@ def server(**values: Any) -> None:
 
 
 @main.command()
-@options.common
-@options.shared(required=True)
+@options.common_options
+@options.shared_options(required=True)
 @options.operator_options
 @options.operator_in_pod
 @options.metrics_option(":9091")
@@ -54,8 +54,8 @@ def operator(**values: Any) -> None:
 
 
 @main.command()
-@options.common
-@options.shared(required=False)
+@options.common_options
+@options.shared_options(required=False)
 @options.server_options_on_loopback
 @options.operator_options
 @options.metrics_option(f"{options.LOOPBACK}:9090")

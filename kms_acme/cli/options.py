@@ -81,13 +81,13 @@ def option(flag: str, *names: str, **attributes: Any) -> Callable[[_Command], _C
     return click.option(flag, *names, envvar=variable, show_envvar=True, **attributes)
 
 
-def _applied(command: _Command, options: tuple[Callable[[_Command], _Command], ...]) -> _Command:
+def _apply(command: _Command, options: tuple[Callable[[_Command], _Command], ...]) -> _Command:
     return functools.reduce(lambda wrapped, decorate: decorate(wrapped), reversed(options), command)
 
 
-def common(command: _Command) -> _Command:
+def common_options(command: _Command) -> _Command:
     """Options of every command that talks to Kubernetes."""
-    return _applied(
+    return _apply(
         command,
         (
             option(
@@ -123,11 +123,11 @@ def common(command: _Command) -> _Command:
     )
 
 
-def shared(*, required: bool) -> Callable[[_Command], _Command]:
+def shared_options(*, required: bool) -> Callable[[_Command], _Command]:
     """Options that must have the same value for server and operator."""
 
     def decorate(command: _Command) -> _Command:
-        return _applied(
+        return _apply(
             command,
             (
                 option(
@@ -158,7 +158,7 @@ def shared(*, required: bool) -> Callable[[_Command], _Command]:
 
 def server_options(command: _Command, *, host: str = "") -> _Command:
     """Options of the ACME server; `host` is where it listens by default."""
-    return _applied(
+    return _apply(
         command,
         (
             option(
@@ -256,7 +256,7 @@ def server_options_on_loopback(command: _Command) -> _Command:
 
 def operator_options(command: _Command) -> _Command:
     """Options of the operator alone."""
-    return _applied(
+    return _apply(
         command,
         (
             option(
@@ -284,7 +284,7 @@ def operator_options(command: _Command) -> _Command:
 
 def server_in_pod(command: _Command) -> _Command:
     """Options of a server that shares its pod with the operator and gets its token from there."""
-    return _applied(
+    return _apply(
         command,
         (
             option(
@@ -299,7 +299,7 @@ def server_in_pod(command: _Command) -> _Command:
 
 def operator_in_pod(command: _Command) -> _Command:
     """Options of an operator that hands tokens to the server in its pod."""
-    return _applied(
+    return _apply(
         command,
         (
             option(

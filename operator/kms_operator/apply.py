@@ -86,7 +86,7 @@ class PlanApplier:
 
         A new Secret is created, so that one that exists is never overwritten. Other objects are applied even if they
         are new, because server-side apply removes fields only from their manager. Without `force` another manager's
-        value is a Conflict, so an object that somebody created meanwhile is not overwritten either.
+        value is a Conflict, so an object that was created meanwhile is not overwritten either.
         """
         kind, wanted = manifest.kind, manifest.object
         exists = bool(wanted.metadata.resource_version)
@@ -131,7 +131,7 @@ class PlanApplier:
                 time=self.clock(),
             )
         except ClusterError as error:
-            logger.warning("event not posted", extra={"reason": event.reason, "error": str(error)})
+            logger.warning("Event cannot be posted", extra={"reason": event.reason, "error": str(error)})
 
 
 def _log_name(kind: Kind[Any], object_: Resource) -> dict[str, str]:

@@ -18,7 +18,7 @@ from kms_operator.indexes import AccountSummary, ObjectIndex, Unavailability
 
 
 class Cache(ObjectIndex):
-    """The index, and how it changes: newer versions replace older ones, in whatever order they arrive."""
+    """The index with its changes: a newer version replaces an older one, never the other way round."""
 
     def __init__(self) -> None:
         super().__init__()

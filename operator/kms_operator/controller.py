@@ -39,7 +39,7 @@ from kms_operator.triggers import (
     ORPHANS,
     TRUST,
     ReconcileRequest,
-    affected,
+    find_affected,
     request_for,
     requests_for_cert_manager,
     requests_for_trust,
@@ -265,7 +265,7 @@ class Controller:
             self.queue.add(ORPHANS)
 
     def _enqueue_affected(self, kind: Kind[Any], changed: Resource) -> None:
-        for request, delay in affected(kind, changed, self.cache):
+        for request, delay in find_affected(kind, changed, self.cache):
             self.queue.add(request, delay=delay)
 
 
@@ -278,5 +278,5 @@ def _log_retry(request: ReconcileRequest, error: ClusterError | None, delay: flo
     return {
         "request": str(request),
         "error": str(error) if error is not None else None,
-        "again_in_seconds": round(delay, 1),
+        "retry_in_seconds": round(delay, 1),
     }

@@ -31,7 +31,7 @@ NOT_CHECKED = Unavailability("Pending", "not checked yet; the operator checks ev
 
 @dataclass(frozen=True, slots=True)
 class AccountSummary:
-    """What is kept of an ACMEAccount: the UID of its EABCredential, and whether the account is open."""
+    """The part of an ACMEAccount that is cached: the UID of its EABCredential, and whether the account is open."""
 
     metadata: ObjectMeta
     credential: str

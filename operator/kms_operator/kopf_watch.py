@@ -183,9 +183,7 @@ def event_handler(kind: Kind[Any], *, deliver: Deliver) -> Callable[..., Awaitab
         except msgspec.ValidationError as error:
             # One object must not stop the watch; the message names a field, never a value.
             name = body.get("metadata", {}).get("name")
-            logger.warning(
-                "event skipped: invalid object", extra={"kind": kind.kind, "name_": name, "error": str(error)}
-            )
+            logger.warning("invalid event skipped", extra={"kind": kind.kind, "name_": name, "error": str(error)})
             return
         deliver(kind, event["type"], resource)
 

@@ -131,7 +131,7 @@ class ListWatch:
             if self._loop.time() - began > self._steady_seconds:
                 backoff.reset()
             delay = backoff.next()
-            logger.warning("watches ended", extra={"error": repr(error), "again_in_seconds": round(delay, 1)})
+            logger.warning("watches ended", extra={"error": repr(error), "retry_in_seconds": round(delay, 1)})
             await asyncio.sleep(delay)
             self._gap.set()
 
@@ -167,7 +167,7 @@ async def _retry(step: Callable[[], Awaitable[T]]) -> T:
         except ClusterError as error:
             requested = error.retry_after if isinstance(error, Unavailable) else None
             delay = max(backoff.next(), requested or 0.0)
-            logger.warning("listing failed", extra={"error": str(error), "again_in_seconds": round(delay, 1)})
+            logger.warning("listing failed", extra={"error": str(error), "retry_in_seconds": round(delay, 1)})
             await asyncio.sleep(delay)
 
 

@@ -114,7 +114,7 @@ def belongs_to(object_: Resource, owner: Resource) -> bool:
 
 
 def describe_owner(object_: Resource) -> str:
-    """Say of an object that the operator must not write whose it is."""
+    """Describe the owner of an object that the operator must not write."""
     owner = object_.metadata.annotations.get(OWNER) if is_managed(object_) else None
     return f"belongs to {owner[:QUOTED]}" if owner else "exists and was not made by the operator"
 

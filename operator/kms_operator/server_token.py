@@ -62,7 +62,7 @@ class ServerTokenRenewer:
                 delay = backoff.next()
                 logger.warning(
                     "renewing the server's token failed",
-                    extra={"error": str(error), "again_in_seconds": round(delay, 1)},
+                    extra={"error": str(error), "retry_in_seconds": round(delay, 1)},
                 )
             else:
                 backoff.reset()

@@ -35,7 +35,7 @@ class Snapshot:
     """The cache, and objects that were read from the API server for this reconciliation (None: they do not exist).
 
     An object that a reconciler names in its `reads` and that is not here does not exist. Reconcilers do not wait, so
-    the cache does not change while one runs. Of Secrets, issuers and what holds roots the cache has those with the
+    the cache does not change while one runs. Of Secrets, issuers and objects with roots, the cache has those with the
     operator's label.
     """
 
@@ -62,7 +62,7 @@ class Snapshot:
         matches = INDEXES[kind.plural][index]
         return [*cached, *(each for each in read.values() if each is not None and value in matches(each))]
 
-    def owned(self, kind: Kind[Any], owner: Resource) -> list[Any]:
+    def owned_by(self, kind: Kind[Any], owner: Resource) -> list[Any]:
         """Return the objects of the kind that refer to `owner`, by label or by owner reference."""
         return self.by_index(kind, OWNER, owner.metadata.uid)
 
@@ -90,7 +90,7 @@ class Snapshot:
         """Return why an optional kind is not available; None if it is."""
         return self.index.unavailable.get(kind.plural)
 
-    def served(self, newest: Kind[Any]) -> Kind[Any]:
+    def served_version(self, newest: Kind[Any]) -> Kind[Any]:
         """Return the version of the kind that the API server serves, as far as known."""
         return self.index.served.get(newest.plural, newest)
 

@@ -74,7 +74,7 @@ def trust_request_for(authority: Resource) -> ReconcileRequest:
     return ReconcileRequest(TRUST, *key_of(authority))
 
 
-def affected(kind: Kind[Any], changed: Resource, cache: ObjectIndex) -> Iterator[tuple[ReconcileRequest, float]]:
+def find_affected(kind: Kind[Any], changed: Resource, cache: ObjectIndex) -> Iterator[tuple[ReconcileRequest, float]]:
     """Return what to reconcile after `changed` was created, changed or deleted, and in how many seconds."""
     if kind in RECONCILED_KINDS:
         yield request_for(kind, changed), 0.0
@@ -84,7 +84,7 @@ def affected(kind: Kind[Any], changed: Resource, cache: ObjectIndex) -> Iterator
             for each in cache.by_index(CREDENTIALS, indexes.UID, uid):
                 yield request_for(CREDENTIALS, each), ACCOUNTS_DELAY
         case _:
-            yield from ((request, 0.0) for request in _affected_at_once(changed, cache))
+            yield from ((request, 0.0) for request in _find_affected_at_once(changed, cache))
 
 
 def requests_for_cert_manager(cache: ObjectIndex) -> Iterator[ReconcileRequest]:
@@ -124,7 +124,7 @@ def _requested_by_authority(authority: CertificateAuthority) -> set[str]:
     return {kind.plural for kind, field in fields.items() if field is not None}
 
 
-def _affected_at_once(changed: Resource, cache: ObjectIndex) -> Iterator[ReconcileRequest]:
+def _find_affected_at_once(changed: Resource, cache: ObjectIndex) -> Iterator[ReconcileRequest]:
     key = key_of(changed)
     match changed:
         case CertificateAuthority():
@@ -151,10 +151,10 @@ def _affected_at_once(changed: Resource, cache: ObjectIndex) -> Iterator[Reconci
             yield from _each(PROFILES, cache.by_index(PROFILES, indexes.UID, uid))
             yield from map(trust_request_for, cache.by_index(AUTHORITIES, indexes.UID, uid))
         case Secret():
-            yield from _affected_by_secret(changed, cache)
+            yield from _find_affected_by_secret(changed, cache)
 
 
-def _affected_by_secret(secret: Secret, cache: ObjectIndex) -> Iterator[ReconcileRequest]:
+def _find_affected_by_secret(secret: Secret, cache: ObjectIndex) -> Iterator[ReconcileRequest]:
     owners = {each.uid for each in secret.metadata.owner_references} | {secret.metadata.labels.get(OWNER_UID)}
     for kind in RECONCILED_KINDS:
         for uid in owners:

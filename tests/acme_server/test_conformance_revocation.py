@@ -99,7 +99,7 @@ async def test_the_account_that_it_was_issued_to_revokes_a_certificate(server: S
     serial_number = x509.load_der_x509_certificate(der).serial_number
     certificate = server.world.services.state.certificates.certificate(NAMESPACE, f"{serial_number:x}")
     assert certificate is not None
-    stored = await server.world.services.state.orders.fresh(*certificate.order)
+    stored = await server.world.services.state.orders.read_live(*certificate.order)
     assert stored is not None
     (ready,) = stored.status.conditions
     assert (ready.status, ready.reason) == ("False", "Revoked")

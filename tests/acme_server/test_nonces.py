@@ -136,7 +136,7 @@ def test_the_same_secret_again_changes_nothing() -> None:
 def test_without_a_secret_there_are_no_nonces() -> None:
     nonces = Nonces(clock=Time(), entropy=system_entropy)
     assert not nonces.ready
-    for use in (nonces.issue, lambda: nonces.read("AAAA"), lambda: nonces.derived_key(b"x")):
+    for use in (nonces.issue, lambda: nonces.read("AAAA"), lambda: nonces.derive_key(b"x")):
         with pytest.raises(Unavailable):
             use()
 
@@ -144,7 +144,7 @@ def test_without_a_secret_there_are_no_nonces() -> None:
 def test_keys_derived_for_other_uses_are_shared_and_differ() -> None:
     time = Time()
     one, other = replica(time), replica(time)
-    assert one.derived_key(b"a") == other.derived_key(b"a") != one.derived_key(b"b")
+    assert one.derive_key(b"a") == other.derive_key(b"a") != one.derive_key(b"b")
 
 
 @pytest.mark.requirement("M33")

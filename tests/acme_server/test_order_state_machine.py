@@ -20,7 +20,7 @@ from kms.resources.orders import (
     Authorized,
     OrderStatus,
     StoredProblem,
-    opened,
+    with_authorizations,
 )
 from tests.support.acmeorders import DIGEST, NOW, OTHER_DIGEST, issued, order, proven
 
@@ -215,7 +215,7 @@ def relying_on(earlier: ACMEOrder, later: ACMEOrder, positions: set[int]) -> ACM
         )
         for position in sorted(positions)
     )
-    return opened(replace(later, spec=replace(later.spec, authorized=authorized), status=OrderStatus()))
+    return with_authorizations(replace(later, spec=replace(later.spec, authorized=authorized), status=OrderStatus()))
 
 
 OrderMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)

@@ -153,7 +153,7 @@ async def test_replicas_with_different_secrets_do_not_believe_each_other() -> No
 async def test_an_answer_that_is_not_signed_with_our_key_counts_for_nothing(forged: str) -> None:
     async with replicas(2) as (each, slices):
         nonce = each[0].nonces.read(each[0].nonces.issue())
-        key = each[0].nonces.derived_key(b"peers")
+        key = each[0].nonces.derive_key(b"peers")
 
         async def lie(request: web.Request) -> web.Response:
             reply = msgspec.json.encode(Answer(each[0].nonces.replica, redeemed=True))
@@ -193,14 +193,14 @@ async def test_a_question_that_is_not_signed_with_our_key_learns_nothing() -> No
 async def test_an_old_question_is_not_answered(seconds: int) -> None:
     async with replicas(1) as ((replica,), _):
         body = msgspec.json.encode(Question(int((NOW + timedelta(seconds=seconds)).timestamp()), "r", "n"))
-        assert await _post(replica, body, mac(replica.nonces.derived_key(b"peers"), body)) == 403
+        assert await _post(replica, body, mac(replica.nonces.derive_key(b"peers"), body)) == 403
 
 
 @pytest.mark.requirement("SEC19")
 async def test_a_repeated_question_redeems_nothing_again() -> None:
     async with replicas(1) as ((replica,), _), aiohttp.ClientSession() as session:
         body = msgspec.json.encode(Question(int(NOW.timestamp()), "r", replica.nonces.issue()))
-        headers = {MAC: mac(replica.nonces.derived_key(b"peers"), body)}
+        headers = {MAC: mac(replica.nonces.derive_key(b"peers"), body)}
         said = []
         for _ in range(3):
             async with session.post(f"http://127.0.0.1:{replica.port}{PATH}", data=body, headers=headers) as answer:
@@ -211,7 +211,7 @@ async def test_a_repeated_question_redeems_nothing_again() -> None:
 async def test_a_question_about_something_else_than_a_nonce_is_answered_with_no() -> None:
     async with replicas(1) as ((replica,), _), aiohttp.ClientSession() as session:
         body = msgspec.json.encode(Question(int(NOW.timestamp()), "r", "not a nonce"))
-        headers = {MAC: mac(replica.nonces.derived_key(b"peers"), body)}
+        headers = {MAC: mac(replica.nonces.derive_key(b"peers"), body)}
         async with session.post(f"http://127.0.0.1:{replica.port}{PATH}", data=body, headers=headers) as answer:
             assert await answer.json() == {"replica": replica.nonces.replica, "redeemed": False}
 

@@ -15,7 +15,7 @@ from acme_server.problems import ProblemType, Refused, Unavailable
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ORDERS
 from kms.resources.meta import LocalRef, ObjectMeta
-from kms.resources.orders import ACMEOrder, Authorized, Identifier, OrderSpec, opened
+from kms.resources.orders import ACMEOrder, Authorized, Identifier, OrderSpec, with_authorizations
 from kms.resources.policies import DNSNameRules, PolicySpec
 from tests.support import pki
 from tests.support.domain import NAMESPACE, Key, World, running_world
@@ -256,7 +256,7 @@ def forged(world: World, account: ACMEAccount, **proof: object) -> ACMEOrder:
     """An order that somebody has written by hand who may create ACMEOrders, but not their status (SEC57)."""
     until = world.clock() + timedelta(hours=1)
     authorized = Authorized(authorization=0, type="http-01", validated=world.clock(), expires=until, **proof)  # type: ignore[arg-type]
-    return opened(
+    return with_authorizations(
         world.api.put(
             ORDERS,
             ACMEOrder(

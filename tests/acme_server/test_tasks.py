@@ -18,7 +18,7 @@ async def test_work_that_fails_is_begun_again_and_told_of(caplog: pytest.LogCapt
     await supervise("the work", work, pause=0.001)
     assert begun == 3
     failures = [vars(each) for each in caplog.records]
-    assert [(each["task"], each["again_in_seconds"]) for each in failures] == [("the work", 0.001), ("the work", 0.002)]
+    assert [(each["task"], each["retry_in_seconds"]) for each in failures] == [("the work", 0.001), ("the work", 0.002)]
     assert "broken" in caplog.text
 
 

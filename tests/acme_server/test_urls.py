@@ -107,7 +107,7 @@ def test_what_is_parsed_can_be_built_again(url: str) -> None:
 
 @pytest.mark.requirement("SEC15")
 def test_the_url_that_is_asked_for_is_ours_whatever_host_was_asked() -> None:
-    assert URLS.requested("/acme/pki/web/new-order") == f"{EXTERNAL_URL}/acme/pki/web/new-order"
+    assert URLS.of_request("/acme/pki/web/new-order") == f"{EXTERNAL_URL}/acme/pki/web/new-order"
 
 
 @pytest.mark.parametrize(

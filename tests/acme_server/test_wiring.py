@@ -60,8 +60,8 @@ async def test_what_one_server_writes_the_other_one_sees_without_reading(worlds:
     await one.services.accounts.update(account, AccountUpdate(status="deactivated"))
 
     def current() -> bool:
-        seen = other.services.state.orders.cached(NAMESPACE, order.metadata.name)
-        owner = other.services.state.accounts.cached(NAMESPACE, account.metadata.name)
+        seen = other.services.state.orders.get_cached(NAMESPACE, order.metadata.name)
+        owner = other.services.state.accounts.get_cached(NAMESPACE, account.metadata.name)
         return bool(seen and owner and (seen.status.state, owner.status.state) == ("ready", "deactivated"))
 
     await until(current)
@@ -102,7 +102,7 @@ async def test_every_key_that_an_account_has_had_stays_known_also_to_a_server_th
     account = await one.services.accounts.change_key(one.caller(account), later, old=csr_key.thumbprint)
 
     def current() -> bool:
-        seen = other.services.state.accounts.cached(NAMESPACE, account.metadata.name)
+        seen = other.services.state.accounts.get_cached(NAMESPACE, account.metadata.name)
         return seen is not None and seen.thumbprint == "later"
 
     await other.services.accounts.by_id(other.profile, account.metadata.name)

@@ -4,7 +4,7 @@ import pytest
 
 from kms.contract import Program, directory_url, lease_name, may_offer, objection_to_skipping
 from kms.pki.policy import Policy
-from kms.resources.compile import compiled_policy
+from kms.resources.compile import compile_policy
 from kms.resources.meta import ObjectMeta
 from kms.resources.policies import CertificatePolicy, DNSNameRules, PolicySpec
 from kms.resources.profiles import AcmeEnrollment
@@ -12,7 +12,7 @@ from kms.resources.profiles import AcmeEnrollment
 
 def policy(*allowed: str) -> Policy:
     spec = PolicySpec(dns_names=DNSNameRules(allowed=allowed))
-    return compiled_policy(CertificatePolicy(metadata=ObjectMeta(name="servers", namespace="pki"), spec=spec))
+    return compile_policy(CertificatePolicy(metadata=ObjectMeta(name="servers", namespace="pki"), spec=spec))
 
 
 LISTING = policy("*.example.com")

@@ -74,7 +74,7 @@ async def test_a_certificate_is_revoked_by_its_serial_number_as_people_copy_it(
     index: Index[ACMEOrder] = Index()
     certificates = Certificates(index)
     index.update(stored, False)
-    assert len(certificates.revoked("pki", "ab" * 20)) == 1
+    assert len(certificates.find_revoked("pki", "ab" * 20)) == 1
 
 
 async def test_a_serial_number_may_name_its_namespace(administrator: Administrator) -> None:

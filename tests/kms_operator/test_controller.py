@@ -285,7 +285,7 @@ async def test_events_that_are_refused_cost_nothing_but_a_line(
     await running.tell()
     await running.settle()
     assert running.reason(POLICIES, "new") == "Accepted"
-    assert "event not posted" in caplog.text
+    assert "Event cannot be posted" in caplog.text
 
 
 async def test_an_expiry_is_looked_at_when_it_comes() -> None:

@@ -24,7 +24,7 @@ from kms_operator.indexes import AccountSummary
 from kms_operator.objects import shared_secret, user_secret
 from kms_operator.reconcilers.eab_credential import verification_copy
 from kms_operator.reconcilers.eab_keys import BindingKey
-from kms_operator.triggers import ACCOUNTS_DELAY, affected
+from kms_operator.triggers import ACCOUNTS_DELAY, find_affected
 from tests.support.operated import (
     RELEASE,
     authority,
@@ -59,7 +59,7 @@ def cache() -> Cache:
 
 
 def looked_at(kind: Kind[Any], changed: Any, cache: Cache) -> set[str]:
-    return {"/".join(filter(None, target)) for target, _ in affected(kind, changed, cache)}
+    return {"/".join(filter(None, target)) for target, _ in find_affected(kind, changed, cache)}
 
 
 def test_a_ca_concerns_itself_what_it_issued_and_profiles_with_it(cache: Cache) -> None:
@@ -103,7 +103,7 @@ def test_a_namespace_concerns_the_credentials_in_it(cache: Cache) -> None:
 
 def test_an_account_concerns_its_credential_after_a_while(cache: Cache) -> None:
     opened = AccountSummary(metadata("a", labels={CREDENTIAL_UID: "uid-pki-web"}), "uid-pki-web", is_open=True)
-    ((target, delay),) = affected(ACCOUNTS, opened, cache)
+    ((target, delay),) = find_affected(ACCOUNTS, opened, cache)
     assert (target.name, delay) == ("web", ACCOUNTS_DELAY)
 
 

@@ -8,7 +8,7 @@ from acme_server.model import ChallengeId, Valid
 from acme_server.orders import transitions
 from kms.issuers import Issued
 from kms.resources.meta import LocalRef, ObjectMeta
-from kms.resources.orders import ACMEOrder, Identifier, OrderSpec, Token, opened
+from kms.resources.orders import ACMEOrder, Identifier, OrderSpec, Token, with_authorizations
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 LIFETIME = timedelta(hours=24)
@@ -19,7 +19,7 @@ OTHER_DIGEST = "e" * 64
 def order(*names: str, created: datetime = NOW, lifetime: timedelta = LIFETIME) -> ACMEOrder:
     """A pending order for DNS names."""
     chosen = names or ("www.example.com",)
-    return opened(
+    return with_authorizations(
         ACMEOrder(
             metadata=ObjectMeta(
                 namespace="pki",

@@ -105,7 +105,7 @@ class Informed(Informer[T]):
             gone = self._versioned(known)
             self._indexer.receive(None, WatchEvent("DELETED", gone, gone.metadata.resource_version))
 
-    def interrupted(self) -> float:
+    def outage_seconds(self) -> float:
         return self.silence
 
     def _versioned(self, object_: T) -> T:

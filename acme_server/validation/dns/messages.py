@@ -50,7 +50,7 @@ class MalformedResponse(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query, parsed and as it is sent."""
+    """A query: the parsed message and its bytes."""
 
     message: dns.message.Message
     name: dns.name.Name

@@ -1,4 +1,4 @@
-"""Connections to hosts that a stranger has chosen.
+"""Connections to hosts that a client has chosen.
 
 A name is looked up once, the addresses that must not be contacted are dropped, and the connection goes to one of the
 addresses that were checked; so a name that resolves differently the next time gains nothing (DNS rebinding). Problem

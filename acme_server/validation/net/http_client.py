@@ -1,4 +1,4 @@
-"""Fetches a small document from a host that a stranger has chosen, and follows redirects (RFC 8555, 8.3).
+"""Fetches a small document from a host that a client has chosen, and follows redirects (RFC 8555, 8.3).
 
 Every hop is a new connection to an address that was checked for it, with one request and one response. h11 parses the
 response, and the bytes it is given are bounded. A client without cookies, proxies, credentials, compression and reuse

@@ -37,17 +37,17 @@ class FetchURL:
 
     def __str__(self) -> str:
         port = "" if self.port == _DEFAULT_PORTS[self.scheme] else f":{self.port}"
-        return f"{self.scheme}://{_bracketed(self.name)}{port}{self.path}"
+        return f"{self.scheme}://{_bracket(self.name)}{port}{self.path}"
 
 
 def challenge_url(identifier: Identifier, token: str, *, port: int) -> FetchURL:
     """The URL of the key authorization of an http-01 challenge (for IP addresses: RFC 8738, 4)."""
     name = Name(identifier.type, identifier.value)
     path = f"/.well-known/acme-challenge/{token}"
-    return FetchURL("http", name, port, path, _bracketed(name), literal=identifier.type == "ip")
+    return FetchURL("http", name, port, path, _bracket(name), literal=identifier.type == "ip")
 
 
-def _bracketed(name: Name) -> str:
+def _bracket(name: Name) -> str:
     return f"[{name.value}]" if ":" in name.value else name.value
 
 
@@ -64,21 +64,21 @@ def resolve_redirect(base: FetchURL, location: bytes, *, ports: Collection[int])
     """
     parts = _split(base, location)
     if parts.scheme not in _DEFAULT_PORTS:
-        raise _refused("to a scheme other than http and https")
+        raise _refusal("to a scheme other than http and https")
     if "@" in parts.netloc:
-        raise _refused("to a URL with credentials")
+        raise _refusal("to a URL with credentials")
     try:
         port = _DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
         name = _host(parts.hostname or "", literal=base.literal)
     except InvalidName:
-        raise _refused("to a host that is not a DNS name") from None
+        raise _refusal("to a host that is not a DNS name") from None
     except ValueError:
-        raise _refused("to a malformed URL") from None
+        raise _refusal("to a malformed URL") from None
     if port not in ports:
-        raise _refused(f"to a port other than {', '.join(str(each) for each in sorted(ports))}")
+        raise _refusal(f"to a port other than {', '.join(str(each) for each in sorted(ports))}")
     scheme: Literal["http", "https"] = "https" if parts.scheme == "https" else "http"
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    host = _bracketed(name) if port == _DEFAULT_PORTS[scheme] else f"{_bracketed(name)}:{port}"
+    host = _bracket(name) if port == _DEFAULT_PORTS[scheme] else f"{_bracket(name)}:{port}"
     return FetchURL(scheme, name, port, path, host, base.literal)
 
 
@@ -93,17 +93,17 @@ def _host(text: str, *, literal: bool) -> Name:
 
 def _split(base: FetchURL, location: bytes) -> SplitResult:
     if len(location) > _MAXIMUM_LENGTH:
-        raise _refused("to a URL that is too long")
+        raise _refusal("to a URL that is too long")
     try:
         text = location.decode("ascii")
         if not _URL.fullmatch(text):
-            raise _refused("to a malformed URL")
+            raise _refusal("to a malformed URL")
         parts = urlsplit(text)
         # A reference with a scheme is not relative, but urljoin would complete `http:///` and `http:path`.
         return parts if parts.scheme else urlsplit(urljoin(str(base), text))
     except ValueError:
-        raise _refused("to a malformed URL") from None
+        raise _refusal("to a malformed URL") from None
 
 
-def _refused(where: str) -> RedirectRefused:
+def _refusal(where: str) -> RedirectRefused:
     return RedirectRefused(f"it redirects {where}, which is not followed")

@@ -13,7 +13,7 @@ from cryptography import x509
 from kms.pki.ca.errors import InvalidAuthority
 from kms.pki.ca.imported import MAXIMUM_CHAIN, check_dates, check_is_authority
 from kms.pki.ca.internal import remaining_path_length
-from kms.pki.certificate import Signer, authority_key_identifier, certificate_pem, certifies, published
+from kms.pki.certificate import Signer, authority_key_identifier, certificate_pem, certifies, chain_for_clients
 from kms.pki.parsing import PARSER_ERRORS
 from kms.pki.quoting import quoted
 
@@ -70,7 +70,7 @@ def check_cross(pem: str, signer: Signer, *, now: datetime) -> AlternateChain:
     if remaining is not None and remaining < 0:
         raise _invalid(f"a path length above {_subject(first)} does not allow it; clients would refuse the chain")
     return AlternateChain(
-        pem="".join(map(certificate_pem, published(chain))),
+        pem="".join(map(certificate_pem, chain_for_clients(chain))),
         not_after=min(each.not_valid_after_utc for each in chain),
     )
 

@@ -157,8 +157,8 @@ def _advice(lower: x509.Certificate, certificates: Sequence[x509.Certificate]) -
     if issuer is not None:
         return f"Put {_subject(issuer)} there: each certificate must be followed by its issuer."
     if is_root(lower):
-        return "It is a root, so nothing may follow it; remove what does."
-    return f"Add the certificate of its issuer, {quoted(lower.issuer.rfc4514_string())}, or remove what follows."
+        return "It is a root, so no certificate may follow it; remove those after it."
+    return f"Add the certificate of its issuer, {quoted(lower.issuer.rfc4514_string())}, or remove those after it."
 
 
 def _check_path_lengths(signer: Signer) -> None:

@@ -60,7 +60,7 @@ def former_roots(
 def anchors(chain: str | None, former: Sequence[ReplacedRoot], *, overlap: timedelta, now: datetime) -> Anchors | None:
     """The trust anchors at `now`; None while there is no chain.
 
-    The current root is published even when it has expired: nothing at all would be no better.
+    The current root is published even when it has expired: many programs do not start with an empty file.
     """
     current = _root(chain)
     if current is None:

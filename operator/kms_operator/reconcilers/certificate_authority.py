@@ -42,7 +42,7 @@ from kms.resources.authorities import (
     ImportedAuthority,
     InternalAuthority,
 )
-from kms.resources.compile import InvalidRules, compiled_constraints, subject_attributes
+from kms.resources.compile import InvalidRules, compile_constraints, subject_attributes
 from kms.resources.core import Secret
 from kms.resources.durations import parse_duration
 from kms.resources.kinds import AUTHORITIES, SECRETS
@@ -274,7 +274,7 @@ def _load_current(
             KEY_LOST, f"{where} no longer holds the CA's private key; restore it from a backup"
         ) from error
     published = (authority.status.chain or "").encode()
-    if published and not _certified(published, key):
+    if published and not _is_certified(published, key):
         raise InvalidAuthority(
             KEY_MISMATCH, f"{where} holds a key that does not belong to the CA's certificate; restore it from a backup"
         )
@@ -308,7 +308,7 @@ def _issuer(
 def _template(spec: InternalAuthority, issuer: Signer | None, *, now: datetime, entropy: Entropy) -> AuthorityTemplate:
     try:
         not_after = now + parse_duration(spec.duration)
-        constraints = compiled_constraints(spec.name_constraints)
+        constraints = compile_constraints(spec.name_constraints)
     except InvalidRules as error:
         raise InvalidAuthority("InvalidNameConstraints", str(error)) from error
     except (ValueError, OverflowError) as error:
@@ -345,6 +345,6 @@ def _sign(template: AuthorityTemplate, key: PrivateKey, issuer: Signer | None) -
         raise InvalidAuthority("InvalidSpec", f"spec.internal: {error}") from error
 
 
-def _certified(chain: bytes, key: PrivateKey) -> bool:
+def _is_certified(chain: bytes, key: PrivateKey) -> bool:
     """Whether the first certificate of the published chain is for this key."""
     return x509.load_pem_x509_certificates(chain)[0].public_key() == key.public_key()

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from kms.clock import Entropy
-from kms.resources.compile import InvalidRules, compiled_policy
+from kms.resources.compile import InvalidRules, compile_policy
 from kms.resources.policies import CertificatePolicy, PolicyStatus
 from kms_operator.plan import ConditionUpdate, Plan, merge_conditions, not_ready, ready, transition_events
 from kms_operator.snapshot import Read, Snapshot
@@ -16,7 +16,7 @@ INVALID_RULES = "InvalidRules"
 
 
 def reads(policy: CertificatePolicy, snapshot: Snapshot) -> Iterable[Read]:  # noqa: ARG001 - all reconcilers are called alike
-    """Nothing but the policy."""
+    """No further objects."""
     return ()
 
 
@@ -33,7 +33,7 @@ def plan(policy: CertificatePolicy, snapshot: Snapshot, *, now: datetime, entrop
 
 def _compile(policy: CertificatePolicy) -> ConditionUpdate:
     try:
-        compiled_policy(policy)
+        compile_policy(policy)
     except InvalidRules as error:
         return not_ready(INVALID_RULES, f"{error.field}: {error.message}")
     return ready(ACCEPTED, "the rules are in force")

@@ -15,7 +15,7 @@ from kms.clock import Entropy
 from kms.contract import READY, directory_url, may_offer, objection_to_skipping
 from kms.pki.policy import Policy, contents_violations
 from kms.resources.authorities import CertificateAuthority
-from kms.resources.compile import InvalidRules, compiled_policy
+from kms.resources.compile import InvalidRules, compile_policy
 from kms.resources.core import Secret
 from kms.resources.durations import parse_duration
 from kms.resources.kinds import PROFILES, SECRETS
@@ -111,7 +111,7 @@ def _check(
 ) -> tuple[ConditionUpdate, ConditionUpdate]:
     """Ready and ResolvedRefs."""
     try:
-        rules = _resolved(profile, policy, authority)
+        rules = _resolve(profile, policy, authority)
     except _Refused as refusal:
         return refusal.update, replace(refusal.update, type=RESOLVED_REFS)
     resolved = ConditionUpdate(
@@ -162,12 +162,12 @@ def _flaws(profile: CertificateProfile, snapshot: Snapshot, entry: OrderProfile)
 def _rules_of(profile: CertificateProfile, snapshot: Snapshot) -> Policy | None:
     policy = snapshot.policy(profile.spec.policy_ref, namespace=profile.metadata.namespace)
     try:
-        return None if policy is None else compiled_policy(policy)
+        return None if policy is None else compile_policy(policy)
     except InvalidRules:
         return None
 
 
-def _resolved(
+def _resolve(
     profile: CertificateProfile, policy: CertificatePolicy | None, authority: CertificateAuthority | None
 ) -> Policy:
     """The compiled policy. Raises _Refused where a reference leads nowhere, or to what is not ready."""
@@ -181,7 +181,7 @@ def _resolved(
     if not is_true(authority.status.conditions, READY):
         raise _Refused("IssuerNotReady", f"{authority_name} is not ready")
     try:
-        return compiled_policy(policy)
+        return compile_policy(policy)
     except InvalidRules as error:
         raise _Refused("PolicyInvalid", f"{policy_name}: {error.field}: {error.message}") from error
 

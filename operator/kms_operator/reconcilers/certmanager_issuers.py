@@ -95,7 +95,7 @@ def reads(profile: CertificateProfile, snapshot: Snapshot) -> Iterator[Read]:
 
 
 def plan_issuers(profile: CertificateProfile, snapshot: Snapshot) -> IssuersPlan:
-    """Write what is missing or has drifted, delete what is no longer wanted, and state whether the issuers exist."""
+    """Write missing and changed objects, delete obsolete ones, and report whether the issuers exist."""
     try:
         issuances = _choose(profile, snapshot)
     except PlacementRefused as refused:
@@ -112,7 +112,7 @@ def plan_issuers(profile: CertificateProfile, snapshot: Snapshot) -> IssuersPlan
 
 
 def _choose(profile: CertificateProfile, snapshot: Snapshot) -> tuple[_Issuance, ...]:
-    """Return where issuers are wanted: nowhere without the section. Raises PlacementRefused if out of reach."""
+    """Return where issuers are wanted: nowhere without the section. Raises PlacementRefused for forbidden places."""
     section, home = profile.cert_manager, profile.metadata.namespace
     if section is None:
         return ()

@@ -18,7 +18,7 @@ from datetime import datetime
 
 from kms.clock import Entropy
 from kms.contract import directory_url
-from kms.resources.compile import InvalidRules, compiled_narrowing
+from kms.resources.compile import InvalidRules, compile_narrowing
 from kms.resources.core import Secret
 from kms.resources.credentials import CredentialStatus, EABCredential
 from kms.resources.kinds import CREDENTIALS, SECRETS
@@ -150,7 +150,7 @@ def _check_names(credential: EABCredential) -> None:
     if credential.spec.names is None:
         return
     try:
-        compiled_narrowing(credential.spec.names, credential.metadata.name)
+        compile_narrowing(credential.spec.names, credential.metadata.name)
     except InvalidRules as error:
         raise _Refused(INVALID_RULES, f"{error.field}: {error.message}", void=True) from error
 
@@ -292,7 +292,7 @@ def verification_copy(
 def _copies(credential: EABCredential, snapshot: Snapshot) -> tuple[Secret, ...]:
     return tuple(
         each
-        for each in snapshot.owned(SECRETS, credential)
+        for each in snapshot.owned_by(SECRETS, credential)
         if each.metadata.namespace == snapshot.settings.namespace
         and each.metadata.labels.get(COMPONENT) == VERIFICATION_KEY
     )
@@ -306,7 +306,7 @@ def _renamed_secrets(credential: EABCredential, snapshot: Snapshot) -> tuple[Sec
     """Return the Secrets under earlier values of spec.secretName."""
     return tuple(
         each
-        for each in snapshot.owned(SECRETS, credential)
+        for each in snapshot.owned_by(SECRETS, credential)
         if each.metadata.labels.get(COMPONENT) == USER_CREDENTIAL
         and is_owned_by(each, credential)
         and each.metadata.name != credential.secret_name

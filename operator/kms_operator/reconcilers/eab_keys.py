@@ -80,7 +80,7 @@ def _secret(text: str | None) -> str:
         raise InvalidKey(f"{EAB_SECRET!r} is padded with '='; {RECIPE}")
     if len(text) > MAXIMUM_CHARACTERS:
         raise InvalidKey(f"{EAB_SECRET!r} is longer than {MAXIMUM_CHARACTERS} characters; {RECIPE}")
-    if not _BASE64URL.fullmatch(text) or (decoded := _decoded(text)) is None:
+    if not _BASE64URL.fullmatch(text) or (decoded := _decode(text)) is None:
         raise InvalidKey(f"{EAB_SECRET!r} is not base64url (letters, digits, '-' and '_'); {RECIPE}")
     if len(decoded) < MINIMUM_BYTES:
         raise InvalidKey(
@@ -89,7 +89,7 @@ def _secret(text: str | None) -> str:
     return text
 
 
-def _decoded(text: str) -> bytes | None:
+def _decode(text: str) -> bytes | None:
     try:
         return decode_b64jose(text)
     except DeserializationError:

@@ -60,7 +60,7 @@ def reads(_: None, snapshot: Snapshot) -> Iterable[Read]:
 
 
 def plan(_: None, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Plan:
-    """Make what is missing, renew what is due."""
+    """Create missing Secrets, and renew certificates that are due."""
     nonce = secret_changes(snapshot.internal_secret(snapshot.settings.nonce_secret), _nonce(snapshot, entropy))
     existing = snapshot.internal_secret(snapshot.settings.serving_secret)
     if existing is not None and not is_managed(existing):

@@ -1,10 +1,10 @@
 """Objects that one resource has in many places: cert-manager's issuers of a profile, the published root of a CA.
 
-Both reconcilers choose namespaces, check that the owner may write there, leave alone what is not theirs, delete what is
-no longer wanted, and sum up all places in one condition. A place that refuses its object does not stop the others.
+Both reconcilers choose namespaces, check that the owner may have objects there, never change objects of others, delete
+obsolete objects, and report all places in one condition. A place that refuses its object does not stop the others.
 
 An object beyond the namespace of its owner is a privilege: an issuer's solvers name Secrets that cert-manager reads
-with its own rights, and a published root makes workloads of others trust a CA. So the operator's settings name the
+with its own rights, and a published root makes workloads of other teams trust a CA. So the operator's settings name the
 namespaces whose resources may have objects elsewhere.
 """
 
@@ -144,7 +144,7 @@ def find_leftovers(
         Manifest(kind, each)
         for kind in kinds
         if snapshot.unavailable(kind) is None
-        for each in snapshot.owned(kind, owner)
+        for each in snapshot.owned_by(kind, owner)
         if belongs_to(each, owner)
         and each.metadata.labels.get(COMPONENT) == component
         and (kind.plural, key_of(each)) not in kept

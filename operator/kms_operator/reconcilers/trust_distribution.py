@@ -62,12 +62,12 @@ ROLE = "the ClusterRole kms-acme-trust (in the chart <fullname>-trust, with the 
 
 def published_kinds(snapshot: Snapshot) -> tuple[Kind[Any], ...]:
     """Return the kinds that hold roots, ClusterTrustBundles in the version that the API server serves."""
-    return CONFIG_MAPS, BUNDLES, snapshot.served(CLUSTER_TRUST_BUNDLES[0])
+    return CONFIG_MAPS, BUNDLES, snapshot.served_version(CLUSTER_TRUST_BUNDLES[0])
 
 
 @dataclass(frozen=True, slots=True)
 class _Publication:
-    """Where a root is wanted, and what keeps it from some or all of these places."""
+    """Where a root is wanted, and why it cannot be published at some or all of these places."""
 
     placements: Sequence[Placement] = ()
     refused: Sequence[PlacementRefused] = ()
@@ -76,7 +76,7 @@ class _Publication:
 
     def report(self, authority: CertificateAuthority, now: datetime, refusals: Sequence[Refusal] = ()) -> Plan:
         """State the condition, given what the API server has refused."""
-        refused = (*self.refused, *map(_refused, refusals))
+        refused = (*self.refused, *map(_refusal, refusals))
         old = authority.status.conditions
         updates = [] if authority.spec.trust is None and not refused else [self._condition(refused, len(refusals))]
         conditions = merge_conditions(
@@ -113,7 +113,7 @@ def reads(authority: CertificateAuthority, snapshot: Snapshot) -> Iterator[Read]
 
 
 def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Plan:  # noqa: ARG001 - all reconcilers are called alike
-    """Write what is missing or has drifted, delete what is no longer wanted, and state where the root is."""
+    """Write missing and changed objects, delete obsolete ones, and report where the root is published."""
     section = authority.spec.trust
     apply: Sequence[Manifest] = ()
     placements: Sequence[Placement] = ()
@@ -150,7 +150,7 @@ def _anchors(authority: CertificateAuthority, section: Trust, *, now: datetime) 
 def _choose(
     authority: CertificateAuthority, section: Trust, snapshot: Snapshot
 ) -> tuple[list[Placement], list[PlacementRefused]]:
-    """Return where the root is wanted, and what is out of reach."""
+    """Return where the root is wanted, and the places where it must not be published."""
     placements: list[Placement] = []
     refused: list[PlacementRefused] = []
     for choose in (_config_maps, _cluster_scoped):
@@ -229,7 +229,7 @@ def _content(placement: Placement, section: Trust, pem: str) -> tuple[str, dict[
     return "spec", {"trustBundle": pem, **({"signerName": signer} if signer is not None else {})}
 
 
-def _refused(refusal: Refusal) -> PlacementRefused:
+def _refusal(refusal: Refusal) -> PlacementRefused:
     placement = Placement(refusal.manifest.kind, *key_of(refusal.manifest.object))
     said = refusal.message if len(refusal.message) <= QUOTED else f"{refusal.message[:QUOTED]}..."
     if refusal.forbidden:

@@ -23,14 +23,14 @@ ACCOUNT = "a" * 52
 PREFIX = "/acme/pki/web"
 
 TABLE: dict[tuple[str, str], Access] = {
-    ("GET", "/"): Access.ANYBODY,
-    ("GET", "/healthz"): Access.ANYBODY,
-    ("GET", "/readyz"): Access.ANYBODY,
-    ("GET", "directory"): Access.ANYBODY,
+    ("GET", "/"): Access.PUBLIC,
+    ("GET", "/healthz"): Access.PUBLIC,
+    ("GET", "/readyz"): Access.PUBLIC,
+    ("GET", "directory"): Access.PUBLIC,
     ("POST", "directory"): Access.ACCOUNT,
-    ("GET", "new-nonce"): Access.ANYBODY,
+    ("GET", "new-nonce"): Access.PUBLIC,
     ("POST", "new-nonce"): Access.ACCOUNT,
-    ("GET", "renewal-info/{certificate}"): Access.ANYBODY,
+    ("GET", "renewal-info/{certificate}"): Access.PUBLIC,
     ("POST", "new-account"): Access.KEY,
     ("POST", "accounts/{account}"): Access.ACCOUNT,
     ("POST", "accounts/{account}/orders"): Access.ACCOUNT,
@@ -45,8 +45,8 @@ TABLE: dict[tuple[str, str], Access] = {
     ("POST", "authorizations/{order}-{position}"): Access.ACCOUNT,
     ("POST", "authorizations/{order}-{position}/challenges/{type}"): Access.ACCOUNT,
     ("POST", "revoke-cert"): Access.ACCOUNT_OR_KEY,
-    ("GET", "/crl/{namespace}/{authority}.crl"): Access.ANYBODY,
-    ("GET", "/ca/{namespace}/{authority}.crt"): Access.ANYBODY,
+    ("GET", "/crl/{namespace}/{authority}.crl"): Access.PUBLIC,
+    ("GET", "/ca/{namespace}/{authority}.crt"): Access.PUBLIC,
 }
 BY_KEY = [path for (method, path), access in TABLE.items() if access is Access.KEY]
 BY_ACCOUNT = [path for (method, path), access in TABLE.items() if access is Access.ACCOUNT]

@@ -22,7 +22,7 @@ from acme_server.orders import transitions
 from acme_server.problems import ProblemType, Refused
 from acme_server.state.certificates import CertificateRecord
 from acme_server.state.retention import kept_until
-from kms.pki.crl import encoded_entry
+from kms.pki.crl import encode_entry
 from kms.resources.meta import condition
 from kms.resources.orders import Revocation
 from tests.support.acmeorders import NOW, certified, order
@@ -138,7 +138,7 @@ def test_a_revocation_by_a_clock_that_is_ahead_does_not_date_the_list_into_the_f
 
 def test_times_of_other_zones_and_reasons_that_nobody_knows_do_not_keep_others_from_the_list() -> None:
     odd = revoked_certificate(5, NOW.astimezone(timezone(timedelta(hours=2))), reason="removeFromCRL")
-    assert list_template((odd,), now=NOW).entries == [encoded_entry(5, NOW, "unspecified")]
+    assert list_template((odd,), now=NOW).entries == [encode_entry(5, NOW, "unspecified")]
     assert list_template((odd,), now=NOW).this_update.tzinfo is UTC
 
 

@@ -15,7 +15,7 @@ from acme_server.settings import ValidationSettings
 from acme_server.validation.net.address_filter import AddressFilter
 from kms.pki.names import Name, dns_name, ip_address
 from kms.pki.policy import Narrowing
-from kms.resources.compile import compiled_narrowing
+from kms.resources.compile import compile_narrowing
 from kms.resources.credentials import NameRules
 from kms.resources.orders import ChallengeType
 from kms.resources.policies import DNSNameRules, PolicySpec, SubjectRules, ValueRules
@@ -82,7 +82,7 @@ def test_what_is_wrong_with_the_names_together_is_told_too(world: World) -> None
 
 @pytest.mark.requirement("SEC49")
 def test_the_credential_narrows_the_policy(profile: Profile) -> None:
-    rules = compiled_narrowing(NameRules(dns_names=DNSNameRules(allowed=("a.example.com",))), "team/cred")
+    rules = compile_narrowing(NameRules(dns_names=DNSNameRules(allowed=("a.example.com",))), "team/cred")
     refused = refusal(profile, "b.example.com", narrowing=rules)
     assert "EAB credential team/cred" in refused.detail
 

@@ -95,4 +95,4 @@ async def test_an_api_server_that_is_away_is_not_a_no() -> None:
         store: Store[ACMEAccount] = Store(await api.cluster(), ACCOUNTS, capacity=1)
         api.fail_next("get", ACCOUNTS.plural, 503, times=9)
         with pytest.raises(Unavailable):
-            await Known().is_account_key("key-a", partial(store.fresh, "pki", "a"))
+            await Known().is_account_key("key-a", partial(store.read_live, "pki", "a"))

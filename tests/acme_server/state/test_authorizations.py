@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from acme_server.orders import transitions
 from acme_server.state.authorizations import Authorizations, Holder, own_authorization
 from acme_server.state.index import Index
-from kms.resources.orders import ACMEOrder, Authorized, Identifier, opened
+from kms.resources.orders import ACMEOrder, Authorized, Identifier, with_authorizations
 from tests.support.acmeorders import LIFETIME, NOW, order, proven
 
 WWW = "www.example.com"
@@ -90,7 +90,7 @@ def test_what_was_taken_without_proof_or_from_another_order_is_no_proof(
         given = Authorized(authorization=0, type="http-01", validated=NOW, expires=NOW + LIFETIME, **reference)
         unproven = order()
         relying = replace(unproven, spec=replace(unproven.spec, authorized=(given,)), status=type(unproven.status)())
-        relying = opened(relying)
+        relying = with_authorizations(relying)
         assert relying.status.state == "ready"
         orders.update(relying, False)
         assert len(authorizations) == 0

@@ -76,7 +76,7 @@ def test_revocations_are_told_once_each() -> None:
     assert told == [("pki", AUTHORITY)]
     orders.update(certified("a", version=5, reason="superseded"), True)
     assert told == [("pki", AUTHORITY)] * 2
-    assert not certificates.revoked("pki", AUTHORITY)
+    assert not certificates.find_revoked("pki", AUTHORITY)
 
 
 @pytest.mark.requirement("SEC25", "SEC26")

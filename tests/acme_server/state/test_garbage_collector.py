@@ -150,7 +150,7 @@ async def test_nothing_is_listed_before_the_server_knows_all_orders(world: World
     orders_listed, before = asyncio.Event(), len(world.api.requests)
     async with in_background(garbage_collector(world, orders_listed=orders_listed).run()):
         for _ in range(5):  # time enough for a list
-            assert await world.services.state.orders.fresh(*key_of(abandoned)) is not None
+            assert await world.services.state.orders.read_live(*key_of(abandoned)) is not None
         assert {each.verb for each in world.api.requests[before:]} == {"get"}
         orders_listed.set()
         await until(lambda: not there(world, abandoned))

@@ -81,10 +81,10 @@ async def test_a_fresh_read_sees_what_others_have_written(api: FakeApiServer, st
     seen = await store.add(account("a"))
     api.put(ACCOUNTS, contacted("x", seen))
     assert await store.get("pki", "a") == seen
-    fresh = await store.fresh("pki", "a")
+    fresh = await store.read_live("pki", "a")
     assert fresh is not None
     assert fresh.status.contact == ("x",)
-    assert store.cached("pki", "a") == fresh
+    assert store.get_cached("pki", "a") == fresh
 
 
 async def test_a_name_that_is_taken_is_told(api: FakeApiServer, store: Store[ACMEAccount]) -> None:
@@ -163,7 +163,7 @@ async def test_an_object_that_is_gone_has_vanished(api: FakeApiServer, store: St
     with pytest.raises(Vanished) as caught:
         await store.change(seen, partial(contacted, "x"))
     assert status_of(caught.value) == 404
-    assert store.cached("pki", "a") is None
+    assert store.get_cached("pki", "a") is None
 
 
 async def test_an_object_that_took_the_name_is_another_one(api: FakeApiServer, store: Store[ACMEAccount]) -> None:
@@ -172,7 +172,7 @@ async def test_an_object_that_took_the_name_is_another_one(api: FakeApiServer, s
     api.put(ACCOUNTS, account("a"))
     with pytest.raises(Vanished):
         await store.change(seen, partial(contacted, "x"))
-    await store.fresh("pki", "a")
+    await store.read_live("pki", "a")
     with pytest.raises(Vanished):
         await store.change(seen, partial(contacted, "x"))
 
@@ -222,7 +222,7 @@ async def test_removing_takes_the_very_version_that_was_seen(api: FakeApiServer,
     api.put(ACCOUNTS, contacted("x", seen))
     with pytest.raises(Conflict):
         await store.remove(seen.metadata)
-    fresh = await store.fresh("pki", "a")
+    fresh = await store.read_live("pki", "a")
     assert fresh is not None
     assert await store.remove(fresh.metadata)
     assert not await store.remove(fresh.metadata), "it is gone already"
@@ -250,14 +250,14 @@ async def test_the_watch_keeps_cached_objects_current_and_others_out(cluster: Cl
     added = await store.add(account("a"))
     other = api.put(ACCOUNTS, account("b"))
     store.apply_event(other, False)
-    assert store.cached("pki", "b") is None
+    assert store.get_cached("pki", "b") is None
     changed = api.put(ACCOUNTS, contacted("x", added))
     store.apply_event(changed, False)
     assert await store.get("pki", "a") == changed
     store.apply_event(added, False)
-    assert store.cached("pki", "a") == changed
+    assert store.get_cached("pki", "a") == changed
     store.apply_event(changed, True)
-    assert store.cached("pki", "a") is None
+    assert store.get_cached("pki", "a") is None
     versions = [each.metadata.resource_version for each in (added, other, changed)]
     assert told.changes == [*zip("aba", versions, strict=True), ("a", "deleted")]
 

@@ -209,20 +209,20 @@ def proven(order_: ACMEOrder, position: int, *, checked: bool = True) -> ACMEOrd
 @pytest.mark.requirement("CAA-M9")
 def test_what_was_looked_at_lately_need_not_be_again() -> None:
     both = proven(proven(order("a.example", "b.example"), 0), 1, checked=False)
-    assert caa_rules.unchecked(both, now=NOW) == (1,)
-    assert caa_rules.unchecked(both, now=NOW + 8 * HOUR) == (1,)
-    assert caa_rules.unchecked(both, now=NOW + 8 * HOUR + timedelta(seconds=1)) == (0, 1)
+    assert caa_rules.find_unchecked(both, now=NOW) == (1,)
+    assert caa_rules.find_unchecked(both, now=NOW + 8 * HOUR) == (1,)
+    assert caa_rules.find_unchecked(both, now=NOW + 8 * HOUR + timedelta(seconds=1)) == (0, 1)
 
 
 def test_a_request_that_was_accepted_lately_was_checked_then() -> None:
     accepted = proven(order("a.example"), 0)
     accepted = replace(accepted, status=replace(accepted.status, accepted=NOW + 9 * HOUR))
-    assert caa_rules.unchecked(accepted, now=NOW + 10 * HOUR) == ()
-    assert caa_rules.unchecked(accepted, now=NOW + 18 * HOUR) == (0,)
+    assert caa_rules.find_unchecked(accepted, now=NOW + 10 * HOUR) == ()
+    assert caa_rules.find_unchecked(accepted, now=NOW + 18 * HOUR) == (0,)
 
 
 def test_addresses_have_no_such_records() -> None:
     mixed = order("a.example")
     address = replace(mixed.status.authorizations[0], identifier=Identifier(type="ip", value="10.0.0.1"))
     mixed = replace(mixed, status=replace(mixed.status, authorizations=(address,)))
-    assert caa_rules.unchecked(mixed, now=NOW) == ()
+    assert caa_rules.find_unchecked(mixed, now=NOW) == ()

@@ -152,7 +152,7 @@ async def test_a_client_that_asks_gets_what_is_finished_at_once() -> None:
     bench.start(pending, 0)
     await bench.worker.settle(pending)
     assert bench.recording.records[0].outcomes == {id_(0): Valid(NOW)}
-    assert bench.worker.running(pending) == {}
+    assert bench.worker.running_challenges(pending) == {}
 
 
 async def test_a_client_that_asks_waits_for_what_is_under_way_and_it_is_written_together() -> None:
@@ -173,14 +173,14 @@ async def test_a_client_that_asks_does_not_wait_longer_than_its_patience() -> No
     assert 0.15 < time.monotonic() - begun < 4
     record = bench.recording.records[0]
     assert (record.outcomes, record.running) == ({}, {id_(0): None})
-    assert bench.worker.running(pending) == {id_(0): None}
+    assert bench.worker.running_challenges(pending) == {id_(0): None}
     await bench.worker.drain(0)
 
 
 async def test_asking_about_an_order_without_validations_costs_no_time() -> None:
     bench = Bench()
     await bench.worker.settle(order())
-    assert bench.worker.running(order()) == {}
+    assert bench.worker.running_challenges(order()) == {}
 
 
 async def test_what_takes_long_is_written_as_processing_once() -> None:
@@ -201,7 +201,7 @@ async def test_what_has_ended_is_shown_as_running_until_it_is_written() -> None:
     pending = order("a.example", "b.example")
     bench.start(pending, 0)
     await until(lambda: bool(counted(bench.metrics, "validation_duration_seconds")))
-    assert bench.worker.running(pending) == {id_(0): None}
+    assert bench.worker.running_challenges(pending) == {id_(0): None}
     bench.start(pending, 0)  # asked for again: it is not validated again
     await bench.worker.settle(pending)
     assert len(bench.validator.asked) == 1
@@ -256,7 +256,7 @@ async def test_a_client_that_answers_again_makes_the_next_attempt_at_once() -> N
     bench.start(pending, 0)
     await until(lambda: len(bench.validator.asked) == 1)
     await asyncio.sleep(0.02)
-    shown = bench.worker.running(pending)[id_(0)]
+    shown = bench.worker.running_challenges(pending)[id_(0)]
     assert shown is not None
     assert shown.detail == "no"
     bench.start(pending, 0)
@@ -280,7 +280,7 @@ async def test_the_failure_of_a_quiet_validation_is_forgotten() -> None:
     bench = Bench()
     bench.validator.failures["a.example"] = wrong("no")
     bench.start(order("a.example"), 0, quiet=True)
-    assert bench.worker.running(order("a.example")) == {}
+    assert bench.worker.running_challenges(order("a.example")) == {}
     await until(bench.worker.is_idle)
     assert bench.recording.records == []
 
@@ -300,9 +300,9 @@ async def test_a_quiet_validation_that_is_asked_for_is_quiet_no_longer() -> None
     bench.start(pending, 0, quiet=True)
     await until(lambda: len(bench.validator.asked) == 1)
     bench.start(pending, 0, quiet=True)
-    assert bench.worker.running(pending) == {}
+    assert bench.worker.running_challenges(pending) == {}
     bench.start(pending, 0)
-    assert bench.worker.running(pending) == {id_(0): None}
+    assert bench.worker.running_challenges(pending) == {id_(0): None}
     gate.set()
     await bench.written()
     assert len(bench.validator.asked) == 1

@@ -64,7 +64,7 @@ async def test_it_reads_no_list_and_hears_what_happens_from_now_on(api: FakeApiS
         await until(lambda: len(listener.heard) == 3)
     assert listener.heard == ["gap", "+pki/new", "-pki/before0"]
     assert [each.verb for each in api.requests] == ["list", "watch"]
-    assert following.last_activity() < 60
+    assert following.idle_seconds() < 60
 
 
 async def test_a_cut_watch_leaves_no_gap(api: FakeApiServer, cluster: Cluster) -> None:
@@ -117,4 +117,4 @@ async def test_a_listener_that_fails_does_not_end_the_watch(
         for name in ("a", "b"):
             api.put(ACCOUNTS, account(name))
         await until(lambda: heard == ["a", "b"])
-    assert "listener failed" in caplog.text
+    assert "change handler failed" in caplog.text

@@ -43,7 +43,7 @@ def test_one_bad_object_does_not_hide_the_others_of_a_list(caplog: pytest.LogCap
     page = decode_page(b'{"metadata":{"resourceVersion":"7"},"items":[{"metadata":{"name":"bad"}},' + good + b"]}")
     with caplog.at_level(logging.WARNING):
         assert decode_items(ACCOUNTS, page.items) == (account("good"),)
-    assert "object skipped" in caplog.text
+    assert "invalid object skipped" in caplog.text
     assert page.resource_version == "7"
 
 
@@ -77,7 +77,7 @@ def test_an_event_with_an_object_that_does_not_fit_only_moves_the_version(
 ) -> None:
     event = decode_event(ACCOUNTS, f'{{"type":"ADDED","object":{object_}}}'.encode())
     assert (event.type, event.object, event.resource_version) == ("ADDED", None, version)
-    assert "event skipped" in caplog.text
+    assert "invalid event skipped" in caplog.text
 
 
 def test_an_error_event_is_raised() -> None:

@@ -106,7 +106,7 @@ async def test_a_listener_that_fails_does_not_end_the_watch(
         for name in ("a", "b"):
             api.put(ACCOUNTS, account(name))
         await until(lambda: names(informed) == {"a", "b"})
-    assert "listener failed" in caplog.text
+    assert "change handler failed" in caplog.text
 
 
 async def test_an_object_that_does_not_fit_its_model_does_not_stop_the_stream(
@@ -118,7 +118,7 @@ async def test_an_object_that_does_not_fit_its_model_does_not_stop_the_stream(
         api.store.create("acmeaccounts", "pki", {"metadata": {"name": "broken"}, "spec": 7})
         api.put(ACCOUNTS, account("good"))
         await until(lambda: names(informed) == {"good"})
-    assert "event skipped" in caplog.text
+    assert "invalid event skipped" in caplog.text
 
 
 Fault = Callable[[FakeApiServer], Awaitable[None]]
@@ -251,26 +251,26 @@ async def test_activity_is_that_of_the_most_silent_namespace(api: FakeApiServer,
         cluster, ACCOUNTS, namespaces=("one", "two"), timing=Timing(sleep=hurried, monotonic=lambda: now)
     )
     now = 130.0
-    assert informed.last_activity() == 30
+    assert informed.idle_seconds() == 30
     async with in_background(informed.run()):
         await informed.synced.wait()
-        assert informed.last_activity() == 0
+        assert informed.idle_seconds() == 0
         await until(lambda: api.watching == 2)
         now = 200.0
-        assert informed.last_activity() == 70
+        assert informed.idle_seconds() == 70
         api.send_bookmarks()
-        await until(lambda: informed.last_activity() == 0)
+        await until(lambda: informed.idle_seconds() == 0)
 
 
 async def test_it_tells_for_how_long_it_has_heard_of_no_changes(api: FakeApiServer, cluster: Cluster) -> None:
     informed = informer(cluster)
-    assert informed.interrupted() > 0
+    assert informed.outage_seconds() > 0
     async with in_background(informed.run()):
-        await until(lambda: informed.interrupted() == 0)
+        await until(lambda: informed.outage_seconds() == 0)
         api.fail_next("watch", "acmeaccounts", 503, times=20)
         api.drop_watches()
-        await until(lambda: informed.interrupted() > 0)
-        await until(lambda: informed.interrupted() == 0)
+        await until(lambda: informed.outage_seconds() > 0)
+        await until(lambda: informed.outage_seconds() == 0)
 
 
 @pytest.mark.parametrize(("lasted", "pause"), [(60.0, 1.0), (2.0, 4.0)])
@@ -288,7 +288,7 @@ async def test_after_a_watch_that_was_steady_it_does_not_wait_for_the_faults_bef
     informed = Informer(cluster, ACCOUNTS, timing=timing)
     api.fail_next("watch", "acmeaccounts", 503, times=2)
     async with in_background(informed.run()):
-        await until(lambda: api.watching == 1 and informed.interrupted() == 0)
+        await until(lambda: api.watching == 1 and informed.outage_seconds() == 0)
         assert pauses == [1.0, 2.0]
         now += lasted
         api.fail_next("watch", "acmeaccounts", 503)

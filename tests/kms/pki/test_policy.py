@@ -124,7 +124,7 @@ def test_a_wildcard_is_allowed_by_a_pattern_for_its_base_name() -> None:
     assert messages(dns_name("*.a.shop.apps.example.com"), policy=policy) == [
         (
             'wildcard DNS name "*.a.shop.apps.example.com" is not allowed by policy pki/web (spec.dnsNames.allowed):'
-            ' nothing there matches its base name "a.shop.apps.example.com"'
+            ' no pattern matches its base name "a.shop.apps.example.com"'
         )
     ]
 
@@ -380,4 +380,4 @@ def test_the_duration_must_be_within_the_maximum() -> None:
     assert contents("server auth", hours=2160.5) == [
         "a duration of 2160.5h is longer than the 2160h that policy pki/web allows (spec.maximumDuration)"
     ]
-    assert contents("server auth", hours=0) == ["the duration must be longer than nothing"]
+    assert contents("server auth", hours=0) == ["the duration must be longer than zero"]

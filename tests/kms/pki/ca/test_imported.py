@@ -188,7 +188,7 @@ def test_a_missing_link_is_told_by_its_name() -> None:
 def test_nothing_may_follow_a_root() -> None:
     reason, message = refusal(pem(ROOT.certificate, ISSUING.certificate), ROOT.key)
     assert reason == "InvalidChain"
-    assert "nothing may follow it" in message
+    assert "no certificate may follow it" in message
 
 
 def test_an_issuer_of_the_right_name_with_another_key_is_no_issuer() -> None:
