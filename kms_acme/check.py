@@ -64,5 +64,6 @@ def _answer(request: Request, context: ssl.SSLContext) -> http.client.HTTPRespon
         error.close()
         raise CheckFailed(f"{request.full_url} answered {error.code}") from error
     except (URLError, OSError, http.client.HTTPException) as error:
-        raise CheckFailed(f"{request.full_url} did not answer: {error}") from error
+        reason = error.reason if isinstance(error, URLError) else error
+        raise CheckFailed(f"{request.full_url} did not answer: {reason}") from error
     return answer

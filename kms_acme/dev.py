@@ -76,7 +76,7 @@ def run(values: Mapping[str, Any]) -> int:
     try:
         api = kubernetes.config.new_client_from_config(config_file=values["kubeconfig"], context=values["context"])
     except ConfigException as error:
-        logger.error("no usable kubeconfig: %s", error)
+        logger.error("no usable kubeconfig (--kubeconfig, KUBECONFIG, ~/.kube/config): %s", error)
         return 1
     stop = threading.Event()
     _stop_on_signals(stop)

@@ -154,7 +154,7 @@ class Demo:
             "web.log",
         )
         self.tell.run(
-            "curl --silent --show-error --fail --retry 20 --retry-delay 1 --retry-connrefused --output page.html"
+            "curl --silent --fail --retry 20 --retry-delay 1 --retry-connrefused --output page.html"
             " --write-out 'HTTP %{http_code}, certificate verified: %{ssl_verify_result} (0 is yes)\\n'"
             f" --cacert chain.crt --resolve {NAME}:{self.ports.web}:127.0.0.1 https://{NAME}:{self.ports.web}/",
             log=self.tell.folder / "web.log",

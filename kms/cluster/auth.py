@@ -141,7 +141,9 @@ class InPod:
                 try_refresh_token=False,
             ).load_and_set(configuration)
         except (ConfigException, OSError) as error:
-            raise Misconfigured(f"no kubeconfig, and no pod with a ServiceAccount: {error}") from error
+            raise Misconfigured(
+                f"there is no kubeconfig (--kubeconfig, KUBECONFIG, ~/.kube/config), and this is no pod: {error}"
+            ) from error
         return configuration
 
 

@@ -97,7 +97,9 @@ def check(url: str | None, url_file: Path | None, ca_certificate: Path | None, w
     try:
         url = url or Path(url_file or "").read_text(encoding="utf-8").strip()
         check_until(url, authority=ca_certificate, wait=wait)
-    except (CheckFailed, OSError) as error:
+    except OSError as error:
+        raise click.ClickException(f"--url-file {url_file} cannot be read: {error.strerror}") from error
+    except CheckFailed as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{url} works: a directory and a nonce")
 

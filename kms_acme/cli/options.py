@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -25,6 +25,15 @@ POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
+def _parse_address(value: Any) -> Address | None:
+    if isinstance(value, Address):
+        return value
+    host, separator, port = str(value).rpartition(":")
+    if not separator or not port.isascii() or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004 - ports
+        return None
+    return Address(host.removeprefix("[").removesuffix("]"), int(port))
+
+
 class AddressType(click.ParamType[Address]):
     """`HOST:PORT`, `:PORT` for all interfaces, `[IPV6]:PORT`."""
 
@@ -32,12 +41,27 @@ class AddressType(click.ParamType[Address]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:
         """Parse the address. An invalid one ends the program with exit code 2."""
-        if isinstance(value, Address):
-            return value
-        host, separator, port = str(value).rpartition(":")
-        if not separator or not port.isascii() or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004 - ports
+        address = _parse_address(value)
+        if address is None:
             self.fail(f"{value!r} is not an address; write HOST:PORT, or :PORT for all interfaces", param, ctx)
-        return Address(host.removeprefix("[").removesuffix("]"), int(port))
+        return address
+
+
+class DNSServerType(click.ParamType[Address]):
+    """`IP:PORT`: the name of a DNS server could not be looked up without a DNS server."""
+
+    name = "ip:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+        """Parse the address. An invalid one ends the program with exit code 2."""
+        address = _parse_address(value)
+        try:
+            ip_address(address.host if address else "")
+        except ValueError:
+            address = None
+        if address is None:
+            self.fail(f"{value!r} is not the address of a DNS server; write IP:PORT, such as 10.0.0.53:53", param, ctx)
+        return address
 
 
 class NetworkType(click.ParamType[Network]):
@@ -194,9 +218,8 @@ def server_options(command: _Command, *, host: str = "") -> _Command:
             option(
                 "--dns-server",
                 "dns_servers",
-                type=AddressType(),
+                type=DNSServerType(),
                 multiple=True,
-                metavar="HOST:PORT",
                 help="DNS server to use for validation. Repeatable. Default: the system's resolvers.",
             ),
             option(

@@ -52,6 +52,19 @@ class SerialNumber(click.ParamType[tuple[str | None, str]]):
             self.fail(str(error), param, ctx)
 
 
+class Reason(click.ParamType[str]):
+    """A revocation reason, in any case."""
+
+    name = "reason"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the reason as RFC 5280 spells it. An unknown one ends the program with exit code 2."""
+        spelled = {each.lower(): each for each in ADMINISTRATOR_REASONS}
+        if str(value).lower() not in spelled:
+            self.fail(f"{value!r} is not one of {', '.join(ADMINISTRATOR_REASONS)}", param, ctx)
+        return spelled[str(value).lower()]
+
+
 @click.command()
 @options.option(
     "--kubeconfig",
@@ -64,8 +77,7 @@ class SerialNumber(click.ParamType[tuple[str | None, str]]):
 @click.option("--account", type=ObjectName(), help="Revoke all certificates of this ACMEAccount.")
 @click.option(
     "--reason",
-    type=click.Choice(ADMINISTRATOR_REASONS, case_sensitive=False),
-    metavar="REASON",
+    type=Reason(),
     default=UNSPECIFIED,
     show_default=True,
     help=f"Revocation reason: {', '.join(ADMINISTRATOR_REASONS)} (RFC 5280, 5.3.1). keyCompromise also blocks the"
@@ -84,9 +96,10 @@ def revoke(**values: Any) -> None:
     one could not be revoked, none was found, or you declined; 2 for wrong usage.
 
     \b
-    kms-acme revoke --serial 5F:3A:91:0C --reason keyCompromise
-    kms-acme revoke --order pki/abcdefghijklmnopqrstuvwxyz234567 --reason superseded
-    kms-acme revoke --account pki/NAME --reason cessationOfOperation --dry-run
+    Examples:
+        kms-acme revoke --serial 5F:3A:91:0C --reason keyCompromise
+        kms-acme revoke --order pki/abcdefghijklmnopqrstuvwxyz234567 --reason superseded
+        kms-acme revoke --account pki/NAME --reason cessationOfOperation --dry-run
     """  # noqa: D301 - the backspace tells click not to rewrap the lines
     chosen = [name for name in ("serial", "order", "account") if values[name] is not None]
     if len(chosen) != 1:

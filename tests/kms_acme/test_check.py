@@ -151,6 +151,7 @@ def test_the_command_ends_with_1_where_it_does_not(site: Site) -> None:
     assert "answered 404" in result.output
     result = CliRunner().invoke(main.main, ["check", "--url-file", "/none"])
     assert result.exit_code == 1
+    assert "--url-file /none cannot be read: No such file" in result.output
 
 
 @pytest.mark.parametrize("line", [["check"], ["check", "https://a", "--url-file", "b"]], ids=["neither", "both"])

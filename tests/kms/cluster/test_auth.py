@@ -324,7 +324,9 @@ async def test_where_there_is_neither_pod_nor_kubeconfig_the_message_says_so(
     pod: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
-    with pytest.raises(Misconfigured, match="no kubeconfig, and no pod with a ServiceAccount"):
+    with pytest.raises(
+        Misconfigured, match=r"no kubeconfig \(--kubeconfig, KUBECONFIG, ~/.kube/config\), and this is no pod"
+    ):
         await Connection.load(service_account=pod)
 
 
