@@ -62,6 +62,7 @@ def _answer_error(error: Exception, request: web.Request) -> web.Response:
             _log_refusal(error, request)
             return answer_refusal(error)
         case Unavailable():
+            _log_failure("service unavailable", request, detail=error.detail, retry_after=error.retry_after)
             return answer_unavailable(error.detail, error.retry_after)
         case errors.Unavailable():
             logger.warning("Kubernetes API unavailable", extra={"error": str(error)})
@@ -128,17 +129,14 @@ def _record(request: web.Request, response: web.StreamResponse, seconds: float) 
 
 def _log_refusal(refused: Refused, request: web.Request) -> None:
     """Log the refusal in the words that the client gets."""
-    logger.info(
-        "request refused",
-        extra={
-            "outcome": refused.type.value,
-            "detail": refused.detail,
-            "identifiers": [each.identifier.value for each in refused.subproblems if each.identifier] or None,
-            "profile": "/".join(request.match_info.get(name, "") for name in ("namespace", "profile")),
-            "account": request.get(ACCOUNT_NAME),
-            "route": _route(request),
-        },
-    )
+    identifiers = [each.identifier.value for each in refused.subproblems if each.identifier] or None
+    _log_failure("request refused", request, outcome=refused.type.value, detail=refused.detail, identifiers=identifiers)
+
+
+def _log_failure(event: str, request: web.Request, **reason: object) -> None:
+    profile = "/".join(request.match_info.get(name, "") for name in ("namespace", "profile"))
+    context = {"profile": profile, "account": request.get(ACCOUNT_NAME), "route": _route(request)}
+    logger.info(event, extra=reason | context)
 
 
 def _route(request: web.Request) -> str:

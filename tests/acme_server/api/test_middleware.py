@@ -9,6 +9,7 @@ from aiohttp import web
 from prometheus_client import generate_latest
 
 from acme_server.api.authentication import MAXIMUM_BODY
+from acme_server.problems import Unavailable
 from kms.cluster import errors
 from tests.support.acme import EXTERNAL_URL, binding
 from tests.support.eventually import until
@@ -168,6 +169,18 @@ async def test_one_line_a_refusal_says_why(server: Server, caplog: pytest.LogCap
     fields = vars(line)
     assert (fields["outcome"], fields["profile"]) == ("malformed", "pki/web")
     assert "identifiers" in fields["detail"]
+
+
+async def test_one_line_says_why_a_request_is_answered_with_503(
+    server: Server, fail: Callable[[Exception], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="acme_server")
+    fail(Unavailable("Profile pki/web is not ready.", 10))
+    assert (await server.post(NEW_ORDER, PAYLOAD)).status == 503
+    (line,) = [each for each in caplog.records if each.getMessage() == "service unavailable"]
+    fields = vars(line)
+    assert (fields["detail"], fields["retry_after"]) == ("Profile pki/web is not ready.", 10)
+    assert fields["profile"] == "pki/web"
 
 
 @pytest.mark.requirement("SEC64")
