@@ -61,9 +61,20 @@ def _answer(request: Request, context: ssl.SSLContext) -> http.client.HTTPRespon
     try:
         answer: http.client.HTTPResponse = urlopen(request, timeout=_TIMEOUT, context=context)  # noqa: S310 - likewise
     except HTTPError as error:
-        error.close()
-        raise CheckFailed(f"{request.full_url} answered {error.code}") from error
+        with error:
+            detail = _read_detail(error)
+        raise CheckFailed(f"{request.full_url} answered {error.code}{detail}") from error
     except (URLError, OSError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, URLError) else error
         raise CheckFailed(f"{request.full_url} did not answer: {reason}") from error
     return answer
+
+
+def _read_detail(error: HTTPError) -> str:
+    """The detail of a problem document, as the end of a sentence; empty if there is none."""
+    try:
+        problem = json.loads(error.read(_LONGEST))
+    except (ValueError, OSError, http.client.HTTPException):
+        return ""
+    detail = problem.get("detail") if isinstance(problem, dict) else None
+    return f": {detail}" if isinstance(detail, str) else ""

@@ -67,7 +67,12 @@ async def find_orders(cluster: Cluster, selection: Selection) -> tuple[ACMEOrder
         found = [each async for each in _list(cluster, namespace_or_none, fields=f"status.serialNumber={serial}")]
     certified = tuple(each for each in found if each.status.certificate is not None)
     if not certified:
-        raise NotRevoked("no such certificate; `kubectl get acmeorders -A -o wide` lists all of them")
+        what = "no such certificate"
+        if selection.order is not None:
+            what = f"ACMEOrder {'/'.join(selection.order)} has no certificate"
+        elif selection.account is not None:
+            what = f"no orders of ACMEAccount {'/'.join(selection.account)} have a certificate"
+        raise NotRevoked(f"{what}; `kubectl get acmeorders -A -o wide` lists all certificates")
     return certified
 
 

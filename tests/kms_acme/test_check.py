@@ -95,6 +95,9 @@ def test_a_directory_that_gives_nonces_works(site: Site) -> None:
     ("change", "complaint"),
     [
         ({"status": 404}, "/directory answered 404"),
+        ({"status": 503, "body": b'{"detail": "Profile pki/web is not ready."}'}, "503: Profile pki/web is not ready"),
+        ({"status": 502, "body": b"<html>"}, "/directory answered 502$"),
+        ({"status": 502, "body": b"[]"}, "/directory answered 502$"),
         ({"body": b"<html>"}, "is not JSON"),
         ({"body": b"[]"}, "it lacks newNonce"),
         ({"members": ("newNonce",)}, "it lacks newNonce or newAccount or newOrder"),

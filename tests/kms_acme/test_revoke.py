@@ -169,7 +169,12 @@ async def test_an_order_without_a_certificate_ends_with_1(administrator: Adminis
     made = order()
     administrator.api.put(ORDERS, replace(made, metadata=replace(made.metadata, name="a", uid="", resource_version="")))
     result = await administrator.revokes("--order", "pki/a", "--yes")
-    assert (result.exit_code, "no such certificate" in result.output) == (1, True)
+    assert (result.exit_code, "ACMEOrder pki/a has no certificate" in result.output) == (1, True)
+
+
+async def test_an_account_without_a_certificate_ends_with_1(administrator: Administrator) -> None:
+    result = await administrator.revokes("--account", "pki/b", "--yes")
+    assert (result.exit_code, "no orders of ACMEAccount pki/b have a certificate" in result.output) == (1, True)
 
 
 async def test_without_a_cluster_it_says_so_and_ends_with_1(tmp_path: Path) -> None:
