@@ -187,7 +187,7 @@ def _against_dns_name(rules: _NameRules, name: Name) -> str | None:
     for pattern in rules.dns_names.denied:
         # A wildcard certificate covers every name below its base, and so the denied one.
         if pattern.matches(name.base) or (name.is_wildcard and pattern.matches_below(name.base)):
-            return f'{name} is denied by {rules.at("dnsNames.denied")}: it meets "{pattern.text}"'
+            return f'{name} is denied by {rules.at("dnsNames.denied")}: it matches "{pattern.text}"'
     if name.is_wildcard and not rules.wildcards:
         return f"{name} is not allowed by {rules.at('dnsNames.wildcards')}"
     if not any(pattern.matches(name.base) for pattern in rules.dns_names.allowed):
@@ -245,7 +245,7 @@ def _against_value(attribute: str, value: str, policy: Policy) -> str | None:
     path = f"policy {policy.name} (spec.subject.{attribute}"
     for pattern in rules.denied:
         if pattern.matches(value):
-            return f'{asked} is denied by {path}.denied): it meets "{pattern.text}"'
+            return f'{asked} is denied by {path}.denied): it matches "{pattern.text}"'
     if not any(pattern.matches(value) for pattern in rules.allowed):
         return f"{asked} is not allowed by {path}.allowed)"
     return None

@@ -82,7 +82,7 @@ def test_denied_wins_over_allowed() -> None:
     assert messages(dns_name("ADMIN.apps.example.com")) == [
         (
             'DNS name "admin.apps.example.com" is denied by policy pki/web (spec.dnsNames.denied):'
-            ' it meets "admin.apps.example.com"'
+            ' it matches "admin.apps.example.com"'
         )
     ]
     assert messages(ip_address("10.0.0.1")) == [
@@ -277,7 +277,7 @@ def test_the_common_name_meets_its_own_rules_too() -> None:
     assert objections(request_for(common_name="b.apps.example.com"), policy) == [
         (
             'commonName "b.apps.example.com" in the subject is denied by policy pki/web'
-            ' (spec.subject.commonName.denied): it meets "b.**"'
+            ' (spec.subject.commonName.denied): it matches "b.**"'
         )
     ]
     assert objections(request_for(common_name="apps.example.com"), policy) == [
