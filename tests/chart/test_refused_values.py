@@ -28,6 +28,10 @@ from e2e.cluster.errors import CommandFailed
         ({"logging": {"level": "trace"}}, r"'/logging/level'.*must be one of"),
         ({"service": {"type": "ExternalName"}}, r"'/service/type'.*must be one of"),
         ({"service": {"port": 70000}}, r"'/service/port'.*maximum"),
+        (
+            {"server": {"validation": {"dnsServers": ["kube-dns:53"]}}},
+            r"'/server/validation/dnsServers/0'.*does not match pattern",
+        ),
         ({"server": {"validation": {"deny": ["10.0.0.0"]}}}, r"'/server/validation/deny/0'.*does not match pattern"),
         ({"server": {"extraEnv": [{"value": "x"}]}}, r"'/server/extraEnv/0'.*missing property 'name'"),
         ({"fullnameOverride": "x" * 51}, r"'/fullnameOverride'.*maxLength"),
