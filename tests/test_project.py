@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from collections.abc import Iterator
@@ -24,6 +25,16 @@ _PIN = re.compile(
     re.MULTILINE,
 )
 
+INDEXED = (
+    "acme_server/accounts",
+    "acme_server/certificates",
+    "acme_server/orders",
+    "acme_server/state",
+    "acme_server/validation",
+    "kms/cluster",
+    "operator/kms_operator/reconcilers",
+)
+"""Packages whose docstring says what each of their modules is for."""
 SERVER, OPERATOR = frozenset({"server"}), frozenset({"operator"})
 BOTH = SERVER | OPERATOR
 OPTIONS = {
@@ -140,6 +151,16 @@ def test_what_had_holes_is_pinned_where_they_are_mended(name: str, mended: str) 
 def test_both_lock_files_pin_the_same_versions() -> None:
     run, test = pins("requirements.lock"), pins("requirements-dev.lock")
     assert {name: pin["version"] for name, pin in run.items()} == {name: test[name]["version"] for name in run}
+
+
+@pytest.mark.parametrize("package", INDEXED)
+def test_the_docstring_of_a_package_lists_its_modules(package: str) -> None:
+    docstring = ast.get_docstring(ast.parse((ROOT / package / "__init__.py").read_text())) or ""
+    names = (line.partition("   ")[0].split(", ") for line in docstring.splitlines()[2:])
+    inside = {
+        each.stem for each in (ROOT / package).iterdir() if each.suffix == ".py" or (each / "__init__.py").exists()
+    }
+    assert sorted(name for line in names for name in line) == sorted(inside - {"__init__"})
 
 
 @pytest.mark.parametrize("option", OPTIONS)

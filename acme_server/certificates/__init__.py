@@ -1,1 +1,9 @@
-"""Issued certificates: revocation, CRLs, renewal information and chains."""
+"""Issued certificates: revocation, CRLs, renewal information and chains.
+
+revocation           who may revoke a certificate, and the revocation
+revocation_reasons   allowed reasons; dates, number and entries of a CRL
+crl                  signs and keeps the CRLs
+renewal_info         renewal information (RFC 9773)
+renewal_window       when a certificate should be renewed
+chains               the default chain and alternates
+"""

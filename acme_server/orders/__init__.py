@@ -1,1 +1,17 @@
-"""Orders (RFC 8555, 7.4): from new-order to the certificate."""
+"""Orders (RFC 8555, 7.4): from new-order to the certificate.
+
+service                what the API calls: create, read, respond to challenges, finalize
+new_order              newOrder and newAuthz: every check before an order is stored
+policy                 which names and requests the policy allows, and which challenges can prove a name
+identifiers            identifiers of ACME as names
+lifetimes              dates and lifetimes of orders, authorizations and certificates
+authorization_reuse    names that need no new challenge
+replacement            orders that replace a certificate (RFC 9773)
+validation_results     stores the results of challenges
+caa                    CAA checks after a challenge and before issuance
+finalize               accepts the CSR and issues the certificate
+certificate_template   the contents of the certificate
+transitions            the state machine of orders, authorizations and challenges
+recovery               continues the work of servers that died
+cancellation           ends the orders of deactivated accounts
+"""

@@ -1,1 +1,17 @@
-"""The Kubernetes API: client, informers, conflicts and retries."""
+"""The Kubernetes API: client, informers, conflicts and retries.
+
+client                  typed calls: get, list, watch, create, replace, apply, delete
+transport               requests, deadlines and connections
+retry                   which requests are repeated, and when
+errors                  the errors of all calls
+codec                   JSON of objects, lists and watch events
+auth                    kubeconfig or ServiceAccount, and their tokens
+service_account_token   tokens that the operator requests for the server
+informer, indexer       a current copy of all objects of a kind, with indexes
+change_feed             changes without a copy
+reflector               the loop of list and watch under both
+list_all                all objects, page by page
+leader_election         Leases
+resource_version        which version is newer
+metrics                 counters of calls
+"""

@@ -1,1 +1,13 @@
-"""One pure reconciler for each kind: a snapshot in, a plan out."""
+"""One pure reconciler for each kind: a snapshot in, a plan out.
+
+certificate_authority   signing keys, CA certificates and their renewal
+certificate_policy      checks the rules
+certificate_profile     checks references, writes the directory Secret
+certmanager_issuers     issuers of cert-manager, part of the plan of a profile
+eab_credential          EAB keys and their copies for the server
+eab_keys                form of EAB keys
+trust_distribution      published roots
+placement               objects in several namespaces, for issuers and roots
+installation            nonce key and serving certificate
+orphans                 deletes objects whose owner is gone
+"""
