@@ -45,7 +45,8 @@ class ShutdownTimes:
     @property
     def longest(self) -> float:
         """How long a shutdown takes at most."""
-        return self.leaving + 2 * (self.requests + self.internal_requests) + self.validations
+        requests = self.requests + self.plain_requests + self.internal_requests
+        return self.leaving + 2 * requests + self.validations
 
 
 def _warn_of_test_settings(settings: ServerSettings) -> None:

@@ -54,11 +54,14 @@ class ObjectQuota(View[T]):
         return self._counts[namespace, profile]
 
     def put(self, key: Key, resource: T) -> None:
-        """Count the object."""
-        if key in self._profiles:
-            return
+        """Count the object; one that took the name of another before that was seen to go, in its place."""
         name = resource.spec.profile_ref.name if self._counts_for_profile(resource) else ""
-        profile = self._profiles[key] = sys.intern(key[0]), sys.intern(name)
+        profile = sys.intern(key[0]), sys.intern(name)
+        if key in self._profiles:
+            if self._profiles[key] == profile:
+                return
+            self.remove(key)
+        self._profiles[key] = profile
         self._counts[profile] += 1
 
     def remove(self, key: Key) -> None:

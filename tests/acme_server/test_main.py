@@ -18,7 +18,7 @@ import msgspec
 import pytest
 import trustme
 
-from acme_server.main import run, serve
+from acme_server.main import ShutdownTimes, run, serve
 from acme_server.settings import ServerSettings, ValidationSettings
 from e2e.cluster.ports import free_port
 from kms.address import Address
@@ -349,3 +349,10 @@ async def test_secrets_of_others_change_nothing(tmp_path: Path) -> None:
         server.api.remove(SECRETS, NAMESPACE, serving_secret_name(SERVICE_NAME))
         await asyncio.sleep(0.1)
         await server.eventually("/healthz", 200)
+
+
+def test_a_shutdown_takes_as_long_as_all_of_its_steps() -> None:
+    # Requests get their time twice: to end by themselves, and after they were cancelled.
+    times = ShutdownTimes(leaving=1, requests=20, validations=3, plain_requests=400, internal_requests=5_000)
+    assert times.longest == 1 + 40 + 3 + 800 + 10_000
+    assert ShutdownTimes().longest == 25, "what the chart leaves for it beside drainSeconds"

@@ -89,6 +89,17 @@ def test_aliases_of_accounts_take_room_and_count_for_no_profile() -> None:
         accounts.admit(profile(), limit=2, field="spec.enrollment.acme.maximumAccounts")
 
 
+def test_an_account_under_the_name_of_an_alias_counts_also_if_the_end_of_that_is_heard_of_late() -> None:
+    index: Index[ACMEAccount] = Index()
+    accounts = ObjectQuota(index, "accounts", maximum=9, counts_for_profile=is_account)
+    opened, ended = (replace(account("a").metadata, resource_version=each) for each in ("3", "2"))
+    alias = replace(account("a"), spec=replace(account("a").spec, alias_of=LocalRef(name="b")))
+    index.update(alias, False)
+    index.update(replace(account("a"), metadata=opened), False)
+    index.update(replace(alias, metadata=ended), True)
+    assert (len(accounts), accounts.count("pki", "web"), accounts.count("pki", "")) == (1, 1, 0)
+
+
 class Limited:
     """The open orders of an index that a test fills."""
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
+from contextlib import suppress
 from itertools import pairwise
 from typing import Literal
 
@@ -355,3 +357,74 @@ def test_the_most_laborious_answer_is_read_in_a_moment() -> None:
         target = start if number % 8 else 12
     assert texts(read_response(bytes(wire), query)) == []
     assert least_time(lambda: read_response(bytes(wire), query)) < 0.05
+
+
+def pointer(offset: int) -> bytes:
+    return struct.pack("!H", 0xC000 | offset)
+
+
+@pytest.mark.requirement("SEC41")
+@pytest.mark.parametrize(
+    ("type_", "data"),
+    [
+        (1, lambda number: bytes([10, 0, 0, number])),
+        (2, lambda number: pointer(12 + 2 * number)),  # NS
+        (5, lambda _: pointer(12)),  # CNAME
+        (6, lambda _: pointer(12) + pointer(14) + bytes(20)),  # SOA
+        (17, lambda _: pointer(12) + pointer(14)),  # RP
+    ],
+)
+def test_a_hundred_records_with_names_of_very_many_labels_are_read_in_a_moment(
+    type_: int, data: Callable[[int], bytes]
+) -> None:
+    query = asked(".".join("x" * 120), "A")
+    wire = bytearray(query.wire[: len(query.wire) - 11])  # without EDNS
+    wire[2] |= 0x80
+    struct.pack_into("!HHH", wire, 6, 100, 0, 0)
+    for number in range(100):
+        wire += pointer(12) + struct.pack("!HHIH", type_, 1, 60, len(data(number))) + data(number)
+
+    def read() -> None:
+        with suppress(MalformedResponse):
+            read_response(bytes(wire), query)
+
+    assert least_time(read) < 0.05
+
+
+@pytest.mark.requirement("SEC41")
+def test_no_more_than_one_question_is_read() -> None:
+    query = asked(".".join("x" * 120), "A")
+    wire = bytearray(query.wire[: len(query.wire) - 11])
+    wire[2] |= 0x80
+    struct.pack_into("!HHHH", wire, 4, 2001, 0, 0, 0)
+    wire += (pointer(12) + struct.pack("!HH", 1, 1)) * 2000
+
+    def refuse() -> None:
+        with pytest.raises(UnrelatedMessage):
+            read_response(bytes(wire), query)
+
+    assert least_time(refuse) < 0.01
+
+
+@pytest.mark.parametrize("rcode", [16, 23])
+def test_the_upper_bits_of_the_response_code_count(rcode: int) -> None:
+    response = dns.message.make_response(asked().message)
+    response.set_rcode(dns.rcode.Rcode.make(rcode))
+    assert read_response(response.to_wire(), asked()).rcode == rcode
+
+
+@pytest.mark.parametrize("rcode", [1, 2, 4, 5])
+def test_a_failure_need_not_repeat_the_question(rcode: int) -> None:
+    head = bytearray(asked().wire[:12])
+    head[2] |= 0x80
+    head[3] |= rcode
+    struct.pack_into("!HHHH", head, 4, 0, 0, 0, 0)
+    assert read_response(bytes(head), asked()).rcode == rcode
+
+
+def test_an_answer_without_a_question_is_none() -> None:
+    head = bytearray(asked().wire[:12])
+    head[2] |= 0x80
+    struct.pack_into("!HHHH", head, 4, 0, 0, 0, 0)
+    with pytest.raises(UnrelatedMessage):
+        read_response(bytes(head), asked())
