@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +17,7 @@ from kms.resources.policies import DNSNameRules
 from tests.support import pki
 from tests.support.acme import ALGORITHMS, MAC_KEY, ClientKey, binding, signed
 from tests.support.domain import KEY_ID_1, NAMESPACE, World
-from tests.support.server import Answer, Server, running_replica, running_server
+from tests.support.server import Answer, Server, running_server
 
 
 def in_small_pages(world: World) -> None:
@@ -30,16 +29,6 @@ async def server() -> AsyncIterator[Server]:
     async with running_server(in_small_pages) as running:
         await running.register()
         yield running
-
-
-@pytest.fixture
-async def other(server: Server) -> AsyncIterator[Server]:
-    """A second replica on the same cluster, with caches of its own that no watch keeps current."""
-    server.world.sole_writer = False
-    world = server.world.another()
-    async with running_replica(world, server.nonces) as replica:
-        yield replace(replica, key=server.key, kid=server.kid)
-    await world.services.worker.drain(1)
 
 
 # Key change

@@ -3,32 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
 
 from tests.support import pki
 from tests.support.acme import EXTERNAL_URL, MAC_KEY, ClientKey, binding, signed
 from tests.support.domain import KEY_ID_1, wrong
-from tests.support.server import Answer, Server, running_replica, running_server
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    async with running_server() as running:
-        await running.register()
-        yield running
-
-
-@pytest.fixture
-async def other(server: Server) -> AsyncIterator[Server]:
-    """A second replica on the same cluster, with caches of its own that no watch keeps current."""
-    server.world.sole_writer = False
-    world = server.world.another()
-    async with running_replica(world, server.nonces) as replica:
-        yield replace(replica, key=server.key, kid=server.kid)
-    await world.services.worker.drain(1)
+from tests.support.server import Answer, Server
 
 
 async def urls_of(server: Server) -> list[str]:

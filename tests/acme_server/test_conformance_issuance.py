@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import pytest
@@ -21,13 +21,6 @@ from tests.support.acme import ClientKey
 from tests.support.server import Answer, Server, running_replica, running_server
 
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    async with running_server() as running:
-        await running.register()
-        yield running
 
 
 def leaf_of(answer: Answer) -> x509.Certificate:

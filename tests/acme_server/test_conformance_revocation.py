@@ -37,16 +37,6 @@ async def server() -> AsyncIterator[Server]:
         yield running
 
 
-@pytest.fixture
-async def other(server: Server) -> AsyncIterator[Server]:
-    """A second replica on the same cluster, with caches of its own that no watch keeps current."""
-    server.world.sole_writer = False
-    world = server.world.another()
-    async with running_replica(world, server.nonces) as replica:
-        yield replace(replica, key=server.key, kid=server.kid)
-    await world.services.worker.drain(1)
-
-
 async def stranger_to(server: Server) -> Server:
     """A client of the same server with an account of its own."""
     other = replace(server, key=ClientKey(), kid=None)

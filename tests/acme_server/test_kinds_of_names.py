@@ -10,15 +10,15 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from acme_server.problems import ProblemType, Refused
+from acme_server.problems import ProblemType
 from acme_server.settings import ValidationSettings
 from acme_server.validation.net.address_filter import AddressFilter
-from kms.resources.accounts import ACMEAccount
 from kms.resources.orders import ACMEOrder, ChallengeType
 from kms.resources.policies import DNSNameRules, PolicySpec, ValueRules
 from kms.resources.profiles import CertificateContents
 from tests.support import pki
 from tests.support.domain import World, running_world, wanted
+from tests.support.refusals import refusal
 from tests.support.server import Server, running_server
 
 ADDRESSES = ("10.0.0.7", "2001:db8::7")
@@ -47,22 +47,9 @@ async def world() -> AsyncIterator[World]:
         yield world
 
 
-async def proven(world: World, account: ACMEAccount, type_: ChallengeType, *names: str) -> ACMEOrder:
-    order = await world.order(account, *names)
-    for position in range(len(names)):
-        await world.respond(order, position, type_)
-    return await world.services.orders.poll(order)
-
-
 def certificate(order: ACMEOrder) -> x509.Certificate:
     assert order.status.certificate is not None, order.status
     return x509.load_pem_x509_certificate(order.status.certificate.encode())
-
-
-async def refused(call: object) -> Refused:
-    with pytest.raises(Refused) as caught:
-        await call  # type: ignore[misc]
-    return caught.value
 
 
 # Addresses
@@ -85,14 +72,14 @@ async def test_an_address_is_offered_everything_but_dns_01(server: Server) -> No
 async def test_a_certificate_for_addresses_has_them_in_the_san_alone(world: World, type_: ChallengeType) -> None:
     world.configure(policy=POLICY, challenges=ALL, contents=CertificateContents(common_name="FirstName"))
     account = await world.account()
-    order = await proven(world, account, type_, *ADDRESSES)
+    order = await world.proven(account, *ADDRESSES, type_=type_)
     issued = certificate(await world.finalized(account, order))
     names = issued.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     assert names.value.get_values_for_type(x509.IPAddress) == [ipaddress.ip_address(each) for each in ADDRESSES]
     assert names.value.get_values_for_type(x509.DNSName) == []
     assert names.critical
     assert issued.subject.get_attributes_for_oid(NameOID.COMMON_NAME) == []
-    mixed = await proven(world, account, type_, "10.0.0.9", "www.example.com")
+    mixed = await world.proven(account, "10.0.0.9", "www.example.com", type_=type_)
     issued = certificate(await world.finalized(account, mixed))
     assert [each.value for each in issued.subject] == ["www.example.com"]
 
@@ -103,8 +90,8 @@ async def test_a_certificate_for_addresses_has_them_in_the_san_alone(world: Worl
 )
 async def test_a_request_for_another_address_is_refused(world: World, names: tuple[str, ...]) -> None:
     account = await world.account()
-    order = await proven(world, account, "http-01", "10.0.0.7")
-    problem = await refused(world.services.orders.finalize(world.caller(account), order, pki.csr(*names)))
+    order = await world.proven(account, "10.0.0.7")
+    problem = await refusal(world.finalized(account, order, pki.csr(*names)))
     assert problem.type == ProblemType.BAD_CSR
     assert world.stored(order).status.state == "ready"
 
@@ -112,13 +99,13 @@ async def test_a_request_for_another_address_is_refused(world: World, names: tup
 @pytest.mark.requirement("IP-M8")
 async def test_loopback_is_an_identifier_only_where_validation_may_go_there(world: World) -> None:
     account = await world.account()
-    problem = await refused(world.order(account, "127.0.0.9"))
+    problem = await refusal(world.order(account, "127.0.0.9"))
     assert problem.type == ProblemType.REJECTED_IDENTIFIER
     assert "loopback" in problem.detail
     allow = ipaddress.IPv4Network("127.0.0.0/8")
     world.objection = AddressFilter(ValidationSettings(allow=(allow,))).objection
     world.start()
-    order = await proven(world, account, "http-01", "127.0.0.9")
+    order = await world.proven(account, "127.0.0.9")
     assert (await world.finalized(account, order)).status.state == "valid"
     assert world.validator.asked[0][0] == "127.0.0.9"
 
@@ -126,7 +113,7 @@ async def test_loopback_is_an_identifier_only_where_validation_may_go_there(worl
 @pytest.mark.requirement("IP-M5", "M107")
 async def test_an_address_that_only_dns_01_is_offered_for_is_refused(world: World) -> None:
     world.configure(policy=POLICY, challenges=("dns-01",))
-    problem = await refused(world.order(await world.account(), "10.0.0.7"))
+    problem = await refusal(world.order(await world.account(), "10.0.0.7"))
     assert problem.type == ProblemType.REJECTED_IDENTIFIER
     assert "(dns-01)" in problem.detail
 
@@ -149,18 +136,18 @@ async def test_a_wildcard_is_proven_by_dns_01_for_its_base_name(server: Server) 
 @pytest.mark.requirement("M57", "SEC28")
 async def test_a_proof_of_the_base_name_is_none_of_the_wildcard_and_the_other_way_round(world: World) -> None:
     account = await world.account()
-    await proven(world, account, "dns-01", "example.com")
+    await world.proven(account, "example.com", type_="dns-01")
     assert (await world.order(account, "*.example.com")).status.state == "pending"
-    await proven(world, account, "dns-01", "*.apps.example.com")
+    await world.proven(account, "*.apps.example.com", type_="dns-01")
     assert (await world.order(account, "apps.example.com")).status.state == "pending"
     order = await world.order(account, "*.apps.example.com")
     assert (order.status.state, order.status.authorizations[0].wildcard) == ("ready", True)
     issued = certificate(await world.finalized(account, order))
     names = issued.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["*.apps.example.com"]
-    problem = await refused(
-        world.services.orders.finalize(
-            world.caller(account),
+    problem = await refusal(
+        world.finalized(
+            account,
             await world.order(account, "*.apps.example.com"),
             pki.csr("apps.example.com"),
         )
@@ -170,7 +157,7 @@ async def test_a_proof_of_the_base_name_is_none_of_the_wildcard_and_the_other_wa
 
 async def test_a_policy_without_wildcards_refuses_them(world: World) -> None:
     world.configure(policy=PolicySpec(dns_names=DNSNameRules(allowed=("**.example.com",))), challenges=ALL)
-    problem = await refused(world.order(await world.account(), "*.apps.example.com"))
+    problem = await refusal(world.order(await world.account(), "*.apps.example.com"))
     assert "dnsNames.wildcards" in problem.detail
 
 

@@ -11,11 +11,12 @@ import pytest
 from acme_server.model import RequestedIdentifier
 from acme_server.orders import transitions
 from acme_server.payloads import NewAuthorization
-from acme_server.problems import ProblemType, Refused
+from acme_server.problems import ProblemType
 from kms.resources.kinds import ORDERS
 from kms.resources.orders import ACMEOrder
 from tests.support.acme import ClientKey
 from tests.support.domain import World, running_world
+from tests.support.refusals import refusal
 from tests.support.server import Answer, Server, running_server
 
 WWW = "www.example.com"
@@ -164,9 +165,7 @@ async def test_only_while_it_is_pending_it_is_one_of_the_open_orders(world: Worl
     limits = world.services.state.open_orders
     limits.maximum = 1
     order = await opened(world)
-    with pytest.raises(Refused) as caught:
-        await opened(world, "api.example.com")
-    assert caught.value.type == ProblemType.RATE_LIMITED
+    assert (await refusal(opened(world, "api.example.com"))).type == ProblemType.RATE_LIMITED
     await world.respond(order, 0, "http-01")
     await world.services.orders.poll(order)
     await opened(world, "api.example.com")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -34,17 +33,6 @@ from tests.support.operated import (
     secret,
 )
 from tests.support.world import World, world
-
-
-@pytest.fixture
-async def running() -> AsyncIterator[World]:
-    """After everything has settled for the first time."""
-    async with world() as one:
-        await one.tell()
-        one.controller.enqueue_all()
-        await one.settle()
-        one.api.requests.clear()
-        yield one
 
 
 async def test_four_manifests_become_ready(running: World) -> None:

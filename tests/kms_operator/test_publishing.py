@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -25,18 +24,6 @@ from kms_operator.optional_kinds import OptionalKinds
 from kms_operator.settings import OperatorSettings
 from tests.support.operated import RELEASE, SETTINGS, authority, namespace, profile
 from tests.support.world import World, world
-
-
-@pytest.fixture
-async def running() -> AsyncIterator[World]:
-    """After everything has settled for the first time."""
-    async with world() as one:
-        await one.tell()
-        one.controller.enqueue_all()
-        await one.settle()
-        one.api.requests.clear()
-        yield one
-
 
 ROOT_HERE = {"configMap": {"name": "example-ca"}}
 

@@ -26,14 +26,9 @@ async def world() -> AsyncIterator[World]:
         yield world
 
 
-@pytest.fixture
-async def account(world: World) -> ACMEAccount:
-    return await world.account()
-
-
 async def certified(world: World, account: ACMEAccount, name: str = NAME) -> ACMEOrder:
     order = await world.proven(account, name)
-    return await world.services.orders.finalize(world.caller(account), order, pki.csr(name))
+    return await world.finalized(account, order, pki.csr(name))
 
 
 def id_of(order: ACMEOrder) -> str:
@@ -183,7 +178,7 @@ async def test_renewals_are_not_kept_waiting_by_the_limit_of_open_orders(world: 
 async def test_a_key_that_was_revoked_as_compromised_is_not_certified_again(world: World, account: ACMEAccount) -> None:
     csr = pki.csr(NAME)
     order = await world.proven(account)
-    order = await world.services.orders.finalize(world.caller(account), order, csr)
+    order = await world.finalized(account, order, csr)
     revoked = replace(
         order,
         metadata=replace(order.metadata, resource_version="99999"),
@@ -192,7 +187,7 @@ async def test_a_key_that_was_revoked_as_compromised_is_not_certified_again(worl
     world.services.state.order_index.update(revoked, False)
     again = await world.proven(account)
     with pytest.raises(Refused, match="compromised") as caught:
-        await world.services.orders.finalize(world.caller(account), again, csr)
+        await world.finalized(account, again, csr)
     assert caught.value.type is ProblemType.BAD_CSR
     assert world.stored(again).status.state == "ready", "another key will do"
     transitions.require_ready(world.stored(again), now=world.clock())

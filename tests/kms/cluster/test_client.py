@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime
 
@@ -27,18 +26,7 @@ from kms.resources.kinds import ACCOUNTS, NAMESPACES, SECRETS
 from kms.resources.meta import ObjectMeta
 from tests.support.accounts import account
 from tests.support.apiobjects import Key
-from tests.support.apiserver import FakeApiServer, Seen, running_api
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[FakeApiServer]:
-    async with running_api() as started:
-        yield started
-
-
-@pytest.fixture
-async def cluster(api: FakeApiServer) -> Cluster:
-    return await api.cluster()
+from tests.support.apiserver import FakeApiServer, Seen
 
 
 def opened(stored: ACMEAccount) -> ACMEAccount:

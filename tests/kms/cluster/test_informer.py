@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import pytest
@@ -13,7 +13,7 @@ from kms.cluster.retry import Timing
 from kms.resources.accounts import AccountStatus, ACMEAccount
 from kms.resources.kinds import ACCOUNTS
 from tests.support.accounts import account
-from tests.support.apiserver import FakeApiServer, running_api
+from tests.support.apiserver import FakeApiServer
 from tests.support.eventually import in_background, until
 
 
@@ -23,17 +23,6 @@ async def hurried(seconds: float) -> None:
 
 
 HURRIED = Timing(sleep=hurried)
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[FakeApiServer]:
-    async with running_api() as started:
-        yield started
-
-
-@pytest.fixture
-async def cluster(api: FakeApiServer) -> Cluster:
-    return await api.cluster()
 
 
 class Changes:
