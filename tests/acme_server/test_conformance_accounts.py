@@ -43,7 +43,7 @@ async def change(server: Server, new: ClientKey, payload: bytes | None = None, *
     return await server.post(url, payload, **header)
 
 
-@pytest.mark.requirement("M95", "M96", "M99")
+@pytest.mark.requirement("M95", "M96", "M99", "S15", "C14", "M101")
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 async def test_an_account_gets_another_key_of_any_kind(server: Server, algorithm: str) -> None:
     new, kid = ClientKey(algorithm), server.kid
@@ -183,7 +183,7 @@ async def test_the_list_of_orders_goes_on_from_page_to_page(server: Server) -> N
     assert await pages(server, f"{server.kid}/orders") == listed
 
 
-@pytest.mark.requirement("M54")
+@pytest.mark.requirement("M54", "M55")
 async def test_orders_that_became_invalid_are_left_out(server: Server) -> None:
     orders = [await server.order(f"{number}.example.com") for number in range(4)]
     await server.post(orders[0].json["authorizations"][0], {"status": "deactivated"})
@@ -313,17 +313,20 @@ async def test_every_kind_of_key_is_bound_with_every_mac(server: Server, mac: st
         assert (await bound(server, ClientKey(algorithm), alg=mac)).status == 201, algorithm
 
 
-@pytest.mark.requirement("SEC09")
+@pytest.mark.requirement("SEC09", "SEC37")
 @pytest.mark.parametrize("cached", [True, False])
 async def test_an_unknown_key_identifier_costs_what_a_wrong_mac_costs(server: Server, cached: bool) -> None:
     server.world.configure(external_account_binding="Required")
     server.world.put_credential(cached=cached)
-    costs = []
+    costs, answers = [], []
     for changes in ({"kid": "nobody"}, {"mac_key": b"w" * 32}):
         before = len(server.world.api.requests)
-        assert (await bound(server, ClientKey(), **changes)).problem["type"] == "unauthorized"
+        refused = await bound(server, ClientKey(), **changes)
+        assert refused.problem["type"] == "unauthorized"
+        answers.append(refused.without_nonce())
         costs.append(server.world.calls(before))
     assert costs[0] == costs[1] == ["get acmeaccounts", "get secrets"]
+    assert answers[0] == answers[1]
 
 
 @pytest.mark.requirement("SEC12c")

@@ -440,7 +440,9 @@ EXPECTED: list[tuple[Provoke, str, int, str]] = [
 ]
 
 
-@pytest.mark.requirement("S43", "M44", "M51", "SEC20", "C6", "C11")
+@pytest.mark.requirement(
+    "S43", "M44", "M51", "SEC20", "C6", "C11", "M40", "SEC38", "SEC62", "M69", "M134", "M22", "ARI-M8", "PROF-M2"
+)
 @pytest.mark.parametrize(
     ("provoke", "type_", "status", "detail"), [pytest.param(*each, id=each[0].__name__) for each in EXPECTED]
 )

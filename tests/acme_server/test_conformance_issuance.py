@@ -34,7 +34,7 @@ async def certificate_of(server: Server, order: Answer) -> x509.Certificate:
 
 
 @pytest.mark.requirement(
-    "M56", "M58", "M60", "M61", "M106", "M110", "M123", "M126", "M127", "M129", "M130", "M143", "M146", "C1"
+    "M56", "M58", "M60", "M61", "M106", "M110", "M123", "M126", "M127", "M129", "M130", "M143", "M146", "C1", "M111"
 )
 async def test_every_answer_from_account_to_certificate_says_what_rfc_8555_wants(server: Server) -> None:
     order = await server.order("www.example.com", "WWW.example.com", "api.example.com")
@@ -245,7 +245,7 @@ async def test_the_key_of_an_account_gets_no_certificate_and_the_order_stays_rea
     assert (await server.post(order.location)).json["status"] == "ready"  # M114
 
 
-@pytest.mark.requirement("M113", "SEC27")
+@pytest.mark.requirement("M113", "SEC27", "SEC35", "C9")
 async def test_twenty_finalizations_over_two_replicas_come_to_one_certificate(server: Server) -> None:
     other_world = server.world.another()
     server.world.sole_writer = False

@@ -10,7 +10,6 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from msgspec.structs import replace
 
-from acme_server.api.problems import status_of
 from acme_server.orders import transitions
 from acme_server.problems import ProblemType, Unavailable
 from kms.resources.accounts import ACMEAccount
@@ -101,14 +100,6 @@ async def test_without_a_name_it_is_the_directorys_own_by_the_name_that_it_is_li
     world.configure(profiles=(entry("short"), entry("tls", of="web")))
     order = await world.order(account)
     assert (order.spec.profile, order.spec.contents_ref) == ("tls", None)
-
-
-@pytest.mark.requirement("PROF-M2")
-async def test_an_unknown_name_is_an_invalid_profile(world: World, account: ACMEAccount) -> None:
-    problem = await refusal(world.order(account, profile="long"))
-    assert (problem.type, status_of(problem)) == (ProblemType.INVALID_PROFILE, 400)
-    assert "broken, missing, short" in problem.detail
-    assert not world.stored_orders()
 
 
 @pytest.mark.requirement("PROF-M2")

@@ -61,6 +61,11 @@ class Answer:
         assert document["type"].startswith(ERROR)
         return document | {"type": document["type"].removeprefix(ERROR)}
 
+    def without_nonce(self) -> tuple[int, dict[str, str], str]:
+        """What two requests that are refused alike have in common."""
+        headers = {name: value for name, value in self.headers.items() if name not in {"Replay-Nonce", "Date"}}
+        return self.status, headers, self.text
+
 
 @dataclass
 class Server:

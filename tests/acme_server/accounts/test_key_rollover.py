@@ -141,14 +141,6 @@ async def test_a_key_that_an_account_has_or_had_is_in_use(world: World, account:
     assert objects(world) == 3
 
 
-@pytest.mark.requirement("M97")
-async def test_another_old_key_is_refused_before_anything_is_written(world: World, account: ACMEAccount) -> None:
-    before = len(world.api.requests)
-    refused = await refusal(change(world, account, SECOND, old=THIRD))
-    assert refused.type is ProblemType.MALFORMED
-    assert world.calls(before) == []
-
-
 @pytest.mark.requirement("SEC25")
 async def test_a_compromised_key_becomes_nobodys_key(world: World, account: ACMEAccount) -> None:
     compromised = Key(pki.key(which="lost").public_key(), jwk='"lost"', thumbprint="lost")

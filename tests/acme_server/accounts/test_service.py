@@ -96,28 +96,10 @@ async def test_an_account_that_is_not_open_yet_is_none(world: World) -> None:
     assert again.status.state == "valid"
 
 
-@pytest.mark.requirement("M81")
-async def test_terms_of_service_must_be_agreed_to_where_there_are_any(world: World) -> None:
-    await register(world, wanted=NewAccount())
-    world.configure(terms_of_service="https://example.com/terms")
-    refused = await refusal(register(world, wanted=NewAccount(), key=Key(thumbprint="other")))
-    assert refused.type == ProblemType.USER_ACTION_REQUIRED
-    assert refused.members["instance"] == "https://example.com/terms"
-    account, _ = await register(world, Key(thumbprint="other"))
-    assert account.status.terms_of_service_agreed == "https://example.com/terms"
-
-
 @pytest.mark.requirement("S79", "M80", "SEC37")
 async def test_contacts_are_checked_before_anything_is_written(world: World) -> None:
     refused = await refusal(register(world, wanted=NewAccount(contact=("tel:+123",))))
     assert refused.type == ProblemType.UNSUPPORTED_CONTACT
-    assert accounts(world) == []
-
-
-@pytest.mark.requirement("S88", "M91")
-async def test_without_a_required_binding_there_is_no_account(world: World) -> None:
-    world.configure(external_account_binding="Required")
-    assert (await refusal(register(world))).type == ProblemType.EXTERNAL_ACCOUNT_REQUIRED
     assert accounts(world) == []
 
 

@@ -101,14 +101,6 @@ async def test_an_order_that_replaces_a_certificate_says_so_and_costs_one_write(
 
 
 @pytest.mark.requirement("ARI-M8")
-async def test_a_certificate_is_replaced_once(world: World, account: ACMEAccount) -> None:
-    predecessor = await certified(world, account)
-    await replacing(world, account, id_of(predecessor))
-    refused = await refusal(world, account, id_of(predecessor))
-    assert (refused.type, status_of(refused)) == (ProblemType.ALREADY_REPLACED, 409)
-
-
-@pytest.mark.requirement("ARI-M8")
 async def test_of_orders_that_replace_the_same_certificate_at_once_one_is_made(
     world: World, account: ACMEAccount
 ) -> None:
