@@ -208,9 +208,7 @@ async def somebody_elses_order(server: Server) -> Answer:
 
 async def issued(server: Server) -> x509.Certificate:
     """A new certificate of the server's account."""
-    valid = await server.finalize(await server.ready())
-    chain = await server.post(valid.json["certificate"])
-    return x509.load_pem_x509_certificate(chain.text.encode())
+    return await server.certificate(await server.finalize(await server.ready()))
 
 
 async def a_certificate_that_is_replaced_already(server: Server) -> Answer:

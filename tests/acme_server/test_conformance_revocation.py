@@ -48,10 +48,8 @@ async def certificate_of(server: Server, *names: str, key: PrivateKey | None = N
     """A new certificate, in DER."""
     order = await server.ready(*names)
     request = pki.csr(*names or ("www.example.com",), signed_with=key)
-    order = await server.finalize(order, request)
-    assert order.json["status"] == "valid", order.text
-    chain = await server.post(order.json["certificate"])
-    return x509.load_pem_x509_certificate(chain.text.encode()).public_bytes(Encoding.DER)
+    certificate = await server.certificate(await server.finalize(order, request))
+    return certificate.public_bytes(Encoding.DER)
 
 
 async def revoke(

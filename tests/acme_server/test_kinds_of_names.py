@@ -13,11 +13,11 @@ from cryptography.x509.oid import NameOID
 from acme_server.problems import ProblemType
 from acme_server.settings import ValidationSettings
 from acme_server.validation.net.address_filter import AddressFilter
-from kms.resources.orders import ACMEOrder, ChallengeType
+from kms.resources.orders import ChallengeType
 from kms.resources.policies import DNSNameRules, PolicySpec, ValueRules
 from kms.resources.profiles import CertificateContents
 from tests.support import pki
-from tests.support.domain import World, running_world, wanted
+from tests.support.domain import World, certificate_of, running_world, wanted
 from tests.support.refusals import refusal
 from tests.support.server import Server, running_server
 
@@ -47,11 +47,6 @@ async def world() -> AsyncIterator[World]:
         yield world
 
 
-def certificate(order: ACMEOrder) -> x509.Certificate:
-    assert order.status.certificate is not None, order.status
-    return x509.load_pem_x509_certificate(order.status.certificate.encode())
-
-
 # Addresses
 
 
@@ -73,14 +68,14 @@ async def test_a_certificate_for_addresses_has_them_in_the_san_alone(world: Worl
     world.configure(policy=POLICY, challenges=ALL, contents=CertificateContents(common_name="FirstName"))
     account = await world.account()
     order = await world.proven(account, *ADDRESSES, type_=type_)
-    issued = certificate(await world.finalized(account, order))
+    issued = certificate_of(await world.finalized(account, order))
     names = issued.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     assert names.value.get_values_for_type(x509.IPAddress) == [ipaddress.ip_address(each) for each in ADDRESSES]
     assert names.value.get_values_for_type(x509.DNSName) == []
     assert names.critical
     assert issued.subject.get_attributes_for_oid(NameOID.COMMON_NAME) == []
     mixed = await world.proven(account, "10.0.0.9", "www.example.com", type_=type_)
-    issued = certificate(await world.finalized(account, mixed))
+    issued = certificate_of(await world.finalized(account, mixed))
     assert [each.value for each in issued.subject] == ["www.example.com"]
 
 
@@ -142,7 +137,7 @@ async def test_a_proof_of_the_base_name_is_none_of_the_wildcard_and_the_other_wa
     assert (await world.order(account, "apps.example.com")).status.state == "pending"
     order = await world.order(account, "*.apps.example.com")
     assert (order.status.state, order.status.authorizations[0].wildcard) == ("ready", True)
-    issued = certificate(await world.finalized(account, order))
+    issued = certificate_of(await world.finalized(account, order))
     names = issued.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["*.apps.example.com"]
     problem = await refusal(
@@ -172,7 +167,7 @@ async def test_the_dates_of_the_certificate_are_those_that_were_asked_for_to_the
         if not order.spec.authorized:  # the later ones reuse the proof of the first
             await world.respond(order)
         order = await world.finalized(account, await world.services.orders.poll(order))
-        issued = certificate(order)
+        issued = certificate_of(order)
         if order.spec.not_before is not None:
             assert issued.not_valid_before_utc == order.spec.not_before == dates["not_before"].replace(microsecond=0)
         if order.spec.not_after is not None:

@@ -14,11 +14,10 @@ from acme_server.orders import transitions
 from acme_server.problems import ProblemType, Unavailable
 from kms.resources.accounts import ACMEAccount
 from kms.resources.meta import LocalRef
-from kms.resources.orders import ACMEOrder
 from kms.resources.policies import DNSNameRules, PolicySpec
 from kms.resources.profiles import CertificateContents, OrderProfile
 from tests.support import pki
-from tests.support.domain import World, running_world
+from tests.support.domain import World, certificate_of, running_world
 from tests.support.refusals import refusal
 from tests.support.server import running_server
 
@@ -43,11 +42,6 @@ def offering(*entries: OrderProfile) -> Callable[[World], None]:
 async def world() -> AsyncIterator[World]:
     async with running_world(offering()) as world:
         yield world
-
-
-def certificate(order: ACMEOrder) -> x509.Certificate:
-    assert order.status.certificate is not None, order.status
-    return x509.load_pem_x509_certificate(order.status.certificate.encode())
 
 
 @pytest.mark.requirement("PROF-M1", "SEC10")
@@ -76,8 +70,7 @@ async def test_the_chosen_profile_is_in_the_order_and_in_the_certificate() -> No
         assert (order.json["status"], order.json["profile"]) == ("ready", "short")  # the proof serves all profiles
         issued = await server.finalize(order)
         assert issued.json["profile"] == "short"
-        chain = (await server.post(issued.json["certificate"])).text
-        leaf = x509.load_pem_x509_certificate(chain.encode())
+        leaf = await server.certificate(issued)
         assert leaf.not_valid_after_utc - leaf.not_valid_before_utc == timedelta(hours=24)
         usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         assert list(usages) == [ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -145,7 +138,7 @@ async def test_the_request_is_held_against_the_policy_of_the_chosen_profile(worl
 async def test_an_order_with_a_profile_that_was_withdrawn_is_still_issued(world: World, account: ACMEAccount) -> None:
     order = await world.proven(account, profile="short")
     world.configure(profiles=())
-    issued = certificate(await world.finalized(account, order))
+    issued = certificate_of(await world.finalized(account, order))
     assert issued.not_valid_after_utc - issued.not_valid_before_utc == timedelta(hours=24)
     assert (await refusal(world.order(account, profile="short"))).type == ProblemType.INVALID_PROFILE
 

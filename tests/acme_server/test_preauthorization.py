@@ -51,7 +51,7 @@ async def test_a_new_authorization_is_pending_and_proven_like_any_other(server: 
     assert (await server.post(answer.location)).json["status"] == "valid"
 
 
-@pytest.mark.requirement("M122", "M71", "S59")
+@pytest.mark.requirement("M122", "M71", "S59", "SEC03")
 async def test_the_accounts_orders_are_ready_by_it(server: Server) -> None:
     authorization = await proven(server)
     assert (await server.post(authorization.location)).json["status"] == "valid"

@@ -66,13 +66,6 @@ async def test_names_that_are_not_proven_yet_are_asked_for(world: World, account
     assert len({each.order for each in third.spec.authorized}) == 2
 
 
-@pytest.mark.requirement("M122", "SEC03")
-async def test_an_account_does_not_profit_from_what_another_has_proven(world: World, account: ACMEAccount) -> None:
-    await world.proven(account)
-    other = await world.account(Key(thumbprint="other"))
-    assert (await world.order(other)).status.state == "pending"
-
-
 async def test_with_a_lifetime_of_nothing_every_order_proves_anew(world: World, account: ACMEAccount) -> None:
     world.configure(authorization_lifetime="0s")
     await world.proven(account)
@@ -168,16 +161,6 @@ async def test_an_order_that_is_processing_ends_with_the_authorization_that_it_r
     ended = await world.services.orders.refresh(order)
     assert ended.status.state == "invalid"
     assert ended.status.certificate is None
-
-
-@pytest.mark.requirement("SEC56")
-async def test_what_is_proven_at_one_server_is_used_at_the_other(world: World, account: ACMEAccount) -> None:
-    first = await world.proven(account)
-    other = world.another()
-    other.services.state.orders.apply_event(world.stored(first), False)
-    order = await other.order(account)
-    assert order.status.state == "ready"
-    assert (await other.finalized(account, order)).status.state == "valid"
 
 
 @pytest.mark.requirement("M135", "SEC56")

@@ -78,19 +78,7 @@ async def test_a_warm_server_issues_with_three_writes_and_no_reads(worlds: tuple
     assert one.calls(before) == ["create acmeorders", "update acmeorders", "update acmeorders"]
 
 
-@pytest.mark.requirement("M115", "SEC26")
-async def test_a_key_that_becomes_an_account_elsewhere_is_known_here(worlds: tuple[World, World]) -> None:
-    one, other = worlds
-
-    account = await one.account()
-    await other.account(Key(thumbprint=thumbprint(pki.key().public_key()) or ""))
-    await until(lambda: len(one.services.state.account_keys) == 2)
-    order = await one.proven(account)
-    with pytest.raises(Refused, match="ACME account"):
-        await one.finalized(account, order)
-
-
-@pytest.mark.requirement("M115", "M157")
+@pytest.mark.requirement("M115", "M157", "SEC26")
 async def test_every_key_that_an_account_has_had_stays_known_also_to_a_server_that_begins(
     worlds: tuple[World, World],
 ) -> None:

@@ -21,8 +21,6 @@ def _workers_that_kopf_dropped() -> Iterator[None]:
 async def running() -> AsyncIterator[World]:
     """An operator that has reconciled everything once."""
     async with world() as one:
-        await one.tell()
-        one.controller.enqueue_all()
-        await one.settle()
+        await one.reconcile_all()
         one.api.requests.clear()
         yield one

@@ -444,6 +444,12 @@ class World:
         return [f"{each.verb} {each.plural}" for each in self.api.requests[since:]]
 
 
+def certificate_of(order: ACMEOrder) -> x509.Certificate:
+    """The certificate of a valid order."""
+    assert order.status.certificate is not None, order.status
+    return x509.load_pem_x509_certificate(order.status.certificate.encode())
+
+
 def wanted(*names: str, **dates: Any) -> NewOrder:
     """A newOrder payload for these names and addresses."""
     identifiers = tuple(RequestedIdentifier(type=_type_of(name), value=name) for name in names)

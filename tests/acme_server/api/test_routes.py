@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from yarl import URL
 
@@ -328,8 +327,7 @@ async def test_the_directory_says_what_works_and_all_that_it_says_works(server: 
     assert server.nonces.redeem(server.nonces.read(nonce))
     order = await server.finalize(await server.ready())
     assert order.json["status"] == "valid"
-    pem = (await server.post(order.json["certificate"])).text
-    certificate = x509.load_pem_x509_certificate(pem.encode())
+    certificate = await server.certificate(order)
     assert (await server.get(f"{directory['renewalInfo']}/{certificate_id(certificate)}")).status == 200
     revoked = {"certificate": b64(certificate.public_bytes(Encoding.DER))}
     assert (await server.post(directory["revokeCert"], revoked)).status == 200

@@ -19,7 +19,7 @@ from kms.resources.orders import ACMEOrder
 from kms.resources.policies import DNSNameRules, PolicySpec
 from tests.support import pki
 from tests.support.accounts import account as an_account
-from tests.support.domain import Key, World, counted
+from tests.support.domain import Key, World, certificate_of, counted
 from tests.support.refusals import refusal
 
 NAME = "www.example.com"
@@ -30,10 +30,6 @@ HOUR = timedelta(hours=1)
 
 async def finalize(world: World, account: ACMEAccount, order: ACMEOrder, der: bytes = CSR) -> ACMEOrder:
     return await world.finalized(account, order, der)
-
-
-def certificate_of(order: ACMEOrder) -> x509.Certificate:
-    return x509.load_pem_x509_certificate((order.status.certificate or "").encode())
 
 
 @pytest.mark.requirement("C10")

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from kms.cluster.change_feed import ChangeFeed
@@ -11,11 +9,7 @@ from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS
 from tests.support.accounts import account
 from tests.support.apiserver import FakeApiServer
-from tests.support.eventually import in_background, until
-
-
-async def hurried(seconds: float) -> None:
-    await asyncio.sleep(min(seconds, 0.005))
+from tests.support.eventually import hurried, in_background, until
 
 
 class Listener:

@@ -14,13 +14,7 @@ from kms.resources.accounts import AccountStatus, ACMEAccount
 from kms.resources.kinds import ACCOUNTS
 from tests.support.accounts import account
 from tests.support.apiserver import FakeApiServer
-from tests.support.eventually import in_background, until
-
-
-async def hurried(seconds: float) -> None:
-    """Waits for less."""
-    await asyncio.sleep(min(seconds, 0.005))
-
+from tests.support.eventually import hurried, in_background, until
 
 HURRIED = Timing(sleep=hurried)
 
