@@ -7,7 +7,7 @@ exactly is not ours.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from kms.contract import ACME_PATH, directory_url, profile_url
 from kms.resources import ACMEAccount, ACMEOrder
@@ -47,6 +47,11 @@ CA_CERTIFICATE = f"/ca/{{namespace:{_NAMESPACE}}}/{{authority:{_AUTHORITY}}}.crt
 _DIRECTORY_OF_PATH = re.compile(f"{ACME_PATH}/{_NAMESPACE}/{_PROFILE}/")
 
 
+ProfileResource = Literal[
+    "new-nonce", "new-account", "new-order", "new-authz", "revoke-cert", "key-change", "renewal-info"
+]
+
+
 class AccountLink(NamedTuple):
     """The parts of an account's URL."""
 
@@ -77,33 +82,9 @@ class URLs:
         """The directory of a profile."""
         return directory_url(self.external_url, namespace, profile)
 
-    def new_nonce(self, namespace: str, profile: str) -> str:
-        """Where a client of the profile gets its first nonce."""
-        return f"{self._prefix}/{namespace}/{profile}/new-nonce"
-
-    def new_account(self, namespace: str, profile: str) -> str:
-        """Where a client of the profile opens an account."""
-        return f"{self._prefix}/{namespace}/{profile}/new-account"
-
-    def new_order(self, namespace: str, profile: str) -> str:
-        """Where an account of the profile asks for a certificate."""
-        return f"{self._prefix}/{namespace}/{profile}/new-order"
-
-    def renewal_info(self, namespace: str, profile: str) -> str:
-        """Where a client asks when to renew, with the identifier of the certificate behind it (RFC 9773, 4.1)."""
-        return f"{self._prefix}/{namespace}/{profile}/renewal-info"
-
-    def key_change(self, namespace: str, profile: str) -> str:
-        """Where an account of the profile gets another key."""
-        return f"{self._prefix}/{namespace}/{profile}/key-change"
-
-    def new_authorization(self, namespace: str, profile: str) -> str:
-        """Where an account of the profile proves control before it orders."""
-        return f"{self._prefix}/{namespace}/{profile}/new-authz"
-
-    def revoke_cert(self, namespace: str, profile: str) -> str:
-        """Where certificates of the profile are revoked."""
-        return f"{self._prefix}/{namespace}/{profile}/revoke-cert"
+    def resource(self, namespace: str, profile: str, name: ProfileResource) -> str:
+        """A resource that each profile has once. Behind `renewal-info` comes the certificate (RFC 9773, 4.1)."""
+        return f"{self.profile(namespace, profile)}/{name}"
 
     def revocation_list(self, namespace: str, authority: str) -> str:
         """The list of what the CertificateAuthority has revoked; for certificates, so by HTTP (RFC 5280, 4.2.1.13)."""

@@ -57,7 +57,7 @@ async def change_key(request: web.Request, signed: AccountRequest) -> web.Respon
     """Give the account another key. The refusal of a key that is in use names its account (RFC 8555, 7.3.5)."""
     at, caller = request.app[URLS], signed.caller
     wanted = key_rollover.parse(
-        signed.payload, url=at.key_change(*caller.profile.key), account=at.account(caller.account)
+        signed.payload, url=at.resource(*caller.profile.key, "key-change"), account=at.account(caller.account)
     )
     try:
         account = await request.app[ACCOUNTS].change_key(caller, wanted.new, old=wanted.old)

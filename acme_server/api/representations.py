@@ -34,15 +34,15 @@ def directory(profile: Profile, offered: Mapping[str, str], urls: URLs) -> View:
         "profiles": offered,
     }
     view: View = {
-        "newNonce": urls.new_nonce(*at),
-        "newAccount": urls.new_account(*at),
-        "newOrder": urls.new_order(*at),
-        "keyChange": urls.key_change(*at),
-        "renewalInfo": urls.renewal_info(*at),
-        "revokeCert": urls.revoke_cert(*at),
+        "newNonce": urls.resource(*at, "new-nonce"),
+        "newAccount": urls.resource(*at, "new-account"),
+        "newOrder": urls.resource(*at, "new-order"),
+        "keyChange": urls.resource(*at, "key-change"),
+        "renewalInfo": urls.resource(*at, "renewal-info"),
+        "revokeCert": urls.resource(*at, "revoke-cert"),
     }
     if acme.pre_authorization == "Enabled":
-        view["newAuthz"] = urls.new_authorization(*at)
+        view["newAuthz"] = urls.resource(*at, "new-authz")
     view["meta"] = {name: value for name, value in meta.items() if value is False or value}
     return view
 

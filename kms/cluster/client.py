@@ -7,7 +7,7 @@ from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar, Unpack
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -34,6 +34,15 @@ T = TypeVar("T", bound=Resource)
 PAGE_SIZE = 500
 NOTE_BYTES = 1024
 """The API server's limit for the text of an Event."""
+
+
+class Selection(TypedDict, total=False):
+    """Which objects a list has, at which version, and how many a page has."""
+
+    labels: str
+    fields: str
+    limit: int
+    resource_version: str | None
 
 
 class _TokenRequest(msgspec.Struct, frozen=True):
@@ -96,11 +105,7 @@ class Cluster:
         self,
         kind: Kind[T],
         namespace: str | None = None,
-        *,
-        labels: str = "",
-        fields: str = "",
-        limit: int = PAGE_SIZE,
-        resource_version: str | None = None,
+        **selection: Unpack[Selection],
     ) -> Listing[T]:
         """All objects that the selectors choose, in one namespace or (None) everywhere, read page by page.
 
@@ -109,10 +114,7 @@ class Cluster:
         """
         items: list[T] = []
         version = ""
-        pages = self.list_pages(
-            kind, namespace, labels=labels, fields=fields, limit=limit, resource_version=resource_version
-        )
-        async for page in pages:
+        async for page in self.list_pages(kind, namespace, **selection):
             items.extend(page.items)
             version = page.resource_version
         return Listing(tuple(items), version)
@@ -121,22 +123,17 @@ class Cluster:
         self,
         kind: Kind[T],
         namespace: str | None = None,
-        *,
-        labels: str = "",
-        fields: str = "",
-        limit: int = PAGE_SIZE,
-        resource_version: str | None = None,
+        **selection: Unpack[Selection],
     ) -> AsyncIterator[Listing[T]]:
         """The pages of `list`, one at a time. Objects that do not fit their model are logged and left out."""
-        token, version = "", resource_version
+        token = ""
         while True:
-            page = await self.page(
-                kind, namespace, labels=labels, fields=fields, limit=limit, resource_version=version, token=token
-            )
+            page = await self.page(kind, namespace, **selection, token=token)
             yield page
             if not page.continue_token:
                 return
-            token, version = page.continue_token, None  # the token says which version; both together are refused
+            token = page.continue_token
+            selection["resource_version"] = None  # the token says which version; both together are refused
 
     async def page(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,16 +16,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from kms.pki.csr import MAXIMUM_REQUEST
 from tests.support import pki
 from tests.support.acme import ClientKey, b64, flattened
-from tests.support.server import Server, running_server
+from tests.support.server import Server
 
 NAME = "www.example.com"
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    async with running_server() as running:
-        await running.register()
-        yield running
 
 
 def signed_by(private: Any, algorithm: Any = None) -> bytes:

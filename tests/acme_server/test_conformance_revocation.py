@@ -37,16 +37,6 @@ async def server() -> AsyncIterator[Server]:
         yield running
 
 
-@pytest.fixture
-async def other(server: Server) -> AsyncIterator[Server]:
-    """A second replica on the same cluster, with caches of its own that no watch keeps current."""
-    server.world.sole_writer = False
-    world = server.world.another()
-    async with running_replica(world, server.nonces) as replica:
-        yield replace(replica, key=server.key, kid=server.kid)
-    await world.services.worker.drain(1)
-
-
 async def stranger_to(server: Server) -> Server:
     """A client of the same server with an account of its own."""
     other = replace(server, key=ClientKey(), kid=None)
@@ -58,10 +48,8 @@ async def certificate_of(server: Server, *names: str, key: PrivateKey | None = N
     """A new certificate, in DER."""
     order = await server.ready(*names)
     request = pki.csr(*names or ("www.example.com",), signed_with=key)
-    order = await server.finalize(order, request)
-    assert order.json["status"] == "valid", order.text
-    chain = await server.post(order.json["certificate"])
-    return x509.load_pem_x509_certificate(chain.text.encode()).public_bytes(Encoding.DER)
+    certificate = await server.certificate(await server.finalize(order, request))
+    return certificate.public_bytes(Encoding.DER)
 
 
 async def revoke(

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from tests.support.server import Server, running_server
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    async with running_server() as running:
-        await running.register()
-        yield running
+from tests.support.server import Server
 
 
 def tamper(server: Server, plural: str, **status: Any) -> None:

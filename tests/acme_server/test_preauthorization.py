@@ -11,11 +11,12 @@ import pytest
 from acme_server.model import RequestedIdentifier
 from acme_server.orders import transitions
 from acme_server.payloads import NewAuthorization
-from acme_server.problems import ProblemType, Refused
+from acme_server.problems import ProblemType
 from kms.resources.kinds import ORDERS
 from kms.resources.orders import ACMEOrder
 from tests.support.acme import ClientKey
 from tests.support.domain import World, running_world
+from tests.support.refusals import refusal
 from tests.support.server import Answer, Server, running_server
 
 WWW = "www.example.com"
@@ -50,7 +51,7 @@ async def test_a_new_authorization_is_pending_and_proven_like_any_other(server: 
     assert (await server.post(answer.location)).json["status"] == "valid"
 
 
-@pytest.mark.requirement("M122", "M71", "S59")
+@pytest.mark.requirement("M122", "M71", "S59", "SEC03")
 async def test_the_accounts_orders_are_ready_by_it(server: Server) -> None:
     authorization = await proven(server)
     assert (await server.post(authorization.location)).json["status"] == "valid"
@@ -164,9 +165,7 @@ async def test_only_while_it_is_pending_it_is_one_of_the_open_orders(world: Worl
     limits = world.services.state.open_orders
     limits.maximum = 1
     order = await opened(world)
-    with pytest.raises(Refused) as caught:
-        await opened(world, "api.example.com")
-    assert caught.value.type == ProblemType.RATE_LIMITED
+    assert (await refusal(opened(world, "api.example.com"))).type == ProblemType.RATE_LIMITED
     await world.respond(order, 0, "http-01")
     await world.services.orders.poll(order)
     await opened(world, "api.example.com")

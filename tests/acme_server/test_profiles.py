@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -10,13 +9,7 @@ from acme_server.api.problems import status_of
 from acme_server.problems import Refused, Unavailable
 from kms.resources.policies import DNSNameRules, PolicySpec
 from kms.resources.profiles import CertificateContents, Enrollment
-from tests.support.domain import NAMESPACE, PROFILE, World, running_world
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    async with running_world() as world:
-        yield world
+from tests.support.domain import NAMESPACE, PROFILE, World
 
 
 async def test_a_profile_is_compiled_once_for_each_version_of_its_parts(world: World) -> None:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from acme_server.model import CertificateId
 from acme_server.orders import transitions
 from acme_server.orders.lifetimes import base_time
-from acme_server.problems import ProblemType, Refused, Unavailable
+from acme_server.problems import ProblemType, Unavailable
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ORDERS
 from kms.resources.meta import LocalRef, ObjectMeta
@@ -19,6 +19,7 @@ from kms.resources.orders import ACMEOrder, Authorized, Identifier, OrderSpec, w
 from kms.resources.policies import DNSNameRules, PolicySpec
 from tests.support import pki
 from tests.support.domain import NAMESPACE, Key, World, running_world
+from tests.support.refusals import refusal
 from tests.support.server import running_server
 
 WWW = "www.example.com"
@@ -30,17 +31,6 @@ async def world() -> AsyncIterator[World]:
     async with running_world() as world:
         world.services.state.account_index.mark_complete()
         yield world
-
-
-@pytest.fixture
-async def account(world: World) -> ACMEAccount:
-    return await world.account()
-
-
-async def refused(call: object) -> Refused:
-    with pytest.raises(Refused) as caught:
-        await call  # type: ignore[misc]
-    return caught.value
 
 
 @pytest.mark.requirement("M71", "S59")
@@ -76,13 +66,6 @@ async def test_names_that_are_not_proven_yet_are_asked_for(world: World, account
     assert len({each.order for each in third.spec.authorized}) == 2
 
 
-@pytest.mark.requirement("M122", "SEC03")
-async def test_an_account_does_not_profit_from_what_another_has_proven(world: World, account: ACMEAccount) -> None:
-    await world.proven(account)
-    other = await world.account(Key(thumbprint="other"))
-    assert (await world.order(other)).status.state == "pending"
-
-
 async def test_with_a_lifetime_of_nothing_every_order_proves_anew(world: World, account: ACMEAccount) -> None:
     world.configure(authorization_lifetime="0s")
     await world.proven(account)
@@ -103,7 +86,7 @@ async def test_a_proof_is_used_again_within_the_lifetime_alone_and_the_order_end
     world.clock.ahead = timedelta(hours=30, seconds=1)
     assert (await world.order(account)).status.state == "pending"
     world.clock.ahead = timedelta(hours=30, minutes=6)
-    problem = await refused(world.finalized(account, order))
+    problem = await refusal(world.finalized(account, order))
     assert problem.type == ProblemType.ORDER_NOT_READY
     ended = await world.services.orders.poll(order)
     assert (ended.status.state, ended.status.authorizations[0].state) == ("invalid", "expired")
@@ -156,7 +139,7 @@ async def test_a_deactivated_authorization_ends_every_order_that_relies_on_it(
     second, third = await world.order(account), await world.order(account, WWW, "new.example.com")
     given_up = await world.services.orders.deactivate_authorization(first, 0)
     assert given_up.status.state == "valid"  # its certificate is out
-    problem = await refused(world.finalized(account, second))
+    problem = await refusal(world.finalized(account, second))
     assert problem.type == ProblemType.ORDER_NOT_READY
     assert "deactivated" in problem.detail
     assert world.stored(second).status.state == "invalid"
@@ -180,16 +163,6 @@ async def test_an_order_that_is_processing_ends_with_the_authorization_that_it_r
     assert ended.status.certificate is None
 
 
-@pytest.mark.requirement("SEC56")
-async def test_what_is_proven_at_one_server_is_used_at_the_other(world: World, account: ACMEAccount) -> None:
-    first = await world.proven(account)
-    other = world.another()
-    other.services.state.orders.apply_event(world.stored(first), False)
-    order = await other.order(account)
-    assert order.status.state == "ready"
-    assert (await other.finalized(account, order)).status.state == "valid"
-
-
 @pytest.mark.requirement("M135", "SEC56")
 async def test_what_was_deactivated_at_one_server_issues_nothing_at_another_that_has_not_heard_of_it(
     world: World, account: ACMEAccount
@@ -200,7 +173,7 @@ async def test_what_was_deactivated_at_one_server_issues_nothing_at_another_that
     order = await other.order(account)
     await world.services.orders.deactivate_authorization(first, 0)
     assert (await other.services.orders.poll(order)).status.state == "ready"  # nobody has told it
-    problem = await refused(other.finalized(account, order))
+    problem = await refusal(other.finalized(account, order))
     assert problem.type == ProblemType.ORDER_NOT_READY
     assert world.stored(order).status.state == "invalid"
 
@@ -220,7 +193,7 @@ async def test_an_authorization_whose_order_is_gone_holds_no_longer(world: World
     order = await world.order(account)
     await world.services.state.orders.remove(world.stored(first).metadata)
     world.services.state.orders.apply_event(first, True)
-    problem = await refused(world.finalized(account, order))
+    problem = await refusal(world.finalized(account, order))
     assert problem.type == ProblemType.ORDER_NOT_READY
     assert world.stored(order).status.authorizations[0].state == "revoked"
 
@@ -287,7 +260,7 @@ async def test_an_order_cannot_prove_itself(world: World, account: ACMEAccount) 
         {"order": "a" * 32, "position": 0},
     ):
         order = forged(world, account, **proof)
-        problem = await refused(world.finalized(account, order))
+        problem = await refusal(world.finalized(account, order))
         assert problem.type == ProblemType.ORDER_NOT_READY
         assert world.stored(order).status.certificate is None
         world.services.state.orders.clear()
@@ -321,7 +294,7 @@ async def test_an_account_without_a_binding_proves_its_names_also_where_others_n
     order = await world.order(unbound)
     assert order.status.state == "pending"
     assert [each.type for each in order.spec.tokens] == ["http-01"]
-    problem = await refused(world.order(unbound, "*.example.com"))
+    problem = await refusal(world.order(unbound, "*.example.com"))
     assert problem.type == ProblemType.REJECTED_IDENTIFIER
 
 
@@ -349,7 +322,7 @@ async def test_what_was_taken_without_proof_is_worth_nothing_once_proofs_are_ask
     issued, waiting = await world.order(account), await world.order(account)
     await world.finalized(account, issued)
     world.configure(external_account_binding="Required")
-    problem = await refused(world.finalized(account, waiting))
+    problem = await refusal(world.finalized(account, waiting))
     assert problem.type == ProblemType.ORDER_NOT_READY
     assert world.stored(waiting).status.authorizations[0].state == "revoked"
     assert (await world.order(account)).status.state == "pending"

@@ -20,9 +20,9 @@ def test_all_urls_of_a_profile_begin_alike() -> None:
     order_url = f"{prefix}/orders/{order.metadata.name}"
     assert [
         URLS.directory("pki", "web"),
-        URLS.new_nonce("pki", "web"),
-        URLS.new_account("pki", "web"),
-        URLS.new_order("pki", "web"),
+        URLS.resource("pki", "web", "new-nonce"),
+        URLS.resource("pki", "web", "new-account"),
+        URLS.resource("pki", "web", "new-order"),
         URLS.account(account),
         URLS.orders(account),
         URLS.order(order),

@@ -9,17 +9,14 @@ import pytest
 
 from e2e.chart.helm import Helm, Manifest
 from e2e.cluster import Cluster
-from e2e.cluster.ports import free_port
-from kms.address import Address
 from kms.contract import lease_name
 from kms.resources.kinds import AUTHORITIES
 from kms_acme.cli import options
-from kms_operator.settings import OperatorSettings
 from tests.chart.test_pods import parsed
 from tests.support.charts import container
 from tests.support.eventually import eventually
 from tests.support.manifests import manifest, text
-from tests.support.operating import OperatorProcess
+from tests.support.operating import start_operator
 
 NAMESPACE = "kms-acme"
 RELEASES = ("kms-acme", "shop")
@@ -63,17 +60,16 @@ def test_both_can_be_installed_and_each_operator_serves_its_own_namespaces(
         for watched in (namespace, theirs):
             authority = manifest(AUTHORITIES, {"internal.subject.commonName": watched}, name="issuing")
             installed.kubectl("-n", watched, "apply", "-f", "-", stdin=text(authority))
-            settings = OperatorSettings(
+            started = start_operator(
+                installed,
+                tmp_path / f"{watched}.log",
                 external_url=f"https://{watched}.example.com",
-                namespace=NAMESPACE,
                 service_name=watched,
                 serving_secret=f"{watched}-serving",
                 lease_name=f"{watched}-operator",
                 watch_namespaces=(watched,),
-                metrics_listen=Address("127.0.0.1", free_port()),
-                kubeconfig=str(installed.kubeconfig_for("kms-acme-operator", NAMESPACE)),
             )
-            running.append(OperatorProcess(settings, tmp_path / f"{watched}.log"))
+            running.append(started)
         for watched in (namespace, theirs):
             installed.kubectl("-n", watched, "wait", "--for=condition=Ready", "--timeout=60s", "kca/issuing")
         eventually(lambda: names <= set(secrets(installed)), seconds=30, why=lambda: sorted(secrets(installed)))

@@ -9,9 +9,17 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from e2e.cluster.cluster import Cluster
 from e2e.load.client import Client
 from e2e.load.exchange import Exchange
 from tests.support.installation import Installation
+from tests.support.operating import Kubectl
+
+
+@pytest.fixture
+def kubectl(installed: Cluster, namespace: str) -> Kubectl:
+    """kubectl in the namespace of the test."""
+    return Kubectl(installed, namespace)
 
 
 @pytest.fixture(scope="module")

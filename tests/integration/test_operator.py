@@ -7,24 +7,16 @@ import json
 import secrets
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from cryptography import x509
 
 from e2e.cluster.cluster import Cluster
-from e2e.cluster.ports import free_port
-from kms.address import Address
-from kms.pki.ca import load_signer
 from kms.pki.certificate import certifies
-from kms.resources.kinds import AUTHORITIES, CREDENTIALS, PROFILES
-from kms_operator.settings import OperatorSettings
-from tests.support import pki
+from kms.resources.kinds import CREDENTIALS, PROFILES
 from tests.support.eventually import eventually
 from tests.support.manifests import manifest
-from tests.support.operated import pair
-from tests.support.operating import RELEASE, Kubectl, OperatorProcess
+from tests.support.operating import RELEASE, Kubectl, OperatorProcess, start_operator
 
 USER = f"system:serviceaccount:{RELEASE}:kms-acme-operator"
 
@@ -32,14 +24,8 @@ USER = f"system:serviceaccount:{RELEASE}:kms-acme-operator"
 @pytest.fixture(scope="module")
 def operator(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
     """One for all tests of this file, each of which has a namespace of its own."""
-    settings = OperatorSettings(
-        external_url="https://localhost:8443",
-        namespace=RELEASE,
-        metrics_listen=Address("127.0.0.1", free_port()),
-        lease_name=f"operator-{secrets.token_hex(4)}",
-        kubeconfig=str(installed.kubeconfig_for("kms-acme-operator", RELEASE)),
-    )
-    process = OperatorProcess(settings, tmp_path_factory.mktemp("operator") / "operator.log")
+    log = tmp_path_factory.mktemp("operator") / "operator.log"
+    process = start_operator(installed, log, lease_name=f"operator-{secrets.token_hex(4)}")
     yield process
     process.kill()
 
@@ -85,44 +71,6 @@ def test_what_has_settled_costs_no_writes(settled: Kubectl) -> None:
     # Namespaces of earlier tests may still be ending, which the operator clears up after: only this one counts.
     ours = [each for each in audit.requests(user=USER) if each.namespace == settled.namespace]
     assert [each for each in ours if each.verb in {"create", "update", "patch", "delete"}] == []
-
-
-def test_an_intermediate_publishes_its_chain(settled: Kubectl) -> None:
-    settled.apply(manifest(AUTHORITIES, {"internal.issuerRef": {"name": "issuing"}}, name="below"))
-    settled.becomes("kca/below", "Issued")
-    status = settled.get("kca/below")["status"]
-    lower, upper = x509.load_pem_x509_certificates(status["chain"].encode())
-    assert certifies(upper, lower)
-    assert status["type"] == "Intermediate"
-
-
-def test_an_imported_ca_is_checked_and_may_be_exchanged(settled: Kubectl, tmp_path: Path) -> None:
-    settled.apply(
-        manifest(AUTHORITIES, {"internal": None, "imported": {"secretRef": {"name": "own"}}}, name="imported")
-    )
-    settled.becomes("kca/imported", "SecretNotFound")
-    now = datetime.now(UTC).replace(microsecond=0)
-    signer = pki.root(not_before=now - timedelta(days=1), not_after=now + timedelta(days=9))
-    for name, value in pair(signer).items():
-        (tmp_path / name).write_bytes(value)
-    settled("create", "secret", "tls", "own", f"--cert={tmp_path / 'tls.crt'}", f"--key={tmp_path / 'tls.key'}")
-    settled("annotate", "kca/imported", "look=now")
-    settled.becomes("kca/imported", "Imported")
-    (name,) = [each for each in settled.internal("ca-") if settled.get("kca/imported")["metadata"]["uid"] in each]
-    kept = settled.secret(name, namespace=RELEASE)
-    assert load_signer(kept["tls.crt"], kept["tls.key"]).certificate == signer.certificate
-
-
-def test_deleting_the_secret_rotates_the_key(settled: Kubectl) -> None:
-    old = settled.secret("web-eab")
-    settled("delete", "secret", "web-eab")
-    eventually(lambda: settled.exists("secret/web-eab"))
-    new = settled.secret("web-eab")
-    assert (new["kid"] != old["kid"], new["secret"] != old["secret"]) == (True, True)
-    (copy,) = settled.internal("eab-")
-    assert settled.secret(copy, namespace=RELEASE)["kid"] == new["kid"]
-    eventually(lambda: settled.get("eab/web")["status"]["keyID"] == new["kid"].decode())
-    eventually(lambda: "Rotated" in settled("get", "events"))
 
 
 def test_drift_is_repaired_within_seconds(settled: Kubectl) -> None:
@@ -193,15 +141,6 @@ def test_a_key_that_a_user_brings_is_used_and_its_secret_not_touched(settled: Ku
     assert settled.get("eab/first")["status"]["keyID"] == "team-a"
     settled("delete", "eab/first")
     settled.becomes("eab/second", "Issued")
-
-
-@pytest.mark.requirement("SEC12b")
-def test_it_expires_at_the_minute(settled: Kubectl) -> None:
-    soon = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=6)
-    settled.apply(manifest(CREDENTIALS, {"expiresAt": soon.strftime("%Y-%m-%dT%H:%M:%SZ")}, name="short"))
-    settled.becomes("eab/short", "Issued")
-    settled.becomes("eab/short", "Expired")
-    assert timedelta(0) <= datetime.now(UTC) - soon < timedelta(seconds=5)
 
 
 def test_accounts_are_counted(settled: Kubectl) -> None:

@@ -15,11 +15,10 @@ from e2e.cluster.cluster import Cluster
 from e2e.cluster.ports import free_port
 from kms.address import Address
 from kms.resources.kinds import CREDENTIALS
-from kms_operator.settings import OperatorSettings
 from tests.support.eventually import eventually
 from tests.support.installation import KILLS
 from tests.support.manifests import manifest
-from tests.support.operating import RELEASE, Kubectl, OperatorProcess, examples
+from tests.support.operating import RELEASE, Kubectl, OperatorProcess, examples, start_operator
 
 HOLDER = "jsonpath={.spec.holderIdentity}"
 
@@ -34,29 +33,17 @@ class Start(Protocol):
 def start(installed: Cluster, tmp_path: Path) -> Iterator[Start]:
     """Starts operators, which end with the test."""
     running: list[OperatorProcess] = []
-    kubeconfig = installed.kubeconfig_for("kms-acme-operator", RELEASE)
-
     of_this_test = f"operator-{secrets.token_hex(4)}"  # else it would wait for the lease of one that was killed before
 
     def begin(*, port: int | None = None, lease: str | None = None) -> OperatorProcess:
-        settings = OperatorSettings(
-            external_url="https://localhost:8443",
-            namespace=RELEASE,
-            metrics_listen=Address("127.0.0.1", port or free_port()),
-            lease_name=lease or of_this_test,
-            kubeconfig=str(kubeconfig),
-        )
-        running.append(OperatorProcess(settings, tmp_path / "operator.log"))
+        address = Address("127.0.0.1", port or free_port())
+        log, lease = tmp_path / "operator.log", lease or of_this_test
+        running.append(start_operator(installed, log, metrics_listen=address, lease_name=lease))
         return running[-1]
 
     yield begin
     for each in running:
         each.kill()
-
-
-@pytest.fixture
-def kubectl(installed: Cluster, namespace: str) -> Kubectl:
-    return Kubectl(installed, namespace)
 
 
 def test_deleting_needs_no_operator_and_what_it_left_is_swept_later(kubectl: Kubectl, start: Start) -> None:

@@ -10,35 +10,19 @@ from typing import Any
 import pytest
 
 from e2e.cluster.cluster import Cluster
-from e2e.cluster.ports import free_port
-from kms.address import Address
 from kms.pki.ca import chain_to_root_pem
 from kms.pki.certificate import Signer, certificate_pem
 from kms.pki.keys import private_key_pem
 from kms.resources.kinds import AUTHORITIES, BUNDLES
-from kms_operator.settings import OperatorSettings
 from tests.support import pki
 from tests.support.eventually import eventually
 from tests.support.manifests import text
-from tests.support.operating import OperatorProcess
+from tests.support.operating import RELEASE, Kubectl, OperatorProcess, start_operator
 
-RELEASE = "kms-acme"
 OPERATOR = f"{RELEASE}:kms-acme-operator"
 ROLE = "kms-acme-trust"
 MINUTE = 70.0
 """What is listed once a minute is known by then, what is waited for much sooner."""
-
-Kubectl = Callable[..., str]
-
-
-@pytest.fixture
-def kubectl(installed: Cluster, namespace: str) -> Kubectl:
-    """In the test's namespace."""
-
-    def run(*args: str, stdin: str | None = None) -> str:
-        return installed.kubectl("-n", namespace, *args, stdin=stdin)
-
-    return run
 
 
 @pytest.fixture
@@ -58,15 +42,8 @@ def start(installed: Cluster, namespace: str, tmp_path: Path) -> Iterator[Callab
     running: list[OperatorProcess] = []
 
     def begin() -> OperatorProcess:
-        settings = OperatorSettings(
-            external_url="https://localhost:8443",
-            namespace=RELEASE,
-            metrics_listen=Address("127.0.0.1", free_port()),
-            kubeconfig=str(installed.kubeconfig_for("kms-acme-operator", RELEASE)),
-            lease_name=f"operator-{namespace}",
-            trust_from=(namespace,),
-        )
-        running.append(OperatorProcess(settings, tmp_path / "operator.log"))
+        log, lease = tmp_path / "operator.log", f"operator-{namespace}"
+        running.append(start_operator(installed, log, lease_name=lease, trust_from=(namespace,)))
         return running[-1]
 
     yield begin

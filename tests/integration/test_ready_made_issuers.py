@@ -10,16 +10,12 @@ from typing import Any
 import pytest
 
 from e2e.cluster.cluster import Cluster
-from e2e.cluster.ports import free_port
-from kms.address import Address
 from kms.resources.kinds import CLUSTER_ISSUERS, ISSUERS, PROFILES
-from kms_operator.settings import OperatorSettings
 from tests.support.definitions import definition
 from tests.support.eventually import eventually
 from tests.support.manifests import text
-from tests.support.operating import OperatorProcess
+from tests.support.operating import OperatorProcess, start_operator
 
-RELEASE = "kms-acme"
 CONDITION = 'jsonpath={.status.conditions[?(@.type=="CertManagerIssuer")].reason}'
 LOOK = 30.0
 """The operator looks for cert-manager every ten seconds while a profile waits for it."""
@@ -28,16 +24,13 @@ LOOK = 30.0
 @pytest.fixture
 def operator(installed: Cluster, namespace: str, tmp_path: Path) -> Iterator[OperatorProcess]:
     """An operator that lets profiles of the namespace reach beyond it."""
-    settings = OperatorSettings(
-        external_url="https://localhost:8443",
-        namespace=RELEASE,
-        metrics_listen=Address("127.0.0.1", free_port()),
-        kubeconfig=str(installed.kubeconfig_for("kms-acme-operator", RELEASE)),
+    running = start_operator(
+        installed,
+        tmp_path / "operator.log",
         lease_name=f"operator-{namespace}",
         cert_manager_namespace=namespace,
         cluster_issuers_from=(namespace,),
     )
-    running = OperatorProcess(settings, tmp_path / "operator.log")
     yield running
     running.kill()
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from e2e.load.client import Client
 from tests.support import pki
-from tests.support.installation import PROFILE, SERVER, Installation
+from tests.support.installation import PROFILE, Installation
 
 WITHIN = 10.0
 """Seconds after which a revocation must be out (SEC60)."""
@@ -114,40 +114,3 @@ async def test_a_revocation_is_out_in_time_where_the_certificate_points_to(
     (order,) = holder.installation.objects("acmeorders", holder.team)
     (ready,) = order["status"]["conditions"]
     assert (ready["status"], ready["reason"]) == ("False", "Revoked")
-
-
-@pytest.mark.requirement("SEC60")
-async def test_two_servers_and_one_that_was_restarted_publish_the_same_list(holder: Holder) -> None:
-    installation = holder.installation
-    leaf = await holder.certificate("replicas.test")
-    other = installation.programs.add_server()
-    try:
-        other.wait_until_ready()
-        urls = [
-            f"http://127.0.0.1:{each.http_port}/crl/{holder.team}/{PROFILE}.crl"
-            for each in installation.programs.servers
-        ]
-        await revoked_by_account(holder, leaf)
-        for url in urls:
-            await holder.until_listed(leaf, url)
-        lists = [await holder.listed(url) for url in urls]
-        other.restart()
-        lists.append(await holder.listed(urls[-1]))
-    finally:
-        installation.programs.remove_server(other)
-    numbers = [each.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number for _, each in lists]
-    assert numbers == sorted(numbers)
-    if len({each.last_update_utc for _, each in lists}) == 1:  # else an hour has ended meanwhile
-        assert len({der for der, _ in lists}) == 1
-
-
-async def test_neither_lists_nor_certificates_of_cas_ask_the_api_server(holder: Holder) -> None:
-    leaf = await holder.certificate("counted.test")
-    audit = holder.installation.cluster.audit()
-    audit.mark()
-    for _ in range(5):
-        await holder.listed(list_url(leaf))
-        async with holder.http.get(ca_url(leaf)) as answer:
-            assert answer.status == 200
-    asked = {each: count for each, count in audit.counts(user=SERVER).items() if each.verb != "watch"}
-    assert asked == {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +15,6 @@ from kms.resources.meta import ObjectMeta
 from kms.resources.secret_names import signing_key_name
 from kms_operator.controller import Controller
 from kms_operator.indexes import Unavailability
-from kms_operator.kinds import OPTIONAL_KINDS
 from kms_operator.metrics import Metrics
 from kms_operator.objects import shared_secret
 from kms_operator.settings import OperatorSettings
@@ -36,17 +34,6 @@ from tests.support.operated import (
 from tests.support.world import World, world
 
 
-@pytest.fixture
-async def running() -> AsyncIterator[World]:
-    """After everything has settled for the first time."""
-    async with world() as one:
-        await one.tell()
-        one.controller.enqueue_all()
-        await one.settle()
-        one.api.requests.clear()
-        yield one
-
-
 async def test_four_manifests_become_ready(running: World) -> None:
     assert running.reason(AUTHORITIES, "issuing") == "Issued"
     assert running.reason(POLICIES) == "Accepted"
@@ -63,9 +50,7 @@ async def test_four_manifests_become_ready(running: World) -> None:
 
 
 async def test_what_has_settled_writes_nothing_more(running: World) -> None:
-    await running.tell()
-    running.controller.enqueue_all()
-    await running.settle()
+    await running.reconcile_all()
     assert running.api.writes == []
 
 
@@ -177,8 +162,7 @@ async def test_a_foreign_secret_is_read_anew_each_time(running: World) -> None:
     running.api.put(CREDENTIALS, credential("own"))
     good = base64.urlsafe_b64encode(b"k" * 32).rstrip(b"=")
     running.api.put(SECRETS, secret("own-eab", data={"kid": b"mine", "secret": b"short"}))
-    await running.tell()
-    await running.settle()
+    await running.reconcile()
     assert running.reason(name="own") == "InvalidSecret"
     running.api.put(SECRETS, secret("own-eab", data={"kid": b"mine", "secret": good}))
     running.controller.queue.add(ReconcileRequest(CREDENTIALS.plural, "pki", "own"))
@@ -223,9 +207,7 @@ async def test_a_ca_that_was_deleted_and_created_again_has_another_key(running: 
     old = running.secrets("ca-")
     running.api.remove(AUTHORITIES, "pki", "issuing")
     running.api.put(AUTHORITIES, authority(uid="another"))
-    await running.tell()
-    running.controller.enqueue_all()
-    await running.settle()
+    await running.reconcile_all()
     assert running.secrets("ca-") == [f"{RELEASE}/{signing_key_name('another')}"] != old
 
 
@@ -266,8 +248,7 @@ async def test_a_bug_in_one_reconciler_stops_nothing_else(running: World, caplog
     running.entropy = _broken
     running.api.put(CREDENTIALS, credential("new"))
     running.api.put(POLICIES, policy("new"))
-    await running.tell()
-    await running.settle()
+    await running.reconcile()
     assert running.count("eabcredentials", "failed") >= 1
     assert running.reason(POLICIES, "new") == "Accepted"
     assert "Traceback" in caplog.text
@@ -282,19 +263,17 @@ async def test_events_that_are_refused_cost_nothing_but_a_line(
 ) -> None:
     running.api.fail_next("create", "events", 403)
     running.api.put(POLICIES, policy("new"))
-    await running.tell()
-    await running.settle()
+    await running.reconcile()
     assert running.reason(POLICIES, "new") == "Accepted"
     assert "Event cannot be posted" in caplog.text
 
 
+@pytest.mark.requirement("SEC12b")
 async def test_an_expiry_is_looked_at_when_it_comes() -> None:
     async with world() as one:
         soon = NOW + timedelta(seconds=1)
         one.api.put(CREDENTIALS, credential(spec={"expiresAt": soon.isoformat()}))
-        await one.tell()
-        one.controller.enqueue_all()
-        await one.settle()
+        await one.reconcile_all()
         assert one.reason() == "Issued"
         one.now = soon
         async with in_background(one.controller.run()):
@@ -303,8 +282,7 @@ async def test_an_expiry_is_looked_at_when_it_comes() -> None:
 
 async def test_the_installation_is_repaired(running: World) -> None:
     running.api.remove(SECRETS, RELEASE, "kms-acme-nonce")
-    await running.tell()
-    await running.settle()
+    await running.reconcile()
     assert len(running.secret("kms-acme-nonce", RELEASE).data["key"]) == 32
 
 
@@ -322,9 +300,7 @@ async def test_the_installation_is_made_whole_when_another_was_first() -> None:
 
 async def test_resources_of_other_namespaces_are_none_of_our_business() -> None:
     async with world(OperatorSettings("https://acme.example.com", RELEASE, watch_namespaces=("other",))) as one:
-        await one.tell()
-        one.controller.enqueue_all()
-        await one.settle()
+        await one.reconcile_all()
         assert one.reason() is None
         assert one.secrets("web") == []
 
@@ -334,9 +310,7 @@ async def test_nothing_secret_is_logged(caplog: pytest.LogCaptureFixture) -> Non
     """SEC64."""
     caplog.set_level("DEBUG")
     async with world() as one:
-        await one.tell()
-        one.controller.enqueue_all()
-        await one.settle()
+        await one.reconcile_all()
         said = "".join(f"{each.getMessage()} {vars(each)}" for each in caplog.records)
         stored = str([each for key, each in one.api.store.by_key.items() if key.plural != "secrets"])
         secrets = (value for path in one.secrets() for value in one.secret(*reversed(path.split("/"))).data.items())
@@ -357,12 +331,15 @@ def issuing(section: dict[str, Any] | None) -> Any:
 BESIDE = {"issuers": {"name": "web"}}
 
 
-async def test_an_issuer_is_made_with_its_credential_repaired_and_cleaned_up(running: World) -> None:
+async def issue_beside(running: World) -> None:
+    """Ask for an issuer beside the profile, and reconcile."""
     running.api.put(PROFILES, issuing(BESIDE))
-    for kind in OPTIONAL_KINDS:
-        running.controller.handle_availability(kind, None)
-    await running.tell()
-    await running.settle()
+    running.serve_optional_kinds()
+    await running.reconcile()
+
+
+async def test_an_issuer_is_made_with_its_credential_repaired_and_cleaned_up(running: World) -> None:
+    await issue_beside(running)
     assert running.reason(PROFILES, type_="CertManagerIssuer") == "Issued"
     made = running.api.read(ISSUERS, "pki", "web")
     assert made is not None
@@ -376,8 +353,7 @@ async def test_an_issuer_is_made_with_its_credential_repaired_and_cleaned_up(run
     assert running.api.read(ISSUERS, "pki", "web") is not None
 
     running.api.put(PROFILES, issuing(None))
-    await running.tell()
-    await running.settle()
+    await running.reconcile()
     assert running.api.read(ISSUERS, "pki", "web") is None
     assert running.api.read(CREDENTIALS, "pki", "web-issuer-pki") is None
     assert "pki/web-kms-acme-eab" not in running.secrets()
@@ -386,11 +362,7 @@ async def test_an_issuer_is_made_with_its_credential_repaired_and_cleaned_up(run
 async def test_an_issuer_of_somebody_else_stays_as_it_is(running: World) -> None:
     theirs = Issuer(metadata=ObjectMeta(namespace="pki", name="web"), spec={"selfSigned": {}})
     running.api.put(ISSUERS, theirs)
-    running.api.put(PROFILES, issuing(BESIDE))
-    for kind in OPTIONAL_KINDS:
-        running.controller.handle_availability(kind, None)
-    await running.tell()
-    await running.settle()
+    await issue_beside(running)
     assert running.reason(PROFILES, type_="CertManagerIssuer") == "NotOurs"
     found = running.api.read(ISSUERS, "pki", "web")
     assert found is not None
@@ -398,14 +370,9 @@ async def test_an_issuer_of_somebody_else_stays_as_it_is(running: World) -> None
 
 
 async def test_an_issuer_goes_after_its_profile(running: World) -> None:
-    running.api.put(PROFILES, issuing(BESIDE))
-    for kind in OPTIONAL_KINDS:
-        running.controller.handle_availability(kind, None)
-    await running.tell()
-    await running.settle()
+    await issue_beside(running)
     running.api.remove(PROFILES, "pki", "web")
-    await running.tell()
-    await running.settle()
+    await running.reconcile()
     assert running.api.read(ISSUERS, "pki", "web") is None
     assert "pki/web-kms-acme-eab" not in running.secrets()
 
@@ -413,8 +380,7 @@ async def test_an_issuer_goes_after_its_profile(running: World) -> None:
 async def test_a_profile_says_that_cert_manager_is_not_there_and_then_that_it_is(running: World) -> None:
     running.controller.handle_availability(ISSUERS, Unavailability("WaitingForCertManager", "install it"))
     running.api.put(PROFILES, issuing(BESIDE))
-    await running.tell()
-    await running.settle()
+    await running.reconcile()
     assert running.reason(PROFILES, type_="CertManagerIssuer") == "WaitingForCertManager"
     running.controller.handle_availability(ISSUERS, None)
     await running.settle()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -26,18 +25,6 @@ from kms_operator.settings import OperatorSettings
 from tests.support.operated import RELEASE, SETTINGS, authority, namespace, profile
 from tests.support.world import World, world
 
-
-@pytest.fixture
-async def running() -> AsyncIterator[World]:
-    """After everything has settled for the first time."""
-    async with world() as one:
-        await one.tell()
-        one.controller.enqueue_all()
-        await one.settle()
-        one.api.requests.clear()
-        yield one
-
-
 ROOT_HERE = {"configMap": {"name": "example-ca"}}
 
 
@@ -56,10 +43,8 @@ async def publish(running: World, section: dict[str, Any] | None = ROOT_HERE) ->
     """Ask for it on an API server where all kinds can be had."""
     asking = authority(trust=section) if section else authority()
     running.api.put(AUTHORITIES, msgspec.structs.replace(asking, status=current(running).status))
-    for kind in OPTIONAL_KINDS:
-        running.controller.handle_availability(kind, None)
-    await running.tell()
-    await running.settle()
+    running.serve_optional_kinds()
+    await running.reconcile()
 
 
 async def test_a_root_is_published_repaired_and_withdrawn(running: World) -> None:
@@ -83,8 +68,7 @@ async def test_a_root_is_published_repaired_and_withdrawn(running: World) -> Non
 async def test_a_root_goes_after_its_ca(running: World) -> None:
     await publish(running)
     running.api.remove(AUTHORITIES, "pki", "issuing")
-    await running.tell()
-    await running.settle()
+    await running.reconcile()
     assert data_of(running) is None
 
 
@@ -204,8 +188,7 @@ async def test_an_operator_of_a_few_namespaces_lists_nothing_of_the_whole_cluste
 async def test_who_asks_first_for_what_was_not_there_has_it_looked_for_at_once(running: World) -> None:
     asking = authority(trust=ROOT_HERE)
     running.api.put(AUTHORITIES, msgspec.structs.replace(asking, status=current(running).status))
-    await running.tell()
-    await running.settle()
+    await running.reconcile()
     assert running.controller.optional_kinds_wanted.is_set()
     running.controller.optional_kinds_wanted.clear()
     running.controller.enqueue_all()
@@ -216,14 +199,12 @@ async def test_who_asks_first_for_what_was_not_there_has_it_looked_for_at_once(r
 async def test_a_namespace_that_gets_the_label_gets_the_root() -> None:
     settings = OperatorSettings(SETTINGS.external_url, RELEASE, trust_from=("pki",))
     async with world(settings) as running:
-        await running.tell()
-        await running.settle()
+        await running.reconcile()
         selector = {"matchLabels": {"trust": "yes"}}
         await publish(
             running, {"configMap": {"name": "example-ca", "namespaces": {"from": "Selector", "selector": selector}}}
         )
         assert running.reason(AUTHORITIES, "issuing", "TrustPublished") == "NoNamespaceSelected"
         running.api.put(NAMESPACES, namespace("team", trust="yes"))
-        await running.tell()
-        await running.settle()
+        await running.reconcile()
         assert running.api.read(CONFIG_MAPS, "team", "example-ca") is not None

@@ -10,15 +10,9 @@ from aiohttp import web
 from e2e.load.client import Client, OrderFailed, Refused
 from e2e.load.exchange import Exchange, ProtocolError
 from e2e.load.keys import AccountKey, ExternalAccount
-from tests.support.scripted_acme import ScriptedAcme, problem, running_acme
+from tests.support.scripted_acme import ScriptedAcme, problem
 
 NAMES = ["a.load.test", "b.load.test"]
-
-
-@pytest.fixture
-async def acme() -> AsyncIterator[ScriptedAcme]:
-    async with running_acme() as server:
-        yield server
 
 
 @pytest.fixture

@@ -15,12 +15,6 @@ from tests.support.scripted_acme import ScriptedAcme, problem, running_acme
 
 
 @pytest.fixture
-async def acme() -> AsyncIterator[ScriptedAcme]:
-    async with running_acme() as server:
-        yield server
-
-
-@pytest.fixture
 async def client(acme: ScriptedAcme) -> AsyncIterator[Client]:
     async with Exchange(f"{acme.base}/directory") as exchange:
         client = Client(exchange, AccountKey.generate())

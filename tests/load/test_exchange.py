@@ -1,20 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from e2e.load.exchange import JOSE, Exchange, ProtocolError
 from e2e.load.keys import AccountKey
-from tests.support.scripted_acme import ScriptedAcme, running_acme
-
-
-@pytest.fixture
-async def acme() -> AsyncIterator[ScriptedAcme]:
-    async with running_acme() as server:
-        yield server
+from tests.support.scripted_acme import ScriptedAcme
 
 
 async def test_requests_go_to_each_server_in_turn_under_the_name_of_the_directory(acme: ScriptedAcme) -> None:

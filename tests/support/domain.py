@@ -397,18 +397,20 @@ class World:
         chosen = wanted(*names or ("www.example.com",), **members)
         return await self.services.orders.create(self.caller(account), chosen)
 
-    async def finalized(self, account: ACMEAccount, order: ACMEOrder) -> ACMEOrder:
-        """Finalize an order with a CSR for exactly its names."""
+    async def finalized(self, account: ACMEAccount, order: ACMEOrder, der: bytes | None = None) -> ACMEOrder:
+        """Finalize an order with a CSR, by default one for exactly its names."""
         names = (each.value for each in order.spec.identifiers)
-        return await self.services.orders.finalize(self.caller(account), order, pki.csr(*names))
+        return await self.services.orders.finalize(self.caller(account), order, pki.csr(*names) if der is None else der)
 
-    async def proven(self, account: ACMEAccount, *names: str) -> ACMEOrder:
+    async def proven(
+        self, account: ACMEAccount, *names: str, type_: ChallengeType = "http-01", **members: Any
+    ) -> ACMEOrder:
         """Create an order and validate it until it is ready."""
-        order = await self.order(account, *names)
+        order = await self.order(account, *names, **members)
         reused = {each.authorization for each in order.spec.authorized}
         for position in range(len(order.spec.identifiers)):
             if position not in reused:
-                await self.respond(order, position)
+                await self.respond(order, position, type_)
         return await self.services.orders.poll(order)
 
     async def respond(self, order: ACMEOrder, position: int = 0, type_: str = "http-01") -> ACMEOrder:
@@ -440,6 +442,12 @@ class World:
     def calls(self, since: int = 0) -> list[str]:
         """The requests to the API server in short form, such as `create acmeorders`."""
         return [f"{each.verb} {each.plural}" for each in self.api.requests[since:]]
+
+
+def certificate_of(order: ACMEOrder) -> x509.Certificate:
+    """The certificate of a valid order."""
+    assert order.status.certificate is not None, order.status
+    return x509.load_pem_x509_certificate(order.status.certificate.encode())
 
 
 def wanted(*names: str, **dates: Any) -> NewOrder:

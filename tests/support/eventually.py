@@ -25,8 +25,13 @@ async def until(condition: Callable[[], object], *, seconds: float = 20.0) -> No
         await asyncio.sleep(0.002)
 
 
+async def hurried(seconds: float) -> None:
+    """Sleep as asked, but no longer than five milliseconds."""
+    await asyncio.sleep(min(seconds, 0.005))
+
+
 async def becomes(condition: Callable[[], Awaitable[object]], *, seconds: float = 30.0) -> None:
-    """The same for a condition that is asynchronous itself."""
+    """Like `until`, for an asynchronous condition."""
     for _ in _attempts(seconds):
         if await condition():
             return
@@ -34,7 +39,7 @@ async def becomes(condition: Callable[[], Awaitable[object]], *, seconds: float 
 
 
 def eventually(condition: Callable[[], object], *, seconds: float = 15.0, why: Callable[[], object] = str) -> None:
-    """The same for blocking tests; the failure says `why()`."""
+    """Like `until`, for blocking tests; the failure says `why()`."""
     for _ in _attempts(seconds, why):
         if condition():
             return

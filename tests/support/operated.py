@@ -20,6 +20,7 @@ from kms.resources.kinds import ACCOUNTS, CLUSTER_ISSUERS, ISSUERS, Kind
 from kms.resources.meta import Condition, ObjectMeta, OwnerReference, Resource, condition, key_of
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import CertificateProfile
+from kms.resources.secret_names import COMPONENT, MANAGED_BY, SERVING_AUTHORITY
 from kms_operator.cache import Cache
 from kms_operator.indexes import AccountSummary, Unavailability
 from kms_operator.kinds import OPTIONAL_KINDS, WATCHED_KINDS
@@ -28,6 +29,7 @@ from kms_operator.settings import OperatorSettings
 from kms_operator.snapshot import Snapshot
 
 T = TypeVar("T")
+R = TypeVar("R", bound=Resource)
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -147,6 +149,15 @@ def secret(
     return Secret(metadata=meta, data=dict(data or {}), type=type_)
 
 
+SERVING = secret(
+    SETTINGS.serving_authority,
+    RELEASE,
+    data={"tls.crt": b"the serving CA"},
+    labels={MANAGED_BY: "kms-acme", COMPONENT: SERVING_AUTHORITY},
+)
+"""The Secret with the CA of the server's own certificate."""
+
+
 def pair(signer: Signer) -> dict[str, bytes]:
     """The contents of a kubernetes.io/tls Secret."""
     return {"tls.crt": chain_to_root_pem(signer).encode(), "tls.key": private_key_pem(signer.key)}
@@ -162,10 +173,10 @@ def published(signer: Signer, **more: Any) -> dict[str, Any]:
     }
 
 
-def stored(written: Secret, *, version: int = 7) -> Secret:
-    """A written Secret as the API server returns it."""
+def stored(written: R, *, version: int = 7) -> R:
+    """A written object as the API server returns it."""
     meta = msgspec.structs.replace(written.metadata, resource_version=str(version), uid=f"uid-{written.metadata.name}")
-    return msgspec.structs.replace(written, metadata=meta)
+    return msgspec.structs.replace(written, metadata=meta)  # type: ignore[type-var]
 
 
 def cache_of(*resources: Any, accounts: Mapping[str, int] | None = None) -> Cache:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from e2e.cluster.cluster import Cluster
+from e2e.cluster.ports import free_port
+from kms.address import Address
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES
 from kms_operator.settings import OperatorSettings
 from tests.support.eventually import eventually
@@ -63,6 +65,17 @@ class OperatorProcess:
         """Kill it, if it runs."""
         self._process.kill()
         self._process.wait()
+
+
+def start_operator(cluster: Cluster, log: Path, **settings: Any) -> OperatorProcess:
+    """Start an operator with the rights that its ServiceAccount has in this cluster."""
+    usual = {
+        "external_url": "https://localhost:8443",
+        "namespace": RELEASE,
+        "metrics_listen": Address("127.0.0.1", free_port()),
+        "kubeconfig": str(cluster.kubeconfig_for("kms-acme-operator", RELEASE)),
+    }
+    return OperatorProcess(OperatorSettings(**{**usual, **settings}), log)
 
 
 class Kubectl:

@@ -13,6 +13,7 @@ from typing import Any
 
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
+from cryptography import x509
 
 from acme_server.api.application import acme_application
 from acme_server.api.health import Readiness
@@ -60,6 +61,11 @@ class Answer:
         assert document["status"] == self.status
         assert document["type"].startswith(ERROR)
         return document | {"type": document["type"].removeprefix(ERROR)}
+
+    def without_nonce(self) -> tuple[int, dict[str, str], str]:
+        """What two requests that are refused alike have in common."""
+        headers = {name: value for name, value in self.headers.items() if name not in {"Replay-Nonce", "Date"}}
+        return self.status, headers, self.text
 
 
 @dataclass
@@ -148,6 +154,12 @@ class Server:
         names = [each["value"] for each in order.json["identifiers"]]
         request = pki.csr(*names) if request is None else request
         return await self.post(order.json["finalize"], {"csr": b64(request)}, at=at)
+
+    async def certificate(self, order: Answer) -> x509.Certificate:
+        """Download the certificate of a valid order."""
+        assert order.json["status"] == "valid", order.text
+        chain = await self.post(order.json["certificate"])
+        return x509.load_pem_x509_certificate(chain.text.encode())
 
 
 async def _answer(response: ClientResponse) -> Answer:

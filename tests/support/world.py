@@ -12,6 +12,7 @@ from kms.resources.credentials import EABCredential
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, NAMESPACES, POLICIES, PROFILES, SECRETS, Kind
 from kms.resources.meta import condition
 from kms_operator.controller import Controller
+from kms_operator.kinds import OPTIONAL_KINDS
 from kms_operator.metrics import Metrics
 from kms_operator.settings import OperatorSettings
 from tests.support.apiserver import FakeApiServer, running_api
@@ -42,6 +43,22 @@ class World:
         """Reconcile until the queue is empty."""
         async with in_background(self.controller.run()):
             await until(lambda: len(self.controller.queue) == 0, seconds=10)
+
+    async def reconcile(self) -> None:
+        """Pass the current objects to the controller, and reconcile what they change."""
+        await self.tell()
+        await self.settle()
+
+    async def reconcile_all(self) -> None:
+        """Reconcile every object."""
+        await self.tell()
+        self.controller.enqueue_all()
+        await self.settle()
+
+    def serve_optional_kinds(self) -> None:
+        """Let the controller know that cert-manager and trust-manager are installed."""
+        for kind in OPTIONAL_KINDS:
+            self.controller.handle_availability(kind, None)
 
     def reason(self, kind: Any = CREDENTIALS, name: str = "web", type_: str = "Ready") -> str | None:
         found = self.api.read(kind, "pki", name)

@@ -6,8 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from acme_server.accounts.eab_credentials import Binding
-from acme_server.api.problems import status_of
-from acme_server.problems import Refused, Unavailable
+from acme_server.problems import Unavailable
 from kms.pki.names import dns_name
 from kms.pki.policy import name_violations
 from kms.resources.core import Secret
@@ -60,18 +59,6 @@ async def test_a_credential_that_the_caches_do_not_know_yet_is_read(world: World
     credential = world.put_credential(cached=False)
     assert await find(world) == (credential, KEY)
     assert world.calls() == ["get secrets", "get eabcredentials"]
-
-
-@pytest.mark.requirement("SEC09", "SEC37")
-async def test_whatever_a_client_makes_up_costs_one_read(world: World) -> None:
-    assert await find(world, "made-up") is None
-    assert world.calls() == ["get secrets"]
-
-
-@pytest.mark.requirement("SEC12c")
-async def test_a_credential_of_another_profile_is_none(world: World) -> None:
-    world.put_credential(profile="other")
-    assert await find(world) is None
 
 
 @pytest.mark.requirement("C6", "C7")
@@ -153,14 +140,3 @@ async def test_rules_that_make_no_sense_allow_nothing(world: World) -> None:
     account = await world.account(binding=Binding(credential, KEY_ID_1))
     with pytest.raises(Unavailable):
         world.services.credentials.narrowing(account)
-
-
-@pytest.mark.requirement("SEC12b")
-async def test_accounts_of_a_suspended_credential_may_not_order(world: World) -> None:
-    credential = world.put_credential()
-    account = await world.account(binding=Binding(credential, KEY_ID_1))
-    world.services.credentials.admit(account)
-    world.credentials.put(replace(credential, spec=replace(credential.spec, suspended=True)))
-    with pytest.raises(Refused) as caught:
-        world.services.credentials.admit(account)
-    assert status_of(caught.value) == 403

@@ -116,14 +116,6 @@ async def test_what_can_only_be_read_takes_no_payload(server: Server, order: Ans
     assert (await server.post(order.location + path, payload)).status == 400
 
 
-@pytest.mark.requirement("M106", "M111", "C1")
-async def test_finalize_tells_the_url_to_poll(server: Server) -> None:
-    order = await server.ready()
-    answer = await server.finalize(order)
-    assert (answer.status, answer.location) == (200, order.location)
-    assert answer.json["certificate"] == f"{order.location}/certificate"
-
-
 @pytest.mark.requirement("M111")
 @pytest.mark.parametrize("payload", [None, {}, {"csr": "a="}, {"csr": 5}, b"{"])
 async def test_finalize_needs_a_request(server: Server, payload: Any) -> None:
@@ -136,15 +128,6 @@ async def test_finalize_needs_a_request(server: Server, payload: Any) -> None:
 async def test_the_owner_of_an_order_is_asked_before_what_is_in_the_request(server: Server) -> None:
     for path in ("orders/{}", "orders/{}/finalize", "orders/{}/certificate", "authorizations/{}-0"):
         assert (await server.post(f"{PREFIX}/{path.format('b' * 32)}", b"nonsense")).status == 404
-
-
-@pytest.mark.requirement("M123")
-async def test_the_certificate_is_a_pem_chain(server: Server) -> None:
-    order = await server.finalize(await server.ready())
-    answer = await server.post(order.json["certificate"])
-    assert answer.status == 200
-    assert answer.text.startswith("-----BEGIN CERTIFICATE-----\n")
-    assert answer.headers["Content-Type"] == "application/pem-certificate-chain"
 
 
 @pytest.mark.requirement("SEC56")

@@ -23,8 +23,7 @@ async def server() -> AsyncIterator[Server]:
 
 @pytest.fixture
 async def issued(server: Server) -> x509.Certificate:
-    order = await server.finalize(await server.ready())
-    return x509.load_pem_x509_certificate((await server.post(order.json["certificate"])).text.encode())
+    return await server.certificate(await server.finalize(await server.ready()))
 
 
 @pytest.mark.requirement("ARI-M3", "ARI-M4")

@@ -26,14 +26,9 @@ async def world() -> AsyncIterator[World]:
         yield world
 
 
-@pytest.fixture
-async def account(world: World) -> ACMEAccount:
-    return await world.account()
-
-
 async def certified(world: World, account: ACMEAccount, name: str = NAME) -> ACMEOrder:
     order = await world.proven(account, name)
-    return await world.services.orders.finalize(world.caller(account), order, pki.csr(name))
+    return await world.finalized(account, order, pki.csr(name))
 
 
 def id_of(order: ACMEOrder) -> str:
@@ -106,14 +101,6 @@ async def test_an_order_that_replaces_a_certificate_says_so_and_costs_one_write(
 
 
 @pytest.mark.requirement("ARI-M8")
-async def test_a_certificate_is_replaced_once(world: World, account: ACMEAccount) -> None:
-    predecessor = await certified(world, account)
-    await replacing(world, account, id_of(predecessor))
-    refused = await refusal(world, account, id_of(predecessor))
-    assert (refused.type, status_of(refused)) == (ProblemType.ALREADY_REPLACED, 409)
-
-
-@pytest.mark.requirement("ARI-M8")
 async def test_of_orders_that_replace_the_same_certificate_at_once_one_is_made(
     world: World, account: ACMEAccount
 ) -> None:
@@ -183,7 +170,7 @@ async def test_renewals_are_not_kept_waiting_by_the_limit_of_open_orders(world: 
 async def test_a_key_that_was_revoked_as_compromised_is_not_certified_again(world: World, account: ACMEAccount) -> None:
     csr = pki.csr(NAME)
     order = await world.proven(account)
-    order = await world.services.orders.finalize(world.caller(account), order, csr)
+    order = await world.finalized(account, order, csr)
     revoked = replace(
         order,
         metadata=replace(order.metadata, resource_version="99999"),
@@ -192,7 +179,7 @@ async def test_a_key_that_was_revoked_as_compromised_is_not_certified_again(worl
     world.services.state.order_index.update(revoked, False)
     again = await world.proven(account)
     with pytest.raises(Refused, match="compromised") as caught:
-        await world.services.orders.finalize(world.caller(account), again, csr)
+        await world.finalized(account, again, csr)
     assert caught.value.type is ProblemType.BAD_CSR
     assert world.stored(again).status.state == "ready", "another key will do"
     transitions.require_ready(world.stored(again), now=world.clock())

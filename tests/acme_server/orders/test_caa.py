@@ -11,14 +11,14 @@ from msgspec.structs import replace
 from acme_server.accounts.eab_credentials import Binding
 from acme_server.api.problems import status_of
 from acme_server.model import ChallengeId
-from acme_server.problems import ProblemType, Refused
+from acme_server.problems import ProblemType
 from acme_server.validation.attempt import ValidationTiming
 from acme_server.validation.caa_rules import Property
 from kms.resources.accounts import ACMEAccount
-from kms.resources.orders import ACMEOrder, ChallengeType
+from kms.resources.orders import ChallengeType
 from kms.resources.policies import DNSNameRules, PolicySpec
-from tests.support import pki
 from tests.support.domain import KEY_ID_1, PROFILE, World, counted, running_world
+from tests.support.refusals import refusal
 
 CA = "ca.example.net"
 NAMES = ("a.example.com", "b.example.com", "c.example.com")
@@ -45,36 +45,13 @@ async def world() -> AsyncIterator[World]:
         yield world
 
 
-@pytest.fixture
-async def account(world: World) -> ACMEAccount:
-    return await world.account()
-
-
-async def proven(world: World, account: ACMEAccount, *names: str, type_: ChallengeType = "http-01") -> ACMEOrder:
-    order = await world.order(account, *names)
-    for position in range(len(names)):
-        await world.respond(order, position, type_)
-    return await world.services.orders.poll(order)
-
-
-async def finalize(world: World, account: ACMEAccount, order: ACMEOrder) -> ACMEOrder:
-    csr = pki.csr(*(each.value for each in order.spec.identifiers))
-    return await world.services.orders.finalize(world.caller(account), order, csr)
-
-
-async def refusal(world: World, account: ACMEAccount, order: ACMEOrder) -> Refused:
-    with pytest.raises(Refused) as caught:
-        await finalize(world, account, order)
-    return caught.value
-
-
 async def test_a_name_that_names_this_ca_is_certified_with_one_check(world: World, account: ACMEAccount) -> None:
     world.records.properties["example.com"] = issue()
-    order = await proven(world, account, "a.example.com")
+    order = await world.proven(account, "a.example.com")
     assert order.status.state == "ready"
     checked = order.status.authorizations[0].challenges[0].caa_checked_at
     assert checked == order.status.authorizations[0].challenges[0].validated
-    assert (await finalize(world, account, order)).status.state == "valid"
+    assert (await world.finalized(account, order)).status.state == "valid"
     assert world.records.asked == ["a.example.com", "example.com"]
     assert counted(world.metrics, "caa_checks") == {("Enforce", "allowed"): 1}
 
@@ -82,7 +59,7 @@ async def test_a_name_that_names_this_ca_is_certified_with_one_check(world: Worl
 @pytest.mark.requirement("CAA-M10", "SEC53")
 async def test_each_name_is_judged_by_its_own_records(world: World, account: ACMEAccount) -> None:
     world.records.properties |= {"a.example.com": issue(), "b.example.com": issue(";"), "c.example.com": issue("x")}
-    order = await proven(world, account, *NAMES)
+    order = await world.proven(account, *NAMES)
     assert order.status.state == "invalid"
     errors = [each.challenges[0].error for each in order.status.authorizations]
     assert errors[0] is None
@@ -103,7 +80,7 @@ async def test_each_name_is_judged_by_its_own_records(world: World, account: ACM
 @pytest.mark.requirement("CAA-M5", "SEC54")
 async def test_a_failed_lookup_is_tried_again_and_then_refused(world: World, account: ACMEAccount) -> None:
     world.records.properties["example.com"] = "the DNS servers answered SERVFAIL"
-    order = await proven(world, account, "a.example.com")
+    order = await world.proven(account, "a.example.com")
     error = order.status.authorizations[0].challenges[0].error
     assert error is not None
     assert error.type == ProblemType.CAA
@@ -117,10 +94,10 @@ async def test_a_failed_lookup_is_tried_again_and_then_refused(world: World, acc
 @pytest.mark.requirement("CAA-M2", "SEC54")
 async def test_a_wildcard_obeys_issuewild_of_its_base_name(world: World, account: ACMEAccount) -> None:
     world.records.properties["example.com"] = [*issue(";"), *issue(CA, b"issuewild")]
-    assert (await proven(world, account, "*.w.example.com", type_="dns-01")).status.state == "ready"
-    assert (await proven(world, account, "w.example.com", type_="dns-01")).status.state == "invalid"
+    assert (await world.proven(account, "*.w.example.com", type_="dns-01")).status.state == "ready"
+    assert (await world.proven(account, "w.example.com", type_="dns-01")).status.state == "invalid"
     world.records.properties["example.com"] = [*issue(), *issue(";", b"issuewild")]
-    refused = await proven(world, account, "*.v.example.com", type_="dns-01")
+    refused = await world.proven(account, "*.v.example.com", type_="dns-01")
     assert refused.status.error is not None
     assert "forbid a certificate for *.v.example.com" in refused.status.error.detail
 
@@ -130,8 +107,8 @@ async def test_records_may_name_the_url_of_an_account(world: World, account: ACM
     url = f"https://acme.example.com/acme/pki/{PROFILE}/accounts/{account.metadata.name}"
     world.records.properties["a.example.com"] = issue(f"{CA}; accounturi={url}")
     world.records.properties["b.example.com"] = issue(f"{CA}; accounturi={url[:-1]}")
-    assert (await proven(world, account, "a.example.com")).status.state == "ready"
-    assert (await proven(world, account, "b.example.com")).status.state == "invalid"
+    assert (await world.proven(account, "a.example.com")).status.state == "ready"
+    assert (await world.proven(account, "b.example.com")).status.state == "invalid"
 
 
 @pytest.mark.requirement("CAA-M7", "SEC54")
@@ -139,8 +116,8 @@ async def test_records_may_name_the_url_of_an_account(world: World, account: ACM
 async def test_records_may_name_the_challenge(world: World, account: ACMEAccount, type_: ChallengeType) -> None:
     world.records.properties["a.example.com"] = issue(f"{CA}; validationmethods={type_}")
     world.records.properties["b.example.com"] = issue(f"{CA}; validationmethods=x{type_}")
-    assert (await proven(world, account, "a.example.com", type_=type_)).status.state == "ready"
-    refused = await proven(world, account, "b.example.com", type_=type_)
+    assert (await world.proven(account, "a.example.com", type_=type_)).status.state == "ready"
+    refused = await world.proven(account, "b.example.com", type_=type_)
     assert refused.status.error is not None
     assert f"they do not allow {type_}" in refused.status.error.detail
 
@@ -149,11 +126,11 @@ async def test_records_may_name_the_challenge(world: World, account: ACMEAccount
 async def test_names_that_were_proven_long_ago_are_checked_again_each_by_its_own_records(
     world: World, account: ACMEAccount
 ) -> None:
-    order = await proven(world, account, *NAMES)
+    order = await world.proven(account, *NAMES)
     world.records.asked.clear()
     world.clock.ahead = LONG
     world.records.properties |= {"b.example.com": issue(";"), "c.example.com": "SERVFAIL"}
-    refused = await refusal(world, account, order)
+    refused = await refusal(world.finalized(account, order))
     assert (refused.type, status_of(refused)) == (ProblemType.CAA, 403)
     told = {each.identifier.value: each.detail for each in refused.subproblems if each.identifier}
     assert set(told) == {"b.example.com", "c.example.com"}
@@ -162,7 +139,7 @@ async def test_names_that_were_proven_long_ago_are_checked_again_each_by_its_own
     assert sorted(world.records.asked) == ["a.example.com", "b.example.com", "c.example.com", "com", "example.com"]
     assert world.stored(order).status.state == "ready"  # it may be finalized once the records are right
     world.records.properties.clear()
-    assert (await finalize(world, account, order)).status.state == "valid"
+    assert (await world.finalized(account, order)).status.state == "valid"
 
 
 @pytest.mark.requirement("CAA-M9")
@@ -170,21 +147,21 @@ async def test_a_proof_that_was_made_before_records_were_enforced_is_checked(
     world: World, account: ACMEAccount
 ) -> None:
     enforcing(world, "Off")
-    order = await proven(world, account, "a.example.com")
+    order = await world.proven(account, "a.example.com")
     assert world.records.asked == []
     assert order.status.authorizations[0].challenges[0].caa_checked_at is None
     enforcing(world)
     world.records.properties["a.example.com"] = issue(";")
-    assert (await refusal(world, account, order)).type == ProblemType.CAA
+    assert (await refusal(world.finalized(account, order))).type == ProblemType.CAA
 
 
 @pytest.mark.requirement("CAA-M9")
 async def test_a_proof_of_an_earlier_order_is_checked_at_finalization(world: World, account: ACMEAccount) -> None:
-    await proven(world, account, "a.example.com")
+    await world.proven(account, "a.example.com")
     again = await world.order(account, "a.example.com")
     assert again.status.state == "ready"
     world.records.properties["a.example.com"] = issue(";")
-    assert (await refusal(world, account, again)).type == ProblemType.CAA
+    assert (await refusal(world.finalized(account, again))).type == ProblemType.CAA
 
 
 @pytest.mark.requirement("CAA-M9", "SEC50")
@@ -194,7 +171,7 @@ async def test_names_that_need_no_proof_are_checked_at_finalization(world: World
     order = await world.order(account, "a.example.com")
     assert order.status.state == "ready"
     world.records.properties["a.example.com"] = issue(";")
-    assert (await refusal(world, account, order)).type == ProblemType.CAA
+    assert (await refusal(world.finalized(account, order))).type == ProblemType.CAA
 
 
 async def test_what_is_only_reported_is_logged_counted_and_issued(
@@ -203,8 +180,8 @@ async def test_what_is_only_reported_is_logged_counted_and_issued(
     enforcing(world, "Report")
     world.records.properties |= {"a.example.com": issue(";"), "b.example.com": "SERVFAIL"}
     with caplog.at_level(logging.WARNING):
-        order = await proven(world, account, *NAMES)
-    assert (await finalize(world, account, order)).status.state == "valid"
+        order = await world.proven(account, *NAMES)
+    assert (await world.finalized(account, order)).status.state == "valid"
     results = {("Report", "allowed"): 1, ("Report", "failed"): 1, ("Report", "forbidden"): 1}
     assert counted(world.metrics, "caa_checks") == results
     told = [vars(each) for each in caplog.records if each.message == "CAA forbids a certificate"]
@@ -215,9 +192,9 @@ async def test_what_is_only_reported_is_logged_counted_and_issued(
 async def test_off_asks_nobody(world: World, account: ACMEAccount) -> None:
     enforcing(world, "Off")
     world.records.properties["example.com"] = issue(";")
-    order = await proven(world, account, "a.example.com")
+    order = await world.proven(account, "a.example.com")
     world.clock.ahead = LONG
-    assert (await finalize(world, account, order)).status.state == "valid"
+    assert (await world.finalized(account, order)).status.state == "valid"
     assert world.records.asked == []
 
 
@@ -236,10 +213,10 @@ async def test_a_proof_without_its_profile_is_not_accepted(world: World, account
 async def test_an_order_in_processing_whose_check_is_old_ends_with_the_objection(
     world: World, account: ACMEAccount
 ) -> None:
-    order = await proven(world, account, "a.example.com")
+    order = await world.proven(account, "a.example.com")
     world.clock.ahead = timedelta(hours=1)  # long enough that the request is kept before it is issued
     world.remove_authority_key()
-    assert (await finalize(world, account, order)).status.state == "processing"
+    assert (await world.finalized(account, order)).status.state == "processing"
     world.clock.ahead = timedelta(hours=10)
     world.records.properties["a.example.com"] = issue(";")
     world.install_authority()
@@ -251,7 +228,7 @@ async def test_an_order_in_processing_whose_check_is_old_ends_with_the_objection
 
 @pytest.mark.requirement("SEC54")
 async def test_only_names_are_looked_up(world: World, account: ACMEAccount) -> None:
-    order = await proven(world, account, "a.example.com")
+    order = await world.proven(account, "a.example.com")
     authorization = order.status.authorizations[0]
     address = replace(authorization, identifier=replace(authorization.identifier, type="ip", value="10.0.0.1"))
     order = replace(order, status=replace(order.status, authorizations=(address,)))

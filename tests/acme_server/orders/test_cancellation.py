@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -10,20 +9,8 @@ from acme_server.payloads import AccountUpdate
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ORDERS
 from kms.resources.meta import condition
-from tests.support import pki
 from tests.support.accounts import account as some_account
-from tests.support.domain import Key, World, running_world
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    async with running_world() as world:
-        yield world
-
-
-@pytest.fixture
-async def account(world: World) -> ACMEAccount:
-    return await world.account()
+from tests.support.domain import Key, World
 
 
 async def deactivate(world: World, account: ACMEAccount, cancellation: Cancellation | None = None) -> None:
@@ -48,7 +35,7 @@ def impatient(world: World) -> Cancellation:
 async def test_open_orders_of_a_deactivated_account_end_and_all_others_stay(world: World, account: ACMEAccount) -> None:
     pending, ready = await world.order(account), await world.proven(account)
     issued = await world.proven(account)
-    await world.services.orders.finalize(world.caller(account), issued, pki.csr("www.example.com"))
+    await world.finalized(account, issued)
     others = await world.order(await world.account(Key(thumbprint="other")))
     await deactivate(world, account)
     states = [world.stored(each).status.state for each in (pending, ready, issued, others)]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -17,15 +16,9 @@ from kms.resources.profiles import CertificateContents
 from tests.support import pki
 from tests.support.acme import EXTERNAL_URL
 from tests.support.acmeorders import NOW, order
-from tests.support.domain import World, running_world
+from tests.support.domain import World
 
 FAR = NOW + timedelta(days=3650)
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    async with running_world() as world:
-        yield world
 
 
 def made(world: World, der: bytes | None = None, for_: ACMEOrder | None = None) -> LeafTemplate:

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
 from cryptography import x509
 from msgspec.structs import replace
 
-from acme_server.api.problems import status_of
 from acme_server.jose.jwk import thumbprint
 from acme_server.payloads import AccountUpdate
 from acme_server.problems import ProblemType, Refused, Unavailable
@@ -21,7 +19,8 @@ from kms.resources.orders import ACMEOrder
 from kms.resources.policies import DNSNameRules, PolicySpec
 from tests.support import pki
 from tests.support.accounts import account as an_account
-from tests.support.domain import Key, World, counted, running_world
+from tests.support.domain import Key, World, certificate_of, counted
+from tests.support.refusals import refusal
 
 NAME = "www.example.com"
 CSR = pki.csr(NAME)
@@ -29,29 +28,8 @@ OTHER_CSR = pki.csr(NAME, signed_with=pki.key(which="other"))
 HOUR = timedelta(hours=1)
 
 
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    async with running_world() as world:
-        yield world
-
-
-@pytest.fixture
-async def account(world: World) -> ACMEAccount:
-    return await world.account()
-
-
 async def finalize(world: World, account: ACMEAccount, order: ACMEOrder, der: bytes = CSR) -> ACMEOrder:
-    return await world.services.orders.finalize(world.caller(account), order, der)
-
-
-async def refusal(world: World, account: ACMEAccount, order: ACMEOrder, der: bytes = CSR) -> Refused:
-    with pytest.raises(Refused) as caught:
-        await finalize(world, account, order, der)
-    return caught.value
-
-
-def certificate_of(order: ACMEOrder) -> x509.Certificate:
-    return x509.load_pem_x509_certificate((order.status.certificate or "").encode())
+    return await world.finalized(account, order, der)
 
 
 @pytest.mark.requirement("C10")
@@ -80,20 +58,11 @@ async def test_the_same_request_again_gets_the_same_order(world: World, account:
     assert await finalize(world.another(), account, order) == first
 
 
-@pytest.mark.requirement("SEC27", "C9")
-async def test_another_request_after_the_first_is_refused(world: World, account: ACMEAccount) -> None:
-    order = await world.proven(account)
-    await finalize(world, account, order)
-    refused = await refusal(world, account, order, OTHER_CSR)
-    assert refused.type == ProblemType.ORDER_NOT_READY
-    assert status_of(refused) == 403
-
-
 @pytest.mark.requirement("M113", "SEC56")
 async def test_an_order_that_is_not_ready_is_refused_after_a_live_read(world: World, account: ACMEAccount) -> None:
     order = await world.order(account)
     before = len(world.api.requests)
-    assert (await refusal(world, account, order)).type == ProblemType.ORDER_NOT_READY
+    assert (await refusal(finalize(world, account, order))).type == ProblemType.ORDER_NOT_READY
     assert world.calls(before) == ["get acmeorders"]
 
 
@@ -106,31 +75,12 @@ async def test_what_another_server_has_validated_is_found_before_a_no(world: Wor
     assert (await finalize(world, account, order)).status.state == "valid"
 
 
-@pytest.mark.requirement("S114")
-@pytest.mark.parametrize("der", [b"", b"not a request", pki.csr("other.example.com"), pki.csr(NAME, "x.example.com")])
-async def test_a_request_that_is_refused_leaves_the_order_ready(world: World, account: ACMEAccount, der: bytes) -> None:
-    order = await world.proven(account)
-    assert (await refusal(world, account, order, der)).type == ProblemType.BAD_CSR
-    assert world.stored(order).status.state == "ready"
-    assert (await finalize(world, account, order)).status.state == "valid"
-
-
 @pytest.mark.requirement("SEC28")
 async def test_the_policy_counts_as_it_is_now(world: World, account: ACMEAccount) -> None:
     order = await world.proven(account)
     world.configure(policy=PolicySpec(dns_names=DNSNameRules(allowed=("other.example.com",))))
-    refused = await refusal(world, account, order)
+    refused = await refusal(finalize(world, account, order))
     assert "policy pki/policy (spec.dnsNames.allowed)" in refused.detail
-
-
-@pytest.mark.requirement("M115", "M157", "SEC26")
-async def test_the_key_of_the_account_gets_no_certificate(world: World) -> None:
-    account = await world.account(Key(thumbprint=thumbprint(pki.key().public_key()) or ""))
-    world.services.state.account_index.mark_complete()
-    order = await world.proven(account)
-    refused = await refusal(world, account, order)
-    assert refused.type == ProblemType.BAD_CSR
-    assert "ACME account" in refused.detail
 
 
 @pytest.mark.requirement("M115", "M157", "SEC26")
@@ -138,7 +88,7 @@ async def test_the_key_of_any_account_of_the_profile_gets_no_certificate(world: 
     other = world.another()
     await other.account(Key(thumbprint=thumbprint(pki.key().public_key()) or ""))
     order = await world.proven(account)
-    assert (await refusal(world, account, order)).type == ProblemType.BAD_CSR
+    assert (await refusal(finalize(world, account, order))).type == ProblemType.BAD_CSR
 
 
 @pytest.mark.requirement("M115", "SEC26")
@@ -146,18 +96,7 @@ async def test_the_key_of_an_account_of_another_profile_gets_none_either(world: 
     foreign = an_account("a" * 52, "elsewhere", thumbprint=thumbprint(pki.key().public_key()) or "")
     world.services.state.accounts.apply_event(foreign, deleted=False)  # as the watch tells of it
     order = await world.proven(account)
-    assert (await refusal(world, account, order)).type == ProblemType.BAD_CSR
-
-
-@pytest.mark.requirement("SEC27", "SEC35")
-async def test_twenty_finalizations_at_once_on_two_servers_give_one_certificate(
-    world: World, account: ACMEAccount
-) -> None:
-    order = await world.proven(account)
-    servers = [world, world.another()]
-    results = await asyncio.gather(*(finalize(servers[number % 2], account, order) for number in range(20)))
-    assert len({each.status.certificate for each in results}) == 1
-    assert results[0].status.certificate == world.stored(order).status.certificate
+    assert (await refusal(finalize(world, account, order))).type == ProblemType.BAD_CSR
 
 
 @pytest.mark.requirement("SEC27")

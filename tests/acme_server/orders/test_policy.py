@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from ipaddress import ip_network
 from typing import Any
 
@@ -21,15 +20,9 @@ from kms.resources.orders import ChallengeType
 from kms.resources.policies import DNSNameRules, PolicySpec, SubjectRules, ValueRules
 from tests.support import pki
 from tests.support.acmeorders import order
-from tests.support.domain import World, running_world
+from tests.support.domain import World
 
 HTTP: tuple[ChallengeType, ...] = ("http-01",)
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    async with running_world() as world:
-        yield world
 
 
 @pytest.fixture

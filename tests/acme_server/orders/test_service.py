@@ -1,51 +1,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable
 from datetime import timedelta
 
 import pytest
-from cryptography import x509
-from msgspec.structs import replace
 
-from acme_server.accounts.eab_credentials import Binding
 from acme_server.api.problems import status_of
-from acme_server.payloads import AccountUpdate
-from acme_server.problems import ProblemType, Refused, Unavailable
+from acme_server.problems import ProblemType, Unavailable
 from acme_server.validation.attempt import ValidationTiming
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS, ORDERS
 from kms.resources.meta import is_true
 from kms.resources.orders import ACMEOrder, ChallengeType
 from tests.support import pki
-from tests.support.domain import KEY_ID_1, Key, World, counted, running_world, wanted, wrong
+from tests.support.domain import Key, World, counted, running_world, wrong
 from tests.support.eventually import until
+from tests.support.refusals import refusal
 
 NAME = "www.example.com"
 PATIENT = ValidationTiming(idle=5, hold=5, poll=5)
 
 
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    async with running_world() as world:
-        yield world
-
-
-@pytest.fixture
-async def account(world: World) -> ACMEAccount:
-    return await world.account()
-
-
-async def refusal(world: World, account: ACMEAccount, *names: str, **dates: object) -> Refused:
-    with pytest.raises(Refused) as caught:
-        await world.services.orders.create(world.caller(account), wanted(*names, **dates))
-    return caught.value
-
-
-async def not_found(call: object) -> None:
-    with pytest.raises(Refused) as caught:
-        await call  # type: ignore[misc]
-    assert status_of(caught.value) == 404
+async def not_found(call: Awaitable[object]) -> None:
+    assert status_of(await refusal(call)) == 404
 
 
 @pytest.mark.requirement("SEC37")
@@ -58,7 +36,7 @@ async def test_an_issuance_costs_three_writes_and_no_reads(world: World, account
     order = await world.proven(account, *names)
     assert order.status.state == "ready"
     order = await world.services.orders.get(world.caller(account), order.metadata.name)
-    order = await world.services.orders.finalize(world.caller(account), order, pki.csr(*names))
+    order = await world.finalized(account, order, pki.csr(*names))
     assert order.status.state == "valid"
     assert world.calls(before) == ["create acmeorders", "update acmeorders", "update acmeorders"]
     assert counted(world.metrics, "orders") == {"created": 1, "valid": 1}
@@ -82,65 +60,10 @@ async def test_a_new_order_is_pending_and_unguessable(world: World, account: ACM
 
 @pytest.mark.requirement("M107")
 async def test_a_refused_order_leaves_nothing(world: World, account: ACMEAccount) -> None:
-    refused = await refusal(world, account, "www.example.org")
+    refused = await refusal(world.order(account, "www.example.org"))
     assert refused.type == ProblemType.REJECTED_IDENTIFIER
     assert counted(world.metrics, "orders") == {"refused": 1}
     assert not [key for key in world.api.store.by_key if key.plural == ORDERS.plural]
-
-
-@pytest.mark.requirement("M108")
-async def test_dates_that_are_not_honoured_are_refused_before_anybody_solves_a_challenge(
-    world: World, account: ACMEAccount
-) -> None:
-    late = world.clock() + timedelta(days=400)
-    assert (await refusal(world, account, NAME, not_after=late)).type == ProblemType.MALFORMED
-
-
-@pytest.mark.requirement("M108")
-async def test_requested_dates_are_those_of_the_certificate(world: World, account: ACMEAccount) -> None:
-    not_after = world.clock() + timedelta(days=3)
-    order = await world.services.orders.create(world.caller(account), wanted(NAME, not_after=not_after))
-    await world.respond(order, 0, "http-01")
-    order = await world.services.orders.poll(order)
-    order = await world.services.orders.finalize(world.caller(account), order, pki.csr(NAME))
-    certificate = x509.load_pem_x509_certificate((order.status.certificate or "").encode())
-    assert certificate.not_valid_after_utc == not_after
-
-
-@pytest.mark.requirement("M40", "SEC38", "SEC62")
-async def test_an_account_with_too_many_open_orders_is_asked_to_wait(world: World, account: ACMEAccount) -> None:
-    world.services.state.open_orders.maximum = 2
-    await world.order(account)
-    await world.order(account)
-    assert (await refusal(world, account, NAME)).type == ProblemType.RATE_LIMITED
-
-
-@pytest.mark.requirement("SEC12b")
-async def test_an_account_of_a_suspended_credential_may_neither_order_nor_finalize(world: World) -> None:
-    world.configure(external_account_binding="Required")
-    credential = world.put_credential()
-    account = await world.account(binding=Binding(credential, KEY_ID_1))
-    order = await world.proven(account)
-    world.credentials.put(replace(credential, spec=replace(credential.spec, suspended=True)))
-    assert (await refusal(world, account, NAME)).type == ProblemType.UNAUTHORIZED
-    with pytest.raises(Refused) as caught:
-        await world.services.orders.finalize(world.caller(account), order, pki.csr(NAME))
-    assert status_of(caught.value) == 403
-    assert world.stored(order).status.certificate is None
-
-
-@pytest.mark.requirement("SEC03")
-async def test_orders_of_others_and_orders_that_do_not_exist_look_the_same(world: World, account: ACMEAccount) -> None:
-    order = await world.order(account)
-    other = await world.account(Key(thumbprint="other"))
-    problems = []
-    for caller, name in ((other, order.metadata.name), (account, "a" * 32), (account, "../x"), (account, "A" * 32)):
-        with pytest.raises(Refused) as caught:
-            await world.services.orders.get(world.caller(caller), name)
-        problems.append((caught.value.type, caught.value.detail, status_of(caught.value)))
-    assert len(set(problems)) == 1
-    assert problems[0][2] == 404
-    assert (await world.services.orders.get(world.caller(account), order.metadata.name)) == order
 
 
 @pytest.mark.requirement("SEC37")
@@ -174,15 +97,6 @@ async def test_responding_to_what_is_settled_changes_nothing(world: World, accou
     assert len(world.validator.asked) == 1
 
 
-@pytest.mark.requirement("SEC02", "SEC50")
-@pytest.mark.parametrize(("position", "type_"), [(1, "http-01"), (-1, "http-01"), (0, "dns-01"), (0, "x")])
-async def test_challenges_that_were_not_offered_are_not_found(
-    world: World, account: ACMEAccount, position: int, type_: str
-) -> None:
-    order = await world.order(account)
-    await not_found(world.respond(order, position, type_))
-
-
 @pytest.mark.requirement("M69", "S131", "M143")
 async def test_a_failed_challenge_says_why_in_challenge_and_order(world: World, account: ACMEAccount) -> None:
     world.validator.failures["b.example.com"] = wrong("http://b.example.com/ answered with status 404")
@@ -199,29 +113,6 @@ async def test_a_failed_challenge_says_why_in_challenge_and_order(world: World, 
     assert [each.state for each in order.status.authorizations] == ["valid", "invalid"]
     assert counted(world.metrics, "orders") == {"created": 1, "invalid": 1}
     assert not is_true(order.status.conditions, "Ready")
-
-
-@pytest.mark.requirement("S104", "SEC07")
-async def test_a_proof_does_not_count_once_the_account_is_deactivated(world: World, account: ACMEAccount) -> None:
-    world.validator.gate = asyncio.Event()
-    order = await world.order(account)
-    await world.respond(order, 0, "http-01")
-    await world.services.accounts.update(account, AccountUpdate(status="deactivated"))
-    world.validator.gate.set()
-    order = await world.services.orders.poll(order)
-    assert order.status.state == "invalid"
-    assert order.status.error is not None
-    assert "deactivated" in order.status.error.detail
-
-
-@pytest.mark.requirement("SEC07")
-async def test_finalizing_with_a_deactivated_account_issues_nothing(world: World, account: ACMEAccount) -> None:
-    order = await world.proven(account)
-    await world.services.accounts.update(account, AccountUpdate(status="deactivated"))
-    with pytest.raises(Refused) as caught:
-        await world.services.orders.finalize(world.caller(account), order, pki.csr(NAME))
-    assert status_of(caught.value) == 401
-    assert world.stored(order).status.state == "ready"
 
 
 async def test_a_profile_that_is_being_repaired_does_not_lose_a_proof(world: World, account: ACMEAccount) -> None:
@@ -243,39 +134,13 @@ async def test_an_order_that_expires_becomes_invalid_when_somebody_looks(world: 
     assert world.validator.asked == []
 
 
-@pytest.mark.requirement("M69", "M134")
-async def test_giving_an_authorization_up_ends_the_order(world: World, account: ACMEAccount) -> None:
-    order = await world.proven(account, "a.example.com", "b.example.com")
-    changed = await world.services.orders.deactivate_authorization(order, 1)
-    assert changed.status.authorizations[1].state == "deactivated"
-    with pytest.raises(Refused) as caught:
-        await world.services.orders.finalize(world.caller(account), order, pki.csr("a.example.com", "b.example.com"))
-    assert caught.value.type == ProblemType.ORDER_NOT_READY
-    for position in (-1, 2):
-        await not_found(
-            world.services.orders.get_with_authorization(world.caller(account), order.metadata.name, position)
-        )
-
-
-@pytest.mark.requirement("M54", "M55")
-async def test_the_list_of_orders_has_those_of_the_account_that_may_still_matter(
-    world: World, account: ACMEAccount
-) -> None:
-    pending = await world.order(account)
-    failed = await world.order(account)
-    await world.services.orders.deactivate_authorization(failed, 0)
-    other = await world.account(Key(thumbprint="other"))
-    await world.order(other)
-    assert await world.services.orders.list_page(account) == ((pending.metadata.name,), "")
-
-
 async def test_an_order_that_somebody_has_deleted_is_not_found(world: World, account: ACMEAccount) -> None:
     order = await world.order(account)
     world.api.remove(ORDERS, "pki", order.metadata.name)
     world.services.state.orders.clear()
     await not_found(world.respond(order, 0, "http-01"))
     await not_found(world.services.orders.poll(order))
-    await not_found(world.services.orders.finalize(world.caller(account), order, pki.csr(NAME)))
+    await not_found(world.finalized(account, order))
 
 
 async def test_an_account_that_somebody_has_deleted_proves_nothing(world: World, account: ACMEAccount) -> None:
@@ -420,8 +285,8 @@ async def test_finalizing_waits_for_validations_that_are_under_way() -> None:
         order = await world.order(account, "a.example.com", "b.example.com")
         for position in range(2):
             await world.respond(order, position, "http-01")
-        finished = await world.services.orders.finalize(
-            world.caller(account),
+        finished = await world.finalized(
+            account,
             order,
             pki.csr("a.example.com", "b.example.com"),
         )

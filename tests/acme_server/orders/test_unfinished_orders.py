@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -14,21 +13,9 @@ from acme_server.state.index import Index
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ORDERS
 from kms.resources.orders import ACMEOrder, OrderState
-from tests.support import pki
 from tests.support.acmeorders import DIGEST, order
-from tests.support.domain import NAMESPACE, World, running_world
+from tests.support.domain import NAMESPACE, World
 from tests.support.eventually import until
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    async with running_world() as world:
-        yield world
-
-
-@pytest.fixture
-async def account(world: World) -> ACMEAccount:
-    return await world.account()
 
 
 @pytest.mark.requirement("SEC34")
@@ -36,7 +23,7 @@ async def test_an_order_that_nobody_looks_at_does_not_stay_in_processing(world: 
     ready = await world.proven(account)
     world.remove_authority_key()
     world.clock.ahead = timedelta(hours=1)  # ready for so long that the request is written down first
-    processing = await world.services.orders.finalize(world.caller(account), ready, pki.csr("www.example.com"))
+    processing = await world.finalized(account, ready)
     assert processing.status.state == "processing"
     unfinished_orders = UnfinishedOrders(index := Index[ACMEOrder](), patience=0.1, every=0.02)
     index.update(world.stored(processing), False)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import pytest
@@ -14,22 +14,11 @@ from kms.resources.kinds import ACCOUNTS, ORDERS
 from kms.resources.meta import key_of
 from kms.resources.orders import ACMEOrder
 from tests.support import pki
-from tests.support.domain import NAMESPACE, Key, World, counted, running_world, wrong
+from tests.support.domain import NAMESPACE, Key, World, counted, wrong
 from tests.support.eventually import in_background, until
 
 pytestmark = pytest.mark.requirement("SEC61")
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    async with running_world() as world:
-        yield world
-
-
-@pytest.fixture
-async def account(world: World) -> ACMEAccount:
-    return await world.account()
 
 
 async def at_once(_: float) -> None: ...
@@ -69,7 +58,7 @@ async def test_orders_go_when_they_are_due_and_not_before(world: World, account:
     failed = await world.proven(account, "failing.example.com")
     abandoned = await world.order(account)
     ready = await world.proven(account, "certified.example.com")
-    valid = await world.services.orders.finalize(world.caller(account), ready, pki.csr("certified.example.com"))
+    valid = await world.finalized(account, ready, pki.csr("certified.example.com"))
     for days, left in ((0.9, [failed, abandoned, valid]), (1.1, [abandoned, valid]), (2.1, [valid]), (30, [valid])):
         world.clock.ahead = timedelta(days=days)
         await garbage_collector(world).collect()
@@ -160,7 +149,7 @@ async def test_nothing_is_listed_before_the_server_knows_all_orders(world: World
 async def test_accounts_go_only_where_the_profile_says_so_and_only_without_orders(world: World) -> None:
     busy, idle = await world.account(), await world.account(Key(thumbprint="x" * 43))
     order = await world.proven(busy, "www.example.com")
-    await world.services.orders.finalize(world.caller(busy), order, pki.csr("www.example.com"))
+    await world.finalized(busy, order)
     world.clock.ahead = 10 * DAY
     await garbage_collector(world).collect()
     assert len(world.profiles.values()) == 1

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import AsyncIterator
 from hashlib import sha256
 
 import pytest
@@ -13,19 +12,13 @@ from acme_server.validation.dns.client import Resolver
 from acme_server.validation.dns01 import DNS01
 from kms.resources.orders import Identifier
 from tests.support.acme import b64
-from tests.support.nameserver import NameServer, running_nameserver
+from tests.support.nameserver import NameServer
 
 NAME = "_acme-challenge.web.example.com"
 TOKEN = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDf"
 KEY_AUTHORIZATION = f"{TOKEN}.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"
 VALUE = b64(sha256(KEY_AUTHORIZATION.encode()).digest())
 SECRET = "secret-of-a-neighbour"
-
-
-@pytest.fixture
-async def nameserver() -> AsyncIterator[NameServer]:
-    async with running_nameserver() as server:
-        yield server
 
 
 async def validated(nameserver: NameServer, name: str = "web.example.com") -> None:

@@ -4,7 +4,6 @@ import asyncio
 import gzip
 import ssl
 import time
-from collections.abc import AsyncIterator
 from ipaddress import ip_network
 
 import pytest
@@ -19,7 +18,7 @@ from acme_server.validation.net.address_filter import AddressFilter
 from acme_server.validation.net.http_client import HTTPClient
 from acme_server.validation.net.redirects import PORTS
 from kms.resources.orders import Identifier
-from tests.support.nameserver import NameServer, running_nameserver
+from tests.support.nameserver import NameServer
 from tests.support.webserver import Behaviour, answering, raw, redirecting, running_webserver
 
 NAME = "web.example.com"
@@ -27,13 +26,6 @@ TOKEN = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDf"
 KEY_AUTHORIZATION = f"{TOKEN}.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"
 SECRET = b"secret of a neighbour"
 LOOPBACK = (ip_network("127.0.0.0/8"),)
-
-
-@pytest.fixture
-async def nameserver() -> AsyncIterator[NameServer]:
-    async with running_nameserver() as server:
-        server.records[NAME, "A"] = ["127.0.0.1"]
-        yield server
 
 
 def validator(nameserver: NameServer, port: int, *, deadline: float = 5.0, connect: float = 1.0) -> HTTP01:

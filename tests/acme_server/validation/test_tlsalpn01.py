@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -22,7 +22,7 @@ from acme_server.validation.net.tls_client import MAXIMUM_HANDSHAKE, unverified_
 from acme_server.validation.tlsalpn01 import TLSALPN01, server_name
 from kms.resources.orders import Identifier
 from tests.support.alpn import OBSOLETE, certificate, digest_of, flooding, running_responder, serving
-from tests.support.nameserver import NameServer, running_nameserver
+from tests.support.nameserver import NameServer
 
 NAME = "web.example.com"
 DNS = Identifier(type="dns", value=NAME)
@@ -33,13 +33,6 @@ HONEST = certificate([x509.DNSName(NAME)], DIGEST)
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@pytest.fixture
-async def nameserver() -> AsyncIterator[NameServer]:
-    async with running_nameserver() as server:
-        server.records[NAME, "A"] = ["127.0.0.1"]
-        yield server
 
 
 def validator(nameserver: NameServer, port: int, *, deadline: float = 5.0, connect: float = 2.0) -> TLSALPN01:

@@ -5,7 +5,7 @@ import json
 import logging
 import ssl
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from kms.cluster.auth import Connection, InPod, Kubeconfig, kubeconfig_path
 from kms.cluster.client import Cluster
 from kms.cluster.errors import Misconfigured, Unavailable
 from kms.resources.kinds import ACCOUNTS
-from tests.support.apiserver import FakeApiServer, running_api
+from tests.support.apiserver import FakeApiServer
 
 
 class Monotonic:
@@ -45,12 +45,6 @@ class Tokens:
 
 async def connection(source: Tokens, monotonic: Monotonic) -> Connection:
     return Connection(await source(anew=True), source, monotonic=monotonic)
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[FakeApiServer]:
-    async with running_api() as started:
-        yield started
 
 
 @pytest.fixture

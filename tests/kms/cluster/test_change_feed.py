@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-
 import pytest
 
 from kms.cluster.change_feed import ChangeFeed
@@ -11,23 +8,8 @@ from kms.cluster.retry import Timing
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS
 from tests.support.accounts import account
-from tests.support.apiserver import FakeApiServer, running_api
-from tests.support.eventually import in_background, until
-
-
-async def hurried(seconds: float) -> None:
-    await asyncio.sleep(min(seconds, 0.005))
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[FakeApiServer]:
-    async with running_api() as started:
-        yield started
-
-
-@pytest.fixture
-async def cluster(api: FakeApiServer) -> Cluster:
-    return await api.cluster()
+from tests.support.apiserver import FakeApiServer
+from tests.support.eventually import hurried, in_background, until
 
 
 class Listener:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime
 
@@ -10,7 +9,6 @@ from prometheus_client import CollectorRegistry
 
 from kms.cluster.client import Cluster
 from kms.cluster.errors import (
-    AlreadyExists,
     ClusterError,
     Conflict,
     Gone,
@@ -27,18 +25,7 @@ from kms.resources.kinds import ACCOUNTS, NAMESPACES, SECRETS
 from kms.resources.meta import ObjectMeta
 from tests.support.accounts import account
 from tests.support.apiobjects import Key
-from tests.support.apiserver import FakeApiServer, Seen, running_api
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[FakeApiServer]:
-    async with running_api() as started:
-        yield started
-
-
-@pytest.fixture
-async def cluster(api: FakeApiServer) -> Cluster:
-    return await api.cluster()
+from tests.support.apiserver import FakeApiServer, Seen
 
 
 def opened(stored: ACMEAccount) -> ACMEAccount:
@@ -60,28 +47,9 @@ async def test_a_status_is_not_stored_on_create(cluster: Cluster) -> None:
     assert created.status == AccountStatus()
 
 
-async def test_a_second_object_of_the_same_name_already_exists(cluster: Cluster) -> None:
-    await cluster.create(ACCOUNTS, account("a"))
-    with pytest.raises(AlreadyExists, match='acmeaccounts "a" already exists'):
-        await cluster.create(ACCOUNTS, account("a"))
-
-
 async def test_an_object_that_is_not_there_is_not_found(cluster: Cluster) -> None:
     with pytest.raises(NotFound, match='"nobody" not found'):
         await cluster.get(ACCOUNTS, "pki", "nobody")
-
-
-async def test_of_two_status_writes_from_the_same_version_one_loses(cluster: Cluster) -> None:
-    created = await cluster.create(ACCOUNTS, account("a"))
-    assert (await cluster.replace_status(ACCOUNTS, opened(created))).status.state == "valid"
-    with pytest.raises(Conflict):
-        await cluster.replace_status(ACCOUNTS, opened(created))
-
-
-async def test_a_write_without_a_version_is_refused_rather_than_unguarded(cluster: Cluster) -> None:
-    await cluster.create(ACCOUNTS, account("a"))
-    with pytest.raises(Invalid):
-        await cluster.replace_status(ACCOUNTS, opened(account("a")))
 
 
 async def test_a_status_write_leaves_the_rest_and_a_plain_write_leaves_the_status(cluster: Cluster) -> None:
@@ -92,14 +60,6 @@ async def test_a_status_write_leaves_the_rest_and_a_plain_write_leaves_the_statu
     relabelled = msgspec.structs.replace(status_only.metadata, labels={"x": "y"})
     replaced = await cluster.replace(ACCOUNTS, msgspec.structs.replace(created, metadata=relabelled))
     assert (replaced.metadata.labels, replaced.status.state) == ({"x": "y"}, "valid")
-
-
-async def test_an_object_that_was_created_anew_is_not_overwritten(cluster: Cluster) -> None:
-    first = await cluster.create(ACCOUNTS, account("a"))
-    await cluster.delete(ACCOUNTS, "pki", "a")
-    await cluster.create(ACCOUNTS, account("a"))
-    with pytest.raises(Conflict):
-        await cluster.replace_status(ACCOUNTS, opened(first))
 
 
 @pytest.mark.parametrize("wrong", [{"uid": "another"}, {"resource_version": "1"}])
@@ -170,15 +130,6 @@ async def test_apply_takes_plain_json_too_and_reaches_the_status(cluster: Cluste
     await cluster.create(ACCOUNTS, account("a"))
     body = {"metadata": {"name": "a", "namespace": "pki"}, "status": {"state": "valid"}}
     assert (await cluster.apply(ACCOUNTS, body, manager="m", subresource="status")).status.state == "valid"
-
-
-async def test_apply_with_a_version_is_a_compare_and_swap(cluster: Cluster) -> None:
-    created = await cluster.create(ACCOUNTS, account("a"))
-    metadata = {"name": "a", "namespace": "pki", "resourceVersion": created.metadata.resource_version}
-    body = {"metadata": metadata, "status": {"state": "valid"}}
-    await cluster.apply(ACCOUNTS, body, manager="m", subresource="status")
-    with pytest.raises(Conflict):
-        await cluster.apply(ACCOUNTS, body, manager="m", subresource="status", force=False)
 
 
 async def test_kinds_without_namespaces_have_none_in_their_path(api: FakeApiServer, cluster: Cluster) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import pytest
@@ -13,27 +13,10 @@ from kms.cluster.retry import Timing
 from kms.resources.accounts import AccountStatus, ACMEAccount
 from kms.resources.kinds import ACCOUNTS
 from tests.support.accounts import account
-from tests.support.apiserver import FakeApiServer, running_api
-from tests.support.eventually import in_background, until
-
-
-async def hurried(seconds: float) -> None:
-    """Waits for less."""
-    await asyncio.sleep(min(seconds, 0.005))
-
+from tests.support.apiserver import FakeApiServer
+from tests.support.eventually import hurried, in_background, until
 
 HURRIED = Timing(sleep=hurried)
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[FakeApiServer]:
-    async with running_api() as started:
-        yield started
-
-
-@pytest.fixture
-async def cluster(api: FakeApiServer) -> Cluster:
-    return await api.cluster()
 
 
 class Changes:

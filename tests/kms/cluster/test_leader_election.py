@@ -12,7 +12,7 @@ from kms.cluster.leader_election import LeaderElection, LeaseTiming, claim, rele
 from kms.resources.core import Lease, LeaseSpec
 from kms.resources.kinds import LEASES
 from kms.resources.meta import ObjectMeta
-from tests.support.apiserver import FakeApiServer, running_api
+from tests.support.apiserver import FakeApiServer
 from tests.support.eventually import until
 
 NOW = datetime(2026, 11, 25, 12, 0, 0, tzinfo=UTC)
@@ -51,12 +51,6 @@ async def candidate(api: FakeApiServer, identity: str, work: Term) -> AsyncItera
 def held_by(api: FakeApiServer) -> str | None:
     lease = api.read(LEASES, NAMESPACE, NAME)
     return lease.spec.holder_identity if lease is not None else None
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[FakeApiServer]:
-    async with running_api() as running:
-        yield running
 
 
 def test_a_lease_is_acquired_once_and_then_renewed() -> None:

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-
-import pytest
 
 from kms.cluster.codec import WatchEvent
 from kms.cluster.reflector import Reflector
@@ -11,14 +8,8 @@ from kms.cluster.retry import Timing
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS
 from tests.support.accounts import account
-from tests.support.apiserver import FakeApiServer, running_api
+from tests.support.apiserver import FakeApiServer
 from tests.support.eventually import in_background, until
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[FakeApiServer]:
-    async with running_api() as started:
-        yield started
 
 
 class Slept:

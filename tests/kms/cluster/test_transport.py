@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -19,7 +19,7 @@ from kms.cluster.retry import RESERVE, Timing
 from kms.resources.accounts import AccountStatus, ACMEAccount
 from kms.resources.kinds import ACCOUNTS
 from tests.support.accounts import account
-from tests.support.apiserver import FakeApiServer, running_api
+from tests.support.apiserver import FakeApiServer
 from tests.support.eventually import in_background, until
 
 PLURAL = ACCOUNTS.plural
@@ -43,12 +43,6 @@ class Waits:
     def timing(self) -> Timing:
         """The clock stands still but for the waits."""
         return Timing(sleep=self.sleep, random=lambda: 0.0, monotonic=lambda: sum(self.seconds))
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[FakeApiServer]:
-    async with running_api() as started:
-        yield started
 
 
 @pytest.fixture

@@ -11,14 +11,13 @@ import pytest
 from kms.resources.kinds import SECRETS
 from kms.resources.meta import LocalRef
 from kms.resources.profiles import CertificateProfile
-from kms.resources.secret_names import COMPONENT, MANAGED_BY, SERVING_AUTHORITY
 from kms_operator.plan import Plan
 from kms_operator.reconcilers import certificate_profile
 from kms_operator.snapshot import Read
 from tests.support.operated import (
     NOW,
     RELEASE,
-    SETTINGS,
+    SERVING,
     authority,
     entropy,
     event_reasons,
@@ -34,12 +33,6 @@ from tests.support.operated import (
 )
 
 CA = authority(status={**ready_status(), "chain": "the chain\n"})
-SERVING = secret(
-    SETTINGS.serving_authority,
-    RELEASE,
-    data={"tls.crt": b"the serving CA"},
-    labels={MANAGED_BY: "kms-acme", COMPONENT: SERVING_AUTHORITY},
-)
 
 
 def reconciled(one: CertificateProfile, *others: Any) -> Plan:

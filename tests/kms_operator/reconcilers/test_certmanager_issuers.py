@@ -14,7 +14,7 @@ from kms.resources.credentials import EABCredential
 from kms.resources.kinds import CLUSTER_ISSUERS, CREDENTIALS, ISSUERS, SECRETS, Kind
 from kms.resources.meta import ObjectMeta, Resource
 from kms.resources.profiles import CertificateProfile
-from kms.resources.secret_names import COMPONENT, MANAGED_BY, SERVING_AUTHORITY
+from kms.resources.secret_names import COMPONENT, MANAGED_BY
 from kms_operator.indexes import NOT_CHECKED
 from kms_operator.plan import Plan
 from kms_operator.reconcilers import certificate_profile, certmanager_issuers
@@ -22,6 +22,7 @@ from kms_operator.settings import OperatorSettings
 from tests.support.operated import (
     NOW,
     RELEASE,
+    SERVING,
     SETTINGS,
     entropy,
     event_reasons,
@@ -39,12 +40,6 @@ from tests.support.operated import (
 CONDITION = certmanager_issuers.CERT_MANAGER_ISSUER
 SOLVERS = [{"http01": {"ingress": {"ingressClassName": "nginx"}}}]
 KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
-SERVING = secret(
-    SETTINGS.serving_authority,
-    RELEASE,
-    data={"tls.crt": b"the serving CA"},
-    labels={MANAGED_BY: "kms-acme", COMPONENT: SERVING_AUTHORITY},
-)
 ALLOWED = OperatorSettings(SETTINGS.external_url, RELEASE, cluster_issuers_from=("pki",))
 CLUSTER = {"clusterIssuer": {"name": "web"}, "solvers": SOLVERS}
 BESIDE = {"issuers": {"name": "web"}, "solvers": SOLVERS}
@@ -69,16 +64,10 @@ def written(plan: Plan, directory: str = "web-acme") -> list[Any]:
     return [each for each in objects(plan.apply) if each.metadata.name != directory]
 
 
-def kept(one: Any, version: int = 5, **changes: Any) -> Any:
-    """An object that was written, as it comes back from the API server."""
-    meta = msgspec.structs.replace(one.metadata, resource_version=str(version), uid=f"uid-{one.metadata.name}")
-    return msgspec.structs.replace(one, metadata=meta, **changes)
-
-
 def keyed(credential: EABCredential, key_id: str = "kid-1") -> tuple[Any, ...]:
     """The credential after its own reconciliation, and its Secret."""
     status = msgspec.convert({**ready_status(), "keyID": key_id}, type(credential.status))
-    one = kept(credential, status=status)
+    one = stored(msgspec.structs.replace(credential, status=status))
     data = {"kid": key_id.encode(), "secret": KEY.encode()}
     labels = {MANAGED_BY: "kms-acme", COMPONENT: "eab"}
     return one, secret(one.secret_name, data=data, labels=labels, owner_uids=[one.metadata.uid])
@@ -90,7 +79,7 @@ def settled(section: dict[str, Any] = CLUSTER, *others: Any, **acme: Any) -> tup
     there = [part for each in put(first, CREDENTIALS) for part in keyed(each)]
     second = reconciled(asking(section, **acme), *there, *others)
     copies = [stored(each) for each in put(second, SECRETS) if each.metadata.name.endswith("-kms-acme-eab")]
-    issuers = [kept(each) for kind in (CLUSTER_ISSUERS, ISSUERS) for each in put(second, kind)]
+    issuers = [stored(each) for kind in (CLUSTER_ISSUERS, ISSUERS) for each in put(second, kind)]
     return (*there, *copies, *issuers, *others)
 
 
@@ -150,7 +139,7 @@ def test_what_is_as_it_should_be_is_left_alone_with_the_defaults_of_others() -> 
 def test_an_issuer_follows_its_profile_also_where_something_is_left_out(changed: dict[str, Any]) -> None:
     plan = reconciled(asking(changed), *settled())
     (issuer,) = put(plan, CLUSTER_ISSUERS)
-    assert issuer.metadata.resource_version == "5"
+    assert issuer.metadata.resource_version == "7"
     assert issuer.spec["acme"]["solvers"] == changed.get("solvers", [])
 
 

@@ -15,7 +15,6 @@ from kms.resources.secret_names import (
     COMPONENT,
     MANAGED_BY,
     OWNER_UID,
-    SERVING_AUTHORITY,
     VERIFICATION_KEY,
     verification_key_name,
 )
@@ -26,7 +25,7 @@ from kms_operator.snapshot import Read
 from tests.support.operated import (
     NOW,
     RELEASE,
-    SETTINGS,
+    SERVING,
     credential,
     entropy,
     event_reasons,
@@ -43,12 +42,6 @@ from tests.support.operated import (
 
 KEY = BindingKey("kid-1", "A" * 43)
 OTHER = BindingKey("kid-2", "B" * 43)
-SERVING = secret(
-    SETTINGS.serving_authority,
-    RELEASE,
-    data={"tls.crt": b"the serving CA"},
-    labels={MANAGED_BY: "kms-acme", COMPONENT: SERVING_AUTHORITY},
-)
 
 
 def reconciled(one: EABCredential, *others: Any, seed: str = "", **more: Any) -> Plan:

@@ -36,6 +36,7 @@ from tests.support.operated import (
     secret,
     snapshot_of,
     stated,
+    stored,
 )
 
 CONDITION = certificate_authority.TRUST_PUBLISHED
@@ -76,15 +77,9 @@ def after(plan: Plan, *refusals: Refusal) -> Plan:
     return plan.on_refusals(refusals)
 
 
-def kept(written: Any, version: int = 5) -> Any:
-    """An object that was written, as it comes back from the API server."""
-    meta = msgspec.structs.replace(written.metadata, resource_version=str(version), uid=f"uid-{written.metadata.name}")
-    return msgspec.structs.replace(written, metadata=meta)
-
-
 def there(section: dict[str, Any]) -> list[Any]:
     """All that is there after it was published."""
-    return [kept(each.object) for each in planned(asking(section), *TEAMS).apply]
+    return [stored(each.object) for each in planned(asking(section), *TEAMS).apply]
 
 
 def where(manifests: tuple[Manifest, ...]) -> list[tuple[str, str, str]]:
@@ -143,7 +138,7 @@ def test_drift_is_repaired(section: dict[str, Any]) -> None:
     wrong = msgspec.structs.replace(first, **{field: {"ca.crt": "another", "trustBundle": "another", "sources": []}})
     (repaired,) = planned(asking(section), *TEAMS, wrong, *rest).apply
     assert getattr(repaired.object, field) == getattr(first, field)
-    assert repaired.object.metadata.resource_version == "5"
+    assert repaired.object.metadata.resource_version == "7"
 
 
 def test_a_selector_of_a_bundle_that_is_left_out_goes() -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,6 @@ from tests.support.nameserver import NameServer, running_nameserver
 
 NAME = "_acme-challenge.web.example.com"
 HOST = "web.example.com"
-
-
-@pytest.fixture
-async def nameserver() -> AsyncIterator[NameServer]:
-    async with running_nameserver() as server:
-        yield server
 
 
 async def texts(*servers: Address, name: str = NAME, seconds: float = 2.0) -> list[bytes]:
@@ -234,6 +227,7 @@ async def test_aliases_to_addresses_are_followed(nameserver: NameServer) -> None
 
 
 async def test_a_name_that_does_not_exist_is_told(nameserver: NameServer) -> None:
+    nameserver.records.clear()
     assert await failure_of_addresses(nameserver) == "the name does not exist (NXDOMAIN)"
 
 
