@@ -77,7 +77,7 @@ class Finalization(Payload, frozen=True, kw_only=True):
     csr: str
 
     def request(self) -> bytes:
-        """The CSR in DER. Raises Refused (malformed) where it is not base64url."""
+        """The CSR in DER. Raises Refused (malformed) if it is not base64url."""
         return base64url(self.csr, "The csr")
 
 
@@ -88,7 +88,7 @@ class Revocation(Payload, frozen=True, kw_only=True):
     reason: int | None = None
 
     def der(self) -> bytes:
-        """The certificate in DER. Raises Refused (malformed) where it is not base64url, or too long to be one."""
+        """The certificate in DER. Raises Refused (malformed) if it is not base64url, or too long to be one."""
         der = base64url(self.certificate, "The certificate")
         if len(der) > MAXIMUM_CERTIFICATE:
             raise malformed(f"The certificate is longer than {MAXIMUM_CERTIFICATE} octets.")

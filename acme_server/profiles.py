@@ -46,7 +46,7 @@ class Profiles:
     def of(self, namespace: str, name: str) -> Profile:
         """The profile of that name, ready to issue.
 
-        Raises NotFound where there is no such profile or ACME clients do not enroll with it, and Unavailable
+        Raises NotFound if there is no such profile or ACME clients do not enroll with it, and Unavailable
         where it may work in a moment or after a repair: cert-manager takes any 4xx as final.
         """
         if not all(each.synced.is_set() for each in (self._profiles, self._policies, self._authorities)):

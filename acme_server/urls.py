@@ -163,6 +163,6 @@ class URLs:
         return f"{self.external_url}{match.group()}directory" if match else None
 
     def parse_account(self, url: str) -> AccountLink | None:
-        """What an account's URL says; None where it is not exactly one that we hand out."""
+        """The parts of an account's URL; None if the server does not hand out such a URL."""
         match = self._account.fullmatch(url)
         return AccountLink(*match.groups()) if match else None

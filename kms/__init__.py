@@ -1,1 +1,1 @@
-"""The kernel that operator and server stand on: resources, cluster access, PKI, issuers."""
+"""The kernel of operator and server: resources, cluster access, PKI, issuers."""

@@ -16,7 +16,7 @@ from kms.resources.secret_names import SERVICE_NAME, nonce_secret_name, serving_
 Program = Literal["server", "operator"]
 
 READY = "Ready"
-"""The condition by which every kind of ours says whether it can be used."""
+"""The condition of all our kinds that says whether a resource can be used."""
 
 ACME_PATH = "/acme"
 """What the paths of all profiles begin with."""
@@ -70,7 +70,7 @@ def directory_url(external_url: str, namespace: str, profile: str) -> str:
 
 
 def objection_to_skipping(acme: AcmeEnrollment, policy: Policy) -> str | None:
-    """Why the profile may not skip the validation of ownership; None where it may, or does not skip it."""
+    """Why the profile may not skip the validation of ownership; None if it may, or does not skip it."""
     if acme.validates_ownership:
         return None
     if acme.external_account_binding != "Required":

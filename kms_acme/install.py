@@ -46,7 +46,7 @@ def manifests() -> Iterator[dict[str, Any]]:
 def install(client: ApiClient, *, sleep: Callable[[float], None] = time.sleep) -> None:
     """Apply all manifests with server-side apply and wait until the new kinds are served.
 
-    Raises InstallError where the API server refuses one.
+    Raises InstallError if the API server refuses one.
     """
     api = dynamic.DynamicClient(client)
     applied = []

@@ -46,7 +46,7 @@ class ServiceAccountKubeconfig:
     def renew_token(self, *, kubeconfig: str | None, context: str | None) -> None:
         """Request a new token, as the user of a kubeconfig, and replace the old one atomically.
 
-        Raises NoToken where the ServiceAccount is missing or the user may not request its tokens.
+        Raises NoToken if the ServiceAccount is missing or the user may not request its tokens.
         """
         try:
             token = asyncio.run(self._token(kubeconfig, context))

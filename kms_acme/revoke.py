@@ -53,7 +53,7 @@ def serial_number(text: str) -> str:
 
 
 async def find_orders(cluster: Cluster, selection: Selection) -> tuple[ACMEOrder, ...]:
-    """The selected orders that have a certificate. Raises NotRevoked where there is none, and ClusterError."""
+    """The selected orders that have a certificate. Raises NotRevoked if there is none, and ClusterError."""
     if selection.order is not None:
         try:
             found = [await cluster.get(ORDERS, *selection.order)]

@@ -78,7 +78,7 @@ class EABCredentials:
         return MacKey(key_id, value, secret) if secret is not None and value is not None else None
 
     async def binding(self, profile: Profile, key: MacKey) -> Binding | None:
-        """The binding to the credential of the key; None where the profile has no such credential any more.
+        """The binding to the credential of the key; None if the profile has no such credential any more.
 
         Call this only after the MAC was verified: it may cost a read, which reveals that the key identifier exists.
         Raises Unavailable.
@@ -91,7 +91,7 @@ class EABCredentials:
     async def confirm(self, profile: Profile, binding: Binding) -> EABCredential:
         """The credential, read live, if it may open accounts.
 
-        Raises Refused (unauthorized) where it was deleted, rotated, suspended or has expired, and Unavailable.
+        Raises Refused (unauthorized) if it was deleted, rotated, suspended or has expired, and Unavailable.
         """
         seen = binding.credential.metadata
         credential = await self._live_credential(seen.namespace, seen.name)
@@ -116,13 +116,13 @@ class EABCredentials:
         return credential if credential is not None and credential.metadata.uid == binding.uid else None
 
     def admit(self, account: ACMEAccount) -> None:
-        """Raise Refused (unauthorized) where the account's credential is suspended, so that it may not order."""
+        """Raise Refused (unauthorized) if the account's credential is suspended, so that it may not order."""
         credential = self.of_account(account)
         if credential is not None and credential.spec.suspended:
             raise suspended()
 
     def admit_profile(self, account: ACMEAccount, name: str | None) -> None:
-        """Raise Refused (invalidProfile) where the account's credential does not entitle it to the order profile.
+        """Raise Refused (invalidProfile) if the account's credential does not entitle it to the order profile.
 
         A name is no authorisation. The directory's own profile, without a name, is for all its accounts.
         """
@@ -142,7 +142,7 @@ class EABCredentials:
     def narrowing(self, account: ACMEAccount) -> Narrowing | None:
         """How the credential narrows the policy for the account: as it says now, or as it said when it was deleted.
 
-        Raises Unavailable where its rules make no sense, which the operator reports on the credential.
+        Raises Unavailable if its rules make no sense, which the operator reports on the credential.
         """
         binding = account.spec.external_account
         if binding is None:

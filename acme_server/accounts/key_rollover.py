@@ -94,7 +94,7 @@ class KeyRollovers:
         return changed
 
     async def _claim(self, caller: Caller, key: AccountKey) -> ACMEAccount | None:
-        """Create an alias for the key; None where the account has one already, because it had the key before."""
+        """Create an alias for the key; None if the account has one already, because it had the key before."""
         for _ in range(TRIES):
             holder, created = await self._claims.claim(key_claims.alias_for(caller, key))
             if created:

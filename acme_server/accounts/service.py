@@ -92,7 +92,7 @@ class Accounts:
         return account
 
     async def reload_changed_key(self, account: ACMEAccount) -> ACMEAccount | None:
-        """The account, if another replica has changed its key; None where the key is the same.
+        """The account, if another replica has changed its key; None if the key is the same.
 
         Raises Unavailable.
         """

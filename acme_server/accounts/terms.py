@@ -8,7 +8,7 @@ from kms.resources.profiles import AcmeEnrollment
 
 
 def require_agreement(acme: AcmeEnrollment, *, agreed: bool) -> None:
-    """Raise Refused (userActionRequired) where a new account must agree to terms and does not."""
+    """Raise Refused (userActionRequired) if a new account must agree to terms and does not."""
     if acme.terms_of_service is not None and not agreed:
         raise _action_required("The terms of service must be agreed to", acme.terms_of_service)
 

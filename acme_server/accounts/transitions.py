@@ -33,7 +33,7 @@ def usable(account: ACMEAccount) -> ACMEAccount:
 
 
 def opened(account: ACMEAccount, *, status: AccountStatus) -> ACMEAccount:
-    """Not open yet to valid; an account that is open stays as it is."""
+    """Open the account (to valid); an account that is open does not change."""
     return account if slots.is_open(account) else replace(account, status=status)
 
 
@@ -48,7 +48,7 @@ def agreed(account: ACMEAccount, *, terms: str) -> ACMEAccount:
 
 
 def deactivated(account: ACMEAccount, *, now: datetime) -> ACMEAccount:
-    """Valid to deactivated; final states absorb. Raises NotFound where the account is not open."""
+    """Valid to deactivated; final states absorb. Raises NotFound if the account is not open."""
     if account.status.state is None:
         raise NotFound
     if account.status.state != "valid":
@@ -60,7 +60,7 @@ def with_key(account: ACMEAccount, key: AccountKey, *, old: str, now: datetime) 
     """Another key in the place of the one with the thumbprint `old`, which stays known as a key of the account.
 
     Orders and authorizations are the account's as before. Raises AccountNotValid, and Refused:
-    malformed where its key is not `old` (of two changes at once, the second one finds this), and unauthorized
+    malformed if its key is not `old` (of two changes at once, the second one finds this), and unauthorized
     where it has had too many.
     """
     status = usable(account).status

@@ -123,7 +123,7 @@ class Authenticator:
     async def _verify(self, account: ACMEAccount, signed: SignedRequest) -> ACMEAccount:
         """Check the signature. The account that it returns has the key that was used.
 
-        Another replica may have changed the key a moment ago. So where there are other replicas, a wrong signature
+        Another replica may have changed the key a moment ago. So if there are other replicas, a wrong signature
         costs one read, as an unknown account does.
         """
         try:

@@ -112,7 +112,7 @@ def authorization(order: ACMEOrder, position: int, urls: URLs) -> View:
 
 
 def challenge(order: ACMEOrder, position: int, type_: str, urls: URLs) -> View | None:
-    """The challenge of that type; None where the authorization has none."""
+    """The challenge of that type; None if the authorization has none."""
     challenges = order.status.authorizations[position].challenges
     found = next((each for each in challenges if each.type == type_), None)
     return _challenge(order, position, found, urls) if found else None

@@ -121,7 +121,7 @@ class CRLs:
     async def current(self, namespace: str, authority: str) -> DERFile:
         """The current CRL of the CA.
 
-        Raises NotFound where there is no such CA or it may not sign CRLs, and Unavailable where the server does not
+        Raises NotFound if there is no such CA or it may not sign CRLs, and Unavailable if the server does not
         know all certificates, or lacks the CA's key, and the last CRL has expired.
         """
         resource = self._authority(namespace, authority)
@@ -166,7 +166,7 @@ class CRLs:
         return await self._sign(authority, issuer, before)
 
     def _keep(self, before: _CRL | None, why: str) -> _CRL:
-        """Keep the last CRL for some seconds more. Raises Unavailable where there is none or it has expired."""
+        """Keep the last CRL for some seconds more. Raises Unavailable if there is none or it has expired."""
         now = self._clock()
         if before is None or before.ends <= now:
             raise Unavailable(f"There is no valid CRL: {why}.", _NOT_READY)

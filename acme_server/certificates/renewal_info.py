@@ -39,7 +39,7 @@ class Renewals:
     def info(self, profile: Profile, certificate_id: str) -> RenewalInfo:
         """When to renew the certificate. Costs no request to the API server.
 
-        Raises Refused (malformed) for a malformed identifier, NotFound where the profile has not issued the
+        Raises Refused (malformed) for a malformed identifier, NotFound if the profile has not issued the
         certificate, and Unavailable while the server does not know all certificates.
         """
         certificate = self._certificates.find(profile, certificate_id)

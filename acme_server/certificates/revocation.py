@@ -54,7 +54,7 @@ class Revocations:
     async def revoke(self, caller: Caller | KeyHolder, der: bytes, reason: int | None) -> None:
         """Revoke the certificate in `der` for the reason with that code. Costs one write.
 
-        Raises Refused: malformed, unauthorized, badRevocationReason, alreadyRevoked; NotFound where the profile has not
+        Raises Refused: malformed, unauthorized, badRevocationReason, alreadyRevoked; NotFound if the profile has not
         issued the certificate; and Unavailable.
         """
         leaf = parse_certificate(der)

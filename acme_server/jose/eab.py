@@ -35,7 +35,7 @@ class SignedBinding:
 def parse(members: Mapping[str, Any], *, url: str, key: AccountKey) -> SignedBinding:
     """The binding of `key` in a newAccount request that was sent to `url`.
 
-    Raises Refused: malformed, or badSignatureAlgorithm where the alg is no MAC.
+    Raises Refused: malformed, or badSignatureAlgorithm if the alg is no MAC.
     """
     jws = envelope(members, _WHAT)
     header = jws.header

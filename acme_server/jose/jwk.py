@@ -75,7 +75,7 @@ class JWKOKP(JWK):
 def account_key(jwk: object) -> AccountKey:
     """The key of a JWK.
 
-    Raises Refused: malformed where it is not a JWK, badPublicKey where the key is not accepted. Members
+    Raises Refused: malformed if it is not a JWK, badPublicKey if the key is not accepted. Members
     beside the required ones are ignored, but a private key is refused.
     """
     if not isinstance(jwk, dict):

@@ -50,7 +50,7 @@ class SignedRequest:
 def parse(body: bytes) -> SignedRequest:
     """The signed request in `body`.
 
-    Raises Refused: malformed where the form is wrong, badSignatureAlgorithm, badNonce where the
+    Raises Refused: malformed if the form is wrong, badSignatureAlgorithm, badNonce if the
     nonce is missing.
     """
     jws = envelope(json_object(body, "The request"), "The request")
@@ -91,7 +91,7 @@ def envelope(members: Mapping[str, Any], what: str) -> Envelope:
 
 
 def algorithm_of(header: Mapping[str, Any], accepted: Mapping[str, Any]) -> str:
-    """The alg of a header. Raises Refused: malformed where it is missing, badSignatureAlgorithm where it is unknown."""
+    """The alg of a header. Raises Refused: malformed if it is missing, badSignatureAlgorithm if it is unknown."""
     algorithm = header.get("alg")
     if not isinstance(algorithm, str):
         raise malformed("The protected header must have an alg.")
@@ -111,7 +111,7 @@ def url_of(header: Mapping[str, Any]) -> str:
 def verify(request: SignedRequest, key: AccountKey) -> None:
     """Check that `key` has signed the request.
 
-    Raises Refused: badSignatureAlgorithm where the algorithm is not one of the key's, malformed where the
+    Raises Refused: badSignatureAlgorithm if the algorithm is not one of the key's, malformed if the
     signature is wrong.
     """
     verify_signature(key, request.algorithm, request.signature, request.signed, "the request")

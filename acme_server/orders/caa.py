@@ -49,7 +49,7 @@ class CAA:
     async def check_challenge(self, order: ACMEOrder, id_: ChallengeId) -> datetime | None:
         """Check the records of an identifier whose challenge is valid; return when (None: not checked).
 
-        Raises ValidationFailed (caa) where the profile enforces them, and they forbid or cannot be looked up.
+        Raises ValidationFailed (caa) if the profile enforces them, and they forbid or cannot be looked up.
         """
         acme = self._enrollment(order)
         if acme is None:

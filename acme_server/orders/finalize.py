@@ -135,7 +135,7 @@ class OrderFinalization:
             return ended
 
     async def _check_account(self, account: ACMEAccount) -> None:
-        """Raise AccountNotValid where the account was deactivated or changed its key since the request was signed."""
+        """Raise AccountNotValid if the account was deactivated or changed its key since the request was signed."""
         current = await self._valid_account(*key_of(account))
         if current is None:
             raise AccountNotValid

@@ -140,7 +140,7 @@ class NewOrders:
         return order
 
     async def _require_agreement(self, caller: Caller) -> None:
-        """Raise Refused (userActionRequired) where the account has to agree to new terms first.
+        """Raise Refused (userActionRequired) if the account has to agree to new terms first.
 
         Based on a live read: another replica may have recorded the agreement. Raises Unavailable too.
         """
@@ -173,7 +173,7 @@ class NewOrders:
     async def preauthorize(self, caller: Caller, wanted: NewAuthorization) -> ACMEOrder:
         """Create an authorization before any order. It is stored as an order that clients cannot read as one.
 
-        Raises NotFound where the profile does not offer this, Refused for a wildcard and as `create` does, and
+        Raises NotFound if the profile does not offer this, Refused for a wildcard and as `create` does, and
         Unavailable.
         """
         profile, account = caller.profile, caller.account
@@ -213,7 +213,7 @@ class NewOrders:
         return order
 
     def _admit_another(self, caller: Caller) -> None:
-        """Raise Refused (rateLimited) where the account or the profile has as many orders as it may have."""
+        """Raise Refused (rateLimited) if the account or the profile has as many orders as it may have."""
         profile = caller.profile
         self._open_orders.admit(profile.namespace, caller.account.metadata.name)
         limit = profile.acme.maximum_orders

@@ -20,7 +20,7 @@ def find_predecessor(
 ) -> CertificateRecord:
     """The certificate that an order for `names` may replace.
 
-    Raises Refused: malformed where the profile has not issued it or it shares no name with the order, unauthorized
+    Raises Refused: malformed if the profile has not issued it or it shares no name with the order, unauthorized
     where it belongs to another account. Clients try again without `replaces`, so the details name that member.
     """
     certificate = certificates.find(caller.profile, certificate_id)

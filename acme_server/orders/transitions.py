@@ -230,7 +230,7 @@ def require_finalizable(order: ACMEOrder, digest: str, *, now: datetime) -> ACME
 def accepted(order: ACMEOrder, request: bytes, digest: str, *, now: datetime) -> ACMEOrder:
     """Take the CSR (ready to processing), with the time that validity will be counted from.
 
-    Raises Refused (orderNotReady) where the order has moved on with another CSR, or cannot be finalized.
+    Raises Refused (orderNotReady) if the order has moved on with another CSR, or cannot be finalized.
     """
     if is_replay(order, digest):
         return order
@@ -298,7 +298,7 @@ def revoked(order: ACMEOrder, reason: str, *, by_key: bool = False, now: datetim
 
     Raises Refused (alreadyRevoked) for a revoked certificate, so only one of several racing requests succeeds. But
     a sender who proves a compromise with the certificate's own key (`by_key`) changes an earlier reason to it.
-    Raises NotFound where there is no certificate.
+    Raises NotFound if there is no certificate.
     """
     if order.status.certificate is None:
         raise NotFound

@@ -47,7 +47,7 @@ class AccountKeys(View[ACMEAccount]):
             self._digests.add(_digest(account.spec.thumbprint))
 
     def remove(self, key: Key) -> None:
-        """Keep the key of a deleted account: it was an account key all the same."""
+        """Keep the key of a deleted account: it remains an account key."""
 
     async def is_account_key(self, thumbprint: str, read: Callable[[], Awaitable[ACMEAccount | None]]) -> bool:
         """Whether the key of that thumbprint is an account key. Calls `read` if memory cannot tell."""

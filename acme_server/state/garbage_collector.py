@@ -45,7 +45,7 @@ class Pacing:
 
 
 class GarbageCollector:
-    """Collects in the watched namespaces (none named: all), once `orders_listed` is set.
+    """Collects in the watched namespaces (by default all), once `orders_listed` is set.
 
     Until this server has listed all orders it is not ready; a second list would only slow that down.
     """

@@ -190,7 +190,7 @@ class Store(Generic[T]):
             self._cache.drop(key_of(wanted))
             raise Vanished from None
         except BaseException:
-            # An interrupted write may have happened all the same: only a read can tell.
+            # An interrupted write may have happened: only a read can tell.
             self._cache.drop(key_of(wanted))
             raise
 

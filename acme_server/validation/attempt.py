@@ -24,7 +24,7 @@ Validator = Callable[[Identifier, str, str], Awaitable[None]]
 CheckCAA = Callable[[ACMEOrder, ChallengeId], Awaitable[datetime | None]]
 """Looks up the CAA records of an identifier that was validated, and returns when; None: they need no check.
 
-Raises ValidationFailed where they forbid a certificate."""
+Raises ValidationFailed if they forbid a certificate."""
 
 
 @dataclass(frozen=True, slots=True)

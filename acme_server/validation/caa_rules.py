@@ -66,7 +66,7 @@ class IssueValue:
 
 
 def issue_value(value: bytes) -> IssueValue | None:
-    """Parse the value (RFC 8659, 4.2); None where it is malformed. An empty issuer allows no CA.
+    """Parse the value (RFC 8659, 4.2); None if it is malformed. An empty issuer allows no CA.
 
     Names and tags are converted to lowercase, values are not. A repeated parameter is malformed (RFC 8657, 3).
     """

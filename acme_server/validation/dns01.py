@@ -24,7 +24,7 @@ class DNS01:
 
     @classmethod
     def build(cls, settings: ValidationSettings) -> DNS01:
-        """The validator for these settings. Raises OSError and ValueError where they name no usable DNS servers."""
+        """The validator for these settings. Raises OSError and ValueError if they name no usable DNS servers."""
         return cls(Resolver.build(settings.resolvers))
 
     async def __call__(self, identifier: Identifier, token: str, key_authorization: str) -> None:  # noqa: ARG002 - the token is part of the key authorization

@@ -28,7 +28,7 @@ class HTTP01:
 
     @classmethod
     def build(cls, settings: ValidationSettings) -> HTTP01:
-        """The validator for these settings. Raises OSError and ValueError where they name no usable DNS servers."""
+        """The validator for these settings. Raises OSError and ValueError if they name no usable DNS servers."""
         client = HTTPClient(
             resolver=Resolver.build(settings.resolvers),
             addresses=AddressFilter(settings),

@@ -31,7 +31,7 @@ class TLSALPN01:
 
     @classmethod
     def build(cls, settings: ValidationSettings) -> TLSALPN01:
-        """The validator for these settings. Raises OSError and ValueError where they name no usable DNS servers."""
+        """The validator for these settings. Raises OSError and ValueError if they name no usable DNS servers."""
         connector = Connector(resolver=Resolver.build(settings.resolvers), addresses=AddressFilter(settings))
         return cls(connector, port=settings.tls_alpn01_port)
 

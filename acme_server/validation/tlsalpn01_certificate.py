@@ -22,7 +22,7 @@ _OCTET_STRING = b"\x04\x20"
 
 
 class WrongCertificate(ValueError):
-    """A certificate that does not prove control. The message ends a sentence about it, and repeats nothing of it."""
+    """A certificate that does not prove control. The message ends a sentence about it, and quotes nothing from it."""
 
 
 def check(der: bytes, identifier: Identifier, digest: bytes) -> None:

@@ -31,7 +31,7 @@ Problems = Mapping[ChallengeId, StoredProblem | None]
 
 StoreResults = Callable[[ACMEOrder, Mapping[ChallengeId, Outcome], Problems], Awaitable[ACMEOrder]]
 """Stores outcomes, and that other challenges are in processing. Raises Unavailable, to be called again later, and
-Refused where the order is gone."""
+Refused if the order is gone."""
 
 
 class Worker:

@@ -181,7 +181,7 @@ def source_of(*, kubeconfig: str | None, context: str | None, service_account: P
 
 
 def authority_of(configuration: Configuration) -> bytes:
-    """The CA certificates (PEM) that the API server is verified with. Raises Misconfigured where there are none."""
+    """The CA certificates (PEM) that the API server is verified with. Raises Misconfigured if there are none."""
     if configuration.ca_cert_data:
         data = configuration.ca_cert_data
         return data.encode() if isinstance(data, str) else bytes(data)
@@ -194,7 +194,7 @@ def authority_of(configuration: Configuration) -> bytes:
 def kubeconfig_path(requested: str | None, *, environ: Mapping[str, str], home: Path) -> str | None:
     """The kubeconfig that kubectl would use: the requested one, else $KUBECONFIG, else ~/.kube/config.
 
-    None where there is none: then we are in a pod. Raises Misconfigured where the file that is named does not exist.
+    None if there is none: then we are in a pod. Raises Misconfigured if the file that is named does not exist.
     """
     named = requested or environ.get("KUBECONFIG")
     if named:

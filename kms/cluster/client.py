@@ -110,7 +110,7 @@ class Cluster:
         """All objects that the selectors choose, in one namespace or (None) everywhere, read page by page.
 
         Without `resource_version` the list is consistent and current; with "0" it comes from the API server's cache.
-        Raises Gone where the list took so long that its snapshot was compacted away.
+        Raises Gone if the list took so long that its snapshot was compacted away.
         """
         items: list[T] = []
         version = ""
@@ -148,7 +148,7 @@ class Cluster:
     ) -> Listing[T]:
         """One page of `list`: the first one, or the one that the `continue_token` of another led to.
 
-        Raises Gone where the snapshot that the token belongs to was compacted away, Invalid where it is no token.
+        Raises Gone if the snapshot that the token belongs to was compacted away, Invalid if it is no token.
         """
         query = {"labelSelector": labels, "fieldSelector": fields, "resourceVersion": resource_version or ""}
         page = await self.raw_page(kind, namespace, limit=limit, token=token, query=query)
@@ -188,7 +188,7 @@ class Cluster:
 
         `on_open` is called when the API server has accepted the watch, which may be long before the first event.
 
-        Raises Gone where that version has been compacted away, Unavailable after 70 s of silence.
+        Raises Gone if that version has been compacted away, Unavailable after 70 s of silence.
         """
         query = {
             "watch": "true",

@@ -102,7 +102,7 @@ def encode(kind: Kind[T], body: T | Mapping[str, Any]) -> bytes:
 
 
 def decode(kind: Kind[T], body: bytes | msgspec.Raw) -> T:
-    """The object in `body`. Raises Undecodable where it does not fit the model."""
+    """The object in `body`. Raises Undecodable if it does not fit the model."""
     try:
         object_: T = _decoder(kind.model).decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -111,7 +111,7 @@ def decode(kind: Kind[T], body: bytes | msgspec.Raw) -> T:
 
 
 def decode_page(body: bytes) -> Page:
-    """The page in `body`. Raises Undecodable where it is not a list."""
+    """The page in `body`. Raises Undecodable if it is not a list."""
     try:
         page = _list.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -120,7 +120,7 @@ def decode_page(body: bytes) -> Page:
 
 
 def decode_items(kind: Kind[T], items: Sequence[msgspec.Raw]) -> tuple[T, ...]:
-    """The items that fit their model. Another one is logged and left out, so that it does not hide the rest."""
+    """The items that fit their model. Others are logged and left out, so that they do not hide the rest."""
     found: list[T] = []
     for item in items:
         try:

@@ -65,11 +65,11 @@ class Informer(Generic[T]):
         self._indexer.put(object_)
 
     def idle_seconds(self) -> float:
-        """Seconds since the API server last sent anything, for the namespace where that is longest."""
+        """Seconds since the API server last sent anything; the longest of all namespaces."""
         return self._reflectors.idle_seconds()
 
     def outage_seconds(self) -> float:
-        """Seconds for which changes have not been received, in at least one namespace; 0: they are."""
+        """Seconds since the first lost watch was lost; 0 if the watches of all namespaces are open."""
         return self._reflectors.outage_seconds()
 
     async def run(self) -> None:

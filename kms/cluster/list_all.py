@@ -38,7 +38,7 @@ async def list_all(
     Objects that do not fit their model are logged and left out. A page that does not arrive is requested again after
     `pause` seconds, with half as many objects.
 
-    Raises what `Cluster.page` raises: Unavailable where a page did not arrive in four attempts, Gone where the list
+    Raises what `Cluster.page` raises: Unavailable if a page did not arrive in four attempts, Gone if the list
     took longer than the API server keeps a snapshot.
     """
     pages = _Pages(cluster, kind, namespace, pause)

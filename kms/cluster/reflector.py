@@ -30,7 +30,7 @@ class Reflector(Generic[T]):
     """Follows one kind in one namespace, or (None) in all of them.
 
     `begin` starts over and returns the version to watch from; `on_event` is called with every change after that, and
-    with bookmarks. A watch that ends before `brief` seconds are over counts as a failure, however politely it ended.
+    with bookmarks. A watch that ends within `brief` seconds counts as a failure, even without an error.
     One that has been open for more than `steady` seconds has worked, even without an event.
     """
 
@@ -165,7 +165,7 @@ class ReflectorGroup(Generic[T]):
         )
 
     def idle_seconds(self) -> float:
-        """Seconds since the API server last sent anything, for the namespace where that is longest."""
+        """Seconds since the API server last sent anything; the longest of all namespaces."""
         return max(reflector.idle_seconds() for reflector in self._reflectors)
 
     def outage_seconds(self) -> float:

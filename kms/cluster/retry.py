@@ -112,7 +112,7 @@ class Budget:
         self._left = min(RESERVE, self._left + SHARE)
 
     def spend(self) -> bool:
-        """Take one attempt out; False where none is left."""
+        """Take one attempt out; False if none is left."""
         if self._left < 1:
             return False
         self._left -= 1

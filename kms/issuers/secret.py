@@ -65,7 +65,7 @@ class Issuer:
 def issuer_from(secret: Secret, authority: CertificateAuthority) -> Issuer:
     """The issuer that signs for `authority` with the key in `secret`.
 
-    Raises IssuerNotReady where the Secret cannot be used, or does not hold the certificate that `authority` publishes.
+    Raises IssuerNotReady if the Secret cannot be used, or does not hold the certificate that `authority` publishes.
     """
     name = f"CertificateAuthority {authority.metadata.namespace}/{authority.metadata.name}"
     try:

@@ -147,7 +147,7 @@ def signature_hash(key: RSAPrivateKey | EllipticCurvePrivateKey) -> Hash:
 def chain_pem(leaf: x509.Certificate, signer: Signer) -> str:
     """The certificate and its chain for a TLS server, each certified by the next (RFC 8555, 9.1).
 
-    The root is left out: clients that trust it have it. Only where the CA is a root itself does it follow, because
+    The root is left out, because clients that trust it have it. If the CA is a root itself, it is included, because
     certbot rejects a chain of one certificate. PEM only, with a newline at the end.
     """
     return certificate_pem(leaf) + signer.chain

@@ -41,7 +41,7 @@ class Constraints:
 
 
 def constraints_of(chain: str) -> tuple[Constraints, ...]:
-    """The name constraints in a chain of CA certificates in PEM. Raises ValueError where it cannot be read."""
+    """The name constraints in a chain of CA certificates in PEM. Raises ValueError if it cannot be read."""
     return tuple(filter(None, map(_of_certificate, x509.load_pem_x509_certificates(chain.encode()))))
 
 

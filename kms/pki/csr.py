@@ -139,7 +139,7 @@ def _check_values(subject: Mapping[str, tuple[str, ...]]) -> None:
 
 
 def _common_name(subject: Mapping[str, tuple[str, ...]]) -> tuple[str | None, tuple[Name, ...]]:
-    """The common name, in canonical spelling where it is a name, and that name."""
+    """The common name, and the name that it spells, if any. It is then in canonical spelling."""
     values = subject.get(COMMON_NAME, ())
     if len(values) > 1:
         raise InvalidRequest("The certificate request has more than one common name.")

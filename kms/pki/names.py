@@ -97,7 +97,7 @@ def ip_address(text: str) -> Name:
 
 
 def common_name_of(text: str) -> Name | None:
-    """The name that a common name spells; None where it spells none."""
+    """The name that a common name spells; None if it spells none."""
     for reading in (dns_name, ip_address):
         try:
             return reading(text)

@@ -76,7 +76,7 @@ def lacks_key_usage(usages: Collection[str], key_algorithm: str) -> bool:
 def key_usage(usages: Collection[str], key_algorithm: str) -> x509.KeyUsage | None:
     """The key usage extension: the requested usages that the key supports, so key encipherment only for RSA.
 
-    None where none is requested. Raises ValueError where the key supports none of them: an extension without a bit is
+    None if none is requested. Raises ValueError if the key supports none of them: an extension without a bit is
     forbidden (RFC 5280, 4.2.1.3), and leaving it out would allow everything.
     """
     if lacks_key_usage(usages, key_algorithm):
@@ -87,6 +87,6 @@ def key_usage(usages: Collection[str], key_algorithm: str) -> x509.KeyUsage | No
 
 
 def extended_key_usage(usages: Collection[str]) -> x509.ExtendedKeyUsage | None:
-    """The extended key usage extension in a stable order; None where no purpose is requested."""
+    """The extended key usage extension in a stable order; None if no purpose is requested."""
     purposes = dict.fromkeys(oid for name, oid in EXTENDED_KEY_USAGES.items() if name in usages)
     return x509.ExtendedKeyUsage(purposes) if purposes else None

@@ -51,7 +51,7 @@ _ROCA_LOGARITHMS = tuple((prime, _logarithms(prime)) for prime in _ROCA_PRIMES)
 
 
 def rsa_weakness(modulus: int, exponent: int) -> str | None:
-    """Why this public key must not be used, as the end of a sentence; None where no weakness is found.
+    """Why this public key must not be used, as the end of a sentence; None if no weakness is found.
 
     The caller checks its size. For 4096 bits this takes less than half a millisecond.
     """

@@ -17,7 +17,7 @@ class Secret(Struct, frozen=True, kw_only=True):
         return f"Secret({self.metadata.namespace}/{self.metadata.name}, keys={sorted(self.data)})"
 
     def text(self, key: str) -> str | None:
-        """The value of `key` as UTF-8 text; None where it is absent or not text."""
+        """The value of `key` as UTF-8 text; None if it is absent or not text."""
         try:
             return self.data[key].decode()
         except (KeyError, UnicodeDecodeError):

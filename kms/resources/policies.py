@@ -36,7 +36,7 @@ class SubjectRules(Struct, frozen=True, kw_only=True):
 
 
 class PolicySpec(Struct, frozen=True, kw_only=True):
-    """Absent sections have safe defaults: no names at all, and those in crds/ for the rest."""
+    """Absent sections allow no names; the other defaults are in crds/."""
 
     dns_names: DNSNameRules | None = None
     ip_addresses: ValueRules | None = None

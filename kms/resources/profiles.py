@@ -108,6 +108,6 @@ class CertificateProfile(Struct, frozen=True, kw_only=True):
 
     @property
     def cert_manager(self) -> CertManager | None:
-        """The section for cert-manager; None where it is absent."""
+        """The section for cert-manager; None if it is absent."""
         acme = self.spec.enrollment.acme
         return acme.cert_manager if acme is not None else None

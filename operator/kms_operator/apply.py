@@ -36,7 +36,7 @@ class PlanApplier:
         """Delete, write, state the status, post Events. Returns when to reconcile again.
 
         `kind` and `resource` are what the plan is for; None for a plan without resource. Raises Conflict or
-        AlreadyExists where an object has changed, and other errors of the API server.
+        AlreadyExists if an object has changed, and other errors of the API server.
         """
         if plan.on_refusals is None:
             for manifest in plan.delete:

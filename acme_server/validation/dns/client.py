@@ -81,7 +81,7 @@ class Resolver:
     def build(cls, servers: Sequence[Address], *, resolv_conf: str = "/etc/resolv.conf") -> Resolver:
         """A resolver that asks the configured servers; without any, those of the system.
 
-        Raises OSError where the system has none, and ValueError for a server that is not an IP address.
+        Raises OSError if the system has none, and ValueError for a server that is not an IP address.
         """
         chosen = tuple(servers) or system_servers(resolv_conf)
         for each in chosen:
@@ -91,7 +91,7 @@ class Resolver:
     async def addresses(self, name: str) -> tuple[IPAddress, ...]:
         """Look up the addresses of a DNS name, IPv6 first (RFC 8555 leaves the choice; IPv4 is the fallback).
 
-        Raises LookupFailed where there are none, or no server can answer.
+        Raises LookupFailed if there are none, or no server can answer.
         """
         results = await asyncio.gather(self._lookup(name, "AAAA"), self._lookup(name, "A"), return_exceptions=True)
         records = [each for each in results if not isinstance(each, BaseException)]
@@ -152,7 +152,7 @@ class Resolver:
 
 
 async def _exchange(server: Address, query: Query) -> Response:
-    """Ask one server by UDP, and by TCP where UDP has no room. Raises OSError, EOFError and ValueError."""
+    """Ask one server by UDP, and by TCP if UDP has no room. Raises OSError, EOFError and ValueError."""
     response = await _ask_by_udp(server, query)
     if response.truncated:
         response = messages.read_response(await _ask_by_tcp(server, query.wire), query)
@@ -189,7 +189,7 @@ async def _ask_by_tcp(server: Address, query: bytes) -> bytes:
 
 
 def system_servers(path: str) -> tuple[Address, ...]:
-    """The DNS servers of the system. Raises OSError where it has none."""
+    """The DNS servers of the system. Raises OSError if it has none."""
     try:
         configuration = SystemConfiguration(path)
     except NoResolverConfiguration as error:

@@ -84,7 +84,7 @@ def parse_name(text: str) -> dns.name.Name:
 
 
 def build_query(name: dns.name.Name, type_: RecordType, id_: int) -> Query:
-    """Build a recursive query. A resolver that validates DNSSEC answers SERVFAIL where that fails."""
+    """Build a recursive query. A resolver that validates DNSSEC answers SERVFAIL if that fails."""
     message = dns.message.make_query(name, type_, use_edns=0, payload=UDP_PAYLOAD, id=id_)
     return Query(message, name, message.question[0].rdtype, message.to_wire())
 

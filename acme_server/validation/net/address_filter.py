@@ -49,7 +49,7 @@ class AddressFilter:
         self._deny = settings.deny
 
     def objection(self, address: IPAddress) -> str | None:
-        """Why this address must not be contacted; None where it may be.
+        """Why this address must not be contacted; None if it may be.
 
         `--validation-allow` wins over `--validation-deny`, and both over the default.
         """

@@ -105,7 +105,7 @@ class Connector:
             connection.abort()
 
     async def _permitted_addresses(self, to: Destination) -> list[IPAddress]:
-        """The addresses that may be contacted. Raises ValidationFailed where there are none."""
+        """The addresses that may be contacted. Raises ValidationFailed if there are none."""
         found = await self._resolve(to)
         objections = {address: self._addresses.objection(address) for address in found}
         permitted = [address for address, objection in objections.items() if objection is None]

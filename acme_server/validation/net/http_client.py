@@ -71,7 +71,7 @@ class Exchange:
         self._left = MAXIMUM_HEAD
 
     async def read_response(self, reader: StreamReader, *, maximum_body: int) -> Response:
-        """Read the response. Raises InvalidResponse; EOFError where the connection ends too early; OSError."""
+        """Read the response. Raises InvalidResponse; EOFError if the connection ends too early; OSError."""
         head = await self._read_head(reader)
         locations = [value for name, value in head.headers if name == b"location"]
         body = await self._read_body(reader, head, maximum_body) if head.status_code == _OK else b""

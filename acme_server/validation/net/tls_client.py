@@ -52,7 +52,7 @@ class TLSStream:
         self.session = self.context.wrap_bio(self._incoming, self._outgoing, server_hostname=self.server_name)
 
     async def handshake(self) -> None:
-        """Do the handshake. Raises SSLError, and OSError where the connection is closed before it is complete."""
+        """Do the handshake. Raises SSLError, and OSError if the connection is closed before it is complete."""
         left = MAXIMUM_HANDSHAKE
         while not self._advance_handshake():
             data = await self.reader.read(left)

@@ -70,7 +70,7 @@ def self_signed(template: AuthorityTemplate, key: PrivateKey) -> x509.Certificat
 def intermediate(template: AuthorityTemplate, key: PrivateKey, signer: Signer) -> x509.Certificate:
     """The certificate of a CA with this key under `signer`.
 
-    Raises InvalidAuthority where the signer's path length has no room for another CA, ValueError where the template
+    Raises InvalidAuthority if the signer's path length has no room for another CA, ValueError if the template
     goes beyond the signer's lifetime or cannot be expressed.
     """
     if template.not_after > signer.not_after:
@@ -119,7 +119,7 @@ def remaining_path_length(signer: Signer) -> int | None:
 
 
 def path_length(certificate: x509.Certificate) -> int | None:
-    """The pathLenConstraint of a CA certificate; None where it has none."""
+    """The pathLenConstraint of a CA certificate; None if it has none."""
     return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
 
 

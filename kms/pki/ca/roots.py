@@ -78,7 +78,7 @@ def anchors(chain: str | None, former: Sequence[ReplacedRoot], *, overlap: timed
 
 
 def _root(chain: str | None) -> x509.Certificate | None:
-    """The topmost certificate of a chain; None where there is none that can be read."""
+    """The topmost certificate of a chain; None if there is none that can be read."""
     try:
         return x509.load_pem_x509_certificates((chain or "").encode())[-1]
     except PARSER_ERRORS:

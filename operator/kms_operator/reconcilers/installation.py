@@ -167,7 +167,7 @@ def _serves(current: Signer, names: tuple[Name, ...], authority: Signer) -> bool
 
 
 def _load_pair(secret: Secret | None) -> Signer | None:
-    """The certificate and key that the Secret holds; None where it does not hold a pair."""
+    """The certificate and key that the Secret holds; None if it does not hold a pair."""
     if secret is None:
         return None
     try:

@@ -47,7 +47,7 @@ class Placement:
 
 
 class PlacementRefused(Exception):
-    """Why objects are missing: at one place, or, where none could be chosen, at all of them."""
+    """Why an object is missing at one place, or at all places if none could be chosen."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
