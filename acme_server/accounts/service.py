@@ -249,6 +249,6 @@ def _require_key(account: ACMEAccount, key: AccountKey) -> ACMEAccount:
     """The account, if the key is its key now. A former key opens no account."""
     if account.thumbprint != key.thumbprint:
         raise Refused(
-            ProblemType.BAD_PUBLIC_KEY, "The account of this key has another key by now; make a new key for a new one."
+            ProblemType.BAD_PUBLIC_KEY, "The account of this key has changed its key; use a new key for a new account."
         )
     return rules.usable(account)

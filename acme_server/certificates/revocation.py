@@ -69,7 +69,7 @@ class Revocations:
         now = self._clock()
         if is_over(record.not_after, now=now) and words != KEY_COMPROMISE:
             # A compromised key must still be barred; other revocations of an expired certificate have no effect.
-            raise Refused(ProblemType.UNAUTHORIZED, "The certificate has expired: there is nothing left to revoke.")
+            raise Refused(ProblemType.UNAUTHORIZED, "The certificate has expired, so the reason must be keyCompromise.")
         by_key = isinstance(caller, KeyHolder)
         await self._orders.change(order, partial(transitions.revoked, reason=words, by_key=by_key, now=now))
         logger.info(

@@ -140,7 +140,7 @@ class OrderFinalization:
         if current is None:
             raise AccountNotValid
         if current.thumbprint != account.thumbprint:
-            raise AccountNotValid("The account has another key by now.")
+            raise AccountNotValid("The account has changed its key.")
 
     async def _valid_account(self, namespace: str, name: str) -> ACMEAccount | None:
         account = await self._accounts.current(namespace, name)
@@ -170,7 +170,7 @@ class OrderFinalization:
         if account is None:
             return await self._fail(order, ProblemType.UNAUTHORIZED, "The account was deactivated.")
         if order.status.request is None:
-            return await self._fail(order, ProblemType.SERVER_INTERNAL, "The certificate request was lost.")
+            return await self._fail(order, ProblemType.SERVER_INTERNAL, "The accepted certificate request is missing.")
         await self._require_authorizations(Caller(profile, account), order)
         try:
             profile = self._profiles.of_order(profile, order)

@@ -174,7 +174,7 @@ class Orders:
             try:
                 self._worker.start(order, id_, await self._thumbprint(order), quiet=quiet)
             except Unavailable as error:
-                logger.info("validation not restarted", extra={"order": order.metadata.name, "error": str(error)})
+                logger.info("validation cannot be restarted", extra={"order": order.metadata.name, "error": str(error)})
 
     async def finalize(self, caller: Caller, order: ACMEOrder, csr_der: bytes) -> ACMEOrder:
         """Accept the CSR and issue (RFC 8555, 7.4); see OrderFinalization.finalize."""

@@ -179,7 +179,7 @@ class Attempts:
             return _Failure(temporary=failure.temporary)
         except Exception:  # what a foreign server provokes must become an outcome
             logger.exception(
-                "unexpected error in a validation",
+                "unexpected error during a validation",
                 extra={"challenge": validation.id.type, "identifier": validation.identifier.value},
             )
             validation.failures.append(_server_internal())

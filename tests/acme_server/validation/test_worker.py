@@ -273,7 +273,7 @@ async def test_a_validator_that_breaks_is_a_failure_of_ours(caplog: pytest.LogCa
     assert isinstance(outcome, Failed)
     assert outcome.problem.type == "serverInternal"
     assert "secret" not in outcome.problem.detail
-    assert "unexpected error in a validation" in caplog.text
+    assert "unexpected error during a validation" in caplog.text
 
 
 async def test_the_failure_of_a_quiet_validation_is_forgotten() -> None:
