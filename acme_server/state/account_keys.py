@@ -1,7 +1,7 @@
 """Which keys are account keys: no certificate is issued for one of them (RFC 8555, 11.1).
 
 Asking the API server at every finalize would cost a read each time. So this view keeps a digest of every account's key,
-whatever its profile. While it is incomplete, or full, a live read decides for the profile at hand: the name of an
+for all profiles. While it is incomplete or full, a live read decides, for the profile of the order only: the name of an
 account follows from profile and key.
 """
 
