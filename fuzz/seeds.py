@@ -123,12 +123,13 @@ def _dns() -> Iterable[bytes]:
         "TXT": ('"one" "two"', '"three"'),
         "CAA": ('0 issue "ca.example.com; validationmethods=dns-01"', '128 issuewild ";"'),
     }
-    for type_, query in dns_target.QUERIES.items():
-        yield dns.message.make_response(query.message).to_wire()
-        direct = dns.message.make_response(query.message)
+    for type_, built in dns_target.QUERIES.items():
+        query = dns.message.from_wire(built.wire)
+        yield dns.message.make_response(query).to_wire()
+        direct = dns.message.make_response(query)
         direct.answer.append(dns.rrset.from_text(name, 60, "IN", type_, *records[type_]))
         yield direct.to_wire()
-        aliased = dns.message.make_response(query.message)
+        aliased = dns.message.make_response(query)
         aliased.answer.append(dns.rrset.from_text("com.", 60, "IN", "DNAME", "example.net."))
         aliased.answer.append(dns.rrset.from_text(name, 60, "IN", "CNAME", "www.example.example.net."))
         aliased.answer.append(dns.rrset.from_text("www.example.example.net.", 60, "IN", type_, *records[type_]))

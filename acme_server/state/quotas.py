@@ -14,7 +14,7 @@ from acme_server.state.index import Index, View
 from kms.clock import Clock
 from kms.resources.accounts import ACMEAccount
 from kms.resources.meta import Key
-from kms.resources.orders import OPEN_STATES, ACMEOrder
+from kms.resources.orders import OPEN_STATES, ACMEOrder, with_authorizations
 
 MAXIMUM_OPEN_ORDERS = 300
 """Open orders of one account. cert-manager works on 60 challenges at a time; more orders only fill etcd."""
@@ -102,6 +102,7 @@ class OpenOrderQuota(View[ACMEOrder]):
 
     def put(self, key: Key, order: ACMEOrder) -> None:
         """Count the order while it is open; a pre-authorization, until it is valid."""
+        order = with_authorizations(order)  # lists and events have no authorizations of a new order
         if order.status.state not in OPEN_STATES or (order.spec.preauthorization and order.status.state == "ready"):
             self.remove(key)
             return

@@ -13,7 +13,7 @@ from acme_server.state.index import Index
 from acme_server.state.quotas import ObjectQuota, OpenOrderQuota
 from kms.resources.accounts import ACMEAccount
 from kms.resources.meta import LocalRef
-from kms.resources.orders import ACMEOrder, StoredProblem
+from kms.resources.orders import ACMEOrder, Authorized, OrderStatus, StoredProblem
 from tests.support.accounts import account
 from tests.support.acme import profile
 from tests.support.acmeorders import LIFETIME, NOW, order, proven
@@ -148,6 +148,15 @@ def test_an_authorization_without_an_order_counts_until_it_is_valid() -> None:
     limited.put(pre_authorization)
     assert limited.full()
     limited.put(proven(pre_authorization))
+    assert not limited.full()
+
+
+def test_an_authorization_without_an_order_that_needs_no_proof_does_not_count() -> None:
+    limited = Limited(maximum=1)
+    one = order()
+    given = Authorized(authorization=0, type="http-01", validated=NOW, expires=NOW + LIFETIME)
+    spec = replace(one.spec, preauthorization=True, authorized=(given,))
+    limited.put(replace(one, spec=spec, status=OrderStatus()))  # as it is stored and listed
     assert not limited.full()
 
 

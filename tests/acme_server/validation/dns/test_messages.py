@@ -43,7 +43,7 @@ def asked(name: str = NAME, type_: RecordType = "TXT", id_: int = 4711) -> Query
 
 
 def reply(query: Query, *rrsets: dns.rrset.RRset, rcode: int = 0, flags: int = 0) -> bytes:
-    message = dns.message.make_response(query.message)
+    message = dns.message.make_response(dns.message.from_wire(query.wire))
     message.answer.extend(rrsets)
     message.set_rcode(dns.rcode.Rcode(rcode))
     message.flags |= flags
@@ -179,7 +179,7 @@ def test_renaming_in_circles_ends() -> None:
 
 def test_an_alias_that_the_server_has_followed_is_not_told() -> None:
     query = asked()
-    message = dns.message.make_response(query.message)
+    message = dns.message.make_response(dns.message.from_wire(query.wire))
     message.answer.append(alias(NAME, "a.example.net"))
     soa = "ns.example.net. admin.example.net. 1 2 3 4 5"
     message.authority.append(dns.rrset.from_text("example.net.", 60, "IN", "SOA", soa))
@@ -408,7 +408,7 @@ def test_no_more_than_one_question_is_read() -> None:
 
 @pytest.mark.parametrize("rcode", [16, 23])
 def test_the_upper_bits_of_the_response_code_count(rcode: int) -> None:
-    response = dns.message.make_response(asked().message)
+    response = dns.message.make_response(dns.message.from_wire(asked().wire))
     response.set_rcode(dns.rcode.Rcode.make(rcode))
     assert read_response(response.to_wire(), asked()).rcode == rcode
 
@@ -428,3 +428,21 @@ def test_an_answer_without_a_question_is_none() -> None:
     struct.pack_into("!HHHH", head, 4, 0, 0, 0, 0)
     with pytest.raises(UnrelatedMessage):
         read_response(bytes(head), asked())
+
+
+@pytest.mark.requirement("SEC41")
+def test_a_query_for_a_name_of_very_many_labels_is_built_in_a_moment() -> None:
+    name = messages.parse_name(".".join("x" * 120))
+    assert least_time(lambda: messages.build_query(name, "A", 4711)) < 0.001
+
+
+@given(name=names, type_=types, id_=st.integers(0, 0xFFFF))
+def test_a_query_is_that_of_dnspython(name: str, type_: RecordType, id_: int) -> None:
+    query = dns.message.make_query(f"{name}.", type_, use_edns=0, payload=UDP_PAYLOAD, id=id_)
+    assert asked(name, type_, id_).wire == query.to_wire()
+
+
+def test_octets_after_the_last_record_are_malformed() -> None:
+    query = asked()
+    with pytest.raises(MalformedResponse):
+        read_response(reply(query, txt(NAME, "x")) + b"\0", query)
