@@ -67,17 +67,6 @@ async def test_what_one_server_writes_the_other_one_sees_without_reading(worlds:
     await until(current)
 
 
-async def test_a_warm_server_issues_with_three_writes_and_no_reads(worlds: tuple[World, World]) -> None:
-    one, _ = worlds
-    one.sole_writer = True
-    account = await one.account()
-    before = len(one.api.requests)
-    order = await one.proven(account, "a.example.com", "b.example.com")
-    order = await one.finalized(account, order, pki.csr("a.example.com", "b.example.com"))
-    assert order.status.state == "valid"
-    assert one.calls(before) == ["create acmeorders", "update acmeorders", "update acmeorders"]
-
-
 @pytest.mark.requirement("M115", "M157", "SEC26")
 async def test_every_key_that_an_account_has_had_stays_known_also_to_a_server_that_begins(
     worlds: tuple[World, World],

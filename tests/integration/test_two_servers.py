@@ -35,21 +35,6 @@ async def test_a_client_that_changes_the_server_with_every_request_notices_nothi
     assert client.counts == {}
 
 
-async def test_what_was_written_at_one_server_is_what_the_other_one_reads(
-    installation: Installation, client: Client
-) -> None:
-    for number in range(10):
-        order = await client.new_order([f"fresh-{number}.test"])
-        assert (await client.order(order.url)).body == order.body
-        order = await installation.proven(client, f"proven-{number}.test")
-        finalized = await client.finalize(order, certificate_request([f"proven-{number}.test"], certificate_key()))
-        assert (await client.order(order.url)).body == finalized.body
-        for contact in ("mailto:one@example.com", "mailto:two@example.com"):
-            assert client.account_url is not None
-            await client.post("account", client.account_url, {"contact": [contact]})
-            assert (await client.post("account", client.account_url)).json()["contact"] == [contact]
-
-
 @pytest.mark.requirement("SEC56", "C7")
 async def test_nothing_that_one_server_answers_is_older_than_what_was_written_at_the_other(
     installation: Installation, apart: tuple[Client, Client]

@@ -1,18 +1,16 @@
-"""What the API server is asked for, counted on its audit log: the write budget, and what strangers cost (SEC37)."""
+"""The write budget: what issuances ask the API server for, counted on its audit log."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from itertools import pairwise
-from urllib.parse import urlsplit
 
 import pytest
-from cryptography import x509
 
 from e2e.cluster.audit import AuditLog
 from e2e.load.client import Client
-from e2e.load.keys import AccountKey, ExternalAccount, certificate_id
+from e2e.load.keys import certificate_id
 from e2e.load.solvers import CHALLENGES, ByDNS, ByHTTP, ByTLS, Solver
 from e2e.support import tlsalpn01
 from tests.support.installation import SERVER, Installation
@@ -95,87 +93,6 @@ async def test_where_ownership_is_not_validated_a_certificate_costs_two_writes_a
     assert [each["authorization"] for each in stored["spec"]["authorized"]] == [0, 1]
 
 
-@pytest.mark.requirement("SEC37")
-async def test_asking_for_the_directory_and_for_nonces_asks_the_api_server_nothing(
-    client: Client, audit: AuditLog
-) -> None:
-    exchange = client.exchange
-    directory = await exchange.directory()
-    audit.mark()
-    for _ in range(5):
-        assert (await exchange.request("GET", exchange.directory_url)).status == 200
-        await exchange.new_nonce("HEAD")
-        await exchange.new_nonce("GET")
-    assert (await exchange.request("GET", directory["newAccount"])).status == 405
-    assert asked(audit) == {}
-
-
-@pytest.mark.requirement("SEC37")
-async def test_a_bad_signature_asks_the_api_server_nothing(client: Client, audit: AuditLog) -> None:
-    exchange, stranger = client.exchange, AccountKey.generate()
-    directory = await exchange.directory()
-    audit.mark()
-    for _ in range(5):
-        order = {"identifiers": [{"type": "dns", "value": "forged.test"}]}
-        forged = await exchange.signed(directory["newOrder"], order, key=stranger, kid=client.account_url)
-        assert (forged.status, forged.problem_type) == (400, "malformed")
-        another = {"jwk": client.key.jwk}
-        opened = await exchange.signed(directory["newAccount"], {}, key=stranger, protected=another)
-        assert (opened.status, opened.problem_type) == (400, "malformed")
-    assert asked(audit) == {}
-
-
-UNKNOWN: dict[str, Callable[[str], str]] = {
-    "never seen": lambda url: url[:-52] + "a" * 52,
-    "malformed": lambda url: f"{url}%00",
-    "elsewhere": lambda url: url.replace("localhost", "example.com"),
-    "too long": lambda url: url + "a" * 3000,
-}
-
-
-@pytest.mark.requirement("SEC37")
-@pytest.mark.parametrize("made_up", UNKNOWN.values(), ids=UNKNOWN)
-async def test_an_unknown_kid_costs_at_most_one_read_of_one_object(
-    client: Client, audit: AuditLog, made_up: Callable[[str], str]
-) -> None:
-    assert client.account_url is not None
-    exchange, unknown = client.exchange, made_up(client.account_url)
-    url = (await exchange.directory())["newOrder"]
-    audit.mark()
-    answer = await exchange.signed(url, {}, key=AccountKey.generate(), kid=unknown)
-    assert 400 <= answer.status < 500
-    assert asked(audit) in ({}, {"get acmeaccounts": 1})
-
-
-@pytest.mark.requirement("SEC37")
-async def test_an_unsigned_request_asks_the_api_server_nothing(client: Client, audit: AuditLog) -> None:
-    exchange = client.exchange
-    directory = await exchange.directory()
-    audit.mark()
-    for body in (b"", b"{}", b'{"protected":"","payload":"","signature":""}', b"\xff" * 2000):
-        for url in (directory["newAccount"], directory["newOrder"]):
-            answer = await exchange.request("POST", url, body=body, headers={"Content-Type": "application/jose+json"})
-            assert (answer.status, answer.problem_type) == (400, "malformed")
-    assert asked(audit) == {}
-
-
-@pytest.mark.requirement("SEC37")
-async def test_a_made_up_eab_key_identifier_writes_nothing_and_costs_one_read(
-    installation: Installation, team: str, audit: AuditLog
-) -> None:
-    enrollment = installation.profile(team)
-    async with installation.client(enrollment, register=False) as client:
-        url = (await client.exchange.directory())["newAccount"]
-        made_up = ExternalAccount("nobody-has-this-kid", b"k" * 32)
-        audit.mark()
-        payload = {"externalAccountBinding": made_up.binding(client.key, url)}
-        answer = await client.exchange.signed(url, payload, key=client.key)
-    assert (answer.status, answer.problem_type) == (403, "unauthorized")
-    counts = asked(audit)
-    # That the key has no account yet is looked up too: such requests are signed, and M76 comes before EAB.
-    assert counts == {"get acmeaccounts": 1, "get secrets": 1}
-
-
 async def test_a_request_of_a_known_account_that_is_refused_writes_nothing(client: Client, audit: AuditLog) -> None:
     url = (await client.exchange.directory())["newOrder"]
     audit.mark()
@@ -226,25 +143,3 @@ async def test_a_renewal_costs_no_more_than_the_first_certificate_and_less_while
         assert await cost(audit, renew) == {"create acmeorders": 1, "update acmeorders/status": updates}
     for old, new in pairwise(certificates):
         assert new.order.body["replaces"] == certificate_id(old.leaf)
-
-
-@pytest.mark.requirement("ARI-M13")
-async def test_whoever_asks_for_renewal_information_and_revocation_lists_asks_the_api_server_nothing(
-    installation: Installation, client: Client, audit: AuditLog
-) -> None:
-    certificate = await client.obtain(["asked-for.test"], installation.answerer.add)
-    (point,) = certificate.leaf.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
-    assert point.full_name is not None
-    by_http = point.full_name[0].value
-    by_https = f"{installation.programs.external_url}{urlsplit(by_http).path}"
-    audit.mark()
-    for _ in range(5):
-        await client.renewal_info(certificate)
-        for url in (by_http, by_https):
-            answer = await client.exchange.request("GET", url)
-            assert x509.load_der_x509_crl(answer.body).issuer == certificate.leaf.issuer
-            unchanged = await client.exchange.request("GET", url, headers={"If-None-Match": answer.headers["ETag"]})
-            assert unchanged.status == 304
-        unknown = await client.exchange.request("GET", f"{by_https.removesuffix('.crl')}-unknown.crl")
-        assert unknown.status == 404
-    assert asked(audit) == {}

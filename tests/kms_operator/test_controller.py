@@ -9,9 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from kms.resources.certmanager import Issuer
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, ISSUERS, POLICIES, PROFILES, SECRETS, Kind
-from kms.resources.meta import ObjectMeta
 from kms.resources.secret_names import signing_key_name
 from kms_operator.controller import Controller
 from kms_operator.indexes import Unavailability
@@ -357,16 +355,6 @@ async def test_an_issuer_is_made_with_its_credential_repaired_and_cleaned_up(run
     assert running.api.read(ISSUERS, "pki", "web") is None
     assert running.api.read(CREDENTIALS, "pki", "web-issuer-pki") is None
     assert "pki/web-kms-acme-eab" not in running.secrets()
-
-
-async def test_an_issuer_of_somebody_else_stays_as_it_is(running: World) -> None:
-    theirs = Issuer(metadata=ObjectMeta(namespace="pki", name="web"), spec={"selfSigned": {}})
-    running.api.put(ISSUERS, theirs)
-    await issue_beside(running)
-    assert running.reason(PROFILES, type_="CertManagerIssuer") == "NotOurs"
-    found = running.api.read(ISSUERS, "pki", "web")
-    assert found is not None
-    assert (found.spec, found.metadata.labels) == ({"selfSigned": {}}, {})
 
 
 async def test_an_issuer_goes_after_its_profile(running: World) -> None:

@@ -91,7 +91,7 @@ def test_every_route_has_the_access_that_the_table_says() -> None:
     assert declared == TABLE
 
 
-@pytest.mark.requirement("M6", "SEC01")
+@pytest.mark.requirement("M6", "SEC01", "SEC37")
 @pytest.mark.parametrize("path", SIGNED)
 async def test_a_request_that_is_not_signed_is_refused(server: Server, path: str) -> None:
     for body in (b"", b"{}", b"null", b"payload"):

@@ -201,7 +201,7 @@ async def test_the_first_attempt_does_not_wait() -> None:
     assert await pauses_of(0.5, tries=1) == []
 
 
-async def testpauses_of_lie_between_10_and_200_milliseconds_and_grow() -> None:
+async def test_pauses_lie_between_10_and_200_milliseconds_and_grow() -> None:
     assert await pauses_of(0.0) == pytest.approx([0.020, 0.040, 0.080, 0.160])
     assert await pauses_of(1.0) == pytest.approx([0.010, 0.020, 0.040, 0.080])
     assert max(await pauses_of(0.0, tries=8)) == 0.200

@@ -83,10 +83,6 @@ def settled(section: dict[str, Any] = CLUSTER, *others: Any, **acme: Any) -> tup
     return (*there, *copies, *issuers, *others)
 
 
-def issuer_in(there: tuple[Any, ...]) -> Issuer:
-    return next(each for each in there if isinstance(each, Issuer))
-
-
 @pytest.mark.requirement("C7")
 def test_an_issuer_waits_until_its_credential_has_a_key() -> None:
     plan = reconciled(asking())
