@@ -28,6 +28,7 @@ from kms.cluster.informer import Informer
 from kms.issuers import Issuer, IssuerNotReady, Issuers
 from kms.pki.crl import ListTemplate
 from kms.resources.authorities import CertificateAuthority
+from kms.resources.meta import Key
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +40,6 @@ _SHARE = 10
 """The pause is this many times as long as signing took: a tenth of the time goes into signing."""
 _LOST_AFTER = 15.0
 """Seconds without a watch after which the index of certificates counts as incomplete."""
-
-Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class RequestKey:
     """The key by which requests are counted."""
 
     user: str
@@ -90,10 +90,10 @@ class AuditLog:
             and user_agent in each.user_agent
         ]
 
-    def counts(self, *, user: str = "", resource: str = "", user_agent: str = "") -> Counter[Key]:
+    def counts(self, *, user: str = "", resource: str = "", user_agent: str = "") -> Counter[RequestKey]:
         """The number of requests since the mark for each (user, verb, resource, subresource)."""
         chosen = self.requests(user=user, resource=resource, user_agent=user_agent)
-        return Counter(Key(each.user, each.verb, each.resource, each.subresource) for each in chosen)
+        return Counter(RequestKey(each.user, each.verb, each.resource, each.subresource) for each in chosen)
 
     def writes(self, *, user: str = "", resource: str = "", user_agent: str = "") -> int:
         """The number of writing requests since the mark."""

@@ -63,7 +63,7 @@ class KnotFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class TSIGKey:
     """A TSIG key that permits updates (RFC 8945); `secret` is base64."""
 
     name: str
@@ -71,7 +71,7 @@ class Key:
 
 
 @contextmanager
-def serving(zone: str, *, host: str, port: int, folder: Path) -> Iterator[Key]:
+def serving(zone: str, *, host: str, port: int, folder: Path) -> Iterator[TSIGKey]:
     """Serve an empty zone over UDP and TCP, with all files in the existing `folder`.
 
     Tests are skipped if the program is not available (see e2e.support.tools).
@@ -80,7 +80,7 @@ def serving(zone: str, *, host: str, port: int, folder: Path) -> Iterator[Key]:
         KnotFailed: the server does not start.
     """
     program, log = required(KNOT), folder / "log"
-    key = Key("acme", base64.b64encode(secrets.token_bytes(32)).decode())
+    key = TSIGKey("acme", base64.b64encode(secrets.token_bytes(32)).decode())
     (folder / "zone").write_text(_ZONE.format(zone=zone, host=host), encoding="ascii")
     configuration = folder / "knot.conf"
     configuration.write_text(

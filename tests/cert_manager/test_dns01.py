@@ -23,7 +23,7 @@ ALLOWED = {"dnsNames": {"allowed": [f"**.{ZONE}"], "wildcards": "Allow"}}
 
 
 @pytest.fixture(scope="module")
-def key(release: Release, tmp_path_factory: pytest.TempPathFactory) -> Iterator[knot.Key]:
+def key(release: Release, tmp_path_factory: pytest.TempPathFactory) -> Iterator[knot.TSIGKey]:
     """The DNS server of the zone, where the cluster's DNS looks for it, and what opens it."""
     folder: Path = tmp_path_factory.mktemp("knot")
     with knot.serving(ZONE, host=release.cluster.machine_address, port=53, folder=folder) as opened:
@@ -31,7 +31,7 @@ def key(release: Release, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture
-def solver(team: Team, key: knot.Key) -> dict[str, Any]:
+def solver(team: Team, key: knot.TSIGKey) -> dict[str, Any]:
     """The solver of an issuer in the namespace, which holds the key of the zone. cert-manager looks at the zone."""
     team.kubectl("create", "secret", "generic", "tsig", f"--from-literal=secret={key.secret}")
     zone = {

@@ -95,7 +95,7 @@ async def test_a_config_map_that_somebody_makes_at_the_same_moment_stays_his(run
 # Which kinds can be had
 
 
-async def others(running: World, settings: OperatorSettings = SETTINGS) -> OptionalKinds:
+async def optional_kinds(running: World, settings: OperatorSettings = SETTINGS) -> OptionalKinds:
     return OptionalKinds(settings, await running.api.cluster(), running.controller)
 
 
@@ -105,7 +105,7 @@ def unavailable(running: World) -> dict[str, str]:
 
 async def test_what_is_not_served_is_told_apart(running: World) -> None:
     running.api.unserved |= {each.plural for each in OPTIONAL_KINDS if each is not CONFIG_MAPS}
-    await (await others(running)).refresh(first=True)
+    await (await optional_kinds(running)).refresh(first=True)
     assert unavailable(running) == {
         "clusterissuers": "WaitingForCertManager",
         "issuers": "WaitingForCertManager",
@@ -113,7 +113,7 @@ async def test_what_is_not_served_is_told_apart(running: World) -> None:
         "clustertrustbundles": "NotServed",
     }
     running.api.unserved.clear()
-    await (await others(running)).refresh(first=True)
+    await (await optional_kinds(running)).refresh(first=True)
     assert unavailable(running) == {}
 
 
@@ -121,14 +121,14 @@ async def test_a_kind_of_several_versions_is_had_in_the_first_that_is_served(run
     v1, beta, _ = CLUSTER_TRUST_BUNDLES
     # What an API server says of a group that it serves in this version, but without the kind.
     running.api.fail_next("list", v1.plural, status=404)
-    await (await others(running)).refresh(first=True)
+    await (await optional_kinds(running)).refresh(first=True)
     assert running.controller.cache.served[v1.plural] is beta
     assert v1.plural not in unavailable(running)
 
 
 async def test_what_may_not_be_listed_is_said_with_the_role_that_is_missing(running: World) -> None:
     running.api.fail_next("list", CONFIG_MAPS.plural, status=403)
-    await (await others(running)).refresh(first=True)
+    await (await optional_kinds(running)).refresh(first=True)
     found = running.controller.cache.unavailable[CONFIG_MAPS.plural]
     assert found.reason == "Forbidden"
     assert "the operator may not list configmaps; give it the ClusterRole kms-acme-trust" in found.message
@@ -136,7 +136,7 @@ async def test_what_may_not_be_listed_is_said_with_the_role_that_is_missing(runn
 
 async def test_an_api_server_that_fails_changes_nothing(running: World) -> None:
     running.api.fail_next("list", BUNDLES.plural, status=500)
-    looking = await others(running)
+    looking = await optional_kinds(running)
     assert not await looking.refresh(first=True), "it is not looked again soon"
     assert unavailable(running) == {BUNDLES.plural: NOT_CHECKED.reason}
     assert await looking.refresh(first=True)
@@ -145,7 +145,7 @@ async def test_an_api_server_that_fails_changes_nothing(running: World) -> None:
 
 async def test_what_is_missing_is_looked_for_more_often_where_somebody_asks_for_it(running: World) -> None:
     running.api.unserved |= {BUNDLES.plural, CLUSTER_ISSUERS.plural}
-    looking = await others(running)
+    looking = await optional_kinds(running)
     assert await looking.refresh(first=True)
     await publish(running)
     assert await looking.refresh(), "a ConfigMap does not wait for trust-manager"
@@ -166,7 +166,7 @@ async def test_what_holds_roots_is_listed_only_where_one_is_published_and_once_a
         running.api.requests.clear()
         return asked & {each.plural for each in TRUST_KINDS}
 
-    looking = await others(running)
+    looking = await optional_kinds(running)
     await looking.refresh(first=True)
     assert listed() == {each.plural for each in TRUST_KINDS}
     await looking.refresh()
@@ -180,7 +180,7 @@ async def test_what_holds_roots_is_listed_only_where_one_is_published_and_once_a
 async def test_an_operator_of_a_few_namespaces_lists_nothing_of_the_whole_cluster(running: World) -> None:
     few = OperatorSettings(SETTINGS.external_url, RELEASE, watch_namespaces=("pki",))
     running.api.requests.clear()
-    await (await others(running, few)).refresh(first=True)
+    await (await optional_kinds(running, few)).refresh(first=True)
     assert {each.plural for each in running.api.requests} == {"issuers", "configmaps"}
     assert {each.namespace for each in running.api.requests} == {"pki"}
 

@@ -20,7 +20,7 @@ from kms.resources.meta import GROUP
 JSON = dict[str, Any]
 
 
-class Key(NamedTuple):
+class ObjectKey(NamedTuple):
     """What identifies an object."""
 
     plural: str
@@ -32,7 +32,7 @@ class Change(NamedTuple):
     """One event in the history: `before` is None for a new object, `after` None for a deleted one."""
 
     version: int
-    key: Key
+    key: ObjectKey
     before: JSON | None
     after: JSON | None
 
@@ -49,14 +49,14 @@ class Objects:
     """All objects by key, as plain JSON."""
 
     def __init__(self) -> None:
-        self.by_key: dict[Key, JSON] = {}
+        self.by_key: dict[ObjectKey, JSON] = {}
         self.version = 100
         self.history: list[Change] = []
         self.oldest = self.version
         self.changed = asyncio.Event()
-        self._applied: dict[tuple[Key, str, str], JSON] = {}
+        self._applied: dict[tuple[ObjectKey, str, str], JSON] = {}
 
-    def get(self, key: Key) -> JSON:
+    def get(self, key: ObjectKey) -> JSON:
         if key not in self.by_key:
             raise Refusal(404, "NotFound", f'{key.plural} "{key.name}" not found')
         return self.by_key[key]
@@ -73,7 +73,7 @@ class Objects:
         if metadata.get("resourceVersion"):
             raise Refusal(400, "BadRequest", "resourceVersion should not be set on objects to be created")
         metadata.setdefault("name", metadata.get("generateName", "") + uuid.uuid4().hex[:5])
-        key = Key(plural, namespace, metadata["name"])
+        key = ObjectKey(plural, namespace, metadata["name"])
         if key in self.by_key:
             raise Refusal(409, "AlreadyExists", f'{plural} "{key.name}" already exists')
         if _has_status(new) and not keep_status:
@@ -83,12 +83,12 @@ class Objects:
             metadata["namespace"] = namespace
         return self._store(key, new)
 
-    def replace(self, key: Key, body: JSON, *, status: bool) -> JSON:
+    def replace(self, key: ObjectKey, body: JSON, *, status: bool) -> JSON:
         old = self.get(key)
         self._check(key, old, body["metadata"], required=_has_status(old))
         return self._update(key, old, body, status=status)
 
-    def apply(self, key: Key, body: JSON, *, manager: str, status: bool) -> JSON:
+    def apply(self, key: ObjectKey, body: JSON, *, manager: str, status: bool) -> JSON:
         """Merge `body`, and remove the fields that `manager` applied last time but not now."""
         owned = copy.deepcopy(body)
         wanted_version = owned["metadata"].pop("resourceVersion", None)
@@ -105,7 +105,7 @@ class Objects:
         self._applied[key, manager, "status" if status else ""] = owned
         return self._update(key, old, merged(without(old, before, owned), owned), status=status)
 
-    def delete(self, key: Key, preconditions: Mapping[str, str]) -> None:
+    def delete(self, key: ObjectKey, preconditions: Mapping[str, str]) -> None:
         old = self.get(key)
         for field in ("uid", "resourceVersion"):
             if field in preconditions and preconditions[field] != old["metadata"][field]:
@@ -127,7 +127,7 @@ class Objects:
             raise Refusal(410, "Expired", f"too old resource version: {version} ({self.oldest})")
         return [change for change in self.history if change.version > version]
 
-    def _check(self, key: Key, old: JSON, metadata: JSON, *, required: bool) -> None:
+    def _check(self, key: ObjectKey, old: JSON, metadata: JSON, *, required: bool) -> None:
         version = metadata.get("resourceVersion")
         if version is None and required:
             raise Refusal(422, "Invalid", "metadata.resourceVersion: Invalid value: must be specified for an update")
@@ -136,7 +136,7 @@ class Objects:
             message = f'Operation cannot be fulfilled on {key.plural} "{key.name}": the object has been modified'
             raise Refusal(409, "Conflict", message)
 
-    def _update(self, key: Key, old: JSON, body: JSON, *, status: bool) -> JSON:
+    def _update(self, key: ObjectKey, old: JSON, body: JSON, *, status: bool) -> JSON:
         new = copy.deepcopy(old if status else body)
         source = body if status else old
         if status or _has_status(old):
@@ -151,13 +151,13 @@ class Objects:
             new["metadata"]["generation"] += 1
         return self._store(key, new)
 
-    def _store(self, key: Key, new: JSON) -> JSON:
+    def _store(self, key: ObjectKey, new: JSON) -> JSON:
         before = self.by_key.get(key)
         self.by_key[key] = new
         self._record(key, before, new)
         return new
 
-    def _record(self, key: Key, before: JSON | None, after: JSON | None) -> None:
+    def _record(self, key: ObjectKey, before: JSON | None, after: JSON | None) -> None:
         self.version += 1
         if after is not None:
             after["metadata"]["resourceVersion"] = str(self.version)

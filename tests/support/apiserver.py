@@ -33,7 +33,7 @@ from kms.cluster.metrics import APIMetrics
 from kms.cluster.retry import Timing
 from kms.resources.kinds import Kind
 from kms.resources.meta import Resource
-from tests.support.apiobjects import JSON, Change, Key, Objects, Refusal, field_selector, label_selector
+from tests.support.apiobjects import JSON, Change, ObjectKey, Objects, Refusal, field_selector, label_selector
 
 T = TypeVar("T", bound=Resource)
 
@@ -142,7 +142,7 @@ class FakeApiServer:
         """Store an object including its status, as if another client wrote it; replaces an existing object."""
         body = msgspec.json.decode(encode(kind, object_))
         metadata = object_.metadata
-        key = Key(kind.plural, metadata.namespace, metadata.name)
+        key = ObjectKey(kind.plural, metadata.namespace, metadata.name)
         for field in ("uid", "resourceVersion", "generation", "creationTimestamp"):
             body["metadata"].pop(field, None)
         if key not in self.store.by_key:
@@ -157,12 +157,12 @@ class FakeApiServer:
 
     def read(self, kind: Kind[T], namespace: str, name: str) -> T | None:
         """Read a stored object without a request."""
-        body = self.store.by_key.get(Key(kind.plural, namespace, name))
+        body = self.store.by_key.get(ObjectKey(kind.plural, namespace, name))
         return None if body is None else _decoded(kind, body)
 
     def remove(self, kind: Kind[T], namespace: str, name: str) -> None:
         """Delete an object as if another client did."""
-        self.store.delete(Key(kind.plural, namespace, name), {})
+        self.store.delete(ObjectKey(kind.plural, namespace, name), {})
 
     def fail_next(
         self,
@@ -260,7 +260,7 @@ class FakeApiServer:
         return web.json_response(result, status=201 if seen.verb == "create" else _OK)
 
     def _carry_out(self, request: web.Request, seen: Seen, body: JSON) -> JSON:
-        key = Key(seen.plural, seen.namespace, seen.name)
+        key = ObjectKey(seen.plural, seen.namespace, seen.name)
         status = seen.subresource == "status"
         match seen.verb:
             case "get":

@@ -21,7 +21,7 @@ from tests.support.domain import World
 FAR = NOW + timedelta(days=3650)
 
 
-def made(world: World, der: bytes | None = None, for_: ACMEOrder | None = None) -> LeafTemplate:
+def build_template(world: World, der: bytes | None = None, for_: ACMEOrder | None = None) -> LeafTemplate:
     request = policy.parse_csr(der or pki.csr("www.example.com"))
     return template(for_ or order(), request, world.profile, base=NOW, ca_not_after=FAR, urls=URLs(EXTERNAL_URL))
 
@@ -29,8 +29,11 @@ def made(world: World, der: bytes | None = None, for_: ACMEOrder | None = None) 
 @pytest.mark.requirement("SEC35")
 async def test_the_same_order_and_request_give_the_same_certificate(world: World) -> None:
     der = pki.csr("www.example.com")
-    assert made(world, der) == made(world, der)
-    assert made(world, der).serial != made(world, pki.csr("www.example.com", common_name="www.example.com")).serial
+    assert build_template(world, der) == made(world, der)
+    assert (
+        build_template(world, der).serial
+        != made(world, pki.csr("www.example.com", common_name="www.example.com")).serial
+    )
 
 
 @pytest.mark.requirement("M107", "PROF-M7", "SEC29")
@@ -40,7 +43,7 @@ async def test_names_come_from_the_order_and_the_rest_from_the_profile(world: Wo
             duration="48h", usages=("digital signature", "client auth"), subject=Subject(organizations=("Example",))
         )
     )
-    leaf = made(world, pki.csr("b.example.com", "a.example.com"), order("a.example.com", "b.example.com"))
+    leaf = build_template(world, pki.csr("b.example.com", "a.example.com"), order("a.example.com", "b.example.com"))
     assert [name.value for name in leaf.names] == ["a.example.com", "b.example.com"]
     assert leaf.usages == {"digital signature", "client auth"}
     assert leaf.subject == {"organizations": ("Example",)}
@@ -61,20 +64,20 @@ async def test_the_common_name_follows_the_profiles_rule(
     world: World, rule: str, asked: str | None, expected: str | None
 ) -> None:
     world.configure(contents=CertificateContents(common_name=rule))  # type: ignore[arg-type]
-    assert made(world, pki.csr("www.example.com", common_name=asked)).common_name == expected
+    assert build_template(world, pki.csr("www.example.com", common_name=asked)).common_name == expected
 
 
 async def test_a_first_name_that_is_too_long_for_a_common_name_is_left_out(world: World) -> None:
     world.configure(contents=CertificateContents(common_name="FirstName"))
     long = "x" * 60 + ".example.com"
-    assert made(world, pki.csr(long), order(long)).common_name is None
+    assert build_template(world, pki.csr(long), order(long)).common_name is None
 
 
 @pytest.mark.requirement("M108")
 async def test_requested_dates_are_taken_as_they_are(world: World) -> None:
     plain = order()
     wanted = replace(plain, spec=replace(plain.spec, not_before=NOW, not_after=NOW + timedelta(days=2)))
-    leaf = made(world, for_=wanted)
+    leaf = build_template(world, for_=wanted)
     assert (leaf.not_before, leaf.not_after) == (NOW, NOW + timedelta(days=2))
 
 
@@ -94,6 +97,6 @@ async def test_a_certificate_never_outlives_its_ca(world: World) -> None:
 
 @pytest.mark.requirement("SEC15")
 async def test_a_certificate_says_where_the_list_and_the_certificate_of_its_ca_are(world: World) -> None:
-    leaf = made(world)
+    leaf = build_template(world)
     assert leaf.crl_url == "http://acme.example.com/crl/pki/ca.crl"
     assert leaf.ca_url == "http://acme.example.com/ca/pki/ca.crt"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.cluster.audit import AuditLog, Key, Request
+from e2e.cluster.audit import AuditLog, Request, RequestKey
 
 SERVER = "system:serviceaccount:kms-acme:kms-acme-server"
 
@@ -58,7 +58,7 @@ def test_requests_are_counted_by_user_verb_resource_and_subresource(log: Log) ->
     order = {"resource": "acmeorders", "apiGroup": "pki.kms.hanzo.ai"}
     log.add(event("create", order, code=201), *[event("update", {**order, "subresource": "status"})] * 2)
     resource = "acmeorders.pki.kms.hanzo.ai"
-    expected = {Key(SERVER, "create", resource, ""): 1, Key(SERVER, "update", resource, "status"): 2}
+    expected = {RequestKey(SERVER, "create", resource, ""): 1, RequestKey(SERVER, "update", resource, "status"): 2}
     assert log.read.counts(user="serviceaccount:kms-acme:kms-acme-server") == expected
     assert log.read.counts(resource="acmeorders") == expected
     assert log.read.counts(resource=resource, user=SERVER, user_agent="kms-acme/") == expected

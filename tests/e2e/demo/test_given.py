@@ -175,22 +175,22 @@ def test_traces_are_found_again(kubectl: Kubectl, tmp_path: Path) -> None:
     assert Traces.read(tmp_path / "none") is None
 
 
-def made(kubectl: Kubectl) -> Traces:
+def planned_traces(kubectl: Kubectl) -> Traces:
     return Traces(str(kubectl.program), "kubeconfig", "demo", definitions=("ours", "never made"))
 
 
 def test_the_namespace_goes_and_the_definitions_that_were_made(kubectl: Kubectl) -> None:
-    assert made(kubectl).remove() == []
+    assert planned_traces(kubectl).remove() == []
     assert kubectl.deletions() == ["namespace demo", "customresourcedefinitions ours"]
 
 
 def test_definitions_that_others_use_by_now_stay(kubectl: Kubectl) -> None:
     kubectl.objects("certificateauthority/theirs\n")
-    assert made(kubectl).remove() == ["certificateauthority/theirs"]
+    assert planned_traces(kubectl).remove() == ["certificateauthority/theirs"]
     assert kubectl.deletions() == ["namespace demo"]
 
 
 def test_what_the_cluster_refuses_to_delete_is_an_error(kubectl: Kubectl, tmp_path: Path) -> None:
     (tmp_path / "refuse").touch()
     with pytest.raises(GivenClusterError, match=r"kubectl delete namespace demo .* failed: forbidden"):
-        made(kubectl).remove()
+        planned_traces(kubectl).remove()

@@ -25,7 +25,7 @@ def port() -> int:
 
 
 @pytest.fixture
-def key(port: int, tmp_path: Path) -> Iterator[knot.Key]:
+def key(port: int, tmp_path: Path) -> Iterator[knot.TSIGKey]:
     with knot.serving("test", host=LOOPBACK, port=port, folder=tmp_path) as opened:
         yield opened
 
@@ -43,12 +43,12 @@ def texts(port: int) -> list[str]:
     return [str(each) for rrset in answer.answer for each in rrset]
 
 
-def test_who_has_the_key_publishes_a_record(port: int, key: knot.Key) -> None:
+def test_who_has_the_key_publishes_a_record(port: int, key: knot.TSIGKey) -> None:
     assert changed(port, key.secret) == dns.rcode.NOERROR
     assert texts(port) == ['"a-text"']
 
 
-def test_who_has_another_key_does_not(port: int, key: knot.Key) -> None:
+def test_who_has_another_key_does_not(port: int, key: knot.TSIGKey) -> None:
     with pytest.raises(dns.tsig.PeerBadSignature):
         changed(port, "A" * 44)
     assert texts(port) == []

@@ -24,7 +24,7 @@ from kms.resources.core import Namespace, Secret
 from kms.resources.kinds import ACCOUNTS, NAMESPACES, SECRETS
 from kms.resources.meta import ObjectMeta
 from tests.support.accounts import account
-from tests.support.apiobjects import Key
+from tests.support.apiobjects import ObjectKey
 from tests.support.apiserver import FakeApiServer, Seen
 
 
@@ -215,7 +215,7 @@ async def test_a_write_whose_answer_is_lost_has_happened(api: FakeApiServer, clu
     api.fail_next("create", "acmeaccounts", 0, done=True)
     with pytest.raises(Unavailable):
         await cluster.create(ACCOUNTS, account("a"))
-    assert Key("acmeaccounts", "pki", "a") in api.store.by_key
+    assert ObjectKey("acmeaccounts", "pki", "a") in api.store.by_key
 
 
 async def test_an_api_server_that_is_down_is_unavailable_until_it_is_back(api: FakeApiServer, cluster: Cluster) -> None:
@@ -243,7 +243,7 @@ async def test_a_redirect_is_not_followed(api: FakeApiServer, cluster: Cluster) 
 
 async def test_an_object_that_does_not_fit_its_model_is_undecodable(api: FakeApiServer, cluster: Cluster) -> None:
     api.put(ACCOUNTS, account("a"))
-    del api.store.by_key[Key("acmeaccounts", "pki", "a")]["spec"]["key"]
+    del api.store.by_key[ObjectKey("acmeaccounts", "pki", "a")]["spec"]["key"]
     with pytest.raises(Undecodable, match="pki/a"):
         await cluster.get(ACCOUNTS, "pki", "a")
 

@@ -30,7 +30,7 @@ def signer_with(algorithm: str, size: int | None) -> Signer:
     return pki.root(with_key=pki.key(algorithm, size, which="lists"))
 
 
-def made(*entries: bytes, signer: Signer | None = None, number: int = 7) -> x509.CertificateRevocationList:
+def build_crl(*entries: bytes, signer: Signer | None = None, number: int = 7) -> x509.CertificateRevocationList:
     template = ListTemplate(entries=entries, number=number, this_update=NOW, next_update=NOW + pki.DAY)
     return x509.load_der_x509_crl(revocation_list(template, signer or pki.root()))
 
@@ -38,7 +38,7 @@ def made(*entries: bytes, signer: Signer | None = None, number: int = 7) -> x509
 @pytest.mark.parametrize(("algorithm", "size"), KEYS)
 def test_a_list_says_who_signed_it_when_and_which_it_is(algorithm: str, size: int | None) -> None:
     signer = signer_with(algorithm, size)
-    revoked = made(encode_entry(5, NOW, "superseded"), signer=signer)
+    revoked = build_crl(encode_entry(5, NOW, "superseded"), signer=signer)
     assert pki.vouched_for(revoked, signer.certificate)
     assert revoked.issuer == signer.certificate.subject
     assert (revoked.last_update_utc, revoked.next_update_utc) == (NOW, NOW + pki.DAY)
@@ -58,7 +58,7 @@ def test_the_same_goes_in_and_the_same_bytes_come_out(algorithm: str, size: int 
 
 @pytest.mark.parametrize(("algorithm", "size"), KEYS)
 def test_a_list_without_entries_is_what_cryptography_makes_of_it(algorithm: str, size: int | None) -> None:
-    revoked = made(signer=signer_with(algorithm, size))
+    revoked = build_crl(signer=signer_with(algorithm, size))
     assert len(revoked) == 0
     assert pki.vouched_for(revoked, signer_with(algorithm, size).certificate)
 
@@ -66,7 +66,7 @@ def test_a_list_without_entries_is_what_cryptography_makes_of_it(algorithm: str,
 @given(st.lists(st.tuples(serials, times, reasons), max_size=40, unique_by=lambda each: each[0]))
 def test_every_entry_comes_back_as_it_went_in(entries: list[tuple[int, datetime, str]]) -> None:
     signer = pki.root()
-    revoked = made(*(encode_entry(*each) for each in entries), signer=signer)
+    revoked = build_crl(*(encode_entry(*each) for each in entries), signer=signer)
     assert pki.vouched_for(revoked, signer.certificate)
     assert len(revoked) == len(entries)
     for serial, time, reason in entries:

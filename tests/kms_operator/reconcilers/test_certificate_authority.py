@@ -43,7 +43,7 @@ def reconciled(one: CertificateAuthority, *others: Any, now: Any = NOW) -> Plan:
     return certificate_authority.plan(one, snapshot_of(one, *others), now=now, entropy=entropy(str(now)))
 
 
-def made(
+def signing_authority(
     name: str = "issuing", *others: Any, internal: dict[str, Any] | None = None
 ) -> tuple[CertificateAuthority, Secret]:
     """A CA as it stands after its first reconciliation, with its key."""
@@ -86,14 +86,14 @@ def test_the_key_is_in_no_status_and_no_notice() -> None:
 
 
 def test_a_ca_that_stands_is_left_alone() -> None:
-    one, key = made()
+    one, key = signing_authority()
     plan = reconciled(one, key)
     assert (objects(plan.apply), event_reasons(plan)) == ((), [])
     assert plan.status == one.status
 
 
 def test_a_ca_whose_status_was_not_written_before_a_crash_is_published_as_it_is() -> None:
-    _, key = made()
+    _, key = signing_authority()
     plan = reconciled(authority(), key)
     status: Any = plan.status
     assert objects(plan.apply) == ()
@@ -101,7 +101,7 @@ def test_a_ca_whose_status_was_not_written_before_a_crash_is_published_as_it_is(
 
 
 def test_an_intermediate_is_signed_by_its_issuer_and_publishes_the_chain() -> None:
-    root, root_key = made("root")
+    root, root_key = signing_authority("root")
     plan = reconciled(authority(internal={"issuerRef": {"name": "root"}}), root, root_key)
     signer = signer_in(objects(plan.apply)[0])
     assert certifies(signer_in(root_key).certificate, signer.certificate)
@@ -116,14 +116,14 @@ def test_an_intermediate_waits_for_its_issuer() -> None:
     one = authority(internal={"issuerRef": {"name": "root"}})
     assert stated(reconciled(one)).reason == "IssuerNotFound"
     assert stated(reconciled(one, authority("root"))).reason == "IssuerNotReady"
-    root, root_key = made("root")
+    root, root_key = signing_authority("root")
     late = reconciled(one, root, root_key, now=NOW + 4000 * DAY)
     assert (stated(late).reason, objects(late.apply)) == ("IssuerNotReady", ())
 
 
 def test_an_intermediate_that_stands_does_without_its_issuer_until_it_ends() -> None:
-    root, root_key = made("root")
-    one, key = made("issuing", root, root_key, internal={"issuerRef": {"name": "root"}})
+    root, root_key = signing_authority("root")
+    one, key = signing_authority("issuing", root, root_key, internal={"issuerRef": {"name": "root"}})
     assert stated(reconciled(one, key)).status == "True"
     assert stated(reconciled(one, key, now=NOW + 4000 * DAY)).reason == "IssuerNotFound"
 
@@ -131,8 +131,8 @@ def test_an_intermediate_that_stands_does_without_its_issuer_until_it_ends() -> 
 @pytest.mark.requirement("SEC59")
 @pytest.mark.parametrize("issuer", [None, {"issuerRef": {"name": "root"}}])
 def test_the_certificate_is_renewed_with_the_same_key_at_two_thirds(issuer: dict[str, Any] | None) -> None:
-    root, root_key = made("root", internal={"duration": "876000h"})
-    one, key = made("issuing", root, root_key, internal=issuer)
+    root, root_key = signing_authority("root", internal={"duration": "876000h"})
+    one, key = signing_authority("issuing", root, root_key, internal=issuer)
     due = renewal_time(signer_in(key).certificate)
     assert objects(reconciled(one, key, root, root_key, now=due - DAY).apply) == ()
     plan = reconciled(one, key, root, root_key, now=due)
@@ -145,16 +145,16 @@ def test_the_certificate_is_renewed_with_the_same_key_at_two_thirds(issuer: dict
 
 
 def test_a_renewal_that_would_gain_nothing_is_not_made() -> None:
-    root, root_key = made("root", internal={"duration": "240h"})
-    one, key = made("issuing", root, root_key, internal={"issuerRef": {"name": "root"}})
+    root, root_key = signing_authority("root", internal={"duration": "240h"})
+    one, key = signing_authority("issuing", root, root_key, internal={"issuerRef": {"name": "root"}})
     plan = reconciled(one, key, root, root_key, now=NOW + 9 * DAY)
     assert objects(plan.apply) == ()
     assert plan.requeue_at == signer_in(key).not_after
 
 
 def test_an_intermediate_is_signed_again_when_its_issuer_is_renewed() -> None:
-    root, root_key = made("root", internal={"duration": "2400h"})
-    one, key = made("issuing", root, root_key, internal={"issuerRef": {"name": "root"}})
+    root, root_key = signing_authority("root", internal={"duration": "2400h"})
+    one, key = signing_authority("issuing", root, root_key, internal={"issuerRef": {"name": "root"}})
     renewal = reconciled(root, root_key, now=NOW + 70 * DAY)
     root_key = stored(objects(renewal.apply)[0])
     plan = reconciled(one, key, root, root_key, now=NOW + 70 * DAY)
@@ -164,7 +164,7 @@ def test_an_intermediate_is_signed_again_when_its_issuer_is_renewed() -> None:
 
 
 def test_what_may_change_in_the_spec_is_signed_again_with_the_same_key() -> None:
-    _, key = made()
+    _, key = signing_authority()
     changed = authority(internal={"pathLength": 0})
     (again,) = objects(reconciled(changed, key).apply)
     constraints = signer_in(again).certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
@@ -174,7 +174,7 @@ def test_what_may_change_in_the_spec_is_signed_again_with_the_same_key() -> None
 
 @pytest.mark.requirement("SEC59")
 def test_a_lost_key_is_never_replaced_silently() -> None:
-    one, _ = made()
+    one, _ = signing_authority()
     plan = reconciled(one)
     assert (objects(plan.apply), stated(plan).reason) == ((), "KeyLost")
     assert "restore it from a backup" in stated(plan).message
@@ -186,21 +186,21 @@ def test_a_lost_key_is_never_replaced_silently() -> None:
 
 
 def test_a_damaged_key_is_a_lost_key() -> None:
-    one, key = made()
+    one, key = signing_authority()
     key.data["tls.key"] = b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
     plan = reconciled(one, key)
     assert (objects(plan.apply), stated(plan).reason) == ((), "KeyLost")
 
 
 def test_another_key_in_its_place_is_noticed() -> None:
-    one, _ = made()
+    one, _ = signing_authority()
     other = secret(signing_key_name(one.metadata.uid), RELEASE, data=pair(pki.root()))
     plan = reconciled(one, other)
     assert (objects(plan.apply), stated(plan).reason) == ((), "KeyMismatch")
 
 
 def test_a_lost_certificate_comes_back_from_the_status() -> None:
-    one, key = made()
+    one, key = signing_authority()
     intact = key.data["tls.crt"]
     key.data["tls.crt"] = b"garbage"
     (again,) = objects(reconciled(one, key).apply)
@@ -208,15 +208,15 @@ def test_a_lost_certificate_comes_back_from_the_status() -> None:
 
 
 def test_a_key_without_any_certificate_gets_one() -> None:
-    _, key = made()
+    _, key = signing_authority()
     del key.data["tls.crt"]
     (again,) = objects(reconciled(authority(), key).apply)
     assert again.data["tls.key"] == key.data["tls.key"]
 
 
 def test_a_ca_that_its_issuer_cannot_extend_expires() -> None:
-    root, root_key = made("root", internal={"duration": "24h"})
-    one, key = made("issuing", root, root_key, internal={"issuerRef": {"name": "root"}})
+    root, root_key = signing_authority("root", internal={"duration": "24h"})
+    one, key = signing_authority("issuing", root, root_key, internal={"issuerRef": {"name": "root"}})
     gone = authority(
         "issuing", internal={"issuerRef": {"name": "root"}}, status=builtins(reconciled(one, key, root, root_key))
     )
@@ -241,7 +241,7 @@ def test_what_no_certificate_can_say_is_refused(internal: dict[str, Any], reason
 
 
 def test_an_issuer_without_room_below_refuses() -> None:
-    root, root_key = made("root", internal={"pathLength": 0})
+    root, root_key = signing_authority("root", internal={"pathLength": 0})
     plan = reconciled(authority(internal={"issuerRef": {"name": "root"}}), root, root_key)
     assert (objects(plan.apply), stated(plan).reason) == ((), "PathLengthExceeded")
 
@@ -312,7 +312,7 @@ def with_crosses(one: CertificateAuthority, *crosses: str) -> CertificateAuthori
 
 @pytest.mark.requirement("S124")
 def test_cross_certificates_that_hold_are_published() -> None:
-    one, key = made()
+    one, key = signing_authority()
     given = cross(signer_in(key))
     plan = reconciled(with_crosses(one, given), key)
     status: Any = plan.status
@@ -324,7 +324,7 @@ def test_cross_certificates_that_hold_are_published() -> None:
 
 @pytest.mark.requirement("S124")
 def test_a_cross_certificate_that_does_not_hold_is_told_and_keeps_nobody_from_work() -> None:
-    one, key = made()
+    one, key = signing_authority()
     good, bad = cross(signer_in(key)), cross(signer_in(key), with_key=pki.key(which="stranger"))
     plan = reconciled(with_crosses(one, bad, good), key)
     status: Any = plan.status
@@ -337,7 +337,7 @@ def test_a_cross_certificate_that_does_not_hold_is_told_and_keeps_nobody_from_wo
 
 
 def test_a_cross_certificate_goes_when_it_has_ended() -> None:
-    one, key = made()
+    one, key = signing_authority()
     given = cross(signer_in(key))
     plan = reconciled(with_crosses(one, given), key, now=NOW + 21 * DAY)
     status: Any = plan.status
@@ -346,7 +346,7 @@ def test_a_cross_certificate_goes_when_it_has_ended() -> None:
 
 
 def test_without_cross_certificates_nothing_is_said_of_them() -> None:
-    one, key = made()
+    one, key = signing_authority()
     status: Any = reconciled(one, key).status
     assert [each.type for each in status.conditions] == ["Ready"]
 
