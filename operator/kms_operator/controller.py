@@ -207,13 +207,13 @@ class Controller:
             if resource is None or resource.metadata.deletion_timestamp is not None:
                 return None
         snapshot = Snapshot(self._settings, self.cache)
-        live = await self._read_live(reconciler.reads(resource, snapshot))
+        live, failure = await self._read_live(reconciler.reads(resource, snapshot))
         snapshot = Snapshot(self._settings, self.cache, live)
         plan = reconciler.plan(resource, snapshot, now=self._clock(), entropy=self._entropy)
         if plan.check_optional_kinds:
             self.optional_kinds_wanted.set()
         try:
-            return await self._applier.apply(plan, kind=kind, resource=resource)
+            next_time = await self._applier.apply(plan, kind=kind, resource=resource)
         except (Conflict, AlreadyExists, NotFound):
             # An object is not as the cache has it: read all that the plan is about before the next attempt.
             if kind is not None and resource is not None:
@@ -221,17 +221,32 @@ class Controller:
             for manifest in (*plan.apply, *plan.delete):
                 await self._refresh(manifest.kind, key_of(manifest.object))
             raise
+        if failure is not None:
+            raise failure
+        return next_time
 
-    async def _read_live(self, reads: Iterable[Read]) -> dict[tuple[str, Key], Any | None]:
-        """Read the objects that are not cached, or that must be read in any case."""
+    async def _read_live(self, reads: Iterable[Read]) -> tuple[dict[tuple[str, Key], Any | None], ClusterError | None]:
+        """Read the objects that are not cached, or that must be read in any case.
+
+        The second value is why an optional one could not be read. Raises ClusterError for any other.
+        """
         wanted = [each for each in reads if each.live or self.cache.get(each.kind, each.key) is None]
-        found = [(each, await self._get(each.kind, each.key)) for each in wanted]
+        found: list[tuple[Read, Any | None]] = []
+        failure: ClusterError | None = None
+        for each in wanted:
+            try:
+                found.append((each, await self._get(each.kind, each.key)))
+            except ClusterError as error:
+                if not each.optional:
+                    raise
+                failure = error
         # What was cached in the meantime is newer than what was read.
-        return {
+        live = {
             (each.kind.plural, each.key): object_
             for each, object_ in found
             if each.live or self.cache.get(each.kind, each.key) is None
         }
+        return live, failure
 
     async def _refresh_resource(self, kind: Kind[Any], resource: Resource) -> None:
         if (found := await self._get(kind, key_of(resource))) is None:

@@ -17,12 +17,16 @@ from kms_operator.settings import OperatorSettings
 
 
 class Read(NamedTuple):
-    """An object that a reconciler needs: read from the API server if it is not cached, or, with `live`, in any case."""
+    """An object that a reconciler needs: read from the API server if it is not cached, or, with `live`, in any case.
+
+    If an `optional` one cannot be read, the reconciler plans without it, and runs again later.
+    """
 
     kind: Kind[Any]
     namespace: str
     name: str
     live: bool = False
+    optional: bool = False
 
     @property
     def key(self) -> Key:

@@ -201,6 +201,22 @@ async def test_nothing_is_swept_whose_owner_the_api_server_knows(running: World)
     assert len(running.secrets("ca-")) == 1
 
 
+async def test_an_owner_that_cannot_be_read_does_not_keep_other_orphans(running: World) -> None:
+    owners: tuple[tuple[Kind[Any], str], ...] = ((AUTHORITIES, "issuing"), (CREDENTIALS, "web"))
+    for kind, name in owners:
+        owner = running.api.read(kind, "pki", name)
+        assert owner is not None
+        running.api.remove(kind, "pki", name)
+        running.controller.cache.remove(kind, owner)
+    running.api.fail_next("get", AUTHORITIES.plural, 500, times=1000)
+    running.controller.queue.add(ORPHANS)
+    async with in_background(running.controller.run()):
+        await until(lambda: running.secrets("eab-") == [], seconds=10)
+        assert running.secrets("ca-") != []
+        running.api.succeed()
+        await until(lambda: running.secrets("ca-") == [], seconds=10)
+
+
 async def test_a_ca_that_was_deleted_and_created_again_has_another_key(running: World) -> None:
     old = running.secrets("ca-")
     running.api.remove(AUTHORITIES, "pki", "issuing")

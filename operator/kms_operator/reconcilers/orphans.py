@@ -45,7 +45,7 @@ class _Owned:
 def reads(_: None, snapshot: Snapshot) -> Iterator[Read]:
     """The owners that are not in the cache with their UID."""
     owners = {(each.kind.plural, each.key): each for each in _find(snapshot) if not _is_cached(each, snapshot)}
-    yield from (Read(each.kind, *each.key, live=True) for each in owners.values())
+    yield from (Read(each.kind, *each.key, live=True, optional=True) for each in owners.values())
 
 
 def plan(_: None, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Plan:  # noqa: ARG001 - all reconcilers are called alike
