@@ -55,8 +55,8 @@ def deleted(*resources: Any, absent: Any = OWNERS) -> tuple[Any, ...]:
 
 def test_what_has_lost_its_owner_is_deleted_after_a_live_read_of_the_owner() -> None:
     assert reads(key_of_authority(), copy_of_credential()) == [
-        Read(AUTHORITIES, "pki", "issuing", live=True),
-        Read(CREDENTIALS, "pki", "web", live=True),
+        Read(AUTHORITIES, "pki", "issuing", live=True, optional=True),
+        Read(CREDENTIALS, "pki", "web", live=True, optional=True),
     ]
     assert deleted(key_of_authority(), copy_of_credential()) == (key_of_authority(), copy_of_credential())
 
@@ -75,7 +75,9 @@ def test_what_has_its_owner_is_none() -> None:
 
 @pytest.mark.requirement("SEC61")
 def test_an_owner_of_the_same_name_but_born_later_is_another_one() -> None:
-    assert reads(key_of_authority(), authority(uid="another")) == [Read(AUTHORITIES, "pki", "issuing", live=True)]
+    assert reads(key_of_authority(), authority(uid="another")) == [
+        Read(AUTHORITIES, "pki", "issuing", live=True, optional=True)
+    ]
     assert deleted(key_of_authority(), authority(uid="another")) == (key_of_authority(),)
 
 
