@@ -61,6 +61,8 @@ class Reflector(Generic[T]):
         self._last_heard = timing.monotonic()
         self._lost_at: float | None = timing.monotonic()
         self._open_since = 0.0
+        self._started_over = False
+        """Whether the version was gone, and no event has come since."""
 
     def outage_seconds(self) -> float:
         """Seconds since the watch was lost; 0 while it is open."""
@@ -79,6 +81,10 @@ class Reflector(Generic[T]):
                 self._note_lost()
                 if isinstance(error, (Gone, Undecodable)):
                     self._version = None
+                if isinstance(error, Gone) and not self._started_over:
+                    # The API server is back and has forgotten the version: list at once, whatever failed before.
+                    self._backoff.reset()
+                    self._started_over = True
                 pause = self._backoff.next()
                 if isinstance(error, Unavailable) and error.retry_after is not None:
                     pause = max(pause, error.retry_after)
@@ -103,6 +109,7 @@ class Reflector(Generic[T]):
                 self._last_heard = self._timing.monotonic()
                 self._version = event.resource_version or self._version
                 self._backoff.reset()
+                self._started_over = False
                 self._on_event(event)
         if self._timing.monotonic() - started < self._brief:
             raise Unavailable("the watch ended as soon as it had begun")

@@ -45,6 +45,17 @@ async def test_failures_in_a_row_are_given_more_and_more_time(api: FakeApiServer
     assert slept.seconds == [1, 2, 4, 8, 16, 30, 30]
 
 
+async def test_an_api_server_that_is_back_without_the_version_is_listed_at_once_but_only_the_first_time(
+    api: FakeApiServer,
+) -> None:
+    slept = Slept(7)
+    for verb, status, times in (("list", 500, 4), ("watch", 410, 100)):
+        api.fail_next(verb, "*", status, times=times)
+    async with in_background((await followed(api, slept, [])).run()):
+        await until(lambda: len(slept.seconds) == 7)
+    assert slept.seconds == [1, 2, 4, 8, 1, 2, 4]
+
+
 async def test_an_api_server_that_asks_for_patience_gets_it(api: FakeApiServer) -> None:
     api.fail_next("list", "*", 429, retry_after=20)
     slept = Slept(1)
