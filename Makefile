@@ -12,7 +12,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kms-acme
 export MYPY_CACHE_DIR := $(CACHE)/mypy
 export RUFF_CACHE_DIR := $(CACHE)/ruff
 # Each group of tests runs on one worker, the longest groups first: see tests/support/groups.py.
-WORKERS := --numprocesses=4
+WORKERS := --numprocesses=3
 PYTEST := $(BIN)/pytest $(WORKERS)
 SOURCES := acme_server kms kms_acme operator tests e2e fuzz
 GATE := not node and not soak and not tools

@@ -78,6 +78,7 @@ def test_the_demo_shows_every_command_keeps_running_if_asked_to_and_stops_withou
     assert left_running(home[MARK]) == []
 
 
+@pytest.mark.tools
 def test_the_demo_says_which_step_failed_and_why_and_leaves_nothing_running(
     home: Mapping[str, str], tmp_path: Path
 ) -> None:
@@ -100,6 +101,7 @@ def shared_state(cluster: Cluster) -> list[str]:
     return sorted(cluster.kubectl("get", "ns,crd,clusterrole,clusterrolebinding", "--output=name").split())
 
 
+@pytest.mark.tools
 def test_the_demo_on_a_cluster_that_is_named_builds_nothing_and_removes_what_it_made(
     home: Mapping[str, str], clusters: Callable[..., AbstractContextManager[Cluster]], tmp_path: Path
 ) -> None:
