@@ -36,7 +36,7 @@ class FullSync(Generic[T]):
         """Set for good once the first list has been read to its end."""
 
     def request(self) -> None:
-        """List everything (again): the watch begins, or begins anew after a gap."""
+        """List everything: the watch starts, or starts over after a gap."""
         self._index.mark_stale()
         self._requested.set()
 

@@ -36,7 +36,7 @@ class ListWatch:
 
     `relist_seconds` lie between two lists of everything, `optional_seconds` between two of the optional kinds, and
     `optional_soon_seconds` while one of those is missing that a resource asks for. After the first sign of a gap,
-    `gap_seconds` pass before everything is listed, since a watch that begins anew sends many events at once. A watch
+    `gap_seconds` pass before everything is listed, since a watch that starts over sends many events at once. A watch
     that lasted `steady_seconds` is restarted with the first backoff again.
     """
 
