@@ -24,28 +24,28 @@ from kms_operator.kopf_watch import Login, login
 from kms_operator.list_watch import ListWatch
 from kms_operator.metrics import Metrics
 from kms_operator.server_token import renewing_server_token
-from kms_operator.settings import OperatorSettings
+from kms_operator.settings import Intervals, OperatorSettings
 
 POLL_SECONDS = 0.1
 
 logger = logging.getLogger(__name__)
 
 
-def run(settings: OperatorSettings, *, stop: threading.Event | None = None) -> int:
+def run(settings: OperatorSettings, *, stop: threading.Event | None = None, intervals: Intervals | None = None) -> int:
     """Run the operator until SIGTERM, SIGINT or `stop`. Returns the exit code: 0, or 1 if it cannot run."""
     try:
-        asyncio.run(_run(settings, stop or threading.Event()))
+        asyncio.run(_run(settings, stop or threading.Event(), intervals or Intervals()))
     except (Misconfigured, OSError) as error:
         logger.error("the operator cannot run", extra={"error": str(error)})
         return 1
     return 0
 
 
-async def _run(settings: OperatorSettings, stop: threading.Event) -> None:
+async def _run(settings: OperatorSettings, stop: threading.Event, intervals: Intervals) -> None:
     metrics = Metrics()
     with _stop_on_signals(stop):
         cluster = await Cluster.connect(kubeconfig=settings.kubeconfig, context=settings.context, metrics=metrics.api)
-        operator = ElectedOperator(settings, cluster, metrics, login=login(settings))
+        operator = ElectedOperator(settings, cluster, metrics, login=login(settings), intervals=intervals)
         try:
             async with (
                 serving(application(metrics, not_ready=operator.not_ready), settings.metrics_listen),
@@ -72,8 +72,11 @@ async def _run_until(stop: threading.Event, operator: ElectedOperator) -> None:
 class ElectedOperator:
     """Takes part in the leader election, and operates while it leads."""
 
-    def __init__(self, settings: OperatorSettings, cluster: Cluster, metrics: Metrics, *, login: Login) -> None:
+    def __init__(
+        self, settings: OperatorSettings, cluster: Cluster, metrics: Metrics, *, login: Login, intervals: Intervals
+    ) -> None:
         self._settings = settings
+        self._intervals = intervals
         self._cluster = cluster
         self._metrics = metrics
         self._login = login
@@ -106,8 +109,17 @@ class ElectedOperator:
             clock=system_clock,
             entropy=system_entropy,
             instance=socket.gethostname(),
+            max_requeue_seconds=self._intervals.longest_requeue,
         )
-        self._list_watch = ListWatch(self._settings, self._cluster, controller, self._metrics, login=self._login)
+        self._list_watch = ListWatch(
+            self._settings,
+            self._cluster,
+            controller,
+            self._metrics,
+            login=self._login,
+            optional_seconds=self._intervals.optional,
+            optional_soon_seconds=self._intervals.optional_missing,
+        )
         try:
             await self._list_watch.sync()
             async with asyncio.TaskGroup() as group:

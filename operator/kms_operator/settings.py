@@ -19,6 +19,19 @@ class ServerIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class Intervals:
+    """How often the operator looks again at what it cannot watch, in seconds.
+
+    `optional` lie between two lists of the optional kinds, `optional_missing` while one is missing that a resource asks
+    for. `longest_requeue` limits the time until a resource is reconciled that is due later.
+    """
+
+    optional: float = 60.0
+    optional_missing: float = 10.0
+    longest_requeue: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
 class OperatorSettings(Settings):
     """All options of `kms-acme operator`.
 

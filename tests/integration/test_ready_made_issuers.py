@@ -18,7 +18,7 @@ from tests.support.operating import OperatorProcess, start_operator
 
 CONDITION = 'jsonpath={.status.conditions[?(@.type=="CertManagerIssuer")].reason}'
 LOOK = 30.0
-"""The operator looks for cert-manager every ten seconds while a profile waits for it."""
+"""A hurried operator has looked for cert-manager by then."""
 
 
 @pytest.fixture
@@ -27,6 +27,7 @@ def operator(installed: Cluster, namespace: str, tmp_path: Path) -> Iterator[Ope
     running = start_operator(
         installed,
         tmp_path / "operator.log",
+        hurried=True,
         lease_name=f"operator-{namespace}",
         cert_manager_namespace=namespace,
         cluster_issuers_from=(namespace,),

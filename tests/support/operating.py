@@ -17,7 +17,7 @@ from e2e.cluster.cluster import Cluster
 from e2e.cluster.ports import free_port
 from kms.address import Address
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES
-from kms_operator.settings import OperatorSettings
+from kms_operator.settings import Intervals, OperatorSettings
 from tests.support.eventually import eventually
 from tests.support.manifests import manifest, text
 
@@ -28,21 +28,21 @@ import sys
 from kms.address import Address
 from kms.logs import configure
 from kms_operator.main import run
-from kms_operator.settings import OperatorSettings
+from kms_operator.settings import Intervals, OperatorSettings
 configure("text", "info")
-sys.exit(run({settings!r}))
+sys.exit(run({settings!r}, intervals={intervals!r}))
 """
 
 
 class OperatorProcess:
     """A running operator with its log in `log`."""
 
-    def __init__(self, settings: OperatorSettings, log: Path) -> None:
+    def __init__(self, settings: OperatorSettings, intervals: Intervals, log: Path) -> None:
         self.log = log
         self._address = settings.metrics_listen
         with log.open("ab") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM.format(settings=settings)],
+                [sys.executable, "-c", _PROGRAM.format(settings=settings, intervals=intervals)],
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env=dict(os.environ),
@@ -67,15 +67,19 @@ class OperatorProcess:
         self._process.wait()
 
 
-def start_operator(cluster: Cluster, log: Path, **settings: Any) -> OperatorProcess:
-    """Start an operator with the rights that its ServiceAccount has in this cluster."""
+def start_operator(cluster: Cluster, log: Path, *, hurried: bool = False, **settings: Any) -> OperatorProcess:
+    """Start an operator with the rights that its ServiceAccount has in this cluster.
+
+    A `hurried` one looks every two seconds at what it cannot watch.
+    """
     usual = {
         "external_url": "https://localhost:8443",
         "namespace": RELEASE,
         "metrics_listen": Address("127.0.0.1", free_port()),
         "kubeconfig": str(cluster.kubeconfig_for("kms-acme-operator", RELEASE)),
     }
-    return OperatorProcess(OperatorSettings(**{**usual, **settings}), log)
+    intervals = Intervals(optional=2.0, optional_missing=2.0, longest_requeue=2.0) if hurried else Intervals()
+    return OperatorProcess(OperatorSettings(**{**usual, **settings}), intervals, log)
 
 
 class Kubectl:
