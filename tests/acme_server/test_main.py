@@ -5,10 +5,10 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -39,7 +39,7 @@ from kms.resources.secret_names import (
     serving_secret_name,
 )
 from tests.support.apiserver import FakeApiServer, running_api
-from tests.support.eventually import until
+from tests.support.eventually import eventually, until
 
 NAMESPACE = "kms-acme"
 
@@ -312,6 +312,12 @@ def test_a_port_that_is_taken_ends_it_with_1(tmp_path: Path, caplog: pytest.LogC
     assert "cannot serve" in caplog.text
 
 
+def is_healthy(metrics: int) -> bool:
+    with suppress(OSError), urlopen(f"http://127.0.0.1:{metrics}/healthz") as answer:
+        return bool(answer.status == 200)
+    return False
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_the_process_ends_with_0_when_it_is_told_to(tmp_path: Path, number: signal.Signals) -> None:
     api = FakeApiServer()
@@ -325,12 +331,7 @@ def test_the_process_ends_with_0_when_it_is_told_to(tmp_path: Path, number: sign
     )
     with subprocess.Popen([sys.executable, "-c", script]) as process:
         try:
-            deadline = time.monotonic() + 20
-            while time.monotonic() < deadline:
-                with suppress(OSError), urlopen(f"http://127.0.0.1:{metrics}/healthz") as answer:
-                    assert answer.status == 200
-                    break
-                time.sleep(0.05)
+            eventually(partial(is_healthy, metrics), seconds=20)
             process.send_signal(number)
             assert process.wait(20) == 0
         finally:
