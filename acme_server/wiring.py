@@ -276,6 +276,7 @@ class Services:
             orders=orders,
             accounts=accounts,
             profiles=profiles,
+            credentials=credentials,
             clock=clock,
             metrics=metrics,
             attempt=recovery.attempt,

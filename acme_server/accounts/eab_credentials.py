@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from acme_server.accounts.credential_records import is_credential_of, last_record, objection
 from acme_server.jose.decoding import base64url
 from acme_server.model import Profile
 from acme_server.problems import ProblemType, Refused, Unavailable
@@ -21,6 +22,7 @@ from kms.resources.compile import InvalidRules, compile_narrowing
 from kms.resources.core import Secret
 from kms.resources.credentials import EABCredential, NameRules
 from kms.resources.kinds import CREDENTIALS, SECRETS
+from kms.resources.profiles import AcmeEnrollment
 from kms.resources.secret_names import EAB_SECRET, KEY_ID, OWNER, OWNER_UID, verification_key_name
 
 UID_INDEX = "uid"
@@ -101,36 +103,54 @@ class EABCredentials:
         if secret is None or secret.metadata.labels.get(OWNER_UID) != seen.uid:
             raise _invalid_key("was replaced by a new one")
         if credential.spec.suspended:
-            raise suspended()
+            raise _invalid_key("is suspended")
         expires = credential.spec.expires_at
         if expires is not None and self._clock() >= expires:
             raise _invalid_key("has expired")
         return credential
 
     def of_account(self, account: ACMEAccount) -> EABCredential | None:
-        """The credential that opened the account, if it still exists."""
+        """The credential that the account follows, if the caches know it."""
         binding = account.spec.external_account
         if binding is None:
             return None
         credential = self._credentials.get(binding.namespace, binding.name)
-        return credential if credential is not None and credential.metadata.uid == binding.uid else None
+        return credential if credential is not None and is_credential_of(account, credential) else None
 
-    def admit(self, account: ACMEAccount) -> None:
-        """Raise Refused (unauthorized) if the account's credential is suspended, so that it may not order."""
-        credential = self.of_account(account)
-        if credential is not None and credential.spec.suspended:
-            raise suspended()
+    async def admit(self, account: ACMEAccount, acme: AcmeEnrollment) -> None:
+        """Raise Refused (unauthorized) if the account's credential is suspended or gone, so that it may not act.
+
+        `acme` is of the account's profile. While the watch of credentials is open, a grant costs no read; without it,
+        and before a refusal, the credential is read live. Raises Unavailable, also for a credential that cannot be
+        read or is in a namespace that this server does not watch.
+        """
+        binding = account.spec.external_account
+        if binding is None:
+            return
+        is_current = self._credentials.synced.is_set() and not self._credentials.outage_seconds()
+        if is_current and objection(account, self.of_account(account), acme) is None:
+            return
+        found = await self._live_credential(binding.namespace, binding.name)
+        followed = found if found is not None and is_credential_of(account, found) else None
+        if why := objection(account, followed, acme):
+            raise Refused(
+                ProblemType.UNAUTHORIZED, f"The account's EAB credential {binding.namespace}/{binding.name} {why}."
+            )
+        if followed is not None:
+            self._credentials.put(followed)  # its rules are needed next
+            if self.of_account(account) is None:
+                raise Unavailable("The server does not know the account's EAB credential yet.", 5)
 
     def admit_profile(self, account: ACMEAccount, name: str | None) -> None:
         """Raise Refused (invalidProfile) if the account's credential does not entitle it to the order profile.
 
         A name is no authorisation. The directory's own profile, without a name, is for all its accounts.
         """
-        binding = account.spec.external_account
-        if not name or binding is None:
+        binding, last = account.spec.external_account, last_record(account)
+        if not name or binding is None or last is None:
             return
         credential = self.of_account(account)
-        entitled = credential.spec.profiles if credential is not None else binding.profiles
+        entitled = credential.spec.profiles if credential is not None else last.profiles
         if entitled is not None and name not in entitled:
             allowed = ", ".join(entitled) or "none"
             raise Refused(
@@ -140,15 +160,15 @@ class EABCredentials:
             )
 
     def narrowing(self, account: ACMEAccount) -> Narrowing | None:
-        """How the credential narrows the policy for the account: as it says now, or as it said when it was deleted.
+        """How the credential narrows the policy for the account: as it says now, or as it said last before it went.
 
         Raises Unavailable if its rules make no sense, which the operator reports on the credential.
         """
-        binding = account.spec.external_account
-        if binding is None:
+        binding, last = account.spec.external_account, last_record(account)
+        if binding is None or last is None:
             return None
         credential = self.of_account(account)
-        names = credential.spec.names if credential is not None else binding.names
+        names = credential.spec.names if credential is not None else last.names
         if names is None:
             return None
         try:
@@ -180,6 +200,8 @@ class EABCredentials:
                 return await self._cluster.get(CREDENTIALS, namespace, name)
             except errors.NotFound:
                 return None
+            except errors.Undecodable as error:
+                raise Unavailable("The EAB credential cannot be read and needs repair.", 30) from error
 
 
 def _narrowing(names: NameRules, credential: str) -> Narrowing:
@@ -194,11 +216,6 @@ def _key(secret: Secret | None, key_id: str) -> bytes | None:
         return base64url(secret.text(EAB_SECRET), "The key") or None
     except Refused:
         return None
-
-
-def suspended() -> Refused:
-    """The refusal of accounts whose credential is suspended."""
-    return _invalid_key("is suspended")
 
 
 def _invalid_key(why: str) -> Refused:

@@ -182,13 +182,26 @@ class Accounts:
         found = await self._store.read_live(*key_of(account))
         if found is None or found.metadata.uid != account.metadata.uid:
             raise NotFound
-        return rules.usable(found)
+        return rules.require_live(found)
 
-    async def update(self, account: ACMEAccount, update: AccountUpdate) -> ACMEAccount:
+    async def admit(self, caller: Caller) -> None:
+        """Raise Refused (unauthorized) unless the account may act: neither it nor its credential is suspended or gone.
+
+        A refusal is based on live reads: what was stopped may have been resumed a moment ago. Raises Unavailable.
+        """
+        account = caller.account
+        if account.status.state != "valid":
+            account = await self.read(account)
+        rules.require_valid(account)
+        await self._credentials.admit(account, caller.profile.acme)
+
+    async def update(self, caller: Caller, update: AccountUpdate) -> ACMEAccount:
         """Change the contacts, or deactivate the account. Everything else is ignored.
 
-        Raises Refused for contacts, AccountNotValid and Unavailable.
+        An account that may not act can still be deactivated. Raises Refused for contacts and as `admit` does,
+        AccountNotValid and Unavailable.
         """
+        account = caller.account
         if update.status == "deactivated":
             changed = await self._store.change(account, partial(rules.deactivated, now=self._clock()))
             logger.info("account deactivated", extra={"account": account.metadata.name})
@@ -196,16 +209,18 @@ class Accounts:
             return changed
         if update.contact is None:
             return await self.read(account)
+        await self.admit(caller)
         return await self._store.change(account, partial(rules.with_contact, contact=contacts.parse(update.contact)))
 
     async def agree(self, caller: Caller) -> ACMEAccount:
         """Record that the account agrees to the terms of service, if the profile requires agreement to changed terms.
 
-        Otherwise nothing is written. Raises AccountNotValid and Unavailable.
+        Otherwise nothing is written. Raises Refused as `admit` does, AccountNotValid and Unavailable.
         """
         profile, account = caller.profile, caller.account
         if profile.acme.terms_of_service is None or not terms.is_outdated(profile.acme, account):
             return account
+        await self.admit(caller)
         changed = await self._store.change(account, partial(rules.agreed, terms=profile.acme.terms_of_service))
         logger.info("terms of service accepted", extra={"account": account.metadata.name})
         return changed
@@ -251,4 +266,4 @@ def _require_key(account: ACMEAccount, key: AccountKey) -> ACMEAccount:
         raise Refused(
             ProblemType.BAD_PUBLIC_KEY, "The account of this key has changed its key; use a new key for a new account."
         )
-    return rules.usable(account)
+    return rules.require_live(account)

@@ -381,6 +381,21 @@ class World:
             self.secrets.put(secret)
         return credential
 
+    def change_credential(self, name: str = "cred", **spec: Any) -> EABCredential:
+        """Change the spec of a credential, in the cluster and in the caches."""
+        known = self.api.read(CREDENTIALS, "team", name)
+        assert known is not None
+        changed = self.api.put(
+            CREDENTIALS, msgspec.structs.replace(known, spec=msgspec.structs.replace(known.spec, **spec))
+        )
+        self.credentials.put(changed)
+        return changed
+
+    def remove_credential(self, name: str = "cred") -> None:
+        """Delete a credential, in the cluster and in the caches."""
+        self.api.remove(CREDENTIALS, "team", name)
+        self.credentials.remove("team", name)
+
     async def bound(self, **credential: Any) -> ACMEAccount:
         """Create an account bound to a new credential with these members in its spec."""
         return await self.account(binding=Binding(self.put_credential(**credential), KEY_ID_1))
