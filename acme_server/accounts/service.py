@@ -10,6 +10,7 @@ from functools import partial
 
 from acme_server.accounts import contacts, slots, terms
 from acme_server.accounts import transitions as rules
+from acme_server.accounts.credential_records import is_credential_of
 from acme_server.accounts.eab_credentials import Binding, EABCredentials
 from acme_server.accounts.key_claims import TRIES, KeyClaims
 from acme_server.accounts.key_rollover import KeyRollovers, require_uncompromised
@@ -157,15 +158,18 @@ class Accounts:
         raise Unavailable("The account is being opened by another request.")
 
     async def _within_limit(self, account: ACMEAccount, credential: EABCredential | None) -> bool:
-        """Whether the account is among the first `maximumAccounts` of its credential."""
+        """Whether the account is among the first `maximumAccounts` of its credential.
+
+        A credential that was made again has the accounts of the earlier one.
+        """
         if credential is None or credential.spec.maximum_accounts is None:
             return True
-        labels = f"{CREDENTIAL_UID}={credential.metadata.uid}"
+        fields = f"spec.externalAccount.name={credential.metadata.name}"
         now = self._clock()
         others = [
             each
-            for each in await self._store.list(account.metadata.namespace, labels=labels)
-            if each.metadata.uid != account.metadata.uid
+            for each in await self._store.list(account.metadata.namespace, fields=fields)
+            if each.metadata.uid != account.metadata.uid and is_credential_of(each, credential)
         ]
         stale = [each for each in others if slots.is_stale(each, now=now)]
         removed = await asyncio.gather(*(self._claims.discard(each) for each in stale))

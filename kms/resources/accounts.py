@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 from typing import Literal
 
 import msgspec
 
 from kms.resources.credentials import NameRules
-from kms.resources.meta import LocalRef, ObjectMeta, Struct
+from kms.resources.meta import Key, LocalRef, ObjectMeta, Struct
 
 AccountState = Literal["valid", "suspended", "deactivated", "revoked"]
 """The states of RFC 8555, and `suspended`: an administrator has stopped the account, which is shown as valid."""
@@ -85,6 +86,12 @@ class ACMEAccount(Struct, frozen=True, kw_only=True):
     metadata: ObjectMeta
     spec: AccountSpec
     status: AccountStatus = AccountStatus()
+
+    @property
+    def credential(self) -> Key | None:
+        """(namespace, name) of the EABCredential that the account follows."""
+        binding = self.spec.external_account
+        return None if binding is None else (sys.intern(binding.namespace), sys.intern(binding.name))
 
     @property
     def jwk(self) -> str:

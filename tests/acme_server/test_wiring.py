@@ -8,9 +8,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from acme_server.accounts.transitions import suspended
 from acme_server.jose.jwk import thumbprint
 from acme_server.payloads import AccountUpdate
 from acme_server.problems import Refused
+from kms.resources.kinds import ACCOUNTS
+from kms.resources.meta import key_of
 from tests.support import pki
 from tests.support.domain import NAMESPACE, Key, World, running_world
 from tests.support.eventually import until
@@ -110,3 +113,33 @@ async def test_after_a_gap_caches_are_filled_anew(worlds: tuple[World, World]) -
     one.api.drop_watches()
     await until(lambda: len(one.services.state.accounts) == 0)
     await until(lambda: one.services.state.account_keys.complete and one.calls().count("list acmeaccounts") > lists)
+
+
+@pytest.mark.requirement("SEC07", "SEC56", "SEC77")
+async def test_without_a_watch_the_only_server_reads_an_account_before_it_grants_anything() -> None:
+    async with running_world() as world, watching(world):
+        account = await world.account()
+        order = await world.proven(account)
+        before = len(world.calls())
+        await world.finalized(account, await world.proven(account, "other.example.com"))
+        assert "get acmeaccounts" not in world.calls(before)
+        world.api.fail_next("watch", ACCOUNTS.plural, 503, times=99)
+        world.api.drop_watches()
+        await until(world.services.state.account_feed.outage_seconds)
+        world.api.put(ACCOUNTS, suspended(account, now=world.clock()))  # as kms-acme account suspend does
+        with pytest.raises(Refused, match="suspended"):
+            await world.finalized(account, order)
+        assert world.stored(order).status.state == "ready"
+
+
+@pytest.mark.requirement("SEC07", "SEC77")
+async def test_a_suspension_reaches_the_cache_by_the_watch() -> None:
+    async with running_world() as world, watching(world):
+        account = await world.account()
+        order = await world.proven(account)
+        stopped = world.api.put(ACCOUNTS, suspended(account, now=world.clock()))
+        await until(lambda: world.services.state.accounts.get_cached(*key_of(account)) == stopped, seconds=5)
+        before = len(world.calls())
+        with pytest.raises(Refused, match="suspended"):
+            await world.finalized(account, order)
+        assert world.calls(before) == []

@@ -206,8 +206,13 @@ class World:
         self.profiles = Informed(self.cluster, PROFILES)
         self.policies = Informed(self.cluster, POLICIES)
         self.authorities = Informed(self.cluster, AUTHORITIES)
-        self.credentials = Informed(self.cluster, CREDENTIALS, indexes={UID_INDEX: by_uid})
+        self.credentials = Informed(
+            self.cluster, CREDENTIALS, indexes={UID_INDEX: by_uid}, on_change=self._on_credential
+        )
         self.secrets = Informed(self.cluster, SECRETS)
+
+    def _on_credential(self, credential: EABCredential, deleted: bool) -> None:
+        self.services.record_keeper.notice(credential, deleted)
 
     def start(self) -> None:
         """Start or restart the server with empty caches."""

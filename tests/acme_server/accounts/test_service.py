@@ -194,6 +194,16 @@ async def test_a_deactivated_account_keeps_its_place(world: World) -> None:
     assert "as many accounts" in (await refusal(register(world, binding=binding, key=Key(thumbprint="other")))).detail
 
 
+@pytest.mark.requirement("SEC77", "SEC38")
+async def test_a_credential_that_is_made_again_opens_no_more_accounts_than_before(world: World) -> None:
+    world.configure(external_account_binding="Required")
+    binding = Binding(world.put_credential(maximum_accounts=1), KEY_ID_1)
+    await register(world, binding=binding)
+    world.remove_credential()
+    again = Binding(world.put_credential(maximum_accounts=1), KEY_ID_1)
+    assert "as many accounts" in (await refusal(register(world, binding=again, key=Key(thumbprint="other")))).detail
+
+
 async def test_places_of_servers_that_died_are_given_to_others(world: World) -> None:
     world.configure(external_account_binding="Required")
     binding = Binding(world.put_credential(maximum_accounts=1), KEY_ID_1)
