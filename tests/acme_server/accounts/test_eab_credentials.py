@@ -190,7 +190,7 @@ async def test_while_the_server_cannot_know_it_reads(world: World, unknown: str)
         await admit(world, account)
 
 
-@pytest.mark.requirement("SEC77", "SEC82")
+@pytest.mark.requirement("SEC77")
 async def test_a_credential_that_cannot_be_read_denies_until_it_can(world: World) -> None:
     account = await world.bound()
     world.credentials.remove("team", "cred")

@@ -146,7 +146,6 @@ async def test_accounts_that_have_ended_or_are_not_open_are_left_alone(world: Wo
     assert (record(world, ended), record(world, claimed), kept.state) == (None, None, "Deleted")
 
 
-@pytest.mark.requirement("SEC75")
 async def test_credentials_take_turns(world: World) -> None:
     for name, count in (("many", 20), ("few", 2)):
         credential = world.put_credential(name=name)
