@@ -30,10 +30,14 @@ def last_record(account: ACMEAccount) -> CredentialRecord | None:
 
 
 def is_credential_of(account: ACMEAccount, credential: EABCredential) -> bool:
-    """Whether the account follows the credential: one of this namespace and name, on the profile of the account."""
+    """Whether the account follows the credential: one of this namespace and name, on the profile of the account.
+
+    A credential that is being deleted counts as gone, however long a finalizer keeps it.
+    """
     binding, metadata = account.spec.external_account, credential.metadata
     return (
         binding is not None
+        and metadata.deletion_timestamp is None
         and (metadata.namespace, metadata.name) == (binding.namespace, binding.name)
         and credential.profile_key == (account.metadata.namespace, account.spec.profile_ref.name)
     )

@@ -10,6 +10,7 @@ from acme_server.accounts.credential_records import is_credential_of, last_recor
 from acme_server.jose.decoding import base64url
 from acme_server.model import Profile
 from acme_server.problems import ProblemType, Refused, Unavailable
+from acme_server.state.cache import SharedReads
 from acme_server.state.store import answering_unavailable
 from kms.clock import Clock
 from kms.cluster import errors
@@ -67,6 +68,8 @@ class EABCredentials:
         self._credentials = credentials
         self._clock = clock
         self._compiled = lru_cache(maxsize=1024)(_narrowing)
+        # Shared, so that a blocked client that asks again and again does not multiply reads.
+        self._reads: SharedReads[EABCredential | None] = SharedReads(self._live_credential)
 
     async def mac_key(self, profile: Profile, key_id: str) -> MacKey | None:
         """The HMAC key of that key identifier on the profile; None if there is none.
@@ -97,7 +100,12 @@ class EABCredentials:
         """
         seen = binding.credential.metadata
         credential = await self._live_credential(seen.namespace, seen.name)
-        if credential is None or credential.metadata.uid != seen.uid or credential.profile_key != profile.key:
+        if (
+            credential is None
+            or credential.metadata.uid != seen.uid
+            or credential.metadata.deletion_timestamp is not None
+            or credential.profile_key != profile.key
+        ):
             raise _invalid_key("was deleted")
         secret = await self._live_secret(verification_key_name(*profile.key, binding.key_id))
         if secret is None or secret.metadata.labels.get(OWNER_UID) != seen.uid:
@@ -130,7 +138,7 @@ class EABCredentials:
         is_current = self._credentials.synced.is_set() and not self._credentials.outage_seconds()
         if is_current and objection(account, self.of_account(account), acme) is None:
             return
-        found = await self._live_credential(binding.namespace, binding.name)
+        found = await self._reads(binding.namespace, binding.name)
         followed = found if found is not None and is_credential_of(account, found) else None
         if why := objection(account, followed, acme):
             raise Refused(

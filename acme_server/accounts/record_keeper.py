@@ -159,8 +159,8 @@ def _digest(record: CredentialRecord) -> int:
 
 
 def _digest_of(credential: EABCredential | None) -> int:
-    """The digest of the record that the credential should have; None: it is gone."""
-    if credential is None:
+    """The digest of the record that the accounts of the credential should have; None: it is gone."""
+    if credential is None or credential.metadata.deletion_timestamp is not None:
         return 0
     spec = credential.spec
     return hash((credential.metadata.uid, spec.suspended, spec.names, spec.profiles))

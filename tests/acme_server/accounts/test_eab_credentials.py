@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -172,6 +173,34 @@ async def test_a_refusal_is_based_on_a_live_read(world: World) -> None:
     assert world.services.credentials.of_account(account) is not None
     world.remove_credential()
     assert await objection_to(world, account) == "The account's EAB credential team/cred was deleted."
+
+
+@pytest.mark.requirement("SEC77")
+async def test_a_credential_that_a_finalizer_keeps_from_its_deletion_is_gone_for_its_accounts(world: World) -> None:
+    credential = world.put_credential()
+    account = await world.account(binding=Binding(credential, KEY_ID_1))
+    world.api.store.by_key[ObjectKey("eabcredentials", "team", "cred")]["metadata"]["deletionTimestamp"] = (
+        f"{world.clock():%Y-%m-%dT%H:%M:%SZ}"
+    )
+    terminating = world.api.read(CREDENTIALS, "team", "cred")
+    assert terminating is not None
+    world.credentials.put(terminating)
+    assert "was deleted" in await objection_to(world, account)
+    with pytest.raises(Refused, match="was deleted"):
+        await world.services.credentials.confirm(world.profile, Binding(credential, KEY_ID_1))
+    kept = with_record(account, world.services.credentials.of_account(account), now=world.clock())
+    assert kept.status.credential is not None
+    assert kept.status.credential.state == "Deleted"
+    assert world.services.record_keeper.due == 1
+
+
+async def test_many_refusals_at_once_share_their_reads(world: World) -> None:
+    account = await world.bound()
+    world.remove_credential()
+    before = len(world.calls())
+    refused = await asyncio.gather(*(admit(world, account) for _ in range(50)), return_exceptions=True)
+    assert all(isinstance(each, Refused) for each in refused)
+    assert len(world.calls(before)) <= 2
 
 
 @pytest.mark.requirement("SEC77", "SEC56")
