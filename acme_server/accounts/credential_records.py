@@ -7,7 +7,7 @@ a suspension outlives that: it ends with the object that said so, or by an admin
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from msgspec.structs import replace
 
@@ -58,6 +58,15 @@ def objection(account: ACMEAccount, credential: EABCredential | None, acme: Acme
     if last.suspended and (credential is None or credential.metadata.uid != last.uid):
         return "was suspended when it was deleted"
     return None
+
+
+def may_be_made_again(account: ACMEAccount, *, now: datetime, within: timedelta) -> bool:
+    """Whether the account's credential, which is gone, was deleted so recently that it may be about to be replaced.
+
+    That would change nothing for an account whose suspension outlives the credential.
+    """
+    last = last_record(account)
+    return last is not None and not last.suspended and (last.state != "Deleted" or now - last.changed_at < within)
 
 
 def with_record(account: ACMEAccount, credential: EABCredential | None, *, now: datetime) -> ACMEAccount:

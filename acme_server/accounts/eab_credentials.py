@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import lru_cache
 
-from acme_server.accounts.credential_records import is_credential_of, last_record, objection
+from acme_server.accounts.credential_records import is_credential_of, last_record, may_be_made_again, objection
 from acme_server.jose.decoding import base64url
 from acme_server.model import Profile
 from acme_server.problems import ProblemType, Refused, Unavailable
@@ -26,6 +27,8 @@ from kms.resources.kinds import CREDENTIALS, SECRETS
 from kms.resources.profiles import AcmeEnrollment
 from kms.resources.secret_names import EAB_SECRET, KEY_ID, OWNER, OWNER_UID, verification_key_name
 
+_REPLACED = 10
+"""Retry-After for an account whose credential was deleted a moment ago, in seconds."""
 UID_INDEX = "uid"
 """The index of the credentials' informer that finds a credential by its UID."""
 
@@ -53,7 +56,11 @@ class MacKey:
 
 
 class EABCredentials:
-    """Reads credentials from the caches, and keys from the API server. A refusal is based on a live read."""
+    """Reads credentials from the caches, and keys from the API server. A refusal is based on a live read.
+
+    For `replacement` after its deletion, a credential may be about to be made again, by `kubectl replace --force` or
+    from a backup, for example: until then its accounts are asked to come again, and refused afterwards.
+    """
 
     def __init__(
         self,
@@ -62,11 +69,13 @@ class EABCredentials:
         namespace: str,
         credentials: Informer[EABCredential],
         clock: Clock,
+        replacement: timedelta = timedelta(minutes=1),
     ) -> None:
         self._cluster = cluster
         self._namespace = namespace
         self._credentials = credentials
         self._clock = clock
+        self._replacement = replacement
         self._compiled = lru_cache(maxsize=1024)(_narrowing)
         # Shared, so that a blocked client that asks again and again does not multiply reads.
         self._reads: SharedReads[EABCredential | None] = SharedReads(self._live_credential)
@@ -129,8 +138,8 @@ class EABCredentials:
         """Raise Refused (unauthorized) if the account's credential is suspended or gone, so that it may not act.
 
         `acme` is of the account's profile. While the watch of credentials is open, a grant costs no read; without it,
-        and before a refusal, the credential is read live. Raises Unavailable, also for a credential that cannot be
-        read or is in a namespace that this server does not watch.
+        and before a refusal, the credential is read live. Raises Unavailable, also for a credential that was deleted a
+        moment ago, cannot be read, or is in a namespace that this server does not watch.
         """
         binding = account.spec.external_account
         if binding is None:
@@ -141,9 +150,10 @@ class EABCredentials:
         found = await self._reads(binding.namespace, binding.name)
         followed = found if found is not None and is_credential_of(account, found) else None
         if why := objection(account, followed, acme):
-            raise Refused(
-                ProblemType.UNAUTHORIZED, f"The account's EAB credential {binding.namespace}/{binding.name} {why}."
-            )
+            name = f"{binding.namespace}/{binding.name}"
+            if followed is None and may_be_made_again(account, now=self._clock(), within=self._replacement):
+                raise Unavailable(f"The account's EAB credential {name} was deleted a moment ago.", _REPLACED)
+            raise Refused(ProblemType.UNAUTHORIZED, f"The account's EAB credential {name} {why}.")
         if followed is not None:
             self._credentials.put(followed)  # its rules are needed next
             if self.of_account(account) is None:

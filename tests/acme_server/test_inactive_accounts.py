@@ -17,9 +17,11 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from acme_server.accounts.credential_records import with_record
 from acme_server.accounts.transitions import suspended
 from acme_server.model import ChallengeId
 from acme_server.orders import transitions
+from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS, ORDERS
 from kms.resources.orders import ACMEOrder
 from tests.acme_server.api.test_routes import SIGNED
@@ -96,26 +98,34 @@ async def member(server: Server) -> Member:
     return Member(client, mine, theirs, own, ready, pending)
 
 
+def change(member: Member, transition: Callable[[ACMEAccount], ACMEAccount]) -> None:
+    """Write the account as another program, and let the watch tell it."""
+    name = (member.server.kid or "").rpartition("/")[2]
+    known = member.world.api.read(ACCOUNTS, NAMESPACE, name)
+    assert known is not None
+    written = member.world.api.put(ACCOUNTS, transition(known))
+    member.world.services.state.accounts.apply_event(written, False)
+
+
 def suspend_credential(member: Member) -> None:
     member.world.change_credential(suspended=True)
 
 
 def delete_credential(member: Member) -> None:
+    """Some time ago, as the record of the account says."""
     member.world.remove_credential()
+    change(member, partial(with_record, credential=None, now=member.world.clock() - timedelta(minutes=2)))
 
 
 def delete_suspended_credential(member: Member) -> None:
-    member.world.change_credential(suspended=True)
+    now = member.world.clock()
+    change(member, partial(with_record, credential=member.world.change_credential(suspended=True), now=now))
     member.world.remove_credential()
 
 
 def suspend_account(member: Member) -> None:
-    """As `kms-acme account suspend` does, and as the watch tells it."""
-    name = (member.server.kid or "").rpartition("/")[2]
-    known = member.world.api.read(ACCOUNTS, NAMESPACE, name)
-    assert known is not None
-    stopped = member.world.api.put(ACCOUNTS, suspended(known, now=member.world.clock()))
-    member.world.services.state.accounts.apply_event(stopped, False)
+    """As `kms-acme account suspend` does."""
+    change(member, partial(suspended, now=member.world.clock()))
 
 
 WAYS = {
@@ -190,6 +200,16 @@ async def test_an_account_that_is_stopped_reads_gives_up_and_does_nothing_else(
         if not wanted[action]:
             assert (answer.status, answer.problem["type"]) == REFUSED, action
             assert "team/cred" in answer.problem["detail"] or "suspended" in answer.problem["detail"], action
+
+
+@pytest.mark.requirement("SEC77")
+async def test_an_account_whose_credential_was_deleted_a_moment_ago_is_asked_to_come_again(member: Member) -> None:
+    member.world.remove_credential()
+    for (path, what), (act, done) in TABLE.items():
+        answer = await act(member)
+        assert (answer.status in {200, 201, 204}) is done, (path, what)
+        if not done:
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "10"), (path, what)
 
 
 @pytest.mark.requirement("SEC07", "SEC77")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 from msgspec.structs import replace
@@ -9,7 +10,7 @@ from msgspec.structs import replace
 from acme_server.accounts.credential_records import with_record
 from acme_server.accounts.eab_credentials import Binding
 from acme_server.accounts.transitions import resumed
-from acme_server.problems import ProblemType, Refused, Unavailable
+from acme_server.problems import ACMEError, ProblemType, Refused, Unavailable
 from kms.pki.names import dns_name
 from kms.pki.policy import name_violations
 from kms.resources.accounts import ACMEAccount
@@ -43,6 +44,12 @@ async def admit(world: World, account: ACMEAccount) -> None:
 
 
 async def objection_to(world: World, account: ACMEAccount) -> str:
+    """Why the account is refused, once its credential cannot be expected to be made again any more."""
+    with pytest.raises(ACMEError) as first:
+        await admit(world, account)
+    if isinstance(first.value, Unavailable):
+        assert first.value.detail.endswith("was deleted a moment ago.")
+        account = with_record(account, None, now=world.clock() - timedelta(minutes=2))
     with pytest.raises(Refused) as caught:
         await admit(world, account)
     assert caught.value.type is ProblemType.UNAUTHORIZED
@@ -199,7 +206,7 @@ async def test_many_refusals_at_once_share_their_reads(world: World) -> None:
     world.remove_credential()
     before = len(world.calls())
     refused = await asyncio.gather(*(admit(world, account) for _ in range(50)), return_exceptions=True)
-    assert all(isinstance(each, Refused) for each in refused)
+    assert all(isinstance(each, Unavailable) for each in refused)
     assert len(world.calls(before)) <= 2
 
 
@@ -227,6 +234,19 @@ async def test_a_credential_that_cannot_be_read_denies_until_it_can(world: World
     with pytest.raises(Unavailable) as caught:
         await admit(world, account)
     assert "needs repair" in caught.value.detail
+
+
+@pytest.mark.requirement("SEC77")
+async def test_whoever_replaces_a_credential_makes_its_accounts_wait_and_not_fail(world: World) -> None:
+    account = await world.bound()
+    world.remove_credential()
+    account = with_record(account, None, now=world.clock())
+    for ahead, wanted in ((0, Unavailable), (59, Unavailable), (61, Refused)):
+        world.clock.ahead = timedelta(seconds=ahead)
+        with pytest.raises(wanted):
+            await admit(world, account)
+    world.put_credential()
+    await admit(world, account)
 
 
 @pytest.mark.requirement("SEC77")
