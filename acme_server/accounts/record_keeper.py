@@ -52,6 +52,7 @@ class RecordKeeper(View[ACMEAccount]):
         self._sleep = sleep
         self._digests: dict[Key, dict[Key, int]] = {}
         self._credential_of: dict[Key, Key] = {}
+        self._noticed: dict[Key, int] = {}
         self._due: OrderedDict[Key, dict[Key, None]] = OrderedDict()
         self._changed = asyncio.Event()
 
@@ -87,6 +88,12 @@ class RecordKeeper(View[ACMEAccount]):
         """The credential is new, has changed or was deleted: the records of its accounts are due."""
         name = key_of(credential)
         wanted = _digest_of(None if deleted else credential)
+        if deleted:
+            self._noticed.pop(name, None)
+        elif self._noticed.get(name) == wanted:
+            return  # its status has changed: the operator counts its accounts there
+        else:
+            self._noticed[name] = wanted
         for key, digest in self._digests.get(name, {}).items():
             self._set_due(name, key, due=digest != wanted)
 

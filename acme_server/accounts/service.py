@@ -17,7 +17,7 @@ from acme_server.accounts.key_rollover import KeyRollovers, require_uncompromise
 from acme_server.jose.jwk import AccountKey
 from acme_server.model import Caller, KeyHolder, Profile
 from acme_server.payloads import AccountUpdate, NewAccount
-from acme_server.problems import NotFound, ProblemType, Refused, Unavailable
+from acme_server.problems import AccountNotValid, NotFound, ProblemType, Refused, Unavailable
 from acme_server.state.account_keys import account_name
 from acme_server.state.certificates import Certificates
 from acme_server.state.quotas import ObjectQuota
@@ -188,16 +188,19 @@ class Accounts:
             raise NotFound
         return rules.require_live(found)
 
-    async def admit(self, caller: Caller) -> None:
-        """Raise Refused (unauthorized) unless the account may act: neither it nor its credential is suspended or gone.
+    async def admit(self, caller: Caller) -> Caller:
+        """The caller, if the account may act: neither it nor its credential is suspended or gone.
 
-        A refusal is based on live reads: what was stopped may have been resumed a moment ago. Raises Unavailable.
+        A refusal is based on live reads: what was stopped may have been resumed a moment ago. Raises Refused
+        (unauthorized), AccountNotValid and Unavailable.
         """
         account = caller.account
         if account.status.state != "valid":
-            account = await self.read(account)
-        rules.require_valid(account)
+            account = rules.require_valid(await self.read(account))
+            if account.thumbprint != caller.account.thumbprint:
+                raise AccountNotValid("The account has changed its key.")
         await self._credentials.admit(account, caller.profile.acme)
+        return Caller(caller.profile, account)
 
     async def update(self, caller: Caller, update: AccountUpdate) -> ACMEAccount:
         """Change the contacts, or deactivate the account. Everything else is ignored.

@@ -102,9 +102,9 @@ class Authenticator:
         A request without a payload reads (POST-as-GET).
         """
         signed = await self.account_request(request)
-        if signed.payload:
-            await self._accounts.admit(signed.caller)
-        return signed
+        if not signed.payload:
+            return signed
+        return AccountRequest(await self._accounts.admit(signed.caller), signed.payload)
 
     async def account_or_key_request(self, request: web.Request) -> AccountRequest | KeyRequest:
         """Authenticate a request that has either (revokeCert)."""

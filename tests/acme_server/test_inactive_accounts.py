@@ -18,7 +18,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from acme_server.accounts.credential_records import with_record
-from acme_server.accounts.transitions import suspended
+from acme_server.accounts.transitions import resumed, suspended
 from acme_server.model import ChallengeId
 from acme_server.orders import transitions
 from kms.resources.accounts import ACMEAccount
@@ -28,7 +28,7 @@ from tests.acme_server.api.test_routes import SIGNED
 from tests.support import pki
 from tests.support.acme import ClientKey, b64, binding, signed
 from tests.support.domain import KEY_ID_1, NAMESPACE, World
-from tests.support.server import Answer, Server, running_server
+from tests.support.server import Answer, Server, running_replica, running_server
 
 REFUSED = (403, "unauthorized")
 
@@ -200,6 +200,29 @@ async def test_an_account_that_is_stopped_reads_gives_up_and_does_nothing_else(
         if not wanted[action]:
             assert (answer.status, answer.problem["type"]) == REFUSED, action
             assert "team/cred" in answer.problem["detail"] or "suspended" in answer.problem["detail"], action
+
+
+@pytest.mark.requirement("SEC56", "SEC77")
+async def test_an_account_that_was_resumed_a_moment_ago_acts_on_a_server_that_has_not_heard_of_it(
+    member: Member,
+) -> None:
+    name = (member.server.kid or "").rpartition("/")[2]
+    for (path, what), (act, done) in TABLE.items():
+        if done:
+            continue
+        suspend_account(member)
+        world = member.world.another()
+        for order in (world.api.read(ORDERS, *key) for key in world.stored_orders()):
+            assert order is not None
+            world.services.state.order_index.update(order, False)
+        stopped = await world.services.accounts.by_id(world.profile, name)
+        assert stopped is not None
+        member.world.api.put(ACCOUNTS, resumed(stopped, now=world.clock()))
+        async with running_replica(world, member.server.nonces) as behind:
+            client = replace(behind, key=member.server.key, kid=member.server.kid)
+            answer = await act(replace(member, server=client))
+        assert answer.status in {200, 201}, (path, what, answer.text)
+        await world.services.worker.drain(2)
 
 
 @pytest.mark.requirement("SEC77")

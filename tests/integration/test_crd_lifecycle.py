@@ -221,6 +221,16 @@ def test_a_deactivated_account_stays_so(installed: Cluster, namespace: str) -> N
         assert "status.state: Forbidden: a deactivated or revoked account never becomes valid again" in said
 
 
+@pytest.mark.requirement("SEC77")
+def test_an_account_never_forgets_what_its_credential_said(installed: Cluster, namespace: str) -> None:
+    create(installed, namespace, ACCOUNTS)
+    record = {"state": "Deleted", "uid": "u", "changedAt": SINCE, "suspended": True}
+    assert "patched" in patch(installed, namespace, ACCOUNTS, {"status": {"state": "valid", "credential": record}})
+    said = patch(installed, namespace, ACCOUNTS, {"status": {"credential": None}})
+    assert "status.credential: Forbidden: status.credential cannot be removed" in said
+    assert "patched" in patch(installed, namespace, ACCOUNTS, {"status": {"credential": {"suspended": False}}})
+
+
 @pytest.mark.requirement("SEC23")
 def test_an_account_remembers_every_key_that_it_has_had(installed: Cluster, namespace: str) -> None:
     first, second, third = "x" * 43, "y" * 43, "z" * 43
