@@ -389,7 +389,11 @@ class Services:
                 metrics=metrics,
             ),
             record_keeper=RecordKeeper(
-                state.account_index, accounts=accounts, credentials=configuration.credentials, clock=clock
+                state.account_index,
+                cluster=cluster,
+                accounts=accounts,
+                credentials=configuration.credentials,
+                clock=clock,
             ),
             unfinished_orders=UnfinishedOrders(state.order_index),
             state=state,

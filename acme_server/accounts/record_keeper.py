@@ -15,11 +15,14 @@ from functools import partial
 from acme_server.accounts.credential_records import is_credential_of, last_record, with_record
 from acme_server.problems import Refused, Unavailable
 from acme_server.state.index import Index, View
-from acme_server.state.store import Store
+from acme_server.state.store import Store, answering_unavailable
 from kms.clock import Clock
+from kms.cluster import errors
+from kms.cluster.client import Cluster
 from kms.cluster.informer import Informer
 from kms.resources.accounts import LIVE_STATES, ACMEAccount, CredentialRecord
 from kms.resources.credentials import EABCredential
+from kms.resources.kinds import CREDENTIALS
 from kms.resources.meta import Key, key_of
 
 logger = logging.getLogger(__name__)
@@ -36,6 +39,7 @@ class RecordKeeper(View[ACMEAccount]):
         self,
         index: Index[ACMEAccount],
         *,
+        cluster: Cluster,
         accounts: Store[ACMEAccount],
         credentials: Informer[EABCredential],
         clock: Clock,
@@ -44,6 +48,7 @@ class RecordKeeper(View[ACMEAccount]):
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         super().__init__(index)
+        self._cluster = cluster
         self._accounts = accounts
         self._credentials = credentials
         self._clock = clock
@@ -137,6 +142,8 @@ class RecordKeeper(View[ACMEAccount]):
         if account is None:
             return False
         credential = self._credentials.get(*name)
+        if credential is None and not await self._is_gone(name):
+            return False
         if credential is not None and not is_credential_of(account, credential):
             credential = None
         try:
@@ -156,6 +163,17 @@ class RecordKeeper(View[ACMEAccount]):
             },
         )
         return True
+
+    async def _is_gone(self, name: Key) -> bool:
+        """Whether the credential certainly does not exist; one that cannot be read does. Raises Unavailable."""
+        with answering_unavailable():
+            try:
+                await self._cluster.get(CREDENTIALS, *name)
+            except errors.NotFound:
+                return True
+            except errors.Undecodable:
+                return False
+        return False
 
 
 def _digest(record: CredentialRecord) -> int:

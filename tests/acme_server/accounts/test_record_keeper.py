@@ -15,6 +15,7 @@ from kms.resources.accounts import ACMEAccount, CredentialRecord
 from kms.resources.credentials import NameRules
 from kms.resources.kinds import ACCOUNTS
 from kms.resources.policies import DNSNameRules
+from tests.support.apiobjects import ObjectKey
 from tests.support.domain import KEY_ID_1, NAMESPACE, Key, World
 from tests.support.eventually import in_background, until
 
@@ -37,7 +38,12 @@ def keeper_of(world: World, *, pauses: list[float] | None = None) -> RecordKeepe
 
     state = world.services.state
     keeper = RecordKeeper(
-        state.account_index, accounts=state.accounts, credentials=world.credentials, clock=world.clock, sleep=sleep
+        state.account_index,
+        cluster=world.cluster,
+        accounts=state.accounts,
+        credentials=world.credentials,
+        clock=world.clock,
+        sleep=sleep,
     )
     for (plural, namespace, name), _ in list(world.api.store.by_key.items()):
         if plural == ACCOUNTS.plural:
@@ -107,6 +113,21 @@ async def test_a_credential_that_is_made_again_is_recorded_under_its_new_uid(wor
     kept = record(world, account)
     assert kept is not None
     assert (kept.state, kept.uid) == ("Active", again.metadata.uid)
+
+
+@pytest.mark.requirement("SEC77")
+@pytest.mark.parametrize("unreadable", [False, True])
+async def test_a_credential_that_only_this_server_does_not_see_is_not_recorded_as_deleted(
+    world: World, unreadable: bool
+) -> None:
+    account = await world.bound()
+    world.credentials.remove("team", "cred")
+    if unreadable:
+        world.api.store.by_key[ObjectKey("eabcredentials", "team", "cred")]["spec"]["suspended"] = "perhaps"
+    keeper = keeper_of(world)
+    assert keeper.due == 1
+    await written(keeper)
+    assert record(world, account) is None
 
 
 async def test_nothing_is_recorded_while_the_watch_is_lost_or_the_api_server_away(world: World) -> None:
