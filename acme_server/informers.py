@@ -13,6 +13,7 @@ from acme_server.unvalidated_profiles import UnvalidatedProfiles
 from kms.cluster.client import Cluster
 from kms.cluster.informer import Informer
 from kms.resources import Secret
+from kms.resources.credentials import EABCredential
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, ENDPOINT_SLICES, POLICIES, PROFILES, SECRETS
 from kms.resources.secret_names import COMPONENT
 
@@ -32,6 +33,7 @@ class Informers:
         cluster: Cluster,
         *,
         on_secret: Callable[[Secret, bool], None],
+        on_credential: Callable[[EABCredential, bool], None],
         patience: float = 15.0,
     ) -> None:
         self._patience = patience
@@ -40,7 +42,9 @@ class Informers:
         self.policies = Informer(cluster, POLICIES, namespaces=namespaces)
         self.unvalidated_profiles = UnvalidatedProfiles()
         self.profiles = Informer(cluster, PROFILES, namespaces=namespaces, on_change=self.unvalidated_profiles.update)
-        self.credentials = Informer(cluster, CREDENTIALS, namespaces=namespaces, indexes={UID_INDEX: by_uid})
+        self.credentials = Informer(
+            cluster, CREDENTIALS, namespaces=namespaces, indexes={UID_INDEX: by_uid}, on_change=on_credential
+        )
         self.secrets = Informer(
             cluster, SECRETS, namespaces=(settings.namespace,), labels=COMPONENT, on_change=on_secret
         )

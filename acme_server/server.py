@@ -17,7 +17,7 @@ from acme_server.metrics import Metrics
 from acme_server.nonces import Nonces
 from acme_server.replicas import Replicas
 from acme_server.settings import ServerSettings, default_http_url
-from acme_server.tasks import Work
+from acme_server.tasks import Work, run_together
 from acme_server.urls import URLs
 from acme_server.wiring import Configuration, Environment, Services, Validation
 from kms.clock import system_clock, system_entropy
@@ -25,6 +25,7 @@ from kms.cluster.client import Cluster
 from kms.cluster.leader_election import LeaderElection
 from kms.contract import lease_name
 from kms.resources.core import Secret
+from kms.resources.credentials import EABCredential
 from kms.resources.secret_names import NONCE_SECRET
 
 
@@ -57,7 +58,10 @@ class Server:
             elif secret.metadata.name == settings.serving_secret and settings.tls_certificate is None:
                 certificate.load_secret(secret)
 
-        informers = Informers(settings, cluster, on_secret=on_secret)
+        def on_credential(credential: EABCredential, deleted: bool) -> None:  # noqa: FBT001 - likewise
+            services.record_keeper.notice(credential, deleted)
+
+        informers = Informers(settings, cluster, on_secret=on_secret, on_credential=on_credential)
         replicas = Replicas(
             nonces=nonces,
             slices=informers.slices.values if informers.slices is not None else None,
@@ -99,7 +103,9 @@ class Server:
         services.state.report_to(metrics)
         metrics.watch_leading(lambda: election.leading)
         works: dict[str, Work] = {
-            "garbage collection": partial(election.run, services.garbage_collector.run),
+            "garbage collection and records": partial(
+                election.run, partial(run_together, services.garbage_collector.run, services.record_keeper.run)
+            ),
             "unfinished orders": partial(services.unfinished_orders.run, services.orders.finish),
             "cancellation of orders": services.cancellation.run,
             "peers": replicas.run,

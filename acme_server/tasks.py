@@ -34,6 +34,13 @@ class BackgroundTasks:
         self._tasks.clear()
 
 
+async def run_together(*works: Work) -> None:
+    """Run all `works` at the same time, until they have ended. If one fails, cancel the others and raise its error."""
+    async with asyncio.TaskGroup() as group:
+        for work in works:
+            group.create_task(work())
+
+
 async def supervise(name: str, work: Work, *, pause: float = 1.0, longest_pause: float = 30.0) -> None:
     """Run `work`. If it fails, log the error and run it again after a pause that doubles with each failure."""
     while True:

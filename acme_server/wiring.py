@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from acme_server.accounts.eab_credentials import EABCredentials
+from acme_server.accounts.record_keeper import RecordKeeper
 from acme_server.accounts.service import Accounts
 from acme_server.accounts.slots import is_account
 from acme_server.certificates.crl import CRLs, RevocationCounter
@@ -143,12 +144,18 @@ class State:
         """Wire the stores, their indexes and the watches."""
         account_index: Index[ACMEAccount] = Index()
         order_index: Index[ACMEOrder] = Index()
+
+        def account_cache_is_current() -> bool:
+            # Administrators write accounts too (kms-acme account), so without a watch the cache may be outdated.
+            watched = not account_feed.following.is_set() or not account_feed.outage_seconds()
+            return watched and environment.is_sole_writer()
+
         accounts = Store(
             cluster,
             ACCOUNTS,
             capacity=ACCOUNT_CAPACITY,
             index=account_index,
-            is_sole_writer=environment.is_sole_writer,
+            is_sole_writer=account_cache_is_current,
         )
         orders = Store(
             cluster,
@@ -161,6 +168,7 @@ class State:
         namespaces = settings.watch_namespaces
         account_sync = FullSync(cluster, ACCOUNTS, account_index, namespaces=namespaces)
         order_sync = FullSync(cluster, ORDERS, order_index, namespaces=namespaces)
+        account_feed = _feed(cluster, ACCOUNTS, accounts, account_sync, namespaces)
         return cls(
             accounts=accounts,
             orders=orders,
@@ -176,7 +184,7 @@ class State:
             open_orders=OpenOrderQuota(order_index, clock=environment.clock),
             account_sync=account_sync,
             order_sync=order_sync,
-            account_feed=_feed(cluster, ACCOUNTS, accounts, account_sync, namespaces),
+            account_feed=account_feed,
             order_feed=_feed(cluster, ORDERS, orders, order_sync, namespaces),
         )
 
@@ -235,6 +243,7 @@ class Services:
     cancellation: Cancellation
     caa: CAA
     garbage_collector: GarbageCollector
+    record_keeper: RecordKeeper
     unfinished_orders: UnfinishedOrders
     state: State
 
@@ -276,6 +285,7 @@ class Services:
             orders=orders,
             accounts=accounts,
             profiles=profiles,
+            credentials=credentials,
             clock=clock,
             metrics=metrics,
             attempt=recovery.attempt,
@@ -377,6 +387,13 @@ class Services:
                 orders_listed=state.order_sync.done,
                 clock=clock,
                 metrics=metrics,
+            ),
+            record_keeper=RecordKeeper(
+                state.account_index,
+                cluster=cluster,
+                accounts=accounts,
+                credentials=configuration.credentials,
+                clock=clock,
             ),
             unfinished_orders=UnfinishedOrders(state.order_index),
             state=state,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import lru_cache
 
+from acme_server.accounts.credential_records import is_credential_of, last_record, may_be_made_again, objection
 from acme_server.jose.decoding import base64url
 from acme_server.model import Profile
 from acme_server.problems import ProblemType, Refused, Unavailable
+from acme_server.state.cache import SharedReads
 from acme_server.state.store import answering_unavailable
 from kms.clock import Clock
 from kms.cluster import errors
@@ -21,8 +24,11 @@ from kms.resources.compile import InvalidRules, compile_narrowing
 from kms.resources.core import Secret
 from kms.resources.credentials import EABCredential, NameRules
 from kms.resources.kinds import CREDENTIALS, SECRETS
+from kms.resources.profiles import AcmeEnrollment
 from kms.resources.secret_names import EAB_SECRET, KEY_ID, OWNER, OWNER_UID, verification_key_name
 
+_REPLACED = 10
+"""Retry-After for an account whose credential was deleted a moment ago, in seconds."""
 UID_INDEX = "uid"
 """The index of the credentials' informer that finds a credential by its UID."""
 
@@ -50,7 +56,11 @@ class MacKey:
 
 
 class EABCredentials:
-    """Reads credentials from the caches, and keys from the API server. A refusal is based on a live read."""
+    """Reads credentials from the caches, and keys from the API server. A refusal is based on a live read.
+
+    For `replacement` after its deletion, a credential may be about to be made again, by `kubectl replace --force` or
+    from a backup, for example: until then its accounts are asked to come again, and refused afterwards.
+    """
 
     def __init__(
         self,
@@ -59,12 +69,16 @@ class EABCredentials:
         namespace: str,
         credentials: Informer[EABCredential],
         clock: Clock,
+        replacement: timedelta = timedelta(minutes=1),
     ) -> None:
         self._cluster = cluster
         self._namespace = namespace
         self._credentials = credentials
         self._clock = clock
+        self._replacement = replacement
         self._compiled = lru_cache(maxsize=1024)(_narrowing)
+        # Shared, so that a blocked client that asks again and again does not multiply reads.
+        self._reads: SharedReads[EABCredential | None] = SharedReads(self._live_credential)
 
     async def mac_key(self, profile: Profile, key_id: str) -> MacKey | None:
         """The HMAC key of that key identifier on the profile; None if there is none.
@@ -95,42 +109,66 @@ class EABCredentials:
         """
         seen = binding.credential.metadata
         credential = await self._live_credential(seen.namespace, seen.name)
-        if credential is None or credential.metadata.uid != seen.uid or credential.profile_key != profile.key:
+        if (
+            credential is None
+            or credential.metadata.uid != seen.uid
+            or credential.metadata.deletion_timestamp is not None
+            or credential.profile_key != profile.key
+        ):
             raise _invalid_key("was deleted")
         secret = await self._live_secret(verification_key_name(*profile.key, binding.key_id))
         if secret is None or secret.metadata.labels.get(OWNER_UID) != seen.uid:
             raise _invalid_key("was replaced by a new one")
         if credential.spec.suspended:
-            raise suspended()
+            raise _invalid_key("is suspended")
         expires = credential.spec.expires_at
         if expires is not None and self._clock() >= expires:
             raise _invalid_key("has expired")
         return credential
 
     def of_account(self, account: ACMEAccount) -> EABCredential | None:
-        """The credential that opened the account, if it still exists."""
+        """The credential that the account follows, if the caches know it."""
         binding = account.spec.external_account
         if binding is None:
             return None
         credential = self._credentials.get(binding.namespace, binding.name)
-        return credential if credential is not None and credential.metadata.uid == binding.uid else None
+        return credential if credential is not None and is_credential_of(account, credential) else None
 
-    def admit(self, account: ACMEAccount) -> None:
-        """Raise Refused (unauthorized) if the account's credential is suspended, so that it may not order."""
-        credential = self.of_account(account)
-        if credential is not None and credential.spec.suspended:
-            raise suspended()
+    async def admit(self, account: ACMEAccount, acme: AcmeEnrollment) -> None:
+        """Raise Refused (unauthorized) if the account's credential is suspended or gone, so that it may not act.
+
+        `acme` is of the account's profile. While the watch of credentials is open, a grant costs no read; without it,
+        and before a refusal, the credential is read live. Raises Unavailable, also for a credential that was deleted a
+        moment ago, cannot be read, or is in a namespace that this server does not watch.
+        """
+        binding = account.spec.external_account
+        if binding is None:
+            return
+        is_current = self._credentials.synced.is_set() and not self._credentials.outage_seconds()
+        if is_current and objection(account, self.of_account(account), acme) is None:
+            return
+        found = await self._reads(binding.namespace, binding.name)
+        followed = found if found is not None and is_credential_of(account, found) else None
+        if why := objection(account, followed, acme):
+            name = f"{binding.namespace}/{binding.name}"
+            if followed is None and may_be_made_again(account, now=self._clock(), within=self._replacement):
+                raise Unavailable(f"The account's EAB credential {name} was deleted a moment ago.", _REPLACED)
+            raise Refused(ProblemType.UNAUTHORIZED, f"The account's EAB credential {name} {why}.")
+        if followed is not None:
+            self._credentials.put(followed)  # its rules are needed next
+            if self.of_account(account) is None:
+                raise Unavailable("The server does not know the account's EAB credential yet.", 5)
 
     def admit_profile(self, account: ACMEAccount, name: str | None) -> None:
         """Raise Refused (invalidProfile) if the account's credential does not entitle it to the order profile.
 
         A name is no authorisation. The directory's own profile, without a name, is for all its accounts.
         """
-        binding = account.spec.external_account
-        if not name or binding is None:
+        binding, last = account.spec.external_account, last_record(account)
+        if not name or binding is None or last is None:
             return
         credential = self.of_account(account)
-        entitled = credential.spec.profiles if credential is not None else binding.profiles
+        entitled = credential.spec.profiles if credential is not None else last.profiles
         if entitled is not None and name not in entitled:
             allowed = ", ".join(entitled) or "none"
             raise Refused(
@@ -140,15 +178,15 @@ class EABCredentials:
             )
 
     def narrowing(self, account: ACMEAccount) -> Narrowing | None:
-        """How the credential narrows the policy for the account: as it says now, or as it said when it was deleted.
+        """How the credential narrows the policy for the account: as it says now, or as it said last before it went.
 
         Raises Unavailable if its rules make no sense, which the operator reports on the credential.
         """
-        binding = account.spec.external_account
-        if binding is None:
+        binding, last = account.spec.external_account, last_record(account)
+        if binding is None or last is None:
             return None
         credential = self.of_account(account)
-        names = credential.spec.names if credential is not None else binding.names
+        names = credential.spec.names if credential is not None else last.names
         if names is None:
             return None
         try:
@@ -180,6 +218,8 @@ class EABCredentials:
                 return await self._cluster.get(CREDENTIALS, namespace, name)
             except errors.NotFound:
                 return None
+            except errors.Undecodable as error:
+                raise Unavailable("The EAB credential cannot be read and needs repair.", 30) from error
 
 
 def _narrowing(names: NameRules, credential: str) -> Narrowing:
@@ -194,11 +234,6 @@ def _key(secret: Secret | None, key_id: str) -> bytes | None:
         return base64url(secret.text(EAB_SECRET), "The key") or None
     except Refused:
         return None
-
-
-def suspended() -> Refused:
-    """The refusal of accounts whose credential is suspended."""
-    return _invalid_key("is suspended")
 
 
 def _invalid_key(why: str) -> Refused:

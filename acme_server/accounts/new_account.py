@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from acme_server.accounts.eab_credentials import Binding, EABCredentials
 from acme_server.accounts.service import Accounts
-from acme_server.accounts.transitions import require_valid
+from acme_server.accounts.transitions import require_live
 from acme_server.jose import eab
 from acme_server.model import Caller, KeyHolder
 from acme_server.payloads import NewAccount
@@ -27,7 +27,7 @@ class NewAccounts:
         """
         known = await self._accounts.find(holder.profile, holder.key.thumbprint)
         if known is not None:
-            require_valid(known)
+            require_live(known)
             if wanted.terms_of_service_agreed:
                 known = await self._accounts.agree(Caller(holder.profile, known))
             return known, False

@@ -10,13 +10,14 @@ from functools import partial
 
 from acme_server.accounts import contacts, slots, terms
 from acme_server.accounts import transitions as rules
+from acme_server.accounts.credential_records import is_credential_of
 from acme_server.accounts.eab_credentials import Binding, EABCredentials
 from acme_server.accounts.key_claims import TRIES, KeyClaims
 from acme_server.accounts.key_rollover import KeyRollovers, require_uncompromised
 from acme_server.jose.jwk import AccountKey
 from acme_server.model import Caller, KeyHolder, Profile
 from acme_server.payloads import AccountUpdate, NewAccount
-from acme_server.problems import NotFound, ProblemType, Refused, Unavailable
+from acme_server.problems import AccountNotValid, NotFound, ProblemType, Refused, Unavailable
 from acme_server.state.account_keys import account_name
 from acme_server.state.certificates import Certificates
 from acme_server.state.quotas import ObjectQuota
@@ -157,15 +158,18 @@ class Accounts:
         raise Unavailable("The account is being opened by another request.")
 
     async def _within_limit(self, account: ACMEAccount, credential: EABCredential | None) -> bool:
-        """Whether the account is among the first `maximumAccounts` of its credential."""
+        """Whether the account is among the first `maximumAccounts` of its credential.
+
+        A credential that was made again has the accounts of the earlier one.
+        """
         if credential is None or credential.spec.maximum_accounts is None:
             return True
-        labels = f"{CREDENTIAL_UID}={credential.metadata.uid}"
+        fields = f"spec.externalAccount.name={credential.metadata.name}"
         now = self._clock()
         others = [
             each
-            for each in await self._store.list(account.metadata.namespace, labels=labels)
-            if each.metadata.uid != account.metadata.uid
+            for each in await self._store.list(account.metadata.namespace, fields=fields)
+            if each.metadata.uid != account.metadata.uid and is_credential_of(each, credential)
         ]
         stale = [each for each in others if slots.is_stale(each, now=now)]
         removed = await asyncio.gather(*(self._claims.discard(each) for each in stale))
@@ -182,13 +186,29 @@ class Accounts:
         found = await self._store.read_live(*key_of(account))
         if found is None or found.metadata.uid != account.metadata.uid:
             raise NotFound
-        return rules.usable(found)
+        return rules.require_live(found)
 
-    async def update(self, account: ACMEAccount, update: AccountUpdate) -> ACMEAccount:
+    async def admit(self, caller: Caller) -> Caller:
+        """The caller, if the account may act: neither it nor its credential is suspended or gone.
+
+        A refusal is based on live reads: what was stopped may have been resumed a moment ago. Raises Refused
+        (unauthorized), AccountNotValid and Unavailable.
+        """
+        account = caller.account
+        if account.status.state != "valid":
+            account = rules.require_valid(await self.read(account))
+            if account.thumbprint != caller.account.thumbprint:
+                raise AccountNotValid("The account has changed its key.")
+        await self._credentials.admit(account, caller.profile.acme)
+        return Caller(caller.profile, account)
+
+    async def update(self, caller: Caller, update: AccountUpdate) -> ACMEAccount:
         """Change the contacts, or deactivate the account. Everything else is ignored.
 
-        Raises Refused for contacts, AccountNotValid and Unavailable.
+        An account that may not act can still be deactivated. Raises Refused for contacts and as `admit` does,
+        AccountNotValid and Unavailable.
         """
+        account = caller.account
         if update.status == "deactivated":
             changed = await self._store.change(account, partial(rules.deactivated, now=self._clock()))
             logger.info("account deactivated", extra={"account": account.metadata.name})
@@ -196,16 +216,18 @@ class Accounts:
             return changed
         if update.contact is None:
             return await self.read(account)
+        await self.admit(caller)
         return await self._store.change(account, partial(rules.with_contact, contact=contacts.parse(update.contact)))
 
     async def agree(self, caller: Caller) -> ACMEAccount:
         """Record that the account agrees to the terms of service, if the profile requires agreement to changed terms.
 
-        Otherwise nothing is written. Raises AccountNotValid and Unavailable.
+        Otherwise nothing is written. Raises Refused as `admit` does, AccountNotValid and Unavailable.
         """
         profile, account = caller.profile, caller.account
         if profile.acme.terms_of_service is None or not terms.is_outdated(profile.acme, account):
             return account
+        await self.admit(caller)
         changed = await self._store.change(account, partial(rules.agreed, terms=profile.acme.terms_of_service))
         logger.info("terms of service accepted", extra={"account": account.metadata.name})
         return changed
@@ -251,4 +273,4 @@ def _require_key(account: ACMEAccount, key: AccountKey) -> ACMEAccount:
         raise Refused(
             ProblemType.BAD_PUBLIC_KEY, "The account of this key has changed its key; use a new key for a new account."
         )
-    return rules.usable(account)
+    return rules.require_live(account)

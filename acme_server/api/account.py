@@ -13,7 +13,7 @@ from acme_server.api.authentication import AccountRequest, KeyRequest
 from acme_server.api.context import ACCOUNTS, NEW_ACCOUNTS, ORDERS, URLS
 from acme_server.api.problems import HTTPRefusal
 from acme_server.api.responses import answer, link, require_no_payload
-from acme_server.api.routing import post, post_by_key
+from acme_server.api.routing import post, post_by_key, post_of_live_account
 from acme_server.jose import key_rollover
 from acme_server.payloads import AccountUpdate, NewAccount, decode
 from acme_server.problems import NotFound
@@ -34,7 +34,7 @@ async def read_or_update(request: web.Request, signed: AccountRequest) -> web.Re
     _require_own(request, signed.caller.account)
     accounts = request.app[ACCOUNTS]
     if signed.payload:
-        account = await accounts.update(signed.caller.account, decode(signed.payload, AccountUpdate))
+        account = await accounts.update(signed.caller, decode(signed.payload, AccountUpdate))
     else:
         account = await accounts.read(signed.caller.account)
     at = request.app[URLS]
@@ -77,7 +77,7 @@ def _require_own(request: web.Request, account: ACMEAccount) -> None:
 
 ROUTES = (
     post_by_key(urls.NEW_ACCOUNT, open_account),
-    post(urls.ACCOUNT, read_or_update),
+    post_of_live_account(urls.ACCOUNT, read_or_update),
     post(urls.ORDERS, orders),
     post(urls.MORE_ORDERS, orders),
     post(urls.KEY_CHANGE, change_key),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from acme_server.accounts.service import Accounts
-from acme_server.accounts.transitions import require_valid
+from acme_server.accounts.transitions import require_live
 from acme_server.api.problems import HTTPRefusal
 from acme_server.jose import jws
 from acme_server.jose.decoding import malformed
@@ -39,7 +39,7 @@ ACCOUNT_NAME = web.RequestKey("account", str)
 
 @dataclass(frozen=True, slots=True)
 class AccountRequest:
-    """A request that a valid account of the profile has signed."""
+    """A request that an account of the profile has signed: a valid one, or one that is suspended."""
 
     caller: Caller
     payload: bytes
@@ -96,6 +96,16 @@ class Authenticator:
             raise malformed("This resource takes requests with a kid, not with a jwk.")
         return await self._by_account(request, profile, signed, signed.key_id)
 
+    async def active_account_request(self, request: web.Request) -> AccountRequest:
+        """Authenticate a request that must have a `kid`, of an account that may act; others may only read.
+
+        A request without a payload reads (POST-as-GET).
+        """
+        signed = await self.account_request(request)
+        if not signed.payload:
+            return signed
+        return AccountRequest(await self._accounts.admit(signed.caller), signed.payload)
+
     async def account_or_key_request(self, request: web.Request) -> AccountRequest | KeyRequest:
         """Authenticate a request that has either (revokeCert)."""
         profile = self.profile(request)
@@ -117,7 +127,7 @@ class Authenticator:
         account = await self._account(profile, key_id)
         request[ACCOUNT_NAME] = account.metadata.name
         account = await self._verify(account, signed)
-        require_valid(account)
+        require_live(account)
         return AccountRequest(Caller(profile, account), signed.payload)
 
     async def _verify(self, account: ACMEAccount, signed: SignedRequest) -> ACMEAccount:

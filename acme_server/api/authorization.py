@@ -11,7 +11,7 @@ from acme_server.api import representations
 from acme_server.api.authentication import AccountRequest
 from acme_server.api.context import ORDERS, URLS
 from acme_server.api.responses import RETRY_AFTER, answer
-from acme_server.api.routing import post
+from acme_server.api.routing import post, post_of_live_account
 from acme_server.jose.decoding import malformed
 from acme_server.model import Caller
 from acme_server.payloads import AuthorizationUpdate, NewAuthorization, decode
@@ -53,4 +53,4 @@ def _require_deactivation(update: AuthorizationUpdate) -> None:
         raise malformed("The status of an authorization can only be changed to deactivated.")
 
 
-ROUTES = (post(urls.AUTHORIZATION, read_or_deactivate), post(urls.NEW_AUTHORIZATION, create))
+ROUTES = (post_of_live_account(urls.AUTHORIZATION, read_or_deactivate), post(urls.NEW_AUTHORIZATION, create))

@@ -53,7 +53,8 @@ def account(account: ACMEAccount, urls: URLs) -> View:
     `externalAccountBinding` is left out. RFC 8555, 7.3.4 wants it back verbatim, but no client reads it, and
     certbot's library cannot send an account object back that holds one: it raises TypeError on the next update.
     """
-    view: View = {"status": account.status.state}
+    # RFC 8555 has no word for a suspended account: its certificates are valid, and it may become usable again.
+    view: View = {"status": "valid" if account.status.state == "suspended" else account.status.state}
     if account.status.contact:
         view["contact"] = account.status.contact
     if account.status.terms_of_service_agreed:

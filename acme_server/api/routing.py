@@ -48,7 +48,16 @@ def post_by_key(path: str, handler: Callable[[web.Request, KeyRequest], Awaitabl
 
 
 def post(path: str, handler: Callable[[web.Request, AccountRequest], Awaitable[web.Response]]) -> Route:
-    """A resource for accounts."""
+    """A resource for accounts. One that is suspended, or has lost its credential, may only read it."""
+
+    async def authenticated(request: web.Request) -> web.Response:
+        return await handler(request, await request.app[AUTHENTICATOR].active_account_request(request))
+
+    return Route("POST", path, Access.ACCOUNT, authenticated)
+
+
+def post_of_live_account(path: str, handler: Callable[[web.Request, AccountRequest], Awaitable[web.Response]]) -> Route:
+    """A resource for accounts; its service decides what one may do that is suspended or has lost its credential."""
 
     async def authenticated(request: web.Request) -> web.Response:
         return await handler(request, await request.app[AUTHENTICATOR].account_request(request))
@@ -59,7 +68,7 @@ def post(path: str, handler: Callable[[web.Request, AccountRequest], Awaitable[w
 def post_by_account_or_key(
     path: str, handler: Callable[[web.Request, AccountRequest | KeyRequest], Awaitable[web.Response]]
 ) -> Route:
-    """A resource for both (revokeCert)."""
+    """A resource for both (revokeCert). Its service decides as in `post_of_live_account`."""
 
     async def authenticated(request: web.Request) -> web.Response:
         return await handler(request, await request.app[AUTHENTICATOR].account_or_key_request(request))

@@ -64,7 +64,7 @@ class Revocations:
         record = await self._record(caller, leaf)
         order = await self._order(record, der)
         if isinstance(caller, Caller):
-            await self._require_right(caller.account, record)
+            await self._require_right(caller, record)
         words = subscriber_reason(reason)
         now = self._clock()
         if is_over(record.not_after, now=now) and words != KEY_COMPROMISE:
@@ -116,11 +116,15 @@ class Revocations:
             raise _no_such_certificate()
         return order
 
-    async def _require_right(self, account: ACMEAccount, record: CertificateRecord) -> None:
-        """Raise Refused (unauthorized) unless the account owns the certificate or has proven all its names."""
-        account = await self._accounts.read(account)
+    async def _require_right(self, caller: Caller, record: CertificateRecord) -> None:
+        """Raise Refused (unauthorized) unless the account owns the certificate or has proven all its names.
+
+        An account that may not act revokes its own certificates, but no others.
+        """
+        account = await self._accounts.read(caller.account)
         if record.account == account.metadata.name:
             return
+        await self._accounts.admit(Caller(caller.profile, account))
         if not await self._has_proven(account, record.identifiers):
             raise Refused(
                 ProblemType.UNAUTHORIZED,

@@ -17,6 +17,7 @@ from functools import partial
 from weakref import WeakValueDictionary
 
 from acme_server.accounts.eab_credentials import EABCredentials
+from acme_server.accounts.transitions import require_valid
 from acme_server.jose.jwk import thumbprint
 from acme_server.metrics import Metrics
 from acme_server.model import Caller, Profile
@@ -85,7 +86,6 @@ class OrderFinalization:
         The same CSR again gets the same order. Raises Refused: orderNotReady, badCSR and caa, after which the order
         stays ready; AccountNotValid, NotFound and Unavailable.
         """
-        account = caller.account
         digest = hashlib.sha256(der).hexdigest()
         async with self._locks.setdefault(key_of(order), asyncio.Lock()):
             # This writes nothing. The store repeats a refusal on a live read: none is based on an old version.
@@ -94,15 +94,16 @@ class OrderFinalization:
             )
             if transitions.is_replay(order, digest):
                 return await self._finish(caller.profile, order)
-            await self._check_account(account)
             order = await self._require_authorizations(caller, order)
-            self._credentials.admit_profile(account, order.spec.profile if order.spec.contents_ref else None)
+            self._credentials.admit_profile(caller.account, order.spec.profile if order.spec.contents_ref else None)
             profile = self._profiles.of_order(caller.profile, order)
             request = await in_thread_if_large(policy.parse_csr, der, size=len(der))
-            policy.admit_request(request, order, profile, self._credentials.narrowing(account))
+            policy.admit_request(request, order, profile, self._credentials.narrowing(caller.account))
             self._check_compromised(request)
             await self._check_key(caller, request)
             await self._caa.check_order(order)
+            # Last, because all of this takes time: whoever is stopped meanwhile gets nothing.
+            await self._check_account(caller)
             now = self._clock()
             if not is_fresh(_base(order, now), profile.duration, now=now):
                 order = await self._orders.change(
@@ -134,17 +135,19 @@ class OrderFinalization:
                 raise NotFound
             return ended
 
-    async def _check_account(self, account: ACMEAccount) -> None:
-        """Raise AccountNotValid if the account was deactivated or changed its key since the request was signed."""
-        current = await self._valid_account(*key_of(account))
-        if current is None:
-            raise AccountNotValid
-        if current.thumbprint != account.thumbprint:
+    async def _check_account(self, caller: Caller) -> None:
+        """Raise Refused if the account was stopped, deactivated or changed its key since the request was signed."""
+        current = await self._active_account(caller.profile, *key_of(caller.account))
+        if current.thumbprint != caller.account.thumbprint:
             raise AccountNotValid("The account has changed its key.")
 
-    async def _valid_account(self, namespace: str, name: str) -> ACMEAccount | None:
+    async def _active_account(self, profile: Profile, namespace: str, name: str) -> ACMEAccount:
+        """The latest version of the account. Raises Refused if it may not act, and Unavailable."""
         account = await self._accounts.current(namespace, name)
-        return account if account is not None and account.status.state == "valid" else None
+        if account is None:
+            raise AccountNotValid
+        await self._credentials.admit(account, profile.acme)
+        return require_valid(account)
 
     async def _check_key(self, caller: Caller, request: CertificateRequest) -> None:
         key = thumbprint(request.public_key)
@@ -166,16 +169,19 @@ class OrderFinalization:
     async def _finish(self, profile: Profile, order: ACMEOrder) -> ACMEOrder:
         if order.status.state != "processing":
             return order
-        account = await self._valid_account(order.metadata.namespace, order.spec.account_ref.name)
-        if account is None:
-            return await self._fail(order, ProblemType.UNAUTHORIZED, "The account was deactivated.")
+        holder = order.metadata.namespace, order.spec.account_ref.name
+        try:
+            account = await self._active_account(profile, *holder)
+        except Refused as refused:
+            return await self._fail(order, ProblemType.UNAUTHORIZED, refused.detail)
         if order.status.request is None:
             return await self._fail(order, ProblemType.SERVER_INTERNAL, "The accepted certificate request is missing.")
         await self._require_authorizations(Caller(profile, account), order)
         try:
             profile = self._profiles.of_order(profile, order)
             await self._caa.check_order(order)
-        except Refused as refused:  # the order profile was deleted, or CAA forbids
+            await self._active_account(profile, *holder)
+        except Refused as refused:  # the order profile was deleted, CAA forbids, or the account was stopped meanwhile
             return await self._fail(order, refused.type, refused.detail)
         der = order.status.request
         return await self._issue(profile, order, await in_thread_if_large(policy.parse_csr, der, size=len(der)))

@@ -85,12 +85,12 @@ class NewOrders:
         """Create an order.
 
         Raises Refused for a profile that the account may not choose, identifiers that the profile does not certify,
-        unsupported dates, too many open orders, a suspended credential, a certificate that it cannot replace, and terms
-        of service that have changed; and Unavailable.
+        unsupported dates, too many open orders, a credential that is suspended or gone, a certificate that it cannot
+        replace, and terms of service that have changed; and Unavailable.
         """
         profile, account, now = caller.profile, caller.account, self._clock()
         try:
-            self._credentials.admit(account)
+            await self._credentials.admit(account, profile.acme)
             await self._require_agreement(caller)
             chosen = self._profiles.choose(profile, wanted.profile)
             self._credentials.admit_profile(account, wanted.profile)
@@ -182,7 +182,7 @@ class NewOrders:
                 f"Profile {profile.namespace}/{profile.name} opens no authorizations before orders (newAuthz)."
             )
         now = self._clock()
-        self._credentials.admit(account)
+        await self._credentials.admit(account, profile.acme)
         await self._require_agreement(caller)
         names = identifiers.normalise((wanted.identifier,))
         if names[0].is_wildcard:

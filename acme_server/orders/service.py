@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from acme_server.accounts.eab_credentials import EABCredentials
+from acme_server.accounts.transitions import require_valid
 from acme_server.model import Caller, ChallengeId
 from acme_server.orders import transitions
 from acme_server.orders.authorization_reuse import AuthorizationReuse
@@ -15,7 +16,7 @@ from acme_server.orders.finalize import OrderFinalization
 from acme_server.orders.new_order import NewOrders
 from acme_server.orders.recovery import Recovery
 from acme_server.payloads import NewAuthorization, NewOrder
-from acme_server.problems import ACMEError, NotFound, Unavailable
+from acme_server.problems import ACMEError, NotFound, Refused, Unavailable
 from acme_server.profiles import Profiles
 from acme_server.state.cache import Key
 from acme_server.state.store import Store
@@ -170,15 +171,16 @@ class Orders:
             logger.warning("unfinished order cannot be continued", extra={"order": key[1], "error": str(error)})
 
     async def _restart_lost_validations(self, order: ACMEOrder) -> None:
+        """Nothing is restarted for an account that may not act: its client may only read the order."""
         for id_, quiet in self._recovery.find_lost(order, self._worker.running_challenges(order)):
             try:
                 self._worker.start(order, id_, await self._thumbprint(order), quiet=quiet)
-            except Unavailable as error:
+            except (Refused, Unavailable) as error:
                 logger.info("validation cannot be restarted", extra={"order": order.metadata.name, "error": str(error)})
 
     async def finalize(self, caller: Caller, order: ACMEOrder, csr_der: bytes) -> ACMEOrder:
         """Accept the CSR and issue (RFC 8555, 7.4); see OrderFinalization.finalize."""
-        self._credentials.admit(caller.account)
+        await self._credentials.admit(caller.account, caller.profile.acme)
         if order.status.state == "pending":
             await self._worker.settle(order)
         return await self._finalization.finalize(caller, order, csr_der)
@@ -211,10 +213,14 @@ class Orders:
         return await self._store.change(order, partial(transitions.relinquished, lost=lost, now=self._clock()))
 
     async def _thumbprint(self, order: ACMEOrder) -> str:
-        account = await self._accounts.get(order.metadata.namespace, order.spec.account_ref.name)
-        if account is None:
+        """The account's key, if the account may act. Raises Refused and Unavailable."""
+        namespace = order.metadata.namespace
+        account = await self._accounts.get(namespace, order.spec.account_ref.name)
+        acme = self._profiles.enrollment(namespace, order.spec.profile_ref.name)
+        if account is None or acme is None:
             raise NotFound
-        return account.thumbprint
+        await self._credentials.admit(account, acme)
+        return require_valid(account).thumbprint
 
     def _show(self, order: ACMEOrder) -> ACMEOrder:
         return transitions.shown_as_running(order, self._worker.running_challenges(order))

@@ -6,10 +6,12 @@ import logging
 from collections.abc import Mapping
 from datetime import timedelta
 
+from acme_server.accounts.eab_credentials import EABCredentials
+from acme_server.accounts.transitions import require_valid
 from acme_server.metrics import Metrics
 from acme_server.model import ChallengeId, Failed, Outcome, Valid
 from acme_server.orders import transitions
-from acme_server.problems import ACMEError, ProblemType
+from acme_server.problems import AccountNotValid, ACMEError, ProblemType, Refused
 from acme_server.profiles import Profiles
 from acme_server.state.store import Store
 from kms.clock import Clock
@@ -17,10 +19,6 @@ from kms.resources.accounts import ACMEAccount
 from kms.resources.orders import ACMEOrder, StoredProblem
 
 logger = logging.getLogger(__name__)
-
-_INACTIVE = StoredProblem(
-    type=ProblemType.UNAUTHORIZED.value, detail="The account was deactivated before the challenge was validated."
-)
 
 
 class ValidationResults:
@@ -32,6 +30,7 @@ class ValidationResults:
         orders: Store[ACMEOrder],
         accounts: Store[ACMEAccount],
         profiles: Profiles,
+        credentials: EABCredentials,
         clock: Clock,
         metrics: Metrics,
         attempt: str,
@@ -39,6 +38,7 @@ class ValidationResults:
         self._orders = orders
         self._accounts = accounts
         self._profiles = profiles
+        self._credentials = credentials
         self._clock = clock
         self._metrics = metrics
         self._attempt = attempt
@@ -51,11 +51,11 @@ class ValidationResults:
     ) -> ACMEOrder:
         """Store the outcomes, and which challenges are still being validated, in one write.
 
-        A challenge becomes valid only if the account is valid by its latest version. Raises Unavailable, and Refused
+        A challenge becomes valid only if the account may act by its latest version. Raises Unavailable, and Refused
         (404) where the order is gone.
         """
-        if any(isinstance(each, Valid) for each in outcomes.values()) and not await self._is_account_valid(order):
-            outcomes = {id_: Failed(_INACTIVE) for id_ in outcomes}
+        if any(isinstance(each, Valid) for each in outcomes.values()) and (why := await self._objection(order)):
+            outcomes = dict.fromkeys(outcomes, Failed(why))
         now = self._clock()
         lifetime = self._lifetime(order)
 
@@ -67,10 +67,19 @@ class ValidationResults:
         self._log(recorded, outcomes)
         return recorded
 
-    async def _is_account_valid(self, order: ACMEOrder) -> bool:
-        """Whether the account is valid, by its latest version."""
-        account = await self._accounts.current(order.metadata.namespace, order.spec.account_ref.name)
-        return account is not None and account.status.state == "valid"
+    async def _objection(self, order: ACMEOrder) -> StoredProblem | None:
+        """Why nothing may be proven for the account, by its latest version; None: it may act. Raises Unavailable."""
+        namespace = order.metadata.namespace
+        account = await self._accounts.current(namespace, order.spec.account_ref.name)
+        acme = self._profiles.enrollment(namespace, order.spec.profile_ref.name)
+        try:
+            if account is None or acme is None:
+                raise AccountNotValid("The account or its profile no longer exists.")
+            require_valid(account)
+            await self._credentials.admit(account, acme)
+        except Refused as refused:
+            return StoredProblem(type=ProblemType.UNAUTHORIZED.value, detail=refused.detail)
+        return None
 
     def _lifetime(self, order: ACMEOrder) -> timedelta:
         try:

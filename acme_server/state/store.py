@@ -3,8 +3,8 @@
 Answers come from a bounded cache; this replica's own writes and a watch keep it current. Before they refuse something,
 callers read live (`read_live`). A transition applies to the current version, not to the one that its caller saw.
 
-The command `kms-acme revoke` works without a server: it applies the same transition through the API, with the rights of
-its user's kubeconfig.
+The commands `kms-acme revoke` and `kms-acme account` work without a server: they apply the same transitions through the
+API, with the rights of their user's kubeconfig.
 """
 
 from __future__ import annotations

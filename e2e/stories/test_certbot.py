@@ -133,7 +133,8 @@ def test_a_suspended_credential_stops_its_accounts_until_it_is_taken_back(certbo
     name = story.name("suspended")
     suspend(story, "suspended", suspended=True)
     said = refused(certbot.certonly(name))
-    assert "The external account binding's key is suspended." in said
+    assert "The account's EAB credential" in said
+    assert "is suspended." in said
     newcomer = Certbot(certbot.program, story, certbot.folder.parent / "newcomer")
     assert "The external account binding's key is suspended." in refused(newcomer.register(credential))
     suspend(story, "suspended", suspended=False)

@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 from typing import Literal
 
 import msgspec
 
 from kms.resources.credentials import NameRules
-from kms.resources.meta import LocalRef, ObjectMeta, Struct
+from kms.resources.meta import Key, LocalRef, ObjectMeta, Struct
 
-AccountState = Literal["valid", "deactivated", "revoked"]
+AccountState = Literal["valid", "suspended", "deactivated", "revoked"]
+"""The states of RFC 8555, and `suspended`: an administrator has stopped the account, which is shown as valid."""
+LIVE_STATES: frozenset[AccountState | None] = frozenset({"valid", "suspended"})
+"""The states of accounts that may still be used, now or later."""
 
 
 class CredentialBinding(Struct, frozen=True, kw_only=True):
-    """The EABCredential that opened the account, as of then; `names` and `profiles` outlive the credential."""
+    """The EABCredential that opened the account, as of then. CredentialRecord has what it said later."""
 
     name: str
     namespace: str
     uid: str
     key_id: str = msgspec.field(name="keyID")
+    names: NameRules | None = None
+    profiles: tuple[str, ...] | None = None
+
+
+class CredentialRecord(Struct, frozen=True, kw_only=True):
+    """What the account's EABCredential said last, since `changed_at`: it outlives the credential.
+
+    `uid` is that of the object that said so. `suspended` is also kept where `state` is Deleted, and where an object of
+    the same name was made again.
+    """
+
+    state: Literal["Active", "Suspended", "Deleted"]
+    uid: str
+    changed_at: datetime
+    suspended: bool = False
     names: NameRules | None = None
     profiles: tuple[str, ...] | None = None
 
@@ -56,7 +75,9 @@ class AccountStatus(Struct, frozen=True, kw_only=True):
     former_keys: tuple[str, ...] = ()
     contact: tuple[str, ...] = ()
     terms_of_service_agreed: str | None = None
+    suspended_at: datetime | None = None
     deactivated_at: datetime | None = None
+    credential: CredentialRecord | None = None
 
 
 class ACMEAccount(Struct, frozen=True, kw_only=True):
@@ -65,6 +86,12 @@ class ACMEAccount(Struct, frozen=True, kw_only=True):
     metadata: ObjectMeta
     spec: AccountSpec
     status: AccountStatus = AccountStatus()
+
+    @property
+    def credential(self) -> Key | None:
+        """(namespace, name) of the EABCredential that the account follows."""
+        binding = self.spec.external_account
+        return None if binding is None else (sys.intern(binding.namespace), sys.intern(binding.name))
 
     @property
     def jwk(self) -> str:

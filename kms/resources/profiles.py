@@ -52,6 +52,7 @@ class AcmeEnrollment(Struct, frozen=True, kw_only=True):
 
     challenges: tuple[Literal["http-01", "dns-01", "tls-alpn-01"], ...] = ("http-01",)
     external_account_binding: Literal["Required", "Optional", "Disabled"] = "Required"
+    credential_deletion: Literal["SuspendAccounts", "KeepAccounts"] = "SuspendAccounts"
     ownership_validation: Literal["Required", "Skipped"] = "Required"
     allowed_namespaces: AllowedNamespaces = AllowedNamespaces()
     terms_of_service: str | None = None

@@ -11,6 +11,7 @@ import click
 
 from kms import logs
 from kms_acme.cli import options
+from kms_acme.cli.account import account
 from kms_acme.cli.revoke import revoke
 
 
@@ -77,6 +78,7 @@ def dev(**values: Any) -> None:
 
 
 main.add_command(revoke)
+main.add_command(account)
 
 
 @main.command()

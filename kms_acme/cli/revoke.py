@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,24 +15,11 @@ from kms.cluster.errors import ClusterError
 from kms.pki.crl import UNSPECIFIED
 from kms.resources.orders import ACMEOrder
 from kms_acme.cli import options
+from kms_acme.cli.parameters import ObjectName, is_name
 from kms_acme.revoke import NotRevoked, Selection, filter_revocable, find_orders, revoke_all, serial_number
 
-_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?")
 _SHOWN = 20
 """Number of certificates listed before the confirmation."""
-
-
-class ObjectName(click.ParamType[tuple[str, str]]):
-    """`NAMESPACE/NAME`."""
-
-    name = "namespace/name"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        """Parse the name. An invalid one ends the program with exit code 2."""
-        namespace, separator, name = str(value).partition("/")
-        if not separator or not _NAME.fullmatch(namespace) or not _NAME.fullmatch(name):
-            self.fail(f"{value!r} does not name an object; write NAMESPACE/NAME", param, ctx)
-        return namespace, name
 
 
 class SerialNumber(click.ParamType[tuple[str | None, str]]):
@@ -44,7 +30,7 @@ class SerialNumber(click.ParamType[tuple[str | None, str]]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str | None, str]:
         """Parse the serial number. An invalid one ends the program with exit code 2."""
         namespace, _, serial = str(value).rpartition("/")
-        if namespace and not _NAME.fullmatch(namespace):
+        if namespace and not is_name(namespace):
             self.fail(f"{namespace!r} is not a namespace", param, ctx)
         try:
             return namespace or None, serial_number(serial)

@@ -13,7 +13,6 @@ from kms.cluster.resource_version import newer
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import Kind
 from kms.resources.meta import Key, Resource, key_of
-from kms.resources.secret_names import CREDENTIAL_UID
 from kms_operator.indexes import AccountSummary, ObjectIndex, Unavailability
 
 
@@ -90,5 +89,4 @@ class Cache(ObjectIndex):
 def _summarize(object_: Resource) -> Resource:
     if not isinstance(object_, ACMEAccount):
         return object_
-    credential = object_.metadata.labels.get(CREDENTIAL_UID, "")
-    return AccountSummary(object_.metadata, credential, object_.status.state is not None)
+    return AccountSummary(object_.metadata, object_.credential, object_.status.state is not None)

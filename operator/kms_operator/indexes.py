@@ -31,10 +31,10 @@ NOT_CHECKED = Unavailability("Pending", "not checked yet; the operator checks ev
 
 @dataclass(frozen=True, slots=True)
 class AccountSummary:
-    """The part of an ACMEAccount that is cached: the UID of its EABCredential, and whether the account is open."""
+    """The part of an ACMEAccount that is cached: its EABCredential by (namespace, name), and whether it is open."""
 
     metadata: ObjectMeta
-    credential: str
+    credential: Key | None
     is_open: bool
 
 
@@ -55,8 +55,8 @@ def _order_profiles(profile: CertificateProfile) -> Iterable[Key]:
     return {(profile.metadata.namespace, each.profile_ref.name) for each in (acme.profiles if acme else ())}
 
 
-def _open_account(account: AccountSummary) -> Iterable[str]:
-    return (account.credential,) if account.is_open else ()
+def _open_account(account: AccountSummary) -> Iterable[Key]:
+    return (account.credential,) if account.is_open and account.credential is not None else ()
 
 
 def _policy(profile: CertificateProfile) -> Iterable[Key]:
@@ -167,6 +167,6 @@ class ObjectIndex:
         objects = self._kinds[kind.plural]
         return [objects.by_key[key] for key in objects.keys_by(index, value)]
 
-    def open_accounts(self, credential: str) -> int:
-        """Count the open accounts of the EABCredential with this UID."""
+    def open_accounts(self, credential: Key) -> int:
+        """Count the open accounts of an EABCredential, also of an earlier object of the same namespace and name."""
         return sum(1 for _ in self._kinds[ACCOUNTS.plural].keys_by(OPEN_ACCOUNT, credential))

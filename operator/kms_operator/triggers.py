@@ -27,7 +27,6 @@ from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import CertificateProfile
 from kms.resources.secret_names import (
     COMPONENT,
-    CREDENTIAL_UID,
     NONCE_KEY,
     OWNER_UID,
     SERVING_AUTHORITY,
@@ -80,9 +79,9 @@ def find_affected(kind: Kind[Any], changed: Resource, cache: ObjectIndex) -> Ite
         yield request_for(kind, changed), 0.0
     match changed:
         case ACMEAccount() | AccountSummary():
-            uid = changed.metadata.labels.get(CREDENTIAL_UID)
-            for each in cache.by_index(CREDENTIALS, indexes.UID, uid):
-                yield request_for(CREDENTIALS, each), ACCOUNTS_DELAY
+            credential = changed.credential
+            if credential is not None and cache.get(CREDENTIALS, credential) is not None:
+                yield ReconcileRequest(CREDENTIALS.plural, *credential), ACCOUNTS_DELAY
         case _:
             yield from ((request, 0.0) for request in _find_affected_at_once(changed, cache))
 

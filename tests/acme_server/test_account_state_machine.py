@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -17,7 +19,12 @@ from tests.support.domain import Key
 
 pytestmark = pytest.mark.requirement("M70")
 
-STEPS = {(None, "valid"), ("valid", "deactivated"), ("valid", "revoked")}
+STEPS = {
+    (None, "valid"),
+    ("valid", "suspended"),
+    ("suspended", "valid"),
+    *((live, ended) for live in ("valid", "suspended") for ended in ("deactivated", "revoked")),
+}
 KEYS = [Key(jwk=f'"{name}"', thumbprint=name) for name in ("t" * 43, "second", "third")]
 keys = st.sampled_from(KEYS)
 contacts = st.sampled_from([(), ("mailto:a@example.com",), ("mailto:b@example.com",)])
@@ -70,11 +77,22 @@ class AccountMachine(RuleBasedStateMachine):
         except Refused:
             assert not opened
         else:
-            assert self.account.status.state != "valid"
+            assert self.account.status.state in {"deactivated", "revoked"}
+
+    @rule(event=st.sampled_from([transitions.suspended, transitions.resumed]))
+    def an_administrator_suspends_or_resumes_it(self, event: Callable[..., ACMEAccount]) -> None:
+        before = self.account.status.state
+        try:
+            self.apply(event(self.account, now=NOW))
+        except Refused:
+            assert before is None
+        else:
+            wanted = "suspended" if event is transitions.suspended else "valid"
+            assert self.account.status.state == (wanted if before in {"valid", "suspended"} else before)
 
     @rule()
     def somebody_revokes_it(self) -> None:
-        if self.account.status.state == "valid":
+        if self.account.status.state in {"valid", "suspended"}:
             self.apply(replace(self.account, status=replace(self.account.status, state="revoked")))
 
     @invariant()
@@ -85,6 +103,7 @@ class AccountMachine(RuleBasedStateMachine):
     def only_an_open_account_has_a_past(self) -> None:
         if self.account.status.state is None:
             assert self.account.status == AccountStatus()
+        assert (self.account.status.suspended_at is not None) <= (self.account.status.state != "valid")
         assert (self.account.status.deactivated_at is not None) == (self.account.status.state == "deactivated")
 
 

@@ -12,11 +12,12 @@ import msgspec
 import pytest
 
 from kms.resources.credentials import NameRules
-from kms.resources.kinds import ACCOUNTS, ORDERS
+from kms.resources.kinds import ACCOUNTS, ORDERS, SECRETS
 from kms.resources.policies import DNSNameRules
+from kms.resources.secret_names import verification_key_name
 from tests.support import pki
 from tests.support.acme import ALGORITHMS, MAC_KEY, ClientKey, binding, signed
-from tests.support.domain import KEY_ID_1, NAMESPACE, World
+from tests.support.domain import KEY_ID_1, NAMESPACE, PROFILE, RELEASE, World
 from tests.support.server import Answer, Server, running_server
 
 
@@ -338,19 +339,23 @@ async def test_a_credential_of_another_profile_is_answered_like_one_that_is_not_
 
 
 @pytest.mark.requirement("SEC12b")
-async def test_accounts_outlive_the_expiry_the_rotation_and_the_deletion_of_their_credential(server: Server) -> None:
+async def test_accounts_outlive_the_expiry_and_the_rotation_of_their_credential_and_not_its_deletion(
+    server: Server,
+) -> None:
     world = server.world
     world.configure(external_account_binding="Required")
-    credential = world.put_credential()
+    world.put_credential()
     server.key = ClientKey()
     server.kid = (await bound(server, server.key)).location
-    expired = msgspec.structs.replace(credential.spec, expires_at=world.clock() - timedelta(seconds=1))
-    world.credentials.put(msgspec.structs.replace(credential, spec=expired))
+    world.change_credential(expires_at=world.clock() - timedelta(seconds=1))
     assert (await server.order()).status == 201
-    world.put_credential("key-2")  # rotated: another key identifier, the old copy is gone
+    # Rotated: another key identifier, the old copy is gone.
+    world.api.remove(SECRETS, RELEASE, verification_key_name(NAMESPACE, PROFILE, KEY_ID_1))
     assert (await server.order()).status == 201
-    world.credentials.remove("team", "cred")
-    assert (await server.order()).status == 201
+    world.remove_credential()
+    refused = await server.order()
+    assert refused.status == 503
+    assert refused.problem["detail"] == "The account's EAB credential team/cred was deleted a moment ago."
     assert (await server.register()).status == 200  # a known key needs the binding no more (C18)
 
 
@@ -358,17 +363,15 @@ async def test_accounts_outlive_the_expiry_the_rotation_and_the_deletion_of_thei
 async def test_a_suspended_credential_stops_its_accounts_and_lets_them_go_on_afterwards(server: Server) -> None:
     world = server.world
     world.configure(external_account_binding="Required")
-    credential = world.put_credential()
+    world.put_credential()
     server.key = ClientKey()
     server.kid = (await bound(server, server.key)).location
     ready = await server.ready()
-    world.credentials.put(
-        msgspec.structs.replace(credential, spec=msgspec.structs.replace(credential.spec, suspended=True))
-    )
+    world.change_credential(suspended=True)
     for refused in (await server.order(), await server.finalize(ready)):
         assert (refused.status, refused.problem["type"]) == (403, "unauthorized")
         assert "suspended" in refused.problem["detail"]
-    world.credentials.put(credential)
+    world.change_credential(suspended=False)
     assert (await server.finalize(ready)).json["status"] == "valid"
 
 

@@ -8,9 +8,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from acme_server.accounts.transitions import suspended
 from acme_server.jose.jwk import thumbprint
 from acme_server.payloads import AccountUpdate
 from acme_server.problems import Refused
+from kms.resources.kinds import ACCOUNTS
+from kms.resources.meta import key_of
 from tests.support import pki
 from tests.support.domain import NAMESPACE, Key, World, running_world
 from tests.support.eventually import until
@@ -57,7 +60,7 @@ async def test_what_one_server_writes_the_other_one_sees_without_reading(worlds:
     assert await other.services.accounts.by_id(other.profile, account.metadata.name) == account
     await one.respond(order, 0, "http-01")
     await one.services.orders.poll(order)
-    await one.services.accounts.update(account, AccountUpdate(status="deactivated"))
+    await one.services.accounts.update(one.caller(account), AccountUpdate(status="deactivated"))
 
     def current() -> bool:
         seen = other.services.state.orders.get_cached(NAMESPACE, order.metadata.name)
@@ -90,7 +93,7 @@ async def test_every_key_that_an_account_has_had_stays_known_also_to_a_server_th
         before = len(one.api.requests)
         with pytest.raises(Refused, match="ACME account"):
             await third.finalized(account, order)
-        assert one.calls(before).count("get acmeaccounts") == 1  # whether the account is active: no key was asked for
+        assert one.calls(before).count("get acmeaccounts") == 0  # no key was asked for
 
 
 @pytest.mark.requirement("SEC38", "SEC62")
@@ -110,3 +113,33 @@ async def test_after_a_gap_caches_are_filled_anew(worlds: tuple[World, World]) -
     one.api.drop_watches()
     await until(lambda: len(one.services.state.accounts) == 0)
     await until(lambda: one.services.state.account_keys.complete and one.calls().count("list acmeaccounts") > lists)
+
+
+@pytest.mark.requirement("SEC07", "SEC56", "SEC77")
+async def test_without_a_watch_the_only_server_reads_an_account_before_it_grants_anything() -> None:
+    async with running_world() as world, watching(world):
+        account = await world.account()
+        order = await world.proven(account)
+        before = len(world.calls())
+        await world.finalized(account, await world.proven(account, "other.example.com"))
+        assert "get acmeaccounts" not in world.calls(before)
+        world.api.fail_next("watch", ACCOUNTS.plural, 503, times=99)
+        world.api.drop_watches()
+        await until(world.services.state.account_feed.outage_seconds)
+        world.api.put(ACCOUNTS, suspended(account, now=world.clock()))  # as kms-acme account suspend does
+        with pytest.raises(Refused, match="suspended"):
+            await world.finalized(account, order)
+        assert world.stored(order).status.state == "ready"
+
+
+@pytest.mark.requirement("SEC07", "SEC77")
+async def test_a_suspension_reaches_the_cache_by_the_watch() -> None:
+    async with running_world() as world, watching(world):
+        account = await world.account()
+        order = await world.proven(account)
+        stopped = world.api.put(ACCOUNTS, suspended(account, now=world.clock()))
+        await until(lambda: world.services.state.accounts.get_cached(*key_of(account)) == stopped, seconds=5)
+        before = len(world.calls())
+        with pytest.raises(Refused, match="suspended"):
+            await world.finalized(account, order)
+        assert world.calls(before) == []

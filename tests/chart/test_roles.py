@@ -53,6 +53,7 @@ def test_the_rules_for_people_are_aggregated_into_the_same_roles(helm: Helm) -> 
         "kms-acme-server",
         "kms-acme-operator",
         "kms-acme-revoker",
+        "kms-acme-account-manager",
         "kms-acme-trust",
     }
 

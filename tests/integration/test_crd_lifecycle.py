@@ -214,10 +214,21 @@ def test_a_deactivated_account_stays_so(installed: Cluster, namespace: str) -> N
     assert "patched" in patch(
         installed, namespace, ACCOUNTS, {"status": {"state": "valid", "contact": ["mailto:a@b.c"]}}
     )
-    assert "patched" in patch(installed, namespace, ACCOUNTS, {"status": {"state": "deactivated"}})
-    for state in ("valid", "revoked", None):
+    for allowed in ("suspended", "valid", "suspended", "deactivated"):
+        assert "patched" in patch(installed, namespace, ACCOUNTS, {"status": {"state": allowed}})
+    for state in ("valid", "suspended", "revoked", None):
         said = patch(installed, namespace, ACCOUNTS, {"status": {"state": state}})
         assert "status.state: Forbidden: a deactivated or revoked account never becomes valid again" in said
+
+
+@pytest.mark.requirement("SEC77")
+def test_an_account_never_forgets_what_its_credential_said(installed: Cluster, namespace: str) -> None:
+    create(installed, namespace, ACCOUNTS)
+    record = {"state": "Deleted", "uid": "u", "changedAt": SINCE, "suspended": True}
+    assert "patched" in patch(installed, namespace, ACCOUNTS, {"status": {"state": "valid", "credential": record}})
+    said = patch(installed, namespace, ACCOUNTS, {"status": {"credential": None}})
+    assert "status.credential: Forbidden: status.credential cannot be removed" in said
+    assert "patched" in patch(installed, namespace, ACCOUNTS, {"status": {"credential": {"suspended": False}}})
 
 
 @pytest.mark.requirement("SEC23")
@@ -279,8 +290,15 @@ TABLE: list[tuple[Kind[Any], dict[str, Any], dict[str, Any], list[str]]] = [
     (
         ACCOUNTS,
         {"externalAccount": {"name": "web", "namespace": "pki", "uid": "u", "keyID": "k1"}},
-        {"state": "valid", "contact": ["mailto:a@example.com"]},
-        ["STATE=valid", "PROFILE=web", "EAB=web", 'CONTACT=["mailto:a@example.com"]', "ALIASOF="],
+        {
+            "state": "suspended",
+            "contact": ["mailto:a@example.com"],
+            "credential": {"state": "Deleted", "uid": "u", "changedAt": SINCE, "suspended": True},
+        },
+        [
+            *("STATE=suspended", "PROFILE=web", "EAB=web", "CREDENTIAL=Deleted"),
+            *('CONTACT=["mailto:a@example.com"]', "ALIASOF="),
+        ],
     ),
     (
         ORDERS,
@@ -374,7 +392,7 @@ def test_kubectl_describe_tells_why_a_challenge_failed(installed: Cluster, names
         ("certificateauthority.spec.internal.privateKey", ["RSA takes 2048, 3072 or 4096"]),
         ("certificatepolicy.spec", ["Denied wins over allowed", "maximumDuration"]),
         ("eabcredential.spec.names", ["both must allow a name"]),
-        ("acmeaccount.status.state", ["ENUM: valid deactivated revoked"]),
+        ("acmeaccount.status.state", ["ENUM: valid suspended deactivated revoked"]),
         ("acmeorder.status.authorizations.challenges.error", ["The error, as sent to the client."]),
     ],
     ids=str,

@@ -74,11 +74,11 @@ def reader(installed: Cluster, namespace: str) -> str:
     return _bound(installed, namespace, "view")
 
 
-def _bound(cluster: Cluster, namespace: str, role: str) -> str:
+def _bound(cluster: Cluster, namespace: str, role: str, *, reads: str = PROTOCOL_KINDS[1]) -> str:
     who = f"{role}-{namespace}"
     cluster.kubectl("create", "rolebinding", role, f"--clusterrole={role}", f"--user={who}", f"--namespace={namespace}")
     eventually(
-        lambda: may(cluster, who, "get", PROTOCOL_KINDS[1], namespace),
+        lambda: may(cluster, who, "get", reads, namespace),
         seconds=30,
         why=lambda: f"our rules are not in the ClusterRole {role}",
     )
@@ -230,13 +230,24 @@ def test_whoever_may_revoke_writes_the_status_of_orders_and_nothing_else(install
         assert allowed(installed, revoker, resource, namespace) == set()
 
 
-def test_nobody_may_revoke_until_somebody_lets_him(installed: Cluster) -> None:
+def test_whoever_may_manage_accounts_writes_their_status_and_nothing_else(installed: Cluster, namespace: str) -> None:
+    manager = _bound(installed, namespace, "kms-acme-account-manager", reads=PROTOCOL_KINDS[0])
+    accounts = PROTOCOL_KINDS[0]
+    assert allowed(installed, manager, accounts, namespace) == {"get", "list"}
+    assert allowed(installed, manager, f"{accounts}/status", namespace) == {"update"}
+    assert allowed(installed, manager, accounts, "default") == set()
+    for resource in (*CONFIGURATION_KINDS, PROTOCOL_KINDS[1], "secrets"):
+        assert allowed(installed, manager, resource, namespace) == set()
+
+
+@pytest.mark.parametrize("name", ["kms-acme-revoker", "kms-acme-account-manager"])
+def test_nobody_may_revoke_or_suspend_until_somebody_lets_him(installed: Cluster, name: str) -> None:
     ours = ("--all-namespaces", "--selector=app.kubernetes.io/name=kms-acme", "--output=json")
     bound = json.loads(installed.kubectl("get", "rolebindings,clusterrolebindings", *ours))["items"]
     roles = {each["roleRef"]["name"] for each in bound}
     assert {"kms-acme-operator", "kms-acme-server"} <= roles
-    role = json.loads(installed.kubectl("get", "clusterrole", "kms-acme-revoker", "--output=json"))
-    assert "kms-acme-revoker" not in roles
+    role = json.loads(installed.kubectl("get", "clusterrole", name, "--output=json"))
+    assert name not in roles
     assert not [name for name in role["metadata"]["labels"] if "aggregate" in name]
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ssl
+from functools import partial
 
 import pytest
 from cryptography import x509
 
 from e2e.load.client import Refused
+from e2e.load.exchange import Exchange
 from e2e.load.keys import ExternalAccount, certificate_key, certificate_request
 from e2e.support.enrollment import external_account_of, secret
 from e2e.support.programs import RELEASE
 from kms.resources.kinds import CREDENTIALS, POLICIES
-from tests.support.eventually import becomes
+from tests.support.eventually import becomes, until
 from tests.support.installation import PROFILE, Installation, refusal
 
 
@@ -110,6 +112,70 @@ async def test_a_suspended_credential_opens_no_account_and_its_accounts_order_no
             return not await refusal(client.new_order(["after.test"]))
 
         await becomes(is_accepted)
+
+
+@pytest.mark.requirement("SEC12b", "SEC77")
+async def test_what_a_credential_said_last_outlives_it_and_its_accounts_follow_the_next_of_its_name(
+    installation: Installation, team: str
+) -> None:
+    enrollment = installation.profile(team)
+    external_account = installation.credential(team, names={"dnsNames": {"allowed": ["www.test"]}})
+    async with installation.client(enrollment, external_account=external_account) as client:
+        ready = await installation.proven(client, "www.test")
+
+        def kept() -> dict[str, object]:
+            (account,) = installation.objects("acmeaccounts", team)
+            record: dict[str, object] = account["status"].get("credential", {})
+            return record
+
+        async def answers(problem: str) -> bool:
+            return await refusal(client.new_order(["www.test"])) == problem
+
+        suspended = {
+            "profileRef": {"name": PROFILE},
+            "names": {"dnsNames": {"allowed": ["api.test"]}},
+            "suspended": True,
+        }
+        installation.apply(team, CREDENTIALS, suspended)
+        await until(lambda: kept().get("state") == "Suspended")
+        installation.cluster.kubectl("delete", "eabcredential", PROFILE, f"--namespace={team}")
+        await until(lambda: kept().get("state") == "Deleted")
+        assert kept()["suspended"] is True
+        assert kept()["names"] == {"dnsNames": {"allowed": ["api.test"], "wildcards": "Deny"}}
+        request = certificate_request(["www.test"], certificate_key())
+        assert await refusal(client.new_order(["www.test"])) == "unauthorized"
+        assert await refusal(client.finalize(ready, request)) == "unauthorized"
+        installation.credential(team, names={"dnsNames": {"allowed": ["www.test"]}})
+        await until(lambda: kept().get("state") == "Suspended")
+        assert await answers("unauthorized")
+        await installation.manage("resume", "--credential", f"{team}/{PROFILE}")
+        await becomes(partial(answers, ""))
+        assert await refusal(client.new_order(["api.test"])) == "rejectedIdentifier"
+        assert (await client.finalize(ready, request)).status == "valid"
+        uid = installation.object("eabcredential", team, PROFILE)["metadata"]["uid"]
+        await until(lambda: kept()["uid"] == uid)
+
+
+@pytest.mark.requirement("SEC12b", "SEC77")
+async def test_a_credential_that_is_deleted_while_no_server_runs_is_gone_for_its_accounts(
+    installation: Installation, team: str
+) -> None:
+    enrollment = installation.profile(team)
+    external_account = installation.credential(team)
+    async with installation.client(enrollment, external_account=external_account) as client:
+        await client.new_order(["before.test"])
+        installation.programs.server.kill()
+        installation.cluster.kubectl("delete", "eabcredential", PROFILE, f"--namespace={team}")
+        installation.programs.server.restart()
+    async with Exchange(enrollment.directory_url, tls=enrollment.tls) as exchange:
+        url, nonce = (await exchange.directory())["newOrder"], await exchange.new_nonce("GET")
+        order = {"identifiers": [{"type": "dns", "value": "after.test"}]}
+        answer = await exchange.signed(url, order, key=client.key, kid=client.account_url, nonce=nonce)
+        # A server cannot know yet that the credential will not be made again.
+        assert (answer.status, answer.json()["detail"]) == (
+            503,
+            f"The account's EAB credential {team}/{PROFILE} was deleted a moment ago.",
+        )
 
 
 @pytest.mark.requirement("SEC12b")

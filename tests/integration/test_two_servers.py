@@ -234,6 +234,38 @@ async def test_an_account_that_is_deactivated_at_one_server_is_refused_by_the_ot
     await becomes(is_cancelled)  # S104
 
 
+@pytest.mark.requirement("SEC07", "SEC56", "SEC77")
+async def test_an_account_that_an_administrator_suspends_gets_nothing_from_either_server_until_it_is_resumed(
+    installation: Installation, apart: tuple[Client, Client], team: str
+) -> None:
+    client, other = apart
+    order = await installation.proven(client, "suspended.test")
+    assert await other.order(order.url)
+    assert client.account_url is not None
+    account = ("--account", f"{team}/{client.account_url.rpartition('/')[2]}")
+    assert "1 of 1 account suspended." in await installation.manage("suspend", *account)
+    request = certificate_request(["suspended.test"], certificate_key())
+    for each in apart:
+        assert await refusal(each.finalize(order, request)) == "unauthorized"
+
+        async def is_refused(at: Client = each) -> bool:
+            return await refusal(at.new_order(["more.test"])) == "unauthorized"
+
+        await becomes(is_refused, seconds=AT_ONCE)
+        assert (await each.order(order.url)).status == "ready"
+    shown = installation.cluster.kubectl("get", "acmeacct", f"--namespace={team}", "--no-headers")
+    assert shown.split()[1] == "suspended"
+    await installation.manage("resume", *account)
+    assert not await refusal(other.new_order(["more.test"])), "a refusal is based on a live read"
+    assert (await other.finalize(order, request)).status == "valid"
+    await installation.manage("deactivate", *account)
+
+    async def is_ended() -> bool:
+        return await refusal(client.order(order.url)) == "unauthorized"
+
+    await becomes(is_ended, seconds=2)
+
+
 @pytest.mark.requirement("S59", "M71", "M135", "SEC56")
 async def test_what_is_proven_at_one_server_serves_the_other_until_it_is_given_up_there(
     installation: Installation, apart: tuple[Client, Client]

@@ -9,7 +9,7 @@ import pytest
 
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS, AUTHORITIES, SECRETS
-from kms.resources.secret_names import CREDENTIAL_UID, OWNER_UID
+from kms.resources.secret_names import OWNER_UID
 from kms_operator.cache import Cache
 from kms_operator.indexes import OWNER
 from kms_operator.snapshot import Snapshot
@@ -18,11 +18,17 @@ from tests.support.operated import SETTINGS, authority, metadata, names, secret
 OWNED = {OWNER_UID: "uid"}
 
 
-def account(name: str = "a", *, state: str | None = "valid", uid: str = "cred", version: int = 1) -> ACMEAccount:
-    meta = metadata(name, version=version, labels={CREDENTIAL_UID: uid} if uid else {})
+def account(name: str = "a", *, state: str | None = "valid", uses: str = "cred", version: int = 1) -> ACMEAccount:
+    meta = metadata(name, version=version)
+    binding = {"namespace": "team", "name": uses, "uid": f"uid-{name}", "keyID": "k"}
     plain = {
         "metadata": msgspec.to_builtins(meta),
-        "spec": {"profileRef": {"name": "web"}, "key": "{}", "thumbprint": "x"},
+        "spec": {
+            "profileRef": {"name": "web"},
+            "key": "{}",
+            "thumbprint": "x",
+            **({"externalAccount": binding} if uses else {}),
+        },
         "status": {"state": state} if state else {},
     }
     return msgspec.convert(plain, ACMEAccount)
@@ -93,22 +99,22 @@ def test_open_accounts_are_counted_by_credential() -> None:
     cache = Cache()
     cache.put(ACCOUNTS, account("a"))
     cache.put(ACCOUNTS, account("b", state=None))
-    cache.put(ACCOUNTS, account("c", uid="other"))
-    assert cache.open_accounts("cred") == 1
+    cache.put(ACCOUNTS, account("c", uses="other"))
+    assert cache.open_accounts(("team", "cred")) == 1
     cache.put(ACCOUNTS, account("b", version=2))
     cache.put(ACCOUNTS, account("a", state="deactivated", version=2))
-    assert cache.open_accounts("cred") == 2
+    assert cache.open_accounts(("team", "cred")) == 2
     cache.remove(ACCOUNTS, account("a", version=3))
     cache.replace(ACCOUNTS, [], "9")
-    assert cache.open_accounts("cred") == 0
+    assert cache.open_accounts(("team", "cred")) == 0
 
 
 @pytest.mark.requirement("SEC12")
 def test_an_alias_of_an_account_counts_for_no_credential() -> None:
     cache = Cache()
     cache.put(ACCOUNTS, account("a"))
-    cache.put(ACCOUNTS, account("alias", state=None, uid=""))
-    assert {uid: cache.open_accounts(uid) for uid in ("cred", "")} == {"cred": 1, "": 0}
+    cache.put(ACCOUNTS, account("alias", state=None, uses=""))
+    assert [cache.open_accounts(("team", name)) for name in ("cred", "")] == [1, 0]
 
 
 def test_no_account_is_kept_whole() -> None:

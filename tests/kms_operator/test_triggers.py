@@ -18,7 +18,7 @@ from kms.resources.kinds import (
     SECRETS,
     Kind,
 )
-from kms.resources.secret_names import CREDENTIAL_UID, signing_key_name
+from kms.resources.secret_names import signing_key_name
 from kms_operator.cache import Cache
 from kms_operator.indexes import AccountSummary
 from kms_operator.objects import shared_secret, user_secret
@@ -102,9 +102,10 @@ def test_a_namespace_concerns_the_credentials_in_it(cache: Cache) -> None:
 
 
 def test_an_account_concerns_its_credential_after_a_while(cache: Cache) -> None:
-    opened = AccountSummary(metadata("a", labels={CREDENTIAL_UID: "uid-pki-web"}), "uid-pki-web", is_open=True)
+    opened = AccountSummary(metadata("a"), ("pki", "web"), is_open=True)
     ((target, delay),) = find_affected(ACCOUNTS, opened, cache)
     assert (target.name, delay) == ("web", ACCOUNTS_DELAY)
+    assert not list(find_affected(ACCOUNTS, AccountSummary(metadata("a"), ("pki", "gone"), is_open=True), cache))
 
 
 def test_a_secret_concerns_its_owner(cache: Cache) -> None:

@@ -206,8 +206,13 @@ class World:
         self.profiles = Informed(self.cluster, PROFILES)
         self.policies = Informed(self.cluster, POLICIES)
         self.authorities = Informed(self.cluster, AUTHORITIES)
-        self.credentials = Informed(self.cluster, CREDENTIALS, indexes={UID_INDEX: by_uid})
+        self.credentials = Informed(
+            self.cluster, CREDENTIALS, indexes={UID_INDEX: by_uid}, on_change=self._on_credential
+        )
         self.secrets = Informed(self.cluster, SECRETS)
+
+    def _on_credential(self, credential: EABCredential, deleted: bool) -> None:
+        self.services.record_keeper.notice(credential, deleted)
 
     def start(self) -> None:
         """Start or restart the server with empty caches."""
@@ -380,6 +385,21 @@ class World:
             self.credentials.put(credential)
             self.secrets.put(secret)
         return credential
+
+    def change_credential(self, name: str = "cred", **spec: Any) -> EABCredential:
+        """Change the spec of a credential, in the cluster and in the caches."""
+        known = self.api.read(CREDENTIALS, "team", name)
+        assert known is not None
+        changed = self.api.put(
+            CREDENTIALS, msgspec.structs.replace(known, spec=msgspec.structs.replace(known.spec, **spec))
+        )
+        self.credentials.put(changed)
+        return changed
+
+    def remove_credential(self, name: str = "cred") -> None:
+        """Delete a credential, in the cluster and in the caches."""
+        self.api.remove(CREDENTIALS, "team", name)
+        self.credentials.remove("team", name)
 
     async def bound(self, **credential: Any) -> ACMEAccount:
         """Create an account bound to a new credential with these members in its spec."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -141,6 +143,18 @@ class Installation(Site):
 
     programs: Programs
     zone: dns.Zone
+
+    async def manage(self, action: str, *selection: str) -> str:
+        """Run `kms-acme account` and return what it prints."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "kms_acme", "account", action, f"--kubeconfig={self.cluster.kubeconfig}"),
+            *(*selection, "--yes"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        printed, _ = await process.communicate()
+        assert process.returncode == 0, printed.decode()
+        return printed.decode()
 
     @contextmanager
     def replicas(self, count: int) -> Iterator[tuple[Server, ...]]:

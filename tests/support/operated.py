@@ -17,7 +17,7 @@ from kms.resources.certmanager import Issuer
 from kms.resources.core import Namespace, Secret
 from kms.resources.credentials import EABCredential
 from kms.resources.kinds import ACCOUNTS, CLUSTER_ISSUERS, ISSUERS, Kind
-from kms.resources.meta import Condition, ObjectMeta, OwnerReference, Resource, condition, key_of
+from kms.resources.meta import Condition, Key, ObjectMeta, OwnerReference, Resource, condition, key_of
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import CertificateProfile
 from kms.resources.secret_names import COMPONENT, MANAGED_BY, SERVING_AUTHORITY
@@ -179,22 +179,22 @@ def stored(written: R, *, version: int = 7) -> R:
     return msgspec.structs.replace(written, metadata=meta)  # type: ignore[type-var]
 
 
-def cache_of(*resources: Any, accounts: Mapping[str, int] | None = None) -> Cache:
+def cache_of(*resources: Any, accounts: Mapping[Key, int] | None = None) -> Cache:
     """A cache with these resources, `accounts` open accounts per credential, and all optional kinds available."""
     cache = Cache()
     cache.unavailable.clear()
     for (plural, _), each in {(_kind_of(each).plural, key_of(each)): each for each in resources}.items():
         assert cache.put(_kind_of(each), each), plural
-    for uid, count in (accounts or {}).items():
+    for credential, count in (accounts or {}).items():
         for number in range(count):
-            cache.put(ACCOUNTS, AccountSummary(metadata(f"{uid}-{number}"), uid, is_open=True))
+            cache.put(ACCOUNTS, AccountSummary(metadata(f"{credential[1]}-{number}"), credential, is_open=True))
     return cache
 
 
 def snapshot_of(
     *resources: Any,
     settings: OperatorSettings = SETTINGS,
-    accounts: Mapping[str, int] | None = None,
+    accounts: Mapping[Key, int] | None = None,
     unavailable: Mapping[str, Unavailability] | None = None,
     served: Mapping[str, Kind[Any]] | None = None,
     absent: Iterable[tuple[str, tuple[str, str]]] = (),

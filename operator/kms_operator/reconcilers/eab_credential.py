@@ -22,6 +22,7 @@ from kms.resources.compile import InvalidRules, compile_narrowing
 from kms.resources.core import Secret
 from kms.resources.credentials import CredentialStatus, EABCredential
 from kms.resources.kinds import CREDENTIALS, SECRETS
+from kms.resources.meta import key_of
 from kms.resources.profiles import CertificateProfile
 from kms.resources.secret_names import (
     CA_CERTIFICATE,
@@ -125,7 +126,7 @@ def _with_status(
         observed_generation=credential.metadata.generation,
         key_id=key_id,
         secret_name=credential.secret_name,
-        accounts=snapshot.index.open_accounts(credential.metadata.uid),
+        accounts=snapshot.index.open_accounts(key_of(credential)),
         conditions=merge_conditions(old, (update,), generation=credential.metadata.generation, now=now),
     )
     return replace(planned, status=status, events=(*transition_events(old, update), *planned.events))

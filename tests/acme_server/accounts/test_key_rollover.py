@@ -157,7 +157,7 @@ async def test_an_account_that_another_server_has_ended_gets_no_key_and_leaves_n
     world: World, account: ACMEAccount
 ) -> None:
     other = world.another()
-    await other.services.accounts.update(account, AccountUpdate(status="deactivated"))
+    await other.services.accounts.update(world.caller(account), AccountUpdate(status="deactivated"))
     assert status_of(await refusal(change(world, account, SECOND))) == 401
     assert objects(world) == 1
 

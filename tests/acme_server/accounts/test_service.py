@@ -190,8 +190,18 @@ async def test_a_deactivated_account_keeps_its_place(world: World) -> None:
     world.configure(external_account_binding="Required")
     binding = Binding(world.put_credential(maximum_accounts=1), KEY_ID_1)
     account, _ = await register(world, binding=binding)
-    await world.services.accounts.update(account, AccountUpdate(status="deactivated"))
+    await world.services.accounts.update(world.caller(account), AccountUpdate(status="deactivated"))
     assert "as many accounts" in (await refusal(register(world, binding=binding, key=Key(thumbprint="other")))).detail
+
+
+@pytest.mark.requirement("SEC77", "SEC38")
+async def test_a_credential_that_is_made_again_opens_no_more_accounts_than_before(world: World) -> None:
+    world.configure(external_account_binding="Required")
+    binding = Binding(world.put_credential(maximum_accounts=1), KEY_ID_1)
+    await register(world, binding=binding)
+    world.remove_credential()
+    again = Binding(world.put_credential(maximum_accounts=1), KEY_ID_1)
+    assert "as many accounts" in (await refusal(register(world, binding=again, key=Key(thumbprint="other")))).detail
 
 
 async def test_places_of_servers_that_died_are_given_to_others(world: World) -> None:
@@ -255,32 +265,38 @@ async def test_an_account_that_is_removed_between_create_and_read_is_unavailable
 @pytest.mark.requirement("M84", "M85")
 async def test_contacts_are_replaced_and_nothing_else_is_changed(world: World) -> None:
     account, _ = await register(world)
-    updated = await world.services.accounts.update(account, AccountUpdate(contact=("mailto:new@example.com",)))
+    updated = await world.services.accounts.update(
+        world.caller(account), AccountUpdate(contact=("mailto:new@example.com",))
+    )
     assert updated.status.contact == ("mailto:new@example.com",)
-    assert (await world.services.accounts.update(updated, AccountUpdate(contact=()))).status.contact == ()
-    same = await world.services.accounts.update(updated, AccountUpdate(status="revoked"))
+    assert (await world.services.accounts.update(world.caller(updated), AccountUpdate(contact=()))).status.contact == ()
+    same = await world.services.accounts.update(world.caller(updated), AccountUpdate(status="revoked"))
     assert same.status.state == "valid"
     assert (
-        await refusal(world.services.accounts.update(account, AccountUpdate(contact=("mailto:",))))
+        await refusal(world.services.accounts.update(world.caller(account), AccountUpdate(contact=("mailto:",))))
     ).type == ProblemType.INVALID_CONTACT
 
 
 @pytest.mark.requirement("M70", "M102", "M103")
 async def test_deactivation_is_final(world: World) -> None:
     account, _ = await register(world)
-    gone = await world.services.accounts.update(account, AccountUpdate(status="deactivated"))
+    gone = await world.services.accounts.update(world.caller(account), AccountUpdate(status="deactivated"))
     assert gone.status.state == "deactivated"
     assert gone.status.deactivated_at is not None
-    again = await world.services.accounts.update(gone, AccountUpdate(status="deactivated"))
+    again = await world.services.accounts.update(world.caller(gone), AccountUpdate(status="deactivated"))
     assert again == gone
     for stale in (account, gone):
         assert (
             status_of(
-                await refusal(world.services.accounts.update(stale, AccountUpdate(contact=("mailto:new@example.com",))))
+                await refusal(
+                    world.services.accounts.update(
+                        world.caller(stale), AccountUpdate(contact=("mailto:new@example.com",))
+                    )
+                )
             )
             == 401
         )
-    assert status_of(await refusal(world.services.accounts.update(gone, AccountUpdate()))) == 401
+    assert status_of(await refusal(world.services.accounts.update(world.caller(gone), AccountUpdate()))) == 401
     assert status_of(await refusal(register(world))) == 401
 
 
@@ -289,7 +305,10 @@ async def test_an_account_that_is_not_open_cannot_be_deactivated(world: World) -
     unopened = world.api.put(ACCOUNTS, replace(account, status=AccountStatus()))
     later = world.another()
     assert (
-        status_of(await refusal(later.services.accounts.update(unopened, AccountUpdate(status="deactivated")))) == 404
+        status_of(
+            await refusal(later.services.accounts.update(world.caller(unopened), AccountUpdate(status="deactivated")))
+        )
+        == 404
     )
 
 
@@ -298,7 +317,7 @@ async def test_an_account_is_shown_as_another_server_has_just_changed_it(world: 
     contact = ("mailto:other@example.com",)
     world.api.put(ACCOUNTS, replace(account, status=replace(account.status, contact=contact)))
     assert (await world.services.accounts.read(account)).status.contact == contact
-    assert (await world.services.accounts.update(account, AccountUpdate())).status.contact == contact
+    assert (await world.services.accounts.update(world.caller(account), AccountUpdate())).status.contact == contact
     world.api.put(ACCOUNTS, replace(account, status=replace(account.status, state="deactivated")))
     assert status_of(await refusal(world.services.accounts.read(account))) == 401
 

@@ -15,7 +15,7 @@ from tests.support.domain import Key, World
 
 async def deactivate(world: World, account: ACMEAccount, cancellation: Cancellation | None = None) -> None:
     """Deactivate the account, and let the cancellation finish."""
-    account = await world.services.accounts.update(account, AccountUpdate(status="deactivated"))
+    account = await world.services.accounts.update(world.caller(account), AccountUpdate(status="deactivated"))
     if cancellation is None:
         cancellation = world.services.cancellation
     else:

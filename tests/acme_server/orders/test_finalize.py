@@ -182,7 +182,7 @@ async def test_an_order_in_processing_is_not_issued_to_a_deactivated_account(
     world: World, account: ACMEAccount
 ) -> None:
     order = await accepted(world, account)
-    await world.services.accounts.update(account, AccountUpdate(status="deactivated"))
+    await world.services.accounts.update(world.caller(account), AccountUpdate(status="deactivated"))
     world.install_authority()
     ended = await world.services.orders.poll(order)
     assert ended.status.state == "invalid"

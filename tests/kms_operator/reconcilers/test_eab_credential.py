@@ -10,7 +10,7 @@ import pytest
 from kms.resources.core import Secret
 from kms.resources.credentials import EABCredential
 from kms.resources.kinds import SECRETS
-from kms.resources.meta import Struct
+from kms.resources.meta import Struct, key_of
 from kms.resources.secret_names import (
     COMPONENT,
     MANAGED_BY,
@@ -328,7 +328,7 @@ def test_names_that_make_sense_are_no_obstacle() -> None:
 
 def test_its_accounts_are_counted() -> None:
     one, shown, copy = issued()
-    status: Any = reconciled(one, shown, copy, profile(), accounts={one.metadata.uid: 3}).status
+    status: Any = reconciled(one, shown, copy, profile(), accounts={key_of(one): 3}).status
     assert status.accounts == 3
 
 

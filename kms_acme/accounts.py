@@ -1,0 +1,171 @@
+"""`kms-acme account`: suspends, resumes and deactivates accounts as an administrator, with the rights of a kubeconfig.
+
+Like `kms-acme revoke` it needs no server: it applies the server's own pure transitions to the ACMEAccounts and replaces
+their status, guarded by resourceVersion. Every server receives the change from its watch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from acme_server.accounts import transitions
+from acme_server.problems import Refused
+from kms.clock import Clock
+from kms.cluster import errors
+from kms.cluster.client import Cluster
+from kms.cluster.retry import attempts
+from kms.resources.accounts import LIVE_STATES, ACMEAccount
+from kms.resources.kinds import ACCOUNTS
+from kms.resources.meta import key_of
+
+_AT_ONCE = 8
+"""Accounts that are written at the same time."""
+
+Action = Literal["suspend", "resume", "deactivate"]
+
+
+class NotChanged(Exception):
+    """An account cannot be changed, or does not exist; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The accounts to change: exactly one of the first three members is set.
+
+    `account` and `credential` are (namespace, name); `clients` is a namespace of EABCredentials. `profiles` limits the
+    search to the profiles of one namespace.
+    """
+
+    account: tuple[str, str] | None = None
+    credential: tuple[str, str] | None = None
+    clients: str | None = None
+    profiles: str | None = None
+
+
+async def find_accounts(cluster: Cluster, selection: Selection) -> tuple[ACMEAccount, ...]:
+    """The selected accounts that are open. Raises NotChanged if there is none, and ClusterError."""
+    if selection.account is not None:
+        return (await _account(cluster, selection.account),)
+    fields = "spec.aliasOf.name="
+    if selection.credential is not None:
+        fields += f",spec.externalAccount.name={selection.credential[1]}"
+    found = tuple([each async for each in _list(cluster, selection.profiles, fields) if _is_selected(each, selection)])
+    if not found:
+        raise NotChanged("no such accounts; `kubectl get acmeaccounts -A` lists all accounts")
+    return found
+
+
+def _is_selected(account: ACMEAccount, selection: Selection) -> bool:
+    credential = account.credential
+    if credential is None or account.status.state is None:
+        return False
+    return credential == selection.credential or credential[0] == selection.clients
+
+
+async def _account(cluster: Cluster, key: tuple[str, str]) -> ACMEAccount:
+    name = "/".join(key)
+    try:
+        found = await cluster.get(ACCOUNTS, *key)
+    except errors.NotFound:
+        raise NotChanged(f"there is no ACMEAccount {name}") from None
+    if found.spec.alias_of is not None:
+        raise NotChanged(f"ACMEAccount {name} is an alias; name its account, {key[0]}/{found.spec.alias_of.name}")
+    if found.status.state is None:
+        raise NotChanged(f"ACMEAccount {name} is not open; a server is still opening it, or has failed to")
+    return found
+
+
+async def _list(cluster: Cluster, namespace: str | None, fields: str) -> AsyncIterator[ACMEAccount]:
+    async for page in cluster.list_pages(ACCOUNTS, namespace, fields=fields):
+        for each in page.items:
+            yield each
+
+
+def filter_affected(accounts: Sequence[ACMEAccount], action: Action) -> tuple[ACMEAccount, ...]:
+    """The accounts that the action changes: those that have ended, for example, cannot be suspended."""
+    return tuple(each for each in accounts if _is_affected(each, action))
+
+
+def _is_affected(account: ACMEAccount, action: Action) -> bool:
+    status = account.status
+    match action:
+        case "suspend":
+            return status.state == "valid"
+        case "resume":
+            outlived = status.credential is not None and status.credential.suspended
+            return status.state == "suspended" or (status.state == "valid" and outlived)
+        case "deactivate":
+            return status.state in LIVE_STATES
+
+
+def require_not_ended(account: ACMEAccount) -> None:
+    """Raise NotChanged if the account is deactivated or revoked."""
+    if account.status.state not in LIVE_STATES:
+        raise NotChanged(f"the account is {account.status.state}, which is final")
+
+
+async def change_all(
+    cluster: Cluster,
+    accounts: Sequence[ACMEAccount],
+    action: Action,
+    *,
+    clock: Clock,
+    on_done: Callable[[ACMEAccount, str | None], None],
+) -> int:
+    """Change these accounts and return the number of failures.
+
+    `on_done` is called with each account, and with the error where changing it failed.
+    """
+    waiting = iter(accounts)
+    failures = 0
+
+    async def work() -> None:
+        nonlocal failures
+        for account in waiting:
+            try:
+                await _change(cluster, account, action, clock=clock)
+            except (errors.ClusterError, NotChanged) as error:
+                failures += 1
+                on_done(account, str(error))
+            else:
+                on_done(account, None)
+
+    await asyncio.gather(*(work() for _ in range(_AT_ONCE)))
+    return failures
+
+
+async def _change(cluster: Cluster, account: ACMEAccount, action: Action, *, clock: Clock) -> None:
+    """Write one change. An account that was changed like this meanwhile is no failure."""
+    transition = partial(_TRANSITIONS[action], now=clock())
+    async for _ in attempts():
+        try:
+            wanted = transition(account)
+            if wanted != account:
+                await cluster.replace_status(ACCOUNTS, wanted)
+        except Refused as refused:
+            raise NotChanged(refused.detail) from None
+        except errors.Conflict:
+            account = await _read_again(cluster, account)
+            continue
+        if action != "deactivate":
+            require_not_ended(wanted)
+        return
+    raise NotChanged("the account changes too often; try again")
+
+
+async def _read_again(cluster: Cluster, account: ACMEAccount) -> ACMEAccount:
+    current = await cluster.get(ACCOUNTS, *key_of(account))
+    if current.metadata.uid != account.metadata.uid:
+        raise NotChanged("the account was deleted, and another one has its name")
+    return current
+
+
+_TRANSITIONS: Mapping[Action, Callable[..., ACMEAccount]] = {
+    "suspend": transitions.suspended,
+    "resume": transitions.resumed,
+    "deactivate": transitions.deactivated,
+}

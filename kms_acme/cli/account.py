@@ -1,0 +1,210 @@
+"""The commands `kms-acme account suspend`, `resume` and `deactivate`: options, confirmation and output."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from kms.clock import system_clock
+from kms.cluster.client import Cluster
+from kms.cluster.errors import ClusterError
+from kms.resources.accounts import ACMEAccount
+from kms_acme.accounts import (
+    Action,
+    NotChanged,
+    Selection,
+    change_all,
+    filter_affected,
+    find_accounts,
+    require_not_ended,
+)
+from kms_acme.cli import options
+from kms_acme.cli.parameters import NamespaceName, ObjectName
+
+_SHOWN = 20
+"""Number of accounts listed before the confirmation."""
+_DONE = {"suspend": "suspended", "resume": "resumed", "deactivate": "deactivated"}
+
+
+@click.group()
+def account() -> None:
+    """Suspend, resume or deactivate ACME accounts.
+
+    Every server acts on the change within a second. To list accounts, their states and credentials:
+
+        kubectl get acmeaccounts -A
+
+    The kubeconfig's user needs the ClusterRole kms-acme-account-manager.
+    """
+
+
+def _selecting(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that all three commands have."""
+    for option in reversed(
+        (
+            options.option(
+                "--kubeconfig",
+                type=click.Path(dir_okay=False),
+                help="Path to the kubeconfig file. Default: as for kubectl; in a pod, the ServiceAccount.",
+            ),
+            options.option("--context", help="Kubeconfig context to use. Default: the current context."),
+            click.option("--account", type=ObjectName(), help="Select this ACMEAccount."),
+            click.option("--credential", type=ObjectName(), help="Select all accounts of this EABCredential."),
+            click.option(
+                "--namespace", type=NamespaceName(), help="Select all accounts of the EABCredentials in this namespace."
+            ),
+            click.option(
+                "--profile-namespace",
+                type=NamespaceName(),
+                help="With --credential or --namespace: search only the profiles of this namespace, for users without"
+                " rights in others. Default: all namespaces.",
+            ),
+            click.option("--dry-run", is_flag=True, help="Only list the accounts that would be changed."),
+            click.option("--yes", is_flag=True, help="Do not ask for confirmation."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@account.command()
+@_selecting
+def suspend(**values: Any) -> None:
+    """Stop accounts until they are resumed.
+
+    A suspended account obtains no certificates, proves no names, changes neither its key nor its contacts, and revokes
+    no certificates of other accounts. It can still read what it has, download its certificates, revoke them, and be
+    deactivated. Its certificates stay valid; to revoke them, use `kms-acme revoke --account`.
+
+    A client with a valid EABCredential can open another account. To prevent that, also set `spec.suspended: true` in
+    the credential.
+
+    Exit codes: 0 if all accounts were suspended; 1 if one could not be suspended, none was found, or you declined; 2
+    for wrong usage.
+
+    \b
+    Examples:
+        kms-acme account suspend --account pki/NAME
+        kms-acme account suspend --credential team-a/web --dry-run
+        kms-acme account suspend --namespace team-a --yes
+    """  # noqa: D301 - the backspace tells click not to rewrap the lines
+    _command("suspend", values)
+
+
+@account.command()
+@_selecting
+def resume(**values: Any) -> None:
+    """Let suspended accounts act again.
+
+    This also lifts a suspension that an EABCredential had when it was deleted, which its accounts keep after the
+    credential is made again. It does not lift that of a credential that is suspended now: set `spec.suspended: false`
+    there. A deactivated account cannot be resumed.
+
+    Exit codes: 0 if all accounts were resumed; 1 if one could not be resumed, none was found, or you declined; 2 for
+    wrong usage.
+
+    \b
+    Examples:
+        kms-acme account resume --account pki/NAME
+        kms-acme account resume --credential team-a/web
+    """  # noqa: D301 - as above
+    _command("resume", values)
+
+
+@account.command()
+@_selecting
+def deactivate(**values: Any) -> None:
+    """End accounts. Deactivation cannot be undone.
+
+    A deactivated account cannot do anything any more, and its key opens no other account of the profile. Its
+    certificates stay valid; to revoke them, use `kms-acme revoke --account`. A client with a valid EABCredential can
+    open another account with another key; to prevent that, set `spec.suspended: true` in the credential.
+
+    Exit codes: 0 if all accounts were deactivated; 1 if one could not be deactivated, none was found, or you declined;
+    2 for wrong usage.
+
+    \b
+    Examples:
+        kms-acme account deactivate --account pki/NAME
+        kms-acme account deactivate --namespace team-a --dry-run
+    """  # noqa: D301 - as above
+    _command("deactivate", values)
+
+
+def _command(action: Action, values: Any) -> None:
+    selected = [name for name in ("account", "credential", "namespace") if values[name] is not None]
+    if len(selected) != 1:
+        raise click.UsageError("Set exactly one of --account, --credential and --namespace.")
+    if values["account"] is not None and values["profile_namespace"] is not None:
+        raise click.UsageError("--profile-namespace goes with --credential or --namespace.")
+    selection = Selection(
+        account=values["account"],
+        credential=values["credential"],
+        clients=values["namespace"],
+        profiles=values["profile_namespace"],
+    )
+    try:
+        raise SystemExit(asyncio.run(_run(action, selection, values)))
+    except (ClusterError, NotChanged) as error:
+        raise click.ClickException(str(error)) from error
+
+
+async def _run(action: Action, selection: Selection, values: Any) -> int:
+    cluster = await Cluster.connect(kubeconfig=options.kubeconfig(values), context=values["context"])
+    try:
+        found = await find_accounts(cluster, selection)
+        accounts = filter_affected(found, action)
+        if selection.account is not None and action != "deactivate":
+            require_not_ended(found[0])
+        if len(accounts) < len(found):
+            click.echo(f"{len(found) - len(accounts)} of {_count(found)} unchanged: already {_DONE[action]}, or ended.")
+        if not accounts:
+            return 0
+        _show(accounts)
+        if values["dry_run"]:
+            click.echo(f"{_count(accounts)} would be {_DONE[action]}.")
+            return 0
+        if not values["yes"] and not click.confirm(f"{action.capitalize()} {_count(accounts)}?"):
+            click.echo("Nothing was changed.")
+            return 1
+        return await _change(cluster, accounts, action)
+    finally:
+        await cluster.close()
+
+
+async def _change(cluster: Cluster, accounts: Sequence[ACMEAccount], action: Action) -> int:
+    done = 0
+
+    def print_result(account: ACMEAccount, error: str | None) -> None:
+        nonlocal done
+        done += 1
+        click.echo(f"[{done}/{len(accounts)}] {_line(account)}: {error or _DONE[action]}", err=error is not None)
+
+    failures = await change_all(cluster, accounts, action, clock=system_clock, on_done=print_result)
+    click.echo(f"{len(accounts) - failures} of {_count(accounts)} {_DONE[action]}.")
+    return 1 if failures else 0
+
+
+def _show(accounts: Sequence[ACMEAccount]) -> None:
+    for each in accounts[:_SHOWN]:
+        click.echo(_line(each))
+    if len(accounts) > _SHOWN:
+        click.echo(f"and {len(accounts) - _SHOWN} more")
+
+
+def _line(account: ACMEAccount) -> str:
+    """The account, its profile, its credential and its contacts."""
+    parts = [
+        f"{account.metadata.namespace}/{account.metadata.name}",
+        account.spec.profile_ref.name,
+        *(["/".join(account.credential)] if account.credential else []),
+        ",".join(account.status.contact),
+    ]
+    return " ".join(each for each in parts if each)
+
+
+def _count(accounts: Sequence[ACMEAccount]) -> str:
+    return "1 account" if len(accounts) == 1 else f"{len(accounts)} accounts"
