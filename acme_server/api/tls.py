@@ -1,4 +1,4 @@
-"""The server's own TLS: version 1.2 or later, and a certificate that can change while connections are open."""
+"""The server's own TLS: version 1.2 or later, elliptic curves, and a certificate that can change at any time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import ssl
 from pathlib import Path
 
+from acme_server.tls_groups import SERVER_GROUPS, restrict_key_exchange
 from kms.resources import Secret
 from kms.resources.secret_names import TLS_CERTIFICATE, TLS_PRIVATE_KEY
 
@@ -67,6 +68,7 @@ def _context() -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
+    restrict_key_exchange(context, SERVER_GROUPS)
     return context
 
 
