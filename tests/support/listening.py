@@ -6,67 +6,106 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 
 import trustme
 from aiohttp import web
 
-from acme_server.api.listener import Listener, listen
+from acme_server.api.problems import malformed_http
 from acme_server.api.tls import ServingCertificate
+from e2e.cluster.ports import free_port
 from kms.address import Address
-from tests.support.eventually import in_background
+from kms.connections import ConnectionLimits
+from kms.listener import Deadlines, Listener, accepting, running_listener
 
 CA = trustme.CA()
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@cache
+def trust() -> ssl.SSLContext:
+    """Clients' context: making one takes tens of milliseconds."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    CA.configure_trust(context)
+    return context
 
 
 @dataclass
 class Listening:
+    """A running listener. `/slow` is answered when `release` is set, `/long` has more than sockets hold."""
+
     listener: Listener
     port: int
     refused: list[int]
-    requests: list[web.Request]
+    evicted: list[int]
+    release: asyncio.Event = field(default_factory=asyncio.Event)
+    """Lets the answers of /slow go."""
+    busy: int = 0
+    """The number of requests to /slow and /long so far."""
 
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        context = ssl.create_default_context()
-        CA.configure_trust(context)
-        return await asyncio.open_connection("127.0.0.1", self.port, ssl=context, server_hostname="127.0.0.1")
-
-    async def get(self, *, plain: bool = False) -> bytes:
+    async def connect(self, *, plain: bool = False, source: str = "127.0.0.1") -> Streams:
+        local = (source, 0)
         if plain:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        else:
-            reader, writer = await self.connect()
+            return await asyncio.open_connection("127.0.0.1", self.port, local_addr=local)
+        return await asyncio.open_connection(
+            "127.0.0.1", self.port, ssl=trust(), server_hostname="127.0.0.1", local_addr=local
+        )
+
+    async def get(self, *, plain: bool = False, source: str = "127.0.0.1") -> bytes:
+        reader, writer = await self.connect(plain=plain, source=source)
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         text = await reader.read()
         writer.close()
         return text
 
 
-@asynccontextmanager
-async def listening(maximum: int = 10, *, plain: bool = False, **deadlines: float) -> AsyncIterator[Listening]:
-    requests: list[web.Request] = []
-    silent: set[web.RequestHandler] = set()
+async def ask(streams: Streams, path: str = "/") -> bytes:
+    """A request on an open connection, and the answer."""
+    streams[1].write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    return await streams[0].readuntil(b"hello")
 
-    async def answer(request: web.BaseRequest) -> web.Response:
-        silent.discard(request.protocol)
+
+@asynccontextmanager
+async def listening(
+    maximum: int = 10,
+    *,
+    plain: bool = False,
+    limits: ConnectionLimits | None = None,
+    deadlines: Deadlines | None = None,
+) -> AsyncIterator[Listening]:
+    refused: list[int] = []
+    evicted: list[int] = []
+    made: Listening
+
+    async def answer(_: web.Request) -> web.Response:
         return web.Response(text="hello")
 
+    async def slow(_: web.Request) -> web.Response:
+        made.busy += 1
+        await made.release.wait()
+        return web.Response(text="hello")
+
+    async def long(_: web.Request) -> web.Response:
+        made.busy += 1
+        return web.Response(body=bytes(16 * 1024 * 1024))
+
+    application = web.Application()
+    application.add_routes([web.get("/", answer), web.get("/slow", slow), web.get("/long", long)])
     certificate = ServingCertificate()
     issued = CA.issue_cert("127.0.0.1")
     certificate.load(issued.cert_chain_pems[0].bytes(), issued.private_key_pem.bytes(), source="x")
-    runner = web.ServerRunner(web.Server(answer), shutdown_timeout=0.1)
-    await runner.setup()
-    refused: list[int] = []
-    assert runner.server is not None
-    made = Listener(
-        server=runner.server,
+    async with running_listener(
+        application,
+        drain=0.1,
+        limits=limits or ConnectionLimits(maximum, per_address=maximum),
         context=None if plain else certificate.context,
-        silent=silent,
+        answer_error=malformed_http,
         on_refused=lambda: refused.append(1),
-        maximum=maximum,
-        **deadlines,
-    )
-    with listen(Address("127.0.0.1", 0)) as listening_socket:
-        async with in_background(made.accept(listening_socket)):
-            yield Listening(made, listening_socket.getsockname()[1], refused, requests)
-    await runner.cleanup()
+        on_evicted=lambda: evicted.append(1),
+        deadlines=deadlines,
+    ) as listener:
+        port = free_port()
+        async with accepting(listener, Address("127.0.0.1", port)):
+            made = Listening(listener, port, refused, evicted)
+            yield made
