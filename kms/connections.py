@@ -15,7 +15,7 @@ _IPV6_PREFIX = 64
 
 
 class NoRoom(Exception):
-    """Too many connections are open, and a request is in progress on each."""
+    """Too many connections are open, and a request is being handled on each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,8 @@ class ConnectionLimits:
 
     `per_address` limits those of one IPv4 address or one IPv6 network of 64 bits; None: an eighth of `maximum`. It does
     not apply to `proxies`, from which many clients come. An idle connection is closed after `keep_alive` seconds, or
-    after `crowded_keep_alive` while more than half of `maximum` are open. A request may take `longest_request` seconds.
+    after `crowded_keep_alive` while more than half of `maximum` are open. Handling a request may take `longest_request`
+    seconds, and so may the client to take the response.
     """
 
     maximum: int
@@ -54,10 +55,14 @@ class ConnectionLimits:
 
 @dataclass(slots=True)
 class _Client(Generic[T]):
-    """The connections of one client, without and with a request in progress, and since when. The oldest are first."""
+    """The connections of one client: those that wait for it, and those that work for it. The oldest are first.
+
+    Values are the times since when. Of those that wait, some have a response that the client has not taken yet.
+    """
 
     waiting: dict[T, float] = field(default_factory=dict)
     busy: dict[T, float] = field(default_factory=dict)
+    responding: set[T] = field(default_factory=set)
 
     @property
     def count(self) -> int:
@@ -110,35 +115,49 @@ class ConnectionTable(Generic[T]):
         client = self._clients[key]
         client.waiting.pop(connection, None)
         client.busy.pop(connection, None)
+        client.responding.discard(connection)
         if not client.count:
             del self._clients[key]
 
     def begin_request(self, connection: T) -> None:
-        """A request is in progress."""
+        """A request is being handled."""
         client = self._client(connection)
         if client is not None and client.waiting.pop(connection, None) is not None:
             client.busy[connection] = self._clock()
 
-    def end_request(self, connection: T) -> None:
-        """No request is in progress any more."""
+    def begin_response(self, connection: T) -> None:
+        """The request has been handled, and the client can take the response."""
+        client = self._wait(connection)
+        if client is not None:
+            client.responding.add(connection)
+
+    def end_response(self, connection: T) -> None:
+        """The client has the response: the connection is idle."""
+        client = self._wait(connection)
+        if client is not None:
+            client.responding.discard(connection)
+
+    def overdue(self) -> list[T]:
+        """The connections that have waited for a request, or taken for one, longer than they may."""
+        limits, now = self._limits, self._clock()
+        idle_since = now - (limits.crowded_keep_alive if self.crowded else limits.keep_alive)
+        requested = now - limits.longest_request
+        overdue: list[T] = []
+        for client in self._clients.values():
+            overdue += [each for each, since in client.busy.items() if since < requested]
+            for each, since in client.waiting.items():
+                if since < (requested if each in client.responding else idle_since):
+                    overdue.append(each)
+        return overdue
+
+    def _wait(self, connection: T) -> _Client[T] | None:
+        """Put the connection behind all others that wait for its client."""
         client = self._client(connection)
         if client is not None:
             client.busy.pop(connection, None)
             client.waiting.pop(connection, None)
             client.waiting[connection] = self._clock()
-
-    def overdue(self) -> list[T]:
-        """The connections that have waited, or taken for a request, longer than they may."""
-        limits, now = self._limits, self._clock()
-        idle_since = now - (limits.crowded_keep_alive if self.crowded else limits.keep_alive)
-        busy_since = now - limits.longest_request
-        return [
-            each
-            for client in self._clients.values()
-            for connections, oldest in ((client.waiting, idle_since), (client.busy, busy_since))
-            for each, since in connections.items()
-            if since < oldest
-        ]
+        return client
 
     def _client(self, connection: T) -> _Client[T] | None:
         key = self._client_of.get(connection)

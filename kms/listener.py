@@ -73,12 +73,13 @@ _OPTIONS: Mapping[str, Any] = MappingProxyType(
 class Connection(RequestHandler):
     """A connection of a listener, as aiohttp's protocol."""
 
-    __slots__ = ("_listener", "_socket", "handshake", "used")
+    __slots__ = ("_listener", "_request", "_socket", "handshake", "used")
 
     def __init__(self, listener: Listener, server: web.Server) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), **_OPTIONS)
         self._listener = listener
         self._socket: asyncio.Transport | None = None
+        self._request: web.BaseRequest | None = None
         self.handshake: asyncio.Task[None] | None = None
         self.used = False
 
@@ -90,6 +91,7 @@ class Connection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the connection."""
         super().connection_lost(exc)
+        self._socket = None
         self._listener.forget(self)
 
     async def finish_response(
@@ -97,10 +99,25 @@ class Connection(RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         """Send a response; then the connection is idle."""
         resp.headers[hdrs.SERVER] = SERVER
+        self._request = None
+        self._listener.begin_response(self)
         try:
             return await super().finish_response(request, resp, start_time)
         finally:
-            self._listener.end_request(self)
+            self._listener.end_response(self)
+
+    def begin(self, request: web.BaseRequest) -> None:
+        """Begin a request: when all of its body has arrived, it no longer waits for the client."""
+        self.used = True
+        self._request = request
+        if request.content.is_eof():
+            self._listener.begin_request(self)
+        else:
+            request.content.on_eof(lambda: self._arrived(request))
+
+    def _arrived(self, request: web.BaseRequest) -> None:
+        if self._request is request:  # it may have been answered before
+            self._listener.begin_request(self)
 
     def handle_error(
         self,
@@ -166,8 +183,7 @@ class Listener:
 
         async def handle_request(request: web.BaseRequest) -> web.StreamResponse:
             if isinstance(request.protocol, Connection):
-                request.protocol.used = True
-                self._connections.begin_request(request.protocol)
+                request.protocol.begin(request)
             return await handle(request)
 
         server.request_handler = handle_request
@@ -176,9 +192,17 @@ class Listener:
         """The number of open connections, including those in a handshake."""
         return len(self._connections)
 
-    def end_request(self, connection: Connection) -> None:
+    def begin_request(self, connection: Connection) -> None:
+        """The connection has a request, and must not be closed."""
+        self._connections.begin_request(connection)
+
+    def begin_response(self, connection: Connection) -> None:
+        """The connection waits until its client has taken the response."""
+        self._connections.begin_response(connection)
+
+    def end_response(self, connection: Connection) -> None:
         """The connection is idle."""
-        self._connections.end_request(connection)
+        self._connections.end_response(connection)
 
     def forget(self, connection: Connection) -> None:
         """The connection is closed."""

@@ -59,10 +59,23 @@ def test_whoever_has_most_makes_room_and_of_those_the_connection_that_waited_lon
     connections.begin_request("b1")
     time.now += 1
     assert connections.add("d1", HOSTS[6]) == "b2"
-    connections.end_request("b1")
+    connections.begin_response("b1")
+    connections.end_response("b1")
     assert connections.add("e1", "192.0.2.9") == "b3", "that one has waited longer than b1"
     assert connections.add("f1", "192.0.2.10") == "a1"
     assert len(connections) == 5
+
+
+def test_a_client_that_does_not_take_its_response_makes_room_but_has_more_time_than_an_idle_one() -> None:
+    connections, time = table(ConnectionLimits(1, keep_alive=10, crowded_keep_alive=10, longest_request=20))
+    connections.add("slow", HOSTS[0])
+    connections.begin_request("slow")
+    connections.begin_response("slow")
+    time.now = 15
+    assert connections.overdue() == []
+    time.now = 25
+    assert connections.overdue() == ["slow"]
+    assert connections.add("other", HOSTS[1]) == "slow"
 
 
 def test_requests_in_progress_are_not_interrupted() -> None:
@@ -95,13 +108,15 @@ def test_what_is_idle_or_busy_for_too_long_is_overdue() -> None:
 
 def test_what_is_closed_already_changes_nothing() -> None:
     connections, _ = table(ConnectionLimits(4))
-    for change in connections.remove, connections.begin_request, connections.end_request:
+    for change in connections.remove, connections.begin_request, connections.begin_response, connections.end_response:
         change("x")
     assert len(connections) == 0
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["add", "begin", "end", "remove"]), st.integers(0, 19), st.sampled_from(HOSTS)),
+    st.tuples(
+        st.sampled_from(["add", "begin", "respond", "end", "remove"]), st.integers(0, 19), st.sampled_from(HOSTS)
+    ),
     max_size=80,
 )
 
@@ -131,8 +146,8 @@ def test_neither_limit_is_ever_exceeded_and_no_request_is_interrupted(
         elif step == "begin" and name in hosts:
             connections.begin_request(name)
             busy.add(name)
-        elif step == "end" and name in hosts:
-            connections.end_request(name)
+        elif step in {"respond", "end"} and name in hosts:
+            (connections.begin_response if step == "respond" else connections.end_response)(name)
             busy.discard(name)
         elif step == "remove":
             connections.remove(name)

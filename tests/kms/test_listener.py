@@ -64,30 +64,65 @@ async def test_no_more_connections_are_held_than_allowed() -> None:
 
 
 @pytest.mark.requirement("SEC39", "SEC75")
-@pytest.mark.parametrize("held", ["handshake", "silent", "half a request", "idle"])
+@pytest.mark.parametrize("held", ["handshake", "silent", "half a request", "half a body", "idle", "response not taken"])
 async def test_when_all_connections_are_taken_others_are_served_all_the_same(held: str) -> None:
-    async with listening(maximum=10) as server:
+    plain = held == "response not taken"
+    async with listening(maximum=10, plain=plain) as server:
         taken = []
         for _ in range(10):
-            streams = await server.connect(plain=held == "handshake", source="127.0.0.2")
+            streams = await server.connect(plain=plain or held == "handshake", source="127.0.0.2")
             if held == "half a request":
                 streams[1].write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+            elif held == "half a body":
+                streams[1].write(b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx")
             elif held == "idle":
                 assert await ask(streams)
+            elif plain:
+                streams[1].transport.pause_reading()  # type: ignore[attr-defined] # it is a read transport
+                streams[1].write(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n")
             taken.append(streams)
-        await until(lambda: server.listener.count() == 10)
-        others = [await server.connect(source="127.0.0.3") for _ in range(5)]
+        await until(lambda: server.listener.count() == 10 and (not plain or server.busy == 10))
+        others = [await server.connect(plain=plain, source="127.0.0.3") for _ in range(5)]
         assert await asyncio.gather(*(ask(each) for each in others)), "none of them is closed for another"
         assert server.listener.count() == 10
         assert (len(server.refused), len(server.evicted)) == (0, 5)
-        for reader, writer in taken[:5]:
+        for reader, writer in taken[:5] if not plain else ():
             with suppress(ConnectionError):
                 assert not await asyncio.wait_for(reader.read(), 5), "those that were open longest are closed"
             writer.close()
         if held == "idle":
             assert await ask(taken[9])
         for _, writer in (*taken, *others):
+            if plain:
+                writer.transport.abort()
             writer.close()
+
+
+@pytest.mark.requirement("SEC39")
+async def test_a_request_whose_body_came_later_is_not_interrupted_either() -> None:
+    async with listening(maximum=1, plain=True) as server:
+        held = await server.connect(plain=True, source="127.0.0.2")
+        held[1].write(b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nx")
+        await until(lambda: server.busy == 1)
+        held[1].write(b"yzz")
+        await asyncio.sleep(0.1)
+        assert await server.get(plain=True, source="127.0.0.3") == b""
+        server.release.set()
+        assert await held[0].readuntil(b"hello")
+        assert (await server.get(plain=True, source="127.0.0.3")).endswith(b"hello"), "now it is idle"
+        held[1].close()
+
+
+@pytest.mark.requirement("SEC39")
+async def test_a_body_that_comes_after_the_answer_is_no_request() -> None:
+    async with listening(maximum=1, plain=True) as server:
+        held = await server.connect(plain=True, source="127.0.0.2")
+        held[1].write(b"POST /body?read=0 HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nx")
+        assert await held[0].readuntil(b"hello")
+        held[1].write(b"yzz")
+        await asyncio.sleep(0.1)
+        assert (await server.get(plain=True, source="127.0.0.3")).endswith(b"hello")
+        held[1].close()
 
 
 @pytest.mark.requirement("SEC39", "SEC75")

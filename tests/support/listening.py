@@ -81,6 +81,11 @@ async def listening(
     async def answer(_: web.Request) -> web.Response:
         return web.Response(text="hello")
 
+    async def body(request: web.Request) -> web.Response:
+        length = int(request.query.get("read", "-1"))
+        await request.content.read(length)
+        return web.Response(text="hello")
+
     async def slow(_: web.Request) -> web.Response:
         made.busy += 1
         await made.release.wait()
@@ -91,7 +96,15 @@ async def listening(
         return web.Response(body=bytes(16 * 1024 * 1024))
 
     application = web.Application()
-    application.add_routes([web.get("/", answer), web.get("/slow", slow), web.get("/long", long)])
+    application.add_routes(
+        [
+            web.get("/", answer),
+            web.get("/slow", slow),
+            web.post("/body", body),
+            web.post("/slow", slow),
+            web.get("/long", long),
+        ]
+    )
     certificate = ServingCertificate()
     issued = CA.issue_cert("127.0.0.1")
     certificate.load(issued.cert_chain_pems[0].bytes(), issued.private_key_pem.bytes(), source="x")
