@@ -6,16 +6,14 @@ import asyncio
 import gc
 import logging
 import signal
-import ssl
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import aiohttp
 import uvloop
-from aiohttp import web
 
-from acme_server.api.listener import KEEP_ALIVE, SILENT, HTTPLog, Listener, listen
+from acme_server.api.problems import malformed_http
 from acme_server.metrics import Metrics
 from acme_server.server import Server
 from acme_server.settings import ServerSettings
@@ -23,8 +21,15 @@ from acme_server.tasks import BackgroundTasks
 from kms.cluster.client import Cluster
 from kms.cluster.errors import ClusterError
 from kms.cluster.service_account_token import wait_for_token
+from kms.connections import ConnectionLimits
+from kms.listener import accepting, allow_open_files, running_listener
 
 logger = logging.getLogger(__name__)
+
+_INTERNAL = ConnectionLimits(maximum=512, per_address=64)
+"""For probes, metrics and the other replicas."""
+_OTHER_FILES = 1024
+"""Besides those for connections of clients: validation, DNS, the API server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +84,14 @@ async def serve(settings: ServerSettings, *, stop: asyncio.Event, times: Shutdow
         background = BackgroundTasks()
         stack.push_async_callback(background.stop)
         stack.push_async_callback(server.services.worker.drain, times.validations)
-        internal = await stack.enter_async_context(_runner(server.internal, drain=times.internal_requests))
-        await web.TCPSite(internal, settings.metrics_listen.host or None, settings.metrics_listen.port).start()
+        internal = await stack.enter_async_context(
+            running_listener(server.internal, drain=times.internal_requests, limits=_INTERNAL)
+        )
+        accepting_internal = await stack.enter_async_context(accepting(internal, settings.metrics_listen))
         background.start(server.works)
         await _wait_for_any(server.certificate.loaded, stop)
         if not stop.is_set():
-            await _serve_acme(settings, server, stop, times)
+            await _serve_acme(settings, server, stop, accepting_internal, times)
 
 
 async def _wait_for_token(settings: ServerSettings, stop: asyncio.Event) -> bool:
@@ -96,16 +103,31 @@ async def _wait_for_token(settings: ServerSettings, stop: asyncio.Event) -> bool
     return not waiting.cancel()
 
 
-async def _serve_acme(settings: ServerSettings, server: Server, stop: asyncio.Event, times: ShutdownTimes) -> None:
+async def _serve_acme(
+    settings: ServerSettings,
+    server: Server,
+    stop: asyncio.Event,
+    accepting_internal: asyncio.Task[None],
+    times: ShutdownTimes,
+) -> None:
     """Accept connections until `stop` is set; then let requests end."""
     async with AsyncExitStack() as stack:
-        acme = await _listener(stack, server.acme, server.certificate.context, server.metrics, drain=times.requests)
-        plain = await _listener(stack, server.plain, None, server.metrics, drain=times.plain_requests)
+        limited = partial(
+            running_listener,
+            limits=settings.connections,
+            answer_error=malformed_http,
+            on_refused=server.metrics.count_refused_connection,
+            on_evicted=server.metrics.count_evicted_connection,
+        )
+        acme = await stack.enter_async_context(
+            limited(server.acme, context=server.certificate.context, drain=times.requests)
+        )
+        plain = await stack.enter_async_context(limited(server.plain, drain=times.plain_requests))
         server.metrics.watch_connections(lambda: acme.count() + plain.count())
-        sockets = [stack.enter_context(listen(each)) for each in (settings.listen, settings.http_listen)]
-        accepting = [
-            asyncio.create_task(listener.accept(listening))
-            for listener, listening in zip((acme, plain), sockets, strict=True)
+        tasks = [
+            await stack.enter_async_context(accepting(acme, settings.listen)),
+            await stack.enter_async_context(accepting(plain, settings.http_listen)),
+            accepting_internal,
         ]
         logger.info(
             "serving",
@@ -115,8 +137,8 @@ async def _serve_acme(settings: ServerSettings, server: Server, stop: asyncio.Ev
                 "http_listen": str(settings.http_listen),
             },
         )
-        await _wait_for_any(stop, *accepting)
-        for each in accepting:
+        await _wait_for_any(stop, *tasks)
+        for each in tasks:
             if each.done():
                 each.result()  # raises: a listener accepts forever
         server.readiness.shutting_down = True
@@ -124,48 +146,6 @@ async def _serve_acme(settings: ServerSettings, server: Server, stop: asyncio.Ev
         if settings.peer_service is not None:
             # From now on each answer closes its connection, so that clients go to the other replicas.
             await asyncio.sleep(times.leaving)
-        for each in accepting:
-            each.cancel()
-        await asyncio.gather(*accepting, return_exceptions=True)
-
-
-async def _listener(
-    stack: AsyncExitStack,
-    application: web.Application,
-    context: ssl.SSLContext | None,
-    metrics: Metrics,
-    *,
-    drain: float,
-) -> Listener:
-    """A listener for an application that runs until the stack ends."""
-    runner = await stack.enter_async_context(_runner(application, drain=drain))
-    if runner.server is None:
-        raise RuntimeError("the runner has not been set up")
-    return Listener(
-        server=runner.server, context=context, silent=application[SILENT], on_refused=metrics.count_refused_connection
-    )
-
-
-@asynccontextmanager
-async def _runner(application: web.Application, *, drain: float) -> AsyncIterator[web.AppRunner]:
-    """A running application, with limits against slow and greedy clients."""
-    runner = web.AppRunner(
-        application,
-        access_log=None,
-        logger=HTTPLog(logger),
-        shutdown_timeout=drain,
-        keepalive_timeout=KEEP_ALIVE,
-        max_line_size=4096,
-        max_field_size=4096,
-        max_headers=64,
-        lingering_time=2.0,
-        auto_decompress=False,
-    )
-    await runner.setup()
-    try:
-        yield runner
-    finally:
-        await runner.cleanup()
 
 
 async def _wait_for_any(*things: asyncio.Event | asyncio.Task[None]) -> None:
@@ -186,6 +166,7 @@ def run(settings: ServerSettings, *, gc_thresholds: tuple[int, int, int] = (10_0
     gc.collect()
     gc.freeze()
     gc.set_threshold(*gc_thresholds)
+    allow_open_files(2 * settings.connections.maximum + _INTERNAL.maximum + _OTHER_FILES)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(_until_signal(settings))

@@ -62,6 +62,9 @@ class Metrics:
         self._refused_connections = self._counter(
             "connections_refused", "Connections refused because too many were open."
         )
+        self._evicted_connections = self._counter(
+            "connections_evicted", "Idle connections closed to make room for new ones."
+        )
         self._loop_delay = self._histogram("event_loop_delay_seconds", "Delay of the event loop.", _LOOP_SECONDS)
 
     def count_request(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -93,6 +96,10 @@ class Metrics:
     def count_refused_connection(self) -> None:
         """Count a connection that was closed because too many were open."""
         self._refused_connections.inc()
+
+    def count_evicted_connection(self) -> None:
+        """Count an idle connection that was closed for a new one."""
+        self._evicted_connections.inc()
 
     def watch_objects(self, kind: str, size: Callable[[], int], limit: int) -> None:
         """Show the number of objects of a kind, and its limit."""

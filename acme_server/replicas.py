@@ -3,7 +3,7 @@
 Replicas find each other through the EndpointSlices of a Service and talk plain HTTP on the port of /metrics. Every
 message carries a MAC under a key derived from the nonce key. A question also carries the time and a random number, and
 the MAC of the answer covers that of the question: neither can be forged or replayed. A replayed question reveals
-only that the nonce has been used.
+only that the nonce has been used. A question names a nonce by its number, so whoever reads it cannot use the nonce.
 
 A replica that has ended, or does not answer within a second, redeems nothing: the client gets badNonce and a new nonce.
 """
@@ -14,6 +14,7 @@ import asyncio
 import hmac
 import logging
 from collections.abc import Callable, Collection
+from typing import Annotated
 
 import aiohttp
 import msgspec
@@ -39,19 +40,26 @@ _CLOCK_SKEW = 60
 _MAXIMUM_ANSWER = 1024
 
 
-class Question(msgspec.Struct, frozen=True):
-    """Which replica are you, and (if there is a nonce) is this nonce good?"""
+class Question(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which replica are you, and (if there is a nonce) is this nonce good?
+
+    A nonce is named by its number and the time of its issue, in seconds. Older replicas, which are there during an
+    update, need all of it.
+    """
 
     time: int
     random: str
     nonce: str = ""
+    number: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    issued: int = 0
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The identity of the replica, and whether it has redeemed the nonce."""
+    """The identity of the replica, whether it has redeemed the nonce, and whether it knows nonces by their number."""
 
     replica: str
     redeemed: bool = False
+    by_number: bool = False
 
 
 class Replicas:
@@ -83,7 +91,7 @@ class Replicas:
         self._deadline = aiohttp.ClientTimeout(total=deadline)
         self._every = every
         self._leaves_after = leaves_after
-        self._identities: dict[Address, str] = {}
+        self._peers: dict[Address, Answer] = {}
         self._last_round = float("-inf")
         # In its first minute a server with a Service cannot know that it is alone: others may have just left.
         self._others_present_at = asyncio.get_running_loop().time()
@@ -97,7 +105,7 @@ class Replicas:
     @property
     def identities(self) -> Collection[str]:
         """The identities of the replicas that answered last, this one included."""
-        return self._identities.values()
+        return [each.replica for each in self._peers.values()]
 
     def is_sole_writer(self) -> bool:
         """Whether no other replica can have written anything in the last minute.
@@ -107,7 +115,7 @@ class Replicas:
         if self._slices is None:
             return True
         now = asyncio.get_running_loop().time()
-        if any(self._identities.get(address) != self.replica for address in self._addresses()):
+        if any(self._identity_of(address) != self.replica for address in self._addresses()):
             self._others_present_at = now
         return self._others_present_at + self._leaves_after < now
 
@@ -121,15 +129,15 @@ class Replicas:
             address = self._address_of(nonce.replica)
         if address is None:
             return False
-        answer = await self._ask(address, nonce.text)
+        answer = await self._ask(address, nonce)
         return answer is not None and answer.replica == nonce.replica and answer.redeemed
 
     async def run(self) -> None:
         """Keep the identities current, so that redeeming need not ask first. Runs until it is cancelled."""
         while self._slices is not None:
             addresses = self._addresses()
-            self._identities = {each: replica for each, replica in self._identities.items() if each in addresses}
-            if self._nonces.ready and addresses - self._identities.keys():
+            self._peers = {address: each for address, each in self._peers.items() if address in addresses}
+            if self._nonces.ready and addresses - self._peers.keys():
                 await self._identify()
             await asyncio.sleep(self._every)
 
@@ -145,13 +153,15 @@ class Replicas:
         question = msgspec.json.decode(body, type=Question)
         if abs(question.time - self._clock().timestamp()) > _CLOCK_SKEW:
             raise web.HTTPForbidden
-        reply = msgspec.json.encode(Answer(self.replica, self._redeem_own(question.nonce)))
+        reply = msgspec.json.encode(Answer(self.replica, self._redeem_own(question), by_number=True))
         headers = {MAC: mac(key, question_mac.encode() + reply)}
         return web.Response(body=reply, content_type="application/json", headers=headers)
 
-    def _redeem_own(self, text: str) -> bool:
+    def _redeem_own(self, question: Question) -> bool:
+        if question.number is not None:
+            return self._nonces.redeem(Nonce("", self.replica, question.issued, question.number))
         try:
-            return bool(text) and self._nonces.redeem(self._nonces.read(text))
+            return bool(question.nonce) and self._nonces.redeem(self._nonces.read(question.nonce))
         except Refused:
             return False
 
@@ -166,7 +176,11 @@ class Replicas:
         }
 
     def _address_of(self, replica: str) -> Address | None:
-        return next((address for address, each in self._identities.items() if each == replica), None)
+        return next((address for address, each in self._peers.items() if each.replica == replica), None)
+
+    def _identity_of(self, address: Address) -> str | None:
+        peer = self._peers.get(address)
+        return None if peer is None else peer.replica
 
     async def _identify(self) -> None:
         """Ask every address which replica it is: one round at a time, and not more often than `every`."""
@@ -177,15 +191,17 @@ class Replicas:
             self._last_round = loop.time()
             addresses = list(self._addresses())
             answers = await asyncio.gather(*(self._ask(address) for address in addresses))
-            self._identities = {
-                address: answer.replica for address, answer in zip(addresses, answers, strict=True) if answer
-            }
+            self._peers = {address: answer for address, answer in zip(addresses, answers, strict=True) if answer}
 
-    async def _ask(self, address: Address, nonce: str = "") -> Answer | None:
+    async def _ask(self, address: Address, nonce: Nonce | None = None) -> Answer | None:
         if self._session is None:
             return None
         key = self._nonces.derive_key(_PURPOSE)
-        question = Question(int(self._clock().timestamp()), encode_b64jose(self._entropy(16)), nonce)
+        question = Question(int(self._clock().timestamp()), encode_b64jose(self._entropy(16)))
+        if nonce is not None and self._peers[address].by_number:
+            question = msgspec.structs.replace(question, number=nonce.number, issued=nonce.issued)
+        elif nonce is not None:
+            question = msgspec.structs.replace(question, nonce=nonce.text)
         body = msgspec.json.encode(question)
         question_mac = mac(key, body)
         url = URL.build(scheme="http", host=address.host, port=address.port, path=PATH)

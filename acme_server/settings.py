@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from kms.address import Address, Network
+from kms.connections import ConnectionLimits
 from kms.contract import Settings
 
 
@@ -31,9 +32,9 @@ class ServerSettings(Settings):
     `tls_certificate` and `tls_private_key` are both set or both None; without them the certificate comes from the
     Secret `serving_secret` of the release namespace. `peer_service` names the Service whose EndpointSlices list the
     other replicas; None: there are none. `maximum_orders` and `maximum_accounts` limit their numbers in the cluster,
-    before etcd is full: an order takes 5 kB there. `http_url` is the URL of `http_listen` in certificates; None:
-    `default_http_url`. `token_directory` is where the operator writes the token of the server's ServiceAccount; None:
-    the server has an identity of its own.
+    before etcd is full: an order takes 5 kB there. `connections` limits those of each public port. `http_url` is the
+    URL of `http_listen` in certificates; None: `default_http_url`. `token_directory` is where the operator writes the
+    token of the server's ServiceAccount; None: the server has an identity of its own.
     """
 
     listen: Address = Address("", 8443)
@@ -44,6 +45,7 @@ class ServerSettings(Settings):
     peer_service: str | None = None
     maximum_orders: int = 150_000
     maximum_accounts: int = 50_000
+    connections: ConnectionLimits = ConnectionLimits(maximum=2048)
     token_directory: Path | None = None
     validation: ValidationSettings = ValidationSettings()
 

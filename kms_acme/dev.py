@@ -40,13 +40,14 @@ _OF: Mapping[str, tuple[str, ...]] = {
     "server": (
         "listen", "http_listen", "http_url", "metrics_listen", "tls_certificate", "tls_private_key", "dns_servers",
         "http01_port", "tls_alpn01_port", "validation_allow", "validation_deny", "maximum_orders",
-        "maximum_accounts", "peer_service",
+        "maximum_accounts", "maximum_connections", "maximum_connections_per_address", "proxy_networks", "peer_service",
     ),
     "operator": ("operator_metrics_listen", "cert_manager_namespace", "cluster_issuers_from", "trust_from"),
 }  # fmt: skip
 _FLAGS: Mapping[str, str] = {
     "watch_namespaces": "--watch-namespace",
     "dns_servers": "--dns-server",
+    "proxy_networks": "--proxy-network",
     "operator_metrics_listen": "--metrics-listen",
 }
 

@@ -36,7 +36,6 @@ from acme_server.api.context import (
     URLS,
 )
 from acme_server.api.health import READINESS, Readiness
-from acme_server.api.listener import SILENT
 from acme_server.api.middleware import edge, plain_edge
 from acme_server.api.routing import Route
 from acme_server.certificates.crl import CRLs
@@ -79,7 +78,6 @@ def acme_application(
     application[NONCES] = nonces
     application[METRICS] = metrics
     application[READINESS] = readiness
-    application[SILENT] = set()
     application[AUTHENTICATOR] = Authenticator(
         profiles=services.profiles,
         accounts=services.accounts,
@@ -104,7 +102,6 @@ def plain_application(*, crls: CRLs, metrics: Metrics, readiness: Readiness) -> 
     application = web.Application(middlewares=[plain_edge], client_max_size=MAXIMUM_BODY)
     application[METRICS] = metrics
     application[READINESS] = readiness
-    application[SILENT] = set()
     application[CRLS] = crls
     _add(application, crl.ROUTES)
     return application

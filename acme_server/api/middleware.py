@@ -16,7 +16,6 @@ from aiohttp import hdrs, web
 from acme_server.api.authentication import ACCOUNT_NAME
 from acme_server.api.context import METRICS, NONCES, URLS
 from acme_server.api.health import READINESS
-from acme_server.api.listener import SILENT
 from acme_server.api.problems import HTTPRefusal, answer_refusal, answer_unavailable
 from acme_server.api.responses import link
 from acme_server.problems import ProblemType, Refused, Unavailable
@@ -30,26 +29,24 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 @web.middleware
 async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer a request to the ACME application, also after an error."""
-    return await _answer(request, handler, _add_acme_headers)
+    response = await _answer(request, handler)
+    _add_acme_headers(request, response)
+    return response
 
 
 @web.middleware
 async def plain_edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer a request that came without TLS, also after an error. No nonce and no directory: ACME needs TLS."""
-    return await _answer(request, handler, _add_server_header)
+    return await _answer(request, handler)
 
 
-async def _answer(
-    request: web.Request, handler: Handler, add_headers: Callable[[web.Request, web.StreamResponse], None]
-) -> web.StreamResponse:
+async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     loop = asyncio.get_running_loop()
     started = loop.time()
-    request.app[SILENT].discard(request.protocol)
     try:
         response = await handler(request)
     except Exception as error:  # noqa: BLE001 - nothing may leave this server as a stack trace or a dropped connection
         response = _answer_error(error, request)
-    add_headers(request, response)
     if request.app[READINESS].shutting_down:
         response.force_close()  # sends the client's next request to another replica
     _record(request, response, loop.time() - started)
@@ -92,7 +89,6 @@ def _refusal_of(error: web.HTTPException) -> HTTPRefusal:
 
 def _add_acme_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Add the headers of ACME (RFC 8555, 6.5 and 7.1) to answers below a directory."""
-    _add_server_header(request, response)
     headers = response.headers
     index = request.app[URLS].directory_of(request.raw_path)
     if index is None:
@@ -103,10 +99,6 @@ def _add_acme_headers(request: web.Request, response: web.StreamResponse) -> Non
     if request.method == hdrs.METH_POST or "Replay-Nonce" in headers:
         headers[hdrs.CACHE_CONTROL] = "no-store"
     headers.add(hdrs.LINK, link(index, "index"))
-
-
-def _add_server_header(_: web.Request, response: web.StreamResponse) -> None:
-    response.headers[hdrs.SERVER] = "kms-acme"  # hides the version of aiohttp
 
 
 def _record(request: web.Request, response: web.StreamResponse, seconds: float) -> None:

@@ -80,6 +80,14 @@ def answer_unavailable(detail: str, retry_after: float | None) -> web.Response:
     return answer_refusal(refusal)
 
 
+def malformed_http(status: int) -> web.Response:
+    """The answer to what is no HTTP, or to an error outside of all handlers."""
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return answer_refusal(HTTPRefusal(ProblemType.SERVER_INTERNAL, "Something went wrong.", status=status))
+    detail = "The request is not valid HTTP, or its headers are too long."
+    return answer_refusal(HTTPRefusal(ProblemType.MALFORMED, detail, status=status))
+
+
 def stored_problem(stored: StoredProblem) -> dict[str, Any]:
     """The problem document of an error that an order or a challenge keeps."""
     view: dict[str, Any] = {

@@ -14,6 +14,7 @@ import click
 
 from acme_server.settings import ServerSettings, ValidationSettings
 from kms.address import Address, Network
+from kms.connections import ConnectionLimits
 from kms.contract import lease_name
 from kms.resources.secret_names import SERVICE_NAME, serving_secret_name
 from kms_operator.settings import OperatorSettings, ServerIdentity
@@ -265,6 +266,29 @@ def server_options(command: _Command, *, host: str = "") -> _Command:
                 help="Maximum number of stored accounts; further ones are refused.",
             ),
             option(
+                "--maximum-connections",
+                type=click.IntRange(min=1),
+                default=2048,
+                show_default=True,
+                help="Maximum number of connections of each public port. For another one, the connection that has been"
+                " idle longest is closed.",
+            ),
+            option(
+                "--maximum-connections-per-address",
+                type=click.IntRange(min=1),
+                default=None,
+                help="Maximum number of connections from an IPv4 address or an IPv6 /64 network. Default: an eighth of"
+                " --maximum-connections.",
+            ),
+            option(
+                "--proxy-network",
+                "proxy_networks",
+                type=NetworkType(),
+                multiple=True,
+                help="Network of proxies, load balancers or nodes that forward many clients. Repeatable."
+                " --maximum-connections-per-address does not apply to it.",
+            ),
+            option(
                 "--peer-service",
                 help="Service whose EndpointSlices list the other replicas. Default: the server is the only replica.",
             ),
@@ -370,6 +394,11 @@ def server_settings(values: Mapping[str, Any]) -> ServerSettings:
         peer_service=values["peer_service"],
         maximum_orders=values["maximum_orders"],
         maximum_accounts=values["maximum_accounts"],
+        connections=ConnectionLimits(
+            maximum=values["maximum_connections"],
+            per_address=values["maximum_connections_per_address"],
+            proxies=values["proxy_networks"],
+        ),
         token_directory=token_directory,
         validation=ValidationSettings(
             resolvers=values["dns_servers"],

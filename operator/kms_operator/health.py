@@ -9,7 +9,11 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from kms.address import Address
+from kms.connections import ConnectionLimits
+from kms.listener import accepting, running_listener
 from kms_operator.metrics import Metrics
+
+_LIMITS = ConnectionLimits(maximum=128, per_address=32)
 
 
 def application(metrics: Metrics, *, not_ready: Callable[[], str | None]) -> web.Application:
@@ -34,10 +38,5 @@ def application(metrics: Metrics, *, not_ready: Callable[[], str | None]) -> web
 @asynccontextmanager
 async def serving(app: web.Application, address: Address) -> AsyncIterator[None]:
     """Listen at `address` while the block runs. Raises OSError if that fails."""
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, address.host or None, address.port).start()
+    async with running_listener(app, drain=1.0, limits=_LIMITS) as listener, accepting(listener, address):
         yield
-    finally:
-        await runner.cleanup()

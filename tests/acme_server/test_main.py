@@ -24,6 +24,7 @@ from e2e.cluster.ports import free_port
 from kms.address import Address
 from kms.cluster.errors import Misconfigured
 from kms.cluster.service_account_token import hand_over
+from kms.connections import ConnectionLimits
 from kms.resources import Secret
 from kms.resources.kinds import LEASES, SECRETS
 from kms.resources.meta import ObjectMeta
@@ -40,6 +41,7 @@ from kms.resources.secret_names import (
 )
 from tests.support.apiserver import FakeApiServer, running_api
 from tests.support.eventually import eventually, until
+from tests.support.flood import silent_connections
 
 NAMESPACE = "kms-acme"
 
@@ -130,6 +132,18 @@ async def test_it_serves_as_soon_as_there_is_a_certificate_and_is_ready_when_all
         assert 'kms_acme_cache_objects{cache="secrets"} 2.0' in metrics
         assert 'kms_acme_requests_total{method="GET",route="/readyz",status="200"}' in metrics
         assert "\nkms_acme_connections " in metrics
+
+
+@pytest.mark.requirement("SEC39", "SEC75")
+@pytest.mark.parametrize("name", ["listen", "http_listen", "metrics_listen"])
+async def test_silent_connections_of_one_address_leave_room_for_others(name: str, tmp_path: Path) -> None:
+    async with running(tmp_path, connections=ConnectionLimits(maximum=64)) as server:
+        server.api.put(SECRETS, serving_secret(server.authority))
+        await server.eventually("/healthz", 200)
+        port, share = getattr(server.settings, name).port, 64 if name == "metrics_listen" else 8
+        async with silent_connections(port, 80) as left:
+            await until(lambda: left() == share)
+            assert await server.get("/healthz", internal=name == "metrics_listen") == (200, "ok\n")
 
 
 async def test_a_nonce_key_of_another_installation_in_the_namespace_is_not_taken(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ class Replica:
     replicas: Replicas
     server: TestServer
     asked: list[Question]
+    bodies: list[bytes]
 
     @property
     def port(self) -> int:
@@ -78,16 +79,18 @@ async def replicas(
 
 async def _listening(nonces: Nonces, replicas: Replicas) -> Replica:
     asked: list[Question] = []
+    bodies: list[bytes] = []
 
     async def answer(request: web.Request) -> web.Response:
-        asked.append(msgspec.json.decode(await request.read(), type=Question))
+        bodies.append(await request.read())
+        asked.append(msgspec.json.decode(bodies[-1], type=Question))
         return await replicas.answer(request)
 
     application = web.Application()
     application.router.add_post(PATH, answer)
     server = TestServer(application)
     await server.start_server()
-    return Replica(nonces, replicas, server, asked)
+    return Replica(nonces, replicas, server, asked, bodies)
 
 
 @pytest.mark.requirement("SEC19", "SEC20")
@@ -102,8 +105,51 @@ async def test_a_replica_that_is_known_is_asked_directly() -> None:
     async with replicas(3) as (each, _):
         for _ in range(5):
             assert await each[1].replicas.redeem(each[0].nonces.read(each[0].nonces.issue()))
-        assert len([question for question in each[0].asked if question.nonce]) == 5
-        assert [question.nonce for question in each[2].asked] == [""]
+        assert len([question for question in each[0].asked if question.number is not None]) == 5
+        assert [question.number for question in each[2].asked] == [None]
+
+
+@pytest.mark.requirement("SEC19")
+async def test_whoever_reads_what_replicas_ask_cannot_use_the_nonce() -> None:
+    async with replicas(2) as (each, _):
+        text = each[0].nonces.issue()
+        assert await each[1].replicas.redeem(each[1].nonces.read(text))
+        assert [question.number for question in each[0].asked] == [None, 1]
+        # The last 18 octets of a nonce are its MAC. They make it one, and nobody else may learn them.
+        assert not any(text[-24:].encode() in body for body in each[0].bodies)
+
+
+class OldQuestion(msgspec.Struct):
+    """As in the replicas before nonces had numbers for each other."""
+
+    time: int
+    random: str
+    nonce: str = ""
+
+
+async def test_during_an_update_replicas_of_before_redeem_nonces_of_ours_and_we_theirs() -> None:
+    async with replicas(2) as ((old, new), slices):
+        key = old.nonces.derive_key(b"peers")
+
+        async def answer(request: web.Request) -> web.Response:
+            body = await request.read()
+            question = msgspec.json.decode(body, type=OldQuestion)
+            redeemed = bool(question.nonce) and old.nonces.redeem(old.nonces.read(question.nonce))
+            reply = msgspec.json.encode({"replica": old.nonces.replica, "redeemed": redeemed})
+            return web.Response(body=reply, headers={MAC: mac(key, mac(key, body).encode() + reply)})
+
+        application = web.Application()
+        application.router.add_post(PATH, answer)
+        async with TestServer(application) as server:
+            slices.known[0] = slices.known.pop()
+            slices.add(int(server.port or 0), "127.0.0.1")
+            nonce = old.nonces.read(old.nonces.issue())
+            assert [await new.replicas.redeem(nonce) for _ in range(2)] == [True, False]
+        question = OldQuestion(int(NOW.timestamp()), "r", new.nonces.issue())
+        body = msgspec.json.encode(question)
+        url, headers = f"http://127.0.0.1:{new.port}{PATH}", {MAC: mac(key, body)}
+        async with aiohttp.ClientSession() as session, session.post(url, data=body, headers=headers) as got:
+            assert (await got.json())["redeemed"] is True
 
 
 async def test_the_nonce_of_a_replica_that_is_gone_is_not_good_and_costs_one_round_of_questions() -> None:
@@ -213,7 +259,9 @@ async def test_a_question_about_something_else_than_a_nonce_is_answered_with_no(
         body = msgspec.json.encode(Question(int(NOW.timestamp()), "r", "not a nonce"))
         headers = {MAC: mac(replica.nonces.derive_key(b"peers"), body)}
         async with session.post(f"http://127.0.0.1:{replica.port}{PATH}", data=body, headers=headers) as answer:
-            assert await answer.json() == {"replica": replica.nonces.replica, "redeemed": False}
+            assert msgspec.json.decode(await answer.read(), type=Answer) == Answer(
+                replica.nonces.replica, redeemed=False, by_number=True
+            )
 
 
 async def test_before_there_is_a_key_questions_are_not_answered() -> None:

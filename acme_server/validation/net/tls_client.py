@@ -10,15 +10,13 @@ import asyncio
 import ssl
 from dataclasses import dataclass, field
 
+from acme_server.tls_groups import CLIENT_GROUPS, restrict_key_exchange
+
 MAXIMUM_HANDSHAKE = 24 * 1024
 """Octets received before the handshake is complete: certificates with the longest keys take a third of it."""
 MAXIMUM_DATA = 64 * 1024
 """Octets of content received altogether."""
 _PART = 16 * 1024
-
-# Key exchange with elliptic curves takes a millisecond. With finite fields the server chooses the group, and the
-# largest that OpenSSL accepts blocks the event loop for a quarter of a second.
-_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES"
 
 
 def unverified_context(*protocols: str) -> ssl.SSLContext:
@@ -27,7 +25,7 @@ def unverified_context(*protocols: str) -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(_CIPHERS)
+    restrict_key_exchange(context, CLIENT_GROUPS)
     if protocols:
         context.set_alpn_protocols(list(protocols))
     return context

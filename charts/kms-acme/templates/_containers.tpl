@@ -26,6 +26,11 @@ args:
   - --metrics-listen=:9090
   - --maximum-orders={{ .Values.server.maximumOrders | int }}
   - --maximum-accounts={{ .Values.server.maximumAccounts | int }}
+  - --maximum-connections={{ .Values.server.connections.maximum | int }}
+  - --maximum-connections-per-address={{ .Values.server.connections.perAddress | int }}
+  {{- range .Values.server.connections.proxyNetworks }}
+  - --proxy-network={{ . }}
+  {{- end }}
   - --peer-service={{ include "kms-acme.fullname" . }}-peers
   - --token-directory=/var/run/secrets/kms-acme/server
   {{- if include "kms-acme.suppliesTLS" . }}

@@ -213,8 +213,3 @@ async def test_requests_are_counted_by_template_and_status(server: Server) -> No
     assert counted("none", "other", 404)
     assert "passwd" not in text
     assert "a" * 32 not in text
-
-
-async def test_no_answer_tells_which_library_serves_it(server: Server) -> None:
-    refused, missing = await server.post(NEW_ORDER, {"identifiers": []}), await server.post("/nothing", {})
-    assert {each.headers["Server"] for each in (refused, missing)} == {"kms-acme"}

@@ -2,14 +2,18 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import trustme
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
+    NoEncryption,
     PrivateFormat,
     load_pem_private_key,
 )
@@ -121,6 +125,25 @@ async def test_files_are_used_again_when_they_have_changed(tmp_path: Path, caplo
                         break
                     await asyncio.sleep(0.01)
                 assert await served(port) == expected
+
+
+@pytest.mark.requirement("SEC71")
+@pytest.mark.parametrize(("bits", "warned"), [(3072, False), (4096, True)])
+def test_a_key_that_makes_handshakes_slow_is_warned_of(
+    bits: int, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = generate_private_key(65537, bits)
+    chain = certificate_of(key).public_bytes(Encoding.PEM)
+    serving = ServingCertificate()
+    serving.load(chain, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), source="Secret a/b")
+    assert serving.loaded.is_set()
+    assert [vars(each)["bits"] for each in caplog.records if "slow" in each.getMessage()] == [bits] * warned
+
+
+def certificate_of(key: RSAPrivateKey) -> x509.Certificate:
+    name, now = x509.Name([]), datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
+    return builder.sign(key, SHA256())
 
 
 def test_no_file_is_left_open() -> None:
