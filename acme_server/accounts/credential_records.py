@@ -44,19 +44,20 @@ def is_credential_of(account: ACMEAccount, credential: EABCredential) -> bool:
 
 
 def objection(account: ACMEAccount, credential: EABCredential | None, acme: AcmeEnrollment) -> str | None:
-    """Why the account may not act, as the end of a sentence about its credential; None: it may.
+    """Why the account may not act; None: its credential allows that.
 
     `credential` is the one that the account follows; None: there is none any more.
     """
-    last = last_record(account)
-    if last is None:
+    binding, last = account.spec.external_account, last_record(account)
+    if binding is None or last is None:
         return None
+    name = f"{binding.namespace}/{binding.name}"
     if credential is None and acme.credential_deletion == "SuspendAccounts":
-        return "was deleted"
+        return f"The account's EAB credential {name} was deleted."
     if credential is not None and credential.spec.suspended:
-        return "is suspended"
+        return f"The account's EAB credential {name} is suspended."
     if last.suspended and (credential is None or credential.metadata.uid != last.uid):
-        return "was suspended when it was deleted"
+        return f"The account's EAB credential {name} was suspended when it was deleted."
     return None
 
 

@@ -150,10 +150,10 @@ class EABCredentials:
         found = await self._reads(binding.namespace, binding.name)
         followed = found if found is not None and is_credential_of(account, found) else None
         if why := objection(account, followed, acme):
-            name = f"{binding.namespace}/{binding.name}"
             if followed is None and may_be_made_again(account, now=self._clock(), within=self._replacement):
+                name = f"{binding.namespace}/{binding.name}"
                 raise Unavailable(f"The account's EAB credential {name} was deleted a moment ago.", _REPLACED)
-            raise Refused(ProblemType.UNAUTHORIZED, f"The account's EAB credential {name} {why}.")
+            raise Refused(ProblemType.UNAUTHORIZED, why)
         if followed is not None:
             self._credentials.put(followed)  # its rules are needed next
             if self.of_account(account) is None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
@@ -106,8 +107,19 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 def _options_of_ours() -> set[str]:
-    commands = command_line.commands.values()
+    commands = list(command_line.commands.values())
+    commands += [each for group in commands if isinstance(group, click.Group) for each in group.commands.values()]
     return {option for command in commands for each in command.params for option in each.opts}
+
+
+def _command(words: list[str]) -> click.Command:
+    """The command that a line begins with; commands may be in groups."""
+    command: click.Command = command_line
+    for word in words:
+        if not isinstance(command, click.Group):
+            break
+        command = command.commands[word]
+    return command
 
 
 OURS = [each for file in documents() for each in snippets(file) if "kms-acme " in each.text]
@@ -117,7 +129,7 @@ OURS = [each for file in documents() for each in snippets(file) if "kms-acme " i
 def test_options_of_our_command_in_snippets_exist(snippet: Snippet) -> None:
     for line in snippet.text.replace("\\\n", " ").splitlines():
         if line.startswith("kms-acme "):
-            command = command_line.commands[line.split()[1]]
+            command = _command(line.split()[1:])
             known = {option for each in command.params for option in each.opts}
             assert set(_OPTION.findall(line)) <= known, line
 
