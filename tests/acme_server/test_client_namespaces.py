@@ -98,7 +98,7 @@ async def test_a_credential_beside_its_profile_names_the_namespace_of_its_client
     await refused(world, account, "www.pki.example.com")
 
 
-@pytest.mark.requirement("SEC78")
+@pytest.mark.requirement("SEC77", "SEC78")
 async def test_labels_templates_and_profile_act_on_existing_accounts_at_once(world: World) -> None:
     account = await world.bound()
     await world.order(account, "www.shop.example.com")
@@ -123,7 +123,7 @@ async def test_a_name_that_the_namespace_lost_is_not_certified_in_a_ready_order(
     assert "allowedNamespaces.names" in problem.detail
 
 
-@pytest.mark.requirement("SEC78")
+@pytest.mark.requirement("SEC77", "SEC78")
 async def test_a_namespace_that_is_not_known_is_a_503_and_one_without_the_label_a_refusal(world: World) -> None:
     account = await world.bound()
     world.namespaces.remove("", "team")
@@ -134,7 +134,7 @@ async def test_a_namespace_that_is_not_known_is_a_503_and_one_without_the_label_
     await refused(world, account, "www.other.example.com")
 
 
-@pytest.mark.requirement("SEC78")
+@pytest.mark.requirement("SEC77", "SEC78")
 @pytest.mark.parametrize("selector", [{"matchLabels": {"tenant": "yes"}}, {}], ids=["labels", "every namespace"])
 async def test_an_account_of_a_namespace_that_is_not_allowed_any_more_may_not_order(
     world: World, selector: dict[str, Any]
@@ -155,14 +155,14 @@ async def test_an_account_of_a_namespace_that_is_not_allowed_any_more_may_not_or
         assert (await world.finalized(account, ready)).status.state == "valid"
 
 
-@pytest.mark.requirement("SEC78")
+@pytest.mark.requirement("SEC77", "SEC78")
 async def test_a_namespace_that_is_not_allowed_opens_no_account_and_finds_its_credential_void(world: World) -> None:
     credential = world.put_credential()
     allow(world, **{"from": "Same"})
     assert (await refusal(world.account(binding=Binding(credential, KEY_ID_1)))).type == ProblemType.UNAUTHORIZED
 
 
-@pytest.mark.requirement("SEC78")
+@pytest.mark.requirement("SEC77", "SEC78")
 async def test_a_suspension_by_the_profile_survives_the_credential(world: World) -> None:
     account = await world.bound()
     ready = await world.proven(account, "www.team.example.com")
