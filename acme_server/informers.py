@@ -1,4 +1,4 @@
-"""The informers: current copies of the configuration and of the Secrets of the release namespace."""
+"""The informers: current copies of the configuration, the labels of namespaces and Secrets of the release namespace."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from acme_server.accounts.eab_credentials import UID_INDEX, by_uid
 from acme_server.metrics import Metrics
+from acme_server.namespaces import Namespaces
 from acme_server.settings import ServerSettings
 from acme_server.tasks import Work
 from acme_server.unvalidated_profiles import UnvalidatedProfiles
@@ -14,7 +15,15 @@ from kms.cluster.client import Cluster
 from kms.cluster.informer import Informer
 from kms.resources import Secret
 from kms.resources.credentials import EABCredential
-from kms.resources.kinds import AUTHORITIES, CREDENTIALS, ENDPOINT_SLICES, POLICIES, PROFILES, SECRETS
+from kms.resources.kinds import (
+    AUTHORITIES,
+    CREDENTIALS,
+    ENDPOINT_SLICES,
+    NAMESPACES,
+    POLICIES,
+    PROFILES,
+    SECRETS,
+)
 from kms.resources.secret_names import COMPONENT
 
 _SERVICE_NAME = "kubernetes.io/service-name"
@@ -58,6 +67,7 @@ class Informers:
             if settings.peer_service
             else None
         )
+        self.namespaces = Namespaces(cluster, names=namespaces)
         informers: dict[str, Informer[Any] | None] = {
             AUTHORITIES.plural: self.authorities,
             POLICIES.plural: self.policies,
@@ -71,19 +81,23 @@ class Informers:
     @property
     def works(self) -> dict[str, Work]:
         """The tasks that keep the copies current."""
-        return {f"informer of {plural}": informer.run for plural, informer in self._informers.items()}
+        informers = {f"informer of {plural}": informer.run for plural, informer in self._informers.items()}
+        return informers | {f"informer of {NAMESPACES.plural}": self.namespaces.run}
 
     @property
     def conditions(self) -> dict[str, Callable[[], bool]]:
         """What readiness waits for."""
         lists = {f"list of {plural}": informer.synced.is_set for plural, informer in self._informers.items()}
+        lists[f"list of {NAMESPACES.plural}"] = self.namespaces.synced.is_set
         return lists | {"contact with the API server": self._is_connected}
 
     def _is_connected(self) -> bool:
-        return all(informer.outage_seconds() < self._patience for informer in self._informers.values())
+        outages = [informer.outage_seconds() for informer in self._informers.values()]
+        return max(*outages, self.namespaces.outage_seconds()) < self._patience
 
     def report_to(self, metrics: Metrics) -> None:
         """Show sizes and ages of the copies, and the number of unvalidated profiles, as metrics."""
         metrics.watch_unvalidated_profiles(self.unvalidated_profiles.count)
+        self.namespaces.report_to(metrics)
         for plural, informer in self._informers.items():
             metrics.watch_cache(plural, informer.values().__len__, informer.idle_seconds)

@@ -85,6 +85,7 @@ class Server:
                 authorities=informers.authorities,
                 credentials=informers.credentials,
                 secrets=informers.secrets,
+                labels_of=informers.namespaces.labels_of,
             ),
             validation=Validation.build(settings.validation),
             environment=Environment(replica=replica, is_sole_writer=replicas.is_sole_writer, metrics=metrics),

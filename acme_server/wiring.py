@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from acme_server.accounts.client_namespaces import LabelsOf
 from acme_server.accounts.eab_credentials import EABCredentials
 from acme_server.accounts.record_keeper import RecordKeeper
 from acme_server.accounts.service import Accounts
@@ -67,13 +68,14 @@ ORDER_CAPACITY = 1_000
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """The informers of the configuration kinds. `credentials` has the index UID_INDEX."""
+    """The informers of the configuration kinds, and the labels of namespaces. `credentials` has the index UID_INDEX."""
 
     profiles: Informer[CertificateProfile]
     policies: Informer[CertificatePolicy]
     authorities: Informer[CertificateAuthority]
     credentials: Informer[EABCredential]
     secrets: Informer[Secret]
+    labels_of: LabelsOf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,6 +275,7 @@ class Services:
             cluster=cluster,
             namespace=settings.namespace,
             credentials=configuration.credentials,
+            labels_of=configuration.labels_of,
             clock=clock,
         )
         recovery = Recovery(
@@ -300,7 +303,9 @@ class Services:
             metrics=metrics,
             timing=validation.timing,
         )
-        authorization_reuse = AuthorizationReuse(orders=orders, authorizations=state.authorizations, clock=clock)
+        authorization_reuse = AuthorizationReuse(
+            orders=orders, authorizations=state.authorizations, credentials=credentials, clock=clock
+        )
         issuers = Issuers(find_secret=configuration.secrets.get, namespace=settings.namespace)
         finalization = OrderFinalization(
             orders=orders,

@@ -111,6 +111,14 @@ def _payloads() -> Iterable[bytes]:
     yield from _identifiers()
 
 
+def _name_templates() -> Iterable[bytes]:
+    return (
+        b"*.{namespace}.svc.cluster.local\n\nteam-a",
+        b"**.x-{labels.team}.apps.example.com\nshop\nteam-a",
+        b"10.{labels.team}.0.0/16\n7\nteam-a",
+    )
+
+
 def _patterns() -> Iterable[bytes]:
     return (b"**.apps.example.com\nweb.apps.example.com", b"*-*-*.example.com\na-b-c.example.com", b"**.**.a\nb.c.a")
 
@@ -206,6 +214,7 @@ _SEEDS: Mapping[str, Callable[[], Iterable[bytes]]] = MappingProxyType(
         "jwk": _jwk,
         "jws": _jws,
         "key_changes": _key_changes,
+        "name_templates": _name_templates,
         "names": _names,
         "nonces": _nonces,
         "patterns": _patterns,

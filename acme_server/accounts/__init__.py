@@ -3,6 +3,7 @@
 service              the operations on accounts
 new_account          newAccount: finds the account of a key, or opens one
 eab_credentials      external account bindings, and what the credential of an account allows
+client_namespaces    what the owner of a profile allows the clients of a namespace
 credential_records   what an account keeps of its credential
 record_keeper        writes these records when a credential changes or goes
 slots                how many accounts a credential may open

@@ -25,7 +25,13 @@ def last_record(account: ACMEAccount) -> CredentialRecord | None:
         return account.status.credential
     opened = account.metadata.creation_timestamp or datetime.min.replace(tzinfo=UTC)
     return CredentialRecord(
-        state="Active", uid=binding.uid, changed_at=opened, names=binding.names, profiles=binding.profiles
+        state="Active",
+        uid=binding.uid,
+        changed_at=opened,
+        names=binding.names,
+        profiles=binding.profiles,
+        client_namespace=binding.client_namespace,
+        shared=binding.shared,
     )
 
 
@@ -91,6 +97,8 @@ def with_record(account: ACMEAccount, credential: EABCredential | None, *, now: 
             suspended=suspended,
             names=spec.names,
             profiles=spec.profiles,
+            client_namespace=spec.client_namespace,
+            shared=spec.shared,
         )
     if wanted == last:
         return account

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
 
+from acme_server.accounts.client_namespaces import LabelsOf, NamespaceRules
 from acme_server.accounts.credential_records import is_credential_of, last_record, may_be_made_again, objection
 from acme_server.jose.decoding import base64url
 from acme_server.model import Profile
@@ -20,10 +21,12 @@ from kms.cluster.informer import Informer
 from kms.pki.policy import Narrowing
 from kms.pki.quoting import quoted
 from kms.resources.accounts import ACMEAccount
+from kms.resources.client_namespaces import Clients, clients_of, clients_of_record
 from kms.resources.compile import InvalidRules, compile_narrowing
 from kms.resources.core import Secret
 from kms.resources.credentials import EABCredential, NameRules
 from kms.resources.kinds import CREDENTIALS, SECRETS
+from kms.resources.meta import Key
 from kms.resources.profiles import AcmeEnrollment
 from kms.resources.secret_names import EAB_SECRET, KEY_ID, OWNER, OWNER_UID, verification_key_name
 
@@ -68,6 +71,7 @@ class EABCredentials:
         cluster: Cluster,
         namespace: str,
         credentials: Informer[EABCredential],
+        labels_of: LabelsOf,
         clock: Clock,
         replacement: timedelta = timedelta(minutes=1),
     ) -> None:
@@ -76,6 +80,7 @@ class EABCredentials:
         self._credentials = credentials
         self._clock = clock
         self._replacement = replacement
+        self._namespaces = NamespaceRules(labels_of)
         self._compiled = lru_cache(maxsize=1024)(_narrowing)
         # Shared, so that a blocked client that asks again and again does not multiply reads.
         self._reads: SharedReads[EABCredential | None] = SharedReads(self._live_credential)
@@ -105,7 +110,8 @@ class EABCredentials:
     async def confirm(self, profile: Profile, binding: Binding) -> EABCredential:
         """The credential, read live, if it may open accounts.
 
-        Raises Refused (unauthorized) if it was deleted, rotated, suspended or has expired, and Unavailable.
+        Raises Refused (unauthorized) if it was deleted, rotated, suspended or has expired, or if the profile does not
+        admit its clients; and Unavailable.
         """
         seen = binding.credential.metadata
         credential = await self._live_credential(seen.namespace, seen.name)
@@ -124,6 +130,8 @@ class EABCredentials:
         expires = credential.spec.expires_at
         if expires is not None and self._clock() >= expires:
             raise _invalid_key("has expired")
+        clients = clients_of(credential, profile_namespace=profile.namespace)
+        self._namespaces.admit(clients, profile.key, profile.acme)
         return credential
 
     def of_account(self, account: ACMEAccount) -> EABCredential | None:
@@ -134,16 +142,27 @@ class EABCredentials:
         credential = self._credentials.get(binding.namespace, binding.name)
         return credential if credential is not None and is_credential_of(account, credential) else None
 
+    def clients(self, account: ACMEAccount) -> Clients | None:
+        """The clients of the account's credential, as it is now or, if it is gone, said last; None: it has none."""
+        binding, credential, last = account.spec.external_account, self.of_account(account), last_record(account)
+        if credential is not None:
+            return clients_of(credential, profile_namespace=account.metadata.namespace)
+        if binding is None or last is None:
+            return None
+        return clients_of_record(binding, last, profile_namespace=account.metadata.namespace)
+
     async def admit(self, account: ACMEAccount, acme: AcmeEnrollment) -> None:
         """Raise Refused (unauthorized) if the account's credential is suspended or gone, so that it may not act.
 
-        `acme` is of the account's profile. While the watch of credentials is open, a grant costs no read; without it,
-        and before a refusal, the credential is read live. Raises Unavailable, also for a credential that was deleted a
-        moment ago, cannot be read, or is in a namespace that this server does not watch.
+        `acme` is of the account's profile, which also decides by the namespace of the clients. While the watch of
+        credentials is open, a grant costs no read; without it, and before a refusal, the credential is read live.
+        Raises Unavailable, also for a credential that was deleted a moment ago, cannot be read, or is in a namespace
+        that this server does not watch.
         """
-        binding = account.spec.external_account
-        if binding is None:
+        binding, clients = account.spec.external_account, self.clients(account)
+        if binding is None or clients is None:
             return
+        self._namespaces.admit(clients, _profile_of(account), acme)
         is_current = self._credentials.synced.is_set() and not self._credentials.outage_seconds()
         if is_current and objection(account, self.of_account(account), acme) is None:
             return
@@ -155,6 +174,8 @@ class EABCredentials:
                 raise Unavailable(f"The account's EAB credential {name} was deleted a moment ago.", _REPLACED)
             raise Refused(ProblemType.UNAUTHORIZED, why)
         if followed is not None:
+            clients = clients_of(followed, profile_namespace=account.metadata.namespace)
+            self._namespaces.admit(clients, _profile_of(account), acme)
             self._credentials.put(followed)  # its rules are needed next
             if self.of_account(account) is None:
                 raise Unavailable("The server does not know the account's EAB credential yet.", 5)
@@ -194,6 +215,13 @@ class EABCredentials:
         except InvalidRules as error:
             raise Unavailable("The rules of the account's EAB credential need repair.", 30) from error
 
+    def granted(self, account: ACMEAccount, acme: AcmeEnrollment) -> Narrowing | None:
+        """The names that the profile gives the namespace of the account's clients; None: all of its policy.
+
+        Raises Unavailable if the namespace is not known, or the profile needs repair.
+        """
+        return self._namespaces.narrowing(self.clients(account), _profile_of(account), acme)
+
     async def _owner(self, secret: Secret) -> EABCredential | None:
         uid = secret.metadata.labels.get(OWNER_UID)
         if not uid:
@@ -220,6 +248,10 @@ class EABCredentials:
                 return None
             except errors.Undecodable as error:
                 raise Unavailable("The EAB credential cannot be read and needs repair.", 30) from error
+
+
+def _profile_of(account: ACMEAccount) -> Key:
+    return account.metadata.namespace, account.spec.profile_ref.name
 
 
 def _narrowing(names: NameRules, credential: str) -> Narrowing:

@@ -248,6 +248,8 @@ def _account(holder: KeyHolder, binding: Binding | None, credential: EABCredenti
             key_id=binding.key_id,
             names=credential.spec.names,
             profiles=credential.spec.profiles,
+            client_namespace=credential.spec.client_namespace,
+            shared=credential.spec.shared,
         )
     return ACMEAccount(
         metadata=ObjectMeta(

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
+from acme_server.accounts.eab_credentials import EABCredentials
 from acme_server.model import Caller
 from acme_server.orders.identifiers import identifier_of
 from acme_server.orders.lifetimes import is_over
@@ -51,10 +52,12 @@ def find_reusable(
     find: Callable[[Holder], ProvenAuthorization | None],
     caller: Caller,
     *,
+    client_namespace: str | None,
     now: datetime,
 ) -> tuple[Authorized, ...]:
     """The valid authorizations of the account for the names, by a challenge that is still offered.
 
+    Those of other clients are not reused: the credential of the account may have been given to another namespace.
     A wildcard and its base name need separate proofs.
     """
     profile, account = caller.profile, caller.account
@@ -63,6 +66,7 @@ def find_reusable(
         proof = find(Holder(profile.namespace, account.metadata.name, identifier_of(name)))
         if (
             proof is not None
+            and proof.client_namespace == client_namespace
             and now < proof.validated + profile.authorization_lifetime
             and proof.type in challenges_for(name, types)
         ):
@@ -84,8 +88,8 @@ def state_of(
 ) -> AuthorizationState:
     """The state of an authorization that the order reuses. `original` is the order it was made for; None: deleted.
 
-    What the order says is not enough: the original must be of the same account and profile, and have proven the same
-    identifier itself.
+    What the order says is not enough: the original must be of the same account, profile and namespace of clients, and
+    have proven the same identifier itself.
     """
     if original is None or relied_on.position is None:
         return "revoked"
@@ -94,6 +98,7 @@ def state_of(
         authorization is None
         or original.spec.account_ref != order.spec.account_ref
         or original.spec.profile_ref != order.spec.profile_ref
+        or original.spec.client_namespace != order.spec.client_namespace
         or original.spec.identifiers[relied_on.position] != order.spec.identifiers[relied_on.authorization]
         or authorization.state in {"pending", "invalid"}
     ):
@@ -110,9 +115,17 @@ class AuthorizationReuse:
     replicas may have written, and before a refusal, each original order is read live once.
     """
 
-    def __init__(self, *, orders: Store[ACMEOrder], authorizations: Authorizations, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        orders: Store[ACMEOrder],
+        authorizations: Authorizations,
+        credentials: EABCredentials,
+        clock: Clock,
+    ) -> None:
         self._orders = orders
         self._authorizations = authorizations
+        self._credentials = credentials
         self._clock = clock
 
     async def find_lost(self, order: ACMEOrder, caller: Caller) -> Mapping[int, AuthorizationState]:
@@ -124,6 +137,11 @@ class AuthorizationReuse:
         given: dict[int, AuthorizationState] = {
             each.authorization: "revoked" for each in order.spec.authorized if each.order is None and not trusted
         }
+        clients = self._credentials.clients(caller.account)
+        if clients is not None and (clients.shared or order.spec.client_namespace not in {None, clients.namespace}):
+            # The credential was given to other clients since: they prove the names themselves. Orders of an earlier
+            # release tell no namespace.
+            return given | {each.authorization: "revoked" for each in order.spec.authorized if each.order is not None}
         unconfirmed = self._find_unconfirmed(order, trust_index=self._orders.is_sole_writer())
         return given | await self._find_lost(order, unconfirmed)
 

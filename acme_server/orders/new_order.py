@@ -85,8 +85,9 @@ class NewOrders:
         """Create an order.
 
         Raises Refused for a profile that the account may not choose, identifiers that the profile does not certify,
-        unsupported dates, too many open orders, a credential that is suspended or gone, a certificate that it cannot
-        replace, and terms of service that have changed; and Unavailable.
+        unsupported dates, too many open orders, a credential that is suspended or gone or whose namespace the profile
+        suspends or does not allow, a certificate that it cannot replace, and terms of service that have changed; and
+        Unavailable.
         """
         profile, account, now = caller.profile, caller.account, self._clock()
         try:
@@ -107,6 +108,7 @@ class NewOrders:
             self._metrics.count_order("refused")
             _log("order refused", caller, error=str(refused))
             raise
+        clients = self._credentials.clients(account)
         authorized = self._find_authorized(caller, names, now=now)
         not_before, not_after = dates
         order = self._resource(
@@ -117,6 +119,7 @@ class NewOrders:
                 profile_ref=LocalRef(name=profile.name),
                 identifiers=tuple(identifiers.identifier_of(each) for each in names),
                 names=_names(names),
+                client_namespace=clients.namespace if clients is not None else None,
                 expires=lifetimes.order_expires(profile, authorized, now=now),
                 not_before=not_before,
                 not_after=not_after,
@@ -134,6 +137,7 @@ class NewOrders:
             "order created",
             caller,
             order=order.metadata.name,
+            client_namespace=order.spec.client_namespace,
             names=",".join(name.value for name in names),
             reused=sum(each.order is not None for each in authorized),
         )
@@ -189,6 +193,7 @@ class NewOrders:
             raise Refused(ProblemType.MALFORMED, "An authorization before any order cannot be for a wildcard.")
         self._admit_names(names, OrderProfile(profile), caller)
         self._admit_another(caller)
+        clients = self._credentials.clients(account)
         expires = lifetimes.order_expires(profile, now=now)
         types = self._types(profile)
         trusted = authorization_reuse.is_trusted(caller)
@@ -202,6 +207,7 @@ class NewOrders:
                     profile_ref=LocalRef(name=profile.name),
                     identifiers=tuple(identifiers.identifier_of(each) for each in names),
                     names=_names(names),
+                    client_namespace=clients.namespace if clients is not None else None,
                     expires=expires,
                     preauthorization=True,
                     tokens=self._tokens(profile, names, authorized),
@@ -226,6 +232,7 @@ class NewOrders:
             chosen,
             caller.profile,
             narrowing=self._credentials.narrowing(caller.account),
+            granted=self._credentials.granted(caller.account, caller.profile.acme),
             types=None if trusted else self._types(caller.profile),
             objection=self._objection,
         )
@@ -237,7 +244,13 @@ class NewOrders:
         if authorization_reuse.is_trusted(caller):
             expires = lifetimes.order_expires(profile, now=now)
             return authorization_reuse.authorize_all(names, types, now=now, expires=expires)
-        return authorization_reuse.find_reusable(names, types, self._authorizations.find, caller, now=now)
+        clients = self._credentials.clients(caller.account)
+        if clients is not None and clients.shared:
+            return ()
+        namespace = clients.namespace if clients is not None else None
+        return authorization_reuse.find_reusable(
+            names, types, self._authorizations.find, caller, client_namespace=namespace, now=now
+        )
 
     def _resource(self, profile: Profile, *, labels: dict[str, str], spec: OrderSpec) -> ACMEOrder:
         return ACMEOrder(

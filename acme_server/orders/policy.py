@@ -35,6 +35,7 @@ def admit_choice(
     directory: Profile,
     *,
     narrowing: Narrowing | None,
+    granted: Narrowing | None,
     types: Collection[ChallengeType] | None,
     objection: Objection,
 ) -> None:
@@ -44,7 +45,7 @@ def admit_choice(
     should choose another one.
     """
     try:
-        admit_names(names, chosen.profile, narrowing, types, objection)
+        admit_names(names, chosen.profile, narrowing, types, objection, granted=granted)
     except Refused as refused:
         if chosen.contents is None or not _fits(names, directory):
             raise
@@ -65,11 +66,14 @@ def admit_names(
     narrowing: Narrowing | None,
     types: Collection[ChallengeType] | None,
     objection: Objection = no_objection,
+    *,
+    granted: Narrowing | None = None,
 ) -> None:
     """Check the names of an order, so that no client proves control of a name that cannot be certified.
 
-    `types` are the challenges that are offered; None: names need no proof. Raises Refused (rejectedIdentifier) with a
-    subproblem for each name that
+    `narrowing` is that of the account's credential, `granted` the names that the profile gives the namespace of its
+    clients. `types` are the challenges that are offered; None: names need no proof. Raises Refused
+    (rejectedIdentifier) with a subproblem for each name that
 
     * the policy refuses; the subproblem names the rule and the policy;
     * the nameConstraints of the CA exclude, because clients would refuse the certificate;
@@ -77,7 +81,7 @@ def admit_names(
     * no offered challenge can prove.
     """
     violations = [
-        *name_violations(names, profile.policy, narrowing),
+        *name_violations(names, profile.policy, narrowing, granted),
         *constraint_violations(names, profile.constraints),
         *_objectionable(names, objection),
         *(() if types is None else _unprovable(names, profile, types)),
@@ -131,8 +135,14 @@ def parse_csr(der: bytes) -> CertificateRequest:
         raise Refused(ProblemType.BAD_CSR, str(error)) from error
 
 
-def admit_request(request: CertificateRequest, order: ACMEOrder, profile: Profile, narrowing: Narrowing | None) -> None:
-    """Check the request against its order and, once more, against the policy.
+def admit_request(
+    request: CertificateRequest,
+    order: ACMEOrder,
+    profile: Profile,
+    narrowing: Narrowing | None,
+    granted: Narrowing | None = None,
+) -> None:
+    """Check the request against its order and, once more, against the policy and what narrows it.
 
     Raises Refused (badCSR) that says which names differ or which rule was met.
     """
@@ -140,7 +150,7 @@ def admit_request(request: CertificateRequest, order: ACMEOrder, profile: Profil
     if request.names != ordered:
         raise Refused(ProblemType.BAD_CSR, _difference(ordered, request.names))
     violations = (
-        *request_violations(request, profile.policy, narrowing),
+        *request_violations(request, profile.policy, narrowing, granted),
         *constraint_violations(sorted(request.names), profile.constraints),
     )
     if violations:

@@ -35,13 +35,14 @@ class Holder(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ProvenAuthorization:
-    """A valid authorization: the one at `position` of the order named `order`."""
+    """A valid authorization: the one at `position` of the order named `order`, for clients of that namespace."""
 
     order: str
     position: int
     type: ChallengeType
     validated: datetime
     expires: datetime
+    client_namespace: str | None = None
 
 
 class Authorizations(View[ACMEOrder]):
@@ -126,6 +127,7 @@ def own_authorization(order: ACMEOrder, position: int) -> Authorization | None:
 def _authorizations(order: ACMEOrder) -> Iterator[tuple[Holder, ProvenAuthorization]]:
     """The authorizations validated for this order: not those it reuses, nor those it got without validation."""
     reused = {each.authorization for each in order.spec.authorized}
+    namespace = order.spec.client_namespace and sys.intern(order.spec.client_namespace)
     for position, (identifier, authorization) in enumerate(
         zip(order.spec.identifiers, order.status.authorizations, strict=False)
     ):
@@ -135,5 +137,7 @@ def _authorizations(order: ACMEOrder) -> Iterator[tuple[Holder, ProvenAuthorizat
         if valid is not None and valid.validated is not None:
             yield (
                 Holder.of(order, identifier),
-                ProvenAuthorization(order.metadata.name, position, valid.type, valid.validated, authorization.expires),
+                ProvenAuthorization(
+                    order.metadata.name, position, valid.type, valid.validated, authorization.expires, namespace
+                ),
             )

@@ -76,15 +76,18 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Narrowing:
-    """The names of a policy that an EAB credential allows its accounts: a name must be allowed by both.
+    """The names of a policy that an EAB credential or a profile allows some accounts: each must allow a name.
 
-    Unlike in a policy, None does not narrow names of that type. `name` is `namespace/name` of the credential.
+    Unlike in a policy, None does not narrow names of that type. `name` is `namespace/name` of the `holder`, and `path`
+    the field of its rules, both for messages.
     """
 
     name: str
     dns_names: Rules | None
     wildcards: bool
     ip_addresses: NetworkRules | None
+    holder: str = "EAB credential"
+    path: str = "spec.names"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +113,8 @@ class _NameRules:
         return f"{self.holder} ({self.path}.{rule})"
 
 
-def name_violations(names: Sequence[Name], policy: Policy, narrowing: Narrowing | None) -> tuple[Violation, ...]:
-    """How these names violate the policy and the credential's narrowing of it."""
+def name_violations(names: Sequence[Name], policy: Policy, *narrowings: Narrowing | None) -> tuple[Violation, ...]:
+    """How these names violate the policy and what narrows it."""
     found: list[Violation] = []
     if len(names) > policy.maximum_names:
         found.append(
@@ -121,7 +124,7 @@ def name_violations(names: Sequence[Name], policy: Policy, narrowing: Narrowing 
             )
         )
     found.extend(_against(_rules_of_policy(policy), names))
-    if narrowing is not None:
+    for narrowing in filter(None, narrowings):
         narrowed = {"dns": narrowing.dns_names, "ip": narrowing.ip_addresses}
         rules = _rules_of_narrowing(narrowing)
         found.extend(_against(rules, [name for name in names if narrowed[name.type] is not None]))
@@ -129,7 +132,7 @@ def name_violations(names: Sequence[Name], policy: Policy, narrowing: Narrowing 
 
 
 def request_violations(
-    request: CertificateRequest, policy: Policy, narrowing: Narrowing | None
+    request: CertificateRequest, policy: Policy, *narrowings: Narrowing | None
 ) -> tuple[Violation, ...]:
     """How a certificate request violates the policy: by names, subject, key or signature algorithm.
 
@@ -137,7 +140,7 @@ def request_violations(
     the key was checked when the request was parsed.
     """
     return (
-        *name_violations(sorted(request.names), policy, narrowing),
+        *name_violations(sorted(request.names), policy, *narrowings),
         *_against_subject(request, policy),
         *_against_key(request, policy),
     )
@@ -165,8 +168,8 @@ def _rules_of_policy(policy: Policy) -> _NameRules:
 
 def _rules_of_narrowing(narrowing: Narrowing) -> _NameRules:
     return _NameRules(
-        f"EAB credential {narrowing.name}",
-        "spec.names",
+        f"{narrowing.holder} {narrowing.name}",
+        narrowing.path,
         narrowing.wildcards,
         narrowing.dns_names,
         narrowing.ip_addresses,

@@ -26,6 +26,8 @@ class CredentialBinding(Struct, frozen=True, kw_only=True):
     key_id: str = msgspec.field(name="keyID")
     names: NameRules | None = None
     profiles: tuple[str, ...] | None = None
+    client_namespace: str | None = None
+    shared: bool = False
 
 
 class CredentialRecord(Struct, frozen=True, kw_only=True):
@@ -41,6 +43,8 @@ class CredentialRecord(Struct, frozen=True, kw_only=True):
     suspended: bool = False
     names: NameRules | None = None
     profiles: tuple[str, ...] | None = None
+    client_namespace: str | None = None
+    shared: bool = False
 
 
 class CurrentKey(Struct, frozen=True, kw_only=True):

@@ -60,16 +60,20 @@ def compile_policy(policy: CertificatePolicy) -> Policy:
     )
 
 
-def compile_narrowing(rules: NameRules, name: str) -> Narrowing:
-    """The narrowing by the EABCredential `name` (`namespace/name`); an absent section does not narrow its type.
+def compile_narrowing(
+    rules: NameRules, name: str, *, holder: str = "EAB credential", path: str = "spec.names"
+) -> Narrowing:
+    """The narrowing by the EABCredential `name` (`namespace/name`), or by the profile of that name.
 
-    Raises InvalidRules.
+    An absent section does not narrow its type. `path` is the field of the rules. Raises InvalidRules.
     """
     return Narrowing(
         name=name,
-        dns_names=_dns_rules(rules.dns_names, "spec.names.dnsNames"),
+        dns_names=_dns_rules(rules.dns_names, f"{path}.dnsNames"),
         wildcards=_wildcards(rules.dns_names),
-        ip_addresses=_network_rules(rules.ip_addresses, "spec.names.ipAddresses"),
+        ip_addresses=_network_rules(rules.ip_addresses, f"{path}.ipAddresses"),
+        holder=holder,
+        path=path,
     )
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from kms.resources.meta import Condition, NamespacedRef, ObjectMeta, Struct
 from kms.resources.policies import DNSNameRules, ValueRules
+from kms.resources.profiles import NamespaceNames
 
 
 class NameRules(Struct, frozen=True, kw_only=True):
@@ -18,7 +19,11 @@ class NameRules(Struct, frozen=True, kw_only=True):
 
 
 class CredentialSpec(Struct, frozen=True, kw_only=True):
-    """The profile of the credential, and its limits. `profiles` of None: all order profiles of the directory."""
+    """The profile of the credential, and its limits. `profiles` of None: all order profiles of the directory.
+
+    `client_namespace` is where its clients are, if that is not the credential's namespace; only a credential beside its
+    profile may name another one. With `shared`, clients of several namespaces use the credential.
+    """
 
     profile_ref: NamespacedRef
     secret_name: str | None = None
@@ -27,15 +32,21 @@ class CredentialSpec(Struct, frozen=True, kw_only=True):
     suspended: bool = False
     names: NameRules | None = None
     profiles: tuple[str, ...] | None = None
+    client_namespace: str | None = None
+    shared: bool = False
 
 
 class CredentialStatus(Struct, frozen=True, kw_only=True):
-    """The key identifier in force and how many accounts it has opened."""
+    """The key identifier in force, how many accounts it has opened, and the names that the profile allows them.
+
+    `names` is for people; the server decides by the profile itself.
+    """
 
     observed_generation: int | None = None
     key_id: str | None = msgspec.field(default=None, name="keyID")
     secret_name: str | None = None
     accounts: int | None = None
+    names: NamespaceNames | None = None
     conditions: tuple[Condition, ...] = ()
 
 

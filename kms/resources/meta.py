@@ -160,6 +160,19 @@ class AllowedNamespaces(Struct, frozen=True, kw_only=True):
     from_: Literal["Same", "All", "Selector"] = msgspec.field(default="Same", name="from")
     selector: Selector | None = None
 
+    def selects(self, namespace: str, labels: Mapping[str, str], *, home: str) -> bool:
+        """Whether a resource of the namespace `home` selects this namespace, which has these labels.
+
+        As everywhere in Kubernetes, a missing selector selects nothing and an empty one everything.
+        """
+        match self.from_:
+            case "All":
+                return True
+            case "Selector":
+                return self.selector is not None and self.selector.matches(labels)
+            case "Same":
+                return namespace == home
+
 
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?")
 

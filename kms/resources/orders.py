@@ -105,8 +105,10 @@ class Revocation(Struct, frozen=True, kw_only=True):
 class OrderSpec(Struct, frozen=True, kw_only=True):
     """The request of the client, the tokens of its challenges, and earlier proofs. Immutable.
 
-    `names` is for people: all names in one text. `profile` is the name of an order profile, and `contents_ref` the
-    CertificateProfile whose certificates, policy and CA that name stood for when the order was created.
+    `names` is for people: all names in one text. `client_namespace` is the namespace of the clients of the account's
+    EABCredential; proofs of one are not reused for another. `profile` is the name of an order profile, and
+    `contents_ref` the CertificateProfile whose certificates, policy and CA that name stood for when the order was
+    created.
     With `preauthorization` it is not an order for clients: it holds an authorization that newAuthz has created.
     """
 
@@ -118,6 +120,7 @@ class OrderSpec(Struct, frozen=True, kw_only=True):
     not_before: datetime | None = None
     not_after: datetime | None = None
     replaces: str | None = None
+    client_namespace: str | None = None
     profile: str | None = None
     contents_ref: LocalRef | None = None
     preauthorization: bool = False

@@ -47,6 +47,45 @@ class CertManager(Struct, frozen=True, kw_only=True):
     solvers: tuple[dict[str, Any], ...] = ()
 
 
+class DNSNameTemplates(Struct, frozen=True, kw_only=True):
+    """Patterns for DNS names, in which `{namespace}` and `{labels.KEY}` stand for values of the clients' namespace."""
+
+    allowed: tuple[str, ...] = ()
+    wildcards: Literal["Allow", "Deny"] = "Deny"
+
+
+class AddressTemplates(Struct, frozen=True, kw_only=True):
+    """CIDR blocks with the same placeholders."""
+
+    allowed: tuple[str, ...] = ()
+
+
+class NamespaceNames(Struct, frozen=True, kw_only=True):
+    """The names that the clients of one namespace may request, within the policy. None: not narrowed."""
+
+    dns_names: DNSNameTemplates | None = None
+    ip_addresses: AddressTemplates | None = None
+
+
+class NamespaceSettings(Struct, frozen=True, kw_only=True):
+    """The exceptions for the clients of one namespace; `names` take the place of those for all namespaces."""
+
+    namespace: str
+    suspended: bool = False
+    names: NamespaceNames | None = None
+
+
+class ClientNamespaces(AllowedNamespaces, frozen=True, kw_only=True):
+    """Where EABCredentials may be created, and what the clients of each namespace may do, however they enroll."""
+
+    names: NamespaceNames | None = None
+    settings: tuple[NamespaceSettings, ...] = ()
+
+    def settings_of(self, namespace: str) -> NamespaceSettings | None:
+        """The exceptions for this namespace, if there are any."""
+        return next((each for each in self.settings if each.namespace == namespace), None)
+
+
 class AcmeEnrollment(Struct, frozen=True, kw_only=True):
     """How ACME clients enroll with the profile."""
 
@@ -54,7 +93,7 @@ class AcmeEnrollment(Struct, frozen=True, kw_only=True):
     external_account_binding: Literal["Required", "Optional", "Disabled"] = "Required"
     credential_deletion: Literal["SuspendAccounts", "KeepAccounts"] = "SuspendAccounts"
     ownership_validation: Literal["Required", "Skipped"] = "Required"
-    allowed_namespaces: AllowedNamespaces = AllowedNamespaces()
+    allowed_namespaces: ClientNamespaces = ClientNamespaces()
     terms_of_service: str | None = None
     terms_of_service_changes: Literal["Ignore", "RequireAgreement"] = "Ignore"
     website: str | None = None
@@ -93,10 +132,11 @@ class ProfileSpec(Struct, frozen=True, kw_only=True):
 
 
 class ProfileStatus(Struct, frozen=True, kw_only=True):
-    """Where clients enroll, and whether the profile is ready."""
+    """Where clients enroll, which namespaces are suspended, and whether the profile is ready."""
 
     observed_generation: int | None = None
     directory_url: str | None = msgspec.field(default=None, name="directoryURL")
+    suspended_namespaces: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
 
 

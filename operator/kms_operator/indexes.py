@@ -67,6 +67,11 @@ def _profile(credential: EABCredential) -> Iterable[Key]:
     yield credential.profile_key
 
 
+def _namespaces(credential: EABCredential) -> Iterable[str]:
+    """The namespaces by which the profile decides: of the credential, and of its clients."""
+    return {credential.metadata.namespace, credential.spec.client_namespace or credential.metadata.namespace}
+
+
 def _secret(credential: EABCredential) -> Iterable[Key]:
     yield credential.metadata.namespace, credential.secret_name
 
@@ -101,7 +106,7 @@ INDEXES: Mapping[str, Mapping[str, Callable[[Any], Iterable[Hashable]]]] = {
         **_BY_OWNER,
         PROFILE: _profile,
         SECRET: _secret,
-        NAMESPACE: lambda each: (each.metadata.namespace,),
+        NAMESPACE: _namespaces,
     },
     ACCOUNTS.plural: {OPEN_ACCOUNT: _open_account},
 }

@@ -111,6 +111,7 @@ def test_the_server_reads_the_configuration_and_cannot_change_it(installed: Clus
     for resource in CONFIGURATION_KINDS:
         assert allowed(installed, SERVER, resource, "default") == set(READ)
         assert allowed(installed, SERVER, f"{resource}/status", "default") == set()
+    assert allowed(installed, SERVER, "namespaces", "default") == set(READ)
 
 
 def test_the_server_keeps_accounts_and_orders(installed: Cluster) -> None:
@@ -123,6 +124,17 @@ def test_the_server_finds_the_other_replicas_in_the_release_namespace_only(insta
     slices = "endpointslices.discovery.k8s.io"
     assert allowed(installed, SERVER, slices, RELEASE) == set(READ)
     assert allowed(installed, SERVER, slices, "default") == set()
+
+
+def test_a_server_of_one_namespace_reads_the_labels_of_that_one_alone(installed: Cluster, namespace: str) -> None:
+    server = f"server-of-{namespace}"
+    binding = ("create", "rolebinding", "server", "--clusterrole=kms-acme-server", f"--user={server}")
+    installed.kubectl(*binding, f"--namespace={namespace}")
+    read = ("get", "namespace", "--output=name", f"--as={server}")
+    eventually(lambda: namespace in installed.kubectl(*read, namespace, check=False), seconds=30)
+    for other in ("default", f"--selector=kubernetes.io/metadata.name={namespace}"):
+        with pytest.raises(CommandFailed, match="Forbidden"):
+            installed.kubectl(*read, other)
 
 
 # The operator
@@ -212,6 +224,12 @@ def test_the_role_edit_writes_the_four_configuration_kinds(installed: Cluster, n
     for resource in CONFIGURATION_KINDS:
         assert allowed(installed, tenant, resource, namespace) == set(ALL)
         assert allowed(installed, tenant, resource, "default") == set()
+
+
+@pytest.mark.requirement("SEC78")
+def test_the_role_edit_labels_no_namespace(installed: Cluster, namespace: str, tenant: str) -> None:
+    with pytest.raises(CommandFailed, match="Forbidden"):
+        installed.kubectl("label", "namespace", namespace, "example.com/team=others", f"--as={tenant}")
 
 
 @pytest.mark.requirement("SEC57", "SEC58")

@@ -93,3 +93,48 @@ def test_an_issuer_comes_with_cert_manager_follows_its_profile_and_goes_with_it(
     kubectl("delete", "kprof", "web")
     eventually(lambda: not issuer(), seconds=30, why=issuer)
     eventually(lambda: not kubectl("get", "secret", reference["name"], "--ignore-not-found"), seconds=30)
+
+
+@pytest.mark.cluster
+@pytest.mark.requirement("SEC78")
+@pytest.mark.usefixtures("operator", "without_cert_manager")
+def test_a_suspension_in_the_profile_outlives_the_credential_of_an_issuer_and_a_restore(
+    installed: Cluster, namespace: str
+) -> None:
+    def kubectl(*args: str, stdin: str | None = None) -> str:
+        return installed.kubectl("-n", namespace, *args, stdin=stdin, check=False)
+
+    def credential() -> dict[str, Any]:
+        found = kubectl("get", "eab", f"web-issuer-{namespace}", "-o", "json", "--ignore-not-found")
+        return json.loads(found) if found.startswith("{") else {}
+
+    def ready() -> tuple[str, str]:
+        conditions = credential().get("status", {}).get("conditions", [])
+        reason = next((each["reason"] for each in conditions if each["type"] == "Ready"), "")
+        return credential().get("metadata", {}).get("uid", ""), reason
+
+    installed.kubectl("apply", "-f", "-", stdin=text(definition(CLUSTER_ISSUERS), definition(ISSUERS)))
+    asking = profile(namespace, {"issuers": {"name": "web"}})
+    names = {"dnsNames": {"allowed": ["*.{namespace}.example.com"]}}
+    settings = [{"namespace": namespace, "suspended": True}]
+    asking["spec"]["enrollment"]["acme"]["allowedNamespaces"] = {"names": names, "settings": settings}
+    kubectl("apply", "-f", "-", stdin=text(asking))
+    eventually(lambda: ready()[1] == "NamespaceSuspended", seconds=LOOK, why=credential)
+    made = credential()
+    assert made["spec"]["clientNamespace"] == namespace
+    assert made["status"]["names"]["dnsNames"]["allowed"] == [f"*.{namespace}.example.com"]
+    assert kubectl("get", "kprof", "web", "-o", "jsonpath={.status.suspendedNamespaces}") == f'["{namespace}"]'
+
+    # Deleted, and then replaced by a backup whose owner has the UID that it had in a former cluster.
+    kubectl("delete", "eab", f"web-issuer-{namespace}")
+    eventually(lambda: ready()[0] not in {"", made["metadata"]["uid"]}, seconds=30, why=credential)
+    eventually(lambda: ready()[1] == "NamespaceSuspended", seconds=30, why=credential)
+    backup = {**made, "metadata": {each: made["metadata"][each] for each in ("name", "namespace", "labels")}}
+    former = {**made["metadata"]["ownerReferences"][0], "uid": "00000000-0000-4000-8000-000000000000"}
+    backup["metadata"]["ownerReferences"] = [former]
+    kubectl("replace", "--force", "-f", "-", stdin=text(backup))
+    eventually(lambda: ready()[1] == "NamespaceSuspended", seconds=30, why=credential)
+
+    asking["spec"]["enrollment"]["acme"]["allowedNamespaces"] = {"names": names}
+    kubectl("apply", "-f", "-", stdin=text(asking))
+    eventually(lambda: ready()[1] == "Issued", seconds=30, why=credential)

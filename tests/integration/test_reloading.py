@@ -178,6 +178,50 @@ async def test_a_credential_that_is_deleted_while_no_server_runs_is_gone_for_its
         )
 
 
+@pytest.mark.requirement("SEC78")
+async def test_labels_of_a_tenants_namespace_decide_at_once_and_a_suspension_outlives_his_credential(
+    installation: Installation, team: str
+) -> None:
+    tenant, kubectl = f"{team}-t", installation.cluster.kubectl
+    names = {"dnsNames": {"allowed": ["*.{namespace}.test", "*.{labels.example.com/team}.test"]}}
+    enrollment = installation.profile(team, allowedNamespaces={"from": "All", "names": names})
+    reference = {"name": PROFILE, "namespace": team}
+    try:
+        kubectl("create", "namespace", tenant)
+        external_account = installation.credential(tenant, profileRef=reference)
+        async with installation.client(enrollment, external_account=external_account) as client:
+
+            async def has(name: str) -> bool:
+                return not await refusal(client.new_order([name]))
+
+            assert await has(f"www.{tenant}.test")
+            assert not await has("www.shop.test")
+            kubectl("label", "namespace", tenant, "example.com/team=shop")
+            await becomes(lambda: has("www.shop.test"))
+            kubectl("label", "namespace", tenant, "example.com/team-")
+
+            async def has_lost() -> bool:
+                return await refusal(client.new_order(["www.shop.test"])) == "rejectedIdentifier"
+
+            await becomes(has_lost)
+            suspended = [{"namespace": tenant, "suspended": True}]
+            installation.profile(team, allowedNamespaces={"from": "All", "names": names, "settings": suspended})
+
+            async def is_suspended() -> bool:
+                return await refusal(client.new_order([f"www.{tenant}.test"])) == "unauthorized"
+
+            await becomes(is_suspended)
+            kubectl("delete", "eabcredential", PROFILE, f"--namespace={tenant}")
+            installation.apply(tenant, CREDENTIALS, {"profileRef": reference})
+            reason = '--for=jsonpath={.status.conditions[?(@.type=="Ready")].reason}=NamespaceSuspended'
+            kubectl("wait", f"--namespace={tenant}", reason, "--timeout=60s", f"eabcredential/{PROFILE}")
+            again = external_account_of(installation.cluster, tenant, PROFILE)
+            async with installation.client(enrollment, register=False) as newcomer:
+                assert await refusal(newcomer.register(external_account=again)) == "unauthorized"
+    finally:
+        kubectl("delete", "namespace", tenant, "--wait=false", "--ignore-not-found")
+
+
 @pytest.mark.requirement("SEC12b")
 async def test_after_the_deletion_of_its_secret_a_credential_has_a_new_key_and_the_old_one_opens_no_account(
     installation: Installation, team: str

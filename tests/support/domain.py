@@ -37,9 +37,9 @@ from kms.pki.crl import KEY_COMPROMISE
 from kms.pki.keys import PublicKey, fingerprint, private_key_pem
 from kms.resources.accounts import ACMEAccount
 from kms.resources.authorities import AuthoritySpec, AuthorityStatus, CertificateAuthority
-from kms.resources.core import Secret
+from kms.resources.core import Namespace, Secret
 from kms.resources.credentials import CredentialSpec, EABCredential
-from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, SECRETS, Kind
+from kms.resources.kinds import AUTHORITIES, CREDENTIALS, NAMESPACES, POLICIES, PROFILES, SECRETS, Kind
 from kms.resources.meta import Condition, LocalRef, NamespacedRef, ObjectMeta, Resource
 from kms.resources.orders import ACMEOrder, ChallengeType, Identifier
 from kms.resources.policies import CertificatePolicy, DNSNameRules, PolicySpec
@@ -47,6 +47,7 @@ from kms.resources.profiles import (
     AcmeEnrollment,
     CertificateContents,
     CertificateProfile,
+    ClientNamespaces,
     Enrollment,
     ProfileSpec,
     ProfileStatus,
@@ -193,6 +194,7 @@ class World:
     authorities: Informed[CertificateAuthority] = field(init=False)
     credentials: Informed[EABCredential] = field(init=False)
     secrets: Informed[Secret] = field(init=False)
+    namespaces: Informed[Namespace] = field(init=False)
     sole_writer: bool = True
     offered: tuple[ChallengeType, ...] = ("http-01",)
     """The supported challenge types, all validated by `validator`."""
@@ -210,6 +212,7 @@ class World:
             self.cluster, CREDENTIALS, indexes={UID_INDEX: by_uid}, on_change=self._on_credential
         )
         self.secrets = Informed(self.cluster, SECRETS)
+        self.namespaces = Informed(self.cluster, NAMESPACES)
 
     def _on_credential(self, credential: EABCredential, deleted: bool) -> None:
         self.services.record_keeper.notice(credential, deleted)
@@ -226,6 +229,7 @@ class World:
                 authorities=self.authorities,
                 credentials=self.credentials,
                 secrets=self.secrets,
+                labels_of=self.labels_of,
             ),
             validation=Validation(
                 validators=dict.fromkeys(self.offered, self.validator),
@@ -241,6 +245,13 @@ class World:
             ),
             orders_page=self.orders_page,
         )
+
+    def labels_of(self, name: str) -> dict[str, str] | None:
+        found = self.namespaces.get("", name)
+        return found.metadata.labels if found is not None else None
+
+    def put_namespace(self, name: str, **labels: str) -> None:
+        self.namespaces.put(Namespace(metadata=ObjectMeta(name=name, labels=labels)))
 
     @property
     def profile(self) -> Profile:
@@ -260,7 +271,7 @@ class World:
             timing=self.timing,
             replica=changes.pop("replica", "server-1"),
         )
-        for informer in ("profiles", "policies", "authorities", "credentials", "secrets"):
+        for informer in ("profiles", "policies", "authorities", "credentials", "secrets", "namespaces"):
             setattr(other, informer, getattr(self, informer))
         other.start()
         return other
@@ -273,7 +284,8 @@ class World:
         ready: bool = True,
         **acme: Any,
     ) -> None:
-        """Replace the profile, its policy and its CA."""
+        """Replace the profile, its policy and its CA. EABCredentials may be in all namespaces."""
+        usual = {"external_account_binding": "Disabled", "allowed_namespaces": ClientNamespaces(from_="All")}
         self.policies.put(
             CertificatePolicy(
                 metadata=ObjectMeta(namespace=NAMESPACE, name="policy", uid="policy-uid"),
@@ -294,7 +306,7 @@ class World:
                     issuer_ref=LocalRef(name="ca"),
                     policy_ref=LocalRef(name="policy"),
                     certificate=contents or CertificateContents(),
-                    enrollment=Enrollment(acme=AcmeEnrollment(**{"external_account_binding": "Disabled", **acme})),
+                    enrollment=Enrollment(acme=AcmeEnrollment(**{**usual, **acme})),
                 ),
                 status=ProfileStatus(conditions=(condition,)),
             )
@@ -359,13 +371,20 @@ class World:
         self.secrets.remove(RELEASE, signing_key_name("ca-uid"))
 
     def put_credential(
-        self, key_id: str = KEY_ID_1, *, cached: bool = True, profile: str = PROFILE, name: str = "cred", **spec: Any
+        self,
+        key_id: str = KEY_ID_1,
+        *,
+        cached: bool = True,
+        profile: str = PROFILE,
+        name: str = "cred",
+        namespace: str = "team",
+        **spec: Any,
     ) -> EABCredential:
         """Create a credential with its verification Secret, in the cluster and, if `cached`, in the caches."""
         credential = self.api.put(
             CREDENTIALS,
             EABCredential(
-                metadata=ObjectMeta(namespace="team", name=name),
+                metadata=ObjectMeta(namespace=namespace, name=name),
                 spec=CredentialSpec(profile_ref=NamespacedRef(name=profile, namespace=NAMESPACE), **spec),
             ),
         )
@@ -376,7 +395,7 @@ class World:
                     namespace=RELEASE,
                     name=verification_key_name(NAMESPACE, PROFILE, key_id),
                     labels={OWNER_UID: credential.metadata.uid},
-                    annotations={OWNER: f"EABCredential team/{name}"},
+                    annotations={OWNER: f"EABCredential {namespace}/{name}"},
                 ),
                 data={KEY_ID: key_id.encode(), EAB_SECRET: MAC.encode()},
             ),

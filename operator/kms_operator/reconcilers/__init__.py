@@ -4,6 +4,7 @@ certificate_authority   signing keys, CA certificates and their renewal
 certificate_policy      checks the rules
 certificate_profile     checks references, writes the directory Secret
 certmanager_issuers     issuers of cert-manager, part of the plan of a profile
+client_namespaces       reports what profiles allow namespaces
 eab_credential          EAB keys and their copies for the server
 eab_keys                form of EAB keys
 trust_distribution      published roots

@@ -2,7 +2,8 @@
 
 `ResolvedRefs` says whether its issuing CA, its policy and the order profiles of its directory exist and are ready,
 `OwnershipValidated` whether clients must prove control of names, `Published` whether the Secret for users exists,
-`CertManagerIssuer` whether its issuers for cert-manager exist, and `Ready` whether the server can issue.
+`CertManagerIssuer` whether its issuers for cert-manager exist, `NamespacesSeparated` whether each namespace has an
+account of its own with them, and `Ready` whether the server can issue.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from kms.clock import Entropy
 from kms.contract import READY, directory_url, may_offer, objection_to_skipping
 from kms.pki.policy import Policy, contents_violations
 from kms.resources.authorities import CertificateAuthority
+from kms.resources.client_namespaces import check_templates
 from kms.resources.compile import InvalidRules, compile_policy
 from kms.resources.core import Secret
 from kms.resources.durations import parse_duration
@@ -37,6 +39,12 @@ from kms_operator.plan import (
     transition_events,
 )
 from kms_operator.reconcilers import certmanager_issuers
+from kms_operator.reconcilers.client_namespaces import (
+    INVALID_RULES,
+    separation,
+    suspended_namespaces,
+    suspension_events,
+)
 from kms_operator.snapshot import Read, Snapshot
 
 RESOLVED_REFS = "ResolvedRefs"
@@ -69,21 +77,30 @@ def plan(profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entr
     published, secrets, repaired = _publish(profile, authority, snapshot)
     issuers = certmanager_issuers.plan_issuers(profile, snapshot)
     requested = [issuers.condition] if issuers.condition else []
-    updates = [is_ready, references, *([_ownership(acme), published] if acme else []), *requested]
+    separated = [found] if (found := separation(profile)) else []
+    updates = [is_ready, references, *([_ownership(acme), published] if acme else []), *requested, *separated]
+    suspended = suspended_namespaces(profile)
     old = profile.status.conditions
     status = ProfileStatus(
         observed_generation=profile.metadata.generation,
         directory_url=_url(profile, snapshot) if acme else None,
+        suspended_namespaces=suspended,
         conditions=merge_conditions(old, updates, generation=profile.metadata.generation, now=now),
     )
     refused = transition_events(old, published) if published.status == "False" else ()
-    issued = (event for each in requested for event in transition_events(old, each))
+    issued = (event for each in (*requested, *separated) for event in transition_events(old, each))
     incomplete = any(each.status == "False" for each in (published, *requested))
     return Plan(
         delete=issuers.delete,
         apply=(*secrets, *issuers.apply),
         status=status,
-        events=(*transition_events(old, is_ready), *refused, *repaired, *issued),
+        events=(
+            *transition_events(old, is_ready),
+            *refused,
+            *repaired,
+            *issued,
+            *suspension_events(profile.status.suspended_namespaces, suspended),
+        ),
         requeue_at=now + RESYNC if incomplete else None,
     )
 
@@ -207,6 +224,10 @@ def _check_enrollment(acme: AcmeEnrollment | None, rules: Policy) -> None:
             parse_duration(text)
         except ValueError as error:
             raise _Refused("InvalidDuration", f"spec.enrollment.acme.{field}: {error}") from error
+    try:
+        check_templates(acme.allowed_namespaces)
+    except InvalidRules as error:
+        raise _Refused(INVALID_RULES, f"{error.field}: {error.message}") from error
     if objection := objection_to_skipping(acme, rules):
         raise _Refused("OwnershipValidationRequired", objection)
 

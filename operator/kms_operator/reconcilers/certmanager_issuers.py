@@ -166,7 +166,7 @@ def _plan_one(profile: CertificateProfile, snapshot: Snapshot, issuance: _Issuan
     if _binds(profile):
         current: EABCredential | None = find_own(issuance.credential, profile, snapshot)
         copy = find_own(issuance.copy, profile, snapshot)
-        credential = _credential(profile, issuance.credential)
+        credential = _credential(profile, issuance)
         if current is None or not _is_current(current, credential):
             yield Manifest(CREDENTIALS, over(credential, current))
         key = _key_of(current, snapshot) if current is not None else None
@@ -201,20 +201,30 @@ def _key_of(credential: EABCredential, snapshot: Snapshot) -> BindingKey | None:
     return key if key.key_id == credential.status.key_id else None
 
 
-def _credential(profile: CertificateProfile, placement: Placement) -> EABCredential:
+def _credential(profile: CertificateProfile, issuance: _Issuance) -> EABCredential:
+    """Build the credential of an issuer. It names the clients: those of one namespace, or of all."""
     metadata = owned_metadata(
-        *placement.key,
+        *issuance.credential.key,
         component=ISSUER_KEY,
         owner=profile,
         kind=PROFILES,
         owner_references=(reference_to(profile, PROFILES),),
     )
-    return EABCredential(metadata=metadata, spec=CredentialSpec(profile_ref=NamespacedRef(name=profile.metadata.name)))
+    namespace = issuance.issuer.namespace
+    spec = CredentialSpec(
+        profile_ref=NamespacedRef(name=profile.metadata.name),
+        client_namespace=namespace or None,
+        shared=not namespace,
+    )
+    return EABCredential(metadata=metadata, spec=spec)
 
 
 def _is_current(existing: EABCredential, wanted: EABCredential) -> bool:
     """Whether the credential need not be written; limits that an administrator has added may stay."""
-    return has_metadata_of(existing, wanted) and existing.spec.profile_ref == wanted.spec.profile_ref
+    owned = ("profile_ref", "client_namespace", "shared")
+    return has_metadata_of(existing, wanted) and all(
+        getattr(existing.spec, field) == getattr(wanted.spec, field) for field in owned
+    )
 
 
 def _issuer(profile: CertificateProfile, issuance: _Issuance, key: BindingKey | None, snapshot: Snapshot) -> Issuer:

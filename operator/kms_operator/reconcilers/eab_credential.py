@@ -4,7 +4,7 @@ Users find the key in a Secret beside the credential. The server, which may read
 finds a verification copy there, under a name that follows from what a client presents. The copy is written first: a key
 that a user can see is a key that works. Without a copy a key is void, so the copy is what the rules guard:
 
-* a credential in a namespace that the profile does not allow has no copy;
+* a credential in a namespace that the profile does not allow has no copy; its own namespace is always allowed;
 * a key identifier has one copy on a profile: the first credential that claims it keeps it;
 * if the user's Secret is deleted, the old copy is deleted at once, then a new key is generated (rotation);
 * a Secret that a user has made is never written, only read and checked.
@@ -12,7 +12,7 @@ that a user can see is a key that works. Without a copy a key is void, so the co
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -23,7 +23,7 @@ from kms.resources.core import Secret
 from kms.resources.credentials import CredentialStatus, EABCredential
 from kms.resources.kinds import CREDENTIALS, SECRETS
 from kms.resources.meta import key_of
-from kms.resources.profiles import CertificateProfile
+from kms.resources.profiles import CertificateProfile, NamespaceNames
 from kms.resources.secret_names import (
     CA_CERTIFICATE,
     COMPONENT,
@@ -48,6 +48,7 @@ from kms_operator.plan import (
     ready,
     transition_events,
 )
+from kms_operator.reconcilers.client_namespaces import INVALID_RULES, names_for, suspension
 from kms_operator.reconcilers.eab_keys import BindingKey, InvalidKey, key_in, new_key
 from kms_operator.reconcilers.placement import selects
 from kms_operator.snapshot import Read, Snapshot
@@ -61,7 +62,7 @@ NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed"
 SECRET_EXISTS = "SecretExists"  # noqa: S105 - a reason
 INVALID_SECRET = "InvalidSecret"  # noqa: S105 - a reason
 KEY_ID_IN_USE = "KeyIDInUse"
-INVALID_RULES = "InvalidRules"
+CLIENT_NAMESPACE_NOT_ALLOWED = "ClientNamespaceNotAllowed"
 
 
 class _Refused(Exception):
@@ -100,7 +101,7 @@ def plan(credential: EABCredential, snapshot: Snapshot, *, now: datetime, entrop
         copies = _copies(credential, snapshot) if refusal.void else ()
         key_id = None if refusal.void else credential.status.key_id
         refused = Plan(delete=_manifests(copies), requeue_at=now + RESYNC)
-        return _with_status(refused, credential, snapshot, refusal.update, key_id, now=now)
+        return _with_status(refused, credential, snapshot, (refusal.update,), key_id, now=now)
     expires = credential.spec.expires_at
     upcoming = expires if expires is not None and expires > now else None
     planned = Plan(
@@ -109,16 +110,19 @@ def plan(credential: EABCredential, snapshot: Snapshot, *, now: datetime, entrop
         events=valid.events,
         requeue_at=earliest(upcoming, valid.requeue_at),
     )
-    return _with_status(planned, credential, snapshot, _usability(credential, now=now), valid.key.key_id, now=now)
+    names, resolved = names_for(credential, profile, snapshot)
+    updates = (_usability(credential, profile, now=now), *([resolved] if resolved else []))
+    return _with_status(planned, credential, snapshot, updates, valid.key.key_id, names=names, now=now)
 
 
 def _with_status(
     planned: Plan,
     credential: EABCredential,
     snapshot: Snapshot,
-    update: ConditionUpdate,
+    updates: Sequence[ConditionUpdate],
     key_id: str | None,
     *,
+    names: NamespaceNames | None = None,
     now: datetime,
 ) -> Plan:
     old = credential.status.conditions
@@ -127,12 +131,14 @@ def _with_status(
         key_id=key_id,
         secret_name=credential.secret_name,
         accounts=snapshot.index.open_accounts(key_of(credential)),
-        conditions=merge_conditions(old, (update,), generation=credential.metadata.generation, now=now),
+        names=names,
+        conditions=merge_conditions(old, updates, generation=credential.metadata.generation, now=now),
     )
-    return replace(planned, status=status, events=(*transition_events(old, update), *planned.events))
+    events = (event for each in updates for event in transition_events(old, each))
+    return replace(planned, status=status, events=(*events, *planned.events))
 
 
-def _usability(credential: EABCredential, *, now: datetime) -> ConditionUpdate:
+def _usability(credential: EABCredential, profile: CertificateProfile, *, now: datetime) -> ConditionUpdate:
     """Return what clients can do with the key; the server enforces the same from the same fields."""
     expires = credential.spec.expires_at
     if expires is not None and expires <= now:
@@ -143,6 +149,8 @@ def _usability(credential: EABCredential, *, now: datetime) -> ConditionUpdate:
         return not_ready(
             SUSPENDED, "opens no new accounts, and its accounts may not order, until spec.suspended is false"
         )
+    if suspended := suspension(credential, profile):
+        return suspended
     return ready(ISSUED, f"Secret {credential.secret_name} holds the key identifier and the key")
 
 
@@ -156,6 +164,17 @@ def _check_names(credential: EABCredential) -> None:
         raise _Refused(INVALID_RULES, f"{error.field}: {error.message}", void=True) from error
 
 
+def _check_client_namespace(credential: EABCredential, profile_namespace: str) -> None:
+    """Raise _Refused if the credential names another namespace than its own, and is not beside its profile."""
+    home, named = credential.metadata.namespace, credential.spec.client_namespace
+    if named is not None and home not in (named, profile_namespace):
+        message = (
+            f"spec.clientNamespace: only a credential in namespace {profile_namespace}, where its profile is, may be"
+            f" for clients of another namespace than its own; omit the field, or write {home}"
+        )
+        raise _Refused(CLIENT_NAMESPACE_NOT_ALLOWED, message, void=True)
+
+
 def _get_profile(credential: EABCredential, snapshot: Snapshot) -> CertificateProfile:
     namespace, name = credential.profile_key
     profile = snapshot.profile((namespace, name))
@@ -166,7 +185,8 @@ def _get_profile(credential: EABCredential, snapshot: Snapshot) -> CertificatePr
         message = f"CertificateProfile {namespace}/{name} does not use external account binding"
         raise _Refused(BINDING_DISABLED, message, void=False)
     home = credential.metadata.namespace
-    if not selects(acme.allowed_namespaces, home, home=namespace, snapshot=snapshot):
+    _check_client_namespace(credential, namespace)
+    if home != namespace and not selects(acme.allowed_namespaces, home, home=namespace, snapshot=snapshot):
         message = (
             f"CertificateProfile {namespace}/{name} does not allow credentials in namespace {home}"
             " (spec.enrollment.acme.allowedNamespaces)"

@@ -79,16 +79,9 @@ class Reach:
 
 def selects(rule: AllowedNamespaces, namespace: str, *, home: str, snapshot: Snapshot) -> bool:
     """Whether `rule`, of a resource in namespace `home`, selects this namespace."""
-    match rule.from_:
-        case "All":
-            return True
-        case "Selector":
-            # As everywhere in Kubernetes, a missing selector selects nothing and an empty one everything. An unknown
-            # namespace has no labels.
-            found = snapshot.get(NAMESPACES, ("", namespace))
-            return rule.selector is not None and rule.selector.matches(found.metadata.labels if found else {})
-        case "Same":
-            return namespace == home
+    # An unknown namespace has no labels.
+    found = snapshot.get(NAMESPACES, ("", namespace))
+    return rule.selects(namespace, found.metadata.labels if found else {}, home=home)
 
 
 def select_namespaces(rule: AllowedNamespaces, reach: Reach, *, home: str, field: str, snapshot: Snapshot) -> list[str]:

@@ -268,3 +268,33 @@ def test_the_key_is_in_no_condition_notice_or_issuer() -> None:
         [plan.status, [each.object for each in plan.apply if each.kind is not SECRETS]]
     ).decode()
     assert KEY not in shown + "".join(each.message for each in plan.events)
+
+
+@pytest.mark.requirement("SEC78", "SEC83")
+@pytest.mark.parametrize(
+    ("section", "others", "clients"),
+    [
+        (CLUSTER, (), [(None, True)]),
+        (BESIDE, (), [("pki", False)]),
+        (
+            {"issuers": {"name": "web", "namespaces": {"from": "All"}}},
+            (namespace("a"), namespace("b")),
+            [("a", False), ("b", False)],
+        ),
+    ],
+    ids=["all namespaces", "the namespace of the profile", "each namespace"],
+)
+def test_the_credential_of_an_issuer_names_its_clients(
+    section: dict[str, Any], others: tuple[Any, ...], clients: list[tuple[str | None, bool]]
+) -> None:
+    made = put(reconciled(asking(section), *others), CREDENTIALS)
+    assert [(each.spec.client_namespace, each.spec.shared) for each in made] == clients
+    # Those of an earlier release say nothing: they are corrected, with what an administrator has added.
+    older = [
+        stored(
+            msgspec.structs.replace(each, spec=msgspec.structs.replace(each.spec, client_namespace=None, shared=False))
+        )
+        for each in made
+    ]
+    corrected = put(reconciled(asking(section), *others, *older), CREDENTIALS)
+    assert [(each.spec.client_namespace, each.spec.shared) for each in corrected] == clients
