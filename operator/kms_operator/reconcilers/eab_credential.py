@@ -18,7 +18,7 @@ from datetime import datetime
 
 from kms.clock import Entropy
 from kms.contract import directory_url
-from kms.resources.compile import InvalidRules, compile_narrowing
+from kms.resources.compile import InvalidRules, RulesTooCostly, compile_narrowing
 from kms.resources.core import Secret
 from kms.resources.credentials import CredentialStatus, EABCredential
 from kms.resources.kinds import CREDENTIALS, SECRETS
@@ -62,6 +62,7 @@ SECRET_EXISTS = "SecretExists"  # noqa: S105 - a reason
 INVALID_SECRET = "InvalidSecret"  # noqa: S105 - a reason
 KEY_ID_IN_USE = "KeyIDInUse"
 INVALID_RULES = "InvalidRules"
+RULES_TOO_COSTLY = "RulesTooCostly"
 
 
 class _Refused(Exception):
@@ -153,7 +154,10 @@ def _check_names(credential: EABCredential) -> None:
     try:
         compile_narrowing(credential.spec.names, credential.metadata.name)
     except InvalidRules as error:
-        raise _Refused(INVALID_RULES, f"{error.field}: {error.message}", void=True) from error
+        # Too costly rules are clear, so the key stays; the server refuses orders until they are shortened.
+        costly = isinstance(error, RulesTooCostly)
+        reason = RULES_TOO_COSTLY if costly else INVALID_RULES
+        raise _Refused(reason, f"{error.field}: {error.message}", void=not costly) from error
 
 
 def _get_profile(credential: EABCredential, snapshot: Snapshot) -> CertificateProfile:

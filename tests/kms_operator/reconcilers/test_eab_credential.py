@@ -321,6 +321,15 @@ def test_names_that_make_no_sense_void_the_key() -> None:
     assert stated(plan).message.startswith("spec.names.ipAddresses.allowed")
 
 
+@pytest.mark.requirement("SEC74")
+def test_names_that_take_too_long_to_compare_are_not_ready_but_keep_the_key() -> None:
+    patterns = [f"*w*{number}*.example.com" for number in range(300)]
+    one, shown, copy = issued(credential(spec={"names": {"dnsNames": {"allowed": patterns}}}))
+    plan = reconciled(one, shown, copy, profile())
+    assert (stated(plan).reason, objects(plan.delete)) == ("RulesTooCostly", ())
+    assert stated(plan).message.startswith("spec.names.dnsNames.allowed: ")
+
+
 def test_names_that_make_sense_are_no_obstacle() -> None:
     one = credential(spec={"names": {"dnsNames": {"allowed": ["shop.apps.example.com"]}}})
     assert stated(reconciled(one, profile())).reason == "Issued"
