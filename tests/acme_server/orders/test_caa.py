@@ -91,7 +91,7 @@ async def test_a_failed_lookup_is_tried_again_and_then_refused(world: World, acc
     assert counted(world.metrics, "caa_checks") == {("Enforce", "failed"): 3}
 
 
-@pytest.mark.requirement("CAA-M2", "SEC54")
+@pytest.mark.requirement("CAA-M2", "SEC54", "SEC81")
 async def test_a_wildcard_obeys_issuewild_of_its_base_name(world: World, account: ACMEAccount) -> None:
     world.records.properties["example.com"] = [*issue(";"), *issue(CA, b"issuewild")]
     assert (await world.proven(account, "*.w.example.com", type_="dns-01")).status.state == "ready"
