@@ -117,13 +117,14 @@ def _objections(name: Name, constraints: Iterable[Constraints]) -> Iterator[str]
     address = ipaddress.ip_address(name.value) if name.type == "ip" else None
     for each in constraints:
         permitted: Domains | NetworkSet
+        inside: str | Network | None
         excluded: str | Network | None
         if address is None:
-            permitted, inside = each.permitted.domains, each.permitted.domains.find_whole(name)
-            excluded = each.excluded.domains.find_part(name)
+            permitted = each.permitted.domains
+            inside, excluded = each.permitted.domains.find_whole(name), each.excluded.domains.find_part(name)
         else:
-            permitted, inside = each.permitted.networks, each.permitted.networks.find(address)
-            excluded = each.excluded.networks.find(address)
+            permitted = each.permitted.networks
+            inside, excluded = each.permitted.networks.find(address), each.excluded.networks.find(address)
         if excluded is not None:
             how = "it covers names in" if name.is_wildcard else "it is within"
             yield f"{name} is excluded by the {_RULE} {each.holder}: {how} {excluded}"

@@ -11,6 +11,7 @@ import ipaddress
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from types import MappingProxyType
 
 from kms.pki.csr import CertificateRequest
 from kms.pki.names import Name
@@ -18,6 +19,9 @@ from kms.pki.pattern_sets import NO_NETWORKS, NO_PATTERNS, NetworkSet, PatternSe
 from kms.pki.quoting import quoted
 from kms.pki.subjects import COMMON_NAME
 from kms.pki.usages import KNOWN_USAGES, lacks_key_usage
+
+_LITERAL_LABELS = 2
+_SHORTEST_PREFIX: Mapping[int, int] = MappingProxyType({4: 8, 6: 32})
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,12 +171,27 @@ def contents_violations(usages: Collection[str], duration: timedelta, policy: Po
     return tuple(map(Violation, (*_against_usages(frozenset(usages), policy), *_against_duration(duration, policy))))
 
 
-def lists_names(policy: Policy) -> bool:
-    """Whether the policy allows some names, and none of its patterns is a mere wildcard."""
+def unlisted_names(policy: Policy) -> str | None:
+    """What the policy allows without listing it, as the end of a sentence after "allows"; None: it lists all names.
+
+    A pattern lists names if it has no star or ends in two literal labels, so that it stays within one domain of an
+    organization; a network does up to /8 of IPv4, the largest private one, and up to /32 of IPv6, that of a provider.
+    """
     patterns = list(policy.dns_names.allowed) if policy.dns_names else []
     networks = list(policy.ip_addresses.allowed) if policy.ip_addresses else []
-    named = all(set(pattern) - set("*.") for pattern in patterns)
-    return bool(patterns or networks) and named and all(each.prefixlen for each in networks)
+    if not patterns and not networks:
+        return "none or all"
+    for pattern in patterns:
+        if not set(pattern) - set("*."):
+            return "none or all"
+        if "*" in pattern and pattern.rpartition("*")[2].count(".") < _LITERAL_LABELS:
+            return f'"{pattern}", which does not end in two literal labels as "**.example.com" does'
+    for network in networks:
+        if not network.prefixlen:
+            return "none or all"
+        if network.prefixlen < _SHORTEST_PREFIX[network.version]:
+            return f"{network}, which is wider than /{_SHORTEST_PREFIX[network.version]}"
+    return None
 
 
 def _rules_of_policy(policy: Policy) -> _NameRules:

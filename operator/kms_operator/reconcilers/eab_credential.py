@@ -21,7 +21,7 @@ from kms.contract import directory_url
 from kms.resources.compile import InvalidRules, RulesTooCostly, compile_narrowing
 from kms.resources.core import Secret
 from kms.resources.credentials import CredentialStatus, EABCredential
-from kms.resources.kinds import CREDENTIALS, SECRETS
+from kms.resources.kinds import CREDENTIALS, NAMESPACES, SECRETS
 from kms.resources.meta import key_of
 from kms.resources.profiles import CertificateProfile
 from kms.resources.secret_names import (
@@ -175,6 +175,8 @@ def _get_profile(credential: EABCredential, snapshot: Snapshot) -> CertificatePr
             f"CertificateProfile {namespace}/{name} does not allow credentials in namespace {home}"
             " (spec.enrollment.acme.allowedNamespaces)"
         )
+        if acme.allowed_namespaces.from_ == "Selector" and snapshot.get(NAMESPACES, ("", home)) is None:
+            message += "; the labels of the namespace are not known yet"
         raise _Refused(NAMESPACE_NOT_ALLOWED, message, void=True)
     return profile
 

@@ -83,10 +83,10 @@ def selects(rule: AllowedNamespaces, namespace: str, *, home: str, snapshot: Sna
         case "All":
             return True
         case "Selector":
-            # As everywhere in Kubernetes, a missing selector selects nothing and an empty one everything. An unknown
-            # namespace has no labels.
+            # As everywhere in Kubernetes, a missing selector selects nothing and an empty one everything. A namespace
+            # that is not known yet is selected by none: NotIn and DoesNotExist hold where there is no label.
             found = snapshot.get(NAMESPACES, ("", namespace))
-            return rule.selector is not None and rule.selector.matches(found.metadata.labels if found else {})
+            return rule.selector is not None and found is not None and rule.selector.matches(found.metadata.labels)
         case "Same":
             return namespace == home
 
