@@ -9,7 +9,7 @@ depends on their number. Patterns with stars in other places than the first labe
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from kms.address import IPAddress, Network
@@ -63,8 +63,8 @@ class PatternSet:
                 self._any_labels.setdefault(each.tail, each.text)
             else:
                 self._others.setdefault(each.tail, []).append(each)
-        self._tails = self._others.keys() | self._any_labels.keys()
-        self.cost = max((self._cost_at(tail) for tail in self._others), default=0.0)
+        self._tails = frozenset((*self._others, *self._any_labels))
+        self.cost = _worst_cost(self._others)
         """The most that the patterns which have to be tried can cost for one value, in comparisons of two texts."""
 
     @classmethod
@@ -94,9 +94,7 @@ class PatternSet:
             yield text
         if (text := self._any_label.get(value.ends[1])) is not None:
             yield text
-        if self._tails.isdisjoint(value.ends):
-            return
-        for taken, end in enumerate(value.ends):
+        for taken, end in self._meeting(value):
             if taken and (text := self._any_labels.get(end)) is not None:
                 yield text
             if taken and (others := self._others.get(end)):
@@ -111,9 +109,7 @@ class PatternSet:
         for found in (self._parents, self._any_label):
             if (text := found.get(base.ends[0])) is not None:
                 return text
-        if self._tails.isdisjoint(base.ends):
-            return None
-        for taken, end in enumerate(base.ends):
+        for taken, end in self._meeting(base):
             if (text := self._any_labels.get(end)) is not None:
                 return text
             if others := self._others.get(end):
@@ -122,19 +118,29 @@ class PatternSet:
                     return text
         return None
 
+    def _meeting(self, value: Value) -> Iterable[tuple[int, str | None]]:
+        """The ends of the value that are tails of patterns, each with the number of labels before it."""
+        meeting = self._tails.intersection(value.ends)
+        return sorted((value.ends.index(end), end) for end in meeting) if meeting else ()
+
     def costliest(self) -> str:
         """The pattern that costs most."""
         others = (pattern for patterns in self._others.values() for pattern in patterns)
         return max(others, key=lambda each: each.form.cost if each.form else 0.0).text
 
-    def _cost_at(self, tail: str | None) -> float:
-        """What a value with this end can cost: it meets the patterns with all shorter tails, too."""
-        return sum(
-            each.form.cost
-            for end in ((None,) if tail is None else Value.of(tail).ends)
-            for each in self._others.get(end, ())
-            if each.form is not None
-        )
+
+def _worst_cost(patterns: Mapping[str | None, Iterable[Pattern]]) -> float:
+    """What a value can cost that meets the patterns of one tail, and those with all tails that this one ends in."""
+    costs = {tail: sum(each.form.cost for each in found if each.form) for tail, found in patterns.items()}
+    without_tail = costs.pop(None, 0.0)
+    worst = 0.0
+    for tail in costs:
+        cost, end, dot = 0.0, tail or "", "."
+        while dot:
+            cost += costs.get(end, 0.0)
+            _, dot, end = end.partition(".")
+        worst = max(worst, cost)
+    return worst + without_tail
 
 
 class NetworkSet:

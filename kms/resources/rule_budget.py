@@ -15,11 +15,13 @@ from kms.pki.policy import Rules
 
 MAXIMUM_RULES = 1200
 """Patterns and networks of one policy or credential."""
+MAXIMUM_CHARACTERS = 100_000
+"""Characters of all of them."""
 MAXIMUM_STARRED = 16_000
 """Characters before the last star of patterns, in all patterns with stars behind their first label."""
-POLICY_COMPARISONS = 60_000
+POLICY_COMPARISONS = 50_000
 """Comparisons of two texts for one order or certificate request: about 5 ms."""
-CREDENTIAL_COMPARISONS = 30_000
+CREDENTIAL_COMPARISONS = 20_000
 MAXIMUM_NAMES = 100
 """Names of an order."""
 
@@ -47,6 +49,14 @@ def check_number(lists: Mapping[str, Sequence[str]]) -> None:
             f"{number} patterns and networks are more than the {MAXIMUM_RULES} that may be compared with each name, and"
             f' {len(lists[field])} of them are here; replace patterns of one domain by one with "*", and networks by'
             " the network around them",
+        )
+    characters = {field: sum(map(len, texts)) for field, texts in lists.items()}
+    if sum(characters.values()) > MAXIMUM_CHARACTERS:
+        field = max(characters, key=lambda each: characters[each])
+        raise RulesTooCostly(
+            field,
+            f"patterns and networks have {sum(characters.values())} characters, more than {MAXIMUM_CHARACTERS}, and"
+            f" {characters[field]} of them are here; write fewer or shorter ones",
         )
     starred = {field: sum(map(_starred, texts)) for field, texts in lists.items()}
     if sum(starred.values()) > MAXIMUM_STARRED:
