@@ -15,7 +15,7 @@ from kms.pki.policy import Rules
 
 MAXIMUM_RULES = 1200
 """Patterns and networks of one policy or credential."""
-MAXIMUM_CHARACTERS = 100_000
+MAXIMUM_CHARACTERS = 64_000
 """Characters of all of them."""
 MAXIMUM_STARRED = 16_000
 """Characters before the last star of patterns, in all patterns with stars behind their first label."""
