@@ -39,7 +39,10 @@ class Value:
 
 
 class PatternSet:
-    """Some patterns. Made by `PatternSet.of`; iterating gives their texts, in order."""
+    """Some patterns. Made by `PatternSet.of`; iterating gives their texts, in order.
+
+    Of patterns that differ in case only, the first one stands for all.
+    """
 
     __slots__ = ("_any_label", "_any_labels", "_literal", "_others", "_parents", "_tails", "_texts", "cost")
 
@@ -52,17 +55,19 @@ class PatternSet:
         self._any_labels: dict[str | None, str] = {}
         self._others: dict[str | None, list[Pattern]] = {}
         for each in patterns:
-            self._texts.append(each.text)
+            known = each.text
             if each.form is None:
-                self._literal.setdefault(each.tail, each.text)
+                known = self._literal.setdefault(each.tail, each.text)
                 _, dot, parent = (each.tail or "").partition(".")
                 self._parents.setdefault(parent if dot else None, each.text)
             elif each.form is ANY_LABEL:
-                self._any_label.setdefault(each.tail, each.text)
+                known = self._any_label.setdefault(each.tail, each.text)
             elif each.form is ANY_LABELS:
-                self._any_labels.setdefault(each.tail, each.text)
+                known = self._any_labels.setdefault(each.tail, each.text)
             else:
                 self._others.setdefault(each.tail, []).append(each)
+            if known == each.text:
+                self._texts.append(each.text)
         self._tails = frozenset((*self._others, *self._any_labels))
         self.cost = _worst_cost(self._others)
         """The most that the patterns which have to be tried can cost for one value, in comparisons of two texts."""

@@ -157,6 +157,12 @@ def test_required_patterns_want_at_least_one_name_each() -> None:
     assert messages(*complete, policy=policy) == []
 
 
+def test_required_patterns_that_differ_in_case_only_are_one() -> None:
+    for twice in (("A.example.org", "a.example.org"), ("*.Example.org", "*.example.org"), ("a*.X", "A*.x")):
+        policy = replace(POLICY, dns_names=rules("**", required=twice))
+        assert messages(dns_name("a.example.org"), dns_name("a.x"), policy=policy) == []
+
+
 def test_too_many_names_are_refused_with_the_limit() -> None:
     names = [dns_name(f"{each}.apps.example.com") for each in "abcd"]
     assert messages(*names[:3]) == []
