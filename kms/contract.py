@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kms.address import Address
-from kms.pki.policy import Policy, lists_names
+from kms.pki.policy import Policy, unlisted_names
 from kms.resources.profiles import AcmeEnrollment
 from kms.resources.secret_names import SERVICE_NAME, nonce_secret_name, serving_secret_name
 
@@ -75,8 +75,8 @@ def objection_to_skipping(acme: AcmeEnrollment, policy: Policy) -> str | None:
         return None
     if acme.external_account_binding != "Required":
         return "ownershipValidation: Skipped needs externalAccountBinding: Required, or any client could get any name"
-    if not lists_names(policy):
-        return f"ownershipValidation: Skipped needs a policy that lists names; policy {policy.name} allows none or all"
+    if unlisted := unlisted_names(policy):
+        return f"ownershipValidation: Skipped needs a policy that lists names; policy {policy.name} allows {unlisted}"
     return None
 
 
@@ -85,4 +85,4 @@ def may_offer(acme: AcmeEnrollment, policy: Policy | None) -> bool:
 
     A directory that skips the validation of ownership may do so only where that policy lists names, too.
     """
-    return acme.validates_ownership or (policy is not None and lists_names(policy))
+    return acme.validates_ownership or (policy is not None and unlisted_names(policy) is None)

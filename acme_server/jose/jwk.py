@@ -21,6 +21,7 @@ from josepy.jwk import JWK, JWKEC, JWKRSA
 
 from acme_server.jose.decoding import base64url, json_object, malformed
 from acme_server.problems import ProblemType, Refused
+from kms.pki.weak_ed25519 import ed25519_weakness
 from kms.pki.weak_rsa import rsa_weakness
 
 Verifier = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
@@ -144,6 +145,8 @@ def _okp(jwk: Mapping[str, Any]) -> AccountKey:
         raise _bad_key("The curve of the key is not supported; use Ed25519.")
     _check_coordinate(jwk, "x", _ED25519_OCTETS)
     model = JWKOKP.fields_from_json(jwk)
+    if weakness := ed25519_weakness(model.key.public_bytes_raw()):
+        raise _bad_key(f"The Ed25519 key is not accepted: {weakness}.")
     return _make_account_key(model, model.key, ("EdDSA",))
 
 

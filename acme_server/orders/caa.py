@@ -11,10 +11,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from acme_server.fair_slots import Holder
 from acme_server.metrics import Metrics
 from acme_server.model import ChallengeId
 from acme_server.orders.identifiers import refusal
-from acme_server.problems import ProblemType, Refused, SubProblem
+from acme_server.problems import ProblemType, Refused, SubProblem, Unavailable
 from acme_server.profiles import Profiles
 from acme_server.urls import URLs
 from acme_server.validation import caa_rules
@@ -59,20 +60,29 @@ class CAA:
         if acme.caa == "Off" or order.status.authorizations[id_.position].identifier.type != "dns":
             return None
         now = self._clock()
-        for objection in await self._objections(acme, order, {id_.position: id_.type}):
+        try:
+            objections = await self._objections(acme, order, {id_.position: id_.type})
+        except Unavailable as error:
+            raise ValidationFailed(ProblemType.SERVER_INTERNAL, error.detail, temporary=True) from None
+        for objection in objections:
             raise ValidationFailed(ProblemType.CAA, objection.detail, temporary=objection.temporary)
         return now
 
     async def check_order(self, order: ACMEOrder) -> None:
         """Check the records that have not been checked recently, before a certificate is issued.
 
-        Raises Refused (caa) with a subproblem for each identifier that must not be certified.
+        Raises Refused (caa) with a subproblem for each identifier that must not be certified, and for names that need
+        too many lookups; Unavailable while there are too many lookups altogether.
         """
         acme = self._enrollment(order)
         if acme is None or acme.caa == "Off":
             return
         positions = caa_rules.find_unchecked(order, now=self._clock())
-        objections = await self._objections(acme, order, {each: _method(order, each) for each in positions})
+        names = {order.status.authorizations[each].identifier.value for each in positions}
+        if excess := caa_rules.objection_to_extent(names):  # ordered while CAA was off
+            raise Refused(ProblemType.CAA, excess)
+        with self._lookup.admit(names, _holder(order)):
+            objections = await self._objections(acme, order, {each: _method(order, each) for each in positions})
         if objections:
             raise _refusal(order, objections)
 
@@ -84,7 +94,7 @@ class CAA:
     ) -> Sequence[_Objection]:
         """The objections to the identifiers at these positions; none where the profile only reports them."""
         names = {order.status.authorizations[position].identifier.value for position in methods}
-        found = await self._lookup.find_relevant(names)
+        found = await self._lookup.find_relevant(names, _holder(order))
         account = self._urls.account_of(order)
         objections = []
         for position, method in methods.items():
@@ -127,6 +137,10 @@ def _objection(
     if why is None:
         return None
     return _Objection(position, f"The CAA records at {relevant.owner} forbid a certificate for {shown}: {why}.", False)
+
+
+def _holder(order: ACMEOrder) -> Holder:
+    return Holder(order.metadata.namespace, order.spec.account_ref.name)
 
 
 def _method(order: ACMEOrder, position: int) -> ChallengeType | None:

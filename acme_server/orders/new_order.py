@@ -29,6 +29,7 @@ from acme_server.state.certificates import CertificateRecord, Certificates
 from acme_server.state.quotas import ObjectQuota, OpenOrderQuota
 from acme_server.state.store import Store
 from acme_server.tasks import in_thread_if_large
+from acme_server.validation import caa_rules
 from acme_server.validation.worker import Worker
 from kms.clock import Clock, Entropy
 from kms.cluster.errors import AlreadyExists
@@ -236,6 +237,10 @@ class NewOrders:
             types=None if trusted else self._types(caller.profile),
             objection=self._objection,
         )
+        if caller.profile.acme.caa != "Off":
+            looked_up = [name.base for name in names if name.type == "dns"]
+            if excess := caa_rules.objection_to_extent(looked_up):
+                raise Refused(ProblemType.REJECTED_IDENTIFIER, excess)
 
     def _find_authorized(self, caller: Caller, names: Sequence[Name], *, now: datetime) -> tuple[Authorized, ...]:
         """The names that need no new challenge."""

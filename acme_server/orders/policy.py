@@ -22,7 +22,7 @@ Objection = Callable[[IPAddress], str | None]
 """Why an address must not be contacted or certified ("loopback"); None: it may."""
 
 _SHOWN = 5
-"""How many names a detail lists."""
+"""How many names or violations a detail lists."""
 
 
 def no_objection(_: IPAddress) -> None:
@@ -124,7 +124,8 @@ def _refused_names(violations: Sequence[Violation]) -> Refused:
 
 
 def _sentence(messages: Sequence[str]) -> str:
-    return "; ".join(messages) + "."
+    more = f"; and {len(messages) - _SHOWN} more" if len(messages) > _SHOWN else ""
+    return "; ".join(messages[:_SHOWN]) + more + "."
 
 
 def parse_csr(der: bytes) -> CertificateRequest:
@@ -156,7 +157,7 @@ def admit_request(
     if violations:
         raise Refused(
             ProblemType.BAD_CSR,
-            _sentence([each.message for each in violations[:_SHOWN]]),
+            _sentence([each.message for each in violations]),
             subproblems=tuple(
                 SubProblem(ProblemType.BAD_CSR, each.message, identifier_of(each.name))
                 for each in violations

@@ -8,7 +8,7 @@ that cannot be understood forbids.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,6 +16,8 @@ from kms.resources.orders import ACMEOrder, ChallengeType
 
 FRESH = timedelta(hours=8)
 """How long a check is valid (Baseline Requirements, 3.2.2.8; RFC 8659 leaves it to the issuer)."""
+MAXIMUM_LOOKUPS = 500
+"""Lookups of one order: enough for 100 names of five labels that share nothing."""
 
 _CRITICAL = 0x80
 _ISSUE = b"issue"
@@ -113,6 +115,30 @@ def _condition(value: IssueValue, issuance: Issuance) -> str | None:
     methods = value.parameters.get("validationmethods")
     if methods is not None and not (_METHODS.fullmatch(methods) and issuance.method in methods.split(",")):
         return f"they do not allow {issuance.method or 'issuance without a challenge'} (validationmethods)"
+    return None
+
+
+def names_to_look_up(names: Iterable[str]) -> set[str]:
+    """The DNS names and all names above them: the records of each may have to be looked up."""
+    found: set[str] = set()
+    for name in names:
+        owner = name
+        while owner and owner not in found:
+            found.add(owner)
+            _, _, owner = owner.partition(".")
+    return found
+
+
+def objection_to_extent(names: Iterable[str], *, maximum: int = MAXIMUM_LOOKUPS) -> str | None:
+    """Why the records of these DNS names take too many lookups, as a sentence; None: they do not."""
+    found: set[str] = set()
+    for name in names:
+        found |= names_to_look_up((name,))
+        if len(found) > maximum:
+            return (
+                f"Checking the CAA records of these names takes more than {maximum} lookups, one for each name and each"
+                " name above it; order fewer names, or names with fewer labels."
+            )
     return None
 
 

@@ -9,7 +9,7 @@ from acme_server.settings import ValidationSettings
 from acme_server.validation.attempt import ValidationFailed
 from acme_server.validation.dns.client import Resolver
 from acme_server.validation.net.address_filter import AddressFilter
-from acme_server.validation.net.http_client import HTTPClient
+from acme_server.validation.net.http_client import Document, HTTPClient, failure_behind_redirect
 from acme_server.validation.net.redirects import PORTS, challenge_url
 from kms.resources.orders import Identifier
 
@@ -40,16 +40,25 @@ class HTTP01:
         """Make one attempt. Raises ValidationFailed, which says where the proof was expected and what is wrong."""
         url = challenge_url(identifier, token, port=self._port)
         document = await self._client.fetch(url, maximum_body=MAXIMUM_BODY)
-        if document.status != _OK:
-            raise ValidationFailed(
-                ProblemType.UNAUTHORIZED,
-                f"{document.source} answered with status {document.status} instead of 200.",
-                temporary=document.status in _TEMPORARY or document.status >= 500,  # noqa: PLR2004 - server errors
-            )
-        # Editors and echo add trailing white space.
-        if not hmac.compare_digest(document.body.rstrip(b" \t\r\n"), key_authorization.encode("ascii")):
-            raise ValidationFailed(
-                ProblemType.UNAUTHORIZED,
-                f"{document.source} answered with something other than the key authorization of this challenge: "
-                "token, dot, thumbprint of the account's key.",
-            )
+        failure = _failure(document, key_authorization)
+        if failure is not None and document.redirected:
+            raise failure_behind_redirect(url, str(failure))
+        if failure is not None:
+            raise failure
+
+
+def _failure(document: Document, key_authorization: str) -> ValidationFailed | None:
+    if document.status != _OK:
+        return ValidationFailed(
+            ProblemType.UNAUTHORIZED,
+            f"{document.source} answered with status {document.status} instead of 200.",
+            temporary=document.status in _TEMPORARY or document.status >= 500,  # noqa: PLR2004 - server errors
+        )
+    # Editors and echo add trailing white space.
+    if not hmac.compare_digest(document.body.rstrip(b" \t\r\n"), key_authorization.encode("ascii")):
+        return ValidationFailed(
+            ProblemType.UNAUTHORIZED,
+            f"{document.source} answered with something other than the key authorization of this challenge: "
+            "token, dot, thumbprint of the account's key.",
+        )
+    return None

@@ -2,30 +2,67 @@
 
 Clients reject certificates that violate the nameConstraints of a CA above them. So none is issued, and no client solves
 challenges for one. The root's own constraints count too: OpenSSL and Go apply them.
+
+A wildcard stands for all names directly below its base. OpenSSL and older versions of Go compare its text only: below a
+CA that excludes secret.example.com they accept a certificate for *.example.com, and take it for secret.example.com.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography import x509
 
 from kms.address import Network
 from kms.pki.names import Name
+from kms.pki.pattern_sets import NO_NETWORKS, NetworkSet, Value
 from kms.pki.policy import Violation
 from kms.pki.quoting import quoted
 
 _RULE = "nameConstraints of the CA"
+_SHOWN = 5
+"""Subtrees that a message lists."""
+
+
+class Domains:
+    """DNS subtrees. A domain with a dot in front is not part of its own subtree; the empty one is the whole tree.
+
+    A chain may have thousands of them, so they are found by the ends of a name.
+    """
+
+    def __init__(self, domains: Iterable[str] = ()) -> None:
+        self._domains = tuple(each.lower() for each in domains)
+        self._themselves = {each: each for each in self._domains if not each.startswith(".")}
+        self._above = {each.removeprefix("."): each for each in self._domains}
+        self._children = {each.partition(".")[2]: each for each in self._themselves if "." in each}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._domains)
+
+    def __len__(self) -> int:
+        return len(self._domains)
+
+    def find_whole(self, name: Name) -> str | None:
+        """A domain that the whole name is within: of a wildcard, every name that it stands for."""
+        if "" in self._themselves:
+            return "the whole tree"
+        ends = Value.of(name.value).ends
+        found = self._themselves.get(name.value)
+        return found or next((self._above[each] for each in ends[1:] if each is not None and each in self._above), None)
+
+    def find_part(self, name: Name) -> str | None:
+        """A domain that the name is within, or one of the names that a wildcard stands for."""
+        return self.find_whole(name) or (self._children.get(name.base) if name.is_wildcard else None)
 
 
 @dataclass(frozen=True, slots=True)
 class Subtrees:
-    """DNS subtrees, in lowercase, and networks. A domain with a dot in front is not part of its own subtree."""
+    """Domains and networks."""
 
-    domains: tuple[str, ...] = ()
-    networks: tuple[Network, ...] = ()
+    domains: Domains = field(default_factory=Domains)
+    networks: NetworkSet = NO_NETWORKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +103,8 @@ def _of_certificate(certificate: x509.Certificate) -> Constraints | None:
 def _subtrees(names: Iterable[x509.GeneralName]) -> Subtrees:
     names = tuple(names)
     return Subtrees(
-        domains=tuple(each.value.lower() for each in names if isinstance(each, x509.DNSName)),
-        networks=tuple(
+        domains=Domains(each.value for each in names if isinstance(each, x509.DNSName)),
+        networks=NetworkSet(
             each.value
             for each in names
             if isinstance(each, x509.IPAddress)
@@ -77,24 +114,25 @@ def _subtrees(names: Iterable[x509.GeneralName]) -> Subtrees:
 
 
 def _objections(name: Name, constraints: Iterable[Constraints]) -> Iterator[str]:
-    meets = _meeting_domains if name.type == "dns" else _meeting_networks
+    address = ipaddress.ip_address(name.value) if name.type == "ip" else None
     for each in constraints:
-        if met := meets(name, each.excluded):
-            yield f"{name} is excluded by the {_RULE} {each.holder}: it is within {met[0]}"
-        permitted = each.permitted.domains if name.type == "dns" else each.permitted.networks
-        if permitted and not meets(name, each.permitted):
-            yield f"{name} is not permitted by the {_RULE} {each.holder}: {', '.join(map(str, permitted))}"
+        permitted: Domains | NetworkSet
+        inside: str | Network | None
+        excluded: str | Network | None
+        if address is None:
+            permitted = each.permitted.domains
+            inside, excluded = each.permitted.domains.find_whole(name), each.excluded.domains.find_part(name)
+        else:
+            permitted = each.permitted.networks
+            inside, excluded = each.permitted.networks.find(address), each.excluded.networks.find(address)
+        if excluded is not None:
+            how = "it covers names in" if name.is_wildcard else "it is within"
+            yield f"{name} is excluded by the {_RULE} {each.holder}: {how} {excluded}"
+        if len(permitted) and inside is None:
+            yield f"{name} is not permitted by the {_RULE} {each.holder}: {_list(permitted)}"
 
 
-def _meeting_domains(name: Name, subtrees: Subtrees) -> list[str]:
-    return [each for each in subtrees.domains if _is_within(name.value, each)]
-
-
-def _meeting_networks(name: Name, subtrees: Subtrees) -> list[str]:
-    address = ipaddress.ip_address(name.value)
-    return [str(each) for each in subtrees.networks if address in each]
-
-
-def _is_within(value: str, domain: str) -> bool:
-    """Whether the name is the domain or below it; every name is below the empty domain."""
-    return not domain or value == domain or value.endswith(domain if domain.startswith(".") else f".{domain}")
+def _list(subtrees: Iterable[str | Network]) -> str:
+    texts = [str(each) for each in subtrees]
+    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return ", ".join(texts[:_SHOWN]) + more

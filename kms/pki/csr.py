@@ -18,6 +18,8 @@ from kms.pki.subjects import COMMON_NAME, LIMITS, attributes_of, check_value
 
 MAXIMUM_REQUEST: Final = 16 * 1024
 MAXIMUM_EXTENSIONS: Final = 32
+MAXIMUM_SUBJECT: Final = 32
+"""Attributes of a subject; policies compare each of them with patterns."""
 
 SIGNATURE_ALGORITHMS: Mapping[x509.ObjectIdentifier, str] = MappingProxyType(
     {
@@ -97,6 +99,8 @@ def _read(der: bytes) -> CertificateRequest:
     if algorithm is None or not isinstance(public_key, PublicKey):
         raise InvalidRequest("The key of the certificate request is not RSA, ECDSA on a NIST curve or Ed25519.")
     # Cheap checks first: the signature costs more than all the rest.
+    if len(parsed.subject) > MAXIMUM_SUBJECT:
+        raise InvalidRequest(f"The subject of the certificate request has more than {MAXIMUM_SUBJECT} attributes.")
     subject = attributes_of(parsed.subject)
     _check_values(subject)
     common_name, named = _common_name(subject)

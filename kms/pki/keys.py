@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from kms.pki.weak_ed25519 import ed25519_weakness
 from kms.pki.weak_rsa import EXPONENT, rsa_weakness
 
 PrivateKey: TypeAlias = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey
@@ -104,8 +105,9 @@ def key_algorithm(public_key: object) -> str | None:
 def weakness(public_key: object) -> str | None:
     """Why this key must not be used, as the end of a sentence after "the key is not accepted:"; None for a sound key.
 
-    The algorithm and size must be in KEY_ALGORITHMS, and an RSA modulus must pass the checks of `rsa_weakness`. Points
-    of the listed curves were checked by the parser: they lie on the curve, and the cofactor is 1.
+    The algorithm and size must be in KEY_ALGORITHMS. An RSA modulus must pass the checks of `rsa_weakness`, an Ed25519
+    key those of `ed25519_weakness`. Points of the NIST curves were checked by the parser: they lie on the curve, and
+    the cofactor is 1.
     """
     algorithm = key_algorithm(public_key)
     if algorithm not in KEY_ALGORITHMS:
@@ -113,6 +115,8 @@ def weakness(public_key: object) -> str | None:
     if isinstance(public_key, RSAPublicKey):
         numbers = public_key.public_numbers()
         return rsa_weakness(numbers.n, numbers.e)
+    if isinstance(public_key, Ed25519PublicKey):
+        return ed25519_weakness(public_key.public_bytes_raw())
     return None
 
 

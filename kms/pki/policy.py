@@ -11,38 +11,45 @@ import ipaddress
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from types import MappingProxyType
 
-from kms.address import Network
 from kms.pki.csr import CertificateRequest
 from kms.pki.names import Name
-from kms.pki.patterns import Pattern
+from kms.pki.pattern_sets import NO_NETWORKS, NO_PATTERNS, NetworkSet, PatternSet, Value
 from kms.pki.quoting import quoted
 from kms.pki.subjects import COMMON_NAME
 from kms.pki.usages import KNOWN_USAGES, lacks_key_usage
+
+_LITERAL_LABELS = 2
+_SHORTEST_PREFIX: Mapping[int, int] = MappingProxyType({4: 8, 6: 32})
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
     """Patterns for one kind of value: deny wins over allow, and each required pattern must match a value."""
 
-    allowed: tuple[Pattern, ...] = ()
-    denied: tuple[Pattern, ...] = ()
-    required: tuple[Pattern, ...] = ()
+    allowed: PatternSet = NO_PATTERNS
+    denied: PatternSet = NO_PATTERNS
+    required: PatternSet = NO_PATTERNS
 
     def allows(self, value: str) -> bool:
         """Whether the value is allowed and not denied."""
-        return any(each.matches(value) for each in self.allowed) and not any(
-            each.matches(value) for each in self.denied
-        )
+        compared = Value.of(value)
+        return self.allowed.find(compared) is not None and self.denied.find(compared) is None
+
+    @property
+    def cost(self) -> float:
+        """The most that one value can cost, in comparisons of two texts: of a wildcard, denied patterns twice."""
+        return self.allowed.cost + 2 * self.denied.cost + self.required.cost
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkRules:
     """The same for IP addresses, with CIDR blocks."""
 
-    allowed: tuple[Network, ...] = ()
-    denied: tuple[Network, ...] = ()
-    required: tuple[Network, ...] = ()
+    allowed: NetworkSet = NO_NETWORKS
+    denied: NetworkSet = NO_NETWORKS
+    required: NetworkSet = NO_NETWORKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +106,18 @@ class Violation:
 
 
 @dataclass(frozen=True, slots=True)
+class _Compared:
+    """A name, and the base of a DNS name as patterns compare it; None for an IP address."""
+
+    name: Name
+    base: Value | None
+
+    @classmethod
+    def of(cls, name: Name) -> _Compared:
+        return cls(name, Value.of(name.base) if name.type == "dns" else None)
+
+
+@dataclass(frozen=True, slots=True)
 class _NameRules:
     """The name rules of a policy or of a credential, and their names in messages."""
 
@@ -123,11 +142,12 @@ def name_violations(names: Sequence[Name], policy: Policy, *narrowings: Narrowin
                 " in a certificate (spec.maximumNames)"
             )
         )
-    found.extend(_against(_rules_of_policy(policy), names))
+    compared = [_Compared.of(name) for name in names]
+    found.extend(_against(_rules_of_policy(policy), compared))
     for narrowing in filter(None, narrowings):
         narrowed = {"dns": narrowing.dns_names, "ip": narrowing.ip_addresses}
         rules = _rules_of_narrowing(narrowing)
-        found.extend(_against(rules, [name for name in names if narrowed[name.type] is not None]))
+        found.extend(_against(rules, [each for each in compared if narrowed[each.name.type] is not None]))
     return tuple(found)
 
 
@@ -154,12 +174,27 @@ def contents_violations(usages: Collection[str], duration: timedelta, policy: Po
     return tuple(map(Violation, (*_against_usages(frozenset(usages), policy), *_against_duration(duration, policy))))
 
 
-def lists_names(policy: Policy) -> bool:
-    """Whether the policy allows some names, and none of its patterns is a mere wildcard."""
-    patterns = [each.text for each in policy.dns_names.allowed] if policy.dns_names else []
+def unlisted_names(policy: Policy) -> str | None:
+    """What the policy allows without listing it, as the end of a sentence after "allows"; None: it lists all names.
+
+    A pattern lists names if it has no star or ends in two literal labels, so that it stays within one domain of an
+    organization; a network does up to /8 of IPv4, the largest private one, and up to /32 of IPv6, that of a provider.
+    """
+    patterns = list(policy.dns_names.allowed) if policy.dns_names else []
     networks = list(policy.ip_addresses.allowed) if policy.ip_addresses else []
-    named = all(set(pattern) - set("*.") for pattern in patterns)
-    return bool(patterns or networks) and named and all(each.prefixlen for each in networks)
+    if not patterns and not networks:
+        return "none or all"
+    for pattern in patterns:
+        if not set(pattern) - set("*."):
+            return "none or all"
+        if "*" in pattern and pattern.rpartition("*")[2].count(".") < _LITERAL_LABELS:
+            return f'"{pattern}", which does not end in two literal labels as "**.example.com" does'
+    for network in networks:
+        if not network.prefixlen:
+            return "none or all"
+        if network.prefixlen < _SHORTEST_PREFIX[network.version]:
+            return f"{network}, which is wider than /{_SHORTEST_PREFIX[network.version]}"
+    return None
 
 
 def _rules_of_policy(policy: Policy) -> _NameRules:
@@ -176,47 +211,51 @@ def _rules_of_narrowing(narrowing: Narrowing) -> _NameRules:
     )
 
 
-def _against(rules: _NameRules, names: Sequence[Name]) -> Iterator[Violation]:
-    for name in names:
-        objection = _against_dns_name(rules, name) if name.type == "dns" else _against_ip_address(rules, name)
+def _against(rules: _NameRules, names: Sequence[_Compared]) -> Iterator[Violation]:
+    for each in names:
+        objection = _against_ip_address(rules, each) if each.base is None else _against_dns_name(rules, each, each.base)
         if objection:
-            yield Violation(objection, name)
+            yield Violation(objection, each.name)
     yield from map(Violation, _find_missing(rules, names))
 
 
-def _against_dns_name(rules: _NameRules, name: Name) -> str | None:
+def _against_dns_name(rules: _NameRules, compared: _Compared, base: Value) -> str | None:
+    name = compared.name
     if rules.dns_names is None:
         return f"{name} is not allowed by {rules.holder}: it has no rules for DNS names ({rules.path}.dnsNames)"
-    for pattern in rules.dns_names.denied:
-        # A wildcard certificate covers every name below its base, and so the denied one.
-        if pattern.matches(name.base) or (name.is_wildcard and pattern.matches_below(name.base)):
-            return f'{name} is denied by {rules.at("dnsNames.denied")}: it matches "{pattern.text}"'
+    denied = rules.dns_names.denied
+    # A wildcard certificate covers every name below its base, and so the denied one.
+    if pattern := denied.find(base) or (denied.find_below(base) if name.is_wildcard else None):
+        return f'{name} is denied by {rules.at("dnsNames.denied")}: it matches "{pattern}"'
     if name.is_wildcard and not rules.wildcards:
         return f"{name} is not allowed by {rules.at('dnsNames.wildcards')}"
-    if not any(pattern.matches(name.base) for pattern in rules.dns_names.allowed):
-        base = f': no pattern matches its base name "{name.base}"' if name.is_wildcard else ""
-        return f"{name} is not allowed by {rules.at('dnsNames.allowed')}{base}"
+    if rules.dns_names.allowed.find(base) is None:
+        why = f': no pattern matches its base name "{name.base}"' if name.is_wildcard else ""
+        return f"{name} is not allowed by {rules.at('dnsNames.allowed')}{why}"
     return None
 
 
-def _against_ip_address(rules: _NameRules, name: Name) -> str | None:
+def _against_ip_address(rules: _NameRules, compared: _Compared) -> str | None:
+    name, address = compared.name, ipaddress.ip_address(compared.name.value)
     if rules.ip_addresses is None:
         return f"{name} is not allowed by {rules.holder}: it has no rules for IP addresses ({rules.path}.ipAddresses)"
-    address = ipaddress.ip_address(name.value)
-    for network in rules.ip_addresses.denied:
-        if address in network:
-            return f"{name} is denied by {rules.at('ipAddresses.denied')}: it is in {network}"
-    if not any(address in network for network in rules.ip_addresses.allowed):
+    if network := rules.ip_addresses.denied.find(address):
+        return f"{name} is denied by {rules.at('ipAddresses.denied')}: it is in {network}"
+    if rules.ip_addresses.allowed.find(address) is None:
         return f"{name} is not allowed by {rules.at('ipAddresses.allowed')}"
     return None
 
 
-def _find_missing(rules: _NameRules, names: Sequence[Name]) -> Iterator[str]:
-    for pattern in rules.dns_names.required if rules.dns_names else ():
-        if not any(name.type == "dns" and pattern.matches(name.base) for name in names):
-            yield f'a DNS name that matches "{pattern.text}" is required by {rules.at("dnsNames.required")}'
-    for network in rules.ip_addresses.required if rules.ip_addresses else ():
-        if not any(name.type == "ip" and ipaddress.ip_address(name.value) in network for name in names):
+def _find_missing(rules: _NameRules, names: Sequence[_Compared]) -> Iterator[str]:
+    if rules.dns_names is not None and len(rules.dns_names.required):
+        required = rules.dns_names.required
+        met = {pattern for each in names if each.base is not None for pattern in required.find_all(each.base)}
+        for pattern in required:
+            if pattern not in met:
+                yield f'a DNS name that matches "{pattern}" is required by {rules.at("dnsNames.required")}'
+    if rules.ip_addresses is not None and len(rules.ip_addresses.required):
+        addresses = [ipaddress.ip_address(each.name.value) for each in names if each.base is None]
+        for network in rules.ip_addresses.required.find_empty(addresses):
             yield f"an IP address in {network} is required by {rules.at('ipAddresses.required')}"
 
 
@@ -232,10 +271,11 @@ def _against_subject(request: CertificateRequest, policy: Policy) -> Iterator[Vi
             if objection := _against_value(attribute, value, policy):
                 yield Violation(objection)
     for attribute, rules in policy.subject.items():
+        met = {found for value in asked.get(attribute, ()) for found in rules.required.find_all(Value.of(value))}
         for pattern in rules.required:
-            if not any(pattern.matches(value) for value in asked.get(attribute, ())):
+            if pattern not in met:
                 yield Violation(
-                    f'a subject with {attribute} matching "{pattern.text}" is required by policy {policy.name}'
+                    f'a subject with {attribute} matching "{pattern}" is required by policy {policy.name}'
                     f" (spec.subject.{attribute}.required)"
                 )
 
@@ -246,12 +286,19 @@ def _against_value(attribute: str, value: str, policy: Policy) -> str | None:
     if rules is None:
         return f"{asked} is not allowed by policy {policy.name}: it has no rules for it (spec.subject)"
     path = f"policy {policy.name} (spec.subject.{attribute}"
-    for pattern in rules.denied:
-        if pattern.matches(value):
-            return f'{asked} is denied by {path}.denied): it matches "{pattern.text}"'
-    if not any(pattern.matches(value) for pattern in rules.allowed):
+    compared = Value.of(value)
+    if pattern := rules.denied.find(compared) or _denied_below(attribute, value, rules):
+        return f'{asked} is denied by {path}.denied): it matches "{pattern}"'
+    if rules.allowed.find(compared) is None:
         return f"{asked} is not allowed by {path}.allowed)"
     return None
+
+
+def _denied_below(attribute: str, value: str, rules: Rules) -> str | None:
+    """The pattern that denies one of the names for which a common name, a wildcard, stands."""
+    if attribute != COMMON_NAME or not value.startswith("*."):
+        return None
+    return rules.denied.find_below(Value.of(value.removeprefix("*.")))
 
 
 def _against_key(request: CertificateRequest, policy: Policy) -> Iterator[Violation]:

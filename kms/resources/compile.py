@@ -17,6 +17,7 @@ from kms.pki.ca import NameConstraints as CompiledConstraints
 from kms.pki.csr import SIGNATURE_ALGORITHMS
 from kms.pki.keys import KEY_ALGORITHMS
 from kms.pki.names import InvalidName, dns_name
+from kms.pki.pattern_sets import NetworkSet, PatternSet
 from kms.pki.patterns import InvalidPattern, Pattern, label_pattern, value_pattern
 from kms.pki.policy import Narrowing, NetworkRules, Policy, Rules, UsageRules
 from kms.pki.subjects import COMMON_NAME
@@ -25,24 +26,38 @@ from kms.resources.authorities import NameConstraints, Subject
 from kms.resources.credentials import NameRules
 from kms.resources.durations import parse_duration
 from kms.resources.policies import CertificatePolicy, DNSNameRules, SubjectRules, ValueRules
+from kms.resources.rule_budget import (
+    CREDENTIAL_COMPARISONS,
+    MAXIMUM_NAMES,
+    POLICY_COMPARISONS,
+    check_cost,
+    check_number,
+)
+from kms.resources.rule_budget import InvalidRules as InvalidRules
+from kms.resources.rule_budget import RulesTooCostly as RulesTooCostly
 
 T = TypeVar("T")
 
 
-class InvalidRules(ValueError):
-    """An invalid rule. `field` is its path (`spec.dnsNames.allowed[0]`), `message` says what to write."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field}: {message}")
-        self.field = field
-        self.message = message
-
-
 def compile_policy(policy: CertificatePolicy) -> Policy:
-    """The compiled rules of a CertificatePolicy. Raises InvalidRules for the first invalid rule."""
+    """The compiled rules of a CertificatePolicy.
+
+    Raises InvalidRules for the first invalid rule, and RulesTooCostly if the rules would take too long to apply.
+    """
     spec = policy.spec
+    check_number(
+        {
+            **_lists(spec.dns_names, "spec.dnsNames"),
+            **_lists(spec.ip_addresses, "spec.ipAddresses"),
+            **{
+                field: texts
+                for name, section in _sections(spec.subject).items()
+                for field, texts in _lists(section, f"spec.subject.{name}").items()
+            },
+        }
+    )
     signature_algorithms = frozenset(SIGNATURE_ALGORITHMS.values())
-    return Policy(
+    compiled = Policy(
         name=f"{policy.metadata.namespace}/{policy.metadata.name}",
         dns_names=_dns_rules(spec.dns_names, "spec.dnsNames"),
         wildcards=_wildcards(spec.dns_names),
@@ -58,6 +73,9 @@ def compile_policy(policy: CertificatePolicy) -> Policy:
         maximum_duration=_duration(spec.maximum_duration, "spec.maximumDuration"),
         maximum_names=_positive(spec.maximum_names, "spec.maximumNames"),
     )
+    number, subject = compiled.maximum_names, compiled.subject
+    check_cost(compiled.dns_names, "spec.dnsNames", number=number, subject=subject, budget=POLICY_COMPARISONS)
+    return compiled
 
 
 def compile_narrowing(
@@ -65,9 +83,16 @@ def compile_narrowing(
 ) -> Narrowing:
     """The narrowing by the EABCredential `name` (`namespace/name`), or by the profile of that name.
 
-    An absent section does not narrow its type. `path` is the field of the rules. Raises InvalidRules.
+    An absent section does not narrow its type. `path` is the field of the rules. Raises InvalidRules, and
+    RulesTooCostly if the rules would take too long to apply.
     """
-    return Narrowing(
+    check_number(
+        {
+            **_lists(rules.dns_names, f"{path}.dnsNames"),
+            **_lists(rules.ip_addresses, f"{path}.ipAddresses"),
+        }
+    )
+    compiled = Narrowing(
         name=name,
         dns_names=_dns_rules(rules.dns_names, f"{path}.dnsNames"),
         wildcards=_wildcards(rules.dns_names),
@@ -75,6 +100,8 @@ def compile_narrowing(
         holder=holder,
         path=path,
     )
+    check_cost(compiled.dns_names, f"{path}.dnsNames", number=MAXIMUM_NAMES, subject={}, budget=CREDENTIAL_COMPARISONS)
+    return compiled
 
 
 def subject_attributes(subject: Subject) -> Mapping[str, tuple[str, ...]]:
@@ -122,6 +149,13 @@ def _wildcards(rules: DNSNameRules | None) -> bool:
 
 
 def _subject_rules(subject: SubjectRules) -> Mapping[str, Rules]:
+    return MappingProxyType(
+        {name: _rules(section, f"spec.subject.{name}", value_pattern) for name, section in _sections(subject).items()}
+    )
+
+
+def _sections(subject: SubjectRules) -> Mapping[str, ValueRules]:
+    """The sections that are present, by attribute."""
     sections = {
         COMMON_NAME: subject.common_name,
         "organizations": subject.organizations,
@@ -130,20 +164,20 @@ def _subject_rules(subject: SubjectRules) -> Mapping[str, Rules]:
         "localities": subject.localities,
         "provinces": subject.provinces,
     }
-    return MappingProxyType(
-        {
-            name: _rules(section, f"spec.subject.{name}", value_pattern)
-            for name, section in sections.items()
-            if section is not None
-        }
-    )
+    return {name: section for name, section in sections.items() if section is not None}
+
+
+def _lists(rules: ValueRules | DNSNameRules | None, field: str) -> Mapping[str, tuple[str, ...]]:
+    if rules is None:
+        return {}
+    return {f"{field}.allowed": rules.allowed, f"{field}.denied": rules.denied, f"{field}.required": rules.required}
 
 
 def _rules(rules: ValueRules | DNSNameRules, field: str, compile_: Callable[[str], Pattern]) -> Rules:
     return Rules(
-        allowed=_compile_each(rules.allowed, f"{field}.allowed", compile_),
-        denied=_compile_each(rules.denied, f"{field}.denied", compile_),
-        required=_compile_each(rules.required, f"{field}.required", compile_),
+        allowed=PatternSet(_compile_each(rules.allowed, f"{field}.allowed", compile_)),
+        denied=PatternSet(_compile_each(rules.denied, f"{field}.denied", compile_)),
+        required=PatternSet(_compile_each(rules.required, f"{field}.required", compile_)),
     )
 
 
@@ -151,22 +185,23 @@ def _network_rules(rules: ValueRules | None, field: str) -> NetworkRules | None:
     if rules is None:
         return None
     return NetworkRules(
-        allowed=_compile_each(rules.allowed, f"{field}.allowed", _network),
-        denied=_compile_each(rules.denied, f"{field}.denied", _network),
-        required=_compile_each(rules.required, f"{field}.required", _network),
+        allowed=NetworkSet(_compile_each(rules.allowed, f"{field}.allowed", _network)),
+        denied=NetworkSet(_compile_each(rules.denied, f"{field}.denied", _network)),
+        required=NetworkSet(_compile_each(rules.required, f"{field}.required", _network)),
     )
 
 
 def _network(text: str) -> Network:
     """A CIDR block; an address alone is the block of itself. Raises InvalidPattern with what to write instead."""
     try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        pass  # the bits behind the prefix, or all of it
+    try:
         loose = ipaddress.ip_network(text, strict=False)
     except ValueError:
         raise InvalidPattern(f'"{text}" is not a CIDR block, such as 10.0.0.0/8 or 2001:db8::/32') from None
-    try:
-        return ipaddress.ip_network(text)
-    except ValueError:
-        raise InvalidPattern(f'"{text}" has bits set behind the prefix; write "{loose}"') from None
+    raise InvalidPattern(f'"{text}" has bits set behind the prefix; write "{loose}"')
 
 
 def _compile_each(texts: Iterable[str], field: str, compile_: Callable[[str], T]) -> tuple[T, ...]:

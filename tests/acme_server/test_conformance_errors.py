@@ -23,8 +23,10 @@ from acme_server.validation.caa_rules import Property
 from acme_server.validation.dns.client import Resolver
 from acme_server.validation.http01 import HTTP01
 from acme_server.validation.net.address_filter import AddressFilter
+from acme_server.validation.net.connector import Connector
 from acme_server.validation.net.http_client import HTTPClient
 from acme_server.validation.net.redirects import PORTS
+from acme_server.validation.tlsalpn01 import TLSALPN01
 from e2e.load.keys import certificate_id
 from kms.resources.meta import LocalRef
 from kms.resources.policies import PolicySpec, ValueRules
@@ -463,6 +465,9 @@ async def hangs_up(_: bytes, writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
+BEHIND_TLS = redirecting("https://www.example.com:TLS/")
+"""Redirects to a port that does not speak TLS."""
+
 FAILURES: list[tuple[str, str, Behaviour | None]] = [
     (
         "unauthorized",
@@ -493,9 +498,14 @@ FAILURES: list[tuple[str, str, Behaviour | None]] = [
         None,
     ),
     (
+        "unauthorized",
+        "FIRST redirects to a place where the key authorization of this challenge was not found. (3 attempts)",
+        BEHIND_TLS,
+    ),
+    (
         "tls",
-        "The TLS handshake with the host of redirect 1 failed: the server did not answer with TLS.",
-        redirecting("https://www.example.com:TLS/"),
+        "The TLS handshake with PEER failed: the server did not answer with TLS. (3 attempts)",
+        hangs_up,
     ),
 ]
 
@@ -524,19 +534,22 @@ async def test_a_challenge_that_fails_says_why_in_challenge_and_order(
         names = await stack.enter_async_context(running_nameserver())
         if behaviour is not None:
             names.records["www.example.com", "A"] = ["127.0.0.1"]
-        if type_ == "tls":
+        if behaviour is BEHIND_TLS:
             behaviour = redirecting(f"https://www.example.com:{secure_port}/")
         web = await stack.enter_async_context(running_webserver(behaviour or hangs_up))
         settings = ValidationSettings(http01_port=web.port, allow=(ip_network("127.0.0.0/8"),))
         client = HTTPClient(
             resolver=Resolver((names.address,), timeout=5),
             addresses=AddressFilter(settings),
-            ports=PORTS | ({web.port, secure_port} if type_ == "tls" else {web.port}),
+            ports=PORTS | {web.port, secure_port},
             deadline=20,
         )
 
+        connector = Connector(resolver=Resolver((names.address,), timeout=5), addresses=AddressFilter(settings))
+        validator = TLSALPN01(connector, port=secure_port) if type_ == "tls" else HTTP01(client, port=web.port)
+
         def configure(world: World) -> None:
-            world.validator = cast("Validator", HTTP01(client, port=web.port))
+            world.validator = cast("Validator", validator)
 
         server = await stack.enter_async_context(running_server(configure))
         await server.register()
@@ -547,7 +560,9 @@ async def test_a_challenge_that_fails_says_why_in_challenge_and_order(
         invalid = await until_settled(server, url)
         (failed,) = invalid.json["challenges"]
         fetched = f"http://www.example.com:{web.port}/.well-known/acme-challenge/{challenge['token']} (127.0.0.1)"
-        expected = detail.replace("URL", fetched).replace("PORT", str(web.port))
+        expected = detail.replace("URL", fetched).replace("FIRST", fetched.partition(" ")[0])
+        expected = expected.replace("PEER", f"www.example.com (127.0.0.1) port {secure_port}")
+        expected = expected.replace("PORT", ", ".join(map(str, sorted((web.port, secure_port)))))
         assert invalid.json["status"] == failed["status"] == "invalid"
         assert failed["error"]["type"] == f"urn:ietf:params:acme:error:{type_}"
         assert failed["error"]["detail"] == expected

@@ -14,12 +14,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 
 from kms.pki.csr import MAXIMUM_REQUEST
+from kms.resources.policies import DNSNameRules, PolicySpec
 from tests.support import pki
 from tests.support.acme import ClientKey, b64, signed
 from tests.support.loops import MeasuredLoop
 from tests.support.server import Answer, Server, running_server
 
-LONGEST = 0.05
+LONGEST = 0.02
 TIMES = 3
 """Each input comes again and again: the least of what it took is what it takes."""
 
@@ -141,4 +142,35 @@ def test_the_worst_that_clients_can_send_keeps_nobody_waiting(
     loop = MeasuredLoop()
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         taken = runner.run(hammered(ask, status, loop))
+    assert taken < LONGEST
+
+
+def runs_of_stars(number: int) -> tuple[str, ...]:
+    """Patterns as long as the schema admits, whose literal parts are all in the names that are ordered."""
+    return tuple("**." * 60 + f"*{each // 100}*{each // 10 % 10}*{each % 10}*z" for each in range(number))
+
+
+@pytest.mark.requirement("SEC74")
+@pytest.mark.parametrize(
+    ("patterns", "status"),
+    [pytest.param(runs_of_stars(500), 503, id="500-patterns"), pytest.param(runs_of_stars(6), 403, id="6-patterns")],
+)
+def test_the_patterns_of_a_tenant_keep_nobody_waiting(patterns: tuple[str, ...], status: int) -> None:
+    async def order_names() -> float:
+        async with running_server() as server:
+            await server.register()
+            server.world.configure(policy=PolicySpec(dns_names=DNSNameRules(allowed=patterns)))
+            taken = []
+            for _ in range(TIMES):
+                loop.longest = 0.0
+                answer = await server.order(
+                    *("z." + "a." * 80 + "0123456789" * 4 + f"y{number}" for number in range(100))
+                )
+                assert answer.status == status, answer.text
+                taken.append(loop.longest)
+            return min(taken)
+
+    loop = MeasuredLoop()
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        taken = runner.run(order_names())
     assert taken < LONGEST

@@ -183,3 +183,12 @@ def test_a_network_policy_lets_through_what_the_programs_need(helm: Helm) -> Non
 def test_click_knows_the_programs_by_the_names_that_containers_use() -> None:
     context = click.Context(main.main)
     assert all(main.main.get_command(context, name) is command for name, command in PROGRAMS.items())
+
+
+@pytest.mark.requirement("SEC85")
+def test_the_networks_of_the_cluster_are_denied_by_one_value(helm: Helm, tmp_path: Any) -> None:
+    assert parsed(container(helm.render(), "server")["args"], tmp_path)["validation_deny"] == ()
+    validation = {"clusterNetworks": ["10.96.0.0/12", "10.244.0.0/16"], "deny": ["192.168.7.0/24"]}
+    manifests = helm.render({"server": {"validation": validation}})
+    denied = parsed(container(manifests, "server")["args"], tmp_path)["validation_deny"]
+    assert [str(each) for each in denied] == ["10.96.0.0/12", "10.244.0.0/16", "192.168.7.0/24"]

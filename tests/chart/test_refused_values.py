@@ -33,6 +33,10 @@ from e2e.cluster.errors import CommandFailed
             r"'/server/validation/dnsServers/0'.*does not match pattern",
         ),
         ({"server": {"validation": {"deny": ["10.0.0.0"]}}}, r"'/server/validation/deny/0'.*does not match pattern"),
+        (
+            {"server": {"validation": {"clusterNetworks": ["10.0.0.0"]}}},
+            r"'/server/validation/clusterNetworks/0'.*does not match pattern",
+        ),
         ({"server": {"extraEnv": [{"value": "x"}]}}, r"'/server/extraEnv/0'.*missing property 'name'"),
         ({"fullnameOverride": "x" * 51}, r"'/fullnameOverride'.*maxLength"),
         ({"fullnameOverride": "Upper"}, r"'/fullnameOverride'.*does not match pattern"),

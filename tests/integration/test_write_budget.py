@@ -82,14 +82,14 @@ async def test_a_certificate_for_names_that_are_proven_costs_two_writes_and_no_r
 async def test_where_ownership_is_not_validated_a_certificate_costs_two_writes_and_no_read(
     installation: Installation, team: str, audit: AuditLog
 ) -> None:
-    enrollment = installation.profile(team, ownershipValidation="Skipped")
+    enrollment = installation.profile(team, names="*.trusted.test", ownershipValidation="Skipped")
     async with installation.client(enrollment, external_account=installation.credential(team)) as client:
-        await client.obtain(["warm.test"], installation.answerer.add)
+        await client.obtain(["warm.trusted.test"], installation.answerer.add)
         audit.mark()
-        certificate = await client.obtain(["trusted-1.test", "trusted-2.test"], installation.answerer.add)
+        certificate = await client.obtain(["1.trusted.test", "2.trusted.test"], installation.answerer.add)
         assert asked(audit) == {"create acmeorders": 1, "update acmeorders/status": 1}
     stored = installation.order(team, certificate.order.url)
-    assert stored["spec"]["names"] == "trusted-1.test,trusted-2.test"
+    assert stored["spec"]["names"] == "1.trusted.test,2.trusted.test"
     assert [each["authorization"] for each in stored["spec"]["authorized"]] == [0, 1]
 
 

@@ -6,12 +6,12 @@ from kms.contract import Program, directory_url, lease_name, may_offer, objectio
 from kms.pki.policy import Policy
 from kms.resources.compile import compile_policy
 from kms.resources.meta import ObjectMeta
-from kms.resources.policies import CertificatePolicy, DNSNameRules, PolicySpec
+from kms.resources.policies import CertificatePolicy, DNSNameRules, PolicySpec, ValueRules
 from kms.resources.profiles import AcmeEnrollment
 
 
-def policy(*allowed: str) -> Policy:
-    spec = PolicySpec(dns_names=DNSNameRules(allowed=allowed))
+def policy(*allowed: str, networks: tuple[str, ...] = ()) -> Policy:
+    spec = PolicySpec(dns_names=DNSNameRules(allowed=allowed), ip_addresses=ValueRules(allowed=networks))
     return compile_policy(CertificatePolicy(metadata=ObjectMeta(name="servers", namespace="pki"), spec=spec))
 
 
@@ -29,6 +29,7 @@ def test_a_directory_is_below_its_profile() -> None:
     assert directory_url("https://acme.example.com", "pki", "web") == "https://acme.example.com/acme/pki/web/directory"
 
 
+@pytest.mark.requirement("SEC50")
 @pytest.mark.parametrize(
     ("binding", "rules", "reason"),
     [
@@ -37,6 +38,18 @@ def test_a_directory_is_below_its_profile() -> None:
         ("Disabled", LISTING, "externalAccountBinding: Required"),
         ("Required", EVERYTHING, "policy pki/servers allows none or all"),
         ("Required", policy(), "policy pki/servers allows none or all"),
+        ("Required", policy("**"), "policy pki/servers allows none or all"),
+        ("Required", policy("shop.example.com", "*e*"), 'policy pki/servers allows "*e*", which does not end in two'),
+        ("Required", policy("**.com"), 'allows "**.com", which does not end in two literal labels'),
+        ("Required", policy("*example.com"), 'allows "*example.com", which does not end in two literal labels'),
+        ("Required", policy("www.*"), 'allows "www.*", which does not end in two literal labels'),
+        ("Required", policy("www.**.com"), 'allows "www.**.com", which does not end in two literal labels'),
+        ("Required", policy("localhost", "db.internal", "**.example.com", "web*.**.example.com"), None),
+        ("Required", policy(networks=("0.0.0.0/1",)), "allows 0.0.0.0/1, which is wider than /8"),
+        ("Required", policy("a.example.com", networks=("10.0.0.0/8", "10.0.0.0/7")), "allows 10.0.0.0/7, which is"),
+        ("Required", policy(networks=("2000::/3",)), "allows 2000::/3, which is wider than /32"),
+        ("Required", policy(networks=("::/0",)), "allows none or all"),
+        ("Required", policy(networks=("10.0.0.0/8", "2001:db8::/32", "192.0.2.7/32")), None),
     ],
 )
 def test_only_known_clients_skip_validation_and_only_for_listed_names(

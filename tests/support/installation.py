@@ -57,10 +57,10 @@ class Site:
             "wait", f"--namespace={namespace}", f"--for=condition={condition}", f"--timeout={limit}s", *things
         )
 
-    def profile(self, namespace: str, **acme: Any) -> Enrollment:
-        """Create a CA, a policy for all names of the zone, and a profile with these options; wait until Ready."""
+    def profile(self, namespace: str, *, names: str = f"**.{ZONE}", **acme: Any) -> Enrollment:
+        """Create a CA, a policy for names of the zone, and a profile with these options; wait until Ready."""
         self.apply(namespace, AUTHORITIES, {"internal": {"subject": {"commonName": f"CA of {namespace}"}}})
-        self.apply(namespace, POLICIES, {"dnsNames": {"allowed": [f"**.{ZONE}"]}})
+        self.apply(namespace, POLICIES, {"dnsNames": {"allowed": [names]}})
         self.apply(
             namespace,
             PROFILES,

@@ -20,12 +20,16 @@ _DENIED = (
     ("protocol assignments", "192.0.0.0/24"),
     ("multicast", "224.0.0.0/4"),
     ("reserved", "240.0.0.0/4"),
-    ("metadata service", "100.100.100.200/32"),
-    ("metadata service", "168.63.129.16/32"),
+    ("metadata service", "100.100.100.200/32"),  # Alibaba
+    ("metadata service", "168.63.129.16/32"),  # Azure
     ("unspecified", "::/128"),
     ("loopback", "::1/128"),
-    ("metadata service", "fd00:ec2::254/128"),
-    ("metadata service", "fd20:ce::254/128"),
+    ("metadata service", "fd00:ec2::/32"),  # AWS: metadata, EKS Pod Identity, DNS, NTP
+    ("metadata service", "fd20:ce::254/128"),  # Google
+    ("metadata service", "fd00:c1::a9fe:a9fe/128"),  # Oracle
+    ("metadata service", "fd00:42::42/128"),  # Scaleway
+    ("metadata service", "fd00:a9fe:a9fe::1/128"),  # Akamai (Linode)
+    ("metadata service", "fd00:100::100:200/128"),  # Alibaba
     ("an IPv4 address in IPv6 form", "::/96"),
     ("an IPv4 address in IPv6 form", "::ffff:0:0/96"),
     ("an IPv4 address in IPv6 form", "::ffff:0:0:0/96"),

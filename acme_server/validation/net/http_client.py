@@ -3,7 +3,8 @@
 Every hop is a new connection to an address that was checked for it, with one request and one response. h11 parses the
 response, and the bytes it is given are bounded. A client without cookies, proxies, credentials, compression and reuse
 of connections cannot be talked into using them. Problem details name the identifier, its address and the kind of
-failure, and repeat nothing that came over the wire.
+failure, and repeat nothing that came over the wire. Behind a redirect every failure has the same text and type: the
+client chose the target, and must not learn from us which hosts and ports exist there. The log has the reason.
 
 Lines may end in LF alone (RFC 9112, 2.2): acme.sh's standalone server sends such lines, and h11 accepts them.
 """
@@ -11,6 +12,7 @@ Lines may end in LF alone (RFC 9112, 2.2): acme.sh's standalone server sends suc
 from __future__ import annotations
 
 import asyncio
+import logging
 from asyncio import StreamReader
 from dataclasses import dataclass
 from typing import Final
@@ -26,6 +28,8 @@ from acme_server.validation.net.connector import CONNECT, DEADLINE, Connector, D
 from acme_server.validation.net.redirects import FetchURL
 from acme_server.validation.net.tls_client import unverified_context
 from kms.address import IPAddress
+
+logger = logging.getLogger(__name__)
 
 MAXIMUM_HEAD: Final = 16 * 1024
 """Octets before the body, interim responses included."""
@@ -133,11 +137,12 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The final response. `source` says where it came from, for people: the identifier's address, or a redirect."""
+    """The final response. `source` says where it came from, for people. `redirected`: from behind a redirect."""
 
     status: int
     body: bytes
     source: str
+    redirected: bool
 
 
 class HTTPClient:
@@ -162,30 +167,35 @@ class HTTPClient:
 
     async def fetch(self, url: FetchURL, *, maximum_body: int) -> Document:
         """Fetch the document at the URL, following at most ten redirects."""
+        hops = _Hops(url)
         try:
             async with asyncio.timeout(self._deadline):
-                return await self._follow_redirects(url, maximum_body)
+                return await self._follow_redirects(hops, maximum_body)
         except TimeoutError:
-            raise ValidationFailed(
+            failure = ValidationFailed(
                 ProblemType.CONNECTION,
                 f"Fetching {url} took longer than {self._deadline:g} seconds.",
                 temporary=True,
-            ) from None
+            )
+        except ValidationFailed as failed:
+            failure = failed
+        if hops.number:
+            raise failure_behind_redirect(url, str(failure)) from None
+        raise failure from None
 
-    async def _follow_redirects(self, first: FetchURL, maximum_body: int) -> Document:
-        url = first
-        for hop in range(redirects.MAXIMUM_REDIRECTS + 1):
-            response, source = await self._get(url, hop, maximum_body)
+    async def _follow_redirects(self, hops: _Hops, maximum_body: int) -> Document:
+        for _ in range(redirects.MAXIMUM_REDIRECTS + 1):
+            response, source = await self._get(hops.url, hops.number, maximum_body)
             if response.status not in redirects.STATUSES:
-                return Document(response.status, response.body, source)
+                return Document(response.status, response.body, source, redirected=hops.number > 0)
             if response.location is None:
                 raise ValidationFailed(ProblemType.INCORRECT_RESPONSE, f"{source} redirects without a Location.")
             try:
-                url = redirects.resolve_redirect(url, response.location, ports=self._ports)
+                hops.follow(redirects.resolve_redirect(hops.url, response.location, ports=self._ports))
             except redirects.RedirectRefused as error:
                 raise ValidationFailed(ProblemType.INCORRECT_RESPONSE, f"{source} cannot be used: {error}.") from None
         raise ValidationFailed(
-            ProblemType.INCORRECT_RESPONSE, f"{first} redirects more than {redirects.MAXIMUM_REDIRECTS} times."
+            ProblemType.INCORRECT_RESPONSE, f"it redirects more than {redirects.MAXIMUM_REDIRECTS} times."
         )
 
     async def _get(self, url: FetchURL, hop: int, maximum_body: int) -> tuple[Response, str]:
@@ -205,6 +215,25 @@ class HTTPClient:
                 raise ValidationFailed(
                     ProblemType.CONNECTION, f"{source} closed the connection before it had answered.", temporary=True
                 ) from None
+
+
+@dataclass
+class _Hops:
+    """Where a fetch is: the URL of its hop, and how many redirects led there."""
+
+    url: FetchURL
+    number: int = 0
+
+    def follow(self, url: FetchURL) -> None:
+        self.url = url
+        self.number += 1
+
+
+def failure_behind_redirect(first: FetchURL, reason: str) -> ValidationFailed:
+    """The failure of a fetch that was redirected, in the same words whatever the `reason`, which is logged."""
+    logger.info("validation failed behind a redirect", extra={"url": str(first), "error": reason})
+    detail = f"{first} redirects to a place where the key authorization of this challenge was not found."
+    return ValidationFailed(ProblemType.UNAUTHORIZED, detail, temporary=True)
 
 
 def _destination(url: FetchURL, hop: int) -> Destination:

@@ -43,7 +43,7 @@ args:
   {{- range .Values.server.validation.allow }}
   - --validation-allow={{ . }}
   {{- end }}
-  {{- range .Values.server.validation.deny }}
+  {{- range concat .Values.server.validation.clusterNetworks .Values.server.validation.deny }}
   - --validation-deny={{ . }}
   {{- end }}
   {{- with .Values.server.extraArgs }}

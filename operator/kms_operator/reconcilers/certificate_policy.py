@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from kms.clock import Entropy
-from kms.resources.compile import InvalidRules, compile_policy
+from kms.resources.compile import InvalidRules, RulesTooCostly, compile_policy
 from kms.resources.policies import CertificatePolicy, PolicyStatus
 from kms_operator.plan import ConditionUpdate, Plan, merge_conditions, not_ready, ready, transition_events
 from kms_operator.snapshot import Read, Snapshot
 
 ACCEPTED = "Accepted"
 INVALID_RULES = "InvalidRules"
+RULES_TOO_COSTLY = "RulesTooCostly"
 
 
 def reads(policy: CertificatePolicy, snapshot: Snapshot) -> Iterable[Read]:  # noqa: ARG001 - all reconcilers are called alike
@@ -35,5 +36,6 @@ def _compile(policy: CertificatePolicy) -> ConditionUpdate:
     try:
         compile_policy(policy)
     except InvalidRules as error:
-        return not_ready(INVALID_RULES, f"{error.field}: {error.message}")
+        reason = RULES_TOO_COSTLY if isinstance(error, RulesTooCostly) else INVALID_RULES
+        return not_ready(reason, f"{error.field}: {error.message}")
     return ready(ACCEPTED, "the rules are in force")

@@ -14,7 +14,7 @@ from datetime import datetime
 
 from kms.clock import Entropy
 from kms.contract import READY, directory_url, may_offer, objection_to_skipping
-from kms.pki.policy import Policy, contents_violations
+from kms.pki.policy import Policy, contents_violations, unlisted_names
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.client_namespaces import check_templates
 from kms.resources.compile import InvalidRules, compile_policy
@@ -169,11 +169,10 @@ def _flaws(profile: CertificateProfile, snapshot: Snapshot, entry: OrderProfile)
         return
     if not is_true(lent.status.conditions, READY):
         yield "ProfileNotReady", f"{name} is not ready"
-    elif acme is not None and not may_offer(acme, _rules_of(lent, snapshot)):
-        yield (
-            "OwnershipValidationRequired",
-            f"ownershipValidation: Skipped needs a policy that lists names, and that of {name} allows none or all",
-        )
+    elif acme is not None and not may_offer(acme, rules := _rules_of(lent, snapshot)):
+        why = "is invalid" if rules is None else f"allows {unlisted_names(rules)}"
+        message = f"ownershipValidation: Skipped needs a policy that lists names, and that of {name} {why}"
+        yield "OwnershipValidationRequired", message
 
 
 def _rules_of(profile: CertificateProfile, snapshot: Snapshot) -> Policy | None:

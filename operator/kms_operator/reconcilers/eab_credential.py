@@ -18,10 +18,10 @@ from datetime import datetime
 
 from kms.clock import Entropy
 from kms.contract import directory_url
-from kms.resources.compile import InvalidRules, compile_narrowing
+from kms.resources.compile import InvalidRules, RulesTooCostly, compile_narrowing
 from kms.resources.core import Secret
 from kms.resources.credentials import CredentialStatus, EABCredential
-from kms.resources.kinds import CREDENTIALS, SECRETS
+from kms.resources.kinds import CREDENTIALS, NAMESPACES, SECRETS
 from kms.resources.meta import key_of
 from kms.resources.profiles import CertificateProfile, NamespaceNames
 from kms.resources.secret_names import (
@@ -63,6 +63,7 @@ SECRET_EXISTS = "SecretExists"  # noqa: S105 - a reason
 INVALID_SECRET = "InvalidSecret"  # noqa: S105 - a reason
 KEY_ID_IN_USE = "KeyIDInUse"
 CLIENT_NAMESPACE_NOT_ALLOWED = "ClientNamespaceNotAllowed"
+RULES_TOO_COSTLY = "RulesTooCostly"
 
 
 class _Refused(Exception):
@@ -161,7 +162,10 @@ def _check_names(credential: EABCredential) -> None:
     try:
         compile_narrowing(credential.spec.names, credential.metadata.name)
     except InvalidRules as error:
-        raise _Refused(INVALID_RULES, f"{error.field}: {error.message}", void=True) from error
+        # Too costly rules are clear, so the key stays; the server refuses orders until they are shortened.
+        costly = isinstance(error, RulesTooCostly)
+        reason = RULES_TOO_COSTLY if costly else INVALID_RULES
+        raise _Refused(reason, f"{error.field}: {error.message}", void=not costly) from error
 
 
 def _check_client_namespace(credential: EABCredential, profile_namespace: str) -> None:
@@ -191,6 +195,8 @@ def _get_profile(credential: EABCredential, snapshot: Snapshot) -> CertificatePr
             f"CertificateProfile {namespace}/{name} does not allow credentials in namespace {home}"
             " (spec.enrollment.acme.allowedNamespaces)"
         )
+        if acme.allowed_namespaces.from_ == "Selector" and snapshot.get(NAMESPACES, ("", home)) is None:
+            message += "; the labels of the namespace are not known yet"
         raise _Refused(NAMESPACE_NOT_ALLOWED, message, void=True)
     return profile
 

@@ -79,8 +79,9 @@ class Reach:
 
 def selects(rule: AllowedNamespaces, namespace: str, *, home: str, snapshot: Snapshot) -> bool:
     """Whether `rule`, of a resource in namespace `home`, selects this namespace."""
-    # An unknown namespace has no labels.
     found = snapshot.get(NAMESPACES, ("", namespace))
+    if found is None and rule.from_ == "Selector":
+        return False  # NotIn and DoesNotExist hold where there is no label, so a namespace must be known to be selected
     return rule.selects(namespace, found.metadata.labels if found else {}, home=home)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -11,13 +12,14 @@ from msgspec.structs import replace
 from acme_server.accounts.eab_credentials import Binding
 from acme_server.api.problems import status_of
 from acme_server.model import ChallengeId
-from acme_server.problems import ProblemType
+from acme_server.problems import ProblemType, Unavailable
 from acme_server.validation.attempt import ValidationTiming
 from acme_server.validation.caa_rules import Property
 from kms.resources.accounts import ACMEAccount
 from kms.resources.orders import ChallengeType
 from kms.resources.policies import DNSNameRules, PolicySpec
-from tests.support.domain import KEY_ID_1, PROFILE, World, counted, running_world
+from tests.support.domain import KEY_ID_1, PROFILE, Key, World, counted, running_world
+from tests.support.eventually import until
 from tests.support.refusals import refusal
 
 CA = "ca.example.net"
@@ -91,7 +93,7 @@ async def test_a_failed_lookup_is_tried_again_and_then_refused(world: World, acc
     assert counted(world.metrics, "caa_checks") == {("Enforce", "failed"): 3}
 
 
-@pytest.mark.requirement("CAA-M2", "SEC54")
+@pytest.mark.requirement("CAA-M2", "SEC54", "SEC81")
 async def test_a_wildcard_obeys_issuewild_of_its_base_name(world: World, account: ACMEAccount) -> None:
     world.records.properties["example.com"] = [*issue(";"), *issue(CA, b"issuewild")]
     assert (await world.proven(account, "*.w.example.com", type_="dns-01")).status.state == "ready"
@@ -237,3 +239,56 @@ async def test_only_names_are_looked_up(world: World, account: ACMEAccount) -> N
     await world.services.caa.check_order(order)
     assert await world.services.caa.check_challenge(order, ChallengeId(0, "http-01")) is None
     assert world.records.asked == []
+
+
+LABELS = [".".join(f"n{name}" for _ in range(58)) + ".example.com" for name in range(100)]
+
+
+@pytest.mark.requirement("SEC74")
+async def test_names_that_need_thousands_of_lookups_are_refused_before_anything_is_proven(
+    world: World, account: ACMEAccount
+) -> None:
+    problem = await refusal(world.order(account, *LABELS))
+    assert problem.type == ProblemType.REJECTED_IDENTIFIER
+    assert "takes more than 500 lookups" in problem.detail
+    assert (await world.order(account, *LABELS[:8])).status.state == "pending"
+
+
+@pytest.mark.requirement("SEC74")
+async def test_names_that_were_ordered_while_caa_was_off_are_refused_without_a_lookup(
+    world: World, account: ACMEAccount
+) -> None:
+    enforcing(world, "Off")
+    order = await world.proven(account, *LABELS[:20])
+    enforcing(world)
+    problem = await refusal(world.finalized(account, order))
+    assert problem.type == ProblemType.CAA
+    assert "takes more than 500 lookups" in problem.detail
+    assert world.records.asked == []
+
+
+@pytest.mark.requirement("SEC74")
+async def test_an_account_with_too_many_checks_is_told_to_try_again_and_another_is_served(
+    world: World, account: ACMEAccount
+) -> None:
+    orders = []
+    for batch in range(4):
+        names = [f"{'a.' * 60}n{name}-{batch}.example.com" for name in range(5)]
+        orders.append(await world.proven(account, *names))
+    other = await world.account(Key(thumbprint="other"))
+    theirs = await world.proven(other, "www.example.com")
+    world.clock.ahead = LONG
+    world.records.gate = asyncio.Event()
+    world.records.asked.clear()
+    running = [asyncio.create_task(world.finalized(account, order)) for order in orders[:3]]
+    await until(lambda: len(world.records.asked) >= 8)
+    with pytest.raises(Unavailable) as busy:
+        await world.finalized(account, orders[3])
+    assert busy.value.retry_after > 0
+    served = asyncio.create_task(world.finalized(other, theirs))
+    await until(lambda: "www.example.com" in world.records.asked)
+    assert len(world.records.asked) == 9
+    world.records.gate.set()
+    assert (await served).status.state == "valid"
+    await asyncio.gather(*running)
+    assert (await world.finalized(account, orders[3])).status.state == "valid"

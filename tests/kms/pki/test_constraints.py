@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import ipaddress
+import subprocess
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -9,10 +11,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kms.pki.ca import AuthorityTemplate, NameConstraints, chain_to_root_pem, intermediate, self_signed
-from kms.pki.certificate import Signer, sign, sign_leaf
+from kms.pki.certificate import Signer, certificate_pem, chain_pem, sign, sign_leaf
 from kms.pki.constraints import constraint_violations, constraints_of
 from kms.pki.names import Name, dns_name, ip_address
 from tests.support.pki import DAY, NOW, key, leaf, root
+from tests.support.processor import least_time
 
 TEN = ipaddress.ip_network("10.0.0.0/8")
 TEN_ONE = ipaddress.ip_network("10.1.0.0/16")
@@ -65,6 +68,98 @@ def test_addresses_are_constrained_by_networks() -> None:
     assert objections(signer, ip_address("10.1.0.1"))[0].endswith("it is within 10.1.0.0/16")
     assert objections(signer, ip_address("192.0.2.1"))[0].endswith(": 10.0.0.0/8")
     assert len(objections(signer, ip_address("2001:db8::1"))) == 1
+
+
+WILDCARD = dns_name("*.example.com")
+
+
+@pytest.mark.requirement("SEC81")
+@pytest.mark.parametrize(
+    ("permitted", "excluded", "refused"),
+    [
+        ((), ("secret.example.com",), "it covers names in secret.example.com"),
+        ((), ("example.com",), "it covers names in example.com"),
+        ((), ("com",), "it covers names in com"),
+        ((), ("a.secret.example.com",), None),
+        ((), ("example.org", "myexample.com", "secret.example.com.org"), None),
+        (("example.com",), (), None),
+        (("com",), (), None),
+        (("secret.example.com",), (), "is not permitted"),
+        (("example.com",), ("secret.example.com",), "it covers names in secret.example.com"),
+        (("xample.com", "www.example.com"), (), "is not permitted"),
+    ],
+)
+def test_a_wildcard_is_judged_by_all_names_that_it_stands_for(
+    permitted: tuple[str, ...], excluded: tuple[str, ...], refused: str | None
+) -> None:
+    signer = constrained(NameConstraints(permitted_domains=permitted, excluded_domains=excluded))
+    found = objections(signer, WILDCARD)
+    assert len(found) == (0 if refused is None else 1)
+    assert refused is None or refused in found[0]
+
+
+@pytest.mark.requirement("SEC81")
+def test_a_domain_with_a_dot_in_front_has_no_name_directly_below_its_parent() -> None:
+    assert objections(with_domains(".secret.example.com"), WILDCARD) == []
+    assert len(objections(with_domains(".example.com"), WILDCARD)) == 1
+
+
+def openssl_accepts(directory: Path, name: Name, host: str, signer: Signer) -> bool:
+    """Whether OpenSSL takes a certificate for `name` below this CA as one of `host`."""
+    certificate = sign_leaf(leaf(name), signer)
+    (directory / "root.pem").write_text(certificate_pem(root().certificate))
+    (directory / "chain.pem").write_text(chain_pem(certificate, signer))
+    command = [
+        "openssl", "verify", "-x509_strict", "-attime", str(int((NOW + DAY / 2).timestamp())), "-purpose", "sslserver",
+        "-verify_hostname", host, "-CAfile", "root.pem", "-untrusted", "chain.pem", "chain.pem",
+    ]  # fmt: skip
+    return subprocess.run(command, cwd=directory, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.requirement("SEC81")
+@pytest.mark.parametrize("base", ["example.com", "a.example.com"])
+@pytest.mark.parametrize("excluded", [None, "secret.example.com", "secret.a.example.com", "a.example.com", "com"])
+@pytest.mark.parametrize("permitted", [None, "example.com", "a.example.com"])
+def test_openssl_accepts_nothing_that_the_ca_excludes(
+    tmp_path: Path, base: str, excluded: str | None, permitted: str | None
+) -> None:
+    signer = constrained(
+        NameConstraints(
+            permitted_domains=(permitted,) if permitted else (), excluded_domains=(excluded,) if excluded else ()
+        ),
+        above=root(),
+    )
+    wildcard = dns_name(f"*.{base}")
+    covered = [dns_name(f"{label}.{base}") for label in ("secret", "a", "x")]
+    # What is forbidden by its own name must not be had by a wildcard, and what OpenSSL refuses must not be issued.
+    allowed = not any(objections(signer, each) for each in covered)
+    assert (objections(signer, wildcard) == []) is allowed
+    if allowed:
+        assert all(openssl_accepts(tmp_path, wildcard, each.value, signer) for each in covered)
+
+
+@pytest.mark.requirement("SEC81")
+def test_openssl_leaves_the_decision_to_us(tmp_path: Path) -> None:
+    signer = constrained(NameConstraints(excluded_domains=("secret.example.com",)), above=root())
+    assert not openssl_accepts(tmp_path, dns_name("secret.example.com"), "secret.example.com", signer)
+    assert openssl_accepts(tmp_path, WILDCARD, "secret.example.com", signer)
+    assert objections(signer, WILDCARD) != []
+
+
+@pytest.mark.requirement("SEC74")
+def test_a_chain_with_thousands_of_subtrees_does_not_hold_up_the_event_loop() -> None:
+    domains = [f"d{number}.example.com" for number in range(5000)]
+    constraints = constraints_of(chain_to_root_pem(with_domains(*domains)))
+    names = [dns_name(f"a.d{number}.example.com") for number in range(50)]
+    names += [dns_name(f"{'a.' * 100}x{number}.example.com") for number in range(50)]
+    assert len(constraint_violations(names, constraints)) == 50
+    assert least_time(lambda: constraint_violations(names, constraints)) < 0.02
+
+
+def test_a_message_lists_some_subtrees() -> None:
+    signer = constrained(NameConstraints(permitted_domains=tuple(f"d{number}.example" for number in range(30))))
+    (message,) = objections(signer, dns_name("www.example.com"))
+    assert message.endswith(": d0.example, d1.example, d2.example, d3.example, d4.example and 25 more")
 
 
 def with_domains(*domains: str) -> Signer:

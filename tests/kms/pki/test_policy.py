@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from kms.pki.csr import CertificateRequest, parse_request
 from kms.pki.names import Name, dns_name, ip_address
+from kms.pki.pattern_sets import NetworkSet, PatternSet
 from kms.pki.patterns import label_pattern, value_pattern
 from kms.pki.policy import (
     Narrowing,
@@ -29,15 +30,15 @@ from tests.support.processor import least_time
 
 
 def rules(*allowed: str, denied: tuple[str, ...] = (), required: tuple[str, ...] = ()) -> Rules:
-    return Rules(*(tuple(map(label_pattern, patterns)) for patterns in (allowed, denied, required)))
+    return Rules(*(PatternSet(map(label_pattern, patterns)) for patterns in (allowed, denied, required)))
 
 
 def values(*allowed: str, denied: tuple[str, ...] = (), required: tuple[str, ...] = ()) -> Rules:
-    return Rules(*(tuple(map(value_pattern, patterns)) for patterns in (allowed, denied, required)))
+    return Rules(*(PatternSet(map(value_pattern, patterns)) for patterns in (allowed, denied, required)))
 
 
 def networks(*allowed: str, denied: tuple[str, ...] = (), required: tuple[str, ...] = ()) -> NetworkRules:
-    return NetworkRules(*(tuple(map(ipaddress.ip_network, blocks)) for blocks in (allowed, denied, required)))
+    return NetworkRules(*(NetworkSet(map(ipaddress.ip_network, blocks)) for blocks in (allowed, denied, required)))
 
 
 POLICY = Policy(
@@ -156,6 +157,12 @@ def test_required_patterns_want_at_least_one_name_each() -> None:
     assert messages(*complete, policy=policy) == []
 
 
+def test_required_patterns_that_differ_in_case_only_are_one() -> None:
+    for twice in (("A.example.org", "a.example.org"), ("*.Example.org", "*.example.org"), ("a*.X", "A*.x")):
+        policy = replace(POLICY, dns_names=rules("**", required=twice))
+        assert messages(dns_name("a.example.org"), dns_name("a.x"), policy=policy) == []
+
+
 def test_too_many_names_are_refused_with_the_limit() -> None:
     names = [dns_name(f"{each}.apps.example.com") for each in "abcd"]
     assert messages(*names[:3]) == []
@@ -237,7 +244,7 @@ def test_narrowing_only_ever_adds_violations(names: list[Name], wide: Rules, nar
     alone = name_violations(names, policy, None)
     both = name_violations(names, policy, narrowing)
     assert both[: len(alone)] == alone
-    if narrow.allowed == ():
+    if not len(narrow.allowed):
         assert {each.name for each in both if each.name} == set(names)
 
 

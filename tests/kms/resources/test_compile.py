@@ -11,6 +11,7 @@ import yaml
 from kms.pki.csr import SIGNATURE_ALGORITHMS
 from kms.pki.keys import KEY_ALGORITHMS
 from kms.pki.names import dns_name, ip_address
+from kms.pki.pattern_sets import NetworkSet
 from kms.pki.policy import name_violations
 from kms.pki.usages import KNOWN_USAGES
 from kms.resources import CertificatePolicy
@@ -145,7 +146,7 @@ def test_a_narrowing_compiles() -> None:
     assert compiled.dns_names is not None
     assert compiled.dns_names.allows("a.example")
     assert compiled.ip_addresses is not None
-    assert compiled.ip_addresses.allowed == (ipaddress.ip_network("::/0"),)
+    assert compiled.ip_addresses.allowed == NetworkSet.of(ipaddress.ip_network("::/0"))
     empty = compile_narrowing(narrowed({}), "shop/ci")
     assert (empty.dns_names, empty.wildcards, empty.ip_addresses) == (None, False, None)
 

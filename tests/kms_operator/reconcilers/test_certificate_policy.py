@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kms_operator.reconcilers import certificate_policy
 from tests.support.operated import NOW, entropy, event_reasons, policy, ready_status, snapshot_of, stated
 
@@ -18,6 +20,16 @@ def test_a_rule_that_makes_no_sense_is_named_with_its_field() -> None:
     plan = certificate_policy.plan(bad, snapshot_of(), now=NOW, entropy=entropy())
     assert (stated(plan).status, stated(plan).reason) == ("False", "InvalidRules")
     assert stated(plan).message.startswith("spec.ipAddresses.allowed")
+    assert plan.events[0].type == "Warning"
+
+
+@pytest.mark.requirement("SEC74")
+def test_rules_that_take_too_long_to_apply_are_not_ready_and_say_what_to_shorten() -> None:
+    costly = policy(dnsNames={"allowed": [f"*w*{number}*.example.com" for number in range(300)]})
+    plan = certificate_policy.plan(costly, snapshot_of(), now=NOW, entropy=entropy())
+    assert (stated(plan).status, stated(plan).reason) == ("False", "RulesTooCostly")
+    assert stated(plan).message.startswith("spec.dnsNames.allowed: ")
+    assert "write fewer patterns with the same ending" in stated(plan).message
     assert plan.events[0].type == "Warning"
 
 

@@ -264,7 +264,12 @@ def test_a_profile_that_binds_no_accounts_makes_a_credential_useless(broken: Any
     assert stated(reconciled(*issued(), broken)).reason == "ExternalAccountBindingDisabled"
 
 
-@pytest.mark.requirement("SEC12c")
+def selecting(operator: str, *values: str) -> dict[str, Any]:
+    requirement = {"key": "team", "operator": operator, **({"values": list(values)} if values else {})}
+    return {"from": "Selector", "selector": {"matchExpressions": [requirement]}}
+
+
+@pytest.mark.requirement("SEC12c", "SEC77")
 @pytest.mark.parametrize(
     ("rule", "labels", "allowed"),
     [
@@ -275,6 +280,13 @@ def test_a_profile_that_binds_no_accounts_makes_a_credential_useless(broken: Any
         ({"from": "Selector", "selector": {"matchLabels": {"team": "web"}}}, None, False),
         ({"from": "Selector", "selector": {}}, {}, True),
         ({"from": "Selector"}, {}, False),
+        (selecting("NotIn", "prod"), {"team": "web"}, True),
+        (selecting("NotIn", "prod"), {}, True),
+        (selecting("NotIn", "prod"), {"team": "prod"}, False),
+        (selecting("NotIn", "prod"), None, False),
+        (selecting("DoesNotExist"), {}, True),
+        (selecting("DoesNotExist"), None, False),
+        ({"from": "Selector", "selector": {}}, None, False),
     ],
 )
 def test_credentials_live_only_where_the_profile_allows(
@@ -287,6 +299,7 @@ def test_credentials_live_only_where_the_profile_allows(
     assert (stated(plan).reason == "Issued") is allowed
     assert bool(objects(plan.apply)) is allowed
     assert allowed or stated(plan).reason == "NamespaceNotAllowed"
+    assert (labels is None) is ("are not known yet" in stated(plan).message)
 
 
 @pytest.mark.requirement("SEC12c")
@@ -319,6 +332,15 @@ def test_names_that_make_no_sense_void_the_key() -> None:
     plan = reconciled(one, shown, copy, profile())
     assert (stated(plan).reason, objects(plan.delete)) == ("InvalidRules", (copy,))
     assert stated(plan).message.startswith("spec.names.ipAddresses.allowed")
+
+
+@pytest.mark.requirement("SEC74")
+def test_names_that_take_too_long_to_compare_are_not_ready_but_keep_the_key() -> None:
+    patterns = [f"*w*{number}*.example.com" for number in range(300)]
+    one, shown, copy = issued(credential(spec={"names": {"dnsNames": {"allowed": patterns}}}))
+    plan = reconciled(one, shown, copy, profile())
+    assert (stated(plan).reason, objects(plan.delete)) == ("RulesTooCostly", ())
+    assert stated(plan).message.startswith("spec.names.dnsNames.allowed: ")
 
 
 def test_names_that_make_sense_are_no_obstacle() -> None:

@@ -15,7 +15,7 @@ def objection(text: str, **settings: tuple[str, ...]) -> str | None:
     return AddressFilter(ValidationSettings(**networks)).objection(ip_address(text))  # type: ignore[arg-type]
 
 
-@pytest.mark.requirement("155", "SEC43")
+@pytest.mark.requirement("155", "SEC43", "SEC85")
 @pytest.mark.parametrize(
     "address",
     [
@@ -48,7 +48,16 @@ def objection(text: str, **settings: tuple[str, ...]) -> str | None:
         "fec0::1",
         "ff02::1",
         "fd00:ec2::254",
+        "fd00:ec2::23",
+        "fd00:ec2::123",
+        "fd00:ec2:ffff:ffff:ffff:ffff:ffff:ffff",
         "fd20:ce::254",
+        "fd00:c1::a9fe:a9fe",
+        "fd00:42::42",
+        "fd00:a9fe:a9fe::1",
+        "fd00:100::100:200",
+        "fe80::a9fe:a9fe",
+        "169.254.170.23",
     ],
 )
 def test_what_no_certificate_is_for_is_denied(address: str) -> None:
@@ -57,7 +66,18 @@ def test_what_no_certificate_is_for_is_denied(address: str) -> None:
 
 @pytest.mark.requirement("SEC43")
 @pytest.mark.parametrize(
-    "address", ["10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "8.8.8.8", "fd00::1", "2001:db8::1", "2a00::1"]
+    "address",
+    [
+        "10.0.0.1",
+        "172.16.0.1",
+        "192.168.1.1",
+        "100.64.0.1",
+        "8.8.8.8",
+        "fd00::1",
+        "fd00:ec3::1",
+        "2001:db8::1",
+        "2a00::1",
+    ],
 )
 def test_private_and_public_addresses_are_allowed(address: str) -> None:
     assert objection(address) is None
