@@ -14,7 +14,7 @@ from datetime import datetime
 from acme_server.metrics import Metrics
 from acme_server.model import ChallengeId
 from acme_server.orders.identifiers import refusal
-from acme_server.problems import ProblemType, Refused, SubProblem
+from acme_server.problems import ProblemType, Refused, SubProblem, Unavailable
 from acme_server.profiles import Profiles
 from acme_server.urls import URLs
 from acme_server.validation import caa_rules
@@ -66,10 +66,13 @@ class CAA:
     async def check_order(self, order: ACMEOrder) -> None:
         """Check the records that have not been checked recently, before a certificate is issued.
 
-        Raises Refused (caa) with a subproblem for each identifier that must not be certified.
+        Raises Refused (caa) with a subproblem for each identifier that must not be certified, and Unavailable without
+        the profile, which says what to check.
         """
         acme = self._enrollment(order)
-        if acme is None or acme.caa == "Off":
+        if acme is None:
+            raise Unavailable("The profile of the order does not exist.", 10)
+        if acme.caa == "Off":
             return
         positions = caa_rules.find_unchecked(order, now=self._clock())
         objections = await self._objections(acme, order, {each: _method(order, each) for each in positions})

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,8 +32,17 @@ POLL_SECONDS = 0.1
 logger = logging.getLogger(__name__)
 
 
+_NESTING = 12_000
+"""Levels of JSON that can be parsed: the API server stores ten thousand, and kopf parses every event as a whole."""
+_STACK_OCTETS = 32 * 2**20
+"""The stack of a thread that parses as many levels; 4 MB are needed. Memory is taken as it is used."""
+
+
 def run(settings: OperatorSettings, *, stop: threading.Event | None = None, intervals: Intervals | None = None) -> int:
     """Run the operator until SIGTERM, SIGINT or `stop`. Returns the exit code: 0, or 1 if it cannot run."""
+    # One deep object, which any tenant can write, must not end the watch of all.
+    sys.setrecursionlimit(_NESTING)
+    threading.stack_size(_STACK_OCTETS)
     try:
         asyncio.run(_run(settings, stop or threading.Event(), intervals or Intervals()))
     except (Misconfigured, OSError) as error:
