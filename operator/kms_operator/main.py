@@ -32,8 +32,8 @@ POLL_SECONDS = 0.1
 logger = logging.getLogger(__name__)
 
 
-_NESTING = 12_000
-"""Levels of JSON that can be parsed: the API server stores ten thousand, and kopf parses every event as a whole."""
+_NESTING = 25_000
+"""Depth of recursion: the API server stores ten thousand levels, and kopf parses and copies every object as a whole."""
 _STACK_OCTETS = 32 * 2**20
 """The stack of a thread that parses as many levels; 4 MB are needed. Memory is taken as it is used."""
 
