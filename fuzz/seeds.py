@@ -193,6 +193,19 @@ def _revocations() -> Iterable[bytes]:
         yield json.dumps({"certificate": encode_b64jose(leaf)} | reason).encode()
 
 
+def _objects() -> Iterable[bytes]:
+    solver = {"http01": {"ingress": {"ingressClassName": "nginx"}}, "selector": {"dnsNames": ["a.example.com"]}}
+    metadata = {"name": "web", "namespace": "pki", "uid": "1", "resourceVersion": "7", "labels": {"a": "b"}}
+    acme = {"certManager": {"clusterIssuer": {"name": "web"}, "solvers": [solver]}}
+    spec = {"issuerRef": {"name": "ca"}, "policyRef": {"name": "web"}, "renewIssuedBefore": "2027-01-01T00:00:00Z"}
+    profile = {"metadata": metadata, "spec": {**spec, "enrollment": {"acme": acme}}}
+    for type_ in ("ADDED", "DELETED", "BOOKMARK"):
+        yield json.dumps({"type": type_, "object": profile}).encode()
+    yield json.dumps({"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}}).encode()
+    yield json.dumps({"metadata": {"resourceVersion": "8", "continue": "x"}, "items": [profile, profile]}).encode()
+    yield json.dumps({"type": "ADDED", "object": profile}).encode().replace(b'"nginx"', b"[" * 1500 + b"]" * 1500)
+
+
 _SEEDS: Mapping[str, Callable[[], Iterable[bytes]]] = MappingProxyType(
     {
         "alpn": _alpn,
@@ -206,6 +219,7 @@ _SEEDS: Mapping[str, Callable[[], Iterable[bytes]]] = MappingProxyType(
         "jwk": _jwk,
         "jws": _jws,
         "key_changes": _key_changes,
+        "objects": _objects,
         "names": _names,
         "nonces": _nonces,
         "patterns": _patterns,

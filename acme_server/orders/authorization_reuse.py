@@ -63,7 +63,7 @@ def find_reusable(
         proof = find(Holder(profile.namespace, account.metadata.name, identifier_of(name)))
         if (
             proof is not None
-            and now < proof.validated + profile.authorization_lifetime
+            and now - profile.authorization_lifetime < proof.validated
             and proof.type in challenges_for(name, types)
         ):
             found.append(

@@ -6,6 +6,7 @@ compromised. No such question may cost a call to the API server. A record takes 
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from kms.pki.crl import KEY_COMPROMISE
 from kms.resources.meta import Key
 from kms.resources.orders import ACMEOrder, Identifier, Revocation
 
+_SERIAL_NUMBER = re.compile("[0-9a-f]{1,128}")
 _RETRY_AFTER = 5
 """Seconds until a client should try again while the index is incomplete."""
 
@@ -134,9 +136,11 @@ class Certificates(View[ACMEOrder]):
 
 
 def _record(key: Key, order: ACMEOrder) -> CertificateRecord | None:
-    """The record of the order's certificate; None if it has none."""
+    """The record of the order's certificate; None if it has none, or a serial number that no list can have."""
     spec, status = order.spec, order.status
     if status.serial_number is None or status.not_before is None or status.not_after is None:
+        return None
+    if _SERIAL_NUMBER.fullmatch(status.serial_number) is None:
         return None
     return CertificateRecord(
         order=key,

@@ -24,14 +24,14 @@ Time = Annotated[datetime, msgspec.Meta(tz=True)]
 FreeForm = dict[str, Any]
 """A part that another program defines; `check_depth` bounds it."""
 
-MAXIMUM_DEPTH = 64
-"""Levels of a free-form part. A pod template, the deepest that has a meaning, has fifteen."""
+MAXIMUM_DEPTH, MAXIMUM_WIDTH = 64, 10_000
+"""Levels of a free-form part, and values on one of them. A pod template, the deepest that is in use, has fifteen."""
 
 
 def check_depth(*parts: object) -> None:
-    """Raise ValueError if a free-form part is nested too deeply to be written, compared and logged.
+    """Raise ValueError if a free-form part is too deep or too wide to be written, compared and logged.
 
-    The schema of a custom resource cannot say that: it allows ten thousand levels.
+    The schema of a custom resource cannot say that: it allows ten thousand levels, and a megabyte.
     """
     level: list[object] = list(parts)
     for _ in range(MAXIMUM_DEPTH):
@@ -43,6 +43,8 @@ def check_depth(*parts: object) -> None:
         ]
         if not level:
             return
+        if len(level) > MAXIMUM_WIDTH:
+            raise ValueError(f"has more than {MAXIMUM_WIDTH} values on one level")
     raise ValueError(f"nested more than {MAXIMUM_DEPTH} levels deep")
 
 

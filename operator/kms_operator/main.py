@@ -40,15 +40,29 @@ _STACK_OCTETS = 32 * 2**20
 
 def run(settings: OperatorSettings, *, stop: threading.Event | None = None, intervals: Intervals | None = None) -> int:
     """Run the operator until SIGTERM, SIGINT or `stop`. Returns the exit code: 0, or 1 if it cannot run."""
-    # One deep object, which any tenant can write, must not end the watch of all.
-    sys.setrecursionlimit(_NESTING)
-    threading.stack_size(_STACK_OCTETS)
     try:
-        asyncio.run(_run(settings, stop or threading.Event(), intervals or Intervals()))
+        with _parsing_deep_objects():
+            asyncio.run(_run(settings, stop or threading.Event(), intervals or Intervals()))
     except (Misconfigured, OSError) as error:
         logger.error("the operator cannot run", extra={"error": str(error)})
         return 1
     return 0
+
+
+@contextmanager
+def _parsing_deep_objects() -> Iterator[None]:
+    """One deep object, which any tenant can write, must not end the watch of all.
+
+    The operator parses nothing but what an API server has taken. Where strangers' documents are parsed, Python's own
+    limit must stay.
+    """
+    limit, size = sys.getrecursionlimit(), threading.stack_size(_STACK_OCTETS)
+    sys.setrecursionlimit(_NESTING)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
+        threading.stack_size(size)
 
 
 async def _run(settings: OperatorSettings, stop: threading.Event, intervals: Intervals) -> None:

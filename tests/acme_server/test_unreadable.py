@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
+from cryptography import x509
 from msgspec.structs import replace
 
 from acme_server.accounts.eab_credentials import Binding
@@ -221,3 +222,24 @@ async def test_a_date_at_the_end_of_time_does_not_stop_garbage_collection(world:
     world.configure(account_retention="forever")
     assert await collector(world).collect() == {"acmeorders": 1}
     assert world.api.read(ORDERS, NAMESPACE, second.metadata.name) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [("revocation.time", "9999-12-31T23:59:59-23:00"), ("notAfter", "9999-12-31T23:59:59Z"), ("serialNumber", "zz")],
+)
+async def test_an_order_that_was_written_by_hand_does_not_stop_the_list_of_its_ca(
+    world: World, path: str, value: str
+) -> None:
+    account = await world.account()
+    for name in ("a.example.com", "b.example.com"):
+        order = await world.finalized(account, await world.proven(account, name), pki.csr(name))
+        revoked = transitions.revoked(order, "unspecified", now=world.clock())
+        world.api.put(ORDERS, revoked)
+    spoil(world.api, ORDERS, order.metadata.name, f"status.{path}", value)
+    sync = FullSync(world.cluster, ORDERS, world.services.state.order_index)
+    sync.request()
+    async with in_background(sync.run(pause=0.01)):
+        await sync.done.wait()
+    listed = x509.load_der_x509_crl((await world.services.crls.current(NAMESPACE, "ca")).der)
+    assert len(listed) == (1 if value == "zz" else 2)
