@@ -24,8 +24,8 @@ from kms.cluster.list_all import list_all
 from kms.resources.accounts import ACMEAccount
 from kms.resources.durations import parse_duration
 from kms.resources.kinds import ACCOUNTS, ORDERS
-from kms.resources.meta import Key, ObjectMeta
-from kms.resources.orders import ACMEOrder
+from kms.resources.meta import Key, ObjectMeta, Unreadable
+from kms.resources.orders import ACCOUNT, ACMEOrder
 from kms.resources.profiles import CertificateProfile
 
 logger = logging.getLogger(__name__)
@@ -89,37 +89,40 @@ class GarbageCollector:
 
     async def collect(self) -> dict[str, int]:
         """Delete what is due now. Returns how many of each kind. Raises ClusterError if a list fails."""
-        orders, busy = await self._due_orders()
+        busy = _BusyAccounts()
+        orders = await self._due_orders(busy)
         deleted = {ORDERS.plural: await self._delete(ORDERS.plural, self._orders.remove, orders)}
         if self._retentions():
             accounts = await self._due_accounts(busy)
             deleted[ACCOUNTS.plural] = await self._delete(ACCOUNTS.plural, self._accounts.remove, accounts)
         return deleted
 
-    async def _due_orders(self) -> tuple[list[ObjectMeta], set[Key]]:
-        """The orders to delete, and the accounts that have other orders."""
+    async def _due_orders(self, busy: _BusyAccounts) -> list[ObjectMeta]:
+        """The orders to delete. The accounts that have other orders are added to `busy`."""
         due: list[ObjectMeta] = []
-        busy: set[Key] = set()
         now = self._clock()
         for namespace in self._namespaces:
-            async for order in list_all(self._cluster, ORDERS, namespace, pause=self._pace.pause):
+            async for order in list_all(
+                self._cluster, ORDERS, namespace, on_unreadable=busy.add_unreadable, pause=self._pace.pause
+            ):
                 until = retention.kept_until(order)
                 if until is not None and now > until and len(due) < self._pace.most:
                     due.append(order.metadata)
                 else:
-                    busy.add((order.metadata.namespace, order.spec.account_ref.name))
-        return due, busy
+                    busy.add(order.metadata.namespace, order.spec.account_ref.name)
+        return due
 
-    async def _due_accounts(self, busy: set[Key]) -> list[ObjectMeta]:
+    async def _due_accounts(self, busy: _BusyAccounts) -> list[ObjectMeta]:
         """The accounts to delete: those that their profile no longer retains and that have no orders."""
         retentions = self._retentions()
         now = self._clock()
         due: list[ObjectMeta] = []
         for namespace in self._namespaces:
-            async for account in list_all(self._cluster, ACCOUNTS, namespace, pause=self._pace.pause):
-                key = account.metadata.namespace, account.metadata.name
+            async for account in list_all(
+                self._cluster, ACCOUNTS, namespace, on_unreadable=_keep, pause=self._pace.pause
+            ):
                 retained = retentions.get((account.metadata.namespace, account.spec.profile_ref.name))
-                if retention.is_abandoned(account, retention=retained, has_orders=key in busy, now=now):
+                if retention.is_abandoned(account, retention=retained, has_orders=busy.has(account), now=now):
                     due.append(account.metadata)
         return due[: self._pace.most]
 
@@ -129,7 +132,12 @@ class GarbageCollector:
         for each in self._profiles.values():
             acme = each.spec.enrollment.acme
             if acme is not None and acme.account_retention is not None:
-                found[each.metadata.namespace, each.metadata.name] = parse_duration(acme.account_retention)
+                try:
+                    found[each.metadata.namespace, each.metadata.name] = parse_duration(acme.account_retention)
+                except ValueError as error:
+                    # The schema refuses it; an object that is older than the schema keeps its accounts.
+                    extra = {"profile": f"{each.metadata.namespace}/{each.metadata.name}", "error": str(error)}
+                    logger.warning("accountRetention is invalid; accounts are kept", extra=extra)
         return found
 
     async def _delete(
@@ -152,3 +160,32 @@ class GarbageCollector:
                 self._metrics.count_deletion(kind, "removed")
             await self._sleep(1 / self._pace.rate)
         return deleted
+
+
+class _BusyAccounts:
+    """The accounts that have orders. An order that cannot be read belongs to the account that its label names."""
+
+    def __init__(self) -> None:
+        self._accounts: set[Key] = set()
+        self._unknown: set[str] = set()
+
+    def add(self, namespace: str, account: str) -> None:
+        """The account has an order."""
+        self._accounts.add((namespace, account))
+
+    def add_unreadable(self, order: Unreadable) -> None:
+        """Some account has an order. Without the label, any account of the namespace may have it."""
+        account = order.metadata.labels.get(ACCOUNT)
+        if account is None:
+            self._unknown.add(order.metadata.namespace)
+        else:
+            self.add(order.metadata.namespace, account)
+
+    def has(self, account: ACMEAccount) -> bool:
+        """Whether the account has, or may have, an order."""
+        namespace = account.metadata.namespace
+        return (namespace, account.metadata.name) in self._accounts or namespace in self._unknown
+
+
+def _keep(_unreadable: Unreadable) -> None:
+    """An account that cannot be read is kept; the list has logged it."""

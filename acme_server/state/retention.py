@@ -7,7 +7,7 @@ that clients and people can find out what went wrong.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from kms.contract import READY
 from kms.resources.accounts import ACMEAccount
@@ -34,6 +34,14 @@ def kept_until(order: ACMEOrder) -> datetime | None:
     return max((earliest, *authorizations))
 
 
+def _later(moment: datetime, period: timedelta) -> datetime:
+    """The moment `period` after this one, or the last that there is."""
+    try:
+        return moment + period
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
+
+
 def _earliest_deletion(order: ACMEOrder) -> datetime | None:
     status = order.status
     match status.state:
@@ -42,12 +50,12 @@ def _earliest_deletion(order: ACMEOrder) -> datetime | None:
         case "valid" if status.not_after is not None:
             revocation = status.revocation
             compromised = revocation is not None and revocation.reason == "keyCompromise"
-            return status.not_after + (AFTER_COMPROMISE if compromised else AFTER_EXPIRY)
+            return _later(status.not_after, AFTER_COMPROMISE if compromised else AFTER_EXPIRY)
         case "invalid":
             ready = condition(status.conditions, READY)
-            return (ready.last_transition_time if ready is not None else order.spec.expires) + WITHOUT_CERTIFICATE
+            return _later(ready.last_transition_time if ready is not None else order.spec.expires, WITHOUT_CERTIFICATE)
         case _:
-            return order.spec.expires + WITHOUT_CERTIFICATE
+            return _later(order.spec.expires, WITHOUT_CERTIFICATE)
 
 
 def is_abandoned(account: ACMEAccount, *, retention: timedelta | None, has_orders: bool, now: datetime) -> bool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Literal
 
 import msgspec
 
-from kms.resources.meta import AllowedNamespaces, Condition, LocalRef, ObjectMeta, Selector, Struct
+from kms.resources.meta import AllowedNamespaces, Condition, LocalRef, ObjectMeta, Selector, Struct, Time
 
 
 class PrivateKey(Struct, frozen=True, kw_only=True):
@@ -100,7 +99,7 @@ class AuthoritySpec(Struct, frozen=True, kw_only=True):
 
     internal: InternalAuthority | None = None
     imported: ImportedAuthority | None = None
-    renew_issued_before: datetime | None = None
+    renew_issued_before: Time | None = None
     cross_certificates: tuple[str, ...] = ()
     trust: Trust | None = None
 
@@ -109,7 +108,7 @@ class FormerRoot(Struct, frozen=True, kw_only=True):
     """A root (PEM) that the CA had until `replaced_at`."""
 
     certificate: str
-    replaced_at: datetime
+    replaced_at: Time
 
 
 class AuthorityStatus(Struct, frozen=True, kw_only=True):
@@ -127,8 +126,8 @@ class AuthorityStatus(Struct, frozen=True, kw_only=True):
     alternate_chains: tuple[str, ...] = ()
     serial_number: str | None = None
     subject_key_id: str | None = msgspec.field(default=None, name="subjectKeyID")
-    not_before: datetime | None = None
-    not_after: datetime | None = None
+    not_before: Time | None = None
+    not_after: Time | None = None
     former_roots: tuple[FormerRoot, ...] = ()
     conditions: tuple[Condition, ...] = ()
 

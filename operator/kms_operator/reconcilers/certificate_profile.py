@@ -13,15 +13,15 @@ from dataclasses import replace
 from datetime import datetime
 
 from kms.clock import Entropy
-from kms.contract import READY, directory_url, may_offer, objection_to_skipping
+from kms.contract import READY, UNREADABLE, directory_url, may_offer, objection_to_skipping
 from kms.pki.policy import Policy, contents_violations, unlisted_names
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.client_namespaces import check_templates
 from kms.resources.compile import InvalidRules, compile_policy
 from kms.resources.core import Secret
 from kms.resources.durations import parse_duration
-from kms.resources.kinds import PROFILES, SECRETS
-from kms.resources.meta import is_true
+from kms.resources.kinds import AUTHORITIES, POLICIES, PROFILES, SECRETS
+from kms.resources.meta import Unreadable, is_true
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import AcmeEnrollment, CertificateProfile, OrderProfile, ProfileStatus
 from kms.resources.secret_names import CA_CERTIFICATE, CHAIN, DIRECTORY, DIRECTORY_URL, directory_secret_name
@@ -128,7 +128,7 @@ def _check(
 ) -> tuple[ConditionUpdate, ConditionUpdate]:
     """Ready and ResolvedRefs."""
     try:
-        rules = _resolve(profile, policy, authority)
+        rules = _resolve(profile, policy, authority, snapshot)
     except _Refused as refusal:
         return refusal.update, replace(refusal.update, type=RESOLVED_REFS)
     resolved = ConditionUpdate(
@@ -165,7 +165,8 @@ def _flaws(profile: CertificateProfile, snapshot: Snapshot, entry: OrderProfile)
     lent = snapshot.profile((namespace, entry.profile_ref.name))
     name = f"CertificateProfile {namespace}/{entry.profile_ref.name}"
     if lent is None:
-        yield "ProfileNotFound", f"{name} does not exist"
+        missing = _missing("ProfileNotFound", name, snapshot.unreadable(PROFILES, (namespace, entry.profile_ref.name)))
+        yield missing.update.reason, missing.update.message
         return
     if not is_true(lent.status.conditions, READY):
         yield "ProfileNotReady", f"{name} is not ready"
@@ -184,22 +185,33 @@ def _rules_of(profile: CertificateProfile, snapshot: Snapshot) -> Policy | None:
 
 
 def _resolve(
-    profile: CertificateProfile, policy: CertificatePolicy | None, authority: CertificateAuthority | None
+    profile: CertificateProfile,
+    policy: CertificatePolicy | None,
+    authority: CertificateAuthority | None,
+    snapshot: Snapshot,
 ) -> Policy:
     """The compiled policy. Raises _Refused where a reference leads nowhere, or to what is not ready."""
     namespace = profile.metadata.namespace
     authority_name = f"CertificateAuthority {namespace}/{profile.spec.issuer_ref.name}"
     policy_name = f"CertificatePolicy {namespace}/{profile.spec.policy_ref.name}"
     if authority is None:
-        raise _Refused("IssuerNotFound", f"{authority_name} does not exist")
+        why = snapshot.unreadable(AUTHORITIES, (namespace, profile.spec.issuer_ref.name))
+        raise _missing("IssuerNotFound", authority_name, why)
     if policy is None:
-        raise _Refused("PolicyNotFound", f"{policy_name} does not exist")
+        why = snapshot.unreadable(POLICIES, (namespace, profile.spec.policy_ref.name))
+        raise _missing("PolicyNotFound", policy_name, why)
     if not is_true(authority.status.conditions, READY):
         raise _Refused("IssuerNotReady", f"{authority_name} is not ready")
     try:
         return compile_policy(policy)
     except InvalidRules as error:
         raise _Refused("PolicyInvalid", f"{policy_name}: {error.field}: {error.message}") from error
+
+
+def _missing(reason: str, name: str, unreadable: Unreadable | None) -> _Refused:
+    if unreadable is not None:
+        return _Refused(UNREADABLE, f"{name} cannot be read: {unreadable}")
+    return _Refused(reason, f"{name} does not exist")
 
 
 def _check_contents(profile: CertificateProfile, rules: Policy) -> None:

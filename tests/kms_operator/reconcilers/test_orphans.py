@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 import pytest
 
 from kms.resources.core import Secret
-from kms.resources.kinds import AUTHORITIES, CREDENTIALS
+from kms.resources.kinds import AUTHORITIES, CREDENTIALS, Kind
+from kms.resources.meta import Unreadable
 from kms.resources.secret_names import COMPONENT, MANAGED_BY, OWNER, OWNER_UID, SIGNING_KEY, VERIFICATION_KEY
 from kms_operator.objects import internal_secret
 from kms_operator.reconcilers import orphans
@@ -24,6 +26,7 @@ from tests.support.operated import (
     objects,
     snapshot_of,
     stored,
+    unread,
 )
 
 OWNERS = (("certificateauthorities", ("pki", "issuing")), ("eabcredentials", ("pki", "web")))
@@ -47,9 +50,12 @@ def reads(*resources: Any, settings: OperatorSettings = SETTINGS) -> list[Read]:
     return list(orphans.reads(None, snapshot_of(*resources, settings=settings)))
 
 
-def deleted(*resources: Any, absent: Any = OWNERS) -> tuple[Any, ...]:
-    """What is deleted once the API server has said that the owners do not exist."""
-    plan = orphans.plan(None, snapshot_of(*resources, absent=absent), now=NOW, entropy=entropy())
+def deleted(
+    *resources: Any, absent: Any = OWNERS, unreadable: Iterable[tuple[Kind[Any], Unreadable]] = ()
+) -> tuple[Any, ...]:
+    """What is deleted once the API server has said that the owners do not exist, or that they cannot be read."""
+    snapshot = snapshot_of(*resources, absent=absent, unreadable=unreadable)
+    plan = orphans.plan(None, snapshot, now=NOW, entropy=entropy())
     return objects(plan.delete)
 
 
@@ -103,3 +109,11 @@ def test_what_does_not_say_clearly_whose_it_is_is_left_alone(metadata: dict[str,
 def test_what_belongs_to_a_namespace_of_another_operator_is_left_alone() -> None:
     settings = OperatorSettings("https://acme.example.com", RELEASE, watch_namespaces=("other",))
     assert reads(key_of_authority(), settings=settings) == []
+
+
+@pytest.mark.requirement("SEC77", "SEC82")
+def test_what_belongs_to_an_owner_that_cannot_be_read_stays() -> None:
+    key = key_of_authority()
+    assert deleted(key) == (key,)
+    assert deleted(key, unreadable=[(AUTHORITIES, unread(authority()))]) == ()
+    assert deleted(key, unreadable=[(AUTHORITIES, unread(authority(uid="another")))]) == (key,)
