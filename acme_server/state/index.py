@@ -12,7 +12,7 @@ from collections import OrderedDict
 from typing import Generic, TypeVar
 
 from kms.cluster.resource_version import newer
-from kms.resources.meta import Key, Resource, key_of
+from kms.resources.meta import Key, ObjectMeta, Resource, key_of
 
 T = TypeVar("T", bound=Resource)
 
@@ -58,6 +58,11 @@ class Index(Generic[T]):
         self._versions[key] = version
         for view in self._views:
             view.put(key, resource)
+
+    def has(self, metadata: ObjectMeta) -> bool:
+        """Whether the views have seen that version of the object, or a newer one."""
+        known = self._versions.get((metadata.namespace, metadata.name))
+        return known is not None and not newer(metadata.resource_version, known)
 
     def mark_stale(self) -> None:
         """Changes may have been missed: do not rely on any object until it is seen again."""

@@ -19,8 +19,8 @@ from kms.resources.meta import Resource
 
 T = TypeVar("T", bound=Resource)
 
-_FIRST, _SMALLEST, _LARGEST = 500, 50, 2_000
-"""Objects of a page."""
+_FIRST, _SMALLEST, _LARGEST = 100, 50, 2_000
+"""Objects of a page. The first page tells how long objects are; an order has up to 190 kB."""
 _OCTETS = 8_000_000
 """The aim for the length of a page: it is in memory as a whole, and should arrive well within a call's deadline."""
 _BATCH = 100

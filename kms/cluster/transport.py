@@ -34,6 +34,8 @@ USER_AGENT = "kms-acme"
 """The part before a slash is the field manager of our plain writes."""
 
 JSON = "application/json"
+METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+"""A list of objects without spec and status."""
 APPLY = "application/apply-patch+yaml"
 
 _METHODS = {
@@ -60,6 +62,7 @@ class Request:
     target: str
     body: bytes | None = None
     content_type: str = JSON
+    accept: str = JSON
 
 
 class Transport:
@@ -155,7 +158,9 @@ class Transport:
         return answer
 
     async def _ask(self, session: aiohttp.ClientSession, request: Request, token: str | None) -> aiohttp.ClientResponse:
-        headers = {} if token is None else {"Authorization": token}
+        headers = {"Accept": request.accept}
+        if token is not None:
+            headers["Authorization"] = token
         if request.body is not None:
             headers["Content-Type"] = request.content_type
         return await session.request(
@@ -183,7 +188,7 @@ class Transport:
             connector=aiohttp.TCPConnector(limit=limit, ssl=True if tls is None else tls, keepalive_timeout=60),
             timeout=aiohttp.ClientTimeout(total=None, sock_read=silence),
             # Compressing costs both sides more CPU than a network inside a cluster saves.
-            headers={"Accept": JSON, "Accept-Encoding": "identity", "User-Agent": USER_AGENT},
+            headers={"Accept-Encoding": "identity", "User-Agent": USER_AGENT},
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=LINE_BYTES,
             trust_env=False,  # looking for proxies in the environment costs four times the call itself

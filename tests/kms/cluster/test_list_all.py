@@ -35,7 +35,7 @@ async def test_small_objects_come_in_large_pages_and_each_of_them_once() -> None
         names = filled(api, 2_600)
         found = [each.metadata.name async for each in list_all(await api.cluster(), ACCOUNTS)]
         assert found == names
-        assert limits(api) == [500, 2_000, 2_000]
+        assert limits(api) == [100, 2_000, 2_000]
 
 
 async def test_pages_of_large_objects_have_fewer_of_them() -> None:
@@ -44,7 +44,7 @@ async def test_pages_of_large_objects_have_fewer_of_them() -> None:
         found = [each.metadata.name async for each in list_all(await api.cluster(), ACCOUNTS)]
         assert found == names
         first, *others = limits(api)
-        assert first == 500
+        assert first == 100
         assert {limit * LARGE // 1_000_000 for limit in others} == {7}
 
 
@@ -54,7 +54,7 @@ async def test_what_does_not_come_after_four_attempts_is_an_error() -> None:
         api.fail_next("list", ACCOUNTS.plural, 500, times=4)
         with pytest.raises(Unavailable):
             await anext(list_all(await api.cluster(), ACCOUNTS, pause=0.01))
-        assert limits(api) == [500, 250, 125, 62]
+        assert limits(api) == [100, 50, 50, 50]
 
 
 async def test_a_snapshot_that_is_gone_is_not_asked_for_again() -> None:
