@@ -33,7 +33,7 @@ from kms.resources.accounts import AccountStatus, ACMEAccount
 from kms.resources.core import Secret
 from kms.resources.kinds import ACCOUNTS, ORDERS, SECRETS, Kind
 from kms.resources.meta import ObjectMeta
-from kms.resources.orders import OrderStatus, StoredProblem
+from kms.resources.orders import ACMEOrder, StoredProblem
 from tests.support.accounts import account
 from tests.support.acmeorders import order
 from tests.support.eventually import in_background, until
@@ -65,7 +65,8 @@ async def test_metadata_comes_without_spec_and_status_by_field_and_in_pages(clie
     for number in range(4):
         one = order(f"{number}.example.com")
         metadata = ObjectMeta(name=f"a{number}", namespace=namespace)
-        await client.create(ORDERS, msgspec.structs.replace(one, metadata=metadata, status=OrderStatus()))
+        spec = msgspec.structs.replace(one.spec, tokens=())
+        await client.create(ORDERS, ACMEOrder(metadata=metadata, spec=spec))
     first = await client.get(ORDERS, namespace, "a0")
     failure = StoredProblem(type="unauthorized", detail="no")
     await client.replace_status(ORDERS, transitions.failed(first, failure, reason="Failed", now=datetime.now(UTC)))
