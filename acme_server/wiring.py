@@ -35,7 +35,8 @@ from acme_server.state.index import Index
 from acme_server.state.quotas import ObjectQuota, OpenOrderQuota
 from acme_server.state.store import Store
 from acme_server.state.turns import Turns
-from acme_server.state.weight import weigh_account, weigh_order
+from acme_server.state.weight import memory_of_account, memory_of_order, weigh_account, weigh_order
+from acme_server.state.write_rate import WriteRate
 from acme_server.tasks import Work
 from acme_server.urls import URLs
 from acme_server.validation.attempt import ValidationTiming, Validator
@@ -66,8 +67,8 @@ T = TypeVar("T", bound=Resource)
 ACCOUNT_CAPACITY = 10_000
 ORDER_CAPACITY = 1_000
 """Objects in the caches. An order takes about 4 kB with its certificate, and is hardly read again once it has one."""
-CACHE_OCTETS = 8 * 2**20
-"""Of the JSON of the objects in a cache; decoded they take about three times as much."""
+CACHE_OCTETS = 24 * 2**20
+"""Memory of the objects in a cache."""
 ACCOUNT_OCTETS = 4_096
 """The accounts may take as much together as `maximum_accounts` of this length; most take less than 2 kB."""
 
@@ -135,6 +136,7 @@ class State:
     authorizations: Authorizations
     order_quota: ObjectQuota[ACMEOrder]
     open_orders: OpenOrderQuota
+    write_rate: WriteRate
     account_sync: FullSync[ACMEAccount]
     order_sync: FullSync[ACMEOrder]
     account_feed: ChangeFeed[ACMEAccount]
@@ -163,19 +165,25 @@ class State:
             ACCOUNTS,
             capacity=ACCOUNT_CAPACITY,
             octets=CACHE_OCTETS,
-            weigh=weigh_account,
+            weigh=memory_of_account,
             index=account_index,
             is_sole_writer=account_cache_is_current,
+        )
+        write_rate = WriteRate(
+            clock=environment.clock,
+            maximum=settings.maximum_order_bytes,
+            namespace_share=settings.namespace_share,
         )
         orders = Store(
             cluster,
             ORDERS,
             capacity=ORDER_CAPACITY,
             octets=CACHE_OCTETS,
-            weigh=weigh_order,
+            weigh=memory_of_order,
             normalise=with_authorizations,
             index=order_index,
             is_sole_writer=environment.is_sole_writer,
+            admit_write=_admission(write_rate),
         )
         namespaces = settings.watch_namespaces
         account_sync = FullSync(cluster, ACCOUNTS, account_index, namespaces=namespaces)
@@ -206,9 +214,11 @@ class State:
                 namespace_share=settings.namespace_share,
                 account_share=settings.account_share,
                 weigh=weigh_order,
+                write_rate=write_rate,
                 account_of=lambda order: order.spec.account_ref.name,
             ),
             open_orders=OpenOrderQuota(order_index, clock=environment.clock),
+            write_rate=write_rate,
             account_sync=account_sync,
             order_sync=order_sync,
             account_feed=account_feed,
@@ -242,6 +252,15 @@ class State:
         for kind, quota in ((ACCOUNTS.plural, self.account_quota), (ORDERS.plural, self.order_quota)):
             metrics.watch_objects(kind, quota.__len__, quota.maximum)
             metrics.watch_octets(kind, quota.octets, quota.maximum_octets)
+
+
+def _admission(write_rate: WriteRate) -> Callable[[ACMEOrder], None]:
+    """Admit each write of an order. Revocations must not wait for others; each certificate is revoked once."""
+
+    def admit(order: ACMEOrder) -> None:
+        write_rate.admit(order.metadata.namespace, urgent=order.status.revocation is not None)
+
+    return admit
 
 
 def _feed(

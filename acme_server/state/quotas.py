@@ -7,7 +7,6 @@ its namespace. So there is room for one more, however many are greedy.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +18,9 @@ from acme_server.model import Profile
 from acme_server.problems import ProblemType, Refused
 from acme_server.state.index import Index, View
 from acme_server.state.retention import unsuccessful_until
+from acme_server.state.shares import RESERVE, share_of, with_reserve
 from acme_server.state.weight import weigh_order
+from acme_server.state.write_rate import WriteRate
 from kms.clock import Clock
 from kms.resources.accounts import ACMEAccount
 from kms.resources.meta import Key
@@ -28,8 +29,6 @@ from kms.resources.orders import ACMEOrder, with_authorizations
 MAXIMUM_OPEN_ORDERS = 300
 """Orders of one account without a certificate. cert-manager works on 60 challenges at a time; more only fill etcd."""
 MAXIMUM_OPEN_OCTETS = 8 * 2**20
-RESERVE = 0.1
-"""By which share of a limit renewals may exceed it."""
 _RETRY_WHEN_FULL = 300
 _RETRY_WHEN_BUSY = 30
 _MEBIBYTE = 2**20
@@ -79,17 +78,12 @@ class ProfileLimits:
     octets_field: str = ""
 
 
-def share_of(whole: int, others: int, share: float) -> int:
-    """What one of several may use: a share of what the others leave of the whole."""
-    return math.ceil(max(0, whole - others) * share)
-
-
 class ObjectQuota(View[T]):
     """Counts and weighs the objects of one kind: altogether, by namespace, by profile and by account.
 
     `what` names the kind in problem documents. Objects for which `counts_for_profile` is false (aliases of accounts)
     count for no profile. `weigh` returns the octets of an object, `account_of` the name of the account that it is for,
-    "" for a kind that accounts do not have. The shares are numbers from 0 to 1.
+    "" for a kind that accounts do not have. The shares are numbers from 0 to 1. `write_rate` counts each new version.
     """
 
     def __init__(
@@ -102,6 +96,7 @@ class ObjectQuota(View[T]):
         namespace_share: float = 1.0,
         account_share: float = 1.0,
         reserve: float = RESERVE,
+        write_rate: WriteRate | None = None,
         weigh: Callable[[T], int] = lambda _resource: 0,
         account_of: Callable[[T], str] = lambda _resource: "",
         counts_for_profile: Callable[[T], bool] = lambda _resource: True,
@@ -113,6 +108,7 @@ class ObjectQuota(View[T]):
         self._namespace_share = namespace_share
         self._account_share = account_share
         self._reserve = reserve
+        self._write_rate = write_rate
         self._weigh = weigh
         self._account_of = account_of
         self._counts_for_profile = counts_for_profile
@@ -142,6 +138,9 @@ class ObjectQuota(View[T]):
         """Count the object; one that took the name of another before that was seen to go, in its place."""
         profile = resource.spec.profile_ref.name if self._counts_for_profile(resource) else ""
         octets = self._weigh(resource)
+        if self._write_rate is not None and self._index.complete:
+            # While the index is incomplete, objects are listed that were written long ago.
+            self._write_rate.add(key[0], octets)
         self._discard(key)
         scope = self._scope(key[0], profile, self._account_of(resource))
         self._entries[key] = scope, octets
@@ -336,11 +335,6 @@ class OpenOrderQuota(View[ACMEOrder]):
         now = self._clock()
         counted = [octets for until, octets in self._orders.get(account, {}).values() if until >= now]
         return Usage(len(counted), sum(counted))
-
-
-def with_reserve(limit: int, reserve: float) -> int:
-    """What renewals may use: a little more than others."""
-    return limit + math.ceil(limit * reserve)
 
 
 def _keep(known: dict[K, V], name: K, value: V, usage: Usage) -> None:

@@ -71,7 +71,7 @@ class Store(Generic[T]):
     The cache has up to `capacity` objects, of `octets` together as `weigh` weighs them. `normalise` is applied to every
     object that the API server returns. `index` learns of every version of every object, written here or seen in the
     watch. `is_sole_writer` says whether no other replica can have written in the last minute: only then does the cache
-    hold the latest version.
+    hold the latest version. `admit_write` is called with each object before it is written; it may raise Unavailable.
     """
 
     def __init__(
@@ -85,6 +85,7 @@ class Store(Generic[T]):
         normalise: Callable[[T], T] = identity,
         index: Index[T] | None = None,
         is_sole_writer: Callable[[], bool] = lambda: True,
+        admit_write: Callable[[T], None] = lambda _resource: None,
         retry: Callable[[], AsyncIterator[int]] = attempts,
     ) -> None:
         self._cluster = cluster
@@ -93,6 +94,7 @@ class Store(Generic[T]):
         self._normalise = normalise
         self._index = Index() if index is None else index
         self.is_sole_writer = is_sole_writer
+        self._admit_write = admit_write
         self._retry = retry
         self._reads: SharedReads[T | None] = SharedReads(self._read)
         # In this process one writer at a time changes an object: transitions queue up here instead of conflicting.
@@ -154,6 +156,7 @@ class Store(Generic[T]):
 
     async def add(self, resource: T) -> T:
         """Create the object. Raises AlreadyExists and Unavailable."""
+        self._admit_write(resource)
         with answering_unavailable():
             try:
                 created = await self._cluster.create(self._kind, resource)
@@ -208,6 +211,7 @@ class Store(Generic[T]):
         raise Unavailable("Too many changes to the same object at once.")
 
     async def _replace_status(self, wanted: T) -> T:
+        self._admit_write(wanted)
         try:
             with answering_unavailable():
                 return self._take(await self._cluster.replace_status(self._kind, wanted))

@@ -1,4 +1,4 @@
-"""What accounts and orders take in etcd, in octets: the unit in which they are limited. Pure.
+"""What accounts and orders take in etcd and in memory, in octets: the unit in which they are limited. Pure.
 
 etcd holds the JSON that the API server sends. Objects are weighed by what they contain, not as they arrive, so that
 every replica weighs the same version alike; what only the API server adds is estimated, rather too high than too low.
@@ -17,6 +17,7 @@ _MANAGED_FIELDS = 1_000
 _MANAGED_ITEM = 130
 """What managedFields take, and for an order of an earlier version also of each item of its lists."""
 _STATE = 18
+_DETAIL = 512
 _RESULT = 320
 """What the result of a validation adds, beside the name: it is in the error of a challenge up to twice."""
 
@@ -34,6 +35,21 @@ def weigh_order(order: ACMEOrder) -> int:
 def weigh_account(account: ACMEAccount) -> int:
     """The octets of the account."""
     return _json(account) + _MANAGED_FIELDS
+
+
+def memory_of_order(order: ACMEOrder) -> int:
+    """The octets of memory that the decoded order takes, roughly."""
+    status = order.status
+    challenges = sum(len(each.challenges) for each in status.authorizations)
+    names = sum(len(each.value) for each in order.spec.identifiers)
+    texts = len(status.certificate or "") + len(status.request or b"")
+    errors = challenges * _DETAIL if status.state == "invalid" else 0
+    return 4_000 + texts + errors + 2 * names + 600 * len(status.authorizations) + 200 * challenges
+
+
+def memory_of_account(account: ACMEAccount) -> int:
+    """The octets of memory that the decoded account takes, roughly."""
+    return 3 * weigh_account(account)
 
 
 def weigh_issuance(order: ACMEOrder, *, request: int, chain: int) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
 from acme_server.urls import URLs
 from kms.resources.kinds import ORDERS
-from tests.support.acme import EXTERNAL_URL, ClientKey
+from tests.support.acme import EXTERNAL_URL, ClientKey, b64
 from tests.support.domain import NAMESPACE, World
 from tests.support.server import Answer, Server, running_server
 
@@ -119,3 +122,23 @@ async def test_one_tenant_at_his_limit_leaves_bytes_to_another() -> None:
         assert (refused.status, refused.problem["type"]) == (503, "rateLimited")
         assert 0 < count < 10
         assert (await modest.order()).status == 201
+
+
+@pytest.mark.requirement("SEC72", "SEC75")
+async def test_one_tenant_who_writes_too_much_waits_and_another_does_not() -> None:
+    async with running_server(add_tenant) as server:
+        greedy, modest = server, tenant(server)
+        for each in (greedy, modest):
+            await each.register()
+        server.world.services.state.order_index.mark_complete()
+        server.world.services.state.write_rate.maximum = 60_000
+        order = await greedy.ready()
+        certificate = await greedy.certificate(await greedy.finalize(await greedy.ready("other.example.com")))
+        _, refused = await orders_until_refused(greedy, most=40)
+        assert (refused.status, refused.headers["Retry-After"]) == (503, "60")  # before: any number
+        assert (await greedy.finalize(order)).status == 503
+        assert (await modest.finalize(await modest.ready())).json["status"] == "valid"
+        der = certificate.public_bytes(Encoding.DER)
+        assert (await greedy.post(f"{greedy.base}/revoke-cert", {"certificate": b64(der)})).status == 200
+        server.world.clock.ahead += timedelta(minutes=11)
+        assert (await greedy.finalize(order)).json["status"] == "valid"

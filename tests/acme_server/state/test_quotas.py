@@ -14,7 +14,8 @@ from acme_server.model import Profile
 from acme_server.orders import transitions
 from acme_server.problems import ProblemType, Refused
 from acme_server.state.index import Index
-from acme_server.state.quotas import ObjectQuota, OpenOrderQuota, ProfileLimits, Usage, share_of
+from acme_server.state.quotas import ObjectQuota, OpenOrderQuota, ProfileLimits, Usage
+from acme_server.state.shares import share_of
 from acme_server.state.weight import weigh_order
 from kms.resources.accounts import ACMEAccount
 from kms.resources.meta import LocalRef
