@@ -22,8 +22,8 @@ _RETRY_AFTER = 60
 class WriteRate:
     """Counts the octets that all replicas write within `minutes`, and limits them: `maximum` in all.
 
-    A namespace may write a share (0 to 1) of what the others leave. What is urgent does not count shares, and may exceed
-    the maximum by `reserve`.
+    A namespace may write a share (0 to 1) of what the others leave. For what is urgent there are no shares, and it may
+    exceed the maximum by `reserve`.
     """
 
     def __init__(
