@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -142,3 +143,27 @@ async def test_one_tenant_who_writes_too_much_waits_and_another_does_not() -> No
         assert (await greedy.post(f"{greedy.base}/revoke-cert", {"certificate": b64(der)})).status == 200
         server.world.clock.ahead += timedelta(minutes=11)
         assert (await greedy.finalize(order)).json["status"] == "valid"
+
+
+@pytest.mark.requirement("SEC72", "C4")
+async def test_where_nothing_more_fits_an_order_waits_with_its_certificate() -> None:
+    async with running_server() as server:
+        await server.register()
+        order = await server.ready()
+        quota = server.world.services.state.order_quota
+        fits, quota.maximum_octets = quota.maximum_octets, quota.octets()
+        waiting = await server.finalize(order)
+        assert (waiting.status, waiting.problem["type"]) == (503, "rateLimited")
+        assert (await server.post(order.location)).json["status"] == "ready"
+        quota.maximum_octets = fits
+        assert (await server.finalize(order)).json["status"] == "valid"
+
+
+@pytest.mark.requirement("SEC62", "SEC72")
+async def test_orders_that_come_at_once_do_not_exceed_a_limit() -> None:
+    async with running_server() as server:
+        await server.register()
+        server.world.services.state.open_orders.maximum = 5
+        answers = await asyncio.gather(*(server.order(f"{number}.example.com") for number in range(20)))
+        assert sorted(each.status for each in answers) == [201] * 5 + [503] * 15  # before: up to 20
+        assert len(server.world.stored_orders()) == 5
