@@ -200,10 +200,13 @@ class NewOrders:
         for attempt in range(_REPLACEMENTS):
             meta = replace(order.metadata, name=successor_name(predecessor, attempt))
             successor = replace(order, metadata=meta, spec=replace(order.spec, replaces=wanted.replaces))
+            earlier = self._store.get_cached(*key_of(successor))
+            if earlier is not None and earlier.status.state == "invalid":
+                continue  # for good: no request to the API server says anything else
             try:
                 return await self._add(caller, successor, renewal=due and attempt == 0)
             except AlreadyExists:
-                existing = await self._store.read_live(*key_of(replace(order, metadata=meta)))
+                existing = await self._store.read_live(*key_of(successor))
             if existing is None:
                 raise Unavailable("The order that replaces the certificate is being removed at this moment.")
             if transitions.expired(existing, now=self._clock()).status.state != "invalid":

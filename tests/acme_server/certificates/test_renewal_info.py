@@ -193,6 +193,18 @@ async def test_a_renewal_that_failed_waits_as_others_do(world: World, account: A
         await replacing(world, account, id_of(predecessor))
 
 
+@pytest.mark.requirement("SEC73", "SEC74")
+async def test_renewals_that_failed_cost_later_ones_no_requests(world: World, account: ACMEAccount) -> None:
+    predecessor = await certified(world, account)
+    world.validator.failures[NAME] = wrong()
+    for _ in range(5):
+        before = len(world.api.requests)
+        failed = await replacing(world, account, id_of(predecessor))
+        assert world.calls(before) == ["create acmeorders"]  # before: and two requests for each that has failed
+        await world.respond(failed)
+        assert (await world.services.orders.poll(failed)).status.state == "invalid"
+
+
 @pytest.mark.requirement("SEC73")
 async def test_renewals_exceed_the_limit_of_a_profile_by_its_reserve_alone(world: World, account: ACMEAccount) -> None:
     predecessors = [await certified(world, account, f"host-{number}.example.com") for number in range(5)]
