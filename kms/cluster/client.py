@@ -174,13 +174,16 @@ class Cluster:
         token: str = "",
         query: Mapping[str, str] = MappingProxyType({}),
         accept: str = JSON,
+        most: int | None = None,
     ) -> Page:
         """The same page, its items not decoded (kms.cluster.codec.decode_items). Raises what `page` raises.
 
-        `query` are further parameters of the request.
+        `query` are further parameters of the request. Raises TooLong if the page has more than `most` octets.
         """
         asked = {**query, "limit": str(limit), "continue": token}
-        return decode_page(await self._send("list", kind, _path(kind, namespace), query=asked, accept=accept))
+        return decode_page(
+            await self._send("list", kind, _path(kind, namespace), query=asked, accept=accept, most=most)
+        )
 
     async def version(self, kind: Kind[T], namespace: str | None = None) -> str:
         """The current resourceVersion of the kind, from which to watch without a list."""
@@ -340,8 +343,11 @@ class Cluster:
         body: bytes | None = None,
         content_type: str = JSON,
         accept: str = JSON,
+        most: int | None = None,
     ) -> bytes:
-        request = _request(verb, kind, path, query=query, body=body, content_type=content_type, accept=accept)
+        request = _request(
+            verb, kind, path, query=query, body=body, content_type=content_type, accept=accept, most=most
+        )
         return await self._transport.send(request)
 
 
@@ -354,10 +360,11 @@ def _request(
     body: bytes | None = None,
     content_type: str = JSON,
     accept: str = JSON,
+    most: int | None = None,
 ) -> Request:
     if query:
         path += "?" + urlencode({key: value for key, value in query.items() if value})
-    return Request(verb, kind.plural, path, body, content_type, accept)
+    return Request(verb, kind.plural, path, body, content_type, accept, most)
 
 
 def _path(kind: Kind[T], namespace: str | None, name: str | None = None, subresource: str = "") -> str:

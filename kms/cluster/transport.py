@@ -16,7 +16,7 @@ import aiohttp
 from yarl import URL
 
 from kms.cluster.auth import Connection
-from kms.cluster.errors import ClusterError, Delivery, Unavailable, error_of
+from kms.cluster.errors import ClusterError, Delivery, TooLong, Unavailable, error_of
 from kms.cluster.metrics import APIMetrics
 from kms.cluster.retry import PATIENCE, Budget, Call, Timing
 
@@ -55,7 +55,7 @@ _LOST = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. `target` is path and query, quoted already."""
+    """One request. `target` is path and query, quoted already. An answer of more than `most` octets is not read."""
 
     verb: Verb
     plural: str
@@ -63,6 +63,7 @@ class Request:
     body: bytes | None = None
     content_type: str = JSON
     accept: str = JSON
+    most: int | None = None
 
 
 class Transport:
@@ -115,10 +116,12 @@ class Transport:
         try:
             async with asyncio.timeout_at(deadline):
                 answer = await self._answer(self._calls, request)
-                body = await answer.read()
+                body = await _read(answer, request.most)
         except _LOST as error:
             raise self._unavailable(request, error, started) from error
         self._count(request, answer.status, started)
+        if body is None:
+            raise TooLong(f"{request.verb} {request.plural}: the answer is longer than {request.most} octets")
         if answer.status >= _FIRST_OTHER:
             raise error_of(answer.status, body, answer.headers.get("Retry-After"))
         return body
@@ -193,6 +196,20 @@ class Transport:
             read_bufsize=LINE_BYTES,
             trust_env=False,  # looking for proxies in the environment costs four times the call itself
         )
+
+
+async def _read(answer: aiohttp.ClientResponse, most: int | None) -> bytes | None:
+    """The body; None if it is longer than `most` octets, which are never in memory at once."""
+    if most is None:
+        return await answer.read()
+    chunks, octets = [], 0
+    async for chunk in answer.content.iter_any():
+        octets += len(chunk)
+        if octets > most:
+            answer.close()
+            return None
+        chunks.append(chunk)
+    return b"".join(chunks)
 
 
 def _delivery(error: Exception) -> Delivery:

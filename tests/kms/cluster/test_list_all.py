@@ -48,6 +48,21 @@ async def test_pages_of_large_objects_have_fewer_of_them() -> None:
         assert {limit * LARGE // 1_000_000 for limit in others} == {7}
 
 
+@pytest.mark.requirement("SEC72")
+async def test_a_page_that_would_be_too_long_is_not_read() -> None:
+    async with running_api() as api:
+        small = filled(api, 150)
+        large = [f"b{number:04}" for number in range(400)]
+        for name in large:
+            api.put(ACCOUNTS, account(name, thumbprint="t" * 10_000))
+        found = [each.metadata.name async for each in list_all(await api.cluster(), ACCOUNTS, octets=200_000)]
+        assert found == small + large
+        first, second, third, *_ = limits(api)
+        assert first == 100
+        assert second > 200  # as if all were small: before, up to 2,000 of 190 kB
+        assert third == second // 4
+
+
 async def test_what_does_not_come_after_four_attempts_is_an_error() -> None:
     async with running_api() as api:
         filled(api, 1)
