@@ -151,13 +151,14 @@ class Revocations:
         Authorizations that its orders reuse, or that need no proof, do not count. The index of authorizations names the
         orders; where other replicas may have written, they are read live before the answer is yes or no.
         """
-        if not self._authorizations.complete:
-            raise Unavailable("The server is still reading its authorizations.", 5)
-        if any(self._find(account, each) is None for each in identifiers) and not self._orders.is_sole_writer():
+        known = self._authorizations.complete and self._orders.is_sole_writer()
+        if not known and any(self._find(account, each) is None for each in identifiers):
             async with self._turns.take(key_of(account)):
                 await self._read_unseen(account)
         proofs = {each: self._find(account, each) for each in identifiers}
         if None in proofs.values():
+            if self._authorizations.full:
+                raise Unavailable("The server does not know all authorizations at the moment.", 60)
             return False
         return await self._hold(account, {each: proof for each, proof in proofs.items() if proof is not None})
 

@@ -81,8 +81,13 @@ class Authorizations(View[ACMEOrder]):
 
     @property
     def complete(self) -> bool:
-        """Whether every valid authorization is known. If not, one that is not known may exist."""
-        return self._index.complete and len(self._authorizations) < self._capacity
+        """Whether every order was listed. If not, an authorization that is not known may exist."""
+        return self._index.complete
+
+    @property
+    def full(self) -> bool:
+        """Whether valid authorizations may have been forgotten to make room."""
+        return len(self._authorizations) >= self._capacity
 
     def has_seen(self, order: ObjectMeta) -> bool:
         """Whether the authorizations of that version of the order are known."""
