@@ -34,6 +34,9 @@ from acme_server.state.garbage_collector import GarbageCollector
 from acme_server.state.index import Index
 from acme_server.state.quotas import ObjectQuota, OpenOrderQuota
 from acme_server.state.store import Store
+from acme_server.state.turns import Turns
+from acme_server.state.weight import memory_of_account, memory_of_order, weigh_account, weigh_order
+from acme_server.state.write_rate import WriteRate
 from acme_server.tasks import Work
 from acme_server.urls import URLs
 from acme_server.validation.attempt import ValidationTiming, Validator
@@ -63,7 +66,11 @@ T = TypeVar("T", bound=Resource)
 
 ACCOUNT_CAPACITY = 10_000
 ORDER_CAPACITY = 1_000
-"""Objects in the caches. An order takes about 5 kB with its certificate, and is hardly read again once it has one."""
+"""Objects in the caches. An order takes about 4 kB with its certificate, and is hardly read again once it has one."""
+CACHE_OCTETS = 24 * 2**20
+"""Memory of the objects in a cache."""
+ACCOUNT_OCTETS = 4_096
+"""The accounts may take as much together as `maximum_accounts` of this length; most take less than 2 kB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +136,7 @@ class State:
     authorizations: Authorizations
     order_quota: ObjectQuota[ACMEOrder]
     open_orders: OpenOrderQuota
+    write_rate: WriteRate
     account_sync: FullSync[ACMEAccount]
     order_sync: FullSync[ACMEOrder]
     account_feed: ChangeFeed[ACMEAccount]
@@ -156,16 +164,26 @@ class State:
             cluster,
             ACCOUNTS,
             capacity=ACCOUNT_CAPACITY,
+            octets=CACHE_OCTETS,
+            weigh=memory_of_account,
             index=account_index,
             is_sole_writer=account_cache_is_current,
+        )
+        write_rate = WriteRate(
+            clock=environment.clock,
+            maximum=settings.maximum_order_bytes,
+            namespace_share=settings.namespace_share,
         )
         orders = Store(
             cluster,
             ORDERS,
             capacity=ORDER_CAPACITY,
+            octets=CACHE_OCTETS,
+            weigh=memory_of_order,
             normalise=with_authorizations,
             index=order_index,
             is_sole_writer=environment.is_sole_writer,
+            admit_write=_admission(write_rate),
         )
         namespaces = settings.watch_namespaces
         account_sync = FullSync(cluster, ACCOUNTS, account_index, namespaces=namespaces)
@@ -178,12 +196,29 @@ class State:
             order_index=order_index,
             account_keys=AccountKeys(account_index),
             account_quota=ObjectQuota(
-                account_index, "accounts", maximum=settings.maximum_accounts, counts_for_profile=is_account
+                account_index,
+                "accounts",
+                maximum=settings.maximum_accounts,
+                maximum_octets=settings.maximum_accounts * ACCOUNT_OCTETS,
+                namespace_share=settings.namespace_share,
+                weigh=weigh_account,
+                counts_for_profile=is_account,
             ),
             certificates=Certificates(order_index, on_revocation=on_revocation),
             authorizations=Authorizations(order_index, clock=environment.clock),
-            order_quota=ObjectQuota(order_index, "orders", maximum=settings.maximum_orders),
+            order_quota=ObjectQuota(
+                order_index,
+                "orders",
+                maximum=settings.maximum_orders,
+                maximum_octets=settings.maximum_order_bytes,
+                namespace_share=settings.namespace_share,
+                account_share=settings.account_share,
+                weigh=weigh_order,
+                write_rate=write_rate,
+                account_of=lambda order: order.spec.account_ref.name,
+            ),
             open_orders=OpenOrderQuota(order_index, clock=environment.clock),
+            write_rate=write_rate,
             account_sync=account_sync,
             order_sync=order_sync,
             account_feed=account_feed,
@@ -214,8 +249,18 @@ class State:
         """Show the sizes of caches and the numbers of objects as metrics."""
         metrics.watch_cache("accounts", self.accounts.__len__, self.account_feed.idle_seconds)
         metrics.watch_cache("orders", self.orders.__len__, self.order_feed.idle_seconds)
-        metrics.watch_objects(ACCOUNTS.plural, self.account_quota.__len__, self.account_quota.maximum)
-        metrics.watch_objects(ORDERS.plural, self.order_quota.__len__, self.order_quota.maximum)
+        for kind, quota in ((ACCOUNTS.plural, self.account_quota), (ORDERS.plural, self.order_quota)):
+            metrics.watch_objects(kind, quota.__len__, quota.maximum)
+            metrics.watch_octets(kind, quota.octets, quota.maximum_octets)
+
+
+def _admission(write_rate: WriteRate) -> Callable[[ACMEOrder], None]:
+    """Admit each write of an order. Revocations must not wait for others; each certificate is revoked once."""
+
+    def admit(order: ACMEOrder) -> None:
+        write_rate.admit(order.metadata.namespace, urgent=order.status.revocation is not None)
+
+    return admit
 
 
 def _feed(
@@ -300,6 +345,7 @@ class Services:
             metrics=metrics,
             attempt=recovery.attempt,
         )
+        turns = Turns()
         cancellation = Cancellation(orders=orders, clock=clock)
         caa = CAA(lookup=CAALookup(validation.lookup_caa), profiles=profiles, urls=urls, clock=clock, metrics=metrics)
         worker = Worker(
@@ -325,6 +371,7 @@ class Services:
             issuers=issuers,
             caa=caa,
             urls=urls,
+            quota=state.order_quota,
             clock=clock,
             metrics=metrics,
         )
@@ -339,6 +386,7 @@ class Services:
             authorizations=state.authorizations,
             certificates=state.certificates,
             worker=worker,
+            is_renewal_due=renewals.is_due,
             objection=validation.objection,
             clock=clock,
             entropy=entropy,
@@ -366,6 +414,7 @@ class Services:
                 recovery=recovery,
                 finalization=finalization,
                 authorization_reuse=authorization_reuse,
+                turns=turns,
                 clock=clock,
                 page=orders_page,
             ),
@@ -374,6 +423,8 @@ class Services:
                 orders=orders,
                 accounts=account_service,
                 certificates=state.certificates,
+                authorizations=state.authorizations,
+                turns=turns,
                 clock=clock,
             ),
             crls=CRLs(

@@ -7,7 +7,11 @@ full_sync           lists all objects into the index, at the start and after a g
 certificates        view: a record of each certificate
 authorizations      view: valid authorizations of accounts
 account_keys        view: keys of accounts
-quotas              views: numbers of objects and of open orders, and their limits
+quotas              views: numbers and sizes of objects and of open orders, and their limits
+write_rate          what is written in ten minutes, and its limit
+shares              shares of what all use
+weight              what objects take in etcd and in memory
+turns               requests of one account that wait for each other
 retention           how long orders and accounts are kept
 garbage_collector   deletes what is no longer needed
 """

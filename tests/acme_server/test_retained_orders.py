@@ -7,17 +7,20 @@ import tracemalloc
 from datetime import timedelta
 
 import msgspec
+import pytest
 from msgspec.structs import replace
 
+from acme_server.orders import transitions
 from acme_server.orders.recovery import UnfinishedOrders
 from acme_server.state.authorizations import Authorizations
 from acme_server.state.certificates import Certificates
 from acme_server.state.index import Index
 from acme_server.state.quotas import ObjectQuota, OpenOrderQuota
+from acme_server.state.weight import weigh_order
 from kms.cluster.codec import encode
 from kms.resources.kinds import ORDERS
 from kms.resources.orders import ACMEOrder, Identifier
-from tests.support.acmeorders import NOW, certified
+from tests.support.acmeorders import DIGEST, NOW, certified, issued, order, proven
 
 ORDERS_HERE = 1_000
 LIMIT = 1_700
@@ -46,6 +49,35 @@ def stored(number: int) -> bytes:
             ),
         ),
     )
+
+
+@pytest.mark.requirement("SEC72")
+def test_an_order_with_a_hundred_names_takes_little_memory() -> None:
+    names = [f"{number:03}{'l' * 56}.{'l' * 60}.example.com" for number in range(100)]
+    documents = []
+    for number in range(50):
+        many = proven(order(*(f"{number:03}{name}" for name in names)))
+        many = replace(many, metadata=replace(many.metadata, name=f"order-{number}"))
+        documents.append(encode(ORDERS, transitions.issued(many, DIGEST, issued(), now=NOW)))
+    index: Index[ACMEOrder] = Index()
+    views = (
+        Certificates(index),
+        Authorizations(index, clock=lambda: NOW, capacity=100),
+        ObjectQuota(index, "orders", maximum=1_000, weigh=weigh_order, account_of=lambda each: each.metadata.name),
+        OpenOrderQuota(index, clock=lambda: NOW),
+    )
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for document in documents:
+            index.update(msgspec.json.decode(document, type=ACMEOrder), False)
+        gc.collect()
+        octets = tracemalloc.get_traced_memory()[0] / len(documents)
+    finally:
+        tracemalloc.stop()
+    print(f"{octets:.0f} octets an order")
+    assert len(views[0]) == len(documents)
+    assert octets < 6_000  # 61,000 before: every name and every proof
 
 
 def test_an_order_with_its_certificate_takes_little_memory() -> None:
