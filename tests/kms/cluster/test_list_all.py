@@ -20,9 +20,9 @@ LARGE = 100_000
 """Octets of an object of which about 80 make a page."""
 
 
-def listed(cluster: Cluster, *, pause: float = 5.0) -> AsyncGenerator[ACMEAccount, None]:
+def listed(cluster: Cluster, **limits: float) -> AsyncGenerator[ACMEAccount, None]:
     """The accounts, all of which can be read."""
-    return list_all(cluster, ACCOUNTS, on_unreadable=lambda unreadable: pytest.fail(str(unreadable)), pause=pause)
+    return list_all(cluster, ACCOUNTS, on_unreadable=lambda unreadable: pytest.fail(str(unreadable)), **limits)  # type: ignore[arg-type]
 
 
 def limits(api: FakeApiServer) -> list[int]:
