@@ -149,11 +149,13 @@ def test_a_key_that_a_user_brings_is_used_and_its_secret_not_touched(settled: Ku
 
 def test_accounts_are_counted(settled: Kubectl) -> None:
     found = settled.get("eab/web")
+    uid, key_id = found["metadata"]["uid"], found["status"]["keyID"]
     account = {
         "apiVersion": "pki.kms.hanzo.ai/v1alpha1",
         "kind": "ACMEAccount",
-        "metadata": {"name": "one", "labels": {"pki.kms.hanzo.ai/credential-uid": found["metadata"]["uid"]}},
+        "metadata": {"name": "one"},
         "spec": {
+            "externalAccount": {"name": "web", "namespace": settled.namespace, "uid": uid, "keyID": key_id},
             "profileRef": {"name": "web"},
             "key": '{"crv":"P-256","kty":"EC","x":"AA","y":"AA"}',
             "thumbprint": "x" * 43,
