@@ -250,7 +250,7 @@ LABELS = [".".join(f"n{name}" for _ in range(58)) + ".example.com" for name in r
 async def test_names_that_need_thousands_of_lookups_are_refused_before_anything_is_proven(
     world: World, account: ACMEAccount
 ) -> None:
-    problem = await refusal(world.order(account, *LABELS))
+    problem = await refusal(world.order(account, *LABELS[:30]))  # more characters than that are refused
     assert problem.type == ProblemType.REJECTED_IDENTIFIER
     assert "takes more than 500 lookups" in problem.detail
     assert (await world.order(account, *LABELS[:8])).status.state == "pending"
