@@ -153,7 +153,7 @@ def test_accounts_are_counted(settled: Kubectl) -> None:
     account = {
         "apiVersion": "pki.kms.hanzo.ai/v1alpha1",
         "kind": "ACMEAccount",
-        "metadata": {"name": "one"},
+        "metadata": {"name": "one", "labels": {"pki.kms.hanzo.ai/credential-uid": uid}},
         "spec": {
             "externalAccount": {"name": "web", "namespace": settled.namespace, "uid": uid, "keyID": key_id},
             "profileRef": {"name": "web"},
