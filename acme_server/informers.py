@@ -24,6 +24,7 @@ from kms.resources.kinds import (
     PROFILES,
     SECRETS,
 )
+from kms.resources.retained import retained
 from kms.resources.secret_names import COMPONENT
 
 _SERVICE_NAME = "kubernetes.io/service-name"
@@ -31,7 +32,10 @@ _SERVICE_NAME = "kubernetes.io/service-name"
 
 
 class Informers:
-    """All informers. They hold only Secrets of the release namespace that belong to kms-acme.
+    """All informers.
+
+    They hold only Secrets of the release namespace that belong to kms-acme, and of what tenants write only what is in
+    force.
 
     After `patience` seconds without a watch the server is not ready: a restart of the API server takes less.
     """
@@ -47,12 +51,19 @@ class Informers:
     ) -> None:
         self._patience = patience
         namespaces = settings.watch_namespaces
-        self.authorities = Informer(cluster, AUTHORITIES, namespaces=namespaces)
-        self.policies = Informer(cluster, POLICIES, namespaces=namespaces)
+        self.authorities = Informer(cluster, AUTHORITIES, namespaces=namespaces, keep=retained)
+        self.policies = Informer(cluster, POLICIES, namespaces=namespaces, keep=retained)
         self.unvalidated_profiles = UnvalidatedProfiles()
-        self.profiles = Informer(cluster, PROFILES, namespaces=namespaces, on_change=self.unvalidated_profiles.update)
+        self.profiles = Informer(
+            cluster, PROFILES, namespaces=namespaces, on_change=self.unvalidated_profiles.update, keep=retained
+        )
         self.credentials = Informer(
-            cluster, CREDENTIALS, namespaces=namespaces, indexes={UID_INDEX: by_uid}, on_change=on_credential
+            cluster,
+            CREDENTIALS,
+            namespaces=namespaces,
+            indexes={UID_INDEX: by_uid},
+            on_change=on_credential,
+            keep=retained,
         )
         self.secrets = Informer(
             cluster, SECRETS, namespaces=(settings.namespace,), labels=COMPONENT, on_change=on_secret

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from acme_server.model import OrderProfile, Profile
 from acme_server.problems import NotFound, ProblemType, Refused, Unavailable
 from kms.cluster.informer import Informer
-from kms.contract import READY, may_offer, objection_to_skipping
+from kms.contract import READY, may_enroll, may_offer, objection_to_skipping
 from kms.pki.constraints import Constraints, constraints_of
 from kms.pki.policy import contents_violations
 from kms.pki.quoting import quoted
@@ -21,6 +21,7 @@ from kms.resources.meta import is_true
 from kms.resources.orders import ACMEOrder
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import AcmeEnrollment, CertificateProfile
+from kms.resources.retained import is_reduced
 
 _COLD = 2
 """Retry-After while the caches are being filled, in seconds."""
@@ -147,7 +148,7 @@ class Profiles:
             if self._profiles.outage_seconds():
                 raise Unavailable("The server cannot read its configuration at the moment.", _COLD)
             return None
-        if not is_true(resource.status.conditions, READY):
+        if not is_true(resource.status.conditions, READY) or not may_enroll(resource):
             raise Unavailable(f"Profile {namespace}/{name} is not ready.", _NOT_READY)
         return self._compile_once(resource, resource.spec.enrollment.acme)
 
@@ -175,6 +176,9 @@ class Profiles:
                 f"Profile {namespace}/{name} refers to a policy or CA that is missing or unreadable.",
                 _NOT_READY,
             )
+        if is_reduced(policy):
+            # The operator has not seen yet that the profile uses it.
+            raise Unavailable(f"Profile {namespace}/{name} is not ready.", _COLD)
         versions = tuple(
             f"{each.metadata.uid}/{each.metadata.resource_version}" for each in (resource, policy, authority)
         )

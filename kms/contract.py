@@ -10,7 +10,8 @@ from typing import Literal
 
 from kms.address import Address
 from kms.pki.policy import Policy, unlisted_names
-from kms.resources.profiles import AcmeEnrollment
+from kms.resources.meta import condition
+from kms.resources.profiles import AcmeEnrollment, CertificateProfile
 from kms.resources.secret_names import SERVICE_NAME, nonce_secret_name, serving_secret_name
 
 Program = Literal["server", "operator"]
@@ -18,6 +19,8 @@ Program = Literal["server", "operator"]
 READY = "Ready"
 """The condition of all our kinds that says whether a resource can be used."""
 
+OPEN_ENROLLMENT = "OpenEnrollment"
+"""The condition of an open CertificateProfile: whether its namespace may have one (`AcmeEnrollment.is_open`)."""
 UNREADABLE = "Unreadable"
 """The reason of Ready and of Events where an object, or one that it refers to, does not fit its model."""
 
@@ -70,6 +73,21 @@ def profile_url(external_url: str, namespace: str, profile: str) -> str:
 def directory_url(external_url: str, namespace: str, profile: str) -> str:
     """The ACME directory of a profile."""
     return f"{profile_url(external_url, namespace, profile)}/directory"
+
+
+def may_enroll(profile: CertificateProfile) -> bool:
+    """Whether clients may use the profile as far as the operator decides that by the namespace of the profile.
+
+    An open profile needs the operator's consent to this very version of it (condition OpenEnrollment): where there is
+    none yet, it is denied.
+    """
+    acme = profile.spec.enrollment.acme
+    if acme is None or not acme.is_open:
+        return True
+    consent = condition(profile.status.conditions, OPEN_ENROLLMENT)
+    return (
+        consent is not None and consent.status == "True" and consent.observed_generation == profile.metadata.generation
+    )
 
 
 def objection_to_skipping(acme: AcmeEnrollment, policy: Policy) -> str | None:

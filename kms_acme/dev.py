@@ -43,7 +43,16 @@ _OF: Mapping[str, tuple[str, ...]] = {
         "maximum_order_bytes", "maximum_accounts", "namespace_share", "account_share", "maximum_connections",
         "maximum_connections_per_address", "proxy_networks", "peer_service",
     ),
-    "operator": ("operator_metrics_listen", "cert_manager_namespace", "cluster_issuers_from", "trust_from"),
+    "operator": (
+        "operator_metrics_listen",
+        "cert_manager_namespace",
+        "cluster_issuers_from",
+        "trust_from",
+        "open_profiles_from",
+        "maximum_profiles_per_namespace",
+        "maximum_secrets",
+        "maximum_secrets_per_namespace",
+    ),
 }  # fmt: skip
 _FLAGS: Mapping[str, str] = {
     "watch_namespaces": "--watch-namespace",

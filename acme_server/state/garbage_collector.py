@@ -131,9 +131,9 @@ class GarbageCollector:
         found: dict[Key, timedelta] = {}
         for each in self._profiles.values():
             acme = each.spec.enrollment.acme
-            if acme is not None and acme.account_retention is not None:
+            if acme is not None and (retained := acme.retention_of_accounts) is not None:
                 try:
-                    found[each.metadata.namespace, each.metadata.name] = parse_duration(acme.account_retention)
+                    found[each.metadata.namespace, each.metadata.name] = parse_duration(retained)
                 except ValueError as error:
                     # The schema refuses it; an object that is older than the schema keeps its accounts.
                     extra = {"profile": f"{each.metadata.namespace}/{each.metadata.name}", "error": str(error)}

@@ -7,12 +7,11 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from weakref import WeakValueDictionary
 
 from acme_server.metrics import Metrics
 from acme_server.model import ChallengeId, Failed, Outcome, Valid
 from acme_server.problems import NotFound, ProblemType
-from acme_server.state.cache import Key
+from acme_server.validation.shares import FairSlots, Limits, Path
 from kms.clock import Clock
 from kms.resources.orders import ACMEOrder, ChallengeType, Identifier, StoredProblem, StoredSubProblem, token_of
 
@@ -47,6 +46,11 @@ class ValidationTiming:
     store_for: float = 300.0
 
 
+def account_path(order: ACMEOrder) -> Path:
+    """Return (namespace, profile, account) of the order, by which attempts are shared."""
+    return order.metadata.namespace, order.spec.profile_ref.name, order.spec.account_ref.name
+
+
 class ValidationFailed(Exception):
     """A failed attempt. `temporary`: another attempt may succeed."""
 
@@ -66,7 +70,7 @@ class Validation:
 
     id: ChallengeId
     order: ACMEOrder
-    account: Key
+    account: Path
     identifier: Identifier
     token: str
     key_authorization: str
@@ -83,8 +87,7 @@ class Validation:
         if token is None:
             raise NotFound
         identifier = order.status.authorizations[id_.position].identifier
-        account = order.metadata.namespace, order.spec.account_ref.name
-        return cls(id_, order, account, identifier, token, f"{token}.{thumbprint}", quiet, now)
+        return cls(id_, order, account_path(order), identifier, token, f"{token}.{thumbprint}", quiet, now)
 
     def retry_now(self, *, quiet: bool) -> None:
         """End the pause before the next attempt. Without `quiet` the client has asked for this validation."""
@@ -122,9 +125,9 @@ class _Failure:
 
 
 class Attempts:
-    """Runs validations, `in_flight` attempts at a time and `in_flight_by_account` for one account.
+    """Runs validations, within the limits of attempts at a time that share them out.
 
-    So an account with slow hosts does not delay the others.
+    So neither an account nor a tenant with slow hosts delays the others.
     """
 
     def __init__(
@@ -135,17 +138,14 @@ class Attempts:
         clock: Clock,
         metrics: Metrics,
         timing: ValidationTiming,
-        in_flight: int,
-        in_flight_by_account: int,
+        in_flight: Limits,
     ) -> None:
         self._validators = validators
         self._check_caa = check_caa
         self._clock = clock
         self._metrics = metrics
         self._timing = timing
-        self._slots = asyncio.Semaphore(in_flight)
-        self._in_flight_by_account = in_flight_by_account
-        self._account_slots: WeakValueDictionary[Key, asyncio.Semaphore] = WeakValueDictionary()
+        self._slots = FairSlots(in_flight)
 
     def supports(self, type_: ChallengeType) -> bool:
         """Whether there is a validator for challenges of that type."""
@@ -155,14 +155,15 @@ class Attempts:
         """Attempt until control is proven, an attempt fails for good, or the time for attempts is over."""
         loop = asyncio.get_running_loop()
         started = loop.time()
-        slots = self._account_slots.setdefault(validation.account, asyncio.Semaphore(self._in_flight_by_account))
+        first: float | None = None
         for delay in (*self._timing.retry_delays, None):
-            async with slots, self._slots:
+            async with self._slots.slot(validation.account):
+                first = loop.time() if first is None else first
                 result = await self._attempt(validation)
             if isinstance(result, Valid):
                 self._metrics.observe_validation(validation.id.type, "valid", loop.time() - started)
                 return result
-            if not result.temporary or delay is None or loop.time() - started + delay > self._timing.retry_for:
+            if not result.temporary or delay is None or loop.time() - first + delay > self._timing.retry_for:
                 break
             await validation.pause(delay)
         problem = validation.problem() or _server_internal()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from types import MappingProxyType
 
@@ -18,11 +17,16 @@ from acme_server.metrics import Metrics
 from acme_server.model import ChallengeId, Outcome
 from acme_server.problems import Refused, Unavailable
 from acme_server.state.cache import Key
-from acme_server.validation.attempt import Attempts, CheckCAA, Validation, ValidationTiming, Validator
+from acme_server.validation.attempt import Attempts, CheckCAA, Validation, ValidationTiming, Validator, account_path
 from acme_server.validation.batch import Batch
+from acme_server.validation.shares import Limits, QueueShares
 from kms.clock import Clock
 from kms.resources.meta import key_of
 from kms.resources.orders import ACMEOrder, ChallengeType, StoredProblem
+
+IN_FLIGHT = Limits(total=100, namespace=75, profile=75, account=25)
+"""Attempts at a time. The share of one namespace leaves some to others even if all its hosts are slow."""
+QUEUED = Limits(total=5_000, namespace=2_500, profile=2_500, account=1_000)
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +41,8 @@ Refused if the order is gone."""
 class Worker:
     """The validations of this process.
 
-    `in_flight` is the number of concurrent attempts, `queued` that of validations, waiting ones included: ten orders
-    with as many names as an order can have are `queued_by_account`.
+    `in_flight` limits concurrent attempts, `queued` validations, waiting ones included; both in all, by namespace, by
+    profile and by account. Ten orders with as many names as an order can have are what an account may queue.
     """
 
     def __init__(
@@ -50,10 +54,8 @@ class Worker:
         clock: Clock,
         metrics: Metrics,
         timing: ValidationTiming | None = None,
-        in_flight: int = 100,
-        in_flight_by_account: int = 25,
-        queued: int = 5_000,
-        queued_by_account: int = 1_000,
+        in_flight: Limits = IN_FLIGHT,
+        queued: Limits = QUEUED,
     ) -> None:
         self._store_results = store_results
         self._timing = timing or ValidationTiming()
@@ -64,21 +66,18 @@ class Worker:
             metrics=metrics,
             timing=self._timing,
             in_flight=in_flight,
-            in_flight_by_account=in_flight_by_account,
         )
-        self._queued = queued
-        self._queued_by_account = queued_by_account
-        self._by_account: Counter[Key] = Counter()
+        self._queued = QueueShares(queued)
         self._batches: dict[Key, Batch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
 
     def __len__(self) -> int:
-        return self._by_account.total()
+        return len(self._queued)
 
     def is_idle(self) -> bool:
         """Whether nothing is running, waiting or to be stored."""
-        return not self._batches and not self._tasks and not self._by_account
+        return not self._batches and not self._tasks and not len(self._queued)
 
     def validates(self, type_: ChallengeType) -> bool:
         """Whether challenges of that type can be validated; others are never offered."""
@@ -91,12 +90,8 @@ class Worker:
         8.2). The failure of a `quiet` validation is not stored, since the client may not have asked for it.
         Raises Unavailable if too many are running, or the server is shutting down.
         """
-        account = order.metadata.namespace, order.spec.account_ref.name
-        if (
-            self._draining
-            or self._by_account.total() >= self._queued
-            or self._by_account[account] >= self._queued_by_account
-        ):
+        account = account_path(order)
+        if self._draining or not self._queued.has_room(account):
             raise Unavailable("Too many challenges are being validated.", 2)
         now = asyncio.get_running_loop().time()
         key = key_of(order)
@@ -112,7 +107,7 @@ class Worker:
             return
         validation = Validation.of(order, id_, thumbprint, quiet=quiet, now=now)
         batch.running[id_] = validation
-        self._by_account[account] += 1
+        self._queued.add(account)
         self._spawn(self._validate(batch, validation))
 
     def running_challenges(self, order: ACMEOrder) -> Problems:
@@ -150,9 +145,7 @@ class Worker:
         try:
             outcome = await self._attempts.run(validation)
         finally:
-            self._by_account[validation.account] -= 1
-            if not self._by_account[validation.account]:
-                del self._by_account[validation.account]
+            self._queued.remove(validation.account)
         batch.add_outcome(validation, outcome, now=asyncio.get_running_loop().time())
 
     async def _store_when_due(self, key: Key, batch: Batch) -> None:

@@ -195,7 +195,10 @@ class Programs:
         self._kubeconfigs: dict[str, Path] = {}
         self._first_port, self._first_http_port = free_port(), free_port()
         self.operator = Program(
-            "operator", self._command("operator"), metrics_port=free_port(), log=folder / "operator.log"
+            "operator",
+            (*self._command("operator"), "--open-profiles-from=*"),
+            metrics_port=free_port(),
+            log=folder / "operator.log",
         )
         self.servers: list[Server] = []
         self._new_server(self._first_port, self._first_http_port)

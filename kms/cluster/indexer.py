@@ -23,7 +23,7 @@ class Indexer(Generic[T]):
 
     An object whose newest version does not fit its model is not there, and neither is an older version of it.
     `scopes` are the namespaces that are watched; (None,) is all of them together. `indexes` maps names to functions
-    that return the values by which an object is found.
+    that return the values by which an object is found. `keep` returns the part of an object that is stored.
     """
 
     def __init__(
@@ -33,10 +33,12 @@ class Indexer(Generic[T]):
         scopes: tuple[str | None, ...] = (None,),
         indexes: Mapping[str, Callable[[T], Iterable[Hashable]]] | None = None,
         on_change: OnChange[T] | None = None,
+        keep: Callable[[T], T] = lambda object_: object_,
     ) -> None:
         self._kind = kind
         self._scopes = scopes
         self._on_change = on_change
+        self._keep = keep
         self._objects: dict[Key, T] = {}
         self._unreadable: dict[Key, Unreadable] = {}
         self._index_by = dict(indexes or {})
@@ -136,6 +138,7 @@ class Indexer(Generic[T]):
             self._store(object_)
 
     def _store(self, object_: T) -> None:
+        object_ = self._keep(object_)
         key = key_of(object_)
         old = self._objects.get(key)
         if old is not None:

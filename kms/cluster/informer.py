@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, S
 from typing import Generic, TypeVar
 
 from kms.cluster.client import Cluster
+from kms.cluster.codec import Listing
 from kms.cluster.indexer import Indexer, OnChange
 from kms.cluster.reflector import ReflectorGroup
 from kms.cluster.retry import Timing
@@ -14,12 +15,16 @@ from kms.resources.meta import Resource, Unreadable
 
 T = TypeVar("T", bound=Resource)
 
+_PAGE = 100
+"""Objects of a page."""
+
 
 class Informer(Generic[T]):
     """The objects of the API server, as far as they have been received; never the basis of a state change.
 
     `namespaces` are watched one by one; without any, all are watched together. `labels` is a label selector. `indexes`
-    maps names to functions that return the values by which an object is found.
+    maps names to functions that return the values by which an object is found. `keep` returns the part of an object
+    that is stored.
     """
 
     def __init__(
@@ -31,13 +36,15 @@ class Informer(Generic[T]):
         labels: str = "",
         indexes: Mapping[str, Callable[[T], Iterable[Hashable]]] | None = None,
         on_change: OnChange[T] | None = None,
+        keep: Callable[[T], T] = lambda object_: object_,
         timing: Timing | None = None,
     ) -> None:
         self._cluster = cluster
         self._kind = kind
         self._labels = labels
+        self._keep = keep
         scopes: tuple[str | None, ...] = tuple(dict.fromkeys(namespaces)) or (None,)
-        self._indexer = Indexer(kind, scopes=scopes, indexes=indexes, on_change=on_change)
+        self._indexer = Indexer(kind, scopes=scopes, indexes=indexes, on_change=on_change, keep=keep)
         self._reflectors = ReflectorGroup(
             cluster, kind, scopes, labels=labels, begin=self._refill, on_event=self._indexer.receive, timing=timing
         )
@@ -81,6 +88,13 @@ class Informer(Generic[T]):
         await self._reflectors.run()
 
     async def _refill(self, scope: str | None) -> str:
-        listing = await self._cluster.list(self._kind, scope, labels=self._labels)
-        self._indexer.replace(scope, listing)
-        return listing.resource_version
+        # Small pages, each reduced to what is kept, so that a list is never in memory as a whole.
+        items: list[T] = []
+        unreadable: list[Unreadable] = []
+        version = ""
+        async for page in self._cluster.list_pages(self._kind, scope, labels=self._labels, limit=_PAGE):
+            items.extend(map(self._keep, page.items))
+            unreadable.extend(page.unreadable)
+            version = page.resource_version
+        self._indexer.replace(scope, Listing(tuple(items), version, unreadable=tuple(unreadable)))
+        return version

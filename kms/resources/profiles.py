@@ -9,6 +9,9 @@ import msgspec
 from kms.resources.authorities import Subject
 from kms.resources.meta import AllowedNamespaces, Condition, FreeForm, LocalRef, ObjectMeta, Struct, Time, check_depth
 
+OPEN_ACCOUNT_RETENTION = "720h"
+"""The default of accountRetention for profiles whose accounts need no external account binding."""
+
 
 class CertificateContents(Struct, frozen=True, kw_only=True):
     """The contents of every certificate of the profile."""
@@ -108,9 +111,22 @@ class AcmeEnrollment(Struct, frozen=True, kw_only=True):
     maximum_orders: int | None = None
     maximum_order_bytes: int | None = None
     maximum_accounts: int | None = None
+    maximum_credentials: int = 1_000
     pre_authorization: Literal["Enabled", "Disabled"] = "Disabled"
     profiles: tuple[OrderProfile, ...] = ()
     cert_manager: CertManager | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether clients get certificates without a credential, or without proof of control."""
+        return self.external_account_binding != "Required" or not self.validates_ownership
+
+    @property
+    def retention_of_accounts(self) -> str | None:
+        """How long an account without orders is kept; None: forever. By default only where accounts cost nothing."""
+        if self.account_retention is None and self.external_account_binding != "Required":
+            return OPEN_ACCOUNT_RETENTION
+        return self.account_retention
 
     @property
     def validates_ownership(self) -> bool:

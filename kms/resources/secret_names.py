@@ -19,6 +19,8 @@ OWNER_UID = f"{GROUP}/owner-uid"
 """UID of the resource that owns a Secret in the release namespace: both are deleted together."""
 OWNER = f"{GROUP}/owner"
 """Annotation beside OWNER_UID, for people: `CertificateAuthority pki/issuing`."""
+DIGEST = f"{GROUP}/spec-digest"
+"""Annotation with the digest of what the operator applied. The object itself may contain defaults."""
 CREDENTIAL_UID = f"{GROUP}/credential-uid"
 """On an ACMEAccount: UID of the EABCredential that opened it."""
 

@@ -348,6 +348,34 @@ def operator_options(command: _Command) -> _Command:
                 help="Namespace whose CertificateAuthorities may publish their roots in other namespaces (spec.trust)."
                 " Repeatable. The release namespace is always included.",
             ),
+            option(
+                "--open-profiles-from",
+                multiple=True,
+                help="Namespace whose profiles may be open: externalAccountBinding Optional or Disabled, or"
+                " ownershipValidation Skipped. Repeatable; * stands for all namespaces. The release namespace is always"
+                " included.",
+            ),
+            option(
+                "--maximum-profiles-per-namespace",
+                type=click.IntRange(min=1),
+                default=100,
+                show_default=True,
+                help="Maximum number of CertificateProfiles of one namespace that work.",
+            ),
+            option(
+                "--maximum-secrets",
+                type=click.IntRange(min=1),
+                default=5_000,
+                show_default=True,
+                help="Maximum number of keys of CertificateAuthorities and EABCredentials in the release namespace.",
+            ),
+            option(
+                "--maximum-secrets-per-namespace",
+                type=click.IntRange(min=1),
+                default=1_000,
+                show_default=True,
+                help="Maximum number of keys of the CertificateAuthorities and EABCredentials of one namespace.",
+            ),
         ),
     )
 
@@ -445,6 +473,10 @@ def operator_settings(values: Mapping[str, Any]) -> OperatorSettings:
         cert_manager_namespace=values["cert_manager_namespace"],
         cluster_issuers_from=values["cluster_issuers_from"],
         trust_from=values["trust_from"],
+        open_profiles_from=values["open_profiles_from"],
+        maximum_profiles_per_namespace=values["maximum_profiles_per_namespace"],
+        maximum_secrets=values["maximum_secrets"],
+        maximum_secrets_per_namespace=values["maximum_secrets_per_namespace"],
     )
 
 

@@ -13,14 +13,19 @@ from kms.cluster.resource_version import newer
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import Kind
 from kms.resources.meta import Key, Resource, Unreadable, key_of
+from kms.resources.retained import retained
 from kms_operator.indexes import AccountSummary, ObjectIndex, Unavailability
 
 
 class Cache(ObjectIndex):
-    """The index with its changes: a newer version replaces an older one, never the other way round."""
+    """The index with its changes: a newer version replaces an older one, never the other way round.
 
-    def __init__(self) -> None:
+    Of Secrets outside of the namespace `release`, and of what tenants write, only what is needed is kept.
+    """
+
+    def __init__(self, *, release: str = "") -> None:
         super().__init__()
+        self._release = release
         self._deleted: dict[tuple[str, Key], str] = {}
 
     def put(self, kind: Kind[Any], object_: Resource, *, live: bool = False) -> bool:
@@ -39,7 +44,7 @@ class Cache(ObjectIndex):
             return False
         self._deleted.pop((kind.plural, key), None)
         self._unreadable[kind.plural].pop(key, None)
-        self._kinds[kind.plural].put(key, _summarize(object_))
+        self._kinds[kind.plural].put(key, _summarize(retained(object_, release=self._release)))
         return True
 
     def put_unreadable(self, kind: Kind[Any], object_: Unreadable) -> bool:

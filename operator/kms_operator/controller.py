@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from kms.clock import Clock, Entropy
@@ -41,6 +42,8 @@ from kms_operator.triggers import (
     TRUST,
     ReconcileRequest,
     find_affected,
+    find_waiting,
+    orphans_request_for,
     request_for,
     requests_for_cert_manager,
     requests_for_trust,
@@ -52,7 +55,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Reconciler:
-    """The pure functions of one reconciler, and the kind that it reconciles; None: its plan needs no resource."""
+    """The pure functions of one reconciler, and the kind that it reconciles.
+
+    None: its functions get the name in the request instead of a resource, or None if the request has none.
+    """
 
     kind: Kind[Any] | None
     reads: Callable[[Any, Snapshot], Iterable[Read]]
@@ -91,8 +97,8 @@ class Controller:
         max_requeue_seconds: float = 3600.0,
         requeue_margin_seconds: float = 1.0,
     ) -> None:
-        self.cache = Cache()
-        self.queue: WorkQueue[ReconcileRequest] = WorkQueue()
+        self.cache = Cache(release=settings.namespace)
+        self.queue: WorkQueue[ReconcileRequest] = WorkQueue(group=attrgetter("namespace"))
         self.optional_kinds_wanted = asyncio.Event()
         """Set when a resource asks for an optional kind for the first time and it was not available."""
         self._settings = settings
@@ -214,7 +220,7 @@ class Controller:
 
     async def _reconcile(self, request: ReconcileRequest) -> datetime | None:
         reconciler = RECONCILERS[request.reconciler]
-        kind, resource = reconciler.kind, None
+        kind, resource, subject = reconciler.kind, None, request.name or None
         if kind is not None:
             key = request.namespace, request.name
             resource = self.cache.get(kind, key)
@@ -222,14 +228,16 @@ class Controller:
                 await self._report_unreadable(request, kind, unreadable)
             if resource is None or resource.metadata.deletion_timestamp is not None:
                 return None
+            subject = resource
         snapshot = Snapshot(self._settings, self.cache)
-        live, failure = await self._read_live(reconciler.reads(resource, snapshot))
+        live, failure = await self._read_live(reconciler.reads(subject, snapshot))
         snapshot = Snapshot(self._settings, self.cache, live)
-        plan = reconciler.plan(resource, snapshot, now=self._clock(), entropy=self._entropy)
+        plan = reconciler.plan(subject, snapshot, now=self._clock(), entropy=self._entropy)
         if plan.check_optional_kinds:
             self.optional_kinds_wanted.set()
         try:
-            next_time = await self._applier.apply(plan, kind=kind, resource=resource)
+            with self.cache.announced(_new_secrets(plan)):
+                next_time = await self._applier.apply(plan, kind=kind, resource=resource)
         except (Conflict, AlreadyExists, NotFound):
             # An object is not as the cache has it: read all that the plan is about before the next attempt.
             if kind is not None and resource is not None:
@@ -309,12 +317,18 @@ class Controller:
     def _on_deleted(self, kind: Kind[Any], deleted: Resource | Unreadable) -> None:
         self._reported.pop(request_for(kind, deleted), None)
         self._enqueue_affected(kind, deleted)
+        for each in find_waiting(deleted, self.cache):
+            self.queue.add(each)
         if kind in {AUTHORITIES, CREDENTIALS, PROFILES}:
-            self.queue.add(ORPHANS)
+            self.queue.add(orphans_request_for(deleted))
 
     def _enqueue_affected(self, kind: Kind[Any], changed: Resource | Unreadable) -> None:
-        for request, delay in find_affected(kind, changed, self.cache):
+        for request, delay in find_affected(kind, changed, self.cache, release=self._settings.namespace):
             self.queue.add(request, delay=delay)
+
+
+def _new_secrets(plan: Plan) -> Iterator[Any]:
+    return (each.object for each in plan.apply if each.kind is SECRETS and not each.object.metadata.resource_version)
 
 
 def _age(resource: Resource) -> tuple[float, str]:

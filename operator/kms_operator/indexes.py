@@ -5,16 +5,27 @@ Reconcilers see this side only. Of an ACMEAccount only an AccountSummary is kept
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
+from kms.contract import READY
 from kms.resources.authorities import CertificateAuthority
+from kms.resources.core import Secret
 from kms.resources.credentials import EABCredential
 from kms.resources.kinds import ACCOUNTS, AUTHORITIES, CREDENTIALS, PROFILES, SECRETS, Kind
-from kms.resources.meta import Key, ObjectMeta, Resource, Unreadable
+from kms.resources.meta import Key, ObjectMeta, Resource, Unreadable, condition, key_of
 from kms.resources.profiles import CertificateProfile
-from kms.resources.secret_names import OWNER_UID, signing_key_name
+from kms.resources.retained import (
+    CREDENTIAL_LIMIT_REACHED,
+    PROFILE_LIMIT_REACHED,
+    SECRET_LIMIT_REACHED,
+    is_reduced,
+)
+from kms.resources.secret_names import COMPONENT, OWNER_UID, SIGNING_KEY, VERIFICATION_KEY, signing_key_name
+from kms.resources.secret_names import OWNER as OWNER_NAME
 from kms_operator.kinds import OPTIONAL_KINDS, RECONCILED_KINDS, WATCHED_KINDS
 
 
@@ -27,6 +38,10 @@ class Unavailability:
 
 
 NOT_CHECKED = Unavailability("Pending", "not checked yet; the operator checks every minute")
+
+
+KEY_ID_IN_USE = "KeyIDInUse"
+"""Reason of Ready False of a credential that waits for a key identifier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +75,9 @@ def _open_account(account: AccountSummary) -> Iterable[Key]:
 
 
 def _policy(profile: CertificateProfile) -> Iterable[Key]:
-    yield profile.metadata.namespace, profile.spec.policy_ref.name
+    """The policy, unless the profile is beyond a limit: it then uses none."""
+    if not is_reduced(profile):
+        yield profile.metadata.namespace, profile.spec.policy_ref.name
 
 
 def _profile(credential: EABCredential) -> Iterable[Key]:
@@ -76,6 +93,43 @@ def _secret(credential: EABCredential) -> Iterable[Key]:
     yield credential.metadata.namespace, credential.secret_name
 
 
+def _waiting(resource: CertificateAuthority | CertificateProfile | EABCredential) -> Iterable[Hashable]:
+    """What the resource waits for: a key identifier of a profile, a place on it, for a Secret, or in a namespace."""
+    found = condition(resource.status.conditions, READY)
+    if found is None or found.status == "True":
+        return
+    if isinstance(resource, EABCredential) and found.reason in {KEY_ID_IN_USE, CREDENTIAL_LIMIT_REACHED}:
+        yield found.reason, resource.profile_key
+    elif found.reason == PROFILE_LIMIT_REACHED:
+        yield PROFILE_LIMIT_REACHED, resource.metadata.namespace
+    elif found.reason == SECRET_LIMIT_REACHED:
+        yield SECRET_LIMIT_REACHED, ""
+        yield SECRET_LIMIT_REACHED, resource.metadata.namespace
+
+
+def _in_force(profile: CertificateProfile) -> Iterable[str]:
+    found = condition(profile.status.conditions, READY)
+    return (profile.metadata.namespace,) if found is not None and found.reason != PROFILE_LIMIT_REACHED else ()
+
+
+def _holder(credential: EABCredential) -> Iterable[Key]:
+    return (credential.profile_key,) if credential.status.key_id is not None else ()
+
+
+def owner_namespace(secret: Secret) -> str | None:
+    """The namespace of the resource to which an internal Secret belongs; None if it belongs to none."""
+    if secret.metadata.labels.get(COMPONENT) not in {SIGNING_KEY, VERIFICATION_KEY}:
+        return None
+    _, _, owner = secret.metadata.annotations.get(OWNER_NAME, "").partition(" ")
+    return owner.partition("/")[0] or None
+
+
+def _internal(secret: Secret) -> Iterable[tuple[str, str]]:
+    if namespace := owner_namespace(secret):
+        yield secret.metadata.namespace, ""
+        yield secret.metadata.namespace, namespace
+
+
 UID, NAMESPACE, OWNER, ISSUER, POLICY, ORDER_PROFILE, PROFILE, SECRET, SIGNING_SECRET, OPEN_ACCOUNT = (
     "uid",
     "namespace",
@@ -88,26 +142,41 @@ UID, NAMESPACE, OWNER, ISSUER, POLICY, ORDER_PROFILE, PROFILE, SECRET, SIGNING_S
     "signingSecret",
     "openAccount",
 )
-"""Names of indexes. OWNER has the UIDs in the label and in the owner references, SIGNING_SECRET names of Secrets."""
+WAITING, HOLDER, INTERNAL, IN_FORCE = "waiting", "holder", "internal", "inForce"
+"""Names of indexes. OWNER has the UIDs in the label and in the owner references, SIGNING_SECRET names of Secrets.
+WAITING has what a resource waits for, HOLDER the profiles of credentials that have a key, and INTERNAL the namespace of
+a Secret with that of its owner, and with an empty one for all. IN_FORCE has the namespaces of profiles that were
+reconciled and are within the limit."""
 
 _BY_UID = {UID: lambda each: (each.metadata.uid,)}
 _BY_OWNER = {OWNER: _owners}
 INDEXES: Mapping[str, Mapping[str, Callable[[Any], Iterable[Hashable]]]] = {
     **{each.plural: _BY_UID for each in RECONCILED_KINDS},
-    **{each.plural: _BY_OWNER for each in (SECRETS, *OPTIONAL_KINDS)},
+    **{each.plural: _BY_OWNER for each in OPTIONAL_KINDS},
     AUTHORITIES.plural: {
         **_BY_UID,
         ISSUER: _issuer,
+        WAITING: _waiting,
         SIGNING_SECRET: lambda each: (signing_key_name(each.metadata.uid),),
     },
-    PROFILES.plural: {**_BY_UID, ISSUER: _issuer, POLICY: _policy, ORDER_PROFILE: _order_profiles},
+    PROFILES.plural: {
+        **_BY_UID,
+        ISSUER: _issuer,
+        POLICY: _policy,
+        ORDER_PROFILE: _order_profiles,
+        WAITING: _waiting,
+        IN_FORCE: _in_force,
+    },
     CREDENTIALS.plural: {
         **_BY_UID,
         **_BY_OWNER,
         PROFILE: _profile,
         SECRET: _secret,
+        WAITING: _waiting,
+        HOLDER: _holder,
         NAMESPACE: _namespaces,
     },
+    SECRETS.plural: {**_BY_OWNER, INTERNAL: _internal},
     ACCOUNTS.plural: {OPEN_ACCOUNT: _open_account},
 }
 """Index functions by plural and name: the values under which an object is found."""
@@ -141,7 +210,7 @@ class IndexedObjects:
                         del self._indexes[name][value]
         return object_
 
-    def keys_by(self, name: str, value: Hashable) -> Iterable[Key]:
+    def keys_by(self, name: str, value: Hashable) -> Collection[Key]:
         """Return the keys that the index has under `value`."""
         return self._indexes[name].get(value, ())
 
@@ -156,6 +225,7 @@ class ObjectIndex:
             (each.plural for each in OPTIONAL_KINDS), NOT_CHECKED
         )
         """Optional kinds that are not available, by plural."""
+        self._announced = IndexedObjects(INDEXES[SECRETS.plural])
         self._unreadable: dict[str, dict[Key, Unreadable]] = {each.plural: {} for each in kinds}
         self.served: dict[str, Kind[Any]] = {}
         """The version of each kind that was listed last, by plural."""
@@ -180,6 +250,47 @@ class ObjectIndex:
         """Return the objects of the kind that the index has under `value`."""
         objects = self._kinds[kind.plural]
         return [objects.by_key[key] for key in objects.keys_by(index, value)]
+
+    def count(self, kind: Kind[Any], index: str, value: Hashable) -> int:
+        """Count the objects of the kind that the index has under `value`."""
+        return len(self._kinds[kind.plural].keys_by(index, value))
+
+    @contextmanager
+    def announced(self, secrets: Iterable[Secret]) -> Iterator[None]:
+        """Count these Secrets, which one of several workers is about to create, as if they existed."""
+        added = [(key_of(each), each) for each in secrets]
+        for key, each in added:
+            self._announced.put(key, each)
+        try:
+            yield
+        finally:
+            for key, _ in added:
+                self._announced.pop(key)
+
+    def internal_secrets(self, release: str, owner_namespace: str = "") -> int:
+        """Count the Secrets of the release namespace that belong to resources: of one namespace, or of all."""
+        owner = (release, owner_namespace)
+        cached = self._kinds[SECRETS.plural].keys_by(INTERNAL, owner)
+        announced = self._announced.keys_by(INTERNAL, owner)
+        return len(cached) + sum(key not in cached for key in announced)
+
+    def other_holders(self, credential: EABCredential) -> int:
+        """Count the other credentials of the same profile that have a key, or are about to get one."""
+        holders = set[str]()
+        profile = credential.profile_key
+        keys = self._kinds[CREDENTIALS.plural].keys_by(HOLDER, profile)
+        for secret in self._announced.by_key.values():
+            owner = secret.metadata.labels.get(OWNER_UID)
+            for each in self.by_index(CREDENTIALS, UID, owner):
+                if each.profile_key == profile and key_of(each) not in keys:
+                    holders.add(each.metadata.uid)
+        holders.discard(credential.metadata.uid)
+        return len(keys) - (key_of(credential) in keys) + len(holders)
+
+    def first_waiting(self, kind: Kind[Any], waiting_for: Hashable, maximum: int) -> list[Any]:
+        """Return the first resources of the kind that the index WAITING has under `waiting_for`."""
+        objects = self._kinds[kind.plural]
+        return [objects.by_key[key] for key in islice(objects.keys_by(WAITING, waiting_for), maximum)]
 
     def open_accounts(self, credential: Key) -> int:
         """Count the open accounts of an EABCredential, also of an earlier object of the same namespace and name."""

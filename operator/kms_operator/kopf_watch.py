@@ -31,7 +31,7 @@ Deliver = Callable[[Kind[Any], str | None, Resource | Unreadable], None]
 """Called for each event with kind, type (None: from a list; else ADDED, MODIFIED, DELETED) and object."""
 Login = Callable[[], Awaitable[kopf.ConnectionInfo]]
 
-PAGE_SIZE = 500
+PAGE_SIZE = 100
 SERVER_TIMEOUT = 600
 CONNECT_TIMEOUT = 10
 REQUEST_TIMEOUT = 60

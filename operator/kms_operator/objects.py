@@ -13,15 +13,13 @@ import msgspec
 
 from kms.resources.core import Secret
 from kms.resources.kinds import SECRETS, Kind
-from kms.resources.meta import GROUP, ObjectMeta, OwnerReference, Resource
+from kms.resources.meta import ObjectMeta, OwnerReference, Resource
 from kms.resources.secret_names import COMPONENT, MANAGED_BY, MANAGER, OWNER, OWNER_UID
 from kms_operator.plan import Manifest
 
 TLS = "kubernetes.io/tls"
 OPAQUE = "Opaque"
 
-DIGEST = f"{GROUP}/spec-digest"
-"""Annotation with the digest of what the operator applied. The object itself may contain defaults."""
 QUOTED = 400
 """Characters of an annotation, or of an answer of the API server, that a condition quotes."""
 

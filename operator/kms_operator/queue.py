@@ -2,6 +2,8 @@
 
 A key that is added while a worker has it is processed again afterwards, so that no change is missed. A key may be added
 with a delay; only the earliest time counts, because a reconciliation sees all changes up to then.
+
+Groups of keys take turns: a group with thousands of keys delays a key of another group by one turn only.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import random as _random
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager, suppress
 from typing import Generic, TypeVar
@@ -21,17 +24,21 @@ K = TypeVar("K", bound=Hashable)
 class WorkQueue(Generic[K]):
     """For one event loop. `time` is monotonic seconds; `random` draws from [0, 1) to spread retries.
 
-    The retries of a key that fails begin `min_retry_seconds` apart and double up to `max_retry_seconds`.
+    Keys that are due are taken from one `group` after the other, and within a group in the order in which they became
+    due; by default all are one group. The retries of a key that fails begin `min_retry_seconds` apart and double up to
+    `max_retry_seconds`.
     """
 
     def __init__(
         self,
         *,
+        group: Callable[[K], Hashable] = lambda _: None,
         time: Callable[[], float] | None = None,
         random: Callable[[], float] = _random.random,
         min_retry_seconds: float = 0.2,
         max_retry_seconds: float = 60.0,
     ) -> None:
+        self._group = group
         self._min_retry_seconds = min_retry_seconds
         self._max_retry_seconds = max_retry_seconds
         self._time = time or (lambda: asyncio.get_running_loop().time())
@@ -39,6 +46,8 @@ class WorkQueue(Generic[K]):
         self._due: dict[K, float] = {}
         self._heap: list[tuple[float, int, K]] = []
         self._sequence = 0
+        self._ready: dict[Hashable, deque[K]] = {}
+        self._in_line: set[K] = set()
         self._active: set[K] = set()
         self._backoffs: dict[K, Backoff] = {}
         self._changed = asyncio.Event()
@@ -97,15 +106,28 @@ class WorkQueue(Generic[K]):
                     await self._changed.wait()
 
     def _pop(self) -> K | None:
-        """Take a key that is due and that no worker has; drop outdated entries on the way."""
+        """Take the next key of the group whose turn it is."""
+        self._line_up()
+        if not self._ready:
+            return None
+        group = next(iter(self._ready))
+        keys = self._ready.pop(group)
+        key = keys.popleft()
+        if keys:
+            self._ready[group] = keys  # at the end: the other groups come first
+        self._in_line.discard(key)
+        del self._due[key]
+        self._active.add(key)
+        return key
+
+    def _line_up(self) -> None:
+        """Put the keys that are due and that no worker has in line; drop outdated entries on the way."""
         while self._heap and self._heap[0][0] <= self._time():
             due, _, key = heapq.heappop(self._heap)
             # The worker that has the key pushes it again.
-            if self._due.get(key) == due and key not in self._active:
-                del self._due[key]
-                self._active.add(key)
-                return key
-        return None
+            if self._due.get(key) == due and key not in self._active and key not in self._in_line:
+                self._in_line.add(key)
+                self._ready.setdefault(self._group(key), deque()).append(key)
 
     def _push(self, key: K, due: float) -> None:
         self._sequence += 1

@@ -41,6 +41,11 @@ class OperatorSettings(Settings):
     `cert_manager_namespace` is where cert-manager reads the Secrets of ClusterIssuers; profiles of
     `cluster_issuers_from`, and of the release namespace, may have issuers in other namespaces.
     Roots of CAs of `trust_from`, and of the release namespace, may be published in other namespaces.
+    Profiles of `open_profiles_from`, and of the release namespace, may be open: without required external account
+    binding, or without validation of ownership. `*` stands for all namespaces.
+    A namespace may have `maximum_profiles_per_namespace` profiles that work.
+    The operator keeps at most `maximum_secrets` Secrets in the release namespace that belong to CertificateAuthorities
+    and EABCredentials, and `maximum_secrets_per_namespace` for those of one namespace.
     """
 
     metrics_listen: Address = Address("", 9091)
@@ -49,6 +54,10 @@ class OperatorSettings(Settings):
     cert_manager_namespace: str = "cert-manager"
     cluster_issuers_from: tuple[str, ...] = ()
     trust_from: tuple[str, ...] = ()
+    open_profiles_from: tuple[str, ...] = ()
+    maximum_profiles_per_namespace: int = 100
+    maximum_secrets: int = 5_000
+    maximum_secrets_per_namespace: int = 1_000
 
     @property
     def serving_authority(self) -> str:
@@ -62,6 +71,10 @@ class OperatorSettings(Settings):
     def reaches_beyond(self, namespace: str) -> bool:
         """Whether profiles of that namespace may have issuers in other namespaces."""
         return namespace == self.namespace or namespace in self.cluster_issuers_from
+
+    def allows_open_profiles(self, namespace: str) -> bool:
+        """Whether profiles of that namespace may be open."""
+        return namespace == self.namespace or not {namespace, "*"}.isdisjoint(self.open_profiles_from)
 
     def publishes_beyond(self, namespace: str) -> bool:
         """Whether roots of CAs of that namespace may be published in other namespaces."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from kms.contract import READY
 from kms.resources.accounts import ACMEAccount
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.certmanager import Issuer
@@ -23,9 +22,10 @@ from kms.resources.kinds import (
     PROFILES,
     Kind,
 )
-from kms.resources.meta import Key, Resource, Unreadable, condition, key_of
+from kms.resources.meta import Key, Resource, Unreadable, key_of
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import CertificateProfile
+from kms.resources.retained import CREDENTIAL_LIMIT_REACHED, PROFILE_LIMIT_REACHED, SECRET_LIMIT_REACHED
 from kms.resources.secret_names import (
     COMPONENT,
     NONCE_KEY,
@@ -37,13 +37,15 @@ from kms.resources.trust import Bundle, ClusterTrustBundle
 from kms_operator import indexes
 from kms_operator.indexes import AccountSummary, ObjectIndex
 from kms_operator.kinds import RECONCILED_KINDS
-from kms_operator.reconcilers.eab_credential import KEY_ID_IN_USE
 
 _TRUSTED = frozenset({SERVING_AUTHORITY, SERVING_CERTIFICATE})
 _OF_INSTALLATION = _TRUSTED | {NONCE_KEY}
 
 ACCOUNTS_DELAY = 1.0
 """Seconds in which new accounts of one credential are counted together: a burst of them costs one status write."""
+
+WOKEN = 10
+"""Resources of one kind that one release lets try again."""
 
 
 class ReconcileRequest(NamedTuple):
@@ -74,10 +76,18 @@ def trust_request_for(authority: Resource) -> ReconcileRequest:
     return ReconcileRequest(TRUST, *key_of(authority))
 
 
+def orphans_request_for(owner: Resource | Unreadable) -> ReconcileRequest:
+    """Return the request to delete what outlived one resource; the name is its UID."""
+    return ReconcileRequest(ORPHANS.reconciler, owner.metadata.namespace, owner.metadata.uid)
+
+
 def find_affected(
-    kind: Kind[Any], changed: Resource | Unreadable, cache: ObjectIndex
+    kind: Kind[Any], changed: Resource | Unreadable, cache: ObjectIndex, *, release: str
 ) -> Iterator[tuple[ReconcileRequest, float]]:
-    """Return what to reconcile after `changed` was created, changed or deleted, and in how many seconds."""
+    """Return what to reconcile after `changed` was created, changed or deleted, and in how many seconds.
+
+    Only Secrets of the namespace `release` concern all resources: tenants can label theirs as they like.
+    """
     if kind in RECONCILED_KINDS:
         yield request_for(kind, changed), 0.0
     if isinstance(changed, Unreadable):
@@ -89,7 +99,26 @@ def find_affected(
             if credential is not None and cache.get(CREDENTIALS, credential) is not None:
                 yield ReconcileRequest(CREDENTIALS.plural, *credential), ACCOUNTS_DELAY
         case _:
-            yield from ((request, 0.0) for request in _find_affected_at_once(changed, cache))
+            yield from ((request, 0.0) for request in _find_affected_at_once(changed, cache, release))
+
+
+def find_waiting(deleted: Resource, cache: ObjectIndex) -> Iterator[ReconcileRequest]:
+    """Return resources that wait for what a deleted Secret, EABCredential or CertificateProfile has released.
+
+    Only a few: more than one place is seldom released, and every ten minutes all are reconciled.
+    """
+    waits: list[tuple[str, Hashable]] = []
+    if isinstance(deleted, EABCredential):
+        waits = [(CREDENTIAL_LIMIT_REACHED, deleted.profile_key)]
+    elif isinstance(deleted, Secret) and (namespace := indexes.owner_namespace(deleted)):
+        waits = [(SECRET_LIMIT_REACHED, namespace), (SECRET_LIMIT_REACHED, "")]
+        owners = cache.by_index(CREDENTIALS, indexes.UID, deleted.metadata.labels.get(OWNER_UID))
+        waits += [(CREDENTIAL_LIMIT_REACHED, each.profile_key) for each in owners]
+    elif isinstance(deleted, CertificateProfile):
+        waits = [(PROFILE_LIMIT_REACHED, deleted.metadata.namespace)]
+    for kind in (AUTHORITIES, PROFILES, CREDENTIALS):
+        for each in waits:
+            yield from _each(kind, cache.first_waiting(kind, each, WOKEN))
 
 
 def requests_for_cert_manager(cache: ObjectIndex) -> Iterator[ReconcileRequest]:
@@ -129,7 +158,7 @@ def _requested_by_authority(authority: CertificateAuthority) -> set[str]:
     return {kind.plural for kind, field in fields.items() if field is not None}
 
 
-def _find_affected_at_once(changed: Resource, cache: ObjectIndex) -> Iterator[ReconcileRequest]:
+def _find_affected_at_once(changed: Resource, cache: ObjectIndex, release: str) -> Iterator[ReconcileRequest]:
     match changed:
         case CertificateAuthority():
             yield trust_request_for(changed)
@@ -137,6 +166,8 @@ def _find_affected_at_once(changed: Resource, cache: ObjectIndex) -> Iterator[Re
         case CertificatePolicy():
             yield from _find_referring(POLICIES, key_of(changed), cache)
         case CertificateProfile():
+            policy = cache.get(POLICIES, (changed.metadata.namespace, changed.spec.policy_ref.name))
+            yield from _each(POLICIES, () if policy is None else (policy,))
             yield from _find_referring(PROFILES, key_of(changed), cache)
         case EABCredential():
             yield from _each(CREDENTIALS, _waiting_for_key_id(changed, cache))
@@ -150,7 +181,7 @@ def _find_affected_at_once(changed: Resource, cache: ObjectIndex) -> Iterator[Re
             yield from _each(PROFILES, cache.by_index(PROFILES, indexes.UID, uid))
             yield from map(trust_request_for, cache.by_index(AUTHORITIES, indexes.UID, uid))
         case Secret():
-            yield from _find_affected_by_secret(changed, cache)
+            yield from _find_affected_by_secret(changed, cache, release)
 
 
 def _find_referring(kind: Kind[Any], key: Key, cache: ObjectIndex) -> Iterator[ReconcileRequest]:
@@ -168,7 +199,7 @@ def _find_referring(kind: Kind[Any], key: Key, cache: ObjectIndex) -> Iterator[R
         yield from _each(CREDENTIALS, cache.by_index(CREDENTIALS, indexes.PROFILE, key))
 
 
-def _find_affected_by_secret(secret: Secret, cache: ObjectIndex) -> Iterator[ReconcileRequest]:
+def _find_affected_by_secret(secret: Secret, cache: ObjectIndex, release: str) -> Iterator[ReconcileRequest]:
     owners = {each.uid for each in secret.metadata.owner_references} | {secret.metadata.labels.get(OWNER_UID)}
     for kind in RECONCILED_KINDS:
         for uid in owners:
@@ -176,7 +207,7 @@ def _find_affected_by_secret(secret: Secret, cache: ObjectIndex) -> Iterator[Rec
     yield from _each(CREDENTIALS, cache.by_index(CREDENTIALS, indexes.SECRET, key_of(secret)))
     # By its name: a key that was restored from a backup may have lost its labels.
     yield from _each(AUTHORITIES, cache.by_index(AUTHORITIES, indexes.SIGNING_SECRET, secret.metadata.name))
-    component = secret.metadata.labels.get(COMPONENT)
+    component = secret.metadata.labels.get(COMPONENT) if secret.metadata.namespace == release else None
     if component in _TRUSTED:
         # Both kinds of resources tell clients what to trust.
         yield from _each(PROFILES, cache.all(PROFILES).values())
@@ -191,10 +222,8 @@ def _each(kind: Kind[Any], resources: Iterable[Resource]) -> Iterator[ReconcileR
 
 def _waiting_for_key_id(credential: EABCredential, cache: ObjectIndex) -> Iterator[EABCredential]:
     """Return the credentials that wait for a key identifier on the same profile."""
-    for each in cache.by_index(CREDENTIALS, indexes.PROFILE, credential.profile_key):
-        found = condition(each.status.conditions, READY)
-        if each.metadata.uid != credential.metadata.uid and found is not None and found.reason == KEY_ID_IN_USE:
-            yield each
+    waiting = cache.by_index(CREDENTIALS, indexes.WAITING, (indexes.KEY_ID_IN_USE, credential.profile_key))
+    return (each for each in waiting if each.metadata.uid != credential.metadata.uid)
 
 
 def _with_issuers_elsewhere(cache: ObjectIndex) -> Iterator[CertificateProfile]:

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from acme_server.api.problems import status_of
 from acme_server.problems import Refused, Unavailable
+from kms.resources.meta import Condition
 from kms.resources.policies import DNSNameRules, PolicySpec
 from kms.resources.profiles import CertificateContents, Enrollment
+from kms.resources.retained import IN_USE
 from tests.support.domain import NAMESPACE, PROFILE, World
+from tests.support.server import Server
 
 
 async def test_a_profile_is_compiled_once_for_each_version_of_its_parts(world: World) -> None:
@@ -68,6 +72,20 @@ async def test_a_profile_whose_parts_are_missing_is_unavailable(world: World, ki
         _ = world.profile
 
 
+@pytest.mark.requirement("SEC72")
+async def test_a_policy_that_is_kept_by_its_identity_is_unavailable_and_refuses_no_name(world: World) -> None:
+    """The event that the profile is ready may come before the one that its policy is in use."""
+    policy = world.policies.get(NAMESPACE, "policy")
+    assert policy is not None
+    unused = Condition(
+        type=IN_USE, status="False", reason="NotReferenced", message="", last_transition_time=world.clock()
+    )
+    status = replace(policy.status, observed_generation=policy.metadata.generation, conditions=(unused,))
+    world.policies.put(replace(policy, status=status))
+    with pytest.raises(Unavailable):
+        _ = world.profile
+
+
 @pytest.mark.requirement("SEC66")
 async def test_rules_that_make_no_sense_are_unavailable(world: World) -> None:
     world.configure(policy=PolicySpec(dns_names=DNSNameRules(allowed=("",))))
@@ -76,3 +94,58 @@ async def test_rules_that_make_no_sense_are_unavailable(world: World) -> None:
     world.configure(contents=CertificateContents(duration="a while"))
     with pytest.raises(Unavailable):
         _ = world.profile
+
+
+@pytest.mark.requirement("SEC76")
+@pytest.mark.parametrize(
+    "acme",
+    [
+        {"external_account_binding": "Optional"},
+        {"external_account_binding": "Disabled"},
+        {"external_account_binding": "Required", "ownership_validation": "Skipped"},
+    ],
+)
+async def test_an_open_profile_is_served_only_with_the_consent_to_this_version(
+    world: World, acme: dict[str, Any]
+) -> None:
+    world.configure(policy=PolicySpec(dns_names=DNSNameRules(allowed=("a.example.com",))), **acme)
+    allowed = world.profile.resource
+    ready, consent = allowed.status.conditions
+
+    def stated(*conditions: Condition, generation: int = 0) -> None:
+        metadata = replace(allowed.metadata, generation=generation)
+        world.profiles.put(replace(allowed, metadata=metadata, status=replace(allowed.status, conditions=conditions)))
+
+    for conditions, generation in (
+        ((ready,), 0),  # as an operator of an earlier release left it
+        ((ready, replace(consent, status="False")), 0),
+        ((ready, replace(consent, status="Unknown")), 0),
+        ((ready, replace(consent, observed_generation=None)), 0),
+        ((ready, consent), 1),  # changed since
+    ):
+        stated(*conditions, generation=generation)
+        with pytest.raises(Unavailable):
+            _ = world.profile
+    stated(ready, replace(consent, observed_generation=1), generation=1)
+    assert world.profile
+
+
+@pytest.mark.requirement("SEC76")
+async def test_a_profile_with_required_binding_and_validation_needs_no_consent(world: World) -> None:
+    world.configure(external_account_binding="Required")
+    resource = world.profile.resource
+    world.profiles.put(replace(resource, status=replace(resource.status, conditions=resource.status.conditions[:1])))
+    assert world.profile
+
+
+@pytest.mark.requirement("SEC76")
+async def test_a_refused_open_profile_answers_503_at_the_listener_and_opens_no_account(server: Server) -> None:
+    resource = server.world.profile.resource
+    refused = replace(resource, status=replace(resource.status, conditions=resource.status.conditions[:1]))
+    server.world.profiles.put(refused)
+    before = len(server.world.api.writes)
+    assert (await server.get("/acme/pki/web/directory")).status == 503
+    answer = await server.post("/acme/pki/web/new-account", {}, jwk=server.key.jwk)
+    assert answer.status == 503
+    assert answer.headers["Retry-After"]
+    assert len(server.world.api.writes) == before

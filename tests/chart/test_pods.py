@@ -60,6 +60,21 @@ def test_the_operator_is_told_who_may_have_issuers_of_cert_manager_made_beyond_h
     assert (alone.cert_manager_namespace, alone.cluster_issuers_from) == ("cert-manager", ())
 
 
+def test_the_operator_is_told_who_may_have_open_profiles(helm: Helm, tmp_path: Any) -> None:
+    values = {"operator": {"openProfilesFrom": ["pki"]}}
+    settings = options.operator_settings(parsed(container(helm.render(values), "operator")["args"], tmp_path))
+    assert [each for each in ("pki", "kms-acme", "shop") if settings.allows_open_profiles(each)] == ["pki", "kms-acme"]
+    everywhere = {"operator": {"openProfilesFrom": ["*"]}}
+    settings = options.operator_settings(parsed(container(helm.render(everywhere), "operator")["args"], tmp_path))
+    assert settings.allows_open_profiles("shop")
+
+
+def test_the_operator_is_told_how_many_secrets_it_may_keep(helm: Helm, tmp_path: Any) -> None:
+    values = {"operator": {"maximumSecrets": 70, "maximumSecretsPerNamespace": 7}}
+    settings = options.operator_settings(parsed(container(helm.render(values), "operator")["args"], tmp_path))
+    assert (settings.maximum_secrets, settings.maximum_secrets_per_namespace) == (70, 7)
+
+
 def test_each_program_listens_where_its_container_says(manifests: list[dict[str, Any]], tmp_path: Any) -> None:
     listening = {"server": ("listen", "http_listen", "metrics_listen"), "operator": ("metrics_listen",)}
     for name, options_ in listening.items():

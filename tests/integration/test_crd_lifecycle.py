@@ -17,7 +17,8 @@ from kms.resources.kinds import ACCOUNTS, AUTHORITIES, CREDENTIALS, ORDERS, POLI
 from kms.resources.meta import condition
 from kms.resources.policies import CertificatePolicy, PolicySpec
 from kms.resources.profiles import CertificateProfile
-from tests.support.crds import CONFIGURATION, KINDS
+from tests.support.crds import CONFIGURATION, KINDS, definition
+from tests.support.eventually import eventually
 from tests.support.manifests import manifest
 
 PEM = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
@@ -54,6 +55,41 @@ def patch(cluster: Cluster, namespace: str, kind: Kind[Any], change: dict[str, A
         *("patch", kind.plural, "example", "-n", namespace, "--type=merge", "-p", json.dumps(change), *subresource),
         check=False,
     )
+
+
+def set_rules(cluster: Cluster, document: Any) -> None:
+    """Apply a definition of CertificatePolicy."""
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", stdin=json.dumps(document))
+
+
+@pytest.mark.requirement("SEC72")
+def test_a_policy_that_was_created_before_the_limits_keeps_working(installed: Cluster, namespace: str) -> None:
+    current = definition(POLICIES)
+    names = [f"{number:03}.{'x' * 60}.{'y' * 60}.example" for number in range(200)]
+    status = {"observedGeneration": 1, "conditions": ISSUED["conditions"]}
+    before = json.loads(json.dumps(current))
+    spec = before["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    allowed = spec["properties"]["dnsNames"]["properties"]["allowed"]
+    del allowed["x-kubernetes-validations"]
+    set_rules(installed, before)
+    try:
+        eventually(lambda: not refused(installed, namespace, names), seconds=30)
+    finally:
+        set_rules(installed, current)
+    eventually(lambda: refused(installed, namespace, names, "--dry-run=server"), seconds=30)
+    assert "patched" in patch(installed, namespace, POLICIES, {"status": status})
+    assert "patched" in patch(installed, namespace, POLICIES, {"spec": {"maximumNames": 5}})
+    longer = {"spec": {"dnsNames": {"allowed": [*names, "another.example"]}}}
+    assert "must have at most 16384 characters in all" in patch(installed, namespace, POLICIES, longer)
+    assert "patched" in patch(installed, namespace, POLICIES, {"spec": {"dnsNames": {"allowed": names[:100]}}})
+
+
+def refused(cluster: Cluster, namespace: str, names: list[str], *options: str) -> bool:
+    """Whether the policy `example` with these names, or another one with --dry-run, is refused for their length."""
+    body = json.loads(json.dumps(manifest(POLICIES, {"dnsNames.allowed": names})))
+    body["metadata"]["name"] = "another" if options else "example"
+    answer = cluster.kubectl("create", "-n", namespace, "-f", "-", *options, stdin=json.dumps(body), check=False)
+    return "characters in all" in answer
 
 
 # Defaults

@@ -21,7 +21,9 @@ BY_NAME = {kind.kind: kind for kind in KINDS}
 CREATE = ("create", "--namespace=default", "--dry-run=server", "--filename=-")
 """Ask what the API server would say, and leave nothing behind."""
 
-PATTERNS = [f"{number:03}.{'x' * 60}.*{'y' * 60}.*{'z' * 60}.{'a' * 60}" for number in range(500)]
+PATTERNS = [f"{number:03}.{'x' * 12}.*.{'y' * 12}" for number in range(500)]
+SHORT_PATTERNS = [f"{number:03}.*.example" for number in range(500)]
+"""Lists as long as a policy and a credential may have."""
 
 
 def good() -> Iterator[Any]:
@@ -76,9 +78,13 @@ def test_the_largest_manifests_stay_within_the_cost_limits_of_the_rules(installe
     rules = {"allowed": PATTERNS, "denied": PATTERNS, "required": PATTERNS}
     blocks = [f"10.{number // 256}.{number % 256}.0/24" for number in range(500)]
     addresses = {"allowed": blocks, "denied": blocks, "required": blocks}
+    narrowing = {
+        "dnsNames": dict.fromkeys(rules, SHORT_PATTERNS),
+        "ipAddresses": dict.fromkeys(rules, blocks[:300]),
+    }
     largest = (
         manifest(POLICIES, {"dnsNames": rules, "ipAddresses": addresses}),
-        manifest(CREDENTIALS, {"names": {"dnsNames": rules, "ipAddresses": addresses}}),
+        manifest(CREDENTIALS, {"names": narrowing}),
         manifest(
             ORDERS,
             {
@@ -97,6 +103,51 @@ def test_a_list_that_is_too_long_is_refused(installed: Cluster) -> None:
     body = manifest(POLICIES, {"dnsNames.allowed": [*PATTERNS, "example.com"]})
     answer = installed.kubectl(*CREATE, stdin=text(body), check=False)
     assert "spec.dnsNames.allowed: Too many: 501: must have at most 500 items" in answer
+
+
+@pytest.mark.requirement("SEC72")
+@pytest.mark.parametrize(
+    ("kind", "field", "maximum"),
+    [(POLICIES, "spec.dnsNames.denied", 16384), (CREDENTIALS, "spec.names.dnsNames.denied", 8192)],
+    ids=["policy", "credential"],
+)
+def test_the_total_length_of_a_list_is_limited(installed: Cluster, kind: Kind[Any], field: str, maximum: int) -> None:
+    names = [f"{number:03}.{'x' * 60}.{'y' * 60}.example" for number in range(maximum // 133)]
+    path = field.removeprefix("spec.")
+    fits = manifest(kind, {path: names})
+    assert "created" in installed.kubectl(*CREATE, stdin=text(fits))
+    answer = installed.kubectl(
+        *CREATE, stdin=text(manifest(kind, {path: [*names, "z" * 63, "y" * 63, "w" * 63]})), check=False
+    )
+    assert re.search(rf"{field}: .*must have at most {maximum} characters in all; combine names", answer), answer
+
+
+@pytest.mark.requirement("SEC72")
+def test_the_quota_of_the_documentation_limits_what_a_team_may_create(installed: Cluster, namespace: str) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", Path("docs/operations.md").read_text(), re.DOTALL)
+    (quota,) = (each for each in map(yaml.safe_load, blocks) if each.get("kind") == "ResourceQuota")
+    hard = quota["spec"]["hard"]
+    quota["metadata"]["namespace"] = namespace
+    installed.kubectl("apply", "--filename=-", stdin=text(quota))
+    # What the controller for quotas does, which does not run here: with nothing left but one policy.
+    counted = "count/certificatepolicies.pki.kms.hanzo.ai"
+    used = {**dict.fromkeys(hard, "0"), counted: str(int(hard[counted]) - 1)}
+    status = yaml.safe_dump({"status": {"hard": hard, "used": used}})
+    installed.kubectl(
+        "patch",
+        "resourcequota",
+        quota["metadata"]["name"],
+        f"--namespace={namespace}",
+        "--subresource=status",
+        "--type=merge",
+        f"--patch={status}",
+    )
+    create = ("create", f"--namespace={namespace}", "--filename=-")
+    assert "created" in installed.kubectl(*create, stdin=text(manifest(POLICIES, name="last")))
+    refused = installed.kubectl(*create, stdin=text(manifest(POLICIES, name="beyond")), check=False)
+    assert "exceeded quota" in refused
+    for kind in (CREDENTIALS, PROFILES):
+        assert f"count/{kind.plural}.{kind.group}" in hard
 
 
 @pytest.mark.parametrize(

@@ -406,7 +406,7 @@ async def test_a_resource_that_cannot_be_read_says_so_and_is_used_by_nothing(run
     await running.reconcile_all()
     assert (running.reason(PROFILES), running.events().count("Unreadable")) == ("Unreadable", 2)
     body = running.api.store.get(ObjectKey("certificatepolicies", "pki", "web"))
-    (ready,) = body["status"]["conditions"]
+    (ready,) = (each for each in body["status"]["conditions"] if each["type"] == "Ready")
     assert (ready["type"], ready["status"], ready["reason"]) == ("Ready", "False", "Unreadable")
     assert "spec.maximumNames" in ready["message"]
     events = [each for key, each in running.api.store.by_key.items() if key.plural == "events"]

@@ -111,6 +111,41 @@ async def test_a_worker_that_waits_is_woken_by_a_new_key() -> None:
     assert waiting.result() == "a"
 
 
+def fair() -> WorkQueue[tuple[str, int]]:
+    """A queue of (namespace, number)."""
+    return WorkQueue(group=lambda key: key[0], random=lambda: 0.0)
+
+
+@pytest.mark.requirement("SEC75")
+async def test_2000_keys_of_one_namespace_do_not_hold_up_the_key_of_another() -> None:
+    one = fair()
+    for number in range(2000):
+        one.add(("busy", number))
+    served = [await _take(one) for _ in range(10)]
+    one.add(("quiet", 0))
+    while served[-1][0] != "quiet":
+        served.append(await _take(one))
+    assert len(served) - 10 <= 2, "turns until another namespace is served"
+    assert [number for namespace, number in served if namespace == "busy"] == list(range(len(served) - 1))
+
+
+@pytest.mark.requirement("SEC75")
+async def test_namespaces_take_turns_and_each_keeps_its_order() -> None:
+    one = fair()
+    for namespace in "aab":
+        for number in range(3):
+            one.add((namespace, number))
+    assert [await _take(one) for _ in range(6)] == [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2), ("b", 2)]
+    one.add(("b", 7))
+    one.add(("a", 7))
+    assert [await _take(one) for _ in range(2)] == [("b", 7), ("a", 7)], "an idle namespace has saved up no turns"
+
+
+async def _take(one: WorkQueue[tuple[str, int]]) -> tuple[str, int]:
+    async with asyncio.timeout(10), one.take() as key:
+        return key
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3)), max_size=30))
 def test_every_key_that_was_added_is_taken_exactly_once(added: list[tuple[str, int]]) -> None:
     async def drain() -> list[str]:

@@ -59,7 +59,7 @@ def cache() -> Cache:
 
 
 def looked_at(kind: Kind[Any], changed: Any, cache: Cache) -> set[str]:
-    return {"/".join(filter(None, target)) for target, _ in find_affected(kind, changed, cache)}
+    return {"/".join(filter(None, target)) for target, _ in find_affected(kind, changed, cache, release=RELEASE)}
 
 
 def test_a_ca_concerns_itself_what_it_issued_and_profiles_with_it(cache: Cache) -> None:
@@ -77,6 +77,7 @@ def test_a_policy_concerns_itself_and_profiles_with_it(cache: Cache) -> None:
 
 def test_a_profile_concerns_its_credentials_wherever_they_live(cache: Cache) -> None:
     assert looked_at(PROFILES, profile(), cache) == {
+        "certificatepolicies/pki/web",
         "certificateprofiles/pki/web",
         "eabcredentials/pki/web",
         "eabcredentials/team-a/far",
@@ -103,9 +104,10 @@ def test_a_namespace_concerns_the_credentials_in_it(cache: Cache) -> None:
 
 def test_an_account_concerns_its_credential_after_a_while(cache: Cache) -> None:
     opened = AccountSummary(metadata("a"), ("pki", "web"), is_open=True)
-    ((target, delay),) = find_affected(ACCOUNTS, opened, cache)
+    ((target, delay),) = find_affected(ACCOUNTS, opened, cache, release=RELEASE)
     assert (target.name, delay) == ("web", ACCOUNTS_DELAY)
-    assert not list(find_affected(ACCOUNTS, AccountSummary(metadata("a"), ("pki", "gone"), is_open=True), cache))
+    gone = AccountSummary(metadata("a"), ("pki", "gone"), is_open=True)
+    assert not list(find_affected(ACCOUNTS, gone, cache, release=RELEASE))
 
 
 def test_a_secret_concerns_its_owner(cache: Cache) -> None:
@@ -129,6 +131,12 @@ def test_what_clients_trust_concerns_all_who_publish_it(cache: Cache, component:
     found = looked_at(SECRETS, shared_secret(RELEASE, "x", component=component, data={}), cache)
     assert "installation" in found
     assert ({"certificateprofiles/pki/web", "eabcredentials/pki/apart"} <= found) is everybody
+
+
+@pytest.mark.requirement("SEC75")
+@pytest.mark.parametrize("component", ["serving-authority", "serving-certificate", "nonce-key"])
+def test_a_tenants_secret_with_our_labels_does_not_make_everything_reconciled(cache: Cache, component: str) -> None:
+    assert looked_at(SECRETS, shared_secret("team-a", "x", component=component, data={}), cache) == set()
 
 
 def test_what_is_none_of_these_concerns_nobody(cache: Cache) -> None:

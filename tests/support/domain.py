@@ -32,6 +32,7 @@ from acme_server.wiring import Configuration, Environment, Services, Validation
 from kms.cluster.client import Cluster
 from kms.cluster.codec import WatchEvent
 from kms.cluster.informer import Informer
+from kms.contract import OPEN_ENROLLMENT
 from kms.pki.ca import subject_key_id
 from kms.pki.crl import KEY_COMPROMISE
 from kms.pki.keys import PublicKey, fingerprint, private_key_pem
@@ -307,6 +308,7 @@ class World:
             message="",
             last_transition_time=self.clock(),
         )
+        consent = msgspec.structs.replace(condition, type=OPEN_ENROLLMENT, status="True", observed_generation=0)
         self.profiles.put(
             CertificateProfile(
                 metadata=ObjectMeta(namespace=NAMESPACE, name=PROFILE, uid="profile-uid"),
@@ -316,7 +318,7 @@ class World:
                     certificate=contents or CertificateContents(),
                     enrollment=Enrollment(acme=AcmeEnrollment(**{**usual, **acme})),
                 ),
-                status=ProfileStatus(conditions=(condition,)),
+                status=ProfileStatus(conditions=(condition, consent)),
             )
         )
 

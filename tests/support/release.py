@@ -1,4 +1,4 @@
-"""The chart on a node, installed with our image and otherwise default values."""
+"""The chart on a node, installed with our image, open profiles allowed, and otherwise default values."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from e2e.chart.helm import CHART, NAMESPACE, RELEASE, Helm
 from e2e.cluster.node import NodeCluster
 from e2e.support import http01
 from tests.support.installation import Site
+
+_OPEN = {"openProfilesFrom": ["*"]}
+"""Tests of other features use profiles without validation."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Release(Site):
             self._upgrade({})
 
     def _upgrade(self, values: Mapping[str, Any]) -> None:
-        all_values = {**_image(self.cluster), **values}
+        all_values = {**_image(self.cluster), **values, "operator": {**_OPEN, **values.get("operator", {})}}
         self.helm.with_values(
             all_values, "upgrade", RELEASE, CHART, f"--namespace={NAMESPACE}", "--wait", "--timeout=300s"
         )
@@ -87,7 +90,13 @@ def installed(cluster: NodeCluster, helm: Helm) -> Iterator[Release]:
     cluster.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
     try:
         there.with_values(
-            _image(cluster), "install", RELEASE, CHART, f"--namespace={NAMESPACE}", "--wait", "--timeout=300s"
+            {**_image(cluster), "operator": _OPEN},
+            "install",
+            RELEASE,
+            CHART,
+            f"--namespace={NAMESPACE}",
+            "--wait",
+            "--timeout=300s",
         )
         yield Release(cluster=cluster, answerer=http01.Answerer(), helm=there)
     finally:

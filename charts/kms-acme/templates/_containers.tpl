@@ -103,6 +103,12 @@ args:
   {{- range .Values.certManager.clusterIssuersFrom }}
   - --cluster-issuers-from={{ . }}
   {{- end }}
+  {{- range .Values.operator.openProfilesFrom }}
+  - --open-profiles-from={{ . }}
+  {{- end }}
+  - --maximum-profiles-per-namespace={{ int .Values.operator.maximumProfilesPerNamespace }}
+  - --maximum-secrets={{ int .Values.operator.maximumSecrets }}
+  - --maximum-secrets-per-namespace={{ int .Values.operator.maximumSecretsPerNamespace }}
   {{- with .Values.operator.extraArgs }}
   {{- toYaml . | nindent 2 }}
   {{- end }}

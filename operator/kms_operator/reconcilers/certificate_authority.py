@@ -47,6 +47,7 @@ from kms.resources.core import Secret
 from kms.resources.durations import parse_duration
 from kms.resources.kinds import AUTHORITIES, SECRETS
 from kms.resources.meta import is_true
+from kms.resources.retained import SECRET_LIMIT_REACHED
 from kms.resources.secret_names import SIGNING_KEY, TLS_CERTIFICATE, TLS_PRIVATE_KEY, signing_key_name
 from kms_operator.objects import internal_secret, secret_changes
 from kms_operator.plan import (
@@ -61,6 +62,7 @@ from kms_operator.plan import (
     transition_events,
 )
 from kms_operator.settings import OperatorSettings
+from kms_operator.shares import secret_limit_reached
 from kms_operator.snapshot import Read, Snapshot
 
 ISSUED = "Issued"
@@ -90,7 +92,9 @@ class _ActiveAuthority:
 
 
 def reads(authority: CertificateAuthority, snapshot: Snapshot) -> Iterator[Read]:
-    """The Secret with the key, and the Secret that a user imports."""
+    """The Secret with the key, and the Secret that a user imports; nothing for a CA that gets no Secret anyway."""
+    if _limit_reached(authority, snapshot):
+        return
     yield Read(SECRETS, snapshot.settings.namespace, signing_key_name(authority.metadata.uid))
     if authority.spec.imported is not None:
         yield Read(SECRETS, authority.metadata.namespace, authority.spec.imported.secret_ref.name)
@@ -100,13 +104,15 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
     """Issue the CA, renew it, or state why it cannot sign."""
     generation, old = authority.metadata.generation, authority.status.conditions
     try:
+        if message := _limit_reached(authority, snapshot):
+            raise InvalidAuthority(SECRET_LIMIT_REACHED, message)  # noqa: TRY301 - one answer for all refusals
         active = _activate(authority, snapshot, now=now, entropy=entropy)
     except InvalidAuthority as error:
         update = not_ready(error.reason, str(error))
         conditions = merge_conditions(old, (update,), generation=generation, now=now, keep=(TRUST_PUBLISHED,))
         # The published certificate stays in the status: it distinguishes a lost key from one that was never made.
         status = msgspec.structs.replace(authority.status, observed_generation=generation, conditions=conditions)
-        return Plan(status=status, events=transition_events(old, update), requeue_at=now + RESYNC)
+        return Plan(status=status, events=transition_events(old, update), requeue_at=_recheck_at(error, now))
     certificate = active.signer.certificate
     update = ready(active.reason, f"can sign until {active.signer.not_after:%Y-%m-%dT%H:%M:%SZ}")
     alternates, aside = _alternates(authority, active.signer, now=now)
@@ -132,6 +138,19 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
         events=(*(event for each in updates for event in transition_events(old, each)), *active.events),
         requeue_at=earliest(active.requeue_at, *(each.not_after for each in alternates)),
     )
+
+
+def _recheck_at(refusal: InvalidAuthority, now: datetime) -> datetime | None:
+    """Return when to try again; None where an event tells."""
+    return None if refusal.reason == SECRET_LIMIT_REACHED else now + RESYNC
+
+
+def _limit_reached(authority: CertificateAuthority, snapshot: Snapshot) -> str | None:
+    """Return why a CA that has never had a key gets none; None if it does, or has one."""
+    name = signing_key_name(authority.metadata.uid)
+    if authority.status.certificate is not None or snapshot.internal_secret(name) is not None:
+        return None
+    return secret_limit_reached(authority.metadata.namespace, snapshot)
 
 
 def _alternates(

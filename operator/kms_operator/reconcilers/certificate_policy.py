@@ -1,4 +1,7 @@
-"""CertificatePolicy: are its rules valid?"""
+"""CertificatePolicy: are its rules valid, and does a profile use it?
+
+The caches of both programs hold the rules of policies that are in use only (`kms.resources.retained`).
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,13 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from kms.clock import Entropy
+from kms.contract import READY
 from kms.resources.compile import InvalidRules, RulesTooCostly, compile_policy
+from kms.resources.kinds import PROFILES
+from kms.resources.meta import condition, key_of
 from kms.resources.policies import CertificatePolicy, PolicyStatus
+from kms.resources.retained import IN_USE, is_reduced
+from kms_operator.indexes import POLICY
 from kms_operator.plan import ConditionUpdate, Plan, merge_conditions, not_ready, ready, transition_events
 from kms_operator.snapshot import Read, Snapshot
 
@@ -22,14 +30,24 @@ def reads(policy: CertificatePolicy, snapshot: Snapshot) -> Iterable[Read]:  # n
 
 
 def plan(policy: CertificatePolicy, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Plan:  # noqa: ARG001 - all reconcilers are called alike
-    """Compile the rules; Ready, or the field that is wrong and why."""
-    update = _compile(policy)
+    """Compile the rules; Ready, or the field that is wrong and why. InUse: whether a profile refers to the policy."""
+    update = _known(policy) or _compile(policy)
     old = policy.status.conditions
     status = PolicyStatus(
         observed_generation=policy.metadata.generation,
-        conditions=merge_conditions(old, (update,), generation=policy.metadata.generation, now=now),
+        conditions=merge_conditions(
+            old, (update, _usage(policy, snapshot)), generation=policy.metadata.generation, now=now
+        ),
     )
     return Plan(status=status, events=transition_events(old, update))
+
+
+def _known(policy: CertificatePolicy) -> ConditionUpdate | None:
+    """Return what was found for this version of a policy whose rules are not cached; None for others."""
+    found = condition(policy.status.conditions, READY)
+    if found is None or not is_reduced(policy):
+        return None
+    return ConditionUpdate(found.status, found.reason, found.message)
 
 
 def _compile(policy: CertificatePolicy) -> ConditionUpdate:
@@ -39,3 +57,9 @@ def _compile(policy: CertificatePolicy) -> ConditionUpdate:
         reason = RULES_TOO_COSTLY if isinstance(error, RulesTooCostly) else INVALID_RULES
         return not_ready(reason, f"{error.field}: {error.message}")
     return ready(ACCEPTED, "the rules are in force")
+
+
+def _usage(policy: CertificatePolicy, snapshot: Snapshot) -> ConditionUpdate:
+    if snapshot.index.count(PROFILES, POLICY, key_of(policy)):
+        return ConditionUpdate("True", "Referenced", "a CertificateProfile refers to the policy", IN_USE)
+    return ConditionUpdate("False", "NotReferenced", "no CertificateProfile refers to the policy", IN_USE)

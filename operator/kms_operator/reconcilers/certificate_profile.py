@@ -3,7 +3,8 @@
 `ResolvedRefs` says whether its issuing CA, its policy and the order profiles of its directory exist and are ready,
 `OwnershipValidated` whether clients must prove control of names, `Published` whether the Secret for users exists,
 `CertManagerIssuer` whether its issuers for cert-manager exist, `NamespacesSeparated` whether each namespace has an
-account of its own with them, and `Ready` whether the server can issue.
+account of its own with them, `OpenEnrollment` whether an open profile is allowed in its namespace, and `Ready` whether
+the server can issue.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from kms.clock import Entropy
-from kms.contract import READY, UNREADABLE, directory_url, may_offer, objection_to_skipping
+from kms.contract import OPEN_ENROLLMENT, READY, UNREADABLE, directory_url, may_offer, objection_to_skipping
 from kms.pki.policy import Policy, contents_violations, unlisted_names
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.client_namespaces import check_templates
@@ -24,6 +25,7 @@ from kms.resources.kinds import AUTHORITIES, POLICIES, PROFILES, SECRETS
 from kms.resources.meta import Unreadable, is_true
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import AcmeEnrollment, CertificateProfile, OrderProfile, ProfileStatus
+from kms.resources.retained import PROFILE_LIMIT_REACHED, is_reduced
 from kms.resources.secret_names import CA_CERTIFICATE, CHAIN, DIRECTORY, DIRECTORY_URL, directory_secret_name
 from kms_operator.endpoints import trust_anchor
 from kms_operator.objects import is_owned_by, secret_changes, user_secret
@@ -45,11 +47,13 @@ from kms_operator.reconcilers.client_namespaces import (
     suspended_namespaces,
     suspension_events,
 )
+from kms_operator.shares import profile_limit_reached
 from kms_operator.snapshot import Read, Snapshot
 
 RESOLVED_REFS = "ResolvedRefs"
 OWNERSHIP_VALIDATED = "OwnershipValidated"
 PUBLISHED = "Published"
+OPEN_PROFILE_NOT_ALLOWED = "OpenProfileNotAllowed"
 
 
 class _Refused(Exception):
@@ -62,6 +66,8 @@ class _Refused(Exception):
 
 def reads(profile: CertificateProfile, snapshot: Snapshot) -> Iterator[Read]:
     """The Secret for users, the server's certificate, and what issuers for cert-manager need."""
+    if _not_in_force(profile, snapshot):
+        return
     yield Read(SECRETS, profile.metadata.namespace, directory_secret_name(profile.metadata.name))
     yield Read(SECRETS, snapshot.settings.namespace, snapshot.settings.serving_secret)
     yield from certmanager_issuers.reads(profile, snapshot)
@@ -69,6 +75,8 @@ def reads(profile: CertificateProfile, snapshot: Snapshot) -> Iterator[Read]:
 
 def plan(profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Plan:  # noqa: ARG001 - all reconcilers are called alike
     """Resolve references, check the contents against the policy, publish the directory Secret."""
+    if refusal := _not_in_force(profile, snapshot):
+        return _refuse(profile, refusal, now=now)
     namespace = profile.metadata.namespace
     acme = profile.spec.enrollment.acme
     policy = snapshot.policy(profile.spec.policy_ref, namespace=namespace)
@@ -77,8 +85,16 @@ def plan(profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entr
     published, secrets, repaired = _publish(profile, authority, snapshot)
     issuers = certmanager_issuers.plan_issuers(profile, snapshot)
     requested = [issuers.condition] if issuers.condition else []
+    openness = _openness(profile, snapshot)
     separated = [found] if (found := separation(profile)) else []
-    updates = [is_ready, references, *([_ownership(acme), published] if acme else []), *requested, *separated]
+    updates = [
+        is_ready,
+        references,
+        *([_ownership(acme), published] if acme else []),
+        *([openness] if openness else []),
+        *requested,
+        *separated,
+    ]
     suspended = suspended_namespaces(profile)
     old = profile.status.conditions
     status = ProfileStatus(
@@ -103,6 +119,25 @@ def plan(profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entr
         ),
         requeue_at=now + RESYNC if incomplete else None,
     )
+
+
+def _not_in_force(profile: CertificateProfile, snapshot: Snapshot) -> ConditionUpdate | None:
+    """Return Ready if the profile is beyond the limit of its namespace, or is about to come into force."""
+    if message := profile_limit_reached(profile, snapshot):
+        return not_ready(PROFILE_LIMIT_REACHED, message)
+    if is_reduced(profile):
+        # The cache has not got its spec. The write of this status brings it.
+        return not_ready("Pending", "the profile is about to come into force")
+    return None
+
+
+def _refuse(profile: CertificateProfile, update: ConditionUpdate, *, now: datetime) -> Plan:
+    old, generation = profile.status.conditions, profile.metadata.generation
+    status = ProfileStatus(
+        observed_generation=generation,
+        conditions=merge_conditions(old, (update,), generation=generation, now=now),
+    )
+    return Plan(status=status, events=transition_events(old, update))
 
 
 def directory_secret(profile: CertificateProfile, authority: CertificateAuthority | None, snapshot: Snapshot) -> Secret:
@@ -136,6 +171,7 @@ def _check(
     )
     try:
         _check_contents(profile, rules)
+        _check_openness(profile, snapshot)
         _check_enrollment(profile.spec.enrollment.acme, rules)
     except _Refused as refusal:
         return refusal.update, resolved
@@ -179,7 +215,7 @@ def _flaws(profile: CertificateProfile, snapshot: Snapshot, entry: OrderProfile)
 def _rules_of(profile: CertificateProfile, snapshot: Snapshot) -> Policy | None:
     policy = snapshot.policy(profile.spec.policy_ref, namespace=profile.metadata.namespace)
     try:
-        return None if policy is None else compile_policy(policy)
+        return None if policy is None or is_reduced(policy) else compile_policy(policy)
     except InvalidRules:
         return None
 
@@ -200,6 +236,9 @@ def _resolve(
     if policy is None:
         why = snapshot.unreadable(POLICIES, (namespace, profile.spec.policy_ref.name))
         raise _missing("PolicyNotFound", policy_name, why)
+    if is_reduced(policy):
+        # Its status is about to say that it is used; then its rules are cached, and this profile is reconciled again.
+        raise _Refused("PolicyNotReady", f"{policy_name} is about to come into force")
     if not is_true(authority.status.conditions, READY):
         raise _Refused("IssuerNotReady", f"{authority_name} is not ready")
     try:
@@ -241,6 +280,27 @@ def _check_enrollment(acme: AcmeEnrollment | None, rules: Policy) -> None:
         raise _Refused(INVALID_RULES, f"{error.field}: {error.message}") from error
     if objection := objection_to_skipping(acme, rules):
         raise _Refused("OwnershipValidationRequired", objection)
+
+
+def _check_openness(profile: CertificateProfile, snapshot: Snapshot) -> None:
+    openness = _openness(profile, snapshot)
+    if openness is not None and openness.status == "False":
+        raise _Refused(openness.reason, openness.message)
+
+
+def _openness(profile: CertificateProfile, snapshot: Snapshot) -> ConditionUpdate | None:
+    """Return OpenEnrollment, on which the server relies; None for a profile that is not open."""
+    acme, namespace = profile.spec.enrollment.acme, profile.metadata.namespace
+    if acme is None or not acme.is_open:
+        return None
+    if snapshot.settings.allows_open_profiles(namespace):
+        return ConditionUpdate("True", "Allowed", f"namespace {namespace} may have open profiles", OPEN_ENROLLMENT)
+    message = (
+        f"profiles of namespace {namespace} must have externalAccountBinding: Required and ownershipValidation:"
+        f" Required; to allow others, start the operator with --open-profiles-from {namespace} (in the chart"
+        " operator.openProfilesFrom)"
+    )
+    return ConditionUpdate("False", OPEN_PROFILE_NOT_ALLOWED, message, OPEN_ENROLLMENT)
 
 
 def _ownership(acme: AcmeEnrollment) -> ConditionUpdate:

@@ -27,10 +27,10 @@ from kms.resources.credentials import CredentialSpec, EABCredential
 from kms.resources.kinds import CLUSTER_ISSUERS, CREDENTIALS, ISSUERS, PROFILES, SECRETS
 from kms.resources.meta import NamespacedRef
 from kms.resources.profiles import CertificateProfile, CertManager
-from kms.resources.secret_names import EAB_SECRET, ISSUER_KEY
+from kms.resources.retained import FREE_FORM_OCTETS, SOLVERS_TOO_LARGE
+from kms.resources.secret_names import DIGEST, EAB_SECRET, ISSUER_KEY
 from kms_operator.endpoints import trust_anchor
 from kms_operator.objects import (
-    DIGEST,
     contains,
     digest,
     has_metadata_of,
@@ -160,6 +160,9 @@ def _leftovers(
 
 def _plan_one(profile: CertificateProfile, snapshot: Snapshot, issuance: _Issuance) -> Iterator[Manifest]:
     """Write credential, copy and issuer, as far as they can be written yet."""
+    if profile.cert_manager is not None and profile.cert_manager.solvers == SOLVERS_TOO_LARGE:
+        message = f"spec.enrollment.acme.certManager.solvers takes more than {FREE_FORM_OCTETS} bytes; shorten it"
+        raise PlacementRefused("SolversTooLarge", message)
     check_available(issuance.issuer, snapshot)
     existing = find_own(issuance.issuer, profile, snapshot)
     key = None

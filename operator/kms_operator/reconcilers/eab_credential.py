@@ -14,16 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from kms.clock import Entropy
-from kms.contract import UNREADABLE, directory_url
+from kms.contract import READY, UNREADABLE, directory_url
 from kms.resources.compile import InvalidRules, RulesTooCostly, compile_narrowing
 from kms.resources.core import Secret
 from kms.resources.credentials import CredentialStatus, EABCredential
 from kms.resources.kinds import CREDENTIALS, NAMESPACES, PROFILES, SECRETS
-from kms.resources.meta import key_of
+from kms.resources.meta import condition, key_of
 from kms.resources.profiles import CertificateProfile, NamespaceNames
+from kms.resources.retained import CREDENTIAL_LIMIT_REACHED, SECRET_LIMIT_REACHED, is_reduced
 from kms.resources.secret_names import (
     CA_CERTIFICATE,
     COMPONENT,
@@ -34,7 +35,7 @@ from kms.resources.secret_names import (
     verification_key_name,
 )
 from kms_operator.endpoints import trust_anchor
-from kms_operator.indexes import UID
+from kms_operator.indexes import KEY_ID_IN_USE, NAMESPACE, UID
 from kms_operator.objects import internal_secret, is_managed, is_owned_by, secret_changes, user_secret
 from kms_operator.plan import (
     RESYNC,
@@ -51,6 +52,7 @@ from kms_operator.plan import (
 from kms_operator.reconcilers.client_namespaces import INVALID_RULES, names_for, suspension
 from kms_operator.reconcilers.eab_keys import BindingKey, InvalidKey, key_in, new_key
 from kms_operator.reconcilers.placement import selects
+from kms_operator.shares import credential_limit_reached, secret_limit_reached
 from kms_operator.snapshot import Read, Snapshot
 
 ISSUED = "Issued"
@@ -61,18 +63,24 @@ BINDING_DISABLED = "ExternalAccountBindingDisabled"
 NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed"
 SECRET_EXISTS = "SecretExists"  # noqa: S105 - a reason
 INVALID_SECRET = "InvalidSecret"  # noqa: S105 - a reason
-KEY_ID_IN_USE = "KeyIDInUse"
 CLIENT_NAMESPACE_NOT_ALLOWED = "ClientNamespaceNotAllowed"
 RULES_TOO_COSTLY = "RulesTooCostly"
 
+RECHECK_PACE = timedelta(milliseconds=100)
+"""Between two reads of users' Secrets for the refused credentials of one namespace, however many there are."""
+
 
 class _Refused(Exception):
-    """Why there is no valid key. `void`: existing copies must be deleted."""
+    """Why there is no valid key. `void`: existing copies must be deleted.
 
-    def __init__(self, reason: str, message: str, *, void: bool) -> None:
+    `recheck`: the reason lies in a Secret that is not watched, so it must be read again.
+    """
+
+    def __init__(self, reason: str, message: str, *, void: bool, recheck: bool = False) -> None:
         super().__init__(message)
         self.update = not_ready(reason, message)
         self.void = void
+        self.recheck = recheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +95,11 @@ class _ValidKey:
 
 
 def reads(credential: EABCredential, snapshot: Snapshot) -> Iterable[Read]:
-    """The Secret for users, and the server's certificate."""
+    """The Secret for users, and the server's certificate; nothing for a credential that gets no key anyway."""
+    try:
+        _admit(credential, snapshot)
+    except _Refused:
+        return
     yield Read(SECRETS, credential.metadata.namespace, credential.secret_name)
     yield Read(SECRETS, snapshot.settings.namespace, snapshot.settings.serving_secret)
 
@@ -95,13 +107,13 @@ def reads(credential: EABCredential, snapshot: Snapshot) -> Iterable[Read]:
 def plan(credential: EABCredential, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Plan:
     """Make, keep, correct, rotate or void the key."""
     try:
-        _check_names(credential)
-        profile = _get_profile(credential, snapshot)
+        profile = _admit(credential, snapshot)
         valid = _plan_key(credential, profile, snapshot, now=now, entropy=entropy)
     except _Refused as refusal:
         copies = _copies(credential, snapshot) if refusal.void else ()
         key_id = None if refusal.void else credential.status.key_id
-        refused = Plan(delete=_manifests(copies), requeue_at=now + RESYNC)
+        recheck_at = now + _recheck_interval(credential, snapshot) if refusal.recheck else None
+        refused = Plan(delete=_manifests(copies), requeue_at=recheck_at)
         return _with_status(refused, credential, snapshot, (refusal.update,), key_id, now=now)
     expires = credential.spec.expires_at
     upcoming = expires if expires is not None and expires > now else None
@@ -114,6 +126,10 @@ def plan(credential: EABCredential, snapshot: Snapshot, *, now: datetime, entrop
     names, resolved = names_for(credential, profile, snapshot)
     updates = (_usability(credential, profile, now=now), *([resolved] if resolved else []))
     return _with_status(planned, credential, snapshot, updates, valid.key.key_id, names=names, now=now)
+
+
+def _recheck_interval(credential: EABCredential, snapshot: Snapshot) -> timedelta:
+    return max(RESYNC, RECHECK_PACE * snapshot.index.count(CREDENTIALS, NAMESPACE, credential.metadata.namespace))
 
 
 def _with_status(
@@ -155,11 +171,45 @@ def _usability(credential: EABCredential, profile: CertificateProfile, *, now: d
     return ready(ISSUED, f"Secret {credential.secret_name} holds the key identifier and the key")
 
 
+def _admit(credential: EABCredential, snapshot: Snapshot) -> CertificateProfile:
+    """Return the profile. Raises _Refused if the credential gets no key, whatever its Secret holds.
+
+    That depends on watched objects only, so that a credential that is refused costs neither reads nor a timer.
+    """
+    _check_names(credential)
+    profile = _get_profile(credential, snapshot)
+    _check_limits(credential, profile, snapshot)
+    return profile
+
+
+def _repeat_invalid_rules(credential: EABCredential) -> None:
+    """Raise _Refused if the names of this version were invalid: the cache no longer has them."""
+    found = condition(credential.status.conditions, READY)
+    if found is not None and found.reason in {INVALID_RULES, RULES_TOO_COSTLY}:
+        raise _Refused(found.reason, found.message, void=found.reason == INVALID_RULES)
+
+
+def _check_limits(credential: EABCredential, profile: CertificateProfile, snapshot: Snapshot) -> None:
+    """Raise _Refused if the credential has no copy on the profile yet, and a limit leaves no room for one."""
+    acme = profile.spec.enrollment.acme
+    copies = _copies(credential, snapshot)
+    if acme is None or any(
+        each.metadata.name == _copy_name(key, profile) for each in copies if (key := _parse_key(each)) is not None
+    ):
+        return
+    if message := credential_limit_reached(credential, acme, snapshot):
+        raise _Refused(CREDENTIAL_LIMIT_REACHED, message, void=True)
+    if not copies and (message := secret_limit_reached(credential.metadata.namespace, snapshot)):
+        raise _Refused(SECRET_LIMIT_REACHED, message, void=True)
+
+
 def _check_names(credential: EABCredential) -> None:
     """Raise _Refused if the names that narrow the policy are invalid: the credential would allow more than intended."""
     if credential.spec.names is None:
         return
     try:
+        if is_reduced(credential):
+            _repeat_invalid_rules(credential)
         compile_narrowing(credential.spec.names, credential.metadata.name)
     except InvalidRules as error:
         # Too costly rules are clear, so the key stays; the server refuses orders until they are shortened.
@@ -237,18 +287,18 @@ def _read_user_key(
     name = secret.metadata.name
     if is_managed(secret):
         message = f"Secret {name} belongs to another resource; choose another name in spec.secretName"
-        raise _Refused(SECRET_EXISTS, message, void=True)
+        raise _Refused(SECRET_EXISTS, message, void=True, recheck=True)
     try:
         key = key_in(secret)
     except InvalidKey as error:
         message = f"Secret {name} was not made by the operator and cannot be used: {error}"
-        raise _Refused(INVALID_SECRET, message, void=True) from error
+        raise _Refused(INVALID_SECRET, message, void=True, recheck=True) from error
     if _claimed_by_another(key, credential, profile, snapshot):
         message = (
             f"another credential of CertificateProfile {profile.metadata.namespace}/{profile.metadata.name} uses the"
             f" key identifier {key.key_id!r}; put another one into Secret {name}"
         )
-        raise _Refused(KEY_ID_IN_USE, message, void=True)
+        raise _Refused(KEY_ID_IN_USE, message, void=True, recheck=True)
     return key
 
 

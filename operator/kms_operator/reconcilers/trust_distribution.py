@@ -24,8 +24,8 @@ from kms.resources.authorities import CertificateAuthority, Trust
 from kms.resources.durations import parse_duration
 from kms.resources.kinds import AUTHORITIES, BUNDLES, CLUSTER_TRUST_BUNDLES, CONFIG_MAPS, Kind
 from kms.resources.meta import condition, key_of
-from kms.resources.secret_names import TRUST
-from kms_operator.objects import DIGEST, QUOTED, contains, digest, has_metadata_of, over, owned_metadata
+from kms.resources.secret_names import DIGEST, TRUST
+from kms_operator.objects import QUOTED, contains, digest, has_metadata_of, over, owned_metadata
 from kms_operator.plan import (
     RESYNC,
     ConditionUpdate,

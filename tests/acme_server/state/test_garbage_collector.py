@@ -64,7 +64,7 @@ async def test_orders_go_when_they_are_due_and_not_before(world: World, account:
         await garbage_collector(world).collect()
         assert [each for each in (failed, abandoned, valid) if there(world, each)] == left
     world.clock.ahead = timedelta(days=31.1)
-    assert await garbage_collector(world).collect() == {"acmeorders": 1}
+    assert (await garbage_collector(world).collect())["acmeorders"] == 1
     assert not there(world, valid)
 
 
@@ -79,7 +79,7 @@ async def test_what_has_changed_since_it_was_judged_stays(world: World, account:
             if there(world, order):
                 await world.services.orders.deactivate_authorization(order, 0)
 
-    assert await garbage_collector(world, sleep=deactivate_the_other).collect() == {"acmeorders": 1}
+    assert (await garbage_collector(world, sleep=deactivate_the_other).collect())["acmeorders"] == 1
     assert there(world, first) is not there(world, second)
 
 
@@ -91,7 +91,7 @@ async def test_what_others_have_deleted_is_not_counted(world: World, account: AC
         for order in filter(lambda each: there(world, each), (first, second)):
             world.api.remove(ORDERS, NAMESPACE, order.metadata.name)
 
-    assert await garbage_collector(world, sleep=delete_the_other).collect() == {"acmeorders": 1}
+    assert (await garbage_collector(world, sleep=delete_the_other).collect())["acmeorders"] == 1
     assert counted(world.metrics, "swept_objects") == {(ORDERS.plural, "removed"): 1}
 
 
@@ -106,7 +106,7 @@ async def test_one_object_that_cannot_be_removed_does_not_keep_the_others(world:
     async def record(seconds: float) -> None:
         pauses.append(seconds)
 
-    assert await garbage_collector(world, sleep=record).collect() == {"acmeorders": 2}
+    assert (await garbage_collector(world, sleep=record).collect())["acmeorders"] == 2
     assert counted(world.metrics, "swept_objects") == {(ORDERS.plural, "failed"): 1, (ORDERS.plural, "removed"): 2}
     assert pauses == [1 / 50] * 3, "deletions are spread"
 
@@ -116,8 +116,8 @@ async def test_a_run_has_an_end(world: World, account: ACMEAccount) -> None:
     for _ in range(5):
         await world.order(account)
     world.clock.ahead = 3 * DAY
-    assert await garbage_collector(world, most=3).collect() == {"acmeorders": 3}
-    assert await garbage_collector(world, most=3).collect() == {"acmeorders": 2}
+    assert (await garbage_collector(world, most=3).collect())["acmeorders"] == 3
+    assert (await garbage_collector(world, most=3).collect())["acmeorders"] == 2
 
 
 async def test_an_api_server_that_is_away_interrupts_a_run_and_the_next_one_goes_on(
@@ -145,9 +145,24 @@ async def test_nothing_is_listed_before_the_server_knows_all_orders(world: World
         await until(lambda: not there(world, abandoned))
 
 
+@pytest.mark.requirement("SEC76")
+@pytest.mark.parametrize(("binding", "kept"), [("Required", True), ("Optional", False), ("Disabled", False)])
+async def test_idle_accounts_that_cost_nothing_go_after_30_days(world: World, binding: str, *, kept: bool) -> None:
+    world.configure(external_account_binding="Disabled")
+    idle = await world.account(Key(thumbprint="x" * 43))
+    world.configure(external_account_binding=binding)
+    world.clock.ahead = 29 * DAY
+    await garbage_collector(world).collect()
+    assert world.api.read(ACCOUNTS, NAMESPACE, idle.metadata.name) is not None
+    world.clock.ahead = 31 * DAY
+    await garbage_collector(world).collect()
+    assert (world.api.read(ACCOUNTS, NAMESPACE, idle.metadata.name) is not None) is kept
+
+
 @pytest.mark.requirement("SEC61")
 async def test_accounts_go_only_where_the_profile_says_so_and_only_without_orders(world: World) -> None:
     busy, idle = await world.account(), await world.account(Key(thumbprint="x" * 43))
+    world.configure(account_retention="876000h")
     order = await world.proven(busy, "www.example.com")
     await world.finalized(busy, order)
     world.clock.ahead = 10 * DAY

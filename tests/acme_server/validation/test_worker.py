@@ -14,6 +14,7 @@ from acme_server.model import ChallengeId, Failed, Outcome, Valid
 from acme_server.orders import transitions
 from acme_server.problems import NotFound, Refused, Unavailable
 from acme_server.validation.attempt import CheckCAA, ValidationTiming
+from acme_server.validation.shares import Limits
 from acme_server.validation.worker import Worker
 from kms.resources.meta import LocalRef
 from kms.resources.orders import ACMEOrder, ChallengeType, StoredProblem
@@ -75,7 +76,7 @@ class Bench:
     check_caa: CheckCAA = unchecked
     metrics: Metrics = field(default_factory=Metrics)
     timing: ValidationTiming = SLOW
-    limits: dict[str, int] = field(default_factory=dict)
+    limits: dict[str, Limits] = field(default_factory=dict)
     worker: Worker = field(init=False)
 
     def __post_init__(self) -> None:
@@ -308,19 +309,26 @@ async def test_a_quiet_validation_that_is_asked_for_is_quiet_no_longer() -> None
     assert len(bench.validator.asked) == 1
 
 
-def of_account(account: str, *names: str) -> ACMEOrder:
+def of_account(account: str, *names: str, namespace: str = "pki", profile: str = "web") -> ACMEOrder:
     plain = order(*names)
     return msgspec.structs.replace(
         plain,
-        metadata=msgspec.structs.replace(plain.metadata, name=f"order-of-{account}"),
-        spec=msgspec.structs.replace(plain.spec, account_ref=LocalRef(name=account)),
+        metadata=msgspec.structs.replace(plain.metadata, name=f"order-of-{account}", namespace=namespace),
+        spec=msgspec.structs.replace(
+            plain.spec, account_ref=LocalRef(name=account), profile_ref=LocalRef(name=profile)
+        ),
     )
+
+
+def at_most(count: int, *, by_account: int) -> Limits:
+    """Limits for tests with one profile."""
+    return Limits(total=count, namespace=count, profile=count, account=by_account)
 
 
 @pytest.mark.requirement("SEC52")
 async def test_only_so_many_validations_use_the_network_at_once() -> None:
     gate = asyncio.Event()
-    bench = Bench(Validator(gate=gate), limits={"in_flight": 4})
+    bench = Bench(Validator(gate=gate), limits={"in_flight": at_most(4, by_account=4)})
     for account in "abcdefgh":
         bench.start(of_account(account, f"{account}.example"), 0)
     await asyncio.sleep(0.05)
@@ -331,7 +339,7 @@ async def test_only_so_many_validations_use_the_network_at_once() -> None:
 
 async def test_an_account_whose_hosts_are_slow_does_not_keep_the_others_waiting() -> None:
     gate = asyncio.Event()
-    bench = Bench(Validator(gate=gate), limits={"in_flight": 8, "in_flight_by_account": 2})
+    bench = Bench(Validator(gate=gate), limits={"in_flight": at_most(8, by_account=2)})
     bench.start(of_account("slow", *(f"{letter}.example" for letter in "abcde")), *range(5))
     bench.start(of_account("other", "other.example"), 0)
     await asyncio.sleep(0.05)
@@ -343,7 +351,7 @@ async def test_an_account_whose_hosts_are_slow_does_not_keep_the_others_waiting(
 
 @pytest.mark.requirement("S145", "S154", "SEC38")
 async def test_an_account_cannot_fill_the_queue() -> None:
-    bench = Bench(Validator(gate=asyncio.Event()), limits={"queued_by_account": 2})
+    bench = Bench(Validator(gate=asyncio.Event()), limits={"queued": at_most(10, by_account=2)})
     greedy = of_account("greedy", "a.example", "b.example", "c.example")
     with pytest.raises(Unavailable):
         bench.start(greedy, 0, 1, 2)
@@ -355,7 +363,7 @@ async def test_an_account_cannot_fill_the_queue() -> None:
 
 async def test_all_validations_of_an_order_are_made_even_if_not_all_at_once() -> None:
     gate = asyncio.Event()
-    bench = Bench(Validator(gate=gate), limits={"in_flight": 2, "in_flight_by_account": 1})
+    bench = Bench(Validator(gate=gate), limits={"in_flight": at_most(2, by_account=1)})
     bench.start(order(*(f"{letter}.example" for letter in "abcde")), *range(5))
     await asyncio.sleep(0.05)
     assert len(bench.validator.asked) == 1
@@ -365,7 +373,7 @@ async def test_all_validations_of_an_order_are_made_even_if_not_all_at_once() ->
 
 
 async def test_more_than_can_be_queued_is_sent_away() -> None:
-    bench = Bench(Validator(gate=asyncio.Event()), limits={"queued": 3})
+    bench = Bench(Validator(gate=asyncio.Event()), limits={"queued": at_most(3, by_account=3)})
     pending = order(*(f"{letter}.example" for letter in "abcde"))
     with pytest.raises(Unavailable):
         bench.start(pending, *range(5))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -13,11 +14,13 @@ from kms.resources.meta import LocalRef
 from kms.resources.profiles import CertificateProfile
 from kms_operator.plan import Plan
 from kms_operator.reconcilers import certificate_profile
+from kms_operator.settings import OperatorSettings
 from kms_operator.snapshot import Read
 from tests.support.operated import (
     NOW,
     RELEASE,
     SERVING,
+    SETTINGS,
     authority,
     entropy,
     event_reasons,
@@ -36,8 +39,11 @@ from tests.support.operated import (
 CA = authority(status={**ready_status(), "chain": "the chain\n"})
 
 
-def reconciled(one: CertificateProfile, *others: Any) -> Plan:
-    return certificate_profile.plan(one, snapshot_of(one, *others), now=NOW, entropy=entropy())
+OPEN = replace(SETTINGS, open_profiles_from=("pki",))
+
+
+def reconciled(one: CertificateProfile, *others: Any, settings: OperatorSettings = OPEN) -> Plan:
+    return certificate_profile.plan(one, snapshot_of(one, *others, settings=settings), now=NOW, entropy=entropy())
 
 
 @pytest.mark.requirement("C15")
@@ -115,6 +121,42 @@ def test_proof_of_control_is_skipped_only_for_known_clients_and_listed_names(
     assert (stated(plan).status == "True") is allowed
     assert allowed or stated(plan).reason == "OwnershipValidationRequired"
     assert stated(plan, "OwnershipValidated").reason == "Skipped"
+
+
+@pytest.mark.requirement("SEC76")
+@pytest.mark.parametrize(
+    "acme",
+    [
+        {"externalAccountBinding": "Optional"},
+        {"externalAccountBinding": "Disabled"},
+        {"ownershipValidation": "Skipped"},
+    ],
+)
+def test_the_administrator_decides_which_namespaces_may_have_open_profiles(acme: dict[str, str]) -> None:
+    opened = profile(acme=acme)
+    refused = reconciled(opened, CA, policy(), settings=SETTINGS)
+    for type_ in ("Ready", "OpenEnrollment"):
+        condition = stated(refused, type_)
+        assert (condition.status, condition.reason) == ("False", "OpenProfileNotAllowed")
+        assert "--open-profiles-from pki" in condition.message
+        assert "operator.openProfilesFrom" in condition.message
+    assert event_reasons(refused) == ["OpenProfileNotAllowed"]
+    for settings in (
+        replace(SETTINGS, open_profiles_from=("pki",)),
+        replace(SETTINGS, open_profiles_from=("*",)),
+        replace(SETTINGS, namespace="pki"),
+    ):
+        allowed = reconciled(opened, CA, policy(), settings=settings)
+        assert (stated(allowed).status, stated(allowed, "OpenEnrollment").status) == ("True", "True")
+        assert stated(allowed, "OpenEnrollment").observed_generation == opened.metadata.generation
+    elsewhere = reconciled(opened, CA, policy(), settings=replace(SETTINGS, open_profiles_from=("shop",)))
+    assert stated(elsewhere).reason == "OpenProfileNotAllowed"
+
+
+def test_a_profile_that_is_not_open_needs_no_consent() -> None:
+    plan = reconciled(profile(), CA, policy(), settings=SETTINGS)
+    assert stated(plan).status == "True"
+    assert "OpenEnrollment" not in {each.type for each in plan.status.conditions}  # type: ignore[union-attr]
 
 
 def lending(*names: str, **acme: Any) -> CertificateProfile:

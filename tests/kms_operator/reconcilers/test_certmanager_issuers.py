@@ -14,6 +14,7 @@ from kms.resources.credentials import EABCredential
 from kms.resources.kinds import CLUSTER_ISSUERS, CREDENTIALS, ISSUERS, SECRETS, Kind
 from kms.resources.meta import ObjectMeta, Resource
 from kms.resources.profiles import CertificateProfile
+from kms.resources.retained import retained
 from kms.resources.secret_names import COMPONENT, MANAGED_BY
 from kms_operator.indexes import NOT_CHECKED
 from kms_operator.plan import Plan
@@ -158,6 +159,15 @@ def test_without_binding_there_is_neither_credential_nor_key() -> None:
     (issuer,) = put(plan, CLUSTER_ISSUERS)
     assert len(written(plan)) == 1
     assert "externalAccountBinding" not in issuer.spec["acme"]
+
+
+@pytest.mark.requirement("SEC72")
+def test_solvers_that_are_too_large_are_reported_and_the_issuer_stays() -> None:
+    large = {**CLUSTER, "solvers": [{"dns01": {"webhook": "w" * 70_000}}]}
+    kept = [retained(each) for each in (asking(large), *settled())]
+    plan = reconciled(*kept)
+    assert stated(plan, CONDITION).reason == "SolversTooLarge"
+    assert (put(plan, CLUSTER_ISSUERS), objects(plan.delete)) == ([], ())
 
 
 def foreign(kind: str, **metadata: Any) -> Resource:

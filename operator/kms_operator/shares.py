@@ -1,0 +1,61 @@
+"""Shares of what all namespaces share: places for keys on a profile, and for Secrets in the release namespace.
+
+Whoever may write CertificateAuthorities or EABCredentials makes the operator create Secrets in the release namespace,
+which server and operator keep in memory. What has its Secret keeps it, even if a limit is lowered.
+"""
+
+from __future__ import annotations
+
+from kms.contract import READY
+from kms.resources.credentials import EABCredential
+from kms.resources.kinds import PROFILES
+from kms.resources.meta import condition
+from kms.resources.profiles import AcmeEnrollment, CertificateProfile
+from kms.resources.retained import PROFILE_LIMIT_REACHED
+from kms_operator.indexes import IN_FORCE
+from kms_operator.snapshot import Snapshot
+
+
+def secret_limit_reached(namespace: str, snapshot: Snapshot) -> str | None:
+    """Why resources of the namespace get no further Secret in the release namespace; None if they do."""
+    settings, count = snapshot.settings, snapshot.index.internal_secrets
+    if count(settings.namespace, namespace) >= (maximum := settings.maximum_secrets_per_namespace):
+        return (
+            f"namespace {namespace} has {maximum} keys of CertificateAuthorities and EABCredentials, the maximum"
+            " (--maximum-secrets-per-namespace, in the chart operator.maximumSecretsPerNamespace); delete some that are"
+            " no longer used, or have the limit raised"
+        )
+    if count(settings.namespace) >= (maximum := settings.maximum_secrets):
+        return (
+            f"all namespaces together have {maximum} keys of CertificateAuthorities and EABCredentials, the maximum"
+            " (--maximum-secrets, in the chart operator.maximumSecrets); delete some that are no longer used, or have"
+            " the limit raised"
+        )
+    return None
+
+
+def profile_limit_reached(profile: CertificateProfile, snapshot: Snapshot) -> str | None:
+    """Why the profile cannot be used; None if it can. Profiles that were in force before stay so."""
+    namespace = profile.metadata.namespace
+    ready = condition(profile.status.conditions, READY)
+    if ready is not None and ready.reason != PROFILE_LIMIT_REACHED:
+        return None
+    maximum = snapshot.settings.maximum_profiles_per_namespace
+    if snapshot.index.count(PROFILES, IN_FORCE, namespace) < maximum:
+        return None
+    return (
+        f"namespace {namespace} has {maximum} CertificateProfiles, the maximum (--maximum-profiles-per-namespace, in"
+        " the chart operator.maximumProfilesPerNamespace); delete some that are no longer used, or have the limit"
+        " raised"
+    )
+
+
+def credential_limit_reached(credential: EABCredential, acme: AcmeEnrollment, snapshot: Snapshot) -> str | None:
+    """Why the profile takes no further credential; None if it does."""
+    if snapshot.index.other_holders(credential) < acme.maximum_credentials:
+        return None
+    namespace, name = credential.profile_key
+    return (
+        f"CertificateProfile {namespace}/{name} has {acme.maximum_credentials} EABCredentials, the maximum"
+        " (spec.enrollment.acme.maximumCredentials); delete some that are no longer used, or have the limit raised"
+    )

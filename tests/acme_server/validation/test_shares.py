@@ -1,0 +1,164 @@
+"""Fair shares of validation: a hundred accounts of one tenant get what one tenant gets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acme_server.problems import Unavailable
+from acme_server.validation.shares import FairSlots, Limits, Path, QueueShares
+from kms.resources.orders import ACMEOrder
+from tests.acme_server.validation.test_worker import Bench, of_account
+from tests.support.domain import Validator
+from tests.support.eventually import until
+
+PATHS = st.tuples(st.sampled_from("ab"), st.sampled_from("pq"), st.sampled_from("xyz"))
+
+
+def of_tenant(namespace: str, profile: str, account: str, *names: str) -> ACMEOrder:
+    return of_account(account, *names, namespace=namespace, profile=profile)
+
+
+async def served(limits: Limits, *waiting: Path) -> list[Path]:
+    """The order in which those get their slots that wait for them at the same time."""
+    slots, order, gate = FairSlots(limits), list[Path](), asyncio.Event()
+
+    async def occupy() -> None:
+        async with slots.slot(("other", "profile", "account")):
+            await gate.wait()
+
+    async def take(leaf: Path) -> None:
+        async with slots.slot(leaf):
+            order.append(leaf)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(occupy())
+        await asyncio.sleep(0)
+        for leaf in waiting:
+            group.create_task(take(leaf))
+        await asyncio.sleep(0)
+        gate.set()
+    return order
+
+
+ONE = Limits(1, 1, 1, 1)
+
+
+@pytest.mark.requirement("SEC75")
+async def test_namespaces_take_turns_then_profiles_then_accounts() -> None:
+    busy = [("busy", "open", f"account-{number}") for number in range(100)]
+    order = await served(ONE, *busy, ("busy", "closed", "account"), ("quiet", "web", "account"))
+    assert order[:4] == [busy[0], ("quiet", "web", "account"), ("busy", "closed", "account"), busy[1]]
+    assert order[4:] == busy[2:]
+
+
+@given(st.lists(PATHS, max_size=30), st.integers(1, 4), st.integers(1, 3), st.integers(1, 2))
+def test_everyone_is_served_and_no_limit_is_exceeded(
+    leaves: list[Path], total: int, namespace: int, account: int
+) -> None:
+    limits = Limits(total, namespace, namespace, account)
+    held: Counter[Path] = Counter()
+    done: list[Path] = []
+
+    async def take(slots: FairSlots, leaf: Path) -> None:
+        async with slots.slot(leaf):
+            for depth in range(4):
+                held[leaf[:depth]] += 1
+                assert held[leaf[:depth]] <= limits[depth]
+            await asyncio.sleep(0)
+            for depth in range(4):
+                held[leaf[:depth]] -= 1
+        done.append(leaf)
+
+    async def run() -> None:
+        slots = FairSlots(limits)
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            for leaf in leaves:
+                group.create_task(take(slots, leaf))
+
+    asyncio.run(run())
+    assert sorted(done) == sorted(leaves)
+
+
+async def test_who_gives_up_waiting_leaves_the_slot_to_the_next() -> None:
+    slots = FairSlots(ONE)
+    leaf = ("a", "p", "x")
+    async with slots.slot(leaf):
+        tasks = [asyncio.create_task(_hold(slots, (namespace, "p", "x"))) for namespace in "ab"]
+        await asyncio.sleep(0)
+        tasks[0].cancel()
+    async with asyncio.timeout(10):
+        await tasks[1]
+        await _hold(slots, leaf)
+
+
+async def test_who_gives_up_with_the_slot_already_given_returns_it() -> None:
+    slots = FairSlots(ONE)
+    leaf = ("a", "p", "x")
+    async with slots.slot(leaf):
+        waiting = asyncio.create_task(_hold(slots, leaf))
+        await asyncio.sleep(0)
+    waiting.cancel()  # it has the slot, and has not run since
+    async with asyncio.timeout(10):
+        await _hold(slots, leaf)
+    assert waiting.cancelled()
+
+
+async def _hold(slots: FairSlots, leaf: Path) -> None:
+    async with slots.slot(leaf):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.requirement("SEC75")
+async def test_100_anonymous_accounts_do_not_keep_another_tenant_waiting() -> None:
+    """With every slot taken by validations that hang, another tenant's begins at once."""
+    bench = Bench(Validator(gate=asyncio.Event()))
+    for number in range(100):
+        names = [f"n{each}.a{number}.example" for each in range(10)]
+        bench.start(of_tenant("busy", "open", f"account-{number}", *names), *range(10))
+    await asyncio.sleep(0)
+    bench.start(of_tenant("quiet", "web", "account", "quiet.example"), 0)
+    await until(lambda: any(name == "quiet.example" for name, _, _ in bench.validator.asked), seconds=5)
+    assert len(bench.validator.asked) == 76, "of 1,001; the rest of the busy namespace waits"
+    await bench.worker.drain(0)
+
+
+@pytest.mark.requirement("SEC75")
+async def test_a_tenant_who_fills_the_queue_does_not_keep_others_out() -> None:
+    limits = Limits(total=20, namespace=20, profile=20, account=5)
+    bench = Bench(Validator(gate=asyncio.Event()), limits={"queued": limits})
+    names = [f"n{each}.example" for each in range(5)]
+    for number in range(4):
+        bench.start(of_tenant("busy", "open", f"account-{number}", *names), *range(5))
+    with pytest.raises(Unavailable):
+        bench.start(of_tenant("busy", "open", "account-5", "x.example"), 0)
+    for number in range(2):
+        bench.start(of_tenant("quiet", "web", f"account-{number}", *names), *range(5))
+    with pytest.raises(Unavailable):
+        bench.start(of_tenant("quiet", "web", "account-2", "x.example"), 0)
+    await bench.worker.drain(0)
+    assert len(bench.worker) == 0
+
+
+@given(st.lists(PATHS, max_size=60))
+def test_the_queue_never_exceeds_the_double_of_its_limits(leaves: list[Path]) -> None:
+    limits = Limits(8, 6, 4, 3)
+    shares = QueueShares(limits)
+    queued: Counter[Path] = Counter()
+    for leaf in leaves:
+        if shares.has_room(leaf):
+            shares.add(leaf)
+            for depth in range(4):
+                queued[leaf[:depth]] += 1
+    assert all(count <= 2 * limits[len(path)] for path, count in queued.items())
+    assert all(count <= limits.account for path, count in queued.items() if len(path) == 3)
+    assert len(shares) == queued[()]
+    for path, count in list(queued.items()):
+        for _ in range(count if len(path) == 3 else 0):
+            shares.remove(path)
+    assert len(shares) == 0
+    assert shares.has_room(("a", "p", "x"))
