@@ -21,6 +21,8 @@ from acme_server.problems import AccountNotValid, NotFound, ProblemType, Refused
 from acme_server.state.account_keys import account_name
 from acme_server.state.certificates import Certificates
 from acme_server.state.quotas import ObjectQuota
+from acme_server.state.revocation_recorder import RevocationRecorder
+from acme_server.state.revocation_records import RevocationRecords
 from acme_server.state.store import Store, Vanished
 from kms.clock import Clock
 from kms.resources.accounts import AccountSpec, AccountStatus, ACMEAccount, CredentialBinding
@@ -49,6 +51,8 @@ class Accounts:
         store: Store[ACMEAccount],
         credentials: EABCredentials,
         certificates: Certificates,
+        records: RevocationRecords,
+        recorder: RevocationRecorder,
         quota: ObjectQuota[ACMEAccount],
         clock: Clock,
         on_deactivated: Callable[[ACMEAccount], None],
@@ -56,12 +60,14 @@ class Accounts:
         self._store = store
         self._credentials = credentials
         self._certificates = certificates
+        self._records = records
+        self._recorder = recorder
         self._quota = quota
         self._clock = clock
         self._on_deactivated = on_deactivated
         self._claims = KeyClaims(store=store, clock=clock)
         self._key_rollovers = KeyRollovers(
-            store=store, claims=self._claims, certificates=certificates, quota=quota, clock=clock
+            store=store, claims=self._claims, certificates=certificates, records=records, quota=quota, clock=clock
         )
 
     async def find(self, profile: Profile, thumbprint: str) -> ACMEAccount | None:
@@ -113,6 +119,8 @@ class Accounts:
         """
         profile, key = holder.profile, holder.key
         require_uncompromised(key, self._certificates)
+        if self._records.is_blocked(profile.key, key.thumbprint):
+            raise AccountNotValid("The account of this key is deactivated; make a new key for a new account.")
         if profile.acme.external_account_binding == "Disabled":
             binding = None
         terms.require_agreement(profile.acme, agreed=wanted.terms_of_service_agreed)
@@ -213,6 +221,7 @@ class Accounts:
             changed = await self._store.change(account, partial(rules.deactivated, now=self._clock()))
             logger.info("account deactivated", extra={"account": account.metadata.name})
             self._on_deactivated(changed)
+            await self._recorder.record_account(changed)
             return changed
         if update.contact is None:
             return await self.read(account)

@@ -1,4 +1,6 @@
-"""Deletes orders and accounts that are no longer needed. `acme_server.state.retention` says when that is.
+"""Deletes orders, accounts and records of revocations that are no longer needed.
+
+`acme_server.state.retention` says when that is.
 
 One replica collects. It lists everything, remembers what is due, and deletes that slowly, each object in exactly the
 version that was judged: an object that has changed since is judged again in the next run.
@@ -23,10 +25,11 @@ from kms.cluster.informer import Informer
 from kms.cluster.list_all import list_all
 from kms.resources.accounts import ACMEAccount
 from kms.resources.durations import parse_duration
-from kms.resources.kinds import ACCOUNTS, ORDERS
+from kms.resources.kinds import ACCOUNTS, ORDERS, REVOCATION_RECORDS
 from kms.resources.meta import Key, ObjectMeta
 from kms.resources.orders import ACMEOrder
 from kms.resources.profiles import CertificateProfile
+from kms.resources.revocations import RevocationRecord
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +48,7 @@ class Pacing:
 
 
 class GarbageCollector:
-    """Collects in the watched namespaces (by default all), once `orders_listed` is set.
+    """Collects in the watched namespaces (by default all) and in the release namespace, once `orders_listed` is set.
 
     Until this server has listed all orders it is not ready; a second list would only slow that down.
     """
@@ -56,7 +59,9 @@ class GarbageCollector:
         *,
         orders: Store[ACMEOrder],
         accounts: Store[ACMEAccount],
+        records: Store[RevocationRecord],
         profiles: Informer[CertificateProfile],
+        namespace: str,
         namespaces: Sequence[str],
         orders_listed: asyncio.Event,
         clock: Clock,
@@ -67,7 +72,9 @@ class GarbageCollector:
         self._cluster = cluster
         self._orders = orders
         self._accounts = accounts
+        self._records = records
         self._profiles = profiles
+        self._namespace = namespace
         self._namespaces = tuple(namespaces) or (None,)
         self._orders_listed = orders_listed
         self._clock = clock
@@ -94,7 +101,21 @@ class GarbageCollector:
         if self._retentions():
             accounts = await self._due_accounts(busy)
             deleted[ACCOUNTS.plural] = await self._delete(ACCOUNTS.plural, self._accounts.remove, accounts)
+        records = await self._due_records()
+        if records:
+            kind = REVOCATION_RECORDS.plural
+            deleted[kind] = await self._delete(kind, self._records.remove, records)
         return deleted
+
+    async def _due_records(self) -> list[ObjectMeta]:
+        """The records to delete: their certificates have ended, or the CA."""
+        now = self._clock()
+        listed = list_all(self._cluster, REVOCATION_RECORDS, self._namespace, pause=self._pace.pause)
+        due: list[ObjectMeta] = []
+        async for each in listed:
+            if now > each.spec.until and len(due) < self._pace.most:
+                due.append(each.metadata)
+        return due
 
     async def _due_orders(self) -> tuple[list[ObjectMeta], set[Key]]:
         """The orders to delete, and the accounts that have other orders."""

@@ -245,6 +245,8 @@ class World:
             ),
             orders_page=self.orders_page,
         )
+        # Without watches, the server would wait for a list of the records for ever.
+        self.services.state.record_index.mark_complete()
 
     def labels_of(self, name: str) -> dict[str, str] | None:
         found = self.namespaces.get("", name)

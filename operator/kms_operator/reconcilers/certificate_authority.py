@@ -38,6 +38,7 @@ from kms.pki.keys import PrivateKey, generate_key, load_private_key, private_key
 from kms.resources.authorities import (
     AuthorityStatus,
     CertificateAuthority,
+    FormerKey,
     FormerRoot,
     ImportedAuthority,
     InternalAuthority,
@@ -76,6 +77,10 @@ TRUST_PUBLISHED = "TrustPublished"
 
 BACKDATED = timedelta(hours=1)
 """How much earlier a CA certificate begins, for clocks that are behind."""
+FORMER_KEYS = 500
+"""The most former keys of a CA; more would mean a new key each day."""
+LISTED_AFTER_END = timedelta(days=1)
+"""How long a former key is kept after its certificate has ended: its entries are on a list for that long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +128,7 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
         former_roots=_former_roots(authority, active.signer, now=now),
+        former_keys=_former_keys(authority.status, subject_key_id(certificate), now=now),
         conditions=merge_conditions(old, updates, generation=generation, now=now, keep=(TRUST_PUBLISHED,)),
     )
     wanted = signing_secret(authority, active.signer, snapshot.settings)
@@ -162,6 +168,19 @@ def _former_roots(authority: CertificateAuthority, signer: Signer, *, now: datet
     former = [ReplacedRoot(each.certificate, each.replaced_at) for each in status.former_roots]
     kept = former_roots(former, status.chain, chain_to_root_pem(signer), now=now)
     return tuple(FormerRoot(certificate=each.pem, replaced_at=each.replaced_at) for each in kept)
+
+
+def _former_keys(status: AuthorityStatus, key_id: str, *, now: datetime) -> tuple[FormerKey, ...]:
+    """Return the other keys that the CA has had: what they have signed and revoked stays on its list until it ends."""
+    known = {each.subject_key_id: each for each in status.former_keys}
+    if status.subject_key_id is not None and status.not_after is not None:
+        earlier = known.pop(status.subject_key_id, None)
+        end = max(status.not_after, earlier.not_after) if earlier else status.not_after
+        known = {status.subject_key_id: FormerKey(subject_key_id=status.subject_key_id, not_after=end), **known}
+    kept = (
+        each for each in known.values() if each.subject_key_id != key_id and now <= each.not_after + LISTED_AFTER_END
+    )
+    return tuple(kept)[:FORMER_KEYS]
 
 
 def _check_key_usage(signer: Signer) -> tuple[ConditionUpdate, ...]:

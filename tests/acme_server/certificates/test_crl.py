@@ -19,7 +19,7 @@ from acme_server.problems import Refused, Unavailable
 from kms.pki.ca import subject_key_id
 from kms.pki.certificate import Signer, certificate_pem
 from kms.pki.keys import private_key_pem
-from kms.resources.authorities import AuthoritySpec, AuthorityStatus, CertificateAuthority
+from kms.resources.authorities import AuthoritySpec, AuthorityStatus, CertificateAuthority, FormerKey
 from kms.resources.core import Secret
 from kms.resources.meta import ObjectMeta
 from kms.resources.orders import ACMEOrder
@@ -252,3 +252,37 @@ async def test_neither_lists_nor_certificates_ask_the_api_server(world: World) -
         world.services.crls.ca_certificate(NAMESPACE, "ca")
         world.clock.ahead += HOUR
     assert world.calls(before) == []
+
+
+@pytest.mark.requirement("SEC79")
+async def test_what_an_imported_ca_revoked_with_former_keys_stays_on_its_list(world: World) -> None:
+    former = key_id(world)
+    seen(world, revoked_order(world, 5), revoked_order(world, 7))
+    before = await listed(world)
+    world.install_authority(with_key=pki.key(which="replaced"))
+    authority = world.authorities.get(NAMESPACE, "ca")
+    assert authority is not None
+    keys = (FormerKey(subject_key_id=former, not_after=world.clock() + timedelta(days=300)),)
+    world.authorities.put(replace(authority, status=replace(authority.status, former_keys=keys)))
+    seen(world, revoked_order(world, 9))
+    world.clock.ahead += 2 * SECOND
+    after = await listed(world)
+    assert key_id(world) != former
+    assert serials(after) == {5, 7, 9}
+    assert number_of(after) > number_of(before)
+    seen(world, revoked_order(world, 11, authority_key_id=former))
+    world.clock.ahead += 2 * SECOND
+    assert serials(await listed(world)) == {5, 7, 9, 11}, "changes under a former key renew the list, too"
+
+
+@pytest.mark.requirement("SEC79")
+async def test_this_update_and_the_number_do_not_go_back_with_the_clock(world: World) -> None:
+    seen(world, revoked_order(world, 5))
+    before = await listed(world)
+    world.clock.ahead -= 2 * HOUR
+    seen(world, revoked_order(world, 7))
+    world.clock.ahead += 2 * SECOND
+    after = await listed(world)
+    assert serials(after) == {5, 7}
+    assert after.last_update_utc >= before.last_update_utc
+    assert number_of(after) > number_of(before)
