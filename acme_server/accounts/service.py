@@ -27,19 +27,11 @@ from acme_server.state.store import Store, Vanished
 from kms.clock import Clock
 from kms.resources.accounts import AccountSpec, AccountStatus, ACMEAccount, CredentialBinding
 from kms.resources.credentials import EABCredential
-from kms.resources.kinds import PROFILES
-from kms.resources.meta import LocalRef, ObjectMeta, OwnerReference, key_of
+from kms.resources.meta import LocalRef, ObjectMeta, key_of
 from kms.resources.secret_names import CREDENTIAL_UID
 
 logger = logging.getLogger(__name__)
 _NAME = re.compile(r"[a-z2-7]{52}")
-
-
-def owner(profile: Profile) -> OwnerReference:
-    """The owner reference that deletes accounts and orders with their profile."""
-    return OwnerReference(
-        api_version=PROFILES.api_version, kind=PROFILES.kind, name=profile.name, uid=profile.resource.metadata.uid
-    )
 
 
 class Accounts:
@@ -265,7 +257,6 @@ def _account(holder: KeyHolder, binding: Binding | None, credential: EABCredenti
             namespace=profile.namespace,
             name=account_name(*profile.key, key.thumbprint),
             labels={CREDENTIAL_UID: external.uid} if external is not None else {},
-            owner_references=(owner(profile),),
         ),
         spec=AccountSpec(
             profile_ref=LocalRef(name=profile.name), key=key.jwk, thumbprint=key.thumbprint, external_account=external

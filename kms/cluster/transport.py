@@ -35,6 +35,7 @@ USER_AGENT = "kms-acme"
 
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
 
 _METHODS = {
     "get": "GET",

@@ -116,7 +116,7 @@ def test_the_server_reads_the_configuration_and_cannot_change_it(installed: Clus
 
 def test_the_server_keeps_accounts_and_orders(installed: Cluster) -> None:
     for resource in PROTOCOL_KINDS:
-        assert allowed(installed, SERVER, resource, "default") == {*READ, "create", "delete"}
+        assert allowed(installed, SERVER, resource, "default") == {*READ, "create", "patch", "delete"}
         assert allowed(installed, SERVER, f"{resource}/status", "default") == {"get", "update", "patch"}
 
 
