@@ -14,6 +14,7 @@ from kms.resources.credentials import EABCredential
 from kms.resources.kinds import ACCOUNTS, AUTHORITIES, CREDENTIALS, PROFILES, SECRETS, Kind
 from kms.resources.meta import Key, ObjectMeta, Resource
 from kms.resources.profiles import CertificateProfile
+from kms.resources.secret_names import OWNER as OWNER_ANNOTATION
 from kms.resources.secret_names import OWNER_UID, signing_key_name
 from kms_operator.kinds import OPTIONAL_KINDS, RECONCILED_KINDS, WATCHED_KINDS
 
@@ -41,6 +42,11 @@ class AccountSummary:
 def _owners(object_: Resource) -> Iterable[str]:
     owner = object_.metadata.labels.get(OWNER_UID)
     return {*(each.uid for each in object_.metadata.owner_references), *([owner] if owner else [])}
+
+
+def _owner_name(object_: Resource) -> Iterable[str]:
+    name = object_.metadata.annotations.get(OWNER_ANNOTATION)
+    return (name,) if name else ()
 
 
 def _issuer(object_: CertificateAuthority | CertificateProfile) -> Iterable[Key]:
@@ -76,10 +82,11 @@ def _secret(credential: EABCredential) -> Iterable[Key]:
     yield credential.metadata.namespace, credential.secret_name
 
 
-UID, NAMESPACE, OWNER, ISSUER, POLICY, ORDER_PROFILE, PROFILE, SECRET, SIGNING_SECRET, OPEN_ACCOUNT = (
+UID, NAMESPACE, OWNER, OWNER_NAME, ISSUER, POLICY, ORDER_PROFILE, PROFILE, SECRET, SIGNING_SECRET, OPEN_ACCOUNT = (
     "uid",
     "namespace",
     "owner",
+    "ownerName",
     "issuer",
     "policy",
     "orderProfile",
@@ -88,13 +95,15 @@ UID, NAMESPACE, OWNER, ISSUER, POLICY, ORDER_PROFILE, PROFILE, SECRET, SIGNING_S
     "signingSecret",
     "openAccount",
 )
-"""Names of indexes. OWNER has the UIDs in the label and in the owner references, SIGNING_SECRET names of Secrets."""
+"""Names of indexes. OWNER has the UIDs in the label and in the owner references, OWNER_NAME what the annotation says
+(`CertificateAuthority pki/issuing`), SIGNING_SECRET names of Secrets."""
 
 _BY_UID = {UID: lambda each: (each.metadata.uid,)}
 _BY_OWNER = {OWNER: _owners}
 INDEXES: Mapping[str, Mapping[str, Callable[[Any], Iterable[Hashable]]]] = {
     **{each.plural: _BY_UID for each in RECONCILED_KINDS},
-    **{each.plural: _BY_OWNER for each in (SECRETS, *OPTIONAL_KINDS)},
+    **{each.plural: _BY_OWNER for each in OPTIONAL_KINDS},
+    SECRETS.plural: {**_BY_OWNER, OWNER_NAME: _owner_name},
     AUTHORITIES.plural: {
         **_BY_UID,
         ISSUER: _issuer,

@@ -28,9 +28,11 @@ from kms.resources.profiles import CertificateProfile
 from kms.resources.secret_names import (
     COMPONENT,
     NONCE_KEY,
+    OWNER,
     OWNER_UID,
     SERVING_AUTHORITY,
     SERVING_CERTIFICATE,
+    SIGNING_KEY,
 )
 from kms.resources.trust import Bundle, ClusterTrustBundle
 from kms_operator import indexes
@@ -136,6 +138,8 @@ def _find_affected_at_once(changed: Resource, cache: ObjectIndex) -> Iterator[Re
             for each in profiles:
                 yield from _each(PROFILES, cache.by_index(PROFILES, indexes.ORDER_PROFILE, key_of(each)))
         case CertificateProfile():
+            # The CA keeps in mind how long certificates last, in case it is deleted.
+            yield from _each(AUTHORITIES, _issuer_of(changed, cache))
             yield from _each(PROFILES, cache.by_index(PROFILES, indexes.ORDER_PROFILE, key))
             yield from _each(CREDENTIALS, cache.by_index(CREDENTIALS, indexes.PROFILE, key))
         case EABCredential():
@@ -162,12 +166,31 @@ def _find_affected_by_secret(secret: Secret, cache: ObjectIndex) -> Iterator[Rec
     # By its name: a key that was restored from a backup may have lost its labels.
     yield from _each(AUTHORITIES, cache.by_index(AUTHORITIES, indexes.SIGNING_SECRET, secret.metadata.name))
     component = secret.metadata.labels.get(COMPONENT)
+    if component == SIGNING_KEY:
+        yield from _find_affected_by_key(secret, cache)
     if component in _TRUSTED:
         # Both kinds of resources tell clients what to trust.
         yield from _each(PROFILES, cache.all(PROFILES).values())
         yield from _each(CREDENTIALS, cache.all(CREDENTIALS).values())
     if component in _OF_INSTALLATION:
         yield INSTALLATION
+
+
+def _issuer_of(profile: CertificateProfile, cache: ObjectIndex) -> Iterator[CertificateAuthority]:
+    found = cache.get(AUTHORITIES, (profile.metadata.namespace, profile.spec.issuer_ref.name))
+    if found is not None:
+        yield found
+
+
+def _find_affected_by_key(secret: Secret, cache: ObjectIndex) -> Iterator[ReconcileRequest]:
+    """Return the CA and the profiles that the Secret names: the CA may have been deleted, or created again."""
+    kind, _, path = secret.metadata.annotations.get(OWNER, "").partition(" ")
+    namespace, _, name = path.partition("/")
+    if kind != AUTHORITIES.kind:
+        return
+    yield from _each(PROFILES, cache.by_index(PROFILES, indexes.ISSUER, (namespace, name)))
+    if (authority := cache.get(AUTHORITIES, (namespace, name))) is not None:
+        yield request_for(AUTHORITIES, authority)
 
 
 def _each(kind: Kind[Any], resources: Iterable[Resource]) -> Iterator[ReconcileRequest]:

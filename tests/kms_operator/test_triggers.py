@@ -78,6 +78,7 @@ def test_a_policy_concerns_itself_and_profiles_with_it(cache: Cache) -> None:
 def test_a_profile_concerns_its_credentials_wherever_they_live(cache: Cache) -> None:
     assert looked_at(PROFILES, profile(), cache) == {
         "certificateprofiles/pki/web",
+        "certificateauthorities/pki/issuing",
         "eabcredentials/pki/web",
         "eabcredentials/team-a/far",
         "eabcredentials/pki/waiting",

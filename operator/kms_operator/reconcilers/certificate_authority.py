@@ -2,12 +2,14 @@
 
 The only copy of the key is in a Secret of the release namespace. It is written once, before the status names the CA;
 from then on it is only read. If it is lost, the CA reports that and waits: a new key under the same name would be
-another CA, and clients that trust the old one would fail without a warning.
+another CA, and clients that trust the old one would fail without a warning. For the same reason a CertificateAuthority
+takes over the key of one of the same namespace and name that was deleted, or restored with another UID, if subject,
+key algorithm and issuer agree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -34,7 +36,8 @@ from kms.pki.ca import (
 )
 from kms.pki.ca.cross import REASON as INVALID_CROSS
 from kms.pki.certificate import Signer, certificate_pem, random_serial
-from kms.pki.keys import PrivateKey, generate_key, load_private_key, private_key_pem
+from kms.pki.keys import PrivateKey, generate_key, is_key_of, load_private_key, private_key_pem
+from kms.pki.subjects import subject_name
 from kms.resources.authorities import (
     AuthorityStatus,
     CertificateAuthority,
@@ -46,6 +49,8 @@ from kms.resources.authorities import (
 from kms.resources.compile import InvalidRules, compile_constraints, subject_attributes
 from kms.resources.core import Secret
 from kms.resources.durations import parse_duration
+from kms.resources.kept import FORMER_KEYS as FORMER_KEYS_ANNOTATION
+from kms.resources.kept import LONGEST_CERTIFICATE, format_former_keys, kept_until, parse_former_keys
 from kms.resources.kinds import AUTHORITIES, SECRETS
 from kms.resources.meta import is_true
 from kms.resources.secret_names import SIGNING_KEY, TLS_CERTIFICATE, TLS_PRIVATE_KEY, signing_key_name
@@ -54,6 +59,7 @@ from kms_operator.plan import (
     RESYNC,
     ConditionUpdate,
     Event,
+    Manifest,
     Plan,
     earliest,
     merge_conditions,
@@ -61,12 +67,15 @@ from kms_operator.plan import (
     ready,
     transition_events,
 )
+from kms_operator.reconcilers.kept_keys import MARGIN, longest_certificate, longest_duration, predecessors
 from kms_operator.settings import OperatorSettings
 from kms_operator.snapshot import Read, Snapshot
 
 ISSUED = "Issued"
 IMPORTED = "Imported"
 RENEWED = "Renewed"
+RESTORED = "Restored"
+ANOTHER = "AnotherCertificateAuthority"
 KEY_LOST = "KeyLost"
 KEY_MISMATCH = "KeyMismatch"
 
@@ -79,8 +88,6 @@ BACKDATED = timedelta(hours=1)
 """How much earlier a CA certificate begins, for clocks that are behind."""
 FORMER_KEYS = 500
 """The most former keys of a CA; more would mean a new key each day."""
-LISTED_AFTER_END = timedelta(days=1)
-"""How long a former key is kept after its certificate has ended: its entries are on a list for that long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +120,11 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
         status = msgspec.structs.replace(authority.status, observed_generation=generation, conditions=conditions)
         return Plan(status=status, events=transition_events(old, update), requeue_at=now + RESYNC)
     certificate = active.signer.certificate
-    update = ready(active.reason, f"can sign until {active.signer.not_after:%Y-%m-%dT%H:%M:%SZ}")
+    before = predecessors(authority, AUTHORITIES, SIGNING_KEY, snapshot)
+    another = _another(authority, active.signer, before)
+    former = _former_keys(authority, active.signer, before, snapshot, now=now)
+    can_sign = f"can sign until {active.signer.not_after:%Y-%m-%dT%H:%M:%SZ}"
+    update = ready(active.reason, f"{can_sign}; {another}" if another else can_sign)
     alternates, aside = _alternates(authority, active.signer, now=now)
     updates = (update, *aside, *_check_key_usage(active.signer))
     status = AuthorityStatus(
@@ -128,14 +139,24 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
         former_roots=_former_roots(authority, active.signer, now=now),
-        former_keys=_former_keys(authority.status, subject_key_id(certificate), now=now),
+        former_keys=former,
         conditions=merge_conditions(old, updates, generation=generation, now=now, keep=(TRUST_PUBLISHED,)),
     )
-    wanted = signing_secret(authority, active.signer, snapshot.settings)
+    existing = snapshot.internal_secret(signing_key_name(authority.metadata.uid))
+    longest = longest_duration(authority, snapshot, max(map(_longest, (existing, *before)), default=timedelta(0)))
+    wanted = signing_secret(authority, active.signer, snapshot.settings, former_keys=former, longest=longest)
+    taken = [each for each in before if each.data.get(TLS_PRIVATE_KEY) == wanted.data[TLS_PRIVATE_KEY]]
+    events = [*(event for each in updates for event in transition_events(old, each)), *active.events]
+    if existing is None and taken:
+        events.append(Event(RESTORED, f"uses the key of Secret {taken[0].metadata.name} again"))
+    if authority.status.certificate is None and another:
+        events.append(Event(ANOTHER, another, "Warning"))
     return Plan(
-        apply=secret_changes(snapshot.internal_secret(wanted.metadata.name), wanted),
+        # Only once this CA has the key in a Secret of its own.
+        delete=tuple(Manifest(SECRETS, each) for each in taken) if existing is not None else (),
+        apply=secret_changes(existing, wanted),
         status=status,
-        events=(*(event for each in updates for event in transition_events(old, each)), *active.events),
+        events=tuple(events),
         requeue_at=earliest(active.requeue_at, *(each.not_after for each in alternates)),
     )
 
@@ -170,17 +191,58 @@ def _former_roots(authority: CertificateAuthority, signer: Signer, *, now: datet
     return tuple(FormerRoot(certificate=each.pem, replaced_at=each.replaced_at) for each in kept)
 
 
-def _former_keys(status: AuthorityStatus, key_id: str, *, now: datetime) -> tuple[FormerKey, ...]:
-    """Return the other keys that the CA has had: what they have signed and revoked stays on its list until it ends."""
-    known = {each.subject_key_id: each for each in status.former_keys}
+def _former_keys(
+    authority: CertificateAuthority, signer: Signer, before: Iterable[Secret], snapshot: Snapshot, *, now: datetime
+) -> tuple[FormerKey, ...]:
+    """Return the other keys that the CA has had: what they have signed and revoked stays on its list until it ends.
+
+    They are in the status, and in the Secrets in case the status was lost with an earlier object of this name.
+    """
+    status, own = authority.status, snapshot.internal_secret(signing_key_name(authority.metadata.uid))
+    found: list[FormerKey] = []
     if status.subject_key_id is not None and status.not_after is not None:
-        earlier = known.pop(status.subject_key_id, None)
-        end = max(status.not_after, earlier.not_after) if earlier else status.not_after
-        known = {status.subject_key_id: FormerKey(subject_key_id=status.subject_key_id, not_after=end), **known}
-    kept = (
-        each for each in known.values() if each.subject_key_id != key_id and now <= each.not_after + LISTED_AFTER_END
-    )
-    return tuple(kept)[:FORMER_KEYS]
+        found.append(FormerKey(subject_key_id=status.subject_key_id, not_after=status.not_after))
+    found += status.former_keys
+    for secret in (own, *before):
+        held = _signer_in(secret)
+        if secret is None or held is None or held.certificate.subject != signer.certificate.subject:
+            continue
+        found.append(FormerKey(subject_key_id=subject_key_id(held.certificate), not_after=held.not_after))
+        found += parse_former_keys(secret.metadata)
+    ends: dict[str, datetime] = {}
+    for each in found:
+        ends[each.subject_key_id] = max(each.not_after, ends.get(each.subject_key_id, each.not_after))
+    ends.pop(subject_key_id(signer.certificate), None)
+    kept = [FormerKey(subject_key_id=key_id, not_after=end) for key_id, end in ends.items() if now <= end + MARGIN]
+    return tuple(kept[:FORMER_KEYS])
+
+
+def _another(authority: CertificateAuthority, signer: Signer, before: Iterable[Secret]) -> str:
+    """Return that a CA of this name was deleted whose key is not used; empty if there was none, or it is the same."""
+    for secret in before:
+        held, until = _signer_in(secret), kept_until(secret.metadata)
+        if until is None or held is None or held.key.public_key() == signer.key.public_key():
+            continue
+        if authority.spec.imported is not None and held.certificate.subject == signer.certificate.subject:
+            continue  # the owner of an imported CA has given it another key
+        return (
+            f"this is another CA than the deleted one of the same name, since subject, key algorithm or issuer differ;"
+            f" the key of that one is kept until {until:%Y-%m-%dT%H:%M:%SZ} in Secret {secret.metadata.name}"
+        )
+    return ""
+
+
+def _signer_in(secret: Secret | None) -> Signer | None:
+    if secret is None:
+        return None
+    try:
+        return load_signer(secret.data.get(TLS_CERTIFICATE, b""), secret.data.get(TLS_PRIVATE_KEY, b""))
+    except InvalidAuthority:
+        return None
+
+
+def _longest(secret: Secret | None) -> timedelta:
+    return longest_certificate(secret) or timedelta(0)
 
 
 def _check_key_usage(signer: Signer) -> tuple[ConditionUpdate, ...]:
@@ -194,14 +256,28 @@ def _check_key_usage(signer: Signer) -> tuple[ConditionUpdate, ...]:
     return (ConditionUpdate("False", "KeyUsage", message, type=REVOCATION_LIST),)
 
 
-def signing_secret(authority: CertificateAuthority, signer: Signer, settings: OperatorSettings) -> Secret:
-    """Build the Secret that the server signs with: the key, and the chain up to the root."""
+def signing_secret(
+    authority: CertificateAuthority,
+    signer: Signer,
+    settings: OperatorSettings,
+    *,
+    former_keys: tuple[FormerKey, ...] = (),
+    longest: timedelta = timedelta(0),
+) -> Secret:
+    """Build the Secret that the server signs with: the key, and the chain up to the root.
+
+    Its annotations say what is needed after the CA was deleted: its former keys, and how long its certificates last.
+    """
+    annotations = {LONGEST_CERTIFICATE: f"{int(longest.total_seconds())}"}
+    if former_keys:
+        annotations[FORMER_KEYS_ANNOTATION] = format_former_keys(former_keys)
     return internal_secret(
         settings.namespace,
         signing_key_name(authority.metadata.uid),
         component=SIGNING_KEY,
         owner=authority,
         kind=AUTHORITIES,
+        annotations=annotations,
         data={
             TLS_PRIVATE_KEY: private_key_pem(signer.key),
             TLS_CERTIFICATE: chain_to_root_pem(signer).encode(),
@@ -241,7 +317,7 @@ def _load_imported(
 def _issue_internal(
     authority: CertificateAuthority, spec: InternalAuthority, snapshot: Snapshot, *, now: datetime, entropy: Entropy
 ) -> _ActiveAuthority:
-    key, current = _load_current(authority, spec, snapshot)
+    key, current = _load_current(authority, spec, snapshot, now=now)
     try:
         issuer = _issuer(authority, spec, snapshot, now=now)
     except InvalidAuthority:
@@ -271,12 +347,12 @@ def _check_validity(
 
 
 def _load_current(
-    authority: CertificateAuthority, spec: InternalAuthority, snapshot: Snapshot
+    authority: CertificateAuthority, spec: InternalAuthority, snapshot: Snapshot, *, now: datetime
 ) -> tuple[PrivateKey, Signer | None]:
     """Return the existing key and certificate; generate a key only if there has never been one."""
     name = signing_key_name(authority.metadata.uid)
     where = f"Secret {snapshot.settings.namespace}/{name}"
-    secret = snapshot.internal_secret(name)
+    secret = snapshot.internal_secret(name) or _kept_key(authority, spec, snapshot, now=now)
     if secret is None:
         if authority.status.certificate is not None:
             raise InvalidAuthority(
@@ -303,6 +379,33 @@ def _load_current(
         except InvalidAuthority:
             continue
     return key, None
+
+
+def _kept_key(
+    authority: CertificateAuthority, spec: InternalAuthority, snapshot: Snapshot, *, now: datetime
+) -> Secret | None:
+    """Return the Secret of an earlier object of this name that was the same CA; None if there is none."""
+    try:
+        issuer = _issuer(authority, spec, snapshot, now=now)
+    except InvalidAuthority:
+        issuer = None  # it may come back later, too
+    for secret in predecessors(authority, AUTHORITIES, SIGNING_KEY, snapshot):
+        held = _signer_in(secret)
+        if held is not None and _agrees(held, spec, issuer):
+            return secret
+    return None
+
+
+def _agrees(held: Signer, spec: InternalAuthority, issuer: Signer | None) -> bool:
+    """Whether the CA has the fields that cannot be changed: subject, key algorithm, and issuer."""
+    certificate, key = held.certificate, spec.private_key
+    if certificate.subject != subject_name(spec.subject.common_name, subject_attributes(spec.subject)):
+        return False
+    if not is_key_of(held.key, key.algorithm, key.size):
+        return False
+    if spec.issuer_ref is None or certificate.issuer == certificate.subject:
+        return spec.issuer_ref is None and certificate.issuer == certificate.subject
+    return issuer is None or certificate.issuer == issuer.certificate.subject
 
 
 def _issuer(

@@ -20,6 +20,7 @@ from kms.resources.client_namespaces import check_templates
 from kms.resources.compile import InvalidRules, compile_policy
 from kms.resources.core import Secret
 from kms.resources.durations import parse_duration
+from kms.resources.kept import deleted_at, kept_until
 from kms.resources.kinds import PROFILES, SECRETS
 from kms.resources.meta import is_true
 from kms.resources.policies import CertificatePolicy
@@ -45,11 +46,14 @@ from kms_operator.reconcilers.client_namespaces import (
     suspended_namespaces,
     suspension_events,
 )
+from kms_operator.reconcilers.kept_keys import kept_authority
 from kms_operator.snapshot import Read, Snapshot
 
 RESOLVED_REFS = "ResolvedRefs"
 OWNERSHIP_VALIDATED = "OwnershipValidated"
 PUBLISHED = "Published"
+AUTHORITY_DELETED = "CertificateAuthorityDeleted"
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class _Refused(Exception):
@@ -128,7 +132,7 @@ def _check(
 ) -> tuple[ConditionUpdate, ConditionUpdate]:
     """Ready and ResolvedRefs."""
     try:
-        rules = _resolve(profile, policy, authority)
+        rules = _resolve(profile, policy, authority, snapshot)
     except _Refused as refusal:
         return refusal.update, replace(refusal.update, type=RESOLVED_REFS)
     resolved = ConditionUpdate(
@@ -184,14 +188,17 @@ def _rules_of(profile: CertificateProfile, snapshot: Snapshot) -> Policy | None:
 
 
 def _resolve(
-    profile: CertificateProfile, policy: CertificatePolicy | None, authority: CertificateAuthority | None
+    profile: CertificateProfile,
+    policy: CertificatePolicy | None,
+    authority: CertificateAuthority | None,
+    snapshot: Snapshot,
 ) -> Policy:
     """The compiled policy. Raises _Refused where a reference leads nowhere, or to what is not ready."""
     namespace = profile.metadata.namespace
     authority_name = f"CertificateAuthority {namespace}/{profile.spec.issuer_ref.name}"
     policy_name = f"CertificatePolicy {namespace}/{profile.spec.policy_ref.name}"
     if authority is None:
-        raise _Refused("IssuerNotFound", f"{authority_name} does not exist")
+        raise _missing_authority(profile, authority_name, snapshot)
     if policy is None:
         raise _Refused("PolicyNotFound", f"{policy_name} does not exist")
     if not is_true(authority.status.conditions, READY):
@@ -200,6 +207,18 @@ def _resolve(
         return compile_policy(policy)
     except InvalidRules as error:
         raise _Refused("PolicyInvalid", f"{policy_name}: {error.field}: {error.message}") from error
+
+
+def _missing_authority(profile: CertificateProfile, authority_name: str, snapshot: Snapshot) -> _Refused:
+    kept = kept_authority(profile.metadata.namespace, profile.spec.issuer_ref.name, snapshot)
+    since, until = (deleted_at(kept.metadata), kept_until(kept.metadata)) if kept is not None else (None, None)
+    if kept is None or since is None or until is None:
+        return _Refused("IssuerNotFound", f"{authority_name} does not exist")
+    return _Refused(
+        AUTHORITY_DELETED,
+        f"{authority_name} was deleted at {since:{_TIME}}; create it again with the same spec until {until:{_TIME}},"
+        f" and it has the same key and certificate (Secret {kept.metadata.namespace}/{kept.metadata.name})",
+    )
 
 
 def _check_contents(profile: CertificateProfile, rules: Policy) -> None:

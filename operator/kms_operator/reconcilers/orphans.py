@@ -1,8 +1,8 @@
-"""Deletes objects that outlived their owner: internal Secrets, issuers of profiles with their keys, published roots.
+"""Objects that outlived their owner: keeps keys for a time, and deletes issuers of profiles and published roots.
 
 Owner references do not cross namespaces, and a finalizer would block the deletion of users' objects while the operator
 is down. So these objects name their owner by label and annotation. A signing key is worth more than tidiness: before
-an object is deleted, the API server is asked for its owner, even if the cache has it.
+an object is changed or deleted, the API server is asked for its owner, even if the cache has it.
 """
 
 from __future__ import annotations
@@ -14,16 +14,21 @@ from datetime import datetime
 from typing import Any
 
 from kms.clock import Entropy
+from kms.resources.core import Secret
+from kms.resources.kept import kept_until
 from kms.resources.kinds import AUTHORITIES, CLUSTER_ISSUERS, CREDENTIALS, ISSUERS, PROFILES, SECRETS, Kind
 from kms.resources.meta import Key, Resource
 from kms.resources.secret_names import COMPONENT, ISSUER_KEY, OWNER, OWNER_UID, SIGNING_KEY, TRUST, VERIFICATION_KEY
 from kms_operator.indexes import UID
 from kms_operator.objects import is_managed
-from kms_operator.plan import Manifest, Plan
+from kms_operator.plan import Manifest, Plan, earliest
+from kms_operator.reconcilers.kept_keys import keep
 from kms_operator.reconcilers.trust_distribution import published_kinds
 from kms_operator.snapshot import Read, Snapshot
 
 _OWNER = re.compile(r"(\S+) ([^/\s]+)/([^/\s]+)")
+_KEPT = frozenset({SIGNING_KEY, VERIFICATION_KEY})
+"""Components that are kept for a time after their owner was deleted."""
 _OWNER_KINDS: dict[str | None, Kind[Any]] = {
     SIGNING_KEY: AUTHORITIES,
     VERIFICATION_KEY: CREDENTIALS,
@@ -49,16 +54,31 @@ def reads(_: None, snapshot: Snapshot) -> Iterator[Read]:
 
 
 def plan(_: None, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Plan:  # noqa: ARG001 - all reconcilers are called alike
-    """Delete the objects whose owner was read and does not exist, issuers before their keys."""
-    return Plan(
-        delete=tuple(
-            each.manifest
-            for each in _find(snapshot)
-            if (each.kind.plural, each.key) in snapshot.live
-            and not _is_cached(each, snapshot)
-            and not _exists(each, snapshot)
-        )
-    )
+    """Delete the objects whose owner was read and does not exist, issuers before their keys; keep keys for a time."""
+    orphaned = [
+        each.manifest
+        for each in _find(snapshot)
+        if (each.kind.plural, each.key) in snapshot.live
+        and not _is_cached(each, snapshot)
+        and not _exists(each, snapshot)
+    ]
+    delete: list[Manifest] = []
+    apply: list[Manifest] = []
+    ends: list[datetime] = []
+    for manifest in orphaned:
+        secret = manifest.object
+        if not isinstance(secret, Secret) or secret.metadata.labels.get(COMPONENT) not in _KEPT:
+            delete.append(manifest)
+            continue
+        until = kept_until(secret.metadata)
+        if until is None:
+            marked, until = keep(secret, snapshot.settings.deletion_retention, now=now)
+            apply.append(marked)
+        elif until <= now:
+            delete.append(manifest)
+            continue
+        ends.append(until)
+    return Plan(delete=tuple(delete), apply=tuple(apply), requeue_at=earliest(*ends))
 
 
 def _is_cached(owned: _Owned, snapshot: Snapshot) -> bool:

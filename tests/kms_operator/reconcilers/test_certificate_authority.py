@@ -394,3 +394,20 @@ def test_a_ca_whose_certificate_is_renewed_has_no_former_key() -> None:
     status: Any = plan.status
     assert "Renewed" in event_reasons(plan)
     assert status.former_keys == ()
+
+
+@pytest.mark.requirement("SEC79", "SEC80")
+def test_an_imported_ca_that_is_created_again_knows_the_keys_of_the_deleted_one() -> None:
+    first, second, third = (pki.root(with_key=pki.key(which=each)) for each in ("first", "second", "third"))
+    begun = imported_with(first, None)
+    changed = imported_with(second, builtins(begun))
+    (kept,) = (stored(each) for each in objects(changed.apply))
+    again = authority(imported="corporate", uid="another")
+    for signer in (second, third):
+        plan = reconciled(again, secret("corporate", data=pair(signer)), kept)
+        status: Any = plan.status
+        former = {subject_key_id(each.certificate) for each in (first, second, third) if each is not signer}
+        former.discard("" if signer is third else subject_key_id(third.certificate))
+        assert {each.subject_key_id for each in status.former_keys} == former
+        assert "Ready" in {each.type for each in status.conditions}
+        assert "another CA" not in stated(plan).message

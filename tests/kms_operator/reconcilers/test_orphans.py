@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
 import pytest
 
 from kms.resources.core import Secret
+from kms.resources.kept import KEPT_UNTIL, LONGEST_CERTIFICATE, deleted_at, kept_until
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS
 from kms.resources.secret_names import COMPONENT, MANAGED_BY, OWNER, OWNER_UID, SIGNING_KEY, VERIFICATION_KEY
 from kms_operator.objects import internal_secret
+from kms_operator.plan import Plan
 from kms_operator.reconcilers import orphans
 from kms_operator.settings import OperatorSettings
 from kms_operator.snapshot import Read
+from tests.support import pki
 from tests.support.operated import (
+    DAY,
     NOW,
     RELEASE,
     SETTINGS,
@@ -22,6 +27,7 @@ from tests.support.operated import (
     credential,
     entropy,
     objects,
+    pair,
     snapshot_of,
     stored,
 )
@@ -47,18 +53,57 @@ def reads(*resources: Any, settings: OperatorSettings = SETTINGS) -> list[Read]:
     return list(orphans.reads(None, snapshot_of(*resources, settings=settings)))
 
 
+def plan(*resources: Any, absent: Any = OWNERS, now: datetime = NOW) -> Plan:
+    """The plan once the API server has said that the owners do not exist."""
+    return orphans.plan(None, snapshot_of(*resources, absent=absent), now=now, entropy=entropy())
+
+
 def deleted(*resources: Any, absent: Any = OWNERS) -> tuple[Any, ...]:
-    """What is deleted once the API server has said that the owners do not exist."""
-    plan = orphans.plan(None, snapshot_of(*resources, absent=absent), now=NOW, entropy=entropy())
-    return objects(plan.delete)
+    """What is deleted when the retention is over."""
+    done = plan(*resources, absent=absent)
+    kept = {each.metadata.name: stored(each) for each in objects(done.apply)}
+    now = NOW + SETTINGS.deletion_retention
+    later = plan(*(kept.get(each.metadata.name, each) for each in resources), absent=absent, now=now)
+    assert later.apply == ()
+    names = {each.metadata.name for each in (*objects(done.delete), *objects(later.delete))}
+    return tuple(each for each in resources if each.metadata.name in names)
 
 
-def test_what_has_lost_its_owner_is_deleted_after_a_live_read_of_the_owner() -> None:
+def test_what_has_lost_its_owner_is_deleted_after_a_live_read_of_the_owner_and_the_retention() -> None:
     assert reads(key_of_authority(), copy_of_credential()) == [
         Read(AUTHORITIES, "pki", "issuing", live=True, optional=True),
         Read(CREDENTIALS, "pki", "web", live=True, optional=True),
     ]
     assert deleted(key_of_authority(), copy_of_credential()) == (key_of_authority(), copy_of_credential())
+
+
+@pytest.mark.requirement("SEC80")
+def test_a_key_without_its_owner_says_since_when_and_until_when_it_is_kept() -> None:
+    done = plan(copy_of_credential())
+    (kept,) = objects(done.apply)
+    assert done.delete == ()
+    assert done.requeue_at == NOW + 7 * DAY
+    assert (kept.data, kept.metadata.labels) == (copy_of_credential().data, copy_of_credential().metadata.labels)
+    assert kept.metadata.resource_version == copy_of_credential().metadata.resource_version
+    assert (deleted_at(kept.metadata), kept_until(kept.metadata)) == (NOW, NOW + 7 * DAY)
+    again = plan(stored(kept), now=NOW + 6 * DAY)
+    assert (again.apply, again.delete, again.requeue_at) == ((), (), NOW + 7 * DAY)
+    spoilt = stored(changed(kept, annotations={**kept.metadata.annotations, KEPT_UNTIL: "soon"}))
+    assert kept_until(objects(plan(spoilt).apply)[0].metadata) == NOW + 7 * DAY
+
+
+@pytest.mark.requirement("SEC80")
+@pytest.mark.parametrize(
+    ("longest", "days"),
+    [("0", 7), (str(3 * 86400), 7), (str(30 * 86400), 31), (None, 366), (str(900 * 86400), 366), ("many", 366)],
+)
+def test_a_signing_key_is_kept_until_the_last_certificate_is_off_the_list(longest: str | None, days: int) -> None:
+    signer = pki.root(not_after=NOW + 365 * DAY)
+    one = key_of_authority()
+    annotations = {**one.metadata.annotations, **({LONGEST_CERTIFICATE: longest} if longest else {})}
+    one = msgspec.structs.replace(changed(one, annotations=annotations), data=pair(signer))
+    (kept,) = objects(plan(one).apply)
+    assert kept_until(kept.metadata) == NOW + days * DAY
 
 
 @pytest.mark.requirement("SEC56")
