@@ -73,7 +73,10 @@ ORDER_CAPACITY = 1_000
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """The informers of the configuration kinds, and the labels of namespaces. `credentials` has the index UID_INDEX."""
+    """The informers of the configuration kinds, and the labels of namespaces.
+
+    `credentials` has the index UID_INDEX, `secrets` OWNER_INDEX.
+    """
 
     profiles: Informer[CertificateProfile]
     policies: Informer[CertificatePolicy]
@@ -422,6 +425,7 @@ class Services:
             ),
             crls=CRLs(
                 authorities=configuration.authorities,
+                secrets=configuration.secrets,
                 certificates=state.certificates,
                 records=state.revoked,
                 revocations=revocations,

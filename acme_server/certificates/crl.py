@@ -5,7 +5,8 @@ is over. So no CRL is older than an hour, and a revocation is published after a 
 half a second, so the pause between two CRLs grows with their length. No request goes to the API server: revocations
 come from the indexes of certificates and of RevocationRecords, keys and CAs from informers.
 
-The list of a CA has the entries of all its keys: an imported CA may have had others before.
+The list of a CA has the entries of all its keys: an imported CA may have had others before. A CA that was deleted has a
+list until its last certificate has ended.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from datetime import datetime, timedelta
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from acme_server.certificates.deleted_authorities import deleted_authority
 from acme_server.certificates.revocation_reasons import hour_of, list_template
 from acme_server.problems import NotFound, Unavailable
 from acme_server.state.certificates import Certificates
@@ -31,6 +33,7 @@ from kms.cluster.informer import Informer
 from kms.issuers import Issuer, IssuerNotReady, Issuers
 from kms.pki.crl import ListTemplate
 from kms.resources.authorities import CertificateAuthority
+from kms.resources.core import Secret
 from kms.resources.meta import Key
 
 logger = logging.getLogger(__name__)
@@ -99,6 +102,7 @@ class CRLs:
         self,
         *,
         authorities: Informer[CertificateAuthority],
+        secrets: Informer[Secret],
         certificates: Certificates,
         records: RevocationRecords,
         revocations: RevocationCounter,
@@ -108,6 +112,7 @@ class CRLs:
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._authorities = authorities
+        self._secrets = secrets
         self._certificates = certificates
         self._records = records
         self._revocations = revocations
@@ -140,13 +145,16 @@ class CRLs:
         return known.document
 
     def _authority(self, namespace: str, name: str) -> CertificateAuthority:
-        if not self._authorities.synced.is_set():
+        if not (self._authorities.synced.is_set() and self._secrets.synced.is_set()):
             raise Unavailable("The server is still reading its configuration.", _COLD)
         found = self._authorities.get(namespace, name)
         if found is not None:
             return found
-        if self._authorities.outage_seconds():
+        if self._authorities.outage_seconds() or self._secrets.outage_seconds():
             raise Unavailable("The server's configuration may be out of date.", _COLD)
+        deleted = deleted_authority(self._secrets, namespace, name)
+        if deleted is not None:
+            return deleted
         self._crls.pop((namespace, name), None)
         self._locks.pop((namespace, name), None)
         raise NotFound(f"There is no CertificateAuthority {namespace}/{name}.")
