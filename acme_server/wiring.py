@@ -301,10 +301,11 @@ class Services:
         accounts, orders = state.accounts, state.orders
 
         def authority_ends(profile: Key) -> datetime:
-            """When the CA of the profile ends; a year from now if profile or CA is gone."""
+            """When the last certificate of the profile has ended, which is a year from now or when its CA ends."""
             resource = configuration.profiles.get(*profile)
             issuer = resource and configuration.authorities.get(profile[0], resource.spec.issuer_ref.name)
-            return (issuer.status.not_after if issuer else None) or clock() + AFTER_COMPROMISE
+            in_a_year = clock() + AFTER_COMPROMISE
+            return min(in_a_year, (issuer and issuer.status.not_after) or in_a_year)
 
         recorder = RevocationRecorder(
             store=state.records,

@@ -148,3 +148,29 @@ def test_what_does_not_say_clearly_whose_it_is_is_left_alone(metadata: dict[str,
 def test_what_belongs_to_a_namespace_of_another_operator_is_left_alone() -> None:
     settings = OperatorSettings("https://acme.example.com", RELEASE, watch_namespaces=("other",))
     assert reads(key_of_authority(), settings=settings) == []
+
+
+@pytest.mark.requirement("SEC80")
+def test_keys_of_one_namespace_do_not_fill_the_release_namespace_and_the_oldest_stay() -> None:
+    def copy(number: int, namespace: str = "pki") -> Secret:
+        owner = credential(f"c-{number}", namespace)
+        one = internal_secret(
+            RELEASE, f"eab-{namespace}-{number}", component=VERIFICATION_KEY, owner=owner, kind=CREDENTIALS, data={}
+        )
+        return changed(stored(one), creation_timestamp=NOW + DAY / 100_000 * number)
+
+    many = [copy(number) for number in range(orphans.MAXIMUM_KEPT + 3)]
+    other = copy(5_000, "other")
+    owners = [
+        (namespace, f"c-{number}") for namespace, number in (("other", 5_000), *(("pki", n) for n in range(1_003)))
+    ]
+    done = plan(*many[::-1], other, absent=[("eabcredentials", each) for each in owners])
+    assert {each.metadata.name for each in objects(done.delete)} == {each.metadata.name for each in many[-3:]}
+    assert other.metadata.name in {each.metadata.name for each in objects(done.apply)}
+    assert len(done.apply) == orphans.MAXIMUM_KEPT + 1
+    kept = [stored(each) for each in objects(done.apply)]
+    assert len(reads(*kept)) == orphans.ENDING_AT_ONCE, "what is kept costs few reads"
+    later = plan(*kept, absent=[("eabcredentials", each) for each in owners[:10]], now=NOW + 8 * DAY)
+    assert len(later.delete) == 10
+    assert later.requeue_at is not None
+    assert later.requeue_at <= NOW + 8 * DAY, "the others are next"
