@@ -9,7 +9,7 @@ key algorithm and issuer agree.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -36,8 +36,7 @@ from kms.pki.ca import (
 )
 from kms.pki.ca.cross import REASON as INVALID_CROSS
 from kms.pki.certificate import Signer, certificate_pem, random_serial
-from kms.pki.keys import PrivateKey, generate_key, is_key_of, load_private_key, private_key_pem
-from kms.pki.subjects import subject_name
+from kms.pki.keys import PrivateKey, generate_key, load_private_key, private_key_pem
 from kms.resources.authorities import (
     AuthorityStatus,
     CertificateAuthority,
@@ -50,7 +49,7 @@ from kms.resources.compile import InvalidRules, compile_constraints, subject_att
 from kms.resources.core import Secret
 from kms.resources.durations import parse_duration
 from kms.resources.kept import FORMER_KEYS as FORMER_KEYS_ANNOTATION
-from kms.resources.kept import LONGEST_CERTIFICATE, format_former_keys, kept_until, parse_former_keys
+from kms.resources.kept import LONGEST_CERTIFICATE, format_former_keys
 from kms.resources.kinds import AUTHORITIES, SECRETS
 from kms.resources.meta import is_true
 from kms.resources.secret_names import SIGNING_KEY, TLS_CERTIFICATE, TLS_PRIVATE_KEY, signing_key_name
@@ -67,7 +66,8 @@ from kms_operator.plan import (
     ready,
     transition_events,
 )
-from kms_operator.reconcilers.kept_keys import MARGIN, longest_certificate, longest_duration, predecessors
+from kms_operator.reconcilers.earlier_authorities import agrees, describe_another, former_keys, signer_in
+from kms_operator.reconcilers.kept_keys import longest_certificate, longest_duration, predecessors
 from kms_operator.settings import OperatorSettings
 from kms_operator.snapshot import Read, Snapshot
 
@@ -86,8 +86,6 @@ TRUST_PUBLISHED = "TrustPublished"
 
 BACKDATED = timedelta(hours=1)
 """How much earlier a CA certificate begins, for clocks that are behind."""
-FORMER_KEYS = 500
-"""The most former keys of a CA; more would mean a new key each day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +118,10 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
         status = msgspec.structs.replace(authority.status, observed_generation=generation, conditions=conditions)
         return Plan(status=status, events=transition_events(old, update), requeue_at=now + RESYNC)
     certificate = active.signer.certificate
+    existing = snapshot.internal_secret(signing_key_name(authority.metadata.uid))
     before = predecessors(authority, AUTHORITIES, SIGNING_KEY, snapshot)
-    another = _another(authority, active.signer, before)
-    former = _former_keys(authority, active.signer, before, snapshot, now=now)
+    another = describe_another(authority, active.signer, before)
+    former = former_keys(authority, active.signer, (existing, *before), now=now)
     can_sign = f"can sign until {active.signer.not_after:%Y-%m-%dT%H:%M:%SZ}"
     update = ready(active.reason, f"{can_sign}; {another}" if another else can_sign)
     alternates, aside = _alternates(authority, active.signer, now=now)
@@ -142,8 +141,8 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
         former_keys=former,
         conditions=merge_conditions(old, updates, generation=generation, now=now, keep=(TRUST_PUBLISHED,)),
     )
-    existing = snapshot.internal_secret(signing_key_name(authority.metadata.uid))
-    longest = longest_duration(authority, snapshot, max(map(_longest, (existing, *before)), default=timedelta(0)))
+    earlier = (longest_certificate(each) for each in (existing, *before))
+    longest = longest_duration(authority, snapshot, max(filter(None, earlier), default=None))
     wanted = signing_secret(authority, active.signer, snapshot.settings, former_keys=former, longest=longest)
     taken = [each for each in before if each.data.get(TLS_PRIVATE_KEY) == wanted.data[TLS_PRIVATE_KEY]]
     events = [*(event for each in updates for event in transition_events(old, each)), *active.events]
@@ -189,60 +188,6 @@ def _former_roots(authority: CertificateAuthority, signer: Signer, *, now: datet
     former = [ReplacedRoot(each.certificate, each.replaced_at) for each in status.former_roots]
     kept = former_roots(former, status.chain, chain_to_root_pem(signer), now=now)
     return tuple(FormerRoot(certificate=each.pem, replaced_at=each.replaced_at) for each in kept)
-
-
-def _former_keys(
-    authority: CertificateAuthority, signer: Signer, before: Iterable[Secret], snapshot: Snapshot, *, now: datetime
-) -> tuple[FormerKey, ...]:
-    """Return the other keys that the CA has had: what they have signed and revoked stays on its list until it ends.
-
-    They are in the status, and in the Secrets in case the status was lost with an earlier object of this name.
-    """
-    status, own = authority.status, snapshot.internal_secret(signing_key_name(authority.metadata.uid))
-    found: list[FormerKey] = []
-    if status.subject_key_id is not None and status.not_after is not None:
-        found.append(FormerKey(subject_key_id=status.subject_key_id, not_after=status.not_after))
-    found += status.former_keys
-    for secret in (own, *before):
-        held = _signer_in(secret)
-        if secret is None or held is None or held.certificate.subject != signer.certificate.subject:
-            continue
-        found.append(FormerKey(subject_key_id=subject_key_id(held.certificate), not_after=held.not_after))
-        found += parse_former_keys(secret.metadata)
-    ends: dict[str, datetime] = {}
-    for each in found:
-        ends[each.subject_key_id] = max(each.not_after, ends.get(each.subject_key_id, each.not_after))
-    ends.pop(subject_key_id(signer.certificate), None)
-    kept = [FormerKey(subject_key_id=key_id, not_after=end) for key_id, end in ends.items() if now <= end + MARGIN]
-    return tuple(kept[:FORMER_KEYS])
-
-
-def _another(authority: CertificateAuthority, signer: Signer, before: Iterable[Secret]) -> str:
-    """Return that a CA of this name was deleted whose key is not used; empty if there was none, or it is the same."""
-    for secret in before:
-        held, until = _signer_in(secret), kept_until(secret.metadata)
-        if until is None or held is None or held.key.public_key() == signer.key.public_key():
-            continue
-        if authority.spec.imported is not None and held.certificate.subject == signer.certificate.subject:
-            continue  # the owner of an imported CA has given it another key
-        return (
-            f"this is another CA than the deleted one of the same name, since subject, key algorithm or issuer differ;"
-            f" the key of that one is kept until {until:%Y-%m-%dT%H:%M:%SZ} in Secret {secret.metadata.name}"
-        )
-    return ""
-
-
-def _signer_in(secret: Secret | None) -> Signer | None:
-    if secret is None:
-        return None
-    try:
-        return load_signer(secret.data.get(TLS_CERTIFICATE, b""), secret.data.get(TLS_PRIVATE_KEY, b""))
-    except InvalidAuthority:
-        return None
-
-
-def _longest(secret: Secret | None) -> timedelta:
-    return longest_certificate(secret) or timedelta(0)
 
 
 def _check_key_usage(signer: Signer) -> tuple[ConditionUpdate, ...]:
@@ -390,22 +335,10 @@ def _kept_key(
     except InvalidAuthority:
         issuer = None  # it may come back later, too
     for secret in predecessors(authority, AUTHORITIES, SIGNING_KEY, snapshot):
-        held = _signer_in(secret)
-        if held is not None and _agrees(held, spec, issuer):
+        held = signer_in(secret)
+        if held is not None and agrees(held, spec, issuer):
             return secret
     return None
-
-
-def _agrees(held: Signer, spec: InternalAuthority, issuer: Signer | None) -> bool:
-    """Whether the CA has the fields that cannot be changed: subject, key algorithm, and issuer."""
-    certificate, key = held.certificate, spec.private_key
-    if certificate.subject != subject_name(spec.subject.common_name, subject_attributes(spec.subject)):
-        return False
-    if not is_key_of(held.key, key.algorithm, key.size):
-        return False
-    if spec.issuer_ref is None or certificate.issuer == certificate.subject:
-        return spec.issuer_ref is None and certificate.issuer == certificate.subject
-    return issuer is None or certificate.issuer == issuer.certificate.subject
 
 
 def _issuer(

@@ -23,8 +23,8 @@ from kms.resources.meta import Key, Resource
 from kms.resources.secret_names import COMPONENT, ISSUER_KEY, OWNER, OWNER_UID, SIGNING_KEY, TRUST, VERIFICATION_KEY
 from kms_operator.indexes import UID
 from kms_operator.objects import is_managed
-from kms_operator.plan import Manifest, Plan, earliest
-from kms_operator.reconcilers.kept_keys import keep
+from kms_operator.plan import Event, Manifest, Plan, earliest
+from kms_operator.reconcilers.kept_keys import keep, owner_name
 from kms_operator.reconcilers.trust_distribution import published_kinds
 from kms_operator.snapshot import Read, Snapshot
 
@@ -68,6 +68,7 @@ def plan(_: None, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Pla
     orphaned = [each for each in _find(snapshot) if not _is_cached(each, snapshot)]
     delete = [each.manifest for each in orphaned if _key_of(each) is None and _is_gone(each, snapshot)]
     apply: list[Manifest] = []
+    events: list[Event] = []
     ends: list[datetime] = []
     counts: Counter[tuple[Kind[Any], str]] = Counter()
     keys = [(secret, each) for each in orphaned if (secret := _key_of(each)) is not None]
@@ -83,8 +84,12 @@ def plan(_: None, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Pla
         if until is None:
             marked, until = keep(secret, snapshot.settings.deletion_retention, now=now)
             apply.append(marked)
+            message = (
+                f"{owner_name(secret)} was deleted; Secret {secret.metadata.name} with its key is kept until {until}"
+            )
+            events.append(Event("KeyKept", message, "Warning"))
         ends.append(until)
-    return Plan(delete=tuple(delete), apply=tuple(apply), requeue_at=earliest(*ends))
+    return Plan(delete=tuple(delete), apply=tuple(apply), events=tuple(events), requeue_at=earliest(*ends))
 
 
 def _key_of(owned: _Owned) -> Secret | None:
