@@ -176,3 +176,14 @@ async def test_a_deleted_secret_still_rotates_the_key(running: World) -> None:
     await running.reconcile_all()
     assert running.secret("web-eab").data["kid"] != before
     assert len(running.secrets("eab-")) == 1
+
+
+async def test_a_key_that_was_purged_does_not_come_back(running: World) -> None:
+    (key,) = keys(running)
+    await delete(running, AUTHORITIES, "issuing")
+    running.api.remove(SECRETS, RELEASE, key.metadata.name)
+    running.api.put(AUTHORITIES, authority(uid="another"))
+    await running.reconcile_all()
+    (made,) = keys(running)
+    assert made.data["tls.key"] != key.data["tls.key"]
+    assert "another CA" not in message(running, AUTHORITIES, "issuing")

@@ -84,10 +84,8 @@ def plan(_: None, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Pla
         if until is None:
             marked, until = keep(secret, snapshot.settings.deletion_retention, now=now)
             apply.append(marked)
-            message = (
-                f"{owner_name(secret)} was deleted; Secret {secret.metadata.name} with its key is kept until {until}"
-            )
-            events.append(Event("KeyKept", message, "Warning"))
+            message = f"{owner_name(secret)} was deleted; its key is kept until {until:%Y-%m-%dT%H:%M:%SZ} in Secret"
+            events.append(Event("KeyKept", f"{message} {secret.metadata.name}", "Warning"))
         ends.append(until)
     return Plan(delete=tuple(delete), apply=tuple(apply), events=tuple(events), requeue_at=earliest(*ends))
 
