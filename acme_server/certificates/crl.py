@@ -26,8 +26,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from acme_server.certificates.deleted_authorities import deleted_authority
 from acme_server.certificates.revocation_reasons import hour_of, list_template
 from acme_server.problems import NotFound, Unavailable
-from acme_server.state.certificates import Certificates
-from acme_server.state.revocation_records import RevocationRecords
+from acme_server.state.certificates import CertificateRecord, Certificates
+from acme_server.state.revocation_records import RevocationRecords, RevokedCertificate
 from kms.clock import Clock
 from kms.cluster.informer import Informer
 from kms.issuers import Issuer, IssuerNotReady, Issuers
@@ -194,12 +194,10 @@ class CRLs:
         namespace = authority.metadata.namespace
         started, now = self._timer(), self._clock()
         changes = self._changes(authority)
-        revoked = [
-            each
-            for key_id in authority.key_ids
-            for known in (self._certificates, self._records)
-            for each in known.find_revoked(namespace, key_id)
-        ]
+        revoked: list[CertificateRecord | RevokedCertificate] = []
+        for key_id in authority.key_ids:
+            revoked += self._certificates.find_revoked(namespace, key_id)
+            revoked += self._records.find_revoked(namespace, key_id)
         last = before.this_update if before is not None else None
         template = await asyncio.to_thread(list_template, revoked, now=now, not_before=last)
         if before is not None and template.number <= before.number:

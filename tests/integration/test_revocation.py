@@ -15,7 +15,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from e2e.load.client import Client
+from e2e.support.programs import RELEASE
 from tests.support import pki
+from tests.support.eventually import becomes
 from tests.support.installation import PROFILE, Installation
 
 WITHIN = 10.0
@@ -97,7 +99,7 @@ async def revoked_by_administrator(holder: Holder, leaf: x509.Certificate) -> No
     assert b"1 of 1 certificate revoked." in printed
 
 
-@pytest.mark.requirement("M136", "M138", "SEC60")
+@pytest.mark.requirement("M136", "M138", "SEC60", "SEC79")
 @pytest.mark.parametrize("revoke", [revoked_by_account, revoked_by_administrator])
 async def test_a_revocation_is_out_in_time_where_the_certificate_points_to(
     holder: Holder, revoke: Callable[[Holder, x509.Certificate], Awaitable[object]]
@@ -118,6 +120,13 @@ async def test_a_revocation_is_out_in_time_where_the_certificate_points_to(
     (order,) = holder.installation.objects("acmeorders", holder.team)
     (ready,) = order["status"]["conditions"]
     assert (ready["status"], ready["reason"]) == ("False", "Revoked")
+
+    async def is_recorded() -> bool:
+        records = holder.installation.objects("revocationrecords", RELEASE)
+        serials = {each["spec"].get("certificate", {}).get("serialNumber") for each in records}
+        return f"{leaf.serial_number:x}" in serials
+
+    await becomes(is_recorded)
 
 
 @pytest.mark.requirement("SEC79")
