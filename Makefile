@@ -14,7 +14,7 @@ export RUFF_CACHE_DIR := $(CACHE)/ruff
 # Each group of tests runs on one worker, the longest groups first: see tests/support/groups.py.
 WORKERS := --numprocesses=3
 PYTEST := $(BIN)/pytest $(WORKERS)
-SOURCES := acme_server kms kms_acme operator tests e2e fuzz
+SOURCES := acme_server kms kms_acme operator deploy/image tests e2e fuzz
 GATE := not node and not soak and not tools
 
 .PHONY: help

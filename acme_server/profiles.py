@@ -143,6 +143,7 @@ class Profiles:
         resource = self._profiles.get(namespace, name)
         if resource is None or resource.spec.enrollment.acme is None:
             self._compiled.pop((namespace, name), None)
+            self._require_readable(namespace, name)
             if self._profiles.outage_seconds():
                 raise Unavailable("The server cannot read its configuration at the moment.", _COLD)
             return None
@@ -151,16 +152,29 @@ class Profiles:
         return self._compile_once(resource, resource.spec.enrollment.acme)
 
     def enrollment(self, namespace: str, name: str) -> AcmeEnrollment | None:
-        """How ACME clients enroll with the profile, ready or not; None: there is no such profile."""
+        """How ACME clients enroll with the profile, ready or not; None: there is no such profile.
+
+        Raises Unavailable if the profile cannot be read.
+        """
         resource = self._profiles.get(namespace, name)
+        if resource is None:
+            self._require_readable(namespace, name)
         return None if resource is None else resource.spec.enrollment.acme
+
+    def _require_readable(self, namespace: str, name: str) -> None:
+        """Raise Unavailable if the profile exists and does not fit its model; the operator reports it."""
+        if self._profiles.unreadable(namespace, name) is not None:
+            raise Unavailable(f"Profile {namespace}/{name} cannot be read.", _NOT_READY)
 
     def _compile_once(self, resource: CertificateProfile, acme: AcmeEnrollment) -> Profile:
         namespace, name = resource.metadata.namespace, resource.metadata.name
         policy = self._policies.get(namespace, resource.spec.policy_ref.name)
         authority = self._authorities.get(namespace, resource.spec.issuer_ref.name)
         if policy is None or authority is None:
-            raise Unavailable(f"Profile {namespace}/{name} refers to a policy or CA that does not exist.", _NOT_READY)
+            raise Unavailable(
+                f"Profile {namespace}/{name} refers to a policy or CA that is missing or unreadable.",
+                _NOT_READY,
+            )
         versions = tuple(
             f"{each.metadata.uid}/{each.metadata.resource_version}" for each in (resource, policy, authority)
         )

@@ -171,7 +171,7 @@ class Replicas:
             Address(address, port)
             for each in slices
             if (port := port_of(each)) is not None
-            for endpoint in each.endpoints
+            for endpoint in each.endpoints or ()
             for address in endpoint.addresses
         }
 
@@ -223,8 +223,9 @@ class Replicas:
 
 def port_of(endpoints: EndpointSlice) -> int | None:
     """The port named `peers`, or the only one."""
-    named = next((each.port for each in endpoints.ports if each.name == PORT_NAME), None)
-    return named or (endpoints.ports[0].port if len(endpoints.ports) == 1 else None)
+    ports = endpoints.ports or ()
+    named = next((each.port for each in ports if each.name == PORT_NAME), None)
+    return named or (ports[0].port if len(ports) == 1 else None)
 
 
 def mac(key: bytes, message: bytes) -> str:

@@ -259,7 +259,14 @@ def _feed(
         store.clear()
         full_sync.request()
 
-    return ChangeFeed(cluster, kind, namespaces=namespaces, on_change=store.apply_event, on_gap=on_gap)
+    return ChangeFeed(
+        cluster,
+        kind,
+        namespaces=namespaces,
+        on_change=store.apply_event,
+        on_unreadable=store.apply_unreadable,
+        on_gap=on_gap,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -201,6 +201,19 @@ def _revocations() -> Iterable[bytes]:
         yield json.dumps({"certificate": encode_b64jose(leaf)} | reason).encode()
 
 
+def _objects() -> Iterable[bytes]:
+    solver = {"http01": {"ingress": {"ingressClassName": "nginx"}}, "selector": {"dnsNames": ["a.example.com"]}}
+    metadata = {"name": "web", "namespace": "pki", "uid": "1", "resourceVersion": "7", "labels": {"a": "b"}}
+    acme = {"certManager": {"clusterIssuer": {"name": "web"}, "solvers": [solver]}}
+    spec = {"issuerRef": {"name": "ca"}, "policyRef": {"name": "web"}, "renewIssuedBefore": "2027-01-01T00:00:00Z"}
+    profile = {"metadata": metadata, "spec": {**spec, "enrollment": {"acme": acme}}}
+    for type_ in ("ADDED", "DELETED", "BOOKMARK"):
+        yield json.dumps({"type": type_, "object": profile}).encode()
+    yield json.dumps({"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}}).encode()
+    yield json.dumps({"metadata": {"resourceVersion": "8", "continue": "x"}, "items": [profile, profile]}).encode()
+    yield json.dumps({"type": "ADDED", "object": profile}).encode().replace(b'"nginx"', b"[" * 1500 + b"]" * 1500)
+
+
 _SEEDS: Mapping[str, Callable[[], Iterable[bytes]]] = MappingProxyType(
     {
         "alpn": _alpn,
@@ -217,6 +230,7 @@ _SEEDS: Mapping[str, Callable[[], Iterable[bytes]]] = MappingProxyType(
         "name_templates": _name_templates,
         "names": _names,
         "nonces": _nonces,
+        "objects": _objects,
         "patterns": _patterns,
         "payloads": _payloads,
         "redirects": _redirects,

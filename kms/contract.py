@@ -19,6 +19,9 @@ Program = Literal["server", "operator"]
 READY = "Ready"
 """The condition of all our kinds that says whether a resource can be used."""
 
+UNREADABLE = "Unreadable"
+"""The reason of Ready and of Events where an object, or one that it refers to, does not fit its model."""
+
 ACME_PATH = "/acme"
 """What the paths of all profiles begin with."""
 

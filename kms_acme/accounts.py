@@ -20,7 +20,7 @@ from kms.cluster.client import Cluster
 from kms.cluster.retry import attempts
 from kms.resources.accounts import LIVE_STATES, ACMEAccount
 from kms.resources.kinds import ACCOUNTS
-from kms.resources.meta import key_of
+from kms.resources.meta import Unreadable, key_of
 
 _AT_ONCE = 8
 """Accounts that are written at the same time."""
@@ -46,14 +46,20 @@ class Selection:
     profiles: str | None = None
 
 
-async def find_accounts(cluster: Cluster, selection: Selection) -> tuple[ACMEAccount, ...]:
-    """The selected accounts that are open. Raises NotChanged if there is none, and ClusterError."""
+async def find_accounts(
+    cluster: Cluster, selection: Selection, *, on_unreadable: Callable[[Unreadable], None]
+) -> tuple[ACMEAccount, ...]:
+    """The selected accounts that are open. Raises NotChanged if there is none, and ClusterError.
+
+    `on_unreadable` is called with each account that does not fit its model: it may be one of them.
+    """
     if selection.account is not None:
         return (await _account(cluster, selection.account),)
     fields = "spec.aliasOf.name="
     if selection.credential is not None:
         fields += f",spec.externalAccount.name={selection.credential[1]}"
-    found = tuple([each async for each in _list(cluster, selection.profiles, fields) if _is_selected(each, selection)])
+    listed = _list(cluster, selection.profiles, fields, on_unreadable)
+    found = tuple([each async for each in listed if _is_selected(each, selection)])
     if not found:
         raise NotChanged("no such accounts; `kubectl get acmeaccounts -A` lists all accounts")
     return found
@@ -79,8 +85,12 @@ async def _account(cluster: Cluster, key: tuple[str, str]) -> ACMEAccount:
     return found
 
 
-async def _list(cluster: Cluster, namespace: str | None, fields: str) -> AsyncIterator[ACMEAccount]:
+async def _list(
+    cluster: Cluster, namespace: str | None, fields: str, on_unreadable: Callable[[Unreadable], None]
+) -> AsyncIterator[ACMEAccount]:
     async for page in cluster.list_pages(ACCOUNTS, namespace, fields=fields):
+        for unreadable in page.unreadable:
+            on_unreadable(unreadable)
         for each in page.items:
             yield each
 

@@ -23,7 +23,7 @@ from kms.cluster.client import Cluster
 from kms.cluster.retry import attempts
 from kms.pki.crl import KEY_COMPROMISE
 from kms.resources.kinds import ORDERS
-from kms.resources.meta import key_of
+from kms.resources.meta import Unreadable, key_of
 from kms.resources.orders import ACCOUNT, ACMEOrder
 
 _AT_ONCE = 8
@@ -52,8 +52,13 @@ def serial_number(text: str) -> str:
     return digits
 
 
-async def find_orders(cluster: Cluster, selection: Selection) -> tuple[ACMEOrder, ...]:
-    """The selected orders that have a certificate. Raises NotRevoked if there is none, and ClusterError."""
+async def find_orders(
+    cluster: Cluster, selection: Selection, *, on_unreadable: Callable[[Unreadable], None]
+) -> tuple[ACMEOrder, ...]:
+    """The selected orders that have a certificate. Raises NotRevoked if there is none, and ClusterError.
+
+    `on_unreadable` is called with each selected order that does not fit its model: it may have a certificate.
+    """
     if selection.order is not None:
         try:
             found = [await cluster.get(ORDERS, *selection.order)]
@@ -61,10 +66,11 @@ async def find_orders(cluster: Cluster, selection: Selection) -> tuple[ACMEOrder
             raise NotRevoked(f"there is no ACMEOrder {'/'.join(selection.order)}") from None
     elif selection.account is not None:
         namespace, name = selection.account
-        found = [each async for each in _list(cluster, namespace, labels=f"{ACCOUNT}={name}")]
+        found = [each async for each in _list(cluster, namespace, on_unreadable, labels=f"{ACCOUNT}={name}")]
     else:
         namespace_or_none, serial = selection.serial or (None, "")
-        found = [each async for each in _list(cluster, namespace_or_none, fields=f"status.serialNumber={serial}")]
+        fields = f"status.serialNumber={serial}"
+        found = [each async for each in _list(cluster, namespace_or_none, on_unreadable, fields=fields)]
     certified = tuple(each for each in found if each.status.certificate is not None)
     if not certified:
         what = "no such certificate"
@@ -77,9 +83,16 @@ async def find_orders(cluster: Cluster, selection: Selection) -> tuple[ACMEOrder
 
 
 async def _list(
-    cluster: Cluster, namespace: str | None, *, labels: str = "", fields: str = ""
+    cluster: Cluster,
+    namespace: str | None,
+    on_unreadable: Callable[[Unreadable], None],
+    *,
+    labels: str = "",
+    fields: str = "",
 ) -> AsyncIterator[ACMEOrder]:
     async for page in cluster.list_pages(ORDERS, namespace, labels=labels, fields=fields):
+        for unreadable in page.unreadable:
+            on_unreadable(unreadable)
         for each in page.items:
             yield each
 

@@ -138,10 +138,15 @@ class EABCredentials:
         return credential
 
     def of_account(self, account: ACMEAccount) -> EABCredential | None:
-        """The credential that the account follows, if the caches know it."""
+        """The credential that the account follows, if the caches know it.
+
+        Raises Unavailable if it exists and cannot be read: what it allows is unknown then.
+        """
         binding = account.spec.external_account
         if binding is None:
             return None
+        if self._credentials.unreadable(binding.namespace, binding.name) is not None:
+            raise Unavailable("The account's EAB credential cannot be read.", 30)
         credential = self._credentials.get(binding.namespace, binding.name)
         return credential if credential is not None and is_credential_of(account, credential) else None
 

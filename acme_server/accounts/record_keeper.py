@@ -89,6 +89,10 @@ class RecordKeeper(View[ACMEAccount]):
         if not self._digests[name]:
             del self._digests[name]
 
+    def obscure(self, key: Key) -> None:
+        """Forget the account: what cannot be read cannot be written either."""
+        self.remove(key)
+
     def notice(self, credential: EABCredential, deleted: bool) -> None:  # noqa: FBT001 - the signature of informers
         """The credential is new, has changed or was deleted: the records of its accounts are due."""
         name = key_of(credential)

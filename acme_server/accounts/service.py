@@ -27,7 +27,7 @@ from acme_server.state.store import Store, Vanished
 from kms.clock import Clock
 from kms.resources.accounts import AccountSpec, AccountStatus, ACMEAccount, CredentialBinding
 from kms.resources.credentials import EABCredential
-from kms.resources.meta import LocalRef, ObjectMeta, key_of
+from kms.resources.meta import LocalRef, ObjectMeta, Unreadable, key_of
 from kms.resources.secret_names import CREDENTIAL_UID
 
 logger = logging.getLogger(__name__)
@@ -166,17 +166,20 @@ class Accounts:
             return True
         fields = f"spec.externalAccount.name={credential.metadata.name}"
         now = self._clock()
+        unreadable: list[Unreadable] = []
         others = [
             each
-            for each in await self._store.list(account.metadata.namespace, fields=fields)
+            for each in await self._store.list(
+                account.metadata.namespace, fields=fields, on_unreadable=unreadable.append
+            )
             if each.metadata.uid != account.metadata.uid and is_credential_of(each, credential)
         ]
         stale = [each for each in others if slots.is_stale(each, now=now)]
         removed = await asyncio.gather(*(self._claims.discard(each) for each in stale))
         gone = {each.metadata.uid for each, done in zip(stale, removed, strict=True) if done}
-        return slots.count_before(account, (each for each in others if each.metadata.uid not in gone)) < (
-            credential.spec.maximum_accounts
-        )
+        before = slots.count_before(account, (each for each in others if each.metadata.uid not in gone))
+        # An account that cannot be read takes its slot.
+        return before + len(unreadable) < credential.spec.maximum_accounts
 
     async def read(self, account: ACMEAccount) -> ACMEAccount:
         """The account, read live: another replica may have changed it a moment ago.

@@ -134,9 +134,11 @@ class CRLs:
         Raises NotFound if there is no such CA or it may not sign CRLs, and Unavailable if the server does not
         know all certificates, or lacks the CA's key, and the last CRL has expired.
         """
-        resource = self._authority(namespace, authority)
         key = namespace, authority
         known = self._crls.get(key)
+        if self._authorities.unreadable(namespace, authority) is not None:
+            return self._keep(known, "the CertificateAuthority cannot be read").document
+        resource = self._authority(namespace, authority)
         if known is None or self._is_due(known, resource):
             async with self._locks.setdefault(key, asyncio.Lock()):
                 known = self._crls.get(key)
@@ -150,6 +152,8 @@ class CRLs:
         found = self._authorities.get(namespace, name)
         if found is not None:
             return found
+        if self._authorities.unreadable(namespace, name) is not None:
+            raise Unavailable("The CertificateAuthority cannot be read.", _NOT_READY)
         if self._authorities.outage_seconds() or self._secrets.outage_seconds():
             raise Unavailable("The server's configuration may be out of date.", _COLD)
         deleted = deleted_authority(self._secrets, namespace, name)
@@ -177,8 +181,8 @@ class CRLs:
             return self._keep(before, "the key of the CA is missing")
         if not issuer.signs_lists:
             raise NotFound("This CA publishes no revocation list: the keyUsage of its certificate lacks cRLSign.")
-        known = self._certificates.complete and self._records.complete
-        if not known or self._outage_seconds() > _LOST_AFTER:
+        complete = self._certificates.is_complete(authority.metadata.namespace) and self._records.complete
+        if not complete or self._outage_seconds() > _LOST_AFTER:
             return self._keep(before, "the server has not read all certificates")
         return await self._sign(authority, issuer, before)
 

@@ -104,7 +104,7 @@ class Revocations:
             labels = f"{ACCOUNT}={caller.account.metadata.name}"
             await self._orders.list(caller.profile.namespace, labels=labels)  # updates the index of certificates
             found = self._of(caller.profile, serial_number)
-        if found is None and not self._certificates.complete:
+        if found is None and not self._certificates.is_complete(caller.profile.namespace):
             raise Unavailable("The server is still reading its certificates.", 5)
         if found is None:
             raise _no_such_certificate()

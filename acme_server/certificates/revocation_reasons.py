@@ -41,6 +41,8 @@ LISTED_FOR = AFTER_EXPIRY - REFRESH
 """How long a certificate stays on the list after its end: RFC 5280, 3.3 wants it on one list beyond that. It is
 off the list before its order is deleted."""
 
+_LATEST = datetime(9999, 1, 1, tzinfo=UTC)
+"""The last time of a revocation; a later one, written by hand, could not be converted to UTC."""
 _NUMBERED = 24
 """Bits of a list's number that count its entries; the rest is its time in milliseconds."""
 
@@ -56,7 +58,7 @@ def subscriber_reason(code: int | None) -> str:
 
 def is_listed(not_after: datetime, *, at: datetime) -> bool:
     """Whether a revoked certificate with that end is on the list of that hour."""
-    return at <= not_after + LISTED_FOR
+    return at - LISTED_FOR <= not_after
 
 
 def hour_of(now: datetime) -> datetime:
@@ -96,7 +98,8 @@ def list_template(
 
 
 def _entry(serial_number: str, revocation: Revocation) -> bytes:
-    return encode_entry(int(serial_number, 16), revocation.time.astimezone(UTC), _listed_reason(revocation.reason))
+    time = min(revocation.time, _LATEST).astimezone(UTC)
+    return encode_entry(int(serial_number, 16), time, _listed_reason(revocation.reason))
 
 
 def _listed_reason(reason: str) -> str:

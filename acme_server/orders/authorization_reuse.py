@@ -67,7 +67,7 @@ def find_reusable(
         if (
             proof is not None
             and proof.client_namespace == client_namespace
-            and now < proof.validated + profile.authorization_lifetime
+            and now - profile.authorization_lifetime < proof.validated
             and proof.type in challenges_for(name, types)
         ):
             found.append(

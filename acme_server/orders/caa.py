@@ -72,10 +72,13 @@ class CAA:
         """Check the records that have not been checked recently, before a certificate is issued.
 
         Raises Refused (caa) with a subproblem for each identifier that must not be certified, and for names that need
-        too many lookups; Unavailable while there are too many lookups altogether.
+        too many lookups; Unavailable while there are too many lookups altogether, and without the profile, which says
+        what to check.
         """
         acme = self._enrollment(order)
-        if acme is None or acme.caa == "Off":
+        if acme is None:
+            raise Unavailable("The profile of the order does not exist.", 10)
+        if acme.caa == "Off":
             return
         positions = caa_rules.find_unchecked(order, now=self._clock())
         names = {order.status.authorizations[each].identifier.value for each in positions}

@@ -73,7 +73,7 @@ def authorization_expires(order: ACMEOrder, lifetime: timedelta, *, validated: d
 
 def is_over(expires: datetime, *, now: datetime) -> bool:
     """Whether that time has passed, even by a clock that is slow by SKEW."""
-    return now > expires + SKEW
+    return now - SKEW > expires  # not `expires + SKEW`, which may be beyond the end of time
 
 
 def base_time(order: ACMEOrder, *, created: datetime) -> datetime:

@@ -124,6 +124,10 @@ class UnfinishedOrders(View[ACMEOrder]):
         """Forget the order."""
         self._since.pop(key, None)
 
+    def obscure(self, key: Key) -> None:
+        """Forget the order: what cannot be read cannot be finished."""
+        self.remove(key)
+
     async def run(self, finish: Callable[[Key], Awaitable[None]]) -> None:
         """Call `finish` for each order that has been in processing for too long; never returns."""
         while True:

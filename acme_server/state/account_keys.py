@@ -32,6 +32,7 @@ class AccountKeys(View[ACMEAccount]):
         super().__init__(index)
         self._capacity = capacity
         self._digests: set[int] = set()
+        self._unreadable: set[Key] = set()
 
     def __len__(self) -> int:
         return len(self._digests)
@@ -39,15 +40,21 @@ class AccountKeys(View[ACMEAccount]):
     @property
     def complete(self) -> bool:
         """Whether a key that is not here is certainly no account key."""
-        return self._index.complete and len(self._digests) < self._capacity
+        return self._index.complete and not self._unreadable and len(self._digests) < self._capacity
 
-    def put(self, key: Key, account: ACMEAccount) -> None:  # noqa: ARG002 - the signature of views
+    def put(self, key: Key, account: ACMEAccount) -> None:
         """Add the key of the account. Its later keys are those of its aliases, which are accounts in the index too."""
+        self._unreadable.discard(key)
         if len(self._digests) < self._capacity:
             self._digests.add(_digest(account.spec.thumbprint))
 
     def remove(self, key: Key) -> None:
         """Keep the key of a deleted account: it remains an account key."""
+        self._unreadable.discard(key)
+
+    def obscure(self, key: Key) -> None:
+        """Memory cannot tell any more: the account may have a key that is not known."""
+        self._unreadable.add(key)
 
     async def is_account_key(self, thumbprint: str, read: Callable[[], Awaitable[ACMEAccount | None]]) -> bool:
         """Whether the key of that thumbprint is an account key. Calls `read` if memory cannot tell."""

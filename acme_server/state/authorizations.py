@@ -97,6 +97,10 @@ class Authorizations(View[ACMEOrder]):
         for holder in self._holders.pop(key, ()):
             self._authorizations.pop(holder, None)
 
+    def obscure(self, key: Key) -> None:
+        """Forget the authorizations of an order that cannot be read: they may have been revoked."""
+        self.remove(key)
+
     def _release(self, key: Key, holder: Holder) -> None:
         """Forget that the order has the newest authorization of the holder."""
         remaining = tuple(each for each in self._holders.get(key, ()) if each != holder)

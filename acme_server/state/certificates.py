@@ -6,6 +6,7 @@ compromised. No such question may cost a call to the API server. A record takes 
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from kms.pki.crl import KEY_COMPROMISE
 from kms.resources.meta import Key
 from kms.resources.orders import ACMEOrder, Identifier, Revocation
 
+_SERIAL_NUMBER = re.compile("[0-9a-f]{1,128}")
 _RETRY_AFTER = 5
 """Seconds until a client should try again while the index is incomplete."""
 
@@ -69,14 +71,14 @@ class Certificates(View[ACMEOrder]):
         self._by_serial: dict[tuple[str, str], CertificateRecord] = {}
         self._revoked: dict[tuple[str, str], dict[str, CertificateRecord]] = {}
         self._compromised: set[str] = set()
+        self._unreadable: set[Key] = set()
 
     def __len__(self) -> int:
         return len(self._by_order)
 
-    @property
-    def complete(self) -> bool:
-        """Whether every certificate has its record. If not, a certificate without a record may exist."""
-        return self._index.complete
+    def is_complete(self, namespace: str) -> bool:
+        """Whether every certificate of the namespace has its record. If not, one without a record may exist."""
+        return self._index.complete and not any(each[0] == namespace for each in self._unreadable)
 
     def certificate(self, namespace: str, serial_number: str) -> CertificateRecord | None:
         """The certificate with that serial number (lowercase hexadecimal without leading zeros)."""
@@ -91,7 +93,7 @@ class Certificates(View[ACMEOrder]):
         found = self.certificate(profile.namespace, wanted.serial_number)
         if found is not None and (found.authority_key_id, found.profile) == (wanted.authority_key_id, profile.name):
             return found
-        if not self.complete:
+        if not self.is_complete(profile.namespace):
             raise Unavailable("The server is still reading its certificates.", _RETRY_AFTER)
         return None
 
@@ -107,6 +109,7 @@ class Certificates(View[ACMEOrder]):
 
     def put(self, key: Key, order: ACMEOrder) -> None:
         """Record the certificate of the order."""
+        self._unreadable.discard(key)
         record, earlier = _record(key, order), self._by_order.get(key)
         if record is None:
             self.remove(key)
@@ -123,6 +126,7 @@ class Certificates(View[ACMEOrder]):
 
     def remove(self, key: Key) -> None:
         """Forget the certificate of the order. A compromised key remains known."""
+        self._unreadable.discard(key)
         record = self._by_order.pop(key, None)
         if record is None:
             return
@@ -131,11 +135,18 @@ class Certificates(View[ACMEOrder]):
             self._revoked.get((record.namespace, record.authority_key_id), {}).pop(record.serial_number, None)
             self._on_revocation(record.namespace, record.authority_key_id)
 
+    def obscure(self, key: Key) -> None:
+        """Keep the record: what was revoked stays revoked. Without one, a revoked certificate may be unknown."""
+        if key not in self._by_order:
+            self._unreadable.add(key)
+
 
 def _record(key: Key, order: ACMEOrder) -> CertificateRecord | None:
-    """The record of the order's certificate; None if it has none."""
+    """The record of the order's certificate; None if it has none, or a serial number that no list can have."""
     spec, status = order.spec, order.status
     if status.serial_number is None or status.not_before is None or status.not_after is None:
+        return None
+    if _SERIAL_NUMBER.fullmatch(status.serial_number) is None:
         return None
     return CertificateRecord(
         order=key,

@@ -56,7 +56,14 @@ class FullSync(Generic[T]):
 
     async def _list(self, pause: float) -> None:
         for namespace in self._namespaces or (None,):
-            async for each in list_all(self._cluster, self._kind, namespace, pause=pause):
+            objects = list_all(
+                self._cluster,
+                self._kind,
+                namespace,
+                on_unreadable=lambda unreadable: self._index.obscure(unreadable.metadata),
+                pause=pause,
+            )
+            async for each in objects:
                 self._index.update(each, False)
 
     def _complete(self) -> None:

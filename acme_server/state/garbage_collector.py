@@ -33,8 +33,8 @@ from kms.cluster.list_all import list_all
 from kms.resources.accounts import ACMEAccount
 from kms.resources.durations import parse_duration
 from kms.resources.kinds import ACCOUNTS, ORDERS, PROFILES, REVOCATION_RECORDS, Kind
-from kms.resources.meta import GROUP, Key, ObjectMeta
-from kms.resources.orders import ACMEOrder
+from kms.resources.meta import GROUP, Key, ObjectMeta, Unreadable
+from kms.resources.orders import ACCOUNT, ACMEOrder
 from kms.resources.profiles import CertificateProfile
 from kms.resources.revocations import RevocationRecord
 
@@ -56,6 +56,31 @@ class Pacing:
     most: int = 20_000
 
 
+class _BusyAccounts:
+    """The accounts that have orders. An order that cannot be read belongs to the account that its label names."""
+
+    def __init__(self) -> None:
+        self._accounts: set[Key] = set()
+        self._unknown: set[str] = set()
+
+    def add(self, namespace: str, account: str) -> None:
+        """The account has an order."""
+        self._accounts.add((namespace, account))
+
+    def add_unreadable(self, order: Unreadable) -> None:
+        """Some account has an order. Without the label, any account of the namespace may have it."""
+        account = order.metadata.labels.get(ACCOUNT)
+        if account is None:
+            self._unknown.add(order.metadata.namespace)
+        else:
+            self.add(order.metadata.namespace, account)
+
+    def has(self, account: ACMEAccount) -> bool:
+        """Whether the account has, or may have, an order."""
+        namespace = account.metadata.namespace
+        return (namespace, account.metadata.name) in self._accounts or namespace in self._unknown
+
+
 @dataclass(slots=True)
 class _Run:
     """What one run has found."""
@@ -66,7 +91,7 @@ class _Run:
     accounts: list[ObjectMeta] = field(default_factory=list)
     kept_orders: list[KeptObject] = field(default_factory=list)
     kept_accounts: list[KeptObject] = field(default_factory=list)
-    busy: set[Key] = field(default_factory=set)
+    busy: _BusyAccounts = field(default_factory=_BusyAccounts)
     """Accounts with orders that stay."""
     owned: list[tuple[Kind[Any], ObjectMeta]] = field(default_factory=list)
     """Objects of earlier releases."""
@@ -137,7 +162,7 @@ class GarbageCollector:
         )
         orders, accounts = (*run.orders, *due(run.kept_orders, gone)), (*run.accounts, *due(run.kept_accounts, gone))
         deleted = {ORDERS.plural: await self._delete(ORDERS.plural, self._orders.remove, orders)}
-        if accounts:
+        if accounts or self._account_retentions():
             deleted[ACCOUNTS.plural] = await self._delete(ACCOUNTS.plural, self._accounts.remove, accounts)
         records = await self._due_records(run.now)
         if records:
@@ -147,7 +172,9 @@ class GarbageCollector:
 
     async def _judge_orders(self, run: _Run) -> None:
         for namespace in self._namespaces:
-            async for order in list_all(self._cluster, ORDERS, namespace, pause=self._pace.pause):
+            async for order in list_all(
+                self._cluster, ORDERS, namespace, on_unreadable=run.busy.add_unreadable, pause=self._pace.pause
+            ):
                 metadata = order.metadata
                 self._note_owner(run, ORDERS, metadata)
                 is_gone = run.deleted_profiles.see(ORDERS, order)
@@ -155,7 +182,7 @@ class GarbageCollector:
                 if until is not None and run.now > until and len(run.orders) < self._pace.most:
                     run.orders.append(metadata)
                     continue
-                run.busy.add((metadata.namespace, order.spec.account_ref.name))
+                run.busy.add(metadata.namespace, order.spec.account_ref.name)
                 # A revoked certificate stays in the inventory until its end, whatever became of its profile.
                 if is_gone and order.status.revocation is None and len(run.kept_orders) < self._pace.most:
                     run.kept_orders.append(KeptObject((metadata.namespace, order.spec.profile_ref.name), metadata))
@@ -163,13 +190,16 @@ class GarbageCollector:
     async def _judge_accounts(self, run: _Run) -> None:
         retentions = self._account_retentions()
         for namespace in self._namespaces:
-            async for account in list_all(self._cluster, ACCOUNTS, namespace, pause=self._pace.pause):
-                metadata = account.metadata
-                key, profile = (metadata.namespace, metadata.name), account.spec.profile_ref.name
+            async for account in list_all(
+                self._cluster, ACCOUNTS, namespace, on_unreadable=_keep, pause=self._pace.pause
+            ):
+                metadata, profile = account.metadata, account.spec.profile_ref.name
                 self._note_owner(run, ACCOUNTS, metadata)
                 is_gone = run.deleted_profiles.see(ACCOUNTS, account)
                 retained = retentions.get((metadata.namespace, profile))
-                abandoned = retention.is_abandoned(account, retention=retained, has_orders=key in run.busy, now=run.now)
+                abandoned = retention.is_abandoned(
+                    account, retention=retained, has_orders=run.busy.has(account), now=run.now
+                )
                 if (abandoned or self._is_alias_of_nothing(account)) and len(run.accounts) < self._pace.most:
                     run.accounts.append(metadata)
                 elif is_gone and len(run.kept_accounts) < self._pace.most:
@@ -183,7 +213,9 @@ class GarbageCollector:
 
     async def _due_records(self, now: datetime) -> list[ObjectMeta]:
         """The records to delete: their certificates have ended, or the CA."""
-        listed = list_all(self._cluster, REVOCATION_RECORDS, self._namespace, pause=self._pace.pause)
+        listed = list_all(
+            self._cluster, REVOCATION_RECORDS, self._namespace, on_unreadable=_keep, pause=self._pace.pause
+        )
         found: list[ObjectMeta] = []
         async for each in listed:
             if now > each.spec.until and len(found) < self._pace.most:
@@ -196,7 +228,12 @@ class GarbageCollector:
         for each in self._profiles.values():
             acme = each.spec.enrollment.acme
             if acme is not None and acme.account_retention is not None:
-                found[each.metadata.namespace, each.metadata.name] = parse_duration(acme.account_retention)
+                try:
+                    found[each.metadata.namespace, each.metadata.name] = parse_duration(acme.account_retention)
+                except ValueError as error:
+                    # The schema refuses it; an object that is older than the schema keeps its accounts.
+                    extra = {"profile": f"{each.metadata.namespace}/{each.metadata.name}", "error": str(error)}
+                    logger.warning("accountRetention is invalid; accounts are kept", extra=extra)
         return found
 
     def _may_exist(self, profile: Key) -> bool:
@@ -265,3 +302,7 @@ class GarbageCollector:
                 self._metrics.count_deletion(kind, "removed")
             await self._sleep(1 / self._pace.rate)
         return deleted
+
+
+def _keep(_unreadable: Unreadable) -> None:
+    """An object that cannot be read is kept; the list has logged it."""

@@ -7,12 +7,13 @@ most once and never an older one after a newer one.
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from typing import Generic, TypeVar
 
 from kms.cluster.resource_version import newer
-from kms.resources.meta import Key, Resource, key_of
+from kms.resources.meta import Key, ObjectMeta, Resource, key_of
 
 T = TypeVar("T", bound=Resource)
 
@@ -45,22 +46,43 @@ class Index(Generic[T]):
 
     def update(self, resource: T, deleted: bool) -> None:  # noqa: FBT001 - the signature of watch callbacks
         """Take in a version of an object, or its deletion."""
+        if deleted:
+            self.delete(resource.metadata)
+            return
         key, version = key_of(resource), resource.metadata.resource_version
         self._unconfirmed.discard(key)
         known = self._versions.get(key) or self._deleted.get(key)
-        if known is not None and not newer(version, known) and not (deleted and version == known):
-            return
-        if deleted:
-            self._remove(key)
-            self._deleted[key] = version
-            self._deleted.move_to_end(key)
-            if len(self._deleted) > self._remembered:
-                self._deleted.popitem(last=False)
+        if known is not None and not newer(version, known):
             return
         self._deleted.pop(key, None)
         self._versions[key] = version
         for view in self._views:
             view.put(key, resource)
+
+    def delete(self, metadata: ObjectMeta) -> None:
+        """Take in the deletion of an object; its last version need not be readable."""
+        key, version = _key(metadata), metadata.resource_version
+        self._unconfirmed.discard(key)
+        known = self._versions.get(key) or self._deleted.get(key)
+        if known is not None and newer(known, version):
+            return
+        self._remove(key)
+        self._deleted[key] = version
+        self._deleted.move_to_end(key)
+        if len(self._deleted) > self._remembered:
+            self._deleted.popitem(last=False)
+
+    def obscure(self, metadata: ObjectMeta) -> None:
+        """Take in a version of an object that cannot be read: the views keep of it only what refuses."""
+        key, version = _key(metadata), metadata.resource_version
+        self._unconfirmed.discard(key)
+        known = self._versions.get(key) or self._deleted.get(key)
+        if known is not None and not newer(version, known):
+            return
+        self._deleted.pop(key, None)
+        self._versions[key] = version
+        for view in self._views:
+            view.obscure(key)
 
     def mark_stale(self) -> None:
         """Changes may have been missed: do not rely on any object until it is seen again."""
@@ -99,3 +121,14 @@ class View(ABC, Generic[T]):
     @abstractmethod
     def remove(self, key: Key, /) -> None:
         """Drop the extract of the object, which no longer exists."""
+
+    @abstractmethod
+    def obscure(self, key: Key, /) -> None:
+        """Drop what the extract permits and keep what it forbids: the object exists but cannot be read.
+
+        `put` may not have been called for the object. `put` or `remove` follows once it can be read or is gone.
+        """
+
+
+def _key(metadata: ObjectMeta) -> Key:
+    return sys.intern(metadata.namespace), metadata.name

@@ -71,6 +71,12 @@ class ObjectQuota(View[T]):
         if not self._counts[profile]:
             del self._counts[profile]
 
+    def obscure(self, key: Key) -> None:
+        """Go on counting the object: it still takes its place. One of an unknown profile counts altogether."""
+        if key not in self._profiles:
+            profile = self._profiles[key] = sys.intern(key[0]), ""
+            self._counts[profile] += 1
+
     def admit(self, profile: Profile, *, limit: int | None, field: str) -> None:
         """Raise Refused (rateLimited) if the profile, or the server, must not have one more.
 
@@ -118,6 +124,9 @@ class OpenOrderQuota(View[ACMEOrder]):
         del orders[key]
         if not orders:
             del self._expirations[account]
+
+    def obscure(self, key: Key) -> None:
+        """Go on counting the order, until it expires."""
 
     def admit(self, namespace: str, account: str) -> None:
         """Raise Refused (rateLimited) if the account has as many open orders as it may have."""

@@ -53,6 +53,9 @@ class Unrecorded(View[T]):
         """Forget the object."""
         self._names.pop(key, None)
 
+    def obscure(self, key: Key) -> None:
+        """Leave the object as it is known: it cannot be read, so nothing new can be recorded."""
+
     def take(self, records: RevocationRecords) -> list[Key]:
         """The objects without a record; those that have one meanwhile are forgotten."""
         for key in [key for key, name in self._names.items() if records.holds(name)]:

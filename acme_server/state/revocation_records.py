@@ -183,6 +183,9 @@ class RevocationRecords(View[RevocationRecord]):
                 for each in thumbprints:
                     _decrement(self._blocked, (profile, each))
 
+    def obscure(self, key: Key) -> None:
+        """Keep the record: what was revoked stays revoked. A record never changes, so it was readable before."""
+
 
 def _decrement(counter: Counter[T], key: T) -> None:
     counter[key] -= 1

@@ -23,7 +23,7 @@ from kms.cluster import errors
 from kms.cluster.client import Cluster
 from kms.cluster.retry import attempts
 from kms.resources.kinds import Kind
-from kms.resources.meta import Key, ObjectMeta, Resource, key_of
+from kms.resources.meta import Key, ObjectMeta, Resource, Unreadable, key_of
 
 T = TypeVar("T", bound=Resource)
 
@@ -48,6 +48,10 @@ def answering_unavailable() -> Iterator[None]:
         raise
     except errors.Unavailable as error:
         raise Unavailable("The Kubernetes API does not answer.", max(1, round(error.retry_after or 2))) from error
+    except errors.Undecodable as error:
+        # A person has to correct the object; the log says which field. It counts as absent, and that grants nothing.
+        logger.warning("an object cannot be read", extra={"error": str(error)})
+        raise Unavailable("An object in the Kubernetes API cannot be read.", 30) from error
     except errors.Forbidden as error:
         # Quota, admission or RBAC: a person has to act, and the client may retry until then.
         logger.warning("the Kubernetes API refused a request", extra={"error": str(error)})
@@ -106,13 +110,25 @@ class Store(Generic[T]):
         """
         return await (self.get if self.is_sole_writer() else self.read_live)(namespace, name)
 
-    async def list(self, namespace: str, *, labels: str = "", fields: str = "") -> tuple[T, ...]:
-        """All objects that match these selectors, from a live list. Raises Unavailable."""
+    async def list(
+        self,
+        namespace: str,
+        *,
+        labels: str = "",
+        fields: str = "",
+        on_unreadable: Callable[[Unreadable], None] = lambda _: None,
+    ) -> tuple[T, ...]:
+        """All objects that match these selectors, from a live list. Raises Unavailable.
+
+        `on_unreadable` is called with each object that does not fit its model and so is missing.
+        """
         with answering_unavailable():
             try:
                 listing = await self._cluster.list(self._kind, namespace, labels=labels, fields=fields)
             except errors.Gone as error:
                 raise Unavailable("The Kubernetes API took too long to list.") from error
+        for unreadable in listing.unreadable:
+            on_unreadable(unreadable)
         return tuple(self._take(each) for each in listing.items)
 
     async def page(self, namespace: str, *, labels: str, limit: int, token: str = "") -> tuple[tuple[T, ...], str]:
@@ -223,6 +239,12 @@ class Store(Generic[T]):
         elif key in self._cache:
             self._cache.put(self._normalise(resource))
         self._index.update(resource, deleted)
+
+    def apply_unreadable(self, unreadable: Unreadable, deleted: bool) -> None:  # noqa: FBT001 - likewise
+        """Take in an event whose object cannot be read: its older version is no longer used."""
+        metadata = unreadable.metadata
+        self._cache.remove((metadata.namespace, metadata.name), metadata.resource_version)
+        (self._index.delete if deleted else self._index.obscure)(metadata)
 
     def clear(self) -> None:
         """Empty the cache: the watch has missed changes."""

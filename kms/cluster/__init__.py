@@ -5,6 +5,7 @@ transport               requests, deadlines and connections
 retry                   which requests are repeated, and when
 errors                  the errors of all calls
 codec                   JSON of objects, lists and watch events
+unreadable              what is known of objects that do not fit their models
 auth                    kubeconfig or ServiceAccount, and their tokens
 service_account_token   tokens that the operator requests for the server
 informer, indexer       a current copy of all objects of a kind, with indexes

@@ -12,7 +12,7 @@ from kms.cluster.codec import WatchEvent
 from kms.cluster.reflector import ReflectorGroup
 from kms.cluster.retry import Timing
 from kms.resources.kinds import Kind
-from kms.resources.meta import Resource
+from kms.resources.meta import Resource, Unreadable
 
 T = TypeVar("T", bound=Resource)
 
@@ -22,8 +22,10 @@ logger = logging.getLogger(__name__)
 class ChangeFeed(Generic[T]):
     """Watches from now on and reports every change: `on_change(object, deleted)`.
 
+    If the object does not fit its model, it is `on_unreadable(unreadable, deleted)` instead.
+
     If changes may have been missed, `on_gap()` is called before the first change after the gap, and at the start:
-    objects that were cached until then may be outdated. Neither callback may wait.
+    objects that were cached until then may be outdated. No callback may wait.
     """
 
     def __init__(
@@ -34,12 +36,14 @@ class ChangeFeed(Generic[T]):
         namespaces: Sequence[str] = (),
         labels: str = "",
         on_change: Callable[[T, bool], None],
+        on_unreadable: Callable[[Unreadable, bool], None],
         on_gap: Callable[[], None],
         timing: Timing | None = None,
     ) -> None:
         self._cluster = cluster
         self._kind = kind
         self._on_change = on_change
+        self._on_unreadable = on_unreadable
         self._on_gap = on_gap
         scopes: tuple[str | None, ...] = tuple(dict.fromkeys(namespaces)) or (None,)
         self._reflectors = ReflectorGroup(
@@ -69,9 +73,8 @@ class ChangeFeed(Generic[T]):
     def _report(self, scope: str | None, event: WatchEvent[T]) -> None:  # noqa: ARG002 - one callback for all scopes
         if event.object is not None:
             self._call(partial(self._on_change, event.object, event.type == "DELETED"))
-        elif event.type != "BOOKMARK":
-            # An object has changed that does not decode.
-            self._call(self._on_gap)
+        elif event.unreadable is not None:
+            self._call(partial(self._on_unreadable, event.unreadable, event.type == "DELETED"))
 
     def _call(self, callback: Callable[[], None]) -> None:
         try:

@@ -28,7 +28,7 @@ from kms.cluster.transport import (
     Verb,
 )
 from kms.resources.kinds import Kind
-from kms.resources.meta import ObjectMeta, Resource
+from kms.resources.meta import ObjectMeta, Resource, Unreadable
 
 T = TypeVar("T", bound=Resource)
 
@@ -114,11 +114,13 @@ class Cluster:
         Raises Gone if the list took so long that its snapshot was compacted away.
         """
         items: list[T] = []
+        unreadable: list[Unreadable] = []
         version = ""
         async for page in self.list_pages(kind, namespace, **selection):
             items.extend(page.items)
+            unreadable.extend(page.unreadable)
             version = page.resource_version
-        return Listing(tuple(items), version)
+        return Listing(tuple(items), version, unreadable=tuple(unreadable))
 
     async def list_pages(
         self,
@@ -126,7 +128,7 @@ class Cluster:
         namespace: str | None = None,
         **selection: Unpack[Selection],
     ) -> AsyncIterator[Listing[T]]:
-        """The pages of `list`, one at a time. Objects that do not fit their model are logged and left out."""
+        """The pages of `list`, one at a time."""
         token = ""
         while True:
             page = await self.page(kind, namespace, **selection, token=token)
@@ -153,7 +155,8 @@ class Cluster:
         """
         query = {"labelSelector": labels, "fieldSelector": fields, "resourceVersion": resource_version or ""}
         page = await self.raw_page(kind, namespace, limit=limit, token=token, query=query)
-        return Listing(decode_items(kind, page.items), page.resource_version, page.continue_token)
+        items, unreadable = decode_items(kind, page.items)
+        return Listing(items, page.resource_version, page.continue_token, unreadable)
 
     async def raw_page(
         self,
@@ -289,7 +292,7 @@ class Cluster:
     async def create_event(
         self,
         kind: Kind[T],
-        regarding: T,
+        regarding: Resource,
         *,
         type_: Literal["Normal", "Warning"],
         reason: str,

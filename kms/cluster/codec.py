@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Generic, Literal, TypeVar
@@ -11,8 +11,9 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 
 from kms.cluster.errors import Undecodable, watch_error_of
+from kms.cluster.unreadable import cut, is_cut, unreadable
 from kms.resources.kinds import Kind
-from kms.resources.meta import Resource
+from kms.resources.meta import Resource, Unreadable
 
 T = TypeVar("T", bound=Resource)
 EventType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
@@ -24,28 +25,31 @@ logger = logging.getLogger(__name__)
 class Listing(Generic[T]):
     """Objects at `resource_version`, from which a watch can go on.
 
-    Of a single page: `continue_token` leads to the next one; it is empty on the last.
+    `unreadable` are the objects that do not fit their model. Of a single page: `continue_token` leads to the next one;
+    it is empty on the last.
     """
 
     items: tuple[T, ...]
     resource_version: str
     continue_token: str = ""
+    unreadable: tuple[Unreadable, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class WatchEvent(Generic[T]):
-    """One change. A BOOKMARK, and an event whose object does not decode, have no object, only a version."""
+    """One change. A BOOKMARK has no object, only a version; `unreadable` is an object that does not fit its model."""
 
     type: EventType
     object: T | None
     resource_version: str
+    unreadable: Unreadable | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """One page of a list, its items not decoded yet. `octets` is its length on the wire."""
 
-    items: tuple[msgspec.Raw, ...]
+    items: tuple[msgspec.Raw | Unreadable, ...]
     resource_version: str
     continue_token: str
     octets: int
@@ -61,16 +65,12 @@ class _List(msgspec.Struct, frozen=True):
     items: tuple[msgspec.Raw, ...] | None = ()
 
 
-class _Identity(msgspec.Struct, frozen=True, rename="camel"):
-    name: str = ""
-    namespace: str = ""
+class _Version(msgspec.Struct, frozen=True, rename="camel"):
     resource_version: str = ""
 
 
-class _Bare(msgspec.Struct, frozen=True):
-    """The part that is read of an object that does not fit its model."""
-
-    metadata: _Identity = _Identity()
+class _Bookmark(msgspec.Struct, frozen=True):
+    metadata: _Version = _Version()
 
 
 class _Event(msgspec.Struct, frozen=True):
@@ -80,7 +80,7 @@ class _Event(msgspec.Struct, frozen=True):
 
 _list = msgspec.json.Decoder(_List)
 _event = msgspec.json.Decoder(_Event)
-_bare = msgspec.json.Decoder(_Bare)
+_bookmark = msgspec.json.Decoder(_Bookmark)
 _encoder = msgspec.json.Encoder()
 
 
@@ -105,61 +105,102 @@ def decode(kind: Kind[T], body: bytes | msgspec.Raw) -> T:
     """The object in `body`. Raises Undecodable if it does not fit the model."""
     try:
         object_: T = _decoder(kind.model).decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Undecodable(f"{kind.kind} {_name(body)} does not fit its model: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _undecodable(kind, unreadable(body, error)) from error
+    return object_
+
+
+def convert(kind: Kind[T], body: Mapping[str, Any]) -> T:
+    """The object that somebody else has decoded from JSON. Raises Undecodable if it does not fit the model."""
+    plain = dict(body)
+    try:
+        object_: T = msgspec.convert(plain, kind.model)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise _undecodable(kind, unreadable(plain, error)) from error
     return object_
 
 
 def decode_page(body: bytes) -> Page:
     """The page in `body`. Raises Undecodable if it is not a list."""
     try:
-        page = _list.decode(body)
+        try:
+            page = _list.decode(body)
+        except RecursionError:
+            # One object is nested so deeply that not even the page can be taken apart.
+            page = _list.decode(cut(body))
+            return _page(page, tuple(_too_deep(each) if is_cut(each) else each for each in page.items or ()), body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Undecodable(f"the API server's answer is not a list: {error}") from error
-    return Page(page.items or (), page.metadata.resource_version, page.metadata.continue_, len(body))
+    return _page(page, page.items or (), body)
 
 
-def decode_items(kind: Kind[T], items: Sequence[msgspec.Raw]) -> tuple[T, ...]:
-    """The items that fit their model. Others are logged and left out, so that they do not hide the rest."""
+def decode_items(
+    kind: Kind[T], items: Iterable[msgspec.Raw | Unreadable]
+) -> tuple[tuple[T, ...], tuple[Unreadable, ...]]:
+    """The items that fit their model, and the others, so that they do not hide the rest."""
     found: list[T] = []
+    others: list[Unreadable] = []
     for item in items:
+        if isinstance(item, Unreadable):
+            others.append(item)
+            continue
         try:
             found.append(decode(kind, item))
         except Undecodable as error:
-            logger.warning("invalid object skipped", extra={"kind": kind.kind, "error": str(error)})
-    return tuple(found)
+            others += (error.unreadable,) if error.unreadable is not None else ()
+    for each in others:
+        _log(kind, each)
+    return tuple(found), tuple(others)
 
 
 def decode_event(kind: Kind[T], line: bytes) -> WatchEvent[T]:
     """The event on one line of a watch.
 
-    An object that does not fit its model is logged and left out; the event keeps its version.
-
     Raises Gone or Unavailable for an ERROR event, Undecodable for a line that is not an event.
     """
     try:
-        event = _event.decode(line)
+        try:
+            event, too_deep = _event.decode(line), False
+        except RecursionError:
+            event, too_deep = _event.decode(cut(line)), True
         if event.type == "ERROR":
             raise watch_error_of(bytes(event.object))
         if event.type == "BOOKMARK":
-            return WatchEvent("BOOKMARK", None, _bare.decode(event.object).metadata.resource_version)
+            return WatchEvent("BOOKMARK", None, _bookmark.decode(event.object).metadata.resource_version)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Undecodable(f"not a watch event: {error}") from error
+    if too_deep:
+        return _unreadable_event(kind, event.type, _too_deep(event.object))
     try:
         object_ = decode(kind, event.object)
     except Undecodable as error:
-        logger.warning("invalid event skipped", extra={"kind": kind.kind, "event": event.type, "error": str(error)})
-        return WatchEvent(event.type, None, _identity(event.object).resource_version)
+        if error.unreadable is None:
+            raise
+        return _unreadable_event(kind, event.type, error.unreadable)
     return WatchEvent(event.type, object_, object_.metadata.resource_version)
 
 
-def _identity(body: bytes | msgspec.Raw) -> _Identity:
-    try:
-        return _bare.decode(body).metadata
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return _Identity()
+def _page(page: _List, items: tuple[msgspec.Raw | Unreadable, ...], body: bytes) -> Page:
+    return Page(items, page.metadata.resource_version, page.metadata.continue_, len(body))
 
 
-def _name(body: bytes | msgspec.Raw) -> str:
-    identity = _identity(body)
-    return f"{identity.namespace}/{identity.name}" if identity.name else "without a name"
+def _too_deep(body: msgspec.Raw) -> Unreadable:
+    return unreadable(body, RecursionError())
+
+
+def _unreadable_event(kind: Kind[T], type_: EventType, found: Unreadable) -> WatchEvent[T]:
+    _log(kind, found)
+    return WatchEvent(type_, None, found.metadata.resource_version, found)
+
+
+def _undecodable(kind: Kind[Any], found: Unreadable) -> Undecodable:
+    name = f"{found.metadata.namespace}/{found.metadata.name}".lstrip("/") or "without a name"
+    return Undecodable(f"{kind.kind} {name} does not fit its model: {found}", found)
+
+
+def _log(kind: Kind[Any], found: Unreadable) -> None:
+    name = f"{found.metadata.namespace}/{found.metadata.name}".lstrip("/")
+    logger.warning(
+        "object cannot be read; it counts as absent",
+        extra={"kind": kind.kind, "object": name, "field": found.field, "error": found.problem},
+    )

@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from kms.resources.meta import Unreadable
+
 
 class ClusterError(Exception):
     """The API server did not do what was requested."""
@@ -61,7 +63,11 @@ class Gone(ClusterError):
 
 
 class Undecodable(ClusterError):
-    """The API server's answer does not fit the model of its kind."""
+    """The API server's answer does not fit the model of its kind; `unreadable` is the object, if it is one."""
+
+    def __init__(self, message: str, unreadable: Unreadable | None = None) -> None:
+        super().__init__(message)
+        self.unreadable = unreadable
 
 
 class Misconfigured(ClusterError):

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from kms.cluster.codec import Listing, WatchEvent
 from kms.cluster.resource_version import newer
 from kms.resources.kinds import Kind
-from kms.resources.meta import Key, Resource, key_of
+from kms.resources.meta import Key, Resource, Unreadable, key_of
 
 T = TypeVar("T", bound=Resource)
 OnChange = Callable[[T, bool], None]
@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 class Indexer(Generic[T]):
     """The newest version of each object that was received, regardless of the order of arrival.
 
+    An object whose newest version does not fit its model is not there, and neither is an older version of it.
     `scopes` are the namespaces that are watched; (None,) is all of them together. `indexes` maps names to functions
     that return the values by which an object is found.
     """
@@ -37,6 +38,7 @@ class Indexer(Generic[T]):
         self._scopes = scopes
         self._on_change = on_change
         self._objects: dict[Key, T] = {}
+        self._unreadable: dict[Key, Unreadable] = {}
         self._index_by = dict(indexes or {})
         self._indexes: dict[str, dict[Hashable, dict[Key, T]]] = {name: {} for name in self._index_by}
         self._versions: dict[str | None, str] = {}
@@ -44,6 +46,10 @@ class Indexer(Generic[T]):
     def get(self, namespace: str, name: str) -> T | None:
         """The object as it was last received."""
         return self._objects.get((namespace, name))
+
+    def unreadable(self, namespace: str, name: str) -> Unreadable | None:
+        """What is known of the object if it exists and does not fit its model."""
+        return self._unreadable.get((namespace, name))
 
     def values(self) -> Collection[T]:
         """All objects, in no order: a view that must not be kept across an await."""
@@ -65,7 +71,7 @@ class Indexer(Generic[T]):
         scope = self._scope_of(object_)
         if scope not in self._scopes:
             return
-        old = self._objects.get(key_of(object_))
+        old = self._objects.get(key_of(object_)) or self._unreadable.get(key_of(object_))
         # Without an old one: an object older than the watch was deleted, or the watch would have brought it.
         known = old.metadata.resource_version if old is not None else self._versions.get(scope, "")
         if newer(object_.metadata.resource_version, known):
@@ -85,19 +91,43 @@ class Indexer(Generic[T]):
         ]
         for each in gone:
             self._drop(each)
+        self._unreadable = {key: each for key, each in self._unreadable.items() if self._scope_of(each) != scope}
         for each in listing.items:
             self._store_if_newer(each)
+        for unreadable in listing.unreadable:
+            self._lose(unreadable)
 
     def receive(self, scope: str | None, event: WatchEvent[T]) -> None:
         """Store or drop the object of an event."""
         self._versions[scope] = event.resource_version or self._versions[scope]
-        if event.object is None:
-            return
-        if event.type != "DELETED":
+        if event.type == "DELETED":
+            self._forget(event)
+        elif event.object is not None:
             self._store_if_newer(event.object)
+        elif event.unreadable is not None:
+            self._lose(event.unreadable)
+
+    def _forget(self, event: WatchEvent[T]) -> None:
+        """Drop a deleted object, by its identity: its last version may be unreadable, or the one that is known."""
+        deleted = event.object or event.unreadable
+        if deleted is None:
             return
-        old = self._objects.get(key_of(event.object))
+        key = key_of(deleted)
+        unreadable = self._unreadable.get(key)
+        if unreadable is not None and not newer(unreadable.metadata.resource_version, event.resource_version):
+            del self._unreadable[key]
+        old = self._objects.get(key)
         if old is not None and not newer(old.metadata.resource_version, event.resource_version):
+            self._drop(old)
+
+    def _lose(self, unreadable: Unreadable) -> None:
+        """Drop the older version of an object that can no longer be read."""
+        key, version = key_of(unreadable), unreadable.metadata.resource_version
+        old = self._objects.get(key)
+        if old is not None and not newer(version, old.metadata.resource_version):
+            return
+        self._unreadable[key] = unreadable
+        if old is not None:
             self._drop(old)
 
     def _store_if_newer(self, object_: T) -> None:
@@ -111,6 +141,7 @@ class Indexer(Generic[T]):
         if old is not None:
             self._unindex(key, old)
         self._objects[key] = object_
+        self._unreadable.pop(key, None)
         for name, values_of in self._index_by.items():
             for value in values_of(object_):
                 self._indexes[name].setdefault(value, {})[key] = object_
@@ -140,5 +171,5 @@ class Indexer(Generic[T]):
                 "change handler failed", extra={"kind": self._kind.kind, "object": "/".join(key_of(object_))}
             )
 
-    def _scope_of(self, object_: T) -> str | None:
+    def _scope_of(self, object_: Resource) -> str | None:
         return None if self._scopes == (None,) else object_.metadata.namespace

@@ -10,7 +10,7 @@ from kms.cluster.indexer import Indexer, OnChange
 from kms.cluster.reflector import ReflectorGroup
 from kms.cluster.retry import Timing
 from kms.resources.kinds import Kind
-from kms.resources.meta import Resource
+from kms.resources.meta import Resource, Unreadable
 
 T = TypeVar("T", bound=Resource)
 
@@ -47,6 +47,10 @@ class Informer(Generic[T]):
     def get(self, namespace: str, name: str) -> T | None:
         """The object as it was last received."""
         return self._indexer.get(namespace, name)
+
+    def unreadable(self, namespace: str, name: str) -> Unreadable | None:
+        """What is known of the object if it exists and does not fit its model: `get` then returns None."""
+        return self._indexer.unreadable(namespace, name)
 
     def values(self) -> Collection[T]:
         """All objects, in no order: a view that must not be kept across an await."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeVar
 
 from kms.cluster.client import Cluster
 from kms.cluster.codec import Page, decode_items
 from kms.cluster.errors import Unavailable
 from kms.resources.kinds import Kind
-from kms.resources.meta import Resource
+from kms.resources.meta import Resource, Unreadable
 
 T = TypeVar("T", bound=Resource)
 
@@ -31,12 +31,17 @@ logger = logging.getLogger(__name__)
 
 
 async def list_all(
-    cluster: Cluster, kind: Kind[T], namespace: str | None = None, *, pause: float = 5.0
+    cluster: Cluster,
+    kind: Kind[T],
+    namespace: str | None = None,
+    *,
+    on_unreadable: Callable[[Unreadable], None],
+    pause: float = 5.0,
 ) -> AsyncGenerator[T, None]:
     """All objects of one snapshot, in one namespace or (None) everywhere.
 
-    Objects that do not fit their model are logged and left out. A page that does not arrive is requested again after
-    `pause` seconds, with half as many objects.
+    `on_unreadable` is called with each object that does not fit its model. A page that does not arrive is requested
+    again after `pause` seconds, with half as many objects.
 
     Raises what `Cluster.page` raises: Unavailable if a page did not arrive in four attempts, Gone if the list
     took longer than the API server keeps a snapshot.
@@ -49,7 +54,10 @@ async def list_all(
             if page.continue_token:
                 upcoming = asyncio.create_task(pages.page(page.continue_token, _limit(page)))
             for first in range(0, len(page.items), _BATCH):
-                for each in decode_items(kind, page.items[first : first + _BATCH]):
+                found, unreadable = decode_items(kind, page.items[first : first + _BATCH])
+                for unread in unreadable:
+                    on_unreadable(unread)
+                for each in found:
                     yield each
                 await asyncio.sleep(0)
     finally:

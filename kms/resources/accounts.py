@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime
 from typing import Literal
 
 import msgspec
 
 from kms.resources.credentials import NameRules
-from kms.resources.meta import Key, LocalRef, ObjectMeta, Struct
+from kms.resources.meta import Key, LocalRef, ObjectMeta, Struct, Time
 
 AccountState = Literal["valid", "suspended", "deactivated", "revoked"]
 """The states of RFC 8555, and `suspended`: an administrator has stopped the account, which is shown as valid."""
@@ -39,7 +38,7 @@ class CredentialRecord(Struct, frozen=True, kw_only=True):
 
     state: Literal["Active", "Suspended", "Deleted"]
     uid: str
-    changed_at: datetime
+    changed_at: Time
     suspended: bool = False
     names: NameRules | None = None
     profiles: tuple[str, ...] | None = None
@@ -52,7 +51,7 @@ class CurrentKey(Struct, frozen=True, kw_only=True):
 
     jwk: str
     thumbprint: str
-    changed_at: datetime
+    changed_at: Time
 
 
 class AccountSpec(Struct, frozen=True, kw_only=True):
@@ -79,8 +78,8 @@ class AccountStatus(Struct, frozen=True, kw_only=True):
     former_keys: tuple[str, ...] = ()
     contact: tuple[str, ...] = ()
     terms_of_service_agreed: str | None = None
-    suspended_at: datetime | None = None
-    deactivated_at: datetime | None = None
+    suspended_at: Time | None = None
+    deactivated_at: Time | None = None
     credential: CredentialRecord | None = None
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Literal
 
 import msgspec
 
-from kms.resources.meta import AllowedNamespaces, Condition, LocalRef, ObjectMeta, Selector, Struct
+from kms.resources.meta import AllowedNamespaces, Condition, LocalRef, ObjectMeta, Selector, Struct, Time
 
 
 class PrivateKey(Struct, frozen=True, kw_only=True):
@@ -100,7 +99,7 @@ class AuthoritySpec(Struct, frozen=True, kw_only=True):
 
     internal: InternalAuthority | None = None
     imported: ImportedAuthority | None = None
-    renew_issued_before: datetime | None = None
+    renew_issued_before: Time | None = None
     cross_certificates: tuple[str, ...] = ()
     trust: Trust | None = None
 
@@ -109,14 +108,14 @@ class FormerRoot(Struct, frozen=True, kw_only=True):
     """A root (PEM) that the CA had until `replaced_at`."""
 
     certificate: str
-    replaced_at: datetime
+    replaced_at: Time
 
 
 class FormerKey(Struct, frozen=True, kw_only=True):
     """A key of an imported CA that another one has replaced; its certificate ends at `not_after`."""
 
     subject_key_id: str = msgspec.field(name="subjectKeyID")
-    not_after: datetime
+    not_after: Time
 
 
 class AuthorityStatus(Struct, frozen=True, kw_only=True):
@@ -135,8 +134,8 @@ class AuthorityStatus(Struct, frozen=True, kw_only=True):
     alternate_chains: tuple[str, ...] = ()
     serial_number: str | None = None
     subject_key_id: str | None = msgspec.field(default=None, name="subjectKeyID")
-    not_before: datetime | None = None
-    not_after: datetime | None = None
+    not_before: Time | None = None
+    not_after: Time | None = None
     former_roots: tuple[FormerRoot, ...] = ()
     former_keys: tuple[FormerKey, ...] = ()
     conditions: tuple[Condition, ...] = ()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from kms.resources.meta import ObjectMeta, Struct
+from kms.resources.meta import FreeForm, ObjectMeta, Struct, check_depth
 
 GROUP = "cert-manager.io"
 VERSION = "v1"
@@ -14,4 +12,8 @@ class Issuer(Struct, frozen=True, kw_only=True):
     """An Issuer, or a ClusterIssuer, which has no namespace; `spec` is that of cert-manager, in any version."""
 
     metadata: ObjectMeta
-    spec: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies an empty default
+    spec: FreeForm = {}  # noqa: RUF012 - msgspec copies an empty default
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a spec that is nested too deeply."""
+        check_depth(self.spec)

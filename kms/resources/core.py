@@ -75,8 +75,8 @@ class EndpointPort(Struct, frozen=True, kw_only=True):
 
 
 class EndpointSlice(Struct, frozen=True, kw_only=True):
-    """discovery.k8s.io/v1 EndpointSlice: the addresses of the replicas."""
+    """discovery.k8s.io/v1 EndpointSlice: the addresses of the replicas. The API server writes empty lists as null."""
 
     metadata: ObjectMeta
-    endpoints: tuple[Endpoint, ...] = ()
-    ports: tuple[EndpointPort, ...] = ()
+    endpoints: tuple[Endpoint, ...] | None = ()
+    ports: tuple[EndpointPort, ...] | None = ()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import msgspec
 
-from kms.resources.meta import Condition, NamespacedRef, ObjectMeta, Struct
+from kms.resources.meta import Condition, NamespacedRef, ObjectMeta, Struct, Time
 from kms.resources.policies import DNSNameRules, ValueRules
 from kms.resources.profiles import NamespaceNames
 
@@ -27,7 +25,7 @@ class CredentialSpec(Struct, frozen=True, kw_only=True):
 
     profile_ref: NamespacedRef
     secret_name: str | None = None
-    expires_at: datetime | None = None
+    expires_at: Time | None = None
     maximum_accounts: int | None = None
     suspended: bool = False
     names: NameRules | None = None

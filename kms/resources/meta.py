@@ -9,13 +9,43 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
 GROUP = "pki.kms.hanzo.ai"
 VERSION = "v1alpha1"
+
+
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
+"""metav1.Time: a moment with its offset from UTC. One without an offset could not be compared with others."""
+FreeForm = dict[str, Any]
+"""A part that another program defines; `check_depth` bounds it."""
+
+MAXIMUM_DEPTH, MAXIMUM_WIDTH = 64, 10_000
+"""Levels of a free-form part, and values on one of them. A pod template, the deepest that is in use, has fifteen."""
+
+
+def check_depth(*parts: object) -> None:
+    """Raise ValueError if a free-form part is too deep or too wide to be written, compared and logged.
+
+    The schema of a custom resource cannot say that: it allows ten thousand levels, and a megabyte.
+    """
+    level: list[object] = list(parts)
+    for _ in range(MAXIMUM_DEPTH):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list | tuple)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return
+        if len(level) > MAXIMUM_WIDTH:
+            raise ValueError(f"has more than {MAXIMUM_WIDTH} values on one level")
+    raise ValueError(f"nested more than {MAXIMUM_DEPTH} levels deep")
 
 
 class Struct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel", gc=False):
@@ -45,8 +75,8 @@ class ObjectMeta(Struct, frozen=True, kw_only=True):
     uid: str = ""
     resource_version: str = ""
     generation: int = 0
-    creation_timestamp: datetime | None = None
-    deletion_timestamp: datetime | None = None
+    creation_timestamp: Time | None = None
+    deletion_timestamp: Time | None = None
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     owner_references: tuple[OwnerReference, ...] = ()
@@ -59,7 +89,7 @@ class Condition(Struct, frozen=True, kw_only=True):
     status: Literal["True", "False", "Unknown"]
     reason: str
     message: str
-    last_transition_time: datetime
+    last_transition_time: Time
     observed_generation: int | None = None
 
 
@@ -83,6 +113,23 @@ class Resource(Protocol):
     def metadata(self) -> ObjectMeta:
         """Name, namespace, version and the rest."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An object that does not fit its model.
+
+    `metadata` has its name, namespace, uid, resourceVersion and labels, as far as they are readable. `field` is the
+    path of the wrong field, as in `spec.expiresAt`; empty if it is not known.
+    """
+
+    metadata: ObjectMeta
+    field: str
+    problem: str
+
+    def __str__(self) -> str:
+        """For people and logs: `spec.expiresAt: Invalid RFC3339 encoded datetime`."""
+        return f"{self.field}: {self.problem}" if self.field else self.problem
 
 
 Key = tuple[str, str]

@@ -6,12 +6,11 @@ its status yet; `with_authorizations` adds them.
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Literal
 
 import msgspec
 
-from kms.resources.meta import GROUP, Condition, LocalRef, ObjectMeta, Struct
+from kms.resources.meta import GROUP, Condition, LocalRef, ObjectMeta, Struct, Time
 
 ACCOUNT = f"{GROUP}/account"
 """On an ACMEOrder: the name of its account, so that an account's orders can be listed."""
@@ -50,8 +49,8 @@ class Authorized(Struct, frozen=True, kw_only=True):
     order: str | None = None
     position: int | None = None
     type: ChallengeType | None = None
-    validated: datetime
-    expires: datetime
+    validated: Time
+    expires: Time
 
 
 class StoredProblem(Struct, frozen=True, kw_only=True):
@@ -78,10 +77,10 @@ class Challenge(Struct, frozen=True, kw_only=True):
 
     type: ChallengeType
     state: ChallengeState = "pending"
-    validated: datetime | None = None
-    caa_checked_at: datetime | None = msgspec.field(default=None, name="caaCheckedAt")
+    validated: Time | None = None
+    caa_checked_at: Time | None = msgspec.field(default=None, name="caaCheckedAt")
     error: StoredProblem | None = None
-    started: datetime | None = None
+    started: Time | None = None
     attempt: str | None = None
 
 
@@ -90,7 +89,7 @@ class Authorization(Struct, frozen=True, kw_only=True):
 
     identifier: Identifier
     state: AuthorizationState = "pending"
-    expires: datetime
+    expires: Time
     wildcard: bool = False
     challenges: tuple[Challenge, ...] = ()
 
@@ -98,7 +97,7 @@ class Authorization(Struct, frozen=True, kw_only=True):
 class Revocation(Struct, frozen=True, kw_only=True):
     """When and why the certificate was revoked (RFC 5280, 5.3.1)."""
 
-    time: datetime
+    time: Time
     reason: str
 
 
@@ -116,9 +115,9 @@ class OrderSpec(Struct, frozen=True, kw_only=True):
     profile_ref: LocalRef
     identifiers: tuple[Identifier, ...]
     names: str | None = None
-    expires: datetime
-    not_before: datetime | None = None
-    not_after: datetime | None = None
+    expires: Time
+    not_before: Time | None = None
+    not_after: Time | None = None
     replaces: str | None = None
     client_namespace: str | None = None
     profile: str | None = None
@@ -139,14 +138,14 @@ class OrderStatus(Struct, frozen=True, kw_only=True):
     authorizations: tuple[Authorization, ...] = ()
     csr_digest: str | None = None
     request: bytes | None = None
-    accepted: datetime | None = None
+    accepted: Time | None = None
     certificate: str | None = None
     serial_number: str | None = None
     authority_key_id: str | None = msgspec.field(default=None, name="authorityKeyID")
     public_key_digest: str | None = None
-    issued_at: datetime | None = None
-    not_before: datetime | None = None
-    not_after: datetime | None = None
+    issued_at: Time | None = None
+    not_before: Time | None = None
+    not_after: Time | None = None
     revocation: Revocation | None = None
     error: StoredProblem | None = None
     conditions: tuple[Condition, ...] = ()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from kms.resources.authorities import Subject
-from kms.resources.meta import AllowedNamespaces, Condition, LocalRef, ObjectMeta, Struct
+from kms.resources.meta import AllowedNamespaces, Condition, FreeForm, LocalRef, ObjectMeta, Struct, Time, check_depth
 
 
 class CertificateContents(Struct, frozen=True, kw_only=True):
@@ -44,7 +43,11 @@ class CertManager(Struct, frozen=True, kw_only=True):
     cluster_issuer: LocalRef | None = None
     issuers: NamespacedIssuers | None = None
     email: str | None = None
-    solvers: tuple[dict[str, Any], ...] = ()
+    solvers: tuple[FreeForm, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for solvers that are nested too deeply."""
+        check_depth(*self.solvers)
 
 
 class DNSNameTemplates(Struct, frozen=True, kw_only=True):
@@ -127,7 +130,7 @@ class ProfileSpec(Struct, frozen=True, kw_only=True):
     policy_ref: LocalRef
     description: str = ""
     certificate: CertificateContents = CertificateContents()
-    renew_issued_before: datetime | None = None
+    renew_issued_before: Time | None = None
     enrollment: Enrollment = Enrollment()
 
 

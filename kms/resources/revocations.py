@@ -5,12 +5,11 @@ The server writes these in the release namespace, and nobody changes them.
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Literal
 
 import msgspec
 
-from kms.resources.meta import ObjectMeta, Struct
+from kms.resources.meta import ObjectMeta, Struct, Time
 
 
 class CertificateRevocation(Struct, frozen=True, kw_only=True):
@@ -19,8 +18,8 @@ class CertificateRevocation(Struct, frozen=True, kw_only=True):
     authority_key_id: str = msgspec.field(name="authorityKeyID")
     serial_number: str
     public_key_digest: str | None = None
-    not_after: datetime
-    time: datetime
+    not_after: Time
+    time: Time
     reason: str
 
 
@@ -39,7 +38,7 @@ class RevocationRecordSpec(Struct, frozen=True, kw_only=True):
 
     namespace: str
     profile: str
-    until: datetime
+    until: Time
     certificate: CertificateRevocation | None = None
     account: AccountRevocation | None = None
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from kms.resources.meta import ObjectMeta, Struct
+from kms.resources.meta import FreeForm, ObjectMeta, Struct, check_depth
 
 BUNDLE_GROUP = "trust.cert-manager.io"
 BUNDLE_VERSION = "v1alpha1"
@@ -18,11 +16,19 @@ class Bundle(Struct, frozen=True, kw_only=True):
     """A Bundle of trust-manager; `spec` is that of trust-manager, in any version."""
 
     metadata: ObjectMeta
-    spec: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies an empty default
+    spec: FreeForm = {}  # noqa: RUF012 - msgspec copies an empty default
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a spec that is nested too deeply."""
+        check_depth(self.spec)
 
 
 class ClusterTrustBundle(Struct, frozen=True, kw_only=True):
     """A ClusterTrustBundle: `spec` holds `trustBundle` and, where it belongs to a signer, `signerName`."""
 
     metadata: ObjectMeta
-    spec: dict[str, Any] = {}  # noqa: RUF012 - likewise
+    spec: FreeForm = {}  # noqa: RUF012 - likewise
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a spec that is nested too deeply."""
+        check_depth(self.spec)

@@ -12,6 +12,7 @@ from kms.clock import system_clock
 from kms.cluster.client import Cluster
 from kms.cluster.errors import ClusterError
 from kms.resources.accounts import ACMEAccount
+from kms.resources.meta import Unreadable
 from kms_acme.accounts import (
     Action,
     NotChanged,
@@ -155,14 +156,18 @@ def _command(action: Action, values: Any) -> None:
 async def _run(action: Action, selection: Selection, values: Any) -> int:
     cluster = await Cluster.connect(kubeconfig=options.kubeconfig(values), context=values["context"])
     try:
-        found = await find_accounts(cluster, selection)
+        unreadable: list[Unreadable] = []
+        found = await find_accounts(cluster, selection, on_unreadable=unreadable.append)
+        for each in unreadable:
+            name = f"{each.metadata.namespace}/{each.metadata.name}"
+            click.echo(f"ACMEAccount {name} cannot be read and is not {_DONE[action]}: {each}", err=True)
         accounts = filter_affected(found, action)
         if selection.account is not None and action != "deactivate":
             require_not_ended(found[0])
         if len(accounts) < len(found):
             click.echo(f"{len(found) - len(accounts)} of {_count(found)} unchanged: already {_DONE[action]}, or ended.")
         if not accounts:
-            return 0
+            return 1 if unreadable else 0
         _show(accounts)
         if values["dry_run"]:
             click.echo(f"{_count(accounts)} would be {_DONE[action]}.")
@@ -170,7 +175,7 @@ async def _run(action: Action, selection: Selection, values: Any) -> int:
         if not values["yes"] and not click.confirm(f"{action.capitalize()} {_count(accounts)}?"):
             click.echo("Nothing was changed.")
             return 1
-        return await _change(cluster, accounts, action)
+        return await _change(cluster, accounts, action) or (1 if unreadable else 0)
     finally:
         await cluster.close()
 

@@ -13,6 +13,7 @@ from kms.clock import system_clock
 from kms.cluster.client import Cluster
 from kms.cluster.errors import ClusterError
 from kms.pki.crl import UNSPECIFIED
+from kms.resources.meta import Unreadable
 from kms.resources.orders import ACMEOrder
 from kms_acme.cli import options
 from kms_acme.cli.parameters import ObjectName, is_name
@@ -99,12 +100,16 @@ def revoke(**values: Any) -> None:
 async def _run(selection: Selection, values: Any) -> int:
     cluster = await Cluster.connect(kubeconfig=options.kubeconfig(values), context=values["context"])
     try:
-        found = await find_orders(cluster, selection)
+        unreadable: list[Unreadable] = []
+        found = await find_orders(cluster, selection, on_unreadable=unreadable.append)
+        for each in unreadable:
+            name = f"{each.metadata.namespace}/{each.metadata.name}"
+            click.echo(f"ACMEOrder {name} cannot be read and is not revoked: {each}", err=True)
         orders = filter_revocable(found, values["reason"], now=system_clock())
         if len(orders) < len(found):
             click.echo(f"{len(found) - len(orders)} of {len(found)} were revoked before or have expired.")
         if not orders:
-            return 0
+            return 1 if unreadable else 0
         _show(orders)
         if values["dry_run"]:
             click.echo(f"{_count(orders)} would be revoked ({values['reason']}).")
@@ -112,7 +117,7 @@ async def _run(selection: Selection, values: Any) -> int:
         if not values["yes"] and not click.confirm(f"Revoke {_count(orders)} ({values['reason']})?"):
             click.echo("Nothing was revoked.")
             return 1
-        return await _revoke(cluster, orders, values["reason"])
+        return await _revoke(cluster, orders, values["reason"]) or (1 if unreadable else 0)
     finally:
         await cluster.close()
 

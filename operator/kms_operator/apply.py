@@ -11,9 +11,10 @@ from typing import Any
 
 from kms.clock import Clock
 from kms.cluster.client import Cluster
-from kms.cluster.errors import ClusterError, Forbidden, Invalid, NotFound
+from kms.cluster.errors import ClusterError, Conflict, Forbidden, Invalid, NotFound, Undecodable
+from kms.contract import READY, UNREADABLE
 from kms.resources.kinds import SECRETS, Kind
-from kms.resources.meta import Resource
+from kms.resources.meta import Condition, Resource, Unreadable
 from kms_operator.plan import Event, Manifest, Plan, Refusal
 
 FIELD_MANAGER = "kms-acme-operator"
@@ -55,6 +56,31 @@ class PlanApplier:
         for event in plan.events:
             await self._post(event, kind=kind, resource=resource)
         return plan.requeue_at
+
+    async def report_unreadable(self, kind: Kind[Any], unreadable: Unreadable) -> None:
+        """Post an Event on an object that does not fit its model, and set its condition Ready to False.
+
+        The condition gets a field manager of its own: what the status says otherwise cannot be read, and must stay.
+        Raises ClusterError if the API server does not answer.
+        """
+        message = f"cannot be read, and counts as absent: {unreadable}; correct the field, or delete the object"
+        metadata = unreadable.metadata
+        identity = {
+            "namespace": metadata.namespace,
+            "name": metadata.name,
+            "uid": metadata.uid,
+            "resourceVersion": metadata.resource_version,
+        }
+        stated = Condition(
+            type=READY, status="False", reason=UNREADABLE, message=message, last_transition_time=self.clock()
+        )
+        body = {"metadata": identity, "status": {"conditions": [stated]}}
+        try:
+            await self.cluster.apply(kind, body, manager=f"{FIELD_MANAGER}-unreadable", subresource="status")
+        except (Undecodable, Invalid, NotFound, Conflict) as error:
+            # Undecodable: it was written. Invalid: the schema has become stricter and refuses any write.
+            logger.debug("condition of an unreadable object", extra={"error": str(error)})
+        await self._post(Event(UNREADABLE, message, "Warning"), kind=kind, resource=unreadable)
 
     async def _attempt(
         self, act: Callable[[Manifest], Awaitable[None]], manifests: Iterable[Manifest]
@@ -109,7 +135,7 @@ class PlanApplier:
         body = {"metadata": metadata, "status": plan.status}
         self.on_written(kind, await self.cluster.apply(kind, body, manager=FIELD_MANAGER, subresource="status"))
 
-    async def _post(self, event: Event, *, kind: Kind[Any] | None, resource: Resource | None) -> None:
+    async def _post(self, event: Event, *, kind: Kind[Any] | None, resource: Resource | Unreadable | None) -> None:
         """Log the Event and post it. A lost Event does not fail the reconciliation."""
         name = f"{resource.metadata.namespace}/{resource.metadata.name}" if resource is not None else None
         level = logging.INFO if event.type == "Normal" else logging.WARNING

@@ -12,7 +12,7 @@ from typing import Any
 from kms.cluster.resource_version import newer
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import Kind
-from kms.resources.meta import Key, Resource, key_of
+from kms.resources.meta import Key, Resource, Unreadable, key_of
 from kms_operator.indexes import AccountSummary, ObjectIndex, Unavailability
 
 
@@ -30,7 +30,7 @@ class Cache(ObjectIndex):
         was deleted or lost the label that is watched.
         """
         key = key_of(object_)
-        known = self.get(kind, key)
+        known = self.get(kind, key) or self.unreadable(kind, key)
         version = object_.metadata.resource_version
         if known is not None and not newer(version, known.metadata.resource_version):
             return False
@@ -38,35 +38,53 @@ class Cache(ObjectIndex):
         if deleted is not None and not live and not newer(version, deleted):
             return False
         self._deleted.pop((kind.plural, key), None)
+        self._unreadable[kind.plural].pop(key, None)
         self._kinds[kind.plural].put(key, _summarize(object_))
         return True
 
-    def remove(self, kind: Kind[Any], object_: Resource) -> bool:
+    def put_unreadable(self, kind: Kind[Any], object_: Unreadable) -> bool:
+        """Drop the object, of which a newer version cannot be read. Returns False if a later version is cached."""
+        key = key_of(object_)
+        known = self.get(kind, key) or self.unreadable(kind, key)
+        if known is not None and not newer(object_.metadata.resource_version, known.metadata.resource_version):
+            return False
+        self._kinds[kind.plural].pop(key)
+        self._unreadable[kind.plural][key] = object_
+        return True
+
+    def remove(self, kind: Kind[Any], object_: Resource | Unreadable) -> bool:
         """Drop an object that was deleted at its resourceVersion. Returns False if nothing or a later one is cached.
 
         The version is remembered, so that an answer that was under way does not bring the object back.
         """
         key = key_of(object_)
-        known = self.get(kind, key)
+        known = self.get(kind, key) or self.unreadable(kind, key)
         version = object_.metadata.resource_version
         if known is not None and newer(known.metadata.resource_version, version):
             return False
         self._deleted[kind.plural, key] = version
-        return self._kinds[kind.plural].pop(key) is not None
+        self._kinds[kind.plural].pop(key)
+        self._unreadable[kind.plural].pop(key, None)
+        return known is not None
 
     def replace(
-        self, kind: Kind[Any], objects: Iterable[Resource], resource_version: str
+        self, kind: Kind[Any], objects: Iterable[Resource], resource_version: str, *, unreadable: Iterable[Key] = ()
     ) -> tuple[list[Any], list[Any]]:
-        """Replace all objects of the kind by a complete list. Returns what is new or changed, and what is gone."""
+        """Replace all objects of the kind by a complete list. Returns what is new or changed, and what is gone.
+
+        `unreadable` are the objects of the list that cannot be read.
+        """
         self.served[kind.plural] = kind
         listed = {key_of(each): each for each in objects}
+        present = {*listed, *unreadable}
         deleted = [
             known
-            for key, known in self.all(kind).items()
-            if key not in listed and not newer(known.metadata.resource_version, resource_version)
+            for key, known in (*self.all(kind).items(), *self._unreadable[kind.plural].items())
+            if key not in present and not newer(known.metadata.resource_version, resource_version)
         ]
         for each in deleted:
             self._kinds[kind.plural].pop(key_of(each))
+            self._unreadable[kind.plural].pop(key_of(each), None)
         # The list does not contain what was deleted before it, so those deletions need not be remembered.
         self._deleted = {
             (plural, key): version

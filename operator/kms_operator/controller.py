@@ -12,13 +12,14 @@ from typing import Any
 
 from kms.clock import Clock, Entropy
 from kms.cluster.client import Cluster
-from kms.cluster.errors import AlreadyExists, ClusterError, Conflict, NotFound, Unavailable
+from kms.cluster.codec import Listing
+from kms.cluster.errors import AlreadyExists, ClusterError, Conflict, NotFound, Unavailable, Undecodable
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, SECRETS, Kind
-from kms.resources.meta import Key, Resource, key_of
+from kms.resources.meta import Key, Resource, Unreadable, key_of
 from kms_operator.apply import PlanApplier
 from kms_operator.cache import Cache
 from kms_operator.indexes import Unavailability
-from kms_operator.kinds import TRUST_KINDS
+from kms_operator.kinds import RECONCILED_KINDS, TRUST_KINDS
 from kms_operator.metrics import Metrics
 from kms_operator.objects import is_managed
 from kms_operator.plan import Plan
@@ -102,23 +103,35 @@ class Controller:
         self._workers = workers
         self._max_requeue_seconds = max_requeue_seconds
         self._requeue_margin_seconds = requeue_margin_seconds
+        self._reported: dict[ReconcileRequest, tuple[str, str]] = {}
         self._applier = PlanApplier(cluster, self.handle_upsert, self.handle_delete, clock, instance)
         metrics.follow_queue(lambda: len(self.queue))
 
     def handle_upsert(self, kind: Kind[Any], object_: Resource, *, live: bool = False) -> None:
         """Cache an object and enqueue what depends on it. A version that is cached already changes nothing."""
         if self._is_relevant(kind, object_) and self.cache.put(kind, object_, live=live):
+            self._reported.pop(request_for(kind, object_), None)
             self._enqueue_affected(kind, object_)
 
-    def handle_delete(self, kind: Kind[Any], object_: Resource) -> None:
+    def handle_unreadable(self, kind: Kind[Any], object_: Unreadable) -> None:
+        """Drop an object that does not fit its model, and enqueue what depends on it and its report."""
+        if self._is_relevant(kind, object_) and self.cache.put_unreadable(kind, object_):
+            self._enqueue_affected(kind, object_)
+
+    def handle_delete(self, kind: Kind[Any], object_: Resource | Unreadable) -> None:
         """Drop a deleted object and enqueue what depends on it."""
         if self.cache.remove(kind, object_):
             self._on_deleted(kind, object_)
 
-    def handle_list(self, kind: Kind[Any], objects: Iterable[Resource], resource_version: str) -> None:
+    def handle_list(self, kind: Kind[Any], listing: Listing[Any]) -> None:
         """Cache a complete list: objects that are not in it were deleted."""
-        relevant = [each for each in objects if self._is_relevant(kind, each)]
-        changed, deleted = self.cache.replace(kind, relevant, resource_version)
+        relevant = [each for each in listing.items if self._is_relevant(kind, each)]
+        for each in listing.unreadable:
+            self.handle_unreadable(kind, each)
+        unreadable = [key_of(each) for each in listing.unreadable]
+        changed, deleted = self.cache.replace(kind, relevant, listing.resource_version, unreadable=unreadable)
+        for each in changed:
+            self._reported.pop(request_for(kind, each), None)
         for each in sorted(changed, key=_age):
             self._enqueue_affected(kind, each)
         for each in deleted:
@@ -203,7 +216,10 @@ class Controller:
         reconciler = RECONCILERS[request.reconciler]
         kind, resource = reconciler.kind, None
         if kind is not None:
-            resource = self.cache.get(kind, (request.namespace, request.name))
+            key = request.namespace, request.name
+            resource = self.cache.get(kind, key)
+            if resource is None and (unreadable := self.cache.unreadable(kind, key)) is not None:
+                await self._report_unreadable(request, kind, unreadable)
             if resource is None or resource.metadata.deletion_timestamp is not None:
                 return None
         snapshot = Snapshot(self._settings, self.cache)
@@ -224,6 +240,13 @@ class Controller:
         if failure is not None:
             raise failure
         return next_time
+
+    async def _report_unreadable(self, request: ReconcileRequest, kind: Kind[Any], unreadable: Unreadable) -> None:
+        """Say once on the object what is wrong with it, whatever versions of it follow."""
+        said = unreadable.metadata.uid, str(unreadable)
+        if self._reported.get(request) != said:
+            await self._applier.report_unreadable(kind, unreadable)
+            self._reported[request] = said
 
     async def _read_live(self, reads: Iterable[Read]) -> tuple[dict[tuple[str, Key], Any | None], ClusterError | None]:
         """Read the objects that are not cached, or that must be read in any case.
@@ -249,10 +272,10 @@ class Controller:
         return live, failure
 
     async def _refresh_resource(self, kind: Kind[Any], resource: Resource) -> None:
-        if (found := await self._get(kind, key_of(resource))) is None:
-            self.handle_delete(kind, resource)
-        else:
+        if (found := await self._get(kind, key_of(resource))) is not None:
             self.handle_upsert(kind, found, live=True)
+        elif self.cache.unreadable(kind, key_of(resource)) is None:
+            self.handle_delete(kind, resource)
 
     async def _refresh(self, kind: Kind[Any], key: Key) -> None:
         found: Resource | None = await self._get(kind, key)
@@ -266,20 +289,30 @@ class Controller:
             self.handle_delete(kind, found)  # it has lost the operator's label: it is not watched, so not cached
 
     async def _get(self, kind: Kind[Any], key: Key) -> Any | None:
+        """The object as it is now; None if it does not exist, or is one of our kinds and cannot be read.
+
+        Raises ClusterError, also if another object cannot be read: a Secret that exists must not be made anew.
+        """
         try:
             return await self._cluster.get(kind, *key)
         except NotFound:
             return None
+        except Undecodable as error:
+            if kind not in RECONCILED_KINDS or error.unreadable is None:
+                raise
+            self.handle_unreadable(kind, error.unreadable)
+            return None
 
-    def _is_relevant(self, kind: Kind[Any], object_: Resource) -> bool:
+    def _is_relevant(self, kind: Kind[Any], object_: Resource | Unreadable) -> bool:
         return not kind.namespaced or kind is SECRETS or self._settings.watches(object_.metadata.namespace)
 
-    def _on_deleted(self, kind: Kind[Any], deleted: Resource) -> None:
+    def _on_deleted(self, kind: Kind[Any], deleted: Resource | Unreadable) -> None:
+        self._reported.pop(request_for(kind, deleted), None)
         self._enqueue_affected(kind, deleted)
         if kind in {AUTHORITIES, CREDENTIALS, PROFILES}:
             self.queue.add(ORPHANS)
 
-    def _enqueue_affected(self, kind: Kind[Any], changed: Resource) -> None:
+    def _enqueue_affected(self, kind: Kind[Any], changed: Resource | Unreadable) -> None:
         for request, delay in find_affected(kind, changed, self.cache):
             self.queue.add(request, delay=delay)
 

@@ -12,7 +12,7 @@ from typing import Any
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.credentials import EABCredential
 from kms.resources.kinds import ACCOUNTS, AUTHORITIES, CREDENTIALS, PROFILES, SECRETS, Kind
-from kms.resources.meta import Key, ObjectMeta, Resource
+from kms.resources.meta import Key, ObjectMeta, Resource, Unreadable
 from kms.resources.profiles import CertificateProfile
 from kms.resources.secret_names import OWNER as OWNER_ANNOTATION
 from kms.resources.secret_names import OWNER_UID, signing_key_name
@@ -165,12 +165,21 @@ class ObjectIndex:
             (each.plural for each in OPTIONAL_KINDS), NOT_CHECKED
         )
         """Optional kinds that are not available, by plural."""
+        self._unreadable: dict[str, dict[Key, Unreadable]] = {each.plural: {} for each in kinds}
         self.served: dict[str, Kind[Any]] = {}
         """The version of each kind that was listed last, by plural."""
 
     def get(self, kind: Kind[Any], key: Key) -> Any | None:
         """Return the object if it is cached; of an ACMEAccount its AccountSummary."""
         return self._kinds[kind.plural].by_key.get(key)
+
+    def unreadable(self, kind: Kind[Any], key: Key) -> Unreadable | None:
+        """Return what is known of the object if it exists and does not fit its model. It is not cached then."""
+        return self._unreadable[kind.plural].get(key)
+
+    def is_unreadable(self, kind: Kind[Any], uid: str) -> bool:
+        """Whether an object with that UID exists and does not fit its model."""
+        return any(each.metadata.uid == uid for each in self._unreadable[kind.plural].values())
 
     def all(self, kind: Kind[Any]) -> Mapping[Key, Any]:
         """Return all cached objects of the kind by (namespace, name). The mapping is live."""

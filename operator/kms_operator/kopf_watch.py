@@ -18,15 +18,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import kopf
-import msgspec
 
 from kms.cluster.auth import source_of
+from kms.cluster.codec import convert
+from kms.cluster.errors import Undecodable
 from kms.resources.kinds import ACCOUNTS, SECRETS, Kind
-from kms.resources.meta import Resource
+from kms.resources.meta import Resource, Unreadable
 from kms_operator.kinds import LABEL_SELECTORS
 from kms_operator.settings import OperatorSettings
 
-Deliver = Callable[[Kind[Any], str | None, Resource], None]
+Deliver = Callable[[Kind[Any], str | None, Resource | Unreadable], None]
 """Called for each event with kind, type (None: from a list; else ADDED, MODIFIED, DELETED) and object."""
 Login = Callable[[], Awaitable[kopf.ConnectionInfo]]
 
@@ -177,14 +178,14 @@ def event_handler(kind: Kind[Any], *, deliver: Deliver) -> Callable[..., Awaitab
     """Return the function that kopf calls for each event of the kind."""
 
     async def handle(event: kopf.RawEvent, **_: Any) -> None:
-        body = event["object"]
         try:
-            resource = msgspec.convert(dict(body), kind.model)
-        except msgspec.ValidationError as error:
+            resource: Resource | Unreadable = convert(kind, event["object"])
+        except Undecodable as error:
             # One object must not stop the watch; the message names a field, never a value.
-            name = body.get("metadata", {}).get("name")
-            logger.warning("invalid event skipped", extra={"kind": kind.kind, "name_": name, "error": str(error)})
-            return
+            logger.warning("object cannot be read; it counts as absent", extra={"error": str(error)})
+            if error.unreadable is None:
+                return
+            resource = error.unreadable
         deliver(kind, event["type"], resource)
 
     return handle

@@ -17,7 +17,7 @@ from kms.cluster.client import Cluster
 from kms.cluster.errors import ClusterError, NotFound, Unavailable
 from kms.cluster.retry import Backoff
 from kms.resources.kinds import NAMESPACES, Kind
-from kms.resources.meta import Resource
+from kms.resources.meta import Resource, Unreadable
 from kms_operator.controller import Controller
 from kms_operator.kinds import WATCHED_KINDS
 from kms_operator.kopf_watch import KopfWatch, Login
@@ -99,7 +99,7 @@ class ListWatch:
         """
         for kind in self._kinds:
             listing = await _retry(partial(list_kind, self._cluster, kind, self._settings))
-            self._controller.handle_list(kind, *listing)
+            self._controller.handle_list(kind, listing)
         await _retry(self._read_namespaces)
         self._controller.enqueue_all()
         self._metrics.refreshes.inc()
@@ -145,15 +145,18 @@ class ListWatch:
             watch.stop()
         return thread.exception()
 
-    def _deliver(self, kind: Kind[Any], type_: str | None, resource: Resource) -> None:
+    def _deliver(self, kind: Kind[Any], type_: str | None, resource: Resource | Unreadable) -> None:
         """Pass an event from kopf's thread to the event loop."""
         self._loop.call_soon_threadsafe(self._handle, kind, type_, resource)
 
-    def _handle(self, kind: Kind[Any], type_: str | None, resource: Resource) -> None:
+    def _handle(self, kind: Kind[Any], type_: str | None, resource: Resource | Unreadable) -> None:
         if type_ == "DELETED":
             self._controller.handle_delete(kind, resource)
             return
-        self._controller.handle_upsert(kind, resource)
+        if isinstance(resource, Unreadable):
+            self._controller.handle_unreadable(kind, resource)
+        else:
+            self._controller.handle_upsert(kind, resource)
         if type_ is None:
             self._gap.set()  # the event is from a list: the watch began anew
 

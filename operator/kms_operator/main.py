@@ -10,6 +10,7 @@ import asyncio
 import logging
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,14 +32,37 @@ POLL_SECONDS = 0.1
 logger = logging.getLogger(__name__)
 
 
+_NESTING = 25_000
+"""Depth of recursion: the API server stores ten thousand levels, and kopf parses and copies every object as a whole."""
+_STACK_OCTETS = 32 * 2**20
+"""The stack of a thread that parses as many levels; 4 MB are needed. Memory is taken as it is used."""
+
+
 def run(settings: OperatorSettings, *, stop: threading.Event | None = None, intervals: Intervals | None = None) -> int:
     """Run the operator until SIGTERM, SIGINT or `stop`. Returns the exit code: 0, or 1 if it cannot run."""
     try:
-        asyncio.run(_run(settings, stop or threading.Event(), intervals or Intervals()))
+        with _parsing_deep_objects():
+            asyncio.run(_run(settings, stop or threading.Event(), intervals or Intervals()))
     except (Misconfigured, OSError) as error:
         logger.error("the operator cannot run", extra={"error": str(error)})
         return 1
     return 0
+
+
+@contextmanager
+def _parsing_deep_objects() -> Iterator[None]:
+    """One deep object, which any tenant can write, must not end the watch of all.
+
+    The operator parses nothing but what an API server has taken. Where strangers' documents are parsed, Python's own
+    limit must stay.
+    """
+    limit, size = sys.getrecursionlimit(), threading.stack_size(_STACK_OCTETS)
+    sys.setrecursionlimit(_NESTING)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
+        threading.stack_size(size)
 
 
 async def _run(settings: OperatorSettings, stop: threading.Event, intervals: Intervals) -> None:

@@ -64,7 +64,7 @@ class OptionalKinds:
     async def _refresh_kind(self, kind: Kind[Any]) -> bool:
         for version in CLUSTER_TRUST_BUNDLES if kind in CLUSTER_TRUST_BUNDLES else (kind,):
             try:
-                objects, resource_version = await list_kind(self._cluster, version, self._settings)
+                listing = await list_kind(self._cluster, version, self._settings)
             except (Unserved, NotFound):
                 continue  # the group is missing, or the kind is missing in a group of Kubernetes's own
             except Forbidden as error:
@@ -73,7 +73,7 @@ class OptionalKinds:
                 # Also while the API server fills its cache for a kind that has just been added.
                 logger.warning("listing failed", extra={"kind": kind.kind, "error": str(error)})
                 return False
-            self._controller.handle_list(version, objects, resource_version)
+            self._controller.handle_list(version, listing)
             self._controller.handle_availability(kind, None)
             return True
         reason, message = _NOT_SERVED.get(kind.plural, _NOT_ENABLED)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.core import Secret
 from kms.resources.kinds import AUTHORITIES, POLICIES, PROFILES, SECRETS, Kind
-from kms.resources.meta import Key, LocalRef, Resource, key_of
+from kms.resources.meta import Key, LocalRef, Resource, Unreadable, key_of
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import CertificateProfile
 from kms_operator.indexes import INDEXES, OWNER, ObjectIndex, Unavailability
@@ -69,6 +69,10 @@ class Snapshot:
     def owned_by(self, kind: Kind[Any], owner: Resource) -> list[Any]:
         """Return the objects of the kind that refer to `owner`, by label or by owner reference."""
         return self.by_index(kind, OWNER, owner.metadata.uid)
+
+    def unreadable(self, kind: Kind[Any], key: Key) -> Unreadable | None:
+        """Return what is known of the object if it exists and does not fit its model. `get` then returns None."""
+        return None if self.get(kind, key) is not None else self.index.unreadable(kind, key)
 
     def authority(self, ref: LocalRef, *, namespace: str) -> CertificateAuthority | None:
         """Return the CertificateAuthority that a resource of `namespace` refers to."""

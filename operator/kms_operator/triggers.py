@@ -19,10 +19,11 @@ from kms.resources.kinds import (
     CONFIG_MAPS,
     CREDENTIALS,
     ISSUERS,
+    POLICIES,
     PROFILES,
     Kind,
 )
-from kms.resources.meta import Resource, condition, key_of
+from kms.resources.meta import Key, Resource, Unreadable, condition, key_of
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import CertificateProfile
 from kms.resources.secret_names import (
@@ -75,10 +76,15 @@ def trust_request_for(authority: Resource) -> ReconcileRequest:
     return ReconcileRequest(TRUST, *key_of(authority))
 
 
-def find_affected(kind: Kind[Any], changed: Resource, cache: ObjectIndex) -> Iterator[tuple[ReconcileRequest, float]]:
+def find_affected(
+    kind: Kind[Any], changed: Resource | Unreadable, cache: ObjectIndex
+) -> Iterator[tuple[ReconcileRequest, float]]:
     """Return what to reconcile after `changed` was created, changed or deleted, and in how many seconds."""
     if kind in RECONCILED_KINDS:
         yield request_for(kind, changed), 0.0
+    if isinstance(changed, Unreadable):
+        yield from ((request, 0.0) for request in _find_referring(kind, key_of(changed), cache))
+        return
     match changed:
         case ACMEAccount() | AccountSummary():
             credential = changed.credential
@@ -126,22 +132,16 @@ def _requested_by_authority(authority: CertificateAuthority) -> set[str]:
 
 
 def _find_affected_at_once(changed: Resource, cache: ObjectIndex) -> Iterator[ReconcileRequest]:
-    key = key_of(changed)
     match changed:
         case CertificateAuthority():
             yield trust_request_for(changed)
-            yield from _each(AUTHORITIES, cache.by_index(AUTHORITIES, indexes.ISSUER, key))
-            yield from _each(PROFILES, cache.by_index(PROFILES, indexes.ISSUER, key))
+            yield from _find_referring(AUTHORITIES, key_of(changed), cache)
         case CertificatePolicy():
-            profiles = cache.by_index(PROFILES, indexes.POLICY, key)
-            yield from _each(PROFILES, profiles)
-            for each in profiles:
-                yield from _each(PROFILES, cache.by_index(PROFILES, indexes.ORDER_PROFILE, key_of(each)))
+            yield from _find_referring(POLICIES, key_of(changed), cache)
         case CertificateProfile():
             # The CA keeps in mind how long certificates last, in case it is deleted.
             yield from _each(AUTHORITIES, _issuer_of(changed, cache))
-            yield from _each(PROFILES, cache.by_index(PROFILES, indexes.ORDER_PROFILE, key))
-            yield from _each(CREDENTIALS, cache.by_index(CREDENTIALS, indexes.PROFILE, key))
+            yield from _find_referring(PROFILES, key_of(changed), cache)
         case EABCredential():
             yield from _each(CREDENTIALS, _waiting_for_key_id(changed, cache))
             yield from _each(PROFILES, cache.by_index(PROFILES, indexes.UID, changed.metadata.labels.get(OWNER_UID)))
@@ -155,6 +155,21 @@ def _find_affected_at_once(changed: Resource, cache: ObjectIndex) -> Iterator[Re
             yield from map(trust_request_for, cache.by_index(AUTHORITIES, indexes.UID, uid))
         case Secret():
             yield from _find_affected_by_secret(changed, cache)
+
+
+def _find_referring(kind: Kind[Any], key: Key, cache: ObjectIndex) -> Iterator[ReconcileRequest]:
+    """Return the resources that refer to the object by name; it may be missing or unreadable."""
+    if kind is AUTHORITIES:
+        yield from _each(AUTHORITIES, cache.by_index(AUTHORITIES, indexes.ISSUER, key))
+        yield from _each(PROFILES, cache.by_index(PROFILES, indexes.ISSUER, key))
+    elif kind is POLICIES:
+        profiles = cache.by_index(PROFILES, indexes.POLICY, key)
+        yield from _each(PROFILES, profiles)
+        for each in profiles:
+            yield from _each(PROFILES, cache.by_index(PROFILES, indexes.ORDER_PROFILE, key_of(each)))
+    elif kind is PROFILES:
+        yield from _each(PROFILES, cache.by_index(PROFILES, indexes.ORDER_PROFILE, key))
+        yield from _each(CREDENTIALS, cache.by_index(CREDENTIALS, indexes.PROFILE, key))
 
 
 def _find_affected_by_secret(secret: Secret, cache: ObjectIndex) -> Iterator[ReconcileRequest]:

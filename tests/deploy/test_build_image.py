@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -89,3 +90,9 @@ def requirements(path: Path) -> set[str]:
     return {
         line.strip(" \\") for line in path.read_text(encoding="utf-8").splitlines() if not line.strip().startswith("#")
     }
+
+
+@pytest.mark.requirement("SEC68")
+def test_the_base_is_pinned_by_digest() -> None:
+    (base,) = re.findall(r"^ARG BASE=(\S+)$", (ROOT / "deploy" / "Containerfile").read_text(), re.MULTILINE)
+    assert re.fullmatch(r"docker\.io/library/python:3\.\d+\.\d+-slim-\w+@sha256:[0-9a-f]{64}", base)

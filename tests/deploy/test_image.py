@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -22,6 +23,7 @@ from e2e.cluster.node import NodeCluster
 from e2e.cluster.node.images import Images
 from e2e.cluster.processes import Deadline
 
+ROOT = Path(__file__).parents[2]
 RELEASE = "kms-acme"
 METRICS = {"server": 9090, "operator": 9091}
 LIMIT = 60.0
@@ -182,6 +184,29 @@ def test_there_is_nothing_in_the_image_that_installs_or_compiles(release: NodeCl
     ]
 
 
+@pytest.mark.requirement("SEC68")
+def test_there_is_no_shell_in_the_image_and_no_command_but_ours(release: NodeCluster) -> None:
+    members = list(members_of(release.parts.kms_acme().archive))
+    commands = {Path(each.name).name for each in members if Path(each.name).parent.name in {"bin", "sbin"}}
+    assert commands <= {"kms-acme", "python", "python3", "python3.11"}
+    names = {Path(each.name).name for each in members if not each.isdir()}
+    assert names.isdisjoint(
+        {"sh", "bash", "dash", "busybox", "perl", "apt", "apt-get", "dpkg", "ldd", "openssl", "cat"}
+    )
+
+
+@pytest.mark.requirement("SEC68")
+def test_the_image_lists_what_it_is_made_of(release: NodeCluster) -> None:
+    bill = json.loads(content_of(release.parts.kms_acme().archive, "opt/kms-acme/sbom.cdx.json"))
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    listed = {each["purl"].partition("?")[0] for each in bill["components"]}
+    locked = re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert {f"pkg:pypi/{name}@{version}" for name, version in locked} <= listed
+    debian = {each.partition("@")[0].rpartition("/")[2] for each in listed if each.startswith("pkg:deb/debian/")}
+    assert {"libc6", "libssl3", "ca-certificates", "python3.11-minimal"} <= debian
+    assert debian.isdisjoint({"bash", "dash", "coreutils", "dpkg", "apt", "perl-base"})
+
+
 def test_the_same_tree_is_the_same_image(node_cluster: NodeCluster, tmp_path: Path) -> None:
     base = node_cluster.parts.images.base()
     (tmp_path / "base").mkdir()
@@ -192,10 +217,30 @@ def test_the_same_tree_is_the_same_image(node_cluster: NodeCluster, tmp_path: Pa
 
 def files_of(archive: Path) -> Iterator[str]:
     """Names of all files in the layers of an image."""
+    return (each.name.removeprefix("./") for each in members_of(archive))
+
+
+def members_of(archive: Path) -> Iterator[tarfile.TarInfo]:
+    """All files in the layers of an image."""
+    for files in layers_of(archive):
+        yield from files.getmembers()
+
+
+def content_of(archive: Path, name: str) -> bytes:
+    """What is in the file of that name."""
+    for files in layers_of(archive):
+        for each in files.getmembers():
+            if each.name.removeprefix("./") == name and (content := files.extractfile(each)) is not None:
+                return content.read()
+    raise AssertionError(name)
+
+
+def layers_of(archive: Path) -> Iterator[tarfile.TarFile]:
+    """The layers of an image, the lowest first."""
     with tarfile.open(archive) as image:
         for layer in manifest_of(archive)["layers"]:
             with tarfile.open(fileobj=image.extractfile(blob(layer["digest"]))) as files:
-                yield from (each.removeprefix("./") for each in files.getnames())
+                yield files
 
 
 def manifest_of(archive: Path) -> dict[str, Any]:

@@ -221,6 +221,7 @@ async def test_informer_and_follower_outlive_the_api_server(
         client,
         ACCOUNTS,
         on_change=lambda each, _gone: heard.append(each.metadata.name),
+        on_unreadable=lambda each, _gone: heard.append(str(each)),
         on_gap=lambda: heard.append("gap"),
     )
     async with in_background(informed.run()), in_background(following.run()):

@@ -14,10 +14,14 @@ from cryptography import x509
 from e2e.cluster.cluster import Cluster
 from kms.pki.certificate import certifies
 from kms.resources.kinds import CREDENTIALS, PROFILES
+from tests.support import crds
 from tests.support.eventually import eventually
 from tests.support.manifests import manifest
 from tests.support.operating import RELEASE, Kubectl, OperatorProcess, start_operator
 
+DATE_PATTERN = crds.schema(CREDENTIALS)["properties"]["spec"]["properties"]["expiresAt"]["pattern"]
+DEEP = 9_000
+"""Levels of a document; an API server takes ten thousand."""
 USER = f"system:serviceaccount:{RELEASE}:kms-acme-operator"
 
 
@@ -169,3 +173,41 @@ def test_changes_made_while_the_api_server_restarts_are_not_missed(settled: Kube
         installed.start_apiserver()
     settled.apply(manifest(CREDENTIALS, name="later"))
     settled.becomes("eab/later", "Issued", seconds=60)
+
+
+@pytest.mark.requirement("SEC82")
+def test_a_profile_that_is_nested_deeply_says_so_and_stops_nothing(settled: Kubectl) -> None:
+    body = manifest(PROFILES, {"enrollment.acme.certManager": {"issuers": {"name": "x"}, "solvers": [{"a": "DEEP"}]}})
+    body["metadata"]["name"] = "deep"
+    deep = json.dumps(body).replace('"DEEP"', '{"a":' * DEEP + "1" + "}" * DEEP)
+    path = f"/apis/{PROFILES.group}/{PROFILES.version}/namespaces/{settled.namespace}/{PROFILES.plural}"
+    settled("create", "--raw", path, "-f", "-", stdin=deep)
+    ready = ("get", "kprof/deep", "-o", "jsonpath={.status.conditions[?(@.type=='Ready')].message}")
+    eventually(lambda: "nested" in settled(*ready), why=lambda: settled(*ready))
+    eventually(lambda: "Unreadable" in settled("get", "events"))
+    for _ in range(2):
+        settled("delete", "secret", "web-acme")
+        eventually(lambda: settled.exists("secret/web-acme"), seconds=5)
+    settled("delete", "kprof/deep")
+
+
+@pytest.mark.requirement("SEC77", "SEC82")
+def test_a_credential_from_before_the_schema_was_tightened_keeps_its_key_and_its_deletion_is_seen(
+    settled: Kubectl, installed: Cluster
+) -> None:
+    loose = json.dumps(crds.definition(CREDENTIALS)).replace(json.dumps(DATE_PATTERN), '"^.*$"')
+    install = ("apply", "--server-side", "--force-conflicts", "-f", "-")
+    bad = json.dumps({"spec": {"expiresAt": "2027-01-01T00:00:00+99:99"}})
+    copies = settled.internal("eab-")
+    try:
+        installed.kubectl(*install, stdin=loose)
+        eventually(lambda: "patched" in settled("patch", "eab/web", "--type=merge", "-p", bad, check=False), seconds=30)
+    finally:
+        installed.kubectl(*install, stdin=json.dumps(crds.definition(CREDENTIALS)))
+    settled.becomes("eab/web", "Unreadable", seconds=30)
+    found = settled.get("eab/web")["status"]
+    assert "spec.expiresAt" in found["conditions"][0]["message"]
+    assert (bool(found["keyID"]), settled.internal("eab-")) == (True, copies)
+    settled("annotate", "eab/web", "note=hello")
+    settled("delete", "eab/web")
+    eventually(lambda: settled.internal("eab-") == [], seconds=30)

@@ -23,7 +23,7 @@ from kms.resources.meta import LocalRef
 from kms_acme.accounts import change_all
 from kms_acme.cli import main
 from tests.support.accounts import account
-from tests.support.apiserver import FakeApiServer, running_api
+from tests.support.apiserver import FakeApiServer, running_api, spoil
 
 
 @dataclass
@@ -236,3 +236,15 @@ def test_the_help_teaches_effects_and_exit_codes(action: str) -> None:
     group = CliRunner().invoke(main.main, ["account", "--help"]).output
     assert "kubectl get acmeaccounts" in group
     assert "kms-acme-account-manager" in group
+
+
+@pytest.mark.requirement("SEC77", "SEC82")
+async def test_an_account_that_cannot_be_read_is_named_and_the_others_are_changed(
+    administrator: Administrator,
+) -> None:
+    administrator.put("a")
+    administrator.put("b")
+    spoil(administrator.api, ACCOUNTS, "b", "status.deactivatedAt", "2027-01-01T00:00:00+99:99")
+    result = await administrator.runs("suspend", "--credential", "team/cred", "--yes")
+    assert (result.exit_code, administrator.state("a")) == (1, "suspended")
+    assert "ACMEAccount pki/b cannot be read and is not suspended: status.deactivatedAt: " in result.output

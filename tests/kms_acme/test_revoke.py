@@ -20,7 +20,7 @@ from kms.resources.orders import ACCOUNT, ACMEOrder
 from kms_acme.cli import main
 from kms_acme.revoke import revoke_all, serial_number
 from tests.support.acmeorders import certified, order
-from tests.support.apiserver import FakeApiServer, running_api
+from tests.support.apiserver import FakeApiServer, running_api, spoil
 
 
 @dataclass
@@ -224,3 +224,13 @@ def test_the_help_teaches_reasons_rights_and_exit_codes() -> None:
 def test_what_is_no_serial_number_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a serial number"):
         serial_number(text)
+
+
+@pytest.mark.requirement("SEC77", "SEC82")
+async def test_an_order_that_cannot_be_read_is_named_and_the_others_are_revoked(administrator: Administrator) -> None:
+    administrator.put("a", "1a")
+    administrator.put("b", "1b")
+    spoil(administrator.api, ORDERS, "b", "status.notAfter", "2027-01-01T00:00:00+99:99")
+    result = await administrator.revokes("--account", "pki/account", "--yes")
+    assert (result.exit_code, administrator.reason("a")) == (1, "unspecified")
+    assert "ACMEOrder pki/b cannot be read and is not revoked: status.notAfter: " in result.output

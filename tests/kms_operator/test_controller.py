@@ -9,19 +9,24 @@ from typing import Any
 import msgspec
 import pytest
 
+from kms.cluster.codec import Listing
 from kms.resources.kept import KEPT_UNTIL
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, ISSUERS, POLICIES, PROFILES, SECRETS, Kind
+from kms.resources.meta import Unreadable
 from kms_operator.controller import Controller
 from kms_operator.indexes import Unavailability
 from kms_operator.metrics import Metrics
 from kms_operator.objects import shared_secret
 from kms_operator.settings import OperatorSettings
 from kms_operator.triggers import INSTALLATION, ORPHANS, ReconcileRequest
+from tests.support.apiobjects import ObjectKey
+from tests.support.apiserver import spoil
 from tests.support.eventually import in_background, until
 from tests.support.operated import (
     NOW,
     RELEASE,
     SETTINGS,
+    authority,
     credential,
     entropy,
     policy,
@@ -29,6 +34,18 @@ from tests.support.operated import (
     secret,
 )
 from tests.support.world import World, world
+
+
+async def another_controller(running: World) -> Controller:
+    """A controller that knows nothing yet, as after a restart."""
+    return Controller(
+        SETTINGS,
+        await running.api.cluster(),
+        Metrics(),
+        clock=lambda: NOW,
+        entropy=entropy("another"),
+        instance="test",
+    )
 
 
 async def test_four_manifests_become_ready(running: World) -> None:
@@ -53,14 +70,7 @@ async def test_what_has_settled_writes_nothing_more(running: World) -> None:
 
 async def test_a_restart_changes_nothing(running: World) -> None:
     before = dict(running.api.store.by_key)
-    again = Controller(
-        SETTINGS,
-        await running.api.cluster(),
-        Metrics(),
-        clock=lambda: NOW,
-        entropy=entropy("another"),
-        instance="test",
-    )
+    again = await another_controller(running)
     fresh = World(running.api, again, Metrics())
     await fresh.tell()
     again.enqueue_all()
@@ -362,7 +372,7 @@ async def test_an_issuer_is_made_with_its_credential_repaired_and_cleaned_up(run
     assert running.secret("web-kms-acme-eab").data["secret"] == running.secret("web-issuer-pki-eab").data["secret"]
 
     running.api.remove(ISSUERS, "pki", "web")
-    running.controller.handle_list(ISSUERS, (), str(running.api.store.version))
+    running.controller.handle_list(ISSUERS, Listing((), str(running.api.store.version)))
     await running.settle()
     assert running.api.read(ISSUERS, "pki", "web") is not None
 
@@ -389,3 +399,71 @@ async def test_a_profile_says_that_cert_manager_is_not_there_and_then_that_it_is
     running.controller.handle_availability(ISSUERS, None)
     await running.settle()
     assert running.reason(PROFILES, type_="CertManagerIssuer") == "Issued"
+
+
+@pytest.mark.requirement("SEC77", "SEC82")
+async def test_a_resource_that_cannot_be_read_says_so_and_is_used_by_nothing(running: World) -> None:
+    spoil(running.api, POLICIES, "web", "spec.maximumNames", "hunter2")
+    await running.reconcile_all()
+    assert (running.reason(PROFILES), running.events().count("Unreadable")) == ("Unreadable", 2)
+    body = running.api.store.get(ObjectKey("certificatepolicies", "pki", "web"))
+    (ready,) = body["status"]["conditions"]
+    assert (ready["type"], ready["status"], ready["reason"]) == ("Ready", "False", "Unreadable")
+    assert "spec.maximumNames" in ready["message"]
+    events = [each for key, each in running.api.store.by_key.items() if key.plural == "events"]
+    assert "hunter2" not in f"{ready} {events}"
+    running.api.requests.clear()
+    for _ in range(2):
+        await running.reconcile_all()
+    assert running.api.writes == [], "it is said once"
+    spoil(running.api, POLICIES, "web", "spec.maximumNames", 5)
+    await running.reconcile_all()
+    assert (running.reason(POLICIES), running.reason(PROFILES)) == ("Accepted", "Ready")
+
+
+@pytest.mark.requirement("SEC77", "SEC82")
+async def test_what_belongs_to_a_resource_that_cannot_be_read_outlives_a_restart_and_goes_with_it(
+    running: World,
+) -> None:
+    spoil(running.api, AUTHORITIES, "issuing", "spec.renewIssuedBefore", "2027-01-01T00:00:00+99:99")
+    spoil(running.api, CREDENTIALS, "web", "spec.expiresAt", "2027-01-01T00:00:00+99:99")
+    kept = running.secrets("ca-"), running.secrets("eab-")
+    for told in (True, False):
+        again = World(running.api, await another_controller(running), Metrics())
+        if told:
+            await again.tell()
+        again.controller.enqueue_all()  # without a list, the owners are read
+        await again.settle()
+        assert (running.secrets("ca-"), running.secrets("eab-")) == kept
+    running.api.remove(AUTHORITIES, "pki", "issuing")
+    running.api.remove(CREDENTIALS, "pki", "web")
+    await running.reconcile_all()
+    running.now += timedelta(days=32)
+    await running.reconcile_all()
+    assert running.secrets("ca-") == running.secrets("eab-") == []
+
+
+@pytest.mark.requirement("SEC82")
+async def test_the_sweep_goes_on_past_an_owner_that_cannot_be_read(running: World) -> None:
+    running.api.put(AUTHORITIES, authority("other", uid="other"))
+    await running.reconcile_all()
+    assert len(running.secrets("ca-")) == 2
+    spoil(running.api, AUTHORITIES, "issuing", "spec.renewIssuedBefore", "2027-01-01T00:00:00+99:99")
+    running.api.remove(AUTHORITIES, "pki", "other")
+    await running.reconcile_all()
+    running.now += timedelta(days=8)
+    await running.reconcile_all()
+    assert len(running.secrets("ca-")) == 1
+
+
+@pytest.mark.requirement("SEC82")
+async def test_a_deletion_is_taken_by_identity(running: World) -> None:
+    found = running.api.read(PROFILES, "pki", "web")
+    assert found is not None
+    metadata = msgspec.structs.replace(found.metadata, resource_version=str(running.api.store.version + 1))
+    unreadable = Unreadable(metadata, "spec.description", "Expected `str`")
+    running.controller.handle_delete(PROFILES, unreadable)
+    assert running.controller.cache.get(PROFILES, ("pki", "web")) is None
+    running.api.remove(PROFILES, "pki", "web")
+    await running.settle()
+    assert running.reason() == "ProfileNotFound"

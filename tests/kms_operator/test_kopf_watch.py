@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import kopf
 import pytest
 
 from kms.resources.kinds import AUTHORITIES, SECRETS
-from kms.resources.meta import Resource
+from kms.resources.meta import ObjectMeta
 from kms_operator import kopf_watch
 from kms_operator.kopf_watch import KopfWatch, event_handler
 from kms_operator.settings import OperatorSettings
@@ -22,21 +23,26 @@ async def nobody() -> kopf.ConnectionInfo:
 
 
 async def test_an_event_is_handed_over_as_a_resource() -> None:
-    received: list[tuple[str, str | None, Resource]] = []
+    received: list[tuple[str, str | None, Any]] = []
     body = {"metadata": {"name": "x", "namespace": "pki", "managedFields": []}, "data": {"a": "YWJj"}, "kind": "Secret"}
     take = event_handler(SECRETS, deliver=lambda kind, type_, resource: received.append((kind.plural, type_, resource)))
     await take(event={"type": "ADDED", "object": body}, logger=None)
     ((plural, type_, resource),) = received
-    assert (plural, type_, resource.data) == ("secrets", "ADDED", {"a": b"abc"})  # type: ignore[attr-defined]
+    assert (plural, type_, resource.data) == ("secrets", "ADDED", {"a": b"abc"})
 
 
-async def test_an_object_that_fits_no_model_is_skipped_and_not_quoted(caplog: pytest.LogCaptureFixture) -> None:
-    received: list[object] = []
+@pytest.mark.requirement("SEC82")
+async def test_an_object_that_cannot_be_read_is_handed_over_by_identity(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    received: list[tuple[object, str | None, Any]] = []
     take = event_handler(SECRETS, deliver=lambda *event: received.append(event))
-    body = {"metadata": {"name": "x"}, "data": {"tls.key": ["hunter2"]}}
-    await take(event={"type": "ADDED", "object": body}, logger=None)
-    assert received == []
-    assert "invalid event skipped" in caplog.text
+    body = {"metadata": {"name": "x", "uid": "u", "resourceVersion": "7"}, "data": {"tls.key": ["hunter2"]}}
+    await take(event={"type": "DELETED", "object": body}, logger=None)
+    ((_, type_, unreadable),) = received
+    assert type_ == "DELETED"
+    assert unreadable.metadata == ObjectMeta(name="x", uid="u", resource_version="7")
+    assert "object cannot be read" in caplog.text
     assert "hunter2" not in str([vars(each) for each in caplog.records])
 
 

@@ -216,5 +216,5 @@ async def test_a_list_of_some_namespaces_is_complete_up_to_the_oldest_of_them() 
             api.put(SECRETS, secret("x", place, labels={"app.kubernetes.io/managed-by": "kms-acme"}))
         cluster = await api.cluster()
         chosen = OperatorSettings("https://acme.example.com", RELEASE, watch_namespaces=("pki",))
-        items, _ = await list_kind(cluster, SECRETS, chosen)
+        items = (await list_kind(cluster, SECRETS, chosen)).items
         assert sorted(each.metadata.namespace for each in items) == [RELEASE, "pki"]

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from kms.cluster.codec import Listing
 from kms.resources.core import ConfigMap
 from kms.resources.kinds import (
     AUTHORITIES,
@@ -55,7 +56,7 @@ async def test_a_root_is_published_repaired_and_withdrawn(running: World) -> Non
     assert made == {"ca.crt": current(running).status.certificate}
 
     running.api.remove(CONFIG_MAPS, "pki", "example-ca")
-    running.controller.handle_list(CONFIG_MAPS, (), str(running.api.store.version))
+    running.controller.handle_list(CONFIG_MAPS, Listing((), str(running.api.store.version)))
     await running.settle()
     assert data_of(running) == made
 
@@ -84,7 +85,7 @@ async def test_what_is_refused_keeps_neither_the_ca_nor_its_condition_from_being
 async def test_a_config_map_that_somebody_makes_at_the_same_moment_stays_his(running: World) -> None:
     await publish(running)
     running.api.remove(CONFIG_MAPS, "pki", "example-ca")
-    running.controller.handle_list(CONFIG_MAPS, (), str(running.api.store.version))
+    running.controller.handle_list(CONFIG_MAPS, Listing((), str(running.api.store.version)))
     theirs = ConfigMap(metadata=ObjectMeta(namespace="pki", name="example-ca"), data={"ca.crt": "theirs"})
     running.api.put(CONFIG_MAPS, theirs)
     await running.settle()

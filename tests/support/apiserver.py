@@ -356,6 +356,20 @@ class FakeApiServer:
                 bookmarks = -1
 
 
+def spoil(api: FakeApiServer, kind: Kind[Any], name: str, path: str, value: object, *, namespace: str = "pki") -> None:
+    """Write a value that the model does not admit, as if an API server with another schema had admitted it."""
+    key = ObjectKey(kind.plural, namespace, name)
+    body = json.loads(json.dumps(api.store.get(key)))
+    *parents, last = path.split(".")
+    node = body
+    for each in parents:
+        node = node.setdefault(each, {})
+    node[last] = value
+    api.store.replace(key, body, status=False)
+    body["metadata"]["resourceVersion"] = api.store.get(key)["metadata"]["resourceVersion"]
+    api.store.replace(key, body, status=True)
+
+
 @asynccontextmanager
 async def running_api() -> AsyncIterator[FakeApiServer]:
     """A server on a free port of the loopback interface."""

@@ -41,7 +41,7 @@ from kms.resources.authorities import AuthoritySpec, AuthorityStatus, Certificat
 from kms.resources.core import Namespace, Secret
 from kms.resources.credentials import CredentialSpec, EABCredential
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, NAMESPACES, POLICIES, PROFILES, SECRETS, Kind
-from kms.resources.meta import Condition, LocalRef, NamespacedRef, ObjectMeta, Resource
+from kms.resources.meta import Condition, LocalRef, NamespacedRef, ObjectMeta, Resource, Unreadable
 from kms.resources.orders import ACMEOrder, ChallengeType, Identifier
 from kms.resources.policies import CertificatePolicy, DNSNameRules, PolicySpec
 from kms.resources.profiles import (
@@ -106,6 +106,14 @@ class Informed(Informer[T]):
         if (known := self.get(namespace, name)) is not None:
             gone = self._versioned(known)
             self._indexer.receive(None, WatchEvent("DELETED", gone, gone.metadata.resource_version))
+
+    def spoil(self, namespace: str, name: str) -> None:
+        """As if a newer version of the object had come that does not fit its model."""
+        known = self.get(namespace, name)
+        assert known is not None
+        metadata = self._versioned(known).metadata
+        unreadable = Unreadable(metadata, "spec.x", "Invalid RFC3339 encoded datetime")
+        self._indexer.receive(None, WatchEvent("MODIFIED", None, metadata.resource_version, unreadable))
 
     def outage_seconds(self) -> float:
         return self.silence

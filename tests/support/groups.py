@@ -49,7 +49,10 @@ _GROUPS = {
             "tests/e2e/cluster/test_control_plane.py",
             "tests/e2e/cluster/test_fixtures.py",
         }
-        | {f"tests/integration/test_{name}.py" for name in ("cluster_client", "crd_lifecycle", "crds", "rbac")}
+        | {
+            f"tests/integration/test_{name}.py"
+            for name in ("admitted", "cluster_client", "crd_lifecycle", "crds", "rbac")
+        }
     ),
 }
 """Groups that take minutes start first, so that all workers end at about the same time."""

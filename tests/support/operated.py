@@ -17,7 +17,7 @@ from kms.resources.certmanager import Issuer
 from kms.resources.core import Namespace, Secret
 from kms.resources.credentials import EABCredential
 from kms.resources.kinds import ACCOUNTS, CLUSTER_ISSUERS, ISSUERS, Kind
-from kms.resources.meta import Condition, Key, ObjectMeta, OwnerReference, Resource, condition, key_of
+from kms.resources.meta import Condition, Key, ObjectMeta, OwnerReference, Resource, Unreadable, condition, key_of
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import CertificateProfile
 from kms.resources.secret_names import COMPONENT, MANAGED_BY, SERVING_AUTHORITY
@@ -198,12 +198,20 @@ def snapshot_of(
     unavailable: Mapping[str, Unavailability] | None = None,
     served: Mapping[str, Kind[Any]] | None = None,
     absent: Iterable[tuple[str, tuple[str, str]]] = (),
+    unreadable: Iterable[tuple[Kind[Any], Unreadable]] = (),
 ) -> Snapshot:
-    """A snapshot with these resources; `absent` are known not to exist."""
+    """A snapshot with these resources; `absent` are known not to exist, and `unreadable` do not fit their models."""
     cache = cache_of(*resources, accounts=accounts)
     cache.unavailable.update(unavailable or {})
     cache.served.update(served or {})
+    for kind, each in unreadable:
+        cache.put_unreadable(kind, each)
     return Snapshot(settings, cache, dict.fromkeys(absent))
+
+
+def unread(one: Resource, field: str = "spec.expiresAt") -> Unreadable:
+    """The object, as far as it is known once its field cannot be read."""
+    return Unreadable(one.metadata, field, "Invalid RFC3339 encoded datetime")
 
 
 def _kind_of(resource: Any) -> Kind[Any]:

@@ -37,7 +37,7 @@ class World:
         for kind in kinds:
             labels = "app.kubernetes.io/managed-by=kms-acme" if kind is SECRETS else ""
             listing = await cluster.list(kind, labels=labels)
-            self.controller.handle_list(kind, listing.items, listing.resource_version)
+            self.controller.handle_list(kind, listing)
 
     async def settle(self) -> None:
         """Reconcile until the queue is empty."""

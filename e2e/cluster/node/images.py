@@ -42,7 +42,7 @@ _LEFT_OUT = ("dev", "var/cache", "var/lib/apt/lists", "usr/share/doc", "usr/shar
 SOURCES = (
     "deploy/Containerfile",
     *(".containerignore", "LICENSE", "README.md", "pyproject.toml", "requirements.lock"),
-    *("deploy/requirements-build.lock", "deploy/rbac.yaml"),
+    *("deploy/requirements-build.lock", "deploy/image", "deploy/rbac.yaml"),
     *("acme_server", "crds", "kms", "kms_acme", "operator"),
 )
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")

@@ -17,7 +17,7 @@ import msgspec
 from cryptography import x509
 
 from kms.clock import Entropy
-from kms.contract import READY
+from kms.contract import READY, UNREADABLE
 from kms.pki.ca import (
     AlternateChain,
     AuthorityTemplate,
@@ -349,6 +349,8 @@ def _issuer(
         return None
     namespace, name = authority.metadata.namespace, spec.issuer_ref.name
     issuer = snapshot.authority(spec.issuer_ref, namespace=namespace)
+    if issuer is None and (unreadable := snapshot.unreadable(AUTHORITIES, (namespace, name))) is not None:
+        raise InvalidAuthority(UNREADABLE, f"CertificateAuthority {namespace}/{name} cannot be read: {unreadable}")
     if issuer is None:
         raise InvalidAuthority("IssuerNotFound", f"CertificateAuthority {namespace}/{name} does not exist")
     secret = snapshot.internal_secret(signing_key_name(issuer.metadata.uid))

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from kms.clock import Entropy
-from kms.contract import READY, directory_url, may_offer, objection_to_skipping
+from kms.contract import READY, UNREADABLE, directory_url, may_offer, objection_to_skipping
 from kms.pki.policy import Policy, contents_violations, unlisted_names
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.client_namespaces import check_templates
@@ -21,8 +21,8 @@ from kms.resources.compile import InvalidRules, compile_policy
 from kms.resources.core import Secret
 from kms.resources.durations import parse_duration
 from kms.resources.kept import deleted_at, kept_until
-from kms.resources.kinds import PROFILES, SECRETS
-from kms.resources.meta import is_true
+from kms.resources.kinds import AUTHORITIES, POLICIES, PROFILES, SECRETS
+from kms.resources.meta import Unreadable, is_true
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import AcmeEnrollment, CertificateProfile, OrderProfile, ProfileStatus
 from kms.resources.secret_names import CA_CERTIFICATE, CHAIN, DIRECTORY, DIRECTORY_URL, directory_secret_name
@@ -169,7 +169,8 @@ def _flaws(profile: CertificateProfile, snapshot: Snapshot, entry: OrderProfile)
     lent = snapshot.profile((namespace, entry.profile_ref.name))
     name = f"CertificateProfile {namespace}/{entry.profile_ref.name}"
     if lent is None:
-        yield "ProfileNotFound", f"{name} does not exist"
+        missing = _missing("ProfileNotFound", name, snapshot.unreadable(PROFILES, (namespace, entry.profile_ref.name)))
+        yield missing.update.reason, missing.update.message
         return
     if not is_true(lent.status.conditions, READY):
         yield "ProfileNotReady", f"{name} is not ready"
@@ -198,9 +199,11 @@ def _resolve(
     authority_name = f"CertificateAuthority {namespace}/{profile.spec.issuer_ref.name}"
     policy_name = f"CertificatePolicy {namespace}/{profile.spec.policy_ref.name}"
     if authority is None:
-        raise _missing_authority(profile, authority_name, snapshot)
+        why = snapshot.unreadable(AUTHORITIES, (namespace, profile.spec.issuer_ref.name))
+        raise _missing_authority(profile, authority_name, why, snapshot)
     if policy is None:
-        raise _Refused("PolicyNotFound", f"{policy_name} does not exist")
+        why = snapshot.unreadable(POLICIES, (namespace, profile.spec.policy_ref.name))
+        raise _missing("PolicyNotFound", policy_name, why)
     if not is_true(authority.status.conditions, READY):
         raise _Refused("IssuerNotReady", f"{authority_name} is not ready")
     try:
@@ -209,16 +212,24 @@ def _resolve(
         raise _Refused("PolicyInvalid", f"{policy_name}: {error.field}: {error.message}") from error
 
 
-def _missing_authority(profile: CertificateProfile, authority_name: str, snapshot: Snapshot) -> _Refused:
+def _missing_authority(
+    profile: CertificateProfile, authority_name: str, why: Unreadable | None, snapshot: Snapshot
+) -> _Refused:
     kept = kept_authority(profile.metadata.namespace, profile.spec.issuer_ref.name, snapshot)
     since, until = (deleted_at(kept.metadata), kept_until(kept.metadata)) if kept is not None else (None, None)
-    if kept is None or since is None or until is None:
-        return _Refused("IssuerNotFound", f"{authority_name} does not exist")
+    if why is not None or kept is None or since is None or until is None:
+        return _missing("IssuerNotFound", authority_name, why)
     return _Refused(
         AUTHORITY_DELETED,
         f"{authority_name} was deleted at {since:{_TIME}}; create it again with the same spec until {until:{_TIME}},"
         f" and it has the same key and certificate (Secret {kept.metadata.namespace}/{kept.metadata.name})",
     )
+
+
+def _missing(reason: str, name: str, unreadable: Unreadable | None) -> _Refused:
+    if unreadable is not None:
+        return _Refused(UNREADABLE, f"{name} cannot be read: {unreadable}")
+    return _Refused(reason, f"{name} does not exist")
 
 
 def _check_contents(profile: CertificateProfile, rules: Policy) -> None:

@@ -19,11 +19,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from kms.clock import Entropy
-from kms.contract import directory_url
+from kms.contract import UNREADABLE, directory_url
 from kms.resources.compile import InvalidRules, RulesTooCostly, compile_narrowing
 from kms.resources.core import Secret
 from kms.resources.credentials import CredentialStatus, EABCredential
-from kms.resources.kinds import CREDENTIALS, NAMESPACES, SECRETS
+from kms.resources.kinds import CREDENTIALS, NAMESPACES, PROFILES, SECRETS
 from kms.resources.meta import key_of
 from kms.resources.profiles import CertificateProfile, NamespaceNames
 from kms.resources.secret_names import (
@@ -185,6 +185,9 @@ def _check_client_namespace(credential: EABCredential, profile_namespace: str) -
 def _get_profile(credential: EABCredential, snapshot: Snapshot) -> CertificateProfile:
     namespace, name = credential.profile_key
     profile = snapshot.profile((namespace, name))
+    if profile is None and (unreadable := snapshot.unreadable(PROFILES, (namespace, name))) is not None:
+        message = f"CertificateProfile {namespace}/{name} cannot be read: {unreadable}"
+        raise _Refused(UNREADABLE, message, void=False)
     if profile is None:
         raise _Refused(PROFILE_NOT_FOUND, f"CertificateProfile {namespace}/{name} does not exist", void=False)
     acme = profile.spec.enrollment.acme
@@ -275,9 +278,10 @@ def _claimed_by_another(
     if copy is None:
         return False
     holder = copy.metadata.labels.get(OWNER_UID)
-    if holder == credential.metadata.uid:
+    if holder is None or holder == credential.metadata.uid:
         return False
-    return bool(snapshot.by_index(CREDENTIALS, UID, holder)) or is_kept_for_another(copy, credential, CREDENTIALS)
+    exists = snapshot.by_index(CREDENTIALS, UID, holder) or snapshot.index.is_unreadable(CREDENTIALS, holder)
+    return bool(exists) or is_kept_for_another(copy, credential, CREDENTIALS)
 
 
 def _recover_key(

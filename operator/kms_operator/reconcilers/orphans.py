@@ -115,7 +115,8 @@ def _is_cached(owned: _Owned, snapshot: Snapshot) -> bool:
 
 
 def _exists(owned: _Owned, snapshot: Snapshot) -> bool:
-    owner = snapshot.get(owned.kind, owned.key)
+    """Whether the owner exists, be it unreadable."""
+    owner = snapshot.get(owned.kind, owned.key) or snapshot.unreadable(owned.kind, owned.key)
     return owner is not None and owner.metadata.uid == owned.uid
 
 

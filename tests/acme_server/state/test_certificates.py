@@ -60,11 +60,11 @@ def test_a_certificate_whose_order_is_gone_is_not_found() -> None:
 
 def test_it_is_complete_between_a_full_list_and_the_next_gap() -> None:
     certificates = Certificates(orders := Index[ACMEOrder]())
-    assert not certificates.complete
+    assert not certificates.is_complete("pki")
     orders.mark_complete()
-    completed = certificates.complete
+    completed = certificates.is_complete("pki")
     orders.mark_stale()
-    assert (completed, certificates.complete) == (True, False)
+    assert (completed, certificates.is_complete("pki")) == (True, False)
 
 
 def test_revocations_are_told_once_each() -> None:

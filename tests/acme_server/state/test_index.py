@@ -14,6 +14,8 @@ from kms.resources.accounts import ACMEAccount
 from kms.resources.meta import Key
 from tests.support.accounts import account
 
+UNREADABLE = -1
+
 
 class Versions(View[ACMEAccount]):
     """Keeps the version of every object, and all that it was told."""
@@ -29,6 +31,9 @@ class Versions(View[ACMEAccount]):
 
     def remove(self, key: Key) -> None:
         del self.now[key]  # raises where it was not there
+
+    def obscure(self, key: Key) -> None:
+        self.now[key] = UNREADABLE
 
 
 @dataclass

@@ -242,6 +242,9 @@ class Told(View[ACMEAccount]):
     def remove(self, key: Key) -> None:
         self.changes.append((key[1], "deleted"))
 
+    def obscure(self, key: Key) -> None:
+        self.changes.append((key[1], "unreadable"))
+
 
 async def test_the_watch_keeps_cached_objects_current_and_others_out(cluster: Cluster, api: FakeApiServer) -> None:
     index: Index[ACMEAccount] = Index()

@@ -7,8 +7,9 @@ from kms.cluster.client import Cluster
 from kms.cluster.retry import Timing
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS
+from kms.resources.meta import Unreadable
 from tests.support.accounts import account
-from tests.support.apiserver import FakeApiServer
+from tests.support.apiserver import FakeApiServer, spoil
 from tests.support.eventually import hurried, in_background, until
 
 
@@ -18,6 +19,9 @@ class Listener:
 
     def changed(self, object_: ACMEAccount, deleted: bool) -> None:
         self.heard.append(f"{'-' if deleted else '+'}{object_.metadata.namespace}/{object_.metadata.name}")
+
+    def unreadable(self, object_: Unreadable, deleted: bool) -> None:
+        self.heard.append(f"{'-' if deleted else '?'}{object_.metadata.namespace}/{object_.metadata.name}")
 
     def gap(self) -> None:
         self.heard.append("gap")
@@ -29,6 +33,7 @@ def change_feed(cluster: Cluster, listener: Listener, *namespaces: str) -> Chang
         ACCOUNTS,
         namespaces=namespaces,
         on_change=listener.changed,
+        on_unreadable=listener.unreadable,
         on_gap=listener.gap,
         timing=Timing(sleep=hurried),
     )
@@ -75,13 +80,18 @@ async def test_where_changes_were_missed_it_says_so(api: FakeApiServer, cluster:
         await until(lambda: listener.heard[2:] == ["+pki/heard"])
 
 
-async def test_an_object_that_does_not_fit_its_model_counts_as_a_gap(api: FakeApiServer, cluster: Cluster) -> None:
+@pytest.mark.requirement("SEC82")
+async def test_an_object_that_cannot_be_read_is_told_by_its_identity_and_costs_no_list(
+    api: FakeApiServer, cluster: Cluster
+) -> None:
+    api.put(ACCOUNTS, account("bad"))
     listener = Listener()
     async with in_background(change_feed(cluster, listener).run()):
         await until(lambda: api.watching)
-        api.store.create("acmeaccounts", "pki", {"metadata": {"name": "broken"}, "spec": 7})
+        spoil(api, ACCOUNTS, "bad", "spec.thumbprint", 7)
+        api.remove(ACCOUNTS, "pki", "bad")
         api.put(ACCOUNTS, account("good"))
-        await until(lambda: listener.heard == ["gap", "gap", "+pki/good"])
+        await until(lambda: listener.heard == ["gap", "?pki/bad", "-pki/bad", "+pki/good"])
 
 
 async def test_a_listener_that_fails_does_not_end_the_watch(
@@ -93,7 +103,14 @@ async def test_a_listener_that_fails_does_not_end_the_watch(
         heard.append(object_.metadata.name)
         raise RuntimeError("listener's mistake")
 
-    following = ChangeFeed(cluster, ACCOUNTS, on_change=changed, on_gap=lambda: None, timing=Timing(sleep=hurried))
+    following = ChangeFeed(
+        cluster,
+        ACCOUNTS,
+        on_change=changed,
+        on_unreadable=lambda *_: None,
+        on_gap=lambda: None,
+        timing=Timing(sleep=hurried),
+    )
     async with in_background(following.run()):
         await until(lambda: api.watching)
         for name in ("a", "b"):

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from kms.cluster.codec import decode, decode_event, decode_items, decode_page, encode
 from kms.cluster.errors import ClusterError, Gone, Undecodable
+from kms.cluster.unreadable import cut, is_cut
 from kms.resources.core import Secret
-from kms.resources.kinds import ACCOUNTS, SECRETS
+from kms.resources.kinds import ACCOUNTS, CREDENTIALS, ISSUERS, SECRETS
 from kms.resources.meta import ObjectMeta
 from tests.support.accounts import account
 
@@ -42,8 +43,10 @@ def test_one_bad_object_does_not_hide_the_others_of_a_list(caplog: pytest.LogCap
     good = encode(ACCOUNTS, account("good"))
     page = decode_page(b'{"metadata":{"resourceVersion":"7"},"items":[{"metadata":{"name":"bad"}},' + good + b"]}")
     with caplog.at_level(logging.WARNING):
-        assert decode_items(ACCOUNTS, page.items) == (account("good"),)
-    assert "invalid object skipped" in caplog.text
+        found, (unreadable,) = decode_items(ACCOUNTS, page.items)
+    assert found == (account("good"),)
+    assert (unreadable.metadata.name, str(unreadable)) == ("bad", "Object missing required field `spec`")
+    assert "object cannot be read" in caplog.text
     assert page.resource_version == "7"
 
 
@@ -77,7 +80,67 @@ def test_an_event_with_an_object_that_does_not_fit_only_moves_the_version(
 ) -> None:
     event = decode_event(ACCOUNTS, f'{{"type":"ADDED","object":{object_}}}'.encode())
     assert (event.type, event.object, event.resource_version) == ("ADDED", None, version)
-    assert "invalid event skipped" in caplog.text
+    assert event.unreadable is not None
+    assert "object cannot be read" in caplog.text
+
+
+def nested(levels: int) -> str:
+    return '{"a":' * levels + "1" + "}" * levels
+
+
+@pytest.mark.requirement("SEC82")
+@pytest.mark.parametrize("levels", [70, 1_500, 9_900])
+def test_an_object_that_is_nested_deeply_hides_no_other(levels: int) -> None:
+    good = '{"metadata":{"name":"good","namespace":"pki"},"spec":{"acme":{"solvers":["[{"]}}}'
+    metadata = '{"name":"deep","namespace":"pki","uid":"u","resourceVersion":"9","labels":{"a":"b"}}'
+    deep = f'{{"spec":{nested(levels)},"metadata":{metadata}}}'
+    page = decode_page(f'{{"metadata":{{"resourceVersion":"10"}},"items":[{good},{deep},{good}]}}'.encode())
+    found, (unreadable,) = decode_items(ISSUERS, page.items)
+    assert [each.metadata.name for each in found] == ["good", "good"]
+    assert unreadable.metadata == ObjectMeta(
+        name="deep", namespace="pki", uid="u", resource_version="9", labels={"a": "b"}
+    )
+    assert "nested" in unreadable.problem
+    for type_ in ("MODIFIED", "DELETED"):
+        event = decode_event(ISSUERS, f'{{"type":"{type_}","object":{deep}}}'.encode())
+        assert (event.type, event.object, event.resource_version) == (type_, None, "9")
+        assert event.unreadable is not None
+        assert event.unreadable.metadata == unreadable.metadata
+    with pytest.raises(Undecodable, match=r"Issuer pki/deep does not fit its model: .*nested") as refused:
+        decode(ISSUERS, deep.encode())
+    assert refused.value.unreadable is not None
+
+
+@pytest.mark.parametrize("size", [10, 100, 1_000])
+def test_what_is_cut_is_valid_and_what_is_shallow_is_left_alone(size: int) -> None:
+    text = json.dumps({"a": ['"', "\\", '[{"', {"b": list(range(size))}], "c": {"d": "]}" * size}}).encode()
+    assert cut(text) == text
+    deep = b'{"x":[' + text + b"," + nested(500 + size).encode() + b"," + text + b'],"y":' + text + b"}"
+    shallow = json.loads(cut(deep))
+    assert (shallow["x"][0], shallow["x"][2], shallow["y"]) == (json.loads(text),) * 3
+    assert is_cut(cut(deep))
+    assert not is_cut(text)
+
+
+@pytest.mark.requirement("SEC64", "SEC82")
+@pytest.mark.parametrize(
+    ("spec", "field", "problem"),
+    [
+        ({"profileRef": {"name": "web"}, "expiresAt": "2027-01-01T00:00:00+99:99"}, "spec.expiresAt", "RFC3339"),
+        ({"profileRef": {"name": "web"}, "expiresAt": "2027-01-01T00:00:00"}, "spec.expiresAt", "timezone"),
+        ({"profileRef": {"name": "web"}, "names": {"dnsNames": {"wildcards": "hunter2"}}}, "wildcards", "enum value"),
+        ({"profileRef": {"name": "web"}, "maximumAccounts": "hunter2"}, "spec.maximumAccounts", "int"),
+        ({"profileRef": {}}, "spec.profileRef", "name"),
+    ],
+)
+def test_what_is_wrong_is_said_by_field_and_without_a_value(spec: object, field: str, problem: str) -> None:
+    with pytest.raises(Undecodable) as refused:
+        decode(CREDENTIALS, json.dumps({"metadata": {"name": "a", "namespace": "pki"}, "spec": spec}).encode())
+    found = refused.value.unreadable
+    assert found is not None
+    assert found.field.endswith(field)
+    assert problem in found.problem
+    assert "hunter2" not in f"{found} {refused.value}"
 
 
 def test_an_error_event_is_raised() -> None:

@@ -9,6 +9,7 @@ from kms.cluster.codec import Listing, WatchEvent
 from kms.cluster.indexer import Indexer
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS
+from kms.resources.meta import ObjectMeta, Unreadable
 from tests.support.accounts import account
 
 
@@ -87,3 +88,35 @@ def test_an_object_of_another_namespace_is_not_stored() -> None:
     indexer = listed(scopes=("pki",))
     indexer.put(version(account("a", "other"), 15))
     assert not indexer.values()
+
+
+def unread(name: str, at: int) -> Unreadable:
+    return Unreadable(ObjectMeta(name=name, namespace="pki", resource_version=str(at)), "spec.key", "Expected `str`")
+
+
+@pytest.mark.requirement("SEC77", "SEC82")
+def test_an_object_that_can_no_longer_be_read_is_gone_and_its_deletion_is_seen() -> None:
+    changes: list[tuple[str, bool]] = []
+    indexer = Indexer(ACCOUNTS, on_change=lambda each, gone: changes.append((each.metadata.name, gone)))
+    indexer.replace(None, Listing((version(account("a"), 5), version(account("b"), 6)), "10"))
+    changes.clear()
+    indexer.receive(None, WatchEvent("MODIFIED", None, "12", unread("a", 12)))
+    indexer.put(version(account("a"), 11))  # an answer that the watch has overtaken
+    assert names(indexer) == {"b"}
+    assert indexer.unreadable("pki", "a") == unread("a", 12)
+    assert changes == [("a", True)]
+    indexer.receive(None, WatchEvent("MODIFIED", version(account("a"), 13), "13"))
+    assert (names(indexer), indexer.unreadable("pki", "a")) == ({"a", "b"}, None)
+    indexer.receive(None, WatchEvent("MODIFIED", None, "14", unread("a", 14)))
+    indexer.receive(None, WatchEvent("DELETED", None, "15", unread("a", 15)))
+    indexer.receive(None, WatchEvent("DELETED", None, "16", unread("b", 16)))
+    assert (names(indexer), indexer.unreadable("pki", "a")) == (set(), None)
+
+
+@pytest.mark.requirement("SEC82")
+def test_a_list_says_what_can_be_read() -> None:
+    indexer = listed(version(account("a"), 5), version(account("b"), 6))
+    indexer.replace(None, Listing((version(account("a"), 5),), "12", unreadable=(unread("b", 11),)))
+    assert (names(indexer), indexer.unreadable("pki", "b")) == ({"a"}, unread("b", 11))
+    indexer.replace(None, Listing((), "13"))
+    assert (names(indexer), indexer.unreadable("pki", "b")) == (set(), None)

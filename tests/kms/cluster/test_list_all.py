@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator
 
 import pytest
 
+from kms.cluster.client import Cluster
 from kms.cluster.errors import Gone, Unavailable
 from kms.cluster.list_all import list_all
+from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS
 from tests.support.accounts import account
-from tests.support.apiserver import FakeApiServer, running_api
+from tests.support.apiserver import FakeApiServer, running_api, spoil
 
 LARGE = 100_000
 """Octets of an object of which about 80 make a page."""
+
+
+def listed(cluster: Cluster, *, pause: float = 5.0) -> AsyncGenerator[ACMEAccount, None]:
+    """The accounts, all of which can be read."""
+    return list_all(cluster, ACCOUNTS, on_unreadable=lambda unreadable: pytest.fail(str(unreadable)), pause=pause)
 
 
 def limits(api: FakeApiServer) -> list[int]:
@@ -33,7 +41,7 @@ def filled(api: FakeApiServer, objects: int, *, octets: int = 43) -> list[str]:
 async def test_small_objects_come_in_large_pages_and_each_of_them_once() -> None:
     async with running_api() as api:
         names = filled(api, 2_600)
-        found = [each.metadata.name async for each in list_all(await api.cluster(), ACCOUNTS)]
+        found = [each.metadata.name async for each in listed(await api.cluster())]
         assert found == names
         assert limits(api) == [500, 2_000, 2_000]
 
@@ -41,7 +49,7 @@ async def test_small_objects_come_in_large_pages_and_each_of_them_once() -> None
 async def test_pages_of_large_objects_have_fewer_of_them() -> None:
     async with running_api() as api:
         names = filled(api, 700, octets=LARGE)
-        found = [each.metadata.name async for each in list_all(await api.cluster(), ACCOUNTS)]
+        found = [each.metadata.name async for each in listed(await api.cluster())]
         assert found == names
         first, *others = limits(api)
         assert first == 500
@@ -53,14 +61,14 @@ async def test_what_does_not_come_after_four_attempts_is_an_error() -> None:
         filled(api, 1)
         api.fail_next("list", ACCOUNTS.plural, 500, times=4)
         with pytest.raises(Unavailable):
-            await anext(list_all(await api.cluster(), ACCOUNTS, pause=0.01))
+            await anext(listed(await api.cluster(), pause=0.01))
         assert limits(api) == [500, 250, 125, 62]
 
 
 async def test_a_snapshot_that_is_gone_is_not_asked_for_again() -> None:
     async with running_api() as api:
         filled(api, 501)
-        found = list_all(await api.cluster(), ACCOUNTS)
+        found = listed(await api.cluster())
         await anext(found)
         api.fail_next("list", ACCOUNTS.plural, 410)
         with pytest.raises(Gone):
@@ -73,8 +81,19 @@ async def test_who_breaks_off_leaves_no_request_behind(caplog: pytest.LogCapture
     async with running_api() as api:
         filled(api, 501)
         before = asyncio.all_tasks()
-        found = list_all(await api.cluster(), ACCOUNTS)
+        found = listed(await api.cluster())
         await anext(found)
         await found.aclose()
         assert not {each for each in asyncio.all_tasks() - before if "_Pages" in repr(each)}
         assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
+
+
+@pytest.mark.requirement("SEC82")
+async def test_an_object_that_cannot_be_read_is_told_and_hides_no_other() -> None:
+    async with running_api() as api:
+        names = filled(api, 3)
+        spoil(api, ACCOUNTS, names[1], "spec.thumbprint", 7)
+        told: list[str] = []
+        found = list_all(await api.cluster(), ACCOUNTS, on_unreadable=lambda each: told.append(each.metadata.name))
+        assert [each.metadata.name async for each in found] == [names[0], names[2]]
+        assert told == [names[1]]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
 import yaml
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
 from msgspec import inspect
 
 from kms.pki.csr import SIGNATURE_ALGORITHMS
@@ -23,7 +27,7 @@ from kms.resources.kinds import (
     REVOCATION_RECORDS,
     Kind,
 )
-from kms.resources.meta import GROUP, VERSION, Condition
+from kms.resources.meta import GROUP, VERSION, Condition, Time
 from tests.support.crds import (
     CONFIGURATION,
     CRDS,
@@ -36,6 +40,9 @@ from tests.support.crds import (
     version,
     with_defaults,
 )
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+DATE_TIME = schema(CREDENTIALS)["properties"]["spec"]["properties"]["expiresAt"]["pattern"]
 
 VOCABULARIES = {
     ("CertificatePolicy", "spec.usages.allowed[]"): KNOWN_USAGES,
@@ -326,3 +333,51 @@ def test_the_samples_decode_to_the_models() -> None:
     for body in bodies[1:]:
         assert body["apiVersion"] == f"{GROUP}/{VERSION}"
         assert msgspec.convert(body, models[body["kind"]]).metadata.namespace == "pki"
+
+
+def is_date_time_of_the_api_server(text: str) -> bool:
+    """Whether kube-openapi's `date-time` admits the text; it takes any offset, and any character before a fraction."""
+    match = re.fullmatch(r"(\d{4}-\d\d-\d\d)t(\d\d):(\d\d):(\d\d)(.\d+)?(z|[-+]\d\d:\d\d)", text.lower())
+    if match is None or (int(match[2]), int(match[3]), int(match[4])) > (23, 59, 59):
+        return False
+    try:
+        date.fromisoformat(match[1].replace("0000-", "2000-"))
+    except ValueError:
+        return False
+    return int(match[3]) < 60 and int(match[4]) < 60
+
+
+@of_each_kind
+@pytest.mark.requirement("SEC82")
+def test_a_date_has_a_form_that_the_models_read(kind: Kind[Any]) -> None:
+    patterns = {node.get("pattern") for _, node in nodes(schema(kind)) if node.get("format") == "date-time"}
+    assert patterns == {DATE_TIME}
+
+
+@pytest.mark.requirement("SEC82")
+@given(
+    st.from_regex(DATE_TIME, fullmatch=True)
+    | st.datetimes(min_value=datetime(1000, 1, 1), timezones=st.just(UTC)).map(datetime.isoformat)  # noqa: DTZ001
+)
+@example("9999-12-31T23:59:59.999999Z")
+@example("2027-01-01t00:00:00.5z")
+@example("1000-01-01T00:00:00+23:59")
+def test_whatever_date_is_admitted_is_read_and_compared(text: str) -> None:
+    assume(is_date_time_of_the_api_server(text))
+    read = msgspec.convert(text, Time)
+    assert (read > NOW) is (read - NOW > timedelta(0))
+
+
+@pytest.mark.requirement("SEC82")
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("2027-01-01T00:00:00+99:99", "2027-01-01T00:00:00+24:00", "2027-01-01T00:00:00X123Z", "0000-01-01T00:00:00Z"),
+        *("2027-01-01T00:00:00,5Z", "9999-12-31T23:59:59.9999999Z"),
+    ],
+)
+def test_a_date_that_only_the_api_server_takes_is_refused(text: str) -> None:
+    assert is_date_time_of_the_api_server(text)
+    assert re.fullmatch(DATE_TIME, text) is None
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(text, Time)

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
+from functools import reduce
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,6 +15,7 @@ from kms.resources.meta import (
     Condition,
     Selector,
     SelectorRequirement,
+    check_depth,
     condition,
     is_label_value,
     is_true,
@@ -110,3 +114,23 @@ def test_a_label_value_is_short_ascii_without_line_breaks(text: str) -> None:
         assert text.isascii()
         assert text.isprintable()
         assert 0 < len(text) <= 63
+
+
+def nested(levels: int) -> Any:
+    innermost: Any = "innermost"
+    return reduce(lambda inner, _: {"a": [inner]}, range(levels // 2), innermost)
+
+
+@pytest.mark.requirement("SEC82")
+@pytest.mark.parametrize(
+    ("part", "problem"),
+    [
+        ({"a": [{"b": {"c": [1, 2, "x"]}}] * 50}, ""),
+        (nested(60), ""),
+        (nested(70), "nested more than 64 levels deep"),
+        ({"a": [[]] * 10_001}, "more than 10000 values on one level"),
+    ],
+)
+def test_a_free_form_part_has_a_depth_and_a_width(part: object, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem) if problem else nullcontext():
+        check_depth(part)

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from kms.resources.kinds import SECRETS
+from kms.resources.kinds import AUTHORITIES, POLICIES, SECRETS
 from kms.resources.meta import LocalRef
 from kms.resources.profiles import CertificateProfile
 from kms_operator.plan import Plan
@@ -30,6 +30,7 @@ from tests.support.operated import (
     snapshot_of,
     stated,
     stored,
+    unread,
 )
 
 CA = authority(status={**ready_status(), "chain": "the chain\n"})
@@ -213,3 +214,14 @@ def test_the_controller_is_told_which_secrets_to_be_sure_of() -> None:
         Read(SECRETS, "pki", "web-acme"),
         Read(SECRETS, RELEASE, "kms-acme-serving"),
     ]
+
+
+@pytest.mark.requirement("SEC77", "SEC82")
+def test_a_reference_that_cannot_be_read_is_named_with_its_field() -> None:
+    for kind, one, others in ((AUTHORITIES, CA, (policy(),)), (POLICIES, policy(), (CA,))):
+        snapshot = snapshot_of(profile(), *others, unreadable=[(kind, unread(one, "spec.x"))])
+        plan = certificate_profile.plan(profile(), snapshot, now=NOW, entropy=entropy())
+        assert (stated(plan).status, stated(plan).reason) == ("False", "Unreadable")
+        assert stated(plan).message == (
+            f"{kind.kind} pki/{one.metadata.name} cannot be read: spec.x: Invalid RFC3339 encoded datetime"
+        )

@@ -9,7 +9,7 @@ import pytest
 
 from kms.resources.core import Secret
 from kms.resources.credentials import EABCredential
-from kms.resources.kinds import SECRETS
+from kms.resources.kinds import CREDENTIALS, PROFILES, SECRETS
 from kms.resources.meta import Struct, key_of
 from kms.resources.secret_names import (
     COMPONENT,
@@ -38,6 +38,7 @@ from tests.support.operated import (
     snapshot_of,
     stated,
     stored,
+    unread,
 )
 
 KEY = BindingKey("kid-1", "A" * 43)
@@ -366,3 +367,21 @@ def test_other_secrets_of_the_credential_are_no_copies() -> None:
     other = secret("other", RELEASE, labels={OWNER_UID: one.metadata.uid, COMPONENT: "something"})
     assert objects(reconciled(one, shown, copy, other, profile()).delete) == ()
     assert copy.metadata.labels[COMPONENT] == VERIFICATION_KEY
+
+
+@pytest.mark.requirement("SEC82")
+def test_a_profile_that_cannot_be_read_leaves_the_key_in_place() -> None:
+    plan = reconciled(*issued(), unreadable=[(PROFILES, unread(profile()))])
+    assert (stated(plan).reason, objects(plan.delete), key_id(plan)) == ("Unreadable", (), KEY.key_id)
+    assert "CertificateProfile pki/web cannot be read: spec.expiresAt" in stated(plan).message
+
+
+@pytest.mark.requirement("SEC77", "SEC82")
+def test_the_key_of_a_credential_that_cannot_be_read_is_nobody_elses() -> None:
+    holder, _, copy = issued()
+    other = credential("other")
+    mine = secret("other-eab", data=KEY.data)
+    taken = reconciled(other, mine, copy, profile())
+    assert stated(taken).reason == "Issued"
+    kept = reconciled(other, mine, copy, profile(), unreadable=[(CREDENTIALS, unread(holder))])
+    assert (stated(kept).reason, objects(kept.apply)) == ("KeyIDInUse", ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 
 from kms.resources.core import Secret
 from kms.resources.kept import KEPT_UNTIL, LONGEST_CERTIFICATE, deleted_at, kept_until
-from kms.resources.kinds import AUTHORITIES, CREDENTIALS
+from kms.resources.kinds import AUTHORITIES, CREDENTIALS, Kind
+from kms.resources.meta import Unreadable
 from kms.resources.secret_names import COMPONENT, MANAGED_BY, OWNER, OWNER_UID, SIGNING_KEY, VERIFICATION_KEY
 from kms_operator.objects import internal_secret
 from kms_operator.plan import Plan
@@ -30,6 +32,7 @@ from tests.support.operated import (
     pair,
     snapshot_of,
     stored,
+    unread,
 )
 
 OWNERS = (("certificateauthorities", ("pki", "issuing")), ("eabcredentials", ("pki", "web")))
@@ -53,17 +56,22 @@ def reads(*resources: Any, settings: OperatorSettings = SETTINGS) -> list[Read]:
     return list(orphans.reads(None, snapshot_of(*resources, settings=settings)))
 
 
-def plan(*resources: Any, absent: Any = OWNERS, now: datetime = NOW) -> Plan:
-    """The plan once the API server has said that the owners do not exist."""
-    return orphans.plan(None, snapshot_of(*resources, absent=absent), now=now, entropy=entropy())
+Unread = Iterable[tuple[Kind[Any], Unreadable]]
 
 
-def deleted(*resources: Any, absent: Any = OWNERS) -> tuple[Any, ...]:
+def plan(*resources: Any, absent: Any = OWNERS, unreadable: Unread = (), now: datetime = NOW) -> Plan:
+    """The plan once the API server has said that the owners do not exist, or that they cannot be read."""
+    snapshot = snapshot_of(*resources, absent=absent, unreadable=unreadable)
+    return orphans.plan(None, snapshot, now=now, entropy=entropy())
+
+
+def deleted(*resources: Any, absent: Any = OWNERS, unreadable: Unread = ()) -> tuple[Any, ...]:
     """What is deleted when the retention is over."""
-    done = plan(*resources, absent=absent)
+    done = plan(*resources, absent=absent, unreadable=unreadable)
     kept = {each.metadata.name: stored(each) for each in objects(done.apply)}
     now = NOW + SETTINGS.deletion_retention
-    later = plan(*(kept.get(each.metadata.name, each) for each in resources), absent=absent, now=now)
+    left = (kept.get(each.metadata.name, each) for each in resources)
+    later = plan(*left, absent=absent, unreadable=unreadable, now=now)
     assert later.apply == ()
     names = {each.metadata.name for each in (*objects(done.delete), *objects(later.delete))}
     return tuple(each for each in resources if each.metadata.name in names)
@@ -174,3 +182,11 @@ def test_keys_of_one_namespace_do_not_fill_the_release_namespace_and_the_oldest_
     assert len(later.delete) == 10
     assert later.requeue_at is not None
     assert later.requeue_at <= NOW + 8 * DAY, "the others are next"
+
+
+@pytest.mark.requirement("SEC77", "SEC82")
+def test_what_belongs_to_an_owner_that_cannot_be_read_stays() -> None:
+    key = key_of_authority()
+    assert deleted(key) == (key,)
+    assert deleted(key, unreadable=[(AUTHORITIES, unread(authority()))]) == ()
+    assert deleted(key, unreadable=[(AUTHORITIES, unread(authority(uid="another")))]) == (key,)
