@@ -46,6 +46,8 @@ class Metrics:
         )
         self._objects = self._gauge("objects", "Number of accounts and orders.", "kind")
         self._objects_limit = self._gauge("objects_limit", "Maximum number of accounts and orders.", "kind")
+        self._octets = self._gauge("object_bytes", "Size of all accounts and orders in etcd, in bytes.", "kind")
+        self._octets_limit = self._gauge("object_bytes_limit", "Maximum size of all accounts and orders.", "kind")
         self._leading = self._gauge("leading", "1 while this replica is the leader, which collects garbage.")
         self._caa_checks = cache(
             self._counter("caa_checks", "CAA checks of names by mode and result.", "mode", "result").labels
@@ -105,6 +107,11 @@ class Metrics:
         """Show the number of objects of a kind, and its limit."""
         self._objects.labels(kind).set_function(size)
         self._objects_limit.labels(kind).set(limit)
+
+    def watch_octets(self, kind: str, size: Callable[[], int], limit: int) -> None:
+        """Show what the objects of a kind take in etcd, and the limit of that."""
+        self._octets.labels(kind).set_function(size)
+        self._octets_limit.labels(kind).set(limit)
 
     def watch_leading(self, leading: Callable[[], bool]) -> None:
         """Show whether this replica is the leader."""

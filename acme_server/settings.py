@@ -31,10 +31,14 @@ class ServerSettings(Settings):
 
     `tls_certificate` and `tls_private_key` are both set or both None; without them the certificate comes from the
     Secret `serving_secret` of the release namespace. `peer_service` names the Service whose EndpointSlices list the
-    other replicas; None: there are none. `maximum_orders` and `maximum_accounts` limit their numbers in the cluster,
-    before etcd is full: an order takes 5 kB there. `connections` limits those of each public port. `http_url` is the
-    URL of `http_listen` in certificates; None: `default_http_url`. `token_directory` is where the operator writes the
-    token of the server's ServiceAccount; None: the server has an identity of its own.
+    other replicas; None: there are none. `http_url` is the URL of `http_listen` in certificates; None:
+    `default_http_url`. `token_directory` is where the operator writes the token of the server's ServiceAccount; None:
+    the server has an identity of its own.
+
+    `maximum_orders`, `maximum_accounts` and `maximum_order_bytes`, which is what all orders take, are limits of the
+    cluster, before etcd is full. `namespace_share` and `account_share`, from 0 to 1, are what one namespace may use of
+    them, and one account of its namespace, each of what the others leave. `connections` limits those of
+    each public port.
     """
 
     listen: Address = Address("", 8443)
@@ -43,9 +47,12 @@ class ServerSettings(Settings):
     tls_certificate: Path | None = None
     tls_private_key: Path | None = None
     peer_service: str | None = None
-    maximum_orders: int = 150_000
+    maximum_orders: int = 120_000
     maximum_accounts: int = 50_000
     connections: ConnectionLimits = ConnectionLimits(maximum=2048)
+    maximum_order_bytes: int = 640 * 2**20
+    namespace_share: float = 0.5
+    account_share: float = 0.5
     token_directory: Path | None = None
     validation: ValidationSettings = ValidationSettings()
 

@@ -38,6 +38,9 @@ from acme_server.state.retention import AFTER_COMPROMISE
 from acme_server.state.revocation_recorder import RevocationRecorder
 from acme_server.state.revocation_records import RevocationRecords
 from acme_server.state.store import Store
+from acme_server.state.turns import Turns
+from acme_server.state.weight import memory_of_account, memory_of_order, weigh_account, weigh_order
+from acme_server.state.write_rate import WriteRate
 from acme_server.tasks import Work
 from acme_server.urls import URLs
 from acme_server.validation.attempt import ValidationTiming, Validator
@@ -68,7 +71,11 @@ T = TypeVar("T", bound=Resource)
 
 ACCOUNT_CAPACITY = 10_000
 ORDER_CAPACITY = 1_000
-"""Objects in the caches. An order takes about 5 kB with its certificate, and is hardly read again once it has one."""
+"""Objects in the caches. An order takes about 4 kB with its certificate, and is hardly read again once it has one."""
+CACHE_OCTETS = 24 * 2**20
+"""Memory of the objects in a cache."""
+ACCOUNT_OCTETS = 4_096
+"""The accounts may take as much together as `maximum_accounts` of this length; most take less than 2 kB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +147,7 @@ class State:
     order_quota: ObjectQuota[ACMEOrder]
     open_orders: OpenOrderQuota
     revoked: RevocationRecords
+    write_rate: WriteRate
     account_sync: FullSync[ACMEAccount]
     order_sync: FullSync[ACMEOrder]
     record_sync: FullSync[RevocationRecord]
@@ -170,16 +178,26 @@ class State:
             cluster,
             ACCOUNTS,
             capacity=ACCOUNT_CAPACITY,
+            octets=CACHE_OCTETS,
+            weigh=memory_of_account,
             index=account_index,
             is_sole_writer=account_cache_is_current,
+        )
+        write_rate = WriteRate(
+            clock=environment.clock,
+            maximum=settings.maximum_order_bytes,
+            namespace_share=settings.namespace_share,
         )
         orders = Store(
             cluster,
             ORDERS,
             capacity=ORDER_CAPACITY,
+            octets=CACHE_OCTETS,
+            weigh=memory_of_order,
             normalise=with_authorizations,
             index=order_index,
             is_sole_writer=environment.is_sole_writer,
+            admit_write=_admission(write_rate),
         )
         # Records never change and are not read again, so none is kept in the cache.
         records = Store(cluster, REVOCATION_RECORDS, capacity=1, index=record_index)
@@ -198,13 +216,30 @@ class State:
             record_index=record_index,
             account_keys=AccountKeys(account_index),
             account_quota=ObjectQuota(
-                account_index, "accounts", maximum=settings.maximum_accounts, counts_for_profile=is_account
+                account_index,
+                "accounts",
+                maximum=settings.maximum_accounts,
+                maximum_octets=settings.maximum_accounts * ACCOUNT_OCTETS,
+                namespace_share=settings.namespace_share,
+                weigh=weigh_account,
+                counts_for_profile=is_account,
             ),
             certificates=Certificates(order_index, records=revoked, on_revocation=on_revocation),
             authorizations=Authorizations(order_index, clock=environment.clock),
-            order_quota=ObjectQuota(order_index, "orders", maximum=settings.maximum_orders),
+            order_quota=ObjectQuota(
+                order_index,
+                "orders",
+                maximum=settings.maximum_orders,
+                maximum_octets=settings.maximum_order_bytes,
+                namespace_share=settings.namespace_share,
+                account_share=settings.account_share,
+                weigh=weigh_order,
+                write_rate=write_rate,
+                account_of=lambda order: order.spec.account_ref.name,
+            ),
             open_orders=OpenOrderQuota(order_index, clock=environment.clock),
             revoked=revoked,
+            write_rate=write_rate,
             account_sync=account_sync,
             order_sync=order_sync,
             account_feed=account_feed,
@@ -246,8 +281,18 @@ class State:
         """Show the sizes of caches and the numbers of objects as metrics."""
         metrics.watch_cache("accounts", self.accounts.__len__, self.account_feed.idle_seconds)
         metrics.watch_cache("orders", self.orders.__len__, self.order_feed.idle_seconds)
-        metrics.watch_objects(ACCOUNTS.plural, self.account_quota.__len__, self.account_quota.maximum)
-        metrics.watch_objects(ORDERS.plural, self.order_quota.__len__, self.order_quota.maximum)
+        for kind, quota in ((ACCOUNTS.plural, self.account_quota), (ORDERS.plural, self.order_quota)):
+            metrics.watch_objects(kind, quota.__len__, quota.maximum)
+            metrics.watch_octets(kind, quota.octets, quota.maximum_octets)
+
+
+def _admission(write_rate: WriteRate) -> Callable[[ACMEOrder], None]:
+    """Admit each write of an order. Revocations must not wait for others; each certificate is revoked once."""
+
+    def admit(order: ACMEOrder) -> None:
+        write_rate.admit(order.metadata.namespace, urgent=order.status.revocation is not None)
+
+    return admit
 
 
 def _feed(
@@ -352,6 +397,7 @@ class Services:
             metrics=metrics,
             attempt=recovery.attempt,
         )
+        turns = Turns()
         cancellation = Cancellation(orders=orders, clock=clock)
         caa = CAA(lookup=CAALookup(validation.lookup_caa), profiles=profiles, urls=urls, clock=clock, metrics=metrics)
         worker = Worker(
@@ -377,6 +423,7 @@ class Services:
             issuers=issuers,
             caa=caa,
             urls=urls,
+            quota=state.order_quota,
             clock=clock,
             metrics=metrics,
         )
@@ -391,6 +438,7 @@ class Services:
             authorizations=state.authorizations,
             certificates=state.certificates,
             worker=worker,
+            is_renewal_due=renewals.is_due,
             objection=validation.objection,
             clock=clock,
             entropy=entropy,
@@ -420,6 +468,7 @@ class Services:
                 recovery=recovery,
                 finalization=finalization,
                 authorization_reuse=authorization_reuse,
+                turns=turns,
                 clock=clock,
                 page=orders_page,
             ),
@@ -429,6 +478,8 @@ class Services:
                 accounts=account_service,
                 certificates=state.certificates,
                 recorder=recorder,
+                authorizations=state.authorizations,
+                turns=turns,
                 clock=clock,
             ),
             crls=CRLs(

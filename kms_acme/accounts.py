@@ -13,12 +13,14 @@ from functools import partial
 from typing import Literal
 
 from acme_server.accounts import transitions
+from acme_server.accounts.credential_records import last_record
 from acme_server.problems import Refused
 from kms.clock import Clock
 from kms.cluster import errors
 from kms.cluster.client import Cluster
 from kms.cluster.retry import attempts
 from kms.resources.accounts import LIVE_STATES, ACMEAccount
+from kms.resources.client_namespaces import clients_of_record
 from kms.resources.kinds import ACCOUNTS
 from kms.resources.meta import Unreadable, key_of
 
@@ -36,8 +38,8 @@ class NotChanged(Exception):
 class Selection:
     """The accounts to change: exactly one of the first three members is set.
 
-    `account` and `credential` are (namespace, name); `clients` is a namespace of EABCredentials. `profiles` limits the
-    search to the profiles of one namespace.
+    `account` and `credential` are (namespace, name); `clients` is a namespace of EABCredentials or of their clients.
+    `profiles` limits the search to the profiles of one namespace.
     """
 
     account: tuple[str, str] | None = None
@@ -66,10 +68,13 @@ async def find_accounts(
 
 
 def _is_selected(account: ACMEAccount, selection: Selection) -> bool:
-    credential = account.credential
-    if credential is None or account.status.state is None:
+    binding, last = account.spec.external_account, last_record(account)
+    if binding is None or last is None or account.status.state is None:
         return False
-    return credential == selection.credential or credential[0] == selection.clients
+    if account.credential == selection.credential:
+        return True
+    clients = clients_of_record(binding, last, profile_namespace=account.metadata.namespace)
+    return selection.clients in {clients.home, clients.namespace}
 
 
 async def _account(cluster: Cluster, key: tuple[str, str]) -> ACMEAccount:

@@ -41,7 +41,8 @@ _OF: Mapping[str, tuple[str, ...]] = {
     "server": (
         "listen", "http_listen", "http_url", "metrics_listen", "tls_certificate", "tls_private_key", "dns_servers",
         "http01_port", "tls_alpn01_port", "validation_allow", "validation_deny", "maximum_orders",
-        "maximum_accounts", "maximum_connections", "maximum_connections_per_address", "proxy_networks", "peer_service",
+        "maximum_order_bytes", "maximum_accounts", "namespace_share", "account_share", "maximum_connections",
+        "maximum_connections_per_address", "proxy_networks", "peer_service",
     ),
     "operator": ("operator_metrics_listen", "cert_manager_namespace", "cluster_issuers_from", "trust_from"),
 }  # fmt: skip

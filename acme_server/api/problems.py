@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 
 from acme_server.api.responses import answer, link
 from acme_server.problems import AccountNotValid, NotFound, ProblemType, Refused
-from kms.resources.orders import Identifier, StoredProblem
+from kms.resources.orders import Identifier, StoredProblem, StoredSubProblem
 
 URN = "urn:ietf:params:acme:error:"
 MEDIA_TYPE = "application/problem+json"
@@ -88,15 +88,15 @@ def malformed_http(status: int) -> web.Response:
     return answer_refusal(HTTPRefusal(ProblemType.MALFORMED, detail, status=status))
 
 
-def stored_problem(stored: StoredProblem) -> dict[str, Any]:
-    """The problem document of an error that an order or a challenge keeps."""
+def stored_problem(stored: StoredProblem, subproblems: Sequence[StoredSubProblem] = ()) -> dict[str, Any]:
+    """The problem document of an error that an order or a challenge keeps, with these subproblems or its own."""
     view: dict[str, Any] = {
         "type": URN + stored.type,
         "detail": stored.detail,
         "status": STATUSES.get(stored.type, HTTPStatus.BAD_REQUEST),
     }
-    if stored.subproblems:
-        view["subproblems"] = [_subproblem(each.type, each.detail, each.identifier) for each in stored.subproblems]
+    if shown := subproblems or stored.subproblems:
+        view["subproblems"] = [_subproblem(each.type, each.detail, each.identifier) for each in shown]
     return view
 
 

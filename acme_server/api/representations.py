@@ -12,9 +12,10 @@ from typing import Any
 from acme_server.api.problems import stored_problem
 from acme_server.certificates.renewal_info import RenewalInfo
 from acme_server.model import Profile
+from acme_server.orders import transitions
 from acme_server.urls import URLs
 from kms.resources import ACMEAccount, ACMEOrder
-from kms.resources.orders import Authorization, Challenge
+from kms.resources.orders import Authorization, Challenge, challenge_of, token_of
 
 View = dict[str, Any]
 
@@ -87,7 +88,7 @@ def order(order: ACMEOrder, urls: URLs) -> View:
     if spec.profile is not None:
         view["profile"] = spec.profile
     if status.error is not None:
-        view["error"] = stored_problem(status.error)
+        view["error"] = stored_problem(status.error, transitions.subproblems_of(order))
     if status.state == "valid":
         view["certificate"] = urls.certificate(order)
     return view
@@ -114,8 +115,7 @@ def authorization(order: ACMEOrder, position: int, urls: URLs) -> View:
 
 def challenge(order: ACMEOrder, position: int, type_: str, urls: URLs) -> View | None:
     """The challenge of that type; None if the authorization has none."""
-    challenges = order.status.authorizations[position].challenges
-    found = next((each for each in challenges if each.type == type_), None)
+    found = challenge_of(order, position, type_)
     return _challenge(order, position, found, urls) if found else None
 
 
@@ -127,12 +127,11 @@ def _relevant(authorization: Authorization) -> tuple[Challenge, ...]:
 
 def _challenge(order: ACMEOrder, position: int, challenge: Challenge, urls: URLs) -> View:
     """A challenge. Its token is always there: several clients cannot read one without."""
-    tokens = (each.token for each in order.spec.tokens if (each.authorization, each.type) == (position, challenge.type))
     view: View = {
         "type": challenge.type,
         "url": urls.challenge(order, position, challenge.type),
         "status": challenge.state,
-        "token": next(tokens, ""),
+        "token": token_of(order.spec, position, challenge.type) or "",
     }
     if challenge.validated is not None:
         view["validated"] = challenge.validated

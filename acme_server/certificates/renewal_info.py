@@ -49,6 +49,12 @@ class Renewals:
         window = suggest_window(certificate, issued_before=early, now=self._clock())
         return RenewalInfo(window, retry_after_of(certificate))
 
+    def is_due(self, profile: Profile, certificate: CertificateRecord) -> bool:
+        """Whether the certificate should be renewed now: its window has begun, and it has not expired."""
+        now = self._clock()
+        window = suggest_window(certificate, issued_before=self._early_renewals(profile, certificate), now=now)
+        return window.start <= now <= certificate.not_after
+
     def _early_renewals(self, profile: Profile, certificate: CertificateRecord) -> list[datetime]:
         """The `renewIssuedBefore` times of the profile and of the CA that signed the certificate."""
         authorities = (

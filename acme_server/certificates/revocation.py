@@ -7,7 +7,7 @@ and the holder of its key. Senders who may not revoke it learn nothing about it,
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 from functools import partial
 
 from cryptography import x509
@@ -20,19 +20,25 @@ from acme_server.model import Caller, KeyHolder, Profile
 from acme_server.orders import transitions
 from acme_server.orders.lifetimes import is_over, is_usable
 from acme_server.problems import NotFound, ProblemType, Refused, Unavailable
-from acme_server.state.authorizations import own_authorization
+from acme_server.state.authorizations import Authorizations, Holder, ProvenAuthorization, own_authorization
 from acme_server.state.certificates import CertificateRecord, Certificates
 from acme_server.state.revocation_recorder import RevocationRecorder
 from acme_server.state.store import Store
+from acme_server.state.turns import Turns
 from kms.clock import Clock
 from kms.pki.crl import KEY_COMPROMISE
 from kms.pki.keys import PublicKey, same_public_key
 from kms.pki.parsing import PARSER_ERRORS
 from kms.resources.accounts import ACMEAccount
-from kms.resources.orders import ACCOUNT, ACMEOrder, Identifier
+from kms.resources.meta import key_of
+from kms.resources.orders import ACMEOrder, Identifier
 
 logger = logging.getLogger(__name__)
 
+_SAME_SERIAL = 5
+"""Serial numbers are unique; more orders with the same one were written by hand."""
+_PAGE = 500
+"""Objects of a page of metadata: about 800 kB."""
 _UNKNOWN = "There is no such certificate in this profile."
 
 
@@ -46,12 +52,16 @@ class Revocations:
         accounts: Accounts,
         certificates: Certificates,
         recorder: RevocationRecorder,
+        authorizations: Authorizations,
+        turns: Turns,
         clock: Clock,
     ) -> None:
         self._orders = orders
         self._accounts = accounts
         self._certificates = certificates
         self._recorder = recorder
+        self._authorizations = authorizations
+        self._turns = turns
         self._clock = clock
 
     async def revoke(self, caller: Caller | KeyHolder, der: bytes, reason: int | None) -> None:
@@ -70,7 +80,7 @@ class Revocations:
         record = await self._record(caller, leaf)
         order = await self._order(record, der)
         if isinstance(caller, Caller):
-            await self._require_right(caller, record)
+            await self._require_right(caller, order)
         words = subscriber_reason(reason)
         now = self._clock()
         if is_over(record.not_after, now=now) and words != KEY_COMPROMISE:
@@ -86,7 +96,7 @@ class Revocations:
                 "profile": "/".join(caller.profile.key),
                 "account": caller.account.metadata.name if isinstance(caller, Caller) else None,
                 "by": "certificate key" if by_key else "account",
-                "names": ",".join(each.value for each in record.identifiers),
+                "names": ",".join(each.value for each in order.spec.identifiers),
                 "serial": record.serial_number,
                 "reason": words,
             },
@@ -96,13 +106,17 @@ class Revocations:
         """The record of the certificate, if the profile issued it. Raises NotFound and Unavailable.
 
         The watch may not have delivered a certificate that another replica has just issued. For an account, a LIST of
-        its orders finds it. There is no such list for the holder of a key, who gets a certificate later than the watch.
+        the orders with that serial number finds it. There is no such list for the holder of a key, who gets a
+        certificate later than the watch.
         """
         serial_number = f"{leaf.serial_number:x}"
         found = self._of(caller.profile, serial_number)
-        if found is None and isinstance(caller, Caller):
-            labels = f"{ACCOUNT}={caller.account.metadata.name}"
-            await self._orders.list(caller.profile.namespace, labels=labels)  # updates the index of certificates
+        known = self._certificates.is_complete(caller.profile.namespace) and self._orders.is_sole_writer()
+        if found is None and isinstance(caller, Caller) and not known:
+            async with self._turns.take(key_of(caller.account)):
+                # Updates the index of certificates.
+                fields = f"status.serialNumber={serial_number}"
+                await self._orders.page(caller.profile.namespace, fields=fields, limit=_SAME_SERIAL)
             found = self._of(caller.profile, serial_number)
         if found is None and not self._certificates.is_complete(caller.profile.namespace):
             raise Unavailable("The server is still reading its certificates.", 5)
@@ -123,36 +137,67 @@ class Revocations:
             raise _no_such_certificate()
         return order
 
-    async def _require_right(self, caller: Caller, record: CertificateRecord) -> None:
+    async def _require_right(self, caller: Caller, order: ACMEOrder) -> None:
         """Raise Refused (unauthorized) unless the account owns the certificate or has proven all its names.
 
         An account that may not act revokes its own certificates, but no others.
         """
         account = await self._accounts.read(caller.account)
-        if record.account == account.metadata.name:
+        if order.spec.account_ref.name == account.metadata.name:
             return
         await self._accounts.admit(Caller(caller.profile, account))
-        if not await self._has_proven(account, record.identifiers):
+        if not await self._has_proven(account, order.spec.identifiers):
             raise Refused(
                 ProblemType.UNAUTHORIZED,
                 "The certificate was issued to another account, and this one has no valid authorization for all names.",
             )
 
-    async def _has_proven(self, account: ACMEAccount, identifiers: Iterable[Identifier]) -> bool:
-        """Whether the account has a valid authorization of its own for each identifier. Costs one LIST.
+    async def _has_proven(self, account: ACMEAccount, identifiers: Collection[Identifier]) -> bool:
+        """Whether the account has a valid authorization of its own for each identifier. Raises Unavailable.
 
-        Authorizations that its orders reuse, or that need no proof, do not count.
+        Authorizations that its orders reuse, or that need no proof, do not count. The index of authorizations names the
+        orders; where other replicas may have written, they are read live before the answer is yes or no.
         """
+        known = self._authorizations.complete and self._orders.is_sole_writer()
+        if not known and any(self._find(account, each) is None for each in identifiers):
+            async with self._turns.take(key_of(account)):
+                await self._read_unseen(account)
+        proofs = {each: self._find(account, each) for each in identifiers}
+        if None in proofs.values():
+            if self._authorizations.full:
+                raise Unavailable("The server does not know all authorizations at the moment.", 60)
+            return False
+        return await self._hold(account, {each: proof for each, proof in proofs.items() if proof is not None})
+
+    def _find(self, account: ACMEAccount, identifier: Identifier) -> ProvenAuthorization | None:
+        return self._authorizations.find(Holder(*key_of(account), identifier))
+
+    async def _read_unseen(self, account: ACMEAccount) -> None:
+        """Read the orders of the account that the watch has not delivered yet. Raises Unavailable."""
         # By field, not by label: pre-authorizations have no label.
-        fields = f"spec.accountRef.name={account.metadata.name}"
-        orders = await self._orders.list(account.metadata.namespace, fields=fields)
+        fields, token = f"spec.accountRef.name={account.metadata.name},status.state!=invalid", ""
+        while True:
+            found, token = await self._orders.metadata_page(
+                account.metadata.namespace, fields=fields, limit=_PAGE, token=token
+            )
+            for each in found:
+                if not self._authorizations.has_seen(each):
+                    await self._orders.read_live(each.namespace, each.name)
+            if not token:
+                return
+
+    async def _hold(self, account: ACMEAccount, proofs: Mapping[Identifier, ProvenAuthorization]) -> bool:
+        """Whether the orders say what the index says, each order read once."""
         now = self._clock()
-        return set(identifiers) <= {
-            order.spec.identifiers[position]
-            for order in orders
-            for position in range(len(order.spec.identifiers))
-            if (own := own_authorization(order, position)) is not None and is_usable(own, now=now)
-        }
+        orders = {proof.key: await self._orders.current(*proof.key) for proof in set(proofs.values())}
+        for identifier, proof in proofs.items():
+            order = orders[proof.key]
+            if order is None or order.spec.account_ref.name != account.metadata.name:
+                return False
+            own = own_authorization(order, proof.position)
+            if own is None or order.spec.identifiers[proof.position] != identifier or not is_usable(own, now=now):
+                return False
+        return True
 
 
 def parse_certificate(der: bytes) -> x509.Certificate:

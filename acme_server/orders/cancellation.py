@@ -12,7 +12,6 @@ from collections.abc import Callable
 from functools import partial
 
 from acme_server.orders import transitions
-from acme_server.orders.transitions import OPEN_STATES
 from acme_server.problems import ProblemType, Unavailable
 from acme_server.state.store import Store, Vanished
 from kms.clock import Clock
@@ -24,7 +23,9 @@ logger = logging.getLogger(__name__)
 
 QUEUED = 1_000
 """Accounts whose orders wait for cancellation."""
-_PAGE = 100
+_PAGE = 20
+"""Orders of a page, which is decoded at once: up to 1 MB."""
+_OPEN = "status.state!=valid,status.state!=invalid"
 _TRIES = 5
 _PAUSE = 2.0
 _DEACTIVATED = StoredProblem(type=ProblemType.UNAUTHORIZED.value, detail="The account was deactivated.")
@@ -73,15 +74,16 @@ class Cancellation:
 
     async def _end_orders(self, namespace: str, account: str) -> int:
         """Cancel all open orders; return how many. Raises Unavailable."""
-        ended, token = 0, ""
+        total = 0
+        labels = f"{ACCOUNT}={account}"
         failed = partial(transitions.failed, problem=_DEACTIVATED, reason="AccountDeactivated", now=self._clock())
         while True:
-            orders, token = await self._orders.page(namespace, labels=f"{ACCOUNT}={account}", limit=_PAGE, token=token)
-            for order in orders:
-                if order.status.state in OPEN_STATES:
-                    ended += await self._change(order, failed)
-            if not token:
-                return ended
+            # Those that have ended are not listed again, so each page is the first one.
+            orders, _ = await self._orders.page(namespace, labels=labels, fields=_OPEN, limit=_PAGE)
+            ended = sum([await self._change(order, failed) for order in orders])
+            total += ended
+            if not ended:
+                return total
 
     async def _change(self, order: ACMEOrder, transition: Callable[[ACMEOrder], ACMEOrder]) -> bool:
         try:

@@ -30,7 +30,9 @@ from acme_server.problems import AccountNotValid, NotFound, ProblemType, Refused
 from acme_server.profiles import Profiles
 from acme_server.state.account_keys import AccountKeys, account_name
 from acme_server.state.certificates import Certificates
+from acme_server.state.quotas import ObjectQuota
 from acme_server.state.store import Store
+from acme_server.state.weight import weigh_issuance
 from acme_server.tasks import in_thread_if_large
 from acme_server.urls import URLs
 from kms.clock import Clock
@@ -60,6 +62,7 @@ class OrderFinalization:
         issuers: Issuers,
         caa: CAA,
         urls: URLs,
+        quota: ObjectQuota[ACMEOrder],
         clock: Clock,
         metrics: Metrics,
         timer: Callable[[], float] = time.perf_counter,
@@ -74,6 +77,7 @@ class OrderFinalization:
         self._issuers = issuers
         self._caa = caa
         self._urls = urls
+        self._quota = quota
         self._clock = clock
         self._metrics = metrics
         self._timer = timer
@@ -102,6 +106,8 @@ class OrderFinalization:
             policy.admit_request(request, order, profile, self._credentials.narrowing(caller.account), granted)
             self._check_compromised(request)
             await self._check_key(caller, request)
+            chain = len(profile.authority.status.chain or profile.authority.status.certificate or "")
+            self._quota.require_room(weigh_issuance(order, request=len(der), chain=chain))
             await self._caa.check_order(order)
             # Last, because all of this takes time: whoever is stopped meanwhile gets nothing.
             await self._check_account(caller)

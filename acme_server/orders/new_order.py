@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from josepy.json_util import encode_b64jose
@@ -25,8 +25,9 @@ from acme_server.problems import NotFound, ProblemType, Refused, Unavailable
 from acme_server.profiles import Profiles
 from acme_server.state.authorizations import Authorizations
 from acme_server.state.certificates import CertificateRecord, Certificates
-from acme_server.state.quotas import ObjectQuota, OpenOrderQuota
+from acme_server.state.quotas import ObjectQuota, OpenOrderQuota, ProfileLimits
 from acme_server.state.store import Store
+from acme_server.state.weight import weigh_order
 from acme_server.tasks import in_thread_if_large
 from acme_server.validation import caa_rules
 from acme_server.validation.worker import Worker
@@ -35,14 +36,16 @@ from kms.cluster.errors import AlreadyExists
 from kms.pki.names import Name
 from kms.resources.accounts import ACMEAccount
 from kms.resources.meta import LocalRef, ObjectMeta, key_of
-from kms.resources.orders import ACCOUNT, ACMEOrder, Authorized, ChallengeType, OrderSpec, Token
+from kms.resources.orders import ACCOUNT, ACMEOrder, Authorized, ChallengeType, OrderSpec
 
 logger = logging.getLogger(__name__)
 
 _NAME_BYTES = 20
-_TOKEN_BYTES = 24
+_TOKEN_KEY_BYTES = 32
 _REPLACEMENTS = 30
 """Failed orders that may try to replace the same certificate; they are deleted after a day."""
+MAXIMUM_NAME_CHARACTERS = 8_192
+"""Of all names of an order together: a hundred names of 80 characters. Orders store names several times."""
 _NAMED = 10
 """Names in the text for people."""
 
@@ -62,6 +65,7 @@ class NewOrders:
         authorizations: Authorizations,
         certificates: Certificates,
         worker: Worker,
+        is_renewal_due: Callable[[Profile, CertificateRecord], bool],
         objection: policy.Objection,
         clock: Clock,
         entropy: Entropy,
@@ -76,6 +80,7 @@ class NewOrders:
         self._authorizations = authorizations
         self._certificates = certificates
         self._worker = worker
+        self._is_renewal_due = is_renewal_due
         self._objection = objection
         self._clock = clock
         self._entropy = entropy
@@ -96,17 +101,16 @@ class NewOrders:
             chosen = self._profiles.choose(profile, wanted.profile)
             self._credentials.admit_profile(account, wanted.profile)
             size = sum(len(each.value) for each in wanted.identifiers)
+            if size > MAXIMUM_NAME_CHARACTERS:
+                raise _too_long(size)
             names = await in_thread_if_large(identifiers.normalise, wanted.identifiers, size=size)
             self._admit_names(names, chosen, caller)
             dates = lifetimes.requested_validity(wanted.not_before, wanted.not_after, chosen.profile, now=now)
             predecessor = None
             if wanted.replaces is not None:
                 predecessor = find_predecessor(self._certificates, caller, wanted.replaces, names)
-            if predecessor is None:  # renewals must not wait
-                self._admit_another(caller)
         except Refused as refused:
-            self._metrics.count_order("refused")
-            _log("order refused", caller, error=str(refused))
+            self._refuse(caller, refused)
             raise
         clients = self._credentials.clients(account)
         authorized = self._find_authorized(caller, names, now=now)
@@ -125,13 +129,19 @@ class NewOrders:
                 not_after=not_after,
                 profile=chosen.name,
                 contents_ref=chosen.contents,
-                tokens=self._tokens(profile, names, authorized),
+                challenges=self._types(profile),
+                token_key=self._token_key(),
                 authorized=authorized,
             ),
         )
-        order = await (
-            self._store.add(order) if predecessor is None else self._add_successor(predecessor, order, wanted)
-        )
+        try:
+            if predecessor is None:
+                order = await self._add(caller, order)
+            else:
+                order = await self._add_successor(caller, predecessor, order, wanted)
+        except Refused as refused:
+            self._refuse(caller, refused)
+            raise
         self._metrics.count_order("created")
         _log(
             "order created",
@@ -153,19 +163,49 @@ class NewOrders:
             current = await self._accounts.read_live(*key_of(account))
             terms.require_current(acme, current or account)
 
-    async def _add_successor(self, predecessor: CertificateRecord, order: ACMEOrder, wanted: NewOrder) -> ACMEOrder:
+    def _refuse(self, caller: Caller, refused: Refused) -> None:
+        self._metrics.count_order("refused")
+        _log("order refused", caller, error=str(refused))
+
+    async def _add(self, caller: Caller, order: ACMEOrder, *, renewal: bool = False) -> ACMEOrder:
+        """Store the order if account, profile, namespace and server may have it; a `renewal` may use the reserve.
+
+        Raises AlreadyExists, Refused (rateLimited) and Unavailable.
+        """
+        profile, account, acme = caller.profile, caller.account.metadata.name, caller.profile.acme
+        octets = weigh_order(order)
+        limits = ProfileLimits(
+            objects=acme.maximum_orders,
+            octets=acme.maximum_order_bytes,
+            objects_field="spec.enrollment.acme.maximumOrders",
+            octets_field="spec.enrollment.acme.maximumOrderBytes",
+        )
+        stored = self._quota.usage_of_account(profile, account)
+        with (
+            self._open_orders.hold(profile.namespace, account, octets, stored=stored, renewal=renewal),
+            self._quota.hold(profile, account, octets, limits, renewal=renewal),
+        ):
+            return await self._store.add(order)
+
+    async def _add_successor(
+        self, caller: Caller, predecessor: CertificateRecord, order: ACMEOrder, wanted: NewOrder
+    ) -> ACMEOrder:
         """Store the order under the name of the certificate's successor, so that etcd admits one.
 
+        A renewal must not wait for others: the first one of a certificate that is due for it may use the reserve.
         Raises Refused (alreadyReplaced) unless all earlier successors have become invalid.
         """
+        due = self._is_renewal_due(caller.profile, predecessor)
         for attempt in range(_REPLACEMENTS):
             meta = replace(order.metadata, name=successor_name(predecessor, attempt))
+            successor = replace(order, metadata=meta, spec=replace(order.spec, replaces=wanted.replaces))
+            earlier = self._store.get_cached(*key_of(successor))
+            if earlier is not None and earlier.status.state == "invalid":
+                continue  # for good: no request to the API server says anything else
             try:
-                return await self._store.add(
-                    replace(order, metadata=meta, spec=replace(order.spec, replaces=wanted.replaces))
-                )
+                return await self._add(caller, successor, renewal=due and attempt == 0)
             except AlreadyExists:
-                existing = await self._store.read_live(*key_of(replace(order, metadata=meta)))
+                existing = await self._store.read_live(*key_of(successor))
             if existing is None:
                 raise Unavailable("The order that replaces the certificate is being removed at this moment.")
             if transitions.expired(existing, now=self._clock()).status.state != "invalid":
@@ -192,13 +232,13 @@ class NewOrders:
         if names[0].is_wildcard:
             raise Refused(ProblemType.MALFORMED, "An authorization before any order cannot be for a wildcard.")
         self._admit_names(names, OrderProfile(profile), caller)
-        self._admit_another(caller)
         clients = self._credentials.clients(account)
         expires = lifetimes.order_expires(profile, now=now)
         types = self._types(profile)
         trusted = authorization_reuse.is_trusted(caller)
         authorized = authorization_reuse.authorize_all(names, types, now=now, expires=expires) if trusted else ()
-        order = await self._store.add(
+        order = await self._add(
+            caller,
             self._resource(
                 profile,
                 labels={},  # lists of orders leave it out
@@ -210,20 +250,14 @@ class NewOrders:
                     client_namespace=clients.namespace if clients is not None else None,
                     expires=expires,
                     preauthorization=True,
-                    tokens=self._tokens(profile, names, authorized),
+                    challenges=types,
+                    token_key=self._token_key(),
                     authorized=authorized,
                 ),
-            )
+            ),
         )
         _log("authorization created", caller, order=order.metadata.name, names=names[0].value)
         return order
-
-    def _admit_another(self, caller: Caller) -> None:
-        """Raise Refused (rateLimited) if the account or the profile has as many orders as it may have."""
-        profile = caller.profile
-        self._open_orders.admit(profile.namespace, caller.account.metadata.name)
-        limit = profile.acme.maximum_orders
-        self._quota.admit(profile, limit=limit, field="spec.enrollment.acme.maximumOrders")
 
     def _admit_names(self, names: Sequence[Name], chosen: OrderProfile, caller: Caller) -> None:
         trusted = authorization_reuse.is_trusted(caller)
@@ -270,22 +304,17 @@ class NewOrders:
         """The challenges that are offered: those of the profile that can be validated here."""
         return tuple(each for each in profile.acme.challenges if self._worker.validates(each))
 
-    def _tokens(self, profile: Profile, names: Sequence[Name], authorized: Sequence[Authorized]) -> tuple[Token, ...]:
-        """A token of 192 bits for every challenge that is offered for a name.
+    def _token_key(self) -> str:
+        """A key of 256 bits, from which the tokens of all challenges are derived."""
+        return encode_b64jose(self._entropy(_TOKEN_KEY_BYTES))
 
-        A name that was proven for an earlier order needs none; one that is taken without proof shows one challenge.
-        """
-        known = {each.authorization: each for each in authorized}
-        return tuple(
-            Token(
-                authorization=position,
-                type=type_,
-                token=encode_b64jose(self._entropy(_TOKEN_BYTES)),
-            )
-            for position, name in enumerate(names)
-            for type_ in policy.challenges_for(name, self._types(profile))
-            if position not in known or (known[position].order is None and known[position].type == type_)
-        )
+
+def _too_long(size: int) -> Refused:
+    return Refused(
+        ProblemType.MALFORMED,
+        f"The identifiers have {size} characters together, and an order may have {MAXIMUM_NAME_CHARACTERS}; order"
+        " several certificates.",
+    )
 
 
 def _names(names: Sequence[Name]) -> str:

@@ -16,7 +16,7 @@ from kms.pki.constraints import constraint_violations
 from kms.pki.csr import CertificateRequest, InvalidRequest, parse_request
 from kms.pki.names import Name
 from kms.pki.policy import Narrowing, Violation, name_violations, request_violations
-from kms.resources.orders import ACMEOrder, ChallengeType
+from kms.resources.orders import ACMEOrder, ChallengeType, challenge_types
 
 Objection = Callable[[IPAddress], str | None]
 """Why an address must not be contacted or certified ("loopback"); None: it may."""
@@ -92,9 +92,7 @@ def admit_names(
 
 def challenges_for(name: Name, types: Iterable[ChallengeType]) -> tuple[ChallengeType, ...]:
     """The types that can prove control of the name: for a wildcard only dns-01, for an address all but dns-01."""
-    if name.is_wildcard:
-        return tuple(each for each in types if each == "dns-01")
-    return tuple(each for each in types if each != "dns-01" or name.type != "ip")
+    return challenge_types(identifier_of(name), types)
 
 
 def _objectionable(names: Iterable[Name], objection: Objection) -> Iterable[Violation]:

@@ -28,7 +28,7 @@ def find_predecessor(
         raise Refused(ProblemType.MALFORMED, "replaces: the profile has issued no certificate with that identifier.")
     if certificate.account != caller.account.metadata.name:
         raise Refused(ProblemType.UNAUTHORIZED, "replaces: the certificate belongs to another account.")
-    if not {identifier_of(each) for each in names}.intersection(certificate.identifiers):
+    if not certificate.has_one_of(map(identifier_of, names)):
         raise Refused(ProblemType.MALFORMED, "replaces: the certificate shares no name with this order.")
     return certificate
 

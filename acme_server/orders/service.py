@@ -20,11 +20,12 @@ from acme_server.problems import ACMEError, NotFound, Refused, Unavailable
 from acme_server.profiles import Profiles
 from acme_server.state.cache import Key
 from acme_server.state.store import Store
+from acme_server.state.turns import Turns
 from acme_server.validation.worker import Worker
 from kms.clock import Clock
 from kms.resources.accounts import ACMEAccount
 from kms.resources.meta import key_of
-from kms.resources.orders import ACCOUNT, ACMEOrder, Challenge
+from kms.resources.orders import ACCOUNT, ACMEOrder, Challenge, challenge_of
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class Orders:
         recovery: Recovery,
         finalization: OrderFinalization,
         authorization_reuse: AuthorizationReuse,
+        turns: Turns,
         clock: Clock,
         page: int = PAGE,
     ) -> None:
@@ -60,6 +62,7 @@ class Orders:
         self._recovery = recovery
         self._finalization = finalization
         self._authorization_reuse = authorization_reuse
+        self._turns = turns
         self._clock = clock
         self._page = page
 
@@ -111,11 +114,15 @@ class Orders:
         Cursors are the API server's. They do not say whose orders are listed, so a cursor of another account reveals
         nothing. Raises NotFound for a cursor that has expired or never existed, and Unavailable.
         """
-        labels = f"{ACCOUNT}={account.metadata.name}"
-        orders, following = await self._store.page(
-            account.metadata.namespace, labels=labels, limit=self._page, token=cursor
-        )
-        return tuple(each.metadata.name for each in orders if each.status.state != "invalid"), following
+        async with self._turns.take(key_of(account)):
+            orders, following = await self._store.metadata_page(
+                account.metadata.namespace,
+                labels=f"{ACCOUNT}={account.metadata.name}",
+                fields="status.state!=invalid",
+                limit=self._page,
+                token=cursor,
+            )
+        return tuple(each.name for each in orders), following
 
     async def respond(self, caller: Caller, order: ACMEOrder, position: int, type_: str) -> ACMEOrder:
         """Start to validate the challenge, in the background and without a write.
@@ -234,7 +241,7 @@ def _may_change(order: ACMEOrder, position: int | None) -> bool:
 
 
 def _challenge(order: ACMEOrder, position: int, type_: str) -> Challenge:
-    for each in order.status.authorizations[position].challenges:
-        if each.type == type_:
-            return each
-    raise NotFound
+    found = challenge_of(order, position, type_)
+    if found is None:
+        raise NotFound
+    return found

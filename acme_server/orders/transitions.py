@@ -40,7 +40,10 @@ from kms.resources.orders import (
 _Change = Callable[[int, Challenge], Challenge]
 
 _MESSAGE_LENGTH = 1024
+_DETAIL_LENGTH = 512
+"""Characters of an error that an order stores: a name of 253 and what is wrong with it."""
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
+_SEVERAL = 2
 _BROKEN: Mapping[AuthorizationState, str] = {
     "invalid": "Control could not be proven.",
     "deactivated": "The authorization was deactivated.",
@@ -60,7 +63,7 @@ def begun(
         if id_ not in running or each.state not in {"pending", "processing"}:
             return each
         started = each.started if each.attempt == attempt else now
-        return replace(each, state="processing", error=running[id_], started=started, attempt=attempt)
+        return replace(each, state="processing", error=_brief(running[id_]), started=started, attempt=attempt)
 
     return _with_challenges(order, challenge)
 
@@ -98,13 +101,19 @@ def validated(
         proof = next((each for each in challenges if each.state == "valid"), None)
         if proof is not None and proof.validated is not None:
             expires = authorization_expires(order, lifetime, validated=proof.validated)
-            return replace(authorization, state="valid", expires=expires)
+            return replace(_tried(authorization), state="valid", expires=expires)
         if any(each.state == "invalid" for each in challenges):
-            return replace(authorization, state="invalid")
+            return replace(_tried(authorization), state="invalid")
         return authorization
 
     authorizations = tuple(settled(*each) for each in enumerate(order.status.authorizations))
     return _derived(_changed(order, authorizations=authorizations), now=now)
+
+
+def _tried(authorization: Authorization) -> Authorization:
+    """The authorization without the challenges that were not tried: an order that has ended does not store them."""
+    tried = tuple(each for each in authorization.challenges if each.state != "pending")
+    return authorization if tried == authorization.challenges else replace(authorization, challenges=tried)
 
 
 def _settled(challenge: Challenge, outcome: Outcome | None) -> Challenge:
@@ -115,7 +124,12 @@ def _settled(challenge: Challenge, outcome: Outcome | None) -> Challenge:
             proven = replace(challenge, state="valid", validated=at, caa_checked_at=caa)
             return replace(proven, error=None, started=None, attempt=None)
         case Failed(problem):
-            return replace(challenge, state="invalid", error=problem, started=None, attempt=None)
+            return replace(challenge, state="invalid", error=_brief(problem), started=None, attempt=None)
+
+
+def _brief(problem: StoredProblem | None) -> StoredProblem | None:
+    """The problem as orders store it: without those of earlier attempts, and of limited length."""
+    return problem and StoredProblem(type=problem.type, detail=problem.detail[:_DETAIL_LENGTH])
 
 
 def deactivated(order: ACMEOrder, position: int, *, now: datetime) -> ACMEOrder:
@@ -181,17 +195,20 @@ def _derived(order: ACMEOrder, *, now: datetime) -> ACMEOrder:
 
 
 def _reason(broken: list[Authorization]) -> StoredProblem:
-    problems = [_problem_of(each) for each in broken]
-    first = problems[0]
-    if len(problems) == 1:
-        return StoredProblem(type=first.type, detail=f"{broken[0].identifier.value}: {first.detail}")
-    return StoredProblem(
-        type=first.type,
-        detail=f"{len(problems)} authorizations failed. {broken[0].identifier.value}: {first.detail}",
-        subproblems=tuple(
-            StoredSubProblem(type=problem.type, detail=problem.detail, identifier=each.identifier)
-            for each, problem in zip(broken, problems, strict=True)
-        ),
+    """Why the order failed: the first error. The others stay with their challenges (`subproblems_of`)."""
+    first = _problem_of(broken[0])
+    several = f"{len(broken)} authorizations failed. " if len(broken) > 1 else ""
+    return StoredProblem(type=first.type, detail=f"{several}{broken[0].identifier.value}: {first.detail}")
+
+
+def subproblems_of(order: ACMEOrder) -> tuple[StoredSubProblem, ...]:
+    """The errors of the identifiers that made the order invalid, if there are several (RFC 8555, 6.7.1)."""
+    broken = [each for each in order.status.authorizations if each.state in _BROKEN]
+    if order.status.state != "invalid" or len(broken) < _SEVERAL:
+        return ()
+    return tuple(
+        StoredSubProblem(type=problem.type, detail=problem.detail, identifier=each.identifier)
+        for each, problem in zip(broken, map(_problem_of, broken), strict=True)
     )
 
 
@@ -286,11 +303,23 @@ def failed(order: ACMEOrder, problem: StoredProblem, *, reason: str, now: dateti
     return _changed(
         order,
         state="invalid",
-        error=problem,
+        authorizations=tuple(_ended(each) for each in order.status.authorizations),
+        error=_brief(problem),
         request=None,
         accepted=None,
         conditions=with_condition(order.status.conditions, not_ready),
     )
+
+
+def _ended(authorization: Authorization) -> Authorization:
+    """The authorization as an order stores it that has ended: nothing is validated for it any more."""
+    if not any(each.state == "processing" for each in authorization.challenges):
+        return _tried(authorization)
+    stopped = (
+        replace(each, state="pending", error=None, started=None, attempt=None) if each.state == "processing" else each
+        for each in authorization.challenges
+    )
+    return _tried(replace(authorization, challenges=tuple(stopped)))
 
 
 def revoked(order: ACMEOrder, reason: str, *, by_key: bool = False, now: datetime) -> ACMEOrder:

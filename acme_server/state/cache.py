@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
@@ -16,14 +17,20 @@ R = TypeVar("R")
 
 
 class Cache(Generic[T]):
-    """The newest version of each of the `capacity` objects that were used last.
+    """The newest version of each of the objects that were used last: `capacity` of them, with `octets` together.
 
     Writes, live reads and watch events arrive in any order: an older version never replaces a newer one, and an object
     whose deletion was seen does not come back with an earlier read.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(
+        self, capacity: int, *, octets: int = sys.maxsize, weigh: Callable[[T], int] = lambda _resource: 0
+    ) -> None:
         self._capacity = capacity
+        self._maximum_octets = octets
+        self._weigh = weigh
+        self._octets = 0
+        self._weights: dict[Key, int] = {}
         self._objects: OrderedDict[Key, T] = OrderedDict()
         self._deletions: OrderedDict[Key, str] = OrderedDict()
 
@@ -49,32 +56,34 @@ class Cache(Generic[T]):
         known = self._objects.get(key)
         if known is not None and not newer(version, known.metadata.resource_version):
             return known
+        self.drop(key)
         self._objects[key] = resource
-        self._objects.move_to_end(key)
-        _shrink(self._objects, self._capacity)
+        self._weights[key] = octets = self._weigh(resource)
+        self._octets += octets
+        while len(self._objects) > self._capacity or self._octets > self._maximum_octets:
+            self.drop(next(iter(self._objects)))
         return resource
 
     def remove(self, key: Key, version: str) -> None:
         """Take note that the object was deleted at that version."""
         known = self._objects.get(key)
         if known is not None and not newer(known.metadata.resource_version, version):
-            del self._objects[key]
+            self.drop(key)
         self._deletions[key] = version
         self._deletions.move_to_end(key)
-        _shrink(self._deletions, self._capacity)
+        while len(self._deletions) > self._capacity:
+            self._deletions.popitem(last=False)
 
     def drop(self, key: Key) -> None:
         """Forget the object: it may have changed or been deleted since."""
         self._objects.pop(key, None)
+        self._octets -= self._weights.pop(key, 0)
 
     def clear(self) -> None:
         """Forget all objects."""
         self._objects.clear()
-
-
-def _shrink(entries: OrderedDict[Key, R], capacity: int) -> None:
-    while len(entries) > capacity:
-        entries.popitem(last=False)
+        self._weights.clear()
+        self._octets = 0
 
 
 class SharedReads(Generic[R]):

@@ -84,6 +84,11 @@ class Index(Generic[T]):
         for view in self._views:
             view.obscure(key)
 
+    def has(self, metadata: ObjectMeta) -> bool:
+        """Whether the views have seen that version of the object, or a newer one."""
+        known = self._versions.get((metadata.namespace, metadata.name))
+        return known is not None and not newer(metadata.resource_version, known)
+
     def mark_stale(self) -> None:
         """Changes may have been missed: do not rely on any object until it is seen again."""
         self.complete = False

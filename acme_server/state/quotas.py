@@ -1,34 +1,89 @@
-"""How many accounts and orders may exist: etcd must not fill up."""
+"""How many accounts and orders may exist, and what they may take: etcd must not fill up, nor one tenant take it all.
+
+Each limit is for a number of objects and for their octets (`acme_server.state.weight`). What one namespace may use is
+a share of what the other namespaces leave, and what one account may use is a share of what the other accounts leave to
+its namespace. So there is room for one more, however many are greedy.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from acme_server.model import Profile
 from acme_server.problems import ProblemType, Refused
 from acme_server.state.index import Index, View
+from acme_server.state.retention import unsuccessful_until
+from acme_server.state.shares import RESERVE, share_of, with_reserve
+from acme_server.state.weight import weigh_order
+from acme_server.state.write_rate import WriteRate
 from kms.clock import Clock
 from kms.resources.accounts import ACMEAccount
 from kms.resources.meta import Key
-from kms.resources.orders import OPEN_STATES, ACMEOrder, with_authorizations
+from kms.resources.orders import ACMEOrder, with_authorizations
 
 MAXIMUM_OPEN_ORDERS = 300
-"""Open orders of one account. cert-manager works on 60 challenges at a time; more orders only fill etcd."""
+"""Orders of one account without a certificate. cert-manager works on 60 challenges at a time; more only fill etcd."""
+MAXIMUM_OPEN_OCTETS = 8 * 2**20
 _RETRY_WHEN_FULL = 300
 _RETRY_WHEN_BUSY = 30
+_MEBIBYTE = 2**20
 
+K = TypeVar("K")
+V = TypeVar("V")
 T = TypeVar("T", bound=ACMEAccount | ACMEOrder)
 
 
-class ObjectQuota(View[T]):
-    """Counts the objects of one kind, altogether and by profile.
+@dataclass(slots=True)
+class Usage:
+    """A number of objects, and their octets."""
 
-    `what` names the kind in problem documents, `maximum` limits their number altogether. Objects for which
-    `counts_for_profile` is false (aliases of accounts) count only altogether.
+    objects: int = 0
+    octets: int = 0
+
+    def add(self, objects: int, octets: int) -> None:
+        """Add to both; negative numbers subtract."""
+        self.objects += objects
+        self.octets += octets
+
+
+class _Scope(NamedTuple):
+    """What an object counts for. `name` is (namespace, profile, account)."""
+
+    name: tuple[str, str, str]
+    namespace: Usage
+    profile: Usage
+    account: Usage
+
+
+class _Limit(NamedTuple):
+    """`most` objects or octets, of which `used` are in use; `text` names the limit, `{}` in the place of the amount."""
+
+    used: int
+    most: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileLimits:
+    """What a profile allows of one kind (None: any amount), and the fields that say so."""
+
+    objects: int | None = None
+    octets: int | None = None
+    objects_field: str = ""
+    octets_field: str = ""
+
+
+class ObjectQuota(View[T]):
+    """Counts and weighs the objects of one kind: altogether, by namespace, by profile and by account.
+
+    `what` names the kind in problem documents. Objects for which `counts_for_profile` is false (aliases of accounts)
+    count for no profile. `weigh` returns the octets of an object, `account_of` the name of the account that it is for,
+    "" for a kind that accounts do not have. The shares are numbers from 0 to 1. `write_rate` counts each new version.
     """
 
     def __init__(
@@ -37,107 +92,272 @@ class ObjectQuota(View[T]):
         what: str,
         *,
         maximum: int,
+        maximum_octets: int = sys.maxsize,
+        namespace_share: float = 1.0,
+        account_share: float = 1.0,
+        reserve: float = RESERVE,
+        write_rate: WriteRate | None = None,
+        weigh: Callable[[T], int] = lambda _resource: 0,
+        account_of: Callable[[T], str] = lambda _resource: "",
         counts_for_profile: Callable[[T], bool] = lambda _resource: True,
     ) -> None:
         super().__init__(index)
         self._what = what
         self.maximum = maximum
+        self.maximum_octets = maximum_octets
+        self._namespace_share = namespace_share
+        self._account_share = account_share
+        self._reserve = reserve
+        self._write_rate = write_rate
+        self._weigh = weigh
+        self._account_of = account_of
         self._counts_for_profile = counts_for_profile
-        self._profiles: dict[Key, Key] = {}
-        self._counts: Counter[Key] = Counter()
+        self._entries: dict[Key, tuple[_Scope, int]] = {}
+        self._whole = Usage()
+        self._namespaces: dict[str, Usage] = {}
+        self._profiles: dict[Key, Usage] = {}
+        self._scopes: dict[tuple[str, str, str], _Scope] = {}
 
     def __len__(self) -> int:
-        return len(self._profiles)
+        return self._whole.objects
+
+    def octets(self) -> int:
+        """The octets of all objects."""
+        return self._whole.octets
 
     def count(self, namespace: str, profile: str) -> int:
         """The number of objects of the profile."""
-        return self._counts[namespace, profile]
+        return self._profiles.get((namespace, profile), Usage()).objects
+
+    def usage_of_account(self, profile: Profile, account: str) -> Usage:
+        """The objects of the account."""
+        found = self._scopes.get((*profile.key, account))
+        return found.account if found is not None else Usage()
 
     def put(self, key: Key, resource: T) -> None:
         """Count the object; one that took the name of another before that was seen to go, in its place."""
-        name = resource.spec.profile_ref.name if self._counts_for_profile(resource) else ""
-        profile = sys.intern(key[0]), sys.intern(name)
-        if key in self._profiles:
-            if self._profiles[key] == profile:
-                return
-            self.remove(key)
-        self._profiles[key] = profile
-        self._counts[profile] += 1
+        profile = resource.spec.profile_ref.name if self._counts_for_profile(resource) else ""
+        octets = self._weigh(resource)
+        if self._write_rate is not None and self._index.complete:
+            # While the index is incomplete, objects are listed that were written long ago.
+            self._write_rate.add(key[0], octets)
+        self._discard(key)
+        scope = self._scope(key[0], profile, self._account_of(resource))
+        self._entries[key] = scope, octets
+        self._add(scope, 1, octets)
 
     def remove(self, key: Key) -> None:
         """Stop counting the object."""
-        profile = self._profiles.pop(key)
-        self._counts[profile] -= 1
-        if not self._counts[profile]:
-            del self._counts[profile]
+        self._discard(key)
 
     def obscure(self, key: Key) -> None:
         """Go on counting the object: it still takes its place. One of an unknown profile counts altogether."""
-        if key not in self._profiles:
-            profile = self._profiles[key] = sys.intern(key[0]), ""
-            self._counts[profile] += 1
+        if key not in self._entries:
+            scope = self._scope(key[0], "", "")
+            self._entries[key] = scope, 0
+            self._add(scope, 1, 0)
 
     def admit(self, profile: Profile, *, limit: int | None, field: str) -> None:
-        """Raise Refused (rateLimited) if the profile, or the server, must not have one more.
+        """Raise Refused (rateLimited) if the profile, its namespace or the server must not have one more.
 
         `limit` is the value of the profile's `field`.
         """
-        if limit is not None and self.count(*profile.key) >= limit:
-            raise _full(f"Profile {'/'.join(profile.key)} has reached its limit of {limit} {self._what} ({field}).")
-        if len(self) >= self.maximum:
-            raise _full(f"This server has reached its limit of {self.maximum} {self._what}.")
+        self._admit(profile, "", 1, ProfileLimits(objects=limit, objects_field=field), renewal=False)
+
+    @contextmanager
+    def hold(
+        self, profile: Profile, account: str, octets: int, limits: ProfileLimits, *, renewal: bool = False
+    ) -> Iterator[None]:
+        """Admit an object of that many octets, and count it until the block ends: by then it is stored and counted.
+
+        So requests that come at once are admitted one by one. A `renewal` may exceed each limit by the reserve. Raises
+        Refused (rateLimited).
+        """
+        self._admit(profile, account, octets, limits, renewal=renewal)
+        scope = self._scope(*profile.key, account)
+        self._add(scope, 1, octets)
+        try:
+            yield
+        finally:
+            self._add(scope, -1, -octets)
+
+    def require_room(self, octets: int) -> None:
+        """Raise Refused (rateLimited) if no object may grow by that much: the whole and its reserve are used up."""
+        most = with_reserve(self.maximum_octets, self._reserve)
+        if self._whole.octets + octets > most:
+            raise _full(f"This server has reached its limit of {self._octets(most)}.")
+
+    def _admit(self, profile: Profile, account: str, octets: int, limits: ProfileLimits, *, renewal: bool) -> None:
+        scope = self._scope(*profile.key, account)
+        for wanted, amount, found in (
+            (1, self._objects, self._limits_of_objects(scope, limits)),
+            (octets, self._octets, self._limits_of_octets(scope, limits)),
+        ):
+            for limit in found:
+                most = with_reserve(limit.most, self._reserve) if renewal else limit.most
+                if limit.used + wanted > most:
+                    raise _full(limit.text.format(amount(limit.most)))
+
+    def _limits_of_objects(self, scope: _Scope, limits: ProfileLimits) -> Iterator[_Limit]:
+        if limits.objects is not None:
+            yield _Limit(scope.profile.objects, limits.objects, _of_profile(scope, limits.objects_field))
+        yield from self._shared(
+            self.maximum, self._whole.objects, scope.namespace.objects, scope.account.objects, scope
+        )
+
+    def _limits_of_octets(self, scope: _Scope, limits: ProfileLimits) -> Iterator[_Limit]:
+        if limits.octets is not None:
+            yield _Limit(scope.profile.octets, limits.octets, _of_profile(scope, limits.octets_field))
+        yield from self._shared(
+            self.maximum_octets, self._whole.octets, scope.namespace.octets, scope.account.octets, scope
+        )
+
+    def _shared(self, whole: int, used: int, by_namespace: int, by_account: int, scope: _Scope) -> Iterator[_Limit]:
+        """The limits of the server, of a namespace and, for what accounts have, of an account."""
+        namespace, _, account = scope.name
+        yield _Limit(used, whole, "This server has reached its limit of {}.")
+        share = share_of(whole, used - by_namespace, self._namespace_share)
+        yield _Limit(by_namespace, share, f"Namespace {namespace} has reached its share of {{}}.")
+        if account:
+            share = share_of(share, by_namespace - by_account, self._account_share)
+            yield _Limit(by_account, share, "The account has reached its share of {}.")
+
+    def _objects(self, count: int) -> str:
+        return f"{count} {self._what}"
+
+    def _octets(self, count: int) -> str:
+        return f"{count / _MEBIBYTE:.1f} MiB of {self._what}"
+
+    def _scope(self, namespace: str, profile: str, account: str) -> _Scope:
+        """The scope with that name, which counts only if objects are added to it."""
+        name = namespace, profile, account
+        found = self._scopes.get(name)
+        if found is None:
+            found = _Scope(
+                (sys.intern(namespace), sys.intern(profile), sys.intern(account)),
+                self._namespaces.get(namespace) or Usage(),
+                self._profiles.get(name[:2]) or Usage(),
+                Usage(),
+            )
+        return found
+
+    def _add(self, scope: _Scope, objects: int, octets: int) -> None:
+        for usage in (self._whole, *scope[1:]):
+            usage.add(objects, octets)
+        namespace, profile, _ = scope.name
+        _keep(self._scopes, scope.name, scope, scope.account)
+        _keep(self._profiles, (namespace, profile), scope.profile, scope.profile)
+        _keep(self._namespaces, namespace, scope.namespace, scope.namespace)
+
+    def _discard(self, key: Key) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            scope, octets = entry
+            self._add(scope, -1, -octets)
 
 
 class OpenOrderQuota(View[ACMEOrder]):
-    """Counts the open orders of each account."""
+    """Counts and weighs the orders of each account that have no certificate: open, failed and abandoned ones.
 
-    def __init__(self, index: Index[ACMEOrder], *, clock: Clock, maximum: int = MAXIMUM_OPEN_ORDERS) -> None:
+    A failed order counts until it is deleted, a day later: else an account that fails would fill etcd. An account that
+    has certificates may fail as many orders more: a day without DNS must not stop its renewals.
+    """
+
+    def __init__(
+        self,
+        index: Index[ACMEOrder],
+        *,
+        clock: Clock,
+        maximum: int = MAXIMUM_OPEN_ORDERS,
+        maximum_octets: int = MAXIMUM_OPEN_OCTETS,
+        reserve: float = RESERVE,
+    ) -> None:
         super().__init__(index)
         self._clock = clock
         self.maximum = maximum
+        self.maximum_octets = maximum_octets
+        self._reserve = reserve
         self._accounts: dict[Key, Key] = {}
-        self._expirations: dict[Key, dict[Key, datetime]] = {}
+        self._orders: dict[Key, dict[Key, tuple[datetime, int]]] = {}
+        self._held: dict[Key, Usage] = {}
 
     def __len__(self) -> int:
         return len(self._accounts)
 
     def count(self, namespace: str, account: str) -> int:
-        """The number of the account's open orders that have not expired."""
-        now = self._clock()
-        return sum(expires >= now for expires in self._expirations.get((namespace, account), {}).values())
+        """The number of the account's orders that have no certificate and are not due for deletion."""
+        return self._usage((namespace, account)).objects
 
     def put(self, key: Key, order: ACMEOrder) -> None:
-        """Count the order while it is open; a pre-authorization, until it is valid."""
+        """Count the order until it has a certificate; a pre-authorization, until it is valid."""
+        self.remove(key)
         order = with_authorizations(order)  # lists and events have no authorizations of a new order
-        if order.status.state not in OPEN_STATES or (order.spec.preauthorization and order.status.state == "ready"):
-            self.remove(key)
+        until = unsuccessful_until(order)
+        if until is None or (order.spec.preauthorization and order.status.state == "ready"):
             return
         account = self._accounts[key] = sys.intern(key[0]), sys.intern(order.spec.account_ref.name)
-        self._expirations.setdefault(account, {})[key] = order.spec.expires
+        self._orders.setdefault(account, {})[key] = until, weigh_order(order)
 
     def remove(self, key: Key) -> None:
         """Stop counting the order."""
         account = self._accounts.pop(key, None)
         if account is None:
             return
-        orders = self._expirations[account]
+        orders = self._orders[account]
         del orders[key]
         if not orders:
-            del self._expirations[account]
+            del self._orders[account]
 
     def obscure(self, key: Key) -> None:
         """Go on counting the order, until it expires."""
 
-    def admit(self, namespace: str, account: str) -> None:
-        """Raise Refused (rateLimited) if the account has as many open orders as it may have."""
-        if len(self._expirations.get((namespace, account), ())) < self.maximum:
-            return
-        if self.count(namespace, account) >= self.maximum:
+    @contextmanager
+    def hold(
+        self, namespace: str, account: str, octets: int, *, stored: Usage, renewal: bool = False
+    ) -> Iterator[None]:
+        """Admit an order of that many octets, and count it until the block ends: by then it is stored and counted.
+
+        `stored` are all orders of the account; those with a certificate raise its limits. A `renewal` may exceed each
+        limit by the reserve. Raises Refused (rateLimited).
+        """
+        key = sys.intern(namespace), sys.intern(account)
+        used, held = self._usage(key), self._held.get(key) or Usage()
+        used.add(held.objects, held.octets)
+        objects = self.maximum + max(0, stored.objects - used.objects)
+        most = self.maximum_octets + max(0, stored.octets - used.octets)
+        if renewal:
+            objects, most = with_reserve(objects, self._reserve), with_reserve(most, self._reserve)
+        if used.objects >= objects or used.octets + octets > most:
             raise Refused(
                 ProblemType.RATE_LIMITED,
-                f"The account has {self.maximum} open orders; finish some of them first.",
+                f"The account has {used.objects} orders that are open or failed within a day; finish some of them.",
                 retry_after=_RETRY_WHEN_BUSY,
             )
+        held.add(1, octets)
+        _keep(self._held, key, held, held)
+        try:
+            yield
+        finally:
+            held.add(-1, -octets)
+            _keep(self._held, key, held, held)
+
+    def _usage(self, account: Key) -> Usage:
+        now = self._clock()
+        counted = [octets for until, octets in self._orders.get(account, {}).values() if until >= now]
+        return Usage(len(counted), sum(counted))
+
+
+def _keep(known: dict[K, V], name: K, value: V, usage: Usage) -> None:
+    """Keep the value under that name while objects count for it."""
+    if usage.objects:
+        known[name] = value
+    else:
+        known.pop(name, None)
+
+
+def _of_profile(scope: _Scope, field: str) -> str:
+    namespace, profile, _ = scope.name
+    return f"Profile {namespace}/{profile} has reached its limit of {{}} ({field})."
 
 
 def _full(detail: str) -> Refused:

@@ -63,6 +63,13 @@ def _earliest_deletion(order: ACMEOrder) -> datetime | None:
             return _later(order.spec.expires, WITHOUT_CERTIFICATE)
 
 
+def unsuccessful_until(order: ACMEOrder) -> datetime | None:
+    """When an order that has no certificate may be deleted, as far as is known now; None: it has one."""
+    if order.status.state == "valid":
+        return None
+    return _earliest_deletion(order) or order.spec.expires + WITHOUT_CERTIFICATE
+
+
 def is_abandoned(account: ACMEAccount, *, retention: timedelta | None, has_orders: bool, now: datetime) -> bool:
     """Whether the account may be deleted: it is older than its profile's `retention` and has no orders.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
@@ -58,12 +59,23 @@ def answering_unavailable() -> Iterator[None]:
         raise Unavailable("The Kubernetes API does not allow this at the moment.", 30) from error
 
 
+@contextmanager
+def _reading_page() -> Iterator[None]:
+    """Raise NotFound for a token of a page that has expired or is invalid, and Unavailable as above."""
+    with answering_unavailable():
+        try:
+            yield
+        except (errors.Gone, errors.Invalid) as error:
+            raise NotFound("This page of the list has expired; read the list from its beginning.") from error
+
+
 class Store(Generic[T]):
     """Resources of one kind.
 
-    `normalise` is applied to every object that the API server returns. `index` learns of every version of every object,
-    written here or seen in the watch. `is_sole_writer` says whether no other replica can have written in the last
-    minute: only then does the cache hold the latest version.
+    The cache has up to `capacity` objects, of `octets` together as `weigh` weighs them. `normalise` is applied to every
+    object that the API server returns. `index` learns of every version of every object, written here or seen in the
+    watch. `is_sole_writer` says whether no other replica can have written in the last minute: only then does the cache
+    hold the latest version. `admit_write` is called with each object before it is written; it may raise Unavailable.
     """
 
     def __init__(
@@ -72,17 +84,21 @@ class Store(Generic[T]):
         kind: Kind[T],
         *,
         capacity: int,
+        octets: int = sys.maxsize,
+        weigh: Callable[[T], int] = lambda _resource: 0,
         normalise: Callable[[T], T] = identity,
         index: Index[T] | None = None,
         is_sole_writer: Callable[[], bool] = lambda: True,
+        admit_write: Callable[[T], None] = lambda _resource: None,
         retry: Callable[[], AsyncIterator[int]] = attempts,
     ) -> None:
         self._cluster = cluster
         self._kind = kind
-        self._cache: Cache[T] = Cache(capacity)
+        self._cache: Cache[T] = Cache(capacity, octets=octets, weigh=weigh)
         self._normalise = normalise
         self._index = Index() if index is None else index
         self.is_sole_writer = is_sole_writer
+        self._admit_write = admit_write
         self._retry = retry
         self._reads: SharedReads[T | None] = SharedReads(self._read)
         # In this process one writer at a time changes an object: transitions queue up here instead of conflicting.
@@ -131,20 +147,32 @@ class Store(Generic[T]):
             on_unreadable(unreadable)
         return tuple(self._take(each) for each in listing.items)
 
-    async def page(self, namespace: str, *, labels: str, limit: int, token: str = "") -> tuple[tuple[T, ...], str]:
-        """At most `limit` objects with these labels, and the token of the next page ("": this is the last one).
+    async def page(
+        self, namespace: str, *, labels: str = "", fields: str = "", limit: int, token: str = ""
+    ) -> tuple[tuple[T, ...], str]:
+        """At most `limit` objects that match these selectors, and the token of the next page ("": this is the last).
 
         Raises NotFound if the token has expired or is invalid, and Unavailable.
         """
-        with answering_unavailable():
-            try:
-                page = await self._cluster.page(self._kind, namespace, labels=labels, limit=limit, token=token)
-            except (errors.Gone, errors.Invalid) as error:
-                raise NotFound("This page of the list has expired; read the list from its beginning.") from error
+        with _reading_page():
+            page = await self._cluster.page(
+                self._kind, namespace, labels=labels, fields=fields, limit=limit, token=token
+            )
         return tuple(self._take(each) for each in page.items), page.continue_token
+
+    async def metadata_page(
+        self, namespace: str, *, labels: str = "", fields: str = "", limit: int, token: str = ""
+    ) -> tuple[tuple[ObjectMeta, ...], str]:
+        """The metadata of the objects that `page` returns whole. Raises what `page` raises."""
+        with _reading_page():
+            page = await self._cluster.metadata_page(
+                self._kind, namespace, labels=labels, fields=fields, limit=limit, token=token
+            )
+        return tuple(each.metadata for each in page.items), page.continue_token
 
     async def add(self, resource: T) -> T:
         """Create the object. Raises AlreadyExists and Unavailable."""
+        self._admit_write(resource)
         with answering_unavailable():
             try:
                 created = await self._cluster.create(self._kind, resource)
@@ -199,6 +227,7 @@ class Store(Generic[T]):
         raise Unavailable("Too many changes to the same object at once.")
 
     async def _replace_status(self, wanted: T) -> T:
+        self._admit_write(wanted)
         try:
             with answering_unavailable():
                 return self._take(await self._cluster.replace_status(self._kind, wanted))

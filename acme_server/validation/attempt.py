@@ -11,10 +11,10 @@ from weakref import WeakValueDictionary
 
 from acme_server.metrics import Metrics
 from acme_server.model import ChallengeId, Failed, Outcome, Valid
-from acme_server.problems import ProblemType
+from acme_server.problems import NotFound, ProblemType
 from acme_server.state.cache import Key
 from kms.clock import Clock
-from kms.resources.orders import ACMEOrder, ChallengeType, Identifier, StoredProblem, StoredSubProblem
+from kms.resources.orders import ACMEOrder, ChallengeType, Identifier, StoredProblem, StoredSubProblem, token_of
 
 logger = logging.getLogger(__name__)
 
@@ -79,9 +79,9 @@ class Validation:
     @classmethod
     def of(cls, order: ACMEOrder, id_: ChallengeId, thumbprint: str, *, quiet: bool, now: float) -> Validation:
         """The validation of that challenge; the key authorization is fixed here."""
-        token = next(
-            each.token for each in order.spec.tokens if each.authorization == id_.position and each.type == id_.type
-        )
+        token = token_of(order.spec, id_.position, id_.type)
+        if token is None:
+            raise NotFound
         identifier = order.status.authorizations[id_.position].identifier
         account = order.metadata.namespace, order.spec.account_ref.name
         return cls(id_, order, account, identifier, token, f"{token}.{thumbprint}", quiet, now)

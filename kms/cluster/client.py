@@ -21,14 +21,16 @@ from kms.cluster.service_account_token import TOKEN_SECONDS, Token
 from kms.cluster.transport import (
     APPLY,
     DEADLINE_SECONDS,
+    JSON,
     MERGE,
+    METADATA,
     SILENCE_SECONDS,
     Request,
     Transport,
     Verb,
 )
 from kms.resources.kinds import Kind
-from kms.resources.meta import ObjectMeta, Resource, Unreadable
+from kms.resources.meta import ObjectMeta, PartialObjectMetadata, Resource, Unreadable
 
 T = TypeVar("T", bound=Resource)
 
@@ -158,6 +160,16 @@ class Cluster:
         items, unreadable = decode_items(kind, page.items)
         return Listing(items, page.resource_version, page.continue_token, unreadable)
 
+    async def metadata_page(
+        self, kind: Kind[T], namespace: str | None = None, *, labels: str = "", fields: str = "", limit: int, token: str
+    ) -> Listing[PartialObjectMetadata]:
+        """One page of the metadata of the objects that `page` returns whole. Raises what `page` raises."""
+        query = {"labelSelector": labels, "fieldSelector": fields}
+        page = await self.raw_page(kind, namespace, limit=limit, token=token, query=query, accept=METADATA)
+        partial = Kind(kind.group, kind.version, kind.kind, kind.plural, PartialObjectMetadata, kind.namespaced)
+        items, unreadable = decode_items(partial, page.items)
+        return Listing(items, page.resource_version, page.continue_token, unreadable)
+
     async def raw_page(
         self,
         kind: Kind[T],
@@ -166,13 +178,17 @@ class Cluster:
         limit: int,
         token: str = "",
         query: Mapping[str, str] = MappingProxyType({}),
+        accept: str = JSON,
+        most: int | None = None,
     ) -> Page:
         """The same page, its items not decoded (kms.cluster.codec.decode_items). Raises what `page` raises.
 
-        `query` are further parameters of the request.
+        `query` are further parameters of the request. Raises TooLong if the page has more than `most` octets.
         """
         asked = {**query, "limit": str(limit), "continue": token}
-        return decode_page(await self._send("list", kind, _path(kind, namespace), query=asked))
+        return decode_page(
+            await self._send("list", kind, _path(kind, namespace), query=asked, accept=accept, most=most)
+        )
 
     async def version(self, kind: Kind[T], namespace: str | None = None) -> str:
         """The current resourceVersion of the kind, from which to watch without a list."""
@@ -339,9 +355,14 @@ class Cluster:
         *,
         query: Mapping[str, str] | None = None,
         body: bytes | None = None,
-        content_type: str = "application/json",
+        content_type: str = JSON,
+        accept: str = JSON,
+        most: int | None = None,
     ) -> bytes:
-        return await self._transport.send(_request(verb, kind, path, query=query, body=body, content_type=content_type))
+        request = _request(
+            verb, kind, path, query=query, body=body, content_type=content_type, accept=accept, most=most
+        )
+        return await self._transport.send(request)
 
 
 def _request(
@@ -351,11 +372,13 @@ def _request(
     *,
     query: Mapping[str, str] | None = None,
     body: bytes | None = None,
-    content_type: str = "application/json",
+    content_type: str = JSON,
+    accept: str = JSON,
+    most: int | None = None,
 ) -> Request:
     if query:
         path += "?" + urlencode({key: value for key, value in query.items() if value})
-    return Request(verb, kind.plural, path, body, content_type)
+    return Request(verb, kind.plural, path, body, content_type, accept, most)
 
 
 def _path(kind: Kind[T], namespace: str | None, name: str | None = None, subresource: str = "") -> str:

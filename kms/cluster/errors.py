@@ -10,6 +10,7 @@ ClusterError
 ├── Undecodable     the answer does not fit our model
 ├── Misconfigured   no kubeconfig and no ServiceAccount, or a broken file
 └── Unavailable     try again later: 401 after a refresh, 429, 5xx, transport, deadline. A write may have happened
+    ├── TooLong     the answer is longer than the caller takes
     └── Unserved    the API server does not know the kind (yet): its CRD is not there
 """
 
@@ -96,6 +97,10 @@ class Unavailable(ClusterError):
         super().__init__(message)
         self.retry_after = retry_after
         self.delivery = delivery
+
+
+class TooLong(Unavailable):
+    """The answer is longer than the caller takes: ask for less."""
 
 
 class Unserved(Unavailable):

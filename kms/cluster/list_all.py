@@ -13,16 +13,18 @@ from typing import Any, TypeVar
 
 from kms.cluster.client import Cluster
 from kms.cluster.codec import Page, decode_items
-from kms.cluster.errors import Unavailable
+from kms.cluster.errors import TooLong, Unavailable
 from kms.resources.kinds import Kind
 from kms.resources.meta import Resource, Unreadable
 
 T = TypeVar("T", bound=Resource)
 
-_FIRST, _SMALLEST, _LARGEST = 500, 50, 2_000
-"""Objects of a page."""
+_FIRST, _SMALLEST, _LARGEST = 100, 50, 2_000
+"""Objects of a page. The first page tells how long objects are; an order has up to 190 kB."""
 _OCTETS = 8_000_000
 """The aim for the length of a page: it is in memory as a whole, and should arrive well within a call's deadline."""
+_MOST = 3
+"""How many times as long as intended a page may be: the objects of the next namespace may be much longer."""
 _BATCH = 100
 """Objects that are decoded before others have a turn: a few milliseconds."""
 _TRIES = 4
@@ -37,22 +39,24 @@ async def list_all(
     *,
     on_unreadable: Callable[[Unreadable], None],
     pause: float = 5.0,
+    octets: int = _OCTETS,
 ) -> AsyncGenerator[T, None]:
     """All objects of one snapshot, in one namespace or (None) everywhere.
 
     `on_unreadable` is called with each object that does not fit its model. A page that does not arrive is requested
-    again after `pause` seconds, with half as many objects.
+    again after `pause` seconds, with half as many objects; one that is much longer than `octets`, at once with a
+    quarter.
 
     Raises what `Cluster.page` raises: Unavailable if a page did not arrive in four attempts, Gone if the list
     took longer than the API server keeps a snapshot.
     """
-    pages = _Pages(cluster, kind, namespace, pause)
+    pages = _Pages(cluster, kind, namespace, pause, most=_MOST * octets)
     upcoming: asyncio.Task[Page] | None = asyncio.create_task(pages.page("", _FIRST))
     try:
         while upcoming is not None:
             page, upcoming = await upcoming, None
             if page.continue_token:
-                upcoming = asyncio.create_task(pages.page(page.continue_token, _limit(page)))
+                upcoming = asyncio.create_task(pages.page(page.continue_token, _limit(page, octets)))
             for first in range(0, len(page.items), _BATCH):
                 found, unreadable = decode_items(kind, page.items[first : first + _BATCH])
                 for unread in unreadable:
@@ -69,17 +73,20 @@ async def list_all(
 class _Pages:
     """Requests the pages of a list, each of them several times if need be, so that the list need not start over."""
 
-    def __init__(self, cluster: Cluster, kind: Kind[Any], namespace: str | None, pause: float) -> None:
+    def __init__(self, cluster: Cluster, kind: Kind[Any], namespace: str | None, pause: float, *, most: int) -> None:
         self._cluster = cluster
         self._kind = kind
         self._namespace = namespace
         self._pause = pause
+        self._most = most
 
     async def page(self, token: str, limit: int) -> Page:
         """The page of the token, with up to `limit` objects."""
         for _ in range(_TRIES - 1):
             try:
                 return await self._request(token, limit)
+            except TooLong:
+                return await self.page(token, max(limit // 4, _SMALLEST))
             except Unavailable as error:
                 extra = {"kind": self._kind.kind, "limit": limit, "error": str(error)}
                 logger.warning("page cannot be listed; trying again", extra=extra)
@@ -88,9 +95,10 @@ class _Pages:
         return await self._request(token, limit)
 
     async def _request(self, token: str, limit: int) -> Page:
-        return await self._cluster.raw_page(self._kind, self._namespace, limit=limit, token=token)
+        most = self._most if limit > _SMALLEST else None
+        return await self._cluster.raw_page(self._kind, self._namespace, limit=limit, token=token, most=most)
 
 
-def _limit(page: Page) -> int:
+def _limit(page: Page, octets: int) -> int:
     """The number of objects of the next page, judging by the length of this one."""
-    return max(_SMALLEST, min(_LARGEST, _OCTETS * len(page.items) // page.octets))
+    return max(_SMALLEST, min(_LARGEST, octets * len(page.items) // page.octets))

@@ -16,7 +16,7 @@ import aiohttp
 from yarl import URL
 
 from kms.cluster.auth import Connection
-from kms.cluster.errors import ClusterError, Delivery, Unavailable, error_of
+from kms.cluster.errors import ClusterError, Delivery, TooLong, Unavailable, error_of
 from kms.cluster.metrics import APIMetrics
 from kms.cluster.retry import PATIENCE, Budget, Call, Timing
 
@@ -34,6 +34,8 @@ USER_AGENT = "kms-acme"
 """The part before a slash is the field manager of our plain writes."""
 
 JSON = "application/json"
+METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+"""A list of objects without spec and status."""
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 
@@ -54,13 +56,15 @@ _LOST = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. `target` is path and query, quoted already."""
+    """One request. `target` is path and query, quoted already. An answer of more than `most` octets is not read."""
 
     verb: Verb
     plural: str
     target: str
     body: bytes | None = None
     content_type: str = JSON
+    accept: str = JSON
+    most: int | None = None
 
 
 class Transport:
@@ -113,10 +117,12 @@ class Transport:
         try:
             async with asyncio.timeout_at(deadline):
                 answer = await self._answer(self._calls, request)
-                body = await answer.read()
+                body = await _read(answer, request.most)
         except _LOST as error:
             raise self._unavailable(request, error, started) from error
         self._count(request, answer.status, started)
+        if body is None:
+            raise TooLong(f"{request.verb} {request.plural}: the answer is longer than {request.most} octets")
         if answer.status >= _FIRST_OTHER:
             raise error_of(answer.status, body, answer.headers.get("Retry-After"))
         return body
@@ -156,7 +162,9 @@ class Transport:
         return answer
 
     async def _ask(self, session: aiohttp.ClientSession, request: Request, token: str | None) -> aiohttp.ClientResponse:
-        headers = {} if token is None else {"Authorization": token}
+        headers = {"Accept": request.accept}
+        if token is not None:
+            headers["Authorization"] = token
         if request.body is not None:
             headers["Content-Type"] = request.content_type
         return await session.request(
@@ -184,11 +192,25 @@ class Transport:
             connector=aiohttp.TCPConnector(limit=limit, ssl=True if tls is None else tls, keepalive_timeout=60),
             timeout=aiohttp.ClientTimeout(total=None, sock_read=silence),
             # Compressing costs both sides more CPU than a network inside a cluster saves.
-            headers={"Accept": JSON, "Accept-Encoding": "identity", "User-Agent": USER_AGENT},
+            headers={"Accept-Encoding": "identity", "User-Agent": USER_AGENT},
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=LINE_BYTES,
             trust_env=False,  # looking for proxies in the environment costs four times the call itself
         )
+
+
+async def _read(answer: aiohttp.ClientResponse, most: int | None) -> bytes | None:
+    """The body; None if it is longer than `most` octets, which are never in memory at once."""
+    if most is None:
+        return await answer.read()
+    chunks, octets = [], 0
+    async for chunk in answer.content.iter_any():
+        octets += len(chunk)
+        if octets > most:
+            answer.close()
+            return None
+        chunks.append(chunk)
+    return b"".join(chunks)
 
 
 def _delivery(error: Exception) -> Delivery:

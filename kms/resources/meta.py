@@ -106,6 +106,12 @@ class NamespacedRef(Struct, frozen=True, kw_only=True):
     namespace: str | None = None
 
 
+class PartialObjectMetadata(Struct, frozen=True, kw_only=True):
+    """An object of which only the metadata is known (metav1.PartialObjectMetadata)."""
+
+    metadata: ObjectMeta
+
+
 class Resource(Protocol):
     """Anything with metadata: what informers and the API client work with."""
 

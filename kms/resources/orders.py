@@ -6,6 +6,9 @@ its status yet; `with_authorizations` adds them.
 
 from __future__ import annotations
 
+import base64
+import hmac
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
@@ -14,6 +17,9 @@ from kms.resources.meta import GROUP, Condition, LocalRef, ObjectMeta, Struct, T
 
 ACCOUNT = f"{GROUP}/account"
 """On an ACMEOrder: the name of its account, so that an account's orders can be listed."""
+
+_TOKEN_BYTES = 24
+"""A multiple of three: no padding."""
 
 OrderState = Literal["pending", "ready", "processing", "valid", "invalid"]
 OPEN_STATES: frozenset[OrderState] = frozenset({"pending", "ready", "processing"})
@@ -31,7 +37,7 @@ class Identifier(Struct, frozen=True, kw_only=True):
 
 
 class Token(Struct, frozen=True, kw_only=True):
-    """The token of one challenge. `authorization` is the position of its identifier in the order."""
+    """The token of one challenge, in orders of earlier versions. `authorization` is the position of its identifier."""
 
     authorization: int
     type: ChallengeType
@@ -109,6 +115,8 @@ class OrderSpec(Struct, frozen=True, kw_only=True):
     `contents_ref` the CertificateProfile whose certificates, policy and CA that name stood for when the order was
     created.
     With `preauthorization` it is not an order for clients: it holds an authorization that newAuthz has created.
+    `challenges` are the types that were offered, and `token_key` is what their tokens are derived from: 300 tokens
+    would take 60 kB of etcd. `tokens` are those of orders that an earlier version has created.
     """
 
     account_ref: LocalRef
@@ -123,6 +131,8 @@ class OrderSpec(Struct, frozen=True, kw_only=True):
     profile: str | None = None
     contents_ref: LocalRef | None = None
     preauthorization: bool = False
+    challenges: tuple[ChallengeType, ...] = ()
+    token_key: str | None = None
     tokens: tuple[Token, ...] = ()
     authorized: tuple[Authorized, ...] = ()
 
@@ -159,32 +169,104 @@ class ACMEOrder(Struct, frozen=True, kw_only=True):
     status: OrderStatus = OrderStatus()
 
 
+def challenge_types(identifier: Identifier, offered: Iterable[ChallengeType]) -> tuple[ChallengeType, ...]:
+    """The offered types that can prove the identifier: for a wildcard only dns-01, for an address all but dns-01."""
+    if _is_wildcard(identifier):
+        return tuple(each for each in offered if each == "dns-01")
+    return tuple(each for each in offered if each != "dns-01" or identifier.type != "ip")
+
+
+def token_of(spec: OrderSpec, position: int, type_: str) -> str | None:
+    """The token of that type's challenge for the identifier at `position`; None: there is no such challenge.
+
+    Derived tokens have 192 bits (RFC 8555, 8.1 requires 128).
+    """
+    if type_ not in _types_with_token(spec, position):
+        return None
+    if spec.token_key is None:
+        wanted = position, type_
+        return next(each.token for each in spec.tokens if (each.authorization, each.type) == wanted)
+    mac = hmac.digest(spec.token_key.encode(), f"{position}/{type_}".encode(), "sha256")
+    return base64.urlsafe_b64encode(mac[:_TOKEN_BYTES]).decode()
+
+
+def _types_with_token(spec: OrderSpec, position: int) -> tuple[ChallengeType, ...]:
+    """The types of the challenges for the identifier at `position`.
+
+    A name that an earlier order has proven has none; one that is taken without proof shows one challenge.
+    """
+    if spec.token_key is None:
+        return tuple(each.type for each in spec.tokens if each.authorization == position)
+    proof = _proof(spec, position)
+    if proof is not None:
+        return () if proof.order is not None or proof.type is None else (proof.type,)
+    return challenge_types(spec.identifiers[position], spec.challenges)
+
+
 def authorization_of(spec: OrderSpec, position: int) -> Authorization:
     """The authorization for the identifier at `position`: valid if it was proven before, else pending.
 
     A pending one has a challenge for each token, a valid one the challenge that proved it.
     """
     identifier = spec.identifiers[position]
-    wildcard = identifier.type == "dns" and identifier.value.startswith("*.")
+    wildcard = _is_wildcard(identifier)
     base = msgspec.structs.replace(identifier, value=identifier.value.removeprefix("*.")) if wildcard else identifier
-    proof = next((each for each in spec.authorized if each.authorization == position), None)
+    proof = _proof(spec, position)
     if proof is not None:
         valid = (Challenge(type=proof.type, state="valid", validated=proof.validated),) if proof.type else ()
         return Authorization(identifier=base, state="valid", expires=proof.expires, wildcard=wildcard, challenges=valid)
-    challenges = tuple(Challenge(type=each.type) for each in spec.tokens if each.authorization == position)
-    return Authorization(identifier=base, expires=spec.expires, wildcard=wildcard, challenges=challenges)
+    return Authorization(
+        identifier=base, expires=spec.expires, wildcard=wildcard, challenges=_pending_challenges(spec, position)
+    )
+
+
+def challenge_of(order: ACMEOrder, position: int, type_: str) -> Challenge | None:
+    """The challenge of that type for the identifier at `position`, if the order has it.
+
+    Orders do not store challenges that were never tried once others have decided: those are pending.
+    """
+    stored = (each for each in order.status.authorizations[position].challenges if each.type == type_)
+    pending = (each for each in _pending_challenges(order.spec, position) if each.type == type_)
+    return next(stored, None) or next(pending, None)
+
+
+def _pending_challenges(spec: OrderSpec, position: int) -> tuple[Challenge, ...]:
+    return tuple(Challenge(type=each) for each in _types_with_token(spec, position))
+
+
+def _proof(spec: OrderSpec, position: int) -> Authorized | None:
+    return next((each for each in spec.authorized if each.authorization == position), None)
+
+
+def _is_wildcard(identifier: Identifier) -> bool:
+    return identifier.type == "dns" and identifier.value.startswith("*.")
 
 
 def with_authorizations(order: ACMEOrder) -> ACMEOrder:
-    """The order with its authorizations, which a new order has not in its status yet.
+    """The order with all its authorizations and challenges, of which it stores only those that say something.
 
-    An order whose authorizations were all proven before is ready at once.
+    A new order stores none of its authorizations, and an order that has failed no challenge that was not tried. An
+    order whose authorizations were all proven before is ready at once.
     """
     if order.status.authorizations:
-        return order
+        return _with_challenges(order)
     authorizations = tuple(authorization_of(order.spec, position) for position in range(len(order.spec.identifiers)))
     proven = order.status.state == "pending" and all(each.state == "valid" for each in authorizations)
     status: OrderStatus = msgspec.structs.replace(order.status, authorizations=authorizations)
     if proven:
         status = msgspec.structs.replace(status, state="ready")
     return msgspec.structs.replace(order, status=status)
+
+
+def _with_challenges(order: ACMEOrder) -> ACMEOrder:
+    """The order with the challenges of its pending authorizations."""
+    known = order.status.authorizations
+    if all(each.challenges or each.state != "pending" for each in known):
+        return order
+    authorizations = tuple(
+        msgspec.structs.replace(each, challenges=_pending_challenges(order.spec, position))
+        if each.state == "pending" and not each.challenges
+        else each
+        for position, each in enumerate(known)
+    )
+    return msgspec.structs.replace(order, status=msgspec.structs.replace(order.status, authorizations=authorizations))

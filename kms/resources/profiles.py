@@ -106,6 +106,7 @@ class AcmeEnrollment(Struct, frozen=True, kw_only=True):
     authorization_lifetime: str = "24h"
     account_retention: str | None = None
     maximum_orders: int | None = None
+    maximum_order_bytes: int | None = None
     maximum_accounts: int | None = None
     pre_authorization: Literal["Enabled", "Disabled"] = "Disabled"
     profiles: tuple[OrderProfile, ...] = ()

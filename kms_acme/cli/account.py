@@ -55,7 +55,9 @@ def _selecting(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--account", type=ObjectName(), help="Select this ACMEAccount."),
             click.option("--credential", type=ObjectName(), help="Select all accounts of this EABCredential."),
             click.option(
-                "--namespace", type=NamespaceName(), help="Select all accounts of the EABCredentials in this namespace."
+                "--namespace",
+                type=NamespaceName(),
+                help="Select all accounts of the EABCredentials in this namespace, and of ready-made Issuers there.",
             ),
             click.option(
                 "--profile-namespace",

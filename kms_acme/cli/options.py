@@ -278,9 +278,32 @@ def server_options(command: _Command, *, host: str = "") -> _Command:
             option(
                 "--maximum-orders",
                 type=click.IntRange(min=1),
-                default=150_000,
+                default=120_000,
                 show_default=True,
-                help="Maximum number of stored orders; further ones are refused. An order takes about 5 kB in etcd.",
+                help="Maximum number of stored orders; further ones are refused. An order takes about 4 kB in etcd.",
+            ),
+            option(
+                "--maximum-order-bytes",
+                type=click.IntRange(min=1),
+                default=640 * 2**20,
+                show_default=True,
+                help="Maximum size of all stored orders, in bytes of etcd; further ones are refused.",
+            ),
+            option(
+                "--namespace-share",
+                type=click.IntRange(1, 100),
+                default=50,
+                show_default=True,
+                help="Percentage of the orders, of their bytes and of the accounts that one namespace may use, counted"
+                " from what the other namespaces leave. 100: all.",
+            ),
+            option(
+                "--account-share",
+                type=click.IntRange(1, 100),
+                default=50,
+                show_default=True,
+                help="Percentage of the orders of a namespace, and of their bytes, that one account may use, counted"
+                " from what the other accounts leave. 100: all.",
             ),
             option(
                 "--maximum-accounts",
@@ -423,6 +446,9 @@ def server_settings(values: Mapping[str, Any]) -> ServerSettings:
             per_address=values["maximum_connections_per_address"],
             proxies=values["proxy_networks"],
         ),
+        maximum_order_bytes=values["maximum_order_bytes"],
+        namespace_share=values["namespace_share"] / 100,
+        account_share=values["account_share"] / 100,
         token_directory=token_directory,
         validation=ValidationSettings(
             resolvers=values["dns_servers"],

@@ -179,6 +179,8 @@ async def test_a_suspension_by_the_profile_survives_the_credential(world: World)
             assert (problem.type, "team" in problem.detail) == (ProblemType.UNAUTHORIZED, True)
 
     await expect_refusals(Key(thumbprint="another-1"))
+    # All that a suspended account may not do: it is asked before key changes, revocations and the like.
+    assert (await refusal(world.services.accounts.admit(world.caller(account)))).type == ProblemType.UNAUTHORIZED
     # Deleted and made anew, as after a restore: another UID, and nothing of what an administrator had added.
     world.credentials.remove("team", "cred")
     world.api.remove(CREDENTIALS, "team", "cred")

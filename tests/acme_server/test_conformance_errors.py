@@ -367,7 +367,12 @@ EXPECTED: list[tuple[Provoke, str, int, str]] = [
             'no property "issue" that is well-formed names ca.example.com.'
         ),
     ),
-    (too_many_open_orders, "rateLimited", 503, "The account has 1 open orders; finish some of them first."),
+    (
+        too_many_open_orders,
+        "rateLimited",
+        503,
+        "The account has 1 orders that are open or failed within a day; finish some of them.",
+    ),
     (
         a_name_outside_of_the_policy,
         "rejectedIdentifier",

@@ -7,6 +7,7 @@ import tracemalloc
 from datetime import timedelta
 
 import msgspec
+import pytest
 from msgspec.structs import replace
 
 from acme_server.orders import transitions
@@ -16,11 +17,12 @@ from acme_server.state.certificates import Certificates
 from acme_server.state.index import Index
 from acme_server.state.quotas import ObjectQuota, OpenOrderQuota
 from acme_server.state.revocation_records import RevocationRecords, certificate_record
+from acme_server.state.weight import weigh_order
 from kms.cluster.codec import encode
 from kms.resources.kinds import ORDERS, REVOCATION_RECORDS
 from kms.resources.orders import ACMEOrder, Identifier
 from kms.resources.revocations import RevocationRecord
-from tests.support.acmeorders import NOW, certified
+from tests.support.acmeorders import DIGEST, NOW, certified, issued, order, proven
 
 ORDERS_HERE = 1_000
 LIMIT = 1_700
@@ -51,26 +53,33 @@ def stored(number: int) -> bytes:
     )
 
 
-def test_a_record_of_a_revocation_takes_little_memory() -> None:
-    orders = (msgspec.json.decode(stored(number), type=ACMEOrder) for number in range(ORDERS_HERE))
-    records = [certificate_record(transitions.revoked(each, "superseded", now=NOW), "kms-acme") for each in orders]
-    documents = [encode(REVOCATION_RECORDS, each) for each in records if each is not None]
-    index: Index[RevocationRecord] = Index()
-    view = RevocationRecords(index)
-    decode = msgspec.json.Decoder(RevocationRecord).decode
-    del records
+@pytest.mark.requirement("SEC72")
+def test_an_order_with_a_hundred_names_takes_little_memory() -> None:
+    names = [f"{number:03}{'l' * 56}.{'l' * 60}.example.com" for number in range(100)]
+    documents = []
+    for number in range(50):
+        many = proven(order(*(f"{number:03}{name}" for name in names)))
+        many = replace(many, metadata=replace(many.metadata, name=f"order-{number}"))
+        documents.append(encode(ORDERS, transitions.issued(many, DIGEST, issued(), now=NOW)))
+    index: Index[ACMEOrder] = Index()
+    views = (
+        Certificates(index),
+        Authorizations(index, clock=lambda: NOW, capacity=100),
+        ObjectQuota(index, "orders", maximum=1_000, weigh=weigh_order, account_of=lambda each: each.metadata.name),
+        OpenOrderQuota(index, clock=lambda: NOW),
+    )
     gc.collect()
     tracemalloc.start()
     try:
         for document in documents:
-            index.update(decode(document), False)
+            index.update(msgspec.json.decode(document, type=ACMEOrder), False)
         gc.collect()
-        octets = tracemalloc.get_traced_memory()[0] / ORDERS_HERE
+        octets = tracemalloc.get_traced_memory()[0] / len(documents)
     finally:
         tracemalloc.stop()
-    print(f"{octets:.0f} octets a record")
-    assert len(view) == ORDERS_HERE
-    assert octets < LIMIT
+    print(f"{octets:.0f} octets an order")
+    assert len(views[0]) == len(documents)
+    assert octets < 6_000  # 61,000 before: every name and every proof
 
 
 def test_an_order_with_its_certificate_takes_little_memory() -> None:
@@ -98,4 +107,26 @@ def test_an_order_with_its_certificate_takes_little_memory() -> None:
         tracemalloc.stop()
     print(f"{octets:.0f} octets an order")
     assert [len(each) for each in (index, *views)] == [ORDERS_HERE] * 4
+    assert octets < LIMIT
+
+
+def test_a_record_of_a_revocation_takes_little_memory() -> None:
+    orders = (msgspec.json.decode(stored(number), type=ACMEOrder) for number in range(ORDERS_HERE))
+    records = [certificate_record(transitions.revoked(each, "superseded", now=NOW), "kms-acme") for each in orders]
+    documents = [encode(REVOCATION_RECORDS, each) for each in records if each is not None]
+    index: Index[RevocationRecord] = Index()
+    view = RevocationRecords(index)
+    decode = msgspec.json.Decoder(RevocationRecord).decode
+    del records
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for document in documents:
+            index.update(decode(document), False)
+        gc.collect()
+        octets = tracemalloc.get_traced_memory()[0] / ORDERS_HERE
+    finally:
+        tracemalloc.stop()
+    print(f"{octets:.0f} octets a record")
+    assert len(view) == ORDERS_HERE
     assert octets < LIMIT

@@ -15,7 +15,7 @@ from acme_server.problems import ProblemType, Unavailable
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ORDERS
 from kms.resources.meta import LocalRef, ObjectMeta
-from kms.resources.orders import ACMEOrder, Authorized, Identifier, OrderSpec, with_authorizations
+from kms.resources.orders import ACMEOrder, Authorized, Identifier, OrderSpec, token_of, with_authorizations
 from kms.resources.policies import DNSNameRules, PolicySpec
 from tests.support import pki
 from tests.support.domain import NAMESPACE, Key, World, running_world
@@ -44,7 +44,7 @@ async def test_an_order_whose_names_are_proven_is_ready_and_costs_two_writes_and
     assert order.status.state == "ready"
     assert [each.order for each in order.spec.authorized] == [first.metadata.name] * 10
     assert [each.position for each in order.spec.authorized] == list(reversed(range(10)))
-    assert order.spec.tokens == ()
+    assert [token_of(order.spec, position, "http-01") for position in range(10)] == [None] * 10
     assert all(each.challenges[0].state == "valid" for each in order.status.authorizations)
     order = await world.finalized(account, order)
     assert order.status.state == "valid"
@@ -55,7 +55,7 @@ async def test_names_that_are_not_proven_yet_are_asked_for(world: World, account
     await world.proven(account)
     order = await world.order(account, "new.example.com", WWW)
     assert [each.state for each in order.status.authorizations] == ["pending", "valid"]
-    assert {each.authorization for each in order.spec.tokens} == {0}
+    assert [token_of(order.spec, position, "http-01") is not None for position in (0, 1)] == [True, False]
     await world.respond(order, 0, "http-01")
     order = await world.services.orders.poll(order)
     assert order.status.state == "ready"
@@ -293,7 +293,7 @@ async def test_an_account_without_a_binding_proves_its_names_also_where_others_n
     world.configure(external_account_binding="Required", ownership_validation="Skipped")
     order = await world.order(unbound)
     assert order.status.state == "pending"
-    assert [each.type for each in order.spec.tokens] == ["http-01"]
+    assert [each.type for each in order.status.authorizations[0].challenges] == ["http-01"]
     problem = await refusal(world.order(unbound, "*.example.com"))
     assert problem.type == ProblemType.REJECTED_IDENTIFIER
 

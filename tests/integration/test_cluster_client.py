@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from acme_server.orders import transitions
 from e2e.cluster.cluster import Cluster as RealCluster
 from kms.cluster.change_feed import ChangeFeed
 from kms.cluster.client import Cluster
@@ -27,11 +28,14 @@ from kms.cluster.errors import (
 )
 from kms.cluster.informer import Informer
 from kms.cluster.resource_version import newer
+from kms.cluster.transport import METADATA
 from kms.resources.accounts import AccountStatus, ACMEAccount
 from kms.resources.core import Secret
-from kms.resources.kinds import ACCOUNTS, SECRETS, Kind
+from kms.resources.kinds import ACCOUNTS, ORDERS, SECRETS, Kind
 from kms.resources.meta import ObjectMeta
+from kms.resources.orders import ACMEOrder, StoredProblem
 from tests.support.accounts import account
+from tests.support.acmeorders import order
 from tests.support.eventually import in_background, until
 
 
@@ -54,6 +58,30 @@ async def test_of_two_status_writes_from_the_same_version_one_loses(client: Clus
     with pytest.raises(Conflict, match="modified"):
         await client.replace_status(ACCOUNTS, opened(created, "mailto:a@example.com"))
     assert await client.get(ACCOUNTS, namespace, "a") == written
+
+
+@pytest.mark.requirement("SEC74")
+async def test_metadata_comes_without_spec_and_status_by_field_and_in_pages(client: Cluster, namespace: str) -> None:
+    for number in range(4):
+        one = order(f"{number}.example.com")
+        metadata = ObjectMeta(name=f"a{number}", namespace=namespace)
+        spec = msgspec.structs.replace(one.spec, tokens=())
+        await client.create(ORDERS, ACMEOrder(metadata=metadata, spec=spec))
+    first = await client.get(ORDERS, namespace, "a0")
+    failure = StoredProblem(type="unauthorized", detail="no")
+    await client.replace_status(ORDERS, transitions.failed(first, failure, reason="Failed", now=datetime.now(UTC)))
+    names, token = [], ""
+    while True:
+        page = await client.metadata_page(ORDERS, namespace, fields="status.state!=invalid", limit=2, token=token)
+        names.append([each.metadata.name for each in page.items])
+        token = page.continue_token
+        if not token:
+            break
+    assert names == [["a1", "a2"], ["a3"]]
+    raw = await client.raw_page(ORDERS, namespace, limit=1, accept=METADATA)
+    assert isinstance(raw.items[0], msgspec.Raw)
+    assert b"example.com" not in bytes(raw.items[0])
+    assert (await client.page(ORDERS, namespace, fields="status.serialNumber=abc", limit=5)).items == ()
 
 
 async def test_a_write_that_changes_nothing_makes_no_new_version(client: Cluster, namespace: str) -> None:

@@ -122,6 +122,17 @@ async def test_the_accounts_of_a_namespace_of_clients_are_changed_within_one_of_
     assert [administrator.state(*each) for each in (("b", "two"), ("c", "two"))] == ["suspended", "valid"]
 
 
+@pytest.mark.requirement("SEC77")
+async def test_the_accounts_of_ready_made_issuers_are_those_of_the_namespace_of_their_clients(
+    administrator: Administrator,
+) -> None:
+    told = CredentialRecord(state="Active", uid="uid", changed_at=system_clock(), client_namespace="team")
+    administrator.put("issuer", credential="pki/web-issuer-team", record=told)
+    administrator.put("pretends", credential="other/cred", record=told)
+    assert (await administrator.runs("suspend", "--namespace", "team", "--yes")).exit_code == 0
+    assert [administrator.state(each) for each in ("issuer", "pretends")] == ["suspended", "valid"]
+
+
 async def test_resuming_lifts_what_a_deleted_credential_left(administrator: Administrator) -> None:
     left = CredentialRecord(state="Suspended", uid="old", changed_at=system_clock(), suspended=True)
     administrator.put("a", record=left)

@@ -226,11 +226,14 @@ def _term_matches(term: str, labels: Mapping[str, str]) -> bool:
 
 
 def field_selector(text: str) -> Callable[[JSON], bool]:
-    """`metadata.name=x` and any other path, joined by commas."""
+    """`metadata.name=x`, `status.state!=y` and any other path, joined by commas."""
     terms = [term.split("=", 1) for term in text.split(",") if term]
 
     def matches(body: JSON) -> bool:
-        return all(_field(body, path) == value.removeprefix("=") for path, value in terms)
+        return all(
+            (_field(body, path.removesuffix("!")) == value.removeprefix("=")) != path.endswith("!")
+            for path, value in terms
+        )
 
     return matches
 

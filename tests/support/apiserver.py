@@ -52,7 +52,7 @@ TOKEN = "test-token"
 class Seen(NamedTuple):
     """One request as the API server understood it. `verb` as in RBAC: get list watch create update patch delete.
 
-    `limit` is how many objects a list asks for at most; 0: all.
+    `limit` is how many objects a list asks for at most; 0: all. `fields` is its field selector.
     """
 
     verb: str
@@ -61,6 +61,7 @@ class Seen(NamedTuple):
     name: str
     subresource: str
     limit: int = 0
+    fields: str = ""
 
 
 @dataclass
@@ -314,7 +315,10 @@ class FakeApiServer:
             metadata["continue"] = (
                 base64.urlsafe_b64encode(f"{version} {start + limit:>12}".encode()).decode().rstrip("=")
             )
-        return {"kind": "List", "metadata": metadata, "items": found[start : start + limit]}
+        items = found[start : start + limit]
+        if "as=PartialObjectMetadataList" in request.headers.get("Accept", ""):
+            items = [{"metadata": each["metadata"]} for each in items]
+        return {"kind": "List", "metadata": metadata, "items": items}
 
     async def _watch(self, request: web.Request, seen: Seen) -> web.StreamResponse:
         version = int(request.query.get("resourceVersion") or self.store.version)
@@ -407,7 +411,8 @@ def _understood(request: web.Request) -> Seen:
     plural, name, subresource = itertools.islice(itertools.chain(parts, ["", ""]), 3)
     reading = "get" if name else "watch" if request.query.get("watch") == "true" else "list"
     limit = int(request.query.get("limit", "0"))
-    return Seen(_VERBS.get(request.method, reading), plural, namespace, name, subresource, limit)
+    fields = request.query.get("fieldSelector", "")
+    return Seen(_VERBS.get(request.method, reading), plural, namespace, name, subresource, limit, fields)
 
 
 def _continued(token: str) -> tuple[int, int]:

@@ -26,7 +26,8 @@ _GROUPS = {
         f"tests/integration/test_{name}.py"
         for name in (
             *("account_keys", "accounts", "apiserver_away", "busy_apiserver", "crashes", "deletion", "directories"),
-            *("reloading", "replicas", "revocation", "secrets_stay_secret", "two_servers", "write_budget"),
+            *("reloading", "replicas", "revocation", "secrets_stay_secret", "stored_bytes", "two_servers"),
+            "write_budget",
         )
     ),
     "operators": frozenset(

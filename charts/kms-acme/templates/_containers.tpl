@@ -26,12 +26,15 @@ args:
   - --http-url={{ include "kms-acme.httpURL" . }}
   - --metrics-listen=:9090
   - --maximum-orders={{ .Values.server.maximumOrders | int }}
+  - --maximum-order-bytes={{ .Values.server.maximumOrderBytes | int64 }}
   - --maximum-accounts={{ .Values.server.maximumAccounts | int }}
   - --maximum-connections={{ .Values.server.connections.maximum | int }}
   - --maximum-connections-per-address={{ .Values.server.connections.perAddress | int }}
   {{- range .Values.server.connections.proxyNetworks }}
   - --proxy-network={{ . }}
   {{- end }}
+  - --namespace-share={{ .Values.server.namespaceShare | int }}
+  - --account-share={{ .Values.server.accountShare | int }}
   - --peer-service={{ include "kms-acme.fullname" . }}-peers
   - --token-directory=/var/run/secrets/kms-acme/server
   {{- if include "kms-acme.suppliesTLS" . }}

@@ -17,6 +17,8 @@ from tests.support import pki
 from tests.support.domain import NAMESPACE, PROFILE, Key, World, running_world, wanted, wrong
 
 NAME = "www.example.com"
+DUE = timedelta(days=22)
+"""When a certificate of 30 days should be renewed."""
 
 
 @pytest.fixture
@@ -37,6 +39,17 @@ def id_of(order: ACMEOrder) -> str:
 
 async def replacing(world: World, account: ACMEAccount, certificate_id: str, name: str = NAME) -> ACMEOrder:
     return await world.services.orders.create(world.caller(account), wanted(name, replaces=certificate_id))
+
+
+async def full(world: World, account: ACMEAccount) -> None:
+    """Let the account have as many orders as it may have, its certificate among them."""
+    world.services.state.open_orders.maximum = 1
+    for _ in range(10):
+        try:
+            await world.order(account)
+        except Refused:
+            return
+    pytest.fail("the account may have any number of orders")
 
 
 async def refusal(world: World, account: ACMEAccount, certificate_id: str, name: str = NAME) -> Refused:
@@ -159,11 +172,54 @@ async def test_one_name_in_common_is_enough(world: World, account: ACMEAccount) 
 @pytest.mark.requirement("ARI-M11")
 async def test_renewals_are_not_kept_waiting_by_the_limit_of_open_orders(world: World, account: ACMEAccount) -> None:
     predecessor = await certified(world, account)
-    world.services.state.open_orders.maximum = 1
-    await world.order(account)
-    with pytest.raises(Refused, match="open orders"):
-        await world.order(account)
+    await full(world, account)
+    with pytest.raises(Refused, match="orders that are open"):
+        await replacing(world, account, id_of(predecessor))  # it is not due yet
+    world.clock.ahead = DUE
+    await full(world, account)
     assert (await replacing(world, account, id_of(predecessor))).status.state == "pending"
+
+
+@pytest.mark.requirement("SEC73")
+async def test_a_renewal_that_failed_waits_as_others_do(world: World, account: ACMEAccount) -> None:
+    predecessor = await certified(world, account)
+    world.clock.ahead = DUE
+    world.validator.failures[NAME] = wrong()
+    failed = await replacing(world, account, id_of(predecessor))
+    await world.respond(failed)
+    assert (await world.services.orders.poll(failed)).status.state == "invalid"
+    await full(world, account)
+    with pytest.raises(Refused, match="orders that are open"):
+        await replacing(world, account, id_of(predecessor))
+
+
+@pytest.mark.requirement("SEC73", "SEC74")
+async def test_renewals_that_failed_cost_later_ones_no_requests(world: World, account: ACMEAccount) -> None:
+    predecessor = await certified(world, account)
+    world.validator.failures[NAME] = wrong()
+    for _ in range(5):
+        before = len(world.api.requests)
+        failed = await replacing(world, account, id_of(predecessor))
+        assert world.calls(before) == ["create acmeorders"]  # before: and two requests for each that has failed
+        await world.respond(failed)
+        assert (await world.services.orders.poll(failed)).status.state == "invalid"
+
+
+@pytest.mark.requirement("SEC73")
+async def test_renewals_exceed_the_limit_of_a_profile_by_its_reserve_alone(world: World, account: ACMEAccount) -> None:
+    predecessors = [await certified(world, account, f"host-{number}.example.com") for number in range(5)]
+    world.configure(authorization_lifetime="0s", maximum_orders=5)
+    world.clock.ahead = DUE
+    outcomes = []
+    for number, predecessor in enumerate(predecessors):
+        try:
+            await replacing(world, account, id_of(predecessor), f"host-{number}.example.com")
+        except Refused as refused:
+            outcomes.append(str(refused.type))
+        else:
+            outcomes.append("created")
+    # Before, all five were created, and 60 in 2.2 s for an account with 60 certificates.
+    assert outcomes == ["created", *["rateLimited"] * 4]
 
 
 @pytest.mark.requirement("SEC25", "SEC26")

@@ -16,7 +16,7 @@ from acme_server.orders.lifetimes import BACKDATE
 from acme_server.orders.replacement import successor_name
 from acme_server.problems import ProblemType, Refused
 from acme_server.state.certificates import CertificateRecord
-from kms.resources.orders import Identifier, Revocation
+from kms.resources.orders import Revocation
 
 ISSUED = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -36,7 +36,7 @@ def certificate(
         account="account",
         serial_number=serial,
         authority_key_id="ab" * 20,
-        identifiers=(Identifier(type="dns", value="www.example.com"),),
+        names=b"",
         not_before=not_before,
         not_after=not_before + lifetime,
         issued_at=ISSUED,

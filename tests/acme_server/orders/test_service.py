@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable
 from datetime import timedelta
 
@@ -12,7 +13,7 @@ from acme_server.validation.attempt import ValidationTiming
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS, ORDERS
 from kms.resources.meta import is_true
-from kms.resources.orders import ACMEOrder, ChallengeType
+from kms.resources.orders import ACMEOrder, ChallengeType, token_of
 from tests.support import pki
 from tests.support.domain import Key, World, counted, running_world, wrong
 from tests.support.eventually import until
@@ -49,9 +50,10 @@ async def test_a_new_order_is_pending_and_unguessable(world: World, account: ACM
     assert order.status.state == "pending"
     assert [each.value for each in order.spec.identifiers] == ["b.example.com", "a.example.com"]
     assert [each.identifier for each in order.status.authorizations] == list(order.spec.identifiers)
-    tokens = [each.token for each in order.spec.tokens]
-    assert len(set(tokens)) == 2
-    assert all(len(token) == 32 for token in tokens)
+    another = await world.order(account, "a.example.com", "b.example.com")
+    tokens = {token_of(each.spec, position, "http-01") for each in (order, another) for position in (0, 1)}
+    assert len(tokens) == 4
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{32}", token or "") for token in tokens)
     assert len(order.metadata.name) == 32
     assert order.metadata.owner_references == (), "it outlives the profile"
     assert order.spec.expires - world.clock() > timedelta(hours=23)
@@ -86,7 +88,7 @@ async def test_responding_writes_nothing_and_shows_the_challenge_as_processing(
     assert world.calls(before) == []
     order = await world.services.orders.poll(order)
     assert order.status.state == "ready"
-    assert world.validator.asked[0][2] == f"{order.spec.tokens[0].token}.{Key().thumbprint}"
+    assert world.validator.asked[0][2] == f"{token_of(order.spec, 0, 'http-01')}.{Key().thumbprint}"
 
 
 @pytest.mark.requirement("M133", "SEC51")

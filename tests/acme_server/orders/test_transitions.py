@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -9,8 +10,18 @@ from acme_server.api.problems import status_of
 from acme_server.model import ChallengeId, Failed, Outcome, Valid
 from acme_server.orders import transitions
 from acme_server.problems import ProblemType, Refused
+from kms.cluster.codec import encode
+from kms.resources.kinds import ORDERS
 from kms.resources.meta import condition
-from kms.resources.orders import ACMEOrder, StoredProblem
+from kms.resources.orders import (
+    ACMEOrder,
+    ChallengeType,
+    OrderStatus,
+    StoredProblem,
+    StoredSubProblem,
+    challenge_of,
+    with_authorizations,
+)
 from tests.support.acmeorders import DIGEST, LIFETIME, NOW, OTHER_DIGEST, issued, order
 
 LATER = NOW + timedelta(minutes=1)
@@ -74,10 +85,60 @@ def test_several_failures_are_told_one_by_one() -> None:
     outcomes: dict[ChallengeId, Outcome] = {id_(0): REFUSED, id_(1): REFUSED, id_(2): Valid(LATER)}
     failed = transitions.validated(order("a.example", "b.example", "c.example"), outcomes, lifetime=NONE, now=LATER)
     assert failed.status.error is not None
-    assert [each.identifier and each.identifier.value for each in failed.status.error.subproblems] == [
-        "a.example",
-        "b.example",
-    ]
+    assert failed.status.error.detail == "2 authorizations failed. a.example: nobody there"
+    assert failed.status.error.subproblems == ()
+    told = transitions.subproblems_of(failed)
+    assert [each.identifier and each.identifier.value for each in told] == ["a.example", "b.example"]
+
+
+def offered(*names: str) -> ACMEOrder:
+    """A pending order whose tokens are derived, for all types of challenges."""
+    one = order(*names)
+    types: tuple[ChallengeType, ...] = ("http-01", "dns-01", "tls-alpn-01")
+    spec = replace(one.spec, tokens=(), challenges=types, token_key="k" * 43)
+    return with_authorizations(replace(one, spec=spec, status=OrderStatus()))
+
+
+@pytest.mark.requirement("SEC72")
+def test_a_failure_is_stored_once_and_what_was_not_tried_not_at_all() -> None:
+    names = [f"host-{number:03}.{'l' * 63}.example" for number in range(100)]
+    text = "http://{} answered with status 404 instead of 200. (5 attempts)"
+    attempts = tuple(StoredSubProblem(type="unauthorized", detail=text.format(names[0])) for _ in range(4))
+    outcomes: dict[ChallengeId, Outcome] = {
+        id_(position): Failed(
+            StoredProblem(type="unauthorized", detail=text.format(names[position]), subproblems=attempts)
+        )
+        for position in range(99)
+    }
+    pending = transitions.begun(offered(*names), {id_(99): None}, attempt="server/1", now=LATER)
+    failed = transitions.validated(pending, outcomes, lifetime=NONE, now=LATER)
+    last = failed.status.authorizations[99]
+    assert (failed.status.state, last.state, last.challenges) == ("invalid", "pending", ())
+    stored = encode(ORDERS, failed).decode()
+    assert stored.count("answered with status 404") == 99 + 2  # each challenge; the order and its condition
+    assert len(stored) < 60_000  # 122,914 when each attempt was stored, and each failure again with the order
+    shown = with_authorizations(msgspec.json.decode(encode(ORDERS, failed), type=ACMEOrder))
+    assert [each.type for each in shown.status.authorizations[99].challenges] == ["http-01", "dns-01", "tls-alpn-01"]
+    assert len(transitions.subproblems_of(shown)) == 99
+
+
+def test_a_challenge_that_was_not_tried_is_still_there_for_a_client_that_reads_it() -> None:
+    proven_by_http = transitions.validated(offered(), proven(0), lifetime=NONE, now=LATER)
+    assert [each.type for each in proven_by_http.status.authorizations[0].challenges] == ["http-01"]
+    untried = challenge_of(proven_by_http, 0, "dns-01")
+    assert untried is not None
+    assert untried.state == "pending"
+    assert challenge_of(proven_by_http, 0, "dns-02") is None
+
+
+def test_an_error_is_stored_up_to_a_length() -> None:
+    endless = Failed(StoredProblem(type="unauthorized", detail="x" * 9_000))
+    failed = transitions.validated(order(), {id_(0): endless}, lifetime=NONE, now=LATER)
+    error = failed.status.authorizations[0].challenges[0].error
+    assert error is not None
+    assert len(error.detail) == 512
+    assert failed.status.error is not None
+    assert len(failed.status.error.detail) <= 512
 
 
 @pytest.mark.requirement("M66", "M67", "SEC51")

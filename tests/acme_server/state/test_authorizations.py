@@ -166,3 +166,38 @@ def test_after_a_gap_nothing_is_certain_until_the_next_list(
     orders.mark_complete()
     assert authorizations.find(holder("lost.example.com")) is None
     assert len(authorizations) == 1
+
+
+@pytest.mark.requirement("SEC72")
+def test_so_many_are_kept_and_those_that_end_first_go_first(orders: Index[ACMEOrder], clock: Clock) -> None:
+    authorizations = Authorizations(orders, clock=clock, capacity=3)  # type: ignore[arg-type]  # see above
+    for number in range(5):
+        lifetime = LIFETIME + timedelta(hours=number if number != 4 else -1)
+        orders.update(named(proven(order(f"{number}.example.com", lifetime=lifetime)), f"order-{number}"), False)
+    assert len(authorizations) == 3
+    known = [authorizations.find(holder(f"{number}.example.com")) is not None for number in range(5)]
+    assert known == [False, True, True, True, False]
+
+
+@pytest.mark.requirement("SEC72")
+def test_however_long_its_names_are_and_however_often_it_changes_an_order_takes_little_memory(
+    orders: Index[ACMEOrder], authorizations: Authorizations
+) -> None:
+    def added(labels: int) -> int:
+        name = ".".join("l" * 60 for _ in range(labels))
+        before = tracemalloc.get_traced_memory()[0]
+        for version in range(2, 60):
+            names = [f"{number}.{labels}{version}.{name}"[:253] for number in range(100)]
+            for later in range(3):
+                changed = named(proven(order(*names)), f"{labels}-{version}", version=3 * version + later)
+                orders.update(changed, False)
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0] - before
+
+    tracemalloc.start()
+    try:
+        short, long = added(1), added(4)
+    finally:
+        tracemalloc.stop()
+    assert long < 1.2 * short
+    assert long / 58 < 50_000

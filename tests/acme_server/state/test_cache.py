@@ -133,3 +133,26 @@ async def test_a_failure_is_everybodys_and_the_next_read_is_a_new_one() -> None:
     with pytest.raises(ValueError, match="broken"):
         await reads("pki", "broken")
     assert reader.calls == 2
+
+
+@pytest.mark.requirement("SEC72")
+def test_a_cache_is_bounded_by_what_its_objects_weigh() -> None:
+    weights = {"small": 10, "middle": 50, "large": 60}
+    cache: Cache[ACMEAccount] = Cache(10, octets=100, weigh=lambda each: weights[each.metadata.name])
+
+    def cached() -> list[str]:
+        return [name for name in weights if ("pki", name) in cache]
+
+    for name in weights:
+        cache.put(version(1, name))
+    assert cached() == ["large"]
+    cache.put(version(1, "small"))
+    assert cached() == ["small", "large"]
+    cache.put(version(2, "large"))
+    assert cached() == ["small", "large"]
+    cache.drop(("pki", "large"))
+    cache.put(version(1, "middle"))
+    assert cached() == ["small", "middle"]
+    cache.clear()
+    cache.put(version(3, "large"))
+    assert cached() == ["large"]

@@ -1,22 +1,31 @@
 from __future__ import annotations
 
+from dataclasses import replace as replace_field
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from acme_server.accounts.slots import is_account
 from acme_server.api.problems import status_of
+from acme_server.model import Profile
 from acme_server.orders import transitions
 from acme_server.problems import ProblemType, Refused
 from acme_server.state.index import Index
-from acme_server.state.quotas import ObjectQuota, OpenOrderQuota
+from acme_server.state.quotas import ObjectQuota, OpenOrderQuota, ProfileLimits, Usage
+from acme_server.state.shares import share_of
+from acme_server.state.weight import weigh_order
 from kms.resources.accounts import ACMEAccount
 from kms.resources.meta import LocalRef
 from kms.resources.orders import ACMEOrder, Authorized, OrderStatus, StoredProblem
 from tests.support.accounts import account
 from tests.support.acme import profile
-from tests.support.acmeorders import LIFETIME, NOW, order, proven
+from tests.support.acmeorders import LIFETIME, NOW, certified, order, proven
+
+NOTHING = Usage()
+NO_LIMITS = ProfileLimits()
 
 pytestmark = pytest.mark.requirement("SEC38")
 
@@ -100,13 +109,149 @@ def test_an_account_under_the_name_of_an_alias_counts_also_if_the_end_of_that_is
     assert (len(accounts), accounts.count("pki", "web"), accounts.count("pki", "")) == (1, 1, 0)
 
 
+def tenants(*namespaces: str) -> list[Profile]:
+    """The profile "web" in each of these namespaces."""
+    web = profile()
+    metadata = [replace(web.resource.metadata, namespace=each) for each in namespaces]
+    return [replace_field(web, resource=replace(web.resource, metadata=each)) for each in metadata]
+
+
+def admitted(orders: ObjectQuota[ACMEOrder], of: Profile, account: str = "account", octets: int = 1) -> bool:
+    """Whether the profile may have one more order."""
+    try:
+        with orders.hold(of, account, octets, NO_LIMITS):
+            return True
+    except Refused:
+        return False
+
+
+def fill(index: Index[ACMEOrder], orders: ObjectQuota[ACMEOrder], of: Profile, account: str = "account") -> int:
+    """Store orders of the account until no more are admitted. Returns how many."""
+    count = 0
+    while admitted(orders, of, account):
+        one = numbered(count, account)
+        metadata = replace(one.metadata, namespace=of.namespace, name=f"{account}-{count}")
+        index.update(replace(one, metadata=metadata), False)
+        count += 1
+    return count
+
+
+@pytest.mark.requirement("SEC75")
+def test_however_greedy_some_namespaces_are_there_is_room_for_one_more() -> None:
+    index: Index[ACMEOrder] = Index()
+    orders = ObjectQuota(index, "orders", maximum=1000, namespace_share=0.5)
+    taken = [fill(index, orders, each) for each in tenants("a", "b", "c", "d")]
+    assert taken == [500, 250, 125, 63]
+    (late,) = tenants("e")
+    assert admitted(orders, late)
+
+
+@pytest.mark.requirement("SEC75")
+@given(
+    whole=st.integers(1, 10**9),
+    demands=st.lists(st.integers(0, 10**9), max_size=20),
+    share=st.integers(1, 99).map(lambda percent: percent / 100),
+)
+def test_shares_never_exceed_the_whole_and_leave_something(whole: int, demands: list[int], share: float) -> None:
+    used = 0
+    for demand in demands:
+        used += min(demand, share_of(whole, used, share))
+    assert used <= whole
+    left = whole - used
+    assert share_of(whole, used, share) >= left * share
+    assert share_of(whole, used, 1.0) == left
+
+
+@pytest.mark.requirement("SEC72", "SEC75")
+def test_one_account_leaves_room_for_the_others_of_its_namespace() -> None:
+    index: Index[ACMEOrder] = Index()
+    orders = ObjectQuota(
+        index,
+        "orders",
+        maximum=1000,
+        namespace_share=0.5,
+        account_share=0.5,
+        account_of=lambda order: order.spec.account_ref.name,
+    )
+    here, there = tenants("here", "there")
+    assert [fill(index, orders, here, account) for account in ("a", "b")] == [250, 125]
+    assert admitted(orders, here, "c")
+    assert admitted(orders, there, "a")
+    with pytest.raises(Refused, match=r"^rateLimited: The account has reached its share of 188 orders\.$"):
+        orders.hold(here, "a", 1, NO_LIMITS).__enter__()
+
+
+@pytest.mark.requirement("SEC72")
+@pytest.mark.parametrize(
+    ("options", "octets", "limits", "detail"),
+    [
+        ({}, 101, NO_LIMITS, "This server has reached its limit of 2.0 MiB of orders."),
+        ({"namespace_share": 0.5}, 1, NO_LIMITS, "Namespace pki has reached its share of 1.0 MiB of orders."),
+        (
+            {},
+            1,
+            ProfileLimits(octets=2**20, octets_field="spec.maximumOrderBytes"),
+            "Profile pki/web has reached its limit of 1.0 MiB of orders (spec.maximumOrderBytes).",
+        ),
+    ],
+)
+def test_octets_are_limited_like_numbers(
+    options: dict[str, float], octets: int, limits: ProfileLimits, detail: str
+) -> None:
+    index: Index[ACMEOrder] = Index()
+    orders = ObjectQuota(
+        index,
+        "orders",
+        maximum=10,
+        maximum_octets=2**21,
+        weigh=lambda _: 2**21 - 100 if not options and limits is NO_LIMITS else 2**20,
+        **options,  # type: ignore[arg-type]
+    )
+    index.update(numbered(1), False)
+    with pytest.raises(Refused) as caught, orders.hold(profile(), "account", octets, limits):
+        pytest.fail("it was admitted")
+    assert caught.value.detail == detail
+    index.update(numbered(1, version=2), True)
+    assert orders.octets() == 0
+    with orders.hold(profile(), "account", octets, limits):
+        assert orders.octets() == octets
+    assert orders.octets() == 0
+
+
+@pytest.mark.requirement("SEC73")
+def test_renewals_may_use_the_reserve_and_no_more() -> None:
+    index: Index[ACMEOrder] = Index()
+    orders = ObjectQuota(index, "orders", maximum=1000, reserve=0.1)
+    limits = ProfileLimits(objects=20, objects_field="spec.maximum")
+    for number in range(20):
+        index.update(numbered(number), False)
+    with pytest.raises(Refused):
+        orders.hold(profile(), "account", 1, limits).__enter__()
+    for number in range(20, 22):
+        with orders.hold(profile(), "account", 1, limits, renewal=True):
+            index.update(numbered(number), False)
+    with pytest.raises(Refused, match="its limit of 20 orders"):
+        orders.hold(profile(), "account", 1, limits, renewal=True).__enter__()
+
+
+@pytest.mark.requirement("SEC72")
+def test_orders_that_are_finalized_fit_into_the_reserve() -> None:
+    index: Index[ACMEOrder] = Index()
+    orders = ObjectQuota(index, "orders", maximum=9, maximum_octets=1000, reserve=0.1, weigh=lambda _: 1000)
+    index.update(numbered(1), False)
+    orders.require_room(100)
+    with pytest.raises(Refused) as caught:
+        orders.require_room(101)
+    assert (caught.value.type, status_of(caught.value)) == (ProblemType.RATE_LIMITED, 503)
+
+
 class Limited:
     """The open orders of an index that a test fills."""
 
-    def __init__(self, **options: int) -> None:
+    def __init__(self, **options: float) -> None:
         self.now = NOW
         self.index: Index[ACMEOrder] = Index()
-        self.quota = OpenOrderQuota(self.index, clock=lambda: self.now, **options)
+        self.quota = OpenOrderQuota(self.index, clock=lambda: self.now, **options)  # type: ignore[arg-type]
         self._version = 0
 
     def put(self, order: ACMEOrder, *, deleted: bool = False) -> None:
@@ -114,12 +259,18 @@ class Limited:
         metadata = replace(order.metadata, resource_version=str(self._version))
         self.index.update(replace(order, metadata=metadata), deleted)
 
-    def full(self, account: str = "account") -> bool:
+    def full(
+        self, account: str = "account", octets: int = 0, *, renewal: bool = False, stored: Usage = NOTHING
+    ) -> bool:
         try:
-            self.quota.admit("pki", account)
+            with self.quota.hold("pki", account, octets, stored=stored, renewal=renewal):
+                return False
         except Refused:
             return True
-        return False
+
+
+def certified_as(number: int, account: str = "account") -> ACMEOrder:
+    return replace(certified(), metadata=numbered(number).metadata, spec=numbered(number, account).spec)
 
 
 def ended(open_: ACMEOrder) -> ACMEOrder:
@@ -135,10 +286,54 @@ def test_an_account_may_have_so_many_open_orders_and_no_more() -> None:
         limited.put(numbered(number))
     assert limited.full()
     assert not limited.full("another")
-    limited.put(ended(numbered(0)))
+    limited.put(certified_as(0))
     assert not limited.full()
     limited.put(numbered(7))
     limited.put(numbered(7), deleted=True)
+    assert not limited.full()
+
+
+@pytest.mark.requirement("SEC72")
+def test_orders_that_failed_count_for_a_day() -> None:
+    limited = Limited(maximum=2)
+    limited.put(ended(numbered(0)))
+    limited.put(numbered(1))
+    assert limited.full()
+    limited.now += timedelta(days=1, seconds=1)
+    assert not limited.full()
+
+
+@pytest.mark.requirement("SEC72")
+def test_an_account_with_certificates_may_fail_as_often_more() -> None:
+    limited = Limited(maximum=2)
+    for number in range(3):
+        limited.put(ended(numbered(number)))
+    assert limited.full(stored=Usage(3))
+    assert limited.full(stored=Usage(4))
+    assert not limited.full(stored=Usage(5))
+
+
+@pytest.mark.requirement("SEC72")
+def test_open_orders_are_weighed() -> None:
+    weight = weigh_order(numbered(0))
+    limited = Limited(maximum_octets=3 * weight)
+    limited.put(numbered(0))
+    limited.put(ended(numbered(1)))
+    assert not limited.full(octets=weight)
+    assert limited.full(octets=2 * weight)
+    assert not limited.full("another", octets=2 * weight)
+
+
+@pytest.mark.requirement("SEC72", "SEC73")
+def test_requests_that_come_at_once_are_admitted_one_by_one() -> None:
+    limited = Limited(maximum=2, reserve=0.5)
+    with limited.quota.hold("pki", "account", 1, stored=Usage(1)):
+        assert not limited.full(stored=Usage(2))
+        with limited.quota.hold("pki", "account", 1, stored=Usage(2)):
+            assert limited.full(stored=Usage(2))
+            assert not limited.full(stored=Usage(2), renewal=True)
+            with limited.quota.hold("pki", "account", 1, stored=Usage(2), renewal=True):
+                assert limited.full(stored=Usage(3), renewal=True)
     assert not limited.full()
 
 
@@ -163,18 +358,19 @@ def test_an_authorization_without_an_order_that_needs_no_proof_does_not_count() 
 @pytest.mark.requirement("M40", "S41", "C4")
 def test_clients_are_asked_to_come_again_and_not_sent_away() -> None:
     limited = Limited(maximum=0)
-    with pytest.raises(Refused) as caught:
-        limited.quota.admit("pki", "account")
+    with pytest.raises(Refused) as caught, limited.quota.hold("pki", "account", 0, stored=NOTHING):
+        pytest.fail("it was admitted")
     assert caught.value.type == ProblemType.RATE_LIMITED
     assert status_of(caught.value) == 503
     assert caught.value.retry_after == 30
 
 
-def test_orders_that_have_expired_do_not_count() -> None:
+def test_orders_that_were_abandoned_count_until_they_are_deleted() -> None:
     limited = Limited(maximum=1)
     limited.put(numbered(0))
-    assert limited.full()
     limited.now += LIFETIME + timedelta(seconds=1)
+    assert limited.full()
+    limited.now += timedelta(days=1)
     assert not limited.full()
 
 
@@ -185,6 +381,6 @@ def test_memory_is_bounded_by_the_orders_that_are_open() -> None:
     for each in opened:
         limited.put(each)
     assert len(limited.quota) == 250
-    for each in opened:
-        limited.put(ended(each))
+    for number in range(250):
+        limited.put(certified_as(number, f"account-{number % 50}"))
     assert len(limited.quota) == 0

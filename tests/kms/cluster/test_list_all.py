@@ -20,9 +20,9 @@ LARGE = 100_000
 """Octets of an object of which about 80 make a page."""
 
 
-def listed(cluster: Cluster, *, pause: float = 5.0) -> AsyncGenerator[ACMEAccount, None]:
+def listed(cluster: Cluster, **limits: float) -> AsyncGenerator[ACMEAccount, None]:
     """The accounts, all of which can be read."""
-    return list_all(cluster, ACCOUNTS, on_unreadable=lambda unreadable: pytest.fail(str(unreadable)), pause=pause)
+    return list_all(cluster, ACCOUNTS, on_unreadable=lambda unreadable: pytest.fail(str(unreadable)), **limits)  # type: ignore[arg-type]
 
 
 def limits(api: FakeApiServer) -> list[int]:
@@ -43,7 +43,7 @@ async def test_small_objects_come_in_large_pages_and_each_of_them_once() -> None
         names = filled(api, 2_600)
         found = [each.metadata.name async for each in listed(await api.cluster())]
         assert found == names
-        assert limits(api) == [500, 2_000, 2_000]
+        assert limits(api) == [100, 2_000, 2_000]
 
 
 async def test_pages_of_large_objects_have_fewer_of_them() -> None:
@@ -52,8 +52,23 @@ async def test_pages_of_large_objects_have_fewer_of_them() -> None:
         found = [each.metadata.name async for each in listed(await api.cluster())]
         assert found == names
         first, *others = limits(api)
-        assert first == 500
+        assert first == 100
         assert {limit * LARGE // 1_000_000 for limit in others} == {7}
+
+
+@pytest.mark.requirement("SEC72")
+async def test_a_page_that_would_be_too_long_is_not_read() -> None:
+    async with running_api() as api:
+        small = filled(api, 150)
+        large = [f"b{number:04}" for number in range(400)]
+        for name in large:
+            api.put(ACCOUNTS, account(name, thumbprint="t" * 10_000))
+        found = [each.metadata.name async for each in listed(await api.cluster(), octets=200_000)]
+        assert found == small + large
+        first, second, third, *_ = limits(api)
+        assert first == 100
+        assert second > 200  # as if all were small: before, up to 2,000 of 190 kB
+        assert third == second // 4
 
 
 async def test_what_does_not_come_after_four_attempts_is_an_error() -> None:
@@ -62,7 +77,7 @@ async def test_what_does_not_come_after_four_attempts_is_an_error() -> None:
         api.fail_next("list", ACCOUNTS.plural, 500, times=4)
         with pytest.raises(Unavailable):
             await anext(listed(await api.cluster(), pause=0.01))
-        assert limits(api) == [500, 250, 125, 62]
+        assert limits(api) == [100, 50, 50, 50]
 
 
 async def test_a_snapshot_that_is_gone_is_not_asked_for_again() -> None:

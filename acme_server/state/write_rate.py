@@ -1,0 +1,79 @@
+"""How much is written in ten minutes: etcd keeps every version of an object until the API server compacts it.
+
+The API server compacts every five minutes what is older than five minutes, so up to ten minutes of versions are stored
+beside the objects themselves. An order of a hundred names whose challenges are answered one by one is written a hundred
+times; so what counts is what is written, not what is left of it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from datetime import timedelta
+
+from acme_server.problems import Unavailable
+from acme_server.state.shares import RESERVE, share_of, with_reserve
+from kms.clock import Clock
+
+MINUTES = 10
+_SECONDS = 60
+_RETRY_AFTER = 60
+
+
+class WriteRate:
+    """Counts the octets that all replicas write within `minutes`, and limits them: `maximum` in all.
+
+    A namespace may write a share (0 to 1) of what the others leave. For what is urgent there are no shares, and it may
+    exceed the maximum by `reserve`.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        maximum: int,
+        namespace_share: float = 1.0,
+        reserve: float = RESERVE,
+        minutes: int = MINUTES,
+    ) -> None:
+        self._clock = clock
+        self.maximum = maximum
+        self._namespace_share = namespace_share
+        self._reserve = reserve
+        self._window = timedelta(minutes=minutes)
+        self._minutes: deque[tuple[float, Counter[str]]] = deque()
+        self._written: Counter[str] = Counter()
+        self._whole = 0
+
+    def add(self, namespace: str, octets: int) -> None:
+        """Count a version that was written."""
+        minute = self._clock().timestamp() // _SECONDS
+        if not self._minutes or self._minutes[-1][0] != minute:
+            self._minutes.append((minute, Counter()))
+        self._minutes[-1][1][namespace] += octets
+        self._written[namespace] += octets
+        self._whole += octets
+
+    def written(self) -> int:
+        """The octets that were written lately."""
+        self._forget()
+        return self._whole
+
+    def admit(self, namespace: str, *, urgent: bool = False) -> None:
+        """Raise Unavailable if the namespace must not write now."""
+        whole, used = self.written(), self._written[namespace]
+        share = share_of(self.maximum, whole - used, self._namespace_share)
+        if whole >= (with_reserve(self.maximum, self._reserve) if urgent else self.maximum):
+            raise self._full("This server", self.maximum)
+        if used >= share and not urgent:
+            raise self._full(f"Namespace {namespace}", share)
+
+    def _full(self, who: str, most: int) -> Unavailable:
+        amount = f"{most / 2**20:.1f} MiB of orders in {self._window // timedelta(minutes=1)} minutes"
+        return Unavailable(f"{who} has written its limit of {amount}.", _RETRY_AFTER)
+
+    def _forget(self) -> None:
+        oldest = (self._clock() - self._window).timestamp() // _SECONDS
+        while self._minutes and self._minutes[0][0] < oldest:
+            forgotten = self._minutes.popleft()[1]
+            self._whole -= forgotten.total()
+            self._written -= forgotten  # and the namespaces that have written nothing else
