@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from acme_server.accounts.eab_credentials import UID_INDEX, by_uid
+from acme_server.certificates.deleted_authorities import OWNER_INDEX, by_owner
 from acme_server.metrics import Metrics
 from acme_server.namespaces import Namespaces
 from acme_server.settings import ServerSettings
@@ -66,7 +67,12 @@ class Informers:
             keep=retained,
         )
         self.secrets = Informer(
-            cluster, SECRETS, namespaces=(settings.namespace,), labels=COMPONENT, on_change=on_secret
+            cluster,
+            SECRETS,
+            namespaces=(settings.namespace,),
+            labels=COMPONENT,
+            indexes={OWNER_INDEX: by_owner},
+            on_change=on_secret,
         )
         self.slices = (
             Informer(

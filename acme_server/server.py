@@ -107,6 +107,7 @@ class Server:
             "garbage collection and records": partial(
                 election.run, partial(run_together, services.garbage_collector.run, services.record_keeper.run)
             ),
+            "revocation records": partial(services.recorder.run, lambda: election.leading),
             "unfinished orders": partial(services.unfinished_orders.run, services.orders.finish),
             "cancellation of orders": services.cancellation.run,
             "peers": replicas.run,

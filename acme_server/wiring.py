@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TypeVar
 
 from acme_server.accounts.client_namespaces import LabelsOf
@@ -33,6 +34,9 @@ from acme_server.state.full_sync import FullSync
 from acme_server.state.garbage_collector import GarbageCollector
 from acme_server.state.index import Index
 from acme_server.state.quotas import ObjectQuota, OpenOrderQuota
+from acme_server.state.retention import AFTER_COMPROMISE
+from acme_server.state.revocation_recorder import RevocationRecorder
+from acme_server.state.revocation_records import RevocationRecords
 from acme_server.state.store import Store
 from acme_server.state.turns import Turns
 from acme_server.state.weight import memory_of_account, memory_of_order, weigh_account, weigh_order
@@ -56,11 +60,12 @@ from kms.resources.accounts import ACMEAccount
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.core import Secret
 from kms.resources.credentials import EABCredential
-from kms.resources.kinds import ACCOUNTS, ORDERS, Kind
-from kms.resources.meta import Resource
+from kms.resources.kinds import ACCOUNTS, ORDERS, REVOCATION_RECORDS, Kind
+from kms.resources.meta import Key, Resource
 from kms.resources.orders import ACMEOrder, ChallengeType, with_authorizations
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import CertificateProfile
+from kms.resources.revocations import RevocationRecord
 
 T = TypeVar("T", bound=Resource)
 
@@ -75,7 +80,10 @@ ACCOUNT_OCTETS = 4_096
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """The informers of the configuration kinds, and the labels of namespaces. `credentials` has the index UID_INDEX."""
+    """The informers of the configuration kinds, and the labels of namespaces.
+
+    `credentials` has the index UID_INDEX, `secrets` OWNER_INDEX.
+    """
 
     profiles: Informer[CertificateProfile]
     policies: Informer[CertificatePolicy]
@@ -124,23 +132,28 @@ class Environment:
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """The accounts and orders that this replica knows, and the watches that keep them current."""
+    """The accounts, orders and revocations that this replica knows, and the watches that keep them current."""
 
     accounts: Store[ACMEAccount]
     orders: Store[ACMEOrder]
+    records: Store[RevocationRecord]
     account_index: Index[ACMEAccount]
     order_index: Index[ACMEOrder]
+    record_index: Index[RevocationRecord]
     account_keys: AccountKeys
     account_quota: ObjectQuota[ACMEAccount]
     certificates: Certificates
     authorizations: Authorizations
     order_quota: ObjectQuota[ACMEOrder]
     open_orders: OpenOrderQuota
+    revoked: RevocationRecords
     write_rate: WriteRate
     account_sync: FullSync[ACMEAccount]
     order_sync: FullSync[ACMEOrder]
+    record_sync: FullSync[RevocationRecord]
     account_feed: ChangeFeed[ACMEAccount]
     order_feed: ChangeFeed[ACMEOrder]
+    record_feed: ChangeFeed[RevocationRecord]
 
     @classmethod
     def build(
@@ -160,6 +173,7 @@ class State:
             watched = not account_feed.following.is_set() or not account_feed.outage_seconds()
             return watched and environment.is_sole_writer()
 
+        record_index: Index[RevocationRecord] = Index()
         accounts = Store(
             cluster,
             ACCOUNTS,
@@ -185,15 +199,21 @@ class State:
             is_sole_writer=environment.is_sole_writer,
             admit_write=_admission(write_rate),
         )
-        namespaces = settings.watch_namespaces
+        # Records never change and are not read again, so none is kept in the cache.
+        records = Store(cluster, REVOCATION_RECORDS, capacity=1, index=record_index)
+        revoked = RevocationRecords(record_index, on_revocation=on_revocation)
+        namespaces, release = settings.watch_namespaces, (settings.namespace,)
         account_sync = FullSync(cluster, ACCOUNTS, account_index, namespaces=namespaces)
         order_sync = FullSync(cluster, ORDERS, order_index, namespaces=namespaces)
         account_feed = _feed(cluster, ACCOUNTS, accounts, account_sync, namespaces)
+        record_sync = FullSync(cluster, REVOCATION_RECORDS, record_index, namespaces=release)
         return cls(
             accounts=accounts,
             orders=orders,
+            records=records,
             account_index=account_index,
             order_index=order_index,
+            record_index=record_index,
             account_keys=AccountKeys(account_index),
             account_quota=ObjectQuota(
                 account_index,
@@ -204,7 +224,7 @@ class State:
                 weigh=weigh_account,
                 counts_for_profile=is_account,
             ),
-            certificates=Certificates(order_index, on_revocation=on_revocation),
+            certificates=Certificates(order_index, records=revoked, on_revocation=on_revocation),
             authorizations=Authorizations(order_index, clock=environment.clock),
             order_quota=ObjectQuota(
                 order_index,
@@ -218,12 +238,20 @@ class State:
                 account_of=lambda order: order.spec.account_ref.name,
             ),
             open_orders=OpenOrderQuota(order_index, clock=environment.clock),
+            revoked=revoked,
             write_rate=write_rate,
             account_sync=account_sync,
             order_sync=order_sync,
             account_feed=account_feed,
+            record_sync=record_sync,
             order_feed=_feed(cluster, ORDERS, orders, order_sync, namespaces),
+            record_feed=_feed(cluster, REVOCATION_RECORDS, records, record_sync, release),
         )
+
+    def outage_seconds(self) -> float:
+        """For how many seconds a watch of orders or revocations has been down; 0 before the watches have begun."""
+        feeds = (self.order_feed, self.record_feed)
+        return max(each.outage_seconds() if each.following.is_set() else 0.0 for each in feeds)
 
     @property
     def works(self) -> dict[str, Work]:
@@ -231,8 +259,10 @@ class State:
         return {
             "watch of accounts": self.account_feed.run,
             "watch of orders": self.order_feed.run,
+            "watch of revocations": self.record_feed.run,
             "list of accounts": self.account_sync.run,
             "list of orders": self.order_sync.run,
+            "list of revocations": self.record_sync.run,
         }
 
     @property
@@ -241,8 +271,10 @@ class State:
         return {
             "watch of accounts": self.account_feed.following.is_set,
             "watch of orders": self.order_feed.following.is_set,
+            "watch of revocations": self.record_feed.following.is_set,
             "list of accounts": self.account_sync.done.is_set,
             "list of orders": self.order_sync.done.is_set,
+            "list of revocations": self.record_sync.done.is_set,
         }
 
     def report_to(self, metrics: Metrics) -> None:
@@ -298,6 +330,7 @@ class Services:
     caa: CAA
     garbage_collector: GarbageCollector
     record_keeper: RecordKeeper
+    recorder: RevocationRecorder
     unfinished_orders: UnfinishedOrders
     state: State
 
@@ -318,6 +351,25 @@ class Services:
         revocations = RevocationCounter()
         state = State.build(cluster, settings, environment, on_revocation=revocations.increment)
         accounts, orders = state.accounts, state.orders
+
+        def authority_ends(profile: Key) -> datetime:
+            """When the last certificate of the profile has ended, which is a year from now or when its CA ends."""
+            resource = configuration.profiles.get(*profile)
+            issuer = resource and configuration.authorities.get(profile[0], resource.spec.issuer_ref.name)
+            in_a_year = clock() + AFTER_COMPROMISE
+            return min(in_a_year, (issuer and issuer.status.not_after) or in_a_year)
+
+        recorder = RevocationRecorder(
+            store=state.records,
+            records=state.revoked,
+            orders=orders,
+            order_index=state.order_index,
+            accounts=accounts,
+            account_index=state.account_index,
+            namespace=settings.namespace,
+            ends=authority_ends,
+            clock=clock,
+        )
         profiles = Profiles(
             profiles=configuration.profiles,
             policies=configuration.policies,
@@ -396,6 +448,8 @@ class Services:
             store=accounts,
             credentials=credentials,
             certificates=state.certificates,
+            records=state.revoked,
+            recorder=recorder,
             quota=state.account_quota,
             clock=clock,
             on_deactivated=cancellation.enqueue,
@@ -423,19 +477,20 @@ class Services:
                 orders=orders,
                 accounts=account_service,
                 certificates=state.certificates,
+                recorder=recorder,
                 authorizations=state.authorizations,
                 turns=turns,
                 clock=clock,
             ),
             crls=CRLs(
                 authorities=configuration.authorities,
+                secrets=configuration.secrets,
                 certificates=state.certificates,
+                records=state.revoked,
                 revocations=revocations,
                 issuers=issuers,
-                # Before the watch has begun, the index itself is incomplete.
-                outage_seconds=lambda: (
-                    state.order_feed.outage_seconds() if state.order_feed.following.is_set() else 0.0
-                ),
+                # Before the watches have begun, the indexes themselves are incomplete.
+                outage_seconds=state.outage_seconds,
                 clock=clock,
             ),
             worker=worker,
@@ -445,8 +500,12 @@ class Services:
                 cluster,
                 orders=orders,
                 accounts=accounts,
+                records=state.records,
+                account_index=state.account_index,
                 profiles=configuration.profiles,
+                namespace=settings.namespace,
                 namespaces=settings.watch_namespaces,
+                deletion_retention=settings.deletion_retention,
                 orders_listed=state.order_sync.done,
                 clock=clock,
                 metrics=metrics,
@@ -458,6 +517,7 @@ class Services:
                 credentials=configuration.credentials,
                 clock=clock,
             ),
+            recorder=recorder,
             unfinished_orders=UnfinishedOrders(state.order_index),
             state=state,
         )

@@ -6,6 +6,7 @@ The names of Secrets are in kms.resources.secret_names, those of the metrics of 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 from kms.address import Address
@@ -27,6 +28,9 @@ UNREADABLE = "Unreadable"
 ACME_PATH = "/acme"
 """What the paths of all profiles begin with."""
 
+DELETION_RETENTION = timedelta(days=7)
+"""The default of --deletion-retention."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -34,7 +38,8 @@ class Settings:
 
     `external_url` has no trailing slash and is the only source of URLs. `namespace` is the release namespace.
     `watch_namespaces` empty: all. `service_name` names the Service in front of the server, after which the Secrets and
-    Leases of the installation are named. The Secret `serving_secret` holds the server's certificate.
+    Leases of the installation are named. The Secret `serving_secret` holds the server's certificate. What belongs to a
+    deleted CertificateAuthority, CertificateProfile or EABCredential is kept for `deletion_retention`.
     """
 
     external_url: str
@@ -43,6 +48,7 @@ class Settings:
     metrics_listen: Address = Address("", 9090)
     serving_secret: str = serving_secret_name(SERVICE_NAME)
     service_name: str = SERVICE_NAME
+    deletion_retention: timedelta = DELETION_RETENTION
     kubeconfig: str | None = None
     context: str | None = None
 

@@ -34,7 +34,8 @@ GRACE = 25.0
 PROGRAMS: tuple[Program, ...] = ("operator", "server")
 
 _OF_BOTH = (
-    "external_url", "namespace", "watch_namespaces", "serving_secret", "service_name", "log_format", "log_level",
+    "external_url", "namespace", "watch_namespaces", "serving_secret", "service_name", "deletion_retention",
+    "log_format", "log_level",
 )  # fmt: skip
 _OF: Mapping[str, tuple[str, ...]] = {
     "server": (

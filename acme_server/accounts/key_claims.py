@@ -17,8 +17,7 @@ from acme_server.state.store import Store
 from kms.clock import Clock
 from kms.cluster.errors import AlreadyExists, Conflict
 from kms.resources.accounts import AccountSpec, ACMEAccount
-from kms.resources.kinds import ACCOUNTS
-from kms.resources.meta import LocalRef, ObjectMeta, OwnerReference
+from kms.resources.meta import LocalRef, ObjectMeta
 
 TRIES = 3
 """How many stale claims of a key are removed before the client has to try again."""
@@ -28,13 +27,7 @@ def alias_for(caller: Caller, key: AccountKey) -> ACMEAccount:
     """An alias of the caller's account under the name of the key."""
     profile, meta = caller.profile, caller.account.metadata
     return ACMEAccount(
-        metadata=ObjectMeta(
-            namespace=meta.namespace,
-            name=account_name(*profile.key, key.thumbprint),
-            owner_references=(
-                OwnerReference(api_version=ACCOUNTS.api_version, kind=ACCOUNTS.kind, name=meta.name, uid=meta.uid),
-            ),
-        ),
+        metadata=ObjectMeta(namespace=meta.namespace, name=account_name(*profile.key, key.thumbprint)),
         spec=AccountSpec(
             profile_ref=LocalRef(name=profile.name),
             key=key.jwk,
@@ -75,8 +68,9 @@ class KeyClaims:
         if existing.spec.alias_of is None:
             return existing
         account = await self._store.read_live(existing.metadata.namespace, existing.spec.alias_of.name)
-        if account is None or account.metadata.uid not in {each.uid for each in existing.metadata.owner_references}:
+        if account is None:
             return None
+        # By name, which follows from the key: accounts that were restored have another UID.
         return account if has_had(account, existing.spec.thumbprint) else None
 
     async def remove_stale(self, claimed: ACMEAccount) -> None:

@@ -19,6 +19,7 @@ from acme_server.model import Caller
 from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.state.certificates import Certificates
 from acme_server.state.quotas import ObjectQuota
+from acme_server.state.revocation_records import RevocationRecords
 from acme_server.state.store import Store
 from kms.clock import Clock
 from kms.pki.keys import fingerprint
@@ -56,12 +57,14 @@ class KeyRollovers:
         store: Store[ACMEAccount],
         claims: KeyClaims,
         certificates: Certificates,
+        records: RevocationRecords,
         quota: ObjectQuota[ACMEAccount],
         clock: Clock,
     ) -> None:
         self._store = store
         self._claims = claims
         self._certificates = certificates
+        self._records = records
         self._quota = quota
         self._clock = clock
 
@@ -73,6 +76,8 @@ class KeyRollovers:
         """
         require_uncompromised(key, self._certificates)
         profile, account = caller.profile, caller.account
+        if self._records.is_blocked(profile.key, key.thumbprint):
+            raise Refused(ProblemType.MALFORMED, "The new key was that of an account that is closed; make a new one.")
         begun = self._clock()
         rules.with_key(account, key, old=old, now=begun)  # refuse before claiming the key
         self._quota.admit(profile, limit=None, field="")

@@ -21,23 +21,17 @@ from acme_server.problems import AccountNotValid, NotFound, ProblemType, Refused
 from acme_server.state.account_keys import account_name
 from acme_server.state.certificates import Certificates
 from acme_server.state.quotas import ObjectQuota
+from acme_server.state.revocation_recorder import RevocationRecorder
+from acme_server.state.revocation_records import RevocationRecords
 from acme_server.state.store import Store, Vanished
 from kms.clock import Clock
 from kms.resources.accounts import AccountSpec, AccountStatus, ACMEAccount, CredentialBinding
 from kms.resources.credentials import EABCredential
-from kms.resources.kinds import PROFILES
-from kms.resources.meta import LocalRef, ObjectMeta, OwnerReference, Unreadable, key_of
+from kms.resources.meta import LocalRef, ObjectMeta, Unreadable, key_of
 from kms.resources.secret_names import CREDENTIAL_UID
 
 logger = logging.getLogger(__name__)
 _NAME = re.compile(r"[a-z2-7]{52}")
-
-
-def owner(profile: Profile) -> OwnerReference:
-    """The owner reference that deletes accounts and orders with their profile."""
-    return OwnerReference(
-        api_version=PROFILES.api_version, kind=PROFILES.kind, name=profile.name, uid=profile.resource.metadata.uid
-    )
 
 
 class Accounts:
@@ -49,6 +43,8 @@ class Accounts:
         store: Store[ACMEAccount],
         credentials: EABCredentials,
         certificates: Certificates,
+        records: RevocationRecords,
+        recorder: RevocationRecorder,
         quota: ObjectQuota[ACMEAccount],
         clock: Clock,
         on_deactivated: Callable[[ACMEAccount], None],
@@ -56,12 +52,14 @@ class Accounts:
         self._store = store
         self._credentials = credentials
         self._certificates = certificates
+        self._records = records
+        self._recorder = recorder
         self._quota = quota
         self._clock = clock
         self._on_deactivated = on_deactivated
         self._claims = KeyClaims(store=store, clock=clock)
         self._key_rollovers = KeyRollovers(
-            store=store, claims=self._claims, certificates=certificates, quota=quota, clock=clock
+            store=store, claims=self._claims, certificates=certificates, records=records, quota=quota, clock=clock
         )
 
     async def find(self, profile: Profile, thumbprint: str) -> ACMEAccount | None:
@@ -113,6 +111,8 @@ class Accounts:
         """
         profile, key = holder.profile, holder.key
         require_uncompromised(key, self._certificates)
+        if self._records.is_blocked(profile.key, key.thumbprint):
+            raise AccountNotValid("The account of this key is deactivated; make a new key for a new account.")
         if profile.acme.external_account_binding == "Disabled":
             binding = None
         terms.require_agreement(profile.acme, agreed=wanted.terms_of_service_agreed)
@@ -216,6 +216,7 @@ class Accounts:
             changed = await self._store.change(account, partial(rules.deactivated, now=self._clock()))
             logger.info("account deactivated", extra={"account": account.metadata.name})
             self._on_deactivated(changed)
+            await self._recorder.record_account(changed)
             return changed
         if update.contact is None:
             return await self.read(account)
@@ -259,7 +260,6 @@ def _account(holder: KeyHolder, binding: Binding | None, credential: EABCredenti
             namespace=profile.namespace,
             name=account_name(*profile.key, key.thumbprint),
             labels={CREDENTIAL_UID: external.uid} if external is not None else {},
-            owner_references=(owner(profile),),
         ),
         spec=AccountSpec(
             profile_ref=LocalRef(name=profile.name), key=key.jwk, thumbprint=key.thumbprint, external_account=external

@@ -1,9 +1,10 @@
 """Issued certificates: revocation, CRLs, renewal information and chains.
 
-revocation           who may revoke a certificate, and the revocation
-revocation_reasons   allowed reasons; dates, number and entries of a CRL
-crl                  signs and keeps the CRLs
-renewal_info         renewal information (RFC 9773)
-renewal_window       when a certificate should be renewed
-chains               the default chain and alternates
+revocation            who may revoke a certificate, and the revocation
+revocation_reasons    allowed reasons; dates, number and entries of a CRL
+crl                   signs and keeps the CRLs
+deleted_authorities   CAs that were deleted while their lists go on
+renewal_info          renewal information (RFC 9773)
+renewal_window        when a certificate should be renewed
+chains                the default chain and alternates
 """

@@ -3,7 +3,10 @@
 A CRL is signed when a client asks for it and the last one is out of date: a certificate was revoked since, or the hour
 is over. So no CRL is older than an hour, and a revocation is published after a second. A long CRL takes a thread for
 half a second, so the pause between two CRLs grows with their length. No request goes to the API server: revocations
-come from the index of certificates, keys and CAs from informers.
+come from the indexes of certificates and of RevocationRecords, keys and CAs from informers.
+
+The list of a CA has the entries of all its keys: an imported CA may have had others before. A CA that was deleted has a
+list until its last certificate has ended.
 """
 
 from __future__ import annotations
@@ -20,14 +23,17 @@ from datetime import datetime, timedelta
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from acme_server.certificates.deleted_authorities import deleted_authority
 from acme_server.certificates.revocation_reasons import hour_of, list_template
 from acme_server.problems import NotFound, Unavailable
-from acme_server.state.certificates import Certificates
+from acme_server.state.certificates import CertificateRecord, Certificates
+from acme_server.state.revocation_records import RevocationRecords, RevokedCertificate
 from kms.clock import Clock
 from kms.cluster.informer import Informer
 from kms.issuers import Issuer, IssuerNotReady, Issuers
 from kms.pki.crl import ListTemplate
 from kms.resources.authorities import CertificateAuthority
+from kms.resources.core import Secret
 from kms.resources.meta import Key
 
 logger = logging.getLogger(__name__)
@@ -57,7 +63,7 @@ class DERFile:
 
 
 class RevocationCounter:
-    """Counts the changes to the revoked certificates of each CA key. The index of certificates calls `increment`."""
+    """Counts the changes to the revoked certificates of each CA key. The indexes of revocations call `increment`."""
 
     def __init__(self) -> None:
         self._counts: Counter[Key] = Counter()
@@ -77,6 +83,7 @@ class _CRL:
 
     document: DERFile
     number: int
+    this_update: datetime
     ends: datetime
     certificate: str
     changes: int
@@ -87,15 +94,17 @@ class _CRL:
 class CRLs:
     """Keeps the current CRL of each CA that clients ask for.
 
-    `outage_seconds` returns for how many seconds the watch of orders has been down. Meanwhile no CRL is signed, because
-    it could lack a revocation. The last one is good for a day.
+    `outage_seconds` returns for how many seconds a watch of orders or RevocationRecords has been down. Meanwhile no CRL
+    is signed, because it could lack a revocation. The last one is good for a day.
     """
 
     def __init__(
         self,
         *,
         authorities: Informer[CertificateAuthority],
+        secrets: Informer[Secret],
         certificates: Certificates,
+        records: RevocationRecords,
         revocations: RevocationCounter,
         issuers: Issuers,
         outage_seconds: Callable[[], float],
@@ -103,7 +112,9 @@ class CRLs:
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._authorities = authorities
+        self._secrets = secrets
         self._certificates = certificates
+        self._records = records
         self._revocations = revocations
         self._issuers = issuers
         self._outage_seconds = outage_seconds
@@ -136,26 +147,32 @@ class CRLs:
         return known.document
 
     def _authority(self, namespace: str, name: str) -> CertificateAuthority:
-        if not self._authorities.synced.is_set():
+        if not (self._authorities.synced.is_set() and self._secrets.synced.is_set()):
             raise Unavailable("The server is still reading its configuration.", _COLD)
         found = self._authorities.get(namespace, name)
         if found is not None:
             return found
         if self._authorities.unreadable(namespace, name) is not None:
             raise Unavailable("The CertificateAuthority cannot be read.", _NOT_READY)
-        if self._authorities.outage_seconds():
+        if self._authorities.outage_seconds() or self._secrets.outage_seconds():
             raise Unavailable("The server's configuration may be out of date.", _COLD)
+        deleted = deleted_authority(self._secrets, namespace, name)
+        if deleted is not None:
+            return deleted
         self._crls.pop((namespace, name), None)
         self._locks.pop((namespace, name), None)
         raise NotFound(f"There is no CertificateAuthority {namespace}/{name}.")
 
     def _is_due(self, known: _CRL, authority: CertificateAuthority) -> bool:
         now = self._clock()
-        if now < known.until:
+        if known.until - _LONGEST_PAUSE <= now < known.until:  # before that, the clock has been set back
             return False
-        changes = self._revocations.count(authority.metadata.namespace, authority.status.subject_key_id or "")
-        current = authority.status.certificate, changes, hour_of(now)
+        current = authority.status.certificate, self._changes(authority), hour_of(now)
         return (known.certificate, known.changes, known.hour) != current
+
+    def _changes(self, authority: CertificateAuthority) -> int:
+        namespace = authority.metadata.namespace
+        return sum(self._revocations.count(namespace, each) for each in authority.key_ids)
 
     async def _renew(self, authority: CertificateAuthority, before: _CRL | None) -> _CRL:
         try:
@@ -164,7 +181,7 @@ class CRLs:
             return self._keep(before, "the key of the CA is missing")
         if not issuer.signs_lists:
             raise NotFound("This CA publishes no revocation list: the keyUsage of its certificate lacks cRLSign.")
-        complete = self._certificates.is_complete(authority.metadata.namespace)
+        complete = self._certificates.is_complete(authority.metadata.namespace) and self._records.complete
         if not complete or self._outage_seconds() > _LOST_AFTER:
             return self._keep(before, "the server has not read all certificates")
         return await self._sign(authority, issuer, before)
@@ -178,13 +195,17 @@ class CRLs:
         return replace(before, until=now + _LONGEST_PAUSE)
 
     async def _sign(self, authority: CertificateAuthority, issuer: Issuer, before: _CRL | None) -> _CRL:
-        namespace, key_id = authority.metadata.namespace, authority.status.subject_key_id or ""
+        namespace = authority.metadata.namespace
         started, now = self._timer(), self._clock()
-        changes = self._revocations.count(namespace, key_id)
-        revoked = tuple(self._certificates.find_revoked(namespace, key_id))
-        template = await asyncio.to_thread(list_template, revoked, now=now)
+        changes = self._changes(authority)
+        revoked: list[CertificateRecord | RevokedCertificate] = []
+        for key_id in authority.key_ids:
+            revoked += self._certificates.find_revoked(namespace, key_id)
+            revoked += self._records.find_revoked(namespace, key_id)
+        last = before.this_update if before is not None else None
+        template = await asyncio.to_thread(list_template, revoked, now=now, not_before=last)
         if before is not None and template.number <= before.number:
-            # Deleted orders must not make the number go down.
+            # Objects that were deleted by hand must not make the number go down.
             template = replace(template, number=before.number)
         document = await _document(issuer, template)
         if before is not None and template.number == before.number and document.etag != before.document.etag:
@@ -203,6 +224,7 @@ class CRLs:
         return _CRL(
             document=document,
             number=template.number,
+            this_update=template.this_update,
             ends=template.next_update,
             certificate=authority.status.certificate or "",
             changes=changes,

@@ -60,8 +60,7 @@ class Renewals:
         authorities = (
             each
             for each in self._authorities.values()
-            if (each.metadata.namespace, each.status.subject_key_id)
-            == (certificate.namespace, certificate.authority_key_id)
+            if each.metadata.namespace == certificate.namespace and certificate.authority_key_id in each.key_ids
         )
         times = (profile.resource.spec.renew_issued_before, *(each.spec.renew_issued_before for each in authorities))
         return [each for each in times if each is not None]

@@ -22,6 +22,7 @@ from acme_server.orders.lifetimes import is_over, is_usable
 from acme_server.problems import NotFound, ProblemType, Refused, Unavailable
 from acme_server.state.authorizations import Authorizations, Holder, ProvenAuthorization, own_authorization
 from acme_server.state.certificates import CertificateRecord, Certificates
+from acme_server.state.revocation_recorder import RevocationRecorder
 from acme_server.state.store import Store
 from acme_server.state.turns import Turns
 from kms.clock import Clock
@@ -50,6 +51,7 @@ class Revocations:
         orders: Store[ACMEOrder],
         accounts: Accounts,
         certificates: Certificates,
+        recorder: RevocationRecorder,
         authorizations: Authorizations,
         turns: Turns,
         clock: Clock,
@@ -57,12 +59,16 @@ class Revocations:
         self._orders = orders
         self._accounts = accounts
         self._certificates = certificates
+        self._recorder = recorder
         self._authorizations = authorizations
         self._turns = turns
         self._clock = clock
 
     async def revoke(self, caller: Caller | KeyHolder, der: bytes, reason: int | None) -> None:
-        """Revoke the certificate in `der` for the reason with that code. Costs one write.
+        """Revoke the certificate in `der` for the reason with that code. Costs two writes.
+
+        The second write is the RevocationRecord: the revocation then outlives the order. Where it fails, the order is
+        revoked, and the server that runs garbage collection repeats it.
 
         Raises Refused: malformed, unauthorized, badRevocationReason, alreadyRevoked; NotFound if the profile has not
         issued the certificate; and Unavailable.
@@ -81,7 +87,8 @@ class Revocations:
             # A compromised key must still be barred; other revocations of an expired certificate have no effect.
             raise Refused(ProblemType.UNAUTHORIZED, "The certificate has expired, so the reason must be keyCompromise.")
         by_key = isinstance(caller, KeyHolder)
-        await self._orders.change(order, partial(transitions.revoked, reason=words, by_key=by_key, now=now))
+        order = await self._orders.change(order, partial(transitions.revoked, reason=words, by_key=by_key, now=now))
+        await self._recorder.record_order(order)
         logger.info(
             "certificate revoked",
             extra={

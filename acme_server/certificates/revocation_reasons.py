@@ -14,6 +14,7 @@ from types import MappingProxyType
 from acme_server.problems import ProblemType, Refused
 from acme_server.state.certificates import CertificateRecord
 from acme_server.state.retention import AFTER_EXPIRY
+from acme_server.state.revocation_records import RevokedCertificate
 from kms.pki.crl import KEY_COMPROMISE, UNSPECIFIED, ListTemplate, encode_entry, sort_entries
 from kms.resources.orders import Revocation
 
@@ -65,8 +66,12 @@ def hour_of(now: datetime) -> datetime:
     return now - (now - datetime.min.replace(tzinfo=UTC)) % REFRESH
 
 
-def list_template(revoked: Collection[CertificateRecord], *, now: datetime) -> ListTemplate:
-    """The contents of a CA's list at `now`, given its revoked certificates.
+def list_template(
+    revoked: Collection[CertificateRecord | RevokedCertificate], *, now: datetime, not_before: datetime | None = None
+) -> ListTemplate:
+    """The contents of a CA's list at `now`, given its revoked certificates; each may be there several times.
+
+    `not_before` is the `thisUpdate` of the last list: it never goes back, whatever happens to the clock.
 
     `thisUpdate` is the hour, or the last revocation if that is later; never the future, even if a revocation was
     recorded by a clock that is fast. An entry whose reason was raised to keyCompromise counts twice, so that the number
@@ -74,16 +79,21 @@ def list_template(revoked: Collection[CertificateRecord], *, now: datetime) -> L
     """
     hour = hour_of(now)
     # No objects per entry: Python's garbage collector would have to visit a hundred thousand of them.
-    listed = [each for each in revoked if is_listed(each.not_after, at=hour)]
-    newest = max((each.revocation.time for each in listed if each.revocation), default=hour)
-    this_update = max(hour, min(newest, now)).astimezone(UTC)
-    entries = sort_entries(_entry(each.serial_number, each.revocation) for each in listed if each.revocation)
-    raised = sum(each.revocation is not None and each.revocation.reason == KEY_COMPROMISE for each in listed)
+    listed: dict[str, Revocation] = {}
+    for each in revoked:
+        if each.revocation is None or not is_listed(each.not_after, at=hour):
+            continue
+        if each.serial_number not in listed or each.revocation.reason == KEY_COMPROMISE:
+            listed[each.serial_number] = each.revocation
+    newest = max((each.time for each in listed.values()), default=hour)
+    this_update = max(hour, min(newest, now), not_before or hour).astimezone(UTC)
+    entries = sort_entries(_entry(*each) for each in listed.items())
+    raised = sum(each.reason == KEY_COMPROMISE for each in listed.values())
     return ListTemplate(
         entries=entries,
         number=(int(this_update.timestamp()) * 1000 << _NUMBERED) + len(entries) + raised,
         this_update=this_update,
-        next_update=hour + LIFETIME,
+        next_update=hour_of(this_update) + LIFETIME,
     )
 
 

@@ -16,7 +16,6 @@ from msgspec.structs import replace
 
 from acme_server.accounts import terms
 from acme_server.accounts.eab_credentials import EABCredentials
-from acme_server.accounts.service import owner
 from acme_server.metrics import Metrics
 from acme_server.model import Caller, OrderProfile, Profile
 from acme_server.orders import authorization_reuse, identifiers, lifetimes, policy, transitions
@@ -297,7 +296,6 @@ class NewOrders:
                 namespace=profile.namespace,
                 name=base64.b32encode(self._entropy(_NAME_BYTES)).decode().lower(),
                 labels=labels,
-                owner_references=(owner(profile),),
             ),
             spec=spec,
         )

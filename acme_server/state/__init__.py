@@ -1,17 +1,20 @@
-"""The accounts and orders that this replica knows: the store, its cache, and indexes that the watch keeps current.
+"""Accounts, orders and revocations that this replica knows: the store, its cache, and indexes that the watch updates.
 
-store               reads and writes accounts and orders; applies transitions
-cache               the bounded cache of the store, and shared reads
-index               the newest version of every object, for the views below
-full_sync           lists all objects into the index, at the start and after a gap in the watch
-certificates        view: a record of each certificate
-authorizations      view: valid authorizations of accounts
-account_keys        view: keys of accounts
-quotas              views: numbers and sizes of objects and of open orders, and their limits
-write_rate          what is written in ten minutes, and its limit
-shares              shares of what all use
-weight              what objects take in etcd and in memory
-turns               requests of one account that wait for each other
-retention           how long orders and accounts are kept
-garbage_collector   deletes what is no longer needed
+store                 reads and writes accounts and orders; applies transitions
+cache                 the bounded cache of the store, and shared reads
+index                 the newest version of every object, for the views below
+full_sync             lists all objects into the index, at the start and after a gap in the watch
+certificates          view: a record of each certificate
+authorizations        view: valid authorizations of accounts
+account_keys          view: keys of accounts
+revocation_records    view: RevocationRecords, which outlive accounts and orders
+revocation_recorder   writes them
+quotas                views: numbers and sizes of objects and of open orders, and their limits
+write_rate            what is written in ten minutes, and its limit
+shares                shares of what all use
+weight                what objects take in etcd and in memory
+turns                 requests of one account that wait for each other
+retention             how long orders and accounts are kept
+deleted_profiles      profiles that were deleted while accounts and orders of them are kept
+garbage_collector     deletes what is no longer needed
 """

@@ -17,6 +17,7 @@ from datetime import datetime
 from acme_server.model import Profile, parse_certificate_id
 from acme_server.problems import Unavailable
 from acme_server.state.index import Index, View
+from acme_server.state.revocation_records import RevocationRecords
 from kms.pki.crl import KEY_COMPROMISE
 from kms.resources.meta import Key
 from kms.resources.orders import ACMEOrder, Identifier, Revocation
@@ -62,15 +63,18 @@ class Certificates(View[ACMEOrder]):
     """Records of all certificates, and of keys that must not be certified again.
 
     `on_revocation(namespace, authority_key_id)` is called whenever the revoked certificates of that CA key change.
+    `records` know the keys of certificates whose order is gone.
     """
 
     def __init__(
         self,
         index: Index[ACMEOrder],
         *,
+        records: RevocationRecords | None = None,
         on_revocation: Callable[[str, str], None] = lambda _namespace, _authority: None,
     ) -> None:
         super().__init__(index)
+        self._records = records
         self._on_revocation = on_revocation
         self._by_order: dict[Key, CertificateRecord] = {}
         self._by_serial: dict[tuple[str, str], CertificateRecord] = {}
@@ -108,7 +112,9 @@ class Certificates(View[ACMEOrder]):
 
     def is_compromised(self, public_key_digest: str) -> bool:
         """Whether a certificate with that key was revoked because the key was compromised."""
-        return public_key_digest in self._compromised
+        if public_key_digest in self._compromised:
+            return True
+        return self._records is not None and self._records.is_compromised(public_key_digest)
 
     def put(self, key: Key, order: ACMEOrder) -> None:
         """Record the certificate of the order."""

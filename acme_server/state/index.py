@@ -37,6 +37,9 @@ class Index(Generic[T]):
     def __len__(self) -> int:
         return len(self._versions)
 
+    def __contains__(self, key: Key) -> bool:
+        return key in self._versions
+
     def add_view(self, view: View[T]) -> None:
         """Inform the view of every change from now on."""
         self._views.append(view)

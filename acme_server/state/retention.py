@@ -10,9 +10,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from kms.contract import READY
+from kms.pki.crl import KEY_COMPROMISE
 from kms.resources.accounts import ACMEAccount
 from kms.resources.meta import condition
-from kms.resources.orders import ACMEOrder
+from kms.resources.orders import ACMEOrder, Revocation
 
 WITHOUT_CERTIFICATE = timedelta(days=1)
 """How long an order is kept after it failed or was abandoned."""
@@ -34,6 +35,12 @@ def kept_until(order: ACMEOrder) -> datetime | None:
     return max((earliest, *authorizations))
 
 
+def certificate_kept_until(not_after: datetime, revocation: Revocation | None) -> datetime:
+    """Until when the record of a certificate that ends at `not_after` is kept."""
+    compromised = revocation is not None and revocation.reason == KEY_COMPROMISE
+    return _later(not_after, AFTER_COMPROMISE if compromised else AFTER_EXPIRY)
+
+
 def _later(moment: datetime, period: timedelta) -> datetime:
     """The moment `period` after this one, or the last that there is."""
     try:
@@ -48,9 +55,7 @@ def _earliest_deletion(order: ACMEOrder) -> datetime | None:
         case "processing":
             return None  # a server finishes it: it becomes valid or invalid
         case "valid" if status.not_after is not None:
-            revocation = status.revocation
-            compromised = revocation is not None and revocation.reason == "keyCompromise"
-            return _later(status.not_after, AFTER_COMPROMISE if compromised else AFTER_EXPIRY)
+            return certificate_kept_until(status.not_after, status.revocation)
         case "invalid":
             ready = condition(status.conditions, READY)
             return _later(ready.last_transition_time if ready is not None else order.spec.expires, WITHOUT_CERTIFICATE)

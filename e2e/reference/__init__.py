@@ -1,1 +1,1 @@
-"""docs/reference.md: the fields of the six kinds, generated from the schemas of the CRDs."""
+"""docs/reference.md: the fields of the seven kinds, generated from the schemas of the CRDs."""

@@ -10,7 +10,7 @@ Node = Mapping[str, Any]
 
 PREFACE = """# Reference
 
-All fields of the six kinds in `pki.kms.hanzo.ai/v1alpha1`, generated from [crds/](../crds/) by `make reference`.
+All fields of the seven kinds in `pki.kms.hanzo.ai/v1alpha1`, generated from [crds/](../crds/) by `make reference`.
 `kubectl explain certificateprofile.spec --recursive` shows the same texts.
 
 `[]` denotes an entry of a list, `{}` a value of a map. A rule is the message with which the API server refuses a
@@ -50,6 +50,8 @@ def _section(definition: Node) -> str:
     schema = _schema(definition)
     parts = [f"## {definition['spec']['names']['kind']}\n", f"{_text(schema['description'])}\n", *_rules(schema)]
     for member in ("spec", "status"):
+        if member not in schema["properties"]:
+            continue
         node = schema["properties"][member]
         parts += [f"### {definition['spec']['names']['kind']} {member}\n", f"{_text(node['description'])}\n"]
         parts += [*_rules(node), "| field | type | description |", "| --- | --- | --- |"]

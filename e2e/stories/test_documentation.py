@@ -73,8 +73,9 @@ kubectl() {
     case "$*" in
         *"scale deployment kms-acme --replicas=0")
             jobs -p | xargs kill; wait
-            command kubectl -n pki delete kca,kpol,kprof,eab --all
-            command kubectl -n kms-acme delete secrets -l pki.kms.hanzo.ai/component=signing-key ;;
+            command kubectl -n pki delete kca,kpol,kprof,eab,acmeaccounts,acmeorders --all
+            command kubectl -n kms-acme delete revocationrecords --all
+            command kubectl -n kms-acme delete secrets -l pki.kms.hanzo.ai/component ;;
         *"scale deployment kms-acme --replicas=1") began ;;
         *) command kubectl "$@" ;;
     esac
@@ -86,7 +87,20 @@ kubectl -n pki wait --for=condition=Ready --timeout=60s kca/issuing kpol/web kpr
 """
 """For operations.md: `dev` replaces the Deployment, and this cluster, emptied, replaces another one."""
 KEY_IDENTIFIER = "kubectl -n pki get kca issuing -o jsonpath='{.status.subjectKeyID}{\"\\n\"}'\n"
-ANOTHER_MACHINE = "rm -rf certbot\n"
+LISTED = """
+URL=$(openssl x509 -in certbot/live/web.apps.example.com/cert.pem -noout -ext crlDistributionPoints | sed -n 's/.*URI://p')
+for attempt in $(seq 20); do
+    curl --silent --fail "$URL" | openssl crl -inform DER -noout -text | grep -i "Serial Number: 0*$SERIAL" && break
+    sleep 1
+done
+"""
+"""Whether the certificate that was revoked is on the list of its CA."""
+RENEWED = """
+kubectl -n pki wait --for=condition=Ready --timeout=60s kprof/web
+certbot renew --force-renewal --no-random-sleep-on-renew
+kubectl -n pki get acmeaccounts -o name | wc -l | sed 's/^/accounts: /'
+"""
+"""With the account from before."""
 LOSE_THE_KEY = """
 kubectl -n kms-acme delete secret "ca-$(kubectl -n pki get kca issuing -o jsonpath='{.metadata.uid}')"
 kubectl -n pki wait --for=condition=Ready=false --timeout=90s kca/issuing
@@ -196,12 +210,16 @@ def test_the_readme_leads_to_a_server_with_a_directory_and_a_credential(terminal
 
 def test_keys_survive_their_loss_and_another_cluster_as_the_page_about_operations_says(terminal: Terminal) -> None:
     assert left_running(str(terminal.folder)) == []
-    backup, *after, revoke = (block.text for block in snippets(OPERATIONS) if not block.text.startswith(HELM))
+    backup, *after = (block.text for block in snippets(OPERATIONS) if not block.text.startswith(HELM))
+    revoke = next(each for each in after if "kms-acme revoke" in each)
+    after = [each.replace("team-a/web", "pki/web") for each in after if each is not revoke]
+    restored = next(each for each in after if "--replicas=1" in each)
+    at = after.index(restored) + 1
     enroll = [block.text for block in snippets(FIRST_CERTIFICATE) if "DIRECTORY" in block.text]
     prepare = "kubectl apply -f crds/ -f deploy/rbac.yaml\nkubectl apply -f deploy/samples/\n"
-    done = terminal.type(
-        PRELUDE, prepare, OPERATING, backup, KEY_IDENTIFIER, LOSE_THE_KEY, *after, ANOTHER_MACHINE, *enroll, revoke
-    )
+    before = (PRELUDE, "rm -rf certbot\n", prepare, OPERATING, *enroll, revoke, LISTED)
+    lost = (backup, KEY_IDENTIFIER, LOSE_THE_KEY, *after[:at], LISTED, RENEWED)
+    done = terminal.type(*before, *lost, *after[at:])
     assert done.returncode == 0, done.stdout + (terminal.folder / "kms-acme.log").read_text()[-4000:]
     assert "so the CA's private key is lost" in done.stdout
     identifiers = [line for line in done.stdout.splitlines() if re.fullmatch("[0-9a-f]{40}", line)]
@@ -209,6 +227,9 @@ def test_keys_survive_their_loss_and_another_cluster_as_the_page_about_operation
     assert identifiers[0] == identifiers[1]
     assert "1 certificate would be revoked (superseded)" in done.stdout
     assert "1 of 1 certificate revoked." in done.stdout
+    assert len(re.findall("Serial Number: ", done.stdout)) == 2, "before and after"
+    assert "all renewals succeeded" in done.stdout
+    assert "accounts: 1\n" in done.stdout
 
 
 def test_a_profile_gets_the_cluster_issuer_that_the_page_about_cert_manager_begins_with(terminal: Terminal) -> None:

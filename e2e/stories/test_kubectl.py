@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import aiohttp
 import pytest
+from cryptography import x509
 
 from e2e.cluster import CommandFailed
 from e2e.load.client import Client, OrderFailed, Refused
@@ -136,34 +138,48 @@ async def test_a_failed_order_says_why_in_its_row(story: Story) -> None:
     assert "AuthorizationFailed" in row
 
 
-async def test_accounts_and_orders_go_with_the_profile(installation: Installation, team: str) -> None:
-    enrollment = installation.open_profile(team)
-    async with installation.client(enrollment) as client:
-        await client.obtain([f"leaving.{team}.test"], installation.answerer.add)
-    assert installation.objects("acmeaccounts", team)
-    assert installation.objects("acmeorders", team)
-    installation.cluster.kubectl("delete", "certificateprofile", PROFILE, f"--namespace={team}")
-    gone(lambda: installation.cluster.kubectl("get", "acmeaccounts,acmeorders", f"--namespace={team}", "--output=name"))
-    gone(
-        lambda: installation.cluster.kubectl(
-            "get", "secret", f"{PROFILE}-acme", f"--namespace={team}", "--output=name", "--ignore-not-found"
-        )
-    )
-
-
-def test_the_key_of_a_ca_goes_with_it_and_its_profiles_say_so(installation: Installation, team: str) -> None:
-    installation.open_profile(team)
-    (authority,) = installation.objects("certificateauthorities", team)
-    key = signing_key_name(authority["metadata"]["uid"])
+@pytest.mark.requirement("SEC80")
+async def test_a_profile_that_was_deleted_and_created_again_has_its_accounts_and_orders(
+    installation: Installation, team: str
+) -> None:
     kubectl = installation.cluster.kubectl
-    assert kubectl("get", "secret", key, f"--namespace={RELEASE}", "--output=name")
-    kubectl("delete", "certificateauthority", PROFILE, f"--namespace={team}")
-    gone(lambda: kubectl("get", "secret", key, f"--namespace={RELEASE}", "--output=name", "--ignore-not-found"))
-    eventually(
-        lambda: kubectl("describe", f"certificateprofile/{PROFILE}", f"--namespace={team}"),
-        "IssuerNotFound",
-        f"CertificateAuthority {team}/{PROFILE} does not exist",
-    )
+    async with installation.client(installation.open_profile(team)) as client:
+        got = await client.obtain([f"staying.{team}.test"], installation.answerer.add)
+        kubectl("delete", "certificateprofile", PROFILE, f"--namespace={team}")
+        gone(lambda: kubectl("get", "secret", f"{PROFILE}-acme", f"--namespace={team}", "-oname", "--ignore-not-found"))
+        installation.open_profile(team)
+        assert (await client.order(got.order.url)).status == "valid"
+        assert (await client.certificate(got.order)).leaf == got.leaf
+        assert (await client.register(only_return_existing=True)).location == client.account_url
+
+
+@pytest.mark.requirement("SEC80")
+async def test_a_ca_that_was_deleted_says_until_when_it_can_be_brought_back_and_comes_back(
+    installation: Installation, team: str
+) -> None:
+    kubectl = installation.cluster.kubectl
+    async with installation.client(installation.open_profile(team)) as client, aiohttp.ClientSession() as http:
+        leaf = (await client.obtain([f"lasting.{team}.test"], installation.answerer.add)).leaf
+        (authority,) = installation.objects("certificateauthorities", team)
+        key = signing_key_name(authority["metadata"]["uid"])
+        kubectl("delete", "certificateauthority", PROFILE, f"--namespace={team}")
+        eventually(
+            lambda: kubectl("describe", f"certificateprofile/{PROFILE}", f"--namespace={team}"),
+            "Warning  CertificateAuthorityDeleted",
+            f"CertificateAuthority {team}/{PROFILE} was deleted at",
+            key,
+        )
+        async with http.get(f"{installation.programs.http_url}/crl/{team}/{PROFILE}.crl") as answer:
+            assert answer.status == 200
+            listed = x509.load_der_x509_crl(await answer.read())
+        assert listed.issuer == leaf.issuer
+        installation.open_profile(team)
+        (restored,) = installation.objects("certificateauthorities", team)
+        assert restored["metadata"]["uid"] != authority["metadata"]["uid"]
+        assert restored["status"]["certificate"] == authority["status"]["certificate"]
+        again = (await client.obtain([f"lasting.{team}.test"], installation.answerer.add)).leaf
+        assert again.issuer == leaf.issuer
+        gone(lambda: kubectl("get", "secret", key, f"--namespace={RELEASE}", "-oname", "--ignore-not-found"))
 
 
 def eventually(say: Callable[[], str], *texts: str) -> str:

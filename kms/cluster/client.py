@@ -22,6 +22,7 @@ from kms.cluster.transport import (
     APPLY,
     DEADLINE_SECONDS,
     JSON,
+    MERGE,
     METADATA,
     SILENCE_SECONDS,
     Request,
@@ -29,7 +30,7 @@ from kms.cluster.transport import (
     Verb,
 )
 from kms.resources.kinds import Kind
-from kms.resources.meta import PartialObjectMetadata, Resource, Unreadable
+from kms.resources.meta import ObjectMeta, PartialObjectMetadata, Resource, Unreadable
 
 T = TypeVar("T", bound=Resource)
 
@@ -260,6 +261,15 @@ class Cluster:
         path = _path(kind, namespace, name, subresource)
         answer = await self._send("patch", kind, path, query=query, body=encode(kind, body), content_type=APPLY)
         return decode(kind, answer)
+
+    async def patch_metadata(self, kind: Kind[T], metadata: ObjectMeta, changes: Mapping[str, Any]) -> T:
+        """Change metadata of the object in exactly this version (JSON merge patch, RFC 7396): None removes a member.
+
+        Raises Conflict, NotFound.
+        """
+        body = msgspec.json.encode({"metadata": {**changes, "resourceVersion": metadata.resource_version}})
+        path = _path(kind, metadata.namespace, metadata.name)
+        return decode(kind, await self._send("patch", kind, path, body=body, content_type=MERGE))
 
     async def delete(
         self,

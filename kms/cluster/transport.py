@@ -37,6 +37,7 @@ JSON = "application/json"
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 """A list of objects without spec and status."""
 APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
 
 _METHODS = {
     "get": "GET",

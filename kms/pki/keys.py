@@ -61,6 +61,17 @@ def generate_key(algorithm: str, size: int | None) -> PrivateKey:
             raise ValueError(f"there is no {algorithm} key of size {size}")
 
 
+def is_key_of(key: PrivateKey, algorithm: str, size: int | None) -> bool:
+    """Whether `generate_key` could have made the key for this algorithm and size."""
+    match key:
+        case RSAPrivateKey():
+            return algorithm == "RSA" and key.key_size == (size or _DEFAULT_RSA_SIZE)
+        case EllipticCurvePrivateKey():
+            return algorithm == "ECDSA" and key.curve.key_size == (size or _DEFAULT_CURVE_SIZE)
+        case _:
+            return algorithm == "Ed25519" and size is None
+
+
 def private_key_pem(key: PrivateKey) -> bytes:
     """The key as unencrypted PKCS #8 in PEM."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

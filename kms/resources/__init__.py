@@ -1,4 +1,4 @@
-"""Typed models of our six kinds and of the built-in kinds that we use: the only place with names of fields."""
+"""Typed models of our seven kinds and of the built-in kinds that we use: the only place with names of fields."""
 
 from kms.resources.accounts import ACMEAccount as ACMEAccount
 from kms.resources.authorities import CertificateAuthority as CertificateAuthority
@@ -8,3 +8,4 @@ from kms.resources.kinds import Kind as Kind
 from kms.resources.orders import ACMEOrder as ACMEOrder
 from kms.resources.policies import CertificatePolicy as CertificatePolicy
 from kms.resources.profiles import CertificateProfile as CertificateProfile
+from kms.resources.revocations import RevocationRecord as RevocationRecord

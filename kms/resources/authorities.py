@@ -111,11 +111,19 @@ class FormerRoot(Struct, frozen=True, kw_only=True):
     replaced_at: Time
 
 
+class FormerKey(Struct, frozen=True, kw_only=True):
+    """A key of an imported CA that another one has replaced; its certificate ends at `not_after`."""
+
+    subject_key_id: str = msgspec.field(name="subjectKeyID")
+    not_after: Time
+
+
 class AuthorityStatus(Struct, frozen=True, kw_only=True):
     """Written by the operator. `certificate` is one PEM block; `chain` has it and those above it, up to the root.
 
     `alternate_chains` are the valid chains of cross certificates, as clients get them after an end entity's.
-    `former_roots` are those that have not expired, the latest first.
+    `former_roots` are those that have not expired, the latest first. `former_keys` are those whose certificates have
+    not expired, the latest first: certificates that they signed stay on the CA's revocation list.
     """
 
     observed_generation: int | None = None
@@ -129,6 +137,7 @@ class AuthorityStatus(Struct, frozen=True, kw_only=True):
     not_before: Time | None = None
     not_after: Time | None = None
     former_roots: tuple[FormerRoot, ...] = ()
+    former_keys: tuple[FormerKey, ...] = ()
     conditions: tuple[Condition, ...] = ()
 
 
@@ -138,3 +147,10 @@ class CertificateAuthority(Struct, frozen=True, kw_only=True):
     metadata: ObjectMeta
     spec: AuthoritySpec
     status: AuthorityStatus = AuthorityStatus()
+
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """The identifiers of the CA's key and of its former keys, in hexadecimal."""
+        current = self.status.subject_key_id
+        former = (each.subject_key_id for each in self.status.former_keys)
+        return tuple(dict.fromkeys((*([current] if current else ()), *former)))

@@ -14,6 +14,7 @@ from kms.resources.meta import GROUP, VERSION, Resource
 from kms.resources.orders import ACMEOrder
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import CertificateProfile
+from kms.resources.revocations import RevocationRecord
 
 T = TypeVar("T", bound=Resource)
 
@@ -45,6 +46,7 @@ PROFILES = _ours("CertificateProfile", "certificateprofiles", CertificateProfile
 CREDENTIALS = _ours("EABCredential", "eabcredentials", EABCredential)
 ACCOUNTS = _ours("ACMEAccount", "acmeaccounts", ACMEAccount)
 ORDERS = _ours("ACMEOrder", "acmeorders", ACMEOrder)
+REVOCATION_RECORDS = _ours("RevocationRecord", "revocationrecords", RevocationRecord)
 
 CLUSTER_ISSUERS = Kind(
     group=certmanager.GROUP,

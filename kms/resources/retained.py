@@ -17,6 +17,7 @@ from kms.resources.authorities import CertificateAuthority
 from kms.resources.certmanager import Issuer
 from kms.resources.core import ConfigMap, EndpointSlice, Namespace, Secret
 from kms.resources.credentials import EABCredential, NameRules
+from kms.resources.kept import DELETED_AT, FORMER_KEYS, KEPT_UNTIL, LONGEST_CERTIFICATE
 from kms.resources.meta import ObjectMeta, Resource, condition
 from kms.resources.policies import CertificatePolicy, DNSNameRules, PolicySpec, ValueRules
 from kms.resources.profiles import AcmeEnrollment, CertificateProfile, Enrollment, ProfileSpec
@@ -38,8 +39,10 @@ FREE_FORM_OCTETS = 65_536
 
 _READY = "Ready"
 _LABELS = frozenset({MANAGED_BY, COMPONENT, OWNER_UID, CREDENTIAL_UID})
-_ANNOTATIONS = frozenset({OWNER, DIGEST})
-_ANNOTATION_CHARACTERS = 1_024
+_ANNOTATIONS = dict.fromkeys((OWNER, DIGEST, DELETED_AT, KEPT_UNTIL, LONGEST_CERTIFICATE), 1_024) | {
+    FORMER_KEYS: 16_384
+}
+"""The annotations that programs read, and how many characters of them are kept."""
 _OWNERS = 16
 _SECRET_OCTETS = 16_384
 """Data that is kept of a Secret outside of the release namespace; the operator's own have less."""
@@ -104,7 +107,7 @@ def pruned(object_: Resource) -> ObjectMeta:
         metadata,
         labels={key: value for key, value in metadata.labels.items() if key in _LABELS},
         annotations={
-            key: value[:_ANNOTATION_CHARACTERS] for key, value in metadata.annotations.items() if key in _ANNOTATIONS
+            key: value[: _ANNOTATIONS[key]] for key, value in metadata.annotations.items() if key in _ANNOTATIONS
         },
         owner_references=metadata.owner_references[:_OWNERS],
     )

@@ -15,7 +15,8 @@ import click
 from acme_server.settings import ServerSettings, ValidationSettings
 from kms.address import Address, Network
 from kms.connections import ConnectionLimits
-from kms.contract import lease_name
+from kms.contract import DELETION_RETENTION, lease_name
+from kms.resources.durations import format_duration, parse_duration
 from kms.resources.secret_names import SERVICE_NAME, serving_secret_name
 from kms_operator.settings import OperatorSettings, ServerIdentity
 
@@ -76,6 +77,20 @@ class NetworkType(click.ParamType[Network]):
             return ip_network(value)
         except ValueError as error:
             self.fail(f"{error}; write a CIDR block such as 10.0.0.0/8 or fd00::/8", param, ctx)
+
+
+class DurationType(click.ParamType[str]):
+    """A duration of Go and Kubernetes: `168h`, `1h30m`, `0s`."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the duration. An invalid one ends the program with exit code 2."""
+        try:
+            parse_duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
 
 
 class ExternalURLType(click.ParamType[str]):
@@ -174,6 +189,15 @@ def shared_options(*, required: bool) -> Callable[[_Command], _Command]:
                     show_default=True,
                     help="Service in front of the server. The serving certificate contains its name, and the Secrets"
                     " and Leases of the installation are named after it.",
+                ),
+                option(
+                    "--deletion-retention",
+                    type=DurationType(),
+                    default=format_duration(DELETION_RETENTION),
+                    show_default=True,
+                    help="How long keys, accounts and orders are kept after their CertificateAuthority,"
+                    " CertificateProfile or EABCredential was deleted. An object of the same namespace and name has"
+                    " them again.",
                 ),
             ),
         )
@@ -485,6 +509,7 @@ def _settings_of_both(values: Mapping[str, Any]) -> dict[str, Any]:
     names = ("external_url", "namespace", "watch_namespaces", "metrics_listen", "service_name", "context")
     return {name: values[name] for name in names} | {
         "serving_secret": values["serving_secret"] or serving_secret_name(values["service_name"]),
+        "deletion_retention": parse_duration(values["deletion_retention"]),
         "kubeconfig": kubeconfig(values),
     }
 

@@ -25,7 +25,7 @@ from kms.resources.retained import (
     is_reduced,
 )
 from kms.resources.secret_names import COMPONENT, OWNER_UID, SIGNING_KEY, VERIFICATION_KEY, signing_key_name
-from kms.resources.secret_names import OWNER as OWNER_NAME
+from kms.resources.secret_names import OWNER as OWNER_ANNOTATION
 from kms_operator.kinds import OPTIONAL_KINDS, RECONCILED_KINDS, WATCHED_KINDS
 
 
@@ -56,6 +56,11 @@ class AccountSummary:
 def _owners(object_: Resource) -> Iterable[str]:
     owner = object_.metadata.labels.get(OWNER_UID)
     return {*(each.uid for each in object_.metadata.owner_references), *([owner] if owner else [])}
+
+
+def _owner_name(object_: Resource) -> Iterable[str]:
+    name = object_.metadata.annotations.get(OWNER_ANNOTATION)
+    return (name,) if name else ()
 
 
 def _issuer(object_: CertificateAuthority | CertificateProfile) -> Iterable[Key]:
@@ -120,7 +125,7 @@ def owner_namespace(secret: Secret) -> str | None:
     """The namespace of the resource to which an internal Secret belongs; None if it belongs to none."""
     if secret.metadata.labels.get(COMPONENT) not in {SIGNING_KEY, VERIFICATION_KEY}:
         return None
-    _, _, owner = secret.metadata.annotations.get(OWNER_NAME, "").partition(" ")
+    _, _, owner = secret.metadata.annotations.get(OWNER_ANNOTATION, "").partition(" ")
     return owner.partition("/")[0] or None
 
 
@@ -130,10 +135,11 @@ def _internal(secret: Secret) -> Iterable[tuple[str, str]]:
         yield secret.metadata.namespace, namespace
 
 
-UID, NAMESPACE, OWNER, ISSUER, POLICY, ORDER_PROFILE, PROFILE, SECRET, SIGNING_SECRET, OPEN_ACCOUNT = (
+UID, NAMESPACE, OWNER, OWNER_NAME, ISSUER, POLICY, ORDER_PROFILE, PROFILE, SECRET, SIGNING_SECRET, OPEN_ACCOUNT = (
     "uid",
     "namespace",
     "owner",
+    "ownerName",
     "issuer",
     "policy",
     "orderProfile",
@@ -146,7 +152,8 @@ WAITING, HOLDER, INTERNAL, IN_FORCE = "waiting", "holder", "internal", "inForce"
 """Names of indexes. OWNER has the UIDs in the label and in the owner references, SIGNING_SECRET names of Secrets.
 WAITING has what a resource waits for, HOLDER the profiles of credentials that have a key, and INTERNAL the namespace of
 a Secret with that of its owner, and with an empty one for all. IN_FORCE has the namespaces of profiles that were
-reconciled and are within the limit."""
+reconciled and are within the limit. OWNER_NAME has what the annotation of a Secret says
+(`CertificateAuthority pki/issuing`)."""
 
 _BY_UID = {UID: lambda each: (each.metadata.uid,)}
 _BY_OWNER = {OWNER: _owners}
@@ -176,7 +183,7 @@ INDEXES: Mapping[str, Mapping[str, Callable[[Any], Iterable[Hashable]]]] = {
         HOLDER: _holder,
         NAMESPACE: _namespaces,
     },
-    SECRETS.plural: {**_BY_OWNER, INTERNAL: _internal},
+    SECRETS.plural: {**_BY_OWNER, OWNER_NAME: _owner_name, INTERNAL: _internal},
     ACCOUNTS.plural: {OPEN_ACCOUNT: _open_account},
 }
 """Index functions by plural and name: the values under which an object is found."""

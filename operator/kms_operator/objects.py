@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from kms.resources.core import Secret
+from kms.resources.kept import DELETED_AT, KEPT_UNTIL
 from kms.resources.kinds import SECRETS, Kind
 from kms.resources.meta import ObjectMeta, OwnerReference, Resource
 from kms.resources.secret_names import COMPONENT, MANAGED_BY, MANAGER, OWNER, OWNER_UID
@@ -57,10 +58,17 @@ def owned_metadata(
 
 
 def internal_secret(
-    namespace: str, name: str, *, component: str, owner: Resource, kind: Kind[Any], data: Mapping[str, bytes]
+    namespace: str,
+    name: str,
+    *,
+    component: str,
+    owner: Resource,
+    kind: Kind[Any],
+    data: Mapping[str, bytes],
+    annotations: Mapping[str, str] | None = None,
 ) -> Secret:
     """Build a Secret that belongs to a resource of another namespace."""
-    metadata = owned_metadata(namespace, name, component=component, owner=owner, kind=kind)
+    metadata = owned_metadata(namespace, name, component=component, owner=owner, kind=kind, annotations=annotations)
     return Secret(metadata=metadata, data=dict(data))
 
 
@@ -147,6 +155,11 @@ def secret_changes(existing: Secret | None, wanted: Secret) -> tuple[Manifest, .
     if existing is None:
         return (Manifest(SECRETS, over(wanted, None)),)
     owners = {each.uid for each in existing.metadata.owner_references}
+    if existing.metadata.annotations.get(KEPT_UNTIL):
+        # It was kept for a deleted owner and has one again. Another manager may own the annotations, after a restore,
+        # so they are emptied: apply would not remove them.
+        ended = {**wanted.metadata.annotations, DELETED_AT: "", KEPT_UNTIL: ""}
+        wanted = msgspec.structs.replace(wanted, metadata=msgspec.structs.replace(wanted.metadata, annotations=ended))
     if (
         existing.data.items() >= wanted.data.items()
         and has_metadata_of(existing, wanted)

@@ -29,9 +29,11 @@ from kms.resources.retained import CREDENTIAL_LIMIT_REACHED, PROFILE_LIMIT_REACH
 from kms.resources.secret_names import (
     COMPONENT,
     NONCE_KEY,
+    OWNER,
     OWNER_UID,
     SERVING_AUTHORITY,
     SERVING_CERTIFICATE,
+    SIGNING_KEY,
 )
 from kms.resources.trust import Bundle, ClusterTrustBundle
 from kms_operator import indexes
@@ -168,6 +170,8 @@ def _find_affected_at_once(changed: Resource, cache: ObjectIndex, release: str) 
         case CertificateProfile():
             policy = cache.get(POLICIES, (changed.metadata.namespace, changed.spec.policy_ref.name))
             yield from _each(POLICIES, () if policy is None else (policy,))
+            # The CA keeps in mind how long certificates last, in case it is deleted.
+            yield from _each(AUTHORITIES, _issuer_of(changed, cache))
             yield from _find_referring(PROFILES, key_of(changed), cache)
         case EABCredential():
             yield from _each(CREDENTIALS, _waiting_for_key_id(changed, cache))
@@ -208,12 +212,31 @@ def _find_affected_by_secret(secret: Secret, cache: ObjectIndex, release: str) -
     # By its name: a key that was restored from a backup may have lost its labels.
     yield from _each(AUTHORITIES, cache.by_index(AUTHORITIES, indexes.SIGNING_SECRET, secret.metadata.name))
     component = secret.metadata.labels.get(COMPONENT) if secret.metadata.namespace == release else None
+    if component == SIGNING_KEY:
+        yield from _find_affected_by_key(secret, cache)
     if component in _TRUSTED:
         # Both kinds of resources tell clients what to trust.
         yield from _each(PROFILES, cache.all(PROFILES).values())
         yield from _each(CREDENTIALS, cache.all(CREDENTIALS).values())
     if component in _OF_INSTALLATION:
         yield INSTALLATION
+
+
+def _issuer_of(profile: CertificateProfile, cache: ObjectIndex) -> Iterator[CertificateAuthority]:
+    found = cache.get(AUTHORITIES, (profile.metadata.namespace, profile.spec.issuer_ref.name))
+    if found is not None:
+        yield found
+
+
+def _find_affected_by_key(secret: Secret, cache: ObjectIndex) -> Iterator[ReconcileRequest]:
+    """Return the CA and the profiles that the Secret names: the CA may have been deleted, or created again."""
+    kind, _, path = secret.metadata.annotations.get(OWNER, "").partition(" ")
+    namespace, _, name = path.partition("/")
+    if kind != AUTHORITIES.kind:
+        return
+    yield from _each(PROFILES, cache.by_index(PROFILES, indexes.ISSUER, (namespace, name)))
+    if (authority := cache.get(AUTHORITIES, (namespace, name))) is not None:
+        yield request_for(AUTHORITIES, authority)
 
 
 def _each(kind: Kind[Any], resources: Iterable[Resource]) -> Iterator[ReconcileRequest]:

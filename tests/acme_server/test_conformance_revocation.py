@@ -288,11 +288,11 @@ async def test_of_many_at_once_on_two_servers_exactly_one_revokes(server: Server
     assert {each.problem["type"] for each in answers if each.status == 400} == {"alreadyRevoked"}
 
 
-async def test_revoking_is_one_write_and_one_read(server: Server) -> None:
+async def test_revoking_is_two_writes_and_one_read(server: Server) -> None:
     der = await certificate_of(server)
     before = len(server.world.api.requests)
     assert (await revoke(server, der)).status == 200
-    assert server.world.calls(before) == ["get acmeaccounts", "update acmeorders"]
+    assert server.world.calls(before) == ["get acmeaccounts", "update acmeorders", "create revocationrecords"]
 
 
 @pytest.mark.requirement("SEC37")

@@ -16,10 +16,12 @@ from acme_server.state.authorizations import Authorizations
 from acme_server.state.certificates import Certificates
 from acme_server.state.index import Index
 from acme_server.state.quotas import ObjectQuota, OpenOrderQuota
+from acme_server.state.revocation_records import RevocationRecords, certificate_record
 from acme_server.state.weight import weigh_order
 from kms.cluster.codec import encode
-from kms.resources.kinds import ORDERS
+from kms.resources.kinds import ORDERS, REVOCATION_RECORDS
 from kms.resources.orders import ACMEOrder, Identifier
+from kms.resources.revocations import RevocationRecord
 from tests.support.acmeorders import DIGEST, NOW, certified, issued, order, proven
 
 ORDERS_HERE = 1_000
@@ -105,4 +107,26 @@ def test_an_order_with_its_certificate_takes_little_memory() -> None:
         tracemalloc.stop()
     print(f"{octets:.0f} octets an order")
     assert [len(each) for each in (index, *views)] == [ORDERS_HERE] * 4
+    assert octets < LIMIT
+
+
+def test_a_record_of_a_revocation_takes_little_memory() -> None:
+    orders = (msgspec.json.decode(stored(number), type=ACMEOrder) for number in range(ORDERS_HERE))
+    records = [certificate_record(transitions.revoked(each, "superseded", now=NOW), "kms-acme") for each in orders]
+    documents = [encode(REVOCATION_RECORDS, each) for each in records if each is not None]
+    index: Index[RevocationRecord] = Index()
+    view = RevocationRecords(index)
+    decode = msgspec.json.Decoder(RevocationRecord).decode
+    del records
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for document in documents:
+            index.update(decode(document), False)
+        gc.collect()
+        octets = tracemalloc.get_traced_memory()[0] / ORDERS_HERE
+    finally:
+        tracemalloc.stop()
+    print(f"{octets:.0f} octets a record")
+    assert len(view) == ORDERS_HERE
     assert octets < LIMIT

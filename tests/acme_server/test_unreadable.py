@@ -24,7 +24,7 @@ from tests.support import pki
 from tests.support.accounts import account as account_object
 from tests.support.acmeorders import certified
 from tests.support.apiserver import spoil
-from tests.support.domain import KEY_ID_1, NAMESPACE, PROFILE, Key, World, running_world
+from tests.support.domain import KEY_ID_1, NAMESPACE, PROFILE, RELEASE, Key, World, running_world
 from tests.support.eventually import in_background
 
 pytestmark = pytest.mark.requirement("SEC77", "SEC82")
@@ -52,8 +52,12 @@ def collector(world: World) -> GarbageCollector:
         world.cluster,
         orders=world.services.state.orders,
         accounts=world.services.state.accounts,
+        records=world.services.state.records,
+        account_index=world.services.state.account_index,
         profiles=world.profiles,
+        namespace=RELEASE,
         namespaces=(),
+        deletion_retention=timedelta(days=7),
         orders_listed=listed,
         clock=world.clock,
         metrics=world.metrics,

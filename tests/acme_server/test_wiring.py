@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
@@ -17,29 +15,7 @@ from kms.resources.meta import key_of
 from tests.support import pki
 from tests.support.domain import NAMESPACE, Key, World, running_world
 from tests.support.eventually import until
-
-
-@asynccontextmanager
-async def watching(world: World) -> AsyncIterator[None]:
-    services = world.services
-    tasks = [
-        asyncio.create_task(work)
-        for work in (
-            services.state.account_feed.run(),
-            services.state.order_feed.run(),
-            services.state.account_sync.run(),
-            services.state.order_sync.run(),
-        )
-    ]
-    await services.state.account_feed.following.wait()
-    await services.state.order_feed.following.wait()
-    await until(lambda: services.state.account_keys.complete)
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+from tests.support.watching import watching
 
 
 @pytest.fixture

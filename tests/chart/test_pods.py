@@ -43,7 +43,14 @@ def test_every_argument_is_an_option_of_its_program(manifests: list[dict[str, An
     operator = parsed(container(manifests, "operator")["args"], tmp_path)
     assert options.server_settings(server).token_directory
     assert options.operator_settings(operator).server_identity
-    for each in ("external_url", "namespace", "watch_namespaces", "service_name", "serving_secret"):
+    for each in (
+        "external_url",
+        "namespace",
+        "watch_namespaces",
+        "service_name",
+        "serving_secret",
+        "deletion_retention",
+    ):
         assert server[each] == operator[each], f"both must be told the same {each}"
     assert parsed(one(manifests, "Pod")["spec"]["containers"][0]["args"], tmp_path)["wait"] > 0
 

@@ -14,8 +14,6 @@ from e2e.load.client import Client, Refused
 from e2e.load.exchange import Answer, Exchange
 from e2e.load.keys import AccountKey, certificate_key, certificate_request
 from e2e.support.enrollment import enrollment_of
-from kms.resources.kinds import ACCOUNTS
-from tests.support.eventually import becomes
 from tests.support.installation import PROFILE, Installation, refusal
 
 
@@ -103,24 +101,6 @@ async def test_a_key_that_is_registered_and_taken_over_at_once_belongs_to_one_ac
             assert (found.location == client.account_url) is changed
             if changed:
                 client.key = new
-
-
-@pytest.mark.requirement("M83")
-async def test_aliases_go_with_their_account(installation: Installation, client: Client, team: str) -> None:
-    new = AccountKey.generate()
-    await change(client, new)
-    assert client.account_url is not None
-    name = client.account_url.rpartition("/")[2]
-    (alias,) = aliases(installation, team)
-    (owner,) = installation.object("acmeaccount", team, alias)["metadata"]["ownerReferences"]
-    account = installation.object("acmeaccount", team, name)
-    assert (owner["kind"], owner["name"], owner["uid"]) == (ACCOUNTS.kind, name, account["metadata"]["uid"])
-    installation.cluster.kubectl("delete", "acmeaccount", name, f"--namespace={team}")
-
-    async def is_gone() -> bool:
-        return not installation.objects("acmeaccounts", team)
-
-    await becomes(is_gone)
 
 
 @pytest.mark.requirement("M54", "M55")

@@ -1,4 +1,4 @@
-"""The six kinds on a real API server after they were created: what may change, what kubectl shows and waits for."""
+"""The seven kinds on a real API server after they were created: what may change, what kubectl shows and waits for."""
 
 from __future__ import annotations
 
@@ -369,14 +369,14 @@ def test_kubectl_get_shows_what_matters(
     assert [f"{name}={cell}" for name, cell in shown.items()] == expected
 
 
-def test_the_category_lists_all_six_kinds(installed: Cluster, namespace: str) -> None:
+def test_the_category_lists_all_kinds(installed: Cluster, namespace: str) -> None:
     for kind in KINDS:
         create(installed, namespace, kind)
     names = installed.kubectl("get", "kms", "-n", namespace, "-o", "name").split()
     assert sorted(names) == sorted(f"{kind.kind.lower()}.{kind.group}/example" for kind in KINDS)
 
 
-@pytest.mark.parametrize("short", ["kca", "kpol", "kprof", "eab", "acmeacct", "acmeord"])
+@pytest.mark.parametrize("short", ["kca", "kpol", "kprof", "eab", "acmeacct", "acmeord", "revrec"])
 def test_the_short_names_work(installed: Cluster, namespace: str, short: str) -> None:
     assert "No resources found" in installed.kubectl("get", short, "-n", namespace, check=False)
 

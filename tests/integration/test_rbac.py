@@ -116,8 +116,16 @@ def test_the_server_reads_the_configuration_and_cannot_change_it(installed: Clus
 
 def test_the_server_keeps_accounts_and_orders(installed: Cluster) -> None:
     for resource in PROTOCOL_KINDS:
-        assert allowed(installed, SERVER, resource, "default") == {*READ, "create", "delete"}
+        assert allowed(installed, SERVER, resource, "default") == {*READ, "create", "patch", "delete"}
         assert allowed(installed, SERVER, f"{resource}/status", "default") == {"get", "update", "patch"}
+
+
+@pytest.mark.requirement("SEC79")
+def test_the_server_records_revocations_in_the_release_namespace_only_and_changes_no_record(installed: Cluster) -> None:
+    records = f"revocationrecords.{GROUP}"
+    assert allowed(installed, SERVER, records, RELEASE) == {*READ, "create", "delete"}
+    assert allowed(installed, SERVER, records, "default") == set()
+    assert allowed(installed, OPERATOR, records, RELEASE) == set()
 
 
 def test_the_server_finds_the_other_replicas_in_the_release_namespace_only(installed: Cluster) -> None:

@@ -15,7 +15,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from e2e.load.client import Client
+from e2e.support.programs import RELEASE
 from tests.support import pki
+from tests.support.eventually import becomes
 from tests.support.installation import PROFILE, Installation
 
 WITHIN = 10.0
@@ -72,6 +74,10 @@ def ca_url(leaf: x509.Certificate) -> str:
     return str(access.access_location.value)
 
 
+def number_of(revoked: x509.CertificateRevocationList) -> int:
+    return revoked.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+
+
 async def revoked_by_account(holder: Holder, leaf: x509.Certificate) -> None:
     client = holder.client
     der = base64.urlsafe_b64encode(leaf.public_bytes(Encoding.DER)).rstrip(b"=").decode()
@@ -93,7 +99,7 @@ async def revoked_by_administrator(holder: Holder, leaf: x509.Certificate) -> No
     assert b"1 of 1 certificate revoked." in printed
 
 
-@pytest.mark.requirement("M136", "M138", "SEC60")
+@pytest.mark.requirement("M136", "M138", "SEC60", "SEC79")
 @pytest.mark.parametrize("revoke", [revoked_by_account, revoked_by_administrator])
 async def test_a_revocation_is_out_in_time_where_the_certificate_points_to(
     holder: Holder, revoke: Callable[[Holder, x509.Certificate], Awaitable[object]]
@@ -114,3 +120,38 @@ async def test_a_revocation_is_out_in_time_where_the_certificate_points_to(
     (order,) = holder.installation.objects("acmeorders", holder.team)
     (ready,) = order["status"]["conditions"]
     assert (ready["status"], ready["reason"]) == ("False", "Revoked")
+
+    async def is_recorded() -> bool:
+        records = holder.installation.objects("revocationrecords", RELEASE)
+        serials = {each["spec"].get("certificate", {}).get("serialNumber") for each in records}
+        return f"{leaf.serial_number:x}" in serials
+
+    await becomes(is_recorded)
+
+
+@pytest.mark.requirement("SEC79")
+async def test_a_revocation_outlives_profile_account_and_order_also_on_a_server_that_starts_later(
+    holder: Holder,
+) -> None:
+    leaf = await holder.certificate("revoked-for-good.test")
+    await revoked_by_account(holder, leaf)
+    url = list_url(leaf)
+    await holder.until_listed(leaf, url)
+    _, before = await holder.listed(url)
+    cluster = holder.installation.cluster
+    for kind in ("certificateprofile", "acmeorders", "acmeaccounts"):
+        cluster.kubectl("delete", kind, "--all", f"--namespace={holder.team}")
+    assert holder.installation.objects("acmeorders", holder.team) == []
+    await asyncio.sleep(2)  # the pause after a list: the next one is made without the order
+    _, after = await holder.listed(url)
+    started = holder.installation.programs.add_server()
+    try:
+        await asyncio.to_thread(started.wait_until_ready)
+        path = url.removeprefix(holder.installation.programs.http_url)
+        _, again = await holder.listed(f"http://localhost:{started.http_port}{path}")
+    finally:
+        holder.installation.programs.remove_server(started)
+    for each in (after, again):
+        assert each.get_revoked_certificate_by_serial_number(leaf.serial_number) is not None
+        assert each.last_update_utc >= before.last_update_utc
+        assert number_of(each) >= number_of(before)

@@ -79,6 +79,7 @@ def test_a_profile_concerns_its_credentials_wherever_they_live(cache: Cache) -> 
     assert looked_at(PROFILES, profile(), cache) == {
         "certificatepolicies/pki/web",
         "certificateprofiles/pki/web",
+        "certificateauthorities/pki/issuing",
         "eabcredentials/pki/web",
         "eabcredentials/team-a/far",
         "eabcredentials/pki/waiting",

@@ -183,6 +183,15 @@ def merged(old: Any, new: Any) -> Any:
     return list(by_key.values())
 
 
+def merge_patched(old: Any, patch: Any) -> Any:
+    """A JSON merge patch (RFC 7396)."""
+    if not isinstance(patch, dict):
+        return copy.deepcopy(patch)
+    kept = {key: value for key, value in (old if isinstance(old, dict) else {}).items() if key not in patch}
+    changed = {key: merge_patched((old or {}).get(key), each) for key, each in patch.items() if each is not None}
+    return {**kept, **changed}
+
+
 def without(current: Any, before: Any, now: Any) -> Any:
     """`current` without the fields that `before` had and `now` has not."""
     if not (isinstance(current, dict) and isinstance(before, dict) and isinstance(now, dict)):

@@ -33,7 +33,16 @@ from kms.cluster.metrics import APIMetrics
 from kms.cluster.retry import Timing
 from kms.resources.kinds import Kind
 from kms.resources.meta import Resource
-from tests.support.apiobjects import JSON, Change, ObjectKey, Objects, Refusal, field_selector, label_selector
+from tests.support.apiobjects import (
+    JSON,
+    Change,
+    ObjectKey,
+    Objects,
+    Refusal,
+    field_selector,
+    label_selector,
+    merge_patched,
+)
 
 T = TypeVar("T", bound=Resource)
 
@@ -272,13 +281,18 @@ class FakeApiServer:
                 return self.store.create(seen.plural, seen.namespace, body)
             case "update":
                 return self.store.replace(key, body, status=status)
-            case "patch" if request.content_type == "application/apply-patch+yaml":
-                return self.store.apply(key, body, manager=request.query["fieldManager"], status=status)
             case "patch":
-                raise Refusal(415, "UnsupportedMediaType", "this server knows server-side apply only")
+                return self._patch(request, key, body, status=status)
             case _:
                 self.store.delete(key, body.get("preconditions", {}))
                 return {"apiVersion": "v1", "kind": "Status", "status": "Success"}
+
+    def _patch(self, request: web.Request, key: ObjectKey, body: JSON, *, status: bool) -> JSON:
+        if request.content_type == "application/apply-patch+yaml":
+            return self.store.apply(key, body, manager=request.query["fieldManager"], status=status)
+        if request.content_type == "application/merge-patch+json" and not status:
+            return self.store.replace(key, merge_patched(self.store.get(key), body), status=False)
+        raise Refusal(415, "UnsupportedMediaType", "this server knows apply and merge patches only")
 
     def _token(self, seen: Seen) -> JSON:
         if self.token_answer is not None:

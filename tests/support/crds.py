@@ -1,4 +1,4 @@
-"""crds/ as data: the schemas of the six kinds and a walk over their nodes."""
+"""crds/ as data: the schemas of the seven kinds and a walk over their nodes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,23 @@ from typing import Any
 
 import yaml
 
-from kms.resources.kinds import ACCOUNTS, AUTHORITIES, CREDENTIALS, ORDERS, POLICIES, PROFILES, Kind
+from kms.resources.kinds import (
+    ACCOUNTS,
+    AUTHORITIES,
+    CREDENTIALS,
+    ORDERS,
+    POLICIES,
+    PROFILES,
+    REVOCATION_RECORDS,
+    Kind,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 CRDS = ROOT / "crds"
 SAMPLES = ROOT / "deploy" / "samples"
 
 CONFIGURATION: tuple[Kind[Any], ...] = (AUTHORITIES, POLICIES, PROFILES, CREDENTIALS)
-KINDS: tuple[Kind[Any], ...] = (*CONFIGURATION, ACCOUNTS, ORDERS)
+KINDS: tuple[Kind[Any], ...] = (*CONFIGURATION, ACCOUNTS, ORDERS, REVOCATION_RECORDS)
 
 Schema = Mapping[str, Any]
 

@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from acme_server.accounts.eab_credentials import UID_INDEX, Binding, by_uid
+from acme_server.certificates.deleted_authorities import OWNER_INDEX, by_owner
 from acme_server.jose.jwk import AccountKey, Verifier
 from acme_server.metrics import Metrics
 from acme_server.model import Caller, KeyHolder, Profile, RequestedIdentifier
@@ -220,7 +221,7 @@ class World:
         self.credentials = Informed(
             self.cluster, CREDENTIALS, indexes={UID_INDEX: by_uid}, on_change=self._on_credential
         )
-        self.secrets = Informed(self.cluster, SECRETS)
+        self.secrets = Informed(self.cluster, SECRETS, indexes={OWNER_INDEX: by_owner})
         self.namespaces = Informed(self.cluster, NAMESPACES)
 
     def _on_credential(self, credential: EABCredential, deleted: bool) -> None:
@@ -254,6 +255,8 @@ class World:
             ),
             orders_page=self.orders_page,
         )
+        # Without watches, the server would wait for a list of the records for ever.
+        self.services.state.record_index.mark_complete()
 
     def labels_of(self, name: str) -> dict[str, str] | None:
         found = self.namespaces.get("", name)
@@ -371,7 +374,12 @@ class World:
         )
         self.secrets.put(
             Secret(
-                metadata=ObjectMeta(namespace=RELEASE, name=signing_key_name("ca-uid")),
+                metadata=ObjectMeta(
+                    namespace=RELEASE,
+                    name=signing_key_name("ca-uid"),
+                    labels={OWNER_UID: "ca-uid"},
+                    annotations={OWNER: f"CertificateAuthority {NAMESPACE}/ca"},
+                ),
                 data={TLS_CERTIFICATE: certificate, TLS_PRIVATE_KEY: private_key_pem(signer.key)},
             )
         )

@@ -25,8 +25,9 @@ _GROUPS = {
     "programs": frozenset(
         f"tests/integration/test_{name}.py"
         for name in (
-            *("account_keys", "accounts", "apiserver_away", "busy_apiserver", "crashes", "directories", "reloading"),
-            *("replicas", "revocation", "secrets_stay_secret", "stored_bytes", "two_servers", "write_budget"),
+            *("account_keys", "accounts", "apiserver_away", "busy_apiserver", "crashes", "deletion", "directories"),
+            *("reloading", "replicas", "revocation", "secrets_stay_secret", "stored_bytes", "two_servers"),
+            "write_budget",
         )
     ),
     "operators": frozenset(

@@ -1,4 +1,4 @@
-"""Minimal valid manifests of the six kinds, and changes to them."""
+"""Minimal valid manifests of the seven kinds, and changes to them."""
 
 from __future__ import annotations
 
@@ -30,6 +30,18 @@ SPECS: Mapping[str, Manifest] = {
         "profileRef": {"name": "web"},
         "identifiers": [{"type": "dns", "value": "shop.apps.example.com"}],
         "expires": "2026-12-01T00:00:00Z",
+    },
+    "RevocationRecord": {
+        "namespace": "pki",
+        "profile": "web",
+        "until": "2026-12-02T00:00:00Z",
+        "certificate": {
+            "authorityKeyID": "ab" * 20,
+            "serialNumber": "1234",
+            "notAfter": "2026-12-01T00:00:00Z",
+            "time": "2026-11-30T00:00:00Z",
+            "reason": "superseded",
+        },
     },
 }
 

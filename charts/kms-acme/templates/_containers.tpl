@@ -9,6 +9,7 @@
 {{- end }}
 - --service-name={{ include "kms-acme.fullname" . }}
 - --serving-secret={{ include "kms-acme.servingSecret" . }}
+- --deletion-retention={{ .Values.deletionRetention }}
 - --log-format={{ .Values.logging.format }}
 - --log-level={{ .Values.logging.level }}
 {{- end }}

@@ -1,6 +1,7 @@
 """One pure reconciler for each kind: a snapshot in, a plan out.
 
 certificate_authority   signing keys, CA certificates and their renewal
+earlier_authorities     deleted CAs of the same name, and former keys
 certificate_policy      checks the rules
 certificate_profile     checks references, writes the directory Secret
 certmanager_issuers     issuers of cert-manager, part of the plan of a profile
@@ -10,5 +11,6 @@ eab_keys                form of EAB keys
 trust_distribution      published roots
 placement               objects in several namespaces, for issuers and roots
 installation            nonce key and serving certificate
-orphans                 deletes objects whose owner is gone
+orphans                 keeps keys whose owner is gone for a time, and deletes the rest
+kept_keys               how long such keys are kept, and for whom
 """

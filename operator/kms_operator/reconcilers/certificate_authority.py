@@ -2,7 +2,9 @@
 
 The only copy of the key is in a Secret of the release namespace. It is written once, before the status names the CA;
 from then on it is only read. If it is lost, the CA reports that and waits: a new key under the same name would be
-another CA, and clients that trust the old one would fail without a warning.
+another CA, and clients that trust the old one would fail without a warning. For the same reason a CertificateAuthority
+takes over the key of one of the same namespace and name that was deleted, or restored with another UID, if subject,
+key algorithm and issuer agree.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from kms.pki.keys import PrivateKey, generate_key, load_private_key, private_key
 from kms.resources.authorities import (
     AuthorityStatus,
     CertificateAuthority,
+    FormerKey,
     FormerRoot,
     ImportedAuthority,
     InternalAuthority,
@@ -45,6 +48,8 @@ from kms.resources.authorities import (
 from kms.resources.compile import InvalidRules, compile_constraints, subject_attributes
 from kms.resources.core import Secret
 from kms.resources.durations import parse_duration
+from kms.resources.kept import FORMER_KEYS as FORMER_KEYS_ANNOTATION
+from kms.resources.kept import LONGEST_CERTIFICATE, format_former_keys
 from kms.resources.kinds import AUTHORITIES, SECRETS
 from kms.resources.meta import is_true
 from kms.resources.retained import SECRET_LIMIT_REACHED
@@ -54,6 +59,7 @@ from kms_operator.plan import (
     RESYNC,
     ConditionUpdate,
     Event,
+    Manifest,
     Plan,
     earliest,
     merge_conditions,
@@ -61,6 +67,8 @@ from kms_operator.plan import (
     ready,
     transition_events,
 )
+from kms_operator.reconcilers.earlier_authorities import agrees, describe_another, former_keys, signer_in
+from kms_operator.reconcilers.kept_keys import longest_certificate, longest_duration, predecessors
 from kms_operator.settings import OperatorSettings
 from kms_operator.shares import secret_limit_reached
 from kms_operator.snapshot import Read, Snapshot
@@ -68,6 +76,8 @@ from kms_operator.snapshot import Read, Snapshot
 ISSUED = "Issued"
 IMPORTED = "Imported"
 RENEWED = "Renewed"
+RESTORED = "Restored"
+ANOTHER = "AnotherCertificateAuthority"
 KEY_LOST = "KeyLost"
 KEY_MISMATCH = "KeyMismatch"
 
@@ -114,7 +124,12 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
         status = msgspec.structs.replace(authority.status, observed_generation=generation, conditions=conditions)
         return Plan(status=status, events=transition_events(old, update), requeue_at=_recheck_at(error, now))
     certificate = active.signer.certificate
-    update = ready(active.reason, f"can sign until {active.signer.not_after:%Y-%m-%dT%H:%M:%SZ}")
+    existing = snapshot.internal_secret(signing_key_name(authority.metadata.uid))
+    before = predecessors(authority, AUTHORITIES, SIGNING_KEY, snapshot)
+    another = describe_another(authority, active.signer, before)
+    former = former_keys(authority, active.signer, (existing, *before), now=now)
+    can_sign = f"can sign until {active.signer.not_after:%Y-%m-%dT%H:%M:%SZ}"
+    update = ready(active.reason, f"{can_sign}; {another}" if another else can_sign)
     alternates, aside = _alternates(authority, active.signer, now=now)
     updates = (update, *aside, *_check_key_usage(active.signer))
     status = AuthorityStatus(
@@ -129,13 +144,24 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
         former_roots=_former_roots(authority, active.signer, now=now),
+        former_keys=former,
         conditions=merge_conditions(old, updates, generation=generation, now=now, keep=(TRUST_PUBLISHED,)),
     )
-    wanted = signing_secret(authority, active.signer, snapshot.settings)
+    earlier = (longest_certificate(each) for each in (existing, *before))
+    longest = longest_duration(authority, snapshot, max(filter(None, earlier), default=None))
+    wanted = signing_secret(authority, active.signer, snapshot.settings, former_keys=former, longest=longest)
+    taken = [each for each in before if each.data.get(TLS_PRIVATE_KEY) == wanted.data[TLS_PRIVATE_KEY]]
+    events = [*(event for each in updates for event in transition_events(old, each)), *active.events]
+    if existing is None and taken:
+        events.append(Event(RESTORED, f"uses the key of Secret {taken[0].metadata.name} again"))
+    if authority.status.certificate is None and another:
+        events.append(Event(ANOTHER, another, "Warning"))
     return Plan(
-        apply=secret_changes(snapshot.internal_secret(wanted.metadata.name), wanted),
+        # Only once this CA has the key in a Secret of its own.
+        delete=tuple(Manifest(SECRETS, each) for each in taken) if existing is not None else (),
+        apply=secret_changes(existing, wanted),
         status=status,
-        events=(*(event for each in updates for event in transition_events(old, each)), *active.events),
+        events=tuple(events),
         requeue_at=earliest(active.requeue_at, *(each.not_after for each in alternates)),
     )
 
@@ -194,14 +220,28 @@ def _check_key_usage(signer: Signer) -> tuple[ConditionUpdate, ...]:
     return (ConditionUpdate("False", "KeyUsage", message, type=REVOCATION_LIST),)
 
 
-def signing_secret(authority: CertificateAuthority, signer: Signer, settings: OperatorSettings) -> Secret:
-    """Build the Secret that the server signs with: the key, and the chain up to the root."""
+def signing_secret(
+    authority: CertificateAuthority,
+    signer: Signer,
+    settings: OperatorSettings,
+    *,
+    former_keys: tuple[FormerKey, ...] = (),
+    longest: timedelta = timedelta(0),
+) -> Secret:
+    """Build the Secret that the server signs with: the key, and the chain up to the root.
+
+    Its annotations say what is needed after the CA was deleted: its former keys, and how long its certificates last.
+    """
+    annotations = {LONGEST_CERTIFICATE: f"{int(longest.total_seconds())}"}
+    if former_keys:
+        annotations[FORMER_KEYS_ANNOTATION] = format_former_keys(former_keys)
     return internal_secret(
         settings.namespace,
         signing_key_name(authority.metadata.uid),
         component=SIGNING_KEY,
         owner=authority,
         kind=AUTHORITIES,
+        annotations=annotations,
         data={
             TLS_PRIVATE_KEY: private_key_pem(signer.key),
             TLS_CERTIFICATE: chain_to_root_pem(signer).encode(),
@@ -241,7 +281,7 @@ def _load_imported(
 def _issue_internal(
     authority: CertificateAuthority, spec: InternalAuthority, snapshot: Snapshot, *, now: datetime, entropy: Entropy
 ) -> _ActiveAuthority:
-    key, current = _load_current(authority, spec, snapshot)
+    key, current = _load_current(authority, spec, snapshot, now=now)
     try:
         issuer = _issuer(authority, spec, snapshot, now=now)
     except InvalidAuthority:
@@ -271,12 +311,12 @@ def _check_validity(
 
 
 def _load_current(
-    authority: CertificateAuthority, spec: InternalAuthority, snapshot: Snapshot
+    authority: CertificateAuthority, spec: InternalAuthority, snapshot: Snapshot, *, now: datetime
 ) -> tuple[PrivateKey, Signer | None]:
     """Return the existing key and certificate; generate a key only if there has never been one."""
     name = signing_key_name(authority.metadata.uid)
     where = f"Secret {snapshot.settings.namespace}/{name}"
-    secret = snapshot.internal_secret(name)
+    secret = snapshot.internal_secret(name) or _kept_key(authority, spec, snapshot, now=now)
     if secret is None:
         if authority.status.certificate is not None:
             raise InvalidAuthority(
@@ -303,6 +343,21 @@ def _load_current(
         except InvalidAuthority:
             continue
     return key, None
+
+
+def _kept_key(
+    authority: CertificateAuthority, spec: InternalAuthority, snapshot: Snapshot, *, now: datetime
+) -> Secret | None:
+    """Return the Secret of an earlier object of this name that was the same CA; None if there is none."""
+    try:
+        issuer = _issuer(authority, spec, snapshot, now=now)
+    except InvalidAuthority:
+        issuer = None  # it may come back later, too
+    for secret in predecessors(authority, AUTHORITIES, SIGNING_KEY, snapshot):
+        held = signer_in(secret)
+        if held is not None and agrees(held, spec, issuer):
+            return secret
+    return None
 
 
 def _issuer(

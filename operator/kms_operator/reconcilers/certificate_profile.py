@@ -21,6 +21,7 @@ from kms.resources.client_namespaces import check_templates
 from kms.resources.compile import InvalidRules, compile_policy
 from kms.resources.core import Secret
 from kms.resources.durations import parse_duration
+from kms.resources.kept import deleted_at, kept_until
 from kms.resources.kinds import AUTHORITIES, POLICIES, PROFILES, SECRETS
 from kms.resources.meta import Unreadable, is_true
 from kms.resources.policies import CertificatePolicy
@@ -47,6 +48,7 @@ from kms_operator.reconcilers.client_namespaces import (
     suspended_namespaces,
     suspension_events,
 )
+from kms_operator.reconcilers.kept_keys import kept_authority
 from kms_operator.shares import profile_limit_reached
 from kms_operator.snapshot import Read, Snapshot
 
@@ -54,6 +56,8 @@ RESOLVED_REFS = "ResolvedRefs"
 OWNERSHIP_VALIDATED = "OwnershipValidated"
 PUBLISHED = "Published"
 OPEN_PROFILE_NOT_ALLOWED = "OpenProfileNotAllowed"
+AUTHORITY_DELETED = "CertificateAuthorityDeleted"
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class _Refused(Exception):
@@ -232,7 +236,7 @@ def _resolve(
     policy_name = f"CertificatePolicy {namespace}/{profile.spec.policy_ref.name}"
     if authority is None:
         why = snapshot.unreadable(AUTHORITIES, (namespace, profile.spec.issuer_ref.name))
-        raise _missing("IssuerNotFound", authority_name, why)
+        raise _missing_authority(profile, authority_name, why, snapshot)
     if policy is None:
         why = snapshot.unreadable(POLICIES, (namespace, profile.spec.policy_ref.name))
         raise _missing("PolicyNotFound", policy_name, why)
@@ -245,6 +249,20 @@ def _resolve(
         return compile_policy(policy)
     except InvalidRules as error:
         raise _Refused("PolicyInvalid", f"{policy_name}: {error.field}: {error.message}") from error
+
+
+def _missing_authority(
+    profile: CertificateProfile, authority_name: str, why: Unreadable | None, snapshot: Snapshot
+) -> _Refused:
+    kept = kept_authority(profile.metadata.namespace, profile.spec.issuer_ref.name, snapshot)
+    since, until = (deleted_at(kept.metadata), kept_until(kept.metadata)) if kept is not None else (None, None)
+    if why is not None or kept is None or since is None or until is None:
+        return _missing("IssuerNotFound", authority_name, why)
+    return _Refused(
+        AUTHORITY_DELETED,
+        f"{authority_name} was deleted at {since:{_TIME}}; create it again with the same spec until {until:{_TIME}},"
+        f" and it has the same key and certificate (Secret {kept.metadata.namespace}/{kept.metadata.name})",
+    )
 
 
 def _missing(reason: str, name: str, unreadable: Unreadable | None) -> _Refused:

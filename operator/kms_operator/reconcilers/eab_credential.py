@@ -7,6 +7,8 @@ that a user can see is a key that works. Without a copy a key is void, so the co
 * a credential in a namespace that the profile does not allow has no copy; its own namespace is always allowed;
 * a key identifier has one copy on a profile: the first credential that claims it keeps it;
 * if the user's Secret is deleted, the old copy is deleted at once, then a new key is generated (rotation);
+* if the credential is deleted, the copy is kept for a time, and a credential of the same namespace and name has the
+  same key; meanwhile the key opens no accounts, since it has no credential;
 * a Secret that a user has made is never written, only read and checked.
 """
 
@@ -51,6 +53,7 @@ from kms_operator.plan import (
 )
 from kms_operator.reconcilers.client_namespaces import INVALID_RULES, names_for, suspension
 from kms_operator.reconcilers.eab_keys import BindingKey, InvalidKey, key_in, new_key
+from kms_operator.reconcilers.kept_keys import is_kept_for_another, predecessors
 from kms_operator.reconcilers.placement import selects
 from kms_operator.shares import credential_limit_reached, secret_limit_reached
 from kms_operator.snapshot import Read, Snapshot
@@ -261,6 +264,9 @@ def _plan_key(
     secret = snapshot.secret(credential.metadata.namespace, credential.secret_name)
     copies = _copies(credential, snapshot)
     if secret is None:
+        if not copies and (kept := _kept_key(credential, profile, snapshot)) is not None:
+            restored = Event("Restored", f"Secret {credential.secret_name} has the key of the deleted credential again")
+            return _ValidKey(kept, _secrets_to_write(credential, profile, kept, snapshot), events=(restored,))
         key = new_key(entropy)
         rotated = credential.status.key_id is not None or bool(copies)
         event = Event(
@@ -278,6 +284,15 @@ def _plan_key(
     return _ValidKey(
         key, _secrets_to_write(credential, profile, key, snapshot), _stale_copies(copies, key, profile), events
     )
+
+
+def _kept_key(credential: EABCredential, profile: CertificateProfile, snapshot: Snapshot) -> BindingKey | None:
+    """Return the key of a deleted credential of this namespace and name on the profile; None if there is none."""
+    for copy in predecessors(credential, CREDENTIALS, VERIFICATION_KEY, snapshot):
+        key = _parse_key(copy)
+        if key is not None and copy.metadata.name == _copy_name(key, profile):
+            return key
+    return None
 
 
 def _read_user_key(
@@ -305,14 +320,18 @@ def _read_user_key(
 def _claimed_by_another(
     key: BindingKey, credential: EABCredential, profile: CertificateProfile, snapshot: Snapshot
 ) -> bool:
-    """Whether the copy belongs to another credential that exists: a later one must not void its key."""
+    """Whether the copy belongs to another credential: a later one must not void its key.
+
+    That holds also while it is kept for a credential that was deleted, unless it was one of the same name.
+    """
     copy = _copy_of(key, profile, snapshot)
     if copy is None:
         return False
     holder = copy.metadata.labels.get(OWNER_UID)
     if holder is None or holder == credential.metadata.uid:
         return False
-    return bool(snapshot.by_index(CREDENTIALS, UID, holder)) or snapshot.index.is_unreadable(CREDENTIALS, holder)
+    exists = snapshot.by_index(CREDENTIALS, UID, holder) or snapshot.index.is_unreadable(CREDENTIALS, holder)
+    return bool(exists) or is_kept_for_another(copy, credential, CREDENTIALS)
 
 
 def _recover_key(

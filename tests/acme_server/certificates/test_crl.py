@@ -15,12 +15,13 @@ from msgspec.structs import replace
 from acme_server.api.problems import status_of
 from acme_server.certificates.crl import DERFile
 from acme_server.orders import transitions
-from acme_server.problems import Refused, Unavailable
+from acme_server.problems import NotFound, Refused, Unavailable
 from kms.pki.ca import subject_key_id
 from kms.pki.certificate import Signer, certificate_pem
 from kms.pki.keys import private_key_pem
-from kms.resources.authorities import AuthoritySpec, AuthorityStatus, CertificateAuthority
+from kms.resources.authorities import AuthoritySpec, AuthorityStatus, CertificateAuthority, FormerKey
 from kms.resources.core import Secret
+from kms.resources.kept import FORMER_KEYS, format_former_keys
 from kms.resources.meta import ObjectMeta
 from kms.resources.orders import ACMEOrder
 from kms.resources.secret_names import TLS_CERTIFICATE, TLS_PRIVATE_KEY, signing_key_name
@@ -216,6 +217,7 @@ async def test_without_the_key_of_the_ca_the_last_list_is_kept_until_it_ends(wor
 async def test_a_ca_that_does_not_exist_and_one_that_goes_have_no_list(world: World) -> None:
     await document(world)
     world.authorities.remove(NAMESPACE, "ca")
+    world.remove_authority_key()
     for name in ("ca", "nowhere"):
         assert status_of(await refusal(document(world, name))) == 404
     world.authorities.silence = 1.0
@@ -252,3 +254,81 @@ async def test_neither_lists_nor_certificates_ask_the_api_server(world: World) -
         world.services.crls.ca_certificate(NAMESPACE, "ca")
         world.clock.ahead += HOUR
     assert world.calls(before) == []
+
+
+@pytest.mark.requirement("SEC79")
+async def test_what_an_imported_ca_revoked_with_former_keys_stays_on_its_list(world: World) -> None:
+    former = key_id(world)
+    seen(world, revoked_order(world, 5), revoked_order(world, 7))
+    before = await listed(world)
+    world.install_authority(with_key=pki.key(which="replaced"))
+    authority = world.authorities.get(NAMESPACE, "ca")
+    assert authority is not None
+    keys = (FormerKey(subject_key_id=former, not_after=world.clock() + timedelta(days=300)),)
+    world.authorities.put(replace(authority, status=replace(authority.status, former_keys=keys)))
+    seen(world, revoked_order(world, 9))
+    world.clock.ahead += 2 * SECOND
+    after = await listed(world)
+    assert key_id(world) != former
+    assert serials(after) == {5, 7, 9}
+    assert number_of(after) > number_of(before)
+    seen(world, revoked_order(world, 11, authority_key_id=former))
+    world.clock.ahead += 2 * SECOND
+    assert serials(await listed(world)) == {5, 7, 9, 11}, "changes under a former key renew the list, too"
+
+
+@pytest.mark.requirement("SEC79")
+async def test_this_update_and_the_number_do_not_go_back_with_the_clock(world: World) -> None:
+    seen(world, revoked_order(world, 5))
+    before = await listed(world)
+    world.clock.ahead -= 2 * HOUR
+    seen(world, revoked_order(world, 7))
+    world.clock.ahead += 2 * SECOND
+    after = await listed(world)
+    assert serials(after) == {5, 7}
+    assert after.last_update_utc >= before.last_update_utc
+    assert number_of(after) > number_of(before)
+
+
+@pytest.mark.requirement("SEC80")
+async def test_a_ca_that_was_deleted_has_a_list_as_long_as_its_key_is_kept(world: World) -> None:
+    seen(world, revoked_order(world, 5))
+    later = revoked_order(world, 7)
+    before, certificate = await listed(world), world.services.crls.ca_certificate(NAMESPACE, "ca")
+    world.authorities.remove(NAMESPACE, "ca")
+    seen(world, later)
+    world.clock.ahead += HOUR
+    after = await listed(world)
+    assert serials(after) == {5, 7}
+    assert number_of(after) > number_of(before)
+    assert pki.vouched_for(after, x509.load_der_x509_certificate(certificate.der))
+    assert world.services.crls.ca_certificate(NAMESPACE, "ca").der == certificate.der
+    world.remove_authority_key()
+    with pytest.raises(NotFound):
+        world.services.crls.ca_certificate(NAMESPACE, "ca")
+
+
+@pytest.mark.requirement("SEC80")
+async def test_a_deleted_ca_has_the_entries_of_its_former_keys(world: World) -> None:
+    former = key_id(world)
+    seen(world, revoked_order(world, 5))
+    world.install_authority(with_key=pki.key(which="replaced"))
+    secret = world.secrets.get(RELEASE, signing_key_name("ca-uid"))
+    assert secret is not None
+    end = FormerKey(subject_key_id=former, not_after=world.clock() + timedelta(days=300))
+    annotations = {**secret.metadata.annotations, FORMER_KEYS: format_former_keys((end,))}
+    world.secrets.put(replace(secret, metadata=replace(secret.metadata, annotations=annotations)))
+    world.authorities.remove(NAMESPACE, "ca")
+    assert serials(await listed(world)) == {5}
+
+
+@pytest.mark.requirement("SEC80")
+async def test_no_secret_but_a_signing_key_makes_a_deleted_ca(world: World) -> None:
+    secret = world.secrets.get(RELEASE, signing_key_name("ca-uid"))
+    assert secret is not None
+    world.authorities.remove(NAMESPACE, "ca")
+    world.remove_authority_key()
+    for name, data in (("other", secret.data), (secret.metadata.name, {TLS_CERTIFICATE: b"nonsense"})):
+        world.secrets.put(replace(secret, metadata=replace(secret.metadata, name=name), data=data))
+        with pytest.raises(NotFound):
+            await document(world)

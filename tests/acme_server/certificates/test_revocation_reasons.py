@@ -131,6 +131,23 @@ def test_a_certificate_is_off_the_list_before_its_order_goes(seconds: int) -> No
     assert list_template((revoked_certificate(5, NOW, not_after=end),), now=end + REFRESH).entries
 
 
+@pytest.mark.requirement("SEC79")
+def test_a_certificate_that_order_and_record_name_is_listed_once_with_the_graver_reason() -> None:
+    plain, raised = revoked_certificate(5, NOW), revoked_certificate(5, NOW, reason="keyCompromise")
+    expected = list_template((raised,), now=NOW)
+    for several in ((plain, raised), (raised, plain), (raised, raised, plain)):
+        assert list_template(several, now=NOW) == expected
+
+
+@pytest.mark.requirement("SEC79")
+def test_the_date_of_a_list_is_not_before_that_of_the_last_one() -> None:
+    last = NOW + timedelta(hours=5)
+    template = list_template((), now=NOW, not_before=last)
+    assert template.this_update == last
+    assert template.next_update > last
+    assert template.number > list_template((), now=NOW).number
+
+
 def test_a_revocation_by_a_clock_that_is_ahead_does_not_date_the_list_into_the_future() -> None:
     template = list_template((revoked_certificate(5, NOW + timedelta(days=9)),), now=NOW)
     assert template.this_update == NOW

@@ -5,16 +5,20 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
+from acme_server.orders import transitions
 from acme_server.problems import Refused
 from acme_server.state.garbage_collector import GarbageCollector, Pacing
+from acme_server.state.revocation_records import certificate_record
 from kms.cluster.errors import ClusterError
 from kms.resources.accounts import ACMEAccount
-from kms.resources.kinds import ACCOUNTS, ORDERS
+from kms.resources.kinds import ACCOUNTS, ORDERS, REVOCATION_RECORDS
 from kms.resources.meta import key_of
 from kms.resources.orders import ACMEOrder
 from tests.support import pki
-from tests.support.domain import NAMESPACE, Key, World, counted, wrong
+from tests.support.acmeorders import NOW
+from tests.support.domain import NAMESPACE, RELEASE, Key, World, counted, wrong
 from tests.support.eventually import in_background, until
 
 pytestmark = pytest.mark.requirement("SEC61")
@@ -39,8 +43,12 @@ def garbage_collector(
         world.cluster,
         orders=world.services.state.orders,
         accounts=world.services.state.accounts,
+        records=world.services.state.records,
+        account_index=world.services.state.account_index,
         profiles=world.profiles,
+        namespace=RELEASE,
         namespaces=(),
+        deletion_retention=7 * DAY,
         orders_listed=orders_listed,
         clock=world.clock,
         metrics=world.metrics,
@@ -184,3 +192,21 @@ async def test_a_full_profile_takes_no_more_orders_and_accounts(world: World, ac
     with pytest.raises(Refused, match=r"spec\.enrollment\.acme\.maximumAccounts"):
         await world.account(Key(thumbprint="x" * 43))
     assert await world.services.accounts.find(world.profile, Key().thumbprint) == account
+
+
+@pytest.mark.requirement("SEC61", "SEC79")
+async def test_records_of_revocations_go_when_the_certificate_has_ended_and_not_before(
+    world: World, account: ACMEAccount
+) -> None:
+    valid = await world.finalized(account, await world.proven(account), pki.csr("www.example.com"))
+    assert valid.status.not_after is not None
+    for reason, days in (("superseded", 1), ("keyCompromise", 365)):
+        order = transitions.revoked(replace(valid, status=replace(valid.status, revocation=None)), reason, now=NOW)
+        record = certificate_record(order, RELEASE)
+        assert record is not None
+        world.api.put(REVOCATION_RECORDS, record)
+        world.clock.ahead += valid.status.not_after + days * DAY - world.clock()
+        assert "revocationrecords" not in await garbage_collector(world).collect()
+        world.clock.ahead += timedelta(seconds=2)
+        assert (await garbage_collector(world).collect())["revocationrecords"] == 1
+        assert world.api.read(REVOCATION_RECORDS, RELEASE, record.metadata.name) is None

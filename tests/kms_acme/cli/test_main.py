@@ -100,6 +100,7 @@ def test_an_environment_variable_stands_for_its_option(monkeypatch: pytest.Monke
     ("line", "complaint"),
     [
         (["server"], "--external-url"),
+        (["server", "--external-url", URL, "--deletion-retention", "7d"], "'7d' is not a duration"),
         (["server", "--external-url", "http://acme.example.com"], "https://HOST"),
         (["server", "--external-url", "https://acme.example.com/acme"], "https://HOST"),
         (["server", "--external-url", "https://user@acme.example.com"], "https://HOST"),

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from cryptography import x509
 
-from kms.pki.ca import load_signer, renewal_time
+from kms.pki.ca import load_signer, renewal_time, subject_key_id
 from kms.pki.certificate import Signer, certificate_pem, certifies
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.core import Secret
@@ -359,3 +359,55 @@ def test_an_imported_ca_that_may_not_sign_lists_works_and_says_so() -> None:
     told_of = stated(plan, "RevocationList")
     assert (told_of.status, told_of.reason) == ("False", "KeyUsage")
     assert "cRLSign" in told_of.message
+
+
+def imported_with(signer: Signer, status: Any) -> Plan:
+    one = authority(imported="corporate", status=status)
+    return reconciled(one, secret("corporate", data=pair(signer)))
+
+
+@pytest.mark.requirement("SEC79")
+def test_an_imported_ca_that_gets_another_key_remembers_the_former_one_until_its_end() -> None:
+    first, second = (pki.root(with_key=pki.key(which=each)) for each in ("first", "second"))
+    begun = imported_with(first, None)
+    assert begun.status is not None
+    assert begun.status.former_keys == ()  # type: ignore[attr-defined]
+    changed: Any = imported_with(second, builtins(begun)).status
+    (former,) = changed.former_keys
+    assert former.subject_key_id == subject_key_id(first.certificate)
+    assert former.not_after == first.not_after
+    again: Any = imported_with(second, msgspec.to_builtins(changed)).status
+    assert again.former_keys == changed.former_keys, "it stays"
+    back: Any = imported_with(first, msgspec.to_builtins(changed)).status
+    assert [each.subject_key_id for each in back.former_keys] == [subject_key_id(second.certificate)]
+    one = authority(imported="corporate", status=msgspec.to_builtins(changed))
+    late = first.not_after + 2 * DAY
+    third = pki.root(with_key=pki.key(which="second"), not_after=late + 30 * DAY)
+    ended: Any = reconciled(one, secret("corporate", data=pair(third)), now=late).status
+    assert ended.former_keys == ()
+
+
+@pytest.mark.requirement("SEC79")
+def test_a_ca_whose_certificate_is_renewed_has_no_former_key() -> None:
+    one, key = signing_authority()
+    plan = reconciled(one, key, now=NOW + 365 * 8 * DAY)
+    status: Any = plan.status
+    assert "Renewed" in event_reasons(plan)
+    assert status.former_keys == ()
+
+
+@pytest.mark.requirement("SEC79", "SEC80")
+def test_an_imported_ca_that_is_created_again_knows_the_keys_of_the_deleted_one() -> None:
+    first, second, third = (pki.root(with_key=pki.key(which=each)) for each in ("first", "second", "third"))
+    begun = imported_with(first, None)
+    changed = imported_with(second, builtins(begun))
+    (kept,) = (stored(each) for each in objects(changed.apply))
+    again = authority(imported="corporate", uid="another")
+    for signer in (second, third):
+        plan = reconciled(again, secret("corporate", data=pair(signer)), kept)
+        status: Any = plan.status
+        former = {subject_key_id(each.certificate) for each in (first, second, third) if each is not signer}
+        former.discard("" if signer is third else subject_key_id(third.certificate))
+        assert {each.subject_key_id for each in status.former_keys} == former
+        assert "Ready" in {each.type for each in status.conditions}
+        assert "another CA" not in stated(plan).message

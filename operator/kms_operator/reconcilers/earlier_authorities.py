@@ -1,0 +1,83 @@
+"""Earlier CertificateAuthorities of the same namespace and name: are they the same CA, and which keys did they have?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from kms.pki.ca import InvalidAuthority, load_signer, subject_key_id
+from kms.pki.certificate import Signer
+from kms.pki.keys import is_key_of
+from kms.pki.subjects import subject_name
+from kms.resources.authorities import CertificateAuthority, FormerKey, InternalAuthority
+from kms.resources.compile import subject_attributes
+from kms.resources.core import Secret
+from kms.resources.kept import kept_until, parse_former_keys
+from kms.resources.secret_names import TLS_CERTIFICATE, TLS_PRIVATE_KEY
+from kms_operator.reconcilers.kept_keys import MARGIN
+
+FORMER_KEYS = 500
+"""The most former keys of a CA; more would mean a new key each day."""
+
+
+def agrees(held: Signer, spec: InternalAuthority, issuer: Signer | None) -> bool:
+    """Whether the CA has the fields that cannot be changed: subject, key algorithm, and issuer."""
+    certificate, key = held.certificate, spec.private_key
+    if certificate.subject != subject_name(spec.subject.common_name, subject_attributes(spec.subject)):
+        return False
+    if not is_key_of(held.key, key.algorithm, key.size):
+        return False
+    if spec.issuer_ref is None or certificate.issuer == certificate.subject:
+        return spec.issuer_ref is None and certificate.issuer == certificate.subject
+    return issuer is None or certificate.issuer == issuer.certificate.subject
+
+
+def former_keys(
+    authority: CertificateAuthority, signer: Signer, secrets: Iterable[Secret | None], *, now: datetime
+) -> tuple[FormerKey, ...]:
+    """Return the other keys that the CA has had: what they have signed and revoked stays on its list until it ends.
+
+    They are in the status, and in the CA's own and earlier `secrets` if the status was lost with an earlier object.
+    """
+    status = authority.status
+    found: list[FormerKey] = []
+    if status.subject_key_id is not None and status.not_after is not None:
+        found.append(FormerKey(subject_key_id=status.subject_key_id, not_after=status.not_after))
+    found += status.former_keys
+    for secret in secrets:
+        held = signer_in(secret)
+        if secret is None or held is None or held.certificate.subject != signer.certificate.subject:
+            continue
+        found.append(FormerKey(subject_key_id=subject_key_id(held.certificate), not_after=held.not_after))
+        found += parse_former_keys(secret.metadata)
+    ends: dict[str, datetime] = {}
+    for each in found:
+        ends[each.subject_key_id] = max(each.not_after, ends.get(each.subject_key_id, each.not_after))
+    ends.pop(subject_key_id(signer.certificate), None)
+    kept = [FormerKey(subject_key_id=key_id, not_after=end) for key_id, end in ends.items() if now <= end + MARGIN]
+    return tuple(kept[:FORMER_KEYS])
+
+
+def describe_another(authority: CertificateAuthority, signer: Signer, before: Iterable[Secret]) -> str:
+    """Return that a CA of this name was deleted whose key is not used; empty if there was none, or it is the same."""
+    for secret in before:
+        held, until = signer_in(secret), kept_until(secret.metadata)
+        if until is None or held is None or held.key.public_key() == signer.key.public_key():
+            continue
+        if authority.spec.imported is not None and held.certificate.subject == signer.certificate.subject:
+            continue  # the owner of an imported CA has given it another key
+        return (
+            f"this is another CA than the deleted one of the same name, since subject, key algorithm or issuer differ;"
+            f" the key of that one is kept until {until:%Y-%m-%dT%H:%M:%SZ} in Secret {secret.metadata.name}"
+        )
+    return ""
+
+
+def signer_in(secret: Secret | None) -> Signer | None:
+    """Return the CA in a signing key; None if it cannot be read."""
+    if secret is None:
+        return None
+    try:
+        return load_signer(secret.data.get(TLS_CERTIFICATE, b""), secret.data.get(TLS_PRIVATE_KEY, b""))
+    except InvalidAuthority:
+        return None

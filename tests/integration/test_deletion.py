@@ -1,0 +1,74 @@
+"""What a real API server does with accounts, orders and keys when people delete things (SEC79, SEC80)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import aiohttp
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from e2e.load.keys import b64url
+from kms.resources.kinds import PROFILES
+from tests.support.eventually import becomes
+from tests.support.installation import PROFILE, Installation
+
+GARBAGE_COLLECTED = 5.0
+"""Seconds after which Kubernetes's garbage collector has deleted what has lost its owner; it takes less than one."""
+
+
+def owned(installation: Installation, team: str) -> list[str]:
+    """The accounts and orders with an owner reference."""
+    objects = (each for kind in ("acmeaccounts", "acmeorders") for each in installation.objects(kind, team))
+    return [each["metadata"]["name"] for each in objects if each["metadata"].get("ownerReferences")]
+
+
+@pytest.mark.requirement("SEC80")
+async def test_objects_of_an_earlier_release_outlive_their_profile_once_a_server_has_started(
+    installation: Installation, team: str
+) -> None:
+    kubectl = installation.cluster.kubectl
+    async with installation.client(installation.open_profile(team)) as client:
+        await client.obtain([f"earlier.{team}.test"], installation.answerer.add)
+    uid = installation.object("certificateprofile", team, PROFILE)["metadata"]["uid"]
+    owner = {"apiVersion": PROFILES.api_version, "kind": PROFILES.kind, "name": PROFILE, "uid": uid}
+    patch = json.dumps({"metadata": {"ownerReferences": [owner]}})
+    for kind in ("acmeaccounts", "acmeorders"):
+        for each in installation.objects(kind, team):
+            name = each["metadata"]["name"]
+            kubectl("patch", kind, name, f"--namespace={team}", "--type=merge", f"--patch={patch}")
+    assert len(owned(installation, team)) == 2
+    await asyncio.to_thread(installation.programs.server.restart)
+
+    async def are_adopted() -> bool:
+        return owned(installation, team) == []
+
+    await becomes(are_adopted)
+    kubectl("delete", "certificateprofile", PROFILE, f"--namespace={team}")
+    await asyncio.sleep(GARBAGE_COLLECTED)
+    assert len(installation.objects("acmeaccounts", team)) == len(installation.objects("acmeorders", team)) == 1
+
+
+@pytest.mark.requirement("SEC79", "SEC80")
+async def test_keys_and_revocations_outlive_the_namespace_which_does_not_hang(
+    installation: Installation, team: str
+) -> None:
+    kubectl = installation.cluster.kubectl
+    async with installation.client(installation.open_profile(team)) as client:
+        leaf = (await client.obtain([f"lost.{team}.test"], installation.answerer.add)).leaf
+        url = (await client.exchange.directory())["revokeCert"]
+        await client.post("revoke", url, {"certificate": b64url(leaf.public_bytes(Encoding.DER))})
+    before = installation.object("certificateauthority", team, PROFILE)["status"]["certificate"]
+    kubectl("delete", "namespace", team, "--timeout=60s")
+    kubectl("create", "namespace", team)
+    installation.open_profile(team)
+    assert installation.object("certificateauthority", team, PROFILE)["status"]["certificate"] == before
+    assert installation.objects("acmeorders", team) == []
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(f"{installation.programs.http_url}/crl/{team}/{PROFILE}.crl") as answer,
+    ):
+        listed = x509.load_der_x509_crl(await answer.read())
+    assert listed.get_revoked_certificate_by_serial_number(leaf.serial_number) is not None
