@@ -24,6 +24,7 @@ from tests.support.manifests import manifest, text
 RELEASE = "kms-acme"
 
 _PROGRAM = """
+import datetime
 import sys
 from kms.address import Address
 from kms.logs import configure
