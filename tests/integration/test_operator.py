@@ -13,6 +13,7 @@ from cryptography import x509
 
 from e2e.cluster.cluster import Cluster
 from kms.pki.certificate import certifies
+from kms.resources.kept import KEPT_UNTIL
 from kms.resources.kinds import CREDENTIALS, PROFILES
 from tests.support import crds
 from tests.support.eventually import eventually
@@ -106,11 +107,19 @@ def test_a_lost_signing_key_is_never_replaced_and_comes_back_from_a_backup(settl
     settled.becomes("kprof/web", "Ready")
 
 
-def test_deleting_resources_cleans_up_everywhere(settled: Kubectl) -> None:
+def test_deleted_resources_leave_their_keys_for_a_time_and_nothing_else(settled: Kubectl) -> None:
+    keys = settled.internal("")
+
+    def is_kept(name: str) -> bool:
+        return KEPT_UNTIL in settled.get(f"secret/{name}", namespace=RELEASE)["metadata"]["annotations"]
+
     settled("delete", "eab/web", "kca/issuing")
-    settled.becomes("kprof/web", "IssuerNotFound")
-    eventually(lambda: settled.internal("") == [], why=lambda: settled.internal(""))
+    settled.becomes("kprof/web", "CertificateAuthorityDeleted")
+    eventually(lambda: all(map(is_kept, keys)))
     eventually(lambda: not settled.exists("secret/web-eab"), seconds=30)
+    settled.cluster.kubectl("-n", RELEASE, "delete", "secret", *keys)
+    settled.becomes("kprof/web", "IssuerNotFound")
+    assert settled.internal("") == []
 
 
 @pytest.mark.requirement("SEC12c")
