@@ -1,96 +1,98 @@
-"""Slots that tenants share: none gets more than its share, and those who wait take turns."""
+"""Slots that tenants share: no part gets more than its share, and those who wait take turns.
+
+Accounts are free where a profile needs no external account binding, so a share by account alone is none: one tenant
+with a hundred accounts would get a hundred shares. So shares are those of a namespace first.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+
+Path = tuple[str, ...]
+"""An account: (namespace, account) or (namespace, profile, account). A shorter path is what accounts have in common."""
 
 
-class Holder(NamedTuple):
-    """Who uses a slot: an account, and the namespace of its profile."""
+class _Waiting:
+    """Who waits for a slot: turns among the parts, or, at an account, those who came first."""
 
-    namespace: str
-    account: str
+    def __init__(self) -> None:
+        self.parts: dict[str, _Waiting] = {}
+        self.futures: deque[asyncio.Future[None]] = deque()
+
+    def is_empty(self) -> bool:
+        return not self.parts and not self.futures
 
 
 class FairSlots:
-    """`count` slots, of which one namespace holds at most `by_namespace`, and one account `by_account`.
+    """Slots: `limits[0]` in all, and at most `limits[n]` for each path of length n.
 
-    A free slot goes to the next namespace in turn, and there to the next account in turn. So a namespace or account
-    with thousands of waiters delays others by one turn.
+    A free slot goes to namespaces in turn, within one to its parts in turn. So a namespace or account with thousands
+    of waiters delays others by one turn.
     """
 
-    def __init__(self, count: int, *, by_namespace: int, by_account: int) -> None:
-        self._free = count
-        self._by_namespace = by_namespace
-        self._by_account = by_account
-        self._held: Counter[str | Holder] = Counter()
-        self._waiting: OrderedDict[str, OrderedDict[Holder, deque[asyncio.Future[None]]]] = OrderedDict()
+    def __init__(self, limits: Sequence[int]) -> None:
+        self._limits = limits
+        self._used: Counter[Path] = Counter()
+        self._waiting = _Waiting()
 
     @asynccontextmanager
-    async def hold(self, holder: Holder) -> AsyncIterator[None]:
-        """Wait for a slot, and hold it."""
-        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        accounts = self._waiting.setdefault(holder.namespace, OrderedDict())
-        accounts.setdefault(holder, deque()).append(granted)
-        self._grant()
-        try:
-            await granted
-        except asyncio.CancelledError:
-            if granted.cancelled():
-                self._forget(holder, granted)
-            else:
-                self._release(holder)
-            raise
+    async def hold(self, leaf: Path) -> AsyncIterator[None]:
+        """Wait for a slot for the account at this path, one shorter than `limits`, and hold it."""
+        await self._acquire(leaf)
         try:
             yield
         finally:
-            self._release(holder)
+            self._count(leaf, -1)
+            self._hand_out()
 
-    def _release(self, holder: Holder) -> None:
-        self._free += 1
-        for key in holder, holder.namespace:
-            self._held[key] -= 1
-            if not self._held[key]:
-                del self._held[key]
-        self._grant()
+    async def _acquire(self, leaf: Path) -> None:
+        node = self._waiting
+        for each in leaf:
+            node = node.parts.setdefault(each, _Waiting())
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        node.futures.append(future)
+        self._hand_out()
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                self._count(leaf, -1)
+                self._hand_out()
+            raise
 
-    def _grant(self) -> None:
-        """Give free slots to those who wait and have not used up their share."""
-        while self._free and (holder := self._next_holder()) is not None:
-            granted = self._waiting[holder.namespace][holder].popleft()
-            self._tidy(holder)
-            if granted.done():  # cancelled meanwhile
-                continue
-            self._free -= 1
-            self._held[holder] += 1
-            self._held[holder.namespace] += 1
-            granted.set_result(None)
+    def _hand_out(self) -> None:
+        while (leaf := self._next(self._waiting, ())) is not None:
+            self._count(leaf, 1)
 
-    def _next_holder(self) -> Holder | None:
-        """The next one in turn, which then goes to the end of the line; None: nobody may have a slot."""
-        for namespace, accounts in self._waiting.items():
-            if self._held[namespace] < self._by_namespace:
-                for holder in accounts:
-                    if self._held[holder] < self._by_account:
-                        self._waiting.move_to_end(namespace)
-                        accounts.move_to_end(holder)
-                        return holder
+    def _next(self, node: _Waiting, path: Path) -> Path | None:
+        """Give the next slot below `node` to whose turn it is; returns the account, or None if none may have one."""
+        if self._used[path] >= self._limits[len(path)]:
+            return None
+        while node.futures:
+            future = node.futures.popleft()
+            if not future.done():
+                future.set_result(None)
+                return path
+        while node.parts:
+            for name, part in node.parts.items():
+                leaf = self._next(part, (*path, name))
+                if leaf is not None or part.is_empty():
+                    break
+            else:
+                return None  # all parts are at their limits
+            del node.parts[name]
+            if not part.is_empty():
+                node.parts[name] = part  # at the end: the others come first
+            if leaf is not None:
+                return leaf
         return None
 
-    def _forget(self, holder: Holder, granted: asyncio.Future[None]) -> None:
-        """Remove a waiter that was cancelled, unless it was passed over already."""
-        accounts = self._waiting.get(holder.namespace)
-        if accounts is not None and granted in accounts.get(holder, ()):
-            accounts[holder].remove(granted)
-            self._tidy(holder)
-
-    def _tidy(self, holder: Holder) -> None:
-        accounts = self._waiting[holder.namespace]
-        if not accounts[holder]:
-            del accounts[holder]
-        if not accounts:
-            del self._waiting[holder.namespace]
+    def _count(self, leaf: Path, change: int) -> None:
+        for depth in range(len(leaf) + 1):
+            path = leaf[:depth]
+            self._used[path] += change
+            if not self._used[path]:
+                del self._used[path]

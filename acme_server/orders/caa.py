@@ -11,7 +11,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from acme_server.fair_slots import Holder
 from acme_server.metrics import Metrics
 from acme_server.model import ChallengeId
 from acme_server.orders.identifiers import refusal
@@ -20,7 +19,7 @@ from acme_server.profiles import Profiles
 from acme_server.urls import URLs
 from acme_server.validation import caa_rules
 from acme_server.validation.attempt import ValidationFailed
-from acme_server.validation.caa_lookup import CAALookup, RelevantSet
+from acme_server.validation.caa_lookup import CAALookup, Holder, RelevantSet
 from kms.clock import Clock
 from kms.resources.orders import ACMEOrder, ChallengeType
 from kms.resources.profiles import AcmeEnrollment

@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from acme_server.fair_slots import FairSlots, Path
 from acme_server.metrics import Metrics
 from acme_server.model import ChallengeId, Failed, Outcome, Valid
 from acme_server.problems import NotFound, ProblemType
-from acme_server.validation.shares import FairSlots, Limits, Path
+from acme_server.validation.shares import Limits
 from kms.clock import Clock
 from kms.resources.orders import ACMEOrder, ChallengeType, Identifier, StoredProblem, StoredSubProblem, token_of
 
@@ -157,7 +158,7 @@ class Attempts:
         started = loop.time()
         first: float | None = None
         for delay in (*self._timing.retry_delays, None):
-            async with self._slots.slot(validation.account):
+            async with self._slots.hold(validation.account):
                 first = loop.time() if first is None else first
                 result = await self._attempt(validation)
             if isinstance(result, Valid):

@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from acme_server.fair_slots import FairSlots, Holder
+from acme_server.fair_slots import FairSlots
 from acme_server.problems import Unavailable
 from acme_server.validation.caa_rules import Property, names_to_look_up
 from acme_server.validation.dns.client import LookupFailed, Records
@@ -22,6 +23,13 @@ LookupRecords = Callable[[str], Awaitable[Records[Property]]]
 
 _BUSY = 5
 """Retry-After while there are too many lookups, in seconds."""
+
+
+class Holder(NamedTuple):
+    """For whom records are looked up: an account, and the namespace of its profile."""
+
+    namespace: str
+    account: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +67,7 @@ class CAALookup:
         self._lookup = lookup
         self._deadline = deadline
         self._limits = limits
-        self._slots = FairSlots(
-            limits.running, by_namespace=limits.running_by_namespace, by_account=limits.running_by_account
-        )
+        self._slots = FairSlots((limits.running, limits.running_by_namespace, limits.running_by_account))
         self._admitted: Counter[Holder | str | None] = Counter()
 
     @contextmanager

@@ -12,7 +12,9 @@ import click
 from kms import logs
 from kms_acme.cli import options
 from kms_acme.cli.account import account
+from kms_acme.cli.operator_options import operator_in_pod, operator_options, operator_settings
 from kms_acme.cli.revoke import revoke
+from kms_acme.cli.server_options import server_in_pod, server_options, server_options_on_loopback, server_settings
 
 
 @click.group(
@@ -26,12 +28,12 @@ def main() -> None:
 @main.command()
 @options.common_options
 @options.shared_options(required=True)
-@options.server_options
-@options.server_in_pod
+@server_options
+@server_in_pod
 @options.metrics_option(":9090")
 def server(**values: Any) -> None:
     """Run the ACME server."""
-    settings = options.server_settings(values)
+    settings = server_settings(values)
     logs.configure(values["log_format"], values["log_level"])
     # Imported here, so that each command loads its own program only.
     from acme_server.main import run  # noqa: PLC0415
@@ -42,12 +44,12 @@ def server(**values: Any) -> None:
 @main.command()
 @options.common_options
 @options.shared_options(required=True)
-@options.operator_options
-@options.operator_in_pod
+@operator_options
+@operator_in_pod
 @options.metrics_option(":9091")
 def operator(**values: Any) -> None:
     """Run the operator, which reconciles CAs, policies, profiles and credentials."""
-    settings = options.operator_settings(values)
+    settings = operator_settings(values)
     logs.configure(values["log_format"], values["log_level"])
     from kms_operator.main import run  # noqa: PLC0415 - as above
 
@@ -57,8 +59,8 @@ def operator(**values: Any) -> None:
 @main.command()
 @options.common_options
 @options.shared_options(required=False)
-@options.server_options_on_loopback
-@options.operator_options
+@server_options_on_loopback
+@operator_options
 @options.metrics_option(f"{options.LOOPBACK}:9090")
 @options.metrics_option(f"{options.LOOPBACK}:9091", flag="--operator-metrics-listen")
 @click.option("--install", is_flag=True, help="Apply the CRDs and RBAC rules first.")
@@ -70,7 +72,7 @@ def dev(**values: Any) -> None:
     and ClusterRoles.
     """
     values["external_url"] = values["external_url"] or f"https://localhost:{values['listen'].port}"
-    options.server_settings(values)  # checks the combination of options before anything starts
+    server_settings(values)  # checks the combination of options before anything starts
     logs.configure(values["log_format"], values["log_level"])
     from kms_acme.dev import run  # noqa: PLC0415 - as above
 

@@ -1,11 +1,16 @@
-"""Types of parameters that several commands have."""
+"""Types of parameters: names, addresses, networks, durations and URLs."""
 
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address, ip_network
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
+
+from kms.address import Address, Network
+from kms.resources.durations import parse_duration
 
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?")
 
@@ -38,3 +43,91 @@ class NamespaceName(click.ParamType[str]):
         if not is_name(str(value)):
             self.fail(f"{value!r} is not a namespace", param, ctx)
         return str(value)
+
+
+def _parse_address(value: Any) -> Address | None:
+    if isinstance(value, Address):
+        return value
+    host, separator, port = str(value).rpartition(":")
+    if not separator or not port.isascii() or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004 - ports
+        return None
+    return Address(host.removeprefix("[").removesuffix("]"), int(port))
+
+
+class AddressType(click.ParamType[Address]):
+    """`HOST:PORT`, `:PORT` for all interfaces, `[IPV6]:PORT`."""
+
+    name = "[host]:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+        """Parse the address. An invalid one ends the program with exit code 2."""
+        address = _parse_address(value)
+        if address is None:
+            self.fail(f"{value!r} is not an address; write HOST:PORT, or :PORT for all interfaces", param, ctx)
+        return address
+
+
+class DNSServerType(click.ParamType[Address]):
+    """`IP:PORT`: the name of a DNS server could not be looked up without a DNS server."""
+
+    name = "ip:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+        """Parse the address. An invalid one ends the program with exit code 2."""
+        address = _parse_address(value)
+        try:
+            ip_address(address.host if address else "")
+        except ValueError:
+            address = None
+        if address is None:
+            self.fail(f"{value!r} is not the address of a DNS server; write IP:PORT, such as 10.0.0.53:53", param, ctx)
+        return address
+
+
+class NetworkType(click.ParamType[Network]):
+    """A CIDR block."""
+
+    name = "cidr"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Network:
+        """Parse the block. An invalid one ends the program with exit code 2."""
+        try:
+            return ip_network(value)
+        except ValueError as error:
+            self.fail(f"{error}; write a CIDR block such as 10.0.0.0/8 or fd00::/8", param, ctx)
+
+
+class DurationType(click.ParamType[str]):
+    """A duration of Go and Kubernetes: `168h`, `1h30m`, `0s`."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the duration. An invalid one ends the program with exit code 2."""
+        try:
+            parse_duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+class ExternalURLType(click.ParamType[str]):
+    """`https://host[:port]`: the base of all URLs that the server hands out."""
+
+    name = "url"
+
+    def __init__(self, scheme: str = "https") -> None:
+        self._scheme = scheme
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the URL. An invalid one ends the program with exit code 2."""
+        url = str(value).rstrip("/")
+        try:
+            parts = urlsplit(url)
+            well_formed = parts.scheme == self._scheme and parts.hostname and parts.port != 0
+        except ValueError:
+            well_formed = False
+        scheme = self._scheme
+        if not well_formed or url != f"{scheme}://{parts.netloc}" or "@" in parts.netloc:
+            self.fail(f"{value!r} is not of the form {scheme}://HOST or {scheme}://HOST:PORT", param, ctx)
+        return url.lower()

@@ -11,7 +11,9 @@ from acme_server.main import ShutdownTimes
 from e2e.chart.helm import Helm
 from e2e.chart.kinds import APIS
 from kms.cluster.auth import SERVICE_ACCOUNT
-from kms_acme.cli import main, options
+from kms_acme.cli import main
+from kms_acme.cli.operator_options import operator_settings
+from kms_acme.cli.server_options import server_settings
 from tests.support.charts import PERMUTATIONS, Values, container, of_kind, one, pod_of
 
 PROGRAMS = {"server": main.server, "operator": main.operator, "check": main.check}
@@ -41,8 +43,8 @@ def parsed(args: list[str], folder: Any) -> dict[str, Any]:
 def test_every_argument_is_an_option_of_its_program(manifests: list[dict[str, Any]], tmp_path: Any) -> None:
     server = parsed(container(manifests, "server")["args"], tmp_path)
     operator = parsed(container(manifests, "operator")["args"], tmp_path)
-    assert options.server_settings(server).token_directory
-    assert options.operator_settings(operator).server_identity
+    assert server_settings(server).token_directory
+    assert operator_settings(operator).server_identity
     for each in (
         "external_url",
         "namespace",
@@ -59,26 +61,26 @@ def test_the_operator_is_told_who_may_have_issuers_of_cert_manager_made_beyond_h
     helm: Helm, tmp_path: Any
 ) -> None:
     values = {"certManager": {"namespace": "certificates", "clusterIssuersFrom": ["pki", "shop"]}}
-    settings = options.operator_settings(parsed(container(helm.render(values), "operator")["args"], tmp_path))
+    settings = operator_settings(parsed(container(helm.render(values), "operator")["args"], tmp_path))
     assert settings.cert_manager_namespace == "certificates"
     reaching = [each for each in ("pki", "shop", "kms-acme", "default") if settings.reaches_beyond(each)]
     assert reaching == ["pki", "shop", "kms-acme"]
-    alone = options.operator_settings(parsed(container(helm.render(), "operator")["args"], tmp_path))
+    alone = operator_settings(parsed(container(helm.render(), "operator")["args"], tmp_path))
     assert (alone.cert_manager_namespace, alone.cluster_issuers_from) == ("cert-manager", ())
 
 
 def test_the_operator_is_told_who_may_have_open_profiles(helm: Helm, tmp_path: Any) -> None:
     values = {"operator": {"openProfilesFrom": ["pki"]}}
-    settings = options.operator_settings(parsed(container(helm.render(values), "operator")["args"], tmp_path))
+    settings = operator_settings(parsed(container(helm.render(values), "operator")["args"], tmp_path))
     assert [each for each in ("pki", "kms-acme", "shop") if settings.allows_open_profiles(each)] == ["pki", "kms-acme"]
     everywhere = {"operator": {"openProfilesFrom": ["*"]}}
-    settings = options.operator_settings(parsed(container(helm.render(everywhere), "operator")["args"], tmp_path))
+    settings = operator_settings(parsed(container(helm.render(everywhere), "operator")["args"], tmp_path))
     assert settings.allows_open_profiles("shop")
 
 
 def test_the_operator_is_told_how_many_secrets_it_may_keep(helm: Helm, tmp_path: Any) -> None:
     values = {"operator": {"maximumSecrets": 70, "maximumSecretsPerNamespace": 7}}
-    settings = options.operator_settings(parsed(container(helm.render(values), "operator")["args"], tmp_path))
+    settings = operator_settings(parsed(container(helm.render(values), "operator")["args"], tmp_path))
     assert (settings.maximum_secrets, settings.maximum_secrets_per_namespace) == (70, 7)
 
 

@@ -11,7 +11,8 @@ from e2e.chart.helm import Helm, Manifest
 from e2e.cluster import Cluster
 from kms.contract import lease_name
 from kms.resources.kinds import AUTHORITIES
-from kms_acme.cli import options
+from kms_acme.cli.operator_options import operator_settings
+from kms_acme.cli.server_options import server_settings
 from tests.chart.test_pods import parsed
 from tests.support.charts import container
 from tests.support.eventually import eventually
@@ -38,8 +39,8 @@ def test_no_secret_and_no_lease_that_the_programs_of_one_keep_is_the_others(helm
     kept = []
     for release in RELEASES:
         manifests = render(helm, release)
-        operator = options.operator_settings(parsed(container(manifests, "operator")["args"], tmp_path))
-        server = options.server_settings(parsed(container(manifests, "server")["args"], tmp_path))
+        operator = operator_settings(parsed(container(manifests, "operator")["args"], tmp_path))
+        server = server_settings(parsed(container(manifests, "server")["args"], tmp_path))
         assert (server.nonce_secret, server.serving_secret) == (operator.nonce_secret, operator.serving_secret)
         assert server.peer_service
         kept += [operator.nonce_secret, operator.serving_secret, operator.serving_authority, operator.lease_name]

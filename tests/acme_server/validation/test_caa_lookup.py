@@ -4,9 +4,8 @@ import asyncio
 
 import pytest
 
-from acme_server.fair_slots import Holder
 from acme_server.problems import Unavailable
-from acme_server.validation.caa_lookup import CAALimits, CAALookup, RelevantSet
+from acme_server.validation.caa_lookup import CAALimits, CAALookup, Holder, RelevantSet
 from acme_server.validation.caa_rules import Property, names_to_look_up, objection_to_extent
 from acme_server.validation.dns.client import Records, Resolver
 from tests.support.domain import ScriptedCAA

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from acme_server.fair_slots import Path
 from acme_server.problems import Unavailable
-from acme_server.validation.shares import FairSlots, Limits, Path, QueueShares
+from acme_server.validation.shares import Limits, QueueShares
 from kms.resources.orders import ACMEOrder
 from tests.acme_server.validation.test_worker import Bench, of_account
 from tests.support.domain import Validator
@@ -21,96 +22,6 @@ PATHS = st.tuples(st.sampled_from("ab"), st.sampled_from("pq"), st.sampled_from(
 
 def of_tenant(namespace: str, profile: str, account: str, *names: str) -> ACMEOrder:
     return of_account(account, *names, namespace=namespace, profile=profile)
-
-
-async def served(limits: Limits, *waiting: Path) -> list[Path]:
-    """The order in which those get their slots that wait for them at the same time."""
-    slots, order, gate = FairSlots(limits), list[Path](), asyncio.Event()
-
-    async def occupy() -> None:
-        async with slots.slot(("other", "profile", "account")):
-            await gate.wait()
-
-    async def take(leaf: Path) -> None:
-        async with slots.slot(leaf):
-            order.append(leaf)
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(occupy())
-        await asyncio.sleep(0)
-        for leaf in waiting:
-            group.create_task(take(leaf))
-        await asyncio.sleep(0)
-        gate.set()
-    return order
-
-
-ONE = Limits(1, 1, 1, 1)
-
-
-@pytest.mark.requirement("SEC75")
-async def test_namespaces_take_turns_then_profiles_then_accounts() -> None:
-    busy = [("busy", "open", f"account-{number}") for number in range(100)]
-    order = await served(ONE, *busy, ("busy", "closed", "account"), ("quiet", "web", "account"))
-    assert order[:4] == [busy[0], ("quiet", "web", "account"), ("busy", "closed", "account"), busy[1]]
-    assert order[4:] == busy[2:]
-
-
-@given(st.lists(PATHS, max_size=30), st.integers(1, 4), st.integers(1, 3), st.integers(1, 2))
-def test_everyone_is_served_and_no_limit_is_exceeded(
-    leaves: list[Path], total: int, namespace: int, account: int
-) -> None:
-    limits = Limits(total, namespace, namespace, account)
-    held: Counter[Path] = Counter()
-    done: list[Path] = []
-
-    async def take(slots: FairSlots, leaf: Path) -> None:
-        async with slots.slot(leaf):
-            for depth in range(4):
-                held[leaf[:depth]] += 1
-                assert held[leaf[:depth]] <= limits[depth]
-            await asyncio.sleep(0)
-            for depth in range(4):
-                held[leaf[:depth]] -= 1
-        done.append(leaf)
-
-    async def run() -> None:
-        slots = FairSlots(limits)
-        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-            for leaf in leaves:
-                group.create_task(take(slots, leaf))
-
-    asyncio.run(run())
-    assert sorted(done) == sorted(leaves)
-
-
-async def test_who_gives_up_waiting_leaves_the_slot_to_the_next() -> None:
-    slots = FairSlots(ONE)
-    leaf = ("a", "p", "x")
-    async with slots.slot(leaf):
-        tasks = [asyncio.create_task(_hold(slots, (namespace, "p", "x"))) for namespace in "ab"]
-        await asyncio.sleep(0)
-        tasks[0].cancel()
-    async with asyncio.timeout(10):
-        await tasks[1]
-        await _hold(slots, leaf)
-
-
-async def test_who_gives_up_with_the_slot_already_given_returns_it() -> None:
-    slots = FairSlots(ONE)
-    leaf = ("a", "p", "x")
-    async with slots.slot(leaf):
-        waiting = asyncio.create_task(_hold(slots, leaf))
-        await asyncio.sleep(0)
-    waiting.cancel()  # it has the slot, and has not run since
-    async with asyncio.timeout(10):
-        await _hold(slots, leaf)
-    assert waiting.cancelled()
-
-
-async def _hold(slots: FairSlots, leaf: Path) -> None:
-    async with slots.slot(leaf):
-        await asyncio.sleep(0)
 
 
 @pytest.mark.requirement("SEC75")

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from acme_server.settings import ServerSettings
 from kms.address import Address
 from kms_acme import dev
-from kms_acme.cli import main, options
+from kms_acme.cli import main, options, server_options
+from kms_acme.cli.operator_options import operator_settings
 from kms_operator.settings import OperatorSettings, ServerIdentity
 
 URL = "https://acme.example.com"
@@ -24,7 +25,7 @@ def values_of(command: click.Command, line: list[str]) -> dict[str, Any]:
 
 
 def server_settings(*line: str) -> ServerSettings:
-    return options.server_settings(values_of(main.server, ["--external-url", URL, *line]))
+    return server_options.server_settings(values_of(main.server, ["--external-url", URL, *line]))
 
 
 def test_the_defaults_of_the_server_are_those_of_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +35,7 @@ def test_the_defaults_of_the_server_are_those_of_the_contract(monkeypatch: pytes
 
 def test_the_defaults_of_the_operator_are_those_of_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBECONFIG", raising=False)
-    settings = options.operator_settings(values_of(main.operator, ["--external-url", URL]))
+    settings = operator_settings(values_of(main.operator, ["--external-url", URL]))
     assert settings == OperatorSettings(
         external_url=URL, namespace="kms-acme", metrics_listen=Address("", 9091), service_name="kms-acme"
     )
@@ -80,11 +81,11 @@ def test_every_option_is_also_an_environment_variable() -> None:
 
 def test_what_an_installation_has_once_is_named_after_its_service() -> None:
     line = ("--external-url", URL, "--service-name", "shop")
-    server, operator = server_settings(*line[2:]), options.operator_settings(values_of(main.operator, [*line]))
+    server, operator = server_settings(*line[2:]), operator_settings(values_of(main.operator, [*line]))
     assert server.nonce_secret == operator.nonce_secret == "shop-nonce"
     assert server.serving_secret == operator.serving_secret == "shop-serving"
     assert (operator.serving_authority, operator.lease_name) == ("shop-serving-ca", "shop-operator")
-    named = options.operator_settings(values_of(main.operator, [*line, "--serving-secret", "corporate"]))
+    named = operator_settings(values_of(main.operator, [*line, "--serving-secret", "corporate"]))
     assert (named.serving_secret, named.serving_authority) == ("corporate", "shop-serving-ca")
 
 
@@ -221,8 +222,8 @@ def test_a_server_is_handed_its_token_in_a_folder(tmp_path: Path, monkeypatch: p
 def test_an_operator_is_told_whose_tokens_to_hand_over_and_where(tmp_path: Path) -> None:
     line = ("--server-service-account", "kms-acme-server", "--server-token-directory", str(tmp_path))
     given = values_of(main.operator, ["--external-url", URL, *line])
-    assert options.operator_settings(given).server_identity == ServerIdentity("kms-acme-server", tmp_path)
-    assert options.operator_settings(values_of(main.operator, ["--external-url", URL])).server_identity is None
+    assert operator_settings(given).server_identity == ServerIdentity("kms-acme-server", tmp_path)
+    assert operator_settings(values_of(main.operator, ["--external-url", URL])).server_identity is None
 
 
 def test_dev_without_a_cluster_says_so_and_exits_with_1(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
