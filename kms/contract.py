@@ -84,16 +84,14 @@ def directory_url(external_url: str, namespace: str, profile: str) -> str:
 def may_enroll(profile: CertificateProfile) -> bool:
     """Whether clients may use the profile as far as the operator decides that by the namespace of the profile.
 
-    An open profile needs the operator's consent to this very version of it (condition OpenEnrollment): where there is
-    none yet, it is denied.
+    An open profile needs the operator's consent (condition OpenEnrollment): where there is none, it is denied. The
+    consent is to the namespace, so it outlives changes of the profile.
     """
     acme = profile.spec.enrollment.acme
     if acme is None or not acme.is_open:
         return True
     consent = condition(profile.status.conditions, OPEN_ENROLLMENT)
-    return (
-        consent is not None and consent.status == "True" and consent.observed_generation == profile.metadata.generation
-    )
+    return consent is not None and consent.status == "True"
 
 
 def objection_to_skipping(acme: AcmeEnrollment, policy: Policy) -> str | None:

@@ -338,7 +338,7 @@ TABLE: list[tuple[Kind[Any], dict[str, Any], dict[str, Any], list[str]]] = [
     ),
     (
         ORDERS,
-        {"names": "shop.apps.example.com,10.0.0.1"},
+        {"names": "shop.apps.example.com,10.0.0.1", "clientNamespace": "team-a"},
         ISSUED,
         [
             *(
@@ -348,7 +348,7 @@ TABLE: list[tuple[Kind[Any], dict[str, Any], dict[str, Any], list[str]]] = [
                 "REASON=Issued",
                 f"EXPIRES={UNTIL}",
             ),
-            *("ACCOUNT=somebody", "SERIAL=0a1b"),
+            *("ACCOUNT=somebody", "CLIENT=team-a", "SERIAL=0a1b"),
         ],
     ),
 ]

@@ -13,7 +13,6 @@ from cryptography import x509
 
 from e2e.cluster.cluster import Cluster
 from kms.pki.certificate import certifies
-from kms.resources.kept import KEPT_UNTIL
 from kms.resources.kinds import CREDENTIALS, PROFILES
 from tests.support import crds
 from tests.support.eventually import eventually
@@ -109,13 +108,9 @@ def test_a_lost_signing_key_is_never_replaced_and_comes_back_from_a_backup(settl
 
 def test_deleted_resources_leave_their_keys_for_a_time_and_nothing_else(settled: Kubectl) -> None:
     keys = settled.internal("")
-
-    def is_kept(name: str) -> bool:
-        return KEPT_UNTIL in settled.get(f"secret/{name}", namespace=RELEASE)["metadata"]["annotations"]
-
     settled("delete", "eab/web", "kca/issuing")
     settled.becomes("kprof/web", "CertificateAuthorityDeleted")
-    eventually(lambda: all(map(is_kept, keys)))
+    eventually(lambda: all(map(settled.is_kept, keys)))
     eventually(lambda: not settled.exists("secret/web-eab"), seconds=30)
     settled.cluster.kubectl("-n", RELEASE, "delete", "secret", *keys)
     settled.becomes("kprof/web", "IssuerNotFound")
@@ -221,4 +216,4 @@ def test_a_credential_from_before_the_schema_was_tightened_keeps_its_key_and_its
     assert (bool(found["keyID"]), settled.internal("eab-")) == (True, copies)
     settled("annotate", "eab/web", "note=hello")
     settled("delete", "eab/web")
-    eventually(lambda: settled.internal("eab-") == [], seconds=30)
+    eventually(lambda: all(map(settled.is_kept, copies)), seconds=30)

@@ -101,8 +101,10 @@ def objects(kind: Kind[Any]) -> st.SearchStrategy[Manifest]:
     sections = crds.schema(kind)["properties"]
 
     def changes(section: str) -> st.SearchStrategy[Changes]:
-        places = list(_places(sections[section]))
+        places = list(_places(sections.get(section, {})))
         # Every date is a place of its own, so that each of them is drawn often.
+        if not places:
+            return st.just([])
         change = st.sampled_from(places).flatmap(lambda place: st.tuples(st.just(place[0]), values(place[1])))
         return st.lists(change, max_size=3)
 
@@ -111,7 +113,8 @@ def objects(kind: Kind[Any]) -> st.SearchStrategy[Manifest]:
 
 def _changed(kind: Kind[Any], spec: Changes, status: Changes) -> Manifest:
     body = manifest(kind)
-    body["status"] = {}
+    if "status" in crds.schema(kind)["properties"]:
+        body["status"] = {}
     for section, changes in (("spec", spec), ("status", status)):
         for path, value in changes:
             _set(body[section], path, value)

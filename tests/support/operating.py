@@ -16,6 +16,7 @@ from typing import Any
 from e2e.cluster.cluster import Cluster
 from e2e.cluster.ports import free_port
 from kms.address import Address
+from kms.resources.kept import KEPT_UNTIL
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES
 from kms_operator.settings import Intervals, OperatorSettings
 from tests.support.eventually import eventually
@@ -128,6 +129,10 @@ class Kubectl:
             if each["metadata"]["name"].startswith(prefix)
             and each["metadata"].get("annotations", {}).get(owner, "").split(" ")[-1].startswith(f"{self.namespace}/")
         ]
+
+    def is_kept(self, name: str) -> bool:
+        """Whether that Secret of the release namespace is kept for a time, after its owner was deleted."""
+        return KEPT_UNTIL in self.get(f"secret/{name}", namespace=RELEASE)["metadata"].get("annotations", {})
 
     def settle(self) -> None:
         """Apply an example of each configuration kind, and wait until Ready."""
