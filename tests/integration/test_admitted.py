@@ -45,7 +45,7 @@ class Admission:
         """The object with its spec, and then with its status, as far as they are admitted; as the model reads them."""
         self._count += 1
         body["metadata"] = {"name": f"example-{self._count}", "namespace": self._namespace}
-        for subresource in ("", "status"):
+        for subresource in ("", "status") if "status" in body else ("",):
             try:
                 object_ = self._runner.run(self._cluster.apply(kind, body, manager="test", subresource=subresource))
             except Invalid:
