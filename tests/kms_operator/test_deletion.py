@@ -187,3 +187,18 @@ async def test_a_key_that_was_purged_does_not_come_back(running: World) -> None:
     (made,) = keys(running)
     assert made.data["tls.key"] != key.data["tls.key"]
     assert "another CA" not in message(running, AUTHORITIES, "issuing")
+
+
+async def test_a_credential_that_waits_for_a_key_identifier_does_not_get_the_key_of_a_deleted_one(
+    running: World,
+) -> None:
+    """The deletion wakes whoever waits, before the operator has written that the key is kept."""
+    data = running.secret("web-eab").data
+    running.api.put(SECRETS, secret("mine-eab", data={"kid": data["kid"], "secret": b"A" * 43}))
+    running.api.put(CREDENTIALS, credential("mine", uid="mine"))
+    await running.reconcile_all()
+    assert running.reason(name="mine") == "KeyIDInUse"
+    await delete(running, CREDENTIALS, "web")
+    assert running.reason(name="mine") == "KeyIDInUse"
+    (where,) = running.secrets("eab-")
+    assert running.secret(where.rpartition("/")[2], RELEASE).data["secret"] == data["secret"]

@@ -229,12 +229,22 @@ def test_nobody_takes_over_an_identifier_through_a_secret_of_ours() -> None:
     assert copy.metadata.name not in [each.metadata.name for each in objects(plan.apply)]
 
 
-def test_an_identifier_whose_credential_is_gone_is_free_again() -> None:
+def test_an_identifier_whose_credential_is_gone_is_free_again_when_the_copy_is_gone() -> None:
     _, _, copy = issued(credential("gone"))
     second = credential("second")
-    plan = reconciled(second, secret("second-eab", data=KEY.data), copy, profile())
+    brought = secret("second-eab", data=KEY.data)
+    assert stated(reconciled(second, brought, copy, profile())).reason == "KeyIDInUse"
+    plan = reconciled(second, brought, profile())
     assert stated(plan).reason == "Issued"
     assert objects(plan.apply)[0].metadata.labels[OWNER_UID] == second.metadata.uid
+
+
+def test_a_credential_that_was_created_again_takes_over_the_copy_of_a_key_that_its_user_has_brought() -> None:
+    _, _, copy = issued(credential("gone"))
+    again = credential("gone", uid="again")
+    plan = reconciled(again, secret("gone-eab", data=KEY.data), copy, profile())
+    assert stated(plan).reason == "Issued"
+    assert objects(plan.apply)[0].metadata.labels[OWNER_UID] == "again"
     assert objects(plan.apply)[0].metadata.resource_version == copy.metadata.resource_version
 
 
@@ -381,7 +391,5 @@ def test_the_key_of_a_credential_that_cannot_be_read_is_nobody_elses() -> None:
     holder, _, copy = issued()
     other = credential("other")
     mine = secret("other-eab", data=KEY.data)
-    taken = reconciled(other, mine, copy, profile())
-    assert stated(taken).reason == "Issued"
     kept = reconciled(other, mine, copy, profile(), unreadable=[(CREDENTIALS, unread(holder))])
     assert (stated(kept).reason, objects(kept.apply)) == ("KeyIDInUse", ())
