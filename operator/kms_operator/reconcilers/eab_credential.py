@@ -62,6 +62,7 @@ ISSUED = "Issued"
 SUSPENDED = "Suspended"
 EXPIRED = "Expired"
 PROFILE_NOT_FOUND = "ProfileNotFound"
+PROFILE_NOT_READY = "ProfileNotReady"
 BINDING_DISABLED = "ExternalAccountBindingDisabled"
 NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed"
 SECRET_EXISTS = "SecretExists"  # noqa: S105 - a reason
@@ -240,6 +241,10 @@ def _get_profile(credential: EABCredential, snapshot: Snapshot) -> CertificatePr
         raise _Refused(UNREADABLE, message, void=False)
     if profile is None:
         raise _Refused(PROFILE_NOT_FOUND, f"CertificateProfile {namespace}/{name} does not exist", void=False)
+    if is_reduced(profile):
+        # The cache has not got its settings, so they void no key.
+        message = f"CertificateProfile {namespace}/{name} is not in force; see its condition Ready"
+        raise _Refused(PROFILE_NOT_READY, message, void=False)
     acme = profile.spec.enrollment.acme
     if acme is None or acme.external_account_binding == "Disabled":
         message = f"CertificateProfile {namespace}/{name} does not use external account binding"

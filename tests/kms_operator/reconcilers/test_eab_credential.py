@@ -11,6 +11,7 @@ from kms.resources.core import Secret
 from kms.resources.credentials import EABCredential
 from kms.resources.kinds import CREDENTIALS, PROFILES, SECRETS
 from kms.resources.meta import Struct, key_of
+from kms.resources.retained import retained
 from kms.resources.secret_names import (
     COMPONENT,
     MANAGED_BY,
@@ -393,3 +394,13 @@ def test_the_key_of_a_credential_that_cannot_be_read_is_nobody_elses() -> None:
     mine = secret("other-eab", data=KEY.data)
     kept = reconciled(other, mine, copy, profile(), unreadable=[(CREDENTIALS, unread(holder))])
     assert (stated(kept).reason, objects(kept.apply)) == ("KeyIDInUse", ())
+
+
+@pytest.mark.requirement("SEC80")
+def test_a_profile_beyond_the_limit_of_its_namespace_leaves_the_keys_of_other_namespaces_in_place() -> None:
+    """Its settings are not cached, so they do not say that the namespace is not allowed."""
+    beyond = {**ready_status("ProfileLimitReached", "False"), "observedGeneration": 1}
+    whole = profile(acme={"allowedNamespaces": {"from": "All"}}, status=beyond)
+    one, shown, copy = issued(credential(namespace="team", status={**ready_status(), "keyID": KEY.key_id}))
+    plan = reconciled(one, shown, copy, retained(whole))
+    assert (stated(plan).reason, objects(plan.delete), key_id(plan)) == ("ProfileNotReady", (), KEY.key_id)
