@@ -113,6 +113,8 @@ def plan(credential: EABCredential, snapshot: Snapshot, *, now: datetime, entrop
     try:
         profile = _admit(credential, snapshot)
         valid = _plan_key(credential, profile, snapshot, now=now, entropy=entropy)
+        if _copy_of(valid.key, profile, snapshot) is None and not _copies(credential, snapshot):
+            _require_room(credential, snapshot)  # it was admitted because of a kept key, and has another one
     except _Refused as refusal:
         copies = _copies(credential, snapshot) if refusal.void else ()
         key_id = None if refusal.void else credential.status.key_id
@@ -203,7 +205,12 @@ def _check_limits(credential: EABCredential, profile: CertificateProfile, snapsh
         return
     if message := credential_limit_reached(credential, acme, snapshot):
         raise _Refused(CREDENTIAL_LIMIT_REACHED, message, void=True)
-    if not copies and (message := secret_limit_reached(credential.metadata.namespace, snapshot)):
+    if not copies and _kept_key(credential, profile, snapshot) is None:
+        _require_room(credential, snapshot)
+
+
+def _require_room(credential: EABCredential, snapshot: Snapshot) -> None:
+    if message := secret_limit_reached(credential.metadata.namespace, snapshot):
         raise _Refused(SECRET_LIMIT_REACHED, message, void=True)
 
 
