@@ -149,8 +149,23 @@ def test_a_credential_beyond_the_maximum_of_the_profile_gets_no_key() -> None:
     assert "spec.enrollment.acme.maximumCredentials" in condition.message
     assert plan.requeue_at is None, "a deletion wakes it up; a timer for each would cost more with each"
     assert list(eab_credential.reads(credential("new", "busy"), capped(3, 3))) == [], "no request either"
-    below = eab_credential.plan(credential("new", "busy"), capped(3, 4), now=NOW, entropy=entropy())
+    below = eab_credential.plan(credential("new", "busy"), capped(3, 7), now=NOW, entropy=entropy())
     assert stated(below).reason == "Issued"
+
+
+@pytest.mark.requirement("SEC75")
+def test_a_namespace_with_many_credentials_leaves_places_on_the_profile_for_others() -> None:
+    """Others get keys one after the other, and so does the namespace of the profile, where its issuers are."""
+    refused = stated(eab_credential.plan(credential("new", "busy"), capped(5, 10), now=NOW, entropy=entropy()))
+    assert refused.reason == "CredentialLimitReached"
+    assert "namespace busy has its share of the places on CertificateProfile pki/web, 5 of 10" in refused.message
+    assert "spec.enrollment.acme.maximumCredentials" in refused.message
+    for namespace in ("quiet", "pki"):
+        plan = eab_credential.plan(credential("new", namespace), capped(5, 10), now=NOW, entropy=entropy())
+        assert stated(plan).reason == "Issued"
+    home = [credential(f"h{number}", status={**ready_status(), "keyID": "k"}) for number in range(9)]
+    snapshot = snapshot_of(open_profile(10), SERVING, *home)
+    assert stated(eab_credential.plan(credential("tenth"), snapshot, now=NOW, entropy=entropy())).reason == "Issued"
 
 
 def test_credentials_keep_their_keys_when_the_maximum_is_lowered() -> None:
