@@ -19,19 +19,23 @@ from kms_operator.snapshot import Snapshot
 
 
 def secret_limit_reached(namespace: str, snapshot: Snapshot) -> str | None:
-    """Why resources of the namespace get no further Secret in the release namespace; None if they do."""
+    """Why resources of the namespace get no further Secret in the release namespace; None if they do.
+
+    Keys that are kept for deleted resources count: they take as much room.
+    """
     settings, count = snapshot.settings, snapshot.index.internal_secrets
+    kept = "keys of deleted ones count for as long as they are kept (--deletion-retention)"
     if count(settings.namespace, namespace) >= (maximum := settings.maximum_secrets_per_namespace):
         return (
             f"namespace {namespace} has {maximum} keys of CertificateAuthorities and EABCredentials, the maximum"
-            " (--maximum-secrets-per-namespace, in the chart operator.maximumSecretsPerNamespace); delete some that are"
-            " no longer used, or have the limit raised"
+            " (--maximum-secrets-per-namespace, in the chart operator.maximumSecretsPerNamespace); have it raised, or"
+            f" delete some that are no longer used and have their keys purged: {kept}"
         )
     if count(settings.namespace) >= (maximum := settings.maximum_secrets):
         return (
             f"all namespaces together have {maximum} keys of CertificateAuthorities and EABCredentials, the maximum"
-            " (--maximum-secrets, in the chart operator.maximumSecrets); delete some that are no longer used, or have"
-            " the limit raised"
+            " (--maximum-secrets, in the chart operator.maximumSecrets); have it raised, or delete some that are no"
+            f" longer used and have their keys purged: {kept}"
         )
     return None
 

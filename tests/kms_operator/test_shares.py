@@ -224,6 +224,7 @@ def test_the_release_namespace_holds_no_more_secrets_than_its_bounds(
         assert (stated(plan).reason, plan.requeue_at) == ("SecretLimitReached", None)
         assert flag in stated(plan).message
         assert value in stated(plan).message
+        assert "keys of deleted ones count for as long as they are kept" in stated(plan).message
     assert list(certificate_authority.reads(authority("new", namespace="busy"), snapshot)) == []
     elsewhere = eab_credential.plan(credential("new", "quiet"), snapshot, now=NOW, entropy=entropy())
     assert stated(elsewhere).reason == ("Issued" if "per" in flag else "SecretLimitReached")
