@@ -171,8 +171,11 @@ class EABCredentials:
         if binding is None or clients is None:
             return
         self._namespaces.admit(clients, _profile_of(account), acme)
+        credential, last = self.of_account(account), last_record(account)
         is_current = self._credentials.synced.is_set() and not self._credentials.outage_seconds()
-        if is_current and objection(account, self.of_account(account), acme) is None:
+        # One that is not cached may be in a namespace that is not watched, unless the record says that it is gone.
+        is_known = credential is not None or (last is not None and last.state == "Deleted")
+        if is_current and is_known and objection(account, credential, acme) is None:
             return
         found = await self._reads(binding.namespace, binding.name)
         followed = found if found is not None and is_credential_of(account, found) else None

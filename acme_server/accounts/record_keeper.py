@@ -184,7 +184,8 @@ def _digest(record: CredentialRecord) -> int:
     """A digest of what a record says, however long its rules are: accounts are many."""
     if record.state == "Deleted":
         return 0
-    return hash((record.uid, record.suspended, record.names, record.profiles))
+    said = record.uid, record.suspended, record.names, record.profiles
+    return hash((*said, record.client_namespace, record.shared))
 
 
 def _digest_of(credential: EABCredential | None) -> int:
@@ -192,4 +193,5 @@ def _digest_of(credential: EABCredential | None) -> int:
     if credential is None or credential.metadata.deletion_timestamp is not None:
         return 0
     spec = credential.spec
-    return hash((credential.metadata.uid, spec.suspended, spec.names, spec.profiles))
+    said = credential.metadata.uid, spec.suspended, spec.names, spec.profiles
+    return hash((*said, spec.client_namespace, spec.shared))

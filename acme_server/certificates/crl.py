@@ -151,7 +151,7 @@ class CRLs:
             raise Unavailable("The server is still reading its configuration.", _COLD)
         found = self._authorities.get(namespace, name)
         if found is not None:
-            return found
+            return self._earlier(found) or found
         if self._authorities.unreadable(namespace, name) is not None:
             raise Unavailable("The CertificateAuthority cannot be read.", _NOT_READY)
         if self._authorities.outage_seconds() or self._secrets.outage_seconds():
@@ -162,6 +162,13 @@ class CRLs:
         self._crls.pop((namespace, name), None)
         self._locks.pop((namespace, name), None)
         raise NotFound(f"There is no CertificateAuthority {namespace}/{name}.")
+
+    def _earlier(self, authority: CertificateAuthority) -> CertificateAuthority | None:
+        """The deleted CA of the same name, if this one was created again and has no certificate yet."""
+        if authority.status.certificate is not None:
+            return None
+        earlier = deleted_authority(self._secrets, authority.metadata.namespace, authority.metadata.name)
+        return earlier if earlier is not None and earlier.metadata.uid != authority.metadata.uid else None
 
     def _is_due(self, known: _CRL, authority: CertificateAuthority) -> bool:
         now = self._clock()

@@ -181,17 +181,23 @@ class OrderFinalization:
             account = await self._active_account(profile, *holder)
         except Refused as refused:
             return await self._fail(order, ProblemType.UNAUTHORIZED, refused.detail)
-        if order.status.request is None:
+        der = order.status.request
+        if der is None:
             return await self._fail(order, ProblemType.SERVER_INTERNAL, "The accepted certificate request is missing.")
         await self._require_authorizations(Caller(profile, account), order)
         try:
             profile = self._profiles.of_order(profile, order)
+            request = await in_thread_if_large(policy.parse_csr, der, size=len(der))
+            granted = self._credentials.granted(account, profile.acme)
+            policy.admit_request(request, order, profile, self._credentials.narrowing(account), granted)
+            self._check_compromised(request)
             await self._caa.check_order(order)
             await self._active_account(profile, *holder)
-        except Refused as refused:  # the order profile was deleted, CAA forbids, or the account was stopped meanwhile
+        except Refused as refused:
+            # Meanwhile the order profile was deleted, names were taken away, the key was compromised, CAA forbids, or
+            # the account was stopped.
             return await self._fail(order, refused.type, refused.detail)
-        der = order.status.request
-        return await self._issue(profile, order, await in_thread_if_large(policy.parse_csr, der, size=len(der)))
+        return await self._issue(profile, order, request)
 
     async def _issue(self, profile: Profile, order: ACMEOrder, request: CertificateRequest) -> ACMEOrder:
         started = self._timer()

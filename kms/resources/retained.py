@@ -39,10 +39,10 @@ FREE_FORM_OCTETS = 65_536
 
 _READY = "Ready"
 _LABELS = frozenset({MANAGED_BY, COMPONENT, OWNER_UID, CREDENTIAL_UID})
-_ANNOTATIONS = dict.fromkeys((OWNER, DIGEST, DELETED_AT, KEPT_UNTIL, LONGEST_CERTIFICATE), 1_024) | {
-    FORMER_KEYS: 16_384
-}
-"""The annotations that programs read, and how many characters of them are kept."""
+_ANNOTATIONS = frozenset({OWNER, DIGEST, DELETED_AT, KEPT_UNTIL, LONGEST_CERTIFICATE})
+"""The annotations that programs read, wherever the object is."""
+_ANNOTATION_LENGTH = 1_024
+"""How many characters of them are kept."""
 _OWNERS = 16
 _SECRET_OCTETS = 16_384
 """Data that is kept of a Secret outside of the release namespace; the operator's own have less."""
@@ -53,7 +53,7 @@ def retained(object_: R, *, release: str = "") -> R:
     """Return the object as it is kept; Secrets of the namespace `release` keep their data."""
     kept: Any = object_
     if _is_prunable(object_):
-        kept = replace(kept, metadata=pruned(object_))
+        kept = replace(kept, metadata=_pruned(object_, release))
     match kept:
         case CertificateAuthority() | CertificatePolicy() | CertificateProfile() | EABCredential():
             kept = _reduced(kept) if is_reduced(kept) else _without_large_solvers(kept)
@@ -100,15 +100,19 @@ def is_reduced(resource: CertificateAuthority | CertificatePolicy | CertificateP
     return ready.reason in {PROFILE_LIMIT_REACHED, SECRET_LIMIT_REACHED}
 
 
-def pruned(object_: Resource) -> ObjectMeta:
+def _pruned(object_: Resource, release: str) -> ObjectMeta:
     """Return the metadata without labels, annotations and owners that no program reads."""
     metadata = object_.metadata
+    annotations = {
+        key: value[:_ANNOTATION_LENGTH] for key, value in metadata.annotations.items() if key in _ANNOTATIONS
+    }
+    if isinstance(object_, Secret) and metadata.namespace == release and FORMER_KEYS in metadata.annotations:
+        # Whole, however many they are: the operator writes the Secret again with what it knows of it.
+        annotations[FORMER_KEYS] = metadata.annotations[FORMER_KEYS]
     return replace(
         metadata,
         labels={key: value for key, value in metadata.labels.items() if key in _LABELS},
-        annotations={
-            key: value[: _ANNOTATIONS[key]] for key, value in metadata.annotations.items() if key in _ANNOTATIONS
-        },
+        annotations=annotations,
         owner_references=metadata.owner_references[:_OWNERS],
     )
 

@@ -117,8 +117,10 @@ def _in_force(profile: CertificateProfile) -> Iterable[str]:
     return (profile.metadata.namespace,) if found is not None and found.reason != PROFILE_LIMIT_REACHED else ()
 
 
-def _holder(credential: EABCredential) -> Iterable[Key]:
-    return (credential.profile_key,) if credential.status.key_id is not None else ()
+def _holder(credential: EABCredential) -> Iterable[tuple[Key, str]]:
+    if credential.status.key_id is not None:
+        yield credential.profile_key, ""
+        yield credential.profile_key, credential.metadata.namespace
 
 
 def owner_namespace(secret: Secret) -> str | None:
@@ -150,7 +152,8 @@ UID, NAMESPACE, OWNER, OWNER_NAME, ISSUER, POLICY, ORDER_PROFILE, PROFILE, SECRE
 )
 WAITING, HOLDER, INTERNAL, IN_FORCE = "waiting", "holder", "internal", "inForce"
 """Names of indexes. OWNER has the UIDs in the label and in the owner references, SIGNING_SECRET names of Secrets.
-WAITING has what a resource waits for, HOLDER the profiles of credentials that have a key, and INTERNAL the namespace of
+WAITING has what a resource waits for, HOLDER the profiles of credentials that have a key (with
+their namespace, and with an empty one for all), and INTERNAL the namespace of
 a Secret with that of its owner, and with an empty one for all. IN_FORCE has the namespaces of profiles that were
 reconciled and are within the limit. OWNER_NAME has what the annotation of a Secret says
 (`CertificateAuthority pki/issuing`)."""
@@ -281,15 +284,19 @@ class ObjectIndex:
         announced = self._announced.keys_by(INTERNAL, owner)
         return len(cached) + sum(key not in cached for key in announced)
 
-    def other_holders(self, credential: EABCredential) -> int:
-        """Count the other credentials of the same profile that have a key, or are about to get one."""
+    def other_holders(self, credential: EABCredential, *, namespace: str = "") -> int:
+        """Count the other credentials of the same profile that have a key, or are about to get one.
+
+        All of them, or those of one `namespace`.
+        """
         holders = set[str]()
         profile = credential.profile_key
-        keys = self._kinds[CREDENTIALS.plural].keys_by(HOLDER, profile)
+        keys = self._kinds[CREDENTIALS.plural].keys_by(HOLDER, (profile, namespace))
         for secret in self._announced.by_key.values():
             owner = secret.metadata.labels.get(OWNER_UID)
             for each in self.by_index(CREDENTIALS, UID, owner):
-                if each.profile_key == profile and key_of(each) not in keys:
+                counts = each.profile_key == profile and namespace in {"", each.metadata.namespace}
+                if counts and key_of(each) not in keys:
                     holders.add(each.metadata.uid)
         holders.discard(credential.metadata.uid)
         return len(keys) - (key_of(credential) in keys) + len(holders)

@@ -6,6 +6,8 @@ which server and operator keep in memory. What has its Secret keeps it, even if 
 
 from __future__ import annotations
 
+import math
+
 from kms.contract import READY
 from kms.resources.credentials import EABCredential
 from kms.resources.kinds import PROFILES
@@ -17,19 +19,23 @@ from kms_operator.snapshot import Snapshot
 
 
 def secret_limit_reached(namespace: str, snapshot: Snapshot) -> str | None:
-    """Why resources of the namespace get no further Secret in the release namespace; None if they do."""
+    """Why resources of the namespace get no further Secret in the release namespace; None if they do.
+
+    Keys that are kept for deleted resources count: they take as much room.
+    """
     settings, count = snapshot.settings, snapshot.index.internal_secrets
+    kept = "keys of deleted ones count for as long as they are kept (--deletion-retention)"
     if count(settings.namespace, namespace) >= (maximum := settings.maximum_secrets_per_namespace):
         return (
             f"namespace {namespace} has {maximum} keys of CertificateAuthorities and EABCredentials, the maximum"
-            " (--maximum-secrets-per-namespace, in the chart operator.maximumSecretsPerNamespace); delete some that are"
-            " no longer used, or have the limit raised"
+            " (--maximum-secrets-per-namespace, in the chart operator.maximumSecretsPerNamespace); have it raised, or"
+            f" delete some that are no longer used and have their keys purged: {kept}"
         )
     if count(settings.namespace) >= (maximum := settings.maximum_secrets):
         return (
             f"all namespaces together have {maximum} keys of CertificateAuthorities and EABCredentials, the maximum"
-            " (--maximum-secrets, in the chart operator.maximumSecrets); delete some that are no longer used, or have"
-            " the limit raised"
+            " (--maximum-secrets, in the chart operator.maximumSecrets); have it raised, or delete some that are no"
+            f" longer used and have their keys purged: {kept}"
         )
     return None
 
@@ -51,10 +57,21 @@ def profile_limit_reached(profile: CertificateProfile, snapshot: Snapshot) -> st
 
 
 def credential_limit_reached(credential: EABCredential, acme: AcmeEnrollment, snapshot: Snapshot) -> str | None:
-    """Why the profile takes no further credential; None if it does."""
-    if snapshot.index.other_holders(credential) < acme.maximum_credentials:
+    """Why the profile takes no further credential; None if it does.
+
+    A namespace gets half of the places that the others leave, so that none takes all; that of the profile gets any.
+    """
+    (namespace, name), home = credential.profile_key, credential.metadata.namespace
+    maximum, others = acme.maximum_credentials, snapshot.index.other_holders(credential)
+    own = snapshot.index.other_holders(credential, namespace=home)
+    share = math.ceil((maximum - (others - own)) / 2)
+    if others < maximum and home != namespace and own >= share:
+        return (
+            f"namespace {home} has its share of the places on CertificateProfile {namespace}/{name}, {own} of {maximum}"
+            " (spec.enrollment.acme.maximumCredentials); delete some that are no longer used, or have the limit raised"
+        )
+    if others < maximum:
         return None
-    namespace, name = credential.profile_key
     return (
         f"CertificateProfile {namespace}/{name} has {acme.maximum_credentials} EABCredentials, the maximum"
         " (spec.enrollment.acme.maximumCredentials); delete some that are no longer used, or have the limit raised"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -332,3 +333,17 @@ async def test_a_client_learns_over_http_which_field_of_the_profile_refuses_its_
         server.world.namespaces.remove("", "team")
         unknown = await server.order("www.team.example.com")
         assert (unknown.status, "Retry-After" in unknown.headers) == (503, True)
+
+
+@pytest.mark.requirement("SEC77", "SEC78")
+async def test_an_order_in_processing_ends_when_its_names_are_taken_from_the_namespace(world: World) -> None:
+    account = await world.bound()
+    ready = await world.proven(account, "www.team.example.com")
+    world.remove_authority_key()
+    world.clock.ahead = timedelta(hours=1)  # ready for so long that the request is written down first
+    processing = await world.finalized(account, ready)
+    assert processing.status.state == "processing"
+    allow(world, names={"dnsNames": {"allowed": ["other.example.com"]}})
+    world.install_authority()
+    ended = await world.services.orders.refresh(processing)
+    assert (ended.status.state, ended.status.certificate) == ("invalid", None)

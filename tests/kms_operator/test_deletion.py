@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -13,8 +14,8 @@ from kms.resources.kept import KEPT_UNTIL, kept_until
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, PROFILES, SECRETS, Kind
 from kms.resources.meta import ObjectMeta, condition
 from kms.resources.secret_names import OWNER_UID, signing_key_name
-from tests.support.operated import NOW, RELEASE, authority, credential, secret
-from tests.support.world import World
+from tests.support.operated import NOW, RELEASE, SETTINGS, authority, credential, secret
+from tests.support.world import World, world
 
 pytestmark = pytest.mark.requirement("SEC80")
 DAY = timedelta(days=1)
@@ -187,3 +188,49 @@ async def test_a_key_that_was_purged_does_not_come_back(running: World) -> None:
     (made,) = keys(running)
     assert made.data["tls.key"] != key.data["tls.key"]
     assert "another CA" not in message(running, AUTHORITIES, "issuing")
+
+
+async def test_a_credential_that_waits_for_a_key_identifier_does_not_get_the_key_of_a_deleted_one(
+    running: World,
+) -> None:
+    """The deletion wakes whoever waits, before the operator has written that the key is kept."""
+    data = running.secret("web-eab").data
+    running.api.put(SECRETS, secret("mine-eab", data={"kid": data["kid"], "secret": b"A" * 43}))
+    running.api.put(CREDENTIALS, credential("mine", uid="mine"))
+    await running.reconcile_all()
+    assert running.reason(name="mine") == "KeyIDInUse"
+    await delete(running, CREDENTIALS, "web")
+    assert running.reason(name="mine") == "KeyIDInUse"
+    (where,) = running.secrets("eab-")
+    assert running.secret(where.rpartition("/")[2], RELEASE).data["secret"] == data["secret"]
+
+
+@pytest.mark.requirement("SEC75")
+async def test_a_key_that_was_kept_needs_no_further_place() -> None:
+    async with world(replace(SETTINGS, maximum_secrets_per_namespace=2)) as one:
+        await one.reconcile_all()
+        before = one.secret("web-eab").data
+        (key,) = keys(one)
+        await delete(one, CREDENTIALS, "web")
+        await delete(one, AUTHORITIES, "issuing")
+        one.api.remove(SECRETS, "pki", "web-eab")
+        one.api.put(AUTHORITIES, authority(uid="another"))
+        one.api.put(CREDENTIALS, credential(uid="another"))
+        await one.reconcile_all()
+        assert (one.reason(AUTHORITIES, "issuing"), one.reason()) == ("Issued", "Issued")
+        assert one.secret("web-eab").data == before
+        (restored,) = keys(one)
+        assert restored.data["tls.key"] == key.data["tls.key"]
+        one.api.put(AUTHORITIES, authority("further"))
+        await one.reconcile_all()
+        assert one.reason(AUTHORITIES, "further") == "SecretLimitReached"
+
+
+@pytest.mark.requirement("SEC75")
+async def test_another_ca_in_the_place_of_a_deleted_one_needs_a_place_of_its_own() -> None:
+    async with world(replace(SETTINGS, maximum_secrets_per_namespace=2)) as one:
+        await one.reconcile_all()
+        await delete(one, AUTHORITIES, "issuing")
+        one.api.put(AUTHORITIES, authority(uid="another", internal={"subject": {"commonName": "Another"}}))
+        await one.reconcile_all()
+        assert one.reason(AUTHORITIES, "issuing") == "SecretLimitReached"

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from kms.resources.credentials import EABCredential
+from kms.resources.kept import kept_until
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, SECRETS, Kind
 from kms.resources.meta import Key
 from kms.resources.secret_names import signing_key_name
@@ -124,7 +125,9 @@ def test_the_deletion_of_a_credential_costs_the_same_among_2000_as_among_20() ->
         (read,) = orphans.reads(uid, snapshot)
         known_to_be_gone = replace(snapshot, live={(read.kind.plural, read.key): None})
         plan = orphans.plan(uid, known_to_be_gone, now=NOW, entropy=entropy())
-        assert objects(plan.delete) == (secrets[1],)
+        (kept,) = objects(plan.apply)
+        assert kept.metadata.name == secrets[1].metadata.name
+        assert kept_until(kept.metadata) == NOW + SETTINGS.deletion_retention
 
     few, many = (cost_of(busy_cache(count), delete) for count in (20, MANY))
     assert many == few < 20
@@ -149,8 +152,23 @@ def test_a_credential_beyond_the_maximum_of_the_profile_gets_no_key() -> None:
     assert "spec.enrollment.acme.maximumCredentials" in condition.message
     assert plan.requeue_at is None, "a deletion wakes it up; a timer for each would cost more with each"
     assert list(eab_credential.reads(credential("new", "busy"), capped(3, 3))) == [], "no request either"
-    below = eab_credential.plan(credential("new", "busy"), capped(3, 4), now=NOW, entropy=entropy())
+    below = eab_credential.plan(credential("new", "busy"), capped(3, 7), now=NOW, entropy=entropy())
     assert stated(below).reason == "Issued"
+
+
+@pytest.mark.requirement("SEC75")
+def test_a_namespace_with_many_credentials_leaves_places_on_the_profile_for_others() -> None:
+    """Others get keys one after the other, and so does the namespace of the profile, where its issuers are."""
+    refused = stated(eab_credential.plan(credential("new", "busy"), capped(5, 10), now=NOW, entropy=entropy()))
+    assert refused.reason == "CredentialLimitReached"
+    assert "namespace busy has its share of the places on CertificateProfile pki/web, 5 of 10" in refused.message
+    assert "spec.enrollment.acme.maximumCredentials" in refused.message
+    for namespace in ("quiet", "pki"):
+        plan = eab_credential.plan(credential("new", namespace), capped(5, 10), now=NOW, entropy=entropy())
+        assert stated(plan).reason == "Issued"
+    home = [credential(f"h{number}", status={**ready_status(), "keyID": "k"}) for number in range(9)]
+    snapshot = snapshot_of(open_profile(10), SERVING, *home)
+    assert stated(eab_credential.plan(credential("tenth"), snapshot, now=NOW, entropy=entropy())).reason == "Issued"
 
 
 def test_credentials_keep_their_keys_when_the_maximum_is_lowered() -> None:
@@ -209,6 +227,7 @@ def test_the_release_namespace_holds_no_more_secrets_than_its_bounds(
         assert (stated(plan).reason, plan.requeue_at) == ("SecretLimitReached", None)
         assert flag in stated(plan).message
         assert value in stated(plan).message
+        assert "keys of deleted ones count for as long as they are kept" in stated(plan).message
     assert list(certificate_authority.reads(authority("new", namespace="busy"), snapshot)) == []
     elsewhere = eab_credential.plan(credential("new", "quiet"), snapshot, now=NOW, entropy=entropy())
     assert stated(elsewhere).reason == ("Issued" if "per" in flag else "SecretLimitReached")
@@ -238,7 +257,7 @@ async def test_workers_that_run_at_once_do_not_exceed_the_maximum(maximum: int) 
         one.controller.handle_delete(CREDENTIALS, holders[0])
         await one.settle()
         assert len([each for each in credentials(one) if each.status.key_id is not None]) == maximum
-        assert len(one.secrets("eab-")) == maximum
+        assert len(one.secrets("eab-")) == maximum + 1, "and the key that is kept"
 
 
 @pytest.mark.requirement("SEC75")

@@ -181,7 +181,7 @@ def stored(written: R, *, version: int = 7) -> R:
 
 def cache_of(*resources: Any, accounts: Mapping[Key, int] | None = None) -> Cache:
     """A cache with these resources, `accounts` open accounts per credential, and all optional kinds available."""
-    cache = Cache()
+    cache = Cache(release=RELEASE)
     cache.unavailable.clear()
     for (plural, _), each in {(_kind_of(each).plural, key_of(each)): each for each in resources}.items():
         assert cache.put(_kind_of(each), each), plural

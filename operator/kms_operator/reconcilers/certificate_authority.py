@@ -103,7 +103,7 @@ class _ActiveAuthority:
 
 def reads(authority: CertificateAuthority, snapshot: Snapshot) -> Iterator[Read]:
     """The Secret with the key, and the Secret that a user imports; nothing for a CA that gets no Secret anyway."""
-    if _limit_reached(authority, snapshot):
+    if _limit_reached(authority, snapshot) and not predecessors(authority, AUTHORITIES, SIGNING_KEY, snapshot):
         return
     yield Read(SECRETS, snapshot.settings.namespace, signing_key_name(authority.metadata.uid))
     if authority.spec.imported is not None:
@@ -114,7 +114,7 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
     """Issue the CA, renew it, or state why it cannot sign."""
     generation, old = authority.metadata.generation, authority.status.conditions
     try:
-        if message := _limit_reached(authority, snapshot):
+        if (message := _limit_reached(authority, snapshot)) and not _has_kept_key(authority, snapshot, now=now):
             raise InvalidAuthority(SECRET_LIMIT_REACHED, message)  # noqa: TRY301 - one answer for all refusals
         active = _activate(authority, snapshot, now=now, entropy=entropy)
     except InvalidAuthority as error:
@@ -358,6 +358,19 @@ def _kept_key(
         if held is not None and agrees(held, spec, issuer):
             return secret
     return None
+
+
+def _has_kept_key(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime) -> bool:
+    """Whether an earlier object of this name was the same CA: its key takes a place already."""
+    if authority.spec.internal is not None:
+        return _kept_key(authority, authority.spec.internal, snapshot, now=now) is not None
+    if authority.spec.imported is None:
+        return False
+    imported = signer_in(snapshot.secret(authority.metadata.namespace, authority.spec.imported.secret_ref.name))
+    held = map(signer_in, predecessors(authority, AUTHORITIES, SIGNING_KEY, snapshot))
+    return imported is not None and any(
+        each is not None and each.key.public_key() == imported.key.public_key() for each in held
+    )
 
 
 def _issuer(

@@ -62,6 +62,7 @@ ISSUED = "Issued"
 SUSPENDED = "Suspended"
 EXPIRED = "Expired"
 PROFILE_NOT_FOUND = "ProfileNotFound"
+PROFILE_NOT_READY = "ProfileNotReady"
 BINDING_DISABLED = "ExternalAccountBindingDisabled"
 NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed"
 SECRET_EXISTS = "SecretExists"  # noqa: S105 - a reason
@@ -112,6 +113,8 @@ def plan(credential: EABCredential, snapshot: Snapshot, *, now: datetime, entrop
     try:
         profile = _admit(credential, snapshot)
         valid = _plan_key(credential, profile, snapshot, now=now, entropy=entropy)
+        if _copy_of(valid.key, profile, snapshot) is None and not _copies(credential, snapshot):
+            _require_room(credential, snapshot)  # it was admitted because of a kept key, and has another one
     except _Refused as refusal:
         copies = _copies(credential, snapshot) if refusal.void else ()
         key_id = None if refusal.void else credential.status.key_id
@@ -202,7 +205,12 @@ def _check_limits(credential: EABCredential, profile: CertificateProfile, snapsh
         return
     if message := credential_limit_reached(credential, acme, snapshot):
         raise _Refused(CREDENTIAL_LIMIT_REACHED, message, void=True)
-    if not copies and (message := secret_limit_reached(credential.metadata.namespace, snapshot)):
+    if not copies and _kept_key(credential, profile, snapshot) is None:
+        _require_room(credential, snapshot)
+
+
+def _require_room(credential: EABCredential, snapshot: Snapshot) -> None:
+    if message := secret_limit_reached(credential.metadata.namespace, snapshot):
         raise _Refused(SECRET_LIMIT_REACHED, message, void=True)
 
 
@@ -240,6 +248,10 @@ def _get_profile(credential: EABCredential, snapshot: Snapshot) -> CertificatePr
         raise _Refused(UNREADABLE, message, void=False)
     if profile is None:
         raise _Refused(PROFILE_NOT_FOUND, f"CertificateProfile {namespace}/{name} does not exist", void=False)
+    if is_reduced(profile):
+        # The cache has not got its settings, so they void no key.
+        message = f"CertificateProfile {namespace}/{name} is not in force; see its condition Ready"
+        raise _Refused(PROFILE_NOT_READY, message, void=False)
     acme = profile.spec.enrollment.acme
     if acme is None or acme.external_account_binding == "Disabled":
         message = f"CertificateProfile {namespace}/{name} does not use external account binding"

@@ -97,8 +97,8 @@ def _since(secret: Secret) -> float:
 
 
 def is_kept_for_another(secret: Secret, owner: Resource, kind: Kind[Any]) -> bool:
-    """Whether the Secret is kept for an owner that was deleted, and not for this one."""
-    return kept_until(secret.metadata) is not None and owner_name(secret) != display_name(owner, kind)
+    """Whether the Secret names another owner, for which it is kept, or is about to be kept, if that was deleted."""
+    return bool(owner_name(secret)) and owner_name(secret) != display_name(owner, kind)
 
 
 def owner_name(secret: Secret) -> str:

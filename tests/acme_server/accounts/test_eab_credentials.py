@@ -310,3 +310,18 @@ async def test_a_suspension_outlives_the_credential_that_said_so(world: World) -
     account = with_record(account, world.change_credential(suspended=True), now=now)
     account = with_record(account, world.change_credential(suspended=False), now=now)
     await admit(world, account)
+
+
+@pytest.mark.requirement("SEC77")
+async def test_accounts_that_are_kept_follow_a_credential_that_this_server_does_not_see(world: World) -> None:
+    world.configure(external_account_binding="Required", credential_deletion="KeepAccounts")
+    account = await world.bound()
+    world.change_credential(suspended=True)
+    world.credentials.remove("team", "cred")  # as if its namespace were not watched
+    assert "is suspended" in await objection_to(world, account)
+    world.api.remove(CREDENTIALS, "team", "cred")
+    await admit(world, account)
+    gone = with_record(account, None, now=world.clock())
+    before = len(world.api.requests)
+    await admit(world, gone)
+    assert world.calls(before) == [], "it is known to be gone"

@@ -185,3 +185,14 @@ async def test_credentials_take_turns(world: World) -> None:
         owners.append(account.credential[1])
     assert Counter(owners[:4]) == {"many": 2, "few": 2}
     assert len(owners) == 22
+
+
+@pytest.mark.requirement("SEC77", "SEC83")
+async def test_whose_clients_a_credential_is_for_outlives_it_too(world: World) -> None:
+    account = await world.bound()
+    keeper = keeper_of(world)
+    keeper.notice(world.change_credential(client_namespace="other", shared=True), False)
+    await written(keeper)
+    kept = record(world, account)
+    assert kept is not None
+    assert (kept.client_namespace, kept.shared) == ("other", True)

@@ -332,3 +332,15 @@ async def test_no_secret_but_a_signing_key_makes_a_deleted_ca(world: World) -> N
         world.secrets.put(replace(secret, metadata=replace(secret.metadata, name=name), data=data))
         with pytest.raises(NotFound):
             await document(world)
+
+
+@pytest.mark.requirement("SEC79", "SEC80")
+async def test_a_ca_that_was_created_again_has_the_list_of_the_deleted_one_until_it_has_a_key(world: World) -> None:
+    """An imported CA whose Secret was deleted with its namespace, or one beyond a limit, may wait for long."""
+    seen(world, revoked_order(world, 5))
+    certificate = world.services.crls.ca_certificate(NAMESPACE, "ca")
+    world.authorities.remove(NAMESPACE, "ca")
+    metadata = ObjectMeta(namespace=NAMESPACE, name="ca", uid="again")
+    world.authorities.put(CertificateAuthority(metadata=metadata, spec=AuthoritySpec(), status=AuthorityStatus()))
+    assert serials(await listed(world)) == {5}
+    assert world.services.crls.ca_certificate(NAMESPACE, "ca").der == certificate.der

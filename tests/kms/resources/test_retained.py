@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import pytest
 
+from kms.resources.authorities import FormerKey
 from kms.resources.compile import compile_narrowing, compile_policy
+from kms.resources.kept import FORMER_KEYS, format_former_keys, parse_former_keys
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, ISSUERS, POLICIES, PROFILES, SECRETS, Kind
 from kms.resources.meta import ObjectMeta
 from kms.resources.retained import SOLVERS_TOO_LARGE, is_reduced, retained
@@ -15,6 +18,7 @@ from kms.resources.secret_names import COMPONENT, MANAGED_BY, OWNER
 
 NAMES = [f"{number:03}.{'x' * 20}.example" for number in range(500)]
 AT = "2026-11-23T12:00:00Z"
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
 def stated(type_: str, status: str, reason: str) -> dict[str, str]:
@@ -120,3 +124,12 @@ def test_objects_without_a_schema_of_ours_are_limited() -> None:
     assert kept.cert_manager.solvers == SOLVERS_TOO_LARGE
     issuer = ISSUERS.model(metadata=ObjectMeta(name="x"), spec={"any": "x" * 70_000})
     assert retained(issuer).spec == {}
+
+
+@pytest.mark.requirement("SEC79")
+def test_all_former_keys_of_a_ca_are_kept_and_none_that_a_tenant_writes() -> None:
+    former = [FormerKey(subject_key_id=f"{number:040x}", not_after=NOW) for number in range(500)]
+    annotations = {FORMER_KEYS: format_former_keys(former)}
+    secret = SECRETS.model(metadata=ObjectMeta(namespace="kms-acme", name="x", annotations=annotations))
+    assert tuple(parse_former_keys(retained(secret, release="kms-acme").metadata)) == tuple(former)
+    assert retained(secret, release="elsewhere").metadata.annotations == {}

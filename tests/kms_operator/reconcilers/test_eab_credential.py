@@ -11,6 +11,7 @@ from kms.resources.core import Secret
 from kms.resources.credentials import EABCredential
 from kms.resources.kinds import CREDENTIALS, PROFILES, SECRETS
 from kms.resources.meta import Struct, key_of
+from kms.resources.retained import retained
 from kms.resources.secret_names import (
     COMPONENT,
     MANAGED_BY,
@@ -229,12 +230,22 @@ def test_nobody_takes_over_an_identifier_through_a_secret_of_ours() -> None:
     assert copy.metadata.name not in [each.metadata.name for each in objects(plan.apply)]
 
 
-def test_an_identifier_whose_credential_is_gone_is_free_again() -> None:
+def test_an_identifier_whose_credential_is_gone_is_free_again_when_the_copy_is_gone() -> None:
     _, _, copy = issued(credential("gone"))
     second = credential("second")
-    plan = reconciled(second, secret("second-eab", data=KEY.data), copy, profile())
+    brought = secret("second-eab", data=KEY.data)
+    assert stated(reconciled(second, brought, copy, profile())).reason == "KeyIDInUse"
+    plan = reconciled(second, brought, profile())
     assert stated(plan).reason == "Issued"
     assert objects(plan.apply)[0].metadata.labels[OWNER_UID] == second.metadata.uid
+
+
+def test_a_credential_that_was_created_again_takes_over_the_copy_of_a_key_that_its_user_has_brought() -> None:
+    _, _, copy = issued(credential("gone"))
+    again = credential("gone", uid="again")
+    plan = reconciled(again, secret("gone-eab", data=KEY.data), copy, profile())
+    assert stated(plan).reason == "Issued"
+    assert objects(plan.apply)[0].metadata.labels[OWNER_UID] == "again"
     assert objects(plan.apply)[0].metadata.resource_version == copy.metadata.resource_version
 
 
@@ -381,7 +392,15 @@ def test_the_key_of_a_credential_that_cannot_be_read_is_nobody_elses() -> None:
     holder, _, copy = issued()
     other = credential("other")
     mine = secret("other-eab", data=KEY.data)
-    taken = reconciled(other, mine, copy, profile())
-    assert stated(taken).reason == "Issued"
     kept = reconciled(other, mine, copy, profile(), unreadable=[(CREDENTIALS, unread(holder))])
     assert (stated(kept).reason, objects(kept.apply)) == ("KeyIDInUse", ())
+
+
+@pytest.mark.requirement("SEC80")
+def test_a_profile_beyond_the_limit_of_its_namespace_leaves_the_keys_of_other_namespaces_in_place() -> None:
+    """Its settings are not cached, so they do not say that the namespace is not allowed."""
+    beyond = {**ready_status("ProfileLimitReached", "False"), "observedGeneration": 1}
+    whole = profile(acme={"allowedNamespaces": {"from": "All"}}, status=beyond)
+    one, shown, copy = issued(credential(namespace="team", status={**ready_status(), "keyID": KEY.key_id}))
+    plan = reconciled(one, shown, copy, retained(whole))
+    assert (stated(plan).reason, objects(plan.delete), key_id(plan)) == ("ProfileNotReady", (), KEY.key_id)
