@@ -148,6 +148,13 @@ def test_a_key_that_a_user_brings_is_used_and_its_secret_not_touched(settled: Ku
     assert settled.get("secret/own") == before
     assert settled.get("eab/first")["status"]["keyID"] == "team-a"
     settled("delete", "eab/first")
+
+    def kept() -> list[str]:
+        return [each for each in settled.internal("eab-") if settled.is_kept(each)]
+
+    eventually(kept)
+    assert settled.reason("eab/second") == "KeyIDInUse"
+    settled.cluster.kubectl("-n", RELEASE, "delete", "secret", *kept())
     settled.becomes("eab/second", "Issued")
 
 
