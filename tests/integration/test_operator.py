@@ -29,7 +29,7 @@ USER = f"system:serviceaccount:{RELEASE}:kms-acme-operator"
 def operator(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
     """One for all tests of this file, each of which has a namespace of its own."""
     log = tmp_path_factory.mktemp("operator") / "operator.log"
-    process = start_operator(installed, log, lease_name=f"operator-{secrets.token_hex(4)}")
+    process = start_operator(installed, log, hurried=True, lease_name=f"operator-{secrets.token_hex(4)}")
     yield process
     process.kill()
 
