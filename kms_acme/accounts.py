@@ -1,13 +1,8 @@
-"""`kms-acme account`: suspends, resumes and deactivates accounts as an administrator, with the rights of a kubeconfig.
-
-Like `kms-acme revoke` it needs no server: it applies the server's own pure transitions to the ACMEAccounts and replaces
-their status, guarded by resourceVersion. Every server receives the change from its watch.
-"""
+"""`kms-acme account`: suspends, resumes and deactivates accounts as an administrator, with a kubeconfig's rights."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -18,20 +13,13 @@ from acme_server.problems import Refused
 from kms.clock import Clock
 from kms.cluster import errors
 from kms.cluster.client import Cluster
-from kms.cluster.retry import attempts
 from kms.resources.accounts import LIVE_STATES, ACMEAccount
 from kms.resources.client_namespaces import clients_of_record
 from kms.resources.kinds import ACCOUNTS
-from kms.resources.meta import Unreadable, key_of
-
-_AT_ONCE = 8
-"""Accounts that are written at the same time."""
+from kms.resources.meta import Unreadable
+from kms_acme.status_changes import NotChanged, change_each, list_objects, replace_status
 
 Action = Literal["suspend", "resume", "deactivate"]
-
-
-class NotChanged(Exception):
-    """An account cannot be changed, or does not exist; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +48,7 @@ async def find_accounts(
     fields = "spec.aliasOf.name="
     if selection.credential is not None:
         fields += f",spec.externalAccount.name={selection.credential[1]}"
-    listed = _list(cluster, selection.profiles, fields, on_unreadable)
+    listed = list_objects(cluster, ACCOUNTS, selection.profiles, on_unreadable=on_unreadable, fields=fields)
     found = tuple([each async for each in listed if _is_selected(each, selection)])
     if not found:
         raise NotChanged("no such accounts; `kubectl get acmeaccounts -A` lists all accounts")
@@ -88,16 +76,6 @@ async def _account(cluster: Cluster, key: tuple[str, str]) -> ACMEAccount:
     if found.status.state is None:
         raise NotChanged(f"ACMEAccount {name} is not open; a server is still opening it, or has failed to")
     return found
-
-
-async def _list(
-    cluster: Cluster, namespace: str | None, fields: str, on_unreadable: Callable[[Unreadable], None]
-) -> AsyncIterator[ACMEAccount]:
-    async for page in cluster.list_pages(ACCOUNTS, namespace, fields=fields):
-        for unreadable in page.unreadable:
-            on_unreadable(unreadable)
-        for each in page.items:
-            yield each
 
 
 def filter_affected(accounts: Sequence[ACMEAccount], action: Action) -> tuple[ACMEAccount, ...]:
@@ -135,48 +113,17 @@ async def change_all(
 
     `on_done` is called with each account, and with the error where changing it failed.
     """
-    waiting = iter(accounts)
-    failures = 0
-
-    async def work() -> None:
-        nonlocal failures
-        for account in waiting:
-            try:
-                await _change(cluster, account, action, clock=clock)
-            except (errors.ClusterError, NotChanged) as error:
-                failures += 1
-                on_done(account, str(error))
-            else:
-                on_done(account, None)
-
-    await asyncio.gather(*(work() for _ in range(_AT_ONCE)))
-    return failures
+    return await change_each(accounts, lambda account: _change(cluster, account, action, clock=clock), on_done=on_done)
 
 
 async def _change(cluster: Cluster, account: ACMEAccount, action: Action, *, clock: Clock) -> None:
     """Write one change. An account that was changed like this meanwhile is no failure."""
-    transition = partial(_TRANSITIONS[action], now=clock())
-    async for _ in attempts():
-        try:
-            wanted = transition(account)
-            if wanted != account:
-                await cluster.replace_status(ACCOUNTS, wanted)
-        except Refused as refused:
-            raise NotChanged(refused.detail) from None
-        except errors.Conflict:
-            account = await _read_again(cluster, account)
-            continue
-        if action != "deactivate":
-            require_not_ended(wanted)
-        return
-    raise NotChanged("the account changes too often; try again")
-
-
-async def _read_again(cluster: Cluster, account: ACMEAccount) -> ACMEAccount:
-    current = await cluster.get(ACCOUNTS, *key_of(account))
-    if current.metadata.uid != account.metadata.uid:
-        raise NotChanged("the account was deleted, and another one has its name")
-    return current
+    try:
+        changed = await replace_status(cluster, ACCOUNTS, account, partial(_TRANSITIONS[action], now=clock()))
+    except Refused as refused:
+        raise NotChanged(refused.detail) from None
+    if action != "deactivate":
+        require_not_ended(changed)
 
 
 _TRANSITIONS: Mapping[Action, Callable[..., ACMEAccount]] = {

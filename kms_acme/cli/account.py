@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
@@ -13,20 +14,12 @@ from kms.cluster.client import Cluster
 from kms.cluster.errors import ClusterError
 from kms.resources.accounts import ACMEAccount
 from kms.resources.meta import Unreadable
-from kms_acme.accounts import (
-    Action,
-    NotChanged,
-    Selection,
-    change_all,
-    filter_affected,
-    find_accounts,
-    require_not_ended,
-)
+from kms_acme.accounts import Action, Selection, change_all, filter_affected, find_accounts, require_not_ended
 from kms_acme.cli import options
+from kms_acme.cli.confirmation import Wording, confirm_and_change, print_unreadable
 from kms_acme.cli.parameters import NamespaceName, ObjectName
+from kms_acme.status_changes import NotChanged
 
-_SHOWN = 20
-"""Number of accounts listed before the confirmation."""
 _DONE = {"suspend": "suspended", "resume": "resumed", "deactivate": "deactivated"}
 
 
@@ -44,14 +37,10 @@ def account() -> None:
 
 def _selecting(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that all three commands have."""
-    for option in reversed(
+    return options.apply_options(
+        command,
         (
-            options.option(
-                "--kubeconfig",
-                type=click.Path(dir_okay=False),
-                help="Path to the kubeconfig file. Default: as for kubectl; in a pod, the ServiceAccount.",
-            ),
-            options.option("--context", help="Kubeconfig context to use. Default: the current context."),
+            options.cluster_options,
             click.option("--account", type=ObjectName(), help="Select this ACMEAccount."),
             click.option("--credential", type=ObjectName(), help="Select all accounts of this EABCredential."),
             click.option(
@@ -67,10 +56,8 @@ def _selecting(command: Callable[..., None]) -> Callable[..., None]:
             ),
             click.option("--dry-run", is_flag=True, help="Only list the accounts that would be changed."),
             click.option("--yes", is_flag=True, help="Do not ask for confirmation."),
-        )
-    ):
-        command = option(command)
-    return command
+        ),
+    )
 
 
 @account.command()
@@ -156,50 +143,27 @@ def _command(action: Action, values: Any) -> None:
 
 
 async def _run(action: Action, selection: Selection, values: Any) -> int:
+    wording = Wording(action, _DONE[action], "account", declined="Nothing was changed.")
     cluster = await Cluster.connect(kubeconfig=options.kubeconfig(values), context=values["context"])
     try:
         unreadable: list[Unreadable] = []
         found = await find_accounts(cluster, selection, on_unreadable=unreadable.append)
-        for each in unreadable:
-            name = f"{each.metadata.namespace}/{each.metadata.name}"
-            click.echo(f"ACMEAccount {name} cannot be read and is not {_DONE[action]}: {each}", err=True)
+        print_unreadable(unreadable, "ACMEAccount", wording.done)
         accounts = filter_affected(found, action)
         if selection.account is not None and action != "deactivate":
             require_not_ended(found[0])
         if len(accounts) < len(found):
-            click.echo(f"{len(found) - len(accounts)} of {_count(found)} unchanged: already {_DONE[action]}, or ended.")
+            number = wording.count(len(found))
+            click.echo(f"{len(found) - len(accounts)} of {number} unchanged: already {wording.done}, or ended.")
         if not accounts:
             return 1 if unreadable else 0
-        _show(accounts)
-        if values["dry_run"]:
-            click.echo(f"{_count(accounts)} would be {_DONE[action]}.")
-            return 0
-        if not values["yes"] and not click.confirm(f"{action.capitalize()} {_count(accounts)}?"):
-            click.echo("Nothing was changed.")
-            return 1
-        return await _change(cluster, accounts, action) or (1 if unreadable else 0)
+        change = partial(change_all, cluster, accounts, action, clock=system_clock)
+        exit_code = await confirm_and_change(
+            accounts, lambda print_result: change(on_done=print_result), line=_line, wording=wording, values=values
+        )
+        return exit_code or (1 if unreadable and not values["dry_run"] else 0)
     finally:
         await cluster.close()
-
-
-async def _change(cluster: Cluster, accounts: Sequence[ACMEAccount], action: Action) -> int:
-    done = 0
-
-    def print_result(account: ACMEAccount, error: str | None) -> None:
-        nonlocal done
-        done += 1
-        click.echo(f"[{done}/{len(accounts)}] {_line(account)}: {error or _DONE[action]}", err=error is not None)
-
-    failures = await change_all(cluster, accounts, action, clock=system_clock, on_done=print_result)
-    click.echo(f"{len(accounts) - failures} of {_count(accounts)} {_DONE[action]}.")
-    return 1 if failures else 0
-
-
-def _show(accounts: Sequence[ACMEAccount]) -> None:
-    for each in accounts[:_SHOWN]:
-        click.echo(_line(each))
-    if len(accounts) > _SHOWN:
-        click.echo(f"and {len(accounts) - _SHOWN} more")
 
 
 def _line(account: ACMEAccount) -> str:
@@ -211,7 +175,3 @@ def _line(account: ACMEAccount) -> str:
         ",".join(account.status.contact),
     ]
     return " ".join(each for each in parts if each)
-
-
-def _count(accounts: Sequence[ACMEAccount]) -> str:
-    return "1 account" if len(accounts) == 1 else f"{len(accounts)} accounts"

@@ -33,8 +33,8 @@ def apply_options(command: Command, options: tuple[Callable[[Command], Command],
     return functools.reduce(lambda wrapped, decorate: decorate(wrapped), reversed(options), command)
 
 
-def common_options(command: Command) -> Command:
-    """Options of every command that talks to Kubernetes."""
+def cluster_options(command: Command) -> Command:
+    """Options that name the cluster."""
     return apply_options(
         command,
         (
@@ -44,6 +44,16 @@ def common_options(command: Command) -> Command:
                 help="Path to the kubeconfig file. Default: as for kubectl; in a pod, the ServiceAccount.",
             ),
             option("--context", help="Kubeconfig context to use. Default: the current context."),
+        ),
+    )
+
+
+def common_options(command: Command) -> Command:
+    """Options of every command that talks to Kubernetes."""
+    return apply_options(
+        command,
+        (
+            cluster_options,
             option(
                 "--namespace",
                 default=release_namespace,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import click
@@ -16,11 +16,10 @@ from kms.pki.crl import UNSPECIFIED
 from kms.resources.meta import Unreadable
 from kms.resources.orders import ACMEOrder
 from kms_acme.cli import options
+from kms_acme.cli.confirmation import Wording, confirm_and_change, print_unreadable
 from kms_acme.cli.parameters import ObjectName, is_name
-from kms_acme.revoke import NotRevoked, Selection, filter_revocable, find_orders, revoke_all, serial_number
-
-_SHOWN = 20
-"""Number of certificates listed before the confirmation."""
+from kms_acme.revoke import Selection, filter_revocable, find_orders, revoke_all, serial_number
+from kms_acme.status_changes import NotChanged
 
 
 class SerialNumber(click.ParamType[tuple[str | None, str]]):
@@ -53,12 +52,7 @@ class Reason(click.ParamType[str]):
 
 
 @click.command()
-@options.option(
-    "--kubeconfig",
-    type=click.Path(dir_okay=False),
-    help="Path to the kubeconfig file. Default: as for kubectl; in a pod, the ServiceAccount.",
-)
-@options.option("--context", help="Kubeconfig context to use. Default: the current context.")
+@options.cluster_options
 @click.option("--serial", type=SerialNumber(), help="Revoke the certificate with this serial number (hexadecimal).")
 @click.option("--order", type=ObjectName(), help="Revoke the certificate of this ACMEOrder.")
 @click.option("--account", type=ObjectName(), help="Revoke all certificates of this ACMEAccount.")
@@ -93,59 +87,32 @@ def revoke(**values: Any) -> None:
         raise click.UsageError("Set exactly one of --serial, --order and --account.")
     try:
         raise SystemExit(asyncio.run(_run(Selection(**{chosen[0]: values[chosen[0]]}), values)))
-    except (ClusterError, NotRevoked) as error:
+    except (ClusterError, NotChanged) as error:
         raise click.ClickException(str(error)) from error
 
 
 async def _run(selection: Selection, values: Any) -> int:
+    reason = values["reason"]
+    wording = Wording("revoke", "revoked", "certificate", declined="Nothing was revoked.", detail=f" ({reason})")
     cluster = await Cluster.connect(kubeconfig=options.kubeconfig(values), context=values["context"])
     try:
         unreadable: list[Unreadable] = []
         found = await find_orders(cluster, selection, on_unreadable=unreadable.append)
-        for each in unreadable:
-            name = f"{each.metadata.namespace}/{each.metadata.name}"
-            click.echo(f"ACMEOrder {name} cannot be read and is not revoked: {each}", err=True)
-        orders = filter_revocable(found, values["reason"], now=system_clock())
+        print_unreadable(unreadable, "ACMEOrder", wording.done)
+        orders = filter_revocable(found, reason, now=system_clock())
         if len(orders) < len(found):
             click.echo(f"{len(found) - len(orders)} of {len(found)} were revoked before or have expired.")
         if not orders:
             return 1 if unreadable else 0
-        _show(orders)
-        if values["dry_run"]:
-            click.echo(f"{_count(orders)} would be revoked ({values['reason']}).")
-            return 0
-        if not values["yes"] and not click.confirm(f"Revoke {_count(orders)} ({values['reason']})?"):
-            click.echo("Nothing was revoked.")
-            return 1
-        return await _revoke(cluster, orders, values["reason"]) or (1 if unreadable else 0)
+        change = partial(revoke_all, cluster, orders, reason, clock=system_clock)
+        exit_code = await confirm_and_change(
+            orders, lambda print_result: change(on_done=print_result), line=_line, wording=wording, values=values
+        )
+        return exit_code or (1 if unreadable and not values["dry_run"] else 0)
     finally:
         await cluster.close()
-
-
-async def _revoke(cluster: Cluster, orders: Sequence[ACMEOrder], reason: str) -> int:
-    done = 0
-
-    def print_result(order: ACMEOrder, error: str | None) -> None:
-        nonlocal done
-        done += 1
-        click.echo(f"[{done}/{len(orders)}] {_line(order)}: {error or 'revoked'}", err=error is not None)
-
-    failures = await revoke_all(cluster, orders, reason, clock=system_clock, on_done=print_result)
-    click.echo(f"{len(orders) - failures} of {_count(orders)} revoked.")
-    return 1 if failures else 0
-
-
-def _show(orders: Sequence[ACMEOrder]) -> None:
-    for each in orders[:_SHOWN]:
-        click.echo(_line(each))
-    if len(orders) > _SHOWN:
-        click.echo(f"and {len(orders) - _SHOWN} more")
 
 
 def _line(order: ACMEOrder) -> str:
     names = ",".join(each.value for each in order.spec.identifiers)
     return f"{order.metadata.namespace}/{order.metadata.name} {order.status.serial_number} {names}"
-
-
-def _count(orders: Sequence[ACMEOrder]) -> str:
-    return "1 certificate" if len(orders) == 1 else f"{len(orders)} certificates"
