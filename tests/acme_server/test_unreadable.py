@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -15,7 +14,6 @@ from acme_server.orders import transitions
 from acme_server.problems import Refused, Unavailable
 from acme_server.state.account_keys import AccountKeys
 from acme_server.state.full_sync import FullSync
-from acme_server.state.garbage_collector import GarbageCollector, Pacing
 from acme_server.state.index import Index
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS, CREDENTIALS, ORDERS
@@ -24,8 +22,9 @@ from tests.support import pki
 from tests.support.accounts import account as account_object
 from tests.support.acmeorders import certified
 from tests.support.apiserver import spoil
-from tests.support.domain import KEY_ID_1, NAMESPACE, PROFILE, RELEASE, Key, World, running_world
+from tests.support.domain import KEY_ID_1, NAMESPACE, PROFILE, Key, World, running_world
 from tests.support.eventually import in_background
+from tests.support.garbage_collection import garbage_collector
 
 pytestmark = pytest.mark.requirement("SEC77", "SEC82")
 
@@ -43,26 +42,6 @@ def unread(name: str, *, version: int = 10**6) -> Unreadable:
     """An order that does not fit its model."""
     metadata = ObjectMeta(name=name, namespace=NAMESPACE, resource_version=str(version))
     return Unreadable(metadata, "spec.expires", "Invalid RFC3339 encoded datetime")
-
-
-def collector(world: World) -> GarbageCollector:
-    listed = asyncio.Event()
-    listed.set()
-    return GarbageCollector(
-        world.cluster,
-        orders=world.services.state.orders,
-        accounts=world.services.state.accounts,
-        records=world.services.state.records,
-        account_index=world.services.state.account_index,
-        profiles=world.profiles,
-        namespace=RELEASE,
-        namespaces=(),
-        deletion_retention=timedelta(days=7),
-        orders_listed=listed,
-        clock=world.clock,
-        metrics=world.metrics,
-        pace=Pacing(every=0.01, rate=10_000, pause=0.01),
-    )
 
 
 @pytest.mark.parametrize("kind", ["profiles", "policies", "authorities"])
@@ -213,7 +192,7 @@ async def test_garbage_collection_keeps_the_account_of_an_order_that_cannot_be_r
         spoil(world.api, ORDERS, order.metadata.name, "metadata.labels", {})
     world.clock.ahead = timedelta(days=10)
     world.configure(account_retention="168h")
-    assert await collector(world).collect() == {"acmeorders": 1, "acmeaccounts": 1 if labelled else 0}
+    assert await garbage_collector(world).collect() == {"acmeorders": 1, "acmeaccounts": 1 if labelled else 0}
     assert world.api.read(ACCOUNTS, NAMESPACE, busy.metadata.name) is not None
     assert world.api.read(ORDERS, NAMESPACE, due.metadata.name) is None
 
@@ -224,7 +203,7 @@ async def test_a_date_at_the_end_of_time_does_not_stop_garbage_collection(world:
     spoil(world.api, ORDERS, first.metadata.name, "spec.expires", "9999-12-31T23:59:59Z")
     world.clock.ahead = timedelta(days=10)
     world.configure(account_retention="forever")
-    assert await collector(world).collect() == {"acmeorders": 1}
+    assert await garbage_collector(world).collect() == {"acmeorders": 1}
     assert world.api.read(ORDERS, NAMESPACE, second.metadata.name) is None
 
 

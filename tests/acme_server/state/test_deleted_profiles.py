@@ -14,9 +14,9 @@ from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS, ORDERS, PROFILES, Kind
 from kms.resources.meta import OwnerReference, key_of
 from kms.resources.orders import ACMEOrder
-from tests.acme_server.state.test_garbage_collector import garbage_collector
 from tests.support import pki
 from tests.support.domain import NAMESPACE, PROFILE, Key, World
+from tests.support.garbage_collection import garbage_collector
 
 pytestmark = pytest.mark.requirement("SEC80")
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import pytest
@@ -9,7 +8,6 @@ from msgspec.structs import replace
 
 from acme_server.orders import transitions
 from acme_server.problems import Refused
-from acme_server.state.garbage_collector import GarbageCollector, Pacing
 from acme_server.state.revocation_records import certificate_record
 from kms.cluster.errors import ClusterError
 from kms.resources.accounts import ACMEAccount
@@ -20,41 +18,10 @@ from tests.support import pki
 from tests.support.acmeorders import NOW
 from tests.support.domain import NAMESPACE, RELEASE, Key, World, counted, wrong
 from tests.support.eventually import in_background, until
+from tests.support.garbage_collection import garbage_collector
 
 pytestmark = pytest.mark.requirement("SEC61")
 DAY = timedelta(days=1)
-
-
-async def at_once(_: float) -> None: ...
-
-
-def garbage_collector(
-    world: World,
-    *,
-    sleep: Callable[[float], Awaitable[None]] = at_once,
-    most: int = 100,
-    orders_listed: asyncio.Event | None = None,
-) -> GarbageCollector:
-    if orders_listed is None:
-        orders_listed = asyncio.Event()
-        orders_listed.set()
-
-    return GarbageCollector(
-        world.cluster,
-        orders=world.services.state.orders,
-        accounts=world.services.state.accounts,
-        records=world.services.state.records,
-        account_index=world.services.state.account_index,
-        profiles=world.profiles,
-        namespace=RELEASE,
-        namespaces=(),
-        deletion_retention=7 * DAY,
-        orders_listed=orders_listed,
-        clock=world.clock,
-        metrics=world.metrics,
-        pace=Pacing(every=0.01, rate=50, most=most, pause=0.01),
-        sleep=sleep,
-    )
 
 
 def there(world: World, order: ACMEOrder) -> bool:
