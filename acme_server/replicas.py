@@ -3,7 +3,7 @@
 Replicas find each other through the EndpointSlices of a Service and talk plain HTTP on the port of /metrics. Every
 message carries a MAC under a key derived from the nonce key. A question also carries the time and a random number, and
 the MAC of the answer covers that of the question: neither can be forged or replayed. A replayed question reveals
-only that the nonce has been used. A question names a nonce by its number, so whoever reads it cannot use the nonce.
+only that the nonce has been used. A question names a nonce by its number, so a reader cannot use the nonce.
 
 A replica that has ended, or does not answer within a second, redeems nothing: the client gets badNonce and a new nonce.
 """

@@ -109,7 +109,7 @@ class OrderFinalization:
             chain = len(profile.authority.status.chain or profile.authority.status.certificate or "")
             self._quota.require_room(weigh_issuance(order, request=len(der), chain=chain))
             await self._caa.check_order(order)
-            # Last, because all of this takes time: whoever is stopped meanwhile gets nothing.
+            # Last, because all of this takes time: an account that is stopped meanwhile gets nothing.
             await self._check_account(caller)
             now = self._clock()
             if not is_fresh(_base(order, now), profile.duration, now=now):

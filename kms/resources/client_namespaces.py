@@ -1,6 +1,6 @@
 """The namespace of the clients of an EABCredential, and what the owner of the profile allows there.
 
-Whoever may write an EABCredential in a namespace must not decide for another one. So the profile says which names a
+Users who may write an EABCredential in a namespace must not decide for another one. So the profile says which names a
 namespace gets and whether it is suspended, and the namespace of the clients is that of their credential. Only a
 credential beside its profile, whose writers may change the profile anyway, names another namespace: that is how the
 credentials of ready-made issuers do it.

@@ -1,6 +1,6 @@
 """Shares of what all namespaces share: places for keys on a profile, and for Secrets in the release namespace.
 
-Whoever may write CertificateAuthorities or EABCredentials makes the operator create Secrets in the release namespace,
+Users who may write CertificateAuthorities or EABCredentials make the operator create Secrets in the release namespace,
 which server and operator keep in memory. What has its Secret keeps it, even if a limit is lowered.
 """
 
