@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from kms.resources.accounts import ACMEAccount
+from kms.resources.kept import format_time, parse_time
 from kms.resources.kinds import Kind
 from kms.resources.meta import GROUP, Key, ObjectMeta
 from kms.resources.orders import ACMEOrder
@@ -51,7 +52,7 @@ class DeletedProfiles:
         """Take in an order or account. Returns whether its profile is gone."""
         metadata = resource.metadata
         profile = metadata.namespace, resource.spec.profile_ref.name
-        since = _time(metadata.annotations.get(PROFILE_DELETED_AT))
+        since = parse_time(metadata.annotations.get(PROFILE_DELETED_AT))
         if profile not in self._known:
             self._known[profile] = self._exists(profile)
         if self._known[profile]:
@@ -77,8 +78,8 @@ class DeletedProfiles:
             if not await is_deleted(profile):
                 continue
             if mark.since is None:
-                await patch(mark.kind, mark.metadata, {PROFILE_DELETED_AT: now.isoformat(timespec="seconds")})
-                until = (now + retention).isoformat(timespec="seconds")
+                await patch(mark.kind, mark.metadata, {PROFILE_DELETED_AT: format_time(now)})
+                until = format_time(now + retention)
                 extra = {"profile": "/".join(profile), "kept_until": until}
                 logger.warning("profile deleted; its accounts and orders are kept", extra=extra)
             elif now - mark.since > retention:
@@ -97,12 +98,3 @@ class KeptObject:
 def due(kept: list[KeptObject], profiles: frozenset[Key]) -> Iterator[ObjectMeta]:
     """The objects of these profiles."""
     return (each.metadata for each in kept if each.profile in profiles)
-
-
-def _time(text: str | None) -> datetime | None:
-    """The time in the annotation; None if it is missing or was changed to something else."""
-    try:
-        time = datetime.fromisoformat(text or "")
-    except ValueError:
-        return None
-    return time if time.tzinfo is not None else None
