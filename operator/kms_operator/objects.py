@@ -11,11 +11,21 @@ from typing import Any
 
 import msgspec
 
+from kms.pki.ca import InvalidAuthority, load_signer
+from kms.pki.certificate import Signer
 from kms.resources.core import Secret
 from kms.resources.kept import DELETED_AT, KEPT_UNTIL
 from kms.resources.kinds import SECRETS, Kind
 from kms.resources.meta import ObjectMeta, OwnerReference, Resource
-from kms.resources.secret_names import COMPONENT, MANAGED_BY, MANAGER, OWNER, OWNER_UID
+from kms.resources.secret_names import (
+    COMPONENT,
+    MANAGED_BY,
+    MANAGER,
+    OWNER,
+    OWNER_UID,
+    TLS_CERTIFICATE,
+    TLS_PRIVATE_KEY,
+)
 from kms_operator.plan import Manifest
 
 TLS = "kubernetes.io/tls"
@@ -168,3 +178,13 @@ def secret_changes(existing: Secret | None, wanted: Secret) -> tuple[Manifest, .
         return ()
     # The type of a Secret is immutable.
     return (Manifest(SECRETS, msgspec.structs.replace(over(wanted, existing), type=existing.type)),)
+
+
+def signer_in(secret: Secret | None) -> Signer | None:
+    """Return the certificate and key that the Secret holds; None if it does not hold a pair that can be read."""
+    if secret is None:
+        return None
+    try:
+        return load_signer(secret.data.get(TLS_CERTIFICATE, b""), secret.data.get(TLS_PRIVATE_KEY, b""))
+    except InvalidAuthority:
+        return None

@@ -54,7 +54,7 @@ from kms.resources.kinds import AUTHORITIES, SECRETS
 from kms.resources.meta import is_true
 from kms.resources.retained import SECRET_LIMIT_REACHED
 from kms.resources.secret_names import SIGNING_KEY, TLS_CERTIFICATE, TLS_PRIVATE_KEY, signing_key_name
-from kms_operator.objects import internal_secret, secret_changes
+from kms_operator.objects import internal_secret, secret_changes, signer_in
 from kms_operator.plan import (
     RESYNC,
     ConditionUpdate,
@@ -67,7 +67,7 @@ from kms_operator.plan import (
     ready,
     transition_events,
 )
-from kms_operator.reconcilers.earlier_authorities import agrees, describe_another, former_keys, signer_in
+from kms_operator.reconcilers.earlier_authorities import agrees, describe_another, former_keys
 from kms_operator.reconcilers.kept_keys import longest_certificate, longest_duration, predecessors
 from kms_operator.settings import OperatorSettings
 from kms_operator.shares import secret_limit_reached

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from kms.pki.ca import InvalidAuthority, load_signer, subject_key_id
+from kms.pki.ca import subject_key_id
 from kms.pki.certificate import Signer
 from kms.pki.keys import is_key_of
 from kms.pki.subjects import subject_name
@@ -13,7 +13,7 @@ from kms.resources.authorities import CertificateAuthority, FormerKey, InternalA
 from kms.resources.compile import subject_attributes
 from kms.resources.core import Secret
 from kms.resources.kept import kept_until, parse_former_keys
-from kms.resources.secret_names import TLS_CERTIFICATE, TLS_PRIVATE_KEY
+from kms_operator.objects import signer_in
 from kms_operator.reconcilers.kept_keys import MARGIN
 
 FORMER_KEYS = 500
@@ -71,13 +71,3 @@ def describe_another(authority: CertificateAuthority, signer: Signer, before: It
             f" the key of that one is kept until {until:%Y-%m-%dT%H:%M:%SZ} in Secret {secret.metadata.name}"
         )
     return ""
-
-
-def signer_in(secret: Secret | None) -> Signer | None:
-    """Return the CA in a signing key; None if it cannot be read."""
-    if secret is None:
-        return None
-    try:
-        return load_signer(secret.data.get(TLS_CERTIFICATE, b""), secret.data.get(TLS_PRIVATE_KEY, b""))
-    except InvalidAuthority:
-        return None

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 
 from kms.clock import Entropy
-from kms.pki.ca import InvalidAuthority, load_signer, renewal_time, serving_authority, serving_certificate
+from kms.pki.ca import renewal_time, serving_authority, serving_certificate
 from kms.pki.certificate import Signer, certificate_pem, certifies, random_serial
 from kms.pki.keys import generate_key, private_key_pem
 from kms.pki.names import Name
@@ -30,7 +30,7 @@ from kms.resources.secret_names import (
     TLS_CERTIFICATE,
     TLS_PRIVATE_KEY,
 )
-from kms_operator.objects import TLS, is_managed, secret_changes, shared_secret
+from kms_operator.objects import TLS, is_managed, secret_changes, shared_secret, signer_in
 from kms_operator.plan import Event, Plan, earliest
 from kms_operator.settings import OperatorSettings
 from kms_operator.snapshot import Read, Snapshot
@@ -104,7 +104,7 @@ def _nonce(snapshot: Snapshot, entropy: Entropy) -> Secret:
 
 def _plan_authority(snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> tuple[_KeyPair, Signer]:
     settings = snapshot.settings
-    current = _load_pair(snapshot.internal_secret(settings.serving_authority))
+    current = signer_in(snapshot.internal_secret(settings.serving_authority))
     events: tuple[Event, ...] = ()
     if current is None or now >= renewal_time(current.certificate):
         key = current.key if current else generate_key("ECDSA", CURVE)
@@ -130,7 +130,7 @@ def _plan_certificate(
     existing: Secret | None, authority: Signer, settings: OperatorSettings, *, now: datetime, entropy: Entropy
 ) -> _KeyPair:
     names = serving_names(settings)
-    current = _load_pair(existing)
+    current = signer_in(existing)
     events: tuple[Event, ...] = ()
     if current is None or now >= renewal_time(current.certificate) or not _serves(current, names, authority):
         key = generate_key("ECDSA", CURVE)
@@ -164,13 +164,3 @@ def _serves(current: Signer, names: tuple[Name, ...], authority: Signer) -> bool
     present = {("dns", each) for each in alternatives.get_values_for_type(x509.DNSName)}
     present |= {("ip", str(each)) for each in alternatives.get_values_for_type(x509.IPAddress)}
     return present == set(names) and certifies(authority.certificate, current.certificate)
-
-
-def _load_pair(secret: Secret | None) -> Signer | None:
-    """The certificate and key that the Secret holds; None if it does not hold a pair."""
-    if secret is None:
-        return None
-    try:
-        return load_signer(secret.data.get(TLS_CERTIFICATE, b""), secret.data.get(TLS_PRIVATE_KEY, b""))
-    except InvalidAuthority:
-        return None
