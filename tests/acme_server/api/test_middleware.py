@@ -102,7 +102,7 @@ async def test_a_body_that_breaks_off_is_no_error_of_the_server(
 ) -> None:
     caplog.set_level(logging.INFO, logger="acme_server")
     # The test server cancels handlers whose client has gone; the real one does not.
-    runner = web.AppRunner(server.http.app)
+    runner = web.AppRunner(server.http.app, lingering_time=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     reader, writer = await asyncio.open_connection(*runner.addresses[0])
