@@ -1,8 +1,12 @@
-"""Whatever a real API server admits can be read: schema and model say the same."""
+"""Whatever a real API server admits can be read: schema and model say the same.
+
+KMS_ACME_E2E_EXAMPLES is the number of objects that are generated for each kind (10; `make soak`: 100).
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +28,7 @@ from tests.support.crds import KINDS
 from tests.support.manifests import Manifest
 
 pytestmark = pytest.mark.requirement("SEC82")
-EXAMPLES = 50
+EXAMPLES = int(os.environ.get("KMS_ACME_E2E_EXAMPLES", "10"))
 
 
 class Admission:
@@ -101,6 +105,7 @@ def compiled_or_named(compile_: Any, *arguments: Any) -> None:
             raise
 
 
+@pytest.mark.chance
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
 def test_what_is_admitted_can_be_read_and_used(admission: Admission, kind: Kind[Any]) -> None:
     before = admission.admitted
@@ -112,7 +117,7 @@ def test_what_is_admitted_can_be_read_and_used(admission: Admission, kind: Kind[
             compiles(object_)
 
     read()
-    assert admission.admitted - before > EXAMPLES / 5
+    assert admission.admitted - before >= EXAMPLES // 5
 
 
 FOREIGN: tuple[tuple[Kind[Any], dict[str, Any]], ...] = (

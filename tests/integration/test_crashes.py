@@ -39,7 +39,7 @@ PATIENCE = 20.0
 """Seconds after which a client gives an order up and begins another one."""
 SETTLED = 90.0
 
-pytestmark = pytest.mark.kills
+pytestmark = pytest.mark.chance
 
 
 @dataclass

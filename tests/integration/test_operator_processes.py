@@ -82,7 +82,7 @@ def test_one_of_two_operators_acts_and_the_other_takes_over(kubectl: Kubectl, st
     assert kubectl.cluster.kubectl("-n", RELEASE, "get", "lease", lease, "-o", HOLDER) != holder
 
 
-@pytest.mark.kills
+@pytest.mark.chance
 def test_killed_at_any_moment_it_goes_on_where_it_was(kubectl: Kubectl, start: Start) -> None:
     """kill -9 while it works, again and again: no CA with two keys, no credential with two, nothing half done."""
     rounds = max(4, KILLS // 4)

@@ -25,7 +25,7 @@ from tests.support.eventually import becomes
 from tests.support.installation import Installation
 from tests.support.retrying import ordered
 
-pytestmark = pytest.mark.kills
+pytestmark = pytest.mark.chance
 
 ORDERS = int(os.environ.get("KMS_ACME_E2E_ORDERS", "60"))
 IN_FLIGHT = 32
