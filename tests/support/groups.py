@@ -2,9 +2,10 @@
 
 Each group has at most one control plane and one installation (operator and server):
 
-* "programs": tests that stop, kill, add or count the programs of an installation;
+* "programs", "servers": tests that stop, kill, add or count the programs of an installation, in two halves;
 * "operators": tests that run their own operators;
 * "stories": clients of an undisturbed installation;
+* "demo": the demo and the pages of the documentation, each with a cluster of its own;
 * "api server": tests that create CRDs, check permissions, or stop the API server.
 
 All other tests are grouped by file, those with their own cluster before those without.
@@ -25,10 +26,13 @@ _GROUPS = {
     "programs": frozenset(
         f"tests/integration/test_{name}.py"
         for name in (
-            *("account_keys", "accounts", "apiserver_away", "busy_apiserver", "crashes", "deletion", "directories"),
-            *("reloading", "replicas", "revocation", "secrets_stay_secret", "stored_bytes", "two_servers"),
-            "write_budget",
+            *("apiserver_away", "busy_apiserver", "crashes", "deletion", "directories", "reloading"),
+            *("revocation", "secrets_stay_secret", "stored_bytes"),
         )
+    ),
+    "servers": frozenset(
+        f"tests/integration/test_{name}.py"
+        for name in ("account_keys", "replicas", "two_servers", "write_budget")
     ),
     "operators": frozenset(
         {"tests/chart/test_two_releases.py"}
@@ -44,6 +48,7 @@ _GROUPS = {
             *("certbot_revocation", "kubectl", "lego", "lego_challenges", "quirks", "quirks_issuance", "renewal"),
         )
     ),
+    "demo": frozenset(f"e2e/stories/test_{name}.py" for name in ("demo", "documentation")),
     "api server": frozenset(
         {
             "tests/chart/test_made_files.py",

@@ -43,13 +43,11 @@ class Site:
 
     def apply(self, namespace: str, kind: Kind[Any], spec: Mapping[str, Any], *, name: str = PROFILE) -> None:
         """Create or change an object of a configuration kind."""
-        body = {
-            "apiVersion": kind.api_version,
-            "kind": kind.kind,
-            "metadata": {"name": name, "namespace": namespace},
-            "spec": spec,
-        }
-        self.cluster.kubectl("apply", "--server-side", "--filename=-", stdin=json.dumps(body))
+        self._apply(_manifest(namespace, kind, spec, name))
+
+    def _apply(self, *manifests: Mapping[str, Any]) -> None:
+        documents = "\n---\n".join(map(json.dumps, manifests))
+        self.cluster.kubectl("apply", "--server-side", "--filename=-", stdin=documents)
 
     def wait(self, namespace: str, *things: str, condition: str = "Ready", limit: int = 120) -> None:
         """Wait until objects, such as "eabcredential/web", have a condition."""
@@ -59,12 +57,11 @@ class Site:
 
     def profile(self, namespace: str, *, names: str = f"**.{ZONE}", **acme: Any) -> Enrollment:
         """Create a CA, a policy for names of the zone, and a profile with these options; wait until Ready."""
-        self.apply(namespace, AUTHORITIES, {"internal": {"subject": {"commonName": f"CA of {namespace}"}}})
-        self.apply(namespace, POLICIES, {"dnsNames": {"allowed": [names]}})
-        self.apply(
-            namespace,
-            PROFILES,
-            {"issuerRef": {"name": PROFILE}, "policyRef": {"name": PROFILE}, "enrollment": {"acme": acme}},
+        references = {"issuerRef": {"name": PROFILE}, "policyRef": {"name": PROFILE}}
+        self._apply(
+            _manifest(namespace, AUTHORITIES, {"internal": {"subject": {"commonName": f"CA of {namespace}"}}}),
+            _manifest(namespace, POLICIES, {"dnsNames": {"allowed": [names]}}),
+            _manifest(namespace, PROFILES, {**references, "enrollment": {"acme": acme}}),
         )
         self.wait(namespace, f"certificateprofile/{PROFILE}")
         return enrollment_of(self.cluster, namespace, PROFILE)
@@ -176,6 +173,11 @@ async def refusal(request: Awaitable[object]) -> str:
     except Refused as refused:
         return refused.answer.problem_type
     return ""
+
+
+def _manifest(namespace: str, kind: Kind[Any], spec: Mapping[str, Any], name: str = PROFILE) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": spec}
 
 
 @contextmanager
