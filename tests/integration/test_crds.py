@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from kubernetes.client import ApiException, CustomObjectsApi
+from kubernetes.config import new_client_from_config
 
 from e2e.cluster.cluster import Cluster
 from kms.resources.kinds import CREDENTIALS, ORDERS, POLICIES, PROFILES, Kind
@@ -20,6 +23,9 @@ BY_NAME = {kind.kind: kind for kind in KINDS}
 
 CREATE = ("create", "--namespace=default", "--dry-run=server", "--filename=-")
 """Ask what the API server would say, and leave nothing behind."""
+
+Ask = Callable[[Manifest], str]
+"""Asks as CREATE does, which takes kubectl fifty times as long; returns the refusal, or an empty string."""
 
 PATTERNS = [f"{number:03}.{'x' * 12}.*.{'y' * 12}" for number in range(500)]
 SHORT_PATTERNS = [f"{number:03}.*.example" for number in range(500)]
@@ -41,17 +47,35 @@ def bad() -> Iterator[Any]:
             yield pytest.param(spoiled, case.get("field", ""), case["says"], id=f"{kind}-{'-'.join(case['with'])}")
 
 
+@pytest.fixture(scope="module")
+def ask(installed: Cluster) -> Iterator[Ask]:
+    with new_client_from_config(str(installed.kubeconfig)) as client:
+        api = CustomObjectsApi(client)
+
+        def refusal(body: Manifest) -> str:
+            kind = BY_NAME[body["kind"]]
+            try:
+                api.create_namespaced_custom_object(
+                    *(kind.group, kind.version, "default", kind.plural, body),
+                    dry_run="All",
+                    field_validation="Strict",
+                )
+            except ApiException as refused:
+                return str(json.loads(refused.body or "{}").get("message", refused))
+            return ""
+
+        yield refusal
+
+
 @pytest.mark.parametrize("body", list(good()))
-def test_a_good_manifest_is_taken(installed: Cluster, body: Manifest) -> None:
-    assert "created" in installed.kubectl(*CREATE, stdin=text(body))
+def test_a_good_manifest_is_taken(ask: Ask, body: Manifest) -> None:
+    assert ask(body) == ""
 
 
 @pytest.mark.parametrize(("body", "field", "says"), list(bad()))
-def test_a_bad_manifest_is_refused_with_the_field_and_the_fix(
-    installed: Cluster, body: Manifest, field: str, says: str
-) -> None:
-    answer = installed.kubectl(*CREATE, stdin=text(body), check=False)
-    assert "created" not in answer
+def test_a_bad_manifest_is_refused_with_the_field_and_the_fix(ask: Ask, body: Manifest, field: str, says: str) -> None:
+    answer = ask(body)
+    assert answer
     assert re.search(f"{re.escape(field)}: .*{re.escape(says)}", answer), answer
 
 
