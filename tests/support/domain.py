@@ -212,10 +212,12 @@ class World:
     timing: ValidationTiming = QUICK
     replica: str = "server-0"
     orders_page: int = 100
+    profile_watchers: list[Callable[[CertificateProfile, bool], None]] = field(default_factory=list)
+    """Called with each change of a profile."""
     services: Services = field(init=False)
 
     def __post_init__(self) -> None:
-        self.profiles = Informed(self.cluster, PROFILES)
+        self.profiles = Informed(self.cluster, PROFILES, on_change=self._on_profile)
         self.policies = Informed(self.cluster, POLICIES)
         self.authorities = Informed(self.cluster, AUTHORITIES)
         self.credentials = Informed(
@@ -223,6 +225,10 @@ class World:
         )
         self.secrets = Informed(self.cluster, SECRETS, indexes={OWNER_INDEX: by_owner})
         self.namespaces = Informed(self.cluster, NAMESPACES)
+
+    def _on_profile(self, profile: CertificateProfile, deleted: bool) -> None:
+        for each in self.profile_watchers:
+            each(profile, deleted)
 
     def _on_credential(self, credential: EABCredential, deleted: bool) -> None:
         self.services.record_keeper.notice(credential, deleted)
