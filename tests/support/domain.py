@@ -362,14 +362,14 @@ class World:
             )
         )
 
-    def install_authority(self, **dates: Any) -> x509.Certificate:
+    def install_authority(self, uid: str = "ca-uid", **dates: Any) -> x509.Certificate:
         """Install the CA of the profile with its key."""
         now = self.clock()
         signer = pki.root(not_before=now - pki.DAY, **{"not_after": now + 365 * pki.DAY, **dates})
         certificate = signer.certificate.public_bytes(Encoding.PEM)
         self.authorities.put(
             CertificateAuthority(
-                metadata=ObjectMeta(namespace=NAMESPACE, name="ca", uid="ca-uid"),
+                metadata=ObjectMeta(namespace=NAMESPACE, name="ca", uid=uid),
                 spec=AuthoritySpec(),
                 status=AuthorityStatus(
                     certificate=certificate.decode(),
@@ -382,8 +382,8 @@ class World:
             Secret(
                 metadata=ObjectMeta(
                     namespace=RELEASE,
-                    name=signing_key_name("ca-uid"),
-                    labels={OWNER_UID: "ca-uid"},
+                    name=signing_key_name(uid),
+                    labels={OWNER_UID: uid},
                     annotations={OWNER: f"CertificateAuthority {NAMESPACE}/ca"},
                 ),
                 data={TLS_CERTIFICATE: certificate, TLS_PRIVATE_KEY: private_key_pem(signer.key)},

@@ -21,9 +21,10 @@ def garbage_collector(
     most: int = 100,
     orders_listed: asyncio.Event | None = None,
 ) -> GarbageCollector:
-    """A garbage collector of the world that sees its profiles change from now on. It pauses as `sleep` does and deletes `most` objects at once.
+    """A garbage collector of the world that sees its profiles change from now on.
 
-    It begins as soon as `orders_listed` is set, by default at once.
+    It pauses as `sleep` does, deletes `most` objects at once, and begins as soon as `orders_listed` is set, by
+    default at once.
     """
     if orders_listed is None:
         orders_listed = asyncio.Event()
