@@ -45,8 +45,9 @@ REVOCATION_LIST = f"/crl/{{namespace:{_NAMESPACE}}}/{{authority:{_AUTHORITY}}}.c
 CA_CERTIFICATE = f"/ca/{{namespace:{_NAMESPACE}}}/{{authority:{_AUTHORITY}}}.crt"
 REVOCATION_LIST_OF_KEY = f"/crl/{{namespace:{_NAMESPACE}}}/{{authority:{_AUTHORITY}}}/{{key:{_KEY_ID}}}.crl"
 CERTIFICATE_OF_KEY = f"/ca/{{namespace:{_NAMESPACE}}}/{{authority:{_AUTHORITY}}}/{{key:{_KEY_ID}}}.crt"
-"""The URLs in certificates, those without a key in certificates of earlier releases. A CA that is created with another key
-under the name of a deleted one must not answer for that.
+"""The URLs in certificates, those without a key in certificates of earlier releases.
+
+A CA that is created with another key under the name of a deleted one must not answer for that.
 
 They are served over HTTP too: clients that check a certificate cannot use TLS for that.
 """
