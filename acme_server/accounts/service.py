@@ -164,7 +164,11 @@ class Accounts:
         """
         if credential is None or credential.spec.maximum_accounts is None:
             return True
-        fields = f"spec.externalAccount.name={credential.metadata.name}"
+        metadata, profile = credential.metadata, account.spec.profile_ref.name
+        fields = (
+            f"spec.profileRef.name={profile},spec.externalAccount.namespace={metadata.namespace}"
+            f",spec.externalAccount.name={metadata.name}"
+        )
         now = self._clock()
         unreadable: list[Unreadable] = []
         others = [

@@ -20,8 +20,8 @@ from kms_operator.snapshot import Snapshot
 def secret_limit_reached(namespace: str, snapshot: Snapshot) -> str | None:
     """Why resources of the namespace get no further Secret in the release namespace; None if they do.
 
-    A namespace gets half of what the others leave, so that none takes all, and at most its own maximum. Keys that are kept
-    for deleted resources count: they take as much room.
+    A namespace gets half of what the others leave, so that none takes all, and at most its own maximum. Keys that are
+    kept for deleted resources count: they take as much room.
     """
     settings, count = snapshot.settings, snapshot.index.internal_secrets
     own, used = count(settings.namespace, namespace), count(settings.namespace)
