@@ -8,7 +8,7 @@ from contextlib import aclosing
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from kubernetes.client import Configuration
+from kubernetes.aio.client import Configuration
 
 from kms.cluster.auth import Connection
 from kms.cluster.client import Cluster
