@@ -25,6 +25,7 @@ from kms.resources.kinds import (
     PROFILES,
     SECRETS,
 )
+from kms.resources.profiles import CertificateProfile
 from kms.resources.retained import retained
 from kms.resources.secret_names import COMPONENT
 
@@ -48,16 +49,16 @@ class Informers:
         *,
         on_secret: Callable[[Secret, bool], None],
         on_credential: Callable[[EABCredential, bool], None],
+        on_profile: Callable[[CertificateProfile, bool], None],
         patience: float = 15.0,
     ) -> None:
         self._patience = patience
+        self._notice_profile = on_profile
         namespaces = settings.watch_namespaces
         self.authorities = Informer(cluster, AUTHORITIES, namespaces=namespaces, keep=retained)
         self.policies = Informer(cluster, POLICIES, namespaces=namespaces, keep=retained)
         self.unvalidated_profiles = UnvalidatedProfiles()
-        self.profiles = Informer(
-            cluster, PROFILES, namespaces=namespaces, on_change=self.unvalidated_profiles.update, keep=retained
-        )
+        self.profiles = Informer(cluster, PROFILES, namespaces=namespaces, on_change=self._on_profile, keep=retained)
         self.credentials = Informer(
             cluster,
             CREDENTIALS,
@@ -94,6 +95,10 @@ class Informers:
             ENDPOINT_SLICES.plural: self.slices,
         }
         self._informers = {plural: informer for plural, informer in informers.items() if informer is not None}
+
+    def _on_profile(self, profile: CertificateProfile, deleted: bool) -> None:  # noqa: FBT001 - the signature of watch callbacks
+        self.unvalidated_profiles.update(profile, deleted)
+        self._notice_profile(profile, deleted)
 
     @property
     def works(self) -> dict[str, Work]:

@@ -10,6 +10,7 @@ from acme_server.metrics import Metrics
 from kms.cluster.client import Cluster
 from kms.cluster.errors import ClusterError, NotFound
 from kms.cluster.informer import Informer
+from kms.cluster.retry import Timing
 from kms.resources.kinds import NAMESPACES
 
 logger = logging.getLogger(__name__)
@@ -19,23 +20,36 @@ class Namespaces:
     """The labels of all namespaces, from a watch; or of some, read one by one every `pause` seconds.
 
     A watch of namespaces needs a permission in the whole cluster, which a server of a few namespaces does not have.
+    Labels are not known any more when they have not been received for `patience` seconds: a tenant may have lost one.
     """
 
-    def __init__(self, cluster: Cluster, *, names: tuple[str, ...] = (), pause: float = 5.0) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        names: tuple[str, ...] = (),
+        pause: float = 5.0,
+        patience: float = 30.0,
+        timing: Timing | None = None,
+    ) -> None:
         self._cluster = cluster
         self._names = names
         self._pause = pause
-        self._informer = None if names else Informer(cluster, NAMESPACES)
-        self._read: dict[str, Mapping[str, str]] = {}
+        self._patience = patience
+        self._monotonic = (timing or Timing()).monotonic
+        self._informer = None if names else Informer(cluster, NAMESPACES, timing=timing)
+        self._read: dict[str, tuple[Mapping[str, str], float]] = {}
+        """The labels of each namespace, and when they were read."""
         self._failing: set[str] = set()
         self.synced = asyncio.Event() if self._informer is None else self._informer.synced
         """Set once all labels are known."""
 
     def labels_of(self, name: str) -> Mapping[str, str] | None:
-        """The labels of the namespace; None: it does not exist, or is not known yet."""
+        """The labels of the namespace; None: it does not exist, or is not known yet or any more."""
         if self._informer is None:
-            return self._read.get(name)
-        found = self._informer.get("", name)
+            labels, read_at = self._read.get(name, (None, 0.0))
+            return labels if self._monotonic() - read_at <= self._patience else None
+        found = self._informer.get("", name) if self._informer.outage_seconds() <= self._patience else None
         return found.metadata.labels if found is not None else None
 
     def outage_seconds(self) -> float:
@@ -63,7 +77,7 @@ class Namespaces:
             await asyncio.sleep(self._pause)
 
     async def _refresh(self, name: str) -> bool:
-        """Read the namespace; returns whether the API server answered. If it does not, the old labels stay."""
+        """Read the namespace; returns whether the API server answered. If it does not, the old labels stay for now."""
         try:
             namespace = await self._cluster.get(NAMESPACES, "", name)
         except NotFound:
@@ -74,6 +88,6 @@ class Namespaces:
             self._failing.add(name)
             return False
         else:
-            self._read[name] = namespace.metadata.labels
+            self._read[name] = namespace.metadata.labels, self._monotonic()
         self._failing.discard(name)
         return True

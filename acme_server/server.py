@@ -26,6 +26,7 @@ from kms.cluster.leader_election import LeaderElection
 from kms.contract import lease_name
 from kms.resources.core import Secret
 from kms.resources.credentials import EABCredential
+from kms.resources.profiles import CertificateProfile
 from kms.resources.secret_names import NONCE_SECRET
 
 
@@ -61,7 +62,12 @@ class Server:
         def on_credential(credential: EABCredential, deleted: bool) -> None:  # noqa: FBT001 - likewise
             services.record_keeper.notice(credential, deleted)
 
-        informers = Informers(settings, cluster, on_secret=on_secret, on_credential=on_credential)
+        def on_profile(profile: CertificateProfile, deleted: bool) -> None:  # noqa: FBT001 - likewise
+            services.garbage_collector.notice(profile, deleted)
+
+        informers = Informers(
+            settings, cluster, on_secret=on_secret, on_credential=on_credential, on_profile=on_profile
+        )
         replicas = Replicas(
             nonces=nonces,
             slices=informers.slices.values if informers.slices is not None else None,

@@ -112,7 +112,7 @@ class State:
         )
         # Records never change and are not read again, so none is kept in the cache.
         records = Store(cluster, REVOCATION_RECORDS, capacity=1, index=record_index)
-        revoked = RevocationRecords(record_index, on_revocation=on_revocation)
+        revoked = RevocationRecords(record_index, on_revocation=on_revocation, namespace_share=settings.namespace_share)
         namespaces, release = settings.watch_namespaces, (settings.namespace,)
         account_sync = FullSync(cluster, ACCOUNTS, account_index, namespaces=namespaces)
         order_sync = FullSync(cluster, ORDERS, order_index, namespaces=namespaces)

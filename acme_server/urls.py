@@ -19,6 +19,7 @@ _ORDER = r"[a-z2-7]{26,63}"
 _POSITION = r"0|[1-9][0-9]{0,2}"
 _CURSOR = r"[A-Za-z0-9_-]{1,1024}"
 _AUTHORITY = _PROFILE
+_KEY_ID = r"[0-9a-f]{2,128}"
 
 PROFILE = f"{ACME_PATH}/{{namespace:{_NAMESPACE}}}/{{profile:{_PROFILE}}}"
 DIRECTORY = f"{PROFILE}/directory"
@@ -42,7 +43,14 @@ RENEWAL_INFO = f"{PROFILE}/renewal-info/{{certificate:[^/]{{1,256}}}}"
 
 REVOCATION_LIST = f"/crl/{{namespace:{_NAMESPACE}}}/{{authority:{_AUTHORITY}}}.crl"
 CA_CERTIFICATE = f"/ca/{{namespace:{_NAMESPACE}}}/{{authority:{_AUTHORITY}}}.crt"
-"""The URLs in certificates. They are served over HTTP too: clients that check a certificate cannot use TLS for that."""
+REVOCATION_LIST_OF_KEY = f"/crl/{{namespace:{_NAMESPACE}}}/{{authority:{_AUTHORITY}}}/{{key:{_KEY_ID}}}.crl"
+CERTIFICATE_OF_KEY = f"/ca/{{namespace:{_NAMESPACE}}}/{{authority:{_AUTHORITY}}}/{{key:{_KEY_ID}}}.crt"
+"""The URLs in certificates, those without a key in certificates of earlier releases.
+
+A CA that is created with another key under the name of a deleted one must not answer for that.
+
+They are served over HTTP too: clients that check a certificate cannot use TLS for that.
+"""
 
 _DIRECTORY_OF_PATH = re.compile(f"{ACME_PATH}/{_NAMESPACE}/{_PROFILE}/")
 
@@ -58,6 +66,12 @@ class AccountLink(NamedTuple):
     namespace: str
     profile: str
     account: str
+
+
+def _of_key(namespace: str, authority: str, key_id: str | None) -> str:
+    # An imported CA may have an identifier of any length.
+    is_short = key_id is not None and re.fullmatch(_KEY_ID, key_id)
+    return f"{namespace}/{authority}/{key_id}" if is_short else f"{namespace}/{authority}"
 
 
 class URLs:
@@ -86,13 +100,16 @@ class URLs:
         """A resource that each profile has once. Behind `renewal-info` comes the certificate (RFC 9773, 4.1)."""
         return f"{self.profile(namespace, profile)}/{name}"
 
-    def revocation_list(self, namespace: str, authority: str) -> str:
-        """The list of what the CertificateAuthority has revoked; for certificates, so by HTTP (RFC 5280, 4.2.1.13)."""
-        return f"{self._http_url}/crl/{namespace}/{authority}.crl"
+    def revocation_list(self, namespace: str, authority: str, key_id: str | None = None) -> str:
+        """The list of what the CertificateAuthority has revoked; for certificates, so by HTTP (RFC 5280, 4.2.1.13).
 
-    def ca_certificate(self, namespace: str, authority: str) -> str:
-        """The certificate of the CertificateAuthority; for certificates, so by HTTP."""
-        return f"{self._http_url}/ca/{namespace}/{authority}.crt"
+        `key_id`, in hexadecimal, is that of the key that signs the certificate; None: it has none.
+        """
+        return f"{self._http_url}/crl/{_of_key(namespace, authority, key_id)}.crl"
+
+    def ca_certificate(self, namespace: str, authority: str, key_id: str | None = None) -> str:
+        """The certificate of the CertificateAuthority with that key; for certificates, so by HTTP."""
+        return f"{self._http_url}/ca/{_of_key(namespace, authority, key_id)}.crt"
 
     def account(self, account: ACMEAccount) -> str:
         """The account's URL: its `kid`."""

@@ -272,6 +272,7 @@ class Services:
             revocations=Revocations(
                 orders=orders,
                 accounts=account_service,
+                credentials=credentials,
                 certificates=state.certificates,
                 recorder=recorder,
                 authorizations=state.authorizations,

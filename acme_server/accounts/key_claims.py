@@ -77,12 +77,12 @@ class KeyClaims:
         """Remove the claim of a server that died. Raises Unavailable while the claim is not stale."""
         if not slots.is_stale(claimed, now=self._clock()):
             raise Unavailable("The key is being claimed by another request.")
-        await self.discard(claimed)
+        await self.discard(claimed.metadata)
 
-    async def discard(self, claimed: ACMEAccount) -> bool:
+    async def discard(self, claimed: ObjectMeta) -> bool:
         """Delete a claim, unless it was opened meanwhile; return whether it is gone."""
         try:
-            await self._store.remove(claimed.metadata)
+            await self._store.remove(claimed)
         except Conflict:
             return False
         return True

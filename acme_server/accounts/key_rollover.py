@@ -93,7 +93,7 @@ class KeyRollovers:
             changed = await self._store.change(account, transition)
         except Refused:
             if claim is not None:
-                await self._claims.discard(claim)
+                await self._claims.discard(claim.metadata)
             raise
         logger.info("account key changed", extra={"account": changed.metadata.name, "profile": "/".join(profile.key)})
         return changed

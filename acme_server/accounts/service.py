@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import sys
 from collections.abc import Callable
 from functools import partial
 
 from acme_server.accounts import contacts, slots, terms
 from acme_server.accounts import transitions as rules
-from acme_server.accounts.credential_records import is_credential_of
 from acme_server.accounts.eab_credentials import Binding, EABCredentials
 from acme_server.accounts.key_claims import TRIES, KeyClaims
 from acme_server.accounts.key_rollover import KeyRollovers, require_uncompromised
@@ -27,11 +27,13 @@ from acme_server.state.store import Store, Vanished
 from kms.clock import Clock
 from kms.resources.accounts import AccountSpec, AccountStatus, ACMEAccount, CredentialBinding
 from kms.resources.credentials import EABCredential
-from kms.resources.meta import LocalRef, ObjectMeta, Unreadable, key_of
+from kms.resources.meta import LocalRef, ObjectMeta, key_of
 from kms.resources.secret_names import CREDENTIAL_UID
 
 logger = logging.getLogger(__name__)
 _NAME = re.compile(r"[a-z2-7]{52}")
+_PAGE = 500
+"""Accounts of a page of metadata: about 800 kB."""
 
 
 class Accounts:
@@ -136,7 +138,7 @@ class Accounts:
                 await self._claims.remove_stale(claimed)
                 continue
             if not await self._within_limit(claimed, credential):
-                await self._claims.discard(claimed)
+                await self._claims.discard(claimed.metadata)
                 raise Refused(
                     ProblemType.UNAUTHORIZED,
                     "The external account binding's key has opened as many accounts as it may "
@@ -164,22 +166,34 @@ class Accounts:
         """
         if credential is None or credential.spec.maximum_accounts is None:
             return True
-        fields = f"spec.externalAccount.name={credential.metadata.name}"
+        metadata, maximum = credential.metadata, credential.spec.maximum_accounts
+        selected = (
+            f"spec.profileRef.name={account.spec.profile_ref.name}"
+            f",spec.externalAccount.namespace={metadata.namespace},spec.externalAccount.name={metadata.name}"
+        )
+        # Metadata: an account may hold 70 kB of names, which the owner of the credential has chosen.
+        claims = await self._find_metadata(account.metadata.namespace, f"{selected},status.state=")
         now = self._clock()
-        unreadable: list[Unreadable] = []
-        others = [
-            each
-            for each in await self._store.list(
-                account.metadata.namespace, fields=fields, on_unreadable=unreadable.append
-            )
-            if each.metadata.uid != account.metadata.uid and is_credential_of(each, credential)
-        ]
-        stale = [each for each in others if slots.is_stale(each, now=now)]
+        stale = [each for each in claims if each.uid != account.metadata.uid and slots.is_overdue(each, now=now)]
         removed = await asyncio.gather(*(self._claims.discard(each) for each in stale))
-        gone = {each.metadata.uid for each, done in zip(stale, removed, strict=True) if done}
-        before = slots.count_before(account, (each for each in others if each.metadata.uid not in gone))
-        # An account that cannot be read takes its slot.
-        return before + len(unreadable) < credential.spec.maximum_accounts
+        gone = {each.uid for each, done in zip(stale, removed, strict=True) if done}
+        # An account that cannot be read takes its slot, too.
+        opened = await self._find_metadata(account.metadata.namespace, f"{selected},status.state!=", most=maximum)
+        claims = [each for each in claims if each.uid not in gone]
+        return slots.count_before(account.metadata, claims=claims, opened=opened) < maximum
+
+    async def _find_metadata(self, namespace: str, fields: str, *, most: int = sys.maxsize) -> list[ObjectMeta]:
+        """The metadata of accounts, in pages, until there are `most`. Raises Unavailable."""
+        found: list[ObjectMeta] = []
+        token = ""
+        while True:
+            try:
+                page, token = await self._store.metadata_page(namespace, fields=fields, limit=_PAGE, token=token)
+            except NotFound as error:
+                raise Unavailable("The Kubernetes API took too long to list.") from error
+            found += page
+            if not token or len(found) >= most:
+                return found
 
     async def read(self, account: ACMEAccount) -> ACMEAccount:
         """The account, read live: another replica may have changed it a moment ago.

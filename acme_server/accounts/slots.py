@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from kms.resources.accounts import ACMEAccount
+from kms.resources.meta import ObjectMeta
 
 STALE = timedelta(minutes=1)
 """After this time, the server that was opening the account has died."""
@@ -27,17 +28,25 @@ def is_open(account: ACMEAccount) -> bool:
 
 def is_stale(account: ACMEAccount, *, now: datetime) -> bool:
     """Whether the server died that was opening the account."""
-    created = account.metadata.creation_timestamp
-    return not is_open(account) and created is not None and now - created > STALE
+    return not is_open(account) and is_overdue(account.metadata, now=now)
 
 
-def count_before(account: ACMEAccount, others: Iterable[ACMEAccount]) -> int:
-    """How many of the others rank before the account: open accounts first, then in the order of creation."""
-    mine = _rank(account)
-    return sum(1 for each in others if each.metadata.uid != account.metadata.uid and _rank(each) < mine)
+def is_overdue(claim: ObjectMeta, *, now: datetime) -> bool:
+    """Whether an account that is not open was created so long ago that its server must have died."""
+    return claim.creation_timestamp is not None and now - claim.creation_timestamp > STALE
 
 
-def _rank(account: ACMEAccount) -> tuple[bool, int]:
+def count_before(claim: ObjectMeta, *, claims: Iterable[ObjectMeta], opened: Iterable[ObjectMeta]) -> int:
+    """How many of the others rank before the claim: open accounts first, then `claims` in the order of creation.
+
+    List the claims first: one that is opened between the two lists is in both, and counts once.
+    """
+    mine = _rank(claim)
+    before = {each.uid for each in opened} | {each.uid for each in claims if _rank(each) < mine}
+    return len(before - {claim.uid})
+
+
+def _rank(claim: ObjectMeta) -> int:
     # An account that is not open has never been written to, so its version is that of its creation: unique, and in
     # the order in which the API server created them.
-    return not is_open(account), int(account.metadata.resource_version)
+    return int(claim.resource_version)

@@ -31,18 +31,22 @@ _SLOWEST = 50_000
 
 async def revocation_list(request: web.Request) -> web.Response:
     """Read the CRL of a CA."""
-    document = await request.app[CRLS].current(*_authority_in(request))
+    document = await request.app[CRLS].current(*_authority_in(request), _key_in(request))
     return _answer(request, document, LIST_TYPE, age=_LIST_AGE)
 
 
 async def certificate(request: web.Request) -> web.Response:
     """Read the certificate of a CA."""
-    document = request.app[CRLS].ca_certificate(*_authority_in(request))
+    document = request.app[CRLS].ca_certificate(*_authority_in(request), _key_in(request))
     return _answer(request, document, CERTIFICATE_TYPE, age=_CERTIFICATE_AGE)
 
 
 def _authority_in(request: web.Request) -> tuple[str, str]:
     return request.match_info["namespace"], request.match_info["authority"]
+
+
+def _key_in(request: web.Request) -> str | None:
+    return request.match_info.get("key")
 
 
 def _answer(request: web.Request, document: DERFile, type_: str, *, age: timedelta) -> web.Response:
@@ -86,4 +90,9 @@ class Slices(Payload):
             raise ConnectionResetError("the client takes too long") from None
 
 
-ROUTES = (get(urls.REVOCATION_LIST, revocation_list), get(urls.CA_CERTIFICATE, certificate))
+ROUTES = (
+    get(urls.REVOCATION_LIST, revocation_list),
+    get(urls.REVOCATION_LIST_OF_KEY, revocation_list),
+    get(urls.CA_CERTIFICATE, certificate),
+    get(urls.CERTIFICATE_OF_KEY, certificate),
+)

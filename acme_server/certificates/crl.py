@@ -6,7 +6,7 @@ half a second, so the pause between two CRLs grows with their length. No request
 come from the indexes of certificates and of RevocationRecords, keys and CAs from informers.
 
 The list of a CA has the entries of all its keys: an imported CA may have had others before. A CA that was deleted has a
-list until its last certificate has ended.
+list until its last certificate has ended, also if another CA of the same name was created since: URLs name the key.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from datetime import datetime, timedelta
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from acme_server.certificates.deleted_authorities import deleted_authority
+from acme_server.certificates.deleted_authorities import deleted_authority, is_kept
 from acme_server.certificates.revocation_reasons import hour_of, list_template
 from acme_server.problems import NotFound, Unavailable
 from acme_server.state.certificates import CertificateRecord, Certificates
@@ -120,42 +120,75 @@ class CRLs:
         self._outage_seconds = outage_seconds
         self._clock = clock
         self._timer = timer
-        self._crls: dict[Key, _CRL] = {}
+        self._crls: dict[Key, dict[str | None, _CRL]] = {}
         self._locks: dict[Key, asyncio.Lock] = {}
 
-    def ca_certificate(self, namespace: str, authority: str) -> DERFile:
-        """The certificate of the CA. Raises NotFound and Unavailable."""
-        certificate = _certificate(self._authority(namespace, authority))
+    def ca_certificate(self, namespace: str, authority: str, key_id: str | None = None) -> DERFile:
+        """The certificate of the CA, which has the key with that identifier. Raises NotFound and Unavailable."""
+        resource = self._authority(namespace, authority, key_id)
+        if key_id not in {None, resource.status.subject_key_id}:
+            raise NotFound(f"CertificateAuthority {namespace}/{authority} has another key now.")
+        certificate = _certificate(resource)
         return DERFile.of(certificate.public_bytes(Encoding.DER), last_modified=certificate.not_valid_before_utc)
 
-    async def current(self, namespace: str, authority: str) -> DERFile:
-        """The current CRL of the CA.
+    async def current(self, namespace: str, authority: str, key_id: str | None = None) -> DERFile:
+        """The current CRL of the CA that has, or had, the key with that identifier.
 
-        Raises NotFound if there is no such CA or it may not sign CRLs, and Unavailable if the server does not
-        know all certificates, or lacks the CA's key, and the last CRL has expired.
+        None: of the present CA of that name, or else the one that was deleted last.
+
+        Raises NotFound if there is no such CA or it may not sign CRLs, and Unavailable if the server does not know all
+        certificates, or lacks the CA's key, and the last CRL has expired.
         """
         key = namespace, authority
-        known = self._crls.get(key)
-        if self._authorities.unreadable(namespace, authority) is not None:
+        known = self._known(key, key_id)
+        try:
+            resource = self._authority(namespace, authority, key_id)
+        except Unavailable:
+            if known is None or self._authorities.unreadable(namespace, authority) is None:
+                raise
             return self._keep(known, "the CertificateAuthority cannot be read").document
-        resource = self._authority(namespace, authority)
+        own = resource.status.subject_key_id
+        known = self._known(key, own)
         if known is None or self._is_due(known, resource):
             async with self._locks.setdefault(key, asyncio.Lock()):
-                known = self._crls.get(key)
+                known = self._known(key, own)
                 if known is None or self._is_due(known, resource):
-                    known = self._crls[key] = await self._renew(resource, known)
+                    # An imported CA with another key goes on with the numbers of its former one.
+                    before = known or next(filter(None, (self._known(key, each) for each in resource.key_ids)), None)
+                    known = await self._renew(resource, before)
+                    self._forget_unused(key)
+        self._crls.setdefault(key, {}).update(dict.fromkeys((own, key_id, *resource.key_ids), known))
         return known.document
 
-    def _authority(self, namespace: str, name: str) -> CertificateAuthority:
+    def _forget_unused(self, key: Key) -> None:
+        """Drop the lists of keys that neither the CA of that name nor a deleted one has."""
+        found = self._authorities.get(*key)
+        used = {None, *(found.key_ids if found is not None else ())}
+        for key_id in self._crls.get(key, {}).keys() - used:
+            if not is_kept(self._secrets, *key, key_id or ""):
+                del self._crls[key][key_id]
+
+    def _known(self, key: Key, key_id: str | None) -> _CRL | None:
+        return self._crls.get(key, {}).get(key_id)
+
+    def _authority(self, namespace: str, name: str, key_id: str | None) -> CertificateAuthority:
         if not (self._authorities.synced.is_set() and self._secrets.synced.is_set()):
             raise Unavailable("The server is still reading its configuration.", _COLD)
         found = self._authorities.get(namespace, name)
-        if found is not None:
+        if found is not None and key_id is None:
             return self._earlier(found) or found
+        if found is not None and key_id in found.key_ids:
+            return found
+        if key_id is not None:
+            kept = deleted_authority(self._secrets, namespace, name, key_id)
+            if kept is not None:
+                return kept
         if self._authorities.unreadable(namespace, name) is not None:
             raise Unavailable("The CertificateAuthority cannot be read.", _NOT_READY)
         if self._authorities.outage_seconds() or self._secrets.outage_seconds():
             raise Unavailable("The server's configuration may be out of date.", _COLD)
+        if key_id is not None:
+            raise NotFound(f"There is no CertificateAuthority {namespace}/{name} with that key.")
         deleted = deleted_authority(self._secrets, namespace, name)
         if deleted is not None:
             return deleted

@@ -17,20 +17,38 @@ from kms.resources.meta import ObjectMeta
 from kms.resources.secret_names import OWNER, OWNER_UID, TLS_CERTIFICATE, signing_key_name
 
 OWNER_INDEX = "owner"
-"""The index of the Secrets' informer that finds a Secret by the owner that its annotation names."""
+"""The index of the Secrets' informer that finds a Secret by the owner that its annotation names.
+
+A signing key is also found by owner and identifier of a key.
+"""
 
 
 def by_owner(secret: Secret) -> tuple[Hashable, ...]:
-    """The entry of a Secret in OWNER_INDEX."""
+    """The entries of a Secret in OWNER_INDEX."""
     owner = secret.metadata.annotations.get(OWNER)
-    return (owner,) if owner else ()
+    if not owner:
+        return ()
+    authority = _authority(secret, "", "") if _is_signing_key(secret) else None
+    return (owner, *((owner, key_id) for key_id in (authority.key_ids if authority is not None else ())))
 
 
-def deleted_authority(secrets: Informer[Secret], namespace: str, name: str) -> CertificateAuthority | None:
-    """The CA of that name that was deleted last, as far as its signing key tells of it; None if none is kept."""
-    kept = (each for each in secrets.by(OWNER_INDEX, f"{AUTHORITIES.kind} {namespace}/{name}") if _is_signing_key(each))
+def deleted_authority(
+    secrets: Informer[Secret], namespace: str, name: str, key_id: str | None = None
+) -> CertificateAuthority | None:
+    """The CA of that name that was deleted last, as far as its signing key tells of it; None if none is kept.
+
+    With `key_id`, the last one that has, or had, the key with that identifier.
+    """
+    owner = f"{AUTHORITIES.kind} {namespace}/{name}"
+    found = secrets.by(OWNER_INDEX, owner if key_id is None else (owner, key_id))
+    kept = (each for each in found if _is_signing_key(each))
     secret = max(kept, key=_since, default=None)
     return None if secret is None else _authority(secret, namespace, name)
+
+
+def is_kept(secrets: Informer[Secret], namespace: str, name: str, key_id: str) -> bool:
+    """Whether some CA of that name, be it deleted, has, or had, the key with that identifier."""
+    return bool(secrets.by(OWNER_INDEX, (f"{AUTHORITIES.kind} {namespace}/{name}", key_id)))
 
 
 def _is_signing_key(secret: Secret) -> bool:

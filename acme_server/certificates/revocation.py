@@ -13,6 +13,7 @@ from functools import partial
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from acme_server.accounts.eab_credentials import EABCredentials
 from acme_server.accounts.service import Accounts
 from acme_server.certificates.revocation_reasons import subscriber_reason
 from acme_server.jose.decoding import malformed
@@ -50,6 +51,7 @@ class Revocations:
         *,
         orders: Store[ACMEOrder],
         accounts: Accounts,
+        credentials: EABCredentials,
         certificates: Certificates,
         recorder: RevocationRecorder,
         authorizations: Authorizations,
@@ -58,6 +60,7 @@ class Revocations:
     ) -> None:
         self._orders = orders
         self._accounts = accounts
+        self._credentials = credentials
         self._certificates = certificates
         self._recorder = recorder
         self._authorizations = authorizations
@@ -155,19 +158,25 @@ class Revocations:
     async def _has_proven(self, account: ACMEAccount, identifiers: Collection[Identifier]) -> bool:
         """Whether the account has a valid authorization of its own for each identifier. Raises Unavailable.
 
-        Authorizations that its orders reuse, or that need no proof, do not count. The index of authorizations names the
+        Authorizations that its orders reuse, or that need no proof, do not count, nor do those of other clients: the
+        credential of the account may have been given to another namespace. The index of authorizations names the
         orders; where other replicas may have written, they are read live before the answer is yes or no.
         """
         known = self._authorizations.complete and self._orders.is_sole_writer()
         if not known and any(self._find(account, each) is None for each in identifiers):
             async with self._turns.take(key_of(account)):
                 await self._read_unseen(account)
+        clients = self._credentials.clients(account)
+        if clients is not None and clients.shared:
+            return False
         proofs = {each: self._find(account, each) for each in identifiers}
         if None in proofs.values():
             if self._authorizations.full:
                 raise Unavailable("The server does not know all authorizations at the moment.", 60)
             return False
-        return await self._hold(account, {each: proof for each, proof in proofs.items() if proof is not None})
+        namespace = clients.namespace if clients is not None else None
+        found = {each: proof for each, proof in proofs.items() if proof is not None}
+        return await self._hold(account, found, client_namespace=namespace)
 
     def _find(self, account: ACMEAccount, identifier: Identifier) -> ProvenAuthorization | None:
         return self._authorizations.find(Holder(*key_of(account), identifier))
@@ -186,13 +195,21 @@ class Revocations:
             if not token:
                 return
 
-    async def _hold(self, account: ACMEAccount, proofs: Mapping[Identifier, ProvenAuthorization]) -> bool:
-        """Whether the orders say what the index says, each order read once."""
+    async def _hold(
+        self,
+        account: ACMEAccount,
+        proofs: Mapping[Identifier, ProvenAuthorization],
+        *,
+        client_namespace: str | None,
+    ) -> bool:
+        """Whether the orders, for clients of that namespace, say what the index says. Each order is read once."""
         now = self._clock()
         orders = {proof.key: await self._orders.current(*proof.key) for proof in set(proofs.values())}
         for identifier, proof in proofs.items():
             order = orders[proof.key]
             if order is None or order.spec.account_ref.name != account.metadata.name:
+                return False
+            if order.spec.client_namespace != client_namespace:
                 return False
             own = own_authorization(order, proof.position)
             if own is None or order.spec.identifiers[proof.position] != identifier or not is_usable(own, now=now):

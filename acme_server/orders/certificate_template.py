@@ -39,7 +39,7 @@ def template(
     """
     contents = profile.resource.spec.certificate
     not_before, not_after = _dates(order, profile, base=base, ca_not_after=ca_not_after)
-    meta, authority = order.metadata, key_of(profile.authority)
+    meta, authority, key_id = order.metadata, key_of(profile.authority), profile.authority.status.subject_key_id
     requested = {name: values for name, values in request.subject.items() if name in ATTRIBUTES}
     return LeafTemplate(
         public_key=request.public_key,
@@ -50,8 +50,8 @@ def template(
         serial=serial_number(uid=meta.uid, name=meta.name, digest=request.digest),
         not_before=not_before,
         not_after=not_after,
-        crl_url=urls.revocation_list(*authority),
-        ca_url=urls.ca_certificate(*authority),
+        crl_url=urls.revocation_list(*authority, key_id),
+        ca_url=urls.ca_certificate(*authority, key_id),
     )
 
 

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from kms.resources.accounts import ACMEAccount
+from kms.resources.deletions import Deletions
 from kms.resources.kept import format_time, parse_time
 from kms.resources.kinds import Kind
 from kms.resources.meta import GROUP, Key, ObjectMeta
@@ -39,11 +40,13 @@ class _Mark:
 class DeletedProfiles:
     """What one run of the garbage collector learns about deleted profiles.
 
-    `exists` returns whether the profile of that key may exist, as far as this server knows.
+    `exists` returns whether the profile of that key may exist, as far as this server knows. `deletions` are those of
+    profiles that this server has seen: one that came and went between two runs has an older mark.
     """
 
-    def __init__(self, exists: Callable[[Key], bool]) -> None:
+    def __init__(self, exists: Callable[[Key], bool], deletions: Deletions) -> None:
         self._exists = exists
+        self._deletions = deletions
         self._known: dict[Key, bool] = {}
         self._marks: dict[Key, _Mark] = {}
         self._outdated: list[tuple[Kind[Any], ObjectMeta]] = []
@@ -77,12 +80,13 @@ class DeletedProfiles:
         for profile, mark in self._marks.items():
             if not await is_deleted(profile):
                 continue
-            if mark.since is None:
-                await patch(mark.kind, mark.metadata, {PROFILE_DELETED_AT: format_time(now)})
-                until = format_time(now + retention)
+            again = self._deletions.after(profile, mark.since) if mark.since is not None else now
+            if again is not None:
+                await patch(mark.kind, mark.metadata, {PROFILE_DELETED_AT: format_time(again)})
+                until = format_time(again + retention)
                 extra = {"profile": "/".join(profile), "kept_until": until}
                 logger.warning("profile deleted; its accounts and orders are kept", extra=extra)
-            elif now - mark.since > retention:
+            elif mark.since is not None and now - mark.since > retention:
                 over.add(profile)
         return frozenset(over)
 

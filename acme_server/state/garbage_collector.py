@@ -31,9 +31,10 @@ from kms.cluster.errors import ClusterError, Conflict, NotFound
 from kms.cluster.informer import Informer
 from kms.cluster.list_all import list_all
 from kms.resources.accounts import ACMEAccount
+from kms.resources.deletions import Deletions
 from kms.resources.durations import parse_duration
 from kms.resources.kinds import ACCOUNTS, ORDERS, PROFILES, REVOCATION_RECORDS, Kind
-from kms.resources.meta import GROUP, Key, ObjectMeta, Unreadable
+from kms.resources.meta import GROUP, Key, ObjectMeta, Unreadable, key_of
 from kms.resources.orders import ACCOUNT, ACMEOrder
 from kms.resources.profiles import CertificateProfile
 from kms.resources.revocations import RevocationRecord
@@ -136,6 +137,12 @@ class GarbageCollector:
         self._metrics = metrics
         self._pace = pace or Pacing()
         self._sleep = sleep
+        self._deletions = Deletions()
+
+    def notice(self, profile: CertificateProfile, deleted: bool) -> None:  # noqa: FBT001 - the signature of informers
+        """Remember when a profile was deleted; also on replicas that do not collect, because they may be next."""
+        if deleted:
+            self._deletions.note(key_of(profile), self._clock())
 
     async def run(self) -> None:
         """Collect again and again; never returns."""
@@ -152,7 +159,7 @@ class GarbageCollector:
     async def collect(self) -> dict[str, int]:
         """Delete what is due now. Returns how many of each kind. Raises ClusterError if a list fails."""
         while True:
-            run = _Run(self._clock(), DeletedProfiles(self._may_exist))
+            run = _Run(self._clock(), DeletedProfiles(self._may_exist, self._deletions))
             await self._judge_orders(run)
             await self._judge_accounts(run)
             if await self._adopt(run.owned) < self._pace.most:

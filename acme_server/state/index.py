@@ -49,15 +49,10 @@ class Index(Generic[T]):
         if deleted:
             self.delete(resource.metadata)
             return
-        key, version = key_of(resource), resource.metadata.resource_version
-        self._unconfirmed.discard(key)
-        known = self._versions.get(key) or self._deleted.get(key)
-        if known is not None and not newer(version, known):
-            return
-        self._deleted.pop(key, None)
-        self._versions[key] = version
-        for view in self._views:
-            view.put(key, resource)
+        key = key_of(resource)
+        if self._take(key, resource.metadata.resource_version):
+            for view in self._views:
+                view.put(key, resource)
 
     def delete(self, metadata: ObjectMeta) -> None:
         """Take in the deletion of an object; its last version need not be readable."""
@@ -74,15 +69,10 @@ class Index(Generic[T]):
 
     def obscure(self, metadata: ObjectMeta) -> None:
         """Take in a version of an object that cannot be read: the views keep of it only what refuses."""
-        key, version = _key(metadata), metadata.resource_version
-        self._unconfirmed.discard(key)
-        known = self._versions.get(key) or self._deleted.get(key)
-        if known is not None and not newer(version, known):
-            return
-        self._deleted.pop(key, None)
-        self._versions[key] = version
-        for view in self._views:
-            view.obscure(key)
+        key = _key(metadata)
+        if self._take(key, metadata.resource_version):
+            for view in self._views:
+                view.obscure(key)
 
     def has(self, metadata: ObjectMeta) -> bool:
         """Whether the views have seen that version of the object, or a newer one."""
@@ -104,6 +94,16 @@ class Index(Generic[T]):
     def is_confirmed(self, key: Key) -> bool:
         """Whether the object has been seen since the index became stale."""
         return key not in self._unconfirmed
+
+    def _take(self, key: Key, version: str) -> bool:
+        """Remember the version, and return whether it is newer than what is known of the object."""
+        self._unconfirmed.discard(key)
+        known = self._versions.get(key) or self._deleted.get(key)
+        if known is not None and not newer(version, known):
+            return False
+        self._deleted.pop(key, None)
+        self._versions[key] = version
+        return True
 
     def _remove(self, key: Key) -> None:
         if self._versions.pop(key, None) is None:

@@ -18,13 +18,13 @@ from acme_server.model import Profile
 from acme_server.problems import ProblemType, Refused
 from acme_server.state.index import Index, View
 from acme_server.state.retention import unsuccessful_until
-from acme_server.state.shares import RESERVE, share_of, with_reserve
 from acme_server.state.weight import weigh_order
 from acme_server.state.write_rate import WriteRate
 from kms.clock import Clock
 from kms.resources.accounts import ACMEAccount
 from kms.resources.meta import Key
 from kms.resources.orders import ACMEOrder, with_authorizations
+from kms.shares import RESERVE, share_of, with_reserve
 
 MAXIMUM_OPEN_ORDERS = 300
 """Orders of one account without a certificate. cert-manager works on 60 challenges at a time; more only fill etcd."""

@@ -15,8 +15,10 @@ from acme_server.problems import Unavailable
 from acme_server.state.index import Index, View
 from acme_server.state.revocation_records import RevocationRecords, account_record, certificate_record
 from acme_server.state.store import Store
+from acme_server.state.weight import weigh_record
 from kms.clock import Clock
 from kms.cluster.errors import AlreadyExists, ClusterError
+from kms.pki.crl import KEY_COMPROMISE
 from kms.resources.accounts import ACMEAccount
 from kms.resources.meta import Key, Resource
 from kms.resources.orders import ACMEOrder
@@ -65,6 +67,9 @@ class Unrecorded(View[T]):
 
 class RevocationRecorder:
     """Records revocations in the release namespace `namespace`.
+
+    Where a namespace has used up its share of the records, a revocation is in force without one, for as long as there
+    is the order or account.
 
     `ends` returns until when the keys of an account of that profile are blocked. In seconds: `every` is the time
     between two looks for revocations without a record; `rate` is how many are written a second.
@@ -129,6 +134,8 @@ class RevocationRecorder:
 
     async def _repeat(self, keys: Iterable[Key], store: Store[T], record: Callable[[T], Awaitable[None]]) -> None:
         for key in keys:
+            if not self._records.has_room(key[0]):
+                continue
             try:
                 found = await store.get(*key)
                 if found is not None:
@@ -154,6 +161,12 @@ class RevocationRecorder:
 
     async def _record(self, record: RevocationRecord | None) -> None:
         if record is None or self._records.holds(record.metadata.name):
+            return
+        revoked, namespace = record.spec.certificate, record.spec.namespace
+        urgent = revoked is not None and revoked.reason == KEY_COMPROMISE
+        if not self._records.has_room(namespace, weigh_record(record), urgent=urgent):
+            extra = {"object": record.metadata.name, "namespace": namespace}
+            logger.warning("too many revocations are recorded; this one ends with its order or account", extra=extra)
             return
         try:
             await self._store.add(record)

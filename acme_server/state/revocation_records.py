@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from acme_server.state import retention
 from acme_server.state.index import Index, View
+from acme_server.state.weight import weigh_record
 from kms.pki.crl import KEY_COMPROMISE
 from kms.resources.accounts import ACMEAccount
 from kms.resources.meta import Key, ObjectMeta
@@ -27,6 +28,10 @@ from kms.resources.revocations import (
     RevocationRecord,
     RevocationRecordSpec,
 )
+from kms.shares import HALF, share_of, with_reserve
+
+MAXIMUM_OCTETS = 96 * 2**20
+"""What all records may take in etcd; in memory they take less than half."""
 
 T = TypeVar("T")
 
@@ -40,6 +45,7 @@ class RevokedCertificate:
     public_key_digest: str | None
     not_after: datetime
     revocation: Revocation
+    octets: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,7 @@ class _BlockedKeys:
 
     profile: Key
     thumbprints: tuple[str, ...]
+    octets: int
 
 
 def certificate_record(order: ACMEOrder, namespace: str) -> RevocationRecord | None:
@@ -106,16 +113,26 @@ def _account_name(account: ACMEAccount) -> str:
 
 
 class RevocationRecords(View[RevocationRecord]):
-    """All records. `on_revocation(namespace, authority_key_id)` is called when the entries of that CA key change."""
+    """All records. `on_revocation(namespace, authority_key_id)` is called when the entries of that CA key change.
+
+    Records outlive orders, and so the limits of orders. They may have `maximum_octets`, and those about one namespace
+    the share `namespace_share` (0 to 1) of what the others leave.
+    """
 
     def __init__(
         self,
         index: Index[RevocationRecord],
         *,
         on_revocation: Callable[[str, str], None] = lambda _namespace, _authority: None,
+        maximum_octets: int = MAXIMUM_OCTETS,
+        namespace_share: float = HALF,
     ) -> None:
         super().__init__(index)
         self._on_revocation = on_revocation
+        self._maximum_octets = maximum_octets
+        self._namespace_share = namespace_share
+        self._octets: Counter[str] = Counter()
+        self._all_octets = 0
         self._entries: dict[str, RevokedCertificate | _BlockedKeys] = {}
         self._revoked: dict[tuple[str, str], dict[str, RevokedCertificate]] = {}
         self._compromised: Counter[str] = Counter()
@@ -128,6 +145,12 @@ class RevocationRecords(View[RevocationRecord]):
     def complete(self) -> bool:
         """Whether every record is known."""
         return self._index.complete
+
+    def has_room(self, namespace: str, octets: int = 1, *, urgent: bool = False) -> bool:
+        """Whether one more record about that namespace may be stored; an urgent one may use the reserve."""
+        own = self._octets[namespace]
+        share = share_of(self._maximum_octets, self._all_octets - own, self._namespace_share)
+        return own + octets <= (with_reserve(share) if urgent else share)
 
     def find_revoked(self, namespace: str, authority_key_id: str) -> Collection[RevokedCertificate]:
         """The revoked certificates that were signed with that CA key. One may be there twice: with a raised reason."""
@@ -148,7 +171,7 @@ class RevocationRecords(View[RevocationRecord]):
     def put(self, key: Key, record: RevocationRecord) -> None:
         """Take in the record."""
         self.remove(key)
-        spec = record.spec
+        spec, octets = record.spec, weigh_record(record)
         if spec.certificate is not None:
             revoked = spec.certificate
             authority = sys.intern(spec.namespace), sys.intern(revoked.authority_key_id)
@@ -158,7 +181,9 @@ class RevocationRecords(View[RevocationRecord]):
                 public_key_digest=revoked.public_key_digest if revoked.reason == KEY_COMPROMISE else None,
                 not_after=revoked.not_after,
                 revocation=Revocation(time=revoked.time, reason=sys.intern(revoked.reason)),
+                octets=octets,
             )
+            self._count(authority[0], octets)
             self._entries[key[1]] = entry
             self._revoked.setdefault(authority, {})[key[1]] = entry
             if entry.public_key_digest is not None:
@@ -166,22 +191,31 @@ class RevocationRecords(View[RevocationRecord]):
             self._on_revocation(*authority)
         elif spec.account is not None:
             profile = sys.intern(spec.namespace), sys.intern(spec.profile)
-            self._entries[key[1]] = _BlockedKeys(profile, spec.account.thumbprints)
+            self._entries[key[1]] = _BlockedKeys(profile, spec.account.thumbprints, octets)
+            self._count(profile[0], octets)
             self._blocked.update((profile, each) for each in spec.account.thumbprints)
 
     def remove(self, key: Key) -> None:
         """Forget the record."""
         match self._entries.pop(key[1], None):
             case RevokedCertificate() as entry:
+                self._count(entry.authority[0], -entry.octets)
                 del self._revoked[entry.authority][key[1]]
                 if not self._revoked[entry.authority]:
                     del self._revoked[entry.authority]
                 if entry.public_key_digest is not None:
                     _decrement(self._compromised, entry.public_key_digest)
                 self._on_revocation(*entry.authority)
-            case _BlockedKeys(profile, thumbprints):
+            case _BlockedKeys(profile, thumbprints, octets):
+                self._count(profile[0], -octets)
                 for each in thumbprints:
                     _decrement(self._blocked, (profile, each))
+
+    def _count(self, namespace: str, octets: int) -> None:
+        self._all_octets += octets
+        self._octets[namespace] += octets
+        if not self._octets[namespace]:
+            del self._octets[namespace]
 
     def obscure(self, key: Key) -> None:
         """Keep the record: what was revoked stays revoked. A record never changes, so it was readable before."""

@@ -126,27 +126,6 @@ class Store(Generic[T]):
         """
         return await (self.get if self.is_sole_writer() else self.read_live)(namespace, name)
 
-    async def list(
-        self,
-        namespace: str,
-        *,
-        labels: str = "",
-        fields: str = "",
-        on_unreadable: Callable[[Unreadable], None] = lambda _: None,
-    ) -> tuple[T, ...]:
-        """All objects that match these selectors, from a live list. Raises Unavailable.
-
-        `on_unreadable` is called with each object that does not fit its model and so is missing.
-        """
-        with answering_unavailable():
-            try:
-                listing = await self._cluster.list(self._kind, namespace, labels=labels, fields=fields)
-            except errors.Gone as error:
-                raise Unavailable("The Kubernetes API took too long to list.") from error
-        for unreadable in listing.unreadable:
-            on_unreadable(unreadable)
-        return tuple(self._take(each) for each in listing.items)
-
     async def page(
         self, namespace: str, *, labels: str = "", fields: str = "", limit: int, token: str = ""
     ) -> tuple[tuple[T, ...], str]:

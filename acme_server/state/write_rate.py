@@ -11,8 +11,8 @@ from collections import Counter, deque
 from datetime import timedelta
 
 from acme_server.problems import Unavailable
-from acme_server.state.shares import RESERVE, share_of, with_reserve
 from kms.clock import Clock
+from kms.shares import RESERVE, share_of, with_reserve
 
 MINUTES = 10
 _SECONDS = 60

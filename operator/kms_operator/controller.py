@@ -15,6 +15,7 @@ from kms.clock import Clock, Entropy
 from kms.cluster.client import Cluster
 from kms.cluster.codec import Listing
 from kms.cluster.errors import AlreadyExists, ClusterError, Conflict, NotFound, Unavailable, Undecodable
+from kms.resources.deletions import Deletions
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, SECRETS, Kind
 from kms.resources.meta import Key, Resource, Unreadable, key_of
 from kms_operator.apply import PlanApplier
@@ -42,6 +43,7 @@ from kms_operator.triggers import (
     TRUST,
     ReconcileRequest,
     find_affected,
+    find_left,
     find_waiting,
     orphans_request_for,
     request_for,
@@ -109,6 +111,7 @@ class Controller:
         self._workers = workers
         self._max_requeue_seconds = max_requeue_seconds
         self._requeue_margin_seconds = requeue_margin_seconds
+        self._deletions = Deletions()
         self._reported: dict[ReconcileRequest, tuple[str, str]] = {}
         self._applier = PlanApplier(cluster, self.handle_upsert, self.handle_delete, clock, instance)
         metrics.follow_queue(lambda: len(self.queue))
@@ -231,7 +234,7 @@ class Controller:
             subject = resource
         snapshot = Snapshot(self._settings, self.cache)
         live, failure = await self._read_live(reconciler.reads(subject, snapshot))
-        snapshot = Snapshot(self._settings, self.cache, live)
+        snapshot = Snapshot(self._settings, self.cache, live, self._deletions)
         plan = reconciler.plan(subject, snapshot, now=self._clock(), entropy=self._entropy)
         if plan.check_optional_kinds:
             self.optional_kinds_wanted.set()
@@ -321,6 +324,9 @@ class Controller:
             self.queue.add(each)
         if kind in {AUTHORITIES, CREDENTIALS, PROFILES}:
             self.queue.add(orphans_request_for(deleted))
+            for request in find_left(kind, deleted, self.cache, release=self._settings.namespace):
+                self._deletions.note((kind.plural, key_of(deleted)), self._clock())
+                self.queue.add(request)
 
     def _enqueue_affected(self, kind: Kind[Any], changed: Resource | Unreadable) -> None:
         for request, delay in find_affected(kind, changed, self.cache, release=self._settings.namespace):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.core import Secret
+from kms.resources.deletions import Deletions
 from kms.resources.kinds import AUTHORITIES, POLICIES, PROFILES, SECRETS, Kind
 from kms.resources.meta import Key, LocalRef, Resource, Unreadable, key_of
 from kms.resources.policies import CertificatePolicy
@@ -46,6 +47,8 @@ class Snapshot:
     settings: OperatorSettings
     index: ObjectIndex
     live: Mapping[tuple[str, Key], Any | None] = field(default_factory=dict)
+    deletions: Deletions = field(default_factory=Deletions)
+    """Of objects whose predecessors of the same name left something, by (plural, key)."""
 
     def get(self, kind: Kind[Any], key: Key) -> Any | None:
         """Return the object with that namespace and name, if it exists."""

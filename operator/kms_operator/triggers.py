@@ -10,6 +10,7 @@ from kms.resources.authorities import CertificateAuthority
 from kms.resources.certmanager import Issuer
 from kms.resources.core import ConfigMap, Namespace, Secret
 from kms.resources.credentials import EABCredential
+from kms.resources.kept import kept_until
 from kms.resources.kinds import (
     AUTHORITIES,
     BUNDLES,
@@ -20,6 +21,7 @@ from kms.resources.kinds import (
     ISSUERS,
     POLICIES,
     PROFILES,
+    SECRETS,
     Kind,
 )
 from kms.resources.meta import Key, Resource, Unreadable, key_of
@@ -81,6 +83,17 @@ def trust_request_for(authority: Resource) -> ReconcileRequest:
 def orphans_request_for(owner: Resource | Unreadable) -> ReconcileRequest:
     """Return the request to delete what outlived one resource; the name is its UID."""
     return ReconcileRequest(ORPHANS.reconciler, owner.metadata.namespace, owner.metadata.uid)
+
+
+def find_left(
+    kind: Kind[Any], deleted: Resource | Unreadable, cache: ObjectIndex, *, release: str
+) -> Iterator[ReconcileRequest]:
+    """Return requests about keys that earlier owners of the same name have left: the time of those begins anew."""
+    namespace, name = key_of(deleted)
+    for each in cache.by_index(SECRETS, indexes.OWNER_NAME, f"{kind.kind} {namespace}/{name}"):
+        uid, is_ours = each.metadata.labels.get(OWNER_UID), each.metadata.namespace == release
+        if is_ours and uid and uid != deleted.metadata.uid and kept_until(each.metadata) is not None:
+            yield ReconcileRequest(ORPHANS.reconciler, namespace, uid)
 
 
 def find_affected(

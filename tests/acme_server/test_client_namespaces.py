@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
 from acme_server.accounts.eab_credentials import Binding
@@ -19,6 +21,7 @@ from kms.resources.meta import LocalRef
 from kms.resources.orders import Authorized, OrderSpec, token_of
 from kms.resources.policies import DNSNameRules, PolicySpec
 from kms.resources.profiles import ClientNamespaces
+from tests.support import pki
 from tests.support.acme import binding
 from tests.support.domain import KEY_ID_1, NAMESPACE, Key, World, running_world
 from tests.support.refusals import refusal
@@ -291,6 +294,29 @@ async def test_a_credential_that_was_given_to_another_namespace_leaves_its_proof
     stored = world.api.put(ORDERS, replace(forged, spec=spec))
     order = await world.services.orders.get(world.caller(account), stored.metadata.name, live=True)
     assert (await refusal(world.finalized(account, order))).type == ProblemType.ORDER_NOT_READY
+
+
+@pytest.mark.requirement("SEC22", "SEC83")
+@pytest.mark.parametrize("change", [{"client_namespace": "two"}, {"shared": True}])
+async def test_an_account_revokes_nothing_with_the_proofs_of_its_former_clients(
+    world: World, change: dict[str, Any]
+) -> None:
+    allow(world)
+    world.services.state.order_index.mark_complete()
+    owner = await world.account(Key(thumbprint="owner"), binding=Binding(world.put_credential(), KEY_ID_1))
+    issued = await world.finalized(owner, await world.proven(owner, "b.example.com"), pki.csr("b.example.com"))
+    der = x509.load_pem_x509_certificate((issued.status.certificate or "").encode()).public_bytes(Encoding.DER)
+    credential = world.put_credential("kid-2", name="given", namespace=NAMESPACE, client_namespace="one")
+    other = await world.account(binding=Binding(credential, "kid-2"))
+    await world.proven(other, "b.example.com")
+    world.credentials.put(replace(credential, spec=replace(credential.spec, **change)))
+    for sole_writer in (True, False):
+        world.sole_writer = sole_writer
+        refused = await refusal(world.services.revocations.revoke(world.caller(other), der, None))
+        assert refused.type == ProblemType.UNAUTHORIZED
+    world.credentials.put(credential)
+    await world.services.revocations.revoke(world.caller(other), der, None)
+    assert world.stored(issued).status.revocation is not None
 
 
 async def test_an_order_of_an_earlier_release_that_tells_no_namespace_is_finished(world: World) -> None:

@@ -313,9 +313,10 @@ async def test_a_certificate_has_links_to_its_other_chains(server: Server) -> No
 async def test_a_certificate_points_to_the_list_and_the_certificate_of_its_ca(server: Server) -> None:
     leaf = await server.certificate(await server.finalize(await server.ready()))
     (point,) = leaf.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
-    assert [each.value for each in point.full_name or ()] == ["http://acme.example.com/crl/pki/ca.crl"]
+    key = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier or b""
+    assert [each.value for each in point.full_name or ()] == [f"http://acme.example.com/crl/pki/ca/{key.hex()}.crl"]
     (access,) = leaf.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
-    assert access.access_location.value == "http://acme.example.com/ca/pki/ca.crt"
+    assert access.access_location.value == f"http://acme.example.com/ca/pki/ca/{key.hex()}.crt"
 
 
 @pytest.mark.requirement("SEC59", "M117")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from acme_server.metrics import Metrics
 from acme_server.namespaces import Namespaces
+from kms.cluster.retry import Timing
 from kms.resources.core import Namespace
 from kms.resources.kinds import NAMESPACES
 from kms.resources.meta import ObjectMeta
@@ -48,6 +51,35 @@ async def test_labels_that_were_read_stay_while_the_api_server_does_not_answer()
             seen = len(api.requests)
             await until(lambda: len(api.requests) > seen + 4)
             assert namespaces.labels_of("team-a") == {"team": "one"}
+
+
+@pytest.mark.requirement("SEC77")
+@pytest.mark.parametrize("names", [(), ("team-a",)], ids=["all", "one"])
+async def test_labels_that_have_not_been_received_for_half_a_minute_are_not_known(names: tuple[str, ...]) -> None:
+    """A tenant who has lost the label meanwhile must not keep what it gave him."""
+    now = 100.0
+
+    async def hurried(_: float) -> None:
+        await asyncio.sleep(0.01)
+
+    async with running_api() as api:
+        put(api, "team-a", team="one")
+        timing = Timing(sleep=hurried, monotonic=lambda: now)
+        cluster = await api.cluster(deadline=0.1)
+        namespaces = Namespaces(cluster, names=names, pause=0.01, patience=30.0, timing=timing)
+        async with in_background(namespaces.run()):
+            await until(lambda: namespaces.labels_of("team-a") == {"team": "one"})
+            await api.stop()
+            put(api, "team-a")
+            while not names and not namespaces.outage_seconds():
+                now += 0.001  # the time moves on until the end of the watch is noticed
+                await asyncio.sleep(0.001)
+            now += 29.0
+            assert namespaces.labels_of("team-a") == {"team": "one"}
+            now += 2.0
+            assert namespaces.labels_of("team-a") is None
+            await api.start()
+            await until(lambda: namespaces.labels_of("team-a") == {})
 
 
 @pytest.mark.parametrize("names", [(), ("team-a",)], ids=["all", "one"])

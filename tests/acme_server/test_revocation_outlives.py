@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from acme_server.orders import transitions
 from kms.resources.kinds import ACCOUNTS, ORDERS, REVOCATION_RECORDS, Kind
-from kms.resources.revocations import RevocationRecord
+from kms.resources.meta import ObjectMeta
+from kms.resources.revocations import AccountRevocation, RevocationRecord, RevocationRecordSpec
 from tests.support import pki
 from tests.support.acme import ClientKey, b64
 from tests.support.domain import NAMESPACE, RELEASE, World
@@ -109,6 +110,39 @@ async def test_a_revocation_that_cannot_be_recorded_is_not_confirmed_and_recorde
     await server.world.services.recorder.record_missing()
     assert len(records(server.world)) == 1
     assert (await revoke(server, leaf)).problem["type"] == "alreadyRevoked"
+
+
+@pytest.mark.requirement("SEC72", "SEC73")
+async def test_a_namespace_that_has_used_up_its_records_still_revokes(server: Server) -> None:
+    """Whoever deactivates accounts and deletes namespaces again and again must not fill etcd with records."""
+    world, state = server.world, server.world.services.state
+    leaf = await certificate(server)
+    fillers = [filler(number) for number in range(800)]
+    for each in fillers:
+        state.record_index.update(each, False)
+    assert (await revoke(server, leaf)).status == 200
+    await world.services.recorder.record_missing()
+    assert records(world) == []
+    world.clock.ahead += 2 * SECOND
+    assert serials(await listed(world)) == {leaf.serial_number}, "the order says so"
+    for each in fillers:
+        state.record_index.delete(each.metadata)
+    await world.services.recorder.record_missing()
+    assert len(records(world)) == 1
+
+
+def filler(number: int) -> RevocationRecord:
+    """The largest record: of an account that has changed its key a hundred times."""
+    thumbprints = tuple(f"{number:05}-{position:03}".ljust(43, "x") for position in range(102))
+    return RevocationRecord(
+        metadata=ObjectMeta(namespace=RELEASE, name=f"account-{number:05}", resource_version="1"),
+        spec=RevocationRecordSpec(
+            namespace=NAMESPACE,
+            profile="web",
+            until=datetime(2100, 1, 1, tzinfo=UTC),
+            account=AccountRevocation(state="deactivated", thumbprints=thumbprints),
+        ),
+    )
 
 
 async def test_what_others_have_revoked_is_recorded_by_the_server_that_leads(server: Server) -> None:

@@ -28,6 +28,7 @@ from tests.support.garbage_collection import garbage_collector
 
 pytestmark = pytest.mark.requirement("SEC77", "SEC82")
 
+KEY_ID_2 = "kid-of-another-credential"
 BAD_TIME = "2027-01-01T00:00:00+99:99"
 """What the API server admitted as a date-time."""
 
@@ -148,6 +149,21 @@ async def test_an_account_that_cannot_be_read_takes_a_slot_of_its_credential(wor
     with pytest.raises(Refused) as refused:
         await world.account(Key(thumbprint="y" * 43), binding=binding)
     assert "as many accounts as it may" in str(refused.value.detail)
+
+
+@pytest.mark.requirement("SEC38", "SEC82")
+async def test_an_account_that_cannot_be_read_takes_no_slot_of_a_credential_of_the_same_name(world: World) -> None:
+    """A tenant with an unreadable account would otherwise stop the credentials of others that have the same name."""
+    world.configure(external_account_binding="Required")
+    theirs = Binding(world.put_credential(KEY_ID_2, namespace="other", maximum_accounts=1), KEY_ID_2)
+    first = await world.account(binding=theirs)
+    spoil(world.api, ACCOUNTS, first.metadata.name, "status.contact", 7)
+    ours = Binding(world.put_credential(maximum_accounts=1), KEY_ID_1)
+    opened = await world.account(Key(thumbprint="y" * 43), binding=ours)
+    assert opened.status.state == "valid"
+    for binding, thumbprint in ((ours, "x" * 43), (theirs, "z" * 43)):
+        with pytest.raises(Refused, match="as many accounts"):
+            await world.account(Key(thumbprint=thumbprint), binding=binding)
 
 
 async def test_while_an_account_cannot_be_read_keys_are_looked_up() -> None:

@@ -128,5 +128,9 @@ def test_a_path_under_a_profile_belongs_to_its_directory(path: str, directory: s
 def test_what_certificates_point_to_is_reached_by_http() -> None:
     assert URLS.revocation_list("pki", "issuing") == "http://acme.example.com/crl/pki/issuing.crl"
     assert URLS.ca_certificate("pki", "issuing") == "http://acme.example.com/ca/pki/issuing.crt"
+    assert URLS.revocation_list("pki", "issuing", "ab12") == "http://acme.example.com/crl/pki/issuing/ab12.crl"
+    assert URLS.ca_certificate("pki", "issuing", "ab12") == "http://acme.example.com/ca/pki/issuing/ab12.crt"
+    for unusual in ("ab" * 65, ""):
+        assert URLS.revocation_list("pki", "issuing", unusual) == "http://acme.example.com/crl/pki/issuing.crl"
     elsewhere = URLs(EXTERNAL_URL, http_url="http://crl.example.com:8080")
     assert elsewhere.revocation_list("pki", "issuing") == "http://crl.example.com:8080/crl/pki/issuing.crl"

@@ -106,7 +106,8 @@ async def test_a_revocation_is_out_in_time_where_the_certificate_points_to(
 ) -> None:
     leaf = await holder.certificate("revoked.test")
     url = list_url(leaf)
-    assert url == f"{holder.installation.programs.http_url}/crl/{holder.team}/{PROFILE}.crl"
+    key_id = holder.installation.object("certificateauthority", holder.team, PROFILE)["status"]["subjectKeyID"]
+    assert url == f"{holder.installation.programs.http_url}/crl/{holder.team}/{PROFILE}/{key_id}.crl"
     _, before = await holder.listed(url)
     assert len(before) == 0
     await revoke(holder, leaf)

@@ -10,7 +10,7 @@ import pytest
 
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.core import Secret
-from kms.resources.kept import KEPT_UNTIL, kept_until
+from kms.resources.kept import KEPT_UNTIL, deleted_at, kept_until
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, PROFILES, SECRETS, Kind
 from kms.resources.meta import ObjectMeta, condition
 from kms.resources.secret_names import OWNER_UID, signing_key_name
@@ -68,6 +68,29 @@ async def test_a_deleted_ca_that_is_created_again_has_its_key_and_certificate(ru
     writes = len(running.api.writes)
     await running.reconcile_all()
     assert len(running.api.writes) == writes
+
+
+@pytest.mark.parametrize(("kind", "name", "prefix"), [(AUTHORITIES, "issuing", "ca-"), (CREDENTIALS, "web", "eab-")])
+async def test_a_key_whose_owner_comes_and_goes_unnoticed_is_kept_from_the_last_deletion(
+    running: World, kind: Kind[Any], name: str, prefix: str
+) -> None:
+    await delete(running, kind, name)
+    (kept,) = (running.secret(each.rpartition("/")[2], RELEASE) for each in running.secrets(prefix))
+    first = kept_until(kept.metadata)
+    assert first is not None
+    running.now = first - timedelta(minutes=1)
+    again = authority(uid="another") if kind is AUTHORITIES else credential(uid="another")
+    stored = running.api.put(kind, again)
+    running.controller.handle_upsert(kind, stored)
+    running.api.remove(kind, "pki", name)
+    running.controller.handle_delete(kind, stored)
+    running.now = first + timedelta(minutes=1)
+    await running.reconcile_all()
+    (kept,) = (running.secret(each.rpartition("/")[2], RELEASE) for each in running.secrets(prefix))
+    assert deleted_at(kept.metadata) == first - timedelta(minutes=1)
+    running.now = first + 40 * DAY
+    await running.reconcile_all()
+    assert running.secrets(prefix) == []
 
 
 async def test_the_profiles_of_a_deleted_ca_say_until_when_it_can_be_brought_back(running: World) -> None:

@@ -233,6 +233,29 @@ def test_the_release_namespace_holds_no_more_secrets_than_its_bounds(
     assert stated(elsewhere).reason == ("Issued" if "per" in flag else "SecretLimitReached")
 
 
+@pytest.mark.requirement("SEC75")
+def test_namespaces_at_their_share_leave_secrets_for_one_more() -> None:
+    """Namespaces below `--maximum-secrets-per-namespace` must not take all of `--maximum-secrets`."""
+    settings = replace(SETTINGS, maximum_secrets=20, maximum_secrets_per_namespace=4)
+    random = entropy()
+    held: list[Any] = [open_profile(), SERVING]
+    for number in range(40):
+        namespace = f"busy{number % 8}"
+        one = credential(f"c{number}", namespace)
+        plan = eab_credential.plan(one, snapshot_of(*held, settings=settings), now=NOW, entropy=random)
+        held += [stored(each) for each in objects(plan.apply)]
+    count = snapshot_of(*held, settings=settings).index.internal_secrets
+    shares = [count(RELEASE, f"busy{number}") for number in range(8)]
+    assert min(shares) >= 2
+    assert max(shares) <= 4
+    assert sum(shares) == count(RELEASE) < 20
+    snapshot = snapshot_of(*held, settings=settings)
+    quiet = eab_credential.plan(credential("new", "quiet"), snapshot, now=NOW, entropy=random)
+    assert stated(quiet).reason == "Issued"
+    refused = stated(eab_credential.plan(credential("more", "busy0"), snapshot, now=NOW, entropy=random))
+    assert refused.reason == "SecretLimitReached"
+
+
 def test_a_secret_that_a_tenant_labels_like_one_of_ours_uses_up_no_share() -> None:
     _, secrets = with_key("c1")
     forged = msgspec.structs.replace(

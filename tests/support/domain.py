@@ -212,10 +212,12 @@ class World:
     timing: ValidationTiming = QUICK
     replica: str = "server-0"
     orders_page: int = 100
+    profile_watchers: list[Callable[[CertificateProfile, bool], None]] = field(default_factory=list)
+    """Called with each change of a profile."""
     services: Services = field(init=False)
 
     def __post_init__(self) -> None:
-        self.profiles = Informed(self.cluster, PROFILES)
+        self.profiles = Informed(self.cluster, PROFILES, on_change=self._on_profile)
         self.policies = Informed(self.cluster, POLICIES)
         self.authorities = Informed(self.cluster, AUTHORITIES)
         self.credentials = Informed(
@@ -223,6 +225,10 @@ class World:
         )
         self.secrets = Informed(self.cluster, SECRETS, indexes={OWNER_INDEX: by_owner})
         self.namespaces = Informed(self.cluster, NAMESPACES)
+
+    def _on_profile(self, profile: CertificateProfile, deleted: bool) -> None:
+        for each in self.profile_watchers:
+            each(profile, deleted)
 
     def _on_credential(self, credential: EABCredential, deleted: bool) -> None:
         self.services.record_keeper.notice(credential, deleted)
@@ -356,14 +362,14 @@ class World:
             )
         )
 
-    def install_authority(self, **dates: Any) -> x509.Certificate:
+    def install_authority(self, uid: str = "ca-uid", **dates: Any) -> x509.Certificate:
         """Install the CA of the profile with its key."""
         now = self.clock()
         signer = pki.root(not_before=now - pki.DAY, **{"not_after": now + 365 * pki.DAY, **dates})
         certificate = signer.certificate.public_bytes(Encoding.PEM)
         self.authorities.put(
             CertificateAuthority(
-                metadata=ObjectMeta(namespace=NAMESPACE, name="ca", uid="ca-uid"),
+                metadata=ObjectMeta(namespace=NAMESPACE, name="ca", uid=uid),
                 spec=AuthoritySpec(),
                 status=AuthorityStatus(
                     certificate=certificate.decode(),
@@ -376,8 +382,8 @@ class World:
             Secret(
                 metadata=ObjectMeta(
                     namespace=RELEASE,
-                    name=signing_key_name("ca-uid"),
-                    labels={OWNER_UID: "ca-uid"},
+                    name=signing_key_name(uid),
+                    labels={OWNER_UID: uid},
                     annotations={OWNER: f"CertificateAuthority {NAMESPACE}/ca"},
                 ),
                 data={TLS_CERTIFICATE: certificate, TLS_PRIVATE_KEY: private_key_pem(signer.key)},

@@ -21,15 +21,16 @@ def garbage_collector(
     most: int = 100,
     orders_listed: asyncio.Event | None = None,
 ) -> GarbageCollector:
-    """A garbage collector of the world, which pauses as `sleep` does and deletes `most` objects at once.
+    """A garbage collector of the world that sees its profiles change from now on.
 
-    It begins as soon as `orders_listed` is set, by default at once.
+    It pauses as `sleep` does, deletes `most` objects at once, and begins as soon as `orders_listed` is set, by
+    default at once.
     """
     if orders_listed is None:
         orders_listed = asyncio.Event()
         orders_listed.set()
 
-    return GarbageCollector(
+    collector = GarbageCollector(
         world.cluster,
         orders=world.services.state.orders,
         accounts=world.services.state.accounts,
@@ -45,3 +46,5 @@ def garbage_collector(
         pace=Pacing(every=0.01, rate=50, most=most, pause=0.01),
         sleep=sleep,
     )
+    world.profile_watchers.append(collector.notice)
+    return collector

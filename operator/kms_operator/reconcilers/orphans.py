@@ -17,7 +17,7 @@ from typing import Any
 
 from kms.clock import Entropy
 from kms.resources.core import Secret
-from kms.resources.kept import kept_until
+from kms.resources.kept import deleted_at, kept_until
 from kms.resources.kinds import AUTHORITIES, CLUSTER_ISSUERS, CREDENTIALS, ISSUERS, PROFILES, SECRETS, Kind
 from kms.resources.meta import Key, Resource
 from kms.resources.secret_names import COMPONENT, ISSUER_KEY, OWNER, OWNER_UID, SIGNING_KEY, TRUST, VERIFICATION_KEY
@@ -82,16 +82,17 @@ def plan(owner: str | None, snapshot: Snapshot, *, now: datetime, entropy: Entro
     keys = [(secret, each) for each in orphaned if (secret := _key_of(each)) is not None]
     for secret, owned in sorted(keys, key=lambda each: _age(each[0])):
         until, is_gone = kept_until(secret.metadata), _is_gone(owned, snapshot)
+        again = _deleted_again(secret, owned, snapshot)
         if until is None and not is_gone:
             continue  # its owner exists, or could not be read
         counts[owned.kind, owned.key[0]] += 1
         is_too_many = owner is None and counts[owned.kind, owned.key[0]] > MAXIMUM_KEPT
-        is_over = is_too_many or (until is not None and until <= now)
+        is_over = is_too_many or (until is not None and until <= now and again is None)
         if is_gone and is_over:
             delete.append(owned.manifest)
             continue
-        if until is None:
-            marked, until = keep(secret, snapshot.settings.deletion_retention, now=now)
+        if until is None or (is_gone and again is not None):
+            marked, until = keep(secret, snapshot.settings.deletion_retention, now=again or now)
             apply.append(marked)
             message = f"{owner_name(secret)} was deleted; its key is kept until {until:%Y-%m-%dT%H:%M:%SZ} in Secret"
             events.append(Event("KeyKept", f"{message} {secret.metadata.name}", "Warning"))
@@ -112,6 +113,12 @@ def _kept_until(owned: _Owned) -> datetime | None:
 
 def _is_gone(owned: _Owned, snapshot: Snapshot) -> bool:
     return (owned.kind.plural, owned.key) in snapshot.live and not _exists(owned, snapshot)
+
+
+def _deleted_again(secret: Secret, owned: _Owned, snapshot: Snapshot) -> datetime | None:
+    """When another owner of the same name was deleted that has not taken the key over; None: none was."""
+    since = deleted_at(secret.metadata)
+    return snapshot.deletions.after((owned.kind.plural, owned.key), since) if since is not None else None
 
 
 def _age(secret: Secret) -> datetime:

@@ -185,6 +185,22 @@ async def test_a_credential_opens_as_many_accounts_as_it_may_and_the_others_leav
     assert len(accounts(world)) == maximum
 
 
+@pytest.mark.requirement("SEC74", "SEC38")
+async def test_opening_an_account_reads_no_other_accounts_of_the_credential(world: World) -> None:
+    """An account may hold 70 kB of names, so a list of a thousand would take 70 MB of memory for each request."""
+    world.configure(external_account_binding="Required")
+    binding = Binding(world.put_credential(maximum_accounts=5), KEY_ID_1)
+    for key in keys(3):
+        await register(world, key, binding=binding)
+    before = len(world.api.requests)
+    await register(world, Key(thumbprint="x" * 43), binding=binding)
+    listed = [each for each in world.api.requests[before:] if each.verb == "list" and each.plural == "acmeaccounts"]
+    assert [each.limit for each in listed] == [500, 500]
+    world.api.fail_next("list", "acmeaccounts", 410)
+    with pytest.raises(Unavailable):
+        await register(world, Key(thumbprint="y" * 43), binding=binding)
+
+
 @pytest.mark.requirement("C18")
 async def test_a_deactivated_account_keeps_its_place(world: World) -> None:
     world.configure(external_account_binding="Required")

@@ -33,14 +33,21 @@ states = st.sampled_from([None, *get_args(AccountState)])
 @given(st.lists(st.tuples(st.integers(1, 100), states), min_size=1, max_size=12, unique_by=lambda each: each[0]))
 def test_everybody_sees_the_same_order(pairs: list[tuple[int, AccountState | None]]) -> None:
     accounts = [claim(*each) for each in pairs]
-    standings = [slots.count_before(each, accounts) for each in accounts]
-    assert sorted(standings) == list(range(len(accounts)))
-    opened = [slots.count_before(each, accounts) for each in accounts if slots.is_open(each)]
-    assert all(each < len(opened) for each in opened)
+    claims = [each.metadata for each in accounts if not slots.is_open(each)]
+    opened = [each.metadata for each in accounts if slots.is_open(each)]
+    standings = [slots.count_before(each, claims=claims, opened=opened) for each in claims]
+    assert sorted(standings) == list(range(len(opened), len(accounts)))
+
+
+def test_a_claim_that_is_opened_between_the_lists_counts_once() -> None:
+    mine, other = claim(10).metadata, claim(9).metadata
+    opened = replace(other, resource_version="11")
+    assert slots.count_before(mine, claims=[mine, other], opened=[opened]) == 1
 
 
 def test_versions_are_compared_as_numbers() -> None:
-    assert slots.count_before(claim(10), [claim(9), claim(10)]) == 1
+    claims = [claim(9).metadata, claim(10).metadata]
+    assert slots.count_before(claims[1], claims=claims, opened=()) == 1
 
 
 def test_only_what_was_never_opened_goes_stale() -> None:

@@ -43,5 +43,7 @@ def test_without_tls_there_is_what_certificates_point_to_and_nothing_of_acme() -
     application = plain_application(crls=cast("CRLs", None), metrics=Metrics(), readiness=Readiness())
     assert routes_of(application) == {
         ("GET", "/crl/{namespace}/{authority}.crl"),
+        ("GET", "/crl/{namespace}/{authority}/{key}.crl"),
+        ("GET", "/ca/{namespace}/{authority}/{key}.crt"),
         ("GET", "/ca/{namespace}/{authority}.crt"),
     }

@@ -44,6 +44,8 @@ TABLE: dict[tuple[str, str], Access] = {
     ("POST", "authorizations/{order}-{position}/challenges/{type}"): Access.ACCOUNT,
     ("POST", "revoke-cert"): Access.ACCOUNT_OR_KEY,
     ("GET", "/crl/{namespace}/{authority}.crl"): Access.PUBLIC,
+    ("GET", "/crl/{namespace}/{authority}/{key}.crl"): Access.PUBLIC,
+    ("GET", "/ca/{namespace}/{authority}/{key}.crt"): Access.PUBLIC,
     ("GET", "/ca/{namespace}/{authority}.crt"): Access.PUBLIC,
 }
 BY_KEY = [path for (method, path), access in TABLE.items() if access is Access.KEY]

@@ -308,6 +308,35 @@ async def test_a_ca_that_was_deleted_has_a_list_as_long_as_its_key_is_kept(world
         world.services.crls.ca_certificate(NAMESPACE, "ca")
 
 
+@pytest.mark.requirement("SEC79", "SEC80")
+async def test_another_ca_under_the_name_of_a_deleted_one_does_not_take_its_list(world: World) -> None:
+    crls, former = world.services.crls, key_id(world)
+    seen(world, revoked_order(world, 5))
+    old = await crls.current(NAMESPACE, "ca", former)
+    certificate = x509.load_der_x509_certificate(crls.ca_certificate(NAMESPACE, "ca", former).der)
+    world.authorities.remove(NAMESPACE, "ca")
+    key = pki.key(which="another")
+    world.install_authority(with_key=key, uid="another")
+    present = key_id(world)
+    assert present != former
+    seen(world, revoked_order(world, 7))
+    world.clock.ahead += HOUR
+    for url_key, expected in ((former, {5}), (present, {7}), (None, {7}), (former, {5})):
+        renewed = x509.load_der_x509_crl((await crls.current(NAMESPACE, "ca", url_key)).der)
+        assert (pki.vouched_for(renewed, certificate), serials(renewed)) == (url_key == former, expected)
+        if url_key == former:
+            assert number_of(renewed) > number_of(x509.load_der_x509_crl(old.der))
+    assert crls.ca_certificate(NAMESPACE, "ca", former).der == certificate.public_bytes(Encoding.DER)
+    assert crls.ca_certificate(NAMESPACE, "ca", present).der != certificate.public_bytes(Encoding.DER)
+    world.remove_authority_key()
+    world.clock.ahead += HOUR
+    with pytest.raises(NotFound):
+        await crls.current(NAMESPACE, "ca", former)
+    for unknown in ("00" * 20, former):
+        with pytest.raises(NotFound):
+            crls.ca_certificate(NAMESPACE, "ca", unknown)
+
+
 @pytest.mark.requirement("SEC80")
 async def test_a_deleted_ca_has_the_entries_of_its_former_keys(world: World) -> None:
     former = key_id(world)

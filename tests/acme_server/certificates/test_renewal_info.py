@@ -126,7 +126,8 @@ async def test_of_orders_that_replace_the_same_certificate_at_once_one_is_made(
     made = [each for each in results if isinstance(each, ACMEOrder)]
     assert len(made) == 1
     assert {each.type for each in results if isinstance(each, Refused)} == {ProblemType.ALREADY_REPLACED}
-    assert len(await world.services.state.orders.list(NAMESPACE, labels="")) == 2
+    found, _ = await world.services.state.orders.page(NAMESPACE, limit=9)
+    assert len(found) == 2
 
 
 @pytest.mark.requirement("ARI-M10")

@@ -98,5 +98,6 @@ async def test_a_certificate_never_outlives_its_ca(world: World) -> None:
 @pytest.mark.requirement("SEC15")
 async def test_a_certificate_says_where_the_list_and_the_certificate_of_its_ca_are(world: World) -> None:
     leaf = build_template(world)
-    assert leaf.crl_url == "http://acme.example.com/crl/pki/ca.crl"
-    assert leaf.ca_url == "http://acme.example.com/ca/pki/ca.crt"
+    key_id = world.profile.authority.status.subject_key_id
+    assert leaf.crl_url == f"http://acme.example.com/crl/pki/ca/{key_id}.crl"
+    assert leaf.ca_url == f"http://acme.example.com/ca/pki/ca/{key_id}.crt"

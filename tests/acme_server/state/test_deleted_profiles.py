@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from acme_server.orders import transitions
 from acme_server.state.deleted_profiles import PROFILE_DELETED_AT
 from kms.resources.accounts import ACMEAccount
+from kms.resources.kept import format_time
 from kms.resources.kinds import ACCOUNTS, ORDERS, PROFILES, Kind
 from kms.resources.meta import OwnerReference, key_of
 from kms.resources.orders import ACMEOrder
@@ -75,6 +76,26 @@ async def test_a_profile_of_the_same_name_has_the_same_accounts_and_orders(world
     delete_profile(world)
     await collect(world)
     assert left(world) == {"acmeaccounts": 1, "acmeorders": 1}, "the time begins anew"
+
+
+async def test_a_profile_that_comes_and_goes_between_two_runs_is_kept_from_its_last_deletion(
+    world: World, account: ACMEAccount
+) -> None:
+    collector = garbage_collector(world)
+    await issued(world, account)
+    delete_profile(world)
+    await collector.collect()
+    world.clock.ahead = timedelta(days=6.999)
+    world.configure()
+    delete_profile(world)
+    world.clock.ahead = timedelta(days=7.001)
+    for _ in range(2):
+        await collector.collect()
+        assert left(world) == {"acmeaccounts": 1, "acmeorders": 1}
+    assert marks(world) == [format_time(world.clock() - timedelta(days=0.002))]
+    world.clock.ahead = timedelta(days=14)
+    await collector.collect()
+    assert left(world) == {"acmeaccounts": 0, "acmeorders": 0}
 
 
 async def test_a_profile_that_the_server_cannot_read_is_not_gone(world: World, account: ACMEAccount) -> None:

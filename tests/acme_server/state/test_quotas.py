@@ -15,11 +15,11 @@ from acme_server.orders import transitions
 from acme_server.problems import ProblemType, Refused
 from acme_server.state.index import Index
 from acme_server.state.quotas import ObjectQuota, OpenOrderQuota, ProfileLimits, Usage
-from acme_server.state.shares import share_of
 from acme_server.state.weight import weigh_order
 from kms.resources.accounts import ACMEAccount
 from kms.resources.meta import LocalRef
 from kms.resources.orders import ACMEOrder, Authorized, OrderStatus, StoredProblem
+from kms.shares import share_of
 from tests.support.accounts import account
 from tests.support.acme import profile
 from tests.support.acmeorders import LIFETIME, NOW, certified, order, proven

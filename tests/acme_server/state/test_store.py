@@ -192,17 +192,11 @@ async def test_what_the_api_server_cannot_do_is_unavailable(
     api: FakeApiServer, store: Store[ACMEAccount], status: int, retry_after: int
 ) -> None:
     api.fail_next("*", PLURAL, status, times=99, retry_after=7 if retry_after == 7 else None)
-    for call in (store.get("pki", "a"), store.add(account("a")), store.list("pki", labels="")):
+    for call in (store.get("pki", "a"), store.add(account("a")), store.page("pki", limit=9)):
         with pytest.raises(Unavailable) as caught:
             await call
         assert caught.value.retry_after == retry_after
         assert "injected" not in caught.value.detail
-
-
-async def test_a_list_that_took_too_long_is_unavailable(api: FakeApiServer, store: Store[ACMEAccount]) -> None:
-    api.fail_next("list", PLURAL, 410)
-    with pytest.raises(Unavailable):
-        await store.list("pki", labels="")
 
 
 async def test_a_namespace_that_is_gone_is_unavailable(api: FakeApiServer, store: Store[ACMEAccount]) -> None:
@@ -277,7 +271,8 @@ async def test_objects_are_normalised_wherever_they_come_from(cluster: Cluster, 
     added = await store.add(account("a"))
     assert added.status.contact == ("default",)
     api.put(ACCOUNTS, account("b"))
-    for found in (await store.get("pki", "b"), *(await store.list("pki", labels=""))):
+    listed, _ = await store.page("pki", limit=9)
+    for found in (await store.get("pki", "b"), *listed):
         assert found is not None
         assert found.status.contact == ("default",)
     # What normalising adds is not a change worth a write.

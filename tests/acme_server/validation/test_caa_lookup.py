@@ -110,6 +110,25 @@ def deep(prefix: str, names: int = 100, labels: int = 5) -> list[str]:
     ]
 
 
+@pytest.mark.requirement("SEC74", "SEC75")
+async def test_by_default_a_namespace_has_half_of_the_lookups_and_an_account_half_of_that() -> None:
+    records = ScriptedCAA()
+    records.gate = asyncio.Event()
+    lookup = CAALookup(records.caa)
+
+    def find(namespace: str, account: str) -> asyncio.Task[dict[str, RelevantSet]]:
+        names = [f"n{number}.{account}.{namespace}" for number in range(20)]
+        return asyncio.create_task(lookup.find_relevant(names, Holder(namespace, account)))
+
+    tasks, expected = [], (("one", "a", 8), ("one", "b", 16), ("one", "c", 16), ("two", "d", 24), ("two", "e", 32))
+    for namespace, account, running in (*expected, ("three", "f", 32)):
+        tasks.append(find(namespace, account))
+        await asyncio.sleep(0.01)
+        assert len(records.asked) == running
+    records.gate.set()
+    await asyncio.gather(*tasks)
+
+
 @pytest.mark.requirement("SEC74")
 async def test_lookups_of_one_tenant_delay_those_of_another_by_one_turn() -> None:
     gate = asyncio.Event()
