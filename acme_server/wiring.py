@@ -220,6 +220,7 @@ class Services:
             caa=caa,
             urls=urls,
             quota=state.order_quota,
+            objection=validation.objection,
             clock=clock,
             metrics=metrics,
         )

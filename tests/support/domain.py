@@ -215,6 +215,7 @@ class World:
     services: Services = field(init=False)
 
     def __post_init__(self) -> None:
+        self.api.store.clock = self.clock
         self.profiles = Informed(self.cluster, PROFILES)
         self.policies = Informed(self.cluster, POLICIES)
         self.authorities = Informed(self.cluster, AUTHORITIES)
