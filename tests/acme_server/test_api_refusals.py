@@ -129,7 +129,6 @@ async def test_a_quota_that_two_objects_use_at_once_is_busy(server: Server) -> N
     assert (await server.order()).status == 201
 
 
-@pytest.mark.requirement("SEC86")
 async def test_thousands_of_refusals_are_one_event(server: Server) -> None:
     async with reporting(server.world):
         server.world.api.fail_next("create", "acmeorders", 422, times=300)
