@@ -135,7 +135,8 @@ class Accounts:
                 claimed, created = await self._claims.claim(wanted_account)
             if slots.is_open(claimed):
                 return _require_key(claimed, key), False
-            if not _same_binding(claimed, wanted_account):
+            if claimed.spec != wanted_account.spec:
+                # Another binding was presented before; or the object was made by hand, for the key of somebody else.
                 await self._claims.remove_stale(claimed)
                 continue
             if not await self._within_limit(claimed, credential):
@@ -268,11 +269,6 @@ def _account(holder: KeyHolder, binding: Binding | None, credential: EABCredenti
             profile_ref=LocalRef(name=profile.name), key=key.jwk, thumbprint=key.thumbprint, external_account=external
         ),
     )
-
-
-def _same_binding(one: ACMEAccount, other: ACMEAccount) -> bool:
-    mine, its = one.spec.external_account, other.spec.external_account
-    return (mine and (mine.uid, mine.key_id)) == (its and (its.uid, its.key_id))
 
 
 def _require_key(account: ACMEAccount, key: AccountKey) -> ACMEAccount:
