@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
@@ -24,7 +25,7 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 T = TypeVar("T", bound=Payload)
 MAXIMUM_CERTIFICATE = 32 * 1024
 """Octets of a certificate that is to be revoked: a hundred of the longest names fit."""
-_ZERO_TIME = "0001-01-01T00:00:00"
+_ZERO_TIME = re.compile(r"0001-01-01T00:00:00(\.0+)?(Z|[+-]00:00)")
 Time = Annotated[datetime, Meta(tz=True)]
 Contacts = Annotated[tuple[Text, ...], Meta(max_length=MAXIMUM_CONTACTS)]
 
@@ -108,7 +109,7 @@ def without_absent(members: dict[str, Any], type_: type[Payload]) -> dict[str, A
         name: value
         for name, value in members.items()
         if name not in optional
-        or not (value is None or value == "" or (optional[name] and str(value).startswith(_ZERO_TIME)))
+        or not (value is None or value == "" or (optional[name] and _ZERO_TIME.fullmatch(str(value))))
     }
 
 
