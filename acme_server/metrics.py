@@ -52,6 +52,14 @@ class Metrics:
         self._caa_checks = cache(
             self._counter("caa_checks", "CAA checks of names by mode and result.", "mode", "result").labels
         )
+        self._api_refusals = cache(
+            self._counter(
+                "api_refusals",
+                "Requests that the API server refused by a quota, admission, the schema or RBAC.",
+                "kind",
+                "verb",
+            ).labels
+        )
         self.api = APIMetrics(self.registry, "server")
         self._cache_size = self._gauge("cache_objects", "Objects in a cache.", "cache")
         self._cache_age = self._gauge(
@@ -94,6 +102,10 @@ class Metrics:
     def count_caa_check(self, mode: str, result: str) -> None:
         """Count a CAA check in mode `Report` or `Enforce`: `allowed`, `forbidden` or `failed`."""
         self._caa_checks(mode, result).inc()
+
+    def count_api_refusal(self, kind: str, verb: str) -> None:
+        """Count a request that the API server refused until a person acts. `kind` is a plural: `acmeorders`."""
+        self._api_refusals(kind, verb).inc()
 
     def count_refused_connection(self) -> None:
         """Count a connection that was closed because too many were open."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from functools import cache
+from typing import Annotated, Any, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta
@@ -22,6 +25,7 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 T = TypeVar("T", bound=Payload)
 MAXIMUM_CERTIFICATE = 32 * 1024
 """Octets of a certificate that is to be revoked: a hundred of the longest names fit."""
+_ZERO_TIME = re.compile(r"0001-01-01T00:00:00(\.0+)?(Z|[+-]00:00)")
 Time = Annotated[datetime, Meta(tz=True)]
 Contacts = Annotated[tuple[Text, ...], Meta(max_length=MAXIMUM_CONTACTS)]
 
@@ -43,7 +47,7 @@ class AccountUpdate(Payload, frozen=True, kw_only=True):
 
 
 class NewOrder(Payload, frozen=True, kw_only=True):
-    """The request for a certificate (RFC 8555, 7.4). An empty `profile` means none: certbot sends that.
+    """The request for a certificate (RFC 8555, 7.4).
 
     `replaces` identifies the certificate that this one comes for (RFC 9773, 5).
     """
@@ -95,9 +99,33 @@ class Revocation(Payload, frozen=True, kw_only=True):
         return der
 
 
+def without_absent(members: dict[str, Any], type_: type[Payload]) -> dict[str, Any]:
+    """The members without those that are optional and say nothing: null, "", and for times Go's zero time.
+
+    Clients whose language has no absent values send these.
+    """
+    optional = _optional(type_)
+    return {
+        name: value
+        for name, value in members.items()
+        if name not in optional
+        or not (value is None or value == "" or (optional[name] and _ZERO_TIME.fullmatch(str(value))))
+    }
+
+
+@cache
+def _optional(type_: type[Payload]) -> Mapping[str, bool]:
+    """The optional members of the type, and whether they are times."""
+    fields = (each for each in msgspec.structs.fields(type_) if not each.required)
+    return {each.encode_name: Time in get_args(each.type) for each in fields}
+
+
 def decode(payload: bytes, type_: type[T]) -> T:
-    """The payload as a value of that type. Raises Refused (malformed) that says which member is wrong."""
+    """The payload as a value of that type; see `without_absent`.
+
+    Raises Refused (malformed) that says which member is wrong.
+    """
     try:
-        return msgspec.convert(json_object(payload, "The payload"), type_)
+        return msgspec.convert(without_absent(json_object(payload, "The payload"), type_), type_)
     except msgspec.ValidationError as error:
         raise malformed(f"The payload is not what this resource takes: {error}.") from None

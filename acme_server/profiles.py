@@ -80,19 +80,23 @@ class Profiles:
         return OrderProfile(combined, name, entries[name])
 
     def of_order(self, profile: Profile, order: ACMEOrder) -> Profile:
-        """The profile by which the order's certificate is issued, even if the directory no longer offers its name.
+        """The profile by which the order's certificate is issued.
 
-        Raises Refused (invalidProfile) if the profile behind the name is gone, and Unavailable if it is not ready.
+        What the order says is not enough: the directory must offer that profile now, by the name that the order has.
+        Raises Refused (invalidProfile) if it does not or the profile is gone, and Unavailable if it is not ready.
         """
         contents = order.spec.contents_ref
         if contents is None:
             return profile
+        name = quoted(order.spec.profile or contents.name)
+        offered = (each.profile_ref for each in profile.acme.profiles if each.name == order.spec.profile)
+        if contents not in offered:
+            raise Refused(
+                ProblemType.INVALID_PROFILE, f"The directory does not offer the profile {name} of the order any more."
+            )
         combined = self._combine(profile, contents.name)
         if combined is None:
-            raise Refused(
-                ProblemType.INVALID_PROFILE,
-                f"The profile {quoted(order.spec.profile or contents.name)} of the order no longer exists.",
-            )
+            raise Refused(ProblemType.INVALID_PROFILE, f"The profile {name} of the order no longer exists.")
         return combined
 
     def authority(self, profile: Profile, order: ACMEOrder) -> CertificateAuthority:

@@ -116,6 +116,7 @@ class Server:
             "revocation records": partial(services.recorder.run, lambda: election.leading),
             "unfinished orders": partial(services.unfinished_orders.run, services.orders.finish),
             "cancellation of orders": services.cancellation.run,
+            "events": services.refusals.run,
             "peers": replicas.run,
             "event loop delay": metrics.measure_loop_delay,
         }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from acme_server.accounts.slots import is_account
 from acme_server.metrics import Metrics
@@ -16,13 +17,14 @@ from acme_server.state.full_sync import FullSync
 from acme_server.state.index import Index
 from acme_server.state.quotas import ObjectQuota, OpenOrderQuota
 from acme_server.state.revocation_records import RevocationRecords
-from acme_server.state.store import Store
+from acme_server.state.store import Store, Verb
 from acme_server.state.weight import memory_of_account, memory_of_order, weigh_account, weigh_order
 from acme_server.state.write_rate import WriteRate
 from acme_server.tasks import Work
 from kms.clock import Clock
 from kms.cluster.change_feed import ChangeFeed
 from kms.cluster.client import Cluster
+from kms.cluster.errors import ClusterError
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS, ORDERS, REVOCATION_RECORDS, Kind
 from kms.resources.meta import Resource
@@ -74,6 +76,7 @@ class State:
         clock: Clock,
         is_sole_writer: Callable[[], bool],
         on_revocation: Callable[[str, str], None],
+        on_refused: Callable[[Kind[Any], Verb, Resource | None, ClusterError], None],
     ) -> State:
         """Wire the stores, their indexes and the watches."""
         account_index: Index[ACMEAccount] = Index()
@@ -93,6 +96,7 @@ class State:
             weigh=memory_of_account,
             index=account_index,
             is_sole_writer=account_cache_is_current,
+            on_refused=partial(on_refused, ACCOUNTS),
         )
         write_rate = WriteRate(
             clock=clock,
@@ -109,9 +113,16 @@ class State:
             index=order_index,
             is_sole_writer=is_sole_writer,
             admit_write=_admission(write_rate),
+            on_refused=partial(on_refused, ORDERS),
         )
         # Records never change and are not read again, so none is kept in the cache.
-        records = Store(cluster, REVOCATION_RECORDS, capacity=1, index=record_index)
+        records = Store(
+            cluster,
+            REVOCATION_RECORDS,
+            capacity=1,
+            index=record_index,
+            on_refused=partial(on_refused, REVOCATION_RECORDS),
+        )
         revoked = RevocationRecords(record_index, on_revocation=on_revocation, namespace_share=settings.namespace_share)
         namespaces, release = settings.watch_namespaces, (settings.namespace,)
         account_sync = FullSync(cluster, ACCOUNTS, account_index, namespaces=namespaces)

@@ -27,6 +27,7 @@ from acme_server.profiles import Profiles
 from acme_server.server_state import State
 from acme_server.settings import ServerSettings, ValidationSettings
 from acme_server.state.garbage_collector import GarbageCollector
+from acme_server.state.refusals import Refusals
 from acme_server.state.retention import AFTER_COMPROMISE
 from acme_server.state.revocation_recorder import RevocationRecorder
 from acme_server.state.turns import Turns
@@ -122,6 +123,7 @@ class Services:
     record_keeper: RecordKeeper
     recorder: RevocationRecorder
     unfinished_orders: UnfinishedOrders
+    refusals: Refusals
     state: State
 
     @classmethod
@@ -139,12 +141,20 @@ class Services:
         """Wire the services and their state."""
         clock, entropy, metrics = environment.clock, environment.entropy, environment.metrics
         revocations = RevocationCounter()
+        refusals = Refusals(
+            cluster=cluster,
+            find_profile=configuration.profiles.get,
+            instance=environment.replica,
+            clock=clock,
+            metrics=metrics,
+        )
         state = State.build(
             cluster,
             settings,
             clock=clock,
             is_sole_writer=environment.is_sole_writer,
             on_revocation=revocations.increment,
+            on_refused=refusals.report,
         )
         accounts, orders = state.accounts, state.orders
 
@@ -220,6 +230,7 @@ class Services:
             caa=caa,
             urls=urls,
             quota=state.order_quota,
+            objection=validation.objection,
             clock=clock,
             metrics=metrics,
         )
@@ -316,5 +327,6 @@ class Services:
             ),
             recorder=recorder,
             unfinished_orders=UnfinishedOrders(state.order_index),
+            refusals=refusals,
             state=state,
         )

@@ -1,4 +1,7 @@
-"""Contact URLs of accounts (RFC 8555, 7.3). They keep their spelling: cert-manager compares them."""
+"""Contact URLs of accounts (RFC 8555, 7.3). They keep their spelling: cert-manager compares them.
+
+Only blanks behind the scheme are skipped, which clients take over from the input of a person ("mailto: a@example.com").
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from acme_server.problems import ProblemType, Refused
 
 _MAXIMUM_LENGTH = 320
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_BLANKS = re.compile(r"\A(mailto:)[ \t]+", re.IGNORECASE)
 # One addr-spec of RFC 5322 without comments, quoted strings and folding: what people and programs have as addresses.
 # Percent-encoding (RFC 6068) is kept; "?" and "," cannot match, so neither hfields nor a second address can.
 _ADDRESS = re.compile(
@@ -22,7 +26,7 @@ def parse(contacts: Iterable[str]) -> tuple[str, ...]:
 
     Raises Refused: unsupportedContact for another scheme, invalidContact for a value that is no address.
     """
-    unique = tuple(dict.fromkeys(contacts))
+    unique = tuple(dict.fromkeys(_BLANKS.sub(r"\1", each, count=1) for each in contacts))
     for each in unique:
         _check(each)
     return unique

@@ -18,9 +18,10 @@ from acme_server.jose.jwk import AccountKey
 from acme_server.model import Caller
 from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.state.certificates import Certificates
-from acme_server.state.quotas import ObjectQuota
+from acme_server.state.quotas import ObjectQuota, ProfileLimits
 from acme_server.state.revocation_records import RevocationRecords
 from acme_server.state.store import Store
+from acme_server.state.weight import weigh_account
 from kms.clock import Clock
 from kms.pki.keys import fingerprint
 from kms.resources.accounts import ACMEAccount
@@ -80,8 +81,9 @@ class KeyRollovers:
             raise Refused(ProblemType.MALFORMED, "The new key was that of an account that is closed; make a new one.")
         begun = self._clock()
         rules.with_key(account, key, old=old, now=begun)  # refuse before claiming the key
-        self._quota.admit(profile, limit=None, field="")
-        claim = await self._claim(caller, key)
+        alias = key_claims.alias_for(caller, key)
+        with self._quota.hold(profile, "", weigh_account(alias), ProfileLimits()):
+            claim = await self._claim(caller, alias)
 
         def transition(current: ACMEAccount) -> ACMEAccount:
             now = self._clock()
@@ -98,13 +100,13 @@ class KeyRollovers:
         logger.info("account key changed", extra={"account": changed.metadata.name, "profile": "/".join(profile.key)})
         return changed
 
-    async def _claim(self, caller: Caller, key: AccountKey) -> ACMEAccount | None:
-        """Create an alias for the key; None if the account has one already, because it had the key before."""
+    async def _claim(self, caller: Caller, alias: ACMEAccount) -> ACMEAccount | None:
+        """Create the alias for a key; None if the account has one already, because it had the key before."""
         for _ in range(TRIES):
-            holder, created = await self._claims.claim(key_claims.alias_for(caller, key))
+            holder, created = await self._claims.claim(alias)
             if created:
                 return holder
-            if holder.metadata.uid == caller.account.metadata.uid and holder.thumbprint != key.thumbprint:
+            if holder.metadata.uid == caller.account.metadata.uid and holder.thumbprint != alias.spec.thumbprint:
                 return None
             if slots.is_open(holder):
                 raise KeyInUse(holder)

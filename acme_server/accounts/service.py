@@ -20,10 +20,11 @@ from acme_server.payloads import AccountUpdate, NewAccount
 from acme_server.problems import AccountNotValid, NotFound, ProblemType, Refused, Unavailable
 from acme_server.state.account_keys import account_name
 from acme_server.state.certificates import Certificates
-from acme_server.state.quotas import ObjectQuota
+from acme_server.state.quotas import ObjectQuota, ProfileLimits
 from acme_server.state.revocation_recorder import RevocationRecorder
 from acme_server.state.revocation_records import RevocationRecords
 from acme_server.state.store import Store, Vanished
+from acme_server.state.weight import weigh_account
 from kms.clock import Clock
 from kms.resources.accounts import AccountSpec, AccountStatus, ACMEAccount, CredentialBinding
 from kms.resources.credentials import EABCredential
@@ -126,15 +127,18 @@ class Accounts:
                 "the key identifier and secret of an EABCredential.",
             )
         credential = await self._credentials.confirm(profile, binding) if binding is not None else None
-        limit = profile.acme.maximum_accounts
-        self._quota.admit(profile, limit=limit, field="spec.enrollment.acme.maximumAccounts")
+        limits = ProfileLimits(
+            objects=profile.acme.maximum_accounts, objects_field="spec.enrollment.acme.maximumAccounts"
+        )
         status = AccountStatus(state="valid", contact=contact, terms_of_service_agreed=profile.acme.terms_of_service)
         wanted_account = _account(holder, binding, credential)
         for _ in range(TRIES):
-            claimed, created = await self._claims.claim(wanted_account)
+            with self._quota.hold(profile, "", weigh_account(wanted_account), limits):
+                claimed, created = await self._claims.claim(wanted_account)
             if slots.is_open(claimed):
                 return _require_key(claimed, key), False
-            if not _same_binding(claimed, wanted_account):
+            if claimed.spec != wanted_account.spec:
+                # Another binding was presented before; or the object was made by hand, for the key of somebody else.
                 await self._claims.remove_stale(claimed)
                 continue
             if not await self._within_limit(claimed, credential):
@@ -279,11 +283,6 @@ def _account(holder: KeyHolder, binding: Binding | None, credential: EABCredenti
             profile_ref=LocalRef(name=profile.name), key=key.jwk, thumbprint=key.thumbprint, external_account=external
         ),
     )
-
-
-def _same_binding(one: ACMEAccount, other: ACMEAccount) -> bool:
-    mine, its = one.spec.external_account, other.spec.external_account
-    return (mine and (mine.uid, mine.key_id)) == (its and (its.uid, its.key_id))
 
 
 def _require_key(account: ACMEAccount, key: AccountKey) -> ACMEAccount:

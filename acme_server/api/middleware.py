@@ -23,6 +23,9 @@ from kms.cluster import errors
 
 logger = logging.getLogger(__name__)
 
+_REFUSED = 30
+"""Retry-After of what a person has to allow first, in seconds."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -59,11 +62,17 @@ def _answer_error(error: Exception, request: web.Request) -> web.Response:
             _log_refusal(error, request)
             return answer_refusal(error)
         case Unavailable():
-            _log_failure("service unavailable", request, detail=error.detail, retry_after=error.retry_after)
+            cause = str(error.__cause__) if isinstance(error.__cause__, errors.ClusterError) else None
+            _log_failure(
+                "service unavailable", request, detail=error.detail, retry_after=error.retry_after, error=cause
+            )
             return answer_unavailable(error.detail, error.retry_after)
         case errors.Unavailable():
             logger.warning("Kubernetes API unavailable", extra={"error": str(error)})
             return answer_unavailable("The Kubernetes API server cannot be reached now.", error.retry_after)
+        case errors.Forbidden() | errors.Invalid():
+            logger.warning("the Kubernetes API refused a request", extra={"error": str(error)})
+            return answer_unavailable("The Kubernetes API does not allow this at the moment.", _REFUSED)
         case web.HTTPException():
             return answer_refusal(_refusal_of(error))
         case _:

@@ -1,12 +1,13 @@
 """The JSON objects of RFC 8555, 7.1 that clients receive.
 
 Members without a value are absent: several clients fail on empty strings and null.
-Times are aware and in UTC, so the encoder writes them in the form of RFC 3339 (`2026-11-23T14:00:00Z`).
+Times are whole seconds in UTC (`2026-11-23T14:00:00Z`): not every client reads fractions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from acme_server.api.problems import stored_problem
@@ -18,6 +19,11 @@ from kms.resources import ACMEAccount, ACMEOrder
 from kms.resources.orders import Authorization, Challenge, challenge_of, token_of
 
 View = dict[str, Any]
+
+
+def timestamp(moment: datetime) -> str:
+    """The time in the form of RFC 3339 as all clients read it: `2026-11-23T14:00:00Z`."""
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def directory(profile: Profile, offered: Mapping[str, str], urls: URLs) -> View:
@@ -74,15 +80,15 @@ def order(order: ACMEOrder, urls: URLs) -> View:
     spec, status = order.spec, order.status
     view: View = {
         "status": status.state,
-        "expires": spec.expires,
+        "expires": timestamp(spec.expires),
         "identifiers": spec.identifiers,
         "authorizations": urls.authorizations(order),
         "finalize": urls.finalize(order),
     }
     if spec.not_before is not None:
-        view["notBefore"] = spec.not_before
+        view["notBefore"] = timestamp(spec.not_before)
     if spec.not_after is not None:
-        view["notAfter"] = spec.not_after
+        view["notAfter"] = timestamp(spec.not_after)
     if spec.replaces is not None:
         view["replaces"] = spec.replaces
     if spec.profile is not None:
@@ -96,7 +102,8 @@ def order(order: ACMEOrder, urls: URLs) -> View:
 
 def renewal_info(info: RenewalInfo) -> View:
     """When to renew a certificate."""
-    return {"suggestedWindow": {"start": info.window.start, "end": info.window.end}}
+    window = info.window
+    return {"suggestedWindow": {"start": timestamp(window.start), "end": timestamp(window.end)}}
 
 
 def authorization(order: ACMEOrder, position: int, urls: URLs) -> View:
@@ -104,7 +111,7 @@ def authorization(order: ACMEOrder, position: int, urls: URLs) -> View:
     shown = order.status.authorizations[position]
     view: View = {
         "status": shown.state,
-        "expires": shown.expires,
+        "expires": timestamp(shown.expires),
         "identifier": shown.identifier,
         "challenges": [_challenge(order, position, each, urls) for each in _relevant(shown)],
     }
@@ -134,7 +141,7 @@ def _challenge(order: ACMEOrder, position: int, challenge: Challenge, urls: URLs
         "token": token_of(order.spec, position, challenge.type) or "",
     }
     if challenge.validated is not None:
-        view["validated"] = challenge.validated
+        view["validated"] = timestamp(challenge.validated)
     if challenge.error is not None:
         view["error"] = stored_problem(challenge.error)
     return view

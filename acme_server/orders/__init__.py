@@ -7,6 +7,7 @@ identifiers            identifiers of ACME as names
 lifetimes              dates and lifetimes of orders, authorizations and certificates
 authorization_reuse    names that need no new challenge
 replacement            orders that replace a certificate (RFC 9773)
+spec_admission         checks what the spec of an order claims, before a certificate is made
 validation_results     stores the results of challenges
 caa                    CAA checks after a challenge and before issuance
 finalize               accepts the CSR and issues the certificate

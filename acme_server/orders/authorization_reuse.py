@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 
 from acme_server.accounts.eab_credentials import EABCredentials
-from acme_server.model import Caller
-from acme_server.orders.identifiers import identifier_of
-from acme_server.orders.lifetimes import is_over
+from acme_server.model import Caller, Profile
+from acme_server.orders.identifiers import identifier_of, name_of
+from acme_server.orders.lifetimes import is_over, proof_ends
 from acme_server.orders.policy import challenges_for
 from acme_server.state.authorizations import Authorizations, Holder, ProvenAuthorization, own_authorization
 from acme_server.state.store import Store
@@ -84,12 +85,18 @@ def find_reusable(
 
 
 def state_of(
-    order: ACMEOrder, relied_on: Authorized, original: ACMEOrder | None, *, now: datetime
+    order: ACMEOrder,
+    relied_on: Authorized,
+    original: ACMEOrder | None,
+    *,
+    now: datetime,
+    profile: Profile | None = None,
 ) -> AuthorizationState:
     """The state of an authorization that the order reuses. `original` is the order it was made for; None: deleted.
 
     What the order says is not enough: the original must be of the same account, profile and namespace of clients, and
-    have proven the same identifier itself.
+    have proven the same identifier itself; with `profile`, by a challenge that the profile offers, and not longer ago
+    than it allows.
     """
     if original is None or relied_on.position is None:
         return "revoked"
@@ -103,9 +110,20 @@ def state_of(
         or authorization.state in {"pending", "invalid"}
     ):
         return "revoked"
-    if authorization.state == "valid" and is_over(authorization.expires, now=now):
-        return "expired"
-    return authorization.state
+    if authorization.state != "valid":
+        return authorization.state
+    expires = authorization.expires
+    if profile is not None:
+        proof = next((each for each in authorization.challenges if each.state == "valid"), None)
+        if proof is None or proof.validated is None or not _is_offered(order, relied_on, proof.type, profile):
+            return "revoked"
+        expires = proof_ends(original, expires, validated=proof.validated, profile=profile)
+    return "expired" if is_over(expires, now=now) else "valid"
+
+
+def _is_offered(order: ACMEOrder, relied_on: Authorized, type_: ChallengeType, profile: Profile) -> bool:
+    name = name_of(order.spec.identifiers[relied_on.authorization])
+    return type_ in challenges_for(name, profile.acme.challenges)
 
 
 class AuthorizationReuse:
@@ -142,18 +160,22 @@ class AuthorizationReuse:
             # The credential was given to other clients since: they prove the names themselves. Orders of an earlier
             # release tell no namespace.
             return given | {each.authorization: "revoked" for each in order.spec.authorized if each.order is not None}
-        unconfirmed = self._find_unconfirmed(order, trust_index=self._orders.is_sole_writer())
-        return given | await self._find_lost(order, unconfirmed)
+        profile = caller.profile
+        confirmed = partial(self._is_good_in_index, profile=profile) if self._orders.is_sole_writer() else _nothing
+        return given | await self._find_lost(order, _unconfirmed(order, confirmed), profile)
 
     async def find_known_lost(self, order: ACMEOrder) -> Mapping[int, AuthorizationState]:
         """The reused authorizations that this replica knows to be lost. Enough for answers to polls."""
-        return await self._find_lost(order, self._find_unconfirmed(order, trust_index=True))
+        return await self._find_lost(order, _unconfirmed(order, self._is_valid_in_index))
 
-    def _find_unconfirmed(self, order: ACMEOrder, *, trust_index: bool) -> tuple[Authorized, ...]:
-        return tuple(
-            each
-            for each in order.spec.authorized
-            if each.order is not None and not (trust_index and self._is_valid_in_index(order, each))
+    def _is_good_in_index(self, order: ACMEOrder, each: Authorized, *, profile: Profile) -> bool:
+        """Whether the authorization is certainly valid, by what the profile says now. If not, its order is read."""
+        proof = self._authorizations.find(Holder.of(order, order.spec.identifiers[each.authorization]))
+        return (
+            proof is not None
+            and self._is_valid_in_index(order, each)
+            and self._clock() - profile.authorization_lifetime < proof.validated
+            and _is_offered(order, each, proof.type, profile)
         )
 
     def _is_valid_in_index(self, order: ACMEOrder, each: Authorized) -> bool:
@@ -164,11 +186,14 @@ class AuthorizationReuse:
             and (self._authorizations.holds(holder, each.order, each.position))
         )
 
-    async def _find_lost(self, order: ACMEOrder, unconfirmed: Collection[Authorized]) -> dict[int, AuthorizationState]:
+    async def _find_lost(
+        self, order: ACMEOrder, unconfirmed: Collection[Authorized], profile: Profile | None = None
+    ) -> dict[int, AuthorizationState]:
         originals = await self._read(order, {each.order for each in unconfirmed if each.order is not None})
         now = self._clock()
         states = {
-            each.authorization: state_of(order, each, originals.get(each.order or ""), now=now) for each in unconfirmed
+            each.authorization: state_of(order, each, originals.get(each.order or ""), now=now, profile=profile)
+            for each in unconfirmed
         }
         return {position: state for position, state in states.items() if state != "valid"}
 
@@ -177,3 +202,12 @@ class AuthorizationReuse:
         namespace = order.metadata.namespace
         found = await asyncio.gather(*(self._orders.read_live(namespace, name) for name in wanted))
         return dict(zip(wanted, found, strict=True))
+
+
+def _nothing(_order: ACMEOrder, _each: Authorized) -> bool:
+    """Confirm no authorization: another replica may have changed its order."""
+    return False
+
+
+def _unconfirmed(order: ACMEOrder, confirmed: Callable[[ACMEOrder, Authorized], bool]) -> tuple[Authorized, ...]:
+    return tuple(each for each in order.spec.authorized if each.order is not None and not confirmed(order, each))

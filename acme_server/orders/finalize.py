@@ -26,6 +26,8 @@ from acme_server.orders.authorization_reuse import AuthorizationReuse
 from acme_server.orders.caa import CAA
 from acme_server.orders.certificate_template import template
 from acme_server.orders.lifetimes import base_time, is_fresh, is_over
+from acme_server.orders.policy import Objection
+from acme_server.orders.spec_admission import admit_spec
 from acme_server.problems import AccountNotValid, NotFound, ProblemType, Refused, Unavailable
 from acme_server.profiles import Profiles
 from acme_server.state.account_keys import AccountKeys, account_name
@@ -63,6 +65,7 @@ class OrderFinalization:
         caa: CAA,
         urls: URLs,
         quota: ObjectQuota[ACMEOrder],
+        objection: Objection,
         clock: Clock,
         metrics: Metrics,
         timer: Callable[[], float] = time.perf_counter,
@@ -78,6 +81,7 @@ class OrderFinalization:
         self._caa = caa
         self._urls = urls
         self._quota = quota
+        self._objection = objection
         self._clock = clock
         self._metrics = metrics
         self._timer = timer
@@ -87,8 +91,8 @@ class OrderFinalization:
     async def finalize(self, caller: Caller, order: ACMEOrder, der: bytes) -> ACMEOrder:
         """Issue the certificate. The order stays in processing while the issuer is not ready.
 
-        The same CSR again gets the same order. Raises Refused: orderNotReady, badCSR and caa, after which the order
-        stays ready; AccountNotValid, NotFound and Unavailable.
+        The same CSR again gets the same order. Raises Refused: orderNotReady, badCSR, invalidProfile, malformed,
+        rejectedIdentifier and caa, after which the order stays ready; AccountNotValid, NotFound and Unavailable.
         """
         digest = hashlib.sha256(der).hexdigest()
         async with self._locks.setdefault(key_of(order), asyncio.Lock()):
@@ -99,12 +103,7 @@ class OrderFinalization:
             if transitions.is_replay(order, digest):
                 return await self._finish(caller.profile, order)
             order = await self._require_authorizations(caller, order)
-            self._credentials.admit_profile(caller.account, order.spec.profile if order.spec.contents_ref else None)
-            profile = self._profiles.of_order(caller.profile, order)
-            request = await in_thread_if_large(policy.parse_csr, der, size=len(der))
-            granted = self._credentials.granted(caller.account, caller.profile.acme)
-            policy.admit_request(request, order, profile, self._credentials.narrowing(caller.account), granted)
-            self._check_compromised(request)
+            profile, request = await self._admit(caller, order, der, now=self._clock())
             await self._check_key(caller, request)
             chain = len(profile.authority.status.chain or profile.authority.status.certificate or "")
             self._quota.require_room(weigh_issuance(order, request=len(der), chain=chain))
@@ -117,6 +116,25 @@ class OrderFinalization:
                     order, partial(transitions.accepted, request=der, digest=digest, now=now)
                 )
             return await self._issue(profile, order, request)
+
+    async def _admit(
+        self, caller: Caller, order: ACMEOrder, der: bytes, *, now: datetime
+    ) -> tuple[Profile, CertificateRequest]:
+        """The profile that issues, and the CSR, by the configuration as it is now. `now`: when the CSR is accepted.
+
+        Raises Refused for a CSR, for what the order claims, and for a compromised key; and Unavailable.
+        """
+        account, directory = caller.account, caller.profile
+        self._credentials.admit_profile(account, order.spec.profile if order.spec.contents_ref else None)
+        profile = self._profiles.of_order(directory, order)
+        request = await in_thread_if_large(policy.parse_csr, der, size=len(der))
+        granted = self._credentials.granted(account, directory.acme)
+        policy.admit_request(request, order, profile, self._credentials.narrowing(account), granted)
+        clients = self._credentials.clients(account)
+        namespace = clients.namespace if clients is not None else None
+        admit_spec(order, directory, client_namespace=namespace, objection=self._objection, now=now)
+        self._check_compromised(request)
+        return profile, request
 
     async def _require_authorizations(self, caller: Caller, order: ACMEOrder) -> ACMEOrder:
         """The order. If it reuses authorizations that are lost, end it and raise Refused (orderNotReady)."""
@@ -184,20 +202,17 @@ class OrderFinalization:
         der = order.status.request
         if der is None:
             return await self._fail(order, ProblemType.SERVER_INTERNAL, "The accepted certificate request is missing.")
-        await self._require_authorizations(Caller(profile, account), order)
+        caller = Caller(profile, account)
+        await self._require_authorizations(caller, order)
         try:
-            profile = self._profiles.of_order(profile, order)
-            request = await in_thread_if_large(policy.parse_csr, der, size=len(der))
-            granted = self._credentials.granted(account, profile.acme)
-            policy.admit_request(request, order, profile, self._credentials.narrowing(account), granted)
-            self._check_compromised(request)
+            issuing, request = await self._admit(caller, order, der, now=order.status.accepted or self._clock())
             await self._caa.check_order(order)
             await self._active_account(profile, *holder)
         except Refused as refused:
-            # Meanwhile the order profile was deleted, names were taken away, the key was compromised, CAA forbids, or
+            # Meanwhile the order profile was withdrawn, names were taken away, the key was compromised, CAA forbids, or
             # the account was stopped.
             return await self._fail(order, refused.type, refused.detail)
-        return await self._issue(profile, order, request)
+        return await self._issue(issuing, order, request)
 
     async def _issue(self, profile: Profile, order: ACMEOrder, request: CertificateRequest) -> ACMEOrder:
         started = self._timer()

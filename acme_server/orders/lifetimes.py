@@ -61,6 +61,20 @@ def _refusal(why: str) -> Refused:
     return Refused(ProblemType.MALFORMED, f"The requested validity cannot be honoured: {why}.")
 
 
+def require_plausible_start(order: ACMEOrder, profile: Profile, *, created: datetime) -> None:
+    """Raise Refused (malformed) for a notBefore that `requested_validity` had not admitted when the order was created.
+
+    `created` is by the clock of the API server. All other dates are checked when the certificate is made.
+    """
+    not_before = order.spec.not_before
+    if not_before is None:
+        return
+    if not_before < created - SKEW - SKEW:  # of the client's clock, and of the API server's
+        raise _refusal("notBefore lies before the creation of the order")
+    if not_before > created + profile.order_lifetime + SKEW:
+        raise _refusal("notBefore lies after the end of the order")
+
+
 def order_expires(profile: Profile, authorized: Iterable[Authorized] = (), *, now: datetime) -> datetime:
     """When a new order expires: not later than the authorizations that it reuses."""
     return min((now + profile.order_lifetime, *(each.expires for each in authorized if each.order is not None)))
@@ -71,6 +85,16 @@ def authorization_expires(order: ACMEOrder, lifetime: timedelta, *, validated: d
     return max(order.spec.expires, validated + lifetime)
 
 
+def proof_ends(original: ACMEOrder, expires: datetime, *, validated: datetime, profile: Profile) -> datetime:
+    """When an authorization ends that later orders reuse: when it expires, and never later than the profile allows.
+
+    It is good until the end of the order that it was made for, and for the profile's authorizationLifetime. `expires`
+    follows from the spec of that order, in which the end may be any.
+    """
+    created = original.metadata.creation_timestamp or validated
+    return min(expires, max(created + profile.order_lifetime, validated + profile.authorization_lifetime))
+
+
 def is_over(expires: datetime, *, now: datetime) -> bool:
     """Whether that time has passed, even by a clock that is slow by SKEW."""
     return now - SKEW > expires  # not `expires + SKEW`, which may be beyond the end of time
@@ -79,15 +103,16 @@ def is_over(expires: datetime, *, now: datetime) -> bool:
 def base_time(order: ACMEOrder, *, created: datetime) -> datetime:
     """The time from which validity is counted, the same on every replica and at every repetition.
 
-    It is when the CSR was accepted, if that was stored; else when the order became ready. Reused authorizations make an
-    order ready when it is created.
+    It is when the CSR was accepted, if that was stored; else when the order became ready. Names that need no proof, or
+    were proven before, are ready when the order is created.
     """
     if order.status.accepted is not None:
         return order.status.accepted
-    earlier = {each.authorization for each in order.spec.authorized if each.order is not None}
-    times = [created] if earlier else []
+    # What the spec says of the time of a proof counts for nothing: others than newOrder may have written it.
+    before = {each.authorization for each in order.spec.authorized}
+    times = [created] if before else []
     for position, authorization in enumerate(order.status.authorizations):
-        if position not in earlier:
+        if position not in before:
             times += [each.validated for each in authorization.challenges if each.validated is not None]
     return max(times, default=created)
 

@@ -179,7 +179,8 @@ class Orders:
 
     async def _restart_lost_validations(self, order: ACMEOrder) -> None:
         """Nothing is restarted for an account that may not act: its client may only read the order."""
-        for id_, quiet in self._recovery.find_lost(order, self._worker.running_challenges(order)):
+        discarded = ((id_, False) for id_ in self._worker.take_discarded(order))
+        for id_, quiet in (*discarded, *self._recovery.find_lost(order, self._worker.running_challenges(order))):
             try:
                 self._worker.start(order, id_, await self._thumbprint(order), quiet=quiet)
             except (Refused, Unavailable) as error:

@@ -2,6 +2,7 @@
 
 store                 reads and writes accounts and orders; applies transitions
 cache                 the bounded cache of the store, and shared reads
+refusals              tells people what the API server refuses
 index                 the newest version of every object, for the views below
 full_sync             lists all objects into the index, at the start and after a gap in the watch
 certificates          view: a record of each certificate

@@ -157,13 +157,6 @@ class ObjectQuota(View[T]):
             self._entries[key] = scope, 0
             self._add(scope, 1, 0)
 
-    def admit(self, profile: Profile, *, limit: int | None, field: str) -> None:
-        """Raise Refused (rateLimited) if the profile, its namespace or the server must not have one more.
-
-        `limit` is the value of the profile's `field`.
-        """
-        self._admit(profile, "", 1, ProfileLimits(objects=limit, objects_field=field), renewal=False)
-
     @contextmanager
     def hold(
         self, profile: Profile, account: str, octets: int, limits: ProfileLimits, *, renewal: bool = False

@@ -13,8 +13,9 @@ import asyncio
 import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
-from typing import Generic, TypeVar
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Generic, Literal, TypeVar
 from weakref import WeakValueDictionary
 
 from acme_server.problems import NotFound, Refused, Unavailable
@@ -35,17 +36,34 @@ class Vanished(NotFound):
     """The object to change no longer exists. For clients this is the same as if it had never existed."""
 
 
+Verb = Literal["get", "list", "create", "update", "delete"]
+OnRefused = Callable[[Verb, Resource | None, errors.ClusterError], None]
+"""Called with what was to be done to which object (None: only read), and with what the API server said."""
+
+
+def _log_only(_verb: Verb, _resource: Resource | None, error: errors.ClusterError) -> None:
+    log_refusal(error)
+
+
 def identity(resource: T) -> T:
     """The resource."""
     return resource
 
 
+def log_refusal(error: errors.ClusterError) -> None:
+    """Log that the API server refused a request."""
+    logger.warning("the Kubernetes API refused a request", extra={"error": str(error)})
+
+
 @contextmanager
-def answering_unavailable() -> Iterator[None]:
-    """Raise Unavailable for what the API server cannot do now. Expected errors pass unchanged."""
+def answering_unavailable(on_refused: Callable[[errors.ClusterError], None] = log_refusal) -> Iterator[None]:
+    """Raise Unavailable for what the API server cannot do now. Expected errors pass unchanged.
+
+    `on_refused` is called with a refusal that a person has to lift: the client may repeat its request until then.
+    """
     try:
         yield
-    except (errors.NotFound, errors.Conflict, errors.AlreadyExists):
+    except (errors.NotFound, errors.Conflict, errors.AlreadyExists, errors.Gone):
         raise
     except errors.Unavailable as error:
         raise Unavailable("The Kubernetes API does not answer.", max(1, round(error.retry_after or 2))) from error
@@ -53,16 +71,16 @@ def answering_unavailable() -> Iterator[None]:
         # A person has to correct the object; the log says which field. It counts as absent, and that grants nothing.
         logger.warning("an object cannot be read", extra={"error": str(error)})
         raise Unavailable("An object in the Kubernetes API cannot be read.", 30) from error
-    except errors.Forbidden as error:
-        # Quota, admission or RBAC: a person has to act, and the client may retry until then.
-        logger.warning("the Kubernetes API refused a request", extra={"error": str(error)})
+    except errors.ClusterError as error:
+        # Quota, admission, RBAC or schema. Admission policies and webhooks choose the status code themselves.
+        on_refused(error)
         raise Unavailable("The Kubernetes API does not allow this at the moment.", 30) from error
 
 
 @contextmanager
-def _reading_page() -> Iterator[None]:
+def _reading_page(on_refused: Callable[[errors.ClusterError], None]) -> Iterator[None]:
     """Raise NotFound for a token of a page that has expired or is invalid, and Unavailable as above."""
-    with answering_unavailable():
+    with answering_unavailable(on_refused):
         try:
             yield
         except (errors.Gone, errors.Invalid) as error:
@@ -76,6 +94,7 @@ class Store(Generic[T]):
     object that the API server returns. `index` learns of every version of every object, written here or seen in the
     watch. `is_sole_writer` says whether no other replica can have written in the last minute: only then does the cache
     hold the latest version. `admit_write` is called with each object before it is written; it may raise Unavailable.
+    `on_refused` is called with each refusal of the API server that a person has to lift.
     """
 
     def __init__(
@@ -90,6 +109,7 @@ class Store(Generic[T]):
         index: Index[T] | None = None,
         is_sole_writer: Callable[[], bool] = lambda: True,
         admit_write: Callable[[T], None] = lambda _resource: None,
+        on_refused: OnRefused = _log_only,
         retry: Callable[[], AsyncIterator[int]] = attempts,
     ) -> None:
         self._cluster = cluster
@@ -99,6 +119,7 @@ class Store(Generic[T]):
         self._index = Index() if index is None else index
         self.is_sole_writer = is_sole_writer
         self._admit_write = admit_write
+        self._on_refused = on_refused
         self._retry = retry
         self._reads: SharedReads[T | None] = SharedReads(self._read)
         # In this process one writer at a time changes an object: transitions queue up here instead of conflicting.
@@ -133,7 +154,7 @@ class Store(Generic[T]):
 
         Raises NotFound if the token has expired or is invalid, and Unavailable.
         """
-        with _reading_page():
+        with _reading_page(partial(self._on_refused, "list", None)):
             page = await self._cluster.page(
                 self._kind, namespace, labels=labels, fields=fields, limit=limit, token=token
             )
@@ -143,7 +164,7 @@ class Store(Generic[T]):
         self, namespace: str, *, labels: str = "", fields: str = "", limit: int, token: str = ""
     ) -> tuple[tuple[ObjectMeta, ...], str]:
         """The metadata of the objects that `page` returns whole. Raises what `page` raises."""
-        with _reading_page():
+        with _reading_page(partial(self._on_refused, "list", None)):
             page = await self._cluster.metadata_page(
                 self._kind, namespace, labels=labels, fields=fields, limit=limit, token=token
             )
@@ -152,11 +173,13 @@ class Store(Generic[T]):
     async def add(self, resource: T) -> T:
         """Create the object. Raises AlreadyExists and Unavailable."""
         self._admit_write(resource)
-        with answering_unavailable():
+        with self._answering("create", resource):
             try:
                 created = await self._cluster.create(self._kind, resource)
             except errors.NotFound as error:
                 raise Unavailable("The namespace of the profile is gone.", 30) from error
+            except errors.Conflict as error:  # several objects at once count against one ResourceQuota
+                raise Unavailable("The Kubernetes API is busy.") from error
         return self._take(created)
 
     async def remove(self, metadata: ObjectMeta) -> bool:
@@ -166,7 +189,7 @@ class Store(Generic[T]):
         """
         key = metadata.namespace, metadata.name
         try:
-            with answering_unavailable():
+            with self._answering("delete"):
                 await self._cluster.delete(
                     self._kind, *key, uid=metadata.uid, resource_version=metadata.resource_version
                 )
@@ -189,6 +212,7 @@ class Store(Generic[T]):
             current, live = self._cache.get(key) or resource, False
             if current.metadata.uid != resource.metadata.uid:
                 raise Vanished
+            lost: errors.Conflict | None = None
             async for _ in self._retry():
                 try:
                     wanted = transition(current)
@@ -201,14 +225,15 @@ class Store(Generic[T]):
                     return current
                 try:
                     return await self._replace_status(wanted)
-                except errors.Conflict:
+                except errors.Conflict as error:
+                    lost = error
                     current, live = await self._read_same(resource), True
-        raise Unavailable("Too many changes to the same object at once.")
+        raise Unavailable("Too many changes to the same object at once.") from lost
 
     async def _replace_status(self, wanted: T) -> T:
         self._admit_write(wanted)
         try:
-            with answering_unavailable():
+            with self._answering("update", wanted):
                 return self._take(await self._cluster.replace_status(self._kind, wanted))
         except errors.NotFound:
             self._cache.drop(key_of(wanted))
@@ -226,12 +251,15 @@ class Store(Generic[T]):
         return current
 
     async def _read(self, namespace: str, name: str) -> T | None:
-        with answering_unavailable():
+        with self._answering("get"):
             try:
                 return self._take(await self._cluster.get(self._kind, namespace, name))
             except errors.NotFound:
                 self._cache.drop((namespace, name))
                 return None
+
+    def _answering(self, verb: Verb, resource: T | None = None) -> AbstractContextManager[None]:
+        return answering_unavailable(partial(self._on_refused, verb, resource))
 
     def _take(self, resource: T) -> T:
         """Cache and index an object that the API server has returned. Returns its newest known version."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from types import MappingProxyType
 
@@ -42,7 +43,8 @@ class Worker:
     """The validations of this process.
 
     `in_flight` limits concurrent attempts, `queued` validations, waiting ones included; both in all, by namespace, by
-    profile and by account. Ten orders with as many names as an order can have are what an account may queue.
+    profile and by account. Ten orders with as many names as an order can have are what an account may queue. Of
+    `remembered` orders it is known that results were discarded.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Worker:
         timing: ValidationTiming | None = None,
         in_flight: Limits = IN_FLIGHT,
         queued: Limits = QUEUED,
+        remembered: int = 10_000,
     ) -> None:
         self._store_results = store_results
         self._timing = timing or ValidationTiming()
@@ -71,6 +74,8 @@ class Worker:
         self._batches: dict[Key, Batch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
+        self._remembered = remembered
+        self._discarded: OrderedDict[Key, tuple[ChallengeId, ...]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._queued)
@@ -114,6 +119,10 @@ class Worker:
         """The order's challenges that are being validated, or whose outcome is not stored yet."""
         batch = self._batches.get(key_of(order))
         return MappingProxyType({}) if batch is None else batch.processing()
+
+    def take_discarded(self, order: ACMEOrder) -> tuple[ChallengeId, ...]:
+        """The order's challenges that were validated in vain, as the API server took no results; told once."""
+        return self._discarded.pop(key_of(order), ())
 
     async def settle(self, order: ACMEOrder) -> None:
         """Wait for the order's validations as long as a poll may take, until their outcomes are stored."""
@@ -175,6 +184,9 @@ class Worker:
                         "API server is unavailable; discarding validation results",
                         extra={"order": batch.order.metadata.name, "error": str(error)},
                     )
+                    self._discarded[key_of(batch.order)] = tuple(outcomes)
+                    while len(self._discarded) > self._remembered:
+                        self._discarded.popitem(last=False)
                     break
                 delay = next(delays, delay)
                 await asyncio.sleep(delay)

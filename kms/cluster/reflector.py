@@ -26,12 +26,17 @@ T = TypeVar("T", bound=Resource)
 logger = logging.getLogger(__name__)
 
 
+class _EndedAtOnce(ClusterError):
+    """The API server accepted a watch and ended it."""
+
+
 class Reflector(Generic[T]):
     """Follows one kind in one namespace, or (None) in all of them.
 
     `begin` starts over and returns the version to watch from; `on_event` is called with every change after that, and
     with bookmarks. A watch that ends within `brief` seconds counts as a failure, even without an error.
-    One that has been open for more than `steady` seconds has worked, even without an event.
+    One that has been open for more than `steady` seconds has worked, even without an event. While the API server does
+    not answer, it is asked again after `reconnect` seconds at most.
     """
 
     def __init__(
@@ -46,6 +51,7 @@ class Reflector(Generic[T]):
         timing: Timing,
         brief: float = 1.0,
         steady: float = 5.0,
+        reconnect: float = 4.0,
     ) -> None:
         self._cluster = cluster
         self._kind = kind
@@ -57,6 +63,7 @@ class Reflector(Generic[T]):
         self._brief = brief
         self._steady = steady
         self._backoff = Backoff(random=timing.random)
+        self._reconnect = Backoff(longest=reconnect, random=timing.random)
         self._version: str | None = None
         self._last_heard = timing.monotonic()
         self._lost_at: float | None = timing.monotonic()
@@ -85,11 +92,16 @@ class Reflector(Generic[T]):
                     # The API server is back and has forgotten the version: list at once, whatever failed before.
                     self._backoff.reset()
                     self._started_over = True
-                pause = self._backoff.next()
-                if isinstance(error, Unavailable) and error.retry_after is not None:
-                    pause = max(pause, error.retry_after)
+                pause = self._pause(error)
                 self._log(error, pause)
                 await self._timing.sleep(pause)
+
+    def _pause(self, error: ClusterError) -> float:
+        if not isinstance(error, Unavailable):
+            return self._backoff.next()
+        # What it refuses next, it refuses because it has just started.
+        self._backoff.reset()
+        return max(self._reconnect.next(), error.retry_after or 0.0)
 
     async def _follow(self) -> None:
         """Watch once, from the last version received to the end of the watch."""
@@ -108,11 +120,15 @@ class Reflector(Generic[T]):
             async for event in events:
                 self._last_heard = self._timing.monotonic()
                 self._version = event.resource_version or self._version
-                self._backoff.reset()
+                self._reset()
                 self._started_over = False
                 self._on_event(event)
         if self._timing.monotonic() - started < self._brief:
-            raise Unavailable("the watch ended as soon as it had begun")
+            raise _EndedAtOnce("the watch ended as soon as it had begun")
+
+    def _reset(self) -> None:
+        self._backoff.reset()
+        self._reconnect.reset()
 
     def _note_open(self) -> None:
         self._lost_at, self._open_since = None, self._timing.monotonic()
@@ -122,7 +138,7 @@ class Reflector(Generic[T]):
         if self._lost_at is None:
             self._lost_at = self._timing.monotonic()
             if self._lost_at - self._open_since > self._steady:
-                self._backoff.reset()
+                self._reset()
 
     def _log(self, error: ClusterError, pause: float) -> None:
         logger.warning(

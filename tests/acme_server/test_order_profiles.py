@@ -135,12 +135,21 @@ async def test_the_request_is_held_against_the_policy_of_the_chosen_profile(worl
 
 
 @pytest.mark.requirement("PROF-M4")
-async def test_an_order_with_a_profile_that_was_withdrawn_is_still_issued(world: World, account: ACMEAccount) -> None:
+async def test_an_order_with_a_profile_that_was_withdrawn_is_issued_when_it_is_offered_again(
+    world: World, account: ACMEAccount
+) -> None:
+    """Its own word for it would be that of everybody who may create orders."""
     order = await world.proven(account, profile="short")
     world.configure(profiles=())
+    problem = await refusal(world.finalized(account, order))
+    assert (problem.type, problem.detail) == (
+        ProblemType.INVALID_PROFILE,
+        'The directory does not offer the profile "short" of the order any more.',
+    )
+    assert (await refusal(world.order(account, profile="short"))).type == ProblemType.INVALID_PROFILE
+    world.configure(profiles=(entry("short"),))
     issued = certificate_of(await world.finalized(account, order))
     assert issued.not_valid_after_utc - issued.not_valid_before_utc == timedelta(hours=24)
-    assert (await refusal(world.order(account, profile="short"))).type == ProblemType.INVALID_PROFILE
 
 
 @pytest.mark.requirement("PROF-M4")

@@ -3,6 +3,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,13 +15,16 @@ from acme_server.payloads import (
     ChallengeResponse,
     Finalization,
     NewAccount,
+    NewAuthorization,
     NewOrder,
     Payload,
+    Revocation,
     decode,
 )
 from acme_server.problems import ProblemType, Refused
 
 TYPES = (NewAccount, AccountUpdate, NewOrder, AuthorizationUpdate, ChallengeResponse, Finalization)
+ALL = (*TYPES, NewAuthorization, Revocation)
 NAME = {"type": "dns", "value": "a.example.com"}
 
 
@@ -57,7 +61,7 @@ def test_an_order_is_read() -> None:
         ),
         not_before=datetime(2026, 11, 23, 12, tzinfo=UTC),
         not_after=datetime(2026, 11, 24, 12, tzinfo=UTC),
-        profile="",
+        profile=None,
     )
 
 
@@ -88,7 +92,11 @@ def test_an_update_tells_what_is_not_mentioned_from_what_is_empty() -> None:
         ({"identifiers": [{"type": "dns"}]}, NewOrder, "value"),
         ({"identifiers": [{"type": "dns", "value": 5}]}, NewOrder, "identifiers[0].value"),
         ({"identifiers": [{"type": "dns", "value": "a" * 1025}]}, NewOrder, "identifiers[0].value"),
-        ({"identifiers": [NAME], "notAfter": ""}, NewOrder, "notAfter"),
+        ({"identifiers": [NAME], "notAfter": " "}, NewOrder, "notAfter"),
+        ({"identifiers": [NAME], "notAfter": "0001-01-02T00:00:00"}, NewOrder, "notAfter"),
+        ({"identifiers": None}, NewOrder, "identifiers"),
+        ({"identifiers": [{"type": "dns", "value": None}]}, NewOrder, "identifiers[0].value"),
+        ({"contact": [None]}, NewAccount, "contact[0]"),
         ({"identifiers": [NAME], "notAfter": "2026-11-24T12:00:00"}, NewOrder, "notAfter"),
         ({"identifiers": [NAME], "notAfter": 5}, NewOrder, "notAfter"),
         ({"contact": 11 * ["mailto:a@example.com"]}, NewAccount, "contact"),
@@ -101,6 +109,30 @@ def test_an_update_tells_what_is_not_mentioned_from_what_is_empty() -> None:
 )
 def test_a_refusal_says_which_member_is_wrong(value: object, type_: type[Payload], said: str) -> None:
     assert said in refusal(payload(value), type_)
+
+
+def optional(type_: type[Payload]) -> list[str]:
+    return [each.encode_name for each in msgspec.structs.fields(type_) if not each.required]
+
+
+@pytest.mark.parametrize("absent", [None, ""])
+@pytest.mark.parametrize(("type_", "member"), [(type_, each) for type_ in ALL for each in optional(type_)])
+def test_an_optional_member_that_says_nothing_is_absent(type_: type[Payload], member: str, absent: object) -> None:
+    required = {
+        "identifiers": [NAME],
+        "identifier": NAME,
+        "csr": "MAA",
+        "certificate": "MAA",
+    }
+    assert decode(payload({**required, member: absent}), type_) == decode(payload(required), type_)
+
+
+@pytest.mark.parametrize("zero", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+00:00", "0001-01-01T00:00:00.000Z"])
+def test_the_zero_time_of_go_is_no_time(zero: str) -> None:
+    """The client package of step-ca sends it."""
+    wanted = decode(payload({"identifiers": [NAME], "notBefore": zero, "notAfter": zero}), NewOrder)
+    assert (wanted.not_before, wanted.not_after) == (None, None)
+    assert decode(payload({"identifiers": [NAME], "profile": zero}), NewOrder).profile == zero
 
 
 @pytest.mark.parametrize("type_", TYPES)

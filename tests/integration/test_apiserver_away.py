@@ -16,12 +16,12 @@ from tests.support.eventually import becomes
 from tests.support.installation import PROFILE, Installation, refusal
 
 RECOVERED = 40.0
-"""Seconds until everything is as before; watches try again after at most 30."""
+"""Seconds until everything is as before; watches try again after at most 4, on an idle machine."""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def as_before(installation: Installation) -> Iterator[None]:
-    """Watches may wait for half a minute before they try again; the tests of other modules need not."""
+    """Watches may wait before they try again; the tests of other modules need not."""
     yield
     installation.programs.restart()
 

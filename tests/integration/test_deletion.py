@@ -10,10 +10,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from e2e.load.keys import b64url
+from e2e.load.client import Client
+from e2e.load.keys import AccountKey, b64url
 from kms.resources.kinds import PROFILES
 from tests.support.eventually import becomes
-from tests.support.installation import PROFILE, Installation
+from tests.support.installation import PROFILE, Installation, refusal
 
 GARBAGE_COLLECTED = 5.0
 """Seconds after which Kubernetes's garbage collector has deleted what has lost its owner; it takes less than one."""
@@ -72,3 +73,28 @@ async def test_keys_and_revocations_outlive_the_namespace_which_does_not_hang(
     ):
         listed = x509.load_der_x509_crl(await answer.read())
     assert listed.get_revoked_certificate_by_serial_number(leaf.serial_number) is not None
+
+
+@pytest.mark.requirement("SEC77")
+async def test_a_credential_whose_deletion_somebody_holds_up_opens_no_account(
+    installation: Installation, team: str
+) -> None:
+    kubectl = installation.cluster.kubectl
+    enrollment = installation.profile(team)
+    external = installation.credential(team)
+    async with installation.client(enrollment, external_account=external) as client:
+        patch = ("patch", "eabcredential", PROFILE, f"--namespace={team}", "--type=merge")
+        kubectl(*patch, '--patch={"metadata":{"finalizers":["example.com/hold"]}}')
+        kubectl("delete", "eabcredential", PROFILE, f"--namespace={team}", "--wait=false")
+        try:
+            assert "deletionTimestamp" in installation.object("eabcredential", team, PROFILE)["metadata"]
+            newcomer = Client(client.exchange, AccountKey.generate())
+            assert await refusal(newcomer.register(external_account=external)) == "unauthorized"
+
+            async def is_blocked() -> bool:
+                return await refusal(client.new_order(["held.test"])) in {"serverInternal", "unauthorized"}
+
+            await becomes(is_blocked)
+        finally:
+            kubectl(*patch, '--patch={"metadata":{"finalizers":null}}')
+    assert len(installation.objects("acmeaccounts", team)) == 1

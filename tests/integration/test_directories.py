@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-from datetime import timedelta
+import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from cryptography import x509
 
 from e2e.load.client import Client, http01_of, parse_order
-from kms.resources.kinds import POLICIES, PROFILES
+from kms.resources.kinds import ORDERS, POLICIES, PROFILES
 from tests.support import pki
 from tests.support.eventually import becomes
 from tests.support.installation import PROFILE, Installation, refusal
@@ -121,3 +122,61 @@ async def test_a_name_may_be_proven_before_any_order(installation: Installation,
         True,
         False,
     }
+
+
+@pytest.mark.requirement("SEC58", "PROF-M4", "SEC50")
+async def test_an_order_written_by_hand_gives_no_certificate_that_the_directory_does_not_give(
+    installation: Installation, team: str
+) -> None:
+    enrollment = installation.profile(
+        team, externalAccountBinding="Disabled", challenges=["http-01"], authorizationLifetime="0s"
+    )
+    references = {"issuerRef": {"name": PROFILE}, "policyRef": {"name": PROFILE}}
+    lent = {"certificate": {"usages": ["client auth"]}, "enrollment": {"acme": {}}}
+    installation.apply(team, PROFILES, {**references, **lent}, name="internal")
+    installation.wait(team, "certificateprofile/internal")
+    now = datetime.now(UTC)
+    last_year, next_century = f"{now - timedelta(days=365):%Y-%m-%dT%H:%M:%SZ}", "2126-01-01T00:00:00Z"
+    async with installation.client(enrollment) as client:
+        assert client.account_url is not None
+        base, _, account = client.account_url.rpartition("/accounts/")
+
+        async def certified(number: int, **claims: Any) -> str:
+            """Create an order by hand, prove its name, finalize it; return the type of the problem."""
+            spec = {
+                "accountRef": {"name": account},
+                "profileRef": {"name": PROFILE},
+                "identifiers": [{"type": "dns", "value": "forged.test"}],
+                "expires": next_century,
+                "challenges": ["http-01"],
+                "tokenKey": "k" * 43,
+            }
+            name = "abcdefgh"[number] * 32
+            body = {
+                "apiVersion": ORDERS.api_version,
+                "kind": ORDERS.kind,
+                "metadata": {"name": name, "namespace": team},
+                "spec": {**spec, **claims},
+            }
+            installation.cluster.kubectl("create", "--filename=-", stdin=json.dumps(body))
+            order = await client.order(f"{base}/orders/{name}")
+            await answered(installation, client, order.authorizations[0])
+            return await refusal(client.finalize(order, pki.csr("forged.test")))
+
+        assert not await certified(0)  # one that claims nothing untrue
+        assert await certified(1, profile="short", contentsRef={"name": "internal"}) == "invalidProfile"
+        assert await certified(2, notBefore=last_year) == "malformed"
+        assert await certified(3, notBefore=next_century) == "malformed"
+        assert await certified(4, clientNamespace="default") == "orderNotReady"
+        acme = {"externalAccountBinding": "Disabled", "challenges": ["dns-01"]}
+        installation.apply(team, PROFILES, {**references, "enrollment": {"acme": acme}})
+
+        async def is_by_dns() -> bool:
+            order = await client.new_order(["dns.test"])
+            challenges = (await client.authorization(order.authorizations[0]))["challenges"]
+            return [each["type"] for each in challenges] == ["dns-01"]
+
+        await becomes(is_by_dns)
+        assert await certified(5) == "orderNotReady"
+    issued = [each for each in installation.objects("acmeorders", team) if "certificate" in each.get("status", {})]
+    assert [each["metadata"]["name"] for each in issued] == ["a" * 32]

@@ -49,6 +49,8 @@ class Objects:
     """All objects by key, as plain JSON."""
 
     def __init__(self) -> None:
+        self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        """For creationTimestamp; a test may move it."""
         self.by_key: dict[ObjectKey, JSON] = {}
         self.version = 100
         self.history: list[Change] = []
@@ -78,7 +80,11 @@ class Objects:
             raise Refusal(409, "AlreadyExists", f'{plural} "{key.name}" already exists')
         if _has_status(new) and not keep_status:
             new.pop("status", None)
-        metadata |= {"uid": str(uuid.uuid4()), "creationTimestamp": _now(), "generation": 1}
+        metadata |= {
+            "uid": str(uuid.uuid4()),
+            "creationTimestamp": f"{self.clock():%Y-%m-%dT%H:%M:%SZ}",
+            "generation": 1,
+        }
         if namespace:
             metadata["namespace"] = namespace
         return self._store(key, new)
@@ -246,7 +252,3 @@ def _field(body: Any, path: str) -> str:
 
 def _has_status(body: JSON) -> bool:
     return str(body.get("apiVersion", "")).startswith(f"{GROUP}/")
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -217,6 +217,7 @@ class World:
     services: Services = field(init=False)
 
     def __post_init__(self) -> None:
+        self.api.store.clock = self.clock
         self.profiles = Informed(self.cluster, PROFILES, on_change=self._on_profile)
         self.policies = Informed(self.cluster, POLICIES)
         self.authorities = Informed(self.cluster, AUTHORITIES)

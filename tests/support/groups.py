@@ -26,8 +26,8 @@ _GROUPS = {
     "programs": frozenset(
         f"tests/integration/test_{name}.py"
         for name in (
-            *("apiserver_away", "busy_apiserver", "crashes", "deletion", "directories", "reloading"),
-            *("revocation", "secrets_stay_secret", "stored_bytes"),
+            *("admission_policies", "apiserver_away", "busy_apiserver", "crashes", "deletion", "directories"),
+            *("reloading", "revocation", "secrets_stay_secret", "stored_bytes"),
         )
     ),
     "servers": frozenset(

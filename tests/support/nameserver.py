@@ -24,6 +24,8 @@ class NameServer(asyncio.DatagramProtocol):
         self.records: dict[tuple[str, str], list[str]] = {}
         self.rcodes: dict[str, str] = {}
         self.asked: list[tuple[str, str, str]] = []
+        self.edns_unknown: str | None = None
+        """The response code for queries with EDNS, as a server answers that does not know it: with the header alone."""
         self.truncate_udp = False
         self.truncate_tcp = False
         self.hang_up = False
@@ -67,6 +69,11 @@ class NameServer(asyncio.DatagramProtocol):
         self.asked.append((name, type_, transport))
         reply = dns.message.make_response(query)
         reply.flags |= dns.flags.RA
+        if self.edns_unknown is not None and query.edns >= 0:
+            reply.use_edns(False)
+            reply.question.clear()
+            reply.set_rcode(dns.rcode.from_text(self.edns_unknown))
+            return reply
         if name in self.rcodes:
             reply.set_rcode(dns.rcode.from_text(self.rcodes[name]))
             return reply

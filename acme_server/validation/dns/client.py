@@ -44,6 +44,8 @@ MAXIMUM_MESSAGE = 16 * 1024
 _MAXIMUM_DATAGRAM = 4096
 _MAXIMUM_ADDRESSES = 16
 
+_EDNS_UNKNOWN = frozenset({dns.rcode.FORMERR, dns.rcode.NOTIMP})
+"""How a server answers that does not know EDNS: FORMERR by RFC 6891, older ones also NOTIMP."""
 _NXDOMAIN = "the name does not exist (NXDOMAIN)"
 
 T_co = TypeVar("T_co", covariant=True)
@@ -132,11 +134,9 @@ class Resolver:
         """The response of the first server that can answer. Raises LookupFailed, with the last failure."""
         failure = "no DNS server answered in time"
         for server in self.servers * self._rounds:
-            # Each attempt has a query of its own: a late response to an earlier one does not match it.
-            query = messages.build_query(name, type_, int.from_bytes(self._entropy(2), "big"))
             try:
                 async with asyncio.timeout(self._timeout):
-                    response = await _exchange(server, query)
+                    response = await self._ask_server(server, name, type_)
             except TimeoutError:
                 continue
             except OSError:
@@ -149,6 +149,20 @@ class Resolver:
                 # SERVFAIL is also the answer where the validation of DNSSEC failed.
                 failure = f"the DNS servers answered {dns.rcode.to_text(dns.rcode.Rcode.make(response.rcode))}"
         raise LookupFailed(failure)
+
+    async def _ask_server(self, server: Address, name: dns.name.Name, type_: RecordType) -> Response:
+        """The response of one server, also of one that does not know EDNS (RFC 6891, 7).
+
+        Raises OSError, EOFError and ValueError.
+        """
+        response = await _exchange(server, self._query(name, type_, edns=True))
+        if response.rcode in _EDNS_UNKNOWN:
+            response = await _exchange(server, self._query(name, type_, edns=False))
+        return response
+
+    def _query(self, name: dns.name.Name, type_: RecordType, *, edns: bool) -> Query:
+        # Each attempt has an ID of its own: a late response to an earlier one does not match it.
+        return messages.build_query(name, type_, int.from_bytes(self._entropy(2), "big"), edns=edns)
 
 
 async def _exchange(server: Address, query: Query) -> Response:

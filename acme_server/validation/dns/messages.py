@@ -90,15 +90,17 @@ def parse_name(text: str) -> dns.name.Name:
         raise ValueError("not a DNS name") from error
 
 
-def build_query(name: dns.name.Name, type_: RecordType, id_: int) -> Query:
+def build_query(name: dns.name.Name, type_: RecordType, id_: int, *, edns: bool = True) -> Query:
     """Build a recursive query. A resolver that validates DNSSEC answers SERVFAIL where that fails.
+
+    Without `edns`, a response by UDP has at most 512 octets.
 
     dnspython's own messages compress names, which takes milliseconds for one of 127 labels.
     """
     rdtype = dns.rdatatype.from_text(type_)
-    header = struct.pack("!HHHHHH", id_, dns.flags.RD, 1, 0, 0, 1)
+    header = struct.pack("!HHHHHH", id_, dns.flags.RD, 1, 0, 0, 1 if edns else 0)
     question = (name.to_wire() or b"") + struct.pack("!HH", rdtype, dns.rdataclass.IN)
-    return Query(id_, name, rdtype, header + question + _EDNS)
+    return Query(id_, name, rdtype, header + question + (_EDNS if edns else b""))
 
 
 def read_response(wire: bytes, query: Query) -> Response:

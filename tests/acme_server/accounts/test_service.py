@@ -8,12 +8,16 @@ import pytest
 from msgspec.structs import replace
 
 from acme_server.accounts.eab_credentials import Binding
+from acme_server.accounts.slots import STALE
 from acme_server.api.problems import status_of
 from acme_server.model import KeyHolder
 from acme_server.payloads import AccountUpdate, NewAccount
 from acme_server.problems import ProblemType, Refused, Unavailable
 from kms.resources.accounts import AccountStatus, ACMEAccount
+from kms.resources.credentials import NameRules
 from kms.resources.kinds import ACCOUNTS, CREDENTIALS, SECRETS
+from kms.resources.meta import ObjectMeta, key_of
+from kms.resources.policies import DNSNameRules
 from kms.resources.secret_names import CREDENTIAL_UID, verification_key_name
 from tests.support.domain import KEY_ID_1, NAMESPACE, PROFILE, RELEASE, Key, World
 from tests.support.refusals import refusal
@@ -46,6 +50,35 @@ async def test_an_account_is_opened_once_for_a_key(world: World) -> None:
     assert not created
     assert again == account
     assert len(accounts(world)) == 1
+
+
+@pytest.mark.requirement("SEC58")
+async def test_an_account_made_by_hand_under_the_name_of_a_key_is_not_opened_for_another_key(world: World) -> None:
+    """Else whoever may create accounts gets one with his own key, by the credential of the client that registers."""
+    victim, attacker = keys(2)
+    world.configure(external_account_binding="Required")
+    binding = Binding(
+        world.put_credential(names=NameRules(dns_names=DNSNameRules(allowed=("a.example.com",)))), KEY_ID_1
+    )
+    honest, _ = await register(world, victim, binding=binding)
+    world.api.remove(ACCOUNTS, NAMESPACE, honest.metadata.name)
+    external = honest.spec.external_account
+    assert external is not None
+    for claims in (
+        {"key": attacker.jwk, "thumbprint": attacker.thumbprint},
+        {"external_account": replace(external, names=None)},
+        {"external_account": replace(external, client_namespace="other")},
+    ):
+        world.start()
+        meta = ObjectMeta(namespace=NAMESPACE, name=honest.metadata.name)
+        forged = world.api.put(ACCOUNTS, ACMEAccount(metadata=meta, spec=replace(honest.spec, **claims)))
+        with pytest.raises(Unavailable):
+            await register(world, victim, binding=binding)
+        assert world.api.read(ACCOUNTS, *key_of(forged)) == forged
+        world.clock.ahead += 2 * STALE
+        opened, created = await register(world, victim, binding=binding)
+        assert (created, opened.spec) == (True, honest.spec)
+        world.api.remove(ACCOUNTS, NAMESPACE, honest.metadata.name)
 
 
 @pytest.mark.requirement("M82", "M158")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import timedelta, timezone
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from acme_server.api import representations
+from acme_server.certificates.renewal_info import RenewalInfo
+from acme_server.certificates.renewal_window import Window
 from acme_server.state.store import Store
 from acme_server.urls import URLs
 from kms.resources.orders import Identifier, StoredProblem
@@ -23,6 +27,8 @@ from tests.support.server import Answer, Server, running_server
 URN = "urn:ietf:params:acme:error:"
 PREFIX = f"{EXTERNAL_URL}/acme/pki/web"
 AT = URLs(EXTERNAL_URL)
+SHOWN = "2026-11-23T12:00:00Z"
+"""NOW, as clients see it."""
 
 
 def started_earlier(world: World) -> None:
@@ -33,6 +39,7 @@ def started_earlier(world: World) -> None:
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     async with running_server(started_earlier) as running:
+        running.world.clock.ahead = timedelta(0)
         await running.register()
         yield running
 
@@ -66,7 +73,7 @@ def test_an_order_is_shown_with_everything_that_it_has() -> None:
     error = StoredProblem(type="unauthorized", detail="no")
     invalid = replace(pending, spec=spec, status=replace(pending.status, state="invalid", error=error))
     shown = representations.order(invalid, AT)
-    assert (shown["status"], shown["notBefore"], shown["notAfter"]) == ("invalid", NOW, NOW)
+    assert (shown["status"], shown["notBefore"], shown["notAfter"]) == ("invalid", SHOWN, SHOWN)
     assert shown["identifiers"] == invalid.spec.identifiers
     assert shown["error"] == {"type": URN + "unauthorized", "detail": "no", "status": 403}
     assert "certificate" not in shown
@@ -78,7 +85,7 @@ def test_an_authorization_is_for_the_base_name_of_a_wildcard() -> None:
     url = AT.challenge(order, 0, "http-01")
     assert representations.authorization(order, 0, AT) == {
         "status": "pending",
-        "expires": order.spec.expires,
+        "expires": "2026-11-24T12:00:00Z",
         "identifier": Identifier(type="dns", value="example.com"),
         "wildcard": True,
         "challenges": [{"type": "http-01", "url": url, "status": "pending", "token": "token-0"}],
@@ -94,7 +101,23 @@ def test_a_finished_authorization_shows_the_challenges_that_were_tried() -> None
     both = replace(first, challenges=(first.challenges[0], other))
     order = replace(order, status=replace(order.status, authorizations=(both,)))
     (shown,) = representations.authorization(order, 0, AT)["challenges"]
-    assert (shown["type"], shown["validated"]) == ("http-01", NOW)
+    assert (shown["type"], shown["validated"]) == ("http-01", SHOWN)
+
+
+@pytest.mark.requirement("M45")
+def test_times_are_whole_seconds_in_utc() -> None:
+    """As some were stored by earlier releases, and as renewal windows are computed."""
+    odd = (NOW + timedelta(seconds=1, microseconds=999_999)).astimezone(timezone(timedelta(hours=5)))
+    order = proven(an_order(created=odd - timedelta(hours=24)), at=odd)
+    spec = replace(order.spec, not_before=odd, not_after=odd)
+    views = [
+        representations.order(replace(order, spec=spec), AT),
+        representations.authorization(order, 0, AT),
+        representations.renewal_info(RenewalInfo(Window(odd, odd), timedelta(hours=6))),
+    ]
+    times = re.findall(r'"(\d{4}-[^"]*)"', msgspec.json.encode(views).decode())
+    assert len(times) == 7
+    assert set(times) <= {"2026-11-23T12:00:01Z", "2026-11-24T12:00:01Z"}
 
 
 @pytest.mark.requirement("M116", "C2")

@@ -76,15 +76,17 @@ def test_beyond_the_limit_clients_are_told_to_come_again(maximum: int, limit: in
     index: Index[ACMEOrder] = Index()
     orders = ObjectQuota(index, "orders", maximum=maximum)
     index.update(numbered(1), False)
-    orders.admit(profile(), limit=limit, field="spec.maximum")
-    index.update(numbered(2), False)
-    with pytest.raises(Refused) as caught:
-        orders.admit(profile(), limit=limit, field="spec.maximum")
+    limits = ProfileLimits(objects=limit, objects_field="spec.maximum")
+    with orders.hold(profile(), "", 1, limits):
+        index.update(numbered(2), False)
+    with pytest.raises(Refused) as caught, orders.hold(profile(), "", 1, limits):
+        raise AssertionError
     assert (caught.value.type, status_of(caught.value)) == (ProblemType.RATE_LIMITED, 503)
     assert caught.value.retry_after == 300
     assert caught.value.detail == detail
     index.update(numbered(1), True)
-    orders.admit(profile(), limit=limit, field="spec.maximum")
+    with orders.hold(profile(), "", 1, limits):
+        pass
 
 
 def test_aliases_of_accounts_take_room_and_count_for_no_profile() -> None:
@@ -94,8 +96,9 @@ def test_aliases_of_accounts_take_room_and_count_for_no_profile() -> None:
     index.update(one, False)
     index.update(replace(account("b"), spec=replace(one.spec, alias_of=LocalRef(name="a"))), False)
     assert (len(accounts), accounts.count("pki", "web")) == (2, 1)
-    with pytest.raises(Refused, match="This server has reached its limit"):
-        accounts.admit(profile(), limit=2, field="spec.enrollment.acme.maximumAccounts")
+    full = pytest.raises(Refused, match="This server has reached its limit")
+    with full, accounts.hold(profile(), "", 1, ProfileLimits(objects=2)):
+        raise AssertionError
 
 
 def test_an_account_under_the_name_of_an_alias_counts_also_if_the_end_of_that_is_heard_of_late() -> None:

@@ -12,11 +12,11 @@ from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.state.index import Index, View
 from acme_server.state.store import Store, Vanished
 from kms.cluster.client import Cluster
-from kms.cluster.errors import AlreadyExists, Conflict, Invalid
+from kms.cluster.errors import AlreadyExists, ClusterError, Conflict
 from kms.cluster.retry import attempts
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS
-from kms.resources.meta import Key
+from kms.resources.meta import Key, Resource
 from tests.support.accounts import account
 from tests.support.apiserver import FakeApiServer, running_api
 
@@ -205,10 +205,30 @@ async def test_a_namespace_that_is_gone_is_unavailable(api: FakeApiServer, store
         await store.add(account("a"))
 
 
-async def test_an_object_that_will_never_be_taken_is_our_mistake(api: FakeApiServer, store: Store[ACMEAccount]) -> None:
-    api.fail_next("create", PLURAL, 422)
-    with pytest.raises(Invalid):
-        await store.add(account("a"))
+@pytest.mark.parametrize("status", [400, 402, 403, 422])
+async def test_what_the_api_server_refuses_is_unavailable_and_reported(
+    api: FakeApiServer, cluster: Cluster, status: int
+) -> None:
+    reported: list[tuple[str, str | None]] = []
+
+    def report(verb: str, resource: Resource | None, error: ClusterError) -> None:
+        assert str(error) == "injected fault"
+        reported.append((verb, resource.metadata.name if resource is not None else None))
+
+    store = store_on(cluster, on_refused=report)
+    seen = await store.add(account("a"))
+    api.fail_next("*", PLURAL, status, times=99)
+    for call in (
+        store.add(account("b")),
+        store.change(seen, partial(contacted, "x")),
+        store.remove(seen.metadata),
+        store.read_live("pki", "a"),
+        store.page("pki", limit=1),
+    ):
+        with pytest.raises(Unavailable) as caught:
+            await call
+        assert caught.value.retry_after == 30
+    assert reported == [("create", "b"), ("update", "a"), ("delete", None), ("get", None), ("list", None)]
 
 
 async def test_removing_takes_the_very_version_that_was_seen(api: FakeApiServer, store: Store[ACMEAccount]) -> None:

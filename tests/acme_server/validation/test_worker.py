@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import Any
 
 import msgspec
 import pytest
@@ -76,7 +77,7 @@ class Bench:
     check_caa: CheckCAA = unchecked
     metrics: Metrics = field(default_factory=Metrics)
     timing: ValidationTiming = SLOW
-    limits: dict[str, Limits] = field(default_factory=dict)
+    limits: dict[str, Any] = field(default_factory=dict)
     worker: Worker = field(init=False)
 
     def __post_init__(self) -> None:
@@ -393,9 +394,11 @@ async def test_outcomes_wait_for_an_api_server_that_is_away() -> None:
 async def test_outcomes_do_not_wait_for_ever(caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench(timing=replace(SLOW, store_delays=(0.01,), store_for=0.05))
     bench.recording.failures = [Unavailable("away")] * 100
-    bench.start(order("a.example"), 0)
+    bench.start(pending := order("a.example"), 0)
     await until(bench.worker.is_idle)
     assert "API server is unavailable; discarding validation results" in caplog.text
+    assert bench.worker.take_discarded(pending) == (id_(0),)
+    assert bench.worker.take_discarded(pending) == ()
 
 
 @pytest.mark.parametrize("failure", [NotFound(), ZeroDivisionError()])

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from kms.cluster.codec import WatchEvent
 from kms.cluster.reflector import Reflector
 from kms.cluster.retry import Timing
@@ -9,7 +11,7 @@ from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS
 from tests.support.accounts import account
 from tests.support.apiserver import FakeApiServer
-from tests.support.eventually import in_background, until
+from tests.support.eventually import hurried, in_background, until
 
 
 class Slept:
@@ -37,12 +39,47 @@ async def followed(api: FakeApiServer, slept: Slept, events: list[WatchEvent[ACM
     )
 
 
-async def test_failures_in_a_row_are_given_more_and_more_time(api: FakeApiServer) -> None:
-    api.fail_next("*", "*", 500, times=100)
+async def test_refusals_in_a_row_are_given_more_and_more_time(api: FakeApiServer) -> None:
+    api.fail_next("*", "*", 403, times=100)
     slept = Slept(7)
     async with in_background((await followed(api, slept, [])).run()):
         await until(lambda: len(slept.seconds) == 7)
     assert slept.seconds == [1, 2, 4, 8, 16, 30, 30]
+
+
+class Away:
+    """An API server that is away, and then starts: virtual seconds pass while the reflector sleeps."""
+
+    def __init__(self, api: FakeApiServer, *, back: float, ready: float) -> None:
+        self.now = 0.0
+        self._api = api
+        self._phases = [(ready, None), (back, 503)]
+        api.fail_next("*", "*", 0, times=10**6)
+
+    async def __call__(self, seconds: float) -> None:
+        self.now += seconds
+        while self._phases and self.now >= self._phases[-1][0]:
+            _, status = self._phases.pop()
+            self._api.succeed()
+            if status is not None:
+                self._api.fail_next("*", "*", status, times=10**6)
+
+
+@pytest.mark.parametrize("back", range(3, 120, 9))
+async def test_an_api_server_that_is_ready_again_is_heard_within_five_seconds(api: FakeApiServer, back: int) -> None:
+    """However long it was away; three seconds pass between its first answer and its being ready."""
+    away, cluster = Away(api, back=back, ready=back + 3), await api.cluster(timing=Timing(sleep=hurried))
+    reflector = Reflector(
+        cluster,
+        ACCOUNTS,
+        "pki",
+        begin=lambda: cluster.version(ACCOUNTS, "pki"),
+        on_event=lambda _: None,
+        timing=Timing(sleep=away, random=lambda: 0.0),
+    )
+    async with in_background(reflector.run()):
+        await until(lambda: api.watching)
+    assert away.now - (back + 3) <= 5
 
 
 async def test_an_api_server_that_is_back_without_the_version_is_listed_at_once_but_only_the_first_time(
@@ -53,7 +90,7 @@ async def test_an_api_server_that_is_back_without_the_version_is_listed_at_once_
         api.fail_next(verb, "*", status, times=times)
     async with in_background((await followed(api, slept, [])).run()):
         await until(lambda: len(slept.seconds) == 7)
-    assert slept.seconds == [1, 2, 4, 8, 1, 2, 4]
+    assert slept.seconds == [1, 2, 4, 4, 1, 2, 4]
 
 
 async def test_an_api_server_that_asks_for_patience_gets_it(api: FakeApiServer) -> None:

@@ -129,6 +129,27 @@ async def test_a_server_that_cannot_tell_is_a_failure(nameserver: NameServer, rc
 
 
 @pytest.mark.requirement("SEC52")
+@pytest.mark.parametrize("rcode", ["FORMERR", "NOTIMP"])
+async def test_a_server_that_does_not_know_edns_is_asked_again_without(nameserver: NameServer, rcode: str) -> None:
+    nameserver.edns_unknown = rcode
+    nameserver.records[NAME, "TXT"] = ['"found"']
+    assert await texts(nameserver.address) == [b"found"]
+    assert [query.edns for query, _ in nameserver.queries] == [0, -1]
+    assert len({query.id for query, _ in nameserver.queries}) == 2
+    nameserver.truncate_udp = True
+    assert await texts(nameserver.address) == [b"found"]
+    assert nameserver.asked[-1] == (NAME, "TXT", "tcp")
+
+
+@pytest.mark.requirement("SEC52")
+@pytest.mark.parametrize("rcode", ["FORMERR", "NOTIMP", "SERVFAIL"])
+async def test_what_a_server_cannot_answer_at_all_is_asked_twice_at_most(nameserver: NameServer, rcode: str) -> None:
+    nameserver.rcodes[NAME] = rcode
+    assert await failure(nameserver.address) == f"the DNS servers answered {rcode}"
+    assert len(nameserver.asked) == 2 * (1 if rcode == "SERVFAIL" else 2)
+
+
+@pytest.mark.requirement("SEC52")
 async def test_records_beside_a_failure_do_not_count(nameserver: NameServer) -> None:
     nameserver.records[NAME, "TXT"] = ['"x"']
     nameserver.mangle = lambda wire: wire[:3] + bytes([wire[3] | 2]) + wire[4:]
