@@ -37,6 +37,10 @@ EXTENDED_KEY_USAGES: Mapping[str, ObjectIdentifier] = MappingProxyType(
     }
 )
 
+_PURPOSES: Mapping[str, str] = MappingProxyType(
+    {oid.dotted_string: name for name, oid in EXTENDED_KEY_USAGES.items() if name != "s/mime"}
+)
+
 KNOWN_USAGES = frozenset(KEY_USAGES) | frozenset(EXTENDED_KEY_USAGES)
 
 _BITS_OF_EVERY_KEY = frozenset({"digital_signature", "content_commitment"})
@@ -90,3 +94,8 @@ def extended_key_usage(usages: Collection[str]) -> x509.ExtendedKeyUsage | None:
     """The extended key usage extension in a stable order; None if no purpose is requested."""
     purposes = dict.fromkeys(oid for name, oid in EXTENDED_KEY_USAGES.items() if name in usages)
     return x509.ExtendedKeyUsage(purposes) if purposes else None
+
+
+def usage_of_purpose(oid: str) -> str:
+    """The name of an extended key usage, or the object identifier of one that manifests have no name for."""
+    return _PURPOSES.get(oid, oid)
