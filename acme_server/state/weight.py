@@ -21,6 +21,9 @@ _DETAIL = 512
 _RESULT = 320
 """What the result of a validation adds, beside the name: it is in the error of a challenge up to twice."""
 
+_LEFT_OUT = 1_200
+"""What an order says about what was left out of its certificate (certificate_template.MAXIMUM_LEFT_OUT)."""
+
 _encoder = msgspec.json.Encoder()
 
 
@@ -56,10 +59,11 @@ def weigh_issuance(order: ACMEOrder, *, request: int, chain: int) -> int:
     """The octets that an order may grow by when it is finalized.
 
     `request` are the octets of the CSR in DER, which is stored in base64 while the order is processing; `chain` are
-    those of the CA's chain in PEM. The certificate repeats the names of the CSR, also in base64.
+    those of the CA's chain in PEM. The certificate repeats the names of the CSR, also in base64, and the order
+    what was left out of it.
     """
     certificate = sum(len(each.value) + 4 for each in order.spec.identifiers) + 2_048
-    return 4 * max(request, certificate) // 3 + chain
+    return 4 * max(request, certificate) // 3 + chain + _LEFT_OUT
 
 
 def _json(resource: ACMEOrder | ACMEAccount) -> int:

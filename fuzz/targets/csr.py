@@ -12,9 +12,9 @@ from kms.pki.parsing import PARSER_ERRORS
 from kms.pki.policy import request_violations
 from kms.resources.compile import compile_policy
 from kms.resources.meta import ObjectMeta
-from kms.resources.policies import CertificatePolicy, DNSNameRules, PolicySpec, SubjectRules, ValueRules
+from kms.resources.policies import AttributeRules, CertificatePolicy, DNSNameRules, PolicySpec, SubjectRules, ValueRules
 
-_RULES = ValueRules(allowed=("a*z", "**.*.example"), denied=("*x*y*",), required=("**",))
+_RULES = AttributeRules(allowed=("a*z", "**.*.example"), denied=("*x*y*",), required=("**",))
 _POLICY = compile_policy(
     CertificatePolicy(
         metadata=ObjectMeta(namespace="pki", name="web"),

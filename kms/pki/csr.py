@@ -42,7 +42,7 @@ from kms.pki.requested_extensions import (
     is_for_ca,
     key_usages,
 )
-from kms.pki.subjects import COMMON_NAME, LIMITS, attribute_name, check_value
+from kms.pki.subjects import COMMON_NAME, LIMITS, attribute_name
 from kms.pki.usages import usage_of_purpose
 
 MAXIMUM_REQUEST: Final = 16 * 1024
@@ -130,7 +130,6 @@ def _check(read: SignedRequest, der: bytes) -> CertificateRequest:
     public_key, algorithm = _public_key(read)
     # Cheap checks first: the signature costs more than all the rest.
     subject = _subject(read)
-    _check_values(subject)
     common_name, named = _common_name(subject)
     alternatives = alternative_names(read.extensions.get(SUBJECT_ALTERNATIVE_NAME, NO_NAMES))
     names = frozenset((*map(_name, alternatives), *named))
@@ -201,15 +200,6 @@ def _subject(read: SignedRequest) -> Mapping[str, tuple[str, ...]]:
         if value != "":
             found[name] = (*found.get(name, ()), "(not text)" if value is None else value)
     return found
-
-
-def _check_values(subject: Mapping[str, tuple[str, ...]]) -> None:
-    for attribute in subject.keys() & LIMITS.keys():
-        for value in subject[attribute]:
-            try:
-                check_value(attribute, value)
-            except ValueError as error:
-                raise InvalidRequest(f"The subject of the certificate request cannot be used: {error}.") from None
 
 
 def _common_name(subject: Mapping[str, tuple[str, ...]]) -> tuple[str | None, tuple[Name, ...]]:

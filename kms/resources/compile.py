@@ -12,6 +12,8 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import TypeVar
 
+import msgspec
+
 from kms.address import Network
 from kms.pki.ca import NameConstraints as CompiledConstraints
 from kms.pki.csr import SIGNATURE_ALGORITHMS
@@ -20,12 +22,14 @@ from kms.pki.names import InvalidName, dns_name
 from kms.pki.pattern_sets import NetworkSet, PatternSet
 from kms.pki.patterns import InvalidPattern, Pattern, label_pattern, value_pattern
 from kms.pki.policy import Narrowing, NetworkRules, Policy, Rules, UsageRules
+from kms.pki.subject_policy import AttributeRules as CompiledAttributeRules
+from kms.pki.subject_policy import SubjectRules as CompiledSubjectRules
 from kms.pki.subjects import COMMON_NAME
 from kms.pki.usages import KNOWN_USAGES
 from kms.resources.authorities import NameConstraints, Subject
 from kms.resources.credentials import NameRules
 from kms.resources.durations import parse_duration
-from kms.resources.policies import CertificatePolicy, DNSNameRules, SubjectRules, ValueRules
+from kms.resources.policies import AttributeRules, CertificatePolicy, DNSNameRules, SubjectRules, ValueRules
 from kms.resources.rule_budget import (
     CREDENTIAL_COMPARISONS,
     MAXIMUM_NAMES,
@@ -73,7 +77,8 @@ def compile_policy(policy: CertificatePolicy) -> Policy:
         maximum_duration=_duration(spec.maximum_duration, "spec.maximumDuration"),
         maximum_names=_positive(spec.maximum_names, "spec.maximumNames"),
     )
-    number, subject = compiled.maximum_names, compiled.subject
+    number = compiled.maximum_names
+    subject = {name: each.rules for name, each in compiled.subject.attributes.items()}
     check_cost(compiled.dns_names, "spec.dnsNames", number=number, subject=subject, budget=POLICY_COMPARISONS)
     return compiled
 
@@ -148,13 +153,25 @@ def _wildcards(rules: DNSNameRules | None) -> bool:
     return rules is not None and rules.wildcards == "Allow"
 
 
-def _subject_rules(subject: SubjectRules) -> Mapping[str, Rules]:
-    return MappingProxyType(
-        {name: _rules(section, f"spec.subject.{name}", value_pattern) for name, section in _sections(subject).items()}
+def _subject_rules(subject: SubjectRules) -> CompiledSubjectRules:
+    return CompiledSubjectRules(
+        attributes=MappingProxyType(
+            {name: _attribute_rules(section, f"spec.subject.{name}") for name, section in _sections(subject).items()}
+        ),
+        others=subject.other_attributes,
     )
 
 
-def _sections(subject: SubjectRules) -> Mapping[str, ValueRules]:
+def _attribute_rules(section: AttributeRules, field: str) -> CompiledAttributeRules:
+    """The rules of one attribute. Allow and Require without a list of allowed values stand for all values."""
+    if section.requested == "Deny" and (section.allowed or section.required):
+        raise InvalidRules(f"{field}.requested", "a value that is denied cannot be allowed or required")
+    if section.requested in {"Allow", "Require"} and not section.allowed:
+        section = msgspec.structs.replace(section, allowed=("**",))
+    return CompiledAttributeRules(_rules(section, field, value_pattern), section.requested)
+
+
+def _sections(subject: SubjectRules) -> Mapping[str, AttributeRules]:
     """The sections that are present, by attribute."""
     sections = {
         COMMON_NAME: subject.common_name,
@@ -167,13 +184,13 @@ def _sections(subject: SubjectRules) -> Mapping[str, ValueRules]:
     return {name: section for name, section in sections.items() if section is not None}
 
 
-def _lists(rules: ValueRules | DNSNameRules | None, field: str) -> Mapping[str, tuple[str, ...]]:
+def _lists(rules: ValueRules | DNSNameRules | AttributeRules | None, field: str) -> Mapping[str, tuple[str, ...]]:
     if rules is None:
         return {}
     return {f"{field}.allowed": rules.allowed, f"{field}.denied": rules.denied, f"{field}.required": rules.required}
 
 
-def _rules(rules: ValueRules | DNSNameRules, field: str, compile_: Callable[[str], Pattern]) -> Rules:
+def _rules(rules: DNSNameRules | AttributeRules, field: str, compile_: Callable[[str], Pattern]) -> Rules:
     return Rules(
         allowed=PatternSet(_compile_each(rules.allowed, f"{field}.allowed", compile_)),
         denied=PatternSet(_compile_each(rules.denied, f"{field}.denied", compile_)),

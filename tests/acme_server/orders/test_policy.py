@@ -17,7 +17,7 @@ from kms.pki.policy import Narrowing
 from kms.resources.compile import compile_narrowing
 from kms.resources.credentials import NameRules
 from kms.resources.orders import ChallengeType
-from kms.resources.policies import DNSNameRules, PolicySpec, SubjectRules, ValueRules
+from kms.resources.policies import AttributeRules, DNSNameRules, PolicySpec, SubjectRules, ValueRules
 from tests.support import pki
 from tests.support.acmeorders import order
 from tests.support.domain import World
@@ -193,7 +193,7 @@ def test_key_and_subject_are_the_policys_business_too(world: World) -> None:
     rules = DNSNameRules(allowed=("**",))
     world.configure(
         policy=PolicySpec(
-            dns_names=rules, key_algorithms=("RSA-4096",), subject=SubjectRules(common_name=ValueRules(allowed=()))
+            dns_names=rules, key_algorithms=("RSA-4096",), subject=SubjectRules(common_name=AttributeRules(allowed=()))
         )
     )
     der = pki.csr("a.example.com", common_name="a.example.com")

@@ -57,7 +57,7 @@ def test_the_policy_of_the_manual_compiles() -> None:
     assert compiled.maximum_names == 100
     assert compiled.key_algorithms == {"ECDSA-P256", "ECDSA-P384", "RSA-2048", "RSA-3072", "RSA-4096"}
     assert compiled.usages.allowed == {"digital signature", "key encipherment", "server auth", "client auth"}
-    assert list(compiled.subject) == ["commonName"]
+    assert list(compiled.subject.attributes) == ["commonName"]
     allowed = [dns_name("shop.apps.example.com"), dns_name("a.b.svc.cluster.local"), ip_address("10.1.2.3")]
     denied = [dns_name("admin.apps.example.com"), dns_name("apps.example.com"), ip_address("10.0.0.1")]
     assert [each.name for each in name_violations([*allowed, *denied], compiled, None)] == denied
@@ -81,9 +81,9 @@ def test_a_policy_that_says_nothing_allows_no_name_at_all() -> None:
 def test_every_attribute_of_the_subject_has_its_rules() -> None:
     attributes = ["commonName", "organizations", "organizationalUnits", "countries", "localities", "provinces"]
     compiled = compile_policy(policy({"subject": {each: {"allowed": [f"{each} *"]} for each in attributes}}))
-    assert set(compiled.subject) == set(attributes)
+    assert set(compiled.subject.attributes) == set(attributes)
     for each in attributes:
-        assert compiled.subject[each].allows(f"{each} 1")
+        assert compiled.subject.attributes[each].rules.allows(f"{each} 1")
 
 
 @pytest.mark.parametrize(
