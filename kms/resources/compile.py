@@ -29,7 +29,7 @@ from kms.pki.usages import KNOWN_USAGES
 from kms.resources.authorities import NameConstraints, Subject
 from kms.resources.credentials import NameRules
 from kms.resources.durations import parse_duration
-from kms.resources.policies import AttributeRules, CertificatePolicy, DNSNameRules, SubjectRules, ValueRules
+from kms.resources.policies import AttributeRules, CertificatePolicy, DNSNameRules, PolicySpec, SubjectRules, ValueRules
 from kms.resources.rule_budget import (
     CREDENTIAL_COMPARISONS,
     MAXIMUM_NAMES,
@@ -41,6 +41,7 @@ from kms.resources.rule_budget import InvalidRules as InvalidRules
 from kms.resources.rule_budget import RulesTooCostly as RulesTooCostly
 
 T = TypeVar("T")
+_FORMER_DEFAULT = frozenset({"ECDSA-SHA256", "ECDSA-SHA384", "RSA-SHA256", "RSA-SHA384", "RSA-SHA512"})
 
 
 def compile_policy(policy: CertificatePolicy) -> Policy:
@@ -60,7 +61,6 @@ def compile_policy(policy: CertificatePolicy) -> Policy:
             },
         }
     )
-    signature_algorithms = frozenset(SIGNATURE_ALGORITHMS.values())
     compiled = Policy(
         name=f"{policy.metadata.namespace}/{policy.metadata.name}",
         dns_names=_dns_rules(spec.dns_names, "spec.dnsNames"),
@@ -73,7 +73,7 @@ def compile_policy(policy: CertificatePolicy) -> Policy:
             required=_words(spec.usages.required, KNOWN_USAGES, "spec.usages.required"),
         ),
         key_algorithms=_words(spec.key_algorithms, KEY_ALGORITHMS, "spec.keyAlgorithms"),
-        signature_algorithms=_words(spec.signature_algorithms, signature_algorithms, "spec.signatureAlgorithms"),
+        signature_algorithms=_signature_algorithms(spec),
         maximum_duration=_duration(spec.maximum_duration, "spec.maximumDuration"),
         maximum_names=_positive(spec.maximum_names, "spec.maximumNames"),
     )
@@ -141,6 +141,24 @@ def _domain(text: str) -> str:
         return dns_name(text, wildcard=False).value
     except InvalidName as error:
         raise InvalidPattern(str(error).removesuffix(".")) from None
+
+
+def _signature_algorithms(spec: PolicySpec) -> frozenset[str]:
+    """The listed algorithms; without a list, all that the allowed keys can make: a request is signed with its own key.
+
+    The default of earlier versions counts as no list, because the API server has stored it in policies.
+    """
+    known = frozenset(SIGNATURE_ALGORITHMS.values())
+    listed = _words(spec.signature_algorithms, known, "spec.signatureAlgorithms")
+    if listed and listed != _FORMER_DEFAULT:
+        return listed
+    kinds = {_kind_of(each) for each in spec.key_algorithms}
+    return frozenset(each for each in known if _kind_of(each) in kinds)
+
+
+def _kind_of(algorithm: str) -> str:
+    """`RSA`, `ECDSA` or `Ed25519`, of an algorithm of keys or signatures."""
+    return algorithm.partition("-")[0]
 
 
 def _dns_rules(rules: DNSNameRules | None, field: str) -> Rules | None:

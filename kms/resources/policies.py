@@ -49,14 +49,17 @@ class SubjectRules(Struct, frozen=True, kw_only=True):
 
 
 class PolicySpec(Struct, frozen=True, kw_only=True):
-    """Absent sections allow no names; the other defaults are in crds/."""
+    """Absent sections allow no names; the other defaults are in crds/.
+
+    Without `signature_algorithms`, those of the key algorithms are allowed.
+    """
 
     dns_names: DNSNameRules | None = None
     ip_addresses: ValueRules | None = None
     subject: SubjectRules = SubjectRules(common_name=AttributeRules(allowed=("**",)))
     usages: ValueRules = ValueRules(allowed=("digital signature", "key encipherment", "server auth", "client auth"))
     key_algorithms: tuple[str, ...] = ("ECDSA-P256", "ECDSA-P384", "RSA-2048", "RSA-3072", "RSA-4096")
-    signature_algorithms: tuple[str, ...] = ("ECDSA-SHA256", "ECDSA-SHA384", "RSA-SHA256", "RSA-SHA384", "RSA-SHA512")
+    signature_algorithms: tuple[str, ...] = ()
     maximum_duration: str = "2160h"
     maximum_names: int = 100
 

@@ -5,10 +5,18 @@ from __future__ import annotations
 import pytest
 
 from kms.pki.csr import CertificateRequest, parse_request
+from kms.pki.names import dns_name
 from kms.pki.pattern_sets import PatternSet
 from kms.pki.patterns import value_pattern
 from kms.pki.rules import Rules
-from kms.pki.subject_policy import AttributeRules, SubjectRules, Word, granted_subject, subject_violations
+from kms.pki.subject_policy import (
+    AttributeRules,
+    SubjectRules,
+    Word,
+    common_name_violations,
+    granted_subject,
+    subject_violations,
+)
 from tests.support import csrs
 from tests.support.csrs import COMMON_NAME, EMAIL_ADDRESS, ORGANIZATION, UTF8, alternative_names, request, subject
 
@@ -125,3 +133,30 @@ def test_a_common_name_that_is_left_out_is_a_name_all_the_same() -> None:
     request = asked((COMMON_NAME, "mail.example.com"), (EMAIL_ADDRESS, "a@example.com"))
     assert {each.value for each in request.names} == {WEB, "mail.example.com"}
     assert decide(request, "commonName", rules(word="LeaveOut")) == ([], ())
+
+
+@pytest.mark.requirement("M107")
+@pytest.mark.parametrize(
+    ("wanted", "ordered", "possible"),
+    [
+        (rules("**"), ["a" * 63 + ".example.com"], True),
+        (rules("**", word="Require"), ["a" * 63 + ".example.com"], False),
+        (rules("**", word="Require"), ["a" * 63 + ".example.com", "b.example.com"], True),
+        (rules("**", required=("www.**",)), ["a.example.com"], False),
+        (rules("**", required=("www.**", "**.com")), ["a.example.com", "www.example.com"], True),
+        (rules("**", required=("www.**", "a.**")), ["a.example.com", "www.example.com"], False),
+        (rules("**", required=("www.**",), denied=("**.com",)), ["www.example.com"], False),
+    ],
+)
+def test_a_common_name_that_no_request_can_have_is_known_before_there_is_one(
+    wanted: AttributeRules, ordered: list[str], possible: bool
+) -> None:
+    found = list(common_name_violations(list(map(dns_name, ordered)), SubjectRules({"commonName": wanted}), "pki/web"))
+    assert ["spec.subject.commonName" in each for each in found] == ([] if possible else [True])
+
+
+def test_costly_rules_for_a_common_name_wait_for_the_request() -> None:
+    costly = rules(*(f"*a*b{number}*c" for number in range(90)), word="Require")
+    ordered = [dns_name(f"{'a' * 63}.x{number}.example.com") for number in range(100)]
+    assert list(common_name_violations(ordered[:1], SubjectRules({"commonName": costly}), "pki/web"))
+    assert not list(common_name_violations(ordered, SubjectRules({"commonName": costly}), "pki/web"))
