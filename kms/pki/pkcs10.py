@@ -44,6 +44,8 @@ MAXIMUM_ATTRIBUTES: Final = 32
 _ATTRIBUTES: Final = 0xA0
 _EXTENSION_REQUESTS: Final = frozenset({"1.2.840.113549.1.9.14", "1.3.6.1.4.1.311.2.1.14"})
 """extensionRequest of PKCS #9 (RFC 2985, 5.4.2), and what Microsoft used before."""
+_PSS: Final = "1.2.840.113549.1.1.10"
+"""The one signature algorithm with parameters; whether it is accepted is for the caller."""
 _LONGEST_VERSION = 8
 
 _TEXTS: Mapping[int, Callable[[bytes], str]] = MappingProxyType(
@@ -116,8 +118,8 @@ def _signature(whole: Reader) -> tuple[str, bytes]:
     algorithm = whole.enter(SEQUENCE, "the signature algorithm")
     name = algorithm.object_identifier("the signature algorithm")
     algorithm.expect_if(NULL, "the parameters of the signature algorithm")
-    if algorithm.more() and name.startswith("1.2.840.10045.4."):
-        raise MalformedDER("the signature algorithm has parameters, which ECDSA has not")
+    if name != _PSS:
+        algorithm.finish()
     return name, _whole_octets(whole, "the signature")
 
 

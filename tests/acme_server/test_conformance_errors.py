@@ -308,7 +308,7 @@ EXPECTED: list[tuple[Provoke, str, int, str]] = [
         a_csr_that_is_none,
         "badCSR",
         400,
-        "not well-formed DER of PKCS #10: the part that is signed is missing.",
+        "The certificate request is not well-formed DER of PKCS #10: the part that is signed is missing.",
     ),
     (the_account_key_in_the_csr, "badCSR", 400, "The key of the certificate request is the key of an ACME account."),
     (a_used_nonce, "badNonce", 400, "The nonce is unknown, expired or used; try again with the one given here."),

@@ -185,9 +185,13 @@ TWICE = alternative_names("admin.example.com")
         (sign(csrs.info(WITH_SAN), unused_bits=b"\1"), "the signature is not a number of whole octets"),
         (
             sign(csrs.info(WITH_SAN), algorithm=tlv(SEQUENCE, oid("1.2.840.10045.4.3.2"), tlv(SEQUENCE))),
-            "the signature algorithm has parameters",
+            "the signature algorithm has 2 bytes too many",
         ),
         (sign(csrs.info(WITH_SAN), algorithm=tlv(SEQUENCE, oid("1.2.840.10045.4.1"))), "(1.2.840.10045.4.1)"),
+        (
+            sign(csrs.info(WITH_SAN), algorithm=tlv(SEQUENCE, oid("1.2.840.113549.1.1.11"), tlv(SEQUENCE))),
+            "the signature algorithm has 2 bytes too many",
+        ),
         (
             sign(csrs.info(WITH_SAN), algorithm=tlv(SEQUENCE, oid("1.2.840.113549.1.1.11"), b"\x05\x00")),
             "(RSA-SHA256) does not fit its ECDSA-P256 key",
