@@ -20,7 +20,7 @@ from fuzz.targets import eab as eab_target
 from kms.pki.ca import intermediate
 from kms.pki.certificate import sign_leaf
 from kms.pki.keys import generate_key, private_key_pem
-from tests.support import pki
+from tests.support import csrs, pki
 from tests.support.acme import ALGORITHMS, ClientKey, binding, signed
 from tests.support.alpn import certificate
 
@@ -64,6 +64,7 @@ def _csr() -> Iterable[bytes]:
         (x509.TLSFeature([x509.TLSFeatureType.status_request]), False),
     ]
     yield pki.csr("www.example.com", extensions=extensions)
+    yield from (csrs.certbot(), csrs.acme_sh((csrs.IP, b"\x0a\x01\x02\x03")), csrs.crypt_le(), csrs.openssl())
 
 
 def _crosses() -> Iterable[bytes]:

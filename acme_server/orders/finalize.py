@@ -24,7 +24,7 @@ from acme_server.model import Caller, Profile
 from acme_server.orders import policy, transitions
 from acme_server.orders.authorization_reuse import AuthorizationReuse
 from acme_server.orders.caa import CAA
-from acme_server.orders.certificate_template import template
+from acme_server.orders.certificate_template import left_out, template
 from acme_server.orders.lifetimes import base_time, is_fresh, is_over
 from acme_server.orders.policy import Objection
 from acme_server.orders.spec_admission import admit_spec
@@ -233,8 +233,10 @@ class OrderFinalization:
             detail = "The certificate cannot be issued with the dates and contents that order and profile ask for."
             return await self._fail(order, ProblemType.SERVER_INTERNAL, detail)
         self._metrics.observe_issuance("signed", self._timer() - started)
+        omitted = left_out(request, leaf)
         finished = await self._orders.change(
-            order, partial(transitions.issued, digest=request.digest, certificate=certificate, now=now)
+            order,
+            partial(transitions.issued, digest=request.digest, certificate=certificate, left_out=omitted, now=now),
         )
         self._metrics.count_order("valid")
         logger.info(
@@ -245,6 +247,7 @@ class OrderFinalization:
                 "account": finished.spec.account_ref.name,
                 "names": ",".join(each.value for each in finished.spec.identifiers),
                 "serial": finished.status.serial_number,
+                "left_out": ", ".join(finished.status.left_out),
             },
         )
         return finished

@@ -16,6 +16,7 @@ from kms.pki.constraints import constraint_violations
 from kms.pki.csr import CertificateRequest, InvalidRequest, parse_request
 from kms.pki.names import Name
 from kms.pki.policy import Narrowing, Violation, name_violations, request_violations
+from kms.pki.subject_policy import common_name_violations
 from kms.resources.orders import ACMEOrder, ChallengeType, challenge_types
 
 Objection = Callable[[IPAddress], str | None]
@@ -76,6 +77,7 @@ def admit_names(
     (rejectedIdentifier) with a subproblem for each name that
 
     * the policy refuses; the subproblem names the rule and the policy;
+    * cannot be the common name that the policy requires, if no other can;
     * the nameConstraints of the CA exclude, because clients would refuse the certificate;
     * is an address with an `objection`;
     * no offered challenge can prove.
@@ -83,6 +85,7 @@ def admit_names(
     violations = [
         *name_violations(names, profile.policy, narrowing, granted),
         *constraint_violations(names, profile.constraints),
+        *map(Violation, common_name_violations(names, profile.policy.subject, profile.policy.name)),
         *_objectionable(names, objection),
         *(() if types is None else _unprovable(names, profile, types)),
     ]

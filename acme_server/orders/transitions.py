@@ -13,7 +13,7 @@ repeated or late event has no effect.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from msgspec.structs import replace
@@ -255,8 +255,10 @@ def accepted(order: ACMEOrder, request: bytes, digest: str, *, now: datetime) ->
     return _changed(order, state="processing", request=request, csr_digest=digest, accepted=now)
 
 
-def issued(order: ACMEOrder, digest: str, certificate: Issued, *, now: datetime) -> ACMEOrder:
-    """Keep the certificate (ready or processing to valid).
+def issued(
+    order: ACMEOrder, digest: str, certificate: Issued, *, left_out: Sequence[str] = (), now: datetime
+) -> ACMEOrder:
+    """Keep the certificate (ready or processing to valid), and what was `left_out` of it.
 
     An order that already has one keeps it: that is the one which is handed out. Raises Refused (orderNotReady)
     where the order has moved on with another CSR, or must not be issued any more.
@@ -269,7 +271,7 @@ def issued(order: ACMEOrder, digest: str, certificate: Issued, *, now: datetime)
         type=READY,
         status="True",
         reason="Issued",
-        message=f"The certificate was issued; it is valid until {certificate.not_after:%Y-%m-%dT%H:%M:%SZ}.",
+        message=f"The certificate was issued; it is valid until {certificate.not_after:{_TIME}}.{_but_not(left_out)}",
         last_transition_time=now,
     )
     return _changed(
@@ -285,8 +287,13 @@ def issued(order: ACMEOrder, digest: str, certificate: Issued, *, now: datetime)
         issued_at=now,
         not_before=certificate.not_before,
         not_after=certificate.not_after,
+        left_out=tuple(left_out),
         conditions=with_condition(order.status.conditions, ready),
     )
+
+
+def _but_not(left_out: Sequence[str]) -> str:
+    return " Not all that the request asked for was certified; status.leftOut has the rest." if left_out else ""
 
 
 def failed(order: ACMEOrder, problem: StoredProblem, *, reason: str, now: datetime) -> ACMEOrder:

@@ -24,6 +24,9 @@ _RESULT = 320
 _BLOCKED_KEY = 600
 """What is added for each thumbprint of a record: it takes 250 octets of memory, and 46 in etcd."""
 
+_LEFT_OUT = 1_200
+"""What an order says about what was left out of its certificate (certificate_template.MAXIMUM_LEFT_OUT)."""
+
 _encoder = msgspec.json.Encoder()
 
 
@@ -65,10 +68,11 @@ def weigh_issuance(order: ACMEOrder, *, request: int, chain: int) -> int:
     """The octets that an order may grow by when it is finalized.
 
     `request` are the octets of the CSR in DER, which is stored in base64 while the order is processing; `chain` are
-    those of the CA's chain in PEM. The certificate repeats the names of the CSR, also in base64.
+    those of the CA's chain in PEM. The certificate repeats the names of the CSR, also in base64, and the order
+    what was left out of it.
     """
     certificate = sum(len(each.value) + 4 for each in order.spec.identifiers) + 2_048
-    return 4 * max(request, certificate) // 3 + chain
+    return 4 * max(request, certificate) // 3 + chain + _LEFT_OUT
 
 
 def _json(resource: ACMEOrder | ACMEAccount | RevocationRecord) -> int:

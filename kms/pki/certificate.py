@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
+from kms.pki.extensions import find_extension
 from kms.pki.keys import PrivateKey, PublicKey, key_algorithm
 from kms.pki.names import Name
 from kms.pki.subjects import subject_name
@@ -160,10 +161,8 @@ def chain_for_clients(chain: Sequence[x509.Certificate]) -> Sequence[x509.Certif
 
 def may_sign_lists(certificate: x509.Certificate) -> bool:
     """Whether the key in that certificate of a CA may sign revocation lists (RFC 5280, 4.2.1.3)."""
-    try:
-        return certificate.extensions.get_extension_for_class(x509.KeyUsage).value.crl_sign
-    except x509.ExtensionNotFound:
-        return True
+    usage = find_extension(certificate, x509.KeyUsage)
+    return usage is None or usage.crl_sign
 
 
 def certificate_pem(certificate: x509.Certificate) -> str:
@@ -241,12 +240,11 @@ def authority_key_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIdent
 
     It does not use issuer and serial number, so that a CA certificate can be renewed above issued certificates.
     """
-    try:
-        identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    except x509.ExtensionNotFound:
+    identifier = find_extension(issuer, x509.SubjectKeyIdentifier)
+    if identifier is None:
         public_key = issuer.public_key()
         if not isinstance(public_key, PublicKey):
-            raise ValueError("the key of the CA is neither RSA nor ECDSA nor Ed25519") from None  # noqa: TRY004 - bad data
+            raise ValueError("the key of the CA is neither RSA nor ECDSA nor Ed25519")
         return x509.AuthorityKeyIdentifier.from_issuer_public_key(public_key)
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from cryptography import x509
 
 from kms.address import Network
+from kms.pki.extensions import find_extension
 from kms.pki.names import Name
 from kms.pki.pattern_sets import NO_NETWORKS, NetworkSet, Value
 from kms.pki.policy import Violation
@@ -89,9 +90,8 @@ def constraint_violations(names: Iterable[Name], constraints: Sequence[Constrain
 
 
 def _of_certificate(certificate: x509.Certificate) -> Constraints | None:
-    try:
-        value = certificate.extensions.get_extension_for_class(x509.NameConstraints).value
-    except x509.ExtensionNotFound:
+    value = find_extension(certificate, x509.NameConstraints)
+    if value is None:
         return None
     return Constraints(
         holder=quoted(certificate.subject.rfc4514_string()),

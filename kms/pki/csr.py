@@ -1,48 +1,80 @@
-"""Certificate signing requests (PKCS #10, RFC 2986): parsed and checked once, then a value."""
+"""Certificate signing requests (PKCS #10, RFC 2986): parsed and checked once, then a value.
+
+The structure is read by kms.pki.pkcs10, which takes what OpenSSL and Go take. cryptography reads the key and verifies
+the signature, over the bytes as they were received.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 from cryptography.x509.oid import SignatureAlgorithmOID as Algorithm
 
+from kms.pki.der import MalformedDER
+from kms.pki.extension_names import extension_name
 from kms.pki.keys import PublicKey, key_algorithm, weakness
 from kms.pki.names import InvalidName, Name, common_name_of, dns_name, ip_address
 from kms.pki.parsing import PARSER_ERRORS
-from kms.pki.subjects import COMMON_NAME, LIMITS, attributes_of, check_value
+from kms.pki.pkcs10 import MAXIMUM_SUBJECT as MAXIMUM_SUBJECT
+from kms.pki.pkcs10 import SignedRequest, read_request
+from kms.pki.requested_extensions import (
+    BASIC_CONSTRAINTS,
+    EXTENDED_KEY_USAGE,
+    KEY_USAGE,
+    NO_NAMES,
+    SUBJECT_ALTERNATIVE_NAME,
+    SUBJECT_KEY_IDENTIFIER,
+    USAGES_OF_A_CA,
+    AlternativeName,
+    alternative_names,
+    extended_key_usages,
+    is_for_ca,
+    key_usages,
+)
+from kms.pki.subjects import COMMON_NAME, LIMITS, attribute_name
+from kms.pki.usages import usage_of_purpose
 
 MAXIMUM_REQUEST: Final = 16 * 1024
-MAXIMUM_EXTENSIONS: Final = 32
-MAXIMUM_SUBJECT: Final = 32
-"""Attributes of a subject; policies compare each of them with patterns."""
 
-SIGNATURE_ALGORITHMS: Mapping[x509.ObjectIdentifier, str] = MappingProxyType(
+SIGNATURE_ALGORITHMS: Mapping[str, str] = MappingProxyType(
     {
-        Algorithm.ECDSA_WITH_SHA256: "ECDSA-SHA256",
-        Algorithm.ECDSA_WITH_SHA384: "ECDSA-SHA384",
-        Algorithm.ECDSA_WITH_SHA512: "ECDSA-SHA512",
-        Algorithm.RSA_WITH_SHA256: "RSA-SHA256",
-        Algorithm.RSA_WITH_SHA384: "RSA-SHA384",
-        Algorithm.RSA_WITH_SHA512: "RSA-SHA512",
-        Algorithm.ED25519: "Ed25519",
+        Algorithm.ECDSA_WITH_SHA256.dotted_string: "ECDSA-SHA256",
+        Algorithm.ECDSA_WITH_SHA384.dotted_string: "ECDSA-SHA384",
+        Algorithm.ECDSA_WITH_SHA512.dotted_string: "ECDSA-SHA512",
+        Algorithm.RSA_WITH_SHA256.dotted_string: "RSA-SHA256",
+        Algorithm.RSA_WITH_SHA384.dotted_string: "RSA-SHA384",
+        Algorithm.RSA_WITH_SHA512.dotted_string: "RSA-SHA512",
+        Algorithm.ED25519.dotted_string: "Ed25519",
     }
 )
 """The signatures that a request may carry, by the names that policies use: no MD5, no SHA-1."""
 
-_WORDS: Mapping[type[x509.GeneralName], str] = MappingProxyType(
+_HASHES: Mapping[str, hashes.HashAlgorithm] = MappingProxyType(
+    {"SHA256": hashes.SHA256(), "SHA384": hashes.SHA384(), "SHA512": hashes.SHA512()}
+)
+_KINDS_OF_KEYS: Mapping[str, str] = MappingProxyType(
     {
-        x509.RFC822Name: "an email address",
-        x509.UniformResourceIdentifier: "a URI",
-        x509.DirectoryName: "a directory name",
-        x509.RegisteredID: "a registered ID",
-        x509.OtherName: "an otherName",
+        "1.2.840.113549.1.1.1": "RSA",
+        "1.2.840.113549.1.1.10": "RSASSA-PSS",
+        "1.2.840.10040.4.1": "DSA",
+        "1.2.840.10045.2.1": "elliptic curve",
+        "1.3.101.110": "X25519",
+        "1.3.101.112": "Ed25519",
+        "1.3.101.113": "Ed448",
     }
 )
+"""Names of the algorithms of keys, for messages."""
 
 
 class InvalidRequest(ValueError):
@@ -54,8 +86,9 @@ class CertificateRequest:
     """A request whose signature has been checked.
 
     `digest` is SHA-256 of `der` in hexadecimal. `names` are those of the subjectAltName and the common name, where that
-    is a name, together. `subject` has every attribute but the common name; attributes that
-    manifests do not name have their OID or short name as key.
+    is a name, together. `subject` has every attribute but the common name, by the names of manifests, or by the name in
+    X.520 or object identifier where manifests have none. `usages` are those that it asks for, by their names in
+    manifests or object identifiers; `extensions` are names of all extensions that ask for something else.
     """
 
     der: bytes
@@ -66,52 +99,47 @@ class CertificateRequest:
     names: frozenset[Name]
     common_name: str | None
     subject: Mapping[str, tuple[str, ...]]
+    usages: tuple[str, ...] = ()
+    extensions: tuple[str, ...] = ()
 
 
 def parse_request(der: bytes) -> CertificateRequest:
-    """Read and check a request: size, form, version 0, a sound key, its own signature, and only names that we certify.
+    """Read and check a request: size, form, a sound key, its own signature, and only names that we certify.
 
-    Names are taken from the extensions. Extensions that request a CA are refused, and others are ignored. The policy is
-    not applied here.
+    Names are taken from the extensions. Extensions that request a CA are refused, and others select nothing. The policy
+    is not applied here.
 
-    Raises InvalidRequest, and for no input another exception.
+    Raises InvalidRequest, which says what is wrong, and for no input another exception.
     """
     if len(der) > MAXIMUM_REQUEST:
         raise InvalidRequest(f"The certificate request is larger than {MAXIMUM_REQUEST} bytes.")
     try:
-        return _read(der)
-    except InvalidRequest:
-        raise
-    except PARSER_ERRORS:
-        raise InvalidRequest("The certificate request is not well-formed DER of PKCS #10.") from None
+        read = read_request(der)
+        return _check(read, der)
+    except MalformedDER as error:
+        raise InvalidRequest(f"The certificate request is not well-formed DER of PKCS #10: {error}.") from None
 
 
-def _read(der: bytes) -> CertificateRequest:
-    parsed = x509.load_der_x509_csr(der)
-    signature_algorithm = SIGNATURE_ALGORITHMS.get(parsed.signature_algorithm_oid)
+def _check(read: SignedRequest, der: bytes) -> CertificateRequest:
+    signature_algorithm = SIGNATURE_ALGORITHMS.get(read.signature_algorithm)
     if signature_algorithm is None:
         raise InvalidRequest(
-            f"The certificate request is signed with an algorithm that is not accepted; use one of"
-            f" {', '.join(sorted(SIGNATURE_ALGORITHMS.values()))}."
+            f"The certificate request is signed with an algorithm that is not accepted ({read.signature_algorithm});"
+            f" use one of {', '.join(sorted(SIGNATURE_ALGORITHMS.values()))}."
         )
-    public_key = _public_key(parsed)
-    algorithm = key_algorithm(public_key)
-    if algorithm is None or not isinstance(public_key, PublicKey):
-        raise InvalidRequest("The key of the certificate request is not RSA, ECDSA on a NIST curve or Ed25519.")
+    public_key, algorithm = _public_key(read)
     # Cheap checks first: the signature costs more than all the rest.
-    if len(parsed.subject) > MAXIMUM_SUBJECT:
-        raise InvalidRequest(f"The subject of the certificate request has more than {MAXIMUM_SUBJECT} attributes.")
-    subject = attributes_of(parsed.subject)
-    _check_values(subject)
+    subject = _subject(read)
     common_name, named = _common_name(subject)
-    names = frozenset((*_alternative_names(parsed.extensions), *named))
+    alternatives = alternative_names(read.extensions.get(SUBJECT_ALTERNATIVE_NAME, NO_NAMES))
+    names = frozenset((*map(_name, alternatives), *named))
     if not names:
         raise InvalidRequest("The certificate request has no DNS name and no IP address, in subjectAltName or subject.")
+    usages, others = _requested(read.extensions)
     # Before the signature: an attacker could make us verify with an oversized modulus or exponent.
     if reason := weakness(public_key):
         raise InvalidRequest(f"The key of the certificate request must not be used: {reason}.")
-    if not parsed.is_signature_valid:
-        raise InvalidRequest("The signature of the certificate request does not fit its key.")
+    _verify(read, public_key, signature_algorithm, algorithm)
     return CertificateRequest(
         der=der,
         digest=hashlib.sha256(der).hexdigest(),
@@ -121,25 +149,57 @@ def _read(der: bytes) -> CertificateRequest:
         names=names,
         common_name=common_name,
         subject=MappingProxyType({key: values for key, values in subject.items() if key != COMMON_NAME}),
+        usages=usages,
+        extensions=others,
     )
 
 
-def _public_key(parsed: x509.CertificateSigningRequest) -> object:
+def _public_key(read: SignedRequest) -> tuple[PublicKey, str]:
+    """The key, and the name of its algorithm."""
     try:
-        return parsed.public_key()
+        public_key = load_der_public_key(read.key)
     except PARSER_ERRORS:
+        public_key = None
+    algorithm = key_algorithm(public_key)
+    if algorithm is None or not isinstance(public_key, PublicKey):
+        kind = _KINDS_OF_KEYS.get(read.key_algorithm, read.key_algorithm)
+        curve = f", with the curve {read.key_parameters}" if read.key_parameters else ""
         raise InvalidRequest(
-            "The key of the certificate request cannot be read, or is of a kind not accepted."
-        ) from None
+            f"The key of the certificate request (algorithm {kind}{curve}) cannot be read, or is of a kind that is not"
+            " accepted; use RSA, ECDSA on P-256, P-384 or P-521, or Ed25519."
+        )
+    return public_key, algorithm
 
 
-def _check_values(subject: Mapping[str, tuple[str, ...]]) -> None:
-    for attribute in subject.keys() & LIMITS.keys():
-        for value in subject[attribute]:
-            try:
-                check_value(attribute, value)
-            except ValueError as error:
-                raise InvalidRequest(f"The subject of the certificate request cannot be used: {error}.") from None
+def _verify(read: SignedRequest, public_key: PublicKey, signature_algorithm: str, algorithm: str) -> None:
+    """Verify the signature over the bytes that were received. Raises InvalidRequest."""
+    kind, _, digest = signature_algorithm.partition("-")
+    if kind != algorithm.partition("-")[0]:
+        raise InvalidRequest(
+            f"The signature of the certificate request ({signature_algorithm}) does not fit its {algorithm} key."
+        )
+    try:
+        match public_key:
+            case RSAPublicKey():
+                public_key.verify(read.signature, read.signed, PKCS1v15(), _HASHES[digest])
+            case EllipticCurvePublicKey():
+                public_key.verify(read.signature, read.signed, ECDSA(_HASHES[digest]))
+            case _:
+                public_key.verify(read.signature, read.signed)
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError):
+        raise InvalidRequest("The signature of the certificate request does not fit its key.") from None
+
+
+def _subject(read: SignedRequest) -> Mapping[str, tuple[str, ...]]:
+    """The values of the subject by attribute, without empty ones."""
+    found: dict[str, tuple[str, ...]] = {}
+    for oid, value in read.subject:
+        name = attribute_name(oid)
+        if value is None and name in LIMITS:
+            raise InvalidRequest(f"The subject of the certificate request has a value of {name} that is not text.")
+        if value != "":
+            found[name] = (*found.get(name, ()), "(not text)" if value is None else value)
+    return found
 
 
 def _common_name(subject: Mapping[str, tuple[str, ...]]) -> tuple[str | None, tuple[Name, ...]]:
@@ -153,32 +213,44 @@ def _common_name(subject: Mapping[str, tuple[str, ...]]) -> tuple[str | None, tu
     return (name.value, (name,)) if name else (values[0], ())
 
 
-def _alternative_names(extensions: x509.Extensions) -> Iterator[Name]:
-    if len(extensions) > MAXIMUM_EXTENSIONS:
-        raise InvalidRequest(f"The certificate request has more than {MAXIMUM_EXTENSIONS} extensions.")
-    for extension in extensions:
-        match extension.value:
-            case x509.SubjectAlternativeName() as alternatives:
-                yield from map(_name, alternatives)
-            case x509.BasicConstraints(ca=True):
-                raise InvalidRequest("The certificate request asks for a CA certificate (basicConstraints).")
-            case x509.KeyUsage(key_cert_sign=True) | x509.KeyUsage(crl_sign=True):
-                raise InvalidRequest("The certificate request asks for the key usage of a CA (keyUsage).")
-            case _:
-                continue  # profile and policy decide what a certificate contains
+def _requested(extensions: Mapping[str, bytes]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The usages that are asked for, and the names of other extensions. Raises InvalidRequest for a CA.
+
+    An extension that cannot be read counts as one of the others, since it selects nothing.
+    """
+    usages: list[str] = []
+    others: list[str] = []
+    for oid, value in extensions.items():
+        try:
+            if oid == KEY_USAGE:
+                usages += key_usages(value)
+            elif oid == EXTENDED_KEY_USAGE:
+                usages += map(usage_of_purpose, extended_key_usages(value))
+            elif oid == BASIC_CONSTRAINTS:
+                if is_for_ca(value):
+                    raise InvalidRequest("The certificate request asks for a CA certificate (basicConstraints).")
+            elif oid not in {SUBJECT_ALTERNATIVE_NAME, SUBJECT_KEY_IDENTIFIER}:
+                others.append(extension_name(oid))
+        except MalformedDER:
+            others.append(extension_name(oid))
+    if not USAGES_OF_A_CA.isdisjoint(usages):
+        raise InvalidRequest("The certificate request asks for the key usage of a CA (keyUsage).")
+    return tuple(dict.fromkeys(usages)), tuple(others)
 
 
-def _name(general_name: x509.GeneralName) -> Name:
+def _name(alternative: AlternativeName) -> Name:
+    type_, content = alternative
+    if type_ not in {"dns", "ip"}:
+        raise InvalidRequest(
+            f"The certificate request has {type_} in subjectAltName; only DNS names and IP addresses are certified."
+        )
+    if type_ == "ip" and len(content) not in {4, 16}:
+        raise InvalidRequest(
+            f"The certificate request has an IP address of {len(content)} octets in subjectAltName; an address has 4"
+            " or 16."
+        )
     try:
-        match general_name:
-            case x509.DNSName(value=value):
-                return dns_name(value)
-            case x509.IPAddress(value=address):
-                return ip_address(str(address))
-            case _:
-                raise InvalidRequest(
-                    f"The certificate request has {_WORDS.get(type(general_name), 'another kind of name')} in"
-                    " subjectAltName; only DNS names and IP addresses are certified."
-                )
+        # Latin-1 reads all octets, and dns_name refuses those that are not ASCII.
+        return dns_name(content.decode("latin-1")) if type_ == "dns" else ip_address(str(ipaddress.ip_address(content)))
     except InvalidName as error:
         raise InvalidRequest(f"The certificate request has a name that is not accepted: {error}") from None

@@ -2,7 +2,7 @@
 
 A policy is applied twice: to the names of an order, so that no client solves challenges for a certificate that cannot
 be issued, and to the certificate request. Each time every violation is reported, with the name, the rule and the
-policy. A value that no rule allows is denied.
+policy. A name that no rule allows is denied; a part of the subject without rules is left out of the certificate.
 """
 
 from __future__ import annotations
@@ -15,32 +15,13 @@ from types import MappingProxyType
 
 from kms.pki.csr import CertificateRequest
 from kms.pki.names import Name
-from kms.pki.pattern_sets import NO_NETWORKS, NO_PATTERNS, NetworkSet, PatternSet, Value
-from kms.pki.quoting import quoted
-from kms.pki.subjects import COMMON_NAME
+from kms.pki.pattern_sets import NO_NETWORKS, NetworkSet, Value
+from kms.pki.rules import Rules as Rules
+from kms.pki.subject_policy import SubjectRules, subject_violations
 from kms.pki.usages import KNOWN_USAGES, lacks_key_usage
 
 _LITERAL_LABELS = 2
 _SHORTEST_PREFIX: Mapping[int, int] = MappingProxyType({4: 8, 6: 32})
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """Patterns for one kind of value: deny wins over allow, and each required pattern must match a value."""
-
-    allowed: PatternSet = NO_PATTERNS
-    denied: PatternSet = NO_PATTERNS
-    required: PatternSet = NO_PATTERNS
-
-    def allows(self, value: str) -> bool:
-        """Whether the value is allowed and not denied."""
-        compared = Value.of(value)
-        return self.allowed.find(compared) is not None and self.denied.find(compared) is None
-
-    @property
-    def cost(self) -> float:
-        """The most that one value can cost, in comparisons of two texts: of a wildcard, denied patterns twice."""
-        return self.allowed.cost + 2 * self.denied.cost + self.required.cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +46,14 @@ class UsageRules:
 class Policy:
     """The rules of one CertificatePolicy, compiled. `name` is `namespace/name`, for messages.
 
-    `dns_names` or `ip_addresses` of None: no names of that type at all. `subject` has rules by attribute
-    (`commonName`, `organizations`, ...); an attribute without rules may not be requested.
+    `dns_names` or `ip_addresses` of None: no names of that type at all.
     """
 
     name: str
     dns_names: Rules | None
     wildcards: bool
     ip_addresses: NetworkRules | None
-    subject: Mapping[str, Rules]
+    subject: SubjectRules
     usages: UsageRules
     key_algorithms: frozenset[str]
     signature_algorithms: frozenset[str]
@@ -156,12 +136,12 @@ def request_violations(
 ) -> tuple[Violation, ...]:
     """How a certificate request violates the policy: by names, subject, key or signature algorithm.
 
-    The common name must be one of the names. The caller compares the names with those of the order. The strength of
-    the key was checked when the request was parsed.
+    The caller compares the names with those of the order. The strength of the key was checked when the request was
+    parsed. What the policy leaves out of the subject is no violation (`granted_subject`).
     """
     return (
         *name_violations(sorted(request.names), policy, *narrowings),
-        *_against_subject(request, policy),
+        *map(Violation, subject_violations(request, policy.subject, policy.name)),
         *_against_key(request, policy),
     )
 
@@ -257,48 +237,6 @@ def _find_missing(rules: _NameRules, names: Sequence[_Compared]) -> Iterator[str
         addresses = [ipaddress.ip_address(each.name.value) for each in names if each.base is None]
         for network in rules.ip_addresses.required.find_empty(addresses):
             yield f"an IP address in {network} is required by {rules.at('ipAddresses.required')}"
-
-
-def _against_subject(request: CertificateRequest, policy: Policy) -> Iterator[Violation]:
-    common_names = () if request.common_name is None else (request.common_name,)
-    asked = {COMMON_NAME: common_names, **request.subject}
-    if request.common_name is not None and request.common_name not in {name.value for name in request.names}:
-        yield Violation(
-            f"the common name {quoted(request.common_name)} is not one of the names of the certificate request"
-        )
-    for attribute, values in asked.items():
-        for value in values:
-            if objection := _against_value(attribute, value, policy):
-                yield Violation(objection)
-    for attribute, rules in policy.subject.items():
-        met = {found for value in asked.get(attribute, ()) for found in rules.required.find_all(Value.of(value))}
-        for pattern in rules.required:
-            if pattern not in met:
-                yield Violation(
-                    f'a subject with {attribute} matching "{pattern}" is required by policy {policy.name}'
-                    f" (spec.subject.{attribute}.required)"
-                )
-
-
-def _against_value(attribute: str, value: str, policy: Policy) -> str | None:
-    asked = f"{attribute} {quoted(value)} in the subject"
-    rules = policy.subject.get(attribute)
-    if rules is None:
-        return f"{asked} is not allowed by policy {policy.name}: it has no rules for it (spec.subject)"
-    path = f"policy {policy.name} (spec.subject.{attribute}"
-    compared = Value.of(value)
-    if pattern := rules.denied.find(compared) or _denied_below(attribute, value, rules):
-        return f'{asked} is denied by {path}.denied): it matches "{pattern}"'
-    if rules.allowed.find(compared) is None:
-        return f"{asked} is not allowed by {path}.allowed)"
-    return None
-
-
-def _denied_below(attribute: str, value: str, rules: Rules) -> str | None:
-    """The pattern that denies one of the names for which a common name, a wildcard, stands."""
-    if attribute != COMMON_NAME or not value.startswith("*."):
-        return None
-    return rules.denied.find_below(Value.of(value.removeprefix("*.")))
 
 
 def _against_key(request: CertificateRequest, policy: Policy) -> Iterator[Violation]:

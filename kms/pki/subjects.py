@@ -32,9 +32,28 @@ LIMITS: Mapping[str, int] = MappingProxyType(
 )
 """Upper bounds of RFC 5280, appendix A.1, in characters; cryptography counts a common name in bytes of UTF-8."""
 
-_NAMES: Mapping[x509.ObjectIdentifier, str] = MappingProxyType(
-    {oid: name for name, oid in ATTRIBUTES.items()} | {NameOID.COMMON_NAME: COMMON_NAME}
+_NAMES: Mapping[str, str] = MappingProxyType(
+    {oid.dotted_string: name for name, oid in ATTRIBUTES.items()}
+    | {
+        NameOID.COMMON_NAME.dotted_string: COMMON_NAME,
+        "0.9.2342.19200300.100.1.1": "userId",
+        "0.9.2342.19200300.100.1.25": "domainComponent",
+        "1.2.840.113549.1.9.1": "emailAddress",
+        "1.2.840.113549.1.9.2": "unstructuredName",
+        "1.2.840.113549.1.9.8": "unstructuredAddress",
+        "2.5.4.4": "surname",
+        "2.5.4.5": "serialNumber",
+        "2.5.4.9": "street",
+        "2.5.4.12": "title",
+        "2.5.4.13": "description",
+        "2.5.4.15": "businessCategory",
+        "2.5.4.17": "postalCode",
+        "2.5.4.41": "name",
+        "2.5.4.42": "givenName",
+        "2.5.4.97": "organizationIdentifier",
+    }
 )
+"""By object identifier. Beside those of manifests, the names of X.520 and PKCS #9, for messages."""
 
 
 def check_value(attribute: str, value: str) -> None:
@@ -62,16 +81,6 @@ def subject_name(common_name: str | None, attributes: Mapping[str, tuple[str, ..
     return x509.Name(parts)
 
 
-def attributes_of(name: x509.Name) -> dict[str, tuple[str, ...]]:
-    """The values of a distinguished name by attribute, the common name among them.
-
-    An attribute that manifests do not name has its short name or OID as key. Values that are not text are
-    in hexadecimal; empty ones are left out.
-    """
-    found: dict[str, tuple[str, ...]] = {}
-    for attribute in name:
-        key = _NAMES.get(attribute.oid) or attribute.rfc4514_attribute_name
-        value = attribute.value if isinstance(attribute.value, str) else bytes(attribute.value).hex()
-        if value:
-            found[key] = (*found.get(key, ()), value)
-    return found
+def attribute_name(oid: str) -> str:
+    """The name of an attribute in manifests, or where they have none in X.520 or PKCS #9, or the object identifier."""
+    return _NAMES.get(oid, oid)

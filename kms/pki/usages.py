@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 
 from cryptography import x509
@@ -35,6 +35,11 @@ EXTENDED_KEY_USAGES: Mapping[str, ObjectIdentifier] = MappingProxyType(
         "timestamping": Purpose.TIME_STAMPING,
         "ocsp signing": Purpose.OCSP_SIGNING,
     }
+)
+
+_SYNONYMS: Mapping[str, str] = MappingProxyType({"signing": "digital signature", "s/mime": "email protection"})
+_PURPOSES: Mapping[str, str] = MappingProxyType(
+    {oid.dotted_string: name for name, oid in EXTENDED_KEY_USAGES.items() if name not in _SYNONYMS}
 )
 
 KNOWN_USAGES = frozenset(KEY_USAGES) | frozenset(EXTENDED_KEY_USAGES)
@@ -90,3 +95,13 @@ def extended_key_usage(usages: Collection[str]) -> x509.ExtendedKeyUsage | None:
     """The extended key usage extension in a stable order; None if no purpose is requested."""
     purposes = dict.fromkeys(oid for name, oid in EXTENDED_KEY_USAGES.items() if name in usages)
     return x509.ExtendedKeyUsage(purposes) if purposes else None
+
+
+def canonical_usages(usages: Iterable[str]) -> frozenset[str]:
+    """The usages under one name each: some have two in certificates.k8s.io."""
+    return frozenset(_SYNONYMS.get(each, each) for each in usages)
+
+
+def usage_of_purpose(oid: str) -> str:
+    """The name of an extended key usage, or the object identifier of one that manifests have no name for."""
+    return _PURPOSES.get(oid, oid)

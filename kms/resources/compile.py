@@ -12,6 +12,8 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import TypeVar
 
+import msgspec
+
 from kms.address import Network
 from kms.pki.ca import NameConstraints as CompiledConstraints
 from kms.pki.csr import SIGNATURE_ALGORITHMS
@@ -20,12 +22,14 @@ from kms.pki.names import InvalidName, dns_name
 from kms.pki.pattern_sets import NetworkSet, PatternSet
 from kms.pki.patterns import InvalidPattern, Pattern, label_pattern, value_pattern
 from kms.pki.policy import Narrowing, NetworkRules, Policy, Rules, UsageRules
+from kms.pki.subject_policy import AttributeRules as CompiledAttributeRules
+from kms.pki.subject_policy import SubjectRules as CompiledSubjectRules
 from kms.pki.subjects import COMMON_NAME
 from kms.pki.usages import KNOWN_USAGES
 from kms.resources.authorities import NameConstraints, Subject
 from kms.resources.credentials import NameRules
 from kms.resources.durations import parse_duration
-from kms.resources.policies import CertificatePolicy, DNSNameRules, SubjectRules, ValueRules
+from kms.resources.policies import AttributeRules, CertificatePolicy, DNSNameRules, PolicySpec, SubjectRules, ValueRules
 from kms.resources.rule_budget import (
     CREDENTIAL_COMPARISONS,
     MAXIMUM_NAMES,
@@ -37,6 +41,7 @@ from kms.resources.rule_budget import InvalidRules as InvalidRules
 from kms.resources.rule_budget import RulesTooCostly as RulesTooCostly
 
 T = TypeVar("T")
+_FORMER_DEFAULT = frozenset({"ECDSA-SHA256", "ECDSA-SHA384", "RSA-SHA256", "RSA-SHA384", "RSA-SHA512"})
 
 
 def compile_policy(policy: CertificatePolicy) -> Policy:
@@ -56,7 +61,6 @@ def compile_policy(policy: CertificatePolicy) -> Policy:
             },
         }
     )
-    signature_algorithms = frozenset(SIGNATURE_ALGORITHMS.values())
     compiled = Policy(
         name=f"{policy.metadata.namespace}/{policy.metadata.name}",
         dns_names=_dns_rules(spec.dns_names, "spec.dnsNames"),
@@ -69,11 +73,12 @@ def compile_policy(policy: CertificatePolicy) -> Policy:
             required=_words(spec.usages.required, KNOWN_USAGES, "spec.usages.required"),
         ),
         key_algorithms=_words(spec.key_algorithms, KEY_ALGORITHMS, "spec.keyAlgorithms"),
-        signature_algorithms=_words(spec.signature_algorithms, signature_algorithms, "spec.signatureAlgorithms"),
+        signature_algorithms=_signature_algorithms(spec),
         maximum_duration=_duration(spec.maximum_duration, "spec.maximumDuration"),
         maximum_names=_positive(spec.maximum_names, "spec.maximumNames"),
     )
-    number, subject = compiled.maximum_names, compiled.subject
+    number = compiled.maximum_names
+    subject = {name: each.rules for name, each in compiled.subject.attributes.items()}
     check_cost(compiled.dns_names, "spec.dnsNames", number=number, subject=subject, budget=POLICY_COMPARISONS)
     return compiled
 
@@ -138,6 +143,24 @@ def _domain(text: str) -> str:
         raise InvalidPattern(str(error).removesuffix(".")) from None
 
 
+def _signature_algorithms(spec: PolicySpec) -> frozenset[str]:
+    """The listed algorithms; without a list, all that the allowed keys can make: a request is signed with its own key.
+
+    The default of earlier versions counts as no list, because the API server has stored it in policies.
+    """
+    known = frozenset(SIGNATURE_ALGORITHMS.values())
+    listed = _words(spec.signature_algorithms, known, "spec.signatureAlgorithms")
+    if listed and listed != _FORMER_DEFAULT:
+        return listed
+    kinds = {_kind_of(each) for each in spec.key_algorithms}
+    return frozenset(each for each in known if _kind_of(each) in kinds)
+
+
+def _kind_of(algorithm: str) -> str:
+    """`RSA`, `ECDSA` or `Ed25519`, of an algorithm of keys or signatures."""
+    return algorithm.partition("-")[0]
+
+
 def _dns_rules(rules: DNSNameRules | None, field: str) -> Rules | None:
     if rules is None:
         return None
@@ -148,13 +171,25 @@ def _wildcards(rules: DNSNameRules | None) -> bool:
     return rules is not None and rules.wildcards == "Allow"
 
 
-def _subject_rules(subject: SubjectRules) -> Mapping[str, Rules]:
-    return MappingProxyType(
-        {name: _rules(section, f"spec.subject.{name}", value_pattern) for name, section in _sections(subject).items()}
+def _subject_rules(subject: SubjectRules) -> CompiledSubjectRules:
+    return CompiledSubjectRules(
+        attributes=MappingProxyType(
+            {name: _attribute_rules(section, f"spec.subject.{name}") for name, section in _sections(subject).items()}
+        ),
+        others=subject.other_attributes,
     )
 
 
-def _sections(subject: SubjectRules) -> Mapping[str, ValueRules]:
+def _attribute_rules(section: AttributeRules, field: str) -> CompiledAttributeRules:
+    """The rules of one attribute. Allow and Require without a list of allowed values stand for all values."""
+    if section.requested == "Deny" and (section.allowed or section.required):
+        raise InvalidRules(f"{field}.requested", "a value that is denied cannot be allowed or required")
+    if section.requested in {"Allow", "Require"} and not section.allowed:
+        section = msgspec.structs.replace(section, allowed=("**",))
+    return CompiledAttributeRules(_rules(section, field, value_pattern), section.requested)
+
+
+def _sections(subject: SubjectRules) -> Mapping[str, AttributeRules]:
     """The sections that are present, by attribute."""
     sections = {
         COMMON_NAME: subject.common_name,
@@ -167,13 +202,13 @@ def _sections(subject: SubjectRules) -> Mapping[str, ValueRules]:
     return {name: section for name, section in sections.items() if section is not None}
 
 
-def _lists(rules: ValueRules | DNSNameRules | None, field: str) -> Mapping[str, tuple[str, ...]]:
+def _lists(rules: ValueRules | DNSNameRules | AttributeRules | None, field: str) -> Mapping[str, tuple[str, ...]]:
     if rules is None:
         return {}
     return {f"{field}.allowed": rules.allowed, f"{field}.denied": rules.denied, f"{field}.required": rules.required}
 
 
-def _rules(rules: ValueRules | DNSNameRules, field: str, compile_: Callable[[str], Pattern]) -> Rules:
+def _rules(rules: DNSNameRules | AttributeRules, field: str, compile_: Callable[[str], Pattern]) -> Rules:
     return Rules(
         allowed=PatternSet(_compile_each(rules.allowed, f"{field}.allowed", compile_)),
         denied=PatternSet(_compile_each(rules.denied, f"{field}.denied", compile_)),

@@ -141,7 +141,7 @@ class OrderStatus(Struct, frozen=True, kw_only=True):
     """The state machine. `request` (CSR, DER) and `accepted` are kept only while an order is processing.
 
     The serial number, the key identifier of the CA that signed, and the SHA-256 digest of the SubjectPublicKeyInfo are
-    in hexadecimal.
+    in hexadecimal. `left_out` is what the CSR asked for and the certificate does not contain, in words for people.
     """
 
     state: OrderState = "pending"
@@ -156,6 +156,7 @@ class OrderStatus(Struct, frozen=True, kw_only=True):
     issued_at: Time | None = None
     not_before: Time | None = None
     not_after: Time | None = None
+    left_out: tuple[str, ...] = ()
     revocation: Revocation | None = None
     error: StoredProblem | None = None
     conditions: tuple[Condition, ...] = ()

@@ -24,26 +24,42 @@ class DNSNameRules(Struct, frozen=True, kw_only=True):
     wildcards: Literal["Allow", "Deny"] = "Deny"
 
 
-class SubjectRules(Struct, frozen=True, kw_only=True):
-    """Patterns for each attribute of a requested subject; an attribute without rules may not be requested."""
+class AttributeRules(Struct, frozen=True, kw_only=True):
+    """Patterns for the values of one attribute of a requested subject, and what happens to other values.
 
-    common_name: ValueRules | None = None
-    organizations: ValueRules | None = None
-    organizational_units: ValueRules | None = None
-    countries: ValueRules | None = None
-    localities: ValueRules | None = None
-    provinces: ValueRules | None = None
+    Without a word, a request with another value is refused.
+    """
+
+    requested: Literal["Allow", "Require", "Deny", "LeaveOut"] | None = None
+    allowed: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+
+
+class SubjectRules(Struct, frozen=True, kw_only=True):
+    """Rules for each attribute of a requested subject, and what happens to attributes without rules."""
+
+    common_name: AttributeRules | None = None
+    organizations: AttributeRules | None = None
+    organizational_units: AttributeRules | None = None
+    countries: AttributeRules | None = None
+    localities: AttributeRules | None = None
+    provinces: AttributeRules | None = None
+    other_attributes: Literal["LeaveOut", "Deny"] = "LeaveOut"
 
 
 class PolicySpec(Struct, frozen=True, kw_only=True):
-    """Absent sections allow no names; the other defaults are in crds/."""
+    """Absent sections allow no names; the other defaults are in crds/.
+
+    Without `signature_algorithms`, those of the key algorithms are allowed.
+    """
 
     dns_names: DNSNameRules | None = None
     ip_addresses: ValueRules | None = None
-    subject: SubjectRules = SubjectRules(common_name=ValueRules(allowed=("**",)))
+    subject: SubjectRules = SubjectRules(common_name=AttributeRules(allowed=("**",)))
     usages: ValueRules = ValueRules(allowed=("digital signature", "key encipherment", "server auth", "client auth"))
     key_algorithms: tuple[str, ...] = ("ECDSA-P256", "ECDSA-P384", "RSA-2048", "RSA-3072", "RSA-4096")
-    signature_algorithms: tuple[str, ...] = ("ECDSA-SHA256", "ECDSA-SHA384", "RSA-SHA256", "RSA-SHA384", "RSA-SHA512")
+    signature_algorithms: tuple[str, ...] = ()
     maximum_duration: str = "2160h"
     maximum_names: int = 100
 

@@ -304,7 +304,12 @@ EXPECTED: list[tuple[Provoke, str, int, str]] = [
         400,
         "The certificate must be exactly one X.509 certificate in DER, in base64url; PEM is not accepted.",
     ),
-    (a_csr_that_is_none, "badCSR", 400, "The certificate request is not well-formed DER of PKCS #10."),
+    (
+        a_csr_that_is_none,
+        "badCSR",
+        400,
+        "The certificate request is not well-formed DER of PKCS #10: the part that is signed is missing.",
+    ),
     (the_account_key_in_the_csr, "badCSR", 400, "The key of the certificate request is the key of an ACME account."),
     (a_used_nonce, "badNonce", 400, "The nonce is unknown, expired or used; try again with the one given here."),
     (no_nonce, "badNonce", 400, "The protected header has no nonce."),

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from kms.pki.csr import MAXIMUM_REQUEST
-from tests.support import pki
+from tests.support import csrs, pki
 from tests.support.acme import ClientKey, b64, flattened
 from tests.support.server import Server
 
@@ -66,7 +66,12 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "two common names": lambda: with_subject(
         *(x509.NameAttribute(NameOID.COMMON_NAME, each) for each in (NAME, "evil"))
     ),
-    "an organization": lambda: with_subject(x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Somebody Else")),
+    "two lists of names": lambda: csrs.request(
+        csrs.alternative_names(NAME), csrs.alternative_names("evil.example.com")
+    ),
+    "two lists of names in two attributes": lambda: csrs.request(
+        csrs.alternative_names(NAME), after=[csrs.requested(csrs.alternative_names("evil.example.com"))]
+    ),
     "a wildcard": lambda: pki.csr(f"*.{NAME}"),
     "an address": lambda: pki.csr(NAME, "127.0.0.1"),
     "an email address": lambda: with_names(DNS, x509.RFC822Name("root@example.com")),
@@ -79,10 +84,6 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "sixteen kibibytes of names": lambda: pki.csr(*(f"n{number}.example.com" for number in range(850))),
     "more than sixteen kibibytes": lambda: pki.csr(*(f"n{number}.example.com" for number in range(1100))),
     "very many extensions": with_many_extensions,
-    "a TLS feature that nobody knows": lambda: pki.csr(
-        NAME,
-        extensions=[(x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.5.5.7.1.24"), b"0\3\2\1\4"), False)],
-    ),
     "a short RSA key": lambda: signed_by(rsa.generate_private_key(65537, 1024), hashes.SHA256()),  # noqa: S505 - the point
     "an RSA key with a small exponent": lambda: signed_by(rsa.generate_private_key(3, 2048), hashes.SHA256()),
     "an odd size of RSA key": lambda: signed_by(rsa.generate_private_key(65537, 2056), hashes.SHA256()),
@@ -122,14 +123,17 @@ async def test_whatever_a_request_wishes_the_certificate_says_what_the_profile_s
         (x509.NameConstraints([x509.DNSName("com")], None), True),
         (x509.CertificatePolicies([x509.PolicyInformation(x509.ObjectIdentifier("2.23.140.1.1"), None)]), False),
         (x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.55555.1"), b"\x05\0"), True),
+        (x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.5.5.7.1.24"), b"0\3\2\1\4"), False),
     ]
+    organization = with_subject(x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Somebody Else"))
     leaves = []
-    for request in (pki.csr(NAME), pki.csr(NAME, extensions=wishes)):
+    for request in (pki.csr(NAME), pki.csr(NAME, extensions=wishes), organization):
         order = await server.finalize(await server.ready(NAME), request)
         chain = await server.post(order.json["certificate"])
         leaves.append(x509.load_pem_x509_certificates(chain.text.encode())[0])
-    plain, wished = ({each.oid: each for each in leaf.extensions} for leaf in leaves)
-    assert wished == plain
+    assert len({leaf.subject for leaf in leaves}) == 1
+    plain, wished, attributed = ({each.oid: each for each in leaf.extensions} for leaf in leaves)
+    assert wished == attributed == plain
     assert not plain[x509.oid.ExtensionOID.BASIC_CONSTRAINTS].value.ca
     assert set(plain[x509.oid.ExtensionOID.EXTENDED_KEY_USAGE].value) <= {
         ExtendedKeyUsageOID.SERVER_AUTH,

@@ -12,7 +12,7 @@ from acme_server.accounts.eab_credentials import Binding
 from kms.pki.ca import NameConstraints
 from kms.resources.credentials import NameRules
 from kms.resources.orders import ChallengeType
-from kms.resources.policies import DNSNameRules, PolicySpec, SubjectRules, ValueRules
+from kms.resources.policies import AttributeRules, DNSNameRules, PolicySpec, SubjectRules
 from tests.support import pki
 from tests.support.acme import ClientKey, b64
 from tests.support.domain import KEY_ID_1, World
@@ -88,7 +88,7 @@ async def test_a_credential_that_denies_a_name_denies_wildcards_for_it(server: S
 
 
 async def test_a_common_name_that_is_a_wildcard_is_denied_like_the_names_it_stands_for(server: Server) -> None:
-    subject = SubjectRules(common_name=ValueRules(allowed=("**",), denied=(SECRET,)))
+    subject = SubjectRules(common_name=AttributeRules(allowed=("**",), denied=(SECRET,)))
     server.world.configure(policy=PolicySpec(dns_names=WIDE, subject=subject), challenges=ALL)
     order = await server.ready(WILDCARD)
     answer = await server.finalize(order, pki.csr(WILDCARD, common_name=WILDCARD))

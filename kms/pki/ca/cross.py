@@ -10,11 +10,12 @@ from types import MappingProxyType
 
 from cryptography import x509
 
+from kms.pki.ca.chain_file import read_chain
 from kms.pki.ca.errors import InvalidAuthority
 from kms.pki.ca.imported import MAXIMUM_CHAIN, check_dates, check_is_authority
 from kms.pki.ca.internal import remaining_path_length
 from kms.pki.certificate import Signer, authority_key_identifier, certificate_pem, certifies, chain_for_clients
-from kms.pki.parsing import PARSER_ERRORS
+from kms.pki.extensions import UnreadableCertificate
 from kms.pki.quoting import quoted
 
 REASON = "InvalidCrossCertificate"
@@ -77,12 +78,10 @@ def check_cross(pem: str, signer: Signer, *, now: datetime) -> AlternateChain:
 
 def _certificates(pem: str) -> Sequence[x509.Certificate]:
     try:
-        chain = x509.load_pem_x509_certificates(pem.encode())
-        for each in chain:  # cryptography parses these parts only when they are accessed
-            each.extensions, each.public_key(), each.subject, each.issuer
-    except PARSER_ERRORS:
+        chain = read_chain(pem.encode())
+    except UnreadableCertificate as error:
         raise _invalid(
-            "it cannot be read; it must hold X.509 certificates in PEM, that of this CA's key first"
+            f"it cannot be read: {error}; it must hold X.509 certificates in PEM, that of this CA's key first"
         ) from None
     if len(chain) > MAXIMUM_CHAIN:
         raise _invalid(f"it holds {len(chain)} certificates; clients take no chain with more than {MAXIMUM_CHAIN}")

@@ -8,11 +8,12 @@ from itertools import pairwise
 
 from cryptography import x509
 
+from kms.pki.ca.chain_file import read_chain
 from kms.pki.ca.errors import InvalidAuthority
 from kms.pki.ca.internal import path_length, remaining_path_length
 from kms.pki.certificate import Signer, certifies, is_root
+from kms.pki.extensions import UnreadableCertificate, find_extension
 from kms.pki.keys import PrivateKey, load_private_key, weakness
-from kms.pki.parsing import PARSER_ERRORS
 from kms.pki.quoting import quoted
 
 MAXIMUM_CERTIFICATE_FILE = 64 * 1024
@@ -58,24 +59,18 @@ def _certificates(pem: bytes) -> list[x509.Certificate]:
     if len(pem) > MAXIMUM_CERTIFICATE_FILE:
         raise InvalidAuthority("InvalidSecret", f"tls.crt is larger than {MAXIMUM_CERTIFICATE_FILE} bytes.")
     try:
-        certificates = x509.load_pem_x509_certificates(pem)
-        # cryptography parses these parts only when they are accessed.
-        for each in certificates:
-            each.extensions, each.public_key(), each.subject, each.issuer
-    except PARSER_ERRORS:
-        raise _unreadable() from None
+        certificates = read_chain(pem)
+    except UnreadableCertificate as error:
+        raise InvalidAuthority(
+            "InvalidSecret",
+            f"tls.crt cannot be read: {error}; it must hold X.509 certificates in PEM, the CA's own first.",
+        ) from None
     if len(certificates) > MAXIMUM_CHAIN:
         raise InvalidAuthority(
             "InvalidChain",
             f"tls.crt holds {len(certificates)} certificates; clients take no chain with more than {MAXIMUM_CHAIN}.",
         )
     return certificates
-
-
-def _unreadable() -> InvalidAuthority:
-    return InvalidAuthority(
-        "InvalidSecret", "tls.crt cannot be read; it must hold X.509 certificates in PEM, the CA's own first."
-    )
 
 
 def _key(pem: bytes) -> PrivateKey:
@@ -105,7 +100,7 @@ def _check_key(certificates: Sequence[x509.Certificate], key: PrivateKey) -> Non
 
 def check_is_authority(certificate: x509.Certificate) -> None:
     """Raise InvalidAuthority (NotACertificateAuthority) unless the certificate lets its key sign others."""
-    missing = next(_missing_rights(certificate.extensions), None)
+    missing = next(_missing_rights(certificate), None)
     if missing:
         raise InvalidAuthority(
             "NotACertificateAuthority",
@@ -113,17 +108,17 @@ def check_is_authority(certificate: x509.Certificate) -> None:
         )
 
 
-def _missing_rights(extensions: x509.Extensions) -> Iterator[str]:
-    try:
-        if not extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
-            yield "its basicConstraints say CA:FALSE"
-    except x509.ExtensionNotFound:
-        yield "it has no basicConstraints"
-    try:
-        if not extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign:
-            yield "its keyUsage lacks keyCertSign"
-    except x509.ExtensionNotFound:
-        pass  # without the extension every use is allowed (RFC 5280, 4.2.1.3)
+def _missing_rights(certificate: x509.Certificate) -> Iterator[str]:
+    constraints = find_extension(certificate, x509.BasicConstraints)
+    if constraints is None:
+        version = " (it is of version 1)" if certificate.version is x509.Version.v1 else ""
+        yield f"it has no basicConstraints{version}"
+    elif not constraints.ca:
+        yield "its basicConstraints say CA:FALSE"
+    usage = find_extension(certificate, x509.KeyUsage)
+    # Without the extension every use is allowed (RFC 5280, 4.2.1.3).
+    if usage is not None and not usage.key_cert_sign:
+        yield "its keyUsage lacks keyCertSign"
 
 
 def check_dates(certificate: x509.Certificate, now: datetime) -> None:

@@ -17,6 +17,7 @@ from cryptography import x509
 from kms.address import Network
 from kms.pki.ca.errors import InvalidAuthority
 from kms.pki.certificate import Signer, authority_key_identifier, certificate_pem, certifies, sign
+from kms.pki.extensions import find_extension
 from kms.pki.keys import PrivateKey, PublicKey
 from kms.pki.subjects import subject_name
 
@@ -120,7 +121,8 @@ def remaining_path_length(signer: Signer) -> int | None:
 
 def path_length(certificate: x509.Certificate) -> int | None:
     """The pathLenConstraint of a CA certificate; None if it has none."""
-    return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
+    constraints = find_extension(certificate, x509.BasicConstraints)
+    return None if constraints is None else constraints.path_length
 
 
 def subject_key_id(certificate: x509.Certificate) -> str:

@@ -9,15 +9,18 @@ from acme_server.api.problems import status_of
 from acme_server.model import Profile
 from acme_server.orders import policy
 from acme_server.orders.identifiers import identifier_of
+from acme_server.orders.new_order import MAXIMUM_NAME_CHARACTERS
+from acme_server.payloads import MAXIMUM_IDENTIFIERS
 from acme_server.problems import ProblemType, Refused
 from acme_server.settings import ValidationSettings
 from acme_server.validation.net.address_filter import AddressFilter
+from kms.pki.csr import MAXIMUM_REQUEST
 from kms.pki.names import Name, dns_name, ip_address
 from kms.pki.policy import Narrowing
 from kms.resources.compile import compile_narrowing
 from kms.resources.credentials import NameRules
 from kms.resources.orders import ChallengeType
-from kms.resources.policies import DNSNameRules, PolicySpec, SubjectRules, ValueRules
+from kms.resources.policies import AttributeRules, DNSNameRules, PolicySpec, SubjectRules, ValueRules
 from tests.support import pki
 from tests.support.acmeorders import order
 from tests.support.domain import World
@@ -193,7 +196,7 @@ def test_key_and_subject_are_the_policys_business_too(world: World) -> None:
     rules = DNSNameRules(allowed=("**",))
     world.configure(
         policy=PolicySpec(
-            dns_names=rules, key_algorithms=("RSA-4096",), subject=SubjectRules(common_name=ValueRules(allowed=()))
+            dns_names=rules, key_algorithms=("RSA-4096",), subject=SubjectRules(common_name=AttributeRules(allowed=()))
         )
     )
     der = pki.csr("a.example.com", common_name="a.example.com")
@@ -213,3 +216,22 @@ def test_what_is_no_request_is_a_bad_csr() -> None:
 def test_an_address_in_the_request_is_not_in_the_order(profile: Profile) -> None:
     der = pki.csr("a.example.com", ip_address("10.0.0.1").value)
     assert "10.0.0.1" in csr_refusal(profile, ["a.example.com"], der).detail
+
+
+@pytest.mark.requirement("M107", "SEC36")
+def test_a_request_for_the_longest_order_is_within_the_limit_of_requests() -> None:
+    longest = [f"{number:03}.{'a' * 62}.example.com" for number in range(MAXIMUM_IDENTIFIERS)]
+    assert sum(map(len, longest)) <= MAXIMUM_NAME_CHARACTERS < sum(map(len, longest)) + 5 * MAXIMUM_IDENTIFIERS
+    rsa_4096 = 2 * 512
+    assert len(pki.csr(*longest)) + rsa_4096 + 512 < MAXIMUM_REQUEST
+
+
+@pytest.mark.requirement("M107")
+def test_an_order_whose_names_can_never_be_the_required_common_name_is_refused_at_once(world: World) -> None:
+    subject = SubjectRules(common_name=AttributeRules(requested="Require"))
+    world.configure(policy=PolicySpec(dns_names=DNSNameRules(allowed=("**.example.com",)), subject=subject))
+    long = f"{'a' * 60}.example.com"
+    refused = refusal(world.profile, long)
+    assert refused.type == ProblemType.REJECTED_IDENTIFIER
+    assert "spec.subject.commonName" in refused.detail
+    policy.admit_names(names(long, "www.example.com"), world.profile, None, HTTP)

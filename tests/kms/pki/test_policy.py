@@ -3,7 +3,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import replace
 from datetime import timedelta
-from types import MappingProxyType
+from typing import Literal
 
 import pytest
 from cryptography import x509
@@ -25,6 +25,7 @@ from kms.pki.policy import (
     name_violations,
     request_violations,
 )
+from kms.pki.subject_policy import AttributeRules, SubjectRules
 from tests.support.pki import csr, key, signed
 from tests.support.processor import least_time
 
@@ -37,6 +38,10 @@ def values(*allowed: str, denied: tuple[str, ...] = (), required: tuple[str, ...
     return Rules(*(PatternSet(map(value_pattern, patterns)) for patterns in (allowed, denied, required)))
 
 
+def subject(others: Literal["Deny", "LeaveOut"] = "LeaveOut", **attributes: Rules) -> SubjectRules:
+    return SubjectRules({name: AttributeRules(rules) for name, rules in attributes.items()}, others)
+
+
 def networks(*allowed: str, denied: tuple[str, ...] = (), required: tuple[str, ...] = ()) -> NetworkRules:
     return NetworkRules(*(NetworkSet(map(ipaddress.ip_network, blocks)) for blocks in (allowed, denied, required)))
 
@@ -46,7 +51,7 @@ POLICY = Policy(
     dns_names=rules("*.apps.example.com", "apps.example.com", denied=("admin.apps.example.com",)),
     wildcards=False,
     ip_addresses=networks("10.0.0.0/8", "2001:db8::/32", denied=("10.0.0.1/32",)),
-    subject=MappingProxyType({"commonName": values("**")}),
+    subject=subject(commonName=values("**")),
     usages=UsageRules(
         allowed=frozenset({"digital signature", "key encipherment", "server auth", "client auth"}),
         denied=frozenset({"client auth"}),
@@ -279,7 +284,7 @@ def test_a_common_name_must_be_one_of_the_names() -> None:
 
 
 def test_the_common_name_meets_its_own_rules_too() -> None:
-    policy = replace(POLICY, subject={"commonName": values("*.apps.example.com", denied=("b.**",))})
+    policy = replace(POLICY, subject=subject(commonName=values("*.apps.example.com", denied=("b.**",))))
     assert objections(request_for("a.apps.example.com", common_name="a.apps.example.com"), policy) == []
     assert objections(request_for(common_name="b.apps.example.com"), policy) == [
         (
@@ -293,10 +298,11 @@ def test_the_common_name_meets_its_own_rules_too() -> None:
             " (spec.subject.commonName.allowed)"
         )
     ]
-    assert objections(request_for(common_name="apps.example.com"), replace(POLICY, subject={})) == [
+    strict = replace(POLICY, subject=subject(others="Deny"))
+    assert objections(request_for(common_name="apps.example.com"), strict) == [
         (
             'commonName "apps.example.com" in the subject is not allowed by policy pki/web: it has no rules for it'
-            " (spec.subject)"
+            " (spec.subject.otherAttributes)"
         )
     ]
 
@@ -308,12 +314,12 @@ def with_subject(*attributes: tuple[x509.ObjectIdentifier, str]) -> CertificateR
     return parse_request(signed(builder, key()))
 
 
-def test_other_attributes_are_denied_unless_rules_allow_them() -> None:
+def test_other_attributes_are_left_out_unless_the_policy_denies_them() -> None:
     request = with_subject((NameOID.ORGANIZATION_NAME, "Example"), (NameOID.EMAIL_ADDRESS, "a@example.com"))
-    assert len(objections(request)) == 2
-    policy = replace(POLICY, subject={"organizations": values("Example*")})
+    assert objections(request) == []
+    policy = replace(POLICY, subject=subject("Deny", organizations=values("Example*")))
     (message,) = objections(request, policy)
-    assert "is not allowed by policy pki/web: it has no rules for it (spec.subject)" in message
+    assert "is not allowed by policy pki/web: it has no rules for it (spec.subject.otherAttributes)" in message
     assert "a@example.com" in message
 
 
@@ -321,13 +327,13 @@ def test_other_attributes_are_denied_unless_rules_allow_them() -> None:
 def test_hostile_text_in_a_subject_breaks_no_line_and_floods_no_log() -> None:
     hostile = "x\r\nlevel=info \x1b[31m\u202e" + "y" * 5000
     request = with_subject((NameOID.PSEUDONYM, hostile), (NameOID.COMMON_NAME, "a\nb"))
-    found = objections(request)
+    found = objections(request, replace(POLICY, subject=subject("Deny", commonName=values("**"))))
     assert len(found) == 2
     assert all(message.isprintable() and len(message) < 250 for message in found)
 
 
 def test_required_attributes_must_be_there() -> None:
-    policy = replace(POLICY, subject={"organizations": values("**", required=("Example", "Other"))})
+    policy = replace(POLICY, subject=subject(organizations=values("**", required=("Example", "Other"))))
     request = with_subject((NameOID.ORGANIZATION_NAME, "Example"))
     assert objections(request, policy) == [
         (

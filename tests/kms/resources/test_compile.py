@@ -49,6 +49,9 @@ maximumNames: 100
 """
 
 
+FORMER_DEFAULT = ["ECDSA-SHA256", "ECDSA-SHA384", "RSA-SHA256", "RSA-SHA384", "RSA-SHA512"]
+
+
 def test_the_policy_of_the_manual_compiles() -> None:
     compiled = compile_policy(policy(yaml.safe_load(DOCUMENTED)))
     assert compiled.name == "pki/web"
@@ -57,7 +60,7 @@ def test_the_policy_of_the_manual_compiles() -> None:
     assert compiled.maximum_names == 100
     assert compiled.key_algorithms == {"ECDSA-P256", "ECDSA-P384", "RSA-2048", "RSA-3072", "RSA-4096"}
     assert compiled.usages.allowed == {"digital signature", "key encipherment", "server auth", "client auth"}
-    assert list(compiled.subject) == ["commonName"]
+    assert list(compiled.subject.attributes) == ["commonName"]
     allowed = [dns_name("shop.apps.example.com"), dns_name("a.b.svc.cluster.local"), ip_address("10.1.2.3")]
     denied = [dns_name("admin.apps.example.com"), dns_name("apps.example.com"), ip_address("10.0.0.1")]
     assert [each.name for each in name_violations([*allowed, *denied], compiled, None)] == denied
@@ -78,12 +81,56 @@ def test_a_policy_that_says_nothing_allows_no_name_at_all() -> None:
     assert compiled.maximum_names == documented.maximum_names
 
 
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({}, {"ECDSA-SHA256", "ECDSA-SHA384", "ECDSA-SHA512", "RSA-SHA256", "RSA-SHA384", "RSA-SHA512"}),
+        ({"keyAlgorithms": ["Ed25519"]}, {"Ed25519"}),
+        (
+            {"keyAlgorithms": ["ECDSA-P256", "Ed25519"]},
+            {"ECDSA-SHA256", "ECDSA-SHA384", "ECDSA-SHA512", "Ed25519"},
+        ),
+        ({"keyAlgorithms": ["Ed25519"], "signatureAlgorithms": FORMER_DEFAULT}, {"Ed25519"}),
+        ({"keyAlgorithms": ["RSA-2048"], "signatureAlgorithms": ["RSA-SHA512"]}, {"RSA-SHA512"}),
+        (
+            {"keyAlgorithms": ["ECDSA-P256"], "signatureAlgorithms": ["RSA-SHA256", "ECDSA-SHA256"]},
+            {"RSA-SHA256", "ECDSA-SHA256"},
+        ),
+    ],
+)
+def test_signature_algorithms_follow_from_the_keys(spec: dict[str, Any], expected: set[str]) -> None:
+    assert compile_policy(policy(spec)).signature_algorithms == expected
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "allowed"),
+    [
+        ({"requested": "Allow"}, "Example", True),
+        ({"requested": "Require"}, "Example", True),
+        ({"requested": "Allow", "allowed": ["Other"]}, "Example", False),
+        ({"requested": "LeaveOut"}, "Example", False),
+        ({"requested": "LeaveOut", "allowed": ["Ex*"]}, "Example", True),
+        ({"requested": "Deny"}, "Example", False),
+        ({}, "Example", False),
+    ],
+)
+def test_a_word_without_a_list_stands_for_all_values(section: dict[str, Any], value: str, allowed: bool) -> None:
+    compiled = compile_policy(policy({"subject": {"organizations": section}}))
+    assert compiled.subject.attributes["organizations"].rules.allows(value) is allowed
+
+
+def test_a_value_that_is_denied_cannot_be_required() -> None:
+    section = {"requested": "Deny", "required": ["Example"]}
+    with pytest.raises(InvalidRules, match=r"spec\.subject\.countries\.requested"):
+        compile_policy(policy({"subject": {"countries": section}}))
+
+
 def test_every_attribute_of_the_subject_has_its_rules() -> None:
     attributes = ["commonName", "organizations", "organizationalUnits", "countries", "localities", "provinces"]
     compiled = compile_policy(policy({"subject": {each: {"allowed": [f"{each} *"]} for each in attributes}}))
-    assert set(compiled.subject) == set(attributes)
+    assert set(compiled.subject.attributes) == set(attributes)
     for each in attributes:
-        assert compiled.subject[each].allows(f"{each} 1")
+        assert compiled.subject.attributes[each].rules.allows(f"{each} 1")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from kms.pki.policy import Narrowing, Policy, name_violations
 from kms.resources.compile import RulesTooCostly, compile_narrowing, compile_policy
 from kms.resources.credentials import NameRules
 from kms.resources.meta import ObjectMeta
-from kms.resources.policies import CertificatePolicy, DNSNameRules, PolicySpec, SubjectRules, ValueRules
+from kms.resources.policies import AttributeRules, CertificatePolicy, DNSNameRules, PolicySpec, SubjectRules, ValueRules
 from kms.resources.rule_budget import MAXIMUM_RULES
 from tests.support.processor import least_time
 
@@ -142,7 +142,7 @@ def test_rules_are_compiled_in_a_moment_whatever_their_form(patterns: list[str])
         (
             PolicySpec(
                 subject=SubjectRules(
-                    organizations=ValueRules(required=tuple("*a" * 50 + f"*{number}" for number in range(100)))
+                    organizations=AttributeRules(required=tuple("*a" * 50 + f"*{number}" for number in range(100)))
                 )
             ),
             "spec.subject.organizations.required",

@@ -1,0 +1,174 @@
+"""The subject of a certificate request: what a policy certifies of it, refuses, or leaves out.
+
+ACME is about identifiers (RFC 8555, 7.4), and clients put into the subject what their user never chose. So an attribute
+without rules is left out of the certificate, and the request is not refused.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal, NamedTuple, TypeAlias
+
+from kms.pki.csr import CertificateRequest
+from kms.pki.names import Name
+from kms.pki.pattern_sets import Value
+from kms.pki.quoting import quoted
+from kms.pki.rules import Rules
+from kms.pki.subjects import COMMON_NAME, LIMITS, check_value
+
+_EARLY_COMPARISONS = 20_000
+"""Comparisons of two texts, about 2 ms."""
+
+Word: TypeAlias = Literal["Allow", "Require", "Deny", "LeaveOut"]
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeRules:
+    """The rules of one attribute. `rules.allowed` are the values that are certified.
+
+    `word` decides about other values: LeaveOut certifies the request without them, otherwise the request is refused.
+    Require asks for at least one value. None is Deny, in other words for messages.
+    """
+
+    rules: Rules
+    word: Word | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectRules:
+    """The rules by attribute (`commonName`, `organizations`, ...), and what happens to attributes without rules."""
+
+    attributes: Mapping[str, AttributeRules] = field(default_factory=dict)
+    others: Literal["Deny", "LeaveOut"] = "LeaveOut"
+
+
+class GrantedSubject(NamedTuple):
+    """What a policy certifies of a requested subject."""
+
+    common_name: str | None
+    attributes: Mapping[str, tuple[str, ...]]
+
+
+def subject_violations(request: CertificateRequest, subject: SubjectRules, policy: str) -> Iterator[str]:
+    """How the subject of the request violates the rules; `policy` is `namespace/name`, for messages.
+
+    A common name that is certified must be one of the names, and a value must have room in a certificate.
+    """
+    asked = _asked(request)
+    for attribute, values in asked.items():
+        rules = subject.attributes.get(attribute)
+        for value in values:
+            if rules is not None:
+                objection = _against_value(attribute, value, request, rules, policy)
+            elif subject.others == "Deny":
+                objection = _without_rules(attribute, value, policy)
+            else:
+                continue
+            if objection:
+                yield objection
+    for attribute, rules in subject.attributes.items():
+        yield from _missing(attribute, asked.get(attribute, ()), rules, policy)
+
+
+def _missing(attribute: str, values: Sequence[str], rules: AttributeRules, policy: str) -> Iterator[str]:
+    if rules.word == "Require" and not values:
+        yield f"a subject with {attribute} is required by policy {policy} (spec.subject.{attribute}.requested)"
+    required = rules.rules.required
+    certified = [value for value in values if rules.rules.allows(value)] if len(required) else []
+    met = {found for value in certified for found in required.find_all(Value.of(value))}
+    for pattern in required:
+        if pattern not in met:
+            yield (
+                f'a subject with {attribute} matching "{pattern}" is required by policy {policy}'
+                f" (spec.subject.{attribute}.required)"
+            )
+
+
+def common_name_violations(names: Sequence[Name], subject: SubjectRules, policy: str) -> Iterator[str]:
+    """Why no request for these names can have a common name that the rules require.
+
+    For an order, before there is a request. Rules that are costly to compare with all names are not asked: they are
+    when the request comes.
+    """
+    rules = subject.attributes.get(COMMON_NAME)
+    if rules is None or not (rules.word == "Require" or len(rules.rules.required)):
+        return
+    if len(names) * rules.rules.cost <= _EARLY_COMPARISONS and not any(
+        len(name.value.encode()) <= LIMITS[COMMON_NAME]
+        and rules.rules.allows(name.value)
+        and len(set(rules.rules.required.find_all(Value.of(name.value)))) == len(rules.rules.required)
+        for name in names
+    ):
+        yield (
+            f"no name of the order can be the common name that policy {policy} requires (spec.subject.commonName):"
+            f" it must match the patterns and have at most {LIMITS[COMMON_NAME]} characters"
+        )
+
+
+def granted_subject(request: CertificateRequest, subject: SubjectRules) -> GrantedSubject:
+    """What the rules certify of the requested subject. Everything else is left out."""
+    granted = {
+        attribute: certified
+        for attribute, values in _asked(request).items()
+        if (rules := subject.attributes.get(attribute)) is not None
+        and (certified := tuple(each for each in values if _is_certified(attribute, each, request, rules)))
+    }
+    common_names = granted.pop(COMMON_NAME, ())
+    return GrantedSubject(next(iter(common_names), None), MappingProxyType(granted))
+
+
+def _asked(request: CertificateRequest) -> Mapping[str, tuple[str, ...]]:
+    common_names = () if request.common_name is None else (request.common_name,)
+    return {COMMON_NAME: common_names, **request.subject}
+
+
+def _without_rules(attribute: str, value: str, policy: str) -> str:
+    return (
+        f"{attribute} {quoted(value)} in the subject is not allowed by policy {policy}: it has no rules for it"
+        " (spec.subject.otherAttributes)"
+    )
+
+
+def _against_value(
+    attribute: str, value: str, request: CertificateRequest, rules: AttributeRules, policy: str
+) -> str | None:
+    asked, path = f"{attribute} {quoted(value)} in the subject", f"policy {policy} (spec.subject.{attribute}"
+    if pattern := _denied_by(attribute, value, rules.rules):
+        return f'{asked} is denied by {path}.denied): it matches "{pattern}"'
+    if rules.word == "LeaveOut":
+        return None
+    if rules.rules.allowed.find(Value.of(value)) is None:
+        return f"{asked} is not allowed by {path}.{'requested' if rules.word == 'Deny' else 'allowed'})"
+    return _unfit(attribute, value, request)
+
+
+def _is_certified(attribute: str, value: str, request: CertificateRequest, rules: AttributeRules) -> bool:
+    return (
+        _denied_by(attribute, value, rules.rules) is None
+        and rules.rules.allowed.find(Value.of(value)) is not None
+        and _unfit(attribute, value, request) is None
+    )
+
+
+def _unfit(attribute: str, value: str, request: CertificateRequest) -> str | None:
+    """Why no certificate may have the value, whatever the policy says."""
+    if attribute == COMMON_NAME and value not in {name.value for name in request.names}:
+        return f"the common name {quoted(value)} is not one of the names of the certificate request"
+    if any(unicodedata.category(each).startswith("C") for each in value):
+        return f"{attribute} {quoted(value)} in the subject has control characters"
+    try:
+        check_value(attribute, value)
+    except ValueError as error:
+        return f"{attribute} {quoted(value)} cannot be certified: {error}"
+    return None
+
+
+def _denied_by(attribute: str, value: str, rules: Rules) -> str | None:
+    """The pattern that denies the value, or one of the names for which a common name, a wildcard, stands."""
+    found = rules.denied.find(Value.of(value))
+    if found is not None or attribute != COMMON_NAME or not value.startswith("*."):
+        return found
+    return rules.denied.find_below(Value.of(value.removeprefix("*.")))
