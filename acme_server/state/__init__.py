@@ -12,7 +12,6 @@ revocation_records    view: RevocationRecords, which outlive accounts and orders
 revocation_recorder   writes them
 quotas                views: numbers and sizes of objects and of open orders, and their limits
 write_rate            what is written in ten minutes, and its limit
-shares                shares of what all use
 weight                what objects take in etcd and in memory
 turns                 requests of one account that wait for each other
 retention             how long orders and accounts are kept
