@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from typing import Any
 
@@ -82,8 +83,11 @@ def test_issuers_are_made_in_the_namespaces_that_are_chosen_and_nowhere_else(
     is_ready(other_team, "issuer/pki")
     for each in (team, other_team):
         each.wait(each.certificate("shop", dnsNames=[each.name("shop")], issuerRef={"kind": "Issuer", "name": "pki"}))
-    accounts = home.objects("acmeaccounts")
-    assert len({each["spec"]["externalAccount"]["keyID"] for each in accounts}) == 2, "each has a credential of its own"
+    # Accounts of former profiles of the namespace are kept.
+    users = {each["spec"]["externalAccount"]["keyID"] for each in home.objects("acmeaccounts")}
+    own = {each.object("secret", "pki-kms-acme-eab")["data"]["kid"] for each in (team, other_team)}
+    assert len(own) == 2, "each has a credential of its own"
+    assert {base64.b64decode(each).decode() for each in own} <= users
 
     team.kubectl("label", "namespace", other_team.namespace, f"{LABEL}-")
     other_team.wait("issuer/pki", "delete")

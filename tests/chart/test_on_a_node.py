@@ -52,7 +52,7 @@ def team(release: Release) -> Iterator[str]:
 def test_helm_test_passes(release: Release) -> None:
     said = release.helm.run("test", RELEASE, f"--namespace={NAMESPACE}", "--timeout=300s")
     assert "Succeeded" in said
-    left = release.cluster.kubectl("get", "kms", f"--namespace={NAMESPACE}", "--output=name")
+    left = release.cluster.kubectl("get", "kca,kpol,kprof,eab", f"--namespace={NAMESPACE}", "--output=name")
     assert left == "", "the profile of the test is taken away again"
 
 
