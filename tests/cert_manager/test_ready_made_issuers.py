@@ -85,9 +85,10 @@ def test_issuers_are_made_in_the_namespaces_that_are_chosen_and_nowhere_else(
         each.wait(each.certificate("shop", dnsNames=[each.name("shop")], issuerRef={"kind": "Issuer", "name": "pki"}))
     # Accounts of former profiles of the namespace are kept.
     users = {each["spec"]["externalAccount"]["keyID"] for each in home.objects("acmeaccounts")}
-    own = {each.object("secret", "pki-kms-acme-eab")["data"]["kid"] for each in (team, other_team)}
+    issuers = [each.object("issuer", "pki")["spec"]["acme"] for each in (team, other_team)]
+    own = {each["externalAccountBinding"]["keyID"] for each in issuers}
     assert len(own) == 2, "each has a credential of its own"
-    assert {base64.b64decode(each).decode() for each in own} <= users
+    assert own <= users
 
     team.kubectl("label", "namespace", other_team.namespace, f"{LABEL}-")
     other_team.wait("issuer/pki", "delete")
