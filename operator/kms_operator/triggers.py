@@ -70,6 +70,11 @@ TRUST = "trust"
 """The reconciler that publishes the root of a CertificateAuthority; others are named by the plural of their kind."""
 
 
+def namespace_of(request: ReconcileRequest) -> str:
+    """Return the namespace of a request: namespaces take turns in the queue."""
+    return request.namespace
+
+
 def request_for(kind: Kind[Any], resource: Resource) -> ReconcileRequest:
     """Return the request to reconcile one resource."""
     return ReconcileRequest(kind.plural, *key_of(resource))

@@ -9,9 +9,10 @@ key algorithm and issuer agree.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 import msgspec
 from cryptography import x509
@@ -61,6 +62,7 @@ from kms_operator.plan import (
     Event,
     Manifest,
     Plan,
+    Refusal,
     earliest,
     merge_conditions,
     not_ready,
@@ -84,7 +86,9 @@ KEY_MISMATCH = "KeyMismatch"
 ALTERNATE_CHAINS = "AlternateChains"
 REVOCATION_LIST = "RevocationList"
 TRUST_PUBLISHED = "TrustPublished"
-"""Conditions beside Ready; `kms_operator.reconcilers.trust_distribution` states TrustPublished."""
+RECONCILED = "Reconciled"
+"""Conditions beside Ready. Reconciled is False while a CA that can sign is not as its spec asks;
+`kms_operator.reconcilers.trust_distribution` states TrustPublished."""
 
 BACKDATED = timedelta(hours=1)
 """How much earlier a CA certificate begins, for clocks that are behind."""
@@ -163,7 +167,21 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
         status=status,
         events=tuple(events),
         requeue_at=earliest(active.requeue_at, *(each.not_after for each in alternates)),
+        on_refusals=partial(_report_refusals, authority, now=now),
     )
+
+
+def _report_refusals(authority: CertificateAuthority, refusals: Sequence[Refusal], *, now: datetime) -> Plan:
+    """State what the API server has refused. A CA that can sign goes on with the certificate that it has.
+
+    The rest of the status stays as it was, the observed generation too: what the spec asks for is not done.
+    """
+    status, old = authority.status, authority.status.conditions
+    can_sign = is_true(old, READY) and status.not_after is not None and now < status.not_after
+    update = ConditionUpdate("False", refusals[0].reason, refusals[0].message, RECONCILED if can_sign else READY)
+    keep = {each.type for each in old} - {update.type}
+    conditions = merge_conditions(old, (update,), generation=authority.metadata.generation, now=now, keep=keep)
+    return Plan(status=msgspec.structs.replace(status, conditions=conditions), events=transition_events(old, update))
 
 
 def _recheck_at(refusal: InvalidAuthority, now: datetime) -> datetime | None:

@@ -45,6 +45,7 @@ from kms_operator.plan import (
     Event,
     Manifest,
     Plan,
+    Refusal,
     earliest,
     merge_conditions,
     not_ready,
@@ -69,6 +70,8 @@ SECRET_EXISTS = "SecretExists"  # noqa: S105 - a reason
 INVALID_SECRET = "InvalidSecret"  # noqa: S105 - a reason
 CLIENT_NAMESPACE_NOT_ALLOWED = "ClientNamespaceNotAllowed"
 RULES_TOO_COSTLY = "RulesTooCostly"
+KEY_NOT_DELIVERED = "KeyNotDelivered"
+"""The server has a copy of the key, but the API server refused the Secret for users."""
 
 RECHECK_PACE = timedelta(milliseconds=100)
 """Between two reads of users' Secrets for the refused credentials of one namespace, however many there are."""
@@ -104,7 +107,7 @@ def reads(credential: EABCredential, snapshot: Snapshot) -> Iterable[Read]:
         _admit(credential, snapshot)
     except _Refused:
         return
-    yield Read(SECRETS, credential.metadata.namespace, credential.secret_name)
+    yield Read(SECRETS, credential.metadata.namespace, credential.secret_name, optional=True)
     yield Read(SECRETS, snapshot.settings.namespace, snapshot.settings.serving_secret)
 
 
@@ -130,8 +133,29 @@ def plan(credential: EABCredential, snapshot: Snapshot, *, now: datetime, entrop
         requeue_at=earliest(upcoming, valid.requeue_at),
     )
     names, resolved = names_for(credential, profile, snapshot)
-    updates = (_usability(credential, profile, now=now), *([resolved] if resolved else []))
-    return _with_status(planned, credential, snapshot, updates, valid.key.key_id, names=names, now=now)
+
+    def report(refusals: Sequence[Refusal] = ()) -> Plan:
+        """State the conditions, given what the API server has refused."""
+        usability = _refused(refusals, snapshot) or _usability(credential, profile, now=now)
+        updates = (usability, *([resolved] if resolved else []))
+        has_copy = not any(each.manifest.object.metadata.namespace == release for each in refusals)
+        key_id = valid.key.key_id if has_copy else credential.status.key_id
+        stated = replace(planned, events=()) if refusals else planned
+        return _with_status(stated, credential, snapshot, updates, key_id, names=names, now=now)
+
+    release = snapshot.settings.namespace
+    return replace(report(), on_refusals=report)
+
+
+def _refused(refusals: Sequence[Refusal], snapshot: Snapshot) -> ConditionUpdate | None:
+    """Return Ready if the API server has refused something: its answer says which quota or policy."""
+    if not refusals:
+        return None
+    first = refusals[0]
+    undelivered = not first.manifest.object.metadata.resource_version and (
+        first.manifest.object.metadata.namespace != snapshot.settings.namespace
+    )
+    return not_ready(KEY_NOT_DELIVERED if undelivered else first.reason, first.message)
 
 
 def _recheck_interval(credential: EABCredential, snapshot: Snapshot) -> timedelta:
@@ -273,8 +297,17 @@ def _plan_key(
     credential: EABCredential, profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entropy: Entropy
 ) -> _ValidKey:
     """Return the valid key. Raises _Refused if there can be none."""
+    if (denial := snapshot.denial(SECRETS, (credential.metadata.namespace, credential.secret_name))) is not None:
+        message = f"Secret {credential.secret_name} cannot be read: {denial}"
+        raise _Refused(denial.reason, message, void=False)
     secret = snapshot.secret(credential.metadata.namespace, credential.secret_name)
     copies = _copies(credential, snapshot)
+    if secret is None and (undelivered := _undelivered_key(credential, profile, copies)) is not None:
+        return _ValidKey(
+            undelivered,
+            _secrets_to_write(credential, profile, undelivered, snapshot),
+            _stale_copies(copies, undelivered, profile),
+        )
     if secret is None:
         if not copies and (kept := _kept_key(credential, profile, snapshot)) is not None:
             restored = Event("Restored", f"Secret {credential.secret_name} has the key of the deleted credential again")
@@ -296,6 +329,17 @@ def _plan_key(
     return _ValidKey(
         key, _secrets_to_write(credential, profile, key, snapshot), _stale_copies(copies, key, profile), events
     )
+
+
+def _undelivered_key(
+    credential: EABCredential, profile: CertificateProfile, copies: Iterable[Secret]
+) -> BindingKey | None:
+    """Return the key of which users have not seen a Secret yet, because the API server refused it."""
+    stated = condition(credential.status.conditions, READY)
+    if stated is None or stated.reason != KEY_NOT_DELIVERED:
+        return None
+    keys = (key for each in copies if (key := _parse_key(each)) and each.metadata.name == _copy_name(key, profile))
+    return next((each for each in keys if each.key_id == credential.status.key_id), None)
 
 
 def _kept_key(credential: EABCredential, profile: CertificateProfile, snapshot: Snapshot) -> BindingKey | None:

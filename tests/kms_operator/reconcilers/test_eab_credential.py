@@ -368,7 +368,7 @@ def test_its_accounts_are_counted() -> None:
 
 def test_the_controller_is_told_which_secrets_to_be_sure_of() -> None:
     assert list(eab_credential.reads(credential(), snapshot_of(profile()))) == [
-        Read(SECRETS, "pki", "web-eab"),
+        Read(SECRETS, "pki", "web-eab", optional=True),
         Read(SECRETS, RELEASE, "kms-acme-serving"),
     ]
 
