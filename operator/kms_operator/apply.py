@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from kms.clock import Clock
 from kms.cluster.client import Cluster
 from kms.cluster.errors import (
@@ -193,7 +195,12 @@ class PlanApplier:
             "resourceVersion": resource.metadata.resource_version,
         }
         body = {"metadata": metadata, "status": plan.status}
-        self.on_written(kind, await self.cluster.apply(kind, body, manager=FIELD_MANAGER, subresource="status"))
+        written = await self.cluster.apply(kind, body, manager=FIELD_MANAGER, subresource="status")
+        if written.status != plan.status:
+            # Another manager has added fields, which server-side apply leaves as they are.
+            restored = msgspec.structs.replace(written, status=plan.status)
+            written = await self.cluster.replace_status(kind, restored)
+        self.on_written(kind, written)
 
     async def _post(self, event: Event, *, kind: Kind[Any] | None, resource: Resource | Unreadable | None) -> None:
         """Log the Event and post it. A lost Event does not fail the reconciliation."""

@@ -20,7 +20,7 @@ from kms.resources.meta import Key, Resource, Unreadable, key_of
 from kms_operator.apply import Applied, PlanApplier, WritesRefused, denial_of
 from kms_operator.cache import Cache
 from kms_operator.indexes import Unavailability
-from kms_operator.kinds import RECONCILED_KINDS, TRUST_KINDS
+from kms_operator.kinds import OPTIONAL_KINDS, RECONCILED_KINDS, TRUST_KINDS
 from kms_operator.metrics import Metrics
 from kms_operator.objects import is_managed
 from kms_operator.plan import Plan
@@ -67,6 +67,7 @@ class Reconciler:
     plan: Callable[..., Plan]
 
 
+_OPTIONAL_PLURALS = frozenset(each.plural for each in OPTIONAL_KINDS)
 RECONCILERS: Mapping[str, Reconciler] = {
     AUTHORITIES.plural: Reconciler(AUTHORITIES, certificate_authority.reads, certificate_authority.plan),
     TRUST: Reconciler(AUTHORITIES, trust_distribution.reads, trust_distribution.plan),
@@ -106,7 +107,8 @@ class Controller:
         self.cache = Cache(release=settings.namespace)
         self.queue = queue if queue is not None else WorkQueue(group=namespace_of)
         self.optional_kinds_wanted = asyncio.Event()
-        """Set when a resource asks for an optional kind for the first time and it was not available."""
+        """Set when a resource asks for an optional kind for the first time and it was not available, and when the
+        operator makes its first object of one."""
         self._settings = settings
         self._cluster = cluster
         self._metrics = metrics
@@ -127,6 +129,8 @@ class Controller:
         """Cache an object and enqueue what depends on it. A version that is cached already changes nothing."""
         if not self._is_relevant(kind, object_):
             return
+        if kind.plural in _OPTIONAL_PLURALS and not self.has_optional_objects():
+            self.optional_kinds_wanted.set()  # from now on they are listed more often
         known = self.cache.get(kind, key_of(object_))
         if self.cache.put(kind, object_, live=live):
             self._reported.pop(request_for(kind, object_), None)
@@ -169,6 +173,10 @@ class Controller:
         """Whether a root is published, or is to be."""
         wanted = any(each.spec.trust is not None for each in self.cache.all(AUTHORITIES).values())
         return wanted or any(self.cache.all(kind) for kind in TRUST_KINDS)
+
+    def has_optional_objects(self) -> bool:
+        """Whether the operator has objects of optional kinds."""
+        return any(self.cache.all(kind) for kind in OPTIONAL_KINDS)
 
     def enqueue_all(self) -> None:
         """Enqueue everything, the oldest resources first, and also what failed: that may have passed."""

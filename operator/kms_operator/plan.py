@@ -12,7 +12,9 @@ from kms.resources.kinds import Kind
 from kms.resources.meta import Condition, Resource, Struct, condition, with_condition
 
 RESYNC = timedelta(seconds=60)
-"""How often objects are read that the operator does not watch."""
+"""How often a resource is reconciled for which something is missing."""
+REREAD = timedelta(seconds=8)
+"""How often Secrets of users are read that a resource names, and that the operator does not watch."""
 
 
 FORBIDDEN = "Forbidden"

@@ -92,6 +92,25 @@ def test_drift_is_repaired_within_seconds(settled: Kubectl) -> None:
     assert settled.secret("web-eab") == before
 
 
+def test_a_status_that_another_program_has_changed_is_put_right(settled: Kubectl) -> None:
+    """Another manager owns the changed fields, and some that the operator does not write."""
+    before = {each: settled.get(each)["status"] for each in ("kca/issuing", "kpol/web", "kprof/web", "eab/web")}
+    fake = {
+        "type": "Fake",
+        "status": "True",
+        "reason": "Fake",
+        "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    for each, status in before.items():
+        changed: dict[str, object] = {"conditions": [*status["conditions"], fake], "observedGeneration": 7}
+        if each == "kca/issuing":
+            changed |= {"chain": "garbage", "certificate": None, "subjectKeyID": "00", "alternateChains": ["garbage"]}
+        settled("patch", each, "--subresource=status", "--type=merge", "-p", json.dumps({"status": changed}))
+    for each, status in before.items():
+        eventually(lambda each=each, status=status: settled.get(each)["status"] == status, seconds=10)
+
+
 @pytest.mark.requirement("SEC59")
 def test_a_lost_signing_key_is_never_replaced_and_comes_back_from_a_backup(settled: Kubectl) -> None:
     (name,) = settled.internal("ca-")

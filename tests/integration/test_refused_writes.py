@@ -85,7 +85,7 @@ def test_a_refused_write_is_tried_again_ever_more_seldom_and_said_on_the_object(
         for team, word in (("quota", "exceeded quota"), ("admission", "no Secrets here"), ("rbac", "cannot create")):
             one = refusing[team]
             assert one.reason("eab/web") == "KeyNotDelivered"
-            assert one.reason("kprof/web", "Published") == "Forbidden"
+            assert one.reason("kprof/web", "Published") == ("Refused" if team == "admission" else "Forbidden")
             assert one.reason("kprof/web") == "Ready"
             for what in ("eab/web", "kprof/web"):
                 assert word in one("get", what, "-o", "jsonpath={.status.conditions[?(@.reason!='Ready')].message}")

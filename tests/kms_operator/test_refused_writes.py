@@ -25,7 +25,8 @@ from kms.resources.meta import LocalRef, condition
 from kms_operator.queue import WorkQueue
 from kms_operator.triggers import ReconcileRequest, namespace_of
 from tests.support.apiserver import Seen
-from tests.support.operated import NOW, authority, credential, namespace, policy, profile
+from tests.support.operated import NOW, authority, credential, namespace, pair, policy, profile, secret
+from tests.support.pki import root
 from tests.support.world import World, world
 
 ATTEMPTS = 9
@@ -53,8 +54,12 @@ class Patient(World):
 
     async def a_minute(self) -> list[Seen]:
         """Reconcile for a minute; returns the writes of that time, except Events."""
+        return await self.seconds_pass(60)
+
+    async def seconds_pass(self, seconds: float) -> list[Seen]:
+        """Reconcile for so many seconds; returns the writes of that time, except Events."""
         self.api.requests.clear()
-        for _ in range(int(60 / STEP)):
+        for _ in range(int(seconds / STEP)):
             self.clock.seconds += STEP
             if len(self.controller.queue):
                 await self.settle()
@@ -245,6 +250,31 @@ async def test_an_object_that_waits_for_a_finalizer_is_not_deleted_again(running
     await running.reconcile()
     await running.reconcile_all()
     assert [each for each in running.api.writes if each.verb == "delete"] == []
+
+
+async def test_what_users_change_in_secrets_that_resources_name_is_seen_within_ten_seconds(patient: Patient) -> None:
+    good = base64.urlsafe_b64encode(b"k" * 32).rstrip(b"=")
+    patient.api.put(SECRETS, secret("own-eab", data={"kid": b"mine", "secret": b"short"}))
+    patient.api.put(CREDENTIALS, credential("own"))
+    patient.api.put(AUTHORITIES, authority("imported", imported="corporate"))
+    await patient.tell()
+    await patient.a_minute()
+    assert (patient.reason(name="own"), patient.reason(AUTHORITIES, "imported")) == ("InvalidSecret", "SecretNotFound")
+    patient.api.put(SECRETS, secret("own-eab", data={"kid": b"mine", "secret": good}))
+    patient.api.put(SECRETS, secret("corporate", data=pair(root(common_name="Old"))))
+    await patient.seconds_pass(10)
+    assert (patient.reason(name="own"), patient.reason(AUTHORITIES, "imported")) == ("Issued", "Imported")
+    first = patient.api.read(AUTHORITIES, "pki", "imported")
+    patient.api.put(SECRETS, secret("own-eab", data={"kid": b"another", "secret": good}))
+    patient.api.put(SECRETS, secret("corporate", data=pair(root(common_name="New"))))
+    await patient.seconds_pass(10)
+    second = patient.api.read(AUTHORITIES, "pki", "imported")
+    assert first is not None
+    assert second is not None
+    assert first.status.subject != second.status.subject
+    own = patient.api.read(CREDENTIALS, "pki", "own")
+    assert own is not None
+    assert own.status.key_id == "another"
 
 
 async def test_a_change_by_the_user_is_not_held(patient: Patient) -> None:

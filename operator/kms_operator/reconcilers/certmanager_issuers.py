@@ -51,6 +51,7 @@ from kms_operator.reconcilers.placement import (
     check_available,
     find_leftovers,
     find_own,
+    left_out,
     plan_each,
     refused_placement,
     select_namespaces,
@@ -120,8 +121,17 @@ def plan_issuers(profile: CertificateProfile, snapshot: Snapshot) -> IssuersPlan
         return IssuersPlan(None, delete=leftovers)
     apply, refusals = plan_each(issuances, partial(_plan_one, profile, snapshot))
     others = f" and {len(issuances) - 1} more are" if len(issuances) > 1 else " is"
-    success = ISSUED, f"{issuances[0].issuer}{others} up to date"
+    success = ISSUED, f"{issuances[0].issuer}{others} up to date{_left_out(profile, issuances)}"
     return IssuersPlan(success, tuple(refusals), leftovers, tuple(apply))
+
+
+def _left_out(profile: CertificateProfile, issuances: Iterable[_Issuance]) -> str:
+    section = profile.cert_manager
+    if section is None or section.issuers is None:
+        return ""
+    namespaces = {each.issuer.namespace for each in issuances}
+    home, field = profile.metadata.namespace, f"{SECTION}.issuers.namespaces"
+    return left_out(section.issuers.namespaces, namespaces, home=home, field=field)
 
 
 def _refused(refusal: Refusal) -> PlacementRefused:

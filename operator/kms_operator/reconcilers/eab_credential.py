@@ -40,7 +40,7 @@ from kms_operator.endpoints import trust_anchor
 from kms_operator.indexes import KEY_ID_IN_USE, NAMESPACE, UID
 from kms_operator.objects import internal_secret, is_managed, is_owned_by, secret_changes, user_secret
 from kms_operator.plan import (
-    RESYNC,
+    REREAD,
     ConditionUpdate,
     Event,
     Manifest,
@@ -74,7 +74,7 @@ KEY_NOT_DELIVERED = "KeyNotDelivered"
 """The server has a copy of the key, but the API server refused the Secret for users."""
 
 RECHECK_PACE = timedelta(milliseconds=100)
-"""Between two reads of users' Secrets for the refused credentials of one namespace, however many there are."""
+"""Between two reads of users' Secrets for the credentials of one namespace, however many there are."""
 
 
 class _Refused(Exception):
@@ -159,7 +159,7 @@ def _refused(refusals: Sequence[Refusal], snapshot: Snapshot) -> ConditionUpdate
 
 
 def _recheck_interval(credential: EABCredential, snapshot: Snapshot) -> timedelta:
-    return max(RESYNC, RECHECK_PACE * snapshot.index.count(CREDENTIALS, NAMESPACE, credential.metadata.namespace))
+    return max(REREAD, RECHECK_PACE * snapshot.index.count(CREDENTIALS, NAMESPACE, credential.metadata.namespace))
 
 
 def _with_status(
@@ -324,7 +324,9 @@ def _plan_key(
     if not _is_ours(secret, credential):
         key = _read_user_key(credential, profile, secret, snapshot)
         copy = secret_changes(_copy_of(key, profile, snapshot), verification_copy(credential, profile, key, snapshot))
-        return _ValidKey(key, copy, _stale_copies(copies, key, profile), requeue_at=now + RESYNC)
+        return _ValidKey(
+            key, copy, _stale_copies(copies, key, profile), requeue_at=now + _recheck_interval(credential, snapshot)
+        )
     key, events = _recover_key(credential, profile, secret, snapshot, entropy=entropy)
     return _ValidKey(
         key, _secrets_to_write(credential, profile, key, snapshot), _stale_copies(copies, key, profile), events

@@ -100,6 +100,13 @@ def select_namespaces(rule: AllowedNamespaces, reach: Reach, *, home: str, field
     return selected
 
 
+def left_out(rule: AllowedNamespaces, selected: Collection[str], *, home: str, field: str) -> str:
+    """Return the end of a message if a selector leaves out the owner's own namespace; empty otherwise."""
+    if rule.from_ != "Selector" or home in selected:
+        return ""
+    return f"; not in namespace {home}, whose labels {field} does not select"
+
+
 def check_available(placement: Placement, snapshot: Snapshot) -> None:
     """Raise PlacementRefused if the kind is not available."""
     if unavailability := snapshot.unavailable(placement.kind):

@@ -44,6 +44,7 @@ from kms_operator.reconcilers.placement import (
     check_available,
     find_leftovers,
     find_own,
+    left_out,
     plan_each,
     refused_placement,
     select_namespaces,
@@ -72,6 +73,7 @@ class _Publication:
     refused: Sequence[PlacementRefused] = ()
     missing: int = 0
     trusted: Anchors | None = None
+    left_out: str = ""
 
     def report(self, authority: CertificateAuthority, now: datetime, refusals: Sequence[Refusal] = ()) -> Plan:
         """State the condition, given what the API server has refused."""
@@ -96,7 +98,7 @@ class _Publication:
     def _condition(self, refused: Sequence[PlacementRefused], refusals: int) -> ConditionUpdate:
         count = self.trusted.count if self.trusted else 0
         what = "1 certificate is" if count == 1 else f"{count} certificates are"
-        success = f"{what} published in {_list_places(self.placements)}"
+        success = f"{what} published in {_list_places(self.placements)}{self.left_out}"
         update = summarize(TRUST_PUBLISHED, refused, success=(PUBLISHED, success))
         if not refused or not self.placements:
             return update
@@ -131,7 +133,9 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
             publication = _Publication(refused=(waiting,))
         else:
             apply, missing = plan_each(placements, partial(_plan_one, authority, section, trusted.pem, snapshot))
-            publication = _Publication(placements, (*out_of_reach, *missing), len(missing), trusted)
+            refused_places = (*out_of_reach, *missing)
+            home = _left_out(authority, section, placements)
+            publication = _Publication(placements, refused_places, len(missing), trusted, home)
     unavailable = any(snapshot.unavailable(each.kind) for each in publication.placements)
     return replace(
         publication.report(authority, now),
@@ -173,6 +177,14 @@ def _config_maps(authority: CertificateAuthority, section: Trust, snapshot: Snap
         snapshot=snapshot,
     )
     return [Placement(CONFIG_MAPS, each, section.config_map.name) for each in namespaces]
+
+
+def _left_out(authority: CertificateAuthority, section: Trust, placements: Sequence[Placement]) -> str:
+    if section.config_map is None:
+        return ""
+    namespaces = {each.namespace for each in placements if each.kind is CONFIG_MAPS}
+    rule, home = section.config_map.namespaces, authority.metadata.namespace
+    return left_out(rule, namespaces, home=home, field="spec.trust.configMap.namespaces") if namespaces else ""
 
 
 def _cluster_scoped(authority: CertificateAuthority, section: Trust, snapshot: Snapshot) -> list[Placement]:

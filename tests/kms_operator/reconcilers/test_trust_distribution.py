@@ -96,7 +96,10 @@ def test_the_root_is_published_in_a_config_map_where_the_selector_says() -> None
     assert written.metadata.labels == {MANAGED_BY: "kms-acme", COMPONENT: TRUST, OWNER_UID: one.metadata.uid}
     assert written.metadata.annotations[OWNER] == "CertificateAuthority pki/issuing"
     assert stated(made, CONDITION).status == "True"
-    assert stated(made, CONDITION).message == "1 certificate is published in ConfigMap example-ca in 2 namespaces"
+    assert stated(made, CONDITION).message == (
+        "1 certificate is published in ConfigMap example-ca in 2 namespaces; not in namespace pki, whose labels"
+        " spec.trust.configMap.namespaces does not select"
+    )
     assert event_reasons(made) == ["Published"]
 
 
@@ -120,7 +123,8 @@ def test_the_condition_counts_all_places() -> None:
     one = asking(ALL)
     assert stated(planned(one, *TEAMS), CONDITION).message == (
         "1 certificate is published in ConfigMap example-ca in 2 namespaces, Bundle example"
-        " and ClusterTrustBundle example"
+        " and ClusterTrustBundle example; not in namespace pki, whose labels spec.trust.configMap.namespaces does not"
+        " select"
     )
 
 
