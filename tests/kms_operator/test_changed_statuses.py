@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
-from kms.resources.authorities import FormerRoot
+from kms.resources.authorities import FormerKey, FormerRoot
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, SECRETS, Kind
 from kms.resources.meta import Condition
 from tests.support import pki
@@ -44,6 +45,8 @@ async def change(running: World, kind: Kind[Any], name: str, fields: dict[str, A
         {"alternate_chains": ("garbage", FOREIGN)},
         {"serial_number": "-1"},
         {"subject_key_id": None},
+        {"subject_key_id": "00"},
+        {"former_keys": (FormerKey(subject_key_id="00", not_after=NOW + timedelta(days=9)),)},
         {"not_after": NOW},
         {"former_roots": (FormerRoot(certificate="garbage", replaced_at=NOW),)},
         {"type": "Imported", "subject": "CN=other"},
