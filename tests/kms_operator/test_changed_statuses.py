@@ -49,6 +49,7 @@ async def change(running: World, kind: Kind[Any], name: str, fields: dict[str, A
         {"former_keys": (FormerKey(subject_key_id="00", not_after=NOW + timedelta(days=9)),)},
         {"not_after": NOW},
         {"former_roots": (FormerRoot(certificate="garbage", replaced_at=NOW),)},
+        {"former_roots": (FormerRoot(certificate=FOREIGN, replaced_at=NOW),)},
         {"type": "Imported", "subject": "CN=other"},
         {"conditions": ()},
         {"conditions": (READY_NOT, MORE)},

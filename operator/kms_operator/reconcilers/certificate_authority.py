@@ -9,7 +9,8 @@ key algorithm and issuer agree.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -52,7 +53,7 @@ from kms.resources.compile import InvalidRules, compile_constraints, subject_att
 from kms.resources.core import Secret
 from kms.resources.durations import parse_duration
 from kms.resources.kept import FORMER_KEYS as FORMER_KEYS_ANNOTATION
-from kms.resources.kept import LONGEST_CERTIFICATE, format_former_keys, parse_former_keys
+from kms.resources.kept import FORMER_ROOTS, LONGEST_CERTIFICATE, format_former_keys, parse_former_keys
 from kms.resources.kinds import AUTHORITIES, SECRETS
 from kms.resources.meta import is_true
 from kms.resources.retained import SECRET_LIMIT_REACHED
@@ -156,7 +157,14 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
     )
     earlier = (longest_certificate(each) for each in (existing, *before))
     longest = longest_duration(authority, snapshot, max(filter(None, earlier), default=None))
-    wanted = signing_secret(authority, active.signer, snapshot.settings, former_keys=former, longest=longest)
+    wanted = signing_secret(
+        authority,
+        active.signer,
+        snapshot.settings,
+        former_keys=former,
+        former_roots=status.former_roots,
+        longest=longest,
+    )
     taken = [each for each in before if each.data.get(TLS_PRIVATE_KEY) == wanted.data[TLS_PRIVATE_KEY]]
     events = [*(event for each in updates for event in transition_events(old, each)), *active.events]
     if existing is None and taken:
@@ -242,9 +250,18 @@ def _former_roots(
         known = {each.subject_key_id for each in parse_former_keys(existing.metadata)}
         known |= {subject_key_id(each.certificate) for each in (signer, held)}
         before = status.chain if _is_chain_of(status.chain, known) else None
-    replaced = [ReplacedRoot(each.certificate, each.replaced_at) for each in status.former_roots]
+    proven = existing.metadata.annotations.get(FORMER_ROOTS) if existing is not None else None
+    replaced = [
+        ReplacedRoot(each.certificate, each.replaced_at)
+        for each in status.former_roots
+        if proven is None or _digest(each) in proven.split()
+    ]
     kept = former_roots(replaced, before, chain_to_root_pem(signer), now=now)
     return tuple(FormerRoot(certificate=each.pem, replaced_at=each.replaced_at) for each in kept)
+
+
+def _digest(root: FormerRoot) -> str:
+    return hashlib.sha256(root.certificate.encode()).hexdigest()
 
 
 def _is_chain_of(chain: str | None, key_ids: Collection[str]) -> bool:
@@ -275,13 +292,17 @@ def signing_secret(
     settings: OperatorSettings,
     *,
     former_keys: tuple[FormerKey, ...] = (),
+    former_roots: Iterable[FormerRoot] = (),
     longest: timedelta = timedelta(0),
 ) -> Secret:
     """Build the Secret that the server signs with: the key, and the chain up to the root.
 
     Its annotations say what is needed after the CA was deleted: its former keys, and how long its certificates last.
     """
-    annotations = {LONGEST_CERTIFICATE: f"{int(longest.total_seconds())}"}
+    annotations = {
+        LONGEST_CERTIFICATE: f"{int(longest.total_seconds())}",
+        FORMER_ROOTS: " ".join(map(_digest, former_roots)),
+    }
     if former_keys:
         annotations[FORMER_KEYS_ANNOTATION] = format_former_keys(former_keys)
     return internal_secret(
