@@ -12,7 +12,7 @@ from kms.resources.authorities import FormerKey, FormerRoot
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, SECRETS, Kind
 from kms.resources.meta import Condition
 from tests.support import pki
-from tests.support.operated import NOW, certificate_chain, profile
+from tests.support.operated import NOW, certificate_chain, credential, profile
 from tests.support.world import World
 
 FOREIGN = certificate_chain(pki.root())
@@ -79,6 +79,20 @@ async def test_other_statuses_are_put_right(running: World, kind: Kind[Any], fie
     said = [(each.type, each.status, each.reason) for each in before.conditions]
     assert [(each.type, each.status, each.reason) for each in after.conditions] == said
     assert msgspec.structs.replace(after, conditions=()) == msgspec.structs.replace(before, conditions=())
+
+
+async def test_a_credential_with_names_whose_status_denies_its_key_keeps_it(running: World) -> None:
+    named = credential(spec={"names": {"dnsNames": {"allowed": ["shop.apps.example.com"]}}})
+    running.api.put(CREDENTIALS, msgspec.structs.replace(named, status=running.credential().status))
+    await running.reconcile()
+    denied = msgspec.structs.replace(READY_NOT, reason="InvalidRules")
+    generation = running.credential().metadata.generation
+    fields = {"key_id": None, "conditions": (denied,), "observed_generation": generation}
+    copies = running.secrets("eab-")
+    before, after = await change(running, CREDENTIALS, "web", fields)
+    assert after.key_id == before.key_id is not None
+    assert [(each.type, each.reason) for each in after.conditions] == [("Ready", "Issued")]
+    assert running.secrets("eab-") == copies
 
 
 async def test_a_profile_made_again_has_its_directory_secret_once_the_old_one_is_gone(running: World) -> None:

@@ -18,6 +18,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+import msgspec
+
 from kms.clock import Entropy
 from kms.contract import READY, UNREADABLE, directory_url
 from kms.resources.compile import InvalidRules, RulesTooCostly, compile_narrowing
@@ -103,16 +105,24 @@ class _ValidKey:
 
 def reads(credential: EABCredential, snapshot: Snapshot) -> Iterable[Read]:
     """The Secret for users, and the server's certificate; nothing for a credential that gets no key anyway."""
-    try:
-        _admit(credential, snapshot)
-    except _Refused:
-        return
+    if _is_doubtful(credential, snapshot):
+        yield Read(CREDENTIALS, *key_of(credential), live=True)
+    else:
+        try:
+            _admit(credential, snapshot)
+        except _Refused:
+            return
     yield Read(SECRETS, credential.metadata.namespace, credential.secret_name, optional=True)
     yield Read(SECRETS, snapshot.settings.namespace, snapshot.settings.serving_secret)
 
 
 def plan(credential: EABCredential, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Plan:
     """Make, keep, correct, rotate or void the key."""
+    if _is_doubtful(credential, snapshot) and (whole := snapshot.get(CREDENTIALS, key_of(credential))) is not None:
+        # Its rules are compiled again, whatever the status says of them.
+        credential = msgspec.structs.replace(
+            whole, status=msgspec.structs.replace(whole.status, observed_generation=None)
+        )
     try:
         profile = _admit(credential, snapshot)
         valid = _plan_key(credential, profile, snapshot, now=now, entropy=entropy)
@@ -156,6 +166,14 @@ def _refused(refusals: Sequence[Refusal], snapshot: Snapshot) -> ConditionUpdate
         first.manifest.object.metadata.namespace != snapshot.settings.namespace
     )
     return not_ready(KEY_NOT_DELIVERED if undelivered else first.reason, first.message)
+
+
+def _is_doubtful(credential: EABCredential, snapshot: Snapshot) -> bool:
+    """Whether the status says that the credential has no key, and the server has a copy of one.
+
+    Then another program has changed the status, or the copy is about to be deleted.
+    """
+    return is_reduced(credential) and bool(_copies(credential, snapshot))
 
 
 def _recheck_interval(credential: EABCredential, snapshot: Snapshot) -> timedelta:
