@@ -5,6 +5,7 @@ from __future__ import annotations
 from cryptography import x509
 
 from kms.pki.certificate import certificate_pem, certifies
+from kms.pki.parsing import PARSER_ERRORS
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.orders import ACMEOrder
 
@@ -27,4 +28,8 @@ def chains(order: ACMEOrder, authority: CertificateAuthority) -> tuple[str, ...]
 
 
 def _leads_to(chain: str, leaf: x509.Certificate) -> bool:
-    return certifies(x509.load_pem_x509_certificate(chain.encode()), leaf)
+    """Whether the chain begins with the issuer of the leaf. One that cannot be read does not."""
+    try:
+        return certifies(x509.load_pem_x509_certificate(chain.encode()), leaf)
+    except PARSER_ERRORS:
+        return False

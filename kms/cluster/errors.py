@@ -4,7 +4,8 @@ ClusterError
 ├── NotFound        no such object (404)
 ├── Conflict        the object has changed since it was read, or a precondition does not hold (409)
 ├── AlreadyExists   an object of that name is there (409)
-├── Invalid         the API server will never accept this: schema, CEL rule, size (400, 413, 422); see `causes`
+├── Invalid         the API server will never accept this: schema, CEL rule, size (400, 413, 422, and 500
+│                   for a server-side apply that does not fit the schema); see `causes`
 ├── Forbidden       RBAC, admission or quota forbids it (403)
 ├── Gone            the resourceVersion or the continue token is too old (410): list again
 ├── Undecodable     the answer does not fit our model
@@ -130,6 +131,7 @@ class _Status(msgspec.Struct, frozen=True):
 _SERVER_ERROR = 500
 _TOO_MANY_REQUESTS = 429
 _TEMPORARY = frozenset({401, 408, 429})
+_UNTYPED = "failed to create typed patch object"
 _PLAIN = {403: Forbidden, 404: NotFound, 409: Conflict, 410: Gone}
 
 _status = msgspec.json.Decoder(_Status)
@@ -151,6 +153,9 @@ def error_of(code: int, body: bytes, retry_after: str | None = None) -> ClusterE
             error = AlreadyExists(message)
         case 400 | 413 | 422:
             error = Invalid(message, _causes(status))
+        case 500 if message.startswith(_UNTYPED):
+            # The body of a server-side apply does not fit the schema: the API server says so with 500, each time.
+            error = Invalid(message)
         case _ if code in _TEMPORARY or code >= _SERVER_ERROR:
             seconds = _seconds(retry_after, status)
             error = Unavailable(message, seconds, delivery=_delivery(code, seconds))

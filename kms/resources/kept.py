@@ -14,6 +14,8 @@ KEPT_UNTIL = f"{GROUP}/kept-until"
 """When the Secret will be deleted, unless its owner is created again."""
 FORMER_KEYS = f"{GROUP}/former-keys"
 """On a signing key: status.formerKeys of its CertificateAuthority, for another one of the same name."""
+FORMER_ROOTS = f"{GROUP}/former-roots"
+"""On a signing key: the SHA-256 digests of status.formerRoots of its CertificateAuthority, which proves them."""
 LONGEST_CERTIFICATE = f"{GROUP}/longest-certificate"
 """On a signing key: the longest duration of certificates that profiles of the CA have ever had, in seconds."""
 

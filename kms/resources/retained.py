@@ -17,7 +17,7 @@ from kms.resources.authorities import CertificateAuthority
 from kms.resources.certmanager import Issuer
 from kms.resources.core import ConfigMap, EndpointSlice, Namespace, Secret
 from kms.resources.credentials import EABCredential, NameRules
-from kms.resources.kept import DELETED_AT, FORMER_KEYS, KEPT_UNTIL, LONGEST_CERTIFICATE
+from kms.resources.kept import DELETED_AT, FORMER_KEYS, FORMER_ROOTS, KEPT_UNTIL, LONGEST_CERTIFICATE
 from kms.resources.meta import ObjectMeta, Resource, condition
 from kms.resources.policies import CertificatePolicy, DNSNameRules, PolicySpec, ValueRules
 from kms.resources.profiles import AcmeEnrollment, CertificateProfile, Enrollment, ProfileSpec
@@ -39,7 +39,7 @@ FREE_FORM_OCTETS = 65_536
 
 _READY = "Ready"
 _LABELS = frozenset({MANAGED_BY, COMPONENT, OWNER_UID, CREDENTIAL_UID})
-_ANNOTATIONS = frozenset({OWNER, DIGEST, DELETED_AT, KEPT_UNTIL, LONGEST_CERTIFICATE})
+_ANNOTATIONS = frozenset({OWNER, DIGEST, DELETED_AT, KEPT_UNTIL, LONGEST_CERTIFICATE, FORMER_ROOTS})
 """The annotations that programs read, wherever the object is."""
 _ANNOTATION_LENGTH = 1_024
 """How many characters of them are kept."""

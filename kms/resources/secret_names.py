@@ -45,6 +45,8 @@ EAB_SECRET = "secret"  # noqa: S105 - the name of a key in a Secret, fixed by th
 DIRECTORY_URL = "directory-url"
 NONCE_SECRET = "key"  # noqa: S105 - likewise
 
+_DIRECTORY_SUFFIX = "-acme"
+
 SERVICE_NAME = "kms-acme"
 """The default name of the Service in front of the server. Secrets and Leases of an installation are named after it, so
 that two installations in one namespace share nothing."""
@@ -85,4 +87,10 @@ def verification_key_name(profile_namespace: str, profile: str, key_id: str) -> 
 
 def directory_secret_name(profile: str) -> str:
     """The Secret beside a profile with its directory URL and trust anchors."""
-    return f"{profile}-acme"
+    return f"{profile}{_DIRECTORY_SUFFIX}"
+
+
+def profile_of_directory(secret: str) -> str | None:
+    """The profile whose directory Secret may have this name; None if that of none has."""
+    profile = secret.removesuffix(_DIRECTORY_SUFFIX)
+    return profile if profile != secret else None

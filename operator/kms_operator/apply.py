@@ -3,24 +3,70 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from kms.clock import Clock
 from kms.cluster.client import Cluster
-from kms.cluster.errors import ClusterError, Conflict, Forbidden, Invalid, NotFound, Undecodable
+from kms.cluster.errors import (
+    AlreadyExists,
+    ClusterError,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    Unavailable,
+    Undecodable,
+)
 from kms.contract import READY, UNREADABLE
 from kms.resources.kinds import SECRETS, Kind
 from kms.resources.meta import Condition, Resource, Unreadable
-from kms_operator.plan import Event, Manifest, Plan, Refusal
+from kms_operator.plan import FORBIDDEN, REFUSED, UNAVAILABLE, Denial, Event, Manifest, Plan, Refusal
 
 FIELD_MANAGER = "kms-acme-operator"
 CONTROLLER = "pki.kms.hanzo.ai/operator"
 
 logger = logging.getLogger(__name__)
+
+
+class WritesRefused(ClusterError):
+    """The API server refused some of the writes of a plan; everything else of it is done."""
+
+    def __init__(self, refused: Sequence[Refusal]) -> None:
+        super().__init__("; ".join(each.message for each in refused))
+
+
+def denial_of(error: ClusterError) -> Denial:
+    """Return what a condition says of an error of the API server."""
+    if isinstance(error, Unavailable):
+        return Denial(UNAVAILABLE, str(error))
+    return Denial(FORBIDDEN if isinstance(error, Forbidden) else REFUSED, str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A plan that was carried out: when to reconcile again, and how many objects were written or deleted."""
+
+    requeue_at: datetime | None
+    writes: int
+
+
+@dataclass(slots=True)
+class _CarriedOut:
+    """What became of the deletions and writes of a plan.
+
+    `lost`: an object is not as the cache has it. `passing`: something was refused that may soon be possible.
+    """
+
+    writes: int = 0
+    refused: list[Refusal] = field(default_factory=list)
+    lost: Conflict | AlreadyExists | None = None
+    passing: Unavailable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +79,33 @@ class PlanApplier:
     clock: Clock
     instance: str
 
-    async def apply(self, plan: Plan, *, kind: Kind[Any] | None, resource: Resource | None) -> datetime | None:
-        """Delete, write, state the status, post Events. Returns when to reconcile again.
+    async def apply(
+        self, plan: Plan, *, kind: Kind[Any] | None, resource: Resource | None, persistent: bool = True
+    ) -> Applied:
+        """Delete, write, state the status, post Events.
 
-        `kind` and `resource` are what the plan is for; None for a plan without resource. Raises Conflict or
-        AlreadyExists if an object has changed, and other errors of the API server.
+        `kind` and `resource` are what the plan is for; None for a plan without resource. What is refused stops the
+        later writes of its part only. Raises Conflict or AlreadyExists if an object has changed; WritesRefused, after
+        the status says so, if something was refused; and other errors of the API server. Unless it is `persistent`,
+        that something is unavailable is no refusal yet, and is raised.
         """
-        if plan.on_refusals is None:
-            for manifest in plan.delete:
-                await self._delete(manifest)
-            for manifest in plan.apply:
-                await self._write(manifest)
-        else:
-            refused = [
-                *await self._attempt(self._delete, plan.delete),
-                *await self._attempt(self._write, plan.apply),
-            ]
-            if refused:
-                plan = plan.on_refusals(refused)
+        carried_out = await self._carry_out(plan)
+        refused = carried_out.refused
+        if carried_out.lost is not None:
+            raise carried_out.lost
+        if carried_out.passing is not None and not persistent:
+            raise carried_out.passing
+        if refused:
+            if plan.on_refusals is None:
+                raise WritesRefused(refused)
+            plan = plan.on_refusals(refused)
         if kind is not None and resource is not None:
             await self._write_status(kind, resource, plan)
         for event in plan.events:
             await self._post(event, kind=kind, resource=resource)
-        return plan.requeue_at
+        if refused:
+            raise WritesRefused(refused)
+        return Applied(plan.requeue_at, carried_out.writes)
 
     async def report_unreadable(self, kind: Kind[Any], unreadable: Unreadable) -> None:
         """Post an Event on an object that does not fit its model, and set its condition Ready to False.
@@ -82,20 +132,32 @@ class PlanApplier:
             logger.debug("condition of an unreadable object", extra={"error": str(error)})
         await self._post(Event(UNREADABLE, message, "Warning"), kind=kind, resource=unreadable)
 
-    async def _attempt(
-        self, act: Callable[[Manifest], Awaitable[None]], manifests: Iterable[Manifest]
-    ) -> list[Refusal]:
-        refused = []
-        for manifest in manifests:
+    async def _carry_out(self, plan: Plan) -> _CarriedOut:
+        """Delete and write, except what belongs to a part of which something failed before."""
+        result = _CarriedOut()
+        stopped = set[str]()
+        steps = [*((self._delete, each) for each in plan.delete), *((self._write, each) for each in plan.apply)]
+        for act, manifest in steps:
+            if manifest.part in stopped:
+                continue
             try:
                 await act(manifest)
-            except (Forbidden, Invalid, NotFound) as error:
-                refused.append(Refusal(manifest, isinstance(error, Forbidden), str(error)))
-        return refused
+                result.writes += 1
+            except (Conflict, AlreadyExists) as error:
+                stopped.add(manifest.part)
+                result.lost = result.lost or error
+            except ClusterError as error:
+                stopped.add(manifest.part)
+                result.refused.append(Refusal(manifest, denial_of(error)))
+                if isinstance(error, Unavailable):
+                    result.passing = error
+        return result
 
     async def _delete(self, manifest: Manifest) -> None:
-        """Delete the object if it is unchanged; it may be gone already."""
+        """Delete the object if it is unchanged; it may be gone already, or wait for finalizers of others."""
         kind, metadata = manifest.kind, manifest.object.metadata
+        if metadata.deletion_timestamp is not None:
+            return
         with suppress(NotFound):
             await self.cluster.delete(
                 kind,
@@ -133,7 +195,12 @@ class PlanApplier:
             "resourceVersion": resource.metadata.resource_version,
         }
         body = {"metadata": metadata, "status": plan.status}
-        self.on_written(kind, await self.cluster.apply(kind, body, manager=FIELD_MANAGER, subresource="status"))
+        written = await self.cluster.apply(kind, body, manager=FIELD_MANAGER, subresource="status")
+        if written.status != plan.status:
+            # Another manager has added fields, which server-side apply leaves as they are.
+            restored = msgspec.structs.replace(written, status=plan.status)
+            written = await self.cluster.replace_status(kind, restored)
+        self.on_written(kind, written)
 
     async def _post(self, event: Event, *, kind: Kind[Any] | None, resource: Resource | Unreadable | None) -> None:
         """Log the Event and post it. A lost Event does not fail the reconciliation."""

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from operator import attrgetter
 from typing import Any
 
 from kms.clock import Clock, Entropy
@@ -16,12 +15,12 @@ from kms.cluster.client import Cluster
 from kms.cluster.codec import Listing
 from kms.cluster.errors import AlreadyExists, ClusterError, Conflict, NotFound, Unavailable, Undecodable
 from kms.resources.deletions import Deletions
-from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, SECRETS, Kind
+from kms.resources.kinds import AUTHORITIES, CREDENTIALS, NAMESPACES, POLICIES, PROFILES, SECRETS, Kind
 from kms.resources.meta import Key, Resource, Unreadable, key_of
-from kms_operator.apply import PlanApplier
+from kms_operator.apply import Applied, PlanApplier, WritesRefused, denial_of
 from kms_operator.cache import Cache
 from kms_operator.indexes import Unavailability
-from kms_operator.kinds import RECONCILED_KINDS, TRUST_KINDS
+from kms_operator.kinds import OPTIONAL_KINDS, RECONCILED_KINDS, TRUST_KINDS
 from kms_operator.metrics import Metrics
 from kms_operator.objects import is_managed
 from kms_operator.plan import Plan
@@ -45,6 +44,7 @@ from kms_operator.triggers import (
     find_affected,
     find_left,
     find_waiting,
+    namespace_of,
     orphans_request_for,
     request_for,
     requests_for_cert_manager,
@@ -67,6 +67,7 @@ class Reconciler:
     plan: Callable[..., Plan]
 
 
+_OPTIONAL_PLURALS = frozenset(each.plural for each in OPTIONAL_KINDS)
 RECONCILERS: Mapping[str, Reconciler] = {
     AUTHORITIES.plural: Reconciler(AUTHORITIES, certificate_authority.reads, certificate_authority.plan),
     TRUST: Reconciler(AUTHORITIES, trust_distribution.reads, trust_distribution.plan),
@@ -83,7 +84,8 @@ class Controller:
 
     `max_requeue_seconds`: a resource is reconciled after that time even if it is due later, because clocks may be
     adjusted meanwhile. `requeue_margin_seconds` is added to the moment at which it is due, so that every clock has
-    passed it.
+    passed it. A condition says that something is unavailable after `patience` failures in a row. A resource for which
+    objects are written more than `maximum_writing` times in a row, as another program changes them, is delayed.
     """
 
     def __init__(
@@ -98,11 +100,15 @@ class Controller:
         workers: int = 4,
         max_requeue_seconds: float = 3600.0,
         requeue_margin_seconds: float = 1.0,
+        patience: int = 2,
+        maximum_writing: int = 5,
+        queue: WorkQueue[ReconcileRequest] | None = None,
     ) -> None:
         self.cache = Cache(release=settings.namespace)
-        self.queue: WorkQueue[ReconcileRequest] = WorkQueue(group=attrgetter("namespace"))
+        self.queue = queue if queue is not None else WorkQueue(group=namespace_of)
         self.optional_kinds_wanted = asyncio.Event()
-        """Set when a resource asks for an optional kind for the first time and it was not available."""
+        """Set when a resource asks for an optional kind for the first time and it was not available, and when the
+        operator makes its first object of one."""
         self._settings = settings
         self._cluster = cluster
         self._metrics = metrics
@@ -112,15 +118,23 @@ class Controller:
         self._max_requeue_seconds = max_requeue_seconds
         self._requeue_margin_seconds = requeue_margin_seconds
         self._deletions = Deletions()
+        self._patience = patience
+        self._maximum_writing = maximum_writing
+        self._writing: dict[ReconcileRequest, int] = {}
         self._reported: dict[ReconcileRequest, tuple[str, str]] = {}
         self._applier = PlanApplier(cluster, self.handle_upsert, self.handle_delete, clock, instance)
         metrics.follow_queue(lambda: len(self.queue))
 
     def handle_upsert(self, kind: Kind[Any], object_: Resource, *, live: bool = False) -> None:
         """Cache an object and enqueue what depends on it. A version that is cached already changes nothing."""
-        if self._is_relevant(kind, object_) and self.cache.put(kind, object_, live=live):
+        if not self._is_relevant(kind, object_):
+            return
+        if kind.plural in _OPTIONAL_PLURALS and not self.has_optional_objects():
+            self.optional_kinds_wanted.set()  # from now on they are listed more often
+        known = self.cache.get(kind, key_of(object_))
+        if self.cache.put(kind, object_, live=live):
             self._reported.pop(request_for(kind, object_), None)
-            self._enqueue_affected(kind, object_)
+            self._enqueue_affected(kind, object_, held=not _is_users_change(kind, known, object_))
 
     def handle_unreadable(self, kind: Kind[Any], object_: Unreadable) -> None:
         """Drop an object that does not fit its model, and enqueue what depends on it and its report."""
@@ -160,15 +174,18 @@ class Controller:
         wanted = any(each.spec.trust is not None for each in self.cache.all(AUTHORITIES).values())
         return wanted or any(self.cache.all(kind) for kind in TRUST_KINDS)
 
+    def has_optional_objects(self) -> bool:
+        """Whether the operator has objects of optional kinds."""
+        return any(self.cache.all(kind) for kind in OPTIONAL_KINDS)
+
     def enqueue_all(self) -> None:
-        """Enqueue everything, the oldest resources first."""
-        self.queue.add(INSTALLATION)
+        """Enqueue everything, the oldest resources first, and also what failed: that may have passed."""
+        requests = [INSTALLATION]
         for kind in (AUTHORITIES, POLICIES, PROFILES, CREDENTIALS):
-            for resource in sorted(self.cache.all(kind).values(), key=_age):
-                self.queue.add(request_for(kind, resource))
-        for authority in self.cache.all(AUTHORITIES).values():
-            self.queue.add(trust_request_for(authority))
-        self.queue.add(ORPHANS)
+            requests += (request_for(kind, each) for each in sorted(self.cache.all(kind).values(), key=_age))
+        requests += map(trust_request_for, self.cache.all(AUTHORITIES).values())
+        for each in (*requests, ORPHANS):
+            self.queue.add(each, held=False)
 
     async def run(self) -> None:
         """Reconcile until cancelled. Several workers wait for API calls at the same time."""
@@ -185,18 +202,23 @@ class Controller:
         began = time.perf_counter()
         result = "done"
         try:
-            requeue_at = await self._reconcile(request)
+            applied = await self._reconcile(request)
         except (Conflict, AlreadyExists) as error:
             result = "conflict"
             logger.debug("reconciling again after a conflict", extra={"request": str(request), "error": str(error)})
-            self.queue.retry(request)
+            # What has changed meanwhile was read, and is an event that makes the second attempt succeed.
+            self.queue.retry(request, held=self.queue.failures(request) >= self._patience)
         except Unavailable as error:
             result = "retried"
             delay = self.queue.retry(request, after=error.retry_after)
             logger.warning("API server not available", extra=_log_retry(request, error, delay))
+        except WritesRefused as error:
+            result = "refused"
+            logger.warning("writes refused", extra=_log_retry(request, error, self.queue.retry(request)))
         except ClusterError as error:
             if isinstance(error, NotFound) and not self._exists(request):
                 result = "done"  # the resource was deleted meanwhile
+                self.queue.reset_backoff(request)
                 return
             result = "failed"
             logger.error("reconciliation refused", extra=_log_retry(request, error, self.queue.retry(request)))
@@ -205,11 +227,27 @@ class Controller:
             result = "failed"
             logger.exception("reconciliation failed", extra=_log_retry(request, None, self.queue.retry(request)))
         else:
-            self.queue.reset_backoff(request)
-            self._requeue(request, requeue_at)
+            self._succeed(request, applied)
         finally:
             self._metrics.reconciles.labels(request.reconciler, result).inc()
             self._metrics.seconds.labels(request.reconciler).observe(time.perf_counter() - began)
+
+    def _succeed(self, request: ReconcileRequest, applied: Applied) -> None:
+        """Reconcile again when it is due, and later where each reconciliation writes something.
+
+        What the operator writes is an event that makes it look again. If it then writes again, time after time, another
+        program changes what it writes, such as a webhook.
+        """
+        writing = self._writing.pop(request, 0) + 1 if applied.writes else 0
+        if writing:
+            self._writing[request] = writing
+        if writing > self._maximum_writing:
+            delay = self.queue.retry(request)
+            message = "another program changes what the operator writes"
+            logger.warning(message, extra=_log_retry(request, None, delay))
+            return
+        self.queue.reset_backoff(request)
+        self._requeue(request, applied.requeue_at)
 
     def _exists(self, request: ReconcileRequest) -> bool:
         kind = RECONCILERS[request.reconciler].kind
@@ -221,7 +259,7 @@ class Controller:
             seconds = (requeue_at - self._clock()).total_seconds() + margin
             self.queue.add(request, delay=min(max(seconds, margin), self._max_requeue_seconds))
 
-    async def _reconcile(self, request: ReconcileRequest) -> datetime | None:
+    async def _reconcile(self, request: ReconcileRequest) -> Applied:
         reconciler = RECONCILERS[request.reconciler]
         kind, resource, subject = reconciler.kind, None, request.name or None
         if kind is not None:
@@ -229,18 +267,20 @@ class Controller:
             resource = self.cache.get(kind, key)
             if resource is None and (unreadable := self.cache.unreadable(kind, key)) is not None:
                 await self._report_unreadable(request, kind, unreadable)
-            if resource is None or resource.metadata.deletion_timestamp is not None:
-                return None
+            if resource is None or self._is_ending(resource):
+                return Applied(None, 0)
             subject = resource
         snapshot = Snapshot(self._settings, self.cache)
-        live, failure = await self._read_live(reconciler.reads(subject, snapshot))
-        snapshot = Snapshot(self._settings, self.cache, live, self._deletions)
+        persistent = self.queue.failures(request) >= self._patience
+        live, failures = await self._read_live(reconciler.reads(subject, snapshot), persistent=persistent)
+        denials = {key: denial_of(error) for key, error in failures.items()}
+        snapshot = Snapshot(self._settings, self.cache, live, self._deletions, denials)
         plan = reconciler.plan(subject, snapshot, now=self._clock(), entropy=self._entropy)
         if plan.check_optional_kinds:
             self.optional_kinds_wanted.set()
         try:
             with self.cache.announced(_new_secrets(plan)):
-                next_time = await self._applier.apply(plan, kind=kind, resource=resource)
+                applied = await self._applier.apply(plan, kind=kind, resource=resource, persistent=persistent)
         except (Conflict, AlreadyExists, NotFound):
             # An object is not as the cache has it: read all that the plan is about before the next attempt.
             if kind is not None and resource is not None:
@@ -248,9 +288,15 @@ class Controller:
             for manifest in (*plan.apply, *plan.delete):
                 await self._refresh(manifest.kind, key_of(manifest.object))
             raise
-        if failure is not None:
+        for failure in failures.values():
             raise failure
-        return next_time
+        return applied
+
+    def _is_ending(self, resource: Resource) -> bool:
+        """Whether the resource is being deleted, or its namespace is: the API server creates nothing there any more."""
+        namespace = self.cache.get(NAMESPACES, ("", resource.metadata.namespace))
+        ending = (resource, *([namespace] if namespace is not None else []))
+        return any(each.metadata.deletion_timestamp is not None for each in ending)
 
     async def _report_unreadable(self, request: ReconcileRequest, kind: Kind[Any], unreadable: Unreadable) -> None:
         """Say once on the object what is wrong with it, whatever versions of it follow."""
@@ -259,28 +305,31 @@ class Controller:
             await self._applier.report_unreadable(kind, unreadable)
             self._reported[request] = said
 
-    async def _read_live(self, reads: Iterable[Read]) -> tuple[dict[tuple[str, Key], Any | None], ClusterError | None]:
+    async def _read_live(
+        self, reads: Iterable[Read], *, persistent: bool
+    ) -> tuple[dict[tuple[str, Key], Any | None], dict[tuple[str, Key], ClusterError]]:
         """Read the objects that are not cached, or that must be read in any case.
 
-        The second value is why an optional one could not be read. Raises ClusterError for any other.
+        The second value is why optional ones could not be read. Raises ClusterError for any other, and while it is not
+        `persistent` that the API server is not available.
         """
         wanted = [each for each in reads if each.live or self.cache.get(each.kind, each.key) is None]
         found: list[tuple[Read, Any | None]] = []
-        failure: ClusterError | None = None
+        failures: dict[tuple[str, Key], ClusterError] = {}
         for each in wanted:
             try:
                 found.append((each, await self._get(each.kind, each.key)))
             except ClusterError as error:
-                if not each.optional:
+                if not each.optional or (isinstance(error, Unavailable) and not persistent and not each.live):
                     raise
-                failure = error
+                failures[each.kind.plural, each.key] = error
         # What was cached in the meantime is newer than what was read.
         live = {
             (each.kind.plural, each.key): object_
             for each, object_ in found
             if each.live or self.cache.get(each.kind, each.key) is None
         }
-        return live, failure
+        return live, failures
 
     async def _refresh_resource(self, kind: Kind[Any], resource: Resource) -> None:
         if (found := await self._get(kind, key_of(resource))) is not None:
@@ -328,9 +377,17 @@ class Controller:
                 self._deletions.note((kind.plural, key_of(deleted)), self._clock())
                 self.queue.add(request)
 
-    def _enqueue_affected(self, kind: Kind[Any], changed: Resource | Unreadable) -> None:
+    def _enqueue_affected(self, kind: Kind[Any], changed: Resource | Unreadable, *, held: bool = True) -> None:
         for request, delay in find_affected(kind, changed, self.cache, release=self._settings.namespace):
-            self.queue.add(request, delay=delay)
+            self.queue.add(request, delay=delay, held=held)
+
+
+def _is_users_change(kind: Kind[Any], known: Resource | None, object_: Resource) -> bool:
+    """Whether a user has made a resource or changed its spec. The operator changes only its status."""
+    if kind not in RECONCILED_KINDS or is_managed(object_):
+        return False
+    before, after = known.metadata if known is not None else None, object_.metadata
+    return before is None or (before.uid, before.generation) != (after.uid, after.generation)
 
 
 def _new_secrets(plan: Plan) -> Iterator[Any]:

@@ -2,7 +2,8 @@
 
 First everything is listed, again and again until the API server answers and serves the operator's kinds; so the
 operator may be started before either is there. Then kopf's watches run, and everything is listed every ten minutes and
-after each gap in a watch, because no event tells of a deletion in a gap. Optional kinds are listed every minute.
+after each gap in a watch, because no event tells of a deletion in a gap. Optional kinds are listed every minute,
+and every eight seconds while the operator has objects of them.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ logger = logging.getLogger(__name__)
 class ListWatch:
     """Feeds one controller, in its event loop.
 
-    `relist_seconds` lie between two lists of everything, `optional_seconds` between two of the optional kinds, and
+    `relist_seconds` lie between two lists of everything, `optional_seconds` between two of the optional kinds,
+    `optional_present_seconds` while there are objects of the operator, which others may change, and
     `optional_soon_seconds` while one of those is missing that a resource asks for. After the first sign of a gap,
     `gap_seconds` pass before everything is listed, since a watch that starts over sends many events at once. A watch
     that lasted `steady_seconds` is restarted with the first backoff again.
@@ -51,6 +53,7 @@ class ListWatch:
         relist_seconds: float = 600.0,
         gap_seconds: float = 2.0,
         optional_seconds: float = 60.0,
+        optional_present_seconds: float = 8.0,
         optional_soon_seconds: float = 10.0,
         steady_seconds: float = 60.0,
     ) -> None:
@@ -62,6 +65,7 @@ class ListWatch:
         self._relist_seconds = relist_seconds
         self._gap_seconds = gap_seconds
         self._optional_seconds = optional_seconds
+        self._optional_present_seconds = optional_present_seconds
         self._optional_soon_seconds = optional_soon_seconds
         self._steady_seconds = steady_seconds
         self._loop = asyncio.get_running_loop()
@@ -107,9 +111,15 @@ class ListWatch:
     async def _keep_refreshing_optional_kinds(self) -> None:
         wanted = self._controller.optional_kinds_wanted
         while True:
-            await _wait_for(wanted, self._optional_seconds if self._optional_complete else self._optional_soon_seconds)
+            await _wait_for(wanted, self._optional_interval())
             wanted.clear()
             self._optional_complete = await self._optional_kinds.refresh()
+
+    def _optional_interval(self) -> float:
+        if not self._optional_complete:
+            return self._optional_soon_seconds
+        present = self._controller.has_optional_objects()
+        return min(self._optional_seconds, self._optional_present_seconds) if present else self._optional_seconds
 
     async def _read_namespaces(self) -> None:
         """Read the namespaces of an operator that may not watch all."""

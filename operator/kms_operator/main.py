@@ -142,6 +142,7 @@ class ElectedOperator:
             self._metrics,
             login=self._login,
             optional_seconds=self._intervals.optional,
+            optional_present_seconds=self._intervals.optional_present,
             optional_soon_seconds=self._intervals.optional_missing,
         )
         try:

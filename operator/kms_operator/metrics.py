@@ -18,7 +18,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.reconciles = Counter(
             f"{_PREFIX}_reconciles",
-            "Reconciliations by kind and result: done, conflict (repeated soon), retried, failed.",
+            "Reconciliations by kind and result: done, conflict (repeated soon), retried, refused, failed.",
             ["kind", "result"],
             registry=self.registry,
         )

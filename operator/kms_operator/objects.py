@@ -26,13 +26,10 @@ from kms.resources.secret_names import (
     TLS_CERTIFICATE,
     TLS_PRIVATE_KEY,
 )
-from kms_operator.plan import Manifest
+from kms_operator.plan import QUOTED, Manifest
 
 TLS = "kubernetes.io/tls"
 OPAQUE = "Opaque"
-
-QUOTED = 400
-"""Characters of an annotation, or of an answer of the API server, that a condition quotes."""
 
 
 def shared_secret(

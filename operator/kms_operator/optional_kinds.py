@@ -18,7 +18,8 @@ from kms_operator.controller import Controller
 from kms_operator.indexes import Unavailability
 from kms_operator.kinds import OPTIONAL_KINDS, TRUST_KINDS
 from kms_operator.listing import list_kind
-from kms_operator.reconcilers.trust_distribution import FORBIDDEN, ROLE
+from kms_operator.plan import FORBIDDEN
+from kms_operator.reconcilers.trust_distribution import ROLE
 from kms_operator.settings import OperatorSettings
 from kms_operator.triggers import is_requested
 

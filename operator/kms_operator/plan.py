@@ -12,7 +12,18 @@ from kms.resources.kinds import Kind
 from kms.resources.meta import Condition, Resource, Struct, condition, with_condition
 
 RESYNC = timedelta(seconds=60)
-"""How often objects are read that the operator does not watch."""
+"""How often a resource is reconciled for which something is missing."""
+REREAD = timedelta(seconds=8)
+"""How often Secrets of users are read that a resource names, and that the operator does not watch."""
+
+
+FORBIDDEN = "Forbidden"
+REFUSED = "Refused"
+UNAVAILABLE = "Unavailable"
+"""Reasons for what the API server refuses: RBAC, a quota or admission; a schema; and a webhook that does not answer."""
+
+QUOTED = 400
+"""Characters of an annotation, or of an answer of the API server, that a condition quotes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +47,49 @@ class ConditionUpdate:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """An object and its kind."""
+    """An object and its kind.
+
+    A write that the API server refuses stops the later ones of the same `part` of a plan, and no others.
+    """
 
     kind: Kind[Any]
     object: Resource
+    part: str = ""
+
+    def __str__(self) -> str:
+        """For people: `Secret pki/web-eab`."""
+        metadata = self.object.metadata
+        return f"{self.kind.kind} {'/'.join(filter(None, (metadata.namespace, metadata.name)))}"
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """What the API server answered instead of reading or writing an object: a reason for a condition, and why."""
+
+    reason: str
+    answer: str
+
+    def __str__(self) -> str:
+        """The answer, as far as a condition quotes it."""
+        return self.answer if len(self.answer) <= QUOTED else f"{self.answer[:QUOTED]}..."
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A write or deletion that the API server refused, and its message."""
+    """A write or deletion that the API server refused."""
 
     manifest: Manifest
-    forbidden: bool
-    message: str
+    denial: Denial
+
+    @property
+    def reason(self) -> str:
+        """The reason for a condition."""
+        return self.denial.reason
+
+    @property
+    def message(self) -> str:
+        """The object and the answer, which says what refuses it: `Secret pki/web-eab: ...`."""
+        return f"{self.manifest}: {self.denial}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +98,7 @@ class Plan:
 
     Carried out in this order: `delete` and `apply` one by one, `status`, `events`. Every write is a compare-and-swap:
     an object without resourceVersion must not exist yet, one with a resourceVersion must be unchanged. If a write
-    loses, the resource is reconciled again.
+    loses, the resource is reconciled again. If one is refused, the later ones of its part are left out.
     """
 
     delete: tuple[Manifest, ...] = ()
@@ -66,8 +107,8 @@ class Plan:
     events: tuple[Event, ...] = ()
     requeue_at: datetime | None = None
     on_refusals: Callable[[Sequence[Refusal]], Plan] | None = None
-    """If set, a refused object does not stop the others; status, events and requeue_at come from the plan that this
-    returns for the refusals. If None, a refusal fails the reconciliation."""
+    """If something was refused, status and events come from the plan that this returns for the refusals. If None, the
+    status is not written then."""
     check_optional_kinds: bool = False
     """Whether to check at once if optional kinds have become available."""
 

@@ -3,6 +3,9 @@
 A key that is added while a worker has it is processed again afterwards, so that no change is missed. A key may be added
 with a delay; only the earliest time counts, because a reconciliation sees all changes up to then.
 
+A key that has failed is held until its delay is over, whatever is added meanwhile: the worker may have written
+something before it failed, and its own write must not be what makes it try again.
+
 Groups of keys take turns: a group with thousands of keys delays a key of another group by one turn only.
 """
 
@@ -14,11 +17,21 @@ import random as _random
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from kms.cluster.retry import Backoff
 
 K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(slots=True)
+class _Failing:
+    """The failures of a key in a row: how many, and until when it is held."""
+
+    backoff: Backoff
+    count: int = 0
+    held_until: float = 0.0
 
 
 class WorkQueue(Generic[K]):
@@ -49,7 +62,8 @@ class WorkQueue(Generic[K]):
         self._ready: dict[Hashable, deque[K]] = {}
         self._in_line: set[K] = set()
         self._active: set[K] = set()
-        self._backoffs: dict[K, Backoff] = {}
+        self._failing: dict[K, _Failing] = {}
+        self._unheld: set[K] = set()
         self._changed = asyncio.Event()
 
     def __len__(self) -> int:
@@ -57,31 +71,46 @@ class WorkQueue(Generic[K]):
         now = self._time()
         return len(self._active) + sum(due <= now for due in self._due.values())
 
-    def add(self, key: K, *, delay: float = 0.0) -> None:
-        """Schedule `key` in `delay` seconds, or earlier if it is already scheduled earlier."""
+    def add(self, key: K, *, delay: float = 0.0, held: bool = True) -> None:
+        """Schedule `key` in `delay` seconds, or earlier if it is already scheduled earlier.
+
+        A key that has failed is scheduled no earlier than `retry` did, unless it is not `held`.
+        """
         due = self._time() + delay
+        if not held:
+            self._unheld.add(key)
+        elif (failing := self._failing.get(key)) is not None:
+            due = max(due, failing.held_until)
         if key in self._due and self._due[key] <= due:
             return
         self._due[key] = due
         self._push(key, due)
 
-    def retry(self, key: K, *, after: float | None = None) -> float:
+    def retry(self, key: K, *, after: float | None = None, held: bool = True) -> float:
         """Schedule a failed `key` again, with a growing delay; returns the delay in seconds.
 
-        The delay is at least `after`, which the API server asked for.
+        The delay is at least `after`, which the API server asked for. Unless the key is `held`, `add` may shorten it.
         """
-        backoff = self._backoffs.get(key)
-        if backoff is None:
-            backoff = self._backoffs[key] = Backoff(
-                first=self._min_retry_seconds, longest=self._max_retry_seconds, random=self._random
-            )
-        delay = max(backoff.next(), after or 0.0)
+        failing = self._failing.get(key)
+        if failing is None:
+            backoff = Backoff(first=self._min_retry_seconds, longest=self._max_retry_seconds, random=self._random)
+            failing = self._failing[key] = _Failing(backoff)
+        delay = max(failing.backoff.next(), after or 0.0)
+        failing.count += 1
+        failing.held_until = self._time() + (delay if held else 0.0)
+        if held and key not in self._unheld:
+            self._due.pop(key, None)  # what was added while the worker had it
         self.add(key, delay=delay)
         return delay
 
+    def failures(self, key: K) -> int:
+        """Count how often `key` has failed in a row."""
+        failing = self._failing.get(key)
+        return failing.count if failing is not None else 0
+
     def reset_backoff(self, key: K) -> None:
         """Start the delays of `key` from the first one again."""
-        self._backoffs.pop(key, None)
+        self._failing.pop(key, None)
 
     @asynccontextmanager
     async def take(self) -> AsyncIterator[K]:
@@ -117,6 +146,7 @@ class WorkQueue(Generic[K]):
             self._ready[group] = keys  # at the end: the other groups come first
         self._in_line.discard(key)
         del self._due[key]
+        self._unheld.discard(key)
         self._active.add(key)
         return key
 

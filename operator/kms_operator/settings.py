@@ -22,11 +22,13 @@ class ServerIdentity:
 class Intervals:
     """How often the operator looks again at what it cannot watch, in seconds.
 
-    `optional` lie between two lists of the optional kinds, `optional_missing` while one is missing that a resource asks
-    for. `longest_requeue` limits the time until a resource is reconciled that is due later.
+    `optional` lie between two lists of the optional kinds, `optional_present` while the operator has objects of them,
+    `optional_missing` while one is missing that a resource asks for. `longest_requeue` limits the time until a resource
+    is reconciled that is due later.
     """
 
     optional: float = 60.0
+    optional_present: float = 8.0
     optional_missing: float = 10.0
     longest_requeue: float = 3600.0
 

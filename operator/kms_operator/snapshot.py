@@ -14,13 +14,15 @@ from kms.resources.meta import Key, LocalRef, Resource, Unreadable, key_of
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import CertificateProfile
 from kms_operator.indexes import INDEXES, OWNER, ObjectIndex, Unavailability
+from kms_operator.plan import Denial
 from kms_operator.settings import OperatorSettings
 
 
 class Read(NamedTuple):
     """An object that a reconciler needs: read from the API server if it is not cached, or, with `live`, in any case.
 
-    If an `optional` one cannot be read, the reconciler plans without it, and runs again later.
+    If an `optional` one cannot be read, the reconciler plans without it, and runs again later; `Snapshot.denial` says
+    why.
     """
 
     kind: Kind[Any]
@@ -49,6 +51,12 @@ class Snapshot:
     live: Mapping[tuple[str, Key], Any | None] = field(default_factory=dict)
     deletions: Deletions = field(default_factory=Deletions)
     """Of objects whose predecessors of the same name left something, by (plural, key)."""
+    denials: Mapping[tuple[str, Key], Denial] = field(default_factory=dict)
+    """Why optional objects could not be read."""
+
+    def denial(self, kind: Kind[Any], key: Key) -> Denial | None:
+        """Return why an optional object could not be read; None if it was read or is cached."""
+        return self.denials.get((kind.plural, key))
 
     def get(self, kind: Kind[Any], key: Key) -> Any | None:
         """Return the object with that namespace and name, if it exists."""

@@ -36,6 +36,7 @@ from kms.resources.secret_names import (
     SERVING_AUTHORITY,
     SERVING_CERTIFICATE,
     SIGNING_KEY,
+    profile_of_directory,
 )
 from kms.resources.trust import Bundle, ClusterTrustBundle
 from kms_operator import indexes
@@ -68,6 +69,11 @@ INSTALLATION = ReconcileRequest("installation")
 ORPHANS = ReconcileRequest("orphans")
 TRUST = "trust"
 """The reconciler that publishes the root of a CertificateAuthority; others are named by the plural of their kind."""
+
+
+def namespace_of(request: ReconcileRequest) -> str:
+    """Return the namespace of a request: namespaces take turns in the queue."""
+    return request.namespace
 
 
 def request_for(kind: Kind[Any], resource: Resource) -> ReconcileRequest:
@@ -222,6 +228,10 @@ def _find_affected_by_secret(secret: Secret, cache: ObjectIndex, release: str) -
         for uid in owners:
             yield from _each(kind, cache.by_index(kind, indexes.UID, uid))
     yield from _each(CREDENTIALS, cache.by_index(CREDENTIALS, indexes.SECRET, key_of(secret)))
+    # By its name: a profile that was made again waits until the Secret of the deleted one is gone.
+    name = profile_of_directory(secret.metadata.name)
+    if name is not None and (profile := cache.get(PROFILES, (secret.metadata.namespace, name))) is not None:
+        yield request_for(PROFILES, profile)
     # By its name: a key that was restored from a backup may have lost its labels.
     yield from _each(AUTHORITIES, cache.by_index(AUTHORITIES, indexes.SIGNING_SECRET, secret.metadata.name))
     component = secret.metadata.labels.get(COMPONENT) if secret.metadata.namespace == release else None

@@ -7,6 +7,7 @@ import json
 import secrets
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from cryptography import x509
@@ -90,6 +91,29 @@ def test_drift_is_repaired_within_seconds(settled: Kubectl) -> None:
     settled("label", "secret", "web-eab", f"{managed}-")
     eventually(lambda: managed in settled.get("secret/web-eab")["metadata"].get("labels", {}))
     assert settled.secret("web-eab") == before
+
+
+def test_a_status_that_another_program_has_changed_is_put_right(settled: Kubectl) -> None:
+    """Another manager owns the changed fields, and some that the operator does not write."""
+    before = {each: settled.get(each)["status"] for each in ("kca/issuing", "kpol/web", "kprof/web", "eab/web")}
+    fake = {
+        "type": "Fake",
+        "status": "True",
+        "reason": "Fake",
+        "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+
+    def is_restored(what: str, status: dict[str, object]) -> bool:
+        return bool(settled.get(what)["status"] == status)
+
+    for each, status in before.items():
+        changed: dict[str, object] = {"conditions": [*status["conditions"], fake], "observedGeneration": 7}
+        if each == "kca/issuing":
+            changed |= {"chain": "garbage", "certificate": None, "subjectKeyID": "00", "alternateChains": ["garbage"]}
+        settled("patch", each, "--subresource=status", "--type=merge", "-p", json.dumps({"status": changed}))
+    for each, status in before.items():
+        eventually(partial(is_restored, each, status), seconds=10)
 
 
 @pytest.mark.requirement("SEC59")

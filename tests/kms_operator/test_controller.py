@@ -263,9 +263,9 @@ async def test_an_api_server_that_refuses_is_asked_again_later(
     await running.tell()
     async with in_background(running.controller.run()):
         await until(lambda: running.reason(name="new") == "Issued", seconds=10)
-    assert running.count("eabcredentials", "failed") == 2
+    assert running.count("eabcredentials", "refused") == 2
     assert running.count("eabcredentials", "retried") == 1
-    assert "reconciliation refused" in caplog.text
+    assert "writes refused" in caplog.text
 
 
 async def test_a_bug_in_one_reconciler_stops_nothing_else(running: World, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,17 +13,18 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import pytest
 
 from e2e.cluster.ports import free_port
 from kms.address import Address
 from kms.resources.kept import KEPT_UNTIL
-from kms.resources.kinds import AUTHORITIES, CREDENTIALS, NAMESPACES, POLICIES, PROFILES, SECRETS
+from kms.resources.kinds import AUTHORITIES, CONFIG_MAPS, CREDENTIALS, NAMESPACES, POLICIES, PROFILES, SECRETS
 from kms.resources.meta import is_true
 from kms_operator.kinds import WATCHED_KINDS
 from kms_operator.listing import list_kind
 from kms_operator.main import run
-from kms_operator.settings import OperatorSettings
+from kms_operator.settings import Intervals, OperatorSettings
 from tests.support.apiserver import FakeApiServer, running_api
 from tests.support.discovery import discoverable_api
 from tests.support.eventually import until
@@ -41,10 +42,10 @@ def settings(api: FakeApiServer, folder: Path, *, namespaces: tuple[str, ...] = 
 
 
 @asynccontextmanager
-async def operating(chosen: OperatorSettings) -> AsyncIterator[asyncio.Task[int]]:
+async def operating(chosen: OperatorSettings, intervals: Intervals | None = None) -> AsyncIterator[asyncio.Task[int]]:
     """The operator as the command line runs it, in another thread; stopped at the end."""
     stop = threading.Event()
-    task = asyncio.ensure_future(asyncio.to_thread(run, chosen, stop=stop))
+    task = asyncio.ensure_future(asyncio.to_thread(run, chosen, stop=stop, intervals=intervals))
     try:
         yield task
     finally:
@@ -99,6 +100,29 @@ async def test_manifests_that_come_while_it_runs_are_reconciled_and_drift_is_rep
         await until(lambda: api.read(SECRETS, "pki", "web-acme"))
         api.remove(CREDENTIALS, "pki", "web")
         await until(lambda: is_kept(api))
+
+
+@pytest.mark.parametrize("change", ["edited", "deleted"])
+async def test_a_published_root_that_is_changed_comes_back_soon(tmp_path: Path, change: str) -> None:
+    """Availability is looked for once an hour here: what is there is looked at more often."""
+    intervals = Intervals(optional=3600.0, optional_present=0.2)
+    async with discoverable_api() as api:
+        put_manifests(api)
+        api.put(AUTHORITIES, authority(trust={"configMap": {"name": "example-ca"}}))
+        async with operating(settings(api, tmp_path), intervals):
+            await until(lambda: api.read(CONFIG_MAPS, "pki", "example-ca"), seconds=20)
+            made = api.read(CONFIG_MAPS, "pki", "example-ca")
+            assert made is not None
+            if change == "deleted":
+                api.remove(CONFIG_MAPS, "pki", "example-ca")
+            else:
+                api.put(CONFIG_MAPS, msgspec.structs.replace(made, data={"ca.crt": "theirs"}))
+            await until(lambda: published(api) == made.data, seconds=10)
+
+
+def published(api: FakeApiServer) -> dict[str, str] | None:
+    found = api.read(CONFIG_MAPS, "pki", "example-ca")
+    return found.data if found is not None else None
 
 
 async def test_it_stops_on_sigterm_with_exit_code_0(tmp_path: Path) -> None:

@@ -199,7 +199,10 @@ def merge_patched(old: Any, patch: Any) -> Any:
 
 
 def without(current: Any, before: Any, now: Any) -> Any:
-    """`current` without the fields that `before` had and `now` has not."""
+    """`current` without the fields, conditions and owners that `before` had and `now` has not."""
+    if (key := _merge_key(before)) is not None and isinstance(now, list) and isinstance(current, list):
+        gone = {each[key] for each in before} - {each.get(key) for each in now}
+        return [each for each in current if each.get(key) not in gone]
     if not (isinstance(current, dict) and isinstance(before, dict) and isinstance(now, dict)):
         return current
     kept = {key: value for key, value in current.items() if key in now or key not in before}

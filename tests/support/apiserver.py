@@ -75,6 +75,7 @@ class Fault:
     retry_after: int | None
     done: bool
     delay: float
+    message: str
 
 
 class FakeApiServer:
@@ -92,6 +93,8 @@ class FakeApiServer:
         self.token_answer: JSON | None = None
         """The pending faults."""
         self.bookmark_seconds = 60.0
+        self.mutate: Callable[[Seen, JSON], None] | None = None
+        """A mutating webhook: changes the body of a write before it is stored."""
         self.mute = False
         """While True, watches stay open and send nothing."""
         self.port = 0
@@ -184,13 +187,14 @@ class FakeApiServer:
         *,
         done: bool = False,
         delay: float = 0.0,
+        message: str = "",
     ) -> None:
         """Answer the next `times` requests of that sort ("*" is any) with `status`, or not at all with status 0.
 
         With `done` the request is carried out first: the answer that says so is what gets lost. Status 200 fails
         nothing and only waits for `delay` seconds.
         """
-        self._faults.append(Fault(verb, plural, status, times, retry_after, done, delay))
+        self._faults.append(Fault(verb, plural, status, times, retry_after, done, delay, message))
 
     def succeed(self) -> None:
         """Remove all faults."""
@@ -247,7 +251,9 @@ class FakeApiServer:
         if fault.status == 0:
             assert request.transport is not None
             request.transport.abort()
-        refusal = Refusal(fault.status, _REASONS.get(fault.status, ""), "injected fault")
+        # As webhooks that name a moment: never the same.
+        said = fault.message or f"injected fault of request {len(self.requests)}"
+        refusal = Refusal(fault.status, _REASONS.get(fault.status, ""), said)
         return _refused(refusal, seen, retry_after=fault.retry_after)
 
     def _fault(self, seen: Seen) -> Fault | None:
@@ -272,6 +278,8 @@ class FakeApiServer:
     def _carry_out(self, request: web.Request, seen: Seen, body: JSON) -> JSON:
         key = ObjectKey(seen.plural, seen.namespace, seen.name)
         status = seen.subresource == "status"
+        if self.mutate is not None and seen.verb in {"create", "update", "patch"}:
+            self.mutate(seen, body)
         match seen.verb:
             case "get":
                 return self.store.get(key)

@@ -163,6 +163,11 @@ def pair(signer: Signer) -> dict[str, bytes]:
     return {"tls.crt": chain_to_root_pem(signer).encode(), "tls.key": private_key_pem(signer.key)}
 
 
+def certificate_chain(signer: Signer) -> str:
+    """The chain of a CA in PEM, up to the root."""
+    return chain_to_root_pem(signer)
+
+
 def published(signer: Signer, **more: Any) -> dict[str, Any]:
     """The status of an issued CA."""
     return {

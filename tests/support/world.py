@@ -14,7 +14,9 @@ from kms.resources.meta import condition
 from kms_operator.controller import Controller
 from kms_operator.kinds import OPTIONAL_KINDS
 from kms_operator.metrics import Metrics
+from kms_operator.queue import WorkQueue
 from kms_operator.settings import OperatorSettings
+from kms_operator.triggers import ReconcileRequest
 from tests.support.apiserver import FakeApiServer, running_api
 from tests.support.eventually import in_background, until
 from tests.support.operated import NOW, SETTINGS, authority, credential, entropy, namespace, policy, profile
@@ -91,7 +93,9 @@ class World:
 
 
 @asynccontextmanager
-async def world(settings: OperatorSettings = SETTINGS) -> AsyncIterator[World]:
+async def world(
+    settings: OperatorSettings = SETTINGS, *, queue: WorkQueue[ReconcileRequest] | None = None
+) -> AsyncIterator[World]:
     async with running_api() as api:
         for kind, each in (
             (AUTHORITIES, authority()),
@@ -111,6 +115,7 @@ async def world(settings: OperatorSettings = SETTINGS) -> AsyncIterator[World]:
             clock=lambda: one.now,
             entropy=lambda count: one.entropy(count),  # noqa: PLW0108 - `one` is made later, and may be given another
             instance="test",
+            queue=queue,
         )
         one = World(api, controller, metrics)
         yield one

@@ -9,9 +9,12 @@ key algorithm and issuer agree.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
+from itertools import pairwise
 
 import msgspec
 from cryptography import x509
@@ -35,8 +38,9 @@ from kms.pki.ca import (
     subject_key_id,
 )
 from kms.pki.ca.cross import REASON as INVALID_CROSS
-from kms.pki.certificate import Signer, certificate_pem, random_serial
+from kms.pki.certificate import Signer, certificate_pem, certifies, random_serial
 from kms.pki.keys import PrivateKey, generate_key, load_private_key, private_key_pem
+from kms.pki.parsing import PARSER_ERRORS
 from kms.resources.authorities import (
     AuthorityStatus,
     CertificateAuthority,
@@ -49,18 +53,20 @@ from kms.resources.compile import InvalidRules, compile_constraints, subject_att
 from kms.resources.core import Secret
 from kms.resources.durations import parse_duration
 from kms.resources.kept import FORMER_KEYS as FORMER_KEYS_ANNOTATION
-from kms.resources.kept import LONGEST_CERTIFICATE, format_former_keys
+from kms.resources.kept import FORMER_ROOTS, LONGEST_CERTIFICATE, format_former_keys, parse_former_keys
 from kms.resources.kinds import AUTHORITIES, SECRETS
 from kms.resources.meta import is_true
 from kms.resources.retained import SECRET_LIMIT_REACHED
 from kms.resources.secret_names import SIGNING_KEY, TLS_CERTIFICATE, TLS_PRIVATE_KEY, signing_key_name
 from kms_operator.objects import internal_secret, secret_changes, signer_in
 from kms_operator.plan import (
+    REREAD,
     RESYNC,
     ConditionUpdate,
     Event,
     Manifest,
     Plan,
+    Refusal,
     earliest,
     merge_conditions,
     not_ready,
@@ -84,7 +90,9 @@ KEY_MISMATCH = "KeyMismatch"
 ALTERNATE_CHAINS = "AlternateChains"
 REVOCATION_LIST = "RevocationList"
 TRUST_PUBLISHED = "TrustPublished"
-"""Conditions beside Ready; `kms_operator.reconcilers.trust_distribution` states TrustPublished."""
+RECONCILED = "Reconciled"
+"""Conditions beside Ready. Reconciled is False while a CA that can sign is not as its spec asks;
+`kms_operator.reconcilers.trust_distribution` states TrustPublished."""
 
 BACKDATED = timedelta(hours=1)
 """How much earlier a CA certificate begins, for clocks that are behind."""
@@ -122,7 +130,7 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
         conditions = merge_conditions(old, (update,), generation=generation, now=now, keep=(TRUST_PUBLISHED,))
         # The published certificate stays in the status: it distinguishes a lost key from one that was never made.
         status = msgspec.structs.replace(authority.status, observed_generation=generation, conditions=conditions)
-        return Plan(status=status, events=transition_events(old, update), requeue_at=_recheck_at(error, now))
+        return Plan(status=status, events=transition_events(old, update), requeue_at=_recheck_at(authority, error, now))
     certificate = active.signer.certificate
     existing = snapshot.internal_secret(signing_key_name(authority.metadata.uid))
     before = predecessors(authority, AUTHORITIES, SIGNING_KEY, snapshot)
@@ -143,13 +151,20 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
         subject_key_id=subject_key_id(certificate),
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
-        former_roots=_former_roots(authority, active.signer, now=now),
+        former_roots=_former_roots(authority, active.signer, existing, now=now),
         former_keys=former,
         conditions=merge_conditions(old, updates, generation=generation, now=now, keep=(TRUST_PUBLISHED,)),
     )
     earlier = (longest_certificate(each) for each in (existing, *before))
     longest = longest_duration(authority, snapshot, max(filter(None, earlier), default=None))
-    wanted = signing_secret(authority, active.signer, snapshot.settings, former_keys=former, longest=longest)
+    wanted = signing_secret(
+        authority,
+        active.signer,
+        snapshot.settings,
+        former_keys=former,
+        former_roots=status.former_roots,
+        longest=longest,
+    )
     taken = [each for each in before if each.data.get(TLS_PRIVATE_KEY) == wanted.data[TLS_PRIVATE_KEY]]
     events = [*(event for each in updates for event in transition_events(old, each)), *active.events]
     if existing is None and taken:
@@ -163,12 +178,28 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
         status=status,
         events=tuple(events),
         requeue_at=earliest(active.requeue_at, *(each.not_after for each in alternates)),
+        on_refusals=partial(_report_refusals, authority, now=now),
     )
 
 
-def _recheck_at(refusal: InvalidAuthority, now: datetime) -> datetime | None:
+def _report_refusals(authority: CertificateAuthority, refusals: Sequence[Refusal], *, now: datetime) -> Plan:
+    """State what the API server has refused. A CA that can sign goes on with the certificate that it has.
+
+    The rest of the status stays as it was, the observed generation too: what the spec asks for is not done.
+    """
+    status, old = authority.status, authority.status.conditions
+    can_sign = is_true(old, READY) and status.not_after is not None and now < status.not_after
+    update = ConditionUpdate("False", refusals[0].reason, refusals[0].message, RECONCILED if can_sign else READY)
+    keep = {each.type for each in old} - {update.type}
+    conditions = merge_conditions(old, (update,), generation=authority.metadata.generation, now=now, keep=keep)
+    return Plan(status=msgspec.structs.replace(status, conditions=conditions), events=transition_events(old, update))
+
+
+def _recheck_at(authority: CertificateAuthority, refusal: InvalidAuthority, now: datetime) -> datetime | None:
     """Return when to try again; None where an event tells."""
-    return None if refusal.reason == SECRET_LIMIT_REACHED else now + RESYNC
+    if refusal.reason == SECRET_LIMIT_REACHED:
+        return None
+    return now + (REREAD if authority.spec.imported is not None else RESYNC)
 
 
 def _limit_reached(authority: CertificateAuthority, snapshot: Snapshot) -> str | None:
@@ -201,12 +232,47 @@ def _alternates(
     return tuple(valid), (ConditionUpdate("True", "Published", message, type=ALTERNATE_CHAINS),)
 
 
-def _former_roots(authority: CertificateAuthority, signer: Signer, *, now: datetime) -> tuple[FormerRoot, ...]:
-    """Return the former roots of the CA; they stay published for a while."""
+def _former_roots(
+    authority: CertificateAuthority,
+    signer: Signer,
+    existing: Secret | None,
+    *,
+    now: datetime,
+) -> tuple[FormerRoot, ...]:
+    """Return the former roots of the CA; they stay published for a while.
+
+    A chain in the status is one that the CA has had only if it leads from one of its keys to the root.
+    """
     status = authority.status
-    former = [ReplacedRoot(each.certificate, each.replaced_at) for each in status.former_roots]
-    kept = former_roots(former, status.chain, chain_to_root_pem(signer), now=now)
+    held = signer_in(existing)
+    before = status.chain
+    if existing is not None and held is not None:
+        known = {each.subject_key_id for each in parse_former_keys(existing.metadata)}
+        known |= {subject_key_id(each.certificate) for each in (signer, held)}
+        before = status.chain if _is_chain_of(status.chain, known) else None
+    proven = existing.metadata.annotations.get(FORMER_ROOTS) if existing is not None else None
+    replaced = [
+        ReplacedRoot(each.certificate, each.replaced_at)
+        for each in status.former_roots
+        if proven is None or _digest(each) in proven.split()
+    ]
+    kept = former_roots(replaced, before, chain_to_root_pem(signer), now=now)
     return tuple(FormerRoot(certificate=each.pem, replaced_at=each.replaced_at) for each in kept)
+
+
+def _digest(root: FormerRoot) -> str:
+    return hashlib.sha256(root.certificate.encode()).hexdigest()
+
+
+def _is_chain_of(chain: str | None, key_ids: Collection[str]) -> bool:
+    """Whether the chain begins with one of these keys, and each certificate is issued by the next."""
+    try:
+        certificates = x509.load_pem_x509_certificates((chain or "").encode())
+        return subject_key_id(certificates[0]) in key_ids and all(
+            certifies(issuer, below) for below, issuer in pairwise(certificates)
+        )
+    except PARSER_ERRORS:
+        return False
 
 
 def _check_key_usage(signer: Signer) -> tuple[ConditionUpdate, ...]:
@@ -226,13 +292,17 @@ def signing_secret(
     settings: OperatorSettings,
     *,
     former_keys: tuple[FormerKey, ...] = (),
+    former_roots: Iterable[FormerRoot] = (),
     longest: timedelta = timedelta(0),
 ) -> Secret:
     """Build the Secret that the server signs with: the key, and the chain up to the root.
 
     Its annotations say what is needed after the CA was deleted: its former keys, and how long its certificates last.
     """
-    annotations = {LONGEST_CERTIFICATE: f"{int(longest.total_seconds())}"}
+    annotations = {
+        LONGEST_CERTIFICATE: f"{int(longest.total_seconds())}",
+        FORMER_ROOTS: " ".join(map(_digest, former_roots)),
+    }
     if former_keys:
         annotations[FORMER_KEYS_ANNOTATION] = format_former_keys(former_keys)
     return internal_secret(
@@ -275,7 +345,7 @@ def _load_imported(
     known = authority.status.certificate
     changed = known is not None and known != certificate_pem(signer.certificate)
     event = Event(RENEWED, f"now uses the new certificate of Secret {name}")
-    return _ActiveAuthority("Imported", IMPORTED, signer, (event,) if changed else (), now + RESYNC)
+    return _ActiveAuthority("Imported", IMPORTED, signer, (event,) if changed else (), now + REREAD)
 
 
 def _issue_internal(
@@ -333,7 +403,10 @@ def _load_current(
             KEY_LOST, f"{where} no longer holds the CA's private key; restore it from a backup"
         ) from error
     published = (authority.status.chain or "").encode()
-    if published and not _is_certified(published, key):
+    held = signer_in(secret)
+    # A status that somebody has changed proves nothing against a pair that is what the spec asks for.
+    genuine = held is not None and agrees(held, spec, None)
+    if _is_certified(published, key) is False and not genuine:
         raise InvalidAuthority(
             KEY_MISMATCH, f"{where} holds a key that does not belong to the CA's certificate; restore it from a backup"
         )
@@ -434,6 +507,9 @@ def _sign(template: AuthorityTemplate, key: PrivateKey, issuer: Signer | None) -
         raise InvalidAuthority("InvalidSpec", f"spec.internal: {error}") from error
 
 
-def _is_certified(chain: bytes, key: PrivateKey) -> bool:
-    """Whether the first certificate of the published chain is for this key."""
-    return x509.load_pem_x509_certificates(chain)[0].public_key() == key.public_key()
+def _is_certified(chain: bytes, key: PrivateKey) -> bool | None:
+    """Whether the first certificate of the published chain is for this key; None if there is none that can be read."""
+    try:
+        return x509.load_pem_x509_certificates(chain)[0].public_key() == key.public_key()
+    except PARSER_ERRORS:
+        return None

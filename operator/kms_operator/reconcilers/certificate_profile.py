@@ -9,7 +9,7 @@ the server can issue.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -23,7 +23,7 @@ from kms.resources.core import Secret
 from kms.resources.durations import parse_duration
 from kms.resources.kept import deleted_at, kept_until
 from kms.resources.kinds import AUTHORITIES, POLICIES, PROFILES, SECRETS
-from kms.resources.meta import Unreadable, is_true
+from kms.resources.meta import Unreadable, is_true, key_of
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import AcmeEnrollment, CertificateProfile, OrderProfile, ProfileStatus
 from kms.resources.retained import PROFILE_LIMIT_REACHED, is_reduced
@@ -36,6 +36,7 @@ from kms_operator.plan import (
     Event,
     Manifest,
     Plan,
+    Refusal,
     merge_conditions,
     not_ready,
     ready,
@@ -72,7 +73,7 @@ def reads(profile: CertificateProfile, snapshot: Snapshot) -> Iterator[Read]:
     """The Secret for users, the server's certificate, and what issuers for cert-manager need."""
     if _not_in_force(profile, snapshot):
         return
-    yield Read(SECRETS, profile.metadata.namespace, directory_secret_name(profile.metadata.name))
+    yield Read(SECRETS, profile.metadata.namespace, directory_secret_name(profile.metadata.name), optional=True)
     yield Read(SECRETS, snapshot.settings.namespace, snapshot.settings.serving_secret)
     yield from certmanager_issuers.reads(profile, snapshot)
 
@@ -88,41 +89,52 @@ def plan(profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entr
     is_ready, references = _check(profile, policy, authority, snapshot)
     published, secrets, repaired = _publish(profile, authority, snapshot)
     issuers = certmanager_issuers.plan_issuers(profile, snapshot)
-    requested = [issuers.condition] if issuers.condition else []
     openness = _openness(profile, snapshot)
     separated = [found] if (found := separation(profile)) else []
-    updates = [
-        is_ready,
-        references,
-        *([_ownership(acme), published] if acme else []),
-        *([openness] if openness else []),
-        *requested,
-        *separated,
-    ]
     suspended = suspended_namespaces(profile)
-    old = profile.status.conditions
-    status = ProfileStatus(
-        observed_generation=profile.metadata.generation,
-        directory_url=_url(profile, snapshot) if acme else None,
-        suspended_namespaces=suspended,
-        conditions=merge_conditions(old, updates, generation=profile.metadata.generation, now=now),
-    )
-    refused = transition_events(old, published) if published.status == "False" else ()
-    issued = (event for each in (*requested, *separated) for event in transition_events(old, each))
-    incomplete = any(each.status == "False" for each in (published, *requested))
-    return Plan(
-        delete=issuers.delete,
-        apply=(*secrets, *issuers.apply),
-        status=status,
-        events=(
-            *transition_events(old, is_ready),
-            *refused,
-            *repaired,
-            *issued,
-            *suspension_events(profile.status.suspended_namespaces, suspended),
-        ),
-        requeue_at=now + RESYNC if incomplete else None,
-    )
+    generation, old = profile.metadata.generation, profile.status.conditions
+
+    def report(refusals: Sequence[Refusal] = ()) -> Plan:
+        """State the conditions, given what the API server has refused."""
+        directory = _refused_directory(published, secrets, refusals)
+        requested = [found] if (found := issuers.condition(refusals)) else []
+        updates = [
+            is_ready,
+            references,
+            *([_ownership(acme), directory] if acme else []),
+            *([openness] if openness else []),
+            *requested,
+            *separated,
+        ]
+        incomplete = any(each.status == "False" for each in (directory, *requested))
+        failed = transition_events(old, directory) if directory.status == "False" else ()
+        issued = (event for each in (*requested, *separated) for event in transition_events(old, each))
+        return Plan(
+            status=ProfileStatus(
+                observed_generation=generation,
+                directory_url=_url(profile, snapshot) if acme else None,
+                suspended_namespaces=suspended,
+                conditions=merge_conditions(old, updates, generation=generation, now=now),
+            ),
+            events=(
+                *transition_events(old, is_ready),
+                *failed,
+                *(repaired if directory.status == "True" else ()),
+                *issued,
+                *suspension_events(profile.status.suspended_namespaces, suspended),
+            ),
+            requeue_at=now + RESYNC if incomplete else None,
+        )
+
+    return replace(report(), delete=issuers.delete, apply=(*secrets, *issuers.apply), on_refusals=report)
+
+
+def _refused_directory(
+    published: ConditionUpdate, secrets: Sequence[Manifest], refusals: Sequence[Refusal]
+) -> ConditionUpdate:
+    """Return Published; False if the API server has refused the Secret for users."""
+    refused = next((each for each in refusals if each.manifest in secrets), None)
+    return published if refused is None else ConditionUpdate("False", refused.reason, refused.message, PUBLISHED)
 
 
 def _not_in_force(profile: CertificateProfile, snapshot: Snapshot) -> ConditionUpdate | None:
@@ -334,6 +346,9 @@ def _publish(
     """Return the condition of the Secret for users, what to write, and the Event of a correction."""
     wanted = directory_secret(profile, authority, snapshot)
     name = wanted.metadata.name
+    if (denial := snapshot.denial(SECRETS, key_of(wanted))) is not None:
+        message = f"Secret {name} cannot be read: {denial}"
+        return ConditionUpdate("False", denial.reason, message, PUBLISHED), (), ()
     existing = snapshot.secret(profile.metadata.namespace, name)
     if existing is not None and not is_owned_by(existing, profile):
         message = f"Secret {name} exists and does not belong to this profile; delete it, or rename the profile"

@@ -16,7 +16,8 @@ profile.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -41,7 +42,7 @@ from kms_operator.objects import (
     reference_to,
     secret_changes,
 )
-from kms_operator.plan import ConditionUpdate, Manifest
+from kms_operator.plan import ConditionUpdate, Manifest, Refusal
 from kms_operator.reconcilers.eab_keys import BindingKey, InvalidKey, key_in
 from kms_operator.reconcilers.placement import (
     Placement,
@@ -50,7 +51,9 @@ from kms_operator.reconcilers.placement import (
     check_available,
     find_leftovers,
     find_own,
+    left_out,
     plan_each,
+    refused_placement,
     select_namespaces,
     summarize,
 )
@@ -59,6 +62,10 @@ from kms_operator.snapshot import Read, Snapshot
 CERT_MANAGER_ISSUER = "CertManagerIssuer"
 ISSUED = "Issued"
 WAITING_FOR_CREDENTIAL = "WaitingForCredential"
+
+SECTION = "spec.enrollment.acme.certManager"
+_SOLVERS = re.compile(r"\.?\bspec\.acme\.solvers\b")
+"""How the API server and cert-manager name the solvers of an issuer."""
 
 MAX_PROFILE_NAME = 150
 """Characters of the profile's name in the name of a credential; the name of a namespace has 63 at most."""
@@ -75,11 +82,20 @@ class _Issuance:
 
 @dataclass(frozen=True, slots=True)
 class IssuersPlan:
-    """The part of a profile's plan that is about issuers; `condition` is None without the section."""
+    """The part of a profile's plan that is about issuers; `success` is None without any."""
 
-    condition: ConditionUpdate | None
+    success: tuple[str, str] | None
+    refused: tuple[PlacementRefused, ...] = ()
     delete: tuple[Manifest, ...] = ()
     apply: tuple[Manifest, ...] = ()
+
+    def condition(self, refusals: Iterable[Refusal] = ()) -> ConditionUpdate | None:
+        """Return the condition, given what the API server has refused; None if there is nothing to say."""
+        written = {id(each) for each in (*self.delete, *self.apply)}
+        refused = (*self.refused, *(_refused(each) for each in refusals if id(each.manifest) in written))
+        if self.success is None and not refused:
+            return None
+        return summarize(CERT_MANAGER_ISSUER, refused, success=self.success or ("", ""))
 
 
 def reads(profile: CertificateProfile, snapshot: Snapshot) -> Iterator[Read]:
@@ -91,7 +107,7 @@ def reads(profile: CertificateProfile, snapshot: Snapshot) -> Iterator[Read]:
     for each in issuances:
         if snapshot.unavailable(each.issuer.kind) is None:
             bound = (each.credential, each.copy) if _binds(profile) else ()
-            yield from (Read(placement.kind, *placement.key) for placement in (each.issuer, *bound))
+            yield from (Read(place.kind, place.namespace, place.name, optional=True) for place in (each.issuer, *bound))
 
 
 def plan_issuers(profile: CertificateProfile, snapshot: Snapshot) -> IssuersPlan:
@@ -99,16 +115,29 @@ def plan_issuers(profile: CertificateProfile, snapshot: Snapshot) -> IssuersPlan
     try:
         issuances = _choose(profile, snapshot)
     except PlacementRefused as refused:
-        return IssuersPlan(
-            summarize(CERT_MANAGER_ISSUER, [refused], success=("", "")), _leftovers(profile, snapshot, ())
-        )
+        return IssuersPlan(None, (refused,), _leftovers(profile, snapshot, ()))
     leftovers = _leftovers(profile, snapshot, issuances)
     if not issuances:
-        return IssuersPlan(None, leftovers)
+        return IssuersPlan(None, delete=leftovers)
     apply, refusals = plan_each(issuances, partial(_plan_one, profile, snapshot))
     others = f" and {len(issuances) - 1} more are" if len(issuances) > 1 else " is"
-    success = ISSUED, f"{issuances[0].issuer}{others} up to date"
-    return IssuersPlan(summarize(CERT_MANAGER_ISSUER, refusals, success=success), leftovers, tuple(apply))
+    success = ISSUED, f"{issuances[0].issuer}{others} up to date{_left_out(profile, issuances)}"
+    return IssuersPlan(success, tuple(refusals), leftovers, tuple(apply))
+
+
+def _left_out(profile: CertificateProfile, issuances: Iterable[_Issuance]) -> str:
+    section = profile.cert_manager
+    if section is None or section.issuers is None:
+        return ""
+    namespaces = {each.issuer.namespace for each in issuances}
+    home, field = profile.metadata.namespace, f"{SECTION}.issuers.namespaces"
+    return left_out(section.issuers.namespaces, namespaces, home=home, field=field)
+
+
+def _refused(refusal: Refusal) -> PlacementRefused:
+    """Return what the condition says; the solvers of an issuer are those of the profile."""
+    refused = refused_placement(refusal)
+    return PlacementRefused(refused.reason, _SOLVERS.sub(f"{SECTION}.solvers", refused.message))
 
 
 def _choose(profile: CertificateProfile, snapshot: Snapshot) -> tuple[_Issuance, ...]:
@@ -128,7 +157,7 @@ def _choose(profile: CertificateProfile, snapshot: Snapshot) -> tuple[_Issuance,
         return (_issuance(profile, issuer, secrets=snapshot.settings.cert_manager_namespace),)
     if section.issuers is None:
         return ()  # the schema requires one of the two
-    field = "spec.enrollment.acme.certManager.issuers.namespaces"
+    field = f"{SECTION}.issuers.namespaces"
     namespaces = select_namespaces(section.issuers.namespaces, reach, home=home, field=field, snapshot=snapshot)
     return tuple(
         _issuance(profile, Placement(ISSUERS, each, section.issuers.name), secrets=each) for each in namespaces
@@ -161,7 +190,7 @@ def _leftovers(
 def _plan_one(profile: CertificateProfile, snapshot: Snapshot, issuance: _Issuance) -> Iterator[Manifest]:
     """Write credential, copy and issuer, as far as they can be written yet."""
     if profile.cert_manager is not None and profile.cert_manager.solvers == SOLVERS_TOO_LARGE:
-        message = f"spec.enrollment.acme.certManager.solvers takes more than {FREE_FORM_OCTETS} bytes; shorten it"
+        message = f"{SECTION}.solvers takes more than {FREE_FORM_OCTETS} bytes; shorten it"
         raise PlacementRefused("SolversTooLarge", message)
     check_available(issuance.issuer, snapshot)
     existing = find_own(issuance.issuer, profile, snapshot)

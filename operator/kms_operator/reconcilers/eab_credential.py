@@ -18,6 +18,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+import msgspec
+
 from kms.clock import Entropy
 from kms.contract import READY, UNREADABLE, directory_url
 from kms.resources.compile import InvalidRules, RulesTooCostly, compile_narrowing
@@ -40,11 +42,12 @@ from kms_operator.endpoints import trust_anchor
 from kms_operator.indexes import KEY_ID_IN_USE, NAMESPACE, UID
 from kms_operator.objects import internal_secret, is_managed, is_owned_by, secret_changes, user_secret
 from kms_operator.plan import (
-    RESYNC,
+    REREAD,
     ConditionUpdate,
     Event,
     Manifest,
     Plan,
+    Refusal,
     earliest,
     merge_conditions,
     not_ready,
@@ -69,9 +72,11 @@ SECRET_EXISTS = "SecretExists"  # noqa: S105 - a reason
 INVALID_SECRET = "InvalidSecret"  # noqa: S105 - a reason
 CLIENT_NAMESPACE_NOT_ALLOWED = "ClientNamespaceNotAllowed"
 RULES_TOO_COSTLY = "RulesTooCostly"
+KEY_NOT_DELIVERED = "KeyNotDelivered"
+"""The server has a copy of the key, but the API server refused the Secret for users."""
 
 RECHECK_PACE = timedelta(milliseconds=100)
-"""Between two reads of users' Secrets for the refused credentials of one namespace, however many there are."""
+"""Between two reads of users' Secrets for the credentials of one namespace, however many there are."""
 
 
 class _Refused(Exception):
@@ -100,16 +105,24 @@ class _ValidKey:
 
 def reads(credential: EABCredential, snapshot: Snapshot) -> Iterable[Read]:
     """The Secret for users, and the server's certificate; nothing for a credential that gets no key anyway."""
-    try:
-        _admit(credential, snapshot)
-    except _Refused:
-        return
-    yield Read(SECRETS, credential.metadata.namespace, credential.secret_name)
+    if _is_doubtful(credential, snapshot):
+        yield Read(CREDENTIALS, *key_of(credential), live=True)
+    else:
+        try:
+            _admit(credential, snapshot)
+        except _Refused:
+            return
+    yield Read(SECRETS, credential.metadata.namespace, credential.secret_name, optional=True)
     yield Read(SECRETS, snapshot.settings.namespace, snapshot.settings.serving_secret)
 
 
 def plan(credential: EABCredential, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Plan:
     """Make, keep, correct, rotate or void the key."""
+    if _is_doubtful(credential, snapshot) and (whole := snapshot.get(CREDENTIALS, key_of(credential))) is not None:
+        # Its rules are compiled again, whatever the status says of them.
+        credential = msgspec.structs.replace(
+            whole, status=msgspec.structs.replace(whole.status, observed_generation=None)
+        )
     try:
         profile = _admit(credential, snapshot)
         valid = _plan_key(credential, profile, snapshot, now=now, entropy=entropy)
@@ -130,12 +143,41 @@ def plan(credential: EABCredential, snapshot: Snapshot, *, now: datetime, entrop
         requeue_at=earliest(upcoming, valid.requeue_at),
     )
     names, resolved = names_for(credential, profile, snapshot)
-    updates = (_usability(credential, profile, now=now), *([resolved] if resolved else []))
-    return _with_status(planned, credential, snapshot, updates, valid.key.key_id, names=names, now=now)
+
+    def report(refusals: Sequence[Refusal] = ()) -> Plan:
+        """State the conditions, given what the API server has refused."""
+        usability = _refused(refusals, snapshot) or _usability(credential, profile, now=now)
+        updates = (usability, *([resolved] if resolved else []))
+        has_copy = not any(each.manifest.object.metadata.namespace == release for each in refusals)
+        key_id = valid.key.key_id if has_copy else credential.status.key_id
+        stated = replace(planned, events=()) if refusals else planned
+        return _with_status(stated, credential, snapshot, updates, key_id, names=names, now=now)
+
+    release = snapshot.settings.namespace
+    return replace(report(), on_refusals=report)
+
+
+def _refused(refusals: Sequence[Refusal], snapshot: Snapshot) -> ConditionUpdate | None:
+    """Return Ready if the API server has refused something: its answer says which quota or policy."""
+    if not refusals:
+        return None
+    first = refusals[0]
+    undelivered = not first.manifest.object.metadata.resource_version and (
+        first.manifest.object.metadata.namespace != snapshot.settings.namespace
+    )
+    return not_ready(KEY_NOT_DELIVERED if undelivered else first.reason, first.message)
+
+
+def _is_doubtful(credential: EABCredential, snapshot: Snapshot) -> bool:
+    """Whether the status says that the credential has no key, and the server has a copy of one.
+
+    Then another program has changed the status, or the copy is about to be deleted.
+    """
+    return is_reduced(credential) and bool(_copies(credential, snapshot))
 
 
 def _recheck_interval(credential: EABCredential, snapshot: Snapshot) -> timedelta:
-    return max(RESYNC, RECHECK_PACE * snapshot.index.count(CREDENTIALS, NAMESPACE, credential.metadata.namespace))
+    return max(REREAD, RECHECK_PACE * snapshot.index.count(CREDENTIALS, NAMESPACE, credential.metadata.namespace))
 
 
 def _with_status(
@@ -273,8 +315,17 @@ def _plan_key(
     credential: EABCredential, profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entropy: Entropy
 ) -> _ValidKey:
     """Return the valid key. Raises _Refused if there can be none."""
+    if (denial := snapshot.denial(SECRETS, (credential.metadata.namespace, credential.secret_name))) is not None:
+        message = f"Secret {credential.secret_name} cannot be read: {denial}"
+        raise _Refused(denial.reason, message, void=False)
     secret = snapshot.secret(credential.metadata.namespace, credential.secret_name)
     copies = _copies(credential, snapshot)
+    if secret is None and (undelivered := _undelivered_key(credential, profile, copies)) is not None:
+        return _ValidKey(
+            undelivered,
+            _secrets_to_write(credential, profile, undelivered, snapshot),
+            _stale_copies(copies, undelivered, profile),
+        )
     if secret is None:
         if not copies and (kept := _kept_key(credential, profile, snapshot)) is not None:
             restored = Event("Restored", f"Secret {credential.secret_name} has the key of the deleted credential again")
@@ -291,11 +342,24 @@ def _plan_key(
     if not _is_ours(secret, credential):
         key = _read_user_key(credential, profile, secret, snapshot)
         copy = secret_changes(_copy_of(key, profile, snapshot), verification_copy(credential, profile, key, snapshot))
-        return _ValidKey(key, copy, _stale_copies(copies, key, profile), requeue_at=now + RESYNC)
+        return _ValidKey(
+            key, copy, _stale_copies(copies, key, profile), requeue_at=now + _recheck_interval(credential, snapshot)
+        )
     key, events = _recover_key(credential, profile, secret, snapshot, entropy=entropy)
     return _ValidKey(
         key, _secrets_to_write(credential, profile, key, snapshot), _stale_copies(copies, key, profile), events
     )
+
+
+def _undelivered_key(
+    credential: EABCredential, profile: CertificateProfile, copies: Iterable[Secret]
+) -> BindingKey | None:
+    """Return the key of which users have not seen a Secret yet, because the API server refused it."""
+    stated = condition(credential.status.conditions, READY)
+    if stated is None or stated.reason != KEY_NOT_DELIVERED:
+        return None
+    keys = (key for each in copies if (key := _parse_key(each)) and each.metadata.name == _copy_name(key, profile))
+    return next((each for each in keys if each.key_id == credential.status.key_id), None)
 
 
 def _kept_key(credential: EABCredential, profile: CertificateProfile, snapshot: Snapshot) -> BindingKey | None:

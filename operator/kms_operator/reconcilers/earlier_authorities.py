@@ -12,7 +12,7 @@ from kms.pki.subjects import subject_name
 from kms.resources.authorities import CertificateAuthority, FormerKey, InternalAuthority
 from kms.resources.compile import subject_attributes
 from kms.resources.core import Secret
-from kms.resources.kept import kept_until, parse_former_keys
+from kms.resources.kept import LONGEST_CERTIFICATE, kept_until, parse_former_keys
 from kms_operator.objects import signer_in
 from kms_operator.reconcilers.kept_keys import MARGIN
 
@@ -37,16 +37,21 @@ def former_keys(
 ) -> tuple[FormerKey, ...]:
     """Return the other keys that the CA has had: what they have signed and revoked stays on its list until it ends.
 
-    They are in the status, and in the CA's own and earlier `secrets` if the status was lost with an earlier object.
+    They are in `secrets`: that of the CA, and those of earlier objects of its name. What the status says counts only
+    where the first one is missing, or is not as the operator has written it.
     """
     status = authority.status
     found: list[FormerKey] = []
-    if status.subject_key_id is not None and status.not_after is not None:
-        found.append(FormerKey(subject_key_id=status.subject_key_id, not_after=status.not_after))
-    found += status.former_keys
-    for secret in secrets:
+    own, *earlier = secrets
+    complete = own is not None and LONGEST_CERTIFICATE in own.metadata.annotations and signer_in(own) is not None
+    if not complete:
+        if status.subject_key_id is not None and status.not_after is not None:
+            found.append(FormerKey(subject_key_id=status.subject_key_id, not_after=status.not_after))
+        found += status.former_keys
+    for secret in (own, *earlier):
         held = signer_in(secret)
-        if secret is None or held is None or held.certificate.subject != signer.certificate.subject:
+        is_same = held is not None and held.certificate.subject == signer.certificate.subject
+        if secret is None or held is None or not (is_same or secret is own):
             continue
         found.append(FormerKey(subject_key_id=subject_key_id(held.certificate), not_after=held.not_after))
         found += parse_former_keys(secret.metadata)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any
@@ -93,7 +93,7 @@ def plan(owner: str | None, snapshot: Snapshot, *, now: datetime, entropy: Entro
             continue
         if until is None or (is_gone and again is not None):
             marked, until = keep(secret, snapshot.settings.deletion_retention, now=again or now)
-            apply.append(marked)
+            apply.append(replace(marked, part=owned.manifest.part))
             message = f"{owner_name(secret)} was deleted; its key is kept until {until:%Y-%m-%dT%H:%M:%SZ} in Secret"
             events.append(Event("KeyKept", f"{message} {secret.metadata.name}", "Warning"))
         ends.append(until)
@@ -153,11 +153,16 @@ def _candidates(owner: str | None, snapshot: Snapshot) -> Iterator[Manifest]:
 
     for kind in (ISSUERS, CLUSTER_ISSUERS, *published_kinds(snapshot)):
         if snapshot.unavailable(kind) is None:
-            yield from (Manifest(kind, each) for each in owned(kind))
+            yield from (_part(kind, each) for each in owned(kind))
     for secret in owned(SECRETS):
         beside_issuer = secret.metadata.labels.get(COMPONENT) == ISSUER_KEY
         if beside_issuer or secret.metadata.namespace == snapshot.settings.namespace:
-            yield Manifest(SECRETS, secret)
+            yield _part(SECRETS, secret)
+
+
+def _part(kind: Kind[Any], object_: Resource) -> Manifest:
+    """Return the object as a part of its own: one that the API server does not let go keeps no other."""
+    return Manifest(kind, object_, part=f"{kind.plural} {object_.metadata.namespace}/{object_.metadata.name}")
 
 
 def _parse_owner(manifest: Manifest) -> _Owned | None:

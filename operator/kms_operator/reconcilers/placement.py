@@ -11,14 +11,14 @@ namespaces whose resources may have objects elsewhere.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from kms.resources.kinds import NAMESPACES, Kind
 from kms.resources.meta import AllowedNamespaces, Key, Resource, key_of
 from kms.resources.secret_names import COMPONENT
 from kms_operator.objects import belongs_to, describe_owner
-from kms_operator.plan import ConditionUpdate, Manifest
+from kms_operator.plan import FORBIDDEN, ConditionUpdate, Manifest, Refusal
 from kms_operator.snapshot import Snapshot
 
 P = TypeVar("P")
@@ -100,6 +100,13 @@ def select_namespaces(rule: AllowedNamespaces, reach: Reach, *, home: str, field
     return selected
 
 
+def left_out(rule: AllowedNamespaces, selected: Collection[str], *, home: str, field: str) -> str:
+    """Return the end of a message if a selector leaves out the owner's own namespace; empty otherwise."""
+    if rule.from_ != "Selector" or home in selected:
+        return ""
+    return f"; not in namespace {home}, whose labels {field} does not select"
+
+
 def check_available(placement: Placement, snapshot: Snapshot) -> None:
     """Raise PlacementRefused if the kind is not available."""
     if unavailability := snapshot.unavailable(placement.kind):
@@ -107,7 +114,12 @@ def check_available(placement: Placement, snapshot: Snapshot) -> None:
 
 
 def find_own(placement: Placement, owner: Resource, snapshot: Snapshot) -> Any | None:
-    """Return the object at the placement, if it exists. Raises PlacementRefused if it is not the owner's."""
+    """Return the object at the placement, if it exists. Raises PlacementRefused if it is not the owner's.
+
+    Also if it could not be read.
+    """
+    if (denial := snapshot.denial(placement.kind, placement.key)) is not None:
+        raise PlacementRefused(denial.reason, f"{placement} cannot be read: {denial}")
     existing = snapshot.get(placement.kind, placement.key)
     if existing is not None and not belongs_to(existing, owner):
         raise PlacementRefused(NOT_OURS, f"{placement} {describe_owner(existing)}; delete it, or choose another name")
@@ -117,13 +129,16 @@ def find_own(placement: Placement, owner: Resource, snapshot: Snapshot) -> Any |
 def plan_each(
     places: Iterable[P], plan_one: Callable[[P], Iterable[Manifest]]
 ) -> tuple[list[Manifest], list[PlacementRefused]]:
-    """Collect what to write at all places. A place that raises PlacementRefused keeps what it yielded before."""
+    """Collect what to write at all places, each a part of its own.
+
+    A place that raises PlacementRefused keeps what it yielded before.
+    """
     manifests: list[Manifest] = []
     refused: list[PlacementRefused] = []
-    for each in places:
+    for number, each in enumerate(places):
         try:
             for manifest in plan_one(each):
-                manifests.append(manifest)  # noqa: PERF402 - keeps what came before an exception
+                manifests.append(replace(manifest, part=f"place {number}"))  # noqa: PERF401 - keeps what came before
         except PlacementRefused as error:
             refused.append(error)
     return manifests, refused
@@ -135,7 +150,7 @@ def find_leftovers(
     """Return the objects of `owner` with that component that are at no placement of `keep`, in order of `kinds`."""
     kept = {(each.kind.plural, each.key) for each in keep}
     return tuple(
-        Manifest(kind, each)
+        Manifest(kind, each, part=f"leftover {kind.plural} {each.metadata.namespace}/{each.metadata.name}")
         for kind in kinds
         if snapshot.unavailable(kind) is None
         for each in snapshot.owned_by(kind, owner)
@@ -143,6 +158,12 @@ def find_leftovers(
         and each.metadata.labels.get(COMPONENT) == component
         and (kind.plural, key_of(each)) not in kept
     )
+
+
+def refused_placement(refusal: Refusal, *, hint: str = "") -> PlacementRefused:
+    """Return what a condition says of a refused write; `hint` says what helps if a permission is missing."""
+    suffix = f"; {hint}" if hint and refusal.reason == FORBIDDEN else ""
+    return PlacementRefused(refusal.reason, refusal.message + suffix)
 
 
 def summarize(type_: str, refused: Sequence[PlacementRefused], *, success: tuple[str, str]) -> ConditionUpdate:

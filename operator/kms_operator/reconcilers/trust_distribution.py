@@ -23,9 +23,9 @@ from kms.pki.ca import Anchors, ReplacedRoot, anchors
 from kms.resources.authorities import CertificateAuthority, Trust
 from kms.resources.durations import parse_duration
 from kms.resources.kinds import AUTHORITIES, BUNDLES, CLUSTER_TRUST_BUNDLES, CONFIG_MAPS, Kind
-from kms.resources.meta import condition, key_of
+from kms.resources.meta import condition
 from kms.resources.secret_names import DIGEST, TRUST
-from kms_operator.objects import QUOTED, contains, digest, has_metadata_of, over, owned_metadata
+from kms_operator.objects import contains, digest, has_metadata_of, over, owned_metadata
 from kms_operator.plan import (
     RESYNC,
     ConditionUpdate,
@@ -44,7 +44,9 @@ from kms_operator.reconcilers.placement import (
     check_available,
     find_leftovers,
     find_own,
+    left_out,
     plan_each,
+    refused_placement,
     select_namespaces,
     summarize,
 )
@@ -53,8 +55,6 @@ from kms_operator.snapshot import Read, Snapshot
 PUBLISHED = "Published"
 WAITING = "WaitingForCertificate"
 INVALID = "InvalidDuration"
-FORBIDDEN = "Forbidden"
-REFUSED = "Refused"
 
 ROLE = "the ClusterRole kms-acme-trust (in the chart <fullname>-trust, with the value rbac.trust)"
 """What lets the operator publish; docs/operations.md tells how to bind it."""
@@ -73,10 +73,12 @@ class _Publication:
     refused: Sequence[PlacementRefused] = ()
     missing: int = 0
     trusted: Anchors | None = None
+    left_out: str = ""
 
     def report(self, authority: CertificateAuthority, now: datetime, refusals: Sequence[Refusal] = ()) -> Plan:
         """State the condition, given what the API server has refused."""
-        refused = (*self.refused, *map(_refusal, refusals))
+        hint = f"if a permission is missing, give the operator {ROLE}"
+        refused = (*self.refused, *(refused_placement(each, hint=hint) for each in refusals))
         old = authority.status.conditions
         updates = [] if authority.spec.trust is None and not refused else [self._condition(refused, len(refusals))]
         conditions = merge_conditions(
@@ -96,7 +98,7 @@ class _Publication:
     def _condition(self, refused: Sequence[PlacementRefused], refusals: int) -> ConditionUpdate:
         count = self.trusted.count if self.trusted else 0
         what = "1 certificate is" if count == 1 else f"{count} certificates are"
-        success = f"{what} published in {_list_places(self.placements)}"
+        success = f"{what} published in {_list_places(self.placements)}{self.left_out}"
         update = summarize(TRUST_PUBLISHED, refused, success=(PUBLISHED, success))
         if not refused or not self.placements:
             return update
@@ -109,7 +111,8 @@ def reads(authority: CertificateAuthority, snapshot: Snapshot) -> Iterator[Read]
     """The objects that may be there already."""
     if authority.spec.trust is not None and authority.status.chain is not None:
         placements, _ = _choose(authority, authority.spec.trust, snapshot)
-        yield from (Read(each.kind, *each.key) for each in placements if snapshot.unavailable(each.kind) is None)
+        served = (each for each in placements if snapshot.unavailable(each.kind) is None)
+        yield from (Read(each.kind, each.namespace, each.name, optional=True) for each in served)
 
 
 def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Plan:  # noqa: ARG001 - all reconcilers are called alike
@@ -130,7 +133,9 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
             publication = _Publication(refused=(waiting,))
         else:
             apply, missing = plan_each(placements, partial(_plan_one, authority, section, trusted.pem, snapshot))
-            publication = _Publication(placements, (*out_of_reach, *missing), len(missing), trusted)
+            refused_places = (*out_of_reach, *missing)
+            home = _left_out(authority, section, placements)
+            publication = _Publication(placements, refused_places, len(missing), trusted, home)
     unavailable = any(snapshot.unavailable(each.kind) for each in publication.placements)
     return replace(
         publication.report(authority, now),
@@ -172,6 +177,14 @@ def _config_maps(authority: CertificateAuthority, section: Trust, snapshot: Snap
         snapshot=snapshot,
     )
     return [Placement(CONFIG_MAPS, each, section.config_map.name) for each in namespaces]
+
+
+def _left_out(authority: CertificateAuthority, section: Trust, placements: Sequence[Placement]) -> str:
+    if section.config_map is None:
+        return ""
+    namespaces = {each.namespace for each in placements if each.kind is CONFIG_MAPS}
+    rule, home = section.config_map.namespaces, authority.metadata.namespace
+    return left_out(rule, namespaces, home=home, field="spec.trust.configMap.namespaces") if namespaces else ""
 
 
 def _cluster_scoped(authority: CertificateAuthority, section: Trust, snapshot: Snapshot) -> list[Placement]:
@@ -227,14 +240,6 @@ def _content(placement: Placement, section: Trust, pem: str) -> tuple[str, dict[
         return "spec", {"sources": [{"inLine": pem}], "target": target}
     signer = section.cluster_trust_bundle.signer_name if section.cluster_trust_bundle is not None else None
     return "spec", {"trustBundle": pem, **({"signerName": signer} if signer is not None else {})}
-
-
-def _refusal(refusal: Refusal) -> PlacementRefused:
-    placement = Placement(refusal.manifest.kind, *key_of(refusal.manifest.object))
-    said = refusal.message if len(refusal.message) <= QUOTED else f"{refusal.message[:QUOTED]}..."
-    if refusal.forbidden:
-        return PlacementRefused(FORBIDDEN, f"{placement}: {said}; if a permission is missing, give the operator {ROLE}")
-    return PlacementRefused(REFUSED, f"{placement}: {said}")
 
 
 def _list_places(placements: Sequence[Placement]) -> str:

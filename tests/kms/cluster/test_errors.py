@@ -102,3 +102,11 @@ def test_the_error_of_a_watch_is_that_of_its_status() -> None:
 def test_no_answer_is_beyond_understanding(code: int, body: bytes) -> None:
     assert str(error_of(code, body))
     assert isinstance(watch_error_of(body), ClusterError)
+
+
+def test_an_apply_that_does_not_fit_the_schema_is_refused_for_good() -> None:
+    """The API server answers 500, as often as it is asked."""
+    said = "failed to create typed patch object (pki/web; cert-manager.io/v1, Kind=Issuer): .spec.acme.solvers[0].x"
+    body = {"kind": "Status", "code": 500, "message": said}
+    assert isinstance(error_of(500, json.dumps(body).encode()), Invalid)
+    assert isinstance(error_of(500, json.dumps({**body, "message": "failed calling webhook"}).encode()), Unavailable)

@@ -15,7 +15,7 @@ from kms.resources.authorities import CertificateAuthority
 from kms.resources.core import Secret
 from kms.resources.kinds import SECRETS
 from kms.resources.secret_names import COMPONENT, OWNER, OWNER_UID, SIGNING_KEY, signing_key_name
-from kms_operator.plan import Plan
+from kms_operator.plan import REREAD, Plan
 from kms_operator.reconcilers import certificate_authority
 from kms_operator.snapshot import Read
 from tests.support import pki
@@ -260,7 +260,7 @@ def test_an_imported_ca_is_checked_and_its_key_copied() -> None:
     status: Any = plan.status
     assert (status.type, stated(plan).reason) == ("Imported", "Imported")
     assert status.chain.count("BEGIN CERTIFICATE") == 2
-    assert plan.requeue_at == NOW + timedelta(seconds=60)
+    assert plan.requeue_at == NOW + REREAD
 
 
 def test_an_imported_ca_whose_secret_is_missing_says_how_to_make_it() -> None:

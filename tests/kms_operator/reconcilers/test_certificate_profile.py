@@ -253,7 +253,7 @@ def test_with_a_serving_certificate_from_elsewhere_its_ca_is_what_to_trust() -> 
 
 def test_the_controller_is_told_which_secrets_to_be_sure_of() -> None:
     assert list(certificate_profile.reads(profile(), snapshot_of())) == [
-        Read(SECRETS, "pki", "web-acme"),
+        Read(SECRETS, "pki", "web-acme", optional=True),
         Read(SECRETS, RELEASE, "kms-acme-serving"),
     ]
 

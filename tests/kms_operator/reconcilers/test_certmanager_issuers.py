@@ -241,6 +241,14 @@ def test_issuers_are_made_where_the_selector_says_each_with_a_key_of_its_own() -
     assert {each.metadata.name for each in there if isinstance(each, EABCredential)} == {"web-issuer-a", "web-issuer-b"}
 
 
+def test_the_condition_says_that_the_selector_leaves_out_the_namespace_of_the_profile() -> None:
+    there = settled(SELECTED, *TEAMS)
+    message = stated(reconciled(asking(SELECTED), *there), CONDITION).message
+    assert "not in namespace pki, whose labels spec.enrollment.acme.certManager.issuers.namespaces does not" in message
+    there = settled(SELECTED, *TEAMS, namespace("pki", acme="yes"))
+    assert "not in namespace" not in stated(reconciled(asking(SELECTED), *there), CONDITION).message
+
+
 def test_a_namespace_that_is_selected_no_more_loses_issuer_and_key() -> None:
     *there, _, _, _ = settled(SELECTED, *TEAMS)
     plan = reconciled(asking(SELECTED), *there, TEAMS[0], namespace("b"))

@@ -17,7 +17,7 @@ from kms.resources.meta import ObjectMeta, Resource
 from kms.resources.secret_names import COMPONENT, MANAGED_BY, OWNER, OWNER_UID, TRUST
 from kms.resources.trust import Bundle, ClusterTrustBundle
 from kms_operator.indexes import NOT_CHECKED
-from kms_operator.plan import Manifest, Plan, Refusal
+from kms_operator.plan import Denial, Manifest, Plan, Refusal
 from kms_operator.reconcilers import certificate_authority, orphans, trust_distribution
 from kms_operator.settings import OperatorSettings
 from kms_operator.snapshot import Read
@@ -96,7 +96,10 @@ def test_the_root_is_published_in_a_config_map_where_the_selector_says() -> None
     assert written.metadata.labels == {MANAGED_BY: "kms-acme", COMPONENT: TRUST, OWNER_UID: one.metadata.uid}
     assert written.metadata.annotations[OWNER] == "CertificateAuthority pki/issuing"
     assert stated(made, CONDITION).status == "True"
-    assert stated(made, CONDITION).message == "1 certificate is published in ConfigMap example-ca in 2 namespaces"
+    assert stated(made, CONDITION).message == (
+        "1 certificate is published in ConfigMap example-ca in 2 namespaces; not in namespace pki, whose labels"
+        " spec.trust.configMap.namespaces does not select"
+    )
     assert event_reasons(made) == ["Published"]
 
 
@@ -120,7 +123,8 @@ def test_the_condition_counts_all_places() -> None:
     one = asking(ALL)
     assert stated(planned(one, *TEAMS), CONDITION).message == (
         "1 certificate is published in ConfigMap example-ca in 2 namespaces, Bundle example"
-        " and ClusterTrustBundle example"
+        " and ClusterTrustBundle example; not in namespace pki, whose labels spec.trust.configMap.namespaces does not"
+        " select"
     )
 
 
@@ -277,21 +281,23 @@ def test_a_ca_without_a_certificate_publishes_nothing_and_keeps_what_there_is() 
     assert stated(made, CONDITION).reason == "WaitingForCertificate"
     snapshot = snapshot_of(one, settings=ALLOWED)
     assert list(trust_distribution.reads(one, snapshot)) == []
-    assert list(trust_distribution.reads(asking(BESIDE), snapshot)) == [Read(CONFIG_MAPS, "pki", "example-ca")]
+    assert list(trust_distribution.reads(asking(BESIDE), snapshot)) == [
+        Read(CONFIG_MAPS, "pki", "example-ca", optional=True)
+    ]
 
 
 def test_what_the_api_server_refuses_is_told_with_the_right_that_is_missing() -> None:
     one = asking(SELECTED)
     made = planned(one, *TEAMS)
     said = 'configmaps "example-ca" is forbidden: cannot patch resource "configmaps" in the namespace "a"' + "x" * 9000
-    plan = after(made, Refusal(made.apply[0], forbidden=True, message=said))
+    plan = after(made, Refusal(made.apply[0], Denial("Forbidden", said)))
     found = stated(plan, CONDITION)
     assert (found.status, found.reason) == ("False", "Forbidden")
     assert 'cannot patch resource "configmaps" in the namespace "a"' in found.message
     assert "ClusterRole kms-acme-trust" in found.message
     assert found.message.endswith("published in 1 of 2 places")
     assert len(found.message) < 1000
-    refused = after(made, Refusal(made.apply[0], forbidden=False, message="field is immutable"))
+    refused = after(made, Refusal(made.apply[0], Denial("Refused", "field is immutable")))
     assert stated(refused, CONDITION).reason == "Refused"
 
 
