@@ -17,9 +17,14 @@ PROGRAM = Path(__file__).parent / "programs" / "certificate.rb"
 def obtain(story: Story, folder: Path, *names: str) -> Said:
     roots = folder / "ca.crt"
     roots.write_text(story.enrollment.authority)
-    ruby = tools.required(tools.RUBY)
-    command = (ruby, PROGRAM, story.enrollment.directory_url, roots, CLIENT_ADDRESS, str(story.http01_port), *names)
-    return run(command, folder=folder, environment={"RUBYOPT": "-W0"})
+    return run(
+        (
+            *(tools.required(tools.RUBY), PROGRAM, story.enrollment.directory_url, roots),
+            *(CLIENT_ADDRESS, str(story.http01_port), *names),
+        ),
+        folder=folder,
+        environment={"RUBYOPT": "-W0"},
+    )
 
 
 def test_a_certificate_for_a_request_with_version_3(story: Story, tmp_path: Path) -> None:

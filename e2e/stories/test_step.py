@@ -19,8 +19,11 @@ def obtain(story: Story, folder: Path, *names: str) -> Said:
     roots = folder / "ca.crt"
     roots.write_text(story.enrollment.authority)
     address = f"{CLIENT_ADDRESS}:{story.http01_port}"
-    command = (tools.required(tools.STEP), story.enrollment.directory_url, roots, address, *names)
-    return run(command, folder=folder, environment={})
+    return run(
+        (tools.required(tools.STEP), story.enrollment.directory_url, roots, address, *names),
+        folder=folder,
+        environment={},
+    )
 
 
 def test_a_certificate_has_the_lifetime_of_the_profile_since_the_zero_time_asks_for_none(
