@@ -17,11 +17,11 @@ export PYTHONDONTWRITEBYTECODE :=
 WORKERS := --numprocesses=4
 PYTEST := $(BIN)/pytest $(WORKERS)
 SOURCES := acme_server kms kms_acme operator deploy/image tests e2e fuzz
-GATE := not node and not soak and not tools
+GATE := not node and not soak and not tools and not clients
 
 .PHONY: help
 help: ## list the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): requirements-dev.lock pyproject.toml
 	@python="$(PYTHON)"; python="$${python:-$$(.ci/find-python)}"; \
@@ -52,6 +52,10 @@ test: binaries ## run all tests of the gate
 .PHONY: test-tools
 test-tools: binaries ## run the tests of the test tools: e2e/, fuzz/
 	$(PYTEST) -m "tools and not node"
+
+.PHONY: test-clients
+test-clients: binaries ## run the tests with clients and checkers in Ruby and Java (apt-get as root installs them)
+	$(BIN)/pytest -m clients
 
 .PHONY: soak
 soak: binaries ## run the long tests: more kills, orders and generated objects, and waits of several minutes

@@ -48,6 +48,12 @@ def all_challenges(story: Story) -> None:
 
 
 @pytest.fixture(scope="module")
+def without_binding(story: Story) -> None:
+    """Require no external account binding, for clients that do not know it."""
+    story.profile(enrollment={"acme": {"externalAccountBinding": "Disabled"}})
+
+
+@pytest.fixture(scope="module")
 def hooks(installation: Installation) -> Iterator[str]:
     """The URL to publish challenge responses."""
     with serving(installation.zone, installation.answerer) as url:
@@ -58,6 +64,12 @@ def hooks(installation: Installation) -> Iterator[str]:
 def certbot(story: Story, hooks: str, tmp_path: Path) -> Certbot:
     """A machine with certbot, without accounts."""
     return Certbot(tools.required(tools.CERTBOT), story, tmp_path / "certbot", hooks)
+
+
+@pytest.fixture
+def certbot_1_21(story: Story, hooks: str, tmp_path: Path) -> Certbot:
+    """A machine with certbot 1.21, without accounts."""
+    return Certbot(tools.required(tools.CERTBOT_1_21), story, tmp_path / "certbot-1.21", hooks)
 
 
 @pytest.fixture

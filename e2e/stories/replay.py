@@ -11,6 +11,9 @@ from e2e.load.exchange import Answer, Exchange
 from e2e.load.keys import AccountKey
 from e2e.stories.story import Story
 
+HERE = "127.0.0.1"
+"""The address of the answerer of http-01."""
+
 
 async def new_account(exchange: Exchange, key: AccountKey, payload: dict[str, Any]) -> Answer:
     return await exchange.signed((await exchange.directory())["newAccount"], payload, key=key)
@@ -25,6 +28,26 @@ async def ready_order(client: Client, story: Story, *labels: str, **members: Any
         await client.respond(challenge)
     for url in order.authorizations:
         await validated(client, url)
+    order = await client.order(order.url)
+    assert order.status == "ready"
+    return order
+
+
+async def order_of_address(client: Client, text: str) -> Order:
+    """A new order for an IP address."""
+    url = (await client.exchange.directory())["newOrder"]
+    answer = await client.post("new-order", url, {"identifiers": [{"type": "ip", "value": text}]})
+    return Order(str(answer.location), answer.json())
+
+
+async def ready_address(client: Client, story: Story) -> Order:
+    """An order for the address of the answerer that is ready."""
+    order = await order_of_address(client, HERE)
+    if order.status == "pending":
+        challenge = http01_of(await client.authorization(order.authorizations[0]))
+        story.installation.answerer.add(challenge["token"], client.key.thumbprint)
+        await client.respond(challenge)
+        await validated(client, order.authorizations[0])
     order = await client.order(order.url)
     assert order.status == "ready"
     return order

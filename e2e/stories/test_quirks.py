@@ -41,6 +41,9 @@ certificates. Where the real client is run, its own story (S) tells it.
     missing extended key usage                                  I breaks_without_extended_key_usage
     asks when to renew                                          I asks_when_to_renew; S test_renewal
     reverse names of addresses                                  I ualpn_answers_for_an_address
+    version of the request; subjects that nobody chose          S test_old_certbot, test_ruby; S test_openssl_requests
+    blank after mailto; null as contact; zero time              S test_openssl_requests; S test_step
+    CRLs for intermediates                                      S test_java
     weak account keys; Ed25519; unknown algorithms              node_acme_client_tries; a_modern_client; an_algorithm
 """
 

@@ -13,14 +13,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from e2e.load.client import Client, Order, Refused, challenge_of, http01_of
 from e2e.load.keys import AccountKey, ExternalAccount, b64url, certificate_key, certificate_request
-from e2e.stories.replay import names_of, ready_order, validated
+from e2e.stories.replay import HERE, names_of, order_of_address, ready_address, ready_order, validated
 from e2e.stories.story import SITE_ADDRESS, Story
 from e2e.support import tlsalpn01
 from e2e.support.http01 import Text
 
 pytestmark = pytest.mark.usefixtures("all_challenges")
-HERE = "127.0.0.1"
-"""Where the answerer of HTTP-01 is."""
 
 
 def request_with(*names: x509.GeneralName, common_name: str | None = None) -> bytes:
@@ -34,26 +32,6 @@ def request_with(*names: x509.GeneralName, common_name: str | None = None) -> by
 
 def address(text: str) -> x509.IPAddress:
     return x509.IPAddress(ipaddress.ip_address(text))
-
-
-async def order_of_address(client: Client, text: str) -> Order:
-    """A new order for an IP address."""
-    url = (await client.exchange.directory())["newOrder"]
-    answer = await client.post("new-order", url, {"identifiers": [{"type": "ip", "value": text}]})
-    return Order(str(answer.location), answer.json())
-
-
-async def ready_address(client: Client, story: Story) -> Order:
-    """An order for the address of the answerer that is ready."""
-    order = await order_of_address(client, HERE)
-    if order.status == "pending":
-        challenge = http01_of(await client.authorization(order.authorizations[0]))
-        story.installation.answerer.add(challenge["token"], client.key.thumbprint)
-        await client.respond(challenge)
-        await validated(client, order.authorizations[0])
-    order = await client.order(order.url)
-    assert order.status == "ready"
-    return order
 
 
 async def leaf_of(client: Client, order: Order, request: bytes) -> x509.Certificate:

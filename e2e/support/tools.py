@@ -1,4 +1,4 @@
-"""Finds the programs for tests: certbot, lego, Caddy, Apache, openssl, curl, Knot DNS.
+"""Finds the programs for tests: certbot, lego, Caddy, Apache, openssl, curl, Knot DNS, Ruby, Java.
 
 `required` is for tests: without the program, it skips the test with a reason. In CI (CI=true), it fails the test, since
 skips go unnoticed there.
@@ -19,10 +19,11 @@ import pytest
 from e2e.cluster import Progress, folders
 from e2e.cluster.build import OTHER_WAYS, Builder
 from e2e.cluster.errors import NoSource
+from e2e.support import pypi
 
 _INSTALL_LIMIT = 300.0
 MODULES = Path(__file__).parents[1] / "stories" / "binaries"
-"""The Go module that pins the versions of built programs."""
+"""The Go module that pins the versions of built programs, and the requirements of programs from PyPI."""
 
 
 class Missing(Exception):
@@ -40,9 +41,15 @@ class Tool:
     """How to install it."""
     package: str = ""
     """The Go package to build it from; an installed version is ignored."""
+    requirements: Path | None = None
+    """Its requirements on PyPI, for an environment of its own; an installed version is ignored."""
 
 
 CERTBOT = Tool("certbot", hint="run make setup")
+CERTBOT_1_21 = Tool(
+    "certbot", requirements=MODULES / "certbot-1.21" / "requirements.txt", hint="its installation needs PyPI"
+)
+"""The version of November 2021. Distributions with long support still have versions like it."""
 LEGO = Tool("lego", debian="lego", hint="apt-get install lego")
 OPENSSL = Tool("openssl", debian="openssl", hint="apt-get install openssl")
 CURL = Tool("curl", debian="curl", hint="apt-get install curl")
@@ -55,10 +62,19 @@ CADDY = Tool(
     hint="the build needs Go (or PyPI) and proxy.golang.org",
 )
 """Debian's version lacks renewal information (RFC 9773)."""
+STEP = Tool("step", package="./step", hint="the build needs Go (or PyPI) and proxy.golang.org")
+"""Our program with the ACME client of step-ca; see MODULES."""
+BUILT = {tool.name: tool.package for tool in (CADDY, STEP)}
+RUBY = Tool("ruby", debian="ruby-acme-client", hint="apt-get install ruby-acme-client")
+"""Ruby, installed with its library acme-client."""
+JAVAC = Tool("javac", debian="default-jdk-headless", hint="apt-get install default-jdk-headless")
+"""The compiler of Java; the program java is beside it."""
 
 
 def find(tool: Tool, env: Mapping[str, str] = os.environ) -> Path:
-    """Find a program: build it, if it is pinned; otherwise look beside this Python and on PATH, or install it as root.
+    """Find a program: build or install it, if it is pinned; otherwise look beside this Python and on PATH.
+
+    Root installs a missing Debian package.
 
     Raises:
         Missing: it is not available.
@@ -66,6 +82,8 @@ def find(tool: Tool, env: Mapping[str, str] = os.environ) -> Path:
     """
     if tool.package:
         return _built(tool, env)
+    if tool.requirements:
+        return _from_pypi(tool, tool.requirements, env)
     if found := _found(tool, env):
         return found
     if tool.debian and os.geteuid() == 0 and shutil.which("apt-get", path=env.get("PATH")):
@@ -93,11 +111,18 @@ def _found(tool: Tool, env: Mapping[str, str]) -> Path | None:
 
 def _built(tool: Tool, env: Mapping[str, str]) -> Path:
     cache = folders.cache(env) / "cluster"
-    builder = Builder(cache, env, Progress(sys.stderr), MODULES, packages={tool.name: tool.package})
+    builder = Builder(cache, env, Progress(sys.stderr), MODULES, packages=BUILT)
     try:
-        return builder.ensure() / tool.name
+        return builder.ensure((tool.name,)) / tool.name
     except NoSource as none:
         raise Missing(f"{tool.name} is missing: {tool.hint}\n{str(none).removesuffix(OTHER_WAYS).strip()}") from none
+
+
+def _from_pypi(tool: Tool, requirements: Path, env: Mapping[str, str]) -> Path:
+    try:
+        return pypi.environment(requirements, folders.cache(env) / "pypi", Progress(sys.stderr)) / "bin" / tool.name
+    except NoSource as none:
+        raise Missing(f"{tool.name} is missing: {tool.hint}\n{none}") from none
 
 
 def _apt(tool: Tool, env: Mapping[str, str]) -> None:
@@ -124,11 +149,12 @@ def _apt(tool: Tool, env: Mapping[str, str]) -> None:
 
 
 def main() -> None:
-    """Build the pinned programs before the tests, to show progress."""
-    try:
-        find(CADDY)
-    except Missing as missing:
-        sys.stderr.write(f"{missing}\n")
+    """Build and install the pinned programs before the tests, to show progress."""
+    for tool in (CADDY, STEP, CERTBOT_1_21):
+        try:
+            find(tool)
+        except Missing as missing:
+            sys.stderr.write(f"{missing}\n")
 
 
 if __name__ == "__main__":
