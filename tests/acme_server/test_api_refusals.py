@@ -95,7 +95,9 @@ async def test_a_request_that_the_api_server_refuses_is_told_and_succeeds_once_i
             assert answer.problem["type"] == "serverInternal"
             assert "injected fault" not in answer.text
             (told,) = (each for each in caplog.records if each.getMessage() == "the Kubernetes API refused a request")
-            assert fields(told) == ("WARNING", verb, plural, "injected fault")
+            *told_fields, error = fields(told)
+            assert told_fields == ["WARNING", verb, plural]
+            assert error.startswith("injected fault")
         assert (await step()).status in {200, 201}
         assert counted(world.metrics, "api_refusals") == {(plural, verb): len(STATUSES)}
         await world.services.refusals.idle()
@@ -110,7 +112,7 @@ async def test_a_request_that_the_api_server_refuses_is_told_and_succeeds_once_i
             "resourceVersion": "",
         }
         kind = "ACMEOrder" if plural == "acmeorders" else "ACMEAccount"
-        assert event["note"] == f"The API server refused to {verb} an {kind}: injected fault"
+        assert event["note"].startswith(f"The API server refused to {verb} an {kind}: injected fault")
 
 
 def fields(record: Any) -> tuple[str, str, str, str]:
@@ -179,4 +181,4 @@ async def test_why_the_api_server_is_away_is_in_the_log(server: Server, caplog: 
     assert answer.status == 503
     assert "injected fault" not in answer.text
     (told,) = (each for each in caplog.records if each.getMessage() == "service unavailable")
-    assert vars(told)["error"] == "injected fault"
+    assert vars(told)["error"].startswith("injected fault")
