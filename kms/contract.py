@@ -22,6 +22,8 @@ READY = "Ready"
 
 OPEN_ENROLLMENT = "OpenEnrollment"
 """The condition of an open CertificateProfile: whether its namespace may have one (`AcmeEnrollment.is_open`)."""
+WARNINGS = "Warnings"
+"""The condition that is True while a part of a resource has no effect. Ready does not depend on it."""
 UNREADABLE = "Unreadable"
 """The reason of Ready and of Events where an object, or one that it refers to, does not fit its model."""
 

@@ -6,6 +6,7 @@ earlier_authorities     deleted CAs of the same name, and former keys
 certificate_policy      checks the rules
 certificate_profile     checks references, writes the directory Secret
 certmanager_issuers     issuers of cert-manager, part of the plan of a profile
+rules_without_effect    reports rules that allow nothing
 client_namespaces       reports what profiles allow namespaces
 eab_credential          EAB keys and their copies for the server
 eab_admission           which credentials get a key

@@ -3,8 +3,8 @@
 `ResolvedRefs` says whether its issuing CA, its policy and the order profiles of its directory exist and are ready,
 `OwnershipValidated` whether clients must prove control of names, `Published` whether the Secret for users exists,
 `CertManagerIssuer` whether its issuers for cert-manager exist, `NamespacesSeparated` whether each namespace has an
-account of its own with them, `OpenEnrollment` whether an open profile is allowed in its namespace, and `Ready` whether
-the server can issue.
+account of its own with them, `OpenEnrollment` whether an open profile is allowed in its namespace, `Warnings` which
+parts have no effect, and `Ready` whether the server can issue.
 """
 
 from __future__ import annotations
@@ -49,6 +49,12 @@ from kms_operator.reconcilers.client_namespaces import (
     suspension_events,
 )
 from kms_operator.reconcilers.kept_keys import kept_authority
+from kms_operator.reconcilers.rules_without_effect import (
+    NOTHING_ALLOWED,
+    left_by_profile,
+    warnings,
+    warnings_of_profile,
+)
 from kms_operator.shares import profile_limit_reached
 from kms_operator.snapshot import Read, Snapshot
 
@@ -85,7 +91,7 @@ def plan(profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entr
     acme = profile.spec.enrollment.acme
     policy = snapshot.policy(profile.spec.policy_ref, namespace=namespace)
     authority = snapshot.authority(profile.spec.issuer_ref, namespace=namespace)
-    is_ready, references = _check(profile, policy, authority, snapshot)
+    is_ready, references, *warned = _check(profile, policy, authority, snapshot)
     published, secrets, repaired = _publish(profile, authority, snapshot)
     issuers = certmanager_issuers.plan_issuers(profile, snapshot)
     requested = [issuers.condition] if issuers.condition else []
@@ -98,6 +104,7 @@ def plan(profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entr
         *([openness] if openness else []),
         *requested,
         *separated,
+        *warned,
     ]
     suspended = suspended_namespaces(profile)
     old = profile.status.conditions
@@ -108,7 +115,7 @@ def plan(profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entr
         conditions=merge_conditions(old, updates, generation=profile.metadata.generation, now=now),
     )
     refused = transition_events(old, published) if published.status == "False" else ()
-    issued = (event for each in (*requested, *separated) for event in transition_events(old, each))
+    issued = (event for each in (*requested, *separated, *warned) for event in transition_events(old, each))
     incomplete = any(each.status == "False" for each in (published, *requested))
     return Plan(
         delete=issuers.delete,
@@ -164,8 +171,8 @@ def _check(
     policy: CertificatePolicy | None,
     authority: CertificateAuthority | None,
     snapshot: Snapshot,
-) -> tuple[ConditionUpdate, ConditionUpdate]:
-    """Ready and ResolvedRefs."""
+) -> tuple[ConditionUpdate, ...]:
+    """Ready and ResolvedRefs, and Warnings if a part of the profile has no effect."""
     try:
         rules = _resolve(profile, policy, authority, snapshot)
     except _Refused as refusal:
@@ -176,11 +183,14 @@ def _check(
     try:
         _check_contents(profile, rules)
         _check_openness(profile, snapshot)
-        _check_enrollment(profile.spec.enrollment.acme, rules)
+        left = left_by_profile(_check_enrollment(profile.spec.enrollment.acme, rules), rules, authority)
+        if left.objection is not None:
+            raise _Refused(NOTHING_ALLOWED, left.objection)  # noqa: TRY301 - one answer for all refusals
     except _Refused as refusal:
         return refusal.update, resolved
     enrolling = ready(READY, f"ACME clients enroll at {_url(profile, snapshot)}")
-    return enrolling, _not_offered(profile, snapshot) or resolved
+    warned = warnings(warnings_of_profile(profile, left))
+    return enrolling, _not_offered(profile, snapshot) or resolved, *warned
 
 
 def _not_offered(profile: CertificateProfile, snapshot: Snapshot) -> ConditionUpdate | None:
@@ -281,7 +291,7 @@ def _check_contents(profile: CertificateProfile, rules: Policy) -> None:
         raise _Refused("PolicyViolated", "; ".join(each.message for each in violations))
 
 
-def _check_enrollment(acme: AcmeEnrollment | None, rules: Policy) -> None:
+def _check_enrollment(acme: AcmeEnrollment | None, rules: Policy) -> AcmeEnrollment:
     if acme is None:
         raise _Refused("NoEnrollmentMethod", "no method of enrollment is set; set spec.enrollment.acme")
     for field, text in (
@@ -298,6 +308,7 @@ def _check_enrollment(acme: AcmeEnrollment | None, rules: Policy) -> None:
         raise _Refused(INVALID_RULES, f"{error.field}: {error.message}") from error
     if objection := objection_to_skipping(acme, rules):
         raise _Refused("OwnershipValidationRequired", objection)
+    return acme
 
 
 def _check_openness(profile: CertificateProfile, snapshot: Snapshot) -> None:

@@ -58,6 +58,12 @@ from kms_operator.reconcilers.eab_copies import (
     verification_copy,
 )
 from kms_operator.reconcilers.eab_keys import BindingKey, InvalidKey, key_in, new_key
+from kms_operator.reconcilers.rules_without_effect import (
+    NOTHING_ALLOWED,
+    left_by_credential,
+    unknown_order_profiles,
+    warnings,
+)
 from kms_operator.snapshot import Read, Snapshot
 
 ISSUED = "Issued"
@@ -113,7 +119,8 @@ def plan(credential: EABCredential, snapshot: Snapshot, *, now: datetime, entrop
         requeue_at=earliest(upcoming, valid.requeue_at),
     )
     names, resolved = names_for(credential, profile, snapshot)
-    updates = (_usability(credential, profile, now=now), *([resolved] if resolved else []))
+    usable, *warned = _usability(credential, profile, snapshot, now=now)
+    updates = (usable, *([resolved] if resolved else []), *warned)
     return _with_status(planned, credential, snapshot, updates, valid.key.key_id, names=names, now=now)
 
 
@@ -144,8 +151,23 @@ def _with_status(
     return replace(planned, status=status, events=(*events, *planned.events))
 
 
-def _usability(credential: EABCredential, profile: CertificateProfile, *, now: datetime) -> ConditionUpdate:
-    """Return what clients can do with the key; the server enforces the same from the same fields."""
+def _usability(
+    credential: EABCredential, profile: CertificateProfile, snapshot: Snapshot, *, now: datetime
+) -> tuple[ConditionUpdate, ...]:
+    """Return Ready, and Warnings if a part of the credential has no effect."""
+    left = left_by_credential(credential, profile, snapshot)
+    messages = [message for each in left for message in each.without_effect]
+    warned = warnings((*messages, *unknown_order_profiles(credential, profile)))
+    if stopped := _stop(credential, profile, now=now):
+        return stopped, *warned
+    for each in left:
+        if each.objection is not None:
+            return not_ready(NOTHING_ALLOWED, each.objection), *warned
+    return ready(ISSUED, f"Secret {credential.secret_name} holds the key identifier and the key"), *warned
+
+
+def _stop(credential: EABCredential, profile: CertificateProfile, *, now: datetime) -> ConditionUpdate | None:
+    """Return what stops clients; None if nothing does. The server enforces the same from the same fields."""
     expires = credential.spec.expires_at
     if expires is not None and expires <= now:
         return not_ready(
@@ -155,9 +177,7 @@ def _usability(credential: EABCredential, profile: CertificateProfile, *, now: d
         return not_ready(
             SUSPENDED, "opens no new accounts, and its accounts may not order, until spec.suspended is false"
         )
-    if suspended := suspension(credential, profile):
-        return suspended
-    return ready(ISSUED, f"Secret {credential.secret_name} holds the key identifier and the key")
+    return suspension(credential, profile)
 
 
 def _plan_key(
