@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
-from kms.contract import ACME_PATH, directory_url, profile_url
+from kms.contract import ACME_PATH, ca_certificate_url, directory_url, profile_url, revocation_list_url
 from kms.resources import ACMEAccount, ACMEOrder
 
 _NAMESPACE = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
@@ -88,11 +88,11 @@ class URLs:
 
     def revocation_list(self, namespace: str, authority: str) -> str:
         """The list of what the CertificateAuthority has revoked; for certificates, so by HTTP (RFC 5280, 4.2.1.13)."""
-        return f"{self._http_url}/crl/{namespace}/{authority}.crl"
+        return revocation_list_url(self._http_url, namespace, authority)
 
     def ca_certificate(self, namespace: str, authority: str) -> str:
         """The certificate of the CertificateAuthority; for certificates, so by HTTP."""
-        return f"{self._http_url}/ca/{namespace}/{authority}.crt"
+        return ca_certificate_url(self._http_url, namespace, authority)
 
     def account(self, account: ACMEAccount) -> str:
         """The account's URL: its `kid`."""

@@ -5,6 +5,7 @@ The names of Secrets are in kms.resources.secret_names, those of the metrics of 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
@@ -14,6 +15,8 @@ from kms.pki.policy import Policy, unlisted_names
 from kms.resources.meta import condition
 from kms.resources.profiles import AcmeEnrollment, CertificateProfile
 from kms.resources.secret_names import SERVICE_NAME, nonce_secret_name, serving_secret_name
+
+_PORT = re.compile(r":[0-9]+$")
 
 Program = Literal["server", "operator"]
 
@@ -26,6 +29,11 @@ WARNINGS = "Warnings"
 """The condition that is True while a part of a resource has no effect. Ready does not depend on it."""
 UNREADABLE = "Unreadable"
 """The reason of Ready and of Events where an object, or one that it refers to, does not fit its model."""
+
+SERVING_LIST_PATH, SERVING_CA_PATH = "/crl/serving.crl", "/ca/serving.crt"
+"""The revocation list and the certificate of the CA of the server's own certificate."""
+DEFAULT_HTTP_PORT = 8080
+"""The port of --http-listen by default."""
 
 ACME_PATH = "/acme"
 """What the paths of all profiles begin with."""
@@ -81,6 +89,26 @@ def profile_url(external_url: str, namespace: str, profile: str) -> str:
 def directory_url(external_url: str, namespace: str, profile: str) -> str:
     """The ACME directory of a profile."""
     return f"{profile_url(external_url, namespace, profile)}/directory"
+
+
+def default_http_url(external_url: str, http_port: int) -> str:
+    """The URL of the server without TLS, on the host of the external URL.
+
+    If that names a port, clients reach the server directly, on `http_port`; else on the standard port.
+    """
+    host = external_url.removeprefix("https://")
+    port = _PORT.search(host)
+    return f"http://{host}" if port is None else f"http://{host[: port.start()]}:{http_port}"
+
+
+def revocation_list_url(http_url: str, namespace: str, authority: str) -> str:
+    """The revocation list of a CertificateAuthority; for certificates, so by HTTP (RFC 5280, 4.2.1.13)."""
+    return f"{http_url}/crl/{namespace}/{authority}.crl"
+
+
+def ca_certificate_url(http_url: str, namespace: str, authority: str) -> str:
+    """The certificate of a CertificateAuthority; for certificates, so by HTTP (RFC 5280, 4.2.2.1)."""
+    return f"{http_url}/ca/{namespace}/{authority}.crt"
 
 
 def may_enroll(profile: CertificateProfile) -> bool:

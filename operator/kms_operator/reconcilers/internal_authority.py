@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from cryptography import x509
 
 from kms.clock import Entropy
-from kms.contract import READY, UNREADABLE
+from kms.contract import READY, UNREADABLE, ca_certificate_url, revocation_list_url
 from kms.pki.ca import (
     AuthorityTemplate,
     InvalidAuthority,
@@ -68,7 +68,7 @@ def issue_internal(
         if current is None or current.not_after <= now:
             raise
         return _check_validity(spec, current, now=now)
-    template = _template(spec, issuer, now=now, entropy=entropy)
+    template = _template(authority, spec, issuer, snapshot, now=now, entropy=entropy)
     if current is not None and not _is_due(current, template, key, issuer, now=now):
         return _check_validity(spec, current, now=now)
     signer = _sign(template, key, issuer)
@@ -173,7 +173,15 @@ def _issuer(
     return signer
 
 
-def _template(spec: InternalAuthority, issuer: Signer | None, *, now: datetime, entropy: Entropy) -> AuthorityTemplate:
+def _template(
+    authority: CertificateAuthority,
+    spec: InternalAuthority,
+    issuer: Signer | None,
+    snapshot: Snapshot,
+    *,
+    now: datetime,
+    entropy: Entropy,
+) -> AuthorityTemplate:
     try:
         not_after = now + parse_duration(spec.duration)
         constraints = compile_constraints(spec.name_constraints)
@@ -181,6 +189,8 @@ def _template(spec: InternalAuthority, issuer: Signer | None, *, now: datetime, 
         raise InvalidAuthority("InvalidNameConstraints", str(error)) from error
     except (ValueError, OverflowError) as error:
         raise InvalidAuthority("InvalidDuration", f"spec.internal.duration: {error}") from error
+    base, above = snapshot.settings.locations, spec.issuer_ref
+    namespace = authority.metadata.namespace
     return AuthorityTemplate(
         common_name=spec.subject.common_name,
         subject=subject_attributes(spec.subject),
@@ -189,6 +199,8 @@ def _template(spec: InternalAuthority, issuer: Signer | None, *, now: datetime, 
         not_after=not_after if issuer is None else min(not_after, issuer.not_after),
         path_length=spec.path_length,
         constraints=constraints,
+        crl_url=revocation_list_url(base, namespace, above.name) if above is not None else None,
+        ca_url=ca_certificate_url(base, namespace, above.name) if above is not None else None,
     )
 
 

@@ -45,6 +45,8 @@ TABLE: dict[tuple[str, str], Access] = {
     ("POST", "revoke-cert"): Access.ACCOUNT_OR_KEY,
     ("GET", "/crl/{namespace}/{authority}.crl"): Access.PUBLIC,
     ("GET", "/ca/{namespace}/{authority}.crt"): Access.PUBLIC,
+    ("GET", "/crl/serving.crl"): Access.PUBLIC,
+    ("GET", "/ca/serving.crt"): Access.PUBLIC,
 }
 BY_KEY = [path for (method, path), access in TABLE.items() if access is Access.KEY]
 BY_ACCOUNT = [path for (method, path), access in TABLE.items() if access is Access.ACCOUNT]
