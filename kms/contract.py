@@ -27,6 +27,8 @@ OPEN_ENROLLMENT = "OpenEnrollment"
 """The condition of an open CertificateProfile: whether its namespace may have one (`AcmeEnrollment.is_open`)."""
 WARNINGS = "Warnings"
 """The condition that is True while a part of a resource has no effect. Ready does not depend on it."""
+DURATION_SHORTENED = "DurationShortened"
+"""The condition that is True while certificates of a profile, or that of an order, end with their CA."""
 UNREADABLE = "Unreadable"
 """The reason of Ready and of Events where an object, or one that it refers to, does not fit its model."""
 
@@ -34,6 +36,8 @@ SERVING_LIST_PATH, SERVING_CA_PATH = "/crl/serving.crl", "/ca/serving.crt"
 """The revocation list and the certificate of the CA of the server's own certificate."""
 DEFAULT_HTTP_PORT = 8080
 """The port of --http-listen by default."""
+
+LONGEST_REST = timedelta(hours=1)
 
 ACME_PATH = "/acme"
 """What the paths of all profiles begin with."""
@@ -89,6 +93,14 @@ def profile_url(external_url: str, namespace: str, profile: str) -> str:
 def directory_url(external_url: str, namespace: str, profile: str) -> str:
     """The ACME directory of a profile."""
     return f"{profile_url(external_url, namespace, profile)}/directory"
+
+
+def minimum_rest(duration: timedelta) -> timedelta:
+    """The least that a CA must have left to issue certificates of that duration: a tenth of it, at most an hour.
+
+    Clients renew certificates before they end, so shorter ones would be renewed all the time.
+    """
+    return min(LONGEST_REST, duration / 10)
 
 
 def default_http_url(external_url: str, http_port: int) -> str:

@@ -21,9 +21,10 @@ from msgspec.structs import replace
 from acme_server.model import ChallengeId, Failed, Outcome, Valid
 from acme_server.orders.lifetimes import authorization_expires, is_over, is_usable
 from acme_server.problems import NotFound, ProblemType, Refused
-from kms.contract import READY
+from kms.contract import DURATION_SHORTENED, READY
 from kms.issuers import Issued
 from kms.pki.crl import KEY_COMPROMISE
+from kms.resources.durations import format_duration
 from kms.resources.meta import Condition, with_condition
 from kms.resources.orders import OPEN_STATES as OPEN_STATES
 from kms.resources.orders import (
@@ -255,8 +256,10 @@ def accepted(order: ACMEOrder, request: bytes, digest: str, *, now: datetime) ->
     return _changed(order, state="processing", request=request, csr_digest=digest, accepted=now)
 
 
-def issued(order: ACMEOrder, digest: str, certificate: Issued, *, now: datetime) -> ACMEOrder:
-    """Keep the certificate (ready or processing to valid).
+def issued(
+    order: ACMEOrder, digest: str, certificate: Issued, *, shortened_from: timedelta | None = None, now: datetime
+) -> ACMEOrder:
+    """Keep the certificate (ready or processing to valid). `shortened_from` is the duration that it should have had.
 
     An order that already has one keeps it: that is the one which is handed out. Raises Refused (orderNotReady)
     where the order has moved on with another CSR, or must not be issued any more.
@@ -285,8 +288,27 @@ def issued(order: ACMEOrder, digest: str, certificate: Issued, *, now: datetime)
         issued_at=now,
         not_before=certificate.not_before,
         not_after=certificate.not_after,
-        conditions=with_condition(order.status.conditions, ready),
+        conditions=_shortened(with_condition(order.status.conditions, ready), certificate, shortened_from, now=now),
     )
+
+
+def _shortened(
+    conditions: tuple[Condition, ...], certificate: Issued, duration: timedelta | None, *, now: datetime
+) -> tuple[Condition, ...]:
+    """The conditions, with DurationShortened if the certificate should have lasted for `duration`."""
+    if duration is None:
+        return conditions
+    shortened = Condition(
+        type=DURATION_SHORTENED,
+        status="True",
+        reason="CertificateAuthorityEnds",
+        message=(
+            f"The certificate ends at {certificate.not_after:%Y-%m-%dT%H:%M:%SZ} with its CA, before the duration of"
+            f" {format_duration(duration)} is over."
+        ),
+        last_transition_time=now,
+    )
+    return with_condition(conditions, shortened)
 
 
 def failed(order: ACMEOrder, problem: StoredProblem, *, reason: str, now: datetime) -> ACMEOrder:

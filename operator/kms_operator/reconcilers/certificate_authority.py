@@ -54,9 +54,11 @@ from kms_operator.plan import (
     ready,
     transition_events,
 )
+from kms_operator.reconcilers.authority_limits import warnings_about_authority
 from kms_operator.reconcilers.earlier_authorities import describe_another, former_keys
 from kms_operator.reconcilers.internal_authority import RENEWED, ActiveAuthority, has_kept_key, issue_internal
 from kms_operator.reconcilers.kept_keys import longest_certificate, longest_duration, predecessors
+from kms_operator.reconcilers.rules_without_effect import warnings
 from kms_operator.settings import OperatorSettings
 from kms_operator.shares import secret_limit_reached
 from kms_operator.snapshot import Read, Snapshot
@@ -65,6 +67,7 @@ IMPORTED = "Imported"
 RESTORED = "Restored"
 ANOTHER = "AnotherCertificateAuthority"
 
+FLAWED_CERTIFICATE = "FlawedCertificate"
 ALTERNATE_CHAINS = "AlternateChains"
 REVOCATION_LIST = "RevocationList"
 TRUST_PUBLISHED = "TrustPublished"
@@ -101,7 +104,7 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
     can_sign = f"can sign until {active.signer.not_after:%Y-%m-%dT%H:%M:%SZ}"
     update = ready(active.reason, f"{can_sign}; {another}" if another else can_sign)
     alternates, aside = _alternates(authority, active.signer, now=now)
-    updates = (update, *aside, *_check_key_usage(active.signer))
+    updates = (update, *aside, *_check_key_usage(active.signer), *_warn(authority, active.signer, snapshot, now=now))
     status = AuthorityStatus(
         observed_generation=generation,
         type=active.type,
@@ -188,6 +191,16 @@ def _check_key_usage(signer: Signer) -> tuple[ConditionUpdate, ...]:
         " none; have the CA certified with cRLSign, or use another"
     )
     return (ConditionUpdate("False", "KeyUsage", message, type=REVOCATION_LIST),)
+
+
+def _warn(
+    authority: CertificateAuthority, signer: Signer, snapshot: Snapshot, *, now: datetime
+) -> tuple[ConditionUpdate, ...]:
+    """Return Warnings about an imported CA; the operator renews internal ones."""
+    if authority.spec.imported is None:
+        return ()
+    longest = longest_duration(authority, snapshot, None)
+    return warnings(warnings_about_authority(signer, longest, now=now), reason=FLAWED_CERTIFICATE)
 
 
 def signing_secret(

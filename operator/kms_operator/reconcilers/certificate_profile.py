@@ -4,7 +4,8 @@
 `OwnershipValidated` whether clients must prove control of names, `Published` whether the Secret for users exists,
 `CertManagerIssuer` whether its issuers for cert-manager exist, `NamespacesSeparated` whether each namespace has an
 account of its own with them, `OpenEnrollment` whether an open profile is allowed in its namespace, `Warnings` which
-parts have no effect, and `Ready` whether the server can issue.
+parts have no effect, `DurationShortened` whether certificates end with their CA, and `Ready` whether the server can
+issue.
 """
 
 from __future__ import annotations
@@ -36,12 +37,14 @@ from kms_operator.plan import (
     Event,
     Manifest,
     Plan,
+    earliest,
     merge_conditions,
     not_ready,
     ready,
     transition_events,
 )
 from kms_operator.reconcilers import certmanager_issuers
+from kms_operator.reconcilers.authority_limits import shortening, warnings_about_usages
 from kms_operator.reconcilers.client_namespaces import (
     INVALID_RULES,
     separation,
@@ -92,6 +95,8 @@ def plan(profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entr
     policy = snapshot.policy(profile.spec.policy_ref, namespace=namespace)
     authority = snapshot.authority(profile.spec.issuer_ref, namespace=namespace)
     is_ready, references, *warned = _check(profile, policy, authority, snapshot)
+    shortened, changes_at = shortening(profile, authority, now=now) if authority is not None else (None, None)
+    warned += [shortened] if shortened else []
     published, secrets, repaired = _publish(profile, authority, snapshot)
     issuers = certmanager_issuers.plan_issuers(profile, snapshot)
     requested = [issuers.condition] if issuers.condition else []
@@ -128,7 +133,7 @@ def plan(profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entr
             *issued,
             *suspension_events(profile.status.suspended_namespaces, suspended),
         ),
-        requeue_at=now + RESYNC if incomplete else None,
+        requeue_at=earliest(changes_at, now + RESYNC if incomplete else None),
     )
 
 
@@ -189,7 +194,8 @@ def _check(
     except _Refused as refusal:
         return refusal.update, resolved
     enrolling = ready(READY, f"ACME clients enroll at {_url(profile, snapshot)}")
-    warned = warnings(warnings_of_profile(profile, left))
+    usages = warnings_about_usages(profile, authority) if authority is not None else ()
+    warned = warnings((*warnings_of_profile(profile, left), *usages))
     return enrolling, _not_offered(profile, snapshot) or resolved, *warned
 
 

@@ -30,6 +30,8 @@ async def server() -> AsyncIterator[Server]:
 def installed(server: Server) -> Secret:
     """The serving certificate, after the operator has made what an installation needs."""
     plan = installation.plan(None, snapshot_of(), now=server.world.clock(), entropy=entropy())
+    authority: Secret
+    serving: Secret
     _, authority, serving = (stored(each) for each in objects(plan.apply))
     assert authority.metadata.namespace == RELEASE
     server.world.secrets.put(authority)
