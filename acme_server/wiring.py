@@ -154,7 +154,7 @@ class Services:
         def authority_ends(profile: Key) -> datetime:
             """When the last certificate of the profile has ended, which is a year from now or when its CA ends."""
             resource = configuration.profiles.get(*profile)
-            issuer = resource and configuration.authorities.get(profile[0], resource.spec.issuer_ref.name)
+            issuer = resource and configuration.authorities.get(profile[0], resource.issuer_name)
             in_a_year = clock() + AFTER_COMPROMISE
             return min(in_a_year, (issuer and issuer.status.not_after) or in_a_year)
 

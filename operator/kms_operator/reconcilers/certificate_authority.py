@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from kms.clock import Entropy
+from kms.contract import TRUST_PUBLISHED
 from kms.pki.ca import (
     AlternateChain,
     InvalidAuthority,
@@ -70,7 +71,6 @@ ANOTHER = "AnotherCertificateAuthority"
 FLAWED_CERTIFICATE = "FlawedCertificate"
 ALTERNATE_CHAINS = "AlternateChains"
 REVOCATION_LIST = "RevocationList"
-TRUST_PUBLISHED = "TrustPublished"
 """Conditions beside Ready; `kms_operator.reconcilers.trust_distribution` states TrustPublished."""
 
 

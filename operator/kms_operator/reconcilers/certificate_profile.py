@@ -51,6 +51,7 @@ from kms_operator.reconcilers.client_namespaces import (
     suspended_namespaces,
     suspension_events,
 )
+from kms_operator.reconcilers.issuer_change import TrustedRoots, issuer_in_force, trusted_roots
 from kms_operator.reconcilers.kept_keys import kept_authority
 from kms_operator.reconcilers.rules_without_effect import (
     NOTHING_ALLOWED,
@@ -97,7 +98,8 @@ def plan(profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entr
     is_ready, references, *warned = _check(profile, policy, authority, snapshot)
     shortened, changes_at = shortening(profile, authority, now=now) if authority is not None else (None, None)
     warned += [shortened] if shortened else []
-    published, secrets, repaired = _publish(profile, authority, snapshot)
+    roots = trusted_roots(profile, authority, now=now)
+    published, secrets, repaired = _publish(profile, roots, snapshot)
     issuers = certmanager_issuers.plan_issuers(profile, snapshot)
     requested = [issuers.condition] if issuers.condition else []
     openness = _openness(profile, snapshot)
@@ -115,6 +117,9 @@ def plan(profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entr
     old = profile.status.conditions
     status = ProfileStatus(
         observed_generation=profile.metadata.generation,
+        issuer_ref=issuer_in_force(profile, authority, snapshot),
+        root=roots.root,
+        former_roots=roots.former,
         directory_url=_url(profile, snapshot) if acme else None,
         suspended_namespaces=suspended,
         conditions=merge_conditions(old, updates, generation=profile.metadata.generation, now=now),
@@ -133,7 +138,7 @@ def plan(profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entr
             *issued,
             *suspension_events(profile.status.suspended_namespaces, suspended),
         ),
-        requeue_at=earliest(changes_at, now + RESYNC if incomplete else None),
+        requeue_at=earliest(changes_at, roots.until, now + RESYNC if incomplete else None),
     )
 
 
@@ -151,18 +156,21 @@ def _refuse(profile: CertificateProfile, update: ConditionUpdate, *, now: dateti
     old, generation = profile.status.conditions, profile.metadata.generation
     status = ProfileStatus(
         observed_generation=generation,
+        issuer_ref=profile.status.issuer_ref,
+        root=profile.status.root,
+        former_roots=profile.status.former_roots,
         conditions=merge_conditions(old, (update,), generation=generation, now=now),
     )
     return Plan(status=status, events=transition_events(old, update))
 
 
-def directory_secret(profile: CertificateProfile, authority: CertificateAuthority | None, snapshot: Snapshot) -> Secret:
-    """Build the Secret `<profile>-acme`: the directory, its CA, and the chain of issued certificates."""
+def directory_secret(profile: CertificateProfile, roots: TrustedRoots, snapshot: Snapshot) -> Secret:
+    """Build the Secret `<profile>-acme`: the directory, its CA, the chain of issued certificates, and former roots."""
     data = {DIRECTORY_URL: _url(profile, snapshot).encode()}
     if anchor := trust_anchor(snapshot):
         data[CA_CERTIFICATE] = anchor
-    if authority is not None and authority.status.chain:
-        data[CHAIN] = authority.status.chain.encode()
+    if roots.chain:
+        data[CHAIN] = roots.chain.encode()
     name = directory_secret_name(profile.metadata.name)
     return user_secret(name, component=DIRECTORY, owner=profile, kind=PROFILES, data=data)
 
@@ -346,10 +354,10 @@ def _ownership(acme: AcmeEnrollment) -> ConditionUpdate:
 
 
 def _publish(
-    profile: CertificateProfile, authority: CertificateAuthority | None, snapshot: Snapshot
+    profile: CertificateProfile, roots: TrustedRoots, snapshot: Snapshot
 ) -> tuple[ConditionUpdate, tuple[Manifest, ...], tuple[Event, ...]]:
     """Return the condition of the Secret for users, what to write, and the Event of a correction."""
-    wanted = directory_secret(profile, authority, snapshot)
+    wanted = directory_secret(profile, roots, snapshot)
     name = wanted.metadata.name
     existing = snapshot.secret(profile.metadata.namespace, name)
     if existing is not None and not is_owned_by(existing, profile):
