@@ -29,6 +29,9 @@ class Metrics:
             self._histogram("request_duration_seconds", "Time to answer a request.", _REQUEST_SECONDS, "route").labels
         )
         self._orders = cache(self._counter("orders", "Orders by outcome.", "outcome").labels)
+        self._shortened = self._counter(
+            "certificates_shortened", "Certificates that end with their CA, before the duration of the profile."
+        )
         self._validations = cache(
             self._histogram(
                 "validation_duration_seconds", "Time to validate a challenge.", _REQUEST_SECONDS, "type", "result"
@@ -86,6 +89,10 @@ class Metrics:
     def count_order(self, outcome: str) -> None:
         """Count an order that was `created` or `refused`, or became `valid` or `invalid`."""
         self._orders(outcome).inc()
+
+    def count_shortened(self) -> None:
+        """Count a certificate that ends with its CA, before its duration is over."""
+        self._shortened.inc()
 
     def observe_validation(self, type_: str, result: str, seconds: float) -> None:
         """Record a validation: `valid`, or the problem type of its last failure."""

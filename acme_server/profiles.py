@@ -105,7 +105,7 @@ class Profiles:
         other = None if contents is None else self._profiles.get(profile.namespace, contents.name)
         if other is None:
             return profile.authority
-        return self._authorities.get(profile.namespace, other.spec.issuer_ref.name) or profile.authority
+        return self._authorities.get(profile.namespace, other.issuer_name) or profile.authority
 
     def order_profiles(self, profile: Profile) -> Mapping[str, str]:
         """The names that the directory offers for new orders, each with its description."""
@@ -174,7 +174,7 @@ class Profiles:
     def _compile_once(self, resource: CertificateProfile, acme: AcmeEnrollment) -> Profile:
         namespace, name = resource.metadata.namespace, resource.metadata.name
         policy = self._policies.get(namespace, resource.spec.policy_ref.name)
-        authority = self._authorities.get(namespace, resource.spec.issuer_ref.name)
+        authority = self._authorities.get(namespace, resource.issuer_name)
         if policy is None or authority is None:
             raise Unavailable(
                 f"Profile {namespace}/{name} refers to a policy or CA that is missing or unreadable.",

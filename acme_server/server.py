@@ -16,14 +16,14 @@ from acme_server.informers import Informers
 from acme_server.metrics import Metrics
 from acme_server.nonces import Nonces
 from acme_server.replicas import Replicas
-from acme_server.settings import ServerSettings, default_http_url
+from acme_server.settings import ServerSettings
 from acme_server.tasks import Work, run_together
 from acme_server.urls import URLs
 from acme_server.wiring import Configuration, Environment, Services, Validation
 from kms.clock import system_clock, system_entropy
 from kms.cluster.client import Cluster
 from kms.cluster.leader_election import LeaderElection
-from kms.contract import lease_name
+from kms.contract import default_http_url, lease_name
 from kms.resources.core import Secret
 from kms.resources.credentials import EABCredential
 from kms.resources.profiles import CertificateProfile
@@ -79,7 +79,7 @@ class Server:
         replica = f"{socket.gethostname()}:{settings.listen.port}"
         urls = URLs(
             settings.external_url,
-            http_url=settings.http_url or default_http_url(settings.external_url, settings.http_listen),
+            http_url=settings.http_url or default_http_url(settings.external_url, settings.http_listen.port),
         )
         services = Services.build(
             cluster,
@@ -131,7 +131,9 @@ class Server:
             metrics=metrics,
             readiness=readiness,
         )
-        plain = plain_application(crls=services.crls, metrics=metrics, readiness=readiness)
+        plain = plain_application(
+            crls=services.crls, serving_authority=services.serving_authority, metrics=metrics, readiness=readiness
+        )
         internal = internal_application(replicas=replicas, metrics=metrics, readiness=readiness)
         return cls(
             acme=acme,

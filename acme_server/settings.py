@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from kms.address import Address, Network
 from kms.connections import ConnectionLimits
@@ -32,8 +31,8 @@ class ServerSettings(Settings):
     `tls_certificate` and `tls_private_key` are both set or both None; without them the certificate comes from the
     Secret `serving_secret` of the release namespace. `peer_service` names the Service whose EndpointSlices list the
     other replicas; None: there are none. `http_url` is the URL of `http_listen` in certificates; None:
-    `default_http_url`. `token_directory` is where the operator writes the token of the server's ServiceAccount; None:
-    the server has an identity of its own.
+    `kms.contract.default_http_url`. `token_directory` is where the operator writes the token of the server's
+    ServiceAccount; None: the server has an identity of its own.
 
     `maximum_orders`, `maximum_accounts` and `maximum_order_bytes`, which is what all orders take, are limits of the
     cluster, before etcd is full. `namespace_share` and `account_share`, from 0 to 1, are what one namespace may use of
@@ -55,13 +54,3 @@ class ServerSettings(Settings):
     account_share: float = 0.5
     token_directory: Path | None = None
     validation: ValidationSettings = ValidationSettings()
-
-
-def default_http_url(external_url: str, http_listen: Address) -> str:
-    """The URL of the server without TLS, on the host of the external URL.
-
-    If that names a port, clients reach the server directly, on the port of `http_listen`; else on the standard port.
-    """
-    parts = urlsplit(external_url)
-    host = parts.netloc.removesuffix(f":{parts.port}")
-    return f"http://{host}" if parts.port is None else f"http://{host}:{http_listen.port}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
-from kms.contract import ACME_PATH, directory_url, profile_url
+from kms.contract import ACME_PATH, KEY_ID, ca_certificate_url, directory_url, profile_url, revocation_list_url
 from kms.resources import ACMEAccount, ACMEOrder
 
 _NAMESPACE = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
@@ -19,7 +19,6 @@ _ORDER = r"[a-z2-7]{26,63}"
 _POSITION = r"0|[1-9][0-9]{0,2}"
 _CURSOR = r"[A-Za-z0-9_-]{1,1024}"
 _AUTHORITY = _PROFILE
-_KEY_ID = r"[0-9a-f]{2,128}"
 
 PROFILE = f"{ACME_PATH}/{{namespace:{_NAMESPACE}}}/{{profile:{_PROFILE}}}"
 DIRECTORY = f"{PROFILE}/directory"
@@ -43,8 +42,8 @@ RENEWAL_INFO = f"{PROFILE}/renewal-info/{{certificate:[^/]{{1,256}}}}"
 
 REVOCATION_LIST = f"/crl/{{namespace:{_NAMESPACE}}}/{{authority:{_AUTHORITY}}}.crl"
 CA_CERTIFICATE = f"/ca/{{namespace:{_NAMESPACE}}}/{{authority:{_AUTHORITY}}}.crt"
-REVOCATION_LIST_OF_KEY = f"/crl/{{namespace:{_NAMESPACE}}}/{{authority:{_AUTHORITY}}}/{{key:{_KEY_ID}}}.crl"
-CERTIFICATE_OF_KEY = f"/ca/{{namespace:{_NAMESPACE}}}/{{authority:{_AUTHORITY}}}/{{key:{_KEY_ID}}}.crt"
+REVOCATION_LIST_OF_KEY = f"/crl/{{namespace:{_NAMESPACE}}}/{{authority:{_AUTHORITY}}}/{{key:{KEY_ID}}}.crl"
+CERTIFICATE_OF_KEY = f"/ca/{{namespace:{_NAMESPACE}}}/{{authority:{_AUTHORITY}}}/{{key:{KEY_ID}}}.crt"
 """The URLs in certificates, those without a key in certificates of earlier releases.
 
 A CA that is created with another key under the name of a deleted one must not answer for that.
@@ -66,12 +65,6 @@ class AccountLink(NamedTuple):
     namespace: str
     profile: str
     account: str
-
-
-def _of_key(namespace: str, authority: str, key_id: str | None) -> str:
-    # An imported CA may have an identifier of any length.
-    is_short = key_id is not None and re.fullmatch(_KEY_ID, key_id)
-    return f"{namespace}/{authority}/{key_id}" if is_short else f"{namespace}/{authority}"
 
 
 class URLs:
@@ -101,15 +94,12 @@ class URLs:
         return f"{self.profile(namespace, profile)}/{name}"
 
     def revocation_list(self, namespace: str, authority: str, key_id: str | None = None) -> str:
-        """The list of what the CertificateAuthority has revoked; for certificates, so by HTTP (RFC 5280, 4.2.1.13).
-
-        `key_id`, in hexadecimal, is that of the key that signs the certificate; None: it has none.
-        """
-        return f"{self._http_url}/crl/{_of_key(namespace, authority, key_id)}.crl"
+        """The list of what the CertificateAuthority has revoked (see kms.contract)."""
+        return revocation_list_url(self._http_url, namespace, authority, key_id)
 
     def ca_certificate(self, namespace: str, authority: str, key_id: str | None = None) -> str:
-        """The certificate of the CertificateAuthority with that key; for certificates, so by HTTP."""
-        return f"{self._http_url}/ca/{_of_key(namespace, authority, key_id)}.crt"
+        """The certificate of the CertificateAuthority with that key (see kms.contract)."""
+        return ca_certificate_url(self._http_url, namespace, authority, key_id)
 
     def account(self, account: ACMEAccount) -> str:
         """The account's URL: its `kid`."""

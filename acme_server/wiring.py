@@ -13,6 +13,7 @@ from acme_server.accounts.service import Accounts
 from acme_server.certificates.crl import CRLs, RevocationCounter
 from acme_server.certificates.renewal_info import Renewals
 from acme_server.certificates.revocation import Revocations
+from acme_server.certificates.serving_authority import ServingAuthority
 from acme_server.metrics import Metrics
 from acme_server.orders.authorization_reuse import AuthorizationReuse
 from acme_server.orders.caa import CAA
@@ -51,6 +52,7 @@ from kms.resources.meta import Key
 from kms.resources.orders import ChallengeType
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import CertificateProfile
+from kms.resources.secret_names import serving_authority_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +118,7 @@ class Services:
     renewals: Renewals
     revocations: Revocations
     crls: CRLs
+    serving_authority: ServingAuthority
     worker: Worker
     cancellation: Cancellation
     caa: CAA
@@ -161,7 +164,7 @@ class Services:
         def authority_ends(profile: Key) -> datetime:
             """When the last certificate of the profile has ended, which is a year from now or when its CA ends."""
             resource = configuration.profiles.get(*profile)
-            issuer = resource and configuration.authorities.get(profile[0], resource.spec.issuer_ref.name)
+            issuer = resource and configuration.authorities.get(profile[0], resource.issuer_name)
             in_a_year = clock() + AFTER_COMPROMISE
             return min(in_a_year, (issuer and issuer.status.not_after) or in_a_year)
 
@@ -299,6 +302,12 @@ class Services:
                 issuers=issuers,
                 # Before the watches have begun, the indexes themselves are incomplete.
                 outage_seconds=state.outage_seconds,
+                clock=clock,
+            ),
+            serving_authority=ServingAuthority(
+                secrets=configuration.secrets,
+                namespace=settings.namespace,
+                name=serving_authority_name(settings.service_name),
                 clock=clock,
             ),
             worker=worker,

@@ -5,6 +5,7 @@ The names of Secrets are in kms.resources.secret_names, those of the metrics of 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
@@ -15,6 +16,8 @@ from kms.resources.meta import condition
 from kms.resources.profiles import AcmeEnrollment, CertificateProfile
 from kms.resources.secret_names import SERVICE_NAME, nonce_secret_name, serving_secret_name
 
+_PORT = re.compile(r":[0-9]+$")
+
 Program = Literal["server", "operator"]
 
 READY = "Ready"
@@ -22,8 +25,25 @@ READY = "Ready"
 
 OPEN_ENROLLMENT = "OpenEnrollment"
 """The condition of an open CertificateProfile: whether its namespace may have one (`AcmeEnrollment.is_open`)."""
+WARNINGS = "Warnings"
+"""The condition that is True while a part of a resource has no effect. Ready does not depend on it."""
+DURATION_SHORTENED = "DurationShortened"
+"""The condition that is True while certificates of a profile, or that of an order, end with their CA."""
+TRUST_PUBLISHED = "TrustPublished"
+"""The condition of a CertificateAuthority: whether its root is published as spec.trust says."""
+WAITING_FOR_CERTIFICATE = "WaitingForCertificate"
+"""Its reason before the CA has a root."""
 UNREADABLE = "Unreadable"
 """The reason of Ready and of Events where an object, or one that it refers to, does not fit its model."""
+
+SERVING_LIST_PATH, SERVING_CA_PATH = "/crl/serving.crl", "/ca/serving.crt"
+"""The revocation list and the certificate of the CA of the server's own certificate."""
+KEY_ID = r"[0-9a-f]{2,128}"
+"""Key identifiers that URLs of revocation lists and CA certificates have, as a regular expression."""
+DEFAULT_HTTP_PORT = 8080
+"""The port of --http-listen by default."""
+
+LONGEST_REST = timedelta(hours=1)
 
 ACME_PATH = "/acme"
 """What the paths of all profiles begin with."""
@@ -79,6 +99,43 @@ def profile_url(external_url: str, namespace: str, profile: str) -> str:
 def directory_url(external_url: str, namespace: str, profile: str) -> str:
     """The ACME directory of a profile."""
     return f"{profile_url(external_url, namespace, profile)}/directory"
+
+
+def minimum_rest(duration: timedelta) -> timedelta:
+    """The least that a CA must have left to issue certificates of that duration: a tenth of it, at most an hour.
+
+    Clients renew certificates before they end, so shorter ones would be renewed all the time.
+    """
+    return min(LONGEST_REST, duration / 10)
+
+
+def default_http_url(external_url: str, http_port: int) -> str:
+    """The URL of the server without TLS, on the host of the external URL.
+
+    If that names a port, clients reach the server directly, on `http_port`; else on the standard port.
+    """
+    host = external_url.removeprefix("https://")
+    port = _PORT.search(host)
+    return f"http://{host}" if port is None else f"http://{host[: port.start()]}:{http_port}"
+
+
+def revocation_list_url(http_url: str, namespace: str, authority: str, key_id: str | None) -> str:
+    """The revocation list of a CertificateAuthority; for certificates, so by HTTP (RFC 5280, 4.2.1.13).
+
+    `key_id`, in hexadecimal, is that of the key that signs the certificate; None: it has none.
+    """
+    return f"{http_url}/crl/{_of_key(namespace, authority, key_id)}.crl"
+
+
+def ca_certificate_url(http_url: str, namespace: str, authority: str, key_id: str | None) -> str:
+    """The certificate of a CertificateAuthority with that key; for certificates, so by HTTP (RFC 5280, 4.2.2.1)."""
+    return f"{http_url}/ca/{_of_key(namespace, authority, key_id)}.crt"
+
+
+def _of_key(namespace: str, authority: str, key_id: str | None) -> str:
+    # An imported CA may have an identifier of any length.
+    is_short = key_id is not None and re.fullmatch(KEY_ID, key_id)
+    return f"{namespace}/{authority}/{key_id}" if is_short else f"{namespace}/{authority}"
 
 
 def may_enroll(profile: CertificateProfile) -> bool:

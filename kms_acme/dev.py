@@ -35,11 +35,11 @@ PROGRAMS: tuple[Program, ...] = ("operator", "server")
 
 _OF_BOTH = (
     "external_url", "namespace", "watch_namespaces", "serving_secret", "service_name", "deletion_retention",
-    "log_format", "log_level",
+    "log_format", "log_level", "http_url",
 )  # fmt: skip
 _OF: Mapping[str, tuple[str, ...]] = {
     "server": (
-        "listen", "http_listen", "http_url", "metrics_listen", "tls_certificate", "tls_private_key", "dns_servers",
+        "listen", "http_listen", "metrics_listen", "tls_certificate", "tls_private_key", "dns_servers",
         "http01_port", "tls_alpn01_port", "validation_allow", "validation_deny", "maximum_orders",
         "maximum_order_bytes", "maximum_accounts", "namespace_share", "account_share", "maximum_connections",
         "maximum_connections_per_address", "proxy_networks", "peer_service",

@@ -45,7 +45,7 @@ OPTIONS = {
     "--external-url": BOTH,
     "--listen": SERVER,
     "--http-listen": SERVER,
-    "--http-url": SERVER,
+    "--http-url": BOTH,
     "--tls-certificate": SERVER,
     "--tls-private-key": SERVER,
     "--metrics-listen": BOTH,

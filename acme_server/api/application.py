@@ -33,12 +33,14 @@ from acme_server.api.context import (
     PROFILES,
     RENEWALS,
     REVOCATIONS,
+    SERVING_AUTHORITY,
     URLS,
 )
 from acme_server.api.health import READINESS, Readiness
 from acme_server.api.middleware import edge, plain_edge
 from acme_server.api.routing import Route
 from acme_server.certificates.crl import CRLs
+from acme_server.certificates.serving_authority import ServingAuthority
 from acme_server.metrics import Metrics
 from acme_server.nonces import Nonces
 from acme_server.replicas import PATH, Replicas
@@ -93,16 +95,20 @@ def acme_application(
     application[PROFILES] = services.profiles
     application[REVOCATIONS] = services.revocations
     application[CRLS] = services.crls
+    application[SERVING_AUTHORITY] = services.serving_authority
     _add(application, ROUTES)
     return application
 
 
-def plain_application(*, crls: CRLs, metrics: Metrics, readiness: Readiness) -> web.Application:
+def plain_application(
+    *, crls: CRLs, serving_authority: ServingAuthority, metrics: Metrics, readiness: Readiness
+) -> web.Application:
     """The application without TLS: CRLs and CA certificates."""
     application = web.Application(middlewares=[plain_edge], client_max_size=MAXIMUM_BODY)
     application[METRICS] = metrics
     application[READINESS] = readiness
     application[CRLS] = crls
+    application[SERVING_AUTHORITY] = serving_authority
     _add(application, crl.ROUTES)
     return application
 

@@ -10,6 +10,7 @@ from acme_server.api.authentication import Authenticator
 from acme_server.certificates.crl import CRLs
 from acme_server.certificates.renewal_info import Renewals
 from acme_server.certificates.revocation import Revocations
+from acme_server.certificates.serving_authority import ServingAuthority
 from acme_server.metrics import Metrics
 from acme_server.nonces import Nonces
 from acme_server.orders.service import Orders
@@ -27,3 +28,4 @@ PROFILES = web.AppKey("profiles", Profiles)
 REVOCATIONS = web.AppKey("revocations", Revocations)
 METRICS = web.AppKey("metrics", Metrics)
 CRLS = web.AppKey("crls", CRLs)
+SERVING_AUTHORITY = web.AppKey("serving_authority", ServingAuthority)

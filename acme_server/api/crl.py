@@ -13,9 +13,10 @@ from aiohttp.http_writer import StreamWriter
 from aiohttp.payload import Payload
 
 from acme_server import urls
-from acme_server.api.context import CRLS
+from acme_server.api.context import CRLS, SERVING_AUTHORITY
 from acme_server.api.routing import get
 from acme_server.certificates.crl import DERFile
+from kms.contract import SERVING_CA_PATH, SERVING_LIST_PATH
 
 LIST_TYPE = "application/pkix-crl"
 CERTIFICATE_TYPE = "application/pkix-cert"
@@ -39,6 +40,16 @@ async def certificate(request: web.Request) -> web.Response:
     """Read the certificate of a CA."""
     document = request.app[CRLS].ca_certificate(*_authority_in(request), _key_in(request))
     return _answer(request, document, CERTIFICATE_TYPE, age=_CERTIFICATE_AGE)
+
+
+async def serving_list(request: web.Request) -> web.Response:
+    """Read the CRL of the CA of the server's own certificate."""
+    return _answer(request, request.app[SERVING_AUTHORITY].revocation_list(), LIST_TYPE, age=_LIST_AGE)
+
+
+async def serving_certificate(request: web.Request) -> web.Response:
+    """Read the certificate of that CA."""
+    return _answer(request, request.app[SERVING_AUTHORITY].certificate(), CERTIFICATE_TYPE, age=_CERTIFICATE_AGE)
 
 
 def _authority_in(request: web.Request) -> tuple[str, str]:
@@ -95,4 +106,6 @@ ROUTES = (
     get(urls.REVOCATION_LIST_OF_KEY, revocation_list),
     get(urls.CA_CERTIFICATE, certificate),
     get(urls.CERTIFICATE_OF_KEY, certificate),
+    get(SERVING_LIST_PATH, serving_list),
+    get(SERVING_CA_PATH, serving_certificate),
 )

@@ -25,7 +25,7 @@ from acme_server.orders import policy, transitions
 from acme_server.orders.authorization_reuse import AuthorizationReuse
 from acme_server.orders.caa import CAA
 from acme_server.orders.certificate_template import left_out, template
-from acme_server.orders.lifetimes import base_time, is_fresh, is_over
+from acme_server.orders.lifetimes import base_time, is_fresh, is_over, shortened_from
 from acme_server.orders.policy import Objection
 from acme_server.orders.spec_admission import admit_spec
 from acme_server.problems import AccountNotValid, NotFound, ProblemType, Refused, Unavailable
@@ -38,11 +38,12 @@ from acme_server.state.weight import weigh_issuance
 from acme_server.tasks import in_thread_if_large
 from acme_server.urls import URLs
 from kms.clock import Clock
+from kms.contract import DURATION_SHORTENED, minimum_rest
 from kms.issuers import Issuer, IssuerNotReady, Issuers
 from kms.pki.csr import CertificateRequest
 from kms.pki.keys import fingerprint
 from kms.resources.accounts import ACMEAccount
-from kms.resources.meta import key_of
+from kms.resources.meta import is_true, key_of
 from kms.resources.orders import ACMEOrder, StoredProblem
 
 logger = logging.getLogger(__name__)
@@ -218,7 +219,7 @@ class OrderFinalization:
         started = self._timer()
         now = self._clock()
         try:
-            issuer = self._issuer(profile, now)
+            issuer = self._issuer(profile, order, now)
             leaf = template(
                 order, request, profile, base=_base(order, now), ca_not_after=issuer.not_after, urls=self._urls
             )
@@ -236,9 +237,18 @@ class OrderFinalization:
         omitted = left_out(request, leaf)
         finished = await self._orders.change(
             order,
-            partial(transitions.issued, digest=request.digest, certificate=certificate, left_out=omitted, now=now),
+            partial(
+                transitions.issued,
+                digest=request.digest,
+                certificate=certificate,
+                left_out=omitted,
+                shortened_from=shortened_from(order, certificate, profile.duration),
+                now=now,
+            ),
         )
         self._metrics.count_order("valid")
+        if is_true(finished.status.conditions, DURATION_SHORTENED):
+            self._metrics.count_shortened()
         logger.info(
             "certificate issued",
             extra={
@@ -252,10 +262,12 @@ class OrderFinalization:
         )
         return finished
 
-    def _issuer(self, profile: Profile, now: datetime) -> Issuer:
+    def _issuer(self, profile: Profile, order: ACMEOrder, now: datetime) -> Issuer:
         issuer = self._issuers.of(profile.authority)
         if issuer.not_after <= now:
             raise IssuerNotReady("the CA's certificate has expired")
+        if order.spec.not_after is None and issuer.not_after - now < minimum_rest(profile.duration):
+            raise IssuerNotReady("the CA's certificate, or one above it, ends too soon")
         return issuer
 
     async def _wait_for_issuer(self, order: ACMEOrder, why: str) -> ACMEOrder:

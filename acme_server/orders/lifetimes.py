@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from acme_server.model import Profile
-from acme_server.problems import ProblemType, Refused
+from acme_server.problems import ProblemType, Refused, Unavailable
+from kms.contract import minimum_rest
+from kms.issuers import Issued
 from kms.resources.durations import format_duration
 from kms.resources.orders import ACMEOrder, Authorization, Authorized
 
@@ -15,6 +17,8 @@ SKEW = timedelta(minutes=5)
 BACKDATE = timedelta(seconds=60)
 """How long before the request the validity of a certificate begins, for clients whose clocks are slow."""
 
+_RENEWAL = 60
+"""Retry-After while a CA is about to end, in seconds."""
 _FRESH = timedelta(minutes=5)
 _FRESH_SHARE = 20
 
@@ -120,6 +124,20 @@ def base_time(order: ACMEOrder, *, created: datetime) -> datetime:
 def is_fresh(base: datetime, duration: timedelta, *, now: datetime) -> bool:
     """Whether validity may be counted from `base`: the certificate loses only a little of its lifetime."""
     return now - base <= min(_FRESH, duration / _FRESH_SHARE)
+
+
+def shortened_from(order: ACMEOrder, certificate: Issued, duration: timedelta) -> timedelta | None:
+    """The duration that the certificate lacks a part of, because its CA ends before; None if it has all of it."""
+    lasts = certificate.not_after - certificate.not_before
+    is_shortened = order.spec.not_after is None and lasts < duration - timedelta(seconds=1)
+    return duration if is_shortened else None
+
+
+def require_rest(not_after: datetime | None, profile: Profile, *, now: datetime) -> None:
+    """Raise Unavailable if the CA ends too soon for a certificate without a requested end: it may be renewed."""
+    last = profile.authority.status.not_after
+    if not_after is None and last is not None and last - now < minimum_rest(profile.duration):
+        raise Unavailable("The certificate of the issuing CA ends too soon.", _RENEWAL)
 
 
 def is_usable(authorization: Authorization, *, now: datetime) -> bool:

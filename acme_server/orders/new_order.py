@@ -106,6 +106,7 @@ class NewOrders:
             names = await in_thread_if_large(identifiers.normalise, wanted.identifiers, size=size)
             self._admit_names(names, chosen, caller)
             dates = lifetimes.requested_validity(wanted.not_before, wanted.not_after, chosen.profile, now=now)
+            lifetimes.require_rest(dates[1], chosen.profile, now=now)
             predecessor = None
             if wanted.replaces is not None:
                 predecessor = find_predecessor(self._certificates, caller, wanted.replaces, names)

@@ -21,9 +21,10 @@ from msgspec.structs import replace
 from acme_server.model import ChallengeId, Failed, Outcome, Valid
 from acme_server.orders.lifetimes import authorization_expires, is_over, is_usable
 from acme_server.problems import NotFound, ProblemType, Refused
-from kms.contract import READY
+from kms.contract import DURATION_SHORTENED, READY
 from kms.issuers import Issued
 from kms.pki.crl import KEY_COMPROMISE
+from kms.resources.durations import format_duration
 from kms.resources.meta import Condition, with_condition
 from kms.resources.orders import OPEN_STATES as OPEN_STATES
 from kms.resources.orders import (
@@ -256,9 +257,17 @@ def accepted(order: ACMEOrder, request: bytes, digest: str, *, now: datetime) ->
 
 
 def issued(
-    order: ACMEOrder, digest: str, certificate: Issued, *, left_out: Sequence[str] = (), now: datetime
+    order: ACMEOrder,
+    digest: str,
+    certificate: Issued,
+    *,
+    left_out: Sequence[str] = (),
+    shortened_from: timedelta | None = None,
+    now: datetime,
 ) -> ACMEOrder:
     """Keep the certificate (ready or processing to valid), and what was `left_out` of it.
+
+    `shortened_from` is the duration that it should have had.
 
     An order that already has one keeps it: that is the one which is handed out. Raises Refused (orderNotReady)
     where the order has moved on with another CSR, or must not be issued any more.
@@ -288,12 +297,31 @@ def issued(
         not_before=certificate.not_before,
         not_after=certificate.not_after,
         left_out=tuple(left_out),
-        conditions=with_condition(order.status.conditions, ready),
+        conditions=_shortened(with_condition(order.status.conditions, ready), certificate, shortened_from, now=now),
     )
 
 
 def _but_not(left_out: Sequence[str]) -> str:
     return " Not all that the request asked for was certified; status.leftOut has the rest." if left_out else ""
+
+
+def _shortened(
+    conditions: tuple[Condition, ...], certificate: Issued, duration: timedelta | None, *, now: datetime
+) -> tuple[Condition, ...]:
+    """The conditions, with DurationShortened if the certificate should have lasted for `duration`."""
+    if duration is None:
+        return conditions
+    shortened = Condition(
+        type=DURATION_SHORTENED,
+        status="True",
+        reason="CertificateAuthorityEnds",
+        message=(
+            f"The certificate ends at {certificate.not_after:%Y-%m-%dT%H:%M:%SZ} with its CA, before the duration of"
+            f" {format_duration(duration)} is over."
+        ),
+        last_transition_time=now,
+    )
+    return with_condition(conditions, shortened)
 
 
 def failed(order: ACMEOrder, problem: StoredProblem, *, reason: str, now: datetime) -> ACMEOrder:

@@ -196,7 +196,7 @@ class Programs:
         self._first_port, self._first_http_port = free_port(), free_port()
         self.operator = Program(
             "operator",
-            (*self._command("operator"), "--open-profiles-from=*"),
+            (*self._command("operator"), f"--http-url={self.http_url}", "--open-profiles-from=*"),
             metrics_port=free_port(),
             log=folder / "operator.log",
         )

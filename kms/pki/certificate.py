@@ -126,9 +126,9 @@ def sign_leaf(template: LeafTemplate, signer: Signer) -> x509.Certificate:
         .add_extension(_alternative_names(template.names), critical=len(subject) == 0)
     )
     if template.crl_url is not None and signer.signs_lists:
-        builder = builder.add_extension(_distribution_point(template.crl_url), critical=False)
+        builder = builder.add_extension(distribution_point(template.crl_url), critical=False)
     if template.ca_url is not None:
-        builder = builder.add_extension(_issuer_location(template.ca_url), critical=False)
+        builder = builder.add_extension(issuer_location(template.ca_url), critical=False)
     return sign(builder, signer.key)
 
 
@@ -265,13 +265,13 @@ def _alternative_names(names: tuple[Name, ...]) -> x509.SubjectAlternativeName:
     )
 
 
-def _distribution_point(url: str) -> x509.CRLDistributionPoints:
+def distribution_point(url: str) -> x509.CRLDistributionPoints:
     """The location of the CA's revocation list (RFC 5280, 4.2.1.13)."""
     place = x509.DistributionPoint([x509.UniformResourceIdentifier(url)], None, None, None)
     return x509.CRLDistributionPoints([place])
 
 
-def _issuer_location(url: str) -> x509.AuthorityInformationAccess:
+def issuer_location(url: str) -> x509.AuthorityInformationAccess:
     """The location of the CA's certificate (RFC 5280, 4.2.2.1)."""
     place = x509.UniformResourceIdentifier(url)
     return x509.AuthorityInformationAccess([x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, place)])

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from kms.resources.authorities import Subject
+from kms.resources.authorities import FormerRoot, Subject
 from kms.resources.meta import AllowedNamespaces, Condition, FreeForm, LocalRef, ObjectMeta, Struct, Time, check_depth
 
 OPEN_ACCOUNT_RETENTION = "720h"
@@ -152,9 +152,16 @@ class ProfileSpec(Struct, frozen=True, kw_only=True):
 
 
 class ProfileStatus(Struct, frozen=True, kw_only=True):
-    """Where clients enroll, which namespaces are suspended, and whether the profile is ready."""
+    """Where clients enroll, which namespaces are suspended, and whether the profile is ready.
+
+    `issuer_ref` is the CA that issues: it follows that of the spec once clients can know its root. `root` (PEM) is the
+    root that clients are told to trust, and `former_roots` are earlier ones that have not expired, the latest first.
+    """
 
     observed_generation: int | None = None
+    issuer_ref: LocalRef | None = None
+    root: str | None = None
+    former_roots: tuple[FormerRoot, ...] = ()
     directory_url: str | None = msgspec.field(default=None, name="directoryURL")
     suspended_namespaces: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
@@ -166,6 +173,11 @@ class CertificateProfile(Struct, frozen=True, kw_only=True):
     metadata: ObjectMeta
     spec: ProfileSpec
     status: ProfileStatus = ProfileStatus()
+
+    @property
+    def issuer_name(self) -> str:
+        """The name of the CA that issues, in the namespace of the profile."""
+        return (self.status.issuer_ref or self.spec.issuer_ref).name
 
     @property
     def cert_manager(self) -> CertManager | None:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from kms import logs
+from kms.contract import default_http_url
 from kms_acme.cli import options
 from kms_acme.cli.account import account
 from kms_acme.cli.operator_options import operator_in_pod, operator_options, operator_settings
@@ -72,6 +73,7 @@ def dev(**values: Any) -> None:
     and ClusterRoles.
     """
     values["external_url"] = values["external_url"] or f"https://localhost:{values['listen'].port}"
+    values["http_url"] = values["http_url"] or default_http_url(values["external_url"], values["http_listen"].port)
     server_settings(values)  # checks the combination of options before anything starts
     logs.configure(values["log_format"], values["log_level"])
     from kms_acme.dev import run  # noqa: PLC0415 - as above

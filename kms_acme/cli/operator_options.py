@@ -92,6 +92,7 @@ def operator_settings(values: Mapping[str, Any]) -> OperatorSettings:
     return OperatorSettings(
         **settings_of_both(values),
         lease_name=lease_name(values["service_name"], "operator"),
+        http_url=values["http_url"],
         server_identity=_server_identity(values),
         cert_manager_namespace=values["cert_manager_namespace"],
         cluster_issuers_from=values["cluster_issuers_from"],

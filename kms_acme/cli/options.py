@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from kms.contract import DELETION_RETENTION
+from kms.contract import DEFAULT_HTTP_PORT, DELETION_RETENTION
 from kms.resources.durations import format_duration, parse_duration
 from kms.resources.secret_names import SERVICE_NAME, serving_secret_name
 from kms_acme.cli.parameters import AddressType, DurationType, ExternalURLType
@@ -95,6 +95,13 @@ def shared_options(*, required: bool) -> Callable[[Command], Command]:
                     help="Base URL at which clients reach the server, such as https://acme.example.com. All URLs that"
                     " the server hands out begin with it."
                     + ("" if required else " Default: https://localhost with the port of --listen."),
+                ),
+                option(
+                    "--http-url",
+                    type=ExternalURLType("http"),
+                    help="Base URL at which the server serves revocation lists and CA certificates (--http-listen), as"
+                    " written into certificates. Default: the host of --external-url with port 80, or with the port of"
+                    f" --http-listen (operator: {DEFAULT_HTTP_PORT}) if --external-url has a port.",
                 ),
                 option(
                     "--serving-secret",

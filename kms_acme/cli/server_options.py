@@ -11,7 +11,7 @@ import click
 from acme_server.settings import ServerSettings, ValidationSettings
 from kms.connections import ConnectionLimits
 from kms_acme.cli.options import LOOPBACK, Command, apply_options, option, settings_of_both
-from kms_acme.cli.parameters import AddressType, DNSServerType, ExternalURLType, NetworkType
+from kms_acme.cli.parameters import AddressType, DNSServerType, NetworkType
 
 
 def server_options(command: Command, *, host: str = "") -> Command:
@@ -32,12 +32,6 @@ def server_options(command: Command, *, host: str = "") -> Command:
                 default=f"{host}:8080",
                 show_default=True,
                 help="HTTP address for revocation lists and CA certificates.",
-            ),
-            option(
-                "--http-url",
-                type=ExternalURLType("http"),
-                help="Base URL of --http-listen, as written into certificates. Default: the host of --external-url with"
-                " port 80, or with the port of --http-listen if --external-url has a port.",
             ),
             option(
                 "--tls-certificate",

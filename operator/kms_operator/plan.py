@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from kms.contract import READY
+from kms.contract import DURATION_SHORTENED, READY, WARNINGS
 from kms.resources.kinds import Kind
 from kms.resources.meta import Condition, Resource, Struct, condition, with_condition
 
+_ABNORMAL = frozenset({DURATION_SHORTENED, WARNINGS})
+"""Conditions that are True where something is wrong, and absent otherwise."""
 RESYNC = timedelta(seconds=60)
 """How often a resource is reconciled for which something is missing."""
 REREAD = timedelta(seconds=8)
@@ -157,7 +159,8 @@ def transition_events(old: Sequence[Condition], update: ConditionUpdate) -> tupl
     before = condition(old, update.type)
     if before is not None and (before.status, before.reason) == (update.status, update.reason):
         return ()
-    return (Event(update.reason, update.message, "Normal" if update.status == "True" else "Warning"),)
+    is_good = (update.status == "True") != (update.type in _ABNORMAL)
+    return (Event(update.reason, update.message, "Normal" if is_good else "Warning"),)
 
 
 def earliest(*moments: datetime | None) -> datetime | None:

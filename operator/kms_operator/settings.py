@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kms.address import Address
-from kms.contract import Settings, lease_name
+from kms.contract import DEFAULT_HTTP_PORT, Settings, default_http_url, lease_name
 from kms.resources.secret_names import SERVICE_NAME, serving_authority_name
 
 
@@ -39,6 +39,8 @@ class OperatorSettings(Settings):
 
     The DNS name of the Service `service_name` goes into the serving certificate. `lease_name` names the Lease of the
     release namespace by which one of several replicas is elected.
+    `http_url` is the URL at which the server serves revocation lists and CA certificates without TLS, for certificates;
+    None: `kms.contract.default_http_url`.
     `server_identity` None: the server has a token of its own.
     `cert_manager_namespace` is where cert-manager reads the Secrets of ClusterIssuers; profiles of
     `cluster_issuers_from`, and of the release namespace, may have issuers in other namespaces.
@@ -52,6 +54,7 @@ class OperatorSettings(Settings):
 
     metrics_listen: Address = Address("", 9091)
     lease_name: str = lease_name(SERVICE_NAME, "operator")
+    http_url: str | None = None
     server_identity: ServerIdentity | None = None
     cert_manager_namespace: str = "cert-manager"
     cluster_issuers_from: tuple[str, ...] = ()
@@ -60,6 +63,11 @@ class OperatorSettings(Settings):
     maximum_profiles_per_namespace: int = 100
     maximum_secrets: int = 5_000
     maximum_secrets_per_namespace: int = 1_000
+
+    @property
+    def locations(self) -> str:
+        """The base URL of revocation lists and CA certificates."""
+        return self.http_url or default_http_url(self.external_url, DEFAULT_HTTP_PORT)
 
     @property
     def serving_authority(self) -> str:

@@ -217,6 +217,9 @@ def _find_referring(kind: Kind[Any], key: Key, cache: ObjectIndex) -> Iterator[R
         yield from _each(PROFILES, profiles)
         for each in profiles:
             yield from _each(PROFILES, cache.by_index(PROFILES, indexes.ORDER_PROFILE, key_of(each)))
+            credentials = cache.by_index(CREDENTIALS, indexes.PROFILE, key_of(each))
+            # They say which of their names the policy does not allow.
+            yield from _each(CREDENTIALS, (narrowing for narrowing in credentials if narrowing.spec.names is not None))
     elif kind is PROFILES:
         yield from _each(PROFILES, cache.by_index(PROFILES, indexes.ORDER_PROFILE, key))
         yield from _each(CREDENTIALS, cache.by_index(CREDENTIALS, indexes.PROFILE, key))

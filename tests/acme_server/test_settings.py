@@ -1,7 +1,6 @@
 import pytest
 
-from acme_server.settings import default_http_url
-from kms.address import Address
+from kms.contract import default_http_url
 
 
 @pytest.mark.parametrize(
@@ -16,4 +15,4 @@ from kms.address import Address
     ],
 )
 def test_without_tls_the_server_is_reached_on_the_same_host(external_url: str, http_url: str) -> None:
-    assert default_http_url(external_url, Address("", 8080)) == http_url
+    assert default_http_url(external_url, 8080) == http_url

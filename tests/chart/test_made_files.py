@@ -16,7 +16,7 @@ from e2e.chart.helm import CHART, ROOT, Helm
 from e2e.cluster import Cluster
 from e2e.cluster.install import CRDS
 from e2e.stories.snippets import INSTALL, snippets
-from tests.support.charts import container, of_kind
+from tests.support.charts import of_kind
 
 
 def test_schema_and_readme_are_what_the_values_say() -> None:
@@ -60,8 +60,8 @@ def test_the_overlay_that_the_page_about_installation_shows_changes_what_it_says
         assert each["image"].startswith("registry.example.com/kms-acme:")
         urls = [arg for arg in each["args"] if arg.startswith("--external-url=")]
         assert urls == ["--external-url=https://acme.example.com"]
-    lists = [arg for arg in container(built, "server")["args"] if arg.startswith("--http-url=")]
-    assert lists == ["--http-url=http://acme.example.com"]
+        lists = [arg for arg in each["args"] if arg.startswith("--http-url=")]
+        assert lists == ["--http-url=http://acme.example.com"]
 
 
 def test_the_versions_of_chart_and_project_are_one() -> None:

@@ -177,7 +177,9 @@ def test_the_default_url_is_that_of_the_service(helm: Helm, defaults: list[Manif
     ids=str,
 )
 def test_certificates_say_where_plain_http_is_reached(helm: Helm, values: Values, url: str) -> None:
-    assert f"--http-url={url}" in container(helm.render(values), "server")["args"]
+    rendered = helm.render(values)
+    for program in ("server", "operator"):
+        assert f"--http-url={url}" in container(rendered, program)["args"]
 
 
 def test_both_services_lead_to_ports_that_the_containers_have(everything: list[Manifest]) -> None:

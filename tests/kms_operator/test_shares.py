@@ -17,6 +17,7 @@ from kms.resources.secret_names import signing_key_name
 from kms_operator.cache import Cache
 from kms_operator.objects import internal_secret
 from kms_operator.reconcilers import certificate_authority, eab_credential, orphans
+from kms_operator.reconcilers.eab_copies import verification_copy
 from kms_operator.reconcilers.eab_keys import BindingKey
 from kms_operator.settings import OperatorSettings
 from kms_operator.snapshot import Snapshot
@@ -68,7 +69,7 @@ def with_key(name: str, namespace: str = "busy") -> tuple[EABCredential, tuple[A
     snapshot = snapshot_of(one, open_profile())
     return one, (
         stored(eab_credential.credential_secret(one, open_profile(), key, snapshot)),
-        stored(eab_credential.verification_copy(one, open_profile(), key, snapshot)),
+        stored(verification_copy(one, open_profile(), key, snapshot)),
     )
 
 

@@ -22,7 +22,7 @@ from kms.resources.secret_names import signing_key_name
 from kms_operator.cache import Cache
 from kms_operator.indexes import AccountSummary
 from kms_operator.objects import shared_secret, user_secret
-from kms_operator.reconcilers.eab_credential import verification_copy
+from kms_operator.reconcilers.eab_copies import verification_copy
 from kms_operator.reconcilers.eab_keys import BindingKey
 from kms_operator.triggers import ACCOUNTS_DELAY, find_affected
 from tests.support.operated import (

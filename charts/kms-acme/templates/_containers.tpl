@@ -97,6 +97,7 @@ imagePullPolicy: {{ .Values.image.pullPolicy }}
 args:
   - operator
   {{- include "kms-acme.sharedArgs" . | nindent 2 }}
+  - --http-url={{ include "kms-acme.httpURL" . }}
   - --metrics-listen=:9091
   - --server-service-account={{ include "kms-acme.serviceAccount.server" . }}
   - --server-token-directory=/var/run/secrets/kms-acme/server

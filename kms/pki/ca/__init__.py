@@ -20,5 +20,6 @@ from kms.pki.ca.roots import Anchors as Anchors
 from kms.pki.ca.roots import ReplacedRoot as ReplacedRoot
 from kms.pki.ca.roots import anchors as anchors
 from kms.pki.ca.roots import former_roots as former_roots
+from kms.pki.ca.roots import root_pem as root_pem
 from kms.pki.ca.serving import serving_authority as serving_authority
 from kms.pki.ca.serving import serving_certificate as serving_certificate

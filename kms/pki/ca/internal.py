@@ -16,11 +16,20 @@ from cryptography import x509
 
 from kms.address import Network
 from kms.pki.ca.errors import InvalidAuthority
-from kms.pki.certificate import Signer, authority_key_identifier, certificate_pem, certifies, sign
+from kms.pki.certificate import (
+    Signer,
+    authority_key_identifier,
+    certificate_pem,
+    certifies,
+    distribution_point,
+    issuer_location,
+    sign,
+)
 from kms.pki.extensions import find_extension
 from kms.pki.keys import PrivateKey, PublicKey
 from kms.pki.subjects import subject_name
 
+_LOCATIONS = x509.CRLDistributionPoints, x509.AuthorityInformationAccess
 _CA_KEY_USAGE = x509.KeyUsage(
     digital_signature=False,
     content_commitment=False,
@@ -48,7 +57,8 @@ class NameConstraints:
 class AuthorityTemplate:
     """The contents of a CA certificate. `subject` is by attribute, without the common name.
 
-    `path_length` limits the number of CAs below this one in a chain; None: as many as its issuer allows.
+    `path_length` limits the number of CAs below this one in a chain; None: as many as its issuer allows. `crl_url`
+    locates the revocation list of its issuer, `ca_url` the certificate of that; None: the certificate does not name it.
     """
 
     common_name: str
@@ -58,6 +68,8 @@ class AuthorityTemplate:
     subject: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     path_length: int | None = None
     constraints: NameConstraints | None = None
+    crl_url: str | None = None
+    ca_url: str | None = None
 
 
 def self_signed(template: AuthorityTemplate, key: PrivateKey) -> x509.Certificate:
@@ -90,15 +102,15 @@ def matches_template(
 ) -> bool:
     """Whether the certificate has the contents of the template, for this key, under this signer (None: self-signed).
 
-    Serial number and dates are not compared; `renewal_time` says when to renew. Raises InvalidAuthority as
-    `intermediate` does.
+    Serial number, dates and locations are not compared: they change with the next renewal, and `renewal_time` says when
+    that is. Raises InvalidAuthority as `intermediate` does.
     """
     issuer = signer.certificate if signer else certificate
-    wanted = _extensions(template, key, signer)
+    wanted = _extensions(template, key, signer, with_locations=False)
     return (
         certificate.public_key() == key.public_key()
         and certificate.subject == subject_name(template.common_name, template.subject)
-        and [(each.value, each.critical) for each in certificate.extensions] == wanted
+        and [(e.value, e.critical) for e in certificate.extensions if not isinstance(e.value, _LOCATIONS)] == wanted
         and certifies(issuer, certificate)
     )
 
@@ -165,7 +177,7 @@ def _certificate(
 
 
 def _extensions(
-    template: AuthorityTemplate, key: PrivateKey, signer: Signer | None
+    template: AuthorityTemplate, key: PrivateKey, signer: Signer | None, *, with_locations: bool = True
 ) -> list[tuple[x509.ExtensionType, bool]]:
     """The extensions of a CA certificate, in their order, and whether each is critical (RFC 5280, 4.2.1)."""
     length = _path_length_below(signer, template) if signer else template.path_length
@@ -178,6 +190,11 @@ def _extensions(
         extensions.append((signer.authority_key_identifier, False))
     if (constraints := _name_constraints(template.constraints)) is not None:
         extensions.append((constraints, True))
+    if signer is not None and with_locations:
+        if template.crl_url is not None and signer.signs_lists:
+            extensions.append((distribution_point(template.crl_url), False))
+        if template.ca_url is not None:
+            extensions.append((issuer_location(template.ca_url), False))
     return extensions
 
 

@@ -30,9 +30,13 @@ class ReplacedRoot:
 
 @dataclass(frozen=True, slots=True)
 class Anchors:
-    """The trust anchors in PEM, the current root first, and the time when one of them ends, if any."""
+    """The trust anchors in PEM, the current root first, and the time when one of them ends, if any.
+
+    `former` are those behind the current root.
+    """
 
     pem: str
+    former: str
     count: int
     until: datetime | None
 
@@ -74,7 +78,15 @@ def anchors(chain: str | None, former: Sequence[ReplacedRoot], *, overlap: timed
         if now < end:
             trusted.append(root)
             ends.append(end)
-    return Anchors("".join(map(certificate_pem, trusted)), len(trusted), min(ends, default=None))
+    current_pem, *former_pems = map(certificate_pem, trusted)
+    former_pem = "".join(former_pems)
+    return Anchors(current_pem + former_pem, former_pem, len(trusted), min(ends, default=None))
+
+
+def root_pem(chain: str | None) -> str | None:
+    """The topmost certificate of a chain in PEM; None if there is none that can be read."""
+    root = _root(chain)
+    return certificate_pem(root) if root is not None else None
 
 
 def _root(chain: str | None) -> x509.Certificate | None:

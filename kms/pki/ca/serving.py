@@ -40,8 +40,12 @@ def serving_certificate(
     serial: int,
     not_before: datetime,
     not_after: datetime,
+    crl_url: str | None = None,
+    ca_url: str | None = None,
 ) -> x509.Certificate:
     """The certificate of the ACME server itself, for these names; its subject is empty.
+
+    `crl_url` and `ca_url` locate the revocation list and the certificate of the CA that signs it.
 
     Raises ValueError as `sign_leaf` does.
     """
@@ -54,5 +58,7 @@ def serving_certificate(
         serial=serial,
         not_before=not_before,
         not_after=not_after,
+        crl_url=crl_url,
+        ca_url=ca_url,
     )
     return sign_leaf(template, signer)

@@ -1,12 +1,18 @@
 """One pure reconciler for each kind: a snapshot in, a plan out.
 
-certificate_authority   signing keys, CA certificates and their renewal
+certificate_authority   signing keys and status of CAs
+internal_authority      keys of internal CAs, their certificates and renewal
+authority_limits        duration and usages that a CA limits
 earlier_authorities     deleted CAs of the same name, and former keys
 certificate_policy      checks the rules
 certificate_profile     checks references, writes the directory Secret
+issuer_change           what clients trust while a profile moves to another CA
 certmanager_issuers     issuers of cert-manager, part of the plan of a profile
+rules_without_effect    reports rules that allow nothing
 client_namespaces       reports what profiles allow namespaces
 eab_credential          EAB keys and their copies for the server
+eab_admission           which credentials get a key
+eab_copies              the server's copies of EAB keys
 eab_keys                form of EAB keys
 trust_distribution      published roots
 placement               objects in several namespaces, for issuers and roots

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import pairwise
@@ -20,26 +19,20 @@ import msgspec
 from cryptography import x509
 
 from kms.clock import Entropy
-from kms.contract import READY, UNREADABLE
+from kms.contract import READY, TRUST_PUBLISHED
 from kms.pki.ca import (
     AlternateChain,
-    AuthorityTemplate,
     InvalidAuthority,
     ReplacedRoot,
     chain_to_root_pem,
     check_cross,
     check_imported,
     former_roots,
-    intermediate,
-    load_signer,
-    matches_template,
-    renewal_time,
-    self_signed,
     subject_key_id,
 )
 from kms.pki.ca.cross import REASON as INVALID_CROSS
-from kms.pki.certificate import Signer, certificate_pem, certifies, random_serial
-from kms.pki.keys import PrivateKey, generate_key, load_private_key, private_key_pem
+from kms.pki.certificate import Signer, certificate_pem, certifies
+from kms.pki.keys import private_key_pem
 from kms.pki.parsing import PARSER_ERRORS
 from kms.resources.authorities import (
     AuthorityStatus,
@@ -47,11 +40,8 @@ from kms.resources.authorities import (
     FormerKey,
     FormerRoot,
     ImportedAuthority,
-    InternalAuthority,
 )
-from kms.resources.compile import InvalidRules, compile_constraints, subject_attributes
 from kms.resources.core import Secret
-from kms.resources.durations import parse_duration
 from kms.resources.kept import FORMER_KEYS as FORMER_KEYS_ANNOTATION
 from kms.resources.kept import FORMER_ROOTS, LONGEST_CERTIFICATE, format_former_keys, parse_former_keys
 from kms.resources.kinds import AUTHORITIES, SECRETS
@@ -73,40 +63,25 @@ from kms_operator.plan import (
     ready,
     transition_events,
 )
-from kms_operator.reconcilers.earlier_authorities import agrees, describe_another, former_keys
+from kms_operator.reconcilers.authority_limits import warnings_about_authority
+from kms_operator.reconcilers.earlier_authorities import describe_another, former_keys
+from kms_operator.reconcilers.internal_authority import RENEWED, ActiveAuthority, has_kept_key, issue_internal
 from kms_operator.reconcilers.kept_keys import longest_certificate, longest_duration, predecessors
+from kms_operator.reconcilers.rules_without_effect import warnings
 from kms_operator.settings import OperatorSettings
 from kms_operator.shares import secret_limit_reached
 from kms_operator.snapshot import Read, Snapshot
 
-ISSUED = "Issued"
 IMPORTED = "Imported"
-RENEWED = "Renewed"
 RESTORED = "Restored"
 ANOTHER = "AnotherCertificateAuthority"
-KEY_LOST = "KeyLost"
-KEY_MISMATCH = "KeyMismatch"
 
+FLAWED_CERTIFICATE = "FlawedCertificate"
 ALTERNATE_CHAINS = "AlternateChains"
 REVOCATION_LIST = "RevocationList"
-TRUST_PUBLISHED = "TrustPublished"
 RECONCILED = "Reconciled"
 """Conditions beside Ready. Reconciled is False while a CA that can sign is not as its spec asks;
 `kms_operator.reconcilers.trust_distribution` states TrustPublished."""
-
-BACKDATED = timedelta(hours=1)
-"""How much earlier a CA certificate begins, for clocks that are behind."""
-
-
-@dataclass(frozen=True, slots=True)
-class _ActiveAuthority:
-    """A CA that can sign."""
-
-    type: str
-    reason: str
-    signer: Signer
-    events: tuple[Event, ...] = ()
-    requeue_at: datetime | None = None
 
 
 def reads(authority: CertificateAuthority, snapshot: Snapshot) -> Iterator[Read]:
@@ -122,7 +97,7 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
     """Issue the CA, renew it, or state why it cannot sign."""
     generation, old = authority.metadata.generation, authority.status.conditions
     try:
-        if (message := _limit_reached(authority, snapshot)) and not _has_kept_key(authority, snapshot, now=now):
+        if (message := _limit_reached(authority, snapshot)) and not has_kept_key(authority, snapshot, now=now):
             raise InvalidAuthority(SECRET_LIMIT_REACHED, message)  # noqa: TRY301 - one answer for all refusals
         active = _activate(authority, snapshot, now=now, entropy=entropy)
     except InvalidAuthority as error:
@@ -139,7 +114,7 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
     can_sign = f"can sign until {active.signer.not_after:%Y-%m-%dT%H:%M:%SZ}"
     update = ready(active.reason, f"{can_sign}; {another}" if another else can_sign)
     alternates, aside = _alternates(authority, active.signer, now=now)
-    updates = (update, *aside, *_check_key_usage(active.signer))
+    updates = (update, *aside, *_check_key_usage(active.signer), *_warn(authority, active.signer, snapshot, now=now))
     status = AuthorityStatus(
         observed_generation=generation,
         type=active.type,
@@ -286,6 +261,16 @@ def _check_key_usage(signer: Signer) -> tuple[ConditionUpdate, ...]:
     return (ConditionUpdate("False", "KeyUsage", message, type=REVOCATION_LIST),)
 
 
+def _warn(
+    authority: CertificateAuthority, signer: Signer, snapshot: Snapshot, *, now: datetime
+) -> tuple[ConditionUpdate, ...]:
+    """Return Warnings about an imported CA; the operator renews internal ones."""
+    if authority.spec.imported is None:
+        return ()
+    longest = longest_duration(authority, snapshot, None)
+    return warnings(warnings_about_authority(signer, longest, now=now), reason=FLAWED_CERTIFICATE)
+
+
 def signing_secret(
     authority: CertificateAuthority,
     signer: Signer,
@@ -321,17 +306,17 @@ def signing_secret(
 
 def _activate(
     authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, entropy: Entropy
-) -> _ActiveAuthority:
+) -> ActiveAuthority:
     if authority.spec.imported is not None:
         return _load_imported(authority, authority.spec.imported, snapshot, now=now)
     if authority.spec.internal is not None:
-        return _issue_internal(authority, authority.spec.internal, snapshot, now=now, entropy=entropy)
+        return issue_internal(authority, authority.spec.internal, snapshot, now=now, entropy=entropy)
     raise InvalidAuthority("InvalidSpec", "neither spec.internal nor spec.imported is set; set one of them")
 
 
 def _load_imported(
     authority: CertificateAuthority, spec: ImportedAuthority, snapshot: Snapshot, *, now: datetime
-) -> _ActiveAuthority:
+) -> ActiveAuthority:
     name = spec.secret_ref.name
     secret = snapshot.secret(authority.metadata.namespace, name)
     if secret is None:
@@ -345,171 +330,4 @@ def _load_imported(
     known = authority.status.certificate
     changed = known is not None and known != certificate_pem(signer.certificate)
     event = Event(RENEWED, f"now uses the new certificate of Secret {name}")
-    return _ActiveAuthority("Imported", IMPORTED, signer, (event,) if changed else (), now + REREAD)
-
-
-def _issue_internal(
-    authority: CertificateAuthority, spec: InternalAuthority, snapshot: Snapshot, *, now: datetime, entropy: Entropy
-) -> _ActiveAuthority:
-    key, current = _load_current(authority, spec, snapshot, now=now)
-    try:
-        issuer = _issuer(authority, spec, snapshot, now=now)
-    except InvalidAuthority:
-        # A CA with a valid certificate does not need its issuer.
-        if current is None or current.not_after <= now:
-            raise
-        return _check_validity(spec, current, now=now)
-    template = _template(spec, issuer, now=now, entropy=entropy)
-    if current is not None and not _is_due(current, template, key, issuer, now=now):
-        return _check_validity(spec, current, now=now)
-    signer = _sign(template, key, issuer)
-    renewed = Event(RENEWED, f"the certificate was renewed with the same key, until {signer.not_after:%Y-%m-%d}")
-    return _check_validity(spec, signer, now=now, events=(renewed,) if current is not None else ())
-
-
-def _check_validity(
-    spec: InternalAuthority, signer: Signer, *, now: datetime, events: tuple[Event, ...] = ()
-) -> _ActiveAuthority:
-    if signer.not_after <= now:
-        raise InvalidAuthority(
-            "Expired",
-            f"the chain of the CA ended at {signer.not_after:%Y-%m-%dT%H:%M:%SZ} and its issuer cannot extend it",
-        )
-    upcoming = (each for each in (renewal_time(signer.certificate), signer.not_after) if each > now)
-    type_ = "Root" if spec.issuer_ref is None else "Intermediate"
-    return _ActiveAuthority(type_, ISSUED, signer, events, earliest(*upcoming))
-
-
-def _load_current(
-    authority: CertificateAuthority, spec: InternalAuthority, snapshot: Snapshot, *, now: datetime
-) -> tuple[PrivateKey, Signer | None]:
-    """Return the existing key and certificate; generate a key only if there has never been one."""
-    name = signing_key_name(authority.metadata.uid)
-    where = f"Secret {snapshot.settings.namespace}/{name}"
-    secret = snapshot.internal_secret(name) or _kept_key(authority, spec, snapshot, now=now)
-    if secret is None:
-        if authority.status.certificate is not None:
-            raise InvalidAuthority(
-                KEY_LOST,
-                f"{where} does not exist, so the CA's private key is lost; restore it from a backup, or delete this"
-                " CertificateAuthority and create it again: that makes a new CA, which clients must trust first",
-            )
-        return generate_key(spec.private_key.algorithm, spec.private_key.size), None
-    pem = secret.data.get(TLS_PRIVATE_KEY, b"")
-    try:
-        key = load_private_key(pem)
-    except ValueError as error:
-        raise InvalidAuthority(
-            KEY_LOST, f"{where} no longer holds the CA's private key; restore it from a backup"
-        ) from error
-    published = (authority.status.chain or "").encode()
-    held = signer_in(secret)
-    # A status that somebody has changed proves nothing against a pair that is what the spec asks for.
-    genuine = held is not None and agrees(held, spec, None)
-    if _is_certified(published, key) is False and not genuine:
-        raise InvalidAuthority(
-            KEY_MISMATCH, f"{where} holds a key that does not belong to the CA's certificate; restore it from a backup"
-        )
-    for chain in (secret.data.get(TLS_CERTIFICATE, b""), published):
-        try:
-            return key, load_signer(chain, pem)
-        except InvalidAuthority:
-            continue
-    return key, None
-
-
-def _kept_key(
-    authority: CertificateAuthority, spec: InternalAuthority, snapshot: Snapshot, *, now: datetime
-) -> Secret | None:
-    """Return the Secret of an earlier object of this name that was the same CA; None if there is none."""
-    try:
-        issuer = _issuer(authority, spec, snapshot, now=now)
-    except InvalidAuthority:
-        issuer = None  # it may come back later, too
-    for secret in predecessors(authority, AUTHORITIES, SIGNING_KEY, snapshot):
-        held = signer_in(secret)
-        if held is not None and agrees(held, spec, issuer):
-            return secret
-    return None
-
-
-def _has_kept_key(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime) -> bool:
-    """Whether an earlier object of this name was the same CA: its key takes a place already."""
-    if authority.spec.internal is not None:
-        return _kept_key(authority, authority.spec.internal, snapshot, now=now) is not None
-    if authority.spec.imported is None:
-        return False
-    imported = signer_in(snapshot.secret(authority.metadata.namespace, authority.spec.imported.secret_ref.name))
-    held = map(signer_in, predecessors(authority, AUTHORITIES, SIGNING_KEY, snapshot))
-    return imported is not None and any(
-        each is not None and each.key.public_key() == imported.key.public_key() for each in held
-    )
-
-
-def _issuer(
-    authority: CertificateAuthority, spec: InternalAuthority, snapshot: Snapshot, *, now: datetime
-) -> Signer | None:
-    """Return the CA that signs this one; None for a root. Raises InvalidAuthority if it cannot sign."""
-    if spec.issuer_ref is None:
-        return None
-    namespace, name = authority.metadata.namespace, spec.issuer_ref.name
-    issuer = snapshot.authority(spec.issuer_ref, namespace=namespace)
-    if issuer is None and (unreadable := snapshot.unreadable(AUTHORITIES, (namespace, name))) is not None:
-        raise InvalidAuthority(UNREADABLE, f"CertificateAuthority {namespace}/{name} cannot be read: {unreadable}")
-    if issuer is None:
-        raise InvalidAuthority("IssuerNotFound", f"CertificateAuthority {namespace}/{name} does not exist")
-    secret = snapshot.internal_secret(signing_key_name(issuer.metadata.uid))
-    if secret is None or not is_true(issuer.status.conditions, READY):
-        raise InvalidAuthority("IssuerNotReady", f"CertificateAuthority {namespace}/{name} is not ready")
-    signer = load_signer(secret.data.get(TLS_CERTIFICATE, b""), secret.data.get(TLS_PRIVATE_KEY, b""))
-    if signer.not_after <= now:
-        raise InvalidAuthority("IssuerNotReady", f"CertificateAuthority {namespace}/{name} has expired")
-    return signer
-
-
-def _template(spec: InternalAuthority, issuer: Signer | None, *, now: datetime, entropy: Entropy) -> AuthorityTemplate:
-    try:
-        not_after = now + parse_duration(spec.duration)
-        constraints = compile_constraints(spec.name_constraints)
-    except InvalidRules as error:
-        raise InvalidAuthority("InvalidNameConstraints", str(error)) from error
-    except (ValueError, OverflowError) as error:
-        raise InvalidAuthority("InvalidDuration", f"spec.internal.duration: {error}") from error
-    return AuthorityTemplate(
-        common_name=spec.subject.common_name,
-        subject=subject_attributes(spec.subject),
-        serial=random_serial(entropy),
-        not_before=now - BACKDATED,
-        not_after=not_after if issuer is None else min(not_after, issuer.not_after),
-        path_length=spec.path_length,
-        constraints=constraints,
-    )
-
-
-def _is_due(
-    current: Signer, template: AuthorityTemplate, key: PrivateKey, issuer: Signer | None, *, now: datetime
-) -> bool:
-    """Whether to sign again: the spec or the issuer has changed, or renewal is due and extends the validity."""
-    above = () if issuer is None else (issuer.certificate, *issuer.issuers)
-    if current.issuers != above or not matches_template(current.certificate, template, key, issuer):
-        return True
-    return now >= renewal_time(current.certificate) and template.not_after > current.not_after
-
-
-def _sign(template: AuthorityTemplate, key: PrivateKey, issuer: Signer | None) -> Signer:
-    try:
-        if issuer is None:
-            return Signer(self_signed(template, key), key)
-        return Signer(intermediate(template, key, issuer), key, (issuer.certificate, *issuer.issuers))
-    except InvalidAuthority:
-        raise
-    except ValueError as error:
-        raise InvalidAuthority("InvalidSpec", f"spec.internal: {error}") from error
-
-
-def _is_certified(chain: bytes, key: PrivateKey) -> bool | None:
-    """Whether the first certificate of the published chain is for this key; None if there is none that can be read."""
-    try:
-        return x509.load_pem_x509_certificates(chain)[0].public_key() == key.public_key()
-    except PARSER_ERRORS:
-        return None
+    return ActiveAuthority("Imported", IMPORTED, signer, (event,) if changed else (), now + REREAD)

@@ -3,8 +3,9 @@
 `ResolvedRefs` says whether its issuing CA, its policy and the order profiles of its directory exist and are ready,
 `OwnershipValidated` whether clients must prove control of names, `Published` whether the Secret for users exists,
 `CertManagerIssuer` whether its issuers for cert-manager exist, `NamespacesSeparated` whether each namespace has an
-account of its own with them, `OpenEnrollment` whether an open profile is allowed in its namespace, and `Ready` whether
-the server can issue.
+account of its own with them, `OpenEnrollment` whether an open profile is allowed in its namespace, `Warnings` which
+parts have no effect, `DurationShortened` whether certificates end with their CA, and `Ready` whether the server can
+issue.
 """
 
 from __future__ import annotations
@@ -37,19 +38,28 @@ from kms_operator.plan import (
     Manifest,
     Plan,
     Refusal,
+    earliest,
     merge_conditions,
     not_ready,
     ready,
     transition_events,
 )
 from kms_operator.reconcilers import certmanager_issuers
+from kms_operator.reconcilers.authority_limits import shortening, warnings_about_usages
 from kms_operator.reconcilers.client_namespaces import (
     INVALID_RULES,
     separation,
     suspended_namespaces,
     suspension_events,
 )
+from kms_operator.reconcilers.issuer_change import TrustedRoots, issuer_in_force, trusted_roots
 from kms_operator.reconcilers.kept_keys import kept_authority
+from kms_operator.reconcilers.rules_without_effect import (
+    NOTHING_ALLOWED,
+    left_by_profile,
+    warnings,
+    warnings_of_profile,
+)
 from kms_operator.shares import profile_limit_reached
 from kms_operator.snapshot import Read, Snapshot
 
@@ -86,8 +96,11 @@ def plan(profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entr
     acme = profile.spec.enrollment.acme
     policy = snapshot.policy(profile.spec.policy_ref, namespace=namespace)
     authority = snapshot.authority(profile.spec.issuer_ref, namespace=namespace)
-    is_ready, references = _check(profile, policy, authority, snapshot)
-    published, secrets, repaired = _publish(profile, authority, snapshot)
+    is_ready, references, *warned = _check(profile, policy, authority, snapshot)
+    shortened, changes_at = shortening(profile, authority, now=now) if authority is not None else (None, None)
+    warned += [shortened] if shortened else []
+    roots = trusted_roots(profile, authority, now=now)
+    published, secrets, repaired = _publish(profile, roots, snapshot)
     issuers = certmanager_issuers.plan_issuers(profile, snapshot)
     openness = _openness(profile, snapshot)
     separated = [found] if (found := separation(profile)) else []
@@ -105,13 +118,17 @@ def plan(profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entr
             *([openness] if openness else []),
             *requested,
             *separated,
+            *warned,
         ]
         incomplete = any(each.status == "False" for each in (directory, *requested))
         failed = transition_events(old, directory) if directory.status == "False" else ()
-        issued = (event for each in (*requested, *separated) for event in transition_events(old, each))
+        issued = (event for each in (*requested, *separated, *warned) for event in transition_events(old, each))
         return Plan(
             status=ProfileStatus(
                 observed_generation=generation,
+                issuer_ref=issuer_in_force(profile, authority, snapshot),
+                root=roots.root,
+                former_roots=roots.former,
                 directory_url=_url(profile, snapshot) if acme else None,
                 suspended_namespaces=suspended,
                 conditions=merge_conditions(old, updates, generation=generation, now=now),
@@ -123,7 +140,7 @@ def plan(profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entr
                 *issued,
                 *suspension_events(profile.status.suspended_namespaces, suspended),
             ),
-            requeue_at=now + RESYNC if incomplete else None,
+            requeue_at=earliest(changes_at, roots.until, now + RESYNC if incomplete else None),
         )
 
     return replace(report(), delete=issuers.delete, apply=(*secrets, *issuers.apply), on_refusals=report)
@@ -151,18 +168,21 @@ def _refuse(profile: CertificateProfile, update: ConditionUpdate, *, now: dateti
     old, generation = profile.status.conditions, profile.metadata.generation
     status = ProfileStatus(
         observed_generation=generation,
+        issuer_ref=profile.status.issuer_ref,
+        root=profile.status.root,
+        former_roots=profile.status.former_roots,
         conditions=merge_conditions(old, (update,), generation=generation, now=now),
     )
     return Plan(status=status, events=transition_events(old, update))
 
 
-def directory_secret(profile: CertificateProfile, authority: CertificateAuthority | None, snapshot: Snapshot) -> Secret:
-    """Build the Secret `<profile>-acme`: the directory, its CA, and the chain of issued certificates."""
+def directory_secret(profile: CertificateProfile, roots: TrustedRoots, snapshot: Snapshot) -> Secret:
+    """Build the Secret `<profile>-acme`: the directory, its CA, the chain of issued certificates, and former roots."""
     data = {DIRECTORY_URL: _url(profile, snapshot).encode()}
     if anchor := trust_anchor(snapshot):
         data[CA_CERTIFICATE] = anchor
-    if authority is not None and authority.status.chain:
-        data[CHAIN] = authority.status.chain.encode()
+    if roots.chain:
+        data[CHAIN] = roots.chain.encode()
     name = directory_secret_name(profile.metadata.name)
     return user_secret(name, component=DIRECTORY, owner=profile, kind=PROFILES, data=data)
 
@@ -176,8 +196,8 @@ def _check(
     policy: CertificatePolicy | None,
     authority: CertificateAuthority | None,
     snapshot: Snapshot,
-) -> tuple[ConditionUpdate, ConditionUpdate]:
-    """Ready and ResolvedRefs."""
+) -> tuple[ConditionUpdate, ...]:
+    """Ready and ResolvedRefs, and Warnings if a part of the profile has no effect."""
     try:
         rules = _resolve(profile, policy, authority, snapshot)
     except _Refused as refusal:
@@ -188,11 +208,15 @@ def _check(
     try:
         _check_contents(profile, rules)
         _check_openness(profile, snapshot)
-        _check_enrollment(profile.spec.enrollment.acme, rules)
+        left = left_by_profile(_check_enrollment(profile.spec.enrollment.acme, rules), rules, authority)
+        if left.objection is not None:
+            raise _Refused(NOTHING_ALLOWED, left.objection)  # noqa: TRY301 - one answer for all refusals
     except _Refused as refusal:
         return refusal.update, resolved
     enrolling = ready(READY, f"ACME clients enroll at {_url(profile, snapshot)}")
-    return enrolling, _not_offered(profile, snapshot) or resolved
+    usages = warnings_about_usages(profile, authority) if authority is not None else ()
+    warned = warnings((*warnings_of_profile(profile, left), *usages))
+    return enrolling, _not_offered(profile, snapshot) or resolved, *warned
 
 
 def _not_offered(profile: CertificateProfile, snapshot: Snapshot) -> ConditionUpdate | None:
@@ -293,7 +317,7 @@ def _check_contents(profile: CertificateProfile, rules: Policy) -> None:
         raise _Refused("PolicyViolated", "; ".join(each.message for each in violations))
 
 
-def _check_enrollment(acme: AcmeEnrollment | None, rules: Policy) -> None:
+def _check_enrollment(acme: AcmeEnrollment | None, rules: Policy) -> AcmeEnrollment:
     if acme is None:
         raise _Refused("NoEnrollmentMethod", "no method of enrollment is set; set spec.enrollment.acme")
     for field, text in (
@@ -310,6 +334,7 @@ def _check_enrollment(acme: AcmeEnrollment | None, rules: Policy) -> None:
         raise _Refused(INVALID_RULES, f"{error.field}: {error.message}") from error
     if objection := objection_to_skipping(acme, rules):
         raise _Refused("OwnershipValidationRequired", objection)
+    return acme
 
 
 def _check_openness(profile: CertificateProfile, snapshot: Snapshot) -> None:
@@ -341,10 +366,10 @@ def _ownership(acme: AcmeEnrollment) -> ConditionUpdate:
 
 
 def _publish(
-    profile: CertificateProfile, authority: CertificateAuthority | None, snapshot: Snapshot
+    profile: CertificateProfile, roots: TrustedRoots, snapshot: Snapshot
 ) -> tuple[ConditionUpdate, tuple[Manifest, ...], tuple[Event, ...]]:
     """Return the condition of the Secret for users, what to write, and the Event of a correction."""
-    wanted = directory_secret(profile, authority, snapshot)
+    wanted = directory_secret(profile, roots, snapshot)
     name = wanted.metadata.name
     if (denial := snapshot.denial(SECRETS, key_of(wanted))) is not None:
         message = f"Secret {name} cannot be read: {denial}"

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 
 from kms.clock import Entropy
+from kms.contract import SERVING_CA_PATH, SERVING_LIST_PATH
 from kms.pki.ca import renewal_time, serving_authority, serving_certificate
 from kms.pki.certificate import Signer, certificate_pem, certifies, random_serial
 from kms.pki.keys import generate_key, private_key_pem
@@ -141,6 +142,8 @@ def _plan_certificate(
             serial=random_serial(entropy),
             not_before=now - BACKDATED,
             not_after=min(now + CERTIFICATE_LIFETIME, authority.not_after),
+            crl_url=settings.locations + SERVING_LIST_PATH,
+            ca_url=settings.locations + SERVING_CA_PATH,
         )
         listed = ", ".join(each.value for each in names)
         events = (Event("Renewed" if current else "Issued", f"the server has a new certificate for {listed}"),)

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from kms.clock import Entropy
+from kms.contract import TRUST_PUBLISHED, WAITING_FOR_CERTIFICATE
 from kms.pki.ca import Anchors, ReplacedRoot, anchors
 from kms.resources.authorities import CertificateAuthority, Trust
 from kms.resources.durations import parse_duration
@@ -36,7 +37,6 @@ from kms_operator.plan import (
     merge_conditions,
     transition_events,
 )
-from kms_operator.reconcilers.certificate_authority import TRUST_PUBLISHED
 from kms_operator.reconcilers.placement import (
     Placement,
     PlacementRefused,
@@ -53,7 +53,7 @@ from kms_operator.reconcilers.placement import (
 from kms_operator.snapshot import Read, Snapshot
 
 PUBLISHED = "Published"
-WAITING = "WaitingForCertificate"
+WAITING = WAITING_FOR_CERTIFICATE
 INVALID = "InvalidDuration"
 
 ROLE = "the ClusterRole kms-acme-trust (in the chart <fullname>-trust, with the value rbac.trust)"

@@ -11,6 +11,7 @@ from aiohttp import web
 from acme_server.api.application import internal_application, plain_application
 from acme_server.api.health import Readiness
 from acme_server.certificates.crl import CRLs
+from acme_server.certificates.serving_authority import ServingAuthority
 from acme_server.metrics import Metrics
 from acme_server.nonces import Nonces
 from acme_server.replicas import PATH, Replicas
@@ -40,8 +41,15 @@ async def test_inside_the_cluster_there_are_probes_metrics_and_the_questions_of_
 
 @pytest.mark.requirement("M2", "SEC01", "SEC60")
 def test_without_tls_there_is_what_certificates_point_to_and_nothing_of_acme() -> None:
-    application = plain_application(crls=cast("CRLs", None), metrics=Metrics(), readiness=Readiness())
+    application = plain_application(
+        crls=cast("CRLs", None),
+        serving_authority=cast("ServingAuthority", None),
+        metrics=Metrics(),
+        readiness=Readiness(),
+    )
     assert routes_of(application) == {
+        ("GET", "/crl/serving.crl"),
+        ("GET", "/ca/serving.crt"),
         ("GET", "/crl/{namespace}/{authority}.crl"),
         ("GET", "/crl/{namespace}/{authority}/{key}.crl"),
         ("GET", "/ca/{namespace}/{authority}/{key}.crt"),

@@ -47,6 +47,8 @@ TABLE: dict[tuple[str, str], Access] = {
     ("GET", "/crl/{namespace}/{authority}/{key}.crl"): Access.PUBLIC,
     ("GET", "/ca/{namespace}/{authority}/{key}.crt"): Access.PUBLIC,
     ("GET", "/ca/{namespace}/{authority}.crt"): Access.PUBLIC,
+    ("GET", "/crl/serving.crl"): Access.PUBLIC,
+    ("GET", "/ca/serving.crt"): Access.PUBLIC,
 }
 BY_KEY = [path for (method, path), access in TABLE.items() if access is Access.KEY]
 BY_ACCOUNT = [path for (method, path), access in TABLE.items() if access is Access.ACCOUNT]

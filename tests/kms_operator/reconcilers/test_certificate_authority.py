@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 
 from kms.pki.ca import load_signer, renewal_time, subject_key_id
-from kms.pki.certificate import Signer, certificate_pem, certifies
+from kms.pki.certificate import Signer, certificate_pem, certifies, sign
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.core import Secret
 from kms.resources.kinds import SECRETS
@@ -110,6 +110,60 @@ def test_an_intermediate_is_signed_by_its_issuer_and_publishes_the_chain() -> No
     assert status.chain.count("BEGIN CERTIFICATE") == 2
     assert status.certificate.count("BEGIN CERTIFICATE") == 1
     assert status.not_after <= signer_in(root_key).not_after
+
+
+def locations(certificate: x509.Certificate) -> list[str]:
+    """The URLs of revocation list and issuer in the certificate."""
+    found = []
+    for each in certificate.extensions:
+        if isinstance(each.value, x509.CRLDistributionPoints):
+            found += [name.value for point in each.value for name in point.full_name or ()]
+        if isinstance(each.value, x509.AuthorityInformationAccess):
+            found += [description.access_location.value for description in each.value]
+    return found
+
+
+def without_locations(key: Secret, issuer: Signer) -> Secret:
+    """The key with a certificate as earlier versions signed it: without the URLs of the CA above."""
+    signer = signer_in(key)
+    certificate = signer.certificate
+    builder = (
+        x509.CertificateBuilder()
+        .issuer_name(certificate.issuer)
+        .subject_name(certificate.subject)
+        .public_key(signer.key.public_key())
+        .serial_number(7)
+        .not_valid_before(certificate.not_valid_before_utc)
+        .not_valid_after(certificate.not_valid_after_utc)
+    )
+    for each in certificate.extensions:
+        if not isinstance(each.value, x509.CRLDistributionPoints | x509.AuthorityInformationAccess):
+            builder = builder.add_extension(each.value, critical=each.critical)
+    earlier = Signer(sign(builder, issuer.key), signer.key, (issuer.certificate, *issuer.issuers))
+    return msgspec.structs.replace(key, data=pair(earlier))
+
+
+@pytest.mark.requirement("SEC60")
+def test_an_intermediate_names_the_list_and_the_certificate_of_the_ca_above() -> None:
+    root, root_key = signing_authority("root")
+    _, key = signing_authority("issuing", root, root_key, internal={"issuerRef": {"name": "root"}})
+    assert locations(signer_in(key).certificate) == [
+        "http://acme.example.com/crl/pki/root.crl",
+        "http://acme.example.com/ca/pki/root.crt",
+    ]
+    assert locations(signer_in(root_key).certificate) == []
+
+
+def test_an_intermediate_of_an_earlier_version_gets_the_locations_with_its_renewal() -> None:
+    root, root_key = signing_authority("root", internal={"duration": "876000h"})
+    one, key = signing_authority("issuing", root, root_key, internal={"issuerRef": {"name": "root"}})
+    earlier = without_locations(key, signer_in(root_key))
+    status = {**builtins(reconciled(one, key, root, root_key)), **published(signer_in(earlier))}
+    known = authority("issuing", internal={"issuerRef": {"name": "root"}}, status=status)
+    assert objects(reconciled(known, earlier, root, root_key).apply) == ()
+    due = renewal_time(signer_in(earlier).certificate)
+    (renewed,) = objects(reconciled(known, earlier, root, root_key, now=due).apply)
+    assert len(locations(signer_in(renewed).certificate)) == 2
 
 
 def test_an_intermediate_waits_for_its_issuer() -> None:

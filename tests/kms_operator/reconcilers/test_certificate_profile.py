@@ -9,11 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from kms.resources.core import Secret
 from kms.resources.kinds import AUTHORITIES, POLICIES, SECRETS
 from kms.resources.meta import LocalRef
 from kms.resources.profiles import CertificateProfile
 from kms_operator.plan import Plan
 from kms_operator.reconcilers import certificate_profile
+from kms_operator.reconcilers.issuer_change import trusted_roots
 from kms_operator.settings import OperatorSettings
 from kms_operator.snapshot import Read
 from tests.support.operated import (
@@ -44,6 +46,11 @@ OPEN = replace(SETTINGS, open_profiles_from=("pki",))
 
 def reconciled(one: CertificateProfile, *others: Any, settings: OperatorSettings = OPEN) -> Plan:
     return certificate_profile.plan(one, snapshot_of(one, *others, settings=settings), now=NOW, entropy=entropy())
+
+
+def directory_of(one: CertificateProfile) -> Secret:
+    """The Secret for users as the operator wrote it."""
+    return certificate_profile.directory_secret(one, trusted_roots(one, CA, now=NOW), snapshot_of())
 
 
 @pytest.mark.requirement("C15")
@@ -220,14 +227,14 @@ def settled(*others: Any) -> CertificateProfile:
 
 def test_a_published_profile_is_left_alone() -> None:
     one = settled(CA, policy())
-    directory = stored(certificate_profile.directory_secret(one, CA, snapshot_of()))
+    directory = stored(directory_of(one))
     plan = reconciled(one, CA, policy(), directory)
     assert (objects(plan.apply), event_reasons(plan), plan.status) == ((), [], one.status)
 
 
 def test_a_deleted_or_changed_directory_is_repaired() -> None:
     one = settled(CA, policy())
-    directory = stored(certificate_profile.directory_secret(one, CA, snapshot_of()))
+    directory = stored(directory_of(one))
     assert event_reasons(reconciled(one, CA, policy())) == ["Repaired"]
     directory.data["directory-url"] = b"https://evil.example"
     plan = reconciled(one, CA, policy(), directory)

@@ -21,6 +21,7 @@ from kms.resources.secret_names import (
 )
 from kms_operator.plan import REREAD, Plan
 from kms_operator.reconcilers import eab_credential
+from kms_operator.reconcilers.eab_copies import verification_copy
 from kms_operator.reconcilers.eab_keys import BindingKey
 from kms_operator.snapshot import Read
 from tests.support.operated import (
@@ -57,7 +58,7 @@ def issued(one: EABCredential | None = None, key: BindingKey = KEY) -> tuple[EAB
     return (
         one,
         stored(eab_credential.credential_secret(one, profile(), key, snapshot)),
-        stored(eab_credential.verification_copy(one, profile(), key, snapshot)),
+        stored(verification_copy(one, profile(), key, snapshot)),
     )
 
 
@@ -110,7 +111,7 @@ def test_deleting_the_secret_voids_the_old_key_and_makes_a_new_one() -> None:
 
 def test_a_crash_after_the_copy_leaves_no_second_key_in_force() -> None:
     one = credential()
-    orphan = stored(eab_credential.verification_copy(one, profile(), KEY, snapshot_of()))
+    orphan = stored(verification_copy(one, profile(), KEY, snapshot_of()))
     plan = reconciled(one, orphan, profile())
     assert objects(plan.delete) == (orphan,)
     assert key_id(plan) != KEY.key_id
@@ -135,7 +136,7 @@ def test_another_key_in_our_secret_does_not_win_over_the_copy() -> None:
 
 def test_of_two_copies_the_one_in_force_is_kept() -> None:
     one, shown, copy = issued()
-    newer = stored(eab_credential.verification_copy(one, profile(), OTHER, snapshot_of()))
+    newer = stored(verification_copy(one, profile(), OTHER, snapshot_of()))
     shown.data["secret"] = b"!"
     plan = reconciled(one, shown, newer, copy, profile())
     assert key_id(plan) == KEY.key_id

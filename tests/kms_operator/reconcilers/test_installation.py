@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -64,6 +65,28 @@ def test_two_installations_in_one_namespace_share_no_key_and_leave_each_other_al
     assert certifies(signer_in(theirs[1]).certificate, signer_in(theirs[2]).certificate)
     for settings in (SETTINGS, other):
         assert objects(reconciled(*ours, *theirs, settings=settings).apply) == ()
+
+
+@pytest.mark.parametrize(
+    ("settings", "base"),
+    [
+        (SETTINGS, "http://acme.example.com"),
+        (replace(SETTINGS, external_url="https://localhost:8443"), "http://localhost:8080"),
+        (replace(SETTINGS, http_url="http://pki.example.com"), "http://pki.example.com"),
+    ],
+)
+def test_the_serving_certificate_names_the_list_and_the_certificate_of_its_ca(
+    settings: OperatorSettings, base: str
+) -> None:
+    *_, serving = made(settings=settings)
+    extensions = signer_in(serving).certificate.extensions
+    (point,) = extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    (access,) = extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
+    assert point.full_name is not None
+    assert point.full_name[0].value == f"{base}/crl/serving.crl"
+    assert access.access_location.value == f"{base}/ca/serving.crt"
+    moved = replace(settings, http_url="http://elsewhere.example.com")
+    assert objects(reconciled(*made(settings=settings), settings=moved).apply) == (), "it waits for its renewal"
 
 
 def test_what_stands_is_left_alone() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from kms.contract import TRUST_PUBLISHED
 from kms.pki.certificate import Signer, certificate_pem
 from kms.pki.keys import private_key_pem
 from kms.resources.authorities import CertificateAuthority
@@ -39,7 +40,7 @@ from tests.support.operated import (
     stored,
 )
 
-CONDITION = certificate_authority.TRUST_PUBLISHED
+CONDITION = TRUST_PUBLISHED
 ROOT = pki.root(not_after=NOW + 4000 * DAY)
 OTHER = pki.root(common_name="Other Root", with_key=pki.key(which="other"), not_after=NOW + 4000 * DAY)
 PEM, OTHER_PEM = certificate_pem(ROOT.certificate), certificate_pem(OTHER.certificate)

@@ -1,0 +1,239 @@
+"""Configurations that can never issue are not Ready, and rules that allow nothing are named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from kms.contract import WARNINGS
+from kms.pki.ca import AuthorityTemplate, NameConstraints, chain_to_root_pem, self_signed
+from kms.pki.certificate import Signer
+from kms.resources.authorities import CertificateAuthority
+from kms.resources.kinds import CREDENTIALS, POLICIES
+from kms.resources.meta import condition
+from kms.resources.profiles import CertificateProfile
+from kms_operator.plan import Plan
+from kms_operator.reconcilers import certificate_policy, certificate_profile, eab_credential
+from kms_operator.triggers import find_affected
+from tests.support.operated import (
+    NOW,
+    RELEASE,
+    SERVING,
+    authority,
+    cache_of,
+    credential,
+    entropy,
+    policy,
+    profile,
+    ready_status,
+    snapshot_of,
+    stated,
+)
+from tests.support.pki import DAY, key
+
+CA = authority(status=ready_status())
+DNS01 = {"challenges": ["dns-01"]}
+ADDRESSES = {"allowed": ["10.0.0.0/8"]}
+NOTHING: dict[str, Any] = {"dnsNames": None}
+
+
+def constrained() -> CertificateAuthority:
+    """A CA that may certify names of example.net only."""
+    template = AuthorityTemplate(
+        common_name="Constrained",
+        serial=7,
+        not_before=NOW - DAY,
+        not_after=NOW + 100 * DAY,
+        constraints=NameConstraints(permitted_domains=("example.net",)),
+    )
+    signer = Signer(self_signed(template, key()), key())
+    return authority(status={**ready_status(), "chain": chain_to_root_pem(signer)})
+
+
+def of_policy(**spec: Any) -> Plan:
+    return certificate_policy.plan(policy(**spec), snapshot_of(), now=NOW, entropy=entropy())
+
+
+def of_profile(one: CertificateProfile, ca: CertificateAuthority = CA, **spec: Any) -> Plan:
+    return certificate_profile.plan(one, snapshot_of(one, ca, policy(**spec), SERVING), now=NOW, entropy=entropy())
+
+
+def of_credential(spec: dict[str, Any], *, acme: dict[str, Any] | None = None, **rules: Any) -> Plan:
+    one, its = credential(spec=spec), profile(acme=acme, status=ready_status())
+    return eab_credential.plan(one, snapshot_of(one, its, policy(**rules), CA), now=NOW, entropy=entropy())
+
+
+def warning(plan: Plan) -> str:
+    """The message of the condition Warnings; empty without it."""
+    status: Any = plan.status
+    found = condition(status.conditions, WARNINGS)
+    assert found is None or found.status == "True"
+    return found.message if found else ""
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (NOTHING, "no name is allowed"),
+        ({"dnsNames": {"allowed": []}}, "no name is allowed"),
+        ({"dnsNames": {"allowed": ["a.example.com"], "denied": ["**.example.com"]}}, 'is denied by "**.example.com"'),
+        ({"dnsNames": {"allowed": ["*.123"]}}, "it ends in a number"),
+        ({"dnsNames": {"allowed": [f"{'a' * 64}.example.com"]}}, "a label is longer than 63 characters"),
+        ({"dnsNames": {"allowed": [f"*{'a' * 64}.example.com"]}}, "a label is longer than 63 characters"),
+        ({"dnsNames": {"allowed": ["-a.example.com"]}}, 'a label begins or ends with "-"'),
+        ({"dnsNames": {"allowed": ["*-.example.com"]}}, 'a label begins or ends with "-"'),
+        ({"dnsNames": {"allowed": ["*.a.com"], "required": ["www.b.com"]}}, '"www.b.com" is required'),
+        ({"dnsNames": {"allowed": ["*.a.com"], "denied": ["w*.a.com"], "required": ["www.a.com"]}}, "is required"),
+        ({"dnsNames": {"allowed": ["**"], "required": ["a.b", "b.b"]}, "maximumNames": 1}, "2 names are required"),
+        ({**NOTHING, "ipAddresses": {"allowed": ["10.0.0.0/8"], "denied": ["10.0.0.0/9", "10.128.0.0/9"]}}, "denied"),
+        ({"ipAddresses": {"allowed": ["10.0.0.0/8"], "required": ["192.0.2.0/24"]}}, "an address of 192.0.2.0/24"),
+        ({"usages": {"allowed": ["server auth"], "required": ["client auth"]}}, '"client auth" is not allowed'),
+        ({"usages": {"allowed": ["server auth"], "denied": ["server auth"]}}, "no usage is allowed"),
+        ({"keyAlgorithms": ["Ed25519"], "signatureAlgorithms": ["ECDSA-SHA256"]}, "no key is allowed"),
+        ({"subject": {"organizations": {"allowed": ["A"], "required": ["B"]}}}, '"B" is required and not allowed'),
+        ({"subject": {"commonName": {"allowed": ["**"], "required": ["a.example.net"]}}}, "matches no name"),
+    ],
+)
+def test_a_policy_under_which_nothing_can_be_issued_is_not_ready(spec: dict[str, Any], message: str) -> None:
+    plan = of_policy(**spec)
+    assert (stated(plan).status, stated(plan).reason) == ("False", "NothingAllowed")
+    assert message in stated(plan).message
+    under = of_profile(profile(), **spec)
+    assert stated(under).status == "False"
+    assert stated(under).reason in {"NothingAllowed", "PolicyViolated"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"dnsNames": {"allowed": ["*"]}}, 'spec.dnsNames.allowed: "*" matches names of a single label only'),
+        (
+            {"dnsNames": {"allowed": ["a.b.com", "b.com"], "denied": ["*.b.com"]}},
+            'spec.dnsNames.allowed: "a.b.com" is denied by "*.b.com" (spec.dnsNames.denied)',
+        ),
+        ({"dnsNames": {"allowed": ["-a.b.com", "b.com"]}}, '"-a.b.com" matches no DNS name'),
+        ({"ipAddresses": {**ADDRESSES, "denied": ["10.0.0.0/7"]}}, "all addresses of 10.0.0.0/8 are denied"),
+        ({"usages": {"allowed": ["server auth", "any"], "denied": ["any"]}}, '"any" is denied'),
+        (
+            {"keyAlgorithms": ["ECDSA-P256", "Ed25519"], "signatureAlgorithms": ["ECDSA-SHA256"]},
+            "Ed25519 keys sign no request",
+        ),
+        ({"subject": {"organizations": {"allowed": ["A", "B"], "denied": ["a"]}}}, '"A" is denied by "a"'),
+    ],
+)
+def test_rules_without_effect_are_named_and_the_policy_stays_ready(spec: dict[str, Any], message: str) -> None:
+    plan = of_policy(**spec)
+    assert stated(plan).status == "True"
+    assert message in warning(plan)
+    assert [each.type for each in plan.events] == ["Normal", "Warning"]
+
+
+def test_a_policy_without_contradictions_has_no_warning() -> None:
+    assert warning(of_policy(dnsNames={"allowed": ["**.a.com"], "denied": ["x.a.com"], "wildcards": "Allow"})) == ""
+
+
+def test_what_was_found_in_a_policy_stays_when_its_rules_are_no_longer_cached() -> None:
+    first = of_policy(dnsNames={"allowed": ["*"]})
+    unused = policy(status=msgspec.to_builtins(first.status))
+    again = certificate_policy.plan(unused, snapshot_of(unused), now=NOW, entropy=entropy())
+    assert warning(again) == warning(first) != ""
+
+
+@pytest.mark.parametrize(
+    ("acme", "spec", "message"),
+    [
+        (DNS01, {**NOTHING, "ipAddresses": ADDRESSES}, "no offered challenge proves control of one"),
+        (DNS01, {"ipAddresses": {**ADDRESSES, "required": ["10.0.0.0/16"]}}, "an address of 10.0.0.0/16 is required"),
+    ],
+)
+def test_a_profile_that_can_never_issue_is_not_ready(acme: dict[str, Any], spec: dict[str, Any], message: str) -> None:
+    plan = of_profile(profile(acme=acme), **spec)
+    assert (stated(plan).status, stated(plan).reason) == ("False", "NothingAllowed")
+    assert message in stated(plan).message
+
+
+@pytest.mark.parametrize(
+    ("acme", "spec", "message"),
+    [
+        (DNS01, {"ipAddresses": ADDRESSES}, "policy pki/web allows IP addresses (spec.ipAddresses), and no offered"),
+        ({}, {"dnsNames": {"allowed": ["**.a.com"], "wildcards": "Allow"}}, "allows wildcards (spec.dnsNames.wildcard"),
+        (
+            {
+                "allowedNamespaces": {
+                    "names": {"dnsNames": {"allowed": ["*.{namespace}.svc", "{namespace}.apps.example.com"]}}
+                }
+            },
+            {},
+            'spec.enrollment.acme.allowedNamespaces.names.dnsNames.allowed: "*.*.svc" is outside of the names',
+        ),
+    ],
+)
+def test_a_part_of_a_profile_without_effect_is_named(acme: dict[str, Any], spec: dict[str, Any], message: str) -> None:
+    plan = of_profile(profile(acme=acme), **spec)
+    assert stated(plan).status == "True"
+    assert message in warning(plan)
+
+
+def test_names_that_the_ca_must_not_certify_are_named() -> None:
+    plan = of_profile(profile(), constrained())
+    assert (stated(plan).status, stated(plan).reason) == ("False", "NothingAllowed")
+    assert 'not permitted by the nameConstraints of the CA "CN=Constrained"' in stated(plan).message
+    mixed = of_profile(profile(), constrained(), dnsNames={"allowed": ["*.apps.example.com", "*.example.net"]})
+    assert stated(mixed).status == "True"
+    assert '"*.apps.example.com"' in warning(mixed)
+    assert '"*.example.net"' not in warning(mixed)
+
+
+def test_a_profile_that_asks_for_no_proof_needs_no_challenge_for_addresses() -> None:
+    plan = of_profile(profile(acme={**DNS01, "ownershipValidation": "Skipped"}), ipAddresses=ADDRESSES)
+    assert "no offered challenge" not in stated(plan).message
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"dnsNames": {"allowed": ["www.example.org"]}}, '"www.example.org" is outside of the names that the profile'),
+        ({"dnsNames": {"allowed": ["*.apps.example.com"], "denied": ["**.example.com"]}}, "is denied by"),
+        ({"dnsNames": {"allowed": ["*.apps.example.com"], "required": ["x.example.org"]}}, "is required"),
+        ({"dnsNames": {"allowed": []}}, "spec.names allows no name"),
+    ],
+)
+def test_a_credential_that_entitles_to_nothing_is_not_ready_and_keeps_its_key(
+    names: dict[str, Any], message: str
+) -> None:
+    plan = of_credential({"names": names})
+    status: Any = plan.status
+    assert (stated(plan).status, stated(plan).reason) == ("False", "NothingAllowed")
+    assert message in stated(plan).message
+    assert status.key_id is not None
+    assert len(plan.apply) == 2
+
+
+def test_names_of_a_credential_outside_of_the_policy_are_named() -> None:
+    allowed = {"allowed": ["shop.apps.example.com", "www.example.org"]}
+    plan = of_credential({"names": {"dnsNames": allowed, "ipAddresses": {"allowed": ["192.0.2.0/24"]}}})
+    assert stated(plan).status == "True"
+    assert 'spec.names.dnsNames.allowed: "www.example.org" is outside' in warning(plan)
+    assert "spec.names.ipAddresses.allowed: 192.0.2.0/24 is outside" in warning(plan)
+    assert "shop.apps.example.com" not in warning(plan)
+
+
+def test_names_of_a_credential_outside_of_those_of_its_namespace_are_named() -> None:
+    granted = {"allowedNamespaces": {"names": {"dnsNames": {"allowed": ["shop.apps.example.com"]}}}}
+    plan = of_credential({"names": {"dnsNames": {"allowed": ["blog.apps.example.com"]}}}, acme=granted)
+    assert (stated(plan).status, stated(plan).reason) == ("False", "NothingAllowed")
+
+
+def test_an_order_profile_that_the_directory_does_not_have_is_named() -> None:
+    plan = of_credential({"profiles": ["short"]})
+    assert stated(plan).status == "True"
+    assert 'spec.profiles: "short" is no order profile of CertificateProfile pki/web' in warning(plan)
+
+
+def test_a_changed_policy_has_credentials_with_names_checked_again() -> None:
+    narrowing, other = credential("narrow", spec={"names": {"dnsNames": {"allowed": ["**"]}}}), credential("other")
+    cache = cache_of(profile(), policy(), narrowing, other)
+    affected = {request for request, _ in find_affected(POLICIES, policy(), cache, release=RELEASE)}
+    assert {each.name for each in affected if each.reconciler == CREDENTIALS.plural} == {"narrow"}
