@@ -147,9 +147,10 @@ def without_locations(key: Secret, issuer: Signer) -> Secret:
 def test_an_intermediate_names_the_list_and_the_certificate_of_the_ca_above() -> None:
     root, root_key = signing_authority("root")
     _, key = signing_authority("issuing", root, root_key, internal={"issuerRef": {"name": "root"}})
+    key_id = subject_key_id(signer_in(root_key).certificate)
     assert locations(signer_in(key).certificate) == [
-        "http://acme.example.com/crl/pki/root.crl",
-        "http://acme.example.com/ca/pki/root.crt",
+        f"http://acme.example.com/crl/pki/root/{key_id}.crl",
+        f"http://acme.example.com/ca/pki/root/{key_id}.crt",
     ]
     assert locations(signer_in(root_key).certificate) == []
 
