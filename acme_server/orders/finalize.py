@@ -142,7 +142,7 @@ class OrderFinalization:
         if lost:
             now = self._clock()
             order = await self._orders.change(order, partial(transitions.relinquished, lost=lost, now=now))
-            self._metrics.count_order("invalid")
+            self._metrics.count_order("invalid", order.profile_key)
             transitions.require_ready(order, now=now)
         return order
 
@@ -238,7 +238,7 @@ class OrderFinalization:
             order,
             partial(transitions.issued, digest=request.digest, certificate=certificate, left_out=omitted, now=now),
         )
-        self._metrics.count_order("valid")
+        self._metrics.count_order("valid", order.profile_key)
         logger.info(
             "certificate issued",
             extra={
@@ -272,7 +272,7 @@ class OrderFinalization:
         failed = await self._orders.change(
             order, partial(transitions.failed, problem=problem, reason="IssuanceFailed", now=self._clock())
         )
-        self._metrics.count_order("invalid")
+        self._metrics.count_order("invalid", order.profile_key)
         return failed
 
 

@@ -74,6 +74,7 @@ from kms_operator.plan import (
     transition_events,
 )
 from kms_operator.reconcilers.earlier_authorities import agrees, describe_another, former_keys
+from kms_operator.reconcilers.issuer_cycles import ISSUER_CYCLE, describe_cycle, find_cycle
 from kms_operator.reconcilers.kept_keys import longest_certificate, longest_duration, predecessors
 from kms_operator.settings import OperatorSettings
 from kms_operator.shares import secret_limit_reached
@@ -460,6 +461,8 @@ def _issuer(
         raise InvalidAuthority("IssuerNotFound", f"CertificateAuthority {namespace}/{name} does not exist")
     secret = snapshot.internal_secret(signing_key_name(issuer.metadata.uid))
     if secret is None or not is_true(issuer.status.conditions, READY):
+        if cycle := find_cycle(authority, snapshot):
+            raise InvalidAuthority(ISSUER_CYCLE, describe_cycle(cycle, namespace))
         raise InvalidAuthority("IssuerNotReady", f"CertificateAuthority {namespace}/{name} is not ready")
     signer = load_signer(secret.data.get(TLS_CERTIFICATE, b""), secret.data.get(TLS_PRIVATE_KEY, b""))
     if signer.not_after <= now:

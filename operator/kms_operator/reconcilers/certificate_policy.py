@@ -10,6 +10,7 @@ from datetime import datetime
 
 from kms.clock import Entropy
 from kms.contract import READY
+from kms.resources.columns import list_text
 from kms.resources.compile import InvalidRules, RulesTooCostly, compile_policy
 from kms.resources.kinds import PROFILES
 from kms.resources.meta import condition, key_of
@@ -35,11 +36,17 @@ def plan(policy: CertificatePolicy, snapshot: Snapshot, *, now: datetime, entrop
     old = policy.status.conditions
     status = PolicyStatus(
         observed_generation=policy.metadata.generation,
+        dns_names=policy.status.dns_names if is_reduced(policy) else _dns_names(policy),
         conditions=merge_conditions(
             old, (update, _usage(policy, snapshot)), generation=policy.metadata.generation, now=now
         ),
     )
     return Plan(status=status, events=transition_events(old, update))
+
+
+def _dns_names(policy: CertificatePolicy) -> str:
+    rules = policy.spec.dns_names
+    return list_text(rules.allowed) if rules is not None else ""
 
 
 def _known(policy: CertificatePolicy) -> ConditionUpdate | None:
