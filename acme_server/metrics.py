@@ -1,4 +1,4 @@
-"""The server's metrics for Prometheus. Labels have few values: route templates, types, verbs; never names."""
+"""The server's metrics for Prometheus. Labels have few values: route templates, types, verbs, profiles."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from functools import cache
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from kms.cluster.metrics import APIMetrics
+from kms.resources.meta import Key
 
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LOOP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 _LOOP_PERIOD = 0.05
 """Seconds between two measurements: anything that blocks the event loop for longer is noticed."""
 _METHODS = frozenset({"GET", "HEAD", "POST"})
+OTHER = "other"
+"""The label of the profiles beyond those that have one of their own."""
 
 
 class Metrics:
     """Counts what operators watch, in a registry of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, maximum_profiles: int = 1_000) -> None:
+        """`maximum_profiles`: further profiles share one series, so that tenants cannot fill the memory with series."""
         self.registry = CollectorRegistry(auto_describe=False)
         # `cache` spares the checks and the lock of labels() for every request; there are few label values.
         ProcessCollector(registry=self.registry)
@@ -28,10 +32,12 @@ class Metrics:
         self._request_seconds = cache(
             self._histogram("request_duration_seconds", "Time to answer a request.", _REQUEST_SECONDS, "route").labels
         )
-        self._orders = cache(self._counter("orders", "Orders by outcome.", "outcome").labels)
+        self._orders = cache(self._counter("orders", "Orders by outcome and profile.", "outcome", "profile").labels)
         self._shortened = self._counter(
             "certificates_shortened", "Certificates that end with their CA, before the duration of the profile."
         )
+        self._profiles: set[Key] = set()
+        self._maximum_profiles = maximum_profiles
         self._validations = cache(
             self._histogram(
                 "validation_duration_seconds", "Time to validate a challenge.", _REQUEST_SECONDS, "type", "result"
@@ -86,9 +92,13 @@ class Metrics:
         self._requests(route, known, str(status)).inc()
         self._request_seconds(route).observe(seconds)
 
-    def count_order(self, outcome: str) -> None:
-        """Count an order that was `created` or `refused`, or became `valid` or `invalid`."""
-        self._orders(outcome).inc()
+    def count_order(self, outcome: str, profile: Key) -> None:
+        """Count an order of the profile that was `created` or `refused`, or became `valid` or `invalid`."""
+        if profile not in self._profiles and len(self._profiles) >= self._maximum_profiles:
+            self._orders(outcome, OTHER).inc()
+            return
+        self._profiles.add(profile)
+        self._orders(outcome, "/".join(profile)).inc()
 
     def count_shortened(self) -> None:
         """Count a certificate that ends with its CA, before its duration is over."""

@@ -6,9 +6,10 @@ Only blanks behind the scheme are skipped, which clients take over from the inpu
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from acme_server.problems import ProblemType, Refused
+from kms.resources.columns import list_text
 
 _MAXIMUM_LENGTH = 320
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -30,6 +31,11 @@ def parse(contacts: Iterable[str]) -> tuple[str, ...]:
     for each in unique:
         _check(each)
     return unique
+
+
+def text(contact: Sequence[str]) -> str | None:
+    """The contacts as the column of kubectl shows them, without the scheme that all have; None if there are none."""
+    return list_text([each.partition(":")[2] for each in contact]) or None
 
 
 def _check(contact: str) -> None:

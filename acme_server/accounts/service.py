@@ -130,7 +130,12 @@ class Accounts:
         limits = ProfileLimits(
             objects=profile.acme.maximum_accounts, objects_field="spec.enrollment.acme.maximumAccounts"
         )
-        status = AccountStatus(state="valid", contact=contact, terms_of_service_agreed=profile.acme.terms_of_service)
+        status = AccountStatus(
+            state="valid",
+            contact=contact,
+            contact_text=contacts.text(contact),
+            terms_of_service_agreed=profile.acme.terms_of_service,
+        )
         wanted_account = _account(holder, binding, credential)
         for _ in range(TRIES):
             with self._quota.hold(profile, "", weigh_account(wanted_account), limits):

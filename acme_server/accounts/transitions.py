@@ -11,7 +11,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from acme_server.accounts import slots
+from acme_server.accounts import contacts, slots
 from acme_server.jose.jwk import AccountKey
 from acme_server.problems import AccountNotValid, NotFound, ProblemType, Refused
 from kms.resources.accounts import LIVE_STATES, AccountStatus, ACMEAccount, CurrentKey
@@ -41,7 +41,8 @@ def opened(account: ACMEAccount, *, status: AccountStatus) -> ACMEAccount:
 
 def with_contact(account: ACMEAccount, *, contact: tuple[str, ...]) -> ACMEAccount:
     """Other contacts. Raises as `require_valid` does."""
-    return replace(account, status=replace(require_valid(account).status, contact=contact))
+    status = replace(require_valid(account).status, contact=contact, contact_text=contacts.text(contact))
+    return replace(account, status=status)
 
 
 def agreed(account: ACMEAccount, *, terms: str) -> ACMEAccount:

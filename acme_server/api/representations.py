@@ -29,6 +29,7 @@ def timestamp(moment: datetime) -> str:
 def directory(profile: Profile, offered: Mapping[str, str], urls: URLs) -> View:
     """The directory, with the resources that the profile enables.
 
+    `description` in its metadata is none of the members of RFC 8555, 7.1.1; clients ignore it, and people find it.
     `offered` are the available order profiles, each with its description.
     """
     at = profile.namespace, profile.name
@@ -39,6 +40,7 @@ def directory(profile: Profile, offered: Mapping[str, str], urls: URLs) -> View:
         "caaIdentities": acme.caa_identities,
         "externalAccountRequired": acme.external_account_binding == "Required",
         "profiles": offered,
+        "description": profile.resource.spec.description,
     }
     view: View = {
         "newNonce": urls.resource(*at, "new-nonce"),

@@ -87,8 +87,7 @@ def _common_name(order: ACMEOrder, requested: str | None, profile: Profile) -> s
         case "FirstName":
             # Addresses belong in the SAN only.
             names = (each.value for each in order.spec.identifiers if each.type == "dns")
-            first = next(names, "")
-            return first if 0 < len(first) <= LIMITS[COMMON_NAME] else None
+            return next((each for each in names if len(each) <= LIMITS[COMMON_NAME]), None)
         case "Requested":
             return requested
         case "None":

@@ -143,7 +143,7 @@ class OrderFinalization:
         if lost:
             now = self._clock()
             order = await self._orders.change(order, partial(transitions.relinquished, lost=lost, now=now))
-            self._metrics.count_order("invalid")
+            self._metrics.count_order("invalid", order.profile_key)
             transitions.require_ready(order, now=now)
         return order
 
@@ -246,7 +246,7 @@ class OrderFinalization:
                 now=now,
             ),
         )
-        self._metrics.count_order("valid")
+        self._metrics.count_order("valid", order.profile_key)
         if is_true(finished.status.conditions, DURATION_SHORTENED):
             self._metrics.count_shortened()
         logger.info(
@@ -284,7 +284,7 @@ class OrderFinalization:
         failed = await self._orders.change(
             order, partial(transitions.failed, problem=problem, reason="IssuanceFailed", now=self._clock())
         )
-        self._metrics.count_order("invalid")
+        self._metrics.count_order("invalid", order.profile_key)
         return failed
 
 

@@ -35,6 +35,7 @@ from kms.clock import Clock, Entropy
 from kms.cluster.errors import AlreadyExists
 from kms.pki.names import Name
 from kms.resources.accounts import ACMEAccount
+from kms.resources.columns import list_text
 from kms.resources.meta import LocalRef, ObjectMeta, key_of
 from kms.resources.orders import ACCOUNT, ACMEOrder, Authorized, ChallengeType, OrderSpec
 
@@ -46,8 +47,6 @@ _REPLACEMENTS = 30
 """Failed orders that may try to replace the same certificate; they are deleted after a day."""
 MAXIMUM_NAME_CHARACTERS = 8_192
 """Of all names of an order together: a hundred names of 80 characters. Orders store names several times."""
-_NAMED = 10
-"""Names in the text for people."""
 
 
 class NewOrders:
@@ -123,7 +122,7 @@ class NewOrders:
                 account_ref=LocalRef(name=account.metadata.name),
                 profile_ref=LocalRef(name=profile.name),
                 identifiers=tuple(identifiers.identifier_of(each) for each in names),
-                names=_names(names),
+                names=list_text([name.value for name in names]),
                 client_namespace=clients.namespace if clients is not None else None,
                 expires=lifetimes.order_expires(profile, authorized, now=now),
                 not_before=not_before,
@@ -143,7 +142,7 @@ class NewOrders:
         except Refused as refused:
             self._refuse(caller, refused)
             raise
-        self._metrics.count_order("created")
+        self._metrics.count_order("created", profile.key)
         _log(
             "order created",
             caller,
@@ -165,7 +164,7 @@ class NewOrders:
             terms.require_current(acme, current or account)
 
     def _refuse(self, caller: Caller, refused: Refused) -> None:
-        self._metrics.count_order("refused")
+        self._metrics.count_order("refused", caller.profile.key)
         _log("order refused", caller, error=str(refused))
 
     async def _add(self, caller: Caller, order: ACMEOrder, *, renewal: bool = False) -> ACMEOrder:
@@ -247,7 +246,7 @@ class NewOrders:
                     account_ref=LocalRef(name=account.metadata.name),
                     profile_ref=LocalRef(name=profile.name),
                     identifiers=tuple(identifiers.identifier_of(each) for each in names),
-                    names=_names(names),
+                    names=list_text([name.value for name in names]),
                     client_namespace=clients.namespace if clients is not None else None,
                     expires=expires,
                     preauthorization=True,
@@ -316,12 +315,6 @@ def _too_long(size: int) -> Refused:
         f"The identifiers have {size} characters together, and an order may have {MAXIMUM_NAME_CHARACTERS}; order"
         " several certificates.",
     )
-
-
-def _names(names: Sequence[Name]) -> str:
-    """The names in one text for people: kubectl prints one value a column."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ",".join(name.value for name in names[:_NAMED]) + more
 
 
 def _log(event: str, caller: Caller, **more: object) -> None:

@@ -101,4 +101,4 @@ class ValidationResults:
                 },
             )
         if order.status.state == "invalid":
-            self._metrics.count_order("invalid")
+            self._metrics.count_order("invalid", order.profile_key)

@@ -1,6 +1,8 @@
-"""Generate the chart's values.schema.json and README.md, and the kustomize base, from its values and templates.
+"""Generate what follows from the chart's values and templates.
 
---check needs no helm: it checks schema and README; a test checks the kustomize base.
+These are its values.schema.json, files/forms.yaml and README.md, and the kustomize base.
+
+--check needs no helm: it checks schema, forms and README; a test checks the kustomize base.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from e2e.chart import kustomize, readme, schema, values
+from e2e.chart import forms, kustomize, readme, schema, values
 from e2e.chart.helm import CHART, ROOT, Helm, program
 from e2e.cluster.progress import Progress
 
@@ -23,6 +25,7 @@ def made_of_values() -> dict[Path, str]:
     return {
         CHART / "values.schema.json": schema.schema(parsed),
         CHART / "README.md": readme.with_values(text, parsed),
+        CHART / "files" / "forms.yaml": forms.file(parsed),
     }
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from e2e.chart.forms import without_forms
 from e2e.chart.values import Value
 
 _TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
@@ -29,4 +30,4 @@ def _value(value: Value) -> dict[str, Any]:
     if value.children:
         return {**described, **_object(value.children), **value.schema}
     typed = {"type": _TYPES[type(value.default)]} if type(value.default) in _TYPES else {}
-    return {**described, **typed, "default": value.default, **value.schema}
+    return {**described, **typed, "default": value.default, **without_forms(value.schema)}

@@ -106,7 +106,7 @@ def _say_how_to_go_on(narrator: Narrator, session: Session) -> None:
     for name in ("KUBECONFIG", "PATH"):
         narrator.say(f"  export {name}={narrator.environment[name]}")
     narrator.say(f"  cd {session.folder}    # ca.crt, chain.crt, certbot/, logs")
-    narrator.say("  kubectl get kms -A; kubectl describe acmeorders -A; tail -f kms-acme.log")
+    narrator.say("  kubectl get kms,kms-records -A; kubectl describe acmeorders -A; tail -f kms-acme.log")
     narrator.say(f"To stop it:\n  {sys.executable} -m e2e.demo --stop")
 
 

@@ -174,7 +174,7 @@ class Demo:
 
     def overview(self) -> None:
         """All of it, as kubectl shows it"""
-        self.tell.run(f"kubectl get kms {self.scope}")
+        self.tell.run(f"kubectl get kms,kms-records {self.scope}")
 
     def _prefer_our_python(self, path: str) -> None:
         self.tell.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{path}"

@@ -65,7 +65,7 @@ def test_the_demo_shows_every_command_keeps_running_if_asked_to_and_stops_withou
         "openssl verify",
         "curl --silent",
         "REQUESTS_CA_BUNDLE=ca.crt certbot renew",
-        "kubectl get kms -A",
+        "kubectl get kms,kms-records -A",
     ):
         assert f"  $ {command}" in done.stdout, command
     shown = picture.steps(picture.drawn(picture.PICTURE.read_text()))

@@ -101,6 +101,11 @@ certbot renew --force-renewal --no-random-sleep-on-renew
 kubectl -n pki get acmeaccounts -o name | wc -l | sed 's/^/accounts: /'
 """
 """With the account from before."""
+ANNOTATED = """
+kubectl get secrets -A -o jsonpath='{.items[*].metadata.annotations}' >annotations
+grep -q last-applied annotations || echo "no annotation of kubectl apply"
+"""
+"""Whether kubectl has copied a Secret into an annotation."""
 LOSE_THE_KEY = """
 kubectl -n kms-acme delete secret "ca-$(kubectl -n pki get kca issuing -o jsonpath='{.metadata.uid}')"
 kubectl -n pki wait --for=condition=Ready=false --timeout=90s kca/issuing
@@ -218,7 +223,7 @@ def test_keys_survive_their_loss_and_another_cluster_as_the_page_about_operation
     enroll = [block.text for block in snippets(FIRST_CERTIFICATE) if "DIRECTORY" in block.text]
     prepare = "kubectl apply -f crds/ -f deploy/rbac.yaml\nkubectl apply -f deploy/samples/\n"
     before = (PRELUDE, "rm -rf certbot\n", prepare, OPERATING, *enroll, revoke, LISTED)
-    lost = (backup, KEY_IDENTIFIER, LOSE_THE_KEY, *after[:at], LISTED, RENEWED)
+    lost = (backup, KEY_IDENTIFIER, LOSE_THE_KEY, *after[:at], LISTED, RENEWED, ANNOTATED)
     done = terminal.type(*before, *lost, *after[at:])
     assert done.returncode == 0, done.stdout + (terminal.folder / "kms-acme.log").read_text()[-4000:]
     assert "so the CA's private key is lost" in done.stdout
@@ -228,6 +233,7 @@ def test_keys_survive_their_loss_and_another_cluster_as_the_page_about_operation
     assert "1 certificate would be revoked (superseded)" in done.stdout
     assert "1 of 1 certificate revoked." in done.stdout
     assert len(re.findall("Serial Number: ", done.stdout)) == 2, "before and after"
+    assert "no annotation of kubectl apply\n" in done.stdout, "a private key is in an annotation"
     assert "all renewals succeeded" in done.stdout
     assert re.search(r"accounts: [1-9]\n", done.stdout)
 
@@ -235,7 +241,8 @@ def test_keys_survive_their_loss_and_another_cluster_as_the_page_about_operation
 def test_a_profile_gets_the_cluster_issuer_that_the_page_about_cert_manager_begins_with(terminal: Terminal) -> None:
     """This cluster has cert-manager's kinds without schemas; tests/cert_manager runs cert-manager itself."""
     assert left_running(str(terminal.folder)) == []
-    commands, shown = next(snippets(CERT_MANAGER)).text, next(snippets(CERT_MANAGER, "yaml")).text
+    commands = next(block.text for block in snippets(CERT_MANAGER) if not block.text.startswith(HELM))
+    shown = next(snippets(CERT_MANAGER, "yaml")).text
     (terminal.folder / "profile.yaml").write_text(shown)
     (terminal.folder / "kinds.yaml").write_text(text(definition(CLUSTER_ISSUERS), definition(ISSUERS)))
     prepare = "kubectl apply -f crds/ -f deploy/rbac.yaml -f kinds.yaml\nkubectl apply -f deploy/samples/\n"
@@ -294,7 +301,7 @@ def test_the_commands_that_are_only_shown_have_options_that_their_programs_know(
         ):
             program, *rest = command.split()
             verb = (
-                next(each for each in rest if each in {"get", "describe", "apply", "wait"})
+                next(each for each in rest if each in {"get", "describe", "apply", "wait", "patch"})
                 if program == "kubectl"
                 else ""
             )

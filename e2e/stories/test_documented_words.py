@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -147,3 +148,41 @@ def test_manifests_are_whole(snippet: Snippet) -> None:
     for each in yaml.safe_load_all(snippet.text):
         assert {"apiVersion", "kind", "metadata", "spec"} == set(each), snippet
         assert {"name", "namespace"} >= set(each["metadata"]), snippet
+
+
+SHELL = [each for file in documents() for each in snippets(file)]
+_WITH_KEYS = re.compile(r"^kubectl (?:apply|diff|create|replace)\b.*\bkeys\.yaml\b.*$", re.MULTILINE)
+
+
+def test_there_are_commands_that_restore_keys() -> None:
+    assert len([line for each in SHELL for line in _WITH_KEYS.findall(each.text)]) > 1
+
+
+@pytest.mark.requirement("SEC64")
+@pytest.mark.parametrize("snippet", [each for each in SHELL if _WITH_KEYS.search(each.text)], ids=str)
+def test_no_command_copies_a_private_key_into_an_annotation(snippet: Snippet) -> None:
+    for line in _WITH_KEYS.findall(snippet.text):
+        assert "--server-side" in line, "kubectl would write the annotation last-applied-configuration"
+        assert "--save-config" not in line
+
+
+def test_a_backup_has_no_annotation_of_an_earlier_restore() -> None:
+    (backup,) = (each.text for each in SHELL if ">keys.yaml" in each.text)
+    (program,) = re.findall(r"^FORGET='(.*)'$", backup, re.MULTILINE)
+    listed = """\
+items:
+- data:
+    tls.key: c2VjcmV0
+  metadata:
+    annotations:
+      kubectl.kubernetes.io/last-applied-configuration: |
+        {"data":{"tls.key":"c2VjcmV0"}}
+      pki.kms.hanzo.ai/owner: CertificateAuthority pki/issuing
+    name: ca-x
+    uid: x
+"""
+    done = subprocess.run(["sed", program], input=listed, capture_output=True, text=True, check=True)
+    assert yaml.safe_load(done.stdout)["items"][0]["metadata"] == {
+        "annotations": {"pki.kms.hanzo.ai/owner": "CertificateAuthority pki/issuing"},
+        "name": "ca-x",
+    }

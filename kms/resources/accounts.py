@@ -70,13 +70,15 @@ class AccountSpec(Struct, frozen=True, kw_only=True):
 class AccountStatus(Struct, frozen=True, kw_only=True):
     """The state machine. Without a state the account is not open yet: the server still claims a slot of the credential.
 
-    `key` is set after a key change; `former_keys` are the thumbprints of all replaced keys.
+    `key` is set after a key change; `former_keys` are the thumbprints of all replaced keys. `contact_text` is for
+    people: the contacts in one text.
     """
 
     state: AccountState | None = None
     key: CurrentKey | None = None
     former_keys: tuple[str, ...] = ()
     contact: tuple[str, ...] = ()
+    contact_text: str | None = None
     terms_of_service_agreed: str | None = None
     suspended_at: Time | None = None
     deactivated_at: Time | None = None

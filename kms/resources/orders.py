@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from kms.resources.meta import GROUP, Condition, LocalRef, ObjectMeta, Struct, Time
+from kms.resources.meta import GROUP, Condition, Key, LocalRef, ObjectMeta, Struct, Time
 
 ACCOUNT = f"{GROUP}/account"
 """On an ACMEOrder: the name of its account, so that an account's orders can be listed."""
@@ -110,7 +110,7 @@ class Revocation(Struct, frozen=True, kw_only=True):
 class OrderSpec(Struct, frozen=True, kw_only=True):
     """The request of the client, the tokens of its challenges, and earlier proofs. Immutable.
 
-    `names` is for people: all names in one text. `client_namespace` is the namespace of the clients of the account's
+    `names` is for people: the names in one text. `client_namespace` is the namespace of the clients of the account's
     EABCredential; proofs of one are not reused for another. `profile` is the name of an order profile, and
     `contents_ref` the CertificateProfile whose certificates, policy and CA that name stood for when the order was
     created.
@@ -168,6 +168,11 @@ class ACMEOrder(Struct, frozen=True, kw_only=True):
     metadata: ObjectMeta
     spec: OrderSpec
     status: OrderStatus = OrderStatus()
+
+    @property
+    def profile_key(self) -> Key:
+        """(namespace, name) of the profile that it was ordered from."""
+        return self.metadata.namespace, self.spec.profile_ref.name
 
 
 def challenge_types(identifier: Identifier, offered: Iterable[ChallengeType]) -> tuple[ChallengeType, ...]:

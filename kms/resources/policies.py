@@ -65,9 +65,13 @@ class PolicySpec(Struct, frozen=True, kw_only=True):
 
 
 class PolicyStatus(Struct, frozen=True, kw_only=True):
-    """Whether the rules are valid, and why not."""
+    """Whether the rules are valid, and why not. `dns_names` is for people: the allowed DNS names in one text.
+
+    It is None only where no operator has written it: empty if no name is allowed.
+    """
 
     observed_generation: int | None = None
+    dns_names: str | None = None
     conditions: tuple[Condition, ...] = ()
 
 

@@ -91,7 +91,8 @@ def is_reduced(resource: CertificateAuthority | CertificatePolicy | CertificateP
         return False
     if isinstance(resource, CertificatePolicy):
         used = condition(status.conditions, IN_USE)
-        return used is not None and used.status == "False"
+        # The operator makes the text from the rules, so it needs them where an earlier version wrote the status.
+        return used is not None and used.status == "False" and resource.status.dns_names is not None
     ready = condition(status.conditions, _READY)
     if ready is None or ready.status == "True":
         return False

@@ -25,7 +25,9 @@ def secret_limit_reached(namespace: str, snapshot: Snapshot) -> str | None:
     """
     settings, count = snapshot.settings, snapshot.index.internal_secrets
     own, used = count(settings.namespace, namespace), count(settings.namespace)
-    kept = "keys of deleted ones count for as long as they are kept (--deletion-retention)"
+    kept = (
+        "keys of deleted ones count for as long as they are kept (--deletion-retention, in the chart deletionRetention)"
+    )
     if own >= (maximum := settings.maximum_secrets_per_namespace):
         return (
             f"namespace {namespace} has {maximum} keys of CertificateAuthorities and EABCredentials, the maximum"

@@ -13,7 +13,7 @@ def text_of(metrics: Metrics) -> str:
 
 def test_what_services_report_is_counted() -> None:
     metrics = Metrics()
-    metrics.count_order("created")
+    metrics.count_order("created", ("pki", "web"))
     metrics.observe_validation("http-01", "valid", 0.2)
     metrics.observe_issuance("signed", 0.003)
     metrics.count_caa_check("Report", "forbidden")
@@ -21,7 +21,7 @@ def test_what_services_report_is_counted() -> None:
     metrics.count_refused_connection()
     text = text_of(metrics)
     for line in (
-        'kms_acme_orders_total{outcome="created"} 1.0',
+        'kms_acme_orders_total{outcome="created",profile="pki/web"} 1.0',
         'kms_acme_validation_duration_seconds_count{result="valid",type="http-01"} 1.0',
         'kms_acme_issuance_duration_seconds_bucket{le="0.005",result="signed"} 1.0',
         'kms_acme_caa_checks_total{mode="Report",result="forbidden"} 1.0',
@@ -31,6 +31,18 @@ def test_what_services_report_is_counted() -> None:
         "process_resident_memory_bytes",
     ):
         assert line in text
+
+
+def test_only_so_many_profiles_have_series_of_their_own() -> None:
+    metrics = Metrics(maximum_profiles=2)
+    for name in ("a", "b", "c", "d", "a"):
+        metrics.count_order("created", ("pki", name))
+    series = [line for line in text_of(metrics).splitlines() if line.startswith("kms_acme_orders_total{")]
+    assert series == [
+        'kms_acme_orders_total{outcome="created",profile="pki/a"} 2.0',
+        'kms_acme_orders_total{outcome="created",profile="pki/b"} 1.0',
+        'kms_acme_orders_total{outcome="created",profile="other"} 2.0',
+    ]
 
 
 def test_caches_and_connections_are_asked_when_somebody_looks() -> None:
@@ -50,7 +62,7 @@ def test_caches_and_connections_are_asked_when_somebody_looks() -> None:
 
 def test_two_servers_in_one_process_do_not_mix_their_counts() -> None:
     one, other = Metrics(), Metrics()
-    one.count_order("created")
+    one.count_order("created", ("pki", "web"))
     assert 'outcome="created"' not in text_of(other)
 
 

@@ -80,7 +80,8 @@ async def test_a_policy_that_is_kept_by_its_identity_is_unavailable_and_refuses_
     unused = Condition(
         type=IN_USE, status="False", reason="NotReferenced", message="", last_transition_time=world.clock()
     )
-    status = replace(policy.status, observed_generation=policy.metadata.generation, conditions=(unused,))
+    generation = policy.metadata.generation
+    status = replace(policy.status, observed_generation=generation, dns_names="", conditions=(unused,))
     world.policies.put(replace(policy, status=status))
     with pytest.raises(Unavailable):
         _ = world.profile

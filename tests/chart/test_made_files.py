@@ -16,7 +16,8 @@ from e2e.chart.helm import CHART, ROOT, Helm
 from e2e.cluster import Cluster
 from e2e.cluster.install import CRDS
 from e2e.stories.snippets import INSTALL, snippets
-from tests.support.charts import of_kind
+from kms_acme.cli.main import main as command_line
+from tests.support.charts import container, of_kind, one, pod_of
 
 
 def test_schema_and_readme_are_what_the_values_say() -> None:
@@ -35,8 +36,21 @@ def test_the_kustomize_base_is_the_chart_with_its_defaults(helm: Helm) -> None:
 def test_kustomize_makes_of_the_base_what_helm_makes_of_the_chart(helm: Helm, cluster: Cluster) -> None:
     built = [each for each in yaml.safe_load_all(cluster.kubectl("kustomize", kustomize.BASE)) if each]
     rendered = helm.render(hooks=False)
-    keys = {(each["kind"], each["metadata"]["name"]) for each in built}
+    options = one(built, "ConfigMap")
+    assert re.fullmatch(f"{kustomize.CONFIG_MAP}-[a-z0-9]+", options["metadata"]["name"])
+    keys = {(each["kind"], each["metadata"]["name"]) for each in built if each is not options}
     assert keys == {(each["kind"], each["metadata"]["name"]) for each in rendered} | {("Namespace", "kms-acme")}
+    for name in ("server", "operator"):
+        ours, theirs = container(built, name), container(rendered, name)
+        assert ours["envFrom"] == [{"configMapRef": {"name": options["metadata"]["name"]}}]
+        assert ours["args"] == [name, *(each for each in theirs["args"] if each.startswith("--metrics-listen="))]
+        wanted = kustomize.options_of(theirs, {})
+        assert kustomize.options_of(ours, options["data"]).items() >= wanted.items()
+        known = {variable for each in command_line.commands[name].params for variable in [each.envvar]}
+        assert wanted.keys() <= known
+    for each in (*pod_of(built)["containers"], *pod_of(rendered)["containers"]):
+        each.pop("envFrom", None)
+        each["args"] = each["args"][:1]
     for kind in ("Deployment", "Role", "ClusterRole", "Service"):
         ours = {each["metadata"]["name"]: each.get("spec", each.get("rules")) for each in of_kind(built, kind)}
         for each in of_kind(rendered, kind):
@@ -56,12 +70,14 @@ def test_the_overlay_that_the_page_about_installation_shows_changes_what_it_says
     built = [each for each in yaml.safe_load_all(cluster.kubectl("kustomize", overlay)) if each]
     (deployment,) = of_kind(built, "Deployment")
     assert deployment["spec"]["replicas"] == 2
+    options = one(built, "ConfigMap")
     for each in deployment["spec"]["template"]["spec"]["containers"]:
         assert each["image"].startswith("registry.example.com/kms-acme:")
-        urls = [arg for arg in each["args"] if arg.startswith("--external-url=")]
-        assert urls == ["--external-url=https://acme.example.com"]
-        lists = [arg for arg in each["args"] if arg.startswith("--http-url=")]
-        assert lists == ["--http-url=http://acme.example.com"]
+        assert each["envFrom"] == [{"configMapRef": {"name": options["metadata"]["name"]}}]
+        seen = kustomize.options_of(each, options["data"])
+        assert seen["KMS_ACME_EXTERNAL_URL"] == "https://acme.example.com"
+        assert seen["KMS_ACME_HTTP_URL"] == "http://acme.example.com"
+        assert seen["KMS_ACME_SERVICE_NAME"] == "kms-acme", "what the overlay does not name stays"
 
 
 def test_the_versions_of_chart_and_project_are_one() -> None:

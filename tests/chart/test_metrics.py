@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from acme_server.metrics import Metrics as ServerMetrics
 from e2e.chart.helm import CHART, Helm
 from e2e.chart.kinds import APIS
+from e2e.stories.snippets import ROOT
 from kms_operator.metrics import Metrics as OperatorMetrics
 from tests.support.charts import EVERYTHING, one
 
@@ -86,6 +87,23 @@ def test_an_alert_says_how_bad_it_is_and_what_to_do(rule: Mapping[str, Any]) -> 
     assert set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["description"])) <= known
 
 
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_an_alert_leads_to_its_runbook(rule: Mapping[str, Any]) -> None:
+    page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+    headings = re.findall(r"^### (\w+)$", (ROOT / page).read_text(), re.MULTILINE)
+    assert rule["alert"] in headings
+    assert anchor == rule["alert"].lower(), "as Markdown makes anchors"
+
+
+def test_the_runbooks_may_be_elsewhere(helm: Helm) -> None:
+    page = "https://wiki.example.com/kms-acme"
+    values = {"metrics": {"prometheusRule": {"enabled": True, "runbookURL": page}}}
+    rules = one(helm.render(values, apis=APIS), "PrometheusRule")["spec"]["groups"][0]["rules"]
+    assert [each["annotations"]["runbook_url"] for each in rules] == [
+        f"{page}#{each['alert'].lower()}" for each in RULES
+    ]
+
+
 def test_brackets_are_closed() -> None:
     for each in expressions():
         (expression,) = each.values
@@ -102,6 +120,16 @@ def test_panels_do_not_lie_on_each_other() -> None:
             for y in range(panel["gridPos"]["h"])
         ]
         assert len(places) == len(set(places))
+
+
+def test_the_dashboard_has_few_panels_and_begins_with_the_profiles() -> None:
+    for path in DASHBOARDS:
+        dashboard = json.loads(path.read_text())
+        assert len(dashboard["panels"]) <= 12
+        assert all(each["description"] for each in dashboard["panels"])
+        assert "profile" in {each["name"] for each in dashboard["templating"]["list"]}
+        for each in dashboard["panels"][:3]:
+            assert all("by (profile" in target["expr"] for target in each["targets"])
 
 
 def test_the_chart_ships_these_very_files(helm: Helm) -> None:

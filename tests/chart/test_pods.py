@@ -199,9 +199,28 @@ def test_a_network_policy_lets_through_what_the_programs_need(helm: Helm) -> Non
         return [{each["port"] for each in rule["ports"]} for rule in rules]
 
     assert ports(spec["ingress"]) == [{"https", "http"}, {"metrics"}, {"metrics", "operator"}]
-    assert ports(spec["egress"]) == [{53}, {443, 6443}, {"metrics"}, {80, 443}]
+    assert ports(spec["egress"]) == [{53}, {443, 6443}, {"metrics"}, {80, 443, 8000, 8080, 8089, 8443}]
     assert "from" not in spec["ingress"][0], "clients may be anywhere"
     assert "to" not in spec["egress"][3], "challenges may lead anywhere"
+
+
+def test_a_network_policy_with_clients_lets_the_test_in_while_it_runs(helm: Helm) -> None:
+    clients = {"enabled": True, "clients": [{"namespaceSelector": {"matchLabels": {"team": "a"}}}]}
+    manifests = helm.render({"networkPolicy": clients, "watchNamespaces": ["pki"]})
+    lasting, of_test = (one(manifests, "NetworkPolicy", name) for name in ("kms-acme", "kms-acme-test"))
+    assert lasting["spec"]["ingress"][0]["from"] == clients["clients"]
+    hook = of_test["metadata"]["annotations"]
+    assert (hook["helm.sh/hook"], hook["helm.sh/hook-weight"]) == ("test", "0"), "before the pod"
+    assert "hook-succeeded" in hook["helm.sh/hook-delete-policy"]
+    assert of_test["spec"]["podSelector"] == lasting["spec"]["podSelector"]
+    assert of_test["metadata"]["namespace"] == lasting["metadata"]["namespace"]
+    pod = one(manifests, "Pod")["metadata"]
+    ((peer,),) = (each["from"] for each in of_test["spec"]["ingress"])
+    assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": pod["namespace"]}
+    assert peer["podSelector"]["matchLabels"].items() <= pod["labels"].items()
+    assert of_kind(helm.render({"networkPolicy": {"enabled": True}}), "NetworkPolicy") == [
+        one(helm.render({"networkPolicy": {"enabled": True}}), "NetworkPolicy", "kms-acme")
+    ]
 
 
 def test_click_knows_the_programs_by_the_names_that_containers_use() -> None:

@@ -99,9 +99,11 @@ def test_the_operator_publishes_roots_only_where_somebody_lets_it(
         return [each for each in bound if each["roleRef"]["name"] == "kms-acme-trust"]
 
     assert bindings() == []
-    granted = bindings(rbac={"trust": True})
-    assert [(each["kind"], each["metadata"].get("namespace")) for each in granted] == [(kind, each) for each in where]
-    assert {subject["name"] for each in granted for subject in each["subjects"]} == {"kms-acme-operator"}
+    for values in ({"rbac": {"trust": True}}, {"operator": {"trustFrom": namespaces or ["pki"]}}):
+        granted = bindings(**values)
+        places = [(each["kind"], each["metadata"].get("namespace")) for each in granted]
+        assert places == [(kind, each) for each in where]
+        assert {subject["name"] for each in granted for subject in each["subjects"]} == {"kms-acme-operator"}
 
 
 @pytest.mark.requirement("SEC57")

@@ -51,10 +51,18 @@ def test_the_image_is_built_with_the_first_engine_that_is_there(
 
 @pytest.mark.parametrize(
     ("engine", "option"),
-    [("buildah", "--timestamp 1234567890"), ("docker", "--output type=docker,rewrite-timestamp=true")],
+    [("buildah", "--layers --timestamp 1234567890"), ("docker", "--output type=docker,rewrite-timestamp=true")],
 )
-def test_time_stamps_are_those_of_the_commit(tmp_path: Path, engine: str, option: str) -> None:
+def test_time_stamps_are_fixed(tmp_path: Path, engine: str, option: str) -> None:
     assert f" {option} " in built(tmp_path, engine).stdout
+
+
+def test_time_stamps_change_with_the_lower_layers_only(tmp_path: Path) -> None:
+    lower = ("requirements.lock", "deploy/requirements-build.lock", "deploy/Containerfile", "deploy/image")
+    assert all((ROOT / each).exists() for each in lower)
+    wanted = ["git", "log", "-1", "--format=%ct", "--", *lower]
+    known = subprocess.run(wanted, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    assert f" --timestamp {known or 0} " in built(tmp_path, "buildah", SOURCE_DATE_EPOCH="").stdout
 
 
 def test_name_and_base_are_chosen_by_the_caller(tmp_path: Path) -> None:

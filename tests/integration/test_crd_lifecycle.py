@@ -13,6 +13,7 @@ import pytest
 from e2e.cluster.cluster import Cluster
 from e2e.cluster.errors import CommandFailed
 from kms.resources.authorities import CertificateAuthority
+from kms.resources.columns import list_text
 from kms.resources.kinds import ACCOUNTS, AUTHORITIES, CREDENTIALS, ORDERS, POLICIES, PROFILES, Kind
 from kms.resources.meta import condition
 from kms.resources.policies import CertificatePolicy, PolicySpec
@@ -24,6 +25,8 @@ from tests.support.manifests import manifest
 PEM = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
 SINCE = "2026-11-23T12:00:00Z"
 UNTIL = "2027-02-21T12:00:00Z"
+NAME_OF_AN_ORDER = 32
+"""Characters."""
 PROVED: dict[str, Any] = {
     "identifier": {"type": "dns", "value": "shop.apps.example.com"},
     "state": "valid",
@@ -303,47 +306,54 @@ TABLE: list[tuple[Kind[Any], dict[str, Any], dict[str, Any], list[str]]] = [
         AUTHORITIES,
         {},
         {"conditions": [READY], "type": "Root", "subject": "CN=Example CA", "notAfter": UNTIL},
-        ["READY=True", "TYPE=Root", "SUBJECT=CN=Example CA", f"EXPIRES={UNTIL}"],
+        ["READY=True", "REASON=Issued", "TYPE=Root", "SUBJECT=CN=Example CA", f"EXPIRES={UNTIL}"],
     ),
     (
         POLICIES,
         {"dnsNames.allowed": ["*.a.test", "b.test"]},
-        {"conditions": [READY]},
-        ["READY=True", 'DNS=["*.a.test","b.test"]'],
+        {"conditions": [READY], "dnsNames": "*.a.test, b.test"},
+        ["READY=True", "REASON=Issued", "DNS=*.a.test, b.test"],
     ),
     (
         PROFILES,
-        {},
+        {"description": "for web servers"},
         {"conditions": [READY], "directoryURL": "https://acme.test/directory"},
-        ["READY=True", "CA=issuing", "POLICY=web", "EAB=Required", "DIRECTORY=https://acme.test/directory"],
+        [
+            *("READY=True", "REASON=Issued", "CA=issuing", "POLICY=web", "EAB=Required"),
+            *("DIRECTORY=https://acme.test/directory", "DESCRIPTION=for web servers"),
+        ],
     ),
     (
         CREDENTIALS,
-        {"expiresAt": UNTIL},
+        {"expiresAt": UNTIL, "profileRef.namespace": "pki"},
         {"conditions": [READY], "keyID": "k1", "secretName": "web-eab", "accounts": 2},
-        ["READY=True", "PROFILE=web", "KID=k1", "SECRET=web-eab", "ACCOUNTS=2", f"EXPIRES={UNTIL}"],
+        [
+            *("READY=True", "REASON=Issued", "PROFILE=web", "PROFILENAMESPACE=pki"),
+            *("KID=k1", "SECRET=web-eab", "ACCOUNTS=2", f"EXPIRES={UNTIL}"),
+        ],
     ),
     (
         ACCOUNTS,
         {"externalAccount": {"name": "web", "namespace": "pki", "uid": "u", "keyID": "k1"}},
         {
             "state": "suspended",
-            "contact": ["mailto:a@example.com"],
+            "contact": ["mailto:a@example.com", "mailto:b@example.com"],
+            "contactText": "a@example.com, b@example.com",
             "credential": {"state": "Deleted", "uid": "u", "changedAt": SINCE, "suspended": True},
         },
         [
-            *("STATE=suspended", "PROFILE=web", "EAB=web", "CREDENTIAL=Deleted"),
-            *('CONTACT=["mailto:a@example.com"]', "ALIASOF="),
+            *("STATE=suspended", "PROFILE=web", "EAB=web", "EABNAMESPACE=pki", "CREDENTIAL=Deleted"),
+            *("CONTACT=a@example.com, b@example.com", "ALIASOF="),
         ],
     ),
     (
         ORDERS,
-        {"names": "shop.apps.example.com,10.0.0.1", "clientNamespace": "team-a"},
+        {"names": "shop.apps.example.com, 10.0.0.1", "clientNamespace": "team-a"},
         ISSUED,
         [
             *(
                 "STATE=valid",
-                "NAMES=shop.apps.example.com,10.0.0.1",
+                "NAMES=shop.apps.example.com, 10.0.0.1",
                 "PROFILE=web",
                 "REASON=Issued",
                 f"EXPIRES={UNTIL}",
@@ -369,11 +379,28 @@ def test_kubectl_get_shows_what_matters(
     assert [f"{name}={cell}" for name, cell in shown.items()] == expected
 
 
-def test_the_category_lists_all_kinds(installed: Cluster, namespace: str) -> None:
+def test_a_line_stays_short_however_many_names_there_are(installed: Cluster, namespace: str) -> None:
+    names = list_text([f"shop-{number}.apps.example.com" for number in range(12)])
+    patterns = list_text([f"*.team-{number}.apps.example.com" for number in range(60)])
+    create(installed, namespace, ORDERS, {"names": names})
+    create(installed, namespace, POLICIES)
+    patch(installed, namespace, ORDERS, {"status": ISSUED})
+    patch(installed, namespace, POLICIES, {"status": {"conditions": [READY], "dnsNames": patterns}})
+    for kind, text in ((ORDERS, names), (POLICIES, patterns)):
+        line = installed.kubectl("get", kind.plural, "-n", namespace, "--no-headers").rstrip()
+        assert text in line
+        assert "[" not in line
+        assert len(line) - len("example") + NAME_OF_AN_ORDER < 200
+
+
+def test_one_category_lists_what_people_write_and_another_what_the_server_records(
+    installed: Cluster, namespace: str
+) -> None:
     for kind in KINDS:
         create(installed, namespace, kind)
-    names = installed.kubectl("get", "kms", "-n", namespace, "-o", "name").split()
-    assert sorted(names) == sorted(f"{kind.kind.lower()}.{kind.group}/example" for kind in KINDS)
+    for category, kinds in (("kms", CONFIGURATION), ("kms-records", set(KINDS) - set(CONFIGURATION))):
+        names = installed.kubectl("get", category, "-n", namespace, "-o", "name").split()
+        assert sorted(names) == sorted(f"{kind.kind.lower()}.{kind.group}/example" for kind in kinds)
 
 
 @pytest.mark.parametrize("short", ["kca", "kpol", "kprof", "eab", "acmeacct", "acmeord", "revrec"])

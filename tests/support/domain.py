@@ -301,6 +301,7 @@ class World:
         policy: PolicySpec | None = None,
         contents: CertificateContents | None = None,
         ready: bool = True,
+        description: str = "",
         **acme: Any,
     ) -> None:
         """Replace the profile, its policy and its CA. EABCredentials may be in all namespaces."""
@@ -325,6 +326,7 @@ class World:
                 spec=ProfileSpec(
                     issuer_ref=LocalRef(name="ca"),
                     policy_ref=LocalRef(name="policy"),
+                    description=description,
                     certificate=contents or CertificateContents(),
                     enrollment=Enrollment(acme=AcmeEnrollment(**{**usual, **acme})),
                 ),

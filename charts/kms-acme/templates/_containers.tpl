@@ -108,6 +108,9 @@ args:
   {{- range .Values.operator.openProfilesFrom }}
   - --open-profiles-from={{ . }}
   {{- end }}
+  {{- range .Values.operator.trustFrom }}
+  - --trust-from={{ . }}
+  {{- end }}
   - --maximum-profiles-per-namespace={{ int .Values.operator.maximumProfilesPerNamespace }}
   - --maximum-secrets={{ int .Values.operator.maximumSecrets }}
   - --maximum-secrets-per-namespace={{ int .Values.operator.maximumSecretsPerNamespace }}

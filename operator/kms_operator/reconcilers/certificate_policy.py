@@ -11,6 +11,7 @@ from datetime import datetime
 from kms.clock import Entropy
 from kms.contract import READY, WARNINGS
 from kms.pki.issuable import issuable_by_policy
+from kms.resources.columns import list_text
 from kms.resources.compile import InvalidRules, RulesTooCostly, compile_policy
 from kms.resources.kinds import PROFILES
 from kms.resources.meta import condition, key_of
@@ -40,11 +41,17 @@ def plan(policy: CertificatePolicy, snapshot: Snapshot, *, now: datetime, entrop
     old = policy.status.conditions
     status = PolicyStatus(
         observed_generation=policy.metadata.generation,
+        dns_names=policy.status.dns_names if is_reduced(policy) else _dns_names(policy),
         conditions=merge_conditions(
             old, (*updates, _usage(policy, snapshot)), generation=policy.metadata.generation, now=now
         ),
     )
     return Plan(status=status, events=tuple(event for each in updates for event in transition_events(old, each)))
+
+
+def _dns_names(policy: CertificatePolicy) -> str:
+    rules = policy.spec.dns_names
+    return list_text(rules.allowed) if rules is not None else ""
 
 
 def _known(policy: CertificatePolicy) -> tuple[ConditionUpdate, ...]:

@@ -148,7 +148,8 @@ def _choose(profile: CertificateProfile, snapshot: Snapshot) -> tuple[_Issuance,
     reach = Reach(
         beyond=snapshot.settings.reaches_beyond(home),
         only_here=f"profiles of namespace {home} may have issuers in that namespace only; use issuers with"
-        f' "namespaces: {{from: Same}}", or start the operator with --cluster-issuers-from {home}',
+        f' "namespaces: {{from: Same}}", or start the operator with --cluster-issuers-from {home}'
+        " (in the chart certManager.clusterIssuersFrom)",
         namespaced_only="use issuers, not clusterIssuer",
     )
     if section.cluster_issuer is not None:

@@ -32,6 +32,7 @@ from kms.resources.secret_names import SIGNING_KEY, TLS_CERTIFICATE, TLS_PRIVATE
 from kms_operator.objects import signer_in
 from kms_operator.plan import Event, earliest
 from kms_operator.reconcilers.earlier_authorities import agrees
+from kms_operator.reconcilers.issuer_cycles import ISSUER_CYCLE, describe_cycle, find_cycle
 from kms_operator.reconcilers.kept_keys import predecessors
 from kms_operator.snapshot import Snapshot
 
@@ -171,6 +172,8 @@ def _issuer(
         raise InvalidAuthority("IssuerNotFound", f"CertificateAuthority {namespace}/{name} does not exist")
     secret = snapshot.internal_secret(signing_key_name(issuer.metadata.uid))
     if secret is None or not is_true(issuer.status.conditions, READY):
+        if cycle := find_cycle(authority, snapshot):
+            raise InvalidAuthority(ISSUER_CYCLE, describe_cycle(cycle, namespace))
         raise InvalidAuthority("IssuerNotReady", f"CertificateAuthority {namespace}/{name} is not ready")
     signer = load_signer(secret.data.get(TLS_CERTIFICATE, b""), secret.data.get(TLS_PRIVATE_KEY, b""))
     if signer.not_after <= now:

@@ -72,7 +72,10 @@ class Reach:
     def check_cluster(self, snapshot: Snapshot) -> None:
         """Raise PlacementRefused if there must be no cluster-scoped objects."""
         if snapshot.settings.watch_namespaces:
-            message = f"the operator watches only some namespaces (--watch-namespace); {self.namespaced_only}"
+            message = (
+                "the operator watches only some namespaces (--watch-namespace, in the chart watchNamespaces);"
+                f" {self.namespaced_only}"
+            )
             raise PlacementRefused(NOT_ALLOWED, message)
         self.check_beyond()
 

@@ -56,7 +56,7 @@ PUBLISHED = "Published"
 WAITING = WAITING_FOR_CERTIFICATE
 INVALID = "InvalidDuration"
 
-ROLE = "the ClusterRole kms-acme-trust (in the chart <fullname>-trust, with the value rbac.trust)"
+ROLE = "the ClusterRole kms-acme-trust (in the chart <fullname>-trust, with the value rbac.trust or operator.trustFrom)"
 """What lets the operator publish; docs/operations.md tells how to bind it."""
 
 
@@ -206,7 +206,8 @@ def _reach(authority: CertificateAuthority, snapshot: Snapshot) -> Reach:
     return Reach(
         beyond=snapshot.settings.publishes_beyond(namespace),
         only_here=f"roots of namespace {namespace} may be published in that namespace only; use spec.trust.configMap"
-        f' with "namespaces: {{from: Same}}" alone, or start the operator with --trust-from {namespace}',
+        f' with "namespaces: {{from: Same}}" alone, or start the operator with --trust-from {namespace}'
+        " (in the chart operator.trustFrom)",
         namespaced_only="use spec.trust.configMap alone",
     )
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acme_server.accounts.contacts import parse
+from acme_server.accounts.contacts import parse, text
 from acme_server.problems import ProblemType, Refused
 
 
@@ -69,3 +69,9 @@ def test_no_text_is_anything_but_kept_or_refused(contacts: list[str]) -> None:
         assert set(parse(contacts)) <= {kept for each in contacts for kept in (each, "".join(each.split()))}
     except Refused:
         return
+
+
+def test_kubectl_shows_the_addresses() -> None:
+    assert text(()) is None
+    assert text(("mailto:a@example.com", "MAILTO:b@example.com")) == "a@example.com, b@example.com"
+    assert len(text([f"mailto:{number}@example.com" for number in range(100)]) or "") <= 80

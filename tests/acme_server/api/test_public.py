@@ -41,6 +41,7 @@ async def test_the_directory_tells_what_the_profile_says(server: Server) -> None
         website="https://example.com",
         caa_identities=("example.com",),
         external_account_binding="Disabled",
+        description="Certificates for web servers",
     )
     answer = await server.get("/acme/pki/web/directory")
     assert answer.json["meta"] == {
@@ -48,6 +49,7 @@ async def test_the_directory_tells_what_the_profile_says(server: Server) -> None
         "website": "https://example.com",
         "caaIdentities": ["example.com"],
         "externalAccountRequired": False,
+        "description": "Certificates for web servers",
     }
     assert "Replay-Nonce" not in answer.headers
 

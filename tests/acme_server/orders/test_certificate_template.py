@@ -19,6 +19,8 @@ from tests.support.acmeorders import NOW, order
 from tests.support.domain import World
 
 FAR = NOW + timedelta(days=3650)
+LONG = "y" * 53 + ".example.com"
+"""65 characters, one more than a common name has."""
 
 
 def build_template(world: World, der: bytes | None = None, for_: ACMEOrder | None = None) -> LeafTemplate:
@@ -67,10 +69,19 @@ async def test_the_common_name_follows_the_profiles_rule(
     assert build_template(world, pki.csr("www.example.com", common_name=asked)).common_name == expected
 
 
-async def test_a_first_name_that_is_too_long_for_a_common_name_is_left_out(world: World) -> None:
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ([LONG], None),
+        ([LONG, "www.example.com", "api.example.com"], "www.example.com"),
+        ([LONG, "x" * 52 + ".example.com"], "x" * 52 + ".example.com"),
+    ],
+)
+async def test_the_common_name_is_the_first_name_that_fits(
+    world: World, names: list[str], expected: str | None
+) -> None:
     world.configure(contents=CertificateContents(common_name="FirstName"))
-    long = "x" * 60 + ".example.com"
-    assert build_template(world, pki.csr(long), order(long)).common_name is None
+    assert build_template(world, pki.csr(*names), order(*names)).common_name == expected
 
 
 @pytest.mark.requirement("M108")

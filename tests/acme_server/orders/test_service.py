@@ -40,8 +40,15 @@ async def test_an_issuance_costs_three_writes_and_no_reads(world: World, account
     order = await world.finalized(account, order, pki.csr(*names))
     assert order.status.state == "valid"
     assert world.calls(before) == ["create acmeorders", "update acmeorders", "update acmeorders"]
-    assert counted(world.metrics, "orders") == {"created": 1, "valid": 1}
+    assert counted(world.metrics, "orders") == {("created", "pki/web"): 1, ("valid", "pki/web"): 1}
     assert counted(world.metrics, "issuance_duration_seconds") == {"signed": 1}
+
+
+async def test_an_order_tells_people_its_names_in_one_short_text(world: World, account: ACMEAccount) -> None:
+    names = [f"shop-{number}.apps.example.com" for number in range(12)]
+    assert (await world.order(account, *names[:2])).spec.names == "shop-0.apps.example.com, shop-1.apps.example.com"
+    many = "shop-0.apps.example.com, shop-1.apps.example.com and 10 more"
+    assert (await world.order(account, *names)).spec.names == many
 
 
 @pytest.mark.requirement("M146", "S156", "S159", "SEC47")
@@ -64,7 +71,7 @@ async def test_a_new_order_is_pending_and_unguessable(world: World, account: ACM
 async def test_a_refused_order_leaves_nothing(world: World, account: ACMEAccount) -> None:
     refused = await refusal(world.order(account, "www.example.org"))
     assert refused.type == ProblemType.REJECTED_IDENTIFIER
-    assert counted(world.metrics, "orders") == {"refused": 1}
+    assert counted(world.metrics, "orders") == {("refused", "pki/web"): 1}
     assert not [key for key in world.api.store.by_key if key.plural == ORDERS.plural]
 
 
@@ -113,7 +120,7 @@ async def test_a_failed_challenge_says_why_in_challenge_and_order(world: World, 
     assert order.status.error is not None
     assert "b.example.com" in order.status.error.detail
     assert [each.state for each in order.status.authorizations] == ["valid", "invalid"]
-    assert counted(world.metrics, "orders") == {"created": 1, "invalid": 1}
+    assert counted(world.metrics, "orders") == {("created", "pki/web"): 1, ("invalid", "pki/web"): 1}
     assert not is_true(order.status.conditions, "Ready")
 
 

@@ -27,7 +27,8 @@ def stated(type_: str, status: str, reason: str) -> dict[str, str]:
 
 def made(kind: Kind[Any], spec: dict[str, Any], *conditions: dict[str, str], observed: int = 3, **status: Any) -> Any:
     metadata = {"name": "x", "namespace": "team", "generation": 3}
-    state = {"observedGeneration": observed, "conditions": list(conditions), **status}
+    text = {"dnsNames": ""} if kind is POLICIES else {}
+    state = {"observedGeneration": observed, "conditions": list(conditions), **text, **status}
     return msgspec.convert({"metadata": metadata, "spec": spec, "status": state}, kind.model)
 
 
@@ -71,7 +72,8 @@ def test_what_is_not_in_force_is_kept_by_its_identity(
     ("kind", "spec", "conditions", "status"),
     [
         (POLICIES, POLICY, [stated("Ready", "True", "Accepted")], {}),
-        (POLICIES, POLICY, [stated("InUse", "True", "Referenced")], {}),
+        (POLICIES, POLICY, [stated("InUse", "True", "Referenced")], {"dnsNames": "text"}),
+        (POLICIES, POLICY, [stated("InUse", "False", "NotReferenced")], {"dnsNames": None}),
         (CREDENTIALS, CREDENTIAL, [stated("Ready", "True", "Issued")], {"keyID": "k"}),
         (CREDENTIALS, CREDENTIAL, [stated("Ready", "False", "Suspended")], {"keyID": "k"}),
         (CREDENTIALS, CREDENTIAL, [stated("Ready", "False", "NamespaceNotAllowed")], {"accounts": 1}),

@@ -167,6 +167,21 @@ def test_an_intermediate_of_an_earlier_version_gets_the_locations_with_its_renew
     assert len(locations(signer_in(renewed).certificate)) == 2
 
 
+@pytest.mark.parametrize(
+    ("names", "issuers", "cycle"),
+    [
+        (["a", "b"], {"a": "b", "b": "a"}, "a <- b <- a"),
+        (["a", "b", "c"], {"a": "b", "b": "c", "c": "a"}, "a <- b <- c <- a"),
+        (["below", "a", "b"], {"below": "a", "a": "b", "b": "a"}, "a <- b <- a"),
+    ],
+)
+def test_a_cycle_of_issuers_is_named(names: list[str], issuers: dict[str, str], cycle: str) -> None:
+    first, *others = (authority(name, internal={"issuerRef": {"name": issuers[name]}}) for name in names)
+    ready = stated(reconciled(first, *others))
+    assert (ready.status, ready.reason) == ("False", "IssuerCycle")
+    assert f"in a cycle: {cycle}; delete one of them" in ready.message
+
+
 def test_an_intermediate_waits_for_its_issuer() -> None:
     one = authority(internal={"issuerRef": {"name": "root"}})
     assert stated(reconciled(one)).reason == "IssuerNotFound"

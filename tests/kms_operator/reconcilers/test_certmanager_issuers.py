@@ -259,7 +259,8 @@ def test_a_namespace_that_is_selected_no_more_loses_issuer_and_key() -> None:
 def test_a_profile_reaches_beyond_its_namespace_only_where_the_operator_was_told_so(section: dict[str, Any]) -> None:
     plan = reconciled(asking(section), *TEAMS, settings=SETTINGS)
     assert stated(plan, CONDITION).reason == "NamespaceNotAllowed"
-    assert "--cluster-issuers-from pki" in stated(plan, CONDITION).message
+    said = "--cluster-issuers-from pki (in the chart certManager.clusterIssuersFrom)"
+    assert said in stated(plan, CONDITION).message
     assert written(plan) == []
 
 

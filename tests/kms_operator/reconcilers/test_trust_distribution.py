@@ -232,7 +232,7 @@ def test_a_root_goes_beyond_its_namespace_only_where_the_operator_was_told_so(se
     assert made.apply == ()
     assert where(made.delete) == [where((Manifest(_kind(each), each),))[0] for each in there(section)]
     assert stated(made, CONDITION).reason == "NamespaceNotAllowed"
-    assert "--trust-from pki" in stated(made, CONDITION).message
+    assert "--trust-from pki (in the chart operator.trustFrom)" in stated(made, CONDITION).message
 
 
 def _kind(object_: Resource) -> Any:
