@@ -26,8 +26,9 @@ OF_OTHERS = (
     "certificate verify failed",
     "x509: certificate signed by unknown authority",
     'order is in "invalid" state',
+    *("exceeded quota", "denied request", "is forbidden:", "field not declared in schema", "failed calling webhook"),
 )
-"""Messages of clients."""
+"""Words of clients and of the API server."""
 GAP = "…"
 _LINK = re.compile(r"\]\((?!https?:)(?P<path>[^)#]*)(?:#(?P<anchor>[^)]*))?\)")
 _OPTION = re.compile(r"--[a-z][a-z0-9-]+")
@@ -59,7 +60,10 @@ def quotations() -> list[str]:
         )
         cells = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
         found += [
-            quoted for row in cells for quoted in re.findall(r"`([^`]+)`", row[column]) if quoted not in OF_OTHERS
+            quoted
+            for row in cells
+            for quoted in re.findall(r"`([^`]+)`", row[column])
+            if not any(words in quoted for words in OF_OTHERS)
         ]
     return found
 
