@@ -89,7 +89,7 @@ async def test_where_ownership_is_not_validated_a_certificate_costs_two_writes_a
         certificate = await client.obtain(["1.trusted.test", "2.trusted.test"], installation.answerer.add)
         assert asked(audit) == {"create acmeorders": 1, "update acmeorders/status": 1}
     stored = installation.order(team, certificate.order.url)
-    assert stored["spec"]["names"] == "1.trusted.test,2.trusted.test"
+    assert stored["spec"]["names"] == "1.trusted.test, 2.trusted.test"
     assert [each["authorization"] for each in stored["spec"]["authorized"]] == [0, 1]
 
 
