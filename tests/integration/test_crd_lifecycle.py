@@ -105,7 +105,7 @@ def test_the_api_server_fills_in_what_the_models_assume(installed: Cluster, name
     assert authority.spec.internal is not None
     assert authority.spec.internal.duration == "87600h"
     assert msgspec.convert(policy, CertificatePolicy, strict=False).spec == PolicySpec()
-    assert policy["spec"]["subject"] == {"commonName": {"allowed": ["**"]}}
+    assert policy["spec"]["subject"] == {"commonName": {"allowed": ["**"]}, "otherAttributes": "LeaveOut"}
     acme = profile["spec"]["enrollment"]["acme"]
     assert acme["externalAccountBinding"] == "Required"
     assert acme["allowedNamespaces"] == {"from": "Same"}
