@@ -99,6 +99,20 @@ class ACMEAccount(Struct, frozen=True, kw_only=True):
         return None if binding is None else (sys.intern(binding.namespace), sys.intern(binding.name))
 
     @property
+    def tenant(self) -> str:
+        """The namespace of the clients if it is not the profile's, else "".
+
+        Such clients are a tenant of the profile, and share what its namespace may use with other tenants.
+        """
+        binding, own = self.spec.external_account, self.metadata.namespace
+        if binding is None:
+            return ""
+        # As in kms.resources.client_namespaces: only a credential beside its profile names another namespace.
+        named = binding.client_namespace if binding.namespace == own else None
+        clients = named or binding.namespace
+        return clients if clients != own else ""
+
+    @property
     def jwk(self) -> str:
         """The public key in force, a JWK in canonical JSON."""
         return self.status.key.jwk if self.status.key is not None else self.spec.key
