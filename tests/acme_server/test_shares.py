@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -12,7 +14,7 @@ from msgspec.structs import replace
 from acme_server.urls import URLs
 from kms.resources.kinds import ORDERS
 from kms.resources.profiles import ClientNamespaces
-from tests.support.acme import EXTERNAL_URL, ClientKey, b64, binding
+from tests.support.acme import EXTERNAL_URL, ClientKey, b64, binding, signed
 from tests.support.domain import NAMESPACE, World
 from tests.support.server import Answer, Server, running_server
 
@@ -155,6 +157,25 @@ async def test_a_namespace_with_one_credential_leaves_accounts_to_others_of_the_
         opened = [await bound(server, "greedy") for _ in range(20)]
         assert sum(each.kid is not None for each in opened) == 8  # before: 16, and none for anybody else
         assert (await bound(server, "modest")).kid is not None
+
+
+@pytest.mark.requirement("SEC73", "SEC75")
+async def test_key_changes_of_a_namespace_count_for_its_share_too() -> None:
+    async with running_server() as server:
+        require_credentials(server.world)
+        server.world.services.state.account_quota.maximum = 32
+        client = await bound(server, "greedy")
+        keys = [client.key, *(ClientKey() for _ in range(8))]
+        changed = [await change_key(client, old, new) for old, new in pairwise(keys)]
+        # Before: as many as the whole namespace had room for, and none for anybody else.
+        assert [each.status for each in changed] == [200] * 7 + [503]
+        assert (await bound(server, "modest")).kid is not None
+
+
+async def change_key(client: Server, old: ClientKey, new: ClientKey) -> Answer:
+    url = f"{client.base}/key-change"
+    members = json.dumps({"account": client.kid, "oldKey": old.jwk}).encode()
+    return await client.post(url, signed(new, members, jwk=new.jwk, url=url), key=old)
 
 
 @pytest.mark.requirement("SEC75")
