@@ -1,7 +1,8 @@
 """Slots that tenants share: no part gets more than its share, and those who wait take turns.
 
 Accounts are free where a profile needs no external account binding, so a share by account alone is none: one tenant
-with a hundred accounts would get a hundred shares. So shares are those of a namespace first.
+with a hundred accounts would get a hundred shares. So shares are those of a namespace first. Where clients of
+several namespaces share a profile, each of these, a tenant, has a share too: it may open any number of accounts.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 Path = tuple[str, ...]
-"""An account: (namespace, account) or (namespace, profile, account). A shorter path is what accounts have in common."""
+"""An account: (namespace, tenant, account) or (namespace, profile, tenant, account).
+
+A shorter path is what accounts have in common.
+"""
 
 
 class _Waiting:

@@ -102,6 +102,7 @@ class State:
             clock=clock,
             maximum=settings.maximum_order_bytes,
             namespace_share=settings.namespace_share,
+            tenant_share=settings.account_share,
         )
         orders = Store(
             cluster,
@@ -143,7 +144,9 @@ class State:
                 maximum=settings.maximum_accounts,
                 maximum_octets=settings.maximum_accounts * ACCOUNT_OCTETS,
                 namespace_share=settings.namespace_share,
+                account_share=settings.account_share,
                 weigh=weigh_account,
+                tenant_of=lambda account: account.tenant,
                 counts_for_profile=is_account,
             ),
             certificates=Certificates(order_index, records=revoked, on_revocation=on_revocation),
@@ -158,6 +161,7 @@ class State:
                 weigh=weigh_order,
                 write_rate=write_rate,
                 account_of=lambda order: order.spec.account_ref.name,
+                tenant_of=lambda order: order.tenant,
             ),
             open_orders=OpenOrderQuota(order_index, clock=clock),
             revoked=revoked,
@@ -212,7 +216,7 @@ def _admission(write_rate: WriteRate) -> Callable[[ACMEOrder], None]:
     """Admit each write of an order. Revocations must not wait for others; each certificate is revoked once."""
 
     def admit(order: ACMEOrder) -> None:
-        write_rate.admit(order.metadata.namespace, urgent=order.status.revocation is not None)
+        write_rate.admit(order.metadata.namespace, order.tenant, urgent=order.status.revocation is not None)
 
     return admit
 

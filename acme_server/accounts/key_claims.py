@@ -16,7 +16,7 @@ from acme_server.state.account_keys import account_name
 from acme_server.state.store import Store
 from kms.clock import Clock
 from kms.cluster.errors import AlreadyExists, Conflict
-from kms.resources.accounts import AccountSpec, ACMEAccount
+from kms.resources.accounts import CLIENT_NAMESPACE, AccountSpec, ACMEAccount
 from kms.resources.meta import LocalRef, ObjectMeta
 
 TRIES = 3
@@ -25,9 +25,13 @@ TRIES = 3
 
 def alias_for(caller: Caller, key: AccountKey) -> ACMEAccount:
     """An alias of the caller's account under the name of the key."""
-    profile, meta = caller.profile, caller.account.metadata
+    profile, meta, tenant = caller.profile, caller.account.metadata, caller.account.tenant
     return ACMEAccount(
-        metadata=ObjectMeta(namespace=meta.namespace, name=account_name(*profile.key, key.thumbprint)),
+        metadata=ObjectMeta(
+            namespace=meta.namespace,
+            name=account_name(*profile.key, key.thumbprint),
+            labels={CLIENT_NAMESPACE: tenant} if tenant else {},
+        ),
         spec=AccountSpec(
             profile_ref=LocalRef(name=profile.name),
             key=key.jwk,

@@ -82,7 +82,7 @@ class KeyRollovers:
         begun = self._clock()
         rules.with_key(account, key, old=old, now=begun)  # refuse before claiming the key
         alias = key_claims.alias_for(caller, key)
-        with self._quota.hold(profile, "", weigh_account(alias), ProfileLimits()):
+        with self._quota.hold(profile, "", weigh_account(alias), ProfileLimits(), tenant=alias.tenant):
             claim = await self._claim(caller, alias)
 
         def transition(current: ACMEAccount) -> ACMEAccount:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from functools import partial
 
 from acme_server.accounts.credential_records import is_credential_of, last_record, with_record
@@ -58,6 +59,8 @@ class RecordKeeper(View[ACMEAccount]):
         self._digests: dict[Key, dict[Key, int]] = {}
         self._credential_of: dict[Key, Key] = {}
         self._noticed: dict[Key, int] = {}
+        self._missed: dict[Key, tuple[EABCredential, ...]] = {}
+        """By account: what credentials said that are gone, and its record does not say yet."""
         self._due: OrderedDict[Key, dict[Key, None]] = OrderedDict()
         self._changed = asyncio.Event()
 
@@ -77,7 +80,8 @@ class RecordKeeper(View[ACMEAccount]):
             return
         self._credential_of[key] = name
         digest = self._digests.setdefault(name, {})[key] = _digest(record)
-        self._set_due(name, key, due=digest != _digest_of(self._credentials.get(*name)))
+        due = digest != _digest_of(self._credentials.get(*name)) or key in self._missed
+        self._set_due(name, key, due=due)
 
     def remove(self, key: Key) -> None:
         """Forget the account."""
@@ -85,6 +89,7 @@ class RecordKeeper(View[ACMEAccount]):
         if name is None:
             return
         self._set_due(name, key, due=False)
+        self._missed.pop(key, None)
         del self._digests[name][key]
         if not self._digests[name]:
             del self._digests[name]
@@ -103,8 +108,12 @@ class RecordKeeper(View[ACMEAccount]):
             return  # its status has changed: the operator counts its accounts there
         else:
             self._noticed[name] = wanted
+        gone, said = deleted or credential.metadata.deletion_timestamp is not None, _digest_of_words(credential)
+        waiting = self._due.get(name, {})
         for key, digest in self._digests.get(name, {}).items():
-            self._set_due(name, key, due=digest != wanted)
+            if gone and digest != said and (digest != wanted or key in waiting):
+                self._missed[key] = _with_last_words(self._missed.get(key, ()), credential)
+            self._set_due(name, key, due=digest != wanted or key in self._missed)
 
     def _set_due(self, name: Key, key: Key, *, due: bool) -> None:
         if due:
@@ -151,11 +160,13 @@ class RecordKeeper(View[ACMEAccount]):
         if credential is not None and not is_credential_of(account, credential):
             credential = None
         try:
-            written = await self._accounts.change(
-                account, partial(with_record, credential=credential, now=self._clock())
-            )
+            missed = self._missed.get(key, ())
+            said = (*missed, credential)
+            written = await self._accounts.change(account, partial(_with_records, said=said, now=self._clock()))
         except Refused:  # the account is gone
             return False
+        if self._missed.get(key) is missed:  # else another one went meanwhile
+            del self._missed[key]
         if written.status.credential == account.status.credential:
             return False
         logger.info(
@@ -192,6 +203,26 @@ def _digest_of(credential: EABCredential | None) -> int:
     """The digest of the record that the accounts of the credential should have; None: it is gone."""
     if credential is None or credential.metadata.deletion_timestamp is not None:
         return 0
+    return _digest_of_words(credential)
+
+
+def _digest_of_words(credential: EABCredential) -> int:
+    """The digest of what the credential says, be it gone."""
     spec = credential.spec
     said = credential.metadata.uid, spec.suspended, spec.names, spec.profiles
     return hash((*said, spec.client_namespace, spec.shared))
+
+
+def _with_last_words(earlier: tuple[EABCredential, ...], gone: EABCredential) -> tuple[EABCredential, ...]:
+    """What counts of credentials that are gone: the last one, and before it the last suspension by another one."""
+    others = [each for each in earlier if each.metadata.uid != gone.metadata.uid and each.spec.suspended]
+    return (*others[-1:], gone)
+
+
+def _with_records(account: ACMEAccount, said: Sequence[EABCredential | None], *, now: datetime) -> ACMEAccount:
+    """The account with the record of these credentials of one name, one after the other; None: it is gone."""
+    profile = account.metadata.namespace, account.spec.profile_ref.name
+    for each in said:
+        if each is None or each.profile_key == profile:
+            account = with_record(account, each, now=now)
+    return account

@@ -138,7 +138,8 @@ class Accounts:
         )
         wanted_account = _account(holder, binding, credential)
         for _ in range(TRIES):
-            with self._quota.hold(profile, "", weigh_account(wanted_account), limits):
+            octets, tenant = weigh_account(wanted_account), wanted_account.tenant
+            with self._quota.hold(profile, "", octets, limits, tenant=tenant):
                 claimed, created = await self._claims.claim(wanted_account)
             if slots.is_open(claimed):
                 return _require_key(claimed, key), False

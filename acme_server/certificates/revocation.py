@@ -116,7 +116,7 @@ class Revocations:
         found = self._of(caller.profile, serial_number)
         known = self._certificates.is_complete(caller.profile.namespace) and self._orders.is_sole_writer()
         if found is None and isinstance(caller, Caller) and not known:
-            async with self._turns.take(key_of(caller.account)):
+            async with self._turns.take(caller.account):
                 # Updates the index of certificates.
                 fields = f"status.serialNumber={serial_number}"
                 await self._orders.page(caller.profile.namespace, fields=fields, limit=_SAME_SERIAL)
@@ -164,7 +164,7 @@ class Revocations:
         """
         known = self._authorizations.complete and self._orders.is_sole_writer()
         if not known and any(self._find(account, each) is None for each in identifiers):
-            async with self._turns.take(key_of(account)):
+            async with self._turns.take(account):
                 await self._read_unseen(account)
         clients = self._credentials.clients(account)
         if clients is not None and clients.shared:

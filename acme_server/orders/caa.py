@@ -142,7 +142,7 @@ def _objection(
 
 
 def _holder(order: ACMEOrder) -> Holder:
-    return Holder(order.metadata.namespace, order.spec.account_ref.name)
+    return Holder(order.metadata.namespace, order.tenant, order.spec.account_ref.name)
 
 
 def _method(order: ACMEOrder, position: int) -> ChallengeType | None:

@@ -183,7 +183,7 @@ class NewOrders:
         stored = self._quota.usage_of_account(profile, account)
         with (
             self._open_orders.hold(profile.namespace, account, octets, stored=stored, renewal=renewal),
-            self._quota.hold(profile, account, octets, limits, renewal=renewal),
+            self._quota.hold(profile, account, octets, limits, tenant=order.tenant, renewal=renewal),
         ):
             return await self._store.add(order)
 

@@ -114,7 +114,7 @@ class Orders:
         Cursors are the API server's. They do not say whose orders are listed, so a cursor of another account reveals
         nothing. Raises NotFound for a cursor that has expired or never existed, and Unavailable.
         """
-        async with self._turns.take(key_of(account)):
+        async with self._turns.take(account):
             orders, following = await self._store.metadata_page(
                 account.metadata.namespace,
                 labels=f"{ACCOUNT}={account.metadata.name}",

@@ -2,7 +2,8 @@
 
 Each limit is for a number of objects and for their octets (`acme_server.state.weight`). What one namespace may use is
 a share of what the other namespaces leave, and what one account may use is a share of what the other accounts leave to
-its namespace. So there is room for one more, however many are greedy.
+its namespace. The clients of another namespace than the profile's are a tenant: they may open any number of accounts,
+so together they may use no more than one account may. So there is room for one more, however many are greedy.
 """
 
 from __future__ import annotations
@@ -52,12 +53,14 @@ class Usage:
 
 
 class _Scope(NamedTuple):
-    """What an object counts for. `name` is (namespace, profile, account)."""
+    """What an object counts for. `name` is (namespace, profile, tenant, account), and `own` what has it."""
 
-    name: tuple[str, str, str]
+    name: tuple[str, str, str, str]
     namespace: Usage
     profile: Usage
+    tenant: Usage
     account: Usage
+    own: Usage
 
 
 class _Limit(NamedTuple):
@@ -83,7 +86,9 @@ class ObjectQuota(View[T]):
 
     `what` names the kind in problem documents. Objects for which `counts_for_profile` is false (aliases of accounts)
     count for no profile. `weigh` returns the octets of an object, `account_of` the name of the account that it is for,
-    "" for a kind that accounts do not have. The shares are numbers from 0 to 1. `write_rate` counts each new version.
+    "" for a kind that accounts do not have, and `tenant_of` the namespace of its clients if they are tenants of the
+    profile, else "". The shares are numbers from 0 to 1; that of an account is also a tenant's. `write_rate` counts
+    each new version.
     """
 
     def __init__(
@@ -99,6 +104,7 @@ class ObjectQuota(View[T]):
         write_rate: WriteRate | None = None,
         weigh: Callable[[T], int] = lambda _resource: 0,
         account_of: Callable[[T], str] = lambda _resource: "",
+        tenant_of: Callable[[T], str] = lambda _resource: "",
         counts_for_profile: Callable[[T], bool] = lambda _resource: True,
     ) -> None:
         super().__init__(index)
@@ -111,12 +117,15 @@ class ObjectQuota(View[T]):
         self._write_rate = write_rate
         self._weigh = weigh
         self._account_of = account_of
+        self._tenant_of = tenant_of
         self._counts_for_profile = counts_for_profile
         self._entries: dict[Key, tuple[_Scope, int]] = {}
         self._whole = Usage()
         self._namespaces: dict[str, Usage] = {}
         self._profiles: dict[Key, Usage] = {}
-        self._scopes: dict[tuple[str, str, str], _Scope] = {}
+        self._tenants: dict[tuple[str, str], Usage] = {}
+        self._accounts: dict[tuple[str, str, str], Usage] = {}
+        self._scopes: dict[tuple[str, str, str, str], _Scope] = {}
 
     def __len__(self) -> int:
         return self._whole.objects
@@ -131,8 +140,7 @@ class ObjectQuota(View[T]):
 
     def usage_of_account(self, profile: Profile, account: str) -> Usage:
         """The objects of the account."""
-        found = self._scopes.get((*profile.key, account))
-        return found.account if found is not None else Usage()
+        return self._accounts.get((*profile.key, account), Usage())
 
     def put(self, key: Key, resource: T) -> None:
         """Count the object; one that took the name of another before that was seen to go, in its place."""
@@ -140,9 +148,9 @@ class ObjectQuota(View[T]):
         octets = self._weigh(resource)
         if self._write_rate is not None and self._index.complete:
             # While the index is incomplete, objects are listed that were written long ago.
-            self._write_rate.add(key[0], octets)
+            self._write_rate.add(key[0], octets, self._tenant_of(resource))
         self._discard(key)
-        scope = self._scope(key[0], profile, self._account_of(resource))
+        scope = self._scope(key[0], profile, self._tenant_of(resource), self._account_of(resource))
         self._entries[key] = scope, octets
         self._add(scope, 1, octets)
 
@@ -153,21 +161,28 @@ class ObjectQuota(View[T]):
     def obscure(self, key: Key) -> None:
         """Go on counting the object: it still takes its place. One of an unknown profile counts altogether."""
         if key not in self._entries:
-            scope = self._scope(key[0], "", "")
+            scope = self._scope(key[0], "", "", "")
             self._entries[key] = scope, 0
             self._add(scope, 1, 0)
 
     @contextmanager
     def hold(
-        self, profile: Profile, account: str, octets: int, limits: ProfileLimits, *, renewal: bool = False
+        self,
+        profile: Profile,
+        account: str,
+        octets: int,
+        limits: ProfileLimits,
+        *,
+        tenant: str = "",
+        renewal: bool = False,
     ) -> Iterator[None]:
         """Admit an object of that many octets, and count it until the block ends: by then it is stored and counted.
 
         So requests that come at once are admitted one by one. A `renewal` may exceed each limit by the reserve. Raises
         Refused (rateLimited).
         """
-        self._admit(profile, account, octets, limits, renewal=renewal)
-        scope = self._scope(*profile.key, account)
+        scope = self._scope(*profile.key, tenant, account)
+        self._admit(scope, octets, limits, renewal=renewal)
         self._add(scope, 1, octets)
         try:
             yield
@@ -180,8 +195,7 @@ class ObjectQuota(View[T]):
         if self._whole.octets + octets > most:
             raise _full(f"This server has reached its limit of {self._octets(most)}.")
 
-    def _admit(self, profile: Profile, account: str, octets: int, limits: ProfileLimits, *, renewal: bool) -> None:
-        scope = self._scope(*profile.key, account)
+    def _admit(self, scope: _Scope, octets: int, limits: ProfileLimits, *, renewal: bool) -> None:
         for wanted, amount, found in (
             (1, self._objects, self._limits_of_objects(scope, limits)),
             (octets, self._octets, self._limits_of_octets(scope, limits)),
@@ -194,26 +208,27 @@ class ObjectQuota(View[T]):
     def _limits_of_objects(self, scope: _Scope, limits: ProfileLimits) -> Iterator[_Limit]:
         if limits.objects is not None:
             yield _Limit(scope.profile.objects, limits.objects, _of_profile(scope, limits.objects_field))
-        yield from self._shared(
-            self.maximum, self._whole.objects, scope.namespace.objects, scope.account.objects, scope
-        )
+        yield from self._shared(self.maximum, scope, lambda usage: usage.objects)
 
     def _limits_of_octets(self, scope: _Scope, limits: ProfileLimits) -> Iterator[_Limit]:
         if limits.octets is not None:
             yield _Limit(scope.profile.octets, limits.octets, _of_profile(scope, limits.octets_field))
-        yield from self._shared(
-            self.maximum_octets, self._whole.octets, scope.namespace.octets, scope.account.octets, scope
-        )
+        yield from self._shared(self.maximum_octets, scope, lambda usage: usage.octets)
 
-    def _shared(self, whole: int, used: int, by_namespace: int, by_account: int, scope: _Scope) -> Iterator[_Limit]:
-        """The limits of the server, of a namespace and, for what accounts have, of an account."""
-        namespace, _, account = scope.name
+    def _shared(self, whole: int, scope: _Scope, of: Callable[[Usage], int]) -> Iterator[_Limit]:
+        """The limits of the server, of a namespace, of a tenant and, for what accounts have, of an account."""
+        namespace, _, tenant, account = scope.name
+        used, by_namespace = of(self._whole), of(scope.namespace)
         yield _Limit(used, whole, "This server has reached its limit of {}.")
         share = share_of(whole, used - by_namespace, self._namespace_share)
         yield _Limit(by_namespace, share, f"Namespace {namespace} has reached its share of {{}}.")
-        if account:
-            share = share_of(share, by_namespace - by_account, self._account_share)
-            yield _Limit(by_account, share, "The account has reached its share of {}.")
+        for name, usage, text in (
+            (tenant, scope.tenant, f"Clients of namespace {tenant} have reached their share of {{}}."),
+            (account, scope.account, "The account has reached its share of {}."),
+        ):
+            if name:
+                own = of(usage)
+                yield _Limit(own, share_of(share, by_namespace - own, self._account_share), text)
 
     def _objects(self, count: int) -> str:
         return f"{count} {self._what}"
@@ -221,15 +236,17 @@ class ObjectQuota(View[T]):
     def _octets(self, count: int) -> str:
         return f"{count / _MEBIBYTE:.1f} MiB of {self._what}"
 
-    def _scope(self, namespace: str, profile: str, account: str) -> _Scope:
+    def _scope(self, namespace: str, profile: str, tenant: str, account: str) -> _Scope:
         """The scope with that name, which counts only if objects are added to it."""
-        name = namespace, profile, account
+        name = namespace, profile, tenant, account
         found = self._scopes.get(name)
         if found is None:
             found = _Scope(
-                (sys.intern(namespace), sys.intern(profile), sys.intern(account)),
+                (sys.intern(namespace), sys.intern(profile), sys.intern(tenant), sys.intern(account)),
                 self._namespaces.get(namespace) or Usage(),
-                self._profiles.get(name[:2]) or Usage(),
+                self._profiles.get((namespace, profile)) or Usage(),
+                self._tenants.get((namespace, tenant)) or Usage(),
+                self._accounts.get((namespace, profile, account)) or Usage(),
                 Usage(),
             )
         return found
@@ -237,8 +254,10 @@ class ObjectQuota(View[T]):
     def _add(self, scope: _Scope, objects: int, octets: int) -> None:
         for usage in (self._whole, *scope[1:]):
             usage.add(objects, octets)
-        namespace, profile, _ = scope.name
-        _keep(self._scopes, scope.name, scope, scope.account)
+        namespace, profile, tenant, account = scope.name
+        _keep(self._scopes, scope.name, scope, scope.own)
+        _keep(self._accounts, (namespace, profile, account), scope.account, scope.account)
+        _keep(self._tenants, (namespace, tenant), scope.tenant, scope.tenant)
         _keep(self._profiles, (namespace, profile), scope.profile, scope.profile)
         _keep(self._namespaces, namespace, scope.namespace, scope.namespace)
 
@@ -349,7 +368,7 @@ def _keep(known: dict[K, V], name: K, value: V, usage: Usage) -> None:
 
 
 def _of_profile(scope: _Scope, field: str) -> str:
-    namespace, profile, _ = scope.name
+    namespace, profile, *_ = scope.name
     return f"Profile {namespace}/{profile} has reached its limit of {{}} ({field})."
 
 

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from weakref import WeakValueDictionary
 
-from kms.resources.meta import Key
+from acme_server.fair_slots import FairSlots
+from kms.resources.accounts import ACMEAccount
 
 AT_ONCE = 4
 
 
 class Turns:
-    """Runs one request of an account at a time, and `at_once` of all accounts."""
+    """Runs one request of an account at a time, and `at_once` of all accounts.
+
+    Namespaces take turns, within one its tenants, then their accounts: any number of accounts of one tenant delays
+    another's request by one turn.
+    """
 
     def __init__(self, *, at_once: int = AT_ONCE) -> None:
-        self._slots = asyncio.Semaphore(at_once)
-        self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
+        self._slots = FairSlots((at_once, at_once, at_once, 1))
 
     @asynccontextmanager
-    async def take(self, account: Key) -> AsyncIterator[None]:
-        """Wait until it is the turn of the account with that key."""
-        async with self._locks.setdefault(account, asyncio.Lock()), self._slots:
+    async def take(self, account: ACMEAccount) -> AsyncIterator[None]:
+        """Wait until it is the turn of the account."""
+        async with self._slots.hold((account.metadata.namespace, account.tenant, account.metadata.name)):
             yield

@@ -48,8 +48,8 @@ class ValidationTiming:
 
 
 def account_path(order: ACMEOrder) -> Path:
-    """Return (namespace, profile, account) of the order, by which attempts are shared."""
-    return order.metadata.namespace, order.spec.profile_ref.name, order.spec.account_ref.name
+    """Return (namespace, profile, tenant, account) of the order, by which attempts are shared."""
+    return order.metadata.namespace, order.spec.profile_ref.name, order.tenant, order.spec.account_ref.name
 
 
 class ValidationFailed(Exception):

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from acme_server.fair_slots import FairSlots
+from acme_server.fair_slots import FairSlots, Path
 from acme_server.problems import Unavailable
 from acme_server.validation.caa_rules import Property, names_to_look_up
 from acme_server.validation.dns.client import LookupFailed, Records
@@ -26,9 +26,10 @@ _BUSY = 5
 
 
 class Holder(NamedTuple):
-    """For whom records are looked up: an account, and the namespace of its profile."""
+    """For whom records are looked up: the namespace of a profile, the tenant (`ACMEOrder.tenant`), and the account."""
 
     namespace: str
+    tenant: str
     account: str
 
 
@@ -48,17 +49,19 @@ class RelevantSet:
 class CAALimits:
     """Numbers of lookups. The event loop spends about 0.3 ms on one, and 10 ms if all answers come at once.
 
-    `running`: at the same time, of which one namespace has at most `running_by_namespace`, and one account
-    `running_by_account`: half of the whole and half of that, so there is room for others while the greatest number of
-    lookups of one order takes 1.3 seconds at 20 ms each. `admitted`: of checks before issuance
-    that run or wait, again with shares.
+    `running`: at the same time, of which one namespace has at most `running_by_namespace`, one tenant of it
+    `running_by_tenant` and one account `running_by_account`: half of the whole, three quarters and half of that. So
+    there is room for others while the greatest number of lookups of one order takes 1.3 seconds at 20 ms each.
+    `admitted`: of checks before issuance that run or wait, again with shares.
     """
 
     running: int = 32
     running_by_namespace: int = 16
+    running_by_tenant: int = 12
     running_by_account: int = 8
     admitted: int = 5000
     admitted_by_namespace: int = 2500
+    admitted_by_tenant: int = 1500
     admitted_by_account: int = 1000
 
 
@@ -69,19 +72,22 @@ class CAALookup:
         self._lookup = lookup
         self._deadline = deadline
         self._limits = limits
-        self._slots = FairSlots((limits.running, limits.running_by_namespace, limits.running_by_account))
-        self._admitted: Counter[Holder | str | None] = Counter()
+        self._slots = FairSlots(
+            (limits.running, limits.running_by_namespace, limits.running_by_tenant, limits.running_by_account)
+        )
+        self._admitted: Counter[Path] = Counter()
 
     @contextmanager
     def admit(self, names: Iterable[str], holder: Holder) -> Iterator[None]:
         """Count the lookups that these names may take while the context is open.
 
-        Raises Unavailable if all accounts together, the namespace or the account would have too many.
+        Raises Unavailable if all accounts together, the namespace, the tenant or the account would have too many.
         """
         number = len(names_to_look_up(names))
-        shares = {
-            None: self._limits.admitted,
-            holder.namespace: self._limits.admitted_by_namespace,
+        shares: dict[Path, int] = {
+            (): self._limits.admitted,
+            holder[:1]: self._limits.admitted_by_namespace,
+            holder[:2]: self._limits.admitted_by_tenant,
             holder: self._limits.admitted_by_account,
         }
         if any(self._admitted[key] + number > limit for key, limit in shares.items()):

@@ -1,4 +1,4 @@
-"""Fair shares of the queue of validations: by namespace, then by profile, then by account."""
+"""Fair shares of the queue of validations: by namespace, by profile, by tenant, by account."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from acme_server.fair_slots import Path
 
 
 class Limits(NamedTuple):
-    """How many validations there may be in all, for one namespace, for one profile, and for one account."""
+    """How many validations there may be in all and for one namespace, profile, tenant and account.
+
+    A tenant is what `ACMEOrder.tenant` names; the clients of the profile's own namespace count as one.
+    """
 
     total: int
     namespace: int
     profile: int
+    tenant: int
     account: int
 
 
@@ -29,7 +33,7 @@ class QueueShares:
         return self._counts[()]
 
     def has_room(self, leaf: Path) -> bool:
-        """Whether the account (namespace, profile, account) may queue one more.
+        """Whether the account (namespace, profile, tenant, account) may queue one more.
 
         Where the whole, a namespace or a profile has reached its limit, a part with less than an equal share of it may
         still queue more. So no limit is exceeded by more than its double.

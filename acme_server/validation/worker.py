@@ -25,9 +25,9 @@ from kms.clock import Clock
 from kms.resources.meta import key_of
 from kms.resources.orders import ACMEOrder, ChallengeType, StoredProblem
 
-IN_FLIGHT = Limits(total=100, namespace=75, profile=75, account=25)
-"""Attempts at a time. The share of one namespace leaves some to others even if all its hosts are slow."""
-QUEUED = Limits(total=5_000, namespace=2_500, profile=2_500, account=1_000)
+IN_FLIGHT = Limits(total=100, namespace=75, profile=75, tenant=50, account=25)
+"""Attempts at a time. The shares leave some to others even if all hosts of a namespace or tenant are slow."""
+QUEUED = Limits(total=5_000, namespace=2_500, profile=2_500, tenant=1_500, account=1_000)
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,8 @@ class Worker:
     """The validations of this process.
 
     `in_flight` limits concurrent attempts, `queued` validations, waiting ones included; both in all, by namespace, by
-    profile and by account. Ten orders with as many names as an order can have are what an account may queue. Of
+    profile, by tenant and by account. Ten orders with as many names as an order can have are what an account may
+    queue. Of
     `remembered` orders it is known that results were discarded.
     """
 

@@ -8,7 +8,10 @@ from typing import Literal
 import msgspec
 
 from kms.resources.credentials import NameRules
-from kms.resources.meta import Key, LocalRef, ObjectMeta, Struct, Time
+from kms.resources.meta import GROUP, Key, LocalRef, ObjectMeta, Struct, Time
+
+CLIENT_NAMESPACE = f"{GROUP}/client-namespace"
+"""On an alias: the namespace of its account's clients if they are a tenant of the profile."""
 
 AccountState = Literal["valid", "suspended", "deactivated", "revoked"]
 """The states of RFC 8555, and `suspended`: an administrator has stopped the account, which is shown as valid."""
@@ -97,6 +100,20 @@ class ACMEAccount(Struct, frozen=True, kw_only=True):
         """(namespace, name) of the EABCredential that the account follows."""
         binding = self.spec.external_account
         return None if binding is None else (sys.intern(binding.namespace), sys.intern(binding.name))
+
+    @property
+    def tenant(self) -> str:
+        """The namespace of the clients if it is not the profile's, else "".
+
+        Such clients are a tenant of the profile, and share what its namespace may use with other tenants.
+        """
+        binding, own = self.spec.external_account, self.metadata.namespace
+        if binding is None:  # an alias, or an account without a credential
+            return self.metadata.labels.get(CLIENT_NAMESPACE, "") if self.spec.alias_of is not None else ""
+        # As in kms.resources.client_namespaces: only a credential beside its profile names another namespace.
+        named = binding.client_namespace if binding.namespace == own else None
+        clients = named or binding.namespace
+        return clients if clients != own else ""
 
     @property
     def jwk(self) -> str:

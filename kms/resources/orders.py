@@ -174,6 +174,15 @@ class ACMEOrder(Struct, frozen=True, kw_only=True):
         """(namespace, name) of the profile that it was ordered from."""
         return self.metadata.namespace, self.spec.profile_ref.name
 
+    @property
+    def tenant(self) -> str:
+        """The namespace of the clients if it is not the profile's, else "".
+
+        Such clients are a tenant of the profile, and share what its namespace may use with other tenants.
+        """
+        clients = self.spec.client_namespace
+        return clients if clients is not None and clients != self.metadata.namespace else ""
+
 
 def challenge_types(identifier: Identifier, offered: Iterable[ChallengeType]) -> tuple[ChallengeType, ...]:
     """The offered types that can prove the identifier: for a wildcard only dns-01, for an address all but dns-01."""

@@ -106,7 +106,8 @@ def server_options(command: Command, *, host: str = "") -> Command:
                 default=50,
                 show_default=True,
                 help="Percentage of the orders of a namespace, and of their bytes, that one account may use, counted"
-                " from what the other accounts leave. 100: all.",
+                " from what the other accounts leave; and of these and of the accounts, that clients of one other"
+                " namespace may use together. 100: all.",
             ),
             option(
                 "--maximum-accounts",

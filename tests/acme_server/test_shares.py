@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -11,7 +13,8 @@ from msgspec.structs import replace
 
 from acme_server.urls import URLs
 from kms.resources.kinds import ORDERS
-from tests.support.acme import EXTERNAL_URL, ClientKey, b64
+from kms.resources.profiles import ClientNamespaces
+from tests.support.acme import EXTERNAL_URL, ClientKey, b64, binding, signed
 from tests.support.domain import NAMESPACE, World
 from tests.support.server import Answer, Server, running_server
 
@@ -109,6 +112,70 @@ async def test_one_tenant_at_his_limit_leaves_accounts_to_another() -> None:
         assert [each.status for each in answers] == [201] * 5 + [503] * 3  # before: ten, and nobody after that
         assert answers[-1].problem["type"] == "rateLimited"
         assert (await tenant(server).register(ClientKey())).status == 201
+
+
+def require_credentials(world: World) -> None:
+    """Share the profile with two namespaces, each with a credential that opens any number of accounts."""
+    everywhere = ClientNamespaces(from_="All")
+    world.configure(external_account_binding="Required", allowed_namespaces=everywhere)
+    world.put_credential("greedy", namespace="team-a", name="greedy")
+    world.put_credential("modest", namespace="team-b", name="modest")
+
+
+async def bound(server: Server, key_id: str) -> Server:
+    """A client with an account of its own under that key identifier."""
+    parts = {each.name: getattr(server, each.name) for each in server.__dataclass_fields__.values()}
+    client = Server(**parts | {"key": ClientKey(), "kid": None})
+    members = binding(client.key, url=f"{client.base}/new-account", mac_key=bytes(range(32)), kid=key_id)
+    answer = await client.register(externalAccountBinding=members)
+    if answer.status != 201:
+        assert (answer.status, answer.problem["type"]) == (503, "rateLimited")
+        assert "Clients of namespace team-a have reached" in answer.problem["detail"]
+    return client
+
+
+@pytest.mark.requirement("SEC75", "SEC78")
+async def test_a_namespace_with_any_number_of_accounts_leaves_orders_to_others_of_the_same_profile() -> None:
+    async with running_server() as server:
+        require_credentials(server.world)
+        modest = await bound(server, "modest")
+        server.world.services.state.order_quota.maximum = 32
+        taken = 0
+        for _ in range(12):
+            count, refused = await orders_until_refused(await bound(server, "greedy"), most=40)
+            taken += count
+        assert (taken, refused.status) == (8, 503)  # before: 16, and none for anybody else
+        assert "Clients of namespace team-a have reached their share of" in refused.problem["detail"]
+        assert (await modest.finalize(await modest.ready())).json["status"] == "valid"
+
+
+@pytest.mark.requirement("SEC75", "SEC78")
+async def test_a_namespace_with_one_credential_leaves_accounts_to_others_of_the_same_profile() -> None:
+    async with running_server() as server:
+        require_credentials(server.world)
+        server.world.services.state.account_quota.maximum = 32
+        opened = [await bound(server, "greedy") for _ in range(20)]
+        assert sum(each.kid is not None for each in opened) == 8  # before: 16, and none for anybody else
+        assert (await bound(server, "modest")).kid is not None
+
+
+@pytest.mark.requirement("SEC73", "SEC75")
+async def test_key_changes_of_a_namespace_count_for_its_share_too() -> None:
+    async with running_server() as server:
+        require_credentials(server.world)
+        server.world.services.state.account_quota.maximum = 32
+        client = await bound(server, "greedy")
+        keys = [client.key, *(ClientKey() for _ in range(8))]
+        changed = [await change_key(client, old, new) for old, new in pairwise(keys)]
+        # Before: as many as the whole namespace had room for, and none for anybody else.
+        assert [each.status for each in changed] == [200] * 7 + [503]
+        assert (await bound(server, "modest")).kid is not None
+
+
+async def change_key(client: Server, old: ClientKey, new: ClientKey) -> Answer:
+    url = f"{client.base}/key-change"
+    members = json.dumps({"account": client.kid, "oldKey": old.jwk}).encode()
+    return await client.post(url, signed(new, members, jwk=new.jwk, url=url), key=old)
 
 
 @pytest.mark.requirement("SEC75")

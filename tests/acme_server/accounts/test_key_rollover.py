@@ -16,7 +16,7 @@ from acme_server.model import KeyHolder
 from acme_server.payloads import AccountUpdate, NewAccount
 from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.state.account_keys import account_name
-from kms.resources.accounts import AccountStatus, ACMEAccount
+from kms.resources.accounts import CLIENT_NAMESPACE, AccountStatus, ACMEAccount
 from kms.resources.kinds import ACCOUNTS
 from kms.resources.meta import LocalRef
 from tests.support import pki
@@ -390,7 +390,7 @@ async def test_aliases_take_no_place_under_a_credential(world: World) -> None:
     await change(world, account, Key(thumbprint="fourth"), old=SECOND)
     alias = stored(world, SECOND)
     assert alias is not None
-    assert (alias.metadata.labels, alias.spec.external_account) == ({}, None)
+    assert (alias.metadata.labels, alias.spec.external_account) == ({CLIENT_NAMESPACE: "team"}, None)
     assert (await world.account(THIRD, binding)).status.state == "valid"
     with pytest.raises(Refused, match="as many accounts"):
         await world.account(Key(thumbprint="fifth"), binding)

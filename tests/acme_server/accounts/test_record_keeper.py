@@ -196,3 +196,26 @@ async def test_whose_clients_a_credential_is_for_outlives_it_too(world: World) -
     kept = record(world, account)
     assert kept is not None
     assert (kept.client_namespace, kept.shared) == ("other", True)
+
+
+@pytest.mark.requirement("SEC77")
+@pytest.mark.parametrize("again", [False, True], ids=["deleted", "made again"])
+async def test_what_a_credential_said_before_it_was_deleted_outlives_it_even_if_nothing_was_written_meanwhile(
+    world: World, again: bool
+) -> None:
+    binding = Binding(world.put_credential(), KEY_ID_1)
+    accounts = [await world.account(Key(thumbprint=f"key-{each}"), binding) for each in range(3)]
+    keeper = keeper_of(world)
+    suspended_one = world.change_credential(suspended=True, names=NARROW)
+    keeper.notice(suspended_one, False)
+    world.remove_credential()
+    keeper.notice(suspended_one, True)
+    if again:
+        keeper.notice(world.put_credential(), False)
+    await written(keeper)
+    for account in accounts:
+        said = record(world, account)
+        assert said is not None
+        assert said.suspended, "before: active again"
+        assert said.state == ("Suspended" if again else "Deleted")
+        assert said.names == (None if again else NARROW)

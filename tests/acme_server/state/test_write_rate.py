@@ -18,13 +18,13 @@ pytestmark = pytest.mark.requirement("SEC72", "SEC75")
 class Rate:
     """A rate of 1,000 octets in ten minutes, with a clock of its own."""
 
-    def __init__(self, share: float = 1.0) -> None:
+    def __init__(self, share: float = 1.0, tenant_share: float = 1.0) -> None:
         self.now = NOW
-        self.rate = WriteRate(clock=lambda: self.now, maximum=1_000, namespace_share=share)
+        self.rate = WriteRate(clock=lambda: self.now, maximum=1_000, namespace_share=share, tenant_share=tenant_share)
 
-    def admits(self, namespace: str, *, urgent: bool = False) -> bool:
+    def admits(self, namespace: str, *, tenant: str = "", urgent: bool = False) -> bool:
         try:
-            self.rate.admit(namespace, urgent=urgent)
+            self.rate.admit(namespace, tenant, urgent=urgent)
         except Unavailable:
             return False
         return True
@@ -52,6 +52,36 @@ def test_one_namespace_at_its_limit_leaves_others_theirs() -> None:
     one.rate.add("b", 250)
     assert not one.admits("b")
     assert one.admits("c")
+
+
+def test_clients_of_one_namespace_leave_others_of_the_same_profile_theirs() -> None:
+    index: Index[ACMEOrder] = Index()
+    one = Rate(share=0.8, tenant_share=0.5)
+    ObjectQuota(
+        index, "orders", maximum=9, write_rate=one.rate, weigh=lambda _: 400, tenant_of=lambda each: each.tenant
+    )
+    index.mark_complete()
+    index.update(of_clients("team-a"), False)
+    assert not one.admits("pki", tenant="team-a")  # before: until 800 octets were written
+    assert one.admits("pki", tenant="team-a", urgent=True)
+    assert one.admits("pki", tenant="team-b")
+    assert one.admits("pki")
+
+
+def of_clients(namespace: str) -> ACMEOrder:
+    return replace(order(), spec=replace(order().spec, client_namespace=namespace))
+
+
+@pytest.mark.requirement("SEC67")
+def test_a_clock_that_was_wrong_for_a_moment_stops_nobody_for_longer() -> None:
+    one = Rate()
+    one.now = NOW + timedelta(days=1)
+    one.rate.add("a", 1_000)
+    one.now = NOW
+    one.rate.add("a", 1)
+    one.now = NOW + timedelta(minutes=30)
+    assert one.admits("a")  # before: not for a day
+    assert one.rate.written() == 0
 
 
 @pytest.mark.requirement("SEC73")

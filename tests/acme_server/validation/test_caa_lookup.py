@@ -13,7 +13,7 @@ from tests.support.eventually import until
 from tests.support.nameserver import running_nameserver
 from tests.support.processor import least_time
 
-ME = Holder("pki", "me")
+ME = Holder("pki", "", "me")
 ONE = Property(0, b"issue", b"one.example")
 TWO = Property(0, b"issue", b"two.example")
 
@@ -118,7 +118,7 @@ async def test_by_default_a_namespace_has_half_of_the_lookups_and_an_account_hal
 
     def find(namespace: str, account: str) -> asyncio.Task[dict[str, RelevantSet]]:
         names = [f"n{number}.{account}.{namespace}" for number in range(20)]
-        return asyncio.create_task(lookup.find_relevant(names, Holder(namespace, account)))
+        return asyncio.create_task(lookup.find_relevant(names, Holder(namespace, account, account)))
 
     tasks, expected = [], (("one", "a", 8), ("one", "b", 16), ("one", "c", 16), ("two", "d", 24), ("two", "e", 32))
     for namespace, account, running in (*expected, ("three", "f", 32)):
@@ -129,13 +129,31 @@ async def test_by_default_a_namespace_has_half_of_the_lookups_and_an_account_hal
     await asyncio.gather(*tasks)
 
 
+@pytest.mark.requirement("SEC75")
+async def test_clients_of_one_namespace_leave_lookups_to_others_of_the_same_profile() -> None:
+    records = ScriptedCAA(gate=asyncio.Event())
+    lookup = CAALookup(records.caa)
+    names = [f"n{number}.example.com" for number in range(20)]
+    theirs = [
+        asyncio.create_task(lookup.find_relevant(names, Holder("pki", "team-a", f"{each}"))) for each in range(20)
+    ]
+    await asyncio.sleep(0.01)
+    mine = asyncio.create_task(lookup.find_relevant(["www.example.org"], Holder("pki", "team-b", "me")))
+    await until(lambda: "www.example.org" in records.asked)
+    assert len(records.asked) == 13
+    for task in (*theirs, mine):
+        task.cancel()
+    await asyncio.gather(*theirs, mine, return_exceptions=True)
+
+
 @pytest.mark.requirement("SEC74")
 async def test_lookups_of_one_tenant_delay_those_of_another_by_one_turn() -> None:
     gate = asyncio.Event()
     records = ScriptedCAA(gate=gate)
     lookup = CAALookup(records.caa, limits=CAALimits(running=20, running_by_namespace=10, running_by_account=4))
     theirs = [
-        asyncio.create_task(lookup.find_relevant(deep(f"t{each}-"), Holder("team-a", f"{each}"))) for each in range(20)
+        asyncio.create_task(lookup.find_relevant(deep(f"t{each}-"), Holder("team-a", f"{each}", "account")))
+        for each in range(20)
     ]
     await until(lambda: len(records.asked) >= 10)
     assert len(records.asked) == 10
@@ -160,14 +178,14 @@ async def test_checks_beyond_a_share_are_refused_for_a_moment() -> None:
         with pytest.raises(Unavailable) as busy, lookup.admit(names, ME):
             pass
         assert busy.value.retry_after > 0
-        with lookup.admit(names, Holder("pki", "b")), lookup.admit(names, Holder("pki", "c")):
-            with pytest.raises(Unavailable), lookup.admit(names, Holder("pki", "d")):
+        with lookup.admit(names, Holder("pki", "b", "account")), lookup.admit(names, Holder("pki", "c", "account")):
+            with pytest.raises(Unavailable), lookup.admit(names, Holder("pki", "d", "account")):
                 pass
             with (
-                lookup.admit(names, Holder("team", "d")),
-                lookup.admit(names, Holder("team", "e")),
+                lookup.admit(names, Holder("team", "d", "account")),
+                lookup.admit(names, Holder("team", "e", "account")),
                 pytest.raises(Unavailable),
-                lookup.admit(names, Holder("other", "f")),
+                lookup.admit(names, Holder("other", "f", "account")),
             ):
                 pass
     with lookup.admit(names, ME):  # what was admitted is over

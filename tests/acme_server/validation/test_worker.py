@@ -323,7 +323,7 @@ def of_account(account: str, *names: str, namespace: str = "pki", profile: str =
 
 def at_most(count: int, *, by_account: int) -> Limits:
     """Limits for tests with one profile."""
-    return Limits(total=count, namespace=count, profile=count, account=by_account)
+    return Limits(total=count, namespace=count, profile=count, tenant=count, account=by_account)
 
 
 @pytest.mark.requirement("SEC52")
