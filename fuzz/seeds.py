@@ -215,6 +215,15 @@ def _objects() -> Iterable[bytes]:
     yield json.dumps({"type": "ADDED", "object": profile}).encode().replace(b'"nginx"', b"[" * 1500 + b"]" * 1500)
 
 
+def _verbatim() -> Iterable[bytes]:
+    yield from _csr()
+    server = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+    signing = x509.KeyUsage(*(position == 0 for position in range(9)))
+    yield pki.csr("www.example.com", common_name="www.example.com", extensions=[(server, False), (signing, True)])
+    no_authority = x509.BasicConstraints(ca=False, path_length=None)
+    yield pki.csr("www.example.com", extensions=[(no_authority, True)], signed_with=generate_key("RSA", 2048))
+
+
 _SEEDS: Mapping[str, Callable[[], Iterable[bytes]]] = MappingProxyType(
     {
         "alpn": _alpn,
@@ -238,5 +247,6 @@ _SEEDS: Mapping[str, Callable[[], Iterable[bytes]]] = MappingProxyType(
         "renewals": _renewals,
         "revocations": _revocations,
         "urls": _urls,
+        "verbatim": _verbatim,
     }
 )
