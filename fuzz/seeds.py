@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 from josepy.json_util import encode_b64jose
 
-from fuzz.targets import alpn, crosses, imports, key_changes, nonces, urls
+from fuzz.targets import alpn, crosses, imports, key_changes, nonces, returned, urls
 from fuzz.targets import dns as dns_target
 from fuzz.targets import eab as eab_target
 from kms.pki.ca import intermediate
@@ -215,6 +215,14 @@ def _objects() -> Iterable[bytes]:
     yield json.dumps({"type": "ADDED", "object": profile}).encode().replace(b'"nginx"', b"[" * 1500 + b"]" * 1500)
 
 
+def _returned() -> Iterable[bytes]:
+    leaf = sign_leaf(returned.LEAF, returned.ISSUING)
+    chain = (leaf, returned.ISSUING.certificate, returned.ROOT.certificate)
+    yield b"".join(each.public_bytes(Encoding.PEM) for each in chain)
+    yield returned.BETWEEN.join(each.public_bytes(Encoding.DER) for each in chain[:2])
+    yield sign_leaf(returned.LEAF, returned.ROOT).public_bytes(Encoding.DER)
+
+
 def _verbatim() -> Iterable[bytes]:
     yield from _csr()
     server = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
@@ -245,6 +253,7 @@ _SEEDS: Mapping[str, Callable[[], Iterable[bytes]]] = MappingProxyType(
         "payloads": _payloads,
         "redirects": _redirects,
         "renewals": _renewals,
+        "returned": _returned,
         "revocations": _revocations,
         "urls": _urls,
         "verbatim": _verbatim,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Annotated, Final
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat import asn1
@@ -21,6 +21,7 @@ from kms.pki.names import Name, dns_name, ip_address
 from kms.pki.parsing import PARSER_ERRORS
 from kms.pki.policy import Policy, Violation
 from kms.pki.quoting import quoted
+from kms.pki.structure import CertificationRequestInfo, SubjectAttribute, request_info
 from kms.pki.subject_policy import unchanged_violation
 from kms.pki.subjects import COMMON_NAME
 from kms.pki.usages import EXTENDED_KEY_USAGES, KEY_USAGES, bits_in, supported_usages
@@ -32,35 +33,6 @@ _EXTENSION_REQUEST: Final = "1.2.840.113549.1.9.14"
 _MICROSOFT_EXTENSION_REQUEST: Final = "1.3.6.1.4.1.311.2.1.14"
 _TEXTS: Final = frozenset({b"\x0c", b"\x13"})
 """UTF8String and PrintableString, the texts of new certificates (RFC 5280, 4.1.2.4)."""
-
-
-@asn1.sequence
-class _SubjectAttribute:
-    type: x509.ObjectIdentifier
-    value: asn1.TLV
-
-
-@asn1.sequence
-class _Attribute:
-    type: x509.ObjectIdentifier
-    values: asn1.SetOf[asn1.TLV]
-
-
-@asn1.sequence
-class _RequestInfo:
-    version: int
-    subject: list[asn1.SetOf[_SubjectAttribute]]
-    public_key: asn1.TLV
-    attributes: Annotated[asn1.SetOf[_Attribute], asn1.Implicit(0)]
-
-
-@asn1.sequence
-class _Request:
-    """A request (RFC 2986, 4), for what x509.CertificateSigningRequest does not show."""
-
-    info: _RequestInfo
-    algorithm: asn1.TLV
-    signature: asn1.BitString
 
 
 def verbatim_violations(
@@ -76,7 +48,7 @@ def verbatim_violations(
     profile sets is absent or has exactly those values. The names were compared with those of the order before.
     """
     try:
-        structure = asn1.decode_der(_Request, request.der).info
+        structure = request_info(request.der)
         parsed = x509.load_der_x509_csr(request.der)
     except PARSER_ERRORS:
         return (_not_strict("structure"),)
@@ -128,7 +100,7 @@ def _not_strict(part: str) -> Violation:
     )
 
 
-def _against_attributes(structure: _RequestInfo) -> Iterator[str]:
+def _against_attributes(structure: CertificationRequestInfo) -> Iterator[str]:
     """Other attributes than extensionRequest are left alone: no CA copies them."""
     types = [each.type.dotted_string for each in structure.attributes.as_list()]
     if types.count(_EXTENSION_REQUEST) > 1:
@@ -140,7 +112,7 @@ def _against_attributes(structure: _RequestInfo) -> Iterator[str]:
         )
 
 
-def _against_form(subject: Sequence[asn1.SetOf[_SubjectAttribute]]) -> Iterator[str]:
+def _against_form(subject: Sequence[asn1.SetOf[SubjectAttribute]]) -> Iterator[str]:
     parts = [each.as_list() for each in subject]
     if any(len(each) != 1 for each in parts):
         yield "the subject of the certificate request has a part that is not one attribute (a multi-valued RDN)"
