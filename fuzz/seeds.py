@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 from josepy.json_util import encode_b64jose
 
-from fuzz.targets import alpn, crosses, imports, key_changes, nonces, urls
+from fuzz.targets import alpn, crosses, imports, key_changes, nonces, returned, urls
 from fuzz.targets import dns as dns_target
 from fuzz.targets import eab as eab_target
 from kms.pki.ca import intermediate
@@ -215,6 +215,23 @@ def _objects() -> Iterable[bytes]:
     yield json.dumps({"type": "ADDED", "object": profile}).encode().replace(b'"nginx"', b"[" * 1500 + b"]" * 1500)
 
 
+def _returned() -> Iterable[bytes]:
+    leaf = sign_leaf(returned.LEAF, returned.ISSUING)
+    chain = (leaf, returned.ISSUING.certificate, returned.ROOT.certificate)
+    yield b"".join(each.public_bytes(Encoding.PEM) for each in chain)
+    yield returned.BETWEEN.join(each.public_bytes(Encoding.DER) for each in chain[:2])
+    yield sign_leaf(returned.LEAF, returned.ROOT).public_bytes(Encoding.DER)
+
+
+def _verbatim() -> Iterable[bytes]:
+    yield from _csr()
+    server = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+    signing = x509.KeyUsage(*(position == 0 for position in range(9)))
+    yield pki.csr("www.example.com", common_name="www.example.com", extensions=[(server, False), (signing, True)])
+    no_authority = x509.BasicConstraints(ca=False, path_length=None)
+    yield pki.csr("www.example.com", extensions=[(no_authority, True)], signed_with=generate_key("RSA", 2048))
+
+
 _SEEDS: Mapping[str, Callable[[], Iterable[bytes]]] = MappingProxyType(
     {
         "alpn": _alpn,
@@ -236,7 +253,9 @@ _SEEDS: Mapping[str, Callable[[], Iterable[bytes]]] = MappingProxyType(
         "payloads": _payloads,
         "redirects": _redirects,
         "renewals": _renewals,
+        "returned": _returned,
         "revocations": _revocations,
         "urls": _urls,
+        "verbatim": _verbatim,
     }
 )

@@ -27,6 +27,7 @@ from acme_server.state.revocation_recorder import RevocationRecorder
 from acme_server.state.store import Store
 from acme_server.state.turns import Turns
 from kms.clock import Clock
+from kms.pki.certificate import issuer_id
 from kms.pki.crl import KEY_COMPROMISE
 from kms.pki.keys import PublicKey, same_public_key
 from kms.pki.parsing import PARSER_ERRORS
@@ -36,8 +37,8 @@ from kms.resources.orders import ACMEOrder, Identifier
 
 logger = logging.getLogger(__name__)
 
-_SAME_SERIAL = 5
-"""Serial numbers are unique; more orders with the same one were written by hand."""
+_SAME_SERIAL = 50
+"""Orders with one serial number: it is unique for each CA, and a namespace has fewer CAs."""
 _PAGE = 500
 """Objects of a page of metadata: about 800 kB."""
 _UNKNOWN = "There is no such certificate in this profile."
@@ -112,27 +113,27 @@ class Revocations:
         the orders with that serial number finds it. There is no such list for the holder of a key, who gets a
         certificate later than the watch.
         """
-        serial_number = f"{leaf.serial_number:x}"
-        found = self._of(caller.profile, serial_number)
+        issuer, serial_number = issuer_id(leaf), f"{leaf.serial_number:x}"
+        found = self._of(caller.profile, issuer, serial_number)
         known = self._certificates.is_complete(caller.profile.namespace) and self._orders.is_sole_writer()
         if found is None and isinstance(caller, Caller) and not known:
             async with self._turns.take(caller.account):
                 # Updates the index of certificates.
                 fields = f"status.serialNumber={serial_number}"
                 await self._orders.page(caller.profile.namespace, fields=fields, limit=_SAME_SERIAL)
-            found = self._of(caller.profile, serial_number)
+            found = self._of(caller.profile, issuer, serial_number)
         if found is None and not self._certificates.is_complete(caller.profile.namespace):
             raise Unavailable("The server is still reading its certificates.", 5)
         if found is None:
             raise _no_such_certificate()
         return found
 
-    def _of(self, profile: Profile, serial_number: str) -> CertificateRecord | None:
-        found = self._certificates.certificate(profile.namespace, serial_number)
+    def _of(self, profile: Profile, issuer: str, serial_number: str) -> CertificateRecord | None:
+        found = self._certificates.certificate(profile.namespace, issuer, serial_number)
         return found if found is not None and found.profile == profile.name else None
 
     async def _order(self, record: CertificateRecord, der: bytes) -> ACMEOrder:
-        """The order with exactly this certificate: the serial number alone proves nothing."""
+        """The order with exactly this certificate: issuer and serial number alone prove nothing."""
         order = await self._orders.get(*record.order)
         if order is None or order.status.certificate is None:
             raise _no_such_certificate()
@@ -221,7 +222,7 @@ def parse_certificate(der: bytes) -> x509.Certificate:
     """The certificate in DER. Raises Refused (malformed), also for PEM and for octets before or after the DER."""
     try:
         certificate = x509.load_der_x509_certificate(der)
-        certificate.serial_number, certificate.public_key()
+        certificate.serial_number, certificate.public_key(), issuer_id(certificate)
     except PARSER_ERRORS:
         raise malformed(
             "The certificate must be exactly one X.509 certificate in DER, in base64url; PEM is not accepted."

@@ -12,6 +12,7 @@ validation_results     stores the results of challenges
 caa                    CAA checks after a challenge and before issuance
 finalize               accepts the CSR and issues the certificate
 certificate_template   the contents of the certificate
+issuance_waiting       what answers of CAs that take time mean, and the transitions that follow
 transitions            the state machine of orders, authorizations and challenges
 recovery               continues the work of servers that died
 cancellation           ends the orders of deactivated accounts

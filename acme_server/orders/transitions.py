@@ -289,6 +289,7 @@ def issued(
         csr_digest=digest,
         request=None,
         accepted=None,
+        issuance=None,
         certificate=certificate.chain,
         serial_number=certificate.serial_number,
         authority_key_id=certificate.authority_key_id or None,
@@ -342,6 +343,7 @@ def failed(order: ACMEOrder, problem: StoredProblem, *, reason: str, now: dateti
         error=_brief(problem),
         request=None,
         accepted=None,
+        issuance=None,
         conditions=with_condition(order.status.conditions, not_ready),
     )
 

@@ -1,4 +1,4 @@
-"""The certificates that this server has issued: a short record of each, in memory, found by its serial number.
+"""The certificates that this server has issued: a short record of each, in memory, found by issuer and serial number.
 
 Clients and relying parties often ask when to renew a certificate, whether it is revoked, whether its key is
 compromised. No such question may cost a call to the API server. A record takes about half a kilobyte, and eight octets
@@ -14,11 +14,15 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from cryptography import x509
+
 from acme_server.model import Profile, parse_certificate_id
 from acme_server.problems import Unavailable
 from acme_server.state.index import Index, View
 from acme_server.state.revocation_records import RevocationRecords
+from kms.pki.certificate import issuer_id
 from kms.pki.crl import KEY_COMPROMISE
+from kms.pki.parsing import PARSER_ERRORS
 from kms.resources.meta import Key
 from kms.resources.orders import ACMEOrder, Identifier, Revocation
 
@@ -33,8 +37,9 @@ _RETRY_AFTER = 5
 class CertificateRecord:
     """What this server knows about a certificate without reading it.
 
-    `order` is (namespace, name) of the ACMEOrder. `serial_number` and `authority_key_id` (of the CA's key) are
-    lowercase hexadecimal. `names` are digests of the identifiers: clients decide how long those are.
+    `order` is (namespace, name) of the ACMEOrder. `serial_number` and `authority_key_id` (of the CA's key; empty: the
+    certificate has none) are lowercase hexadecimal. `issuer` is what kms.pki.certificate.issuer_id says. `names` are
+    digests of the identifiers: clients decide how long those are.
     """
 
     order: Key
@@ -42,6 +47,7 @@ class CertificateRecord:
     account: str
     serial_number: str
     authority_key_id: str
+    issuer: str
     names: bytes
     not_before: datetime
     not_after: datetime
@@ -77,7 +83,7 @@ class Certificates(View[ACMEOrder]):
         self._records = records
         self._on_revocation = on_revocation
         self._by_order: dict[Key, CertificateRecord] = {}
-        self._by_serial: dict[tuple[str, str], CertificateRecord] = {}
+        self._by_serial: dict[tuple[str, str, str], CertificateRecord] = {}
         self._revoked: dict[tuple[str, str], dict[str, CertificateRecord]] = {}
         self._compromised: set[str] = set()
         self._unreadable: set[Key] = set()
@@ -89,9 +95,12 @@ class Certificates(View[ACMEOrder]):
         """Whether every certificate of the namespace has its record. If not, one without a record may exist."""
         return self._index.complete and not any(each[0] == namespace for each in self._unreadable)
 
-    def certificate(self, namespace: str, serial_number: str) -> CertificateRecord | None:
-        """The certificate with that serial number (lowercase hexadecimal without leading zeros)."""
-        return self._by_serial.get((namespace, serial_number))
+    def certificate(self, namespace: str, issuer: str, serial_number: str) -> CertificateRecord | None:
+        """The certificate of that issuer with that serial number (lowercase hexadecimal without leading zeros).
+
+        CAs whose key is somebody else's choose serial numbers themselves, and two may choose the same one.
+        """
+        return self._by_serial.get((namespace, issuer, serial_number))
 
     def find(self, profile: Profile, certificate_id: str) -> CertificateRecord | None:
         """The certificate of the profile with that identifier (RFC 9773, 4.1). Costs no request to the API server.
@@ -99,7 +108,7 @@ class Certificates(View[ACMEOrder]):
         Raises Refused (malformed) for a malformed identifier, and Unavailable while the index is incomplete.
         """
         wanted = parse_certificate_id(certificate_id)
-        found = self.certificate(profile.namespace, wanted.serial_number)
+        found = self.certificate(profile.namespace, *wanted)
         if found is not None and (found.authority_key_id, found.profile) == (wanted.authority_key_id, profile.name):
             return found
         if not self.is_complete(profile.namespace):
@@ -124,7 +133,7 @@ class Certificates(View[ACMEOrder]):
             self.remove(key)
             return
         self._by_order[key] = record
-        self._by_serial[record.namespace, record.serial_number] = record
+        self._by_serial[record.namespace, record.issuer, record.serial_number] = record
         if record.revocation is None:
             return
         if record.revocation.reason == KEY_COMPROMISE:
@@ -139,7 +148,7 @@ class Certificates(View[ACMEOrder]):
         record = self._by_order.pop(key, None)
         if record is None:
             return
-        self._by_serial.pop((record.namespace, record.serial_number), None)
+        self._by_serial.pop((record.namespace, record.issuer, record.serial_number), None)
         if record.revocation is not None:
             self._revoked.get((record.namespace, record.authority_key_id), {}).pop(record.serial_number, None)
             self._on_revocation(record.namespace, record.authority_key_id)
@@ -167,9 +176,18 @@ def _record(key: Key, order: ACMEOrder) -> CertificateRecord | None:
         account=sys.intern(spec.account_ref.name),
         serial_number=status.serial_number,
         authority_key_id=sys.intern(status.authority_key_id or ""),
+        issuer=sys.intern(status.authority_key_id or _issuer(status.certificate or "")),
         names=b"".join(_digest(each) for each in spec.identifiers),
         not_before=status.not_before,
         not_after=status.not_after,
         issued_at=status.issued_at or status.not_before,
         revocation=status.revocation,
     )
+
+
+def _issuer(chain: str) -> str:
+    """The issuer of the first certificate in PEM; empty if it cannot be read."""
+    try:
+        return issuer_id(x509.load_pem_x509_certificate(chain.encode()))
+    except PARSER_ERRORS:
+        return ""

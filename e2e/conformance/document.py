@@ -20,7 +20,7 @@ HEAD = """\
 
 Each requirement, how the product meets it, and the tests that prove it. In RFC 8555, `M` marks a MUST, `S` a SHOULD and
 `o` an option; requirements of other documents carry the name of the document. `SEC` are the project's own security
-requirements, `C` those of cert-manager.
+requirements, `C` those of cert-manager, `X` those of external issuing CAs.
 
 `make conformance` writes this page from the TOML files beside it and from the markers on the tests
 (`@pytest.mark.requirement("M75")`). `make check` fails if a requirement has neither a test nor a reason, if a marker

@@ -235,6 +235,17 @@ def certifies(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
     return True
 
 
+def issuer_id(certificate: x509.Certificate) -> str:
+    """Identifies the issuer of a certificate: its key by the identifier in hexadecimal, else its name by the digest.
+
+    A serial number is unique for one issuer only (RFC 5280, 4.1.2.2). Raises ValueError if neither can be read.
+    """
+    authority = find_extension(certificate, x509.AuthorityKeyIdentifier)
+    if authority is not None and authority.key_identifier:
+        return authority.key_identifier.hex()
+    return hashlib.sha256(certificate.issuer.public_bytes()).hexdigest()
+
+
 def authority_key_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
     """Identifies the issuer's key: by the identifier in its certificate, else by a computed one (RFC 5280, 4.2.1.1).
 

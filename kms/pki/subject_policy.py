@@ -7,8 +7,8 @@ without rules is left out of the certificate, and the request is not refused.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -62,7 +62,7 @@ def subject_violations(request: CertificateRequest, subject: SubjectRules, polic
         rules = subject.attributes.get(attribute)
         for value in values:
             if rules is not None:
-                objection = _against_value(attribute, value, request, rules, policy)
+                objection = _against_value(attribute, value, request.names, rules, policy)
             elif subject.others == "Deny":
                 objection = _without_rules(attribute, value, policy)
             else:
@@ -120,6 +120,20 @@ def granted_subject(request: CertificateRequest, subject: SubjectRules) -> Grant
     return GrantedSubject(next(iter(common_names), None), MappingProxyType(granted))
 
 
+def unchanged_violation(
+    attribute: str, value: str, names: Collection[Name], subject: SubjectRules, policy: str
+) -> str | None:
+    """Why a certificate for these names must not have the value, as a clause; None if it may.
+
+    For requests from which nothing can be left out, and for certificates of other CAs.
+    """
+    rules = subject.attributes.get(attribute)
+    if rules is None:
+        return _without_rules(attribute, value, policy)
+    strict = replace(rules, word=None) if rules.word == "LeaveOut" else rules
+    return _against_value(attribute, value, names, strict, policy)
+
+
 def _asked(request: CertificateRequest) -> Mapping[str, tuple[str, ...]]:
     common_names = () if request.common_name is None else (request.common_name,)
     return {COMMON_NAME: common_names, **request.subject}
@@ -133,7 +147,7 @@ def _without_rules(attribute: str, value: str, policy: str) -> str:
 
 
 def _against_value(
-    attribute: str, value: str, request: CertificateRequest, rules: AttributeRules, policy: str
+    attribute: str, value: str, names: Collection[Name], rules: AttributeRules, policy: str
 ) -> str | None:
     asked, path = f"{attribute} {quoted(value)} in the subject", f"policy {policy} (spec.subject.{attribute}"
     if pattern := _denied_by(attribute, value, rules.rules):
@@ -142,20 +156,20 @@ def _against_value(
         return None
     if rules.rules.allowed.find(Value.of(value)) is None:
         return f"{asked} is not allowed by {path}.{'requested' if rules.word == 'Deny' else 'allowed'})"
-    return _unfit(attribute, value, request)
+    return _unfit(attribute, value, names)
 
 
 def _is_certified(attribute: str, value: str, request: CertificateRequest, rules: AttributeRules) -> bool:
     return (
         _denied_by(attribute, value, rules.rules) is None
         and rules.rules.allowed.find(Value.of(value)) is not None
-        and _unfit(attribute, value, request) is None
+        and _unfit(attribute, value, request.names) is None
     )
 
 
-def _unfit(attribute: str, value: str, request: CertificateRequest) -> str | None:
+def _unfit(attribute: str, value: str, names: Collection[Name]) -> str | None:
     """Why no certificate may have the value, whatever the policy says."""
-    if attribute == COMMON_NAME and value not in {name.value for name in request.names}:
+    if attribute == COMMON_NAME and value not in {name.value for name in names}:
         return f"the common name {quoted(value)} is not one of the names of the certificate request"
     if any(unicodedata.category(each).startswith("C") for each in value):
         return f"{attribute} {quoted(value)} in the subject has control characters"

@@ -78,6 +78,19 @@ def lacks_key_usage(usages: Collection[str], key_algorithm: str) -> bool:
     return bool(asked) and not asked & _BITS[key_algorithm.partition("-")[0]]
 
 
+def supported_usages(usages: Iterable[str], key_algorithm: str) -> tuple[str, ...]:
+    """These usages without the key usages that a key of this algorithm (`ECDSA-P256`) does not support."""
+    bits = _BITS[key_algorithm.partition("-")[0]]
+    return tuple(each for each in usages if each not in KEY_USAGES or KEY_USAGES[each] in bits)
+
+
+def bits_in(usage: x509.KeyUsage) -> frozenset[str]:
+    """The bits that are set in a key usage extension, by their names in cryptography."""
+    # Without key agreement the library does not read its two qualifiers.
+    read = _NO_BITS.keys() if usage.key_agreement else _NO_BITS.keys() - {"encipher_only", "decipher_only"}
+    return frozenset(bit for bit in read if getattr(usage, bit))
+
+
 def key_usage(usages: Collection[str], key_algorithm: str) -> x509.KeyUsage | None:
     """The key usage extension: the requested usages that the key supports, so key encipherment only for RSA.
 

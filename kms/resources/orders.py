@@ -107,6 +107,34 @@ class Revocation(Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class AskedAuthority(Struct, frozen=True, kw_only=True):
+    """The CertificateAuthority that was asked for the certificate, if its key is somebody else's."""
+
+    name: str
+    type: Literal["CertManager", "Signer", "Vault"]
+
+
+class Claim(Struct, frozen=True, kw_only=True):
+    """The process that is asking the CA, and since when."""
+
+    replica: str
+    time: Time
+
+
+class Issuance(Struct, frozen=True, kw_only=True):
+    """How far the CA was asked. `request` is the name of the object that asks it, where there is one.
+
+    The attempt begins at `not_before`. Its certificate must end by `not_after`: an earlier one would have outlived the
+    CA.
+    """
+
+    attempt: int
+    request: str | None = None
+    claim: Claim | None = None
+    not_before: Time | None = None
+    not_after: Time | None = None
+
+
 class OrderSpec(Struct, frozen=True, kw_only=True):
     """The request of the client, the tokens of its challenges, and earlier proofs. Immutable.
 
@@ -138,7 +166,9 @@ class OrderSpec(Struct, frozen=True, kw_only=True):
 
 
 class OrderStatus(Struct, frozen=True, kw_only=True):
-    """The state machine. `request` (CSR, DER) and `accepted` are kept only while an order is processing.
+    """The state machine. `request` (CSR, DER), `accepted` and `issuance` are kept only while an order is processing.
+
+    `authority` is the CA that was asked; None for one that signs at once.
 
     The serial number, the key identifier of the CA that signed, and the SHA-256 digest of the SubjectPublicKeyInfo are
     in hexadecimal. `left_out` is what the CSR asked for and the certificate does not contain, in words for people.
@@ -149,6 +179,8 @@ class OrderStatus(Struct, frozen=True, kw_only=True):
     csr_digest: str | None = None
     request: bytes | None = None
     accepted: Time | None = None
+    authority: AskedAuthority | None = None
+    issuance: Issuance | None = None
     certificate: str | None = None
     serial_number: str | None = None
     authority_key_id: str | None = msgspec.field(default=None, name="authorityKeyID")

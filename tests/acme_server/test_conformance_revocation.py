@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from acme_server.certificates.crl import DERFile
-from kms.pki.certificate import certificate_pem
+from kms.pki.certificate import certificate_pem, issuer_id
 from kms.pki.keys import PrivateKey
 from kms.resources.policies import DNSNameRules, PolicySpec
 from tests.support import pki
@@ -84,8 +84,9 @@ async def test_the_account_that_it_was_issued_to_revokes_a_certificate(server: S
     assert (answer.status, answer.text) == (200, "")
     server.world.clock.ahead += timedelta(seconds=2)
     assert reason_in(await listed(server), der) == "superseded"
-    serial_number = x509.load_der_x509_certificate(der).serial_number
-    certificate = server.world.services.state.certificates.certificate(NAMESPACE, f"{serial_number:x}")
+    leaf = x509.load_der_x509_certificate(der)
+    issuer, serial_number = issuer_id(leaf), f"{leaf.serial_number:x}"
+    certificate = server.world.services.state.certificates.certificate(NAMESPACE, issuer, serial_number)
     assert certificate is not None
     stored = await server.world.services.state.orders.read_live(*certificate.order)
     assert stored is not None

@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from acme_server.orders import transitions
+from kms.pki.certificate import issuer_id
 from kms.resources.kinds import ACCOUNTS, ORDERS, REVOCATION_RECORDS, Kind
 from kms.resources.meta import ObjectMeta
 from kms.resources.revocations import AccountRevocation, RevocationRecord, RevocationRecordSpec
@@ -148,7 +149,7 @@ def filler(number: int) -> RevocationRecord:
 async def test_what_others_have_revoked_is_recorded_by_the_server_that_leads(server: Server) -> None:
     world, state = server.world, server.world.services.state
     leaf = await certificate(server)
-    record = state.certificates.certificate(NAMESPACE, f"{leaf.serial_number:x}")
+    record = state.certificates.certificate(NAMESPACE, issuer_id(leaf), f"{leaf.serial_number:x}")
     assert record is not None
     order = world.api.read(ORDERS, *record.order)
     assert order is not None

@@ -224,6 +224,20 @@ def test_an_order_is_valid_if_and_only_if_it_has_a_certificate(installed: Cluste
         assert "status.certificate: Invalid value: must be set if and only if the order is valid" in said
 
 
+@pytest.mark.requirement("X15")
+def test_an_order_says_how_far_a_ca_was_asked_only_while_it_is_processing(installed: Cluster, namespace: str) -> None:
+    create(installed, namespace, ORDERS)
+    asked = {
+        "authority": {"name": "corporate", "type": "CertManager"},
+        "issuance": {"attempt": 1, "request": "kms-a", "claim": {"replica": "a", "time": SINCE}, "notBefore": SINCE},
+    }
+    processing = {"state": "processing", "authorizations": [PROVED], **asked}
+    assert "patched" in patch(installed, namespace, ORDERS, {"status": processing})
+    said = patch(installed, namespace, ORDERS, {"status": {**ISSUED, **asked}})
+    assert "status.issuance: Invalid value: must not be set unless the order is processing" in said
+    assert "patched" in patch(installed, namespace, ORDERS, {"status": {**ISSUED, **asked, "issuance": None}})
+
+
 @pytest.mark.requirement("M68")
 @pytest.mark.parametrize("end", [ISSUED, {"state": "invalid"}], ids=["valid", "invalid"])
 def test_the_end_of_an_order_is_final(installed: Cluster, namespace: str, end: dict[str, Any]) -> None:

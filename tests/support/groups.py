@@ -57,7 +57,7 @@ _GROUPS = {
         }
         | {
             f"tests/integration/test_{name}.py"
-            for name in ("admitted", "cluster_client", "crd_lifecycle", "crds", "rbac")
+            for name in ("admitted", "cluster_client", "crd_lifecycle", "crds", "rbac", "requests_unchanged")
         }
     ),
 }

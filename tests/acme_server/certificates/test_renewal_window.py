@@ -36,6 +36,7 @@ def certificate(
         account="account",
         serial_number=serial,
         authority_key_id="ab" * 20,
+        issuer="ab" * 20,
         names=b"",
         not_before=not_before,
         not_after=not_before + lifetime,

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
 
 import pytest
+from cryptography import x509
 from msgspec.structs import replace
 
 from acme_server.orders import transitions
 from acme_server.state.certificates import Certificates
 from acme_server.state.index import Index
+from kms.pki.certificate import issuer_id
 from kms.resources.orders import ACMEOrder, Revocation
+from tests.support import requests
 from tests.support.acmeorders import DIGEST, NOW, issued, order, proven
+from tests.support.foreign_ca import answer_to
+from tests.support.lying_ca import TRUTHS
 
 AUTHORITY = "ab" * 20
 KEY = "cd" * 32
@@ -28,13 +34,42 @@ def certified(name: str, *, version: int = 2, serial: str = "1234", reason: str 
 def test_a_certificate_is_found_by_its_serial_number_in_its_namespace() -> None:
     certificates = Certificates(orders := Index[ACMEOrder]())
     orders.update(certified("a"), False)
-    found = certificates.certificate("pki", "1234")
+    found = certificates.certificate("pki", AUTHORITY, "1234")
     assert found is not None
     assert found.order == ("pki", "a")
     assert (found.authority_key_id, found.issued_at) == (AUTHORITY, NOW)
     assert found.not_after == NOW + timedelta(days=30)
-    assert certificates.certificate("other", "1234") is None
+    assert certificates.certificate("other", AUTHORITY, "1234") is None
     assert len(certificates) == 1
+
+
+@pytest.mark.requirement("X42")
+def test_two_issuers_may_choose_one_serial_number() -> None:
+    certificates = Certificates(orders := Index[ACMEOrder]())
+    other = certified("b")
+    other = replace(other, status=replace(other.status, authority_key_id="ef" * 20))
+    orders.update(certified("a"), False)
+    orders.update(other, False)
+    found = [certificates.certificate("pki", issuer, "1234") for issuer in (AUTHORITY, "ef" * 20, "")]
+    assert [each and each.order[1] for each in found] == ["a", "b", None]
+    orders.update(other, True)
+    assert certificates.certificate("pki", AUTHORITY, "1234") is not None
+    assert certificates.certificate("pki", "ef" * 20, "1234") is None
+
+
+@pytest.mark.requirement("X42")
+def test_without_a_key_identifier_the_name_of_the_issuer_counts() -> None:
+    certificates = Certificates(orders := Index[ACMEOrder]())
+    answer = TRUTHS["no authorityKeyIdentifier"](answer_to(requests.built(requests.NAMES)))
+    valid = certified("a")
+    status = replace(valid.status, authority_key_id=None, certificate=answer.written.decode())
+    orders.update(replace(valid, status=status), False)
+    leaf = x509.load_der_x509_certificate(answer.chain[0])
+    found = certificates.certificate("pki", issuer_id(leaf), "1234")
+    assert found is not None
+    assert (found.issuer, found.authority_key_id) == (hashlib.sha256(leaf.issuer.public_bytes()).hexdigest(), "")
+    orders.update(replace(certified("b", version=3), status=replace(status, certificate="?")), False)
+    assert certificates.certificate("pki", "", "1234") is not None
 
 
 def test_orders_without_a_certificate_are_not_kept() -> None:
@@ -52,10 +87,10 @@ def test_a_certificate_whose_order_is_gone_is_not_found() -> None:
         orders.update(certified(name, serial=name), False)
     orders.mark_stale()
     orders.update(certified("b", serial="b"), False)
-    assert certificates.certificate("pki", "a") is not None, "nothing is forgotten before the list has ended"
+    assert certificates.certificate("pki", AUTHORITY, "a") is not None, "nothing is forgotten before the list has ended"
     orders.mark_complete()
-    assert certificates.certificate("pki", "a") is None
-    assert certificates.certificate("pki", "b") is not None
+    assert certificates.certificate("pki", AUTHORITY, "a") is None
+    assert certificates.certificate("pki", AUTHORITY, "b") is not None
 
 
 def test_it_is_complete_between_a_full_list_and_the_next_gap() -> None:
