@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from e2e.cluster import Cluster
-from e2e.load.client import Order, Refused, http01_of
+from e2e.load.client import Client, Order, Refused, http01_of
 from e2e.support.programs import Server
 from tests.support import pki
-from tests.support.eventually import becomes, eventually, until
+from tests.support.eventually import becomes, eventually, hurried, until
 from tests.support.installation import Installation, refusal
 
 MESSAGE = "the audit has not approved this namespace"
@@ -72,7 +72,8 @@ async def test_orders_that_a_policy_refuses_wait_for_a_person_and_go_on_afterwar
     installation: Installation, team: str
 ) -> None:
     server = installation.programs.servers[0]
-    async with installation.client(installation.open_profile(team), servers=[server.url]) as client:
+    async with installation.client(installation.open_profile(team), servers=[server.url]) as patient:
+        client = Client(patient.exchange, patient.key, account_url=patient.account_url, sleep=hurried)
         ready, pending = await installation.proven(client, "ready.test"), await client.new_order(["pending.test"])
 
         async def order() -> Order:

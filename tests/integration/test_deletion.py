@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from e2e.load.client import Client
 from e2e.load.keys import AccountKey, b64url
 from kms.resources.kinds import PROFILES
-from tests.support.eventually import becomes
+from tests.support.eventually import becomes, hurried
 from tests.support.installation import PROFILE, Installation, refusal
 
 GARBAGE_COLLECTED = 5.0
@@ -91,8 +91,10 @@ async def test_a_credential_whose_deletion_somebody_holds_up_opens_no_account(
             newcomer = Client(client.exchange, AccountKey.generate())
             assert await refusal(newcomer.register(external_account=external)) == "unauthorized"
 
+            hasty = Client(client.exchange, client.key, account_url=client.account_url, sleep=hurried)
+
             async def is_blocked() -> bool:
-                return await refusal(client.new_order(["held.test"])) in {"serverInternal", "unauthorized"}
+                return await refusal(hasty.new_order(["held.test"])) in {"serverInternal", "unauthorized"}
 
             await becomes(is_blocked)
         finally:
