@@ -54,7 +54,7 @@ async def test_with_several_replicas_it_is_looked_for_by_its_serial_number(serve
     answers = await asyncio.gather(*(revoke(other) for _ in range(3)))
     assert {each.status for each in answers} == {404}
     asked = {(each.fields, each.limit) for each in lists(server.world, before)}
-    assert asked == {(f"status.serialNumber={UNKNOWN.serial_number:x}", 5)}  # before: no field, 500 at a time
+    assert asked == {(f"status.serialNumber={UNKNOWN.serial_number:x}", 50)}  # before: no field, 500 at a time
     assert len(other.world.services.state.orders) == 0  # before: all that the account has
 
 
