@@ -1,7 +1,8 @@
 """The Kubernetes API: client, informers, conflicts and retries.
 
 client                  typed calls: get, list, watch, create, replace, apply, delete
-transport               requests, deadlines and connections
+requests                paths, queries and bodies
+transport               deadlines and connections
 retry                   which requests are repeated, and when
 errors                  the errors of all calls
 codec                   JSON of objects, lists and watch events

@@ -10,16 +10,16 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypedDict, TypeVar, Unpack
-from urllib.parse import quote, urlencode
 
 import msgspec
 
 from kms.cluster.auth import Connection
 from kms.cluster.codec import Listing, Page, WatchEvent, decode, decode_event, decode_items, decode_page, encode
-from kms.cluster.errors import Invalid, Undecodable
+from kms.cluster.errors import Undecodable
 from kms.cluster.metrics import APIMetrics
+from kms.cluster.requests import api_request, event_about, identity, resource_path, token_request
 from kms.cluster.retry import Timing
-from kms.cluster.service_account_token import TOKEN_SECONDS, Token
+from kms.cluster.service_account_token import Token
 from kms.cluster.transport import (
     APPLY,
     DEADLINE_SECONDS,
@@ -27,7 +27,6 @@ from kms.cluster.transport import (
     MERGE,
     METADATA,
     SILENCE_SECONDS,
-    Request,
     Transport,
     Verb,
 )
@@ -41,8 +40,6 @@ _LONG = 64 * 1024
 """Octets beyond which a body is decoded in a thread: most objects are shorter, and a thread costs 0.1 ms."""
 
 PAGE_SIZE = 500
-NOTE_BYTES = 1024
-"""The API server's limit for the text of an Event."""
 
 
 class Selection(TypedDict, total=False):
@@ -108,7 +105,7 @@ class Cluster:
 
     async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
         """The object as it is now: a quorum read, never from a stale cache. Raises NotFound."""
-        body = await self._send("get", kind, _path(kind, namespace, name))
+        body = await self._send("get", kind, resource_path(kind, namespace, name))
         return await _in_thread_if_long(partial(decode, kind), body)
 
     async def list(
@@ -193,7 +190,7 @@ class Cluster:
         `query` are further parameters of the request. Raises TooLong if the page has more than `most` octets.
         """
         asked = {**query, "limit": str(limit), "continue": token}
-        body = await self._send("list", kind, _path(kind, namespace), query=asked, accept=accept, most=most)
+        body = await self._send("list", kind, resource_path(kind, namespace), query=asked, accept=accept, most=most)
         return await _in_thread_if_long(decode_page, body)
 
     async def version(self, kind: Kind[T], namespace: str | None = None) -> str:
@@ -225,14 +222,16 @@ class Cluster:
             "fieldSelector": fields,
         }
         async with aclosing(
-            self._transport.lines(_request("watch", kind, _path(kind, namespace), query=query), on_open=on_open)
+            self._transport.lines(
+                api_request("watch", kind, resource_path(kind, namespace), query=query), on_open=on_open
+            )
         ) as lines:
             async for line in lines:
                 yield await _in_thread_if_long(partial(decode_event, kind), line)
 
     async def create(self, kind: Kind[T], object_: T) -> T:
         """Create it; where the kind has a status subresource, the status is not stored. Raises AlreadyExists."""
-        path = _path(kind, object_.metadata.namespace)
+        path = resource_path(kind, object_.metadata.namespace)
         return decode(kind, await self._send("create", kind, path, body=encode(kind, object_)))
 
     async def replace(self, kind: Kind[T], object_: T) -> T:
@@ -240,12 +239,12 @@ class Cluster:
 
         What our model does not know is lost, so this is for kinds that only we write.
         """
-        path = _path(kind, object_.metadata.namespace, object_.metadata.name)
+        path = resource_path(kind, object_.metadata.namespace, object_.metadata.name)
         return decode(kind, await self._send("update", kind, path, body=encode(kind, object_)))
 
     async def replace_status(self, kind: Kind[T], object_: T) -> T:
         """Write the status alone, if the object is still at `metadata.resourceVersion`. Raises Conflict, NotFound."""
-        path = _path(kind, object_.metadata.namespace, object_.metadata.name, "status")
+        path = resource_path(kind, object_.metadata.namespace, object_.metadata.name, "status")
         return decode(kind, await self._send("update", kind, path, body=encode(kind, object_)))
 
     async def apply(
@@ -262,9 +261,9 @@ class Cluster:
         `body` names itself in its metadata. With a resourceVersion there, Conflict is raised where the object has
         changed; without `force` also where another manager owns one of the fields.
         """
-        namespace, name = _identity(body)
+        namespace, name = identity(body)
         query = {"fieldManager": manager, "force": "true" if force else "false"}
-        path = _path(kind, namespace, name, subresource)
+        path = resource_path(kind, namespace, name, subresource)
         answer = await self._send("patch", kind, path, query=query, body=encode(kind, body), content_type=APPLY)
         return decode(kind, answer)
 
@@ -274,7 +273,7 @@ class Cluster:
         Raises Conflict, NotFound.
         """
         body = msgspec.json.encode({"metadata": {**changes, "resourceVersion": metadata.resource_version}})
-        path = _path(kind, metadata.namespace, metadata.name)
+        path = resource_path(kind, metadata.namespace, metadata.name)
         return decode(kind, await self._send("patch", kind, path, body=body, content_type=MERGE))
 
     async def delete(
@@ -293,19 +292,11 @@ class Cluster:
             {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
             | ({"preconditions": preconditions} if preconditions else {})
         )
-        await self._send("delete", kind, _path(kind, namespace, name), body=body)
+        await self._send("delete", kind, resource_path(kind, namespace, name), body=body)
 
     async def create_token(self, namespace: str, service_account: str) -> Token:
         """A token of a ServiceAccount, valid for up to an hour (TokenRequest API). Raises NotFound, Forbidden."""
-        path = f"/api/v1/namespaces/{_segment(namespace)}/serviceaccounts/{_segment(service_account)}/token"
-        body = msgspec.json.encode(
-            {
-                "apiVersion": "authentication.k8s.io/v1",
-                "kind": "TokenRequest",
-                "spec": {"audiences": [], "expirationSeconds": TOKEN_SECONDS},
-            }
-        )
-        answer = await self._transport.send(Request("create", "serviceaccounts/token", path, body))
+        answer = await self._transport.send(token_request(namespace, service_account))
         try:
             return _token_request.decode(answer).status
         except msgspec.DecodeError:
@@ -328,30 +319,18 @@ class Cluster:
 
         `controller` and `instance` name the reporter (`pki.kms.hanzo.ai/operator`, the pod's name).
         """
-        metadata = regarding.metadata
-        namespace = metadata.namespace or "default"
-        event = {
-            "apiVersion": "events.k8s.io/v1",
-            "kind": "Event",
-            "metadata": {"generateName": f"{metadata.name}-", "namespace": namespace},
-            "eventTime": time.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "type": type_,
-            "reason": reason,
-            "action": action,
-            "note": _shorten(note),
-            "reportingController": controller,
-            "reportingInstance": instance,
-            "regarding": {
-                "apiVersion": kind.api_version,
-                "kind": kind.kind,
-                "name": metadata.name,
-                "namespace": metadata.namespace,
-                "uid": metadata.uid,
-                "resourceVersion": metadata.resource_version,
-            },
-        }
-        target = f"/apis/events.k8s.io/v1/namespaces/{_segment(namespace)}/events"
-        await self._transport.send(Request("create", "events", target, msgspec.json.encode(event)))
+        event = event_about(
+            kind,
+            regarding,
+            type_=type_,
+            reason=reason,
+            action=action,
+            note=note,
+            controller=controller,
+            instance=instance,
+            time=time,
+        )
+        await self._transport.send(event)
 
     async def _send(
         self,
@@ -365,7 +344,7 @@ class Cluster:
         accept: str = JSON,
         most: int | None = None,
     ) -> bytes:
-        request = _request(
+        request = api_request(
             verb, kind, path, query=query, body=body, content_type=content_type, accept=accept, most=most
         )
         return await self._transport.send(request)
@@ -374,50 +353,3 @@ class Cluster:
 async def _in_thread_if_long(decode_body: Callable[[bytes], D], body: bytes) -> D:
     """Decode a long body beside the event loop: what tenants nest deeply is cut in Python, half a second for 3 MB."""
     return decode_body(body) if len(body) <= _LONG else await asyncio.to_thread(decode_body, body)
-
-
-def _request(
-    verb: Verb,
-    kind: Kind[T],
-    path: str,
-    *,
-    query: Mapping[str, str] | None = None,
-    body: bytes | None = None,
-    content_type: str = JSON,
-    accept: str = JSON,
-    most: int | None = None,
-) -> Request:
-    if query:
-        path += "?" + urlencode({key: value for key, value in query.items() if value})
-    return Request(verb, kind.plural, path, body, content_type, accept, most)
-
-
-def _path(kind: Kind[T], namespace: str | None, name: str | None = None, subresource: str = "") -> str:
-    """The path of one object, of the objects of one namespace, or (namespace None) of all of the kind."""
-    path = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
-    if kind.namespaced and namespace is not None:
-        path += f"/namespaces/{_segment(namespace)}"
-    path += f"/{kind.plural}"
-    if name is not None:
-        path += f"/{_segment(name)}"
-    return f"{path}/{subresource}" if subresource else path
-
-
-def _segment(name: str) -> str:
-    # An empty name would turn "delete this one" into "delete all of them", dots would climb.
-    if name in {"", ".", ".."}:
-        raise Invalid(f"{name!r} is no name of an object or a namespace")
-    return quote(name, safe=":")
-
-
-def _shorten(note: str) -> str:
-    if len(note.encode()) <= NOTE_BYTES:
-        return note
-    ellipsis = "…"
-    return note.encode()[: NOTE_BYTES - len(ellipsis.encode())].decode(errors="ignore") + ellipsis
-
-
-def _identity(body: Resource | Mapping[str, Any]) -> tuple[str, str]:
-    if isinstance(body, Mapping):
-        return body["metadata"].get("namespace", ""), body["metadata"]["name"]
-    return body.metadata.namespace, body.metadata.name
