@@ -213,6 +213,20 @@ def test_a_credential_that_entitles_to_nothing_is_not_ready_and_keeps_its_key(
     assert len(plan.apply) == 2
 
 
+def test_names_of_a_credential_that_the_policy_denies_are_named() -> None:
+    rules = {"dnsNames": {"allowed": ["*.apps.example.com"], "denied": ["admin*.apps.example.com"]}}
+    names = ["admin.apps.example.com", "shop.apps.example.com"]
+    some = of_credential({"names": {"dnsNames": {"allowed": names}}}, **rules)
+    assert stated(some).status == "True"
+    message = '"admin.apps.example.com" is denied by "admin*.apps.example.com" of the policy (spec.dnsNames.denied)'
+    assert warning(some) == f"spec.names.dnsNames.allowed: {message}"
+    none = of_credential({"names": {"dnsNames": {"allowed": names[:1]}}}, **rules)
+    assert (stated(none).status, stated(none).reason) == ("False", "NothingAllowed")
+    assert message in stated(none).message
+    granted = {"allowedNamespaces": {"names": {"dnsNames": {"allowed": names[:1]}}}}
+    assert message in stated(of_credential({}, acme=granted, **rules)).message
+
+
 def test_names_of_a_credential_outside_of_the_policy_are_named() -> None:
     allowed = {"allowed": ["shop.apps.example.com", "www.example.org"]}
     plan = of_credential({"names": {"dnsNames": allowed, "ipAddresses": {"allowed": ["192.0.2.0/24"]}}})
