@@ -75,6 +75,14 @@ def log_events() -> list[str]:
     return [event for pair in named for event in pair if event]
 
 
+def test_each_lego_command_passes_the_credential() -> None:
+    """lego asks for it whatever it does, if the profile requires one."""
+    texts = [snippet.text.replace("\\\n", " ") for file in documents() for snippet in snippets(file)]
+    shown = [line for text in texts for line in text.splitlines() if line.startswith("lego ")]
+    assert len(shown) >= 3
+    assert [line for line in shown if not {"--eab", "--kid", "--hmac"} <= set(line.split())] == []
+
+
 def test_there_are_symptoms() -> None:
     assert len(quotations()) > 50
 

@@ -8,7 +8,7 @@ takes what earlier rules leave, and reports the rules that it applies.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kms.pki.address_ranges import AddressRanges
 from kms.pki.constraints import Constraints, Domains
@@ -25,14 +25,15 @@ _FOR_WILDCARDS = "dns-01"
 class Issuable:
     """What can be issued: `names` are DNS patterns, `addresses` ranges.
 
-    `without_effect` are the rules that allow nothing, and why. `objection` says why no certificate can be issued at
-    all; None: some can.
+    `denied` are the patterns with which the policy denies names. `without_effect` are the rules that allow nothing, and
+    why. `objection` says why no certificate can be issued at all; None: some can.
     """
 
     names: tuple[str, ...]
     addresses: AddressRanges
     without_effect: tuple[str, ...] = ()
     objection: str | None = None
+    denied: tuple[str, ...] = ()
 
 
 def issuable_by_policy(policy: Policy, *, effort: Effort | None = None) -> Issuable:
@@ -47,7 +48,8 @@ def issuable_by_policy(policy: Policy, *, effort: Effort | None = None) -> Issua
             'spec.dnsNames.allowed: "*" matches names of a single label only, such as "localhost"; write "**" for names'
             " of any number of labels"
         )
-    left = Issuable(names, addresses, tuple(notes))
+    denied = tuple(policy.dns_names.denied) if policy.dns_names is not None else ()
+    left = Issuable(names, addresses, tuple(notes), denied=denied)
     return _judge(
         left,
         next(_contradictions(policy, names, effort), None)
@@ -84,7 +86,7 @@ def issuable_by_profile(
     for each in constraints:
         names = _constrained_names(names, each, policy, effort, notes)
         addresses = _constrained_addresses(addresses, each, policy, notes)
-    after = Issuable(names, addresses, tuple(notes))
+    after = Issuable(names, addresses, tuple(notes), denied=left.denied)
     unmet = _unmet(policy.dns_names, policy.ip_addresses, after, f"policy {policy.name}: spec", effort)
     return _judge(after, unmet, otherwise=f"policy {policy.name} allows no name")
 
@@ -98,11 +100,19 @@ def issuable_by_narrowing(left: Issuable, narrowing: Narrowing, *, effort: Effor
         field = f"{narrowing.path}.dnsNames"
         own = _allowed_names(narrowing.dns_names, field, effort, notes)
         before = PatternIndex(left.names, effort)
-        outside = [each for each in own if not before.find_overlapping(each)]
+        outside = dict.fromkeys(each for each in own if not before.find_overlapping(each))
         notes += [f'{field}.allowed: "{each}" is outside of the names that the profile can certify' for each in outside]
-        within = [each for each in own if before.find_cover(each) is not None]
+        by_policy = PatternIndex(left.denied, effort)
+        covers = {each: by_policy.find_cover(each) for each in own if each not in outside}
+        refused = {each: cover for each, cover in covers.items() if cover is not None}
+        notes += [
+            f'{field}.allowed: "{each}" is denied by "{cover}" of the policy (spec.dnsNames.denied)'
+            for each, cover in refused.items()
+        ]
+        within = [each for each in own if each not in refused and before.find_cover(each) is not None]
         # What is neither outside nor within has a part in common with patterns of both; the wider one stands for it.
-        across = PatternIndex([each for each in own if each not in {*outside, *within}], effort)
+        known = {*outside, *within, *refused}
+        across = PatternIndex([each for each in own if each not in known], effort)
         denied = PatternIndex(narrowing.dns_names.denied, effort)
         common = (*within, *(each for each in left.names if across.find_overlapping(each)))
         names = tuple(each for each in common if denied.find_cover(each) is None)
@@ -115,7 +125,7 @@ def issuable_by_narrowing(left: Issuable, narrowing: Narrowing, *, effort: Effor
             if ranges.meets(each) and not left.addresses.meets(each)
         ]
         addresses &= ranges
-    after_all = Issuable(names, addresses, tuple(notes))
+    after_all = Issuable(names, addresses, tuple(notes), denied=left.denied)
     unmet = _unmet(narrowing.dns_names, narrowing.ip_addresses, after_all, narrowing.path, effort)
     return _judge(after_all, unmet, otherwise=f"{narrowing.path} allows no name")
 
@@ -125,7 +135,7 @@ def _judge(left: Issuable, unmet: str | None, *, otherwise: str) -> Issuable:
     objection = unmet
     if objection is None and not left.names and not left.addresses:
         objection = shorten(left.without_effect) or otherwise
-    return Issuable(left.names, left.addresses, left.without_effect, objection)
+    return replace(left, objection=objection)
 
 
 def shorten(messages: Sequence[str], shown: int = 5) -> str:

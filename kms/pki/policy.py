@@ -203,12 +203,12 @@ def _against_dns_name(rules: _NameRules, compared: _Compared, base: Value) -> st
     name = compared.name
     if rules.dns_names is None:
         return f"{name} is not allowed by {rules.holder}: it has no rules for DNS names ({rules.path}.dnsNames)"
+    if name.is_wildcard and not rules.wildcards:
+        return f"{name} is not allowed by {rules.at('dnsNames.wildcards')}"
     denied = rules.dns_names.denied
     # A wildcard certificate covers every name below its base, and so the denied one.
     if pattern := denied.find(base) or (denied.find_below(base) if name.is_wildcard else None):
         return f'{name} is denied by {rules.at("dnsNames.denied")}: it matches "{pattern}"'
-    if name.is_wildcard and not rules.wildcards:
-        return f"{name} is not allowed by {rules.at('dnsNames.wildcards')}"
     if rules.dns_names.allowed.find(base) is None:
         why = f': no pattern matches its base name "{name.base}"' if name.is_wildcard else ""
         return f"{name} is not allowed by {rules.at('dnsNames.allowed')}{why}"

@@ -132,8 +132,13 @@ def shared_options(*, required: bool) -> Callable[[Command], Command]:
 
 def metrics_option(default: str, flag: str = "--metrics-listen") -> Callable[[Command], Command]:
     """The address that serves /metrics, /healthz and /readyz."""
+    of = " of the operator" if flag == "--operator-metrics-listen" else ""
     return option(
-        flag, type=AddressType(), default=default, show_default=True, help="HTTP address for metrics and probes."
+        flag,
+        type=AddressType(),
+        default=default,
+        show_default=True,
+        help=f"HTTP address for metrics and probes{of}.",
     )
 
 

@@ -218,11 +218,19 @@ def _find_referring(kind: Kind[Any], key: Key, cache: ObjectIndex) -> Iterator[R
         for each in profiles:
             yield from _each(PROFILES, cache.by_index(PROFILES, indexes.ORDER_PROFILE, key_of(each)))
             credentials = cache.by_index(CREDENTIALS, indexes.PROFILE, key_of(each))
-            # They say which of their names the policy does not allow.
-            yield from _each(CREDENTIALS, (narrowing for narrowing in credentials if narrowing.spec.names is not None))
+            # They say which of their names, and of those that the profile gives them, the policy does not allow.
+            narrows = _narrows(each)
+            yield from _each(CREDENTIALS, (one for one in credentials if narrows or one.spec.names is not None))
     elif kind is PROFILES:
         yield from _each(PROFILES, cache.by_index(PROFILES, indexes.ORDER_PROFILE, key))
         yield from _each(CREDENTIALS, cache.by_index(CREDENTIALS, indexes.PROFILE, key))
+
+
+def _narrows(profile: CertificateProfile) -> bool:
+    """Whether the profile says which names its clients may have, beside its policy."""
+    acme = profile.spec.enrollment.acme
+    rule = acme.allowed_namespaces if acme is not None else None
+    return rule is not None and (rule.names is not None or any(each.names is not None for each in rule.settings))
 
 
 def _find_affected_by_secret(secret: Secret, cache: ObjectIndex, release: str) -> Iterator[ReconcileRequest]:

@@ -315,35 +315,36 @@ def test_an_alias_has_no_status(installed: Cluster, namespace: str) -> None:
 
 
 READY = {"type": "Ready", "status": "True", "reason": "Issued", "message": "issued", "lastTransitionTime": SINCE}
+WARNED = {"type": "Warnings", "status": "True", "reason": "Flaw", "message": "a flaw", "lastTransitionTime": SINCE}
 TABLE: list[tuple[Kind[Any], dict[str, Any], dict[str, Any], list[str]]] = [
     (
         AUTHORITIES,
         {},
         {"conditions": [READY], "type": "Root", "subject": "CN=Example CA", "notAfter": UNTIL},
-        ["READY=True", "REASON=Issued", "TYPE=Root", "SUBJECT=CN=Example CA", f"EXPIRES={UNTIL}"],
+        ["READY=True", "REASON=Issued", "TYPE=Root", "SUBJECT=CN=Example CA", f"EXPIRES={UNTIL}", "WARNINGS="],
     ),
     (
         POLICIES,
         {"dnsNames.allowed": ["*.a.test", "b.test"]},
-        {"conditions": [READY], "dnsNames": "*.a.test, b.test"},
-        ["READY=True", "REASON=Issued", "DNS=*.a.test, b.test"],
+        {"conditions": [READY, WARNED], "dnsNames": "*.a.test, b.test"},
+        ["READY=True", "REASON=Issued", "DNS=*.a.test, b.test", "WARNINGS=True"],
     ),
     (
         PROFILES,
         {"description": "for web servers"},
-        {"conditions": [READY], "directoryURL": "https://acme.test/directory"},
+        {"conditions": [READY, WARNED], "directoryURL": "https://acme.test/directory"},
         [
             *("READY=True", "REASON=Issued", "CA=issuing", "POLICY=web", "EAB=Required"),
-            *("DIRECTORY=https://acme.test/directory", "DESCRIPTION=for web servers"),
+            *("DIRECTORY=https://acme.test/directory", "DESCRIPTION=for web servers", "WARNINGS=True"),
         ],
     ),
     (
         CREDENTIALS,
         {"expiresAt": UNTIL, "profileRef.namespace": "pki"},
-        {"conditions": [READY], "keyID": "k1", "secretName": "web-eab", "accounts": 2},
+        {"conditions": [READY, WARNED], "keyID": "k1", "secretName": "web-eab", "accounts": 2},
         [
             *("READY=True", "REASON=Issued", "PROFILE=web", "PROFILENAMESPACE=pki"),
-            *("KID=k1", "SECRET=web-eab", "ACCOUNTS=2", f"EXPIRES={UNTIL}"),
+            *("KID=k1", "SECRET=web-eab", "ACCOUNTS=2", f"EXPIRES={UNTIL}", "WARNINGS=True"),
         ],
     ),
     (

@@ -202,9 +202,7 @@ def _check(
         rules = _resolve(profile, policy, authority, snapshot)
     except _Refused as refusal:
         return refusal.update, replace(refusal.update, type=RESOLVED_REFS)
-    resolved = ConditionUpdate(
-        "True", RESOLVED_REFS, "the issuing CA and the policy exist and are ready", RESOLVED_REFS
-    )
+    resolved = ConditionUpdate("True", RESOLVED_REFS, "the issuing CA is ready, and the policy exists", RESOLVED_REFS)
     try:
         _check_contents(profile, rules)
         _check_openness(profile, snapshot)

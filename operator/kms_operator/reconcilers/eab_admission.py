@@ -108,7 +108,10 @@ def _get_profile(credential: EABCredential, snapshot: Snapshot) -> CertificatePr
         message = f"CertificateProfile {namespace}/{name} cannot be read: {unreadable}"
         raise Refused(UNREADABLE, message, void=False)
     if profile is None:
-        raise Refused(PROFILE_NOT_FOUND, f"CertificateProfile {namespace}/{name} does not exist", void=False)
+        message = f"CertificateProfile {namespace}/{name} does not exist"
+        if credential.spec.profile_ref.namespace is None:
+            message += "; if it is in another namespace, set spec.profileRef.namespace"
+        raise Refused(PROFILE_NOT_FOUND, message, void=False)
     if is_reduced(profile):
         # The cache has not got its settings, so they void no key.
         message = f"CertificateProfile {namespace}/{name} is not in force; see its condition Ready"

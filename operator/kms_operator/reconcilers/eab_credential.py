@@ -213,7 +213,9 @@ def _stop(credential: EABCredential, profile: CertificateProfile, *, now: dateti
     expires = credential.spec.expires_at
     if expires is not None and expires <= now:
         return not_ready(
-            EXPIRED, f"expired at {expires:%Y-%m-%dT%H:%M:%SZ}; opens no new accounts, existing ones stay valid"
+            EXPIRED,
+            f"expired at {expires:%Y-%m-%dT%H:%M:%SZ}; opens no new accounts, existing ones stay valid; to prolong it,"
+            " change spec.expiresAt",
         )
     if credential.spec.suspended:
         return not_ready(

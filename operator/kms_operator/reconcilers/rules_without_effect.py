@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from kms.contract import WARNINGS
 from kms.pki.constraints import Constraints, constraints_of
@@ -60,7 +60,7 @@ def warnings_of_profile(profile: CertificateProfile, left: Issuable) -> tuple[st
     for names, path in ((rule.names, f"{PATH}.names"), *exceptions):
         if names is not None:
             narrowed = issuable_by_narrowing(left, _any_namespace(names, profile.metadata.name, path))
-            messages += narrowed.without_effect
+            messages += _with_placeholders(narrowed.without_effect, names)
             if narrowed.objection is not None and not narrowed.without_effect:
                 messages.append(narrowed.objection)
     return tuple(messages)
@@ -69,23 +69,31 @@ def warnings_of_profile(profile: CertificateProfile, left: Issuable) -> tuple[st
 def left_by_credential(
     credential: EABCredential, profile: CertificateProfile, snapshot: Snapshot
 ) -> tuple[Issuable, ...]:
-    """Return what the names of the credential leave of its profile; nothing if it has none, or the profile no rules."""
+    """Return what credential and profile leave its clients; nothing if neither narrows, or the profile has no rules."""
     acme, names = profile.spec.enrollment.acme, credential.spec.names
     namespace = profile.metadata.namespace
     policy = snapshot.policy(profile.spec.policy_ref, namespace=namespace)
-    if names is None or acme is None or policy is None or is_reduced(policy) or is_reduced(credential):
+    if acme is None or policy is None or is_reduced(policy) or is_reduced(credential):
+        return ()
+    granted = _granted(credential, profile, snapshot)
+    if names is None and granted is None:
         return ()
     try:
-        own = compile_narrowing(names, f"{credential.metadata.namespace}/{credential.metadata.name}")
+        own = compile_narrowing(names, f"{credential.metadata.namespace}/{credential.metadata.name}") if names else None
         authority = snapshot.authority(profile.spec.issuer_ref, namespace=namespace)
         left = left_by_profile(acme, compile_policy(policy), authority)
     except InvalidRules:
         return ()  # the policy says what is wrong
     if left.objection is not None:
         return ()  # the profile says it
-    if (granted := _granted(credential, profile, snapshot)) is not None:
+    if granted is not None:
         left = issuable_by_narrowing(left, granted)
-    return (issuable_by_narrowing(left, own),)
+        if left.objection is not None:
+            clients = clients_of(credential, profile_namespace=namespace).namespace
+            holder = f"CertificateProfile {namespace}/{profile.metadata.name}"
+            objection = f"{holder} allows the clients of namespace {clients} no name: {left.objection}"
+            return (Issuable(left.names, left.addresses, objection=objection),)
+    return (issuable_by_narrowing(left, own),) if own is not None else ()
 
 
 def unknown_order_profiles(credential: EABCredential, profile: CertificateProfile) -> tuple[str, ...]:
@@ -126,6 +134,16 @@ def _any_namespace(names: NamespaceNames, profile: str, path: str) -> Narrowing:
         ip_addresses=ValueRules(allowed=addresses.allowed) if addresses is not None and not depends else None,
     )
     return compile_narrowing(rules, profile, holder="profile", path=path)
+
+
+def _with_placeholders(messages: Sequence[str], names: NamespaceNames) -> Iterator[str]:
+    """Return the messages about `_any_namespace` with the patterns as the user has written them."""
+    written = [each for each in (names.dns_names.allowed if names.dns_names is not None else ()) if "{" in each]
+    for message in messages:
+        meant = [each for each in written if f'"{_PLACEHOLDER.sub("*", each)}"' in message]
+        yield from (message.replace(f'"{_PLACEHOLDER.sub("*", each)}"', f'"{each}"') for each in meant)
+        if not meant:
+            yield message
 
 
 def _constraints(authority: CertificateAuthority | None) -> tuple[Constraints, ...]:

@@ -148,6 +148,12 @@ def test_a_wildcard_that_would_cover_a_denied_name_is_denied(denied: str) -> Non
     assert denied in message
 
 
+def test_a_wildcard_without_consent_is_refused_for_that_even_if_it_covers_a_denied_name() -> None:
+    policy = replace(POLICY, dns_names=rules("apps.example.com", denied=("admin.apps.example.com",)))
+    (message,) = messages(dns_name("*.apps.example.com"), policy=policy)
+    assert "is not allowed by policy pki/web (spec.dnsNames.wildcards)" in message
+
+
 def test_required_patterns_want_at_least_one_name_each() -> None:
     policy = replace(
         POLICY,

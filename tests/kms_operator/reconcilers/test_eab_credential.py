@@ -272,6 +272,18 @@ def test_without_its_profile_a_credential_keeps_its_key_and_says_why_it_is_of_no
     assert (stated(plan).reason, objects(plan.delete), key_id(plan)) == ("ProfileNotFound", (), KEY.key_id)
 
 
+@pytest.mark.parametrize(
+    ("reference", "hint"),
+    [
+        ({"name": "web"}, "; if it is in another namespace, set spec.profileRef.namespace"),
+        ({"name": "web", "namespace": "pki"}, ""),
+    ],
+)
+def test_a_profile_that_is_looked_for_in_the_wrong_namespace_has_a_hint(reference: dict[str, str], hint: str) -> None:
+    plan = reconciled(credential(spec={"profileRef": reference}))
+    assert stated(plan).message == f"CertificateProfile pki/web does not exist{hint}"
+
+
 @pytest.mark.parametrize("broken", [profile(enrolls=False), profile(acme={"externalAccountBinding": "Disabled"})])
 def test_a_profile_that_binds_no_accounts_makes_a_credential_useless(broken: Any) -> None:
     assert stated(reconciled(*issued(), broken)).reason == "ExternalAccountBindingDisabled"
@@ -333,6 +345,7 @@ def test_it_expires_at_the_moment_that_was_said() -> None:
     after = eab_credential.plan(one, snapshot_of(one, shown, copy, profile()), now=soon, entropy=entropy())
     assert (stated(after).reason, after.requeue_at) == ("Expired", None)
     assert "2026-11-23T12:05:00Z" in stated(after).message
+    assert "change spec.expiresAt" in stated(after).message
 
 
 def test_a_suspended_credential_says_so() -> None:

@@ -25,6 +25,7 @@ from tests.support.operated import (
     cache_of,
     credential,
     entropy,
+    namespace,
     policy,
     profile,
     ready_status,
@@ -36,6 +37,7 @@ from tests.support.pki import DAY, key
 CA = authority(status=ready_status())
 DNS01 = {"challenges": ["dns-01"]}
 ADDRESSES = {"allowed": ["10.0.0.0/8"]}
+HOME = namespace("pki")
 NOTHING: dict[str, Any] = {"dnsNames": None}
 
 
@@ -62,7 +64,7 @@ def of_profile(one: CertificateProfile, ca: CertificateAuthority = CA, **spec: A
 
 def of_credential(spec: dict[str, Any], *, acme: dict[str, Any] | None = None, **rules: Any) -> Plan:
     one, its = credential(spec=spec), profile(acme=acme, status=ready_status())
-    return eab_credential.plan(one, snapshot_of(one, its, policy(**rules), CA), now=NOW, entropy=entropy())
+    return eab_credential.plan(one, snapshot_of(one, its, policy(**rules), CA, HOME), now=NOW, entropy=entropy())
 
 
 def warning(plan: Plan) -> str:
@@ -166,7 +168,7 @@ def test_a_profile_that_can_never_issue_is_not_ready(acme: dict[str, Any], spec:
                 }
             },
             {},
-            'spec.enrollment.acme.allowedNamespaces.names.dnsNames.allowed: "*.*.svc" is outside of the names',
+            'spec.enrollment.acme.allowedNamespaces.names.dnsNames.allowed: "*.{namespace}.svc" is outside of the',
         ),
     ],
 )
@@ -211,6 +213,20 @@ def test_a_credential_that_entitles_to_nothing_is_not_ready_and_keeps_its_key(
     assert len(plan.apply) == 2
 
 
+def test_names_of_a_credential_that_the_policy_denies_are_named() -> None:
+    rules = {"dnsNames": {"allowed": ["*.apps.example.com"], "denied": ["admin*.apps.example.com"]}}
+    names = ["admin.apps.example.com", "shop.apps.example.com"]
+    some = of_credential({"names": {"dnsNames": {"allowed": names}}}, **rules)
+    assert stated(some).status == "True"
+    message = '"admin.apps.example.com" is denied by "admin*.apps.example.com" of the policy (spec.dnsNames.denied)'
+    assert warning(some) == f"spec.names.dnsNames.allowed: {message}"
+    none = of_credential({"names": {"dnsNames": {"allowed": names[:1]}}}, **rules)
+    assert (stated(none).status, stated(none).reason) == ("False", "NothingAllowed")
+    assert message in stated(none).message
+    granted = {"allowedNamespaces": {"names": {"dnsNames": {"allowed": names[:1]}}}}
+    assert message in stated(of_credential({}, acme=granted, **rules)).message
+
+
 def test_names_of_a_credential_outside_of_the_policy_are_named() -> None:
     allowed = {"allowed": ["shop.apps.example.com", "www.example.org"]}
     plan = of_credential({"names": {"dnsNames": allowed, "ipAddresses": {"allowed": ["192.0.2.0/24"]}}})
@@ -226,6 +242,45 @@ def test_names_of_a_credential_outside_of_those_of_its_namespace_are_named() -> 
     assert (stated(plan).status, stated(plan).reason) == ("False", "NothingAllowed")
 
 
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        (["*.{namespace}.svc"], '"*.pki.svc" is outside of the names that the profile can certify'),
+        (["*.{labels.team}.apps.example.com"], "spec.enrollment.acme.allowedNamespaces.names allows no name"),
+    ],
+    ids=["outside of the policy", "without a label"],
+)
+@pytest.mark.parametrize("spec", [{}, {"names": {"dnsNames": {"allowed": ["a.apps.example.com"]}}}])
+def test_a_credential_whose_namespace_gets_no_name_is_not_ready(
+    names: list[str], why: str, spec: dict[str, Any]
+) -> None:
+    granted = {"allowedNamespaces": {"names": {"dnsNames": {"allowed": names}}}}
+    plan = of_credential(spec, acme=granted)
+    assert (stated(plan).status, stated(plan).reason) == ("False", "NothingAllowed")
+    assert "CertificateProfile pki/web allows the clients of namespace pki no name: " in stated(plan).message
+    assert why in stated(plan).message
+
+
+def test_a_credential_whose_namespace_gets_some_names_is_ready() -> None:
+    granted = {"allowedNamespaces": {"names": {"dnsNames": {"allowed": ["*.{namespace}.svc", "a.apps.example.com"]}}}}
+    plan = of_credential({}, acme=granted)
+    assert (stated(plan).status, warning(plan)) == ("True", "")
+
+
+def test_a_pattern_that_stands_for_another_one_is_named_as_it_was_written() -> None:
+    written = ["{namespace}.svc", "{labels.team}.svc", "a.apps.example.com"]
+    acme = {"allowedNamespaces": {"names": {"dnsNames": {"allowed": written}}}}
+    assert all(f'"{each}" is outside' in warning(of_profile(profile(acme=acme))) for each in written[:2])
+
+
+def test_a_profile_with_a_policy_that_allows_nothing_does_not_call_the_policy_ready() -> None:
+    plan = of_profile(profile(), **NOTHING)
+    status: Any = plan.status
+    resolved = condition(status.conditions, "ResolvedRefs")
+    assert resolved is not None
+    assert resolved.message == "the issuing CA is ready, and the policy exists"
+
+
 def test_an_order_profile_that_the_directory_does_not_have_is_named() -> None:
     plan = of_credential({"profiles": ["short"]})
     assert stated(plan).status == "True"
@@ -237,3 +292,16 @@ def test_a_changed_policy_has_credentials_with_names_checked_again() -> None:
     cache = cache_of(profile(), policy(), narrowing, other)
     affected = {request for request, _ in find_affected(POLICIES, policy(), cache, release=RELEASE)}
     assert {each.name for each in affected if each.reconciler == CREDENTIALS.plural} == {"narrow"}
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"names": {"dnsNames": {"allowed": ["a.example.com"]}}},
+        {"settings": [{"namespace": "pki", "names": {"dnsNames": {"allowed": ["a.example.com"]}}}]},
+    ],
+)
+def test_a_changed_policy_has_credentials_of_a_profile_with_names_checked_again(rule: dict[str, Any]) -> None:
+    cache = cache_of(profile(acme={"allowedNamespaces": rule}), policy(), credential("other"))
+    affected = {request for request, _ in find_affected(POLICIES, policy(), cache, release=RELEASE)}
+    assert {each.name for each in affected if each.reconciler == CREDENTIALS.plural} == {"other"}
