@@ -37,6 +37,8 @@ OPERATOR_KILLS = KILLS - 2 * SERVER_KILLS
 CLIENTS = 6
 PATIENCE = 20.0
 """Seconds after which a client gives an order up and begins another one."""
+PAUSE = 0.5
+"""Seconds between two orders of a client: programs that start need the processor, too."""
 SETTLED = 90.0
 
 pytestmark = pytest.mark.chance
@@ -113,6 +115,7 @@ async def ordering(installation: Installation, client: Client, ledger: Ledger, l
                 ledger.ended[await obtained(installation, client, ledger, f"{label}-{number}.test")] += 1
         except TimeoutError:
             ledger.ended["given up"] += 1
+        await asyncio.sleep(PAUSE)
 
 
 async def obtained(installation: Installation, client: Client, ledger: Ledger, name: str) -> str:

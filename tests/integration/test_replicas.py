@@ -69,6 +69,7 @@ async def test_no_order_is_lost_while_servers_are_killed_and_the_api_server_is_r
             async with asyncio.timeout(PATIENCE):
                 url, chain = await ordered(client, f"o{number}.test", installation.answerer.add, met)
             chains[url] = chain
+            await asyncio.sleep(chance.uniform(1.0, 4.0))  # programs that start need the processor, too
 
     async def disturbing(balancer: Balancer) -> None:
         async def somebody_serves() -> bool:
@@ -123,6 +124,7 @@ async def test_a_rolling_restart_under_load_is_not_noticed(
         while not over.is_set():
             await client.obtain([f"r{next(numbers)}.test"], installation.answerer.add)
             finished["orders"] += 1
+            await asyncio.sleep(0.25)
 
     async with (
         balancing(three) as (balancer, address),

@@ -43,7 +43,7 @@ def eventually(condition: Callable[[], object], *, seconds: float = 15.0, why: C
     for _ in _attempts(seconds, why):
         if condition():
             return
-        time.sleep(0.1)
+        time.sleep(0.25)  # most conditions start kubectl
 
 
 @asynccontextmanager
