@@ -65,7 +65,7 @@ def test_every_line_of_the_two_numbered_lists_is_there() -> None:
     known = by_id(read(ROOT / FOLDER)).keys()
     rfc8555 = {id_.lstrip("MSo") for id_ in known if id_.lstrip("MSo").isdecimal()}
     assert rfc8555 == {str(number) for number in range(1, 160)}
-    security = {f"SEC{number:02}" for number in (*range(1, 69), *range(71, 86))} | {"SEC12b", "SEC12c"}
+    security = {f"SEC{number:02}" for number in (*range(1, 69), *range(71, 87))} | {"SEC12b", "SEC12c"}
     assert {id_ for id_ in known if id_.startswith("SEC")} == security
 
 
