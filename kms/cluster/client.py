@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypedDict, TypeVar, Unpack
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import msgspec
 
@@ -17,7 +16,7 @@ from kms.cluster.auth import Connection
 from kms.cluster.codec import Listing, Page, WatchEvent, decode, decode_event, decode_items, decode_page, encode
 from kms.cluster.errors import Undecodable
 from kms.cluster.metrics import APIMetrics
-from kms.cluster.requests import api_request, event_about, identity, resource_path, token_request
+from kms.cluster.requests import EventFields, api_request, event_about, identity, resource_path, token_request
 from kms.cluster.retry import Timing
 from kms.cluster.service_account_token import Token
 from kms.cluster.transport import (
@@ -28,7 +27,6 @@ from kms.cluster.transport import (
     METADATA,
     SILENCE_SECONDS,
     Transport,
-    Verb,
 )
 from kms.resources.kinds import Kind
 from kms.resources.meta import ObjectMeta, PartialObjectMetadata, Resource, Unreadable
@@ -105,7 +103,7 @@ class Cluster:
 
     async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
         """The object as it is now: a quorum read, never from a stale cache. Raises NotFound."""
-        body = await self._send("get", kind, resource_path(kind, namespace, name))
+        body = await self._transport.send(api_request("get", kind, resource_path(kind, namespace, name)))
         return await _in_thread_if_long(partial(decode, kind), body)
 
     async def list(
@@ -190,7 +188,9 @@ class Cluster:
         `query` are further parameters of the request. Raises TooLong if the page has more than `most` octets.
         """
         asked = {**query, "limit": str(limit), "continue": token}
-        body = await self._send("list", kind, resource_path(kind, namespace), query=asked, accept=accept, most=most)
+        body = await self._transport.send(
+            api_request("list", kind, resource_path(kind, namespace), query=asked, accept=accept, most=most)
+        )
         return await _in_thread_if_long(decode_page, body)
 
     async def version(self, kind: Kind[T], namespace: str | None = None) -> str:
@@ -232,7 +232,7 @@ class Cluster:
     async def create(self, kind: Kind[T], object_: T) -> T:
         """Create it; where the kind has a status subresource, the status is not stored. Raises AlreadyExists."""
         path = resource_path(kind, object_.metadata.namespace)
-        return decode(kind, await self._send("create", kind, path, body=encode(kind, object_)))
+        return decode(kind, await self._transport.send(api_request("create", kind, path, body=encode(kind, object_))))
 
     async def replace(self, kind: Kind[T], object_: T) -> T:
         """Write all but the status, if it is still at `metadata.resourceVersion`. Raises Conflict, NotFound.
@@ -240,12 +240,12 @@ class Cluster:
         What our model does not know is lost, so this is for kinds that only we write.
         """
         path = resource_path(kind, object_.metadata.namespace, object_.metadata.name)
-        return decode(kind, await self._send("update", kind, path, body=encode(kind, object_)))
+        return decode(kind, await self._transport.send(api_request("update", kind, path, body=encode(kind, object_))))
 
     async def replace_status(self, kind: Kind[T], object_: T) -> T:
         """Write the status alone, if the object is still at `metadata.resourceVersion`. Raises Conflict, NotFound."""
         path = resource_path(kind, object_.metadata.namespace, object_.metadata.name, "status")
-        return decode(kind, await self._send("update", kind, path, body=encode(kind, object_)))
+        return decode(kind, await self._transport.send(api_request("update", kind, path, body=encode(kind, object_))))
 
     async def apply(
         self,
@@ -264,7 +264,9 @@ class Cluster:
         namespace, name = identity(body)
         query = {"fieldManager": manager, "force": "true" if force else "false"}
         path = resource_path(kind, namespace, name, subresource)
-        answer = await self._send("patch", kind, path, query=query, body=encode(kind, body), content_type=APPLY)
+        answer = await self._transport.send(
+            api_request("patch", kind, path, query=query, body=encode(kind, body), content_type=APPLY)
+        )
         return decode(kind, answer)
 
     async def patch_metadata(self, kind: Kind[T], metadata: ObjectMeta, changes: Mapping[str, Any]) -> T:
@@ -274,7 +276,7 @@ class Cluster:
         """
         body = msgspec.json.encode({"metadata": {**changes, "resourceVersion": metadata.resource_version}})
         path = resource_path(kind, metadata.namespace, metadata.name)
-        return decode(kind, await self._send("patch", kind, path, body=body, content_type=MERGE))
+        return decode(kind, await self._transport.send(api_request("patch", kind, path, body=body, content_type=MERGE)))
 
     async def delete(
         self,
@@ -292,7 +294,7 @@ class Cluster:
             {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
             | ({"preconditions": preconditions} if preconditions else {})
         )
-        await self._send("delete", kind, resource_path(kind, namespace, name), body=body)
+        await self._transport.send(api_request("delete", kind, resource_path(kind, namespace, name), body=body))
 
     async def create_token(self, namespace: str, service_account: str) -> Token:
         """A token of a ServiceAccount, valid for up to an hour (TokenRequest API). Raises NotFound, Forbidden."""
@@ -302,52 +304,9 @@ class Cluster:
         except msgspec.DecodeError:
             raise Undecodable("the answer to a TokenRequest holds no token") from None
 
-    async def create_event(
-        self,
-        kind: Kind[T],
-        regarding: Resource,
-        *,
-        type_: Literal["Normal", "Warning"],
-        reason: str,
-        action: str,
-        note: str,
-        controller: str,
-        instance: str,
-        time: datetime,
-    ) -> None:
-        """Create an Event about `regarding` (events.k8s.io/v1): CamelCase `reason` and `action`, `note` a sentence.
-
-        `controller` and `instance` name the reporter (`pki.kms.hanzo.ai/operator`, the pod's name).
-        """
-        event = event_about(
-            kind,
-            regarding,
-            type_=type_,
-            reason=reason,
-            action=action,
-            note=note,
-            controller=controller,
-            instance=instance,
-            time=time,
-        )
-        await self._transport.send(event)
-
-    async def _send(
-        self,
-        verb: Verb,
-        kind: Kind[T],
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: bytes | None = None,
-        content_type: str = JSON,
-        accept: str = JSON,
-        most: int | None = None,
-    ) -> bytes:
-        request = api_request(
-            verb, kind, path, query=query, body=body, content_type=content_type, accept=accept, most=most
-        )
-        return await self._transport.send(request)
+    async def create_event(self, kind: Kind[T], regarding: Resource, **fields: Unpack[EventFields]) -> None:
+        """Create an Event about `regarding`."""
+        await self._transport.send(event_about(kind, regarding, **fields))
 
 
 async def _in_thread_if_long(decode_body: Callable[[bytes], D], body: bytes) -> D:

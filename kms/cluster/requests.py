@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar, Unpack
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -19,6 +19,21 @@ T = TypeVar("T", bound=Resource)
 
 NOTE_BYTES = 1024
 """The API server's limit for the text of an Event."""
+
+
+class EventFields(TypedDict):
+    """What an Event says: CamelCase `reason` and `action`, and `note`, a sentence, which is cut if it is too long.
+
+    `controller` and `instance` name the reporter (`pki.kms.hanzo.ai/operator`, the pod's name).
+    """
+
+    type_: Literal["Normal", "Warning"]
+    reason: str
+    action: str
+    note: str
+    controller: str
+    instance: str
+    time: datetime
 
 
 def api_request(
@@ -67,32 +82,21 @@ def token_request(namespace: str, service_account: str) -> Request:
     return Request("create", "serviceaccounts/token", path, msgspec.json.encode(body))
 
 
-def event_about(
-    kind: Kind[T],
-    regarding: Resource,
-    *,
-    type_: Literal["Normal", "Warning"],
-    reason: str,
-    action: str,
-    note: str,
-    controller: str,
-    instance: str,
-    time: datetime,
-) -> Request:
-    """Create an Event (events.k8s.io/v1); a `note` that is too long is cut."""
+def event_about(kind: Kind[T], regarding: Resource, **fields: Unpack[EventFields]) -> Request:
+    """Create an Event about `regarding` (events.k8s.io/v1)."""
     metadata = regarding.metadata
     namespace = metadata.namespace or "default"
     event = {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
         "metadata": {"generateName": f"{metadata.name}-", "namespace": namespace},
-        "eventTime": time.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        "type": type_,
-        "reason": reason,
-        "action": action,
-        "note": _shorten(note),
-        "reportingController": controller,
-        "reportingInstance": instance,
+        "eventTime": fields["time"].strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "type": fields["type_"],
+        "reason": fields["reason"],
+        "action": fields["action"],
+        "note": _shorten(fields["note"]),
+        "reportingController": fields["controller"],
+        "reportingInstance": fields["instance"],
         "regarding": {
             "apiVersion": kind.api_version,
             "kind": kind.kind,
