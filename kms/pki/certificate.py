@@ -24,7 +24,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from kms.pki.extensions import find_extension
 from kms.pki.keys import PrivateKey, PublicKey, key_algorithm
-from kms.pki.names import Name
+from kms.pki.names import Name, dns_name, ip_address
 from kms.pki.subjects import subject_name
 from kms.pki.usages import KNOWN_USAGES, extended_key_usage, key_usage
 
@@ -274,6 +274,17 @@ def _alternative_names(names: tuple[Name, ...]) -> x509.SubjectAlternativeName:
             for name in names
         ]
     )
+
+
+def name_in(general_name: x509.GeneralName) -> Name | None:
+    """The name in a subjectAltName; None for other types than DNS and IP address. Raises InvalidName."""
+    match general_name:
+        case x509.DNSName(value=value):
+            return dns_name(value)
+        case x509.IPAddress(value=address):
+            return ip_address(str(address))
+        case _:
+            return None
 
 
 def distribution_point(url: str) -> x509.CRLDistributionPoints:

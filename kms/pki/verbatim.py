@@ -16,8 +16,9 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat import asn1
 
+from kms.pki.certificate import name_in
 from kms.pki.csr import CertificateRequest
-from kms.pki.names import Name, dns_name, ip_address
+from kms.pki.names import Name
 from kms.pki.parsing import PARSER_ERRORS
 from kms.pki.policy import Policy, Violation
 from kms.pki.quoting import quoted
@@ -151,7 +152,7 @@ def _against_extensions(
         match extension.value:
             case x509.SubjectAlternativeName() as alternatives:
                 has_names = True
-                yield from _against_names(request.names - {_name(each) for each in alternatives})
+                yield from _against_names(request.names - {name_in(each) for each in alternatives})
             case x509.KeyUsage() as usage:
                 yield from _against_bits(bits_in(usage), supported)
             case x509.ExtendedKeyUsage() as purposes:
@@ -182,16 +183,6 @@ def _against_names(missing: Collection[Name]) -> Iterator[str]:
     """A CA that copies subjectAltName would leave out the names that are in the common name only."""
     for each in sorted(missing):
         yield f"{each} is in the common name of the certificate request only; use subjectAltName too"
-
-
-def _name(general_name: x509.GeneralName) -> Name | None:
-    match general_name:
-        case x509.DNSName(value=value):
-            return dns_name(value)
-        case x509.IPAddress(value=address):
-            return ip_address(str(address))
-        case _:
-            return None
 
 
 def _against_bits(bits: Collection[str], usages: Collection[str]) -> Iterator[str]:

@@ -9,8 +9,9 @@ from typing import Final
 from cryptography import x509
 from cryptography.x509.oid import ExtensionOID
 
+from kms.pki.certificate import name_in
 from kms.pki.extensions import find_extension
-from kms.pki.names import InvalidName, Name, common_name_of, dns_name, ip_address
+from kms.pki.names import InvalidName, Name, common_name_of
 from kms.pki.parsing import PARSER_ERRORS
 from kms.pki.quoting import quoted
 from kms.pki.returned.base import SKEW, Expected, Rejected
@@ -95,16 +96,13 @@ def _check_names(leaf: x509.Certificate, ordered: frozenset[Name]) -> None:
 
 def _name(general_name: x509.GeneralName) -> Name:
     try:
-        match general_name:
-            case x509.DNSName(value=value):
-                return dns_name(value)
-            case x509.IPAddress(value=address):
-                return ip_address(str(address))
-            case _:
-                kind = type(general_name).__name__
+        name = name_in(general_name)
     except InvalidName as error:
         raise Rejected("NameMismatch", f"The certificate has a name that is not accepted: {error}") from None
-    raise Rejected("NameMismatch", f"The certificate has a name of another type than DNS and IP address: {kind}.")
+    if name is None:
+        kind = type(general_name).__name__
+        raise Rejected("NameMismatch", f"The certificate has a name of another type than DNS and IP address: {kind}.")
+    return name
 
 
 def _check_subject(leaf: x509.Certificate, expected: Expected) -> None:
