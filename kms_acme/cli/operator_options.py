@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from kms.contract import lease_name
-from kms_acme.cli.options import Command, apply_options, option, settings_of_both
+from kms_acme.cli.options import Command, apply_options, maximum, option, settings_of_both
 from kms_operator.settings import OperatorSettings, ServerIdentity
 
 
@@ -44,25 +44,19 @@ def operator_options(command: Command) -> Command:
                 " ownershipValidation Skipped. Repeatable; * stands for all namespaces. The release namespace is always"
                 " included.",
             ),
-            option(
+            maximum(
                 "--maximum-profiles-per-namespace",
-                type=click.IntRange(min=1),
                 default=100,
-                show_default=True,
                 help="Maximum number of CertificateProfiles of one namespace that work.",
             ),
-            option(
+            maximum(
                 "--maximum-secrets",
-                type=click.IntRange(min=1),
                 default=5_000,
-                show_default=True,
                 help="Maximum number of keys of CertificateAuthorities and EABCredentials in the release namespace.",
             ),
-            option(
+            maximum(
                 "--maximum-secrets-per-namespace",
-                type=click.IntRange(min=1),
                 default=1_000,
-                show_default=True,
                 help="Maximum number of keys of the CertificateAuthorities and EABCredentials of one namespace.",
             ),
         ),

@@ -28,6 +28,11 @@ def option(flag: str, *names: str, **attributes: Any) -> Callable[[Command], Com
     return click.option(flag, *names, envvar=variable, show_envvar=True, **attributes)
 
 
+def maximum(flag: str, *, default: int, help: str) -> Callable[[Command], Command]:  # noqa: A002 - as click calls it
+    """An option for a limit of at least 1."""
+    return option(flag, type=click.IntRange(min=1), default=default, show_default=True, help=help)
+
+
 def apply_options(command: Command, options: tuple[Callable[[Command], Command], ...]) -> Command:
     """Add the options to the command. Its help lists them in this order."""
     return functools.reduce(lambda wrapped, decorate: decorate(wrapped), reversed(options), command)

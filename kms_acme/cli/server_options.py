@@ -10,7 +10,7 @@ import click
 
 from acme_server.settings import ServerSettings, ValidationSettings
 from kms.connections import ConnectionLimits
-from kms_acme.cli.options import LOOPBACK, Command, apply_options, option, settings_of_both
+from kms_acme.cli.options import LOOPBACK, Command, apply_options, maximum, option, settings_of_both
 from kms_acme.cli.parameters import AddressType, DNSServerType, NetworkType
 
 
@@ -78,18 +78,14 @@ def server_options(command: Command, *, host: str = "") -> Command:
                 help="Network that validation must not contact. Repeatable. Loopback, link-local, multicast and cloud"
                 " metadata addresses are always denied unless --validation-allow includes them.",
             ),
-            option(
+            maximum(
                 "--maximum-orders",
-                type=click.IntRange(min=1),
                 default=120_000,
-                show_default=True,
                 help="Maximum number of stored orders; further ones are refused. An order takes about 4 kB in etcd.",
             ),
-            option(
+            maximum(
                 "--maximum-order-bytes",
-                type=click.IntRange(min=1),
                 default=640 * 2**20,
-                show_default=True,
                 help="Maximum size of all stored orders, in bytes of etcd; further ones are refused.",
             ),
             option(
@@ -109,18 +105,14 @@ def server_options(command: Command, *, host: str = "") -> Command:
                 " from what the other accounts leave; and of these and of the accounts, that clients of one other"
                 " namespace may use together. 100: all.",
             ),
-            option(
+            maximum(
                 "--maximum-accounts",
-                type=click.IntRange(min=1),
                 default=50_000,
-                show_default=True,
                 help="Maximum number of stored accounts; further ones are refused.",
             ),
-            option(
+            maximum(
                 "--maximum-connections",
-                type=click.IntRange(min=1),
                 default=2048,
-                show_default=True,
                 help="Maximum number of connections of each public port. For another one, the connection that has been"
                 " idle longest is closed.",
             ),
