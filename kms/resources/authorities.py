@@ -58,6 +58,93 @@ class ImportedAuthority(Struct, frozen=True, kw_only=True):
     secret_ref: LocalRef
 
 
+class IssuerRef(Struct, frozen=True, kw_only=True):
+    """An issuer of cert-manager, or of a group that cert-manager's CertificateRequests may name."""
+
+    name: str
+    kind: str = "Issuer"
+    group: str = "cert-manager.io"
+
+
+class CertManagerAuthority(Struct, frozen=True, kw_only=True):
+    """A CA that is asked through a CertificateRequest of cert-manager."""
+
+    issuer_ref: IssuerRef
+
+
+class SignerAuthority(Struct, frozen=True, kw_only=True):
+    """A CA that is asked through a CertificateSigningRequest of Kubernetes; `name` is its signerName."""
+
+    name: str
+
+
+class SecretKeyRef(Struct, frozen=True, kw_only=True):
+    """One key of a Secret in the same namespace."""
+
+    name: str
+    key: str
+
+
+class KubernetesAuth(Struct, frozen=True, kw_only=True):
+    """Vault's auth method `kubernetes` or `jwt`: a token of a ServiceAccount of the CA's namespace.
+
+    `audiences` are added to those that the operator asks for.
+    """
+
+    role: str
+    service_account_ref: LocalRef
+    mount_path: str = "kubernetes"
+    audiences: tuple[str, ...] = ()
+
+
+class AppRoleAuth(Struct, frozen=True, kw_only=True):
+    """Vault's auth method `approle`; the Secret has the secret ID."""
+
+    role_id: str = msgspec.field(name="roleID")
+    secret_ref: SecretKeyRef
+    mount_path: str = "approle"
+
+
+class VaultAuth(Struct, frozen=True, kw_only=True):
+    """How to log in to Vault or OpenBao. Exactly one field is set."""
+
+    kubernetes: KubernetesAuth | None = None
+    app_role: AppRoleAuth | None = None
+    token_secret_ref: SecretKeyRef | None = None
+
+
+class VaultServer(Struct, frozen=True, kw_only=True):
+    """A server of Vault or OpenBao: its URL, whom to trust there (PEM; None: the system's roots), and the login."""
+
+    server: str
+    auth: VaultAuth
+    namespace: str | None = None
+    ca_bundle: str | None = None
+
+
+class VaultAuthority(VaultServer, frozen=True, kw_only=True):
+    """A CA of the PKI secrets engine. `path` is `<mount>/sign/<role>` or `<mount>/issuer/<ref>/sign/<role>`."""
+
+    path: str
+
+
+class ExternalAuthority(Struct, frozen=True, kw_only=True):
+    """A CA whose key is somebody else's. Exactly one of `cert_manager`, `signer` and `vault` is set.
+
+    Whatever is issued must chain to one of `trust_anchors` (PEM, one certificate each). `revocation` without a value
+    is Propagate for vault and Refuse otherwise. `maximum_requests` are under way at once.
+    """
+
+    cert_manager: CertManagerAuthority | None = None
+    signer: SignerAuthority | None = None
+    vault: VaultAuthority | None = None
+    trust_anchors: tuple[str, ...] = ()
+    approval: Literal["Wait", "Automatic"] = "Wait"
+    timeout: str = "10m"
+    revocation: Literal["Refuse", "Record", "Propagate"] | None = None
+    maximum_requests: int = 50
+
+
 class TrustConfigMap(Struct, frozen=True, kw_only=True):
     """ConfigMaps of one name, in the namespaces that are chosen."""
 
@@ -91,7 +178,7 @@ class Trust(Struct, frozen=True, kw_only=True):
 
 
 class AuthoritySpec(Struct, frozen=True, kw_only=True):
-    """Exactly one of `internal` and `imported` is set: that is the type of the CA.
+    """Exactly one of `internal`, `imported` and `external` is set: that is the type of the CA.
 
     Certificates that were signed before `renew_issued_before` are to be renewed from then on.
     `cross_certificates` are chains (PEM) that begin with the certificate of another CA for this CA's key.
@@ -99,6 +186,7 @@ class AuthoritySpec(Struct, frozen=True, kw_only=True):
 
     internal: InternalAuthority | None = None
     imported: ImportedAuthority | None = None
+    external: ExternalAuthority | None = None
     renew_issued_before: Time | None = None
     cross_certificates: tuple[str, ...] = ()
     trust: Trust | None = None
