@@ -126,7 +126,7 @@ dev: $(READY) ## run operator and server against the current kubeconfig (DEV="--
 lock: ## update the dependencies and write the lock files (needs uv)
 	uv lock --upgrade
 	uv export --quiet --no-header --no-emit-project --no-default-groups --output-file requirements.lock
-	uv export --quiet --no-header --no-emit-project --group dev --group certbot --output-file requirements-dev.lock
+	uv export --quiet --no-header --no-emit-project --group dev --group certbot --group openbao --all-extras --output-file requirements-dev.lock
 	uv export --quiet --no-header --no-emit-project --only-group fuzz --output-file requirements-fuzz.lock
 	uv export --quiet --no-header --no-annotate --only-group build --output-file deploy/requirements-build.lock
 
