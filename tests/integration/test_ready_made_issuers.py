@@ -57,15 +57,21 @@ def profile(namespace: str, section: dict[str, Any] | None) -> dict[str, Any]:
 
 @pytest.mark.cluster
 @pytest.mark.requirement("C7", "C15")
-@pytest.mark.usefixtures("operator", "without_cert_manager")
+@pytest.mark.usefixtures("without_cert_manager")
 def test_an_issuer_comes_with_cert_manager_follows_its_profile_and_goes_with_it(
-    installed: Cluster, namespace: str
+    installed: Cluster, namespace: str, operator: OperatorProcess
 ) -> None:
     def kubectl(*args: str, stdin: str | None = None) -> str:
         return installed.kubectl("-n", namespace, *args, stdin=stdin, check=False)
 
     def reason() -> str:
         return kubectl("get", "kprof", "web", "-o", CONDITION)
+
+    def why() -> str:
+        kinds = kubectl(
+            "get", "crd", "-o", "yaml", *(f"{each.plural}.{each.group}" for each in (CLUSTER_ISSUERS, ISSUERS))
+        )
+        return f"{reason()}\n{operator.log.read_text()[-20_000:]}\n{kinds}"
 
     def issuer() -> dict[str, Any]:
         found = kubectl("get", "clusterissuers.cert-manager.io", namespace, "-o", "json", "--ignore-not-found")
@@ -77,7 +83,7 @@ def test_an_issuer_comes_with_cert_manager_follows_its_profile_and_goes_with_it(
     eventually(lambda: reason() == "WaitingForCertManager", seconds=30, why=reason)
 
     installed.kubectl("apply", "-f", "-", stdin=text(definition(CLUSTER_ISSUERS), definition(ISSUERS)))
-    eventually(lambda: reason() == "Issued", seconds=LOOK, why=reason)
+    eventually(lambda: reason() == "Issued", seconds=LOOK, why=why)
     acme = issuer()["spec"]["acme"]
     key_id = kubectl("get", "eab", f"web-issuer-{namespace}", "-o", "jsonpath={.status.keyID}")
     assert acme["externalAccountBinding"]["keyID"] == key_id
