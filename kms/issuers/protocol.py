@@ -93,7 +93,7 @@ Answer: TypeAlias = Pending | Returned | Denied | Refused | Failed | Unavailable
 
 
 class RemoteIssuer(Protocol):
-    """A CA that signs somewhere else. No method raises for what the CA or the network does."""
+    """A CA that signs somewhere else. No method but `revoke` raises for what the CA or the network does."""
 
     async def begin(self, submission: Submission) -> None:
         """Ask the CA. Asking again for the same submission changes nothing where the CA can tell."""
@@ -108,7 +108,14 @@ class RemoteIssuer(Protocol):
         ...
 
     async def revoke(self, certificate: bytes) -> bool:
-        """Revoke a certificate in DER; False if this kind of CA takes no revocations. Again is no error."""
+        """Revoke a certificate in DER; False if this kind of CA takes no revocations. Again is no error.
+
+        Raises IssuerNotReady if the CA cannot be asked, or has not confirmed it.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give up connections. The issuer is not used any more."""
         ...
 
 

@@ -107,11 +107,15 @@ class Revocation(Struct, frozen=True, kw_only=True):
     reason: str
 
 
+AuthorityType = Literal["CertManager", "Signer", "Vault"]
+"""How a CA is asked whose key is somebody else's."""
+
+
 class AskedAuthority(Struct, frozen=True, kw_only=True):
     """The CertificateAuthority that was asked for the certificate, if its key is somebody else's."""
 
     name: str
-    type: Literal["CertManager", "Signer", "Vault"]
+    type: AuthorityType
 
 
 class Claim(Struct, frozen=True, kw_only=True):
