@@ -20,7 +20,7 @@ from tests.support.installation import installation as running_installation
 from tests.support.release import Release
 from tests.support.release import installed as installed_release
 
-pytest_plugins = ["e2e.chart.fixtures", "e2e.cluster.fixtures"]
+pytest_plugins = ["e2e.chart.fixtures", "e2e.cluster.fixtures", "tests.support.openbao"]
 
 # The duration of an example depends on the machine, so it never fails a property.
 settings.register_profile("properties", deadline=None, suppress_health_check=[HealthCheck.too_slow])

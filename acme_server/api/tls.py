@@ -12,9 +12,9 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from acme_server.tls_groups import SERVER_GROUPS, restrict_key_exchange
 from kms.resources import Secret
 from kms.resources.secret_names import TLS_CERTIFICATE, TLS_PRIVATE_KEY
+from kms.tls_groups import SERVER_GROUPS, restrict_key_exchange
 
 logger = logging.getLogger(__name__)
 

@@ -33,6 +33,8 @@ USER_CREDENTIAL = "eab"
 DIRECTORY = "directory"
 ISSUER_KEY = "issuer-eab"
 """A copy of an EAB key where cert-manager reads it, and the issuer that uses it."""
+ISSUER_CREDENTIALS = "issuer-credentials"
+"""What a CA whose key is somebody else's is asked with: its Secret has the name of a signing key."""
 TRUST = "trust"
 """Not a Secret: a ConfigMap or the like with the trust anchors of a CertificateAuthority."""
 
@@ -44,6 +46,8 @@ KEY_ID = "kid"
 EAB_SECRET = "secret"  # noqa: S105 - the name of a key in a Secret, fixed by the contract with users
 DIRECTORY_URL = "directory-url"
 NONCE_SECRET = "key"  # noqa: S105 - likewise
+VAULT_JWT, VAULT_ROLE_ID, VAULT_SECRET_ID, VAULT_TOKEN = "jwt", "role-id", "secret-id", "token"
+"""In a Secret with ISSUER_CREDENTIALS: what logs in to Vault or OpenBao (the second and third together)."""
 
 _DIRECTORY_SUFFIX = "-acme"
 

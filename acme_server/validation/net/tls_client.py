@@ -10,7 +10,7 @@ import asyncio
 import ssl
 from dataclasses import dataclass, field
 
-from acme_server.tls_groups import CLIENT_GROUPS, restrict_key_exchange
+from kms.tls_groups import CLIENT_GROUPS, restrict_key_exchange
 
 MAXIMUM_HANDSHAKE = 24 * 1024
 """Octets received before the handshake is complete: certificates with the longest keys take a third of it."""

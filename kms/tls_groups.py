@@ -14,7 +14,7 @@ import sys
 SERVER_GROUPS = "X25519:P-256"
 """What clients may choose. All of them know P-256 (RFC 8446, 9.1); P-384 would cost the server seven times as much."""
 CLIENT_GROUPS = "X25519:P-256:P-384:P-521"
-"""What servers that we validate may choose: some take a single curve."""
+"""What servers that we connect to may choose: some take a single curve."""
 
 # Of TLS 1.2: none with a key exchange in a finite field, or with the RSA key of the certificate.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES"

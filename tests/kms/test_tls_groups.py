@@ -18,8 +18,8 @@ import pytest
 import uvloop
 
 from acme_server.api.tls import ServingCertificate
-from acme_server.tls_groups import CLIENT_GROUPS, restrict_key_exchange
 from acme_server.validation.net.tls_client import unverified_context
+from kms.tls_groups import CLIENT_GROUPS, restrict_key_exchange
 from tests.support.alpn import certificate, serving
 from tests.support.client_hello import FINITE_FIELDS, GROUPS, client_hello
 from tests.support.eventually import until
