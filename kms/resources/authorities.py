@@ -42,12 +42,18 @@ class NameConstraints(Struct, frozen=True, kw_only=True):
 
 
 class InternalAuthority(Struct, frozen=True, kw_only=True):
-    """A CA whose key the operator makes and keeps in the release namespace."""
+    """A CA whose key the operator makes and keeps in the release namespace.
+
+    The CA of `issuer_ref` signs it, or with `signed_by` a CA elsewhere, whose answer to `status.request` is
+    `certificate` (PEM, with those above it); it is self-signed without either.
+    """
 
     subject: Subject
     private_key: PrivateKey = PrivateKey()
     duration: str = "87600h"
     issuer_ref: LocalRef | None = None
+    signed_by: Literal["Request"] | None = None
+    certificate: str | None = None
     path_length: int | None = None
     name_constraints: NameConstraints | None = None
 
@@ -209,6 +215,7 @@ class FormerKey(Struct, frozen=True, kw_only=True):
 class AuthorityStatus(Struct, frozen=True, kw_only=True):
     """Written by the operator. `certificate` is one PEM block; `chain` has it and those above it, up to the root.
 
+    `request` (PEM) is the certificate request of a CA that is signed by request.
     `alternate_chains` are the valid chains of cross certificates, as clients get them after an end entity's.
     `former_roots` are those that have not expired, the latest first. `former_keys` are those whose certificates have
     not expired, the latest first: certificates that they signed stay on the CA's revocation list.
@@ -219,6 +226,7 @@ class AuthorityStatus(Struct, frozen=True, kw_only=True):
     subject: str | None = None
     certificate: str | None = None
     chain: str | None = None
+    request: str | None = None
     alternate_chains: tuple[str, ...] = ()
     serial_number: str | None = None
     subject_key_id: str | None = msgspec.field(default=None, name="subjectKeyID")
