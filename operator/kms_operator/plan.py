@@ -154,6 +154,17 @@ def merge_conditions(
     return tuple(sorted(conditions, key=lambda each: each.type))
 
 
+def carried_out(before: int | None, generation: int, *, complete: bool) -> int:
+    """Return status.observedGeneration: the newest generation that was carried out as a whole, 0 if none was.
+
+    Programs that deploy compare it with metadata.generation, and then believe Ready. So it stays at that of `before`
+    while a part of the spec is not carried out that Ready says nothing of. The conditions have the new generation.
+    """
+    if complete:
+        return generation
+    return before if before is not None and before <= generation else 0
+
+
 def transition_events(old: Sequence[Condition], update: ConditionUpdate) -> tuple[Event, ...]:
     """Return the Event for a condition whose status or reason changes; none where both stay the same."""
     before = condition(old, update.type)

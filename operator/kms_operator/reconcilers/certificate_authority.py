@@ -45,7 +45,7 @@ from kms.resources.core import Secret
 from kms.resources.kept import FORMER_KEYS as FORMER_KEYS_ANNOTATION
 from kms.resources.kept import FORMER_ROOTS, LONGEST_CERTIFICATE, format_former_keys, parse_former_keys
 from kms.resources.kinds import AUTHORITIES, SECRETS
-from kms.resources.meta import is_true
+from kms.resources.meta import condition, is_true
 from kms.resources.retained import SECRET_LIMIT_REACHED
 from kms.resources.secret_names import SIGNING_KEY, TLS_CERTIFICATE, TLS_PRIVATE_KEY, signing_key_name
 from kms_operator.objects import internal_secret, secret_changes, signer_in
@@ -57,6 +57,7 @@ from kms_operator.plan import (
     Manifest,
     Plan,
     Refusal,
+    carried_out,
     earliest,
     merge_conditions,
     not_ready,
@@ -115,8 +116,9 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
     update = ready(active.reason, f"{can_sign}; {another}" if another else can_sign)
     alternates, aside = _alternates(authority, active.signer, now=now)
     updates = (update, *aside, *_check_key_usage(active.signer), *_warn(authority, active.signer, snapshot, now=now))
+    complete = _is_published(authority) and all(each.status == "True" for each in aside)
     status = AuthorityStatus(
-        observed_generation=generation,
+        observed_generation=carried_out(authority.status.observed_generation, generation, complete=complete),
         type=active.type,
         subject=certificate.subject.rfc4514_string(),
         certificate=certificate_pem(certificate),
@@ -168,6 +170,17 @@ def _report_refusals(authority: CertificateAuthority, refusals: Sequence[Refusal
     keep = {each.type for each in old} - {update.type}
     conditions = merge_conditions(old, (update,), generation=authority.metadata.generation, now=now, keep=keep)
     return Plan(status=msgspec.structs.replace(status, conditions=conditions), events=transition_events(old, update))
+
+
+def _is_published(authority: CertificateAuthority) -> bool:
+    """Whether the root is published as the present spec asks; the reconciler of `spec.trust` states that."""
+    if authority.spec.trust is None:
+        return True
+    published = condition(authority.status.conditions, TRUST_PUBLISHED)
+    return published is not None and (published.status, published.observed_generation) == (
+        "True",
+        authority.metadata.generation,
+    )
 
 
 def _recheck_at(authority: CertificateAuthority, refusal: InvalidAuthority, now: datetime) -> datetime | None:

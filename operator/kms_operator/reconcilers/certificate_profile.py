@@ -38,6 +38,7 @@ from kms_operator.plan import (
     Manifest,
     Plan,
     Refusal,
+    carried_out,
     earliest,
     merge_conditions,
     not_ready,
@@ -121,12 +122,18 @@ def plan(profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entr
             *warned,
         ]
         incomplete = any(each.status == "False" for each in (directory, *requested))
+        in_force = issuer_in_force(profile, authority, snapshot)
+        # Where Ready is False, it speaks for the references.
+        without = incomplete or (is_ready.status == "True" and references.status == "False")
+        moves = in_force != profile.spec.issuer_ref
         failed = transition_events(old, directory) if directory.status == "False" else ()
         issued = (event for each in (*requested, *separated, *warned) for event in transition_events(old, each))
         return Plan(
             status=ProfileStatus(
-                observed_generation=generation,
-                issuer_ref=issuer_in_force(profile, authority, snapshot),
+                observed_generation=carried_out(
+                    profile.status.observed_generation, generation, complete=not (without or moves)
+                ),
+                issuer_ref=in_force,
                 root=roots.root,
                 former_roots=roots.former,
                 directory_url=_url(profile, snapshot) if acme else None,

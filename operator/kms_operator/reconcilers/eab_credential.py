@@ -44,6 +44,7 @@ from kms_operator.plan import (
     Manifest,
     Plan,
     Refusal,
+    carried_out,
     earliest,
     merge_conditions,
     not_ready,
@@ -142,7 +143,8 @@ def plan(credential: EABCredential, snapshot: Snapshot, *, now: datetime, entrop
         has_copy = not any(each.manifest.object.metadata.namespace == release for each in refusals)
         key_id = valid.key.key_id if has_copy else credential.status.key_id
         stated = replace(planned, events=()) if refusals else planned
-        return _with_status(stated, credential, snapshot, updates, key_id, names=names, now=now)
+        complete = not refusals
+        return _with_status(stated, credential, snapshot, updates, key_id, names=names, complete=complete, now=now)
 
     return replace(report(), on_refusals=report)
 
@@ -178,16 +180,17 @@ def _with_status(
     key_id: str | None,
     *,
     names: NamespaceNames | None = None,
+    complete: bool = True,
     now: datetime,
 ) -> Plan:
-    old = credential.status.conditions
+    old, generation = credential.status.conditions, credential.metadata.generation
     status = CredentialStatus(
-        observed_generation=credential.metadata.generation,
+        observed_generation=carried_out(credential.status.observed_generation, generation, complete=complete),
         key_id=key_id,
         secret_name=credential.secret_name,
         accounts=snapshot.index.open_accounts(key_of(credential)),
         names=names,
-        conditions=merge_conditions(old, updates, generation=credential.metadata.generation, now=now),
+        conditions=merge_conditions(old, updates, generation=generation, now=now),
     )
     events = (event for each in updates for event in transition_events(old, each))
     return replace(planned, status=status, events=(*events, *planned.events))

@@ -127,6 +127,17 @@ def test_the_new_ca_issues_once_its_root_is_published(status: dict[str, str], na
     assert chain(plan) == chain_to_root_pem(NEW) + chain_to_root_pem(OLD), "it is trusted before it issues"
 
 
+@pytest.mark.parametrize(("reason", "observed"), [("WaitingForCertificate", 1), ("Published", 2)])
+def test_a_spec_whose_ca_does_not_issue_yet_is_not_observed(reason: str, observed: int) -> None:
+    first, secret = settled()
+    status = "True" if reason == "Published" else "False"
+    after = ca("new", NEW, trust={"configMap": {"name": "roots"}}, **published_trust(reason, status))
+    one = moved(first)
+    one = msgspec.structs.replace(one, metadata=msgspec.structs.replace(one.metadata, generation=2))
+    plan: Any = reconciled(one, BEFORE, after, secret)
+    assert plan.status.observed_generation == observed
+
+
 def test_the_old_ca_issues_until_the_new_one_is_ready() -> None:
     first, secret = settled()
     assert issuer(reconciled(moved(first), BEFORE, authority("new"), secret)) == "old"
