@@ -101,10 +101,14 @@ class Authorization(Struct, frozen=True, kw_only=True):
 
 
 class Revocation(Struct, frozen=True, kw_only=True):
-    """When and why the certificate was revoked (RFC 5280, 5.3.1)."""
+    """When and why the certificate was revoked (RFC 5280, 5.3.1).
+
+    `propagated` is when the CA confirmed that, if its key is somebody else's; None: it has not, or is not told.
+    """
 
     time: Time
     reason: str
+    propagated: Time | None = None
 
 
 AuthorityType = Literal["CertManager", "Signer", "Vault"]

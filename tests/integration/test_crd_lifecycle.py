@@ -12,7 +12,7 @@ import pytest
 
 from e2e.cluster.cluster import Cluster
 from e2e.cluster.errors import CommandFailed
-from kms.resources.authorities import CertificateAuthority
+from kms.resources.authorities import CertificateAuthority, ExternalAuthority
 from kms.resources.columns import list_text
 from kms.resources.kinds import ACCOUNTS, AUTHORITIES, CREDENTIALS, ORDERS, POLICIES, PROFILES, Kind
 from kms.resources.meta import condition
@@ -112,6 +112,18 @@ def test_the_api_server_fills_in_what_the_models_assume(installed: Cluster, name
     assert msgspec.convert(profile, CertificateProfile, strict=False).spec.certificate.duration == "720h"
 
 
+def test_the_api_server_fills_in_what_the_model_of_an_external_ca_assumes(installed: Cluster, namespace: str) -> None:
+    login = {"kubernetes": {"role": "r", "serviceAccountRef": {"name": "sa"}}}
+    for spec in (
+        {"certManager": {"issuerRef": {"name": "corporate"}}, "trustAnchors": [PEM]},
+        {"vault": {"server": "https://vault.example.com", "path": "pki/sign/web", "auth": login}},
+    ):
+        created = create(installed, namespace, AUTHORITIES, {"internal": None, "external": spec})
+        assumed = msgspec.convert(spec, ExternalAuthority, strict=False)
+        assert msgspec.convert(created["spec"]["external"], ExternalAuthority, strict=False) == assumed
+        installed.kubectl("delete", AUTHORITIES.plural, "example", "-n", namespace)
+
+
 @pytest.mark.parametrize("kind", CONFIGURATION, ids=lambda kind: kind.plural)
 def test_without_the_operator_nothing_is_ready_and_it_shows(
     installed: Cluster, namespace: str, kind: Kind[Any]
@@ -190,6 +202,57 @@ def test_the_duration_and_the_constraints_of_a_ca_may_change(installed: Cluster,
     assert "patched" in patch(installed, namespace, AUTHORITIES, {"spec": change})
 
 
+EXTERNAL: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    (
+        {"certManager": {"issuerRef": {"name": "corporate"}}, "trustAnchors": [PEM]},
+        {"certManager": {"issuerRef": {"name": "other"}}},
+        "spec.external.certManager.issuerRef: Forbidden: the issuer of an external CA cannot be changed",
+    ),
+    (
+        {"certManager": {"issuerRef": {"name": "corporate"}}, "trustAnchors": [PEM]},
+        {"certManager": None, "signer": {"name": "example.com/web"}},
+        "spec.external: Forbidden: the type of a CA cannot be changed",
+    ),
+    (
+        {"signer": {"name": "example.com/web"}, "trustAnchors": [PEM]},
+        {"signer": {"name": "example.com/other"}},
+        "spec.external.signer.name: Forbidden: the signer of an external CA cannot be changed",
+    ),
+    (
+        {
+            "vault": {
+                "server": "https://vault.example.com",
+                "path": "pki/sign/web",
+                "auth": {"tokenSecretRef": {"name": "t", "key": "t"}},
+            }
+        },
+        {"vault": {"path": "other/sign/web"}},
+        "spec.external.vault.path: Forbidden: the mount and the issuer of an external CA cannot be changed",
+    ),
+]
+
+
+@pytest.mark.requirement("X1")
+@pytest.mark.parametrize(("spec", "change", "refusal"), EXTERNAL, ids=["issuer", "type", "signer", "path"])
+def test_who_signs_for_an_external_ca_cannot_be_changed(
+    installed: Cluster, namespace: str, spec: dict[str, Any], change: dict[str, Any], refusal: str
+) -> None:
+    create(installed, namespace, AUTHORITIES, {"internal": None, "external": spec})
+    said = patch(installed, namespace, AUTHORITIES, {"spec": {"external": change}})
+    assert refusal in said
+    assert "create another CertificateAuthority and let profiles refer to that" in said
+    becomes_internal = {"external": None, "internal": {"subject": {"commonName": "Example CA"}}}
+    said = patch(installed, namespace, AUTHORITIES, {"spec": becomes_internal})
+    assert "spec: Forbidden: the type of a CA cannot be changed between internal, imported and external" in said
+
+
+@pytest.mark.requirement("X1")
+def test_the_role_of_vault_and_the_trust_anchors_may_change(installed: Cluster, namespace: str) -> None:
+    create(installed, namespace, AUTHORITIES, {"internal": None, "external": EXTERNAL[3][0]})
+    change = {"vault": {"path": "pki/sign/other", "server": "https://other.example.com"}, "trustAnchors": [PEM]}
+    assert "patched" in patch(installed, namespace, AUTHORITIES, {"spec": {"external": change}})
+
+
 @pytest.mark.requirement("M68", "SEC58")
 @pytest.mark.parametrize("state", ["ready", "processing", "valid"])
 def test_an_order_advances_only_with_all_its_proofs(installed: Cluster, namespace: str, state: str) -> None:
@@ -255,7 +318,7 @@ def test_the_certificate_of_an_order_is_never_exchanged_but_may_be_revoked(insta
     said = patch(installed, namespace, ORDERS, {"status": {"certificate": PEM * 2}})
     assert "status.certificate: Forbidden: the certificate of an order cannot be changed" in said
     revoked = {
-        "revocation": {"time": SINCE, "reason": "keyCompromise"},
+        "revocation": {"time": SINCE, "reason": "keyCompromise", "propagated": SINCE},
         "authorizations": [{**PROVED, "state": "expired"}],
     }
     assert "patched" in patch(installed, namespace, ORDERS, {"status": revoked})
@@ -324,6 +387,24 @@ TABLE: list[tuple[Kind[Any], dict[str, Any], dict[str, Any], list[str]]] = [
         ["READY=True", "REASON=Issued", "TYPE=Root", "SUBJECT=CN=Example CA", f"EXPIRES={UNTIL}", "WARNINGS="],
     ),
     (
+        AUTHORITIES,
+        {"internal": None, "external": EXTERNAL[1][0]},
+        {
+            "conditions": [{**READY, "status": "False", "reason": "IssuerNotReady"}],
+            "type": "CertManager",
+            "subject": "CN=Root",
+            "notAfter": UNTIL,
+        },
+        [
+            "READY=False",
+            "REASON=IssuerNotReady",
+            "TYPE=CertManager",
+            "SUBJECT=CN=Root",
+            f"EXPIRES={UNTIL}",
+            "WARNINGS=",
+        ],
+    ),
+    (
         POLICIES,
         {"dnsNames.allowed": ["*.a.test", "b.test"]},
         {"conditions": [READY, WARNED], "dnsNames": "*.a.test, b.test"},
@@ -379,7 +460,9 @@ TABLE: list[tuple[Kind[Any], dict[str, Any], dict[str, Any], list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize("row", TABLE, ids=[kind.plural for kind, *_ in TABLE])
+@pytest.mark.parametrize(
+    "row", TABLE, ids=[f"{kind.plural}-{status.get('type', '')}".rstrip("-") for kind, _, status, _ in TABLE]
+)
 def test_kubectl_get_shows_what_matters(
     installed: Cluster, namespace: str, row: tuple[Kind[Any], dict[str, Any], dict[str, Any], list[str]]
 ) -> None:

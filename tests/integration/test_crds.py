@@ -14,7 +14,7 @@ from kubernetes.client import ApiException, CustomObjectsApi
 from kubernetes.config import new_client_from_config
 
 from e2e.cluster.cluster import Cluster
-from kms.resources.kinds import CREDENTIALS, ORDERS, POLICIES, PROFILES, Kind
+from kms.resources.kinds import AUTHORITIES, CREDENTIALS, ORDERS, POLICIES, PROFILES, Kind
 from tests.support.crds import KINDS, SAMPLES
 from tests.support.manifests import Manifest, manifest, text
 
@@ -72,6 +72,7 @@ def test_a_good_manifest_is_taken(ask: Ask, body: Manifest) -> None:
     assert ask(body) == ""
 
 
+@pytest.mark.requirement("X1")
 @pytest.mark.parametrize(("body", "field", "says"), list(bad()))
 def test_a_bad_manifest_is_refused_with_the_field_and_the_fix(ask: Ask, body: Manifest, field: str, says: str) -> None:
     answer = ask(body)
@@ -106,7 +107,18 @@ def test_the_largest_manifests_stay_within_the_cost_limits_of_the_rules(installe
         "dnsNames": dict.fromkeys(rules, SHORT_PATTERNS),
         "ipAddresses": dict.fromkeys(rules, blocks[:300]),
     }
+    anchor = "-----BEGIN CERTIFICATE-----\n".ljust(16_384, "A")
+    external = {
+        "vault": {
+            "server": f"https://{'v' * 500}",
+            "path": f"{'m' * 500}/sign/r",
+            "caBundle": anchor * 4,
+            "auth": {"kubernetes": {"role": "r", "serviceAccountRef": {"name": "s" * 253}, "audiences": ["a" * 512]}},
+        },
+        "trustAnchors": [anchor] * 8,
+    }
     largest = (
+        manifest(AUTHORITIES, {"internal": None, "external": external}),
         manifest(POLICIES, {"dnsNames": rules, "ipAddresses": addresses}),
         manifest(CREDENTIALS, {"names": narrowing}),
         manifest(
@@ -120,7 +132,7 @@ def test_the_largest_manifests_stay_within_the_cost_limits_of_the_rules(installe
         ),
         manifest(PROFILES, {"enrollment.acme.profiles": profiles}),
     )
-    assert installed.kubectl(*CREATE, stdin=text(*largest)).count("created") == 4
+    assert installed.kubectl(*CREATE, stdin=text(*largest)).count("created") == 5
 
 
 def test_a_list_that_is_too_long_is_refused(installed: Cluster) -> None:
