@@ -115,6 +115,14 @@ class OpenBao:
         self.write(f"sys/mounts/{path}", type=kind, config={"max_lease_ttl": "87600h"})
         return path
 
+    def move(self, mount: str, to: str) -> None:
+        """Move a secrets engine, and wait until that is done."""
+        migration = self.request("POST", "sys/remount", {"from": mount, "to": to})["data"]["migration_id"]
+        deadline = Deadline(_START_LIMIT)
+        while self.read(f"sys/remount/status/{migration}")["migration_info"]["status"] != "success":
+            assert deadline, "the engine is not moved"
+            time.sleep(0.02)
+
     def enable_auth(self, kind: str) -> str:
         """Enable an auth method at a new path."""
         path = f"{kind}-{secrets.token_hex(4)}"
