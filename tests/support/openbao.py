@@ -189,6 +189,16 @@ class OpenBao:
         )
         return JWTAuth(mount, key)
 
+    def tokens_of(self, policy: str) -> int:
+        """The number of tokens with this policy."""
+        found = self.request("LIST", "auth/token/accessors")["data"]["keys"]
+        read = (self.write("auth/token/lookup-accessor", accessor=each) for each in found)
+        return sum(policy in each["policies"] for each in read)
+
+    def certificates_of(self, mount: str) -> int:
+        """The number of certificates that the CA has stored, its own included."""
+        return len(self.request("LIST", f"{mount}/certs")["data"]["keys"])
+
     def server(self, auth: VaultAuth) -> VaultServer:
         """How a CertificateAuthority names the server."""
         return VaultServer(server=self.url, namespace=self.namespace, ca_bundle=self.ca_bundle, auth=auth)
@@ -222,6 +232,7 @@ class JWTAuth:
         return f"{signed}.{_encoded(self.key.sign(signed.encode()))}"
 
 
+SECRET_ID: Final = SecretKeyRef(name="openbao-approle", key="secret-id")
 TOKEN_AUTH: Final = VaultAuth(token_secret_ref=SecretKeyRef(name="openbao", key="token"))
 
 
