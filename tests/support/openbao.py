@@ -115,6 +115,14 @@ class OpenBao:
         self.write(f"sys/mounts/{path}", type=kind, config={"max_lease_ttl": "87600h"})
         return path
 
+    def move(self, mount: str, to: str) -> None:
+        """Move a secrets engine, and wait until that is done."""
+        migration = self.request("POST", "sys/remount", {"from": mount, "to": to})["data"]["migration_id"]
+        deadline = Deadline(_START_LIMIT)
+        while self.read(f"sys/remount/status/{migration}")["migration_info"]["status"] != "success":
+            assert deadline, "the engine is not moved"
+            time.sleep(0.02)
+
     def enable_auth(self, kind: str) -> str:
         """Enable an auth method at a new path."""
         path = f"{kind}-{secrets.token_hex(4)}"
@@ -181,6 +189,16 @@ class OpenBao:
         )
         return JWTAuth(mount, key)
 
+    def tokens_of(self, policy: str) -> int:
+        """The number of tokens with this policy."""
+        found = self.request("LIST", "auth/token/accessors")["data"]["keys"]
+        read = (self.write("auth/token/lookup-accessor", accessor=each) for each in found)
+        return sum(policy in each["policies"] for each in read)
+
+    def certificates_of(self, mount: str) -> int:
+        """The number of certificates that the CA has stored, its own included."""
+        return len(self.request("LIST", f"{mount}/certs")["data"]["keys"])
+
     def server(self, auth: VaultAuth) -> VaultServer:
         """How a CertificateAuthority names the server."""
         return VaultServer(server=self.url, namespace=self.namespace, ca_bundle=self.ca_bundle, auth=auth)
@@ -214,6 +232,7 @@ class JWTAuth:
         return f"{signed}.{_encoded(self.key.sign(signed.encode()))}"
 
 
+SECRET_ID: Final = SecretKeyRef(name="openbao-approle", key="secret-id")
 TOKEN_AUTH: Final = VaultAuth(token_secret_ref=SecretKeyRef(name="openbao", key="token"))
 
 

@@ -35,6 +35,7 @@ LONGEST_ANSWER: Final = 2**20
 """Octets: a certificate with its chain has a few thousand."""
 
 _WORDS: Final = 1024
+_WARNINGS: Final = 10
 _KEEP_ALIVE: Final = 30.0
 _SUCCESS = range(200, 300)
 _SERVER_ERRORS = range(500, 600)
@@ -126,7 +127,7 @@ class VaultClient:
         hidden = (*secrets, *([token] if token else ()))
         if answer.status not in _SUCCESS:
             raise _error_of(what, answer.status, _words(content, hidden))
-        return _decoded(content, what)
+        return _without(_decoded(content, what), hidden)
 
     def _open(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -212,9 +213,20 @@ def _words(content: bytes, hidden: Iterable[str]) -> str:
         words = "; ".join(each.strip() for each in msgspec.json.decode(content, type=_Errors).errors)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return ""
+    return _hide(words, hidden)
+
+
+def _hide(words: str, hidden: Iterable[str]) -> str:
     for secret in hidden:
         words = words.replace(secret, "(secret)")
     return words[:_WORDS]
+
+
+def _without(reply: Reply, hidden: Iterable[str]) -> Reply:
+    """The reply, without secrets in its warnings, which are logged."""
+    if not reply.warnings:
+        return reply
+    return msgspec.structs.replace(reply, warnings=tuple(_hide(each, hidden) for each in reply.warnings[:_WARNINGS]))
 
 
 def _decoded(content: bytes, what: str) -> Reply:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from kms.issuers.vault.client import Method, Reply, VaultClient
+from kms.issuers.vault.client import CALL_SECONDS, Method, Reply, VaultClient
 from kms.issuers.vault.credentials import Credentials, InvalidCredentials
-from kms.issuers.vault.errors import LoginFailed, PermissionDenied, VaultError
+from kms.issuers.vault.errors import LoginFailed, PermissionDenied, Unreachable, VaultError
 from kms.issuers.vault.login import Login, log_in, log_out
 from kms.resources.authorities import VaultServer
 
@@ -33,7 +33,8 @@ class _Current:
 class VaultSession:
     """Calls to one server with a token of ours.
 
-    `credentials` returns what a login sends, as it is now; it raises InvalidCredentials. A session is for one loop.
+    `credentials` returns what a login sends, as it is now; it raises InvalidCredentials. `call_seconds` limit a call
+    with its logins. After a login there are `login_pause` seconds before a refused call leads to another one.
     """
 
     def __init__(
@@ -42,12 +43,14 @@ class VaultSession:
         credentials: Callable[[], Credentials],
         *,
         client: VaultClient | None = None,
+        call_seconds: float = CALL_SECONDS,
         login_pause: float = LOGIN_PAUSE,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._auth = server.auth
         self._credentials = credentials
         self._client = client or VaultClient(server)
+        self._call_seconds = call_seconds
         self._login_pause = login_pause
         self._monotonic = monotonic
         self._current: _Current | None = None
@@ -66,14 +69,22 @@ class VaultSession:
 
         PermissionDenied means that the token of a recent login may not do this.
         """
-        current = await self._login()
+        is_sent = False
         try:
-            return await self._client.call(method, path, body, token=current.login.token)
-        except PermissionDenied:
-            renewed = await self._login(refused=current)
-            if renewed is current:
-                raise
-            return await self._client.call(method, path, body, token=renewed.login.token)
+            async with asyncio.timeout(self._call_seconds):
+                current = await self._login()
+                is_sent = True
+                try:
+                    return await self._client.call(method, path, body, token=current.login.token)
+                except PermissionDenied:
+                    is_sent = False
+                    renewed = await self._login(refused=current)
+                    if renewed is current:
+                        raise
+                    is_sent = True
+                    return await self._client.call(method, path, body, token=renewed.login.token)
+        except TimeoutError:
+            raise Unreachable(f"{method} {path}: no answer in time", is_ambiguous=is_sent) from None
 
     async def _login(self, *, refused: _Current | None = None) -> _Current:
         """The token to use. One call logs in while the others wait for it."""

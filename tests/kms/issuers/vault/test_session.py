@@ -26,11 +26,9 @@ from kms.issuers.vault import (
     credentials_in,
 )
 from kms.issuers.vault.client import CALL_SECONDS
-from kms.resources.authorities import AppRoleAuth, KubernetesAuth, SecretKeyRef, VaultAuth, VaultServer
+from kms.resources.authorities import AppRoleAuth, KubernetesAuth, VaultAuth, VaultServer
 from kms.resources.meta import LocalRef
-from tests.support.openbao import TOKEN_AUTH, AppRole, JWTAuth, OpenBao
-
-SECRET = SecretKeyRef(name="approle", key="secret-id")
+from tests.support.openbao import SECRET_ID, TOKEN_AUTH, AppRole, JWTAuth, OpenBao
 
 
 @dataclass
@@ -44,7 +42,7 @@ class Clock:
 
 
 def app_role(login: AppRole) -> VaultAuth:
-    return VaultAuth(app_role=AppRoleAuth(role_id=login.role_id, mount_path=login.mount, secret_ref=SECRET))
+    return VaultAuth(app_role=AppRoleAuth(role_id=login.role_id, mount_path=login.mount, secret_ref=SECRET_ID))
 
 
 def kubernetes(login: JWTAuth) -> VaultAuth:
@@ -63,13 +61,6 @@ async def session(
         await made.close()
 
 
-def logins(openbao: OpenBao, policy: str) -> int:
-    """How many tokens of this policy there are."""
-    found = openbao.request("LIST", "auth/token/accessors")["data"]["keys"]
-    read = (openbao.write("auth/token/lookup-accessor", accessor=each) for each in found)
-    return sum(policy in each["policies"] for each in read)
-
-
 @pytest.mark.requirement("X21")
 async def test_all_calls_use_one_token_until_two_thirds_of_its_life(openbao: OpenBao) -> None:
     policy = openbao.policy({"sys/mounts": ("read",)})
@@ -79,11 +70,11 @@ async def test_all_calls_use_one_token_until_two_thirds_of_its_life(openbao: Ope
         await asyncio.gather(*(calls.call("GET", "sys/mounts") for _ in range(20)))
         clock.now = 399
         await calls.call("GET", "sys/mounts")
-        assert logins(openbao, policy) == 1
+        assert openbao.tokens_of(policy) == 1
         clock.now = 401
         await asyncio.gather(*(calls.call("GET", "sys/mounts") for _ in range(20)))
-        assert logins(openbao, policy) == 2
-    assert logins(openbao, policy) == 1, "closing revokes the token in use"
+        assert openbao.tokens_of(policy) == 2
+    assert openbao.tokens_of(policy) == 1, "closing revokes the token in use"
 
 
 @pytest.mark.requirement("X21")
@@ -94,9 +85,9 @@ async def test_a_token_that_was_revoked_costs_one_more_login(openbao: OpenBao) -
     async with session(openbao.server(kubernetes(login)), credentials) as calls:
         await calls.call("GET", "sys/mounts")
         openbao.write(f"sys/leases/revoke-prefix/auth/{login.mount}/login")
-        assert logins(openbao, policy) == 0
+        assert openbao.tokens_of(policy) == 0
         await asyncio.gather(*(calls.call("GET", "sys/mounts") for _ in range(20)))
-        assert logins(openbao, policy) == 1
+        assert openbao.tokens_of(policy) == 1
 
 
 @pytest.mark.requirement("X21")
@@ -109,11 +100,11 @@ async def test_what_a_token_may_not_do_leads_to_no_storm_of_logins(openbao: Open
         for _ in range(10):
             with pytest.raises(PermissionDenied):
                 await calls.call("GET", "sys/auth")
-        assert logins(openbao, policy) == 1
+        assert openbao.tokens_of(policy) == 1
         clock.now = 6
         with pytest.raises(PermissionDenied):
             await calls.call("GET", "sys/auth")
-        assert logins(openbao, policy) == 2
+        assert openbao.tokens_of(policy) == 2
 
 
 async def test_a_token_of_a_secret_is_used_as_it_is_and_never_revoked(openbao: OpenBao) -> None:
@@ -124,7 +115,7 @@ async def test_a_token_of_a_secret_is_used_as_it_is_and_never_revoked(openbao: O
     openbao.request("POST", "auth/token/revoke", {"token": tokens.pop(0)})
     await current.call("GET", "sys/mounts")
     await current.close()
-    assert logins(openbao, policy) == 1
+    assert openbao.tokens_of(policy) == 1
 
 
 async def test_calls_name_the_namespace(openbao: OpenBao) -> None:
@@ -141,7 +132,7 @@ async def test_calls_name_the_namespace(openbao: OpenBao) -> None:
 @pytest.mark.parametrize(
     "auth",
     [
-        VaultAuth(app_role=AppRoleAuth(role_id="nobody", secret_ref=SECRET)),
+        VaultAuth(app_role=AppRoleAuth(role_id="nobody", secret_ref=SECRET_ID)),
         VaultAuth(kubernetes=KubernetesAuth(role="nobody", service_account_ref=LocalRef(name="issuer"))),
     ],
     ids=["approle", "kubernetes"],
@@ -329,7 +320,7 @@ async def test_nothing_was_sent_where_there_is_no_connection(openbao: OpenBao) -
         (TOKEN_AUTH, {"token": b" \n"}, "key token is empty"),
         (TOKEN_AUTH, {"token": b"s3cr3t\r\nX-Evil: 1"}, "characters that no token has"),
         (TOKEN_AUTH, {"token": b"s3cr3t\xff"}, "not ASCII"),
-        (VaultAuth(app_role=AppRoleAuth(role_id="a", secret_ref=SECRET)), {"role-id": b"b"}, "another role ID"),
+        (VaultAuth(app_role=AppRoleAuth(role_id="a", secret_ref=SECRET_ID)), {"role-id": b"b"}, "another role ID"),
     ],
 )
 def test_credentials_that_cannot_be_sent(auth: VaultAuth, data: Mapping[str, bytes], problem: str) -> None:
