@@ -51,7 +51,7 @@ class Memory:
     @property
     def stores(self) -> KeyStores:
         """Key stores all of whose keys are here."""
-        return KeyStores(pkcs11=self)
+        return KeyStores(pkcs11=self, transit=self)
 
     async def find(self, location: KeyLocation) -> StoredKey | None:
         self._open(location)

@@ -2,6 +2,7 @@
 
 base           what a key store answers, and its errors
 pkcs11_tokens  keys in PKCS #11 tokens
+transit        keys of the transit secrets engine of Vault and OpenBao
 stores         the key stores of one process
 """
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from kms.issuers.key_stores.base import KeyLocation, KeyStoreClient, KeyStoreRefused, StoredKey
 from kms.issuers.key_stores.pkcs11_tokens import PKCS11Tokens
+from kms.issuers.key_stores.transit import TransitKeys
 from kms.pki.stand_in import ToBeSigned
 
 
@@ -15,13 +16,14 @@ class KeyStores:
     All methods raise KeyStoreNotReady and KeyStoreRefused.
     """
 
-    def __init__(self, *, pkcs11: KeyStoreClient) -> None:
+    def __init__(self, *, pkcs11: KeyStoreClient, transit: KeyStoreClient) -> None:
         self._pkcs11 = pkcs11
+        self._transit = transit
 
     @classmethod
     def build(cls, *, pkcs11_modules: Sequence[str] = ()) -> KeyStores:
         """The clients; `pkcs11_modules` are the paths of the modules that may be loaded."""
-        return cls(pkcs11=PKCS11Tokens(modules=pkcs11_modules))
+        return cls(pkcs11=PKCS11Tokens(modules=pkcs11_modules), transit=TransitKeys())
 
     async def find(self, location: KeyLocation) -> StoredKey | None:
         """The key at that location; None if its store has none of that name."""
@@ -38,8 +40,11 @@ class KeyStores:
     async def close(self) -> None:
         """Log out everywhere."""
         await self._pkcs11.close()
+        await self._transit.close()
 
     def _client(self, location: KeyLocation) -> KeyStoreClient:
         if location.store.pkcs11 is not None:
             return self._pkcs11
-        raise KeyStoreRefused("InvalidSpec", "this version knows no key store of that kind")
+        if location.store.transit is not None:
+            return self._transit
+        raise KeyStoreRefused("InvalidSpec", "spec.internal.keyStore names no key store that this version knows")
