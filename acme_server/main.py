@@ -22,6 +22,7 @@ from kms.cluster.client import Cluster
 from kms.cluster.errors import ClusterError
 from kms.cluster.service_account_token import wait_for_token
 from kms.connections import ConnectionLimits
+from kms.issuers import KeyStores
 from kms.listener import accepting, allow_open_files, running_listener
 
 logger = logging.getLogger(__name__)
@@ -80,7 +81,9 @@ async def serve(settings: ServerSettings, *, stop: asyncio.Event, times: Shutdow
         )
         stack.push_async_callback(cluster.close)
         session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
-        server = Server.build(settings, cluster, metrics=metrics, session=session)
+        key_stores = KeyStores.build(pkcs11_modules=settings.pkcs11_modules)
+        stack.push_async_callback(key_stores.close)
+        server = Server.build(settings, cluster, metrics=metrics, session=session, key_stores=key_stores)
         background = BackgroundTasks()
         stack.push_async_callback(background.stop)
         stack.push_async_callback(server.services.worker.drain, times.validations)

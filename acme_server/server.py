@@ -24,6 +24,7 @@ from kms.clock import system_clock, system_entropy
 from kms.cluster.client import Cluster
 from kms.cluster.leader_election import LeaderElection
 from kms.contract import default_http_url, lease_name
+from kms.issuers import KeyStores
 from kms.resources.core import Secret
 from kms.resources.credentials import EABCredential
 from kms.resources.profiles import CertificateProfile
@@ -45,7 +46,13 @@ class Server:
 
     @classmethod
     def build(
-        cls, settings: ServerSettings, cluster: Cluster, *, metrics: Metrics, session: aiohttp.ClientSession
+        cls,
+        settings: ServerSettings,
+        cluster: Cluster,
+        *,
+        metrics: Metrics,
+        session: aiohttp.ClientSession,
+        key_stores: KeyStores,
     ) -> Server:
         """Wire the server. It sends nothing and listens nowhere before `works` run. Needs the running event loop."""
         nonces = Nonces(clock=system_clock, entropy=system_entropy)
@@ -94,7 +101,12 @@ class Server:
                 labels_of=informers.namespaces.labels_of,
             ),
             validation=Validation.build(settings.validation),
-            environment=Environment(replica=replica, is_sole_writer=replicas.is_sole_writer, metrics=metrics),
+            environment=Environment(
+                replica=replica,
+                is_sole_writer=replicas.is_sole_writer,
+                metrics=metrics,
+                key_stores=key_stores,
+            ),
         )
         election = LeaderElection(
             cluster,

@@ -44,7 +44,7 @@ from acme_server.validation.worker import Worker
 from kms.clock import Clock, Entropy, system_clock, system_entropy
 from kms.cluster.client import Cluster
 from kms.cluster.informer import Informer
-from kms.issuers import Issuers
+from kms.issuers import Issuers, KeyStores
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.core import Secret
 from kms.resources.credentials import EABCredential
@@ -105,6 +105,7 @@ class Environment:
     clock: Clock = system_clock
     entropy: Entropy = system_entropy
     metrics: Metrics = field(default_factory=Metrics)
+    key_stores: KeyStores = field(default_factory=KeyStores.build)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,7 +221,9 @@ class Services:
         authorization_reuse = AuthorizationReuse(
             orders=orders, authorizations=state.authorizations, credentials=credentials, clock=clock
         )
-        issuers = Issuers(find_secret=configuration.secrets.get, namespace=settings.namespace)
+        issuers = Issuers(
+            find_secret=configuration.secrets.get, namespace=settings.namespace, key_stores=environment.key_stores
+        )
         finalization = OrderFinalization(
             orders=orders,
             accounts=accounts,

@@ -59,7 +59,8 @@ class Settings:
     `external_url` has no trailing slash and is the only source of URLs. `namespace` is the release namespace.
     `watch_namespaces` empty: all. `service_name` names the Service in front of the server, after which the Secrets and
     Leases of the installation are named. The Secret `serving_secret` holds the server's certificate. What belongs to a
-    deleted CertificateAuthority, CertificateProfile or EABCredential is kept for `deletion_retention`.
+    deleted CertificateAuthority, CertificateProfile or EABCredential is kept for `deletion_retention`. The process may
+    load the PKCS #11 modules with the paths `pkcs11_modules`.
     """
 
     external_url: str
@@ -71,6 +72,7 @@ class Settings:
     deletion_retention: timedelta = DELETION_RETENTION
     kubeconfig: str | None = None
     context: str | None = None
+    pkcs11_modules: tuple[str, ...] = ()
 
     @property
     def nonce_secret(self) -> str:

@@ -224,14 +224,20 @@ class CRLs:
         complete = self._certificates.is_complete(authority.metadata.namespace) and self._records.complete
         if not complete or self._outage_seconds() > _LOST_AFTER:
             return self._keep(before, "the server has not read all certificates")
-        return await self._sign(authority, issuer, before)
+        try:
+            return await self._sign(authority, issuer, before)
+        except IssuerNotReady as error:
+            return self._keep(before, "the CA's key cannot be used now", error=str(error))
 
-    def _keep(self, before: _CRL | None, why: str) -> _CRL:
-        """Keep the last CRL for some seconds more. Raises Unavailable if there is none or it has expired."""
+    def _keep(self, before: _CRL | None, why: str, *, error: str | None = None) -> _CRL:
+        """Keep the last CRL for some seconds more. Raises Unavailable if there is none or it has expired.
+
+        `error` is for the log only: it may name a key store.
+        """
         now = self._clock()
         if before is None or before.ends <= now:
             raise Unavailable(f"There is no valid CRL: {why}.", _NOT_READY)
-        logger.warning("CRL not renewed", extra={"error": why, "ends": before.ends.isoformat()})
+        logger.warning("CRL not renewed", extra={"error": error or why, "ends": before.ends.isoformat()})
         return replace(before, until=now + _LONGEST_PAUSE)
 
     async def _sign(self, authority: CertificateAuthority, issuer: Issuer, before: _CRL | None) -> _CRL:
@@ -248,7 +254,7 @@ class CRLs:
             # Objects that were deleted by hand must not make the number go down.
             template = replace(template, number=before.number)
         document = await _document(issuer, template)
-        if before is not None and template.number == before.number and document.etag != before.document.etag:
+        if before is not None and template.number == before.number and await _differs(document, before.document):
             template = replace(template, number=before.number + 1)
             document = await _document(issuer, template)
         took = self._timer() - started
@@ -276,6 +282,18 @@ class CRLs:
 async def _document(issuer: Issuer, template: ListTemplate) -> DERFile:
     der = await issuer.revocation_list(template)
     return await asyncio.to_thread(DERFile.of, der, last_modified=template.this_update)
+
+
+async def _differs(one: DERFile, other: DERFile) -> bool:
+    """Whether the contents differ. Signatures of a key store differ each time, and need no other number."""
+    if one.etag == other.etag:
+        return False
+    contents = await asyncio.to_thread(lambda: [_signed_part(each.der) for each in (one, other)])
+    return contents[0] != contents[1]
+
+
+def _signed_part(der: bytes) -> bytes:
+    return hashlib.sha256(x509.load_der_x509_crl(der).tbs_certlist_bytes).digest()
 
 
 def _certificate(authority: CertificateAuthority) -> x509.Certificate:

@@ -13,17 +13,16 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from kms.issuers.base import Issued, IssuerNotReady
+from kms.issuers.base import Issued, IssuerNotReady, issued
 from kms.pki.ca import InvalidAuthority, load_signer
-from kms.pki.certificate import LeafTemplate, Signer, chain_pem, sign_leaf
+from kms.pki.certificate import LeafTemplate, Signer, sign_leaf
 from kms.pki.crl import ListTemplate, revocation_list
-from kms.pki.keys import fingerprint
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.core import Secret
 from kms.resources.secret_names import TLS_CERTIFICATE, TLS_PRIVATE_KEY
 
 
-class Issuer:
+class SecretIssuer:
     """A CA that signs with a key in memory."""
 
     def __init__(self, signer: Signer) -> None:
@@ -48,21 +47,14 @@ class Issuer:
             leaf = await asyncio.to_thread(sign_leaf, template, self._signer)
         else:
             leaf = sign_leaf(template, self._signer)
-        return Issued(
-            chain=chain_pem(leaf, self._signer),
-            serial_number=f"{leaf.serial_number:x}",
-            authority_key_id=(self._signer.authority_key_identifier.key_identifier or b"").hex(),
-            public_key_digest=fingerprint(template.public_key),
-            not_before=leaf.not_valid_before_utc,
-            not_after=leaf.not_valid_after_utc,
-        )
+        return issued(leaf, template, self._signer)
 
     async def revocation_list(self, template: ListTemplate) -> bytes:
         """Sign a revocation list, in DER; in a thread, since a long one takes a tenth of a second."""
         return await asyncio.to_thread(revocation_list, template, self._signer)
 
 
-def issuer_from(secret: Secret, authority: CertificateAuthority) -> Issuer:
+def issuer_from(secret: Secret, authority: CertificateAuthority) -> SecretIssuer:
     """The issuer that signs for `authority` with the key in `secret`.
 
     Raises IssuerNotReady if the Secret cannot be used, or does not hold the certificate that `authority` publishes.
@@ -72,12 +64,13 @@ def issuer_from(secret: Secret, authority: CertificateAuthority) -> Issuer:
         signer = load_signer(secret.data.get(TLS_CERTIFICATE, b""), secret.data.get(TLS_PRIVATE_KEY, b""))
     except InvalidAuthority as error:
         raise IssuerNotReady(f"the signing key of {name} cannot be used: {error}") from error
-    if signer.certificate != _published_certificate(authority):
+    if signer.certificate != published_certificate(authority):
         raise IssuerNotReady(f"the signing key of {name} does not belong to the certificate in its status")
-    return Issuer(signer)
+    return SecretIssuer(signer)
 
 
-def _published_certificate(authority: CertificateAuthority) -> x509.Certificate | None:
+def published_certificate(authority: CertificateAuthority) -> x509.Certificate | None:
+    """The certificate in the status; None if there is none that can be read."""
     try:
         return x509.load_pem_x509_certificate((authority.status.certificate or "").encode())
     except ValueError:

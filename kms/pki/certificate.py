@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -66,6 +67,12 @@ class Signer:
         }
         for name, value in derived.items():
             object.__setattr__(self, name, value)
+
+    def with_key(self, key: PrivateKey) -> Signer:
+        """The same CA, with an object that signs for its key (kms.pki.stand_in). Computes nothing again."""
+        other = copy(self)
+        object.__setattr__(other, "key", key)
+        return other
 
 
 @dataclass(frozen=True, slots=True)

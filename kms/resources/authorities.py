@@ -42,7 +42,7 @@ class NameConstraints(Struct, frozen=True, kw_only=True):
 
 
 class InternalAuthority(Struct, frozen=True, kw_only=True):
-    """A CA whose key the operator makes and keeps in the release namespace.
+    """A CA whose key the operator makes, and keeps in the release namespace unless there is a `key_store`.
 
     The CA of `issuer_ref` signs it, or with `signed_by` a CA elsewhere, whose answer to `status.request` is
     `certificate` (PEM, with those above it); it is self-signed without either.
@@ -56,6 +56,7 @@ class InternalAuthority(Struct, frozen=True, kw_only=True):
     certificate: str | None = None
     path_length: int | None = None
     name_constraints: NameConstraints | None = None
+    key_store: KeyStore | None = None
 
 
 class ImportedAuthority(Struct, frozen=True, kw_only=True):
@@ -126,6 +127,30 @@ class VaultServer(Struct, frozen=True, kw_only=True):
     auth: VaultAuth
     namespace: str | None = None
     ca_bundle: str | None = None
+
+
+class TransitKeyStore(VaultServer, frozen=True, kw_only=True):
+    """A key of the transit secrets engine. Without `key_version`, the latest version when the CA begins."""
+
+    key: str
+    mount_path: str = "transit"
+    key_version: int | None = None
+
+
+class PKCS11KeyStore(Struct, frozen=True, kw_only=True):
+    """A key pair of a PKCS #11 token: the path of the module, and the labels of token and key."""
+
+    module: str
+    token: str
+    key: str
+    pin_secret_ref: SecretKeyRef
+
+
+class KeyStore(Struct, frozen=True, kw_only=True):
+    """Where the key of a CA is, if not in a Secret. Exactly one field is set."""
+
+    transit: TransitKeyStore | None = None
+    pkcs11: PKCS11KeyStore | None = None
 
 
 class VaultAuthority(VaultServer, frozen=True, kw_only=True):
@@ -217,6 +242,7 @@ class AuthorityStatus(Struct, frozen=True, kw_only=True):
 
     `request` (PEM) is the certificate request of a CA that is signed by request.
     `alternate_chains` are the valid chains of cross certificates, as clients get them after an end entity's.
+    `key_version` is that of the key in a key store that has versions; it never changes.
     `former_roots` are those that have not expired, the latest first. `former_keys` are those whose certificates have
     not expired, the latest first: certificates that they signed stay on the CA's revocation list.
     """
@@ -230,6 +256,7 @@ class AuthorityStatus(Struct, frozen=True, kw_only=True):
     alternate_chains: tuple[str, ...] = ()
     serial_number: str | None = None
     subject_key_id: str | None = msgspec.field(default=None, name="subjectKeyID")
+    key_version: int | None = None
     not_before: Time | None = None
     not_after: Time | None = None
     former_roots: tuple[FormerRoot, ...] = ()

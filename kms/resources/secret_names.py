@@ -42,6 +42,10 @@ TLS_CERTIFICATE = "tls.crt"
 TLS_PRIVATE_KEY = "tls.key"
 CA_CERTIFICATE = "ca.crt"
 CHAIN = "chain.crt"
+KEY_STORE = "key-store"
+"""In a signing key's Secret, in place of TLS_PRIVATE_KEY: in which key store the key is, in JSON."""
+PIN = "pin"
+"""Beside KEY_STORE: the PIN of a PKCS #11 token."""
 KEY_ID = "kid"
 EAB_SECRET = "secret"  # noqa: S105 - the name of a key in a Secret, fixed by the contract with users
 DIRECTORY_URL = "directory-url"
@@ -74,7 +78,8 @@ def serving_authority_name(service: str) -> str:
 def signing_key_name(authority_uid: str) -> str:
     """The Secret in the release namespace that holds the key of the CertificateAuthority with this UID.
 
-    Its keys: `tls.key` (PKCS #8) and `tls.crt` (the CA's certificate, then those above it).
+    Its keys: `tls.key` (PKCS #8) and `tls.crt` (the CA's certificate, then those above it). If the key is in a key
+    store, `key-store` and the credentials of the store are there in place of `tls.key`.
     """
     return f"ca-{authority_uid}"
 

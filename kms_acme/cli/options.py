@@ -129,6 +129,13 @@ def shared_options(*, required: bool) -> Callable[[Command], Command]:
                     " CertificateProfile or EABCredential was deleted. An object of the same namespace and name has"
                     " them again.",
                 ),
+                option(
+                    "--pkcs11-module",
+                    "pkcs11_modules",
+                    multiple=True,
+                    help="Absolute path of a PKCS #11 module that may be loaded for keys of CertificateAuthorities"
+                    " (spec.internal.keyStore.pkcs11). Repeatable. Default: none.",
+                ),
             ),
         )
 
@@ -158,7 +165,7 @@ def release_namespace(file: Path = POD_NAMESPACE) -> str:
 def settings_of_both(values: Mapping[str, Any]) -> dict[str, Any]:
     """The members of kms.contract.Settings, which server and operator have in common."""
     names = ("external_url", "namespace", "watch_namespaces", "metrics_listen", "service_name", "context")
-    return {name: values[name] for name in names} | {
+    return {name: values[name] for name in (*names, "pkcs11_modules")} | {
         "serving_secret": values["serving_secret"] or serving_secret_name(values["service_name"]),
         "deletion_retention": parse_duration(values["deletion_retention"]),
         "kubeconfig": kubeconfig(values),

@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from msgspec.structs import replace
 
-from kms.issuers import Issued, Issuer
+from kms.issuers import Issued, SecretIssuer
 from kms.pki.ca import NameConstraints
 from kms.pki.certificate import LeafTemplate, certificate_pem
 from kms.resources.kinds import ORDERS
@@ -156,14 +156,14 @@ async def looked_at(
     server.world.remove_authority_key()
     await server.finalize(order)
     signing, go_on = asyncio.Event(), asyncio.Event()
-    sign = Issuer.sign
+    sign = SecretIssuer.sign
 
-    async def slow(issuer: Issuer, template: LeafTemplate) -> Issued:
+    async def slow(issuer: SecretIssuer, template: LeafTemplate) -> Issued:
         signing.set()
         await go_on.wait()
         return await sign(issuer, template)
 
-    monkeypatch.setattr(Issuer, "sign", slow)
+    monkeypatch.setattr(SecretIssuer, "sign", slow)
     server.world.install_authority()
     polled = asyncio.create_task(server.post(order.location))
     await signing.wait()

@@ -34,6 +34,7 @@ from kms.cluster.client import Cluster
 from kms.cluster.codec import WatchEvent
 from kms.cluster.informer import Informer
 from kms.contract import OPEN_ENROLLMENT
+from kms.issuers import KeyStores
 from kms.pki.ca import subject_key_id
 from kms.pki.crl import KEY_COMPROMISE
 from kms.pki.keys import PublicKey, fingerprint, private_key_pem
@@ -199,6 +200,7 @@ class World:
     validator: Validator = field(default_factory=Validator)
     records: ScriptedCAA = field(default_factory=ScriptedCAA)
     metrics: Metrics = field(default_factory=Metrics)
+    key_stores: KeyStores = field(default_factory=KeyStores.build)
     profiles: Informed[CertificateProfile] = field(init=False)
     policies: Informed[CertificatePolicy] = field(init=False)
     authorities: Informed[CertificateAuthority] = field(init=False)
@@ -259,6 +261,7 @@ class World:
                 is_sole_writer=lambda: self.sole_writer,
                 clock=self.clock,
                 metrics=self.metrics,
+                key_stores=self.key_stores,
             ),
             orders_page=self.orders_page,
         )

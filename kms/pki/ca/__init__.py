@@ -4,6 +4,7 @@ from kms.pki.ca.cross import AlternateChain as AlternateChain
 from kms.pki.ca.cross import check_cross as check_cross
 from kms.pki.ca.errors import InvalidAuthority as InvalidAuthority
 from kms.pki.ca.imported import check_imported as check_imported
+from kms.pki.ca.imported import load_remote_signer as load_remote_signer
 from kms.pki.ca.imported import load_signer as load_signer
 from kms.pki.ca.internal import AuthorityTemplate as AuthorityTemplate
 from kms.pki.ca.internal import NameConstraints as NameConstraints

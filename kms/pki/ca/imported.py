@@ -13,8 +13,9 @@ from kms.pki.ca.errors import InvalidAuthority
 from kms.pki.ca.internal import path_length, remaining_path_length
 from kms.pki.certificate import Signer, certifies, is_root
 from kms.pki.extensions import UnreadableCertificate, find_extension
-from kms.pki.keys import PrivateKey, load_private_key, weakness
+from kms.pki.keys import PrivateKey, PublicKey, load_private_key, weakness
 from kms.pki.quoting import quoted
+from kms.pki.stand_in import absent
 
 MAXIMUM_CERTIFICATE_FILE = 64 * 1024
 MAXIMUM_CHAIN = 4
@@ -31,6 +32,18 @@ def load_signer(certificate_pem: bytes, key_pem: bytes) -> Signer:
     key = _key(key_pem)
     _check_key(certificates, key)
     return Signer(certificates[0], key, tuple(certificates[1:]))
+
+
+def load_remote_signer(certificate_pem: bytes) -> Signer:
+    """The CA of this certificate, whose key is elsewhere: the key of the result is only compared.
+
+    Raises InvalidAuthority with the reason InvalidSecret.
+    """
+    first, *others = _certificates(certificate_pem)
+    public_key = first.public_key()
+    if not isinstance(public_key, PublicKey):
+        raise InvalidAuthority("InvalidSecret", "The key of the CA's certificate is neither RSA nor ECDSA nor Ed25519.")
+    return Signer(first, absent(public_key), tuple(others))
 
 
 def check_imported(certificate_pem: bytes, key_pem: bytes, *, now: datetime) -> Signer:

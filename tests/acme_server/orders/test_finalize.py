@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from acme_server.jose.jwk import thumbprint
 from acme_server.payloads import AccountUpdate
 from acme_server.problems import ProblemType, Refused, Unavailable
-from kms.issuers import Issued, Issuer
+from kms.issuers import Issued, SecretIssuer
 from kms.pki.certificate import LeafTemplate
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ORDERS
@@ -223,11 +223,11 @@ async def test_a_ca_that_has_ended_issues_nothing(world: World, account: ACMEAcc
 async def test_what_no_retry_repairs_ends_the_order_and_says_so(
     world: World, account: ACMEAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(_: Issuer, __: LeafTemplate) -> None:
+    async def broken(_: SecretIssuer, __: LeafTemplate) -> None:
         raise ValueError("secret detail")
 
     order = await world.proven(account)
-    monkeypatch.setattr(Issuer, "sign", broken)
+    monkeypatch.setattr(SecretIssuer, "sign", broken)
     ended = await finalize(world, account, order)
     assert ended.status.state == "invalid"
     assert ended.status.error is not None
@@ -241,13 +241,13 @@ async def test_a_poll_does_not_get_in_the_way_of_an_issuance_that_is_under_way(
 ) -> None:
     order = await accepted(world, account)
     world.install_authority()
-    gate, sign = asyncio.Event(), Issuer.sign
+    gate, sign = asyncio.Event(), SecretIssuer.sign
 
-    async def slow(issuer: Issuer, template: LeafTemplate) -> Issued:
+    async def slow(issuer: SecretIssuer, template: LeafTemplate) -> Issued:
         await gate.wait()
         return await sign(issuer, template)
 
-    monkeypatch.setattr(Issuer, "sign", slow)
+    monkeypatch.setattr(SecretIssuer, "sign", slow)
     first = asyncio.create_task(world.services.orders.poll(order))
     await asyncio.sleep(0.05)
     assert (await world.services.orders.poll(order)).status.state == "processing"

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from cryptography import x509
 
-from kms.issuers import Issued, Issuer, IssuerNotReady, Issuers
+from kms.issuers import Issued, IssuerNotReady, Issuers, KeyStores, SecretIssuer
 from kms.pki.certificate import LeafTemplate, Signer, certificate_pem
 from kms.pki.keys import PrivateKey, fingerprint, private_key_pem
 from kms.resources.authorities import AuthoritySpec, AuthorityStatus, CertificateAuthority
@@ -59,7 +59,7 @@ def secrets() -> Secrets:
 
 @pytest.fixture
 def issuers(secrets: Secrets) -> Issuers:
-    return Issuers(find_secret=secrets.get, namespace=NAMESPACE)
+    return Issuers(find_secret=secrets.get, namespace=NAMESPACE, key_stores=KeyStores.build())
 
 
 @pytest.mark.parametrize(("algorithm", "size"), [("ECDSA", 256), ("Ed25519", None), ("RSA", 2048)])
@@ -96,7 +96,7 @@ class CountingExecutor(ThreadPoolExecutor):
 async def test_only_rsa_leaves_the_event_loops_thread(algorithm: str, size: int | None, threads: int) -> None:
     with CountingExecutor(max_workers=1) as executor:
         asyncio.get_running_loop().set_default_executor(executor)
-        await Issuer(pki.root(with_key=pki.key(algorithm, size, "ca"))).sign(template())
+        await SecretIssuer(pki.root(with_key=pki.key(algorithm, size, "ca"))).sign(template())
         assert executor.submitted == threads
 
 
