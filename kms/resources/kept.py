@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from kms.resources.authorities import FormerKey
-from kms.resources.meta import GROUP, ObjectMeta
+from kms.resources.meta import GROUP, Key, ObjectMeta
 
 DELETED_AT = f"{GROUP}/owner-deleted-at"
 """Since when the owner of a Secret has been gone."""
@@ -16,6 +18,8 @@ FORMER_KEYS = f"{GROUP}/former-keys"
 """On a signing key: status.formerKeys of its CertificateAuthority, for another one of the same name."""
 FORMER_ROOTS = f"{GROUP}/former-roots"
 """On a signing key: the SHA-256 digests of status.formerRoots of its CertificateAuthority, which proves them."""
+SERVED_PROFILES = f"{GROUP}/served-profiles"
+"""On a signing key: the profiles that have named its CertificateAuthority, which proves their former roots."""
 LONGEST_CERTIFICATE = f"{GROUP}/longest-certificate"
 """On a signing key: the longest duration of certificates that profiles of the CA have ever had, in seconds."""
 
@@ -56,3 +60,41 @@ def parse_former_keys(metadata: ObjectMeta) -> Iterator[FormerKey]:
         not_after = parse_time(end)
         if key_id and not_after is not None:
             yield FormerKey(subject_key_id=key_id, not_after=not_after)
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """When a profile left a CA for another, and the digest of the root that the CA had then."""
+
+    at: datetime
+    root: str
+
+
+def digest_of(text: str) -> str:
+    """The digest of a name or a certificate, as SERVED_PROFILES has it: 80 bits, so that hundreds fit."""
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def profile_digest(profile: Key) -> str:
+    """The digest of a profile's namespace and name: of one that is created again, too."""
+    return digest_of("/".join(profile))
+
+
+def format_served_profiles(profiles: Mapping[str, Departure | None]) -> str:
+    """The value of SERVED_PROFILES, by digest; None for a profile that names the CA now."""
+    return " ".join(
+        digest if left is None else f"{digest}={format_time(left.at)}={left.root}"
+        for digest, left in sorted(profiles.items())
+    )
+
+
+def parse_served_profiles(metadata: ObjectMeta) -> dict[str, Departure | None]:
+    """The profiles in SERVED_PROFILES, by digest. What is malformed is left out."""
+    profiles: dict[str, Departure | None] = {}
+    for each in metadata.annotations.get(SERVED_PROFILES, "").split():
+        digest, *rest = each.split("=")
+        if not rest:
+            profiles[digest] = None
+        elif len(rest) == len(("at", "root")) and (at := parse_time(rest[0])) is not None:
+            profiles[digest] = Departure(at, rest[1])
+    return profiles

@@ -17,7 +17,14 @@ from kms.resources.authorities import CertificateAuthority
 from kms.resources.certmanager import Issuer
 from kms.resources.core import ConfigMap, EndpointSlice, Namespace, Secret
 from kms.resources.credentials import EABCredential, NameRules
-from kms.resources.kept import DELETED_AT, FORMER_KEYS, FORMER_ROOTS, KEPT_UNTIL, LONGEST_CERTIFICATE
+from kms.resources.kept import (
+    DELETED_AT,
+    FORMER_KEYS,
+    FORMER_ROOTS,
+    KEPT_UNTIL,
+    LONGEST_CERTIFICATE,
+    SERVED_PROFILES,
+)
 from kms.resources.meta import ObjectMeta, Resource, condition
 from kms.resources.policies import CertificatePolicy, DNSNameRules, PolicySpec, ValueRules
 from kms.resources.profiles import AcmeEnrollment, CertificateProfile, Enrollment, ProfileSpec
@@ -41,6 +48,7 @@ _READY = "Ready"
 _LABELS = frozenset({MANAGED_BY, COMPONENT, OWNER_UID, CREDENTIAL_UID})
 _ANNOTATIONS = frozenset({OWNER, DIGEST, DELETED_AT, KEPT_UNTIL, LONGEST_CERTIFICATE, FORMER_ROOTS})
 """The annotations that programs read, wherever the object is."""
+_WHOLE = (FORMER_KEYS, SERVED_PROFILES)
 _ANNOTATION_LENGTH = 1_024
 """How many characters of them are kept."""
 _OWNERS = 16
@@ -107,9 +115,9 @@ def _pruned(object_: Resource, release: str) -> ObjectMeta:
     annotations = {
         key: value[:_ANNOTATION_LENGTH] for key, value in metadata.annotations.items() if key in _ANNOTATIONS
     }
-    if isinstance(object_, Secret) and metadata.namespace == release and FORMER_KEYS in metadata.annotations:
-        # Whole, however many they are: the operator writes the Secret again with what it knows of it.
-        annotations[FORMER_KEYS] = metadata.annotations[FORMER_KEYS]
+    if isinstance(object_, Secret) and metadata.namespace == release:
+        # Whole, however long they are: the operator writes the Secret again with what it knows of it.
+        annotations |= {key: metadata.annotations[key] for key in _WHOLE if key in metadata.annotations}
     return replace(
         metadata,
         labels={key: value for key, value in metadata.labels.items() if key in _LABELS},

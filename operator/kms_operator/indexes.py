@@ -15,6 +15,7 @@ from kms.contract import READY
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.core import Secret
 from kms.resources.credentials import EABCredential
+from kms.resources.kept import parse_served_profiles
 from kms.resources.kinds import ACCOUNTS, AUTHORITIES, CREDENTIALS, PROFILES, SECRETS, Kind
 from kms.resources.meta import Key, ObjectMeta, Resource, Unreadable, condition, key_of
 from kms.resources.profiles import CertificateProfile
@@ -137,6 +138,11 @@ def _internal(secret: Secret) -> Iterable[tuple[str, str]]:
         yield secret.metadata.namespace, namespace
 
 
+def _served(secret: Secret) -> Iterable[str]:
+    if secret.metadata.labels.get(COMPONENT) == SIGNING_KEY:
+        yield from parse_served_profiles(secret.metadata)
+
+
 UID, NAMESPACE, OWNER, OWNER_NAME, ISSUER, POLICY, ORDER_PROFILE, PROFILE, SECRET, SIGNING_SECRET, OPEN_ACCOUNT = (
     "uid",
     "namespace",
@@ -150,13 +156,13 @@ UID, NAMESPACE, OWNER, OWNER_NAME, ISSUER, POLICY, ORDER_PROFILE, PROFILE, SECRE
     "signingSecret",
     "openAccount",
 )
-WAITING, HOLDER, INTERNAL, IN_FORCE = "waiting", "holder", "internal", "inForce"
+WAITING, HOLDER, INTERNAL, IN_FORCE, SERVED = "waiting", "holder", "internal", "inForce", "served"
 """Names of indexes. OWNER has the UIDs in the label and in the owner references, SIGNING_SECRET names of Secrets.
 WAITING has what a resource waits for, HOLDER the profiles of credentials that have a key (with
 their namespace, and with an empty one for all), and INTERNAL the namespace of
 a Secret with that of its owner, and with an empty one for all. IN_FORCE has the namespaces of profiles that were
 reconciled and are within the limit. OWNER_NAME has what the annotation of a Secret says
-(`CertificateAuthority pki/issuing`)."""
+(`CertificateAuthority pki/issuing`), SERVED the digests of the profiles that a signing key has served."""
 
 _BY_UID = {UID: lambda each: (each.metadata.uid,)}
 _BY_OWNER = {OWNER: _owners}
@@ -186,7 +192,7 @@ INDEXES: Mapping[str, Mapping[str, Callable[[Any], Iterable[Hashable]]]] = {
         HOLDER: _holder,
         NAMESPACE: _namespaces,
     },
-    SECRETS.plural: {**_BY_OWNER, OWNER_NAME: _owner_name, INTERNAL: _internal},
+    SECRETS.plural: {**_BY_OWNER, OWNER_NAME: _owner_name, INTERNAL: _internal, SERVED: _served},
     ACCOUNTS.plural: {OPEN_ACCOUNT: _open_account},
 }
 """Index functions by plural and name: the values under which an object is found."""

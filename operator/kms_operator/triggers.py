@@ -10,7 +10,7 @@ from kms.resources.authorities import CertificateAuthority
 from kms.resources.certmanager import Issuer
 from kms.resources.core import ConfigMap, Namespace, Secret
 from kms.resources.credentials import EABCredential
-from kms.resources.kept import kept_until
+from kms.resources.kept import kept_until, parse_served_profiles, profile_digest
 from kms.resources.kinds import (
     AUTHORITIES,
     BUNDLES,
@@ -191,6 +191,8 @@ def _find_affected_at_once(changed: Resource, cache: ObjectIndex, release: str) 
             yield from _each(POLICIES, () if policy is None else (policy,))
             # The CA keeps in mind how long certificates last, in case it is deleted.
             yield from _each(AUTHORITIES, _issuer_of(changed, cache))
+            # Those that it has left record that.
+            yield from _each(AUTHORITIES, _former_issuers_of(changed, cache, release))
             yield from _find_referring(PROFILES, key_of(changed), cache)
         case EABCredential():
             yield from _each(CREDENTIALS, _waiting_for_key_id(changed, cache))
@@ -260,6 +262,13 @@ def _issuer_of(profile: CertificateProfile, cache: ObjectIndex) -> Iterator[Cert
     found = cache.get(AUTHORITIES, (profile.metadata.namespace, profile.spec.issuer_ref.name))
     if found is not None:
         yield found
+
+
+def _former_issuers_of(profile: CertificateProfile, cache: ObjectIndex, release: str) -> Iterator[CertificateAuthority]:
+    digest = profile_digest(key_of(profile))
+    for secret in cache.by_index(SECRETS, indexes.SERVED, digest):
+        if secret.metadata.namespace == release and parse_served_profiles(secret.metadata).get(digest) is None:
+            yield from cache.by_index(AUTHORITIES, indexes.UID, secret.metadata.labels.get(OWNER_UID))
 
 
 def _find_affected_by_key(secret: Secret, cache: ObjectIndex) -> Iterator[ReconcileRequest]:

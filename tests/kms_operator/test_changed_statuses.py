@@ -10,9 +10,9 @@ import pytest
 
 from kms.resources.authorities import FormerKey, FormerRoot
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, SECRETS, Kind
-from kms.resources.meta import Condition
+from kms.resources.meta import Condition, LocalRef
 from tests.support import pki
-from tests.support.operated import NOW, certificate_chain, credential, profile
+from tests.support.operated import NOW, authority, certificate_chain, credential, profile
 from tests.support.world import World
 
 FOREIGN = certificate_chain(pki.root())
@@ -106,3 +106,44 @@ async def test_a_profile_made_again_has_its_directory_secret_once_the_old_one_is
     await running.settle()
     assert running.reason(PROFILES, type_="Published") == "Published"
     assert running.secret("web-acme").metadata.owner_references[0].uid == "another"
+
+
+async def test_the_former_root_of_a_profile_outlives_its_status_and_the_profile(running: World) -> None:
+    old = running.secret("web-acme").text("chain.crt") or ""
+    running.api.put(AUTHORITIES, authority("issuing-2"))
+    moved = profile()
+    moved = msgspec.structs.replace(
+        moved, spec=msgspec.structs.replace(moved.spec, issuer_ref=LocalRef(name="issuing-2"))
+    )
+    stored: Any = running.api.read(PROFILES, "pki", "web")
+    running.api.put(PROFILES, msgspec.structs.replace(moved, status=stored.status))
+    await running.reconcile()
+    both = running.secret("web-acme").text("chain.crt") or ""
+    assert both.endswith(old)
+    assert not both.startswith(old)
+    foreign = FormerRoot(certificate=FOREIGN, replaced_at=NOW)
+    before, after = await change(running, PROFILES, "web", {"former_roots": (foreign,), "root": FOREIGN})
+    assert (after.former_roots, after.root) == (before.former_roots, before.root)
+    assert running.secret("web-acme").text("chain.crt") == both
+    running.api.remove(PROFILES, "pki", "web")
+    secret = running.secret("web-acme")
+    running.api.remove(SECRETS, "pki", "web-acme")  # as the garbage collector does
+    running.controller.handle_delete(SECRETS, secret)
+    await running.reconcile()
+    again = msgspec.structs.replace(moved, metadata=msgspec.structs.replace(moved.metadata, uid="another"))
+    running.api.put(PROFILES, again)
+    await running.reconcile()
+    assert running.secret("web-acme").text("chain.crt") == both
+
+
+async def test_a_falsified_ca_status_does_not_reach_what_is_published(running: World) -> None:
+    running.serve_optional_kinds()
+    stored: Any = running.api.read(AUTHORITIES, "pki", "issuing")
+    published = authority(trust={"configMap": {"name": "example-ca"}})
+    running.api.put(AUTHORITIES, msgspec.structs.replace(published, status=stored.status))
+    await running.reconcile()
+    running.api.requests.clear()
+    fields = {"chain": FOREIGN, "former_roots": (FormerRoot(certificate=FOREIGN, replaced_at=NOW),)}
+    await change(running, AUTHORITIES, "issuing", fields)
+    written = [each for each in running.api.writes if each.plural in {"configmaps", "secrets"}]
+    assert written == []

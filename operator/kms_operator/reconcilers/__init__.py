@@ -8,6 +8,7 @@ earlier_authorities     deleted CAs of the same name, and former keys
 certificate_policy      checks the rules
 certificate_profile     checks references, writes the directory Secret
 issuer_change           what clients trust while a profile moves to another CA
+served_profiles         what proves the roots of CAs and of their profiles
 certmanager_issuers     issuers of cert-manager, part of the plan of a profile
 rules_without_effect    reports rules that allow nothing
 client_namespaces       reports what profiles allow namespaces

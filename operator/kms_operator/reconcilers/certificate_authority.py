@@ -9,8 +9,7 @@ key algorithm and issuer agree.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import pairwise
@@ -23,7 +22,6 @@ from kms.contract import READY, TRUST_PUBLISHED
 from kms.pki.ca import (
     AlternateChain,
     InvalidAuthority,
-    ReplacedRoot,
     chain_to_root_pem,
     check_cross,
     check_imported,
@@ -43,7 +41,15 @@ from kms.resources.authorities import (
 )
 from kms.resources.core import Secret
 from kms.resources.kept import FORMER_KEYS as FORMER_KEYS_ANNOTATION
-from kms.resources.kept import FORMER_ROOTS, LONGEST_CERTIFICATE, format_former_keys, parse_former_keys
+from kms.resources.kept import (
+    FORMER_ROOTS,
+    LONGEST_CERTIFICATE,
+    SERVED_PROFILES,
+    Departure,
+    format_former_keys,
+    format_served_profiles,
+    parse_former_keys,
+)
 from kms.resources.kinds import AUTHORITIES, SECRETS
 from kms.resources.meta import condition, is_true
 from kms.resources.retained import SECRET_LIMIT_REACHED
@@ -69,6 +75,7 @@ from kms_operator.reconcilers.earlier_authorities import describe_another, forme
 from kms_operator.reconcilers.internal_authority import RENEWED, ActiveAuthority, has_kept_key, issue_internal
 from kms_operator.reconcilers.kept_keys import longest_certificate, longest_duration, predecessors
 from kms_operator.reconcilers.rules_without_effect import warnings
+from kms_operator.reconcilers.served_profiles import proven_former_roots, root_digest, served_profiles
 from kms_operator.settings import OperatorSettings
 from kms_operator.shares import secret_limit_reached
 from kms_operator.snapshot import Read, Snapshot
@@ -134,15 +141,17 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
     )
     earlier = (longest_certificate(each) for each in (existing, *before))
     longest = longest_duration(authority, snapshot, max(filter(None, earlier), default=None))
+    key = private_key_pem(active.signer.key)
+    taken = [each for each in before if each.data.get(TLS_PRIVATE_KEY) == key]
     wanted = signing_secret(
         authority,
         active.signer,
         snapshot.settings,
         former_keys=former,
         former_roots=status.former_roots,
+        served=served_profiles(authority, (*taken, *([existing] if existing else [])), snapshot, now=now),
         longest=longest,
     )
-    taken = [each for each in before if each.data.get(TLS_PRIVATE_KEY) == wanted.data[TLS_PRIVATE_KEY]]
     events = [*(event for each in updates for event in transition_events(old, each)), *active.events]
     if existing is None and taken:
         events.append(Event(RESTORED, f"uses the key of Secret {taken[0].metadata.name} again"))
@@ -238,18 +247,8 @@ def _former_roots(
         known = {each.subject_key_id for each in parse_former_keys(existing.metadata)}
         known |= {subject_key_id(each.certificate) for each in (signer, held)}
         before = status.chain if _is_chain_of(status.chain, known) else None
-    proven = existing.metadata.annotations.get(FORMER_ROOTS) if existing is not None else None
-    replaced = [
-        ReplacedRoot(each.certificate, each.replaced_at)
-        for each in status.former_roots
-        if proven is None or _digest(each) in proven.split()
-    ]
-    kept = former_roots(replaced, before, chain_to_root_pem(signer), now=now)
+    kept = former_roots(proven_former_roots(authority, existing), before, chain_to_root_pem(signer), now=now)
     return tuple(FormerRoot(certificate=each.pem, replaced_at=each.replaced_at) for each in kept)
-
-
-def _digest(root: FormerRoot) -> str:
-    return hashlib.sha256(root.certificate.encode()).hexdigest()
 
 
 def _is_chain_of(chain: str | None, key_ids: Collection[str]) -> bool:
@@ -291,15 +290,18 @@ def signing_secret(
     *,
     former_keys: tuple[FormerKey, ...] = (),
     former_roots: Iterable[FormerRoot] = (),
+    served: Mapping[str, Departure | None] | None = None,
     longest: timedelta = timedelta(0),
 ) -> Secret:
     """Build the Secret that the server signs with: the key, and the chain up to the root.
 
-    Its annotations say what is needed after the CA was deleted: its former keys, and how long its certificates last.
+    Its annotations say what is needed after the CA was deleted: its former keys, and how long its certificates last;
+    and what proves former roots: their digests, and the profiles that have named the CA.
     """
     annotations = {
         LONGEST_CERTIFICATE: f"{int(longest.total_seconds())}",
-        FORMER_ROOTS: " ".join(map(_digest, former_roots)),
+        FORMER_ROOTS: " ".join(map(root_digest, former_roots)),
+        SERVED_PROFILES: format_served_profiles(served or {}),
     }
     if former_keys:
         annotations[FORMER_KEYS_ANNOTATION] = format_former_keys(former_keys)

@@ -92,7 +92,7 @@ def reads(profile: CertificateProfile, snapshot: Snapshot) -> Iterator[Read]:
 def plan(profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Plan:  # noqa: ARG001 - all reconcilers are called alike
     """Resolve references, check the contents against the policy, publish the directory Secret."""
     if refusal := _not_in_force(profile, snapshot):
-        return _refuse(profile, refusal, now=now)
+        return _refuse(profile, refusal, snapshot, now=now)
     namespace = profile.metadata.namespace
     acme = profile.spec.enrollment.acme
     policy = snapshot.policy(profile.spec.policy_ref, namespace=namespace)
@@ -100,7 +100,7 @@ def plan(profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entr
     is_ready, references, *warned = _check(profile, policy, authority, snapshot)
     shortened, changes_at = shortening(profile, authority, now=now) if authority is not None else (None, None)
     warned += [shortened] if shortened else []
-    roots = trusted_roots(profile, authority, now=now)
+    roots = trusted_roots(profile, authority, snapshot, now=now)
     published, secrets, repaired = _publish(profile, roots, snapshot)
     issuers = certmanager_issuers.plan_issuers(profile, snapshot)
     openness = _openness(profile, snapshot)
@@ -171,13 +171,12 @@ def _not_in_force(profile: CertificateProfile, snapshot: Snapshot) -> ConditionU
     return None
 
 
-def _refuse(profile: CertificateProfile, update: ConditionUpdate, *, now: datetime) -> Plan:
+def _refuse(profile: CertificateProfile, update: ConditionUpdate, snapshot: Snapshot, *, now: datetime) -> Plan:
     old, generation = profile.status.conditions, profile.metadata.generation
     status = ProfileStatus(
         observed_generation=generation,
         issuer_ref=profile.status.issuer_ref,
-        root=profile.status.root,
-        former_roots=profile.status.former_roots,
+        former_roots=trusted_roots(profile, None, snapshot, now=now).former,
         conditions=merge_conditions(old, (update,), generation=generation, now=now),
     )
     return Plan(status=status, events=transition_events(old, update))

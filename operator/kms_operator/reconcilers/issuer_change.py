@@ -3,6 +3,8 @@
 Certificates below the former root stay in use until they end. So `chain.crt` has that root too, for the time that
 `spec.trust.overlap` of the new CA says. The server issues with the CA in the status of the profile, which follows the
 spec once `chain.crt` has the new root, and once the roots of the new CA are published as its `spec.trust` says.
+
+Which roots the profile has had is in the Secrets of the signing keys (`served_profiles`), not in its status.
 """
 
 from __future__ import annotations
@@ -11,11 +13,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from kms.contract import READY, TRUST_PUBLISHED, WAITING_FOR_CERTIFICATE
-from kms.pki.ca import ReplacedRoot, anchors, former_roots, root_pem
+from kms.pki.ca import anchors, former_roots, root_pem
 from kms.resources.authorities import CertificateAuthority, FormerRoot, Trust
 from kms.resources.durations import parse_duration
 from kms.resources.meta import LocalRef, condition, is_true
 from kms.resources.profiles import CertificateProfile
+from kms_operator.reconcilers.served_profiles import has_served, proven_chain, roots_of_profile
 from kms_operator.snapshot import Snapshot
 
 
@@ -33,21 +36,19 @@ class TrustedRoots:
 
 
 def trusted_roots(
-    profile: CertificateProfile, authority: CertificateAuthority | None, *, now: datetime
+    profile: CertificateProfile, authority: CertificateAuthority | None, snapshot: Snapshot, *, now: datetime
 ) -> TrustedRoots:
     """Return the chain of the CA, with the roots that it has replaced for this profile."""
-    status = profile.status
-    chain = authority.status.chain if authority is not None else None
-    known = [ReplacedRoot(each.certificate, each.replaced_at) for each in status.former_roots]
+    chain = proven_chain(authority, snapshot) if authority is not None else None
+    former = former_roots(roots_of_profile(profile, snapshot, now=now), None, chain, now=now)
+    kept = tuple(FormerRoot(certificate=each.pem, replaced_at=each.replaced_at) for each in former)
     if authority is None or not chain or (root := root_pem(chain)) is None:
-        return TrustedRoots(chain or "", status.root, status.former_roots)
-    former = former_roots(known, status.root, chain, now=now)
+        return TrustedRoots(chain or "", None, kept)
     section = authority.spec.trust or Trust()
     try:
         trusted = anchors(chain, former, overlap=parse_duration(section.overlap), now=now)
     except ValueError:  # the condition TrustPublished of the CA says it
         trusted = anchors(chain, former, overlap=parse_duration(Trust().overlap), now=now)
-    kept = tuple(FormerRoot(certificate=each.pem, replaced_at=each.replaced_at) for each in former)
     if trusted is None:
         return TrustedRoots(chain, root, kept)
     return TrustedRoots(chain + trusted.former, root, kept, trusted.until)
@@ -63,6 +64,8 @@ def issuer_in_force(
     before = snapshot.authority(current, namespace=profile.metadata.namespace)
     if before is None or not is_true(before.status.conditions, READY):
         return wanted  # it cannot issue any more
+    if not has_served(before, profile, snapshot):
+        return wanted  # another program has changed the status
     return wanted if authority is not None and _is_trusted(authority) else current
 
 

@@ -1,8 +1,8 @@
 """Publishes the root of a CertificateAuthority where `spec.trust` says.
 
 ConfigMaps in selected namespaces, a Bundle of trust-manager, a ClusterTrustBundle. Their contents follow from the
-status of the CA alone (`kms.pki.ca.roots`), so this is a reconciler of its own, beside the one that keeps the CA: a
-namespace that refuses a ConfigMap must not stop the renewal of a CA.
+status of the CA and what proves it (`served_profiles`), so this is a reconciler of its own, beside the one that keeps
+the CA: a namespace that refuses a ConfigMap must not stop the renewal of a CA.
 
 Published objects carry the operator's label and the UID of the CA; the operator never writes to or deletes any other
 object. `reconcilers.orphans` deletes what outlived its CA.
@@ -20,12 +20,12 @@ import msgspec
 
 from kms.clock import Entropy
 from kms.contract import TRUST_PUBLISHED, WAITING_FOR_CERTIFICATE
-from kms.pki.ca import Anchors, ReplacedRoot, anchors
+from kms.pki.ca import Anchors, anchors
 from kms.resources.authorities import CertificateAuthority, Trust
 from kms.resources.durations import parse_duration
 from kms.resources.kinds import AUTHORITIES, BUNDLES, CLUSTER_TRUST_BUNDLES, CONFIG_MAPS, Kind
 from kms.resources.meta import condition
-from kms.resources.secret_names import DIGEST, TRUST
+from kms.resources.secret_names import DIGEST, TRUST, signing_key_name
 from kms_operator.objects import contains, digest, has_metadata_of, over, owned_metadata
 from kms_operator.plan import (
     RESYNC,
@@ -50,6 +50,7 @@ from kms_operator.reconcilers.placement import (
     select_namespaces,
     summarize,
 )
+from kms_operator.reconcilers.served_profiles import proven_chain, proven_former_roots
 from kms_operator.snapshot import Read, Snapshot
 
 PUBLISHED = "Published"
@@ -123,7 +124,7 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
     publication = _Publication()
     if section is not None:
         try:
-            trusted = _anchors(authority, section, now=now)
+            trusted = _anchors(authority, section, snapshot, now=now)
         except ValueError as error:
             refused = PlacementRefused(INVALID, f"spec.trust.overlap: {error}")
             return _Publication(refused=(refused,)).report(authority, now)
@@ -146,10 +147,11 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
     )
 
 
-def _anchors(authority: CertificateAuthority, section: Trust, *, now: datetime) -> Anchors | None:
+def _anchors(authority: CertificateAuthority, section: Trust, snapshot: Snapshot, *, now: datetime) -> Anchors | None:
     """Return what to publish; None without a certificate. Raises ValueError if the overlap is no duration."""
-    former = [ReplacedRoot(each.certificate, each.replaced_at) for each in authority.status.former_roots]
-    return anchors(authority.status.chain, former, overlap=parse_duration(section.overlap), now=now)
+    secret = snapshot.internal_secret(signing_key_name(authority.metadata.uid))
+    former, overlap = proven_former_roots(authority, secret), parse_duration(section.overlap)
+    return anchors(proven_chain(authority, snapshot), former, overlap=overlap, now=now)
 
 
 def _choose(

@@ -50,7 +50,7 @@ def reconciled(one: CertificateProfile, *others: Any, settings: OperatorSettings
 
 def directory_of(one: CertificateProfile) -> Secret:
     """The Secret for users as the operator wrote it."""
-    return certificate_profile.directory_secret(one, trusted_roots(one, CA, now=NOW), snapshot_of())
+    return certificate_profile.directory_secret(one, trusted_roots(one, CA, snapshot_of(), now=NOW), snapshot_of())
 
 
 @pytest.mark.requirement("C15")
