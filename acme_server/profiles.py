@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace as replace_fields
 
-from msgspec.structs import replace
-
+from acme_server.compiled_profile import NOT_READY as _NOT_READY
+from acme_server.compiled_profile import choose, combine, compile_profile
 from acme_server.model import OrderProfile, Profile
 from acme_server.problems import NotFound, ProblemType, Refused, Unavailable
 from kms.cluster.informer import Informer
-from kms.contract import READY, may_enroll, may_offer, objection_to_skipping
-from kms.pki.constraints import Constraints, constraints_of
-from kms.pki.policy import contents_violations
+from kms.contract import READY, may_enroll, may_offer
 from kms.pki.quoting import quoted
 from kms.resources.authorities import CertificateAuthority
-from kms.resources.compile import InvalidRules, compile_policy
-from kms.resources.durations import parse_duration
 from kms.resources.meta import is_true
 from kms.resources.orders import ACMEOrder
 from kms.resources.policies import CertificatePolicy
@@ -25,8 +20,6 @@ from kms.resources.retained import is_reduced
 
 _COLD = 2
 """Retry-After while the caches are being filled, in seconds."""
-_NOT_READY = 10
-"""Retry-After while a profile needs repair by a person, in seconds."""
 
 
 class Profiles:
@@ -64,20 +57,7 @@ class Profiles:
         the directory if it has one. Raises Refused (invalidProfile) if the directory does not offer the name, and
         Unavailable if the profile behind it needs repair.
         """
-        entries = {each.name: each.profile_ref for each in profile.acme.profiles}
-        if not name:
-            own = (entry for entry, ref in entries.items() if ref.name == profile.name)
-            return OrderProfile(profile, next(own, None))
-        if name not in entries:
-            offered = ", ".join(sorted(entries)) or "none"
-            raise Refused(
-                ProblemType.INVALID_PROFILE,
-                f"The directory offers no profile {quoted(name)}; it offers {offered}.",
-            )
-        combined = self._combine(profile, entries[name].name)
-        if combined is None:
-            raise Unavailable(f"Profile {quoted(name)} is not ready.", _NOT_READY)
-        return OrderProfile(combined, name, entries[name])
+        return choose(profile, name, lambda other: self._find(profile.namespace, other))
 
     def of_order(self, profile: Profile, order: ACMEOrder) -> Profile:
         """The profile by which the order's certificate is issued.
@@ -125,24 +105,7 @@ class Profiles:
         None: the other one does not exist. Raises Unavailable if it is not ready.
         """
         other = self._find(profile.namespace, name)
-        if other is None:
-            return None
-        if not may_offer(profile.acme, other.policy):
-            raise Unavailable(f"Profile {name} cannot be used without validation.", _NOT_READY)
-        spec = replace(
-            profile.resource.spec,
-            issuer_ref=other.resource.spec.issuer_ref,
-            policy_ref=other.resource.spec.policy_ref,
-            certificate=other.resource.spec.certificate,
-        )
-        return replace_fields(
-            profile,
-            resource=replace(profile.resource, spec=spec),
-            policy=other.policy,
-            authority=other.authority,
-            duration=other.duration,
-            constraints=other.constraints,
-        )
+        return None if other is None else combine(profile, other)
 
     def _find(self, namespace: str, name: str) -> Profile | None:
         resource = self._profiles.get(namespace, name)
@@ -196,30 +159,9 @@ def _compile(
     resource: CertificateProfile, policy: CertificatePolicy, authority: CertificateAuthority, acme: AcmeEnrollment
 ) -> Profile:
     try:
-        profile = Profile(
-            resource=resource,
-            policy=compile_policy(policy),
-            authority=authority,
-            acme=acme,
-            duration=parse_duration(resource.spec.certificate.duration),
-            order_lifetime=parse_duration(acme.order_lifetime),
-            authorization_lifetime=parse_duration(acme.authorization_lifetime),
-            constraints=_constraints(authority),
-        )
-        # Ready says that they fit; but the operator may have seen an older version of the policy.
-        if contents_violations(resource.spec.certificate.usages, profile.duration, profile.policy):
-            raise ValueError("the profile's certificates do not fit its policy")  # noqa: TRY301 - one answer for all
-        if objection := objection_to_skipping(acme, profile.policy):
-            raise ValueError(objection)  # noqa: TRY301 - the same
-    except (InvalidRules, ValueError) as error:
+        return compile_profile(resource, policy, authority, acme)
+    except ValueError as error:
         # The operator reports the error on the resource; clients only learn that a person has to act.
         raise Unavailable(
             f"Profile {resource.metadata.namespace}/{resource.metadata.name} is not ready.", _NOT_READY
         ) from error
-    return profile
-
-
-def _constraints(authority: CertificateAuthority) -> tuple[Constraints, ...]:
-    """The constraints of the published chain; a CA without a chain does not issue yet. Raises ValueError."""
-    chain = authority.status.chain or authority.status.certificate
-    return constraints_of(chain) if chain else ()

@@ -11,8 +11,11 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec.structs import replace
 
+from acme_server.problems import ProblemType, Refused
+from kms.pki.quoting import quoted
 from kms.resources.accounts import LIVE_STATES, ACMEAccount, CredentialRecord
 from kms.resources.credentials import EABCredential
+from kms.resources.meta import Key
 from kms.resources.profiles import AcmeEnrollment
 
 
@@ -65,6 +68,29 @@ def objection(account: ACMEAccount, credential: EABCredential | None, acme: Acme
     if last.suspended and (credential is None or credential.metadata.uid != last.uid):
         return f"The account's EAB credential {name} was suspended when it was deleted."
     return None
+
+
+def opening_objection(credential: EABCredential, *, now: datetime) -> str | None:
+    """Why the credential opens no account now, as the end of a sentence about its key; None: it may."""
+    if credential.spec.suspended:
+        return "is suspended"
+    expires = credential.spec.expires_at
+    return "has expired" if expires is not None and now >= expires else None
+
+
+def require_entitled(entitled: tuple[str, ...] | None, name: str | None, *, credential: Key) -> None:
+    """Raise Refused (invalidProfile) if the credential does not entitle its accounts to the order profile `name`.
+
+    A name is no authorisation. The directory's own profile, without a name, is for all its accounts. `entitled` of None
+    are all order profiles.
+    """
+    if name and entitled is not None and name not in entitled:
+        allowed = ", ".join(entitled) or "none"
+        raise Refused(
+            ProblemType.INVALID_PROFILE,
+            f"The account's EAB credential {'/'.join(credential)} does not entitle it to profile {quoted(name)}; "
+            f"it does to {allowed}.",
+        )
 
 
 def may_be_made_again(account: ACMEAccount, *, now: datetime, within: timedelta) -> bool:

@@ -8,7 +8,14 @@ from datetime import timedelta
 from functools import lru_cache
 
 from acme_server.accounts.client_namespaces import LabelsOf, NamespaceRules
-from acme_server.accounts.credential_records import is_credential_of, last_record, may_be_made_again, objection
+from acme_server.accounts.credential_records import (
+    is_credential_of,
+    last_record,
+    may_be_made_again,
+    objection,
+    opening_objection,
+    require_entitled,
+)
 from acme_server.jose.decoding import base64url
 from acme_server.model import Profile
 from acme_server.problems import ProblemType, Refused, Unavailable
@@ -19,7 +26,6 @@ from kms.cluster import errors
 from kms.cluster.client import Cluster
 from kms.cluster.informer import Informer
 from kms.pki.policy import Narrowing
-from kms.pki.quoting import quoted
 from kms.resources.accounts import ACMEAccount
 from kms.resources.client_namespaces import Clients, clients_of, clients_of_record
 from kms.resources.compile import InvalidRules, compile_narrowing
@@ -124,15 +130,12 @@ class EABCredentials:
             or credential.metadata.deletion_timestamp is not None
             or credential.profile_key != profile.key
         ):
-            raise _invalid_key("was deleted")
+            raise invalid_key("was deleted")
         secret = await self._live_secret(verification_key_name(*profile.key, binding.key_id))
         if secret is None or secret.metadata.labels.get(OWNER_UID) != seen.uid:
-            raise _invalid_key("was replaced by a new one")
-        if credential.spec.suspended:
-            raise _invalid_key("is suspended")
-        expires = credential.spec.expires_at
-        if expires is not None and self._clock() >= expires:
-            raise _invalid_key("has expired")
+            raise invalid_key("was replaced by a new one")
+        if why := opening_objection(credential, now=self._clock()):
+            raise invalid_key(why)
         clients = clients_of(credential, profile_namespace=profile.namespace)
         self._namespaces.admit(clients, profile.key, profile.acme)
         return credential
@@ -192,22 +195,13 @@ class EABCredentials:
                 raise Unavailable("The server does not know the account's EAB credential yet.", 5)
 
     def admit_profile(self, account: ACMEAccount, name: str | None) -> None:
-        """Raise Refused (invalidProfile) if the account's credential does not entitle it to the order profile.
-
-        A name is no authorisation. The directory's own profile, without a name, is for all its accounts.
-        """
+        """Raise Refused (invalidProfile) if the account's credential does not entitle it to the order profile."""
         binding, last = account.spec.external_account, last_record(account)
         if not name or binding is None or last is None:
             return
         credential = self.of_account(account)
         entitled = credential.spec.profiles if credential is not None else last.profiles
-        if entitled is not None and name not in entitled:
-            allowed = ", ".join(entitled) or "none"
-            raise Refused(
-                ProblemType.INVALID_PROFILE,
-                f"The account's EAB credential {binding.namespace}/{binding.name} does not entitle it to profile "
-                f"{quoted(name)}; it does to {allowed}.",
-            )
+        require_entitled(entitled, name, credential=(binding.namespace, binding.name))
 
     def narrowing(self, account: ACMEAccount) -> Narrowing | None:
         """How the credential narrows the policy for the account: as it says now, or as it said last before it went.
@@ -279,5 +273,6 @@ def _key(secret: Secret | None, key_id: str) -> bytes | None:
         return None
 
 
-def _invalid_key(why: str) -> Refused:
+def invalid_key(why: str) -> Refused:
+    """The refusal of a binding whose key "has expired", for example."""
     return Refused(ProblemType.UNAUTHORIZED, f"The external account binding's key {why}.")

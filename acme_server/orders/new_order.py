@@ -18,7 +18,8 @@ from acme_server.accounts import terms
 from acme_server.accounts.eab_credentials import EABCredentials
 from acme_server.metrics import Metrics
 from acme_server.model import Caller, OrderProfile, Profile
-from acme_server.orders import authorization_reuse, identifiers, lifetimes, policy, transitions
+from acme_server.orders import admission, authorization_reuse, identifiers, lifetimes, policy, transitions
+from acme_server.orders.admission import Entitlement
 from acme_server.orders.replacement import already_replaced, find_predecessor, successor_name
 from acme_server.payloads import NewAuthorization, NewOrder
 from acme_server.problems import NotFound, ProblemType, Refused, Unavailable
@@ -29,7 +30,6 @@ from acme_server.state.quotas import ObjectQuota, OpenOrderQuota, ProfileLimits
 from acme_server.state.store import Store
 from acme_server.state.weight import weigh_order
 from acme_server.tasks import in_thread_if_large
-from acme_server.validation import caa_rules
 from acme_server.validation.worker import Worker
 from kms.clock import Clock, Entropy
 from kms.cluster.errors import AlreadyExists
@@ -45,8 +45,6 @@ _NAME_BYTES = 20
 _TOKEN_KEY_BYTES = 32
 _REPLACEMENTS = 30
 """Failed orders that may try to replace the same certificate; they are deleted after a day."""
-MAXIMUM_NAME_CHARACTERS = 8_192
-"""Of all names of an order together: a hundred names of 80 characters. Orders store names several times."""
 
 
 class NewOrders:
@@ -99,13 +97,10 @@ class NewOrders:
             await self._require_agreement(caller)
             chosen = self._profiles.choose(profile, wanted.profile)
             self._credentials.admit_profile(account, wanted.profile)
-            size = sum(len(each.value) for each in wanted.identifiers)
-            if size > MAXIMUM_NAME_CHARACTERS:
-                raise _too_long(size)
+            size = admission.require_short(wanted.identifiers)
             names = await in_thread_if_large(identifiers.normalise, wanted.identifiers, size=size)
             self._admit_names(names, chosen, caller)
-            dates = lifetimes.requested_validity(wanted.not_before, wanted.not_after, chosen.profile, now=now)
-            lifetimes.require_rest(dates[1], chosen.profile, now=now)
+            dates = admission.admit_dates(wanted.not_before, wanted.not_after, chosen.profile, now=now)
             predecessor = None
             if wanted.replaces is not None:
                 predecessor = find_predecessor(self._certificates, caller, wanted.replaces, names)
@@ -261,19 +256,14 @@ class NewOrders:
 
     def _admit_names(self, names: Sequence[Name], chosen: OrderProfile, caller: Caller) -> None:
         trusted = authorization_reuse.is_trusted(caller)
-        policy.admit_choice(
-            names,
-            chosen,
+        entitlement = Entitlement(
             caller.profile,
             narrowing=self._credentials.narrowing(caller.account),
             granted=self._credentials.granted(caller.account, caller.profile.acme),
             types=None if trusted else self._types(caller.profile),
             objection=self._objection,
         )
-        if caller.profile.acme.caa != "Off":
-            looked_up = [name.base for name in names if name.type == "dns"]
-            if excess := caa_rules.objection_to_extent(looked_up):
-                raise Refused(ProblemType.REJECTED_IDENTIFIER, excess)
+        admission.admit_names(names, chosen, entitlement)
 
     def _find_authorized(self, caller: Caller, names: Sequence[Name], *, now: datetime) -> tuple[Authorized, ...]:
         """The names that need no new challenge."""
@@ -307,14 +297,6 @@ class NewOrders:
     def _token_key(self) -> str:
         """A key of 256 bits, from which the tokens of all challenges are derived."""
         return encode_b64jose(self._entropy(_TOKEN_KEY_BYTES))
-
-
-def _too_long(size: int) -> Refused:
-    return Refused(
-        ProblemType.MALFORMED,
-        f"The identifiers have {size} characters together, and an order may have {MAXIMUM_NAME_CHARACTERS}; order"
-        " several certificates.",
-    )
 
 
 def _log(event: str, caller: Caller, **more: object) -> None:

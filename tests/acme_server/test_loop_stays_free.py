@@ -13,7 +13,7 @@ import idna
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 
-from acme_server.orders.new_order import MAXIMUM_NAME_CHARACTERS
+from acme_server.orders.admission import MAXIMUM_NAME_CHARACTERS
 from kms.pki.csr import MAXIMUM_REQUEST
 from kms.resources.policies import DNSNameRules, PolicySpec
 from tests.support import pki

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from acme_server.orders.new_order import MAXIMUM_NAME_CHARACTERS
+from acme_server.orders.admission import MAXIMUM_NAME_CHARACTERS
 from acme_server.state.weight import weigh_order
 from e2e.load.client import Client, Order, http01_of
 from kms.cluster.codec import decode

@@ -8,8 +8,8 @@ import pytest
 from acme_server.api.problems import status_of
 from acme_server.model import Profile
 from acme_server.orders import policy
+from acme_server.orders.admission import MAXIMUM_NAME_CHARACTERS
 from acme_server.orders.identifiers import identifier_of
-from acme_server.orders.new_order import MAXIMUM_NAME_CHARACTERS
 from acme_server.payloads import MAXIMUM_IDENTIFIERS
 from acme_server.problems import ProblemType, Refused
 from acme_server.settings import ValidationSettings
