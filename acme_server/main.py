@@ -81,6 +81,7 @@ async def serve(settings: ServerSettings, *, stop: asyncio.Event, times: Shutdow
         stack.push_async_callback(cluster.close)
         session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
         server = Server.build(settings, cluster, metrics=metrics, session=session)
+        stack.callback(server.audit.close)
         background = BackgroundTasks()
         stack.push_async_callback(background.stop)
         stack.push_async_callback(server.services.worker.drain, times.validations)

@@ -9,15 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
 
 from aiohttp import hdrs, web
 
+from acme_server.api import refusals
 from acme_server.api.authentication import ACCOUNT_NAME
-from acme_server.api.context import METRICS, NONCES, URLS
+from acme_server.api.context import AUDIT, METRICS, NONCES, URLS
 from acme_server.api.health import READINESS
 from acme_server.api.problems import HTTPRefusal, answer_refusal, answer_unavailable
 from acme_server.api.responses import link
+from acme_server.audit.actor import ACTOR, Actor
 from acme_server.problems import ProblemType, Refused, Unavailable
 from kms.cluster import errors
 
@@ -32,6 +35,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 @web.middleware
 async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer a request to the ACME application, also after an error."""
+    ACTOR.set(Actor(request.remote))
     response = await _answer(request, handler)
     _add_acme_headers(request, response)
     return response
@@ -60,6 +64,8 @@ def _answer_error(error: Exception, request: web.Request) -> web.Response:
     match error:
         case Refused():
             _log_refusal(error, request)
+            if AUDIT in request.app:
+                request.app[AUDIT].add(partial(refusals.record, request, error))
             return answer_refusal(error)
         case Unavailable():
             cause = str(error.__cause__) if isinstance(error.__cause__, errors.ClusterError) else None

@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from acme_server.accounts.eab_credentials import UID_INDEX, Binding, by_uid
+from acme_server.audit.stream import AuditStream, no_stream
 from acme_server.certificates.deleted_authorities import OWNER_INDEX, by_owner
 from acme_server.jose.jwk import AccountKey, Verifier
 from acme_server.metrics import Metrics
@@ -199,6 +200,7 @@ class World:
     validator: Validator = field(default_factory=Validator)
     records: ScriptedCAA = field(default_factory=ScriptedCAA)
     metrics: Metrics = field(default_factory=Metrics)
+    audit: AuditStream = field(default_factory=no_stream)
     profiles: Informed[CertificateProfile] = field(init=False)
     policies: Informed[CertificatePolicy] = field(init=False)
     authorities: Informed[CertificateAuthority] = field(init=False)
@@ -259,6 +261,7 @@ class World:
                 is_sole_writer=lambda: self.sole_writer,
                 clock=self.clock,
                 metrics=self.metrics,
+                audit=self.audit,
             ),
             orders_page=self.orders_page,
         )
