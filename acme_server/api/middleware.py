@@ -14,7 +14,7 @@ from http import HTTPStatus
 
 from aiohttp import hdrs, web
 
-from acme_server.api import refusals
+from acme_server.api import cross_origin, refusals
 from acme_server.api.authentication import ACCOUNT_NAME
 from acme_server.api.context import AUDIT, METRICS, NONCES, URLS
 from acme_server.api.health import READINESS
@@ -36,8 +36,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer a request to the ACME application, also after an error."""
     ACTOR.set(Actor(request.remote))
-    response = await _answer(request, handler)
-    _add_acme_headers(request, response)
+    directory = request.app[URLS].directory_of(request.raw_path)
+    asked = cross_origin.preflight(request) if directory is not None else None
+    response = await _answer(request, handler) if asked is None else asked
+    if directory is not None:
+        _add_acme_headers(request, response, directory)
     return response
 
 
@@ -102,12 +105,10 @@ def _refusal_of(error: web.HTTPException) -> HTTPRefusal:
     )
 
 
-def _add_acme_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Add the headers of ACME (RFC 8555, 6.5 and 7.1) to answers below a directory."""
+def _add_acme_headers(request: web.Request, response: web.StreamResponse, index: str) -> None:
+    """Add the headers of ACME (RFC 8555, 6.1, 6.5 and 7.1) to answers below the directory `index`."""
+    cross_origin.allow_reading(response)
     headers = response.headers
-    index = request.app[URLS].directory_of(request.raw_path)
-    if index is None:
-        return
     if request.method == hdrs.METH_POST and request.app[NONCES].ready:
         headers["Replay-Nonce"] = request.app[NONCES].issue()
     # Nonces and the resources of accounts must not be cached.

@@ -23,19 +23,17 @@ from acme_server.problems import AccountDoesNotExist, NotFound, ProblemType, Ref
 from kms.pki.parsing import PARSER_ERRORS
 from kms.resources import ACMEOrder
 
+_ASKED_FOR: tuple[tuple[str, Decision], ...] = (
+    (urls.NEW_ACCOUNT, "account.refused"),
+    (urls.KEY_CHANGE, "account.keyChangeRefused"),
+    (urls.NEW_ORDER, "order.refused"),
+    (urls.NEW_AUTHORIZATION, "authorization.refused"),
+    (urls.CHALLENGE, "challenge.refused"),
+    (urls.FINALIZE, "certificate.refused"),
+    (urls.REVOKE_CERT, "revocation.refused"),
+)
 _DECISIONS: Mapping[str, Decision] = MappingProxyType(
-    {
-        web.DynamicResource(path).canonical: decision
-        for path, decision in (
-            (urls.NEW_ACCOUNT, "account.refused"),
-            (urls.KEY_CHANGE, "account.keyChangeRefused"),
-            (urls.NEW_ORDER, "order.refused"),
-            (urls.NEW_AUTHORIZATION, "authorization.refused"),
-            (urls.CHALLENGE, "challenge.refused"),
-            (urls.FINALIZE, "certificate.refused"),
-            (urls.REVOKE_CERT, "revocation.refused"),
-        )
-    }
+    {web.DynamicResource(path).canonical: decision for path, decision in _ASKED_FOR}
 )
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct
 
 from kms.logs import escape_line_ends
 
-SCHEMA = "kms-acme.audit/v1"
+SCHEMA: Final = "kms-acme.audit/v1"
 MAXIMUM_LINE = 16_384
 """Octets of a line with its line end."""
 _NAMES_OCTETS = 8_192
@@ -139,7 +139,7 @@ def detail(text: str) -> str:
 
 def problems(found: Iterable[tuple[str, str, str]]) -> tuple[NamedProblem, ...]:
     """The first problems of single names, each as (rule, name, detail)."""
-    kept = []
+    kept: list[NamedProblem] = []
     for rule, name, text in found:
         if len(kept) == _PROBLEMS:
             break

@@ -135,8 +135,8 @@ def server_options(command: Command, *, host: str = "") -> Command:
                 "--audit-log",
                 default="",
                 metavar="-|PATH",
-                help="Write the audit stream, one JSON line for each decision, to standard output (-) or to a file, which"
-                " is opened again after it was renamed. Default: no audit stream.",
+                help="Write the audit stream, one JSON line for each decision, to standard output (-) or to a file,"
+                " which is opened again after it was renamed. Default: no audit stream.",
             ),
             option(
                 "--peer-service",
