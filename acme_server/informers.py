@@ -15,6 +15,7 @@ from acme_server.unvalidated_profiles import UnvalidatedProfiles
 from kms.cluster.client import Cluster
 from kms.cluster.informer import Informer
 from kms.resources import Secret
+from kms.resources.authorities import CertificateAuthority
 from kms.resources.credentials import EABCredential
 from kms.resources.kinds import (
     AUTHORITIES,
@@ -25,6 +26,7 @@ from kms.resources.kinds import (
     PROFILES,
     SECRETS,
 )
+from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import CertificateProfile
 from kms.resources.retained import retained
 from kms.resources.secret_names import COMPONENT
@@ -50,13 +52,15 @@ class Informers:
         on_secret: Callable[[Secret, bool], None],
         on_credential: Callable[[EABCredential, bool], None],
         on_profile: Callable[[CertificateProfile, bool], None],
+        on_policy: Callable[[CertificatePolicy, bool], None],
+        on_authority: Callable[[CertificateAuthority, bool], None],
         patience: float = 15.0,
     ) -> None:
         self._patience = patience
         self._notice_profile = on_profile
         namespaces = settings.watch_namespaces
-        self.authorities = Informer(cluster, AUTHORITIES, namespaces=namespaces, keep=retained)
-        self.policies = Informer(cluster, POLICIES, namespaces=namespaces, keep=retained)
+        self.authorities = Informer(cluster, AUTHORITIES, namespaces=namespaces, on_change=on_authority, keep=retained)
+        self.policies = Informer(cluster, POLICIES, namespaces=namespaces, on_change=on_policy, keep=retained)
         self.unvalidated_profiles = UnvalidatedProfiles()
         self.profiles = Informer(cluster, PROFILES, namespaces=namespaces, on_change=self._on_profile, keep=retained)
         self.credentials = Informer(
@@ -99,6 +103,10 @@ class Informers:
     def _on_profile(self, profile: CertificateProfile, deleted: bool) -> None:  # noqa: FBT001 - the signature of watch callbacks
         self.unvalidated_profiles.update(profile, deleted)
         self._notice_profile(profile, deleted)
+
+    def synced(self) -> bool:
+        """Whether everything has been listed once."""
+        return all(each.synced.is_set() for each in self._informers.values())
 
     @property
     def works(self) -> dict[str, Work]:

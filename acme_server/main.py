@@ -84,6 +84,7 @@ async def serve(settings: ServerSettings, *, stop: asyncio.Event, times: Shutdow
         key_stores = KeyStores.build(pkcs11_modules=settings.pkcs11_modules)
         stack.push_async_callback(key_stores.close)
         server = Server.build(settings, cluster, metrics=metrics, session=session, key_stores=key_stores)
+        stack.callback(server.audit.close)
         background = BackgroundTasks()
         stack.push_async_callback(background.stop)
         stack.push_async_callback(server.services.worker.drain, times.validations)

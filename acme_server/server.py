@@ -12,11 +12,14 @@ from aiohttp import web
 from acme_server.api.application import acme_application, internal_application, plain_application
 from acme_server.api.health import Readiness
 from acme_server.api.tls import ServingCertificate
+from acme_server.audit.configuration import ConfigurationChanges
+from acme_server.audit.stream import AuditStream, open_stream
 from acme_server.informers import Informers
 from acme_server.metrics import Metrics
 from acme_server.nonces import Nonces
 from acme_server.replicas import Replicas
 from acme_server.settings import ServerSettings
+from acme_server.state.suspensions import Suspensions
 from acme_server.tasks import Work, run_together
 from acme_server.urls import URLs
 from acme_server.wiring import Configuration, Environment, Services, Validation
@@ -27,6 +30,7 @@ from kms.contract import default_http_url, lease_name
 from kms.issuers import KeyStores
 from kms.resources.core import Secret
 from kms.resources.credentials import EABCredential
+from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES
 from kms.resources.profiles import CertificateProfile
 from kms.resources.secret_names import NONCE_SECRET
 
@@ -42,6 +46,7 @@ class Server:
     metrics: Metrics
     readiness: Readiness
     services: Services
+    audit: AuditStream
     works: dict[str, Work]
 
     @classmethod
@@ -54,7 +59,10 @@ class Server:
         session: aiohttp.ClientSession,
         key_stores: KeyStores,
     ) -> Server:
-        """Wire the server. It sends nothing and listens nowhere before `works` run. Needs the running event loop."""
+        """Wire the server. It sends nothing and listens nowhere before `works` run. Needs the running event loop.
+
+        Raises OSError if the file of the audit stream cannot be opened.
+        """
         nonces = Nonces(clock=system_clock, entropy=system_entropy)
         certificate = ServingCertificate()
 
@@ -68,12 +76,20 @@ class Server:
 
         def on_credential(credential: EABCredential, deleted: bool) -> None:  # noqa: FBT001 - likewise
             services.record_keeper.notice(credential, deleted)
+            changes.notice(CREDENTIALS, credential, deleted)
 
         def on_profile(profile: CertificateProfile, deleted: bool) -> None:  # noqa: FBT001 - likewise
             services.garbage_collector.notice(profile, deleted)
+            changes.notice(PROFILES, profile, deleted)
 
         informers = Informers(
-            settings, cluster, on_secret=on_secret, on_credential=on_credential, on_profile=on_profile
+            settings,
+            cluster,
+            on_secret=on_secret,
+            on_credential=on_credential,
+            on_profile=on_profile,
+            on_policy=lambda policy, deleted: changes.notice(POLICIES, policy, deleted),
+            on_authority=lambda authority, deleted: changes.notice(AUTHORITIES, authority, deleted),
         )
         replicas = Replicas(
             nonces=nonces,
@@ -88,6 +104,8 @@ class Server:
             settings.external_url,
             http_url=settings.http_url or default_http_url(settings.external_url, settings.http_listen.port),
         )
+        audit = AuditStream(open_stream(settings.audit_log), replica=replica, clock=system_clock)
+        changes = ConfigurationChanges(audit, is_due=lambda: election.leading and informers.synced())
         services = Services.build(
             cluster,
             settings,
@@ -106,6 +124,7 @@ class Server:
                 is_sole_writer=replicas.is_sole_writer,
                 metrics=metrics,
                 key_stores=key_stores,
+                audit=audit,
             ),
         )
         election = LeaderElection(
@@ -115,6 +134,7 @@ class Server:
             identity=replica,
             clock=system_clock,
         )
+        Suspensions(services.state.account_index, audit, is_due=lambda: election.leading)
         readiness = Readiness()
         readiness.require(informers.conditions | services.state.conditions)
         readiness.require({"nonce key": lambda: nonces.ready, "serving certificate": certificate.loaded.is_set})
@@ -142,6 +162,7 @@ class Server:
             services=services,
             metrics=metrics,
             readiness=readiness,
+            audit=audit,
         )
         plain = plain_application(
             crls=services.crls, serving_authority=services.serving_authority, metrics=metrics, readiness=readiness
@@ -155,5 +176,6 @@ class Server:
             metrics=metrics,
             readiness=readiness,
             services=services,
+            audit=audit,
             works=informers.works | services.state.works | works,
         )

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from acme_server.accounts.slots import is_account
+from acme_server.audit.stream import AuditStream
 from acme_server.metrics import Metrics
 from acme_server.settings import ServerSettings
 from acme_server.state.account_keys import AccountKeys
@@ -77,6 +78,7 @@ class State:
         is_sole_writer: Callable[[], bool],
         on_revocation: Callable[[str, str], None],
         on_refused: Callable[[Kind[Any], Verb, Resource | None, ClusterError], None],
+        audit: AuditStream,
     ) -> State:
         """Wire the stores, their indexes and the watches."""
         account_index: Index[ACMEAccount] = Index()
@@ -97,6 +99,7 @@ class State:
             index=account_index,
             is_sole_writer=account_cache_is_current,
             on_refused=partial(on_refused, ACCOUNTS),
+            on_written=audit.on_account,
         )
         write_rate = WriteRate(
             clock=clock,
@@ -115,6 +118,7 @@ class State:
             is_sole_writer=is_sole_writer,
             admit_write=_admission(write_rate),
             on_refused=partial(on_refused, ORDERS),
+            on_written=partial(audit.on_order, accounts.get_cached),
         )
         # Records never change and are not read again, so none is kept in the cache.
         records = Store(
@@ -123,6 +127,7 @@ class State:
             capacity=1,
             index=record_index,
             on_refused=partial(on_refused, REVOCATION_RECORDS),
+            on_written=audit.on_revocation_record,
         )
         revoked = RevocationRecords(record_index, on_revocation=on_revocation, namespace_share=settings.namespace_share)
         namespaces, release = settings.watch_namespaces, (settings.namespace,)

@@ -37,7 +37,7 @@ class ServerSettings(Settings):
     `maximum_orders`, `maximum_accounts` and `maximum_order_bytes`, which is what all orders take, are limits of the
     cluster, before etcd is full. `namespace_share` and `account_share`, from 0 to 1, are what one namespace may use of
     them, and one account of its namespace, each of what the others leave. `connections` limits those of
-    each public port.
+    each public port. `audit_log` is where the audit stream goes: a file, "-" for standard output, or "" for nowhere.
     """
 
     listen: Address = Address("", 8443)
@@ -54,3 +54,4 @@ class ServerSettings(Settings):
     account_share: float = 0.5
     token_directory: Path | None = None
     validation: ValidationSettings = ValidationSettings()
+    audit_log: str = ""

@@ -10,6 +10,7 @@ from acme_server.accounts.client_namespaces import LabelsOf
 from acme_server.accounts.eab_credentials import EABCredentials
 from acme_server.accounts.record_keeper import RecordKeeper
 from acme_server.accounts.service import Accounts
+from acme_server.audit.stream import AuditStream, no_stream
 from acme_server.certificates.crl import CRLs, RevocationCounter
 from acme_server.certificates.renewal_info import Renewals
 from acme_server.certificates.revocation import Revocations
@@ -106,6 +107,7 @@ class Environment:
     entropy: Entropy = system_entropy
     metrics: Metrics = field(default_factory=Metrics)
     key_stores: KeyStores = field(default_factory=KeyStores.build)
+    audit: AuditStream = field(default_factory=no_stream)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +161,7 @@ class Services:
             is_sole_writer=environment.is_sole_writer,
             on_revocation=revocations.increment,
             on_refused=refusals.report,
+            audit=environment.audit,
         )
         accounts, orders = state.accounts, state.orders
 

@@ -37,6 +37,11 @@ def _second(timestamp: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(timestamp))
 
 
+def escape_line_ends(json: str) -> str:
+    """The JSON text without unescaped characters that many programs take for the end of a line."""
+    return json if json.isascii() and "\x7f" not in json else json.translate(_JSON_ESCAPES)
+
+
 class JSONFormatter(logging.Formatter):
     """One JSON object per line: time, level, logger, event, then the fields."""
 
@@ -55,7 +60,7 @@ class JSONFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return self._encode(line).decode().translate(_JSON_ESCAPES)
+        return escape_line_ends(self._encode(line).decode())
 
 
 class TextFormatter(logging.Formatter):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from acme_server.accounts.eab_credentials import Binding, EABCredentials
 from acme_server.accounts.service import Accounts
 from acme_server.accounts.transitions import require_live
+from acme_server.audit.actor import ACTOR
 from acme_server.jose import eab
 from acme_server.model import Caller, KeyHolder
 from acme_server.payloads import NewAccount
@@ -46,4 +49,8 @@ class NewAccounts:
         binding = await self._credentials.binding(holder.profile, key) if key else None
         if binding is None:
             raise eab.not_valid()
+        actor = ACTOR.get()
+        if actor is not None:
+            metadata = binding.credential.metadata
+            ACTOR.set(replace(actor, credential=(metadata.namespace, metadata.name)))
         return binding

@@ -24,6 +24,7 @@ from acme_server.api import (
 from acme_server.api.authentication import MAXIMUM_BODY, Authenticator
 from acme_server.api.context import (
     ACCOUNTS,
+    AUDIT,
     AUTHENTICATOR,
     CRLS,
     METRICS,
@@ -39,6 +40,7 @@ from acme_server.api.context import (
 from acme_server.api.health import READINESS, Readiness
 from acme_server.api.middleware import edge, plain_edge
 from acme_server.api.routing import Route
+from acme_server.audit.stream import AuditStream
 from acme_server.certificates.crl import CRLs
 from acme_server.certificates.serving_authority import ServingAuthority
 from acme_server.metrics import Metrics
@@ -72,6 +74,7 @@ def acme_application(
     services: Services,
     metrics: Metrics,
     readiness: Readiness,
+    audit: AuditStream,
     body_deadline: float = 10.0,
 ) -> web.Application:
     """The ACME server, for clients. `body_deadline` is how many seconds a client may take to send a body."""
@@ -80,6 +83,7 @@ def acme_application(
     application[NONCES] = nonces
     application[METRICS] = metrics
     application[READINESS] = readiness
+    application[AUDIT] = audit
     application[AUTHENTICATOR] = Authenticator(
         profiles=services.profiles,
         accounts=services.accounts,

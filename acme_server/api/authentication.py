@@ -15,6 +15,7 @@ from aiohttp import web
 from acme_server.accounts.service import Accounts
 from acme_server.accounts.transitions import require_live
 from acme_server.api.problems import HTTPRefusal
+from acme_server.audit.actor import ACTOR, Actor
 from acme_server.jose import jws
 from acme_server.jose.decoding import malformed
 from acme_server.jose.jwk import account_key, stored_account_key
@@ -35,6 +36,9 @@ _PARSED_KEYS = 4096
 
 ACCOUNT_NAME = web.RequestKey("account", str)
 """For the log: the account in the `kid` of the request."""
+
+PAYLOAD = web.RequestKey("payload", bytes)
+"""The payload that an account has signed, also where the account may not act."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,7 @@ class Authenticator:
         await self._check_freshness(request, signed)
         key = account_key(signed.jwk)
         jws.verify(signed, key)
+        ACTOR.set(Actor(request.remote, by_key=True))
         return KeyRequest(KeyHolder(profile, key), signed.url, signed.payload)
 
     async def _by_account(
@@ -127,6 +132,8 @@ class Authenticator:
         account = await self._account(profile, key_id)
         request[ACCOUNT_NAME] = account.metadata.name
         account = await self._verify(account, signed)
+        ACTOR.set(Actor(request.remote, account=account))
+        request[PAYLOAD] = signed.payload
         require_live(account)
         return AccountRequest(Caller(profile, account), signed.payload)
 

@@ -9,15 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
 
 from aiohttp import hdrs, web
 
+from acme_server.api import cross_origin, refusals
 from acme_server.api.authentication import ACCOUNT_NAME
-from acme_server.api.context import METRICS, NONCES, URLS
+from acme_server.api.context import AUDIT, METRICS, NONCES, URLS
 from acme_server.api.health import READINESS
 from acme_server.api.problems import HTTPRefusal, answer_refusal, answer_unavailable
 from acme_server.api.responses import link
+from acme_server.audit.actor import ACTOR, Actor
 from acme_server.problems import ProblemType, Refused, Unavailable
 from kms.cluster import errors
 
@@ -32,8 +35,12 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 @web.middleware
 async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer a request to the ACME application, also after an error."""
-    response = await _answer(request, handler)
-    _add_acme_headers(request, response)
+    ACTOR.set(Actor(request.remote))
+    directory = request.app[URLS].directory_of(request.raw_path)
+    asked = cross_origin.preflight(request) if directory is not None else None
+    response = await _answer(request, handler) if asked is None else asked
+    if directory is not None:
+        _add_acme_headers(request, response, directory)
     return response
 
 
@@ -60,6 +67,8 @@ def _answer_error(error: Exception, request: web.Request) -> web.Response:
     match error:
         case Refused():
             _log_refusal(error, request)
+            if AUDIT in request.app:
+                request.app[AUDIT].add(partial(refusals.record, request, error))
             return answer_refusal(error)
         case Unavailable():
             cause = str(error.__cause__) if isinstance(error.__cause__, errors.ClusterError) else None
@@ -96,12 +105,10 @@ def _refusal_of(error: web.HTTPException) -> HTTPRefusal:
     )
 
 
-def _add_acme_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Add the headers of ACME (RFC 8555, 6.5 and 7.1) to answers below a directory."""
+def _add_acme_headers(request: web.Request, response: web.StreamResponse, index: str) -> None:
+    """Add the headers of ACME (RFC 8555, 6.1, 6.5 and 7.1) to answers below the directory `index`."""
+    cross_origin.allow_reading(response)
     headers = response.headers
-    index = request.app[URLS].directory_of(request.raw_path)
-    if index is None:
-        return
     if request.method == hdrs.METH_POST and request.app[NONCES].ready:
         headers["Replay-Nonce"] = request.app[NONCES].issue()
     # Nonces and the resources of accounts must not be cached.

@@ -10,6 +10,7 @@ from acme_server import urls
 from acme_server.api import representations
 from acme_server.api.authentication import AccountRequest
 from acme_server.api.context import ORDERS, URLS
+from acme_server.api.refusals import ASKED, Asked
 from acme_server.api.responses import RETRY_AFTER, answer, require_no_payload
 from acme_server.api.routing import post
 from acme_server.model import Caller
@@ -34,6 +35,7 @@ async def read(request: web.Request, signed: AccountRequest) -> web.Response:
 async def finalize(request: web.Request, signed: AccountRequest) -> web.Response:
     """Issue the certificate of an order."""
     order = await order_of(request, signed.caller)
+    request[ASKED] = Asked(order=order)
     csr = decode(signed.payload, Finalization).request()
     return _answer(request, await request.app[ORDERS].finalize(signed.caller, order, csr))
 

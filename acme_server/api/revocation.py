@@ -7,6 +7,7 @@ from aiohttp import web
 from acme_server import urls
 from acme_server.api.authentication import AccountRequest, KeyRequest
 from acme_server.api.context import REVOCATIONS
+from acme_server.api.refusals import ASKED, Asked
 from acme_server.api.routing import post_by_account_or_key
 from acme_server.payloads import Revocation, decode
 
@@ -15,7 +16,9 @@ async def revoke(request: web.Request, signed: AccountRequest | KeyRequest) -> w
     """Revoke a certificate."""
     wanted = decode(signed.payload, Revocation)
     caller = signed.caller if isinstance(signed, AccountRequest) else signed.holder
-    await request.app[REVOCATIONS].revoke(caller, wanted.der(), wanted.reason)
+    der = wanted.der()
+    request[ASKED] = Asked(certificate=der)
+    await request.app[REVOCATIONS].revoke(caller, der, wanted.reason)
     return web.Response()
 
 

@@ -12,17 +12,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Generic, Literal, TypeVar
 from weakref import WeakValueDictionary
 
+from msgspec.structs import replace
+
 from acme_server.problems import NotFound, Refused, Unavailable
 from acme_server.state.cache import Cache, SharedReads
 from acme_server.state.index import Index
 from kms.cluster import errors
 from kms.cluster.client import Cluster
+from kms.cluster.resource_version import newer
 from kms.cluster.retry import attempts
 from kms.resources.kinds import Kind
 from kms.resources.meta import Key, ObjectMeta, Resource, Unreadable, key_of
@@ -30,6 +34,9 @@ from kms.resources.meta import Key, ObjectMeta, Resource, Unreadable, key_of
 T = TypeVar("T", bound=Resource)
 
 logger = logging.getLogger(__name__)
+
+_IN_DOUBT = 1_000
+"""Writes whose answer was lost that are remembered until the object is seen again."""
 
 
 class Vanished(NotFound):
@@ -43,6 +50,12 @@ OnRefused = Callable[[Verb, Resource | None, errors.ClusterError], None]
 
 def _log_only(_verb: Verb, _resource: Resource | None, error: errors.ClusterError) -> None:
     log_refusal(error)
+
+
+def _is_same(resource: T, other: T) -> bool:
+    """Whether two versions of an object differ in their metadata only."""
+    changed: object = replace(resource, metadata=other.metadata)  # type: ignore[type-var]  # resources are structs
+    return changed == other
 
 
 def identity(resource: T) -> T:
@@ -94,7 +107,8 @@ class Store(Generic[T]):
     object that the API server returns. `index` learns of every version of every object, written here or seen in the
     watch. `is_sole_writer` says whether no other replica can have written in the last minute: only then does the cache
     hold the latest version. `admit_write` is called with each object before it is written; it may raise Unavailable.
-    `on_refused` is called with each refusal of the API server that a person has to lift.
+    `on_refused` is called with each refusal of the API server that a person has to lift. `on_written` is called once
+    for each write that this replica makes, with the object before (None: it is new) and after it.
     """
 
     def __init__(
@@ -110,6 +124,7 @@ class Store(Generic[T]):
         is_sole_writer: Callable[[], bool] = lambda: True,
         admit_write: Callable[[T], None] = lambda _resource: None,
         on_refused: OnRefused = _log_only,
+        on_written: Callable[[T | None, T], None] = lambda _before, _after: None,
         retry: Callable[[], AsyncIterator[int]] = attempts,
     ) -> None:
         self._cluster = cluster
@@ -120,7 +135,9 @@ class Store(Generic[T]):
         self.is_sole_writer = is_sole_writer
         self._admit_write = admit_write
         self._on_refused = on_refused
+        self._on_written = on_written
         self._retry = retry
+        self._in_doubt: OrderedDict[Key, tuple[T, T]] = OrderedDict()
         self._reads: SharedReads[T | None] = SharedReads(self._read)
         # In this process one writer at a time changes an object: transitions queue up here instead of conflicting.
         self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
@@ -180,6 +197,7 @@ class Store(Generic[T]):
                 raise Unavailable("The namespace of the profile is gone.", 30) from error
             except errors.Conflict as error:  # several objects at once count against one ResourceQuota
                 raise Unavailable("The Kubernetes API is busy.") from error
+        self._on_written(None, created)
         return self._take(created)
 
     async def remove(self, metadata: ObjectMeta) -> bool:
@@ -224,24 +242,43 @@ class Store(Generic[T]):
                 if wanted == current:
                     return current
                 try:
-                    return await self._replace_status(wanted)
+                    return await self._replace_status(current, wanted)
                 except errors.Conflict as error:
                     lost = error
                     current, live = await self._read_same(resource), True
         raise Unavailable("Too many changes to the same object at once.") from lost
 
-    async def _replace_status(self, wanted: T) -> T:
+    async def _replace_status(self, current: T, wanted: T) -> T:
         self._admit_write(wanted)
+        key = key_of(wanted)
         try:
             with self._answering("update", wanted):
-                return self._take(await self._cluster.replace_status(self._kind, wanted))
+                written = await self._cluster.replace_status(self._kind, wanted)
         except errors.NotFound:
-            self._cache.drop(key_of(wanted))
+            self._cache.drop(key)
             raise Vanished from None
+        except errors.Conflict:
+            self._cache.drop(key)
+            raise
         except BaseException:
             # An interrupted write may have happened: only a read can tell.
-            self._cache.drop(key_of(wanted))
+            self._cache.drop(key)
+            self._in_doubt[key] = current, wanted
+            while len(self._in_doubt) > _IN_DOUBT:
+                self._in_doubt.popitem(last=False)
             raise
+        self._on_written(current, wanted)
+        return self._take(written)
+
+    def _settle(self, resource: T) -> None:
+        """Find out whether a write of ours happened whose answer was lost, from a version of the object."""
+        key = key_of(resource)
+        before, wanted = self._in_doubt[key]
+        if not newer(resource.metadata.resource_version, before.metadata.resource_version):
+            return
+        del self._in_doubt[key]
+        if _is_same(resource, wanted):
+            self._on_written(before, wanted)
 
     async def _read_same(self, resource: T) -> T:
         """A live read of the object. Raises Vanished if it is gone or another object has taken its name."""
@@ -263,13 +300,18 @@ class Store(Generic[T]):
 
     def _take(self, resource: T) -> T:
         """Cache and index an object that the API server has returned. Returns its newest known version."""
-        newest = self._cache.put(self._normalise(resource))
+        normalised = self._normalise(resource)
+        if key_of(resource) in self._in_doubt:
+            self._settle(normalised)
+        newest = self._cache.put(normalised)
         self._index.update(newest, False)
         return newest
 
     def apply_event(self, resource: T, deleted: bool) -> None:  # noqa: FBT001 - the signature of watch callbacks
         """Take in an event of the watch: it updates cached objects and adds none to the cache."""
         key = key_of(resource)
+        if key in self._in_doubt:
+            self._settle(self._normalise(resource))
         if deleted:
             self._cache.remove(key, resource.metadata.resource_version)
         elif key in self._cache:

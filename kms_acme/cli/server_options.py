@@ -132,6 +132,13 @@ def server_options(command: Command, *, host: str = "") -> Command:
                 " --maximum-connections-per-address does not apply to it.",
             ),
             option(
+                "--audit-log",
+                default="",
+                metavar="-|PATH",
+                help="Write the audit stream, one JSON line for each decision, to standard output (-) or to a file,"
+                " which is opened again after it was renamed. Default: no audit stream.",
+            ),
+            option(
                 "--peer-service",
                 help="Service whose EndpointSlices list the other replicas. Default: the server is the only replica.",
             ),
@@ -185,6 +192,7 @@ def server_settings(values: Mapping[str, Any]) -> ServerSettings:
         namespace_share=values["namespace_share"] / 100,
         account_share=values["account_share"] / 100,
         token_directory=token_directory,
+        audit_log=values["audit_log"],
         validation=ValidationSettings(
             resolvers=values["dns_servers"],
             http01_port=values["http01_port"],

@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from acme_server.accounts.eab_credentials import UID_INDEX, Binding, by_uid
+from acme_server.audit.stream import AuditStream, no_stream
 from acme_server.certificates.deleted_authorities import OWNER_INDEX, by_owner
 from acme_server.jose.jwk import AccountKey, Verifier
 from acme_server.metrics import Metrics
@@ -201,6 +202,7 @@ class World:
     records: ScriptedCAA = field(default_factory=ScriptedCAA)
     metrics: Metrics = field(default_factory=Metrics)
     key_stores: KeyStores = field(default_factory=KeyStores.build)
+    audit: AuditStream = field(default_factory=no_stream)
     profiles: Informed[CertificateProfile] = field(init=False)
     policies: Informed[CertificatePolicy] = field(init=False)
     authorities: Informed[CertificateAuthority] = field(init=False)
@@ -262,6 +264,7 @@ class World:
                 clock=self.clock,
                 metrics=self.metrics,
                 key_stores=self.key_stores,
+                audit=self.audit,
             ),
             orders_page=self.orders_page,
         )

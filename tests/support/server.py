@@ -177,6 +177,7 @@ async def running_replica(world: World, nonces: Nonces, *, body_deadline: float 
         services=world.services,
         metrics=metrics,
         readiness=readiness,
+        audit=world.audit,
         body_deadline=body_deadline,
     )
     async with TestClient(TestServer(application)) as http:

@@ -35,6 +35,9 @@ args:
   {{- end }}
   - --namespace-share={{ .Values.server.namespaceShare | int }}
   - --account-share={{ .Values.server.accountShare | int }}
+  {{- with .Values.logging.audit }}
+  - --audit-log={{ . }}
+  {{- end }}
   - --peer-service={{ include "kms-acme.fullname" . }}-peers
   - --token-directory=/var/run/secrets/kms-acme/server
   {{- if include "kms-acme.suppliesTLS" . }}
