@@ -1,4 +1,4 @@
-"""`status.observedGeneration` never claims what was not done: Argo CD, Flux and kstatus believe Ready once it agrees."""
+"""`status.observedGeneration` never claims what was not done: Argo CD and Flux believe Ready once it agrees."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, PROFILES, Kind
-from kms.resources.meta import Condition, condition
+from kms.resources.meta import condition
 from kms_operator.plan import carried_out
 from kms_operator.reconcilers import certificate_authority, certificate_profile
 from tests.support.operated import (
@@ -36,28 +36,30 @@ def put(running: World, kind: Kind[Any], changed: Any) -> int:
     return int(stored.metadata.generation)
 
 
-def seen(running: World, kind: Kind[Any], name: str, type_: str) -> tuple[int | None, str | None, int | None]:
+def seen(running: World, kind: Kind[Any], name: str, type_: str) -> tuple[int | None, str, int | None]:
     """The observed generation of the status, and status and observed generation of a condition."""
-    status: Any = running.api.read(kind, "pki", name).status  # type: ignore[union-attr]
-    found: Condition | None = condition(status.conditions, type_)
-    return status.observed_generation, found and found.status, found and found.observed_generation
+    stored: Any = running.api.read(kind, "pki", name)
+    found = condition(stored.status.conditions, type_)
+    assert found is not None
+    return stored.status.observed_generation, found.status, found.observed_generation
 
 
 @pytest.mark.parametrize(
-    ("kind", "changed", "verb", "plural", "part"),
+    ("kind", "changed", "refused", "part"),
     [
-        (PROFILES, profile(acme=ISSUERS), "patch", "issuers", "CertManagerIssuer"),
-        (AUTHORITIES, authority(trust=TRUST), "patch", "configmaps", "TrustPublished"),
-        (CREDENTIALS, credential(spec={"secretName": "other"}), "create", "secrets", "Ready"),
+        (PROFILES, profile(acme=ISSUERS), ("patch", "issuers"), "CertManagerIssuer"),
+        (AUTHORITIES, authority(trust=TRUST), ("patch", "configmaps"), "TrustPublished"),
+        (CREDENTIALS, credential(spec={"secretName": "other"}), ("create", "secrets"), "Ready"),
     ],
 )
 async def test_a_spec_of_which_a_part_is_refused_is_not_observed_until_it_is_done(
-    running: World, kind: Kind[Any], changed: Any, verb: str, plural: str, part: str
+    running: World, kind: Kind[Any], changed: Any, refused: tuple[str, str], part: str
 ) -> None:
     running.serve_optional_kinds()
     name = changed.metadata.name
-    before = running.api.read(kind, "pki", name).status.observed_generation
-    running.api.fail_next(verb, plural, 403, times=10**6)
+    stored: Any = running.api.read(kind, "pki", name)
+    before = stored.status.observed_generation
+    running.api.fail_next(*refused, 403, times=10**6)
     generation = put(running, kind, changed)
     await running.reconcile()
     await running.reconcile_all()
