@@ -14,9 +14,17 @@ import msgspec
 
 from kms.cluster.auth import Connection
 from kms.cluster.codec import Listing, Page, WatchEvent, decode, decode_event, decode_items, decode_page, encode
-from kms.cluster.errors import Undecodable
+from kms.cluster.errors import NotFound, Undecodable, Unserved
 from kms.cluster.metrics import APIMetrics
-from kms.cluster.requests import EventFields, api_request, event_about, identity, resource_path, token_request
+from kms.cluster.requests import (
+    EventFields,
+    api_request,
+    discovery_request,
+    event_about,
+    identity,
+    resource_path,
+    token_request,
+)
 from kms.cluster.retry import Timing
 from kms.cluster.service_account_token import Token
 from kms.cluster.transport import (
@@ -54,6 +62,32 @@ class _TokenRequest(msgspec.Struct, frozen=True):
 
 
 _token_request = msgspec.json.Decoder(_TokenRequest)
+
+
+class _Version(msgspec.Struct, frozen=True):
+    version: str
+
+
+class _Group(msgspec.Struct, frozen=True, rename="camel"):
+    """metav1.APIGroup."""
+
+    preferred_version: _Version
+
+
+class _Resource(msgspec.Struct, frozen=True):
+    name: str
+    kind: str
+    namespaced: bool = False
+
+
+class _Resources(msgspec.Struct, frozen=True):
+    """metav1.APIResourceList."""
+
+    resources: tuple[_Resource, ...] = ()
+
+
+_group = msgspec.json.Decoder(_Group)
+_resources = msgspec.json.Decoder(_Resources)
 
 
 class Cluster:
@@ -105,6 +139,24 @@ class Cluster:
         """The object as it is now: a quorum read, never from a stale cache. Raises NotFound."""
         body = await self._transport.send(api_request("get", kind, resource_path(kind, namespace, name)))
         return await _in_thread_if_long(partial(decode, kind), body)
+
+    async def discover(self, group: str, kind: str, model: type[T]) -> Kind[T] | None:
+        """The kind of that name in the version of the group that the API server prefers; None if it serves none.
+
+        Its objects decode to `model`. Raises Forbidden where a caller may not ask what is served.
+        """
+        try:
+            versions = _group.decode(await self._transport.send(discovery_request(group)))
+            version = versions.preferred_version.version
+            served = _resources.decode(await self._transport.send(discovery_request(group, version)))
+        except (NotFound, Unserved):
+            return None
+        except msgspec.DecodeError:
+            raise Undecodable(f"the answer does not tell which kinds {group} has") from None
+        for each in served.resources:
+            if each.kind == kind and "/" not in each.name:
+                return Kind(group, version, kind, each.name, model, each.namespaced)
+        return None
 
     async def list(
         self,

@@ -82,6 +82,12 @@ def token_request(namespace: str, service_account: str) -> Request:
     return Request("create", "serviceaccounts/token", path, msgspec.json.encode(body))
 
 
+def discovery_request(group: str, version: str = "") -> Request:
+    """Ask which versions a group has, or which kinds a version of it has. Raises Invalid for what is no name."""
+    path = "/".join(["/apis", *map(_segment, filter(None, (group, version)))])
+    return Request("get", "apigroups", path)
+
+
 def event_about(kind: Kind[T], regarding: Resource, **fields: Unpack[EventFields]) -> Request:
     """Create an Event about `regarding` (events.k8s.io/v1)."""
     metadata = regarding.metadata

@@ -1,4 +1,4 @@
-"""cert-manager's ClusterIssuer and Issuer (cert-manager.io/v1)."""
+"""cert-manager's ClusterIssuer and Issuer (cert-manager.io/v1), and issuers of other groups."""
 
 from __future__ import annotations
 
@@ -17,3 +17,11 @@ class Issuer(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Raise ValueError for a spec that is nested too deeply."""
         check_depth(self.spec)
+
+
+class ObservedIssuer(Struct, frozen=True, kw_only=True):
+    """An issuer of any group that a CertificateRequest may name, as it is read once: another program defines it."""
+
+    metadata: ObjectMeta
+    spec: FreeForm = {}  # noqa: RUF012 - msgspec copies an empty default
+    status: FreeForm = {}  # noqa: RUF012 - likewise

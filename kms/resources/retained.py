@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from kms.resources.authorities import CertificateAuthority
+from kms.resources.authorities import AuthoritySpec, CertificateAuthority
 from kms.resources.certmanager import Issuer
 from kms.resources.core import ConfigMap, EndpointSlice, Namespace, Secret
 from kms.resources.credentials import EABCredential, NameRules
@@ -39,6 +39,8 @@ CREDENTIAL_LIMIT_REACHED = "CredentialLimitReached"
 PROFILE_LIMIT_REACHED = "ProfileLimitReached"
 SECRET_LIMIT_REACHED = "SecretLimitReached"  # noqa: S105 - a reason
 """Reasons of Ready False beyond a limit."""
+NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed"
+"""The reason of Ready False of an external CA in a namespace that may have none."""
 SOLVERS_TOO_LARGE: tuple[dict[str, Any], ...] = ({"tooLarge": {}},)
 """What is kept instead of solvers that are too large: they have no schema, so the API server does not limit them."""
 FREE_FORM_OCTETS = 65_536
@@ -82,7 +84,7 @@ def _reduced(resource: Any) -> Any:
         case CertificateProfile():
             return replace(resource, spec=_reduced_profile(resource.spec))
         case CertificateAuthority():
-            return replace(resource, spec=replace(resource.spec, cross_certificates=()))
+            return replace(resource, spec=_reduced_authority(resource.spec))
         case EABCredential() if resource.spec.names is not None:
             return replace(resource, spec=replace(resource.spec, names=_NO_NAMES))
     return resource
@@ -92,7 +94,8 @@ def is_reduced(resource: CertificateAuthority | CertificatePolicy | CertificateP
     """Whether the operator has found that this version of the resource is not in force.
 
     For a CertificatePolicy: no profile uses it. For the others: they are beyond a limit, or, for an EABCredential, have
-    neither key nor accounts. The rest of its spec then counts for nothing.
+    neither key nor accounts, or, for a CertificateAuthority, may not be external. The rest of its spec then counts for
+    nothing.
     """
     status = resource.status
     if status.observed_generation != resource.metadata.generation:
@@ -106,7 +109,7 @@ def is_reduced(resource: CertificateAuthority | CertificatePolicy | CertificateP
         return False
     if isinstance(resource, EABCredential):
         return resource.status.key_id is None and not resource.status.accounts
-    return ready.reason in {PROFILE_LIMIT_REACHED, SECRET_LIMIT_REACHED}
+    return ready.reason in {PROFILE_LIMIT_REACHED, SECRET_LIMIT_REACHED, NAMESPACE_NOT_ALLOWED}
 
 
 def _pruned(object_: Resource, release: str) -> ObjectMeta:
@@ -132,6 +135,14 @@ def _is_prunable(object_: Resource) -> bool:
     return not isinstance(object_, Namespace | EndpointSlice) and bool(
         metadata.labels or metadata.annotations or metadata.owner_references
     )
+
+
+def _reduced_authority(spec: AuthoritySpec) -> AuthoritySpec:
+    external = spec.external
+    if external is not None:
+        vault = replace(external.vault, ca_bundle=None) if external.vault is not None else None
+        external = replace(external, trust_anchors=(), vault=vault)
+    return replace(spec, cross_certificates=(), external=external)
 
 
 def _reduced_profile(spec: ProfileSpec) -> ProfileSpec:

@@ -44,6 +44,12 @@ def operator_options(command: Command) -> Command:
                 " ownershipValidation Skipped. Repeatable; * stands for all namespaces. The release namespace is always"
                 " included.",
             ),
+            option(
+                "--external-authorities-from",
+                multiple=True,
+                help="Namespace whose CertificateAuthorities may be external (spec.external): its members make the"
+                " server ask other programs for certificates. Repeatable. The release namespace is always included.",
+            ),
             maximum(
                 "--maximum-profiles-per-namespace",
                 default=100,
@@ -92,6 +98,7 @@ def operator_settings(values: Mapping[str, Any]) -> OperatorSettings:
         cluster_issuers_from=values["cluster_issuers_from"],
         trust_from=values["trust_from"],
         open_profiles_from=values["open_profiles_from"],
+        external_authorities_from=values["external_authorities_from"],
         maximum_profiles_per_namespace=values["maximum_profiles_per_namespace"],
         maximum_secrets=values["maximum_secrets"],
         maximum_secrets_per_namespace=values["maximum_secrets_per_namespace"],

@@ -7,22 +7,27 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from kms.clock import Clock, Entropy
 from kms.cluster.client import Cluster
 from kms.cluster.codec import Listing
 from kms.cluster.errors import AlreadyExists, ClusterError, Conflict, NotFound, Unavailable, Undecodable
+from kms.resources.authorities import CertificateAuthority
 from kms.resources.deletions import Deletions
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, NAMESPACES, POLICIES, PROFILES, SECRETS, Kind
 from kms.resources.meta import Key, Resource, Unreadable, key_of
+from kms.resources.orders import AuthorityType
 from kms_operator.apply import Applied, PlanApplier, WritesRefused, denial_of
 from kms_operator.cache import Cache
 from kms_operator.indexes import Unavailability
 from kms_operator.kinds import OPTIONAL_KINDS, RECONCILED_KINDS, TRUST_KINDS
 from kms_operator.metrics import Metrics
 from kms_operator.objects import is_managed
+from kms_operator.observation import MINUTE, Look
+from kms_operator.observer import Observer
 from kms_operator.plan import Plan
 from kms_operator.queue import WorkQueue
 from kms_operator.reconcilers import (
@@ -86,6 +91,7 @@ class Controller:
     adjusted meanwhile. `requeue_margin_seconds` is added to the moment at which it is due, so that every clock has
     passed it. A condition says that something is unavailable after `patience` failures in a row. A resource for which
     objects are written more than `maximum_writing` times in a row, as another program changes them, is delayed.
+    `looks` are how to look at the issuers of external CAs, by type of the CA; it does so `look_every`.
     """
 
     def __init__(
@@ -103,6 +109,8 @@ class Controller:
         patience: int = 2,
         maximum_writing: int = 5,
         queue: WorkQueue[ReconcileRequest] | None = None,
+        looks: Mapping[AuthorityType, Look] = MappingProxyType({}),
+        look_every: timedelta = MINUTE,
     ) -> None:
         self.cache = Cache(release=settings.namespace)
         self.queue = queue if queue is not None else WorkQueue(group=namespace_of)
@@ -122,6 +130,7 @@ class Controller:
         self._maximum_writing = maximum_writing
         self._writing: dict[ReconcileRequest, int] = {}
         self._reported: dict[ReconcileRequest, tuple[str, str]] = {}
+        self._observer = Observer(looks, clock=clock, on_observed=self._handle_observation, every=look_every)
         self._applier = PlanApplier(cluster, self.handle_upsert, self.handle_delete, clock, instance)
         metrics.follow_queue(lambda: len(self.queue))
 
@@ -190,6 +199,7 @@ class Controller:
     async def run(self) -> None:
         """Reconcile until cancelled. Several workers wait for API calls at the same time."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._observer.run())
             for _ in range(self._workers):
                 group.create_task(self._work())
 
@@ -274,10 +284,13 @@ class Controller:
         persistent = self.queue.failures(request) >= self._patience
         live, failures = await self._read_live(reconciler.reads(subject, snapshot), persistent=persistent)
         denials = {key: denial_of(error) for key, error in failures.items()}
-        snapshot = Snapshot(self._settings, self.cache, live, self._deletions, denials)
+        observations = self._observer.observations
+        snapshot = Snapshot(self._settings, self.cache, live, self._deletions, denials, observations)
         plan = reconciler.plan(subject, snapshot, now=self._clock(), entropy=self._entropy)
         if plan.check_optional_kinds:
             self.optional_kinds_wanted.set()
+        if plan.look and isinstance(resource, CertificateAuthority):
+            self._observer.add(resource)
         try:
             with self.cache.announced(_new_secrets(plan)):
                 applied = await self._applier.apply(plan, kind=kind, resource=resource, persistent=persistent)
@@ -371,11 +384,16 @@ class Controller:
         self._enqueue_affected(kind, deleted)
         for each in find_waiting(deleted, self.cache):
             self.queue.add(each)
+        if kind is AUTHORITIES:
+            self._observer.forget(deleted.metadata.uid)
         if kind in {AUTHORITIES, CREDENTIALS, PROFILES}:
             self.queue.add(orphans_request_for(deleted))
             for request in find_left(kind, deleted, self.cache, release=self._settings.namespace):
                 self._deletions.note((kind.plural, key_of(deleted)), self._clock())
                 self.queue.add(request)
+
+    def _handle_observation(self, authority: Key) -> None:
+        self.queue.add(ReconcileRequest(AUTHORITIES.plural, *authority), held=False)
 
     def _enqueue_affected(self, kind: Kind[Any], changed: Resource | Unreadable, *, held: bool = True) -> None:
         for request, delay in find_affected(kind, changed, self.cache, release=self._settings.namespace):

@@ -25,7 +25,14 @@ from kms.resources.retained import (
     SECRET_LIMIT_REACHED,
     is_reduced,
 )
-from kms.resources.secret_names import COMPONENT, OWNER_UID, SIGNING_KEY, VERIFICATION_KEY, signing_key_name
+from kms.resources.secret_names import (
+    COMPONENT,
+    ISSUER_CREDENTIALS,
+    OWNER_UID,
+    SIGNING_KEY,
+    VERIFICATION_KEY,
+    signing_key_name,
+)
 from kms.resources.secret_names import OWNER as OWNER_ANNOTATION
 from kms_operator.kinds import OPTIONAL_KINDS, RECONCILED_KINDS, WATCHED_KINDS
 
@@ -126,7 +133,7 @@ def _holder(credential: EABCredential) -> Iterable[tuple[Key, str]]:
 
 def owner_namespace(secret: Secret) -> str | None:
     """The namespace of the resource to which an internal Secret belongs; None if it belongs to none."""
-    if secret.metadata.labels.get(COMPONENT) not in {SIGNING_KEY, VERIFICATION_KEY}:
+    if secret.metadata.labels.get(COMPONENT) not in {SIGNING_KEY, VERIFICATION_KEY, ISSUER_CREDENTIALS}:
         return None
     _, _, owner = secret.metadata.annotations.get(OWNER_ANNOTATION, "").partition(" ")
     return owner.partition("/")[0] or None

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from kms.clock import system_clock, system_entropy
 from kms.cluster.client import Cluster
@@ -23,6 +24,7 @@ from kms_operator.controller import Controller
 from kms_operator.health import application, serving
 from kms_operator.kopf_watch import Login, login
 from kms_operator.list_watch import ListWatch
+from kms_operator.looks import looks_of
 from kms_operator.metrics import Metrics
 from kms_operator.server_token import renewing_server_token
 from kms_operator.settings import Intervals, OperatorSettings
@@ -134,6 +136,8 @@ class ElectedOperator:
             entropy=system_entropy,
             instance=socket.gethostname(),
             max_requeue_seconds=self._intervals.longest_requeue,
+            looks=looks_of(self._settings, self._cluster),
+            look_every=timedelta(seconds=self._intervals.look),
         )
         self._list_watch = ListWatch(
             self._settings,

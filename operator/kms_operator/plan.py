@@ -113,6 +113,8 @@ class Plan:
     status is not written then."""
     check_optional_kinds: bool = False
     """Whether to check at once if optional kinds have become available."""
+    look: bool = False
+    """Whether to look at the issuer of the resource, an external CA (`kms_operator.observer`)."""
 
 
 def ready(reason: str, message: str) -> ConditionUpdate:

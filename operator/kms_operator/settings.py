@@ -24,13 +24,14 @@ class Intervals:
 
     `optional` lie between two lists of the optional kinds, `optional_present` while the operator has objects of them,
     `optional_missing` while one is missing that a resource asks for. `longest_requeue` limits the time until a resource
-    is reconciled that is due later.
+    is reconciled that is due later. `look` lie between two looks at the issuer of an external CA.
     """
 
     optional: float = 60.0
     optional_present: float = 8.0
     optional_missing: float = 10.0
     longest_requeue: float = 3600.0
+    look: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class OperatorSettings(Settings):
     `cert_manager_namespace` is where cert-manager reads the Secrets of ClusterIssuers; profiles of
     `cluster_issuers_from`, and of the release namespace, may have issuers in other namespaces.
     Roots of CAs of `trust_from`, and of the release namespace, may be published in other namespaces.
+    CAs of `external_authorities_from`, and of the release namespace, may be external.
     Profiles of `open_profiles_from`, and of the release namespace, may be open: without required external account
     binding, or without validation of ownership. `*` stands for all namespaces.
     A namespace may have `maximum_profiles_per_namespace` profiles that work.
@@ -60,6 +62,7 @@ class OperatorSettings(Settings):
     cluster_issuers_from: tuple[str, ...] = ()
     trust_from: tuple[str, ...] = ()
     open_profiles_from: tuple[str, ...] = ()
+    external_authorities_from: tuple[str, ...] = ()
     maximum_profiles_per_namespace: int = 100
     maximum_secrets: int = 5_000
     maximum_secrets_per_namespace: int = 1_000
@@ -85,6 +88,10 @@ class OperatorSettings(Settings):
     def allows_open_profiles(self, namespace: str) -> bool:
         """Whether profiles of that namespace may be open."""
         return namespace == self.namespace or not {namespace, "*"}.isdisjoint(self.open_profiles_from)
+
+    def allows_external_authorities(self, namespace: str) -> bool:
+        """Whether CAs of that namespace may be external."""
+        return namespace == self.namespace or namespace in self.external_authorities_from
 
     def publishes_beyond(self, namespace: str) -> bool:
         """Whether roots of CAs of that namespace may be published in other namespaces."""

@@ -14,6 +14,7 @@ from kms.resources.meta import Key, LocalRef, Resource, Unreadable, key_of
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import CertificateProfile
 from kms_operator.indexes import INDEXES, OWNER, ObjectIndex, Unavailability
+from kms_operator.observation import Observed
 from kms_operator.plan import Denial
 from kms_operator.settings import OperatorSettings
 
@@ -53,6 +54,8 @@ class Snapshot:
     """Of objects whose predecessors of the same name left something, by (plural, key)."""
     denials: Mapping[tuple[str, Key], Denial] = field(default_factory=dict)
     """Why optional objects could not be read."""
+    observations: Mapping[str, Observed] = field(default_factory=dict)
+    """The latest looks at the issuers of external CAs, by UID of the CA."""
 
     def denial(self, kind: Kind[Any], key: Key) -> Denial | None:
         """Return why an optional object could not be read; None if it was read or is cached."""

@@ -24,6 +24,7 @@ from kms.resources.secret_names import COMPONENT, MANAGED_BY, SERVING_AUTHORITY
 from kms_operator.cache import Cache
 from kms_operator.indexes import AccountSummary, Unavailability
 from kms_operator.kinds import OPTIONAL_KINDS, WATCHED_KINDS
+from kms_operator.observation import Observed
 from kms_operator.plan import Manifest, Plan
 from kms_operator.settings import OperatorSettings
 from kms_operator.snapshot import Snapshot
@@ -77,12 +78,15 @@ def authority(
     *,
     internal: Mapping[str, Any] | None = None,
     imported: str | None = None,
+    external: Mapping[str, Any] | None = None,
     trust: Mapping[str, Any] | None = None,
     status: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> CertificateAuthority:
     if imported is not None:
         spec: dict[str, Any] = {"imported": {"secretRef": {"name": imported}}}
+    elif external is not None:
+        spec = {"external": external}
     else:
         key = {"algorithm": "ECDSA", "size": 256}
         spec = {"internal": {"subject": {"commonName": f"Test {name}"}, "privateKey": key, **(internal or {})}}
@@ -204,6 +208,7 @@ def snapshot_of(
     served: Mapping[str, Kind[Any]] | None = None,
     absent: Iterable[tuple[str, tuple[str, str]]] = (),
     unreadable: Iterable[tuple[Kind[Any], Unreadable]] = (),
+    observations: Mapping[str, Observed] | None = None,
 ) -> Snapshot:
     """A snapshot with these resources; `absent` are known not to exist, and `unreadable` do not fit their models."""
     cache = cache_of(*resources, accounts=accounts)
@@ -211,7 +216,7 @@ def snapshot_of(
     cache.served.update(served or {})
     for kind, each in unreadable:
         cache.put_unreadable(kind, each)
-    return Snapshot(settings, cache, dict.fromkeys(absent))
+    return Snapshot(settings, cache, dict.fromkeys(absent), observations=observations or {})
 
 
 def unread(one: Resource, field: str = "spec.expiresAt") -> Unreadable:

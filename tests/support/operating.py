@@ -80,7 +80,8 @@ def start_operator(cluster: Cluster, log: Path, *, hurried: bool = False, **sett
         "metrics_listen": Address("127.0.0.1", free_port()),
         "kubeconfig": str(cluster.kubeconfig_for("kms-acme-operator", RELEASE)),
     }
-    intervals = Intervals(optional=2.0, optional_missing=2.0, longest_requeue=2.0) if hurried else Intervals()
+    hurry = Intervals(optional=2.0, optional_missing=2.0, longest_requeue=2.0, look=1.0)
+    intervals = hurry if hurried else Intervals()
     return OperatorProcess(OperatorSettings(**{**usual, **settings}), intervals, log)
 
 

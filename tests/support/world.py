@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any
 
 from kms.clock import Entropy
@@ -11,9 +12,11 @@ from kms.resources.core import Secret
 from kms.resources.credentials import EABCredential
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, NAMESPACES, POLICIES, PROFILES, SECRETS, Kind
 from kms.resources.meta import condition
+from kms.resources.orders import AuthorityType
 from kms_operator.controller import Controller
 from kms_operator.kinds import OPTIONAL_KINDS
 from kms_operator.metrics import Metrics
+from kms_operator.observation import Look
 from kms_operator.queue import WorkQueue
 from kms_operator.settings import OperatorSettings
 from kms_operator.triggers import ReconcileRequest
@@ -94,7 +97,10 @@ class World:
 
 @asynccontextmanager
 async def world(
-    settings: OperatorSettings = SETTINGS, *, queue: WorkQueue[ReconcileRequest] | None = None
+    settings: OperatorSettings = SETTINGS,
+    *,
+    queue: WorkQueue[ReconcileRequest] | None = None,
+    looks: Mapping[AuthorityType, Look] = MappingProxyType({}),
 ) -> AsyncIterator[World]:
     async with running_api() as api:
         for kind, each in (
@@ -116,6 +122,7 @@ async def world(
             entropy=lambda count: one.entropy(count),  # noqa: PLW0108 - `one` is made later, and may be given another
             instance="test",
             queue=queue,
+            looks=looks,
         )
         one = World(api, controller, metrics)
         yield one

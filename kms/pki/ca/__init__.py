@@ -24,3 +24,5 @@ from kms.pki.ca.roots import former_roots as former_roots
 from kms.pki.ca.roots import root_pem as root_pem
 from kms.pki.ca.serving import serving_authority as serving_authority
 from kms.pki.ca.serving import serving_certificate as serving_certificate
+from kms.pki.ca.trust_anchors import TrustAnchors as TrustAnchors
+from kms.pki.ca.trust_anchors import check_trust_anchors as check_trust_anchors

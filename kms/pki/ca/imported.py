@@ -113,7 +113,7 @@ def _check_key(certificates: Sequence[x509.Certificate], key: PrivateKey) -> Non
 
 def check_is_authority(certificate: x509.Certificate) -> None:
     """Raise InvalidAuthority (NotACertificateAuthority) unless the certificate lets its key sign others."""
-    missing = next(_missing_rights(certificate), None)
+    missing = next(missing_rights(certificate), None)
     if missing:
         raise InvalidAuthority(
             "NotACertificateAuthority",
@@ -121,7 +121,8 @@ def check_is_authority(certificate: x509.Certificate) -> None:
         )
 
 
-def _missing_rights(certificate: x509.Certificate) -> Iterator[str]:
+def missing_rights(certificate: x509.Certificate) -> Iterator[str]:
+    """Why the key of the certificate must not sign others, each as a clause."""
     constraints = find_extension(certificate, x509.BasicConstraints)
     if constraints is None:
         version = " (it is of version 1)" if certificate.version is x509.Version.v1 else ""

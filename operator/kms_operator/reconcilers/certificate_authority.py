@@ -51,7 +51,7 @@ from kms.resources.kept import (
     parse_former_keys,
 )
 from kms.resources.kinds import AUTHORITIES, SECRETS
-from kms.resources.meta import condition, is_true
+from kms.resources.meta import is_true
 from kms.resources.retained import SECRET_LIMIT_REACHED
 from kms.resources.secret_names import SIGNING_KEY, TLS_CERTIFICATE, TLS_PRIVATE_KEY, signing_key_name
 from kms_operator.objects import internal_secret, secret_changes, signer_in
@@ -70,9 +70,11 @@ from kms_operator.plan import (
     ready,
     transition_events,
 )
+from kms_operator.reconcilers import external_authority
 from kms_operator.reconcilers.authority_limits import warnings_about_authority
 from kms_operator.reconcilers.earlier_authorities import describe_another, former_keys
 from kms_operator.reconcilers.internal_authority import RENEWED, ActiveAuthority, has_kept_key, issue_internal
+from kms_operator.reconcilers.issuer_change import is_published
 from kms_operator.reconcilers.kept_keys import longest_certificate, longest_duration, predecessors
 from kms_operator.reconcilers.rules_without_effect import warnings
 from kms_operator.reconcilers.served_profiles import proven_former_roots, root_digest, served_profiles
@@ -94,6 +96,9 @@ RECONCILED = "Reconciled"
 
 def reads(authority: CertificateAuthority, snapshot: Snapshot) -> Iterator[Read]:
     """The Secret with the key, and the Secret that a user imports; nothing for a CA that gets no Secret anyway."""
+    if authority.spec.external is not None:
+        yield from external_authority.reads(authority, snapshot)
+        return
     if _limit_reached(authority, snapshot) and not predecessors(authority, AUTHORITIES, SIGNING_KEY, snapshot):
         return
     yield Read(SECRETS, snapshot.settings.namespace, signing_key_name(authority.metadata.uid))
@@ -103,6 +108,8 @@ def reads(authority: CertificateAuthority, snapshot: Snapshot) -> Iterator[Read]
 
 def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Plan:
     """Issue the CA, renew it, or state why it cannot sign."""
+    if authority.spec.external is not None:
+        return external_authority.plan(authority, authority.spec.external, snapshot, now=now)
     generation, old = authority.metadata.generation, authority.status.conditions
     try:
         if (message := _limit_reached(authority, snapshot)) and not has_kept_key(authority, snapshot, now=now):
@@ -123,7 +130,7 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
     update = ready(active.reason, f"{can_sign}; {another}" if another else can_sign)
     alternates, aside = _alternates(authority, active.signer, now=now)
     updates = (update, *aside, *_check_key_usage(active.signer), *_warn(authority, active.signer, snapshot, now=now))
-    complete = _is_published(authority) and all(each.status == "True" for each in aside)
+    complete = is_published(authority) and all(each.status == "True" for each in aside)
     status = AuthorityStatus(
         observed_generation=carried_out(authority.status.observed_generation, generation, complete=complete),
         type=active.type,
@@ -179,17 +186,6 @@ def _report_refusals(authority: CertificateAuthority, refusals: Sequence[Refusal
     keep = {each.type for each in old} - {update.type}
     conditions = merge_conditions(old, (update,), generation=authority.metadata.generation, now=now, keep=keep)
     return Plan(status=msgspec.structs.replace(status, conditions=conditions), events=transition_events(old, update))
-
-
-def _is_published(authority: CertificateAuthority) -> bool:
-    """Whether the root is published as the present spec asks; the reconciler of `spec.trust` states that."""
-    if authority.spec.trust is None:
-        return True
-    published = condition(authority.status.conditions, TRUST_PUBLISHED)
-    return published is not None and (published.status, published.observed_generation) == (
-        "True",
-        authority.metadata.generation,
-    )
 
 
 def _recheck_at(authority: CertificateAuthority, refusal: InvalidAuthority, now: datetime) -> datetime | None:
@@ -326,7 +322,7 @@ def _activate(
         return _load_imported(authority, authority.spec.imported, snapshot, now=now)
     if authority.spec.internal is not None:
         return issue_internal(authority, authority.spec.internal, snapshot, now=now, entropy=entropy)
-    raise InvalidAuthority("InvalidSpec", "neither spec.internal nor spec.imported is set; set one of them")
+    raise InvalidAuthority("InvalidSpec", "none of spec.internal, spec.imported and spec.external is set; set one")
 
 
 def _load_imported(

@@ -53,6 +53,7 @@ from kms_operator.reconcilers.client_namespaces import (
     suspended_namespaces,
     suspension_events,
 )
+from kms_operator.reconcilers.external_contents import CONTENTS_NOT_APPLICABLE, inapplicable_contents
 from kms_operator.reconcilers.issuer_change import TrustedRoots, issuer_in_force, trusted_roots
 from kms_operator.reconcilers.kept_keys import kept_authority
 from kms_operator.reconcilers.rules_without_effect import (
@@ -211,6 +212,7 @@ def _check(
     resolved = ConditionUpdate("True", RESOLVED_REFS, "the issuing CA is ready, and the policy exists", RESOLVED_REFS)
     try:
         _check_contents(profile, rules)
+        _check_external(profile, authority)
         _check_openness(profile, snapshot)
         left = left_by_profile(_check_enrollment(profile.spec.enrollment.acme, rules), rules, authority)
         if left.objection is not None:
@@ -319,6 +321,14 @@ def _check_contents(profile: CertificateProfile, rules: Policy) -> None:
     violations = contents_violations(frozenset(profile.spec.certificate.usages), duration, rules)
     if violations:
         raise _Refused("PolicyViolated", "; ".join(each.message for each in violations))
+
+
+def _check_external(profile: CertificateProfile, authority: CertificateAuthority | None) -> None:
+    external = authority.spec.external if authority is not None else None
+    if external is None:
+        return
+    if objections := tuple(inapplicable_contents(profile.spec.certificate, external)):
+        raise _Refused(CONTENTS_NOT_APPLICABLE, "; ".join(objections))
 
 
 def _check_enrollment(acme: AcmeEnrollment | None, rules: Policy) -> AcmeEnrollment:

@@ -170,6 +170,12 @@ def _issuer(
         raise InvalidAuthority(UNREADABLE, f"CertificateAuthority {namespace}/{name} cannot be read: {unreadable}")
     if issuer is None:
         raise InvalidAuthority("IssuerNotFound", f"CertificateAuthority {namespace}/{name} does not exist")
+    if issuer.spec.external is not None:
+        raise InvalidAuthority(
+            "IssuerUnsuitable",
+            f"CertificateAuthority {namespace}/{name} is external and signs no CAs; create this one again"
+            ' with "signedBy: Request", and have the external CA sign status.request',
+        )
     secret = snapshot.internal_secret(signing_key_name(issuer.metadata.uid))
     if secret is None or not is_true(issuer.status.conditions, READY):
         if cycle := find_cycle(authority, snapshot):

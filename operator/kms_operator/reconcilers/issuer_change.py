@@ -69,6 +69,17 @@ def issuer_in_force(
     return wanted if authority is not None and _is_trusted(authority) else current
 
 
+def is_published(authority: CertificateAuthority) -> bool:
+    """Whether the root is published as the present spec asks; the reconciler of `spec.trust` states that."""
+    if authority.spec.trust is None:
+        return True
+    published = condition(authority.status.conditions, TRUST_PUBLISHED)
+    return published is not None and (published.status, published.observed_generation) == (
+        "True",
+        authority.metadata.generation,
+    )
+
+
 def _is_trusted(authority: CertificateAuthority) -> bool:
     """Whether the CA is ready and its root published, as far as it can be: TrustPublished says what is missing."""
     if not is_true(authority.status.conditions, READY):

@@ -20,7 +20,16 @@ from kms.resources.core import Secret
 from kms.resources.kept import deleted_at, kept_until
 from kms.resources.kinds import AUTHORITIES, CLUSTER_ISSUERS, CREDENTIALS, ISSUERS, PROFILES, SECRETS, Kind
 from kms.resources.meta import Key, Resource
-from kms.resources.secret_names import COMPONENT, ISSUER_KEY, OWNER, OWNER_UID, SIGNING_KEY, TRUST, VERIFICATION_KEY
+from kms.resources.secret_names import (
+    COMPONENT,
+    ISSUER_CREDENTIALS,
+    ISSUER_KEY,
+    OWNER,
+    OWNER_UID,
+    SIGNING_KEY,
+    TRUST,
+    VERIFICATION_KEY,
+)
 from kms_operator.indexes import OWNER as OWNED_BY
 from kms_operator.indexes import UID
 from kms_operator.objects import is_managed
@@ -38,6 +47,7 @@ _KEPT = frozenset({SIGNING_KEY, VERIFICATION_KEY})
 """Components that are kept for a time after their owner was deleted."""
 _OWNER_KINDS: dict[str | None, Kind[Any]] = {
     SIGNING_KEY: AUTHORITIES,
+    ISSUER_CREDENTIALS: AUTHORITIES,
     VERIFICATION_KEY: CREDENTIALS,
     ISSUER_KEY: PROFILES,
     TRUST: AUTHORITIES,
