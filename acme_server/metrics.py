@@ -10,8 +10,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from kms.cluster.metrics import APIMetrics
 from kms.resources.meta import Key
+from kms.resources.orders import AuthorityType
 
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_ISSUANCE_SECONDS = (*_REQUEST_SECONDS, 30, 60, 300, 600, 3600)
 _LOOP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 _LOOP_PERIOD = 0.05
 """Seconds between two measurements: anything that blocks the event loop for longer is noticed."""
@@ -45,8 +47,12 @@ class Metrics:
         )
         self._issuances = cache(
             self._histogram(
-                "issuance_duration_seconds", "Time to issue a certificate.", _REQUEST_SECONDS, "result"
+                "issuance_duration_seconds", "Time to issue a certificate.", _ISSUANCE_SECONDS, "issuer", "result"
             ).labels
+        )
+        self._issuances_waiting = self._gauge("issuances_waiting", "Orders that wait for an external issuer.", "issuer")
+        self._issuer_attempts = self._counter(
+            "issuer_attempts", "Attempts of external issuers by result.", "issuer", "result"
         )
         self._deletions = cache(
             self._counter(
@@ -108,9 +114,24 @@ class Metrics:
         """Record a validation: `valid`, or the problem type of its last failure."""
         self._validations(type_, result).observe(seconds)
 
-    def observe_issuance(self, result: str, seconds: float) -> None:
-        """Record a call of an issuer: `signed`, `not-ready` or `failed`."""
-        self._issuances(result).observe(seconds)
+    def observe_issuance(self, result: str, seconds: float, *, issuer: AuthorityType | None = None) -> None:
+        """Record an issuance: `signed`, `not-ready` or `failed`; of an external issuer its end, since finalize.
+
+        External issuers also end with `denied`, `refused`, `rejected` and `timeout`. None is an internal CA.
+        """
+        self._issuances(_issuer(issuer), result).observe(seconds)
+
+    def count_issuer_attempt(self, issuer: AuthorityType, result: str) -> None:
+        """Count what an external issuer has answered to an attempt.
+
+        The results are `returned`, `shortened`, `rejected`, `denied`, `refused`, `failed`, `unavailable`, `ambiguous`
+        (the CA may have issued a certificate that nobody has) and `timeout`.
+        """
+        self._issuer_attempts.labels(_issuer(issuer), result).inc()
+
+    def watch_issuances(self, issuer: AuthorityType, count: Callable[[], int]) -> None:
+        """Show how many orders wait for external issuers of that type on this replica."""
+        self._issuances_waiting.labels(_issuer(issuer)).set_function(count)
 
     def count_deletion(self, kind: str, result: str) -> None:
         """Count a deletion by garbage collection: `removed` or `failed`."""
@@ -180,3 +201,8 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(f"kms_acme_{name}", text, labels, buckets=buckets, registry=self.registry)
+
+
+def _issuer(type_: AuthorityType | None) -> str:
+    """The label of an issuer: as the field of the CertificateAuthority."""
+    return "internal" if type_ is None else f"{type_[0].lower()}{type_[1:]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 from functools import partial
+from typing import get_args
 
 import aiohttp
 from aiohttp import web
@@ -31,6 +32,7 @@ from kms.issuers import KeyStores
 from kms.resources.core import Secret
 from kms.resources.credentials import EABCredential
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES
+from kms.resources.orders import AuthorityType
 from kms.resources.profiles import CertificateProfile
 from kms.resources.secret_names import NONCE_SECRET
 
@@ -140,6 +142,8 @@ class Server:
         readiness.require({"nonce key": lambda: nonces.ready, "serving certificate": certificate.loaded.is_set})
         informers.report_to(metrics)
         services.state.report_to(metrics)
+        for type_ in get_args(AuthorityType):
+            metrics.watch_issuances(type_, partial(services.issuance.count, type_))
         metrics.watch_leading(lambda: election.leading)
         works: dict[str, Work] = {
             "garbage collection and records": partial(
@@ -147,6 +151,7 @@ class Server:
             ),
             "revocation records": partial(services.recorder.run, lambda: election.leading),
             "unfinished orders": partial(services.unfinished_orders.run, services.orders.finish),
+            "external CAs": services.external.issuers.run,
             "cancellation of orders": services.cancellation.run,
             "events": services.refusals.run,
             "peers": replicas.run,

@@ -15,11 +15,14 @@ from acme_server.certificates.crl import CRLs, RevocationCounter
 from acme_server.certificates.renewal_info import Renewals
 from acme_server.certificates.revocation import Revocations
 from acme_server.certificates.serving_authority import ServingAuthority
+from acme_server.external import External
 from acme_server.metrics import Metrics
 from acme_server.orders.authorization_reuse import AuthorizationReuse
 from acme_server.orders.caa import CAA
 from acme_server.orders.cancellation import Cancellation
+from acme_server.orders.external_issuance import ExternalIssuance
 from acme_server.orders.finalize import OrderFinalization
+from acme_server.orders.issuance_admission import IssuanceAdmission
 from acme_server.orders.new_order import NewOrders
 from acme_server.orders.policy import Objection, no_objection
 from acme_server.orders.recovery import Recovery, UnfinishedOrders
@@ -123,6 +126,8 @@ class Services:
     crls: CRLs
     serving_authority: ServingAuthority
     worker: Worker
+    external: External
+    issuance: ExternalIssuance
     cancellation: Cancellation
     caa: CAA
     garbage_collector: GarbageCollector
@@ -142,9 +147,10 @@ class Services:
         configuration: Configuration,
         validation: Validation,
         environment: Environment,
+        external: External | None = None,
         orders_page: int = PAGE,
     ) -> Services:
-        """Wire the services and their state."""
+        """Wire the services and their state. Without `external`, external CAs are asked by the API of the cluster."""
         clock, entropy, metrics = environment.clock, environment.entropy, environment.metrics
         revocations = RevocationCounter()
         refusals = Refusals(
@@ -227,19 +233,44 @@ class Services:
         issuers = Issuers(
             find_secret=configuration.secrets.get, namespace=settings.namespace, key_stores=environment.key_stores
         )
-        finalization = OrderFinalization(
+        admission = IssuanceAdmission(
             orders=orders,
             accounts=accounts,
             profiles=profiles,
-            authorization_reuse=authorization_reuse,
             credentials=credentials,
+            authorization_reuse=authorization_reuse,
             account_keys=state.account_keys,
             certificates=state.certificates,
+            caa=caa,
+            objection=validation.objection,
+            clock=clock,
+            metrics=metrics,
+        )
+        external = external or External.build(
+            cluster,
+            configuration.authorities,
+            wake=lambda request: issuance.wake(request),  # noqa: PLW0108 - it is built later
+        )
+        issuance = ExternalIssuance(
+            orders=orders,
+            profiles=profiles,
+            admission=admission,
+            issuers=external.issuers,
+            find_authority=configuration.authorities.get,
+            process=recovery.attempt,
+            clock=clock,
+            metrics=metrics,
+            pace=external.pace,
+            schedule=external.schedule,
+        )
+        finalization = OrderFinalization(
+            orders=orders,
+            admission=admission,
             issuers=issuers,
+            external=issuance,
             caa=caa,
             urls=urls,
             quota=state.order_quota,
-            objection=validation.objection,
             clock=clock,
             metrics=metrics,
         )
@@ -283,6 +314,7 @@ class Services:
                 worker=worker,
                 recovery=recovery,
                 finalization=finalization,
+                external=issuance,
                 authorization_reuse=authorization_reuse,
                 turns=turns,
                 clock=clock,
@@ -317,6 +349,8 @@ class Services:
                 clock=clock,
             ),
             worker=worker,
+            external=external,
+            issuance=issuance,
             cancellation=cancellation,
             caa=caa,
             garbage_collector=GarbageCollector(

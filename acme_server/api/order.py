@@ -11,7 +11,7 @@ from acme_server.api import representations
 from acme_server.api.authentication import AccountRequest
 from acme_server.api.context import ORDERS, URLS
 from acme_server.api.refusals import ASKED, Asked
-from acme_server.api.responses import RETRY_AFTER, answer, require_no_payload
+from acme_server.api.responses import answer, require_no_payload
 from acme_server.api.routing import post
 from acme_server.model import Caller
 from acme_server.payloads import Finalization, NewOrder, decode
@@ -48,7 +48,8 @@ async def order_of(request: web.Request, caller: Caller, *, live: bool = False) 
 def _answer(request: web.Request, order: ACMEOrder, status: int = HTTPStatus.OK) -> web.Response:
     """The order with its URL, which clients poll while the order is processing."""
     at = request.app[URLS]
-    headers = RETRY_AFTER if order.status.state == "processing" else None
+    is_processing = order.status.state == "processing"
+    headers = {"Retry-After": str(request.app[ORDERS].retry_after(order))} if is_processing else None
     return answer(representations.order(order, at), status=status, location=at.order(order), headers=headers)
 
 

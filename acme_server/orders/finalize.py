@@ -16,33 +16,25 @@ from datetime import datetime
 from functools import partial
 from weakref import WeakValueDictionary
 
-from acme_server.accounts.eab_credentials import EABCredentials
-from acme_server.accounts.transitions import require_valid
-from acme_server.jose.jwk import thumbprint
 from acme_server.metrics import Metrics
 from acme_server.model import Caller, Profile
-from acme_server.orders import policy, transitions
-from acme_server.orders.authorization_reuse import AuthorizationReuse
+from acme_server.orders import transitions
 from acme_server.orders.caa import CAA
 from acme_server.orders.certificate_template import left_out, template
+from acme_server.orders.external_issuance import ExternalIssuance
+from acme_server.orders.issuance_admission import IssuanceAdmission
 from acme_server.orders.lifetimes import base_time, is_fresh, is_over, shortened_from
-from acme_server.orders.policy import Objection
-from acme_server.orders.spec_admission import admit_spec
-from acme_server.problems import AccountNotValid, NotFound, ProblemType, Refused, Unavailable
-from acme_server.profiles import Profiles
-from acme_server.state.account_keys import AccountKeys, account_name
-from acme_server.state.certificates import Certificates
+from acme_server.orders.submission import require_verbatim
+from acme_server.problems import NotFound, ProblemType, Refused, Unavailable
 from acme_server.state.quotas import ObjectQuota
 from acme_server.state.store import Store
 from acme_server.state.weight import weigh_issuance
-from acme_server.tasks import in_thread_if_large
 from acme_server.urls import URLs
 from kms.clock import Clock
 from kms.contract import DURATION_SHORTENED, minimum_rest
 from kms.issuers import Issuer, IssuerNotReady, Issuers
 from kms.pki.csr import CertificateRequest
-from kms.pki.keys import fingerprint
-from kms.resources.accounts import ACMEAccount
+from kms.pki.returned.form import MAXIMUM_SIZE
 from kms.resources.meta import is_true, key_of
 from kms.resources.orders import ACMEOrder, StoredProblem
 
@@ -56,33 +48,23 @@ class OrderFinalization:
         self,
         *,
         orders: Store[ACMEOrder],
-        accounts: Store[ACMEAccount],
-        profiles: Profiles,
-        credentials: EABCredentials,
-        authorization_reuse: AuthorizationReuse,
-        account_keys: AccountKeys,
-        certificates: Certificates,
+        admission: IssuanceAdmission,
         issuers: Issuers,
+        external: ExternalIssuance,
         caa: CAA,
         urls: URLs,
         quota: ObjectQuota[ACMEOrder],
-        objection: Objection,
         clock: Clock,
         metrics: Metrics,
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._orders = orders
-        self._accounts = accounts
-        self._profiles = profiles
-        self._credentials = credentials
-        self._authorization_reuse = authorization_reuse
-        self._account_keys = account_keys
-        self._certificates = certificates
+        self._admission = admission
         self._issuers = issuers
+        self._external = external
         self._caa = caa
         self._urls = urls
         self._quota = quota
-        self._objection = objection
         self._clock = clock
         self._metrics = metrics
         self._timer = timer
@@ -90,62 +72,39 @@ class OrderFinalization:
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def finalize(self, caller: Caller, order: ACMEOrder, der: bytes) -> ACMEOrder:
-        """Issue the certificate. The order stays in processing while the issuer is not ready.
+        """Issue the certificate. The order stays in processing while the issuer is not ready, or takes long.
 
         The same CSR again gets the same order. Raises Refused: orderNotReady, badCSR, invalidProfile, malformed,
         rejectedIdentifier and caa, after which the order stays ready; AccountNotValid, NotFound and Unavailable.
         """
-        digest = hashlib.sha256(der).hexdigest()
         async with self._locks.setdefault(key_of(order), asyncio.Lock()):
-            # This writes nothing. The store repeats a refusal on a live read: none is based on an old version.
-            order = await self._orders.change(
-                order, partial(transitions.require_finalizable, digest=digest, now=self._clock())
-            )
-            if transitions.is_replay(order, digest):
-                return await self._finish(caller.profile, order)
-            order = await self._require_authorizations(caller, order)
-            profile, request = await self._admit(caller, order, der, now=self._clock())
-            await self._check_key(caller, request)
-            chain = len(profile.authority.status.chain or profile.authority.status.certificate or "")
-            self._quota.require_room(weigh_issuance(order, request=len(der), chain=chain))
-            await self._caa.check_order(order)
-            # Last, because all of this takes time: an account that is stopped meanwhile gets nothing.
-            await self._check_account(caller)
-            now = self._clock()
-            if not is_fresh(_base(order, now), profile.duration, now=now):
-                order = await self._orders.change(
-                    order, partial(transitions.accepted, request=der, digest=digest, now=now)
-                )
-            return await self._issue(profile, order, request)
+            order = await self._finalize(caller, order, der)
+        return await self._external.wait(order)
 
-    async def _admit(
-        self, caller: Caller, order: ACMEOrder, der: bytes, *, now: datetime
-    ) -> tuple[Profile, CertificateRequest]:
-        """The profile that issues, and the CSR, by the configuration as it is now. `now`: when the CSR is accepted.
-
-        Raises Refused for a CSR, for what the order claims, and for a compromised key; and Unavailable.
-        """
-        account, directory = caller.account, caller.profile
-        self._credentials.admit_profile(account, order.spec.profile if order.spec.contents_ref else None)
-        profile = self._profiles.of_order(directory, order)
-        request = await in_thread_if_large(policy.parse_csr, der, size=len(der))
-        granted = self._credentials.granted(account, directory.acme)
-        policy.admit_request(request, order, profile, self._credentials.narrowing(account), granted)
-        clients = self._credentials.clients(account)
-        namespace = clients.namespace if clients is not None else None
-        admit_spec(order, directory, client_namespace=namespace, objection=self._objection, now=now)
-        self._check_compromised(request)
-        return profile, request
-
-    async def _require_authorizations(self, caller: Caller, order: ACMEOrder) -> ACMEOrder:
-        """The order. If it reuses authorizations that are lost, end it and raise Refused (orderNotReady)."""
-        lost = await self._authorization_reuse.find_lost(order, caller) if order.spec.authorized else {}
-        if lost:
-            now = self._clock()
-            order = await self._orders.change(order, partial(transitions.relinquished, lost=lost, now=now))
-            self._metrics.count_order("invalid", order.profile_key)
-            transitions.require_ready(order, now=now)
-        return order
+    async def _finalize(self, caller: Caller, order: ACMEOrder, der: bytes) -> ACMEOrder:
+        digest = hashlib.sha256(der).hexdigest()
+        # This writes nothing. The store repeats a refusal on a live read: none is based on an old version.
+        order = await self._orders.change(
+            order, partial(transitions.require_finalizable, digest=digest, now=self._clock())
+        )
+        if transitions.is_replay(order, digest):
+            is_waiting = order.status.issuance is not None
+            return order if is_waiting else await self._finish(caller.profile, order)
+        order = await self._admission.require_authorizations(caller, order)
+        profile, request = await self._admission.admit(caller, order, der)
+        self._quota.require_room(_weight(order, profile, request=len(der)))
+        await self._caa.check_order(order)
+        is_external = profile.authority.spec.external is not None
+        if is_external:
+            require_verbatim(order, request, profile)
+        # Last, because all of this takes time: an account that is stopped meanwhile gets nothing.
+        await self._admission.check_account(caller)
+        now = self._clock()
+        if is_external:
+            return await self._external.begin(profile, order, request)
+        if not is_fresh(_base(order, now), profile.duration, now=now):
+            order = await self._orders.change(order, partial(transitions.accepted, request=der, digest=digest, now=now))
+        return await self._issue(profile, order, request)
 
     async def resume(self, profile: Profile, order: ACMEOrder) -> ACMEOrder:
         """Continue an order in processing: its server may have died, or the issuer was not ready."""
@@ -161,57 +120,12 @@ class OrderFinalization:
                 raise NotFound
             return ended
 
-    async def _check_account(self, caller: Caller) -> None:
-        """Raise Refused if the account was stopped, deactivated or changed its key since the request was signed."""
-        current = await self._active_account(caller.profile, *key_of(caller.account))
-        if current.thumbprint != caller.account.thumbprint:
-            raise AccountNotValid("The account has changed its key.")
-
-    async def _active_account(self, profile: Profile, namespace: str, name: str) -> ACMEAccount:
-        """The latest version of the account. Raises Refused if it may not act, and Unavailable."""
-        account = await self._accounts.current(namespace, name)
-        if account is None:
-            raise AccountNotValid
-        await self._credentials.admit(account, profile.acme)
-        return require_valid(account)
-
-    async def _check_key(self, caller: Caller, request: CertificateRequest) -> None:
-        key = thumbprint(request.public_key)
-        if key is None:
-            return
-        read = partial(self._accounts.read_live, caller.profile.namespace, account_name(*caller.profile.key, key))
-        if key == caller.account.thumbprint or await self._account_keys.is_account_key(key, read):
-            raise Refused(ProblemType.BAD_CSR, "The key of the certificate request is the key of an ACME account.")
-
-    def _check_compromised(self, request: CertificateRequest) -> None:
-        """Raise Refused (badCSR) for a key that was compromised."""
-        if self._certificates.is_compromised(fingerprint(request.public_key)):
-            raise Refused(
-                ProblemType.BAD_CSR,
-                "The key of the certificate request is compromised: a certificate with it was revoked for that reason."
-                " Make a new key.",
-            )
-
     async def _finish(self, profile: Profile, order: ACMEOrder) -> ACMEOrder:
         if order.status.state != "processing":
             return order
-        holder = order.metadata.namespace, order.spec.account_ref.name
         try:
-            account = await self._active_account(profile, *holder)
+            issuing, request = await self._admission.readmit(profile, order)
         except Refused as refused:
-            return await self._fail(order, ProblemType.UNAUTHORIZED, refused.detail)
-        der = order.status.request
-        if der is None:
-            return await self._fail(order, ProblemType.SERVER_INTERNAL, "The accepted certificate request is missing.")
-        caller = Caller(profile, account)
-        await self._require_authorizations(caller, order)
-        try:
-            issuing, request = await self._admit(caller, order, der, now=order.status.accepted or self._clock())
-            await self._caa.check_order(order)
-            await self._active_account(profile, *holder)
-        except Refused as refused:
-            # Meanwhile the order profile was withdrawn, names were taken away, the key was compromised, CAA forbids, or
-            # the account was stopped.
             return await self._fail(order, refused.type, refused.detail)
         return await self._issue(issuing, order, request)
 
@@ -286,6 +200,16 @@ class OrderFinalization:
         )
         self._metrics.count_order("invalid", order.profile_key)
         return failed
+
+
+def _weight(order: ACMEOrder, profile: Profile, *, request: int) -> int:
+    """The octets that the order may grow by."""
+    authority = profile.authority
+    if authority.spec.external is not None:
+        return weigh_issuance(order, request=request, chain=MAXIMUM_SIZE, waits=True)
+    return weigh_issuance(
+        order, request=request, chain=len(authority.status.chain or authority.status.certificate or "")
+    )
 
 
 def _base(order: ACMEOrder, now: datetime) -> datetime:

@@ -35,6 +35,7 @@ def requested_validity(
     longest = profile.policy.maximum_duration
     if not_before is not None and not_before < now - SKEW:
         raise _refusal("notBefore lies in the past")
+    _require_honourable(not_before, not_after, profile, now=now)
     start = not_before or now
     if not_before is not None and not_before > now + profile.order_lifetime:
         raise _refusal(
@@ -51,6 +52,19 @@ def requested_validity(
     if not_after - start > (longest + SKEW if not_before is None else longest):
         raise _refusal(f"policy {profile.policy.name} allows at most {format_duration(longest)} (spec.maximumDuration)")
     return not_before, not_after
+
+
+def _require_honourable(
+    not_before: datetime | None, not_after: datetime | None, profile: Profile, *, now: datetime
+) -> None:
+    """Raise Refused (malformed) for dates that a CA whose key is somebody else's cannot be asked for."""
+    external = profile.authority.spec.external
+    if external is None:
+        return
+    if not_before is not None and not_before > now + SKEW:
+        raise _refusal("the issuing CA begins every certificate at once, so leave out notBefore")
+    if not_after is not None and external.vault is None:
+        raise _refusal("the issuing CA decides when a certificate ends, so leave out notAfter")
 
 
 def _to_certificate_time(moment: datetime | None) -> datetime | None:

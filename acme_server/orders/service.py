@@ -10,8 +10,9 @@ from functools import partial
 from acme_server.accounts.eab_credentials import EABCredentials
 from acme_server.accounts.transitions import require_valid
 from acme_server.model import Caller, ChallengeId
-from acme_server.orders import transitions
+from acme_server.orders import issuance_waiting, transitions
 from acme_server.orders.authorization_reuse import AuthorizationReuse
+from acme_server.orders.external_issuance import ExternalIssuance
 from acme_server.orders.finalize import OrderFinalization
 from acme_server.orders.new_order import NewOrders
 from acme_server.orders.recovery import Recovery
@@ -48,6 +49,7 @@ class Orders:
         worker: Worker,
         recovery: Recovery,
         finalization: OrderFinalization,
+        external: ExternalIssuance,
         authorization_reuse: AuthorizationReuse,
         turns: Turns,
         clock: Clock,
@@ -61,6 +63,7 @@ class Orders:
         self._worker = worker
         self._recovery = recovery
         self._finalization = finalization
+        self._external = external
         self._authorization_reuse = authorization_reuse
         self._turns = turns
         self._clock = clock
@@ -161,7 +164,9 @@ class Orders:
     async def refresh(self, order: ACMEOrder) -> ACMEOrder:
         """Apply what happens to an order without a request: it expires, loses authorizations, resumes lost work."""
         order = await self._relinquish_lost(await self._expire(order))
-        if order.status.state == "processing":
+        if order.status.state == "processing" and order.status.issuance is not None:
+            self._external.resume(order)
+        elif order.status.state == "processing":
             profile = self._profiles.of(order.metadata.namespace, order.spec.profile_ref.name)
             order = await self._finalization.resume(profile, order)
         elif order.status.state == "pending":
@@ -170,6 +175,8 @@ class Orders:
 
     async def finish(self, key: Key) -> None:
         """Continue an order that was left in processing, if it still exists."""
+        if self._external.is_working_at(key):
+            return
         try:
             order = await self._store.read_live(*key)
             if order is not None:
@@ -192,6 +199,12 @@ class Orders:
         if order.status.state == "pending":
             await self._worker.settle(order)
         return await self._finalization.finalize(caller, order, csr_der)
+
+    def retry_after(self, order: ACMEOrder) -> int:
+        """The seconds after which a client should ask again about an order in processing."""
+        if order.status.issuance is None or order.status.accepted is None:
+            return 1
+        return issuance_waiting.retry_after(self._clock() - order.status.accepted)
 
     async def deactivate_authorization(self, order: ACMEOrder, position: int) -> ACMEOrder:
         """Deactivate an authorization (RFC 8555, 7.5.2). Raises Unavailable."""

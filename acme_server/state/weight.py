@@ -26,6 +26,8 @@ _BLOCKED_KEY = 600
 
 _LEFT_OUT = 1_200
 """What an order says about what was left out of its certificate (certificate_template.MAXIMUM_LEFT_OUT)."""
+_WAITING = 2_000
+"""What an order says about the CA that it waits for: 256 characters of the CA, and how far it was asked."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -64,15 +66,15 @@ def memory_of_account(account: ACMEAccount) -> int:
     return 3 * weigh_account(account)
 
 
-def weigh_issuance(order: ACMEOrder, *, request: int, chain: int) -> int:
+def weigh_issuance(order: ACMEOrder, *, request: int, chain: int, waits: bool = False) -> int:
     """The octets that an order may grow by when it is finalized.
 
     `request` are the octets of the CSR in DER, which is stored in base64 while the order is processing; `chain` are
     those of the CA's chain in PEM. The certificate repeats the names of the CSR, also in base64, and the order
-    what was left out of it.
+    what was left out of it. An order that `waits` for a CA says for what, in the CA's words.
     """
     certificate = sum(len(each.value) + 4 for each in order.spec.identifiers) + 2_048
-    return 4 * max(request, certificate) // 3 + chain + _LEFT_OUT
+    return 4 * max(request, certificate) // 3 + chain + (_WAITING if waits else 0) + _LEFT_OUT
 
 
 def _json(resource: ACMEOrder | ACMEAccount | RevocationRecord) -> int:

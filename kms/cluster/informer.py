@@ -24,7 +24,7 @@ class Informer(Generic[T]):
 
     `namespaces` are watched one by one; without any, all are watched together. `labels` is a label selector. `indexes`
     maps names to functions that return the values by which an object is found. `keep` returns the part of an object
-    that is stored.
+    that is stored. `refused` is that of Reflector.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class Informer(Generic[T]):
         on_change: OnChange[T] | None = None,
         keep: Callable[[T], T] = lambda object_: object_,
         timing: Timing | None = None,
+        refused: float | None = None,
     ) -> None:
         self._cluster = cluster
         self._kind = kind
@@ -46,7 +47,14 @@ class Informer(Generic[T]):
         scopes: tuple[str | None, ...] = tuple(dict.fromkeys(namespaces)) or (None,)
         self._indexer = Indexer(kind, scopes=scopes, indexes=indexes, on_change=on_change, keep=keep)
         self._reflectors = ReflectorGroup(
-            cluster, kind, scopes, labels=labels, begin=self._refill, on_event=self._indexer.receive, timing=timing
+            cluster,
+            kind,
+            scopes,
+            labels=labels,
+            begin=self._refill,
+            on_event=self._indexer.receive,
+            timing=timing,
+            refused=refused,
         )
         self.synced = self._reflectors.started
         """Set for good once every namespace has been listed."""

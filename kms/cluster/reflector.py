@@ -16,7 +16,7 @@ from typing import Generic, NoReturn, TypeVar
 
 from kms.cluster.client import Cluster
 from kms.cluster.codec import WatchEvent
-from kms.cluster.errors import ClusterError, Gone, Unavailable, Undecodable
+from kms.cluster.errors import ClusterError, Forbidden, Gone, Unavailable, Undecodable, Unserved
 from kms.cluster.retry import Backoff, Timing
 from kms.resources.kinds import Kind
 from kms.resources.meta import Resource
@@ -36,7 +36,8 @@ class Reflector(Generic[T]):
     `begin` starts over and returns the version to watch from; `on_event` is called with every change after that, and
     with bookmarks. A watch that ends within `brief` seconds counts as a failure, even without an error.
     One that has been open for more than `steady` seconds has worked, even without an event. While the API server does
-    not answer, it is asked again after `reconnect` seconds at most.
+    not answer, it is asked again after `reconnect` seconds at most. With `refused`, it is asked again after that many
+    seconds where it forbids the watch or does not serve the kind: both are for a person to change.
     """
 
     def __init__(
@@ -52,10 +53,12 @@ class Reflector(Generic[T]):
         brief: float = 1.0,
         steady: float = 5.0,
         reconnect: float = 4.0,
+        refused: float | None = None,
     ) -> None:
         self._cluster = cluster
         self._kind = kind
         self._namespace = namespace
+        self._refused = refused
         self._labels = labels
         self._begin = begin
         self._on_event = on_event
@@ -97,6 +100,8 @@ class Reflector(Generic[T]):
                 await self._timing.sleep(pause)
 
     def _pause(self, error: ClusterError) -> float:
+        if self._refused is not None and isinstance(error, (Forbidden, Unserved)):
+            return self._refused
         if not isinstance(error, Unavailable):
             return self._backoff.next()
         # What it refuses next, it refuses because it has just started.
@@ -169,6 +174,7 @@ class ReflectorGroup(Generic[T]):
         begin: Callable[[str | None], Awaitable[str]],
         on_event: Callable[[str | None, WatchEvent[T]], None],
         timing: Timing | None,
+        refused: float | None = None,
     ) -> None:
         self.started = asyncio.Event()
         """Set for good once `begin` has succeeded for every scope."""
@@ -183,6 +189,7 @@ class ReflectorGroup(Generic[T]):
                 begin=partial(self._start, scope),
                 on_event=partial(on_event, scope),
                 timing=timing or Timing(),
+                refused=refused,
             )
             for scope in scopes
         )

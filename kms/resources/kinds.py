@@ -59,6 +59,13 @@ CLUSTER_ISSUERS = Kind(
 ISSUERS = Kind(
     group=certmanager.GROUP, version=certmanager.VERSION, kind="Issuer", plural="issuers", model=certmanager.Issuer
 )
+CERTIFICATE_REQUESTS = Kind(
+    group=certmanager.GROUP,
+    version=certmanager.VERSION,
+    kind="CertificateRequest",
+    plural="certificaterequests",
+    model=certmanager.CertificateRequest,
+)
 
 BUNDLES = Kind(
     group=trust.BUNDLE_GROUP,

@@ -23,7 +23,7 @@ def test_what_services_report_is_counted() -> None:
     for line in (
         'kms_acme_orders_total{outcome="created",profile="pki/web"} 1.0',
         'kms_acme_validation_duration_seconds_count{result="valid",type="http-01"} 1.0',
-        'kms_acme_issuance_duration_seconds_bucket{le="0.005",result="signed"} 1.0',
+        'kms_acme_issuance_duration_seconds_bucket{issuer="internal",le="0.005",result="signed"} 1.0',
         'kms_acme_caa_checks_total{mode="Report",result="forbidden"} 1.0',
         'kms_acme_api_requests_total{kind="acmeorders",program="server",status="201",verb="create"} 1.0',
         'kms_acme_api_request_duration_seconds_count{kind="acmeorders",program="server",verb="create"} 1.0',

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import msgspec
 from cryptography import x509
@@ -17,10 +17,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from acme_server.accounts.eab_credentials import UID_INDEX, Binding, by_uid
 from acme_server.audit.stream import AuditStream, no_stream
 from acme_server.certificates.deleted_authorities import OWNER_INDEX, by_owner
+from acme_server.external import External
 from acme_server.jose.jwk import AccountKey, Verifier
 from acme_server.metrics import Metrics
 from acme_server.model import Caller, KeyHolder, Profile, RequestedIdentifier
 from acme_server.orders import transitions
+from acme_server.orders.external_issuance import Pace
+from acme_server.orders.issuance_waiting import Schedule
 from acme_server.orders.policy import Objection
 from acme_server.payloads import NewAccount, NewOrder
 from acme_server.problems import ProblemType
@@ -36,16 +39,27 @@ from kms.cluster.codec import WatchEvent
 from kms.cluster.informer import Informer
 from kms.contract import OPEN_ENROLLMENT
 from kms.issuers import KeyStores
+from kms.issuers.remote import RemoteIssuers
 from kms.pki.ca import subject_key_id
 from kms.pki.crl import KEY_COMPROMISE
 from kms.pki.keys import PublicKey, fingerprint, private_key_pem
 from kms.resources.accounts import ACMEAccount
-from kms.resources.authorities import AuthoritySpec, AuthorityStatus, CertificateAuthority
+from kms.resources.authorities import (
+    AuthoritySpec,
+    AuthorityStatus,
+    CertificateAuthority,
+    CertManagerAuthority,
+    ExternalAuthority,
+    IssuerRef,
+    SignerAuthority,
+    VaultAuth,
+    VaultAuthority,
+)
 from kms.resources.core import Namespace, Secret
 from kms.resources.credentials import CredentialSpec, EABCredential
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, NAMESPACES, POLICIES, PROFILES, SECRETS, Kind
 from kms.resources.meta import Condition, LocalRef, NamespacedRef, ObjectMeta, Resource, Unreadable
-from kms.resources.orders import ACMEOrder, ChallengeType, Identifier
+from kms.resources.orders import ACMEOrder, AuthorityType, ChallengeType, Identifier
 from kms.resources.policies import CertificatePolicy, DNSNameRules, PolicySpec
 from kms.resources.profiles import (
     AcmeEnrollment,
@@ -70,6 +84,7 @@ from tests.support import pki
 from tests.support.acme import EXTERNAL_URL
 from tests.support.acmeorders import certified
 from tests.support.apiserver import FakeApiServer, running_api
+from tests.support.scripted_issuer import ANCHOR, ScriptedIssuer
 
 T = TypeVar("T", bound=Resource)
 
@@ -216,6 +231,10 @@ class World:
     timing: ValidationTiming = QUICK
     replica: str = "server-0"
     orders_page: int = 100
+    issuer: ScriptedIssuer | None = None
+    """The CA of the profile, if it is external."""
+    pace: Pace = field(default_factory=lambda: Pace(inline=0.1, look=0.05, later=0.05))
+    schedule: Schedule = field(default_factory=Schedule)
     profile_watchers: list[Callable[[CertificateProfile, bool], None]] = field(default_factory=list)
     """Called with each change of a profile."""
     services: Services = field(init=False)
@@ -266,10 +285,20 @@ class World:
                 key_stores=self.key_stores,
                 audit=self.audit,
             ),
+            external=self._external(),
             orders_page=self.orders_page,
         )
         # Without watches, the server would wait for a list of the records for ever.
         self.services.state.record_index.mark_complete()
+
+    def _external(self) -> External | None:
+        issuer = self.issuer
+        if issuer is None:
+            return None
+        issuers = RemoteIssuers(
+            authorities=self.authorities.values, builders=dict.fromkeys(get_args(AuthorityType), lambda _: issuer)
+        )
+        return External(issuers=issuers, pace=self.pace, schedule=self.schedule)
 
     def labels_of(self, name: str) -> dict[str, str] | None:
         found = self.namespaces.get("", name)
@@ -295,6 +324,9 @@ class World:
             objection=self.objection,
             timing=self.timing,
             replica=changes.pop("replica", "server-1"),
+            issuer=self.issuer,
+            pace=self.pace,
+            schedule=self.schedule,
         )
         for informer in ("profiles", "policies", "authorities", "credentials", "secrets", "namespaces"):
             setattr(other, informer, getattr(self, informer))
@@ -399,6 +431,21 @@ class World:
             )
         )
         return signer.certificate
+
+    def install_external(self, type_: AuthorityType = "CertManager", **external: Any) -> None:
+        """Replace the CA of the profile by one whose key is somebody else's; its root is scripted_issuer.ANCHOR."""
+        kinds: dict[AuthorityType, dict[str, Any]] = {
+            "CertManager": {"cert_manager": CertManagerAuthority(issuer_ref=IssuerRef(name="corporate"))},
+            "Signer": {"signer": SignerAuthority(name="example.com/web")},
+            "Vault": {"vault": VaultAuthority(server="https://bao.example.com", path="pki/sign/web", auth=VaultAuth())},
+        }
+        self.authorities.put(
+            CertificateAuthority(
+                metadata=ObjectMeta(namespace=NAMESPACE, name="ca", uid=f"{type_}-uid"),
+                spec=AuthoritySpec(external=ExternalAuthority(**kinds[type_], trust_anchors=(ANCHOR,), **external)),
+                status=AuthorityStatus(chain=ANCHOR, not_after=self.clock() + 9_000 * pki.DAY),
+            )
+        )
 
     def remove_authority_key(self) -> None:
         self.secrets.remove(RELEASE, signing_key_name("ca-uid"))
@@ -550,3 +597,4 @@ async def running_world(configure: Callable[[World], None] | None = None) -> Asy
             yield world
         finally:
             await world.services.worker.drain(2)
+            await world.services.issuance.drain(2)

@@ -164,7 +164,10 @@ async def test_an_order_waits_in_processing_for_its_issuer(world: World, account
     finished = await world.services.orders.poll(order)
     assert finished.status.state == "valid"
     assert finished.status.request is None
-    assert set(counted(world.metrics, "issuance_duration_seconds")) == {"not-ready", "signed"}
+    assert set(counted(world.metrics, "issuance_duration_seconds")) == {
+        ("internal", "not-ready"),
+        ("internal", "signed"),
+    }
 
 
 @pytest.mark.requirement("M117", "SEC34")
@@ -233,7 +236,7 @@ async def test_what_no_retry_repairs_ends_the_order_and_says_so(
     assert ended.status.error is not None
     assert ended.status.error.type == "serverInternal"
     assert "secret" not in ended.status.error.detail
-    assert counted(world.metrics, "issuance_duration_seconds") == {"failed": 1}
+    assert counted(world.metrics, "issuance_duration_seconds") == {("internal", "failed"): 1}
 
 
 async def test_a_poll_does_not_get_in_the_way_of_an_issuance_that_is_under_way(

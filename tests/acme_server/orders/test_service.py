@@ -41,7 +41,7 @@ async def test_an_issuance_costs_three_writes_and_no_reads(world: World, account
     assert order.status.state == "valid"
     assert world.calls(before) == ["create acmeorders", "update acmeorders", "update acmeorders"]
     assert counted(world.metrics, "orders") == {("created", "pki/web"): 1, ("valid", "pki/web"): 1}
-    assert counted(world.metrics, "issuance_duration_seconds") == {"signed": 1}
+    assert counted(world.metrics, "issuance_duration_seconds") == {("internal", "signed"): 1}
 
 
 async def test_an_order_tells_people_its_names_in_one_short_text(world: World, account: ACMEAccount) -> None:

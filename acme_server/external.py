@@ -1,0 +1,51 @@
+"""How external CAs are asked: by objects of the Kubernetes API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from acme_server.orders.external_issuance import Pace
+from acme_server.orders.issuance_waiting import Schedule
+from kms.cluster.client import Cluster
+from kms.cluster.informer import Informer
+from kms.issuers.cert_manager import CertManagerIssuer
+from kms.issuers.remote import RemoteIssuers
+from kms.issuers.request_objects import RequestObjects
+from kms.resources.authorities import CertificateAuthority
+from kms.resources.certmanager import CertificateRequest
+from kms.resources.kinds import CERTIFICATE_REQUESTS
+from kms.resources.orders import AuthorityType
+
+
+@dataclass(frozen=True, kw_only=True)
+class External:
+    """The issuers of external CAs, and the requests of theirs that are objects."""
+
+    issuers: RemoteIssuers
+    certificate_requests: RequestObjects[CertificateRequest] | None = None
+    pace: Pace | None = None
+    schedule: Schedule | None = None
+
+    @classmethod
+    def build(
+        cls,
+        cluster: Cluster,
+        authorities: Informer[CertificateAuthority],
+        *,
+        wake: Callable[[str], None],
+        pace: Pace | None = None,
+        schedule: Schedule | None = None,
+    ) -> External:
+        """Ask by the API of the cluster. `wake` is called with the name of a request that has changed."""
+        certificate_requests = RequestObjects(cluster, CERTIFICATE_REQUESTS, on_change=wake)
+
+        def follow(by_type: Mapping[AuthorityType, tuple[CertificateAuthority, ...]]) -> None:
+            certificate_requests.watch({each.metadata.namespace for each in by_type.get("CertManager", ())})
+
+        issuers = RemoteIssuers(
+            authorities=authorities.values,
+            builders={"CertManager": lambda authority: CertManagerIssuer(authority, certificate_requests, cluster)},
+            follow=follow,
+        )
+        return cls(issuers=issuers, certificate_requests=certificate_requests, pace=pace, schedule=schedule)

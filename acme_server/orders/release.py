@@ -1,0 +1,155 @@
+"""From what a CA returned to the certificate of an order: asked again, checked, stored. Nothing else is handed out."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from acme_server.metrics import Metrics
+from acme_server.model import Profile
+from acme_server.orders import transitions
+from acme_server.orders.claims import CLAIMED
+from acme_server.orders.issuance_admission import IssuanceAdmission
+from acme_server.orders.submission import end_of, expected_of, known_chain, trust_anchors
+from acme_server.problems import Refused
+from acme_server.state.store import Store
+from acme_server.tasks import in_thread_if_large
+from kms.clock import Clock
+from kms.issuers import IssuerNotReady
+from kms.issuers.protocol import RemoteIssuer, Submission, issued_by
+from kms.issuers.remote import authority_type
+from kms.pki.returned import Rejected, ReturnedCertificate, check_returned
+from kms.resources.authorities import CertificateAuthority
+from kms.resources.orders import ACMEOrder, AuthorityType, Issuance
+
+logger = logging.getLogger(__name__)
+
+_LARGE: Final = 8_192
+"""Octets that a CA returned beyond which they are checked in a thread: two or three certificates are shorter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt of an order: by which profile, whom it asks, and for what. `directory` is where it was ordered."""
+
+    order: ACMEOrder
+    issuance: Issuance
+    directory: Profile
+    profile: Profile
+    issuer: RemoteIssuer
+    submission: Submission
+
+    @property
+    def type(self) -> AuthorityType:
+        """The type of the CA."""
+        found = authority_type(self.profile.authority)
+        if found is None:
+            raise ValueError("the profile has no external CA")
+        return found
+
+
+class Release:
+    """Stores certificates that external CAs have returned. Learns from them which CAs are below the trust anchors."""
+
+    def __init__(
+        self, *, orders: Store[ACMEOrder], admission: IssuanceAdmission, clock: Clock, metrics: Metrics
+    ) -> None:
+        self._orders = orders
+        self._admission = admission
+        self._clock = clock
+        self._metrics = metrics
+        self._chains: dict[str, tuple[x509.Certificate, ...]] = {}
+        """Verified certificates above those that a CA has issued, by the UID of the CertificateAuthority."""
+
+    def end_of(self, authority: CertificateAuthority) -> datetime | None:
+        """When the CA ends, as far as that is known."""
+        known = self._chains.get(authority.metadata.uid)
+        return authority.status.not_after if known is None else end_of(known)
+
+    async def store(self, attempt: Attempt, pem: bytes) -> Rejected | None:
+        """Check what the CA returned, and store it unless the order has ended. Returns why it is rejected.
+
+        A certificate that is not stored is revoked, where the CA takes revocations. Raises Refused if the order must
+        not have a certificate any more, and Unavailable.
+        """
+        try:
+            returned = await self._check(attempt, pem)
+        except Refused:
+            await self._discard(attempt, pem)
+            raise
+        except Rejected as rejected:
+            extra = {"order": attempt.order.metadata.name, "rule": rejected.rule, "error": str(rejected)}
+            logger.warning("certificate rejected", extra=extra | {"authority": attempt.profile.authority.metadata.name})
+            self._metrics.count_issuer_attempt(attempt.type, "rejected")
+            await self._discard(attempt, pem)
+            return rejected
+        self._chains[attempt.profile.authority.metadata.uid] = returned.issuers
+        if not await self._store(attempt, returned):
+            await self._discard(attempt, pem)
+        return None
+
+    async def _check(self, attempt: Attempt, pem: bytes) -> ReturnedCertificate:
+        """Whether the account still may have the certificate, then the certificate itself."""
+        profile, request = await self._admission.readmit(attempt.directory, attempt.order)
+        authority = attempt.profile.authority
+        check = partial(
+            check_returned,
+            expected=expected_of(attempt.order, request, profile, attempt.submission),
+            anchors=trust_anchors(authority),
+            known=self._chains.get(authority.metadata.uid) or known_chain(authority),
+            now=self._clock(),
+        )
+        return await in_thread_if_large(check, pem, size=len(pem), limit=_LARGE)
+
+    async def _store(self, attempt: Attempt, returned: ReturnedCertificate) -> bool:
+        """Write the certificate, and return whether it is that of the order now."""
+        order, now = attempt.order, self._clock()
+        issued = partial(
+            transitions.issued, digest=order.status.csr_digest or "", certificate=issued_by(returned), now=now
+        )
+        try:
+            finished = await self._orders.change(order, issued)
+        except Refused:  # the order has ended meanwhile
+            return False
+        if finished.status.certificate != returned.chain:  # another replica was faster
+            return False
+        if returned.shortened:
+            self._metrics.count_issuer_attempt(attempt.type, "shortened")
+        self._metrics.count_order("valid", order.profile_key)
+        self._metrics.observe_issuance("signed", seconds_since_accepted(order, now), issuer=attempt.type)
+        logger.info(
+            "certificate issued",
+            extra={
+                "order": finished.metadata.name,
+                "profile": "/".join(attempt.profile.key),
+                "account": finished.spec.account_ref.name,
+                "names": ",".join(each.value for each in finished.spec.identifiers),
+                "serial": finished.status.serial_number,
+                "authority": attempt.profile.authority.metadata.name,
+                "attempt": attempt.issuance.attempt,
+                "shortened": returned.shortened,
+            },
+        )
+        return True
+
+    async def _discard(self, attempt: Attempt, pem: bytes) -> None:
+        """Revoke a certificate that nobody gets, where the CA takes revocations by itself."""
+        if attempt.type not in CLAIMED:
+            return
+        try:
+            leaf = x509.load_pem_x509_certificates(pem)[0].public_bytes(Encoding.DER)
+            await attempt.issuer.revoke(leaf)
+        except (ValueError, IssuerNotReady) as error:
+            extra = {"order": attempt.order.metadata.name, "error": str(error)}
+            logger.warning("a certificate that was discarded is not revoked", extra=extra)
+
+
+def seconds_since_accepted(order: ACMEOrder, now: datetime) -> float:
+    """How long the order has been processing."""
+    return 0.0 if order.status.accepted is None else max(0.0, (now - order.status.accepted).total_seconds())
