@@ -31,7 +31,6 @@ from kms.resources.authorities import CertificateAuthority, InternalAuthority
 from kms.resources.compile import InvalidRules, compile_request
 from kms_operator.plan import RESYNC, ConditionUpdate, Event, earliest
 
-CERTIFICATE_FIELD = "spec.internal.certificate"
 RECONCILED = "Reconciled"
 RENEWED = "Renewed"
 ROOT_CHANGED = "RootChanged"
@@ -89,14 +88,14 @@ def use_certificate(
     commands = _commands(authority)
     if taken is None:
         if refusal is None:
-            message = f"waits for {CERTIFICATE_FIELD}, the answer of a CA of yours to status.request; {commands}"
+            message = f"waits for spec.internal.certificate, the answer of a CA of yours to status.request; {commands}"
             return WaitingAuthority(key, request, WAITING_FOR_CERTIFICATE, message)
-        message = f"{CERTIFICATE_FIELD} cannot be used: {refusal}; {commands}"
+        message = f"spec.internal.certificate cannot be used: {refusal}; {commands}"
         return WaitingAuthority(key, request, refusal.reason, message, retry_at)
     due = renewal_due(taken)
     conditions = []
     if refusal is not None:
-        message = f"{CERTIFICATE_FIELD} cannot be used: {refusal}; the CA goes on with its former certificate"
+        message = f"spec.internal.certificate cannot be used: {refusal}; the CA goes on with its former certificate"
         conditions.append(ConditionUpdate("False", refusal.reason, message, RECONCILED))
     if now >= due:
         message = f"the chain of the CA ends at {_end(taken):{_TIME}}; have the same key certified again: {commands}"
@@ -123,8 +122,8 @@ def describe_lost_key(authority: CertificateAuthority, spec: InternalAuthority, 
         )
     if spec.certificate is not None:
         return (
-            f"{CERTIFICATE_FIELD} is set, but no key for it exists; restore the Secret with the key from a backup, or"
-            f" remove {CERTIFICATE_FIELD}: then a new key is made, and status.request asks for its certificate"
+            "spec.internal.certificate is set, but no key for it exists; restore the Secret with the key from a backup,"
+            " or remove spec.internal.certificate: then a new key is made, and status.request asks for its certificate"
         )
     return None
 

@@ -75,6 +75,7 @@ class Ceremony:
             self.own.signed(ec_key(self.own_key)),
             self.policy.signed(ec_key(self.policy_key)),
             self.root.signed(ec_key(self.root_key)),
+            authority("Evil", "Evil").signed(ec_key("Evil")),
         )
         return b"".join(pem(made[each]) for each in self.order).decode()
 
@@ -147,6 +148,8 @@ WRONG: Mapping[str, tuple[Change, str]] = MappingProxyType(
         ),
         "a missing issuer": (lambda made: replace(made, order=(0, 2)), "ChainBroken"),
         "the wrong order above": (lambda made: replace(made, order=(0, 2, 1)), "ChainBroken"),
+        "a root behind the root": (lambda made: replace(made, order=(0, 1, 2, 3)), "ChainBroken"),
+        "a root that has certified nothing": (lambda made: replace(made, order=(0, 3)), "ChainBroken"),
         "the CA twice": (lambda made: replace(made, order=(0, 0, 1, 2)), "ChainBroken"),
         "more certificates than clients take": (lambda made: replace(made, order=(0, 1, 2, 2, 2)), "ChainBroken"),
         "a signature with SHA-1": (
