@@ -14,6 +14,7 @@ CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 CERT_MANAGER = ROOT / "docs" / "cert-manager.md"
 CLIENTS = ROOT / "docs" / "clients.md"
 INSTALL = ROOT / "docs" / "install.md"
+CORPORATE_ROOT = ROOT / "docs" / "corporate-root.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
 _FENCED = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -21,6 +21,7 @@ from e2e.stories.clients import names_in
 from e2e.stories.snippets import (
     CERT_MANAGER,
     CONTRIBUTING,
+    CORPORATE_ROOT,
     FIRST_CERTIFICATE,
     HELM,
     OPERATIONS,
@@ -106,6 +107,13 @@ kubectl get secrets -A -o jsonpath='{.items[*].metadata.annotations}' >annotatio
 grep -q last-applied annotations || echo "no annotation of kubectl apply"
 """
 """Whether kubectl has copied a Secret into an annotation."""
+VERIFIED = """
+kubectl -n pki get kca corporate -o jsonpath='{.status.certificate}' >issuing.crt
+openssl verify -x509_strict -CAfile root/root.crt renewed.crt
+openssl verify -x509_strict -CAfile other/root.crt cross.crt issuing.crt
+openssl verify -crl_check -CAfile root/root.crt -CRLfile root/root.crl corporate.crt || true
+"""
+"""Whether OpenSSL accepts what the corporate CA has signed and the CA uses."""
 LOSE_THE_KEY = """
 kubectl -n kms-acme delete secret "ca-$(kubectl -n pki get kca issuing -o jsonpath='{.metadata.uid}')"
 kubectl -n pki wait --for=condition=Ready=false --timeout=90s kca/issuing
@@ -124,7 +132,7 @@ ONLY_SHOWN = {
 """Snippets that no test here runs, with the reason."""
 LOOKED_AT = ("install.md", "cert-manager.md", "clients.md", "troubleshooting.md")
 """Pages about other machines and clusters. A test checks the options of their commands."""
-RUN = (FIRST_CERTIFICATE, README, OPERATIONS)
+RUN = (FIRST_CERTIFICATE, README, OPERATIONS, CORPORATE_ROOT)
 
 
 @dataclass(frozen=True)
@@ -236,6 +244,22 @@ def test_keys_survive_their_loss_and_another_cluster_as_the_page_about_operation
     assert "no annotation of kubectl apply\n" in done.stdout, "a private key is in an annotation"
     assert "all renewals succeeded" in done.stdout
     assert re.search(r"accounts: [1-9]\n", done.stdout)
+
+
+@pytest.mark.soak  # test_openssl_ceremony.py runs what the corporate CA does
+def test_a_ca_is_certified_and_renewed_as_the_page_about_corporate_roots_says(terminal: Terminal) -> None:
+    assert left_running(str(terminal.folder)) == []
+    blocks = [block.text for block in snippets(CORPORATE_ROOT)]
+    prepare = "kubectl apply -f crds/ -f deploy/rbac.yaml\nkubectl apply -f deploy/samples/\n"
+    done = terminal.type(PRELUDE, prepare, OPERATING, *blocks, VERIFIED)
+    assert done.returncode == 0, done.stdout + (terminal.folder / "kms-acme.log").read_text()[-4000:]
+    assert "This is the first certificate of the CA." in done.stdout
+    (fingerprint,) = re.findall(r"^Key: .* SHA-256 ([0-9a-f]{64})$", done.stdout, re.MULTILINE)[:1]
+    assert f"= {fingerprint}" in done.stdout, "both sides show the same"
+    assert done.stdout.count("CertificateAuthority pki/corporate signs with the certificate.") == 3
+    assert re.search(r"^20[0-9-]+T[0-9:]+Z$", done.stdout, re.MULTILINE), "the former root"
+    assert {"renewed.crt: OK", "cross.crt: OK", "issuing.crt: OK"} <= set(done.stdout.splitlines())
+    assert "certificate revoked" in done.stdout
 
 
 def test_a_profile_gets_the_cluster_issuer_that_the_page_about_cert_manager_begins_with(terminal: Terminal) -> None:

@@ -15,6 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from kms.address import Network
+from kms.pki.ca import Asked
 from kms.pki.ca import NameConstraints as CompiledConstraints
 from kms.pki.csr import SIGNATURE_ALGORITHMS
 from kms.pki.keys import KEY_ALGORITHMS
@@ -26,7 +27,7 @@ from kms.pki.subject_policy import AttributeRules as CompiledAttributeRules
 from kms.pki.subject_policy import SubjectRules as CompiledSubjectRules
 from kms.pki.subjects import COMMON_NAME
 from kms.pki.usages import KNOWN_USAGES
-from kms.resources.authorities import NameConstraints, Subject
+from kms.resources.authorities import InternalAuthority, NameConstraints, Subject
 from kms.resources.credentials import NameRules
 from kms.resources.durations import parse_duration
 from kms.resources.policies import AttributeRules, CertificatePolicy, DNSNameRules, PolicySpec, SubjectRules, ValueRules
@@ -132,6 +133,16 @@ def compile_constraints(constraints: NameConstraints | None) -> CompiledConstrai
         permitted_networks=_compile_each(permitted.ip_ranges, f"{field}.permitted.ipRanges", _network),
         excluded_domains=_compile_each(excluded.dns_domains, f"{field}.excluded.dnsDomains", _domain),
         excluded_networks=_compile_each(excluded.ip_ranges, f"{field}.excluded.ipRanges", _network),
+    )
+
+
+def compile_request(spec: InternalAuthority) -> Asked:
+    """What an internal CA asks to be certified as. Raises InvalidRules."""
+    return Asked(
+        common_name=spec.subject.common_name,
+        subject=subject_attributes(spec.subject),
+        path_length=spec.path_length,
+        constraints=compile_constraints(spec.name_constraints),
     )
 
 

@@ -40,6 +40,8 @@ TRUST = "trust"
 
 TLS_CERTIFICATE = "tls.crt"
 TLS_PRIVATE_KEY = "tls.key"
+CERTIFICATE_REQUEST = "ca.csr"
+"""In a signing key's Secret: the CA is certified by request, and this is the request."""
 CA_CERTIFICATE = "ca.crt"
 CHAIN = "chain.crt"
 KEY_STORE = "key-store"
@@ -79,7 +81,8 @@ def signing_key_name(authority_uid: str) -> str:
     """The Secret in the release namespace that holds the key of the CertificateAuthority with this UID.
 
     Its keys: `tls.key` (PKCS #8) and `tls.crt` (the CA's certificate, then those above it). If the key is in a key
-    store, `key-store` and the credentials of the store are there in place of `tls.key`.
+    store, `key-store` and the credentials of the store are there in place of `tls.key`. A CA that is certified by
+    request has `ca.csr` too, and at first no `tls.crt`.
     """
     return f"ca-{authority_uid}"
 

@@ -13,6 +13,7 @@ from kms import logs
 from kms.contract import default_http_url
 from kms_acme.cli import options
 from kms_acme.cli.account import account
+from kms_acme.cli.ca import ca
 from kms_acme.cli.operator_options import operator_in_pod, operator_options, operator_settings
 from kms_acme.cli.revoke import revoke
 from kms_acme.cli.server_options import server_in_pod, server_options, server_options_on_loopback, server_settings
@@ -83,6 +84,7 @@ def dev(**values: Any) -> None:
 
 main.add_command(revoke)
 main.add_command(account)
+main.add_command(ca)
 
 
 @main.command()

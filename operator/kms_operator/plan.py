@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from kms.contract import DURATION_SHORTENED, READY, WARNINGS
+from kms.contract import DURATION_SHORTENED, READY, RENEWAL_DUE, WARNINGS
 from kms.resources.kinds import Kind
 from kms.resources.meta import Condition, Resource, Struct, condition, with_condition
 
-_ABNORMAL = frozenset({DURATION_SHORTENED, WARNINGS})
+_ABNORMAL = frozenset({DURATION_SHORTENED, RENEWAL_DUE, WARNINGS})
 """Conditions that are True where something is wrong, and absent otherwise."""
 RESYNC = timedelta(seconds=60)
 """How often a resource is reconciled for which something is missing."""

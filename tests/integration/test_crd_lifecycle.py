@@ -196,6 +196,16 @@ def test_the_issuer_of_an_intermediate_can_neither_be_changed_nor_be_taken_away(
         assert "spec.internal.issuerRef: Forbidden: the issuer of a CA cannot be changed" in said
 
 
+def test_a_ca_by_request_stays_one_and_its_certificate_may_change(installed: Cluster, namespace: str) -> None:
+    create(installed, namespace, AUTHORITIES, {"internal.signedBy": "Request"})
+    for certificate in (PEM, PEM * 2, None):
+        assert "patched" in patch(
+            installed, namespace, AUTHORITIES, {"spec": {"internal": {"certificate": certificate}}}
+        )
+    said = patch(installed, namespace, AUTHORITIES, {"spec": {"internal": {"signedBy": None}}})
+    assert "spec.internal.signedBy: Forbidden: who signs a CA cannot be changed" in said
+
+
 def test_the_duration_and_the_constraints_of_a_ca_may_change(installed: Cluster, namespace: str) -> None:
     create(installed, namespace, AUTHORITIES)
     change = {"internal": {"duration": "8760h", "nameConstraints": {"permitted": {"dnsDomains": ["example.com"]}}}}

@@ -16,6 +16,14 @@ from kms.pki.ca.internal import renewal_time as renewal_time
 from kms.pki.ca.internal import self_signed as self_signed
 from kms.pki.ca.internal import subject_key_id as subject_key_id
 from kms.pki.ca.internal import trust_anchor_pem as trust_anchor_pem
+from kms.pki.ca.requested import Asked as Asked
+from kms.pki.ca.requested import certificate_request as certificate_request
+from kms.pki.ca.requested import check_answer as check_answer
+from kms.pki.ca.requested import check_installed as check_installed
+from kms.pki.ca.requested import is_request_for as is_request_for
+from kms.pki.ca.requested import read_answer as read_answer
+from kms.pki.ca.requested import renewal_due as renewal_due
+from kms.pki.ca.requested import request_key as request_key
 from kms.pki.ca.roots import MAXIMUM_FORMER as MAXIMUM_FORMER
 from kms.pki.ca.roots import Anchors as Anchors
 from kms.pki.ca.roots import ReplacedRoot as ReplacedRoot

@@ -123,10 +123,13 @@ def renewal_time(certificate: x509.Certificate) -> datetime:
 
 def remaining_path_length(signer: Signer) -> int | None:
     """The number of CAs that may follow below `signer`, by its own certificate and those above; None: no limit."""
+    return path_length_below((signer.certificate, *signer.issuers))
+
+
+def path_length_below(chain: Sequence[x509.Certificate]) -> int | None:
+    """The number of CAs that may follow below the first certificate of a chain; None: no limit."""
     limits = [
-        limit - below
-        for below, certificate in enumerate((signer.certificate, *signer.issuers))
-        if (limit := path_length(certificate)) is not None
+        limit - below for below, certificate in enumerate(chain) if (limit := path_length(certificate)) is not None
     ]
     return min(limits, default=None)
 
@@ -181,11 +184,7 @@ def _extensions(
 ) -> list[tuple[x509.ExtensionType, bool]]:
     """The extensions of a CA certificate, in their order, and whether each is critical (RFC 5280, 4.2.1)."""
     length = _path_length_below(signer, template) if signer else template.path_length
-    extensions: list[tuple[x509.ExtensionType, bool]] = [
-        (x509.BasicConstraints(ca=True, path_length=length), True),
-        (_CA_KEY_USAGE, True),
-        (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
-    ]
+    extensions = requested_extensions(key.public_key(), length, None)
     if signer is not None:
         extensions.append((signer.authority_key_identifier, False))
     if (constraints := _name_constraints(template.constraints)) is not None:
@@ -195,6 +194,20 @@ def _extensions(
             extensions.append((distribution_point(template.crl_url), False))
         if template.ca_url is not None:
             extensions.append((issuer_location(template.ca_url), False))
+    return extensions
+
+
+def requested_extensions(
+    public_key: PublicKey, length: int | None, constraints: NameConstraints | None
+) -> list[tuple[x509.ExtensionType, bool]]:
+    """The extensions of a CA certificate that do not depend on who signs it, and whether each is critical."""
+    extensions: list[tuple[x509.ExtensionType, bool]] = [
+        (x509.BasicConstraints(ca=True, path_length=length), True),
+        (_CA_KEY_USAGE, True),
+        (x509.SubjectKeyIdentifier.from_public_key(public_key), False),
+    ]
+    if (subtrees := _name_constraints(constraints)) is not None:
+        extensions.append((subtrees, True))
     return extensions
 
 

@@ -42,8 +42,8 @@ def shortening(
         message = (
             f"certificates end with the chain of {name} at {end:{_TIME}}, before their duration of"
             f" {format_duration(duration)} is over; shorten spec.certificate.duration, or prolong the CAs of the chain:"
-            " an internal one with spec.internal.duration (from its next renewal on), an imported one with a renewed"
-            " certificate, an external one with a new trust anchor"
+            " an internal one with spec.internal.duration (from its next renewal on), an imported one and one that is"
+            " signed by request with a renewed certificate, an external one with a new trust anchor"
         )
         return ConditionUpdate("True", AUTHORITY_ENDS, message, DURATION_SHORTENED), end - minimum_rest(duration)
     message = (

@@ -53,7 +53,13 @@ from kms.resources.kept import (
 from kms.resources.kinds import AUTHORITIES, SECRETS
 from kms.resources.meta import is_true
 from kms.resources.retained import SECRET_LIMIT_REACHED
-from kms.resources.secret_names import SIGNING_KEY, TLS_CERTIFICATE, TLS_PRIVATE_KEY, signing_key_name
+from kms.resources.secret_names import (
+    CERTIFICATE_REQUEST,
+    SIGNING_KEY,
+    TLS_CERTIFICATE,
+    TLS_PRIVATE_KEY,
+    signing_key_name,
+)
 from kms_operator.objects import internal_secret, secret_changes, signer_in
 from kms_operator.plan import (
     REREAD,
@@ -76,20 +82,20 @@ from kms_operator.reconcilers.earlier_authorities import describe_another, forme
 from kms_operator.reconcilers.internal_authority import RENEWED, ActiveAuthority, has_kept_key, issue_internal
 from kms_operator.reconcilers.issuer_change import is_published
 from kms_operator.reconcilers.kept_keys import longest_certificate, longest_duration, predecessors
+from kms_operator.reconcilers.requested_authority import RECONCILED, WaitingAuthority
 from kms_operator.reconcilers.rules_without_effect import warnings
 from kms_operator.reconcilers.served_profiles import proven_former_roots, root_digest, served_profiles
+from kms_operator.reconcilers.waiting_authority import RESTORED, plan_waiting
 from kms_operator.settings import OperatorSettings
 from kms_operator.shares import secret_limit_reached
 from kms_operator.snapshot import Read, Snapshot
 
 IMPORTED = "Imported"
-RESTORED = "Restored"
 ANOTHER = "AnotherCertificateAuthority"
 
 FLAWED_CERTIFICATE = "FlawedCertificate"
 ALTERNATE_CHAINS = "AlternateChains"
 REVOCATION_LIST = "RevocationList"
-RECONCILED = "Reconciled"
 """Conditions beside Ready. Reconciled is False while a CA that can sign is not as its spec asks;
 `kms_operator.reconcilers.trust_distribution` states TrustPublished."""
 
@@ -111,6 +117,7 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
     if authority.spec.external is not None:
         return external_authority.plan(authority, authority.spec.external, snapshot, now=now)
     generation, old = authority.metadata.generation, authority.status.conditions
+    refusals = partial(_report_refusals, authority, now=now)
     try:
         if (message := _limit_reached(authority, snapshot)) and not has_kept_key(authority, snapshot, now=now):
             raise InvalidAuthority(SECRET_LIMIT_REACHED, message)  # noqa: TRY301 - one answer for all refusals
@@ -121,6 +128,8 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
         # The published certificate stays in the status: it distinguishes a lost key from one that was never made.
         status = msgspec.structs.replace(authority.status, observed_generation=generation, conditions=conditions)
         return Plan(status=status, events=transition_events(old, update), requeue_at=_recheck_at(authority, error, now))
+    if isinstance(active, WaitingAuthority):
+        return plan_waiting(authority, active, snapshot, now=now, on_refusals=refusals)
     certificate = active.signer.certificate
     existing = snapshot.internal_secret(signing_key_name(authority.metadata.uid))
     before = predecessors(authority, AUTHORITIES, SIGNING_KEY, snapshot)
@@ -129,14 +138,17 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
     can_sign = f"can sign until {active.signer.not_after:%Y-%m-%dT%H:%M:%SZ}"
     update = ready(active.reason, f"{can_sign}; {another}" if another else can_sign)
     alternates, aside = _alternates(authority, active.signer, now=now)
-    updates = (update, *aside, *_check_key_usage(active.signer), *_warn(authority, active.signer, snapshot, now=now))
-    complete = is_published(authority) and all(each.status == "True" for each in aside)
+    flaws = _warn(authority, active.signer, snapshot, now=now)
+    updates = (update, *aside, *_check_key_usage(active.signer), *flaws, *active.conditions)
+    undone = any(each.status != "True" for each in (*aside, *active.conditions))
+    complete = is_published(authority) and not undone
     status = AuthorityStatus(
         observed_generation=carried_out(authority.status.observed_generation, generation, complete=complete),
         type=active.type,
         subject=certificate.subject.rfc4514_string(),
         certificate=certificate_pem(certificate),
         chain=chain_to_root_pem(active.signer),
+        request=active.request,
         alternate_chains=tuple(each.pem for each in alternates),
         serial_number=f"{certificate.serial_number:x}",
         subject_key_id=subject_key_id(certificate),
@@ -158,6 +170,7 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
         former_roots=status.former_roots,
         served=served_profiles(authority, (*taken, *([existing] if existing else [])), snapshot, now=now),
         longest=longest,
+        request=active.request,
     )
     events = [*(event for each in updates for event in transition_events(old, each)), *active.events]
     if existing is None and taken:
@@ -171,7 +184,7 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
         status=status,
         events=tuple(events),
         requeue_at=earliest(active.requeue_at, *(each.not_after for each in alternates)),
-        on_refusals=partial(_report_refusals, authority, now=now),
+        on_refusals=refusals,
     )
 
 
@@ -288,6 +301,7 @@ def signing_secret(
     former_roots: Iterable[FormerRoot] = (),
     served: Mapping[str, Departure | None] | None = None,
     longest: timedelta = timedelta(0),
+    request: str | None = None,
 ) -> Secret:
     """Build the Secret that the server signs with: the key, and the chain up to the root.
 
@@ -311,13 +325,14 @@ def signing_secret(
         data={
             TLS_PRIVATE_KEY: private_key_pem(signer.key),
             TLS_CERTIFICATE: chain_to_root_pem(signer).encode(),
+            **({CERTIFICATE_REQUEST: request.encode()} if request is not None else {}),
         },
     )
 
 
 def _activate(
     authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, entropy: Entropy
-) -> ActiveAuthority:
+) -> ActiveAuthority | WaitingAuthority:
     if authority.spec.imported is not None:
         return _load_imported(authority, authority.spec.imported, snapshot, now=now)
     if authority.spec.internal is not None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from kms.pki.ca import subject_key_id
+from kms.pki.ca import request_key, subject_key_id
 from kms.pki.certificate import Signer
-from kms.pki.keys import is_key_of
+from kms.pki.keys import is_key_of, load_private_key
 from kms.pki.subjects import subject_name
 from kms.resources.authorities import CertificateAuthority, FormerKey, InternalAuthority
 from kms.resources.compile import subject_attributes
 from kms.resources.core import Secret
 from kms.resources.kept import LONGEST_CERTIFICATE, kept_until, parse_former_keys
+from kms.resources.secret_names import CERTIFICATE_REQUEST, TLS_PRIVATE_KEY
 from kms_operator.objects import signer_in
 from kms_operator.reconcilers.kept_keys import MARGIN
 
@@ -21,15 +22,34 @@ FORMER_KEYS = 500
 
 
 def agrees(held: Signer, spec: InternalAuthority, issuer: Signer | None) -> bool:
-    """Whether the CA has the fields that cannot be changed: subject, key algorithm, and issuer."""
+    """Whether the CA has the fields that cannot be changed: subject, key algorithm, and issuer.
+
+    Whoever signs a request may be another CA each time.
+    """
     certificate, key = held.certificate, spec.private_key
     if certificate.subject != subject_name(spec.subject.common_name, subject_attributes(spec.subject)):
         return False
     if not is_key_of(held.key, key.algorithm, key.size):
         return False
+    if spec.signed_by is not None:
+        return True
     if spec.issuer_ref is None or certificate.issuer == certificate.subject:
         return spec.issuer_ref is None and certificate.issuer == certificate.subject
     return issuer is None or certificate.issuer == issuer.certificate.subject
+
+
+def is_same_authority(secret: Secret, spec: InternalAuthority, issuer: Signer | None) -> bool:
+    """Whether the Secret of an earlier CA has the key of this one, which may still wait for its certificate."""
+    held, request = signer_in(secret), secret.text(CERTIFICATE_REQUEST)
+    if spec.signed_by is None or request is None:
+        return spec.signed_by is None and request is None and held is not None and agrees(held, spec, issuer)
+    try:
+        key = load_private_key(secret.data.get(TLS_PRIVATE_KEY, b""))
+    except ValueError:
+        return False
+    subject = subject_name(spec.subject.common_name, subject_attributes(spec.subject))
+    algorithm, size = spec.private_key.algorithm, spec.private_key.size
+    return request_key(request) == (subject, key.public_key()) and is_key_of(key, algorithm, size)
 
 
 def former_keys(

@@ -30,10 +30,11 @@ from kms.resources.kinds import AUTHORITIES
 from kms.resources.meta import is_true
 from kms.resources.secret_names import SIGNING_KEY, TLS_CERTIFICATE, TLS_PRIVATE_KEY, signing_key_name
 from kms_operator.objects import signer_in
-from kms_operator.plan import Event, earliest
-from kms_operator.reconcilers.earlier_authorities import agrees
+from kms_operator.plan import ConditionUpdate, Event, earliest
+from kms_operator.reconcilers.earlier_authorities import agrees, is_same_authority
 from kms_operator.reconcilers.issuer_cycles import ISSUER_CYCLE, describe_cycle, find_cycle
 from kms_operator.reconcilers.kept_keys import predecessors
+from kms_operator.reconcilers.requested_authority import WaitingAuthority, describe_lost_key, use_certificate
 from kms_operator.snapshot import Snapshot
 
 ISSUED = "Issued"
@@ -47,23 +48,36 @@ BACKDATED = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class ActiveAuthority:
-    """A CA that can sign."""
+    """A CA that can sign. `request` is the certificate request of one that is certified by request.
+
+    `conditions` are those that it states beside Ready.
+    """
 
     type: str
     reason: str
     signer: Signer
     events: tuple[Event, ...] = ()
     requeue_at: datetime | None = None
+    request: str | None = None
+    conditions: tuple[ConditionUpdate, ...] = ()
 
 
 def issue_internal(
     authority: CertificateAuthority, spec: InternalAuthority, snapshot: Snapshot, *, now: datetime, entropy: Entropy
-) -> ActiveAuthority:
+) -> ActiveAuthority | WaitingAuthority:
     """Return the CA with its current certificate, or with a new one if that is due.
 
     Raises InvalidAuthority if it cannot sign.
     """
     key, current = _load_current(authority, spec, snapshot, now=now)
+    if spec.signed_by is not None:
+        used = use_certificate(authority, spec, key, current, now=now)
+        if isinstance(used, WaitingAuthority):
+            return used
+        signer = Signer(used.chain[0], key, used.chain[1:])
+        return ActiveAuthority(
+            "Intermediate", ISSUED, signer, used.events, used.requeue_at, used.request, used.conditions
+        )
     try:
         issuer = _issuer(authority, spec, snapshot, now=now)
     except InvalidAuthority:
@@ -106,6 +120,8 @@ def _load_current(
                 f"{where} does not exist, so the CA's private key is lost; restore it from a backup, or delete this"
                 " CertificateAuthority and create it again: that makes a new CA, which clients must trust first",
             )
+        if lost := describe_lost_key(authority, spec, where):
+            raise InvalidAuthority(KEY_LOST, lost)
         return generate_key(spec.private_key.algorithm, spec.private_key.size), None
     pem = secret.data.get(TLS_PRIVATE_KEY, b"")
     try:
@@ -139,8 +155,7 @@ def _kept_key(
     except InvalidAuthority:
         issuer = None  # it may come back later, too
     for secret in predecessors(authority, AUTHORITIES, SIGNING_KEY, snapshot):
-        held = signer_in(secret)
-        if held is not None and agrees(held, spec, issuer):
+        if is_same_authority(secret, spec, issuer):
             return secret
     return None
 
