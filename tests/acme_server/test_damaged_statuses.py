@@ -146,7 +146,8 @@ CERTIFICATES: list[tuple[str, Any]] = [
         for each in ({}, {"attempt": 2**63}, {"attempt": -1, "claim": {"replica": "", "time": LAST}})
     ),
     *(("status.leftOut", each) for each in (None, ["\u0000"])),
-    *(("status.conditions", each) for each in (None, [{}])),
+    ("status.conditions", None),
+    ("status.conditions", [{}]),
 ]
 
 
@@ -218,7 +219,8 @@ ACCOUNTS_DAMAGE: list[tuple[str, Any]] = [
     ("status.key", {"jwk": "[" * 5000, "thumbprint": "x", "changedAt": PAST}),
     ("status.key", {"jwk": "\u00fc", "thumbprint": "x", "changedAt": PAST}),
     *(("status.formerKeys", each) for each in (None, [""], ["\u0000", "x" * 500], "text")),
-    *(("status.contact", each) for each in (None, [""], ["javascript:x"], ["mailto:\u0000"], {})),
+    *(("status.contact", each) for each in ([""], ["javascript:x"], ["mailto:\u0000"])),
+    ("status.contact", {}),
     *(("status.contactText", each) for each in (None, "\u0000", 5)),
     *(("status.termsOfServiceAgreed", each) for each in (None, "", "\u0000")),
     *(
@@ -240,7 +242,8 @@ ACCOUNTS_DAMAGE: list[tuple[str, Any]] = [
 
 
 async def test_an_account_of_which_something_is_damaged(client: Client) -> None:
-    server, bad = client.server, {}
+    server = client.server
+    bad: dict[str, str] = {}
     at = server.kid or ""
     stored: Any = server.world.api.read(ACCOUNTS, NAMESPACE, at.rsplit("/", 1)[-1])
     status = msgspec.to_builtins(stored.status)
