@@ -33,6 +33,8 @@ class Profile:
     authorization_lifetime: timedelta
     constraints: tuple[Constraints, ...] = ()
     """The nameConstraints of the CA and of the CAs above it."""
+    dormant: bool = False
+    """Whether the profile is not ready: it takes no orders and no challenge responses, and opens no account."""
 
     @property
     def namespace(self) -> str:

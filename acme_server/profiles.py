@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
+
+from msgspec.structs import replace
 
 from acme_server.compiled_profile import NOT_READY as _NOT_READY
 from acme_server.compiled_profile import choose, combine, compile_profile
@@ -11,15 +14,21 @@ from acme_server.problems import NotFound, ProblemType, Refused, Unavailable
 from kms.cluster.informer import Informer
 from kms.contract import READY, may_enroll, may_offer
 from kms.pki.quoting import quoted
-from kms.resources.authorities import CertificateAuthority
-from kms.resources.meta import is_true
+from kms.resources.authorities import AuthoritySpec, CertificateAuthority
+from kms.resources.compile import compile_policy
+from kms.resources.meta import ObjectMeta, is_true
 from kms.resources.orders import ACMEOrder
-from kms.resources.policies import CertificatePolicy
+from kms.resources.policies import CertificatePolicy, PolicySpec
 from kms.resources.profiles import AcmeEnrollment, CertificateProfile
 from kms.resources.retained import is_reduced
 
 _COLD = 2
 """Retry-After while the caches are being filled, in seconds."""
+_NONE = timedelta(0)
+
+
+class NotReady(Unavailable):
+    """A person has to repair the profile, its policy or its CA. The operator reports why."""
 
 
 class Profiles:
@@ -49,6 +58,20 @@ class Profiles:
         if profile is None:
             raise NotFound(f"There is no profile {namespace}/{name} with ACME enrollment.")
         return profile
+
+    def of_any(self, namespace: str, name: str) -> Profile:
+        """The profile of that name, ready to issue or not: what clients read, give back and revoke needs no CA.
+
+        One that is not ready is `dormant`, allows no name, and binds accounts as if it were not open. Raises as `of`
+        does, also for a profile beyond the limit of its namespace, which has no accounts.
+        """
+        try:
+            return self.of(namespace, name)
+        except NotReady:
+            resource = self._profiles.get(namespace, name)
+            if resource is None or resource.spec.enrollment.acme is None or is_reduced(resource):
+                raise
+            return _dormant(resource, self._authorities.get(namespace, resource.issuer_name))
 
     def choose(self, profile: Profile, name: str | None) -> OrderProfile:
         """The profile of a new order with this `profile` member (draft-ietf-acme-profiles, section 4).
@@ -116,7 +139,7 @@ class Profiles:
                 raise Unavailable("The server cannot read its configuration at the moment.", _COLD)
             return None
         if not is_true(resource.status.conditions, READY) or not may_enroll(resource):
-            raise Unavailable(f"Profile {namespace}/{name} is not ready.", _NOT_READY)
+            raise not_ready(namespace, name)
         return self._compile_once(resource, resource.spec.enrollment.acme)
 
     def enrollment(self, namespace: str, name: str) -> AcmeEnrollment | None:
@@ -139,13 +162,13 @@ class Profiles:
         policy = self._policies.get(namespace, resource.spec.policy_ref.name)
         authority = self._authorities.get(namespace, resource.issuer_name)
         if policy is None or authority is None:
-            raise Unavailable(
+            raise NotReady(
                 f"Profile {namespace}/{name} refers to a policy or CA that is missing or unreadable.",
                 _NOT_READY,
             )
         if is_reduced(policy):
             # The operator has not seen yet that the profile uses it.
-            raise Unavailable(f"Profile {namespace}/{name} is not ready.", _COLD)
+            raise NotReady(f"Profile {namespace}/{name} is not ready.", _COLD)
         versions = tuple(
             f"{each.metadata.uid}/{each.metadata.resource_version}" for each in (resource, policy, authority)
         )
@@ -162,6 +185,32 @@ def _compile(
         return compile_profile(resource, policy, authority, acme)
     except ValueError as error:
         # The operator reports the error on the resource; clients only learn that a person has to act.
-        raise Unavailable(
-            f"Profile {resource.metadata.namespace}/{resource.metadata.name} is not ready.", _NOT_READY
-        ) from error
+        raise not_ready(resource.metadata.namespace, resource.metadata.name) from error
+
+
+def not_ready(namespace: str, name: str) -> NotReady:
+    """The refusal of what a profile cannot do that is not ready."""
+    return NotReady(f"Profile {namespace}/{name} is not ready.", _NOT_READY)
+
+
+def _dormant(resource: CertificateProfile, authority: CertificateAuthority | None) -> Profile:
+    """The profile as far as it can be used: without names, durations and, if there is none, without a CA."""
+    acme, namespace = resource.spec.enrollment.acme or AcmeEnrollment(), resource.metadata.namespace
+    if not may_enroll(resource):
+        acme = replace(acme, external_account_binding="Required", ownership_validation="Required")
+    nothing = CertificatePolicy(
+        metadata=ObjectMeta(namespace=namespace, name=resource.spec.policy_ref.name), spec=PolicySpec()
+    )
+    nobody = CertificateAuthority(
+        metadata=ObjectMeta(namespace=namespace, name=resource.issuer_name), spec=AuthoritySpec()
+    )
+    return Profile(
+        resource=resource,
+        policy=compile_policy(nothing),
+        authority=authority or nobody,
+        acme=acme,
+        duration=_NONE,
+        order_lifetime=_NONE,
+        authorization_lifetime=_NONE,
+        dormant=True,
+    )

@@ -12,6 +12,7 @@ from acme_server.jose import eab
 from acme_server.model import Caller, KeyHolder
 from acme_server.payloads import NewAccount
 from acme_server.problems import AccountDoesNotExist
+from acme_server.profiles import not_ready
 from kms.resources import ACMEAccount
 
 
@@ -26,7 +27,8 @@ class NewAccounts:
         """The account of the key, and whether it was opened now. `url` is the URL of the request.
 
         If the key has an account, that account is the result, because clients look up their account this way. Such a
-        request can change the agreement to new terms of service; its other members are ignored.
+        request can change the agreement to new terms of service; its other members are ignored. Raises Unavailable for
+        a key without an account if the profile is not ready.
         """
         known = await self._accounts.find(holder.profile, holder.key.thumbprint)
         if known is not None:
@@ -36,6 +38,8 @@ class NewAccounts:
             return known, False
         if wanted.only_return_existing:
             raise AccountDoesNotExist
+        if holder.profile.dormant:
+            raise not_ready(*holder.profile.key)
         return await self._accounts.register(holder, wanted, await self._binding(holder, wanted, url))
 
     async def _binding(self, holder: KeyHolder, wanted: NewAccount, url: str) -> Binding | None:

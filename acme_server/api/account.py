@@ -80,5 +80,5 @@ ROUTES = (
     post_of_live_account(urls.ACCOUNT, read_or_update),
     post(urls.ORDERS, orders),
     post(urls.MORE_ORDERS, orders),
-    post(urls.KEY_CHANGE, change_key),
+    post(urls.KEY_CHANGE, change_key, dormant=True),
 )

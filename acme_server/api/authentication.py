@@ -23,7 +23,7 @@ from acme_server.jose.jws import SignedRequest
 from acme_server.model import Caller, KeyHolder, Profile
 from acme_server.nonces import Nonces, bad_nonce
 from acme_server.problems import AccountDoesNotExist, ProblemType, Refused
-from acme_server.profiles import Profiles
+from acme_server.profiles import Profiles, not_ready
 from acme_server.replicas import Replicas
 from acme_server.urls import URLs
 from kms.resources import ACMEAccount
@@ -81,8 +81,8 @@ class Authenticator:
         self._parsed = functools.lru_cache(maxsize=_PARSED_KEYS)(stored_account_key)
 
     def profile(self, request: web.Request) -> Profile:
-        """The profile in the path. Raises NotFound and Unavailable."""
-        return self._profiles.of(request.match_info["namespace"], request.match_info["profile"])
+        """The profile in the path, which may be dormant. Raises NotFound and Unavailable."""
+        return self._profiles.of_any(request.match_info["namespace"], request.match_info["profile"])
 
     async def key_request(self, request: web.Request) -> KeyRequest:
         """Authenticate a request that must have a `jwk`."""
@@ -100,14 +100,17 @@ class Authenticator:
             raise malformed("This resource takes requests with a kid, not with a jwk.")
         return await self._by_account(request, profile, signed, signed.key_id)
 
-    async def active_account_request(self, request: web.Request) -> AccountRequest:
+    async def active_account_request(self, request: web.Request, *, dormant: bool = False) -> AccountRequest:
         """Authenticate a request that must have a `kid`, of an account that may act; others may only read.
 
-        A request without a payload reads (POST-as-GET).
+        A request without a payload reads (POST-as-GET). Raises Unavailable for any other one if the profile is not
+        ready, unless a `dormant` one may answer.
         """
         signed = await self.account_request(request)
         if not signed.payload:
             return signed
+        if signed.caller.profile.dormant and not dormant:
+            raise not_ready(*signed.caller.profile.key)
         return AccountRequest(await self._accounts.admit(signed.caller), signed.payload)
 
     async def account_or_key_request(self, request: web.Request) -> AccountRequest | KeyRequest:

@@ -39,7 +39,7 @@ def get(path: str, handler: Handler) -> Route:
 
 
 def post_by_key(path: str, handler: Callable[[web.Request, KeyRequest], Awaitable[web.Response]]) -> Route:
-    """A resource for requests with a `jwk`."""
+    """A resource for requests with a `jwk`, also of a profile that is dormant: its service decides."""
 
     async def authenticated(request: web.Request) -> web.Response:
         return await handler(request, await request.app[AUTHENTICATOR].key_request(request))
@@ -47,17 +47,26 @@ def post_by_key(path: str, handler: Callable[[web.Request, KeyRequest], Awaitabl
     return Route("POST", path, Access.KEY, authenticated)
 
 
-def post(path: str, handler: Callable[[web.Request, AccountRequest], Awaitable[web.Response]]) -> Route:
-    """A resource for accounts. One that is suspended, or has lost its credential, may only read it."""
+def post(
+    path: str, handler: Callable[[web.Request, AccountRequest], Awaitable[web.Response]], *, dormant: bool = False
+) -> Route:
+    """A resource for accounts. One that is suspended, or has lost its credential, may only read it.
+
+    It can always be read; if it is `dormant`, a profile that is not ready takes changes, too.
+    """
 
     async def authenticated(request: web.Request) -> web.Response:
-        return await handler(request, await request.app[AUTHENTICATOR].active_account_request(request))
+        signed = await request.app[AUTHENTICATOR].active_account_request(request, dormant=dormant)
+        return await handler(request, signed)
 
     return Route("POST", path, Access.ACCOUNT, authenticated)
 
 
 def post_of_live_account(path: str, handler: Callable[[web.Request, AccountRequest], Awaitable[web.Response]]) -> Route:
-    """A resource for accounts; its service decides what one may do that is suspended or has lost its credential."""
+    """A resource for accounts; its service decides what one may do that is suspended or has lost its credential.
+
+    A dormant profile has it, too.
+    """
 
     async def authenticated(request: web.Request) -> web.Response:
         return await handler(request, await request.app[AUTHENTICATOR].account_request(request))

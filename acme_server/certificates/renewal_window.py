@@ -46,7 +46,16 @@ def suggest_window(certificate: CertificateRecord, *, issued_before: Iterable[da
     cert-manager ignores a window that begins before its certificate does, because it takes that for the window of the
     previous certificate. So a window never begins before its own certificate. A window of early renewal that has
     begun lies before every certificate that is issued from now on, so that no later certificate is renewed for it.
+
+    With dates at the ends of the calendar, which somebody has put into the order, it is renewed at once.
     """
+    try:
+        return _window(certificate, issued_before, now)
+    except OverflowError:
+        return Window(now, now + _SHORTEST)
+
+
+def _window(certificate: CertificateRecord, issued_before: Iterable[datetime], now: datetime) -> Window:
     if certificate.revocation is not None:
         revoked = certificate.revocation.time
         after = min(certificate.not_before + _MOMENT, revoked - _SHORTEST)

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from acme_server.accounts.eab_credentials import EABCredentials
 from acme_server.accounts.service import Accounts
+from acme_server.certificates.chains import leaf_of
 from acme_server.certificates.revocation_reasons import subscriber_reason
 from acme_server.jose.decoding import malformed
 from acme_server.model import Caller, KeyHolder, Profile
@@ -133,11 +134,14 @@ class Revocations:
         return found if found is not None and found.profile == profile.name else None
 
     async def _order(self, record: CertificateRecord, der: bytes) -> ACMEOrder:
-        """The order with exactly this certificate: issuer and serial number alone prove nothing."""
+        """The order with exactly this certificate: issuer and serial number alone prove nothing.
+
+        Raises NotFound, and Unavailable if the certificate in the order cannot be read.
+        """
         order = await self._orders.get(*record.order)
         if order is None or order.status.certificate is None:
             raise _no_such_certificate()
-        if x509.load_pem_x509_certificate(order.status.certificate.encode()).public_bytes(Encoding.DER) != der:
+        if leaf_of(order, order.status.certificate).public_bytes(Encoding.DER) != der:
             raise _no_such_certificate()
         return order
 

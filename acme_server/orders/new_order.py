@@ -20,7 +20,7 @@ from acme_server.metrics import Metrics
 from acme_server.model import Caller, OrderProfile, Profile
 from acme_server.orders import admission, authorization_reuse, identifiers, lifetimes, policy, transitions
 from acme_server.orders.admission import Entitlement
-from acme_server.orders.replacement import already_replaced, find_predecessor, successor_name
+from acme_server.orders.replacement import already_replaced, find_predecessor, is_successor, successor_name
 from acme_server.payloads import NewAuthorization, NewOrder
 from acme_server.problems import NotFound, ProblemType, Refused, Unavailable
 from acme_server.profiles import Profiles
@@ -188,9 +188,10 @@ class NewOrders:
         """Store the order under the name of the certificate's successor, so that etcd admits one.
 
         A renewal must not wait for others: the first one of a certificate that is due for it may use the reserve.
-        Raises Refused (alreadyReplaced) unless all earlier successors have become invalid.
+        Raises Refused (alreadyReplaced) unless all earlier successors have become invalid. Orders that others have
+        created by hand under such names are none; where they have taken all, the order keeps the name that it has.
         """
-        due = self._is_renewal_due(caller.profile, predecessor)
+        due, strangers = self._is_renewal_due(caller.profile, predecessor), 0
         for attempt in range(_REPLACEMENTS):
             meta = replace(order.metadata, name=successor_name(predecessor, attempt))
             successor = replace(order, metadata=meta, spec=replace(order.spec, replaces=wanted.replaces))
@@ -203,8 +204,13 @@ class NewOrders:
                 existing = await self._store.read_live(*key_of(successor))
             if existing is None:
                 raise Unavailable("The order that replaces the certificate is being removed at this moment.")
-            if transitions.expired(existing, now=self._clock()).status.state != "invalid":
+            if not is_successor(existing, successor, lifetime=caller.profile.order_lifetime, now=self._clock()):
+                strangers += 1
+            elif transitions.expired(existing, now=self._clock()).status.state != "invalid":
                 raise already_replaced()
+        if strangers:
+            kept = replace(order, spec=replace(order.spec, replaces=wanted.replaces))
+            return await self._add(caller, kept, renewal=due)
         raise Refused(
             ProblemType.MALFORMED, f"replaces: {_REPLACEMENTS} orders have failed to replace the certificate."
         )

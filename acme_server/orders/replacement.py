@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 from acme_server.model import Caller
 from acme_server.orders.identifiers import identifier_of
+from acme_server.orders.lifetimes import is_over
 from acme_server.problems import ProblemType, Refused
 from acme_server.state.certificates import CertificateRecord, Certificates
 from kms.pki.names import Name
+from kms.resources.orders import OPEN_STATES, ACMEOrder
 
 _NAME_BYTES = 20
 
@@ -36,6 +39,18 @@ def find_predecessor(
 def already_replaced() -> Refused:
     """The refusal of a second order that replaces the same certificate (RFC 9773, 7.4)."""
     return Refused(ProblemType.ALREADY_REPLACED, "replaces: another order already replaces the certificate.")
+
+
+def is_successor(existing: ACMEOrder, wanted: ACMEOrder, *, lifetime: timedelta, now: datetime) -> bool:
+    """Whether the order under the name of a successor is one: of the same account, and for the same certificate.
+
+    Users who may create ACMEOrders can take the name, and must not keep an account from renewing. So an order that is
+    still open after the `lifetime` of orders is none, whatever its spec says: it is never issued.
+    """
+    own, other, created = wanted.spec, existing.spec, existing.metadata.creation_timestamp or now
+    if existing.status.state in OPEN_STATES and is_over(created + lifetime, now=now):
+        return False
+    return (other.account_ref, other.profile_ref, other.replaces) == (own.account_ref, own.profile_ref, own.replaces)
 
 
 def successor_name(predecessor: CertificateRecord, attempt: int) -> str:

@@ -18,7 +18,7 @@ from acme_server.orders.new_order import NewOrders
 from acme_server.orders.recovery import Recovery
 from acme_server.payloads import NewAuthorization, NewOrder
 from acme_server.problems import ACMEError, NotFound, Refused, Unavailable
-from acme_server.profiles import Profiles
+from acme_server.profiles import NotReady, Profiles
 from acme_server.state.cache import Key
 from acme_server.state.store import Store
 from acme_server.state.turns import Turns
@@ -167,7 +167,10 @@ class Orders:
         if order.status.state == "processing" and order.status.issuance is not None:
             self._external.resume(order)
         elif order.status.state == "processing":
-            profile = self._profiles.of(order.metadata.namespace, order.spec.profile_ref.name)
+            try:
+                profile = self._profiles.of(order.metadata.namespace, order.spec.profile_ref.name)
+            except NotReady:
+                return self._show(order)  # it goes on when the profile is ready again
             order = await self._finalization.resume(profile, order)
         elif order.status.state == "pending":
             await self._restart_lost_validations(order)
@@ -185,10 +188,11 @@ class Orders:
             logger.warning("unfinished order cannot be continued", extra={"order": key[1], "error": str(error)})
 
     async def _restart_lost_validations(self, order: ACMEOrder) -> None:
-        """Nothing is restarted for an account that may not act: its client may only read the order."""
+        """Nothing is restarted for an account that may not act, or while the profile is not ready."""
         discarded = ((id_, False) for id_ in self._worker.take_discarded(order))
         for id_, quiet in (*discarded, *self._recovery.find_lost(order, self._worker.running_challenges(order))):
             try:
+                self._profiles.of(order.metadata.namespace, order.spec.profile_ref.name)
                 self._worker.start(order, id_, await self._thumbprint(order), quiet=quiet)
             except (Refused, Unavailable) as error:
                 logger.info("validation cannot be restarted", extra={"order": order.metadata.name, "error": str(error)})

@@ -70,10 +70,12 @@ def _admit_identifiers(order: ACMEOrder, objection: Objection) -> None:
 def _admit_proofs(order: ACMEOrder, profile: Profile) -> None:
     """Check by which challenges the order's own authorizations were proven; those of earlier orders are not its own."""
     before = {each.authorization for each in order.spec.authorized}
-    for position, authorization in enumerate(order.status.authorizations):
+    authorizations = zip(order.spec.identifiers, order.status.authorizations, strict=False)
+    for position, (identifier, authorization) in enumerate(authorizations):
         if position in before:
             continue
-        identifier = order.spec.identifiers[position]
+        if all(each.state != "valid" for each in authorization.challenges):
+            raise Refused(ProblemType.ORDER_NOT_READY, f"{identifier.value} was proven by no challenge.")
         accepted = challenge_types(identifier, profile.acme.challenges)
         for challenge in authorization.challenges:
             if challenge.state == "valid" and challenge.type not in accepted:

@@ -36,6 +36,7 @@ from kms.resources.orders import (
     Revocation,
     StoredProblem,
     StoredSubProblem,
+    has_all_authorizations,
 )
 
 _Change = Callable[[int, Challenge], Challenge]
@@ -231,6 +232,8 @@ def require_ready(order: ACMEOrder, *, now: datetime) -> None:
         raise Refused(ProblemType.ORDER_NOT_READY, f"The order is {order.status.state}: {why}")
     if is_over(order.spec.expires, now=now):
         raise Refused(ProblemType.ORDER_NOT_READY, "The order has expired.")
+    if not has_all_authorizations(order):
+        raise Refused(ProblemType.ORDER_NOT_READY, "The order is damaged: its authorizations do not fit its names.")
     for each in order.status.authorizations:
         if not is_usable(each, now=now):
             raise Refused(

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from acme_server.state.index import Index, View
 from kms.clock import Clock
 from kms.resources.meta import Key, ObjectMeta
-from kms.resources.orders import ACMEOrder, Authorization, ChallengeType, Identifier
+from kms.resources.orders import ACMEOrder, Authorization, ChallengeType, Identifier, is_for
 
 CAPACITY = 100_000
 """Authorizations that are kept: about 40 MB."""
@@ -159,12 +159,16 @@ class Authorizations(View[ACMEOrder]):
 
 
 def own_authorization(order: ACMEOrder, position: int) -> Authorization | None:
-    """The authorization at `position`, if it was validated for this order and not reused from an earlier one."""
-    if not 0 <= position < len(order.status.authorizations):
+    """The authorization at `position`, if it was validated for this order and not reused from an earlier one.
+
+    None also for one that is not that of the identifier, in a status that somebody has damaged.
+    """
+    identifiers, known = order.spec.identifiers, order.status.authorizations
+    if not 0 <= position < min(len(known), len(identifiers)) or not is_for(known[position], identifiers[position]):
         return None
     if any(each.authorization == position for each in order.spec.authorized):
         return None
-    return order.status.authorizations[position]
+    return known[position]
 
 
 def _authorizations(key: Key, order: ACMEOrder) -> Iterator[tuple[bytes, ProvenAuthorization]]:
@@ -174,7 +178,7 @@ def _authorizations(key: Key, order: ACMEOrder) -> Iterator[tuple[bytes, ProvenA
     for position, (identifier, authorization) in enumerate(
         zip(order.spec.identifiers, order.status.authorizations, strict=False)
     ):
-        if position in reused or authorization.state != "valid":
+        if position in reused or authorization.state != "valid" or not is_for(authorization, identifier):
             continue
         valid = next((each for each in authorization.challenges if each.state == "valid"), None)
         if valid is not None and valid.validated is not None:

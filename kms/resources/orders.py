@@ -275,6 +275,20 @@ def authorization_of(spec: OrderSpec, position: int) -> Authorization:
     )
 
 
+def is_for(authorization: Authorization, identifier: Identifier) -> bool:
+    """Whether the authorization in a status is the one for that identifier of the spec."""
+    wildcard = _is_wildcard(identifier)
+    base = identifier.value.removeprefix("*.") if wildcard else identifier.value
+    own = authorization.identifier
+    return (own.type, own.value, authorization.wildcard) == (identifier.type, base, wildcard)
+
+
+def has_all_authorizations(order: ACMEOrder) -> bool:
+    """Whether the status has exactly one authorization for each identifier, in their order."""
+    identifiers, known = order.spec.identifiers, order.status.authorizations
+    return len(known) == len(identifiers) and all(map(is_for, known, identifiers))
+
+
 def challenge_of(order: ACMEOrder, position: int, type_: str) -> Challenge | None:
     """The challenge of that type for the identifier at `position`, if the order has it.
 

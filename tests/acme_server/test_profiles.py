@@ -12,6 +12,7 @@ from kms.resources.meta import Condition
 from kms.resources.policies import DNSNameRules, PolicySpec
 from kms.resources.profiles import CertificateContents, Enrollment
 from kms.resources.retained import IN_USE
+from tests.support.acme import ClientKey
 from tests.support.domain import NAMESPACE, PROFILE, World
 from tests.support.server import Server
 
@@ -143,8 +144,9 @@ async def test_a_refused_open_profile_answers_503_at_the_listener_and_opens_no_a
     refused = replace(resource, status=replace(resource.status, conditions=resource.status.conditions[:1]))
     server.world.profiles.put(refused)
     before = len(server.world.api.writes)
-    assert (await server.get("/acme/pki/web/directory")).status == 503
-    answer = await server.post("/acme/pki/web/new-account", {}, jwk=server.key.jwk)
+    assert (await server.get("/acme/pki/web/directory")).json["meta"]["externalAccountRequired"] is True
+    key = ClientKey()
+    answer = await server.post("/acme/pki/web/new-account", {}, key=key, jwk=key.jwk)
     assert answer.status == 503
     assert answer.headers["Retry-After"]
     assert len(server.world.api.writes) == before

@@ -169,7 +169,16 @@ def _is_doubtful(credential: EABCredential, snapshot: Snapshot) -> bool:
 
 
 def _recheck_interval(credential: EABCredential, snapshot: Snapshot) -> timedelta:
-    return max(REREAD, RECHECK_PACE * snapshot.index.count(CREDENTIALS, NAMESPACE, credential.metadata.namespace))
+    """Return when to read the Secret again: the more Secrets of the namespace must be read, the later.
+
+    Those with the operator's label are watched, so they need no reads.
+    """
+    namespace = credential.metadata.namespace
+    read = sum(
+        each.metadata.namespace == namespace and snapshot.index.get(SECRETS, (namespace, each.secret_name)) is None
+        for each in snapshot.by_index(CREDENTIALS, NAMESPACE, namespace)
+    )
+    return max(REREAD, RECHECK_PACE * read)
 
 
 def _with_status(

@@ -56,7 +56,7 @@ async def test_the_directory_tells_what_the_profile_says(server: Server) -> None
 
 async def test_the_directory_of_a_profile_that_does_not_exist_is_not_found(server: Server) -> None:
     assert (await server.http.get("/acme/pki/none/directory")).status == 404
-    server.world.configure(ready=False)
+    server.world.profiles.spoil("pki", "web")
     assert (await server.http.get("/acme/pki/web/directory")).status == 503
 
 

@@ -185,6 +185,19 @@ def test_a_key_that_a_user_has_brought_is_used_and_its_secret_not_touched() -> N
     assert plan.requeue_at == NOW + REREAD
 
 
+@pytest.mark.parametrize(("managed", "seconds"), [(True, 8), (False, 20)])
+def test_secrets_that_users_have_brought_are_read_the_later_the_more_of_them_there_are(
+    managed: bool,
+    seconds: int,
+) -> None:
+    names = [f"other-{number}" for number in range(200)]
+    others = [credential(each) for each in names]
+    labels = {MANAGED_BY: "kms-acme"}
+    watched = [secret(f"{each}-eab", data={}, labels=labels) for each in names] if managed else []
+    plan = reconciled(credential(), secret("web-eab", data=KEY.data), profile(), *others, *watched)
+    assert plan.requeue_at == NOW + timedelta(seconds=seconds)
+
+
 def test_a_brought_key_that_is_replaced_voids_the_one_before() -> None:
     one, _, copy = issued()
     plan = reconciled(one, secret("web-eab", data=OTHER.data), copy, profile())
