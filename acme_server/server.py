@@ -163,6 +163,7 @@ class Server:
             metrics=metrics,
             readiness=readiness,
             audit=audit,
+            list_profiles=settings.list_profiles,
         )
         plain = plain_application(
             crls=services.crls, serving_authority=services.serving_authority, metrics=metrics, readiness=readiness
