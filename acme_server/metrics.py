@@ -8,6 +8,7 @@ from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
+from acme_server.inventory_metrics import InventoryMetrics
 from kms.cluster.metrics import APIMetrics
 from kms.resources.meta import Key
 from kms.resources.orders import AuthorityType
@@ -25,8 +26,8 @@ OTHER = "other"
 class Metrics:
     """Counts what operators watch, in a registry of its own."""
 
-    def __init__(self, *, maximum_profiles: int = 1_000) -> None:
-        """`maximum_profiles`: further profiles share one series, so that tenants cannot fill the memory with series."""
+    def __init__(self, *, maximum_profiles: int = 1_000, maximum_refusing_profiles: int = 200) -> None:
+        """Further profiles share one series each, so that tenants cannot fill the memory with series."""
         self.registry = CollectorRegistry(auto_describe=False)
         # `cache` spares the checks and the lock of labels() for every request; there are few label values.
         ProcessCollector(registry=self.registry)
@@ -38,8 +39,18 @@ class Metrics:
         self._shortened = self._counter(
             "certificates_shortened", "Certificates that end with their CA, before the duration of the profile."
         )
+        self._refusals = cache(
+            self._counter(
+                "refusals",
+                "Refused requests for accounts, orders, certificates and revocations by profile and error type.",
+                "profile",
+                "rule",
+            ).labels
+        )
         self._profiles: set[Key] = set()
         self._maximum_profiles = maximum_profiles
+        self._refusing_profiles: set[Key] = set()
+        self._maximum_refusing_profiles = maximum_refusing_profiles
         self._validations = cache(
             self._histogram(
                 "validation_duration_seconds", "Time to validate a challenge.", _REQUEST_SECONDS, "type", "result"
@@ -76,6 +87,7 @@ class Metrics:
             ).labels
         )
         self.api = APIMetrics(self.registry, "server")
+        self.inventory = InventoryMetrics(self.registry)
         self._cache_size = self._gauge("cache_objects", "Objects in a cache.", "cache")
         self._cache_age = self._gauge(
             "cache_age_seconds", "Seconds since a watch last heard from the API server.", "cache"
@@ -105,6 +117,15 @@ class Metrics:
             return
         self._profiles.add(profile)
         self._orders(outcome, "/".join(profile)).inc()
+
+    def count_refusal(self, rule: str, profile: Key) -> None:
+        """Count a request for an account, order, certificate or revocation that was refused with this error type."""
+        known = self._refusing_profiles
+        if profile not in known and len(known) >= self._maximum_refusing_profiles:
+            self._refusals(OTHER, rule).inc()
+            return
+        known.add(profile)
+        self._refusals("/".join(profile), rule).inc()
 
     def count_shortened(self) -> None:
         """Count a certificate that ends with its CA, before its duration is over."""

@@ -16,7 +16,7 @@ from kms.contract import READY, may_enroll, may_offer
 from kms.pki.quoting import quoted
 from kms.resources.authorities import AuthoritySpec, CertificateAuthority
 from kms.resources.compile import compile_policy
-from kms.resources.meta import ObjectMeta, is_true
+from kms.resources.meta import ObjectMeta, is_true, key_of
 from kms.resources.orders import ACMEOrder
 from kms.resources.policies import CertificatePolicy, PolicySpec
 from kms.resources.profiles import AcmeEnrollment, CertificateProfile
@@ -72,6 +72,19 @@ class Profiles:
             if resource is None or resource.spec.enrollment.acme is None or is_reduced(resource):
                 raise
             return _dormant(resource, self._authorities.get(namespace, resource.issuer_name))
+
+    def ready(self, *, most: int) -> tuple[list[Profile], int]:
+        """The first profiles, by namespace and name, that clients can use, and how many more resources there are."""
+        resources = sorted(self._profiles.values(), key=key_of)
+        found: list[Profile] = []
+        for position, each in enumerate(resources):
+            if len(found) == most:
+                return found, len(resources) - position
+            try:
+                found.append(self.of(*key_of(each)))
+            except (NotFound, Unavailable):
+                continue
+        return found, 0
 
     def choose(self, profile: Profile, name: str | None) -> OrderProfile:
         """The profile of a new order with this `profile` member (draft-ietf-acme-profiles, section 4).

@@ -20,6 +20,7 @@ from acme_server.metrics import Metrics
 from acme_server.nonces import Nonces
 from acme_server.replicas import Replicas
 from acme_server.settings import ServerSettings
+from acme_server.state.expiry import ExpiryCounts
 from acme_server.state.suspensions import Suspensions
 from acme_server.tasks import Work, run_together
 from acme_server.urls import URLs
@@ -154,6 +155,13 @@ class Server:
             "external CAs": services.external.issuers.run,
             "cancellation of orders": services.cancellation.run,
             "events": services.refusals.run,
+            "counts of what ends": ExpiryCounts(
+                certificates=services.state.certificates,
+                authorities=informers.authorities.values,
+                credentials=informers.credentials.values,
+                show=metrics.inventory.show,
+                clock=system_clock,
+            ).run,
             "peers": replicas.run,
             "event loop delay": metrics.measure_loop_delay,
         }
@@ -168,6 +176,7 @@ class Server:
             metrics=metrics,
             readiness=readiness,
             audit=audit,
+            list_profiles=settings.list_profiles,
         )
         plain = plain_application(
             crls=services.crls, serving_authority=services.serving_authority, metrics=metrics, readiness=readiness

@@ -38,6 +38,7 @@ class ServerSettings(Settings):
     cluster, before etcd is full. `namespace_share` and `account_share`, from 0 to 1, are what one namespace may use of
     them, and one account of its namespace, each of what the others leave. `connections` limits those of
     each public port. `audit_log` is where the audit stream goes: a file, "-" for standard output, or "" for nowhere.
+    With `list_profiles`, the page at `/` lists the profiles.
     """
 
     listen: Address = Address("", 8443)
@@ -55,3 +56,4 @@ class ServerSettings(Settings):
     token_directory: Path | None = None
     validation: ValidationSettings = ValidationSettings()
     audit_log: str = ""
+    list_profiles: bool = False

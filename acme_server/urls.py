@@ -22,6 +22,7 @@ _AUTHORITY = _PROFILE
 
 PROFILE = f"{ACME_PATH}/{{namespace:{_NAMESPACE}}}/{{profile:{_PROFILE}}}"
 DIRECTORY = f"{PROFILE}/directory"
+DIRECTORY_PAGE = f"{PROFILE}/"
 NEW_NONCE = f"{PROFILE}/new-nonce"
 NEW_ACCOUNT = f"{PROFILE}/new-account"
 ACCOUNT = f"{PROFILE}/accounts/{{account:{_ACCOUNT}}}"

@@ -42,7 +42,8 @@ _OF: Mapping[str, tuple[str, ...]] = {
         "listen", "http_listen", "metrics_listen", "tls_certificate", "tls_private_key", "dns_servers",
         "http01_port", "tls_alpn01_port", "validation_allow", "validation_deny", "maximum_orders",
         "maximum_order_bytes", "maximum_accounts", "namespace_share", "account_share", "maximum_connections",
-        "maximum_connections_per_address", "proxy_networks", "audit_log", "peer_service",
+        "maximum_connections_per_address", "proxy_networks", "audit_log", "list_profiles",
+        "peer_service",
     ),
     "operator": (
         "operator_metrics_listen",

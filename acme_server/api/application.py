@@ -31,6 +31,7 @@ from acme_server.api.context import (
     NEW_ACCOUNTS,
     NONCES,
     ORDERS,
+    PAGES,
     PROFILES,
     RENEWALS,
     REVOCATIONS,
@@ -39,6 +40,7 @@ from acme_server.api.context import (
 )
 from acme_server.api.health import READINESS, Readiness
 from acme_server.api.middleware import edge, plain_edge
+from acme_server.api.pages import Pages
 from acme_server.api.routing import Route
 from acme_server.audit.stream import AuditStream
 from acme_server.certificates.crl import CRLs
@@ -48,6 +50,7 @@ from acme_server.nonces import Nonces
 from acme_server.replicas import PATH, Replicas
 from acme_server.urls import URLs
 from acme_server.wiring import Services
+from kms.clock import system_clock
 
 ROUTES = (
     *order.ROUTES,
@@ -75,9 +78,13 @@ def acme_application(
     metrics: Metrics,
     readiness: Readiness,
     audit: AuditStream,
+    list_profiles: bool = False,
     body_deadline: float = 10.0,
 ) -> web.Application:
-    """The ACME server, for clients. `body_deadline` is how many seconds a client may take to send a body."""
+    """The ACME server, for clients. `body_deadline` is how many seconds a client may take to send a body.
+
+    With `list_profiles`, everybody can read at `/` which profiles there are.
+    """
     application = web.Application(middlewares=[edge], client_max_size=MAXIMUM_BODY)
     application[URLS] = urls
     application[NONCES] = nonces
@@ -91,6 +98,14 @@ def acme_application(
         replicas=replicas,
         urls=urls,
         body_deadline=body_deadline,
+    )
+    application[PAGES] = Pages(
+        profiles=services.profiles,
+        serving_authority=services.serving_authority,
+        worker=services.worker,
+        urls=urls,
+        clock=system_clock,
+        list_profiles=list_profiles,
     )
     application[NEW_ACCOUNTS] = NewAccounts(accounts=services.accounts, credentials=services.credentials)
     application[ACCOUNTS] = services.accounts

@@ -7,6 +7,7 @@ from aiohttp import web
 from acme_server.accounts.new_account import NewAccounts
 from acme_server.accounts.service import Accounts
 from acme_server.api.authentication import Authenticator
+from acme_server.api.pages import Pages
 from acme_server.audit.stream import AuditStream
 from acme_server.certificates.crl import CRLs
 from acme_server.certificates.renewal_info import Renewals
@@ -28,6 +29,7 @@ RENEWALS = web.AppKey("renewals", Renewals)
 PROFILES = web.AppKey("profiles", Profiles)
 REVOCATIONS = web.AppKey("revocations", Revocations)
 AUDIT = web.AppKey("audit", AuditStream)
+PAGES = web.AppKey("pages", Pages)
 METRICS = web.AppKey("metrics", Metrics)
 CRLS = web.AppKey("crls", CRLs)
 SERVING_AUTHORITY = web.AppKey("serving_authority", ServingAuthority)

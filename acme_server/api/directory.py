@@ -1,21 +1,29 @@
-"""The directory (RFC 8555, 7.1.1): by GET, and by POST-as-GET."""
+"""The directory (RFC 8555, 7.1.1): by GET, and by POST-as-GET. Browsers get a page for people instead."""
 
 from __future__ import annotations
 
-from aiohttp import web
+import re
+
+from aiohttp import hdrs, web
 
 from acme_server import urls
-from acme_server.api import representations
+from acme_server.api import markup, representations
 from acme_server.api.authentication import AccountRequest
-from acme_server.api.context import AUTHENTICATOR, PROFILES, URLS
+from acme_server.api.context import AUTHENTICATOR, PAGES, PROFILES, URLS
 from acme_server.api.responses import answer, require_no_payload
 from acme_server.api.routing import get, post
 from acme_server.model import Profile
 
+_PAGE_SECONDS = 60
+_RANGE = re.compile(r"\s*([^;\s]+)\s*(?:;[^,]*?q=([0-9.]+))?[^,]*")
+
 
 async def read(request: web.Request) -> web.Response:
-    """Read the directory."""
-    return _directory(request, request.app[AUTHENTICATOR].profile(request))
+    """Read the directory, or its page."""
+    profile = request.app[AUTHENTICATOR].profile(request)
+    if wants_page(request.headers.get(hdrs.ACCEPT, "")):
+        return markup.answer(request.app[PAGES].of_profile(profile), seconds=_PAGE_SECONDS)
+    return _directory(request, profile)
 
 
 async def read_as_account(request: web.Request, signed: AccountRequest) -> web.Response:
@@ -25,7 +33,33 @@ async def read_as_account(request: web.Request, signed: AccountRequest) -> web.R
 
 
 def _directory(request: web.Request, profile: Profile) -> web.Response:
-    return answer(representations.directory(profile, request.app[PROFILES].order_profiles(profile), request.app[URLS]))
+    view = representations.directory(profile, request.app[PROFILES].order_profiles(profile), request.app[URLS])
+    return answer(view, headers={hdrs.VARY: hdrs.ACCEPT})
 
 
-ROUTES = (get(urls.DIRECTORY, read), post(urls.DIRECTORY, read_as_account))
+def wants_page(accept: str) -> bool:
+    """Whether the Accept header is that of a browser: it names HTML, and prefers it to JSON.
+
+    Programs that say nothing, or that take everything, get JSON. Java's HttpURLConnection asks for HTML and pictures,
+    whatever its program wants.
+    """
+    wanted = {found[1].lower(): _quality(found[2]) for each in accept.split(",") if (found := _RANGE.match(each))}
+    page = max(wanted.get("text/html", 0.0), wanted.get("application/xhtml+xml", 0.0))
+    if "image/gif" in wanted and "application/xhtml+xml" not in wanted:
+        return False
+    return page > 0 and page >= wanted.get("application/json", 0.0) and not _lists_json_first(accept)
+
+
+def _quality(text: str | None) -> float:
+    try:
+        return float(text) if text else 1.0
+    except ValueError:
+        return 0.0
+
+
+def _lists_json_first(accept: str) -> bool:
+    json = accept.find("application/json")
+    return 0 <= json < accept.find("text/html")
+
+
+ROUTES = (get(urls.DIRECTORY, read), get(urls.DIRECTORY_PAGE, read), post(urls.DIRECTORY, read_as_account))

@@ -67,8 +67,10 @@ def _answer_error(error: Exception, request: web.Request) -> web.Response:
     match error:
         case Refused():
             _log_refusal(error, request)
-            if AUDIT in request.app:
-                request.app[AUDIT].add(partial(refusals.record, request, error))
+            if (decision := refusals.decision_of(request, error)) is not None:
+                profile = request.match_info["namespace"], request.match_info["profile"]
+                request.app[METRICS].count_refusal(error.type, profile)
+                request.app[AUDIT].add(partial(refusals.record, request, decision, error))
             return answer_refusal(error)
         case Unavailable():
             cause = str(error.__cause__) if isinstance(error.__cause__, errors.ClusterError) else None

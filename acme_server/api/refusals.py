@@ -16,6 +16,7 @@ from cryptography import x509
 
 from acme_server import urls
 from acme_server.api.authentication import PAYLOAD
+from acme_server.audit.actor import ACTOR
 from acme_server.audit.decisions import Envelope, credential_name
 from acme_server.audit.record import AuditRecord, Decision, detail, names, problems
 from acme_server.payloads import NewAuthorization, NewOrder, decode
@@ -48,14 +49,19 @@ class Asked:
 ASKED = web.RequestKey("asked", Asked)
 
 
-def record(request: web.Request, refused: Refused, envelope: Envelope) -> AuditRecord | None:
-    """The line of a refusal; None: nothing was decided."""
-    resource, actor = request.match_info.route.resource, envelope.actor
+def decision_of(request: web.Request, refused: Refused) -> Decision | None:
+    """What was refused, of a profile that exists; None: nothing was decided."""
+    resource, actor = request.match_info.route.resource, ACTOR.get()
     decision = _DECISIONS.get(resource.canonical if resource is not None else "")
     if decision is None or actor is None or request.method != "POST":
         return None
     if (actor.account is None and not actor.by_key) or _is_no_decision(decision, refused):
         return None
+    return decision
+
+
+def record(request: web.Request, decision: Decision, refused: Refused, envelope: Envelope) -> AuditRecord:
+    """The line of a refusal."""
     asked = request.get(ASKED, Asked())
     found = ((each.type.value, each.identifier.value, each.detail) for each in refused.subproblems if each.identifier)
     members = _subject(request, asked, decision, envelope) | {

@@ -39,7 +39,7 @@ class CertificateRecord:
 
     `order` is (namespace, name) of the ACMEOrder. `serial_number` and `authority_key_id` (of the CA's key; empty: the
     certificate has none) are lowercase hexadecimal. `issuer` is what kms.pki.certificate.issuer_id says. `names` are
-    digests of the identifiers: clients decide how long those are.
+    digests of the identifiers, in their own order: clients decide how long those are and which comes first.
     """
 
     order: Key
@@ -90,6 +90,10 @@ class Certificates(View[ACMEOrder]):
 
     def __len__(self) -> int:
         return len(self._by_order)
+
+    def records(self) -> Collection[CertificateRecord]:
+        """All records: a view that must not be kept across an await."""
+        return self._by_order.values()
 
     def is_complete(self, namespace: str) -> bool:
         """Whether every certificate of the namespace has its record. If not, one without a record may exist."""
@@ -177,7 +181,7 @@ def _record(key: Key, order: ACMEOrder) -> CertificateRecord | None:
         serial_number=status.serial_number,
         authority_key_id=sys.intern(status.authority_key_id or ""),
         issuer=sys.intern(status.authority_key_id or _issuer(status.certificate or "")),
-        names=b"".join(_digest(each) for each in spec.identifiers),
+        names=b"".join(sorted(_digest(each) for each in spec.identifiers)),
         not_before=status.not_before,
         not_after=status.not_after,
         issued_at=status.issued_at or status.not_before,

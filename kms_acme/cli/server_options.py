@@ -132,6 +132,14 @@ def server_options(command: Command, *, host: str = "") -> Command:
                 " --maximum-connections-per-address does not apply to it.",
             ),
             option(
+                "--list-profiles",
+                type=click.BOOL,
+                default=False,
+                show_default=True,
+                help="Whether the page at / lists all profiles, with descriptions and directories, for everybody who"
+                " can reach the server.",
+            ),
+            option(
                 "--audit-log",
                 default="",
                 metavar="-|PATH",
@@ -193,6 +201,7 @@ def server_settings(values: Mapping[str, Any]) -> ServerSettings:
         account_share=values["account_share"] / 100,
         token_directory=token_directory,
         audit_log=values["audit_log"],
+        list_profiles=values["list_profiles"],
         validation=ValidationSettings(
             resolvers=values["dns_servers"],
             http01_port=values["http01_port"],

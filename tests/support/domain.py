@@ -218,6 +218,7 @@ class World:
     metrics: Metrics = field(default_factory=Metrics)
     key_stores: KeyStores = field(default_factory=KeyStores.build)
     audit: AuditStream = field(default_factory=no_stream)
+    list_profiles: bool = False
     profiles: Informed[CertificateProfile] = field(init=False)
     policies: Informed[CertificatePolicy] = field(init=False)
     authorities: Informed[CertificateAuthority] = field(init=False)

@@ -178,6 +178,7 @@ async def running_replica(world: World, nonces: Nonces, *, body_deadline: float 
         metrics=metrics,
         readiness=readiness,
         audit=world.audit,
+        list_profiles=world.list_profiles,
         body_deadline=body_deadline,
     )
     async with TestClient(TestServer(application)) as http:

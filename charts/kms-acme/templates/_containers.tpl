@@ -35,6 +35,7 @@ args:
   {{- end }}
   - --namespace-share={{ .Values.server.namespaceShare | int }}
   - --account-share={{ .Values.server.accountShare | int }}
+  - --list-profiles={{ .Values.server.listProfiles }}
   {{- with .Values.logging.audit }}
   - --audit-log={{ . }}
   {{- end }}

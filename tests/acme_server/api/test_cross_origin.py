@@ -20,7 +20,7 @@ def cross_origin(headers: object) -> list[str]:
     return [name for name in headers if name.lower().startswith("access-control")]  # type: ignore[attr-defined]
 
 
-@pytest.mark.requirement("S3")
+@pytest.mark.requirement("S3", "P12")
 async def test_a_page_of_any_origin_may_read_every_answer_of_a_directory(server: Server) -> None:
     answers = [
         await server.get(f"{server.base}/directory", **ORIGIN),
@@ -40,7 +40,7 @@ async def test_a_page_of_any_origin_may_read_every_answer_of_a_directory(server:
         assert "Set-Cookie" not in each.headers
 
 
-@pytest.mark.requirement("S3")
+@pytest.mark.requirement("S3", "P12")
 async def test_a_preflight_allows_signed_requests_and_nothing_else(server: Server) -> None:
     answer = await server.get(f"{server.base}/new-order", "OPTIONS", **ASKING)
     assert (answer.status, answer.text) == (204, "")
@@ -56,7 +56,7 @@ async def test_a_preflight_allows_signed_requests_and_nothing_else(server: Serve
     assert (await server.get(f"{server.base}/new-order", "PUT", **ORIGIN)).status == 405
 
 
-@pytest.mark.requirement("S3")
+@pytest.mark.requirement("S3", "P12")
 async def test_nothing_else_of_the_server_is_opened(server: Server) -> None:
     for method in ("GET", "OPTIONS"):
         for path in ("/", "/crl/pki/ca.crl", "/ca/pki/ca.crt", "/healthz", "/readyz"):

@@ -24,6 +24,7 @@ TABLE: dict[tuple[str, str], Access] = {
     ("GET", "/"): Access.PUBLIC,
     ("GET", "/healthz"): Access.PUBLIC,
     ("GET", "/readyz"): Access.PUBLIC,
+    ("GET", ""): Access.PUBLIC,
     ("GET", "directory"): Access.PUBLIC,
     ("POST", "directory"): Access.ACCOUNT,
     ("GET", "new-nonce"): Access.PUBLIC,
