@@ -1,4 +1,7 @@
-"""The command `kms-acme`. Exit codes: 0 for success, 1 for a failure at run time, 2 for wrong usage."""
+"""The command `kms-acme`, also the plugin `kubectl kms`.
+
+Exit codes: 0 for success, 1 for a failure at run time, 2 for wrong usage, 3 if the answer is no.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,50 @@ import click
 from kms import logs
 from kms.contract import default_http_url
 from kms_acme.cli import options
-from kms_acme.cli.account import account
-from kms_acme.cli.ca import ca
+from kms_acme.cli.lazy import LazyGroup
 from kms_acme.cli.operator_options import operator_in_pod, operator_options, operator_settings
-from kms_acme.cli.revoke import revoke
 from kms_acme.cli.server_options import server_in_pod, server_options, server_options_on_loopback, server_settings
 
 
+def _account() -> click.Command:
+    from kms_acme.cli.account import account  # noqa: PLC0415 - each command loads what it needs
+
+    return account
+
+
+def _ca() -> click.Command:
+    from kms_acme.cli.ca import ca  # noqa: PLC0415 - as above
+
+    return ca
+
+
+def _completion() -> click.Command:
+    from kms_acme.cli.completion import completion  # noqa: PLC0415 - as above
+
+    return completion
+
+
+def _policy() -> click.Command:
+    from kms_acme.cli.policy import policy  # noqa: PLC0415 - as above
+
+    return policy
+
+
+def _revoke() -> click.Command:
+    from kms_acme.cli.revoke import revoke  # noqa: PLC0415 - as above
+
+    return revoke
+
+
 @click.group(
+    cls=LazyGroup,
+    lazy={
+        "account": _account,
+        "ca": _ca,
+        "completion": _completion,
+        "policy": _policy,
+        "revoke": _revoke,
+    },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     epilog="Options of server, operator and dev can also be set as environment variables: KMS_ACME_<OPTION>.",
 )
@@ -82,11 +121,6 @@ def dev(**values: Any) -> None:
     sys.exit(run(values))
 
 
-main.add_command(revoke)
-main.add_command(account)
-main.add_command(ca)
-
-
 @main.command()
 @click.argument("url", required=False)
 @click.option("--url-file", type=click.Path(dir_okay=False, path_type=Path), help="Read the URL from this file.")
@@ -97,7 +131,13 @@ main.add_command(ca)
 )
 @click.option("--wait", type=click.FloatRange(min=0), default=0.0, help="Seconds to keep trying. Default: try once.")
 def check(url: str | None, url_file: Path | None, ca_certificate: Path | None, wait: float) -> None:
-    """Check that the ACME directory at URL answers and issues a nonce."""
+    """Check that the ACME directory at URL answers and issues a nonce.
+
+    \b
+    Examples:
+        kms-acme check https://acme.example.com/acme/pki/web/directory
+        kms-acme check --ca-certificate ca.crt --wait 60 https://acme.example.com/acme/pki/web/directory
+    """  # noqa: D301 - the backspace tells click not to rewrap the lines
     if (url is None) == (url_file is None):
         raise click.UsageError("Set either URL or --url-file.")
     from kms_acme.check import CheckFailed, check_until  # noqa: PLC0415 - as above
@@ -116,3 +156,8 @@ def check(url: str | None, url_file: Path | None, ca_certificate: Path | None, w
 def version() -> None:
     """Print the version."""
     click.echo(f"kms-acme {importlib.metadata.version('kms-acme')}")
+
+
+def kubectl_plugin() -> None:
+    """Run as `kubectl kms`: kubectl runs the program kubectl-kms."""
+    main(prog_name="kubectl kms")

@@ -1,0 +1,81 @@
+"""What commands that read have in common: completion, colours, exit codes, the plugin of kubectl."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from kms.resources.kinds import PROFILES
+from kms_acme.cli import main
+from tests.support.apiserver import FakeApiServer, running_api
+from tests.support.operated import profile
+
+ROOT = Path(__file__).parents[3]
+
+
+async def complete(api: FakeApiServer, folder: Path, *words: str) -> list[str]:
+    """What a shell offers after these words."""
+    environment = {
+        "KUBECONFIG": str(api.write_kubeconfig(folder / "kubeconfig")),
+        "_KMS_ACME_COMPLETE": "bash_complete",
+        "COMP_WORDS": " ".join(("kms-acme", *words)),
+        "COMP_CWORD": str(len(words)),
+    }
+    done = await asyncio.to_thread(CliRunner().invoke, main.main, [], env=environment, prog_name="kms-acme")
+    return [line.partition(",")[2] for line in done.output.splitlines() if line]
+
+
+@pytest.mark.requirement("P1")
+async def test_a_shell_completes_commands_and_names_from_the_cluster(tmp_path: Path) -> None:
+    async with running_api() as api:
+        for name in ("web", "wild", "mail"):
+            api.put(PROFILES, profile(name))
+        assert await complete(api, tmp_path, "pol") == ["policy"]
+        assert await complete(api, tmp_path, "policy", "test", "-p", "pki/w") == ["pki/web", "pki/wild"]
+        assert await complete(api, tmp_path, "policy", "test", "-n", "p") == ["pki"]
+        api.fail_next("list", "certificateprofiles", 403)
+        assert await complete(api, tmp_path, "policy", "test", "-p", "pki/w") == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_for_a_shell_is_printed(shell: str) -> None:
+    done = CliRunner().invoke(main.main, ["completion", shell])
+    assert done.exit_code == 0
+    assert "_KMS_ACME_COMPLETE" in done.output
+
+
+@pytest.mark.parametrize(
+    ("line", "environment", "colored"), [([], {}, True), (["--no-color"], {}, False), ([], {"NO_COLOR": "1"}, False)]
+)
+def test_colours_can_be_turned_off(line: list[str], environment: dict[str, str], colored: bool) -> None:
+    arguments = ["policy", "test", "-f", str(ROOT / "deploy/samples"), "-p", "pki/web", "a.apps.example.com", *line]
+    done = CliRunner().invoke(main.main, arguments, env=environment, color=True)
+    assert ("\x1b[" in done.output) is colored
+    assert "\x1b[" not in CliRunner().invoke(main.main, arguments).output
+
+
+def test_kubectl_finds_the_program_as_its_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts["kubectl-kms"] == "kms_acme.cli.main:kubectl_plugin"
+    monkeypatch.setattr(sys, "argv", ["kubectl-kms", "version"])
+    with pytest.raises(SystemExit) as ended:
+        main.kubectl_plugin()
+    assert ended.value.code == 0
+
+
+async def test_without_a_cluster_or_permission_the_exit_code_is_1(tmp_path: Path) -> None:
+    line = ["policy", "test", "-p", "pki/web", "a.apps.example.com", "--kubeconfig"]
+    done = await asyncio.to_thread(CliRunner().invoke, main.main, [*line, str(tmp_path / "none")])
+    assert done.exit_code == 1
+    async with running_api() as api:
+        kubeconfig = str(api.write_kubeconfig(tmp_path / "kubeconfig"))
+        api.fail_next("list", "certificateprofiles", 403)
+        done = await asyncio.to_thread(CliRunner().invoke, main.main, [*line, kubeconfig])
+        assert (done.exit_code, done.output) == (1, "Error: injected fault of request 1\n")
+        done = await asyncio.to_thread(CliRunner().invoke, main.main, [*line, kubeconfig])
+        assert (done.exit_code, "there is no CertificateProfile pki/web" in done.output) == (1, True), done.output
