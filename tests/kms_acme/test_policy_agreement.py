@@ -172,7 +172,7 @@ async def served(world: World, account: ACMEAccount, setting: Setting, csr: byte
         new_order = replace(wanted(*setting.names, not_after=ends), profile=setting.order_profile)
         order = await world.services.orders.create(caller, new_order)
         if csr is not None:
-            await world.services.orders._finalization._admit(caller, order, csr, now=world.clock())
+            await world.services.orders._finalization._admission.admit(caller, order, csr)
     except Refused as refused:
         # A suspended credential is told to its account in other words than to a client that wants to open one.
         return f"{refused.type}: {refused.detail}" if refused.type != "unauthorized" else "unauthorized"
