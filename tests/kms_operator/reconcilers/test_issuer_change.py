@@ -248,7 +248,7 @@ def test_the_root_of_a_ca_without_a_signing_key_stays_as_its_spec_proves_it() ->
     around = (policy(), SERVING, before, ca("new", NEW), signing(ca("new", NEW)))
     for each in (status, {"root": None, "former_roots": (FormerRoot(certificate=anchor, replaced_at=NOW),)}):
         one = moved()
-        one = msgspec.structs.replace(one, status=msgspec.structs.replace(one.status, **each))  # type: ignore[arg-type]
+        one = msgspec.structs.replace(one, status=msgspec.structs.replace(one.status, **each))
         plan = certificate_profile.plan(one, snapshot_of(one, *around), now=NOW, entropy=entropy())
         assert chain(plan) == chain_to_root_pem(NEW) + anchor
         without = certificate_profile.plan(one, snapshot_of(one, *around[:2], *around[3:]), now=NOW, entropy=entropy())
