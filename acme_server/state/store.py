@@ -69,14 +69,18 @@ def log_refusal(error: errors.ClusterError) -> None:
 
 
 @contextmanager
-def answering_unavailable(on_refused: Callable[[errors.ClusterError], None] = log_refusal) -> Iterator[None]:
-    """Raise Unavailable for what the API server cannot do now. Expected errors pass unchanged.
+def answering_unavailable(
+    on_refused: Callable[[errors.ClusterError], None] = log_refusal,
+    *,
+    expected: tuple[type[errors.ClusterError], ...] = (errors.NotFound, errors.Conflict, errors.AlreadyExists),
+) -> Iterator[None]:
+    """Raise Unavailable for what the API server cannot do now. `expected` errors pass unchanged.
 
     `on_refused` is called with a refusal that a person has to lift: the client may repeat its request until then.
     """
     try:
         yield
-    except (errors.NotFound, errors.Conflict, errors.AlreadyExists, errors.Gone):
+    except expected:
         raise
     except errors.Unavailable as error:
         raise Unavailable("The Kubernetes API does not answer.", max(1, round(error.retry_after or 2))) from error
@@ -93,7 +97,7 @@ def answering_unavailable(on_refused: Callable[[errors.ClusterError], None] = lo
 @contextmanager
 def _reading_page(on_refused: Callable[[errors.ClusterError], None]) -> Iterator[None]:
     """Raise NotFound for a token of a page that has expired or is invalid, and Unavailable as above."""
-    with answering_unavailable(on_refused):
+    with answering_unavailable(on_refused, expected=()):
         try:
             yield
         except (errors.Gone, errors.Invalid) as error:
@@ -296,7 +300,10 @@ class Store(Generic[T]):
                 return None
 
     def _answering(self, verb: Verb, resource: T | None = None) -> AbstractContextManager[None]:
-        return answering_unavailable(partial(self._on_refused, verb, resource))
+        reading: tuple[type[errors.ClusterError], ...] = (errors.NotFound,)
+        writing = (*reading, errors.Conflict, errors.AlreadyExists)
+        expected = reading if verb == "get" else writing
+        return answering_unavailable(partial(self._on_refused, verb, resource), expected=expected)
 
     def _take(self, resource: T) -> T:
         """Cache and index an object that the API server has returned. Returns its newest known version."""

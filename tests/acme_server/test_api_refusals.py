@@ -20,7 +20,7 @@ from tests.support.server import Answer, Server, running_server
 Step = Callable[[], Awaitable[Answer]]
 Scene = Callable[[Server], Awaitable[Step]]
 
-STATUSES = (400, 402, 403, 405, 413, 422)
+STATUSES = (400, 402, 403, 405, 410, 413, 422)
 """RBAC and quotas answer 403, schemas 422, ValidatingAdmissionPolicies 403, 413 and 422; webhooks choose any."""
 
 
@@ -182,3 +182,15 @@ async def test_why_the_api_server_is_away_is_in_the_log(server: Server, caplog: 
     assert "injected fault" not in answer.text
     (told,) = (each for each in caplog.records if each.getMessage() == "service unavailable")
     assert vars(told)["error"].startswith("injected fault")
+
+
+@pytest.mark.requirement("C6")
+@pytest.mark.parametrize("status", [404, 409])
+async def test_orders_cannot_be_listed_while_their_kind_is_not_served(status: int) -> None:
+    """As after a restart of the API server, until it has the definitions of custom resources."""
+    async with running_server() as server:
+        await server.register()
+        server.world.api.fail_next("list", "acmeorders", status)
+        answer = await server.post(f"{server.kid}/orders")
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "30")
+        assert (await server.post(f"{server.kid}/orders")).status == 200

@@ -73,6 +73,19 @@ def test_an_account_that_is_gone_is_registered_again(team: Team) -> None:
     team.wait(team.certificate("shop", dnsNames=[team.name("shop")]))
 
 
+@pytest.mark.requirement("C18")
+def test_an_issuer_whose_status_is_emptied_registers_again(team: Team) -> None:
+    """As docs/cert-manager.md tells after a restore: nothing of the issuer or its Secrets is changed."""
+    team.enrolls(**TRUSTED)
+    (account,) = team.objects("acmeaccounts")
+    team.kubectl("delete", "acmeaccount", account["metadata"]["name"])
+    team.kubectl("patch", "issuer", ISSUER, "--subresource=status", "--type=merge", '--patch={"status": null}')
+    team.wait(f"issuer/{ISSUER}")
+    (again,) = team.objects("acmeaccounts")
+    assert again["metadata"]["name"] == account["metadata"]["name"], "its name follows from the key"
+    team.wait(team.certificate("shop", dnsNames=[team.name("shop")]))
+
+
 @pytest.mark.requirement("C8", "C18")
 def test_two_clusters_share_a_credential_with_keys_of_their_own(team: Team, other_team: Team) -> None:
     team.profile(**TRUSTED)

@@ -178,7 +178,8 @@ def _recheck_interval(credential: EABCredential, snapshot: Snapshot) -> timedelt
         each.metadata.namespace == namespace and snapshot.index.get(SECRETS, (namespace, each.secret_name)) is None
         for each in snapshot.by_index(CREDENTIALS, NAMESPACE, namespace)
     )
-    return max(REREAD, RECHECK_PACE * read)
+    paced: timedelta = RECHECK_PACE * read
+    return max(REREAD, paced)
 
 
 def _with_status(

@@ -7,7 +7,7 @@ Secret has the chain, the digests of the CA's former roots, and the profiles tha
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 
 from kms.pki.ca import ReplacedRoot, chain_to_root_pem, root_pem
@@ -92,7 +92,8 @@ def root_digest(root: FormerRoot) -> str:
 
 def roots_of_profile(profile: CertificateProfile, snapshot: Snapshot, *, now: datetime) -> list[ReplacedRoot]:
     """Return the roots that the profile has had, the latest first, that of its present CA among them."""
-    found = [*_recorded(profile, snapshot, now=now), *_unrecorded(profile, snapshot)]
+    found = [*_recorded(profile, snapshot, now=now)]
+    found += _unrecorded(profile, {each.pem for each in found}, snapshot, now=now)
     return sorted(found, key=lambda each: each.replaced_at, reverse=True)
 
 
@@ -118,15 +119,25 @@ def _left_at(profile: CertificateProfile, secret: Secret, root: str, now: dateti
     return deleted_at(secret.metadata) or min((now, *stated))
 
 
-def _unrecorded(profile: CertificateProfile, snapshot: Snapshot) -> Iterator[ReplacedRoot]:
-    """Yield former roots in the status that are roots of CAs whose Secret an old version has written."""
-    if not profile.status.former_roots:
+def _unrecorded(
+    profile: CertificateProfile, recorded: Collection[str], snapshot: Snapshot, *, now: datetime
+) -> Iterator[ReplacedRoot]:
+    """Yield roots in the status that no Secret records, and that are those of CAs of the namespace.
+
+    These CAs have no signing key, and name their root in their spec, or an old version has written their Secret.
+    """
+    status = profile.status
+    stated = [ReplacedRoot(each.certificate, each.replaced_at) for each in status.former_roots]
+    stated += [ReplacedRoot(status.root, now)] if status.root else []
+    if all(each.pem in recorded for each in stated):
         return
-    secrets = snapshot.by_index(SECRETS, INTERNAL, (snapshot.settings.namespace, profile.metadata.namespace))
-    old = {_root_in(each) for each in secrets if is_managed(each) and _known_in(each) is None}
-    for each in profile.status.former_roots:
-        if each.certificate in old:
-            yield ReplacedRoot(each.certificate, each.replaced_at)
+    namespace = profile.metadata.namespace
+    secrets = snapshot.by_index(SECRETS, INTERNAL, (snapshot.settings.namespace, namespace))
+    known = {_root_in(each) for each in secrets if is_managed(each) and _known_in(each) is None}
+    for authority in snapshot.all(AUTHORITIES):
+        if authority.metadata.namespace == namespace and authority.spec.external is not None:
+            known |= {root_pem(each) for each in authority.spec.external.trust_anchors}
+    yield from (each for each in stated if each.pem in known and each.pem not in recorded)
 
 
 def _known_in(secret: Secret) -> dict[str, Departure | None] | None:

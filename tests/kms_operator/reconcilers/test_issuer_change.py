@@ -11,7 +11,7 @@ import pytest
 
 from kms.pki.ca import chain_to_root_pem
 from kms.pki.certificate import Signer, certificate_pem
-from kms.resources.authorities import CertificateAuthority, FormerRoot
+from kms.resources.authorities import CertificateAuthority, ExternalAuthority, FormerRoot
 from kms.resources.core import Secret
 from kms.resources.kept import SERVED_PROFILES, Departure, digest_of, profile_digest
 from kms.resources.profiles import CertificateProfile
@@ -236,6 +236,23 @@ def test_former_roots_of_an_older_version_stay() -> None:
     recorded: Any = certificate_authority.plan(BEFORE, snapshot_of(*there), now=NOW + DAY, entropy=entropy())
     (written,) = objects(recorded.apply)
     assert written.metadata.annotations[SERVED_PROFILES].startswith(f"{DIGEST}={NOW:%Y-%m-%d}")
+
+
+def test_the_root_of_a_ca_without_a_signing_key_stays_as_its_spec_proves_it() -> None:
+    anchor = certificate_pem(OLD.certificate)
+    external = ExternalAuthority(trust_anchors=(anchor,))
+    before = msgspec.structs.replace(
+        BEFORE, spec=msgspec.structs.replace(BEFORE.spec, external=external, internal=None)
+    )
+    status = {"root": anchor, "former_roots": ()}
+    around = (policy(), SERVING, before, ca("new", NEW), signing(ca("new", NEW)))
+    for each in (status, {"root": None, "former_roots": (FormerRoot(certificate=anchor, replaced_at=NOW),)}):
+        one = moved()
+        one = msgspec.structs.replace(one, status=msgspec.structs.replace(one.status, **each))
+        plan = certificate_profile.plan(one, snapshot_of(one, *around), now=NOW, entropy=entropy())
+        assert chain(plan) == chain_to_root_pem(NEW) + anchor
+        without = certificate_profile.plan(one, snapshot_of(one, *around[:2], *around[3:]), now=NOW, entropy=entropy())
+        assert chain(without) == chain_to_root_pem(NEW)
 
 
 def test_a_ca_in_the_status_that_the_profile_never_named_does_not_issue() -> None:
