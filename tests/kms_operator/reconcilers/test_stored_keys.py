@@ -13,7 +13,7 @@ from cryptography import x509
 from kms.issuers.key_stores import KeyStoreNotReady, KeyStoreRefused
 from kms.issuers.stored_key import location_in
 from kms.pki.ca import load_remote_signer, renewal_time
-from kms.pki.certificate import certifies
+from kms.pki.certificate import certificate_pem, certifies, sign
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.core import Secret
 from kms.resources.meta import condition
@@ -25,6 +25,7 @@ from kms_operator.reconcilers import certificate_authority
 from tests.support import pki
 from tests.support.key_stores import Memory
 from tests.support.operated import (
+    DAY,
     NOW,
     SETTINGS,
     authority,
@@ -309,3 +310,58 @@ def test_choices_are_the_same_each_time() -> None:
     first = [choices.once(lambda: next(drawn)) for _ in range(3)]
     choices.restart()
     assert [choices.once(lambda: next(drawn)) for _ in range(4)] == [*first, 3]
+
+
+@pytest.mark.requirement("X53")
+async def test_a_ca_by_request_has_its_key_in_the_store_and_signs_its_request_there() -> None:
+    memory = Memory(version=2)
+    plan = await reconciled(memory, ca(store=TRANSIT, signedBy="Request"))
+    status: Any = plan.status
+    (written,) = objects(plan.apply)
+    request = x509.load_pem_x509_csr(status.request.encode())
+    assert request.is_signature_valid
+    assert request.public_key() == memory.keys["ca"].public_key()
+    assert (stated(plan).reason, status.key_version) == ("WaitingForCertificate", 2)
+    assert (KEY_STORE in written.data, TLS_PRIVATE_KEY in written.data) == (True, False)
+    waiting, key = ca(store=TRANSIT, signedBy="Request", status=msgspec.to_builtins(status)), stored(written)
+    before = memory.signed
+    again = await reconciled(memory, waiting, key)
+    assert (again.status, objects(again.apply), memory.signed) == (waiting.status, (), before)
+    certified = ca(
+        store=TRANSIT,
+        signedBy="Request",
+        certificate=answer_to(request),
+        status=msgspec.to_builtins(status),
+    )
+    assert stated(await reconciled(memory, certified, key)).reason == "Issued"
+
+
+def answer_to(request: x509.CertificateSigningRequest) -> str:
+    """What a corporate root returns for the request, with the root."""
+    above = pki.root(not_before=NOW - DAY, not_after=NOW + 3000 * DAY)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(request.subject)
+        .issuer_name(above.certificate.subject)
+        .public_key(request.public_key())
+        .serial_number(77)
+        .not_valid_before(NOW - DAY)
+        .not_valid_after(NOW + 1000 * DAY)
+    )
+    for each in request.extensions:
+        builder = builder.add_extension(each.value, critical=each.critical)
+    builder = builder.add_extension(above.authority_key_identifier, critical=False)
+    return certificate_pem(sign(builder, above.key)) + certificate_pem(above.certificate)
+
+
+@pytest.mark.requirement("X58")
+async def test_a_lost_key_of_a_ca_by_request_is_not_made_again() -> None:
+    memory = Memory()
+    plan = await reconciled(memory, ca(signedBy="Request"))
+    waiting, key = ca(signedBy="Request", status=msgspec.to_builtins(plan.status)), stored(objects(plan.apply)[0])
+    memory.keys.clear()
+    for others in ((key,), ()):
+        assert stated(await reconciled(memory, waiting, *others)).reason == "KeyLost"
+    restored = ca(signedBy="Request", certificate=certificate_pem(pki.root().certificate))
+    assert stated(await reconciled(memory, restored)).reason == "KeyLost"
+    assert memory.made == 1
