@@ -192,13 +192,13 @@ def _open(authority: CertificateAuthority, store: KeyStore, own: Secret | None, 
         raise InvalidAuthority(
             "NamespaceNotAllowed",
             f"CAs of namespace {namespace} may not use key stores; an administrator allows it with"
-            f" --external-authorities-from={namespace} of the operator",
+            f" --external-authorities-from {namespace} (in the chart externalAuthorities.from)",
         )
     if store.pkcs11 is not None and store.pkcs11.module not in snapshot.settings.pkcs11_modules:
         raise InvalidAuthority(
             "ModuleNotAllowed",
             f"the module {store.pkcs11.module} may not be loaded; an administrator allows it with --pkcs11-module of"
-            " operator and server",
+            " operator and server (in the chart pkcs11Modules)",
         )
     credentials = {key: _value(ref, namespace, snapshot) for key, ref in _references(store).items()}
     if store.transit is not None and store.transit.auth.app_role is not None:

@@ -259,7 +259,7 @@ async def test_a_store_that_blinks_changes_nothing_and_one_that_is_away_does() -
 @pytest.mark.parametrize(
     ("settings", "reason", "option"),
     [
-        (SETTINGS, "NamespaceNotAllowed", "--external-authorities-from=pki"),
+        (SETTINGS, "NamespaceNotAllowed", "--external-authorities-from pki (in the chart externalAuthorities.from)"),
         (replace(ALLOWED, pkcs11_modules=()), "ModuleNotAllowed", "--pkcs11-module"),
     ],
 )
