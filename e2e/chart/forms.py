@@ -32,6 +32,7 @@ FORMS: Mapping[str, Form] = {
     "httpURL": Form("^(http://[^/@?# ]+)?$", "an http URL without a path, such as http://pki.example.com"),
     "pageURL": Form("^(https?://[^?# ]+)?$", "the URL of a page without an anchor"),
     "namespace": Form(f"^{_LABEL}$", "the name of a namespace: lowercase letters, digits and '-'"),
+    "absolutePath": Form(r"^(/[-A-Za-z0-9_.+]+)+$", "an absolute path, such as /opt/hsm/lib.so"),
     "namespaceOrAll": Form(f"^([*]|{_LABEL})$", "the name of a namespace, or * for all namespaces"),
     "duration": Form(
         r"^([0-9]+(\.[0-9]+)?(ms|h|m|s))+$", "a duration in hours, minutes and seconds, such as 168h or 1h30m"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +19,7 @@ CLIENTS = ROOT / "docs" / "clients.md"
 INSTALL = ROOT / "docs" / "install.md"
 CORPORATE_ROOT = ROOT / "docs" / "corporate-root.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
+KEY_STORES = ROOT / "docs" / "key-stores.md"
 _FENCED = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -55,3 +59,21 @@ def placed(snippet: Snippet, here: Mapping[str, str]) -> str:
 def documents() -> list[Path]:
     """All pages of the documentation."""
     return [*sorted((ROOT / "docs").glob("**/*.md")), *sorted(ROOT.glob("*.md"))]
+
+
+def run_snippets(file: Path, word: str, *, folder: Path, environment: Mapping[str, str]) -> None:
+    """Run the commands of a page, in one shell, that have `word` in their block. They must succeed."""
+    variables = {**os.environ, **environment}
+    variables["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{variables['PATH']}"
+    done = subprocess.run(
+        ("bash", "-e", "-c", "".join(each.text for each in snippets(file) if word in each.text)),
+        cwd=folder,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout

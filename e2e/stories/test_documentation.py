@@ -24,6 +24,7 @@ from e2e.stories.snippets import (
     CORPORATE_ROOT,
     FIRST_CERTIFICATE,
     HELM,
+    KEY_STORES,
     OPERATIONS,
     README,
     ROOT,
@@ -132,7 +133,7 @@ ONLY_SHOWN = {
 """Snippets that no test here runs, with the reason."""
 LOOKED_AT = ("install.md", "cert-manager.md", "clients.md", "troubleshooting.md")
 """Pages about other machines and clusters. A test checks the options of their commands."""
-RUN = (FIRST_CERTIFICATE, README, OPERATIONS, CORPORATE_ROOT)
+RUN = (FIRST_CERTIFICATE, README, OPERATIONS, CORPORATE_ROOT, KEY_STORES)
 
 
 @dataclass(frozen=True)

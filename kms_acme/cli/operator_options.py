@@ -47,8 +47,9 @@ def operator_options(command: Command) -> Command:
             option(
                 "--external-authorities-from",
                 multiple=True,
-                help="Namespace whose CertificateAuthorities may be external (spec.external): its members make the"
-                " server ask other programs for certificates. Repeatable. The release namespace is always included.",
+                help="Namespace whose CertificateAuthorities may be external (spec.external) or have their keys in key"
+                " stores (spec.internal.keyStore): its members make the programs call others. Repeatable. The release"
+                " namespace is always included.",
             ),
             maximum(
                 "--maximum-profiles-per-namespace",

@@ -20,6 +20,7 @@ from kms.clock import system_clock, system_entropy
 from kms.cluster.client import Cluster
 from kms.cluster.errors import Misconfigured
 from kms.cluster.leader_election import LeaderElection
+from kms.issuers import KeyStores
 from kms_operator.controller import Controller
 from kms_operator.health import application, serving
 from kms_operator.kopf_watch import Login, login
@@ -127,6 +128,7 @@ class ElectedOperator:
         await self._election.run(self._operate)
 
     async def _operate(self) -> None:
+        key_stores = KeyStores.build(pkcs11_modules=self._settings.pkcs11_modules)
         # A new cache for each term: another replica has written in between.
         controller = Controller(
             self._settings,
@@ -138,6 +140,7 @@ class ElectedOperator:
             max_requeue_seconds=self._intervals.longest_requeue,
             looks=looks_of(self._settings, self._cluster),
             look_every=timedelta(seconds=self._intervals.look),
+            key_stores=key_stores,
         )
         self._list_watch = ListWatch(
             self._settings,
@@ -156,6 +159,7 @@ class ElectedOperator:
                 group.create_task(self._list_watch.run())
         finally:
             self._list_watch = None
+            await key_stores.close()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from kms.pki.ca import InvalidAuthority, load_signer
+from kms.pki.ca import InvalidAuthority, load_remote_signer, load_signer
 from kms.pki.certificate import Signer
 from kms.resources.core import Secret
 from kms.resources.kept import DELETED_AT, KEPT_UNTIL
@@ -19,6 +19,7 @@ from kms.resources.kinds import SECRETS, Kind
 from kms.resources.meta import ObjectMeta, OwnerReference, Resource
 from kms.resources.secret_names import (
     COMPONENT,
+    KEY_STORE,
     MANAGED_BY,
     MANAGER,
     OWNER,
@@ -178,10 +179,15 @@ def secret_changes(existing: Secret | None, wanted: Secret) -> tuple[Manifest, .
 
 
 def signer_in(secret: Secret | None) -> Signer | None:
-    """Return the certificate and key that the Secret holds; None if it does not hold a pair that can be read."""
+    """Return the certificate and key that the Secret holds; None if it does not hold a pair that can be read.
+
+    A key in a key store is one that is only compared.
+    """
     if secret is None:
         return None
     try:
+        if KEY_STORE in secret.data:
+            return load_remote_signer(secret.data.get(TLS_CERTIFICATE, b""))
         return load_signer(secret.data.get(TLS_CERTIFICATE, b""), secret.data.get(TLS_PRIVATE_KEY, b""))
     except InvalidAuthority:
         return None

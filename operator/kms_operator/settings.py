@@ -46,9 +46,9 @@ class OperatorSettings(Settings):
     `cert_manager_namespace` is where cert-manager reads the Secrets of ClusterIssuers; profiles of
     `cluster_issuers_from`, and of the release namespace, may have issuers in other namespaces.
     Roots of CAs of `trust_from`, and of the release namespace, may be published in other namespaces.
-    CAs of `external_authorities_from`, and of the release namespace, may be external.
     Profiles of `open_profiles_from`, and of the release namespace, may be open: without required external account
     binding, or without validation of ownership. `*` stands for all namespaces.
+    CAs of `external_authorities_from`, and of the release namespace, may be external, or have their keys in key stores.
     A namespace may have `maximum_profiles_per_namespace` profiles that work.
     The operator keeps at most `maximum_secrets` Secrets in the release namespace that belong to CertificateAuthorities
     and EABCredentials, and `maximum_secrets_per_namespace` for those of one namespace.
@@ -90,7 +90,7 @@ class OperatorSettings(Settings):
         return namespace == self.namespace or not {namespace, "*"}.isdisjoint(self.open_profiles_from)
 
     def allows_external_authorities(self, namespace: str) -> bool:
-        """Whether CAs of that namespace may be external."""
+        """Whether CAs of that namespace may be external, or have their keys in key stores."""
         return namespace == self.namespace or namespace in self.external_authorities_from
 
     def publishes_beyond(self, namespace: str) -> bool:

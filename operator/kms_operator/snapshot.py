@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from kms.issuers.key_stores import StoredKey
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.core import Secret
 from kms.resources.deletions import Deletions
@@ -16,6 +17,7 @@ from kms.resources.profiles import CertificateProfile
 from kms_operator.indexes import INDEXES, OWNER, ObjectIndex, Unavailability
 from kms_operator.observation import Observed
 from kms_operator.plan import Denial
+from kms_operator.questions import Answer, Choices, Question, answered
 from kms_operator.settings import OperatorSettings
 
 
@@ -56,6 +58,16 @@ class Snapshot:
     """Why optional objects could not be read."""
     observations: Mapping[str, Observed] = field(default_factory=dict)
     """The latest looks at the issuers of external CAs, by UID of the CA."""
+    answers: Mapping[Question, Answer] = field(default_factory=dict)
+    """What key stores have answered in this reconciliation."""
+    choices: Choices = field(default_factory=Choices)
+
+    def ask(self, question: Question) -> StoredKey | bytes | None:
+        """Return the answer of a key store. Raises Unanswered the first time; the reconciler is then run again.
+
+        Raises KeyStoreNotReady and KeyStoreRefused if that is the answer.
+        """
+        return answered(question, self.answers)
 
     def denial(self, kind: Kind[Any], key: Key) -> Denial | None:
         """Return why an optional object could not be read; None if it was read or is cached."""

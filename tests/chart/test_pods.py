@@ -78,6 +78,13 @@ def test_the_operator_is_told_who_may_have_open_profiles(helm: Helm, tmp_path: A
     assert settings.allows_open_profiles("shop")
 
 
+def test_both_programs_are_told_which_modules_they_may_load(helm: Helm, tmp_path: Any) -> None:
+    rendered = helm.render({"pkcs11Modules": ["/opt/hsm/lib.so"]})
+    for name in ("server", "operator"):
+        assert parsed(container(rendered, name)["args"], tmp_path)["pkcs11_modules"] == ("/opt/hsm/lib.so",)
+        assert parsed(container(helm.render(), name)["args"], tmp_path)["pkcs11_modules"] == ()
+
+
 def test_the_operator_is_told_how_many_secrets_it_may_keep(helm: Helm, tmp_path: Any) -> None:
     values = {"operator": {"maximumSecrets": 70, "maximumSecretsPerNamespace": 7}}
     settings = operator_settings(parsed(container(helm.render(values), "operator")["args"], tmp_path))

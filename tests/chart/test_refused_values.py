@@ -32,6 +32,10 @@ from e2e.cluster.errors import CommandFailed
             {"deletionRetention": "7d"},
             'deletionRetention: "7d" is not a duration in hours, minutes and seconds, such as',
         ),
+        (
+            {"pkcs11Modules": ["lib.so"]},
+            r'pkcs11Modules\[0\]: "lib.so" is not an absolute path, such as /opt/hsm/lib.so',
+        ),
         ({"operator": {"openProfilesFrom": ["A"]}}, r"openProfilesFrom\[0\]: .*, or \* for all namespaces"),
         ({"watchNamespaces": ["a", "a"]}, r"'/watchNamespaces'.*equal"),
         ({"image": {"digest": "latest"}}, r'image.digest: "latest" is not the digest of an image: sha256: and 64'),

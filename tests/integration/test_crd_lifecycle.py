@@ -212,6 +212,44 @@ def test_the_duration_and_the_constraints_of_a_ca_may_change(installed: Cluster,
     assert "patched" in patch(installed, namespace, AUTHORITIES, {"spec": change})
 
 
+TRANSIT: dict[str, Any] = {
+    "server": "https://openbao.example.com:8200",
+    "key": "ca",
+    "auth": {"tokenSecretRef": {"name": "t", "key": "t"}},
+}
+PKCS11: dict[str, Any] = {
+    "module": "/opt/hsm/lib.so",
+    "token": "kms",
+    "key": "ca",
+    "pinSecretRef": {"name": "hsm", "key": "pin"},
+}
+
+
+@pytest.mark.requirement("X1")
+@pytest.mark.parametrize("kind", ["transit", "pkcs11"])
+def test_which_key_a_ca_has_in_a_key_store_cannot_be_changed(installed: Cluster, namespace: str, kind: str) -> None:
+    stores = {"transit": TRANSIT, "pkcs11": PKCS11}
+    create(installed, namespace, AUTHORITIES, {"internal.keyStore": {kind: stores[kind]}})
+    (other,) = stores.keys() - {kind}
+    refused: list[tuple[Any, str]] = [
+        (None, "spec.internal.keyStore: Forbidden: where the key of a CA is cannot be changed"),
+        ({kind: None, other: stores[other]}, "spec.internal.keyStore: Forbidden: the kind of a key store"),
+        ({kind: {"key": "other"}}, f"spec.internal.keyStore.{kind}: Forbidden: "),
+    ]
+    allowed: list[Any] = [{"module": "/opt/other.so"}, {"pinSecretRef": {"name": "other"}}]
+    if kind == "transit":
+        refused += [
+            ({kind: {each: value}}, f"spec.internal.keyStore.{kind}: Forbidden: ")
+            for each, value in (("mountPath", "other"), ("namespace", "team-a"), ("keyVersion", 2))
+        ]
+        allowed = [{"server": "https://bao.example.com"}, {"caBundle": PEM}]
+    for change, refusal in refused:
+        assert refusal in patch(installed, namespace, AUTHORITIES, {"spec": {"internal": {"keyStore": change}}})
+    for change in allowed:
+        said = patch(installed, namespace, AUTHORITIES, {"spec": {"internal": {"keyStore": {kind: change}}}})
+        assert "patched" in said
+
+
 EXTERNAL: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (
         {"certManager": {"issuerRef": {"name": "corporate"}}, "trustAnchors": [PEM]},

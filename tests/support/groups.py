@@ -37,15 +37,18 @@ _GROUPS = {
         {"tests/chart/test_two_releases.py"}
         | {
             f"tests/integration/test_{name}.py"
-            for name in ("operator", "operator_processes", "published_roots", "ready_made_issuers", "refused_writes")
+            for name in (
+                *("operator", "operator_processes", "pkcs11_keys", "published_roots", "ready_made_issuers"),
+                "refused_writes",
+            )
         }
     ),
     "stories": frozenset(
         f"e2e/stories/test_{name}.py"
         for name in (
             *("acme_library", "acme_library_beyond", "apache", "caddy", "certbot", "certbot_challenges"),
-            *("certbot_revocation", "java", "kubectl", "lego", "lego_challenges", "old_certbot", "openssl_requests"),
-            *("quirks", "quirks_issuance", "renewal", "ruby", "step"),
+            *("certbot_revocation", "java", "key_stores", "kubectl", "lego", "lego_challenges", "old_certbot"),
+            *("openssl_requests", "quirks", "quirks_issuance", "renewal", "ruby", "step"),
         )
     ),
     "demo": frozenset(f"e2e/stories/test_{name}.py" for name in ("demo", "documentation")),

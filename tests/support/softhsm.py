@@ -43,8 +43,11 @@ class Token:
 
 
 @contextmanager
-def running_token(directory: Path) -> Iterator[Token]:
-    """A new token in this directory. Skips the test if softhsm2 is not installed."""
+def running_token(directory: Path, *, initialize: bool = True) -> Iterator[Token]:
+    """A new token in this directory; with `initialize` False, whoever uses it does that.
+
+    Skips the test if softhsm2 is not installed.
+    """
     if not Path(MODULE).exists() or shutil.which(_UTIL) is None:
         pytest.skip(f"{MODULE} is not installed (Debian: apt-get install softhsm2)")
     pytest.importorskip("pkcs11", reason="python-pkcs11 is not installed (pip install -e .[pkcs11])")
@@ -55,7 +58,8 @@ def running_token(directory: Path) -> Iterator[Token]:
     os.environ["SOFTHSM2_CONF"] = str(configuration)
     command = [_UTIL, "--init-token", "--free", "--label", token.label, "--pin", token.pin, "--so-pin", "5678"]
     try:
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        if initialize:
+            subprocess.run(command, check=True, capture_output=True, timeout=60)
         yield token
     finally:
         if before is None:

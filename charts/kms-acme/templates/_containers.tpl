@@ -10,6 +10,9 @@
 - --service-name={{ include "kms-acme.fullname" . }}
 - --serving-secret={{ include "kms-acme.servingSecret" . }}
 - --deletion-retention={{ .Values.deletionRetention }}
+{{- range .Values.pkcs11Modules }}
+- --pkcs11-module={{ . }}
+{{- end }}
 - --log-format={{ .Values.logging.format }}
 - --log-level={{ .Values.logging.level }}
 {{- end }}

@@ -72,7 +72,8 @@ class PKCS11Tokens:
     """The tokens of all modules. Only `modules` may be loaded, by these very paths.
 
     A call that takes longer than `timeout` seconds fails, and others with it until it has ended. More than
-    `maximum_waiting` calls fail at once. PINs that were refused are not tried again: a token locks itself after a few.
+    `maximum_waiting` calls fail at once. Tokens lock themselves after a few wrong PINs: one that was refused is not
+    tried again, and after `maximum_refused` of them only the PIN that was right before.
     """
 
     def __init__(
@@ -81,17 +82,20 @@ class PKCS11Tokens:
         modules: Collection[str],
         timeout: float = 10.0,
         maximum_waiting: int = 200,
+        maximum_refused: int = 3,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._modules = frozenset(modules)
         self._timeout = timeout
         self._maximum_waiting = maximum_waiting
+        self._maximum_refused = maximum_refused
         self._timer = timer
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pkcs11")
         self._waiting = 0
         self._began: float | None = None
         self._logins: dict[tuple[str, str], _Login] = {}
-        self._refused: set[tuple[str, str, bytes]] = set()
+        self._accepted: dict[tuple[str, str], bytes] = {}
+        self._refused: dict[tuple[str, str], set[bytes]] = {}
 
     async def find(self, location: KeyLocation) -> StoredKey | None:
         """The key pair with that label; None if the token has none.
@@ -178,9 +182,13 @@ class PKCS11Tokens:
         import pkcs11  # noqa: PLC0415 - an extra
 
         place = store.module, store.token
-        attempt = (*place, hashlib.sha256(pin).digest())
-        if attempt in self._refused:
-            raise KeyStoreRefused("AuthenticationFailed", f"the token {store.token} has refused this PIN before")
+        digest, refused = hashlib.sha256(pin).digest(), self._refused.setdefault(place, set())
+        if digest in refused or (len(refused) >= self._maximum_refused and digest != self._accepted.get(place)):
+            raise KeyStoreRefused(
+                "AuthenticationFailed",
+                f"the token {store.token} has refused this PIN before, or others; correct the Secret of pinSecretRef,"
+                " and restart the program if it was wrong several times",
+            )
         known = self._logins.get(place)
         if known is not None and hmac.compare_digest(known.pin, pin):
             return known
@@ -193,8 +201,9 @@ class PKCS11Tokens:
             session = token.open(rw=True, user_pin=pin.decode("utf-8", "replace"))
         except pkcs11.PKCS11Error as error:
             if type(error).__name__ in _WRONG_PIN:
-                self._refused.add(attempt)
+                refused.add(digest)
             raise
+        self._accepted[place] = digest
         login = self._logins[place] = _Login(session, pin)
         return login
 

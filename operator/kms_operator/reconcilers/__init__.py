@@ -4,6 +4,7 @@ certificate_authority   signing keys and status of CAs
 internal_authority      keys of internal CAs, their certificates and renewal
 authority_limits        duration and usages that a CA limits
 issuer_cycles           CAs that wait for each other
+stored_keys             keys of internal CAs in key stores
 earlier_authorities     deleted CAs of the same name, and former keys
 certificate_policy      checks the rules
 certificate_profile     checks references, writes the directory Secret

@@ -85,6 +85,16 @@ from kms_operator.reconcilers.kept_keys import longest_certificate, longest_dura
 from kms_operator.reconcilers.requested_authority import RECONCILED, WaitingAuthority
 from kms_operator.reconcilers.rules_without_effect import warnings
 from kms_operator.reconcilers.served_profiles import proven_former_roots, root_digest, served_profiles
+from kms_operator.reconcilers.stored_keys import (
+    KEY_STORE_CONDITION,
+    has_key,
+    is_first_failure,
+    key_data,
+    load_stored_key,
+    reads_of_credentials,
+    state_protection,
+    state_unanswered,
+)
 from kms_operator.reconcilers.waiting_authority import RESTORED, plan_waiting
 from kms_operator.settings import OperatorSettings
 from kms_operator.shares import secret_limit_reached
@@ -110,6 +120,7 @@ def reads(authority: CertificateAuthority, snapshot: Snapshot) -> Iterator[Read]
     yield Read(SECRETS, snapshot.settings.namespace, signing_key_name(authority.metadata.uid))
     if authority.spec.imported is not None:
         yield Read(SECRETS, authority.metadata.namespace, authority.spec.imported.secret_ref.name)
+    yield from reads_of_credentials(authority)
 
 
 def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -> Plan:
@@ -123,8 +134,10 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
             raise InvalidAuthority(SECRET_LIMIT_REACHED, message)  # noqa: TRY301 - one answer for all refusals
         active = _activate(authority, snapshot, now=now, entropy=entropy)
     except InvalidAuthority as error:
-        update = not_ready(error.reason, str(error))
-        conditions = merge_conditions(old, (update,), generation=generation, now=now, keep=(TRUST_PUBLISHED,))
+        update, keep = not_ready(error.reason, str(error)), {TRUST_PUBLISHED}
+        if is_first_failure(authority, error):
+            update, keep = state_unanswered(error), {each.type for each in old} - {KEY_STORE_CONDITION}
+        conditions = merge_conditions(old, (update,), generation=generation, now=now, keep=keep)
         # The published certificate stays in the status: it distinguishes a lost key from one that was never made.
         status = msgspec.structs.replace(authority.status, observed_generation=generation, conditions=conditions)
         return Plan(status=status, events=transition_events(old, update), requeue_at=_recheck_at(authority, error, now))
@@ -138,8 +151,10 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
     can_sign = f"can sign until {active.signer.not_after:%Y-%m-%dT%H:%M:%SZ}"
     update = ready(active.reason, f"{can_sign}; {another}" if another else can_sign)
     alternates, aside = _alternates(authority, active.signer, now=now)
-    flaws = _warn(authority, active.signer, snapshot, now=now)
-    updates = (update, *aside, *_check_key_usage(active.signer), *flaws, *active.conditions)
+    stored = load_stored_key(authority, snapshot)
+    flaws = (*_check_key_usage(active.signer), *_warn(authority, active.signer, snapshot, now=now))
+    protection = (state_protection(stored),) if stored is not None else ()
+    updates = (update, *aside, *flaws, *active.conditions, *protection)
     undone = any(each.status != "True" for each in (*aside, *active.conditions))
     complete = is_published(authority) and not undone
     status = AuthorityStatus(
@@ -152,6 +167,7 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
         alternate_chains=tuple(each.pem for each in alternates),
         serial_number=f"{certificate.serial_number:x}",
         subject_key_id=subject_key_id(certificate),
+        key_version=stored.version if stored is not None else None,
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
         former_roots=_former_roots(authority, active.signer, existing, now=now),
@@ -160,8 +176,8 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
     )
     earlier = (longest_certificate(each) for each in (existing, *before))
     longest = longest_duration(authority, snapshot, max(filter(None, earlier), default=None))
-    key = private_key_pem(active.signer.key)
-    taken = [each for each in before if each.data.get(TLS_PRIVATE_KEY) == key]
+    key = key_data(active.signer.key, stored)
+    taken = [each for each in before if has_key(each, key)]
     wanted = signing_secret(
         authority,
         active.signer,
@@ -171,6 +187,7 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
         served=served_profiles(authority, (*taken, *([existing] if existing else [])), snapshot, now=now),
         longest=longest,
         request=active.request,
+        key=key,
     )
     events = [*(event for each in updates for event in transition_events(old, each)), *active.events]
     if existing is None and taken:
@@ -183,7 +200,9 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
         apply=secret_changes(existing, wanted),
         status=status,
         events=tuple(events),
-        requeue_at=earliest(active.requeue_at, *(each.not_after for each in alternates)),
+        requeue_at=earliest(
+            active.requeue_at, now + RESYNC if stored is not None else None, *(each.not_after for each in alternates)
+        ),
         on_refusals=refusals,
     )
 
@@ -302,8 +321,11 @@ def signing_secret(
     served: Mapping[str, Departure | None] | None = None,
     longest: timedelta = timedelta(0),
     request: str | None = None,
+    key: Mapping[str, bytes] | None = None,
 ) -> Secret:
     """Build the Secret that the server signs with: the key, and the chain up to the root.
+
+    `key` is the data of a key that is elsewhere (`kms_operator.reconcilers.stored_keys`).
 
     Its annotations say what is needed after the CA was deleted: its former keys, and how long its certificates last;
     and what proves former roots: their digests, and the profiles that have named the CA.
@@ -323,7 +345,7 @@ def signing_secret(
         kind=AUTHORITIES,
         annotations=annotations,
         data={
-            TLS_PRIVATE_KEY: private_key_pem(signer.key),
+            **(key or {TLS_PRIVATE_KEY: private_key_pem(signer.key)}),
             TLS_CERTIFICATE: chain_to_root_pem(signer).encode(),
             **({CERTIFICATE_REQUEST: request.encode()} if request is not None else {}),
         },

@@ -28,13 +28,14 @@ from kms.resources.core import Secret
 from kms.resources.durations import parse_duration
 from kms.resources.kinds import AUTHORITIES
 from kms.resources.meta import is_true
-from kms.resources.secret_names import SIGNING_KEY, TLS_CERTIFICATE, TLS_PRIVATE_KEY, signing_key_name
+from kms.resources.secret_names import KEY_STORE, SIGNING_KEY, TLS_CERTIFICATE, TLS_PRIVATE_KEY, signing_key_name
 from kms_operator.objects import signer_in
 from kms_operator.plan import ConditionUpdate, Event, earliest
 from kms_operator.reconcilers.earlier_authorities import agrees, is_same_authority
 from kms_operator.reconcilers.issuer_cycles import ISSUER_CYCLE, describe_cycle, find_cycle
 from kms_operator.reconcilers.kept_keys import predecessors
 from kms_operator.reconcilers.requested_authority import WaitingAuthority, describe_lost_key, use_certificate
+from kms_operator.reconcilers.stored_keys import has_kept_location, issuer_in, load_stored
 from kms_operator.snapshot import Snapshot
 
 ISSUED = "Issued"
@@ -110,6 +111,9 @@ def _load_current(
     authority: CertificateAuthority, spec: InternalAuthority, snapshot: Snapshot, *, now: datetime
 ) -> tuple[PrivateKey, Signer | None]:
     """Return the existing key and certificate; generate a key only if there has never been one."""
+    if spec.key_store is not None:
+        stored = load_stored(authority, spec, snapshot)
+        return stored.key, stored.current
     name = signing_key_name(authority.metadata.uid)
     where = f"Secret {snapshot.settings.namespace}/{name}"
     secret = snapshot.internal_secret(name) or _kept_key(authority, spec, snapshot, now=now)
@@ -122,7 +126,7 @@ def _load_current(
             )
         if lost := describe_lost_key(authority, spec, where):
             raise InvalidAuthority(KEY_LOST, lost)
-        return generate_key(spec.private_key.algorithm, spec.private_key.size), None
+        return snapshot.choices.once(lambda: generate_key(spec.private_key.algorithm, spec.private_key.size)), None
     pem = secret.data.get(TLS_PRIVATE_KEY, b"")
     try:
         key = load_private_key(pem)
@@ -155,13 +159,15 @@ def _kept_key(
     except InvalidAuthority:
         issuer = None  # it may come back later, too
     for secret in predecessors(authority, AUTHORITIES, SIGNING_KEY, snapshot):
-        if is_same_authority(secret, spec, issuer):
+        if KEY_STORE not in secret.data and is_same_authority(secret, spec, issuer):
             return secret
     return None
 
 
 def has_kept_key(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime) -> bool:
     """Whether an earlier object of this name was the same CA: its key takes a place already."""
+    if authority.spec.internal is not None and authority.spec.internal.key_store is not None:
+        return has_kept_location(authority, authority.spec.internal, snapshot)
     if authority.spec.internal is not None:
         return _kept_key(authority, authority.spec.internal, snapshot, now=now) is not None
     if authority.spec.imported is None:
@@ -196,7 +202,9 @@ def _issuer(
         if cycle := find_cycle(authority, snapshot):
             raise InvalidAuthority(ISSUER_CYCLE, describe_cycle(cycle, namespace))
         raise InvalidAuthority("IssuerNotReady", f"CertificateAuthority {namespace}/{name} is not ready")
-    signer = load_signer(secret.data.get(TLS_CERTIFICATE, b""), secret.data.get(TLS_PRIVATE_KEY, b""))
+    signer = issuer_in(secret, snapshot) or load_signer(
+        secret.data.get(TLS_CERTIFICATE, b""), secret.data.get(TLS_PRIVATE_KEY, b"")
+    )
     if signer.not_after <= now:
         raise InvalidAuthority("IssuerNotReady", f"CertificateAuthority {namespace}/{name} has expired")
     return signer

@@ -8,7 +8,6 @@ from datetime import datetime
 import msgspec
 
 from kms.contract import TRUST_PUBLISHED
-from kms.pki.keys import private_key_pem
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.kept import FORMER_KEYS, FORMER_ROOTS, LONGEST_CERTIFICATE, SERVED_PROFILES
 from kms.resources.kinds import AUTHORITIES, SECRETS
@@ -16,13 +15,23 @@ from kms.resources.secret_names import (
     CERTIFICATE_REQUEST,
     SIGNING_KEY,
     TLS_CERTIFICATE,
-    TLS_PRIVATE_KEY,
     signing_key_name,
 )
 from kms_operator.objects import internal_secret, secret_changes
-from kms_operator.plan import Event, Manifest, Plan, Refusal, merge_conditions, not_ready, transition_events
+from kms_operator.plan import (
+    RESYNC,
+    Event,
+    Manifest,
+    Plan,
+    Refusal,
+    earliest,
+    merge_conditions,
+    not_ready,
+    transition_events,
+)
 from kms_operator.reconcilers.kept_keys import predecessors
 from kms_operator.reconcilers.requested_authority import WaitingAuthority
+from kms_operator.reconcilers.stored_keys import has_key, key_data, load_stored_key, state_protection
 from kms_operator.snapshot import Snapshot
 
 RESTORED = "Restored"
@@ -44,9 +53,10 @@ def plan_waiting(
     key, although no certificate says whose it is.
     """
     name, old = signing_key_name(authority.metadata.uid), authority.status.conditions
-    existing, key = snapshot.internal_secret(name), private_key_pem(waiting.key)
+    existing, stored = snapshot.internal_secret(name), load_stored_key(authority, snapshot)
+    key = key_data(waiting.key, stored)
     before = predecessors(authority, AUTHORITIES, SIGNING_KEY, snapshot)
-    taken = [each for each in before if each.data.get(TLS_PRIVATE_KEY) == key]
+    taken = [each for each in before if has_key(each, key)]
     source = existing or next(iter(taken), None)
     annotations = {} if source is None else source.metadata.annotations
     chain = b"" if source is None else source.data.get(TLS_CERTIFICATE, b"")
@@ -58,21 +68,23 @@ def plan_waiting(
         kind=AUTHORITIES,
         annotations={each: annotations[each] for each in _LASTING if each in annotations},
         data={
-            TLS_PRIVATE_KEY: key,
+            **key,
             CERTIFICATE_REQUEST: waiting.request.encode(),
             **({TLS_CERTIFICATE: chain} if chain else {}),
         },
     )
     update = not_ready(waiting.reason, waiting.message)
+    updates = (update, *((state_protection(stored),) if stored is not None else ()))
     generation = authority.metadata.generation
     status = msgspec.structs.replace(
         authority.status,
         observed_generation=generation,
         type="Intermediate",
         request=waiting.request,
-        conditions=merge_conditions(old, (update,), generation=generation, now=now, keep=(TRUST_PUBLISHED,)),
+        key_version=stored.version if stored is not None else None,
+        conditions=merge_conditions(old, updates, generation=generation, now=now, keep=(TRUST_PUBLISHED,)),
     )
-    events = transition_events(old, update)
+    events = tuple(event for each in updates for event in transition_events(old, each))
     if existing is None and taken:
         events = (*events, Event(RESTORED, f"uses the key of Secret {taken[0].metadata.name} again"))
     return Plan(
@@ -81,6 +93,6 @@ def plan_waiting(
         apply=secret_changes(existing, wanted),
         status=status,
         events=events,
-        requeue_at=waiting.requeue_at,
+        requeue_at=earliest(waiting.requeue_at, now + RESYNC if stored is not None else None),
         on_refusals=on_refusals,
     )

@@ -86,6 +86,20 @@ async def test_who_does_not_know_the_pin_does_not_use_the_login_of_others(tokens
 
 
 @pytest.mark.requirement("X57")
+async def test_wrong_pins_do_not_lock_the_token_and_the_right_one_stays_good(
+    tokens: PKCS11Tokens, token: Token
+) -> None:
+    location = token.location("locking")
+    made, told = await tokens.make(location, "ECDSA", 384), []
+    for number in range(20):
+        with pytest.raises(KeyStoreRefused, match="PIN") as refused:
+            await tokens.sign(token.with_pin(f"{number:04}").location("locking"), MESSAGE)
+        told.append(str(refused.value))
+        verify(made.public_key, MESSAGE, await tokens.sign(location, MESSAGE))
+    assert sum("PinIncorrect" in each for each in told) == 3, "the token was asked"
+
+
+@pytest.mark.requirement("X57")
 async def test_a_session_that_ended_is_opened_again(tokens: PKCS11Tokens, token: Token) -> None:
     import pkcs11  # noqa: PLC0415 - an extra
 

@@ -1,0 +1,81 @@
+"""What reconcilers ask key stores. They do not wait: they ask, and are run again with the answer.
+
+A reconciler that asks for the first time raises Unanswered. The controller asks the key store and runs it again, with
+the same time and the same random values, until there is nothing left to ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar, cast
+
+from kms.issuers.key_stores import KeyLocation, KeyStoreNotReady, KeyStoreRefused, StoredKey
+from kms.pki.stand_in import ToBeSigned
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class FindKey:
+    """Which key is there?"""
+
+    location: KeyLocation
+
+
+@dataclass(frozen=True, slots=True)
+class MakeKey:
+    """Make a key there; the fields are the arguments of `kms.pki.keys.generate_key`."""
+
+    location: KeyLocation
+    algorithm: str
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SignWith:
+    """Sign a message with the key there."""
+
+    location: KeyLocation
+    wanted: ToBeSigned
+
+
+Question: TypeAlias = FindKey | MakeKey | SignWith
+Answer: TypeAlias = StoredKey | bytes | KeyStoreNotReady | KeyStoreRefused | None
+
+
+class Unanswered(Exception):
+    """The question has not been asked yet. Only the controller catches this."""
+
+    def __init__(self, question: Question) -> None:
+        super().__init__(type(question).__name__)
+        self.question = question
+
+
+class Choices:
+    """Random values of one reconciliation: the same ones, in the same order, each time it is run."""
+
+    def __init__(self) -> None:
+        self._made: list[Any] = []
+        self._position = 0
+
+    def restart(self) -> None:
+        """The reconciler is run again."""
+        self._position = 0
+
+    def once(self, make: Callable[[], T]) -> T:
+        """What `make` returned the first time."""
+        if self._position == len(self._made):
+            self._made.append(make())
+        self._position += 1
+        return cast("T", self._made[self._position - 1])
+
+
+def answered(question: Question, answers: Mapping[Question, Answer]) -> StoredKey | bytes | None:
+    """The answer of the key store. Raises Unanswered, KeyStoreNotReady and KeyStoreRefused."""
+    if question not in answers:
+        raise Unanswered(question)
+    answer = answers[question]
+    if isinstance(answer, KeyStoreNotReady | KeyStoreRefused):
+        raise answer
+    return answer
