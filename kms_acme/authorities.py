@@ -36,7 +36,7 @@ MAXIMUM_FILE: Final = 1024 * 1024
 MAXIMUM_CERTIFICATES: Final = 20
 """Octets of a file, and certificates of all files together."""
 _MANAGER = "kms-acme-ca-install"
-_RECONCILED = "Reconciled"
+_RECONCILED, _KEY_LOST = "Reconciled", "KeyLost"
 _PEM, _PKCS7 = b"-----BEGIN CERTIFICATE-----", b"-----BEGIN PKCS7-----"
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -64,11 +64,11 @@ class Requested:
 async def find_requested(
     cluster: Cluster, key: Key, *, wait: float, sleep: Sleep = asyncio.sleep, pace: float = 0.5
 ) -> Requested:
-    """The CA with its request, which the operator makes within `wait` seconds.
+    """The CA with its request, which the operator makes for the present spec within `wait` seconds.
 
-    Raises NotChanged if there is none, and ClusterError.
+    Raises NotChanged if there is none, or the key that it is for is lost, and ClusterError.
     """
-    name = "/".join(key)
+    name, why = "/".join(key), ""
     for attempt in range(int(wait / pace) + 1):
         if attempt:
             await sleep(pace)
@@ -81,14 +81,18 @@ async def find_requested(
             raise NotChanged(
                 f'CertificateAuthority {name} is not certified by request: spec.internal lacks "signedBy: Request"'
             )
-        if found.status.request is not None:
-            read = request_key(found.status.request)
-            if read is None:
-                raise NotChanged(f"status.request of CertificateAuthority {name} cannot be read")
-            return Requested(found, spec, found.status.request, read[1])
-    stated = condition(found.status.conditions, READY)
-    why = f"{stated.reason}: {stated.message}" if stated is not None else "no operator has processed it"
-    raise NotChanged(f"CertificateAuthority {name} has no request yet; {why}")
+        stated = condition(found.status.conditions, READY)
+        if stated is None or (stated.observed_generation or 0) < found.metadata.generation:
+            why = "no operator has processed it, as it is now"
+            continue
+        why = f"{stated.reason}: {stated.message}"
+        if found.status.request is None or stated.reason == _KEY_LOST:
+            continue
+        read = request_key(found.status.request)
+        if read is None:
+            raise NotChanged(f"status.request of CertificateAuthority {name} cannot be read")
+        return Requested(found, spec, found.status.request, read[1])
+    raise NotChanged(f"CertificateAuthority {name} has no request that can be signed; {why}")
 
 
 def read_certificates(content: bytes) -> Sequence[x509.Certificate]:

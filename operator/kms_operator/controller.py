@@ -141,6 +141,7 @@ class Controller:
         self._observer = Observer(looks, clock=clock, on_observed=self._handle_observation, every=look_every)
         self._applier = PlanApplier(cluster, self.handle_upsert, self.handle_delete, clock, instance)
         metrics.follow_queue(lambda: len(self.queue))
+        metrics.follow_renewals(self.cache.renewals_due)
 
     def handle_upsert(self, kind: Kind[Any], object_: Resource, *, live: bool = False) -> None:
         """Cache an object and enqueue what depends on it. A version that is cached already changes nothing."""

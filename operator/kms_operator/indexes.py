@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from kms.contract import READY
+from kms.contract import READY, RENEWAL_DUE
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.core import Secret
 from kms.resources.credentials import EABCredential
 from kms.resources.kept import parse_served_profiles
 from kms.resources.kinds import ACCOUNTS, AUTHORITIES, CREDENTIALS, PROFILES, SECRETS, Kind
-from kms.resources.meta import Key, ObjectMeta, Resource, Unreadable, condition, key_of
+from kms.resources.meta import Key, ObjectMeta, Resource, Unreadable, condition, is_true, key_of
 from kms.resources.profiles import CertificateProfile
 from kms.resources.retained import (
     CREDENTIAL_LIMIT_REACHED,
@@ -322,3 +322,7 @@ class ObjectIndex:
     def open_accounts(self, credential: Key) -> int:
         """Count the open accounts of an EABCredential, also of an earlier object of the same namespace and name."""
         return sum(1 for _ in self._kinds[ACCOUNTS.plural].keys_by(OPEN_ACCOUNT, credential))
+
+    def renewals_due(self) -> int:
+        """Count the CAs by request that need a new certificate."""
+        return sum(is_true(each.status.conditions, RENEWAL_DUE) for each in self.all(AUTHORITIES).values())

@@ -43,8 +43,17 @@ class Metrics:
             "When the server's token expires; 0 if the operator does not renew it.",
             registry=self.registry,
         )
+        self.renewals_due = Gauge(
+            f"{_PREFIX}_renewals_due",
+            "CAs by request that need a new certificate (condition RenewalDue), as the leader knows.",
+            registry=self.registry,
+        )
         self.api = APIMetrics(self.registry, "operator")
 
     def follow_queue(self, depth: Callable[[], int]) -> None:
         """Set the function that returns the depth of the queue."""
         self.depth.set_function(depth)
+
+    def follow_renewals(self, due: Callable[[], int]) -> None:
+        """Set the function that counts the CAs whose renewal is due."""
+        self.renewals_due.set_function(due)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from cryptography import x509
@@ -18,8 +19,9 @@ from kms.clock import system_clock
 from kms.pki.ca import InvalidAuthority
 from kms.pki.certificate import Signer, certificate_pem
 from kms.resources.authorities import CertificateAuthority
-from kms.resources.kinds import AUTHORITIES
+from kms.resources.kinds import AUTHORITIES, SECRETS
 from kms.resources.meta import condition
+from kms.resources.secret_names import signing_key_name
 from kms_acme.authorities import arrange, read_certificates
 from kms_acme.cli import main
 from tests.support import pki
@@ -142,6 +144,26 @@ async def test_what_the_ca_cannot_use_is_refused_before_anything_is_written(term
     assert terminal.authority.spec.internal.certificate is None
 
 
+@pytest.mark.requirement("X58")
+async def test_no_request_is_given_out_for_a_key_that_is_lost(terminal: Terminal) -> None:
+    await terminal.request()
+    terminal.world.api.remove(SECRETS, "kms-acme", signing_key_name(terminal.authority.metadata.uid))
+    await terminal.world.reconcile_all()
+    result = await terminal.runs("request", "pki/issuing", "--timeout", "0")
+    assert (result.exit_code, "KeyLost: Secret kms-acme/ca-" in result.stderr) == (1, True), result.output
+
+
+async def test_no_request_of_the_former_spec_is_given_out(terminal: Terminal) -> None:
+    await terminal.request()
+    one = terminal.authority
+    assert one.spec.internal is not None
+    spec = msgspec.structs.replace(one.spec, internal=msgspec.structs.replace(one.spec.internal, path_length=1))
+    await (await terminal.world.api.cluster()).replace(AUTHORITIES, msgspec.structs.replace(one, spec=spec))
+    terminal.operated = False
+    result = await terminal.runs("request", "pki/issuing", "--timeout", "0")
+    assert (result.exit_code, "no operator has processed it, as it is now" in result.stderr) == (1, True)
+
+
 async def test_the_operator_has_the_last_word(terminal: Terminal) -> None:
     answer = await terminal.answer(not_after=NOW + 5 * pki.DAY)
     terminal.world.now = NOW + 6 * pki.DAY
@@ -195,7 +217,10 @@ async def test_what_cannot_be_requested_is_told(terminal: Terminal, line: Sequen
 async def test_without_an_operator_there_is_no_request(terminal: Terminal) -> None:
     terminal.operated = False
     result = await terminal.runs("request", "pki/issuing", "--timeout", "0")
-    assert (result.exit_code, "has no request yet; " in result.stderr) == (1, True)
+    assert (result.exit_code, "has no request that can be signed; no operator has processed it" in result.stderr) == (
+        1,
+        True,
+    )
 
 
 def test_certificates_are_read_in_every_form_and_put_in_order() -> None:

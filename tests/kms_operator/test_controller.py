@@ -31,6 +31,7 @@ from tests.support.operated import (
     entropy,
     policy,
     profile,
+    ready_status,
     secret,
 )
 from tests.support.world import World, world
@@ -467,3 +468,12 @@ async def test_a_deletion_is_taken_by_identity(running: World) -> None:
     running.api.remove(PROFILES, "pki", "web")
     await running.settle()
     assert running.reason() == "ProfileNotFound"
+
+
+async def test_the_leader_counts_the_cas_that_people_must_have_certified_again() -> None:
+    async with world() as one:
+        for name, status in (("due", "True"), ("renewed", "False")):
+            condition = {**ready_status()["conditions"][0], "type": "RenewalDue", "status": status}
+            one.api.put(AUTHORITIES, authority(name, status={"conditions": [condition]}))
+        await one.tell()
+        assert one.metrics.registry.get_sample_value("kms_operator_renewals_due") == 1

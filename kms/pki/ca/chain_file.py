@@ -6,29 +6,36 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator
+from itertools import chain
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from kms.pki.extensions import UnreadableCertificate, find_extension, flaw_of
 from kms.pki.parsing import PARSER_ERRORS
 
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----([^-]*)-----END ")
 _LABELS = frozenset({b"CERTIFICATE", b"X509 CERTIFICATE"})
+LARGEST = 32 * 1024
+"""Octets of a certificate in PEM, as many as the status of a CertificateAuthority takes."""
+_LONGEST_SUBJECT, _LONGEST_NUMBER = 8192, 64
+"""Characters of the subject, and octets of serial number and key identifier, likewise."""
 _USED = (x509.BasicConstraints, x509.KeyUsage, x509.SubjectKeyIdentifier, x509.NameConstraints, x509.ExtendedKeyUsage)
 
 
 def read_chain(pem: bytes) -> list[x509.Certificate]:
     """The certificates in a file whose size the caller has limited. At least one.
 
-    The parts that we use can be read in all of them, an extension that is not used need not be. Raises
-    UnreadableCertificate with a clause that says which certificate is wrong, and how.
+    The parts that we use can be read in all of them, an extension that is not used need not be; and the status of a
+    CertificateAuthority can hold them. Raises UnreadableCertificate with a clause that says which certificate is wrong,
+    and how.
     """
     try:
         certificates = x509.load_pem_x509_certificates(pem)
     except PARSER_ERRORS:
         raise UnreadableCertificate(next(_flaws(pem), "it has a mistake that no certificate alone has")) from None
     for number, each in enumerate(certificates, 1):
-        if flaw := next(_unreadable_parts(each), None):
+        if flaw := next(chain(_unreadable_parts(each), _large_parts(each, is_own=number == 1)), None):
             raise UnreadableCertificate(f"certificate {number}: {flaw}")
     return certificates
 
@@ -69,3 +76,18 @@ def _unreadable_parts(certificate: x509.Certificate) -> Iterator[str]:
             find_extension(certificate, type_)
         except UnreadableCertificate as error:
             yield str(error)
+
+
+def _large_parts(certificate: x509.Certificate, *, is_own: bool) -> Iterator[str]:
+    """What the API server would refuse in a status, each time anew and without a word to the CA's owner."""
+    if len(certificate.public_bytes(Encoding.PEM)) > LARGEST:
+        yield f"it has more than {LARGEST} octets in PEM"
+    if not is_own:
+        return
+    identifier = find_extension(certificate, x509.SubjectKeyIdentifier)
+    if identifier is not None and len(identifier.digest) > _LONGEST_NUMBER:
+        yield f"its subject key identifier has more than {_LONGEST_NUMBER} octets"
+    if certificate.serial_number.bit_length() > 8 * _LONGEST_NUMBER:
+        yield f"its serial number has more than {_LONGEST_NUMBER} octets"
+    if len(certificate.subject.rfc4514_string()) > _LONGEST_SUBJECT:
+        yield f"its subject has more than {_LONGEST_SUBJECT} characters"

@@ -6,7 +6,7 @@ line can make it, too, before anything is changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
@@ -19,20 +19,18 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from kms.address import Network
 from kms.pki.ca.chain_file import read_chain
 from kms.pki.ca.errors import InvalidAuthority
 from kms.pki.ca.imported import MAXIMUM_CHAIN, check_dates, check_is_authority
 from kms.pki.ca.internal import NameConstraints, path_length_below, requested_extensions
-from kms.pki.certificate import certificate_pem, certifies, is_root, signature_hash
-from kms.pki.extensions import UnreadableCertificate, find_extension
+from kms.pki.ca.limits import missing_limits
+from kms.pki.certificate import certifies, is_root, signature_hash
+from kms.pki.extensions import UnreadableCertificate
 from kms.pki.keys import PrivateKey, PublicKey, fingerprint, key_algorithm
 from kms.pki.parsing import PARSER_ERRORS
 from kms.pki.quoting import quoted
 from kms.pki.subjects import subject_name
 
-LARGEST: Final = 32 * 1024
-"""Octets of one certificate in PEM: as many as the status of a CertificateAuthority takes."""
 _WEAK: Final = frozenset({"md5", "sha1"})
 
 Chain = tuple[x509.Certificate, ...]
@@ -104,16 +102,12 @@ def read_answer(pem: str) -> Chain:
     Raises InvalidAuthority (InvalidCertificate).
     """
     try:
-        chain = tuple(read_chain(pem.encode()))
+        return tuple(read_chain(pem.encode()))
     except UnreadableCertificate as error:
         raise InvalidAuthority(
             "InvalidCertificate",
             f"it cannot be read: {error}; it must hold X.509 certificates in PEM, the CA's own first",
         ) from None
-    for number, each in enumerate(chain, 1):
-        if len(certificate_pem(each)) > LARGEST:
-            raise InvalidAuthority("InvalidCertificate", f"certificate {number} has more than {LARGEST} octets in PEM")
-    return chain
 
 
 def check_answer(chain: Sequence[x509.Certificate], asked: Asked, public_key: PublicKey, *, now: datetime) -> None:
@@ -124,7 +118,7 @@ def check_answer(chain: Sequence[x509.Certificate], asked: Asked, public_key: Pu
     ConstraintsMissing where the chain lacks a limit that was asked for.
     """
     check_installed(chain, asked.name, public_key, now=now)
-    if missing := next(_missing_limits(chain, asked), None):
+    if missing := next(missing_limits(chain, asked.path_length, asked.constraints), None):
         raise InvalidAuthority("ConstraintsMissing", missing)
 
 
@@ -231,80 +225,6 @@ def _has_weak_signature(certificate: x509.Certificate) -> bool:
     except UnsupportedAlgorithm:
         return False
     return algorithm is not None and algorithm.name in _WEAK
-
-
-def _missing_limits(chain: Sequence[x509.Certificate], asked: Asked) -> Iterator[str]:
-    """Limits that the CA asks for, and that clients would not enforce: the chain does not have them."""
-    length = path_length_below(chain)
-    if asked.path_length is not None and (length is None or length > asked.path_length):
-        found = "no path length" if length is None else f"path length {length}"
-        yield (
-            f"it has {found}, and spec.internal.pathLength is {asked.path_length}; have it signed with"
-            f" pathlen:{asked.path_length}, or remove spec.internal.pathLength"
-        )
-    if asked.constraints is None:
-        return
-    found_constraints = [value for each in chain if (value := find_extension(each, x509.NameConstraints)) is not None]
-    for what, subtrees in (
-        ("permitted", _unlimited(asked.constraints, found_constraints)),
-        ("excluded", _not_excluded(asked.constraints, found_constraints)),
-    ):
-        if subtree := next(subtrees, None):
-            yield (
-                f"its nameConstraints allow more than spec.internal.nameConstraints.{what} does: {subtree}; have it"
-                " signed with the nameConstraints of the request, or change spec.internal.nameConstraints"
-            )
-
-
-def _unlimited(asked: NameConstraints, found: Sequence[x509.NameConstraints]) -> Iterator[str]:
-    """The types of names that no certificate limits to the permitted subtrees."""
-    permitted = [tuple(each.permitted_subtrees or ()) for each in found]
-    if asked.permitted_domains and not any(
-        (domains := _domains(each)) and all(_is_within_any(one, asked.permitted_domains) for one in domains)
-        for each in permitted
-    ):
-        yield "DNS names outside of " + ", ".join(asked.permitted_domains[:3])
-    if asked.permitted_networks and not any(
-        (networks := _networks(each)) and all(_is_part_of_any(one, asked.permitted_networks) for one in networks)
-        for each in permitted
-    ):
-        yield "IP addresses outside of " + ", ".join(map(str, asked.permitted_networks[:3]))
-
-
-def _not_excluded(asked: NameConstraints, found: Sequence[x509.NameConstraints]) -> Iterator[str]:
-    excluded = [one for each in found for one in each.excluded_subtrees or ()]
-    domains = _domains(excluded)
-    yield from (
-        each
-        for each in asked.excluded_domains
-        if not any(not one.startswith(".") and _is_within(each, one) for one in domains)
-    )
-    networks = _networks(excluded)
-    yield from (str(each) for each in asked.excluded_networks if not _is_part_of_any(each, networks))
-
-
-def _domains(names: Iterable[x509.GeneralName]) -> list[str]:
-    return [each.value.lower() for each in names if isinstance(each, x509.DNSName)]
-
-
-def _networks(names: Iterable[x509.GeneralName]) -> list[Network]:
-    return [each.value for each in names if isinstance(each, x509.IPAddress) and isinstance(each.value, Network)]
-
-
-def _is_within_any(domain: str, subtrees: Iterable[str]) -> bool:
-    return any(_is_within(domain.removeprefix("."), each) for each in subtrees)
-
-
-def _is_within(domain: str, subtree: str) -> bool:
-    """Whether each name below `domain`, and itself, is below `subtree`; the empty one is the whole tree."""
-    return not subtree or domain == subtree or domain.endswith(f".{subtree}")
-
-
-def _is_part_of_any(network: Network, others: Iterable[Network]) -> bool:
-    return any(
-        network.version == each.version and network.network_address in each and network.broadcast_address in each
-        for each in others
-    )
 
 
 def _time(moment: datetime) -> str:

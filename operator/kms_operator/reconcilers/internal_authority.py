@@ -19,7 +19,8 @@ from kms.pki.ca import (
     self_signed,
     subject_key_id,
 )
-from kms.pki.certificate import Signer, random_serial
+from kms.pki.ca.chain_file import LARGEST
+from kms.pki.certificate import Signer, certificate_pem, random_serial
 from kms.pki.keys import PrivateKey, generate_key, load_private_key
 from kms.pki.parsing import PARSER_ERRORS
 from kms.resources.authorities import CertificateAuthority, InternalAuthority
@@ -90,6 +91,11 @@ def issue_internal(
     if current is not None and not _is_due(current, template, key, issuer, now=now):
         return _check_validity(spec, current, now=now)
     signer = _sign(template, key, issuer)
+    if len(certificate_pem(signer.certificate)) > LARGEST:
+        raise InvalidAuthority(
+            "InvalidNameConstraints",
+            f"spec.internal.nameConstraints makes a certificate of more than {LARGEST} octets; shorten it",
+        )
     renewed = Event(RENEWED, f"the certificate was renewed with the same key, until {signer.not_after:%Y-%m-%d}")
     return _check_validity(spec, signer, now=now, events=(renewed,) if current is not None else ())
 

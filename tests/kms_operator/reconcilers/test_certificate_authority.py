@@ -481,3 +481,10 @@ def test_an_imported_ca_that_is_created_again_knows_the_keys_of_the_deleted_one(
         assert {each.subject_key_id for each in status.former_keys} == former
         assert "Ready" in {each.type for each in status.conditions}
         assert "another CA" not in stated(plan).message
+
+
+def test_name_constraints_that_make_a_certificate_too_large_for_the_status_are_told() -> None:
+    domains = [f"{number:03}.{'.'.join(['x' * 60] * 4)}" for number in range(100)]
+    plan = reconciled(authority(internal={"nameConstraints": {"permitted": {"dnsDomains": domains}}}))
+    assert (stated(plan).reason, objects(plan.apply)) == ("InvalidNameConstraints", ())
+    assert "spec.internal.nameConstraints makes a certificate of more than 32768 octets" in stated(plan).message

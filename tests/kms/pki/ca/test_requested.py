@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,15 +20,16 @@ from kms.pki.ca import (
     NameConstraints,
     certificate_request,
     check_answer,
+    check_imported,
     check_installed,
     is_request_for,
     read_answer,
     renewal_due,
     request_key,
 )
-from kms.pki.keys import public_key_der
+from kms.pki.keys import private_key_pem, public_key_der
 from tests.support import pki, requests
-from tests.support.csrs import BITS, BOOLEAN, INTEGER, PRINTABLE, SEQUENCE, UTF8, subject, tlv
+from tests.support.csrs import BITS, BOOLEAN, INTEGER, OCTETS, PRINTABLE, SEQUENCE, UTF8, subject, tlv
 from tests.support.foreign_ca import ECDSA_SHA1, ISSUING, NAME_CONSTRAINTS, ROOT, Contents, authority, ec_key, pem
 from tests.support.pki import DAY, NOW
 
@@ -314,13 +316,42 @@ def test_a_damaged_certificate_is_refused_or_read(position: int, octet: int) -> 
         )
 
 
-def test_a_certificate_that_the_status_cannot_hold_is_refused() -> None:
-    large = HONEST.own.with_extension("1.2.3.4", b"\x04\x82\x5f\xfc" + bytes(24572))
-    one_line = pem(large.signed(ec_key(ISSUING))).decode().replace("\n", "")
-    one_line = one_line.replace("-----BEGIN CERTIFICATE-----", "-----BEGIN CERTIFICATE-----\n")
-    one_line = one_line.replace("-----END CERTIFICATE-----", "\n-----END CERTIFICATE-----\n")
-    refused = refusal(one_line)
-    assert (refused.reason, "32768 octets" in str(refused)) == ("InvalidCertificate", True)
+def one_line(der: bytes) -> str:
+    """The certificate as one line of base64, which is shorter than what we write."""
+    return f"-----BEGIN CERTIFICATE-----\n{base64.b64encode(der).decode()}\n-----END CERTIFICATE-----\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            lambda ca: ca.with_extension("1.2.3.4", b"\x04\x82\x5d\xec" + bytes(24044)),
+            "certificate 1: it has more than 32768 octets in PEM",
+        ),
+        (
+            lambda ca: ca.with_extension(requests.KEY_ID, tlv(OCTETS, bytes(65))),
+            "certificate 1: its subject key identifier has more than 64 octets",
+        ),
+        (
+            lambda ca: replace(ca, serial_number=b"\x4d" * 65),
+            "certificate 1: its serial number has more than 64 octets",
+        ),
+        (
+            lambda ca: ca.with_subject(*[(requests.ORGANIZATION, UTF8, b"o" * 64)] * 130),
+            "certificate 1: its subject has more than 8192 characters",
+        ),
+    ],
+)
+def test_a_certificate_that_the_status_cannot_hold_is_refused(
+    change: Callable[[Contents], Contents], says: str
+) -> None:
+    """The API server would refuse the status, and nobody would be told why."""
+    der = change(HONEST.own).signed(ec_key(ISSUING))
+    assert len(one_line(der)) <= 32768, "the schema takes it"
+    refused = refusal(one_line(der))
+    assert (refused.reason, says in str(refused)) == ("InvalidCertificate", True)
+    with pytest.raises(InvalidAuthority, match=says):
+        check_imported(one_line(der).encode(), private_key_pem(ec_key(OURS)), now=NOW)
 
 
 def test_text_around_the_certificates_is_not_kept() -> None:
