@@ -78,6 +78,14 @@ def test_the_operator_is_told_who_may_have_open_profiles(helm: Helm, tmp_path: A
     assert settings.allows_open_profiles("shop")
 
 
+@pytest.mark.requirement("X2")
+def test_the_operator_is_told_whose_cas_may_be_external(helm: Helm, tmp_path: Any) -> None:
+    values = {"externalAuthorities": {"from": ["pki"]}}
+    settings = operator_settings(parsed(container(helm.render(values), "operator")["args"], tmp_path))
+    allowed = [each for each in ("pki", "kms-acme", "shop") if settings.allows_external_authorities(each)]
+    assert allowed == ["pki", "kms-acme"]
+
+
 def test_the_operator_is_told_how_many_secrets_it_may_keep(helm: Helm, tmp_path: Any) -> None:
     values = {"operator": {"maximumSecrets": 70, "maximumSecretsPerNamespace": 7}}
     settings = operator_settings(parsed(container(helm.render(values), "operator")["args"], tmp_path))
