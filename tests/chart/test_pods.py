@@ -210,6 +210,10 @@ def test_a_network_policy_lets_through_what_the_programs_need(helm: Helm) -> Non
     assert ports(spec["egress"]) == [{53}, {443, 6443}, {"metrics"}, {80, 443, 8000, 8080, 8089, 8443}]
     assert "from" not in spec["ingress"][0], "clients may be anywhere"
     assert "to" not in spec["egress"][3], "challenges may lead anywhere"
+    vault = {"vaultPorts": [8200], "vaultTargets": [{"ipBlock": {"cidr": "10.0.0.7/32"}}]}
+    spec = one(helm.render({"networkPolicy": {"enabled": True, "egress": vault}}), "NetworkPolicy")["spec"]
+    assert ports(spec["egress"])[4:] == [{8200}]
+    assert spec["egress"][4]["to"] == vault["vaultTargets"]
 
 
 def test_a_network_policy_with_clients_lets_the_test_in_while_it_runs(helm: Helm) -> None:
