@@ -37,7 +37,10 @@ _GROUPS = {
         {"tests/chart/test_two_releases.py"}
         | {
             f"tests/integration/test_{name}.py"
-            for name in ("operator", "operator_processes", "published_roots", "ready_made_issuers", "refused_writes")
+            for name in (
+                *("external_authorities", "operator", "operator_processes", "published_roots", "ready_made_issuers"),
+                "refused_writes",
+            )
         }
     ),
     "stories": frozenset(
