@@ -110,22 +110,22 @@ def test_the_operator_publishes_roots_only_where_somebody_lets_it(
 
 @pytest.mark.requirement("X50")
 def test_the_server_requests_certificates_only_where_an_administrator_lets_it(helm: Helm) -> None:
-    def bindings(namespaces: tuple[str, ...] = (), **external: Any) -> set[tuple[str, str, str | None]]:
-        values = {"watchNamespaces": list(namespaces), "externalAuthorities": external}
-        manifests = helm.render(values)
+    def bindings(external: Any, *namespaces: str) -> set[tuple[str, str, str | None]]:
+        manifests = helm.render({"watchNamespaces": list(namespaces), "externalAuthorities": external})
         bound = of_kind(manifests, "RoleBinding") + of_kind(manifests, "ClusterRoleBinding")
         granted = [each for each in bound if "-external-" in each["roleRef"]["name"]]
         assert all([one["name"] for one in each["subjects"]] == ["kms-acme-server"] for each in granted)
         return {(each["kind"], each["roleRef"]["name"], each["metadata"].get("namespace")) for each in granted}
 
     by_cert_manager, by_signer = "kms-acme-external-cert-manager", "kms-acme-external-signer"
-    assert bindings(**{"from": ["pki"]}) == set()
-    assert bindings(certManager=True, **{"from": ["pki"]}) == {
+    assert bindings({"from": ["pki"]}) == set()
+    through_cert_manager = {"from": ["pki"], "certManager": True}
+    assert bindings(through_cert_manager) == {
         ("RoleBinding", by_cert_manager, "pki"),
         ("RoleBinding", by_cert_manager, "kms-acme"),
     }
-    assert bindings(("pki",), certManager=True, **{"from": ["pki"]}) == {("RoleBinding", by_cert_manager, "pki")}
-    assert bindings(signer=True) == {("ClusterRoleBinding", by_signer, None)}
+    assert bindings(through_cert_manager, "pki") == {("RoleBinding", by_cert_manager, "pki")}
+    assert bindings({"signer": True}) == {("ClusterRoleBinding", by_signer, None)}
     for name, resources in ((by_cert_manager, "certificaterequests"), (by_signer, "certificatesigningrequests")):
         (role,) = (each for each in SHIPPED if key(each) == ("ClusterRole", name, None))
         assert {(each[1], each[3]) for each in rules(role)} == {
