@@ -51,6 +51,7 @@ _OF: Mapping[str, tuple[str, ...]] = {
         "cluster_issuers_from",
         "trust_from",
         "open_profiles_from",
+        "external_authorities_from",
         "maximum_profiles_per_namespace",
         "maximum_secrets",
         "maximum_secrets_per_namespace",

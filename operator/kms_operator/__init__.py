@@ -12,7 +12,8 @@ There is one for each kind in `reconcilers`, one for the roots that CertificateA
 (`trust_distribution`), one for what belongs to no resource (`installation`: nonce key, TLS of the server), and one for
 what outlived its owner (`orphans`). `apply` carries every plan out in the same way: it deletes and writes objects,
 writes the status if it changed, and posts Events. A plan may also say when to reconcile again: at a renewal, at an
-expiry, in eight seconds where a Secret is not watched.
+expiry, in eight seconds where a Secret is not watched. Issuers of external CAs are not watched either: the plan says
+when to look, the `observer` looks beside the workers (`looks`), and the snapshot has what it found (`observation`).
 
 Invariants:
 

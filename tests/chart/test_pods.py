@@ -85,6 +85,14 @@ def test_both_programs_are_told_which_modules_they_may_load(helm: Helm, tmp_path
         assert parsed(container(helm.render(), name)["args"], tmp_path)["pkcs11_modules"] == ()
 
 
+@pytest.mark.requirement("X2")
+def test_the_operator_is_told_whose_cas_may_be_external(helm: Helm, tmp_path: Any) -> None:
+    values = {"externalAuthorities": {"from": ["pki"]}}
+    settings = operator_settings(parsed(container(helm.render(values), "operator")["args"], tmp_path))
+    allowed = [each for each in ("pki", "kms-acme", "shop") if settings.allows_external_authorities(each)]
+    assert allowed == ["pki", "kms-acme"]
+
+
 def test_the_operator_is_told_how_many_secrets_it_may_keep(helm: Helm, tmp_path: Any) -> None:
     values = {"operator": {"maximumSecrets": 70, "maximumSecretsPerNamespace": 7}}
     settings = operator_settings(parsed(container(helm.render(values), "operator")["args"], tmp_path))
@@ -209,6 +217,10 @@ def test_a_network_policy_lets_through_what_the_programs_need(helm: Helm) -> Non
     assert ports(spec["egress"]) == [{53}, {443, 6443}, {"metrics"}, {80, 443, 8000, 8080, 8089, 8443}]
     assert "from" not in spec["ingress"][0], "clients may be anywhere"
     assert "to" not in spec["egress"][3], "challenges may lead anywhere"
+    vault = {"vaultPorts": [8200], "vaultTargets": [{"ipBlock": {"cidr": "10.0.0.7/32"}}]}
+    spec = one(helm.render({"networkPolicy": {"enabled": True, "egress": vault}}), "NetworkPolicy")["spec"]
+    assert ports(spec["egress"])[4:] == [{8200}]
+    assert spec["egress"][4]["to"] == vault["vaultTargets"]
 
 
 def test_a_network_policy_with_clients_lets_the_test_in_while_it_runs(helm: Helm) -> None:

@@ -37,6 +37,10 @@ from e2e.cluster.errors import CommandFailed
             r'pkcs11Modules\[0\]: "lib.so" is not an absolute path, such as /opt/hsm/lib.so',
         ),
         ({"operator": {"openProfilesFrom": ["A"]}}, r"openProfilesFrom\[0\]: .*, or \* for all namespaces"),
+        (
+            {"externalAuthorities": {"from": ["*"]}},
+            r'externalAuthorities.from\[0\]: "\*" is not the name of a namespace',
+        ),
         ({"watchNamespaces": ["a", "a"]}, r"'/watchNamespaces'.*equal"),
         ({"image": {"digest": "latest"}}, r'image.digest: "latest" is not the digest of an image: sha256: and 64'),
         ({"image": {"pullPolicy": "Sometimes"}}, r"'/image/pullPolicy'.*must be one of"),
@@ -103,6 +107,10 @@ def test_a_value_that_is_wrong_is_named(helm: Helm, values: dict[str, Any], comp
         (
             {"watchNamespaces": ["a"], "operator": {"trustFrom": ["b"]}},
             "operator.trustFrom has b, which is not in watchNamespaces",
+        ),
+        (
+            {"watchNamespaces": ["a"], "externalAuthorities": {"from": ["b"]}},
+            "externalAuthorities.from has b, which is not in watchNamespaces",
         ),
         ({"gateway": {"tlsRoute": {"enabled": True}}}, "gateway.tlsRoute.parentRefs is empty"),
         (

@@ -55,6 +55,8 @@ def test_the_rules_for_people_are_aggregated_into_the_same_roles(helm: Helm) -> 
         "kms-acme-revoker",
         "kms-acme-account-manager",
         "kms-acme-trust",
+        "kms-acme-external-cert-manager",
+        "kms-acme-external-signer",
     }
 
 
@@ -104,6 +106,31 @@ def test_the_operator_publishes_roots_only_where_somebody_lets_it(
         places = [(each["kind"], each["metadata"].get("namespace")) for each in granted]
         assert places == [(kind, each) for each in where]
         assert {subject["name"] for each in granted for subject in each["subjects"]} == {"kms-acme-operator"}
+
+
+@pytest.mark.requirement("X50")
+def test_the_server_requests_certificates_only_where_an_administrator_lets_it(helm: Helm) -> None:
+    def bindings(external: Any, *namespaces: str) -> set[tuple[str, str, str | None]]:
+        manifests = helm.render({"watchNamespaces": list(namespaces), "externalAuthorities": external})
+        bound = of_kind(manifests, "RoleBinding") + of_kind(manifests, "ClusterRoleBinding")
+        granted = [each for each in bound if "-external-" in each["roleRef"]["name"]]
+        assert all([one["name"] for one in each["subjects"]] == ["kms-acme-server"] for each in granted)
+        return {(each["kind"], each["roleRef"]["name"], each["metadata"].get("namespace")) for each in granted}
+
+    by_cert_manager, by_signer = "kms-acme-external-cert-manager", "kms-acme-external-signer"
+    assert bindings({"from": ["pki"]}) == set()
+    through_cert_manager = {"from": ["pki"], "certManager": True}
+    assert bindings(through_cert_manager) == {
+        ("RoleBinding", by_cert_manager, "pki"),
+        ("RoleBinding", by_cert_manager, "kms-acme"),
+    }
+    assert bindings(through_cert_manager, "pki") == {("RoleBinding", by_cert_manager, "pki")}
+    assert bindings({"signer": True}) == {("ClusterRoleBinding", by_signer, None)}
+    for name, resources in ((by_cert_manager, "certificaterequests"), (by_signer, "certificatesigningrequests")):
+        (role,) = (each for each in SHIPPED if key(each) == ("ClusterRole", name, None))
+        assert {(each[1], each[3]) for each in rules(role)} == {
+            (resources, verb) for verb in ("get", "list", "watch", "create", "delete")
+        }
 
 
 @pytest.mark.requirement("SEC57")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from kms.resources import certmanager
 from kms.resources.kinds import Kind
 
 
@@ -12,7 +11,7 @@ def definition(kind: Kind[Any]) -> dict[str, Any]:
     """The CRD of a kind, without its schema."""
     anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     version = {
-        "name": certmanager.VERSION,
+        "name": kind.version,
         "served": True,
         "storage": True,
         "subresources": {"status": {}},

@@ -38,7 +38,8 @@ _GROUPS = {
         | {
             f"tests/integration/test_{name}.py"
             for name in (
-                *("operator", "operator_processes", "pkcs11_keys", "published_roots", "ready_made_issuers"),
+                *("external_authorities", "operator", "operator_processes", "pkcs11_keys", "published_roots"),
+                "ready_made_issuers",
                 "refused_writes",
             )
         }

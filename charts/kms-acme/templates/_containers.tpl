@@ -118,6 +118,9 @@ args:
   {{- range .Values.operator.trustFrom }}
   - --trust-from={{ . }}
   {{- end }}
+  {{- range .Values.externalAuthorities.from }}
+  - --external-authorities-from={{ . }}
+  {{- end }}
   - --maximum-profiles-per-namespace={{ int .Values.operator.maximumProfilesPerNamespace }}
   - --maximum-secrets={{ int .Values.operator.maximumSecrets }}
   - --maximum-secrets-per-namespace={{ int .Values.operator.maximumSecretsPerNamespace }}

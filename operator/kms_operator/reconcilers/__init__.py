@@ -1,6 +1,8 @@
 """One pure reconciler for each kind: a snapshot in, a plan out.
 
 certificate_authority   signing keys and status of CAs
+external_authority      CAs whose key is somebody else's, from looks at their issuers
+external_contents       what of a profile such a CA cannot apply
 internal_authority      keys of internal CAs, their certificates and renewal
 authority_limits        duration and usages that a CA limits
 issuer_cycles           CAs that wait for each other

@@ -18,7 +18,7 @@ from kms.resources.retained import retained
 from kms.resources.secret_names import COMPONENT, ISSUER_CREDENTIALS, OWNER_UID, signing_key_name
 from kms_operator.observation import MINUTE, Observation, Observed, observed
 from kms_operator.plan import Denial, Plan, Refusal
-from kms_operator.reconcilers import certificate_authority
+from kms_operator.reconcilers import certificate_authority, trust_distribution
 from kms_operator.snapshot import Read
 from tests.support import pki
 from tests.support.operated import (
@@ -219,6 +219,21 @@ def test_another_first_anchor_makes_the_one_before_a_former_root() -> None:
     assert status.chain == OTHER_ANCHOR
     assert [(each.certificate, each.replaced_at) for each in status.former_roots] == [(ANCHOR, NOW)]
     assert event_reasons(plan) == ["Renewed"]
+
+
+@pytest.mark.requirement("X10")
+def test_the_first_anchor_is_published_before_anything_was_issued() -> None:
+    one = authority(
+        "corporate",
+        external={"certManager": ISSUER, "trustAnchors": [ANCHOR, OTHER_ANCHOR]},
+        trust={"configMap": {"name": "corporate-root"}},
+    )
+    plan = reconciled(one, looked(READY))
+    status: Any = plan.status
+    assert status.observed_generation == 0, "the root is not published yet"
+    done = after(one, plan)
+    published = trust_distribution.plan(done, snapshot_of(done, settings=ALLOWED), now=NOW, entropy=entropy())
+    assert [each.data for each in objects(published.apply)] == [{"ca.crt": ANCHOR}]
 
 
 def expired(which: str = "old") -> str:
