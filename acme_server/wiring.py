@@ -342,6 +342,7 @@ class Services:
                 issuers=issuers,
                 # Before the watches have begun, the indexes themselves are incomplete.
                 outage_seconds=state.outage_seconds,
+                find_issuing=issuance.find_issuing,
                 clock=clock,
             ),
             serving_authority=ServingAuthority(
