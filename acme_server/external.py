@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from acme_server.orders.external_issuance import Pace
 from acme_server.orders.issuance_waiting import Schedule
 from kms.cluster.client import Cluster
 from kms.cluster.informer import Informer
+from kms.contract import READY
 from kms.issuers.cert_manager import CertManagerIssuer
 from kms.issuers.remote import RemoteIssuers
 from kms.issuers.request_objects import RequestObjects
 from kms.resources.authorities import CertificateAuthority
-from kms.resources.certmanager import CertificateRequest
 from kms.resources.kinds import CERTIFICATE_REQUESTS
+from kms.resources.meta import condition
 from kms.resources.orders import AuthorityType
 
 
@@ -23,7 +25,7 @@ class External:
     """The issuers of external CAs, and the requests of theirs that are objects."""
 
     issuers: RemoteIssuers
-    certificate_requests: RequestObjects[CertificateRequest] | None = None
+    requests: tuple[RequestObjects[Any], ...] = ()
     pace: Pace | None = None
     schedule: Schedule | None = None
 
@@ -44,8 +46,14 @@ class External:
             certificate_requests.watch({each.metadata.namespace for each in by_type.get("CertManager", ())})
 
         issuers = RemoteIssuers(
-            authorities=authorities.values,
+            authorities=lambda: filter(_is_admitted, authorities.values()),
             builders={"CertManager": lambda authority: CertManagerIssuer(authority, certificate_requests, cluster)},
             follow=follow,
         )
-        return cls(issuers=issuers, certificate_requests=certificate_requests, pace=pace, schedule=schedule)
+        return cls(issuers=issuers, requests=(certificate_requests,), pace=pace, schedule=schedule)
+
+
+def _is_admitted(authority: CertificateAuthority) -> bool:
+    """Whether the operator has looked at the CA, and external CAs may be in its namespace."""
+    ready = condition(authority.status.conditions, READY)
+    return ready is not None and ready.reason != "NamespaceNotAllowed"

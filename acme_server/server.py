@@ -148,7 +148,13 @@ class Server:
         metrics.watch_leading(lambda: election.leading)
         works: dict[str, Work] = {
             "garbage collection and records": partial(
-                election.run, partial(run_together, services.garbage_collector.run, services.record_keeper.run)
+                election.run,
+                partial(
+                    run_together,
+                    services.garbage_collector.run,
+                    services.record_keeper.run,
+                    services.request_sweep.run,
+                ),
             ),
             "revocation records": partial(services.recorder.run, lambda: election.leading),
             "unfinished orders": partial(services.unfinished_orders.run, services.orders.finish),

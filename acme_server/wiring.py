@@ -26,6 +26,7 @@ from acme_server.orders.issuance_admission import IssuanceAdmission
 from acme_server.orders.new_order import NewOrders
 from acme_server.orders.policy import Objection, no_objection
 from acme_server.orders.recovery import Recovery, UnfinishedOrders
+from acme_server.orders.request_sweep import RequestSweep
 from acme_server.orders.service import PAGE, Orders
 from acme_server.orders.validation_results import ValidationResults
 from acme_server.profiles import Profiles
@@ -128,6 +129,7 @@ class Services:
     worker: Worker
     external: External
     issuance: ExternalIssuance
+    request_sweep: RequestSweep
     cancellation: Cancellation
     caa: CAA
     garbage_collector: GarbageCollector
@@ -340,6 +342,7 @@ class Services:
                 issuers=issuers,
                 # Before the watches have begun, the indexes themselves are incomplete.
                 outage_seconds=state.outage_seconds,
+                find_issuing=issuance.find_issuing,
                 clock=clock,
             ),
             serving_authority=ServingAuthority(
@@ -351,6 +354,7 @@ class Services:
             worker=worker,
             external=external,
             issuance=issuance,
+            request_sweep=RequestSweep(external.requests, orders=orders, clock=clock),
             cancellation=cancellation,
             caa=caa,
             garbage_collector=GarbageCollector(

@@ -95,7 +95,8 @@ class CRLs:
     """Keeps the current CRL of each CA that clients ask for.
 
     `outage_seconds` returns for how many seconds a watch of orders or RevocationRecords has been down. Meanwhile no CRL
-    is signed, because it could lack a revocation. The last one is good for a day.
+    is signed, because it could lack a revocation. The last one is good for a day. `find_issuing` returns the
+    certificate with which a CA issues whose key is somebody else's, if that is known.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class CRLs:
         revocations: RevocationCounter,
         issuers: Issuers,
         outage_seconds: Callable[[], float],
+        find_issuing: Callable[[CertificateAuthority], x509.Certificate | None],
         clock: Clock,
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -118,6 +120,7 @@ class CRLs:
         self._revocations = revocations
         self._issuers = issuers
         self._outage_seconds = outage_seconds
+        self._find_issuing = find_issuing
         self._clock = clock
         self._timer = timer
         self._crls: dict[Key, dict[str | None, _CRL]] = {}
@@ -126,10 +129,20 @@ class CRLs:
     def ca_certificate(self, namespace: str, authority: str, key_id: str | None = None) -> DERFile:
         """The certificate of the CA, which has the key with that identifier. Raises NotFound and Unavailable."""
         resource = self._authority(namespace, authority, key_id)
+        if resource.spec.external is not None:
+            return self._issuing_certificate(resource)
         if key_id not in {None, resource.status.subject_key_id}:
             raise NotFound(f"CertificateAuthority {namespace}/{authority} has another key now.")
         certificate = _certificate(resource)
         return DERFile.of(certificate.public_bytes(Encoding.DER), last_modified=certificate.not_valid_before_utc)
+
+    def _issuing_certificate(self, authority: CertificateAuthority) -> DERFile:
+        """The certificate of a CA whose key is somebody else's, as far as this server knows it."""
+        found = self._find_issuing(authority)
+        if found is None:
+            name = f"{authority.metadata.namespace}/{authority.metadata.name}"
+            raise NotFound(f"This server does not know which CA issues for CertificateAuthority {name}.")
+        return DERFile.of(found.public_bytes(Encoding.DER), last_modified=found.not_valid_before_utc)
 
     async def current(self, namespace: str, authority: str, key_id: str | None = None) -> DERFile:
         """The current CRL of the CA that has, or had, the key with that identifier.
@@ -147,6 +160,10 @@ class CRLs:
             if known is None or self._authorities.unreadable(namespace, authority) is None:
                 raise
             return self._keep(known, "the CertificateAuthority cannot be read").document
+        if resource.spec.external is not None:
+            raise NotFound(
+                f"The key of CertificateAuthority {namespace}/{authority} is somebody else's: see its own CRL."
+            )
         own = resource.status.subject_key_id
         known = self._known(key, own)
         if known is None or self._is_due(known, resource):

@@ -56,11 +56,20 @@ class Renewals:
         return window.start <= now <= certificate.not_after
 
     def _early_renewals(self, profile: Profile, certificate: CertificateRecord) -> list[datetime]:
-        """The `renewIssuedBefore` times of the profile and of the CA that signed the certificate."""
+        """The `renewIssuedBefore` times of the profile and of the CA that signed the certificate.
+
+        A CA whose key is somebody else's may sign with another key tomorrow: it is known by its name.
+        """
         authorities = (
             each
             for each in self._authorities.values()
-            if each.metadata.namespace == certificate.namespace and certificate.authority_key_id in each.key_ids
+            if each.metadata.namespace == certificate.namespace and _has_issued(each, certificate)
         )
         times = (profile.resource.spec.renew_issued_before, *(each.spec.renew_issued_before for each in authorities))
         return [each for each in times if each is not None]
+
+
+def _has_issued(authority: CertificateAuthority, certificate: CertificateRecord) -> bool:
+    if certificate.authority is None:
+        return certificate.authority_key_id in authority.key_ids
+    return authority.metadata.name == certificate.authority

@@ -13,6 +13,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
+from cryptography import x509
+
 from acme_server.metrics import Metrics
 from acme_server.model import Profile
 from acme_server.orders import issuance_waiting, policy, transitions
@@ -104,6 +106,10 @@ class ExternalIssuance:
     def count(self, type_: AuthorityType) -> int:
         """The number of orders that wait for a CA of that type on this replica."""
         return self._waiting.count(type_)
+
+    def find_issuing(self, authority: CertificateAuthority) -> x509.Certificate | None:
+        """The certificate with which the CA issues, if that is known."""
+        return self._release.find_issuing(authority)
 
     async def begin(self, profile: Profile, order: ACMEOrder, request: CertificateRequest) -> ACMEOrder:
         """Take the CSR and begin to ask the CA of the profile. One write comes before anything is sent.

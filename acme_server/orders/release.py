@@ -72,6 +72,14 @@ class Release:
         known = self._chains.get(authority.metadata.uid)
         return authority.status.not_after if known is None else end_of(known)
 
+    def find_issuing(self, authority: CertificateAuthority) -> x509.Certificate | None:
+        """The certificate with which the CA issues, if that is known: by what it has issued, or by what it says."""
+        known = self._chains.get(authority.metadata.uid)
+        if known:
+            return known[0]
+        said = known_chain(authority) if authority_type(authority) in CLAIMED else ()
+        return said[0] if said else None
+
     async def store(self, attempt: Attempt, pem: bytes) -> Rejected | None:
         """Check what the CA returned, and store it unless the order has ended. Returns why it is rejected.
 

@@ -37,7 +37,8 @@ _RETRY_AFTER = 5
 class CertificateRecord:
     """What this server knows about a certificate without reading it.
 
-    `order` is (namespace, name) of the ACMEOrder. `serial_number` and `authority_key_id` (of the CA's key; empty: the
+    `order` is (namespace, name) of the ACMEOrder. `authority` is the CertificateAuthority that was asked for the
+    certificate, if its key is somebody else's. `serial_number` and `authority_key_id` (of the CA's key; empty: the
     certificate has none) are lowercase hexadecimal. `issuer` is what kms.pki.certificate.issuer_id says. `names` are
     digests of the identifiers, in their own order: clients decide how long those are and which comes first.
     """
@@ -53,6 +54,7 @@ class CertificateRecord:
     not_after: datetime
     issued_at: datetime
     revocation: Revocation | None
+    authority: str | None = None
 
     def has_one_of(self, identifiers: Iterable[Identifier]) -> bool:
         """Whether the certificate has one of the identifiers."""
@@ -186,6 +188,7 @@ def _record(key: Key, order: ACMEOrder) -> CertificateRecord | None:
         not_after=status.not_after,
         issued_at=status.issued_at or status.not_before,
         revocation=status.revocation,
+        authority=status.authority and sys.intern(status.authority.name),
     )
 
 

@@ -15,7 +15,7 @@ from kms.cluster.client import Cluster
 from kms.cluster.informer import Informer
 from kms.issuers.protocol import Answer, Pending, Refused, Submission
 from kms.resources.kinds import Kind
-from kms.resources.meta import GROUP, ObjectMeta, Resource
+from kms.resources.meta import GROUP, Key, ObjectMeta, Resource
 from kms.resources.secret_names import MANAGED_BY, MANAGER
 
 T = TypeVar("T", bound=Resource)
@@ -37,6 +37,12 @@ def labels_of(submission: Submission) -> dict[str, str]:
 def annotations_of(submission: Submission) -> dict[str, str]:
     """The annotations of the request."""
     return {ORDER: "/".join(submission.order)}
+
+
+def order_of(metadata: ObjectMeta) -> Key | None:
+    """The ACMEOrder of the request (namespace, name); None for a request that says none."""
+    namespace, _, name = metadata.annotations.get(ORDER, "").partition("/")
+    return (namespace, name) if namespace and name else None
 
 
 class RequestObjects(Generic[T]):

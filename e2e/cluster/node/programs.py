@@ -16,6 +16,7 @@ _PACKAGES = {
     "kubernetes": {name: f"k8s.io/kubernetes/cmd/{name}" for name in ("kubelet", "kube-proxy", "kube-scheduler")},
     "coredns": {"coredns": "."},
     "certmanager": {"cert-manager": "."},
+    "certmanager-webhook": {"cert-manager-webhook": "."},
     "images": {"pause": "./pause", "solver": "./solver"},
 }
 

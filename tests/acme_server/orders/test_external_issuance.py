@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
+from acme_server.model import CertificateId
 from acme_server.orders.external_issuance import Pace
 from acme_server.orders.issuance_waiting import Schedule
 from acme_server.payloads import AccountUpdate
-from acme_server.problems import ProblemType, Unavailable
+from acme_server.problems import NotFound, ProblemType, Unavailable
 from kms.issuers.protocol import Answer, Denied, Failed, Pending, Refused, Submission
 from kms.issuers.protocol import Unavailable as CAUnavailable
 from kms.pki.names import dns_name
@@ -455,3 +457,40 @@ async def test_issuances_are_counted_by_issuer_and_result(world: World, account:
         ("certManager", "denied"): 1,
     }
     assert counted(world.metrics, "issuer_attempts") == {("certManager", "returned"): 1, ("certManager", "denied"): 1}
+
+
+@pytest.mark.requirement("X43", "X42")
+@patient
+async def test_renewal_is_asked_for_by_the_name_of_the_ca(world: World, account: ACMEAccount) -> None:
+    world.services.state.order_index.mark_complete()
+    order = await finalized(world, account)
+    status = order.status
+    identifier = str(CertificateId(status.authority_key_id or "", status.serial_number or ""))
+    before = world.services.renewals.info(world.profile, identifier).window
+    assert before.start > world.clock()
+    known = world.authorities.get("pki", "ca")
+    assert known is not None
+    renew = replace(known.spec, renew_issued_before=world.clock() + timedelta(seconds=1))
+    for name, is_early in (("another", False), ("ca", True)):
+        world.authorities.put(replace(known, metadata=replace(known.metadata, name=name, uid=name), spec=renew))
+        window = world.services.renewals.info(world.profile, identifier).window
+        assert (window.start <= world.clock() + timedelta(seconds=1)) == is_early
+
+
+@pytest.mark.requirement("X46", "X9")
+@patient
+async def test_what_relying_parties_get_of_an_external_ca(world: World, account: ACMEAccount) -> None:
+    world.remove_authority_key()  # of an internal CA that had the name before
+    crls = world.services.crls
+    assert "somebody else" in (await refusal(crls.current("pki", "ca"))).detail
+    with pytest.raises(NotFound, match="does not know"):
+        crls.ca_certificate("pki", "ca")
+    await finalized(world, account)
+    issuing = FOREIGN_CA.certificate
+    assert crls.ca_certificate("pki", "ca").der == issuing.public_bytes(Encoding.DER)
+    world.install_external("Vault")
+    chain = "".join(each.public_bytes(Encoding.PEM).decode() for each in (issuing, *FOREIGN_CA.issuers))
+    vault = world.authorities.get("pki", "ca")
+    assert vault is not None
+    world.authorities.put(replace(vault, status=replace(vault.status, chain=chain)))
+    assert crls.ca_certificate("pki", "ca").der == issuing.public_bytes(Encoding.DER)

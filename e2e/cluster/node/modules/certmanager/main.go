@@ -22,6 +22,7 @@ import (
 	_ "github.com/cert-manager/cert-manager/pkg/controller/certificaterequests/approver"
 	_ "github.com/cert-manager/cert-manager/pkg/controller/certificaterequests/ca"
 	_ "github.com/cert-manager/cert-manager/pkg/controller/certificaterequests/selfsigned"
+	_ "github.com/cert-manager/cert-manager/pkg/controller/certificaterequests/vault"
 	_ "github.com/cert-manager/cert-manager/pkg/controller/certificates/issuing"
 	_ "github.com/cert-manager/cert-manager/pkg/controller/certificates/keymanager"
 	_ "github.com/cert-manager/cert-manager/pkg/controller/certificates/metrics"
@@ -29,16 +30,24 @@ import (
 	_ "github.com/cert-manager/cert-manager/pkg/controller/certificates/requestmanager"
 	_ "github.com/cert-manager/cert-manager/pkg/controller/certificates/revisionmanager"
 	_ "github.com/cert-manager/cert-manager/pkg/controller/certificates/trigger"
+	_ "github.com/cert-manager/cert-manager/pkg/controller/certificatesigningrequests/ca"
+	_ "github.com/cert-manager/cert-manager/pkg/controller/certificatesigningrequests/vault"
 	_ "github.com/cert-manager/cert-manager/pkg/controller/clusterissuers"
 	_ "github.com/cert-manager/cert-manager/pkg/controller/issuers"
 	_ "github.com/cert-manager/cert-manager/pkg/issuer/acme"
 	_ "github.com/cert-manager/cert-manager/pkg/issuer/ca"
 	_ "github.com/cert-manager/cert-manager/pkg/issuer/selfsigned"
+	_ "github.com/cert-manager/cert-manager/pkg/issuer/vault"
 	logf "github.com/cert-manager/cert-manager/pkg/logs"
 	"github.com/cert-manager/cert-manager/pkg/util/feature"
 )
 
-const workers = 5
+const (
+	workers = 5
+	// The gate, and the beginning of the names, of the controllers that sign CertificateSigningRequests.
+	signers       = "ExperimentalCertificateSigningRequestControllers"
+	signersPrefix = "certificatesigningrequests-"
+)
 
 func main() {
 	options, gates := parsed()
@@ -107,6 +116,9 @@ func run(ctx context.Context, options controller.ContextOptions) error {
 	}
 	running, ctx := errgroup.WithContext(ctx)
 	for name, construct := range controller.Known() {
+		if strings.HasPrefix(name, signersPrefix) && !feature.DefaultFeatureGate.Enabled(signers) {
+			continue
+		}
 		made, err := construct(factory)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
