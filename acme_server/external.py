@@ -1,9 +1,10 @@
-"""How external CAs are asked: by objects of the Kubernetes API."""
+"""How external CAs are asked: by objects of the Kubernetes API, or by calls of Vault."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from acme_server.orders.external_issuance import Pace
@@ -14,7 +15,9 @@ from kms.contract import READY
 from kms.issuers.cert_manager import CertManagerIssuer
 from kms.issuers.remote import RemoteIssuers
 from kms.issuers.request_objects import RequestObjects
+from kms.issuers.vault.issuer import vault_issuer
 from kms.resources.authorities import CertificateAuthority
+from kms.resources.core import Secret
 from kms.resources.kinds import CERTIFICATE_REQUESTS
 from kms.resources.meta import condition
 from kms.resources.orders import AuthorityType
@@ -35,11 +38,16 @@ class External:
         cluster: Cluster,
         authorities: Informer[CertificateAuthority],
         *,
+        find_secret: Callable[[str, str], Secret | None],
+        namespace: str,
         wake: Callable[[str], None],
         pace: Pace | None = None,
         schedule: Schedule | None = None,
     ) -> External:
-        """Ask by the API of the cluster. `wake` is called with the name of a request that has changed."""
+        """Ask by the API of the cluster, and with the credentials in Secrets of the release namespace, `namespace`.
+
+        `find_secret` returns one by namespace and name. `wake` is called with the name of a request that has changed.
+        """
         certificate_requests = RequestObjects(cluster, CERTIFICATE_REQUESTS, on_change=wake)
 
         def follow(by_type: Mapping[AuthorityType, tuple[CertificateAuthority, ...]]) -> None:
@@ -47,7 +55,10 @@ class External:
 
         issuers = RemoteIssuers(
             authorities=lambda: filter(_is_admitted, authorities.values()),
-            builders={"CertManager": lambda authority: CertManagerIssuer(authority, certificate_requests, cluster)},
+            builders={
+                "CertManager": lambda authority: CertManagerIssuer(authority, certificate_requests, cluster),
+                "Vault": partial(vault_issuer, find_secret=find_secret, namespace=namespace),
+            },
             follow=follow,
         )
         return cls(issuers=issuers, requests=(certificate_requests,), pace=pace, schedule=schedule)

@@ -62,6 +62,9 @@ class Metrics:
             ).labels
         )
         self._issuances_waiting = self._gauge("issuances_waiting", "Orders that wait for an external issuer.", "issuer")
+        self._revocations_pending = self._gauge(
+            "revocations_pending", "Revoked certificates of external CAs that their CA has not confirmed as revoked."
+        )
         self._issuer_attempts = self._counter(
             "issuer_attempts", "Attempts of external issuers by result.", "issuer", "result"
         )
@@ -149,6 +152,10 @@ class Metrics:
         (the CA may have issued a certificate that nobody has) and `timeout`.
         """
         self._issuer_attempts.labels(_issuer(issuer), result).inc()
+
+    def watch_pending_revocations(self, count: Callable[[], int]) -> None:
+        """Show the number of revocations that CAs have not confirmed."""
+        self._revocations_pending.set_function(count)
 
     def watch_issuances(self, issuer: AuthorityType, count: Callable[[], int]) -> None:
         """Show how many orders wait for external issuers of that type on this replica."""

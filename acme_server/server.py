@@ -145,6 +145,7 @@ class Server:
         services.state.report_to(metrics)
         for type_ in get_args(AuthorityType):
             metrics.watch_issuances(type_, partial(services.issuance.count, type_))
+        metrics.watch_pending_revocations(services.propagation.__len__)
         metrics.watch_leading(lambda: election.leading)
         works: dict[str, Work] = {
             "garbage collection and records": partial(
@@ -159,6 +160,7 @@ class Server:
             "revocation records": partial(services.recorder.run, lambda: election.leading),
             "unfinished orders": partial(services.unfinished_orders.run, services.orders.finish),
             "external CAs": services.external.issuers.run,
+            "revocations of external CAs": partial(services.propagation.run, lambda: election.leading),
             "cancellation of orders": services.cancellation.run,
             "events": services.refusals.run,
             "counts of what ends": ExpiryCounts(

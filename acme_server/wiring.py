@@ -12,6 +12,7 @@ from acme_server.accounts.record_keeper import RecordKeeper
 from acme_server.accounts.service import Accounts
 from acme_server.audit.stream import AuditStream, no_stream
 from acme_server.certificates.crl import CRLs, RevocationCounter
+from acme_server.certificates.propagation import Propagation
 from acme_server.certificates.renewal_info import Renewals
 from acme_server.certificates.revocation import Revocations
 from acme_server.certificates.serving_authority import ServingAuthority
@@ -130,6 +131,7 @@ class Services:
     external: External
     issuance: ExternalIssuance
     request_sweep: RequestSweep
+    propagation: Propagation
     cancellation: Cancellation
     caa: CAA
     garbage_collector: GarbageCollector
@@ -251,6 +253,8 @@ class Services:
         external = external or External.build(
             cluster,
             configuration.authorities,
+            find_secret=configuration.secrets.get,
+            namespace=settings.namespace,
             wake=lambda request: issuance.wake(request),  # noqa: PLW0108 - it is built later
         )
         issuance = ExternalIssuance(
@@ -264,6 +268,13 @@ class Services:
             metrics=metrics,
             pace=external.pace,
             schedule=external.schedule,
+        )
+        propagation = Propagation(
+            orders=orders,
+            order_index=state.order_index,
+            issuers=external.issuers,
+            find_authority=configuration.authorities.get,
+            clock=clock,
         )
         finalization = OrderFinalization(
             orders=orders,
@@ -330,6 +341,7 @@ class Services:
                 certificates=state.certificates,
                 recorder=recorder,
                 authorizations=state.authorizations,
+                propagation=propagation,
                 turns=turns,
                 clock=clock,
             ),
@@ -355,6 +367,7 @@ class Services:
             external=external,
             issuance=issuance,
             request_sweep=RequestSweep(external.requests, orders=orders, clock=clock),
+            propagation=propagation,
             cancellation=cancellation,
             caa=caa,
             garbage_collector=GarbageCollector(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from aiohttp import web
 
 from acme_server import urls
 from acme_server.api.authentication import AccountRequest, KeyRequest
 from acme_server.api.context import REVOCATIONS
+from acme_server.api.problems import HTTPRefusal
 from acme_server.api.refusals import ASKED, Asked
 from acme_server.api.routing import post_by_account_or_key
+from acme_server.certificates.propagation import NotTaken
 from acme_server.payloads import Revocation, decode
 
 
@@ -18,7 +22,10 @@ async def revoke(request: web.Request, signed: AccountRequest | KeyRequest) -> w
     caller = signed.caller if isinstance(signed, AccountRequest) else signed.holder
     der = wanted.der()
     request[ASKED] = Asked(certificate=der)
-    await request.app[REVOCATIONS].revoke(caller, der, wanted.reason)
+    try:
+        await request.app[REVOCATIONS].revoke(caller, der, wanted.reason)
+    except NotTaken as refused:
+        raise HTTPRefusal(refused.type, refused.detail, status=HTTPStatus.NOT_IMPLEMENTED) from None
     return web.Response()
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
-from functools import partial
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from acme_server.accounts.eab_credentials import EABCredentials
 from acme_server.accounts.service import Accounts
 from acme_server.certificates.chains import leaf_of
+from acme_server.certificates.propagation import Propagation
 from acme_server.certificates.revocation_reasons import subscriber_reason
 from acme_server.jose.decoding import malformed
 from acme_server.model import Caller, KeyHolder, Profile
@@ -57,6 +57,7 @@ class Revocations:
         certificates: Certificates,
         recorder: RevocationRecorder,
         authorizations: Authorizations,
+        propagation: Propagation,
         turns: Turns,
         clock: Clock,
     ) -> None:
@@ -66,6 +67,7 @@ class Revocations:
         self._certificates = certificates
         self._recorder = recorder
         self._authorizations = authorizations
+        self._propagation = propagation
         self._turns = turns
         self._clock = clock
 
@@ -76,7 +78,8 @@ class Revocations:
         revoked, and the server that runs garbage collection repeats it.
 
         Raises Refused: malformed, unauthorized, badRevocationReason, alreadyRevoked; NotFound if the profile has not
-        issued the certificate; and Unavailable.
+        issued the certificate; Unavailable; and NotTaken if the CA is somebody else's and takes no revocations, after
+        it was recorded.
         """
         leaf = parse_certificate(der)
         if isinstance(caller, KeyHolder):
@@ -92,7 +95,7 @@ class Revocations:
             # A compromised key must still be barred; other revocations of an expired certificate have no effect.
             raise Refused(ProblemType.UNAUTHORIZED, "The certificate has expired, so the reason must be keyCompromise.")
         by_key = isinstance(caller, KeyHolder)
-        order = await self._orders.change(order, partial(transitions.revoked, reason=words, by_key=by_key, now=now))
+        order = await self._revoked(order, words, by_key=by_key)
         await self._recorder.record_order(order)
         logger.info(
             "certificate revoked",
@@ -106,6 +109,28 @@ class Revocations:
                 "reason": words,
             },
         )
+        await self._propagation.propagate(order)
+
+    async def _revoked(self, order: ACMEOrder, reason: str, *, by_key: bool) -> ACMEOrder:
+        """Record the revocation. A request that its CA has yet to carry out may be repeated.
+
+        Raises Refused (alreadyRevoked) and Unavailable.
+        """
+        now = self._clock()
+
+        def transition(current: ACMEOrder) -> ACMEOrder:
+            requested = self._propagation.mode(current) in {"Propagate", "Refuse"}
+            return transitions.revoked(current, reason, by_key=by_key, requested=requested, now=now)
+
+        try:
+            return await self._orders.change(order, transition)
+        except Refused as refused:
+            current = await self._orders.current(*key_of(order))
+            if refused.type is not ProblemType.ALREADY_REVOKED or current is None:
+                raise
+            if not self._propagation.is_open(current):
+                raise
+            return current
 
     async def _record(self, caller: Caller | KeyHolder, leaf: x509.Certificate) -> CertificateRecord:
         """The record of the certificate, if the profile issued it. Raises NotFound and Unavailable.

@@ -362,8 +362,12 @@ def _ended(authorization: Authorization) -> Authorization:
     return _tried(replace(authorization, challenges=tuple(stopped)))
 
 
-def revoked(order: ACMEOrder, reason: str, *, by_key: bool = False, now: datetime) -> ACMEOrder:
+def revoked(
+    order: ACMEOrder, reason: str, *, by_key: bool = False, requested: bool = False, now: datetime
+) -> ACMEOrder:
     """Record that the certificate of the order was revoked; the order stays valid.
+
+    `requested`: the CA is somebody else's, and has not revoked it yet.
 
     Raises Refused (alreadyRevoked) for a revoked certificate, so only one of several racing requests succeeds. But
     a sender who proves a compromise with the certificate's own key (`by_key`) changes an earlier reason to it.
@@ -371,23 +375,33 @@ def revoked(order: ACMEOrder, reason: str, *, by_key: bool = False, now: datetim
     """
     if order.status.certificate is None:
         raise NotFound
-    time = now
+    revocation = Revocation(time=now, reason=reason)
     if (before := order.status.revocation) is not None:
         if not (by_key and reason == KEY_COMPROMISE) or before.reason == KEY_COMPROMISE:
             raise Refused(ProblemType.ALREADY_REVOKED, "The certificate is revoked already.")
-        time = before.time
+        revocation = replace(before, reason=reason)
+    return _with_revocation(order, revocation, requested=requested and revocation.propagated is None, now=now)
+
+
+def propagated(order: ACMEOrder, *, now: datetime) -> ACMEOrder:
+    """Record that the CA has confirmed the revocation. Again changes nothing."""
+    revocation = order.status.revocation
+    if revocation is None or revocation.propagated is not None:
+        return order
+    return _with_revocation(order, replace(revocation, propagated=now), requested=False, now=now)
+
+
+def _with_revocation(order: ACMEOrder, revocation: Revocation, *, requested: bool, now: datetime) -> ACMEOrder:
+    what = "Revocation was requested" if requested else "The certificate was revoked"
+    message = f"{what} at {revocation.time:{_TIME}}, with the reason {revocation.reason}."
     not_ready = Condition(
         type=READY,
         status="False",
-        reason="Revoked",
-        message=f"The certificate was revoked at {time:{_TIME}}, with the reason {reason}.",
+        reason="RevocationRequested" if requested else "Revoked",
+        message=f"{message} The issuing CA has not confirmed it." if requested else message,
         last_transition_time=now,
     )
-    return _changed(
-        order,
-        revocation=Revocation(time=time, reason=reason),
-        conditions=with_condition(order.status.conditions, not_ready),
-    )
+    return _changed(order, revocation=revocation, conditions=with_condition(order.status.conditions, not_ready))
 
 
 def _with_challenges(order: ACMEOrder, challenge: _Change) -> ACMEOrder:

@@ -20,6 +20,7 @@ INSTALL = ROOT / "docs" / "install.md"
 CORPORATE_ROOT = ROOT / "docs" / "corporate-root.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
 KEY_STORES = ROOT / "docs" / "key-stores.md"
+EXTERNAL_CAS = ROOT / "docs" / "external-cas.md"
 _FENCED = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -45,6 +46,14 @@ def snippets(file: Path, language: str = "sh") -> Iterator[Snippet]:
     for block in _FENCED.finditer(text):
         if block["language"] == language:
             yield Snippet(file, text.count("\n", 0, block.start()) + 1, block["text"])
+
+
+def section(file: Path, title: str, language: str = "sh") -> list[Snippet]:
+    """The blocks of a section (`## title`) of a Markdown file, in order."""
+    lines = file.read_text().splitlines()
+    begin = lines.index(f"## {title}") + 1
+    end = next((number for number, line in enumerate(lines[begin:], begin) if line.startswith("## ")), len(lines))
+    return [each for each in snippets(file, language) if begin < each.line <= end]
 
 
 def placed(snippet: Snippet, here: Mapping[str, str]) -> str:

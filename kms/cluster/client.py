@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -348,9 +348,12 @@ class Cluster:
         )
         await self._transport.send(api_request("delete", kind, resource_path(kind, namespace, name), body=body))
 
-    async def create_token(self, namespace: str, service_account: str) -> Token:
-        """A token of a ServiceAccount, valid for up to an hour (TokenRequest API). Raises NotFound, Forbidden."""
-        answer = await self._transport.send(token_request(namespace, service_account))
+    async def create_token(self, namespace: str, service_account: str, *, audiences: Sequence[str] = ()) -> Token:
+        """A token of a ServiceAccount, valid for up to an hour (TokenRequest API).
+
+        Without `audiences` it is for the API server. Raises NotFound, Forbidden.
+        """
+        answer = await self._transport.send(token_request(namespace, service_account, audiences))
         try:
             return _token_request.decode(answer).status
         except msgspec.DecodeError:

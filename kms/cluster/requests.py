@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypedDict, TypeVar, Unpack
 from urllib.parse import quote, urlencode
@@ -71,13 +71,16 @@ def identity(body: Resource | Mapping[str, Any]) -> tuple[str, str]:
     return body.metadata.namespace, body.metadata.name
 
 
-def token_request(namespace: str, service_account: str) -> Request:
-    """Ask for a token of a ServiceAccount (TokenRequest API). Raises Invalid for what is no name."""
+def token_request(namespace: str, service_account: str, audiences: Sequence[str] = ()) -> Request:
+    """Ask for a token of a ServiceAccount (TokenRequest API); without `audiences` it is for the API server.
+
+    Raises Invalid for what is no name.
+    """
     path = f"/api/v1/namespaces/{_segment(namespace)}/serviceaccounts/{_segment(service_account)}/token"
     body = {
         "apiVersion": "authentication.k8s.io/v1",
         "kind": "TokenRequest",
-        "spec": {"audiences": [], "expirationSeconds": TOKEN_SECONDS},
+        "spec": {"audiences": list(audiences), "expirationSeconds": TOKEN_SECONDS},
     }
     return Request("create", "serviceaccounts/token", path, msgspec.json.encode(body))
 

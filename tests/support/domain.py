@@ -234,6 +234,8 @@ class World:
     orders_page: int = 100
     issuer: ScriptedIssuer | None = None
     """The CA of the profile, if it is external."""
+    asks: bool = False
+    """Whether external CAs are asked as in production, with `pace` and `schedule`; then there is no `issuer`."""
     pace: Pace = field(default_factory=lambda: Pace(inline=0.1, look=0.05, later=0.05))
     schedule: Schedule = field(default_factory=Schedule)
     profile_watchers: list[Callable[[CertificateProfile, bool], None]] = field(default_factory=list)
@@ -294,6 +296,16 @@ class World:
 
     def _external(self) -> External | None:
         issuer = self.issuer
+        if self.asks:
+            return External.build(
+                self.cluster,
+                self.authorities,
+                find_secret=self.secrets.get,
+                namespace=RELEASE,
+                wake=lambda _: None,
+                pace=self.pace,
+                schedule=self.schedule,
+            )
         if issuer is None:
             return None
         issuers = RemoteIssuers(
@@ -326,6 +338,7 @@ class World:
             timing=self.timing,
             replica=changes.pop("replica", "server-1"),
             issuer=self.issuer,
+            asks=self.asks,
             pace=self.pace,
             schedule=self.schedule,
         )

@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -196,8 +197,13 @@ class OpenBao:
         return sum(policy in each["policies"] for each in read)
 
     def certificates_of(self, mount: str) -> int:
-        """The number of certificates that the CA has stored, its own included."""
-        return len(self.request("LIST", f"{mount}/certs")["data"]["keys"])
+        """The number of certificates that the CA has stored; those of roots include their own."""
+        try:
+            return len(self.request("LIST", f"{mount}/certs")["data"]["keys"])
+        except Refused as none:
+            if none.status != HTTPStatus.NOT_FOUND:
+                raise
+            return 0
 
     def server(self, auth: VaultAuth) -> VaultServer:
         """How a CertificateAuthority names the server."""

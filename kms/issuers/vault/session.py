@@ -18,7 +18,7 @@ from kms.resources.authorities import VaultServer
 
 RENEWED_AFTER: Final = 2 / 3
 """The part of a token's life after which another login replaces it."""
-LOGIN_PAUSE: Final = 5.0
+LOGIN_PAUSE: Final = 1.0
 """Seconds between two logins that refused calls lead to: each costs the server a lease."""
 _LOGOUT_SECONDS: Final = 2.0
 

@@ -1,0 +1,122 @@
+"""OpenBao as issuing CA on a real API server, set up word for word as docs/external-cas.md says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from e2e.load.client import Client
+from e2e.stories.snippets import EXTERNAL_CAS, Snippet, section
+from e2e.support.enrollment import enrollment_of
+from e2e.support.programs import RELEASE
+from kms.resources.kinds import POLICIES, PROFILES
+from tests.support.installation import ZONE, Installation
+from tests.support.openbao import OpenBao
+
+NAME = "corporate"
+REVIEWER = "openbao"
+"""The ServiceAccount with which OpenBao asks whose a token is; in a cluster it is that of its pod."""
+LIMIT = 120.0
+
+
+@dataclass(frozen=True)
+class Corporate:
+    """The CA, and a shell on the machine of an administrator."""
+
+    folder: Path
+    environment: dict[str, str]
+    printed: str
+
+
+def here(snippet: Snippet, installation: Installation, openbao: OpenBao) -> str:
+    """The commands for this cluster and this OpenBao; the namespace `pki` is that of the release."""
+    text = snippet.text
+    config = "bao write auth/kubernetes/config kubernetes_host=https://kubernetes.default.svc\n"
+    reviewed = (
+        f"bao write auth/kubernetes/config kubernetes_host={installation.cluster.endpoint.server}"
+        f' kubernetes_ca_cert=@apiserver-ca.pem token_reviewer_jwt="$REVIEWER"\n'
+    )
+    for documented, ours in (
+        (config, reviewed),
+        ("https://openbao.example.com:8200", openbao.url),
+        ("allowed_domains=apps.example.com", f"allowed_domains={ZONE}"),
+        ("bound_service_account_namespaces=pki", f"bound_service_account_namespaces={RELEASE}"),
+        ("kms-acme://pki/corporate", f"kms-acme://{RELEASE}/corporate"),
+        ("kubectl -n pki", f"kubectl -n {RELEASE}"),
+        ("namespace: pki", f"namespace: {RELEASE}"),
+    ):
+        text = text.replace(documented, ours)
+    return text
+
+
+@pytest.fixture(scope="module")
+def corporate(
+    installation: Installation, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Corporate]:
+    """The CA that the page sets up, and a profile for it in the release namespace."""
+    cluster, folder = installation.cluster, tmp_path_factory.mktemp("administrator")
+    cluster.kubectl("create", "serviceaccount", REVIEWER, f"--namespace={RELEASE}")
+    cluster.kubectl(
+        *("create", "clusterrolebinding", REVIEWER, "--clusterrole=system:auth-delegator"),
+        f"--serviceaccount={RELEASE}:{REVIEWER}",
+    )
+    (folder / "openbao-ca.pem").write_text(openbao.ca_bundle)
+    (folder / "apiserver-ca.pem").write_bytes(cluster.endpoint.ca_certificate)
+    environment = {**os.environ, **cluster.env, "HOME": str(folder)}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    environment |= {"BAO_ADDR": openbao.url, "BAO_CACERT": str(folder / "openbao-ca.pem")}
+    environment |= {"BAO_TOKEN": openbao.root_token}
+    environment["REVIEWER"] = cluster.kubectl("create", "token", REVIEWER, f"--namespace={RELEASE}").strip()
+    commands = [here(each, installation, openbao) for each in section(EXTERNAL_CAS, "OpenBao or Vault")]
+    assert len(commands) >= 5
+    try:
+        done = subprocess.run(
+            ("bash", "-c", "set -euo pipefail\n" + "".join(commands)),
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+        )
+        status = cluster.kubectl("get", "kca", NAME, f"--namespace={RELEASE}", "--output=yaml", check=False)
+        assert done.returncode == 0, f"{done.stdout}\n{status}"
+        installation.apply(RELEASE, POLICIES, {"dnsNames": {"allowed": [f"**.{ZONE}"]}}, name=NAME)
+        acme = {"externalAccountBinding": "Disabled"}
+        references = {"issuerRef": {"name": NAME}, "policyRef": {"name": NAME}}
+        installation.apply(RELEASE, PROFILES, {**references, "enrollment": {"acme": acme}}, name=NAME)
+        installation.wait(RELEASE, f"certificateprofile/{NAME}")
+        yield Corporate(folder, environment, done.stdout)
+    finally:
+        gone = ("--ignore-not-found", "--wait=false")
+        cluster.kubectl("delete", "kprof,kpol,kca", NAME, f"--namespace={RELEASE}", *gone)
+        cluster.kubectl("delete", "serviceaccount", REVIEWER, "kms-issuer", f"--namespace={RELEASE}", *gone)
+        cluster.kubectl("delete", "role,rolebinding", "kms-issuer-token", f"--namespace={RELEASE}", *gone)
+        cluster.kubectl("delete", "clusterrolebinding", REVIEWER, *gone)
+
+
+@pytest.fixture
+async def client(installation: Installation, corporate: Corporate) -> AsyncIterator[Client]:
+    enrollment = enrollment_of(installation.cluster, RELEASE, NAME)
+    async with installation.client(enrollment) as found:
+        yield found
+
+
+@pytest.mark.requirement("X5", "X6", "X7", "X8")
+def test_the_ca_is_ready_and_publishes_its_root(installation: Installation, corporate: Corporate) -> None:
+    status = installation.object("certificateauthority", RELEASE, NAME)["status"]
+    assert status["type"] == "Vault"
+    root = x509.load_pem_x509_certificate((corporate.folder / "root.pem").read_bytes())
+    assert x509.load_pem_x509_certificates(status["chain"].encode())[-1] == root
+    conditions = {each["type"]: (each["status"], each["reason"]) for each in status["conditions"]}
+    assert conditions["Ready"] == ("True", "Observed")
+    assert conditions["IssuerObserved"] == ("True", "Observed")
