@@ -38,6 +38,12 @@ def _completion() -> click.Command:
     return completion
 
 
+def _explain() -> click.Command:
+    from kms_acme.cli.explain import explain  # noqa: PLC0415 - as above
+
+    return explain
+
+
 def _policy() -> click.Command:
     from kms_acme.cli.policy import policy  # noqa: PLC0415 - as above
 
@@ -56,6 +62,7 @@ def _revoke() -> click.Command:
         "account": _account,
         "ca": _ca,
         "completion": _completion,
+        "explain": _explain,
         "policy": _policy,
         "revoke": _revoke,
     },

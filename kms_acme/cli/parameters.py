@@ -33,6 +33,19 @@ class ObjectName(click.ParamType[tuple[str, str]]):
         return namespace, name
 
 
+class LooseName(click.ParamType[tuple[str | None, str]]):
+    """`NAMESPACE/NAME`, or `NAME`."""
+
+    name = "[namespace/]name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str | None, str]:
+        """Parse the name. An invalid one ends the program with exit code 2."""
+        namespace, _, name = str(value).rpartition("/")
+        if (namespace and not is_name(namespace)) or not is_name(name):
+            self.fail(f"{value!r} does not name an object; write NAMESPACE/NAME, or NAME", param, ctx)
+        return namespace or None, name
+
+
 class NamespaceName(click.ParamType[str]):
     """`NAMESPACE`."""
 
