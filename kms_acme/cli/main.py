@@ -32,6 +32,12 @@ def _ca() -> click.Command:
     return ca
 
 
+def _certificates() -> click.Command:
+    from kms_acme.cli.certificates import certificates  # noqa: PLC0415 - as above
+
+    return certificates
+
+
 def _completion() -> click.Command:
     from kms_acme.cli.completion import completion  # noqa: PLC0415 - as above
 
@@ -61,6 +67,7 @@ def _revoke() -> click.Command:
     lazy={
         "account": _account,
         "ca": _ca,
+        "certificates": _certificates,
         "completion": _completion,
         "explain": _explain,
         "policy": _policy,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from ipaddress import ip_address, ip_network
 from typing import Any
 from urllib.parse import urlsplit
@@ -122,6 +123,22 @@ class DurationType(click.ParamType[str]):
         except ValueError as error:
             self.fail(str(error), param, ctx)
         return str(value)
+
+
+class DaysType(click.ParamType[timedelta]):
+    """A number of days (`14d`), or a duration of Go and Kubernetes (`36h`)."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Parse the duration. An invalid one ends the program with exit code 2."""
+        text = str(value)
+        try:
+            if re.fullmatch("[0-9]{1,5}d", text):
+                return timedelta(days=int(text[:-1]))
+            return parse_duration(text)
+        except ValueError:
+            self.fail(f"{value!r} is not a duration; write 14d, 36h or 30m", param, ctx)
 
 
 class ExternalURLType(click.ParamType[str]):

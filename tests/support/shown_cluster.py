@@ -41,7 +41,11 @@ def fill(api: FakeApiServer) -> None:
     samples = read_manifests(SAMPLES, namespace="default")
     for authority in samples.authorities.values():
         api.put(
-            AUTHORITIES, replace(authority, status=AuthorityStatus(conditions=READY, not_after=AT.replace(year=2126)))
+            AUTHORITIES,
+            replace(
+                authority,
+                status=AuthorityStatus(conditions=READY, subject_key_id="ab" * 20, not_after=AT.replace(year=2126)),
+            ),
         )
     for policy in samples.policies.values():
         api.put(POLICIES, replace(policy, status=replace(policy.status, conditions=READY)))

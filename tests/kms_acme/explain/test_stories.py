@@ -13,7 +13,7 @@ from acme_server.model import ChallengeId, Failed
 from acme_server.orders import transitions
 from kms.resources.accounts import AccountStatus, ACMEAccount, CredentialBinding
 from kms.resources.meta import LocalRef
-from kms.resources.orders import Authorized, Identifier, StoredProblem, StoredSubProblem, with_authorizations
+from kms.resources.orders import ACMEOrder, Authorized, Identifier, StoredProblem, StoredSubProblem, with_authorizations
 from kms_acme.configuration import Configuration
 from kms_acme.explain import Line, Story, explain_account, explain_name, explain_order, told
 from kms_acme.explain.story import in_order
@@ -165,7 +165,7 @@ def test_a_name_tells_the_rule_for_whom_and_its_certificates() -> None:
         offline=True,
     )
 
-    def story(name: str, *orders: object) -> Story:
+    def story(name: str, *orders: ACMEOrder) -> Story:
         request = Request(("pki", "web"), (name,))
         verdicts = {
             key: evaluate(configuration, replace_credential(request, key), now=NOW) for key in configuration.credentials
