@@ -44,6 +44,12 @@ def _completion() -> click.Command:
     return completion
 
 
+def _enroll() -> click.Command:
+    from kms_acme.cli.enroll import enroll  # noqa: PLC0415 - as above
+
+    return enroll
+
+
 def _explain() -> click.Command:
     from kms_acme.cli.explain import explain  # noqa: PLC0415 - as above
 
@@ -69,6 +75,7 @@ def _revoke() -> click.Command:
         "ca": _ca,
         "certificates": _certificates,
         "completion": _completion,
+        "enroll": _enroll,
         "explain": _explain,
         "policy": _policy,
         "revoke": _revoke,

@@ -44,8 +44,8 @@ _GROUPS = {
         f"e2e/stories/test_{name}.py"
         for name in (
             *("acme_library", "acme_library_beyond", "apache", "caddy", "certbot", "certbot_challenges"),
-            *("certbot_revocation", "java", "kubectl", "lego", "lego_challenges", "old_certbot", "openssl_requests"),
-            *("quirks", "quirks_issuance", "renewal", "ruby", "step"),
+            *("certbot_revocation", "enroll", "java", "kubectl", "lego", "lego_challenges", "old_certbot"),
+            *("openssl_requests", "quirks", "quirks_issuance", "renewal", "ruby", "step"),
         )
     ),
     "demo": frozenset(f"e2e/stories/test_{name}.py" for name in ("demo", "documentation")),
