@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from xml.etree import ElementTree as ET
@@ -153,7 +153,7 @@ def summary(results: Sequence[Result]) -> str:
 
 def junit(results: Sequence[Result]) -> bytes:
     """The results as JUnit XML."""
-    counts: Mapping[str, str] = {
+    counts = {
         "tests": str(len(results)),
         "failures": str(sum(not each.passed and not each.undecided for each in results)),
         "errors": str(sum(each.undecided for each in results)),
@@ -167,4 +167,5 @@ def junit(results: Sequence[Result]) -> bytes:
     root = ET.Element("testsuites", counts)
     root.append(suite)
     ET.indent(root)
-    return ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+    document: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return document + b"\n"

@@ -16,6 +16,7 @@ _RULE = re.compile(
     r"(?P<holder>policy|EAB credential|profile) (?P<namespace>[-a-z0-9.]+)/(?P<name>[-a-z0-9.]+)"
     r"[^()]*\((?P<field>spec[A-Za-z0-9.\[\]]*)\)"
 )
+_NAMED = re.compile(r'(?:DNS name|IP address) "(?P<value>[^"]+)" is not allowed')
 _NAMESPACES = re.compile(
     r"Profile (?P<namespace>\S+)/(?P<name>\S+) (?P<settings>has suspended the clients)?"
     r"(?:does not allow EAB credentials)? of namespace"
@@ -42,21 +43,23 @@ def remedies_for_text(text: str, identifier: Identifier | None = None) -> tuple[
 def _remedies(text: str, identifier: Identifier | None, credential: Key | None) -> Iterator[str]:
     for match in _RULE.finditer(text):
         object_ = f"{_SHORT[match['holder']]}/{match['name']}"
-        yield _change(match["namespace"], object_, match["field"], identifier)
-    if match := _NAMESPACES.search(text):
-        field = "spec.enrollment.acme.allowedNamespaces" + (".settings" if match["settings"] else "")
-        yield f"kubectl -n {match['namespace']} edit kprof/{match['name']}  # {field}"
+        named = [each["value"] for each in _NAMED.finditer(text, 0, match.start())]
+        value = identifier.value if identifier is not None else next(reversed(named), None)
+        yield _change(match["namespace"], object_, match["field"], value)
+    if told := _NAMESPACES.search(text):
+        field = "spec.enrollment.acme.allowedNamespaces" + (".settings" if told["settings"] else "")
+        yield f"kubectl -n {told['namespace']} edit kprof/{told['name']}  # {field}"
     if credential is not None and "key is suspended" in text:
         yield _patch(credential[0], f"eab/{credential[1]}", {"spec": {"suspended": False}})
     if credential is not None and "key has expired" in text:
         yield f"kubectl -n {credential[0]} edit eab/{credential[1]}  # spec.expiresAt"
 
 
-def _change(namespace: str, object_: str, field: str, identifier: Identifier | None) -> str:
-    """The command that lets the field allow the identifier, or that opens the object in an editor."""
-    value = identifier.value.removeprefix("*.") if identifier is not None else None
+def _change(namespace: str, object_: str, field: str, name: str | None) -> str:
+    """The command that lets the field allow the name, or that opens the object in an editor."""
     parts = field.split(".")
-    if value is not None and "[" not in field:
+    if name is not None and "[" not in field:
+        value = name.removeprefix("*.")
         match parts[-1]:
             case "allowed":
                 addition = [{"op": "add", "path": f"/{'/'.join(parts)}/-", "value": value}]

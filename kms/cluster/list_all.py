@@ -38,10 +38,11 @@ async def list_all(
     namespace: str | None = None,
     *,
     on_unreadable: Callable[[Unreadable], None],
+    fields: str = "",
     pause: float = 5.0,
     octets: int = _OCTETS,
 ) -> AsyncGenerator[T, None]:
-    """All objects of one snapshot, in one namespace or (None) everywhere.
+    """All objects of one snapshot that the field selector chooses, in one namespace or (None) everywhere.
 
     `on_unreadable` is called with each object that does not fit its model. A page that does not arrive is requested
     again after `pause` seconds, with half as many objects; one that is much longer than `octets`, at once with a
@@ -50,7 +51,7 @@ async def list_all(
     Raises what `Cluster.page` raises: Unavailable if a page did not arrive in four attempts, Gone if the list
     took longer than the API server keeps a snapshot.
     """
-    pages = _Pages(cluster, kind, namespace, pause, most=_MOST * octets)
+    pages = _Pages(cluster, kind, namespace, pause, fields=fields, most=_MOST * octets)
     upcoming: asyncio.Task[Page] | None = asyncio.create_task(pages.page("", _FIRST))
     try:
         while upcoming is not None:
@@ -73,11 +74,14 @@ async def list_all(
 class _Pages:
     """Requests the pages of a list, each of them several times if need be, so that the list need not start over."""
 
-    def __init__(self, cluster: Cluster, kind: Kind[Any], namespace: str | None, pause: float, *, most: int) -> None:
+    def __init__(
+        self, cluster: Cluster, kind: Kind[Any], namespace: str | None, pause: float, *, fields: str, most: int
+    ) -> None:
         self._cluster = cluster
         self._kind = kind
         self._namespace = namespace
         self._pause = pause
+        self._query = {"fieldSelector": fields}
         self._most = most
 
     async def page(self, token: str, limit: int) -> Page:
@@ -96,7 +100,9 @@ class _Pages:
 
     async def _request(self, token: str, limit: int) -> Page:
         most = self._most if limit > _SMALLEST else None
-        return await self._cluster.raw_page(self._kind, self._namespace, limit=limit, token=token, most=most)
+        return await self._cluster.raw_page(
+            self._kind, self._namespace, limit=limit, token=token, query=self._query, most=most
+        )
 
 
 def _limit(page: Page, octets: int) -> int:

@@ -32,10 +32,28 @@ def _ca() -> click.Command:
     return ca
 
 
+def _certificates() -> click.Command:
+    from kms_acme.cli.certificates import certificates  # noqa: PLC0415 - as above
+
+    return certificates
+
+
 def _completion() -> click.Command:
     from kms_acme.cli.completion import completion  # noqa: PLC0415 - as above
 
     return completion
+
+
+def _enroll() -> click.Command:
+    from kms_acme.cli.enroll import enroll  # noqa: PLC0415 - as above
+
+    return enroll
+
+
+def _explain() -> click.Command:
+    from kms_acme.cli.explain import explain  # noqa: PLC0415 - as above
+
+    return explain
 
 
 def _policy() -> click.Command:
@@ -55,7 +73,10 @@ def _revoke() -> click.Command:
     lazy={
         "account": _account,
         "ca": _ca,
+        "certificates": _certificates,
         "completion": _completion,
+        "enroll": _enroll,
+        "explain": _explain,
         "policy": _policy,
         "revoke": _revoke,
     },

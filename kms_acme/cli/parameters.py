@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from ipaddress import ip_address, ip_network
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,6 +32,19 @@ class ObjectName(click.ParamType[tuple[str, str]]):
         if not separator or not is_name(namespace) or not is_name(name):
             self.fail(f"{value!r} does not name an object; write NAMESPACE/NAME", param, ctx)
         return namespace, name
+
+
+class LooseName(click.ParamType[tuple[str | None, str]]):
+    """`NAMESPACE/NAME`, or `NAME`."""
+
+    name = "[namespace/]name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str | None, str]:
+        """Parse the name. An invalid one ends the program with exit code 2."""
+        namespace, _, name = str(value).rpartition("/")
+        if (namespace and not is_name(namespace)) or not is_name(name):
+            self.fail(f"{value!r} does not name an object; write NAMESPACE/NAME, or NAME", param, ctx)
+        return namespace or None, name
 
 
 class NamespaceName(click.ParamType[str]):
@@ -109,6 +123,22 @@ class DurationType(click.ParamType[str]):
         except ValueError as error:
             self.fail(str(error), param, ctx)
         return str(value)
+
+
+class DaysType(click.ParamType[timedelta]):
+    """A number of days (`14d`), or a duration of Go and Kubernetes (`36h`)."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Parse the duration. An invalid one ends the program with exit code 2."""
+        text = str(value)
+        try:
+            if re.fullmatch("[0-9]{1,5}d", text):
+                return timedelta(days=int(text[:-1]))
+            return parse_duration(text)
+        except ValueError:
+            self.fail(f"{value!r} is not a duration; write 14d, 36h or 30m", param, ctx)
 
 
 class ExternalURLType(click.ParamType[str]):

@@ -7,6 +7,7 @@ import re
 import shlex
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -62,14 +63,14 @@ def test_the_workflow_runs_a_command_of_the_page() -> None:
 
 
 def test_each_command_has_two_examples_in_its_help() -> None:
-    groups = [(("kms-acme",), main.main)]
+    groups: list[tuple[tuple[str, ...], click.Group]] = [(("kms-acme",), main.main)]
     examples = {}
     while groups:
         path, group = groups.pop()
-        context = main.click.Context(group)
+        context = click.Context(group)
         for name in group.list_commands(context):
             command = group.get_command(context, name)
-            if isinstance(command, main.click.Group):
+            if isinstance(command, click.Group):
                 groups.append(((*path, name), command))
             elif command is not None:
                 examples[(*path, name)] = (command.help or "").partition("Examples:")[2].count("kms-acme ")

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -75,8 +76,8 @@ class Setting:
 
     policy: PolicySpec
     other: PolicySpec
-    acme: dict[str, object]
-    credential: dict[str, object] | None
+    acme: dict[str, Any]
+    credential: dict[str, Any] | None
     names: tuple[str, ...]
     duration: timedelta | None
     order_profile: str | None

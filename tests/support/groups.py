@@ -49,7 +49,16 @@ _GROUPS = {
         f"e2e/stories/test_{name}.py"
         for name in (
             *("acme_library", "acme_library_beyond", "apache", "caddy", "certbot", "certbot_challenges"),
-            *("certbot_revocation", "java", "key_stores", "kubectl", "lego", "lego_challenges", "old_certbot"),
+            *(
+                "certbot_revocation",
+                "enroll",
+                "java",
+                "key_stores",
+                "kubectl",
+                "lego",
+                "lego_challenges",
+                "old_certbot",
+            ),
             *("openssl_requests", "quirks", "quirks_issuance", "renewal", "ruby", "step"),
         )
     ),
