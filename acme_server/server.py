@@ -154,7 +154,7 @@ class Server:
             "unfinished orders": partial(services.unfinished_orders.run, services.orders.finish),
             "external CAs": services.external.issuers.run,
             "cancellation of orders": services.cancellation.run,
-            "events": services.refusals.run,
+            "events": services.events.run,
             "counts of what ends": ExpiryCounts(
                 certificates=services.state.certificates,
                 authorities=informers.authorities.values,
