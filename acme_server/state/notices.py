@@ -36,6 +36,8 @@ _REASONS: Mapping[Decision, tuple[str, str]] = MappingProxyType(
     }
 )
 """Reason and action by what was refused; for anything else there is no Event."""
+_ISSUER = frozenset({"IssuerFailed", "IssuerTimeout", "CertificateRejected"})
+"""Reasons of orders that ended because of their CA."""
 _QUIET = frozenset({"Expired", "AccountDeactivated"})
 """Ends of orders that nobody has to repair."""
 
@@ -90,6 +92,9 @@ class Notices:
         given_up = any(each.state == "deactivated" for each in after.status.authorizations)
         if not given_up:
             self._record(ORDERS, after, ready.reason, "Fail", error.detail)
+        if ready.reason in _ISSUER:
+            # The CA's own words may have names; they are in a condition of the order.
+            self.on_issuer_failure(after.profile_key, f"{ready.reason}; conditions of the order have its words")
 
     def _record(
         self,
