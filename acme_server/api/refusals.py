@@ -64,9 +64,7 @@ def decision_of(request: web.Request, refused: Refused) -> Decision | None:
 def credential() -> Key | None:
     """The EABCredential that the client of the current request has, or has proven to have the key of."""
     actor = ACTOR.get()
-    if actor is None:
-        return None
-    return (actor.account.credential if actor.account is not None else None) or actor.credential
+    return actor.credential if actor is not None else None
 
 
 def record(request: web.Request, decision: Decision, refused: Refused, envelope: Envelope) -> AuditRecord:
@@ -96,7 +94,7 @@ def _subject(request: web.Request, asked: Asked, decision: Decision, envelope: E
     return {
         "namespace": request.match_info.get("namespace"),
         "profile": request.match_info.get("profile"),
-        "account": account.metadata.name if account is not None else None,
+        "account": account[1] if account is not None else None,
         "credential": credential_name(credential()),
         "names": kept,
         "names_omitted": omitted,

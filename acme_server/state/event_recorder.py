@@ -11,7 +11,7 @@ import logging
 import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
@@ -19,7 +19,7 @@ from kms.clock import Clock
 from kms.cluster.client import Cluster
 from kms.cluster.errors import ClusterError, NotFound
 from kms.resources.kinds import Kind
-from kms.resources.meta import GROUP, Resource
+from kms.resources.meta import GROUP, PartialObjectMetadata, Resource
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,9 @@ class EventRecorder:
         while len(self._series) > self._remembered:
             self._series.popitem(last=False)
         try:
-            self._queue.put_nowait(_Waiting(note, series, now))
+            # An order may take 180 kB; its Event needs the name.
+            named = replace(note, regarding=PartialObjectMetadata(metadata=metadata))
+            self._queue.put_nowait(_Waiting(named, series, now))
         except asyncio.QueueFull:
             logger.warning(
                 "Event not posted: too many are waiting",
