@@ -162,7 +162,7 @@ class Server:
             "external CAs": services.external.issuers.run,
             "revocations of external CAs": partial(services.propagation.run, lambda: election.leading),
             "cancellation of orders": services.cancellation.run,
-            "events": services.refusals.run,
+            "events": services.events.run,
             "counts of what ends": ExpiryCounts(
                 certificates=services.state.certificates,
                 authorities=informers.authorities.values,

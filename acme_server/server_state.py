@@ -79,8 +79,9 @@ class State:
         on_revocation: Callable[[str, str], None],
         on_refused: Callable[[Kind[Any], Verb, Resource | None, ClusterError], None],
         audit: AuditStream,
+        on_order: Callable[[ACMEOrder | None, ACMEOrder], None],
     ) -> State:
-        """Wire the stores, their indexes and the watches."""
+        """Wire the stores, their indexes and the watches. `on_order` is called after each write of an order."""
         account_index: Index[ACMEAccount] = Index()
         order_index: Index[ACMEOrder] = Index()
 
@@ -107,6 +108,11 @@ class State:
             namespace_share=settings.namespace_share,
             tenant_share=settings.account_share,
         )
+
+        def on_order_written(before: ACMEOrder | None, after: ACMEOrder) -> None:
+            audit.on_order(accounts.get_cached, before, after)
+            on_order(before, after)
+
         orders = Store(
             cluster,
             ORDERS,
@@ -118,7 +124,7 @@ class State:
             is_sole_writer=is_sole_writer,
             admit_write=_admission(write_rate),
             on_refused=partial(on_refused, ORDERS),
-            on_written=partial(audit.on_order, accounts.get_cached),
+            on_written=on_order_written,
         )
         # Records never change and are not read again, so none is kept in the cache.
         records = Store(

@@ -33,7 +33,9 @@ from acme_server.orders.validation_results import ValidationResults
 from acme_server.profiles import Profiles
 from acme_server.server_state import State
 from acme_server.settings import ServerSettings, ValidationSettings
+from acme_server.state.event_recorder import EventRecorder
 from acme_server.state.garbage_collector import GarbageCollector
+from acme_server.state.notices import Notices
 from acme_server.state.refusals import Refusals
 from acme_server.state.retention import AFTER_COMPROMISE
 from acme_server.state.revocation_recorder import RevocationRecorder
@@ -138,7 +140,8 @@ class Services:
     record_keeper: RecordKeeper
     recorder: RevocationRecorder
     unfinished_orders: UnfinishedOrders
-    refusals: Refusals
+    events: EventRecorder
+    notices: Notices
     state: State
 
     @classmethod
@@ -157,12 +160,10 @@ class Services:
         """Wire the services and their state. Without `external`, external CAs are asked by the API of the cluster."""
         clock, entropy, metrics = environment.clock, environment.entropy, environment.metrics
         revocations = RevocationCounter()
-        refusals = Refusals(
-            cluster=cluster,
-            find_profile=configuration.profiles.get,
-            instance=environment.replica,
-            clock=clock,
-            metrics=metrics,
+        events = EventRecorder(cluster=cluster, instance=environment.replica, clock=clock)
+        refusals = Refusals(events=events, find_profile=configuration.profiles.get, metrics=metrics)
+        notices = Notices(
+            events, find_profile=configuration.profiles.get, find_credential=configuration.credentials.get
         )
         state = State.build(
             cluster,
@@ -172,6 +173,7 @@ class Services:
             on_revocation=revocations.increment,
             on_refused=refusals.report,
             audit=environment.audit,
+            on_order=notices.on_order,
         )
         accounts, orders = state.accounts, state.orders
 
@@ -286,6 +288,7 @@ class Services:
             quota=state.order_quota,
             clock=clock,
             metrics=metrics,
+            on_issuer_failure=notices.on_issuer_failure,
         )
         renewals = Renewals(certificates=state.certificates, authorities=configuration.authorities, clock=clock)
         new_orders = NewOrders(
@@ -393,6 +396,7 @@ class Services:
             ),
             recorder=recorder,
             unfinished_orders=UnfinishedOrders(state.order_index),
-            refusals=refusals,
+            events=events,
+            notices=notices,
             state=state,
         )

@@ -116,6 +116,12 @@ class EABCredentials:
             return None
         return Binding(credential=credential, key_id=key.key_id)
 
+    def known_owner(self, profile: Profile, key: MacKey) -> EABCredential | None:
+        """The credential of the key on the profile, if the caches know it: no read reveals that it exists."""
+        uid = key.copy.metadata.labels.get(OWNER_UID)
+        found = self._credentials.by(UID_INDEX, uid) if uid else ()
+        return next((each for each in found if each.profile_key == profile.key), None)
+
     async def confirm(self, profile: Profile, binding: Binding) -> EABCredential:
         """The credential, read live, if it may open accounts.
 

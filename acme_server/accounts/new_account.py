@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from acme_server.accounts.eab_credentials import Binding, EABCredentials
@@ -11,15 +12,26 @@ from acme_server.audit.actor import ACTOR
 from acme_server.jose import eab
 from acme_server.model import Caller, KeyHolder
 from acme_server.payloads import NewAccount
-from acme_server.problems import AccountDoesNotExist
+from acme_server.problems import AccountDoesNotExist, Refused
 from acme_server.profiles import not_ready
 from kms.resources import ACMEAccount
+from kms.resources.credentials import EABCredential
 
 
 class NewAccounts:
-    """Opens accounts for the holders of keys."""
+    """Opens accounts for the holders of keys.
 
-    def __init__(self, *, accounts: Accounts, credentials: EABCredentials) -> None:
+    `on_wrong_secret` is called with a credential whose key identifier was used with another key.
+    """
+
+    def __init__(
+        self,
+        *,
+        accounts: Accounts,
+        credentials: EABCredentials,
+        on_wrong_secret: Callable[[EABCredential], None] = lambda _credential: None,
+    ) -> None:
+        self._on_wrong_secret = on_wrong_secret
         self._accounts = accounts
         self._credentials = credentials
 
@@ -49,7 +61,12 @@ class NewAccounts:
             return None
         signed = eab.parse(members, url=url, key=holder.key)
         key = await self._credentials.mac_key(holder.profile, signed.key_id)
-        eab.verify(signed, key.value if key else None)
+        try:
+            eab.verify(signed, key.value if key else None)
+        except Refused:
+            if key is not None and (owner := self._credentials.known_owner(holder.profile, key)) is not None:
+                self._on_wrong_secret(owner)
+            raise
         binding = await self._credentials.binding(holder.profile, key) if key else None
         if binding is None:
             raise eab.not_valid()

@@ -30,6 +30,7 @@ from acme_server.api.context import (
     METRICS,
     NEW_ACCOUNTS,
     NONCES,
+    NOTICES,
     ORDERS,
     PAGES,
     PROFILES,
@@ -107,7 +108,12 @@ def acme_application(
         clock=system_clock,
         list_profiles=list_profiles,
     )
-    application[NEW_ACCOUNTS] = NewAccounts(accounts=services.accounts, credentials=services.credentials)
+    application[NEW_ACCOUNTS] = NewAccounts(
+        accounts=services.accounts,
+        credentials=services.credentials,
+        on_wrong_secret=services.notices.on_wrong_secret,
+    )
+    application[NOTICES] = services.notices
     application[ACCOUNTS] = services.accounts
     application[ORDERS] = services.orders
     application[RENEWALS] = services.renewals

@@ -27,6 +27,7 @@ from acme_server.profiles import Profiles, not_ready
 from acme_server.replicas import Replicas
 from acme_server.urls import URLs
 from kms.resources import ACMEAccount
+from kms.resources.meta import key_of
 
 MEDIA_TYPE = "application/jose+json"
 MAXIMUM_BODY = 64 * 1024
@@ -135,7 +136,7 @@ class Authenticator:
         account = await self._account(profile, key_id)
         request[ACCOUNT_NAME] = account.metadata.name
         account = await self._verify(account, signed)
-        ACTOR.set(Actor(request.remote, account=account))
+        ACTOR.set(Actor(request.remote, account=key_of(account), credential=account.credential))
         request[PAYLOAD] = signed.payload
         require_live(account)
         return AccountRequest(Caller(profile, account), signed.payload)

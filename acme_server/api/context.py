@@ -17,6 +17,7 @@ from acme_server.metrics import Metrics
 from acme_server.nonces import Nonces
 from acme_server.orders.service import Orders
 from acme_server.profiles import Profiles
+from acme_server.state.notices import Notices
 from acme_server.urls import URLs
 
 URLS = web.AppKey("urls", URLs)
@@ -29,6 +30,7 @@ RENEWALS = web.AppKey("renewals", Renewals)
 PROFILES = web.AppKey("profiles", Profiles)
 REVOCATIONS = web.AppKey("revocations", Revocations)
 AUDIT = web.AppKey("audit", AuditStream)
+NOTICES = web.AppKey("notices", Notices)
 PAGES = web.AppKey("pages", Pages)
 METRICS = web.AppKey("metrics", Metrics)
 CRLS = web.AppKey("crls", CRLs)

@@ -31,6 +31,9 @@ _ACCOUNTS: Mapping[str, str] = {
 }
 
 
+_DORMANT = "<p><strong>This profile is not ready: it issues nothing at the moment.</strong></p>\n"
+
+
 @dataclass(frozen=True, slots=True)
 class PageFacts:
     """What the page of a profile shows.
@@ -62,6 +65,9 @@ def profile_page(facts: PageFacts) -> str:
     return markup.page(
         f"Certificates from {name}",
         _description(profile.resource.spec.description),
+        "<p><strong>This profile is not ready: it issues nothing at the moment.</strong></p>\n"
+        if profile.dormant
+        else "",
         markup.section("Directory", "<p>Give your ACME client this URL:</p>\n", markup.code(directory), _about(facts)),
         markup.section("Enroll", _introduction(facts), *map(_guide, guides(enrollment))),
         _authorities(facts),

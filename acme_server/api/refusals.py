@@ -23,6 +23,7 @@ from acme_server.payloads import NewAuthorization, NewOrder, decode
 from acme_server.problems import AccountDoesNotExist, NotFound, ProblemType, Refused
 from kms.pki.parsing import PARSER_ERRORS
 from kms.resources import ACMEOrder
+from kms.resources.meta import Key
 
 _ASKED_FOR: tuple[tuple[str, Decision], ...] = (
     (urls.NEW_ACCOUNT, "account.refused"),
@@ -60,6 +61,12 @@ def decision_of(request: web.Request, refused: Refused) -> Decision | None:
     return decision
 
 
+def credential() -> Key | None:
+    """The EABCredential that the client of the current request has, or has proven to have the key of."""
+    actor = ACTOR.get()
+    return actor.credential if actor is not None else None
+
+
 def record(request: web.Request, decision: Decision, refused: Refused, envelope: Envelope) -> AuditRecord:
     """The line of a refusal."""
     asked = request.get(ASKED, Asked())
@@ -83,13 +90,12 @@ def _subject(request: web.Request, asked: Asked, decision: Decision, envelope: E
         return envelope.of_order(asked.order)
     actor = envelope.actor
     account = actor.account if actor is not None else None
-    credential = account.credential if account is not None else None
     kept, omitted = names(_names(request.get(PAYLOAD, b""), decision))
     return {
         "namespace": request.match_info.get("namespace"),
         "profile": request.match_info.get("profile"),
-        "account": account.metadata.name if account is not None else None,
-        "credential": credential_name(credential or (actor.credential if actor is not None else None)),
+        "account": account[1] if account is not None else None,
+        "credential": credential_name(credential()),
         "names": kept,
         "names_omitted": omitted,
         "order": request.match_info.get("order"),

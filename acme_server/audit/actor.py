@@ -9,7 +9,6 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from kms.resources.accounts import ACMEAccount
 from kms.resources.meta import Key
 
 
@@ -17,14 +16,15 @@ from kms.resources.meta import Key
 class Actor:
     """A client at `address`.
 
-    `account` is set once its signature was verified, `by_key` if it signed with a key of its own, and `credential` is
-    the EABCredential whose key it has proven to have.
+    `account` is set once its signature was verified, `by_key` if it signed with a key of its own. `credential` is the
+    EABCredential that the account follows, or whose key the client has proven to have. These are names, not objects:
+    thousands of validations and connections may hold an actor for a while.
     """
 
     address: str | None
-    account: ACMEAccount | None = None
-    by_key: bool = False
+    account: Key | None = None
     credential: Key | None = None
+    by_key: bool = False
 
 
 ACTOR: ContextVar[Actor | None] = ContextVar("actor", default=None)

@@ -65,15 +65,17 @@ class Envelope:
     def of_order(self, order: ACMEOrder) -> dict[str, Any]:
         """The members that say which order, of which account, for which names."""
         namespace, owner = order.metadata.namespace, order.spec.account_ref.name
-        account = self.actor.account if self.actor is not None else None
-        if account is None or (account.metadata.namespace, account.metadata.name) != (namespace, owner):
+        if self.actor is not None and self.actor.account == (namespace, owner):
+            credential = self.actor.credential
+        else:
             account = self.find_account(namespace, owner)
+            credential = account.credential if account is not None else None
         kept, omitted = names(each.value for each in order.spec.identifiers)
         return {
             "namespace": namespace,
             "profile": order.spec.profile_ref.name,
             "account": owner,
-            "credential": credential_name(account.credential if account is not None else None),
+            "credential": credential_name(credential),
             "client_namespace": order.spec.client_namespace,
             "acting_account": self._acting(namespace, owner),
             "order": order.metadata.name,
@@ -82,10 +84,8 @@ class Envelope:
         }
 
     def _acting(self, namespace: str, owner: str) -> str | None:
-        account = self.actor.account if self.actor is not None else None
-        if account is None or (account.metadata.namespace, account.metadata.name) == (namespace, owner):
-            return None
-        return account.metadata.name
+        acting = self.actor.account if self.actor is not None else None
+        return acting[1] if acting is not None and acting != (namespace, owner) else None
 
 
 def _by(actor: Actor | None) -> By:

@@ -35,7 +35,7 @@ from kms.contract import DURATION_SHORTENED, minimum_rest
 from kms.issuers import Issuer, IssuerNotReady, Issuers
 from kms.pki.csr import CertificateRequest
 from kms.pki.returned.form import MAXIMUM_SIZE
-from kms.resources.meta import is_true, key_of
+from kms.resources.meta import Key, is_true, key_of
 from kms.resources.orders import ACMEOrder, StoredProblem
 
 logger = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class OrderFinalization:
         quota: ObjectQuota[ACMEOrder],
         clock: Clock,
         metrics: Metrics,
+        on_issuer_failure: Callable[[Key, str], None] = lambda _profile, _why: None,
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._orders = orders
@@ -67,6 +68,7 @@ class OrderFinalization:
         self._quota = quota
         self._clock = clock
         self._metrics = metrics
+        self._on_issuer_failure = on_issuer_failure
         self._timer = timer
         # One signature per order at a time: the second request finds the certificate of the first.
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
@@ -140,6 +142,7 @@ class OrderFinalization:
             certificate = await issuer.sign(leaf)
         except IssuerNotReady as error:
             self._metrics.observe_issuance("not-ready", self._timer() - started)
+            self._on_issuer_failure(order.profile_key, str(error))
             return await self._wait_for_issuer(order, str(error))
         except ValueError as error:
             # No retry repairs these combinations, so the order ends.

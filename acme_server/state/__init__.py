@@ -3,10 +3,14 @@
 store                 reads and writes accounts and orders; applies transitions
 cache                 the bounded cache of the store, and shared reads
 refusals              tells people what the API server refuses
+notices               which Events follow from refusals and failures
+event_recorder        writes Events, within bounds
 index                 the newest version of every object, for the views below
 full_sync             lists all objects into the index, at the start and after a gap in the watch
 certificates          view: a record of each certificate
 authorizations        view: valid authorizations of accounts
+expiry                counts what ends when, for metrics
+suspensions           view: accounts that administrators suspend, for the audit stream
 account_keys          view: keys of accounts
 revocation_records    view: RevocationRecords, which outlive accounts and orders
 revocation_recorder   writes them

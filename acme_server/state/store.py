@@ -35,8 +35,8 @@ T = TypeVar("T", bound=Resource)
 
 logger = logging.getLogger(__name__)
 
-_IN_DOUBT = 1_000
-"""Writes whose answer was lost that are remembered until the object is seen again."""
+_IN_DOUBT = 50
+"""Writes whose answer was lost that are remembered until the object is seen again: at most 18 MB."""
 
 
 class Vanished(NotFound):

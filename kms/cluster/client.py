@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +22,7 @@ from kms.cluster.requests import (
     api_request,
     discovery_request,
     event_about,
+    event_series,
     identity,
     resource_path,
     token_request,
@@ -362,6 +364,10 @@ class Cluster:
     async def create_event(self, kind: Kind[T], regarding: Resource, **fields: Unpack[EventFields]) -> None:
         """Create an Event about `regarding`."""
         await self._transport.send(event_about(kind, regarding, **fields))
+
+    async def continue_event(self, namespace: str, name: str, *, count: int, time: datetime) -> None:
+        """Say of an Event that it happened again; see event_series. Raises NotFound if it is gone."""
+        await self._transport.send(event_series(namespace, name, count=count, time=time))
 
 
 async def _in_thread_if_long(decode_body: Callable[[bytes], D], body: bytes) -> D:

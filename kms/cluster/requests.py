@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, TypedDict, TypeVar, Unpack
+from typing import Any, Literal, NotRequired, TypedDict, TypeVar, Unpack
 from urllib.parse import quote, urlencode
 
 import msgspec
 
 from kms.cluster.errors import Invalid
 from kms.cluster.service_account_token import TOKEN_SECONDS
-from kms.cluster.transport import JSON, Request, Verb
+from kms.cluster.transport import JSON, MERGE, Request, Verb
 from kms.resources.kinds import Kind
 from kms.resources.meta import Resource
 
 T = TypeVar("T", bound=Resource)
 
+_MICROSECONDS = "%Y-%m-%dT%H:%M:%S.%fZ"
 NOTE_BYTES = 1024
 """The API server's limit for the text of an Event."""
 
@@ -24,7 +25,8 @@ NOTE_BYTES = 1024
 class EventFields(TypedDict):
     """What an Event says: CamelCase `reason` and `action`, and `note`, a sentence, which is cut if it is too long.
 
-    `controller` and `instance` name the reporter (`pki.kms.hanzo.ai/operator`, the pod's name).
+    `controller` and `instance` name the reporter (`pki.kms.hanzo.ai/operator`, the pod's name). `name` is that of the
+    Event, for `event_series`; without it, the API server makes one.
     """
 
     type_: Literal["Normal", "Warning"]
@@ -34,6 +36,7 @@ class EventFields(TypedDict):
     controller: str
     instance: str
     time: datetime
+    name: NotRequired[str]
 
 
 def api_request(
@@ -95,11 +98,12 @@ def event_about(kind: Kind[T], regarding: Resource, **fields: Unpack[EventFields
     """Create an Event about `regarding` (events.k8s.io/v1)."""
     metadata = regarding.metadata
     namespace = metadata.namespace or "default"
+    name = {"name": fields["name"]} if "name" in fields else {"generateName": f"{metadata.name}-"}
     event = {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"generateName": f"{metadata.name}-", "namespace": namespace},
-        "eventTime": fields["time"].strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "metadata": {**name, "namespace": namespace},
+        "eventTime": fields["time"].strftime(_MICROSECONDS),
         "type": fields["type_"],
         "reason": fields["reason"],
         "action": fields["action"],
@@ -117,6 +121,13 @@ def event_about(kind: Kind[T], regarding: Resource, **fields: Unpack[EventFields
     }
     path = f"/apis/events.k8s.io/v1/namespaces/{_segment(namespace)}/events"
     return Request("create", "events", path, msgspec.json.encode(event))
+
+
+def event_series(namespace: str, name: str, *, count: int, time: datetime) -> Request:
+    """Say of an Event that it has happened `count` times, at least twice, and last at `time` (events.k8s.io/v1)."""
+    body = {"series": {"count": max(2, count), "lastObservedTime": time.strftime(_MICROSECONDS)}}
+    path = f"/apis/events.k8s.io/v1/namespaces/{_segment(namespace)}/events/{_segment(name)}"
+    return Request("patch", "events", path, msgspec.json.encode(body), MERGE)
 
 
 def _segment(name: str) -> str:

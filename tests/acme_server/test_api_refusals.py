@@ -73,7 +73,7 @@ SCENES = [
 @asynccontextmanager
 async def reporting(world: World) -> AsyncIterator[None]:
     """Post Events meanwhile, as the server does in the background."""
-    task = asyncio.create_task(world.services.refusals.run())
+    task = asyncio.create_task(world.services.events.run())
     yield
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -100,7 +100,7 @@ async def test_a_request_that_the_api_server_refuses_is_told_and_succeeds_once_i
             assert error.startswith("injected fault")
         assert (await step()).status in {200, 201}
         assert counted(world.metrics, "api_refusals") == {(plural, verb): len(STATUSES)}
-        await world.services.refusals.idle()
+        await world.services.events.idle()
         (event,) = events(world)
         assert event["reason"] == "WriteRefused"
         assert event["regarding"] | {"uid": "", "resourceVersion": ""} == {
@@ -137,7 +137,7 @@ async def test_thousands_of_refusals_are_one_event(server: Server) -> None:
         for _ in range(30):
             answers = await asyncio.gather(*(server.order() for _ in range(10)))
             assert {each.status for each in answers} == {503}
-        await server.world.services.refusals.idle()
+        await server.world.services.events.idle()
     assert counted(server.world.metrics, "api_refusals") == {("acmeorders", "create"): 300}
     assert len(events(server.world)) == 1
 
@@ -147,11 +147,11 @@ async def test_an_event_that_is_refused_too_stops_nothing(server: Server) -> Non
         server.world.api.fail_next("create", "events", 403)
         server.world.api.fail_next("create", "acmeorders", 403)
         assert (await server.order()).status == 503
-        await server.world.services.refusals.idle()
+        await server.world.services.events.idle()
         assert events(server.world) == []
         server.world.api.fail_next("create", "acmeaccounts", 403)
         assert (await server.register(type(server.key)())).status == 503
-        await server.world.services.refusals.idle()
+        await server.world.services.events.idle()
     assert len(events(server.world)) == 1
 
 

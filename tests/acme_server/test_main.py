@@ -26,7 +26,8 @@ from kms.cluster.errors import Misconfigured
 from kms.cluster.service_account_token import hand_over
 from kms.connections import ConnectionLimits
 from kms.resources import Secret
-from kms.resources.kinds import LEASES, SECRETS
+from kms.resources.authorities import AuthoritySpec, CertificateAuthority
+from kms.resources.kinds import AUTHORITIES, LEASES, SECRETS
 from kms.resources.meta import ObjectMeta
 from kms.resources.secret_names import (
     COMPONENT,
@@ -40,7 +41,7 @@ from kms.resources.secret_names import (
     serving_secret_name,
 )
 from tests.support.apiserver import FakeApiServer, running_api
-from tests.support.eventually import eventually, until
+from tests.support.eventually import becomes, eventually, until
 from tests.support.flood import silent_connections
 
 NAMESPACE = "kms-acme"
@@ -132,6 +133,34 @@ async def test_it_serves_as_soon_as_there_is_a_certificate_and_is_ready_when_all
         assert 'kms_acme_cache_objects{cache="secrets"} 2.0' in metrics
         assert 'kms_acme_requests_total{method="GET",route="/readyz",status="200"}' in metrics
         assert "\nkms_acme_connections " in metrics
+
+
+async def test_the_audit_stream_goes_where_the_setting_says(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    async with running(tmp_path, audit_log=str(path), list_profiles=True) as server:
+        server.api.put(SECRETS, serving_secret(server.authority))
+        server.api.put(SECRETS, secret(nonce_secret_name(SERVICE_NAME), NONCE_KEY, **{NONCE_SECRET: b"n" * 32}))
+        known = CertificateAuthority(metadata=ObjectMeta(namespace="pki", name="known"), spec=AuthoritySpec())
+        server.api.put(AUTHORITIES, known)
+        await server.eventually("/readyz", 200)
+
+        async def is_leading() -> bool:
+            return "\nkms_acme_leading 1.0" in (await server.get("/metrics", internal=True))[1]
+
+        await becomes(is_leading)
+        server.api.put(AUTHORITIES, msgspec.structs.replace(known, metadata=ObjectMeta(namespace="pki", name="new")))
+        await until(lambda: path.read_text() != "")
+        assert "<h2>Profiles</h2>" in (await server.get("/"))[1]
+    lines = [json.loads(each) for each in path.read_text().splitlines()]
+    assert [(each["decision"], each["by"], each["object"]["name"]) for each in lines] == [
+        ("configuration.changed", "administrator", "new")
+    ]
+
+
+async def test_an_audit_stream_that_cannot_be_opened_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        async with running(tmp_path, audit_log=str(tmp_path / "none" / "audit.log")):
+            await asyncio.sleep(0)
 
 
 @pytest.mark.requirement("SEC39", "SEC75")

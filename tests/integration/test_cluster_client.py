@@ -14,6 +14,7 @@ import pytest
 
 from acme_server.orders import transitions
 from e2e.cluster.cluster import Cluster as RealCluster
+from kms.clock import system_clock
 from kms.cluster.change_feed import ChangeFeed
 from kms.cluster.client import Cluster
 from kms.cluster.errors import (
@@ -272,6 +273,34 @@ async def test_informer_and_follower_outlive_the_api_server(
                 pass
         informed.put(deleted)
         assert informed.get(namespace, "deleted") is None
+
+
+@pytest.mark.requirement("P14")
+async def test_the_server_may_continue_an_event_as_a_series(
+    installed: RealCluster, client: Cluster, namespace: str
+) -> None:
+    regarding = await client.create(ACCOUNTS, account("a", namespace))
+    server = await Cluster.connect(kubeconfig=str(installed.kubeconfig_for("kms-acme-server", "kms-acme")))
+    now = system_clock()
+    await server.create_event(
+        ACCOUNTS,
+        regarding,
+        type_="Warning",
+        reason="Test",
+        action="Test",
+        note="a note",
+        controller="pki.kms.hanzo.ai/server",
+        instance="server-0",
+        time=now,
+        name="a.series",
+    )
+    await server.continue_event(namespace, "a.series", count=7, time=now)
+    with pytest.raises(NotFound):
+        await server.continue_event(namespace, "gone", count=7, time=now)
+    await server.close()
+    listed = json.loads(installed.kubectl("get", "events.events.k8s.io", "-n", namespace, "-o", "json"))
+    (event,) = (each for each in listed["items"] if each["metadata"]["name"] == "a.series")
+    assert (event["series"]["count"], event["note"]) == (7, "a note")
 
 
 async def test_while_the_api_server_starts_nothing_is_said_to_be_missing(

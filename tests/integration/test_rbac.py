@@ -118,7 +118,7 @@ def test_the_server_keeps_accounts_and_orders(installed: Cluster) -> None:
     for resource in PROTOCOL_KINDS:
         assert allowed(installed, SERVER, resource, "default") == {*READ, "create", "patch", "delete"}
         assert allowed(installed, SERVER, f"{resource}/status", "default") == {"get", "update", "patch"}
-    assert allowed(installed, SERVER, "events.events.k8s.io", "default") == {"create"}
+    assert allowed(installed, SERVER, "events.events.k8s.io", "default") == {"create", "patch"}
 
 
 @pytest.mark.requirement("SEC79")

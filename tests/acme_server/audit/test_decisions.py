@@ -7,21 +7,22 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec.structs import replace
 
-from acme_server.accounts.transitions import suspended
+from acme_server.accounts.transitions import resumed, suspended
+from acme_server.audit.decisions import Envelope, of_order
 from acme_server.audit.record import AuditRecord, NamedProblem, NamespacedName
-from acme_server.problems import ProblemType
+from acme_server.orders import transitions
 from acme_server.state.suspensions import Suspensions
 from kms.resources.kinds import ACCOUNTS, ORDERS
-from kms.resources.orders import ACMEOrder
+from kms.resources.orders import ACMEOrder, StoredProblem
 from tests.support import pki
 from tests.support.acme import EXTERNAL_URL, ClientKey, b64, binding
+from tests.support.acmeorders import NOW, order, proven
 from tests.support.audit import Lines
 from tests.support.domain import KEY_ID_1, MAC, World, certificate_of, wrong
 from tests.support.eventually import until
 from tests.support.server import Answer, Server, running_server
-
-LEFT_OUT = frozenset({ProblemType.BAD_NONCE})
 
 
 @pytest.fixture
@@ -254,6 +255,36 @@ async def test_two_replicas_write_one_line_for_one_certificate(lines: Lines) -> 
         assert lines.decisions() == ["certificate.issued"]
 
 
+async def test_a_revocation_by_an_administrator_is_one_line_and_that_of_a_client_stays_one(lines: Lines) -> None:
+    async with running_server(lambda world: setattr(world, "audit", lines.stream(world.clock))) as server:
+        world = server.world
+        account = await world.account()
+        order = await world.finalized(account, await world.proven(account))
+        lines.take()
+        revoked = transitions.revoked(order, "superseded", now=world.clock())
+        world.services.state.orders.apply_event(world.api.put(ORDERS, revoked), False)
+        for _ in range(2):
+            await world.services.recorder.record_missing()
+        line = only(lines)
+        assert (line.decision, line.by, line.reason) == ("certificate.revoked", "administrator", "superseded")
+        assert line.serial_number == order.status.serial_number
+
+
+def test_an_external_ca_that_gives_up_refuses_a_certificate() -> None:
+    """Whatever wrote the change: the line follows from the order before and after it."""
+    before = replace(proven(order()), status=replace(proven(order()).status, state="processing"))
+    problem = StoredProblem(type="serverInternal", detail="The issuing CA could not issue the certificate.")
+    after = transitions.failed(before, problem, reason="IssuerFailed", now=NOW)
+    (line,) = of_order(before, after, Envelope(NOW, "server-0", None))
+    assert (line.decision, line.by, line.reason, line.rule) == (
+        "certificate.refused",
+        "server",
+        "IssuerFailed",
+        "serverInternal",
+    )
+    assert not list(of_order(after, after, Envelope(NOW, "server-0", None)))
+
+
 async def test_what_administrators_do_is_recorded_by_the_replica_that_leads(lines: Lines) -> None:
     async with running_server(lambda world: setattr(world, "audit", lines.stream(world.clock))) as server:
         world, leading = server.world, [False]
@@ -263,7 +294,7 @@ async def test_what_administrators_do_is_recorded_by_the_replica_that_leads(line
         account = await world.account()
         lines.take()
         changes = []
-        for step in (suspended, _resumed, suspended):
+        for step in (suspended, resumed, suspended):
             account = world.api.put(ACCOUNTS, step(account, now=world.clock()))
             state.accounts.apply_event(account, False)
             changes += lines.take()
@@ -272,9 +303,3 @@ async def test_what_administrators_do_is_recorded_by_the_replica_that_leads(line
             ("account.resumed", "administrator", None),
             ("account.suspended", "administrator", None),
         ]
-
-
-def _resumed(account: Any, *, now: Any) -> Any:
-    from acme_server.accounts.transitions import resumed  # noqa: PLC0415
-
-    return resumed(account, now=now)

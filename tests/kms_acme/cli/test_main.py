@@ -229,3 +229,9 @@ def test_an_operator_is_told_whose_tokens_to_hand_over_and_where(tmp_path: Path)
 def test_dev_without_a_cluster_says_so_and_exits_with_1(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     result = CliRunner().invoke(main.main, ["dev", "--kubeconfig", str(tmp_path / "none")])
     assert result.exit_code == 1
+
+
+def test_the_audit_stream_and_the_list_of_profiles_are_off_unless_they_are_asked_for() -> None:
+    assert (server_settings().audit_log, server_settings().list_profiles) == ("", False)
+    asked = server_settings("--audit-log", "-", "--list-profiles=true")
+    assert (asked.audit_log, asked.list_profiles) == ("-", True)
