@@ -188,7 +188,7 @@ def _record(key: Key, order: ACMEOrder) -> CertificateRecord | None:
         not_after=status.not_after,
         issued_at=status.issued_at or status.not_before,
         revocation=status.revocation,
-        authority=status.authority and sys.intern(status.authority.name),
+        authority=sys.intern(status.authority.name) if status.authority is not None else None,
     )
 
 

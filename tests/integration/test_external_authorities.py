@@ -80,7 +80,7 @@ def test_a_ca_follows_its_issuer(installed: Cluster, kubectl: Kubectl) -> None:
     kubectl.becomes("kca/aws", "IssuerNotFound", seconds=LOOK)
     kubectl.becomes("kprof/web", "IssuerNotReady", seconds=LOOK)
 
-    kinds = (CLUSTER_ISSUERS, ISSUERS, FOREIGN)
+    kinds: tuple[Kind[Any], ...] = (CLUSTER_ISSUERS, ISSUERS, FOREIGN)
     installed.kubectl("apply", "-f", "-", stdin=text(*map(definition, kinds)))
     kubectl.becomes("kca/corporate", "IssuerNotFound", seconds=LOOK)
     for kind in (ISSUERS, FOREIGN):

@@ -4,6 +4,8 @@ certificate_authority   signing keys and status of CAs
 external_authority      CAs whose key is somebody else's, from looks at their issuers
 external_contents       what of a profile such a CA cannot apply
 internal_authority      keys of internal CAs, their certificates and renewal
+requested_authority     CAs that somebody else certifies by request
+waiting_authority       their key and request, until the certificate comes
 authority_limits        duration and usages that a CA limits
 issuer_cycles           CAs that wait for each other
 stored_keys             keys of internal CAs in key stores

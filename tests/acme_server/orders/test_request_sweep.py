@@ -7,12 +7,13 @@ import pytest
 from msgspec.structs import replace
 
 from acme_server.orders.request_sweep import RequestSweep
-from kms.issuers.request_objects import MANAGED_BY, MANAGER, ORDER, RequestObjects
+from kms.issuers.request_objects import ORDER, RequestObjects
 from kms.resources.authorities import IssuerRef
 from kms.resources.certmanager import CertificateRequest, CertificateRequestSpec
 from kms.resources.kinds import CERTIFICATE_REQUESTS, ORDERS
 from kms.resources.meta import ObjectMeta
 from kms.resources.orders import ACMEOrder, Issuance
+from kms.resources.secret_names import MANAGED_BY, MANAGER
 from tests.support.acmeorders import certified, order
 from tests.support.domain import World
 from tests.support.eventually import until

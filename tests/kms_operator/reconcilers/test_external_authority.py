@@ -155,9 +155,9 @@ def test_what_tenants_write_without_being_allowed_is_not_kept() -> None:
 )
 def test_ready_follows_what_was_observed(found: Observation, ready: Any, issuer: Any) -> None:
     plan = reconciled(corporate(), looked(found, failures=int(found.status == "False")))
-    for type_, (status, reason) in {"Ready": ready, "IssuerObserved": issuer}.items():
+    for type_, (state, reason) in {"Ready": ready, "IssuerObserved": issuer}.items():
         one = stated(plan, type_)
-        assert (one.status, one.reason, one.message) == (status, reason, found.message)
+        assert (one.status, one.reason, one.message) == (state, reason, found.message)
     status: Any = plan.status
     assert (status.type, status.observed_generation) == ("CertManager", 1)
     assert event_reasons(plan) == [ready[1], issuer[1]]
@@ -299,7 +299,7 @@ def test_without_chain_and_anchors_the_condition_asks_for_anchors() -> None:
 
 def with_credentials(**credentials: bytes) -> tuple[CertificateAuthority, Secret]:
     one = corporate(vault=VAULT)
-    plan = reconciled(one, looked(told(**credentials or {"token": b"t"})))
+    plan = reconciled(one, looked(told("", **(credentials or {"token": b"t"}))))
     (written,) = objects(plan.apply)
     return after(one, plan), stored(written)
 
