@@ -6,7 +6,7 @@ The certificate is checked by the function that the operator uses, before anythi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -21,8 +21,8 @@ from kms.clock import Clock
 from kms.cluster import errors
 from kms.cluster.client import Cluster
 from kms.contract import READY
-from kms.pki.ca import InvalidAuthority, check_answer, request_key
-from kms.pki.certificate import certificate_pem, certifies, is_root
+from kms.pki.ca import InvalidAuthority, check_answer, complete_chain, request_key
+from kms.pki.certificate import certificate_pem
 from kms.pki.keys import PublicKey
 from kms.pki.parsing import PARSER_ERRORS
 from kms.pki.quoting import quoted
@@ -131,20 +131,13 @@ def arrange(
     own = sorted((each for each in given if each.public_key() == public_key), key=lambda one: one.not_valid_before_utc)
     if not own:
         return tuple(given)  # the check says what is wrong
-    chain = [own[-1]]
-    candidates = [*given, *known]
-    while not is_root(chain[-1]) and (above := next(_issuers(chain, candidates), None)) is not None:
-        chain.append(above)
+    chain = complete_chain((own[-1],), (*given, *known))
     if strangers := [each for each in given if each not in chain]:
         raise InvalidAuthority(
             "ChainBroken",
             f"{_subject(strangers[0])} does not belong to the chain of {_subject(chain[0])}; leave it out",
         )
-    return tuple(chain)
-
-
-def _issuers(chain: Sequence[x509.Certificate], candidates: Iterable[x509.Certificate]) -> Iterator[x509.Certificate]:
-    return (each for each in candidates if each not in chain and certifies(each, chain[-1]))
+    return chain
 
 
 def check(requested: Requested, chain: Chain, *, clock: Clock) -> None:

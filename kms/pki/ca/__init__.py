@@ -20,6 +20,7 @@ from kms.pki.ca.requested import Asked as Asked
 from kms.pki.ca.requested import certificate_request as certificate_request
 from kms.pki.ca.requested import check_answer as check_answer
 from kms.pki.ca.requested import check_installed as check_installed
+from kms.pki.ca.requested import complete_chain as complete_chain
 from kms.pki.ca.requested import is_request_for as is_request_for
 from kms.pki.ca.requested import read_answer as read_answer
 from kms.pki.ca.requested import renewal_due as renewal_due

@@ -6,7 +6,7 @@ line can make it, too, before anything is changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
@@ -156,6 +156,17 @@ def check_installed(
             f"a path length above {_subject(chain[0])} does not allow it, so clients would refuse every certificate;"
             " have it signed by a CA that may have others below it",
         )
+
+
+def complete_chain(chain: Chain, known: Iterable[x509.Certificate]) -> Chain:
+    """The chain, continued with those `known` certificates that have issued it, as far as clients take that many."""
+    completed, candidates = list(chain), tuple(known)
+    while len(completed) < MAXIMUM_CHAIN and not is_root(completed[-1]):
+        above = (each for each in candidates if each not in completed and certifies(each, completed[-1]))
+        if (found := next(above, None)) is None:
+            break
+        completed.append(found)
+    return tuple(completed)
 
 
 def renewal_due(chain: Sequence[x509.Certificate]) -> datetime:

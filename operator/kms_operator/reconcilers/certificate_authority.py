@@ -82,7 +82,7 @@ from kms_operator.reconcilers.earlier_authorities import describe_another, forme
 from kms_operator.reconcilers.internal_authority import RENEWED, ActiveAuthority, has_kept_key, issue_internal
 from kms_operator.reconcilers.issuer_change import is_published
 from kms_operator.reconcilers.kept_keys import longest_certificate, longest_duration, predecessors
-from kms_operator.reconcilers.requested_authority import RECONCILED, WaitingAuthority
+from kms_operator.reconcilers.requested_authority import FLAWED_CERTIFICATE, RECONCILED, WaitingAuthority
 from kms_operator.reconcilers.rules_without_effect import warnings
 from kms_operator.reconcilers.served_profiles import proven_former_roots, root_digest, served_profiles
 from kms_operator.reconcilers.stored_keys import (
@@ -103,7 +103,6 @@ from kms_operator.snapshot import Read, Snapshot
 IMPORTED = "Imported"
 ANOTHER = "AnotherCertificateAuthority"
 
-FLAWED_CERTIFICATE = "FlawedCertificate"
 ALTERNATE_CHAINS = "AlternateChains"
 REVOCATION_LIST = "RevocationList"
 """Conditions beside Ready. Reconciled is False while a CA that can sign is not as its spec asks;

@@ -13,18 +13,19 @@ from datetime import datetime
 
 from cryptography import x509
 
-from kms.contract import RENEWAL_DUE, WAITING_FOR_CERTIFICATE
+from kms.contract import RENEWAL_DUE, WAITING_FOR_CERTIFICATE, WARNINGS
 from kms.pki.ca import (
     Asked,
     InvalidAuthority,
     certificate_request,
     check_answer,
     check_installed,
+    complete_chain,
     is_request_for,
     read_answer,
     renewal_due,
 )
-from kms.pki.certificate import Signer
+from kms.pki.certificate import Signer, is_root
 from kms.pki.keys import PrivateKey
 from kms.pki.quoting import quoted
 from kms.resources.authorities import CertificateAuthority, InternalAuthority
@@ -32,6 +33,7 @@ from kms.resources.compile import InvalidRules, compile_request
 from kms_operator.plan import RESYNC, ConditionUpdate, Event, earliest
 
 RECONCILED = "Reconciled"
+FLAWED_CERTIFICATE = "FlawedCertificate"
 RENEWED = "Renewed"
 ROOT_CHANGED = "RootChanged"
 _DUE = "CertificateEnds"
@@ -84,6 +86,8 @@ def use_certificate(
             refusal = refusal or error
         else:
             taken = used
+    elif taken is not None and used is not None:
+        taken = _complete(taken, used, asked, key, now=now)
     retry_at = now + RESYNC if refusal is not None and refusal.reason == "NotYetValid" else None
     commands = _commands(authority)
     if taken is None:
@@ -100,6 +104,12 @@ def use_certificate(
     if now >= due:
         message = f"the chain of the CA ends at {_end(taken):{_TIME}}; have the same key certified again: {commands}"
         conditions.append(ConditionUpdate("True", _DUE, message, RENEWAL_DUE))
+    if not is_root(taken[-1]):
+        message = (
+            f"the chain of the CA ends with {_subject(taken[-1])}, which is no root, so clients are told to trust that;"
+            " append the certificates above it up to the root to spec.internal.certificate"
+        )
+        conditions.append(ConditionUpdate("True", FLAWED_CERTIFICATE, message, WARNINGS))
     upcoming = (each for each in (due, _end(taken)) if each > now)
     return CertifiedAuthority(
         chain=taken,
@@ -154,6 +164,19 @@ def _take(
     except InvalidAuthority as error:
         return None, error
     return chain, None
+
+
+def _complete(taken: Chain, used: Chain, asked: Asked, key: PrivateKey, *, now: datetime) -> Chain:
+    """Return the chain, continued with what is known above it: a renewed certificate often comes alone.
+
+    Otherwise clients would be told to trust the CA itself in place of its root.
+    """
+    whole = complete_chain(taken, used)
+    try:
+        check_installed(whole, asked.name, key.public_key(), now=now)
+    except InvalidAuthority:
+        return taken  # what is known has ended
+    return whole
 
 
 def _changes(before: Chain | None, after: Chain) -> Iterator[Event]:

@@ -232,6 +232,28 @@ def test_another_root_is_published_beside_the_former_one() -> None:
 
 
 @pytest.mark.requirement("X51")
+def test_a_renewed_certificate_alone_keeps_the_root() -> None:
+    made = certified()
+    alone = made.answer(serial=78).partition("-----END CERTIFICATE-----\n")
+    plan = made.reconcile(certificate=alone[0] + alone[1])
+    assert event_reasons(plan) == ["Renewed"]
+    assert made.status["chain"] == alone[0] + alone[1] + certificate_pem(ROOT.certificate)
+    assert (made.reconcile().apply, "Warnings" in condition_types(plan)) == ((), False)
+
+
+def test_a_chain_without_a_root_is_told() -> None:
+    made = Ceremony()
+    made.reconcile()
+    alone = made.answer().partition("-----END CERTIFICATE-----\n")
+    plan = made.reconcile(certificate=alone[0] + alone[1])
+    assert stated(plan).status == "True"
+    told = stated(plan, "Warnings")
+    assert (told.status, told.reason) == ("True", "FlawedCertificate")
+    assert 'ends with "CN=Test issuing", which is no root' in told.message
+    assert "Warnings" not in condition_types(made.reconcile(certificate=made.answer()))
+
+
+@pytest.mark.requirement("X51")
 def test_nothing_is_published_of_a_certificate_that_is_not_taken() -> None:
     made = certified()
     other = Ceremony()
