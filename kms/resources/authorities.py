@@ -136,6 +136,11 @@ class TransitKeyStore(VaultServer, frozen=True, kw_only=True):
     mount_path: str = "transit"
     key_version: int | None = None
 
+    @property
+    def login(self) -> VaultServer:
+        """The server, without the key: CAs with different keys there may have the same one."""
+        return VaultServer(server=self.server, auth=self.auth, namespace=self.namespace, ca_bundle=self.ca_bundle)
+
 
 class PKCS11KeyStore(Struct, frozen=True, kw_only=True):
     """A key pair of a PKCS #11 token: the path of the module, and the labels of token and key."""

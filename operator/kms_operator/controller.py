@@ -26,6 +26,7 @@ from kms_operator.apply import Applied, PlanApplier, WritesRefused, denial_of
 from kms_operator.cache import Cache
 from kms_operator.indexes import Unavailability
 from kms_operator.kinds import OPTIONAL_KINDS, RECONCILED_KINDS, TRUST_KINDS
+from kms_operator.looks.vault import VaultCredentials
 from kms_operator.metrics import Metrics
 from kms_operator.objects import is_managed
 from kms_operator.observation import MINUTE, Look
@@ -135,6 +136,7 @@ class Controller:
         self._patience = patience
         self._maximum_writing = maximum_writing
         self._maximum_questions = maximum_questions
+        self._credentials = VaultCredentials(settings, cluster, clock=clock)
         self._key_stores = key_stores or KeyStores.build(pkcs11_modules=settings.pkcs11_modules)
         self._writing: dict[ReconcileRequest, int] = {}
         self._reported: dict[ReconcileRequest, tuple[str, str]] = {}
@@ -326,7 +328,9 @@ class Controller:
             try:
                 return reconciler.plan(subject, replace(snapshot, answers=answers), now=now, entropy=entropy)
             except Unanswered as unanswered:
-                answers[unanswered.question] = await answer(unanswered.question, self._key_stores)
+                answers[unanswered.question] = await answer(
+                    unanswered.question, self._key_stores, self._credentials.get
+                )
         raise RuntimeError(f"a plan asks key stores more than {self._maximum_questions} questions")
 
     def _is_ending(self, resource: Resource) -> bool:

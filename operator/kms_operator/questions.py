@@ -1,4 +1,4 @@
-"""What reconcilers ask key stores. They do not wait: they ask, and are run again with the answer.
+"""What reconcilers ask key stores, and for them. They do not wait: they ask, and are run again with the answer.
 
 A reconciler that asks for the first time raises Unanswered. The controller asks the key store and runs it again, with
 the same time and the same random values, until there is nothing left to ask.
@@ -7,11 +7,13 @@ the same time and the same random values, until there is nothing left to ask.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar, cast
 
 from kms.issuers.key_stores import KeyLocation, KeyStoreNotReady, KeyStoreRefused, StoredKey
+from kms.pki.ca import InvalidAuthority
 from kms.pki.stand_in import ToBeSigned
+from kms.resources.authorities import CertificateAuthority, VaultServer
 
 T = TypeVar("T")
 
@@ -40,8 +42,19 @@ class SignWith:
     wanted: ToBeSigned
 
 
-Question: TypeAlias = FindKey | MakeKey | SignWith
-Answer: TypeAlias = StoredKey | bytes | KeyStoreNotReady | KeyStoreRefused | None
+@dataclass(frozen=True, slots=True)
+class GetCredentials:
+    """What logs in to this server of Vault or OpenBao, for the CA with that UID?"""
+
+    server: VaultServer
+    uid: str
+    authority: CertificateAuthority = field(compare=False, repr=False)
+
+
+Question: TypeAlias = FindKey | MakeKey | SignWith | GetCredentials
+Found: TypeAlias = StoredKey | bytes | Mapping[str, bytes] | None
+Failure: TypeAlias = KeyStoreNotReady | KeyStoreRefused | InvalidAuthority
+Answer: TypeAlias = Found | Failure
 
 
 class Unanswered(Exception):
@@ -71,11 +84,11 @@ class Choices:
         return cast("T", self._made[self._position - 1])
 
 
-def answered(question: Question, answers: Mapping[Question, Answer]) -> StoredKey | bytes | None:
-    """The answer of the key store. Raises Unanswered, KeyStoreNotReady and KeyStoreRefused."""
+def answered(question: Question, answers: Mapping[Question, Answer]) -> Found:
+    """The answer. Raises Unanswered, and the failure if the answer is one."""
     if question not in answers:
         raise Unanswered(question)
     answer = answers[question]
-    if isinstance(answer, KeyStoreNotReady | KeyStoreRefused):
+    if isinstance(answer, Failure):
         raise answer
     return answer

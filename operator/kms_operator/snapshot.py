@@ -6,7 +6,6 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from kms.issuers.key_stores import StoredKey
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.core import Secret
 from kms.resources.deletions import Deletions
@@ -17,7 +16,7 @@ from kms.resources.profiles import CertificateProfile
 from kms_operator.indexes import INDEXES, OWNER, ObjectIndex, Unavailability
 from kms_operator.observation import Observed
 from kms_operator.plan import Denial
-from kms_operator.questions import Answer, Choices, Question, answered
+from kms_operator.questions import Answer, Choices, Found, Question, answered
 from kms_operator.settings import OperatorSettings
 
 
@@ -62,10 +61,10 @@ class Snapshot:
     """What key stores have answered in this reconciliation."""
     choices: Choices = field(default_factory=Choices)
 
-    def ask(self, question: Question) -> StoredKey | bytes | None:
-        """Return the answer of a key store. Raises Unanswered the first time; the reconciler is then run again.
+    def ask(self, question: Question) -> Found:
+        """Return the answer. Raises Unanswered the first time; the reconciler is then run again.
 
-        Raises KeyStoreNotReady and KeyStoreRefused if that is the answer.
+        Raises KeyStoreNotReady, KeyStoreRefused and InvalidAuthority if that is the answer.
         """
         return answered(question, self.answers)
 

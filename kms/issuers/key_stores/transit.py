@@ -187,7 +187,7 @@ class TransitKeys:
 
     def _session(self, location: KeyLocation) -> VaultSession:
         store, now = _store(location), self._monotonic()
-        server = VaultServer(server=store.server, auth=store.auth, namespace=store.namespace, ca_bundle=store.ca_bundle)
+        server = store.login
         key = server, location.credentials
         if key not in self._entries:
             self._close_idle(now)

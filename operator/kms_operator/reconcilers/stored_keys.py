@@ -36,13 +36,10 @@ from kms.resources.secret_names import (
     SIGNING_KEY,
     TLS_CERTIFICATE,
     TLS_PRIVATE_KEY,
-    VAULT_ROLE_ID,
-    VAULT_SECRET_ID,
-    VAULT_TOKEN,
     signing_key_name,
 )
 from kms_operator.plan import ConditionUpdate
-from kms_operator.questions import FindKey, MakeKey, SignWith
+from kms_operator.questions import FindKey, Found, GetCredentials, MakeKey, SignWith
 from kms_operator.reconcilers.earlier_authorities import agrees
 from kms_operator.reconcilers.kept_keys import predecessors
 from kms_operator.snapshot import Read, Snapshot
@@ -76,11 +73,10 @@ def key_store_of(authority: CertificateAuthority) -> KeyStore | None:
 
 
 def reads_of_credentials(authority: CertificateAuthority) -> Iterator[Read]:
-    """The Secrets of users that open the key store."""
+    """The Secret of a user with the PIN of a token. Credentials for Vault are asked for."""
     store = key_store_of(authority)
-    if store is not None:
-        names = {each.name: None for each in _references(store).values()}
-        yield from (Read(SECRETS, authority.metadata.namespace, name) for name in names)
+    if store is not None and store.pkcs11 is not None:
+        yield Read(SECRETS, authority.metadata.namespace, store.pkcs11.pin_secret_ref.name)
 
 
 def load_stored_key(authority: CertificateAuthority, snapshot: Snapshot) -> StoredAuthority | None:
@@ -200,22 +196,20 @@ def _open(authority: CertificateAuthority, store: KeyStore, own: Secret | None, 
             f"the module {store.pkcs11.module} may not be loaded; an administrator allows it with --pkcs11-module of"
             " operator and server (in the chart pkcs11Modules)",
         )
-    credentials = {key: _value(ref, namespace, snapshot) for key, ref in _references(store).items()}
-    if store.transit is not None and store.transit.auth.app_role is not None:
-        credentials[VAULT_ROLE_ID] = store.transit.auth.app_role.role_id.encode()
+    credentials = _credentials(authority, store, snapshot)
     return _pinned(KeyLocation.of(store, credentials), _known_version(authority, own))
 
 
-def _references(store: KeyStore) -> dict[str, SecretKeyRef]:
-    """The credentials in Secrets of users, by their names in the Secret of the release namespace."""
+def _credentials(authority: CertificateAuthority, store: KeyStore, snapshot: Snapshot) -> Mapping[str, bytes]:
+    """What opens the key store, by the names in the Secret of the release namespace. Raises InvalidAuthority."""
     if store.pkcs11 is not None:
-        return {PIN: store.pkcs11.pin_secret_ref}
-    auth = store.transit.auth if store.transit is not None else None
-    if auth is not None and auth.app_role is not None:
-        return {VAULT_SECRET_ID: auth.app_role.secret_ref}
-    if auth is not None and auth.token_secret_ref is not None:
-        return {VAULT_TOKEN: auth.token_secret_ref}
-    return {}
+        return {PIN: _value(store.pkcs11.pin_secret_ref, authority.metadata.namespace, snapshot)}
+    if store.transit is None:
+        raise InvalidAuthority("InvalidSpec", "spec.internal.keyStore names no key store that this version knows")
+    found = snapshot.ask(GetCredentials(store.transit.login, authority.metadata.uid, authority))
+    if not isinstance(found, Mapping):
+        raise TypeError("the answer has no credentials")
+    return found
 
 
 def _value(ref: SecretKeyRef, namespace: str, snapshot: Snapshot) -> bytes:
@@ -316,7 +310,7 @@ def _sign(public_key: PublicKey, location: KeyLocation, snapshot: Snapshot, want
     return signature
 
 
-def _asked(snapshot: Snapshot, question: FindKey | MakeKey | SignWith) -> StoredKey | bytes | None:
+def _asked(snapshot: Snapshot, question: FindKey | MakeKey | SignWith) -> Found:
     """Return the answer. Raises InvalidAuthority where the store refuses or does not answer."""
     try:
         return snapshot.ask(question)

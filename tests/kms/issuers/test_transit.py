@@ -13,8 +13,9 @@ from kms.pki.certificate import Signer, sign_leaf
 from kms.pki.crl import ListTemplate, encode_entry, revocation_list
 from kms.pki.keys import PrivateKey, key_algorithm
 from kms.pki.stand_in import ToBeSigned, absent, completed, to_be_signed, verify
-from kms.resources.authorities import AppRoleAuth, KeyStore, SecretKeyRef, TransitKeyStore, VaultAuth
-from kms.resources.secret_names import VAULT_ROLE_ID, VAULT_SECRET_ID, VAULT_TOKEN
+from kms.resources.authorities import AppRoleAuth, KeyStore, KubernetesAuth, SecretKeyRef, TransitKeyStore, VaultAuth
+from kms.resources.meta import LocalRef
+from kms.resources.secret_names import VAULT_JWT, VAULT_ROLE_ID, VAULT_SECRET_ID, VAULT_TOKEN
 from tests.support import pki
 from tests.support.openbao import TOKEN_AUTH, OpenBao
 
@@ -161,6 +162,19 @@ async def test_a_login_is_used_for_all_calls_and_a_refused_one_is_told(keys: Tra
     assert "another-secret" not in str(refused.value)
     with pytest.raises(KeyStoreRefused, match="credentials"):
         await keys.sign(KeyLocation.of(by_role.store, {}), MESSAGE)
+
+
+@pytest.mark.requirement("X6")
+async def test_a_token_of_a_service_account_logs_in(keys: TransitKeys, openbao: OpenBao) -> None:
+    mount = openbao.mount("transit")
+    login = openbao.jwt_auth(limited(openbao, mount), bound_audiences=[openbao.url])
+    account = LocalRef(name="issuer")
+    auth = VaultAuth(kubernetes=KubernetesAuth(role="kms", mount_path=login.mount, service_account_ref=account))
+    store = location(openbao, mount, auth=auth).store
+    where = KeyLocation.of(store, {VAULT_JWT: login.token(openbao.url).encode()})
+    made = await keys.make(where, "ECDSA", 384)
+    renewed = KeyLocation.of(store, {VAULT_JWT: login.token(openbao.url, life=1800).encode()})
+    verify(made.public_key, MESSAGE, await keys.sign(renewed, MESSAGE))
 
 
 async def test_a_sealed_server_is_not_ready_and_goes_on_later(keys: TransitKeys, openbao: OpenBao) -> None:

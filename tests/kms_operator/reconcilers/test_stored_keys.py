@@ -12,13 +12,13 @@ from cryptography import x509
 
 from kms.issuers.key_stores import KeyStoreNotReady, KeyStoreRefused
 from kms.issuers.stored_key import location_in
-from kms.pki.ca import load_remote_signer, renewal_time
+from kms.pki.ca import InvalidAuthority, load_remote_signer, renewal_time
 from kms.pki.certificate import certificate_pem, certifies, sign
-from kms.resources.authorities import CertificateAuthority
+from kms.resources.authorities import CertificateAuthority, SecretKeyRef, VaultServer
 from kms.resources.core import Secret
 from kms.resources.meta import condition
 from kms.resources.secret_names import COMPONENT, KEY_STORE, PIN, SIGNING_KEY, TLS_PRIVATE_KEY, VAULT_TOKEN
-from kms_operator.answers import answer
+from kms_operator.answers import Credentials, answer
 from kms_operator.plan import RESYNC, Plan
 from kms_operator.questions import Choices, Unanswered
 from kms_operator.reconcilers import certificate_authority
@@ -42,7 +42,13 @@ ALLOWED = replace(SETTINGS, external_authorities_from=("pki",), pkcs11_modules=(
 PKCS11 = {"pkcs11": {"module": MODULE, "token": "kms", "key": "ca", "pinSecretRef": {"name": "hsm", "key": "pin"}}}
 AUTH = {"tokenSecretRef": {"name": "openbao", "key": "token"}}
 TRANSIT = {"transit": {"server": "https://openbao.example.com:8200", "key": "ca", "auth": AUTH}}
-CREDENTIALS = (secret("hsm", data={"pin": b"1234\n"}), secret("openbao", data={"token": b"t0k3n"}))
+CREDENTIALS = (secret("hsm", data={"pin": b"1234\n"}),)
+
+
+async def vault_credentials(_: CertificateAuthority, server: VaultServer) -> dict[str, bytes]:
+    """The token, as the operator reads it from the Secret that the CA names."""
+    assert server.auth.token_secret_ref == SecretKeyRef(name="openbao", key="token")
+    return {VAULT_TOKEN: b"t0k3n"}
 
 
 async def reconciled(
@@ -52,6 +58,7 @@ async def reconciled(
     now: datetime = NOW,
     settings: Any = ALLOWED,
     credentials: tuple[Secret, ...] = CREDENTIALS,
+    get_credentials: Credentials = vault_credentials,
 ) -> Plan:
     """Plan as the controller does: once more with each answer."""
     snapshot = replace(snapshot_of(one, *credentials, *others, settings=settings), choices=Choices())
@@ -68,7 +75,7 @@ async def reconciled(
             )
         except Unanswered as unanswered:
             assert len(answers) < 8
-            answers[unanswered.question] = await answer(unanswered.question, memory.stores)
+            answers[unanswered.question] = await answer(unanswered.question, memory.stores, get_credentials)
 
 
 def ca(name: str = "ca", store: Any = PKCS11, *, status: Any = None, **internal: Any) -> CertificateAuthority:
@@ -365,3 +372,13 @@ async def test_a_lost_key_of_a_ca_by_request_is_not_made_again() -> None:
     restored = ca(signedBy="Request", certificate=certificate_pem(pki.root().certificate))
     assert stated(await reconciled(memory, restored)).reason == "KeyLost"
     assert memory.made == 1
+
+
+@pytest.mark.requirement("X6")
+async def test_a_token_that_the_operator_may_not_request_is_the_reason() -> None:
+    async def forbidden(_: CertificateAuthority, __: VaultServer) -> dict[str, bytes]:
+        raise InvalidAuthority("TokenForbidden", "the operator may not request tokens of ServiceAccount ca")
+
+    memory = Memory()
+    plan = await reconciled(memory, ca(store=TRANSIT), get_credentials=forbidden)
+    assert (stated(plan).reason, memory.credentials, memory.made) == ("TokenForbidden", {}, 0)
