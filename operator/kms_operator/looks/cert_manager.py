@@ -41,7 +41,11 @@ async def look_at_issuer(
     section = external.cert_manager if external is not None else None
     if section is None:
         return Observation("False", ISSUER_NOT_FOUND, "spec.external.certManager is not set")
-    ref, namespace = section.issuer_ref, authority.metadata.namespace
+    return await observe_issuer(settings, cluster, section.issuer_ref, authority.metadata.namespace)
+
+
+async def observe_issuer(settings: OperatorSettings, cluster: Cluster, ref: IssuerRef, namespace: str) -> Observation:
+    """Read an issuer; one with a namespace is in `namespace`. Raises Unavailable."""
     kind = await _find_kind(cluster, ref)
     if isinstance(kind, Observation):
         return kind
