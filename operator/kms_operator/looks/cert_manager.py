@@ -62,6 +62,7 @@ def judge(ref: IssuerRef, issuer: ObservedIssuer, settings: OperatorSettings, *,
             ISSUER_UNSUITABLE,
             f"{what} is self-signed: it signs with the key of whoever asks, which the server never has; use an issuer"
             " with a CA",
+            is_definite=True,
         )
     acme = issuer.spec.get("acme")
     server = acme.get("server") if isinstance(acme, Mapping) else None
@@ -71,6 +72,7 @@ def judge(ref: IssuerRef, issuer: ObservedIssuer, settings: OperatorSettings, *,
             ISSUER_LOOPS,
             f"{what} is an ACME issuer of this server ({foreign(server)}), so each order would make another one; use"
             " an issuer of another CA",
+            is_definite=True,
         )
     return _readiness(issuer, what)
 
