@@ -191,6 +191,14 @@ def test_a_change_of_the_spec_acts_at_once() -> None:
     assert (stated(plan).status, stated(plan).reason) == ("False", "IssuerNotFound")
 
 
+@pytest.mark.requirement("X4")
+def test_an_issuer_that_becomes_a_loop_is_not_asked_again() -> None:
+    """In the minute until the next look, every order would have made another one."""
+    loop = Observation("False", "IssuerLoops", "is an ACME issuer of this server", is_definite=True)
+    plan = reconciled(ready_one(), observed(looked(READY), loop, generation=1, now=NOW))
+    assert (stated(plan).status, stated(plan).reason) == ("False", "IssuerLoops")
+
+
 def test_what_is_published_stays_while_the_issuer_is_away() -> None:
     one = ready_one()
     status: Any = reconciled(one, looked(MISSING, failures=2)).status
