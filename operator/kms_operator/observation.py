@@ -24,6 +24,7 @@ class Observation:
     as ready. The message has no secrets, and no more of another program's words than `foreign` leaves.
     `chain` is that of the CA where the issuer tells it, in PEM, the issuing CA first and its trust anchor last.
     `credentials` are the data of the Secret that the server logs in with; None: the Secret stays as it is.
+    `is_definite`: what is wrong does not pass by itself, so Ready follows at once.
     """
 
     status: Literal["True", "False", "Unknown"]
@@ -31,6 +32,7 @@ class Observation:
     message: str
     chain: str = ""
     credentials: Mapping[str, bytes] | None = field(default=None, repr=False)
+    is_definite: bool = False
 
 
 Look: TypeAlias = Callable[[CertificateAuthority, Observation | None], Awaitable[Observation]]

@@ -18,6 +18,6 @@ def looks_of(settings: OperatorSettings, cluster: Cluster) -> Mapping[AuthorityT
     """Return the look at each type of CA that this operator supports."""
     return {
         "CertManager": partial(look_at_issuer, settings, cluster),
-        "Signer": look_at_signer,
+        "Signer": partial(look_at_signer, settings, cluster),
         "Vault": VaultLook(VaultCredentials(settings, cluster)),
     }

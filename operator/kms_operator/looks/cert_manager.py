@@ -41,7 +41,11 @@ async def look_at_issuer(
     section = external.cert_manager if external is not None else None
     if section is None:
         return Observation("False", ISSUER_NOT_FOUND, "spec.external.certManager is not set")
-    ref, namespace = section.issuer_ref, authority.metadata.namespace
+    return await observe_issuer(settings, cluster, section.issuer_ref, authority.metadata.namespace)
+
+
+async def observe_issuer(settings: OperatorSettings, cluster: Cluster, ref: IssuerRef, namespace: str) -> Observation:
+    """Read an issuer; one with a namespace is in `namespace`. Raises Unavailable."""
     kind = await _find_kind(cluster, ref)
     if isinstance(kind, Observation):
         return kind
@@ -58,6 +62,7 @@ def judge(ref: IssuerRef, issuer: ObservedIssuer, settings: OperatorSettings, *,
             ISSUER_UNSUITABLE,
             f"{what} is self-signed: it signs with the key of whoever asks, which the server never has; use an issuer"
             " with a CA",
+            is_definite=True,
         )
     acme = issuer.spec.get("acme")
     server = acme.get("server") if isinstance(acme, Mapping) else None
@@ -67,6 +72,7 @@ def judge(ref: IssuerRef, issuer: ObservedIssuer, settings: OperatorSettings, *,
             ISSUER_LOOPS,
             f"{what} is an ACME issuer of this server ({foreign(server)}), so each order would make another one; use"
             " an issuer of another CA",
+            is_definite=True,
         )
     return _readiness(issuer, what)
 

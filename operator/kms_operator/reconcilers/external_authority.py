@@ -4,7 +4,7 @@ The operator signs nothing here and asks for no certificate. It tells the server
 the CA's first trust anchor, or the chain that the issuer tells; and it hands over what the server logs in with.
 
 Ready becomes False only when two looks in a row have failed: orders wait anyway, and an issuer that blinks must not
-stop new ones. It becomes True at once.
+stop new ones. It becomes True at once, and also False if what is wrong does not pass by itself.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _state(authority: CertificateAuthority, anchors: TrustAnchors | None, found:
     flaws = warnings(anchors.flaws if anchors is not None else (), reason=FLAWED_TRUST_ANCHOR)
     if latest.status == "False":
         before = _standing(authority)
-        if before is not None and found.failures < LOOKS:
+        if before is not None and found.failures < LOOKS and not latest.is_definite:
             stated = ConditionUpdate(before.status, before.reason, before.message)
         else:
             stated = not_ready(latest.reason, latest.message)

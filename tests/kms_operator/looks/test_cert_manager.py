@@ -79,7 +79,7 @@ def test_a_generation_counts_only_where_it_is_told(generation: Any) -> None:
 )
 def test_an_acme_issuer_of_this_server_is_refused(external_url: str, server: str) -> None:
     found = said({"acme": {"server": server}}, settings=replace(SETTINGS, external_url=external_url))
-    assert (found.status, found.reason) == ("False", "IssuerLoops")
+    assert (found.status, found.reason, found.is_definite) == ("False", "IssuerLoops", True)
     assert server in found.message
 
 
@@ -103,7 +103,7 @@ def test_an_acme_issuer_of_another_ca_is_not(server: Any) -> None:
 
 def test_a_self_signed_issuer_is_unsuitable_in_the_group_of_cert_manager_alone() -> None:
     found = said({"selfSigned": {}})
-    assert (found.status, found.reason) == ("False", "IssuerUnsuitable")
+    assert (found.status, found.reason, found.is_definite) == ("False", "IssuerUnsuitable", True)
     assert said({"selfSigned": {}}, ref=IssuerRef(name="corporate", group="example.com")).status == "True"
 
 
