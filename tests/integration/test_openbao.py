@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from e2e.load.client import Client
 from e2e.stories.snippets import EXTERNAL_CAS, Snippet, section
@@ -120,3 +122,27 @@ def test_the_ca_is_ready_and_publishes_its_root(installation: Installation, corp
     conditions = {each["type"]: (each["status"], each["reason"]) for each in status["conditions"]}
     assert conditions["Ready"] == ("True", "Observed")
     assert conditions["IssuerObserved"] == ("True", "Observed")
+
+
+@pytest.mark.requirement("X5", "X15", "X20", "X44", "X48")
+async def test_a_client_gets_a_certificate_and_revokes_it(
+    installation: Installation, openbao: OpenBao, corporate: Corporate, client: Client
+) -> None:
+    got = await client.obtain([f"a.{ZONE}"], installation.answerer.add)
+    root = x509.load_pem_x509_certificate((corporate.folder / "root.pem").read_bytes())
+    got.leaf.verify_directly_issued_by(root)
+    (order,) = installation.objects("acmeorders", RELEASE)
+    assert order["status"]["authority"] == {"name": NAME, "type": "Vault"}
+    der = base64.urlsafe_b64encode(got.leaf.public_bytes(Encoding.DER)).rstrip(b"=").decode()
+    url = (await client.exchange.directory())["revokeCert"]
+    answer = await client.exchange.signed(url, {"certificate": der}, key=client.key, kid=client.account_url)
+    assert (answer.status, answer.body) == (200, b"")
+    listed = x509.load_pem_x509_crl(openbao.read("pki/cert/crl")["certificate"].encode())
+    assert listed.get_revoked_certificate_by_serial_number(got.leaf.serial_number) is not None
+    uid = installation.object("certificateauthority", RELEASE, NAME)["metadata"]["uid"]
+    jwt = base64.b64decode(installation.object("secret", RELEASE, f"ca-{uid}")["data"]["jwt"]).decode()
+    seen = installation.cluster.kubectl("get", "kca,acmeorders,events", f"--namespace={RELEASE}", "--output=yaml")
+    logs = [each.log.read_text() for each in installation.programs.all]
+    assert NAME in "".join(logs)
+    for secret in (jwt, jwt.rpartition(".")[2]):
+        assert not any(secret in text for text in (*logs, seen, corporate.printed))

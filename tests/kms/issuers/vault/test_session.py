@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from kms.issuers.vault import (
     VaultError,
     VaultSession,
     credentials_in,
+    log_in,
+    log_out,
 )
 from kms.issuers.vault.client import CALL_SECONDS
 from kms.resources.authorities import AppRoleAuth, KubernetesAuth, VaultAuth, VaultServer
@@ -334,3 +337,25 @@ def test_credentials_show_nothing_and_lose_line_breaks() -> None:
     found = credentials_in({"token": b"s3cr3t\n"}, TOKEN_AUTH)
     assert found == Credentials(token="s3cr3t")
     assert "s3cr3t" not in repr(found)
+
+
+@pytest.mark.requirement("X48")
+async def test_no_log_line_has_a_token_or_a_secret_id(openbao: OpenBao, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    login = openbao.app_role(openbao.policy({"sys/mounts": ("read",)}))
+    credentials = Credentials(secret_id=login.secret_id)
+    auth = app_role(login)
+    client = VaultClient(openbao.server(auth))
+    found = await log_in(client, auth, credentials)
+    with pytest.raises(PermissionDenied) as denied:
+        await client.call("POST", "pki/sign/web", {"csr": "x"}, token=found.token)
+    await log_out(client, found)
+    await client.close()
+    async with session(openbao.server(auth), credentials) as calls:
+        await calls.call("GET", "sys/mounts")
+        openbao.write(f"sys/leases/revoke-prefix/auth/{login.mount}/login")
+        with pytest.raises(PermissionDenied):
+            await calls.call("GET", "sys/auth")
+    said = f"{caplog.text}{found!r}{credentials!r}{denied.value!r}{denied.value.words}"
+    assert found.token not in said
+    assert login.secret_id not in said
