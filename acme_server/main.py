@@ -14,6 +14,7 @@ import aiohttp
 import uvloop
 
 from acme_server.api.problems import malformed_http
+from acme_server.audit.log import decisions
 from acme_server.metrics import Metrics
 from acme_server.server import Server
 from acme_server.settings import ServerSettings
@@ -173,6 +174,8 @@ def run(settings: ServerSettings, *, gc_thresholds: tuple[int, int, int] = (10_0
     gc.freeze()
     gc.set_threshold(*gc_thresholds)
     allow_open_files(2 * settings.connections.maximum + _INTERNAL.maximum + _OTHER_FILES)
+    if settings.audit_log:
+        decisions.setLevel(logging.WARNING)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(_until_signal(settings))

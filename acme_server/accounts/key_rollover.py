@@ -8,12 +8,12 @@ more.
 
 from __future__ import annotations
 
-import logging
 from datetime import timedelta
 
 from acme_server.accounts import key_claims, slots
 from acme_server.accounts import transitions as rules
 from acme_server.accounts.key_claims import TRIES, KeyClaims
+from acme_server.audit.log import decisions
 from acme_server.jose.jwk import AccountKey
 from acme_server.model import Caller
 from acme_server.problems import ProblemType, Refused, Unavailable
@@ -25,8 +25,6 @@ from acme_server.state.weight import weigh_account
 from kms.clock import Clock
 from kms.pki.keys import fingerprint
 from kms.resources.accounts import ACMEAccount
-
-logger = logging.getLogger(__name__)
 
 CONFIRMATION = timedelta(seconds=30)
 """How long a claim may wait for its confirmation: half of slots.STALE, so that clocks may differ by as much."""
@@ -97,7 +95,9 @@ class KeyRollovers:
             if claim is not None:
                 await self._claims.discard(claim.metadata)
             raise
-        logger.info("account key changed", extra={"account": changed.metadata.name, "profile": "/".join(profile.key)})
+        decisions.info(
+            "account key changed", extra={"account": changed.metadata.name, "profile": "/".join(profile.key)}
+        )
         return changed
 
     async def _claim(self, caller: Caller, alias: ACMEAccount) -> ACMEAccount | None:

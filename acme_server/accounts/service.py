@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from acme_server.accounts import transitions as rules
 from acme_server.accounts.eab_credentials import Binding, EABCredentials
 from acme_server.accounts.key_claims import TRIES, KeyClaims
 from acme_server.accounts.key_rollover import KeyRollovers, require_uncompromised
+from acme_server.audit.log import decisions
 from acme_server.jose.jwk import AccountKey
 from acme_server.model import Caller, KeyHolder, Profile
 from acme_server.payloads import AccountUpdate, NewAccount
@@ -31,7 +31,6 @@ from kms.resources.credentials import EABCredential
 from kms.resources.meta import LocalRef, ObjectMeta, key_of
 from kms.resources.secret_names import CREDENTIAL_UID
 
-logger = logging.getLogger(__name__)
 _NAME = re.compile(r"[a-z2-7]{52}")
 _PAGE = 500
 """Accounts of a page of metadata: about 800 kB."""
@@ -158,7 +157,7 @@ class Accounts:
                 opened = await self._store.change(claimed, partial(rules.opened, status=status))
             except Vanished:
                 continue  # another server removed it as stale
-            logger.info(
+            decisions.info(
                 "account opened",
                 extra={
                     "account": opened.metadata.name,
@@ -238,7 +237,7 @@ class Accounts:
         account = caller.account
         if update.status == "deactivated":
             changed = await self._store.change(account, partial(rules.deactivated, now=self._clock()))
-            logger.info("account deactivated", extra={"account": account.metadata.name})
+            decisions.info("account deactivated", extra={"account": account.metadata.name})
             self._on_deactivated(changed)
             await self._recorder.record_account(changed)
             return changed
@@ -257,7 +256,7 @@ class Accounts:
             return account
         await self.admit(caller)
         changed = await self._store.change(account, partial(rules.agreed, terms=profile.acme.terms_of_service))
-        logger.info("terms of service accepted", extra={"account": account.metadata.name})
+        decisions.info("terms of service accepted", extra={"account": account.metadata.name})
         return changed
 
     async def change_key(self, caller: Caller, key: AccountKey, *, old: str) -> ACMEAccount:

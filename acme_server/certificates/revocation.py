@@ -6,7 +6,6 @@ and the holder of its key. Senders who may not revoke it learn nothing about it,
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping
 
 from cryptography import x509
@@ -14,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from acme_server.accounts.eab_credentials import EABCredentials
 from acme_server.accounts.service import Accounts
+from acme_server.audit.log import decisions
 from acme_server.certificates.chains import leaf_of
 from acme_server.certificates.propagation import Propagation
 from acme_server.certificates.revocation_reasons import subscriber_reason
@@ -35,8 +35,6 @@ from kms.pki.parsing import PARSER_ERRORS
 from kms.resources.accounts import ACMEAccount
 from kms.resources.meta import key_of
 from kms.resources.orders import ACMEOrder, Identifier
-
-logger = logging.getLogger(__name__)
 
 _SAME_SERIAL = 50
 """Orders with one serial number: it is unique for each CA, and a namespace has fewer CAs."""
@@ -97,7 +95,7 @@ class Revocations:
         by_key = isinstance(caller, KeyHolder)
         order = await self._revoked(order, words, by_key=by_key)
         await self._recorder.record_order(order)
-        logger.info(
+        decisions.info(
             "certificate revoked",
             extra={
                 "order": order.metadata.name,

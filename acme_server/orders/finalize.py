@@ -16,6 +16,7 @@ from datetime import datetime
 from functools import partial
 from weakref import WeakValueDictionary
 
+from acme_server.audit.log import decisions
 from acme_server.metrics import Metrics
 from acme_server.model import Caller, Profile
 from acme_server.orders import transitions
@@ -166,7 +167,7 @@ class OrderFinalization:
         self._metrics.count_order("valid", order.profile_key)
         if is_true(finished.status.conditions, DURATION_SHORTENED):
             self._metrics.count_shortened()
-        logger.info(
+        decisions.info(
             "certificate issued",
             extra={
                 "order": finished.metadata.name,

@@ -7,7 +7,6 @@ that the account has proven before need no new proof. A new order costs one writ
 from __future__ import annotations
 
 import base64
-import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -16,6 +15,7 @@ from msgspec.structs import replace
 
 from acme_server.accounts import terms
 from acme_server.accounts.eab_credentials import EABCredentials
+from acme_server.audit.log import decisions
 from acme_server.metrics import Metrics
 from acme_server.model import Caller, OrderProfile, Profile
 from acme_server.orders import admission, authorization_reuse, identifiers, lifetimes, policy, transitions
@@ -38,8 +38,6 @@ from kms.resources.accounts import ACMEAccount
 from kms.resources.columns import list_text
 from kms.resources.meta import LocalRef, ObjectMeta, key_of
 from kms.resources.orders import ACCOUNT, ACMEOrder, Authorized, ChallengeType, OrderSpec
-
-logger = logging.getLogger(__name__)
 
 _NAME_BYTES = 20
 _TOKEN_KEY_BYTES = 32
@@ -307,4 +305,4 @@ class NewOrders:
 
 def _log(event: str, caller: Caller, **more: object) -> None:
     who = {"account": caller.account.metadata.name, "profile": "/".join(caller.profile.key)}
-    logger.info(event, extra=who | more)
+    decisions.info(event, extra=who | more)

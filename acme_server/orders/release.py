@@ -11,6 +11,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from acme_server.audit.log import decisions
 from acme_server.metrics import Metrics
 from acme_server.model import Profile
 from acme_server.orders import transitions
@@ -131,7 +132,7 @@ class Release:
             self._metrics.count_issuer_attempt(attempt.type, "shortened")
         self._metrics.count_order("valid", order.profile_key)
         self._metrics.observe_issuance("signed", seconds_since_accepted(order, now), issuer=attempt.type)
-        logger.info(
+        decisions.info(
             "certificate issued",
             extra={
                 "order": finished.metadata.name,

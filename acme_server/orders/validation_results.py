@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from datetime import timedelta
 
 from acme_server.accounts.eab_credentials import EABCredentials
 from acme_server.accounts.transitions import require_valid
+from acme_server.audit.log import decisions
 from acme_server.metrics import Metrics
 from acme_server.model import ChallengeId, Failed, Outcome, Valid
 from acme_server.orders import transitions
@@ -17,8 +17,6 @@ from acme_server.state.store import Store
 from kms.clock import Clock
 from kms.resources.accounts import ACMEAccount
 from kms.resources.orders import ACMEOrder, StoredProblem
-
-logger = logging.getLogger(__name__)
 
 
 class ValidationResults:
@@ -91,7 +89,7 @@ class ValidationResults:
     def _log(self, order: ACMEOrder, outcomes: Mapping[ChallengeId, Outcome]) -> None:
         for id_, outcome in outcomes.items():
             problem = outcome.problem if isinstance(outcome, Failed) else None
-            logger.info(
+            decisions.info(
                 "challenge invalid" if problem else "challenge valid",
                 extra={
                     "order": order.metadata.name,

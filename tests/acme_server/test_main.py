@@ -1,5 +1,6 @@
 import asyncio
 import json
+import logging
 import signal
 import socket
 import ssl
@@ -18,6 +19,7 @@ import msgspec
 import pytest
 import trustme
 
+from acme_server.audit.log import decisions
 from acme_server.main import ShutdownTimes, run, serve
 from acme_server.settings import ServerSettings, ValidationSettings
 from e2e.cluster.ports import free_port
@@ -339,6 +341,18 @@ def test_without_an_api_server_to_talk_to_it_says_so_and_exits_with_1(
         path.write_text("{")
     assert run(ServerSettings(external_url="https://x", namespace="x", kubeconfig=str(path))) == 1
     assert "cannot serve" in caplog.text
+
+
+@pytest.mark.parametrize(("audit_log", "level"), [("-", logging.WARNING), ("", logging.NOTSET)])
+def test_what_the_audit_stream_has_is_not_in_the_log_too(tmp_path: Path, audit_log: str, level: int) -> None:
+    settings = ServerSettings(
+        external_url="https://x", namespace="x", kubeconfig=str(tmp_path / "missing"), audit_log=audit_log
+    )
+    try:
+        assert run(settings) == 1
+        assert decisions.level == level
+    finally:
+        decisions.setLevel(logging.NOTSET)
 
 
 def test_a_port_that_is_taken_ends_it_with_1(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
