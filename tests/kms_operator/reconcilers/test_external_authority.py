@@ -155,15 +155,9 @@ def test_what_tenants_write_without_being_allowed_is_not_kept() -> None:
 )
 def test_ready_follows_what_was_observed(found: Observation, ready: Any, issuer: Any) -> None:
     plan = reconciled(corporate(), looked(found, failures=int(found.status == "False")))
-<<<<<<< HEAD
-    for type_, (state, reason) in {"Ready": ready, "IssuerObserved": issuer}.items():
-        one = stated(plan, type_)
-        assert (one.status, one.reason, one.message) == (state, reason, found.message)
-=======
     for type_, outcome in {"Ready": ready, "IssuerObserved": issuer}.items():
         one = stated(plan, type_)
         assert ((one.status, one.reason), one.message) == (outcome, found.message)
->>>>>>> 2fc8600 (operator: look at issuers of cert-manager behind signers)
     status: Any = plan.status
     assert (status.type, status.observed_generation) == ("CertManager", 1)
     assert event_reasons(plan) == [ready[1], issuer[1]]
@@ -313,12 +307,8 @@ def test_without_chain_and_anchors_the_condition_asks_for_anchors() -> None:
 
 def with_credentials(**credentials: bytes) -> tuple[CertificateAuthority, Secret]:
     one = corporate(vault=VAULT)
-<<<<<<< HEAD
-    plan = reconciled(one, looked(told("", **(credentials or {"token": b"t"}))))
-=======
     found = Observation("True", "Observed", "signs by role web of pki", credentials=credentials or {"token": b"t"})
     plan = reconciled(one, looked(found))
->>>>>>> 2fc8600 (operator: look at issuers of cert-manager behind signers)
     (written,) = objects(plan.apply)
     return after(one, plan), stored(written)
 
