@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -21,7 +21,7 @@ from kms.resources.deletions import Deletions
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, NAMESPACES, POLICIES, PROFILES, SECRETS, Kind
 from kms.resources.meta import Key, Resource, Unreadable, key_of
 from kms.resources.orders import AuthorityType
-from kms_operator.answers import answer
+from kms_operator.answers import AnsweredPlans, Busy
 from kms_operator.apply import Applied, PlanApplier, WritesRefused, denial_of
 from kms_operator.cache import Cache
 from kms_operator.indexes import Unavailability
@@ -32,7 +32,6 @@ from kms_operator.objects import is_managed
 from kms_operator.observation import MINUTE, Look
 from kms_operator.observer import Observer
 from kms_operator.plan import Plan
-from kms_operator.questions import Answer, Question, Unanswered
 from kms_operator.queue import WorkQueue
 from kms_operator.reconcilers import (
     certificate_authority,
@@ -94,8 +93,9 @@ class Controller:
     `max_requeue_seconds`: a resource is reconciled after that time even if it is due later, because clocks may be
     adjusted meanwhile. `requeue_margin_seconds` is added to the moment at which it is due, so that every clock has
     passed it. A condition says that something is unavailable after `patience` failures in a row. A resource for which
-    objects are written more than `maximum_writing` times in a row, as another program changes them, is delayed. A plan
-    may ask key stores `maximum_questions`. Whoever hands in `key_stores` closes them.
+    objects are written more than `maximum_writing` times in a row, as another program changes them, is delayed. A
+    resource whose namespace waits for a key store is reconciled `busy_seconds` later. Whoever hands in `key_stores`
+    closes them.
     `looks` are how to look at the issuers of external CAs, by type of the CA; it does so `look_every`.
     """
 
@@ -113,7 +113,7 @@ class Controller:
         requeue_margin_seconds: float = 1.0,
         patience: int = 2,
         maximum_writing: int = 5,
-        maximum_questions: int = 8,
+        busy_seconds: float = 1.0,
         key_stores: KeyStores | None = None,
         queue: WorkQueue[ReconcileRequest] | None = None,
         looks: Mapping[AuthorityType, Look] = MappingProxyType({}),
@@ -135,9 +135,11 @@ class Controller:
         self._deletions = Deletions()
         self._patience = patience
         self._maximum_writing = maximum_writing
-        self._maximum_questions = maximum_questions
-        self._credentials = VaultCredentials(settings, cluster, clock=clock)
-        self._key_stores = key_stores or KeyStores.build(pkcs11_modules=settings.pkcs11_modules)
+        self._busy_seconds = busy_seconds
+        self._plans = AnsweredPlans(
+            key_stores or KeyStores.build(pkcs11_modules=settings.pkcs11_modules),
+            VaultCredentials(settings, cluster, clock=clock).get,
+        )
         self._writing: dict[ReconcileRequest, int] = {}
         self._reported: dict[ReconcileRequest, tuple[str, str]] = {}
         self._observer = Observer(looks, clock=clock, on_observed=self._handle_observation, every=look_every)
@@ -229,6 +231,9 @@ class Controller:
             logger.debug("reconciling again after a conflict", extra={"request": str(request), "error": str(error)})
             # What has changed meanwhile was read, and is an event that makes the second attempt succeed.
             self.queue.retry(request, held=self.queue.failures(request) >= self._patience)
+        except Busy:
+            result = "busy"
+            self.queue.add(request, delay=self._busy_seconds)
         except Unavailable as error:
             result = "retried"
             delay = self.queue.retry(request, after=error.retry_after)
@@ -297,7 +302,14 @@ class Controller:
         denials = {key: denial_of(error) for key, error in failures.items()}
         observations = self._observer.observations
         snapshot = Snapshot(self._settings, self.cache, live, self._deletions, denials, observations)
-        plan = await self._plan(reconciler, subject, snapshot)
+        plan = await self._plans.plan(
+            reconciler.plan,
+            subject,
+            snapshot,
+            now=self._clock(),
+            entropy=self._entropy,
+            group=namespace_of(request),
+        )
         if plan.check_optional_kinds:
             self.optional_kinds_wanted.set()
         if plan.look and isinstance(resource, CertificateAuthority):
@@ -315,23 +327,6 @@ class Controller:
         for failure in failures.values():
             raise failure
         return applied
-
-    async def _plan(self, reconciler: Reconciler, subject: Any, snapshot: Snapshot) -> Plan:
-        """Plan, and ask key stores what the plan depends on: each time it is planned with one answer more."""
-        now, answers = self._clock(), dict[Question, Answer]()
-
-        def entropy(octets: int) -> bytes:
-            return snapshot.choices.once(lambda: self._entropy(octets))
-
-        for _ in range(self._maximum_questions + 1):
-            snapshot.choices.restart()
-            try:
-                return reconciler.plan(subject, replace(snapshot, answers=answers), now=now, entropy=entropy)
-            except Unanswered as unanswered:
-                answers[unanswered.question] = await answer(
-                    unanswered.question, self._key_stores, self._credentials.get
-                )
-        raise RuntimeError(f"a plan asks key stores more than {self._maximum_questions} questions")
 
     def _is_ending(self, resource: Resource) -> bool:
         """Whether the resource is being deleted, or its namespace is: the API server creates nothing there any more."""

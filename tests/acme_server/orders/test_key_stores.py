@@ -106,3 +106,11 @@ async def test_another_signature_over_the_same_list_has_the_same_number(world: W
     world.clock.ahead += timedelta(seconds=6)
     after = x509.load_der_x509_crl((await world.services.crls.current(NAMESPACE, "ca")).der)
     assert (after.signature == before.signature, after.tbs_certlist_bytes == before.tbs_certlist_bytes) == (False, True)
+
+
+async def test_a_deleted_ca_goes_on_with_its_list(world: World, memory: Memory) -> None:
+    before = await world.services.crls.current(NAMESPACE, "ca")
+    world.authorities.remove(NAMESPACE, "ca")
+    world.clock.ahead += HOUR
+    after = await world.services.crls.current(NAMESPACE, "ca")
+    assert (after.der != before.der, memory.signed) == (True, 2)

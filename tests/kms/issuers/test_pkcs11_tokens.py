@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 
@@ -158,3 +160,12 @@ async def test_more_calls_than_can_wait_fail_at_once(token: Token) -> None:
 async def test_without_its_credential_a_key_is_not_looked_for(tokens: PKCS11Tokens, token: Token) -> None:
     with pytest.raises(KeyStoreRefused, match="pin"):
         await tokens.find(KeyLocation.of(token.store("any"), {}))
+
+
+def test_neither_program_loads_what_only_pkcs11_needs() -> None:
+    """The image lacks python-pkcs11."""
+    program = (
+        "import sys, acme_server.main, kms_operator.main;"
+        " assert not {'pkcs11', 'asn1crypto'} & set(sys.modules), 'loaded'"
+    )
+    subprocess.run((sys.executable, "-c", program), check=True, timeout=120)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -18,9 +19,9 @@ from kms.resources.authorities import CertificateAuthority, SecretKeyRef, VaultS
 from kms.resources.core import Secret
 from kms.resources.meta import condition
 from kms.resources.secret_names import COMPONENT, KEY_STORE, PIN, SIGNING_KEY, TLS_PRIVATE_KEY, VAULT_TOKEN
-from kms_operator.answers import Credentials, answer
+from kms_operator.answers import AnsweredPlans, Busy, Credentials
 from kms_operator.plan import RESYNC, Plan
-from kms_operator.questions import Choices, Unanswered
+from kms_operator.questions import Choices, FindKey
 from kms_operator.reconcilers import certificate_authority
 from tests.support import pki
 from tests.support.key_stores import Memory
@@ -36,6 +37,7 @@ from tests.support.operated import (
     stated,
     stored,
 )
+from tests.support.softhsm import Token
 
 MODULE = "/opt/hsm/lib.so"
 ALLOWED = replace(SETTINGS, external_authorities_from=("pki",), pkcs11_modules=(MODULE,))
@@ -61,21 +63,14 @@ async def reconciled(
     get_credentials: Credentials = vault_credentials,
 ) -> Plan:
     """Plan as the controller does: once more with each answer."""
-    snapshot = replace(snapshot_of(one, *credentials, *others, settings=settings), choices=Choices())
-    answers: dict[Any, Any] = {}
-    draw = entropy(str(now))
-    while True:
-        snapshot.choices.restart()
-        try:
-            return certificate_authority.plan(
-                one,
-                replace(snapshot, answers=answers),
-                now=now,
-                entropy=lambda octets: snapshot.choices.once(lambda: draw(octets)),
-            )
-        except Unanswered as unanswered:
-            assert len(answers) < 8
-            answers[unanswered.question] = await answer(unanswered.question, memory.stores, get_credentials)
+    return await AnsweredPlans(memory.stores, get_credentials).plan(
+        certificate_authority.plan,
+        one,
+        snapshot_of(one, *credentials, *others, settings=settings),
+        now=now,
+        entropy=entropy(str(now)),
+        group="pki",
+    )
 
 
 def ca(name: str = "ca", store: Any = PKCS11, *, status: Any = None, **internal: Any) -> CertificateAuthority:
@@ -382,3 +377,43 @@ async def test_a_token_that_the_operator_may_not_request_is_the_reason() -> None
     memory = Memory()
     plan = await reconciled(memory, ca(store=TRANSIT), get_credentials=forbidden)
     assert (stated(plan).reason, memory.credentials, memory.made) == ("TokenForbidden", {}, 0)
+
+
+async def test_a_plan_that_never_has_enough_answers_ends() -> None:
+    asked: list[int] = []
+
+    def endless(_: Any, snapshot: Any, **__: Any) -> Plan:
+        asked.append(len(snapshot.answers))
+        snapshot.ask(FindKey(Token(label=str(len(snapshot.answers))).location("ca")))
+        for number in range(len(snapshot.answers)):
+            snapshot.ask(FindKey(Token(label=str(number)).location("ca")))
+        return Plan()
+
+    plans = AnsweredPlans(Memory().stores, vault_credentials, maximum_questions=3)
+    with pytest.raises(RuntimeError, match="more than 3"):
+        await plans.plan(endless, None, snapshot_of(ca()), now=NOW, entropy=entropy(), group="pki")
+    assert asked == [0, 1, 2, 3]
+
+
+async def test_a_namespace_whose_store_is_slow_takes_one_worker_only() -> None:
+    gate, memory = asyncio.Event(), Memory()
+    find = memory.find
+
+    async def slow(location: Any) -> Any:
+        await gate.wait()
+        return await find(location)
+
+    memory.find = slow  # type: ignore[method-assign]
+    plans = AnsweredPlans(memory.stores, vault_credentials)
+
+    async def planned(group: str) -> Plan:
+        snapshot = snapshot_of(ca(), *CREDENTIALS, settings=ALLOWED)
+        return await plans.plan(certificate_authority.plan, ca(), snapshot, now=NOW, entropy=entropy(), group=group)
+
+    first, other = asyncio.create_task(planned("pki")), asyncio.create_task(planned("shop"))
+    await asyncio.sleep(0)
+    with pytest.raises(Busy):
+        await planned("pki")
+    gate.set()
+    assert [stated(each).reason for each in await asyncio.gather(first, other)] == ["Issued", "Issued"]
+    assert stated(await planned("pki")).reason == "Issued"
