@@ -13,6 +13,7 @@ from e2e.load.client import Client
 from e2e.load.keys import certificate_id
 from e2e.load.solvers import CHALLENGES, ByDNS, ByHTTP, ByTLS, Solver
 from e2e.support import tlsalpn01
+from tests.support.eventually import until
 from tests.support.installation import SERVER, Installation
 
 
@@ -93,13 +94,18 @@ async def test_where_ownership_is_not_validated_a_certificate_costs_two_writes_a
     assert [each["authorization"] for each in stored["spec"]["authorized"]] == [0, 1]
 
 
-async def test_a_request_of_a_known_account_that_is_refused_writes_nothing(client: Client, audit: AuditLog) -> None:
+@pytest.mark.requirement("P14")
+async def test_requests_of_a_known_account_that_are_refused_write_one_event_and_nothing_else(
+    client: Client, audit: AuditLog
+) -> None:
     url = (await client.exchange.directory())["newOrder"]
     audit.mark()
-    order = {"identifiers": [{"type": "dns", "value": "not.allowed.example.com"}]}
-    answer = await client.exchange.signed(url, order, key=client.key, kid=client.account_url)
-    assert (answer.status, answer.problem_type) == (403, "rejectedIdentifier")
-    assert asked(audit) == {}
+    for number in range(20):
+        order = {"identifiers": [{"type": "dns", "value": f"{number}.not.allowed.example.com"}]}
+        answer = await client.exchange.signed(url, order, key=client.key, kid=client.account_url)
+        assert (answer.status, answer.problem_type) == (403, "rejectedIdentifier")
+    await until(lambda: bool(asked(audit)))  # it is written in the background
+    assert asked(audit) == {"create events": 1}
 
 
 @pytest.fixture
