@@ -39,8 +39,8 @@ _AT_ONCE = 16
 
 class _ResourceAttributes(Struct, frozen=True, kw_only=True):
     verb: str
-    group: str
     resource: str
+    group: str = ""
     subresource: str = ""
     namespace: str = ""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
-import msgspec
 from msgspec.structs import replace
 
 from acme_server.model import ChallengeId, Failed, Valid
@@ -18,6 +18,7 @@ from kms.resources.kinds import ACCOUNTS, AUTHORITIES, CREDENTIALS, LEASES, ORDE
 from kms.resources.meta import Condition, LocalRef, ObjectMeta
 from kms.resources.orders import ACCOUNT, ACMEOrder, Identifier, OrderSpec, StoredProblem, with_authorizations
 from kms.resources.profiles import ProfileStatus
+from kms_acme.doctor.examination import wanted_definitions
 from kms_acme.doctor.snapshot import DEFINITIONS, Definition
 from kms_acme.install import manifests
 from kms_acme.manifests import read_manifests
@@ -57,9 +58,8 @@ def fill(api: FakeApiServer) -> None:
     for credential in samples.credentials.values():
         status = replace(credential.status, key_id=KID, secret_name="web-eab", accounts=1, conditions=READY)
         api.put(CREDENTIALS, replace(credential, status=status))
-    for definition in manifests():
-        if definition["kind"] == "CustomResourceDefinition":
-            api.put(DEFINITIONS, msgspec.convert(definition, Definition))
+    for definition in _definitions():
+        api.put(DEFINITIONS, definition)
     renewed = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     for name in ("kms-acme-operator", "kms-acme-server"):
         spec = LeaseSpec(holder_identity="kms-acme-0", lease_duration_seconds=15, renew_time=renewed)
@@ -72,6 +72,12 @@ def fill(api: FakeApiServer) -> None:
     api.put(ORDERS, _certified(SHOP, "5f3a910c", "shop.apps.example.com", days=36_500))
     api.put(ORDERS, _certified(OLD, "10d0", "old.apps.example.com", days=-1))
     api.put(ORDERS, _failed())
+
+
+@cache
+def _definitions() -> tuple[Definition, ...]:
+    """The kinds of this checkout. Reading them takes a second."""
+    return wanted_definitions(manifests())
 
 
 def _account() -> ACMEAccount:
