@@ -35,6 +35,19 @@ def printed(story: Story, client: str, name: str, authority_file: Path, *more: s
     return done.stdout
 
 
+def kms_acme(story: Story, *line: str) -> Said:
+    """Run a command as the administrator."""
+    done = subprocess.run(
+        (sys.executable, "-m", "kms_acme", *line),
+        env={**story.installation.cluster.env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return Said(done.returncode, done.stdout)
+
+
 def run(script: str, story: Story, folder: Path) -> Said:
     """Run a script in a folder, with the user's kubeconfig."""
     done = subprocess.run(
@@ -62,6 +75,30 @@ def test_certbot_obtains_a_certificate_and_reads_the_key_from_its_secret(
     here = f'certbot() {{ command {certbot.program} "$@" {" ".join(certbot.listening)} {folders}; }}\n'
     succeeded(run(here + script, story, tmp_path))
     assert names_in(certbot.file(name)) == {name}
+
+
+@pytest.mark.requirement("P1", "P3", "P5")
+def test_an_administrator_sees_why_it_was_issued_what_there_is_and_that_all_is_well(
+    certbot: Certbot, story: Story, credential: Credential
+) -> None:
+    name, profile = story.name("seen"), f"{story.namespace}/{PROFILE}"
+    succeeded(certbot.certonly(name, credential=credential))
+    told = kms_acme(story, "explain", "certificate", str(certbot.file(name)))
+    assert told.code == 0, told.output
+    for said in (f"EABCredential {profile}", f"{name} was proven by http-01", "was issued, valid from"):
+        assert said in told.output
+    (order,) = story.orders(name)
+    account = kms_acme(story, "explain", "account", order["spec"]["accountRef"]["name"])
+    assert (account.code, "The account may order certificates." in account.output) == (0, True), account.output
+    tried = kms_acme(story, "explain", "name", name, "-p", profile)
+    assert (tried.code, order["status"]["serialNumber"] in tried.output) == (0, True), tried.output
+    refused = kms_acme(story, "explain", "name", "www.example.org", "-p", profile)
+    assert (refused.code, "spec.dnsNames.allowed" in refused.output) == (3, True), refused.output
+    listed = kms_acme(story, "certificates", "--profile", profile, "--credential", profile, "--name", name, "-o", "csv")
+    assert (listed.code, order["status"]["serialNumber"] in listed.output) == (0, True), listed.output
+    well = kms_acme(story, "doctor", "--offline")
+    assert "CustomResourceDefinition" not in well.output, well.output
+    assert "ServiceAccount of" not in well.output, well.output
 
 
 @pytest.mark.requirement("P4")

@@ -44,6 +44,12 @@ def _completion() -> click.Command:
     return completion
 
 
+def _doctor() -> click.Command:
+    from kms_acme.cli.doctor import doctor  # noqa: PLC0415 - as above
+
+    return doctor
+
+
 def _enroll() -> click.Command:
     from kms_acme.cli.enroll import enroll  # noqa: PLC0415 - as above
 
@@ -75,6 +81,7 @@ def _revoke() -> click.Command:
         "ca": _ca,
         "certificates": _certificates,
         "completion": _completion,
+        "doctor": _doctor,
         "enroll": _enroll,
         "explain": _explain,
         "policy": _policy,

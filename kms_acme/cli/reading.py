@@ -36,16 +36,21 @@ def reading_options(command: Command) -> Command:
                 shell_complete=complete_namespaces,
                 help="Namespace of objects whose name comes without one. Default: all namespaces.",
             ),
-            click.option(
-                "--no-color",
-                is_flag=True,
-                expose_value=False,
-                callback=_without_color,
-                is_eager=True,
-                help="Print no colours. They are only printed on a terminal, and not if NO_COLOR is set.",
-            ),
+            color_option,
         ),
     )
+
+
+def color_option(command: Command) -> Command:
+    """The option that turns colours off."""
+    return click.option(
+        "--no-color",
+        is_flag=True,
+        expose_value=False,
+        callback=_without_color,
+        is_eager=True,
+        help="Print no colours. They are only printed on a terminal, and not if NO_COLOR is set.",
+    )(command)
 
 
 def output_option(*formats: str) -> Callable[[Command], Command]:

@@ -11,7 +11,10 @@ import pytest
 from e2e.cluster.cluster import Cluster
 from e2e.cluster.errors import CommandFailed
 from e2e.cluster.install import documents
+from kms.cluster.client import Cluster as KubernetesCluster
 from kms.resources.kinds import CREDENTIALS, ORDERS, PROFILES
+from kms_acme.doctor.examination import needed_rights, refused_rights
+from kms_acme.install import manifests
 from tests.support.crds import CONFIGURATION, KINDS
 from tests.support.eventually import eventually
 from tests.support.manifests import manifest
@@ -311,3 +314,18 @@ def test_a_status_that_a_tenant_writes_into_a_manifest_is_ignored(
     for command in ("create", "replace"):
         answer = json.loads(installed.kubectl(command, "--filename=-", "--output=json", *here, stdin=body))
         assert [each["status"] for each in answer["status"]["conditions"]] == ["Unknown"]
+
+
+@pytest.mark.requirement("P5")
+async def test_the_doctor_finds_each_right_that_a_program_lacks(installed: Cluster) -> None:
+    """With the roles of this checkout none is lacking, and an account without roles lacks them all."""
+    cluster = await KubernetesCluster.connect(kubeconfig=str(installed.kubeconfig))
+    try:
+        rights = tuple(needed_rights(manifests(), release=RELEASE))
+        assert await refused_rights(cluster, rights, {"server": SERVER, "operator": OPERATOR}) == ()
+        stranger = f"system:serviceaccount:{RELEASE}:stranger"
+        refused = await refused_rights(cluster, rights, {"server": SERVER, "operator": stranger})
+    finally:
+        await cluster.close()
+    assert {each.program for each in refused} == {"operator"}
+    assert len(refused) > 20

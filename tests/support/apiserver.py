@@ -95,6 +95,8 @@ class FakeApiServer:
         self.bookmark_seconds = 60.0
         self.mutate: Callable[[Seen, JSON], None] | None = None
         """A mutating webhook: changes the body of a write before it is stored."""
+        self.allows: Callable[[JSON], bool] = lambda _: True
+        """The answers to SubjectAccessReviews, by their spec."""
         self.mute = False
         """While True, watches stay open and send nothing."""
         self.port = 0
@@ -283,10 +285,8 @@ class FakeApiServer:
         match seen.verb:
             case "get":
                 return self.store.get(key)
-            case "create" if seen.subresource == "token":
-                return self._token(seen)
             case "create":
-                return self.store.create(seen.plural, seen.namespace, body)
+                return self._create(seen, body)
             case "update":
                 return self.store.replace(key, body, status=status)
             case "patch":
@@ -294,6 +294,13 @@ class FakeApiServer:
             case _:
                 self.store.delete(key, body.get("preconditions", {}))
                 return {"apiVersion": "v1", "kind": "Status", "status": "Success"}
+
+    def _create(self, seen: Seen, body: JSON) -> JSON:
+        if seen.subresource == "token":
+            return self._token(seen)
+        if seen.plural == "subjectaccessreviews":
+            return {**body, "status": {"allowed": self.allows(body["spec"])}}
+        return self.store.create(seen.plural, seen.namespace, body)
 
     def _patch(self, request: web.Request, key: ObjectKey, body: JSON, *, status: bool) -> JSON:
         if request.content_type == "application/apply-patch+yaml":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -12,11 +13,14 @@ from acme_server.orders import transitions
 from kms.issuers import Issued
 from kms.resources.accounts import AccountSpec, AccountStatus, ACMEAccount, CredentialBinding
 from kms.resources.authorities import AuthorityStatus
-from kms.resources.core import Secret
-from kms.resources.kinds import ACCOUNTS, AUTHORITIES, CREDENTIALS, ORDERS, POLICIES, PROFILES, SECRETS
+from kms.resources.core import Lease, LeaseSpec, Secret
+from kms.resources.kinds import ACCOUNTS, AUTHORITIES, CREDENTIALS, LEASES, ORDERS, POLICIES, PROFILES, SECRETS
 from kms.resources.meta import Condition, LocalRef, ObjectMeta
 from kms.resources.orders import ACCOUNT, ACMEOrder, Identifier, OrderSpec, StoredProblem, with_authorizations
 from kms.resources.profiles import ProfileStatus
+from kms_acme.doctor.examination import wanted_definitions
+from kms_acme.doctor.snapshot import DEFINITIONS, Definition
+from kms_acme.install import manifests
 from kms_acme.manifests import read_manifests
 from tests.support.apiserver import FakeApiServer
 
@@ -52,8 +56,14 @@ def fill(api: FakeApiServer) -> None:
     for profile in samples.profiles.values():
         api.put(PROFILES, replace(profile, status=ProfileStatus(conditions=READY, directory_url=DIRECTORY)))
     for credential in samples.credentials.values():
-        status = replace(credential.status, key_id=KID, secret_name="web-eab", conditions=READY)
+        status = replace(credential.status, key_id=KID, secret_name="web-eab", accounts=1, conditions=READY)
         api.put(CREDENTIALS, replace(credential, status=status))
+    for definition in _definitions():
+        api.put(DEFINITIONS, definition)
+    renewed = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    for name in ("kms-acme-operator", "kms-acme-server"):
+        spec = LeaseSpec(holder_identity="kms-acme-0", lease_duration_seconds=15, renew_time=renewed)
+        api.put(LEASES, Lease(metadata=ObjectMeta(namespace="kms-acme", name=name), spec=spec))
     data = {"directory-url": DIRECTORY, "ca.crt": PEM, "kid": KID, "secret": KEY}
     for name, members in (("web-eab", data), ("web-acme", {each: data[each] for each in ("directory-url", "ca.crt")})):
         encoded = {key: value.encode() for key, value in members.items()}
@@ -62,6 +72,12 @@ def fill(api: FakeApiServer) -> None:
     api.put(ORDERS, _certified(SHOP, "5f3a910c", "shop.apps.example.com", days=36_500))
     api.put(ORDERS, _certified(OLD, "10d0", "old.apps.example.com", days=-1))
     api.put(ORDERS, _failed())
+
+
+@cache
+def _definitions() -> tuple[Definition, ...]:
+    """The kinds of this checkout. Reading them takes a second."""
+    return wanted_definitions(manifests())
 
 
 def _account() -> ACMEAccount:
