@@ -63,6 +63,12 @@ class External:
         )
         return cls(issuers=issuers, requests=(certificate_requests,), pace=pace, schedule=schedule)
 
+    async def close(self) -> None:
+        """Close all issuers, and end all watches."""
+        for each in self.requests:
+            await each.close()
+        await self.issuers.close()
+
 
 def _is_admitted(authority: CertificateAuthority) -> bool:
     """Whether the operator has looked at the CA, and external CAs may be in its namespace."""

@@ -15,7 +15,7 @@ from kms.cluster import errors
 from kms.cluster.client import Cluster
 from kms.issuers.protocol import Answer, Denied, Failed, Pending, Refused, Returned, Submission
 from kms.issuers.request_objects import ORDER_UID, RequestObjects, annotations_of, answer_to_error, labels_of
-from kms.resources.authorities import CertificateAuthority
+from kms.resources.authorities import CertificateAuthority, IssuerRef
 from kms.resources.certmanager import (
     CertificateRequest,
     CertificateRequestSpec,
@@ -85,7 +85,7 @@ class CertManagerIssuer:
     async def _create(self, submission: Submission) -> Answer | None:
         """Create the request; None: it exists."""
         try:
-            created = await self._requests.create(self._object(submission))
+            created = await self._requests.create(request_of(submission, self._issuer_ref))
         except errors.AlreadyExists:
             return None  # `look` compares it
         except errors.ClusterError as error:
@@ -121,7 +121,7 @@ class CertManagerIssuer:
         return None
 
     def _is_ours(self, request: CertificateRequest, submission: Submission) -> bool:
-        asked = self._object(submission).spec
+        asked = request_of(submission, self._issuer_ref).spec
         try:
             duration = parse_duration(request.spec.duration or "")
         except ValueError:
@@ -133,32 +133,34 @@ class CertManagerIssuer:
             and request.metadata.labels.get(ORDER_UID) == submission.order_uid
         )
 
-    def _object(self, submission: Submission) -> CertificateRequest:
-        namespace, order = submission.order
-        owner = OwnerReference(
-            api_version=ORDERS.api_version,
-            kind=ORDERS.kind,
-            name=order,
-            uid=submission.order_uid,
-            controller=True,
-            block_owner_deletion=False,
-        )
-        pem = x509.load_der_x509_csr(submission.request).public_bytes(Encoding.PEM)
-        return CertificateRequest(
-            metadata=ObjectMeta(
-                namespace=namespace,
-                name=submission.name,
-                labels=labels_of(submission),
-                annotations=annotations_of(submission),
-                owner_references=(owner,),
-            ),
-            spec=CertificateRequestSpec(
-                request=pem,
-                issuer_ref=self._issuer_ref,
-                duration=format_duration(submission.duration),
-                usages=submission.usages,
-            ),
-        )
+
+def request_of(submission: Submission, issuer_ref: IssuerRef) -> CertificateRequest:
+    """The CertificateRequest that asks this issuer."""
+    namespace, order = submission.order
+    owner = OwnerReference(
+        api_version=ORDERS.api_version,
+        kind=ORDERS.kind,
+        name=order,
+        uid=submission.order_uid,
+        controller=True,
+        block_owner_deletion=False,
+    )
+    pem = x509.load_der_x509_csr(submission.request).public_bytes(Encoding.PEM)
+    return CertificateRequest(
+        metadata=ObjectMeta(
+            namespace=namespace,
+            name=submission.name,
+            labels=labels_of(submission),
+            annotations=annotations_of(submission),
+            owner_references=(owner,),
+        ),
+        spec=CertificateRequestSpec(
+            request=pem,
+            issuer_ref=issuer_ref,
+            duration=format_duration(submission.duration),
+            usages=submission.usages,
+        ),
+    )
 
 
 def answer_of(request: CertificateRequest) -> Answer:

@@ -78,6 +78,12 @@ class RequestObjects(Generic[T]):
             task.add_done_callback(_log_error)
             self._watches[namespace] = informer, task
 
+    async def close(self) -> None:
+        """End all watches."""
+        tasks = [task for _, task in self._watches.values()]
+        self.watch(())
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     @property
     def watched(self) -> tuple[str, ...]:
         """The namespaces that are watched; "" is all of them."""

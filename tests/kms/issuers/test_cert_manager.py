@@ -78,7 +78,7 @@ async def world() -> AsyncIterator[World]:
         changed: list[str] = []
         requests = RequestObjects(cluster, CERTIFICATE_REQUESTS, on_change=changed.append, refused=0.05)
         yield World(api, requests, CertManagerIssuer(authority(), requests, cluster), changed)
-        requests.watch(())
+        await requests.close()
 
 
 def condition(type_: str, status: Any = "True", reason: str = "x", message: str = "the CA's words") -> RequestCondition:
