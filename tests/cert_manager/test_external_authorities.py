@@ -11,7 +11,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from cryptography import x509
@@ -27,6 +27,7 @@ from kms.cluster.errors import NotFound
 from kms.issuers.cert_manager import CertManagerIssuer, request_of
 from kms.issuers.protocol import Answer, Denied, Failed, Pending, Refused, Returned, Submission, request_name
 from kms.issuers.request_objects import RequestObjects
+from kms.issuers.signer import SignerIssuer
 from kms.pki.csr import parse_request
 from kms.pki.keys import private_key_pem
 from kms.pki.names import dns_name
@@ -38,10 +39,12 @@ from kms.resources.authorities import (
     CertManagerAuthority,
     ExternalAuthority,
     IssuerRef,
+    SignerAuthority,
 )
 from kms.resources.certmanager import CertificateRequest, CertificateRequestStatus, RequestCondition
-from kms.resources.kinds import CERTIFICATE_REQUESTS
+from kms.resources.kinds import CERTIFICATE_REQUESTS, SIGNING_REQUESTS
 from kms.resources.meta import ObjectMeta
+from kms.resources.signing_requests import CertificateSigningRequest
 from tests.support import pki
 from tests.support.certmanager_programs import running_cert_manager
 from tests.support.eventually import becomes
@@ -336,3 +339,66 @@ def test_the_webhook_takes_what_may_go_unchanged(plane: ControlPlane) -> None:
     listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
     printed = plane.kubectl("create", "--dry-run=server", "--filename=-", stdin=listed, limit=120)
     assert printed.count("created") == len(items) >= 30
+
+
+@pytest.mark.requirement("X17", "X37", "X41", "SEC29")
+async def test_cert_manager_signs_as_a_signer_of_kubernetes(plane: ControlPlane, admin: Cluster) -> None:
+    requests_rule = {
+        "apiGroups": ["certificates.k8s.io"],
+        "resources": ["certificatesigningrequests"],
+        "verbs": ["create", "get", "list", "watch", "delete"],
+    }
+    reference = {
+        "apiGroups": ["cert-manager.io"],
+        "resources": ["signers"],
+        "resourceNames": ["corporate"],
+        "verbs": ["reference"],
+    }
+    _apply(plane, *_role("signer", [requests_rule], kind="ClusterRole"), *_role("reference", [reference]))
+    client = await Cluster.connect(kubeconfig=str(plane.kubeconfig_for("server", "pki")))
+    requests: RequestObjects[CertificateSigningRequest] = RequestObjects(
+        client, SIGNING_REQUESTS, on_change=lambda _: None
+    )
+    requests.watch({"pki"})
+    signer = SignerAuthority(name="issuers.cert-manager.io/pki.corporate")
+    metadata = ObjectMeta(namespace="pki", name="ca", uid="uid")
+
+    def issuer(approval: Literal["Wait", "Automatic"]) -> SignerIssuer:
+        spec = AuthoritySpec(external=ExternalAuthority(signer=signer, approval=approval))
+        return SignerIssuer(CertificateAuthority(metadata=metadata, spec=spec), requests, client)
+
+    try:
+        asked, patient, automatic = submission(), issuer("Wait"), issuer("Automatic")
+        await patient.begin(asked)
+        found = await patient.look(asked)
+        assert isinstance(found, Pending)
+        assert found.reason == "WaitingForApproval"
+        found = await automatic.look(asked)
+        assert isinstance(found, Pending)
+        assert "may not approve" in found.message
+        approve = {
+            "apiGroups": ["certificates.k8s.io"],
+            "resources": ["signers"],
+            "resourceNames": ["issuers.cert-manager.io/*"],
+            "verbs": ["approve"],
+        }
+        update = {
+            "apiGroups": ["certificates.k8s.io"],
+            "resources": ["certificatesigningrequests/approval"],
+            "verbs": ["update"],
+        }
+        _apply(plane, *_role("signer-approver", [approve, update], kind="ClusterRole"))
+        returned = await answer(automatic, asked)
+        assert isinstance(returned, Returned)
+        assert (await admin.get(SIGNING_REQUESTS, "", asked.name)).spec.username == "system:serviceaccount:pki:server"
+        leaf = x509.load_pem_x509_certificates(returned.pem)[0]
+        assert leaf.issuer == FOREIGN_CA.certificate.subject
+        assert leaf.not_valid_after_utc - leaf.not_valid_before_utc <= asked.duration + timedelta(minutes=10)
+        await patient.forget(asked)
+        denied = submission()
+        await patient.begin(denied)
+        plane.kubectl("certificate", "deny", denied.name)
+        assert isinstance(await answer(patient, denied), Denied)
+    finally:
+        await requests.close()
+        await client.close()

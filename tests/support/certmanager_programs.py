@@ -16,7 +16,7 @@ import trustme
 from e2e.cluster import Cluster
 from e2e.cluster.install import apply_kinds
 from e2e.cluster.node import programs
-from e2e.cluster.node.certmanager import MODULE
+from e2e.cluster.node.certmanager import MODULE, RIGHTS, ROLE
 from e2e.cluster.ports import LOOPBACK, free_port
 from e2e.cluster.processes import Process, last_lines
 from e2e.cluster.progress import Progress
@@ -60,7 +60,7 @@ def running_cert_manager(cluster: Cluster, folder: Path) -> Iterator[None]:
             env=environment,
         ),
         Process.start(
-            [binary, f"--kubeconfig={cluster.kubeconfig}", f"--feature-gates={SIGNERS}=true"],
+            [binary, f"--kubeconfig={_identity(cluster)}", f"--feature-gates={SIGNERS}=true"],
             log=folder / "cert-manager.log",
             env=environment,
         ),
@@ -73,6 +73,16 @@ def running_cert_manager(cluster: Cluster, folder: Path) -> Iterator[None]:
     finally:
         for each in processes:
             each.stop(10)
+
+
+def _identity(cluster: Cluster) -> Path:
+    """The kubeconfig of a ServiceAccount with the rights of cert-manager's chart: its approver approves by these."""
+    name = "cert-manager"
+    cluster.kubectl("apply", "--server-side", "--filename", RIGHTS)
+    cluster.kubectl("create", "namespace", name)
+    cluster.kubectl("create", "serviceaccount", name, f"--namespace={name}")
+    cluster.kubectl("create", "clusterrolebinding", name, f"--clusterrole={ROLE}", f"--serviceaccount={name}:{name}")
+    return cluster.kubeconfig_for(name, name)
 
 
 def _answers(cluster: Cluster) -> bool:
