@@ -25,7 +25,17 @@ from kms.cluster.client import Cluster
 from kms.cluster.codec import encode
 from kms.cluster.errors import NotFound
 from kms.issuers.cert_manager import CertManagerIssuer, request_of
-from kms.issuers.protocol import Answer, Denied, Failed, Pending, Refused, Returned, Submission, request_name
+from kms.issuers.protocol import (
+    Answer,
+    Denied,
+    Failed,
+    Pending,
+    Refused,
+    RemoteIssuer,
+    Returned,
+    Submission,
+    request_name,
+)
 from kms.issuers.request_objects import RequestObjects
 from kms.issuers.signer import SignerIssuer
 from kms.pki.csr import parse_request
@@ -161,7 +171,7 @@ def submission(der: bytes | None = None, **changes: Any) -> Submission:
     return dataclasses.replace(asked, **changes)
 
 
-async def answer(issuer: CertManagerIssuer, asked: Submission) -> Answer:
+async def answer(issuer: RemoteIssuer, asked: Submission) -> Answer:
     """The first answer that is not Pending."""
     found: list[Answer] = []
 

@@ -130,7 +130,7 @@ async def test_a_request_that_the_cleaner_has_deleted_is_made_again(world: World
 async def test_any_other_request_of_that_name_is_not_ours(world: World) -> None:
     await world.issuer.begin(ASKED)
     for changes in ({"request": pki.csr("www.example.com")}, {"duration": timedelta(hours=2)}, {"order_uid": "b"}):
-        foreign = dataclasses.replace(ASKED, **changes)  # type: ignore[arg-type]
+        foreign = dataclasses.replace(ASKED, **changes)
         await world.issuer.begin(foreign)
         assert isinstance(await world.issuer.look(foreign), Failed)
 
