@@ -34,7 +34,8 @@ async def find_pending(
         key = order.metadata.namespace, asked.name
         if key not in authorities:
             authorities[key] = await _authority(cluster, key)
-        external = (authority := authorities[key]) and authority.spec.external
+        authority = authorities[key]
+        external = authority.spec.external if authority is not None else None
         if external is None or external.revocation != "Record":
             found.append((order, authority))
     return tuple(found)

@@ -266,7 +266,7 @@ async def test_revocations_that_a_ca_has_yet_to_carry_out_are_listed_with_what_t
         )
     now = system_clock()
     asked = Revocation(time=now, reason="superseded")
-    for name, more in {
+    statuses: dict[str, dict[str, Any]] = {
         "vault": {},
         "corporate": {},
         "recorded": {},
@@ -274,7 +274,8 @@ async def test_revocations_that_a_ca_has_yet_to_carry_out_are_listed_with_what_t
         "gone": {},
         "expired": {"not_after": now - timedelta(days=1)},
         "done": {"revocation": replace(asked, propagated=now)},
-    }.items():
+    }
+    for name, more in statuses.items():
         authority = AskedAuthority(name=name, type="Vault")
         administrator.put(f"of-{name}", "5f3a9", **{"authority": authority, "revocation": asked, **more})
     administrator.put("internal", "1", revocation=asked)
