@@ -15,10 +15,11 @@ from kms.contract import READY
 from kms.issuers.cert_manager import CertManagerIssuer
 from kms.issuers.remote import RemoteIssuers
 from kms.issuers.request_objects import RequestObjects
+from kms.issuers.signer import SignerIssuer
 from kms.issuers.vault.issuer import vault_issuer
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.core import Secret
-from kms.resources.kinds import CERTIFICATE_REQUESTS
+from kms.resources.kinds import CERTIFICATE_REQUESTS, SIGNING_REQUESTS
 from kms.resources.meta import condition
 from kms.resources.orders import AuthorityType
 
@@ -49,19 +50,28 @@ class External:
         `find_secret` returns one by namespace and name. `wake` is called with the name of a request that has changed.
         """
         certificate_requests = RequestObjects(cluster, CERTIFICATE_REQUESTS, on_change=wake)
+        signing_requests = RequestObjects(cluster, SIGNING_REQUESTS, on_change=wake)
 
         def follow(by_type: Mapping[AuthorityType, tuple[CertificateAuthority, ...]]) -> None:
             certificate_requests.watch({each.metadata.namespace for each in by_type.get("CertManager", ())})
+            signing_requests.watch({each.metadata.namespace for each in by_type.get("Signer", ())})
 
         issuers = RemoteIssuers(
             authorities=lambda: filter(_is_admitted, authorities.values()),
             builders={
                 "CertManager": lambda authority: CertManagerIssuer(authority, certificate_requests, cluster),
+                "Signer": lambda authority: SignerIssuer(authority, signing_requests, cluster),
                 "Vault": partial(vault_issuer, find_secret=find_secret, namespace=namespace),
             },
             follow=follow,
         )
-        return cls(issuers=issuers, requests=(certificate_requests,), pace=pace, schedule=schedule)
+        return cls(issuers=issuers, requests=(certificate_requests, signing_requests), pace=pace, schedule=schedule)
+
+    async def close(self) -> None:
+        """Close all issuers, and end all watches."""
+        for each in self.requests:
+            await each.close()
+        await self.issuers.close()
 
 
 def _is_admitted(authority: CertificateAuthority) -> bool:

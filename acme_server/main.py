@@ -88,7 +88,7 @@ async def serve(settings: ServerSettings, *, stop: asyncio.Event, times: Shutdow
         stack.callback(server.audit.close)
         background = BackgroundTasks()
         stack.push_async_callback(background.stop)
-        stack.push_async_callback(server.services.external.issuers.close)
+        stack.push_async_callback(server.services.external.close)
         stack.push_async_callback(server.services.worker.drain, times.validations)
         stack.push_async_callback(server.services.issuance.drain, times.validations)
         internal = await stack.enter_async_context(

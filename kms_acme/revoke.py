@@ -108,9 +108,14 @@ async def revoke_all(
 
 
 async def _revoke(cluster: Cluster, order: ACMEOrder, reason: str, *, clock: Clock) -> None:
-    """Write one revocation. An order that was revoked meanwhile is no failure."""
+    """Write one revocation. An order that was revoked meanwhile is no failure.
+
+    A CA whose key is somebody else's has not revoked the certificate yet.
+    """
+    requested = order.status.authority is not None
+    revoked = partial(transitions.revoked, reason=reason, requested=requested, now=clock())
     try:
-        await replace_status(cluster, ORDERS, order, partial(transitions.revoked, reason=reason, now=clock()))
+        await replace_status(cluster, ORDERS, order, revoked)
     except Refused as refused:
         if refused.type is not ProblemType.ALREADY_REVOKED:
             raise NotChanged("the order no longer has a certificate") from None

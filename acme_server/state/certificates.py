@@ -14,15 +14,11 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from cryptography import x509
-
 from acme_server.model import Profile, parse_certificate_id
 from acme_server.problems import Unavailable
 from acme_server.state.index import Index, View
-from acme_server.state.revocation_records import RevocationRecords
-from kms.pki.certificate import issuer_id
+from acme_server.state.revocation_records import RevocationRecords, issuer_of
 from kms.pki.crl import KEY_COMPROMISE
-from kms.pki.parsing import PARSER_ERRORS
 from kms.resources.meta import Key
 from kms.resources.orders import ACMEOrder, Identifier, Revocation
 
@@ -182,7 +178,7 @@ def _record(key: Key, order: ACMEOrder) -> CertificateRecord | None:
         account=sys.intern(spec.account_ref.name),
         serial_number=status.serial_number,
         authority_key_id=sys.intern(status.authority_key_id or ""),
-        issuer=sys.intern(status.authority_key_id or _issuer(status.certificate or "")),
+        issuer=sys.intern(issuer_of(order)),
         names=b"".join(sorted(_digest(each) for each in spec.identifiers)),
         not_before=status.not_before,
         not_after=status.not_after,
@@ -190,11 +186,3 @@ def _record(key: Key, order: ACMEOrder) -> CertificateRecord | None:
         revocation=status.revocation,
         authority=sys.intern(status.authority.name) if status.authority is not None else None,
     )
-
-
-def _issuer(chain: str) -> str:
-    """The issuer of the first certificate in PEM; empty if it cannot be read."""
-    try:
-        return issuer_id(x509.load_pem_x509_certificate(chain.encode()))
-    except PARSER_ERRORS:
-        return ""

@@ -15,10 +15,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
+from cryptography import x509
+
 from acme_server.state import retention
 from acme_server.state.index import Index, View
 from acme_server.state.weight import weigh_record
+from kms.pki.certificate import issuer_id
 from kms.pki.crl import KEY_COMPROMISE
+from kms.pki.parsing import PARSER_ERRORS
 from kms.resources.accounts import ACMEAccount
 from kms.resources.meta import Key, ObjectMeta
 from kms.resources.orders import ACMEOrder, Revocation
@@ -66,7 +70,7 @@ def certificate_record(order: ACMEOrder, namespace: str) -> RevocationRecord | N
     return RevocationRecord(
         metadata=ObjectMeta(
             namespace=namespace,
-            name=_certificate_name(where, authority_key_id, status.serial_number, revocation.reason),
+            name=_certificate_name(where, issuer_of(order), status.serial_number, revocation.reason),
         ),
         spec=RevocationRecordSpec(
             namespace=where,
@@ -101,9 +105,22 @@ def account_record(account: ACMEAccount, namespace: str, *, until: datetime) -> 
     )
 
 
-def _certificate_name(namespace: str, authority_key_id: str, serial_number: str, reason: str) -> str:
+def issuer_of(order: ACMEOrder) -> str:
+    """Who has issued the certificate of the order: the identifier of the CA's key, or else what its name says.
+
+    Empty if the certificate cannot be read.
+    """
+    if order.status.authority_key_id:
+        return order.status.authority_key_id
+    try:
+        return issuer_id(x509.load_pem_x509_certificate((order.status.certificate or "").encode()))
+    except PARSER_ERRORS:
+        return ""
+
+
+def _certificate_name(namespace: str, issuer: str, serial_number: str, reason: str) -> str:
     kind = "compromised" if reason == KEY_COMPROMISE else "revoked"
-    digest = hashlib.sha256(f"{namespace}\0{authority_key_id}\0{serial_number}".encode()).digest()
+    digest = hashlib.sha256(f"{namespace}\0{issuer}\0{serial_number}".encode()).digest()
     return f"{kind}-{base64.b32encode(digest).decode().rstrip('=').lower()}"
 
 

@@ -296,9 +296,12 @@ class Cluster:
         path = resource_path(kind, object_.metadata.namespace, object_.metadata.name)
         return decode(kind, await self._transport.send(api_request("update", kind, path, body=encode(kind, object_))))
 
-    async def replace_status(self, kind: Kind[T], object_: T) -> T:
-        """Write the status alone, if the object is still at `metadata.resourceVersion`. Raises Conflict, NotFound."""
-        path = resource_path(kind, object_.metadata.namespace, object_.metadata.name, "status")
+    async def replace_status(self, kind: Kind[T], object_: T, *, subresource: str = "status") -> T:
+        """Write the status alone, if the object is still at `metadata.resourceVersion`. Raises Conflict, NotFound.
+
+        `subresource` is another one that writes a part of the status, such as `approval`.
+        """
+        path = resource_path(kind, object_.metadata.namespace, object_.metadata.name, subresource)
         return decode(kind, await self._transport.send(api_request("update", kind, path, body=encode(kind, object_))))
 
     async def apply(

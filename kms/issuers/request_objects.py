@@ -26,7 +26,13 @@ ORDER_UID: Final = f"{GROUP}/order-uid"
 """Label of a request: the UID of its ACMEOrder."""
 ORDER: Final = f"{GROUP}/order"
 """Annotation of a request: namespace and name of its ACMEOrder."""
+APPROVED: Final = "Approved"
+"""The condition of a request that may be answered."""
+APPROVER: Final = "kms-acme"
+"""The reason of an approval that this server gives itself."""
 _EVERYWHERE: Final = ""
+_DENIED_CONTENT: Final = 'admission webhook "webhook.cert-manager.io" denied the request: spec.'
+"""How the API server begins what cert-manager's webhook says about a request."""
 
 
 def labels_of(submission: Submission) -> dict[str, str]:
@@ -78,6 +84,12 @@ class RequestObjects(Generic[T]):
             task.add_done_callback(_log_error)
             self._watches[namespace] = informer, task
 
+    async def close(self) -> None:
+        """End all watches."""
+        tasks = [task for _, task in self._watches.values()]
+        self.watch(())
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     @property
     def watched(self) -> tuple[str, ...]:
         """The namespaces that are watched; "" is all of them."""
@@ -89,7 +101,11 @@ class RequestObjects(Generic[T]):
             yield from informer.values()
 
     async def find(self, namespace: str, name: str) -> T | None:
-        """The request as it was last received. None: the API server says that there is none. Raises ClusterError."""
+        """The request as it was last received. None: the API server says that there is none. Raises ClusterError.
+
+        The namespace is that of the order; where requests have none, it does not matter.
+        """
+        namespace = namespace if self._kind.namespaced else _EVERYWHERE
         informer = self._informer(namespace)
         if informer is not None and informer.synced.is_set() and not informer.outage_seconds():
             found = informer.get(namespace, name)
@@ -138,12 +154,14 @@ class RequestObjects(Generic[T]):
 def answer_to_error(error: errors.ClusterError) -> Answer:
     """What it means that a request could not be created or read.
 
-    The API server and webhooks refuse requests for what is in them with 400, 406, 413 or 422. Everything else passes by
-    itself or is for a person to change: the order waits.
+    The API server refuses requests for what is in them with 400, 413 or 422, and cert-manager's webhook with 403, as
+    webhooks deny everything. Everything else passes by itself or is for a person to change: the order waits.
     """
     text = str(error)
     match error:
         case errors.Invalid():
+            return Refused(text)
+        case errors.Forbidden() if text.startswith(_DENIED_CONTENT):
             return Refused(text)
         case errors.Forbidden():
             return Pending("Forbidden", text)

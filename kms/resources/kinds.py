@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from kms.resources import certmanager, trust
+from kms.resources import certmanager, signing_requests, trust
 from kms.resources.accounts import ACMEAccount
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.core import ConfigMap, EndpointSlice, Lease, Namespace, Secret
@@ -65,6 +65,14 @@ CERTIFICATE_REQUESTS = Kind(
     kind="CertificateRequest",
     plural="certificaterequests",
     model=certmanager.CertificateRequest,
+)
+SIGNING_REQUESTS = Kind(
+    group=signing_requests.GROUP,
+    version=signing_requests.VERSION,
+    kind="CertificateSigningRequest",
+    plural="certificatesigningrequests",
+    model=signing_requests.CertificateSigningRequest,
+    namespaced=False,
 )
 
 BUNDLES = Kind(

@@ -18,6 +18,7 @@ from kms.resources.orders import ACMEOrder
 from kms_acme.cli import options
 from kms_acme.cli.confirmation import Wording, confirm_and_change, print_unreadable
 from kms_acme.cli.parameters import ObjectName, is_name
+from kms_acme.pending_revocations import describe_pending, find_pending
 from kms_acme.revoke import Selection, filter_revocable, find_orders, revoke_all, serial_number
 from kms_acme.status_changes import NotChanged
 
@@ -64,6 +65,11 @@ class Reason(click.ParamType[str]):
     help=f"Revocation reason: {', '.join(ADMINISTRATOR_REASONS)} (RFC 5280, 5.3.1). keyCompromise also blocks the"
     " key for new certificates and accounts, permanently.",
 )
+@click.option(
+    "--list-pending",
+    is_flag=True,
+    help="Only list revocations that external CAs have yet to carry out, and how to do so.",
+)
 @click.option("--dry-run", is_flag=True, help="Only list the certificates that would be revoked.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def revoke(**values: Any) -> None:
@@ -81,14 +87,41 @@ def revoke(**values: Any) -> None:
         kms-acme revoke --serial 5F:3A:91:0C --reason keyCompromise
         kms-acme revoke --order pki/abcdefghijklmnopqrstuvwxyz234567 --reason superseded
         kms-acme revoke --account pki/NAME --reason cessationOfOperation --dry-run
+        kms-acme revoke --list-pending
     """  # noqa: D301 - the backspace tells click not to rewrap the lines
+    if values["list_pending"]:
+        _list_pending(values)
+        return
     chosen = [name for name in ("serial", "order", "account") if values[name] is not None]
     if len(chosen) != 1:
-        raise click.UsageError("Set exactly one of --serial, --order and --account.")
+        raise click.UsageError("Set exactly one of --serial, --order, --account and --list-pending.")
     try:
         raise SystemExit(asyncio.run(_run(Selection(**{chosen[0]: values[chosen[0]]}), values)))
     except (ClusterError, NotChanged) as error:
         raise click.ClickException(str(error)) from error
+
+
+def _list_pending(values: Any) -> None:
+    if any(values[name] is not None for name in ("serial", "order", "account")):
+        raise click.UsageError("--list-pending lists revocations of all certificates; leave the other options out.")
+    try:
+        asyncio.run(_print_pending(values))
+    except ClusterError as error:
+        raise click.ClickException(str(error)) from error
+
+
+async def _print_pending(values: Any) -> None:
+    cluster = await Cluster.connect(kubeconfig=options.kubeconfig(values), context=values["context"])
+    try:
+        unreadable: list[Unreadable] = []
+        found = await find_pending(cluster, now=system_clock(), on_unreadable=unreadable.append)
+        print_unreadable(unreadable, "ACMEOrder", "listed")
+        for each in found:
+            click.echo(describe_pending(*each))
+        if not found:
+            click.echo("No revocation is pending.")
+    finally:
+        await cluster.close()
 
 
 async def _run(selection: Selection, values: Any) -> int:

@@ -14,9 +14,19 @@ from msgspec.structs import replace
 from acme_server.state.certificates import Certificates
 from acme_server.state.index import Index
 from kms.clock import system_clock
-from kms.resources.kinds import ORDERS
-from kms.resources.meta import condition
-from kms.resources.orders import ACCOUNT, ACMEOrder
+from kms.resources.authorities import (
+    AuthoritySpec,
+    CertificateAuthority,
+    CertManagerAuthority,
+    ExternalAuthority,
+    IssuerRef,
+    SignerAuthority,
+    VaultAuth,
+    VaultAuthority,
+)
+from kms.resources.kinds import AUTHORITIES, ORDERS
+from kms.resources.meta import ObjectMeta, condition
+from kms.resources.orders import ACCOUNT, ACMEOrder, AskedAuthority, Revocation
 from kms_acme.cli import main
 from kms_acme.revoke import revoke_all, serial_number
 from tests.support.acmeorders import certified, order
@@ -234,3 +244,47 @@ async def test_an_order_that_cannot_be_read_is_named_and_the_others_are_revoked(
     result = await administrator.revokes("--account", "pki/account", "--yes")
     assert (result.exit_code, administrator.reason("a")) == (1, "unspecified")
     assert "ACMEOrder pki/b cannot be read and is not revoked: status.notAfter: " in result.output
+
+
+@pytest.mark.requirement("X45")
+async def test_revocations_that_a_ca_has_yet_to_carry_out_are_listed_with_what_to_do(
+    administrator: Administrator,
+) -> None:
+    printed = (await administrator.revokes("--list-pending")).output
+    assert printed == "No revocation is pending.\n"
+    vault = VaultAuthority(server="https://bao.example.com", path="pki/issuer/a/sign/web", auth=VaultAuth())
+    cert_manager = CertManagerAuthority(issuer_ref=IssuerRef(name="corporate", kind="ClusterIssuer"))
+    for name, external in {
+        "vault": ExternalAuthority(vault=vault),
+        "corporate": ExternalAuthority(cert_manager=cert_manager),
+        "recorded": ExternalAuthority(cert_manager=cert_manager, revocation="Record"),
+        "signer": ExternalAuthority(signer=SignerAuthority(name="example.com/web")),
+    }.items():
+        metadata = ObjectMeta(namespace="pki", name=name)
+        administrator.api.put(
+            AUTHORITIES, CertificateAuthority(metadata=metadata, spec=AuthoritySpec(external=external))
+        )
+    now = system_clock()
+    asked = Revocation(time=now, reason="superseded")
+    statuses: dict[str, dict[str, Any]] = {
+        "vault": {},
+        "corporate": {},
+        "recorded": {},
+        "signer": {},
+        "gone": {},
+        "expired": {"not_after": now - timedelta(days=1)},
+        "done": {"revocation": replace(asked, propagated=now)},
+    }
+    for name, more in statuses.items():
+        authority = AskedAuthority(name=name, type="Vault")
+        administrator.put(f"of-{name}", "5f3a9", **{"authority": authority, "revocation": asked, **more})
+    administrator.put("internal", "1", revocation=asked)
+    lines = (await administrator.revokes("--list-pending")).output.splitlines()
+    by_order = {each.split()[0].removeprefix("pki/of-"): each for each in lines}
+    assert by_order.keys() == {"vault", "corporate", "signer", "gone"}
+    assert "bao write pki/revoke serial_number=05:f3:a9" in by_order["vault"]
+    assert "behind ClusterIssuer corporate" in by_order["corporate"]
+    assert "signer example.com/web" in by_order["signer"]
+    assert "05:f3:a9 CertificateAuthority gone (superseded)" in by_order["gone"]
+    both = await administrator.revokes("--list-pending", "--order", "pki/a")
+    assert both.exit_code == 2

@@ -279,7 +279,7 @@ class FakeApiServer:
 
     def _carry_out(self, request: web.Request, seen: Seen, body: JSON) -> JSON:
         key = ObjectKey(seen.plural, seen.namespace, seen.name)
-        status = seen.subresource == "status"
+        status = seen.subresource in {"status", "approval"}
         if self.mutate is not None and seen.verb in {"create", "update", "patch"}:
             self.mutate(seen, body)
         match seen.verb:

@@ -19,8 +19,8 @@ from e2e.cluster.node.images import BuiltImage
 from e2e.cluster.node.node_cluster import NodeCluster
 
 MODULE = "github.com/cert-manager/cert-manager"
-_RIGHTS = Path(__file__).with_name("manifests") / "cert-manager" / "rights.yaml"
-_ROLE = "cert-manager-test"
+RIGHTS = Path(__file__).with_name("manifests") / "cert-manager" / "rights.yaml"
+ROLE = "cert-manager-test"
 _NAME = "cert-manager"
 _LABELS = {"app.kubernetes.io/name": _NAME}
 
@@ -57,7 +57,7 @@ class CertManager:
             cluster.load_image(each.archive)
         apply_kinds(cluster, cluster.parts.builder("certmanager").module(MODULE) / "deploy" / "crds")
         cluster.learn_new_kinds()
-        cluster.kubectl("apply", "--server-side", "--filename", _RIGHTS)
+        cluster.kubectl("apply", "--server-side", "--filename", RIGHTS)
         self.configure(cluster)
 
     def configure(self, cluster: NodeCluster) -> None:
@@ -102,8 +102,8 @@ class CertManager:
         yield {
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "ClusterRoleBinding",
-            "metadata": {"name": f"{_ROLE}-{self.namespace}"},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": _ROLE},
+            "metadata": {"name": f"{ROLE}-{self.namespace}"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": ROLE},
             "subjects": [{"kind": "ServiceAccount", "name": _NAME, "namespace": self.namespace}],
         }
 

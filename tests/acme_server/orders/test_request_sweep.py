@@ -25,7 +25,7 @@ NAMESPACE, NAME = "pki", "orderorderorderorderorderorder22"
 async def requests(world: World) -> AsyncIterator[RequestObjects[CertificateRequest]]:
     found = RequestObjects(world.cluster, CERTIFICATE_REQUESTS, on_change=lambda _: None)
     yield found
-    found.watch(())
+    await found.close()
 
 
 def put(world: World, name: str, *, of: str | None = f"{NAMESPACE}/{NAME}") -> None:

@@ -7,12 +7,17 @@ from datetime import UTC, datetime
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
+from acme_server.orders import transitions
 from acme_server.state.index import Index
-from acme_server.state.revocation_records import RevocationRecords
+from acme_server.state.revocation_records import RevocationRecords, certificate_record
 from acme_server.state.weight import weigh_record
+from kms.pki.certificate import certificate_pem
 from kms.resources.meta import ObjectMeta
 from kms.resources.revocations import AccountRevocation, CertificateRevocation, RevocationRecord, RevocationRecordSpec
+from tests.support import pki
+from tests.support.acmeorders import certified
 
 pytestmark = pytest.mark.requirement("SEC72", "SEC73")
 LATE = datetime(2027, 11, 30, 12, 30, 59, 999_999, tzinfo=UTC)
@@ -76,3 +81,18 @@ def test_a_namespace_has_a_share_of_the_records_and_leaves_room_for_another() ->
         stored -= 1
         index.delete(record(stored).metadata)
     assert records.has_room("busy", 50 * weight)
+
+
+@pytest.mark.requirement("X42")
+def test_certificates_of_two_cas_with_one_serial_number_have_two_records() -> None:
+    names = set()
+    for which in ("one", "another"):
+        signer = pki.root(common_name=which, with_key=pki.key(which=which))
+        chain = certificate_pem(signer.certificate)
+        order = transitions.revoked(certified(), "superseded", now=LATE)
+        for authority_key_id in ("", None):
+            status = replace(order.status, authority_key_id=authority_key_id, certificate=chain, serial_number="1")
+            found = certificate_record(replace(order, status=status), "kms-acme")
+            assert found is not None
+            names.add(found.metadata.name)
+    assert len(names) == 2

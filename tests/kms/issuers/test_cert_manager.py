@@ -78,7 +78,7 @@ async def world() -> AsyncIterator[World]:
         changed: list[str] = []
         requests = RequestObjects(cluster, CERTIFICATE_REQUESTS, on_change=changed.append, refused=0.05)
         yield World(api, requests, CertManagerIssuer(authority(), requests, cluster), changed)
-        requests.watch(())
+        await requests.close()
 
 
 def condition(type_: str, status: Any = "True", reason: str = "x", message: str = "the CA's words") -> RequestCondition:
@@ -172,6 +172,17 @@ async def test_what_it_means_that_a_request_cannot_be_created(world: World, stat
     if isinstance(found, Pending):  # it is created as soon as that is possible
         await world.issuer.look(ASKED)
         assert world.stored().metadata.name == ASKED.name
+
+
+@pytest.mark.requirement("X37")
+@pytest.mark.parametrize(("webhook", "is_final"), [("webhook.cert-manager.io", True), ("policy.example.com", False)])
+async def test_what_webhooks_deny_comes_as_403(world: World, webhook: str, is_final: bool) -> None:
+    # As the real one says it of usages that differ.
+    said = f'admission webhook "{webhook}" denied the request: spec.request: Invalid value: "a": encoded CSR error'
+    world.api.fail_next("create", PLURAL, 403, message=said)
+    await world.issuer.begin(ASKED)
+    found = await world.issuer.look(ASKED)
+    assert isinstance(found, Refused if is_final else Pending)
 
 
 @pytest.mark.requirement("X37", "X49")
