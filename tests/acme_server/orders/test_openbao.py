@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from acme_server.certificates.propagation import NotTaken
+from acme_server.orders.external_issuance import Pace
 from acme_server.orders.issuance_waiting import Schedule
 from acme_server.problems import ProblemType, Unavailable
 from kms.issuers.vault import Credentials
@@ -40,9 +42,9 @@ SOON = Schedule(
 )
 
 
-def configure(world: World) -> None:
-    world.asks = True
-    world.schedule = SOON
+PACE = Pace(inline=0.1, look=0.05, later=0.05)
+HASTY = replace(PACE, patience=0.0, claimed=0.2)
+"""For servers that die: others take over what they have claimed after 0.2 seconds."""
 
 
 @dataclass
@@ -68,6 +70,10 @@ class Issuing:
         await until(lambda: self.world.stored(order).status.state != "processing")
         await until(lambda: not self.world.services.issuance.is_working_at(key_of(order)))
         return self.world.stored(order)
+
+    async def reaches(self, order: ACMEOrder, *states: str) -> None:
+        """Wait until the order is in one of the states."""
+        await until(lambda: self.world.stored(order).status.state in states)
 
     async def waits_for(self, order: ACMEOrder, reason: str) -> str:
         """The message, once the order waits for that reason."""
@@ -103,8 +109,11 @@ class Issuing:
 
 @asynccontextmanager
 async def issuing(
-    openbao: OpenBao, *, lease: str = "1h", role: dict[str, Any] | None = None, **external: Any
+    openbao: OpenBao, *, lease: str = "1h", role: dict[str, Any] | None = None, pace: Pace = PACE, **external: Any
 ) -> AsyncIterator[Issuing]:
+    def configure(world: World) -> None:
+        world.asks, world.pace, world.schedule = True, pace, SOON
+
     mount = openbao.issuing_ca(openbao.root_ca(), allowed_domains=["example.com"], **(role or {}))
     policy = openbao.pki_policy(mount)
     login = openbao.app_role(policy, token_ttl=lease)
@@ -183,6 +192,28 @@ async def test_a_policy_that_does_not_allow_it_is_waited_for(openbao: OpenBao) -
         rules = f'path "{made.mount}/sign/web" {{ capabilities = ["update"] }}'
         openbao.write(f"sys/policies/acl/{made.policy}", policy=rules)
         assert (await made.ended(order)).status.state == "valid"
+
+
+@pytest.mark.requirement("X24", "X40", "X62")
+async def test_another_server_goes_on_where_one_has_died_whenever_that_was(openbao: OpenBao) -> None:
+    delays = (0.0, 0.01, 0.03, 0.1)
+    async with issuing(openbao, pace=HASTY) as made:
+        servers = [made.world]
+        for number, delay in enumerate(delays):
+            dying = servers[-1]
+            order = await dying.proven(made.account, f"dying-{number}.example.com")
+            request = asyncio.create_task(dying.finalized(made.account, order))
+            await made.reaches(order, "processing", "valid")
+            await asyncio.sleep(delay)
+            await dying.services.issuance.drain(0)
+            await request
+            servers.append(dying.another(replica=f"server-{number + 1}"))
+            servers[-1].services.issuance.resume(dying.stored(order))
+            await made.reaches(order, "valid")
+        assert len(delays) <= made.issued() <= 2 * len(delays), "what a server has asked for and not stored is lost"
+        for each in servers[1:]:
+            await each.services.issuance.drain(2)
+            await each.services.external.issuers.close()
 
 
 @pytest.mark.requirement("X36", "X39")
