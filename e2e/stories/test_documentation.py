@@ -22,6 +22,7 @@ from e2e.stories.snippets import (
     CERT_MANAGER,
     CONTRIBUTING,
     CORPORATE_ROOT,
+    EXTERNAL_CAS,
     FIRST_CERTIFICATE,
     HELM,
     KEY_STORES,
@@ -133,7 +134,8 @@ ONLY_SHOWN = {
 """Snippets that no test here runs, with the reason."""
 LOOKED_AT = ("install.md", "cert-manager.md", "clients.md", "troubleshooting.md")
 """Pages about other machines and clusters. A test checks the options of their commands."""
-RUN = (FIRST_CERTIFICATE, README, OPERATIONS, CORPORATE_ROOT, KEY_STORES)
+RUN = (FIRST_CERTIFICATE, README, OPERATIONS, CORPORATE_ROOT, KEY_STORES, EXTERNAL_CAS)
+"""Pages that tests run: those here, and others in tests/integration (test_openbao.py)."""
 
 
 @dataclass(frozen=True)

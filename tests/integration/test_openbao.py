@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median, quantiles
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from e2e.load.client import Client
+from e2e.load.exchange import Exchange
+from e2e.load.keys import certificate_key, certificate_request
 from e2e.stories.snippets import EXTERNAL_CAS, Snippet, section
 from e2e.support.enrollment import enrollment_of
 from e2e.support.programs import RELEASE
 from kms.resources.kinds import POLICIES, PROFILES
+from tests.support.eventually import becomes
 from tests.support.installation import ZONE, Installation
 from tests.support.openbao import OpenBao
 
@@ -26,6 +32,7 @@ NAME = "corporate"
 REVIEWER = "openbao"
 """The ServiceAccount with which OpenBao asks whose a token is; in a cluster it is that of its pod."""
 LIMIT = 120.0
+ORDERS = min(int(os.environ.get("KMS_ACME_E2E_ORDERS", "40")), 200)
 
 
 @dataclass(frozen=True)
@@ -146,3 +153,61 @@ async def test_a_client_gets_a_certificate_and_revokes_it(
     assert NAME in "".join(logs)
     for secret in (jwt, jwt.rpartition(".")[2]):
         assert not any(secret in text for text in (*logs, seen, corporate.printed))
+
+
+@pytest.mark.soak
+@pytest.mark.requirement("X40", "X60")
+async def test_orders_survive_a_server_that_is_killed_while_openbao_signs(
+    installation: Installation, openbao: OpenBao, corporate: Corporate
+) -> None:
+    assert corporate.printed
+    enrollment, before = enrollment_of(installation.cluster, RELEASE, NAME), openbao.certificates_of("pki")
+    with installation.replicas(2) as (first, second):
+        urls = (first.url, second.url)
+        async with installation.client(enrollment, servers=urls) as both:
+            names = [f"killed-{number}.{ZONE}" for number in range(ORDERS)]
+            orders = [await installation.proven(both, each) for each in names]
+            requests = [certificate_request([each], certificate_key()) for each in names]
+            sent = [asyncio.create_task(both.finalize(*each)) for each in zip(orders, requests, strict=True)]
+            await asyncio.wait(sent, return_when=asyncio.FIRST_COMPLETED)
+            second.kill()
+            await asyncio.gather(*sent, return_exceptions=True)
+            async with Exchange(enrollment.directory_url, tls=enrollment.tls, servers=urls[:1]) as exchange:
+                one = Client(exchange, both.key)
+                one.account_url = both.account_url
+                for order, request in zip(orders, requests, strict=True):
+                    if (await one.order(order.url)).status == "ready":
+                        await one.finalize(order, request)
+
+                async def are_valid() -> bool:
+                    return {(await one.order(each.url)).status for each in orders} == {"valid"}
+
+                await becomes(are_valid, seconds=180)
+                certificates = [await one.certificate(await one.order(each.url)) for each in orders]
+    assert len({each.leaf.serial_number for each in certificates}) == ORDERS
+    assert openbao.certificates_of("pki") - before <= 2 * ORDERS
+
+
+@pytest.mark.soak
+async def test_an_issuance_through_openbao_is_measured_beside_one_of_an_internal_ca(
+    installation: Installation, team: str, client: Client
+) -> None:
+    """Both in one run, in turn: `pytest -s -m soak` prints the figures for docs/performance.md, where the goal is 2."""
+    seconds: dict[str, list[float]] = {"internal": [], "OpenBao": []}
+    async with installation.client(installation.open_profile(team)) as internal:
+        for number in range(ORDERS):
+            for issuer, each in (("internal", internal), ("OpenBao", client)):
+                name = f"timed-{number}.{ZONE}"
+                order = await installation.proven(each, name)
+                request = certificate_request([name], certificate_key())
+                began = time.perf_counter()
+                order = await each.finalize(order, request)
+                seconds[issuer].append(time.perf_counter() - began)
+                assert order.status == "valid"
+    for issuer, measured in seconds.items():
+        print(f"{issuer}: p50 {median(measured) * 1e3:.1f} ms, p95 {p95(measured) * 1e3:.1f} ms")
+    assert p95(seconds["OpenBao"]) < 4 * p95(seconds["internal"])
+
+
+def p95(measured: list[float]) -> float:
+    return quantiles(measured, n=20)[-1]
