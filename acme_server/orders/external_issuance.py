@@ -353,7 +353,7 @@ class ExternalIssuance:
 
     async def _is_current(self, order: ACMEOrder, issuance: Issuance) -> bool:
         """Whether the order still waits for this attempt. Raises Unavailable."""
-        found = await self._orders.read_live(*key_of(order))
+        found = await self._orders.current(*key_of(order))
         return found is not None and found.metadata.uid == order.metadata.uid and found.status.issuance == issuance
 
     def _authority_of(self, order: ACMEOrder) -> CertificateAuthority | None:
