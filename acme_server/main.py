@@ -86,9 +86,9 @@ async def serve(settings: ServerSettings, *, stop: asyncio.Event, times: Shutdow
         stack.push_async_callback(key_stores.close)
         server = Server.build(settings, cluster, metrics=metrics, session=session, key_stores=key_stores)
         stack.callback(server.audit.close)
+        stack.push_async_callback(server.services.external.close)  # after the task that follows the CAs
         background = BackgroundTasks()
         stack.push_async_callback(background.stop)
-        stack.push_async_callback(server.services.external.close)
         stack.push_async_callback(server.services.worker.drain, times.validations)
         stack.push_async_callback(server.services.issuance.drain, times.validations)
         internal = await stack.enter_async_context(

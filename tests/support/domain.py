@@ -457,7 +457,19 @@ class World:
             CertificateAuthority(
                 metadata=ObjectMeta(namespace=NAMESPACE, name="ca", uid=f"{type_}-uid"),
                 spec=AuthoritySpec(external=ExternalAuthority(**kinds[type_], trust_anchors=(ANCHOR,), **external)),
-                status=AuthorityStatus(chain=ANCHOR, not_after=self.clock() + 9_000 * pki.DAY),
+                status=AuthorityStatus(
+                    chain=ANCHOR,
+                    not_after=self.clock() + 9_000 * pki.DAY,
+                    conditions=(
+                        Condition(
+                            type="Ready",
+                            status="True",
+                            reason="Observed",
+                            message="",
+                            last_transition_time=self.clock(),
+                        ),
+                    ),
+                ),
             )
         )
 
@@ -612,3 +624,4 @@ async def running_world(configure: Callable[[World], None] | None = None) -> Asy
         finally:
             await world.services.worker.drain(2)
             await world.services.issuance.drain(2)
+            await world.services.external.close()
