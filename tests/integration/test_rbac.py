@@ -12,7 +12,7 @@ from e2e.cluster.cluster import Cluster
 from e2e.cluster.errors import CommandFailed
 from e2e.cluster.install import documents
 from kms.cluster.client import Cluster as KubernetesCluster
-from kms.resources.kinds import CREDENTIALS, ORDERS, PROFILES
+from kms.resources.kinds import AUTHORITIES, CREDENTIALS, ORDERS, PROFILES
 from kms_acme.doctor.examination import needed_rights, refused_rights
 from kms_acme.install import manifests
 from tests.support.crds import CONFIGURATION, KINDS
@@ -250,13 +250,17 @@ def test_the_role_edit_writes_neither_accounts_nor_orders(installed: Cluster, na
         assert allowed(installed, tenant, resource, namespace) == set(READ)
 
 
-def test_whoever_may_revoke_writes_the_status_of_orders_and_nothing_else(installed: Cluster, namespace: str) -> None:
+def test_whoever_may_revoke_reads_cas_and_writes_the_status_of_orders_and_nothing_else(
+    installed: Cluster, namespace: str
+) -> None:
     revoker = _bound(installed, namespace, "kms-acme-revoker")
     orders = PROTOCOL_KINDS[1]
     assert allowed(installed, revoker, orders, namespace) == {"get", "list"}
     assert allowed(installed, revoker, f"{orders}/status", namespace) == {"update"}
     assert allowed(installed, revoker, orders, "default") == set()
-    for resource in (*CONFIGURATION_KINDS, PROTOCOL_KINDS[0], "secrets"):
+    authorities = f"{AUTHORITIES.plural}.{AUTHORITIES.group}"
+    assert allowed(installed, revoker, authorities, namespace) == {"get"}
+    for resource in ({*CONFIGURATION_KINDS} - {authorities}) | {PROTOCOL_KINDS[0], "secrets"}:
         assert allowed(installed, revoker, resource, namespace) == set()
 
 
