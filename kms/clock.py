@@ -24,7 +24,7 @@ def system_entropy(count: int) -> bytes:
 
 
 def in_utc(moment: datetime) -> datetime:
-    """The aware moment in UTC. A stored time may lie beyond the first or the last that there is, which stands for it."""
+    """The aware moment in UTC. A stored time may lie beyond the last (or first) that there is, which it then is."""
     try:
         return moment.astimezone(UTC)
     except OverflowError:
