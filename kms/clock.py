@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 Clock = Callable[[], datetime]
 """Returns the time: an aware datetime in UTC."""
@@ -21,3 +21,19 @@ def system_clock() -> datetime:
 def system_entropy(count: int) -> bytes:
     """`count` bytes from the operating system's generator."""
     return secrets.token_bytes(count)
+
+
+def in_utc(moment: datetime) -> datetime:
+    """The aware moment in UTC. A stored time may lie beyond the last (or first) that there is, which it then is."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC) if moment.year > 1 else datetime.min.replace(tzinfo=UTC)
+
+
+def later(moment: datetime, period: timedelta) -> datetime:
+    """The moment `period` after this one, or the last that there is."""
+    try:
+        return moment + period
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)

@@ -7,7 +7,7 @@ Times are whole seconds in UTC (`2026-11-23T14:00:00Z`): not every client reads 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from acme_server.api.problems import stored_problem
@@ -15,6 +15,7 @@ from acme_server.certificates.renewal_info import RenewalInfo
 from acme_server.model import Profile
 from acme_server.orders import transitions
 from acme_server.urls import URLs
+from kms.clock import in_utc
 from kms.resources import ACMEAccount, ACMEOrder
 from kms.resources.orders import Authorization, Challenge, challenge_of, token_of
 
@@ -23,7 +24,7 @@ View = dict[str, Any]
 
 def timestamp(moment: datetime) -> str:
     """The time in the form of RFC 3339 as all clients read it: `2026-11-23T14:00:00Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return in_utc(moment).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def directory(profile: Profile, offered: Mapping[str, str], urls: URLs) -> View:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from acme_server.audit.actor import Actor
 from acme_server.audit.record import SCHEMA, AuditRecord, By, Decision, NamespacedName, detail, names, problems
+from kms.clock import in_utc
 from kms.contract import READY
 from kms.resources.accounts import ACMEAccount
 from kms.resources.meta import Key, condition
@@ -96,7 +97,7 @@ def _by(actor: Actor | None) -> By:
 
 def timestamp(moment: datetime) -> str:
     """The time as RFC 3339 in UTC."""
-    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return in_utc(moment).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def credential_name(key: Key | None) -> NamespacedName | None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from acme_server.model import Profile
 from acme_server.problems import ProblemType, Refused, Unavailable
+from kms.clock import later
 from kms.contract import minimum_rest
 from kms.issuers import Issued
 from kms.resources.durations import format_duration
@@ -100,7 +101,7 @@ def order_expires(profile: Profile, authorized: Iterable[Authorized] = (), *, no
 
 def authorization_expires(order: ACMEOrder, lifetime: timedelta, *, validated: datetime) -> datetime:
     """When an authorization expires: not before the order that it was made for."""
-    return max(order.spec.expires, validated + lifetime)
+    return max(order.spec.expires, later(validated, lifetime))
 
 
 def proof_ends(original: ACMEOrder, expires: datetime, *, validated: datetime, profile: Profile) -> datetime:
@@ -110,7 +111,7 @@ def proof_ends(original: ACMEOrder, expires: datetime, *, validated: datetime, p
     follows from the spec of that order, in which the end may be any.
     """
     created = original.metadata.creation_timestamp or validated
-    return min(expires, max(created + profile.order_lifetime, validated + profile.authorization_lifetime))
+    return min(expires, max(created + profile.order_lifetime, later(validated, profile.authorization_lifetime)))
 
 
 def is_over(expires: datetime, *, now: datetime) -> bool:

@@ -7,8 +7,9 @@ that clients and people can find out what went wrong.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
+from kms.clock import later
 from kms.contract import READY
 from kms.pki.crl import KEY_COMPROMISE
 from kms.resources.accounts import ACMEAccount
@@ -38,15 +39,7 @@ def kept_until(order: ACMEOrder) -> datetime | None:
 def certificate_kept_until(not_after: datetime, revocation: Revocation | None) -> datetime:
     """Until when the record of a certificate that ends at `not_after` is kept."""
     compromised = revocation is not None and revocation.reason == KEY_COMPROMISE
-    return _later(not_after, AFTER_COMPROMISE if compromised else AFTER_EXPIRY)
-
-
-def _later(moment: datetime, period: timedelta) -> datetime:
-    """The moment `period` after this one, or the last that there is."""
-    try:
-        return moment + period
-    except OverflowError:
-        return datetime.max.replace(tzinfo=UTC)
+    return later(not_after, AFTER_COMPROMISE if compromised else AFTER_EXPIRY)
 
 
 def _earliest_deletion(order: ACMEOrder) -> datetime | None:
@@ -58,16 +51,16 @@ def _earliest_deletion(order: ACMEOrder) -> datetime | None:
             return certificate_kept_until(status.not_after, status.revocation)
         case "invalid":
             ready = condition(status.conditions, READY)
-            return _later(ready.last_transition_time if ready is not None else order.spec.expires, WITHOUT_CERTIFICATE)
+            return later(ready.last_transition_time if ready is not None else order.spec.expires, WITHOUT_CERTIFICATE)
         case _:
-            return _later(order.spec.expires, WITHOUT_CERTIFICATE)
+            return later(order.spec.expires, WITHOUT_CERTIFICATE)
 
 
 def unsuccessful_until(order: ACMEOrder) -> datetime | None:
     """When an order that has no certificate may be deleted, as far as is known now; None: it has one."""
     if order.status.state == "valid":
         return None
-    return _earliest_deletion(order) or order.spec.expires + WITHOUT_CERTIFICATE
+    return _earliest_deletion(order) or later(order.spec.expires, WITHOUT_CERTIFICATE)
 
 
 def is_abandoned(account: ACMEAccount, *, retention: timedelta | None, has_orders: bool, now: datetime) -> bool:

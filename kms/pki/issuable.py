@@ -15,7 +15,8 @@ from kms.pki.constraints import Constraints, Domains
 from kms.pki.names import MAXIMUM_LABEL, InvalidName, dns_name
 from kms.pki.pattern_overlap import Effort, PatternIndex
 from kms.pki.policy import Narrowing, NetworkRules, Policy, Rules
-from kms.pki.subjects import COMMON_NAME
+from kms.pki.required_names import NO_DEMANDS, Demands, too_many
+from kms.pki.subject_effect import subject_contradictions, subject_without_effect
 
 _FOR_ADDRESSES = frozenset({"http-01", "tls-alpn-01"})
 _FOR_WILDCARDS = "dns-01"
@@ -25,8 +26,8 @@ _FOR_WILDCARDS = "dns-01"
 class Issuable:
     """What can be issued: `names` are DNS patterns, `addresses` ranges.
 
-    `denied` are the patterns with which the policy denies names. `without_effect` are the rules that allow nothing, and
-    why. `objection` says why no certificate can be issued at all; None: some can.
+    `denied` are the patterns with which the policy denies names, and `demands` what it requires. `without_effect` are
+    the rules that allow nothing, and why. `objection` says why no certificate can be issued at all; None: some can.
     """
 
     names: tuple[str, ...]
@@ -34,6 +35,7 @@ class Issuable:
     without_effect: tuple[str, ...] = ()
     objection: str | None = None
     denied: tuple[str, ...] = ()
+    demands: Demands = NO_DEMANDS
 
 
 def issuable_by_policy(policy: Policy, *, effort: Effort | None = None) -> Issuable:
@@ -42,18 +44,20 @@ def issuable_by_policy(policy: Policy, *, effort: Effort | None = None) -> Issua
     notes = list(_impossible(policy))
     names = _allowed_names(policy.dns_names, "spec.dnsNames", effort, notes)
     addresses = _allowed_addresses(policy.ip_addresses, "spec.ipAddresses", notes)
-    notes += _against_subject(policy, effort)
+    notes += subject_without_effect(policy.subject, effort)
     if "*" in names:
         notes.append(
             'spec.dnsNames.allowed: "*" matches names of a single label only, such as "localhost"; write "**" for names'
             " of any number of labels"
         )
     denied = tuple(policy.dns_names.denied) if policy.dns_names is not None else ()
-    left = Issuable(names, addresses, tuple(notes), denied=denied)
+    demands = Demands.of(policy.dns_names, policy.ip_addresses, policy.maximum_names)
+    left = Issuable(names, addresses, tuple(notes), denied=denied, demands=demands)
     return _judge(
         left,
         next(_contradictions(policy, names, effort), None)
-        or _unmet(policy.dns_names, policy.ip_addresses, left, "spec", effort),
+        or _unmet(policy.dns_names, policy.ip_addresses, left, "spec", effort)
+        or too_many(demands, "spec", effort),
         otherwise="no name is allowed (spec.dnsNames.allowed, spec.ipAddresses.allowed)",
     )
 
@@ -86,7 +90,7 @@ def issuable_by_profile(
     for each in constraints:
         names = _constrained_names(names, each, policy, effort, notes)
         addresses = _constrained_addresses(addresses, each, policy, notes)
-    after = Issuable(names, addresses, tuple(notes), denied=left.denied)
+    after = replace(left, names=names, addresses=addresses, without_effect=tuple(notes))
     unmet = _unmet(policy.dns_names, policy.ip_addresses, after, f"policy {policy.name}: spec", effort)
     return _judge(after, unmet, otherwise=f"policy {policy.name} allows no name")
 
@@ -125,8 +129,13 @@ def issuable_by_narrowing(left: Issuable, narrowing: Narrowing, *, effort: Effor
             if ranges.meets(each) and not left.addresses.meets(each)
         ]
         addresses &= ranges
-    after_all = Issuable(names, addresses, tuple(notes), denied=left.denied)
-    unmet = _unmet(narrowing.dns_names, narrowing.ip_addresses, after_all, narrowing.path, effort)
+    demands = left.demands.and_those_of(narrowing.dns_names, narrowing.ip_addresses)
+    after_all = replace(left, names=names, addresses=addresses, without_effect=tuple(notes), demands=demands)
+    unmet = (
+        _unmet(narrowing.dns_names, narrowing.ip_addresses, after_all, narrowing.path, effort)
+        or _excluded(after_all, left.demands, narrowing, effort)
+        or too_many(demands, narrowing.path, effort)
+    )
     return _judge(after_all, unmet, otherwise=f"{narrowing.path} allows no name")
 
 
@@ -213,6 +222,19 @@ def _unmet(
     return None
 
 
+def _excluded(left: Issuable, demands: Demands, narrowing: Narrowing, effort: Effort) -> str | None:
+    """Which name or address that the policy requires the narrowing leaves out; None if it leaves all."""
+    index = PatternIndex(left.names, effort)
+    denied = PatternIndex(narrowing.dns_names.denied if narrowing.dns_names is not None else (), effort)
+    for each in demands.names:
+        if not index.find_overlapping(each) or denied.find_cover(each) is not None:
+            return f'{narrowing.path}.dnsNames allows no name that matches "{each}", which the policy requires'
+    for network in demands.networks:
+        if not left.addresses.meets(network):
+            return f"{narrowing.path}.ipAddresses allows no address of {network}, which the policy requires"
+    return None
+
+
 def _contradictions(policy: Policy, names: Sequence[str], effort: Effort) -> Iterator[str]:
     """Rules beside those for names that no certificate, or no request for one, can satisfy."""
     usages = policy.usages
@@ -222,27 +244,9 @@ def _contradictions(policy: Policy, names: Sequence[str], effort: Effort) -> Ite
         yield "spec.usages.allowed: no usage is allowed, and every profile has one"
     if not any(_has_signature(each, policy) for each in policy.key_algorithms):
         yield "spec.keyAlgorithms: no key is allowed for which spec.signatureAlgorithms has an algorithm"
-    required = [each for each in (policy.dns_names.required if policy.dns_names else ()) if "*" not in each]
-    if len(required) > policy.maximum_names:
-        yield (
-            f"spec.dnsNames.required: {len(required)} names are required in every certificate, and"
-            f" spec.maximumNames allows {policy.maximum_names}"
-        )
-    for attribute, subject in policy.subject.attributes.items():
-        yield from _contradictions_in_subject(f"spec.subject.{attribute}.required", subject.rules, effort)
-    common_name = policy.subject.attributes.get(COMMON_NAME)
-    if common_name is not None and policy.ip_addresses is None:
-        index = PatternIndex(names, effort)
-        for each in common_name.rules.required:
-            if not index.find_overlapping(each):
-                yield f'spec.subject.commonName.required: "{each}" is required and matches no name that is allowed'
-
-
-def _contradictions_in_subject(field: str, rules: Rules, effort: Effort) -> Iterator[str]:
-    allowed, denied = PatternIndex(rules.allowed, effort), PatternIndex(rules.denied, effort)
-    for each in rules.required:
-        if not allowed.find_overlapping(each) or denied.find_cover(each) is not None:
-            yield f'{field}: "{each}" is required and not allowed'
+    wildcards = [f"*.{each}" for each in names] if policy.wildcards else []
+    common_names = [*names, *wildcards] if policy.ip_addresses is None else None
+    yield from subject_contradictions(policy.subject, common_names, effort)
 
 
 def _impossible(policy: Policy) -> Iterator[str]:
@@ -257,15 +261,6 @@ def _impossible(policy: Policy) -> Iterator[str]:
 def _has_signature(key_algorithm: str, policy: Policy) -> bool:
     kind = key_algorithm.partition("-")[0]
     return any(each.partition("-")[0] == kind for each in policy.signature_algorithms)
-
-
-def _against_subject(policy: Policy, effort: Effort) -> Iterator[str]:
-    for attribute, subject in policy.subject.attributes.items():
-        denied = PatternIndex(subject.rules.denied, effort)
-        for each in subject.rules.allowed:
-            if (cover := denied.find_cover(each)) is not None:
-                field = f"spec.subject.{attribute}"
-                yield f'{field}.allowed: "{each}" is denied by "{cover}" ({field}.denied)'
 
 
 def _constrained_names(

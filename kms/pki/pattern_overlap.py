@@ -33,10 +33,15 @@ class PatternIndex:
         self._effort = effort
         self._by_tail: dict[str, list[_Labels]] = {}
         self._below: dict[str, list[_Labels]] = {}
-        for each in map(_Labels, patterns):
-            self._by_tail.setdefault(each.tail, []).append(each)
-            for end in each.ends:
-                self._below.setdefault(end, []).append(each)
+        for each in patterns:
+            self.add(each)
+
+    def add(self, pattern: str) -> None:
+        """Add a pattern to those that are compared."""
+        labels = _Labels(pattern)
+        self._by_tail.setdefault(labels.tail, []).append(labels)
+        for end in labels.ends:
+            self._below.setdefault(end, []).append(labels)
 
     def find_overlapping(self, pattern: str) -> bool:
         """Whether some value may match both `pattern` and one of the patterns."""

@@ -59,7 +59,7 @@ _NAMES: Mapping[str, str] = MappingProxyType(
 def check_value(attribute: str, value: str) -> None:
     """Raise ValueError, with a message for people, where X.509 does not allow this value of an attribute."""
     size, limit = len(value.encode() if attribute == COMMON_NAME else value), LIMITS[attribute]
-    if attribute == "countries" and size != limit:
+    if attribute == "countries" and not (size == limit and value.isascii() and value.isalpha()):
         raise ValueError(f"{attribute} in a subject must be codes of two letters")
     if not 0 < size <= limit:
         raise ValueError(f"{attribute} in a subject must have 1 to {limit} characters")

@@ -30,6 +30,8 @@ FOREIGN = certificate_pem(pki.root(common_name="Foreign").certificate)
 GARBAGE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 PAST, FUTURE = "2020-01-01T00:00:00Z", "2999-01-01T00:00:00Z"
 YEAR_ONE, LAST = "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"
+BEYOND = "9999-12-31T23:59:59-11:00"
+"""A time that API servers take, and that is beyond the last one in UTC."""
 NAME = {"type": "dns", "value": "www.example.com"}
 VALID = {"type": "http-01", "state": "valid", "validated": "2026-01-01T00:00:00Z"}
 
@@ -110,6 +112,7 @@ OTHER = {"type": "dns", "value": "evil.example.com"}
 AUTHORIZATIONS: list[Any] = [
     *([], None, [{}], "no list"),
     *(authorized() * 2, authorized(challenges=[]), authorized(expires=YEAR_ONE), authorized(expires=LAST)),
+    *(authorized(expires=each, challenges=[{**VALID, "validated": each}]) for each in (LAST, BEYOND)),
     *(authorized(identifier=OTHER), authorized(wildcard=True), authorized(challenges=[{**VALID, "state": "pending"}])),
     *(
         authorized(challenges=[{"type": "http-01", "state": "valid"}]),
@@ -133,10 +136,11 @@ CERTIFICATES: list[tuple[str, Any]] = [
     *(("status.serialNumber", each) for each in (None, "", "-1", "xyz", "A" * 200, "00ff", "f" * 128)),
     *(("status.authorityKeyID", each) for each in (None, "", "xyz", "\u00e9")),
     *(("status.publicKeyDigest", each) for each in (None, "xyz")),
-    *((f"status.{field}", each) for field in ("issuedAt", "notBefore", "notAfter") for each in (None, YEAR_ONE, LAST)),
+    *((f"status.{field}", each) for field in ("issuedAt", "notBefore", "notAfter") for each in (None, LAST, BEYOND)),
+    *((f"status.{field}", YEAR_ONE) for field in ("issuedAt", "notBefore", "notAfter")),
     ("status.notAfter", PAST),
     ("status.notBefore", FUTURE),
-    *(("status.revocation", {"time": each, "reason": "superseded"}) for each in (YEAR_ONE, PAST, FUTURE, LAST)),
+    *(("status.revocation", {"time": each, "reason": "superseded"}) for each in (YEAR_ONE, PAST, FUTURE, LAST, BEYOND)),
     *(("status.revocation", each) for each in ({}, None, {"time": PAST}, {"time": PAST, "reason": "no reason"})),
     *(("status.request", each) for each in ("", "no base64")),
     *(("status.error", each) for each in ({}, {"type": "x y", "detail": "\u0000"})),
@@ -177,6 +181,15 @@ async def test_an_open_order_of_which_something_is_damaged(client: Client, which
     bad: dict[str, str] = {}
     for path, value in STATES:
         bad |= await failed(client, getattr(client, which), path, value)
+    assert bad == {}
+
+
+@pytest.mark.parametrize("end", [LAST, BEYOND])
+async def test_an_order_that_somebody_has_made_to_last_until_the_end_of_time(client: Client, end: str) -> None:
+    bad: dict[str, str] = {}
+    for path, value in (("status.state", "pending"), ("status.state", "processing"), ("status.notAfter", end)):
+        await damage(client.server, ORDERS, client.ready.location, "spec.expires", end)
+        bad |= await failed(client, client.ready, path, value)
     assert bad == {}
 
 

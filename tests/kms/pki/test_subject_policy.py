@@ -16,6 +16,7 @@ from kms.pki.subject_policy import (
     common_name_violations,
     granted_subject,
     subject_violations,
+    unchanged_violation,
 )
 from tests.support import csrs
 from tests.support.csrs import COMMON_NAME, EMAIL_ADDRESS, ORGANIZATION, UTF8, alternative_names, request, subject
@@ -110,6 +111,40 @@ def test_required_patterns_are_met_by_what_is_certified() -> None:
 
 
 @pytest.mark.parametrize(
+    ("type_", "attribute", "value", "required"),
+    [
+        (ORGANIZATION, "organizations", f"Example{'x' * 60}", "Example*"),
+        (ORGANIZATION, "organizations", "Example\n", "Example*"),
+        (COMMON_NAME, "commonName", "My Server", "My*"),
+    ],
+)
+def test_a_value_that_is_left_out_meets_no_requirement(type_: str, attribute: str, value: str, required: str) -> None:
+    leaves_out = rules("**", word="LeaveOut", required=(required,))
+    violations, certified = decide(asked((type_, value)), attribute, leaves_out)
+    assert [f"(spec.subject.{attribute}.required)" in each for each in violations] == [True]
+    assert certified == ()
+
+
+@pytest.mark.parametrize("word", [None, "Allow", "LeaveOut", "Deny"])
+def test_a_blank_value_asks_for_nothing(word: Word | None) -> None:
+    allowed = () if word == "Deny" else ("**",)
+    for type_, attribute in ((ORGANIZATION, "organizations"), (COMMON_NAME, "commonName")):
+        assert decide(asked((type_, " \t")), attribute, rules(*allowed, word=word)) == ([], ())
+
+
+def test_a_blank_value_is_not_what_a_policy_requires() -> None:
+    violations, certified = decide(asked((ORGANIZATION, " ")), "organizations", rules("**", word="Require"))
+    assert ["(spec.subject.organizations.requested)" in each for each in violations] == [True]
+    assert certified == ()
+
+
+def test_a_request_that_another_ca_gets_unchanged_has_no_blank_value() -> None:
+    anything = SubjectRules({"organizations": rules("**", word="LeaveOut")})
+    found = unchanged_violation("organizations", " ", (), anything, "pki/web")
+    assert found == 'organizations " " in the subject is blank'
+
+
+@pytest.mark.parametrize(
     ("type_", "attribute", "value"),
     [
         (COMMON_NAME, "commonName", "My Server"),
@@ -117,7 +152,11 @@ def test_required_patterns_are_met_by_what_is_certified() -> None:
         (ORGANIZATION, "organizations", "x" * 65),
         (ORGANIZATION, "organizations", "Example\n"),
         (ORGANIZATION, "organizations", "Exam\u202eple"),
+        (ORGANIZATION, "organizations", "Exam\u2028ple"),
         ("2.5.4.6", "countries", "Germany"),
+        ("2.5.4.6", "countries", "ÄÖ"),
+        ("2.5.4.6", "countries", "**"),
+        ("2.5.4.6", "countries", "12"),
     ],
 )
 def test_what_no_certificate_may_have_is_refused_or_left_out(type_: str, attribute: str, value: str) -> None:

@@ -96,6 +96,28 @@ def warning(plan: Plan) -> str:
         ({"keyAlgorithms": ["Ed25519"], "signatureAlgorithms": ["ECDSA-SHA256"]}, "no key is allowed"),
         ({"subject": {"organizations": {"allowed": ["A"], "required": ["B"]}}}, '"B" is required and not allowed'),
         ({"subject": {"commonName": {"allowed": ["**"], "required": ["a.example.net"]}}}, "matches no name"),
+        ({"subject": {"organizations": {"requested": "Require", "denied": ["**"]}}}, "a value is required, and none"),
+        ({"subject": {"commonName": {"requested": "Require", "denied": ["**"]}}}, "a value is required, and none"),
+        ({"subject": {"commonName": {"requested": "Require", "allowed": ["a.example.net"]}}}, "is an allowed name"),
+        ({"subject": {"countries": {"requested": "Require", "allowed": ["Germany"]}}}, "a value is required, and none"),
+        ({"subject": {"countries": {"allowed": ["**"], "required": ["Germany"]}}}, "must be codes of two letters"),
+        ({"subject": {"organizations": {"allowed": ["**"], "required": ["x" * 65]}}}, "must have 1 to 64 characters"),
+        (
+            {"subject": {"commonName": {"allowed": ["**"], "required": ["a.apps.example.com", "b.apps.example.com"]}}},
+            "no common name matches both",
+        ),
+        (
+            {"dnsNames": {"allowed": ["**"], "required": ["**.a.com", "*.b.com"]}, "maximumNames": 1},
+            "2 names are requi",
+        ),
+        (
+            {
+                "dnsNames": {"allowed": ["**"], "required": ["**.a.com"]},
+                "ipAddresses": {**ADDRESSES, "required": ["10.0.0.0/16", "10.1.0.0/16", "10.0.0.0/8"]},
+                "maximumNames": 2,
+            },
+            "spec.dnsNames.required and spec.ipAddresses.required: 3 names are required",
+        ),
     ],
 )
 def test_a_policy_under_which_nothing_can_be_issued_is_not_ready(spec: dict[str, Any], message: str) -> None:
@@ -123,6 +145,11 @@ def test_a_policy_under_which_nothing_can_be_issued_is_not_ready(spec: dict[str,
             "Ed25519 keys sign no request",
         ),
         ({"subject": {"organizations": {"allowed": ["A", "B"], "denied": ["a"]}}}, '"A" is denied by "a"'),
+        (
+            {"subject": {"countries": {"allowed": ["DE", "Germany"]}}},
+            '"Germany" matches no value that can be',
+        ),
+        ({"subject": {"organizations": {"allowed": ["DE", f"*{'x' * 65}"]}}}, "matches no value that can be certified"),
     ],
 )
 def test_rules_without_effect_are_named_and_the_policy_stays_ready(spec: dict[str, Any], message: str) -> None:
@@ -132,8 +159,25 @@ def test_rules_without_effect_are_named_and_the_policy_stays_ready(spec: dict[st
     assert [each.type for each in plan.events] == ["Normal", "Warning"]
 
 
-def test_a_policy_without_contradictions_has_no_warning() -> None:
-    assert warning(of_policy(dnsNames={"allowed": ["**.a.com"], "denied": ["x.a.com"], "wildcards": "Allow"})) == ""
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"dnsNames": {"allowed": ["**.a.com"], "denied": ["x.a.com"], "wildcards": "Allow"}},
+        {"dnsNames": {"allowed": ["**"], "required": ["**.a.com", "x*.a.com", "*y.a.com"]}, "maximumNames": 1},
+        {"ipAddresses": {**ADDRESSES, "required": ["10.0.0.0/16", "10.0.0.0/8"]}, "maximumNames": 1},
+        {"subject": {"commonName": {"requested": "Require", "allowed": ["x.**"], "required": ["**.com", "x.*.**"]}}},
+        {"subject": {"countries": {"requested": "Require", "allowed": ["D*"], "required": ["*E"]}}},
+        {"subject": {"organizations": {"requested": "Require", "allowed": [f"{'x' * 64}*"], "denied": ["y"]}}},
+        {
+            "subject": {"commonName": {"requested": "Require", "allowed": ["*.a.com"], "required": ["*.a.com"]}},
+            "dnsNames": {"allowed": ["a.com"], "wildcards": "Allow"},
+        },
+        {"subject": {"commonName": {"requested": "Require"}}, "dnsNames": {"allowed": []}, "ipAddresses": ADDRESSES},
+    ],
+)
+def test_a_policy_without_contradictions_has_no_warning(spec: dict[str, Any]) -> None:
+    plan = of_policy(**spec)
+    assert (stated(plan).status, warning(plan)) == ("True", "")
 
 
 def test_what_was_found_in_a_policy_stays_when_its_rules_are_no_longer_cached() -> None:
@@ -211,6 +255,39 @@ def test_a_credential_that_entitles_to_nothing_is_not_ready_and_keeps_its_key(
     assert message in stated(plan).message
     assert status.key_id is not None
     assert len(plan.apply) == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "rules", "message"),
+    [
+        (
+            {"dnsNames": {"allowed": ["shop.apps.example.com"]}},
+            {"dnsNames": {"allowed": ["*.apps.example.com"], "required": ["blog.apps.example.com"]}},
+            'allows no name that matches "blog.apps.example.com", which the policy requires',
+        ),
+        (
+            {"dnsNames": {"allowed": ["**"], "denied": ["b*.apps.example.com"]}},
+            {"dnsNames": {"allowed": ["*.apps.example.com"], "required": ["blog.apps.example.com"]}},
+            'allows no name that matches "blog.apps.example.com", which the policy requires',
+        ),
+        (
+            {"ipAddresses": {"allowed": ["10.1.0.0/16"]}},
+            {"ipAddresses": {**ADDRESSES, "required": ["10.2.0.0/16"]}},
+            "allows no address of 10.2.0.0/16, which the policy requires",
+        ),
+        (
+            {"dnsNames": {"allowed": ["**"], "required": ["shop.apps.example.com"]}},
+            {"dnsNames": {"allowed": ["*.apps.example.com"], "required": ["blog.*.example.com"]}, "maximumNames": 1},
+            "2 names are required in every certificate, and spec.maximumNames of the policy allows 1",
+        ),
+    ],
+)
+def test_a_credential_that_cannot_meet_what_the_policy_requires_is_not_ready(
+    names: dict[str, Any], rules: dict[str, Any], message: str
+) -> None:
+    plan = of_credential({"names": names}, **rules)
+    assert (stated(plan).status, stated(plan).reason) == ("False", "NothingAllowed")
+    assert message in stated(plan).message
 
 
 def test_names_of_a_credential_that_the_policy_denies_are_named() -> None:
