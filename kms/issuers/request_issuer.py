@@ -64,7 +64,7 @@ class RequestIssuer(ABC, Generic[T]):
     async def forget(self, submission: Submission) -> None:
         """Delete the request. One that cannot be deleted is left to the sweep."""
         self._outcomes.pop(submission.name, None)
-        await self._requests.discard(submission.order[0], submission.name)
+        await self._requests.discard(submission.order[0], submission.name, order_uid=submission.order_uid)
 
     async def revoke(self, certificate: bytes) -> bool:  # noqa: ARG002 - the API has no revocations
         """Return False: CAs behind the Kubernetes API take no revocations."""

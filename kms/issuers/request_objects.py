@@ -124,11 +124,14 @@ class RequestObjects(Generic[T]):
         self.take(created)
         return created
 
-    async def discard(self, namespace: str, name: str) -> None:
-        """Delete the request, if there is one. A request that cannot be deleted now is left to the sweep."""
+    async def discard(self, namespace: str, name: str, *, order_uid: str) -> None:
+        """Delete the request of this order, if there is one. One that cannot be deleted now is left to the sweep.
+
+        Another one of that name stays: it is somebody else's, whatever the status of the order says.
+        """
         try:
             found = await self.find(namespace, name)
-            if found is not None:
+            if found is not None and _is_of(found.metadata, order_uid):
                 await self.delete(found.metadata)
         except errors.ClusterError as error:
             logger.warning("request cannot be deleted", extra={"request": name, "error": str(error)})
@@ -171,6 +174,10 @@ def answer_to_error(error: errors.ClusterError) -> Answer:
             return Pending("IssuerNotReady", text)
         case _:
             return Refused(text)
+
+
+def _is_of(metadata: ObjectMeta, order_uid: str) -> bool:
+    return (metadata.labels.get(MANAGED_BY), metadata.labels.get(ORDER_UID)) == (MANAGER, order_uid)
 
 
 def _log_error(task: asyncio.Task[None]) -> None:

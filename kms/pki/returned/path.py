@@ -6,7 +6,8 @@ left out: only what was verified is handed out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -41,14 +42,18 @@ def find_path(
     first obstacle.
     """
     search = _Search((*returned, *known), anchors, names, now)
-    found = next(search.paths((leaf,)), None)
+    found = search.path(leaf)
     if found is None:
         raise Rejected("InvalidChain", search.obstacle or _without_issuer(leaf))
     return found[1:]
 
 
 class _Search:
-    """A depth-first search. `obstacle` is the first reason why a certificate cannot follow."""
+    """A search for the shortest path. `obstacle` is the first reason why a certificate cannot follow.
+
+    A CA may return certificates that lead from one to another in many ways. So each is looked at once, where it is first
+    reached: no constraint is met by a longer path only.
+    """
 
     def __init__(
         self,
@@ -63,30 +68,37 @@ class _Search:
         self._now = now
         self.obstacle: str | None = None
 
-    def paths(self, path: Path) -> Iterator[Path]:
-        """The paths that begin with `path` and end in an anchor."""
-        last, above = path[-1], False
-        for anchor in _issuers_of(last, self._anchors):
-            above = True
-            if self._allows(anchor, path):
-                yield (*path, anchor)
-        keys = [(each.subject, each.public_key()) for each in path]
-        for issuer in _issuers_of(last, self._between):
-            above = True
-            if (issuer.subject, issuer.public_key()) in keys:  # a loop
-                continue
-            if len(path) == MAXIMUM_CHAIN:
-                self._obstruct(f"The chain has more than {MAXIMUM_CHAIN} certificates below its trust anchor.")
-            elif self._allows(issuer, path):
-                yield from self.paths((*path, issuer))
-        if not above:
-            self._obstruct(_without_issuer(last))
+    def path(self, leaf: x509.Certificate) -> Path | None:
+        """The path from `leaf` to an anchor; None: there is none."""
+        paths: deque[Path] = deque([(leaf,)])
+        reached = {leaf}
+        while paths:
+            path = paths.popleft()
+            above = False
+            for anchor in _issuers_of(path[-1], self._anchors):
+                above = True
+                if self._allows(anchor, path):
+                    return (*path, anchor)
+            for issuer in self._above(path, reached):
+                above = True
+                if issuer is not None:
+                    reached.add(issuer)
+                    paths.append((*path, issuer))
+            if not above:
+                self._obstruct(_without_issuer(path[-1]))
+        return None
 
-    @staticmethod
-    def _issuers_of(
-        certificate: x509.Certificate, candidates: Sequence[x509.Certificate]
-    ) -> Iterator[x509.Certificate]:
-        return (each for each in candidates if each.subject == certificate.issuer and certifies(each, certificate))
+    def _above(self, path: Path, reached: Collection[x509.Certificate]) -> Iterator[x509.Certificate | None]:
+        """Each certificate between leaf and anchors that has issued the last of the path; None: it cannot follow."""
+        keys = [(each.subject, each.public_key()) for each in path]
+        for issuer in _issuers_of(path[-1], self._between):
+            if issuer in reached or (issuer.subject, issuer.public_key()) in keys:  # another path has it, or a loop
+                yield None
+            elif len(path) == MAXIMUM_CHAIN:
+                self._obstruct(f"The chain has more than {MAXIMUM_CHAIN} certificates below its trust anchor.")
+                yield None
+            else:
+                yield issuer if self._allows(issuer, path) else None
 
     def _allows(self, issuer: x509.Certificate, path: Path) -> bool:
         try:

@@ -14,12 +14,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
 from kms.issuers.protocol import Answer, Denied, Failed, Pending, Refused, Returned, Submission
-from kms.issuers.request_objects import ORDER, RequestObjects, order_of
+from kms.issuers.request_objects import ORDER, ORDER_UID, RequestObjects, order_of
 from kms.issuers.signer import SignerIssuer
 from kms.resources.authorities import AuthoritySpec, CertificateAuthority, ExternalAuthority, SignerAuthority
 from kms.resources.certmanager import RequestCondition
 from kms.resources.kinds import SIGNING_REQUESTS
 from kms.resources.meta import ObjectMeta
+from kms.resources.secret_names import MANAGED_BY, MANAGER
 from kms.resources.signing_requests import CertificateSigningRequest, SigningRequestStatus
 from tests.support import pki
 from tests.support.apiserver import FakeApiServer, running_api
@@ -160,3 +161,16 @@ async def test_approvals_go_to_the_subresource_that_is_for_them(world: World) ->
     world.says(condition("Denied"))
     assert await world.automatic.look(ASKED) == Denied("the CA's words")
     assert len(world.api.writes) == before
+
+
+@pytest.mark.requirement("X16", "X2")
+@pytest.mark.parametrize("labels", [{}, {MANAGED_BY: MANAGER, ORDER_UID: "uid-of-another-order"}])
+async def test_a_request_of_somebody_else_is_not_deleted(world: World, labels: dict[str, str]) -> None:
+    """Whoever changes the status of an order must not delete with the server's rights, and names may be taken."""
+    await world.issuer.begin(ASKED)
+    stored = world.stored()
+    foreign = replace(stored, metadata=replace(stored.metadata, labels=labels))
+    world.api.put(SIGNING_REQUESTS, foreign)
+    assert isinstance(await world.issuer.look(ASKED), Failed)
+    await world.issuer.forget(ASKED)
+    assert world.stored().metadata.labels == labels

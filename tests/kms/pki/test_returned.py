@@ -5,12 +5,16 @@ from datetime import timedelta
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA384
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from kms.pki.certificate import certifies
 from kms.pki.csr import parse_request
 from kms.pki.keys import fingerprint
 from kms.pki.returned import Expected, Rejected, ReturnedCertificate, check_returned
+from kms.pki.returned.path import find_path
 from kms.pki.verbatim import verbatim_violations
 from tests.support import csrs, requests
 from tests.support.foreign_ca import ANCHOR, DAY, DURATION, ISSUING, ROOT, answer_to, authority, ec_key, pem
@@ -178,3 +182,24 @@ def test_certificates_that_could_certify_each_other_cost_little() -> None:
     leaf = replace(answer_to(REQUEST).leaf, issuer=csrs.subject((requests.COMMON_NAME, csrs.UTF8, b"A")))
     written = pem(leaf.signed(ec_key("A7"))) + b"".join(map(pem, loops))
     assert least_time(lambda: rejection(written), times=3) < 0.1
+
+
+def test_certificates_that_certify_each_other_in_many_ways_cost_little() -> None:
+    """Three certificates for each of three keys: there are many ways, and none leads to an anchor."""
+    keys = [ec.generate_private_key(ec.SECP384R1()) for _ in range(4)]
+    between = [authority_of(keys[level], keys[level + 1]) for level in range(3) for _ in range(3)]
+    leaf = authority_of(ec.generate_private_key(ec.SECP384R1()), keys[0])
+    anchors = [authority_of(each, each) for each in (ec.generate_private_key(ec.SECP384R1()) for _ in range(8))]
+
+    def search() -> None:
+        with pytest.raises(Rejected):
+            find_path(leaf, between, known=(), anchors=anchors, names=(), now=NOW)
+
+    one = least_time(lambda: certifies(anchors[0], leaf))
+    assert least_time(search, times=2) < 2 * len((leaf, *between)) * len((*between, *anchors)) * one
+
+
+def authority_of(own: ec.EllipticCurvePrivateKey, by: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "CA")])
+    builder = x509.CertificateBuilder(name, name, own.public_key(), x509.random_serial_number(), NOW - DAY, NOW + DAY)
+    return builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True).sign(by, SHA384())
