@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from kms.pki.pattern_overlap import Effort, PatternIndex
-from kms.pki.subject_policy import AttributeRules, SubjectRules
+from kms.pki.quoting import quoted
+from kms.pki.subject_policy import AttributeRules, SubjectRules, has_control_characters
 from kms.pki.subjects import COMMON_NAME, LIMITS, check_value
 
 
@@ -16,7 +17,7 @@ def subject_without_effect(subject: SubjectRules, effort: Effort) -> Iterator[st
         denied = PatternIndex(rules.rules.denied, effort)
         for each in rules.rules.allowed:
             if flaw := _flaw(attribute, each):
-                yield f'{field}.allowed: "{each}" matches no value that can be certified: {flaw}'
+                yield f"{field}.allowed: {quoted(each)} matches no value that can be certified: {flaw}"
             elif (cover := denied.find_cover(each)) is not None:
                 yield f'{field}.allowed: "{each}" is denied by "{cover}" ({field}.denied)'
 
@@ -44,7 +45,7 @@ def _against_required(attribute: str, field: str, rules: AttributeRules, effort:
     allowed, denied = PatternIndex(usable, effort), PatternIndex(rules.rules.denied, effort)
     for each in rules.rules.required:
         if flaw := _flaw(attribute, each):
-            yield f'{field}.required: "{each}" is required and matches no value that can be certified: {flaw}'
+            yield f"{field}.required: {quoted(each)} is required and matches no value that can be certified: {flaw}"
         elif not allowed.find_overlapping(each) or denied.find_cover(each) is not None:
             yield f'{field}.required: "{each}" is required and not allowed'
 
@@ -80,6 +81,10 @@ def _usable(attribute: str, rules: AttributeRules, effort: Effort) -> list[str]:
 def _flaw(attribute: str, pattern: str) -> str | None:
     """Why no value that the pattern matches can be certified; None if one may."""
     literal = pattern.replace("*", "")
+    if has_control_characters(literal):
+        return "it has control characters"
+    if not pattern.strip():
+        return "it is blank"
     if "*" in pattern and len(literal) <= LIMITS[attribute]:
         return None
     try:

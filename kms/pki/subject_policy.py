@@ -181,13 +181,19 @@ def _unfit(attribute: str, value: str, names: Collection[Name]) -> str | None:
         return f"the common name {quoted(value)} is not one of the names of the certificate request"
     if not value.strip():
         return f"{attribute} {quoted(value)} in the subject is blank"
-    if any(unicodedata.category(each) in _SEPARATORS or unicodedata.category(each)[0] == "C" for each in value):
+    if has_control_characters(value):
         return f"{attribute} {quoted(value)} in the subject has control characters"
     try:
         check_value(attribute, value)
     except ValueError as error:
         return f"{attribute} {quoted(value)} cannot be certified: {error}"
     return None
+
+
+def has_control_characters(value: str) -> bool:
+    """Whether the value has characters that break lines, change the direction of writing, or have no meaning."""
+    categories = {unicodedata.category(each) for each in value}
+    return not _SEPARATORS.isdisjoint(categories) or any(each.startswith("C") for each in categories)
 
 
 def _denied_by(attribute: str, value: str, rules: Rules) -> str | None:

@@ -149,6 +149,8 @@ def test_a_policy_under_which_nothing_can_be_issued_is_not_ready(spec: dict[str,
             {"subject": {"countries": {"allowed": ["DE", "Germany"]}}},
             '"Germany" matches no value that can be',
         ),
+        ({"subject": {"organizations": {"allowed": ["DE", "*a\n"]}}}, '"*a\\n" matches no value that can be certified'),
+        ({"subject": {"organizations": {"allowed": ["DE", " "]}}}, '" " matches no value that can be certified'),
         ({"subject": {"organizations": {"allowed": ["DE", f"*{'x' * 65}"]}}}, "matches no value that can be certified"),
     ],
 )
