@@ -14,7 +14,9 @@ from e2e.load.keys import certificate_id
 from e2e.load.solvers import CHALLENGES, ByDNS, ByHTTP, ByTLS, Solver
 from e2e.support import tlsalpn01
 from tests.support.eventually import until
+from tests.support.external_cas import vault_ca
 from tests.support.installation import SERVER, Installation
+from tests.support.openbao import OpenBao
 
 
 @pytest.fixture
@@ -149,3 +151,32 @@ async def test_a_renewal_costs_no_more_than_the_first_certificate_and_less_while
         assert await cost(audit, renew) == {"create acmeorders": 1, "update acmeorders/status": updates}
     for old, new in pairwise(certificates):
         assert new.order.body["replaces"] == certificate_id(old.leaf)
+
+
+@pytest.mark.requirement("X15", "X63")
+async def test_a_certificate_of_openbao_costs_one_write_more_and_no_read(
+    installation: Installation, audit: AuditLog, openbao: OpenBao
+) -> None:
+    with vault_ca(installation, openbao) as authority:
+        async with installation.client(authority.enrollment) as client:
+
+            async def issue(one: int) -> None:
+                await client.obtain([f"openbao-{one}.test"], installation.answerer.add)
+
+            await client.obtain(["warm.test"], installation.answerer.add)
+            before = openbao.certificates_of(authority.mount)
+            assert await cost(audit, issue) == {"create acmeorders": 1, "update acmeorders/status": 3}
+            assert openbao.certificates_of(authority.mount) - before == 3
+
+
+@pytest.mark.soak
+@pytest.mark.requirement("X23", "X50")
+async def test_without_an_external_ca_a_server_that_starts_asks_for_no_requests(
+    installation: Installation, client: Client, audit: AuditLog
+) -> None:
+    audit.mark()
+    installation.programs.server.restart()
+    await client.obtain(["started.test"], installation.answerer.add)
+    found = {each.resource.partition(".")[0] for each in audit.counts(user=SERVER)}
+    assert "acmeorders" in found
+    assert not found & {"certificaterequests", "certificatesigningrequests"}
