@@ -9,17 +9,22 @@ LOOPBACK = "127.0.0.1"
 _BELOW_EPHEMERAL = range(15_000, 32_000)
 """Ports below 32768, so that no outgoing connection takes a free port."""
 _ATTEMPTS = 100
+_given: set[int] = set()
+"""What this process has been told. A program that gets several ports opens some of them late."""
 
 
 def free_port() -> int:
-    """Find a port that is free for TCP and UDP. Another process may take it first; callers retry.
+    """Find a port that is free for TCP and UDP, another one each time.
+
+    Another process may take it first; callers retry.
 
     Raises:
         OSError: no port is free.
     """
     for _ in range(_ATTEMPTS):
         port = secrets.choice(_BELOW_EPHEMERAL)  # parallel tests may share the seed of `random`
-        if all(_is_free(port, kind) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)):
+        if port not in _given and all(_is_free(port, kind) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)):
+            _given.add(port)
             return port
     raise OSError("no port of the loopback address is free")
 

@@ -71,7 +71,7 @@ def test_an_issuer_comes_with_cert_manager_follows_its_profile_and_goes_with_it(
         kinds = kubectl(
             "get", "crd", "-o", "yaml", *(f"{each.plural}.{each.group}" for each in (CLUSTER_ISSUERS, ISSUERS))
         )
-        return f"{reason()}\n{operator.log.read_text()[-20_000:]}\n{kinds}"
+        return f"{reason()}\n{operator.explain()}\n{kinds}"
 
     def issuer() -> dict[str, Any]:
         found = kubectl("get", "clusterissuers.cert-manager.io", namespace, "-o", "json", "--ignore-not-found")

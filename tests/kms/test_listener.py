@@ -186,7 +186,7 @@ async def test_a_client_that_does_not_take_its_answer_loses_the_connection(plain
 
 @pytest.mark.requirement("SEC39")
 async def test_a_client_that_does_not_end_tls_loses_the_connection() -> None:
-    limits = ConnectionLimits(maximum=8, keep_alive=0.1)
+    limits = ConnectionLimits(maximum=8, keep_alive=0.5)
     async with listening(limits=limits, deadlines=Deadlines(every=0.02)) as server:
         streams = await server.connect()
         assert await ask(streams)

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from http import HTTPStatus
 from pathlib import Path
@@ -25,13 +26,29 @@ from tests.support.manifests import manifest, text
 RELEASE = "kms-acme"
 
 _PROGRAM = """
+import asyncio
 import datetime
+import faulthandler
+import gc
+import io
+import signal
 import sys
 from kms.address import Address
 from kms.logs import configure
 from kms_operator.main import run
 from kms_operator.settings import Intervals, OperatorSettings
 configure("text", "info")
+
+def show_what_waits(*_):
+    faulthandler.dump_traceback()
+    for each in gc.get_objects():
+        if isinstance(each, asyncio.Task):
+            stack = io.StringIO()
+            each.print_stack(file=stack)
+            if "kopf" not in stack.getvalue():
+                sys.stderr.write(stack.getvalue())
+
+signal.signal(signal.SIGUSR1, show_what_waits)
 sys.exit(run({settings!r}, intervals={intervals!r}))
 """
 
@@ -57,6 +74,14 @@ class OperatorProcess:
                 return bool(answer.status == HTTPStatus.OK)
         except OSError:
             return False
+
+    def explain(self) -> str:
+        """The end of its log, after what its threads and tasks are waiting for."""
+        if self._process.poll() is not None:
+            return f"ended with {self._process.returncode}:\n{self.log.read_text()[-20_000:]}"
+        self._process.send_signal(signal.SIGUSR1)
+        time.sleep(1)
+        return self.log.read_text()[-40_000:]
 
     def stop(self, *, seconds: float = 10.0) -> int:
         """Stop it with SIGTERM; its exit code."""
