@@ -51,8 +51,8 @@ def find_path(
 class _Search:
     """A search for the shortest path. `obstacle` is the first reason why a certificate cannot follow.
 
-    A CA may return certificates that lead from one to another in many ways. So each is looked at once, where it is first
-    reached: no constraint is met by a longer path only.
+    A CA may return certificates that lead from one to another in many ways. So each is looked at once, where it is
+    first reached: no constraint is met by a longer path only.
     """
 
     def __init__(
