@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Literal, TypeAlias
 
@@ -85,6 +85,7 @@ class Propagation:
     """Tells CAs what was revoked. `find_authority` returns a CertificateAuthority by namespace and name.
 
     In seconds: `patience` is how long a client waits for the CA, and `every` the time between two rounds of repetition.
+    A round tells up to `at_once` CAs at the same time, and none of them for much longer than `every`.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Propagation:
         clock: Clock,
         patience: float = 10.0,
         every: float = 30.0,
+        at_once: int = 32,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._orders = orders
@@ -106,6 +108,7 @@ class Propagation:
         self._clock = clock
         self._patience = patience
         self._every = every
+        self._at_once = at_once
         self._sleep = sleep
         self._unconfirmed = Unconfirmed(order_index)
 
@@ -151,20 +154,31 @@ class Propagation:
                 await self.repeat()
 
     async def repeat(self) -> None:
-        """Tell each CA once what it has not confirmed. One that does not answer is left alone until the next round."""
-        failed: set[Key] = set()
-        for (namespace, name), asked in self._unconfirmed.items():
-            authority = namespace, asked.name
-            if authority in failed or self._mode((namespace, name), asked) != "Propagate":
-                continue
-            try:
-                order = await self._orders.get(namespace, name)
-                if order is not None and self.is_open(order):
-                    await self._tell(order)
-            except (IssuerNotReady, ClusterError, Unavailable, Vanished) as error:
-                failed.add(authority)
-                extra = {"order": name, "authority": "/".join(authority), "error": str(error)}
-                logger.warning("revocation not confirmed", extra=extra)
+        """Tell each CA what it has not confirmed; several at once, as one that answers slowly must not delay others.
+
+        One that does not answer is left alone until the next round.
+        """
+        open_: dict[Key, list[Key]] = {}
+        for key, asked in self._unconfirmed.items():
+            if self._mode(key, asked) == "Propagate":
+                open_.setdefault((key[0], asked.name), []).append(key)
+        turns = asyncio.Semaphore(self._at_once)
+        await asyncio.gather(*(self._repeat_at(authority, keys, turns) for authority, keys in open_.items()))
+
+    async def _repeat_at(self, authority: Key, keys: Sequence[Key], turns: asyncio.Semaphore) -> None:
+        async with turns:
+            ends = asyncio.get_running_loop().time() + self._every
+            for key in keys:
+                try:
+                    order = await self._orders.get(*key)
+                    if order is not None and self.is_open(order):
+                        await self._tell(order)
+                except (IssuerNotReady, ClusterError, Unavailable, Vanished) as error:
+                    extra = {"order": key[1], "authority": "/".join(authority), "error": str(error)}
+                    logger.warning("revocation not confirmed", extra=extra)
+                    return
+                if asyncio.get_running_loop().time() >= ends:  # the next round goes on
+                    return
 
     async def _tell(self, order: ACMEOrder) -> None:
         """Raises IssuerNotReady, Unavailable and Vanished."""

@@ -195,7 +195,7 @@ class ExternalIssuance:
         now = self._clock()
         if issuance.not_before is not None and issuance.not_before > now:
             self._leave_line(waiter.key)
-            return (issuance.not_before - now).total_seconds()
+            return await self._bide(waiter, order, until=issuance.not_before)
         attempt = await self._prepare(order, issuance)
         if isinstance(attempt, Failed):
             return await self._apply(waiter, order, attempt)
@@ -307,13 +307,22 @@ class ExternalIssuance:
         if changed.status.issuance != issuance:
             await self._waiting.forget(waiter)
 
-    async def _take_over(self, waiter: Waiter, order: ACMEOrder, issuance: Issuance) -> float:
+    async def _bide(self, waiter: Waiter, order: ACMEOrder, *, until: datetime) -> float | None:
+        """Wait for a time that the order tells, and not much beyond the order's own: clocks differ."""
+        now = self._clock()
+        last = self._deadline(order) + timedelta(seconds=self._pace.patience)  # another process ends it at its time
+        if now >= last:
+            text = "The order's time is over, and its next attempt is said to begin or to end later still."
+            return await self._apply(waiter, order, Pending("WaitingForIssuer", text))
+        return min((until - now).total_seconds(), (last - now).total_seconds(), self._pace.later)
+
+    async def _take_over(self, waiter: Waiter, order: ACMEOrder, issuance: Issuance) -> float | None:
         """Begin an attempt in place of a process that has died; its CA may have signed a certificate nobody has."""
         now, lasts = self._clock(), timedelta(seconds=self._pace.claimed)
         left = remaining_claim(self._process, issuance, lasts=lasts, now=now)
         if left > timedelta(0):
             self._leave_line(waiter.key)
-            return min(left.total_seconds(), self._pace.later)
+            return await self._bide(waiter, order, until=now + left)
         self._metrics.count_issuer_attempt(waiter.type, "ambiguous")
         step = TryAgain(now, "The server that asked the CA has ended; another one asks again.", issuance.not_after)
         await self._try_again(waiter, order, issuance, step)

@@ -17,22 +17,25 @@ from acme_server.model import Profile
 from acme_server.orders import transitions
 from acme_server.orders.claims import CLAIMED
 from acme_server.orders.issuance_admission import IssuanceAdmission
-from acme_server.orders.submission import end_of, expected_of, known_chain, trust_anchors
-from acme_server.problems import Refused
-from acme_server.state.store import Store
+from acme_server.orders.submission import certificates_in, end_of, expected_of, known_chain, trust_anchors
+from acme_server.problems import Refused, Unavailable
+from acme_server.state.store import Store, Vanished
 from acme_server.tasks import in_thread_if_large
 from kms.clock import Clock
 from kms.issuers import IssuerNotReady
 from kms.issuers.protocol import RemoteIssuer, Submission, issued_by
 from kms.issuers.remote import authority_type
-from kms.pki.returned import Rejected, ReturnedCertificate, check_returned
+from kms.pki.returned import Rejected, ReturnedCertificate, check_returned, read_certificates
 from kms.resources.authorities import CertificateAuthority
+from kms.resources.meta import key_of
 from kms.resources.orders import ACMEOrder, AuthorityType, Issuance
 
 logger = logging.getLogger(__name__)
 
 _LARGE: Final = 8_192
 """Octets that a CA returned beyond which they are checked in a thread: two or three certificates are shorter."""
+_FEW: Final = 6
+"""Certificates that may be in the chain up to which no thread is needed: any of them may have to verify another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,12 @@ class Release:
             await self._discard(attempt, pem)
             return rejected
         self._chains[attempt.profile.authority.metadata.uid] = returned.issuers
-        if not await self._store(attempt, returned):
+        try:
+            is_stored = await self._store(attempt, returned)
+        except Vanished:
+            await self._discard(attempt, pem)
+            raise
+        if not is_stored:
             await self._discard(attempt, pem)
         return None
 
@@ -107,14 +115,16 @@ class Release:
         """Whether the account still may have the certificate, then the certificate itself."""
         profile, request = await self._admission.readmit(attempt.directory, attempt.order)
         authority = attempt.profile.authority
+        anchors, known = trust_anchors(authority), self._chains.get(authority.metadata.uid) or known_chain(authority)
         check = partial(
             check_returned,
             expected=expected_of(attempt.order, request, profile, attempt.submission),
-            anchors=trust_anchors(authority),
-            known=self._chains.get(authority.metadata.uid) or known_chain(authority),
+            anchors=anchors,
+            known=known,
             now=self._clock(),
         )
-        return await in_thread_if_large(check, pem, size=len(pem), limit=_LARGE)
+        is_few = pem.count(b"-----BEGIN ") + len(anchors) + len(known) <= _FEW
+        return await in_thread_if_large(check, pem, size=len(pem), limit=_LARGE if is_few else 0)
 
     async def _store(self, attempt: Attempt, returned: ReturnedCertificate) -> bool:
         """Write the certificate, and return whether it is that of the order now."""
@@ -148,15 +158,38 @@ class Release:
         return True
 
     async def _discard(self, attempt: Attempt, pem: bytes) -> None:
-        """Revoke a certificate that nobody gets, where the CA takes revocations by itself."""
+        """Revoke a certificate that nobody gets, where the CA takes revocations by itself.
+
+        One with another key than the request is not what the CA made of it, and may be somebody's. And the order may
+        have this very certificate: the answer to the write was lost, or this replica has an older version of it.
+        """
         if attempt.type not in CLAIMED:
             return
         try:
-            leaf = x509.load_pem_x509_certificates(pem)[0].public_bytes(Encoding.DER)
-            await attempt.issuer.revoke(leaf)
-        except (ValueError, IssuerNotReady) as error:
+            leaf = await in_thread_if_large(leaf_for, (pem, attempt.submission.request), size=len(pem), limit=_LARGE)
+            if leaf is None or await self._has(attempt.order, leaf):
+                return
+            await attempt.issuer.revoke(leaf.public_bytes(Encoding.DER))
+        except (Rejected, Unavailable, IssuerNotReady) as error:
             extra = {"order": attempt.order.metadata.name, "error": str(error)}
             logger.warning("a certificate that was discarded is not revoked", extra=extra)
+
+    async def _has(self, order: ACMEOrder, leaf: x509.Certificate) -> bool:
+        """Whether the order has this certificate. Raises Unavailable."""
+        found = await self._orders.read_live(*key_of(order))
+        if found is None or found.metadata.uid != order.metadata.uid or found.status.certificate is None:
+            return False
+        return leaf in certificates_in(found.status.certificate)[:1]
+
+
+def leaf_for(returned: tuple[bytes, bytes]) -> x509.Certificate | None:
+    """The first certificate of what was returned in PEM, for a request in DER; None if it has another key.
+
+    Raises Rejected if it cannot be read.
+    """
+    pem, request = returned
+    leaf = read_certificates(pem)[0]
+    return leaf if leaf.public_key() == x509.load_der_x509_csr(request).public_key() else None
 
 
 def seconds_since_accepted(order: ACMEOrder, now: datetime) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace as replace_dataclass
 
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
 from acme_server.certificates.propagation import Mode, mode_of
+from acme_server.orders.external_issuance import Pace
 from kms.pki.certificate import issuer_id
 from kms.resources.authorities import (
     AuthoritySpec,
@@ -24,10 +26,12 @@ from kms.resources.authorities import (
 )
 from kms.resources.kinds import ORDERS
 from kms.resources.meta import ObjectMeta, condition
-from kms.resources.orders import ACMEOrder, AskedAuthority
+from kms.resources.orders import ACMEOrder, AskedAuthority, Revocation
 from tests.support import pki
 from tests.support.acme import ClientKey, b64
-from tests.support.domain import NAMESPACE
+from tests.support.domain import NAMESPACE, World, running_world
+from tests.support.eventually import until
+from tests.support.scripted_issuer import ScriptedIssuer, certified
 from tests.support.server import Answer, Server, running_server
 from tests.support.watching import watching
 
@@ -48,6 +52,39 @@ def authority(external: ExternalAuthority | None) -> CertificateAuthority:
         metadata=ObjectMeta(namespace=NAMESPACE, name="corporate", uid="corporate"),
         spec=AuthoritySpec(external=external),
     )
+
+
+class OneHangs(ScriptedIssuer):
+    """A CA that never answers about the first certificate that it is to revoke."""
+
+    async def revoke(self, certificate: bytes) -> bool:
+        self.revoked.append(certificate)
+        if len(self.revoked) == 1:
+            await asyncio.Event().wait()
+        return True
+
+
+@pytest.mark.requirement("X44")
+async def test_a_ca_that_does_not_answer_delays_no_revocation_at_another() -> None:
+    def configure(world: World) -> None:
+        world.issuer = OneHangs([certified])
+        world.pace = Pace(inline=60)
+        world.install_external("Vault")
+
+    async with running_world(configure) as world:
+        account = await world.account()
+        known = world.authorities.get(NAMESPACE, "ca")
+        assert known is not None
+        world.authorities.put(replace(known, metadata=replace(known.metadata, name="other", uid="other-uid")))
+        for name in ("ca", "other"):
+            order = await world.finalized(account, await world.proven(account, f"{name}.example.com"))
+            asked, gone = AskedAuthority(name=name, type="Vault"), Revocation(time=world.clock(), reason="superseded")
+            status = replace(order.status, authority=asked, revocation=gone)
+            changed = world.api.put(ORDERS, replace(world.stored(order), status=status))
+            world.services.state.orders.apply_event(changed, False)
+        round_ = asyncio.create_task(world.services.propagation.repeat())
+        await until(lambda: len(world.services.propagation) == 1, seconds=10)
+        round_.cancel()
 
 
 async def certificate(server: Server) -> tuple[x509.Certificate, tuple[str, str]]:

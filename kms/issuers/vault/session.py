@@ -75,16 +75,21 @@ class VaultSession:
                 current = await self._login()
                 is_sent = True
                 try:
-                    return await self._client.call(method, path, body, token=current.login.token)
+                    return await self._send(method, path, body, current)
                 except PermissionDenied:
                     is_sent = False
                     renewed = await self._login(refused=current)
                     if renewed is current:
                         raise
                     is_sent = True
-                    return await self._client.call(method, path, body, token=renewed.login.token)
+                    return await self._send(method, path, body, renewed)
         except TimeoutError:
             raise Unreachable(f"{method} {path}: no answer in time", is_ambiguous=is_sent) from None
+
+    async def _send(self, method: Method, path: str, body: Mapping[str, Any] | None, current: _Current) -> Reply:
+        """Call the server. It may quote what it was sent at the login, too."""
+        secrets = current.credentials.secrets
+        return await self._client.call(method, path, body, token=current.login.token, secrets=secrets)
 
     async def _login(self, *, refused: _Current | None = None) -> _Current:
         """The token to use. One call logs in while the others wait for it."""

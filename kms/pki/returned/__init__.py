@@ -14,3 +14,4 @@ from kms.pki.returned.base import Rejected as Rejected
 from kms.pki.returned.base import Rule as Rule
 from kms.pki.returned.check import ReturnedCertificate as ReturnedCertificate
 from kms.pki.returned.check import check_returned as check_returned
+from kms.pki.returned.form import read_certificates as read_certificates

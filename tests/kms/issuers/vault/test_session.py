@@ -29,7 +29,7 @@ from kms.issuers.vault import (
     log_out,
 )
 from kms.issuers.vault.client import CALL_SECONDS
-from kms.resources.authorities import AppRoleAuth, KubernetesAuth, VaultAuth, VaultServer
+from kms.resources.authorities import AppRoleAuth, KubernetesAuth, SecretKeyRef, VaultAuth, VaultServer
 from kms.resources.meta import LocalRef
 from tests.support.openbao import SECRET_ID, TOKEN_AUTH, AppRole, JWTAuth, OpenBao
 
@@ -236,6 +236,22 @@ async def test_a_server_that_repeats_the_token_is_not_quoted(stranger: Stranger)
 
     stranger.answer = answer
     assert (await _fails(stranger)).words == "you sent (secret)"
+
+
+@pytest.mark.requirement("X20", "X48")
+async def test_a_server_that_quotes_the_login_later_is_not_quoted(stranger: Stranger) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.path.endswith("/login"):
+            return web.json_response({"auth": {"client_token": "s3cr3t-token"}})
+        return web.json_response({"errors": ["you sent s3cr3t-id"]}, status=400)
+
+    stranger.answer = answer
+    login_id = "s3cr3t-id"
+    auth = VaultAuth(app_role=AppRoleAuth(role_id="role", secret_ref=SecretKeyRef(name="x", key="x")))
+    async with session(VaultServer(server=stranger.url, auth=auth), Credentials(secret_id=login_id)) as calls:
+        with pytest.raises(BadRequest) as refused:
+            await calls.call("POST", "pki/sign/web", {"csr": "x"})
+        assert refused.value.words == "you sent (secret)"
 
 
 @pytest.mark.requirement("X20")
