@@ -133,9 +133,9 @@ def arrange(
         return tuple(given)  # the check says what is wrong
     chain = complete_chain((own[-1],), (*given, *known))
     if strangers := [each for each in given if each not in chain]:
+        fix = "leave it out" if chain[-1].issuer == chain[-1].subject else _add_issuer(chain[-1])
         raise InvalidAuthority(
-            "ChainBroken",
-            f"{_subject(strangers[0])} does not belong to the chain of {_subject(chain[0])}; leave it out",
+            "ChainBroken", f"{_subject(strangers[0])} does not belong to the chain of {_subject(chain[0])}; {fix}"
         )
     return chain
 
@@ -198,6 +198,10 @@ async def wait_until_used(
         f"the operator has not taken the certificate within {timedelta(seconds=int(wait))}; it does as soon as it runs:"
         f" kubectl -n {key[0]} describe kca {key[1]}"
     )
+
+
+def _add_issuer(certificate: x509.Certificate) -> str:
+    return f"add the certificate of {quoted(certificate.issuer.rfc4514_string())}, which is missing"
 
 
 def _subject(certificate: x509.Certificate) -> str:

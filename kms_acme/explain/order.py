@@ -149,6 +149,9 @@ def _issuance(order: ACMEOrder) -> Iterator[Line]:
     if status.authority is not None and status.issuance is not None:
         asked = f"CA {namespace}/{status.authority.name} ({status.authority.type}) was asked for the certificate"
         yield Line(f"{asked}, attempt {status.issuance.attempt}.", status.issuance.not_before)
+    ready = condition(status.conditions, "Ready")
+    if status.state == "processing" and ready is not None and ready.message:
+        yield Line(f"It has no certificate yet ({ready.reason}): {ready.message}", ready.last_transition_time)
     if status.certificate is not None and status.not_before is not None and status.not_after is not None:
         yield Line(
             f"Certificate {status.serial_number} was issued, valid from {clock_time(status.not_before)} until"
@@ -167,6 +170,9 @@ def _end(order: ACMEOrder) -> Iterator[Line]:
         return
     ready = condition(order.status.conditions, "Ready")
     yield Line(f"The order failed ({error.type}): {error.detail}", ready.last_transition_time if ready else None)
+    if ready is not None and error.detail not in ready.message and ready.message not in error.detail:
+        # What an external CA has said, or what is wrong with its certificate: clients are not told.
+        yield Line(f"The cause ({ready.reason}): {ready.message}")
     known = {each.error.detail for one in order.status.authorizations for each in one.challenges if each.error}
     for sub in error.subproblems:
         if sub.detail not in known:

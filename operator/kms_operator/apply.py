@@ -101,7 +101,7 @@ class PlanApplier:
             plan = plan.on_refusals(refused)
         if kind is not None and resource is not None:
             await self._write_status(kind, resource, plan)
-        for event in plan.events:
+        for event in dict.fromkeys(plan.events):  # two conditions may say the same
             await self._post(event, kind=kind, resource=resource)
         if refused:
             raise WritesRefused(refused)

@@ -78,6 +78,17 @@ async def test_a_look_makes_the_ca_and_its_profiles_ready(running: World, issuer
         await until(lambda: running.reason(PROFILES) == "IssuerNotReady")
 
 
+async def test_two_conditions_that_say_the_same_make_one_event(running: World, issuer: Issuer) -> None:
+    issuer.found = Observation("False", "Sealed", "is sealed")
+    await running.tell()
+    running.controller.enqueue_all()
+    async with in_background(running.controller.run()):
+        await until(lambda: running.reason(AUTHORITIES, "issuing") == "Sealed")
+        await until(lambda: len(running.controller.queue) == 0)
+    events: list[Any] = [body for key, body in running.api.store.by_key.items() if key.plural == "events"]
+    assert [each["reason"] for each in events].count("Sealed") == 1
+
+
 @pytest.mark.requirement("X12")
 async def test_credentials_go_with_the_ca(running: World) -> None:
     name = f"{RELEASE}/{signing_key_name('uid-pki-issuing')}"

@@ -42,6 +42,8 @@ _SERVER_ERRORS = range(500, 600)
 _STATUSES: Mapping[int, type[VaultError]] = {400: BadRequest, 403: PermissionDenied, 500: ServerFailed}
 _UNAVAILABLE = 503
 _TOO_MANY = 429
+_UNKNOWN_CA = (18, 19, 20, 21)
+"""Results of OpenSSL's verification (X509_V_ERR_*) for a certificate that no known CA has signed."""
 _HEALTH = (412, 472, 473)
 """Statuses of Vault for a replica that cannot answer yet, or not any more."""
 
@@ -175,7 +177,7 @@ def _unreachable(what: str, error: Exception) -> Unreachable:
     """The error for a call without an answer. It was not sent if there was no connection."""
     match error:
         case aiohttp.ClientConnectorCertificateError():
-            reason, was_sent = f"certificate of the server not accepted ({_verification(error)})", False
+            reason, was_sent = f"certificate of the server not accepted ({_verification(error)}){_fix(error)}", False
         case aiohttp.ConnectionTimeoutError():
             reason, was_sent = "no connection in time", False
         case aiohttp.ClientConnectorError():
@@ -192,6 +194,11 @@ def _unreachable(what: str, error: Exception) -> Unreachable:
 def _verification(error: aiohttp.ClientConnectorCertificateError) -> str:
     cause = error.certificate_error
     return str(getattr(cause, "verify_message", "") or type(cause).__name__)
+
+
+def _fix(error: aiohttp.ClientConnectorCertificateError) -> str:
+    is_unknown = getattr(error.certificate_error, "verify_code", None) in _UNKNOWN_CA
+    return "; set caBundle to the CA of its certificate" if is_unknown else ""
 
 
 def _error_of(what: str, status: int, words: str) -> VaultError:

@@ -33,17 +33,19 @@ async def log_in(client: VaultClient, auth: VaultAuth, credentials: Credentials)
         path = f"auth/{auth.kubernetes.mount_path}/login"
         body = {"role": auth.kubernetes.role, "jwt": credentials.jwt}
         role = f"role {auth.kubernetes.role}"
+        fix = "it must exist, and allow the ServiceAccount, its namespace and the audience kms-acme://NAMESPACE/NAME"
     elif auth.app_role is not None:
         path = f"auth/{auth.app_role.mount_path}/login"
         body = {"role_id": auth.app_role.role_id, "secret_id": credentials.secret_id}
         role = "the role ID"
+        fix = "check roleID and mountPath, and whether the secret ID has ended"
     else:
         return Login(credentials.token)
     try:
         reply = await client.call("POST", path, body, secrets=credentials.secrets)
     except (BadRequest, PermissionDenied, NotServed) as error:
         # Not what the server says: it may quote what it was sent.
-        raise LoginFailed(f"{error}: the server refuses the login with {role}") from None
+        raise LoginFailed(f"{error}: the server refuses the login with {role}; {fix}") from None
     except ServerFailed as error:  # it may be that the server cannot reach the API server for now
         raise Unreachable(f"{error} at the login") from None
     except Unreachable as error:

@@ -19,7 +19,7 @@ from kms.pki.returned.form import has_weak_signature
 from kms.pki.structure import TBSCertificate, request_info, tbs_certificate
 from kms.pki.subject_policy import unchanged_violation
 from kms.pki.subjects import COMMON_NAME, attribute_name
-from kms.pki.usages import EXTENDED_KEY_USAGES
+from kms.pki.usages import EXTENDED_KEY_USAGES, usage_of_purpose
 
 _BACKDATED: Final = timedelta(hours=24)
 _SHORTEST: Final = timedelta(minutes=10)
@@ -144,7 +144,7 @@ def _check_purposes(leaf: x509.Certificate, usages: Collection[str]) -> None:
         if each not in allowed:
             raise Rejected(
                 "UsageMismatch",
-                f"The certificate has extended key usage {each.dotted_string}, which the profile does not ask for"
+                f"The certificate has usage {usage_of_purpose(each.dotted_string)}, which the profile does not ask for"
                 " (spec.certificate.usages).",
             )
 

@@ -12,8 +12,16 @@ from acme_server.accounts import transitions as of_accounts
 from acme_server.model import ChallengeId, Failed
 from acme_server.orders import transitions
 from kms.resources.accounts import AccountStatus, ACMEAccount, CredentialBinding
-from kms.resources.meta import LocalRef
-from kms.resources.orders import ACMEOrder, Authorized, Identifier, StoredProblem, StoredSubProblem, with_authorizations
+from kms.resources.meta import Condition, LocalRef
+from kms.resources.orders import (
+    ACMEOrder,
+    Authorized,
+    Identifier,
+    OrderState,
+    StoredProblem,
+    StoredSubProblem,
+    with_authorizations,
+)
 from kms_acme.configuration import Configuration
 from kms_acme.explain import Line, Story, explain_account, explain_name, explain_order, told
 from kms_acme.explain.story import in_order
@@ -66,6 +74,27 @@ def test_a_failed_challenge_tells_where_the_server_looked_what_came_back_and_how
     assert "2026-11-23T14:00:00Z  www.example.com was not proven by http-01: the server tried http://www.ex" in said
     assert f"What came back ({problem}): It did not work." in said
     assert said.splitlines()[-2].endswith("The order is invalid; the client has to order again.")
+
+
+@pytest.mark.requirement("P1")
+@pytest.mark.parametrize(
+    ("state", "line"),
+    [
+        ("processing", "It has no certificate yet (RefusedByIssuer): HTTP 400: www.example.com is not allowed"),
+        ("invalid", "The cause (RefusedByIssuer): HTTP 400: www.example.com is not allowed"),
+    ],
+)
+def test_what_an_external_ca_has_said_is_told_though_clients_do_not_learn_it(state: OrderState, line: str) -> None:
+    said = Condition(
+        type="Ready",
+        status="False",
+        reason="RefusedByIssuer",
+        message="HTTP 400: www.example.com is not allowed",
+        last_transition_time=NOW,
+    )
+    problem = StoredProblem(type="badCSR", detail="The issuing CA refused the certificate request.")
+    status = replace(order().status, state=state, conditions=(said,), error=problem if state == "invalid" else None)
+    assert line in text(explain_order(replace(order(), status=status), account("account"), profile(), now=NOW))
 
 
 def test_a_pending_order_tells_what_it_waits_for_and_an_old_one_that_it_expired() -> None:

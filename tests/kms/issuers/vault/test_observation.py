@@ -85,7 +85,9 @@ async def test_what_keeps_a_ca_from_being_used(openbao: OpenBao) -> None:
         f"the secrets engine {mount} has no issuer nobody",
     )
     assert (await reason(replace(authority, namespace="nowhere"), openbao.root_token))[0] == "RoleNotFound"
-    assert (await reason(replace(authority, ca_bundle=None)))[0] == "Unreachable"
+    found, message = await reason(replace(authority, ca_bundle=None))
+    assert found == "Unreachable"
+    assert message.endswith("; set caBundle to the CA of its certificate")
     openbao.seal()
     try:
         assert await reason(authority) == ("Sealed", f"{openbao.url} is sealed; unseal it")

@@ -133,17 +133,21 @@ async def test_calls_name_the_namespace(openbao: OpenBao) -> None:
 
 
 @pytest.mark.parametrize(
-    "auth",
+    ("auth", "fix"),
     [
-        VaultAuth(app_role=AppRoleAuth(role_id="nobody", secret_ref=SECRET_ID)),
-        VaultAuth(kubernetes=KubernetesAuth(role="nobody", service_account_ref=LocalRef(name="issuer"))),
+        (VaultAuth(app_role=AppRoleAuth(role_id="nobody", secret_ref=SECRET_ID)), "check roleID and mountPath"),
+        (
+            VaultAuth(kubernetes=KubernetesAuth(role="nobody", service_account_ref=LocalRef(name="issuer"))),
+            "the audience kms-acme://NAMESPACE/NAME",
+        ),
     ],
     ids=["approle", "kubernetes"],
 )
-async def test_a_refused_login_says_where_and_quotes_nothing(openbao: OpenBao, auth: VaultAuth) -> None:
+async def test_a_refused_login_says_where_and_quotes_nothing(openbao: OpenBao, auth: VaultAuth, fix: str) -> None:
     async with session(openbao.server(auth), Credentials(jwt="jwt-s3cr3t", secret_id="id-s3cr3t")) as calls:
         with pytest.raises(LoginFailed, match=r"auth/\w+/login: HTTP 40[03]: the server refuses the login") as failed:
             await calls.call("GET", "sys/mounts")
+    assert fix in str(failed.value)
     assert "s3cr3t" not in f"{failed.value}{failed.value.words}"
 
 
