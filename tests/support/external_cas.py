@@ -18,7 +18,7 @@ from tests.support.installation import ZONE, Installation
 from tests.support.openbao import OpenBao
 from tests.support.scripted_issuer import ANCHOR, FOREIGN_CA
 
-ExternalKind = Literal["vault", "certManager"]
+ExternalKind = Literal["vault", "certManager", "signer"]
 _TIMEOUT = "5m"
 
 
@@ -70,12 +70,12 @@ def vault_ca(installation: Installation, openbao: OpenBao, name: str = "vault") 
         yield ExternalCA("vault", name, enrollment_of(installation.cluster, RELEASE, name), mount)
 
 
-def binding(name: str, role: str) -> dict[str, Any]:
-    """The RoleBinding of a ClusterRole to the server, in the release namespace."""
+def binding(name: str, role: str, kind: str = "RoleBinding") -> dict[str, Any]:
+    """The binding of a ClusterRole to the server, in the release namespace or as ClusterRoleBinding."""
     api = "rbac.authorization.k8s.io"
     return {
         "apiVersion": f"{api}/v1",
-        "kind": "RoleBinding",
+        "kind": kind,
         "metadata": {"name": name},
         "roleRef": {"apiGroup": api, "kind": "ClusterRole", "name": role},
         "subjects": [{"kind": "ServiceAccount", "name": "kms-acme-server", "namespace": RELEASE}],
@@ -100,3 +100,12 @@ def cert_manager_ca(installation: Installation, name: str = "cert-manager") -> I
     external = {"certManager": {"issuerRef": {"name": name}}, "trustAnchors": [ANCHOR]}
     with external_ca(installation, name, external, *things):
         yield ExternalCA("certManager", name, enrollment_of(installation.cluster, RELEASE, name))
+
+
+@contextmanager
+def signer_ca(installation: Installation, signer: str, *, name: str) -> Iterator[ExternalCA]:
+    """A CA behind a signer of Kubernetes, whose program also approves, and signs as FOREIGN_CA."""
+    rights = binding(name, "kms-acme-external-signer", "ClusterRoleBinding")
+    external = {"signer": {"name": signer}, "trustAnchors": [ANCHOR]}
+    with external_ca(installation, name, external, rights):
+        yield ExternalCA("signer", name, enrollment_of(installation.cluster, RELEASE, name))

@@ -55,6 +55,7 @@ _GROUPS = {
                 "java",
                 "key_stores",
                 "kubectl",
+                "late_authority",
                 "lego",
                 "lego_challenges",
                 "old_certbot",
