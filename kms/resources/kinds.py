@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
+
+import msgspec
 
 from kms.resources import certmanager, signing_requests, trust
 from kms.resources.accounts import ACMEAccount
@@ -18,6 +21,8 @@ from kms.resources.revocations import RevocationRecord
 
 T = TypeVar("T", bound=Resource)
 
+_PREPARING: Final = threading.Lock()
+
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[T]):
@@ -29,6 +34,15 @@ class Kind(Generic[T]):
     plural: str
     model: type[T]
     namespaced: bool = True
+
+    def __post_init__(self) -> None:
+        """Prepare the model for decoding.
+
+        msgspec does that when it first decodes a type, and another thread that decodes the same type meanwhile crashes
+        the process (msgspec 0.22). Here no thread has the kind yet.
+        """
+        with _PREPARING:
+            msgspec.json.Decoder(self.model)
 
     @property
     def api_version(self) -> str:
