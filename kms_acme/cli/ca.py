@@ -1,4 +1,4 @@
-"""The commands `kms-acme ca request` and `ca install`: options, confirmation and output."""
+"""The commands `kms-acme ca`; `ca request` and `ca install` whole: options, confirmation and output."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ from kms_acme.authorities import (
     wait_until_used,
 )
 from kms_acme.cli import options
+from kms_acme.cli.backup import backup, restore
 from kms_acme.cli.parameters import NamespaceName, ObjectName
 from kms_acme.status_changes import NotChanged
 
@@ -44,11 +45,15 @@ _TIME = "%Y-%m-%d %H:%M:%SZ"
 
 @click.group()
 def ca() -> None:
-    """Certify a CA by a CA of yours, such as an offline root.
+    """Certify a CA by a CA of yours, such as an offline root; back up all CAs, and restore them.
 
-    The CertificateAuthority has "signedBy: Request" in spec.internal. The operator makes its key; the request leaves
-    the cluster, and the certificate comes back.
+    A CA for `request` and `install` has "signedBy: Request" in spec.internal. The operator makes its key; the request
+    leaves the cluster, and the certificate comes back.
     """
+
+
+ca.add_command(backup)
+ca.add_command(restore)
 
 
 def _naming(command: Callable[..., None]) -> Callable[..., None]:

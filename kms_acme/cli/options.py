@@ -175,3 +175,8 @@ def settings_of_both(values: Mapping[str, Any]) -> dict[str, Any]:
 def kubeconfig(values: Mapping[str, Any]) -> str | None:
     """The kubeconfig of the option, otherwise of KUBECONFIG. No other module reads the environment."""
     return values["kubeconfig"] or os.environ.get("KUBECONFIG") or None
+
+
+def passphrase() -> str | None:
+    """The passphrase of a backup in KMS_ACME_PASSPHRASE; None if it is not set."""
+    return os.environ.get("KMS_ACME_PASSPHRASE") or None

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 
 import aiohttp
 import pytest
+from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from e2e.load.client import Client
 from e2e.load.keys import AccountKey, b64url
 from kms.resources.kinds import PROFILES
+from kms_acme.cli import main
 from tests.support.eventually import becomes, hurried
 from tests.support.installation import PROFILE, Installation, refusal
 
@@ -100,3 +103,30 @@ async def test_a_credential_whose_deletion_somebody_holds_up_opens_no_account(
         finally:
             kubectl(*patch, '--patch={"metadata":{"finalizers":null}}')
     assert len(installation.objects("acmeaccounts", team)) == 1
+
+
+@pytest.mark.requirement("P6")
+async def test_a_backup_brings_back_a_ca_that_was_deleted_with_its_key(
+    installation: Installation, team: str, tmp_path: Path
+) -> None:
+    kubectl, file = installation.cluster.kubectl, str(tmp_path / "file.backup")
+
+    async def run(command: str, *options: str) -> None:
+        arguments = ["ca", command, "--kubeconfig", str(installation.cluster.kubeconfig), *options, file]
+        environment = {"KMS_ACME_PASSPHRASE": "correct horse battery staple"}
+        result = await asyncio.to_thread(CliRunner().invoke, main.main, arguments, env=environment)
+        assert result.exit_code == 0, result.output
+
+    async with installation.client(installation.open_profile(team)) as client:
+        await client.obtain([f"before.{team}.test"], installation.answerer.add)
+        await run("backup", "--scrypt-cost=14")
+        before = installation.object("certificateauthority", team, PROFILE)
+        kubectl("delete", "kca,kpol,kprof", PROFILE, f"--namespace={team}")
+        kubectl("delete", "secret", f"ca-{before['metadata']['uid']}", "--namespace=kms-acme")
+        await run("restore", "--yes")
+        installation.wait(team, f"certificateprofile/{PROFILE}")
+        after = installation.object("certificateauthority", team, PROFILE)
+        assert after["metadata"]["uid"] != before["metadata"]["uid"]
+        assert after["status"]["certificate"] == before["status"]["certificate"]
+        leaf = (await client.obtain([f"after.{team}.test"], installation.answerer.add)).leaf
+        leaf.verify_directly_issued_by(x509.load_pem_x509_certificate(before["status"]["certificate"].encode()))
