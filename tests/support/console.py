@@ -17,6 +17,8 @@ from tests.support.apiserver import FakeApiServer
 from tests.support.shown_cluster import AT
 
 _VOID = frozenset({"meta", "link", "input", "br"})
+_BLOCKS = frozenset({"td", "th", "li", "p", "caption", "option", "h1", "h2", "summary", "dt", "dd", "text", "rect"})
+"""Elements with a gap behind them."""
 
 
 @dataclass
@@ -62,6 +64,8 @@ class _Parser(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         assert self._open, f"</{tag}> closes nothing"
         assert self._open.pop().tag == tag, f"</{tag}> closes another element"
+        if tag in _BLOCKS:
+            self.handle_data(" ")
 
     def handle_data(self, data: str) -> None:
         for each in self._open:
