@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 
 from kms.clock import Clock
+from kms_acme.console.gate import COOKIE
 from kms_acme.console.server import running_console
 from tests.support.apiserver import FakeApiServer
 from tests.support.shown_cluster import AT
@@ -95,6 +96,10 @@ class Visitor:
         async with self.session.get(self.url, allow_redirects=False) as answer:
             assert answer.status == 303, await answer.text()
 
+    def enter_with(self, cookie: str) -> None:
+        """Use the cookie that a browser got."""
+        self.session.cookie_jar.update_cookies({COOKIE: cookie})
+
     async def get(self, path: str, **options: Any) -> Page:
         """A page, by its path below the console's own; /path is one of the whole host."""
         return await self.request("GET", path, **options)
@@ -106,16 +111,18 @@ class Visitor:
             is_page = answer.content_type == "text/html"
             return Page(answer.status, dict(answer.headers), html, parse(html) if is_page else [])
 
-    async def wait_for(self, path: str, condition: Callable[[Page], bool]) -> Page:
+    async def wait_for(
+        self, path: str, condition: Callable[[Page], bool], *, seconds: float = 30, every: float = 0.02
+    ) -> Page:
         """The page, once it is as it should be."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(seconds):
             while not condition(page := await self.get(path)):  # noqa: ASYNC110 - it is another program's
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(every)
         return page
 
-    async def settled(self, path: str = "") -> Page:
+    async def settled(self, path: str = "", *, seconds: float = 30, every: float = 0.02) -> Page:
         """The page, once everything has been read."""
-        return await self.wait_for(path, lambda page: "Still reading" not in page.text)
+        return await self.wait_for(path, lambda page: "Still reading" not in page.text, seconds=seconds, every=every)
 
 
 @asynccontextmanager
@@ -126,7 +133,9 @@ async def visiting(
     cluster = await api.cluster()
     jar = aiohttp.CookieJar(unsafe=True)
     async with (
-        running_console(cluster, namespace, port=0, about="test", clock=clock, objection=lambda _: None) as console,
+        running_console(
+            cluster, namespace, port=0, about="all namespaces", clock=clock, objection=lambda _: None
+        ) as console,
         aiohttp.ClientSession(cookie_jar=jar) as session,
     ):
         visitor = Visitor(session, console.url)
