@@ -60,7 +60,8 @@ class Tab:
     async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Call a method of the DevTools protocol."""
         number = next(self._numbers)
-        answer = self._waiting[number] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
         await self._socket.send_json({"id": number, "method": method, "params": parameters})
         async with asyncio.timeout(_LIMIT):
             return await answer
