@@ -12,7 +12,7 @@ from kms.clock import system_clock
 from kms.cluster import client
 from kms.resources.kinds import PROFILES
 from kms.resources.meta import GROUP, LocalRef, ObjectMeta
-from kms.resources.profiles import CertificateProfile, ProfileSpec
+from kms.resources.profiles import AcmeEnrollment, CertificateProfile, Enrollment, ProfileSpec
 from kms_acme.console.changes import Changes
 from kms_acme.console.inventory import Inventory
 
@@ -47,7 +47,9 @@ async def test_who_may_view_a_namespace_sees_it_with_its_events_and_no_other(
     )
     owner = await client.Cluster.connect(kubeconfig=str(installed.kubeconfig))
     try:
-        spec = ProfileSpec(issuer_ref=LocalRef(name="none"), policy_ref=LocalRef(name="none"))
+        enrollment = Enrollment(acme=AcmeEnrollment())
+        none = LocalRef(name="none")
+        spec = ProfileSpec(issuer_ref=none, policy_ref=none, enrollment=enrollment)
         metadata = ObjectMeta(name="web", namespace=namespace)
         profile = await owner.create(PROFILES, CertificateProfile(metadata=metadata, spec=spec))
         for controller in (f"{GROUP}/server", "example.com/other"):
