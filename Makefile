@@ -17,7 +17,7 @@ export PYTHONDONTWRITEBYTECODE :=
 WORKERS := --numprocesses=4
 PYTEST := $(BIN)/pytest $(WORKERS)
 SOURCES := acme_server kms kms_acme operator deploy/image tests e2e fuzz
-GATE := not node and not soak and not tools and not clients
+GATE := not node and not soak and not tools and not clients and not browser
 
 .PHONY: help
 help: ## list the targets
@@ -56,6 +56,10 @@ test-tools: binaries ## run the tests of the test tools: e2e/, fuzz/
 .PHONY: test-clients
 test-clients: binaries ## run the tests with clients and checkers in Ruby and Java (apt-get as root installs them)
 	$(BIN)/pytest -m clients
+
+.PHONY: test-browser
+test-browser: $(READY) ## run the tests of the console in Chromium, and make its screenshots (apt-get as root installs it)
+	KMS_ACME_SCREENSHOTS=docs/images $(BIN)/pytest -m browser
 
 .PHONY: soak
 soak: binaries ## run the long tests: more kills, orders and generated objects, and waits of several minutes

@@ -21,7 +21,7 @@ from kms.pki.pattern_sets import PatternSet, Value
 from kms.pki.patterns import label_pattern
 from kms.resources.kinds import ACCOUNTS, AUTHORITIES, ORDERS, Kind
 from kms.resources.meta import Key, LocalRef, ObjectMeta, Struct, Time, Unreadable
-from kms.resources.orders import Identifier, Revocation
+from kms.resources.orders import Identifier, OrderState, Revocation
 
 State = Literal["valid", "revoked", "expired"]
 SORTS = ("not-after", "issued", "name", "profile")
@@ -33,9 +33,17 @@ class _Spec(Struct, frozen=True, kw_only=True):
     identifiers: tuple[Identifier, ...]
     client_namespace: str | None = None
     replaces: str | None = None
+    expires: Time | None = None
+
+
+class _Problem(Struct, frozen=True, kw_only=True):
+    type: str
+    detail: str
 
 
 class _Status(Struct, frozen=True, kw_only=True):
+    state: OrderState = "pending"
+    error: _Problem | None = None
     serial_number: str | None = None
     authority_key_id: str | None = msgspec.field(default=None, name="authorityKeyID")
     issued_at: Time | None = None
@@ -74,7 +82,7 @@ class Row:
     revocation: str | None
     replaces: str | None
     id: str
-    """Its identifier for renewal information (RFC 9773)."""
+    """Its identifier for renewal information (RFC 9773), "" if the CA's key is not known."""
 
     @property
     def subject(self) -> bytes:
@@ -193,8 +201,16 @@ def row_of(order: ListedOrder, authorities: Mapping[tuple[str, str], str], *, no
         state=state,
         revocation=status.revocation.reason if status.revocation is not None else None,
         replaces=order.spec.replaces,
-        id=str(CertificateId(key_id, serial)) if key_id is not None else "",
+        id=_id(key_id, serial),
     )
+
+
+def _id(key_id: str | None, serial: str) -> str:
+    """Its identifier, "" if it has none: a damaged status does not hide the certificate."""
+    try:
+        return str(CertificateId(key_id, serial)) if key_id is not None else ""
+    except ValueError:
+        return ""
 
 
 def sort_rows(rows: Iterable[Row], by: str) -> list[Row]:

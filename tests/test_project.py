@@ -32,6 +32,7 @@ INDEXED = (
     "acme_server/state",
     "acme_server/validation",
     "kms/cluster",
+    "kms_acme/console",
     "operator/kms_operator/reconcilers",
 )
 """Packages whose docstring says what each of their modules is for."""

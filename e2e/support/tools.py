@@ -1,4 +1,4 @@
-"""Finds the programs for tests: certbot, lego, Caddy, Apache, openssl, curl, Knot DNS, Ruby, Java.
+"""Finds the programs for tests: certbot, lego, Caddy, Apache, openssl, curl, Knot DNS, Ruby, Java, Chromium.
 
 `required` is for tests: without the program, it skips the test with a reason. In CI (CI=true), it fails the test, since
 skips go unnoticed there.
@@ -69,6 +69,8 @@ RUBY = Tool("ruby", debian="ruby-acme-client", hint="apt-get install ruby-acme-c
 """Ruby, installed with its library acme-client."""
 JAVAC = Tool("javac", debian="default-jdk-headless", hint="apt-get install default-jdk-headless")
 """The compiler of Java; the program java is beside it."""
+
+CHROMIUM = Tool("chromium", debian="chromium", hint="apt-get install chromium")
 
 
 def find(tool: Tool, env: Mapping[str, str] = os.environ) -> Path:

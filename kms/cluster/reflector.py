@@ -47,6 +47,7 @@ class Reflector(Generic[T]):
         namespace: str | None,
         *,
         labels: str = "",
+        fields: str = "",
         begin: Callable[[], Awaitable[str]],
         on_event: Callable[[WatchEvent[T]], None],
         timing: Timing,
@@ -60,6 +61,7 @@ class Reflector(Generic[T]):
         self._namespace = namespace
         self._refused = refused
         self._labels = labels
+        self._fields = fields
         self._begin = begin
         self._on_event = on_event
         self._timing = timing
@@ -119,6 +121,7 @@ class Reflector(Generic[T]):
             self._namespace,
             resource_version=self._version,
             labels=self._labels,
+            fields=self._fields,
             on_open=self._note_open,
         )
         async with aclosing(events):

@@ -44,6 +44,12 @@ def _completion() -> click.Command:
     return completion
 
 
+def _console() -> click.Command:
+    from kms_acme.cli.console import console  # noqa: PLC0415 - as above
+
+    return console
+
+
 def _doctor() -> click.Command:
     from kms_acme.cli.doctor import doctor  # noqa: PLC0415 - as above
 
@@ -81,6 +87,7 @@ def _revoke() -> click.Command:
         "ca": _ca,
         "certificates": _certificates,
         "completion": _completion,
+        "console": _console,
         "doctor": _doctor,
         "enroll": _enroll,
         "explain": _explain,

@@ -72,7 +72,10 @@ _GROUPS = {
         }
         | {
             f"tests/integration/test_{name}.py"
-            for name in ("admitted", "cluster_client", "crd_lifecycle", "crds", "rbac", "requests_unchanged")
+            for name in (
+                *("admitted", "cluster_client", "console_rights", "crd_lifecycle", "crds", "rbac"),
+                "requests_unchanged",
+            )
         }
     ),
 }
