@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -20,8 +19,6 @@ from kms.resources.profiles import CertificateProfile
 from kms.resources.revocations import RevocationRecord
 
 T = TypeVar("T", bound=Resource)
-
-_PREPARING: Final = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +36,9 @@ class Kind(Generic[T]):
         """Prepare the model for decoding.
 
         msgspec does that when it first decodes a type, and another thread that decodes the same type meanwhile crashes
-        the process (msgspec 0.22). Here no thread has the kind yet.
+        the process (msgspec 0.22). Where the kind is made, no other thread has it yet.
         """
-        with _PREPARING:
-            msgspec.json.Decoder(self.model)
+        msgspec.json.Decoder(self.model)
 
     @property
     def api_version(self) -> str:
