@@ -5,6 +5,8 @@ It talks to aiohttp. The library for Vault, hvac, is synchronous.
 
 from __future__ import annotations
 
+import asyncio
+import re
 import ssl
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
@@ -35,6 +37,7 @@ LONGEST_ANSWER: Final = 2**20
 """Octets: a certificate with its chain has a few thousand."""
 
 _WORDS: Final = 1024
+_CERTIFICATE: Final = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _WARNINGS: Final = 10
 _KEEP_ALIVE: Final = 30.0
 _SUCCESS = range(200, 300)
@@ -91,6 +94,7 @@ class VaultClient:
         self._timeout = aiohttp.ClientTimeout(total=call_seconds, connect=connect_seconds)
         self._longest = longest_answer
         self._session: aiohttp.ClientSession | None = None
+        self._opening = asyncio.Lock()
 
     async def close(self) -> None:
         """Close all connections. A later call opens new ones."""
@@ -111,11 +115,10 @@ class VaultClient:
 
         Neither messages nor words of errors have `token` or any of the `secrets` that the body has.
         """
-        if self._session is None:
-            self._session = self._open()
+        session = await self._open()
         what = f"{method} {path}"
         try:
-            answer = await self._session.request(
+            answer = await session.request(
                 method,
                 URL(f"{self._server.server.rstrip('/')}/v1/{quote(path, safe='/')}", encoded=True),
                 data=None if body is None else msgspec.json.encode(body),
@@ -131,10 +134,17 @@ class VaultClient:
             raise _error_of(what, answer.status, _words(content, hidden))
         return _without(_decoded(content, what), hidden)
 
-    def _open(self) -> aiohttp.ClientSession:
+    async def _open(self) -> aiohttp.ClientSession:
+        async with self._opening:
+            if self._session is None:
+                # Reading the system's roots, or a long caBundle, takes tens of milliseconds.
+                self._session = self._session_with(await asyncio.to_thread(_tls, self._server))
+            return self._session
+
+    def _session_with(self, context: ssl.SSLContext) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             # The callers limit how many calls there are at once.
-            connector=aiohttp.TCPConnector(limit=0, ssl=_tls(self._server), keepalive_timeout=_KEEP_ALIVE),
+            connector=aiohttp.TCPConnector(limit=0, ssl=context, keepalive_timeout=_KEEP_ALIVE),
             timeout=self._timeout,
             headers={"Accept-Encoding": "identity", "User-Agent": "kms-acme", "X-Vault-Request": "true"},
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -162,8 +172,12 @@ class VaultClient:
 
 def _tls(server: VaultServer) -> ssl.SSLContext:
     """The context for one server. Raises Unreachable if its caBundle has no certificates."""
+    # One certificate at a time: the interpreter's lock is held while it is loaded.
+    first, *others = _CERTIFICATE.findall(server.ca_bundle or "") or [server.ca_bundle or None]
     try:
-        context = ssl.create_default_context(cadata=server.ca_bundle or None)
+        context = ssl.create_default_context(cadata=first)
+        for each in others:
+            context.load_verify_locations(cadata=each)
     except (ValueError, ssl.SSLError):
         raise Unreachable("caBundle: no certificate in PEM that can be read") from None
     # CAs of companies often lack extensions that the strict mode asks for; Vault's own client does not ask for them.
