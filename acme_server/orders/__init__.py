@@ -16,7 +16,8 @@ issuance_admission     whether a certificate may be issued now: asked at finaliz
 certificate_template   the contents of the certificate
 external_issuance      certificates from CAs that take time: asks, waits, stores
 submission, claims     what such a CA is asked, and by which process
-waiting, release       the orders that wait on this replica; what is checked before a certificate is stored
+waiting, turns         the orders that wait on this replica, and who may ask the CA
+release                what is checked before a certificate is stored
 request_sweep          deletes requests that no order waits for
 issuance_waiting       what answers of CAs that take time mean, and the transitions that follow
 transitions            the state machine of orders, authorizations and challenges

@@ -26,7 +26,8 @@ from acme_server.orders.submission import (
     submission_of,
     timeout_of,
 )
-from acme_server.orders.waiting import Lines, Waiter, Waiting
+from acme_server.orders.turns import Turns
+from acme_server.orders.waiting import Waiter, Waiting
 from acme_server.problems import NotFound, Refused, Unavailable
 from acme_server.profiles import Profiles
 from acme_server.state.store import Store, Vanished
@@ -100,7 +101,7 @@ class ExternalIssuance:
         self._pace = pace or Pace()
         self._schedule = schedule or Schedule()
         self._waiting = Waiting(self._step, retry=self._pace.look)
-        self._lines = Lines()
+        self._turns = Turns()
         self._release = Release(orders=orders, admission=admission, clock=clock, metrics=metrics)
 
     def count(self, type_: AuthorityType) -> int:
@@ -201,9 +202,11 @@ class ExternalIssuance:
             return await self._apply(waiter, order, attempt)
         external = attempt.profile.authority.spec.external
         maximum = external.maximum_requests if external is not None else 1
-        if not self._lines.has_turn(attempt.profile.authority.metadata.uid, waiter.key, maximum=maximum):
+        holder = order.tenant or order.spec.account_ref.name
+        if not self._turns.has_turn(attempt.profile.authority.metadata.uid, waiter.key, holder, maximum=maximum):
             text = (
-                f"{maximum} requests of this CA are under way (spec.external.maximumRequests); the order has to wait."
+                f"the CA takes {maximum} requests at a time (spec.external.maximumRequests), from one client half of those"
+                " that others leave; the order has to wait"
             )
             return await self._apply(waiter, order, Pending("WaitingForIssuer", text))
         if waiter.type in CLAIMED and not has_claim(self._process, issuance):
@@ -344,9 +347,8 @@ class ExternalIssuance:
         await self._waiting.forget(waiter)
 
     def _leave_line(self, key: Key) -> None:
-        following = self._lines.leave(key)
-        if following is not None:
-            self._waiting.wake_order(following)
+        for each in self._turns.leave(key):
+            self._waiting.wake_order(each)
 
     def _count(self, type_: AuthorityType, obstacle: Obstacle) -> None:
         match obstacle:

@@ -1,4 +1,4 @@
-"""The orders that wait for an external CA on this replica: one task for each, and their turns at the CA."""
+"""The orders that wait for an external CA on this replica: one task for each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from itertools import islice
 
 from acme_server.problems import Unavailable
 from kms.issuers.protocol import RemoteIssuer, Submission
@@ -37,45 +36,6 @@ Step = Callable[[Waiter], Awaitable[float | None]]
 
 Raises Unavailable if the API server does not answer.
 """
-
-
-@dataclass
-class _Line:
-    """The orders at a CA, the first `maximum` of which have their turn."""
-
-    maximum: int
-    keys: dict[Key, None] = field(default_factory=dict)
-
-    def has_turn(self, key: Key) -> bool:
-        return key in islice(self.keys, self.maximum)
-
-
-class Lines:
-    """Who may ask a CA: a number of orders at a time, in the order of their arrival."""
-
-    def __init__(self) -> None:
-        self._lines: dict[str, _Line] = {}
-        self._places: dict[Key, str] = {}
-
-    def has_turn(self, authority: str, key: Key, *, maximum: int) -> bool:
-        """Whether the order is among the first ones. It stands in the line of the CA from now on."""
-        line = self._lines.setdefault(authority, _Line(maximum))
-        line.maximum = maximum
-        line.keys.setdefault(key)
-        self._places[key] = authority
-        return line.has_turn(key)
-
-    def leave(self, key: Key) -> Key | None:
-        """Let the order leave its line. Returns the order whose turn it is now, if there is one."""
-        authority = self._places.pop(key, None)
-        if authority is None:
-            return None
-        line = self._lines[authority]
-        had_turn = line.has_turn(key)
-        del line.keys[key]
-        if not line.keys:
-            del self._lines[authority]
-        return next(islice(line.keys, line.maximum - 1, None), None) if had_turn else None
 
 
 class Waiting:

@@ -396,7 +396,7 @@ async def test_while_another_process_has_the_claim_vault_is_not_asked(world: Wor
 
 @pytest.mark.requirement("X26")
 async def test_more_orders_than_the_ca_takes_wait_in_the_order_of_arrival(world: World, account: ACMEAccount) -> None:
-    world.install_external(maximum_requests=2)
+    world.install_external(maximum_requests=4)  # half of them for one account
     script(world, WAITS)
     orders = [await finalized(world, account, f"host-{number}.example.com") for number in range(4)]
     assert len(ca(world).begun) == 2
