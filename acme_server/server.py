@@ -155,6 +155,7 @@ class Server:
                     services.garbage_collector.run,
                     services.record_keeper.run,
                     services.request_sweep.run,
+                    *([services.notifications.delivery.run] if services.notifications is not None else []),
                 ),
             ),
             "revocation records": partial(services.recorder.run, lambda: election.leading),
@@ -173,6 +174,8 @@ class Server:
             "peers": replicas.run,
             "event loop delay": metrics.measure_loop_delay,
         }
+        if services.notifications is not None:
+            works["refusals for receivers"] = services.notifications.refused.run
         if settings.tls_certificate is not None and settings.tls_private_key is not None:
             files = settings.tls_certificate, settings.tls_private_key
             works["serving certificate"] = partial(certificate.follow_files, *files)

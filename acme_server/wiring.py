@@ -18,6 +18,9 @@ from acme_server.certificates.revocation import Revocations
 from acme_server.certificates.serving_authority import ServingAuthority
 from acme_server.external import External
 from acme_server.metrics import Metrics
+from acme_server.notifications.delivery import Pace, Post
+from acme_server.notifications.post import Poster
+from acme_server.notifications.service import Notifications
 from acme_server.orders.authorization_reuse import AuthorizationReuse
 from acme_server.orders.caa import CAA
 from acme_server.orders.cancellation import Cancellation
@@ -80,12 +83,16 @@ class Configuration:
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
-    """How identifiers are validated. `objection` says why an address must not be certified here."""
+    """How identifiers are validated. `objection` says why an address must not be certified here.
+
+    `post` sends notifications, to addresses that validation may contact; None: none are sent.
+    """
 
     validators: Mapping[ChallengeType, Validator]
     lookup_caa: LookupRecords
     objection: Objection = no_objection
     timing: ValidationTiming | None = None
+    post: Post | None = None
 
     @classmethod
     def build(cls, settings: ValidationSettings) -> Validation:
@@ -98,6 +105,7 @@ class Validation:
             },
             lookup_caa=Resolver.build(settings.resolvers).caa,
             objection=AddressFilter(settings).objection,
+            post=Poster.build(settings),
         )
 
 
@@ -142,6 +150,7 @@ class Services:
     unfinished_orders: UnfinishedOrders
     events: EventRecorder
     notices: Notices
+    notifications: Notifications | None
     state: State
 
     @classmethod
@@ -156,6 +165,7 @@ class Services:
         environment: Environment,
         external: External | None = None,
         orders_page: int = PAGE,
+        notification_pace: Pace | None = None,
     ) -> Services:
         """Wire the services and their state. Without `external`, external CAs are asked by the API of the cluster."""
         clock, entropy, metrics = environment.clock, environment.entropy, environment.metrics
@@ -176,6 +186,19 @@ class Services:
             on_order=notices.on_order,
         )
         accounts, orders = state.accounts, state.orders
+        notifications = validation.post and Notifications.build(
+            cluster,
+            settings,
+            state=state,
+            profiles=configuration.profiles.values,
+            find_profile=configuration.profiles.get,
+            authorities=configuration.authorities.values,
+            find_secret=configuration.secrets.get,
+            post=validation.post,
+            clock=clock,
+            entropy=entropy,
+            pace=notification_pace,
+        )
 
         def authority_ends(profile: Key) -> datetime:
             """When the last certificate of the profile has ended, which is a year from now or when its CA ends."""
@@ -398,5 +421,6 @@ class Services:
             unfinished_orders=UnfinishedOrders(state.order_index),
             events=events,
             notices=notices,
+            notifications=notifications,
             state=state,
         )

@@ -52,6 +52,7 @@ _OF: Mapping[str, tuple[str, ...]] = {
         "trust_from",
         "open_profiles_from",
         "external_authorities_from",
+        "notifications_from",
         "maximum_profiles_per_namespace",
         "maximum_secrets",
         "maximum_secrets_per_namespace",

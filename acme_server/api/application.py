@@ -30,7 +30,7 @@ from acme_server.api.context import (
     METRICS,
     NEW_ACCOUNTS,
     NONCES,
-    NOTICES,
+    ON_REFUSED,
     ORDERS,
     PAGES,
     PROFILES,
@@ -113,7 +113,10 @@ def acme_application(
         credentials=services.credentials,
         on_wrong_secret=services.notices.on_wrong_secret,
     )
-    application[NOTICES] = services.notices
+    application[ON_REFUSED] = (
+        services.notices.on_refused,
+        *([services.notifications.refused.on_refused] if services.notifications is not None else []),
+    )
     application[ACCOUNTS] = services.accounts
     application[ORDERS] = services.orders
     application[RENEWALS] = services.renewals

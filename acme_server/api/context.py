@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from aiohttp import web
 
 from acme_server.accounts.new_account import NewAccounts
@@ -17,7 +19,6 @@ from acme_server.metrics import Metrics
 from acme_server.nonces import Nonces
 from acme_server.orders.service import Orders
 from acme_server.profiles import Profiles
-from acme_server.state.notices import Notices
 from acme_server.urls import URLs
 
 URLS = web.AppKey("urls", URLs)
@@ -30,7 +31,8 @@ RENEWALS = web.AppKey("renewals", Renewals)
 PROFILES = web.AppKey("profiles", Profiles)
 REVOCATIONS = web.AppKey("revocations", Revocations)
 AUDIT = web.AppKey("audit", AuditStream)
-NOTICES = web.AppKey("notices", Notices)
+ON_REFUSED: web.AppKey[tuple[Callable[..., None], ...]] = web.AppKey("on_refused")
+"""Who is told of refused requests of clients."""
 PAGES = web.AppKey("pages", Pages)
 METRICS = web.AppKey("metrics", Metrics)
 CRLS = web.AppKey("crls", CRLs)

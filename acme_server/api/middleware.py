@@ -16,7 +16,7 @@ from aiohttp import hdrs, web
 
 from acme_server.api import cross_origin, refusals
 from acme_server.api.authentication import ACCOUNT_NAME
-from acme_server.api.context import AUDIT, METRICS, NONCES, NOTICES, URLS
+from acme_server.api.context import AUDIT, METRICS, NONCES, ON_REFUSED, URLS
 from acme_server.api.health import READINESS
 from acme_server.api.problems import HTTPRefusal, answer_refusal, answer_unavailable
 from acme_server.api.responses import link
@@ -70,7 +70,8 @@ def _answer_error(error: Exception, request: web.Request) -> web.Response:
             if (decision := refusals.decision_of(request, error)) is not None:
                 profile = request.match_info["namespace"], request.match_info["profile"]
                 request.app[METRICS].count_refusal(error.type, profile)
-                request.app[NOTICES].on_refused(decision, error, profile=profile, credential=refusals.credential())
+                for tell in request.app[ON_REFUSED]:
+                    tell(decision, error, profile=profile, credential=refusals.credential())
                 request.app[AUDIT].add(partial(refusals.record, request, decision, error))
             return answer_refusal(error)
         case Unavailable():

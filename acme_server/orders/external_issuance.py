@@ -205,8 +205,8 @@ class ExternalIssuance:
         holder = order.tenant or order.spec.account_ref.name
         if not self._turns.has_turn(attempt.profile.authority.metadata.uid, waiter.key, holder, maximum=maximum):
             text = (
-                f"the CA takes {maximum} requests at a time (spec.external.maximumRequests), from one client half of those"
-                " that others leave; the order has to wait"
+                f"the CA takes {maximum} requests at a time (spec.external.maximumRequests), from one client half of"
+                " those that others leave; the order has to wait"
             )
             return await self._apply(waiter, order, Pending("WaitingForIssuer", text))
         if waiter.type in CLAIMED and not has_claim(self._process, issuance):

@@ -52,6 +52,10 @@ class ChangeFeed(Generic[T]):
         self.following = self._reflectors.started
         """Set for good once every namespace is being watched."""
 
+    def version(self, namespace: str) -> str | None:
+        """The resourceVersion up to which all changes of the namespace have been reported; None: there is none yet."""
+        return self._reflectors.version(namespace)
+
     def idle_seconds(self) -> float:
         """Seconds since the API server last sent anything; the longest of all namespaces."""
         return self._reflectors.idle_seconds()

@@ -76,6 +76,11 @@ class Reflector(Generic[T]):
         self._started_over = False
         """Whether the version was gone, and no event has come since."""
 
+    @property
+    def version(self) -> str | None:
+        """The resourceVersion up to which all changes have been reported; None before it has begun."""
+        return self._version
+
     def outage_seconds(self) -> float:
         """Seconds since the watch was lost; 0 while it is open."""
         return 0.0 if self._lost_at is None else self._timing.monotonic() - self._lost_at
@@ -183,6 +188,7 @@ class ReflectorGroup(Generic[T]):
         """Set for good once `begin` has succeeded for every scope."""
         self._begin = begin
         self._waiting = set(scopes)
+        self._scopes = tuple(scopes)
         self._reflectors = tuple(
             Reflector(
                 cluster,
@@ -196,6 +202,12 @@ class ReflectorGroup(Generic[T]):
             )
             for scope in scopes
         )
+
+    def version(self, namespace: str) -> str | None:
+        """The resourceVersion up to which all changes of the namespace have been reported; None: there is none yet."""
+        found = dict(zip(self._scopes, self._reflectors, strict=True))
+        reflector = found.get(namespace) or found.get(None)
+        return reflector.version if reflector is not None else None
 
     def idle_seconds(self) -> float:
         """Seconds since the API server last sent anything; the longest of all namespaces."""

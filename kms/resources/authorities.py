@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from kms.resources.meta import AllowedNamespaces, Condition, LocalRef, ObjectMeta, Selector, Struct, Time
+from kms.resources.notifications import AuthorityNotifications
 
 
 class PrivateKey(Struct, frozen=True, kw_only=True):
@@ -226,6 +227,7 @@ class AuthoritySpec(Struct, frozen=True, kw_only=True):
     renew_issued_before: Time | None = None
     cross_certificates: tuple[str, ...] = ()
     trust: Trust | None = None
+    notifications: AuthorityNotifications | None = None
 
 
 class FormerRoot(Struct, frozen=True, kw_only=True):

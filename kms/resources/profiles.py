@@ -8,6 +8,7 @@ import msgspec
 
 from kms.resources.authorities import FormerRoot, Subject
 from kms.resources.meta import AllowedNamespaces, Condition, FreeForm, LocalRef, ObjectMeta, Struct, Time, check_depth
+from kms.resources.notifications import Notifications
 
 OPEN_ACCOUNT_RETENTION = "720h"
 """The default of accountRetention for profiles whose accounts need no external account binding."""
@@ -149,6 +150,7 @@ class ProfileSpec(Struct, frozen=True, kw_only=True):
     certificate: CertificateContents = CertificateContents()
     renew_issued_before: Time | None = None
     enrollment: Enrollment = Enrollment()
+    notifications: Notifications | None = None
 
 
 class ProfileStatus(Struct, frozen=True, kw_only=True):

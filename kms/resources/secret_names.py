@@ -35,6 +35,8 @@ ISSUER_KEY = "issuer-eab"
 """A copy of an EAB key where cert-manager reads it, and the issuer that uses it."""
 ISSUER_CREDENTIALS = "issuer-credentials"
 """What a CA whose key is somebody else's is asked with: its Secret has the name of a signing key."""
+NOTIFICATION_KEY, AUTHORITY_NOTIFICATION_KEY = "notification-key", "authority-notification-key"
+"""Copies of the keys that notifications of a CertificateProfile, or of a CertificateAuthority, are signed with."""
 TRUST = "trust"
 """Not a Secret: a ConfigMap or the like with the trust anchors of a CertificateAuthority."""
 
@@ -95,6 +97,11 @@ def verification_key_name(profile_namespace: str, profile: str, key_id: str) -> 
     """
     digest = hashlib.sha256(f"{profile_namespace}\0{profile}\0{key_id}".encode()).digest()
     return "eab-" + base64.b32encode(digest).decode().rstrip("=").lower()
+
+
+def notification_key_name(owner_uid: str) -> str:
+    """The Secret in the release namespace with the HMAC key (`secret`) for the notifications of the owner."""
+    return f"notify-{owner_uid}"
 
 
 def directory_secret_name(profile: str) -> str:

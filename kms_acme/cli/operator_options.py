@@ -51,6 +51,13 @@ def operator_options(command: Command) -> Command:
                 " stores (spec.internal.keyStore): its members make the programs call others. Repeatable. The release"
                 " namespace is always included.",
             ),
+            option(
+                "--notifications-from",
+                multiple=True,
+                help="Namespace whose profiles and CertificateAuthorities may have receivers of notifications"
+                " (spec.notifications): its members make the server call others. Repeatable. The release namespace is"
+                " always included.",
+            ),
             maximum(
                 "--maximum-profiles-per-namespace",
                 default=100,
@@ -100,6 +107,7 @@ def operator_settings(values: Mapping[str, Any]) -> OperatorSettings:
         trust_from=values["trust_from"],
         open_profiles_from=values["open_profiles_from"],
         external_authorities_from=values["external_authorities_from"],
+        notifications_from=values["notifications_from"],
         maximum_profiles_per_namespace=values["maximum_profiles_per_namespace"],
         maximum_secrets=values["maximum_secrets"],
         maximum_secrets_per_namespace=values["maximum_secrets_per_namespace"],

@@ -39,6 +39,7 @@ from kms_operator.reconcilers import (
     certificate_profile,
     eab_credential,
     installation,
+    notifications,
     orphans,
     trust_distribution,
 )
@@ -46,6 +47,7 @@ from kms_operator.settings import OperatorSettings
 from kms_operator.snapshot import Read, Snapshot
 from kms_operator.triggers import (
     INSTALLATION,
+    NOTIFICATIONS_OF,
     ORPHANS,
     TRUST,
     ReconcileRequest,
@@ -53,6 +55,7 @@ from kms_operator.triggers import (
     find_left,
     find_waiting,
     namespace_of,
+    notifications_request_for,
     orphans_request_for,
     request_for,
     requests_for_cert_manager,
@@ -78,6 +81,8 @@ class Reconciler:
 _OPTIONAL_PLURALS = frozenset(each.plural for each in OPTIONAL_KINDS)
 RECONCILERS: Mapping[str, Reconciler] = {
     AUTHORITIES.plural: Reconciler(AUTHORITIES, certificate_authority.reads, certificate_authority.plan),
+    NOTIFICATIONS_OF[PROFILES.plural]: Reconciler(PROFILES, notifications.reads, notifications.plan),
+    NOTIFICATIONS_OF[AUTHORITIES.plural]: Reconciler(AUTHORITIES, notifications.reads, notifications.plan),
     TRUST: Reconciler(AUTHORITIES, trust_distribution.reads, trust_distribution.plan),
     POLICIES.plural: Reconciler(POLICIES, certificate_policy.reads, certificate_policy.plan),
     PROFILES.plural: Reconciler(PROFILES, certificate_profile.reads, certificate_profile.plan),
@@ -206,6 +211,12 @@ class Controller:
         for kind in (AUTHORITIES, POLICIES, PROFILES, CREDENTIALS):
             requests += (request_for(kind, each) for each in sorted(self.cache.all(kind).values(), key=_age))
         requests += map(trust_request_for, self.cache.all(AUTHORITIES).values())
+        for kind in (PROFILES, AUTHORITIES):
+            requests += (
+                notifications_request_for(kind, each)
+                for each in self.cache.all(kind).values()
+                if each.spec.notifications is not None
+            )
         for each in (*requests, ORPHANS):
             self.queue.add(each, held=False)
 

@@ -49,6 +49,7 @@ class OperatorSettings(Settings):
     Profiles of `open_profiles_from`, and of the release namespace, may be open: without required external account
     binding, or without validation of ownership. `*` stands for all namespaces.
     CAs of `external_authorities_from`, and of the release namespace, may be external, or have their keys in key stores.
+    Receivers of `notifications_from`, and of the release namespace, are told of certificates.
     A namespace may have `maximum_profiles_per_namespace` profiles that work.
     The operator keeps at most `maximum_secrets` Secrets in the release namespace that belong to CertificateAuthorities
     and EABCredentials, and `maximum_secrets_per_namespace` for those of one namespace.
@@ -63,6 +64,7 @@ class OperatorSettings(Settings):
     trust_from: tuple[str, ...] = ()
     open_profiles_from: tuple[str, ...] = ()
     external_authorities_from: tuple[str, ...] = ()
+    notifications_from: tuple[str, ...] = ()
     maximum_profiles_per_namespace: int = 100
     maximum_secrets: int = 5_000
     maximum_secrets_per_namespace: int = 1_000
@@ -92,6 +94,10 @@ class OperatorSettings(Settings):
     def allows_external_authorities(self, namespace: str) -> bool:
         """Whether CAs of that namespace may be external, or have their keys in key stores."""
         return namespace == self.namespace or namespace in self.external_authorities_from
+
+    def allows_notifications(self, namespace: str) -> bool:
+        """Whether receivers of profiles and CAs of that namespace are told of events."""
+        return namespace == self.namespace or namespace in self.notifications_from
 
     def publishes_beyond(self, namespace: str) -> bool:
         """Whether roots of CAs of that namespace may be published in other namespaces."""

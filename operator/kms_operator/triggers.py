@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+from kms.contract import NOTIFICATIONS
 from kms.resources.accounts import ACMEAccount
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.certmanager import Issuer
@@ -24,7 +25,7 @@ from kms.resources.kinds import (
     SECRETS,
     Kind,
 )
-from kms.resources.meta import Key, Resource, Unreadable, key_of
+from kms.resources.meta import Key, Resource, Unreadable, condition, key_of
 from kms.resources.policies import CertificatePolicy
 from kms.resources.profiles import CertificateProfile
 from kms.resources.retained import CREDENTIAL_LIMIT_REACHED, PROFILE_LIMIT_REACHED, SECRET_LIMIT_REACHED
@@ -69,6 +70,8 @@ INSTALLATION = ReconcileRequest("installation")
 ORPHANS = ReconcileRequest("orphans")
 TRUST = "trust"
 """The reconciler that publishes the root of a CertificateAuthority; others are named by the plural of their kind."""
+NOTIFICATIONS_OF = {PROFILES.plural: "notifications-of-profiles", AUTHORITIES.plural: "notifications-of-authorities"}
+"""The reconcilers of receivers of notifications, by the plural of the kind of their owners."""
 
 
 def namespace_of(request: ReconcileRequest) -> str:
@@ -84,6 +87,11 @@ def request_for(kind: Kind[Any], resource: Resource) -> ReconcileRequest:
 def trust_request_for(authority: Resource) -> ReconcileRequest:
     """Return the request to publish the root of a CertificateAuthority."""
     return ReconcileRequest(TRUST, *key_of(authority))
+
+
+def notifications_request_for(kind: Kind[Any], owner: Resource) -> ReconcileRequest:
+    """Return the request to look after the receiver of a CertificateProfile or CertificateAuthority."""
+    return ReconcileRequest(NOTIFICATIONS_OF[kind.plural], *key_of(owner))
 
 
 def orphans_request_for(owner: Resource | Unreadable) -> ReconcileRequest:
@@ -183,10 +191,12 @@ def _find_affected_at_once(changed: Resource, cache: ObjectIndex, release: str) 
     match changed:
         case CertificateAuthority():
             yield trust_request_for(changed)
+            yield from _notifications_of(AUTHORITIES, changed)
             yield from _find_referring(AUTHORITIES, key_of(changed), cache)
         case CertificatePolicy():
             yield from _find_referring(POLICIES, key_of(changed), cache)
         case CertificateProfile():
+            yield from _notifications_of(PROFILES, changed)
             policy = cache.get(POLICIES, (changed.metadata.namespace, changed.spec.policy_ref.name))
             yield from _each(POLICIES, () if policy is None else (policy,))
             # The CA keeps in mind how long certificates last, in case it is deleted.
@@ -207,6 +217,11 @@ def _find_affected_at_once(changed: Resource, cache: ObjectIndex, release: str) 
             yield from map(trust_request_for, cache.by_index(AUTHORITIES, indexes.UID, uid))
         case Secret():
             yield from _find_affected_by_secret(changed, cache, release)
+
+
+def _notifications_of(kind: Kind[Any], owner: CertificateProfile | CertificateAuthority) -> Iterator[ReconcileRequest]:
+    if owner.spec.notifications is not None or condition(owner.status.conditions, NOTIFICATIONS) is not None:
+        yield notifications_request_for(kind, owner)
 
 
 def _find_referring(kind: Kind[Any], key: Key, cache: ObjectIndex) -> Iterator[ReconcileRequest]:

@@ -78,6 +78,12 @@ def test_the_operator_is_told_who_may_have_open_profiles(helm: Helm, tmp_path: A
     assert settings.allows_open_profiles("shop")
 
 
+def test_the_operator_is_told_whose_receivers_are_told(helm: Helm, tmp_path: Any) -> None:
+    values = {"operator": {"notificationsFrom": ["pki"]}}
+    settings = operator_settings(parsed(container(helm.render(values), "operator")["args"], tmp_path))
+    assert [each for each in ("pki", "kms-acme", "shop") if settings.allows_notifications(each)] == ["pki", "kms-acme"]
+
+
 def test_both_programs_are_told_which_modules_they_may_load(helm: Helm, tmp_path: Any) -> None:
     rendered = helm.render({"pkcs11Modules": ["/opt/hsm/lib.so"]})
     for name in ("server", "operator"):

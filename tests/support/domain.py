@@ -21,6 +21,8 @@ from acme_server.external import External
 from acme_server.jose.jwk import AccountKey, Verifier
 from acme_server.metrics import Metrics
 from acme_server.model import Caller, KeyHolder, Profile, RequestedIdentifier
+from acme_server.notifications.delivery import Pace as NotificationPace
+from acme_server.notifications.delivery import Post
 from acme_server.orders import transitions
 from acme_server.orders.external_issuance import Pace
 from acme_server.orders.issuance_waiting import Schedule
@@ -230,6 +232,7 @@ class World:
     """The supported challenge types, all validated by `validator`."""
     objection: Objection = AddressFilter(ValidationSettings()).objection
     timing: ValidationTiming = QUICK
+    post: Post | None = None
     replica: str = "server-0"
     orders_page: int = 100
     issuer: ScriptedIssuer | None = None
@@ -279,6 +282,7 @@ class World:
                 lookup_caa=self.records.caa,
                 objection=self.objection,
                 timing=self.timing,
+                post=self.post,
             ),
             environment=Environment(
                 replica=self.replica,
@@ -290,6 +294,7 @@ class World:
             ),
             external=self._external(),
             orders_page=self.orders_page,
+            notification_pace=NotificationPace(every=0.02, look=0.05, save=0.05, shortest=0.05, longest=0.2),
         )
         # Without watches, the server would wait for a list of the records for ever.
         self.services.state.record_index.mark_complete()
@@ -331,6 +336,7 @@ class World:
             cluster=self.cluster,
             clock=self.clock,
             validator=changes.pop("validator", self.validator),
+            post=self.post,
             records=self.records,
             sole_writer=False,
             offered=self.offered,

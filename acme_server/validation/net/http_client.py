@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from asyncio import StreamReader
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,19 +62,32 @@ class Response:
 
 
 class Exchange:
-    """One GET request and its response. `host` and `target` (path and query) consist of visible ASCII characters."""
+    """One request and its response. `host` and `target` (path and query) consist of visible ASCII characters."""
 
-    def __init__(self, host: str, target: str) -> None:
+    def __init__(
+        self,
+        host: str,
+        target: str,
+        *,
+        method: str = "GET",
+        agent: str = "kms-acme (ACME validation)",
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+    ) -> None:
         self._http = h11.Connection(h11.CLIENT)
-        headers = [
+        fields = [
             ("Host", host),
-            ("User-Agent", "kms-acme (ACME validation)"),
+            ("User-Agent", agent),
             ("Accept", "*/*"),
             ("Accept-Encoding", "identity"),
             ("Connection", "close"),
+            *headers,
+            *([("Content-Length", str(len(body)))] if body else []),
         ]
-        head = self._http.send(h11.Request(method="GET", target=target, headers=headers)) or b""
-        self.request = head + (self._http.send(h11.EndOfMessage()) or b"")
+        self.request = self._http.send(h11.Request(method=method, target=target, headers=fields)) or b""
+        if body:
+            self.request += self._http.send(h11.Data(data=body)) or b""
+        self.request += self._http.send(h11.EndOfMessage()) or b""
         self._start = b""
         self._ended = False
         self._left = MAXIMUM_HEAD
@@ -84,6 +98,11 @@ class Exchange:
         locations = [value for name, value in head.headers if name == b"location"]
         body = await self._read_body(reader, head, maximum_body) if head.status_code == _OK else b""
         return Response(head.status_code, b", ".join(locations) if locations else None, body)
+
+    async def read_status(self, reader: StreamReader) -> tuple[int, bytes | None]:
+        """Read the status and Retry-After, and nothing more. Raises as `read_response` does."""
+        head = await self._read_head(reader)
+        return head.status_code, dict(head.headers).get(b"retry-after")
 
     async def _read_head(self, reader: StreamReader) -> h11.Response:
         """Read the head of the final response, after interim ones (RFC 9110, 15.2)."""

@@ -115,6 +115,9 @@ args:
   {{- range .Values.operator.openProfilesFrom }}
   - --open-profiles-from={{ . }}
   {{- end }}
+  {{- range .Values.operator.notificationsFrom }}
+  - --notifications-from={{ . }}
+  {{- end }}
   {{- range .Values.operator.trustFrom }}
   - --trust-from={{ . }}
   {{- end }}

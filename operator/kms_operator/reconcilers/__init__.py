@@ -22,6 +22,7 @@ eab_admission           which credentials get a key
 eab_copies              the server's copies of EAB keys
 eab_keys                form of EAB keys
 trust_distribution      published roots
+notifications           keys of receivers, and how delivery goes
 placement               objects in several namespaces, for issuers and roots
 installation            nonce key and serving certificate
 orphans                 keeps keys whose owner is gone for a time, and deletes the rest

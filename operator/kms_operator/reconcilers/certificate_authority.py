@@ -18,7 +18,7 @@ import msgspec
 from cryptography import x509
 
 from kms.clock import Entropy
-from kms.contract import READY, TRUST_PUBLISHED
+from kms.contract import NOTIFICATIONS, READY, TRUST_PUBLISHED
 from kms.pki.ca import (
     AlternateChain,
     InvalidAuthority,
@@ -133,7 +133,7 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
             raise InvalidAuthority(SECRET_LIMIT_REACHED, message)  # noqa: TRY301 - one answer for all refusals
         active = _activate(authority, snapshot, now=now, entropy=entropy)
     except InvalidAuthority as error:
-        update, keep = not_ready(error.reason, str(error)), {TRUST_PUBLISHED}
+        update, keep = not_ready(error.reason, str(error)), {TRUST_PUBLISHED, NOTIFICATIONS}
         if is_first_failure(authority, error):
             update, keep = state_unanswered(error), {each.type for each in old} - {KEY_STORE_CONDITION}
         conditions = merge_conditions(old, (update,), generation=generation, now=now, keep=keep)
@@ -171,7 +171,9 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
         not_after=certificate.not_valid_after_utc,
         former_roots=_former_roots(authority, active.signer, existing, now=now),
         former_keys=former,
-        conditions=merge_conditions(old, updates, generation=generation, now=now, keep=(TRUST_PUBLISHED,)),
+        conditions=merge_conditions(
+            old, updates, generation=generation, now=now, keep=(TRUST_PUBLISHED, NOTIFICATIONS)
+        ),
     )
     earlier = (longest_certificate(each) for each in (existing, *before))
     longest = longest_duration(authority, snapshot, max(filter(None, earlier), default=None))

@@ -15,7 +15,15 @@ from dataclasses import replace
 from datetime import datetime
 
 from kms.clock import Entropy
-from kms.contract import OPEN_ENROLLMENT, READY, UNREADABLE, directory_url, may_offer, objection_to_skipping
+from kms.contract import (
+    NOTIFICATIONS,
+    OPEN_ENROLLMENT,
+    READY,
+    UNREADABLE,
+    directory_url,
+    may_offer,
+    objection_to_skipping,
+)
 from kms.pki.policy import Policy, contents_violations, unlisted_names
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.client_namespaces import check_templates
@@ -139,7 +147,7 @@ def plan(profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entr
                 former_roots=roots.former,
                 directory_url=_url(profile, snapshot) if acme else None,
                 suspended_namespaces=suspended,
-                conditions=merge_conditions(old, updates, generation=generation, now=now),
+                conditions=merge_conditions(old, updates, generation=generation, now=now, keep=(NOTIFICATIONS,)),
             ),
             events=(
                 *transition_events(old, is_ready),
@@ -178,7 +186,7 @@ def _refuse(profile: CertificateProfile, update: ConditionUpdate, snapshot: Snap
         observed_generation=generation,
         issuer_ref=profile.status.issuer_ref,
         former_roots=trusted_roots(profile, None, snapshot, now=now).former,
-        conditions=merge_conditions(old, (update,), generation=generation, now=now),
+        conditions=merge_conditions(old, (update,), generation=generation, now=now, keep=(NOTIFICATIONS,)),
     )
     return Plan(status=status, events=transition_events(old, update))
 

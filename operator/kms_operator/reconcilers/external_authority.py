@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 from cryptography import x509
 
-from kms.contract import READY, TRUST_PUBLISHED
+from kms.contract import NOTIFICATIONS, READY, TRUST_PUBLISHED
 from kms.issuers.remote import authority_type
 from kms.pki.ca import (
     InvalidAuthority,
@@ -138,7 +138,9 @@ def _state(authority: CertificateAuthority, anchors: TrustAnchors | None, found:
         not_before=first.not_valid_before_utc,
         not_after=first.not_valid_after_utc,
         former_roots=_former_roots(authority, "".join(pems), now=now),
-        conditions=merge_conditions(old, updates, generation=generation, now=now, keep=(TRUST_PUBLISHED,)),
+        conditions=merge_conditions(
+            old, updates, generation=generation, now=now, keep=(TRUST_PUBLISHED, NOTIFICATIONS)
+        ),
     )
     return Plan(
         status=status,
@@ -150,7 +152,7 @@ def _state(authority: CertificateAuthority, anchors: TrustAnchors | None, found:
 def _with_conditions(authority: CertificateAuthority, updates: Sequence[ConditionUpdate], *, now: datetime) -> Plan:
     """State conditions, and leave what is published as it is."""
     generation, old = authority.metadata.generation, authority.status.conditions
-    conditions = merge_conditions(old, updates, generation=generation, now=now, keep=(TRUST_PUBLISHED,))
+    conditions = merge_conditions(old, updates, generation=generation, now=now, keep=(TRUST_PUBLISHED, NOTIFICATIONS))
     status = msgspec.structs.replace(
         authority.status, type=authority_type(authority), observed_generation=generation, conditions=conditions
     )

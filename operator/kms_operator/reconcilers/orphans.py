@@ -21,9 +21,11 @@ from kms.resources.kept import deleted_at, kept_until
 from kms.resources.kinds import AUTHORITIES, CLUSTER_ISSUERS, CREDENTIALS, ISSUERS, PROFILES, SECRETS, Kind
 from kms.resources.meta import Key, Resource
 from kms.resources.secret_names import (
+    AUTHORITY_NOTIFICATION_KEY,
     COMPONENT,
     ISSUER_CREDENTIALS,
     ISSUER_KEY,
+    NOTIFICATION_KEY,
     OWNER,
     OWNER_UID,
     SIGNING_KEY,
@@ -51,6 +53,8 @@ _OWNER_KINDS: dict[str | None, Kind[Any]] = {
     VERIFICATION_KEY: CREDENTIALS,
     ISSUER_KEY: PROFILES,
     TRUST: AUTHORITIES,
+    NOTIFICATION_KEY: PROFILES,
+    AUTHORITY_NOTIFICATION_KEY: AUTHORITIES,
 }
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import msgspec
 
-from kms.contract import TRUST_PUBLISHED
+from kms.contract import NOTIFICATIONS, TRUST_PUBLISHED
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.kept import FORMER_KEYS, FORMER_ROOTS, LONGEST_CERTIFICATE, SERVED_PROFILES
 from kms.resources.kinds import AUTHORITIES, SECRETS
@@ -82,7 +82,9 @@ def plan_waiting(
         type="Intermediate",
         request=waiting.request,
         key_version=stored.version if stored is not None else None,
-        conditions=merge_conditions(old, updates, generation=generation, now=now, keep=(TRUST_PUBLISHED,)),
+        conditions=merge_conditions(
+            old, updates, generation=generation, now=now, keep=(TRUST_PUBLISHED, NOTIFICATIONS)
+        ),
     )
     events = tuple(event for each in updates for event in transition_events(old, each))
     if existing is None and taken:
