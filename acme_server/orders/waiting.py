@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from acme_server.problems import Unavailable
@@ -118,10 +119,10 @@ class Waiting:
                 pause = await self._look(waiter)
                 if pause is None or self._draining:
                     return
-                try:
-                    await asyncio.wait_for(waiter.changed.wait(), pause)
-                except TimeoutError:
-                    continue
+                # Not wait_for: before Python 3.12 it may swallow a cancellation, and the task would never end.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await waiter.changed.wait()
         finally:
             if waiter.submission is not None:
                 self._names.pop(waiter.submission.name, None)

@@ -370,7 +370,8 @@ class FakeApiServer:
                 bookmarks, version = self._bookmarks, self.store.version
                 yield {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": str(version)}}}
             try:
-                await asyncio.wait_for(changed.wait(), self.bookmark_seconds)
+                async with asyncio.timeout(self.bookmark_seconds):
+                    await changed.wait()
             except TimeoutError:
                 bookmarks = -1
 

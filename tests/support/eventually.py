@@ -53,7 +53,10 @@ async def in_background(work: Coroutine[Any, Any, object]) -> AsyncIterator[asyn
     try:
         yield task
     finally:
-        task.cancel()
+        # What runs in it may swallow a cancellation, as wait_for does before Python 3.12.
+        while not task.done():
+            task.cancel()
+            await asyncio.wait((task,), timeout=1)
         with suppress(asyncio.CancelledError):
             await task
 

@@ -61,7 +61,8 @@ class VaultSession:
         current, self._current = self._current, None
         if current is not None:
             with contextlib.suppress(VaultError, TimeoutError):
-                await asyncio.wait_for(log_out(self._client, current.login), _LOGOUT_SECONDS)
+                async with asyncio.timeout(_LOGOUT_SECONDS):
+                    await log_out(self._client, current.login)
         await self._client.close()
 
     async def call(self, method: Method, path: str, body: Mapping[str, Any] | None = None) -> Reply:
