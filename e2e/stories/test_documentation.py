@@ -125,6 +125,10 @@ ONLY_SHOWN = {
     "make demo\n": "test_demo.py runs what it calls",
     "make demo KUBECONFIG=$HOME/.kube/config CONTEXT=kind-kind\n": "test_demo.py runs what it calls on such a cluster",
     "make test\n": "is what runs this",
+    "pip install 'kms-acme[console]'\nkms-acme console\n": "tests/kms_acme/console runs the command",
+    "KMS_ACME_E2E_ORDERS=200 .venv/bin/pytest -s -m soak tests/integration/test_external_speed.py\n": (
+        "test_external_speed.py is a test"
+    ),
     "make setup\nmake check\nmake test\n": "make test and make check are what CI runs",
     "KMS_ACME_E2E_ORDERS=1000 .venv/bin/pytest -s tests/integration/test_replicas.py\n": "test_replicas.py is a test",
     ".venv/bin/python -m e2e.load.retained --orders 100000 --expired 10000 --check\n": (

@@ -7,7 +7,7 @@ moment to see them; it finds them by the namespace and name of their owner, beca
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -193,35 +193,40 @@ async def wait_until_ready(
     *,
     wait: float,
     on_progress: Progress,
+    left: Collection[str] = (),
     sleep: Sleep = asyncio.sleep,
     pace: float = 0.5,
 ) -> None:
     """Wait until these CAs are Ready with the keys of the backup. Raises NotRestored after `wait` seconds.
 
-    `on_progress` is called with each state on the way.
+    `on_progress` is called with each state on the way. Those that were `left` as they are may be deleted meanwhile.
     """
     states: dict[str, str] = {}
     for attempt in range(int(wait / pace) + 1):
         if attempt:
             await sleep(pace)
         for entry in authorities:
-            state = await _state(cluster, entry, backup)
+            state = await _state(cluster, entry, backup, may_go=str(entry) in left)
             if states.get(str(entry)) != state:
                 on_progress(f"{entry}: {state}")
                 states[str(entry)] = state
-        if all(each == _IS_READY for each in states.values()):
+        if all(each in _SETTLED for each in states.values()):
             return
-    waiting = "; ".join(f"{name}: {state}" for name, state in states.items() if state != _IS_READY)
+    waiting = "; ".join(f"{name}: {state}" for name, state in states.items() if state not in _SETTLED)
     raise NotRestored(f"Not Ready within {timedelta(seconds=int(wait))}: {waiting}")
 
 
 _IS_READY = "Ready, with the key of the backup"
+_IS_GONE = "deleted meanwhile"
+_SETTLED = (_IS_READY, _IS_GONE)
 
 
-async def _state(cluster: Cluster, entry: Entry, backup: Sequence[Entry]) -> str:
+async def _state(cluster: Cluster, entry: Entry, backup: Sequence[Entry], *, may_go: bool) -> str:
     try:
         found = await cluster.get(AUTHORITY, *entry.key)
     except errors.NotFound:
+        if may_go:
+            return _IS_GONE
         raise NotRestored(f"{entry} was deleted") from None
     stated = ready_condition(found)
     if stated is None or (stated.get("observedGeneration") or 0) < found.metadata.generation:

@@ -346,5 +346,6 @@ async def _wait(cluster: Cluster, steps: tuple[Step, ...], *, operated: bool, wa
     if not operated:
         click.echo("Restored. No operator runs: start it, and see that the CAs are Ready: kubectl get kca -A")
         return
-    await wait_until_ready(cluster, authorities, backup, wait=wait, on_progress=click.echo)
+    left = {str(each.entry) for each in steps if each.verb == "leave"}
+    await wait_until_ready(cluster, authorities, backup, wait=wait, on_progress=click.echo, left=left)
     click.echo("Restored.")
