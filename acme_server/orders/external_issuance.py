@@ -22,10 +22,7 @@ from acme_server.orders.claims import CLAIMED, claim_of, has_claim, is_from_befo
 from acme_server.orders.issuance_admission import IssuanceAdmission
 from acme_server.orders.issuance_waiting import GiveUp, Obstacle, Schedule, TryAgain, Wait, next_step
 from acme_server.orders.release import Attempt, Release, seconds_since_accepted
-from acme_server.orders.submission import (
-    submission_of,
-    timeout_of,
-)
+from acme_server.orders.submission import submission_of, timeout_of
 from acme_server.orders.turns import Turns
 from acme_server.orders.waiting import Waiter, Waiting
 from acme_server.problems import NotFound, Refused, Unavailable
@@ -52,8 +49,6 @@ _RESULTS: Final = {
     "IssuerTimeout": "timeout",
     "CertificateRejected": "rejected",
 }
-_LARGE: Final = 8_192
-"""Octets that a CA returned beyond which they are checked in a thread: two or three certificates are shorter."""
 
 
 @dataclass(frozen=True, kw_only=True)

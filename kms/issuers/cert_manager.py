@@ -5,8 +5,6 @@ cert-manager tries a request once. Who may have it, its approver decides; the an
 
 from __future__ import annotations
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
 from kms.cluster.client import Cluster
@@ -77,7 +75,6 @@ def request_of(submission: Submission, issuer_ref: IssuerRef) -> CertificateRequ
         controller=True,
         block_owner_deletion=False,
     )
-    pem = x509.load_der_x509_csr(submission.request).public_bytes(Encoding.PEM)
     return CertificateRequest(
         metadata=ObjectMeta(
             namespace=namespace,
@@ -87,7 +84,7 @@ def request_of(submission: Submission, issuer_ref: IssuerRef) -> CertificateRequ
             owner_references=(owner,),
         ),
         spec=CertificateRequestSpec(
-            request=pem,
+            request=submission.pem,
             issuer_ref=issuer_ref,
             duration=format_duration(submission.duration),
             usages=submission.usages,
@@ -101,15 +98,15 @@ def answer_of(request: CertificateRequest) -> Answer:
     ready = request.condition("Ready")
     match ready and (ready.status, ready.reason):
         case _ if denied is not None and denied.status == "True":
-            answer: Answer = Denied(_message(denied))
+            answer: Answer = Denied(denied.words)
         case _ if invalid is not None and invalid.status == "True":
-            answer = Refused(_message(invalid))
+            answer = Refused(invalid.words)
         case ("True", _) if request.status.certificate:
             answer = Returned(request.status.certificate)
-        case ("False", "Denied"):
-            answer = Denied(_message(ready))
-        case ("False", "Failed"):
-            answer = Failed(_message(ready))
+        case ("False", "Denied") if ready is not None:
+            answer = Denied(ready.words)
+        case ("False", "Failed") if ready is not None:
+            answer = Failed(ready.words)
         case _:
             answer = _pending(request, ready)
     return answer
@@ -120,11 +117,7 @@ def _pending(request: CertificateRequest, ready: RequestCondition | None) -> Pen
     asked = f"CertificateRequest {request.metadata.name} for {_name(request)}"
     if approved is None or approved.status != "True":
         return Pending("WaitingForApproval", f"{asked} is not approved.")
-    return Pending("WaitingForIssuer", f"{asked}: {_message(ready) if ready is not None else 'no answer yet'}")
-
-
-def _message(condition: RequestCondition | None) -> str:
-    return "" if condition is None else condition.message or condition.reason or condition.type
+    return Pending("WaitingForIssuer", f"{asked}: {ready.words if ready is not None else 'no answer yet'}")
 
 
 def _name(request: CertificateRequest) -> str:

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal, Protocol, TypeAlias
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from kms.issuers.base import Issued
 from kms.pki.returned import ReturnedCertificate
 from kms.resources.meta import Key
@@ -36,6 +39,11 @@ class Submission:
     usages: tuple[str, ...]
     duration: timedelta
     not_after: datetime | None = None
+
+    @property
+    def pem(self) -> bytes:
+        """The CSR in PEM."""
+        return x509.load_der_x509_csr(self.request).public_bytes(Encoding.PEM)
 
 
 WaitingReason: TypeAlias = Literal[

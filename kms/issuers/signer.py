@@ -9,8 +9,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
 from kms.cluster.client import Cluster
@@ -74,11 +72,10 @@ class SignerIssuer(RequestIssuer[CertificateSigningRequest]):
 
 def signing_request_of(submission: Submission, signer_name: str) -> CertificateSigningRequest:
     """The CertificateSigningRequest that asks this signer."""
-    pem = x509.load_der_x509_csr(submission.request).public_bytes(Encoding.PEM)
     return CertificateSigningRequest(
         metadata=ObjectMeta(name=submission.name, labels=labels_of(submission), annotations=annotations_of(submission)),
         spec=SigningRequestSpec(
-            request=pem,
+            request=submission.pem,
             signer_name=signer_name,
             expiration_seconds=int(submission.duration.total_seconds()),
             usages=submission.usages,
@@ -90,9 +87,9 @@ def answer_of(request: CertificateSigningRequest) -> Answer:
     """What a CertificateSigningRequest says. Its conditions are never removed."""
     denied, failed = request.condition("Denied"), request.condition("Failed")
     if denied is not None:
-        return Denied(_message(denied))
+        return Denied(denied.words)
     if failed is not None:
-        words = _message(failed)
+        words = failed.words
         return Refused(words) if failed.reason == "SignerValidationFailure" else Failed(words, is_final=True)
     if request.status.certificate:
         return Returned(request.status.certificate)
@@ -100,7 +97,3 @@ def answer_of(request: CertificateSigningRequest) -> Answer:
     if request.condition(APPROVED) is None:
         return Pending("WaitingForApproval", f"{asked} is not approved.")
     return Pending("WaitingForIssuer", f"{asked} is approved; the signer has not answered yet.")
-
-
-def _message(condition: RequestCondition) -> str:
-    return condition.message or condition.reason or condition.type

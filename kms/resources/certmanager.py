@@ -40,6 +40,11 @@ class RequestCondition(Struct, frozen=True, kw_only=True):
     message: str | None = None
     last_transition_time: str | None = None
 
+    @property
+    def words(self) -> str:
+        """What the condition says to people."""
+        return self.message or self.reason or self.type
+
 
 class CertificateRequestSpec(Struct, frozen=True, kw_only=True):
     """`request` is a CSR in PEM. `duration` is a wish. cert-manager adds who has created the request."""

@@ -151,7 +151,7 @@ def vault_issuer(
 def _parameters(submission: Submission, now: datetime) -> dict[str, Any]:
     """What is asked for. The role decides which parts of it, and of the CSR, count."""
     request = parse_request(submission.request)
-    csr = x509.load_der_x509_csr(submission.request).public_bytes(Encoding.PEM).decode()
+    csr = submission.pem.decode()
     parameters: dict[str, Any] = {
         "csr": csr,
         "common_name": request.common_name or "",
