@@ -1,4 +1,4 @@
-"""`kms-acme revoke --list-pending`: revocations that a CA whose key is somebody else's has yet to carry out."""
+"""`kms-acme revoke --list-pending`: revocations that an external CA has yet to carry out."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ async def revoke_all(
 async def _revoke(cluster: Cluster, order: ACMEOrder, reason: str, *, clock: Clock) -> None:
     """Write one revocation. An order that was revoked meanwhile is no failure.
 
-    A CA whose key is somebody else's has not revoked the certificate yet.
+    An external CA has not revoked the certificate yet.
     """
     requested = order.status.authority is not None
     revoked = partial(transitions.revoked, reason=reason, requested=requested, now=clock())

@@ -32,7 +32,7 @@ PROFILES = web.AppKey("profiles", Profiles)
 REVOCATIONS = web.AppKey("revocations", Revocations)
 AUDIT = web.AppKey("audit", AuditStream)
 ON_REFUSED: web.AppKey[tuple[Callable[..., None], ...]] = web.AppKey("on_refused")
-"""Who is told of refused requests of clients."""
+"""Called with each signed request that the server refuses."""
 PAGES = web.AppKey("pages", Pages)
 METRICS = web.AppKey("metrics", Metrics)
 CRLS = web.AppKey("crls", CRLs)

@@ -1,7 +1,7 @@
 """Issued certificates: revocation, CRLs, renewal information and chains.
 
 revocation            who may revoke a certificate, and the revocation
-propagation           tells CAs that are somebody else's, or their administrators
+propagation           tells external CAs of revocations, or their administrators
 revocation_reasons    allowed reasons; dates, number and entries of a CRL
 crl                   signs and keeps the CRLs
 serving_authority     list and certificate of the CA of the server's own certificate

@@ -96,7 +96,7 @@ class CRLs:
 
     `outage_seconds` returns for how many seconds a watch of orders or RevocationRecords has been down. Meanwhile no CRL
     is signed, because it could lack a revocation. The last one is good for a day. `find_issuing` returns the
-    certificate with which a CA issues whose key is somebody else's, if that is known.
+    certificate with which an external CA issues, if that is known.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class CRLs:
         return DERFile.of(certificate.public_bytes(Encoding.DER), last_modified=certificate.not_valid_before_utc)
 
     def _issuing_certificate(self, authority: CertificateAuthority) -> DERFile:
-        """The certificate of a CA whose key is somebody else's, as far as this server knows it."""
+        """The certificate of an external CA, as far as this server knows it."""
         found = self._find_issuing(authority)
         if found is None:
             name = f"{authority.metadata.namespace}/{authority.metadata.name}"

@@ -1,4 +1,4 @@
-"""Revocations of certificates that somebody else's CA has issued: told to the CA, or to its administrators.
+"""Revocations of certificates that an external CA has issued: told to the CA, or to its administrators.
 
 The revocation is recorded first, so that keys are barred and clients renew at once. What the CA has not confirmed is
 repeated by the server that leads, until the CA has.

@@ -58,7 +58,7 @@ class Renewals:
     def _early_renewals(self, profile: Profile, certificate: CertificateRecord) -> list[datetime]:
         """The `renewIssuedBefore` times of the profile and of the CA that signed the certificate.
 
-        A CA whose key is somebody else's may sign with another key tomorrow: it is known by its name.
+        An external CA may sign with another key tomorrow: it is known by its name.
         """
         authorities = (
             each

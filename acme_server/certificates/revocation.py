@@ -76,7 +76,7 @@ class Revocations:
         revoked, and the server that runs garbage collection repeats it.
 
         Raises Refused: malformed, unauthorized, badRevocationReason, alreadyRevoked; NotFound if the profile has not
-        issued the certificate; Unavailable; and NotTaken if the CA is somebody else's and takes no revocations, after
+        issued the certificate; Unavailable; and NotTaken if the CA is external and takes no revocations, after
         it was recorded.
         """
         leaf = parse_certificate(der)

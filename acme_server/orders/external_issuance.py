@@ -1,4 +1,4 @@
-"""Certificates from CAs whose key is somebody else's: asking, waiting, checking, storing.
+"""Certificates from external CAs: asking, waiting, checking, storing.
 
 The order is stored as processing before anything is sent, so any replica can go on from there. What comes back is
 checked, and stored before it is handed out. The rules for what an answer means are in `issuance_waiting`.

@@ -58,7 +58,7 @@ def requested_validity(
 def _require_honourable(
     not_before: datetime | None, not_after: datetime | None, profile: Profile, *, now: datetime
 ) -> None:
-    """Raise Refused (malformed) for dates that a CA whose key is somebody else's cannot be asked for."""
+    """Raise Refused (malformed) for dates that an external CA cannot be asked for."""
     external = profile.authority.spec.external
     if external is None:
         return

@@ -1,4 +1,4 @@
-"""What is asked of a CA whose key is somebody else's, and what is expected of its answer. Pure."""
+"""What is asked of an external CA, and what is expected of its answer. Pure."""
 
 from __future__ import annotations
 

@@ -367,7 +367,7 @@ def revoked(
 ) -> ACMEOrder:
     """Record that the certificate of the order was revoked; the order stays valid.
 
-    `requested`: the CA is somebody else's, and has not revoked it yet.
+    `requested`: the CA is external, and has not revoked it yet.
 
     Raises Refused (alreadyRevoked) for a revoked certificate, so only one of several racing requests succeeds. But
     a sender who proves a compromise with the certificate's own key (`by_key`) changes an earlier reason to it.

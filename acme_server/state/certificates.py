@@ -34,7 +34,7 @@ class CertificateRecord:
     """What this server knows about a certificate without reading it.
 
     `order` is (namespace, name) of the ACMEOrder. `authority` is the CertificateAuthority that was asked for the
-    certificate, if its key is somebody else's. `serial_number` and `authority_key_id` (of the CA's key; empty: the
+    certificate, if it is external. `serial_number` and `authority_key_id` (of the CA's key; empty: the
     certificate has none) are lowercase hexadecimal. `issuer` is what kms.pki.certificate.issuer_id says. `names` are
     digests of the identifiers, in their own order: clients decide how long those are and which comes first.
     """
@@ -100,7 +100,7 @@ class Certificates(View[ACMEOrder]):
     def certificate(self, namespace: str, issuer: str, serial_number: str) -> CertificateRecord | None:
         """The certificate of that issuer with that serial number (lowercase hexadecimal without leading zeros).
 
-        CAs whose key is somebody else's choose serial numbers themselves, and two may choose the same one.
+        External CAs choose serial numbers themselves, and two may choose the same one.
         """
         return self._by_serial.get((namespace, issuer, serial_number))
 

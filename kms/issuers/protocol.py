@@ -1,4 +1,4 @@
-"""Issuers that take time: CAs whose key is somebody else's, from the request to the answer.
+"""Issuers that take time: external CAs, from the request to the answer.
 
 What is asked for follows from the order alone, so any replica can go on where another one has died, and two that race
 ask for the same thing under the same name.

@@ -1,4 +1,4 @@
-"""The issuers of CAs whose key is somebody else's: one for each CA, built on demand and closed when the CA goes."""
+"""The issuers of external CAs: one for each CA, built on demand and closed when the CA goes."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ class Authorization(Struct, frozen=True, kw_only=True):
 class Revocation(Struct, frozen=True, kw_only=True):
     """When and why the certificate was revoked (RFC 5280, 5.3.1).
 
-    `propagated` is when the CA confirmed that, if its key is somebody else's; None: it has not, or is not told.
+    `propagated` is when the CA confirmed that, if it is external; None: it has not, or is not told.
     """
 
     time: Time
@@ -112,11 +112,11 @@ class Revocation(Struct, frozen=True, kw_only=True):
 
 
 AuthorityType = Literal["CertManager", "Signer", "Vault"]
-"""How a CA is asked whose key is somebody else's."""
+"""How an external CA is asked."""
 
 
 class AskedAuthority(Struct, frozen=True, kw_only=True):
-    """The CertificateAuthority that was asked for the certificate, if its key is somebody else's."""
+    """The CertificateAuthority that was asked for the certificate, if it is external."""
 
     name: str
     type: AuthorityType

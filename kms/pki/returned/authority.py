@@ -1,4 +1,4 @@
-"""The chain of a CA whose key is somebody else's, as its server tells it."""
+"""The chain of an external CA, as its server tells it."""
 
 from __future__ import annotations
 

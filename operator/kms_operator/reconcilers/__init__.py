@@ -1,7 +1,7 @@
 """One pure reconciler for each kind: a snapshot in, a plan out.
 
 certificate_authority   signing keys and status of CAs
-external_authority      CAs whose key is somebody else's, from looks at their issuers
+external_authority      external CAs, from looks at their issuers
 external_contents       what of a profile such a CA cannot apply
 internal_authority      keys of internal CAs, their certificates and renewal
 requested_authority     CAs that somebody else certifies by request
