@@ -23,6 +23,7 @@ from acme_server.validation.tlsalpn01 import TLSALPN01, server_name
 from kms.resources.orders import Identifier
 from tests.support.alpn import OBSOLETE, certificate, digest_of, flooding, running_responder, serving
 from tests.support.nameserver import NameServer
+from tests.support.processor import slowness
 
 NAME = "web.example.com"
 DNS = Identifier(type="dns", value=NAME)
@@ -279,7 +280,7 @@ async def test_the_settings_make_a_validator(nameserver: NameServer) -> None:
 def test_the_most_laborious_handshake_is_done_in_a_moment() -> None:
     chain = [HONEST] * (MAXIMUM_HANDSHAKE // len(HONEST.public_bytes(Encoding.DER)) - 2)
     # The best of several: what else the machine does takes time, and is no work of the handshake.
-    assert min(handshake_seconds(chain) for _ in range(5)) < 0.05
+    assert min(handshake_seconds(chain) for _ in range(5)) < 0.05 * slowness()
 
 
 def handshake_seconds(chain: Sequence[x509.Certificate]) -> float:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import ipaddress
 import subprocess
-import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -37,6 +36,7 @@ from kms.pki.keys import public_key_der
 from kms.pki.names import dns_name, ip_address
 from tests.support import pki
 from tests.support.pki import DAY, NOW, below, key, leaf, root
+from tests.support.processor import least_time
 
 ROOT = root()
 ISSUING = below(ROOT, path_length=0)
@@ -425,10 +425,7 @@ def test_dates_are_in_order_and_within_the_ca(
 
 def test_signing_is_cheap() -> None:
     template = leaf(dns_name("www.example.com"))
-    begun = time.process_time()
-    for _ in range(50):
-        chain_pem(sign_leaf(template, ISSUING), ISSUING)
-    assert (time.process_time() - begun) / 50 < 0.002
+    assert least_time(lambda: chain_pem(sign_leaf(template, ISSUING), ISSUING), times=20) < 0.002
 
 
 def test_a_certificate_carries_the_key_of_its_template() -> None:
