@@ -15,7 +15,7 @@ export RUFF_CACHE_DIR := $(CACHE)/ruff
 export PYTHONDONTWRITEBYTECODE :=
 # Each group of tests runs on one worker, the longest groups first: see tests/support/groups.py. A worker that crashes fails
 # its test; xdist would wait for the one that it starts instead.
-WORKERS := --numprocesses=4 --max-worker-restart=0
+WORKERS := --numprocesses=5 --max-worker-restart=0
 PYTEST := $(BIN)/pytest $(WORKERS)
 SOURCES := acme_server kms kms_acme operator deploy/image tests e2e fuzz
 GATE := not node and not soak and not tools and not clients and not browser

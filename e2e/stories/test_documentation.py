@@ -228,6 +228,7 @@ def test_the_readme_leads_to_a_server_with_a_directory_and_a_credential(terminal
     assert "/acme/pki/web/directory" in done.stdout
 
 
+@pytest.mark.soak  # tests/kms_acme/backup and test_deletion.py restore what was lost, too
 def test_keys_survive_their_loss_and_another_cluster_as_the_page_about_operations_says(terminal: Terminal) -> None:
     assert left_running(str(terminal.folder)) == []
     backup, *after = (block.text for block in snippets(OPERATIONS) if not block.text.startswith(HELM))

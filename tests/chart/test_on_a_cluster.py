@@ -149,11 +149,12 @@ def test_a_release_is_upgraded_with_other_values(helm: Helm, release: Helm, empt
     uid = deployed(empty, "deployment")["metadata"]["uid"]
     steps: tuple[Values, ...] = (
         EVERYTHING,
-        {},
-        {"watchNamespaces": ["default"]},
-        {},
-        {"image": {"tag": "0.2.0"}, "replicaCount": 3},
-        {"http": {"enabled": False, "url": "http://crl.example.com"}},
+        {
+            "watchNamespaces": ["default"],
+            "image": {"tag": "0.2.0"},
+            "replicaCount": 3,
+            "http": {"enabled": False, "url": "http://crl.example.com"},
+        },
         {},
     )
     for values in steps:

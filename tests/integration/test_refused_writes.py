@@ -19,10 +19,10 @@ from tests.support.eventually import eventually
 from tests.support.manifests import manifest
 from tests.support.operating import RELEASE, Kubectl, examples, start_operator
 
-OBSERVED = 20.0
-"""Seconds in which writes are counted; the delay between two attempts has then grown to about ten seconds."""
-MAXIMUM = 45
-"""Writes in that time: Events and statuses of four resources, and about ten attempts for two Secrets."""
+OBSERVED = 8.0
+"""Seconds in which writes are counted; the delay between two attempts has then grown to about four seconds."""
+MAXIMUM = 35
+"""Writes in that time: Events and statuses of four resources, and about eight attempts for two Secrets."""
 WRITES = {"create", "update", "patch", "delete"}
 HELD = "example.com/held"
 
