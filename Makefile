@@ -55,7 +55,7 @@ test-tools: binaries ## run the tests of the test tools: e2e/, fuzz/
 	$(PYTEST) -m "tools and not node"
 
 .PHONY: test-clients
-test-clients: binaries ## run the tests with clients and checkers in Ruby and Java (apt-get as root installs them)
+test-clients: binaries ## run the tests with clients and checkers in Ruby and Java, and with ansible (apt-get as root installs them)
 	$(BIN)/pytest -m clients
 
 .PHONY: test-browser

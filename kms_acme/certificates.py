@@ -59,6 +59,26 @@ class ListedOrder(Struct, frozen=True, kw_only=True):
     spec: _Spec
     status: _Status = _Status()
 
+    @property
+    def namespace(self) -> str:
+        """Its namespace, one string for all orders that have it: rows of a hundred thousand orders are kept."""
+        return sys.intern(self.metadata.namespace)
+
+    @property
+    def profile(self) -> str:
+        """The name of its profile, likewise."""
+        return sys.intern(self.spec.profile_ref.name)
+
+    @property
+    def account(self) -> str:
+        """The name of its account, likewise."""
+        return sys.intern(self.spec.account_ref.name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it asks a certificate for."""
+        return tuple(each.value for each in self.spec.identifiers)
+
 
 LISTED_ORDERS = Kind(ORDERS.group, ORDERS.version, ORDERS.kind, ORDERS.plural, ListedOrder)
 
@@ -177,7 +197,7 @@ class Renewals:
 
 def row_of(order: ListedOrder, authorities: Mapping[tuple[str, str], str], *, now: datetime) -> Row | None:
     """The certificate of an order; None: it has none. `authorities` are names by namespace and key identifier."""
-    status, namespace = order.status, sys.intern(order.metadata.namespace)
+    status, namespace = order.status, order.namespace
     serial, key_id = status.serial_number, status.authority_key_id
     if serial is None or status.not_after is None:
         return None
@@ -190,9 +210,9 @@ def row_of(order: ListedOrder, authorities: Mapping[tuple[str, str], str], *, no
         namespace=namespace,
         order=order.metadata.name,
         serial=serial,
-        names=tuple(each.value for each in order.spec.identifiers),
-        profile=sys.intern(order.spec.profile_ref.name),
-        account=sys.intern(order.spec.account_ref.name),
+        names=order.names,
+        profile=order.profile,
+        account=order.account,
         clients=sys.intern(order.spec.client_namespace) if order.spec.client_namespace is not None else None,
         authority=authorities.get((namespace, key_id)) if key_id is not None else None,
         issued=status.issued_at,

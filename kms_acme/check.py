@@ -14,6 +14,12 @@ from urllib.request import Request, urlopen
 _TIMEOUT = 10.0
 _PAUSE = 0.5
 _LONGEST = 1_000_000
+_UNTRUSTED = frozenset({18, 19, 20, 21})
+"""Errors of OpenSSL (X509_V_ERR): the certificate or its CA is not one of those that are trusted."""
+_PRIVATE_CA = (
+    "if its CA is private, name it with --ca-certificate: ca.crt of the Secret PROFILE-acme in the profile's namespace"
+)
+_ANOTHER_CA = "its CA is another one than that of --ca-certificate"
 _NEEDED = ("newNonce", "newAccount", "newOrder")
 
 
@@ -24,14 +30,15 @@ class CheckFailed(Exception):
 def check(url: str, *, authority: Path | None) -> None:
     """Read the directory and get a nonce (RFC 8555, 7.1.1 and 7.2). Raises CheckFailed."""
     context = ssl.create_default_context(cafile=authority)
-    with _answer(Request(url), context) as answer:  # noqa: S310 - https alone, see below
+    untrusted = _ANOTHER_CA if authority is not None else _PRIVATE_CA
+    with _answer(Request(url), context, untrusted) as answer:  # noqa: S310 - https alone, see below
         try:
             directory = json.loads(answer.read(_LONGEST))
         except ValueError:
             raise CheckFailed(f"{url} is not an ACME directory: it is not JSON") from None
     if not isinstance(directory, dict) or not all(isinstance(directory.get(each), str) for each in _NEEDED):
         raise CheckFailed(f"{url} is not an ACME directory: it lacks {' or '.join(_NEEDED)}")
-    with _answer(Request(directory["newNonce"], method="HEAD"), context) as answer:  # noqa: S310 - likewise
+    with _answer(Request(directory["newNonce"], method="HEAD"), context, untrusted) as answer:  # noqa: S310 - likewise
         if not answer.headers.get("Replay-Nonce"):
             raise CheckFailed(f"{directory['newNonce']} sent no nonce")
 
@@ -55,7 +62,7 @@ def check_until(
         sleep(_PAUSE)
 
 
-def _answer(request: Request, context: ssl.SSLContext) -> http.client.HTTPResponse:
+def _answer(request: Request, context: ssl.SSLContext, untrusted: str) -> http.client.HTTPResponse:
     if request.type != "https":
         raise CheckFailed(f"{request.full_url} is not an https URL")
     try:
@@ -66,7 +73,9 @@ def _answer(request: Request, context: ssl.SSLContext) -> http.client.HTTPRespon
         raise CheckFailed(f"{request.full_url} answered {error.code}{detail}") from error
     except (URLError, OSError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, URLError) else error
-        raise CheckFailed(f"{request.full_url} did not answer: {reason}") from error
+        is_untrusted = isinstance(reason, ssl.SSLCertVerificationError) and reason.verify_code in _UNTRUSTED
+        hint = f"; {untrusted}" if is_untrusted else ""
+        raise CheckFailed(f"{request.full_url} did not answer: {reason}{hint}") from error
     return answer
 
 

@@ -16,6 +16,7 @@ from kms.resources.kinds import CREDENTIALS, PROFILES, SECRETS, Kind
 from kms.resources.meta import Key, Resource
 from kms.resources.profiles import AcmeEnrollment, CertificateProfile
 from kms.resources.secret_names import CA_CERTIFICATE, DIRECTORY_URL, EAB_SECRET, KEY_ID, directory_secret_name
+from kms_acme.nearest import find_missing
 
 T = TypeVar("T", bound=Resource)
 
@@ -49,6 +50,8 @@ async def read_facts(cluster: Cluster, profile: Key, credential: Key | None, *, 
     url = resource.status.directory_url if resource is not None else None
     url = url or next((text for each in found if (text := each.text(DIRECTORY_URL))), None)
     if url is None:
+        if resource is None and (problem := await find_missing(cluster, PROFILES, profile)) is not None:
+            raise NotKnown(problem)
         raise NotKnown(f"the directory URL of profile {name} is not known: it is not Ready, or may not be read")
     missing = (
         () if found else (f"the CA of the server, because no Secret may be read: {', '.join(map('/'.join, secrets))}",)
@@ -86,7 +89,7 @@ async def _credential(cluster: Cluster, profile: Key, key: Key | None) -> EABCre
     try:
         found = await cluster.get(CREDENTIALS, *key)
     except errors.NotFound:
-        raise NotKnown(f"there is no EABCredential {name}") from None
+        raise NotKnown(await find_missing(cluster, CREDENTIALS, key) or f"there is no EABCredential {name}") from None
     if found.profile_key != profile:
         raise NotKnown(f"EABCredential {name} is for profile {'/'.join(found.profile_key)}")
     if found.status.key_id is None:

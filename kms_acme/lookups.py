@@ -46,7 +46,7 @@ def _only(found: tuple[T, ...], kind: Kind[T], what: str) -> T:
         raise NotFound(f"there is no {kind.kind} {what} in any namespace")
     if len(found) > 1:
         keys = ", ".join("/".join(key_of(each)) for each in found)
-        raise NotFound(f"there are several {kind.kind}s {what}: {keys}; set --namespace")
+        raise NotFound(f"there are several {kind.kinds} {what}: {keys}; set --namespace")
     return found[0]
 
 

@@ -13,7 +13,7 @@ from html import escape
 from aiohttp import hdrs, web
 
 _STYLE = """
-:root { color-scheme: light dark; --line: #8886; --soft: #8881; }
+:root { color-scheme: light dark; --line: #8886; --soft: #8881; background: Canvas; color: CanvasText; }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 52rem; font: 1rem/1.5 system-ui, sans-serif;
   overflow-wrap: anywhere; }

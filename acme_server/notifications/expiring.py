@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from acme_server.notifications.receivers import Receiver
+from acme_server.notifications.turns import in_turns
 from acme_server.state.certificates import CertificateRecord
 from kms.resources.meta import Key
-
-T = TypeVar("T")
 
 _TURN = 500
 """Certificates that are looked at before others get their turn."""
@@ -45,7 +43,7 @@ async def ends_of_certificates(
     found: list[tuple[Key, bytes, End]] = []
     latest: dict[tuple[Key, bytes], tuple[datetime, Key]] = {}
     known = tuple(records)
-    async for each in _in_turns(known):
+    async for each in in_turns(known, turn=_TURN):
         profile = each.namespace, each.profile
         if each.revocation is not None or profile not in receivers:
             continue
@@ -55,19 +53,12 @@ async def ends_of_certificates(
             if after < due <= now and due > each.issued_at:
                 found.append((profile, each.names, End(due, threshold, each.order)))
                 latest[profile, each.names] = each.not_after, each.order
-    async for each in _in_turns(known if found else ()):
+    async for each in in_turns(known if found else (), turn=_TURN):
         group = (each.namespace, each.profile), each.names
         if group in latest and each.revocation is None:
             latest[group] = max(latest[group], (each.not_after, each.order))
     ends: defaultdict[Key, deque[End]] = defaultdict(deque)
-    async for profile, names, end in _in_turns(found):
+    async for profile, names, end in in_turns(found, turn=_TURN):
         if latest[profile, names][1] == end.order:
             ends[profile].append(end)
     return ends
-
-
-async def _in_turns(items: Sequence[T]) -> AsyncIterator[T]:
-    for start in range(0, len(items), _TURN):
-        for each in items[start : start + _TURN]:
-            yield each
-        await asyncio.sleep(0)

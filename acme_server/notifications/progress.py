@@ -1,13 +1,15 @@
 """How far each receiver has been told, in annotations of Leases of the release namespace.
 
 The server may write Leases there already. Only the leader writes these, and each write is guarded by the
-resourceVersion. What a former leader wrote last may be lost: then something is told twice.
+resourceVersion. What a former leader wrote last may be lost: then something is told twice. A Lease holds the progress
+of a limited number of receivers, since its annotations may have 256 KiB; others are told nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
@@ -42,6 +44,8 @@ class ProgressStore:
     cluster: Cluster
     namespace: str
     service: str
+    maximum: int = 500
+    """Receivers of one Lease."""
     known: dict[str, Progress] = field(default_factory=dict)
     _leases: dict[str, Lease] = field(default_factory=dict)
 
@@ -50,19 +54,34 @@ class ProgressStore:
         self.known.clear()
         self._leases.clear()
         for digit in "0123456789abcdef":
-            await self._read(progress_lease(self.service, digit))
-        for lease in self._leases.values():
-            self.known |= progress_of(lease)
+            name = progress_lease(self.service, digit)
+            await self._read(name)
+            self.known |= progress_of(self._leases.get(name))
+
+    def counts(self) -> Counter[str]:
+        """How many receivers are known, by the name of their Lease."""
+        return Counter(progress_lease(self.service, uid) for uid in self.known)
 
     async def save(self, *, uids: Collection[str]) -> None:
-        """Store what has changed, of the receivers of these owners; forget others. Raises ClusterError."""
-        wanted: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        """Store what has changed, of the receivers of these owners; forget others.
+
+        Raises ClusterError, after it has tried to write all Leases.
+        """
         for uid in self.known.keys() - set(uids):
             del self.known[uid]
-        for uid, progress in self.known.items():
-            wanted[progress_lease(self.service, uid)][PROGRESS + uid] = msgspec.json.encode(progress).decode()
-        for name in wanted.keys() | self._leases.keys():
-            await self._write(name, wanted[name])
+        by_lease: defaultdict[str, list[str]] = defaultdict(list)
+        for uid in self.known:
+            by_lease[progress_lease(self.service, uid)].append(uid)
+        failed: ClusterError | None = None
+        for name in by_lease.keys() | self._leases.keys():
+            wanted = {PROGRESS + uid: msgspec.json.encode(self.known[uid]).decode() for uid in by_lease[name]}
+            try:
+                await self._write(name, wanted)
+            except ClusterError as error:
+                failed = error
+            await asyncio.sleep(0)
+        if failed is not None:
+            raise failed
 
     async def _write(self, name: str, annotations: dict[str, str]) -> None:
         lease = self._leases.get(name)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.core import Secret
+from kms.resources.kinds import AUTHORITIES, PROFILES, Kind
 from kms.resources.meta import Key, key_of
-from kms.resources.notifications import AuthorityNotifications, Notifications, NotifiedEvent, Target, parse_target
+from kms.resources.notifications import Notifications, NotifiedEvent, Target, parse_target
 from kms.resources.profiles import CertificateProfile
 from kms.resources.secret_names import EAB_SECRET, notification_key_name
+
+Owner = CertificateProfile | CertificateAuthority
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,36 +39,47 @@ class Receiver:
         return self.owner[0]
 
 
-def find_receivers(
-    profiles: Iterable[CertificateProfile],
-    authorities: Iterable[CertificateAuthority],
-    find_key: Callable[[str], Secret | None],
-) -> Iterator[Receiver]:
-    """The receivers that can be told: the operator has copied their key. `find_key` finds a Secret by name."""
-    for profile in profiles:
-        told = profile.spec.notifications
-        if told is not None and (found := _key(profile.metadata.uid, find_key)) is not None:
-            source = f"/certificateprofiles/{profile.metadata.namespace}/{profile.metadata.name}"
-            receiver = _receiver(profile, told, found, source)
-            if receiver is not None:
-                yield receiver
-    for authority in authorities:
-        section = authority.spec.notifications
-        if section is not None and (found := _key(authority.metadata.uid, find_key)) is not None:
-            source = f"/certificateauthorities/{authority.metadata.namespace}/{authority.metadata.name}"
-            receiver = _receiver(authority, section, found, source)
-            if receiver is not None:
-                yield receiver
+class Receivers:
+    """The receivers that can be told: the operator has copied their key. `find_key` finds a Secret by name.
+
+    What was made of a profile or CertificateAuthority is kept until the object or the key is another one: the leader
+    looks at all of them every second.
+    """
+
+    def __init__(
+        self,
+        profiles: Callable[[], Iterable[CertificateProfile]],
+        authorities: Callable[[], Iterable[CertificateAuthority]],
+        find_key: Callable[[str], Secret | None],
+    ) -> None:
+        self._profiles = profiles
+        self._authorities = authorities
+        self._find_key = find_key
+        self._made: dict[str, tuple[Owner, Secret, Receiver | None]] = {}
+
+    def __call__(self) -> Iterator[Receiver | None]:
+        """All of them, and None for each owner without one, so that the caller can pause anywhere."""
+        kept: dict[str, tuple[Owner, Secret, Receiver | None]] = {}
+        owners: list[Owner] = [*self._profiles(), *self._authorities()]
+        for owner in owners:
+            uid = owner.metadata.uid
+            key = self._find_key(notification_key_name(uid)) if owner.spec.notifications is not None else None
+            if key is None:
+                yield None
+                continue
+            known = self._made.get(uid)
+            if known is None or known[0] is not owner or known[1] is not key:
+                known = owner, key, receiver_of(owner, key)
+            kept[uid] = known
+            yield known[2]
+        self._made = kept
 
 
-def _key(uid: str, find_key: Callable[[str], Secret | None]) -> bytes | None:
-    secret = find_key(notification_key_name(uid))
-    return secret.data.get(EAB_SECRET) if secret is not None else None
-
-
-def _receiver(
-    owner: CertificateProfile | CertificateAuthority, section: AuthorityNotifications, key: bytes, source: str
-) -> Receiver | None:
+def receiver_of(owner: Owner, key: Secret | None) -> Receiver | None:
+    """The receiver of a profile or CertificateAuthority with the operator's copy of its key; None: it has none."""
+    section, secret = owner.spec.notifications, key.data.get(EAB_SECRET) if key is not None else None
+    if section is None or secret is None:
+        return None
     try:
         target, thresholds = parse_target(section.url), section.thresholds
     except ValueError:
@@ -74,9 +89,13 @@ def _receiver(
         owner=key_of(owner),
         target=target,
         ca_bundle=section.ca_bundle,
-        key=key,
+        key=secret,
         thresholds=thresholds,
-        source=source,
+        source=f"/{_kind(owner).plural}/{owner.metadata.namespace}/{owner.metadata.name}",
         events=section.events if isinstance(section, Notifications) else (),
         authority=owner if isinstance(owner, CertificateAuthority) else None,
     )
+
+
+def _kind(owner: Owner) -> Kind[Any]:
+    return PROFILES if isinstance(owner, CertificateProfile) else AUTHORITIES

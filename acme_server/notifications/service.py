@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from acme_server.notifications.changes import Changes
-from acme_server.notifications.delivery import GIVE_UP, Delivery, Pace, Post
+from acme_server.notifications.delivery import KEPT, Delivery, Pace, Post
 from acme_server.notifications.progress import ProgressStore
-from acme_server.notifications.receivers import Receiver, find_receivers
+from acme_server.notifications.receivers import Receiver, Receivers, receiver_of
 from acme_server.notifications.refused import RefusedRequests
 from acme_server.server_state import State
 from acme_server.settings import ServerSettings
@@ -19,6 +19,7 @@ from kms.resources.authorities import CertificateAuthority
 from kms.resources.core import Secret
 from kms.resources.meta import Key
 from kms.resources.profiles import CertificateProfile
+from kms.resources.secret_names import notification_key_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +57,17 @@ class Notifications:
 
         def find_receiver(profile: Key) -> Receiver | None:
             found = find_profile(*profile)
-            return next(find_receivers((found,) if found is not None else (), (), find_key), None)
+            return (
+                receiver_of(found, find_key(notification_key_name(found.metadata.uid))) if found is not None else None
+            )
 
         def position(namespace: str) -> int | None:
             version = state.order_feed.version(namespace) if state.order_index.complete else None
             return int(version) if version is not None and version.isdigit() else None
 
-        changes = Changes(state.order_index, is_wanted=is_wanted, clock=clock, kept=GIVE_UP)
+        changes = Changes(state.order_index, is_wanted=is_wanted, clock=clock, kept=KEPT)
         delivery = Delivery(
-            find_receivers=lambda: find_receivers(profiles(), authorities(), find_key),
+            find_receivers=Receivers(profiles, authorities, find_key),
             orders=state.orders,
             changes=changes,
             records=state.certificates.records,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -151,3 +154,27 @@ def test_apache_serves_a_site_with_the_configuration(story: Story, credential: C
         with site.serving():
             names = site.certificate().extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == [name]
+
+
+@pytest.mark.requirement("P4")
+@pytest.mark.clients
+def test_ansible_runs_the_playbook(story: Story, credential: Credential, tmp_path: Path) -> None:
+    program = tools.required(tools.ANSIBLE)
+    name = story.name("enrolled-ansible")
+    keys, site = tmp_path / "private", tmp_path / "html"
+    keys.mkdir()
+    script = printed(story, "ansible", name, tmp_path / "ca.crt")
+    script = script.replace("/etc/ssl/private", str(keys)).replace("/var/www/html", str(site))
+    options = f"--inventory {name}, --connection local --extra-vars ansible_python_interpreter={sys.executable}"
+    here = f'ansible-playbook() {{ command {program} {options} "$@"; }}\n'
+    handler = partial(SimpleHTTPRequestHandler, directory=str(site))
+    with ThreadingHTTPServer((CLIENT_ADDRESS, story.http01_port), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            succeeded(run(here + script, story, tmp_path))
+        finally:
+            server.shutdown()
+            thread.join()
+    assert names_in(keys / f"{name}.pem") == {name}
+    assert credential.kid in script

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -82,6 +85,17 @@ def test_describe_says_why_it_is_not_ready(story: Story, number: int, reason: st
     story.kubectl("wait", f"--for=jsonpath={ready}={reason}", "--timeout=60s", thing)
     described = " ".join(eventually(lambda: story.kubectl("describe", thing), f"Warning  {reason}").split())
     assert text.format(namespace=story.namespace) in described
+
+
+def test_kubectl_completes_the_commands_of_its_plugin(installation: Installation, tmp_path: Path) -> None:
+    for name, function in (("kubectl-kms", "kubectl_plugin"), ("kubectl_complete-kms", "kubectl_completion")):
+        program = tmp_path / name
+        program.write_text(f"#!{sys.executable}\nfrom kms_acme.cli.main import {function}\n{function}()\n")
+        program.chmod(0o755)
+    kubectl, path = installation.cluster.kubectl_program, f"PATH={tmp_path}:{os.environ['PATH']}"
+    printed = installation.cluster.run(Path("/usr/bin/env"), path, kubectl, "__complete", "kms", "explain", "o")
+    offered, directive = printed.splitlines()[:2]
+    assert (offered.partition("\t")[0], directive) == ("order", ":4")
 
 
 def test_a_policy_that_makes_no_sense_does_not_even_get_in(story: Story) -> None:

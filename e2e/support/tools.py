@@ -69,7 +69,8 @@ RUBY = Tool("ruby", debian="ruby-acme-client", hint="apt-get install ruby-acme-c
 """Ruby, installed with its library acme-client."""
 JAVAC = Tool("javac", debian="default-jdk-headless", hint="apt-get install default-jdk-headless")
 """The compiler of Java; the program java is beside it."""
-
+ANSIBLE = Tool("ansible-playbook", debian="ansible", hint="apt-get install ansible")
+"""With the collection community.crypto."""
 CHROMIUM = Tool("chromium", debian="chromium", hint="apt-get install chromium")
 
 

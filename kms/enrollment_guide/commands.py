@@ -128,11 +128,11 @@ def win_acme(facts: Enrollment) -> tuple[Step, ...]:
         key = f"SECRET-OF-{facts.credential.namespace}/{facts.credential.secret_name}"
     parts = [
         f"wacs.exe --baseuri {facts.directory_url} --accepttos --emailaddress {facts.email}",
-        f"--source manual --host {','.join(facts.names)}",
+        f"--source manual --host '{','.join(facts.names)}'",  # without quotes, PowerShell passes one argument a name
         f"--validation selfhosting --validationmode {challenge}",
     ]
     if facts.is_bound:
-        parts.append(f"--eab-key-identifier {facts.key_id} --eab-key {key}")
+        parts.append(f"--eab-key-identifier '{facts.key_id}' --eab-key '{key}'")
     trust = (
         "Import-Certificate -FilePath ca.crt -CertStoreLocation Cert:\\LocalMachine\\Root\n" if facts.authority else ""
     )

@@ -96,6 +96,8 @@ def ansible(facts: Enrollment) -> tuple[Step, ...]:
         + "    - community.crypto.acme_certificate:\n"
         + certificate
         + "      register: order\n"
+        + "    - ansible.builtin.file:\n"
+        + "        path: /var/www/html/.well-known/acme-challenge\n        state: directory\n"
         + "    - ansible.builtin.copy:\n"
         + f"        dest: \"/var/www/html/{{{{ item.value['{challenge}'].resource }}}}\"\n"
         + f"        content: \"{{{{ item.value['{challenge}'].resource_value }}}}\"\n"

@@ -45,6 +45,11 @@ class Kind(Generic[T]):
         """`v1` or `group/version`."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
+    @property
+    def kinds(self) -> str:
+        """Several of the kind, in a sentence: `CertificatePolicies`."""
+        return f"{self.kind[:-1]}ies" if self.kind.endswith("y") else f"{self.kind}s"
+
 
 def _ours(kind: str, plural: str, model: type[T]) -> Kind[T]:
     return Kind(group=GROUP, version=VERSION, kind=kind, plural=plural, model=model)

@@ -13,6 +13,7 @@ from kms_acme.cli.reading import ANSWER_IS_NO, output_option, reading_options, r
 
 if TYPE_CHECKING:
     from kms.cluster.client import Cluster
+    from kms.resources.kinds import Kind
     from kms_acme.certificates import Filter, Row
 
 
@@ -54,7 +55,8 @@ def certificates(**values: Any) -> None:
     Orders are read page by page and printed as they come; --sort and --not-renewed print at the end. Certificates
     disappear from the list when their orders are deleted, some time after they have ended.
 
-    Exit codes: 0; 1 if the list cannot be read; 2 for wrong usage; 3 if --expiring or --not-renewed finds something.
+    Exit codes: 0; 1 if the list cannot be read; 2 for wrong usage, such as the name of a profile that does not exist; 3
+    if --expiring or --not-renewed finds something.
 
     \b
     Examples:
@@ -124,7 +126,25 @@ async def _list(cluster: Cluster, values: Any, name: Any, printer: Printer[Row])
         for row in sort_rows([row async for row in rows], values["sort"]):
             printer.add(row)
     progress.clear()
+    if not printer.count:
+        await _check_names(cluster, values)
     return unreadable
+
+
+async def _check_names(cluster: Cluster, values: Any) -> None:
+    """Distinguish a wrong name from one without certificates. Those of a deleted profile are listed for a time."""
+    from kms.resources.kinds import ACCOUNTS, AUTHORITIES, CREDENTIALS, PROFILES  # noqa: PLC0415 - not for --help
+    from kms_acme.nearest import find_missing  # noqa: PLC0415
+
+    kinds: dict[str, Kind[Any]] = {
+        "profile": PROFILES,
+        "authority": AUTHORITIES,
+        "account": ACCOUNTS,
+        "credential": CREDENTIALS,
+    }
+    for option, kind in kinds.items():
+        if values[option] is not None and (problem := await find_missing(cluster, kind, values[option])) is not None:
+            raise click.BadParameter(problem, param_hint=f"--{option}")
 
 
 def _columns() -> tuple[Column[Row], ...]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import ShellComplete, get_completion_class
 
 from kms_acme.cli import options
 
@@ -16,6 +16,9 @@ _SECONDS = 3.0
 """How long a person waits for names after pressing Tab."""
 _MOST = 500
 """Names that are offered."""
+
+_FILES, _NO_FILES = 0, 4
+"""Directives of cobra's completion: complete names of files if nothing else is offered, or do not."""
 
 Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
@@ -36,6 +39,18 @@ def completion(ctx: click.Context, shell: str) -> None:
         raise click.ClickException(f"click has no completion for {shell}")
     root = ctx.find_root()
     click.echo(class_(root.command, {}, "kms-acme", "_KMS_ACME_COMPLETE").source())
+
+
+def completions_for_kubectl(root: click.Command, words: Sequence[str]) -> list[str]:
+    """The lines of the program kubectl_complete-kms, which kubectl 1.26 and newer runs with the words of the line.
+
+    They are those of cobra: a completion with its help, and at the end a directive. The last word is not finished.
+    """
+    *before, incomplete = words or ("",)
+    found = ShellComplete(root, {}, "kubectl kms", "_KMS_ACME_COMPLETE").get_completions(before, incomplete)
+    lines = [f"{each.value}\t{each.help}" if each.help else each.value for each in found if each.type == "plain"]
+    is_path = any(each.type in {"file", "dir"} for each in found)
+    return [*lines, f":{_FILES if is_path else _NO_FILES}"]
 
 
 def complete_objects(kind: str) -> Complete:

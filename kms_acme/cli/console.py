@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kms_acme.cli.parameters import NetworkType
-from kms_acme.cli.reading import reading_options, run_with_cluster
+from kms_acme.cli.reading import reading_options, run_with_cluster, validation_options
 
 if TYPE_CHECKING:
     from kms.cluster.client import Cluster
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
 @reading_options
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on 127.0.0.1. Default: a free one.")
 @click.option("--no-browser", is_flag=True, help="Only print the address, do not open it.")
-@click.option("--validation-allow", type=NetworkType(), multiple=True, help="The same option of the server.")
-@click.option("--validation-deny", type=NetworkType(), multiple=True, help="The same option of the server.")
+@validation_options
 def console(**values: Any) -> None:
     """Show certificates, orders, CAs, profiles and accounts in a browser.
 

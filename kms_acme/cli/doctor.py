@@ -48,8 +48,8 @@ def doctor(**values: Any) -> None:
     everything. Writes nothing; asks the API server for rights with SubjectAccessReviews. What you may not read is a
     note.
 
-    Exit codes: 0 if there are notes at most; 1 if the cluster does not answer; 2 for wrong usage; 3 if there are errors
-    or warnings.
+    Exit codes: 0 if there are notes at most; 1 if the cluster does not answer, or if you may not read what is asked
+    for; 2 for wrong usage; 3 if there are errors or warnings.
 
     \b
     Examples:
@@ -76,6 +76,7 @@ def doctor(**values: Any) -> None:
         ),
     )
     findings = examine(snapshot, now=system_clock())
+    bad = sum(each.level != "note" for each in findings)
     if values["output"] == "json":
         click.echo(json.dumps([asdict(each) for each in findings], indent=2))
     else:
@@ -83,6 +84,12 @@ def doctor(**values: Any) -> None:
             click.echo(click.style(f"{each.level}: {each.about} {each.what}", fg=_COLORS[each.level]))
             click.echo(f"  Why: {each.why}")
             click.echo(f"  Do:  {each.do}")
-        bad = sum(each.level != "note" for each in findings)
-        click.echo("All is well." if not bad else f"{bad} {'problem' if bad == 1 else 'problems'}.")
-    raise SystemExit(ANSWER_IS_NO if any(each.level != "note" for each in findings) else 0)
+        click.echo(_summary(bad, len(snapshot.unread)))
+    raise SystemExit(ANSWER_IS_NO if bad else 1 if snapshot.unread else 0)
+
+
+def _summary(bad: int, unread: int) -> str:
+    left_out = f"{unread} {'thing was' if unread == 1 else 'things were'} not looked at"
+    if bad:
+        return f"{bad} {'problem' if bad == 1 else 'problems'}{f'; {left_out}' if unread else ''}."
+    return f"No problem found, but {left_out}." if unread else "All is well."

@@ -8,27 +8,13 @@ from typing import Any
 import click
 
 from kms.enrollment_guide import CLIENTS, NotSupported, guide, script
-from kms_acme.cli.completion import complete_objects
-from kms_acme.cli.parameters import ObjectName
-from kms_acme.cli.reading import ANSWER_IS_NO, reading_options, run_with_cluster
+from kms_acme.cli.reading import ANSWER_IS_NO, credential_option, profile_option, reading_options, run_with_cluster
 
 
 @click.command()
 @reading_options
-@click.option(
-    "-p",
-    "--profile",
-    type=ObjectName(),
-    required=True,
-    shell_complete=complete_objects("CertificateProfile"),
-    help="Profile to enroll with.",
-)
-@click.option(
-    "--credential",
-    type=ObjectName(),
-    shell_complete=complete_objects("EABCredential"),
-    help="EABCredential of the client. Default: words that you replace.",
-)
+@profile_option(required=True)
+@credential_option("words that you replace")
 @click.option("--client", type=click.Choice(CLIENTS), required=True, help="ACME client.")
 @click.option("--name", "names", multiple=True, help="Name of the certificate. Repeatable. Default: an example.")
 @click.option("--email", help="Contact of the account. Default: an example.")

@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kms_acme.cli.completion import complete_objects
-from kms_acme.cli.parameters import LooseName, NetworkType, ObjectName
-from kms_acme.cli.reading import ANSWER_IS_NO, output_option, reading_options, run_with_cluster
+from kms_acme.cli.parameters import LooseName
+from kms_acme.cli.reading import (
+    ANSWER_IS_NO,
+    credential_option,
+    output_option,
+    profile_option,
+    reading_options,
+    run_with_cluster,
+    validation_options,
+)
 
 if TYPE_CHECKING:
     from kms.cluster.client import Cluster
@@ -95,22 +103,9 @@ def certificate(**values: Any) -> None:
 @explain.command()
 @reading_options
 @output_option("text", "json")
-@click.option(
-    "-p",
-    "--profile",
-    type=ObjectName(),
-    required=True,
-    shell_complete=complete_objects("CertificateProfile"),
-    help="Profile that clients use.",
-)
-@click.option(
-    "--credential",
-    type=ObjectName(),
-    shell_complete=complete_objects("EABCredential"),
-    help="Only for clients of this EABCredential. Default: for each one of the profile.",
-)
-@click.option("--validation-allow", type=NetworkType(), multiple=True, help="The same option of the server.")
-@click.option("--validation-deny", type=NetworkType(), multiple=True, help="The same option of the server.")
+@profile_option(required=True)
+@credential_option("each one of the profile, in turn")
+@validation_options
 @click.argument("name")
 def name(**values: Any) -> None:
     """Tell whether a certificate for NAME would be issued, by which rule, for whom, and which certificates exist.

@@ -196,3 +196,10 @@ def version() -> None:
 def kubectl_plugin() -> None:
     """Run as `kubectl kms`: kubectl runs the program kubectl-kms."""
     main(prog_name="kubectl kms")
+
+
+def kubectl_completion() -> None:
+    """Complete a line of `kubectl kms`: kubectl runs the program kubectl_complete-kms."""
+    from kms_acme.cli.completion import completions_for_kubectl  # noqa: PLC0415 - each command loads what it needs
+
+    click.echo("\n".join(completions_for_kubectl(main, sys.argv[1:])))

@@ -13,9 +13,16 @@ import click
 
 from kms.clock import system_clock
 from kms.resources.durations import format_duration, parse_duration
-from kms_acme.cli.completion import complete_objects
-from kms_acme.cli.parameters import DurationType, NetworkType, ObjectName
-from kms_acme.cli.reading import ANSWER_IS_NO, output_option, reading_options, run_with_cluster
+from kms_acme.cli.parameters import DurationType
+from kms_acme.cli.reading import (
+    ANSWER_IS_NO,
+    credential_option,
+    output_option,
+    profile_option,
+    reading_options,
+    run_with_cluster,
+    validation_options,
+)
 
 if TYPE_CHECKING:
     from kms.cluster.client import Cluster
@@ -31,19 +38,8 @@ def policy() -> None:
 
 @policy.command()
 @reading_options
-@click.option(
-    "-p",
-    "--profile",
-    type=ObjectName(),
-    shell_complete=complete_objects("CertificateProfile"),
-    help="Profile that the client uses.",
-)
-@click.option(
-    "--credential",
-    type=ObjectName(),
-    shell_complete=complete_objects("EABCredential"),
-    help="EABCredential of the client's account. Default: one without rules of its own.",
-)
+@profile_option(required=False)
+@credential_option("one without rules of its own")
 @click.option("--order-profile", help="Profile that the client chooses in the directory (meta.profiles).")
 @click.option("--ip", "addresses", multiple=True, help="IP address to request. Repeatable.")
 @click.option(
@@ -67,13 +63,7 @@ def policy() -> None:
 @click.option(
     "--junit", type=click.Path(dir_okay=False, path_type=Path), help="Write the results of --cases as JUnit XML."
 )
-@click.option(
-    "--validation-allow",
-    type=NetworkType(),
-    multiple=True,
-    help="As for the server: addresses it certifies although denied.",
-)
-@click.option("--validation-deny", type=NetworkType(), multiple=True, help="As for the server: addresses it denies.")
+@validation_options
 @output_option("text", "json")
 @click.argument("names", nargs=-1)
 def test(**values: Any) -> None:

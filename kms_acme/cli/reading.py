@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import click
 
 from kms_acme.cli import options
-from kms_acme.cli.completion import complete_namespaces
-from kms_acme.cli.parameters import NamespaceName
+from kms_acme.cli.completion import complete_namespaces, complete_objects
+from kms_acme.cli.parameters import NamespaceName, NetworkType, ObjectName
 
 ANSWER_IS_NO = 3
 """The exit code if something was refused, is wrong, or expires."""
@@ -37,6 +37,46 @@ def reading_options(command: Command) -> Command:
                 help="Namespace of objects whose name comes without one. Default: all namespaces.",
             ),
             color_option,
+        ),
+    )
+
+
+def profile_option(*, required: bool) -> Callable[[Command], Command]:
+    """The option -p."""
+    return click.option(
+        "-p",
+        "--profile",
+        type=ObjectName(),
+        required=required,
+        shell_complete=complete_objects("CertificateProfile"),
+        help="CertificateProfile that the client uses.",
+    )
+
+
+def credential_option(default: str) -> Callable[[Command], Command]:
+    """The option --credential; its help says what is taken by default."""
+    return click.option(
+        "--credential",
+        type=ObjectName(),
+        shell_complete=complete_objects("EABCredential"),
+        help=f"EABCredential of the client's account. Default: {default}.",
+    )
+
+
+def validation_options(command: Command) -> Command:
+    """The options of the server that decide which addresses it certifies."""
+    return options.apply_options(
+        command,
+        (
+            click.option(
+                "--validation-allow",
+                type=NetworkType(),
+                multiple=True,
+                help="As for the server: addresses it certifies although denied.",
+            ),
+            click.option(
+                "--validation-deny", type=NetworkType(), multiple=True, help="As for the server: addresses it denies."
+            ),
         ),
     )
 

@@ -52,11 +52,11 @@ def order_entry(order: ListedOrder, authorities: Mapping[Key, str], *, now: date
         return row
     error = order.status.error
     return Uncertified(
-        namespace=sys.intern(order.metadata.namespace),
+        namespace=order.namespace,
         order=order.metadata.name,
-        names=tuple(each.value for each in order.spec.identifiers),
-        profile=sys.intern(order.spec.profile_ref.name),
-        account=sys.intern(order.spec.account_ref.name),
+        names=order.names,
+        profile=order.profile,
+        account=order.account,
         state=order.status.state,
         created=order.metadata.creation_timestamp,
         expires=order.spec.expires,

@@ -142,7 +142,7 @@ async def take_snapshot(
         try:
             listing = await cluster.list(kind, namespace, **selection)
         except (errors.Forbidden, errors.NotFound):
-            unread.append(f"{kind.kind}s{f' of namespace {namespace}' if namespace else ''}")
+            unread.append(f"{kind.kinds}{f' of namespace {namespace}' if namespace else ''}")
             return ()
         unreadable.extend(
             f"{kind.kind} {each.metadata.namespace}/{each.metadata.name}: {each}" for each in listing.unreadable

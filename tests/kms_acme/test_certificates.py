@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from kms.cluster.codec import Page
-from kms.resources.kinds import ORDERS
+from kms.resources.kinds import ORDERS, PROFILES
 from kms.resources.meta import LocalRef, ObjectMeta
 from kms.resources.orders import Identifier, Revocation
 from kms_acme.certificates import (
@@ -36,7 +37,7 @@ from kms_acme.certificates import (
 )
 from kms_acme.cli import main
 from tests.support.apiserver import FakeApiServer, running_api, spoil
-from tests.support.shown_cluster import SHOP, fill
+from tests.support.shown_cluster import CLIENT, SHOP, fill
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -217,14 +218,14 @@ async def test_programs_read_json_yaml_and_csv(terminal: Terminal) -> None:
     assert [each["serial"] for each in table] == [each["serial"] for each in rows] == ["5f3a910c", "10d0"]
     assert rows[0]["authority"] == "pki/issuing"
     for format_ in ("json", "yaml"):
-        empty = await terminal.list("-o", format_, "--profile", "pki/none")
+        empty = await terminal.list("-o", format_, "--name", "none.example.org")
         assert (empty.exit_code, yaml.safe_load(empty.stdout)) == (0, [])
 
 
 async def test_the_exit_code_tells_whether_something_expires(terminal: Terminal) -> None:
     assert (await terminal.list("--expiring", "14d")).exit_code == 0
     assert (await terminal.list("--expiring", "99999d")).exit_code == 3
-    assert (await terminal.list("--expiring", "99999d", "--credential", "pki/none")).exit_code == 0
+    assert (await terminal.list("--expiring", "99999d", "--name", "none.example.org")).exit_code == 0
     assert (await terminal.list("--expiring", "99999d", "--credential", "pki/web")).exit_code == 3
     assert (await terminal.list("--expiring", "soon")).exit_code == 2
     assert (await terminal.list("--name", "a..b")).exit_code == 2
@@ -232,3 +233,32 @@ async def test_the_exit_code_tells_whether_something_expires(terminal: Terminal)
     done = await terminal.list()
     assert done.exit_code == 1
     assert f"ACMEOrder pki/{SHOP} cannot be read and is left out" in done.stderr
+
+
+@pytest.mark.requirement("P3")
+@pytest.mark.parametrize(
+    ("option", "wrong", "right"),
+    [
+        ("--profile", "pki/wbe", "pki/web"),
+        ("--profile", "team-a/web", "pki/web"),
+        ("--authority", "pki/isuing", "pki/issuing"),
+        ("--credential", "pki/webb", "pki/web"),
+        ("--account", f"pki/{CLIENT[:-1]}", f"pki/{CLIENT}"),
+    ],
+)
+async def test_a_name_that_does_not_exist_is_wrong_usage_and_the_nearest_is_named(
+    terminal: Terminal, option: str, wrong: str, right: str
+) -> None:
+    done = await terminal.list(option, wrong, "-o", "json")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert re.search(
+        rf"{option}: there is no \w+ {wrong}; the nearest (is|are) .*{right}", " ".join(done.stderr.split())
+    )
+    terminal.api.fail_next("get", "*", 403, times=9)
+    assert (await terminal.list(option, wrong)).exit_code == 0
+
+
+async def test_certificates_of_a_profile_that_was_deleted_are_listed(terminal: Terminal) -> None:
+    terminal.api.remove(PROFILES, "pki", "web")
+    done = await terminal.list("--profile", "pki/web")
+    assert (done.exit_code, "5f3a910c" in done.output) == (0, True), done.output

@@ -113,9 +113,13 @@ def test_what_is_wrong_with_a_directory_is_said(site: Site, change: dict[str, ob
         check(site.url, authority=site.authority)
 
 
-def test_a_server_that_is_not_trusted_or_not_there_did_not_answer(site: Site) -> None:
-    with pytest.raises(CheckFailed, match=r"did not answer: .*certificate verify failed"):
+def test_a_server_that_is_not_trusted_or_not_there_did_not_answer(site: Site, tmp_path: Path) -> None:
+    with pytest.raises(CheckFailed, match=r"did not answer: .*certificate verify failed.*--ca-certificate: ca\.crt of"):
         check(site.url, authority=None)
+    other = tmp_path / "other.crt"
+    trustme.CA().cert_pem.write_to_path(str(other))
+    with pytest.raises(CheckFailed, match="its CA is another one than that of --ca-certificate"):
+        check(site.url, authority=other)
     with pytest.raises(CheckFailed, match="did not answer"):
         check("https://127.0.0.1:1/directory", authority=site.authority)
 

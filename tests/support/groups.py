@@ -32,7 +32,7 @@ _GROUPS = {
     ),
     "servers": frozenset(
         f"tests/integration/test_{name}.py"
-        for name in ("account_keys", "openbao", "replicas", "two_servers", "write_budget")
+        for name in ("account_keys", "notifications", "openbao", "replicas", "two_servers", "write_budget")
     ),
     "operators": frozenset(
         {"tests/chart/test_two_releases.py"}

@@ -3,109 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from datetime import timedelta
 
 import pytest
 
 from acme_server.notifications.changes import Changes
-from acme_server.notifications.delivery import Delivery, Pace
 from acme_server.notifications.post import NotDelivered, check_status
-from acme_server.notifications.progress import ProgressStore
-from acme_server.notifications.receivers import Receiver
 from acme_server.state.index import Index
-from kms.cluster.client import Cluster
-from kms.resources.meta import Key, LocalRef, ObjectMeta
-from kms.resources.notifications import parse_target
-from kms.resources.orders import ACMEOrder, Identifier, OrderSpec, OrderStatus
+from kms.resources.orders import ACMEOrder
 from tests.support.apiserver import running_api
 from tests.support.eventually import until
-
-NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
-QUICK = Pace(every=0.005, look=60, save=0.02, shortest=0.02, longest=0.05)
-
-
-def order(number: int, namespace: str = "pki", *, version: int | None = None, **status: Any) -> ACMEOrder:
-    return ACMEOrder(
-        metadata=ObjectMeta(
-            namespace=namespace,
-            name=f"o{number}",
-            uid=f"uid-{namespace}-{number}",
-            resource_version=str(version or number),
-        ),
-        spec=OrderSpec(
-            account_ref=LocalRef(name="a"),
-            profile_ref=LocalRef(name="web"),
-            identifiers=(Identifier(type="dns", value="www.example.com"),),
-            expires=NOW,
-        ),
-        status=OrderStatus(**{"state": "valid", "issued_at": NOW, "serial_number": "1", **status}),
-    )
-
-
-class Orders:
-    """The store: what the index has."""
-
-    def __init__(self) -> None:
-        self.by_key: dict[Key, ACMEOrder] = {}
-
-    def get_cached(self, namespace: str, name: str) -> ACMEOrder | None:
-        return self.by_key.get((namespace, name))
-
-    read_live = get_cached
-
-
-class Bench:
-    """A delivery on hand-made orders; `slow` receivers answer only when they are let go."""
-
-    def __init__(self, cluster: Cluster, *namespaces: str) -> None:
-        self.index: Index[ACMEOrder] = Index()
-        self.orders = Orders()
-        self.position = 10
-        self.sent: list[tuple[str, bytes]] = []
-        self.hanging: set[str] = set()
-        self.waiting = 0
-        self.progress = ProgressStore(cluster, "kms-acme", "kms-acme")
-        self.changes = Changes(self.index, is_wanted=lambda _: True, clock=lambda: NOW, kept=timedelta(days=3))
-        self.receivers = [
-            Receiver(
-                uid=f"{number:x}-{each}",
-                owner=(each, "web"),
-                target=parse_target(f"https://{each}.example.com/"),
-                ca_bundle=None,
-                key=b"k" * 32,
-                thresholds=(),
-                source="/x",
-                events=("Issued", "Revoked"),
-            )
-            for number, each in enumerate(namespaces)
-        ]
-        self.delivery = Delivery(
-            find_receivers=lambda: self.receivers,
-            orders=cast("Any", self.orders),
-            changes=self.changes,
-            records=tuple,
-            position=lambda _: self.position,
-            progress=self.progress,
-            post=self.post,
-            clock=lambda: NOW,
-            random=lambda: 0.5,
-            pace=QUICK,
-        )
-
-    async def post(self, receiver: Receiver, _: Sequence[tuple[str, str]], body: bytes) -> None:
-        if receiver.target.name.value in self.hanging:
-            self.waiting += 1
-            await asyncio.sleep(3600)
-        self.sent.append((receiver.target.name.value, body))
-
-    def put(self, one: ACMEOrder) -> None:
-        self.orders.by_key[one.metadata.namespace, one.metadata.name] = one
-        self.index.update(one, False)
-
-    def version(self, number: int = 0) -> int:
-        return self.progress.known[self.receivers[number].uid].version
+from tests.support.notifying import NOW, QUICK, Bench, order
 
 
 @pytest.mark.requirement("P15")

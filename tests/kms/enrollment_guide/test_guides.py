@@ -90,6 +90,20 @@ def test_a_playbook_reads_the_key_from_its_environment() -> None:
     }
 
 
+def test_a_playbook_makes_the_folder_that_it_copies_into() -> None:
+    (step,) = (each for each in guide("ansible", FACTS).steps if each.language == "yaml")
+    ((play,),) = yaml.safe_load_all(step.content)
+    modules = [next(iter(each)) for each in play["tasks"]]
+    folder = play["tasks"][modules.index("ansible.builtin.file")]["ansible.builtin.file"]
+    assert folder == {"path": "/var/www/html/.well-known/acme-challenge", "state": "directory"}
+    assert modules.index("ansible.builtin.file") < modules.index("ansible.builtin.copy")
+
+
+def test_powershell_passes_several_names_as_one_argument() -> None:
+    text = script(guide("win-acme", replace(FACTS, names=("a.example.com", "b.example.com"))))
+    assert "--host 'a.example.com,b.example.com'" in text
+
+
 def test_a_client_that_has_no_challenge_of_the_profile_says_so_and_is_left_out() -> None:
     facts = replace(FACTS, challenges=("dns-01",))
     with pytest.raises(

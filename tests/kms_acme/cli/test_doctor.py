@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,19 +56,34 @@ async def test_a_directory_that_does_not_answer_and_a_right_that_lacks_are_found
 
 
 @pytest.mark.requirement("P5")
-async def test_what_may_not_be_read_is_a_note_and_what_cannot_be_read_an_error(terminal: Terminal) -> None:
+async def test_what_may_not_be_read_is_a_note_but_no_success_and_what_cannot_be_read_an_error(
+    terminal: Terminal,
+) -> None:
     terminal.api.fail_next("list", "secrets", 403)
     terminal.api.fail_next("get", "leases", 403, times=2)
     terminal.api.fail_next("create", "subjectaccessreviews", 403, times=500)
     done = await terminal.doctor("--offline", "-o", "json")
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 1, done.output
     notes = {each["about"] for each in json.loads(done.output)}
     assert {"Secrets of namespace kms-acme", "Lease kms-acme/kms-acme-server"} <= notes
     assert "rights of the two ServiceAccounts (SubjectAccessReviews)" in notes
-    terminal.api.succeed()
+
+
+@pytest.mark.requirement("P5")
+async def test_what_cannot_be_read_is_an_error(terminal: Terminal) -> None:
     spoil(terminal.api, CREDENTIALS, "web", "spec.expiresAt", "never")
     done = await terminal.doctor("--offline")
     assert (done.exit_code, "EABCredential pki/web: spec.expiresAt" in done.output) == (3, True), done.output
+
+
+async def test_without_any_right_nothing_is_well(terminal: Terminal) -> None:
+    for verb in ("get", "list", "create"):
+        terminal.api.fail_next(verb, "*", 403, times=500)
+    done = await terminal.doctor("--offline")
+    assert done.exit_code == 1, done.output
+    assert "No problem found, but 11 things were not looked at." in done.output
+    assert "CertificateAuthorities was not looked at" in done.output
+    assert not re.search(r"\w+[^e]ys\b", done.output), done.output
 
 
 async def test_nothing_is_written(terminal: Terminal) -> None:

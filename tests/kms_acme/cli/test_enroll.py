@@ -78,7 +78,7 @@ async def test_what_is_not_known_is_said(terminal: Terminal) -> None:
     terminal.api.remove(PROFILES, "pki", "web")
     terminal.api.remove(SECRETS, "pki", "web-acme")
     done = await terminal.enroll()
-    assert (done.exit_code, "the directory URL of profile pki/web is not known" in done.output) == (1, True)
+    assert (done.exit_code, "there is no CertificateProfile pki/web" in done.output) == (1, True)
 
 
 async def test_a_client_that_cannot_prove_names_here_is_exit_code_3(terminal: Terminal) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -66,6 +67,27 @@ def test_kubectl_finds_the_program_as_its_plugin(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(SystemExit) as ended:
         main.kubectl_plugin()
     assert ended.value.code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        (["enr"], [r"enroll\tPrint .*", ":4"]),
+        (["explain", "na"], [r"name\t.*", ":4"]),
+        (["enroll", "--client", "cert"], ["certbot", "cert-manager", ":4"]),
+        (["enroll", "--prof"], [r"--profile\t.*", ":4"]),
+        (["check", "--url-file", ""], [":0"]),
+        (["nonsense", ""], [".*", ":4"]),
+    ],
+)
+def test_kubectl_completes_the_lines_of_its_plugin(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], lines: list[str]
+) -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts["kubectl_complete-kms"] == "kms_acme.cli.main:kubectl_completion"
+    monkeypatch.setattr(sys, "argv", ["kubectl_complete-kms", *words])
+    main.kubectl_completion()
+    assert re.fullmatch("\n".join(lines) + "\n", capsys.readouterr().out, re.DOTALL)
 
 
 async def test_without_a_cluster_or_permission_the_exit_code_is_1(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from e2e.support.axe import axe
 from e2e.support.chromium import Tab, browsing
-from e2e.support.tools import CHROMIUM, Missing, required
+from e2e.support.tools import CHROMIUM, required
 from kms.resources.kinds import ORDERS
 from kms.resources.meta import ObjectMeta
 from tests.kms_acme.console.test_injection import HTML, poison
 from tests.kms_acme.console.test_scale import visiting as visiting_many
 from tests.support.apiserver import running_api
+from tests.support.browsing import axe_or_skip, axe_violations, require_clean
 from tests.support.console import Visitor, visiting
 from tests.support.many_orders import ManyOrders
 from tests.support.scene import fill_scene
@@ -51,31 +50,9 @@ async def browser_at(visitor: Visitor, folder: Path) -> AsyncIterator[Tab]:
         yield tab
 
 
-async def require_clean(tab: Tab, visitor: Visitor, path: str) -> None:
-    """No violation of the Content-Security-Policy, no error, and no request to anywhere else."""
-    assert await tab.evaluate("window.violations") == [], path
-    assert tab.problems == [], path
-    elsewhere = [each for each in tab.requests if not each.startswith((f"http://{visitor.origin}/", "about:"))]
-    assert elsewhere == [], path
-
-
-async def axe_violations(tab: Tab, script: str) -> list[str]:
-    await tab.evaluate(script + "; 0")
-    found = await tab.evaluate("axe.run().then((each) => JSON.stringify(each.violations))")
-    return [
-        f"{each['id']} ({each['impact']}): {each['nodes'][0]['html'][:200]} {each['nodes'][0].get('failureSummary')}"
-        for each in json.loads(found)
-    ]
-
-
 @pytest.fixture(scope="module")
 def axe_script() -> str:
-    try:
-        return axe()
-    except Missing as missing:
-        if os.environ.get("CI"):
-            pytest.fail(str(missing))
-        pytest.skip(str(missing))
+    return axe_or_skip()
 
 
 async def test_every_page_in_light_and_dark_on_large_and_small_screens(tmp_path: Path, axe_script: str) -> None:
@@ -93,7 +70,7 @@ async def test_every_page_in_light_and_dark_on_large_and_small_screens(tmp_path:
                     await tab.evaluate("for (const each of document.querySelectorAll('details')) each.open = true; 0")
                     found += [(path, scheme, each) for each in await axe_violations(tab, axe_script)]
                     assert await tab.evaluate("document.documentElement.scrollWidth") <= width, path
-                    await require_clean(tab, visitor, path)
+                    await require_clean(tab, visitor.origin, path)
                     if pictures is not None and (name, scheme) in SHOWN:
                         await tab.open(f"{visitor.root}/{path}")
                         await tab.screenshot(Path(pictures, f"console-{name}-{scheme}.png"))
@@ -139,7 +116,7 @@ async def test_the_keyboard_alone_reaches_and_does_everything(tmp_path: Path) ->
             await tab.evaluate("document.querySelector('section tbody th a').focus()")
             await tab.press("Enter")
             await tab.wait_for("document.body?.textContent.includes('Certificate 5f3a910c was issued')")
-            await require_clean(tab, visitor, "orders")
+            await require_clean(tab, visitor.origin, "orders")
 
 
 async def test_changes_arrive_in_an_open_page_and_the_focus_stays(tmp_path: Path) -> None:
@@ -163,7 +140,7 @@ async def test_changes_arrive_in_an_open_page_and_the_focus_stays(tmp_path: Path
             assert await tab.evaluate("document.getElementById('q').value") == "half a na"
             await tab.evaluate("document.activeElement.blur(); 0")
             await tab.wait_for("document.body.textContent.includes('1 to 3 of 3 orders')")
-            await require_clean(tab, visitor, "orders")
+            await require_clean(tab, visitor.origin, "orders")
 
 
 async def test_html_of_strangers_runs_nowhere(tmp_path: Path) -> None:
@@ -174,7 +151,7 @@ async def test_html_of_strangers_runs_nowhere(tmp_path: Path) -> None:
             for path in ("", "certificates", "orders", "authorities", "profiles", "accounts", "try"):
                 await tab.open(f"{visitor.root}/{path}")
                 await tab.wait_for("document.body.textContent.includes('Changes arrive')")
-                await require_clean(tab, visitor, path)
+                await require_clean(tab, visitor.origin, path)
             await tab.open(f"{visitor.root}/orders")
             assert HTML[:20] in await tab.evaluate("document.body.textContent")
 
@@ -206,7 +183,7 @@ async def test_a_hundred_thousand_orders_make_no_large_page(tmp_path: Path) -> N
         assert "1 to 50 of 90,000 certificates." in await tab.evaluate(
             "document.body.textContent.replace(/\\s+/g, ' ')"
         )
-        await require_clean(tab, visitor, "certificates")
+        await require_clean(tab, visitor.origin, "certificates")
 
 
 async def cookie_of(tab: Tab) -> str:

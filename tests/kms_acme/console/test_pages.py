@@ -119,7 +119,7 @@ async def test_a_profile_has_the_guides_that_enroll_prints(
     assert "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8" not in page.html, "the key is never shown"
     assert "lego" in page.text
     page = await visitor.get("profiles/pki/none")
-    assert "the directory URL of profile pki/none is not known" in page.text
+    assert "there is no CertificateProfile pki/none; the nearest is pki/web." in page.text
     page = await visitor.get("profiles/pki/web?credential=wrong")
     assert "Credential: write NAMESPACE/NAME." in page.text
 
