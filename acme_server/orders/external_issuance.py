@@ -21,8 +21,9 @@ from acme_server.orders import issuance_waiting, policy, transitions
 from acme_server.orders.claims import CLAIMED, claim_of, has_claim, is_from_before, remaining_claim
 from acme_server.orders.issuance_admission import IssuanceAdmission
 from acme_server.orders.issuance_waiting import GiveUp, Obstacle, Schedule, TryAgain, Wait, next_step
+from acme_server.orders.lifetimes import accepted_at
 from acme_server.orders.release import Attempt, Release, seconds_since_accepted
-from acme_server.orders.submission import submission_of, timeout_of
+from acme_server.orders.submission import since, submission_of, timeout_of
 from acme_server.orders.turns import Turns
 from acme_server.orders.waiting import Waiter, Waiting
 from acme_server.problems import NotFound, Refused, Unavailable
@@ -147,9 +148,10 @@ class ExternalIssuance:
         status = order.status
         if status.state != "processing" or status.issuance is None or status.authority is None:
             return
-        began = max(filter(None, (status.accepted, status.issuance.not_before)), default=None)
+        now = self._clock()
+        began = max(filter(None, (accepted_at(order, now=now), status.issuance.not_before)), default=None)
         patience = timedelta(seconds=self._pace.patience)
-        is_old = began is None or self._clock() - began >= patience
+        is_old = began is None or now - began >= patience
         if is_old or is_from_before(self._process, status.issuance):
             self._waiting.start(key_of(order), status.authority.type)
 
@@ -253,10 +255,11 @@ class ExternalIssuance:
 
     async def _apply(self, waiter: Waiter, order: ACMEOrder, obstacle: Obstacle) -> float | None:
         """Do what the answer means for the order. Raises Unavailable."""
-        issuance, accepted, now = order.status.issuance, order.status.accepted, self._clock()
-        if issuance is None or accepted is None:
+        issuance, now = order.status.issuance, self._clock()
+        if issuance is None or order.status.accepted is None:
             await self._end(waiter)
             return None
+        accepted = since(order, now=now)
         timeout = timeout_of(self._authority_of(order))
         step = next_step(issuance, obstacle, accepted=accepted, timeout=timeout, now=now, schedule=self._schedule)
         match step:
@@ -367,5 +370,4 @@ class ExternalIssuance:
         return None if asked is None else self._find_authority(order.metadata.namespace, asked.name)
 
     def _deadline(self, order: ACMEOrder) -> datetime:
-        accepted = order.status.accepted or self._clock()
-        return accepted + timeout_of(self._authority_of(order))
+        return since(order, now=self._clock()) + timeout_of(self._authority_of(order))

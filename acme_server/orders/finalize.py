@@ -217,4 +217,4 @@ def _weight(order: ACMEOrder, profile: Profile, *, request: int) -> int:
 
 
 def _base(order: ACMEOrder, now: datetime) -> datetime:
-    return base_time(order, created=order.metadata.creation_timestamp or now)
+    return base_time(order, created=order.metadata.creation_timestamp or now, now=now)

@@ -119,20 +119,30 @@ def is_over(expires: datetime, *, now: datetime) -> bool:
     return now - SKEW > expires  # not `expires + SKEW`, which may be beyond the end of time
 
 
-def base_time(order: ACMEOrder, *, created: datetime) -> datetime:
+def accepted_at(order: ACMEOrder, *, now: datetime) -> datetime | None:
+    """When the CSR was accepted; None if it was not, or at a time that has not come.
+
+    No server has written such a time: clocks do not differ by more than SKEW.
+    """
+    accepted = order.status.accepted
+    return accepted if accepted is not None and accepted - SKEW <= now else None
+
+
+def base_time(order: ACMEOrder, *, created: datetime, now: datetime) -> datetime:
     """The time from which validity is counted, the same on every replica and at every repetition.
 
     It is when the CSR was accepted, if that was stored; else when the order became ready. Names that need no proof, or
-    were proven before, are ready when the order is created.
+    were proven before, are ready when the order is created. Times that have not come count for nothing.
     """
-    if order.status.accepted is not None:
-        return order.status.accepted
+    if (accepted := accepted_at(order, now=now)) is not None:
+        return accepted
     # What the spec says of the time of a proof counts for nothing: others than newOrder may have written it.
     before = {each.authorization for each in order.spec.authorized}
     times = [created] if before else []
     for position, authorization in enumerate(order.status.authorizations):
         if position not in before:
-            times += [each.validated for each in authorization.challenges if each.validated is not None]
+            proven = [each.validated for each in authorization.challenges if each.validated is not None]
+            times += [each for each in proven if each - SKEW <= now]
     return max(times, default=created)
 
 

@@ -114,14 +114,14 @@ class Release:
     async def _check(self, attempt: Attempt, pem: bytes) -> ReturnedCertificate:
         """Whether the account still may have the certificate, then the certificate itself."""
         profile, request = await self._admission.readmit(attempt.directory, attempt.order)
-        authority = attempt.profile.authority
+        authority, now = attempt.profile.authority, self._clock()
         anchors, known = trust_anchors(authority), self._chains.get(authority.metadata.uid) or known_chain(authority)
         check = partial(
             check_returned,
-            expected=expected_of(attempt.order, request, profile, attempt.submission),
+            expected=expected_of(attempt.order, request, profile, attempt.submission, now=now),
             anchors=anchors,
             known=known,
-            now=self._clock(),
+            now=now,
         )
         is_few = pem.count(b"-----BEGIN ") + len(anchors) + len(known) <= _FEW
         return await in_thread_if_large(check, pem, size=len(pem), limit=_LARGE if is_few else 0)

@@ -11,6 +11,7 @@ from cryptography import x509
 from acme_server.model import Profile
 from acme_server.orders.identifiers import names_of
 from acme_server.orders.issuance_waiting import asked_duration
+from acme_server.orders.lifetimes import accepted_at
 from acme_server.problems import ProblemType, Refused
 from kms.issuers.protocol import Submission
 from kms.pki.csr import CertificateRequest
@@ -88,11 +89,16 @@ def submission_of(
     )
 
 
-def expected_of(order: ACMEOrder, request: CertificateRequest, profile: Profile, submission: Submission) -> Expected:
+def since(order: ACMEOrder, *, now: datetime) -> datetime:
+    """The time from which the order waits for the CA: when its CSR was accepted, and never one that has not come."""
+    return accepted_at(order, now=now) or order.metadata.creation_timestamp or now
+
+
+def expected_of(
+    order: ACMEOrder, request: CertificateRequest, profile: Profile, submission: Submission, *, now: datetime
+) -> Expected:
     """What the certificate must be like that the CA returns."""
     contents = profile.resource.spec.certificate
-    if order.status.accepted is None:
-        raise ValueError("the order does not wait for a CA")
     return Expected(
         request=request,
         names=frozenset(names_of(order.spec.identifiers)),
@@ -100,7 +106,7 @@ def expected_of(order: ACMEOrder, request: CertificateRequest, profile: Profile,
         subject=subject_attributes(contents.subject),
         policy=profile.policy,
         duration=submission.duration,
-        accepted=order.status.accepted,
+        accepted=since(order, now=now),
     )
 
 

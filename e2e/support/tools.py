@@ -1,4 +1,4 @@
-"""Finds the programs for tests: certbot, lego, Caddy, Apache, openssl, curl, Knot DNS, Ruby, Java, Chromium.
+"""Finds the programs for tests: certbot, lego, Caddy, Pebble, Apache, openssl, curl, Knot DNS, Ruby, Java, Chromium.
 
 `required` is for tests: without the program, it skips the test with a reason. In CI (CI=true), it fails the test, since
 skips go unnoticed there.
@@ -23,7 +23,9 @@ from e2e.support import pypi
 
 _INSTALL_LIMIT = 300.0
 MODULES = Path(__file__).parents[1] / "stories" / "binaries"
-"""The Go module that pins the versions of built programs, and the requirements of programs from PyPI."""
+"""The Go module that pins the versions of built clients, and the requirements of programs from PyPI."""
+SERVERS = Path(__file__).parents[1] / "load" / "binaries"
+"""The Go module that pins the versions of built servers, with which the load tool compares ours."""
 
 
 class Missing(Exception):
@@ -41,6 +43,8 @@ class Tool:
     """How to install it."""
     package: str = ""
     """The Go package to build it from; an installed version is ignored."""
+    modules: Path = MODULES
+    """The Go module that pins the package."""
     requirements: Path | None = None
     """Its requirements on PyPI, for an environment of its own; an installed version is ignored."""
 
@@ -64,7 +68,14 @@ CADDY = Tool(
 """Debian's version lacks renewal information (RFC 9773)."""
 STEP = Tool("step", package="./step", hint="the build needs Go (or PyPI) and proxy.golang.org")
 """Our program with the ACME client of step-ca; see MODULES."""
-BUILT = {tool.name: tool.package for tool in (CADDY, STEP)}
+PEBBLE = Tool(
+    "pebble",
+    package="github.com/letsencrypt/pebble/v2/cmd/pebble",
+    modules=SERVERS,
+    hint="the build needs Go (or PyPI) and proxy.golang.org",
+)
+"""The ACME server of Let's Encrypt for tests."""
+BUILT = (CADDY, STEP, PEBBLE)
 RUBY = Tool("ruby", debian="ruby-acme-client", hint="apt-get install ruby-acme-client")
 """Ruby, installed with its library acme-client."""
 JAVAC = Tool("javac", debian="default-jdk-headless", hint="apt-get install default-jdk-headless")
@@ -114,7 +125,8 @@ def _found(tool: Tool, env: Mapping[str, str]) -> Path | None:
 
 def _built(tool: Tool, env: Mapping[str, str]) -> Path:
     cache = folders.cache(env) / "cluster"
-    builder = Builder(cache, env, Progress(sys.stderr), MODULES, packages=BUILT)
+    packages = {each.name: each.package for each in BUILT if each.modules == tool.modules}
+    builder = Builder(cache, env, Progress(sys.stderr), tool.modules, packages=packages)
     try:
         return builder.ensure((tool.name,)) / tool.name
     except NoSource as none:

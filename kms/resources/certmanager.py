@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
+import msgspec
+
 from kms.resources.authorities import IssuerRef
 from kms.resources.meta import FreeForm, ObjectMeta, Struct, check_depth
 
@@ -47,12 +49,16 @@ class RequestCondition(Struct, frozen=True, kw_only=True):
 
 
 class CertificateRequestSpec(Struct, frozen=True, kw_only=True):
-    """`request` is a CSR in PEM. `duration` is a wish. cert-manager adds who has created the request."""
+    """`request` is a CSR in PEM. `duration` is a wish. cert-manager adds who has created the request.
+
+    `is_ca`: the certificate is to be that of a CA.
+    """
 
     request: bytes
     issuer_ref: IssuerRef
     duration: str | None = None
     usages: tuple[str, ...] | None = ()
+    is_ca: bool = msgspec.field(default=False, name="isCA")
     username: str | None = None
     uid: str | None = None
     groups: tuple[str, ...] | None = ()

@@ -1,4 +1,4 @@
-"""Asks key stores what reconcilers want to know, gets credentials for them, and runs reconcilers with the answers."""
+"""Asks key stores and external CAs what reconcilers want to know, and runs reconcilers with the answers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from kms.issuers.key_stores import KeyStoreNotReady, KeyStoreRefused, KeyStores
 from kms.pki.ca import InvalidAuthority
 from kms.resources.authorities import CertificateAuthority, VaultServer
 from kms_operator.plan import Plan
-from kms_operator.questions import Answer, FindKey, GetCredentials, MakeKey, Question, Unanswered
+from kms_operator.questions import Answer, CertifyAuthority, FindKey, GetCredentials, MakeKey, Question, Unanswered
 from kms_operator.snapshot import Snapshot
 
 Credentials: TypeAlias = Callable[[CertificateAuthority, VaultServer], Awaitable[Mapping[str, bytes]]]
 """Returns what logs in to a server of Vault or OpenBao. Raises InvalidAuthority and ClusterError."""
+Certify: TypeAlias = Callable[[CertifyAuthority], Awaitable[bytes]]
+"""Returns what an external CA has answered. Raises InvalidAuthority and ClusterError."""
 
 
-async def answer(question: Question, stores: KeyStores, credentials: Credentials) -> Answer:
+async def answer(question: Question, stores: KeyStores, credentials: Credentials, certify: Certify) -> Answer:
     """The answer; a failure that the CA has to state is one, too. Raises ClusterError."""
     try:
         match question:
@@ -29,6 +31,8 @@ async def answer(question: Question, stores: KeyStores, credentials: Credentials
                 return await stores.make(location, algorithm, size)
             case GetCredentials(authority=authority, server=server):
                 return await credentials(authority, server)
+            case CertifyAuthority():
+                return await certify(question)
             case _:
                 return await stores.sign(question.location, question.wanted)
     except (KeyStoreNotReady, KeyStoreRefused, InvalidAuthority) as error:
@@ -42,13 +46,16 @@ class Busy(Exception):
 class AnsweredPlans:
     """Runs reconcilers until they have all answers: each time with one more, the same time and random values.
 
-    One plan of a group waits at a time, so that slow stores of one namespace do not take all workers. A plan may ask
-    `maximum_questions`.
+    One plan of a group waits at a time, so that slow stores or CAs of one namespace do not take all workers. A plan may
+    ask `maximum_questions`.
     """
 
-    def __init__(self, stores: KeyStores, credentials: Credentials, *, maximum_questions: int = 8) -> None:
+    def __init__(
+        self, stores: KeyStores, credentials: Credentials, certify: Certify, *, maximum_questions: int = 8
+    ) -> None:
         self._stores = stores
         self._credentials = credentials
+        self._certify = certify
         self._maximum_questions = maximum_questions
         self._asking = set[Hashable]()
 
@@ -78,7 +85,7 @@ class AnsweredPlans:
                 raise Busy
             self._asking.add(group)
             try:
-                answers[question] = await answer(question, self._stores, self._credentials)
+                answers[question] = await answer(question, self._stores, self._credentials, self._certify)
             finally:
                 self._asking.discard(group)
-        raise RuntimeError(f"a plan asks key stores more than {self._maximum_questions} questions")
+        raise RuntimeError(f"a plan asks more than {self._maximum_questions} questions")

@@ -45,6 +45,7 @@ from kms_operator.reconcilers import (
 )
 from kms_operator.settings import OperatorSettings
 from kms_operator.snapshot import Read, Snapshot
+from kms_operator.subordinates import SubordinateCertificates
 from kms_operator.triggers import (
     INSTALLATION,
     NOTIFICATIONS_OF,
@@ -141,9 +142,11 @@ class Controller:
         self._patience = patience
         self._maximum_writing = maximum_writing
         self._busy_seconds = busy_seconds
+        credentials = VaultCredentials(settings, cluster, clock=clock).get
         self._plans = AnsweredPlans(
             key_stores or KeyStores.build(pkcs11_modules=settings.pkcs11_modules),
-            VaultCredentials(settings, cluster, clock=clock).get,
+            credentials,
+            SubordinateCertificates(settings, cluster, credentials, clock=clock).certify,
         )
         self._writing: dict[ReconcileRequest, int] = {}
         self._reported: dict[ReconcileRequest, tuple[str, str]] = {}

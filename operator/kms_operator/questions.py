@@ -1,13 +1,14 @@
-"""What reconcilers ask key stores, and for them. They do not wait: they ask, and are run again with the answer.
+"""What reconcilers ask key stores and external CAs. They do not wait: they ask, and are run again with the answer.
 
-A reconciler that asks for the first time raises Unanswered. The controller asks the key store and runs it again, with
-the same time and the same random values, until there is nothing left to ask.
+A reconciler that asks for the first time raises Unanswered. The controller asks and runs it again, with the same time
+and the same random values, until there is nothing left to ask.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, TypeAlias, TypeVar, cast
 
 from kms.issuers.key_stores import KeyLocation, KeyStoreNotReady, KeyStoreRefused, StoredKey
@@ -51,7 +52,23 @@ class GetCredentials:
     authority: CertificateAuthority = field(compare=False, repr=False)
 
 
-Question: TypeAlias = FindKey | MakeKey | SignWith | GetCredentials
+@dataclass(frozen=True, slots=True)
+class CertifyAuthority:
+    """What does an external CA, `issuer`, answer to the request (PEM) of an internal one, `authority`?
+
+    `issuer_version` is its UID and generation. `replaces` is the serial number of the certificate that the answer takes
+    the place of; 0: there is none. The answer is PEM that nobody has checked.
+    """
+
+    request: str
+    issuer_version: tuple[str, int]
+    replaces: int
+    issuer: CertificateAuthority = field(compare=False, repr=False)
+    authority: CertificateAuthority = field(compare=False, repr=False)
+    duration: timedelta = field(compare=False)
+
+
+Question: TypeAlias = FindKey | MakeKey | SignWith | GetCredentials | CertifyAuthority
 Found: TypeAlias = StoredKey | bytes | Mapping[str, bytes] | None
 Failure: TypeAlias = KeyStoreNotReady | KeyStoreRefused | InvalidAuthority
 Answer: TypeAlias = Found | Failure

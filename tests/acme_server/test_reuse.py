@@ -117,7 +117,7 @@ async def test_the_lifetime_of_a_certificate_counts_from_its_own_order(world: Wo
     order = await world.order(account)
     # The API server of these tests does not know the clock that the test has moved.
     meta = replace(order.metadata, creation_timestamp=world.clock())
-    assert base_time(replace(order, metadata=meta), created=world.clock()) == world.clock()
+    assert base_time(replace(order, metadata=meta), created=world.clock(), now=world.clock()) == world.clock()
 
 
 async def test_a_renewal_of_names_that_are_proven_is_ready_at_once(world: World, account: ACMEAccount) -> None:

@@ -38,6 +38,7 @@ from kms.issuers.protocol import (
 )
 from kms.issuers.request_objects import RequestObjects
 from kms.issuers.signer import SignerIssuer
+from kms.pki.ca import Asked, InvalidAuthority, certificate_request, read_answer
 from kms.pki.csr import parse_request
 from kms.pki.keys import private_key_pem
 from kms.pki.names import dns_name
@@ -55,7 +56,9 @@ from kms.resources.certmanager import CertificateRequest, CertificateRequestStat
 from kms.resources.kinds import CERTIFICATE_REQUESTS, SIGNING_REQUESTS
 from kms.resources.meta import ObjectMeta
 from kms.resources.signing_requests import CertificateSigningRequest
-from tests.support import pki
+from kms_operator.questions import CertifyAuthority
+from kms_operator.subordinates import SubordinateCertificates, request_for
+from tests.support import operated, pki
 from tests.support.certmanager_programs import running_cert_manager
 from tests.support.eventually import becomes
 from tests.support.requests import POLICY, USAGES, harmless
@@ -412,3 +415,39 @@ async def test_cert_manager_signs_as_a_signer_of_kubernetes(plane: ControlPlane,
     finally:
         await requests.close()
         await client.close()
+
+
+@pytest.mark.requirement("X52")
+async def test_a_ca_issuer_certifies_a_ca(plane: ControlPlane, admin: Cluster) -> None:
+    async def no_credentials(*_: object) -> dict[str, bytes]:
+        raise AssertionError("cert-manager asks for none")
+
+    asked, key = Asked("Issuing CA", path_length=0), pki.key(which="below")
+    external = {"certManager": {"issuerRef": {"name": OWN.name}}}
+    question = CertifyAuthority(
+        request=certificate_request(asked, key),
+        issuer_version=("uid", 1),
+        replaces=0,
+        issuer=operated.authority("corporate", external=external),
+        authority=operated.authority("below", internal={"issuerRef": {"name": "corporate"}, "pathLength": 0}),
+        duration=timedelta(hours=1000),
+    )
+    certificates = SubordinateCertificates(operated.SETTINGS, admin, no_credentials)
+    found: list[bytes] = []
+
+    async def is_certified() -> bool:
+        try:
+            found.append(await certificates.certify(question))
+        except InvalidAuthority as error:
+            if error.reason not in {"WaitingForApproval", "WaitingForIssuer"}:
+                raise
+        return bool(found)
+
+    await becomes(is_certified)
+    chain = read_answer(found[0].decode())
+    assert (chain[0].public_key(), chain[0].issuer) == (key.public_key(), FOREIGN_CA.certificate.subject)
+    constraints = chain[0].extensions.get_extension_for_class(x509.BasicConstraints)
+    assert (constraints.value.ca, constraints.critical) == (True, True)
+    request = request_for(question, OWN)
+    with pytest.raises(NotFound):
+        await admin.get(CERTIFICATE_REQUESTS, "pki", request.metadata.name)

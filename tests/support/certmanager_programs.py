@@ -27,8 +27,8 @@ SIGNERS = "ExperimentalCertificateSigningRequestControllers"
 
 
 @contextmanager
-def running_cert_manager(cluster: Cluster, folder: Path) -> Iterator[None]:
-    """Run both on this cluster; its CRDs stay.
+def running_cert_manager(cluster: Cluster, folder: Path, *options: str) -> Iterator[None]:
+    """Run both on this cluster, the controllers with these options; its CRDs stay.
 
     Raises:
         NoSource, BuildFailed: the programs are not available.
@@ -60,7 +60,7 @@ def running_cert_manager(cluster: Cluster, folder: Path) -> Iterator[None]:
             env=environment,
         ),
         Process.start(
-            [binary, f"--kubeconfig={_identity(cluster)}", f"--feature-gates={SIGNERS}=true"],
+            [binary, f"--kubeconfig={_identity(cluster)}", f"--feature-gates={SIGNERS}=true", *options],
             log=folder / "cert-manager.log",
             env=environment,
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Any, Literal
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from e2e.support.enrollment import Enrollment, enrollment_of
+from e2e.support.knot import TSIGKey
+from e2e.support.pebble import PublicCA
 from e2e.support.programs import RELEASE
 from kms.pki.keys import private_key_pem
 from kms.resources.kinds import AUTHORITIES, POLICIES, PROFILES
@@ -98,6 +101,35 @@ def cert_manager_ca(installation: Installation, name: str = "cert-manager") -> I
         binding(name, "kms-acme-external-cert-manager"),
     )
     external = {"certManager": {"issuerRef": {"name": name}}, "trustAnchors": [ANCHOR]}
+    with external_ca(installation, name, external, *things):
+        yield ExternalCA("certManager", name, enrollment_of(installation.cluster, RELEASE, name))
+
+
+@contextmanager
+def acme_ca(
+    installation: Installation, public: PublicCA, zone: str, *, nameserver: str, key: TSIGKey, name: str
+) -> Iterator[ExternalCA]:
+    """A CA behind an ACME issuer of cert-manager, which proves names of the zone by changing it (dns-01, RFC 2136)."""
+    tsig = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"{name}-tsig"}}
+    rfc2136 = {
+        "nameserver": nameserver,
+        "tsigKeyName": key.name,
+        "tsigAlgorithm": "HMACSHA256",
+        "tsigSecretSecretRef": {"name": f"{name}-tsig", "key": "secret"},
+    }
+    acme = {
+        "server": public.directory_url,
+        "caBundle": b64encode(public.tls_ca.encode()).decode(),
+        "privateKeySecretRef": {"name": f"{name}-account"},
+        "solvers": [{"selector": {"dnsZones": [zone]}, "dns01": {"rfc2136": rfc2136}}],
+    }
+    issuer = {"apiVersion": "cert-manager.io/v1", "kind": "Issuer", "metadata": {"name": name}, "spec": {"acme": acme}}
+    things = (
+        {**tsig, "stringData": {"secret": key.secret}},
+        issuer,
+        binding(name, "kms-acme-external-cert-manager"),
+    )
+    external = {"certManager": {"issuerRef": {"name": name}}, "trustAnchors": [public.root]}
     with external_ca(installation, name, external, *things):
         yield ExternalCA("certManager", name, enrollment_of(installation.cluster, RELEASE, name))
 

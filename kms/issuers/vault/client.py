@@ -95,9 +95,11 @@ class VaultClient:
         self._longest = longest_answer
         self._session: aiohttp.ClientSession | None = None
         self._opening = asyncio.Lock()
+        self._closed = False
 
     async def close(self) -> None:
-        """Close all connections. A later call opens new ones."""
+        """Close all connections. Later calls raise Unreachable: nobody would close what they open."""
+        self._closed = True
         if self._session is not None:
             session, self._session = self._session, None
             await session.close()
@@ -115,8 +117,8 @@ class VaultClient:
 
         Neither messages nor words of errors have `token` or any of the `secrets` that the body has.
         """
-        session = await self._open()
         what = f"{method} {path}"
+        session = await self._open(what)
         try:
             answer = await session.request(
                 method,
@@ -134,11 +136,15 @@ class VaultClient:
             raise _error_of(what, answer.status, _words(content, hidden))
         return _without(_decoded(content, what), hidden)
 
-    async def _open(self) -> aiohttp.ClientSession:
+    async def _open(self, what: str) -> aiohttp.ClientSession:
         async with self._opening:
-            if self._session is None:
+            if self._session is None and not self._closed:
                 # Reading the system's roots, or a long caBundle, takes tens of milliseconds.
-                self._session = self._session_with(await asyncio.to_thread(_tls, self._server))
+                context = await asyncio.to_thread(_tls, self._server)
+                if not self._closed:
+                    self._session = self._session_with(context)
+            if self._session is None:
+                raise Unreachable(f"{what}: the connections to the server have been closed")
             return self._session
 
     def _session_with(self, context: ssl.SSLContext) -> aiohttp.ClientSession:
@@ -149,6 +155,7 @@ class VaultClient:
             headers={"Accept-Encoding": "identity", "User-Agent": "kms-acme", "X-Vault-Request": "true"},
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
+            auto_decompress=False,  # an answer of 1 MiB may unpack to a thousand
         )
 
     def _headers(self, token: str | None) -> dict[str, str]:

@@ -39,10 +39,14 @@ def agrees(held: Signer, spec: InternalAuthority, issuer: Signer | None) -> bool
 
 
 def is_same_authority(secret: Secret, spec: InternalAuthority, issuer: Signer | None) -> bool:
-    """Whether the Secret of an earlier CA has the key of this one, which may still wait for its certificate."""
+    """Whether the Secret of an earlier CA has the key of this one, which may still wait for its certificate.
+
+    It has a request if people, or an external CA, certify it.
+    """
     held, request = signer_in(secret), secret.text(CERTIFICATE_REQUEST)
-    if spec.signed_by is None or request is None:
-        return spec.signed_by is None and request is None and held is not None and agrees(held, spec, issuer)
+    by_request = spec.signed_by is not None
+    if request is None or not (by_request or spec.issuer_ref is not None):
+        return not by_request and request is None and held is not None and agrees(held, spec, issuer)
     try:
         key = load_private_key(secret.data.get(TLS_PRIVATE_KEY, b""))
     except ValueError:

@@ -37,6 +37,7 @@ from kms_operator.reconcilers.issuer_cycles import ISSUER_CYCLE, describe_cycle,
 from kms_operator.reconcilers.kept_keys import predecessors
 from kms_operator.reconcilers.requested_authority import WaitingAuthority, describe_lost_key, use_certificate
 from kms_operator.reconcilers.stored_keys import has_kept_location, issuer_in, load_stored
+from kms_operator.reconcilers.subordinate_authority import external_issuer, use_issued
 from kms_operator.snapshot import Snapshot
 
 ISSUED = "Issued"
@@ -72,8 +73,12 @@ def issue_internal(
     Raises InvalidAuthority if it cannot sign.
     """
     key, current = _load_current(authority, spec, snapshot, now=now)
-    if spec.signed_by is not None:
-        used = use_certificate(authority, spec, key, current, now=now)
+    external = external_issuer(authority, spec, snapshot)
+    if spec.signed_by is not None or external is not None:
+        if external is not None:
+            used = use_issued(authority, spec, key, current, snapshot, issuer=external, now=now)
+        else:
+            used = use_certificate(authority, spec, key, current, now=now)
         if isinstance(used, WaitingAuthority):
             return used
         signer = Signer(used.chain[0], key, used.chain[1:])
@@ -198,11 +203,7 @@ def _issuer(
     if issuer is None:
         raise InvalidAuthority("IssuerNotFound", f"CertificateAuthority {namespace}/{name} does not exist")
     if issuer.spec.external is not None:
-        raise InvalidAuthority(
-            "IssuerUnsuitable",
-            f"CertificateAuthority {namespace}/{name} is external and signs no CAs; create this one again"
-            ' with "signedBy: Request", and have the external CA sign status.request',
-        )
+        raise InvalidAuthority("IssuerNotReady", f"CertificateAuthority {namespace}/{name} is external")
     secret = snapshot.internal_secret(signing_key_name(issuer.metadata.uid))
     if secret is None or not is_true(issuer.status.conditions, READY):
         if cycle := find_cycle(authority, snapshot):

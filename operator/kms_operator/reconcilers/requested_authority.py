@@ -76,7 +76,7 @@ def use_certificate(
 
     Raises InvalidAuthority if the spec cannot be requested.
     """
-    asked, request = _request(authority, spec, key)
+    asked, request = request_of(authority, spec, key)
     taken, refusal = _take(spec, asked, key, now=now)
     used = None if current is None else (current.certificate, *current.issuers)
     if taken is None and used is not None:
@@ -102,7 +102,7 @@ def use_certificate(
         message = f"spec.internal.certificate cannot be used: {refusal}; the CA goes on with its former certificate"
         conditions.append(ConditionUpdate("False", refusal.reason, message, RECONCILED))
     if now >= due:
-        message = f"the chain of the CA ends at {_end(taken):{_TIME}}; have the same key certified again: {commands}"
+        message = f"the chain of the CA ends at {end_of(taken):{_TIME}}; have the same key certified again: {commands}"
         conditions.append(ConditionUpdate("True", _DUE, message, RENEWAL_DUE))
     if not is_root(taken[-1]):
         message = (
@@ -110,12 +110,12 @@ def use_certificate(
             " append the certificates above it up to the root to spec.internal.certificate"
         )
         conditions.append(ConditionUpdate("True", FLAWED_CERTIFICATE, message, WARNINGS))
-    upcoming = (each for each in (due, _end(taken)) if each > now)
+    upcoming = (each for each in (due, end_of(taken)) if each > now)
     return CertifiedAuthority(
         chain=taken,
         request=request,
         conditions=tuple(conditions),
-        events=tuple(_changes(used, taken)),
+        events=tuple(chain_changes(used, taken)),
         requeue_at=earliest(retry_at, *upcoming),
     )
 
@@ -138,7 +138,7 @@ def describe_lost_key(authority: CertificateAuthority, spec: InternalAuthority, 
     return None
 
 
-def _request(authority: CertificateAuthority, spec: InternalAuthority, key: PrivateKey) -> tuple[Asked, str]:
+def request_of(authority: CertificateAuthority, spec: InternalAuthority, key: PrivateKey) -> tuple[Asked, str]:
     """Return what the CA asks for, and the request: the one in the status as long as it asks for that."""
     try:
         asked = compile_request(spec)
@@ -179,12 +179,12 @@ def _complete(taken: Chain, used: Chain, asked: Asked, key: PrivateKey, *, now: 
     return whole
 
 
-def _changes(before: Chain | None, after: Chain) -> Iterator[Event]:
+def chain_changes(before: Chain | None, after: Chain) -> Iterator[Event]:
     """Return what to tell about the new chain; nothing about the first one, since Ready does."""
     if before is None:
         return
     if before[0] != after[0]:
-        yield Event(RENEWED, f"now uses another certificate for the same key, until {_end(after):%Y-%m-%d}")
+        yield Event(RENEWED, f"now uses another certificate for the same key, until {end_of(after):%Y-%m-%d}")
     if before[-1] != after[-1]:
         yield Event(
             ROOT_CHANGED,
@@ -198,7 +198,8 @@ def _commands(authority: CertificateAuthority) -> str:
     return f"`kms-acme ca request {name}` prints the request, `kms-acme ca install {name} FILE` installs the answer"
 
 
-def _end(chain: Chain) -> datetime:
+def end_of(chain: Chain) -> datetime:
+    """Return when the first certificate of the chain ends."""
     return min(each.not_valid_after_utc for each in chain)
 
 

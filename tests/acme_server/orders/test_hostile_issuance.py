@@ -57,14 +57,15 @@ async def taken_over(world: World, order: ACMEOrder, **changes: Any) -> None:
     await world.services.issuance.drain(0)
     stored = world.stored(order)
     assert stored.status.issuance is not None
+    accepted = changes.pop("accepted", stored.status.accepted)
     issuance = replace(stored.status.issuance, **changes)
-    world.api.put(ORDERS, replace(stored, status=replace(stored.status, issuance=issuance)))
+    world.api.put(ORDERS, replace(stored, status=replace(stored.status, issuance=issuance, accepted=accepted)))
     world.start()
     world.clock.ahead = timedelta(minutes=10, seconds=31)
 
 
 @pytest.mark.requirement("X40", "SEC34")
-@pytest.mark.parametrize("what", ["claim", "notBefore"])
+@pytest.mark.parametrize("what", ["claim", "notBefore", "accepted"])
 async def test_no_order_waits_beyond_its_time_for_what_lies_in_the_future(
     world: World, account: ACMEAccount, what: str
 ) -> None:
@@ -73,6 +74,8 @@ async def test_no_order_waits_beyond_its_time_for_what_lies_in_the_future(
     later = world.clock() + timedelta(days=30)
     if what == "claim":
         await taken_over(world, order, claim=Claim(replica="server-9/any", time=later))
+    elif what == "accepted":
+        await taken_over(world, order, accepted=later)
     else:
         await taken_over(world, order, not_before=later)
     await world.services.orders.finish(key_of(order))

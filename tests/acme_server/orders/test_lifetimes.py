@@ -68,12 +68,23 @@ def test_odd_dates_are_refused_with_what_would_be_honoured(
 
 def test_validity_is_counted_from_when_the_order_became_ready() -> None:
     fresh = order("a.example", "b.example")
-    assert lifetimes.base_time(fresh, created=NOW) == NOW
+    assert lifetimes.base_time(fresh, created=NOW, now=NOW) == NOW
     outcomes = {ChallengeId(0, "http-01"): Valid(NOW + HOUR), ChallengeId(1, "http-01"): Valid(NOW + 2 * HOUR)}
     ready = transitions.validated(fresh, outcomes, lifetime=DAY, now=NOW + 3 * HOUR)
-    assert lifetimes.base_time(ready, created=NOW) == NOW + 2 * HOUR
+    assert lifetimes.base_time(ready, created=NOW, now=NOW + 3 * HOUR) == NOW + 2 * HOUR
     accepted = transitions.accepted(ready, b"", "d", now=NOW + 4 * HOUR)
-    assert lifetimes.base_time(accepted, created=NOW) == NOW + 4 * HOUR
+    assert lifetimes.base_time(accepted, created=NOW, now=NOW + 4 * HOUR) == NOW + 4 * HOUR
+
+
+@pytest.mark.requirement("SEC34")
+def test_times_that_have_not_come_count_for_nothing() -> None:
+    """Somebody has changed the status: the certificate would begin in years."""
+    later = NOW + 1000 * DAY
+    ready = transitions.validated(order("a.example"), {ChallengeId(0, "http-01"): Valid(later)}, lifetime=DAY, now=NOW)
+    assert lifetimes.base_time(ready, created=NOW - HOUR, now=NOW) == NOW - HOUR
+    for accepted, base in ((later, NOW - HOUR), (NOW + lifetimes.SKEW, NOW + lifetimes.SKEW)):
+        stored = replace(ready, status=replace(ready.status, accepted=accepted))
+        assert lifetimes.base_time(stored, created=NOW - HOUR, now=NOW) == base
 
 
 def test_a_base_time_is_fresh_for_a_twentieth_of_the_lifetime_and_five_minutes_at_most() -> None:

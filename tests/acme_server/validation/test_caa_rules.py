@@ -221,6 +221,14 @@ def test_a_request_that_was_accepted_lately_was_checked_then() -> None:
     assert caa_rules.find_unchecked(accepted, now=NOW + 18 * HOUR) == (0,)
 
 
+@pytest.mark.requirement("CAA-M9")
+def test_a_check_at_a_time_that_has_not_come_is_none() -> None:
+    """Somebody has changed the status: CAA would never be looked at again."""
+    checked = proven(order("a.example"), 0)
+    assert caa_rules.find_unchecked(checked, now=NOW - HOUR) == (0,)
+    assert caa_rules.find_unchecked(checked, now=NOW - caa_rules.SKEW) == ()
+
+
 def test_addresses_have_no_such_records() -> None:
     mixed = order("a.example")
     address = replace(mixed.status.authorizations[0], identifier=Identifier(type="ip", value="10.0.0.1"))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kms_operator.plan import Plan
-from kms_operator.reconcilers import certificate_authority, certificate_profile
+from kms_operator.reconcilers import certificate_profile
 from tests.support.operated import (
     NOW,
     SERVING,
@@ -69,11 +69,3 @@ def test_what_an_external_ca_cannot_apply_is_told_with_what_to_write(
 
 def test_a_profile_waits_for_its_external_ca() -> None:
     assert stated(reconciled({}, CERT_MANAGER, ready="False")).reason == "IssuerNotReady"
-
-
-def test_an_internal_ca_cannot_be_signed_by_an_external_one() -> None:
-    one = authority("below", internal={"issuerRef": {"name": "issuing"}})
-    snapshot = snapshot_of(one, authority(external=CERT_MANAGER, status=ready_status()))
-    ready = stated(certificate_authority.plan(one, snapshot, now=NOW, entropy=entropy()))
-    assert ready.reason == "IssuerUnsuitable"
-    assert '"signedBy: Request"' in ready.message

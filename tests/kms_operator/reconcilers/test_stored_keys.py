@@ -53,6 +53,10 @@ async def vault_credentials(_: CertificateAuthority, server: VaultServer) -> dic
     return {VAULT_TOKEN: b"t0k3n"}
 
 
+async def no_certificates(_: object) -> bytes:
+    raise AssertionError("no external CA is asked")
+
+
 async def reconciled(
     memory: Memory,
     one: CertificateAuthority,
@@ -63,7 +67,7 @@ async def reconciled(
     get_credentials: Credentials = vault_credentials,
 ) -> Plan:
     """Plan as the controller does: once more with each answer."""
-    return await AnsweredPlans(memory.stores, get_credentials).plan(
+    return await AnsweredPlans(memory.stores, get_credentials, no_certificates).plan(
         certificate_authority.plan,
         one,
         snapshot_of(one, *credentials, *others, settings=settings),
@@ -389,7 +393,7 @@ async def test_a_plan_that_never_has_enough_answers_ends() -> None:
             snapshot.ask(FindKey(Token(label=str(number)).location("ca")))
         return Plan()
 
-    plans = AnsweredPlans(Memory().stores, vault_credentials, maximum_questions=3)
+    plans = AnsweredPlans(Memory().stores, vault_credentials, no_certificates, maximum_questions=3)
     with pytest.raises(RuntimeError, match="more than 3"):
         await plans.plan(endless, None, snapshot_of(ca()), now=NOW, entropy=entropy(), group="pki")
     assert asked == [0, 1, 2, 3]
@@ -404,7 +408,7 @@ async def test_a_namespace_whose_store_is_slow_takes_one_worker_only() -> None:
         return await find(location)
 
     memory.find = slow  # type: ignore[method-assign]
-    plans = AnsweredPlans(memory.stores, vault_credentials)
+    plans = AnsweredPlans(memory.stores, vault_credentials, no_certificates)
 
     async def planned(group: str) -> Plan:
         snapshot = snapshot_of(ca(), *CREDENTIALS, settings=ALLOWED)
