@@ -122,10 +122,18 @@ class Certificates(View[ACMEOrder]):
         return self._revoked.get((namespace, authority_key_id), {}).values()
 
     def is_compromised(self, public_key_digest: str) -> bool:
-        """Whether a certificate with that key was revoked because the key was compromised."""
+        """Whether a certificate with that key was revoked because the key was compromised.
+
+        Raises Unavailable before all orders and records have been read for the first time: a key that is not known
+        then may be compromised.
+        """
         if public_key_digest in self._compromised:
             return True
-        return self._records is not None and self._records.is_compromised(public_key_digest)
+        if self._records is not None and self._records.is_compromised(public_key_digest):
+            return True
+        if not (self._index.loaded and (self._records is None or self._records.loaded)):
+            raise Unavailable("The server is still reading which keys are compromised.", _RETRY_AFTER)
+        return False
 
     def put(self, key: Key, order: ACMEOrder) -> None:
         """Record the certificate of the order."""

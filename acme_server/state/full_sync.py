@@ -1,4 +1,6 @@
-"""Lists every object of a kind once the watch has begun, and again after each gap in it, to complete the index.
+"""Reads every object of a kind once the watch has begun, and again after each gap in it, to complete the index.
+
+A second watch sends them all in one stream, and ends there; where there is none, they are listed page by page.
 
 A copy of a hundred thousand orders, as an informer holds it, takes too much memory; the views of the index keep a few
 words of each.
@@ -9,12 +11,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import aclosing
 from typing import Generic, TypeVar
 
 from acme_server.state.index import Index
 from kms.cluster.client import Cluster
+from kms.cluster.codec import WatchEvent
 from kms.cluster.errors import ClusterError
 from kms.cluster.list_all import list_all
+from kms.cluster.watch_list import NotStreamed, watch_list
 from kms.resources.kinds import Kind
 from kms.resources.meta import Resource
 
@@ -56,15 +61,35 @@ class FullSync(Generic[T]):
 
     async def _list(self, pause: float) -> None:
         for namespace in self._namespaces or (None,):
-            objects = list_all(
-                self._cluster,
-                self._kind,
-                namespace,
-                on_unreadable=lambda unreadable: self._index.obscure(unreadable.metadata),
-                pause=pause,
-            )
-            async for each in objects:
-                self._index.update(each, False)
+            try:
+                await self._stream(namespace)
+            except NotStreamed as error:
+                extra = {"kind": self._kind.kind, "namespace": namespace, "reason": str(error)}
+                logger.info("objects are not streamed; listing them page by page", extra=extra)
+                await self._list_pages(namespace, pause)
+
+    async def _stream(self, namespace: str | None) -> None:
+        async with aclosing(watch_list(self._cluster, self._kind, namespace)) as events:
+            async for event in events:
+                self._take(event)
+
+    def _take(self, event: WatchEvent[T]) -> None:
+        deleted = event.type == "DELETED"
+        if event.object is not None:
+            self._index.update(event.object, deleted)
+        elif event.unreadable is not None:
+            (self._index.delete if deleted else self._index.obscure)(event.unreadable.metadata)
+
+    async def _list_pages(self, namespace: str | None, pause: float) -> None:
+        objects = list_all(
+            self._cluster,
+            self._kind,
+            namespace,
+            on_unreadable=lambda unreadable: self._index.obscure(unreadable.metadata),
+            pause=pause,
+        )
+        async for each in objects:
+            self._index.update(each, False)
 
     def _complete(self) -> None:
         if self._requested.is_set():

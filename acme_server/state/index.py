@@ -33,6 +33,8 @@ class Index(Generic[T]):
         self._unconfirmed: set[Key] = set()
         self.complete = False
         """Whether the index has every object. If not, a missing object may exist."""
+        self.loaded = False
+        """Whether the index has ever had every object. If not, it knows neither what counts nor what is forbidden."""
 
     def __len__(self) -> int:
         return len(self._versions)
@@ -89,7 +91,7 @@ class Index(Generic[T]):
         for key in self._unconfirmed:
             self._remove(key)
         self._unconfirmed = set()
-        self.complete = True
+        self.complete = self.loaded = True
 
     def is_confirmed(self, key: Key) -> bool:
         """Whether the object has been seen since the index became stale."""

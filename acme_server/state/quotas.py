@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import NamedTuple, TypeVar
 
 from acme_server.model import Profile
-from acme_server.problems import ProblemType, Refused
+from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.state.index import Index, View
 from acme_server.state.retention import unsuccessful_until
 from acme_server.state.weight import weigh_order
@@ -32,6 +32,7 @@ MAXIMUM_OPEN_ORDERS = 300
 MAXIMUM_OPEN_OCTETS = 8 * 2**20
 _RETRY_WHEN_FULL = 300
 _RETRY_WHEN_BUSY = 30
+_RETRY_WHEN_LOADING = 5
 _MEBIBYTE = 2**20
 
 K = TypeVar("K")
@@ -179,8 +180,10 @@ class ObjectQuota(View[T]):
         """Admit an object of that many octets, and count it until the block ends: by then it is stored and counted.
 
         So requests that come at once are admitted one by one. A `renewal` may exceed each limit by the reserve. Raises
-        Refused (rateLimited).
+        Refused (rateLimited), and Unavailable before all objects have been counted for the first time.
         """
+        if not self._index.loaded:
+            raise Unavailable(f"The server is still counting its {self._what}.", _RETRY_WHEN_LOADING)
         scope = self._scope(*profile.key, tenant, account)
         self._admit(scope, octets, limits, renewal=renewal)
         self._add(scope, 1, octets)

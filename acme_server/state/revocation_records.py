@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from cryptography import x509
 
+from acme_server.problems import Unavailable
 from acme_server.state import retention
 from acme_server.state.index import Index, View
 from acme_server.state.weight import weigh_record
@@ -36,6 +37,8 @@ from kms.shares import HALF, share_of, with_reserve
 
 MAXIMUM_OCTETS = 96 * 2**20
 """What all records may take in etcd; in memory they take less than half."""
+_RETRY_AFTER = 5
+"""Seconds until a client should try again before the records have been read."""
 
 T = TypeVar("T")
 
@@ -163,6 +166,11 @@ class RevocationRecords(View[RevocationRecord]):
         """Whether every record is known."""
         return self._index.complete
 
+    @property
+    def loaded(self) -> bool:
+        """Whether every record has been read once."""
+        return self._index.loaded
+
     def has_room(self, namespace: str, octets: int = 1, *, urgent: bool = False) -> bool:
         """Whether one more record about that namespace may be stored; an urgent one may use the reserve."""
         own = self._octets[namespace]
@@ -178,8 +186,15 @@ class RevocationRecords(View[RevocationRecord]):
         return public_key_digest in self._compromised
 
     def is_blocked(self, profile: Key, thumbprint: str) -> bool:
-        """Whether it is a key of an account of the profile that was deactivated or revoked."""
-        return (profile, thumbprint) in self._blocked
+        """Whether it is a key of an account of the profile that was deactivated or revoked.
+
+        Raises Unavailable before all records have been read for the first time, unless it is known to be one.
+        """
+        if (profile, thumbprint) in self._blocked:
+            return True
+        if not self.loaded:
+            raise Unavailable("The server is still reading which keys are blocked.", _RETRY_AFTER)
+        return False
 
     def holds(self, name: str) -> bool:
         """Whether there is a record of that name."""

@@ -104,14 +104,17 @@ class Measuring:
         self._plane = plane
         self._tell = tell
 
-    async def run(self, *, orders: int, expired: int) -> Retained:
-        """Fill the cluster, start a server, and measure its garbage collection."""
+    async def run(self, *, orders: int, expired: int, quiet: float = 0.0) -> Retained:
+        """Fill the cluster, write no order for `quiet` seconds, start a server, and measure its garbage collection."""
         empty = await self._restart("no orders")
         await one_certificate(self._target)
         async with aiohttp.ClientSession() as session:
             etcd = Etcd(session, self._cluster.etcd_url)
             await self._fill(etcd, orders, expired)
             count = await etcd.count()
+            if quiet:
+                await self._wait_until_idle()
+                await asyncio.sleep(quiet)
             filled = await self._restart(f"{count:,} orders")
             growth, cpu = filled.resident - empty.resident, filled.cpu - empty.cpu
             self._tell(f"per order: {growth / count:,.0f} octets of memory, {cpu / count * 1e6:.0f} us of CPU")
@@ -226,8 +229,8 @@ async def one_certificate(target: Target) -> None:
         await account.obtain([f"first.{ZONE}"], answerer.add)
 
 
-def measure(folder: Path, progress: Progress, *, orders: int, expired: int, tell: Tell) -> Retained:
-    """Measure on a new cluster with its files in this folder.
+def measure(folder: Path, progress: Progress, *, orders: int, expired: int, tell: Tell, quiet: float = 0.0) -> Retained:
+    """Measure on a new cluster with its files in this folder; `quiet` are the seconds without writes before the start.
 
     Raises:
         SetUpFailed, ProgramFailed, ClusterError: if something does not start.
@@ -238,19 +241,26 @@ def measure(folder: Path, progress: Progress, *, orders: int, expired: int, tell
         with running_programs(cluster, folder) as programs:
             target = configure(cluster, programs, plane=folder / "cluster")
             measuring = Measuring(cluster, programs, target, plane=folder / "cluster", tell=tell)
-            return asyncio.run(measuring.run(orders=orders, expired=expired))
+            return asyncio.run(measuring.run(orders=orders, expired=expired, quiet=quiet))
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.option("--orders", type=click.IntRange(1), default=20_000, show_default=True, help="Valid orders.")
 @click.option("--expired", type=click.IntRange(0), default=500, show_default=True, help="Expired orders.")
+@click.option(
+    "--quiet",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Seconds without writes of orders before the start; after 300, the API server lists pages from etcd.",
+)
 @click.option("--check", is_flag=True, help="Exit with 1 if a performance target was missed.")
-def main(orders: int, expired: int, *, check: bool) -> None:
+def main(orders: int, expired: int, *, quiet: int, check: bool) -> None:
     """Measure a server on a cluster with many orders: start-up time, memory, and garbage collection."""
     progress = Progress(sys.stderr)
     try:
         with tempfile.TemporaryDirectory(prefix="kms-acme-retained-") as name:
-            seen = measure(Path(name), progress, orders=orders, expired=expired, tell=click.echo)
+            seen = measure(Path(name), progress, orders=orders, expired=expired, tell=click.echo, quiet=quiet)
     except (ClusterError, SetUpFailed, ProgramFailed, TimeoutError, aiohttp.ClientError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"\n{verdicts(seen.promises())}")

@@ -13,6 +13,7 @@ informer, indexer       a current copy of all objects of a kind, with indexes
 change_feed             changes without a copy
 reflector               the loop of list and watch under both
 list_all                all objects, page by page
+watch_list              all objects, in one stream
 leader_election         Leases
 resource_version        which version is newer
 metrics                 counters of calls

@@ -283,6 +283,26 @@ class Cluster:
             async for line in lines:
                 yield await _in_thread_if_long(partial(decode_event, kind), line)
 
+    async def initial_events(
+        self, kind: Kind[T], namespace: str | None = None, *, silence: float
+    ) -> AsyncGenerator[list[bytes], None]:
+        """The lines of a watch that begins with all objects (sendInitialEvents), as many at a time as have arrived.
+
+        It goes on until it is closed. Raises Invalid where the API server does not offer this, and Unavailable after
+        `silence` seconds without an event.
+        """
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "sendInitialEvents": "true",
+            "resourceVersionMatch": "NotOlderThan",
+            "timeoutSeconds": str(self._watch_seconds),
+        }
+        request = api_request("watch", kind, resource_path(kind, namespace), query=query)
+        async with aclosing(self._transport.batches(request, silence=silence)) as batches:
+            async for lines in batches:
+                yield lines
+
     async def create(self, kind: Kind[T], object_: T) -> T:
         """Create it; where the kind has a status subresource, the status is not stored. Raises AlreadyExists."""
         path = resource_path(kind, object_.metadata.namespace)

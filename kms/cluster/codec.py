@@ -17,6 +17,8 @@ from kms.resources.meta import Resource, Unreadable
 
 T = TypeVar("T", bound=Resource)
 EventType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
+INITIAL_EVENTS_END = "k8s.io/initial-events-end"
+"""The annotation of the bookmark after which a watch with sendInitialEvents has sent all objects."""
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +39,16 @@ class Listing(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class WatchEvent(Generic[T]):
-    """One change. A BOOKMARK has no object, only a version; `unreadable` is an object that does not fit its model."""
+    """One change. A BOOKMARK has no object, only a version; `unreadable` is an object that does not fit its model.
+
+    `ends_initial_events` is true for the bookmark that follows all objects that existed when the watch began.
+    """
 
     type: EventType
     object: T | None
     resource_version: str
     unreadable: Unreadable | None = None
+    ends_initial_events: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +71,13 @@ class _List(msgspec.Struct, frozen=True):
     items: tuple[msgspec.Raw, ...] | None = ()
 
 
-class _Version(msgspec.Struct, frozen=True, rename="camel"):
+class _BookmarkMeta(msgspec.Struct, frozen=True, rename="camel"):
     resource_version: str = ""
+    annotations: dict[str, str] | None = None
 
 
 class _Bookmark(msgspec.Struct, frozen=True):
-    metadata: _Version = _Version()
+    metadata: _BookmarkMeta = _BookmarkMeta()
 
 
 class _Event(msgspec.Struct, frozen=True):
@@ -166,7 +173,9 @@ def decode_event(kind: Kind[T], line: bytes) -> WatchEvent[T]:
         if event.type == "ERROR":
             raise watch_error_of(bytes(event.object))
         if event.type == "BOOKMARK":
-            return WatchEvent("BOOKMARK", None, _bookmark.decode(event.object).metadata.resource_version)
+            bookmark = _bookmark.decode(event.object).metadata
+            ends = (bookmark.annotations or {}).get(INITIAL_EVENTS_END) == "true"
+            return WatchEvent("BOOKMARK", None, bookmark.resource_version, ends_initial_events=ends)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Undecodable(f"not a watch event: {error}") from error
     if too_deep:

@@ -30,6 +30,7 @@ from kms.cluster.errors import (
 from kms.cluster.informer import Informer
 from kms.cluster.resource_version import newer
 from kms.cluster.transport import METADATA
+from kms.cluster.watch_list import watch_list
 from kms.resources.accounts import AccountStatus, ACMEAccount
 from kms.resources.core import Secret
 from kms.resources.kinds import ACCOUNTS, ORDERS, SECRETS, Kind
@@ -83,6 +84,24 @@ async def test_metadata_comes_without_spec_and_status_by_field_and_in_pages(clie
     assert isinstance(raw.items[0], msgspec.Raw)
     assert b"example.com" not in bytes(raw.items[0])
     assert (await client.page(ORDERS, namespace, fields="status.serialNumber=abc", limit=5)).items == ()
+
+
+async def test_a_stream_has_the_objects_of_a_list_and_ends_at_a_version_to_watch_from(
+    client: Cluster, namespace: str
+) -> None:
+    for number in range(4):
+        await client.create(ACCOUNTS, account(f"a{number}", namespace))
+    await client.delete(ACCOUNTS, namespace, "a2")
+    listed = await client.list(ACCOUNTS, namespace)
+    *events, end = [event async for event in watch_list(client, ACCOUNTS, namespace)]
+    assert [event.type for event in events] == ["ADDED"] * 3
+    assert sorted(event.object.metadata.name for event in events if event.object is not None) == ["a0", "a1", "a3"]
+    assert all(event.object in listed.items for event in events)
+    assert end.ends_initial_events
+    assert not newer(listed.resource_version, end.resource_version)
+    created = await client.create(ACCOUNTS, account("later", namespace))
+    async with aclosing(client.watch(ACCOUNTS, namespace, resource_version=end.resource_version)) as changes:
+        assert (await anext(changes)).object == created
 
 
 async def test_a_write_that_changes_nothing_makes_no_new_version(client: Cluster, namespace: str) -> None:

@@ -52,7 +52,8 @@ TOKEN = "test-token"
 class Seen(NamedTuple):
     """One request as the API server understood it. `verb` as in RBAC: get list watch create update patch delete.
 
-    `limit` is how many objects a list asks for at most; 0: all. `fields` is its field selector.
+    `limit` is how many objects a list asks for at most; 0: all. `fields` is its field selector. `streams` is whether a
+    watch asks for all objects first (sendInitialEvents).
     """
 
     verb: str
@@ -62,6 +63,7 @@ class Seen(NamedTuple):
     subresource: str
     limit: int = 0
     fields: str = ""
+    streams: bool = False
 
 
 @dataclass
@@ -97,6 +99,10 @@ class FakeApiServer:
         """A mutating webhook: changes the body of a write before it is stored."""
         self.allows: Callable[[JSON], bool] = lambda _: True
         """The answers to SubjectAccessReviews, by their spec."""
+        self.streams = True
+        """Whether watches may begin with all objects (feature gate WatchList)."""
+        self.cut_streams_after: int | None = None
+        """After so many objects, a stream of all objects is cut, as a proxy may do it."""
         self.mute = False
         """While True, watches stay open and send nothing."""
         self.port = 0
@@ -104,6 +110,7 @@ class FakeApiServer:
         self._clusters: list[Cluster] = []
         self._runner: web.AppRunner | None = None
         self._watches: set[asyncio.Transport] = set()
+        self._streams: set[asyncio.Transport] = set()
         self._bookmarks = 0
 
     @property
@@ -117,8 +124,13 @@ class FakeApiServer:
 
     @property
     def watching(self) -> int:
-        """The number of open watches."""
+        """The number of open watches, without those that begin with all objects."""
         return len(self._watches)
+
+    @property
+    def streaming(self) -> int:
+        """The number of open watches that began with all objects."""
+        return len(self._streams)
 
     async def cluster(
         self,
@@ -204,7 +216,7 @@ class FakeApiServer:
 
     def drop_watches(self) -> None:
         """Abort the connections of all watches."""
-        for transport in tuple(self._watches):
+        for transport in (*self._watches, *self._streams):
             transport.abort()
 
     def send_bookmarks(self) -> None:
@@ -337,20 +349,39 @@ class FakeApiServer:
 
     async def _watch(self, request: web.Request, seen: Seen) -> web.StreamResponse:
         version = int(request.query.get("resourceVersion") or self.store.version)
+        if seen.streams and not self.streams:
+            raise Refusal(422, "Invalid", "sendInitialEvents: Forbidden: unless the WatchList feature gate is enabled")
         self.store.changes_after(version)
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
         transport = request.transport
         assert transport is not None
-        self._watches.add(transport)
+        (self._streams if seen.streams else self._watches).add(transport)
         try:
+            if seen.streams and not await self._send_all(response, seen, _selector(request)):
+                transport.abort()
+                return response
             async for event in self._events(version, seen, _selector(request)):
                 await response.write(json.dumps(event).encode() + b"\n")
         except ConnectionError:
             pass  # the client has gone
         finally:
             self._watches.discard(transport)
+            self._streams.discard(transport)
         return response
+
+    async def _send_all(self, response: web.StreamResponse, seen: Seen, matches: Callable[[JSON], bool]) -> bool:
+        """Send all objects and the bookmark that follows them; whether that was not cut."""
+        version = self.store.version
+        if self.mute:
+            await asyncio.sleep(self.bookmark_seconds)
+        for number, body in enumerate(self.store.select(seen.plural, seen.namespace or None, matches)):
+            if number == self.cut_streams_after:
+                return False
+            await response.write(json.dumps({"type": "ADDED", "object": body}).encode() + b"\n")
+        metadata = {"resourceVersion": str(version), "annotations": {"k8s.io/initial-events-end": "true"}}
+        await response.write(json.dumps({"type": "BOOKMARK", "object": {"metadata": metadata}}).encode() + b"\n")
+        return True
 
     async def _events(self, version: int, seen: Seen, matches: Callable[[JSON], bool]) -> AsyncIterator[JSON]:
         """The events of a watch: changes after `version`, bookmarks when due, and an error when it falls behind."""
@@ -428,7 +459,8 @@ def _understood(request: web.Request) -> Seen:
     reading = "get" if name else "watch" if request.query.get("watch") == "true" else "list"
     limit = int(request.query.get("limit", "0"))
     fields = request.query.get("fieldSelector", "")
-    return Seen(_VERBS.get(request.method, reading), plural, namespace, name, subresource, limit, fields)
+    streams = request.query.get("sendInitialEvents") == "true"
+    return Seen(_VERBS.get(request.method, reading), plural, namespace, name, subresource, limit, fields, streams)
 
 
 def _continued(token: str) -> tuple[int, int]:

@@ -298,6 +298,8 @@ class World:
         )
         # Without watches, the server would wait for a list of the records for ever.
         self.services.state.record_index.mark_complete()
+        # Nor would it admit anything. Of accounts and orders, other replicas may have written more.
+        self.services.state.account_index.loaded = self.services.state.order_index.loaded = True
 
     def _external(self) -> External | None:
         issuer = self.issuer

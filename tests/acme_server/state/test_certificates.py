@@ -8,10 +8,13 @@ from cryptography import x509
 from msgspec.structs import replace
 
 from acme_server.orders import transitions
+from acme_server.problems import Unavailable
 from acme_server.state.certificates import Certificates
 from acme_server.state.index import Index
+from acme_server.state.revocation_records import RevocationRecords
 from kms.pki.certificate import issuer_id
 from kms.resources.orders import ACMEOrder, Revocation
+from kms.resources.revocations import RevocationRecord
 from tests.support import requests
 from tests.support.acmeorders import DIGEST, NOW, issued, order, proven
 from tests.support.foreign_ca import answer_to
@@ -118,8 +121,26 @@ def test_revocations_are_told_once_each() -> None:
 @pytest.mark.parametrize(("reason", "compromised"), [("keyCompromise", True), ("superseded", False), (None, False)])
 def test_keys_are_compromised_only_by_that_reason(reason: str | None, compromised: bool) -> None:
     certificates = Certificates(orders := Index[ACMEOrder]())
+    orders.mark_complete()
     orders.update(certified("a", reason=reason), False)
     assert certificates.is_compromised(KEY) is compromised
+
+
+@pytest.mark.requirement("SEC25")
+def test_before_the_first_full_list_no_key_counts_as_good_and_a_gap_in_the_watch_changes_nothing() -> None:
+    records: Index[RevocationRecord] = Index()
+    certificates = Certificates(orders := Index[ACMEOrder](), records=RevocationRecords(records))
+    for read in (lambda: None, orders.mark_complete):
+        read()
+        with pytest.raises(Unavailable) as caught:
+            certificates.is_compromised(KEY)
+        assert caught.value.retry_after
+    records.mark_complete()
+    assert not certificates.is_compromised(KEY)
+    orders.mark_stale()
+    assert not certificates.is_compromised(KEY)
+    orders.update(certified("a", reason="keyCompromise"), False)
+    assert certificates.is_compromised(KEY)
 
 
 @pytest.mark.requirement("SEC25")

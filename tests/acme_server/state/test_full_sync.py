@@ -40,8 +40,9 @@ class Shown(Index[ACMEAccount]):
 
 
 async def listed(failures: int) -> tuple[Shown, int]:
-    """What an index is shown by a full list, and how many requests that takes."""
+    """What an index is shown by a list page by page, and how many requests that takes."""
     async with running_api() as api:
+        api.streams = False
         for number in range(OBJECTS):
             api.put(ACCOUNTS, account(f"a{number:04}"))
         shown = Shown(api, failures)
@@ -72,6 +73,24 @@ async def test_an_api_server_that_is_away_for_longer_costs_another_list() -> Non
     assert max(shown.names.values()) == 2
 
 
+@pytest.mark.parametrize(("cut", "lists"), [(None, 0), (OBJECTS // 2, 3)], ids=["whole", "cut"])
+async def test_all_objects_come_in_one_stream_and_page_by_page_where_a_proxy_cuts_it(
+    cut: int | None, lists: int
+) -> None:
+    async with running_api() as api:
+        for number in range(OBJECTS):
+            api.put(ACCOUNTS, account(f"a{number:04}"))
+        api.cut_streams_after = cut
+        shown = Shown(api, 0)
+        full_sync = FullSync(await api.cluster(), ACCOUNTS, shown)
+        full_sync.request()
+        async with in_background(full_sync.run(pause=0.01)):
+            await full_sync.done.wait()
+        assert [each.verb for each in api.requests] == ["watch"] + ["list"] * lists
+        assert (shown.completions, len(shown.names)) == (1, OBJECTS)
+        assert OBJECTS <= shown.names.total() <= OBJECTS + (cut or 0)
+
+
 @pytest.mark.requirement("M115", "SEC56")
 async def test_after_a_gap_the_index_is_stale_until_the_next_list_has_ended() -> None:
     async with running_api() as api:
@@ -84,6 +103,7 @@ async def test_after_a_gap_the_index_is_stale_until_the_next_list_has_ended() ->
             await until(lambda: index.complete)
             assert len(index) == 2
             api.remove(ACCOUNTS, "other", "b")
+            api.fail_next("watch", ACCOUNTS.plural, 503)
             api.fail_next("list", ACCOUNTS.plural, 503, times=2)
             full_sync.request()
             assert not index.complete

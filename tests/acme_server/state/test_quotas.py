@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace as replace_field
 from datetime import timedelta
+from typing import TypeVar
 
 import pytest
 from hypothesis import given
@@ -12,12 +13,12 @@ from acme_server.accounts.slots import is_account
 from acme_server.api.problems import status_of
 from acme_server.model import Profile
 from acme_server.orders import transitions
-from acme_server.problems import ProblemType, Refused
+from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.state.index import Index
 from acme_server.state.quotas import ObjectQuota, OpenOrderQuota, ProfileLimits, Usage
 from acme_server.state.weight import weigh_order
 from kms.resources.accounts import ACMEAccount
-from kms.resources.meta import LocalRef
+from kms.resources.meta import LocalRef, Resource
 from kms.resources.orders import ACMEOrder, Authorized, OrderStatus, StoredProblem
 from kms.shares import share_of
 from tests.support.accounts import account
@@ -27,7 +28,16 @@ from tests.support.acmeorders import LIFETIME, NOW, certified, order, proven
 NOTHING = Usage()
 NO_LIMITS = ProfileLimits()
 
+T = TypeVar("T", bound=Resource)
+
 pytestmark = pytest.mark.requirement("SEC38")
+
+
+def loaded_index() -> Index[T]:
+    """An index that has been filled once."""
+    index: Index[T] = Index()
+    index.mark_complete()
+    return index
 
 
 def numbered(number: int, account: str = "account", *, version: int = 1) -> ACMEOrder:
@@ -41,7 +51,7 @@ def numbered(number: int, account: str = "account", *, version: int = 1) -> ACME
 
 @pytest.mark.requirement("SEC38")
 def test_each_object_counts_once_until_it_is_gone() -> None:
-    index: Index[ACMEOrder] = Index()
+    index: Index[ACMEOrder] = loaded_index()
     orders = ObjectQuota(index, "orders", maximum=10)
     for version, number in enumerate((1, 2, 2, 1)):
         index.update(numbered(number, version=version), False)
@@ -52,7 +62,7 @@ def test_each_object_counts_once_until_it_is_gone() -> None:
 
 
 def test_what_a_full_list_does_not_show_counts_no_more() -> None:
-    index: Index[ACMEOrder] = Index()
+    index: Index[ACMEOrder] = loaded_index()
     orders = ObjectQuota(index, "orders", maximum=10)
     for number in (1, 2, 3):
         index.update(numbered(number), False)
@@ -73,7 +83,7 @@ def test_what_a_full_list_does_not_show_counts_no_more() -> None:
     ],
 )
 def test_beyond_the_limit_clients_are_told_to_come_again(maximum: int, limit: int | None, detail: str) -> None:
-    index: Index[ACMEOrder] = Index()
+    index: Index[ACMEOrder] = loaded_index()
     orders = ObjectQuota(index, "orders", maximum=maximum)
     index.update(numbered(1), False)
     limits = ProfileLimits(objects=limit, objects_field="spec.maximum")
@@ -90,7 +100,7 @@ def test_beyond_the_limit_clients_are_told_to_come_again(maximum: int, limit: in
 
 
 def test_aliases_of_accounts_take_room_and_count_for_no_profile() -> None:
-    index: Index[ACMEAccount] = Index()
+    index: Index[ACMEAccount] = loaded_index()
     accounts = ObjectQuota(index, "accounts", maximum=2, counts_for_profile=is_account)
     one = account("a")
     index.update(one, False)
@@ -102,7 +112,7 @@ def test_aliases_of_accounts_take_room_and_count_for_no_profile() -> None:
 
 
 def test_an_account_under_the_name_of_an_alias_counts_also_if_the_end_of_that_is_heard_of_late() -> None:
-    index: Index[ACMEAccount] = Index()
+    index: Index[ACMEAccount] = loaded_index()
     accounts = ObjectQuota(index, "accounts", maximum=9, counts_for_profile=is_account)
     opened, ended = (replace(account("a").metadata, resource_version=each) for each in ("3", "2"))
     alias = replace(account("a"), spec=replace(account("a").spec, alias_of=LocalRef(name="b")))
@@ -141,7 +151,7 @@ def fill(index: Index[ACMEOrder], orders: ObjectQuota[ACMEOrder], of: Profile, a
 
 @pytest.mark.requirement("SEC75")
 def test_however_greedy_some_namespaces_are_there_is_room_for_one_more() -> None:
-    index: Index[ACMEOrder] = Index()
+    index: Index[ACMEOrder] = loaded_index()
     orders = ObjectQuota(index, "orders", maximum=1000, namespace_share=0.5)
     taken = [fill(index, orders, each) for each in tenants("a", "b", "c", "d")]
     assert taken == [500, 250, 125, 63]
@@ -167,7 +177,7 @@ def test_shares_never_exceed_the_whole_and_leave_something(whole: int, demands: 
 
 @pytest.mark.requirement("SEC72", "SEC75")
 def test_one_account_leaves_room_for_the_others_of_its_namespace() -> None:
-    index: Index[ACMEOrder] = Index()
+    index: Index[ACMEOrder] = loaded_index()
     orders = ObjectQuota(
         index,
         "orders",
@@ -201,7 +211,7 @@ def test_one_account_leaves_room_for_the_others_of_its_namespace() -> None:
 def test_octets_are_limited_like_numbers(
     options: dict[str, float], octets: int, limits: ProfileLimits, detail: str
 ) -> None:
-    index: Index[ACMEOrder] = Index()
+    index: Index[ACMEOrder] = loaded_index()
     orders = ObjectQuota(
         index,
         "orders",
@@ -223,7 +233,7 @@ def test_octets_are_limited_like_numbers(
 
 @pytest.mark.requirement("SEC73")
 def test_renewals_may_use_the_reserve_and_no_more() -> None:
-    index: Index[ACMEOrder] = Index()
+    index: Index[ACMEOrder] = loaded_index()
     orders = ObjectQuota(index, "orders", maximum=1000, reserve=0.1)
     limits = ProfileLimits(objects=20, objects_field="spec.maximum")
     for number in range(20):
@@ -239,7 +249,7 @@ def test_renewals_may_use_the_reserve_and_no_more() -> None:
 
 @pytest.mark.requirement("SEC72")
 def test_orders_that_are_finalized_fit_into_the_reserve() -> None:
-    index: Index[ACMEOrder] = Index()
+    index: Index[ACMEOrder] = loaded_index()
     orders = ObjectQuota(index, "orders", maximum=9, maximum_octets=1000, reserve=0.1, weigh=lambda _: 1000)
     index.update(numbered(1), False)
     orders.require_room(100)
@@ -253,7 +263,7 @@ class Limited:
 
     def __init__(self, **options: float) -> None:
         self.now = NOW
-        self.index: Index[ACMEOrder] = Index()
+        self.index: Index[ACMEOrder] = loaded_index()
         self.quota = OpenOrderQuota(self.index, clock=lambda: self.now, **options)  # type: ignore[arg-type]
         self._version = 0
 
@@ -387,3 +397,16 @@ def test_memory_is_bounded_by_the_orders_that_are_open() -> None:
     for number in range(250):
         limited.put(certified_as(number, f"account-{number % 50}"))
     assert len(limited.quota) == 0
+
+
+def test_before_the_first_full_list_nothing_is_admitted_and_a_gap_in_the_watch_stops_nothing() -> None:
+    """Objects that were not listed yet count for a limit, too."""
+    index: Index[ACMEOrder] = Index()
+    orders = ObjectQuota(index, "orders", maximum=10)
+    with pytest.raises(Unavailable) as caught, orders.hold(profile(), "account", 1, NO_LIMITS):
+        pass
+    assert caught.value.retry_after
+    index.mark_complete()
+    index.mark_stale()
+    with orders.hold(profile(), "account", 1, NO_LIMITS):
+        assert len(orders) == 1
