@@ -285,7 +285,7 @@ class Cluster:
 
     async def initial_events(
         self, kind: Kind[T], namespace: str | None = None, *, silence: float
-    ) -> AsyncGenerator[list[bytes], None]:
+    ) -> AsyncGenerator[Sequence[bytes], None]:
         """The lines of a watch that begins with all objects (sendInitialEvents), as many at a time as have arrived.
 
         It goes on until it is closed. Raises Invalid where the API server does not offer this, and Unavailable after

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,12 +39,16 @@ async def test_every_page_in_light_and_dark_on_large_and_small_screens(tmp_path:
     found: list[tuple[str, str, str]] = []
     async with browsing(required(CHROMIUM), tmp_path) as tab:
         for listed in (False, True):
-            async with running_server(lambda world, listed=listed: setattr(world, "list_profiles", listed)) as server:
+            async with running_server(partial(list_profiles, listed)) as server:
                 if listed:
                     bind(server.world)
                 for path in ("/", "/acme/pki/web/", "/acme/pki/web/directory"):
                     found += await violations(tab, server, path, axe_script)
     assert found == [], "\n".join(map(str, found))
+
+
+def list_profiles(listed: bool, world: World) -> None:
+    world.list_profiles = listed
 
 
 async def violations(tab: Tab, server: Server, path: str, script: str) -> list[tuple[str, str, str]]:
