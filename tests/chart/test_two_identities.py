@@ -19,7 +19,7 @@ from e2e.cluster.ports import LOOPBACK, free_port
 from e2e.support.enrollment import enrollment_of
 from e2e.support.programs import Program
 from kms_acme.check import check
-from tests.support.eventually import until
+from tests.support.eventually import eventually, until
 
 SERVER = f"system:serviceaccount:{NAMESPACE}:{RELEASE}-server"
 
@@ -158,7 +158,7 @@ def test_the_server_outlives_the_operator_beside_it_and_gets_a_new_token_with_th
     running.operator.kill()
     assert running.server.ready()
     running.operator.restart()
-    assert running.token.read_text() != before
+    eventually(lambda: running.token.read_text() != before, seconds=30)
     assert running.server.ready()
     assert running.as_the_server("auth", "whoami", "--output=jsonpath={.status.userInfo.username}") == SERVER
 

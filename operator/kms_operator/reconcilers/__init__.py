@@ -5,6 +5,7 @@ external_authority      external CAs, from looks at their issuers
 external_contents       what of a profile such a CA cannot apply
 internal_authority      keys of internal CAs, their certificates and renewal
 requested_authority     CAs that somebody else certifies by request
+subordinate_authority   CAs that an external one certifies
 waiting_authority       their key and request, until the certificate comes
 authority_limits        duration and usages that a CA limits
 issuer_cycles           CAs that wait for each other
