@@ -27,6 +27,7 @@ from acme_server.orders.cancellation import Cancellation
 from acme_server.orders.external_issuance import ExternalIssuance
 from acme_server.orders.finalize import OrderFinalization
 from acme_server.orders.issuance_admission import IssuanceAdmission
+from acme_server.orders.issuing_chains import IssuingChains
 from acme_server.orders.new_order import NewOrders
 from acme_server.orders.policy import Objection, no_objection
 from acme_server.orders.recovery import Recovery, UnfinishedOrders
@@ -287,6 +288,7 @@ class Services:
             profiles=profiles,
             admission=admission,
             issuers=external.issuers,
+            chains=IssuingChains(orders=orders, certificates=state.certificates, clock=clock),
             find_authority=configuration.authorities.get,
             process=recovery.attempt,
             clock=clock,
@@ -381,6 +383,7 @@ class Services:
                 # Before the watches have begun, the indexes themselves are incomplete.
                 outage_seconds=state.outage_seconds,
                 find_issuing=issuance.find_issuing,
+                recall_issuing=issuance.recall,
                 clock=clock,
             ),
             serving_authority=ServingAuthority(

@@ -38,7 +38,9 @@ async def revocation_list(request: web.Request) -> web.Response:
 
 async def certificate(request: web.Request) -> web.Response:
     """Read the certificate of a CA."""
-    document = request.app[CRLS].ca_certificate(*_authority_in(request), _key_in(request))
+    crls = request.app[CRLS]
+    await crls.recall(*_authority_in(request))
+    document = crls.ca_certificate(*_authority_in(request), _key_in(request))
     return _answer(request, document, CERTIFICATE_TYPE, age=_CERTIFICATE_AGE)
 
 

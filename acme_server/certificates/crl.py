@@ -16,7 +16,7 @@ import hashlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -96,7 +96,7 @@ class CRLs:
 
     `outage_seconds` returns for how many seconds a watch of orders or RevocationRecords has been down. Meanwhile no CRL
     is signed, because it could lack a revocation. The last one is good for a day. `find_issuing` returns the
-    certificate with which an external CA issues, if that is known.
+    certificate with which an external CA issues, if that is known; `recall_issuing` learns it after a restart.
     """
 
     def __init__(
@@ -110,6 +110,7 @@ class CRLs:
         issuers: Issuers,
         outage_seconds: Callable[[], float],
         find_issuing: Callable[[CertificateAuthority], x509.Certificate | None],
+        recall_issuing: Callable[[CertificateAuthority], Awaitable[None]],
         clock: Clock,
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -121,10 +122,17 @@ class CRLs:
         self._issuers = issuers
         self._outage_seconds = outage_seconds
         self._find_issuing = find_issuing
+        self._recall_issuing = recall_issuing
         self._clock = clock
         self._timer = timer
         self._crls: dict[Key, dict[str | None, _CRL]] = {}
         self._locks: dict[Key, asyncio.Lock] = {}
+
+    async def recall(self, namespace: str, authority: str) -> None:
+        """Learn the certificate of an external CA, so that `ca_certificate` has it after a restart."""
+        found = self._authorities.get(namespace, authority)
+        if found is not None and found.spec.external is not None:
+            await self._recall_issuing(found)
 
     def ca_certificate(self, namespace: str, authority: str, key_id: str | None = None) -> DERFile:
         """The certificate of the CA, which has the key with that identifier. Raises NotFound and Unavailable."""

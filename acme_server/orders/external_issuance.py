@@ -21,6 +21,7 @@ from acme_server.orders import issuance_waiting, policy, transitions
 from acme_server.orders.claims import CLAIMED, claim_of, has_claim, is_from_before, remaining_claim
 from acme_server.orders.issuance_admission import IssuanceAdmission
 from acme_server.orders.issuance_waiting import GiveUp, Obstacle, Schedule, TryAgain, Wait, next_step
+from acme_server.orders.issuing_chains import IssuingChains
 from acme_server.orders.lifetimes import accepted_at
 from acme_server.orders.release import Attempt, Release, seconds_since_accepted
 from acme_server.orders.submission import since, submission_of, timeout_of
@@ -80,6 +81,7 @@ class ExternalIssuance:
         profiles: Profiles,
         admission: IssuanceAdmission,
         issuers: RemoteIssuers,
+        chains: IssuingChains,
         find_authority: Callable[[str, str], CertificateAuthority | None],
         process: str,
         clock: Clock,
@@ -98,7 +100,8 @@ class ExternalIssuance:
         self._schedule = schedule or Schedule()
         self._waiting = Waiting(self._step, retry=self._pace.look)
         self._turns = Turns()
-        self._release = Release(orders=orders, admission=admission, clock=clock, metrics=metrics)
+        self._chains = chains
+        self._release = Release(orders=orders, admission=admission, chains=chains, clock=clock, metrics=metrics)
 
     def count(self, type_: AuthorityType) -> int:
         """The number of orders that wait for a CA of that type on this replica."""
@@ -107,6 +110,10 @@ class ExternalIssuance:
     def find_issuing(self, authority: CertificateAuthority) -> x509.Certificate | None:
         """The certificate with which the CA issues, if that is known."""
         return self._release.find_issuing(authority)
+
+    async def recall(self, authority: CertificateAuthority) -> None:
+        """Learn with which certificate the CA issues from what it has issued, before this server began."""
+        await self._chains.recall(authority)
 
     async def begin(self, profile: Profile, order: ACMEOrder, request: CertificateRequest) -> ACMEOrder:
         """Take the CSR and begin to ask the CA of the profile. One write comes before anything is sent.
@@ -244,6 +251,7 @@ class ExternalIssuance:
             return Failed("The profile has another CA since the request was accepted.", is_final=True)
         der = order.status.request or b""
         request = await in_thread_if_large(policy.parse_csr, der, size=len(der))
+        await self._chains.recall(authority)
         submission = submission_of(order, request, profile, ends=self._release.end_of(authority))
         if submission.duration <= timedelta(0):
             return Failed("The CA ends too soon.", is_final=True)

@@ -17,6 +17,7 @@ from acme_server.model import Profile
 from acme_server.orders import transitions
 from acme_server.orders.claims import CLAIMED
 from acme_server.orders.issuance_admission import IssuanceAdmission
+from acme_server.orders.issuing_chains import IssuingChains
 from acme_server.orders.submission import certificates_in, end_of, expected_of, known_chain, trust_anchors
 from acme_server.problems import Refused, Unavailable
 from acme_server.state.store import Store, Vanished
@@ -59,26 +60,30 @@ class Attempt:
 
 
 class Release:
-    """Stores certificates that external CAs have returned. Learns from them which CAs are below the trust anchors."""
+    """Stores certificates that external CAs have returned. `chains` learn from them who issues."""
 
     def __init__(
-        self, *, orders: Store[ACMEOrder], admission: IssuanceAdmission, clock: Clock, metrics: Metrics
+        self,
+        *,
+        orders: Store[ACMEOrder],
+        admission: IssuanceAdmission,
+        chains: IssuingChains,
+        clock: Clock,
+        metrics: Metrics,
     ) -> None:
         self._orders = orders
         self._admission = admission
         self._clock = clock
         self._metrics = metrics
-        self._chains: dict[str, tuple[x509.Certificate, ...]] = {}
-        """Verified certificates above those that a CA has issued, by the UID of the CertificateAuthority."""
+        self._chains = chains
 
     def end_of(self, authority: CertificateAuthority) -> datetime | None:
         """When the CA ends, as far as that is known."""
-        known = self._chains.get(authority.metadata.uid)
-        return authority.status.not_after if known is None else end_of(known)
+        return end_of(self._chains.get(authority)) or authority.status.not_after
 
     def find_issuing(self, authority: CertificateAuthority) -> x509.Certificate | None:
         """The certificate with which the CA issues, if that is known: by what it has issued, or by what it says."""
-        known = self._chains.get(authority.metadata.uid)
+        known = self._chains.get(authority)
         if known:
             return known[0]
         said = known_chain(authority) if authority_type(authority) in CLAIMED else ()
@@ -101,7 +106,7 @@ class Release:
             self._metrics.count_issuer_attempt(attempt.type, "rejected")
             await self._discard(attempt, pem)
             return rejected
-        self._chains[attempt.profile.authority.metadata.uid] = returned.issuers
+        self._chains.put(attempt.profile.authority, returned.issuers)
         try:
             is_stored = await self._store(attempt, returned)
         except Vanished:
@@ -115,7 +120,7 @@ class Release:
         """Whether the account still may have the certificate, then the certificate itself."""
         profile, request = await self._admission.readmit(attempt.directory, attempt.order)
         authority, now = attempt.profile.authority, self._clock()
-        anchors, known = trust_anchors(authority), self._chains.get(authority.metadata.uid) or known_chain(authority)
+        anchors, known = trust_anchors(authority), self._chains.get(authority) or known_chain(authority)
         check = partial(
             check_returned,
             expected=expected_of(attempt.order, request, profile, attempt.submission, now=now),

@@ -82,6 +82,7 @@ class Certificates(View[ACMEOrder]):
         self._on_revocation = on_revocation
         self._by_order: dict[Key, CertificateRecord] = {}
         self._by_serial: dict[tuple[str, str, str], CertificateRecord] = {}
+        self._latest: dict[tuple[str, str], CertificateRecord] = {}
         self._revoked: dict[tuple[str, str], dict[str, CertificateRecord]] = {}
         self._compromised: set[str] = set()
         self._unreadable: set[Key] = set()
@@ -117,6 +118,10 @@ class Certificates(View[ACMEOrder]):
             raise Unavailable("The server is still reading its certificates.", _RETRY_AFTER)
         return None
 
+    def latest_of(self, namespace: str, authority: str) -> CertificateRecord | None:
+        """The certificate that the external CA of that name has issued last, as far as its order still exists."""
+        return self._latest.get((namespace, authority))
+
     def find_revoked(self, namespace: str, authority_key_id: str) -> Collection[CertificateRecord]:
         """The revoked certificates that were signed with that CA key, including expired ones."""
         return self._revoked.get((namespace, authority_key_id), {}).values()
@@ -144,6 +149,10 @@ class Certificates(View[ACMEOrder]):
             return
         self._by_order[key] = record
         self._by_serial[record.namespace, record.issuer, record.serial_number] = record
+        if record.authority is not None:
+            known = self._latest.get((record.namespace, record.authority))
+            if known is None or known.issued_at <= record.issued_at:
+                self._latest[record.namespace, record.authority] = record
         if record.revocation is None:
             return
         if record.revocation.reason == KEY_COMPROMISE:
@@ -159,6 +168,8 @@ class Certificates(View[ACMEOrder]):
         if record is None:
             return
         self._by_serial.pop((record.namespace, record.issuer, record.serial_number), None)
+        if record.authority is not None and self.latest_of(record.namespace, record.authority) is record:
+            del self._latest[record.namespace, record.authority]
         if record.revocation is not None:
             self._revoked.get((record.namespace, record.authority_key_id), {}).pop(record.serial_number, None)
             self._on_revocation(record.namespace, record.authority_key_id)

@@ -9,6 +9,7 @@ authority  the chain of the CA itself, as its server tells it
 """
 
 from kms.pki.returned.authority import authority_chain as authority_chain
+from kms.pki.returned.authority import issuing_chain as issuing_chain
 from kms.pki.returned.base import Expected as Expected
 from kms.pki.returned.base import Rejected as Rejected
 from kms.pki.returned.base import Rule as Rule

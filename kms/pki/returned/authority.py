@@ -44,5 +44,19 @@ def authority_chain(pem: bytes, anchors: Sequence[x509.Certificate], *, now: dat
         ) from None
 
 
+def issuing_chain(
+    pem: bytes, anchors: Sequence[x509.Certificate], *, known: Sequence[x509.Certificate], now: datetime
+) -> tuple[x509.Certificate, ...]:
+    """The certificates above the first one in PEM, up to a trust anchor; empty if there is no such chain now.
+
+    Those that are missing are taken from `known`. Whether the first one fits anything is not checked.
+    """
+    try:
+        leaf, *others = read_certificates(pem)
+        return tuple(find_path(leaf, others, known=known, anchors=anchors, names=(), now=now))
+    except (Rejected, UnreadableCertificate):
+        return ()
+
+
 def _subject(certificate: x509.Certificate) -> str:
     return quoted(certificate.subject.rfc4514_string())

@@ -22,7 +22,6 @@ from kms.contract import NOTIFICATIONS, READY, TRUST_PUBLISHED
 from kms.issuers.remote import authority_type
 from kms.pki.ca import (
     InvalidAuthority,
-    ReplacedRoot,
     TrustAnchors,
     check_trust_anchors,
     former_roots,
@@ -32,10 +31,11 @@ from kms.pki.certificate import certificate_pem
 from kms.pki.parsing import PARSER_ERRORS
 from kms.resources.authorities import AuthorityStatus, CertificateAuthority, ExternalAuthority, FormerRoot
 from kms.resources.core import Secret
+from kms.resources.kept import FORMER_ROOTS
 from kms.resources.kinds import AUTHORITIES, SECRETS
 from kms.resources.meta import Condition, condition
 from kms.resources.retained import NAMESPACE_NOT_ALLOWED, SECRET_LIMIT_REACHED, is_reduced
-from kms.resources.secret_names import COMPONENT, ISSUER_CREDENTIALS, signing_key_name
+from kms.resources.secret_names import CHAIN, COMPONENT, ISSUER_CREDENTIALS, signing_key_name
 from kms_operator.objects import internal_secret, secret_changes
 from kms_operator.observation import Observation, Observed
 from kms_operator.plan import (
@@ -54,7 +54,7 @@ from kms_operator.plan import (
 from kms_operator.reconcilers.internal_authority import RENEWED
 from kms_operator.reconcilers.issuer_change import is_published
 from kms_operator.reconcilers.rules_without_effect import warnings
-from kms_operator.settings import OperatorSettings
+from kms_operator.reconcilers.served_profiles import proven_former_roots, recorded_chain, root_digest
 from kms_operator.shares import secret_limit_reached
 from kms_operator.snapshot import Read, Snapshot
 
@@ -70,9 +70,9 @@ _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def reads(authority: CertificateAuthority, snapshot: Snapshot) -> Iterator[Read]:
-    """The Secret with the credentials, if the CA may have one."""
+    """The Secret with the credentials, and with what proves published roots, if the CA may have one."""
     external = authority.spec.external
-    if external is not None and external.vault is not None and _is_allowed(authority, snapshot):
+    if external is not None and _has_secret(authority, external) and _is_allowed(authority, snapshot):
         yield Read(SECRETS, snapshot.settings.namespace, signing_key_name(authority.metadata.uid))
 
 
@@ -95,18 +95,25 @@ def plan(authority: CertificateAuthority, external: ExternalAuthority, snapshot:
     found = snapshot.observations.get(authority.metadata.uid)
     if found is None or found.generation != authority.metadata.generation:
         return Plan(look=True)  # what is stated holds until then
-    planned = _state(authority, anchors, found, now=now)
+    planned, published = _state(authority, anchors, found, existing, now=now)
     return replace(
         planned,
-        apply=_handed_over(authority, existing, found.latest.credentials, snapshot.settings),
+        apply=_handed_over(authority, existing, found.latest.credentials, published, snapshot),
         look=now >= found.due,
         requeue_at=earliest(planned.requeue_at, found.due if now < found.due else None),
         on_refusals=partial(_report_refusals, authority, now=now),
     )
 
 
-def _state(authority: CertificateAuthority, anchors: TrustAnchors | None, found: Observed, *, now: datetime) -> Plan:
-    """Return status and events after a look."""
+def _state(
+    authority: CertificateAuthority,
+    anchors: TrustAnchors | None,
+    found: Observed,
+    existing: Secret | None,
+    *,
+    now: datetime,
+) -> tuple[Plan, AuthorityStatus | None]:
+    """Return status and events after a look; and the status once more if it has what the look has found."""
     generation, old = authority.metadata.generation, authority.status.conditions
     latest = found.latest
     seen = ConditionUpdate(latest.status, latest.reason, latest.message, ISSUER_OBSERVED)
@@ -117,11 +124,11 @@ def _state(authority: CertificateAuthority, anchors: TrustAnchors | None, found:
             stated = ConditionUpdate(before.status, before.reason, before.message)
         else:
             stated = not_ready(latest.reason, latest.message)
-        return _with_conditions(authority, (stated, seen, *flaws), now=now)
+        return _with_conditions(authority, (stated, seen, *flaws), now=now), None
     try:
         chain = _chain(latest, anchors)
     except InvalidAuthority as error:
-        return _with_conditions(authority, (not_ready(error.reason, str(error)), seen, *flaws), now=now)
+        return _with_conditions(authority, (not_ready(error.reason, str(error)), seen, *flaws), now=now), None
     stated = ready(OBSERVED if latest.status == "True" else ASSUMED, latest.message)
     updates = (stated, seen, *flaws)
     first, pems = chain[0], [certificate_pem(each) for each in chain]
@@ -137,16 +144,17 @@ def _state(authority: CertificateAuthority, anchors: TrustAnchors | None, found:
         subject_key_id=subject_key_id(first),
         not_before=first.not_valid_before_utc,
         not_after=first.not_valid_after_utc,
-        former_roots=_former_roots(authority, "".join(pems), now=now),
+        former_roots=_former_roots(authority, existing, "".join(pems), now=now),
         conditions=merge_conditions(
             old, updates, generation=generation, now=now, keep=(TRUST_PUBLISHED, NOTIFICATIONS)
         ),
     )
-    return Plan(
+    planned = Plan(
         status=status,
         events=(*(event for each in updates for event in transition_events(old, each)), *_renewed(authority, first)),
         requeue_at=earliest(*(each.not_valid_after_utc for each in (*chain, *(anchors.valid if anchors else ())))),
     )
+    return planned, status
 
 
 def _with_conditions(authority: CertificateAuthority, updates: Sequence[ConditionUpdate], *, now: datetime) -> Plan:
@@ -189,9 +197,11 @@ def _chain(latest: Observation, anchors: TrustAnchors | None) -> Sequence[x509.C
     return anchors.valid[:1]
 
 
-def _former_roots(authority: CertificateAuthority, chain: str, *, now: datetime) -> tuple[FormerRoot, ...]:
-    known = [ReplacedRoot(each.certificate, each.replaced_at) for each in authority.status.former_roots]
-    kept = former_roots(known, authority.status.chain, chain, now=now)
+def _former_roots(
+    authority: CertificateAuthority, existing: Secret | None, chain: str, *, now: datetime
+) -> tuple[FormerRoot, ...]:
+    """Return the former roots that the Secret proves, and the root that it has until now, if that is replaced."""
+    kept = former_roots(proven_former_roots(authority, existing), recorded_chain(existing), chain, now=now)
     return tuple(FormerRoot(certificate=each.pem, replaced_at=each.replaced_at) for each in kept)
 
 
@@ -209,22 +219,39 @@ def _credentials(authority: CertificateAuthority, snapshot: Snapshot) -> Secret 
     return found if found is not None and found.metadata.labels.get(COMPONENT) == ISSUER_CREDENTIALS else None
 
 
+def _has_secret(authority: CertificateAuthority, external: ExternalAuthority) -> bool:
+    """Whether the CA needs a Secret: for credentials, or to prove the roots that it publishes."""
+    return external.vault is not None or authority.spec.trust is not None
+
+
 def _handed_over(
     authority: CertificateAuthority,
     existing: Secret | None,
     credentials: Mapping[str, bytes] | None,
-    settings: OperatorSettings,
+    published: AuthorityStatus | None,
+    snapshot: Snapshot,
 ) -> tuple[Manifest, ...]:
-    """Return the Secret to write, if the look has found other credentials than it has."""
-    if credentials is None:
+    """Return the Secret to write, if the look has found other credentials, or publishes other roots, than it has."""
+    held = dict(existing.data) if existing is not None else {}
+    chain, annotations = held.pop(CHAIN, None), {}
+    if existing is not None and FORMER_ROOTS in existing.metadata.annotations:
+        annotations[FORMER_ROOTS] = existing.metadata.annotations[FORMER_ROOTS]
+    external = authority.spec.external
+    if published is not None and external is not None and _has_secret(authority, external):
+        chain = (published.chain or "").encode()
+        annotations[FORMER_ROOTS] = " ".join(map(root_digest, published.former_roots))
+    data = {**(held if credentials is None else credentials), **({CHAIN: chain} if chain else {})}
+    namespace = authority.metadata.namespace
+    if not data or (existing is None and secret_limit_reached(namespace, snapshot)):
         return ()
     wanted = internal_secret(
-        settings.namespace,
+        snapshot.settings.namespace,
         signing_key_name(authority.metadata.uid),
         component=ISSUER_CREDENTIALS,
         owner=authority,
         kind=AUTHORITIES,
-        data=credentials,
+        annotations=annotations,
+        data=data,
     )
     return secret_changes(existing, wanted)
 

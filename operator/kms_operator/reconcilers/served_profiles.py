@@ -1,7 +1,8 @@
 """What proves the roots of a CA and of its profiles: the signing key, in a Secret that only the operator writes.
 
 Statuses prove nothing, since others may be allowed to write them, and that of a profile ends with the profile. So the
-Secret has the chain, the digests of the CA's former roots, and the profiles that have named the CA.
+Secret has the chain, the digests of the CA's former roots, and the profiles that have named the CA. An external CA that
+publishes roots has a Secret with the first two.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from kms.resources.kinds import AUTHORITIES, PROFILES, SECRETS
 from kms.resources.meta import key_of
 from kms.resources.profiles import CertificateProfile
 from kms.resources.retained import is_reduced
-from kms.resources.secret_names import OWNER_UID, TLS_CERTIFICATE, signing_key_name
+from kms.resources.secret_names import CHAIN, OWNER_UID, TLS_CERTIFICATE, signing_key_name
 from kms_operator.indexes import INTERNAL, ISSUER, SERVED, UID
 from kms_operator.objects import is_managed, signer_in
 from kms_operator.reconcilers.earlier_authorities import agrees
@@ -64,9 +65,11 @@ def has_served(authority: CertificateAuthority, profile: CertificateProfile, sna
 
 
 def proven_chain(authority: CertificateAuthority, snapshot: Snapshot) -> str | None:
-    """Return the chain (PEM) of the CA; that of its key, if the status says another. None: it has none yet."""
+    """Return the chain (PEM) of the CA; that of its Secret, if the status says another. None: it has none yet."""
     stated = authority.status.chain
     secret = snapshot.internal_secret(signing_key_name(authority.metadata.uid))
+    if authority.spec.external is not None:
+        return recorded_chain(secret) or stated
     if secret is None or stated is None or secret.data.get(TLS_CERTIFICATE) == stated.encode():
         return stated
     held, spec = signer_in(secret), authority.spec.internal
@@ -76,13 +79,24 @@ def proven_chain(authority: CertificateAuthority, snapshot: Snapshot) -> str | N
 
 
 def proven_former_roots(authority: CertificateAuthority, secret: Secret | None) -> list[ReplacedRoot]:
-    """Return the former roots in the status of the CA; those that the Secret proves, unless it is of an old version."""
+    """Return the former roots in the status of the CA; those that the Secret proves, unless it is of an old version.
+
+    An external CA without a Secret has none.
+    """
     proven = secret.metadata.annotations.get(FORMER_ROOTS) if secret is not None else None
+    if proven is None and authority.spec.external is not None:
+        proven = ""
     return [
         ReplacedRoot(each.certificate, each.replaced_at)
         for each in authority.status.former_roots
         if proven is None or root_digest(each) in proven.split()
     ]
+
+
+def recorded_chain(secret: Secret | None) -> str | None:
+    """Return the chain (PEM) that the operator has published for an external CA, as its Secret has it."""
+    found = secret.data.get(CHAIN) if secret is not None else None
+    return found.decode(errors="replace") if found else None
 
 
 def root_digest(root: FormerRoot) -> str:

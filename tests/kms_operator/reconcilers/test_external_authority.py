@@ -51,11 +51,16 @@ UID = "uid-pki-corporate"
 
 
 def corporate(
-    *, anchors: tuple[str, ...] = (ANCHOR,), status: Any = None, generation: int = 1, **external: Any
+    *,
+    anchors: tuple[str, ...] = (ANCHOR,),
+    status: Any = None,
+    generation: int = 1,
+    trust: Any = None,
+    **external: Any,
 ) -> CertificateAuthority:
     kind = external or {"certManager": ISSUER}
     spec = {**kind, **({"trustAnchors": anchors} if anchors else {})}
-    return authority("corporate", external=spec, status=status, generation=generation)
+    return authority("corporate", external=spec, status=status, generation=generation, trust=trust)
 
 
 def looked(latest: Observation, *, generation: int = 1, failures: int = 0, at: datetime = NOW) -> Observed:
@@ -218,15 +223,72 @@ def test_the_status_describes_the_first_trust_anchor() -> None:
     assert status.subject_key_id == subject_key_id(ROOT.certificate)
 
 
+TRUST = {"configMap": {"name": "corporate-root"}}
+
+
+def publishing() -> tuple[CertificateAuthority, Secret]:
+    """A CA that publishes its root, and the Secret that proves which one it is."""
+    one = corporate(trust=TRUST)
+    plan = reconciled(one, looked(READY))
+    (written,) = objects(plan.apply)
+    return after(one, plan), stored(written)
+
+
+def published(one: CertificateAuthority, *others: Any) -> str:
+    snapshot = snapshot_of(one, *others, settings=ALLOWED)
+    plan = trust_distribution.plan(one, snapshot, now=NOW, entropy=entropy())
+    (written,) = objects(plan.apply)
+    pem: str = written.data["ca.crt"]
+    return pem
+
+
 @pytest.mark.requirement("X10")
 def test_another_first_anchor_makes_the_one_before_a_former_root() -> None:
-    one = ready_one()
-    changed = corporate(anchors=(OTHER_ANCHOR, ANCHOR), status=msgspec.to_builtins(one.status), generation=2)
-    plan = reconciled(changed, looked(READY, generation=2))
+    one, secret = publishing()
+    assert secret.data == {"chain.crt": ANCHOR.encode()}
+    assert secret.metadata.labels[COMPONENT] == ISSUER_CREDENTIALS
+    assert reconciled(one, looked(READY), secret).apply == ()
+    anchors = (OTHER_ANCHOR, ANCHOR)
+    changed = corporate(anchors=anchors, status=msgspec.to_builtins(one.status), generation=2, trust=TRUST)
+    plan = reconciled(changed, looked(READY, generation=2), secret)
     status: Any = plan.status
     assert status.chain == OTHER_ANCHOR
     assert [(each.certificate, each.replaced_at) for each in status.former_roots] == [(ANCHOR, NOW)]
     assert event_reasons(plan) == ["Renewed"]
+    (written,) = objects(plan.apply)
+    done = after(changed, plan)
+    assert published(done, stored(written)) == OTHER_ANCHOR + ANCHOR
+    again: Any = reconciled(done, looked(READY, generation=2), stored(written))
+    assert (again.status.former_roots, again.apply) == (status.former_roots, ())
+
+
+@pytest.mark.requirement("X10")
+@pytest.mark.parametrize("what", ["formerRoots", "chain", "both"])
+@pytest.mark.parametrize("has_secret", [True, False])
+def test_a_status_that_somebody_has_changed_publishes_no_root(what: str, has_secret: bool) -> None:
+    one, secret = publishing()
+    forged: dict[str, Any] = msgspec.to_builtins(one.status)
+    if what != "chain":
+        forged["formerRoots"] = [{"certificate": OTHER_ANCHOR, "replacedAt": "2026-11-23T11:00:00Z"}]
+    if what != "formerRoots":
+        forged["chain"] = OTHER_ANCHOR
+    one = corporate(status=forged, trust=TRUST)
+    secrets = (secret,) if has_secret else ()
+    if has_secret:
+        assert published(one, *secrets) == ANCHOR
+    plan = reconciled(one, looked(READY), *secrets)
+    status: Any = plan.status
+    assert (status.chain, status.former_roots) == (ANCHOR, ())
+    secrets = tuple(map(stored, objects(plan.apply))) or secrets
+    assert published(after(one, plan), *secrets) == ANCHOR
+
+
+def test_a_ca_that_publishes_no_root_needs_no_secret() -> None:
+    plan = reconciled(corporate(), looked(READY))
+    assert (plan.apply, list(certificate_authority.reads(corporate(), snapshot_of(corporate())))) == ((), [])
+    full = replace(ALLOWED, maximum_secrets=0)
+    plan = reconciled(corporate(trust=TRUST), looked(READY), settings=full)
+    assert (stated(plan).status, plan.apply) == ("True", ()), "it is asked all the same"
 
 
 @pytest.mark.requirement("X10")
@@ -319,13 +381,13 @@ def test_credentials_are_handed_to_the_server_in_a_secret_of_the_release_namespa
     assert (written.metadata.namespace, written.metadata.name) == (RELEASE, signing_key_name(UID))
     assert written.metadata.labels[COMPONENT] == ISSUER_CREDENTIALS
     assert written.metadata.labels[OWNER_UID] == UID
-    assert written.data == {"token": b"hvs.1"}
+    assert written.data == {"token": b"hvs.1", "chain.crt": ANCHOR.encode()}
     assert list(certificate_authority.reads(one, snapshot_of(one, settings=ALLOWED))) == [
         Read(SECRETS, RELEASE, signing_key_name(UID))
     ]
     assert reconciled(one, looked(told(token=b"hvs.1")), written).apply == ()
     (changed,) = objects(reconciled(one, looked(told(token=b"hvs.2")), written).apply)
-    assert changed.data == {"token": b"hvs.2"}
+    assert changed.data == {"token": b"hvs.2", "chain.crt": ANCHOR.encode()}
     assert reconciled(one, looked(MISSING, failures=2), written).apply == ()
 
 
