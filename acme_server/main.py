@@ -132,8 +132,8 @@ async def _serve_acme(
         plain = await stack.enter_async_context(limited(server.plain, drain=times.plain_requests))
         server.metrics.watch_connections(lambda: acme.count() + plain.count())
         tasks = [
-            await stack.enter_async_context(accepting(acme, settings.listen)),
-            await stack.enter_async_context(accepting(plain, settings.http_listen)),
+            await stack.enter_async_context(accepting(acme, settings.listen, shared=settings.workers > 1)),
+            await stack.enter_async_context(accepting(plain, settings.http_listen, shared=settings.workers > 1)),
             accepting_internal,
         ]
         logger.info(
@@ -164,10 +164,16 @@ async def _wait_for_any(*things: asyncio.Event | asyncio.Task[None]) -> None:
             wait.cancel()
 
 
-def run(settings: ServerSettings, *, gc_thresholds: tuple[int, int, int] = (10_000, 20, 50)) -> int:
+def run(
+    settings: ServerSettings,
+    *,
+    gc_thresholds: tuple[int, int, int] = (10_000, 20, 50),
+    parent: int | None = None,
+) -> int:
     """Run the server until SIGTERM or Ctrl-C. Returns the exit code: 0, or 1 if it could not start or broke down.
 
-    `gc_thresholds` make Python collect rarely: a request creates hundreds of objects and hardly a cycle.
+    It also stops when `parent`, a file descriptor of a pipe, is closed at its other end. `gc_thresholds` make Python
+    collect rarely: a request creates hundreds of objects and hardly a cycle.
     """
     # The imported modules stay. Collecting them again and again would only cost time.
     gc.collect()
@@ -178,16 +184,23 @@ def run(settings: ServerSettings, *, gc_thresholds: tuple[int, int, int] = (10_0
         decisions.setLevel(logging.WARNING)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(_until_signal(settings))
+            runner.run(_until_signal(settings, parent))
         except (OSError, ClusterError) as error:
             logger.error("cannot serve", extra={"error": str(error)})
             return 1
     return 0
 
 
-async def _until_signal(settings: ServerSettings) -> None:
+async def _until_signal(settings: ServerSettings, parent: int | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    if parent is not None:
+
+        def on_parent_ended() -> None:
+            loop.remove_reader(parent)
+            stop.set()
+
+        loop.add_reader(parent, on_parent_ended)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await serve(settings, stop=stop)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Annotated
 
 import aiohttp
@@ -26,13 +26,16 @@ from acme_server.nonces import Nonce, Nonces
 from acme_server.problems import Refused, Unavailable
 from kms.address import Address
 from kms.clock import Clock, Entropy
-from kms.resources.core import EndpointSlice
+from kms.resources.core import Endpoint, EndpointPort, EndpointSlice
+from kms.resources.meta import ObjectMeta
 
 logger = logging.getLogger(__name__)
 
 PATH = "/peers/nonces"
 PORT_NAME = "peers"
-"""The port of the Service that replicas use; a Service with one port may give it any name."""
+"""The port of the Service that replicas use, and `peers-1` and so on those of further workers in a pod.
+
+A Service with one port may give it any name."""
 MAC = "X-Kms-Acme-Mac"
 
 _PURPOSE = b"peers"
@@ -170,7 +173,7 @@ class Replicas:
         return {
             Address(address, port)
             for each in slices
-            if (port := port_of(each)) is not None
+            for port in ports_of(each)
             for endpoint in each.endpoints or ()
             for address in endpoint.addresses
         }
@@ -221,11 +224,27 @@ class Replicas:
             return None
 
 
-def port_of(endpoints: EndpointSlice) -> int | None:
-    """The port named `peers`, or the only one."""
+def ports_of(endpoints: EndpointSlice) -> tuple[int, ...]:
+    """The ports named `peers` and, of further workers, `peers-1` and so on; or the only one, whatever its name."""
     ports = endpoints.ports or ()
-    named = next((each.port for each in ports if each.name == PORT_NAME), None)
-    return named or (ports[0].port if len(ports) == 1 else None)
+    named = tuple(each.port for each in ports if each.port and _is_of_replica(each.name or ""))
+    return named or tuple(each.port for each in ports if each.port and len(ports) == 1)
+
+
+def _is_of_replica(name: str) -> bool:
+    return name == PORT_NAME or name.startswith(f"{PORT_NAME}-")
+
+
+def slice_of_workers(addresses: Iterable[Address]) -> tuple[EndpointSlice, ...]:
+    """The workers of this container, as EndpointSlices would list them."""
+    return tuple(
+        EndpointSlice(
+            metadata=ObjectMeta(),
+            endpoints=(Endpoint(addresses=(each.host,)),),
+            ports=(EndpointPort(name=PORT_NAME, port=each.port),),
+        )
+        for each in addresses
+    )
 
 
 def mac(key: bytes, message: bytes) -> str:

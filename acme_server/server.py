@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import get_args
@@ -18,8 +19,9 @@ from acme_server.audit.stream import AuditStream, open_stream
 from acme_server.informers import Informers
 from acme_server.metrics import Metrics
 from acme_server.nonces import Nonces
-from acme_server.replicas import Replicas
+from acme_server.replicas import Replicas, slice_of_workers
 from acme_server.settings import ServerSettings
+from acme_server.siblings import Siblings
 from acme_server.state.expiry import ExpiryCounts
 from acme_server.state.suspensions import Suspensions
 from acme_server.tasks import Work, run_together
@@ -30,7 +32,7 @@ from kms.cluster.client import Cluster
 from kms.cluster.leader_election import LeaderElection
 from kms.contract import default_http_url, lease_name
 from kms.issuers import KeyStores
-from kms.resources.core import Secret
+from kms.resources.core import EndpointSlice, Secret
 from kms.resources.credentials import EABCredential
 from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES
 from kms.resources.orders import AuthorityType
@@ -94,15 +96,16 @@ class Server:
             on_policy=lambda policy, deleted: changes.notice(POLICIES, policy, deleted),
             on_authority=lambda authority, deleted: changes.notice(AUTHORITIES, authority, deleted),
         )
+        workers = settings.worker_addresses()
         replicas = Replicas(
             nonces=nonces,
-            slices=informers.slices.values if informers.slices is not None else None,
+            slices=_slices(informers, slice_of_workers(workers)),
             session=session,
             clock=system_clock,
             entropy=system_entropy,
         )
         # In a pod, the host is named after the pod: the same after a restart.
-        replica = f"{socket.gethostname()}:{settings.listen.port}"
+        replica = f"{socket.gethostname()}:{settings.listen.port}" + (f"#{settings.worker}" if settings.worker else "")
         urls = URLs(
             settings.external_url,
             http_url=settings.http_url or default_http_url(settings.external_url, settings.http_listen.port),
@@ -141,6 +144,9 @@ class Server:
         readiness = Readiness()
         readiness.require(informers.conditions | services.state.conditions)
         readiness.require({"nonce key": lambda: nonces.ready, "serving certificate": certificate.loaded.is_set})
+        siblings = Siblings(workers[1:] if settings.worker == 0 else (), session=session)
+        readiness.require(siblings.conditions)
+        readiness.is_alive = siblings.alive
         informers.report_to(metrics)
         services.state.report_to(metrics)
         for type_ in get_args(AuthorityType):
@@ -172,6 +178,7 @@ class Server:
                 clock=system_clock,
             ).run,
             "peers": replicas.run,
+            "workers": siblings.run,
             "event loop delay": metrics.measure_loop_delay,
         }
         if services.notifications is not None:
@@ -204,3 +211,11 @@ class Server:
             audit=audit,
             works=informers.works | services.state.works | works,
         )
+
+
+def _slices(informers: Informers, workers: tuple[EndpointSlice, ...]) -> Callable[[], Collection[EndpointSlice]] | None:
+    """Where other replicas are: in other pods, and in this one. None: this is the only replica, for good."""
+    if informers.slices is None:
+        return (lambda: workers) if workers else None
+    others = informers.slices
+    return lambda: (*others.values(), *workers)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kms.address import Address, Network
 from kms.connections import ConnectionLimits
 from kms.contract import Settings
+
+WORKER_PORTS = 10
+"""From the metrics port of one worker to that of the next; the port beside the first one is the operator's."""
+_LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what to connect to instead
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,10 @@ class ServerSettings(Settings):
     them, and one account of its namespace, each of what the others leave. `connections` limits those of
     each public port. `audit_log` is where the audit stream goes: a file, "-" for standard output, or "" for nowhere.
     With `list_profiles`, the page at `/` lists the profiles.
+
+    `workers` is the number of processes in the container, and `worker` the number of this one, from 0. Each has a port
+    of its own for metrics, probes and other replicas: that of `metrics_listen`, and WORKER_PORTS more for each further
+    worker.
     """
 
     listen: Address = Address("", 8443)
@@ -57,3 +65,33 @@ class ServerSettings(Settings):
     validation: ValidationSettings = ValidationSettings()
     audit_log: str = ""
     list_profiles: bool = False
+    workers: int = 1
+    worker: int = 0
+
+    def of_worker(self, number: int) -> ServerSettings:
+        """The settings of one worker. Together, the workers hold as many connections as one server would."""
+        limits = self.connections
+        return replace(
+            self,
+            worker=number,
+            metrics_listen=self._of_worker(self.metrics_listen.host, number),
+            connections=replace(
+                limits,
+                maximum=_part(limits.maximum, self.workers),
+                per_address=_part(limits.share, self.workers),
+            ),
+        )
+
+    def worker_addresses(self) -> tuple[Address, ...]:
+        """Where the workers of this container reach each other, in the order of their numbers; none if there is one."""
+        if self.workers == 1:
+            return ()
+        host = _LOOPBACK.get(self.metrics_listen.host, self.metrics_listen.host)
+        return tuple(self._of_worker(host, number) for number in range(self.workers))
+
+    def _of_worker(self, host: str, number: int) -> Address:
+        return Address(host, self.metrics_listen.port + (number - self.worker) * WORKER_PORTS)
+
+
+def _part(whole: int, parts: int) -> int:
+    return max(1, -(-whole // parts))

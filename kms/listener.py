@@ -291,12 +291,12 @@ async def running_listener(application: web.Application, *, drain: float, **opti
 
 
 @asynccontextmanager
-async def accepting(listener: Listener, address: Address) -> AsyncIterator[asyncio.Task[None]]:
-    """Accept connections at `address` while the block runs. Raises OSError.
+async def accepting(listener: Listener, address: Address, *, shared: bool = False) -> AsyncIterator[asyncio.Task[None]]:
+    """Accept connections at `address` while the block runs; `shared`: as other processes may, too. Raises OSError.
 
     The task never ends by itself, except with an error.
     """
-    with listen(address) as listening:
+    with listen(address, shared=shared) as listening:
         task = asyncio.create_task(listener.accept(listening))
         try:
             yield task
@@ -305,16 +305,19 @@ async def accepting(listener: Listener, address: Address) -> AsyncIterator[async
             await asyncio.gather(task, return_exceptions=True)
 
 
-def listen(address: Address) -> socket.socket:
-    """A listening socket; without a host, for IPv6 and IPv4. Raises OSError."""
+def listen(address: Address, *, shared: bool = False) -> socket.socket:
+    """A listening socket; without a host, for IPv6 and IPv4. Raises OSError.
+
+    Several processes may listen at a `shared` address (SO_REUSEPORT); the kernel spreads connections over them.
+    """
     host = address.host
     if not host and socket.has_dualstack_ipv6():
         listening = socket.create_server(
-            ("", address.port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True
+            ("", address.port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True, reuse_port=shared
         )
     else:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.create_server((host, address.port), family=family, backlog=_BACKLOG)
+        listening = socket.create_server((host, address.port), family=family, backlog=_BACKLOG, reuse_port=shared)
     listening.setblocking(False)
     return listening
 

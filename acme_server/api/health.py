@@ -18,6 +18,8 @@ class Readiness:
     def __init__(self) -> None:
         self._conditions: dict[str, Callable[[], bool]] = {}
         self.shutting_down = False
+        self.is_alive: Callable[[], bool] = lambda: True
+        """Whether what this process answers for is alive; that it answers at all says so of itself."""
 
     def require(self, conditions: Mapping[str, Callable[[], bool]]) -> None:
         """Add conditions by name; /readyz lists the names of those that do not hold."""
@@ -31,8 +33,10 @@ class Readiness:
 READINESS = web.AppKey("readiness", Readiness)
 
 
-async def healthy(_: web.Request) -> web.Response:
-    """Answer 200."""
+async def healthy(request: web.Request) -> web.Response:
+    """Answer 200, or 503 if another worker of the container hangs."""
+    if not request.app[READINESS].is_alive():
+        return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, text="a worker does not answer\n")
     return web.Response(text="ok\n")
 
 

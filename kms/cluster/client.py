@@ -48,6 +48,7 @@ _LONG = 64 * 1024
 """Octets beyond which a body is decoded in a thread: most objects are shorter, and a thread costs 0.1 ms."""
 
 PAGE_SIZE = 500
+_STREAM_SECONDS = 1800
 
 
 class Selection(TypedDict, total=False):
@@ -288,7 +289,8 @@ class Cluster:
     ) -> AsyncGenerator[Sequence[bytes], None]:
         """The lines of a watch that begins with all objects (sendInitialEvents), as many at a time as have arrived.
 
-        It goes on until it is closed. Raises Invalid where the API server does not offer this, and Unavailable after
+        It goes on until it is closed, for up to half an hour: objects must not be sent again because there are many
+        and the API server is busy. Raises Invalid where the API server does not offer this, and Unavailable after
         `silence` seconds without an event.
         """
         query = {
@@ -296,7 +298,7 @@ class Cluster:
             "allowWatchBookmarks": "true",
             "sendInitialEvents": "true",
             "resourceVersionMatch": "NotOlderThan",
-            "timeoutSeconds": str(self._watch_seconds),
+            "timeoutSeconds": str(_STREAM_SECONDS),
         }
         request = api_request("watch", kind, resource_path(kind, namespace), query=query)
         async with aclosing(self._transport.batches(request, silence=silence)) as batches:

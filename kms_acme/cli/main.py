@@ -113,8 +113,9 @@ def server(**values: Any) -> None:
     logs.configure(values["log_format"], values["log_level"])
     # Imported here, so that each command loads its own program only.
     from acme_server.main import run  # noqa: PLC0415
+    from acme_server.workers import run_workers  # noqa: PLC0415
 
-    sys.exit(run(settings))
+    sys.exit(run(settings) if settings.workers == 1 else run_workers(settings))
 
 
 @main.command()

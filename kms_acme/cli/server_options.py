@@ -8,10 +8,12 @@ from typing import Any
 
 import click
 
-from acme_server.settings import ServerSettings, ValidationSettings
+from acme_server.settings import WORKER_PORTS, ServerSettings, ValidationSettings
 from kms.connections import ConnectionLimits
 from kms_acme.cli.options import LOOPBACK, Command, apply_options, maximum, option, settings_of_both
 from kms_acme.cli.parameters import AddressType, DNSServerType, NetworkType
+
+_PORTS = 2**16
 
 
 def server_options(command: Command, *, host: str = "") -> Command:
@@ -170,6 +172,14 @@ def server_in_pod(command: Command) -> Command:
                 help="Directory with the server's ServiceAccount token, written by the operator"
                 " (--server-token-directory). The server waits for the first token. Default: the pod's ServiceAccount.",
             ),
+            option(
+                "--workers",
+                type=click.IntRange(1, 64),
+                default=1,
+                show_default=True,
+                help="Processes that serve, each with one core, and memory of its own. Each has a port for metrics and"
+                " other replicas: that of --metrics-listen, and 10 more for each further one.",
+            ),
         ),
     )
 
@@ -181,6 +191,9 @@ def server_settings(values: Mapping[str, Any]) -> ServerSettings:
     token_directory = values.get("token_directory")
     if token_directory is not None and values["kubeconfig"] is not None:
         raise click.UsageError("--token-directory and --kubeconfig are mutually exclusive.")
+    workers, port = values.get("workers", 1), values["metrics_listen"].port
+    if workers > 1 and not 0 < port + (workers - 1) * WORKER_PORTS < _PORTS:
+        raise click.UsageError(f"--workers: there are no {workers} ports from that of --metrics-listen ({port}) on.")
     return ServerSettings(
         **settings_of_both(values),
         listen=values["listen"],
@@ -202,6 +215,7 @@ def server_settings(values: Mapping[str, Any]) -> ServerSettings:
         token_directory=token_directory,
         audit_log=values["audit_log"],
         list_profiles=values["list_profiles"],
+        workers=workers,
         validation=ValidationSettings(
             resolvers=values["dns_servers"],
             http01_port=values["http01_port"],

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from acme_server.nonces import Nonces
-from acme_server.replicas import MAC, PATH, Answer, Question, Replicas, mac, port_of
+from acme_server.replicas import MAC, PATH, Answer, Question, Replicas, mac, ports_of
 from kms.clock import system_entropy
 from kms.resources.core import Endpoint, EndpointPort, EndpointSlice
 from kms.resources.meta import ObjectMeta
@@ -311,12 +311,14 @@ async def test_replicas_learn_who_is_who_and_forget_who_is_gone() -> None:
 @pytest.mark.parametrize(
     ("ports", "expected"),
     [
-        ((), None),
-        ((EndpointPort(name="x", port=5),), 5),
-        ((EndpointPort(name="x", port=5), EndpointPort(name="y", port=6)), None),
-        ((EndpointPort(name="x", port=5), EndpointPort(name="peers", port=6)), 6),
-        ((EndpointPort(name="peers"),), None),
+        ((), ()),
+        ((EndpointPort(name="x", port=5),), (5,)),
+        ((EndpointPort(name="x", port=5), EndpointPort(name="y", port=6)), ()),
+        ((EndpointPort(name="x", port=5), EndpointPort(name="peers", port=6)), (6,)),
+        ((EndpointPort(name="peers"),), ()),
+        (tuple(EndpointPort(name=name, port=5) for name in ("peers", "x")), (5,)),
+        ((EndpointPort(name="peers", port=5), EndpointPort(name="peers-1", port=6), EndpointPort(port=7)), (5, 6)),
     ],
 )
-def test_the_port_is_the_one_named_peers_or_the_only_one(ports: Any, expected: int | None) -> None:
-    assert port_of(EndpointSlice(metadata=ObjectMeta(), ports=ports)) == expected
+def test_the_ports_are_those_named_peers_or_the_only_one(ports: Any, expected: tuple[int, ...]) -> None:
+    assert ports_of(EndpointSlice(metadata=ObjectMeta(), ports=ports)) == expected

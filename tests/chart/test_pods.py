@@ -8,13 +8,16 @@ import click
 import pytest
 
 from acme_server.main import ShutdownTimes
+from acme_server.replicas import ports_of
 from e2e.chart.helm import Helm
 from e2e.chart.kinds import APIS
 from kms.cluster.auth import SERVICE_ACCOUNT
+from kms.resources.core import EndpointPort, EndpointSlice
+from kms.resources.meta import ObjectMeta
 from kms_acme.cli import main
 from kms_acme.cli.operator_options import operator_settings
 from kms_acme.cli.server_options import server_settings
-from tests.support.charts import PERMUTATIONS, Values, container, of_kind, one, pod_of
+from tests.support.charts import EVERYTHING, PERMUTATIONS, Values, container, of_kind, one, pod_of
 
 PROGRAMS = {"server": main.server, "operator": main.operator, "check": main.check}
 
@@ -260,3 +263,26 @@ def test_the_networks_of_the_cluster_are_denied_by_one_value(helm: Helm, tmp_pat
     manifests = helm.render({"server": {"validation": validation}})
     denied = parsed(container(manifests, "server")["args"], tmp_path)["validation_deny"]
     assert [str(each) for each in denied] == ["10.96.0.0/12", "10.244.0.0/16", "192.168.7.0/24"]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_every_worker_has_a_port_that_peers_prometheus_and_network_policies_know(
+    helm: Helm, tmp_path: Any, workers: int
+) -> None:
+    manifests = helm.render({**EVERYTHING, "server": {"workers": workers}}, apis=APIS)
+    found = container(manifests, "server")
+    settings = server_settings(parsed(found["args"], tmp_path))
+    ports = [settings.of_worker(number).metrics_listen.port for number in range(workers)]
+    assert len(ports) == workers
+    named = {each["containerPort"]: each["name"] for each in found["ports"]}
+    names = [named[port] for port in ports]
+    service = one(manifests, "Service", "kms-acme-peers")["spec"]["ports"]
+    peers = [(each["name"], each["port"]) for each in service if each["targetPort"] in names]
+    assert ports_of(
+        EndpointSlice(metadata=ObjectMeta(), ports=tuple(EndpointPort(name=name, port=port) for name, port in peers))
+    ) == tuple(ports)
+    monitored = [each["port"] for each in one(manifests, "ServiceMonitor")["spec"]["endpoints"]]
+    assert monitored == [name for name, _ in peers] + ["operator"]
+    rules = one(manifests, "NetworkPolicy")["spec"]["ingress"]
+    open_to_peers = next(each for each in rules if any("podSelector" in source for source in each.get("from", ())))
+    assert [each["port"] for each in open_to_peers["ports"]] == names

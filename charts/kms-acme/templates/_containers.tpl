@@ -1,5 +1,14 @@
 {{/* The two containers. The server uses only the token that the operator gives it. */}}
 
+{{/* The names of the metrics ports of the server's workers, as a list. */}}
+{{- define "kms-acme.metricsPorts" -}}
+{{- $ports := list "metrics" }}
+{{- range $number := untilStep 1 (int .Values.server.workers) 1 }}
+{{- $ports = append $ports (printf "metrics-%d" $number) }}
+{{- end }}
+{{- toYaml $ports }}
+{{- end }}
+
 {{/* Options of both programs. */}}
 {{- define "kms-acme.sharedArgs" -}}
 - --external-url={{ include "kms-acme.externalURL" . }}
@@ -28,6 +37,9 @@ args:
   - --http-listen=:8080
   - --http-url={{ include "kms-acme.httpURL" . }}
   - --metrics-listen=:9090
+  {{- if gt (int .Values.server.workers) 1 }}
+  - --workers={{ int .Values.server.workers }}
+  {{- end }}
   - --maximum-orders={{ .Values.server.maximumOrders | int }}
   - --maximum-order-bytes={{ .Values.server.maximumOrderBytes | int64 }}
   - --maximum-accounts={{ .Values.server.maximumAccounts | int }}
@@ -68,6 +80,9 @@ ports:
   - {name: https, containerPort: 8443}
   - {name: http, containerPort: 8080}
   - {name: metrics, containerPort: 9090}
+  {{- range $number := untilStep 1 (int .Values.server.workers) 1 }}
+  - {name: metrics-{{ $number }}, containerPort: {{ add 9090 (mul 10 $number) }}}
+  {{- end }}
 startupProbe:
   httpGet: {path: /healthz, port: metrics}
   {{- toYaml .Values.server.startupProbe | nindent 2 }}
