@@ -172,13 +172,18 @@ async def write_inventory(cluster: Cluster, entries: Iterator[Entry], *, on_fail
     return total
 
 
+_DEFAULT_STATUS = {"state": "pending"}
+"""The status that the API server gives an order that is created."""
+
+
 async def _write_with_status(cluster: Cluster, entry: Entry, on_failure: Progress) -> Written:
     try:
         try:
             current, is_new = await cluster.create(entry.kind, _without_cluster(entry.object)), True
         except errors.AlreadyExists:
             current, is_new = await cluster.get(entry.kind, *entry.key), False
-        if entry.object.status and not current.status:  # an earlier restore may have ended between both writes
+        # An earlier restore may have ended between both writes; no server runs that would have changed the status.
+        if entry.object.status and (is_new or not current.status or current.status == _DEFAULT_STATUS):
             await cluster.replace_status(entry.kind, msgspec.structs.replace(current, status=entry.object.status))
     except (errors.Invalid, errors.NotFound, errors.Conflict) as error:
         on_failure(f"{entry} is not restored: {error}")

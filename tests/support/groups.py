@@ -26,13 +26,21 @@ _GROUPS = {
     "programs": frozenset(
         f"tests/integration/test_{name}.py"
         for name in (
-            *("admission_policies", "apiserver_away", "busy_apiserver", "crashes", "deletion", "directories"),
+            *("admission_policies", "apiserver_away", "backup", "busy_apiserver", "crashes", "deletion", "directories"),
             *("reloading", "revocation", "secrets_stay_secret", "stored_bytes"),
         )
     ),
     "servers": frozenset(
         f"tests/integration/test_{name}.py"
-        for name in ("account_keys", "notifications", "openbao", "replicas", "two_servers", "write_budget")
+        for name in (
+            "account_keys",
+            "inventory",
+            "notifications",
+            "openbao",
+            "replicas",
+            "two_servers",
+            "write_budget",
+        )
     ),
     "operators": frozenset(
         {"tests/chart/test_two_releases.py"}

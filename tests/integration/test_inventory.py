@@ -1,0 +1,70 @@
+"""`kms-acme certificates` and `explain` over ten thousand orders of a real API server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import aiohttp
+import pytest
+
+from e2e.load.copies import Etcd, copies
+from e2e.load.writes import NAMESPACE
+from tests.support.eventually import eventually
+from tests.support.installation import Installation
+
+pytestmark = pytest.mark.soak
+ORDERS = 10_000
+
+
+@pytest.fixture
+def namespace(installation: Installation) -> Iterator[str]:
+    installation.cluster.kubectl("create", "namespace", NAMESPACE)
+    yield NAMESPACE
+    installation.cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+def run(installation: Installation, *line: str) -> tuple[str, float, int]:
+    """What a command prints, the seconds that it takes, and the memory that it needs at most, in bytes."""
+    begun = time.monotonic()
+    environment = {**os.environ, **installation.cluster.env}
+    command = (sys.executable, "-m", "kms_acme", *line)
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        printed = process.stdout.read()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    return printed, time.monotonic() - begun, used.ru_maxrss * 1024
+
+
+def until_listed(installation: Installation, count: int) -> None:
+    """Wait until the cache of the API server has what was written to etcd."""
+    names = ("get", "acmeorders", f"--namespace={NAMESPACE}", "--output=name")
+    eventually(lambda: installation.cluster.kubectl(*names, check=False).count("acmeorder.") == count, seconds=60)
+
+
+@pytest.mark.requirement("P3", "P1")
+async def test_ten_thousand_orders_are_listed_and_one_is_explained(installation: Installation, namespace: str) -> None:
+    async with installation.client(installation.open_profile(namespace)) as client:
+        await client.obtain(["first.test"], installation.answerer.add)
+    async with aiohttp.ClientSession() as session:
+        etcd = Etcd(session, installation.cluster.etcd_url)
+        first = await etcd.first()
+        await etcd.write(copies(first, ORDERS))
+    until_listed(installation, 1 + ORDERS)
+    for line in (("-o", "csv"), ("-o", "csv", "--not-renewed", "--expiring", "9999d")):
+        printed, taken, memory = run(installation, "certificates", "--namespace", namespace, *line)
+        print(f"certificates {' '.join(line)}: {taken:.1f} s, {memory / 2**20:.0f} MiB")
+        assert len(printed.splitlines()) == 1 + ORDERS + 1
+        assert memory < 200 * 2**20
+        assert taken < 60, "usually 3 seconds"
+    for what in (
+        ("order", f"{namespace}/{first['metadata']['name']}"),
+        ("certificate", first["status"]["serialNumber"]),
+    ):
+        _, taken, _ = run(installation, "explain", *what)
+        print(f"explain {what[0]}: {taken:.2f} s")
+        assert taken < 10, "usually below a second"
