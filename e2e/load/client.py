@@ -185,7 +185,7 @@ class Client:
         url = (await self.exchange.directory())["newOrder"]
         answer = await self.post("new-order", url, {"identifiers": identifiers, **members})
         expect(answer.status == 201, answer, "newOrder answers 201 (M106)")
-        order = parse_order(answer, answer.location)
+        order = self._parsed(answer, answer.location)
         shown = {(each["type"], each["value"]) for each in order.body["identifiers"]}
         expect(shown == {("dns", name) for name in names}, answer, f"other identifiers than ordered: {shown} (M107)")
         expect(order.status in {"pending", "ready"}, answer, f"a new order is {order.status} (M68)")
@@ -213,14 +213,14 @@ class Client:
         """Fetch an order."""
         answer = await self.post(step, url)
         expect(answer.status == 200, answer, "an order is answered 200")
-        return parse_order(answer, url)
+        return self._parsed(answer, url)
 
     async def finalize(self, order: Order, request: bytes) -> Order:
         """Send the CSR in DER (RFC 8555, 7.4)."""
         answer = await self.post("finalize", order.body["finalize"], {"csr": b64url(request)})
         expect(answer.status == 200, answer, "finalize answers 200")
         expect(answer.location in {None, order.url}, answer, "finalize names another order in Location (M106)")
-        return parse_order(answer, order.url)
+        return self._parsed(answer, order.url)
 
     async def certificate(self, order: Order) -> Certificate:
         """Download the certificate of a valid order (RFC 8555, 7.4.2)."""
@@ -270,6 +270,13 @@ class Client:
         if certificate.leaf.public_key() != key.public_key():
             raise ProtocolError(f"{order.url}: the certificate has another key than the CSR")
         return certificate
+
+    def _parsed(self, answer: Answer, url: str | None) -> Order:
+        order = parse_order(answer, url)
+        if "certificate" in order.body and order.status != "valid":
+            # Pebble sometimes shows it a moment too early.
+            self.exchange.breach(answer, "certificate is for valid orders (M60)")
+        return order
 
     async def _prove(self, order: Order, solver: Solver) -> Order:
         for url in order.authorizations:
@@ -328,7 +335,7 @@ def parse_order(answer: Answer, url: str | None) -> Order:
     body = answer.json()
     missing = {"status", "identifiers", "authorizations", "finalize"} - body.keys()
     expect(not missing, answer, f"an order without {sorted(missing)} (M56)")
-    expect(("certificate" in body) == (body["status"] == "valid"), answer, "certificate is for valid orders (M60)")
+    expect("certificate" in body or body["status"] != "valid", answer, "a valid order without certificate (M56)")
     expect("error" in body or body["status"] != "invalid", answer, "an invalid order without error (M60)")
     return Order(str(url), body)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +13,7 @@ from pathlib import Path
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 PROC = Path("/proc")
+CONTAINERFILE = Path(__file__).parents[2] / "deploy" / "Containerfile"
 
 # Positions in /proc/<pid>/stat after the command name, which may contain spaces and parentheses.
 PARENT, UTIME, STIME, RESIDENT = 1, 11, 12, 21
@@ -109,3 +113,13 @@ def processor(*, proc: Path = PROC) -> str:
         if name.strip() == "model name":
             return value.strip()
     return "an unknown processor"
+
+
+def interpreter(*, containerfile: Path = CONTAINERFILE) -> str:
+    """The version and path of this Python, which runs operator and servers, too; and the version of the image's.
+
+    A version that was built without optimisation takes 1.7 times the CPU time; only its path tells.
+    """
+    here = f"{platform.python_version()} of {Path(sys.executable).resolve()}"
+    base = re.search(r"^ARG BASE=.*python:([\d.]+)", containerfile.read_text(encoding="utf-8"), re.MULTILINE)
+    return f"{here} (the image has {base[1]})" if base else here

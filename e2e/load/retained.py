@@ -106,16 +106,16 @@ class Measuring:
 
     async def run(self, *, orders: int, expired: int, quiet: float = 0.0) -> Retained:
         """Fill the cluster, write no order for `quiet` seconds, start a server, and measure its garbage collection."""
-        empty = await self._restart("no orders")
+        empty = await self.restart("no orders")
         await one_certificate(self._target)
         async with aiohttp.ClientSession() as session:
             etcd = Etcd(session, self._cluster.etcd_url)
-            await self._fill(etcd, orders, expired)
+            await self.fill(etcd, orders, expired)
             count = await etcd.count()
             if quiet:
                 await self._wait_until_idle()
                 await asyncio.sleep(quiet)
-            filled = await self._restart(f"{count:,} orders")
+            filled = await self.restart(f"{count:,} orders")
             growth, cpu = filled.resident - empty.resident, filled.cpu - empty.cpu
             self._tell(f"per order: {growth / count:,.0f} octets of memory, {cpu / count * 1e6:.0f} us of CPU")
             swept = await self._measure_garbage_collection(etcd, expired) if expired else None
@@ -123,7 +123,7 @@ class Measuring:
         lists, unlimited = await asyncio.to_thread(count_lists, self._audit)
         return Retained(orders, empty, filled, lists, unlimited, swept, most)
 
-    async def _fill(self, etcd: Etcd, orders: int, expired: int) -> None:
+    async def fill(self, etcd: Etcd, orders: int, expired: int) -> None:
         """Write the orders while the API server is stopped, since it would have to send each one to its watchers."""
         await asyncio.to_thread(self._server.stop)
         await asyncio.to_thread(self._cluster.stop_apiserver)
@@ -134,7 +134,7 @@ class Measuring:
         self._tell(f"{orders + expired:,} orders of {len(msgspec.json.encode(first)):,} octets in {seconds:.0f} s")
         await asyncio.to_thread(self._cluster.start_apiserver)
 
-    async def _restart(self, what: str) -> Started:
+    async def restart(self, what: str) -> Started:
         """Restart the server when the control plane is idle, and measure its start."""
         await asyncio.to_thread(self._server.stop)
         await self._wait_until_idle()

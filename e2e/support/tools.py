@@ -1,4 +1,4 @@
-"""Finds the programs for tests: certbot, lego, Caddy, Pebble, Apache, openssl, curl, Knot DNS, Ruby, Java, Chromium.
+"""Finds the programs for tests: certbot, lego, Caddy, Pebble, step-ca, Apache, openssl, Knot, Ruby, Java, Chromium.
 
 `required` is for tests: without the program, it skips the test with a reason. In CI (CI=true), it fails the test, since
 skips go unnoticed there.
@@ -75,7 +75,13 @@ PEBBLE = Tool(
     hint="the build needs Go (or PyPI) and proxy.golang.org",
 )
 """The ACME server of Let's Encrypt for tests."""
-BUILT = (CADDY, STEP, PEBBLE)
+STEP_CA = Tool(
+    "step-ca",
+    package="github.com/smallstep/certificates/cmd/step-ca",
+    modules=SERVERS / "step-ca",  # a module of its own: neither server gets dependencies of the other
+    hint="the build needs Go (or PyPI) and proxy.golang.org",
+)
+BUILT = (CADDY, STEP, PEBBLE, STEP_CA)
 RUBY = Tool("ruby", debian="ruby-acme-client", hint="apt-get install ruby-acme-client")
 """Ruby, installed with its library acme-client."""
 JAVAC = Tool("javac", debian="default-jdk-headless", hint="apt-get install default-jdk-headless")

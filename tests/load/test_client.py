@@ -184,6 +184,16 @@ async def test_an_answer_to_new_order_that_breaks_the_rules_is_a_breach(
         await account.new_order(NAMES)
 
 
+async def test_a_certificate_that_another_server_shows_too_early_is_counted(acme: ScriptedAcme) -> None:
+    shown = ORDER | {"identifiers": [{"type": "dns", "value": name} for name in NAMES], "certificate": "c"}
+    async with Exchange(f"{acme.base}/directory", lenient=True) as exchange:
+        client = Client(exchange, AccountKey.generate())
+        await client.register()
+        acme.script("new-order", document(shown, 201, Location="o"))
+        assert (await client.new_order(NAMES)).status == "pending"
+        assert exchange.breaches["certificate is for valid orders (M60)"] == 1
+
+
 @pytest.mark.parametrize(
     ("body", "rule"),
     [

@@ -16,7 +16,7 @@ def run(*arguments: str) -> Result:
 def test_help_teaches() -> None:
     result = run("--help")
     assert result.exit_code == 0
-    for word in ("Examples:", "Exit codes:", "--external-directory", "floor"):
+    for word in ("Examples:", "Exit codes:", "--external-directory", "--compare", "floor"):
         assert word in result.output
 
 
@@ -30,6 +30,12 @@ def test_help_teaches() -> None:
         (["--servers", "1,many"], "N,N"),
         (["--servers", "1,10"], "from 0 to 9"),
         (["--ca", "/nowhere.pem"], "does not exist"),
+        (["--compare", "boulder"], "'boulder' is not one of step-ca, pebble"),
+        (["--compare", "pebble,pebble"], "names a server twice"),
+        (["--compare", "pebble", "--external-directory", "https://localhost:1/dir"], "starts its servers itself"),
+        (["--compare", "pebble", "--renewal"], "exclude each other"),
+        (["--compare", "pebble", "--orders", "3"], "less than one for each of 4 rounds"),
+        (["--compare", "pebble", "--rounds", "0"], "not in the range"),
         (["--external-directory", "https://localhost:1/dir", "--kid", "a", "--hmac", "!"], "base64url"),
     ],
 )
