@@ -16,7 +16,7 @@ from kms.resources.orders import AuthorityType
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _ISSUANCE_SECONDS = (*_REQUEST_SECONDS, 30, 60, 300, 600, 3600)
 _LOOP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
-_LOOP_PERIOD = 0.05
+_LOOP_PERIOD = 0.1
 """Seconds between two measurements: anything that blocks the event loop for longer is noticed."""
 _METHODS = frozenset({"GET", "HEAD", "POST"})
 OTHER = "other"
@@ -210,7 +210,7 @@ class Metrics:
             self._cache_age.labels(name).set_function(age)
 
     async def measure_loop_delay(self) -> None:
-        """Measure how late the event loop is, twenty times a second. Runs until it is cancelled."""
+        """Measure how late the event loop is, ten times a second. Runs until it is cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             planned = loop.time() + _LOOP_PERIOD

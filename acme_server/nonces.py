@@ -14,11 +14,10 @@ A replica draws its identity when it starts: nonces from before a restart are un
 from __future__ import annotations
 
 import hmac
+from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
-
-from josepy.json_util import encode_b64jose
 
 from acme_server.jose.decoding import base64url
 from acme_server.problems import ProblemType, Refused, Unavailable
@@ -96,7 +95,7 @@ class Nonces:
         self._require_key()
         self._issued += 1
         signed = self._life + self._now().to_bytes(_TIME, "big") + self._issued.to_bytes(_NUMBER, "big")
-        return encode_b64jose(signed + _mac(self._keys[0], signed))
+        return urlsafe_b64encode(signed + _mac(self._keys[0], signed)).decode()  # 33 octets need no padding
 
     def read(self, text: str) -> Nonce:
         """The nonce that a client has sent.

@@ -25,6 +25,7 @@ from kms.resources.retained import is_reduced
 _COLD = 2
 """Retry-After while the caches are being filled, in seconds."""
 _NONE = timedelta(0)
+_Parts = tuple[CertificateProfile, CertificatePolicy, CertificateAuthority]
 
 
 class NotReady(Unavailable):
@@ -44,7 +45,7 @@ class Profiles:
         self._profiles = profiles
         self._policies = policies
         self._authorities = authorities
-        self._compiled: dict[tuple[str, str], tuple[tuple[str, ...], Profile]] = {}
+        self._compiled: dict[tuple[str, str], tuple[_Parts, Profile]] = {}
 
     def of(self, namespace: str, name: str) -> Profile:
         """The profile of that name, ready to issue.
@@ -182,12 +183,11 @@ class Profiles:
         if is_reduced(policy):
             # The operator has not seen yet that the profile uses it.
             raise NotReady(f"Profile {namespace}/{name} is not ready.", _COLD)
-        versions = tuple(
-            f"{each.metadata.uid}/{each.metadata.resource_version}" for each in (resource, policy, authority)
-        )
         known = self._compiled.get((namespace, name))
-        if known is None or known[0] != versions:
-            known = self._compiled[namespace, name] = (versions, _compile(resource, policy, authority, acme))
+        # Another version of a part is another object, and what is asked for with every request must be cheap.
+        if known is None or known[0][0] is not resource or known[0][1] is not policy or known[0][2] is not authority:
+            parts = resource, policy, authority
+            known = self._compiled[namespace, name] = (parts, _compile(*parts, acme))
         return known[1]
 
 

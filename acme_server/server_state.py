@@ -248,4 +248,5 @@ def _feed(
         on_change=store.apply_event,
         on_unreadable=store.apply_unreadable,
         on_gap=on_gap,
+        is_known=store.is_known,
     )

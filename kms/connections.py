@@ -55,11 +55,14 @@ class ConnectionLimits:
 
 @dataclass(slots=True)
 class _Client(Generic[T]):
-    """The connections of one client: those that wait for it, and those that work for it. The oldest are first.
+    """The connections of one client, whom `key` names: those that wait for it, and those that work for it.
+
+    The oldest are first.
 
     Values are the times since when. Of those that wait, some have a response that the client has not taken yet.
     """
 
+    key: object
     waiting: dict[T, float] = field(default_factory=dict)
     busy: dict[T, float] = field(default_factory=dict)
     responding: set[T] = field(default_factory=set)
@@ -80,7 +83,7 @@ class ConnectionTable(Generic[T]):
         self._limits = limits
         self._clock = clock
         self._clients: dict[object, _Client[T]] = {}
-        self._client_of: dict[T, object] = {}
+        self._client_of: dict[T, _Client[T]] = {}
 
     def __len__(self) -> int:
         return len(self._client_of)
@@ -102,26 +105,25 @@ class ConnectionTable(Generic[T]):
             victim = _longest_waiting(self._clients.values())
         if victim is not None:
             self.remove(victim)
-        client = self._clients.setdefault(key, _Client())
+        client = self._clients.setdefault(key, _Client(key))
         client.waiting[connection] = self._clock()
-        self._client_of[connection] = key
+        self._client_of[connection] = client
         return victim
 
     def remove(self, connection: T) -> None:
         """Remove a connection, if it is there."""
-        key = self._client_of.pop(connection, None)
-        if key is None:
+        client = self._client_of.pop(connection, None)
+        if client is None:
             return
-        client = self._clients[key]
         client.waiting.pop(connection, None)
         client.busy.pop(connection, None)
         client.responding.discard(connection)
         if not client.count:
-            del self._clients[key]
+            del self._clients[client.key]
 
     def begin_request(self, connection: T) -> None:
         """A request is being handled."""
-        client = self._client(connection)
+        client = self._client_of.get(connection)
         if client is not None and client.waiting.pop(connection, None) is not None:
             client.busy[connection] = self._clock()
 
@@ -152,16 +154,12 @@ class ConnectionTable(Generic[T]):
 
     def _wait(self, connection: T) -> _Client[T] | None:
         """Put the connection behind all others that wait for its client."""
-        client = self._client(connection)
+        client = self._client_of.get(connection)
         if client is not None:
             client.busy.pop(connection, None)
             client.waiting.pop(connection, None)
             client.waiting[connection] = self._clock()
         return client
-
-    def _client(self, connection: T) -> _Client[T] | None:
-        key = self._client_of.get(connection)
-        return None if key is None else self._clients[key]
 
 
 def _longest_waiting(clients: Iterable[_Client[T]]) -> T:

@@ -77,6 +77,10 @@ class TextFormatter(logging.Formatter):
 
 def configure(format_: Format | None, level: str, *, stream: TextIO | None = None) -> None:
     """Log to `stream` (standard error) in `format_`; by default text on a terminal, else json."""
+    # No format says where a line was logged, or by which thread: to find that out costs as much as the line itself
+    # (https://docs.python.org/3/howto/logging.html#optimization).
+    logging._srcfile = None  # noqa: SLF001 - the switch that is documented there
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     stream = stream or sys.stderr
     chosen = format_ or ("text" if stream.isatty() else "json")
     handler = logging.StreamHandler(stream)

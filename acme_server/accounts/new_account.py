@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from acme_server.accounts.eab_credentials import Binding, EABCredentials
 from acme_server.accounts.service import Accounts

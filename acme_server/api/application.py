@@ -42,7 +42,7 @@ from acme_server.api.context import (
 from acme_server.api.health import READINESS, Readiness
 from acme_server.api.middleware import edge, plain_edge
 from acme_server.api.pages import Pages
-from acme_server.api.routing import Route
+from acme_server.api.routing import ByShape, Route
 from acme_server.audit.stream import AuditStream
 from acme_server.certificates.crl import CRLs
 from acme_server.certificates.serving_authority import ServingAuthority
@@ -52,6 +52,7 @@ from acme_server.replicas import PATH, Replicas
 from acme_server.urls import URLs
 from acme_server.wiring import Services
 from kms.clock import system_clock
+from kms.contract import ACME_PATH
 
 ROUTES = (
     *order.ROUTES,
@@ -67,7 +68,7 @@ ROUTES = (
     *landing.ROUTES,
     *health.ROUTES,
 )
-"""All routes of the ACME server. The most frequent come first: the router searches from top to bottom."""
+"""All routes of the ACME server."""
 
 
 def acme_application(
@@ -152,10 +153,15 @@ def internal_application(*, replicas: Replicas, metrics: Metrics, readiness: Rea
 
 
 def _add(application: web.Application, routes: Iterable[Route]) -> None:
+    directories = ByShape(ACME_PATH)
+    application.router.register_resource(directories)
     resources: dict[str, web.Resource] = {}
     for route in routes:
         resource = resources.get(route.path)
-        if resource is None:
+        if resource is None and route.path.startswith(f"{ACME_PATH}/"):
+            resource = resources[route.path] = web.DynamicResource(route.path)
+            directories.add(resource)
+        elif resource is None:
             resource = resources[route.path] = application.router.add_resource(route.path)
         resource.add_route(route.method, route.handler)
         if route.method == "GET":

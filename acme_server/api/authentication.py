@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from dataclasses import dataclass
 
+import msgspec
 from aiohttp import web
 
 from acme_server.accounts.service import Accounts
@@ -42,16 +42,14 @@ PAYLOAD = web.RequestKey("payload", bytes)
 """The payload that an account has signed, also where the account may not act."""
 
 
-@dataclass(frozen=True, slots=True)
-class AccountRequest:
+class AccountRequest(msgspec.Struct, frozen=True):
     """A request that an account of the profile has signed: a valid one, or one that is suspended."""
 
     caller: Caller
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class KeyRequest:
+class KeyRequest(msgspec.Struct, frozen=True):
     """A request that is signed with the key in its `jwk`."""
 
     holder: KeyHolder
@@ -184,8 +182,11 @@ class Authenticator:
             raise HTTPRefusal(ProblemType.MALFORMED, f"The Content-Type must be {MEDIA_TYPE}.", status=415)
         if (request.content_length or 0) > MAXIMUM_BODY:
             raise HTTPRefusal(ProblemType.MALFORMED, f"The request is longer than {MAXIMUM_BODY} octets.", status=413)
-        if request.content.is_eof():
-            return await request.read()  # mostly, all of it came with the headers
+        if request.content.is_eof():  # mostly, all of it came with the headers
+            body = request.content.read_nowait()
+            if len(body) > MAXIMUM_BODY:  # no length was announced
+                raise web.HTTPRequestEntityTooLarge(MAXIMUM_BODY)
+            return body
         try:
             async with asyncio.timeout(self._body_deadline):
                 return await request.read()  # the limit of the application holds where no length was announced

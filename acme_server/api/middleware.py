@@ -21,6 +21,8 @@ from acme_server.api.health import READINESS
 from acme_server.api.problems import HTTPRefusal, answer_refusal, answer_unavailable
 from acme_server.api.responses import link
 from acme_server.audit.actor import ACTOR, Actor
+from acme_server.metrics import Metrics
+from acme_server.nonces import Nonces
 from acme_server.problems import ProblemType, Refused, Unavailable
 from kms.cluster import errors
 
@@ -36,30 +38,31 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer a request to the ACME application, also after an error."""
     ACTOR.set(Actor(request.remote))
-    directory = request.app[URLS].directory_of(request.raw_path)
+    application = request.app
+    directory = application[URLS].directory_of(request.raw_path)
     asked = cross_origin.preflight(request) if directory is not None else None
-    response = await _answer(request, handler) if asked is None else asked
+    response = await _answer(request, handler, application) if asked is None else asked
     if directory is not None:
-        _add_acme_headers(request, response, directory)
+        _add_acme_headers(request, response, directory, application[NONCES])
     return response
 
 
 @web.middleware
 async def plain_edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer a request that came without TLS, also after an error. No nonce and no directory: ACME needs TLS."""
-    return await _answer(request, handler)
+    return await _answer(request, handler, request.app)
 
 
-async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _answer(request: web.Request, handler: Handler, application: web.Application) -> web.StreamResponse:
     loop = asyncio.get_running_loop()
     started = loop.time()
     try:
         response = await handler(request)
     except Exception as error:  # noqa: BLE001 - nothing may leave this server as a stack trace or a dropped connection
         response = _answer_error(error, request)
-    if request.app[READINESS].shutting_down:
+    if application[READINESS].shutting_down:
         response.force_close()  # sends the client's next request to another replica
-    _record(request, response, loop.time() - started)
+    _record(request, response, loop.time() - started, application[METRICS])
     return response
 
 
@@ -109,22 +112,22 @@ def _refusal_of(error: web.HTTPException) -> HTTPRefusal:
     )
 
 
-def _add_acme_headers(request: web.Request, response: web.StreamResponse, index: str) -> None:
+def _add_acme_headers(request: web.Request, response: web.StreamResponse, index: str, nonces: Nonces) -> None:
     """Add the headers of ACME (RFC 8555, 6.1, 6.5 and 7.1) to answers below the directory `index`."""
     cross_origin.allow_reading(response)
     headers = response.headers
-    if request.method == hdrs.METH_POST and request.app[NONCES].ready:
-        headers["Replay-Nonce"] = request.app[NONCES].issue()
+    if request.method == hdrs.METH_POST and nonces.ready:
+        headers["Replay-Nonce"] = nonces.issue()
     # Nonces and the resources of accounts must not be cached.
     if request.method == hdrs.METH_POST or "Replay-Nonce" in headers:
         headers[hdrs.CACHE_CONTROL] = "no-store"
     headers.add(hdrs.LINK, link(index, "index"))
 
 
-def _record(request: web.Request, response: web.StreamResponse, seconds: float) -> None:
+def _record(request: web.Request, response: web.StreamResponse, seconds: float, metrics: Metrics) -> None:
     """Log and count the request by the template of its route, never by its path."""
     route = _route(request)
-    request.app[METRICS].count_request(route, request.method, response.status, seconds)
+    metrics.count_request(route, request.method, response.status, seconds)
     if logger.isEnabledFor(logging.INFO):
         logger.info(
             "request",

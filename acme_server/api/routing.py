@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from itertools import chain
 
 from aiohttp import web
 
@@ -83,3 +84,44 @@ def post_by_account_or_key(
         return await handler(request, await request.app[AUTHENTICATOR].account_or_key_request(request))
 
     return Route("POST", path, Access.ACCOUNT_OR_KEY, authenticated)
+
+
+class ByShape(web.PlainResource):
+    """The resources below a path, looked up by what all of their paths have in common beside names.
+
+    aiohttp's router would match their regular expressions one after the other.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._resources: dict[_Shape, list[web.Resource]] = {}
+
+    def add(self, resource: web.Resource) -> None:
+        """Add a resource whose path begins with this one."""
+        self._resources.setdefault(_shape(resource.canonical), []).append(resource)
+
+    async def resolve(self, request: web.Request) -> tuple[web.UrlMappingMatchInfo | None, set[str]]:
+        """The route of a request; without one, the methods that its resource has."""
+        allowed: set[str] = set()
+        for each in self._resources.get(_shape(request.rel_url.path_safe), ()):
+            found, methods = await each.resolve(request)
+            if found is not None:
+                return found, methods
+            allowed |= methods
+        return None, allowed
+
+    def __len__(self) -> int:
+        return sum(map(len, chain.from_iterable(self._resources.values())))
+
+    def __iter__(self) -> Iterator[web.ResourceRoute]:
+        return chain.from_iterable(chain.from_iterable(self._resources.values()))
+
+
+_Shape = tuple[int, tuple[str, ...]]
+_FIRST, _STEP = 4, 2
+
+
+def _shape(path: str) -> _Shape:
+    """The number of segments, and those that are words: `/acme/{namespace}/{profile}/orders/{order}/finalize`."""
+    segments = path.split("/")
+    return len(segments), tuple(segments[_FIRST::_STEP])

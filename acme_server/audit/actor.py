@@ -7,13 +7,13 @@ What the server does by itself has no actor.
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
+
+import msgspec
 
 from kms.resources.meta import Key
 
 
-@dataclass(frozen=True, slots=True)
-class Actor:
+class Actor(msgspec.Struct, frozen=True):
     """A client at `address`.
 
     `account` is set once its signature was verified, `by_key` if it signed with a key of its own. `credential` is the

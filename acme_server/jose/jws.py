@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -23,8 +23,7 @@ _Verify = Callable[[Verifier, bytes, bytes], None]
 """(key, signature, message); raises InvalidSignature, also where the key is of another type."""
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True):
     """A well-formed flattened JWS, not verified yet. `signed` is the signing input."""
 
     header: Mapping[str, Any]
@@ -33,8 +32,7 @@ class Envelope:
     signed: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class SignedRequest:
+class SignedRequest(msgspec.Struct, frozen=True):
     """A request of RFC 8555, 6.2, not verified yet. Exactly one of `key_id` (kid) and `jwk` is set."""
 
     algorithm: str

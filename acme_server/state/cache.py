@@ -47,6 +47,11 @@ class Cache(Generic[T]):
             self._objects.move_to_end(key)
         return found
 
+    def is_outdated(self, key: Key, version: str) -> bool:
+        """Whether it holds the object, in an older version than this one."""
+        found = self._objects.get(key)
+        return found is not None and newer(version, found.metadata.resource_version)
+
     def put(self, resource: T) -> T:
         """Keep the object unless a newer version is known. Returns the newest version."""
         key, version = key_of(resource), resource.metadata.resource_version

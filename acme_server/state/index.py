@@ -81,6 +81,11 @@ class Index(Generic[T]):
         known = self._versions.get((metadata.namespace, metadata.name))
         return known is not None and not newer(metadata.resource_version, known)
 
+    def is_current(self, key: Key, version: str) -> bool:
+        """Whether that version, or a newer one, of an object has been seen since the index became stale."""
+        known = self._versions.get(key)
+        return known is not None and not newer(version, known) and key not in self._unconfirmed
+
     def mark_stale(self) -> None:
         """Changes may have been missed: do not rely on any object until it is seen again."""
         self.complete = False

@@ -26,6 +26,7 @@ from acme_server.state.cache import Cache, SharedReads
 from acme_server.state.index import Index
 from kms.cluster import errors
 from kms.cluster.client import Cluster
+from kms.cluster.codec import Identity
 from kms.cluster.resource_version import newer
 from kms.cluster.retry import attempts
 from kms.resources.kinds import Kind
@@ -313,6 +314,18 @@ class Store(Generic[T]):
         newest = self._cache.put(normalised)
         self._index.update(newest, False)
         return newest
+
+    def is_known(self, seen: Identity) -> bool:
+        """Whether an event of the watch says nothing new: most are about writes of this replica.
+
+        The index may have a version from a list that the cache does not have.
+        """
+        key, version = (seen.namespace, seen.name), seen.resource_version
+        return (
+            key not in self._in_doubt
+            and self._index.is_current(key, version)
+            and not self._cache.is_outdated(key, version)
+        )
 
     def apply_event(self, resource: T, deleted: bool) -> None:  # noqa: FBT001 - the signature of watch callbacks
         """Take in an event of the watch: it updates cached objects and adds none to the cache."""

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from kms.cluster.client import Cluster
-from kms.cluster.codec import WatchEvent
+from kms.cluster.codec import Identity, WatchEvent
 from kms.cluster.reflector import ReflectorGroup
 from kms.cluster.retry import Timing
 from kms.resources.kinds import Kind
@@ -24,8 +24,8 @@ class ChangeFeed(Generic[T]):
 
     If the object does not fit its model, it is `on_unreadable(unreadable, deleted)` instead.
 
-    If changes may have been missed, `on_gap()` is called before the first change after the gap, and at the start:
-    objects that were cached until then may be outdated. No callback may wait.
+    What `is_known` is not reported. If changes may have been missed, `on_gap()` is called before the first change after
+    the gap, and at the start: objects that were cached until then may be outdated. No callback may wait.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class ChangeFeed(Generic[T]):
         on_change: Callable[[T, bool], None],
         on_unreadable: Callable[[Unreadable, bool], None],
         on_gap: Callable[[], None],
+        is_known: Callable[[Identity], bool] | None = None,
         timing: Timing | None = None,
     ) -> None:
         self._cluster = cluster
@@ -47,7 +48,14 @@ class ChangeFeed(Generic[T]):
         self._on_gap = on_gap
         scopes: tuple[str | None, ...] = tuple(dict.fromkeys(namespaces)) or (None,)
         self._reflectors = ReflectorGroup(
-            cluster, kind, scopes, labels=labels, begin=self._begin, on_event=self._report, timing=timing
+            cluster,
+            kind,
+            scopes,
+            labels=labels,
+            begin=self._begin,
+            on_event=self._report,
+            timing=timing,
+            is_known=is_known,
         )
         self.following = self._reflectors.started
         """Set for good once every namespace is being watched."""

@@ -14,7 +14,18 @@ from typing import Any, TypedDict, TypeVar, Unpack
 import msgspec
 
 from kms.cluster.auth import Connection
-from kms.cluster.codec import Listing, Page, WatchEvent, decode, decode_event, decode_items, decode_page, encode
+from kms.cluster.codec import (
+    Identity,
+    Listing,
+    Page,
+    WatchEvent,
+    decode,
+    decode_event,
+    decode_items,
+    decode_known_event,
+    decode_page,
+    encode,
+)
 from kms.cluster.errors import NotFound, Undecodable, Unserved
 from kms.cluster.metrics import APIMetrics
 from kms.cluster.requests import (
@@ -261,10 +272,12 @@ class Cluster:
         labels: str = "",
         fields: str = "",
         on_open: Callable[[], None] | None = None,
+        is_known: Callable[[Identity], bool] | None = None,
     ) -> AsyncGenerator[WatchEvent[T], None]:
         """Every change after `resource_version`, and a bookmark about once a minute, for up to `watch_seconds`.
 
-        `on_open` is called when the API server has accepted the watch, which may be long before the first event.
+        `on_open` is called when the API server has accepted the watch, which may be long before the first event. Events
+        about what `is_known` have no object.
 
         Raises Gone if that version has been compacted away, Unavailable after 70 s of silence.
         """
@@ -282,7 +295,8 @@ class Cluster:
             )
         ) as lines:
             async for line in lines:
-                yield await _in_thread_if_long(partial(decode_event, kind), line)
+                known = decode_known_event(line, is_known) if is_known is not None and len(line) <= _LONG else None
+                yield known or await _in_thread_if_long(partial(decode_event, kind), line)
 
     async def initial_events(
         self, kind: Kind[T], namespace: str | None = None, *, silence: float

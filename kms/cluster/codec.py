@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Generic, Literal, TypeVar
@@ -39,8 +39,9 @@ class Listing(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class WatchEvent(Generic[T]):
-    """One change. A BOOKMARK has no object, only a version; `unreadable` is an object that does not fit its model.
+    """One change. `unreadable` is an object that does not fit its model.
 
+    A BOOKMARK has no object, only a version, and so has a version that was known before.
     `ends_initial_events` is true for the bookmark that follows all objects that existed when the watch began.
     """
 
@@ -80,6 +81,23 @@ class _Bookmark(msgspec.Struct, frozen=True):
     metadata: _BookmarkMeta = _BookmarkMeta()
 
 
+class Identity(msgspec.Struct, frozen=True, rename="camel"):
+    """Which version of which object an event is about."""
+
+    namespace: str = ""
+    name: str = ""
+    resource_version: str = ""
+
+
+class _Identified(msgspec.Struct, frozen=True):
+    metadata: Identity
+
+
+class _IdentifiedEvent(msgspec.Struct, frozen=True):
+    type: Literal["ADDED", "MODIFIED"]
+    object: _Identified
+
+
 class _Event(msgspec.Struct, frozen=True):
     type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]
     object: msgspec.Raw
@@ -87,6 +105,7 @@ class _Event(msgspec.Struct, frozen=True):
 
 _list = msgspec.json.Decoder(_List)
 _event = msgspec.json.Decoder(_Event)
+_identified_event = msgspec.json.Decoder(_IdentifiedEvent)
 _bookmark = msgspec.json.Decoder(_Bookmark)
 _encoder = msgspec.json.Encoder()
 
@@ -158,6 +177,19 @@ def decode_items(
     for each in others:
         _log(kind, each)
     return tuple(found), tuple(others)
+
+
+def decode_known_event(line: bytes, is_known: Callable[[Identity], bool]) -> WatchEvent[Any] | None:
+    """The event on one line of a watch without its object, if that version is known; else None.
+
+    To see that takes a quarter of the time of `decode_event`, and most events are a program's own writes.
+    """
+    try:
+        event = _identified_event.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None  # a deletion, a bookmark, or what `decode_event` is to refuse
+    identity = event.object.metadata
+    return WatchEvent(event.type, None, identity.resource_version) if is_known(identity) else None
 
 
 def decode_event(kind: Kind[T], line: bytes) -> WatchEvent[T]:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Generic, NoReturn, TypeVar
 
 from kms.cluster.client import Cluster
-from kms.cluster.codec import WatchEvent
+from kms.cluster.codec import Identity, WatchEvent
 from kms.cluster.errors import ClusterError, Forbidden, Gone, Unavailable, Undecodable, Unserved
 from kms.cluster.retry import Backoff, Timing
 from kms.resources.kinds import Kind
@@ -37,7 +37,8 @@ class Reflector(Generic[T]):
     with bookmarks. A watch that ends within `brief` seconds counts as a failure, even without an error.
     One that has been open for more than `steady` seconds has worked, even without an event. While the API server does
     not answer, it is asked again after `reconnect` seconds at most. With `refused`, it is asked again after that many
-    seconds where it forbids the watch or does not serve the kind: both are for a person to change.
+    seconds where it forbids the watch or does not serve the kind: both are for a person to change. For `is_known`, see
+    Cluster.watch.
     """
 
     def __init__(
@@ -55,9 +56,11 @@ class Reflector(Generic[T]):
         steady: float = 5.0,
         reconnect: float = 4.0,
         refused: float | None = None,
+        is_known: Callable[[Identity], bool] | None = None,
     ) -> None:
         self._cluster = cluster
         self._kind = kind
+        self._is_known = is_known
         self._namespace = namespace
         self._refused = refused
         self._labels = labels
@@ -128,6 +131,7 @@ class Reflector(Generic[T]):
             labels=self._labels,
             fields=self._fields,
             on_open=self._note_open,
+            is_known=self._is_known,
         )
         async with aclosing(events):
             async for event in events:
@@ -169,7 +173,7 @@ class Reflector(Generic[T]):
 class ReflectorGroup(Generic[T]):
     """One reflector for each scope: a namespace, or (None) all of them together.
 
-    `begin` and `on_event` are those of Reflector, with the scope as first argument.
+    `begin` and `on_event` are those of Reflector, with the scope as first argument; `is_known` has no scope.
     """
 
     def __init__(
@@ -183,6 +187,7 @@ class ReflectorGroup(Generic[T]):
         on_event: Callable[[str | None, WatchEvent[T]], None],
         timing: Timing | None,
         refused: float | None = None,
+        is_known: Callable[[Identity], bool] | None = None,
     ) -> None:
         self.started = asyncio.Event()
         """Set for good once `begin` has succeeded for every scope."""
@@ -199,6 +204,7 @@ class ReflectorGroup(Generic[T]):
                 on_event=partial(on_event, scope),
                 timing=timing or Timing(),
                 refused=refused,
+                is_known=is_known,
             )
             for scope in scopes
         )

@@ -12,6 +12,7 @@ from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.state.index import Index, View
 from acme_server.state.store import Store, Vanished
 from kms.cluster.client import Cluster
+from kms.cluster.codec import Identity
 from kms.cluster.errors import AlreadyExists, ClusterError, Conflict
 from kms.cluster.retry import attempts
 from kms.resources.accounts import ACMEAccount
@@ -49,6 +50,11 @@ def contacted(contact: str, current: ACMEAccount) -> ACMEAccount:
     if contact in current.status.contact:
         return current
     return replace(current, status=replace(current.status, contact=(*current.status.contact, contact)))
+
+
+def identity_of(stored: ACMEAccount) -> Identity:
+    metadata = stored.metadata
+    return Identity(metadata.namespace, metadata.name, metadata.resource_version)
 
 
 def verbs(api: FakeApiServer) -> list[str]:
@@ -276,6 +282,23 @@ async def test_the_watch_keeps_cached_objects_current_and_others_out(cluster: Cl
     assert store.get_cached("pki", "a") is None
     versions = [each.metadata.resource_version for each in (added, other, changed)]
     assert told.changes == [*zip("aba", versions, strict=True), ("a", "deleted")]
+
+
+async def test_the_watch_need_not_say_what_was_written_here(cluster: Cluster, api: FakeApiServer) -> None:
+    index: Index[ACMEAccount] = Index()
+    store = store_on(cluster, index=index)
+    added = await store.add(account("a"))
+    changed = await store.change(added, partial(contacted, "mailto:a@example.com"))
+    assert store.is_known(identity_of(added))
+    assert store.is_known(identity_of(changed))
+    foreign = api.put(ACCOUNTS, contacted("mailto:b@example.com", changed))
+    assert not store.is_known(identity_of(foreign))
+    index.update(foreign, False)  # from a list, which says nothing to the cache
+    assert not store.is_known(identity_of(foreign))
+    store.apply_event(foreign, False)
+    assert store.is_known(identity_of(foreign))
+    index.mark_stale()  # what is seen again after a gap is confirmed
+    assert not store.is_known(identity_of(foreign))
 
 
 async def test_after_a_gap_nothing_is_relied_on(store: Store[ACMEAccount]) -> None:

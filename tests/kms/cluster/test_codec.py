@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kms.cluster.codec import decode, decode_event, decode_items, decode_page, encode
+from kms.cluster.codec import (
+    Identity,
+    decode,
+    decode_event,
+    decode_items,
+    decode_known_event,
+    decode_page,
+    encode,
+)
 from kms.cluster.errors import ClusterError, Gone, Undecodable
 from kms.cluster.unreadable import cut, is_cut
 from kms.resources.core import Secret
@@ -64,6 +72,30 @@ def test_an_event_carries_its_object_and_version() -> None:
     stored = msgspec.structs.replace(account("a"), metadata=ObjectMeta(name="a", namespace="pki", resource_version="9"))
     event = decode_event(ACCOUNTS, b'{"type":"MODIFIED","object":' + encode(ACCOUNTS, stored) + b"}\n")
     assert (event.type, event.object, event.resource_version) == ("MODIFIED", stored, "9")
+
+
+def test_an_event_about_a_known_version_has_no_object() -> None:
+    stored = msgspec.structs.replace(account("a"), metadata=ObjectMeta(name="a", namespace="pki", resource_version="9"))
+    line = b'{"type":"MODIFIED","object":' + encode(ACCOUNTS, stored) + b"}\n"
+    event = decode_known_event(line, lambda seen: seen == Identity("pki", "a", "9"))
+    assert event is not None
+    assert (event.type, event.object, event.resource_version) == ("MODIFIED", None, "9")
+    assert decode_known_event(line, lambda _: False) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"type":"DELETED","object":{"metadata":{"name":"a","resourceVersion":"9"}}}',
+        b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"}}}',
+        b'{"type":"ERROR","object":{"kind":"Status","code":410}}',
+        b'{"type":"MODIFIED","object":{"metadata":7}}',
+        b'{"type":"MODIFIED","object":' + b"[" * 100_000,
+        b'{"type":"MODIFIED","object":{"metadata":{"name":"\xff"}}}',
+    ],
+)
+def test_no_other_line_is_known(line: bytes) -> None:
+    assert decode_known_event(line, lambda _: True) is None
 
 
 def test_a_bookmark_has_only_a_version() -> None:
