@@ -114,7 +114,7 @@ class ByShape(web.PlainResource):
         return sum(map(len, chain.from_iterable(self._resources.values())))
 
     def __iter__(self) -> Iterator[web.ResourceRoute]:
-        return chain.from_iterable(chain.from_iterable(self._resources.values()))
+        return (route for found in self._resources.values() for resource in found for route in resource)
 
 
 _Shape = tuple[int, tuple[str, ...]]

@@ -296,7 +296,7 @@ class Cluster:
         ) as lines:
             async for line in lines:
                 known = decode_known_event(line, is_known) if is_known is not None and len(line) <= _LONG else None
-                yield known or await _in_thread_if_long(partial(decode_event, kind), line)
+                yield await _in_thread_if_long(partial(decode_event, kind), line) if known is None else known
 
     async def initial_events(
         self, kind: Kind[T], namespace: str | None = None, *, silence: float

@@ -226,9 +226,12 @@ def _fill(api: FakeApiServer, cluster: Cluster, authority: trustme.CA) -> None:
     world = World(api, cluster)
     world.configure()
     world.install_authority()
-    for kind, cache in ((PROFILES, world.profiles), (POLICIES, world.policies), (AUTHORITIES, world.authorities)):
-        for each in cache.values():
-            api.put(kind, each)
+    for profile in world.profiles.values():
+        api.put(PROFILES, profile)
+    for policy in world.policies.values():
+        api.put(POLICIES, policy)
+    for ca in world.authorities.values():
+        api.put(AUTHORITIES, ca)
     issued = authority.issue_cert(LOOPBACK)
     chain = b"".join(each.bytes() for each in issued.cert_chain_pems)
     for name, component, data in (
