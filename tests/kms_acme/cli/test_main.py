@@ -207,10 +207,11 @@ def test_dev_listens_on_loopback_unless_told_otherwise() -> None:
     assert values_of(main.dev, ["--listen", ":8443"])["listen"] == Address("", 8443)
 
 
-def test_dev_knows_every_option_of_both_programs_but_those_by_which_they_share_a_pod() -> None:
+def test_dev_knows_every_option_of_both_programs_but_those_of_pods() -> None:
+    """There they have identities of their own, and workers for as many cores as a pod has."""
     of_programs = {each.name for command in (main.server, main.operator) for each in command.params}
     of_dev = {each.name for each in main.dev.params}
-    assert of_programs - of_dev == {"token_directory", "server_service_account", "server_token_directory"}
+    assert of_programs - of_dev == {"token_directory", "server_service_account", "server_token_directory", "workers"}
 
 
 def test_a_server_is_handed_its_token_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
