@@ -17,7 +17,7 @@ certificate_template   the contents of the certificate
 external_issuance      certificates from CAs that take time: asks, waits, stores
 submission, claims     what such a CA is asked, and by which process
 waiting, turns         the orders that wait on this replica, and who may ask the CA
-issuing_chains         chains of CAs by issuer, for what such a CA returns
+issuing_chains         which CAs issue below the trust anchors of external CAs
 release                what is checked before a certificate is stored
 request_sweep          deletes requests that no order waits for
 issuance_waiting       what answers of CAs that take time mean, and the transitions that follow
