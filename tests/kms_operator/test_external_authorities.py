@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from kms.pki.certificate import certificate_pem
 from kms.resources.authorities import CertificateAuthority
-from kms.resources.kinds import AUTHORITIES, PROFILES
+from kms.resources.kinds import AUTHORITIES, PROFILES, SECRETS
 from kms.resources.secret_names import signing_key_name
 from kms_operator.observation import Observation
 from tests.support import pki
 from tests.support.eventually import in_background, until
-from tests.support.operated import RELEASE, SETTINGS, authority
+from tests.support.openbao import OpenBao
+from tests.support.operated import RELEASE, SETTINGS, authority, secret
 from tests.support.world import World, world
 
 ANCHOR = certificate_pem(pki.root().certificate)
@@ -109,3 +110,27 @@ async def test_nothing_secret_is_in_status_and_events(running: World) -> None:
         await until(lambda: running.reason(PROFILES) == "Ready")
     texts = [str(body) for key, body in running.api.store.by_key.items() if key.plural != "secrets"]
     assert not [each for each in texts if "hvs" in each]
+
+
+@pytest.mark.requirement("X52")
+async def test_a_ca_below_one_of_openbao_is_issued(running: World, issuer: Issuer, openbao: OpenBao) -> None:
+    root = openbao.root_ca()
+    token = openbao.token(openbao.policy({f"{root}/root/sign-intermediate": ("update",)}))
+    anchor = openbao.read(f"{root}/cert/ca")["certificate"].strip() + "\n"
+    vault = {**VAULT, "server": openbao.url, "caBundle": openbao.ca_bundle, "path": f"{root}/sign/web"}
+    issuer.found = Observation("True", "Observed", "works", chain=anchor, credentials={"token": token.encode()})
+    running.now = datetime.now(UTC)
+    running.api.put(SECRETS, secret("openbao-token", data={"token": token.encode()}))
+    running.api.put(AUTHORITIES, authority(external={"vault": vault}))
+    running.api.put(AUTHORITIES, authority("below", internal={"issuerRef": {"name": "issuing"}, "pathLength": 0}))
+    await running.tell()
+    running.controller.enqueue_all()
+    async with in_background(running.controller.run()):
+        await until(lambda: running.reason(AUTHORITIES, "below") == "Issued", seconds=20)
+        await until(lambda: len(running.controller.queue) == 0)
+    below = running.api.read(AUTHORITIES, "pki", "below")
+    assert below is not None
+    assert (below.status.type, (below.status.chain or "").endswith(anchor)) == ("Intermediate", True)
+    assert openbao.certificates_of(root) == 1 + 1, "its own, and one"
+    texts = [str(body) for key, body in running.api.store.by_key.items() if key.plural != "secrets"]
+    assert not [each for each in texts if token in each]

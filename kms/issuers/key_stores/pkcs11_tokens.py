@@ -73,7 +73,10 @@ class PKCS11Tokens:
 
     A call that takes longer than `timeout` seconds fails, and others with it until it has ended. More than
     `maximum_waiting` calls fail at once. Tokens lock themselves after a few wrong PINs: one that was refused is not
-    tried again, and after `maximum_refused` of them only the PIN that was right before.
+    tried again, and after `maximum_refused` of them only the PIN that was right before. Nor is any other PIN tried at a
+    token that says that one more wrong one locks it.
+
+    `load` loads a module by its path; by default python-pkcs11 does.
     """
 
     def __init__(
@@ -84,7 +87,9 @@ class PKCS11Tokens:
         maximum_waiting: int = 200,
         maximum_refused: int = 3,
         timer: Callable[[], float] = time.monotonic,
+        load: Callable[[str], Any] | None = None,
     ) -> None:
+        self._load = load or _load
         self._modules = frozenset(modules)
         self._timeout = timeout
         self._maximum_waiting = maximum_waiting
@@ -196,7 +201,9 @@ class PKCS11Tokens:
             del self._logins[place]
             with suppress(pkcs11.PKCS11Error):
                 known.session.close()
-        token = pkcs11.lib(store.module).get_token(token_label=store.token)
+        token = self._load(store.module).get_token(token_label=store.token)
+        if digest != self._accepted.get(place) and (problem := _locking(token, store)):
+            raise KeyStoreRefused("AuthenticationFailed", problem)
         try:
             session = token.open(rw=True, user_pin=pin.decode("utf-8", "replace"))
         except pkcs11.PKCS11Error as error:
@@ -216,7 +223,7 @@ class PKCS11Tokens:
             login.keys.clear()
             with suppress(pkcs11.PKCS11Error):
                 login.session.close()
-        pkcs11.lib(module).reinitialize()
+        self._load(module).reinitialize()
 
     def _log_out(self) -> None:
         for login in self._logins.values():
@@ -224,6 +231,26 @@ class PKCS11Tokens:
             with suppress(RuntimeError):  # what all errors of python-pkcs11 are
                 login.session.close()
         self._logins.clear()
+
+
+def _load(module: str) -> Any:
+    import pkcs11  # noqa: PLC0415 - an extra
+
+    return pkcs11.lib(module)
+
+
+def _locking(token: Any, store: PKCS11KeyStore) -> str | None:
+    """Why no PIN is tried at this token: it is locked, or is with the next wrong one; None: it may be tried."""
+    from pkcs11 import TokenFlag  # noqa: PLC0415 - an extra
+
+    if token.flags & TokenFlag.USER_PIN_LOCKED:
+        return f"the token {store.token} has locked itself after wrong PINs; unlock it with the tools of its vendor"
+    if token.flags & TokenFlag.USER_PIN_FINAL_TRY:
+        return (
+            f"the token {store.token} locks itself with the next wrong PIN, so none is tried; log in with the right PIN"
+            " and the tools of its vendor"
+        )
+    return None
 
 
 def _opened(location: KeyLocation) -> tuple[PKCS11KeyStore, bytes]:

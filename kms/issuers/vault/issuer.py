@@ -80,6 +80,9 @@ class VaultIssuer:
     async def revoke(self, certificate: bytes) -> bool:
         """Revoke a certificate in DER, by its serial number or, where the role stores none, by itself. Returns True.
 
+        By serial number first: all versions know that, Vault before 1.12 nothing else; serial numbers are unique in an
+        engine, and it needs no issuer that is still there. Again is no error in either way.
+
         Raises IssuerNotReady if the CA cannot be asked, or has not confirmed it.
         """
         parsed = x509.load_der_x509_certificate(certificate)

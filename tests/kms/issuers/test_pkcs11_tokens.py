@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from pkcs11 import PinIncorrect, TokenFlag
 
 from kms.issuers.key_stores import KeyLocation, KeyStoreNotReady, KeyStoreRefused
 from kms.issuers.key_stores.pkcs11_tokens import PKCS11Tokens
@@ -99,6 +100,46 @@ async def test_wrong_pins_do_not_lock_the_token_and_the_right_one_stays_good(
         told.append(str(refused.value))
         verify(made.public_key, MESSAGE, await tokens.sign(location, MESSAGE))
     assert sum("PinIncorrect" in each for each in told) == 3, "the token was asked"
+
+
+class Flagged:
+    """A module whose token says that it is locked, or about to be; it counts logins."""
+
+    def __init__(self, flag: str) -> None:
+        self.flags = TokenFlag.TOKEN_INITIALIZED | (TokenFlag[flag] if flag else TokenFlag(0))
+        self.logins = 0
+
+    def get_token(self, **_: str) -> Flagged:
+        return self
+
+    def open(self, **_: object) -> object:
+        self.logins += 1
+        raise PinIncorrect
+
+    def reinitialize(self) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.requirement("X57")
+@pytest.mark.parametrize(
+    ("flag", "says", "logins"),
+    [
+        ("USER_PIN_FINAL_TRY", "locks itself with the next wrong PIN, so none is tried", 0),
+        ("USER_PIN_LOCKED", "has locked itself after wrong PINs; unlock it", 0),
+        ("USER_PIN_COUNT_LOW", "refuses the PIN", 1),
+        ("", "refuses the PIN", 1),
+    ],
+)
+async def test_the_last_attempt_at_a_token_is_left_to_people(token: Token, flag: str, says: str, logins: int) -> None:
+    """Programs that start anew do not remember what others have tried."""
+    module = Flagged(flag)
+    for _ in range(3):
+        tokens = PKCS11Tokens(modules=(MODULE,), load=lambda _: module)
+        with pytest.raises(KeyStoreRefused) as refused:
+            await tokens.sign(token.with_pin("0000").location("any"), MESSAGE)
+        assert (refused.value.reason, says in str(refused.value)) == ("AuthenticationFailed", True)
+        await tokens.close()
+    assert module.logins == logins * 3
 
 
 @pytest.mark.requirement("X57")
