@@ -16,7 +16,7 @@ from kms.resources.kinds import CREDENTIALS, PROFILES, SECRETS, Kind
 from kms.resources.meta import Key, Resource
 from kms.resources.profiles import AcmeEnrollment, CertificateProfile
 from kms.resources.secret_names import CA_CERTIFICATE, DIRECTORY_URL, EAB_SECRET, KEY_ID, directory_secret_name
-from kms_acme.nearest import find_missing
+from kms_acme.missing import find_missing
 
 T = TypeVar("T", bound=Resource)
 

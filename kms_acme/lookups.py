@@ -58,6 +58,11 @@ async def find_order_of_serial(cluster: Cluster, namespace: str | None, serial: 
     return _only(found, ORDERS, f"with serial number {serial}")
 
 
+async def account_of(cluster: Cluster, order: ACMEOrder) -> ACMEAccount | None:
+    """The account of an order; None: it is gone, or may not be read. Raises ClusterError."""
+    return await _if_there(cluster, ACCOUNTS, (order.metadata.namespace, order.spec.account_ref.name))
+
+
 async def order_story(cluster: Cluster, order: ACMEOrder, *, clock: Clock) -> Story:
     """The story of an order. Raises ClusterError."""
     namespace = order.metadata.namespace

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -34,6 +34,7 @@ from kms.resources.credentials import EABCredential
 from kms.resources.meta import Key, LocalRef, ObjectMeta, condition
 from kms.resources.orders import ACMEOrder, OrderSpec
 from kms_acme.configuration import Configuration
+from kms_acme.nearest import no_such
 from kms_acme.remedies import remedies
 
 _ANY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -216,7 +217,13 @@ def _missing(configuration: Configuration, kind: str, key: Key) -> str:
     name = "/".join(key)
     if why := configuration.unreadable.get((kind, *key)):
         return f"{kind} {name} cannot be read: {why}"
-    return f"there is no {kind} {name}"
+    known: Mapping[str, Iterable[Key]] = {
+        "CertificateProfile": configuration.profiles,
+        "CertificatePolicy": configuration.policies,
+        "CertificateAuthority": configuration.authorities,
+        "EABCredential": configuration.credentials,
+    }
+    return no_such(kind, key, known.get(kind, ()))
 
 
 def _constraints(configuration: Configuration, authority: CertificateAuthority) -> Iterator[Constraints]:

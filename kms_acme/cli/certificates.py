@@ -134,7 +134,7 @@ async def _list(cluster: Cluster, values: Any, name: Any, printer: Printer[Row])
 async def _check_names(cluster: Cluster, values: Any) -> None:
     """Distinguish a wrong name from one without certificates. Those of a deleted profile are listed for a time."""
     from kms.resources.kinds import ACCOUNTS, AUTHORITIES, CREDENTIALS, PROFILES  # noqa: PLC0415 - not for --help
-    from kms_acme.nearest import find_missing  # noqa: PLC0415
+    from kms_acme.missing import find_missing  # noqa: PLC0415
 
     kinds: dict[str, Kind[Any]] = {
         "profile": PROFILES,

@@ -21,6 +21,7 @@ from kms_acme.console.changes import Changes
 from kms_acme.console.collection import Collection
 from kms_acme.console.entries import Order
 from kms_acme.console.inventory import Inventory
+from kms_acme.console.links import Link, links_of_account, links_of_order
 from kms_acme.console.listing import (
     BadQuery,
     page_of,
@@ -43,7 +44,7 @@ from kms_acme.console.overview import (
 )
 from kms_acme.enroll import NotKnown, read_facts
 from kms_acme.explain import Story
-from kms_acme.lookups import NotFound, account_story, find_object, order_story
+from kms_acme.lookups import NotFound, account_of, account_story, find_object, order_story
 from kms_acme.policy_test import Request, Undecided, evaluate, sentences
 
 T = TypeVar("T")
@@ -125,17 +126,19 @@ class Pages:
     async def order(self, namespace: str, name: str) -> View:
         """The story of an order."""
 
-        async def read() -> Story:
+        async def read() -> tuple[Story, tuple[Link, ...]]:
             found = await find_object(self._cluster, ORDERS, namespace, name)
-            return await order_story(self._cluster, found, clock=self._clock)
+            account = await account_of(self._cluster, found)
+            return await order_story(self._cluster, found, clock=self._clock), links_of_order(found, account)
 
         return await self._story(read, "orders")
 
     async def account(self, namespace: str, name: str) -> View:
         """The story of an account."""
 
-        async def read() -> Story:
-            return await account_story(self._cluster, await find_object(self._cluster, ACCOUNTS, namespace, name))
+        async def read() -> tuple[Story, tuple[Link, ...]]:
+            found = await find_object(self._cluster, ACCOUNTS, namespace, name)
+            return await account_story(self._cluster, found), links_of_account(found)
 
         return await self._story(read, "accounts")
 
@@ -237,13 +240,16 @@ class Pages:
             "problem": problem,
         }
 
-    async def _story(self, read: Callable[[], Awaitable[Story]], section: str) -> View:
+    async def _story(self, read: Callable[[], Awaitable[tuple[Story, tuple[Link, ...]]]], section: str) -> View:
         try:
-            return "story", {"section": section, "story": await read(), "problem": ""}
+            story, links = await read()
         except NotFound as error:
-            return "story", {"section": section, "story": None, "problem": f"Not found: {error}."}
+            problem = f"Not found: {error}."
         except ClusterError as error:
-            return "story", {"section": section, "story": None, "problem": _failure(error)}
+            problem = _failure(error)
+        else:
+            return "story", {"section": section, "story": story, "links": links, "problem": ""}
+        return "story", {"section": section, "story": None, "links": (), "problem": problem}
 
     def _notes(self, *needed: Collection[Any, Any]) -> list[Note]:
         return self._inventory.notes(*needed)

@@ -195,7 +195,7 @@ def _state(order: ACMEOrder, *, now: datetime) -> str:
         "ready": f"All names are proven; the order waits for the client's certificate request until {until}.",
         "processing": "The certificate is being issued.",
     }
-    return open_states.get(status.state, f"The order is {status.state}; the client has to order again.")
+    return open_states.get(status.state, "The order has failed; the client has to order again.")
 
 
 def _is_well(order: ACMEOrder, *, now: datetime) -> bool:

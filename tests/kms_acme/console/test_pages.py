@@ -91,6 +91,9 @@ async def test_the_overview_says_what_is_wrong_and_what_ends(api: FakeApiServer)
         assert link is not None
         story = await visitor.get(link.partition(visitor.root.rpartition("/")[2] + "/")[2])
         assert "The order failed" in story.text
+        # What is not Ready, and what was refused, leads to its page.
+        texts = {each.text: each.attributes["href"] for each in page.all("a")}
+        assert str(texts["CertificateProfile pki/web"]).endswith("/profiles/pki/web")
 
 
 async def test_an_order_and_an_account_have_the_story_that_explain_tells(
@@ -103,6 +106,21 @@ async def test_an_order_and_an_account_have_the_story_that_explain_tells(
             if kind == "order" and line.strip().startswith("now"):
                 continue  # the console's clock is another one
             assert plain(text) in page.text, line
+    # From a story to what it speaks of.
+    for section, name, texts in (
+        (
+            "orders",
+            FAILED,
+            (f"Account pki/{CLIENT}", "All orders of this account", "What the policy says about these names now"),
+        ),
+        ("accounts", CLIENT, ("All orders of this account", "Profile pki/web, and how to enroll with it")),
+    ):
+        links = {
+            each.text: str(each.attributes["href"]) for each in (await visitor.get(f"{section}/pki/{name}")).all("a")
+        }
+        for text in texts:
+            led = await visitor.get(links[text].partition(visitor.root.rpartition("/")[2] + "/")[2])
+            assert (led.status, "Not found" in led.text) == (200, False), text
     page = await visitor.get("orders/pki/none")
     assert (page.status, "Not found: there is no ACMEOrder pki/none." in page.text) == (200, True)
 
@@ -133,7 +151,7 @@ async def test_the_try_out_has_the_answer_of_policy_test(visitor: Visitor, api: 
     for query, problem in (
         ({"profile": "web"}, "Profile: write NAMESPACE/NAME."),
         ({"profile": "pki/web"}, "Names: write at least one, or a certificate request."),
-        ({"profile": "pki/none", "names": "a.example.com"}, "there is no CertificateProfile pki/none."),
+        ({"profile": "pki/none", "names": "a.example.com"}, "there is no CertificateProfile pki/none; the nearest is pki/web."),
         ({"profile": "pki/web", "names": "a.example.com", "duration": "long"}, "Duration: "),
         ({"profile": "pki/web", "csr": "no request"}, "refused (badCSR): the request"),
     ):
@@ -175,6 +193,9 @@ async def test_orders_are_found_by_state_and_name(visitor: Visitor) -> None:
     assert "shop.apps.example.com" not in page.text
     assert "1 to 1 of 1 orders." in (await visitor.get("orders", params={"q": "api."})).text
     assert "No orders." in (await visitor.get("orders", params={"account": "pki/none"})).text
+    page = await visitor.get("orders", params={"q": "www.example.org"})
+    (link,) = (str(each.attributes["href"]) for each in page.all("a") if each.text == "Try the name")
+    assert link.endswith("/try?profile=&names=www.example.org")
     assert "Profile: write" in (await visitor.get("orders", params={"profile": "none"})).text
 
 

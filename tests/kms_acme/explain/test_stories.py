@@ -73,7 +73,7 @@ def test_a_failed_challenge_tells_where_the_server_looked_what_came_back_and_how
     said = text(story)
     assert "2026-11-23T14:00:00Z  www.example.com was not proven by http-01: the server tried http://www.ex" in said
     assert f"What came back ({problem}): It did not work." in said
-    assert said.splitlines()[-2].endswith("The order is invalid; the client has to order again.")
+    assert said.splitlines()[-2].endswith("The order has failed; the client has to order again.")
 
 
 @pytest.mark.requirement("P1")
