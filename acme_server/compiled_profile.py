@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace as replace_fields
+from datetime import datetime
 
 from msgspec.structs import replace
 
 from acme_server.model import OrderProfile, Profile
 from acme_server.problems import ProblemType, Refused, Unavailable
 from kms.contract import may_offer, objection_to_skipping
+from kms.pki.certificate import chain_end
 from kms.pki.constraints import Constraints, constraints_of
 from kms.pki.policy import contents_violations
 from kms.pki.quoting import quoted
@@ -36,6 +38,7 @@ def compile_profile(
         order_lifetime=parse_duration(acme.order_lifetime),
         authorization_lifetime=parse_duration(acme.authorization_lifetime),
         constraints=_constraints(authority),
+        chain_end=_chain_end(authority),
     )
     # Ready says that they fit; but the operator may have seen an older version of the policy.
     if violations := contents_violations(resource.spec.certificate.usages, profile.duration, profile.policy):
@@ -49,6 +52,11 @@ def _constraints(authority: CertificateAuthority) -> tuple[Constraints, ...]:
     """The constraints of the published chain; a CA without a chain does not issue yet. Raises ValueError."""
     chain = authority.status.chain or authority.status.certificate
     return constraints_of(chain) if chain else ()
+
+
+def _chain_end(authority: CertificateAuthority) -> datetime | None:
+    chain = authority.status.chain
+    return chain_end(chain) if chain else None
 
 
 def combine(directory: Profile, other: Profile) -> Profile:
@@ -71,6 +79,7 @@ def combine(directory: Profile, other: Profile) -> Profile:
         authority=other.authority,
         duration=other.duration,
         constraints=other.constraints,
+        chain_end=other.chain_end,
     )
 
 

@@ -33,8 +33,15 @@ class Profile:
     authorization_lifetime: timedelta
     constraints: tuple[Constraints, ...] = ()
     """The nameConstraints of the CA and of the CAs above it."""
+    chain_end: datetime | None = None
+    """When the first certificate of the CA's published chain ends; None without a chain."""
     dormant: bool = False
     """Whether the profile is not ready: it takes no orders and no challenge responses, and opens no account."""
+
+    @property
+    def authority_end(self) -> datetime | None:
+        """When the CA, or one above it, ends: no certificate of the profile lasts longer. None: not known yet."""
+        return min(filter(None, (self.chain_end, self.authority.status.not_after)), default=None)
 
     @property
     def namespace(self) -> str:

@@ -46,9 +46,11 @@ def requested_validity(
         return not_before, None
     if not_after <= start:
         raise _refusal("notAfter is not later than notBefore, or lies in the past")
-    last = profile.authority.status.not_after
+    last = profile.authority_end
     if last is not None and not_after > last:
-        raise _refusal(f"the CA's own certificate ends at {last:%Y-%m-%dT%H:%M:%SZ}")
+        is_own = last == profile.authority.status.not_after
+        which = "the CA's own certificate" if is_own else "a certificate above the CA"
+        raise _refusal(f"{which} ends at {last:%Y-%m-%dT%H:%M:%SZ}")
     # The client may count from a clock that differs from ours.
     if not_after - start > (longest + SKEW if not_before is None else longest):
         raise _refusal(f"policy {profile.policy.name} allows at most {format_duration(longest)} (spec.maximumDuration)")
@@ -159,10 +161,13 @@ def shortened_from(order: ACMEOrder, certificate: Issued, duration: timedelta) -
 
 
 def require_rest(not_after: datetime | None, profile: Profile, *, now: datetime) -> None:
-    """Raise Unavailable if the CA ends too soon for a certificate without a requested end: it may be renewed."""
-    last = profile.authority.status.not_after
+    """Raise Unavailable if the CA, or one above it, ends too soon for a certificate without a requested end.
+
+    It may be renewed.
+    """
+    last = profile.authority_end
     if not_after is None and last is not None and last - now < minimum_rest(profile.duration):
-        raise Unavailable("The certificate of the issuing CA ends too soon.", _RENEWAL)
+        raise Unavailable("The certificate of the issuing CA, or of one above it, ends too soon.", _RENEWAL)
 
 
 def is_usable(authorization: Authorization, *, now: datetime) -> bool:

@@ -228,6 +228,11 @@ def validity(
     return not_before, not_after
 
 
+def chain_end(chain: str) -> datetime:
+    """When the first certificate of a chain in PEM ends. Raises ValueError if it cannot be read."""
+    return min(each.not_valid_after_utc for each in x509.load_pem_x509_certificates(chain.encode()))
+
+
 def is_root(certificate: x509.Certificate) -> bool:
     """Whether the certificate is self-signed (RFC 5280, 3.2)."""
     return certifies(certificate, certificate)

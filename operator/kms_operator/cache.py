@@ -96,7 +96,14 @@ class Cache(ObjectIndex):
             for (plural, key), version in self._deleted.items()
             if plural != kind.plural or newer(version, resource_version)
         }
-        return [each for each in listed.values() if self.put(kind, each)], deleted
+        changed = []
+        for key, each in listed.items():
+            known = self.get(kind, key) or self.unreadable(kind, key)
+            if self.put(kind, each):
+                changed.append(each)
+                if known is not None and known.metadata.uid != each.metadata.uid:
+                    deleted.append(known)  # it was deleted, and another one was made
+        return changed, deleted
 
     def set_unavailable(self, kind: Kind[Any], unavailability: Unavailability | None) -> bool:
         """Record why an optional kind is not available; None: it is. Returns False if that was known."""

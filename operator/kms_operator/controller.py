@@ -161,14 +161,17 @@ class Controller:
             return
         if kind.plural in _OPTIONAL_PLURALS and not self.has_optional_objects():
             self.optional_kinds_wanted.set()  # from now on they are listed more often
-        known = self.cache.get(kind, key_of(object_))
+        known, unreadable = self.cache.get(kind, key_of(object_)), self.cache.unreadable(kind, key_of(object_))
         if self.cache.put(kind, object_, live=live):
+            self._on_replaced(kind, known or unreadable, object_)
             self._reported.pop(request_for(kind, object_), None)
             self._enqueue_affected(kind, object_, held=not _is_users_change(kind, known, object_))
 
     def handle_unreadable(self, kind: Kind[Any], object_: Unreadable) -> None:
         """Drop an object that does not fit its model, and enqueue what depends on it and its report."""
+        known = self.cache.get(kind, key_of(object_)) or self.cache.unreadable(kind, key_of(object_))
         if self._is_relevant(kind, object_) and self.cache.put_unreadable(kind, object_):
+            self._on_replaced(kind, known, object_)
             self._enqueue_affected(kind, object_)
 
     def handle_delete(self, kind: Kind[Any], object_: Resource | Unreadable) -> None:
@@ -415,6 +418,16 @@ class Controller:
 
     def _is_relevant(self, kind: Kind[Any], object_: Resource | Unreadable) -> bool:
         return not kind.namespaced or kind is SECRETS or self._settings.watches(object_.metadata.namespace)
+
+    def _on_replaced(
+        self, kind: Kind[Any], known: Resource | Unreadable | None, object_: Resource | Unreadable
+    ) -> None:
+        """Look after what the known object has left if `object_` is another one of the same name.
+
+        It was deleted and made again at once: kopf delivers the two events in any order, and a list tells only one.
+        """
+        if known is not None and known.metadata.uid != object_.metadata.uid:
+            self._on_deleted(kind, known)
 
     def _on_deleted(self, kind: Kind[Any], deleted: Resource | Unreadable) -> None:
         self._reported.pop(request_for(kind, deleted), None)

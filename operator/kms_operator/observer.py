@@ -19,6 +19,7 @@ from kms.resources.authorities import CertificateAuthority
 from kms.resources.meta import Key, key_of
 from kms.resources.orders import AuthorityType
 from kms_operator.observation import MINUTE, Look, Observation, Observed, observed
+from kms_operator.plan import REREAD, SECRET_NOT_FOUND
 from kms_operator.queue import WorkQueue
 
 logger = logging.getLogger(__name__)
@@ -31,8 +32,9 @@ FAILED = "ObservationFailed"
 class Observer:
     """Looks at what it is asked to, and keeps what was found by the UID of the CA. For one event loop.
 
-    `looks` has a function for each supported type. Looks at one CA lie `every` apart. A look is given up after
-    `deadline` seconds. `on_observed` is called with (namespace, name) of the CA after each.
+    `looks` has a function for each supported type. Looks at one CA lie `every` apart, and less while a Secret is
+    missing: then only the API server is asked. A look is given up after `deadline` seconds. `on_observed` is called
+    with (namespace, name) of the CA after each.
     """
 
     def __init__(
@@ -98,7 +100,8 @@ class Observer:
         current = self._wanted.get(key)
         if current is None or current.metadata.uid != uid:
             return  # it was deleted meanwhile
-        self.observations[uid] = observed(before, found, generation=generation, now=self._clock(), every=self._every)
+        every = min(self._every, REREAD) if found.reason == SECRET_NOT_FOUND else self._every
+        self.observations[uid] = observed(before, found, generation=generation, now=self._clock(), every=every)
         if _version(current) == (uid, generation):
             del self._wanted[key]
         self._on_observed(key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -16,13 +16,18 @@ _ABNORMAL = frozenset({DURATION_SHORTENED, RENEWAL_DUE, WARNINGS})
 RESYNC = timedelta(seconds=60)
 """How often a resource is reconciled for which something is missing."""
 REREAD = timedelta(seconds=8)
-"""How often Secrets of users are read that a resource names, and that the operator does not watch."""
+"""How often objects of users are read that a resource names, or that are in its way: they are not watched."""
+READ_PACE = timedelta(milliseconds=100)
+"""Between two of these reads where there are many, so that they stay within what an API server answers anyway."""
 
 
 FORBIDDEN = "Forbidden"
 REFUSED = "Refused"
 UNAVAILABLE = "Unavailable"
 """Reasons for what the API server refuses: RBAC, a quota or admission; a schema; and a webhook that does not answer."""
+
+SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason
+"""The reason where a Secret that a resource names, or the key in it, is missing."""
 
 QUOTED = 400
 """Characters of an annotation, or of an answer of the API server, that a condition quotes."""
@@ -127,6 +132,11 @@ def not_ready(reason: str, message: str) -> ConditionUpdate:
     return ConditionUpdate("False", reason, message)
 
 
+def with_refusals(update: ConditionUpdate, refusals: Sequence[Refusal]) -> ConditionUpdate:
+    """Return the condition, which also says what the API server has refused; that does not change its reason."""
+    return replace(update, message="; ".join((update.message, *(each.message for each in refusals))))
+
+
 def merge_conditions(
     old: Sequence[Condition],
     updates: Iterable[ConditionUpdate],
@@ -165,6 +175,12 @@ def carried_out(before: int | None, generation: int, *, complete: bool) -> int:
     if complete:
         return generation
     return before if before is not None and before <= generation else 0
+
+
+def reread_interval(count: int) -> timedelta:
+    """Return when to read `count` objects again that the operator does not watch: the more there are, the later."""
+    paced: timedelta = READ_PACE * count
+    return max(REREAD, paced)
 
 
 def transition_events(old: Sequence[Condition], update: ConditionUpdate) -> tuple[Event, ...]:

@@ -16,11 +16,10 @@ from kms.pki.ca import InvalidAuthority
 from kms.resources.authorities import CertificateAuthority, KubernetesAuth, SecretKeyRef, VaultAuth, VaultServer
 from kms.resources.core import Secret
 from kms.resources.secret_names import VAULT_ROLE_ID, VAULT_SECRET_ID, VAULT_TOKEN
-from kms_operator.plan import QUOTED
+from kms_operator.plan import QUOTED, SECRET_NOT_FOUND
 from kms_operator.settings import OperatorSettings
 
-SECRET_NOT_FOUND: Final = "SecretNotFound"  # noqa: S105 - a reason
-TOKEN_FORBIDDEN: Final = "TokenForbidden"  # noqa: S105 - likewise
+TOKEN_FORBIDDEN: Final = "TokenForbidden"  # noqa: S105 - a reason
 
 _USER: Final = re.compile(r'"system:serviceaccount:([a-z0-9.-]+):([a-z0-9.-]+)"')
 

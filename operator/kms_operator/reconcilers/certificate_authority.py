@@ -64,6 +64,7 @@ from kms_operator.objects import internal_secret, secret_changes, signer_in
 from kms_operator.plan import (
     REREAD,
     RESYNC,
+    SECRET_NOT_FOUND,
     ConditionUpdate,
     Event,
     Manifest,
@@ -225,7 +226,8 @@ def _recheck_at(authority: CertificateAuthority, refusal: InvalidAuthority, now:
     """Return when to try again; None where an event tells."""
     if refusal.reason == SECRET_LIMIT_REACHED:
         return None
-    return now + (REREAD if authority.spec.imported is not None else RESYNC)
+    names_secret = authority.spec.imported is not None or refusal.reason == SECRET_NOT_FOUND
+    return now + (REREAD if names_secret else RESYNC)
 
 
 def _limit_reached(authority: CertificateAuthority, snapshot: Snapshot) -> str | None:
@@ -370,7 +372,7 @@ def _load_imported(
     secret = snapshot.secret(authority.metadata.namespace, name)
     if secret is None:
         raise InvalidAuthority(
-            "SecretNotFound",
+            SECRET_NOT_FOUND,
             f"Secret {name} does not exist; create it with: kubectl create secret tls {name}"
             f" -n {authority.metadata.namespace} --cert=CHAIN.pem --key=KEY.pem",
         )

@@ -40,7 +40,7 @@ from kms.resources.secret_names import CA_CERTIFICATE, CHAIN, DIRECTORY, DIRECTO
 from kms_operator.endpoints import trust_anchor
 from kms_operator.objects import is_owned_by, secret_changes, user_secret
 from kms_operator.plan import (
-    RESYNC,
+    REREAD,
     ConditionUpdate,
     Event,
     Manifest,
@@ -64,6 +64,7 @@ from kms_operator.reconcilers.client_namespaces import (
 from kms_operator.reconcilers.external_contents import CONTENTS_NOT_APPLICABLE, inapplicable_contents
 from kms_operator.reconcilers.issuer_change import TrustedRoots, issuer_in_force, trusted_roots
 from kms_operator.reconcilers.kept_keys import kept_authority
+from kms_operator.reconcilers.placement import recheck_interval
 from kms_operator.reconcilers.rules_without_effect import (
     NOTHING_ALLOWED,
     left_by_profile,
@@ -76,6 +77,7 @@ from kms_operator.snapshot import Read, Snapshot
 RESOLVED_REFS = "ResolvedRefs"
 OWNERSHIP_VALIDATED = "OwnershipValidated"
 PUBLISHED = "Published"
+SECRET_EXISTS = "SecretExists"  # noqa: S105 - a reason
 OPEN_PROFILE_NOT_ALLOWED = "OpenProfileNotAllowed"
 AUTHORITY_DELETED = "CertificateAuthorityDeleted"
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
@@ -130,6 +132,7 @@ def plan(profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entr
             *separated,
             *warned,
         ]
+        recheck = REREAD if directory.reason == SECRET_EXISTS else recheck_interval(issuers.refused)
         incomplete = any(each.status == "False" for each in (directory, *requested))
         in_force = issuer_in_force(profile, authority, snapshot)
         # Where Ready is False, it speaks for the references.
@@ -156,7 +159,7 @@ def plan(profile: CertificateProfile, snapshot: Snapshot, *, now: datetime, entr
                 *issued,
                 *suspension_events(profile.status.suspended_namespaces, suspended),
             ),
-            requeue_at=earliest(changes_at, roots.until, now + RESYNC if incomplete else None),
+            requeue_at=earliest(changes_at, roots.until, now + recheck if incomplete else None),
         )
 
     return replace(report(), delete=issuers.delete, apply=(*secrets, *issuers.apply), on_refusals=report)
@@ -399,7 +402,7 @@ def _publish(
     existing = snapshot.secret(profile.metadata.namespace, name)
     if existing is not None and not is_owned_by(existing, profile):
         message = f"Secret {name} exists and does not belong to this profile; delete it, or rename the profile"
-        return ConditionUpdate("False", "SecretExists", message, PUBLISHED), (), ()
+        return ConditionUpdate("False", SECRET_EXISTS, message, PUBLISHED), (), ()
     update = ConditionUpdate(
         "True", PUBLISHED, f"Secret {name} tells clients where to enroll and what to trust", PUBLISHED
     )

@@ -38,7 +38,6 @@ from kms_operator.endpoints import trust_anchor
 from kms_operator.indexes import KEY_ID_IN_USE, NAMESPACE
 from kms_operator.objects import is_managed, is_owned_by, secret_changes, user_secret
 from kms_operator.plan import (
-    REREAD,
     ConditionUpdate,
     Event,
     Manifest,
@@ -49,7 +48,9 @@ from kms_operator.plan import (
     merge_conditions,
     not_ready,
     ready,
+    reread_interval,
     transition_events,
+    with_refusals,
 )
 from kms_operator.reconcilers.client_namespaces import names_for, suspension
 from kms_operator.reconcilers.eab_admission import Refused, admit, require_room
@@ -78,9 +79,6 @@ SECRET_EXISTS = "SecretExists"  # noqa: S105 - a reason
 INVALID_SECRET = "InvalidSecret"  # noqa: S105 - a reason
 KEY_NOT_DELIVERED = "KeyNotDelivered"
 """The server has a copy of the key, but the API server refused the Secret for users."""
-
-RECHECK_PACE = timedelta(milliseconds=100)
-"""Between two reads of users' Secrets for the credentials of one namespace, however many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +122,14 @@ def plan(credential: EABCredential, snapshot: Snapshot, *, now: datetime, entrop
         key_id = None if refusal.void else credential.status.key_id
         recheck_at = now + _recheck_interval(credential, snapshot) if refusal.recheck else None
         refused = Plan(delete=_manifests(copies), requeue_at=recheck_at)
-        return _with_status(refused, credential, snapshot, (refusal.update,), key_id, now=now)
+        update = refusal.update
+
+        def report_refused(refusals: Sequence[Refusal] = ()) -> Plan:
+            """State why there is no key, and which copies the API server keeps."""
+            stated, remaining = with_refusals(update, refusals), credential.status.key_id if refusals else key_id
+            return _with_status(refused, credential, snapshot, (stated,), remaining, complete=not refusals, now=now)
+
+        return replace(report_refused(), on_refusals=report_refused)
     expires = credential.spec.expires_at
     upcoming = expires if expires is not None and expires > now else None
     planned = Plan(
@@ -178,8 +183,7 @@ def _recheck_interval(credential: EABCredential, snapshot: Snapshot) -> timedelt
         each.metadata.namespace == namespace and snapshot.index.get(SECRETS, (namespace, each.secret_name)) is None
         for each in snapshot.by_index(CREDENTIALS, NAMESPACE, namespace)
     )
-    paced: timedelta = RECHECK_PACE * read
-    return max(REREAD, paced)
+    return reread_interval(read)
 
 
 def _with_status(

@@ -50,6 +50,7 @@ from kms_operator.plan import (
     not_ready,
     ready,
     transition_events,
+    with_refusals,
 )
 from kms_operator.reconcilers.internal_authority import RENEWED
 from kms_operator.reconcilers.issuer_change import is_published
@@ -80,8 +81,9 @@ def plan(authority: CertificateAuthority, external: ExternalAuthority, snapshot:
     """State whether the server may ask the CA, hand over credentials, and say when to look again."""
     existing = _credentials(authority, snapshot)
     if not _is_allowed(authority, snapshot):
-        refused = _refuse(authority, not_ready(NAMESPACE_NOT_ALLOWED, _not_allowed(authority)), now=now)
-        return replace(refused, delete=_manifests(existing))
+        refusal = not_ready(NAMESPACE_NOT_ALLOWED, _not_allowed(authority))
+        report = partial(_refuse, authority, refusal, now=now)
+        return replace(report(), delete=_manifests(existing), on_refusals=report)
     if is_reduced(authority):
         # The cache has not got its trust anchors. The write of this status brings them.
         return _refuse(authority, not_ready("Pending", "the CA is about to come into force"), now=now)
@@ -167,9 +169,11 @@ def _with_conditions(authority: CertificateAuthority, updates: Sequence[Conditio
     return Plan(status=status, events=tuple(event for each in updates for event in transition_events(old, each)))
 
 
-def _refuse(authority: CertificateAuthority, update: ConditionUpdate, *, now: datetime) -> Plan:
-    """State why nothing was looked at."""
-    return _with_conditions(authority, (update,), now=now)
+def _refuse(
+    authority: CertificateAuthority, update: ConditionUpdate, refusals: Sequence[Refusal] = (), *, now: datetime
+) -> Plan:
+    """State why nothing was looked at, and what the API server has refused."""
+    return _with_conditions(authority, (with_refusals(update, refusals),), now=now)
 
 
 def _standing(authority: CertificateAuthority) -> Condition | None:

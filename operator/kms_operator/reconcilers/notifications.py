@@ -37,16 +37,18 @@ from kms.resources.secret_names import (
     NOTIFICATION_KEY,
     notification_key_name,
 )
+from kms_operator.indexes import IN_FORCE
 from kms_operator.objects import internal_secret, secret_changes
 from kms_operator.plan import (
-    RESYNC,
+    SECRET_NOT_FOUND,
     ConditionUpdate,
     Manifest,
     Plan,
     Refusal,
-    earliest,
     merge_conditions,
+    reread_interval,
     transition_events,
+    with_refusals,
 )
 from kms_operator.shares import secret_limit_reached
 from kms_operator.snapshot import Read, Snapshot
@@ -84,13 +86,20 @@ def plan(owner: Owner, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -
     if existing is not None and existing.metadata.labels.get(COMPONENT) not in _COMPONENTS:
         existing = None
     gone = (Manifest(SECRETS, existing),) if existing is not None else ()
+    recheck = reread_interval(_count_receivers(owner.metadata.namespace, snapshot))
     if section is None or is_reduced(owner):
-        return replace(_report(owner, None, now=now), delete=gone)
+        refused = partial(_report_refusals, owner, now=now, recheck=recheck)
+        return replace(_report(owner, None, now=now), delete=gone, on_refusals=refused)
     try:
         key = _check(owner, section, existing, snapshot)
     except _Objection as error:
         update = ConditionUpdate("False", error.reason, error.message, NOTIFICATIONS)
-        return replace(_report(owner, update, now=now), delete=gone)
+
+        def report(refusals: Sequence[Refusal] = ()) -> Plan:
+            """State why the receiver is told nothing, and which copy the API server keeps."""
+            return _report(owner, with_refusals(update, refusals), now=now, recheck=recheck)
+
+        return replace(report(), delete=gone, on_refusals=report)
     wanted = internal_secret(
         snapshot.settings.namespace,
         notification_key_name(owner.metadata.uid),
@@ -100,9 +109,9 @@ def plan(owner: Owner, snapshot: Snapshot, *, now: datetime, entropy: Entropy) -
         data={EAB_SECRET: key},
     )
     return replace(
-        _report(owner, _delivery(owner, snapshot), now=now),
+        _report(owner, _delivery(owner, snapshot), now=now, recheck=recheck),
         apply=secret_changes(existing, wanted),
-        on_refusals=partial(_report_refusals, owner, now=now),
+        on_refusals=partial(_report_refusals, owner, now=now, recheck=recheck),
     )
 
 
@@ -117,7 +126,7 @@ def _check(owner: Owner, section: AuthorityNotifications, existing: Secret | Non
         raise _Objection(denial.reason, f"Secret {name} cannot be read: {denial}")
     secret = snapshot.secret(namespace, name)
     if secret is None:
-        raise _Objection("SecretNotFound", f"Secret {name} does not exist (spec.notifications.secretRef)")
+        raise _Objection(SECRET_NOT_FOUND, f"Secret {name} does not exist (spec.notifications.secretRef)")
     if secret.type != KEY_TYPE:
         raise _Objection("InvalidSecret", f"Secret {name} has another type than {KEY_TYPE}; create it with that type")
     key = secret.data.get(EAB_SECRET, b"")
@@ -163,7 +172,15 @@ def _progress(lease: Lease | None, uid: str) -> Progress | None:
         return None
 
 
-def _report(owner: Owner, update: ConditionUpdate | None, *, now: datetime) -> Plan:
+def _count_receivers(namespace: str, snapshot: Snapshot) -> int:
+    """Count the profiles and CAs of the namespace with a receiver: the Secret of each is read again."""
+    profiles = snapshot.by_index(PROFILES, IN_FORCE, namespace)
+    authorities = (each for each in snapshot.all(AUTHORITIES) if each.metadata.namespace == namespace)
+    return sum(each.spec.notifications is not None for each in (*profiles, *authorities))
+
+
+def _report(owner: Owner, update: ConditionUpdate | None, *, now: datetime, recheck: timedelta | None = None) -> Plan:
+    """State the condition; `recheck` is when to read the user's Secret and the Lease again."""
     old = owner.status.conditions
     conditions = merge_conditions(
         old,
@@ -174,12 +191,12 @@ def _report(owner: Owner, update: ConditionUpdate | None, *, now: datetime) -> P
     )
     status = msgspec.structs.replace(owner.status, conditions=conditions)
     events = transition_events(old, update) if update is not None and update.reason != "Pending" else ()
-    return Plan(status=status, events=events, requeue_at=earliest(now + RESYNC if update is not None else None))
+    return Plan(status=status, events=events, requeue_at=now + recheck if recheck is not None else None)
 
 
-def _report_refusals(owner: Owner, refusals: Sequence[Refusal], *, now: datetime) -> Plan:
+def _report_refusals(owner: Owner, refusals: Sequence[Refusal], *, now: datetime, recheck: timedelta) -> Plan:
     update = ConditionUpdate("False", refusals[0].reason, refusals[0].message, NOTIFICATIONS)
-    return _report(owner, update, now=now)
+    return _report(owner, update, now=now, recheck=recheck)
 
 
 def _kind(owner: Owner) -> Kind[Any]:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from kms.resources.kinds import NAMESPACES, Kind
 from kms.resources.meta import AllowedNamespaces, Key, Resource, key_of
 from kms.resources.secret_names import COMPONENT
 from kms_operator.objects import belongs_to, describe_owner
-from kms_operator.plan import FORBIDDEN, ConditionUpdate, Manifest, Refusal
+from kms_operator.plan import FORBIDDEN, RESYNC, ConditionUpdate, Manifest, Refusal, reread_interval
 from kms_operator.snapshot import Snapshot
 
 P = TypeVar("P")
@@ -167,6 +168,12 @@ def refused_placement(refusal: Refusal, *, hint: str = "") -> PlacementRefused:
     """Return what a condition says of a refused write; `hint` says what helps if a permission is missing."""
     suffix = f"; {hint}" if hint and refusal.reason == FORBIDDEN else ""
     return PlacementRefused(refusal.reason, refusal.message + suffix)
+
+
+def recheck_interval(refused: Iterable[PlacementRefused]) -> timedelta:
+    """Return when to look again: soon if an object of others is in the way, which the operator does not watch."""
+    in_the_way = sum(each.reason == NOT_OURS for each in refused)
+    return reread_interval(in_the_way) if in_the_way else RESYNC
 
 
 def summarize(type_: str, refused: Sequence[PlacementRefused], *, success: tuple[str, str]) -> ConditionUpdate:

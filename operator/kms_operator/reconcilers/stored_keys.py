@@ -38,7 +38,7 @@ from kms.resources.secret_names import (
     TLS_PRIVATE_KEY,
     signing_key_name,
 )
-from kms_operator.plan import ConditionUpdate
+from kms_operator.plan import SECRET_NOT_FOUND, ConditionUpdate
 from kms_operator.questions import FindKey, Found, GetCredentials, MakeKey, SignWith
 from kms_operator.reconcilers.earlier_authorities import agrees
 from kms_operator.reconcilers.kept_keys import predecessors
@@ -218,7 +218,7 @@ def _value(ref: SecretKeyRef, namespace: str, snapshot: Snapshot) -> bytes:
     if not value:
         missing = f"has no key {ref.key}" if secret is not None else "does not exist"
         raise InvalidAuthority(
-            "SecretNotFound",
+            SECRET_NOT_FOUND,
             f"Secret {ref.name} {missing}; create it with: kubectl create secret generic {ref.name} -n {namespace}"
             f" --from-file={ref.key}=FILE",
         )

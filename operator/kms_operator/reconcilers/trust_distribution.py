@@ -28,7 +28,6 @@ from kms.resources.meta import condition
 from kms.resources.secret_names import DIGEST, TRUST, signing_key_name
 from kms_operator.objects import contains, digest, has_metadata_of, over, owned_metadata
 from kms_operator.plan import (
-    RESYNC,
     ConditionUpdate,
     Manifest,
     Plan,
@@ -46,6 +45,7 @@ from kms_operator.reconcilers.placement import (
     find_own,
     left_out,
     plan_each,
+    recheck_interval,
     refused_placement,
     select_namespaces,
     summarize,
@@ -93,7 +93,9 @@ class _Publication:
             status=msgspec.structs.replace(authority.status, conditions=conditions),
             # Every new CA waits for its certificate first: not worth an Event.
             events=tuple(event for each in updates if each.reason != WAITING for event in transition_events(old, each)),
-            requeue_at=earliest(now + RESYNC if refused else None, self.trusted.until if self.trusted else None),
+            requeue_at=earliest(
+                now + recheck_interval(refused) if refused else None, self.trusted.until if self.trusted else None
+            ),
         )
 
     def _condition(self, refused: Sequence[PlacementRefused], refusals: int) -> ConditionUpdate:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -13,7 +12,7 @@ from kms.resources.core import Secret
 from kms.resources.kinds import AUTHORITIES, POLICIES, SECRETS
 from kms.resources.meta import LocalRef
 from kms.resources.profiles import CertificateProfile
-from kms_operator.plan import Plan
+from kms_operator.plan import REREAD, Plan
 from kms_operator.reconcilers import certificate_profile
 from kms_operator.reconcilers.issuer_change import trusted_roots
 from kms_operator.settings import OperatorSettings
@@ -246,7 +245,7 @@ def test_a_secret_of_somebody_else_is_left_alone() -> None:
     plan = reconciled(profile(), CA, policy(), secret("web-acme", data={"mine": b"x"}))
     assert (objects(plan.apply), stated(plan, "Published").reason) == ((), "SecretExists")
     assert stated(plan).status == "True", "clients can enroll all the same"
-    assert plan.requeue_at == NOW + timedelta(seconds=60)
+    assert plan.requeue_at == NOW + REREAD
     assert event_reasons(plan) == ["Ready", "SecretExists"]
 
 

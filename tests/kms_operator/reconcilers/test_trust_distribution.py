@@ -18,7 +18,7 @@ from kms.resources.meta import ObjectMeta, Resource
 from kms.resources.secret_names import COMPONENT, MANAGED_BY, OWNER, OWNER_UID, TRUST
 from kms.resources.trust import Bundle, ClusterTrustBundle
 from kms_operator.indexes import NOT_CHECKED
-from kms_operator.plan import Denial, Manifest, Plan, Refusal
+from kms_operator.plan import REREAD, Denial, Manifest, Plan, Refusal
 from kms_operator.reconcilers import certificate_authority, orphans, trust_distribution
 from kms_operator.settings import OperatorSettings
 from kms_operator.snapshot import Read
@@ -207,7 +207,7 @@ def test_nothing_is_adopted_or_removed_that_somebody_else_has_made(section: dict
     assert (stated(plan, CONDITION).status, stated(plan, CONDITION).reason) == ("False", "NotOurs")
     assert "was not made by the operator" in stated(plan, CONDITION).message
     assert stated(plan, CONDITION).message.endswith("published in 0 of 1 places")
-    assert plan.requeue_at == NOW + timedelta(seconds=60)
+    assert plan.requeue_at == NOW + REREAD
 
 
 def test_of_two_cas_that_want_one_name_the_first_keeps_it() -> None:
