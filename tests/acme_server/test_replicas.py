@@ -260,7 +260,7 @@ async def test_a_question_about_something_else_than_a_nonce_is_answered_with_no(
         headers = {MAC: mac(replica.nonces.derive_key(b"peers"), body)}
         async with session.post(f"http://127.0.0.1:{replica.port}{PATH}", data=body, headers=headers) as answer:
             assert msgspec.json.decode(await answer.read(), type=Answer) == Answer(
-                replica.nonces.replica, redeemed=False, by_number=True
+                replica.nonces.replica, redeemed=False, by_number=True, reads_seen=True
             )
 
 
