@@ -11,7 +11,7 @@ class Progress:
     """The resourceVersion up to which one watch has reported everything, as an integer.
 
     A caller waits for `patience` seconds at most. When one has waited in vain, all that wait give up with it, and the
-    next ones do not wait before the watch has moved again: one that stands still costs one wait, not one for each caller.
+    next ones do not wait before the watch has moved again: one that stands still costs one wait, not one a caller.
     """
 
     def __init__(self, *, patience: float) -> None:
