@@ -49,10 +49,15 @@ class Turns:
             self.shown[shown] = rank
         return answer
 
-    async def obtain(self, name: str, between: Callable[[], None] = lambda: None) -> str:
-        """Get a certificate as clients do; `between` is called after each request."""
-        new = {"identifiers": [{"type": "dns", "value": name}]}
-        order = await self.post(f"{self.replicas[0].base}/new-order", new)
+    async def order(self, name: str) -> Answer:
+        return await self.post(f"{self.replicas[0].base}/new-order", {"identifiers": [{"type": "dns", "value": name}]})
+
+    async def obtain(self, name: str, between: Callable[[], None] = lambda: None, *, another: bool = False) -> str:
+        """Get a certificate as clients do, perhaps with `another` order before it looks at the first one.
+
+        `between` is called after each step.
+        """
+        order = await self.order(name)
         (authorization,) = order.json["authorizations"]
         between()
         challenge = (await self.post(authorization)).json["challenges"][0]
@@ -65,10 +70,14 @@ class Turns:
 
         await becomes(is_valid)
         between()
+        if another:
+            await self.order(f"another-{name}")
         assert (await self.post(order.location)).json["status"] == "ready"
         between()
         finalized = await self.post(order.json["finalize"], {"csr": b64(pki.csr(name))})
         between()
+        if another:
+            await self.order(f"other-{name}")
         seen = await self.post(order.location)
         assert finalized.json == seen.json
         assert seen.json["status"] == "valid"
@@ -131,14 +140,14 @@ def lossy(api: FakeApiServer) -> Callable[[], None]:
 
 
 @pytest.mark.requirement("SEC56")
-@pytest.mark.parametrize("fault", [late, cut, silent, lossy])
+@pytest.mark.parametrize(("fault", "another"), [(late, True), (cut, True), (silent, True), (lossy, False)])
 async def test_a_client_that_changes_the_replica_with_every_request_notices_no_fault_of_the_watches(
-    fault: Callable[[FakeApiServer], Callable[[], None]],
+    *, fault: Callable[[FakeApiServer], Callable[[], None]], another: bool
 ) -> None:
     async with replicas() as turns:
         between = fault(turns.api)
         for number in range(2):
-            chain = await turns.obtain(f"order-{number}.example.com", between)
+            chain = await turns.obtain(f"order-{number}.example.com", between, another=another)
             assert chain.startswith("-----BEGIN CERTIFICATE")
 
 
