@@ -75,7 +75,7 @@ class ChangeFeed(Generic[T]):
 
         False without a wait while the watch is lost, and where resourceVersions are no integers.
         """
-        progress = self._progress.get(namespace) or self._progress.get(None)
+        progress = self._progress.get(namespace, self._progress.get(None))
         if progress is None or self._reflectors.outage_seconds_of(namespace):
             return False
         return await progress.reach(version)
