@@ -27,7 +27,7 @@ class Turns:
     """A client that sends each request to the next replica, with the nonce of the answer before."""
 
     replicas: tuple[Server, ...]
-    nonce: str | None = None
+    nonce: str
     turn: int = 0
     shown: dict[str, int] = field(default_factory=dict)
     """How far each order and authorization was when the client saw it last."""
@@ -39,8 +39,7 @@ class Turns:
     async def post(self, url: str, payload: Any = None) -> Answer:
         at = self.replicas[self.turn % len(self.replicas)]
         self.turn += 1
-        given = {} if self.nonce is None else {"nonce": self.nonce}
-        answer = await self.replicas[0].post(url, payload, at=at, **given)
+        answer = await self.replicas[0].post(url, payload, at=at, nonce=self.nonce)
         assert answer.status < 300, answer.text
         self.nonce = answer.headers["Replay-Nonce"]
         if answer.headers["Content-Type"] == "application/json":
@@ -97,7 +96,7 @@ async def replicas(count: int = 3) -> AsyncIterator[Turns]:
             for work in world.services.state.works.values():
                 await stack.enter_async_context(in_background(work()))
         await until(lambda: all(all(each() for each in world.services.state.conditions.values()) for world in worlds))
-        turns = Turns((first, *others))
+        turns = Turns((first, *others), first.nonces.issue())
         await turns.obtain("warm.example.com")
         yield turns
         for world in worlds:
