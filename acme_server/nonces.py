@@ -2,7 +2,8 @@
 
 A nonce is 33 octets in base64url: the replica that issued it (6), the time in seconds (4), its number at that replica
 (5), and a MAC of these (18) under a key that all replicas share. So every replica recognises the nonces of all others,
-others cannot forge one, and each nonce has one spelling.
+others cannot forge one, and each nonce has one spelling. Where there are several replicas, it has 42 octets: before the
+MAC there is what the client has seen, a resourceVersion (6) and the tag of an order (3).
 
 Only the issuing replica knows whether a nonce has been used: it keeps a bit for each number, in chunks. A chunk is
 created when the first of its nonces is redeemed. It is dropped when the latest redeemed one has expired, because then
@@ -21,6 +22,7 @@ from typing import NamedTuple
 
 from acme_server.jose.decoding import base64url
 from acme_server.problems import ProblemType, Refused, Unavailable
+from acme_server.sessions import Seen
 from kms.clock import Clock, Entropy
 
 LIFETIME = 3600
@@ -28,15 +30,22 @@ LIFETIME = 3600
 
 _REPLICA, _TIME, _NUMBER, _MAC = 6, 4, 5, 18
 _SIGNED = _REPLICA + _TIME + _NUMBER
+_VERSION, _TAG = 6, 3
+_LONGEST = _SIGNED + _VERSION + _TAG + _MAC
+_SPELLED = {4 * octets // 3 for octets in (_SIGNED + _MAC, _LONGEST)}
 
 
 class Nonce(NamedTuple):
-    """A nonce that one of our replicas has issued. Only that replica knows whether it has been used."""
+    """A nonce that one of our replicas has issued. Only that replica knows whether it has been used.
+
+    `seen` is what the client had seen when it got the nonce; None: the nonce does not say.
+    """
 
     text: str
     replica: str
     issued: int
     number: int
+    seen: Seen | None = None
 
 
 def bad_nonce() -> Refused:
@@ -63,6 +72,8 @@ class Nonces:
         self._chunk = chunk
         self._life = entropy(_REPLICA)
         self.replica = self._life.hex()
+        self.carry_seen = False
+        """Whether nonces say what clients have seen: there are other replicas, and all of them can read it."""
         self._keys: tuple[bytes, ...] = ()
         self._secret = b""
         self._issued = 0
@@ -90,12 +101,14 @@ class Nonces:
         self._require_key()
         return hmac.digest(self._secret, purpose, "sha256")
 
-    def issue(self) -> str:
-        """A new nonce. Raises Unavailable while there is no key."""
+    def issue(self, seen: Seen | None = None) -> str:
+        """A new nonce, for a client that has seen so much. Raises Unavailable while there is no key."""
         self._require_key()
         self._issued += 1
         signed = self._life + self._now().to_bytes(_TIME, "big") + self._issued.to_bytes(_NUMBER, "big")
-        return urlsafe_b64encode(signed + _mac(self._keys[0], signed)).decode()  # 33 octets need no padding
+        if seen is not None and self.carry_seen and seen.version < 2 ** (8 * _VERSION):
+            signed += seen.version.to_bytes(_VERSION, "big") + seen.tag.to_bytes(_TAG, "big")
+        return urlsafe_b64encode(signed + _mac(self._keys[0], signed)).decode()  # 33 or 42 octets need no padding
 
     def read(self, text: str) -> Nonce:
         """The nonce that a client has sent.
@@ -103,12 +116,13 @@ class Nonces:
         Raises Refused: malformed if it is not base64url, badNonce if none of our replicas has issued it.
         """
         self._require_key()
-        value = base64url(text, "The nonce") if len(text) <= 2 * (_SIGNED + _MAC) else b""
-        signed, mac = value[:_SIGNED], value[_SIGNED:]
-        if not any(hmac.compare_digest(_mac(key, signed), mac) for key in self._keys):
+        value = base64url(text, "The nonce") if len(text) <= 2 * _LONGEST else b""
+        signed, mac = value[:-_MAC], value[-_MAC:]
+        if len(text) not in _SPELLED or not any(hmac.compare_digest(_mac(key, signed), mac) for key in self._keys):
             raise bad_nonce()
-        issued, number = signed[_REPLICA : _REPLICA + _TIME], signed[_REPLICA + _TIME :]
-        return Nonce(text, signed[:_REPLICA].hex(), int.from_bytes(issued, "big"), int.from_bytes(number, "big"))
+        issued, number, version, tag = (int.from_bytes(each, "big") for each in _split(signed[_REPLICA:]))
+        seen = Seen(version, tag) if version else None
+        return Nonce(text, signed[:_REPLICA].hex(), issued, number, seen)
 
     def redeem(self, nonce: Nonce) -> bool:
         """Use up a nonce of this replica. True the first time, unless it has expired."""
@@ -139,6 +153,12 @@ class Nonces:
     def _require_key(self) -> None:
         if not self._keys:
             raise Unavailable("The server has no nonce key yet.")
+
+
+def _split(signed: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """Time, number, version and tag; the latter two are empty in a short nonce."""
+    rest = signed[_TIME + _NUMBER :]
+    return signed[:_TIME], signed[_TIME : _TIME + _NUMBER], rest[:_VERSION], rest[_VERSION:]
 
 
 def _mac(key: bytes, signed: bytes) -> bytes:

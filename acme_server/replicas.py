@@ -58,11 +58,15 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The identity of the replica, whether it has redeemed the nonce, and whether it knows nonces by their number."""
+    """The identity of the replica, whether it has redeemed the nonce, and what it can do.
+
+    It may know nonces by their number (`by_number`), and read what clients have seen (`reads_seen`).
+    """
 
     replica: str
     redeemed: bool = False
     by_number: bool = False
+    reads_seen: bool = False
 
 
 class Replicas:
@@ -139,7 +143,7 @@ class Replicas:
         """Keep the identities current, so that redeeming need not ask first. Runs until it is cancelled."""
         while self._slices is not None:
             addresses = self._addresses()
-            self._peers = {address: each for address, each in self._peers.items() if address in addresses}
+            self._know({address: each for address, each in self._peers.items() if address in addresses})
             if self._nonces.ready and addresses - self._peers.keys():
                 await self._identify()
             await asyncio.sleep(self._every)
@@ -156,7 +160,7 @@ class Replicas:
         question = msgspec.json.decode(body, type=Question)
         if abs(question.time - self._clock().timestamp()) > _CLOCK_SKEW:
             raise web.HTTPForbidden
-        reply = msgspec.json.encode(Answer(self.replica, self._redeem_own(question), by_number=True))
+        reply = msgspec.json.encode(Answer(self.replica, self._redeem_own(question), by_number=True, reads_seen=True))
         headers = {MAC: mac(key, question_mac.encode() + reply)}
         return web.Response(body=reply, content_type="application/json", headers=headers)
 
@@ -194,7 +198,12 @@ class Replicas:
             self._last_round = loop.time()
             addresses = list(self._addresses())
             answers = await asyncio.gather(*(self._ask(address) for address in addresses))
-            self._peers = {address: answer for address, answer in zip(addresses, answers, strict=True) if answer}
+            self._know({address: answer for address, answer in zip(addresses, answers, strict=True) if answer})
+
+    def _know(self, peers: dict[Address, Answer]) -> None:
+        # During an update, a replica of before would refuse nonces that say what their clients have seen.
+        self._peers = peers
+        self._nonces.carry_seen = len(peers) > 1 and all(each.reads_seen for each in peers.values())
 
     async def _ask(self, address: Address, nonce: Nonce | None = None) -> Answer | None:
         if self._session is None:

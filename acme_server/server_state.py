@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -29,7 +29,7 @@ from kms.cluster.errors import ClusterError
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS, ORDERS, REVOCATION_RECORDS, Kind
 from kms.resources.meta import Resource
-from kms.resources.orders import ACMEOrder, with_authorizations
+from kms.resources.orders import OPEN_STATES, ACMEOrder, with_authorizations
 from kms.resources.revocations import RevocationRecord
 
 T = TypeVar("T", bound=Resource)
@@ -85,10 +85,15 @@ class State:
         account_index: Index[ACMEAccount] = Index()
         order_index: Index[ACMEOrder] = Index()
 
+        def accounts_are_watched() -> bool:
+            return account_feed.following.is_set() and not account_feed.outage_seconds()
+
         def account_cache_is_current() -> bool:
             # Administrators write accounts too (kms-acme account), so without a watch the cache may be outdated.
-            watched = not account_feed.following.is_set() or not account_feed.outage_seconds()
-            return watched and is_sole_writer()
+            return is_sole_writer() and (accounts_are_watched() or not account_feed.following.is_set())
+
+        def reach(namespace: str, version: int) -> Awaitable[bool]:
+            return order_feed.reach(namespace, version)
 
         record_index: Index[RevocationRecord] = Index()
         accounts = Store(
@@ -99,6 +104,8 @@ class State:
             weigh=memory_of_account,
             index=account_index,
             is_sole_writer=account_cache_is_current,
+            is_watched=accounts_are_watched,
+            keep_event=lambda _account: not is_sole_writer(),
             on_refused=partial(on_refused, ACCOUNTS),
             on_written=audit.on_account,
         )
@@ -125,6 +132,9 @@ class State:
             admit_write=_admission(write_rate),
             on_refused=partial(on_refused, ORDERS),
             on_written=on_order_written,
+            reach=reach,
+            # Clients go from one replica to another with an order that is not finished.
+            keep_event=lambda order: order.status.state in OPEN_STATES and not is_sole_writer(),
         )
         # Records never change and are not read again, so none is kept in the cache.
         records = Store(
@@ -140,6 +150,7 @@ class State:
         account_sync = FullSync(cluster, ACCOUNTS, account_index, namespaces=namespaces)
         order_sync = FullSync(cluster, ORDERS, order_index, namespaces=namespaces)
         account_feed = _feed(cluster, ACCOUNTS, accounts, account_sync, namespaces)
+        order_feed = _feed(cluster, ORDERS, orders, order_sync, namespaces)
         record_sync = FullSync(cluster, REVOCATION_RECORDS, record_index, namespaces=release)
         return cls(
             accounts=accounts,
@@ -181,7 +192,7 @@ class State:
             order_sync=order_sync,
             account_feed=account_feed,
             record_sync=record_sync,
-            order_feed=_feed(cluster, ORDERS, orders, order_sync, namespaces),
+            order_feed=order_feed,
             record_feed=_feed(cluster, REVOCATION_RECORDS, records, record_sync, release),
         )
 

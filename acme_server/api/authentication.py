@@ -25,6 +25,7 @@ from acme_server.nonces import Nonces, bad_nonce
 from acme_server.problems import AccountDoesNotExist, ProblemType, Refused
 from acme_server.profiles import Profiles, not_ready
 from acme_server.replicas import Replicas
+from acme_server.sessions import SESSION
 from acme_server.urls import URLs
 from kms.resources import ACMEAccount
 from kms.resources.meta import key_of
@@ -162,7 +163,10 @@ class Authenticator:
         """
         if request.raw_path != request.path or signed.url != self._urls.of_request(request.path):
             raise Refused(ProblemType.UNAUTHORIZED, "The url in the protected header is not the URL of this resource.")
-        if not await self._replicas.redeem(self._nonces.read(signed.nonce)):
+        nonce = self._nonces.read(signed.nonce)
+        if (session := SESSION.get()) is not None:
+            session.begin(nonce.seen)
+        if not await self._replicas.redeem(nonce):
             raise bad_nonce()
 
     async def _account(self, profile: Profile, key_id: str) -> ACMEAccount:

@@ -24,6 +24,7 @@ from acme_server.audit.actor import ACTOR, Actor
 from acme_server.metrics import Metrics
 from acme_server.nonces import Nonces
 from acme_server.problems import ProblemType, Refused, Unavailable
+from acme_server.sessions import SESSION, Session
 from kms.cluster import errors
 
 logger = logging.getLogger(__name__)
@@ -38,12 +39,13 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer a request to the ACME application, also after an error."""
     ACTOR.set(Actor(request.remote))
+    SESSION.set(session := Session())
     application = request.app
     directory = application[URLS].directory_of(request.raw_path)
     asked = cross_origin.preflight(request) if directory is not None else None
     response = await _answer(request, handler, application) if asked is None else asked
     if directory is not None:
-        _add_acme_headers(request, response, directory, application[NONCES])
+        _add_acme_headers(request, response, directory, application[NONCES], session)
     return response
 
 
@@ -112,12 +114,14 @@ def _refusal_of(error: web.HTTPException) -> HTTPRefusal:
     )
 
 
-def _add_acme_headers(request: web.Request, response: web.StreamResponse, index: str, nonces: Nonces) -> None:
+def _add_acme_headers(
+    request: web.Request, response: web.StreamResponse, index: str, nonces: Nonces, session: Session
+) -> None:
     """Add the headers of ACME (RFC 8555, 6.1, 6.5 and 7.1) to answers below the directory `index`."""
     cross_origin.allow_reading(response)
     headers = response.headers
     if request.method == hdrs.METH_POST and nonces.ready:
-        headers["Replay-Nonce"] = nonces.issue()
+        headers["Replay-Nonce"] = nonces.issue(session.latest)
     # Nonces and the resources of accounts must not be cached.
     if request.method == hdrs.METH_POST or "Replay-Nonce" in headers:
         headers[hdrs.CACHE_CONTROL] = "no-store"

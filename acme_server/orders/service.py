@@ -101,6 +101,8 @@ class Orders:
     async def _load(self, caller: Caller, order_id: str, *, live: bool = False) -> ACMEOrder:
         profile, order = caller.profile, None
         if _NAME.fullmatch(order_id):
+            if not live:
+                await self._store.catch_up(profile.namespace)
             read = self._store.read_live if live else self._store.get
             order = await read(profile.namespace, order_id)
         if (
@@ -152,13 +154,13 @@ class Orders:
 
         With `position`, the client polls one authorization. If that is not being validated, the order does not wait:
         the client has not answered all challenges yet, and the results of an order are stored together. An order that
-        may have changed is read live where other replicas may have written.
+        may have changed is never older than what this client has seen or done at another replica.
         """
         if position is None or any(id_.position == position for id_ in self._worker.running_challenges(order)):
             await self._worker.settle(order)
             order = await self._reload(order, self._store.get)
         if _may_change(order, position):
-            order = await self._reload(order, self._store.current)
+            order = await self._reload(order, self._store.recent)
         return await self.refresh(order)
 
     async def refresh(self, order: ACMEOrder) -> ACMEOrder:

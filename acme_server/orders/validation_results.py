@@ -49,8 +49,8 @@ class ValidationResults:
     ) -> ACMEOrder:
         """Store the outcomes, and which challenges are still being validated, in one write.
 
-        A challenge becomes valid only if the account may act by its latest version. Raises Unavailable, and Refused
-        (404) where the order is gone.
+        A challenge becomes valid only if the account may act, as far as the watch knows: before anything is signed for
+        it, its latest version decides. Raises Unavailable, and Refused (404) where the order is gone.
         """
         if any(isinstance(each, Valid) for each in outcomes.values()) and (why := await self._objection(order)):
             outcomes = dict.fromkeys(outcomes, Failed(why))
@@ -66,18 +66,25 @@ class ValidationResults:
         return recorded
 
     async def _objection(self, order: ACMEOrder) -> StoredProblem | None:
-        """Why nothing may be proven for the account, by its latest version; None: it may act. Raises Unavailable."""
-        namespace = order.metadata.namespace
-        account = await self._accounts.current(namespace, order.spec.account_ref.name)
+        """Why nothing may be proven for the account; None: it may act. An objection is based on its latest version.
+
+        Raises Unavailable.
+        """
+        namespace, name = order.metadata.namespace, order.spec.account_ref.name
         acme = self._profiles.enrollment(namespace, order.spec.profile_ref.name)
-        try:
-            if account is None or acme is None:
-                raise AccountNotValid("The account or its profile no longer exists.")
-            require_valid(account)
-            await self._credentials.admit(account, acme)
-        except Refused as refused:
-            return StoredProblem(type=ProblemType.UNAUTHORIZED.value, detail=refused.detail)
-        return None
+        problem = None
+        for read in (self._accounts.watched, self._accounts.current):
+            account = await read(namespace, name)
+            try:
+                if account is None or acme is None:
+                    raise AccountNotValid("The account or its profile no longer exists.")
+                require_valid(account)
+                await self._credentials.admit(account, acme)
+            except Refused as refused:
+                problem = StoredProblem(type=ProblemType.UNAUTHORIZED.value, detail=refused.detail)
+            else:
+                return None
+        return problem
 
     def _lifetime(self, order: ACMEOrder) -> timedelta:
         try:

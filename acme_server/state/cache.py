@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
@@ -20,17 +21,24 @@ class Cache(Generic[T]):
     """The newest version of each of the objects that were used last: `capacity` of them, with `octets` together.
 
     Writes, live reads and watch events arrive in any order: an older version never replaces a newer one, and an object
-    whose deletion was seen does not come back with an earlier read.
+    whose deletion was seen does not come back with an earlier read. `timer` counts seconds.
     """
 
     def __init__(
-        self, capacity: int, *, octets: int = sys.maxsize, weigh: Callable[[T], int] = lambda _resource: 0
+        self,
+        capacity: int,
+        *,
+        octets: int = sys.maxsize,
+        weigh: Callable[[T], int] = lambda _resource: 0,
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._capacity = capacity
         self._maximum_octets = octets
         self._weigh = weigh
         self._octets = 0
+        self._timer = timer
         self._weights: dict[Key, int] = {}
+        self._confirmed: dict[Key, float] = {}
         self._objects: OrderedDict[Key, T] = OrderedDict()
         self._deletions: OrderedDict[Key, str] = OrderedDict()
 
@@ -52,6 +60,10 @@ class Cache(Generic[T]):
         found = self._objects.get(key)
         return found is not None and newer(version, found.metadata.resource_version)
 
+    def age(self, key: Key) -> float:
+        """Seconds since a read, a write or the watch brought the version of the object that is cached."""
+        return self._timer() - self._confirmed.get(key, float("-inf"))
+
     def put(self, resource: T) -> T:
         """Keep the object unless a newer version is known. Returns the newest version."""
         key, version = key_of(resource), resource.metadata.resource_version
@@ -60,9 +72,12 @@ class Cache(Generic[T]):
             return resource
         known = self._objects.get(key)
         if known is not None and not newer(version, known.metadata.resource_version):
+            if version == known.metadata.resource_version:
+                self._confirmed[key] = self._timer()
             return known
         self.drop(key)
         self._objects[key] = resource
+        self._confirmed[key] = self._timer()
         self._weights[key] = octets = self._weigh(resource)
         self._octets += octets
         while len(self._objects) > self._capacity or self._octets > self._maximum_octets:
@@ -82,12 +97,14 @@ class Cache(Generic[T]):
     def drop(self, key: Key) -> None:
         """Forget the object: it may have changed or been deleted since."""
         self._objects.pop(key, None)
+        self._confirmed.pop(key, None)
         self._octets -= self._weights.pop(key, 0)
 
     def clear(self) -> None:
         """Forget all objects."""
         self._objects.clear()
         self._weights.clear()
+        self._confirmed.clear()
         self._octets = 0
 
 

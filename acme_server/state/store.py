@@ -13,7 +13,7 @@ import asyncio
 import logging
 import sys
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Generic, Literal, TypeVar
@@ -22,6 +22,7 @@ from weakref import WeakValueDictionary
 from msgspec.structs import replace
 
 from acme_server.problems import NotFound, Refused, Unavailable
+from acme_server.sessions import SESSION, may_show
 from acme_server.state.cache import Cache, SharedReads
 from acme_server.state.index import Index
 from kms.cluster import errors
@@ -33,6 +34,7 @@ from kms.resources.kinds import Kind
 from kms.resources.meta import Key, ObjectMeta, Resource, Unreadable, key_of
 
 T = TypeVar("T", bound=Resource)
+N = TypeVar("N", bound=Resource | None)
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +116,10 @@ class Store(Generic[T]):
     hold the latest version. `admit_write` is called with each object before it is written; it may raise Unavailable.
     `on_refused` is called with each refusal of the API server that a person has to lift. `on_written` is called once
     for each write that this replica makes, with the object before (None: it is new) and after it.
+    `is_watched` says whether the watch is open. `reach` says whether the watch of a namespace has come to a
+    resourceVersion, or does so in a moment; with it, sessions of clients note what they see of these objects.
+    `keep_event` says whether an object that the watch brings is cached although nobody has asked for it here. `trusted`
+    is how many seconds a cached version is good for what other replicas may change, after it was confirmed.
     """
 
     def __init__(
@@ -127,9 +133,13 @@ class Store(Generic[T]):
         normalise: Callable[[T], T] = identity,
         index: Index[T] | None = None,
         is_sole_writer: Callable[[], bool] = lambda: True,
+        is_watched: Callable[[], bool] = lambda: False,
         admit_write: Callable[[T], None] = lambda _resource: None,
         on_refused: OnRefused = _log_only,
         on_written: Callable[[T | None, T], None] = lambda _before, _after: None,
+        reach: Callable[[str, int], Awaitable[bool]] | None = None,
+        keep_event: Callable[[T], bool] = lambda _resource: False,
+        trusted: float = 10.0,
         retry: Callable[[], AsyncIterator[int]] = attempts,
     ) -> None:
         self._cluster = cluster
@@ -138,9 +148,13 @@ class Store(Generic[T]):
         self._normalise = normalise
         self._index = Index() if index is None else index
         self.is_sole_writer = is_sole_writer
+        self._is_watched = is_watched
         self._admit_write = admit_write
         self._on_refused = on_refused
         self._on_written = on_written
+        self._reach = reach
+        self._keep_event = keep_event
+        self._trusted = trusted
         self._retry = retry
         self._in_doubt: OrderedDict[Key, tuple[T, T]] = OrderedDict()
         self._reads: SharedReads[T | None] = SharedReads(self._read)
@@ -156,11 +170,38 @@ class Store(Generic[T]):
 
     async def get(self, namespace: str, name: str) -> T | None:
         """The cached object, else the result of a live read; None: it does not exist. Raises Unavailable."""
-        return self._cache.get((namespace, name)) or await self._reads(namespace, name)
+        return self._note(self._cache.get((namespace, name))) or await self.read_live(namespace, name)
 
     async def read_live(self, namespace: str, name: str) -> T | None:
         """The object as a live read returns it: the ground for every refusal. Raises Unavailable."""
-        return await self._reads(namespace, name)
+        return self._note(await self._reads(namespace, name))
+
+    async def catch_up(self, namespace: str) -> bool:
+        """Wait a moment until the cache has all that the client of this request has seen and written; whether it has.
+
+        It has not if nobody knows what the client has seen, or the watch does not come so far in time.
+        """
+        if self.is_sole_writer():
+            return True
+        session = SESSION.get()
+        if session is None or session.seen is None or self._reach is None:
+            return False
+        return await self._reach(namespace, session.seen.version)
+
+    async def recent(self, namespace: str, name: str) -> T | None:
+        """The object as its client has left it, or newer: from the cache once it has caught up, else live.
+
+        What another client does is in it within the delay of the watch. None: it does not exist. Raises Unavailable.
+        """
+        if not await self.catch_up(namespace):
+            return await self.read_live(namespace, name)
+        session, cached = SESSION.get(), self._cache.get((namespace, name))
+        if cached is None or self.is_sole_writer() or session is None or session.seen is None:
+            return await self.get(namespace, name)
+        age, version = self._cache.age((namespace, name)), cached.metadata.resource_version
+        if not may_show(version, name, session.seen, age=age, trusted=self._trusted):
+            return await self.read_live(namespace, name)
+        return self._note(cached)
 
     async def current(self, namespace: str, name: str) -> T | None:
         """The latest version of the object: from the cache, or live where another replica may have written.
@@ -168,6 +209,13 @@ class Store(Generic[T]):
         None: it does not exist. Raises Unavailable.
         """
         return await (self.get if self.is_sole_writer() else self.read_live)(namespace, name)
+
+    async def watched(self, namespace: str, name: str) -> T | None:
+        """The object as the watch shows it, or live while the watch is interrupted; it decides nothing for good.
+
+        None: it does not exist. Raises Unavailable.
+        """
+        return await (self.get if self._is_watched() or self.is_sole_writer() else self.read_live)(namespace, name)
 
     async def page(
         self, namespace: str, *, labels: str = "", fields: str = "", limit: int, token: str = ""
@@ -203,7 +251,7 @@ class Store(Generic[T]):
             except errors.Conflict as error:  # several objects at once count against one ResourceQuota
                 raise Unavailable("The Kubernetes API is busy.") from error
         self._on_written(None, created)
-        return self._take(created)
+        return self._note(self._take(created), written=True)
 
     async def remove(self, metadata: ObjectMeta) -> bool:
         """Delete the object in exactly this version. Returns whether it still existed.
@@ -245,7 +293,7 @@ class Store(Generic[T]):
                     current, live = await self._read_same(resource), True
                     continue
                 if wanted == current:
-                    return current
+                    return self._note(current)
                 try:
                     return await self._replace_status(current, wanted)
                 except errors.Conflict as error:
@@ -273,7 +321,7 @@ class Store(Generic[T]):
                 self._in_doubt.popitem(last=False)
             raise
         self._on_written(current, wanted)
-        return self._take(written)
+        return self._note(self._take(written), written=True)
 
     def _settle(self, resource: T) -> None:
         """Find out whether a write of ours happened whose answer was lost, from a version of the object."""
@@ -327,14 +375,20 @@ class Store(Generic[T]):
             and not self._cache.is_outdated(key, version)
         )
 
+    def _note(self, resource: N, *, written: bool = False) -> N:
+        """Note in the session of the client, if there is one, that it sees this version."""
+        if resource is not None and self._reach is not None and (session := SESSION.get()) is not None:
+            session.note(resource.metadata.resource_version, resource.metadata.name, written=written)
+        return resource
+
     def apply_event(self, resource: T, deleted: bool) -> None:  # noqa: FBT001 - the signature of watch callbacks
-        """Take in an event of the watch: it updates cached objects and adds none to the cache."""
+        """Take in an event of the watch: it updates cached objects, and adds those that `keep_event` wants."""
         key = key_of(resource)
         if key in self._in_doubt:
             self._settle(self._normalise(resource))
         if deleted:
             self._cache.remove(key, resource.metadata.resource_version)
-        elif key in self._cache:
+        elif key in self._cache or self._keep_event(resource):
             self._cache.put(self._normalise(resource))
         self._index.update(resource, deleted)
 

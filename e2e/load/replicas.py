@@ -40,7 +40,7 @@ def table(bodies: Sequence[Mapping[str, Any]]) -> str:
 def promises(bodies: Sequence[Mapping[str, Any]]) -> list[tuple[str, bool]]:
     """The performance targets for API writes and errors with several servers, and whether each was met.
 
-    There is no target for reads: with several servers, each reads live what another one may have changed.
+    There is no target for reads: one guards the signature, and the others depend on how late the watches are.
     """
     kept = []
     for body in bodies:

@@ -11,6 +11,7 @@ auth                    kubeconfig or ServiceAccount, and their tokens
 service_account_token   tokens that the operator requests for the server
 informer, indexer       a current copy of all objects of a kind, with indexes
 change_feed             changes without a copy
+progress                how far a watch has come, and waits for it
 reflector               the loop of list and watch under both
 list_all                all objects, page by page
 watch_list              all objects, in one stream

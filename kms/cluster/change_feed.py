@@ -9,7 +9,9 @@ from typing import Generic, TypeVar
 
 from kms.cluster.client import Cluster
 from kms.cluster.codec import Identity, WatchEvent
+from kms.cluster.progress import Progress
 from kms.cluster.reflector import ReflectorGroup
+from kms.cluster.resource_version import number
 from kms.cluster.retry import Timing
 from kms.resources.kinds import Kind
 from kms.resources.meta import Resource, Unreadable
@@ -26,6 +28,8 @@ class ChangeFeed(Generic[T]):
 
     What `is_known` is not reported. If changes may have been missed, `on_gap()` is called before the first change after
     the gap, and at the start: objects that were cached until then may be outdated. No callback may wait.
+
+    `patience` is how many seconds `reach` waits at most.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class ChangeFeed(Generic[T]):
         on_gap: Callable[[], None],
         is_known: Callable[[Identity], bool] | None = None,
         timing: Timing | None = None,
+        patience: float = 0.25,
     ) -> None:
         self._cluster = cluster
         self._kind = kind
@@ -47,6 +52,7 @@ class ChangeFeed(Generic[T]):
         self._on_unreadable = on_unreadable
         self._on_gap = on_gap
         scopes: tuple[str | None, ...] = tuple(dict.fromkeys(namespaces)) or (None,)
+        self._progress = {scope: Progress(patience=patience) for scope in scopes}
         self._reflectors = ReflectorGroup(
             cluster,
             kind,
@@ -64,6 +70,16 @@ class ChangeFeed(Generic[T]):
         """The resourceVersion up to which all changes of the namespace have been reported; None: there is none yet."""
         return self._reflectors.version(namespace)
 
+    async def reach(self, namespace: str, version: int) -> bool:
+        """Whether all changes of the namespace up to that resourceVersion have been reported, or are in a moment.
+
+        False without a wait while the watch is lost, and where resourceVersions are no integers.
+        """
+        progress = self._progress.get(namespace, self._progress.get(None))
+        if progress is None or self._reflectors.outage_seconds_of(namespace):
+            return False
+        return await progress.reach(version)
+
     def idle_seconds(self) -> float:
         """Seconds since the API server last sent anything; the longest of all namespaces."""
         return self._reflectors.idle_seconds()
@@ -80,13 +96,16 @@ class ChangeFeed(Generic[T]):
         version = await self._cluster.version(self._kind, scope)
         # Not earlier: objects that are read from now on are at least as new as the start of the watch.
         self._call(self._on_gap)
+        self._progress[scope].move(number(version))
         return version
 
-    def _report(self, scope: str | None, event: WatchEvent[T]) -> None:  # noqa: ARG002 - one callback for all scopes
+    def _report(self, scope: str | None, event: WatchEvent[T]) -> None:
         if event.object is not None:
             self._call(partial(self._on_change, event.object, event.type == "DELETED"))
         elif event.unreadable is not None:
             self._call(partial(self._on_unreadable, event.unreadable, event.type == "DELETED"))
+        if event.resource_version:
+            self._progress[scope].move(number(event.resource_version))
 
     def _call(self, callback: Callable[[], None]) -> None:
         try:

@@ -193,9 +193,8 @@ class ReflectorGroup(Generic[T]):
         """Set for good once `begin` has succeeded for every scope."""
         self._begin = begin
         self._waiting = set(scopes)
-        self._scopes = tuple(scopes)
-        self._reflectors = tuple(
-            Reflector(
+        self._by_scope = {
+            scope: Reflector(
                 cluster,
                 kind,
                 scope,
@@ -207,13 +206,21 @@ class ReflectorGroup(Generic[T]):
                 is_known=is_known,
             )
             for scope in scopes
-        )
+        }
+        self._reflectors = tuple(self._by_scope.values())
 
     def version(self, namespace: str) -> str | None:
         """The resourceVersion up to which all changes of the namespace have been reported; None: there is none yet."""
-        found = dict(zip(self._scopes, self._reflectors, strict=True))
-        reflector = found.get(namespace) or found.get(None)
+        reflector = self._of(namespace)
         return reflector.version if reflector is not None else None
+
+    def outage_seconds_of(self, namespace: str) -> float:
+        """Seconds since the watch of the namespace was lost; 0: it is open, or there is none."""
+        reflector = self._of(namespace)
+        return reflector.outage_seconds() if reflector is not None else 0.0
+
+    def _of(self, namespace: str) -> Reflector[T] | None:
+        return self._by_scope.get(namespace) or self._by_scope.get(None)
 
     def idle_seconds(self) -> float:
         """Seconds since the API server last sent anything; the longest of all namespaces."""

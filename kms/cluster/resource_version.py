@@ -13,3 +13,8 @@ def newer(a: str, b: str) -> bool:
         return int(a) > int(b)
     except ValueError:
         return a != b
+
+
+def number(version: str) -> int | None:
+    """The resourceVersion as an integer, positive and without leading zeros; None: it is none and has no order."""
+    return int(version) if version.isascii() and version.isdigit() and version[0] != "0" else None

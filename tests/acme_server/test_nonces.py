@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from acme_server.nonces import LIFETIME, Nonces
 from acme_server.problems import ProblemType, Refused, Unavailable
+from acme_server.sessions import Seen
 from kms.clock import system_entropy
 
 START = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
@@ -157,6 +158,33 @@ def test_every_change_of_a_nonce_makes_it_unknown() -> None:
                 assert refusal(nonces, text[:position] + new + text[position + 1 :]) is ProblemType.BAD_NONCE
     assert refusal(nonces, text[:-4]) is ProblemType.BAD_NONCE
     assert refusal(nonces, text + "AAAA") is ProblemType.BAD_NONCE
+
+
+@pytest.mark.requirement("M33", "M34")
+@settings(deadline=None, max_examples=10)
+@given(st.integers(1, 2**48 - 1), st.integers(0, 2**24 - 1))
+def test_a_nonce_says_what_its_client_had_seen_and_cannot_be_changed(version: int, tag: int) -> None:
+    nonces = replica(Time())
+    nonces.carry_seen = True
+    text = nonces.issue(Seen(version, tag))
+    assert re.fullmatch(r"[A-Za-z0-9_-]{56}", text)
+    nonce = replica(Time()).read(text)
+    assert nonce.seen == (version, tag)
+    assert [nonces.redeem(nonce) for _ in range(2)] == [True, False]
+    for position, old in enumerate(text):
+        forged = text[:position] + ("A" if old != "A" else "B") + text[position + 1 :]
+        assert refusal(nonces, forged) is ProblemType.BAD_NONCE
+    for forged in (text[:44], text[:20] + text[32:], text[-44:], text + text[:4]):
+        assert refusal(nonces, forged) is ProblemType.BAD_NONCE
+
+
+def test_nonces_stay_short_where_there_is_nothing_to_say_or_nobody_to_read_it() -> None:
+    nonces = replica(Time())
+    alone = nonces.issue(Seen(7, 7))
+    nonces.carry_seen = True
+    for text in (alone, nonces.issue(), nonces.issue(Seen(2**48, 7))):
+        assert len(text) == 44
+        assert nonces.read(text).seen is None
 
 
 @pytest.mark.requirement("M38")

@@ -152,6 +152,32 @@ async def test_during_an_update_replicas_of_before_redeem_nonces_of_ours_and_we_
             assert (await got.json())["redeemed"] is True
 
 
+@pytest.mark.parametrize(("knows", "carried"), [(True, True), (False, False)])
+async def test_nonces_say_what_clients_have_seen_once_all_replicas_can_read_it(*, knows: bool, carried: bool) -> None:
+    async with replicas(2, every=0.01) as ((one, other), slices):
+
+        async def answer(request: web.Request) -> web.Response:
+            """As the other replica, or as one of before that does not know what nonces say."""
+            body = await request.read()
+            told = Answer(other.nonces.replica, by_number=True, reads_seen=knows)
+            key = one.nonces.derive_key(b"peers")
+            reply = msgspec.json.encode(told)
+            return web.Response(body=reply, headers={MAC: mac(key, mac(key, body).encode() + reply)})
+
+        application = web.Application()
+        application.router.add_post(PATH, answer)
+        slices.known.pop()
+        async with in_background(one.replicas.run()):
+            await until(lambda: list(one.replicas.identities) == [one.nonces.replica])
+            assert not one.nonces.carry_seen, "there is nobody else"
+            async with TestServer(application) as server:
+                slices.add(int(server.port or 0), "127.0.0.1")
+                await until(lambda: len(one.replicas.identities) == 2)
+                assert one.nonces.carry_seen is carried
+                slices.known[1:] = []
+                await until(lambda: not one.nonces.carry_seen)
+
+
 async def test_the_nonce_of_a_replica_that_is_gone_is_not_good_and_costs_one_round_of_questions() -> None:
     async with replicas(2) as (each, _):
         gone = Nonces(clock=lambda: NOW, entropy=system_entropy)
@@ -260,7 +286,7 @@ async def test_a_question_about_something_else_than_a_nonce_is_answered_with_no(
         headers = {MAC: mac(replica.nonces.derive_key(b"peers"), body)}
         async with session.post(f"http://127.0.0.1:{replica.port}{PATH}", data=body, headers=headers) as answer:
             assert msgspec.json.decode(await answer.read(), type=Answer) == Answer(
-                replica.nonces.replica, redeemed=False, by_number=True
+                replica.nonces.replica, redeemed=False, by_number=True, reads_seen=True
             )
 
 

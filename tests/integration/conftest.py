@@ -30,6 +30,13 @@ def servers(installation: Installation) -> Iterator[tuple[str, str]]:
 
 
 @pytest.fixture
+def third(installation: Installation, servers: tuple[str, str]) -> Iterator[str]:
+    """The address of a third server that knows both, and they it."""
+    with installation.replicas(1) as (server,):
+        yield server.url
+
+
+@pytest.fixture
 async def client(installation: Installation, servers: tuple[str, str], team: str) -> AsyncIterator[Client]:
     """A client with an account that sends every request to the other server than the one before."""
     async with installation.client(installation.open_profile(team), servers=servers) as client:

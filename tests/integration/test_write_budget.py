@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import pairwise
 
 import pytest
@@ -13,6 +12,7 @@ from e2e.load.client import Client
 from e2e.load.keys import certificate_id
 from e2e.load.solvers import CHALLENGES, ByDNS, ByHTTP, ByTLS, Solver
 from e2e.support import tlsalpn01
+from tests.support.budget import asked, cost
 from tests.support.eventually import until
 from tests.support.external_cas import vault_ca
 from tests.support.installation import SERVER, Installation
@@ -30,32 +30,6 @@ async def client(installation: Installation, team: str) -> AsyncIterator[Client]
 @pytest.fixture
 def audit(installation: Installation) -> AuditLog:
     return installation.cluster.audit()
-
-
-def asked(audit: AuditLog) -> Counter[str]:
-    """What the server has asked the API server for: `update acmeorders/status` and how often.
-
-    Watches do not count, and neither does the lease that a server renews every few seconds whatever it is asked.
-    """
-    counts: Counter[str] = Counter()
-    for each, count in audit.counts(user=SERVER).items():
-        if each.verb != "watch" and not each.resource.startswith("leases"):
-            subresource = f"/{each.subresource}" if each.subresource else ""
-            counts[f"{each.verb} {each.resource.partition('.')[0]}{subresource}"] += count
-    return counts
-
-
-async def cost(audit: AuditLog, issuance: Callable[[int], Awaitable[object]]) -> Counter[str]:
-    """What the cheapest of three issuances asks the API server for; they are numbered.
-
-    A validation that a busy machine holds up for two seconds is stored as processing, which is one write more.
-    """
-    found = []
-    for number in range(3):
-        audit.mark()
-        await issuance(number)
-        found.append(asked(audit))
-    return min(found, key=Counter.total)
 
 
 @pytest.mark.parametrize("count", [1, 10])

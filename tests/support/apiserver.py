@@ -105,6 +105,10 @@ class FakeApiServer:
         """After so many objects, a stream of all objects is cut, as a proxy may do it."""
         self.mute = False
         """While True, watches stay open and send nothing."""
+        self.watch_delay = 0.0
+        """Seconds by which watches are late."""
+        self.loses: Callable[[JSON], bool] = lambda _: False
+        """Says of the event of a watch whether it is lost on its way, while later ones arrive."""
         self.port = 0
         self._faults: list[Fault] = []
         self._clusters: list[Cluster] = []
@@ -395,7 +399,7 @@ class FakeApiServer:
                 return
             for change in changes:
                 version = change.version
-                if event := _event(change, seen, matches):
+                if (event := _event(change, seen, matches)) and not self.loses(event):
                     yield event
             if bookmarks != self._bookmarks and not self.mute:
                 bookmarks, version = self._bookmarks, self.store.version
@@ -403,6 +407,7 @@ class FakeApiServer:
             try:
                 async with asyncio.timeout(self.bookmark_seconds):
                     await changed.wait()
+                await asyncio.sleep(self.watch_delay)
             except TimeoutError:
                 bookmarks = -1
 

@@ -41,6 +41,23 @@ def test_what_is_gone_does_not_come_back_with_a_late_read() -> None:
     assert cache.get(KEY) == version(8)
 
 
+def test_the_age_of_an_object_is_the_time_since_its_version_was_confirmed() -> None:
+    now = 0.0
+    cache: Cache[ACMEAccount] = Cache(10, timer=lambda: now)
+    cache.put(version(5))
+    now = 7.0
+    cache.put(version(4))
+    assert cache.age(KEY) == 7.0
+    cache.put(version(5))
+    assert cache.age(KEY) == 0.0
+    now = 9.0
+    assert cache.age(KEY) == 2.0
+    cache.put(version(6))
+    assert cache.age(KEY) == 0.0
+    cache.drop(KEY)
+    assert cache.age(KEY) == float("inf")
+
+
 def test_what_was_used_last_stays() -> None:
     cache: Cache[ACMEAccount] = Cache(2)
     cache.put(version(1, "a"))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from kms.cluster.change_feed import ChangeFeed
@@ -27,7 +29,9 @@ class Listener:
         self.heard.append("gap")
 
 
-def change_feed(cluster: Cluster, listener: Listener, *namespaces: str) -> ChangeFeed[ACMEAccount]:
+def change_feed(
+    cluster: Cluster, listener: Listener, *namespaces: str, patience: float = 0.25
+) -> ChangeFeed[ACMEAccount]:
     return ChangeFeed(
         cluster,
         ACCOUNTS,
@@ -36,6 +40,7 @@ def change_feed(cluster: Cluster, listener: Listener, *namespaces: str) -> Chang
         on_unreadable=listener.unreadable,
         on_gap=listener.gap,
         timing=Timing(sleep=hurried),
+        patience=patience,
     )
 
 
@@ -117,3 +122,22 @@ async def test_a_listener_that_fails_does_not_end_the_watch(
             api.put(ACCOUNTS, account(name))
         await until(lambda: heard == ["a", "b"])
     assert "change handler failed" in caplog.text
+
+
+async def test_it_says_when_a_version_has_come_and_does_not_wait_for_one_while_the_watch_is_lost(
+    api: FakeApiServer, cluster: Cluster
+) -> None:
+    following = change_feed(cluster, Listener(), "pki", "team", patience=60)
+    assert not await following.reach("pki", 1), "the watch has not begun"
+    async with in_background(following.run()):
+        await until(lambda: following.following.is_set() and not following.outage_seconds())
+        written = int(api.put(ACCOUNTS, account("a")).metadata.resource_version)
+        assert await following.reach("pki", written)
+        other = asyncio.create_task(following.reach("team", written))
+        assert not await following.reach("elsewhere", written)
+        assert not other.done(), "its watch has brought nothing"
+        api.send_bookmarks()
+        assert await other
+        await api.stop()
+        await until(following.outage_seconds)
+        assert not await following.reach("pki", written)
