@@ -12,6 +12,7 @@ changes         tells open pages that something has changed
 overview        what is not Ready, what ends soon, the last day; pure
 listing         search, filter and pages of lists; pure
 hierarchy       CAs as a tree; pure
+links           where a reader may want to go from the story of an order; pure
 usage           what accounts and credentials have used; pure
 pictures        bars as SVG, each with its table; pure
 rendering       templates, which escape everything

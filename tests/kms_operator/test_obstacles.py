@@ -119,8 +119,13 @@ async def test_a_profile_that_is_made_again_has_its_issuer(patient: Patient) -> 
     assert patient.reason(PROFILES, "web", "CertManagerIssuer") in DONE
     again(patient, PROFILES, "web")
     await patient.tell()
-    for kind, name in ((SECRETS, "web-acme"), (CREDENTIALS, "web-issuer-pki"), (SECRETS, "web-issuer-pki-eab")):
-        owned: Any = patient.api.read(kind, "pki", name)
+    kinds: tuple[tuple[Kind[Any], str], ...] = (
+        (SECRETS, "web-acme"),
+        (CREDENTIALS, "web-issuer-pki"),
+        (SECRETS, "web-issuer-pki-eab"),
+    )
+    for kind, name in kinds:
+        owned = patient.api.read(kind, "pki", name)
         patient.api.remove(kind, "pki", name)  # as the garbage collector does
         patient.controller.handle_delete(kind, owned)
     await patient.seconds_pass(WITHIN)

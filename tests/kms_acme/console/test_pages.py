@@ -151,7 +151,10 @@ async def test_the_try_out_has_the_answer_of_policy_test(visitor: Visitor, api: 
     for query, problem in (
         ({"profile": "web"}, "Profile: write NAMESPACE/NAME."),
         ({"profile": "pki/web"}, "Names: write at least one, or a certificate request."),
-        ({"profile": "pki/none", "names": "a.example.com"}, "there is no CertificateProfile pki/none; the nearest is pki/web."),
+        (
+            {"profile": "pki/none", "names": "a.example.com"},
+            "there is no CertificateProfile pki/none; the nearest is pki/web.",
+        ),
         ({"profile": "pki/web", "names": "a.example.com", "duration": "long"}, "Duration: "),
         ({"profile": "pki/web", "csr": "no request"}, "refused (badCSR): the request"),
     ):
