@@ -126,6 +126,7 @@ async def test_a_profile_that_is_made_again_has_its_issuer(patient: Patient) -> 
     )
     for kind, name in kinds:
         owned = patient.api.read(kind, "pki", name)
+        assert owned is not None
         patient.api.remove(kind, "pki", name)  # as the garbage collector does
         patient.controller.handle_delete(kind, owned)
     await patient.seconds_pass(WITHIN)
