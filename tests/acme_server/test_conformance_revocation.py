@@ -196,12 +196,12 @@ async def test_without_a_reason_the_list_says_none(server: Server, more: dict[st
 async def test_whoever_proves_with_its_key_that_it_is_compromised_raises_the_reason(server: Server) -> None:
     der = await certificate_of(server)
     assert (await revoke(server, der, reason=4)).status == 200
-    server.world.clock.ahead += timedelta(seconds=2)
+    server.world.clock.ahead += timedelta(seconds=6)  # the longest pause between two lists
     before = await listed(server)
     assert (await revoke(server, der, key=pki.key(), reason=4)).status == 400
     assert (await revoke(server, der, reason=1)).status == 400, "an account has not proven it"
     assert (await revoke(server, der, key=pki.key(), reason=1)).status == 200
-    server.world.clock.ahead += timedelta(seconds=2)
+    server.world.clock.ahead += timedelta(seconds=6)  # the longest pause between two lists
     after = await listed(server)
     assert (reason_in(before, der), reason_in(after, der)) == ("superseded", "keyCompromise")
     (entry,) = after
