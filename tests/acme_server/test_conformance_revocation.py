@@ -28,6 +28,9 @@ KEYS: list[tuple[str, str, int | None]] = [
     ("EdDSA", "Ed25519", None),
 ]
 
+NEXT_LIST = timedelta(seconds=6)
+"""Longer than the longest pause between two revocation lists."""
+
 
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
@@ -82,7 +85,7 @@ async def test_the_account_that_it_was_issued_to_revokes_a_certificate(server: S
     assert reason_in(await listed(server), der) is None
     answer = await revoke(server, der, reason=4)
     assert (answer.status, answer.text) == (200, "")
-    server.world.clock.ahead += timedelta(seconds=2)
+    server.world.clock.ahead += NEXT_LIST
     assert reason_in(await listed(server), der) == "superseded"
     leaf = x509.load_der_x509_certificate(der)
     issuer, serial_number = issuer_id(leaf), f"{leaf.serial_number:x}"
@@ -114,7 +117,7 @@ async def test_whoever_holds_its_key_revokes_a_certificate_without_an_account(
     der = await certificate_of(server, key=key)
     nobody = replace(server, key=ClientKey(), kid=None)
     assert (await revoke(nobody, der, key=key, algorithm=algorithm)).status == 200
-    server.world.clock.ahead += timedelta(seconds=2)
+    server.world.clock.ahead += NEXT_LIST
     assert reason_in(await listed(server), der) == "unspecified"
 
 
@@ -188,7 +191,7 @@ async def test_reasons_that_are_not_for_subscribers_are_refused_with_those_that_
 async def test_without_a_reason_the_list_says_none(server: Server, more: dict[str, Any]) -> None:
     der = await certificate_of(server)
     assert (await revoke(server, der, **more)).status == 200
-    server.world.clock.ahead += timedelta(seconds=2)
+    server.world.clock.ahead += NEXT_LIST
     assert reason_in(await listed(server), der) == "unspecified"
 
 
@@ -196,12 +199,12 @@ async def test_without_a_reason_the_list_says_none(server: Server, more: dict[st
 async def test_whoever_proves_with_its_key_that_it_is_compromised_raises_the_reason(server: Server) -> None:
     der = await certificate_of(server)
     assert (await revoke(server, der, reason=4)).status == 200
-    server.world.clock.ahead += timedelta(seconds=6)  # the longest pause between two lists
+    server.world.clock.ahead += NEXT_LIST
     before = await listed(server)
     assert (await revoke(server, der, key=pki.key(), reason=4)).status == 400
     assert (await revoke(server, der, reason=1)).status == 400, "an account has not proven it"
     assert (await revoke(server, der, key=pki.key(), reason=1)).status == 200
-    server.world.clock.ahead += timedelta(seconds=6)  # the longest pause between two lists
+    server.world.clock.ahead += NEXT_LIST
     after = await listed(server)
     assert (reason_in(before, der), reason_in(after, der)) == ("superseded", "keyCompromise")
     (entry,) = after
