@@ -252,7 +252,7 @@ def measure(folder: Path, progress: Progress, *, orders: int, expired: int, tell
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="Seconds without writes of orders before the start; after 300, the API server lists pages from etcd.",
+    help="Seconds without writes of orders before the start; after 600, the API server lists pages from etcd.",
 )
 @click.option("--check", is_flag=True, help="Exit with 1 if a performance target was missed.")
 def main(orders: int, expired: int, *, quiet: int, check: bool) -> None:
