@@ -42,6 +42,8 @@ def explain() -> None:
 def order(**values: Any) -> None:
     """Tell the story of an ACMEOrder: who ordered what, each proof, what came back, and why it failed.
 
+    NAME is the last part of the URL of the order, which clients print and log.
+
     \b
     Examples:
         kms-acme explain order pki/abcdefghijklmnopqrstuvwxyz234567

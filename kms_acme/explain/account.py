@@ -72,7 +72,7 @@ def _orders(orders: Mapping[OrderState, int], latest: datetime | None) -> Iterat
         yield Line("It has no orders.")
         return
     counts = ", ".join(f"{number} {state}" for state, number in sorted(orders.items()))
-    yield Line(f"It ordered for the last time; its orders are {counts}.", latest)
+    yield Line(f"It made its latest order. All of its orders: {counts}.", latest)
 
 
 def _state(account: ACMEAccount, why: str | None) -> str:

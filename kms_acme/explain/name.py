@@ -29,7 +29,7 @@ def explain_name(
     remedies = tuple(each.removeprefix("To change that: ") for each in facts if each.startswith("To change that: "))
     lines = [
         *(Line(each) for each in facts if not each.startswith("To change that: ")),
-        *_credentials(by_credential),
+        *_credentials(by_credential, verdict),
         *in_order(_certificates(orders, now=now)),
     ]
     refused = verdict.refused
@@ -43,14 +43,19 @@ def explain_name(
     )
 
 
-def _credentials(by_credential: Mapping[Key, Verdict]) -> Iterator[Line]:
+def _credentials(by_credential: Mapping[Key, Verdict], verdict: Verdict) -> Iterator[Line]:
     if not by_credential:
         return
     granted = ["/".join(key) for key, each in by_credential.items() if each.is_granted]
     if granted:
         more = f" and {len(granted) - _SHOWN} more" if len(granted) > _SHOWN else ""
         yield Line(f"It is granted to clients of EABCredential {', '.join(granted[:_SHOWN])}{more}.")
-    refused = [(key, each) for key, each in by_credential.items() if not each.is_granted]
+    known = verdict.problems[0] if verdict.refused is not None else None
+    alike = ["/".join(key) for key, each in by_credential.items() if not each.is_granted and each.problems[0] == known]
+    if alike:
+        more = f" and {len(alike) - _SHOWN} more" if len(alike) > _SHOWN else ""
+        yield Line(f"For that reason it is refused to clients of EABCredential {', '.join(alike[:_SHOWN])}{more}.")
+    refused = [(key, each) for key, each in by_credential.items() if not each.is_granted and each.problems[0] != known]
     for key, each in refused[:_SHOWN]:
         yield Line(f"It is refused to clients of EABCredential {'/'.join(key)}: {each.problems[0]}.")
     if len(refused) > _SHOWN:

@@ -30,7 +30,8 @@ def explain_order(
     `account` and `profile` of None: they are gone.
     """
     name = f"{order.metadata.namespace}/{order.metadata.name}"
-    lines = [*_beginning(order, account, profile), *_proofs(order), *_issuance(order), *_end(order)]
+    lines = [*_beginning(order, account, profile), *_proofs(order), *_waiting(order, account), *_issuance(order)]
+    lines += _end(order)
     return Story(
         title=f"ACMEOrder {name}",
         lines=in_order(lines),
@@ -140,6 +141,16 @@ def tried_place(type_: ChallengeType, name: str, token: str | None) -> str:
             return f"the TXT records of _acme-challenge.{name}"
         case "tls-alpn-01":
             return f"port 443 of {name} (acme-tls/1)"
+
+
+def _waiting(order: ACMEOrder, account: ACMEAccount | None) -> Iterator[Line]:
+    """Where to look if the client says that it has sent its request: what is refused is not stored in the order."""
+    if order.status.state == "ready" and account is not None and account.credential is not None:
+        namespace, name = account.credential
+        yield Line(
+            "A certificate request that is refused does not change the order; the client is told why, and so are the"
+            f" Events of its credential: kubectl -n {namespace} describe eab/{name}"
+        )
 
 
 def _issuance(order: ACMEOrder) -> Iterator[Line]:

@@ -107,7 +107,9 @@ def test_a_pending_order_tells_what_it_waits_for_and_an_old_one_that_it_expired(
     assert story.now == "The order waits for proofs until 2026-11-24T12:00:00Z."
     late = explain_order(order(), None, None, now=NOW + 48 * HOUR)
     assert (late.is_well, "expired at 2026-11-24T12:00:00Z" in late.now) == (False, True)
-    assert "waits for the client's certificate request" in explain_order(proven(order()), None, None, now=NOW).now
+    ready = explain_order(proven(order()), bound(state="valid"), None, now=NOW)
+    assert "waits for the client's certificate request" in ready.now
+    assert "Events of its credential: kubectl -n pki describe eab/web" in text(ready)
 
 
 def test_a_refusal_that_names_a_rule_comes_with_the_command_that_changes_it() -> None:
@@ -160,7 +162,7 @@ def test_an_account_tells_its_credential_its_orders_and_why_it_may_not_act() -> 
     fine = explain_account(bound(state="valid"), credential(), profile(), {"valid": 3}, latest=NOW)
     assert (fine.is_well, fine.now) == (True, "The account may order certificates.")
     assert "with EABCredential pki/web (key identifier kid-1)" in text(fine)
-    assert "its orders are 3 valid" in text(fine)
+    assert "All of its orders: 3 valid." in text(fine)
     stopped = explain_account(
         bound(state="valid"),
         credential(spec={"suspended": True}),
@@ -212,6 +214,9 @@ def test_a_name_tells_the_rule_for_whom_and_its_certificates() -> None:
     assert not refused.is_well
     assert "There is no certificate for it." in text(refused)
     assert len(refused.remedies) == 1
+    # A reason that is the same for all is told once.
+    assert text(refused).count("is not allowed by policy pki/web") == 1
+    assert "For that reason it is refused to clients of EABCredential pki/web, pki/narrow." in text(refused)
 
 
 def replace_credential(request: Request, key: tuple[str, str]) -> Request:
