@@ -81,6 +81,18 @@ async def test_a_long_body_is_refused_while_it_is_read(server: Server) -> None:
     assert (answer.status, (await answer.json(content_type=None))["type"]) == (413, f"{ERROR}malformed")
 
 
+@pytest.mark.requirement("SEC36")
+async def test_a_long_body_is_refused_that_came_with_its_headers(server: Server) -> None:
+    size = MAXIMUM_BODY + 1
+    reader, writer = await asyncio.open_connection(server.http.host, server.http.port)
+    writer.write(
+        f"POST {NEW_ORDER} HTTP/1.1\r\nHost: x\r\nContent-Type: application/jose+json\r\n"
+        f"Transfer-Encoding: chunked\r\n\r\n{size:x}\r\n{'x' * size}\r\n0\r\n\r\n".encode()
+    )
+    assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
+    writer.close()
+
+
 async def test_a_body_as_long_as_allowed_is_read(server: Server) -> None:
     answer = await server.post(NEW_ORDER, body=b"x" * MAXIMUM_BODY)
     assert answer.status == 400
