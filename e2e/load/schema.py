@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -94,22 +95,25 @@ class Replay:
         self._numbers = count()
         self.octets = 0
 
-    async def orders(self, number: int) -> None:
-        """Write this many orders, AT_ONCE concurrently.
+    async def orders(self, number: int) -> int:
+        """Write this many orders, AT_ONCE concurrently; the number of those that a busy API server did not abort.
 
         Raises:
-            aiohttp.ClientResponseError: if the API server refuses a write.
+            click.ClickException: if the API server refuses a write.
         """
         turns = iter(range(number))
 
-        async def worker() -> None:
-            for _ in turns:
-                await self.order()
+        async def worker() -> int:
+            return [await self.order() for _ in turns].count(None)
 
-        await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
+        return number - sum(await asyncio.gather(*(worker() for _ in range(AT_ONCE))))
 
-    async def order(self, versions: int = 3) -> str:
-        """Write the first versions of a new order; its name. Raises the errors of `orders`."""
+    async def order(self, versions: int = 3) -> str | None:
+        """Write the first versions of a new order; its name, or None if the API server is too busy.
+
+        Raises:
+            click.ClickException: if the API server refuses a write.
+        """
         metadata: dict[str, Any] = {"name": f"order-{next(self._numbers):026}", "namespace": NAMESPACE}
         for write, body in self._schema.writes[:versions]:
             own = {key: metadata[key] for key in body["metadata"] if key in metadata}
@@ -119,6 +123,8 @@ class Replay:
             async with self._session.request(write.method, url, data=document, headers=headers) as answer:
                 text = await answer.read()
                 self.octets += len(document) + len(text)
+                if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                    return None
                 if not answer.ok:
                     raise click.ClickException(f"{self._schema.name}: {text.decode()}")
             metadata = msgspec.json.decode(text)["metadata"]
@@ -147,6 +153,8 @@ class Measuring:
             for versions in (1, 2, 3):
                 before = replay.octets
                 name = await replay.order(versions)
+                if name is None:
+                    raise click.ClickException("the API server is too busy; try again when the machine is not")
                 row.sent = replay.octets - before
                 row.stored = await self._etcd.size(f"{each.prefix}{NAMESPACE}/{name}")
                 row.written += row.stored
@@ -158,12 +166,12 @@ class Measuring:
             turn = number % len(names)
             for name in (*names[turn:], *names[:turn]):
                 before = usages(self._pids)
-                await self._replays[name].orders(orders)
+                written = await self._replays[name].orders(orders)
                 after = usages(self._pids)
                 if number:
                     row = self.rows[name]
-                    row.apiserver.append((after[APISERVER].cpu - before[APISERVER].cpu) / orders)
-                    row.etcd.append((after[ETCD].cpu - before[ETCD].cpu) / orders)
+                    row.apiserver.append((after[APISERVER].cpu - before[APISERVER].cpu) / max(written, 1))
+                    row.etcd.append((after[ETCD].cpu - before[ETCD].cpu) / max(written, 1))
 
 
 @asynccontextmanager
