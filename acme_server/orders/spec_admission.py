@@ -13,6 +13,7 @@ from acme_server.model import Profile
 from acme_server.orders.identifiers import refusal
 from acme_server.orders.lifetimes import is_over, require_plausible_start
 from acme_server.orders.policy import Objection
+from acme_server.orders.transitions import require_unchanged
 from acme_server.problems import ProblemType, Refused, SubProblem
 from kms.resources.durations import format_duration
 from kms.resources.orders import ACMEOrder, challenge_types
@@ -25,10 +26,11 @@ def admit_spec(
 
     `profile` is the directory's; `client_namespace` is the namespace of the account's clients, None without a
     credential; `now` is when the CSR is or was accepted. Raises Refused: orderNotReady for an order that is older than
-    the profile allows, for clients of another namespace, or proven by a challenge that the profile does not offer;
-    malformed for dates that newOrder refuses and for repeated names; rejectedIdentifier for addresses with an
-    `objection`.
+    the profile allows, whose spec was changed, for clients of another namespace, or proven by a challenge that the
+    profile does not offer; malformed for dates that newOrder refuses and for repeated names; rejectedIdentifier for
+    addresses with an `objection`.
     """
+    require_unchanged(order)
     _admit_age(order, profile, now=now)
     _admit_clients(order, client_namespace)
     _admit_identifiers(order, objection)

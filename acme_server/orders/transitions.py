@@ -232,6 +232,7 @@ def require_ready(order: ACMEOrder, *, now: datetime) -> None:
         raise Refused(ProblemType.ORDER_NOT_READY, f"The order is {order.status.state}: {why}")
     if is_over(order.spec.expires, now=now):
         raise Refused(ProblemType.ORDER_NOT_READY, "The order has expired.")
+    require_unchanged(order)
     if not has_all_authorizations(order):
         raise Refused(ProblemType.ORDER_NOT_READY, "The order is damaged: its authorizations do not fit its names.")
     for each in order.status.authorizations:
@@ -239,6 +240,12 @@ def require_ready(order: ACMEOrder, *, now: datetime) -> None:
             raise Refused(
                 ProblemType.ORDER_NOT_READY, f"The authorization for {each.identifier.value} is not valid any more."
             )
+
+
+def require_unchanged(order: ACMEOrder) -> None:
+    """Raise Refused (orderNotReady) if the proofs may be for what another spec said."""
+    if order.was_changed:
+        raise Refused(ProblemType.ORDER_NOT_READY, "The order is damaged: its spec was changed after it was created.")
 
 
 def require_finalizable(order: ACMEOrder, digest: str, *, now: datetime) -> ACMEOrder:
@@ -279,6 +286,7 @@ def issued(
         return order
     if not (order.status.state == "processing" and order.status.csr_digest == digest):
         require_ready(order, now=now)
+    require_unchanged(order)
     ready = Condition(
         type=READY,
         status="True",

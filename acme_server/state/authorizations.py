@@ -161,8 +161,10 @@ class Authorizations(View[ACMEOrder]):
 def own_authorization(order: ACMEOrder, position: int) -> Authorization | None:
     """The authorization at `position`, if it was validated for this order and not reused from an earlier one.
 
-    None also for one that is not that of the identifier, in a status that somebody has damaged.
+    None also for one that is not that of the identifier, in an order that somebody has damaged.
     """
+    if order.was_changed:
+        return None
     identifiers, known = order.spec.identifiers, order.status.authorizations
     if not 0 <= position < min(len(known), len(identifiers)) or not is_for(known[position], identifiers[position]):
         return None
@@ -172,7 +174,12 @@ def own_authorization(order: ACMEOrder, position: int) -> Authorization | None:
 
 
 def _authorizations(key: Key, order: ACMEOrder) -> Iterator[tuple[bytes, ProvenAuthorization]]:
-    """The authorizations validated for this order: not those it reuses, nor those it got without validation."""
+    """The authorizations validated for this order: not those it reuses, nor those it got without validation.
+
+    None of an order whose spec was changed: it may have been another account, with other names.
+    """
+    if order.was_changed:
+        return
     reused = {each.authorization for each in order.spec.authorized}
     namespace = order.spec.client_namespace and sys.intern(order.spec.client_namespace)
     for position, (identifier, authorization) in enumerate(

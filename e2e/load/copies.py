@@ -47,6 +47,17 @@ class Etcd:
         """The number of orders whose name starts with this prefix."""
         return int((await self._send("kv/range", {**_range(PREFIX + prefix), "count_only": True})).get("count", 0))
 
+    async def size(self, key: str) -> int:
+        """The length of the value of this key in bytes.
+
+        Raises:
+            LookupError: if there is none.
+        """
+        found = await self._send("kv/range", {"key": base64.b64encode(key.encode()).decode()})
+        if not found.get("kvs"):
+            raise LookupError(f"etcd has no {key}")
+        return len(base64.b64decode(found["kvs"][0]["value"]))
+
     async def write(self, orders: Iterator[Stored]) -> None:
         """Write all orders, AT_ONCE batches concurrently."""
         batches = iter(lambda: list(itertools.islice(orders, BATCH)), [])

@@ -58,17 +58,30 @@ class Refusal:
         return web.json_response(body, status=self.status, headers=headers)
 
 
+def _ignore(_request: web.Request, _body: bytes) -> None:
+    """Do nothing."""
+
+
 class Proxy:
     """Forwards or rejects requests. Its settings can change at any time, from any thread."""
 
-    def __init__(self, upstream: str, *, trust: Path, chance: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        upstream: str,
+        *,
+        trust: Path,
+        chance: Callable[[], float],
+        observe: Callable[[web.Request, bytes], None] = _ignore,
+    ) -> None:
         """`upstream` is the URL of the API server, `trust` its CA certificate.
 
-        `chance` draws from [0, 1). A fixed rhythm of rejections could match that of periodic requests.
+        `chance` draws from [0, 1). A fixed rhythm of rejections could match that of periodic requests. `observe` is
+        called with each request and its body.
         """
         self._upstream = URL(upstream)
         self._tls = ssl.create_default_context(cafile=str(trust))
         self._chance = chance
+        self._observe = observe
         self._share = 0.0
         self._refusals: Iterator[Refusal] = iter(())
         self._session: aiohttp.ClientSession | None = None
@@ -112,6 +125,7 @@ class Proxy:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
+        self._observe(request, body)
         if self._chance() < self._share:
             refusal = next(self._refusals)
             self.refused[refusal.status] += 1

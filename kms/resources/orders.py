@@ -1,7 +1,7 @@
 """ACMEOrder: an order of an ACME account with its authorizations and challenges (RFC 8555, 7.1.3 to 7.1.5).
 
-`spec` is immutable, `status` holds the state machine. Only the server writes them. A new order has no authorizations in
-its status yet; `with_authorizations` adds them.
+`spec` never changes, `status` holds the state machine. Only the server writes them. A new order has no authorizations
+in its status yet; `with_authorizations` adds them.
 """
 
 from __future__ import annotations
@@ -57,6 +57,11 @@ class Authorized(Struct, frozen=True, kw_only=True):
     type: ChallengeType | None = None
     validated: Time
     expires: Time
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a proof of an earlier order that does not say which one it is there, or the reverse."""
+        if (self.order is None) is not (self.position is None):
+            raise ValueError("position must be set if and only if order is set")
 
 
 class StoredProblem(Struct, frozen=True, kw_only=True):
@@ -144,7 +149,7 @@ class Issuance(Struct, frozen=True, kw_only=True):
 
 
 class OrderSpec(Struct, frozen=True, kw_only=True):
-    """The request of the client, the tokens of its challenges, and earlier proofs. Immutable.
+    """The request of the client, the tokens of its challenges, and earlier proofs. The server never changes it.
 
     `names` is for people: the names in one text. `client_namespace` is the namespace of the clients of the account's
     EABCredential; proofs of one are not reused for another. `profile` is the name of an order profile, and
@@ -171,6 +176,17 @@ class OrderSpec(Struct, frozen=True, kw_only=True):
     token_key: str | None = None
     tokens: tuple[Token, ...] = ()
     authorized: tuple[Authorized, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what no server writes: each rule in CEL would cost the API server more than this."""
+        count = len(self.identifiers)
+        positions = [*(each.authorization for each in self.tokens), *(each.authorization for each in self.authorized)]
+        if any(position >= count for position in positions):
+            raise ValueError("each token and each proof must be for one of the identifiers")
+        if self.preauthorization and count != 1:
+            raise ValueError("an authorization before any order is for exactly one identifier")
+        if self.contents_ref is not None and self.profile is None:
+            raise ValueError("contentsRef must be set only together with profile")
 
 
 class OrderStatus(Struct, frozen=True, kw_only=True):
@@ -213,6 +229,11 @@ class ACMEOrder(Struct, frozen=True, kw_only=True):
     def profile_key(self) -> Key:
         """(namespace, name) of the profile that it was ordered from."""
         return self.metadata.namespace, self.spec.profile_ref.name
+
+    @property
+    def was_changed(self) -> bool:
+        """Whether somebody has changed the spec since the order was created: the API server counts that."""
+        return self.metadata.generation > 1
 
     @property
     def tenant(self) -> str:

@@ -160,13 +160,6 @@ IMMUTABLE: list[tuple[Kind[Any], dict[str, Any], str]] = [
     (AUTHORITIES, {"internal": None, "imported": {"secretRef": {"name": "x"}}}, "spec: Forbidden: the type of a CA"),
     (ACCOUNTS, {"thumbprint": "y" * 43}, "spec: Forbidden: the spec of an account"),
     (ACCOUNTS, {"profileRef": {"name": "other"}}, "spec: Forbidden: the spec of an account"),
-    (ORDERS, {"notAfter": UNTIL}, "spec: Forbidden: the spec of an order"),
-    (ORDERS, {"accountRef": {"name": "mallory"}}, "spec: Forbidden: the spec of an order"),
-    (
-        ORDERS,
-        {"authorized": [{"authorization": 0, "validated": SINCE, "expires": UNTIL}]},
-        "spec: Forbidden: the spec of an order",
-    ),
 ]
 
 
@@ -299,77 +292,6 @@ def test_the_role_of_vault_and_the_trust_anchors_may_change(installed: Cluster, 
     create(installed, namespace, AUTHORITIES, {"internal": None, "external": EXTERNAL[3][0]})
     change = {"vault": {"path": "pki/sign/other", "server": "https://other.example.com"}, "trustAnchors": [PEM]}
     assert "patched" in patch(installed, namespace, AUTHORITIES, {"spec": {"external": change}})
-
-
-@pytest.mark.requirement("M68", "SEC58")
-@pytest.mark.parametrize("state", ["ready", "processing", "valid"])
-def test_an_order_advances_only_with_all_its_proofs(installed: Cluster, namespace: str, state: str) -> None:
-    create(installed, namespace, ORDERS)
-    reached = {**ISSUED, "state": state, "certificate": PEM if state == "valid" else None}
-    for authorizations in (None, [], [PROVED, {**PROVED, "state": "pending"}]):
-        said = patch(installed, namespace, ORDERS, {"status": {**reached, "authorizations": authorizations}})
-        assert "status.authorizations: Invalid value: must all be valid before the order becomes ready, proc" in said
-    assert "patched" in patch(installed, namespace, ORDERS, {"status": reached})
-
-
-def test_an_order_whose_names_were_proved_before_becomes_valid_in_one_step(installed: Cluster, namespace: str) -> None:
-    proof = {"authorization": 0, "order": "earlier", "position": 3, "validated": SINCE, "expires": UNTIL}
-    created = create(installed, namespace, ORDERS, {"authorized": [proof]})
-    assert created["status"] == {"state": "pending"}
-    assert "must all be valid" in patch(installed, namespace, ORDERS, {"status": {**ISSUED, "authorizations": []}})
-    assert "patched" in patch(installed, namespace, ORDERS, {"status": ISSUED})
-
-
-def test_an_order_that_is_processing_is_not_stopped_by_a_proof_that_ends(installed: Cluster, namespace: str) -> None:
-    create(installed, namespace, ORDERS)
-    patch(installed, namespace, ORDERS, {"status": {"state": "processing", "authorizations": [PROVED]}})
-    late = {**ISSUED, "authorizations": [{**PROVED, "state": "deactivated"}]}
-    assert "patched" in patch(installed, namespace, ORDERS, {"status": late})
-
-
-@pytest.mark.requirement("M60", "SEC58")
-def test_an_order_is_valid_if_and_only_if_it_has_a_certificate(installed: Cluster, namespace: str) -> None:
-    create(installed, namespace, ORDERS)
-    for status in ({**ISSUED, "certificate": None}, {**ISSUED, "state": "processing"}):
-        said = patch(installed, namespace, ORDERS, {"status": status})
-        assert "status.certificate: Invalid value: must be set if and only if the order is valid" in said
-
-
-@pytest.mark.requirement("X15")
-def test_an_order_says_how_far_a_ca_was_asked_only_while_it_is_processing(installed: Cluster, namespace: str) -> None:
-    create(installed, namespace, ORDERS)
-    asked = {
-        "authority": {"name": "corporate", "type": "CertManager"},
-        "issuance": {"attempt": 1, "request": "kms-a", "claim": {"replica": "a", "time": SINCE}, "notBefore": SINCE},
-    }
-    processing = {"state": "processing", "authorizations": [PROVED], **asked}
-    assert "patched" in patch(installed, namespace, ORDERS, {"status": processing})
-    said = patch(installed, namespace, ORDERS, {"status": {**ISSUED, **asked}})
-    assert "status.issuance: Invalid value: must not be set unless the order is processing" in said
-    assert "patched" in patch(installed, namespace, ORDERS, {"status": {**ISSUED, **asked, "issuance": None}})
-
-
-@pytest.mark.requirement("M68")
-@pytest.mark.parametrize("end", [ISSUED, {"state": "invalid"}], ids=["valid", "invalid"])
-def test_the_end_of_an_order_is_final(installed: Cluster, namespace: str, end: dict[str, Any]) -> None:
-    create(installed, namespace, ORDERS)
-    assert "patched" in patch(installed, namespace, ORDERS, {"status": end})
-    for state in {"pending", "ready", "processing", "valid", "invalid"} - {end["state"]}:
-        change = {"status": {**ISSUED, "state": state, "certificate": PEM if state == "valid" else None}}
-        said = patch(installed, namespace, ORDERS, change)
-        assert "status.state: Forbidden: a valid or invalid order cannot change its state" in said
-
-
-def test_the_certificate_of_an_order_is_never_exchanged_but_may_be_revoked(installed: Cluster, namespace: str) -> None:
-    create(installed, namespace, ORDERS)
-    patch(installed, namespace, ORDERS, {"status": ISSUED})
-    said = patch(installed, namespace, ORDERS, {"status": {"certificate": PEM * 2}})
-    assert "status.certificate: Forbidden: the certificate of an order cannot be changed" in said
-    revoked = {
-        "revocation": {"time": SINCE, "reason": "keyCompromise", "propagated": SINCE},
-        "authorizations": [{**PROVED, "state": "expired"}],
-    }
-    assert "patched" in patch(installed, namespace, ORDERS, {"status": revoked})
 
 
 @pytest.mark.requirement("M70")

@@ -83,6 +83,7 @@ _GROUPS = {
             for name in (
                 *("admitted", "cluster_client", "console_rights", "crd_lifecycle", "crds", "rbac"),
                 "requests_unchanged",
+                "stored_orders",
             )
         }
     ),
