@@ -134,9 +134,12 @@ ONLY_SHOWN = {
     **dict.fromkeys(
         (
             ".venv/bin/python -m e2e.load.retained --orders 100000 --expired 10000 --check\n",
-            ".venv/bin/python -m e2e.load.retained --orders 100000 --quiet 330 --check\n",
+            ".venv/bin/python -m e2e.load.retained --orders 100000 --quiet 660 --check\n",
         ),
         "test_retained.py runs it with less",
+    ),
+    ".venv/bin/python -m e2e.load.schema --trial no-rules --trial atomic --trial no-rules-atomic --trial no-schema\n": (
+        "test_schema.py runs it with less"
     ),
     ".venv/bin/python -m e2e.load --compare step-ca,pebble\n": "test_peers.py and test_compare.py run its parts",
     ".venv/bin/python -m e2e.load.growth --orders 500 --profiles 1,100,1000 --stored 1,10000,50000\n": (
