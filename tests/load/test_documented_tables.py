@@ -20,7 +20,7 @@ from tests.load.test_ratios import body
 
 ROOT = Path(__file__).parents[2]
 PAGES = tuple(ROOT / "docs" / name for name in ("performance.md", "capacity.md"))
-MARKER = re.compile(r"<!-- made by: (?P<command>.+) -->")
+MARKER = re.compile(r"<!-- (made by: (?P<command>.+)|measured by hand: .+) -->")
 
 
 def tables(page: Path) -> Iterator[tuple[str, str]]:
@@ -53,13 +53,14 @@ def check(command: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_table_is_made_by_a_command_that_exists(page: Path) -> None:
+def test_every_table_is_made_by_a_command_that_exists_or_says_how_else(page: Path) -> None:
     found = list(tables(page))
     assert found
     for head, above in found:
         marker = MARKER.fullmatch(above)
         assert marker, f"{page.name}: no command above {head}"
-        check(marker["command"])
+        if command := marker["command"]:
+            check(command)
 
 
 def test_tables_have_the_heads_that_the_commands_print() -> None:
