@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 import aiohttp
 import pytest
 
+from acme_server.orders.external_issuance import Pace
 from e2e.cluster import Cluster
 from e2e.cluster.audit import WRITES, AuditLog
 from e2e.cluster.ports import LOOPBACK, free_port
@@ -291,6 +293,7 @@ async def test_an_api_server_that_is_away_costs_no_order(
         issued = Issued.since_now(site, openbao, authority)
         sent = asyncio.create_task(orders.finalize())
         await asyncio.sleep(0.05)
+        began = time.monotonic()
         await asyncio.to_thread(site.cluster.stop_apiserver)
         try:
             await asyncio.sleep(AWAY)
@@ -298,10 +301,13 @@ async def test_an_api_server_that_is_away_costs_no_order(
             await asyncio.to_thread(site.cluster.start_apiserver)
             for each in (*servers, site.programs.operator):
                 await asyncio.to_thread(each.wait_until_ready)
+        away = time.monotonic() - began
         await sent
         certificates = await orders.certificates()
     assert len({each.leaf.serial_number for each in certificates}) == FEW
-    assert issued.count() == FEW
+    # On a busy machine the API server may start so late that claims have ended: the other server has then asked again.
+    most = FEW if authority.kind != "vault" or away < Pace().claimed else 2 * FEW
+    assert FEW <= issued.count() <= most
     nothing_is_left(site)
 
 
