@@ -45,6 +45,14 @@ async def test_a_write_that_the_api_server_refuses_ends_the_measurement_with_its
             await replays[BASE].order()
 
 
+async def test_orders_that_a_busy_api_server_aborts_do_not_count() -> None:
+    compared = schema(0, BASE, SHIPPED / CRD, SHIPPED_WRITES)
+    async with recorded_writes() as (api, _), replaying(api, [compared]) as replays:
+        assert await replays[BASE].orders(3) == 3
+    async with recorded_writes(refuse="PUT", refusal=504) as (api, _), replaying(api, [compared]) as replays:
+        assert await replays[BASE].orders(3) == 0
+
+
 @pytest.mark.parametrize("trial", TRIALS)
 def test_each_trial_changes_the_schema_and_nothing_else_of_the_crd(trial: str) -> None:
     base = schema(0, BASE, SHIPPED / CRD, SHIPPED_WRITES).crd

@@ -28,10 +28,10 @@ class Written:
 
 
 @asynccontextmanager
-async def recorded_writes(*, refuse: str = "") -> AsyncIterator[tuple[Endpoint, list[Written]]]:
+async def recorded_writes(*, refuse: str = "", refusal: int = 409) -> AsyncIterator[tuple[Endpoint, list[Written]]]:
     """As in Kubernetes, each write creates a new version, and a write to an older version is answered with 409.
 
-    Writes with the method `refuse` are answered with 409.
+    Writes with the method `refuse` are answered with `refusal`.
     """
     written: list[Written] = []
     versions: dict[str, str] = {}
@@ -41,7 +41,7 @@ async def recorded_writes(*, refuse: str = "") -> AsyncIterator[tuple[Endpoint, 
         body = json.loads(text)
         name, metadata = body["metadata"]["name"], body["metadata"]
         current = request.method != refuse and metadata.get("resourceVersion") == versions.get(name)
-        status = (201 if request.method == "POST" else 200) if current else 409
+        status = (201 if request.method == "POST" else 200) if current else refusal
         written.append(Written(request.method, request.path, body, len(text), status))
         versions[name] = metadata["resourceVersion"] = str(len(written))
         return web.json_response(body, status=status)
