@@ -120,7 +120,7 @@ reference: $(READY) ## write docs/reference.md from the schemas in crds/
 	@$(BIN)/python -m e2e.reference
 
 # The parts of `make bench`, a target each. Together they have ten minutes on a machine that does nothing else.
-BENCH_PARTS := bench-orders bench-compare bench-growth
+BENCH_PARTS := bench-orders bench-compare bench-schema bench-growth
 
 .PHONY: bench
 bench: $(READY) ## measure everything that docs/performance.md and docs/capacity.md tell, in parts of their own
@@ -133,6 +133,10 @@ bench-orders: $(READY) ## measure CPU and API writes per order, by step and type
 .PHONY: bench-compare
 bench-compare: $(READY) ## measure step-ca and Pebble in turn with kms-acme
 	@$(BIN)/python -m e2e.load --compare step-ca,pebble --orders 400 --warm-up 80
+
+.PHONY: bench-schema
+bench-schema: $(READY) ## measure what the schema of orders costs the API server
+	@$(BIN)/python -m e2e.load.schema --rounds 8 --orders 32
 
 .PHONY: bench-growth
 bench-growth: $(READY) ## measure the cost of an order with more names, profiles, replicas and stored orders
