@@ -9,7 +9,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Caches are outside the tree, so that fresh clones share them.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kms-acme
-export MYPY_CACHE_DIR := $(CACHE)/mypy
+# One for each checkout: mypy trusts what another one of the same modules wrote.
+export MYPY_CACHE_DIR := $(CACHE)/mypy/$(subst /,-,$(CURDIR))
 export RUFF_CACHE_DIR := $(CACHE)/ruff
 # Some container images set this; then each program compiles all modules at each start.
 export PYTHONDONTWRITEBYTECODE :=
