@@ -281,4 +281,8 @@ class Team:
 
     def story(self) -> str:
         """Describe all objects from the issuer to our orders, to explain a failure."""
-        return "\n".join(each for each in self.describe(",".join(_STORY)).splitlines() if not _ENCODED.search(each))
+        try:
+            told = self.describe(",".join(_STORY))
+        except CommandFailed as error:  # cert-manager deletes requests that have failed
+            told = f"{error}\n{self.kubectl('get', ','.join(_STORY), '--output=yaml')}"
+        return "\n".join(each for each in told.splitlines() if not _ENCODED.search(each))

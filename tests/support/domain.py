@@ -564,7 +564,10 @@ class World:
         for position in range(len(order.spec.identifiers)):
             if position not in reused:
                 await self.respond(order, position, type_)
-        return await self.services.orders.poll(order)
+        order = await self.services.orders.poll(order)
+        while order.status.state == "pending" and self.services.worker.running_challenges(order):  # a busy machine
+            order = await self.services.orders.poll(order)
+        return order
 
     async def respond(self, order: ACMEOrder, position: int = 0, type_: str = "http-01") -> ACMEOrder:
         """The order after a response to a challenge: loaded once, as the edge does."""
