@@ -44,10 +44,16 @@ def require_verbatim(order: ACMEOrder, request: CertificateRequest, profile: Pro
         usages=contents.usages,
         subject=subject_attributes(contents.subject),
         policy=profile.policy,
+        purposes_apart=_purposes_apart(profile.authority),
     )
     if violations:
         more = f"; and {len(violations) - _SHOWN} more" if len(violations) > _SHOWN else ""
         raise Refused(ProblemType.BAD_CSR, "; ".join(each.message for each in violations[:_SHOWN]) + more + ".")
+
+
+def _purposes_apart(authority: CertificateAuthority) -> bool:
+    """Signers of Kubernetes follow spec.usages, and Vault its role; cert-manager wants both to say the same."""
+    return authority.spec.external is not None and authority.spec.external.cert_manager is None
 
 
 def timeout_of(authority: CertificateAuthority | None) -> timedelta:
@@ -83,7 +89,9 @@ def submission_of(
         order_uid=order.metadata.uid,
         attempt=issuance.attempt,
         request=request.der,
-        usages=requested_usages(request, profile.resource.spec.certificate.usages),
+        usages=requested_usages(
+            request, profile.resource.spec.certificate.usages, purposes_apart=_purposes_apart(profile.authority)
+        ),
         duration=duration,
         not_after=order.spec.not_after,
     )

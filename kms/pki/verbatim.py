@@ -42,11 +42,13 @@ def verbatim_violations(
     usages: Collection[str],
     subject: Mapping[str, tuple[str, ...]],
     policy: Policy,
+    purposes_apart: bool = False,
 ) -> tuple[Violation, ...]:
     """Why this request must not go to a CA that gets it unchanged; empty if it may.
 
     `usages` and `subject` are those of the profile. The request may ask for some of these usages; an attribute that the
     profile sets is absent or has exactly those values. The names were compared with those of the order before.
+    `purposes_apart`: the CA takes the purposes (extendedKeyUsage) from somewhere else where the request has none.
     """
     try:
         structure = request_info(request.der)
@@ -61,7 +63,7 @@ def verbatim_violations(
     )
     if not found:
         try:
-            found = tuple(_against_extensions(parsed.extensions, request, usages))
+            found = tuple(_against_extensions(parsed.extensions, request, usages, purposes_apart=purposes_apart))
         except x509.DuplicateExtension as error:
             found = (f"the certificate request has extension {error.oid.dotted_string} twice",)
         except PARSER_ERRORS:
@@ -69,11 +71,14 @@ def verbatim_violations(
     return tuple(map(Violation, found))
 
 
-def requested_usages(request: CertificateRequest, usages: Sequence[str]) -> tuple[str, ...]:
+def requested_usages(
+    request: CertificateRequest, usages: Sequence[str], *, purposes_apart: bool = False
+) -> tuple[str, ...]:
     """The usages to ask a CA for, by the profile's words: those of the profile that the key supports.
 
     If the request has keyUsage or extendedKeyUsage, they are exactly what it says, in its order: cert-manager refuses a
-    request that differs from what it is asked for. The request has no verbatim_violations with these `usages`.
+    request that differs from what it is asked for. With `purposes_apart`, those of the profile are added where it has
+    keyUsage alone. The request has no verbatim_violations with these `usages`.
     """
     supported = supported_usages(usages, request.key_algorithm)
     words = {_meaning(each): each for each in reversed(supported)}
@@ -86,6 +91,8 @@ def requested_usages(request: CertificateRequest, usages: Sequence[str]) -> tupl
                 asked += (words[each] for each in purposes)
             case _:
                 continue
+    if asked and purposes_apart and not any(each in EXTENDED_KEY_USAGES for each in asked):
+        asked += (each for each in supported if words[_meaning(each)] == each and each in EXTENDED_KEY_USAGES)
     return tuple(asked or (each for each in supported if words[_meaning(each)] == each))
 
 
@@ -144,7 +151,7 @@ def _against_subject(
 
 
 def _against_extensions(
-    extensions: x509.Extensions, request: CertificateRequest, usages: Collection[str]
+    extensions: x509.Extensions, request: CertificateRequest, usages: Collection[str], *, purposes_apart: bool
 ) -> Iterator[str]:
     has_names = has_purposes = False
     supported = supported_usages(usages, request.key_algorithm)
@@ -172,10 +179,10 @@ def _against_extensions(
                 )
     if not has_names:
         yield from _against_names(request.names)
-    if not has_purposes and any(each.oid == x509.KeyUsage.oid for each in extensions):
+    if not (has_purposes or purposes_apart) and any(each.oid == x509.KeyUsage.oid for each in extensions):
         yield (
-            "the certificate request has keyUsage without extendedKeyUsage, so the CA could issue a certificate for"
-            " every purpose; use both or none"
+            "the certificate request has keyUsage without extendedKeyUsage, so the CA would issue a certificate for"
+            " every purpose; use both or none (a Certificate of cert-manager: usages digital signature and server auth)"
         )
 
 

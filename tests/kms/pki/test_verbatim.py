@@ -210,6 +210,23 @@ def test_without_usages_in_the_request_those_of_the_profile_are_asked_for() -> N
     assert requested_usages(rsa, usages) == ("signing", "key encipherment", "server auth", "s/mime")
 
 
+@pytest.mark.requirement("X19", "X27")
+def test_key_usage_alone_goes_to_a_ca_that_is_told_the_purposes_apart() -> None:
+    """cert-manager makes such requests by default."""
+    request = parse_request(built(NAMES, SIGNATURES))
+    (violation,) = verbatim_violations(request, usages=USAGES, subject=SUBJECT, policy=POLICY)
+    assert "usages digital signature and server auth" in violation.message
+    assert verbatim_violations(request, usages=USAGES, subject=SUBJECT, policy=POLICY, purposes_apart=True) == ()
+    assert requested_usages(request, USAGES, purposes_apart=True) == (
+        "digital signature",
+        "server auth",
+        "client auth",
+        "any",
+    )
+    both = parse_request(built(NAMES, SIGNATURES, SERVER))
+    assert requested_usages(both, USAGES, purposes_apart=True) == ("digital signature", "server auth")
+
+
 @pytest.mark.requirement("X19")
 @given(harmless())
 def test_the_usages_asked_for_are_those_of_the_request(der: bytes) -> None:
