@@ -21,17 +21,26 @@ if TYPE_CHECKING:
 @reading_options
 @output_option(*FORMATS)
 @click.option(
-    "--profile", type=ObjectName(), shell_complete=complete_objects("CertificateProfile"), help="Of this profile."
+    "--profile",
+    type=ObjectName(uses_namespace_option=True),
+    shell_complete=complete_objects("CertificateProfile"),
+    help="Of this profile.",
 )
 @click.option(
-    "--authority", type=ObjectName(), shell_complete=complete_objects("CertificateAuthority"), help="Of this CA."
+    "--authority",
+    type=ObjectName(uses_namespace_option=True),
+    shell_complete=complete_objects("CertificateAuthority"),
+    help="Of this CA.",
 )
 @click.option(
-    "--account", type=ObjectName(), shell_complete=complete_objects("ACMEAccount"), help="Of this ACMEAccount."
+    "--account",
+    type=ObjectName(uses_namespace_option=True),
+    shell_complete=complete_objects("ACMEAccount"),
+    help="Of this ACMEAccount.",
 )
 @click.option(
     "--credential",
-    type=ObjectName(),
+    type=ObjectName(uses_namespace_option=True),
     shell_complete=complete_objects("EABCredential"),
     help="Of all accounts of this EABCredential.",
 )

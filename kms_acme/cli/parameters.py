@@ -22,15 +22,23 @@ def is_name(text: str) -> bool:
 
 
 class ObjectName(click.ParamType[tuple[str, str]]):
-    """`NAMESPACE/NAME`."""
+    """`NAMESPACE/NAME`, or `NAME` where the option --namespace (eager) of the command says in which namespace."""
 
     name = "namespace/name"
 
+    def __init__(self, *, uses_namespace_option: bool = False) -> None:
+        self._uses_namespace_option = uses_namespace_option
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
         """Parse the name. An invalid one ends the program with exit code 2."""
-        namespace, separator, name = str(value).partition("/")
-        if not separator or not is_name(namespace) or not is_name(name):
-            self.fail(f"{value!r} does not name an object; write NAMESPACE/NAME", param, ctx)
+        namespace, separator, name = str(value).rpartition("/")
+        if self._uses_namespace_option and not separator and ctx is not None:
+            # While click parses, an absent option is neither a string nor None.
+            stated = ctx.params.get("namespace")
+            namespace = stated if isinstance(stated, str) else ""
+        if not is_name(namespace) or not is_name(name):
+            hint = ", or set --namespace" if self._uses_namespace_option else ""
+            self.fail(f"{value!r} does not name an object; write NAMESPACE/NAME{hint}", param, ctx)
         return namespace, name
 
 

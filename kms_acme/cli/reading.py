@@ -34,7 +34,9 @@ def reading_options(command: Command) -> Command:
                 "--namespace",
                 type=NamespaceName(),
                 shell_complete=complete_namespaces,
-                help="Namespace of objects whose name comes without one. Default: all namespaces.",
+                # Names in other options are read with it, in whatever order they are written.
+                is_eager=True,
+                help="Namespace to list, and of objects whose name comes without one. Default: all namespaces.",
             ),
             color_option,
         ),
@@ -46,7 +48,7 @@ def profile_option(*, required: bool) -> Callable[[Command], Command]:
     return click.option(
         "-p",
         "--profile",
-        type=ObjectName(),
+        type=ObjectName(uses_namespace_option=True),
         required=required,
         shell_complete=complete_objects("CertificateProfile"),
         help="CertificateProfile that the client uses.",
@@ -57,7 +59,7 @@ def credential_option(default: str) -> Callable[[Command], Command]:
     """The option --credential; its help says what is taken by default."""
     return click.option(
         "--credential",
-        type=ObjectName(),
+        type=ObjectName(uses_namespace_option=True),
         shell_complete=complete_objects("EABCredential"),
         help=f"EABCredential of the client's account. Default: {default}.",
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from cryptography import x509
 
-from kms.contract import READY, WARNINGS
+from kms.contract import READY, WAITING_FOR_CERTIFICATE, WARNINGS
 from kms.pki.policy import unlisted_names
 from kms.resources.compile import InvalidRules, compile_policy
 from kms.resources.credentials import EABCredential
@@ -138,7 +138,9 @@ def _conditions(snapshot: Snapshot) -> Iterator[Finding]:
             if ready is None:
                 yield Finding("error", about, "was not looked at by an operator", why, look)
             elif ready.status != "True":
-                yield Finding("error", about, f"is not Ready ({ready.reason}): {ready.message}", why, look)
+                asks = ready.reason == WAITING_FOR_CERTIFICATE
+                do = f"kms-acme ca request {metadata.namespace}/{metadata.name}" if asks else look
+                yield Finding("error", about, f"is not Ready ({ready.reason}): {ready.message}", why, do)
             if warnings is not None and warnings.status == "True":
                 yield Finding(
                     "warning",

@@ -239,7 +239,8 @@ def _look_up(type_: ChallengeType, problem: str, name: str, token: str | None) -
     if type_ == "dns-01":
         return f"dig TXT _acme-challenge.{name}"
     if problem == "dns":
-        return f"dig A {name}; dig AAAA {name}"
+        # The server may ask other DNS servers than the machine of the administrator.
+        return f"dig A {name}; dig AAAA {name}  # at the DNS servers of the server (--dns-server)"
     if type_ == "tls-alpn-01":
         return f"openssl s_client -connect {name}:443 -servername {name} -alpn acme-tls/1 </dev/null"
     return f"curl --verbose {tried_place(type_, name, token)}"

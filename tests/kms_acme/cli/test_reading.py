@@ -60,6 +60,21 @@ def test_colours_can_be_turned_off(line: list[str], environment: dict[str, str],
     assert "\x1b[" not in CliRunner().invoke(main.main, arguments).output
 
 
+@pytest.mark.parametrize(
+    "line", [["-n", "pki", "-p", "web"], ["-p", "web", "-n", "pki"], ["-p", "pki/web", "-n", "other"]]
+)
+def test_a_name_without_a_namespace_is_in_that_of_the_option(line: list[str]) -> None:
+    arguments = ["policy", "test", "-f", str(ROOT / "deploy/samples"), "a.apps.example.com", *line]
+    done = CliRunner().invoke(main.main, arguments)
+    assert (done.exit_code, "granted" in done.output) == (0, True), done.output
+
+
+def test_a_name_without_any_namespace_is_refused() -> None:
+    done = CliRunner().invoke(main.main, ["policy", "test", "-f", str(ROOT / "deploy/samples"), "a.com", "-p", "web"])
+    assert done.exit_code == 2
+    assert "or set --namespace" in done.output
+
+
 def test_kubectl_finds_the_program_as_its_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert scripts["kubectl-kms"] == "kms_acme.cli.main:kubectl_plugin"

@@ -153,6 +153,11 @@ def test_what_is_wrong_is_found_with_why_and_what_to_do(
     assert finding.do
 
 
+def test_a_ca_that_waits_for_its_certificate_has_a_request_to_sign() -> None:
+    (finding,) = found(authorities=(authority(status=ready_status("WaitingForCertificate", "False")),))
+    assert finding.do == "kms-acme ca request pki/issuing"
+
+
 @pytest.mark.requirement("P5")
 def test_a_key_without_an_owner_is_found_unless_it_is_kept_for_one() -> None:
     def key(**annotations: str) -> Any:

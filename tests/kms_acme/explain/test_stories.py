@@ -57,7 +57,7 @@ def test_an_order_with_a_certificate_tells_who_what_how_and_until_when() -> None
     ("problem", "remedy"),
     [
         ("connection", "curl --verbose http://www.example.com/.well-known/acme-challenge/token-0"),
-        ("dns", "dig A www.example.com; dig AAAA www.example.com"),
+        ("dns", "dig A www.example.com; dig AAAA www.example.com  # at the DNS servers of the server (--dns-server)"),
         ("caa", "dig CAA www.example.com"),
     ],
 )
