@@ -26,6 +26,7 @@ from kms.clock import Clock
 from kms.cluster.change_feed import ChangeFeed
 from kms.cluster.client import Cluster
 from kms.cluster.errors import ClusterError
+from kms.cluster.retry import Timing
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS, ORDERS, REVOCATION_RECORDS, Kind
 from kms.resources.meta import Resource
@@ -149,8 +150,8 @@ class State:
         namespaces, release = settings.watch_namespaces, (settings.namespace,)
         account_sync = FullSync(cluster, ACCOUNTS, account_index, namespaces=namespaces)
         order_sync = FullSync(cluster, ORDERS, order_index, namespaces=namespaces)
-        account_feed = _feed(cluster, ACCOUNTS, accounts, account_sync, namespaces)
-        order_feed = _feed(cluster, ORDERS, orders, order_sync, namespaces)
+        account_feed = feed_of(cluster, ACCOUNTS, accounts, account_sync, namespaces)
+        order_feed = feed_of(cluster, ORDERS, orders, order_sync, namespaces)
         record_sync = FullSync(cluster, REVOCATION_RECORDS, record_index, namespaces=release)
         return cls(
             accounts=accounts,
@@ -193,7 +194,7 @@ class State:
             account_feed=account_feed,
             record_sync=record_sync,
             order_feed=order_feed,
-            record_feed=_feed(cluster, REVOCATION_RECORDS, records, record_sync, release),
+            record_feed=feed_of(cluster, REVOCATION_RECORDS, records, record_sync, release),
         )
 
     def outage_seconds(self) -> float:
@@ -243,8 +244,14 @@ def _admission(write_rate: WriteRate) -> Callable[[ACMEOrder], None]:
     return admit
 
 
-def _feed(
-    cluster: Cluster, kind: Kind[T], store: Store[T], full_sync: FullSync[T], namespaces: Sequence[str]
+def feed_of(
+    cluster: Cluster,
+    kind: Kind[T],
+    store: Store[T],
+    full_sync: FullSync[T],
+    namespaces: Sequence[str],
+    *,
+    timing: Timing | None = None,
 ) -> ChangeFeed[T]:
     """The watch that keeps the store current, and begins with a full list."""
 
@@ -259,5 +266,7 @@ def _feed(
         on_change=store.apply_event,
         on_unreadable=store.apply_unreadable,
         on_gap=on_gap,
+        on_return=store.forget,
         is_known=store.is_known,
+        timing=timing,
     )

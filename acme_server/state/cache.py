@@ -107,6 +107,11 @@ class Cache(Generic[T]):
         self._confirmed.clear()
         self._octets = 0
 
+    def forget(self) -> None:
+        """Forget all objects, and which ones were deleted."""
+        self.clear()
+        self._deletions.clear()
+
 
 class SharedReads(Generic[R]):
     """Concurrent callers share one read of an object, but never a read that was sent before they asked.

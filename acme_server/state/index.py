@@ -91,6 +91,11 @@ class Index(Generic[T]):
         self.complete = False
         self._unconfirmed = set(self._versions)
 
+    def forget_versions(self) -> None:
+        """Take every version that comes for newer than the known one, whose number means nothing any more."""
+        self._versions = dict.fromkeys(self._versions, "0")
+        self._deleted.clear()
+
     def mark_complete(self) -> None:
         """All objects have been listed since the index became stale: remove those that were not among them."""
         for key in self._unconfirmed:

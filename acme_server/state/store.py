@@ -398,6 +398,12 @@ class Store(Generic[T]):
         self._cache.remove((metadata.namespace, metadata.name), metadata.resource_version)
         (self._index.delete if deleted else self._index.obscure)(metadata)
 
+    def forget(self) -> None:
+        """Take whatever comes for newer than what is known: resourceVersions went back."""
+        self._cache.forget()
+        self._index.forget_versions()
+        self._in_doubt.clear()
+
     def clear(self) -> None:
         """Empty the cache: the watch has missed changes."""
         self._cache.clear()

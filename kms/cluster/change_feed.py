@@ -27,7 +27,9 @@ class ChangeFeed(Generic[T]):
     If the object does not fit its model, it is `on_unreadable(unreadable, deleted)` instead.
 
     What `is_known` is not reported. If changes may have been missed, `on_gap()` is called before the first change after
-    the gap, and at the start: objects that were cached until then may be outdated. No callback may wait.
+    the gap, and at the start: objects that were cached until then may be outdated. Before that, `on_return()` is called
+    if resourceVersions went back, as after a restore of etcd: what is cached may have versions that never were, and is
+    not newer than what comes. No callback may wait.
 
     `patience` is how many seconds `reach` waits at most.
     """
@@ -42,6 +44,7 @@ class ChangeFeed(Generic[T]):
         on_change: Callable[[T, bool], None],
         on_unreadable: Callable[[Unreadable, bool], None],
         on_gap: Callable[[], None],
+        on_return: Callable[[], None] = lambda: None,
         is_known: Callable[[Identity], bool] | None = None,
         timing: Timing | None = None,
         patience: float = 0.25,
@@ -51,6 +54,7 @@ class ChangeFeed(Generic[T]):
         self._on_change = on_change
         self._on_unreadable = on_unreadable
         self._on_gap = on_gap
+        self._on_return = on_return
         scopes: tuple[str | None, ...] = tuple(dict.fromkeys(namespaces)) or (None,)
         self._progress = {scope: Progress(patience=patience) for scope in scopes}
         self._reflectors = ReflectorGroup(
@@ -94,6 +98,12 @@ class ChangeFeed(Generic[T]):
 
     async def _begin(self, scope: str | None) -> str:
         version = await self._cluster.version(self._kind, scope)
+        if self._progress[scope].is_past(number(version)):
+            logger.warning(
+                "resourceVersions went back, as after a restore of etcd",
+                extra={"kind": self._kind.kind, "namespace": scope},
+            )
+            self._call(self._on_return)
         # Not earlier: objects that are read from now on are at least as new as the start of the watch.
         self._call(self._on_gap)
         self._progress[scope].move(number(version))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, S
 from typing import Generic, TypeVar
 
 from kms.cluster.codec import Listing, WatchEvent
-from kms.cluster.resource_version import newer
+from kms.cluster.resource_version import newer, went_back
 from kms.resources.kinds import Kind
 from kms.resources.meta import Key, Resource, Unreadable, key_of
 
@@ -81,15 +81,18 @@ class Indexer(Generic[T]):
 
     def replace(self, scope: str | None, listing: Listing[T]) -> None:
         """Store a list of the scope, and drop the objects that it does not contain."""
+        restored = went_back(self._versions.get(scope, ""), listing.resource_version)
         self._versions[scope] = listing.resource_version
         listed = {key_of(each) for each in listing.items}
-        # Objects that put() has stored since the list was made are newer than the list, and stay.
+        # Objects that put() has stored since the list was made are newer than the list, and stay. Where versions went
+        # back, as after a restore of etcd, they say nothing: the list alone counts.
         gone = [
             each
             for key, each in self._objects.items()
             if self._scope_of(each) == scope
-            and key not in listed
-            and not newer(each.metadata.resource_version, listing.resource_version)
+            and (
+                restored or (key not in listed and not newer(each.metadata.resource_version, listing.resource_version))
+            )
         ]
         for each in gone:
             self._drop(each)

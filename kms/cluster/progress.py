@@ -25,6 +25,10 @@ class Progress:
         """The callers that wait."""
         return len(self._waiting)
 
+    def is_past(self, version: int | None) -> bool:
+        """Whether the watch had come further than to that version."""
+        return self._version is not None and version is not None and version < self._version
+
     def move(self, version: int | None) -> None:
         """The watch has come to that version, which may be lower after a restart; None: versions are no integers."""
         self._version, self._stalled = version, False

@@ -2,7 +2,8 @@
 
 A watch is cheap to resume and easy to lose without noticing. So the loop resumes from the last resourceVersion that it
 received, takes a connection that is silent for 70 s for dead (a healthy one sends a bookmark each minute), starts over
-only where the API server answers that the version is gone, and waits 1 to 30 s, jittered, between failures.
+only where the API server answers that the version is gone, or is older itself, and waits 1 to 30 s, jittered, between
+failures.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Generic, NoReturn, TypeVar
 from kms.cluster.client import Cluster
 from kms.cluster.codec import Identity, WatchEvent
 from kms.cluster.errors import ClusterError, Forbidden, Gone, Unavailable, Undecodable, Unserved
+from kms.cluster.resource_version import went_back
 from kms.cluster.retry import Backoff, Timing
 from kms.resources.kinds import Kind
 from kms.resources.meta import Resource
@@ -78,6 +80,8 @@ class Reflector(Generic[T]):
         self._open_since = 0.0
         self._started_over = False
         """Whether the version was gone, and no event has come since."""
+        self._was_silent = False
+        """Whether no event has come since a watch was opened, not even a bookmark."""
 
     @property
     def version(self) -> str | None:
@@ -120,6 +124,8 @@ class Reflector(Generic[T]):
 
     async def _follow(self) -> None:
         """Watch once, from the last version received to the end of the watch."""
+        if self._was_silent and await self._has_gone_back():
+            self._version = None
         if self._version is None:
             self._version = await self._begin()
             self._last_heard = self._timing.monotonic()
@@ -138,17 +144,29 @@ class Reflector(Generic[T]):
                 self._last_heard = self._timing.monotonic()
                 self._version = event.resource_version or self._version
                 self._reset()
-                self._started_over = False
+                self._started_over = self._was_silent = False
                 self._on_event(event)
         if self._timing.monotonic() - started < self._brief:
             raise _EndedAtOnce("the watch ended as soon as it had begun")
+
+    async def _has_gone_back(self) -> bool:
+        """Whether the version has not come yet, as after a restore of etcd from a snapshot.
+
+        The API server opens such a watch, and is silent until it has.
+        """
+        if self._version is None or self._timing.monotonic() - self._open_since <= self._steady:
+            return False
+        selectors = {"labelSelector": self._labels, "fieldSelector": self._fields}
+        query = {name: value for name, value in selectors.items() if value}
+        newest = await self._cluster.raw_page(self._kind, self._namespace, limit=1, query=query)
+        return went_back(self._version, newest.resource_version)
 
     def _reset(self) -> None:
         self._backoff.reset()
         self._reconnect.reset()
 
     def _note_open(self) -> None:
-        self._lost_at, self._open_since = None, self._timing.monotonic()
+        self._lost_at, self._open_since, self._was_silent = None, self._timing.monotonic(), True
 
     def _note_lost(self) -> None:
         """Note the loss of the watch. After a steady one, the backoff starts over."""

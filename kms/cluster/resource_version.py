@@ -15,6 +15,12 @@ def newer(a: str, b: str) -> bool:
         return a != b
 
 
+def went_back(version: str, now: str) -> bool:
+    """Whether `now` is older than a `version` that was current before: etcd was restored from a snapshot."""
+    before, current = number(version), number(now)
+    return before is not None and current is not None and current < before
+
+
 def number(version: str) -> int | None:
     """The resourceVersion as an integer, positive and without leading zeros; None: it is none and has no order."""
     return int(version) if version.isascii() and version.isdigit() and version[0] != "0" else None

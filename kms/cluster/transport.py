@@ -152,9 +152,10 @@ class Transport:
     async def batches(self, request: Request, *, silence: float) -> AsyncGenerator[list[bytes], None]:
         """The lines of a watch, as many at a time as have arrived: where many come at once, cheaper than one by one.
 
-        Raises what `lines` raises, and Unavailable after `silence` seconds without an octet.
+        Raises what `lines` raises, and Unavailable after `silence` seconds without a line.
         """
         started, rest = time.perf_counter(), b""
+        now = asyncio.get_running_loop().time
         try:
             async with asyncio.timeout(self._deadline):
                 answer = await self._answer(self._watches, request)
@@ -162,8 +163,10 @@ class Transport:
                 self._count(request, answer.status, started)
                 if answer.status >= _FIRST_OTHER:
                     raise error_of(answer.status, await answer.read(), answer.headers.get("Retry-After"))
+                until = now() + silence
                 while True:
-                    async with asyncio.timeout(silence):
+                    # Octets alone put nothing off: something that sends a few now and then would never end.
+                    async with asyncio.timeout_at(until):
                         chunk = await answer.content.readany()
                     if not chunk:
                         return
@@ -172,6 +175,7 @@ class Transport:
                         raise ValueError("a line is too long")
                     if lines:
                         yield lines
+                        until = now() + silence
         except _LOST as error:
             raise self._unavailable(request, error, started) from error
 

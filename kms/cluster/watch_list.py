@@ -41,12 +41,14 @@ async def watch_list(
     *,
     silence: float = 15.0,
     patience: float = 60.0,
+    longest: float = 1800.0,
     timing: Timing | None = None,
 ) -> AsyncGenerator[WatchEvent[T], None]:
     """Every object in one namespace or (None) everywhere, as an event; the last one is the bookmark that ends them.
 
     Among the events may be changes and deletions since the watch began. An API server that is filling its cache is
-    asked again for `patience` seconds. `silence` is how many seconds the next event may take.
+    asked again for `patience` seconds. `silence` is how many seconds the next event may take, `longest` how many all of
+    them.
 
     Raises NotStreamed, possibly after some events, and Forbidden.
     """
@@ -54,8 +56,11 @@ async def watch_list(
     began = timing.monotonic()
     while True:
         try:
+            ends = timing.monotonic() + longest
             async with aclosing(_events(cluster, kind, namespace, silence)) as events:
                 async for event in events:
+                    if timing.monotonic() > ends:
+                        raise NotStreamed(f"not all objects came within {longest:.0f} s")
                     yield event
         except (Gone, Invalid, Unavailable, Undecodable) as error:
             pause = _pause(error)
@@ -75,6 +80,9 @@ async def _events(
             for first in range(0, len(lines), _BATCH):
                 for line in lines[first : first + _BATCH]:
                     event = await _decoded(kind, line)
+                    if event.type == "BOOKMARK" and not event.ends_initial_events:
+                        # Of a stream, the first bookmark ends the objects: this is a watch that goes on for ever.
+                        raise NotStreamed("the API server has taken no notice of sendInitialEvents")
                     yield event
                     if event.ends_initial_events:
                         return

@@ -103,6 +103,10 @@ class FakeApiServer:
         """Whether watches may begin with all objects (feature gate WatchList)."""
         self.cut_streams_after: int | None = None
         """After so many objects, a stream of all objects is cut, as a proxy may do it."""
+        self.endless = False
+        """While True, a stream of all objects does not come to its end: it goes on as any watch."""
+        self.drip: float | None = None
+        """Seconds between single octets, in which a stream of all objects arrives, without an end of a line."""
         self.mute = False
         """While True, watches stay open and send nothing."""
         self.watch_delay = 0.0
@@ -379,10 +383,15 @@ class FakeApiServer:
         version = self.store.version
         if self.mute:
             await asyncio.sleep(self.bookmark_seconds)
+        while self.drip is not None:
+            await response.write(b" ")
+            await asyncio.sleep(self.drip)
         for number, body in enumerate(self.store.select(seen.plural, seen.namespace or None, matches)):
             if number == self.cut_streams_after:
                 return False
             await response.write(json.dumps({"type": "ADDED", "object": body}).encode() + b"\n")
+        if self.endless:
+            return True
         metadata = {"resourceVersion": str(version), "annotations": {"k8s.io/initial-events-end": "true"}}
         await response.write(json.dumps({"type": "BOOKMARK", "object": {"metadata": metadata}}).encode() + b"\n")
         return True

@@ -56,6 +56,8 @@ SOON: Final = timedelta(seconds=5)
 _UNDER_WAY = frozenset({"Pending", "WaitingForApproval", "WaitingForIssuer"})
 _MARGIN = timedelta(minutes=1)
 """How far the clock of the other CA may be ahead."""
+_RESTS: Final = timedelta(minutes=1)
+"""A new certificate that is due earlier than this changes nothing: it would be followed by the next one, and so on."""
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -121,6 +123,8 @@ def use_issued(
         if not isinstance(answer, bytes):
             raise TypeError("the answer has no certificate")
         taken = _accept(answer, above, asked, key, now=now)
+        if used is not None:
+            _check_rests(taken, above, now=now)
     except InvalidAuthority as error:
         return _go_on(used, key, request, error, is_due=True, now=now)
     certified = _certified(taken, request, now=now)
@@ -208,6 +212,17 @@ def _accept(answer: bytes, above: _Above, asked: Asked, key: PrivateKey, *, now:
         message = f"{above.name} has returned a certificate that cannot be used: {error}"
         raise InvalidAuthority(error.reason, message) from None
     return chain
+
+
+def _check_rests(taken: Chain, above: _Above, *, now: datetime) -> None:
+    """Raise InvalidAuthority unless the new chain lasts for a while: it is to take the place of a valid one."""
+    due = renewal_due(taken)
+    if due < now + _RESTS:
+        raise InvalidAuthority(
+            "DueAtOnce",
+            f"{above.name} has returned a certificate that is due for renewal at {due:{_TIME}} already; let that CA"
+            " sign CAs that are valid from now on and for longer, and let none above them end soon",
+        )
 
 
 def _go_on(

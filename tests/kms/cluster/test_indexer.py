@@ -50,6 +50,14 @@ def test_a_list_that_was_overtaken_by_a_write_does_not_undo_it() -> None:
     assert indexer.by("thumbprint", "new")
 
 
+def test_after_a_restore_of_etcd_the_list_alone_counts() -> None:
+    indexer = listed(version(account("changed", thumbprint="lost"), 15), version(account("lost"), 16), at=20)
+    indexer.replace(None, Listing((version(account("changed", thumbprint="restored"), 12),), "14"))
+    assert names(indexer) == {"changed"}
+    assert indexer.by("thumbprint", "restored")
+    assert not indexer.by("thumbprint", "lost")
+
+
 def test_a_late_deletion_does_not_delete_what_was_created_anew() -> None:
     indexer = listed(version(account("a"), 5))
     indexer.put(version(account("a"), 12))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -70,6 +72,41 @@ async def test_a_stream_that_is_refused_cut_or_silent_says_so(api: FakeApiServer
         await stream()
     api.mute = False
     await stream()
+
+
+async def test_octets_without_an_event_are_silence(api: FakeApiServer) -> None:
+    api.drip = 0.02
+    events = watch_list(await api.cluster(), ACCOUNTS, silence=0.2)
+    with pytest.raises(NotStreamed):
+        await asyncio.wait_for(names_of(events), 5)
+    api.drip = None
+
+
+@pytest.mark.parametrize("bookmarks", [True, False])
+async def test_events_that_come_to_no_end_are_read_for_a_bounded_time(api: FakeApiServer, bookmarks: bool) -> None:
+    """As behind a proxy that leaves out sendInitialEvents: objects, then whatever changes, for ever."""
+    names, api.endless = filled(api), True
+
+    async def change() -> None:
+        for number in itertools.count():
+            api.put(ACCOUNTS, account("a0001", labels={"number": str(number)}))
+            if bookmarks:
+                api.send_bookmarks()
+            await asyncio.sleep(0.02)
+
+    changing = asyncio.create_task(change())
+    found: set[str] = set()
+    events = watch_list(await api.cluster(), ACCOUNTS, longest=60.0 if bookmarks else 1.0)
+
+    async def read() -> None:
+        async with asyncio.timeout(10):
+            async for event in events:
+                found.update({event.object.metadata.name} if event.object is not None else ())
+
+    with pytest.raises(NotStreamed):
+        await read()
+    changing.cancel()
+    assert found == names
 
 
 async def test_an_api_server_that_forbids_watches_is_not_asked_in_another_way(api: FakeApiServer) -> None:

@@ -169,6 +169,29 @@ async def test_a_ca_goes_on_with_its_certificate_while_the_other_one_refuses() -
 
 
 @pytest.mark.requirement("X52")
+@pytest.mark.parametrize(
+    "dates",
+    [(NOW - 900 * DAY, NOW + 90 * DAY), (NOW - timedelta(seconds=1), NOW + timedelta(seconds=60))],
+    ids=["backdated", "short"],
+)
+async def test_a_ca_whose_new_certificates_are_due_at_once_is_not_asked_again_and_again(
+    dates: tuple[datetime, datetime],
+) -> None:
+    below = Below()
+    below.answer = lambda question: certify(
+        question.request, ROOT, serial=77 + len(below.asked), not_before=dates[0], not_after=dates[1]
+    )
+    plan = await below.issued()
+    chain, now = below.chain, NOW + timedelta(seconds=40)
+    assert (stated(plan).status, len(below.asked)) == ("True", 1)
+    for _ in range(3):
+        plan = await below.reconcile(now=now)
+        assert (stated(plan).status, below.chain, "Renewed" in event_reasons(plan)) == ("True", chain, False)
+        assert "is due for renewal" in other_condition(plan, "Reconciled").message
+    assert {question.replaces for question in below.asked[1:]} == {78}
+
+
+@pytest.mark.requirement("X52")
 @pytest.mark.parametrize("ready", [ready_status("IssuerNotReady", "False"), {}], ids=["not ready", "not looked at"])
 async def test_a_valid_ca_does_not_need_the_other_one(ready: Any) -> None:
     below = Below()
