@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 
 from e2e.cluster.cluster import Cluster as RealCluster
 from kms.cluster.client import Cluster
-from kms.cluster.errors import Invalid, Unavailable
+from kms.cluster.errors import Invalid, Unavailable, Undecodable
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.compile import InvalidRules, compile_constraints, compile_narrowing, compile_policy
 from kms.resources.credentials import EABCredential
@@ -29,6 +29,14 @@ from tests.support.manifests import Manifest
 
 pytestmark = pytest.mark.requirement("SEC82")
 EXAMPLES = int(os.environ.get("KMS_ACME_E2E_EXAMPLES", "10"))
+
+
+NEVER_WRITTEN = (
+    "each token and each proof must be for one of the identifiers",
+    "an authorization before any order is for exactly one identifier",
+    "contentsRef must be set only together with profile",
+)
+"""Shapes of orders that no server writes: to the API server they are good, and to us such an order is not there."""
 
 
 class Admission:
@@ -53,6 +61,10 @@ class Admission:
             try:
                 object_ = self._runner.run(self._cluster.apply(kind, body, manager="test", subresource=subresource))
             except Invalid:
+                return
+            except Undecodable as error:
+                if not any(shape in str(error) for shape in NEVER_WRITTEN):
+                    raise
                 return
             except Unavailable as error:
                 # Server-side apply answers 500 to a list that has the same key twice.
