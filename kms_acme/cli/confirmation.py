@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from kms.resources.meta import Unreadable
+from kms_acme.cli.output import printable
 
 _SHOWN = 20
 """Number of objects listed before the confirmation."""
@@ -56,7 +57,7 @@ async def confirm_and_change(
     """
     number = wording.count(len(objects))
     for each in objects[:_SHOWN]:
-        click.echo(line(each))
+        click.echo(printable(line(each)))
     if len(objects) > _SHOWN:
         click.echo(f"and {len(objects) - _SHOWN} more")
     if values["dry_run"]:
@@ -70,7 +71,9 @@ async def confirm_and_change(
     def print_result(object_: T, error: str | None) -> None:
         nonlocal done
         done += 1
-        click.echo(f"[{done}/{len(objects)}] {line(object_)}: {error or wording.done}", err=error is not None)
+        click.echo(
+            printable(f"[{done}/{len(objects)}] {line(object_)}: {error or wording.done}"), err=error is not None
+        )
 
     failures = await change(print_result)
     click.echo(f"{len(objects) - failures} of {number} {wording.done}.")

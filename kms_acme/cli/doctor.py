@@ -11,6 +11,7 @@ import click
 from kms.contract import service_account_name
 from kms.resources.secret_names import SERVICE_NAME
 from kms_acme.cli import options
+from kms_acme.cli.output import printable
 from kms_acme.cli.parameters import NamespaceName
 from kms_acme.cli.reading import ANSWER_IS_NO, color_option, output_option, run_with_cluster
 
@@ -81,9 +82,9 @@ def doctor(**values: Any) -> None:
         click.echo(json.dumps([asdict(each) for each in findings], indent=2))
     else:
         for each in findings:
-            click.echo(click.style(f"{each.level}: {each.about} {each.what}", fg=_COLORS[each.level]))
-            click.echo(f"  Why: {each.why}")
-            click.echo(f"  Do:  {each.do}")
+            click.echo(click.style(printable(f"{each.level}: {each.about} {each.what}"), fg=_COLORS[each.level]))
+            click.echo(printable(f"  Why: {each.why}"))
+            click.echo(printable(f"  Do:  {each.do}"))
         click.echo(_summary(bad, len(snapshot.unread)))
     raise SystemExit(ANSWER_IS_NO if bad else 1 if snapshot.unread else 0)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kms_acme.cli.completion import complete_objects
+from kms_acme.cli.output import printable
 from kms_acme.cli.parameters import LooseName
 from kms_acme.cli.reading import (
     ANSWER_IS_NO,
@@ -153,7 +154,7 @@ def _tell(values: Any, read: Callable[[Cluster], Awaitable[Story]]) -> None:
         document = {"title": story.title, "lines": lines, "now": story.now, "remedies": list(story.remedies)}
         click.echo(json.dumps(document | {"well": story.is_well}, indent=2))
     else:
-        for position, line in enumerate(told(story)):
+        for position, line in enumerate(map(printable, told(story))):
             click.echo(click.style(line, bold=True) if position == 0 else _colored(line, story))
     raise SystemExit(0 if story.is_well else ANSWER_IS_NO)
 

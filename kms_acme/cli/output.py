@@ -129,8 +129,13 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def printable(text: str) -> str:
+    """The text with control characters as escapes: what stands in objects must not command a terminal."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 def _text(value: Any, separator: str) -> str:
     if value is None:
         return ""
     plain = _plain(value)
-    return separator.join(map(str, plain)) if isinstance(plain, list) else str(plain)
+    return printable(separator.join(map(str, plain)) if isinstance(plain, list) else str(plain))

@@ -13,6 +13,7 @@ import click
 
 from kms.clock import system_clock
 from kms.resources.durations import format_duration, parse_duration
+from kms_acme.cli.output import printable
 from kms_acme.cli.parameters import DurationType
 from kms_acme.cli.reading import (
     ANSWER_IS_NO,
@@ -109,7 +110,7 @@ def _run_one(values: Any) -> int:
     if values["output"] == "json":
         click.echo(json.dumps(_document(verdict), indent=2))
     else:
-        for position, line in enumerate(sentences(verdict)):
+        for position, line in enumerate(map(printable, sentences(verdict))):
             click.echo(_colored(line, verdict.is_granted) if position == 0 else line)
     return 0 if verdict.is_granted else ANSWER_IS_NO
 
@@ -138,7 +139,7 @@ def _run_cases(values: Any) -> int:
         for each in results:
             click.echo(_colored(f"{'ok  ' if each.passed else 'FAIL'} {each.case.title}", each.passed))
             if not each.passed:
-                click.echo(f"     {each.why}")
+                click.echo(printable(f"     {each.why}"))
         click.echo(summary(results))
     return 0 if all(each.passed for each in results) else ANSWER_IS_NO
 
