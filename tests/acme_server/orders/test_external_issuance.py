@@ -396,10 +396,10 @@ async def test_while_another_process_has_the_claim_vault_is_not_asked(world: Wor
 
 @pytest.mark.requirement("X26")
 async def test_more_orders_than_the_ca_takes_wait_in_the_order_of_arrival(world: World, account: ACMEAccount) -> None:
-    world.install_external(maximum_requests=4)  # half of them for one account
+    world.install_external(maximum_requests=2)  # one of them for one account: two at once may overtake each other
     script(world, WAITS)
     orders = [await finalized(world, account, f"host-{number}.example.com") for number in range(4)]
-    assert len(ca(world).begun) == 2
+    assert len(ca(world).begun) == 1
     await until(lambda: "maximumRequests" in ready_of(world.stored(orders[3]))[1])
     script(world, certified)
     for each in orders:
