@@ -109,13 +109,13 @@ class Team:
     release: Release
     namespace: str
 
-    def kubectl(self, *args: str, stdin: str | None = None) -> str:
-        """Run kubectl in the namespace.
+    def kubectl(self, *args: str, stdin: str | None = None, limit: float = 180) -> str:
+        """Run kubectl in the namespace, for `limit` seconds at most.
 
         Raises:
             CommandFailed: it failed.
         """
-        return self.release.cluster.kubectl(f"--namespace={self.namespace}", *args, stdin=stdin)
+        return self.release.cluster.kubectl(f"--namespace={self.namespace}", *args, stdin=stdin, limit=limit)
 
     def name(self, host: str) -> str:
         """The DNS name of a Service of the team, which its policy allows."""
@@ -236,7 +236,7 @@ class Team:
             CommandFailed: the condition was not met; the error has a description of all objects.
         """
         try:
-            self.kubectl("wait", f"--for={until}", f"--timeout={limit}s", thing)
+            self.kubectl("wait", f"--for={until}", f"--timeout={limit}s", thing, limit=limit + 30)
         except CommandFailed as failed:
             failed.add_note(self.story())
             raise
