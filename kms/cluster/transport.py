@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -134,6 +135,36 @@ class Transport:
 
         Raises ClusterError.
         """
+        async with self._watch(request) as answer:
+            if on_open is not None:
+                on_open()
+            async for line in answer.content:
+                yield line
+
+    async def batches(self, request: Request, *, silence: float) -> AsyncGenerator[list[bytes], None]:
+        """The lines of a watch, as many at a time as have arrived: where many come at once, cheaper than one by one.
+
+        Raises what `lines` raises, and Unavailable after `silence` seconds without a line.
+        """
+        now, rest = asyncio.get_running_loop().time, b""
+        async with self._watch(request) as answer:
+            until = now() + silence
+            while True:
+                # Octets alone put nothing off: something that sends a few now and then would never end.
+                async with asyncio.timeout_at(until):
+                    chunk = await answer.content.readany()
+                if not chunk:
+                    return
+                *lines, rest = (rest + chunk).split(b"\n")
+                if len(rest) > 2 * LINE_BYTES:
+                    raise ValueError("a line is too long")
+                if lines:
+                    yield lines
+                    until = now() + silence
+
+    @asynccontextmanager
+    async def _watch(self, request: Request) -> AsyncGenerator[aiohttp.ClientResponse, None]:
+        """The answer to a watch that has been accepted. Raises ClusterError, also for what ends it in the block."""
         started = time.perf_counter()
         try:
             async with asyncio.timeout(self._deadline):
@@ -142,40 +173,7 @@ class Transport:
                 self._count(request, answer.status, started)
                 if answer.status >= _FIRST_OTHER:
                     raise error_of(answer.status, await answer.read(), answer.headers.get("Retry-After"))
-                if on_open is not None:
-                    on_open()
-                async for line in answer.content:
-                    yield line
-        except _LOST as error:
-            raise self._unavailable(request, error, started) from error
-
-    async def batches(self, request: Request, *, silence: float) -> AsyncGenerator[list[bytes], None]:
-        """The lines of a watch, as many at a time as have arrived: where many come at once, cheaper than one by one.
-
-        Raises what `lines` raises, and Unavailable after `silence` seconds without a line.
-        """
-        started, rest = time.perf_counter(), b""
-        now = asyncio.get_running_loop().time
-        try:
-            async with asyncio.timeout(self._deadline):
-                answer = await self._answer(self._watches, request)
-            async with answer:
-                self._count(request, answer.status, started)
-                if answer.status >= _FIRST_OTHER:
-                    raise error_of(answer.status, await answer.read(), answer.headers.get("Retry-After"))
-                until = now() + silence
-                while True:
-                    # Octets alone put nothing off: something that sends a few now and then would never end.
-                    async with asyncio.timeout_at(until):
-                        chunk = await answer.content.readany()
-                    if not chunk:
-                        return
-                    *lines, rest = (rest + chunk).split(b"\n")
-                    if len(rest) > 2 * LINE_BYTES:
-                        raise ValueError("a line is too long")
-                    if lines:
-                        yield lines
-                        until = now() + silence
+                yield answer
         except _LOST as error:
             raise self._unavailable(request, error, started) from error
 
