@@ -10,5 +10,9 @@ def quoted(text: str) -> str:
 
     So no client can break a line of the log or hide what follows.
     """
-    shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
-    return f'"{"".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in shown)}"'
+    return f'"{printable(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")}"'
+
+
+def printable(text: str) -> str:
+    """The text with unprintable characters escaped: what stands in objects must not command a terminal either."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from kms.pki.quoting import printable
 from kms.resources.meta import Unreadable
-from kms_acme.cli.output import printable
 
 _SHOWN = 20
 """Number of objects listed before the confirmation."""

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from kms.contract import service_account_name
+from kms.pki.quoting import printable
 from kms.resources.secret_names import SERVICE_NAME
 from kms_acme.cli import options
-from kms_acme.cli.output import printable
 from kms_acme.cli.parameters import NamespaceName
 from kms_acme.cli.reading import ANSWER_IS_NO, color_option, output_option, run_with_cluster
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kms.pki.quoting import printable
 from kms_acme.cli.completion import complete_objects
-from kms_acme.cli.output import printable
 from kms_acme.cli.parameters import LooseName
 from kms_acme.cli.reading import (
     ANSWER_IS_NO,

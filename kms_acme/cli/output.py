@@ -15,6 +15,8 @@ from typing import Any, Generic, TypeVar
 import click
 import yaml
 
+from kms.pki.quoting import printable
+
 T = TypeVar("T")
 
 FORMATS = ("table", "wide", "json", "yaml", "csv")
@@ -127,11 +129,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%dT%H:%M:%SZ}"
     return list(value) if isinstance(value, tuple) else value
-
-
-def printable(text: str) -> str:
-    """The text with control characters as escapes: what stands in objects must not command a terminal."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _text(value: Any, separator: str) -> str:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kms.clock import system_clock
+from kms.pki.quoting import printable
 from kms.resources.durations import format_duration, parse_duration
-from kms_acme.cli.output import printable
 from kms_acme.cli.parameters import DurationType
 from kms_acme.cli.reading import (
     ANSWER_IS_NO,
