@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -17,17 +17,10 @@ from kms.resources.kinds import ORDERS
 from kms.resources.meta import ObjectMeta
 from kms_acme.cli import main
 from tests.support import pki
-from tests.support.apiserver import FakeApiServer, running_api, spoil
-from tests.support.shown_cluster import CLIENT, FAILED, SHOP, fill
+from tests.support.apiserver import FakeApiServer, spoil
+from tests.support.shown_cluster import CLIENT, FAILED, SHOP
 
 Explain = Callable[..., Awaitable[Result]]
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[FakeApiServer]:
-    async with running_api() as api:
-        fill(api)
-        yield api
 
 
 @pytest.fixture

@@ -9,20 +9,12 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from tests.support.apiserver import FakeApiServer, running_api
+from tests.support.apiserver import FakeApiServer
 from tests.support.console import Visitor, visiting
-from tests.support.shown_cluster import fill
 
 pytestmark = pytest.mark.requirement("P8")
 
 LIST = ("", "certificates", "orders", "authorities", "profiles", "accounts", "try")
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[FakeApiServer]:
-    async with running_api() as api:
-        fill(api)
-        yield api
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
@@ -11,22 +10,15 @@ import pytest
 from kms.resources.kinds import ACCOUNTS, AUTHORITIES, CREDENTIALS, ORDERS, POLICIES, PROFILES
 from kms.resources.meta import ObjectMeta
 from kms_acme.console.entries import EVENTS, Event
-from tests.support.apiserver import FakeApiServer, running_api
+from tests.support.apiserver import FakeApiServer
 from tests.support.console import Visitor, visiting
-from tests.support.shown_cluster import AT, fill
+from tests.support.shown_cluster import AT
 
 HTML = "<script src=//evil.example.com></script><img src=x onerror=alert(1)>\"' onfocus=alert(2) x='</textarea>{{7*7}}"
 NAME = "<b onclick=alert(3)>"
 """For names: a path has no slash and no braces in them."""
 KEPT = frozenset({"resourceVersion", "uid", "apiVersion", "state", "status", "type", "ownershipValidation", "sub"})
 """Members that the API server sets, or whose other values no model has."""
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[FakeApiServer]:
-    async with running_api() as api:
-        fill(api)
-        yield api
 
 
 def poisoned(value: Any, member: str = "") -> Any:

@@ -22,18 +22,11 @@ from kms.resources.meta import Condition, LocalRef, ObjectMeta
 from kms_acme.cli import main
 from kms_acme.console.entries import EVENTS, Event
 from tests.support import pki
-from tests.support.apiserver import FakeApiServer, running_api
+from tests.support.apiserver import FakeApiServer
 from tests.support.console import Page, Visitor, visiting
-from tests.support.shown_cluster import AT, CLIENT, FAILED, OLD, SHOP, fill
+from tests.support.shown_cluster import AT, CLIENT, FAILED, OLD, SHOP
 
 pytestmark = pytest.mark.requirement("P9")
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[FakeApiServer]:
-    async with running_api() as api:
-        fill(api)
-        yield api
 
 
 @pytest.fixture

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 
 from kms.resources.kinds import ORDERS
-from tests.support.apiserver import FakeApiServer, running_api, spoil
+from tests.support.apiserver import FakeApiServer, spoil
 from tests.support.console import visiting
-from tests.support.shown_cluster import CLIENT, FAILED, SHOP, fill
+from tests.support.shown_cluster import CLIENT, FAILED, SHOP
 
 PLURALS = ("certificateauthorities", "certificatepolicies", "certificateprofiles", "eabcredentials", "acmeaccounts")
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[FakeApiServer]:
-    async with running_api() as api:
-        fill(api)
-        yield api
 
 
 def forbid(api: FakeApiServer, verb: str, plural: str) -> None:
