@@ -44,7 +44,7 @@ def may_show(cached: str, name: str, seen: Seen, *, age: float, trusted: float) 
 
 @dataclass(slots=True)
 class Session:
-    """What the client of one request has seen: `seen` before it, `latest` after it. None: nobody knows."""
+    """What the client of one request has seen: `seen` before it, `latest` after it. None: unknown."""
 
     seen: Seen | None = None
     latest: Seen | None = None
@@ -56,7 +56,7 @@ class Session:
     def note(self, version: str, name: str, *, written: bool) -> None:
         """The request has read or written that version of that order.
 
-        A write is newer than everything the client has seen, so it counts even if nobody knows what that was.
+        A write is newer than everything the client has seen, so it counts even if `seen` is unknown.
         """
         found = number(version)
         if found is not None and (found > self.latest.version if self.latest is not None else written):

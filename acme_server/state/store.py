@@ -179,7 +179,7 @@ class Store(Generic[T]):
     async def catch_up(self, namespace: str) -> bool:
         """Wait a moment until the cache has all that the client of this request has seen and written; whether it has.
 
-        It has not if nobody knows what the client has seen, or the watch does not come so far in time.
+        False if it is unknown what the client has seen, or if the watch does not come so far in time.
         """
         if self.is_sole_writer():
             return True
