@@ -137,7 +137,7 @@ bench-compare: $(READY) ## measure step-ca and Pebble in turn with kms-acme
 
 .PHONY: bench-schema
 bench-schema: $(READY) ## measure what the schema of orders costs the API server
-	@$(BIN)/python -m e2e.load.schema --rounds 8 --orders 32
+	@$(BIN)/python -m e2e.load.schema --rounds 16 --orders 48
 
 .PHONY: bench-growth
 bench-growth: $(READY) ## measure the cost of an order with more names, profiles, replicas and stored orders

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import ssl
 import statistics
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from http import HTTPStatus
-from itertools import count
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import click
 import msgspec
 import uvloop
 
-from e2e.cluster import Cluster, ClusterError, Progress, running
+from e2e.cluster import ClusterError, Progress, running
 from e2e.cluster.install import CRDS, install
 from e2e.load.copies import Etcd
+from e2e.load.goruntime import GoRuntime
 from e2e.load.processes import usages
 from e2e.load.recording import Write, record, save
+from e2e.load.replay import NAMESPACE, Replay, prepare, replaying
 from e2e.load.report import columns, verdicts
 from e2e.load.scenario import SetUpFailed, component_pid
-from e2e.load.schemas import CRD, PLURAL, TRIALS, WRITES, Schema, base_writes, schema
+from e2e.load.schemas import CRD, TRIALS, WRITES, Schema, base_writes, schema
 from e2e.load.writes import Endpoint
 from e2e.support.programs import ProgramFailed
 
@@ -39,6 +34,10 @@ writes of that order (create, results of the challenges, certificate) with each 
 its own, so one API server serves them all, and a watch, as a server has. CPU time is that of kube-apiserver and etcd
 from /proc, so other programs on the machine disturb little.
 
+The API server collects garbage every few rounds, which costs more than a round. So the CPU time of an order is
+the lower quartile of the rounds, which have no collection, and its share of all collections by the bytes that it
+allocates.
+
 \b
 Rows:
   base     the CRD and the writes of --base, by default those before the schema
@@ -47,8 +46,8 @@ Rows:
   others   --trial: the base with a part of its schema changed
 
 \b
-Columns: API server CPU (median of the rounds, and their quartiles) and etcd CPU, relative to the base; bytes of an
-order in etcd: its last version, and all three; bytes of its requests and answers.
+Columns: CPU of the API server, what it allocates, and CPU of etcd, relative to the base; bytes of an order in etcd: its
+last version, and all three; bytes of its requests and answers.
 
 \b
 Examples:
@@ -62,10 +61,10 @@ Examples:
 Exit codes: 0 for success; 1 if the measurement failed or, with --check, if a goal was missed; 2 for wrong usage."""
 
 SHIPPED = Path(__file__).with_name("shipped")
-NAMESPACE, WRITER = "schema", "writer"
 BASE, TODAY = "base", "today"
+_LEAST = 2
+"""Rounds that quartiles need."""
 APISERVER, ETCD = "kube-apiserver", "etcd"
-AT_ONCE = 8
 CPU_GOAL, BYTES_GOAL = 0.7, 0.8
 """Goals: CPU time of the API server and bytes in etcd of an order, relative to the base."""
 
@@ -74,67 +73,38 @@ CPU_GOAL, BYTES_GOAL = 0.7, 0.8
 class Row:
     """The figures of a schema: CPU seconds an order of each round, and bytes an order in etcd.
 
-    `stored` are the bytes of the last version in etcd, `written` those of all three, `sent` those of requests and
-    answers.
+    `allocated` are the bytes an order that the API server allocates, of each round. `stored` are the bytes of the last
+    version in etcd, `written` those of all three, `sent` those of requests and answers.
     """
 
     apiserver: list[float] = field(default_factory=list)
+    allocated: list[float] = field(default_factory=list)
     etcd: list[float] = field(default_factory=list)
     stored: int = 0
     written: int = 0
     sent: int = 0
 
+    def cpu(self, collection: float) -> float:
+        """CPU seconds of the API server an order, where collecting an allocated byte costs `collection` seconds."""
+        quiet, _, _ = statistics.quantiles(self.apiserver, n=4)
+        return quiet + collection * statistics.median(self.allocated)
 
-class Replay:
-    """Repeats the writes of an order with one schema."""
 
-    def __init__(self, session: aiohttp.ClientSession, server: str, schema: Schema) -> None:
-        self._session = session
-        self._schema = schema
-        self._url = f"{server}/apis/{schema.group}/{schema.version}/namespaces/{NAMESPACE}/{PLURAL}"
-        self._numbers = count()
-        self.octets = 0
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What was measured: a row for each schema, and the CPU seconds of collecting an allocated byte."""
 
-    async def orders(self, number: int) -> int:
-        """Write this many orders, AT_ONCE concurrently; the number of those that a busy API server did not abort.
+    rows: dict[str, Row]
+    collection: float
 
-        Raises:
-            click.ClickException: if the API server refuses a write.
-        """
-        turns = iter(range(number))
+    def cpu(self, name: str) -> float:
+        """The CPU time of the API server with this schema, relative to the base."""
+        return self.rows[name].cpu(self.collection) / self.rows[BASE].cpu(self.collection)
 
-        async def worker() -> int:
-            return [await self.order() for _ in turns].count(None)
-
-        return number - sum(await asyncio.gather(*(worker() for _ in range(AT_ONCE))))
-
-    async def order(self, versions: int = 3) -> str | None:
-        """Write the first versions of a new order; its name, or None if the API server is too busy.
-
-        Raises:
-            click.ClickException: if the API server refuses a write.
-        """
-        metadata: dict[str, Any] = {"name": f"order-{next(self._numbers):026}", "namespace": NAMESPACE}
-        for write, body in self._schema.writes[:versions]:
-            own = {key: metadata[key] for key in body["metadata"] if key in metadata}
-            document = msgspec.json.encode({**body, "metadata": {**body["metadata"], **own}})
-            url = self._url if write.method == "POST" else f"{self._url}/{metadata['name']}{write.subresource}"
-            headers = {"Accept": write.accept}
-            async with self._session.request(write.method, url, data=document, headers=headers) as answer:
-                text = await answer.read()
-                self.octets += len(document) + len(text)
-                if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                    return None
-                if not answer.ok:
-                    raise click.ClickException(f"{self._schema.name}: {text.decode()}")
-            metadata = msgspec.json.decode(text)["metadata"]
-        return str(metadata["name"])
-
-    async def watch(self) -> None:
-        """Read all events, like a server, until cancelled."""
-        async with self._session.get(self._url, params={"watch": "true"}) as answer:
-            async for _ in answer.content.iter_any():
-                pass
+    def allocated(self, name: str) -> float:
+        """The bytes that the API server allocates with this schema, relative to the base."""
+        own, base = (statistics.median(self.rows[each].allocated) for each in (name, BASE))
+        return own / base
 
 
 class Measuring:
@@ -159,74 +129,45 @@ class Measuring:
                 row.stored = await self._etcd.size(f"{each.prefix}{NAMESPACE}/{name}")
                 row.written += row.stored
 
-    async def rounds(self, rounds: int, orders: int) -> None:
-        """Write `orders` orders with each schema in each round, after a round that does not count."""
+    async def rounds(self, rounds: int, orders: int) -> float:
+        """Write `orders` orders with each schema in each round, after a round that does not count.
+
+        Returns the CPU seconds of collecting an allocated byte.
+
+        Raises:
+            click.ClickException: if the API server refuses a write, or is too busy.
+        """
         names = list(self._replays)
+        runtime = self._replays[names[0]].runtime
+        at_first = await runtime()
         for number in range(rounds + 1):
             turn = number % len(names)
+            unused = (await _between(runtime)).allocated
             for name in (*names[turn:], *names[:turn]):
-                before = usages(self._pids)
+                started, before = await runtime(), usages(self._pids)
                 written = await self._replays[name].orders(orders)
-                after = usages(self._pids)
-                if number:
+                after, allocated = usages(self._pids), (await runtime() - started).allocated - unused
+                if number and written:
                     row = self.rows[name]
-                    row.apiserver.append((after[APISERVER].cpu - before[APISERVER].cpu) / max(written, 1))
-                    row.etcd.append((after[ETCD].cpu - before[ETCD].cpu) / max(written, 1))
+                    row.apiserver.append((after[APISERVER].cpu - before[APISERVER].cpu) / written)
+                    row.etcd.append((after[ETCD].cpu - before[ETCD].cpu) / written)
+                    row.allocated.append(max(allocated, 0) / written)
+        if any(len(row.apiserver) < _LEAST for row in self.rows.values()):
+            raise click.ClickException("the API server aborted most writes; try again when the machine is not busy")
+        whole = await runtime() - at_first
+        return whole.collecting / whole.allocated
 
 
-@asynccontextmanager
-async def replaying(endpoint: Endpoint, schemas: Sequence[Schema]) -> AsyncIterator[dict[str, Replay]]:
-    """Open connections and a watch for each schema."""
-    headers = {
-        "Authorization": f"Bearer {endpoint.token}",
-        "Content-Type": "application/json",
-        "Accept-Encoding": "identity",
-        "User-Agent": "kms-acme",
-    }
-    connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cadata=endpoint.authority), limit=0)
-    timeout = aiohttp.ClientTimeout(total=None)
-    async with aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout) as session:
-        replays = {each.name: Replay(session, endpoint.server, each) for each in schemas}
-        watches = [asyncio.create_task(each.watch()) for each in replays.values()]
-        try:
-            yield replays
-        finally:
-            for task in watches:
-                task.cancel()
-            await asyncio.gather(*watches, return_exceptions=True)
-
-
-def prepare(cluster: Cluster, schemas: Sequence[Schema]) -> Endpoint:
-    """Create the CRDs, and a ServiceAccount that may write their objects."""
-    rule = {"apiGroups": [each.group for each in schemas], "resources": [PLURAL, f"{PLURAL}/status"], "verbs": ["*"]}
-    named = {"name": WRITER, "namespace": NAMESPACE}
-    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": WRITER}
-    api = "rbac.authorization.k8s.io/v1"
-    objects = [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": named},
-        {"apiVersion": api, "kind": "Role", "metadata": named, "rules": [rule]},
-        {
-            "apiVersion": api,
-            "kind": "RoleBinding",
-            "metadata": named,
-            "roleRef": role,
-            "subjects": [{"kind": "ServiceAccount", **named}],
-        },
-        *(each.crd for each in schemas),
-    ]
-    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-    cluster.kubectl("apply", "--server-side", "--filename=-", stdin=listed)
-    names = (f"crd/{each.crd['metadata']['name']}" for each in schemas)
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", *names)
-    cluster.learn_new_kinds()
-    return Endpoint.read(cluster.kubeconfig_for(WRITER, NAMESPACE))
+async def _between(runtime: Callable[[], Awaitable[GoRuntime]]) -> GoRuntime:
+    """What happens from one reading to the next one, in which nothing else happens."""
+    before = await runtime()
+    return await runtime() - before
 
 
 def measure(
     folder: Path, progress: Progress, *, base: Path, trials: Sequence[str], rounds: int, orders: int, saved: Path | None
-) -> dict[str, Row]:
-    """Measure on a new cluster with its files in this folder; a row for each schema, the base first.
+) -> Figures:
+    """Measure on a new cluster with its files in this folder.
 
     Raises:
         SetUpFailed, ProgramFailed, ClusterError: if something does not start.
@@ -251,12 +192,12 @@ def measure(
 
 async def _measure(
     endpoint: Endpoint, etcd_url: str, pids: dict[str, int], schemas: Sequence[Schema], *, rounds: int, orders: int
-) -> dict[str, Row]:
+) -> Figures:
     async with aiohttp.ClientSession() as session, replaying(endpoint, schemas) as replays:
         measuring = Measuring(Etcd(session, etcd_url), pids, replays)
         await measuring.sizes(schemas)
-        await measuring.rounds(rounds, orders)
-        return measuring.rows
+        collection = await measuring.rounds(rounds, orders)
+        return Figures(measuring.rows, collection)
 
 
 def keep(folder: Path, writes: tuple[Write, ...]) -> None:
@@ -266,23 +207,18 @@ def keep(folder: Path, writes: tuple[Write, ...]) -> None:
     save(folder / WRITES, writes)
 
 
-def ratios(row: Row, base: Row) -> list[float]:
-    """The CPU time of the API server relative to the base, of each round, in ascending order."""
-    return sorted(own / other for own, other in zip(row.apiserver, base.apiserver, strict=True))
-
-
-def table(rows: dict[str, Row]) -> str:
+def table(figures: Figures) -> str:
     """A row for each schema: figures relative to the base, and bytes an order."""
-    head = ("schema", "API server CPU", "quartiles", "etcd CPU", "stored", "relative", "written", "relative", "sent")
-    return columns([head, *(_row(name, row, rows[BASE]) for name, row in rows.items())])
+    head = ("schema", "API server CPU", "allocated", "etcd CPU", "stored", "relative", "written", "relative", "sent")
+    return columns([head, *(_row(name, figures) for name in figures.rows)])
 
 
-def _row(name: str, row: Row, base: Row) -> tuple[str, ...]:
-    low, middle, high = statistics.quantiles(ratios(row, base), n=4)
+def _row(name: str, figures: Figures) -> tuple[str, ...]:
+    row, base = figures.rows[name], figures.rows[BASE]
     return (
         name,
-        f"{middle:.2f}",
-        f"{low:.2f} - {high:.2f}",
+        f"{figures.cpu(name):.2f}",
+        f"{figures.allocated(name):.2f}",
         f"{sum(row.etcd) / sum(base.etcd):.2f}",
         f"{row.stored}",
         f"{row.stored / base.stored:.2f}",
@@ -292,10 +228,9 @@ def _row(name: str, row: Row, base: Row) -> tuple[str, ...]:
     )
 
 
-def goals(rows: dict[str, Row]) -> list[tuple[str, bool]]:
+def goals(figures: Figures) -> list[tuple[str, bool]]:
     """The goals, and whether each was met."""
-    base, today = rows[BASE], rows[TODAY]
-    cpu, octets = statistics.median(ratios(today, base)), today.stored / base.stored
+    cpu, octets = figures.cpu(TODAY), figures.rows[TODAY].stored / figures.rows[BASE].stored
     return [
         (f"API server CPU an order at most {CPU_GOAL:.2f} of the base: {cpu:.2f}", cpu <= CPU_GOAL),
         (f"bytes an order at most {BYTES_GOAL:.2f} of the base: {octets:.2f}", octets <= BYTES_GOAL),
@@ -322,13 +257,13 @@ def main(base: Path, trials: tuple[str, ...], rounds: int, orders: int, saved: P
         raise click.BadParameter(f"there is no {CRD} in {base}", param_hint="--base")
     try:
         with tempfile.TemporaryDirectory(prefix="kms-acme-schema-") as name:
-            rows = measure(
+            figures = measure(
                 Path(name), Progress(sys.stderr), base=base, trials=trials, rounds=rounds, orders=orders, saved=saved
             )
     except (ClusterError, SetUpFailed, ProgramFailed, aiohttp.ClientError, OSError, msgspec.DecodeError) as error:
         raise click.ClickException(str(error)) from error
-    click.echo(table(rows))
-    told = goals(rows)
+    click.echo(table(figures))
+    told = goals(figures)
     click.echo(f"\n{verdicts(told)}")
     sys.exit(1 if check and not all(kept for _, kept in told) else 0)
 

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
+import aiohttp
 import msgspec
 import pytest
 import yaml
 from click.testing import CliRunner
 
+from e2e.load.copies import Etcd
+from e2e.load.goruntime import GoRuntime
 from e2e.load.recording import load, save
-from e2e.load.schema import BASE, SHIPPED, TODAY, Row, goals, keep, main, replaying, table
+from e2e.load.replay import replaying
+from e2e.load.schema import APISERVER, BASE, ETCD, SHIPPED, TODAY, Figures, Measuring, Row, goals, keep, main, table
 from e2e.load.schemas import CRD, TRIALS, WRITES, base_writes, schema
 from tests.support.recorded_writes import recorded_writes
 
 SHIPPED_WRITES = load(SHIPPED / WRITES)
 
 
-def row(apiserver: float, stored: int) -> Row:
-    return Row([apiserver, apiserver * 2, apiserver * 3], [0.001] * 3, stored=stored, written=2 * stored, sent=9)
+def row(apiserver: float, stored: int, allocated: int = 0) -> Row:
+    """Three quiet rounds, and one with a collection."""
+    rounds = [apiserver, apiserver, apiserver, 3 * apiserver]
+    return Row(rounds, [allocated] * 4, [0.001] * 4, stored=stored, written=2 * stored, sent=9)
 
 
 async def test_the_writes_of_an_order_are_repeated_as_they_were_recorded() -> None:
@@ -83,16 +90,46 @@ def test_what_is_kept_of_today_can_be_a_base_and_an_export_has_the_writes_of_tod
     assert (tmp_path / WRITES).read_bytes() == (SHIPPED / WRITES).read_bytes()
 
 
-def test_the_table_has_ratios_of_the_rounds() -> None:
-    _, base, today = table({BASE: row(0.01, 4000), TODAY: row(0.006, 3000)}).splitlines()
-    assert base.split()[:2] == [BASE, "1.00"]
-    assert today.split()[1:2] == ["0.60"]
-    assert "0.75" in today
+def test_the_table_has_ratios_to_the_base() -> None:
+    rows = {BASE: row(0.01, 4000, 2_000_000), TODAY: row(0.006, 3000, 1_500_000)}
+    _, base, today = table(Figures(rows, collection=0)).splitlines()
+    assert base.split()[:3] == [BASE, "1.00", "1.00"]
+    assert today.split()[1:3] == ["0.60", "0.75"]
+    assert today.split()[5] == "0.75"
+
+
+def test_collections_are_shared_by_what_each_order_allocates() -> None:
+    rows = {BASE: row(0.008, 1, 2_000_000), TODAY: row(0.006, 1, 1_000_000)}
+    assert Figures(rows, collection=1e-9).cpu(TODAY) == pytest.approx(0.007 / 0.010)
+
+
+async def test_what_the_api_server_allocates_is_counted_without_its_metrics() -> None:
+    compared = schema(0, BASE, SHIPPED / CRD, SHIPPED_WRITES)
+    readings = iter(range(100))
+
+    def metrics() -> str:
+        at = next(readings)
+        return f"go_memstats_alloc_bytes_total {at}e+06\ngo_cpu_classes_gc_total_cpu_seconds_total {at / 1000}\n"
+
+    async with (
+        aiohttp.ClientSession() as session,
+        recorded_writes(metrics=metrics) as (api, _),
+        replaying(api, [compared]) as replays,
+    ):
+        measuring = Measuring(Etcd(session, ""), dict.fromkeys((APISERVER, ETCD), os.getpid()), replays)
+        collection = await measuring.rounds(2, 3)
+    assert measuring.rows[BASE].allocated == [0, 0], "each reading alone allocates as much"
+    assert collection == pytest.approx(0.001 / 1e6)
+
+
+def test_metrics_of_another_program_are_refused() -> None:
+    with pytest.raises(ValueError, match="go_cpu_classes_gc_total_cpu_seconds_total is missing"):
+        GoRuntime.parse("go_memstats_alloc_bytes_total 1\n")
 
 
 @pytest.mark.parametrize(("cpu", "stored", "missed"), [(0.007, 3200, 0), (0.0071, 3200, 1), (0.0071, 3201, 2)])
 def test_each_goal_can_be_missed(cpu: float, stored: int, missed: int) -> None:
-    told = goals({BASE: row(0.01, 4000), TODAY: row(cpu, stored)})
+    told = goals(Figures({BASE: row(0.01, 4000), TODAY: row(cpu, stored)}, collection=0))
     assert [kept for _, kept in told].count(False) == missed
 
 

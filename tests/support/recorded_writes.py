@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -28,10 +28,12 @@ class Written:
 
 
 @asynccontextmanager
-async def recorded_writes(*, refuse: str = "", refusal: int = 409) -> AsyncIterator[tuple[Endpoint, list[Written]]]:
+async def recorded_writes(
+    *, refuse: str = "", refusal: int = 409, metrics: Callable[[], str] = str
+) -> AsyncIterator[tuple[Endpoint, list[Written]]]:
     """As in Kubernetes, each write creates a new version, and a write to an older version is answered with 409.
 
-    Writes with the method `refuse` are answered with `refusal`.
+    Writes with the method `refuse` are answered with `refusal`; /metrics is answered with what `metrics` returns.
     """
     written: list[Written] = []
     versions: dict[str, str] = {}
@@ -46,7 +48,11 @@ async def recorded_writes(*, refuse: str = "", refusal: int = 409) -> AsyncItera
         versions[name] = metadata["resourceVersion"] = str(len(written))
         return web.json_response(body, status=status)
 
+    async def tell(_request: web.Request) -> web.Response:
+        return web.Response(text=metrics())
+
     application = web.Application()
+    application.router.add_get("/metrics", tell)
     application.router.add_route("*", "/{path:.*}", handle)
     authority = trustme.CA()
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
