@@ -121,7 +121,7 @@ reference: $(READY) ## write docs/reference.md from the schemas in crds/
 	@$(BIN)/python -m e2e.reference
 
 # The parts of `make bench`, a target each. Together they have ten minutes on a machine that does nothing else.
-BENCH_PARTS := bench-orders bench-compare bench-schema bench-growth
+BENCH_PARTS := bench-orders bench-compare bench-schema bench-workers bench-growth
 
 .PHONY: bench
 bench: $(READY) ## measure everything that docs/performance.md and docs/capacity.md tell, in parts of their own
@@ -138,6 +138,10 @@ bench-compare: $(READY) ## measure step-ca and Pebble in turn with kms-acme
 .PHONY: bench-schema
 bench-schema: $(READY) ## measure what the schema of orders costs the API server
 	@$(BIN)/python -m e2e.load.schema --rounds 16 --orders 48
+
+.PHONY: bench-workers
+bench-workers: $(READY) ## measure a server with two workers beside one with a single worker (needs root)
+	@$(BIN)/python -m e2e.load.workers --orders 200 --rounds 3
 
 .PHONY: bench-growth
 bench-growth: $(READY) ## measure the cost of an order with more names, profiles, replicas and stored orders

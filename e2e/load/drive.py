@@ -64,6 +64,10 @@ def kind_of(error: BaseException) -> str:
             return f"connection ({type(error).__name__})"
 
 
+Work = Callable[[Client, int], Awaitable[None]]
+"""Works for the order with this number, as this client."""
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """A load: the clients, the number of concurrent orders, their names, and the solver of their challenges.
@@ -83,10 +87,8 @@ class Load:
 
         A failed order is counted in the tally and does not stop the load.
         """
-        turns = itertools.cycle(self.clients)
 
-        async def obtain(number: int) -> None:
-            client = next(turns)
+        async def obtain(client: Client, number: int) -> None:
             await client.new_nonce()
             certificate = await client.obtain_by(self.solver, self.names(number))
             if self.keep:
@@ -97,7 +99,7 @@ class Load:
     async def renew(self, numbers: Iterable[int], done: Progress) -> Tally:
         """Renew the kept certificate of each number: fetch its renewal information, then replace it."""
 
-        async def renew(number: int) -> None:
+        async def renew(_client: Client, number: int) -> None:
             client, certificate = self.kept[number]
             await client.renewal_info(certificate)
             await client.new_nonce()
@@ -105,21 +107,24 @@ class Load:
 
         return await self._run(numbers, renew, done)
 
-    async def _run(self, numbers: Iterable[int], work: Callable[[int], Awaitable[None]], done: Progress) -> Tally:
+    async def _run(
+        self, numbers: Iterable[int], work: Callable[[Client, int], Awaitable[None]], done: Progress
+    ) -> Tally:
         tally = Tally()
         for client in self.clients:
             client.observe = tally.add_duration
         waiting = iter(numbers)
 
-        async def worker() -> None:
+        async def worker(client: Client) -> None:
             for number in waiting:
-                await _one(work(number), tally)
+                await _one(work(client, number), tally)
                 done()
 
         begun = time.perf_counter()
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(self.in_flight):
-                tasks.create_task(worker())
+            # With a client for each, all requests of an order go over one connection, as those of most clients do.
+            for client in itertools.islice(itertools.cycle(self.clients), self.in_flight):
+                tasks.create_task(worker(client))
         tally.seconds = time.perf_counter() - begun
         return tally
 

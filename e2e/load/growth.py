@@ -30,6 +30,7 @@ from e2e.load.processes import cores, interpreter, processor
 from e2e.load.report import Machine, document
 from e2e.load.retained import Measuring, one_certificate
 from e2e.load.scenario import MANIFESTS, NAME, SetUpFailed, component_pid, configure, guarded_pid
+from e2e.load.sizes import ascending
 from e2e.load.tables import markdown, ratio, shown
 from e2e.support.programs import ProgramFailed, Programs, running_programs
 
@@ -52,7 +53,7 @@ what a busy machine adds to all CPU: the client does the same in each row, excep
 Examples:
   python -m e2e.load.growth                                  everything: about ten minutes
   python -m e2e.load.growth --stored 0 --profiles 0          names and replicas only; 0 skips a group
-  python -m e2e.load.growth --orders 500 --stored 1,50000    more exact figures, and a larger size
+  python -m e2e.load.growth --orders 500 --stored 1,200000   more exact figures, and a larger size
 
 Exit codes: 0 for success; 1 if orders failed, or if the measurement failed; 2 for wrong usage."""
 
@@ -60,8 +61,14 @@ LEAST, LEAST_WARM_UP = 10, 4
 """Orders of a row with many names, and those before it."""
 WARM_UP = 16
 MOST_NAMES, MOST_PROFILES, MOST_SERVERS = 100, 1000, 9
-MOST_STORED = 50_000
-"""Half of what a server stores by default, which is what one namespace may have."""
+MOST_STORED = 200_000
+NO_LIMITS = (
+    f"--maximum-orders={2 * MOST_STORED}",
+    "--maximum-order-bytes=2147483648",
+    "--namespace-share=100",
+    "--account-share=100",
+)
+"""Options of the server: one account of one namespace has all stored orders."""
 READY_LIMIT = 900
 """Time limit of the creation of profiles, and until they are ready, in seconds."""
 
@@ -75,7 +82,7 @@ class Sizes:
     names: Sequence[int] = (1, 10, 100)
     profiles: Sequence[int] = (1, 100, 1000)
     servers: Sequence[int] = (1, 2, 3, 6)
-    stored: Sequence[int] = (1, 10_000, 20_000)
+    stored: Sequence[int] = (1, 10_000, 100_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,23 +233,6 @@ def units(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def ascending(most: int) -> Callable[[click.Context, click.Parameter, str], tuple[int, ...]]:
-    """A parser of ascending numbers separated by commas; 0 means none."""
-
-    def parse(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[int, ...]:
-        try:
-            found = tuple(int(each) for each in value.split(","))
-        except ValueError as error:
-            raise click.BadParameter(f"{value!r} is not of the form N,N, as in 1,10,100") from error
-        if found == (0,):
-            return ()
-        if not all(1 <= each <= most for each in found) or list(found) != sorted(set(found)):
-            raise click.BadParameter(f"{value!r}: sizes must be from 1 to {most:,}, ascending; 0 alone skips the group")
-        return found
-
-    return parse
-
-
 def _sizes(flag: str, most: int, given: Sequence[int], text: str) -> Callable[[Any], Any]:
     default = ",".join(map(str, given))
     return click.option(flag, callback=ascending(most), default=default, show_default=True, metavar="N,N", help=text)
@@ -298,7 +288,7 @@ def measured(folder: Path, progress: Progress, sizes: Sizes, *, orders: int) -> 
     """
     with running(folder / "cluster", progress) as cluster:
         install(cluster)
-        with running_programs(cluster, folder) as programs:
+        with running_programs(cluster, folder, server_options=NO_LIMITS) as programs:
             growth = Growth(cluster, programs, folder / "cluster", orders=orders, tell=progress.say)
             yield from growth.rows(sizes)
 

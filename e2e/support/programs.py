@@ -185,13 +185,20 @@ class Programs:
     """The operator and the servers of an installation, initially one server."""
 
     def __init__(
-        self, cluster: Cluster, folder: Path, *, validation: Validation | None = None, log_level: str = "info"
+        self,
+        cluster: Cluster,
+        folder: Path,
+        *,
+        validation: Validation | None = None,
+        log_level: str = "info",
+        server_options: Sequence[str] = (),
     ) -> None:
         """Prepare the programs without starting them. `folder` is for their logs."""
         self.validation = validation or Validation(dns_port=free_port(), http01_port=free_port())
         self._cluster = cluster
         self._folder = folder
         self._log_level = log_level
+        self._server_options = tuple(server_options)
         self._kubeconfigs: dict[str, Path] = {}
         self._first_port, self._first_http_port = free_port(), free_port()
         self.operator = Program(
@@ -252,13 +259,15 @@ class Programs:
         for each in reversed(self.all):
             each.stop()
 
-    def add_server(self, *, peers: bool = False, api: Endpoint | None = None) -> Server:
+    def add_server(self, *, peers: bool = False, api: Endpoint | None = None, workers: int = 1) -> Server:
         """Start another server without waiting until it is ready.
 
         With `peers`, servers find each other by EndpointSlices of the Service PEER_SERVICE. `api` is another address of
         the API server.
         """
         options: tuple[str, ...] = (f"--peer-service={PEER_SERVICE}",) if peers else ()
+        if workers > 1:
+            options += (f"--workers={workers}",)
         if api is not None:
             options += (f"--kubeconfig={self._cluster.kubeconfig_for('kms-acme-server', RELEASE, endpoint=api)}",)
         server = self._new_server(free_port(), free_port(), *options)
@@ -279,7 +288,13 @@ class Programs:
         name = f"server-{len(self.servers) + 1}"
         server = Server(
             name,
-            (*self._command("server"), f"--http-url={self.http_url}", *self.validation.options, *options),
+            (
+                *self._command("server"),
+                f"--http-url={self.http_url}",
+                *self.validation.options,
+                *self._server_options,
+                *options,
+            ),
             port=port,
             http_port=http_port,
             metrics_port=free_port(),
@@ -303,14 +318,19 @@ class Programs:
 
 @contextmanager
 def running_programs(
-    cluster: Cluster, folder: Path, *, validation: Validation | None = None, log_level: str = "info"
+    cluster: Cluster,
+    folder: Path,
+    *,
+    validation: Validation | None = None,
+    log_level: str = "info",
+    server_options: Sequence[str] = (),
 ) -> Iterator[Programs]:
     """Run the operator and one server for the duration of the block; both are ready.
 
     Raises:
         ProgramFailed: one of them does not become ready.
     """
-    programs = Programs(cluster, folder, validation=validation, log_level=log_level)
+    programs = Programs(cluster, folder, validation=validation, log_level=log_level, server_options=server_options)
     try:
         programs.start()
         programs.wait_until_ready()

@@ -80,7 +80,7 @@ def test_help_teaches() -> None:
     [
         (["--names", "1,many"], "N,N"),
         (["--names", "1,101"], "from 1 to 100"),
-        (["--stored", "1,100000"], "from 1 to 50,000"),
+        (["--stored", "1,300000"], "from 1 to 200,000"),
         (["--servers", "3,1"], "ascending"),
         (["--profiles", "0,1"], "from 1 to 1,000"),
         (["--orders", "0"], "not in the range"),
