@@ -10,6 +10,7 @@ import asyncio
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from e2e.load.client import Refused
 from e2e.load.copies import Etcd
 from e2e.load.exchange import ProtocolError
 from e2e.load.measure import CLIENT, SERVER, Plan, Target, measure
-from e2e.load.processes import cores, interpreter, processor
+from e2e.load.processes import Usage, cores, interpreter, processor, usages
 from e2e.load.report import Machine, document
 from e2e.load.retained import Measuring, one_certificate
 from e2e.load.scenario import MANIFESTS, NAME, SetUpFailed, component_pid, configure, guarded_pid
@@ -69,6 +70,8 @@ NO_LIMITS = (
     "--account-share=100",
 )
 """Options of the server: one account of one namespace has all stored orders."""
+QUIET_CORES, QUIET_SECONDS, QUIET_TRIES = 0.2, 3.0, 40
+"""A row begins when all processes use less than so many cores together for so many seconds, or after two minutes."""
 READY_LIMIT = 900
 """Time limit of the creation of profiles, and until they are ready, in seconds."""
 
@@ -122,6 +125,7 @@ class Growth:
 
     def _row(self, group: str, size: int, target: Target, *, names: int = 1) -> Row:
         self._tell(f"{group}: {size:,}")
+        wait_until_quiet(target.pids)
         plan = Plan(
             orders=max(LEAST, self._orders // names), names=names, warm_up=max(4, WARM_UP // names), floor=False
         )
@@ -162,6 +166,22 @@ class Growth:
         plane = {name: component_pid(self._plane, name) for name in ("kube-apiserver", "etcd")}
         pids = {**self._target.pids, **plane, SERVER: guarded_pid(self._programs.server.guard)}
         return replace(self._target, pids=pids)
+
+
+def wait_until_quiet(
+    pids: Mapping[str, int],
+    *,
+    usages: Callable[[Mapping[str, int]], Mapping[str, Usage]] = usages,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Wait until the processes have done what they do after a start or after many writes, but not for ever."""
+    before = sum(each.cpu for each in usages(pids).values())
+    for _ in range(QUIET_TRIES):
+        sleep(QUIET_SECONDS)
+        now = sum(each.cpu for each in usages(pids).values())
+        if now - before < QUIET_CORES * QUIET_SECONDS:
+            return
+        before = now
 
 
 def profile(number: int) -> list[dict[str, Any]]:

@@ -142,9 +142,7 @@ ONLY_SHOWN = {
         "test_schema.py runs it with less"
     ),
     ".venv/bin/python -m e2e.load --compare step-ca,pebble\n": "test_peers.py and test_compare.py run its parts",
-    ".venv/bin/python -m e2e.load.growth --orders 500 --profiles 1,100,1000 --servers 1,2,3,6 --stored 1,10000,100000\n": (
-        "test_growth.py runs it with less"
-    ),
+    ".venv/bin/python -m e2e.load.growth --orders 500\n": "test_growth.py runs it with less",
     ".venv/bin/python -m e2e.load.capacity --cpu 6.5 --written 8\n": "test_capacity.py runs it with others",
 }
 """Snippets that no test here runs, with the reason."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from e2e.load import growth
 from e2e.load.drive import Tally
 from e2e.load.growth import Row, Sizes, main
 from e2e.load.measure import Measurement, Plan
+from e2e.load.processes import Usage
 from e2e.load.report import Machine, document
 
 
@@ -102,6 +104,19 @@ def test_rows_that_were_measured_before_a_failure_are_printed(monkeypatch: pytes
     assert result.exit_code == 1
     assert "| replicas: 1 | 1 |" in result.output
     assert "the machine is busy" in result.output
+
+
+def test_a_row_begins_when_the_processes_are_quiet() -> None:
+    seconds, slept = iter([1.0, 5.0, 8.0, 8.1, 8.2]), list[float]()
+    growth.wait_until_quiet({}, usages=lambda _pids: {"server": Usage(cpu=next(seconds))}, sleep=slept.append)
+    assert len(slept) == 3
+    assert next(seconds) == 8.2
+
+
+def test_a_row_begins_although_something_is_never_quiet() -> None:
+    busy, slept = count(step=10), list[float]()
+    growth.wait_until_quiet({}, usages=lambda _pids: {"server": Usage(cpu=next(busy))}, sleep=slept.append)
+    assert sum(slept) == growth.QUIET_TRIES * growth.QUIET_SECONDS
 
 
 @pytest.mark.cluster
